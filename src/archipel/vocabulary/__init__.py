@@ -1,0 +1,82 @@
+"""The frozen records that every room speaks in: jobs, tasks, updates, failures and errors.
+
+It holds values and their own consistency rules only. It knows nothing of disks, sockets, tensors' bytes or time, and
+imports no other room. Every record is a frozen pydantic model that refuses unknown keys, so that a misspelt field is
+an error at the border where it enters and not a default that nobody meant.
+"""
+
+from archipel.vocabulary.errors import (
+    ArchipelError,
+    BadInput,
+    Conflict,
+    ErrorCode,
+    NotFound,
+    NotPermitted,
+    Refused,
+    StorageFull,
+)
+from archipel.vocabulary.failures import EXCEPTION_CLASSES, Failure
+from archipel.vocabulary.jobs import (
+    Baselines,
+    DataNeeds,
+    Job,
+    MetricSpec,
+    OptimiserState,
+    PlanReference,
+    PrivacyTerms,
+    RosterEntry,
+    RoundTerms,
+    Selection,
+    StrategyTerms,
+    WorkerLimits,
+)
+from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName, Value
+from archipel.vocabulary.parameters import HyperParameter, check_arguments
+from archipel.vocabulary.records import Record
+from archipel.vocabulary.releases import UPDATE_RELEASE, Release
+from archipel.vocabulary.schemas import TensorSchema, TensorSpec
+from archipel.vocabulary.tasks import MetricSum, Pass, RoundClosed, Task, TaskKey, TaskKind, Update
+
+__all__ = [
+    "EXCEPTION_CLASSES",
+    "UPDATE_RELEASE",
+    "ArchipelError",
+    "BadInput",
+    "Baselines",
+    "Conflict",
+    "DataNeeds",
+    "ErrorCode",
+    "ExperimentId",
+    "Failure",
+    "Hash",
+    "HyperParameter",
+    "Job",
+    "MetricSpec",
+    "MetricSum",
+    "Name",
+    "NotFound",
+    "NotPermitted",
+    "OptimiserState",
+    "Pass",
+    "PlanReference",
+    "PrivacyTerms",
+    "Record",
+    "Refused",
+    "Release",
+    "RosterEntry",
+    "RoundClosed",
+    "RoundTerms",
+    "Selection",
+    "SiteName",
+    "StorageFull",
+    "StrategyTerms",
+    "Task",
+    "TaskKey",
+    "TaskKind",
+    "TensorSchema",
+    "TensorSpec",
+    "Update",
+    "Value",
+    "WorkerLimits",
+    "check_arguments",
+]

@@ -1,0 +1,58 @@
+"""What may leave a site when a task fails: a code, a class from a fixed list, a line number, the agent's sentence."""
+
+from __future__ import annotations
+
+from archipel.vocabulary.errors import ErrorCode
+from archipel.vocabulary.records import Record
+
+EXCEPTION_CLASSES = frozenset(
+    {
+        "ArithmeticError",
+        "AssertionError",
+        "AttributeError",
+        "EOFError",
+        "FileNotFoundError",
+        "FloatingPointError",
+        "ImportError",
+        "IndexError",
+        "KeyError",
+        "MemoryError",
+        "ModuleNotFoundError",
+        "NameError",
+        "NotImplementedError",
+        "OSError",
+        "OutOfMemoryError",
+        "OverflowError",
+        "PermissionError",
+        "RecursionError",
+        "RuntimeError",
+        "StopIteration",
+        "SyntaxError",
+        "SystemExit",
+        "TimeoutError",
+        "TypeError",
+        "UnicodeError",
+        "ValueError",
+        "ZeroDivisionError",
+    }
+)
+"""Exception classes that are named outside the site; every other class leaves as ``Exception``."""
+
+
+class Failure(Record):
+    """Why a site's part of a round failed, in words the agent chose; no text a plan wrote is in it.
+
+    ``sentence`` is one the agent wrote. ``line`` is a line of the approved plan file, or None. ``retry`` says whether
+    the same task may succeed later (a lost worker) or not (a plan that raises).
+    """
+
+    code: ErrorCode
+    sentence: str
+    exception: str | None = None
+    line: int | None = None
+    retry: bool = False
+
+    def __str__(self) -> str:
+        where = f" (line {self.line} of the plan)" if self.line is not None else ""
+        what = f" [{self.exception}]" if self.exception else ""
+        return f"{self.sentence}{what}{where}"

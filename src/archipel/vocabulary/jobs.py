@@ -1,0 +1,168 @@
+"""The job: everything that all sites of an experiment share, one document with one hash that sites approve."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName, Value
+from archipel.vocabulary.parameters import HyperParameter, check_arguments
+from archipel.vocabulary.records import Record
+from archipel.vocabulary.releases import Release
+from archipel.vocabulary.schemas import TensorSchema
+
+PublicKey = Annotated[str, StringConstraints(pattern=r"^ed25519:[0-9a-f]{64}$")]
+
+
+class PlanReference(Record):
+    """The plan as packaged: one Python source file, by hash, and the class in it."""
+
+    hash: Hash
+    class_name: Name
+    file_name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,100}\.py$")]
+
+
+class DataNeeds(Record):
+    """What a site must have: the kind of dataset and, for segmentation, the label values and their names."""
+
+    kind: Literal["nifti-pairs", "npz"]
+    labels: dict[str, str] = {}
+    minimum_subjects: Annotated[int, Field(ge=1)] = 2
+
+
+class MetricSpec(Record):
+    """A number a site may report: a sum and a weight, so that any group of sites has a mean."""
+
+    name: Name
+    better: Literal["higher", "lower"]
+
+
+class Selection(Record):
+    """Which checkpoint is the best one: a validation metric and its direction."""
+
+    metric: Name
+    better: Literal["higher", "lower"]
+
+
+class OptimiserState(StrEnum):
+    """What becomes of the optimiser's state between rounds; it never leaves the site."""
+
+    RESET = "reset"
+    CONTINUE_LOCAL = "continue-local"
+
+
+class StrategyTerms(Record):
+    """How updates become the next model."""
+
+    name: Literal["fedavg"] = "fedavg"
+
+
+class PrivacyTerms(Record):
+    """How updates leave a site. Without secure aggregation each site's update leaves individually."""
+
+    release: Release = Release.INDIVIDUALLY
+
+
+class RoundTerms(Record):
+    """How many rounds, and how long each waits for whom.
+
+    ``quorum`` sites must deliver; ``deadline_s`` bounds a round; a lost site is awaited ``grace_s`` seconds;
+    a round without quorum is tried again ``retries`` times, then the experiment pauses.
+    """
+
+    rounds: Annotated[int, Field(ge=1, le=100_000)]
+    quorum: Annotated[int, Field(ge=1)]
+    deadline_s: Annotated[float, Field(gt=0)] = 3600.0
+    grace_s: Annotated[float, Field(ge=0)] = 300.0
+    retries: Annotated[int, Field(ge=0, le=100)] = 2
+
+
+class Baselines(Record):
+    """What the federated result is shown against: each site alone, and the ensemble of those models."""
+
+    local: bool = False
+    ensemble: bool = False
+
+    @model_validator(mode="after")
+    def _ensemble_needs_local(self) -> Self:
+        if self.ensemble and not self.local:
+            raise ValueError("baseline ensemble needs baseline local: the ensemble is made of the local models")
+        return self
+
+
+class WorkerLimits(Record):
+    """What one worker may use at a site; ``cpu_s`` and ``wall_s`` are per pass of a task."""
+
+    memory_mb: Annotated[int, Field(ge=64)] = 4096
+    cpu_s: Annotated[float, Field(gt=0)] = 7200.0
+    wall_s: Annotated[float, Field(gt=0)] = 3600.0
+    tmp_mb: Annotated[int, Field(ge=1)] = 256
+    processes: Annotated[int, Field(ge=1)] = 64
+    threads: Annotated[int, Field(ge=1)] = 1
+
+
+class RosterEntry(Record):
+    """One site of the job: its identity key (kept for life) and the dataset asked for."""
+
+    site: SiteName
+    identity_key: PublicKey
+    dataset: Name
+
+
+class Job(Record):
+    """One canonical document (RFC 8785) that server, sites and researcher share; its hash is what a site approves.
+
+    Any change of any field is another job and asks every site again.
+    """
+
+    format: Literal["archipel-job/1"] = "archipel-job/1"
+    experiment: ExperimentId
+    title: Annotated[str, Field(max_length=200)] = ""
+    description: Annotated[str, Field(max_length=4000)] = ""
+    plan: PlanReference
+    initial_model: Hash
+    tensors: TensorSchema
+    needs: DataNeeds
+    metrics: tuple[MetricSpec, ...]
+    validation: tuple[MetricSpec, ...] = ()
+    parameters: tuple[HyperParameter, ...] = ()
+    arguments: dict[str, Value] = {}
+    optimiser_state: OptimiserState = OptimiserState.RESET
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    seed: Annotated[int, Field(ge=0, lt=2**53)] = 0
+    strategy: StrategyTerms = StrategyTerms()
+    privacy: PrivacyTerms = PrivacyTerms()
+    terms: RoundTerms
+    selection: Selection | None = None
+    baselines: Baselines = Baselines()
+    limits: WorkerLimits = WorkerLimits()
+    roster: tuple[RosterEntry, ...]
+    server_key: PublicKey
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        sites = [entry.site for entry in self.roster]
+        if not sites or len(set(sites)) != len(sites):
+            raise ValueError("the roster must name at least one site and none twice")
+        if self.terms.quorum > len(sites):
+            raise ValueError(f"quorum {self.terms.quorum} is more than the {len(sites)} sites of the roster")
+        if self.selection and self.selection.metric not in {metric.name for metric in self.validation}:
+            raise ValueError(f"selection metric {self.selection.metric} is not a validation metric of the plan")
+        if set(self.arguments) != {parameter.name for parameter in self.parameters}:
+            raise ValueError("arguments must name every hyper-parameter of the plan and nothing else")
+        check_arguments(self.parameters, self.arguments)
+        return self
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The roster's site names in site order, the order in which updates are folded."""
+        return tuple(sorted(entry.site for entry in self.roster))
+
+    def entry(self, site: str) -> RosterEntry:
+        """The roster entry of a site. Raises KeyError when the site is not in the roster."""
+        for entry in self.roster:
+            if entry.site == site:
+                return entry
+        raise KeyError(site)

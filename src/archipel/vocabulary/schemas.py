@@ -1,0 +1,65 @@
+"""The tensor schema: names, types and shapes of a model's parameters, the same at every site for a whole job."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from archipel.vocabulary.records import Record
+
+DType = Literal["float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool"]
+
+ITEM_SIZE: dict[str, int] = {
+    "float64": 8,
+    "float32": 4,
+    "float16": 2,
+    "int64": 8,
+    "int32": 4,
+    "int16": 2,
+    "int8": 1,
+    "uint8": 1,
+    "bool": 1,
+}
+
+
+class TensorSpec(Record):
+    """One parameter or buffer: its name, type and shape."""
+
+    name: Annotated[str, Field(min_length=1, max_length=512)]
+    dtype: DType
+    shape: tuple[Annotated[int, Field(ge=0)], ...]
+
+    @property
+    def elements(self) -> int:
+        """How many numbers it holds."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Its size in bytes."""
+        return self.elements * ITEM_SIZE[self.dtype]
+
+
+class TensorSchema(Record):
+    """All parameters of a model in frame order: wider types first, then by name, so that every leaf is aligned."""
+
+    tensors: tuple[TensorSpec, ...]
+
+    @model_validator(mode="after")
+    def _ordered_and_unique(self) -> Self:
+        keys = [(-ITEM_SIZE[spec.dtype], spec.name) for spec in self.tensors]
+        if keys != sorted(keys) or len({spec.name for spec in self.tensors}) != len(self.tensors):
+            raise ValueError("tensors must be unique and ordered by falling item size, then name")
+        return self
+
+    @classmethod
+    def of(cls, specs: list[TensorSpec] | tuple[TensorSpec, ...]) -> TensorSchema:
+        """The schema of these tensors, in frame order."""
+        return cls(tensors=tuple(sorted(specs, key=lambda spec: (-ITEM_SIZE[spec.dtype], spec.name))))
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all values in bytes, without any header."""
+        return sum(spec.nbytes for spec in self.tensors)

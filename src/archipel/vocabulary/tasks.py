@@ -1,0 +1,115 @@
+"""Task and update: one site's part of a round and what it sends back."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName, Value
+from archipel.vocabulary.records import Record
+
+
+class TaskKind(StrEnum):
+    """What a site is asked to do.
+
+    TRAIN: validate the given model, then train it once. LOCAL: train it through all passes without averaging (the
+    local-only baseline). EVALUATE: validate the given model, or the ensemble of the given models.
+    """
+
+    TRAIN = "train"
+    LOCAL = "local"
+    EVALUATE = "evaluate"
+
+
+class TaskKey(Record):
+    """What makes a task the same task: delivered again under this key, it is answered with the bytes already made.
+
+    ``about`` distinguishes evaluations of one round: "" for the federated model, a site name for that site's local
+    model, "ensemble" for all local models together.
+    """
+
+    experiment: ExperimentId
+    round: Annotated[int, Field(ge=0)]
+    attempt: Annotated[int, Field(ge=1)] = 1
+    kind: TaskKind = TaskKind.TRAIN
+    about: Annotated[str, Field(max_length=63)] = ""
+
+    def __str__(self) -> str:
+        about = f" of {self.about}" if self.about else ""
+        return f"{self.experiment} round {self.round}.{self.attempt} {self.kind}{about}"
+
+
+class Pass(Record):
+    """One pass of training: the round whose random streams and schedule it uses, and the plan's arguments."""
+
+    round: Annotated[int, Field(ge=0)]
+    arguments: dict[str, Value] = {}
+
+
+class Task(Record):
+    """What the server asks of one site. Everything here counts for "the same task"; delivery times do not."""
+
+    key: TaskKey
+    job_hash: Hash
+    models: Annotated[tuple[Hash, ...], Field(min_length=1)]
+    passes: tuple[Pass, ...] = ()
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Self:
+        if self.key.kind is not TaskKind.EVALUATE and len(self.models) != 1:
+            raise ValueError("a training task names exactly one model")
+        if self.key.kind is TaskKind.TRAIN and len(self.passes) != 1:
+            raise ValueError("a train task has exactly one pass")
+        if self.key.kind is TaskKind.LOCAL and not self.passes:
+            raise ValueError("a local task has at least one pass")
+        return self
+
+
+class MetricSum(Record):
+    """A metric as a value that can be added: the sum over samples and how many there were.
+
+    >>> (MetricSum(total=3.0, weight=4.0) + MetricSum(total=1.0, weight=1.0)).mean()
+    0.8
+    """
+
+    total: float
+    weight: Annotated[float, Field(ge=0)]
+
+    def __add__(self, other: MetricSum) -> MetricSum:
+        return MetricSum(total=self.total + other.total, weight=self.weight + other.weight)
+
+    def mean(self) -> float:
+        """total / weight. Raises ZeroDivisionError when nothing was counted."""
+        return self.total / self.weight
+
+
+class Update(Record):
+    """What a site sends back for a task: counts and metric sums here, the tensors in the frame named by ``model``.
+
+    ``samples`` is the weight n of this site's end weights in sum(n*w)/sum(n). ``metrics`` come from training,
+    ``validation`` from validating the task's model before training. ``seconds`` is wall time in the worker.
+    """
+
+    key: TaskKey
+    site: SiteName
+    task_hash: Hash
+    model: Hash | None = None
+    model_bytes: Annotated[int, Field(ge=0)] = 0
+    samples: Annotated[int, Field(ge=0)]
+    metrics: dict[Name, MetricSum] = {}
+    validation: dict[Name, MetricSum] = {}
+    seconds: Annotated[float, Field(ge=0)] = 0.0
+
+
+class RoundClosed(Record):
+    """The server's word on a round, signed: who is in it. A site commits its own state for the round only if named."""
+
+    experiment: ExperimentId
+    round: Annotated[int, Field(ge=0)]
+    attempt: Annotated[int, Field(ge=1)]
+    job_hash: Hash
+    committed: bool
+    contributors: tuple[SiteName, ...]
+    model: Hash | None = None
