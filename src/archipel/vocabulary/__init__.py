@@ -34,7 +34,7 @@ from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName, Value
 from archipel.vocabulary.parameters import HyperParameter, check_arguments
 from archipel.vocabulary.records import Record
 from archipel.vocabulary.releases import UPDATE_RELEASE, Release
-from archipel.vocabulary.schemas import TensorSchema, TensorSpec
+from archipel.vocabulary.schemas import DType, TensorSchema, TensorSpec
 from archipel.vocabulary.tasks import MetricSum, Pass, RoundClosed, Task, TaskKey, TaskKind, Update
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "BadInput",
     "Baselines",
     "Conflict",
+    "DType",
     "DataNeeds",
     "ErrorCode",
     "ExperimentId",

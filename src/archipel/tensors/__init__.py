@@ -1,0 +1,42 @@
+"""Parameter trees as frames (safetensors layout), their hashes, and sums over them that fit in small memory.
+
+It knows names, types, shapes and bytes; it does not know what a round, a site or a plan is.
+"""
+
+from archipel.tensors.frames import (
+    Arrays,
+    check_header,
+    decode,
+    encode,
+    frame_header,
+    frame_size,
+    leaf_offsets,
+    read_schema,
+    schema_of,
+    views,
+    write_header,
+)
+from archipel.tensors.hashing import BlobHasher, blob_hash, document_hash
+from archipel.tensors.sums import LeafStep, WeightedSum, fold, in_type, keep_mean
+
+__all__ = [
+    "Arrays",
+    "BlobHasher",
+    "LeafStep",
+    "WeightedSum",
+    "blob_hash",
+    "check_header",
+    "decode",
+    "document_hash",
+    "encode",
+    "fold",
+    "frame_header",
+    "frame_size",
+    "in_type",
+    "keep_mean",
+    "leaf_offsets",
+    "read_schema",
+    "schema_of",
+    "views",
+    "write_header",
+]

@@ -1,0 +1,194 @@
+"""A frame: a model's parameters as one file in the safetensors layout, whose header follows from the schema alone.
+
+Because the header is a function of the schema, every frame of a job has the same length and the same first bytes; to
+check a received frame's names, types and shapes is to compare its first bytes, and a leaf's bytes lie at a known
+offset of every spool. Source of the layout: the safetensors format description (8-byte little-endian header length,
+JSON header padded with spaces, then the data, row-major and little-endian).
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from typing_extensions import Buffer
+
+from archipel.vocabulary import BadInput, DType, ErrorCode, TensorSchema, TensorSpec
+
+_WIRE: dict[DType, str] = {
+    "float64": "F64",
+    "float32": "F32",
+    "float16": "F16",
+    "int64": "I64",
+    "int32": "I32",
+    "int16": "I16",
+    "int8": "I8",
+    "uint8": "U8",
+    "bool": "BOOL",
+}
+_NUMPY: dict[str, DType] = {wire: name for name, wire in _WIRE.items()}
+_LONGEST_HEADER = 16 << 20
+
+Arrays = Mapping[str, "np.ndarray[Any, Any]"]
+
+
+def frame_header(schema: TensorSchema) -> bytes:
+    """The first bytes of every frame of this schema: length prefix and JSON, padded to a multiple of 8."""
+    document: dict[str, Any] = {}
+    for spec, start in _offsets(schema):
+        document[spec.name] = {
+            "dtype": _WIRE[spec.dtype],
+            "shape": list(spec.shape),
+            "data_offsets": [start, start + spec.nbytes],
+        }
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text
+
+
+def frame_size(schema: TensorSchema) -> int:
+    """Length in bytes of every frame of this schema, header included."""
+    return len(frame_header(schema)) + schema.nbytes
+
+
+def leaf_offsets(schema: TensorSchema) -> list[tuple[TensorSpec, int]]:
+    """Each tensor and where its bytes begin in a frame, in frame order."""
+    head = len(frame_header(schema))
+    return [(spec, head + start) for spec, start in _offsets(schema)]
+
+
+def _offsets(schema: TensorSchema) -> Iterator[tuple[TensorSpec, int]]:
+    start = 0
+    for spec in schema.tensors:
+        yield spec, start
+        start += spec.nbytes
+
+
+def schema_of(arrays: Arrays) -> TensorSchema:
+    """The schema of these arrays.
+
+    Raises BadInput for a type that a frame cannot hold (complex numbers, objects, bfloat16).
+    """
+    specs = []
+    for name, array in arrays.items():
+        dtype = array.dtype.name
+        if dtype not in _WIRE:
+            kinds = ", ".join(_WIRE)
+            raise BadInput(
+                f"parameter {name}", f"has type {array.dtype.name}, which a frame cannot hold", f"use {kinds}"
+            )
+        specs.append(TensorSpec(name=name, dtype=dtype, shape=array.shape))
+    return TensorSchema.of(specs)
+
+
+def views(schema: TensorSchema, buffer: Buffer, *, writable: bool = False) -> dict[str, np.ndarray[Any, Any]]:
+    """Arrays on a whole frame's bytes, without a copy.
+
+    Raises BadInput when the buffer is not exactly one frame of this schema. The arrays are read-only unless
+    ``writable``; they keep the buffer alive.
+    """
+    window = memoryview(buffer)
+    if not writable:
+        window = window.toreadonly()
+    check_header(schema, window)
+    arrays = {}
+    for spec, start in leaf_offsets(schema):
+        flat = np.frombuffer(window, dtype=spec.dtype, count=spec.elements, offset=start)
+        arrays[spec.name] = flat.reshape(spec.shape)
+    return arrays
+
+
+def write_header(schema: TensorSchema, buffer: Buffer) -> None:
+    """Write the frame's header at the start of a writable buffer of ``frame_size(schema)`` bytes."""
+    head = frame_header(schema)
+    memoryview(buffer)[: len(head)] = head
+
+
+def encode(arrays: Arrays) -> bytes:
+    """These arrays as one frame, readable by any safetensors library."""
+    schema = schema_of(arrays)
+    parts = [frame_header(schema)]
+    parts += [np.ascontiguousarray(arrays[spec.name]).tobytes() for spec in schema.tensors]
+    return b"".join(parts)
+
+
+def decode(data: Buffer) -> dict[str, np.ndarray[Any, Any]]:
+    """The arrays of any safetensors file, copied; its tensors may lie in any order.
+
+    Raises BadInput when the bytes are not well formed.
+    """
+    window = memoryview(data)
+    return {
+        spec.name: np.frombuffer(window, spec.dtype, spec.elements, start).reshape(spec.shape).copy()
+        for spec, start in _parsed(window)
+    }
+
+
+def read_schema(data: Buffer) -> TensorSchema:
+    """The schema of the tensors in a safetensors file.
+
+    Raises BadInput when the header is damaged or the tensors do not fill the file without gap or overlap.
+    """
+    return TensorSchema.of([spec for spec, _ in _parsed(memoryview(data))])
+
+
+def _parsed(window: memoryview) -> list[tuple[TensorSpec, int]]:
+    damaged = BadInput("frame", "its header is damaged", "send a safetensors file", code=ErrorCode.BAD_UPDATE)
+    if window.nbytes < 8:
+        raise damaged
+    (length,) = struct.unpack("<Q", window[:8])
+    if length > min(window.nbytes - 8, _LONGEST_HEADER):
+        raise damaged
+    try:
+        document = json.loads(bytes(window[8 : 8 + length]))
+        document.pop("__metadata__", None)
+        stated = [
+            (TensorSpec(name=name, dtype=_NUMPY[entry["dtype"]], shape=tuple(entry["shape"])), entry["data_offsets"])
+            for name, entry in document.items()
+        ]
+        stated.sort(key=lambda pair: (pair[1][0], pair[1][1]))
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        raise damaged from error
+    end, found = 0, []
+    for spec, offsets in stated:
+        if offsets != [end, end + spec.nbytes]:
+            raise damaged
+        found.append((spec, 8 + length + end))
+        end += spec.nbytes
+    if 8 + length + end != window.nbytes:
+        raise damaged
+    return found
+
+
+def check_header(schema: TensorSchema, data: Buffer) -> None:
+    """Compare a frame with the schema it must have.
+
+    Raises BadInput that names the first difference: a wrong length, a missing or unknown tensor, a type or a shape.
+    """
+    window = memoryview(data)
+    head = frame_header(schema)
+    if window.nbytes == len(head) + schema.nbytes and window[: len(head)] == head:
+        return
+    raise BadInput("model frame", _difference(schema, window), "send the tensors of the job", code=ErrorCode.BAD_UPDATE)
+
+
+def _difference(schema: TensorSchema, window: memoryview) -> str:
+    try:
+        other = read_schema(window)
+    except BadInput:
+        return f"has {window.nbytes} bytes and no readable header where {frame_size(schema)} bytes are expected"
+    mine = {spec.name: spec for spec in schema.tensors}
+    theirs = {spec.name: spec for spec in other.tensors}
+    for name, spec in mine.items():
+        if name not in theirs:
+            return f"tensor {name} is missing"
+        if theirs[name] != spec:
+            got = theirs[name]
+            return f"tensor {name} is {got.dtype} {list(got.shape)} where the job has {spec.dtype} {list(spec.shape)}"
+    extra = sorted(set(theirs) - set(mine))
+    if extra:
+        return f"tensor {extra[0]} is not in the job"
+    return "its header differs from the job's in layout"

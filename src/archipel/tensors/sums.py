@@ -1,0 +1,121 @@
+"""Sums that add: the weighted mean of parameter trees, in memory as a value and leaf by leaf over frames on disk.
+
+The law: ``(a + b).mean()`` is the mean of a and b weighted by their weights, and ``+`` is associative in exact
+arithmetic. The streaming fold forms the same numbers as adding the values in the same order, bit for bit, in memory
+that depends neither on the number of frames nor on the size of the model.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from archipel.tensors.frames import frame_header, leaf_offsets
+from archipel.tensors.hashing import BlobHasher
+from archipel.vocabulary import TensorSchema, TensorSpec
+
+Array = np.ndarray[Any, Any]
+CHUNK_ELEMENTS = 1 << 17
+"""How many numbers of a leaf are in memory at once, per frame buffer: small enough to stay in the processor's cache."""
+
+
+@dataclass(frozen=True)
+class WeightedSum:
+    """sum(n * w) of parameter trees and sum(n), in float64."""
+
+    total: Mapping[str, Array]
+    weight: float
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Array], weight: float) -> WeightedSum:
+        """One tree with its weight."""
+        return cls({name: np.multiply(array, weight, dtype=np.float64) for name, array in arrays.items()}, weight)
+
+    def __add__(self, other: WeightedSum) -> WeightedSum:
+        total = {name: self.total[name] + other.total[name] for name in self.total}
+        return WeightedSum(total, self.weight + other.weight)
+
+    def mean(self, dtypes: Mapping[str, np.dtype[Any]] | None = None) -> dict[str, Array]:
+        """sum(n * w) / sum(n), in each leaf's own type when ``dtypes`` gives it; integers are rounded to nearest."""
+        means = {name: np.asarray(total / self.weight) for name, total in self.total.items()}
+        return {name: in_type(mean, dtypes[name]) for name, mean in means.items()} if dtypes else means
+
+
+def in_type(mean: Array, dtype: np.dtype[Any] | str) -> Array:
+    """A float64 mean in the leaf's own type: integers and booleans rounded to nearest, half to even."""
+    kind = np.dtype(dtype)
+    return mean.astype(kind) if kind.kind == "f" else np.rint(mean).astype(kind)
+
+
+LeafStep = Callable[[TensorSpec, int, Array], Array]
+"""(tensor, first element, float64 mean of a chunk) -> the chunk of the next model, in float64."""
+
+
+def keep_mean(_spec: TensorSpec, _start: int, mean: Array) -> Array:
+    """The step that makes the mean itself the next model (FedAvg)."""
+    return mean
+
+
+def fold(
+    schema: TensorSchema, frames: Sequence[Path], weights: Sequence[float], out: Path, step: LeafStep = keep_mean
+) -> str:
+    """Write the next model's frame to ``out`` from the weighted mean of ``frames``, in their given order.
+
+    All frames have this schema (checked when they were received). Memory is a few chunks, whatever the number and
+    size of the frames. Returns the content address of what was written; the caller renames and records it.
+    """
+    if not frames or len(frames) != len(weights) or not sum(weights) > 0:
+        raise ValueError("fold needs one positive-sum weight a frame and at least one frame")
+    hasher = BlobHasher()
+    descriptors: list[int] = []
+    try:
+        descriptors.extend(os.open(frame, os.O_RDONLY | os.O_CLOEXEC) for frame in frames)
+        with out.open("wb", buffering=0) as file:
+            head = frame_header(schema)
+            file.write(head)
+            hasher.update(head)
+            for chunk in _folded(schema, descriptors, weights, step):
+                file.write(chunk.data.cast("B"))
+                hasher.update(chunk.data.cast("B"))
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+    return hasher.digest()
+
+
+def _folded(
+    schema: TensorSchema, descriptors: Sequence[int], weights: Sequence[float], step: LeafStep
+) -> Iterator[Array]:
+    weight_sum = float(sum(weights))
+    raw = bytearray(CHUNK_ELEMENTS * 8)
+    total_buffer, product_buffer = np.empty(CHUNK_ELEMENTS), np.empty(CHUNK_ELEMENTS)
+    for spec, offset in leaf_offsets(schema):
+        dtype = np.dtype(spec.dtype)
+        for start in range(0, spec.elements, CHUNK_ELEMENTS):
+            count = min(CHUNK_ELEMENTS, spec.elements - start)
+            window = memoryview(raw)[: count * dtype.itemsize]
+            values = np.frombuffer(window, dtype=dtype)
+            total, product = total_buffer[:count], product_buffer[:count]
+            for index, (descriptor, weight) in enumerate(zip(descriptors, weights, strict=True)):
+                _read_exactly(descriptor, window, offset + start * dtype.itemsize)
+                np.multiply(values, weight, out=product if index else total, dtype=np.float64)
+                if index:
+                    np.add(total, product, out=total)
+            np.divide(total, weight_sum, out=total)
+            yield in_type(step(spec, start, total), dtype)
+
+
+def _read_exactly(descriptor: int, window: memoryview, offset: int) -> None:
+    done = 0
+    while done < window.nbytes:
+        got = os.preadv(descriptor, [window[done:]], offset + done)
+        if got == 0:
+            raise OSError(f"a frame ended at byte {offset + done}")
+        done += got

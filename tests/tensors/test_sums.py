@@ -1,0 +1,71 @@
+"""Sums add: the law, and the streaming fold against it."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from archipel.tensors import WeightedSum, blob_hash, decode, encode, fold, schema_of
+from archipel.tensors import sums as sums_module
+
+finite = st.floats(-1e6, 1e6, width=32)
+leaf = hnp.arrays("float32", 7, elements=finite)
+weight = st.integers(1, 10_000)
+
+
+@given(leaf, leaf, weight, weight)
+def test_the_mean_of_a_sum_is_the_weighted_mean(a, b, n, m):
+    mean = (WeightedSum.of({"w": a}, n) + WeightedSum.of({"w": b}, m)).mean()["w"]
+    np.testing.assert_allclose(mean, np.average([a, b], axis=0, weights=[n, m]).astype("float64"), rtol=1e-6, atol=1e-6)
+
+
+@given(leaf, leaf, leaf, weight, weight, weight)
+def test_sums_are_associative_up_to_rounding(a, b, c, n, m, k):
+    x, y, z = WeightedSum.of({"w": a}, n), WeightedSum.of({"w": b}, m), WeightedSum.of({"w": c}, k)
+    left, right = (x + y) + z, x + (y + z)
+    assert left.weight == right.weight
+    np.testing.assert_allclose(left.total["w"], right.total["w"], rtol=1e-12, atol=1e-3)
+
+
+@given(st.lists(st.tuples(leaf, weight), min_size=1, max_size=5), st.integers(1, 9))
+def test_the_streaming_fold_is_the_sum_bit_for_bit(tmp_path_factory, parts, chunk):
+    folder = tmp_path_factory.mktemp("fold")
+    trees = [{"w": values, "steps": np.array([n * 3], "int64"), "flag": np.array(n % 2 == 0)} for values, n in parts]
+    weights = [float(n) for _, n in parts]
+    paths = []
+    for index, tree in enumerate(trees):
+        paths.append(folder / f"{index}.frame")
+        paths[-1].write_bytes(encode(tree))
+    total = WeightedSum.of(trees[0], weights[0])
+    for tree, n in zip(trees[1:], weights[1:], strict=True):
+        total = total + WeightedSum.of(tree, n)
+    expected = total.mean({name: array.dtype for name, array in trees[0].items()})
+    before = sums_module.CHUNK_ELEMENTS
+    sums_module.CHUNK_ELEMENTS = chunk
+    try:
+        digest = fold(schema_of(trees[0]), paths, weights, folder / "out")
+    finally:
+        sums_module.CHUNK_ELEMENTS = before
+    written = (folder / "out").read_bytes()
+    assert digest == blob_hash(written)
+    for name, array in decode(written).items():
+        assert array.dtype == expected[name].dtype
+        np.testing.assert_array_equal(array, expected[name])
+
+
+def test_a_frame_that_ends_early_is_an_error_and_not_a_wrong_mean(tmp_path):
+    tree = {"w": np.ones(100, "float32")}
+    (tmp_path / "a").write_bytes(encode(tree)[:-8])
+    with pytest.raises(OSError, match="ended"):
+        fold(schema_of(tree), [tmp_path / "a"], [1.0], tmp_path / "out")
+
+
+def test_integer_buffers_keep_their_type_and_are_rounded(tmp_path):
+    for index, steps in enumerate([1, 2, 2]):
+        (tmp_path / str(index)).write_bytes(encode({"steps": np.array(steps, "int64")}))
+    schema = schema_of({"steps": np.array(0, "int64")})
+    fold(schema, [tmp_path / str(index) for index in range(3)], [1, 1, 1], tmp_path / "out")
+    steps = decode((tmp_path / "out").read_bytes())["steps"]
+    assert steps == 2
+    assert steps.dtype == np.int64
