@@ -1,0 +1,31 @@
+"""Who agreed to what, and the proof of it: canonical documents, signatures, approvals, policy and the journal.
+
+Decisions here are functions of values; the journal alone touches a database connection that it is handed. It knows
+jobs and keys; it does not know sockets, workers or rounds.
+"""
+
+from archipel.governance.approvals import Approval, approve, check_approval
+from archipel.governance.canonical import canonical, job_hash, record_hash
+from archipel.governance.journal import JournalEntry, JournalHead, append, check_chain, head, journal_table, sign_head
+from archipel.governance.keys import IdentityKey, verify
+from archipel.governance.policy import SitePolicy, objections
+
+__all__ = [
+    "Approval",
+    "IdentityKey",
+    "JournalEntry",
+    "JournalHead",
+    "SitePolicy",
+    "append",
+    "approve",
+    "canonical",
+    "check_approval",
+    "check_chain",
+    "head",
+    "job_hash",
+    "journal_table",
+    "objections",
+    "record_hash",
+    "sign_head",
+    "verify",
+]

@@ -1,0 +1,29 @@
+"""One byte sequence per document (RFC 8785, JSON Canonicalization Scheme): a hash or signature means one thing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import rfc8785
+
+from archipel.tensors import document_hash
+from archipel.vocabulary import Job, Record
+
+
+def canonical(document: Record | dict[str, Any]) -> bytes:
+    """The document's canonical JSON bytes.
+
+    >>> canonical({"b": 1, "a": 2.0})
+    b'{"a":2,"b":1}'
+    """
+    return rfc8785.dumps(document.model_dump(mode="json") if isinstance(document, Record) else document)
+
+
+def record_hash(document: Record | dict[str, Any]) -> str:
+    """The content address of a document, ``sha256:...`` over its canonical bytes."""
+    return document_hash(canonical(document))
+
+
+def job_hash(job: Job) -> str:
+    """What a site approves: the hash of the whole canonical job."""
+    return record_hash(job)

@@ -1,0 +1,125 @@
+"""The journal: an append-only, hash-chained table beside the state it speaks of, in the same transactions.
+
+Each line's hash covers its number, time, kind, body and the hash of the line before it; changing, removing or
+inserting a line breaks the chain from there on. Cutting lines off the end leaves a chain that is whole, so signed
+heads are exchanged with the other side each round: a head that the chain does not contain shows the cut.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, Text, insert, select
+
+from archipel.governance.canonical import canonical
+from archipel.governance.keys import IdentityKey, verify
+from archipel.storage import utc_now
+from archipel.tensors import document_hash
+from archipel.vocabulary import Hash, Record
+
+GENESIS = "sha256:" + "0" * 64
+
+
+class JournalEntry(Record):
+    """One line: what happened, as a kind and a JSON body."""
+
+    number: int
+    at: str
+    kind: str
+    body: dict[str, Any]
+    previous: Hash
+    hash: Hash
+
+    def expected_hash(self) -> str:
+        """The hash that follows from the line's content and the line before it."""
+        return document_hash(canonical(self.model_dump(mode="json", exclude={"hash"})))
+
+
+class JournalHead(Record):
+    """How long a journal was and what its last line hashed to, signed by its owner."""
+
+    owner: str
+    number: int
+    hash: Hash
+    at: str
+    signature: str = ""
+
+    def message(self) -> bytes:
+        """The bytes that are signed."""
+        return b"archipel-journal-head/1\n" + canonical(self.model_copy(update={"signature": ""}))
+
+    def is_signed_by(self, public: str) -> bool:
+        """Whether the owner with this identity key signed the head."""
+        return verify(public, self.signature, self.message())
+
+
+def journal_table(metadata: MetaData) -> Table:
+    """The journal's table, to be part of a server's or a site's schema."""
+    return Table(
+        "journal",
+        metadata,
+        Column("number", Integer, primary_key=True, autoincrement=False),
+        Column("at", String(32), nullable=False),
+        Column("kind", String(64), nullable=False),
+        Column("body", Text, nullable=False),
+        Column("previous", String(71), nullable=False),
+        Column("hash", String(71), nullable=False),
+    )
+
+
+def append(connection: Connection, table: Table, kind: str, body: dict[str, Any]) -> JournalEntry:
+    """Add a line inside the caller's write transaction, together with the change that it records."""
+    last = connection.execute(select(table.c.number, table.c.hash).order_by(table.c.number.desc()).limit(1)).first()
+    number, previous = (last.number + 1, last.hash) if last else (1, GENESIS)
+    draft = JournalEntry(number=number, at=utc_now(), kind=kind, body=body, previous=previous, hash=GENESIS)
+    entry = draft.model_copy(update={"hash": draft.expected_hash()})
+    row = entry.model_dump(mode="json") | {"body": canonical(body).decode()}
+    connection.execute(insert(table).values(**row))
+    return entry
+
+
+def entries(connection: Connection, table: Table, after: int = 0) -> Iterable[JournalEntry]:
+    """The lines after number ``after``, oldest first."""
+    query = select(table).where(table.c.number > after).order_by(table.c.number)
+    for row in connection.execute(query).mappings():
+        yield JournalEntry(**(dict(row) | {"body": json.loads(row["body"])}))
+
+
+def head(connection: Connection, table: Table, owner: str) -> JournalHead:
+    """The journal's unsigned head now; number 0 when it is empty."""
+    last = connection.execute(select(table).order_by(table.c.number.desc()).limit(1)).mappings().first()
+    if last is None:
+        return JournalHead(owner=owner, number=0, hash=GENESIS, at=utc_now())
+    return JournalHead(owner=owner, number=last["number"], hash=last["hash"], at=utc_now())
+
+
+def sign_head(key: IdentityKey, unsigned: JournalHead) -> JournalHead:
+    """The head with its owner's signature."""
+    return unsigned.model_copy(update={"signature": key.sign(unsigned.message())})
+
+
+def check_chain(lines: Iterable[JournalEntry], heads: Iterable[JournalHead] = ()) -> list[str]:
+    """What is wrong with a journal, one sentence each; an empty list proves it whole.
+
+    ``heads`` are heads of this journal that somebody else kept (their signatures checked by the caller).
+    """
+    found: list[str] = []
+    hashes = {0: GENESIS}
+    previous, number = GENESIS, 0
+    for line in lines:
+        if line.number != number + 1:
+            found.append(f"line {number + 1} is missing: line {line.number} follows line {number}")
+        if line.expected_hash() != line.hash:
+            found.append(f"line {line.number} ({line.kind}, {line.at}) was changed: its hash does not fit its content")
+        elif line.previous != previous and line.number == number + 1:
+            found.append(f"line {line.number} ({line.kind}, {line.at}) does not continue line {number}")
+        previous, number = line.hash, line.number
+        hashes[number] = previous
+    for known in heads:
+        if known.number > number:
+            found.append(f"the end was cut off after line {number}: line {known.number} was attested on {known.at}")
+        elif hashes.get(known.number) != known.hash:
+            found.append(f"line {known.number} is not the one attested on {known.at}: the journal was rewritten")
+    return found

@@ -1,0 +1,46 @@
+"""A site's standing rules, as a pure decision: what no rule allows is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import Field
+
+from archipel.vocabulary import Job, Record, Release, WorkerLimits
+
+
+class SitePolicy(Record):
+    """What this site lets a job ask for, whatever a person approves.
+
+    ``releases``: how an update may leave. The limits are the most a job's worker may use here.
+    """
+
+    releases: tuple[Release, ...] = (Release.SUM, Release.INDIVIDUALLY)
+    minimum_subjects: Annotated[int, Field(ge=1)] = 2
+    maximum_rounds: Annotated[int, Field(ge=1)] = 10_000
+    limits: WorkerLimits = WorkerLimits(
+        memory_mb=16_384, cpu_s=86_400, wall_s=86_400, tmp_mb=4_096, processes=256, threads=64
+    )
+
+
+def objections(job: Job, policy: SitePolicy, subjects: int) -> list[str]:
+    """Why this site will not run the job with a cohort of ``subjects``: one sentence each, none when it will."""
+    found: list[str] = []
+    if job.privacy.release not in policy.releases:
+        found.append(f"updates would leave {job.privacy.release}; the policy allows {_listed(policy.releases)}")
+    if subjects < policy.minimum_subjects:
+        found.append(f"the cohort has {subjects} subjects; the policy asks for {policy.minimum_subjects}")
+    if subjects < job.needs.minimum_subjects:
+        found.append(f"the cohort has {subjects} subjects; the plan needs {job.needs.minimum_subjects}")
+    if job.terms.rounds > policy.maximum_rounds:
+        found.append(f"the job has {job.terms.rounds} rounds; the policy allows {policy.maximum_rounds}")
+    for name, most in policy.limits.model_dump().items():
+        asked = getattr(job.limits, name)
+        if asked > most:
+            found.append(f"the job asks for {name}={asked}; the policy allows {most}")
+    return found
+
+
+def _listed(values: Sequence[object]) -> str:
+    return ", ".join(str(value) for value in values) or "none"

@@ -1,0 +1,22 @@
+"""Where bytes and rows are kept: a content-addressed blob store and the relational database of a server or a site.
+
+It knows hashes, files and SQL; it does not know what a job, a round or a site is. The rule both halves keep together:
+a blob is written, synced and renamed first, then one transaction names it; what no row names is swept at start.
+"""
+
+from archipel.storage.blobs import BlobStore, BlobWriter, FolderBlobStore
+from archipel.storage.database import Database, utc_now
+from archipel.storage.files import disk_errors_named, sync_folder, write_private
+from archipel.storage.settings import load_settings
+
+__all__ = [
+    "BlobStore",
+    "BlobWriter",
+    "Database",
+    "FolderBlobStore",
+    "disk_errors_named",
+    "load_settings",
+    "sync_folder",
+    "utc_now",
+    "write_private",
+]

@@ -1,0 +1,73 @@
+"""The relational database of a server or a site: SQLAlchemy over SQLite in WAL mode, full synchronisation.
+
+A write transaction takes SQLite's write lock when it begins, so that two processes (an agent and its command line)
+never append to the same journal head; a read transaction sees one consistent state and blocks nobody.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import OperationalError
+
+from archipel.vocabulary import StorageFull
+
+_WRITE = "archipel_write"
+
+
+def utc_now() -> str:
+    """The time now as text, UTC, microseconds: ``2026-11-21T08:00:00.000000+00:00``."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+class Database:
+    """One database by SQLAlchemy URL; ``read()`` and ``write()`` are its transactions."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.engine: Engine = create_engine(url, future=True)
+        if self.engine.dialect.name == "sqlite":
+            event.listen(self.engine, "connect", _set_up_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads."""
+        with self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that may write: committed at the end of the block, rolled back when the block raises.
+
+        Raises StorageFull when the disk has no room; the database is then as it was before.
+        """
+        try:
+            with self.engine.connect().execution_options(**{_WRITE: True}) as connection, connection.begin():
+                yield connection
+        except OperationalError as error:
+            if "disk is full" in str(error.orig):
+                raise StorageFull(
+                    str(self.engine.url.database), "the disk is full", "free space there; what was finished is kept"
+                ) from error
+            raise
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        self.engine.dispose()
+
+
+def _set_up_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=15000"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    write = connection.get_execution_options().get(_WRITE)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

@@ -1,0 +1,42 @@
+"""Configuration files: TOML, every key known, every mistake named with its line of remedy."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from archipel.vocabulary import ArchipelError, ErrorCode, Record
+
+Settings = TypeVar("Settings", bound=Record)
+
+
+def load_settings(path: Path, model: type[Settings]) -> Settings:
+    """The settings in a TOML file as a frozen record.
+
+    Raises ArchipelError (code configuration) for a missing or malformed file, an unknown key (with the nearest known
+    one) and a value that does not fit.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise _wrong(str(path), "is not there", "run init first, or name the right folder with --state") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise _wrong(str(path), f"is not valid TOML ({error})", "mend that line") from error
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(key, model.model_fields, n=1)
+            remedy = f"did you mean {near[0]}?" if near else f"known keys are {', '.join(sorted(model.model_fields))}"
+            raise _wrong(f"{path}: {key}", "is not a known key", remedy) from error
+        raise _wrong(f"{path}: {key}", first["msg"], "mend its value") from error
+
+
+def _wrong(thing: str, cause: str, remedy: str) -> ArchipelError:
+    return ArchipelError(thing, cause, remedy, code=ErrorCode.CONFIGURATION)
