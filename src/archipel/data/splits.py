@@ -1,0 +1,36 @@
+"""Which subjects validate: a function of each subject's id alone, so that nobody moves when others come or go.
+
+A subject's draw is ``SHA-256("archipel-split/1" 0x00 id)``, its first 8 bytes read as a number in [0, 1). It
+validates when the draw is below the fraction. The order of a dataset, a restart, a new patient or a withdrawal changes
+nobody else's side. Two exceptions keep small cohorts usable, each moving the same one subject every time: a cohort of
+two or more with nobody on the validation side sends its lowest draw there, and a cohort with nobody left to train on
+takes its highest draw back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+
+def draw(subject_id: str) -> float:
+    """The subject's number in [0, 1), the same at every site and for ever."""
+    digest = hashlib.sha256(b"archipel-split/1\0" + subject_id.encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def validation_ids(ids: Iterable[str], fraction: float) -> frozenset[str]:
+    """The ids that validate; all others train.
+
+    At least one subject trains, and with ``fraction`` > 0 at least one of two or more validates. Raises ValueError
+    for a fraction outside [0, 1).
+    """
+    if not 0 <= fraction < 1:
+        raise ValueError(f"a validation fraction lies in [0, 1), not {fraction}")
+    ordered = sorted(set(ids), key=lambda subject_id: (draw(subject_id), subject_id))
+    chosen = [subject_id for subject_id in ordered if draw(subject_id) < fraction]
+    if fraction > 0 and not chosen and len(ordered) >= 2:
+        chosen = ordered[:1]
+    if len(chosen) == len(ordered):
+        chosen = chosen[:-1]
+    return frozenset(chosen)
