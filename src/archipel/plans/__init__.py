@@ -1,0 +1,43 @@
+"""What researchers write: plans, how they are packaged, and how one runs on a site's cohort.
+
+It knows models, data and metrics of one site. It knows nothing of servers, rounds' outcomes, approvals or other
+sites. The base needs numpy only; ``TorchPlan`` and ``SegmentationPlan`` import torch when they are first asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from archipel.plans.base import Array, Context, Model, Plan, TrainingResult, derive_seed
+from archipel.plans.packaging import PackagedPlan, load, package
+
+if TYPE_CHECKING:
+    from archipel.plans.segmentation import SegmentationPlan
+    from archipel.plans.torch import TorchPlan
+
+__all__ = [
+    "Array",
+    "Context",
+    "Model",
+    "PackagedPlan",
+    "Plan",
+    "SegmentationPlan",
+    "TorchPlan",
+    "TrainingResult",
+    "derive_seed",
+    "load",
+    "package",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the torch plans only when somebody wants one: torch takes seconds, a numpy plan does not."""
+    if name == "TorchPlan":
+        from archipel.plans.torch import TorchPlan
+
+        return TorchPlan
+    if name == "SegmentationPlan":
+        from archipel.plans.segmentation import SegmentationPlan
+
+        return SegmentationPlan
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

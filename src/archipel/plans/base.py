@@ -1,0 +1,112 @@
+"""Plan: what a researcher writes and a site runs. This base needs numpy only.
+
+A plan is a class in one Python file. Its class attributes declare what goes into the job, so that a site approves it:
+what data it needs, which numbers it reports, which hyper-parameters it has and within which bounds. Its methods work
+on a model that is a dictionary of numpy arrays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archipel.data import SubjectSet
+from archipel.vocabulary import (
+    DataNeeds,
+    HyperParameter,
+    MetricSpec,
+    MetricSum,
+    OptimiserState,
+    Selection,
+    Value,
+    check_arguments,
+)
+
+Array = NDArray[Any]
+Model = dict[str, Array]
+"""A model: its parameters and buffers by name."""
+
+
+def derive_seed(*parts: object) -> int:
+    """A seed in [0, 2**63) for these parts, for example (job seed, site, round); different parts, unrelated seeds."""
+    text = "\0".join(["archipel-seed/1", *(str(part) for part in parts)])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where and when a plan runs. ``seed`` already follows from (job seed, site, round); draw only from it."""
+
+    site: str
+    seed: int
+    round: int
+    rounds: int
+    arguments: Mapping[str, Value]
+    threads: int = 1
+
+    def number(self, name: str) -> float:
+        """A numeric hyper-parameter's value in this round. Raises KeyError when the plan declares none so named."""
+        return float(self.arguments[name])
+
+    def generator(self, *parts: object) -> np.random.Generator:
+        """A numpy generator of this round; ``parts`` name independent streams."""
+        return np.random.default_rng(derive_seed(self.seed, *parts))
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How many samples the new weights stand for, and metric sums over them."""
+
+    samples: int
+    metrics: Mapping[str, MetricSum] = field(default_factory=dict)
+
+
+class Plan:
+    """Base of every plan.
+
+    The runtime calls ``prepare`` once in a worker's life, then for each round ``restore``, ``train`` and ``state``.
+    The random streams of a round are the same however often a worker was restarted before it.
+    """
+
+    needs: ClassVar[DataNeeds]
+    metrics: ClassVar[tuple[MetricSpec, ...]] = (MetricSpec(name="loss", better="lower"),)
+    validation: ClassVar[tuple[MetricSpec, ...]] = ()
+    hyper_parameters: ClassVar[tuple[HyperParameter, ...]] = ()
+    optimiser_state: ClassVar[OptimiserState] = OptimiserState.RESET
+    selection: ClassVar[Selection | None] = None
+
+    def initial_model(self, seed: int) -> Model:
+        """The model of round 0, made at the researcher's from the job's seed.
+
+        It takes no hyper-parameters: these may change between rounds, a model's names and shapes may not.
+        """
+        raise NotImplementedError("a plan must define initial_model(seed)")
+
+    def prepare(self, training: SubjectSet, validation: SubjectSet, context: Context) -> None:
+        """Read what training needs into memory, once."""
+        raise NotImplementedError("a plan must define prepare(training, validation, context)")
+
+    def train(self, model: Model, context: Context) -> TrainingResult:
+        """Train for one round, changing the model's arrays in place."""
+        raise NotImplementedError("a plan must define train(model, context)")
+
+    def evaluate(self, models: Sequence[Mapping[str, Array]], context: Context) -> dict[str, MetricSum]:
+        """Metric sums over the validation subjects for one model, or for the ensemble of several."""
+        return {}
+
+    def state(self) -> Model:
+        """What the next round continues from (``optimiser_state`` continue-local): arrays that stay at the site."""
+        return {}
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Continue from an earlier ``state()``; an empty one means a fresh start."""
+
+    @classmethod
+    def arguments(cls, given: Mapping[str, Value] | None = None) -> dict[str, Value]:
+        """Every hyper-parameter's value: given or default. Raises BadInput for unknown names and broken bounds."""
+        return check_arguments(cls.hyper_parameters, given or {})

@@ -1,0 +1,153 @@
+"""A plan travels as its source file and that file's hash, never as a pickle.
+
+``package`` reads the file without running it, so a server or an agent may call it; ``load`` runs it and belongs in
+the worker's sandbox or in the researcher's own process.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from archipel.plans.base import Plan
+from archipel.tensors import blob_hash
+from archipel.vocabulary import BadInput, DataNeeds, ErrorCode, HyperParameter, MetricSpec, PlanReference, Selection
+
+LARGEST_SOURCE = 1 << 20
+_FILE_NAME = re.compile(r"^[A-Za-z0-9_.-]{1,97}\.py$")
+_BASES = ("Plan", "TorchPlan", "SegmentationPlan")
+
+
+@dataclass(frozen=True)
+class PackagedPlan:
+    """A plan's source bytes, their hash, and which class of which file it is."""
+
+    source: bytes
+    hash: str
+    class_name: str
+    file_name: str
+
+    @property
+    def reference(self) -> PlanReference:
+        """How a job names this plan."""
+        return PlanReference(hash=self.hash, class_name=self.class_name, file_name=self.file_name)
+
+
+def package(path: Path, class_name: str | None = None) -> PackagedPlan:
+    """Package a plan file, reading it without running it.
+
+    Raises BadInput (code ``bad-plan``) for a file that is missing, too large, not UTF-8 or not Python, and when it
+    holds no plan class, or several and ``class_name`` does not choose.
+    """
+    if not path.is_file():
+        raise _bad(str(path), "is not a file", "name the Python file that holds the plan")
+    if not _FILE_NAME.match(path.name):
+        raise _bad(path.name, "is not a name a plan may have", "use letters, digits, _ . - and the ending .py")
+    source = path.read_bytes()
+    if len(source) > LARGEST_SOURCE:
+        raise _bad(path.name, f"has {len(source)} bytes", f"keep a plan below {LARGEST_SOURCE} bytes")
+    found = plan_classes(source, path.name)
+    return PackagedPlan(source, blob_hash(source), _chosen(path.name, found, class_name), path.name)
+
+
+def plan_classes(source: bytes, file_name: str) -> list[str]:
+    """Names of the plan classes at the top level of a source, without running it; bases of others are left out."""
+    try:
+        tree = ast.parse(source.decode("utf-8"), filename=file_name)
+    except SyntaxError as error:
+        raise _bad(
+            file_name, f"has a syntax error in line {error.lineno}: {error.msg}", "mend it and package it again"
+        ) from error
+    except (UnicodeDecodeError, ValueError) as error:
+        raise _bad(file_name, "is not UTF-8 text", "save the plan as UTF-8 Python source") from error
+    plans: dict[str, set[str]] = {}
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            bases = {name for name in map(_last_name, node.bases) if name is not None}
+            if any(base in _BASES or base in plans for base in bases):
+                plans[node.name] = bases
+    used = set().union(*plans.values()) if plans else set()
+    return [name for name in plans if name not in used]
+
+
+def _last_name(node: ast.expr) -> str | None:
+    match node:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+    return None
+
+
+def _chosen(file_name: str, found: list[str], class_name: str | None) -> str:
+    listed = ", ".join(found) or "none"
+    if class_name is not None:
+        if class_name not in found:
+            raise _bad(
+                file_name, f"has no plan class {class_name}", f"plan classes in it are: {listed}; derive from TorchPlan"
+            )
+        return class_name
+    if not found:
+        raise _bad(file_name, "has no plan class", f"define a class that derives from {', '.join(_BASES)}")
+    if len(found) > 1:
+        raise _bad(file_name, f"has {len(found)} plan classes ({listed})", "say which one is meant by its class name")
+    return found[0]
+
+
+def load(path: Path, class_name: str | None = None) -> Plan:
+    """Run a plan file as a module and make its plan.
+
+    Raises BadInput as ``package`` does, and when what the class declares is not of the right type. Whatever the
+    file itself raises while it runs passes through.
+    """
+    packaged = package(path, class_name)
+    name = f"archipel_plan_{packaged.hash.partition(':')[2][:16]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise _bad(path.name, "cannot be loaded as a module", "name a .py file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    made = getattr(module, packaged.class_name, None)
+    if not (isinstance(made, type) and issubclass(made, Plan)):
+        raise _bad(
+            path.name,
+            f"{packaged.class_name} is not an archipel Plan",
+            "derive it from archipel.plans.Plan or TorchPlan",
+        )
+    plan = made()
+    check_declarations(plan)
+    return plan
+
+
+def check_declarations(plan: Plan) -> None:
+    """Raise BadInput when a declaration is missing, of the wrong type, or contradicts another."""
+    thing = type(plan).__name__
+    if not isinstance(getattr(plan, "needs", None), DataNeeds):
+        raise _bad(thing, "does not declare its data needs", 'set needs = DataNeeds(kind="nifti-pairs", ...)')
+    for attribute, record in (
+        ("metrics", MetricSpec),
+        ("validation", MetricSpec),
+        ("hyper_parameters", HyperParameter),
+    ):
+        values = getattr(plan, attribute)
+        if not isinstance(values, tuple) or not all(isinstance(value, record) for value in values):
+            raise _bad(
+                thing,
+                f"{attribute} is not a tuple of {record.__name__}",
+                f"write {attribute} = ({record.__name__}(...),)",
+            )
+        names = [value.name for value in values]
+        if len(set(names)) != len(names):
+            raise _bad(thing, f"{attribute} names one thing twice", "give each its own name")
+    selection = plan.selection
+    if selection is not None and (
+        not isinstance(selection, Selection) or selection.metric not in {spec.name for spec in plan.validation}
+    ):
+        raise _bad(thing, "its selection is not one of its validation metrics", "select by a name in validation")
+
+
+def _bad(thing: str, cause: str, remedy: str) -> BadInput:
+    return BadInput(thing, cause, remedy, code=ErrorCode.BAD_PLAN)

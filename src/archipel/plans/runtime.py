@@ -1,0 +1,214 @@
+"""PlanRuntime: a plan at work on one site's cohort, task by task, with frames in and a frame out.
+
+It runs wherever a plan runs: in the sandboxed worker of a deployed site and inside a simulation. It derives the seed of
+each pass, decides what becomes of the optimiser's state, and refuses what no server should ever add up: parameters
+that are not finite or whose names, types or shapes changed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from pydantic import ValidationError
+
+from archipel.data import Cohort, split, verify
+from archipel.plans.base import Array, Context, Model, Plan, TrainingResult, derive_seed
+from archipel.tensors import decode, encode, views
+from archipel.vocabulary import (
+    ArchipelError,
+    BadInput,
+    ErrorCode,
+    Job,
+    MetricSpec,
+    MetricSum,
+    OptimiserState,
+    Pass,
+    Task,
+    TaskKind,
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a task gave besides the model frame. ``state`` is the optimiser's frame to keep at the site, or None."""
+
+    samples: int
+    metrics: dict[str, MetricSum] = field(default_factory=dict)
+    validation: dict[str, MetricSum] = field(default_factory=dict)
+    state: bytes | None = None
+
+
+class PlanRuntime:
+    """One plan, one job, one site's cohort under ``root``."""
+
+    def __init__(self, plan: Plan, job: Job, site: str, root: Path, cohort: Cohort) -> None:
+        _check_same_terms(plan, job)
+        self.plan, self.job, self.site, self.root, self.cohort = plan, job, site, root, cohort
+        self._validation_subjects = 0
+
+    def prepare(self) -> None:
+        """Verify the cohort, split it and let the plan read it. Call once before any task.
+
+        Raises BadInput for changed data, another kind of dataset than the plan needs, or too few subjects.
+        """
+        needs = self.job.needs
+        if self.cohort.kind != needs.kind:
+            raise BadInput(
+                f"dataset {self.cohort.dataset}",
+                f"is of kind {self.cohort.kind}",
+                f"the plan needs {needs.kind}",
+                code=ErrorCode.BAD_DATA,
+            )
+        if len(self.cohort.subjects) < needs.minimum_subjects:
+            raise BadInput(
+                f"dataset {self.cohort.dataset}",
+                f"has {len(self.cohort.subjects)} subjects in the cohort",
+                f"the plan needs at least {needs.minimum_subjects}",
+                code=ErrorCode.BAD_DATA,
+            )
+        verify(self.root, self.cohort)
+        training, validation = split(self.root, self.cohort, self.job.validation_fraction)
+        self._validation_subjects = len(validation)
+        self.plan.prepare(training, validation, self._context(Pass(round=0, arguments=self.job.arguments)))
+
+    def train(self, task: Task, model: memoryview, result: memoryview, state: bytes | None) -> Outcome:
+        """Train the ``model`` frame into the writable ``result`` frame of the same size.
+
+        A TRAIN task validates the incoming model first and makes one pass; a LOCAL task makes all its passes with
+        the same seeds and optimiser treatment, from a fresh optimiser. Raises ArchipelError with code ``not-finite``
+        when a loss or a parameter is NaN or infinite, ``plan-error`` when the plan changed names, types or shapes.
+        """
+        local = task.key.kind is TaskKind.LOCAL
+        validation = {} if local else self.evaluate(task, [model]).validation
+        views(self.job.tensors, model)
+        result[:] = model
+        arrays = views(self.job.tensors, result, writable=True)
+        kept: Mapping[str, Array] = {} if local or state is None else decode(state)
+        continues = self.job.optimiser_state is OptimiserState.CONTINUE_LOCAL
+        trained = TrainingResult(samples=0)
+        for one in task.passes:
+            self.plan.restore(kept if continues else {})
+            trained = self._one_pass(one, arrays)
+            kept = self.plan.state() if continues else {}
+        metrics = _declared(trained.metrics, self.job.metrics, "train")
+        keeps_state = continues and not local
+        return Outcome(trained.samples, metrics, validation, encode(kept) if keeps_state else None)
+
+    def evaluate(self, task: Task, models: Sequence[memoryview]) -> Outcome:
+        """Validate one model, or the ensemble of several, on this site's validation subjects."""
+        if not (self._validation_subjects and self.job.validation):
+            return Outcome(samples=0)
+        one = task.passes[0] if task.passes else Pass(round=task.key.round, arguments=self.job.arguments)
+        frames = [views(self.job.tensors, frame) for frame in models]
+        found = _finite_or_error(lambda: self.plan.evaluate(frames, self._context(one)))
+        return Outcome(self._validation_subjects, validation=_declared(found, self.job.validation, "evaluate"))
+
+    def _context(self, one: Pass) -> Context:
+        return Context(
+            site=self.site,
+            seed=derive_seed(self.job.seed, self.site, one.round),
+            round=one.round,
+            rounds=self.job.terms.rounds,
+            arguments={**self.job.arguments, **one.arguments},
+            threads=self.job.limits.threads,
+        )
+
+    def _one_pass(self, one: Pass, arrays: Model) -> TrainingResult:
+        given = dict(arrays)
+        trained = _finite_or_error(lambda: self.plan.train(given, self._context(one)))
+        if trained.samples < 1:
+            raise _plan_error(
+                "train returned no samples", "return TrainingResult(samples=number of subjects trained on)"
+            )
+        _write_back(given, arrays)
+        for name, array in arrays.items():
+            if array.dtype.kind == "f" and not _all_finite(array):
+                raise ArchipelError(
+                    f"parameter {name}",
+                    f"is NaN or infinite after round {one.round}",
+                    "lower the learning rate or look at the loss",
+                    code=ErrorCode.NOT_FINITE,
+                )
+        return trained
+
+
+def _check_same_terms(plan: Plan, job: Job) -> None:
+    """What the job says of the plan must be what the plan says of itself: the approval was for the job."""
+    pairs = {
+        "data needs": (plan.needs, job.needs),
+        "metrics": (plan.metrics, job.metrics),
+        "validation metrics": (plan.validation, job.validation),
+        "hyper-parameters": (plan.hyper_parameters, job.parameters),
+    }
+    for name, (declared, approved) in pairs.items():
+        if declared != approved:
+            raise BadInput(
+                f"plan {job.plan.class_name}",
+                f"declares other {name} than the job",
+                "make the job from this plan again",
+                code=ErrorCode.BAD_PLAN,
+            )
+
+
+def _write_back(given: Model, arrays: Model) -> None:
+    """Bring arrays that the plan put in place of the frame's into the frame, if they fit it exactly."""
+    for name in given.keys() | arrays.keys():
+        if name not in arrays:
+            raise _changed(f"parameter {name}", "was added during training")
+        if name not in given:
+            raise _changed(f"parameter {name}", "was removed during training")
+        new, old = np.asarray(given[name]), arrays[name]
+        if new.shape != old.shape or new.dtype != old.dtype:
+            was, now = f"{old.dtype} {list(old.shape)}", f"{new.dtype} {list(new.shape)}"
+            raise _changed(f"parameter {name}", f"changed from {was} to {now} during training")
+        if new is not old:
+            old[...] = new
+
+
+def _changed(thing: str, cause: str) -> ArchipelError:
+    remedy = "a model keeps its names, types and shapes for a whole job; change the plan"
+    return ArchipelError(thing, cause, remedy, code=ErrorCode.PLAN_ERROR)
+
+
+def _all_finite(array: Array) -> bool:
+    # The sum of finite numbers is not finite only when one is not, or on overflow: the slow look decides then.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(array.sum(dtype=np.float64))) or bool(np.isfinite(array).all())
+
+
+def _finite_or_error(work: Callable[[], T]) -> T:
+    """Run the plan; a metric that refuses to be NaN is reported as what it is."""
+    try:
+        return work()
+    except ValidationError as error:
+        if error.title == "MetricSum" and any(part["type"] == "finite_number" for part in error.errors()):
+            raise not_finite("a metric") from error
+        raise
+
+
+def not_finite(thing: str) -> ArchipelError:
+    """The error for a loss or metric that is NaN or infinite."""
+    remedy = "lower the learning rate, or look for bad volumes and divisions by zero in the loss"
+    return ArchipelError(thing, "is NaN or infinite", remedy, code=ErrorCode.NOT_FINITE)
+
+
+def _declared(found: Mapping[str, MetricSum], specs: Sequence[MetricSpec], where: str) -> dict[str, MetricSum]:
+    """The metrics in the job's order. Raises ArchipelError for a name that the job does not have."""
+    names = [spec.name for spec in specs]
+    for name, value in found.items():
+        if name not in names:
+            raise _plan_error(f"{where} reports metric {name}", f"declare it; the job has {', '.join(names) or 'none'}")
+        if not (math.isfinite(value.total) and math.isfinite(value.weight)):
+            raise not_finite(f"metric {name}")
+    return {name: found[name] for name in names if name in found}
+
+
+def _plan_error(thing: str, remedy: str) -> ArchipelError:
+    return ArchipelError(thing, "is not what the job says", remedy, code=ErrorCode.PLAN_ERROR)
