@@ -1,0 +1,136 @@
+"""SegmentationPlan: label every voxel of a 3-D image, trained on whole volumes of a common shape.
+
+The researcher declares the labels, the shape and the network; reading, orientation, normalisation, validation in each
+subject's original grid and prediction follow from that. The ``whole`` structure is the union of all labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from archipel.data import SubjectSet, Volume
+from archipel.data.nifti_pairs import Affine, FloatVolume, LabelVolume
+from archipel.plans.base import Array, Context
+from archipel.plans.torch import Tensor, TorchPlan
+from archipel.plans.volumes import Orientation, Shape, Window, check_spacing, normalised
+from archipel.vocabulary import BadInput, DataNeeds, ErrorCode, MetricSpec, MetricSum, Selection
+
+
+class SegmentationPlan(TorchPlan):
+    """Base of segmentation plans on datasets of kind ``nifti-pairs``.
+
+    Declare ``needs`` with labels, for example ``{"1": "anterior", "2": "posterior"}``; the network's output channels
+    are the background and then the labels in rising order. ``shape`` is what a training volume is cut or padded to;
+    ``divisor`` what the network's input sizes must be multiples of. Validation metrics follow from the labels:
+    ``dice`` of the whole structure and ``dice_<label>`` of each.
+    """
+
+    needs: ClassVar[DataNeeds]
+    shape: ClassVar[Shape]
+    spacing: ClassVar[tuple[float, float, float]] = (1.0, 1.0, 1.0)
+    spacing_tolerance: ClassVar[float] = 0.2
+    divisor: ClassVar[int] = 8
+    selection: ClassVar[Selection | None] = Selection(metric="dice", better="higher")
+
+    def __init_subclass__(cls, **given: Any) -> None:
+        super().__init_subclass__(**given)
+        if "needs" in cls.__dict__ and "validation" not in cls.__dict__ and isinstance(cls.needs, DataNeeds):
+            names = ["dice", *(f"dice_{name}" for name in cls.label_names().values())]
+            cls.validation = tuple(MetricSpec(name=name, better="higher") for name in names)
+
+    @classmethod
+    def label_names(cls) -> dict[int, str]:
+        """Label values in rising order, each with its name."""
+        return {int(value): name for value, name in sorted(cls.needs.labels.items(), key=lambda item: int(item[0]))}
+
+    def examples(self, subjects: SubjectSet) -> tuple[Tensor, Tensor]:
+        """Images float32 ``[N, 1, *shape]`` and channel numbers int64 ``[N, 1, *shape]`` of all subjects."""
+        images, labels = [], []
+        for volume in subjects.volumes():
+            image = self._network_input(volume.id, volume.image, volume.affine)
+            window = Window.centred(image.shape, self.shape)
+            label = Orientation.of(volume.affine).apply(self._channels(volume))
+            images.append(window.fit(image))
+            labels.append(window.fit(label))
+        return torch.from_numpy(np.stack(images))[:, None], torch.from_numpy(np.stack(labels))[:, None].long()
+
+    def prepare(self, training: SubjectSet, validation: SubjectSet, context: Context) -> None:
+        """Read training volumes as tensors, validation volumes as they are."""
+        super().prepare(training, SubjectSet(validation.root, validation.kind, ()), context)
+        self._validation_volumes = tuple(validation.volumes())
+
+    def activate(self, outputs: Tensor) -> Tensor:
+        """Probabilities of each channel."""
+        return outputs.softmax(1)
+
+    def evaluate(self, models: Sequence[Mapping[str, Array]], context: Context) -> dict[str, MetricSum]:
+        """Sums over the validation subjects of each Dice, measured in each subject's original grid."""
+        torch.set_num_threads(context.threads)
+        networks = self.networks(models)
+        rows = [
+            dice_scores(
+                self.segment(networks, volume.id, volume.image, volume.affine), volume.label, self.label_names()
+            )
+            for volume in self._validation_volumes
+            if volume.label is not None
+        ]
+        if not rows:
+            return {}
+        return {
+            "dice" if name == "whole" else f"dice_{name}": MetricSum(
+                total=sum(row[name] for row in rows), weight=len(rows)
+            )
+            for name in rows[0]
+        }
+
+    def segment(
+        self, networks: Sequence[torch.nn.Module], subject_id: str, image: FloatVolume, affine: Affine
+    ) -> LabelVolume:
+        """Label values int16 on the image's own grid, from one network or from an ensemble's mean probabilities.
+
+        The volume is padded, never cut: a fully convolutional network takes any size that ``divisor`` divides.
+        """
+        turned = self._network_input(subject_id, image, affine)
+        padded = [max(own, common) for own, common in zip(turned.shape, self.shape, strict=True)]
+        window = Window.centred(turned.shape, [-(-size // self.divisor) * self.divisor for size in padded])
+        with torch.inference_mode():
+            outputs = self.ensemble(networks, torch.from_numpy(window.fit(turned))[None, None])
+        channels = window.undo(outputs.argmax(1)[0].numpy())
+        values = np.asarray([0, *self.label_names()], dtype=np.int16)
+        return np.asarray(Orientation.of(affine).undo(values[channels]))
+
+    def _network_input(self, subject_id: str, image: FloatVolume, affine: Affine) -> FloatVolume:
+        check_spacing(subject_id, affine, self.spacing, self.spacing_tolerance)
+        return np.asarray(Orientation.of(affine).apply(normalised(image)))
+
+    def _channels(self, volume: Volume) -> NDArray[np.int16]:
+        if volume.label is None:
+            raise BadInput(volume.id, "has no label", "add the label or exclude the subject", code=ErrorCode.BAD_DATA)
+        values = [0, *self.label_names()]
+        strange = np.setdiff1d(np.unique(volume.label), values)
+        if strange.size:
+            raise BadInput(
+                volume.id,
+                f"its label holds the value {int(strange[0])}",
+                f"the plan knows {values}; map the label to these or exclude the subject",
+                code=ErrorCode.BAD_DATA,
+            )
+        return np.searchsorted(values, volume.label).astype(np.int16)
+
+
+def dice_scores(predicted: LabelVolume, truth: LabelVolume, labels: Mapping[int, str]) -> dict[str, float]:
+    """Dice of the union of all labels (``whole``) and of each label by name; 1 where both volumes are empty."""
+    known = list(labels)
+    scores = {"whole": dice(np.isin(predicted, known), np.isin(truth, known))}
+    return scores | {name: dice(predicted == value, truth == value) for value, name in labels.items()}
+
+
+def dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    """Twice the overlap over the sum of the sizes (Dice 1945); 1 when both are empty."""
+    sizes = int(one.sum()) + int(other.sum())
+    return 1.0 if sizes == 0 else 2.0 * int((one & other).sum()) / sizes

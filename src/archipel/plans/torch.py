@@ -1,0 +1,239 @@
+"""TorchPlan: a plan around a PyTorch network. The researcher writes the network, the loss and the optimiser.
+
+All examples of a site are kept in memory as two tensors. A round is ``epochs`` passes over shuffled batches; every
+random number comes from the round's seed, so that a round repeated after a crash gives the same weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+import torch
+
+from archipel.data import SubjectSet
+from archipel.plans.base import Array, Context, Model, Plan, TrainingResult, derive_seed
+from archipel.plans.optimiser_state import export_state, restore_state
+from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, MetricSpec, MetricSum
+
+Tensor: TypeAlias = torch.Tensor
+Transform = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class TorchPlan(Plan):
+    """Base of plans that train a ``torch.nn.Module``.
+
+    Write ``build_model``, ``build_optimiser``, ``loss`` and, unless a subclass of this class has it, ``examples``.
+    A hyper-parameter named ``batch_size`` or ``epochs`` takes the place of the class attribute of that name.
+    """
+
+    batch_size: ClassVar[int] = 4
+    epochs: ClassVar[int] = 1
+    validation: ClassVar[tuple[MetricSpec, ...]] = (MetricSpec(name="validation_loss", better="lower"),)
+
+    # What a researcher writes ---------------------------------------------------------------------------------
+
+    def build_model(self) -> torch.nn.Module:
+        """The network, with fresh random weights."""
+        raise NotImplementedError("a TorchPlan must define build_model()")
+
+    def build_optimiser(self, network: torch.nn.Module, context: Context) -> torch.optim.Optimizer:
+        """The optimiser of this round. Its learning rate may follow ``context.round`` of ``context.rounds``."""
+        raise NotImplementedError("a TorchPlan must define build_optimiser(network, context)")
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The mean loss of a batch, a tensor of no dimension."""
+        raise NotImplementedError("a TorchPlan must define loss(outputs, targets)")
+
+    def examples(self, subjects: SubjectSet) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of these subjects, first dimension the subjects; here: the rows of a table."""
+        x, y, _ = subjects.table()
+        return torch.from_numpy(np.asarray(x, dtype=np.float32)), torch.from_numpy(np.asarray(y))
+
+    def transforms(self) -> Sequence[Transform]:
+        """Random transforms of one example, ``{"image": input, "label": target}``: MONAI's dictionary transforms or
+        any callable. Those with ``set_random_state`` get a seed of the round."""
+        return ()
+
+    def augment(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Change a whole batch at random, drawing from ``generator`` only; here: leave it as it is."""
+        return inputs, targets
+
+    def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, MetricSum]:
+        """Validation metrics of a batch; here: its loss."""
+        return {
+            "validation_loss": MetricSum(total=float(self.loss(outputs, targets)) * len(targets), weight=len(targets))
+        }
+
+    def activate(self, outputs: Tensor) -> Tensor:
+        """What an ensemble averages, from a network's outputs; here: the outputs themselves."""
+        return outputs
+
+    # What the runtime calls -----------------------------------------------------------------------------------
+
+    def initial_model(self, seed: int) -> Model:
+        """Fresh weights and buffers, the same for the same seed."""
+        return export_model(self._fresh_network(seed))
+
+    def prepare(self, training: SubjectSet, validation: SubjectSet, context: Context) -> None:
+        """Read all examples into memory and build the network."""
+        torch.set_num_threads(context.threads)
+        self.network = self._fresh_network(0)
+        self._restored: Model = {}
+        self._optimiser: torch.optim.Optimizer | None = None
+        self._transforms = tuple(self.transforms())
+        self.training = self.examples(training)
+        self.held_out = self.examples(validation) if len(validation) else None
+
+    def train(self, model: Model, context: Context) -> TrainingResult:
+        """``epochs`` passes over the training examples in shuffled batches.
+
+        Raises ArchipelError (``not-finite``) in the step in which the loss turns NaN.
+        """
+        torch.set_num_threads(context.threads)
+        torch.manual_seed(context.seed)
+        import_model(self.network, model)
+        optimiser = self._optimiser = self.build_optimiser(self.network, context)
+        if self._restored:
+            restore_state(optimiser, self._restored)
+        total, seen = 0.0, 0
+        self.network.train()
+        for inputs, targets in self._batches(context):
+            optimiser.zero_grad(set_to_none=True)
+            loss = self.loss(self.network(inputs), targets)
+            loss.backward()
+            optimiser.step()
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise ArchipelError(
+                    f"the loss in round {context.round}",
+                    "is NaN or infinite",
+                    "lower the learning rate, or look for bad volumes and divisions by zero in the loss",
+                    code=ErrorCode.NOT_FINITE,
+                )
+            total, seen = total + value * len(inputs), seen + len(inputs)
+        export_model(self.network, into=model)
+        return TrainingResult(len(self.training[0]), {"loss": MetricSum(total=total, weight=seen)})
+
+    def evaluate(self, models: Sequence[Mapping[str, Array]], context: Context) -> dict[str, MetricSum]:
+        """The sums of ``measure`` over all validation batches, in evaluation mode."""
+        if self.held_out is None:
+            return {}
+        torch.set_num_threads(context.threads)
+        networks = self.networks(models)
+        sums: dict[str, MetricSum] = {}
+        inputs, targets = self.held_out
+        size = self._setting("batch_size", context)
+        with torch.inference_mode():
+            for start in range(0, len(inputs), size):
+                outputs = self.ensemble(networks, inputs[start : start + size])
+                for name, value in self.measure(outputs, targets[start : start + size]).items():
+                    sums[name] = sums[name] + value if name in sums else value
+        return sums
+
+    def state(self) -> Model:
+        """The optimiser's state after the last round."""
+        return export_state(self._optimiser) if self._optimiser is not None else {}
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Continue the optimiser from this state in the next round."""
+        self._restored = dict(state)
+
+    # Parts of them, also used to predict ----------------------------------------------------------------------
+
+    def networks(self, models: Sequence[Mapping[str, Array]]) -> list[torch.nn.Module]:
+        """One network in evaluation mode per model. Raises BadInput when a model does not fit the network."""
+        made = []
+        for model in models:
+            network = self._fresh_network(0)
+            import_model(network, model)
+            made.append(network.eval())
+        return made
+
+    def ensemble(self, networks: Sequence[torch.nn.Module], inputs: Tensor) -> Tensor:
+        """One network's outputs, or the mean of several networks' activated outputs."""
+        if len(networks) == 1:
+            outputs: Tensor = networks[0](inputs)
+            return outputs
+        return torch.stack([self.activate(network(inputs)) for network in networks]).mean(0)
+
+    def _fresh_network(self, seed: int) -> torch.nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self.build_model()
+
+    def _setting(self, name: str, context: Context) -> int:
+        return int(context.arguments.get(name, getattr(self, name)))
+
+    def _batches(self, context: Context) -> Iterator[tuple[Tensor, Tensor]]:
+        inputs, targets = self.training
+        generator = torch.Generator().manual_seed(derive_seed(context.seed, "batches"))
+        for position, transform in enumerate(self._transforms):
+            if hasattr(transform, "set_random_state"):
+                transform.set_random_state(seed=derive_seed(context.seed, "transform", position) % 2**32)
+        size = self._setting("batch_size", context)
+        for _ in range(self._setting("epochs", context)):
+            for chosen in torch.randperm(len(inputs), generator=generator).split(size):
+                batch = self._transformed(inputs[chosen], targets[chosen])
+                yield self.augment(*batch, generator)
+
+    def _transformed(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        if not self._transforms:
+            return inputs, targets
+        examples = []
+        for image, label in zip(inputs, targets, strict=True):
+            example: dict[str, Any] = {"image": image, "label": label}
+            for transform in self._transforms:
+                example = transform(example)
+            examples.append((torch.as_tensor(example["image"]), torch.as_tensor(example["label"])))
+        return torch.stack([image for image, _ in examples]), torch.stack([label for _, label in examples])
+
+
+def export_model(network: torch.nn.Module, into: Model | None = None) -> Model:
+    """A network's parameters and buffers as arrays: copied, or written into the arrays of ``into``.
+
+    Raises BadInput when a tensor has a type that numpy does not know, or when the network's names, types or shapes
+    are no longer those of ``into``.
+    """
+    found: Model = {}
+    for name, tensor in network.state_dict().items():
+        if tensor.dtype is torch.bfloat16:
+            raise BadInput(
+                f"parameter {name}",
+                "is bfloat16, which a frame cannot hold",
+                "keep weights float32 and compute under torch.autocast",
+                code=ErrorCode.BAD_PLAN,
+            )
+        found[name] = tensor.detach().cpu().numpy()
+    if into is None:
+        return {name: array.copy() for name, array in found.items()}
+    _check_fit(found, into)
+    for name, array in found.items():
+        into[name][...] = array
+    return into
+
+
+def import_model(network: torch.nn.Module, model: Mapping[str, Array]) -> None:
+    """Copy a model's arrays into a network. Raises BadInput naming the first parameter that does not fit."""
+    own = {name: tensor.detach().numpy() for name, tensor in network.state_dict().items()}
+    _check_fit(own, model)
+    for name, array in own.items():
+        array[...] = model[name]
+
+
+def _check_fit(own: Mapping[str, Array], model: Mapping[str, Array]) -> None:
+    for name in sorted(own.keys() | model.keys()):
+        mine, given = own.get(name), model.get(name)
+        if mine is None or given is None or mine.shape != given.shape or mine.dtype != given.dtype:
+            raise BadInput(
+                f"parameter {name}",
+                f"is {_form(mine)} in the plan's network and {_form(given)} in the model",
+                "a model keeps its names, types and shapes for a whole job; use the plan that the model came from",
+                code=ErrorCode.PLAN_ERROR,
+            )
+
+
+def _form(array: Array | None) -> str:
+    return "absent" if array is None else f"{array.dtype} {list(array.shape)}"
