@@ -17,12 +17,13 @@ from archipel.tensors.frames import (
     write_header,
 )
 from archipel.tensors.hashing import BlobHasher, blob_hash, document_hash
-from archipel.tensors.sums import LeafStep, WeightedSum, fold, in_type, keep_mean
+from archipel.tensors.sums import LeafStep, NotFiniteFrame, WeightedSum, fold, in_type, keep_mean
 
 __all__ = [
     "Arrays",
     "BlobHasher",
     "LeafStep",
+    "NotFiniteFrame",
     "WeightedSum",
     "blob_hash",
     "check_header",

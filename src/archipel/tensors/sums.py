@@ -56,6 +56,14 @@ LeafStep = Callable[[TensorSpec, int, Array], Array]
 """(tensor, first element, float64 mean of a chunk) -> the chunk of the next model, in float64."""
 
 
+class NotFiniteFrame(Exception):
+    """A frame that cannot be averaged: ``tensor`` of the frame at ``index`` holds NaN or infinite values."""
+
+    def __init__(self, index: int, tensor: str) -> None:
+        super().__init__(f"tensor {tensor} of frame {index} holds NaN or infinite values")
+        self.index, self.tensor = index, tensor
+
+
 def keep_mean(_spec: TensorSpec, _start: int, mean: Array) -> Array:
     """The step that makes the mean itself the next model (FedAvg)."""
     return mean
@@ -68,6 +76,7 @@ def fold(
 
     All frames have this schema (checked when they were received). Memory is a few chunks, whatever the number and
     size of the frames. Returns the content address of what was written; the caller renames and records it.
+    Raises NotFiniteFrame for the first frame that holds a NaN or an infinity.
     """
     if not frames or len(frames) != len(weights) or not sum(weights) > 0:
         raise ValueError("fold needs one positive-sum weight a frame and at least one frame")
@@ -108,8 +117,15 @@ def _folded(
                 np.multiply(values, weight, out=product if index else total, dtype=np.float64)
                 if index:
                     np.add(total, product, out=total)
+                if dtype.kind == "f" and not _is_finite(product if index else total):
+                    raise NotFiniteFrame(index, spec.name)
             np.divide(total, weight_sum, out=total)
             yield in_type(step(spec, start, total), dtype)
+
+
+def _is_finite(values: Array) -> bool:
+    """Whether every value is finite; a finite sum of squares shows it in one fast pass, else each is looked at."""
+    return bool(np.isfinite(np.dot(values, values))) or bool(np.isfinite(values).all())
 
 
 def _read_exactly(descriptor: int, window: memoryview, offset: int) -> None:

@@ -37,7 +37,7 @@ class ErrorCode(StrEnum):
     REVOKED = "revoked"
     ROUND_CLOSED = "round-closed"
     SANDBOX = "sandbox"
-    TOKEN = "token"
+    TOKEN = "token"  # noqa: S105 - a code, no secret
     TRUST = "trust"
 
 

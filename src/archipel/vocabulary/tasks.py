@@ -109,7 +109,16 @@ class RoundClosed(Record):
     experiment: ExperimentId
     round: Annotated[int, Field(ge=0)]
     attempt: Annotated[int, Field(ge=1)]
+    kind: TaskKind = TaskKind.TRAIN
+    about: Annotated[str, Field(max_length=63)] = ""
     job_hash: Hash
     committed: bool
     contributors: tuple[SiteName, ...]
     model: Hash | None = None
+
+    @property
+    def key(self) -> TaskKey:
+        """The key of the tasks that this word is about."""
+        return TaskKey(
+            experiment=self.experiment, round=self.round, attempt=self.attempt, kind=self.kind, about=self.about
+        )

@@ -1,0 +1,49 @@
+"""The round and the experiment as state tables, and the one loop that runs them over any fleet of sites.
+
+It knows jobs, tasks, updates and time as a number; it does not know sockets, databases or how a site trains. Strategies
+and plans cannot tell whether the fleet is deployed or simulated.
+"""
+
+from archipel.rounds.book import Book, Opened, Progress, SiteRecord, StageRecord
+from archipel.rounds.fleet import Accepted, Delivered, Failed, Fleet, FleetEvent, Lost, Nudged, Returned
+from archipel.rounds.loop import ExperimentLoop
+from archipel.rounds.memory import MemoryBook
+from archipel.rounds.stages import Stage, stages
+from archipel.rounds.tables import (
+    EXPERIMENT_TABLE,
+    SITE_TABLE,
+    ExperimentState,
+    ExperimentVerb,
+    SiteEvent,
+    SiteState,
+    Verdict,
+    verdict,
+)
+
+__all__ = [
+    "EXPERIMENT_TABLE",
+    "SITE_TABLE",
+    "Accepted",
+    "Book",
+    "Delivered",
+    "ExperimentLoop",
+    "ExperimentState",
+    "ExperimentVerb",
+    "Failed",
+    "Fleet",
+    "FleetEvent",
+    "Lost",
+    "MemoryBook",
+    "Nudged",
+    "Opened",
+    "Progress",
+    "Returned",
+    "SiteEvent",
+    "SiteRecord",
+    "SiteState",
+    "Stage",
+    "StageRecord",
+    "Verdict",
+    "stages",
+    "verdict",
+]

@@ -1,0 +1,106 @@
+"""The book: what an experiment's loop must find again after a crash, behind one interface.
+
+The server keeps it in its database, each call one transaction together with the journal's line; a simulation keeps it
+in memory. The loop holds no other lasting state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from archipel.rounds.stages import Stage
+from archipel.rounds.tables import ExperimentState, SiteState
+from archipel.vocabulary import Failure, Hash, MetricSum, Record, RoundClosed, Task, TaskKey, Update, Value
+
+
+class SiteRecord(Record):
+    """One site's part of a closed round."""
+
+    state: SiteState
+    samples: int = 0
+    seconds: float = 0.0
+    bytes_up: int = 0
+    metrics: dict[str, MetricSum] = {}
+    validation: dict[str, MetricSum] = {}
+    failure: Failure | None = None
+
+
+class StageRecord(Record):
+    """What became of one attempt at a stage: who contributed, what it took, what was measured.
+
+    ``validation`` is of the model the stage started from, summed over the contributing sites.
+    """
+
+    stage: Stage
+    attempt: int
+    committed: bool
+    seconds: float
+    contributors: tuple[str, ...]
+    sites: dict[str, SiteRecord]
+    metrics: dict[str, MetricSum] = {}
+    validation: dict[str, MetricSum] = {}
+    model: Hash | None = None
+
+
+@dataclass
+class Opened:
+    """An attempt at a stage that is under way."""
+
+    stage: Stage
+    attempt: int
+    task: Task
+    sites: dict[str, SiteState]
+    remaining_s: float
+    updates: dict[str, Update] = field(default_factory=dict)
+    frames: dict[str, Path] = field(default_factory=dict)
+    failures: dict[str, Failure] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where an experiment is: all that the loop needs to go on."""
+
+    state: ExperimentState
+    done: frozenset[Stage]
+    attempts: int
+    model: str
+    local_models: dict[str, str]
+    arguments: dict[str, Value]
+    passes: dict[int, dict[str, Value]]
+    invited: tuple[str, ...]
+    opened: Opened | None = None
+    pause_after: int | None = None
+
+
+class Book(Protocol):
+    """Lasting state of one experiment. Every call is durable when it returns."""
+
+    def progress(self) -> Progress:
+        """Everything the loop needs to go on from here."""
+
+    def open(self, opened: Opened) -> None:
+        """A stage's attempt begins."""
+
+    def delivered(self, key: TaskKey, site: str, update: Update, frame: Path | None) -> None:
+        """A site's update counts from now on."""
+
+    def failed(self, key: TaskKey, site: str, failure: Failure) -> None:
+        """A site's part failed."""
+
+    def frame_for_result(self) -> Path:
+        """A place for the next model's frame, in the file system that ``close`` will keep it in."""
+
+    def close(self, record: StageRecord, closed: RoundClosed, result: Path | None, local: dict[str, Path]) -> None:
+        """The attempt ends: its record, the new model (``result``) and each site's own model (``local``) are kept."""
+
+    def stall(self, reason: str) -> None:
+        """The experiment cannot go on by itself and pauses, with the reason in words."""
+
+    def finish(self) -> None:
+        """All stages are done."""
+
+    def refused(self, key: TaskKey, sites: Sequence[str]) -> None:
+        """An attempt was cancelled while it was open."""

@@ -1,0 +1,319 @@
+"""The experiment loop: opens stages one after the other over a fleet, and closes each when the table says so.
+
+Everything it must not forget is in the book, written before it takes effect; started again on the same book it goes
+on where the book ends, with the updates of an open round that had arrived.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from archipel.governance import record_hash
+from archipel.rounds.book import Book, Opened, Progress, SiteRecord, StageRecord
+from archipel.rounds.fleet import Accepted, Delivered, Failed, Fleet, FleetEvent, Lost, Nudged, Returned
+from archipel.rounds.stages import ENSEMBLE, Stage, stages
+from archipel.rounds.tables import ENDED, SITE_TABLE, ExperimentState, SiteEvent, SiteState, Verdict, verdict
+from archipel.strategies import leaf_step
+from archipel.tensors import NotFiniteFrame, fold
+from archipel.vocabulary import (
+    BadInput,
+    Conflict,
+    ErrorCode,
+    Failure,
+    Job,
+    MetricSum,
+    Pass,
+    RoundClosed,
+    Task,
+    TaskKey,
+    TaskKind,
+    Update,
+)
+
+T = TypeVar("T")
+
+
+class ExperimentLoop:
+    """Runs one experiment until it is finished, paused or cancelled."""
+
+    def __init__(
+        self, job: Job, job_hash: str, book: Book, fleet: Fleet, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.job, self.job_hash, self.book, self.fleet, self.clock = job, job_hash, book, fleet, clock
+        self._tries = 0
+
+    async def run(self) -> ExperimentState:
+        """Go on from where the book ends; returns the state in which there is nothing more to do."""
+        while True:
+            progress = await _in_thread(self.book.progress)
+            opened = progress.opened
+            if opened is None:
+                if progress.state is not ExperimentState.RUNNING:
+                    return progress.state
+                opened = await self._open_next(progress)
+                if opened is None:
+                    continue
+            await self._conduct(opened)
+
+    async def _open_next(self, progress: Progress) -> Opened | None:
+        stage = next((stage for stage in stages(self.job) if not self._is_done(stage, progress)), None)
+        if stage is None:
+            await _in_thread(self.book.finish)
+            return None
+        quorum = self._quorum(stage)
+        if len(progress.invited) < quorum:
+            reason = (
+                f"{stage}: {len(progress.invited)} sites have approved, the quorum is {quorum}; approve at more sites"
+            )
+            await _in_thread(self.book.stall, reason)
+            return None
+        if self._tries > self.job.terms.retries:
+            reason = f"{stage} was tried {self._tries} times without its quorum of {quorum}; see the sites' failures"
+            await _in_thread(self.book.stall, reason)
+            return None
+        attempt = progress.attempts + 1
+        passes = self.job.terms.rounds if stage.kind is TaskKind.LOCAL else 1
+        opened = Opened(
+            stage=stage,
+            attempt=attempt,
+            task=self._task(stage, attempt, progress),
+            sites=dict.fromkeys(progress.invited, SiteState.INVITED),
+            remaining_s=self.job.terms.deadline_s * passes,
+        )
+        await _in_thread(self.book.open, opened)
+        return opened
+
+    def _is_done(self, stage: Stage, progress: Progress) -> bool:
+        if stage in progress.done:
+            return True
+        # A site whose local training failed has no model to validate; the record of that stage says why.
+        return stage.about not in ("", ENSEMBLE, *progress.local_models)
+
+    def _quorum(self, stage: Stage) -> int:
+        return 1 if stage.kind is TaskKind.LOCAL else self.job.terms.quorum
+
+    def _task(self, stage: Stage, attempt: int, progress: Progress) -> Task:
+        key = TaskKey(
+            experiment=self.job.experiment, round=stage.round, attempt=attempt, kind=stage.kind, about=stage.about
+        )
+        models: tuple[str, ...] = (progress.model,)
+        passes: tuple[Pass, ...] = (Pass(round=stage.round, arguments=progress.arguments),)
+        if stage.kind is TaskKind.LOCAL:
+            models = (self.job.initial_model,)
+            numbers = range(1, self.job.terms.rounds + 1)
+            passes = tuple(Pass(round=number, arguments=progress.passes[number]) for number in numbers)
+        elif stage.about == ENSEMBLE:
+            models = tuple(model for _, model in sorted(progress.local_models.items()))
+        elif stage.about:
+            models = (progress.local_models[stage.about],)
+        return Task(key=key, job_hash=self.job_hash, models=models, passes=passes)
+
+    async def _conduct(self, opened: Opened) -> None:
+        """Run one attempt from open to closed, or until the experiment is cancelled."""
+        began = self.clock()
+        ends = began + opened.remaining_s
+        awaited: dict[str, float] = {}
+        for site, state in list(opened.sites.items()):
+            if state not in ENDED:
+                await self._reach(opened, site, ends, awaited)
+        while True:
+            while verdict(opened.sites.values(), self._quorum(opened.stage)) is Verdict.OPEN:
+                event = await self._next_event(min([ends, *awaited.values()]))
+                if event is None:
+                    self._let_time_pass(opened, ends, awaited)
+                elif isinstance(event, Nudged):
+                    if (await _in_thread(self.book.progress)).state is ExperimentState.CANCELLED:
+                        await self._cancel(opened)
+                        return
+                else:
+                    await self._take(opened, event, ends, awaited)
+            if await self._close(opened, self.clock() - began):
+                return
+
+    async def _next_event(self, until: float) -> FleetEvent | None:
+        try:
+            async with asyncio.timeout(max(until - self.clock(), 0)):
+                return await self.fleet.events.get()
+        except TimeoutError:
+            return None
+
+    async def _reach(self, opened: Opened, site: str, ends: float, awaited: dict[str, float]) -> None:
+        if self.fleet.connected(site):
+            await self.fleet.offer(site, opened.task, ends - self.clock())
+        else:
+            _step(opened, site, SiteEvent.LOST)
+            awaited.setdefault(site, self.clock() + self.job.terms.grace_s)
+
+    def _let_time_pass(self, opened: Opened, ends: float, awaited: dict[str, float]) -> None:
+        now = self.clock()
+        for site, until in list(awaited.items()):
+            if now >= until:
+                del awaited[site]
+                _step(opened, site, SiteEvent.GRACE_OVER)
+        if now >= ends:
+            for site in opened.sites:
+                _step(opened, site, SiteEvent.DEADLINE)
+
+    async def _take(self, opened: Opened, event: FleetEvent, ends: float, awaited: dict[str, float]) -> None:
+        match event:
+            case Accepted(site, key) if key == opened.task.key and site in opened.sites:
+                _step(opened, site, SiteEvent.ACCEPTED)
+            case Failed(site, key, failure) if key == opened.task.key and site in opened.sites:
+                if opened.sites[site] not in ENDED:
+                    await _in_thread(self.book.failed, key, site, failure)
+                    opened.failures[site] = failure
+                    _step(opened, site, SiteEvent.FAILED)
+            case Delivered():
+                await self._receive(opened, event)
+            case Lost(site) if site in opened.sites and opened.sites[site] not in ENDED:
+                _step(opened, site, SiteEvent.LOST)
+                awaited[site] = self.clock() + self.job.terms.grace_s
+            case Returned(site) if site in opened.sites and opened.sites[site] not in ENDED:
+                awaited.pop(site, None)
+                _step(opened, site, SiteEvent.RETURNED)
+                await self._reach(opened, site, ends, awaited)
+            case _:
+                pass
+        for site in [site for site in awaited if opened.sites[site] in ENDED]:
+            del awaited[site]
+
+    async def _receive(self, opened: Opened, event: Delivered) -> None:
+        site, update = event.site, event.update
+        try:
+            self._check(opened, site, update, event.frame is not None)
+            if site not in opened.updates:
+                await _in_thread(self.book.delivered, update.key, site, update, event.frame)
+                opened.updates[site] = update
+                if event.frame is not None:
+                    opened.frames[site] = event.frame
+                _step(opened, site, SiteEvent.DELIVERED)
+        except Exception as error:
+            if not event.settled.done():
+                event.settled.set_exception(error)
+            return
+        if not event.settled.done():
+            event.settled.set_result(None)
+
+    def _check(self, opened: Opened, site: str, update: Update, has_frame: bool) -> None:
+        """Raise unless this update may count now, or is one that counts already, sent again."""
+        thing = f"update of {site} for {update.key}"
+        state = opened.sites.get(site)
+        if update.key != opened.task.key or state is None or (state in ENDED and state is not SiteState.DELIVERED):
+            cause = f"the round is closed to it ({state})" if state else "that round is not open"
+            raise Conflict(thing, cause, "nothing is to be done", code=ErrorCode.ROUND_CLOSED)
+        if site in opened.updates:
+            if opened.updates[site] != update:
+                raise Conflict(thing, "another update counts already", "send the first again", code=ErrorCode.REPLAYED)
+            return
+        check_update(self.job, opened.task, update, has_frame)
+
+    async def _close(self, opened: Opened, seconds: float) -> bool:
+        """Close the attempt; False when the fold found a site at fault and the verdict must be taken again."""
+        committed = verdict(opened.sites.values(), self._quorum(opened.stage)) is Verdict.QUORUM
+        contributors = sorted(site for site, state in opened.sites.items() if state is SiteState.DELIVERED)
+        result, model = None, None
+        if committed and opened.stage.kind is TaskKind.TRAIN:
+            result = await _in_thread(self.book.frame_for_result)
+            frames = [opened.frames[site] for site in contributors]
+            weights = [float(opened.updates[site].samples) for site in contributors]
+            try:
+                model = await asyncio.to_thread(
+                    fold, self.job.tensors, frames, weights, result, leaf_step(self.job.strategy)
+                )
+            except NotFiniteFrame as error:
+                result.unlink(missing_ok=True)
+                await self._expel(opened, contributors[error.index], error)
+                return False
+        record = _record(opened, committed, contributors, model, seconds)
+        closed = RoundClosed(
+            experiment=self.job.experiment,
+            round=opened.stage.round,
+            attempt=opened.attempt,
+            kind=opened.stage.kind,
+            about=opened.stage.about,
+            job_hash=self.job_hash,
+            committed=committed,
+            contributors=tuple(contributors),
+            model=model,
+        )
+        local = dict(opened.frames) if committed and opened.stage.kind is TaskKind.LOCAL else {}
+        await _in_thread(self.book.close, record, closed, result, local)
+        self._tries = 0 if committed else self._tries + 1
+        for site, state in opened.sites.items():
+            if state in (SiteState.LATE, SiteState.MISSING):
+                await self.fleet.withdraw(site, opened.task.key, f"the round closed and this site was {state}")
+        await self.fleet.announce(sorted(opened.sites), closed)
+        return True
+
+    async def _expel(self, opened: Opened, site: str, error: NotFiniteFrame) -> None:
+        failure = Failure(code=ErrorCode.NOT_FINITE, sentence=f"tensor {error.tensor} holds NaN or infinite values")
+        await _in_thread(self.book.failed, opened.task.key, site, failure)
+        opened.failures[site] = failure
+        opened.sites[site] = SiteState.FAILED
+
+    async def _cancel(self, opened: Opened) -> None:
+        working = [site for site, state in opened.sites.items() if state not in ENDED]
+        await _in_thread(self.book.refused, opened.task.key, working)
+        for site in working:
+            await self.fleet.withdraw(site, opened.task.key, "the experiment was cancelled")
+
+
+def check_update(job: Job, task: Task, update: Update, has_frame: bool) -> None:
+    """Raise BadInput unless the update answers the task in the job's terms."""
+    thing = f"update of {update.site} for {update.key}"
+    if update.task_hash != record_hash(task):
+        raise BadInput(thing, "answers another task", "send the update of this task", code=ErrorCode.BAD_UPDATE)
+    trained = task.key.kind is not TaskKind.EVALUATE
+    if trained != has_frame or (trained and update.samples == 0):
+        raise BadInput(thing, "has no model or no samples", "train on at least one sample", code=ErrorCode.BAD_UPDATE)
+    for given, declared in ((update.metrics, job.metrics), (update.validation, job.validation)):
+        unknown = sorted(set(given) - {metric.name for metric in declared})
+        if unknown:
+            raise BadInput(thing, f"metric {unknown[0]} is not in the job", "send the job's", code=ErrorCode.BAD_UPDATE)
+
+
+def _step(opened: Opened, site: str, event: SiteEvent) -> None:
+    opened.sites[site] = SITE_TABLE[opened.sites[site]][event]
+
+
+def _record(opened: Opened, committed: bool, contributors: list[str], model: str | None, seconds: float) -> StageRecord:
+    sites = {}
+    for site, state in opened.sites.items():
+        update = opened.updates.get(site) if state is SiteState.DELIVERED else None
+        sites[site] = SiteRecord(
+            state=state,
+            samples=update.samples if update else 0,
+            seconds=update.seconds if update else 0.0,
+            bytes_up=update.model_bytes if update else 0,
+            metrics=update.metrics if update else {},
+            validation=update.validation if update else {},
+            failure=opened.failures.get(site),
+        )
+    counted = [sites[site] for site in contributors]
+    return StageRecord(
+        stage=opened.stage,
+        attempt=opened.attempt,
+        committed=committed,
+        seconds=seconds,
+        contributors=tuple(contributors),
+        sites=sites,
+        metrics=pooled([site.metrics for site in counted]),
+        validation=pooled([site.validation for site in counted]),
+        model=model,
+    )
+
+
+def pooled(parts: list[dict[str, MetricSum]]) -> dict[str, MetricSum]:
+    """The sum of each metric over the sites that reported it."""
+    total: dict[str, MetricSum] = {}
+    for part in parts:
+        for name, value in part.items():
+            total[name] = total[name] + value if name in total else value
+    return total
+
+
+async def _in_thread(function: Callable[..., T], *arguments: Any) -> T:
+    return await asyncio.to_thread(function, *arguments)

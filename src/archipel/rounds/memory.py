@@ -1,0 +1,130 @@
+"""A book in memory, for simulations and tests: the same rules as a durable one, gone with the process."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from archipel.rounds.book import Opened, Progress, StageRecord
+from archipel.rounds.stages import Stage
+from archipel.rounds.tables import ExperimentState, ExperimentVerb, SiteState, next_state
+from archipel.tensors import blob_hash
+from archipel.vocabulary import Failure, Job, RoundClosed, TaskKey, TaskKind, Update, Value
+
+
+class MemoryBook:
+    """One experiment's book; model frames lie in ``folder`` under their round's name."""
+
+    def __init__(self, job: Job, folder: Path, invited: Sequence[str] | None = None) -> None:
+        self.job, self.folder = job, folder
+        self.state = ExperimentState.WAITING
+        self.reason = ""
+        self.arguments: dict[str, Value] = dict(job.arguments)
+        self.records: list[StageRecord] = []
+        self.models: dict[str, Path] = {}
+        self.model = job.initial_model
+        self.local_models: dict[str, str] = {}
+        self.passes: dict[int, dict[str, Value]] = {}
+        self.invited = tuple(invited if invited is not None else job.sites)
+        self.pause_after: int | None = None
+        self._opened: Opened | None = None
+        self._names = itertools.count()
+
+    def control(self, verb: ExperimentVerb) -> None:
+        """A person's verb. Raises Conflict when the state does not allow it."""
+        self.state = next_state(self.job.experiment, self.state, verb)
+        if verb is ExperimentVerb.STEP:
+            done = [record.stage.round for record in self.records if record.committed]
+            self.pause_after = max(done, default=0) + 1
+
+    def progress(self) -> Progress:
+        """Everything the loop needs to go on from here."""
+        done = {record.stage for record in self.records if record.committed}
+        last = self.records[-1] if self.records else None
+        attempts = last.attempt if last and not last.committed else 0
+        return Progress(
+            state=self.state,
+            done=frozenset(done),
+            attempts=attempts,
+            model=self.model,
+            local_models=dict(self.local_models),
+            arguments=dict(self.arguments),
+            passes=dict(self.passes),
+            invited=self.invited,
+            opened=self._opened,
+            pause_after=self.pause_after,
+        )
+
+    def open(self, opened: Opened) -> None:
+        """A stage's attempt begins."""
+        self._opened = replace(opened)
+        if opened.stage.kind is TaskKind.TRAIN:
+            self.passes[opened.stage.round] = opened.task.passes[0].arguments
+
+    def delivered(self, key: TaskKey, site: str, update: Update, frame: Path | None) -> None:
+        """A site's update counts from now on."""
+        opened = self._current(key)
+        opened.sites[site] = SiteState.DELIVERED
+        opened.updates[site] = update
+        if frame is not None:
+            opened.frames[site] = frame
+
+    def failed(self, key: TaskKey, site: str, failure: Failure) -> None:
+        """A site's part failed."""
+        opened = self._current(key)
+        opened.sites[site] = SiteState.FAILED
+        opened.failures[site] = failure
+
+    def frame_for_result(self) -> Path:
+        """A place for the next model's frame."""
+        return self.folder / f"frame-{next(self._names)}"
+
+    def close(self, record: StageRecord, closed: RoundClosed, result: Path | None, local: dict[str, Path]) -> None:
+        """The attempt ends."""
+        if result is not None and closed.model is not None:
+            self.models[closed.model] = result
+            self.model = closed.model
+        for site, frame in local.items():
+            self.local_models[site] = self._keep(frame)
+        opened = self._opened
+        if opened is not None:
+            for site, frame in opened.frames.items():
+                if site not in local:
+                    frame.unlink(missing_ok=True)
+        self.records.append(record)
+        self._opened = None
+        if record.committed and record.stage.kind is TaskKind.TRAIN and record.stage.round == self.pause_after:
+            self.state, self.pause_after = ExperimentState.PAUSED, None
+
+    def stall(self, reason: str) -> None:
+        """The experiment pauses with the reason in words."""
+        self.state, self.reason = next_state(self.job.experiment, self.state, ExperimentVerb.STALL), reason
+
+    def finish(self) -> None:
+        """All stages are done."""
+        self.state = next_state(self.job.experiment, self.state, ExperimentVerb.FINISH)
+
+    def refused(self, key: TaskKey, sites: Sequence[str]) -> None:
+        """An attempt was cancelled while it was open."""
+        self._current(key)
+        self._opened = None
+
+    def committed(self, kind: TaskKind, about: str = "") -> list[StageRecord]:
+        """The committed records of one kind, in order."""
+        wanted = [record for record in self.records if record.committed and record.stage.kind is kind]
+        return [record for record in wanted if record.stage.about == about]
+
+    def _keep(self, frame: Path) -> str:
+        digest = blob_hash(frame.read_bytes())
+        self.models[digest] = frame
+        return digest
+
+    def _current(self, key: TaskKey) -> Opened:
+        if self._opened is None or self._opened.task.key != key:
+            raise KeyError(str(key))
+        return self._opened
+
+
+__all__ = ["MemoryBook", "Stage"]

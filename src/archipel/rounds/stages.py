@@ -1,0 +1,38 @@
+"""What an experiment does, in order: its rounds, a last validation, and the baselines it is shown against."""
+
+from __future__ import annotations
+
+from archipel.vocabulary import Job, Record, TaskKind
+
+
+class Stage(Record):
+    """One exchange with the sites. ``round`` counts from 1; what follows the last round keeps the last number."""
+
+    kind: TaskKind
+    round: int
+    about: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.round}" + (f" of {self.about}" if self.about else "")
+
+
+ENSEMBLE = "ensemble"
+
+
+def stages(job: Job) -> list[Stage]:
+    """Every stage of the job, in order.
+
+    Rounds of training; then the last model is validated (earlier ones are validated at the start of the next round);
+    then each site trains alone for as many passes, and its model, and the ensemble of them, are validated everywhere.
+    """
+    last = job.terms.rounds
+    found = [Stage(kind=TaskKind.TRAIN, round=number) for number in range(1, last + 1)]
+    if job.validation:
+        found.append(Stage(kind=TaskKind.EVALUATE, round=last))
+    if job.baselines.local:
+        found.append(Stage(kind=TaskKind.LOCAL, round=last))
+        if job.validation:
+            found += [Stage(kind=TaskKind.EVALUATE, round=last, about=site) for site in job.sites]
+    if job.baselines.ensemble and job.validation:
+        found.append(Stage(kind=TaskKind.EVALUATE, round=last, about=ENSEMBLE))
+    return found
