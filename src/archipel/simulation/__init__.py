@@ -1,0 +1,11 @@
+"""The fleet in one process: the same loop, the same steps of a site, no network, no sandbox.
+
+For researchers who try a plan on data of their own before hospitals are asked, and for the pooled baseline. It must
+give the same numbers as a deployed fleet for the same seed.
+"""
+
+from archipel.simulation.experiment import SimulatedSite, pooled_site, scanned_site, simulate
+from archipel.simulation.fleet import SimulatedFleet
+from archipel.simulation.trainer import InProcessTrainer
+
+__all__ = ["InProcessTrainer", "SimulatedFleet", "SimulatedSite", "pooled_site", "scanned_site", "simulate"]

@@ -1,0 +1,51 @@
+"""A fleet whose sites are handlers in this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from archipel.rounds import Accepted, Delivered, Failed, FleetEvent
+from archipel.tasks import Handler, failure_of
+from archipel.vocabulary import ArchipelError, RoundClosed, Task, TaskKey
+
+
+class SimulatedFleet:
+    """Sites by name, each a handler; always connected.
+
+    ``problems`` keeps the full text of every error, which a deployed site would keep to itself.
+    """
+
+    def __init__(self, sites: Mapping[str, Handler]) -> None:
+        self.events: asyncio.Queue[FleetEvent] = asyncio.Queue()
+        self.problems: dict[str, ArchipelError] = {}
+        self._sites = dict(sites)
+        self._running: set[asyncio.Task[None]] = set()
+
+    def connected(self, site: str) -> bool:
+        """Whether the site is one of this fleet."""
+        return site in self._sites
+
+    async def offer(self, site: str, task: Task, remaining_s: float) -> None:
+        """Start the site's work on the task."""
+        work = asyncio.create_task(self._work(site, task))
+        self._running.add(work)
+        work.add_done_callback(self._running.discard)
+
+    async def withdraw(self, site: str, key: TaskKey, reason: str) -> None:
+        """Nothing to stop: a simulated site has finished before anybody could ask."""
+
+    async def announce(self, sites: Sequence[str], closed: RoundClosed) -> None:
+        """Nothing to tell: a simulated site keeps no frames to commit."""
+
+    async def _work(self, site: str, task: Task) -> None:
+        await self.events.put(Accepted(site, task.key))
+        try:
+            made = await self._sites[site](task)
+        except ArchipelError as error:
+            self.problems[site] = error
+            await self.events.put(Failed(site, task.key, failure_of(error)))
+            return
+        settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        await self.events.put(Delivered(site, made.update, made.frame, settled))
+        await settled

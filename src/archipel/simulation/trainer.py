@@ -1,0 +1,43 @@
+"""Run a plan in this process, one task at a time: random generators and thread counts are the process's own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from archipel.plans.runtime import Outcome, PlanRuntime
+from archipel.tasks import Trained
+from archipel.tensors import frame_size
+from archipel.vocabulary import Task, TaskKind
+
+
+class InProcessTrainer:
+    """A site's trainer in a simulation. ``turn`` is shared by all sites: plans never run at the same time.
+
+    ``read`` gives a model frame's bytes by its hash.
+    """
+
+    def __init__(self, runtime: PlanRuntime, turn: asyncio.Lock, read: Callable[[str], bytes]) -> None:
+        self._runtime, self._turn, self._read = runtime, turn, read
+        self._prepared = False
+        self._states: dict[int, bytes | None] = {}
+
+    async def run(self, task: Task) -> Trained:
+        """Run the task in a thread while holding the turn."""
+        async with self._turn:
+            outcome, result = await asyncio.to_thread(self._run, task)
+        return Trained(outcome, result, release=lambda: None)
+
+    def _run(self, task: Task) -> tuple[Outcome, memoryview | None]:
+        if not self._prepared:
+            self._runtime.prepare()
+            self._prepared = True
+        models = [memoryview(self._read(model)).toreadonly() for model in task.models]
+        if task.key.kind is TaskKind.EVALUATE:
+            return self._runtime.evaluate(task, models), None
+        result = memoryview(bytearray(frame_size(self._runtime.job.tensors)))
+        state = self._states.get(task.key.round - 1) if task.key.kind is TaskKind.TRAIN else None
+        outcome = self._runtime.train(task, models[0], result, state)
+        if task.key.kind is TaskKind.TRAIN:
+            self._states = {task.key.round: outcome.state, task.key.round - 1: state}
+        return outcome, result

@@ -1,0 +1,24 @@
+"""A site's side of a round: a task goes in, an update comes out, through steps of one shape.
+
+The deployed site and the simulated one run the same steps. It knows tasks, updates and frames; it does not know
+sockets, the sandbox or how a site keeps its rows (those come in as values of the shapes below).
+"""
+
+from archipel.tasks.computing import Compute, Trained, Trainer, seal
+from archipel.tasks.failing import failure_of
+from archipel.tasks.handling import Handler, Made, MemoryShelf, Once, Permitted, Shelf, check_passes
+
+__all__ = [
+    "Compute",
+    "Handler",
+    "Made",
+    "MemoryShelf",
+    "Once",
+    "Permitted",
+    "Shelf",
+    "Trained",
+    "Trainer",
+    "check_passes",
+    "failure_of",
+    "seal",
+]

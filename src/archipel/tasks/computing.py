@@ -1,0 +1,110 @@
+"""Compute: the innermost handler. The plan trains somewhere, its result is sealed into a frame of the site's own.
+
+Sealing copies the result chunk by chunk out of memory that the plan can still write, hashing what was copied: what is
+hashed, kept and sent are the same bytes, whatever the plan does meanwhile. The steps that a job's privacy terms name
+belong into this pass.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from archipel.governance import record_hash
+from archipel.plans.runtime import Outcome
+from archipel.storage import disk_errors_named
+from archipel.tasks.handling import Made
+from archipel.tensors import BlobHasher, frame_header
+from archipel.vocabulary import Job, Task, TaskKind, TensorSchema, Update
+
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came back from where the plan runs: numbers, and the result's memory (None for an evaluation).
+
+    ``release`` gives the memory back; it is called once the result is sealed.
+    """
+
+    outcome: Outcome
+    result: memoryview | None
+    release: Callable[[], None]
+
+
+class Trainer(Protocol):
+    """Where the plan runs: a sandboxed worker, or this process in a simulation."""
+
+    async def run(self, task: Task) -> Trained:
+        """Run the task on the cohort. Raises ArchipelError."""
+
+
+class Compute:
+    """Run the task and seal its result into ``folder``."""
+
+    def __init__(self, job: Job, site: str, trainer: Trainer, folder: Path) -> None:
+        self._job, self._site, self._trainer, self._folder = job, site, trainer, folder
+
+    async def __call__(self, task: Task) -> Made:
+        """Train or evaluate, and make the update."""
+        began = time.monotonic()
+        trained = await self._trainer.run(task)
+        frame, model, size = None, None, 0
+        try:
+            if task.key.kind is not TaskKind.EVALUATE and trained.result is not None:
+                frame = self._folder / f"{_file_name(task)}.{os.urandom(8).hex()}.frame"
+                model = await asyncio.to_thread(seal, self._job.tensors, trained.result, frame)
+                size = trained.result.nbytes
+        finally:
+            trained.release()
+        update = Update(
+            key=task.key,
+            site=self._site,
+            task_hash=record_hash(task),
+            model=model,
+            model_bytes=size,
+            samples=trained.outcome.samples,
+            metrics=trained.outcome.metrics,
+            validation=trained.outcome.validation,
+            seconds=time.monotonic() - began,
+        )
+        return Made(update, frame, trained.outcome.state)
+
+
+def seal(schema: TensorSchema, result: memoryview, frame: Path) -> str:
+    """Copy a result into a durable file of the site's own and return the hash of what was copied.
+
+    The header is the job's, never the result's. Raises StorageFull; nothing is left behind then.
+    """
+    head = frame_header(schema)
+    hasher = BlobHasher()
+    chunk = bytearray(CHUNK)
+    try:
+        with disk_errors_named(frame.parent), frame.open("xb", buffering=0) as file:
+            _write(file.fileno(), head, hasher)
+            for start in range(len(head), result.nbytes, CHUNK):
+                part = memoryview(chunk)[: min(CHUNK, result.nbytes - start)]
+                part[:] = result[start : start + part.nbytes]
+                _write(file.fileno(), part, hasher)
+            os.fsync(file.fileno())
+    except BaseException:
+        frame.unlink(missing_ok=True)
+        raise
+    return hasher.digest()
+
+
+def _write(descriptor: int, data: bytes | memoryview, hasher: BlobHasher) -> None:
+    hasher.update(data)
+    window = memoryview(data)
+    while window.nbytes:
+        window = window[os.write(descriptor, window) :]
+
+
+def _file_name(task: Task) -> str:
+    key = task.key
+    return f"{key.experiment}.{key.round}.{key.attempt}.{key.kind}"

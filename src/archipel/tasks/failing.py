@@ -1,0 +1,35 @@
+"""From an error to what may leave the site about it: the code and a sentence that the agent wrote."""
+
+from __future__ import annotations
+
+from archipel.vocabulary import ArchipelError, ErrorCode, Failure
+
+_SENTENCES = {
+    ErrorCode.BAD_DATA: "the site's data does not meet the plan's needs",
+    ErrorCode.BAD_INPUT: "the site could not use what it was given",
+    ErrorCode.BAD_PLAN: "the plan could not be loaded",
+    ErrorCode.BAD_UPDATE: "the update was refused by the server",
+    ErrorCode.CONFLICT: "the task does not fit what the site holds",
+    ErrorCode.CRASHED: "the worker ended without an answer",
+    ErrorCode.DATA_CHANGED: "a file of the approved cohort changed at the site",
+    ErrorCode.DISK_FULL: "the site's disk is full",
+    ErrorCode.LIMIT_CPU: "the task used more processor time than the job allows",
+    ErrorCode.LIMIT_MEMORY: "the task used more memory than the job allows",
+    ErrorCode.LIMIT_TIME: "the task took longer than the job allows",
+    ErrorCode.NOT_APPROVED: "the site has not approved this",
+    ErrorCode.NOT_FINITE: "training gave NaN or infinite values",
+    ErrorCode.NOT_FOUND: "the site could not find something that the task names",
+    ErrorCode.PLAN_ERROR: "the plan did something that the job does not allow",
+    ErrorCode.POLICY: "the site's policy does not allow this",
+    ErrorCode.REPLAYED: "the task's key was used before with other content",
+    ErrorCode.REVOKED: "the site withdrew its approval",
+    ErrorCode.SANDBOX: "the site has no sandbox and refuses to train without one",
+}
+_PASSING = frozenset({ErrorCode.CRASHED, ErrorCode.DISK_FULL})
+
+
+def failure_of(error: BaseException) -> Failure:
+    """What leaves the site about an error raised by the agent's own code: never the error's text."""
+    code = error.code if isinstance(error, ArchipelError) else ErrorCode.INTERNAL
+    sentence = _SENTENCES.get(code, "something went wrong at the site; its log has the details")
+    return Failure(code=code, sentence=sentence, retry=code in _PASSING)

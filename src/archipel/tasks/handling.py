@@ -1,0 +1,107 @@
+"""Handlers: ``task -> what was made``. A rule is a handler around a handler, so that rules compose and read alike."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from archipel.governance import record_hash
+from archipel.vocabulary import Conflict, ErrorCode, Job, Task, Update, check_arguments
+
+
+@dataclass(frozen=True)
+class Made:
+    """An update ready to leave, its model frame on disk, and the optimiser's state that stays."""
+
+    update: Update
+    frame: Path | None = None
+    state: bytes | None = None
+
+
+Handler = Callable[[Task], Awaitable[Made]]
+"""The one shape of everything a site does with a task. Raises ArchipelError when it will not or cannot."""
+
+
+class Permitted:
+    """Nothing runs that the site does not allow: ``permission`` raises for a task that may not run here."""
+
+    def __init__(self, inner: Handler, permission: Callable[[Task], None]) -> None:
+        self._inner, self._permission = inner, permission
+
+    async def __call__(self, task: Task) -> Made:
+        """Ask, then pass the task on."""
+        self._permission(task)
+        return await self._inner(task)
+
+
+class Shelf(Protocol):
+    """Where a site keeps what it made for each task key."""
+
+    def find(self, task: Task) -> Made | None:
+        """What was made for this very task. Raises Conflict (replayed) for other content under a used key."""
+
+    def begin(self, task: Task) -> None:
+        """The task is accepted; from here on its key is used."""
+
+    def keep(self, task: Task, made: Made) -> None:
+        """The update is made and durable."""
+
+
+class Once:
+    """The same task delivered again is answered with the bytes already made: nothing is trained twice."""
+
+    def __init__(self, inner: Handler, shelf: Shelf) -> None:
+        self._inner, self._shelf = inner, shelf
+
+    async def __call__(self, task: Task) -> Made:
+        """Answer from the shelf, or make it and put it there."""
+        made = self._shelf.find(task)
+        if made is None:
+            self._shelf.begin(task)
+            made = await self._inner(task)
+            self._shelf.keep(task, made)
+        return made
+
+
+class MemoryShelf:
+    """A shelf that lives as long as its process, for simulations."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, str] = {}
+        self._made: dict[str, Made] = {}
+
+    def find(self, task: Task) -> Made | None:
+        """What was made for this very task."""
+        key = str(task.key)
+        if self._tasks.get(key, record_hash(task)) != record_hash(task):
+            raise replayed(task)
+        return self._made.get(key)
+
+    def begin(self, task: Task) -> None:
+        """The task is accepted."""
+        self._tasks[str(task.key)] = record_hash(task)
+
+    def keep(self, task: Task, made: Made) -> None:
+        """The update is made."""
+        self._made[str(task.key)] = made
+
+
+def replayed(task: Task) -> Conflict:
+    """The error for a used key with other content."""
+    cause = "this key was used for a task with other content"
+    return Conflict(f"task {task.key}", cause, "the server must open a new attempt", code=ErrorCode.REPLAYED)
+
+
+def check_passes(job: Job, job_hash: str, task: Task) -> None:
+    """Raise unless the task is one of this job's: its hash, its rounds, and arguments inside the approved bounds."""
+    if task.job_hash != job_hash or task.key.experiment != job.experiment:
+        raise Conflict(
+            f"task {task.key}", "is for another version of the job", "approve it first", code=ErrorCode.NOT_APPROVED
+        )
+    for one in task.passes:
+        if one.round > job.terms.rounds:
+            cause = f"round {one.round} is beyond the job's {job.terms.rounds}"
+            raise Conflict(f"task {task.key}", cause, "submit a job with more rounds", code=ErrorCode.NOT_APPROVED)
+        check_arguments(job.parameters, one.arguments)
