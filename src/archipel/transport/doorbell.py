@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 _NAME = "doorbell"
@@ -18,7 +20,8 @@ def ring(folder: Path) -> bool:
     """Wake the process that serves this state folder; False when none listens."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as bell:
         try:
-            bell.sendto(b"!", _address(folder))
+            with _address(folder) as address:
+                bell.sendto(b"!", address)
         except (FileNotFoundError, ConnectionRefusedError):
             return False
         except BlockingIOError:
@@ -33,7 +36,8 @@ class Doorbell:
         self._folder = folder
         Path(folder / _NAME).unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        self._socket.bind(_address(folder))
+        with _address(folder) as address:
+            self._socket.bind(address)
         (folder / _NAME).chmod(0o600)
 
     async def wait(self) -> None:
@@ -50,12 +54,15 @@ class Doorbell:
         (self._folder / _NAME).unlink(missing_ok=True)
 
 
-def _address(folder: Path) -> str:
-    """The socket's address; relative to a descriptor would be nicer, but paths beyond 107 bytes need /proc."""
+@contextlib.contextmanager
+def _address(folder: Path) -> Iterator[str]:
+    """The socket's address; a Unix socket's path is at most 107 bytes, so a longer one goes through /proc."""
     path = str(folder / _NAME)
     if len(path.encode()) < 108:
-        return path
-    import os
-
+        yield path
+        return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    return f"/proc/self/fd/{descriptor}/{_NAME}"
+    try:
+        yield f"/proc/self/fd/{descriptor}/{_NAME}"
+    finally:
+        os.close(descriptor)

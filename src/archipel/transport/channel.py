@@ -1,0 +1,144 @@
+"""The site's end: one mutually authenticated channel, through an HTTPS proxy where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+
+from archipel.transport.messages import (
+    FetchStart,
+    FromServer,
+    FromSite,
+    Offset,
+    RenewReply,
+    RenewRequest,
+    UploadStart,
+    from_server,
+)
+from archipel.transport.service import OPTIONS, SERVICE
+from archipel.transport.status import from_status
+
+
+class Uplink:
+    """A site's connection to its server. Every method raises ArchipelError; code ``lost`` means: try again later.
+
+    ``proxy`` is ``http://host:port`` of a proxy that understands CONNECT, or empty.
+    """
+
+    def __init__(self, address: str, *, key: bytes, certificate: bytes, authority: bytes, proxy: str = "") -> None:
+        credentials = grpc.ssl_channel_credentials(authority, key, certificate)
+        options: list[tuple[str, Any]] = [
+            *OPTIONS,
+            ("grpc.initial_reconnect_backoff_ms", 500),
+            ("grpc.max_reconnect_backoff_ms", 5000),
+            ("grpc.use_local_subchannel_pool", 1),
+        ]
+        # gRPC would otherwise follow the proxy variables of whatever shell the agent was started from.
+        options += [("grpc.http_proxy", proxy)] if proxy else [("grpc.enable_http_proxy", 0)]
+        self._channel = grpc.aio.secure_channel(address, credentials, options=options)
+        self._control = self._channel.stream_stream(f"/{SERVICE}/Control")
+        self._fetch = self._channel.unary_stream(f"/{SERVICE}/Fetch")
+        self._upload = self._channel.stream_unary(f"/{SERVICE}/Upload")
+        self._offset = self._channel.unary_unary(f"/{SERVICE}/Offset")
+        self._renew = self._channel.unary_unary(f"/{SERVICE}/Renew")
+
+    def control(self) -> ControlStream:
+        """Open the control stream."""
+        return ControlStream(self._control())
+
+    async def fetch(self, blob: str, offset: int = 0) -> AsyncIterator[bytes]:
+        """The blob's bytes from ``offset`` on, in chunks."""
+        call = self._fetch(FetchStart(hash=blob, offset=offset).model_dump_json().encode())
+        try:
+            async for chunk in call:
+                yield chunk
+        except grpc.aio.AioRpcError as error:
+            raise from_status(error) from error
+        finally:
+            call.cancel()
+
+    async def upload(self, start: UploadStart, chunks: AsyncIterator[bytes]) -> None:
+        """Send an update and its frame; returns once the server has recorded it."""
+        call = self._upload()
+        try:
+            await call.write(start.model_dump_json().encode())
+            async for chunk in chunks:
+                await call.write(chunk)
+            await call.done_writing()
+            await call
+        except grpc.aio.AioRpcError as error:
+            raise from_status(error) from error
+        except grpc.aio.UsageError:
+            # The server answered before it had everything; its answer says why.
+            await self._answer(call)
+        finally:
+            call.cancel()
+
+    async def _answer(self, call: Any) -> None:
+        try:
+            await call
+        except grpc.aio.AioRpcError as error:
+            raise from_status(error) from error
+
+    async def offset(self, start: UploadStart) -> int:
+        """How many bytes of the update's frame the server holds already."""
+        try:
+            reply = await self._offset(start.model_dump_json().encode())
+        except grpc.aio.AioRpcError as error:
+            raise from_status(error) from error
+        return Offset.model_validate_json(reply).offset
+
+    async def renew(self, request: RenewRequest) -> str:
+        """A new certificate (PEM) for the same identity."""
+        try:
+            reply = await self._renew(request.model_dump_json().encode())
+        except grpc.aio.AioRpcError as error:
+            raise from_status(error) from error
+        return RenewReply.model_validate_json(reply).certificate
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._channel.close(None)
+
+
+class ControlStream:
+    """The open control stream, as the site sees it."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+
+    async def send(self, message: FromSite) -> None:
+        """Say something to the server."""
+        try:
+            await self._call.write(message.model_dump_json().encode())
+        except grpc.aio.AioRpcError as error:
+            raise from_status(error) from error
+        except grpc.aio.UsageError as error:
+            raise from_status(await self._ended()) from error
+
+    async def receive(self) -> FromServer | None:
+        """The next message, or None when the server ended the stream without an error."""
+        try:
+            message = await self._call.read()
+        except grpc.aio.AioRpcError as error:
+            raise from_status(error) from error
+        return None if message is grpc.aio.EOF else from_server.validate_json(message)
+
+    async def _ended(self) -> grpc.aio.AioRpcError:
+        return grpc.aio.AioRpcError(
+            await self._call.code(),
+            await self._call.initial_metadata(),
+            await self._call.trailing_metadata(),
+            details=await self._call.details(),
+        )
+
+    def cancel(self) -> None:
+        """Drop the stream."""
+        self._call.cancel()

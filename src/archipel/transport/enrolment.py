@@ -1,0 +1,126 @@
+"""How a site joins a federation over HTTPS: the token a person carries, and the request and reply that it buys.
+
+The token names the server's CA by fingerprint, so that the site trusts nothing it was not told about by a person: it
+fetches the CA certificate without trust, compares the fingerprint, and connects again with that CA pinned. Both
+sides import these records; the documents they sign are made canonical by the callers.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import ssl
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+
+from archipel.tensors import document_hash
+from archipel.vocabulary import ArchipelError, ErrorCode, Hash, Record, SiteName
+from archipel.vocabulary.jobs import PublicKey
+
+_PREFIX = "archipel1."
+_Pem = Annotated[str, Field(max_length=20_000)]
+_Secret = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class JoinToken(Record):
+    """Everything a site needs to join, in one string: where, whom to trust, as whom, and a single-use secret.
+
+    ``url`` is the REST address (``https://host:port``), ``grpc`` the address of the control stream (``host:port``),
+    ``ca`` the SHA-256 of the federation CA's DER bytes.
+    """
+
+    url: str
+    ca: Hash
+    id: str
+    secret: _Secret
+    site: SiteName
+    grpc: str
+
+    def encode(self) -> str:
+        """The token as a person copies it: ``archipel1.<base64url of JSON>``."""
+        return _PREFIX + base64.urlsafe_b64encode(self.model_dump_json().encode()).decode().rstrip("=")
+
+    @classmethod
+    def decode(cls, text: str) -> JoinToken:
+        """The token in a string. Raises ArchipelError (code token) when it is damaged or something else."""
+        body = text.strip().removeprefix(_PREFIX)
+        try:
+            if not text.strip().startswith(_PREFIX):
+                raise ValueError("no prefix")
+            return cls.model_validate(json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))))
+        except (ValueError, ValidationError) as error:
+            raise ArchipelError(
+                "join token",
+                "is damaged or not a join token",
+                "copy the whole line that `archipel server join-token create` printed",
+                code=ErrorCode.TOKEN,
+            ) from error
+
+    def check_authority(self, pem: str) -> None:
+        """Raise ArchipelError (code trust) unless ``pem`` is the CA certificate this token names."""
+        if authority_fingerprint(pem) != self.ca:
+            raise ArchipelError(
+                f"server {self.url}",
+                "shows another CA than the join token names",
+                "do not go on: ask the server's operator for a new token and check the address",
+                code=ErrorCode.TRUST,
+            )
+
+
+class AuthorityReply(Record):
+    """``GET /v1/enrolment/authority``: the federation's CA certificate (PEM) and the server's time (ISO, UTC)."""
+
+    ca: str
+    time: str
+
+
+class EnrolmentRequest(Record):
+    """``POST /v1/enrolment``: the token's id and secret, the site's identity key and its certificate request.
+
+    ``proof`` is the identity key's signature over ``proof_message(canonical(request.statement()))``: whoever enrols
+    holds the key. ``time`` is the site's clock (ISO, UTC), so that a wrong clock is named here and not as a TLS error.
+    """
+
+    id: Annotated[str, Field(max_length=64)]
+    secret: _Secret
+    site: SiteName
+    identity_key: PublicKey
+    csr: _Pem
+    proof: Annotated[str, Field(max_length=200)]
+    time: Annotated[str, Field(max_length=40)]
+
+    def statement(self) -> dict[str, Any]:
+        """What the identity key signs; the caller makes it canonical."""
+        return enrolment_statement(self.id, self.site, self.identity_key, self.csr)
+
+
+class EnrolmentReply(Record):
+    """What a site keeps: its certificate, the CA, the server's identity key and where the control stream is."""
+
+    certificate: str
+    ca: str
+    server_key: PublicKey
+    federation: str
+    grpc: str
+    heartbeat_s: float
+
+
+def enrolment_statement(token: str, site: str, identity_key: str, csr: str) -> dict[str, Any]:
+    """What an enrolling site signs with its identity key; the caller makes it canonical."""
+    return {"id": token, "site": site, "identity_key": identity_key, "csr": csr}
+
+
+def proof_message(statement: bytes) -> bytes:
+    """The bytes to sign for a canonical statement, in a domain of their own."""
+    return b"archipel-enrolment/1\n" + statement
+
+
+def authority_fingerprint(pem: str) -> str:
+    """SHA-256 of a certificate's DER bytes, ``sha256:<hex>``; ArchipelError (code trust) when it is none."""
+    try:
+        return document_hash(ssl.PEM_cert_to_DER_cert(pem))
+    except ValueError as error:
+        raise ArchipelError(
+            "CA certificate", "is not a PEM certificate", "check the server's address", code=ErrorCode.TRUST
+        ) from error

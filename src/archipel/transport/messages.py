@@ -1,0 +1,228 @@
+"""What is said on the control stream, in both directions: one record a message, told apart by ``type``.
+
+Documents that one side signed (approvals, journal heads, closed rounds) are carried whole, so that the receiver checks
+the signature over exactly what was sent.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from archipel.vocabulary import (
+    ErrorCode,
+    ExperimentId,
+    Failure,
+    Hash,
+    Job,
+    Name,
+    Record,
+    RoundClosed,
+    SiteName,
+    Task,
+    TaskKey,
+    Update,
+)
+
+
+class DatasetSummary(Record):
+    """What a site says of a dataset: its name, kind, how many subjects, and label names; never a row."""
+
+    name: Name
+    kind: str
+    subjects: Annotated[int, Field(ge=0)]
+    labels: dict[str, str] = {}
+
+
+class Hello(Record):
+    """A site's first message: who it is, its clock, what it has, and the signed head of its journal."""
+
+    type: Literal["hello"] = "hello"
+    site: SiteName
+    version: str
+    time: str
+    datasets: tuple[DatasetSummary, ...] = ()
+    head: dict[str, Any]
+
+
+class Heartbeat(Record):
+    """Nothing but "I am here"; both sides send it, because proxies cut idle streams and drop HTTP/2 pings."""
+
+    type: Literal["heartbeat"] = "heartbeat"
+
+
+class AnswerMessage(Record):
+    """What the people at the site decided about a job; ``approval`` is the signed document when they approved."""
+
+    type: Literal["answer"] = "answer"
+    experiment: ExperimentId
+    job_hash: Hash
+    state: Literal["approved", "rejected", "revoked"]
+    approval: dict[str, Any] | None = None
+    subjects: int | None = None
+
+
+class TaskAcceptedMessage(Record):
+    """The site has checked the task and works on it."""
+
+    type: Literal["task-accepted"] = "task-accepted"
+    key: TaskKey
+
+
+class TaskFailedMessage(Record):
+    """The site's part failed; nothing here is a string that a plan wrote."""
+
+    type: Literal["task-failed"] = "task-failed"
+    key: TaskKey
+    failure: Failure
+
+
+class AttestMessage(Record):
+    """The site's signed journal head, for the server to keep."""
+
+    type: Literal["attest"] = "attest"
+    head: dict[str, Any]
+
+
+class DetailMessage(Record):
+    """The full text of an error, which a person at the site released."""
+
+    type: Literal["detail"] = "detail"
+    key: TaskKey
+    detail: Annotated[str, Field(max_length=200_000)]
+
+
+class DatasetsMessage(Record):
+    """The site's datasets changed."""
+
+    type: Literal["datasets"] = "datasets"
+    datasets: tuple[DatasetSummary, ...]
+
+
+class Welcome(Record):
+    """The server's answer to a hello; ``attested`` is the newest head of the site's journal that it holds."""
+
+    type: Literal["welcome"] = "welcome"
+    federation: str
+    time: str
+    heartbeat_s: float
+    attested: dict[str, Any] | None = None
+
+
+class JobOffer(Record):
+    """A job that asks for this site's approval, or that it has approved already."""
+
+    type: Literal["job"] = "job"
+    job: Job
+    job_hash: Hash
+
+
+class TaskOffer(Record):
+    """One site's part of a round; ``remaining_s`` is how long the server will wait."""
+
+    type: Literal["task"] = "task"
+    task: Task
+    remaining_s: float
+
+
+class TaskWithdrawn(Record):
+    """The server no longer wants the task."""
+
+    type: Literal["withdrawn"] = "withdrawn"
+    key: TaskKey
+    reason: str
+
+
+class RoundMessage(Record):
+    """The server's signed word on a closed round, with the signed head of its journal."""
+
+    type: Literal["round-closed"] = "round-closed"
+    closed: RoundClosed
+    signature: str
+    head: dict[str, Any]
+
+
+class Attested(Record):
+    """The server holds this head of the site's journal now."""
+
+    type: Literal["attested"] = "attested"
+    head: dict[str, Any]
+
+
+class EndedMessage(Record):
+    """The experiment is over; its worker can go."""
+
+    type: Literal["ended"] = "ended"
+    experiment: ExperimentId
+    state: str
+
+
+class RefusedMessage(Record):
+    """The server will not go on with this stream, and why."""
+
+    type: Literal["refused"] = "refused"
+    code: ErrorCode
+    thing: str
+    cause: str
+    remedy: str
+
+
+FromSite = Annotated[
+    Hello
+    | Heartbeat
+    | AnswerMessage
+    | TaskAcceptedMessage
+    | TaskFailedMessage
+    | AttestMessage
+    | DetailMessage
+    | DatasetsMessage,
+    Field(discriminator="type"),
+]
+FromServer = Annotated[
+    Welcome
+    | Heartbeat
+    | JobOffer
+    | TaskOffer
+    | TaskWithdrawn
+    | RoundMessage
+    | Attested
+    | EndedMessage
+    | RefusedMessage,
+    Field(discriminator="type"),
+]
+from_site: TypeAdapter[FromSite] = TypeAdapter(FromSite)
+from_server: TypeAdapter[FromServer] = TypeAdapter(FromServer)
+
+
+class UploadStart(Record):
+    """First message of an upload, before its raw chunks: the update, and from which byte of its frame they go on."""
+
+    update: Update
+    offset: Annotated[int, Field(ge=0)] = 0
+
+
+class FetchStart(Record):
+    """Asks for a blob's bytes from ``offset`` on."""
+
+    hash: Hash
+    offset: Annotated[int, Field(ge=0)] = 0
+
+
+class Offset(Record):
+    """How many bytes of an upload the server holds already."""
+
+    offset: Annotated[int, Field(ge=0)]
+
+
+class RenewRequest(Record):
+    """Asks for a new certificate for the same identity."""
+
+    csr: Annotated[str, Field(max_length=20_000)]
+    proof: str
+
+
+class RenewReply(Record):
+    """The new certificate."""
+
+    certificate: str

@@ -1,0 +1,231 @@
+"""The server's end: five methods on one gRPC port that asks every caller for a certificate of the federation's CA.
+
+Messages are bytes as they are; blobs and updates are raw chunks with no wrapping, which keeps a frame's bytes from
+being copied into and out of a message object.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol
+
+import grpc
+import structlog
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+from pydantic import ValidationError
+
+from archipel.transport.messages import FetchStart, FromServer, FromSite, Offset, RenewReply, RenewRequest, from_site
+from archipel.transport.messages import UploadStart as UploadStartRecord
+from archipel.transport.status import to_status
+from archipel.vocabulary import ArchipelError, BadInput, ErrorCode
+
+SERVICE = "archipel.Federation"
+CHUNK = 1 << 20
+"""Bytes of a blob in one message: large messages are slow in gRPC, small ones cost a call each."""
+
+OPTIONS = [
+    ("grpc.max_receive_message_length", 32 << 20),
+    ("grpc.max_send_message_length", 32 << 20),
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_ping_strikes", 0),
+]
+_log = structlog.get_logger("archipel.wire")
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Who is calling, by the certificate that TLS checked."""
+
+    site: str
+    serial: str
+    address: str
+
+
+class FederationService(Protocol):
+    """What the server's room does with each call."""
+
+    def admit(self, peer: Peer) -> None:
+        """Raise NotPermitted unless this certificate is valid now; asked for every message."""
+
+    async def control(self, peer: Peer, incoming: AsyncIterator[FromSite], send: Send) -> None:
+        """Serve one control stream until it ends."""
+
+    def fetch(self, peer: Peer, start: FetchStart) -> AsyncIterator[bytes]:
+        """The bytes of a blob."""
+
+    async def upload(self, peer: Peer, start: UploadStartRecord, chunks: AsyncIterator[bytes]) -> None:
+        """Take an update with its frame; returns once it is durable and counts."""
+
+    async def offset(self, peer: Peer, start: UploadStartRecord) -> int:
+        """How many bytes of this update's frame are here."""
+
+    async def renew(self, peer: Peer, request: RenewRequest) -> str:
+        """A new certificate (PEM) for the same site."""
+
+
+Send = Callable[[FromServer], Awaitable[None]]
+
+
+async def start_grpc_server(
+    service: FederationService, *, host: str, port: int, key: bytes, certificate: bytes, authority: bytes
+) -> tuple[grpc.aio.Server, int]:
+    """Listen with mutual TLS; returns the server and its port (chosen when ``port`` is 0).
+
+    Raises ArchipelError (code port-in-use) that names the port.
+    """
+    check_port(host, port)
+    server = grpc.aio.server(options=OPTIONS)
+    handlers = {
+        "Control": grpc.stream_stream_rpc_method_handler(_control(service)),
+        "Fetch": grpc.unary_stream_rpc_method_handler(_fetch(service)),
+        "Upload": grpc.stream_unary_rpc_method_handler(_upload(service)),
+        "Offset": grpc.unary_unary_rpc_method_handler(_offset(service)),
+        "Renew": grpc.unary_unary_rpc_method_handler(_renew(service)),
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    credentials = grpc.ssl_server_credentials([(key, certificate)], authority, require_client_auth=True)
+    try:
+        bound = server.add_secure_port(f"{host}:{port}", credentials)
+    except RuntimeError as error:
+        raise port_in_use(host, port) from error
+    await server.start()
+    return server, bound
+
+
+def check_port(host: str, port: int) -> None:
+    """Raise ArchipelError (code port-in-use) when somebody listens there; gRPC's own message does not name it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise port_in_use(host, port, str(error.strerror)) from error
+
+
+def port_in_use(host: str, port: int, cause: str = "cannot be listened on") -> ArchipelError:
+    """The error for a port that is not to be had."""
+    remedy = "stop what listens there, or choose another port in server.toml"
+    return ArchipelError(f"port {port} on {host}", cause, remedy, code=ErrorCode.PORT_IN_USE)
+
+
+Context = Any
+
+
+def _control(service: FederationService) -> Callable[[AsyncIterator[bytes], Context], Awaitable[None]]:
+    async def control(requests: AsyncIterator[bytes], context: Context) -> None:
+        peer = _peer(context)
+
+        async def incoming() -> AsyncIterator[FromSite]:
+            async for message in requests:
+                service.admit(peer)
+                yield from_site.validate_json(message)
+
+        async def send(message: FromServer) -> None:
+            await context.write(message.model_dump_json().encode())
+
+        async with _Reporting(context):
+            service.admit(peer)
+            await service.control(peer, incoming(), send)
+
+    return control
+
+
+def _fetch(service: FederationService) -> Callable[[bytes, Context], Awaitable[None]]:
+    async def fetch(request: bytes, context: Context) -> None:
+        peer = _peer(context)
+        async with _Reporting(context):
+            service.admit(peer)
+            async for chunk in service.fetch(peer, FetchStart.model_validate_json(request)):
+                service.admit(peer)
+                await context.write(chunk)
+
+    return fetch
+
+
+def _upload(service: FederationService) -> Callable[[AsyncIterator[bytes], Context], Awaitable[bytes]]:
+    async def upload(requests: AsyncIterator[bytes], context: Context) -> bytes:
+        peer = _peer(context)
+
+        async def chunks() -> AsyncIterator[bytes]:
+            async for chunk in requests:
+                service.admit(peer)
+                yield chunk
+
+        async with _Reporting(context):
+            service.admit(peer)
+            stream = chunks()
+            try:
+                start = await anext(stream)
+            except StopAsyncIteration:
+                raise BadInput("upload", "is empty", "send its start first") from None
+            await service.upload(peer, UploadStartRecord.model_validate_json(start), stream)
+        return b"{}"
+
+    return upload
+
+
+def _offset(service: FederationService) -> Callable[[bytes, Context], Awaitable[bytes]]:
+    async def offset(request: bytes, context: Context) -> bytes:
+        peer = _peer(context)
+        reply = Offset(offset=0)
+        async with _Reporting(context):
+            service.admit(peer)
+            found = await service.offset(peer, UploadStartRecord.model_validate_json(request))
+            reply = Offset(offset=found)
+        return reply.model_dump_json().encode()
+
+    return offset
+
+
+def _renew(service: FederationService) -> Callable[[bytes, Context], Awaitable[bytes]]:
+    async def renew(request: bytes, context: Context) -> bytes:
+        peer = _peer(context)
+        certificate = ""
+        async with _Reporting(context):
+            service.admit(peer)
+            certificate = await service.renew(peer, RenewRequest.model_validate_json(request))
+        return RenewReply(certificate=certificate).model_dump_json().encode()
+
+    return renew
+
+
+class _Reporting:
+    """Turns an error inside the block into a status; what is unexpected is logged here and named only by its kind."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def __aenter__(self) -> None:
+        return None
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None or not isinstance(error, Exception) or isinstance(error, grpc.aio.AbortError):
+            return
+        if isinstance(error, ValidationError):
+            error = BadInput(
+                "message", f"is not one of this protocol ({error.error_count()} faults)", "update Archipel"
+            )
+        if not isinstance(error, ArchipelError):
+            _log.error("call failed", exc_info=error)
+            error = ArchipelError("server", "could not answer", "its log says why; try again")
+        status, details = to_status(error)
+        await self._context.abort(status, details)
+
+
+def _peer(context: Context) -> Peer:
+    pem = context.auth_context()["x509_pem_cert"][0]
+    site, serial = _identity(pem)
+    return Peer(site, serial, context.peer())
+
+
+@lru_cache(maxsize=4096)
+def _identity(pem: bytes) -> tuple[str, str]:
+    certificate = x509.load_pem_x509_certificate(pem)
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[0].value), format(certificate.serial_number, "x")
