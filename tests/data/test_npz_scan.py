@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from archipel.data import Cohort, load_table, scan, split, verify
+from archipel.vocabulary import BadInput, ErrorCode
+
+
+def save(root, rows=4, **changes):
+    arrays = {
+        "x": np.arange(rows * 2, dtype=float).reshape(rows, 2),
+        "y": np.arange(rows) % 2,
+        "subject": np.array([f"p{n}" for n in range(rows)]),
+    }
+    arrays.update(changes)
+    np.savez(root / "table.npz", **{name: array for name, array in arrays.items() if array is not None})
+
+
+def the_problem(root):
+    (problem,) = scan("npz", root).problems
+    return problem
+
+
+def test_a_sound_table_has_one_subject_a_row(tmp_path):
+    save(tmp_path)
+    found = scan("npz", tmp_path)
+    assert found.problems == ()
+    assert [(subject.id, subject.index) for subject in found.subjects] == [("p0", 0), ("p1", 1), ("p2", 2), ("p3", 3)]
+    assert found.schema["x"] == {"dtype": "float64", "shape": [2]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"y": None}, "table.npz: has no array named y; save arrays x, y and subject"),
+        ({"y": np.zeros(3)}, "have shapes [4, 2], [3] and [4]; give all three the same number of rows"),
+        ({"subject": np.array(["p0", "p1", "p1", "p3"])}, "p1: is in table.npz more than once;"),
+        ({"x": np.array([[1.0], [np.nan], [1], [1]])}, "p1: its row of table.npz holds NaN or infinities;"),
+        ({"x": np.array([[object()]] * 4)}, "it is damaged or holds Python objects;"),
+        ({"x": np.zeros((0, 2)), "y": np.zeros(0), "subject": np.array([], str)}, "table.npz: holds no row;"),
+    ],
+)
+def test_a_bad_table_is_named(tmp_path, changes, words):
+    save(tmp_path, **changes)
+    assert words in the_problem(tmp_path)
+
+
+def test_a_truncated_table_and_an_empty_folder_are_named(tmp_path):
+    assert "no .npz file in the folder; keep exactly one" in the_problem(tmp_path)
+    save(tmp_path)
+    path = tmp_path / "table.npz"
+    path.write_bytes(path.read_bytes()[:100])
+    assert "table.npz: cannot be read" in the_problem(tmp_path)
+
+
+def test_only_a_cohorts_own_rows_matter_to_it(tmp_path):
+    save(tmp_path)
+    found = scan("npz", tmp_path)
+    cohort = Cohort(dataset="table", kind="npz", subjects=found.subjects[:2])
+    x = np.arange(8, dtype=float).reshape(4, 2)
+    x[3] = -1
+    save(tmp_path, x=x)
+    verify(tmp_path, cohort)
+    x[1] = -1
+    save(tmp_path, x=x)
+    with pytest.raises(BadInput, match=r"table\.npz: has another row for subject p1") as caught:
+        verify(tmp_path, cohort)
+    assert caught.value.code is ErrorCode.DATA_CHANGED
+    save(tmp_path, subject=np.array(["p1", "p0", "p2", "p3"]))
+    with pytest.raises(BadInput, match="no longer holds subject p0 in the row it had"):
+        verify(tmp_path, cohort)
+
+
+def test_rows_load_in_the_order_of_the_subjects(tmp_path):
+    save(tmp_path)
+    found = scan("npz", tmp_path)
+    table = load_table(tmp_path, (found.subjects[2], found.subjects[0]))
+    assert table.ids == ("p2", "p0")
+    assert table.x.tolist() == [[4, 5], [0, 1]]
+    assert load_table(tmp_path, ()).ids == ()
+
+
+def test_both_sides_of_a_split_are_tables(tmp_path):
+    save(tmp_path, rows=20)
+    cohort = Cohort(dataset="table", kind="npz", subjects=scan("npz", tmp_path).subjects)
+    training, validation = split(tmp_path, cohort, 0.3)
+    assert set(training.table().ids).isdisjoint(validation.table().ids)
+    assert len(training.table().ids) + len(validation.table().ids) == 20
