@@ -1,0 +1,375 @@
+"""What may run here: jobs that were offered, what the people at this site decided, and the proof before every task.
+
+An offer is a job's document and nothing more. Approving freezes a cohort and signs (job hash, cohort hash); a changed
+job is a new offer. Every decision is a journal line in the same transaction, and the agent is woken after it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+from sqlalchemy import Connection, insert, select, update
+
+from archipel.data import Cohort, cohort_hash
+from archipel.governance import Approval, canonical, check_approval, job_hash, objections
+from archipel.governance import approve as sign
+from archipel.site import catalog, journal, schema
+from archipel.site.state import SiteState
+from archipel.storage import utc_now
+from archipel.tensors import blob_hash
+from archipel.vocabulary import Conflict, ErrorCode, Job, NotFound, Refused
+
+_rows = schema.experiments
+
+
+class OfferState(StrEnum):
+    """Where an experiment stands at this site."""
+
+    OFFERED = "offered"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    REVOKED = "revoked"
+    ENDED = "ended"
+
+
+class Offer(NamedTuple):
+    """An experiment at this site: its job, where it stands, and the approval if there is one."""
+
+    experiment: str
+    state: OfferState
+    job: Job
+    job_hash: str
+    cohort_hash: str | None
+    approval: Approval | None
+    note: str
+    offered_at: str
+    decided_at: str | None
+    ended_at: str | None
+
+
+class Allowed(NamedTuple):
+    """What the agent may run: the job, the cohort to run it on, and the site's own signature that says so."""
+
+    job: Job
+    cohort: Cohort
+    approval: Approval
+
+
+def offer(site: SiteState, job: Job) -> OfferState:
+    """Take note of a job that the server offers; a job that differs from the one known asks the people here again.
+
+    Returns where the experiment stands now. Raises Refused when the job is not of this federation or does not name
+    this site by its identity key.
+    """
+    thing = f"experiment {job.experiment}"
+    if job.server_key != site.joined().server_key:
+        raise Refused(thing, "names another federation's server", "it was not taken on", code=ErrorCode.TRUST)
+    entries = {entry.site: entry for entry in job.roster}
+    if site.name not in entries or entries[site.name].identity_key != site.identity.public:
+        raise Refused(thing, "does not name this site by its identity key", "it was not taken on", code=ErrorCode.TRUST)
+    hashed = job_hash(job)
+    with site.database.write() as connection:
+        row = _find(connection, job.experiment)
+        if row is not None and row["job_hash"] == hashed:
+            return OfferState(row["state"])
+        values = {
+            "job": canonical(job).decode(),
+            "job_hash": hashed,
+            "plan_hash": job.plan.hash,
+            "state": OfferState.OFFERED,
+            "cohort_hash": None,
+            "approval": None,
+            "note": "",
+            "offered_at": utc_now(),
+            "decided_at": None,
+            "ended_at": None,
+        }
+        body = {"experiment": job.experiment, "job_hash": hashed, "plan_hash": job.plan.hash}
+        if row is None:
+            journal.append(connection, "job-offered", body)
+            connection.execute(insert(_rows).values(experiment=job.experiment, **values))
+        else:
+            body |= {"before": row["job_hash"], "was": row["state"]}
+            journal.append(connection, "job-changed", body)
+            connection.execute(update(_rows).where(_rows.c.experiment == job.experiment).values(**values))
+    return OfferState.OFFERED
+
+
+def offers(site: SiteState) -> list[Offer]:
+    """Every experiment this site was ever offered, the newest offer first."""
+    with site.database.read() as connection:
+        rows = connection.execute(select(_rows).order_by(_rows.c.offered_at.desc())).mappings().all()
+    return [_offer(row) for row in rows]
+
+
+def offered(site: SiteState, experiment: str) -> Offer:
+    """One experiment. Raises NotFound."""
+    with site.database.read() as connection:
+        return _offer(_known(connection, experiment))
+
+
+def plan_source(site: SiteState, job: Job) -> str | None:
+    """The plan's source as the job's hash names it, None while it has not been fetched.
+
+    Raises Refused when what is kept is not what the hash says.
+    """
+    if not site.blobs.has(job.plan.hash):
+        return None
+    with site.blobs.open(job.plan.hash) as file:
+        source = file.read()
+    if blob_hash(source) != job.plan.hash:
+        raise Refused(
+            f"plan {job.plan.file_name}",
+            "what is kept here is not what the job names",
+            "restart the agent, which fetches it again",
+            code=ErrorCode.BAD_PLAN,
+        )
+    return source.decode("utf-8", errors="replace")
+
+
+def asked_dataset(site: SiteState, job: Job, dataset: str | None = None) -> catalog.Dataset:
+    """The dataset to run on: the one named here, else the one the job asks for. Raises NotFound when it is not here."""
+    name = dataset or job.entry(site.name).dataset
+    try:
+        return catalog.dataset(site, name)
+    except NotFound as error:
+        raise NotFound(error.thing, error.cause, "add it, or choose another one with --dataset NAME") from error
+
+
+def reasons_against(site: SiteState, job: Job, entry: catalog.Dataset, subjects: int) -> list[str]:
+    """Why the site's rules or the dataset do not fit the job; nothing is approved while there is a reason."""
+    found = objections(job, site.settings.policy, subjects)
+    if entry.kind != job.needs.kind:
+        found.append(f"dataset {entry.name} is of kind {entry.kind}; the plan needs {job.needs.kind}")
+    for value, name in entry.labels.items():
+        asked = job.needs.labels.get(value)
+        if asked is not None and asked != name:
+            found.append(f"label {value} is {name} in dataset {entry.name}; the plan takes it for {asked}")
+    held = set(entry.summary.get("label_values", {})) - {"0"}
+    if job.needs.labels and held - set(job.needs.labels):
+        strange = ", ".join(sorted(held - set(job.needs.labels)))
+        found.append(f"dataset {entry.name} holds label values that the plan does not know: {strange}")
+    return found
+
+
+def approve(
+    site: SiteState, experiment: str, *, shown: str | None = None, dataset: str | None = None, note: str = ""
+) -> Approval:
+    """Approve an experiment's job for all subjects that the dataset holds now, and wake the agent.
+
+    ``shown`` is the job hash that the person saw. Raises Refused when the site's rules object or the plan is not here
+    to be read, Conflict when the job changed since it was shown or the experiment ended, DatasetProblems when the
+    data has become unusable.
+    """
+    known = offered(site, experiment)
+    if plan_source(site, known.job) is None:
+        raise Refused(
+            f"experiment {experiment}",
+            "its plan has not been fetched yet",
+            "start the agent, which fetches it, then approve",
+            code=ErrorCode.NOT_APPROVED,
+        )
+    entry = asked_dataset(site, known.job, dataset)
+    cohort = catalog.freeze(site, entry)
+    against = reasons_against(site, known.job, entry, len(cohort.subjects))
+    if against:
+        raise Refused(f"experiment {experiment}", "; ".join(against), "it cannot be approved as it is")
+    hashed = catalog.hash_of(site, cohort)
+    draft = Approval(
+        experiment=experiment,
+        site=site.name,
+        job_hash=known.job_hash,
+        cohort_hash=hashed,
+        approved_at=utc_now(),
+    )
+    approval = sign(site.identity, draft)
+
+    def decide(connection: Connection, row: Mapping[Any, Any]) -> dict[str, Any]:
+        if row["job_hash"] != (shown or known.job_hash):
+            raise Conflict(f"experiment {experiment}", "its job changed meanwhile", "read the new one, then approve it")
+        if row["state"] == OfferState.ENDED:
+            raise Conflict(f"experiment {experiment}", "has ended", "nothing is left to approve")
+        catalog.keep(connection, cohort, hashed)
+        return {
+            "state": OfferState.APPROVED,
+            "cohort_hash": hashed,
+            "approval": approval.model_dump_json(),
+            "note": note,
+        }
+
+    body = {
+        "job_hash": known.job_hash,
+        "cohort_hash": hashed,
+        "dataset": entry.name,
+        "subjects": len(cohort.subjects),
+        "signature": approval.signature,
+    }
+    _decide(site, experiment, "approved", body, decide)
+    return approval
+
+
+def reject(site: SiteState, experiment: str, note: str = "") -> None:
+    """Say no to an offer. Raises Conflict when it is approved already (revoke it) or has ended."""
+
+    def decide(_: Connection, row: Mapping[Any, Any]) -> dict[str, Any]:
+        if row["state"] in (OfferState.APPROVED, OfferState.ENDED):
+            raise Conflict(
+                f"experiment {experiment}", f"is {row['state']}", "revoke an approved one; an ended one rests"
+            )
+        return {"state": OfferState.REJECTED, "approval": None, "note": note}
+
+    _decide(site, experiment, "rejected", {"note": note}, decide)
+
+
+def revoke(site: SiteState, experiment: str, note: str = "") -> None:
+    """Take an approval back; from this moment no task of the experiment is allowed, and the agent kills its worker.
+
+    Raises Conflict when there is no approval to take back.
+    """
+
+    def decide(_: Connection, row: Mapping[Any, Any]) -> dict[str, Any]:
+        if row["state"] != OfferState.APPROVED:
+            raise Conflict(f"experiment {experiment}", f"is {row['state']}, not approved", "there is nothing to revoke")
+        return {"state": OfferState.REVOKED, "approval": None, "note": note}
+
+    _decide(site, experiment, "revoked", {"note": note}, decide)
+
+
+def end(site: SiteState, experiment: str, how: str) -> None:
+    """Record that the server ended the experiment (``how``: finished, cancelled, ...); does nothing the second time."""
+    with site.database.write() as connection:
+        row = _known(connection, experiment)
+        if row["state"] == OfferState.ENDED:
+            return
+        journal.append(connection, "experiment-ended", {"experiment": experiment, "how": how})
+        values = {"state": OfferState.ENDED, "ended_at": utc_now()}
+        connection.execute(update(_rows).where(_rows.c.experiment == experiment).values(**values))
+
+
+def is_allowed(site: SiteState, experiment: str, job: str) -> Allowed:
+    """What may run for this experiment under the job with hash ``job``, proven anew on every call.
+
+    Raises Refused when the job was not approved, changed or revoked, when the row was tampered with (the signature,
+    the job's hash and the cohort's keyed hash must all agree), or when the site's policy now objects.
+    """
+    thing = f"experiment {experiment}"
+    query = (
+        select(_rows.c.state, _rows.c.job, _rows.c.job_hash, _rows.c.approval, schema.cohorts.c.body)
+        .join_from(_rows, schema.cohorts, schema.cohorts.c.hash == _rows.c.cohort_hash, isouter=True)
+        .where(_rows.c.experiment == experiment)
+    )
+    with site.database.read() as connection:
+        row = connection.execute(query).first()
+    if row is None:
+        raise Refused(thing, "was never offered here", "nothing to do", code=ErrorCode.NOT_APPROVED)
+    if row.state == OfferState.REVOKED:
+        raise Refused(thing, "was revoked by this site", "its people may approve it again", code=ErrorCode.REVOKED)
+    if row.state != OfferState.APPROVED:
+        raise Refused(
+            thing, f"is {row.state}, not approved, at this site", "its people decide", code=ErrorCode.NOT_APPROVED
+        )
+    if row.job_hash != job:
+        raise Refused(thing, "another job was approved", "offer the changed job and wait", code=ErrorCode.NOT_APPROVED)
+    if row.approval is None or row.body is None:
+        raise _tampered(thing, "its approval is gone")
+    allowed = _proven(
+        _Stored(experiment, site.name, job, row.job, row.approval, row.body), site.identity.public, site.cohort_key
+    )
+    against = objections(allowed.job, site.settings.policy, len(allowed.cohort.subjects))
+    if against:
+        raise Refused(thing, "; ".join(against), "the site's policy changed; it must allow this first")
+    return allowed
+
+
+class _Stored(NamedTuple):
+    """What the database says about an approved experiment, word for word."""
+
+    experiment: str
+    site: str
+    job_hash: str
+    job: str
+    approval: str
+    cohort: str
+
+
+@lru_cache(maxsize=16)
+def _proven(stored: _Stored, identity_key: str, cohort_key: bytes) -> Allowed:
+    """The proof as a function of the stored texts alone: a text that changed is another call and is checked anew."""
+    thing = f"experiment {stored.experiment}"
+    try:
+        job = Job.model_validate_json(stored.job)
+        approval = Approval.model_validate_json(stored.approval)
+        cohort = Cohort.model_validate_json(stored.cohort)
+    except ValidationError as error:
+        raise _tampered(thing, "a stored document cannot be read") from error
+    if job_hash(job) != stored.job_hash or job.experiment != stored.experiment:
+        raise _tampered(thing, "the stored job is not the one that was approved")
+    if (approval.experiment, approval.site) != (stored.experiment, stored.site):
+        raise _tampered(thing, "its approval is for something else")
+    hashed = cohort_hash(cohort, cohort_key)
+    check_approval(approval, identity_key=identity_key, job_hash=stored.job_hash, cohort_hash=hashed)
+    return Allowed(job, cohort, approval)
+
+
+def _tampered(thing: str, cause: str) -> Refused:
+    return Refused(
+        thing, cause, "somebody changed this site's database: look at its journal", code=ErrorCode.NOT_APPROVED
+    )
+
+
+def _decide(
+    site: SiteState,
+    experiment: str,
+    kind: str,
+    body: dict[str, Any],
+    decide: Callable[[Connection, Mapping[Any, Any]], dict[str, Any]],
+) -> None:
+    """Journal and store one decision in one transaction, then wake the agent."""
+    with site.database.write() as connection:
+        values = decide(connection, _known(connection, experiment))
+        journal.append(connection, kind, {"experiment": experiment, "by": _person()} | body)
+        query = update(_rows).where(_rows.c.experiment == experiment)
+        connection.execute(query.values(decided_at=utc_now(), **values))
+    site.ring()
+
+
+def _person() -> str:
+    """The operating system's name for whoever decides: the account, which the environment cannot change."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"
+
+
+def _find(connection: Connection, experiment: str) -> Mapping[Any, Any] | None:
+    return connection.execute(select(_rows).where(_rows.c.experiment == experiment)).mappings().first()
+
+
+def _known(connection: Connection, experiment: str) -> Mapping[Any, Any]:
+    row = _find(connection, experiment)
+    if row is None:
+        raise NotFound(f"experiment {experiment}", "was not offered to this site", "see archipel site plans")
+    return row
+
+
+def _offer(row: Mapping[Any, Any]) -> Offer:
+    approval = Approval.model_validate_json(row["approval"]) if row["approval"] else None
+    return Offer(
+        experiment=row["experiment"],
+        state=OfferState(row["state"]),
+        job=Job.model_validate(json.loads(row["job"])),
+        job_hash=row["job_hash"],
+        cohort_hash=row["cohort_hash"],
+        approval=approval,
+        note=row["note"],
+        offered_at=row["offered_at"],
+        decided_at=row["decided_at"],
+        ended_at=row["ended_at"],
+    )

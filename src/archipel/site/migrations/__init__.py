@@ -1,0 +1,1 @@
+"""Steps from one version of a site's database to the next (Alembic)."""

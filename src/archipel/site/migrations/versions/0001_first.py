@@ -1,0 +1,147 @@
+"""The first schema: federation, catalog, experiments, tasks, state frames, heads, receipts and the journal."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Make every table."""
+    op.create_table(
+        "cohorts",
+        sa.Column("hash", sa.String(length=71), nullable=False),
+        sa.Column("dataset", sa.String(length=63), nullable=False),
+        sa.Column("subjects", sa.Integer(), nullable=False),
+        sa.Column("body", sa.Text(), nullable=False),
+        sa.Column("frozen_at", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("hash"),
+    )
+    op.create_table(
+        "datasets",
+        sa.Column("name", sa.String(length=63), nullable=False),
+        sa.Column("kind", sa.String(length=32), nullable=False),
+        sa.Column("root", sa.Text(), nullable=False),
+        sa.Column("subjects", sa.Integer(), nullable=False),
+        sa.Column("summary", sa.Text(), nullable=False),
+        sa.Column("labels", sa.Text(), nullable=False),
+        sa.Column("added_at", sa.String(length=32), nullable=False),
+        sa.Column("scanned_at", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+    )
+    op.create_table(
+        "federation",
+        sa.Column("id", sa.Integer(), sa.CheckConstraint("id = 1"), autoincrement=False, nullable=False),
+        sa.Column("name", sa.String(length=200), nullable=False),
+        sa.Column("server_key", sa.String(length=72), nullable=False),
+        sa.Column("grpc", sa.String(length=300), nullable=False),
+        sa.Column("rest", sa.String(length=300), nullable=False),
+        sa.Column("heartbeat_s", sa.Float(), nullable=False),
+        sa.Column("joined_at", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
+        "journal",
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("at", sa.String(length=32), nullable=False),
+        sa.Column("kind", sa.String(length=64), nullable=False),
+        sa.Column("body", sa.Text(), nullable=False),
+        sa.Column("previous", sa.String(length=71), nullable=False),
+        sa.Column("hash", sa.String(length=71), nullable=False),
+        sa.PrimaryKeyConstraint("number"),
+    )
+    op.create_table(
+        "receipts",
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("hash", sa.String(length=71), nullable=False),
+        sa.Column("at", sa.String(length=32), nullable=False),
+        sa.Column("signature", sa.String(length=128), server_default="", nullable=False),
+        sa.Column("received_at", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("number", "hash"),
+    )
+    op.create_table(
+        "server_heads",
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("hash", sa.String(length=71), nullable=False),
+        sa.Column("at", sa.String(length=32), nullable=False),
+        sa.Column("signature", sa.String(length=128), nullable=False),
+        sa.Column("received_at", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("number", "hash"),
+    )
+    op.create_table(
+        "experiments",
+        sa.Column("experiment", sa.String(length=63), nullable=False),
+        sa.Column("job", sa.Text(), nullable=False),
+        sa.Column("job_hash", sa.String(length=71), nullable=False),
+        sa.Column("plan_hash", sa.String(length=71), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("cohort_hash", sa.String(length=71), nullable=True),
+        sa.Column("approval", sa.Text(), nullable=True),
+        sa.Column("note", sa.Text(), server_default="", nullable=False),
+        sa.Column("offered_at", sa.String(length=32), nullable=False),
+        sa.Column("decided_at", sa.String(length=32), nullable=True),
+        sa.Column("ended_at", sa.String(length=32), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["cohort_hash"],
+            ["cohorts.hash"],
+        ),
+        sa.PrimaryKeyConstraint("experiment"),
+    )
+    op.create_table(
+        "state_frames",
+        sa.Column("experiment", sa.String(length=63), nullable=False),
+        sa.Column("round", sa.Integer(), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("path", sa.Text(), nullable=False),
+        sa.Column("committed", sa.Boolean(), server_default="0", nullable=False),
+        sa.ForeignKeyConstraint(
+            ["experiment"],
+            ["experiments.experiment"],
+        ),
+        sa.PrimaryKeyConstraint("experiment", "round", "attempt"),
+    )
+    op.create_table(
+        "tasks",
+        sa.Column("experiment", sa.String(length=63), nullable=False),
+        sa.Column("round", sa.Integer(), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("about", sa.String(length=63), server_default="", nullable=False),
+        sa.Column("task", sa.Text(), nullable=False),
+        sa.Column("task_hash", sa.String(length=71), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("update", sa.Text(), nullable=True),
+        sa.Column("spool", sa.Text(), nullable=True),
+        sa.Column("failure", sa.Text(), nullable=True),
+        sa.Column("detail", sa.Text(), nullable=True),
+        sa.Column("released", sa.Boolean(), server_default="0", nullable=False),
+        sa.Column("release_sent", sa.Boolean(), server_default="0", nullable=False),
+        sa.Column("accepted_at", sa.String(length=32), nullable=False),
+        sa.Column("done_at", sa.String(length=32), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["experiment"],
+            ["experiments.experiment"],
+        ),
+        sa.PrimaryKeyConstraint("experiment", "round", "attempt", "kind", "about"),
+    )
+
+
+def downgrade() -> None:
+    """Remove every table."""
+    for table in (
+        "tasks",
+        "state_frames",
+        "experiments",
+        "server_heads",
+        "receipts",
+        "journal",
+        "federation",
+        "datasets",
+        "cohorts",
+    ):
+        op.drop_table(table)

@@ -1,0 +1,170 @@
+"""The tables of a site's database and how a database of an older version becomes one of this version."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    inspect,
+    select,
+)
+
+from archipel.governance import journal_table
+from archipel.storage import Database
+from archipel.vocabulary import ArchipelError, ErrorCode
+
+HEAD = "0001"
+"""The newest migration; a test holds that it leads to exactly ``metadata``."""
+
+metadata = MetaData()
+
+federation = Table(
+    "federation",
+    metadata,
+    Column("id", Integer, CheckConstraint("id = 1"), primary_key=True, autoincrement=False),
+    Column("name", String(200), nullable=False),
+    Column("server_key", String(72), nullable=False),
+    Column("grpc", String(300), nullable=False),
+    Column("rest", String(300), nullable=False),
+    Column("heartbeat_s", Float, nullable=False),
+    Column("joined_at", String(32), nullable=False),
+)
+"""The one federation this site belongs to: at most one row."""
+
+datasets = Table(
+    "datasets",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("kind", String(32), nullable=False),
+    Column("root", Text, nullable=False),
+    Column("subjects", Integer, nullable=False),
+    Column("summary", Text, nullable=False),
+    Column("labels", Text, nullable=False),
+    Column("added_at", String(32), nullable=False),
+    Column("scanned_at", String(32), nullable=False),
+)
+
+cohorts = Table(
+    "cohorts",
+    metadata,
+    Column("hash", String(71), primary_key=True),
+    Column("dataset", String(63), nullable=False),
+    Column("subjects", Integer, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("frozen_at", String(32), nullable=False),
+)
+"""Frozen lists of subjects; never leave the site, only their keyed hash does."""
+
+experiments = Table(
+    "experiments",
+    metadata,
+    Column("experiment", String(63), primary_key=True),
+    Column("job", Text, nullable=False),
+    Column("job_hash", String(71), nullable=False),
+    Column("plan_hash", String(71), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("cohort_hash", String(71), ForeignKey("cohorts.hash")),
+    Column("approval", Text),
+    Column("note", Text, nullable=False, server_default=""),
+    Column("offered_at", String(32), nullable=False),
+    Column("decided_at", String(32)),
+    Column("ended_at", String(32)),
+)
+"""One row an experiment: the job last offered and what the people here decided about it."""
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("experiment", String(63), ForeignKey("experiments.experiment"), primary_key=True),
+    Column("round", Integer, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("kind", String(16), primary_key=True),
+    Column("about", String(63), primary_key=True, server_default=""),
+    Column("task", Text, nullable=False),
+    Column("task_hash", String(71), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("update", Text),
+    Column("spool", Text),
+    Column("failure", Text),
+    Column("detail", Text),
+    Column("released", Boolean(create_constraint=False), nullable=False, server_default="0"),
+    Column("release_sent", Boolean(create_constraint=False), nullable=False, server_default="0"),
+    Column("accepted_at", String(32), nullable=False),
+    Column("done_at", String(32)),
+)
+"""Every task taken on: accepted, done, sent, failed or rolled-back; ``detail``, the full error text, stays here."""
+
+state_frames = Table(
+    "state_frames",
+    metadata,
+    Column("experiment", String(63), ForeignKey("experiments.experiment"), primary_key=True),
+    Column("round", Integer, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("path", Text, nullable=False),
+    Column("committed", Boolean(create_constraint=False), nullable=False, server_default="0"),
+)
+"""State a site keeps for an experiment (optimiser), one frame a round and attempt."""
+
+server_heads = Table(
+    "server_heads",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("hash", String(71), primary_key=True),
+    Column("at", String(32), nullable=False),
+    Column("signature", String(128), nullable=False),
+    Column("received_at", String(32), nullable=False),
+)
+"""Heads of the server's journal that the server signed and sent to this site."""
+
+receipts = Table(
+    "receipts",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("hash", String(71), primary_key=True),
+    Column("at", String(32), nullable=False),
+    Column("signature", String(128), nullable=False, server_default=""),
+    Column("received_at", String(32), nullable=False),
+)
+"""Heads of this site's journal that the server countersigned."""
+
+journal = journal_table(metadata)
+
+_version = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
+
+
+def upgrade(database: Database) -> None:
+    """Bring the database to this version's schema, whole or not at all.
+
+    Raises ArchipelError when a newer Archipel made it.
+    """
+    with database.read() as connection:
+        known = inspect(connection).has_table("alembic_version")
+        if known and connection.execute(select(_version.c.version_num)).scalar() == HEAD:
+            return
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    try:
+        with database.write() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except CommandError as error:
+        raise ArchipelError(
+            str(database.engine.url.database),
+            "was made by a newer version of Archipel",
+            "install that version or a newer one here",
+            code=ErrorCode.CONFIGURATION,
+        ) from error

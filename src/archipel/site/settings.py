@@ -1,0 +1,96 @@
+"""What a site's owner may set, in ``site.toml``: every key known, every value checked, the defaults the safe ones."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from archipel.governance import SitePolicy
+from archipel.storage import write_private
+from archipel.vocabulary import BadInput, ErrorCode, Record, SiteName
+
+_PROXY = r"^(http://([^\s/@\"\\]+@)?[^\s/@:\"\\]+:[0-9]{1,5}/?)?$"
+
+Proxy = Annotated[str, StringConstraints(pattern=_PROXY)]
+"""Empty, or ``http://host:port`` (``http://user:password@host:port``) of a proxy that speaks CONNECT."""
+
+
+class SandboxRule(StrEnum):
+    """Whether this site trains when the sandbox cannot be had; the second choice says in so many words what it is."""
+
+    REQUIRED = "required"
+    NONE = "none-i-accept-the-risk"
+
+
+class SiteSettings(Record):
+    """``site.toml``. Times in seconds, sizes in MiB.
+
+    ``uid_base``: each worker gets an unprivileged uid of its own, counted from here (only used by an agent that runs
+    as root). ``reconnect_first_s`` and ``reconnect_longest_s``: after a lost connection the agent waits a random time
+    whose upper end doubles from the first to the longest, for ever. ``cache_mb``: how much of the models already
+    fetched is kept on disk between tasks.
+    """
+
+    site: SiteName
+    proxy: Proxy = ""
+    sandbox: SandboxRule = SandboxRule.REQUIRED
+    uid_base: Annotated[int, Field(ge=1_000, lt=2**31)] = 720_000
+    reconnect_first_s: Annotated[float, Field(gt=0)] = 0.5
+    reconnect_longest_s: Annotated[float, Field(gt=0)] = 60.0
+    cache_mb: Annotated[int, Field(ge=64)] = 4_096
+    policy: SitePolicy = SitePolicy()
+
+
+_TEMPLATE = """\
+# The settings of this site. Every key is checked when a command starts; an unknown one is an error.
+site = "{site}"
+
+# The hospital's web proxy, "http://host:port", when there is one; everything then goes through it (HTTPS CONNECT).
+proxy = "{proxy}"
+
+# "required": a plan touches data only inside the sandbox; without one this site refuses to train.
+# "none-i-accept-the-risk": it trains without a sandbox when none can be had, and the journal says so on every run.
+sandbox = "required"
+
+# Waiting before the server is dialled again, in seconds: random, doubling from the first to the longest, for ever.
+reconnect_first_s = 0.5
+reconnect_longest_s = 60.0
+
+# What this site lets any job ask for, whatever a person approves.
+[policy]
+releases = ["sum", "individually"]
+minimum_subjects = 2
+maximum_rounds = 10000
+
+[policy.limits]
+memory_mb = 16384
+cpu_s = 86400
+wall_s = 86400
+tmp_mb = 4096
+processes = 256
+threads = 64
+"""
+
+
+def write_first(path: Path, site: str, proxy: str = "") -> None:
+    """Write a site's first settings, with the words that explain them."""
+    write_private(path, _TEMPLATE.format(site=site, proxy=proxy).encode())
+
+
+def set_proxy(path: Path, proxy: str) -> None:
+    """Change the proxy in the settings file and leave everything else, comments too, as it is.
+
+    Raises BadInput for an address that is not ``http://host:port``.
+    """
+    if not re.fullmatch(_PROXY, proxy):
+        raise BadInput(
+            f"proxy {proxy}", "is not the address of a web proxy", "give http://host:port", code=ErrorCode.CONFIGURATION
+        )
+    text = path.read_text(encoding="utf-8")
+    line = f'proxy = "{proxy}"'
+    changed, found = re.subn(r"^proxy\s*=.*$", lambda _: line, text, count=1, flags=re.MULTILINE)
+    write_private(path, (changed if found else f"{line}\n{text}").encode())

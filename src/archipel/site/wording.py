@@ -1,0 +1,163 @@
+"""A job in words for the people who must agree to it: who asks, what runs, on what, what leaves, and for how long.
+
+Everything a researcher wrote is a stranger's text: it is quoted as such, and characters that could hide or rearrange
+what a terminal shows are made visible.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+from archipel.site.settings import SandboxRule, SiteSettings
+from archipel.vocabulary import HyperParameter, Job, OptimiserState, Release
+
+
+def shown(text: str) -> str:
+    r"""The text with every control, format and unassigned character written out, newlines and tabs kept.
+
+    >>> shown("ok\x1b[2J" + chr(0x202E))
+    'ok\\x1b[2J\\u202e'
+    """
+    return "".join(
+        character
+        if character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp")
+        else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+
+
+def explanation(
+    job: Job, settings: SiteSettings, federation: str, dataset: str, subjects: int
+) -> list[tuple[str, str]]:
+    """Questions a person would ask about the job, each with its answer in plain words.
+
+    ``dataset`` and ``subjects`` say what it would run on here.
+    """
+    others = [name for name in job.sites if name != settings.site]
+    company = f" together with {', '.join(others)}" if others else ", which would be the only site"
+    return [
+        ("Who asks?", f"A researcher of federation {shown(federation)}; this site would take part{company}."),
+        ("What for?", _purpose(job)),
+        ("What runs?", _model(job)),
+        ("On which data?", _data(job, dataset, subjects)),
+        ("What leaves this site?", _leaves(job)),
+        ("What stays here?", _stays(job)),
+        ("For how long?", _rounds(job)),
+        ("What may the researcher change later?", _changes(job)),
+        ("With which limits?", _limits(job, settings)),
+    ]
+
+
+def _purpose(job: Job) -> str:
+    words = " ".join(shown(text) for text in (job.title, job.description) if text)
+    return f"In the researcher's words: {words}" if words else "The researcher wrote nothing about it."
+
+
+def _model(job: Job) -> str:
+    count = sum(spec.elements for spec in job.tensors.tensors)
+    return (
+        f"The Python class {job.plan.class_name} from {job.plan.file_name} (its whole text is below) trains a model of "
+        f"{count:,} numbers ({_size(job.tensors.nbytes)})."
+    )
+
+
+def _data(job: Job, dataset: str, subjects: int) -> str:
+    labels = ", ".join(f"{shown(value)} = {shown(name)}" for value, name in sorted(job.needs.labels.items()))
+    words = [f"Dataset {dataset}, which holds {subjects} subjects (the plan needs {job.needs.minimum_subjects})."]
+    if labels:
+        words.append(f"Labels: {labels}.")
+    words.append(
+        f"About {job.validation_fraction:.0%} of the subjects are only used to measure the model, never to train it. "
+        "The files are read, never written."
+    )
+    return " ".join(words)
+
+
+def _leaves(job: Job) -> str:
+    alone = job.privacy.release is Release.INDIVIDUALLY
+    how = "the server sees this site's by itself" if alone else "the server sees only the sum over sites"
+    words = [
+        f"After every round the trained model ({_size(job.tensors.nbytes)}); {how}.",
+        "How many subjects or samples it was trained on and the seconds it took.",
+        f"While training: {_names([metric.name for metric in job.metrics])}, as sums with their weights.",
+        f"From measuring: {_names([metric.name for metric in job.validation])}, as sums with their weights.",
+        "If it fails: a code, a kind of error, a line number of the plan and a sentence the agent wrote.",
+    ]
+    if job.baselines.local:
+        words.append("Also a second model, trained on this site's data alone, as a comparison.")
+    if job.baselines.ensemble:
+        words.append("That second model is also sent to the other sites, which measure all such models together.")
+    words.append(
+        "A model can remember traces of what it was trained on; whoever gets it could try to find out whether a "
+        "known patient was among them."
+    )
+    return " ".join(words)
+
+
+def _stays(job: Job) -> str:
+    words = "Images, labels, file names, patient identifiers, the list of subjects, and everything the plan prints."
+    if job.optimiser_state is OptimiserState.CONTINUE_LOCAL:
+        words += " The optimiser's state is kept at this site between rounds."
+    return words
+
+
+def _rounds(job: Job) -> str:
+    terms = job.terms
+    tries = f"; each is tried again up to {terms.retries} times" if terms.retries else ""
+    return (
+        f"{terms.rounds} rounds of at most {_duration(terms.deadline_s)} each{tries}. A round counts when "
+        f"{terms.quorum} of {len(job.roster)} sites deliver. You can revoke at any moment; the work stops at once."
+    )
+
+
+def _changes(job: Job) -> str:
+    if not job.parameters:
+        return "Nothing. Any other job asks you again."
+    found = "; ".join(_bounds(parameter, job) for parameter in job.parameters)
+    return f"Between rounds, only these numbers and only inside these bounds: {found}. Anything else asks you again."
+
+
+def _bounds(parameter: HyperParameter, job: Job) -> str:
+    now = job.arguments[parameter.name]
+    match parameter.kind:
+        case "bool":
+            return f"{parameter.name} (now {now}): yes or no"
+        case "choice":
+            return f"{parameter.name} (now {shown(str(now))}): {', '.join(map(shown, parameter.choices))}"
+        case _:
+            return f"{parameter.name} (now {now}): {parameter.minimum:g} to {parameter.maximum:g}"
+
+
+def _limits(job: Job, settings: SiteSettings) -> str:
+    limits = job.limits
+    sandbox = (
+        "It runs in a sandbox without network that sees this dataset and nothing else of this machine's data."
+        if settings.sandbox is SandboxRule.REQUIRED
+        else "WARNING: this site is configured to run it WITHOUT a sandbox when none can be had; then it can read "
+        "whatever this account can read and use the network."
+    )
+    return (
+        f"{_size(limits.memory_mb << 20)} of memory, {limits.processes} processes, {limits.threads} threads, "
+        f"{_size(limits.tmp_mb << 20)} of temporary files; per pass {_duration(limits.cpu_s)} of processor time and "
+        f"{_duration(limits.wall_s)} altogether. {sandbox}"
+    )
+
+
+def _names(names: list[str]) -> str:
+    return ", ".join(names) or "nothing"
+
+
+def _size(count: int) -> str:
+    size, unit = float(count), "bytes"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if size < 1024:
+            break
+        size, unit = size / 1024, larger
+    return f"{size:.3g} {unit}"
+
+
+def _duration(seconds: float) -> str:
+    for length, unit in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.3g} {unit}"
+    return f"{seconds:.3g} seconds"
