@@ -1,0 +1,5 @@
+"""The command line: thin commands over the rooms below, each sub-command in a file of its own."""
+
+from archipel.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,82 @@
+"""``archipel``: finds the sub-command, loads only its file, and prints an error as one line.
+
+Every sub-command's file ``cli/<name>.py`` has a Typer application called ``app``; the table below is all that
+``archipel --help`` reads, so that it answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+from archipel.vocabulary import ArchipelError
+
+SUB_COMMANDS = {
+    "server": "Found, start and govern a federation's server.",
+    "site": "A hospital's agent: join, datasets, approvals, journal.",
+    "demo": "The whole thing on this machine: hospitals, server, one model.",
+    "simulate": "Run a plan's federated rounds in one process.",
+    "predict": "Run a downloaded model on new volumes.",
+    "evaluate": "Score a downloaded model on labelled volumes.",
+    "bench": "Measure rounds and training on this machine.",
+}
+
+
+class _LazyGroup(TyperGroup):
+    """Names and help come from the table; the command itself is loaded when it is called."""
+
+    def list_commands(self, ctx: object) -> list[str]:
+        return list(SUB_COMMANDS)
+
+    def get_command(self, ctx: object, cmd_name: str) -> TyperCommand | None:
+        return TyperCommand(cmd_name, help=SUB_COMMANDS[cmd_name]) if cmd_name in SUB_COMMANDS else None
+
+    def resolve_command(self, ctx: object, args: list[str]) -> tuple[object, object, list[str]]:  # type: ignore[override]
+        name, command, rest = super().resolve_command(ctx, args)  # type: ignore[arg-type]
+        if name in SUB_COMMANDS:
+            command = get_command(importlib.import_module(f"archipel.cli.{name}").app)
+            command.name = name
+        return name, command, rest
+
+
+app = typer.Typer(
+    name="archipel",
+    cls=_LazyGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Federated learning for medical imaging: hospitals train one model together, and no image leaves.",
+)
+
+
+@app.callback()
+def _root() -> None:
+    return
+
+
+def main() -> None:
+    """Run the command line; an ArchipelError is one red line on standard error and exit code 1."""
+    try:
+        app()
+    except ArchipelError as error:
+        _print_error(str(error))
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _print_error(text: str) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    line = Text.assemble(("error: ", "bold red"), (text, "red"))
+    # A terminal wraps the line as it likes; a log or a pipe gets it whole.
+    console = Console(stderr=True)
+    console.print(line, soft_wrap=True, highlight=False)
+
+
+if __name__ == "__main__":
+    main()

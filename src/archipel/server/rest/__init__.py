@@ -1,0 +1,10 @@
+"""The REST interface for people, their programs and sites that enrol: OpenAPI, bearer tokens, errors in words.
+
+It translates HTTP to calls and back; what an experiment is and does it asks of an ``ExperimentService``.
+"""
+
+from archipel.server.rest.application import create_app
+from archipel.server.rest.context import ExperimentService, RestContext
+from archipel.server.rest.serving import RestServer, listen
+
+__all__ = ["ExperimentService", "RestContext", "RestServer", "create_app", "listen"]

@@ -1,0 +1,44 @@
+"""The REST application, put together from its endpoints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+
+from archipel import __version__
+from archipel.server.rest import blobs, experiments, members
+from archipel.server.rest.context import RestContext
+from archipel.server.rest.limits import BodyLimit
+from archipel.server.rest.problems import answer_in_words
+from archipel.server.rest.shapes import Problem
+
+_TAGS = [
+    {"name": "federation", "description": "Which federation this is and who belongs to it."},
+    {"name": "experiments", "description": "Submit a job, steer it, watch it, fetch its models."},
+    {"name": "blobs", "description": "Plans and models by the hash of their bytes."},
+    {"name": "enrolment", "description": "How a site joins with a token its operator was given."},
+    {"name": "operation", "description": "Admit, renew and remove sites; the journal. Scope operate."},
+    {"name": "health", "description": "For monitors; open to everybody."},
+]
+
+
+def create_app(context: RestContext) -> FastAPI:
+    """The application for one server. It holds no state of its own but the context."""
+    problems: dict[int | str, dict[str, Any]] = {
+        "4XX": {"model": Problem, "description": "What, why, and what to do"},
+        "5XX": {"model": Problem, "description": "What, why, and what to do"},
+    }
+    app = FastAPI(
+        title=f"Archipel: {context.federation.settings.name}",
+        version=__version__,
+        summary="One server of federated learning: sites, experiments, rounds and models.",
+        openapi_tags=_TAGS,
+        responses=problems,
+    )
+    app.state.context = context
+    answer_in_words(app)
+    for router in (members.reading, experiments.router, blobs.router, members.enrolment, members.operating):
+        app.include_router(router)
+    app.add_middleware(BodyLimit)
+    return app

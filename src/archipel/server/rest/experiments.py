@@ -1,0 +1,120 @@
+"""Endpoints for experiments; each one asks the ``ExperimentService`` and answers with what it says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from archipel.server.rest.blobs import stream
+from archipel.server.rest.context import ControlVerb, context_of
+from archipel.server.rest.permission import Reader, Researcher
+from archipel.server.rest.shapes import Arguments, EventView, ExperimentView, ModelView, RoundView, Submission
+
+router = APIRouter(prefix="/v1/experiments", tags=["experiments"])
+
+Experiment = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+KEEP_ALIVE_S = 15.0
+
+
+@router.post("", status_code=201, summary="Submit a job", response_model=ExperimentView)
+async def submit(request: Request, submission: Submission, token: Researcher) -> dict[str, Any]:
+    """The job's blobs (plan, initial model) are stored before. Each site of the roster is asked for its approval."""
+    return await context_of(request).experiments.submit(submission.job, token.id)
+
+
+@router.get("", summary="Every experiment, newest first", response_model=list[ExperimentView])
+async def experiments(request: Request, _token: Reader) -> list[dict[str, Any]]:
+    """Where each of them stands."""
+    return await context_of(request).experiments.all()
+
+
+@router.get("/{experiment}", summary="One experiment", response_model=ExperimentView)
+async def experiment(request: Request, experiment: Experiment, _token: Reader) -> dict[str, Any]:
+    """Its job, state and approvals."""
+    return await context_of(request).experiments.get(experiment)
+
+
+@router.post("/{experiment}/{verb}", summary="Start, pause, resume, step or cancel", response_model=ExperimentView)
+async def control(request: Request, experiment: Experiment, verb: ControlVerb, _token: Researcher) -> dict[str, Any]:
+    """Answers with the experiment as it is then; 409 when its state does not allow the verb."""
+    return await context_of(request).experiments.control(experiment, verb)
+
+
+@router.patch("/{experiment}/arguments", summary="Change hyper-parameters", response_model=ExperimentView)
+async def set_arguments(
+    request: Request, experiment: Experiment, change: Arguments, _token: Researcher
+) -> dict[str, Any]:
+    """For the rounds to come, and only inside the bounds that the sites approved."""
+    return await context_of(request).experiments.set_arguments(experiment, change.arguments)
+
+
+@router.get("/{experiment}/rounds", summary="The rounds' records", response_model=list[RoundView])
+async def rounds(request: Request, experiment: Experiment, _token: Reader) -> list[dict[str, Any]]:
+    """Oldest first: contributors, failures and why, seconds, bytes, metrics."""
+    return await context_of(request).experiments.rounds(experiment)
+
+
+@router.get(
+    "/{experiment}/events",
+    summary="What happens, as server-sent events or JSON",
+    response_model=list[EventView],
+    responses={200: {"content": {"text/event-stream": {}}, "description": "Events, oldest first"}},
+)
+async def events(
+    request: Request,
+    experiment: Experiment,
+    _token: Reader,
+    after: Annotated[int, Query(ge=0, description="the last sequence number already seen")] = 0,
+    follow: Annotated[bool, Query(description="false: JSON of what is there now")] = True,
+    last_event_id: Annotated[int | None, Header(ge=0)] = None,
+) -> Any:
+    """A client that reconnects names the last event it has seen, by ``after`` or ``Last-Event-ID``."""
+    service = context_of(request).experiments
+    seen = max(after, last_event_id or 0)
+    if not follow:
+        return [event async for event in service.events(experiment, seen, False)]
+    await service.get(experiment)
+    return StreamingResponse(
+        _server_sent(service.events(experiment, seen, True)),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+@router.get("/{experiment}/models", summary="The kept models", response_model=list[ModelView])
+async def models(request: Request, experiment: Experiment, _token: Reader) -> list[dict[str, Any]]:
+    """Names, rounds, hashes and validation metrics."""
+    return await context_of(request).experiments.models(experiment)
+
+
+@router.get("/{experiment}/models/{name}", summary="Download a model", response_class=Response)
+async def model(request: Request, experiment: Experiment, name: str, _token: Reader) -> StreamingResponse:
+    """A safetensors file."""
+    file, size = await context_of(request).experiments.open_model(experiment, name)
+    return stream(file, size, f"{experiment}-{name}")
+
+
+async def _server_sent(found: AsyncIterator[dict[str, Any]]) -> AsyncIterator[str]:
+    """Events in the text/event-stream format, with a comment now and then so that no proxy closes an idle stream."""
+    upcoming = asyncio.ensure_future(anext(found, None))
+    try:
+        while True:
+            done, _ = await asyncio.wait({upcoming}, timeout=KEEP_ALIVE_S)
+            if not done:
+                yield ": still here\n\n"
+                continue
+            event = upcoming.result()
+            if event is None:
+                return
+            yield f"id: {event['seq']}\nevent: {event['kind']}\ndata: {json.dumps(event)}\n\n"
+            upcoming = asyncio.ensure_future(anext(found, None))
+    finally:
+        upcoming.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await upcoming

@@ -1,0 +1,154 @@
+"""Endpoints about membership: sites enrol, readers see the federation and its sites, operators admit and remove."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from archipel import __version__
+from archipel.governance import JournalHead, sign_head
+from archipel.governance.journal import JournalEntry
+from archipel.server.enrolment import JoinTokenRow
+from archipel.server.registry import CertificateRow
+from archipel.server.rest.context import context_of
+from archipel.server.rest.permission import Operator, Reader, check_attempts
+from archipel.server.rest.shapes import (
+    FederationView,
+    Health,
+    JoinTokenIssued,
+    JoinTokenOrder,
+    Revocation,
+    SiteView,
+)
+from archipel.transport.enrolment import AuthorityReply, EnrolmentReply, EnrolmentRequest
+from archipel.vocabulary import ArchipelError
+
+enrolment = APIRouter(prefix="/v1/enrolment", tags=["enrolment"])
+reading = APIRouter(prefix="/v1", tags=["federation"])
+operating = APIRouter(prefix="/v1", tags=["operation"])
+
+
+@enrolment.get("/authority", summary="The federation's CA certificate and the server's time")
+def authority(request: Request) -> AuthorityReply:
+    """Fetched without trust; the caller compares its fingerprint with the one in the join token."""
+    context = context_of(request)
+    return AuthorityReply(ca=context.federation.authority.pem, time=context.now().isoformat())
+
+
+@enrolment.post("", summary="Enrol a site with a join token")
+def enrol(
+    request: Request, wanted: EnrolmentRequest, address: Annotated[str, Depends(check_attempts)]
+) -> EnrolmentReply:
+    """The token is used up exactly when this answers with a certificate."""
+    context = context_of(request)
+    try:
+        reply = context.federation.enrolment.enrol(wanted, context.now())
+    except ArchipelError:
+        context.enrolment_attempts.failed(address, context.now())
+        raise
+    context.changed()
+    return reply
+
+
+@reading.get("/health", tags=["health"], summary="Whether the server lives and reaches its database")
+def health(request: Request) -> Health:
+    """Open to everybody; tells nothing else."""
+    context = context_of(request)
+    try:
+        with context.federation.database.read() as connection:
+            connection.execute(text("SELECT 1"))
+        reached = True
+    except SQLAlchemyError:
+        reached = False
+    return Health(status="ok" if reached else "degraded", database=reached, time=context.now().isoformat())
+
+
+@reading.get("/federation", summary="Which federation this is")
+def federation(request: Request, _token: Reader) -> FederationView:
+    """Its name, the server's identity key (named in every job), version and time."""
+    context = context_of(request)
+    return FederationView(
+        name=context.federation.settings.name,
+        server_key=context.federation.identity.public,
+        version=__version__,
+        time=context.now().isoformat(),
+    )
+
+
+@reading.get("/sites", summary="The sites and what they announce of their datasets")
+def sites(request: Request, _token: Reader) -> list[SiteView]:
+    """Counts and schema, never rows."""
+    context = context_of(request)
+    connected = set(context.connected())
+    return [
+        SiteView(
+            site=site.site,
+            identity_key=site.identity_key,
+            connected=site.site in connected,
+            last_seen=site.last_seen,
+            datasets=site.datasets,
+        )
+        for site in context.federation.registry.sites()
+    ]
+
+
+@operating.delete("/sites/{site}", status_code=204, summary="Remove a site and revoke its certificates")
+def remove_site(request: Request, site: str, _token: Operator) -> None:
+    """Its connection is cut at once."""
+    context = context_of(request)
+    context.federation.registry.remove_site(site)
+    context.changed()
+
+
+@operating.post("/join-tokens", status_code=201, summary="Issue a join token for one site")
+def create_join_token(request: Request, order: JoinTokenOrder, _token: Operator) -> JoinTokenIssued:
+    """The token is shown this once; hand it to the site's operator over a channel you trust."""
+    context = context_of(request)
+    lifetime = timedelta(hours=order.hours) if order.hours is not None else None
+    token = context.federation.enrolment.create_token(order.site, lifetime, context.now())
+    return JoinTokenIssued(id=token.id, site=token.site, token=token.encode())
+
+
+@operating.get("/join-tokens", summary="Join tokens, used and open")
+def join_tokens(request: Request, _token: Operator) -> list[JoinTokenRow]:
+    """Newest first; secrets are not kept."""
+    return context_of(request).federation.enrolment.tokens()
+
+
+@operating.delete("/join-tokens/{token_id}", status_code=204, summary="Revoke an unused join token")
+def revoke_join_token(request: Request, token_id: str, _token: Operator) -> None:
+    """A used token cannot be revoked; remove the site instead."""
+    context_of(request).federation.enrolment.revoke_token(token_id)
+
+
+@operating.get("/certificates", summary="Certificates, good and revoked")
+def certificates(request: Request, _token: Operator) -> list[CertificateRow]:
+    """Newest first."""
+    return context_of(request).federation.registry.certificates()
+
+
+@operating.post("/certificates/{serial}/revoke", status_code=204, summary="Revoke a certificate")
+def revoke_certificate(request: Request, serial: str, revocation: Revocation, _token: Operator) -> None:
+    """Whoever uses it is cut at once."""
+    context = context_of(request)
+    context.federation.registry.revoke_certificate(serial, revocation.reason)
+    context.changed()
+
+
+@operating.get("/journal/head", summary="The signed head of the server's journal")
+def journal_head(request: Request, _token: Operator) -> JournalHead:
+    """Keep it: a journal that no longer contains it was cut off or rewritten."""
+    federation = context_of(request).federation
+    return sign_head(federation.identity, federation.registry.journal_head(federation.settings.name))
+
+
+@operating.get("/journal", summary="Lines of the server's journal")
+def journal_lines(
+    request: Request, _token: Operator, after: int = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 200
+) -> list[JournalEntry]:
+    """Oldest first."""
+    return context_of(request).federation.registry.journal(after, limit)

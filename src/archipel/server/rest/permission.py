@@ -1,0 +1,59 @@
+"""Who asks, and whether they may: bearer tokens with scopes, as dependencies of endpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from archipel.server.rest.context import context_of
+from archipel.server.rest.problems import TooManyAttempts
+from archipel.server.tokens import AccessToken
+from archipel.vocabulary import ArchipelError, ErrorCode, NotPermitted
+
+_bearer = HTTPBearer(auto_error=False, description="An access token: archipel_<id>_<secret>")
+
+
+def asking(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> AccessToken:
+    """The token of this request. Raises ArchipelError (code token) when there is no good one."""
+    if credentials is None:
+        raise ArchipelError(
+            "access token", "is missing", "send `Authorization: Bearer archipel_...`", code=ErrorCode.TOKEN
+        )
+    context = context_of(request)
+    return context.federation.tokens.check(credentials.credentials, context.now())
+
+
+def _scope(scope: str) -> Callable[[AccessToken], AccessToken]:
+    def permitted(token: Annotated[AccessToken, Depends(asking)]) -> AccessToken:
+        if not token.allows(scope):
+            raise NotPermitted(
+                f"access token {token.name}", f"lacks scope {scope}", "ask the server's operator for one that has it"
+            )
+        return token
+
+    return permitted
+
+
+Reader = Annotated[AccessToken, Depends(_scope("read"))]
+Researcher = Annotated[AccessToken, Depends(_scope("research"))]
+Operator = Annotated[AccessToken, Depends(_scope("operate"))]
+
+
+def address_of(request: Request) -> str:
+    """The address that asks. Raises nothing; an address TLS does not know is one of its own."""
+    return request.client.host if request.client else "unknown"
+
+
+def check_attempts(request: Request) -> str:
+    """The address that asks; raises TooManyAttempts when it failed too often just now."""
+    context, address = context_of(request), address_of(request)
+    if context.enrolment_attempts.exhausted(address, context.now()):
+        raise TooManyAttempts(
+            f"enrolment from {address}", "failed too often in the last minute", "wait a minute, then check the token"
+        )
+    return address

@@ -1,0 +1,83 @@
+"""Errors as HTTP: every ArchipelError becomes JSON {code, thing, cause, remedy} under a matching status."""
+
+from __future__ import annotations
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from archipel.server.rest.shapes import Problem
+from archipel.vocabulary import ArchipelError, ErrorCode, StorageFull
+
+_log = structlog.get_logger("archipel.rest")
+
+_STATUS: dict[ErrorCode, int] = {
+    ErrorCode.TOKEN: 401,
+    ErrorCode.NOT_PERMITTED: 403,
+    ErrorCode.TRUST: 403,
+    ErrorCode.REVOKED: 403,
+    ErrorCode.NOT_FOUND: 404,
+    ErrorCode.CONFLICT: 409,
+    ErrorCode.INTERNAL: 500,
+    ErrorCode.DISK_FULL: 507,
+}
+"""The status of each code; every other code is the asker's mistake, 400."""
+
+
+class TooLarge(ArchipelError):
+    """What was sent is longer than this server takes."""
+
+    code = ErrorCode.BAD_INPUT
+
+
+class TooManyAttempts(ArchipelError):
+    """An address failed too often in a short time."""
+
+    code = ErrorCode.NOT_PERMITTED
+
+
+def status_of(error: ArchipelError) -> int:
+    """The HTTP status of an error."""
+    match error:
+        case TooLarge():
+            return 413
+        case TooManyAttempts():
+            return 429
+    return _STATUS.get(error.code, 400)
+
+
+def problem(error: ArchipelError) -> JSONResponse:
+    """The response that says the error."""
+    body = Problem(code=error.code, thing=error.thing, cause=error.cause, remedy=error.remedy)
+    headers = {"WWW-Authenticate": "Bearer"} if status_of(error) == 401 else None
+    return JSONResponse(body.model_dump(mode="json"), status_of(error), headers)
+
+
+def answer_in_words(app: FastAPI) -> None:
+    """Make the application answer every error with a ``Problem``."""
+
+    @app.exception_handler(ArchipelError)
+    async def _(request: Request, error: ArchipelError) -> JSONResponse:
+        if isinstance(error, StorageFull) or error.code is ErrorCode.INTERNAL:
+            _log.error("request failed", path=request.url.path, error=str(error))
+        return problem(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def _(_request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
+        bad = ArchipelError(where, first["msg"], "mend the request; see /docs", code=ErrorCode.BAD_INPUT)
+        return problem(bad)
+
+    @app.exception_handler(HTTPException)
+    async def _(request: Request, error: HTTPException) -> JSONResponse:
+        code = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.BAD_INPUT}.get(error.status_code, ErrorCode.BAD_INPUT)
+        body = Problem(code=code, thing=request.url.path, cause=str(error.detail), remedy="see /docs")
+        return JSONResponse(body.model_dump(mode="json"), error.status_code, error.headers)
+
+    @app.exception_handler(Exception)
+    async def _(request: Request, error: Exception) -> JSONResponse:
+        _log.exception("request failed", path=request.url.path, exc_info=error)
+        return problem(ArchipelError(request.url.path, "an error in the server", "see the server's log"))
