@@ -71,9 +71,9 @@ def scanner(site_number: int, seed: int) -> Scanner:
 
 
 _CHARACTERS: tuple[tuple[tuple[float, ...], float, float, float, tuple[float, float, float]], ...] = (
-    ((0.48, 0.74, 0.66, 0.15, 0.95), 1.0, 0.15, 0.04, (0.5, 0.5, 0.5)),
-    ((0.66, 0.40, 0.47, 0.95, 0.20), 0.8, 0.25, 0.05, (0.5, 0.5, 1.2)),
-    ((0.42, 0.58, 0.68, 0.10, 0.85), 1.3, 0.35, 0.06, (0.9, 0.9, 0.6)),
+    ((0.40, 0.80, 0.68, 0.15, 0.95), 1.0, 0.10, 0.03, (0.5, 0.5, 0.5)),
+    ((0.45, 0.66, 0.80, 0.95, 0.15), 0.8, 0.25, 0.04, (0.5, 0.5, 1.0)),
+    ((0.35, 0.62, 0.52, 0.85, 0.90), 1.3, 0.40, 0.06, (0.9, 0.9, 0.6)),
 )
 
 
@@ -135,13 +135,13 @@ def _tissue(
 ) -> Field3:
     background, front, back, fluid, bright = machine.tissue
     sideways, z = place
-    image = background + 0.06 * smooth_noise(draw, 3.0)
+    image = background + 0.05 * smooth_noise(draw, 3.0)
     # A dark channel beside the structure and bright blobs around it are what a threshold would take for it.
     channel = np.abs(np.hypot(sideways - 1.9 * anatomy.radius, z - 2) - 0.5) < 1.6
     image = np.where(channel, fluid, image)
-    blobs = (smooth_noise(draw, 2.6) > 1.35) & (depth < -2)
+    blobs = (smooth_noise(draw, 2.6) > 1.7) & (depth < -3)
     image = np.where(blobs, bright, image)
-    decoys = (smooth_noise(draw, 3.4) > 1.2) & (depth < -4)
+    decoys = (smooth_noise(draw, 3.0) > 1.7) & (depth < -5)
     image = np.where(decoys, (front + back) / 2, image)
     grain = 0.04 * smooth_noise(draw, 1.5)
     return np.asarray(np.where(label == 1, front + grain, np.where(label == 2, back + grain, image)), dtype=np.float32)

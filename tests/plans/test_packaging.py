@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from archipel.plans import Plan, load, package
+from archipel.tensors import blob_hash
+from archipel.vocabulary import BadInput, ErrorCode
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+TINY = "from archipel.plans import Plan\nfrom archipel.vocabulary import DataNeeds\n"
+CLASS = "class {}({}):\n    needs = DataNeeds(kind='npz')\n"
+
+
+def write(folder: Path, text: str | bytes, name: str = "plan.py") -> Path:
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_a_plan_is_packaged_as_its_source_and_hash_without_being_run(tmp_path):
+    path = write(tmp_path, TINY + CLASS.format("Mine", "Plan") + "raise RuntimeError('was run')\n")
+    packaged = package(path)
+    assert (packaged.class_name, packaged.file_name) == ("Mine", "plan.py")
+    assert packaged.source == path.read_bytes() and packaged.hash == blob_hash(packaged.source)
+    assert packaged.reference.hash == packaged.hash
+
+
+def test_a_base_of_the_researchers_own_is_not_taken_for_the_plan(tmp_path):
+    text = TINY + CLASS.format("House", "Plan") + CLASS.format("Mine", "House")
+    assert package(write(tmp_path, text)).class_name == "Mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("class A(Plan):\n  def\n", r"plan\.py: has a syntax error in line 2: .*; mend it"),
+        ("x = 1\n", r"plan\.py: has no plan class; define a class that derives from Plan, TorchPlan, SegmentationPlan"),
+        (TINY + CLASS.format("A", "Plan") + CLASS.format("B", "Plan"), r"has 2 plan classes \(A, B\); say which one"),
+        (b"\xff\xfe\x00", "is not UTF-8 text; save the plan as UTF-8"),
+        (b"x = 1\x00\n", r"plan\.py: (is not UTF-8 text|has a syntax error)"),
+        ("#" * (2 << 20), r"has 2097152 bytes; keep a plan below"),
+    ],
+)
+def test_a_bad_plan_file_is_named(tmp_path, text, words):
+    with pytest.raises(BadInput, match=words) as caught:
+        package(write(tmp_path, text))
+    assert caught.value.code is ErrorCode.BAD_PLAN
+
+
+def test_a_missing_file_a_bad_name_and_a_missing_class_are_named(tmp_path):
+    with pytest.raises(BadInput, match="is not a file"):
+        package(tmp_path / "none.py")
+    with pytest.raises(BadInput, match="is not a name a plan may have"):
+        package(write(tmp_path, "", "my plan.py"))
+    path = write(tmp_path, TINY + CLASS.format("Mine", "Plan"))
+    with pytest.raises(BadInput, match="has no plan class Other; plan classes in it are: Mine"):
+        package(path, "Other")
+
+
+def test_one_of_two_plans_is_chosen_by_name(tmp_path):
+    path = write(tmp_path, TINY + CLASS.format("A", "Plan") + CLASS.format("B", "Plan"))
+    assert type(load(path, "B")).__name__ == "B"
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("pass", "does not declare its data needs"),
+        ("needs = DataNeeds(kind='npz'); metrics = ['loss']", "metrics is not a tuple of MetricSpec"),
+        (
+            "needs = DataNeeds(kind='npz'); metrics = (MetricSpec(name='a', better='lower'),) * 2",
+            "names one thing twice",
+        ),
+        (
+            "needs = DataNeeds(kind='npz'); selection = Selection(metric='dice', better='higher')",
+            "its selection is not one of its validation metrics",
+        ),
+    ],
+)
+def test_a_wrong_declaration_is_named_when_the_plan_is_loaded(tmp_path, body, words):
+    text = f"from archipel.plans import Plan\nfrom archipel.vocabulary import *\nclass Mine(Plan):\n    {body}\n"
+    with pytest.raises(BadInput, match=words):
+        load(write(tmp_path, text))
+
+
+def test_a_class_that_only_looks_like_a_plan_is_refused(tmp_path):
+    with pytest.raises(BadInput, match="Mine is not an archipel Plan"):
+        load(write(tmp_path, "class Plan: pass\nclass Mine(Plan): pass\n"), "Mine")
+
+
+def test_arguments_outside_their_bounds_and_unknown_ones_are_named():
+    plan = load(EXAMPLES / "tiny_numpy.py")
+    assert isinstance(plan, Plan)
+    assert plan.arguments({"steps": 7}) == {"learning_rate": 0.5, "steps": 7}
+    with pytest.raises(BadInput, match=r"argument steps=0: is outside its bounds"):
+        plan.arguments({"steps": 0})
+    with pytest.raises(BadInput, match="argument speed: the plan declares no such hyper-parameter"):
+        plan.arguments({"speed": 1})
+
+
+def test_a_numpy_plan_imports_neither_torch_nor_nibabel():
+    code = (
+        "import sys, pathlib; from archipel.plans import load; from archipel.plans.runtime import PlanRuntime;"
+        f"load(pathlib.Path({str(EXAMPLES / 'tiny_numpy.py')!r}));"
+        "print([name for name in ('torch', 'monai', 'nibabel', 'scipy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from plan_jobs import frame, job_for, table, task_for
+
+from archipel.plans import TorchPlan
+from archipel.plans.runtime import PlanRuntime
+from archipel.plans.torch import export_model
+from archipel.tensors import decode, encode
+from archipel.vocabulary import ArchipelError, BadInput, DataNeeds, ErrorCode, HyperParameter, OptimiserState, TaskKind
+
+
+class Net(TorchPlan):
+    """A network with batch normalisation and dropout, so that buffers and the global generator matter."""
+
+    needs = DataNeeds(kind="npz")
+    batch_size = 8
+    optimiser_state = OptimiserState.CONTINUE_LOCAL
+    hyper_parameters = (HyperParameter(name="rate", kind="float", default=0.01, minimum=0, maximum=1e9),)
+    optimiser = torch.optim.Adam
+
+    def build_model(self):
+        return torch.nn.Sequential(
+            torch.nn.Linear(8, 6),
+            torch.nn.BatchNorm1d(6),
+            torch.nn.Dropout(0.2),
+            torch.nn.ReLU(),
+            torch.nn.Linear(6, 2),
+        )
+
+    def build_optimiser(self, network, context):
+        return type(self).optimiser(network.parameters(), lr=context.number("rate"))
+
+    def loss(self, outputs, targets):
+        return torch.nn.functional.cross_entropy(outputs, targets)
+
+
+def runtime_of(plan, root, **changes):
+    runtime = PlanRuntime(plan, job_for(plan, **changes), "site-a", root, table(root))
+    runtime.prepare()
+    return runtime
+
+
+def train(runtime, model, round_=0, state=None, kind=TaskKind.TRAIN, passes=1):
+    result = memoryview(bytearray(len(model)))
+    return runtime.train(task_for(runtime.job, kind, round_, passes), model, result, state), result
+
+
+def test_the_initial_model_follows_from_its_seed_and_leaves_the_generator_alone():
+    before = torch.random.get_rng_state()
+    one, same, other = (Net().initial_model(seed) for seed in (1, 1, 2))
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert encode(one) == encode(same) != encode(other)
+
+
+def test_integer_buffers_keep_their_type_and_count_the_batches(tmp_path):
+    plan = Net()
+    runtime = runtime_of(plan, tmp_path)
+    _, result = train(runtime, frame(plan))
+    counted = decode(result)["1.num_batches_tracked"]
+    assert counted.dtype == np.int64 and counted == -(-len(plan.training[0]) // 8)
+
+
+@pytest.mark.parametrize("optimiser", [torch.optim.Adam, torch.optim.AdamW, torch.optim.Adagrad, torch.optim.RAdam])
+def test_rounds_split_over_two_workers_equal_one_workers_bit_for_bit(tmp_path, monkeypatch, optimiser):
+    monkeypatch.setattr(Net, "optimiser", optimiser)
+    one = runtime_of(Net(), tmp_path)
+    model, state = frame(Net()), None
+    for round_ in range(3):
+        outcome, model = train(one, model, round_, state)
+        state = outcome.state
+        if round_ == 0:
+            after_first = bytes(model), state
+    other = runtime_of(Net(), tmp_path)
+    torch.rand(3)
+    resumed, state = memoryview(after_first[0]), after_first[1]
+    for round_ in (1, 2):
+        outcome, resumed = train(other, resumed, round_, state)
+        state = outcome.state
+    assert bytes(resumed) == bytes(model)
+
+
+def test_local_passes_equal_rounds_of_one_site(tmp_path):
+    runtime = runtime_of(Net(), tmp_path)
+    model, state = frame(Net()), None
+    for round_ in range(3):
+        outcome, model = train(runtime, model, round_, state)
+        state = outcome.state
+    _, local = train(runtime, frame(Net()), kind=TaskKind.LOCAL, passes=3)
+    assert bytes(local) == bytes(model)
+
+
+def test_continuing_the_optimiser_differs_from_resetting_it(tmp_path):
+    def second_round(treatment):
+        plan = Net()
+        plan.optimiser_state = treatment
+        runtime = runtime_of(plan, tmp_path)
+        outcome, model = train(runtime, frame(plan))
+        return bytes(train(runtime, model, 1, outcome.state)[1])
+
+    assert second_round(OptimiserState.RESET) != second_round(OptimiserState.CONTINUE_LOCAL)
+
+
+def test_validation_changes_neither_buffers_nor_the_random_streams(tmp_path):
+    with_validation, without = runtime_of(Net(), tmp_path), runtime_of(Net(), tmp_path)
+    without._validation_subjects = 0
+    validated, one = train(with_validation, frame(Net()))
+    silent, other = train(without, frame(Net()))
+    assert validated.validation["validation_loss"].weight > 0 and silent.validation == {}
+    assert bytes(one) == bytes(other)
+
+
+def test_an_ensemble_of_one_model_twice_equals_the_model(tmp_path):
+    runtime = runtime_of(Net(), tmp_path)
+    task = task_for(runtime.job, TaskKind.EVALUATE, passes=0)
+    one = runtime.evaluate(task, [frame(Net())]).validation["validation_loss"]
+    twice = runtime.evaluate(task, [frame(Net())] * 2).validation["validation_loss"]
+    assert twice.mean() == pytest.approx(one.mean())
+
+
+def test_a_loss_that_turns_nan_is_named_with_its_round(tmp_path):
+    plan = Net()
+    plan.loss = lambda outputs, targets: outputs.sum() * float("nan")
+    with pytest.raises(ArchipelError, match="the loss in round 0: is NaN or infinite") as caught:
+        train(runtime_of(plan, tmp_path, validation_fraction=0.0), frame(Net()))
+    assert caught.value.code is ErrorCode.NOT_FINITE
+
+
+def test_a_network_that_changes_between_rounds_is_refused(tmp_path):
+    plan = Net()
+    runtime = runtime_of(plan, tmp_path)
+    plan.network = torch.nn.Linear(8, 2)
+    with pytest.raises(BadInput, match=r"parameter 0\.bias: is absent in the plan's network") as caught:
+        train(runtime, frame(Net()))
+    assert caught.value.code is ErrorCode.PLAN_ERROR
+
+
+def test_a_bfloat16_network_is_refused_with_a_remedy():
+    with pytest.raises(BadInput, match="is bfloat16, which a frame cannot hold"):
+        export_model(torch.nn.Linear(2, 2).bfloat16())
+
+
+def test_an_optimiser_whose_state_is_no_number_cannot_continue(tmp_path, monkeypatch):
+    def strange(parameters, lr):
+        optimiser = torch.optim.SGD(parameters, lr=lr, momentum=0.9)
+        optimiser.register_step_post_hook(lambda done, *_: [s.update(note=()) for s in done.state.values()])
+        return optimiser
+
+    monkeypatch.setattr(Net, "optimiser", staticmethod(strange))
+    with pytest.raises(BadInput, match="keeps note as tuple, which cannot continue between rounds"):
+        train(runtime_of(Net(), tmp_path), frame(Net()))
+
+
+def test_a_random_transform_is_seeded_by_the_round(tmp_path):
+    class Jitter:
+        def set_random_state(self, seed):
+            self.numbers = np.random.default_rng(seed)
+
+        def __call__(self, example):
+            return {**example, "image": example["image"] + float(self.numbers.normal())}
+
+    def once(plan):
+        plan.transforms = lambda: [Jitter(), lambda example: example]
+        return bytes(train(runtime_of(plan, tmp_path), frame(Net()))[1])
+
+    assert once(Net()) == once(Net()) != bytes(train(runtime_of(Net(), tmp_path), frame(Net()))[1])
+
+
+def test_an_epochs_argument_takes_the_place_of_the_attribute(tmp_path):
+    class Longer(Net):
+        hyper_parameters = (
+            *Net.hyper_parameters,
+            HyperParameter(name="epochs", kind="int", default=2, minimum=1, maximum=5),
+        )
+
+    plan = Longer()
+    outcome, result = train(runtime_of(plan, tmp_path), frame(plan))
+    assert decode(result)["1.num_batches_tracked"] == 2 * -(-outcome.samples // 8)
+    assert outcome.metrics["loss"].weight == 2 * outcome.samples
