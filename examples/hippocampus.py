@@ -12,6 +12,7 @@ from monai.losses import DiceCELoss
 from monai.networks.nets import UNet
 
 from archipel.plans import SegmentationPlan
+from archipel.plans.augmentation import Augmentation
 from archipel.vocabulary import DataNeeds, HyperParameter
 
 
@@ -21,7 +22,8 @@ class HippocampusPlan(SegmentationPlan):
     needs = DataNeeds(kind="nifti-pairs", labels={"1": "anterior", "2": "posterior"})
     shape = (40, 56, 40)
     divisor = 4
-    batch_size = 4
+    batch_size = 2
+    augmentation = Augmentation()
     warm_up = 3
     hyper_parameters = (
         HyperParameter(name="learning_rate", kind="float", default=3e-3, minimum=1e-5, maximum=3e-2),
@@ -45,3 +47,6 @@ class HippocampusPlan(SegmentationPlan):
 
     def loss(self, outputs, targets):
         return DiceCELoss(to_onehot_y=True, softmax=True)(outputs, targets)
+
+    def augment(self, inputs, targets, generator):
+        return self.augmentation(inputs, targets, generator)

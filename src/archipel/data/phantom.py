@@ -71,9 +71,9 @@ def scanner(site_number: int, seed: int) -> Scanner:
 
 
 _CHARACTERS: tuple[tuple[tuple[float, ...], float, float, float, tuple[float, float, float]], ...] = (
-    ((0.40, 0.80, 0.68, 0.15, 0.95), 1.0, 0.10, 0.03, (0.5, 0.5, 0.5)),
-    ((0.45, 0.66, 0.80, 0.95, 0.15), 0.8, 0.25, 0.04, (0.5, 0.5, 1.0)),
-    ((0.35, 0.62, 0.52, 0.85, 0.90), 1.3, 0.40, 0.06, (0.9, 0.9, 0.6)),
+    ((0.36, 0.82, 0.70, 0.12, 0.95), 1.0, 0.10, 0.03, (0.5, 0.5, 0.5)),
+    ((0.42, 0.68, 0.84, 0.95, 0.12), 0.8, 0.20, 0.04, (0.5, 0.5, 1.0)),
+    ((0.34, 0.70, 0.58, 0.88, 0.92), 1.3, 0.30, 0.05, (0.8, 0.8, 0.5)),
 )
 
 
@@ -84,7 +84,7 @@ def subject(site_number: int, number: int, seed: int) -> SubjectParameters:
     return SubjectParameters(
         centre=(x, y, z),
         length=float(round(draw.uniform(26, 38), 3)),
-        radius=float(round(draw.uniform(4.2, 6.2), 3)),
+        radius=float(round(draw.uniform(5.0, 7.0), 3)),
         taper=float(round(draw.uniform(0.40, 0.65), 3)),
         bend=float(round(draw.normal(0.012, 0.006), 5)),
         tilt=(float(round(draw.normal(0, 0.15), 4)), float(round(draw.normal(0, 0.15), 4))),
@@ -135,11 +135,11 @@ def _tissue(
 ) -> Field3:
     background, front, back, fluid, bright = machine.tissue
     sideways, z = place
-    image = background + 0.05 * smooth_noise(draw, 3.0)
+    image = background + 0.04 * smooth_noise(draw, 3.0)
     # A dark channel beside the structure and bright blobs around it are what a threshold would take for it.
-    channel = np.abs(np.hypot(sideways - 1.9 * anatomy.radius, z - 2) - 0.5) < 1.6
+    channel = np.abs(np.hypot(sideways - 1.8 * anatomy.radius, z - 2) - 0.5) < 1.6
     image = np.where(channel, fluid, image)
-    blobs = (smooth_noise(draw, 2.6) > 1.7) & (depth < -3)
+    blobs = (smooth_noise(draw, 2.6) > 1.8) & (depth < -3)
     image = np.where(blobs, bright, image)
     decoys = (smooth_noise(draw, 3.0) > 1.7) & (depth < -5)
     image = np.where(decoys, (front + back) / 2, image)
