@@ -45,8 +45,8 @@ def test_scanners_differ_between_sites_and_leave_anatomy_alone():
     anatomy = phantom.subject(0, 0, 0)
     seen = [phantom.render(anatomy, machine) for machine in machines]
     assert all(np.array_equal(seen[0][1], label) for _, label in seen)
-    contrasts = [image[label > 0].mean() - image[label == 0].mean() for image, label in seen]
-    assert min(contrasts) < 0 < max(contrasts)
+    parts = [image[label == 1].mean() - image[label == 2].mean() for image, label in seen]
+    assert min(parts) < 0 < max(parts), "which part is the brighter one depends on the scanner"
 
 
 def test_an_existing_phantom_is_not_overwritten(tmp_path):
