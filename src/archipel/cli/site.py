@@ -89,10 +89,10 @@ def join(
 
 @app.command()
 def start(state: State) -> None:
-    """Run the agent until it is stopped."""
+    """Run the agent until SIGTERM or Ctrl-C."""
     from archipel.site.process import run
 
-    run(state)
+    run(state.absolute())
 
 
 @app.command()

@@ -29,6 +29,7 @@ from archipel.transport.enrolment import (
     EnrolmentReply,
     EnrolmentRequest,
     JoinToken,
+    authority_fingerprint,
     enrolment_statement,
     proof_message,
 )
@@ -57,17 +58,15 @@ def join(site: SiteState, token: str, proxy: str | None = None) -> Federation:
             code=ErrorCode.TOKEN,
         )
     known = site.federation()
+    if known is not None and authority_fingerprint((site.keys / "ca.pem").read_text()) != ticket.ca:
+        raise _other_federation(site, known, ticket.url)
     through = site.settings.proxy if proxy is None else proxy
     authority = _authority(ticket, through)
     _check_clock(authority.time)
     key, request = tls_request(site.name)
     reply = _enrol(site, ticket, authority.ca, request, through)
     if known is not None and known.server_key != reply.server_key:
-        raise Conflict(
-            f"site {site.name}",
-            f"belongs to federation {known.name} already, and {reply.federation} is another one",
-            "make a second site folder for it with archipel site init",
-        )
+        raise _other_federation(site, known, reply.federation)
     _check_certificate(reply.certificate, key)
     keep_certificate(site, key, reply.certificate, reply.ca)
     joined = Federation(
@@ -89,6 +88,14 @@ def join(site: SiteState, token: str, proxy: str | None = None) -> Federation:
         set_proxy(site.folder / "site.toml", proxy)
     site.ring()
     return joined
+
+
+def _other_federation(site: SiteState, known: Federation, other: str) -> Conflict:
+    return Conflict(
+        f"site {site.name}",
+        f"belongs to federation {known.name} already, and {other} is another one",
+        "make a second site folder for it with archipel site init",
+    )
 
 
 def tls_request(name: str) -> tuple[bytes, str]:

@@ -6,22 +6,26 @@ made, ``state/`` optimiser frames, ``logs/``, and the doorbell's socket.
 
 from __future__ import annotations
 
+import fcntl
+import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
 from archipel.governance import IdentityKey
 from archipel.site import journal, schema, settings
 from archipel.site.settings import SiteSettings
 from archipel.storage import Database, FolderBlobStore, disk_errors_named, load_settings, write_private
 from archipel.transport.doorbell import ring
-from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode, Record, SiteName
+from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode, Record, SiteName, StorageFull
 
 _FOLDERS = ("keys", "blobs", "spool", "state", "logs")
 
@@ -87,7 +91,6 @@ class SiteState:
                 (folder / name).mkdir(mode=0o700)
         write_private(folder / "site.db", b"")
         database = _open_database(folder)
-        schema.upgrade(database)
         identity = IdentityKey.generate()
         identity.save(folder / "keys" / "identity.key")
         write_private(folder / "keys" / "cohort.key", secrets.token_bytes(32))
@@ -108,7 +111,6 @@ class SiteState:
                 str(folder / "site.db"), "is not there", "restore it from the backup", code=ErrorCode.CONFIGURATION
             )
         database = _open_database(folder)
-        schema.upgrade(database)
         return cls(folder, values, database)
 
     def close(self) -> None:
@@ -164,6 +166,23 @@ class SiteState:
             )
         return found
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder for one running agent; the hold goes with the process, however it ends.
+
+        Raises Conflict when another agent runs on this folder.
+        """
+        with disk_errors_named(self.folder):
+            descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise Conflict(str(self.folder), "is served by an agent already", "stop that one first") from error
+            yield
+        finally:
+            os.close(descriptor)
+
     def ring(self) -> bool:
         """Wake the agent of this folder, when one runs; False when none does."""
         return ring(self.folder)
@@ -174,4 +193,13 @@ def _federation(row: Mapping[Any, Any]) -> Federation:
 
 
 def _open_database(folder: Path) -> Database:
-    return Database(f"sqlite:///{(folder / 'site.db').absolute()}")
+    """The database, of this version. The first connection writes SQLite's side files, so a full disk shows here."""
+    database = Database(f"sqlite:///{(folder / 'site.db').absolute()}")
+    try:
+        schema.upgrade(database)
+    except OperationalError as error:
+        database.close()
+        if "disk is full" in str(error.orig):
+            raise StorageFull(str(folder), "the disk is full", "free space there; what was finished is kept") from error
+        raise
+    return database

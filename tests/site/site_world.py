@@ -1,0 +1,96 @@
+"""A site, its federation and offered jobs for the tests of this room, without a server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from sqlalchemy import insert
+
+from archipel.governance import IdentityKey, job_hash
+from archipel.site import approvals, schema
+from archipel.site.state import SiteState
+from archipel.storage import utc_now
+from archipel.tensors import blob_hash
+from archipel.vocabulary import (
+    DataNeeds,
+    HyperParameter,
+    Job,
+    MetricSpec,
+    PlanReference,
+    RosterEntry,
+    RoundTerms,
+    TensorSchema,
+    TensorSpec,
+)
+
+PLAN = b"class Tiny(Plan):\n    needs = 'a table'\n"
+SERVER = IdentityKey.generate()
+
+
+def new_site(folder: Path, name: str = "charite") -> SiteState:
+    """A site that joined the federation of SERVER, without a certificate."""
+    site = SiteState.create(folder, name)
+    with site.database.write() as connection:
+        connection.execute(
+            insert(schema.federation).values(
+                id=1,
+                name="North",
+                server_key=SERVER.public,
+                grpc="127.0.0.1:8444",
+                rest="https://127.0.0.1:8443",
+                heartbeat_s=15.0,
+                joined_at=utc_now(),
+            )
+        )
+    return site
+
+
+def table(root: Path, rows: int = 6, seed: int = 0) -> Path:
+    numbers = np.random.default_rng(seed)
+    root.mkdir(parents=True, exist_ok=True)
+    ids = np.array([f"p-{n:03}" for n in range(rows)])
+    np.savez(root / "table.npz", x=numbers.normal(size=(rows, 3)), y=np.arange(rows) % 2, subject=ids)
+    return root
+
+
+def volume(path: Path, values: np.ndarray, affine: np.ndarray | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.Nifti1Image(values, np.eye(4) if affine is None else affine).to_filename(path)
+    return path
+
+
+def volumes(root: Path, subjects: int = 3) -> Path:
+    for number in range(subjects):
+        numbers = np.random.default_rng(number)
+        volume(root / "images" / f"sub-{number:02}.nii.gz", numbers.normal(9, 2, (6, 7, 8)).astype(np.float32))
+        volume(root / "labels" / f"sub-{number:02}.nii.gz", numbers.integers(0, 3, (6, 7, 8)).astype(np.uint8))
+    return root
+
+
+def job_for(site: SiteState, **changes) -> Job:
+    values = {
+        "experiment": "heart",
+        "title": "Heart disease from a table",
+        "plan": PlanReference(hash=blob_hash(PLAN), class_name="Tiny", file_name="tiny.py"),
+        "initial_model": blob_hash(b"model"),
+        "tensors": TensorSchema.of([TensorSpec(name="w", dtype="float32", shape=(3,))]),
+        "needs": DataNeeds(kind="npz"),
+        "metrics": (MetricSpec(name="loss", better="lower"),),
+        "validation": (MetricSpec(name="accuracy", better="higher"),),
+        "parameters": (HyperParameter(name="rate", kind="float", default=0.1, minimum=0.0, maximum=1.0),),
+        "arguments": {"rate": 0.1},
+        "terms": RoundTerms(rounds=3, quorum=1),
+        "roster": (RosterEntry(site=site.name, identity_key=site.identity.public, dataset="table"),),
+        "server_key": SERVER.public,
+    }
+    return Job.model_validate({**values, **changes})
+
+
+def take_offer(site: SiteState, **changes) -> tuple[Job, str]:
+    """Offer a job whose plan was fetched; the job and its hash."""
+    job = job_for(site, **changes)
+    site.blobs.put(PLAN)
+    approvals.offer(site, job)
+    return job, job_hash(job)

@@ -1,0 +1,313 @@
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+from site_world import PLAN, job_for, table, take_offer
+from sqlalchemy import text, update
+
+from archipel.data import Cohort
+from archipel.governance import Approval, IdentityKey, canonical, check_approval
+from archipel.governance import approve as sign
+from archipel.site import approvals, catalog, failures, journal, schema
+from archipel.site.catalog import DatasetProblems
+from archipel.site.settings import SiteSettings
+from archipel.site.state import SiteState
+from archipel.storage import utc_now
+from archipel.transport.doorbell import Doorbell
+from archipel.vocabulary import (
+    Conflict,
+    DataNeeds,
+    ErrorCode,
+    Failure,
+    NotFound,
+    PrivacyTerms,
+    Refused,
+    Release,
+    RosterEntry,
+    RoundTerms,
+    TaskKey,
+    WorkerLimits,
+)
+
+
+def refused(site: SiteState, job_hash: str, code: ErrorCode = ErrorCode.NOT_APPROVED, words: str | None = None) -> None:
+    with pytest.raises(Refused, match=words) as caught:
+        approvals.is_allowed(site, "heart", job_hash)
+    assert caught.value.code is code
+
+
+def test_nothing_is_allowed_before_a_person_approved(with_table: SiteState) -> None:
+    refused(with_table, "sha256:" + "0" * 64, words="was never offered here")
+    _, hashed = take_offer(with_table)
+    refused(with_table, hashed, words="is offered, not approved")
+    approvals.reject(with_table, "heart", "not now")
+    refused(with_table, hashed, words="is rejected")
+
+
+def test_an_approval_is_the_sites_signature_over_the_job_and_its_cohort(with_table: SiteState) -> None:
+    job, hashed = take_offer(with_table)
+    approval = approvals.approve(with_table, "heart")
+    check_approval(approval, identity_key=with_table.identity.public, job_hash=hashed)
+    allowed = approvals.is_allowed(with_table, "heart", hashed)
+    assert (allowed.job, allowed.approval) == (job, approval)
+    assert [subject.id for subject in allowed.cohort.subjects] == [f"p-{n:03}" for n in range(6)]
+    line = journal.lines(with_table)[-1]
+    assert (line.kind, line.body["signature"]) == ("approved", approval.signature)
+
+
+def test_the_cohort_is_what_lies_on_the_disk_when_a_person_approves(with_table: SiteState, tmp_path: Path) -> None:
+    _, hashed = take_offer(with_table)
+    table(tmp_path / "data", rows=9)
+    approvals.approve(with_table, "heart")
+    assert len(approvals.is_allowed(with_table, "heart", hashed).cohort.subjects) == 9
+    (tmp_path / "data" / "table.npz").write_bytes(b"spoilt")
+    with pytest.raises(DatasetProblems, match=r"table.npz: cannot be read"):
+        approvals.approve(with_table, "heart")
+
+
+def test_a_changed_job_asks_again_and_the_same_job_does_not(with_table: SiteState) -> None:
+    job, first = take_offer(with_table)
+    approvals.approve(with_table, "heart")
+    assert approvals.offer(with_table, job) == "approved"
+    _, second = take_offer(with_table, terms=RoundTerms(rounds=4, quorum=1))
+    refused(with_table, second, words="is offered")
+    refused(with_table, first, words="is offered")
+    assert approvals.offered(with_table, "heart").approval is None
+    approvals.approve(with_table, "heart")
+    assert approvals.is_allowed(with_table, "heart", second).job.terms.rounds == 4
+    refused(with_table, first, words="another job was approved")
+    kinds = [line.kind for line in journal.lines(with_table)]
+    assert kinds[2:] == ["job-offered", "approved", "job-changed", "approved"]
+
+
+def test_a_job_that_changed_while_a_person_read_is_not_approved(with_table: SiteState) -> None:
+    _, read = take_offer(with_table)
+    _, now = take_offer(with_table, seed=7)
+    with pytest.raises(Conflict, match="changed meanwhile; read the new one"):
+        approvals.approve(with_table, "heart", shown=read)
+    refused(with_table, now)
+
+
+def test_revoking_takes_effect_at_once_and_can_be_undone_by_approving_again(with_table: SiteState) -> None:
+    _, hashed = take_offer(with_table)
+    with pytest.raises(Conflict, match="is offered, not approved"):
+        approvals.revoke(with_table, "heart")
+    approvals.approve(with_table, "heart")
+    approvals.is_allowed(with_table, "heart", hashed)
+    approvals.revoke(with_table, "heart", "the ethics board asked")
+    refused(with_table, hashed, ErrorCode.REVOKED, "was revoked by this site")
+    approvals.approve(with_table, "heart")
+    approvals.is_allowed(with_table, "heart", hashed)
+
+
+def test_an_ended_experiment_stays_ended(with_table: SiteState) -> None:
+    _, hashed = take_offer(with_table)
+    approvals.approve(with_table, "heart")
+    approvals.end(with_table, "heart", "finished")
+    approvals.end(with_table, "heart", "finished")
+    refused(with_table, hashed, words="is ended")
+    with pytest.raises(Conflict, match="has ended"):
+        approvals.approve(with_table, "heart")
+    with pytest.raises(Conflict, match="is ended"):
+        approvals.reject(with_table, "heart")
+    assert [line.kind for line in journal.lines(with_table)].count("experiment-ended") == 1
+
+
+def test_every_decision_rings_the_doorbell(with_table: SiteState) -> None:
+    bell = Doorbell(with_table.folder)
+    try:
+        for decide in (approvals.approve, approvals.revoke, approvals.reject):
+            take_offer(with_table)
+            decide(with_table, "heart")
+            assert bell._socket.recv(16) == b"!"
+    finally:
+        bell.close()
+
+
+def test_a_doorbell_nobody_listens_to_does_not_stop_a_decision(with_table: SiteState) -> None:
+    _, hashed = take_offer(with_table)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as dead:
+        dead.bind(str(with_table.folder / "doorbell"))
+    approvals.approve(with_table, "heart")
+    approvals.is_allowed(with_table, "heart", hashed)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"privacy": PrivacyTerms(release=Release.INDIVIDUALLY)}, "updates would leave individually"),
+        ({"needs": DataNeeds(kind="npz", minimum_subjects=7)}, "has 6 subjects; the plan needs 7"),
+        ({"needs": DataNeeds(kind="nifti-pairs")}, "is of kind npz; the plan needs nifti-pairs"),
+        ({"terms": RoundTerms(rounds=101, quorum=1)}, "has 101 rounds; the policy allows 100"),
+        ({"limits": WorkerLimits(memory_mb=99_999)}, "memory_mb=99999; the policy allows 16384"),
+    ],
+)
+def test_what_the_sites_rules_refuse_no_person_can_approve(
+    with_table: SiteState, changes: dict[str, object], words: str
+) -> None:
+    if "privacy" in changes:
+        with_table.settings = settings(with_table, releases=["sum"])
+    else:
+        with_table.settings = settings(with_table, maximum_rounds=100)
+    _, hashed = take_offer(with_table, **changes)
+    with pytest.raises(Refused, match=words):
+        approvals.approve(with_table, "heart")
+    refused(with_table, hashed)
+
+
+def settings(site: SiteState, **policy: object) -> SiteSettings:
+    return SiteSettings.model_validate({"site": site.name, "policy": policy})
+
+
+def test_a_policy_made_stricter_stops_what_was_approved(with_table: SiteState) -> None:
+    _, hashed = take_offer(with_table)
+    approvals.approve(with_table, "heart")
+    with_table.settings = settings(with_table, minimum_subjects=50)
+    refused(with_table, hashed, ErrorCode.POLICY, "has 6 subjects; the policy asks for 50")
+
+
+def test_label_values_that_the_plan_does_not_know_are_refused_early(with_table: SiteState) -> None:
+    job = job_for(with_table, needs=DataNeeds(kind="nifti-pairs", labels={"1": "anterior"}))
+    entry = catalog.dataset(with_table, "table").model_copy(
+        update={"kind": "nifti-pairs", "summary": {"label_values": {"0": 6, "1": 6, "3": 1}}, "labels": {"1": "tumour"}}
+    )
+    assert approvals.reasons_against(with_table, job, entry, 6) == [
+        "label 1 is tumour in dataset table; the plan takes it for anterior",
+        "dataset table holds label values that the plan does not know: 3",
+    ]
+
+
+def test_a_missing_dataset_is_named_and_another_can_be_chosen(with_table: SiteState) -> None:
+    roster = (RosterEntry(site="charite", identity_key=with_table.identity.public, dataset="hearts"),)
+    _, hashed = take_offer(with_table, roster=roster)
+    with pytest.raises(NotFound, match=r"dataset hearts: .* --dataset NAME"):
+        approvals.approve(with_table, "heart")
+    approvals.approve(with_table, "heart", dataset="table")
+    assert approvals.is_allowed(with_table, "heart", hashed).cohort.dataset == "table"
+
+
+@pytest.mark.parametrize("field", ["server_key", "identity_key", "site"])
+def test_a_job_of_strangers_is_not_taken_on(with_table: SiteState, field: str) -> None:
+    stranger = IdentityKey.generate().public
+    key = stranger if field == "identity_key" else with_table.identity.public
+    roster = (RosterEntry(site="other" if field == "site" else "charite", identity_key=key, dataset="table"),)
+    changes = {"server_key": stranger} if field == "server_key" else {"roster": roster}
+    with pytest.raises(Refused) as caught:
+        approvals.offer(with_table, job_for(with_table, **changes))
+    assert caught.value.code is ErrorCode.TRUST
+    assert approvals.offers(with_table) == []
+
+
+def test_a_plan_nobody_can_read_is_not_approved(with_table: SiteState) -> None:
+    job = job_for(with_table)
+    approvals.offer(with_table, job)
+    with pytest.raises(Refused, match="its plan has not been fetched yet"):
+        approvals.approve(with_table, "heart")
+    with_table.blobs.put(PLAN)
+    with_table.blobs.path(job.plan.hash).write_bytes(PLAN + b"import os")
+    with pytest.raises(Refused, match="is not what the job names"):
+        approvals.approve(with_table, "heart")
+
+
+def test_a_tampered_approval_row_allows_nothing(with_table: SiteState) -> None:
+    _, hashed = take_offer(with_table)
+    approval = approvals.approve(with_table, "heart")
+    stranger = sign(IdentityKey.generate(), approval)
+    elsewhere = sign(with_table.identity, approval.model_copy(update={"experiment": "lung"}))
+    other_cohort = approval.model_copy(update={"cohort_hash": "sha256:" + "1" * 64})
+    for forged, words in [
+        (stranger, "signature is not the site's"),
+        (elsewhere, "is for something else"),
+        (other_cohort, "signature is not the site's"),
+        (sign(with_table.identity, other_cohort), "is for another cohort"),
+    ]:
+        store(with_table, approval=forged.model_dump_json())
+        refused(with_table, hashed, words=words)
+    store(with_table, approval="{}")
+    refused(with_table, hashed, words="cannot be read")
+    store(with_table, approval=approval.model_dump_json())
+    assert approvals.is_allowed(with_table, "heart", hashed).approval == approval
+
+
+def store(site: SiteState, **values: object) -> None:
+    with site.database.write() as connection:
+        connection.execute(update(schema.experiments).values(**values))
+
+
+def test_a_revoked_row_set_back_to_approved_allows_nothing(with_table: SiteState) -> None:
+    _, hashed = take_offer(with_table)
+    approvals.approve(with_table, "heart")
+    approvals.revoke(with_table, "heart")
+    store(with_table, state="approved")
+    refused(with_table, hashed, words="its approval is gone; somebody changed this site's database")
+
+
+def test_a_tampered_job_allows_nothing(with_table: SiteState) -> None:
+    job, hashed = take_offer(with_table)
+    approvals.approve(with_table, "heart")
+    store(with_table, job=canonical(job.model_copy(update={"seed": 99})).decode())
+    refused(with_table, hashed, words="the stored job is not the one that was approved")
+
+
+def test_a_tampered_cohort_allows_nothing_until_it_is_approved_again(with_table: SiteState) -> None:
+    _, hashed = take_offer(with_table)
+    approval = approvals.approve(with_table, "heart")
+    cohort = approvals.is_allowed(with_table, "heart", hashed).cohort
+    smaller = cohort.without(frozenset({"p-000"})).model_dump_json()
+    with with_table.database.write() as connection:
+        connection.execute(update(schema.cohorts).values(body=smaller))
+    refused(with_table, hashed, words="is for another cohort")
+    again = approvals.approve(with_table, "heart")
+    assert again.cohort_hash == approval.cohort_hash
+    assert approvals.is_allowed(with_table, "heart", hashed).cohort == cohort
+
+
+def test_a_server_that_invents_an_approval_gains_nothing(with_table: SiteState) -> None:
+    """The stored cohort's foreign key and the site's own signature are what counts, not that a row says approved."""
+    _, hashed = take_offer(with_table)
+    cohort = Cohort(dataset="table", kind="npz", subjects=())
+    invented = Approval(
+        experiment="heart",
+        site="charite",
+        job_hash=hashed,
+        cohort_hash=catalog.hash_of(with_table, cohort),
+        approved_at=utc_now(),
+        signature="00" * 64,
+    )
+    with with_table.database.write() as connection:
+        catalog.keep(connection, cohort, invented.cohort_hash)
+    store(with_table, state="approved", cohort_hash=invented.cohort_hash, approval=invented.model_dump_json())
+    refused(with_table, hashed, words="signature is not the site's")
+
+
+def test_an_errors_text_leaves_only_after_a_person_released_it(with_table: SiteState) -> None:
+    take_offer(with_table)
+    key = TaskKey(experiment="heart", round=2)
+    failure = Failure(code=ErrorCode.PLAN_ERROR, sentence="the plan raised", exception="KeyError", line=7)
+    with with_table.database.write() as connection:
+        connection.execute(
+            schema.tasks.insert().values(
+                **key.model_dump(mode="json"),
+                task="{}",
+                task_hash="sha256:" + "0" * 64,
+                state="failed",
+                failure=failure.model_dump_json(),
+                detail="Traceback ... KeyError: 'patient Müller'",
+                accepted_at=utc_now(),
+            )
+        )
+    assert [task.key for task in failures.failed(with_table)] == [key]
+    assert failures.to_send(with_table) == []
+    with pytest.raises(NotFound, match="errors of heart round 3"):
+        failures.release(with_table, "heart", 3)
+    failures.release(with_table, "heart", 2)
+    failures.release(with_table, "heart", 2)
+    assert failures.to_send(with_table) == [(key, "Traceback ... KeyError: 'patient Müller'")]
+    failures.mark_sent(with_table, key)
+    assert failures.to_send(with_table) == []
+    kinds = [line.kind for line in journal.lines(with_table)]
+    assert kinds.count("error-released") == 1
+    with with_table.database.read() as connection:
+        assert "Müller" not in str(connection.execute(text("SELECT body FROM journal")).all())

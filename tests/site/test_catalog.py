@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from site_world import new_site, table, take_offer, volume, volumes
+from sqlalchemy import event
+
+from archipel.site import approvals, catalog, journal
+from archipel.site.catalog import DatasetProblems
+from archipel.site.state import SiteState
+from archipel.vocabulary import BadInput, Conflict, NotFound, StorageFull
+
+
+def test_a_dataset_is_listed_with_counts_and_schema_but_never_its_subjects(hospital: SiteState, tmp_path: Path) -> None:
+    entry = catalog.add(hospital, "brain", volumes(tmp_path / "brain"), "nifti-pairs", {"1": "anterior"})
+    assert catalog.datasets(hospital) == [entry]
+    assert entry.subjects == 3
+    assert entry.summary["label_values"] == {"0": 3, "1": 3, "2": 3}
+    assert "sub-00" not in str(entry.public())
+    assert str(tmp_path) not in str(entry.public())
+    assert [line.kind for line in journal.lines(hospital)] == ["site-made", "dataset-added"]
+
+
+def _other_shape(root: Path) -> None:
+    volume(root / "labels" / "sub-00.nii.gz", np.zeros((6, 7, 9), np.uint8))
+
+
+def _other_affine(root: Path) -> None:
+    volume(root / "labels" / "sub-00.nii.gz", np.zeros((6, 7, 8), np.uint8), np.diag([2.0, 1, 1, 1]))
+
+
+def _no_label(root: Path) -> None:
+    (root / "labels" / "sub-00.nii.gz").unlink()
+
+
+def _no_image(root: Path) -> None:
+    (root / "images" / "sub-00.nii.gz").unlink()
+
+
+def _truncated(root: Path) -> None:
+    path = root / "images" / "sub-00.nii.gz"
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def _not_a_number(root: Path) -> None:
+    values = np.ones((6, 7, 8), np.float32)
+    values[1, 2, 3] = np.nan
+    volume(root / "images" / "sub-00.nii.gz", values)
+
+
+def _empty(root: Path) -> None:
+    for path in [*root.glob("*/*.nii.gz")]:
+        path.unlink()
+
+
+BAD = {
+    "a label of another shape": (_other_shape, "sub-00: the image has shape"),
+    "a label of another affine": (_other_affine, "sub-00: the affines of image and label differ"),
+    "an image without label": (_no_label, "sub-00: no label beside the image"),
+    "a label without image": (_no_image, "sub-00: no image for the label"),
+    "a truncated volume": (_truncated, "sub-00: images/sub-00.nii.gz: cannot be read to its end"),
+    "NaN voxels": (_not_a_number, "1 voxels are NaN or infinite"),
+    "an empty site": (_empty, "no image found"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_data_is_named_and_nothing_is_added(hospital: SiteState, tmp_path: Path, case: str) -> None:
+    spoil, words = BAD[case]
+    spoil(volumes(tmp_path / "brain"))
+    with pytest.raises(DatasetProblems, match=words) as caught:
+        catalog.add(hospital, "brain", tmp_path / "brain", "nifti-pairs")
+    assert len(caught.value.problems) == 1
+    assert catalog.datasets(hospital) == []
+    assert [line.kind for line in journal.lines(hospital)] == ["site-made"]
+
+
+def test_all_problems_are_listed_at_once(hospital: SiteState, tmp_path: Path) -> None:
+    root = volumes(tmp_path / "brain", 4)
+    (root / "labels" / "sub-01.nii.gz").unlink()
+    (root / "images" / "sub-02.nii.gz").unlink()
+    volume(root / "labels" / "sub-03.nii.gz", np.zeros((6, 7, 9), np.uint8))
+    with pytest.raises(DatasetProblems, match="has 3 problems") as caught:
+        catalog.add(hospital, "brain", root, "nifti-pairs")
+    assert [problem[:6] for problem in caught.value.problems] == ["sub-01", "sub-02", "sub-03"]
+
+
+@pytest.mark.parametrize(
+    ("name", "root", "kind", "words"),
+    [
+        ("brain", "nowhere", "nifti-pairs", "is not a folder"),
+        ("brain", ".", "dicom", "dataset kind dicom: is unknown; choose one of nifti-pairs, npz"),
+        ("brain", ".", "npz", "no .npz file"),
+        ("2 brains", ".", "npz", "is not one a dataset may have"),
+    ],
+)
+def test_a_mistaken_entry_is_named(
+    hospital: SiteState, tmp_path: Path, name: str, root: str, kind: str, words: str
+) -> None:
+    (tmp_path / "there").mkdir()
+    with pytest.raises(BadInput, match=words):
+        catalog.add(hospital, name, tmp_path / "there" / root, kind)
+    assert catalog.datasets(hospital) == []
+
+
+def test_a_taken_name_is_refused_and_a_missing_one_names_what_is_there(with_table: SiteState, tmp_path: Path) -> None:
+    with pytest.raises(Conflict, match="is in the catalog already"):
+        catalog.add(with_table, "table", tmp_path / "data", "npz")
+    with pytest.raises(NotFound, match=r"there: table"):
+        catalog.dataset(with_table, "tabel")
+
+
+def test_a_dataset_that_an_approved_experiment_uses_stays(with_table: SiteState) -> None:
+    take_offer(with_table)
+    approvals.approve(with_table, "heart")
+    with pytest.raises(Conflict, match="approved experiments train on"):
+        catalog.remove(with_table, "table")
+    approvals.revoke(with_table, "heart")
+    catalog.remove(with_table, "table")
+    assert catalog.datasets(with_table) == []
+
+
+def test_a_cohort_hash_is_keyed_by_the_site_and_ignores_order(tmp_path: Path) -> None:
+    root = table(tmp_path / "data")
+    first, second = new_site(tmp_path / "a", "a"), new_site(tmp_path / "b", "b")
+    cohorts = [catalog.freeze(site, catalog.add(site, "table", root, "npz")) for site in (first, second)]
+    assert cohorts[0] == cohorts[1]
+    assert catalog.hash_of(first, cohorts[0]) != catalog.hash_of(second, cohorts[0])
+    turned = cohorts[0].model_copy(update={"subjects": cohorts[0].subjects[::-1]})
+    assert catalog.hash_of(first, turned) == catalog.hash_of(first, cohorts[0])
+
+
+def test_a_full_database_disk_is_named_and_nothing_is_half_added(hospital: SiteState, tmp_path: Path) -> None:
+    """SQLite's own page limit raises the error of a full disk, on any file system."""
+
+    @event.listens_for(hospital.database.engine, "connect")
+    def _limit(connection: sqlite3.Connection, _record: object) -> None:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count={pages}")
+
+    hospital.database.close()
+    labels = {str(value): "x" * 60 for value in range(400)}
+    with pytest.raises(StorageFull, match="the disk is full; free space there"):
+        catalog.add(hospital, "table", table(tmp_path / "data"), "npz", labels)
+    assert catalog.datasets(hospital) == []
+    assert journal.verify(hospital).whole
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Callable[[], None]:
+    mount = tmp_path / "disk"
+    mount.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(mount)], check=True)
+    yield mount
+    subprocess.run(["umount", "-l", str(mount)], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_loses_nothing_that_was_there(small_disk: Path, tmp_path: Path) -> None:
+    site = new_site(small_disk / "state")
+    catalog.add(site, "table", table(tmp_path / "data"), "npz")
+    _, hashed = take_offer(site)
+    with (small_disk / "ballast").open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
+        while True:
+            file.write(bytes(4096))
+    with pytest.raises(StorageFull, match="the disk is full"):
+        approvals.approve(site, "heart", note="n" * 100_000)
+    site.close()
+    (small_disk / "ballast").unlink()
+    site = SiteState.open(small_disk / "state")
+    assert approvals.offered(site, "heart").state == "offered"
+    approvals.approve(site, "heart")
+    assert len(approvals.is_allowed(site, "heart", hashed).cohort.subjects) == 6
+    assert journal.verify(site).whole
+    site.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_site_that_finds_no_room_at_init_leaves_nothing(small_disk: Path) -> None:
+    with (small_disk / "ballast").open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
+        while True:
+            file.write(bytes(4096))
+    with pytest.raises(StorageFull):
+        new_site(small_disk / "state")
+    assert not (small_disk / "state").exists()

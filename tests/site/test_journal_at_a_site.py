@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from site_world import SERVER
+from sqlalchemy import text
+
+from archipel.governance import IdentityKey, JournalHead, sign_head
+from archipel.governance.journal import JournalEntry
+from archipel.site import journal
+from archipel.site.state import SiteState
+from archipel.vocabulary import BadInput
+
+
+@pytest.fixture
+def written(hospital: SiteState) -> SiteState:
+    """A site whose journal has lines 1..6; the server countersigned it at 3 and 6."""
+    for number in range(2, 7):
+        with hospital.database.write() as connection:
+            journal.append(connection, "note", {"number": number})
+        if number in (3, 6):
+            journal.keep_receipt(hospital, sign_head(SERVER, journal.signed_head(hospital)))
+    return hospital
+
+
+def change(site: SiteState, *statements: str) -> None:
+    with site.database.write() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+
+
+def test_a_whole_journal_is_proven_against_its_receipts(written: SiteState) -> None:
+    proof = journal.verify(written)
+    assert (proof.whole, proof.lines, proof.heads) == (True, 6, 2)
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("""UPDATE journal SET body = '{"number":9}' WHERE number = 4""", "line 4 .* was changed"),
+        ("UPDATE journal SET body = 'not json' WHERE number = 4", "line 4 .* was changed"),
+        ("""UPDATE journal SET body = '{"n":NaN}' WHERE number = 4""", "line 4 .* was changed"),
+        ("UPDATE journal SET kind = 'approved' WHERE number = 4", "line 4 .* was changed"),
+        ("UPDATE journal SET at = '2020' WHERE number = 4", "line 4 .* was changed"),
+        ("UPDATE journal SET hash = 'sha256:x' WHERE number = 4", "line 4 .* was changed"),
+        ("UPDATE journal SET previous = '' WHERE number = 4", "line 4 .* was changed"),
+        ("DELETE FROM journal WHERE number = 4", "line 4 is missing"),
+        ("DELETE FROM journal WHERE number > 4", "the end was cut off after line 4: line 6 was attested"),
+        ("DELETE FROM journal", "the end was cut off after line 0"),
+        ("INSERT INTO journal SELECT 7, at, kind, body, previous, hash FROM journal WHERE number = 6", "line 7 .* was"),
+    ],
+)
+def test_what_was_done_to_the_journal_is_found(written: SiteState, statement: str, words: str) -> None:
+    change(written, statement)
+    proof = journal.verify(written)
+    assert not proof.whole
+    assert any(re.search(words, problem) for problem in proof.problems), proof.problems
+
+
+def rewritten(site: SiteState, drop: int | None = None, insert_after: int | None = None) -> None:
+    """Forge the chain anew from the start, every hash right, as one who owns the database could."""
+    lines = journal.lines(site)
+    change(site, "DELETE FROM journal")
+    for line in lines:
+        if line.number == drop:
+            continue
+        with site.database.write() as connection:
+            journal.append(connection, line.kind, line.body)
+            if line.number == insert_after:
+                journal.append(connection, "approved", {"experiment": "never"})
+
+
+def test_a_line_inserted_into_a_chain_made_anew_is_found_by_the_receipts(written: SiteState) -> None:
+    rewritten(written, insert_after=2)
+    assert "line 3 is not the one attested" in journal.verify(written).problems[0]
+
+
+def test_a_line_removed_from_a_chain_made_anew_is_found_by_the_receipts(written: SiteState) -> None:
+    rewritten(written, drop=5)
+    assert any("line 6 was attested" in problem for problem in journal.verify(written).problems)
+
+
+def test_a_cut_with_its_receipts_is_found_by_a_fresh_head(written: SiteState) -> None:
+    fresh = sign_head(SERVER, journal.signed_head(written))
+    change(written, "DELETE FROM journal WHERE number > 2", "DELETE FROM receipts")
+    assert journal.verify(written).whole
+    assert "cut off after line 2: line 6 was attested" in journal.verify(written, [fresh]).problems[0]
+
+
+def test_a_head_without_the_servers_signature_proves_nothing(written: SiteState) -> None:
+    forged = sign_head(IdentityKey.generate(), journal.signed_head(written))
+    assert "carries neither the server's nor this site's signature" in journal.verify(written, [forged]).problems[0]
+    with pytest.raises(BadInput, match="is not this server's word"):
+        journal.keep_receipt(written, forged)
+    with pytest.raises(BadInput, match="is not signed by this federation's server"):
+        journal.keep_server_head(written, forged)
+    other = sign_head(SERVER, forged.model_copy(update={"owner": "other", "signature": ""}))
+    assert "is of the journal of other" in journal.verify(written, [other]).problems[0]
+
+
+def test_a_receipt_forged_in_the_database_is_found(written: SiteState) -> None:
+    change(written, "UPDATE receipts SET number = 2 WHERE number = 3")
+    assert any("neither the server's" in problem for problem in journal.verify(written).problems)
+    change(written, "UPDATE receipts SET hash = 'x' WHERE number = 2")
+    assert any("cannot be read: it was changed" in problem for problem in journal.verify(written).problems)
+
+
+def test_receipts_and_heads_kept_twice_are_kept_once(written: SiteState) -> None:
+    head = sign_head(SERVER, JournalHead(owner="North", number=5, hash="sha256:" + "5" * 64, at="2026"))
+    for _ in range(2):
+        journal.keep_server_head(written, head)
+    with written.database.read() as connection:
+        assert connection.execute(text("SELECT number, signature FROM server_heads")).all() == [(5, head.signature)]
+
+
+def test_an_export_holds_every_line_and_the_signed_head(written: SiteState) -> None:
+    *lines, head = [json.loads(line) for line in journal.export(written)]
+    assert [JournalEntry(**line) for line in lines] == journal.lines(written)
+    assert JournalHead(**head).is_signed_by(written.identity.public)
+    assert head["number"] == 6

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from site_world import new_site
+from sqlalchemy import text
+
+from archipel.site import schema
+from archipel.site.settings import set_proxy
+from archipel.site.state import SiteState
+from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode
+
+
+def test_migrations_lead_to_exactly_the_schema(hospital: SiteState) -> None:
+    with hospital.database.read() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
+
+
+def test_opening_an_upgraded_database_keeps_its_rows(hospital: SiteState) -> None:
+    again = SiteState.open(hospital.folder)
+    assert again.joined().name == "North"
+    assert again.identity.public == hospital.identity.public
+    again.close()
+
+
+def test_a_database_of_a_newer_version_is_refused(hospital: SiteState) -> None:
+    with hospital.database.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(ArchipelError, match="newer version of Archipel; install"):
+        SiteState.open(hospital.folder)
+
+
+def test_everything_in_the_folder_is_readable_by_its_owner_only(hospital: SiteState) -> None:
+    hospital.joined()
+    for path in [hospital.folder, *hospital.folder.rglob("*")]:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        assert mode == (0o700 if path.is_dir() else 0o600), path
+    names = {path.name for path in hospital.folder.iterdir()}
+    assert {"site.toml", "site.db", "keys", "blobs", "spool", "state", "logs"} <= names
+
+
+def test_an_unknown_key_is_named_with_the_nearest_known_one(hospital: SiteState) -> None:
+    file = hospital.folder / "site.toml"
+    file.write_text('prxy = ""\n' + file.read_text())
+    with pytest.raises(ArchipelError, match="prxy: is not a known key; did you mean proxy") as caught:
+        SiteState.open(hospital.folder)
+    assert caught.value.code is ErrorCode.CONFIGURATION
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['sandbox = "none"', 'proxy = "proxy:3128"', "uid_base = 0", "reconnect_first_s = 0", 'policy = "open"'],
+)
+def test_a_value_that_does_not_fit_is_named(hospital: SiteState, line: str) -> None:
+    key = line.split(" ", maxsplit=1)[0]
+    (hospital.folder / "site.toml").write_text(f'site = "charite"\n{line}\n')
+    with pytest.raises(ArchipelError, match=key):
+        SiteState.open(hospital.folder)
+
+
+def test_setting_the_proxy_keeps_the_rest_of_the_file(hospital: SiteState) -> None:
+    file = hospital.folder / "site.toml"
+    before = file.read_text().splitlines()
+    set_proxy(file, "http://proxy.clinic:3128")
+    after = file.read_text().splitlines()
+    assert [line for line in after if line not in before] == ['proxy = "http://proxy.clinic:3128"']
+    assert SiteState.open(hospital.folder).settings.proxy == "http://proxy.clinic:3128"
+    with pytest.raises(BadInput, match="is not the address of a web proxy; give http://host:port"):
+        set_proxy(file, 'http://x:1"\nsandbox = "none-i-accept-the-risk')
+
+
+@pytest.mark.parametrize("name", ["Charité", "", "a b", "-x", "a" * 64, "x\n"])
+def test_a_name_no_site_may_have_leaves_nothing_behind(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BadInput, match="is not one a site may have"):
+        SiteState.create(tmp_path / "state", name)
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_folder_in_use_is_not_taken_over(hospital: SiteState, tmp_path: Path) -> None:
+    with pytest.raises(Conflict, match="is a site already"):
+        SiteState.create(hospital.folder, "other")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("mine")
+    with pytest.raises(Conflict, match="is not empty"):
+        SiteState.create(tmp_path / "full", "other")
+    assert (tmp_path / "full" / "thesis.txt").read_text() == "mine"
+
+
+def test_a_lost_identity_key_is_not_replaced_silently(hospital: SiteState) -> None:
+    (hospital.keys / "identity.key").unlink()
+    with pytest.raises(ArchipelError, match="restore it from the backup"):
+        _ = SiteState.open(hospital.folder).identity
+    assert not (hospital.keys / "identity.key").exists()
+
+
+def test_one_folder_has_one_agent(hospital: SiteState) -> None:
+    other = SiteState.open(hospital.folder)
+    with hospital.held(), pytest.raises(Conflict, match="by an agent already"), other.held():
+        pass
+    with other.held():
+        pass
+    other.close()
+
+
+def test_two_sites_on_one_machine_have_their_own_keys(tmp_path: Path) -> None:
+    first, second = new_site(tmp_path / "a", "a"), new_site(tmp_path / "b", "b")
+    assert first.identity.public != second.identity.public
+    assert first.cohort_key != second.cohort_key
