@@ -9,6 +9,7 @@ from archipel.governance.canonical import canonical, job_hash, record_hash
 from archipel.governance.journal import JournalEntry, JournalHead, append, check_chain, head, journal_table, sign_head
 from archipel.governance.keys import IdentityKey, verify
 from archipel.governance.policy import SitePolicy, objections
+from archipel.governance.words import closed_is_signed_by, sign_closed
 
 __all__ = [
     "Approval",
@@ -21,11 +22,13 @@ __all__ = [
     "canonical",
     "check_approval",
     "check_chain",
+    "closed_is_signed_by",
     "head",
     "job_hash",
     "journal_table",
     "objections",
     "record_hash",
+    "sign_closed",
     "sign_head",
     "verify",
 ]

@@ -65,7 +65,7 @@ class Progress:
 
     state: ExperimentState
     done: frozenset[Stage]
-    attempts: int
+    attempts: dict[Stage, int]
     model: str
     local_models: dict[str, str]
     arguments: dict[str, Value]

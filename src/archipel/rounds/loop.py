@@ -74,7 +74,7 @@ class ExperimentLoop:
             reason = f"{stage} was tried {self._tries} times without its quorum of {quorum}; see the sites' failures"
             await _in_thread(self.book.stall, reason)
             return None
-        attempt = progress.attempts + 1
+        attempt = progress.attempts.get(stage, 0) + 1
         passes = self.job.terms.rounds if stage.kind is TaskKind.LOCAL else 1
         opened = Opened(
             stage=stage,

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from archipel.rounds.book import Opened, Progress, StageRecord
-from archipel.rounds.stages import Stage
 from archipel.rounds.tables import ExperimentState, ExperimentVerb, SiteState, next_state
 from archipel.tensors import blob_hash
 from archipel.vocabulary import Failure, Job, RoundClosed, TaskKey, TaskKind, Update, Value
@@ -42,8 +41,7 @@ class MemoryBook:
     def progress(self) -> Progress:
         """Everything the loop needs to go on from here."""
         done = {record.stage for record in self.records if record.committed}
-        last = self.records[-1] if self.records else None
-        attempts = last.attempt if last and not last.committed else 0
+        attempts = {record.stage: record.attempt for record in self.records}
         return Progress(
             state=self.state,
             done=frozenset(done),
@@ -125,6 +123,3 @@ class MemoryBook:
         if self._opened is None or self._opened.task.key != key:
             raise KeyError(str(key))
         return self._opened
-
-
-__all__ = ["MemoryBook", "Stage"]

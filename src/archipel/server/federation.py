@@ -8,8 +8,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from sqlalchemy import select
 
 from archipel.governance import IdentityKey, append
 from archipel.server.authority import Authority
@@ -21,6 +24,7 @@ from archipel.server.settings import ServerSettings
 from archipel.server.state import ServerState
 from archipel.server.tokens import AccessTokens
 from archipel.storage import Database, FolderBlobStore
+from archipel.vocabulary import ArchipelError, Conflict, ErrorCode
 
 
 @dataclass(frozen=True)
@@ -50,8 +54,14 @@ class Federation:
         identity.save(state.identity_key)
         authority = Authority.create(state, settings.name, now)
         authority.ensure_server_certificate(state, settings.hosts, now)
-        database = _database(state, settings)
+        database = _database(state, settings, new=True)
         with database.write() as connection:
+            if connection.execute(select(journal.c.number).limit(1)).first() is not None:
+                raise Conflict(
+                    database.engine.url.render_as_string(hide_password=True),
+                    "is another server's database",
+                    "give this server an empty database of its own",
+                )
             append(
                 connection,
                 journal,
@@ -69,7 +79,7 @@ class Federation:
         """
         settings = state.settings()
         identity, authority = IdentityKey.load(state.identity_key), Authority.load(state)
-        return cls._over(state, settings, _database(state, settings), identity, authority)
+        return cls._over(state, settings, _database(state, settings, new=False), identity, authority)
 
     @classmethod
     def _over(
@@ -107,10 +117,14 @@ class Federation:
         self.close()
 
 
-def _database(state: ServerState, settings: ServerSettings) -> Database:
+def _database(state: ServerState, settings: ServerSettings, *, new: bool) -> Database:
     database = state.database(settings)
     file = database.engine.url.database
     if database.engine.dialect.name == "sqlite" and file:
+        if not new and not Path(file).exists():
+            raise ArchipelError(
+                file, "the database is not there", "restore it from the backup", code=ErrorCode.CONFIGURATION
+            )
         # SQLite gives its WAL and shared-memory files the mode of the database file, so this one decides for all.
         os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     upgrade(database)

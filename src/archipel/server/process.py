@@ -1,22 +1,22 @@
-"""The serving process: REST on TLS and the doorbell, until it is told to stop."""
+"""The serving process: REST for people, gRPC for sites, the experiments' loops, until it is told to stop."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, BinaryIO
 
 import structlog
 
+from archipel.server.experiments import Experiments
 from archipel.server.federation import Federation
 from archipel.server.rest import RestContext, RestServer, create_app, listen
-from archipel.server.rest.context import ControlVerb
 from archipel.server.state import ServerState
+from archipel.server.wire import Wire
+from archipel.transport import start_grpc_server
 from archipel.transport.doorbell import Doorbell, ring
-from archipel.vocabulary import ErrorCode, Job, NotFound, Refused, Value
 
 _log = structlog.get_logger("archipel.server")
 
@@ -32,63 +32,45 @@ async def _serve(federation: Federation) -> None:
     state, settings = federation.state, federation.settings
     federation.authority.ensure_server_certificate(state, settings.hosts, datetime.now(UTC))
     bound = listen(settings.rest_host, settings.rest_port, "rest_port")
+    experiments = Experiments(federation)
+    wire = Wire(experiments)
+    grpc, _ = await start_grpc_server(
+        wire,
+        host=settings.grpc_host,
+        port=settings.grpc_port,
+        key=state.tls_key.read_bytes(),
+        certificate=state.tls_certificate.read_bytes(),
+        authority=state.ca_certificate.read_bytes(),
+    )
     context = RestContext(
-        federation=federation, experiments=NoExperiments(), connected=lambda: (), changed=lambda: _ring(state)
+        federation=federation,
+        experiments=experiments,
+        connected=lambda: set(experiments.hub.streams),
+        changed=lambda: _ring(state),
     )
     rest, bell, stop = RestServer(create_app(context), state, bound), Doorbell(state.root), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await experiments.start()
     await rest.start()
-    _log.info("serving", rest=settings.rest_url)
+    watching = asyncio.create_task(_watch(bell, wire))
+    _log.info("serving", rest=settings.rest_url, grpc=settings.grpc_address)
     await stop.wait()
+    watching.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await watching
     await rest.stop()
+    await grpc.stop(1.0)
+    await experiments.stop()
     bell.close()
+
+
+async def _watch(bell: Doorbell, wire: Wire) -> None:
+    """Act on what another process or a REST call changed: a revoked certificate is cut now."""
+    while True:
+        await bell.wait()
+        await wire.cut_revoked()
 
 
 def _ring(state: ServerState) -> None:
     ring(state.root)
-
-
-class NoExperiments:
-    """An ExperimentService of a server that holds none."""
-
-    async def submit(self, job: Job, owner: str) -> dict[str, Any]:
-        """Refuses."""
-        raise Refused(job.experiment, "this process runs no experiments", "start the server", code=ErrorCode.POLICY)
-
-    async def all(self) -> list[dict[str, Any]]:
-        """None."""
-        return []
-
-    async def get(self, experiment: str) -> dict[str, Any]:
-        """Refuses."""
-        raise _missing(experiment)
-
-    async def control(self, experiment: str, verb: ControlVerb) -> dict[str, Any]:
-        """Refuses."""
-        raise _missing(experiment)
-
-    async def set_arguments(self, experiment: str, values: Mapping[str, Value]) -> dict[str, Any]:
-        """Refuses."""
-        raise _missing(experiment)
-
-    async def rounds(self, experiment: str) -> list[dict[str, Any]]:
-        """Refuses."""
-        raise _missing(experiment)
-
-    async def events(self, experiment: str, after: int, follow: bool) -> AsyncIterator[dict[str, Any]]:
-        """Refuses."""
-        raise _missing(experiment)
-        yield {}
-
-    async def models(self, experiment: str) -> list[dict[str, Any]]:
-        """Refuses."""
-        raise _missing(experiment)
-
-    async def open_model(self, experiment: str, name: str) -> tuple[BinaryIO, int]:
-        """Refuses."""
-        raise _missing(experiment)
-
-
-def _missing(experiment: str) -> NotFound:
-    return NotFound(f"experiment {experiment}", "is not here", "list experiments")

@@ -18,16 +18,8 @@ from archipel.governance.journal import JournalEntry, entries
 from archipel.server.authority import Authority, SiteCertificate
 from archipel.server.schema import certificates, journal, sites
 from archipel.storage import Database, utc_now
+from archipel.transport.messages import DatasetSummary
 from archipel.vocabulary import Conflict, ErrorCode, NotFound, NotPermitted, Record
-
-
-class DatasetSummary(Record):
-    """What a site tells of a dataset: counts and schema, never rows."""
-
-    name: str
-    kind: str
-    subjects: int
-    labels: dict[str, str] = {}
 
 
 class Site(Record):

@@ -13,6 +13,9 @@ from archipel.server.settings import ServerSettings
 from archipel.storage import Database, FolderBlobStore, disk_errors_named, load_settings, write_private
 from archipel.vocabulary import ArchipelError, Conflict, ErrorCode
 
+_DATABASE_FILES = ("server.db", "server.db-wal", "server.db-shm")
+_LEFT_BY_INIT = {"keys", "spool", "blobs", "server.toml.part", *_DATABASE_FILES}
+
 
 @dataclass(frozen=True)
 class ServerState:
@@ -73,10 +76,18 @@ class ServerState:
         return FolderBlobStore(self.root / settings.blobs)
 
     def make_folders(self) -> None:
-        """Create the folder and those in it. Raises Conflict when a server's state is already there."""
+        """Create the folder and those in it.
+
+        Raises Conflict when a server's state is already there, or anything that an init cut short did not leave.
+        """
         if self.settings_file.exists():
-            raise Conflict(str(self.root), "holds a server's state already", "start it, or choose another --state")
+            raise Conflict(str(self.root), "holds a server's state already", "start it, or choose another folder")
         with disk_errors_named(self.root):
+            strange = {path.name for path in self.root.iterdir()} - _LEFT_BY_INIT if self.root.exists() else set()
+            if strange:
+                raise Conflict(str(self.root), f"holds other things ({min(strange)})", "choose a new, empty folder")
+            for name in _DATABASE_FILES:
+                (self.root / name).unlink(missing_ok=True)
             for folder in (self.root, self.keys, self.spool):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 folder.chmod(0o700)
@@ -89,9 +100,10 @@ class ServerState:
     def held(self) -> Iterator[None]:
         """Hold the folder for one serving process.
 
-        Raises ArchipelError (code conflict) when another process serves it; the lock goes with the process, however
-        it ends.
+        Raises ArchipelError (code conflict) when another process serves it and (code configuration) when it is no
+        server's state; the lock goes with the process, however it ends.
         """
+        self.settings()
         descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:

@@ -10,13 +10,16 @@ from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import structlog
 from sqlalchemy import insert, select, update
 
 from archipel.governance import append
 from archipel.server.schema import access_tokens, journal
 from archipel.server.secret_hashes import hashed, matches, new_id, new_secret
 from archipel.storage import Database, utc_now
-from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode, NotFound, Record
+from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode, NotFound, Record, StorageFull
+
+_log = structlog.get_logger("archipel.server")
 
 SCOPES = ("read", "research", "operate")
 _PREFIX = "archipel_"
@@ -107,11 +110,17 @@ class AccessTokens:
             raise _refused(f"expired on {row['expires_at']}", "ask the server's operator for a new one")
         token = _token(dict(row))
         if token.last_used_at is None or datetime.fromisoformat(token.last_used_at) < now - _NOTED_EVERY:
-            with self._database.write() as connection:
-                connection.execute(
-                    update(access_tokens).where(access_tokens.c.id == token.id).values(last_used_at=_text(now))
-                )
+            self._note_use(token, now)
         return token
+
+    def _note_use(self, token: AccessToken, now: datetime) -> None:
+        change = update(access_tokens).where(access_tokens.c.id == token.id).values(last_used_at=_text(now))
+        try:
+            with self._database.write() as connection:
+                connection.execute(change)
+        except StorageFull as error:
+            # Looking must stay possible on a full disk, most of all for whoever mends it.
+            _log.warning("use of a token not noted", id=token.id, error=str(error))
 
 
 def _text(moment: datetime) -> str:

@@ -7,17 +7,18 @@ server's and the site's rooms. Records travel as JSON with a schema (docs/decisi
 from archipel.transport.channel import Uplink
 from archipel.transport.messages import (
     AnswerMessage,
-    Attested,
-    AttestMessage,
+    DatasetsMessage,
     DatasetSummary,
     DetailMessage,
     EndedMessage,
+    FetchStart,
     FromServer,
     FromSite,
     Heartbeat,
     Hello,
     JobOffer,
     RefusedMessage,
+    RenewRequest,
     RoundMessage,
     TaskAcceptedMessage,
     TaskFailedMessage,
@@ -26,17 +27,17 @@ from archipel.transport.messages import (
     UploadStart,
     Welcome,
 )
-from archipel.transport.service import CHUNK, FederationService, Peer, start_grpc_server
+from archipel.transport.service import CHUNK, FederationService, Peer, Send, start_grpc_server
 
 __all__ = [
     "CHUNK",
     "AnswerMessage",
-    "AttestMessage",
-    "Attested",
     "DatasetSummary",
+    "DatasetsMessage",
     "DetailMessage",
     "EndedMessage",
     "FederationService",
+    "FetchStart",
     "FromServer",
     "FromSite",
     "Heartbeat",
@@ -44,7 +45,9 @@ __all__ = [
     "JobOffer",
     "Peer",
     "RefusedMessage",
+    "RenewRequest",
     "RoundMessage",
+    "Send",
     "TaskAcceptedMessage",
     "TaskFailedMessage",
     "TaskOffer",

@@ -78,13 +78,6 @@ class TaskFailedMessage(Record):
     failure: Failure
 
 
-class AttestMessage(Record):
-    """The site's signed journal head, for the server to keep."""
-
-    type: Literal["attest"] = "attest"
-    head: dict[str, Any]
-
-
 class DetailMessage(Record):
     """The full text of an error, which a person at the site released."""
 
@@ -135,19 +128,16 @@ class TaskWithdrawn(Record):
 
 
 class RoundMessage(Record):
-    """The server's signed word on a closed round, with the signed head of its journal."""
+    """The server's signed word on a closed round, with the signed head of its journal.
+
+    ``attested`` is the newest head of the site's journal that the server holds.
+    """
 
     type: Literal["round-closed"] = "round-closed"
     closed: RoundClosed
     signature: str
     head: dict[str, Any]
-
-
-class Attested(Record):
-    """The server holds this head of the site's journal now."""
-
-    type: Literal["attested"] = "attested"
-    head: dict[str, Any]
+    attested: dict[str, Any] | None = None
 
 
 class EndedMessage(Record):
@@ -169,26 +159,11 @@ class RefusedMessage(Record):
 
 
 FromSite = Annotated[
-    Hello
-    | Heartbeat
-    | AnswerMessage
-    | TaskAcceptedMessage
-    | TaskFailedMessage
-    | AttestMessage
-    | DetailMessage
-    | DatasetsMessage,
+    Hello | Heartbeat | AnswerMessage | TaskAcceptedMessage | TaskFailedMessage | DetailMessage | DatasetsMessage,
     Field(discriminator="type"),
 ]
 FromServer = Annotated[
-    Welcome
-    | Heartbeat
-    | JobOffer
-    | TaskOffer
-    | TaskWithdrawn
-    | RoundMessage
-    | Attested
-    | EndedMessage
-    | RefusedMessage,
+    Welcome | Heartbeat | JobOffer | TaskOffer | TaskWithdrawn | RoundMessage | EndedMessage | RefusedMessage,
     Field(discriminator="type"),
 ]
 from_site: TypeAdapter[FromSite] = TypeAdapter(FromSite)
@@ -196,9 +171,13 @@ from_server: TypeAdapter[FromServer] = TypeAdapter(FromServer)
 
 
 class UploadStart(Record):
-    """First message of an upload, before its raw chunks: the update, and from which byte of its frame they go on."""
+    """First message of an upload, before its raw chunks: the update, and from which byte of its frame they go on.
+
+    ``head`` is the signed head of the site's journal at that moment, for the server to keep.
+    """
 
     update: Update
+    head: dict[str, Any] | None = None
     offset: Annotated[int, Field(ge=0)] = 0
 
 

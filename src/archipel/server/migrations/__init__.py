@@ -7,6 +7,9 @@ from pathlib import Path
 from archipel.storage import Database
 from archipel.vocabulary import ArchipelError, ErrorCode
 
+NEWEST = "0001"
+"""The revision of this version's schema, the one that ``archipel.server.schema`` describes."""
+
 
 def upgrade(database: Database, revision: str = "head") -> None:
     """Bring the database to the newest schema, in one transaction.
@@ -15,11 +18,15 @@ def upgrade(database: Database, revision: str = "head") -> None:
     """
     from alembic import command
     from alembic.config import Config
+    from alembic.migration import MigrationContext
     from alembic.util import CommandError
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
+    with database.read() as connection:
+        if revision == "head" and MigrationContext.configure(connection).get_current_revision() == NEWEST:
+            return
     with database.write() as connection:
         config.attributes["connection"] = connection
         try:

@@ -35,6 +35,9 @@ def create_app(context: RestContext) -> FastAPI:
         summary="One server of federated learning: sites, experiments, rounds and models.",
         openapi_tags=_TAGS,
         responses=problems,
+        # The pages for browsers that come with FastAPI load scripts from a public network.
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.context = context
     answer_in_words(app)

@@ -14,7 +14,6 @@ from archipel.server.rest.permission import Reader, Researcher
 from archipel.server.rest.problems import TooLarge
 from archipel.server.rest.shapes import BlobView
 from archipel.storage import BlobWriter
-from archipel.vocabulary import NotFound
 
 router = APIRouter(prefix="/v1/blobs", tags=["blobs"])
 
@@ -27,10 +26,6 @@ async def put_blob(request: Request, hash: BlobHash, _token: Researcher) -> Blob
     """The body is the blob. A wrong hash, a full disk (507) or a body beyond the limit (413) leaves nothing behind."""
     context = context_of(request)
     store, limit = context.federation.blobs, context.federation.settings.blob_limit_mb << 20
-    try:
-        return BlobView(hash=hash, bytes=await asyncio.to_thread(store.size, hash))
-    except NotFound:
-        pass
     _check_size(hash, int(request.headers.get("content-length", 0)), limit)
     writer: BlobWriter = await asyncio.to_thread(store.writer)
     size = 0
@@ -43,6 +38,13 @@ async def put_blob(request: Request, hash: BlobHash, _token: Researcher) -> Blob
     finally:
         await asyncio.to_thread(writer.abort)
     return BlobView(hash=hash, bytes=size)
+
+
+@router.head("/{hash}", summary="Whether a blob is here, and its length", response_class=Response)
+def head_blob(request: Request, hash: BlobHash, _token: Reader) -> Response:  # noqa: A002
+    """Ask before a long upload; 404 when it is not here."""
+    size = context_of(request).federation.blobs.size(hash)
+    return Response(headers={"Content-Length": str(size), "ETag": f'"{hash}"'})
 
 
 @router.get("/{hash}", summary="Fetch a blob", response_class=Response)

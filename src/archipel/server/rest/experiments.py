@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 
 from archipel.server.rest.blobs import stream
 from archipel.server.rest.context import ControlVerb, context_of
-from archipel.server.rest.permission import Reader, Researcher
+from archipel.server.rest.permission import Reader, Researcher, StillGood
 from archipel.server.rest.shapes import Arguments, EventView, ExperimentView, ModelView, RoundView, Submission
 
 router = APIRouter(prefix="/v1/experiments", tags=["experiments"])
@@ -67,9 +67,11 @@ async def rounds(request: Request, experiment: Experiment, _token: Reader) -> li
     responses={200: {"content": {"text/event-stream": {}}, "description": "Events, oldest first"}},
 )
 async def events(
+    *,
     request: Request,
     experiment: Experiment,
     _token: Reader,
+    good: StillGood,
     after: Annotated[int, Query(ge=0, description="the last sequence number already seen")] = 0,
     follow: Annotated[bool, Query(description="false: JSON of what is there now")] = True,
     last_event_id: Annotated[int | None, Header(ge=0)] = None,
@@ -81,7 +83,7 @@ async def events(
         return [event async for event in service.events(experiment, seen, False)]
     await service.get(experiment)
     return StreamingResponse(
-        _server_sent(service.events(experiment, seen, True)),
+        _server_sent(service.events(experiment, seen, True), good),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
@@ -100,12 +102,21 @@ async def model(request: Request, experiment: Experiment, name: str, _token: Rea
     return stream(file, size, f"{experiment}-{name}")
 
 
-async def _server_sent(found: AsyncIterator[dict[str, Any]]) -> AsyncIterator[str]:
-    """Events in the text/event-stream format, with a comment now and then so that no proxy closes an idle stream."""
+async def _server_sent(found: AsyncIterator[dict[str, Any]], good: Callable[[], bool]) -> AsyncIterator[str]:
+    """Events in the text/event-stream format, with a comment now and then so that no proxy closes an idle stream.
+
+    It ends with the events, and when the token of whoever listens is revoked or expires.
+    """
+    loop = asyncio.get_running_loop()
+    checked = loop.time()
     upcoming = asyncio.ensure_future(anext(found, None))
     try:
         while True:
             done, _ = await asyncio.wait({upcoming}, timeout=KEEP_ALIVE_S)
+            if loop.time() - checked >= KEEP_ALIVE_S:
+                checked = loop.time()
+                if not await asyncio.to_thread(good):
+                    return
             if not done:
                 yield ": still here\n\n"
                 continue

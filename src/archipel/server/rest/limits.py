@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from archipel.server.rest.problems import TooLarge, problem
@@ -22,12 +23,10 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         limit = _OPEN_LIMIT if scope["path"].startswith("/v1/enrolment") else _LIMIT
-        too_large = TooLarge(
-            scope["path"], f"a body of more than {limit >> 10} KiB is not taken here", "send less, or a blob"
-        )
+        too_long = f"a body of more than {limit >> 10} KiB is not taken here"
         stated = dict(scope["headers"]).get(b"content-length", b"0")
         if stated.isdigit() and int(stated) > limit:
-            await problem(too_large)(scope, receive, send)
+            await problem(TooLarge(scope["path"], too_long, "send less, or a blob"))(scope, receive, send)
             return
         taken = 0
 
@@ -36,7 +35,7 @@ class BodyLimit:
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > limit:
-                raise too_large
+                raise HTTPException(413, too_long)
             return message
 
         await self.app(scope, counted, send)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request
+import structlog
+from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -27,6 +28,8 @@ from archipel.server.rest.shapes import (
 from archipel.transport.enrolment import AuthorityReply, EnrolmentReply, EnrolmentRequest
 from archipel.vocabulary import ArchipelError
 
+_log = structlog.get_logger("archipel.rest")
+
 enrolment = APIRouter(prefix="/v1/enrolment", tags=["enrolment"])
 reading = APIRouter(prefix="/v1", tags=["federation"])
 operating = APIRouter(prefix="/v1", tags=["operation"])
@@ -47,7 +50,8 @@ def enrol(
     context = context_of(request)
     try:
         reply = context.federation.enrolment.enrol(wanted, context.now())
-    except ArchipelError:
+    except ArchipelError as error:
+        _log.warning("enrolment refused", address=address, site=wanted.site, error=str(error))
         context.enrolment_attempts.failed(address, context.now())
         raise
     context.changed()
@@ -55,15 +59,17 @@ def enrol(
 
 
 @reading.get("/health", tags=["health"], summary="Whether the server lives and reaches its database")
-def health(request: Request) -> Health:
-    """Open to everybody; tells nothing else."""
+def health(request: Request, response: Response) -> Health:
+    """Open to everybody; tells nothing else. Status 503 when the database is not reached."""
     context = context_of(request)
     try:
         with context.federation.database.read() as connection:
             connection.execute(text("SELECT 1"))
         reached = True
-    except SQLAlchemyError:
+    except SQLAlchemyError as error:
+        _log.error("the database is not reached", error=str(error))
         reached = False
+        response.status_code = 503
     return Health(status="ok" if reached else "degraded", database=reached, time=context.now().isoformat())
 
 

@@ -44,8 +44,25 @@ Researcher = Annotated[AccessToken, Depends(_scope("research"))]
 Operator = Annotated[AccessToken, Depends(_scope("operate"))]
 
 
+def _still_good(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Callable[[], bool]:
+    def good() -> bool:
+        try:
+            asking(request, credentials)
+        except ArchipelError:
+            return False
+        return True
+
+    return good
+
+
+StillGood = Annotated[Callable[[], bool], Depends(_still_good)]
+"""Asks again, later in a long answer, whether the token is good."""
+
+
 def address_of(request: Request) -> str:
-    """The address that asks. Raises nothing; an address TLS does not know is one of its own."""
+    """The address that asks, as the socket says it."""
     return request.client.host if request.client else "unknown"
 
 

@@ -68,13 +68,13 @@ def answer_in_words(app: FastAPI) -> None:
     async def _(_request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
-        bad = ArchipelError(where, first["msg"], "mend the request; see /docs", code=ErrorCode.BAD_INPUT)
+        bad = ArchipelError(where, first["msg"], "mend the request; see /openapi.json", code=ErrorCode.BAD_INPUT)
         return problem(bad)
 
     @app.exception_handler(HTTPException)
     async def _(request: Request, error: HTTPException) -> JSONResponse:
         code = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.BAD_INPUT}.get(error.status_code, ErrorCode.BAD_INPUT)
-        body = Problem(code=code, thing=request.url.path, cause=str(error.detail), remedy="see /docs")
+        body = Problem(code=code, thing=request.url.path, cause=str(error.detail), remedy="see /openapi.json")
         return JSONResponse(body.model_dump(mode="json"), error.status_code, error.headers)
 
     @app.exception_handler(Exception)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from archipel.server.registry import DatasetSummary
+from archipel.transport.messages import DatasetSummary
 from archipel.vocabulary import Job, Record, SiteName, Value
 
 

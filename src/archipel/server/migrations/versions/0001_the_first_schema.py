@@ -133,6 +133,8 @@ def upgrade() -> None:
         "rounds",
         sa.Column("experiment", sa.String(length=63), nullable=False),
         sa.Column("round", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("about", sa.String(length=63), nullable=False),
         sa.Column("attempt", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("state", sa.String(length=32), nullable=False),
         sa.Column("model_before", sa.String(length=71), nullable=False),
@@ -147,7 +149,7 @@ def upgrade() -> None:
             ["experiment"],
             ["experiments.experiment"],
         ),
-        sa.PrimaryKeyConstraint("experiment", "round", "attempt"),
+        sa.PrimaryKeyConstraint("experiment", "round", "kind", "about", "attempt"),
     )
     op.create_table(
         "site_heads",

@@ -1,0 +1,19 @@
+"""The server's signed word on a closed round: what a site waits for before it keeps its own state of that round."""
+
+from __future__ import annotations
+
+from archipel.governance.canonical import canonical
+from archipel.governance.keys import IdentityKey, verify
+from archipel.vocabulary import RoundClosed
+
+_DOMAIN = b"archipel-round-closed/1\n"
+
+
+def sign_closed(key: IdentityKey, closed: RoundClosed) -> str:
+    """The server's signature over the word, as hex."""
+    return key.sign(_DOMAIN + canonical(closed))
+
+
+def closed_is_signed_by(server_key: str, closed: RoundClosed, signature: str) -> bool:
+    """Whether the server with this identity key said so."""
+    return verify(server_key, signature, _DOMAIN + canonical(closed))

@@ -1,0 +1,48 @@
+"""The heads of the sites' journals that the server keeps: a journal that was shortened or rewritten is found out."""
+
+from __future__ import annotations
+
+import structlog
+from sqlalchemy import select
+
+from archipel.governance import JournalHead, append
+from archipel.server import schema
+from archipel.server.book import keep_head
+from archipel.server.federation import Federation
+from archipel.vocabulary import ErrorCode, NotPermitted
+
+_log = structlog.get_logger("archipel.heads")
+
+
+def check(federation: Federation, site: str, head: JournalHead) -> None:
+    """Raise NotPermitted unless the site signed this head of its own journal."""
+    key = federation.registry.site(site).identity_key
+    if head.owner != site or not head.is_signed_by(key):
+        raise NotPermitted(
+            f"journal head of {site}",
+            "is not signed by the site",
+            "check the site's identity key",
+            code=ErrorCode.TRUST,
+        )
+
+
+def keep(federation: Federation, site: str, head: JournalHead) -> JournalHead:
+    """Keep the head a site shows when it connects; returns the newest one that is attested.
+
+    A head that goes back behind the one kept, or has another hash at the same number, is journaled as a fault and the
+    older one stays: it is the proof.
+    """
+    check(federation, site, head)
+    table = schema.site_heads
+    with federation.database.write() as connection:
+        row = connection.execute(select(table).where(table.c.site == site)).mappings().first()
+        if row is not None:
+            values = {name: row[name] for name in ("number", "hash", "at", "signature")}
+            known = JournalHead(owner=site, **values)
+            if head.number < known.number or (head.number == known.number and head.hash != known.hash):
+                body = {"site": site, "kept": known.model_dump(mode="json"), "shown": head.model_dump(mode="json")}
+                append(connection, schema.journal, "site-journal-fault", body)
+                _log.error("a site's journal went back", site=site, kept=known.number, shown=head.number)
+                return known
+        keep_head(connection, site, head)
+    return head

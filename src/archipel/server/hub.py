@@ -1,0 +1,124 @@
+"""The hub: which sites are connected now, and for each experiment a fleet of them that its loop can use."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from archipel.governance import IdentityKey, JournalHead, sign_closed
+from archipel.rounds import FleetEvent, Lost, Returned
+from archipel.transport import FromServer, Peer, RefusedMessage, RoundMessage, Send, TaskOffer, TaskWithdrawn
+from archipel.vocabulary import ArchipelError, RoundClosed, Task, TaskKey
+
+_log = structlog.get_logger("archipel.hub")
+
+
+@dataclass(eq=False)
+class Stream:
+    """One site's open control stream; messages leave it one after the other. ``closed`` ends it."""
+
+    peer: Peer
+    write: Send
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def send(self, message: FromServer) -> None:
+        """Send, or close the stream when it is broken; the site gets what it missed when it returns."""
+        try:
+            async with self._turn:
+                await self.write(message)
+        except Exception as error:
+            # gRPC raises several kinds for a stream that is gone; all mean that the site must connect again.
+            _log.info("control stream broke", site=self.peer.site, error=str(error))
+            self.closed.set()
+
+    async def refuse(self, error: ArchipelError) -> None:
+        """Say why and end the stream."""
+        await self.send(RefusedMessage(code=error.code, thing=error.thing, cause=error.cause, remedy=error.remedy))
+        self.closed.set()
+
+
+class Hub:
+    """Connected sites and running fleets. ``head`` gives the server's journal head, signed."""
+
+    def __init__(self, identity: IdentityKey, head: Callable[[], JournalHead]) -> None:
+        self.identity, self.head = identity, head
+        self.streams: dict[str, Stream] = {}
+        self.fleets: dict[str, DeployedFleet] = {}
+        self.heads: dict[str, JournalHead] = {}
+        self.attested: dict[str, JournalHead] = {}
+        self.fetched: dict[tuple[str, str], int] = {}
+
+    def fleet(self, experiment: str) -> DeployedFleet:
+        """A new fleet for an experiment's loop; it takes the place of the one before."""
+        self.fleets[experiment] = DeployedFleet(self)
+        return self.fleets[experiment]
+
+    def attach(self, stream: Stream) -> None:
+        """The site speaks on this stream from now on; an older stream of the same site ends."""
+        site = stream.peer.site
+        older = self.streams.get(site)
+        self.streams[site] = stream
+        if older is not None:
+            older.closed.set()
+        self._tell(Returned(site))
+
+    def detach(self, stream: Stream) -> None:
+        """The stream is gone; the site is lost unless it already speaks on a newer one."""
+        if self.streams.get(stream.peer.site) is stream:
+            del self.streams[stream.peer.site]
+            self._tell(Lost(stream.peer.site))
+
+    def _tell(self, event: FleetEvent) -> None:
+        for fleet in self.fleets.values():
+            fleet.events.put_nowait(event)
+
+    async def send(self, site: str, message: FromServer) -> None:
+        """Send to a site if it is connected."""
+        stream = self.streams.get(site)
+        if stream is not None:
+            await stream.send(message)
+
+    async def round_message(self, closed: RoundClosed, site: str) -> RoundMessage:
+        """The signed word on a closed round for one site, with the journal heads of both."""
+        head = await asyncio.to_thread(self.head)
+        return self.signed_word(closed, site, head)
+
+    def signed_word(self, closed: RoundClosed, site: str, head: JournalHead) -> RoundMessage:
+        """The same with a head that is at hand."""
+        attested = self.attested.get(site)
+        return RoundMessage(
+            closed=closed,
+            signature=sign_closed(self.identity, closed),
+            head=head.model_dump(mode="json"),
+            attested=attested.model_dump(mode="json") if attested else None,
+        )
+
+
+class DeployedFleet:
+    """One experiment's sites over the network."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self.events: asyncio.Queue[FleetEvent] = asyncio.Queue()
+
+    def connected(self, site: str) -> bool:
+        """Whether the site has a control stream now."""
+        return site in self._hub.streams
+
+    async def offer(self, site: str, task: Task, remaining_s: float) -> None:
+        """Push the task to the site; one that is away is offered it again by the loop when it returns."""
+        await self._hub.send(site, TaskOffer(task=task, remaining_s=max(remaining_s, 0.0)))
+
+    async def withdraw(self, site: str, key: TaskKey, reason: str) -> None:
+        """Tell the site to stop; one that is away learns it from the closed round when it returns."""
+        await self._hub.send(site, TaskWithdrawn(key=key, reason=reason))
+
+    async def announce(self, sites: Sequence[str], closed: RoundClosed) -> None:
+        """Send each connected site the signed word."""
+        head = await asyncio.to_thread(self._hub.head)
+        for site in sites:
+            await self._hub.send(site, self._hub.signed_word(closed, site, head))

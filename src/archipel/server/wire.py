@@ -1,0 +1,337 @@
+"""What the server does with each call of a site: the control stream, blobs going out, updates coming in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import mmap
+import os
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from archipel.governance import JournalHead, canonical, verify
+from archipel.rounds import Accepted, Delivered, Failed
+from archipel.server import heads
+from archipel.server.book import spool_name
+from archipel.server.experiments import Experiments
+from archipel.server.hub import Stream
+from archipel.storage import disk_errors_named, sync_folder
+from archipel.tensors import BlobHasher, check_header, frame_size
+from archipel.transport import (
+    CHUNK,
+    AnswerMessage,
+    DatasetsMessage,
+    DatasetSummary,
+    DetailMessage,
+    FetchStart,
+    FromSite,
+    Heartbeat,
+    Hello,
+    Peer,
+    RenewRequest,
+    Send,
+    TaskAcceptedMessage,
+    TaskFailedMessage,
+    UploadStart,
+    Welcome,
+)
+from archipel.vocabulary import (
+    ArchipelError,
+    BadInput,
+    Conflict,
+    ErrorCode,
+    Job,
+    NotFound,
+    NotPermitted,
+    Update,
+)
+
+_log = structlog.get_logger("archipel.wire")
+T = TypeVar("T")
+PATIENCE = 3
+"""How many heartbeats may be missed before the other side counts as gone."""
+STALLED_S = 60.0
+"""How long an upload may go without a chunk before it is given up; what arrived stays for the next try."""
+
+
+class Wire:
+    """The server's side of every call."""
+
+    def __init__(self, experiments: Experiments) -> None:
+        self.experiments, self.hub = experiments, experiments.hub
+        self.federation = experiments.federation
+        self._uploads: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    def admit(self, peer: Peer) -> None:
+        """Raise NotPermitted unless this certificate is valid now."""
+        if self.federation.registry.site_of_serial(peer.serial) != peer.site:
+            raise NotPermitted(
+                f"certificate {peer.serial} of {peer.site}",
+                "is revoked or has expired",
+                "ask the server's operator for a join token and join again",
+                code=ErrorCode.REVOKED,
+            )
+
+    async def cut_revoked(self) -> None:
+        """End the streams whose certificates are not valid any more; called when the registry changed."""
+        for stream in list(self.hub.streams.values()):
+            try:
+                self.admit(stream.peer)
+            except NotPermitted as error:
+                await stream.refuse(error)
+
+    async def control(self, peer: Peer, incoming: AsyncIterator[FromSite], send: Send) -> None:
+        """Serve one site's control stream until either side ends it or heartbeats stop."""
+        patience = PATIENCE * self.federation.settings.heartbeat_s
+        hello = await _within(patience, anext(incoming))
+        if not isinstance(hello, Hello) or hello.site != peer.site:
+            raise NotPermitted(f"site {peer.site}", "did not say hello as itself", "check which keys the site uses")
+        self._check_clock(hello)
+        await asyncio.to_thread(self._note_hello, peer, hello)
+        stream = Stream(peer, send)
+        await stream.send(
+            Welcome(
+                federation=self.federation.settings.name,
+                time=datetime.now(UTC).isoformat(),
+                heartbeat_s=self.federation.settings.heartbeat_s,
+                attested=_dumped(self.hub.attested.get(peer.site)),
+            )
+        )
+        # A site that was away learns first what became of what it knows, then gets new work.
+        for ended in await asyncio.to_thread(self.experiments.ended, peer.site):
+            await stream.send(ended)
+        for offer in await asyncio.to_thread(self.experiments.offers, peer.site):
+            await stream.send(offer)
+        for closed in await asyncio.to_thread(self.experiments.last_words, peer.site):
+            await stream.send(await self.hub.round_message(closed, peer.site))
+        self.hub.attach(stream)
+        _log.info("site connected", site=peer.site)
+        try:
+            await self._listen(stream, incoming, patience)
+        finally:
+            self.hub.detach(stream)
+            _log.info("site gone", site=peer.site)
+
+    async def _listen(self, stream: Stream, incoming: AsyncIterator[FromSite], patience: float) -> None:
+        closed = asyncio.create_task(stream.closed.wait())
+        try:
+            while True:
+                following: asyncio.Task[FromSite] = asyncio.ensure_future(anext(incoming))
+                done, _ = await asyncio.wait({following, closed}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+                if following not in done:
+                    following.cancel()
+                    with contextlib.suppress(asyncio.CancelledError, Exception):
+                        await following
+                    return
+                try:
+                    message = following.result()
+                except StopAsyncIteration:
+                    return
+                await self._take(stream, message)
+        finally:
+            closed.cancel()
+
+    async def _take(self, stream: Stream, message: FromSite) -> None:
+        site = stream.peer.site
+        match message:
+            case Heartbeat():
+                await stream.send(Heartbeat())
+            case AnswerMessage():
+                try:
+                    await self.experiments.answer(site, message)
+                except ArchipelError as error:
+                    # An answer to a job that is gone or changed is the site's business to repeat, not a reason to go.
+                    _log.warning("answer refused", site=site, experiment=message.experiment, error=str(error))
+            case DatasetsMessage(datasets=datasets):
+                await asyncio.to_thread(self._keep_datasets, site, datasets)
+            case TaskAcceptedMessage(key=key):
+                fleet = self.hub.fleets.get(key.experiment)
+                if fleet is not None:
+                    fleet.events.put_nowait(Accepted(site, key))
+            case TaskFailedMessage(key=key, failure=failure):
+                fleet = self.hub.fleets.get(key.experiment)
+                if fleet is not None:
+                    fleet.events.put_nowait(Failed(site, key, failure))
+            case DetailMessage(key=key, detail=detail):
+                await self.experiments.keep_detail(site, key, detail)
+            case Hello():
+                raise BadInput(f"site {site}", "said hello twice", "open a new stream")
+
+    def _check_clock(self, hello: Hello) -> None:
+        off = (datetime.fromisoformat(hello.time) - datetime.now(UTC)).total_seconds()
+        if abs(off) > self.federation.settings.clock_skew_s:
+            way = "ahead of" if off > 0 else "behind"
+            raise ArchipelError(
+                f"clock of {hello.site}",
+                f"is {abs(off):.0f} s {way} the server's",
+                "set both by NTP",
+                code=ErrorCode.CLOCK,
+            )
+
+    def _note_hello(self, peer: Peer, hello: Hello) -> None:
+        self._keep_datasets(peer.site, hello.datasets)
+        head = JournalHead.model_validate(hello.head)
+        self.hub.attested[peer.site] = heads.keep(self.federation, peer.site, head)
+
+    def _keep_datasets(self, site: str, datasets: tuple[DatasetSummary, ...]) -> None:
+        self.federation.registry.set_datasets(site, datasets)
+
+    async def fetch(self, peer: Peer, start: FetchStart) -> AsyncIterator[bytes]:
+        """The bytes of a blob that the site may have."""
+        experiment = await asyncio.to_thread(self.experiments.may_fetch, peer.site, start.hash)
+        if experiment is None:
+            raise NotFound(f"blob {start.hash}", f"is none that {peer.site} may fetch", "approve its experiment first")
+        with self.federation.blobs.open(start.hash) as file:
+            position = start.offset
+            while chunk := os.pread(file.fileno(), CHUNK, position):
+                position += len(chunk)
+                yield chunk
+        key = (peer.site, experiment)
+        self.hub.fetched[key] = self.hub.fetched.get(key, 0) + position - start.offset
+
+    async def offset(self, peer: Peer, start: UploadStart) -> int:
+        """How many bytes of this update's frame are here, in whole chunks."""
+        self._check_sender(peer, start.update)
+        try:
+            return self._part(start.update).stat().st_size // CHUNK * CHUNK
+        except FileNotFoundError:
+            return 0
+
+    async def upload(self, peer: Peer, start: UploadStart, chunks: AsyncIterator[bytes]) -> None:
+        """Spool an update's frame, verify it, and return once the round has recorded it."""
+        update = start.update
+        self._check_sender(peer, update)
+        async with self._uploads[self._part(update).name]:
+            job, known = await asyncio.to_thread(self.experiments.expects, peer.site, update)
+            if known:
+                return
+            frame = None
+            if update.model is not None:
+                await self._receive(job, update, start.offset, chunks)
+                frame = await asyncio.to_thread(self._finish, job, update)
+            if start.head is not None:
+                self._hear_head(peer.site, start.head)
+            try:
+                await self._deliver(peer.site, update, frame)
+            except BaseException:
+                if frame is not None:
+                    await asyncio.to_thread(self._drop, peer.site, update, frame)
+                raise
+        self._uploads.pop(self._part(update).name, None)
+
+    async def _receive(self, job: Job, update: Update, offset: int, chunks: AsyncIterator[bytes]) -> None:
+        size = frame_size(job.tensors)
+        thing = f"update of {update.site} for {update.key}"
+        if update.model_bytes != size:
+            cause = f"announces {update.model_bytes} bytes where the job's model has {size}"
+            raise BadInput(thing, cause, "send the tensors of the job", code=ErrorCode.BAD_UPDATE)
+        part = self._part(update)
+        with disk_errors_named(part.parent), part.open("ab", buffering=0) as file:
+            if offset > file.tell() or offset % CHUNK:
+                raise BadInput(thing, f"goes on at byte {offset}, which is not here", "ask for the offset first")
+            file.truncate(offset)
+            file.seek(offset)
+            while True:
+                chunk = await _within(STALLED_S, anext(chunks, None))
+                if chunk is None:
+                    break
+                if file.tell() + len(chunk) > size:
+                    raise BadInput(thing, f"has more than its {size} bytes", "send it again", code=ErrorCode.BAD_UPDATE)
+                file.write(chunk)
+
+    def _finish(self, job: Job, update: Update) -> Path:
+        """Verify a received frame, make it durable and give it its name. A frame that is not right is forgotten."""
+        part = self._part(update)
+        frame = part.with_suffix("")
+        thing = f"update of {update.site} for {update.key}"
+        with part.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size < update.model_bytes:
+                cause = f"ended after {size} of {update.model_bytes} bytes"
+                raise BadInput(thing, cause, "go on from the last whole chunk", code=ErrorCode.BAD_UPDATE)
+            try:
+                _verify(job, update, file.fileno(), size)
+            except BadInput:
+                part.unlink()
+                raise
+            with disk_errors_named(part.parent):
+                os.fsync(file.fileno())
+        part.replace(frame)
+        sync_folder(frame.parent)
+        return frame
+
+    async def _deliver(self, site: str, update: Update, frame: Path | None) -> None:
+        fleet = self.hub.fleets.get(update.key.experiment)
+        if fleet is None:
+            raise Conflict(
+                f"update of {site} for {update.key}", "no round is open", "it is sent again", code=ErrorCode.LOST
+            )
+        settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        fleet.events.put_nowait(Delivered(site, update, frame, settled))
+        await settled
+
+    def _drop(self, site: str, update: Update, frame: Path) -> None:
+        """Remove a spool that did not come to count, unless the book took it before the error came."""
+        try:
+            _, counts = self.experiments.expects(site, update)
+        except ArchipelError:
+            counts = False
+        if not counts:
+            frame.unlink(missing_ok=True)
+
+    def _hear_head(self, site: str, document: dict[str, object]) -> None:
+        head = JournalHead.model_validate(document)
+        heads.check(self.federation, site, head)
+        self.hub.heads[site] = self.hub.attested[site] = head
+
+    async def renew(self, peer: Peer, request: RenewRequest) -> str:
+        """A new certificate; the identity key must have signed the request."""
+        site = await asyncio.to_thread(self.federation.registry.site, peer.site)
+        message = b"archipel-renewal/1\n" + canonical({"site": peer.site, "csr": request.csr})
+        if not verify(site.identity_key, request.proof, message):
+            raise NotPermitted(f"renewal for {peer.site}", "is not signed by its identity key", "renew from the site")
+        renewed = await asyncio.to_thread(self.federation.registry.renew, peer.site, request.csr)
+        return renewed.pem
+
+    def _part(self, update: Update) -> Path:
+        return self.federation.state.spool / f"{spool_name(update)}.part"
+
+    def _check_sender(self, peer: Peer, update: Update) -> None:
+        if update.site != peer.site:
+            raise NotPermitted(f"update of {update.site}", f"was sent by {peer.site}", "send only your own")
+
+
+def _verify(job: Job, update: Update, descriptor: int, size: int) -> None:
+    hasher = BlobHasher()
+    buffer = bytearray(CHUNK)
+    position = 0
+    while got := os.preadv(descriptor, [buffer], position):
+        hasher.update(memoryview(buffer)[:got])
+        position += got
+    if hasher.digest() != update.model:
+        raise BadInput(
+            f"update of {update.site} for {update.key}",
+            "its bytes have another hash than announced",
+            "send it again",
+            code=ErrorCode.BAD_UPDATE,
+        )
+    with mmap.mmap(descriptor, size, prot=mmap.PROT_READ) as window:
+        check_header(job.tensors, window)
+
+
+async def _within(seconds: float, what: Awaitable[T]) -> T:
+    try:
+        return await asyncio.wait_for(what, seconds)
+    except TimeoutError as error:
+        raise ArchipelError(
+            "connection", f"said nothing for {seconds:.0f} s", "it is tried again", code=ErrorCode.LOST
+        ) from error
+
+
+def _dumped(head: JournalHead | None) -> dict[str, object] | None:
+    return head.model_dump(mode="json") if head else None
