@@ -1,0 +1,34 @@
+"""A founded federation, the same one served over TLS, and a site in it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from server_world import Applicant, Served, serving, settings
+
+from archipel.server.federation import Federation
+from archipel.server.state import ServerState
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> Iterator[Federation]:
+    with Federation.found(ServerState(tmp_path / "server"), settings()) as founded:
+        yield founded
+
+
+@pytest.fixture
+async def served(federation: Federation) -> AsyncIterator[Served]:
+    async with serving(federation) as found:
+        yield found
+
+
+@pytest.fixture
+def enrolled(federation: Federation) -> Applicant:
+    """Site berlin, enrolled."""
+    applicant = Applicant("berlin")
+    token = federation.enrolment.create_token("berlin")
+    federation.enrolment.enrol(applicant.request(token), datetime.now(UTC))
+    return applicant

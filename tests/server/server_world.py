@@ -1,0 +1,182 @@
+"""What the tests of this room stand on: a site that applies, experiments in memory, a federation behind HTTPS."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import socket
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, BinaryIO
+
+import httpx
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from archipel.governance import IdentityKey, canonical
+from archipel.server.federation import Federation
+from archipel.server.rest import RestContext, RestServer, create_app, listen
+from archipel.server.settings import ServerSettings
+from archipel.transport.enrolment import EnrolmentRequest, JoinToken, proof_message
+from archipel.vocabulary import Conflict, Job, NotFound, Value
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
+
+
+def settings(**changes: Any) -> ServerSettings:
+    values: dict[str, Any] = {"name": "north sea", "hosts": ("127.0.0.1", "localhost"), "rest_port": free_port()}
+    return ServerSettings(**(values | changes))
+
+
+@dataclass
+class Applicant:
+    """A site's keys, as its state folder would hold them."""
+
+    site: str
+    identity: IdentityKey = field(default_factory=IdentityKey.generate)
+    tls: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
+
+    def csr(self) -> str:
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "whatever it calls itself")])
+        request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(self.tls, hashes.SHA256())
+        return request.public_bytes(serialization.Encoding.PEM).decode()
+
+    def tls_pem(self) -> bytes:
+        return self.tls.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+
+    def request(self, token: JoinToken, now: datetime | None = None, **changes: Any) -> EnrolmentRequest:
+        draft = EnrolmentRequest(
+            id=token.id,
+            secret=token.secret,
+            site=self.site,
+            identity_key=self.identity.public,
+            csr=self.csr(),
+            proof="",
+            time=(now or datetime.now(UTC)).isoformat(),
+        )
+        signed = draft.model_copy(update={"proof": self.identity.sign(proof_message(canonical(draft.statement())))})
+        return signed.model_copy(update=changes)
+
+
+class MemoryExperiments:
+    """An ExperimentService over a dictionary."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, dict[str, Any]] = {}
+        self.happened: dict[str, list[dict[str, Any]]] = {}
+        self.news = asyncio.Condition()
+
+    async def submit(self, job: Job, owner: str) -> dict[str, Any]:
+        if job.experiment in self.held:
+            raise Conflict(f"experiment {job.experiment}", "exists", "choose another name")
+        self.held[job.experiment] = {
+            "experiment": job.experiment,
+            "state": "waiting",
+            "owner": owner,
+            "arguments": job.arguments,
+        }
+        await self.happen(job.experiment, "submitted", {})
+        return self.held[job.experiment]
+
+    async def happen(self, experiment: str, kind: str, body: dict[str, Any]) -> None:
+        async with self.news:
+            found = self.happened.setdefault(experiment, [])
+            found.append({"seq": len(found) + 1, "at": "2026-11-21T08:00:00+00:00", "kind": kind, "body": body})
+            self.news.notify_all()
+
+    async def all(self) -> list[dict[str, Any]]:
+        return list(self.held.values())
+
+    async def get(self, experiment: str) -> dict[str, Any]:
+        if experiment not in self.held:
+            raise NotFound(f"experiment {experiment}", "does not exist", "list experiments")
+        return self.held[experiment]
+
+    async def control(self, experiment: str, verb: str) -> dict[str, Any]:
+        found = await self.get(experiment)
+        if verb == "resume" and found["state"] != "paused":
+            raise Conflict(f"experiment {experiment}", f"is {found['state']}", "pause it first")
+        found["state"] = {"pause": "paused", "cancel": "cancelled"}.get(verb, "running")
+        return found
+
+    async def set_arguments(self, experiment: str, values: Mapping[str, Value]) -> dict[str, Any]:
+        found = await self.get(experiment)
+        found["arguments"] = {**found["arguments"], **values}
+        return found
+
+    async def rounds(self, experiment: str) -> list[dict[str, Any]]:
+        await self.get(experiment)
+        return [{"round": 0, "attempt": 1, "state": "closed", "contributors": ["berlin"]}]
+
+    async def events(self, experiment: str, after: int, follow: bool) -> AsyncIterator[dict[str, Any]]:
+        await self.get(experiment)
+        while True:
+            async with self.news:
+                while follow and len(self.happened[experiment]) <= after:
+                    await self.news.wait()
+            new = self.happened[experiment][after:]
+            for event in new:
+                yield event
+            after += len(new)
+            if not follow or (new and new[-1]["kind"] == "ended"):
+                return
+
+    async def models(self, experiment: str) -> list[dict[str, Any]]:
+        await self.get(experiment)
+        return [{"name": "best", "round": 0, "hash": "blake3:" + "0" * 64}]
+
+    async def open_model(self, experiment: str, name: str) -> tuple[BinaryIO, int]:
+        await self.get(experiment)
+        if name != "best":
+            raise NotFound(f"model {name}", "does not exist", "list models")
+        return io.BytesIO(b"frame"), 5
+
+
+@dataclass
+class Served:
+    """A federation behind its real HTTPS port."""
+
+    federation: Federation
+    experiments: MemoryExperiments
+    changes: list[int]
+
+    @property
+    def url(self) -> str:
+        return self.federation.settings.rest_url
+
+    def client(self, *scopes: str, ca: str | None = None) -> httpx.AsyncClient:
+        trust = ssl.create_default_context(cadata=ca or self.federation.authority.pem)
+        trust.verify_flags |= ssl.VERIFY_X509_STRICT
+        headers = {}
+        if scopes:
+            text, _ = self.federation.tokens.create("me", scopes, timedelta(days=1), datetime.now(UTC))
+            headers["Authorization"] = f"Bearer {text}"
+        return httpx.AsyncClient(base_url=self.url, verify=trust, headers=headers, trust_env=False, timeout=30)
+
+
+@asynccontextmanager
+async def serving(federation: Federation) -> AsyncIterator[Served]:
+    experiments, changes = MemoryExperiments(), []
+    context = RestContext(
+        federation=federation,
+        experiments=experiments,
+        connected=lambda: {"berlin"},
+        changed=lambda: changes.append(1),
+    )
+    bound = listen(federation.settings.rest_host, federation.settings.rest_port, "rest_port")
+    server = RestServer(create_app(context), federation.state, bound)
+    await server.start()
+    try:
+        yield Served(federation, experiments, changes)
+    finally:
+        await server.stop()
