@@ -87,3 +87,20 @@ def test_both_sides_of_a_split_are_tables(tmp_path):
     training, validation = split(tmp_path, cohort, 0.3)
     assert set(training.table().ids).isdisjoint(validation.table().ids)
     assert len(training.table().ids) + len(validation.table().ids) == 20
+
+
+def test_a_pooled_cohort_may_lie_in_several_tables(tmp_path):
+    subjects = []
+    for site in ("a", "b"):
+        (tmp_path / site).mkdir()
+        save(tmp_path / site, subject=np.array([f"{site}{n}" for n in range(4)]))
+        for subject in scan("npz", tmp_path / site).subjects:
+            subjects.append(subject.model_copy(update={"files": {"table": f"{site}/table.npz"}}))
+    cohort = Cohort(dataset="pooled", kind="npz", subjects=tuple(subjects))
+    verify(tmp_path, cohort)
+    training, validation = split(tmp_path, cohort, 0.3)
+    table = training.table()
+    assert table.ids == training.ids and len(table.x) + len(validation.table().x) == 8
+    assert all(
+        row.tolist() == [2 * int(one[1]), 2 * int(one[1]) + 1] for one, row in zip(table.ids, table.x, strict=True)
+    )

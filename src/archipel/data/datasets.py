@@ -46,11 +46,20 @@ def load_pair(root: Path, subject: Subject) -> tuple[FloatVolume, LabelVolume | 
 
 
 def load_table(root: Path, subjects: tuple[Subject, ...]) -> Table:
-    """The rows of these subjects, in their order."""
+    """The rows of these subjects, in their order; they may lie in several tables of the same columns."""
     if not subjects:
         return Table(np.empty((0,)), np.empty((0,)), ())
-    whole = tables.read(root / subjects[0].files["table"])
-    return whole.rows([_row(whole, subject) for subject in subjects])
+    whole = _tables(root, subjects)
+    rows = [whole[subject.files["table"]].rows([_row(whole[subject.files["table"]], subject)]) for subject in subjects]
+    return Table(
+        np.concatenate([row.x for row in rows]),
+        np.concatenate([row.y for row in rows]),
+        tuple(subject.id for subject in subjects),
+    )
+
+
+def _tables(root: Path, subjects: tuple[Subject, ...]) -> dict[str, Table]:
+    return {file: tables.read(root / file) for file in sorted({subject.files["table"] for subject in subjects})}
 
 
 def _row(table: Table, subject: Subject) -> int:
@@ -80,14 +89,13 @@ def verify(root: Path, cohort: Cohort) -> None:
 
 
 def _verify_rows(root: Path, subjects: tuple[Subject, ...]) -> None:
-    if not subjects:
-        return
-    file = subjects[0].files["table"]
-    if not (root / file).is_file():
-        raise _changed(file, "is gone since the cohort was approved")
-    table = tables.read(root / file)
+    for file in sorted({subject.files["table"] for subject in subjects}):
+        if not (root / file).is_file():
+            raise _changed(file, "is gone since the cohort was approved")
+    whole = _tables(root, subjects)
     for subject in subjects:
-        if tables.row_hash(table, _row(table, subject)) != subject.hash:
+        file = subject.files["table"]
+        if tables.row_hash(whole[file], _row(whole[file], subject)) != subject.hash:
             raise _changed(file, f"has another row for subject {subject.id} than when the cohort was approved")
 
 
