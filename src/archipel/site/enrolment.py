@@ -7,6 +7,7 @@ token, and only then sends the token's secret, over a connection that trusts thi
 
 from __future__ import annotations
 
+import re
 import ssl
 from datetime import UTC, datetime
 from typing import Any
@@ -21,7 +22,7 @@ from sqlalchemy import insert, select, update
 
 from archipel.governance import canonical
 from archipel.site import journal, schema
-from archipel.site.settings import set_proxy
+from archipel.site.settings import checked_proxy, set_proxy
 from archipel.site.state import Federation, SiteState
 from archipel.storage import utc_now, write_private
 from archipel.transport.enrolment import (
@@ -60,7 +61,7 @@ def join(site: SiteState, token: str, proxy: str | None = None) -> Federation:
     known = site.federation()
     if known is not None and authority_fingerprint((site.keys / "ca.pem").read_text()) != ticket.ca:
         raise _other_federation(site, known, ticket.url)
-    through = site.settings.proxy if proxy is None else proxy
+    through = site.settings.proxy if proxy is None else checked_proxy(proxy)
     authority = _authority(ticket, through)
     _check_clock(authority.time)
     key, request = tls_request(site.name)
@@ -147,13 +148,16 @@ def _enrol(site: SiteState, ticket: JoinToken, authority: str, csr: str, proxy: 
 
 
 def _ask(ticket: JoinToken, proxy: str, trust: ssl.SSLContext, path: str, body: dict[str, Any] | None = None) -> Any:
-    thing = f"server {ticket.url}"
+    thing, shown_proxy = f"server {ticket.url}", re.sub(r"//[^@]*@", "//", proxy)
     try:
         with httpx.Client(verify=trust, proxy=proxy or None, trust_env=False, timeout=_TIMEOUT_S) as client:
             response = client.request("POST" if body else "GET", ticket.url.rstrip("/") + path, json=body)
     except httpx.ProxyError as error:
         raise ArchipelError(
-            f"proxy {proxy}", f"refused the way to {ticket.url} ({error})", "ask whoever runs it to allow that address"
+            f"proxy {shown_proxy}",
+            f"refused the way to {ticket.url} ({error})",
+            "ask whoever runs it to allow that address",
+            code=ErrorCode.LOST,
         ) from error
     except httpx.ConnectError as error:
         if "certificate verify failed" in str(error).lower():
@@ -163,7 +167,7 @@ def _ask(ticket: JoinToken, proxy: str, trust: ssl.SSLContext, path: str, body: 
                 "do not go on: ask the server's operator for a new token and check the address",
                 code=ErrorCode.TRUST,
             ) from error
-        way = f" through proxy {proxy}" if proxy else ""
+        way = f" through proxy {shown_proxy}" if proxy else ""
         raise ArchipelError(thing, f"cannot be reached{way}", _BEFORE_TRUST, code=ErrorCode.LOST) from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ArchipelError(

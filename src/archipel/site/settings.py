@@ -81,16 +81,18 @@ def write_first(path: Path, site: str, proxy: str = "") -> None:
     write_private(path, _TEMPLATE.format(site=site, proxy=proxy).encode())
 
 
-def set_proxy(path: Path, proxy: str) -> None:
-    """Change the proxy in the settings file and leave everything else, comments too, as it is.
-
-    Raises BadInput for an address that is not ``http://host:port``.
-    """
+def checked_proxy(proxy: str) -> str:
+    """The address of a proxy. Raises BadInput (code configuration) when it is not ``http://host:port`` or empty."""
     if not re.fullmatch(_PROXY, proxy):
         raise BadInput(
             f"proxy {proxy}", "is not the address of a web proxy", "give http://host:port", code=ErrorCode.CONFIGURATION
         )
+    return proxy
+
+
+def set_proxy(path: Path, proxy: str) -> None:
+    """Change the proxy in the settings file and leave everything else, comments too, as it is."""
     text = path.read_text(encoding="utf-8")
-    line = f'proxy = "{proxy}"'
+    line = f'proxy = "{checked_proxy(proxy)}"'
     changed, found = re.subn(r"^proxy\s*=.*$", lambda _: line, text, count=1, flags=re.MULTILINE)
     write_private(path, (changed if found else f"{line}\n{text}").encode())

@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from site_world import PLAN, job_for, new_site, table, take_offer, volume, volumes
+from typer.testing import CliRunner, Result
+
+from archipel.cli.site import app
+from archipel.governance import sign_head
+from archipel.site import approvals, catalog, journal, schema
+from archipel.site.state import SiteState
+from archipel.storage import utc_now
+from archipel.tensors import blob_hash
+from archipel.transport.doorbell import Doorbell
+from archipel.vocabulary import ArchipelError, ErrorCode, Failure, PlanReference
+
+
+class Terminal:
+    """The site's command line on one state folder."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+
+    def __call__(self, *words: str, answer: str | None = None) -> Result:
+        environment = {"ARCHIPEL_SITE_STATE": str(self.state), "COLUMNS": "200"}
+        return CliRunner().invoke(app, list(words), input=answer, env=environment)
+
+    def json(self, *words: str) -> object:
+        result = self(*words, "--json")
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)
+
+
+@pytest.fixture
+def terminal(with_table: SiteState) -> Terminal:
+    return Terminal(with_table.folder)
+
+
+def test_a_new_site_says_its_name_and_identity(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["init", str(tmp_path / "s"), "--name", "charite"])
+    identity = SiteState.open(tmp_path / "s").identity.public
+    assert "site charite made" in result.stdout
+    assert identity in result.stdout
+    status = Terminal(tmp_path / "s")("status").stdout
+    assert "has joined no federation yet" in status
+    assert "agent stopped" in status
+
+
+def test_the_state_folder_can_be_named_on_the_command(with_table: SiteState) -> None:
+    result = CliRunner().invoke(app, ["dataset", "list", "--state", str(with_table.folder), "--json"])
+    assert [entry["name"] for entry in json.loads(result.stdout)] == ["table"]
+
+
+def test_a_folder_that_is_no_site_is_named(tmp_path: Path) -> None:
+    result = Terminal(tmp_path)("status")
+    assert isinstance(result.exception, ArchipelError)
+    assert "site.toml: is not there; run init first" in str(result.exception)
+
+
+def test_status_for_a_program_holds_everything(terminal: Terminal, with_table: SiteState) -> None:
+    take_offer(with_table)
+    bell = Doorbell(terminal.state)
+    try:
+        status = terminal.json("status")
+    finally:
+        bell.close()
+    assert (status["site"], status["agent"], status["sandbox"]) == ("charite", "running", "required")
+    assert status["federation"]["name"] == "North"
+    assert [entry["subjects"] for entry in status["datasets"]] == [6]
+    assert [entry["state"] for entry in status["experiments"]] == ["offered"]
+
+
+def test_every_problem_of_a_dataset_is_printed(terminal: Terminal, tmp_path: Path) -> None:
+    root = volumes(tmp_path / "brain")
+    (root / "labels" / "sub-00.nii.gz").unlink()
+    volume(root / "labels" / "sub-01.nii.gz", np.zeros((6, 7, 9), np.uint8))
+    result = terminal("dataset", "add", "brain", str(root))
+    assert "- sub-00: no label beside the image" in result.stdout
+    assert "- sub-01: the image has shape" in result.stdout
+    assert isinstance(result.exception, catalog.DatasetProblems)
+    assert len(terminal.json("dataset", "list")) == 1
+
+
+def test_a_dataset_is_added_with_label_names_and_removed(terminal: Terminal, tmp_path: Path) -> None:
+    result = terminal(
+        "dataset", "add", "brain", str(volumes(tmp_path / "b")), "--label", "1=front", "--label", "2=back"
+    )
+    assert "dataset brain added: 3 subjects" in result.stdout
+    assert terminal.json("dataset", "list")[0]["labels"] == {"1": "front", "2": "back"}
+    assert "its files are untouched" in terminal("dataset", "remove", "brain").stdout
+    wrong = terminal("dataset", "add", "brain", str(tmp_path / "b"), "--label", "front")
+    assert "is not VALUE=NAME; give for example --label 1=anterior" in str(wrong.exception)
+
+
+def test_approving_shows_what_will_run_and_asks(terminal: Terminal, with_table: SiteState) -> None:
+    _, hashed = take_offer(with_table)
+    no = terminal("approve", "heart", answer="n\n")
+    assert no.exit_code == 1
+    assert "nothing was approved" in no.stdout
+    for words in ("Who asks?", "What leaves this site?", "1 class Tiny(Plan):", "rate (now 0.1): 0 to 1", hashed):
+        assert words in no.stdout, words
+    assert approvals.offered(with_table, "heart").state == "offered"
+    yes = terminal("approve", "heart", answer="y\n")
+    assert f"approved heart: job {hashed}" in yes.stdout
+    approvals.is_allowed(with_table, "heart", hashed)
+
+
+def test_decisions_by_a_script_need_no_answer(terminal: Terminal, with_table: SiteState) -> None:
+    take_offer(with_table)
+    assert terminal("approve", "heart", "--yes", "--note", "board 12/3").exit_code == 0
+    assert terminal.json("plans")[0]["note"] == "board 12/3"
+    assert "nothing of it runs here any more" in terminal("revoke", "heart").stdout
+    assert "rejected heart" in terminal("reject", "heart", "--note", "no").stdout
+    assert terminal.json("plans")[0]["state"] == "rejected"
+    kinds = [line["kind"] for line in terminal.json("journal", "show", "--last", "3")]
+    assert kinds == ["approved", "revoked", "rejected"]
+
+
+def test_a_plan_cannot_hide_its_lines_from_the_terminal(terminal: Terminal, with_table: SiteState) -> None:
+    hidden = "steal = 1  # \x1b[1A\x1b[2K\x1b[8m \u202e [red]x[/red]\r"
+    source = PLAN + hidden.encode()
+    with_table.blobs.put(source)
+    reference = PlanReference(hash=blob_hash(source), class_name="Tiny", file_name="tiny.py")
+    approvals.offer(with_table, job_for(with_table, plan=reference, title="\x1b[2Jnice"))
+    result = terminal("plans", "heart")
+    assert r"steal = 1  # \x1b[1A\x1b[2K\x1b[8m \u202e [red]x[/red]\r" in result.stdout
+    assert r"\x1b[2Jnice" in result.stdout
+    assert "\x1b[2J" not in result.stdout
+    assert r"\x1b[2Jnice" in terminal("plans").stdout
+
+
+def test_a_job_with_reasons_against_it_shows_them_before_anybody_is_asked(
+    terminal: Terminal, with_table: SiteState
+) -> None:
+    job, _ = take_offer(with_table)
+    catalog.remove(with_table, "table")
+    document = terminal.json("plans", "heart")
+    questions = dict(document["explanation"])
+    assert "dataset table: is not in the catalog" in questions["What speaks against it?"]
+    assert document["job"] == job.model_dump(mode="json")
+
+
+def test_verifying_the_journal_answers_by_exit_code(terminal: Terminal, with_table: SiteState, tmp_path: Path) -> None:
+    assert "the journal is whole: 2 lines" in terminal("journal", "verify").stdout
+    head = tmp_path / "head.json"
+    head.write_text(sign_head(with_table.identity, journal.signed_head(with_table)).model_dump_json())
+    assert terminal.json("journal", "verify", "--head", str(head))["heads"] == 1
+    with with_table.database.write() as connection:
+        connection.exec_driver_sql("DELETE FROM journal WHERE number = 2")
+    assert terminal("journal", "verify").exit_code == 0
+    cut = terminal("journal", "verify", "--head", str(head))
+    assert cut.exit_code == 1
+    assert "- the end was cut off after line 1" in cut.stdout
+    assert "NOT whole" in cut.stdout
+    head.write_text("{}")
+    assert "is not a journal head" in str(terminal("journal", "verify", "--head", str(head)).exception)
+
+
+def test_the_journal_is_exported_as_json_lines(terminal: Terminal, tmp_path: Path) -> None:
+    printed = terminal("journal", "export").stdout
+    assert [json.loads(line)["number"] for line in printed.splitlines()] == [1, 2, 2]
+    terminal("journal", "export", str(tmp_path / "journal.jsonl"))
+    assert (tmp_path / "journal.jsonl").read_text().splitlines()[:2] == printed.splitlines()[:2]
+
+
+def test_errors_are_listed_shown_and_released(terminal: Terminal, with_table: SiteState) -> None:
+    take_offer(with_table)
+    failure = Failure(code=ErrorCode.PLAN_ERROR, sentence="the plan raised an error", exception="KeyError", line=7)
+    row = {"experiment": "heart", "round": 1, "attempt": 1, "kind": "train", "about": "", "task": "{}"}
+    row |= {"task_hash": "sha256:" + "0" * 64, "state": "failed", "failure": failure.model_dump_json()}
+    with with_table.database.write() as connection:
+        connection.execute(schema.tasks.insert().values(**row, detail="KeyError: \x1b[2Jp-001", accepted_at=utc_now()))
+    assert terminal.json("errors", "list")[0]["failure"] == "the plan raised an error [KeyError] (line 7 of the plan)"
+    assert r"KeyError: \x1b[2Jp-001" in terminal("errors", "show", "heart", "1").stdout
+    assert "released 1 error text(s) of heart round 1" in terminal("errors", "release", "heart", "1").stdout
+    assert terminal.json("errors", "list")[0]["released"] is True
+
+
+@pytest.mark.processes
+def test_the_commands_work_as_processes_and_say_errors_in_one_line(tmp_path: Path) -> None:
+    def archipel(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", "from archipel.cli import main; main()", "site", *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    state, data = str(tmp_path / "state"), str(table(tmp_path / "data"))
+    made = archipel("init", state, "--name", "charite")
+    assert (made.returncode, made.stderr) == (0, "")
+    added = archipel("dataset", "add", "table", data, "--kind", "npz", "--state", state)
+    assert (added.returncode, added.stderr) == (0, "")
+    again = archipel("dataset", "add", "table", data, "--kind", "npz", "--state", state)
+    assert again.returncode == 1
+    assert again.stderr.startswith("error: dataset table: is in the catalog already")
+    assert again.stderr.count("\n") == 1
+    unjoined = archipel("approve", "heart", "--yes", "--state", state)
+    assert unjoined.stderr == "error: experiment heart: was not offered to this site; see archipel site plans\n"
+    assert archipel("journal", "verify", "--state", state).returncode == 0
+
+
+@pytest.mark.processes
+def test_two_processes_append_to_one_journal_without_breaking_its_chain(tmp_path: Path) -> None:
+    site = new_site(tmp_path / "state")
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from archipel.site import journal; from archipel.site.state import SiteState\n"
+        "site = SiteState.open(Path(sys.argv[1]))\n"
+        "for number in range(40):\n"
+        "    with site.database.write() as connection:\n"
+        "        journal.append(connection, 'note', {'number': number})\n"
+    )
+    command = [sys.executable, "-c", program, str(site.folder)]
+    running = [subprocess.Popen(command) for _ in range(2)]
+    assert [process.wait(120) for process in running] == [0, 0]
+    proof = journal.verify(site)
+    assert (proof.whole, proof.lines) == (True, 81)
