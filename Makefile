@@ -1,0 +1,82 @@
+# The doors of the house. Each command sets up what it needs by itself; a second run starts at once.
+#
+#   make demo DATA=<folder>     site-*/images/*.nii.gz + site-*/labels/*.nii.gz instead of the generated phantom
+#   make demo TORCH_INDEX=<url> an extra pip index to take torch from, e.g. that of its CPU or CUDA builds
+#   make demo PYTHON=python3.12 another interpreter, 3.11 or newer
+
+PYTHON ?= python3
+DATA ?=
+TORCH_INDEX ?=
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+QUIETLY := --quiet --root-user-action=ignore --constraint constraints.txt
+INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+# Named by content, not by time: a checkout that changes neither file installs nothing again.
+KEY := $(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-16)
+RUNTIME := $(VENV)/.runtime-$(KEY)
+WORKSHOP := $(VENV)/.workshop-$(KEY)
+
+export PIP_NO_INPUT := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast check format docs bench install clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 18
+
+demo: $(RUNTIME) ## three hospitals train one model on this machine; ends with a table and demo-results/
+	@scripts/need "the demo's sites train in a sandbox and refuse without one" bwrap=bubblewrap
+	@$(BIN)/archipel demo $(if $(DATA),"$(DATA)")
+
+test: $(WORKSHOP) ## the whole suite, with real processes, sandboxes and a real web proxy
+	@scripts/need "tests of sandboxed workers and real sites are skipped" bwrap=bubblewrap
+	@scripts/need "the test of a site behind a web proxy is skipped" tinyproxy=tinyproxy-bin
+	@$(BIN)/pytest --numprocesses $(JOBS) --dist worksteal --quiet
+
+test-fast: $(WORKSHOP) ## the part of the suite without real processes
+	@$(BIN)/pytest --numprocesses $(JOBS) --dist worksteal --quiet -m "not processes"
+
+check: $(WORKSHOP) ## lint, format, strict types, the contract between rooms, docs
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-timings
+	@scripts/build-docs
+
+format: $(WORKSHOP) ## mend what ruff can mend
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+docs: $(WORKSHOP) ## build the documentation into build/docs
+	@scripts/build-docs
+
+bench: $(RUNTIME) ## the figures of the README; one JSON line each
+	@scripts/need "benchmarks run real sandboxed workers" bwrap=bubblewrap
+	@$(BIN)/archipel bench round --sites 4 --size-mb 200 --json
+	@$(BIN)/archipel bench round --sites 8 --size-mb 200 --json
+	@$(BIN)/archipel bench round --sites 4 --size-mb 1 --json
+	@$(BIN)/archipel bench training --json
+
+install: $(WORKSHOP) ## only make .venv, with everything in it
+
+clean: ## remove what these commands made, .venv too
+	rm -rf $(VENV) build demo-results .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	@scripts/need "no virtual environment can be made" $(PYTHON) ensurepip=python3-venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another one: make PYTHON=python3.12")'
+	@$(PYTHON) -m venv $(VENV)
+
+$(RUNTIME): | $(BIN)/python
+	@echo "installing into $(VENV) (the first time takes some minutes) ..."
+	@$(PIP) install $(QUIETLY) pip setuptools
+	@$(PIP) install $(QUIETLY) $(INDEX) --no-build-isolation --editable ".[torch,notebook]"
+	@rm -f $(VENV)/.runtime-* && touch $@
+
+$(WORKSHOP): $(RUNTIME)
+	@echo "installing the tools for tests, checks and docs ..."
+	@$(PIP) install $(QUIETLY) --group dev --group docs
+	@rm -f $(VENV)/.workshop-* && touch $@
