@@ -35,7 +35,8 @@ def create_app(context: RestContext) -> FastAPI:
         summary="One server of federated learning: sites, experiments, rounds and models.",
         openapi_tags=_TAGS,
         responses=problems,
-        # The pages for browsers that come with FastAPI load scripts from a public network.
+        # Nothing is told to anybody else: no telemetry, no page that loads scripts from a public network.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         docs_url=None,
         redoc_url=None,
     )

@@ -8,12 +8,14 @@ from typing import Annotated, BinaryIO
 
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.requests import ClientDisconnect
 
 from archipel.server.rest.context import context_of
 from archipel.server.rest.permission import Reader, Researcher
 from archipel.server.rest.problems import TooLarge
 from archipel.server.rest.shapes import BlobView
 from archipel.storage import BlobWriter
+from archipel.vocabulary import BadInput
 
 router = APIRouter(prefix="/v1/blobs", tags=["blobs"])
 
@@ -35,6 +37,8 @@ async def put_blob(request: Request, hash: BlobHash, _token: Researcher) -> Blob
             _check_size(hash, size, limit)
             await asyncio.to_thread(writer.write, chunk)
         await asyncio.to_thread(writer.commit, hash)
+    except ClientDisconnect as error:
+        raise BadInput(f"blob {hash}", f"was cut off after {size} bytes", "send it again") from error
     finally:
         await asyncio.to_thread(writer.abort)
     return BlobView(hash=hash, bytes=size)

@@ -12,7 +12,10 @@ _LIMIT = 64 << 20
 
 
 class BodyLimit:
-    """Refuses a body that is too long, by its stated length or while it arrives."""
+    """Refuses a body that is too long, by its stated length or while it arrives.
+
+    FastAPI's own limit would do, but answers in plain text where every other error here is a ``Problem``.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

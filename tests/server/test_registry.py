@@ -1,0 +1,162 @@
+"""Sites and certificates: renewal, revocation, removal, each one journaled and seen at once by every process."""
+
+from __future__ import annotations
+
+import ssl
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from server_world import Applicant
+
+from archipel.server.authority import site_of_certificate
+from archipel.server.federation import Federation
+from archipel.server.registry import DatasetSummary
+from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode, NotFound
+
+
+def handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> tuple[ssl.SSLObject, ssl.SSLObject]:
+    """A TLS handshake in memory."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ours = server.wrap_bio(to_server, to_client, server_side=True)
+    theirs = client.wrap_bio(to_client, to_server, server_hostname="localhost")
+    done: set[ssl.SSLObject] = set()
+    for _ in range(10):
+        for end in (theirs, ours):
+            if end not in done:
+                try:
+                    end.do_handshake()
+                    done.add(end)
+                except ssl.SSLWantReadError:
+                    pass
+    assert done == {ours, theirs}
+    return ours, theirs
+
+
+def test_a_sites_certificate_and_the_servers_make_a_mutual_tls_connection(
+    federation: Federation, enrolled: Applicant, tmp_path: Path
+) -> None:
+    renewed = federation.registry.renew("berlin", enrolled.csr())
+    (tmp_path / "tls.pem").write_text(renewed.pem)
+    (tmp_path / "tls.key").write_bytes(enrolled.tls_pem())
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=federation.authority.pem)
+    server.verify_mode = ssl.CERT_REQUIRED
+    server.verify_flags |= ssl.VERIFY_X509_STRICT
+    server.load_cert_chain(federation.state.tls_certificate, federation.state.tls_key)
+    client = ssl.create_default_context(cadata=federation.authority.pem)
+    client.verify_flags |= ssl.VERIFY_X509_STRICT
+    client.load_cert_chain(tmp_path / "tls.pem", tmp_path / "tls.key")
+    ours, _ = handshake(server, client)
+    shown = ssl.DER_cert_to_PEM_cert(ours.getpeercert(binary_form=True)).encode()
+    assert site_of_certificate(shown) == ("berlin", renewed.serial)
+
+
+def test_the_servers_own_certificate_is_no_sites(federation: Federation) -> None:
+    with pytest.raises(ArchipelError, match="is not a site's") as refused:
+        site_of_certificate(federation.state.tls_certificate.read_bytes())
+    assert refused.value.code is ErrorCode.TRUST
+
+
+def test_a_renewed_certificate_keeps_the_identity_and_the_old_one_lasts(
+    federation: Federation, enrolled: Applicant
+) -> None:
+    (old,) = federation.registry.certificates()
+    renewed = federation.registry.renew("berlin", Applicant("berlin").csr())
+    assert federation.registry.site("berlin").identity_key == enrolled.identity.public
+    assert federation.registry.certificate_is_valid(old.serial)
+    assert federation.registry.certificate_is_valid(renewed.serial)
+
+
+def test_a_revoked_certificate_is_invalid_at_once_for_a_process_that_had_it_in_memory(
+    federation: Federation, enrolled: Applicant
+) -> None:
+    (row,) = federation.registry.certificates()
+    with Federation.open(federation.state) as command_line:
+        assert federation.registry.certificate_is_valid(row.serial)
+        command_line.registry.revoke_certificate(row.serial, "laptop stolen")
+        assert not federation.registry.certificate_is_valid(row.serial)
+        assert not command_line.registry.certificate_is_valid(row.serial)
+    (row,) = federation.registry.certificates()
+    assert (row.reason, row.revoked_at is None) == ("laptop stolen", False)
+    with pytest.raises(Conflict):
+        federation.registry.revoke_certificate(row.serial, "again")
+    with pytest.raises(NotFound):
+        federation.registry.revoke_certificate("abc", "unknown")
+
+
+def test_a_certificate_ends_by_itself(federation: Federation, enrolled: Applicant) -> None:
+    signed = federation.registry.renew("berlin", enrolled.csr(), datetime.now(UTC) - timedelta(days=91))
+    assert not federation.registry.certificate_is_valid(signed.serial)
+
+
+def test_a_removed_site_is_out_and_can_come_back_with_a_new_identity(
+    federation: Federation, enrolled: Applicant
+) -> None:
+    (row,) = federation.registry.certificates()
+    federation.registry.remove_site("berlin")
+    assert not federation.registry.certificate_is_valid(row.serial)
+    assert federation.registry.sites() == []
+    assert [site.state for site in federation.registry.sites(removed=True)] == ["removed"]
+    with pytest.raises(ArchipelError, match="was removed"):
+        federation.registry.renew("berlin", enrolled.csr())
+    again = Applicant("berlin")
+    token = federation.enrolment.create_token("berlin")
+    federation.enrolment.enrol(again.request(token), datetime.now(UTC))
+    assert federation.registry.site("berlin").identity_key == again.identity.public
+
+
+def test_names_come_from_the_registry_and_never_from_the_request(federation: Federation, enrolled: Applicant) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    hostile = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "paris")]))
+        .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier("archipel:site:paris")]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .sign(key, hashes.SHA256())
+    )
+    signed = federation.registry.renew("berlin", hostile.public_bytes(serialization.Encoding.PEM).decode())
+    certificate = x509.load_pem_x509_certificate(signed.pem.encode())
+    assert site_of_certificate(signed.pem.encode())[0] == "berlin"
+    assert not certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+
+
+def test_a_key_that_grpc_cannot_use_is_refused(federation: Federation, enrolled: Applicant) -> None:
+    key = rsa.generate_private_key(65537, 2048)
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    with pytest.raises(BadInput, match="not ECDSA on P-256"):
+        federation.registry.renew("berlin", request.public_bytes(serialization.Encoding.PEM).decode())
+
+
+def test_the_servers_certificate_is_made_anew_only_when_it_must(federation: Federation) -> None:
+    state, hosts = federation.state, federation.settings.hosts
+    now = datetime.now(UTC)
+    assert not federation.authority.ensure_server_certificate(state, hosts, now)
+    assert federation.authority.ensure_server_certificate(state, (*hosts, "server.example"), now)
+    assert federation.authority.ensure_server_certificate(state, (*hosts, "server.example"), now + timedelta(days=600))
+
+
+def test_a_site_announces_counts_and_schema(federation: Federation, enrolled: Applicant) -> None:
+    summary = DatasetSummary(name="hippocampus", kind="nifti-pairs", subjects=40, labels={"1": "anterior"})
+    federation.registry.set_datasets("berlin", [summary])
+    found = federation.registry.site("berlin")
+    assert found.datasets == (summary,)
+    assert found.last_seen is not None
+
+
+def test_every_change_of_membership_is_in_the_journal(federation: Federation, enrolled: Applicant) -> None:
+    federation.registry.renew("berlin", enrolled.csr())
+    federation.registry.remove_site("berlin")
+    kinds = [line.kind for line in federation.registry.journal()]
+    assert kinds == [
+        "server-initialised",
+        "join-token-created",
+        "site-enrolled",
+        "certificate-renewed",
+        "site-removed",
+        "certificate-revoked",
+        "certificate-revoked",
+    ]
+    assert federation.registry.journal_faults() == []

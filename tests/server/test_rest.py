@@ -1,0 +1,295 @@
+"""The REST interface over real HTTPS: scopes, blobs, experiments, events, errors, and its own description."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from server_world import Applicant, Served, settings
+
+from archipel.server.federation import Federation
+from archipel.server.rest import experiments as experiment_endpoints
+from archipel.server.rest import listen
+from archipel.server.rest.problems import status_of
+from archipel.tensors import blob_hash
+from archipel.transport.enrolment import JoinToken
+from archipel.vocabulary import ArchipelError, ErrorCode, StorageFull
+
+
+def job(federation: Federation, site: Applicant) -> dict[str, Any]:
+    return {
+        "experiment": "first",
+        "plan": {"hash": blob_hash(b"plan"), "class_name": "Plan", "file_name": "plan.py"},
+        "initial_model": blob_hash(b"model"),
+        "tensors": {"tensors": [{"name": "w", "dtype": "float32", "shape": [2]}]},
+        "needs": {"kind": "npz"},
+        "metrics": [{"name": "loss", "better": "lower"}],
+        "parameters": [{"name": "rate", "kind": "float", "default": 0.1, "minimum": 0, "maximum": 1}],
+        "arguments": {"rate": 0.1},
+        "terms": {"rounds": 2, "quorum": 1},
+        "roster": [{"site": site.site, "identity_key": site.identity.public, "dataset": "table"}],
+        "server_key": federation.identity.public,
+    }
+
+
+async def submitted(served: Served, site: Applicant) -> None:
+    async with served.client("research") as client:
+        answer = await client.post("/v1/experiments", json={"job": job(served.federation, site)})
+    assert answer.status_code == 201, answer.text
+
+
+async def test_health_is_open_and_everything_else_is_not(served: Served) -> None:
+    async with served.client() as client:
+        assert (await client.get("/v1/health")).json()["status"] == "ok"
+        described = (await client.get("/openapi.json")).json()
+        open_paths = {"/v1/health", "/v1/enrolment", "/v1/enrolment/authority"}
+        for path, verbs in described["paths"].items():
+            for verb, operation in verbs.items():
+                assert operation["summary"], path
+                assert operation["tags"], path
+                if path in open_paths:
+                    continue
+                concrete = path.replace("{hash}", "blake3:" + "0" * 64).replace("{verb}", "start")
+                concrete = concrete.replace("{experiment}", "x").replace("{", "").replace("}", "")
+                answer = await client.request(verb, concrete)
+                assert answer.status_code == 401, (verb, concrete, answer.text)
+                assert answer.headers["www-authenticate"] == "Bearer"
+    assert {"/v1/experiments/{experiment}/events", "/v1/blobs/{hash}", "/v1/sites"} <= set(described["paths"])
+
+
+@pytest.mark.parametrize(
+    ("scope", "verb", "path", "status"),
+    [
+        ("read", "GET", "/v1/sites", 200),
+        ("read", "GET", "/v1/experiments", 200),
+        ("read", "POST", "/v1/experiments/x/start", 403),
+        ("read", "GET", "/v1/certificates", 403),
+        ("research", "POST", "/v1/experiments/x/start", 404),
+        ("research", "POST", "/v1/join-tokens", 403),
+        ("research", "GET", "/v1/journal/head", 403),
+        ("operate", "GET", "/v1/certificates", 200),
+        ("operate", "GET", "/v1/sites", 200),
+        ("operate", "POST", "/v1/experiments/x/start", 403),
+    ],
+)
+async def test_a_scope_opens_its_own_doors_only(served: Served, scope: str, verb: str, path: str, status: int) -> None:
+    async with served.client(scope) as client:
+        answer = await client.request(verb, path, json={"site": "paris"} if verb == "POST" else None)
+    assert answer.status_code == status, answer.text
+    if status == 403:
+        assert answer.json()["code"] == "not-permitted"
+
+
+async def test_the_federation_and_its_sites_are_shown_without_rows(served: Served, enrolled: Applicant) -> None:
+    async with served.client("read") as client:
+        federation = (await client.get("/v1/federation")).json()
+        sites = (await client.get("/v1/sites")).json()
+    assert (federation["name"], federation["server_key"]) == ("north sea", served.federation.identity.public)
+    assert datetime.fromisoformat(federation["time"]).tzinfo is not None
+    assert sites == [
+        {
+            "site": "berlin",
+            "identity_key": enrolled.identity.public,
+            "connected": True,
+            "last_seen": None,
+            "datasets": [],
+        }
+    ]
+
+
+async def test_a_blob_comes_back_as_it_went_in(served: Served) -> None:
+    data = os.urandom((3 << 20) + 17)
+    name = blob_hash(data)
+    async with served.client("research") as client:
+        assert (await client.head(f"/v1/blobs/{name}")).status_code == 404
+        for _ in range(2):
+            put = await client.put(f"/v1/blobs/{name}", content=data)
+            assert put.json() == {"hash": name, "bytes": len(data)}, put.text
+        got = await client.get(f"/v1/blobs/{name}")
+        assert got.content == data
+        head = await client.head(f"/v1/blobs/{name}")
+        assert (head.status_code, head.headers["content-length"]) == (200, str(len(data)))
+
+
+async def test_a_blob_under_a_wrong_hash_leaves_nothing_behind(served: Served) -> None:
+    wrong = blob_hash(b"something else")
+    async with served.client("research") as client:
+        answer = await client.put(f"/v1/blobs/{wrong}", content=b"this")
+        assert (answer.status_code, answer.json()["code"]) == (400, "bad-update")
+        assert (await client.get(f"/v1/blobs/{wrong}")).status_code == 404
+        assert (await client.put("/v1/blobs/blake3:12", content=b"this")).status_code == 400
+    assert list(served.federation.blobs.incoming.iterdir()) == []
+
+
+async def test_a_blob_cut_off_on_the_way_leaves_nothing_behind(served: Served) -> None:
+    data = os.urandom(4 << 20)
+    incoming = served.federation.blobs.incoming
+
+    async def half() -> Any:
+        yield data[: 2 << 20]
+        while not any(part.stat().st_size for part in incoming.iterdir()):
+            await asyncio.sleep(0.01)
+        raise ConnectionError
+
+    async with served.client("research") as client:
+        with pytest.raises(ConnectionError):
+            await client.put(f"/v1/blobs/{blob_hash(data)}", content=half())
+    async with served.client("read") as client:
+        for _ in range(400):
+            if not list(incoming.iterdir()):
+                break
+            await asyncio.sleep(0.02)
+        assert (await client.head(f"/v1/blobs/{blob_hash(data)}")).status_code == 404
+    assert list(incoming.iterdir()) == []
+
+
+async def test_a_blob_beyond_the_limit_is_refused(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = served.federation.settings.model_copy(update={"blob_limit_mb": 1})
+    object.__setattr__(served.federation, "settings", small)
+    data = bytes((1 << 20) + 1)
+    async with served.client("research") as client:
+        answer = await client.put(f"/v1/blobs/{blob_hash(data)}", content=data)
+    assert (answer.status_code, answer.json()["remedy"]) == (413, "raise blob_limit_mb there")
+
+
+async def test_a_full_disk_is_said_and_leaves_nothing_behind(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+
+    def full(*_: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    data = b"x" * 100
+    async with served.client("research") as client:
+        monkeypatch.setattr("archipel.storage.blobs.os.fsync", full)
+        answer = await client.put(f"/v1/blobs/{blob_hash(data)}", content=data)
+        monkeypatch.undo()
+        assert (answer.status_code, answer.json()["code"]) == (507, "disk-full")
+        assert list(served.federation.blobs.incoming.iterdir()) == []
+        assert (await client.put(f"/v1/blobs/{blob_hash(data)}", content=data)).status_code == 200
+
+
+async def test_an_experiment_is_submitted_steered_and_read(served: Served, enrolled: Applicant) -> None:
+    await submitted(served, enrolled)
+    async with served.client("research") as client:
+        twice = await client.post("/v1/experiments", json={"job": job(served.federation, enrolled)})
+        assert (twice.status_code, twice.json()["code"]) == (409, "conflict")
+        assert [found["experiment"] for found in (await client.get("/v1/experiments")).json()] == ["first"]
+        owner = (await client.get("/v1/experiments/first")).json()["owner"]
+        assert owner in {token.id for token in served.federation.tokens.all()}
+        assert (await client.post("/v1/experiments/first/pause")).json()["state"] == "paused"
+        assert (await client.post("/v1/experiments/first/resume")).json()["state"] == "running"
+        assert (await client.post("/v1/experiments/first/resume")).status_code == 409
+        assert (await client.post("/v1/experiments/first/explode")).status_code == 400
+        changed = await client.patch("/v1/experiments/first/arguments", json={"arguments": {"rate": 0.5}})
+        assert changed.json()["arguments"] == {"rate": 0.5}
+        assert (await client.get("/v1/experiments/first/rounds")).json()[0]["contributors"] == ["berlin"]
+        assert (await client.get("/v1/experiments/first/models")).json()[0]["name"] == "best"
+        assert (await client.get("/v1/experiments/first/models/best")).content == b"frame"
+        assert (await client.get("/v1/experiments/first/models/worst")).status_code == 404
+        assert (await client.get("/v1/experiments/other")).json()["code"] == "not-found"
+
+
+async def test_a_job_with_a_misspelt_field_is_told_which(served: Served, enrolled: Applicant) -> None:
+    async with served.client("research") as client:
+        answer = await client.post("/v1/experiments", json={"job": job(served.federation, enrolled) | {"seeed": 3}})
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad-input")
+    assert answer.json()["thing"] == "job.seeed"
+
+
+async def test_events_are_followed_as_they_happen_and_taken_up_again(served: Served, enrolled: Applicant) -> None:
+    await submitted(served, enrolled)
+    seen: list[dict[str, Any]] = []
+
+    async def follow(after: int) -> None:
+        async with (
+            served.client("read") as client,
+            client.stream("GET", "/v1/experiments/first/events", params={"after": after}) as answer,
+        ):
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            async for line in answer.aiter_lines():
+                if line.startswith("data: "):
+                    seen.append(json.loads(line.removeprefix("data: ")))
+
+    following = asyncio.create_task(follow(0))
+    for number in range(3):
+        await served.experiments.happen("first", "round-closed", {"round": number})
+    await served.experiments.happen("first", "ended", {})
+    await asyncio.wait_for(following, 10)
+    assert [event["seq"] for event in seen] == [1, 2, 3, 4, 5]
+    seen.clear()
+    await follow(4)
+    assert [event["kind"] for event in seen] == ["ended"]
+    async with served.client("read") as client:
+        now = await client.get("/v1/experiments/first/events", params={"follow": "false", "after": 3})
+        assert [event["seq"] for event in now.json()] == [4, 5]
+        assert (await client.get("/v1/experiments/other/events")).status_code == 404
+
+
+async def test_a_revoked_token_ends_its_event_stream(
+    served: Served, enrolled: Applicant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(experiment_endpoints, "KEEP_ALIVE_S", 0.05)
+    await submitted(served, enrolled)
+    async with (
+        served.client("read") as client,
+        client.stream("GET", "/v1/experiments/first/events") as answer,
+    ):
+        reader = client.headers["authorization"].split("_")[1]
+        lines = answer.aiter_lines()
+        async for line in lines:
+            if line == ": still here":
+                served.federation.tokens.revoke(reader)
+                break
+        async for line in lines:
+            assert not line.startswith("data:")
+
+
+async def test_an_operator_admits_and_removes(served: Served) -> None:
+    async with served.client("operate") as client:
+        issued = (await client.post("/v1/join-tokens", json={"site": "paris", "hours": 2})).json()
+        spare = (await client.post("/v1/join-tokens", json={"site": "rome"})).json()
+        assert (await client.delete(f"/v1/join-tokens/{spare['id']}")).status_code == 204
+        token = JoinToken.decode(issued["token"])
+        served.federation.enrolment.enrol(Applicant("paris").request(token), datetime.now(UTC))
+        listed = {row["id"]: row for row in (await client.get("/v1/join-tokens")).json()}
+        assert listed[issued["id"]]["used_at"]
+        assert listed[spare["id"]]["revoked_at"]
+        (row,) = (await client.get("/v1/certificates")).json()
+        revoked = await client.post(f"/v1/certificates/{row['serial']}/revoke", json={"reason": "test"})
+        assert revoked.status_code == 204
+        assert not served.federation.registry.certificate_is_valid(row["serial"])
+        assert (await client.delete("/v1/sites/paris")).status_code == 204
+        assert (await client.delete("/v1/sites/nowhere")).status_code == 404
+        assert len(served.changes) == 2
+        head = (await client.get("/v1/journal/head")).json()
+        lines = (await client.get("/v1/journal")).json()
+    assert lines[-1]["hash"] == head["hash"]
+    assert lines[-1]["kind"] == "site-removed"
+
+
+async def test_an_error_nobody_expected_is_an_answer_without_its_text(served: Served, monkeypatch: Any) -> None:
+    async def broken() -> Any:
+        raise RuntimeError("patient 17")
+
+    monkeypatch.setattr(served.experiments, "all", broken)
+    async with served.client("read") as client:
+        answer = await client.get("/v1/experiments")
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal")
+    assert "patient" not in answer.text
+
+
+async def test_a_port_in_use_is_named_with_its_setting(served: Served) -> None:
+    taken = served.federation.settings.rest_port
+    with pytest.raises(ArchipelError, match=f"127.0.0.1:{taken}: the port is in use.*change rest_port") as refused:
+        listen("127.0.0.1", taken, "rest_port")
+    assert refused.value.code is ErrorCode.PORT_IN_USE
+
+
+def test_statuses_match_what_went_wrong() -> None:
+    assert status_of(StorageFull("disk", "is full", "free some")) == 507
+    assert status_of(ArchipelError("x", "y", "z", code=ErrorCode.CLOCK)) == 400
+    assert settings().rest_url.startswith("https://127.0.0.1:")
