@@ -26,7 +26,7 @@ class HippocampusPlan(SegmentationPlan):
     augmentation = Augmentation()
     warm_up = 3
     hyper_parameters = (
-        HyperParameter(name="learning_rate", kind="float", default=3e-3, minimum=1e-5, maximum=3e-2),
+        HyperParameter(name="learning_rate", kind="float", default=6e-3, minimum=1e-5, maximum=3e-2),
         HyperParameter(name="epochs", kind="int", default=1, minimum=1, maximum=10),
     )
 

@@ -178,3 +178,35 @@ def test_the_hippocampus_plan_learns_a_phantom(tmp_path):
     second = runtime.train(task_for(runtime.job, round_=1), result, again, None)
     assert second.metrics["loss"].mean() < first.metrics["loss"].mean()
     assert decode(again).keys() == decode(model).keys()
+
+
+def test_monai_dictionary_transforms_move_image_and_label_together_and_follow_the_seed(tmp_path):
+    from monai.transforms import RandFlipd, RandGaussianNoised
+
+    root = volumes(tmp_path, np.eye(4))
+    seen = []
+
+    class Moved(Bright):
+        def transforms(self):
+            return [RandFlipd(["image", "label"], prob=0.5, spatial_axis=1), RandGaussianNoised(["image"], prob=1.0)]
+
+        def loss(self, outputs, targets):
+            assert type(targets) is torch.Tensor
+            seen.append((outputs.detach()[:, 2].clone(), targets))
+            return super().loss(outputs, targets)
+
+    def once():
+        seen.clear()
+        plan = Moved()
+        job = job_for(plan, validation_fraction=0.0)
+        runtime = PlanRuntime(plan, job, "site-a", root, cohort(root, "nifti-pairs"))
+        runtime.prepare()
+        runtime.train(task_for(job), frame(plan), memoryview(bytearray(len(frame(plan)))), None)
+        return torch.cat([outputs for outputs, _ in seen]), torch.cat([targets for _, targets in seen])
+
+    outputs, targets = once()
+    assert torch.equal((outputs > 0).long() * 2, targets[:, 0]), "the bright voxels lie where the label says"
+    flipped = {tuple(np.argwhere(label.numpy())[0]) for label in targets[:, 0]}
+    assert len(flipped) == 2, "some are flipped and some are not"
+    again, _ = once()
+    assert torch.equal(outputs, again)

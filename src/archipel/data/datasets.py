@@ -14,7 +14,6 @@ from archipel.data.cohorts import Cohort, Scan, Subject
 from archipel.data.nifti_pairs import Affine, FloatVolume, LabelVolume
 from archipel.data.splits import validation_ids
 from archipel.data.tables import Table
-from archipel.tensors import blob_hash
 from archipel.vocabulary import BadInput, ErrorCode
 
 _SCANS = {"nifti-pairs": nifti_pairs.scan, "npz": tables.scan}
@@ -84,7 +83,7 @@ def verify(root: Path, cohort: Cohort) -> None:
             path = root / file
             if not path.is_file():
                 raise _changed(file, "is gone since the cohort was approved")
-            if blob_hash(path.read_bytes()) != subject.file_hashes[role]:
+            if nifti_pairs.file_hash(path) != subject.file_hashes[role]:
                 raise _changed(file, "has other content than when the cohort was approved")
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archipel.data.cohorts import Scan, Subject
-from archipel.tensors import blob_hash
+from archipel.tensors import BlobHasher, blob_hash
 from archipel.vocabulary import BadInput, ErrorCode
 
 SUFFIX = ".nii.gz"
@@ -92,13 +92,22 @@ def _files(root: Path, folder: str, problems: list[str]) -> dict[str, Path]:
 
 
 def _subject(root: Path, subject_id: str, files: dict[str, Path]) -> Subject:
-    hashes = {role: blob_hash(path.read_bytes()) for role, path in files.items()}
+    hashes = {role: file_hash(path) for role, path in files.items()}
     return Subject(
         id=subject_id,
         files={role: path.relative_to(root).as_posix() for role, path in files.items()},
         hash=content_hash(hashes),
         file_hashes=hashes,
     )
+
+
+def file_hash(path: Path) -> str:
+    """The content address of a file, read in pieces."""
+    hasher = BlobHasher()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            hasher.update(chunk)
+    return hasher.digest()
 
 
 def content_hash(file_hashes: dict[str, str]) -> str:

@@ -178,9 +178,9 @@ def _changed(thing: str, cause: str) -> ArchipelError:
 
 
 def _all_finite(array: Array) -> bool:
-    # The sum of finite numbers is not finite only when one is not, or on overflow: the slow look decides then.
+    # A sum needs no memory and is finite when all its terms are, unless it overflows; the thorough look decides then.
     with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(array.sum(dtype=np.float64))) or bool(np.isfinite(array).all())
+        return bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
 
 
 def _finite_or_error(work: Callable[[], T]) -> T:

@@ -187,8 +187,13 @@ class TorchPlan(Plan):
             example: dict[str, Any] = {"image": image, "label": label}
             for transform in self._transforms:
                 example = transform(example)
-            examples.append((torch.as_tensor(example["image"]), torch.as_tensor(example["label"])))
+            examples.append((_plain(example["image"]), _plain(example["label"])))
         return torch.stack([image for image, _ in examples]), torch.stack([label for _, label in examples])
+
+
+def _plain(values: Any) -> Tensor:
+    """A tensor without MONAI's metadata, which would travel through every operation of the network."""
+    return torch.as_tensor(values).as_subclass(torch.Tensor)
 
 
 def export_model(network: torch.nn.Module, into: Model | None = None) -> Model:

@@ -1,0 +1,92 @@
+"""What a site's local epoch costs in the sandboxed worker beside the same epoch as a bare PyTorch loop.
+
+Both do the same steps on the same phantoms with the same network, loss, optimiser, batch size and one thread; they
+take turns, so that whatever else the machine does falls on both. The worker's time is what the agent waits for: the
+message, the model into the network, the epoch, the check for finite numbers and the model back in shared memory.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from archipel.data import Cohort, phantom, scan, split
+from archipel.plans import load
+from archipel.plans.packaging import package
+from archipel.tensors import blob_hash, encode, schema_of
+from archipel.vocabulary import Job, Pass, RosterEntry, RoundTerms, Task, TaskKey, WorkerLimits
+
+PLAN = Path(__file__).with_name("bench_plan.py")
+SITE = "site-a"
+
+
+def bench_job(subjects: int, folder: Path) -> tuple[Job, bytes, Path, Cohort]:
+    """The job, its initial model's frame, the site's data folder and the cohort; everybody trains."""
+    (root,) = phantom.generate(folder, (SITE,), subjects_per_site=subjects)
+    plan = load(PLAN)
+    model = plan.initial_model(0)
+    frame = encode(model)
+    job = Job(
+        experiment="bench-training",
+        plan=package(PLAN).reference,
+        initial_model=blob_hash(frame),
+        tensors=schema_of(model),
+        needs=plan.needs,
+        metrics=plan.metrics,
+        validation=plan.validation,
+        validation_fraction=0.0,
+        terms=RoundTerms(rounds=1000, quorum=1),
+        limits=WorkerLimits(threads=1),
+        roster=(RosterEntry(site=SITE, identity_key="ed25519:" + "0" * 64, dataset="phantom"),),
+        server_key="ed25519:" + "0" * 64,
+    )
+    cohort = Cohort(dataset="phantom", kind="nifti-pairs", subjects=scan("nifti-pairs", root).subjects)
+    return job, frame, root, cohort
+
+
+def bench_task(job: Job, round_: int) -> Task:
+    """One round of training."""
+    key = TaskKey(experiment=job.experiment, round=round_)
+    return Task(key=key, job_hash=blob_hash(b""), models=(job.initial_model,), passes=(Pass(round=round_),))
+
+
+def bare_epoch(root: Path, cohort: Cohort) -> Callable[[], float]:
+    """The epoch as anybody would write it in PyTorch; the function returned runs it and returns its seconds."""
+    import torch
+    from monai.losses import DiceCELoss
+    from monai.networks.nets import UNet
+
+    torch.set_num_threads(1)
+    plan: Any = load(PLAN)
+    training, _ = split(root, cohort, 0.0)
+    inputs, targets = plan.examples(training)
+    network = UNet(3, 1, 3, (16, 32, 64), (2, 2), num_res_units=0, norm="instance")
+    loss_of = DiceCELoss(to_onehot_y=True, softmax=True)
+
+    def epoch() -> float:
+        began = time.perf_counter()
+        optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
+        network.train()
+        for chosen in torch.randperm(len(inputs)).split(4):
+            optimiser.zero_grad()
+            loss = loss_of(network(inputs[chosen]), targets[chosen])
+            loss.backward()
+            optimiser.step()
+        return time.perf_counter() - began
+
+    return epoch
+
+
+def summary(bare: list[float], worker: list[float], subjects: int) -> dict[str, Any]:
+    """Medians, and the median of the ratios of each pair."""
+    ratios = [ours / theirs for theirs, ours in zip(bare, worker, strict=True)]
+    return {
+        "pairs": len(ratios),
+        "subjects": subjects,
+        "bare_seconds": round(statistics.median(bare), 4),
+        "worker_seconds": round(statistics.median(worker), 4),
+        "ratio": round(statistics.median(ratios), 4),
+    }
