@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from archipel.governance import IdentityKey, JournalHead, sign_closed
+from archipel.governance import IdentityKey, JournalHead, sign_closed, sign_head
 from archipel.rounds import FleetEvent, Lost, Returned
 from archipel.transport import FromServer, Peer, RefusedMessage, RoundMessage, Send, TaskOffer, TaskWithdrawn
 from archipel.vocabulary import ArchipelError, RoundClosed, Task, TaskKey
@@ -82,6 +82,11 @@ class Hub:
         if stream is not None:
             await stream.send(message)
 
+    def receipt(self, site: str) -> JournalHead | None:
+        """The newest head of the site's journal that is kept here, countersigned."""
+        attested = self.attested.get(site)
+        return sign_head(self.identity, attested) if attested else None
+
     async def round_message(self, closed: RoundClosed, site: str) -> RoundMessage:
         """The signed word on a closed round for one site, with the journal heads of both."""
         head = await asyncio.to_thread(self.head)
@@ -89,7 +94,7 @@ class Hub:
 
     def signed_word(self, closed: RoundClosed, site: str, head: JournalHead) -> RoundMessage:
         """The same with a head that is at hand."""
-        attested = self.attested.get(site)
+        attested = self.receipt(site)
         return RoundMessage(
             closed=closed,
             signature=sign_closed(self.identity, closed),

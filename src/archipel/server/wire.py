@@ -99,7 +99,7 @@ class Wire:
                 federation=self.federation.settings.name,
                 time=datetime.now(UTC).isoformat(),
                 heartbeat_s=self.federation.settings.heartbeat_s,
-                attested=_dumped(self.hub.attested.get(peer.site)),
+                attested=_dumped(self.hub.receipt(peer.site)),
             )
         )
         # A site that was away learns first what became of what it knows, then gets new work.

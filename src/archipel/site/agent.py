@@ -1,0 +1,326 @@
+"""The agent: what a site does with each message of its server, each decision of its people, and nothing else.
+
+Every task goes through the same steps: permitted (the approval is proven anew), once (what was made is sent again, not
+made again), computed (in the sandbox). What fails leaves as a typed failure; the full text stays in the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import traceback
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from archipel.governance import JournalHead, closed_is_signed_by
+from archipel.site import approvals, catalog, failures, journal
+from archipel.site.approvals import OfferState
+from archipel.site.link import Link
+from archipel.site.sandbox import TaskFailed
+from archipel.site.shelf import SiteShelf
+from archipel.site.state import SiteState
+from archipel.site.training import SandboxTrainer
+from archipel.tasks import Compute, Handler, Made, Once, Permitted, check_passes, failure_of
+from archipel.transport import (
+    CHUNK,
+    AnswerMessage,
+    DatasetsMessage,
+    DatasetSummary,
+    DetailMessage,
+    EndedMessage,
+    FromServer,
+    FromSite,
+    JobOffer,
+    RoundMessage,
+    TaskAcceptedMessage,
+    TaskFailedMessage,
+    TaskOffer,
+    TaskWithdrawn,
+    UploadStart,
+    Welcome,
+)
+from archipel.vocabulary import ArchipelError, ErrorCode, Failure, Job, Task, TaskKey
+
+_log = structlog.get_logger("archipel.agent")
+_AGAIN = frozenset({ErrorCode.LOST, ErrorCode.DISK_FULL, ErrorCode.INTERNAL})
+_GONE = frozenset({ErrorCode.ROUND_CLOSED})
+
+
+@dataclass
+class _Work:
+    """One approved experiment at this site: its trainer, its steps, and the tasks under way."""
+
+    job: Job
+    job_hash: str
+    trainer: SandboxTrainer
+    handler: Handler
+    running: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+
+
+class Agent:
+    """One site's agent over one link."""
+
+    def __init__(self, site: SiteState, link: Link) -> None:
+        self.site, self.link = site, link
+        self._shelf = SiteShelf(site)
+        self._work: dict[str, _Work] = {}
+        self._answered: dict[str, tuple[str, str]] = {}
+        self._datasets: tuple[DatasetSummary, ...] = ()
+        self._aside: set[asyncio.Task[Any]] = set()
+
+    def start(self) -> None:
+        """Sweep what a crash left."""
+        self._shelf.sweep()
+
+    def datasets(self) -> tuple[DatasetSummary, ...]:
+        """What the server may know of this site's datasets."""
+        entries = [entry.public() for entry in catalog.datasets(self.site)]
+        self._datasets = tuple(
+            DatasetSummary(name=one["name"], kind=one["kind"], subjects=one["subjects"], labels=one["labels"])
+            for one in entries
+        )
+        return self._datasets
+
+    async def stop(self) -> None:
+        """Stop all work; the database holds what is to be gone on with."""
+        for experiment in list(self._work):
+            await self._end_work(experiment)
+
+    # What the server says
+
+    async def take(self, message: FromServer) -> None:
+        """Act on one message. Never waits for a task to finish."""
+        match message:
+            case Welcome(attested=attested):
+                self._answered.clear()
+                if attested is not None:
+                    await asyncio.to_thread(self._check_attested, JournalHead.model_validate(attested))
+            case JobOffer(job=job):
+                self._beside(self._offered(job))
+            case TaskOffer(task=task):
+                self._begin(task)
+            case TaskWithdrawn(key=key, reason=reason):
+                await self._withdraw(key, reason)
+            case RoundMessage():
+                await asyncio.to_thread(self._settle, message)
+            case EndedMessage(experiment=experiment, state=state):
+                await self._ended(experiment, state)
+            case _:
+                pass
+
+    def _check_attested(self, attested: JournalHead) -> None:
+        """The server remembers this head of our journal; if it is not in it, the journal was cut or rewritten here."""
+        try:
+            journal.keep_receipt(self.site, attested)
+        except ArchipelError as error:
+            _log.error("the server's receipt was refused", error=str(error))
+            return
+        proof = journal.verify(self.site, [attested])
+        if not proof.whole:
+            _log.error("this site's journal is not whole", problems=list(proof.problems)[:5])
+
+    def _beside(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Do something beside the control stream; an error in it is logged, not lost."""
+
+        def done(task: asyncio.Task[Any]) -> None:
+            self._aside.discard(task)
+            if not task.cancelled() and task.exception() is not None:
+                error = task.exception()
+                _log.error("failed beside the control stream", error=str(error), exc_info=error)
+
+        task = asyncio.create_task(work)
+        self._aside.add(task)
+        task.add_done_callback(done)
+
+    async def _offered(self, job: Job) -> None:
+        if not self.site.blobs.has(job.plan.hash):
+            with self.site.blobs.writer() as writer:
+                async for chunk in self.link.fetch(job.plan.hash):
+                    writer.write(chunk)
+                writer.commit(job.plan.hash)
+        await asyncio.to_thread(approvals.offer, self.site, job)
+        await self.decided()
+
+    def _begin(self, task: Task) -> None:
+        work = self._work_of(task)
+        key = str(task.key)
+        running = work.running.get(key) if work is not None else None
+        if running is not None and not running.done():
+            self._beside(self.link.send(TaskAcceptedMessage(key=task.key)))
+            return
+        doing = asyncio.create_task(self._do(task, work))
+        if work is not None:
+            work.running[key] = doing
+            doing.add_done_callback(lambda _: work.running.pop(key, None))
+        else:
+            self._aside.add(doing)
+            doing.add_done_callback(self._aside.discard)
+
+    def _work_of(self, task: Task) -> _Work | None:
+        """The experiment's work; made when its job is approved here, None when it is not."""
+        experiment = task.key.experiment
+        try:
+            allowed = approvals.is_allowed(self.site, experiment, task.job_hash)
+        except ArchipelError:
+            return None
+        work = self._work.get(experiment)
+        if work is None or work.job_hash != task.job_hash:
+            work = self._work[experiment] = self._new_work(allowed.job, task.job_hash)
+        return work
+
+    def _new_work(self, job: Job, job_hash: str) -> _Work:
+        def allowed() -> approvals.Allowed:
+            return approvals.is_allowed(self.site, job.experiment, job_hash)
+
+        def permission(task: Task) -> None:
+            allowed()
+            check_passes(job, job_hash, task)
+
+        trainer = SandboxTrainer(self.site, self._shelf, job, allowed, self.link.fetch)
+        compute = Compute(job, self.site.name, trainer, self.site.spool)
+
+        async def accepted(task: Task) -> Made:
+            await self.link.send(TaskAcceptedMessage(key=task.key))
+            return await compute(task)
+
+        handler = Permitted(Once(accepted, self._shelf), permission)
+        return _Work(job, job_hash, trainer, handler)
+
+    async def _do(self, task: Task, work: _Work | None) -> None:
+        """One task from offer to delivered update or failure."""
+        try:
+            if work is None:
+                approvals.is_allowed(self.site, task.key.experiment, task.job_hash)
+                return
+            made = await work.handler(task)
+            await self._deliver(made)
+        except TaskFailed as error:
+            await self._failed(task, error.failure, error.detail)
+        except ArchipelError as error:
+            if error.code not in _GONE:
+                await self._failed(task, failure_of(error), str(error))
+        except Exception as error:
+            _log.error("task failed unexpectedly", task=str(task.key), exc_info=error)
+            await self._failed(task, failure_of(error), "".join(traceback.format_exception(error)))
+
+    async def _failed(self, task: Task, failure: Failure, detail: str) -> None:
+        _log.warning("task failed", task=str(task.key), code=failure.code, detail=detail[:2000])
+        await asyncio.to_thread(self._shelf.fail, task, failure, detail)
+        await self.link.send(TaskFailedMessage(key=task.key, failure=failure))
+
+    async def _deliver(self, made: Made) -> None:
+        """Send an update until the server has it or its round is over; after a break it goes on where that came."""
+        first = True
+        while True:
+            head = await asyncio.to_thread(journal.signed_head, self.site)
+            start = UploadStart(update=made.update, head=head.model_dump(mode="json"))
+            try:
+                offset = 0 if first or made.frame is None else await self.link.offset(start)
+                first = False
+                await self.link.upload(start.model_copy(update={"offset": offset}), _chunks(made, offset))
+            except ArchipelError as error:
+                if error.code in _AGAIN:
+                    _log.info("update not sent yet", task=str(made.update.key), error=str(error))
+                    await self.link.pause()
+                    continue
+                raise
+            await asyncio.to_thread(self._shelf.sent, made.update.key)
+            return
+
+    async def _withdraw(self, key: TaskKey, reason: str) -> None:
+        work = self._work.get(key.experiment)
+        running = work.running.get(str(key)) if work else None
+        if work is None or running is None:
+            return
+        _log.info("task withdrawn", task=str(key), reason=reason)
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+        await work.trainer.stop()
+
+    def _settle(self, message: RoundMessage) -> None:
+        closed, server_key = message.closed, self.site.joined().server_key
+        head = JournalHead.model_validate(message.head)
+        if not closed_is_signed_by(server_key, closed, message.signature) or not head.is_signed_by(server_key):
+            _log.error("a word on a round without the server's signature was ignored", task=str(closed.key))
+            return
+        receipt = JournalHead.model_validate(message.attested) if message.attested else None
+        if receipt is not None and not (receipt.owner == self.site.name and receipt.is_signed_by(server_key)):
+            receipt = None
+        self._shelf.settle(closed, head, receipt)
+
+    async def _ended(self, experiment: str, state: str) -> None:
+        await self._end_work(experiment)
+        try:
+            await asyncio.to_thread(approvals.end, self.site, experiment, state)
+        except ArchipelError as error:
+            _log.debug("an experiment unknown here ended", experiment=experiment, error=str(error))
+
+    async def _end_work(self, experiment: str) -> None:
+        work = self._work.pop(experiment, None)
+        if work is None:
+            return
+        for running in list(work.running.values()):
+            running.cancel()
+        await work.trainer.close()
+        await asyncio.gather(*work.running.values(), return_exceptions=True)
+
+    # What the people here decide
+
+    async def decided(self) -> None:
+        """Look at the database: tell the server what is new in it, and stop what was revoked."""
+        for offer in await asyncio.to_thread(approvals.offers, self.site):
+            if offer.state is not OfferState.APPROVED and offer.experiment in self._work:
+                await self._revoked(offer.experiment)
+            if offer.state in (OfferState.APPROVED, OfferState.REJECTED, OfferState.REVOKED):
+                await self._answer(offer)
+        if not self.link.up:
+            return
+        before = self._datasets
+        if await asyncio.to_thread(self.datasets) != before:
+            await self.link.send(DatasetsMessage(datasets=self._datasets))
+        for key, detail in await asyncio.to_thread(failures.to_send, self.site):
+            if await self.link.send(DetailMessage(key=key, detail=detail[-200_000:])):
+                await asyncio.to_thread(failures.mark_sent, self.site, key)
+
+    async def _answer(self, offer: approvals.Offer) -> None:
+        approval = offer.approval.model_dump(mode="json") if offer.approval else None
+        said = (offer.job_hash, f"{offer.state}{offer.cohort_hash}{offer.decided_at}")
+        if self._answered.get(offer.experiment) == said:
+            return
+        subjects = None
+        if offer.state is OfferState.APPROVED:
+            allowed = await asyncio.to_thread(approvals.is_allowed, self.site, offer.experiment, offer.job_hash)
+            subjects = len(allowed.cohort.subjects)
+        message: FromSite = AnswerMessage(
+            experiment=offer.experiment,
+            job_hash=offer.job_hash,
+            state=offer.state.value,
+            approval=approval,
+            subjects=subjects,
+        )
+        if await self.link.send(message):
+            self._answered[offer.experiment] = said
+
+    async def _revoked(self, experiment: str) -> None:
+        """Stop the worker at once, and say so for each task it was at."""
+        work = self._work[experiment]
+        keys = list(work.running)
+        await self._end_work(experiment)
+        _log.warning("approval withdrawn, worker stopped", experiment=experiment)
+        failure = Failure(code=ErrorCode.REVOKED, sentence="the site withdrew its approval")
+        for task in await asyncio.to_thread(self._shelf.unfinished, experiment):
+            if str(task.key) in keys:
+                await self._failed(task, failure, "the approval was withdrawn while the task ran")
+
+
+async def _chunks(made: Made, offset: int) -> AsyncIterator[bytes]:
+    if made.frame is None:
+        return
+    with made.frame.open("rb", buffering=0) as file:
+        file.seek(offset)
+        while chunk := file.read(CHUNK):
+            yield chunk

@@ -1,0 +1,51 @@
+"""Certificates end; the site renews its own in good time, with a new TLS key and the identity key's word for it."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+import structlog
+from cryptography import x509
+
+from archipel.governance import canonical
+from archipel.site import journal
+from archipel.site.enrolment import keep_certificate, tls_request
+from archipel.site.link import Link
+from archipel.site.state import SiteState
+from archipel.transport import RenewRequest
+from archipel.vocabulary import ArchipelError
+
+_log = structlog.get_logger("archipel.renewal")
+LOOK_S = 3600.0
+FRACTION_LEFT = 1 / 3
+"""A certificate is renewed when less than this part of its life is left."""
+
+
+async def renew_when_due(site: SiteState, link: Link) -> None:
+    """Look every hour; renew over the link when it is time. A failure is logged and tried at the next look."""
+    while True:
+        if is_due((site.keys / "tls.pem").read_bytes(), datetime.now(UTC)):
+            try:
+                await renew(site, link)
+            except ArchipelError as error:
+                _log.error("certificate not renewed", error=str(error))
+        await asyncio.sleep(LOOK_S)
+
+
+def is_due(pem: bytes, now: datetime) -> bool:
+    """Whether less than a third of the certificate's life is left."""
+    certificate = x509.load_pem_x509_certificate(pem)
+    life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+    return certificate.not_valid_after_utc - now < life * FRACTION_LEFT
+
+
+async def renew(site: SiteState, link: Link) -> None:
+    """Get a certificate on a new TLS key; the identity key stays. Raises ArchipelError."""
+    key, csr = tls_request(site.name)
+    message = b"archipel-renewal/1\n" + canonical({"site": site.name, "csr": csr})
+    certificate = await link.renew(RenewRequest(csr=csr, proof=site.identity.sign(message)))
+    keep_certificate(site, key, certificate)
+    with site.database.write() as connection:
+        journal.append(connection, "certificate-renewed", {"site": site.name})
+    _log.info("certificate renewed")
