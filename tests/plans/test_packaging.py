@@ -110,3 +110,19 @@ def test_a_numpy_plan_imports_neither_torch_nor_nibabel():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_runs_is_what_was_hashed_and_nothing_is_left_beside_it(tmp_path):
+    text = (
+        TINY
+        + "import dataclasses\n@dataclasses.dataclass\nclass Setting:\n    x: 'int' = 1\n"
+        + CLASS.format("Mine", "Plan")
+    )
+    path = write(tmp_path, text)
+    load(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["plan.py"]
+    broken = write(tmp_path, text + "1 / 0\n", "broken.py")
+    with pytest.raises(ZeroDivisionError) as caught:
+        load(broken)
+    last = caught.traceback[-1]
+    assert (Path(last.path).name, last.lineno + 1) == ("broken.py", 8)

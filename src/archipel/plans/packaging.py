@@ -7,11 +7,11 @@ the worker's sandbox or in the researcher's own process.
 from __future__ import annotations
 
 import ast
-import importlib.util
 import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from archipel.plans.base import Plan
 from archipel.tensors import blob_hash
@@ -104,12 +104,11 @@ def load(path: Path, class_name: str | None = None) -> Plan:
     """
     packaged = package(path, class_name)
     name = f"archipel_plan_{packaged.hash.partition(':')[2][:16]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise _bad(path.name, "cannot be loaded as a module", "name a .py file")
-    module = importlib.util.module_from_spec(spec)
+    module = ModuleType(name)
+    module.__file__ = str(path)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    # Compiled from the very bytes that were hashed; an import would read the file again and leave a cache beside it.
+    exec(compile(packaged.source, str(path), "exec"), module.__dict__)  # noqa: S102
     made = getattr(module, packaged.class_name, None)
     if not (isinstance(made, type) and issubclass(made, Plan)):
         raise _bad(
