@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from archipel.plans.base import Array, Context, Model, Plan, TrainingResult, derive_seed
+from archipel.plans.drafting import Draft, draft
 from archipel.plans.packaging import PackagedPlan, load, package
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Array",
     "Context",
+    "Draft",
     "Model",
     "PackagedPlan",
     "Plan",
@@ -25,6 +27,7 @@ __all__ = [
     "TorchPlan",
     "TrainingResult",
     "derive_seed",
+    "draft",
     "load",
     "package",
 ]

@@ -1,0 +1,67 @@
+"""From a plan to a job: what the plan declares, the terms a researcher chooses and the sites' keys in one document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from archipel.plans.packaging import PackagedPlan, load, package
+from archipel.tensors import blob_hash, encode, schema_of
+from archipel.vocabulary import BadInput, Job, RosterEntry, Value
+
+
+class Draft(NamedTuple):
+    """A job with the two blobs it names."""
+
+    job: Job
+    plan: PackagedPlan
+    initial_model: bytes
+
+
+def draft(
+    plan_file: Path,
+    *,
+    experiment: str,
+    roster: Sequence[RosterEntry],
+    server_key: str,
+    seed: int = 0,
+    class_name: str | None = None,
+    arguments: Mapping[str, Value] | None = None,
+    **terms: Any,
+) -> Draft:
+    """Run the researcher's own plan here to make its initial model from ``seed``, and write the job.
+
+    ``terms`` are fields of ``Job`` that the plan does not settle: ``terms``, ``baselines``, ``limits``, ``title``,
+    ``validation_fraction`` and so on. Raises BadInput for a plan that cannot be loaded, arguments outside their
+    bounds and terms that do not fit together.
+    """
+    packaged = package(plan_file, class_name)
+    plan = load(plan_file, packaged.class_name)
+    model = plan.initial_model(seed)
+    frame = encode(model)
+    try:
+        job = Job(
+            experiment=experiment,
+            plan=packaged.reference,
+            initial_model=blob_hash(frame),
+            tensors=schema_of(model),
+            needs=plan.needs,
+            metrics=plan.metrics,
+            validation=plan.validation,
+            parameters=plan.hyper_parameters,
+            arguments=plan.arguments(arguments),
+            optimiser_state=plan.optimiser_state,
+            selection=plan.selection,
+            seed=seed,
+            roster=tuple(roster),
+            server_key=server_key,
+            **terms,
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or experiment
+        raise BadInput(f"job {experiment}: {where}", str(first["msg"]), "mend it and create the job again") from error
+    return Draft(job, packaged, frame)
