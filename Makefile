@@ -19,6 +19,7 @@ KEY := $(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-16)
 RUNTIME := $(VENV)/.runtime-$(KEY)
 WORKSHOP := $(VENV)/.workshop-$(KEY)
 
+export PYTHON
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
@@ -43,7 +44,7 @@ check: $(WORKSHOP) ## lint, format, strict types, the contract between rooms, do
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-timings
+	@$(BIN)/lint-imports --no-logo
 	@scripts/build-docs
 
 format: $(WORKSHOP) ## mend what ruff can mend
