@@ -125,4 +125,4 @@ def test_what_runs_is_what_was_hashed_and_nothing_is_left_beside_it(tmp_path):
     with pytest.raises(ZeroDivisionError) as caught:
         load(broken)
     last = caught.traceback[-1]
-    assert (Path(last.path).name, last.lineno + 1) == ("broken.py", 8)
+    assert (Path(last.path).name, last.lineno + 1) == ("broken.py", 9)
