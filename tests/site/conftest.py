@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +11,18 @@ from archipel.site import catalog
 from archipel.site.state import SiteState
 
 
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A joined site's folder, made once and copied for each test."""
+    folder = tmp_path_factory.mktemp("template") / "state"
+    new_site(folder).close()
+    return folder
+
+
 @pytest.fixture
-def hospital(tmp_path: Path) -> Iterator[SiteState]:
+def hospital(tmp_path: Path, template: Path) -> Iterator[SiteState]:
     """A joined site without data."""
-    site = new_site(tmp_path / "state")
+    site = SiteState.open(shutil.copytree(template, tmp_path / "state"))
     yield site
     site.close()
 

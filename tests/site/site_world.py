@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import nibabel
 import numpy as np
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.x509.oid import NameOID
 from sqlalchemy import insert
 
 from archipel.governance import IdentityKey, job_hash
 from archipel.site import approvals, schema
+from archipel.site.certificates import keep_certificate, tls_request
 from archipel.site.state import SiteState
 from archipel.storage import utc_now
 from archipel.tensors import blob_hash
@@ -30,8 +36,10 @@ SERVER = IdentityKey.generate()
 
 
 def new_site(folder: Path, name: str = "charite") -> SiteState:
-    """A site that joined the federation of SERVER, without a certificate."""
+    """A site that joined the federation of SERVER, with a certificate that it signed itself."""
     site = SiteState.create(folder, name)
+    key, certificate = pair()
+    keep_certificate(site, key, certificate, certificate)
     with site.database.write() as connection:
         connection.execute(
             insert(schema.federation).values(
@@ -45,6 +53,17 @@ def new_site(folder: Path, name: str = "charite") -> SiteState:
             )
         )
     return site
+
+
+def pair(days: int = 90) -> tuple[bytes, str]:
+    """A TLS key and a certificate on it, both PEM."""
+    key, _ = tls_request("charite")
+    private, now = load_pem_private_key(key, None), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "charite")])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(private.public_key())
+    builder = builder.serial_number(x509.random_serial_number())
+    builder = builder.not_valid_before(now).not_valid_after(now + timedelta(days=days))
+    return key, builder.sign(private, SHA256()).public_bytes(Encoding.PEM).decode()
 
 
 def table(root: Path, rows: int = 6, seed: int = 0) -> Path:

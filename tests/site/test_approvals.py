@@ -62,6 +62,7 @@ def test_the_cohort_is_what_lies_on_the_disk_when_a_person_approves(with_table: 
     table(tmp_path / "data", rows=9)
     approvals.approve(with_table, "heart")
     assert len(approvals.is_allowed(with_table, "heart", hashed).cohort.subjects) == 9
+    assert catalog.dataset(with_table, "table").subjects == 9
     (tmp_path / "data" / "table.npz").write_bytes(b"spoilt")
     with pytest.raises(DatasetProblems, match=r"table.npz: cannot be read"):
         approvals.approve(with_table, "heart")
@@ -173,7 +174,7 @@ def test_label_values_that_the_plan_does_not_know_are_refused_early(with_table: 
     entry = catalog.dataset(with_table, "table").model_copy(
         update={"kind": "nifti-pairs", "summary": {"label_values": {"0": 6, "1": 6, "3": 1}}, "labels": {"1": "tumour"}}
     )
-    assert approvals.reasons_against(with_table, job, entry, 6) == [
+    assert approvals.reasons_against(with_table, job, entry) == [
         "label 1 is tumour in dataset table; the plan takes it for anterior",
         "dataset table holds label values that the plan does not know: 3",
     ]
@@ -268,6 +269,7 @@ def test_a_server_that_invents_an_approval_gains_nothing(with_table: SiteState) 
     """The stored cohort's foreign key and the site's own signature are what counts, not that a row says approved."""
     _, hashed = take_offer(with_table)
     cohort = Cohort(dataset="table", kind="npz", subjects=())
+    frozen = catalog.Frozen(catalog.dataset(with_table, "table"), cohort)
     invented = Approval(
         experiment="heart",
         site="charite",
@@ -277,7 +279,7 @@ def test_a_server_that_invents_an_approval_gains_nothing(with_table: SiteState) 
         signature="00" * 64,
     )
     with with_table.database.write() as connection:
-        catalog.keep(connection, cohort, invented.cohort_hash)
+        catalog.keep(connection, frozen, invented.cohort_hash)
     store(with_table, state="approved", cohort_hash=invented.cohort_hash, approval=invented.model_dump_json())
     refused(with_table, hashed, words="signature is not the site's")
 

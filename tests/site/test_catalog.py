@@ -129,7 +129,7 @@ def test_a_dataset_that_an_approved_experiment_uses_stays(with_table: SiteState)
 def test_a_cohort_hash_is_keyed_by_the_site_and_ignores_order(tmp_path: Path) -> None:
     root = table(tmp_path / "data")
     first, second = new_site(tmp_path / "a", "a"), new_site(tmp_path / "b", "b")
-    cohorts = [catalog.freeze(site, catalog.add(site, "table", root, "npz")) for site in (first, second)]
+    cohorts = [catalog.freeze(catalog.add(site, "table", root, "npz")).cohort for site in (first, second)]
     assert cohorts[0] == cohorts[1]
     assert catalog.hash_of(first, cohorts[0]) != catalog.hash_of(second, cohorts[0])
     turned = cohorts[0].model_copy(update={"subjects": cohorts[0].subjects[::-1]})

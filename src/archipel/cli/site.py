@@ -98,14 +98,16 @@ def start(state: State) -> None:
 @app.command()
 def status(state: State, as_json: AsJson = False) -> None:
     """Say where this site stands."""
-    from archipel.site import approvals, catalog
+    from archipel.site import approvals, catalog, certificates
 
     with _opened(state) as site:
         found = site.federation()
+        until = certificates.credentials(site).expires.isoformat() if found else None
         document = {
             "site": site.name,
             "identity_key": site.identity.public,
             "federation": found.model_dump() if found else None,
+            "certificate_until": until,
             "agent": "running" if site.ring() else "stopped",
             "sandbox": site.settings.sandbox.value,
             "datasets": [entry.public() for entry in catalog.datasets(site)],
@@ -116,7 +118,11 @@ def status(state: State, as_json: AsJson = False) -> None:
         return
     console = _console()
     console.print(f"site {document['site']}, agent {document['agent']}, sandbox {document['sandbox']}")
-    console.print(f"federation {found.name} at {found.grpc}" if found else "has joined no federation yet")
+    console.print(
+        f"federation {found.name} at {found.grpc}, certificate until {until}"
+        if found
+        else "has joined no federation yet"
+    )
     _print_datasets(document["datasets"])
     _print_offers(document["experiments"])
 
@@ -182,9 +188,14 @@ def dataset_add(
     labels = dict(_label(text) for text in label or [])
     console = _console()
     with _opened(state) as site, _listing_problems(console):
-        with console.status(f"reading and hashing {path}"):
+        with console.status(f"reading and hashing {_extent(path)} in {path}"):
             entry = catalog.add(site, name, path, kind, labels)
         console.print(f"dataset {entry.name} added: {entry.subjects} subjects; {_words(entry.summary)}")
+
+
+def _extent(path: Path) -> str:
+    sizes = [file.stat().st_size for file in path.rglob("*") if file.is_file()]
+    return f"{len(sizes)} files ({sum(sizes) / 2**20:.0f} MiB)"
 
 
 def _label(text: str) -> tuple[str, str]:
@@ -272,7 +283,7 @@ def _explained(site: Any, offer: Any, dataset: str | None) -> list[tuple[str, st
         words = explanation(offer.job, site.settings, name, asked, 0)
         return [*words, ("What speaks against it?", str(error))]
     words = explanation(offer.job, site.settings, name, entry.name, entry.subjects)
-    against = approvals.reasons_against(site, offer.job, entry, entry.subjects)
+    against = approvals.reasons_against(site, offer.job, entry)
     return [*words, ("What speaks against it?", "; ".join(against))] if against else words
 
 

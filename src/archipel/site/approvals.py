@@ -143,9 +143,9 @@ def asked_dataset(site: SiteState, job: Job, dataset: str | None = None) -> cata
         raise NotFound(error.thing, error.cause, "add it, or choose another one with --dataset NAME") from error
 
 
-def reasons_against(site: SiteState, job: Job, entry: catalog.Dataset, subjects: int) -> list[str]:
+def reasons_against(site: SiteState, job: Job, entry: catalog.Dataset) -> list[str]:
     """Why the site's rules or the dataset do not fit the job; nothing is approved while there is a reason."""
-    found = objections(job, site.settings.policy, subjects)
+    found = objections(job, site.settings.policy, entry.subjects)
     if entry.kind != job.needs.kind:
         found.append(f"dataset {entry.name} is of kind {entry.kind}; the plan needs {job.needs.kind}")
     for value, name in entry.labels.items():
@@ -177,8 +177,9 @@ def approve(
             code=ErrorCode.NOT_APPROVED,
         )
     entry = asked_dataset(site, known.job, dataset)
-    cohort = catalog.freeze(site, entry)
-    against = reasons_against(site, known.job, entry, len(cohort.subjects))
+    frozen = catalog.freeze(entry)
+    entry, cohort = frozen
+    against = reasons_against(site, known.job, entry)
     if against:
         raise Refused(f"experiment {experiment}", "; ".join(against), "it cannot be approved as it is")
     hashed = catalog.hash_of(site, cohort)
@@ -196,7 +197,7 @@ def approve(
             raise Conflict(f"experiment {experiment}", "its job changed meanwhile", "read the new one, then approve it")
         if row["state"] == OfferState.ENDED:
             raise Conflict(f"experiment {experiment}", "has ended", "nothing is left to approve")
-        catalog.keep(connection, cohort, hashed)
+        catalog.keep(connection, frozen, hashed)
         return {
             "state": OfferState.APPROVED,
             "cohort_hash": hashed,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Connection, delete, insert, select, update
@@ -79,8 +79,7 @@ def add(site: SiteState, name: str, root: Path, kind: str, labels: Mapping[str, 
     with site.database.write() as connection:
         _check_free(connection, name)
         journal.append(connection, "dataset-added", {"name": name, "kind": kind, "subjects": entry.subjects})
-        row = entry.model_dump() | {"summary": json.dumps(entry.summary), "labels": json.dumps(entry.labels)}
-        connection.execute(insert(schema.datasets).values(**row))
+        connection.execute(insert(schema.datasets).values(**_row(entry)))
     site.ring()
     return entry
 
@@ -150,16 +149,23 @@ def remove(site: SiteState, name: str) -> None:
     site.ring()
 
 
-def freeze(site: SiteState, entry: Dataset) -> Cohort:
-    """All subjects that the dataset holds now, as a cohort.
+class Frozen(NamedTuple):
+    """A cohort and the dataset as it was when the cohort was frozen."""
+
+    dataset: Dataset
+    cohort: Cohort
+
+
+def freeze(entry: Dataset) -> Frozen:
+    """All subjects that the dataset holds now, as a cohort, with the catalog's entry brought up to date.
 
     Raises DatasetProblems when the files have become unusable since the dataset was added.
     """
     found = usable_scan(entry.name, entry.kind, Path(entry.root))
     subjects: tuple[Subject, ...] = tuple(sorted(found.subjects, key=lambda subject: subject.id))
-    return Cohort.model_validate(
-        {"dataset": entry.name, "kind": entry.kind, "subjects": subjects, "labels": entry.labels}
-    )
+    values = {"dataset": entry.name, "kind": entry.kind, "subjects": subjects, "labels": entry.labels}
+    now = {"subjects": len(subjects), "summary": found.schema, "scanned_at": utc_now()}
+    return Frozen(entry.model_copy(update=now), Cohort.model_validate(values))
 
 
 def hash_of(site: SiteState, cohort: Cohort) -> str:
@@ -167,11 +173,17 @@ def hash_of(site: SiteState, cohort: Cohort) -> str:
     return cohort_hash(cohort, site.cohort_key)
 
 
-def keep(connection: Connection, cohort: Cohort, hashed: str) -> None:
-    """Keep a frozen cohort, in the transaction of the approval that names it."""
+def keep(connection: Connection, frozen: Frozen, hashed: str) -> None:
+    """Keep a frozen cohort and the dataset's new counts, in the transaction of the approval that names them."""
+    entry, cohort = frozen
     row = {"dataset": cohort.dataset, "subjects": len(cohort.subjects), "body": cohort.model_dump_json()}
     same = schema.cohorts.c.hash == hashed
     if connection.execute(select(schema.cohorts.c.hash).where(same)).first():
         connection.execute(update(schema.cohorts).where(same).values(**row))
     else:
         connection.execute(insert(schema.cohorts).values(hash=hashed, frozen_at=utc_now(), **row))
+    connection.execute(update(schema.datasets).where(schema.datasets.c.name == entry.name).values(**_row(entry)))
+
+
+def _row(entry: Dataset) -> dict[str, Any]:
+    return entry.model_dump() | {"summary": json.dumps(entry.summary), "labels": json.dumps(entry.labels)}

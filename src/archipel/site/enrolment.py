@@ -13,18 +13,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 import httpx
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from pydantic import ValidationError
 from sqlalchemy import insert, select, update
 
 from archipel.governance import canonical
 from archipel.site import journal, schema
+from archipel.site.certificates import keep_certificate, tls_request
 from archipel.site.settings import checked_proxy, set_proxy
 from archipel.site.state import Federation, SiteState
-from archipel.storage import utc_now, write_private
+from archipel.storage import utc_now
 from archipel.transport.enrolment import (
     AuthorityReply,
     EnrolmentReply,
@@ -68,7 +65,6 @@ def join(site: SiteState, token: str, proxy: str | None = None) -> Federation:
     reply = _enrol(site, ticket, authority.ca, request, through)
     if known is not None and known.server_key != reply.server_key:
         raise _other_federation(site, known, reply.federation)
-    _check_certificate(reply.certificate, key)
     keep_certificate(site, key, reply.certificate, reply.ca)
     joined = Federation(
         name=reply.federation,
@@ -97,23 +93,6 @@ def _other_federation(site: SiteState, known: Federation, other: str) -> Conflic
         f"belongs to federation {known.name} already, and {other} is another one",
         "make a second site folder for it with archipel site init",
     )
-
-
-def tls_request(name: str) -> tuple[bytes, str]:
-    """A new P-256 key (PEM) and a request for a certificate on it in the site's name (PEM)."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return pem, request.public_bytes(serialization.Encoding.PEM).decode()
-
-
-def keep_certificate(site: SiteState, key: bytes, certificate: str, authority: str | None = None) -> None:
-    """Keep a TLS key with its certificate, and the CA's when it is given."""
-    if authority is not None:
-        write_private(site.keys / "ca.pem", authority.encode())
-    write_private(site.keys / "tls.key", key)
-    write_private(site.keys / "tls.pem", certificate.encode())
 
 
 def _authority(ticket: JoinToken, proxy: str) -> AuthorityReply:
@@ -214,21 +193,4 @@ def _check_clock(server_time: str) -> None:
             f"this machine's is {abs(apart):.0f} seconds {'ahead of' if apart > 0 else 'behind'} the server's",
             "set both by a time service (NTP), then join with the same token",
             code=ErrorCode.CLOCK,
-        )
-
-
-def _check_certificate(certificate: str, key: bytes) -> None:
-    """Raise ArchipelError unless the certificate is on this key."""
-    private = serialization.load_pem_private_key(key, password=None)
-    form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    try:
-        certified = x509.load_pem_x509_certificate(certificate.encode()).public_key().public_bytes(*form)
-    except ValueError:
-        certified = b""
-    if certified != private.public_key().public_bytes(*form):
-        raise ArchipelError(
-            "certificate",
-            "the server signed another key than this site's",
-            "ask its operator for a new token",
-            code=ErrorCode.TRUST,
         )

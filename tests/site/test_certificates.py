@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from site_world import pair
+
+from archipel.site import certificates
+from archipel.site.certificates import credentials, keep_certificate
+from archipel.site.state import SiteState
+from archipel.storage import write_private
+from archipel.vocabulary import ArchipelError, ErrorCode
+
+
+class Killed(BaseException):
+    """The process died here."""
+
+
+@pytest.mark.parametrize("written", range(3))
+def test_a_kill_at_any_step_of_a_renewal_leaves_a_pair_that_fits(
+    hospital: SiteState, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    before, (key, certificate) = credentials(hospital), pair()
+    count = 0
+
+    def dying(path: Path, data: bytes) -> None:
+        nonlocal count
+        if count == written:
+            raise Killed
+        count += 1
+        write_private(path, data)
+
+    def dying_at_last(_: SiteState) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(certificates, "write_private", dying)
+        patch.setattr(certificates, "_settle", dying_at_last)
+        keep_certificate(hospital, key, certificate)
+    after = credentials(hospital)
+    expected = (key, certificate.encode()) if written == 2 else (before.key, before.certificate)
+    assert (after.key, after.certificate) == expected
+    assert not (hospital.keys / "tls.key.next").exists()
+
+
+def test_a_certificate_on_another_key_is_refused_and_the_old_pair_stays(hospital: SiteState) -> None:
+    before, (key, _), (_, certificate) = credentials(hospital), pair(), pair()
+    with pytest.raises(ArchipelError, match="signed another key than this site's"):
+        keep_certificate(hospital, key, certificate)
+    assert credentials(hospital) == before
+
+
+def test_the_end_of_a_certificate_is_known(hospital: SiteState) -> None:
+    keep_certificate(hospital, *pair(days=10))
+    left = credentials(hospital).expires - datetime.now(UTC)
+    assert timedelta(days=9) < left < timedelta(days=10)
+
+
+def test_a_site_that_has_not_joined_or_lost_a_file_says_so(hospital: SiteState, tmp_path: Path) -> None:
+    with pytest.raises(ArchipelError, match="has joined no federation yet"):
+        credentials(SiteState.create(tmp_path / "new", "new"))
+    (hospital.keys / "tls.pem").unlink()
+    with pytest.raises(ArchipelError, match=r"tls.pem: is not there; restore it") as caught:
+        credentials(hospital)
+    assert caught.value.code is ErrorCode.CONFIGURATION

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import unicodedata
+
+from hypothesis import given
+from hypothesis import strategies as st
+from site_world import job_for
+
+from archipel.site.settings import SandboxRule, SiteSettings
+from archipel.site.state import SiteState
+from archipel.site.wording import explanation, shown
+from archipel.vocabulary import (
+    UPDATE_RELEASE,
+    Baselines,
+    HyperParameter,
+    MetricSpec,
+    OptimiserState,
+    PrivacyTerms,
+    Release,
+    RosterEntry,
+    RoundTerms,
+)
+
+
+def words(site: SiteState, settings: SiteSettings | None = None, **changes) -> dict[str, str]:
+    return dict(explanation(job_for(site, **changes), settings or site.settings, "North", "table", 6))
+
+
+@given(st.text())
+def test_nothing_a_stranger_wrote_can_move_or_hide_what_a_terminal_shows(text: str) -> None:
+    seen = shown(text)
+    assert all(character in "\n\t" or unicodedata.category(character)[0] != "C" for character in seen)
+    assert shown(seen) == seen
+
+
+@given(st.text(st.characters(categories=["L", "N", "P", "S", "M", "Zs"])))
+def test_ordinary_text_is_shown_as_it_is(text: str) -> None:
+    assert shown(text) == text
+
+
+def test_every_field_that_leaves_is_spoken_of(hospital: SiteState) -> None:
+    spoken = {
+        "model": "the trained model (12 bytes)",
+        "samples": "How many subjects or samples",
+        "metrics": "While training: loss",
+        "validation": "From measuring: accuracy, dice",
+        "seconds": "the seconds it took",
+        "failure": "If it fails: a code, a kind of error, a line number",
+    }
+    assert spoken.keys() == UPDATE_RELEASE.keys()
+    validation = tuple(MetricSpec(name=name, better="higher") for name in ("accuracy", "dice"))
+    leaves = words(hospital, validation=validation)["What leaves this site?"]
+    for text in spoken.values():
+        assert text in leaves
+    assert "the server sees this site's by itself" in leaves
+    summed = words(hospital, privacy=PrivacyTerms(release=Release.SUM))["What leaves this site?"]
+    assert "only the sum over sites" in summed
+
+
+def test_a_model_that_goes_to_other_hospitals_is_said_to(hospital: SiteState) -> None:
+    alone = words(hospital)["What leaves this site?"]
+    both = words(hospital, baselines=Baselines(local=True, ensemble=True))["What leaves this site?"]
+    assert "sent to the other sites" not in alone
+    assert "second model, trained on this site's data alone" in both
+    assert "also sent to the other sites" in both
+
+
+def test_who_takes_part_and_for_how_long_is_said(hospital: SiteState) -> None:
+    entries = [("charite", hospital.identity.public), ("mayo", "ed25519:" + "1" * 64), ("ucl", "ed25519:" + "2" * 64)]
+    roster = tuple(RosterEntry(site=site, identity_key=key, dataset="table") for site, key in entries)
+    said = words(hospital, roster=roster, terms=RoundTerms(rounds=20, quorum=2, deadline_s=7200, retries=0))
+    assert said["Who asks?"] == ("A researcher of federation North; this site would take part together with mayo, ucl.")
+    assert said["For how long?"].startswith("20 rounds of at most 2 hours each. A round counts when 2 of 3 sites")
+
+
+def test_bounds_and_what_stays_are_said(hospital: SiteState) -> None:
+    parameters = (
+        HyperParameter(name="rate", kind="float", default=0.1, minimum=0, maximum=1),
+        HyperParameter(name="flip", kind="bool", default=True),
+        HyperParameter(name="loss", kind="choice", default="dice", choices=("dice", "\x1bfocal")),
+    )
+    values = {"rate": 0.5, "flip": False, "loss": "dice"}
+    said = words(hospital, parameters=parameters, arguments=values, optimiser_state=OptimiserState.CONTINUE_LOCAL)
+    assert (
+        "rate (now 0.5): 0 to 1; flip (now False): yes or no; loss (now dice): dice, \\x1bfocal"
+        in (said["What may the researcher change later?"])
+    )
+    assert "patient identifiers" in said["What stays here?"]
+    assert "optimiser's state is kept at this site" in said["What stays here?"]
+
+
+def test_a_site_without_a_sandbox_warns_its_own_people(hospital: SiteState) -> None:
+    assert "sandbox without network" in words(hospital)["With which limits?"]
+    careless = SiteSettings(site="charite", sandbox=SandboxRule.NONE)
+    assert "WITHOUT a sandbox" in words(hospital, careless)["With which limits?"]
