@@ -121,6 +121,7 @@ def test_what_runs_is_what_was_hashed_and_nothing_is_left_beside_it(tmp_path):
     path = write(tmp_path, text)
     load(path)
     assert [file.name for file in tmp_path.iterdir()] == ["plan.py"]
+    assert type(load(path.rename(tmp_path / "a-blob"), "Mine")).__name__ == "Mine"
     broken = write(tmp_path, text + "1 / 0\n", "broken.py")
     with pytest.raises(ZeroDivisionError) as caught:
         load(broken)

@@ -8,6 +8,7 @@ message, the model into the network, the epoch, the check for finite numbers and
 from __future__ import annotations
 
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,36 +16,44 @@ from typing import Any
 
 from archipel.data import Cohort, phantom, scan, split
 from archipel.plans import load
-from archipel.plans.packaging import package
-from archipel.tensors import blob_hash, encode, schema_of
+from archipel.plans.drafting import draft
+from archipel.site.sandbox import Sandbox, SandboxSpec, SharedFrame
+from archipel.tensors import blob_hash
 from archipel.vocabulary import Job, Pass, RosterEntry, RoundTerms, Task, TaskKey, WorkerLimits
 
 PLAN = Path(__file__).with_name("bench_plan.py")
 SITE = "site-a"
 
 
-def bench_job(subjects: int, folder: Path) -> tuple[Job, bytes, Path, Cohort]:
-    """The job, its initial model's frame, the site's data folder and the cohort; everybody trains."""
-    (root,) = phantom.generate(folder, (SITE,), subjects_per_site=subjects)
-    plan = load(PLAN)
-    model = plan.initial_model(0)
-    frame = encode(model)
-    job = Job(
+def bench_spec(subjects: int, folder: Path) -> tuple[SandboxSpec, bytes]:
+    """What the worker needs, with the initial model's frame; every subject trains."""
+    folder.chmod(0o755)
+    (folder / "site").mkdir()
+    (root,) = phantom.generate(folder / "data", (SITE,), subjects_per_site=subjects)
+    made = draft(
+        PLAN,
         experiment="bench-training",
-        plan=package(PLAN).reference,
-        initial_model=blob_hash(frame),
-        tensors=schema_of(model),
-        needs=plan.needs,
-        metrics=plan.metrics,
-        validation=plan.validation,
+        roster=[RosterEntry(site=SITE, identity_key="ed25519:" + "0" * 64, dataset="phantom")],
+        server_key="ed25519:" + "0" * 64,
         validation_fraction=0.0,
         terms=RoundTerms(rounds=1000, quorum=1),
         limits=WorkerLimits(threads=1),
-        roster=(RosterEntry(site=SITE, identity_key="ed25519:" + "0" * 64, dataset="phantom"),),
-        server_key="ed25519:" + "0" * 64,
     )
     cohort = Cohort(dataset="phantom", kind="nifti-pairs", subjects=scan("nifti-pairs", root).subjects)
-    return job, frame, root, cohort
+    spec = SandboxSpec(
+        job=made.job,
+        site=SITE,
+        plan_file=PLAN,
+        class_name=made.plan.class_name,
+        dataset_root=root,
+        cohort=cohort,
+        limits=made.job.limits,
+        mode="required",
+        log_path=folder / "worker.log",
+        state_folder=folder / "site",
+        uid_base=720_000,
+    )
+    return spec, made.initial_model
 
 
 def bench_task(job: Job, round_: int) -> Task:
@@ -78,6 +87,32 @@ def bare_epoch(root: Path, cohort: Cohort) -> Callable[[], float]:
         return time.perf_counter() - began
 
     return epoch
+
+
+async def run(pairs: int = 7, subjects: int = 16) -> dict[str, Any]:
+    """Measure ``pairs`` pairs of epochs on ``subjects`` phantoms, after one pair that warms both up.
+
+    Raises ArchipelError (code ``sandbox``) where the sandbox cannot be had: nothing else would be the worker.
+    """
+    with tempfile.TemporaryDirectory(prefix="archipel-bench-") as name:
+        spec, frame = bench_spec(subjects, Path(name))
+        epoch = bare_epoch(spec.dataset_root, spec.cohort)
+        model, result = SharedFrame.create(len(frame)), SharedFrame.create(len(frame))
+        model.write(frame, 0)
+        worker = await Sandbox.start(spec)
+        try:
+            await worker.prepare()
+            bare, sandboxed = [], []
+            for round_ in range(pairs + 1):
+                bare.append(epoch())
+                began = time.perf_counter()
+                await worker.train(bench_task(spec.job, round_), model, result, None)
+                sandboxed.append(time.perf_counter() - began)
+        finally:
+            await worker.kill()
+            model.close()
+            result.close()
+    return summary(bare[1:], sandboxed[1:], subjects)
 
 
 def summary(bare: list[float], worker: list[float], subjects: int) -> dict[str, Any]:

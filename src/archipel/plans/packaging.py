@@ -43,10 +43,14 @@ def package(path: Path, class_name: str | None = None) -> PackagedPlan:
     Raises BadInput (code ``bad-plan``) for a file that is missing, too large, not UTF-8 or not Python, and when it
     holds no plan class, or several and ``class_name`` does not choose.
     """
-    if not path.is_file():
-        raise _bad(str(path), "is not a file", "name the Python file that holds the plan")
     if not _FILE_NAME.match(path.name):
         raise _bad(path.name, "is not a name a plan may have", "use letters, digits, _ . - and the ending .py")
+    return _read(path, class_name)
+
+
+def _read(path: Path, class_name: str | None) -> PackagedPlan:
+    if not path.is_file():
+        raise _bad(str(path), "is not a file", "name the Python file that holds the plan")
     source = path.read_bytes()
     if len(source) > LARGEST_SOURCE:
         raise _bad(path.name, f"has {len(source)} bytes", f"keep a plan below {LARGEST_SOURCE} bytes")
@@ -97,12 +101,12 @@ def _chosen(file_name: str, found: list[str], class_name: str | None) -> str:
 
 
 def load(path: Path, class_name: str | None = None) -> Plan:
-    """Run a plan file as a module and make its plan.
+    """Run a plan file as a module and make its plan; the file may have any name, as a blob has.
 
     Raises BadInput as ``package`` does, and when what the class declares is not of the right type. Whatever the
     file itself raises while it runs passes through.
     """
-    packaged = package(path, class_name)
+    packaged = _read(path, class_name)
     name = f"archipel_plan_{packaged.hash.partition(':')[2][:16]}"
     module = ModuleType(name)
     module.__file__ = str(path)
