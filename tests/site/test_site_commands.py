@@ -121,6 +121,13 @@ def test_decisions_by_a_script_need_no_answer(terminal: Terminal, with_table: Si
     assert kinds == ["approved", "revoked", "rejected"]
 
 
+def test_a_script_approves_only_the_job_it_names(terminal: Terminal, with_table: SiteState) -> None:
+    _, hashed = take_offer(with_table)
+    other = terminal("approve", "heart", "--yes", "--job", "sha256:" + "0" * 64)
+    assert "its job changed meanwhile; read the new one" in str(other.exception)
+    assert terminal("approve", "heart", "--yes", "--job", hashed).exit_code == 0
+
+
 def test_a_plan_cannot_hide_its_lines_from_the_terminal(terminal: Terminal, with_table: SiteState) -> None:
     hidden = "steal = 1  # \x1b[1A\x1b[2K\x1b[8m \u202e [red]x[/red]\r"
     source = PLAN + hidden.encode()
@@ -143,6 +150,7 @@ def test_a_job_with_reasons_against_it_shows_them_before_anybody_is_asked(
     questions = dict(document["explanation"])
     assert "dataset table: is not in the catalog" in questions["What speaks against it?"]
     assert document["job"] == job.model_dump(mode="json")
+    assert document["source"] == PLAN.decode()
 
 
 def test_verifying_the_journal_answers_by_exit_code(terminal: Terminal, with_table: SiteState, tmp_path: Path) -> None:
@@ -179,6 +187,7 @@ def test_errors_are_listed_shown_and_released(terminal: Terminal, with_table: Si
     assert r"KeyError: \x1b[2Jp-001" in terminal("errors", "show", "heart", "1").stdout
     assert "released 1 error text(s) of heart round 1" in terminal("errors", "release", "heart", "1").stdout
     assert terminal.json("errors", "list")[0]["released"] is True
+    assert "errors of heart round 9: there are none here" in str(terminal("errors", "show", "heart", "9").exception)
 
 
 @pytest.mark.processes

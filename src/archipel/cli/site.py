@@ -263,7 +263,11 @@ def plans(
         if as_json:
             _print_json(
                 _row(offer)
-                | {"job": offer.job.model_dump(mode="json"), "explanation": _explained(site, offer, dataset)}
+                | {
+                    "job": offer.job.model_dump(mode="json"),
+                    "explanation": _explained(site, offer, dataset),
+                    "source": approvals.plan_source(site, offer.job),
+                }
             )
         else:
             _show(site, offer, dataset)
@@ -311,6 +315,7 @@ def approve(
     state: State,
     dataset: Annotated[str | None, typer.Option("--dataset", help="Run it on this dataset instead.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask; for scripts.")] = False,
+    job: Annotated[str | None, typer.Option("--job", help="Approve only the job with this hash.")] = None,
     note: Note = "",
 ) -> None:
     """Show what would run here, ask, freeze the cohort and sign."""
@@ -325,7 +330,7 @@ def approve(
                 console.print("nothing was approved")
                 raise typer.Exit(1)
         with console.status("freezing the cohort"):
-            approval = approvals.approve(site, experiment, shown=offer.job_hash, dataset=dataset, note=note)
+            approval = approvals.approve(site, experiment, shown=job or offer.job_hash, dataset=dataset, note=note)
     console.print(f"approved {experiment}: job {approval.job_hash}, cohort {approval.cohort_hash}")
 
 
@@ -389,7 +394,7 @@ def journal_show(
     from archipel.site import journal
 
     with _opened(state) as site:
-        entries = [entry.model_dump(mode="json") for entry in journal.lines(site)[-last:]]
+        entries = [entry.model_dump(mode="json") for entry in journal.newest(site, last)]
     if as_json:
         _print_json(entries)
     else:
@@ -441,7 +446,7 @@ def errors_show(
     from archipel.site.wording import shown
 
     with _opened(state) as site:
-        for task in failures.failed(site, experiment, round_number):
+        for task in failures.of_round(site, experiment, round_number):
             typer.echo(f"{task.key}: {task.failure}\n{shown(task.detail)}")
 
 

@@ -40,16 +40,22 @@ def failed(site: SiteState, experiment: str | None = None, round_number: int | N
         return [_failed(row) for row in connection.execute(query).mappings()]
 
 
-def release(site: SiteState, experiment: str, round_number: int) -> list[FailedTask]:
-    """Let the full texts of a round's errors leave the site, and wake the agent, which sends them.
-
-    The journal keeps each text's hash. Raises NotFound when the round has no failed task with a text.
-    """
+def of_round(site: SiteState, experiment: str, round_number: int) -> list[FailedTask]:
+    """A round's failed tasks that have a text. Raises NotFound when there are none."""
     found = [task for task in failed(site, experiment, round_number) if task.detail]
     if not found:
         raise NotFound(
             f"errors of {experiment} round {round_number}", "there are none here", "see archipel site errors list"
         )
+    return found
+
+
+def release(site: SiteState, experiment: str, round_number: int) -> list[FailedTask]:
+    """Let the full texts of a round's errors leave the site, and wake the agent, which sends them.
+
+    The journal keeps each text's hash. Raises NotFound when the round has no failed task with a text.
+    """
+    found = of_round(site, experiment, round_number)
     with site.database.write() as connection:
         for task in found:
             if not task.released:

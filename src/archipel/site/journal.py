@@ -76,6 +76,13 @@ def lines(site: SiteState, after: int = 0) -> list[JournalEntry]:
         return [_line(row) for row in connection.execute(query).mappings()]
 
 
+def newest(site: SiteState, count: int) -> list[JournalEntry]:
+    """The last ``count`` lines, oldest first."""
+    query = select(schema.journal).order_by(schema.journal.c.number.desc()).limit(count)
+    with site.database.read() as connection:
+        return [_line(row) for row in connection.execute(query).mappings()][::-1]
+
+
 def _line(row: RowMapping) -> JournalEntry:
     """The line as it stands; one that cannot be read keeps its raw text, which does not fit its hash."""
     try:

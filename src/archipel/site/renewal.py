@@ -10,7 +10,7 @@ from cryptography import x509
 
 from archipel.governance import canonical
 from archipel.site import journal
-from archipel.site.enrolment import keep_certificate, tls_request
+from archipel.site.certificates import keep_certificate, tls_request
 from archipel.site.link import Link
 from archipel.site.state import SiteState
 from archipel.transport import RenewRequest
