@@ -131,7 +131,7 @@ async def test_a_blob_cut_off_on_the_way_leaves_nothing_behind(served: Served) -
 
     async def half() -> Any:
         yield data[: 2 << 20]
-        while not any(part.stat().st_size for part in incoming.iterdir()):
+        while not any(part.stat().st_size for part in incoming.iterdir()):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         raise ConnectionError
 

@@ -7,6 +7,7 @@ Every sub-command's file ``cli/<name>.py`` has a Typer application called ``app`
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -28,14 +29,15 @@ SUB_COMMANDS = {
 class _LazyGroup(TyperGroup):
     """Names and help come from the table; the command itself is loaded when it is called."""
 
-    def list_commands(self, ctx: object) -> list[str]:
-        return list(SUB_COMMANDS)
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands = {name: TyperCommand(name, help=text) for name, text in SUB_COMMANDS.items()}
 
-    def get_command(self, ctx: object, cmd_name: str) -> TyperCommand | None:
-        return TyperCommand(cmd_name, help=SUB_COMMANDS[cmd_name]) if cmd_name in SUB_COMMANDS else None
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.commands)
 
-    def resolve_command(self, ctx: object, args: list[str]) -> tuple[object, object, list[str]]:  # type: ignore[override]
-        name, command, rest = super().resolve_command(ctx, args)  # type: ignore[arg-type]
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
         if name in SUB_COMMANDS:
             command = get_command(importlib.import_module(f"archipel.cli.{name}").app)
             command.name = name
@@ -76,7 +78,3 @@ def _print_error(text: str) -> None:
     # A terminal wraps the line as it likes; a log or a pipe gets it whole.
     console = Console(stderr=True)
     console.print(line, soft_wrap=True, highlight=False)
-
-
-if __name__ == "__main__":
-    main()

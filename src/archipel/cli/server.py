@@ -44,7 +44,7 @@ def _private_files() -> None:
 
 
 @app.command()
-def init(  # noqa: PLR0917
+def init(
     state: Annotated[
         Path, typer.Argument(envvar="ARCHIPEL_SERVER_STATE", help="The new state folder.", show_default=False)
     ],
@@ -91,10 +91,13 @@ def init(  # noqa: PLR0917
 @app.command()
 def start(state: State) -> None:
     """Serve until stopped by SIGTERM or Ctrl-C."""
+    from archipel.cli.logs import configure_logs
     from archipel.server.process import run
     from archipel.server.state import ServerState
 
-    run(ServerState(state.absolute()))
+    served = ServerState(state.absolute())
+    configure_logs(served.settings().log_level)
+    run(served)
 
 
 @app.command()

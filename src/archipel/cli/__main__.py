@@ -1,0 +1,5 @@
+"""``python -m archipel.cli`` is ``archipel``."""
+
+from archipel.cli.main import main
+
+main()

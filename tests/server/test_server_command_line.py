@@ -1,0 +1,166 @@
+"""``archipel server``: what an operator types, from init to a served federation, as real processes."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+from server_world import Applicant, free_port
+
+from archipel.cli import main
+from archipel.server.federation import Federation
+from archipel.server.process import run
+from archipel.server.state import ServerState
+from archipel.transport.enrolment import JoinToken
+from archipel.vocabulary import ArchipelError
+
+
+@dataclass
+class Done:
+    """What a command left: its exit code and what it printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def archipel(*words: str, state: Path | None = None) -> Done:
+    """Run a command in this process, as the ``archipel`` script does."""
+    environment = {"COLUMNS": "300", "NO_COLOR": "1"} | ({"ARCHIPEL_SERVER_STATE": str(state)} if state else {})
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        patch.dict(os.environ, environment),
+        patch.object(sys, "argv", ["archipel", *words]),
+        redirect_stdout(out),
+        redirect_stderr(err),
+        pytest.raises(SystemExit) as left,
+    ):
+        main()
+    return Done(int(left.value.code or 0), out.getvalue(), err.getvalue())
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    folder = tmp_path / "server"
+    ports = ("--rest-port", str(free_port()), "--grpc-port", str(free_port()))
+    done = archipel("server", "init", str(folder), "--name", "north sea", "--host", "localhost", *ports)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def start(folder: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "archipel.cli", "server", "start", "--state", str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    for _ in range(60):
+        if process.poll() is not None or archipel("server", "status", state=folder).returncode == 0:
+            break
+        time.sleep(0.5)
+    return process
+
+
+def test_help_names_every_sub_command_without_loading_them() -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from archipel.cli.main import SUB_COMMANDS, app\n"
+        "out = CliRunner().invoke(app, ['--help']).output\n"
+        "assert all(name in out for name in SUB_COMMANDS), out\n"
+        "heavy = {'sqlalchemy', 'fastapi', 'torch', 'numpy', 'cryptography', 'grpc'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_error_is_one_line_with_thing_cause_and_remedy(tmp_path: Path) -> None:
+    done = archipel("server", "site", "list", state=tmp_path / "nowhere")
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        f"error: {tmp_path}/nowhere/server.toml: is not there; run init first, or name the right folder with --state"
+    )
+
+
+def test_an_unknown_sub_command_is_a_usage_error() -> None:
+    done = archipel("sever")
+    assert done.returncode == 2
+    assert "Did you mean 'server'" in done.stderr
+
+
+def test_what_an_operator_types(state: Path) -> None:
+    token = JoinToken.decode(archipel("server", "join-token", "create", "berlin", state=state).stdout.strip())
+    assert (token.site, token.url.startswith("https://localhost:")) == ("berlin", True)
+    spare = JoinToken.decode(archipel("server", "join-token", "create", "rome", "--hours", "1", state=state).stdout)
+    assert archipel("server", "join-token", "revoke", spare.id, state=state).returncode == 0
+    with Federation.open(ServerState(state)) as federation:
+        federation.enrolment.enrol(Applicant("berlin").request(token), datetime.now(UTC))
+    tokens = json.loads(archipel("server", "join-token", "list", "--json", state=state).stdout)
+    assert {row["site"]: bool(row["used_at"]) for row in tokens} == {"berlin": True, "rome": False}
+    assert "berlin" in archipel("server", "site", "list", state=state).stdout
+    (certificate,) = json.loads(archipel("server", "certificate", "list", "--json", state=state).stdout)
+    done = archipel("server", "certificate", "revoke", certificate["serial"], "--reason", "lost", state=state)
+    assert done.returncode == 0
+    made = json.loads(archipel("server", "token", "create", "ada", "--scope", "operate", "--json", state=state).stdout)
+    assert made["token"].startswith("archipel_")
+    assert archipel("server", "token", "revoke", made["id"], state=state).returncode == 0
+    assert "ada" in archipel("server", "token", "list", state=state).stdout
+    assert archipel("server", "site", "remove", "berlin", state=state).returncode == 0
+    assert "certificate-revoked" in archipel("server", "journal", "show", state=state).stdout
+    assert "is whole: 9 lines" in archipel("server", "journal", "verify", state=state).stdout
+    refused = archipel("server", "token", "create", "ada", "--scope", "admin", state=state)
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+
+
+def test_a_head_kept_elsewhere_finds_a_cut_off_end(state: Path, tmp_path: Path) -> None:
+    archipel("server", "token", "create", "ada", state=state)
+    kept = tmp_path / "head.json"
+    kept.write_text(archipel("server", "journal", "show", "--head", state=state).stdout)
+    assert archipel("server", "journal", "verify", "--head", str(kept), state=state).returncode == 0
+    with Federation.open(ServerState(state)) as federation, federation.database.write() as connection:
+        connection.exec_driver_sql("DELETE FROM journal WHERE number = 2")
+    assert archipel("server", "journal", "verify", state=state).returncode == 0
+    found = archipel("server", "journal", "verify", "--head", str(kept), state=state)
+    assert found.returncode == 1
+    assert "the end was cut off after line 1" in found.stderr
+
+
+@pytest.mark.processes
+def test_a_started_server_answers_and_stops_when_told(state: Path) -> None:
+    process = start(state)
+    try:
+        assert process.poll() is None, process.stdout.read() if process.stdout else ""
+        facts = json.loads(archipel("server", "status", "--json", state=state).stdout)
+        assert (facts["answers"], facts["database"], facts["federation"]) == (True, True, "north sea")
+        with pytest.raises(ArchipelError, match="is served by another process"):
+            run(ServerState(state))
+    finally:
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, output
+    assert "Traceback" not in output
+    assert archipel("server", "status", state=state).returncode == 1
+
+
+@pytest.mark.processes
+def test_a_port_in_use_is_one_clear_line(state: Path, tmp_path: Path) -> None:
+    settings = ServerState(state).settings()
+    with socket.create_server(("127.0.0.1", settings.rest_port)):
+        words = [sys.executable, "-m", "archipel.cli", "server", "start", "--state", str(state)]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert f"127.0.0.1:{settings.rest_port}: the port is in use by another process" in done.stderr
+    assert "change rest_port in server.toml" in done.stderr
+    assert "Traceback" not in done.stderr
