@@ -91,6 +91,15 @@ def test_a_job_that_changed_while_a_person_read_is_not_approved(with_table: Site
     refused(with_table, now)
 
 
+def test_a_dataset_removed_while_a_person_read_is_not_approved(with_table: SiteState) -> None:
+    _, hashed = take_offer(with_table)
+    frozen = catalog.freeze(catalog.dataset(with_table, "table"))
+    catalog.remove(with_table, "table")
+    with pytest.raises(NotFound, match="was removed meanwhile"):
+        approvals.approve(with_table, "heart", frozen=frozen)
+    refused(with_table, hashed)
+
+
 def test_revoking_takes_effect_at_once_and_can_be_undone_by_approving_again(with_table: SiteState) -> None:
     _, hashed = take_offer(with_table)
     with pytest.raises(Conflict, match="is offered, not approved"):

@@ -106,8 +106,22 @@ def test_approving_shows_what_will_run_and_asks(terminal: Terminal, with_table: 
         assert words in no.stdout, words
     assert approvals.offered(with_table, "heart").state == "offered"
     yes = terminal("approve", "heart", answer="y\n")
-    assert f"approved heart: job {hashed}" in yes.stdout
+    assert f"approved heart for 6 subjects of dataset table: job {hashed}" in yes.stdout
     approvals.is_allowed(with_table, "heart", hashed)
+
+
+def test_the_subjects_a_person_is_asked_about_are_those_on_the_disk(
+    terminal: Terminal, with_table: SiteState, tmp_path: Path
+) -> None:
+    take_offer(with_table)
+    table(tmp_path / "data", rows=8)
+    asked = terminal("approve", "heart", answer="y\n")
+    assert "Dataset table, which holds 8 subjects" in asked.stdout
+    assert terminal.json("dataset", "list")[0]["subjects"] == 8
+    (tmp_path / "data" / "table.npz").unlink()
+    gone = terminal("approve", "heart", answer="y\n")
+    assert "no .npz file in the folder" in gone.stdout
+    assert "Who asks?" not in gone.stdout
 
 
 def test_decisions_by_a_script_need_no_answer(terminal: Terminal, with_table: SiteState) -> None:

@@ -270,7 +270,7 @@ def plans(
                 }
             )
         else:
-            _show(site, offer, dataset)
+            _show(site, offer, _explained(site, offer, dataset))
 
 
 def _explained(site: Any, offer: Any, dataset: str | None) -> list[tuple[str, str]]:
@@ -278,26 +278,30 @@ def _explained(site: Any, offer: Any, dataset: str | None) -> list[tuple[str, st
     from archipel.site.wording import explanation
     from archipel.vocabulary import NotFound
 
-    found = site.federation()
-    name = found.name if found else "(none)"
     try:
-        entry = approvals.asked_dataset(site, offer.job, dataset)
+        return _explained_on(site, offer, approvals.asked_dataset(site, offer.job, dataset))
     except NotFound as error:
         asked = dataset or offer.job.entry(site.name).dataset
-        words = explanation(offer.job, site.settings, name, asked, 0)
+        words = explanation(offer.job, site.settings, site.joined().name, asked, 0)
         return [*words, ("What speaks against it?", str(error))]
-    words = explanation(offer.job, site.settings, name, entry.name, entry.subjects)
+
+
+def _explained_on(site: Any, offer: Any, entry: Any) -> list[tuple[str, str]]:
+    from archipel.site import approvals
+    from archipel.site.wording import explanation
+
+    words = explanation(offer.job, site.settings, site.joined().name, entry.name, entry.subjects)
     against = approvals.reasons_against(site, offer.job, entry)
     return [*words, ("What speaks against it?", "; ".join(against))] if against else words
 
 
-def _show(site: Any, offer: Any, dataset: str | None) -> None:
+def _show(site: Any, offer: Any, explained: list[tuple[str, str]]) -> None:
     from archipel.site import approvals
     from archipel.site.wording import shown
 
     console = _console()
     console.print(Text(f"experiment {offer.experiment} ({offer.state.value})", style="bold"))
-    for question, answer in _explained(site, offer, dataset):
+    for question, answer in explained:
         console.print(Text(f"\n{question}", style="bold"))
         console.print(Text(shown(answer)))
     source = approvals.plan_source(site, offer.job)
@@ -319,19 +323,22 @@ def approve(
     note: Note = "",
 ) -> None:
     """Show what would run here, ask, freeze the cohort and sign."""
-    from archipel.site import approvals
+    from archipel.site import approvals, catalog
 
     console = _console()
     with _opened(state) as site, _listing_problems(console):
         offer = approvals.offered(site, experiment)
+        entry = approvals.asked_dataset(site, offer.job, dataset)
+        with console.status(f"reading and hashing {_extent(Path(entry.root))} of dataset {entry.name}"):
+            frozen = catalog.freeze(entry)
         if not yes:
-            _show(site, offer, dataset)
+            _show(site, offer, _explained_on(site, offer, frozen.dataset))
             if not typer.confirm("Run this on this site's data?", default=False):
                 console.print("nothing was approved")
                 raise typer.Exit(1)
-        with console.status("freezing the cohort"):
-            approval = approvals.approve(site, experiment, shown=job or offer.job_hash, dataset=dataset, note=note)
-    console.print(f"approved {experiment}: job {approval.job_hash}, cohort {approval.cohort_hash}")
+        approval = approvals.approve(site, experiment, shown=job or offer.job_hash, frozen=frozen, note=note)
+    people = f"{len(frozen.cohort.subjects)} subjects of dataset {entry.name}"
+    console.print(f"approved {experiment} for {people}: job {approval.job_hash}, cohort {approval.cohort_hash}")
 
 
 @app.command()

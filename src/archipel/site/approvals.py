@@ -160,13 +160,20 @@ def reasons_against(site: SiteState, job: Job, entry: catalog.Dataset) -> list[s
 
 
 def approve(
-    site: SiteState, experiment: str, *, shown: str | None = None, dataset: str | None = None, note: str = ""
+    site: SiteState,
+    experiment: str,
+    *,
+    shown: str | None = None,
+    dataset: str | None = None,
+    frozen: catalog.Frozen | None = None,
+    note: str = "",
 ) -> Approval:
-    """Approve an experiment's job for all subjects that the dataset holds now, and wake the agent.
+    """Approve an experiment's job and wake the agent.
 
-    ``shown`` is the job hash that the person saw. Raises Refused when the site's rules object or the plan is not here
-    to be read, Conflict when the job changed since it was shown or the experiment ended, DatasetProblems when the
-    data has become unusable.
+    ``shown`` is the job hash that the person saw and ``frozen`` the cohort; without it, all subjects that the dataset
+    (``dataset``, else the one asked for) holds now. Raises Refused when the site's rules object or the plan is not
+    here to be read, Conflict when the job changed since it was shown or the experiment ended, DatasetProblems when
+    the data has become unusable.
     """
     known = offered(site, experiment)
     if plan_source(site, known.job) is None:
@@ -176,8 +183,7 @@ def approve(
             "start the agent, which fetches it, then approve",
             code=ErrorCode.NOT_APPROVED,
         )
-    entry = asked_dataset(site, known.job, dataset)
-    frozen = catalog.freeze(entry)
+    frozen = frozen or catalog.freeze(asked_dataset(site, known.job, dataset))
     entry, cohort = frozen
     against = reasons_against(site, known.job, entry)
     if against:
@@ -193,7 +199,7 @@ def approve(
     approval = sign(site.identity, draft)
 
     def decide(connection: Connection, row: Mapping[Any, Any]) -> dict[str, Any]:
-        if row["job_hash"] != (shown or known.job_hash):
+        if {row["job_hash"], shown or known.job_hash} != {known.job_hash}:
             raise Conflict(f"experiment {experiment}", "its job changed meanwhile", "read the new one, then approve it")
         if row["state"] == OfferState.ENDED:
             raise Conflict(f"experiment {experiment}", "has ended", "nothing is left to approve")

@@ -174,15 +174,20 @@ def hash_of(site: SiteState, cohort: Cohort) -> str:
 
 
 def keep(connection: Connection, frozen: Frozen, hashed: str) -> None:
-    """Keep a frozen cohort and the dataset's new counts, in the transaction of the approval that names them."""
+    """Keep a frozen cohort and the dataset's new counts, in the transaction of the approval that names them.
+
+    Raises NotFound when the dataset was removed meanwhile.
+    """
     entry, cohort = frozen
+    there = schema.datasets.c.name == entry.name
+    if connection.execute(update(schema.datasets).where(there).values(**_row(entry))).rowcount == 0:
+        raise NotFound(f"dataset {entry.name}", "was removed meanwhile", "add it again, then approve")
     row = {"dataset": cohort.dataset, "subjects": len(cohort.subjects), "body": cohort.model_dump_json()}
     same = schema.cohorts.c.hash == hashed
     if connection.execute(select(schema.cohorts.c.hash).where(same)).first():
         connection.execute(update(schema.cohorts).where(same).values(**row))
     else:
         connection.execute(insert(schema.cohorts).values(hash=hashed, frozen_at=utc_now(), **row))
-    connection.execute(update(schema.datasets).where(schema.datasets.c.name == entry.name).values(**_row(entry)))
 
 
 def _row(entry: Dataset) -> dict[str, Any]:
