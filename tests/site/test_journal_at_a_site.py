@@ -4,6 +4,8 @@ import json
 import re
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from site_world import SERVER
 from sqlalchemy import text
 
@@ -40,6 +42,7 @@ def test_a_whole_journal_is_proven_against_its_receipts(written: SiteState) -> N
     ("statement", "words"),
     [
         ("""UPDATE journal SET body = '{"number":9}' WHERE number = 4""", "line 4 .* was changed"),
+        ("""UPDATE journal SET body = '{"number":9,"number":4}' WHERE number = 4""", "line 4 .* was changed"),
         ("UPDATE journal SET body = 'not json' WHERE number = 4", "line 4 .* was changed"),
         ("""UPDATE journal SET body = '{"n":NaN}' WHERE number = 4""", "line 4 .* was changed"),
         ("UPDATE journal SET kind = 'approved' WHERE number = 4", "line 4 .* was changed"),
@@ -120,3 +123,26 @@ def test_an_export_holds_every_line_and_the_signed_head(written: SiteState) -> N
     assert [JournalEntry(**line) for line in lines] == journal.lines(written)
     assert JournalHead(**head).is_signed_by(written.identity.public)
     assert head["number"] == 6
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(number=st.integers(1, 6), column=st.sampled_from(["at", "kind", "body", "previous", "hash"]), data=st.data())
+def test_one_character_changed_anywhere_is_found(
+    written: SiteState, number: int, column: str, data: st.DataObject
+) -> None:
+    with written.database.read() as connection:
+        query = f"SELECT {column} FROM journal WHERE number = {number}"
+        before = connection.exec_driver_sql(query).scalar_one()
+    place = data.draw(st.integers(0, len(before) - 1))
+    character = data.draw(st.characters(codec="ascii").filter(lambda other: other != before[place]))
+    store(written, column, number, before[:place] + character + before[place + 1 :])
+    try:
+        assert any(f"line {number} " in problem for problem in journal.verify(written).problems)
+    finally:
+        store(written, column, number, before)
+    assert journal.verify(written).whole
+
+
+def store(site: SiteState, column: str, number: int, value: str) -> None:
+    with site.database.write() as connection:
+        connection.exec_driver_sql(f"UPDATE journal SET {column} = ? WHERE number = ?", (value, number))
