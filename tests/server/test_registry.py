@@ -160,3 +160,14 @@ def test_every_change_of_membership_is_in_the_journal(federation: Federation, en
         "certificate-revoked",
     ]
     assert federation.registry.journal_faults() == []
+
+
+@pytest.mark.parametrize(
+    "change", ["body = 'no json'", "hash = 'x'", "body = '{}'", "kind = 'other'", "previous = 'sha256:0'"]
+)
+def test_a_journal_line_changed_in_the_database_is_named(
+    federation: Federation, enrolled: Applicant, change: str
+) -> None:
+    with federation.database.write() as connection:
+        connection.exec_driver_sql(f"UPDATE journal SET {change} WHERE number = 2")
+    assert federation.registry.journal_faults()[0].startswith("line 2 ")

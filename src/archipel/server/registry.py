@@ -151,8 +151,14 @@ class Registry:
 
     def journal_faults(self, heads: Sequence[JournalHead] = ()) -> list[str]:
         """What is wrong with the server's journal; an empty list proves it whole."""
+        lines: list[JournalEntry] = []
         with self._database.read() as connection:
-            return check_chain(entries(connection, journal), heads)
+            try:
+                lines.extend(entries(connection, journal))
+            except ValueError:
+                number = lines[-1].number + 1 if lines else 1
+                return [*check_chain(lines), f"line {number} was changed: it cannot be read"]
+        return check_chain(lines, heads)
 
     def close(self) -> None:
         """Give back the connection that watches for changes."""
