@@ -1,0 +1,165 @@
+"""A blob is there whole under the hash of its bytes, or not at all: after a crash, a wrong hash, a full disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.strategies import DataObject
+
+from archipel.storage import FolderBlobStore, disk_errors_named, write_private
+from archipel.tensors import blob_hash
+from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, NotFound, StorageFull
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FolderBlobStore:
+    return FolderBlobStore(tmp_path / "blobs")
+
+
+def held(store: FolderBlobStore) -> set[str]:
+    return {f"blake3:{path.parent.name}{path.name}" for path in store.root.glob("??/*")}
+
+
+@given(st.data())
+@settings(max_examples=30, deadline=None)
+def test_what_goes_in_by_any_pieces_comes_out(tmp_path_factory: pytest.TempPathFactory, data: DataObject) -> None:
+    store = FolderBlobStore(tmp_path_factory.mktemp("blobs"))
+    pieces = data.draw(st.lists(st.binary(max_size=2000), max_size=6))
+    whole = b"".join(pieces)
+    with store.writer() as writer:
+        for piece in pieces:
+            writer.write(piece)
+        name = writer.commit(blob_hash(whole))
+    assert (name, store.size(name)) == (blob_hash(whole), len(whole))
+    with store.open(name) as file:
+        assert file.read() == whole
+
+
+def test_the_same_bytes_twice_are_one_blob(store: FolderBlobStore) -> None:
+    assert store.put(b"model") == store.put(memoryview(b"model"))
+    assert held(store) == {blob_hash(b"model")}
+
+
+def test_a_wrong_hash_is_refused_and_leaves_nothing(store: FolderBlobStore) -> None:
+    with pytest.raises(BadInput, match="its bytes hash to") as refused:
+        store.put(b"model", blob_hash(b"other"))
+    assert refused.value.code is ErrorCode.BAD_UPDATE
+    assert held(store) == set()
+    assert list(store.incoming.iterdir()) == []
+
+
+def test_what_is_not_committed_is_not_there(store: FolderBlobStore) -> None:
+    with store.writer() as writer:
+        writer.write(b"model")
+    assert not store.has(blob_hash(b"model"))
+    assert list(store.incoming.iterdir()) == []
+
+
+def test_a_missing_blob_is_named(store: FolderBlobStore) -> None:
+    for ask in (store.size, store.open):
+        with pytest.raises(NotFound, match=blob_hash(b"none")):
+            ask(blob_hash(b"none"))
+    store.delete(blob_hash(b"none"))
+
+
+@pytest.mark.parametrize("name", ["", "blake3:", "blake3:../../etc/passwd", "blake3:" + "A" * 64, "../" * 21 + "x"])
+def test_a_name_that_is_no_hash_reaches_no_file(store: FolderBlobStore, name: str) -> None:
+    with pytest.raises(BadInput, match="is not a content address"):
+        store.open(name)
+
+
+def test_a_sweep_keeps_what_is_named_and_nothing_else(store: FolderBlobStore) -> None:
+    kept, gone = store.put(b"kept"), store.put(b"gone")
+    (store.incoming / "half").write_bytes(b"half")
+    assert store.sweep({kept}) == 1
+    assert held(store) == {kept}
+    assert not store.has(gone)
+    assert list(store.incoming.iterdir()) == []
+
+
+def test_a_sweep_survives_names_of_blobs_that_are_gone(store: FolderBlobStore) -> None:
+    assert store.sweep({blob_hash(b"gone")}) == 0
+
+
+_CRASHING = """
+import os, signal, sys
+from pathlib import Path
+from archipel.storage import FolderBlobStore, blobs
+store = FolderBlobStore(Path(sys.argv[1]))
+die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+if sys.argv[2] == "before-sync":
+    blobs.os.fsync = die
+if sys.argv[2] == "before-rename":
+    FolderBlobStore.adopt = die
+if sys.argv[2] == "after-rename":
+    blobs.sync_folder = die
+writer = store.writer()
+writer.write(b"x" * 100_000)
+if sys.argv[2] == "while-writing":
+    die()
+writer.commit()
+"""
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("moment", ["while-writing", "before-sync", "before-rename", "after-rename"])
+def test_a_crash_leaves_a_whole_blob_or_none(store: FolderBlobStore, moment: str) -> None:
+    died = subprocess.run([sys.executable, "-c", _CRASHING, str(store.root), moment], check=False)
+    assert died.returncode == -signal.SIGKILL
+    whole = blob_hash(b"x" * 100_000)
+    assert held(store) == ({whole} if moment == "after-rename" else set())
+    store.sweep(held(store))
+    assert list(store.incoming.iterdir()) == []
+    assert store.put(b"x" * 100_000) == whole
+
+
+def test_a_full_disk_is_named_and_finished_blobs_stay(tiny_disk: Path) -> None:
+    store = FolderBlobStore(tiny_disk / "blobs")
+    first = store.put(bytes(600_000))
+    with pytest.raises(StorageFull, match=f"{tiny_disk}/blobs: the disk is full; free space there"):
+        store.put(b"\1" * 600_000)
+    assert held(store) == {first}
+    assert list(store.incoming.iterdir()) == []
+    store.delete(first)
+    assert store.put(b"\1" * 600_000) == blob_hash(b"\1" * 600_000)
+
+
+def test_a_secret_on_a_full_disk_is_the_old_one_or_the_new_one(tiny_disk: Path) -> None:
+    secret = tiny_disk / "key"
+    write_private(secret, b"old")
+    with pytest.raises(StorageFull):
+        write_private(secret, bytes(2_000_000))
+    assert secret.read_bytes() == b"old"
+
+
+def test_a_secret_is_private_from_the_first_byte(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        write_private(tmp_path / "key", b"secret")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [tmp_path / "key"]
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM])
+def test_a_folder_that_cannot_be_written_is_named(number: int, tmp_path: Path) -> None:
+    with (
+        pytest.raises(ArchipelError, match="cannot be written; give this user") as refused,
+        disk_errors_named(tmp_path),
+    ):
+        raise OSError(number, "no")
+    assert refused.value.code is ErrorCode.CONFIGURATION
+
+
+def test_an_error_that_is_not_the_disks_stays_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), disk_errors_named(tmp_path):
+        (tmp_path / "none").read_bytes()

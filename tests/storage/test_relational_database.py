@@ -1,0 +1,101 @@
+"""The database: readers see one state, writers wait for each other, what failed is not there, a full disk is named."""
+
+from __future__ import annotations
+
+import threading
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Column, ForeignKey, Integer, MetaData, Table, Text, func, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from archipel.storage import Database, utc_now
+from archipel.vocabulary import StorageFull
+
+METADATA = MetaData()
+NOTES = Table("notes", METADATA, Column("id", Integer, primary_key=True), Column("text", Text, nullable=False))
+MARKS = Table("marks", METADATA, Column("note", Integer, ForeignKey("notes.id"), primary_key=True))
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    found = Database(f"sqlite:///{tmp_path / 'notes.db'}")
+    METADATA.create_all(found.engine)
+    return found
+
+
+def count(database: Database) -> int:
+    with database.read() as connection:
+        return connection.scalar(select(func.count()).select_from(NOTES)) or 0
+
+
+def test_sqlite_is_set_up_to_survive_a_power_cut(database: Database) -> None:
+    with database.read() as connection:
+        values = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous")
+        }
+        assert values == {"journal_mode": "wal", "synchronous": 2}
+        assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+
+
+def test_a_block_that_raises_leaves_nothing(database: Database) -> None:
+    with pytest.raises(RuntimeError), database.write() as connection:
+        connection.execute(insert(NOTES).values(text="half"))
+        raise RuntimeError
+    assert count(database) == 0
+
+
+def test_a_row_that_names_nothing_is_refused(database: Database) -> None:
+    with pytest.raises(IntegrityError), database.write() as connection:
+        connection.execute(insert(MARKS).values(note=7))
+
+
+def test_a_reader_sees_one_state_and_blocks_no_writer(database: Database) -> None:
+    with database.read() as reading:
+        before = reading.scalar(select(func.count()).select_from(NOTES))
+        with database.write() as writing:
+            writing.execute(insert(NOTES).values(text="new"))
+        assert reading.scalar(select(func.count()).select_from(NOTES)) == before
+    assert count(database) == 1
+
+
+def test_writers_of_two_connections_wait_for_each_other(database: Database) -> None:
+    """Each reads the largest number and writes the next one: with a lost update two would write the same."""
+    other = Database(database.url)
+
+    def work(through: Database) -> None:
+        for _ in range(25):
+            with through.write() as connection:
+                largest = connection.scalar(select(func.max(NOTES.c.id))) or 0
+                connection.execute(insert(NOTES).values(id=largest + 1, text="note"))
+
+    threads = [threading.Thread(target=work, args=(through,)) for through in (database, other)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert count(database) == 50
+
+
+def test_a_time_is_utc_and_sorts_as_text() -> None:
+    first, second = utc_now(), utc_now()
+    assert first <= second
+    assert len(first) == 32
+    assert datetime.fromisoformat(first).utcoffset() is not None
+
+
+def test_a_full_disk_is_named_and_the_rows_before_stay(tiny_disk: Path) -> None:
+    database = Database(f"sqlite:///{tiny_disk / 'notes.db'}")
+    try:
+        METADATA.create_all(database.engine)
+        with database.write() as connection:
+            connection.execute(insert(NOTES).values(text="kept"))
+        with pytest.raises(StorageFull, match="the disk is full"), database.write() as connection:
+            connection.execute(insert(NOTES).values(text="x" * 3_000_000))
+        assert count(database) == 1
+        with database.write() as connection:
+            connection.execute(insert(NOTES).values(text="small"))
+        assert count(database) == 2
+    finally:
+        database.close()
