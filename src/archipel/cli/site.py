@@ -5,7 +5,6 @@ Every command opens the state folder, does one thing and rings the running agent
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,49 +14,32 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.syntax import Syntax
-from rich.table import Table
 from rich.text import Text
 
+from archipel.cli.site_records import errors_app, journal_app
+from archipel.cli.site_terminal import (
+    AsJson,
+    Experiment,
+    Note,
+    State,
+    console,
+    opened,
+    print_json,
+    print_table,
+    words,
+)
 from archipel.vocabulary import BadInput
 
 app = typer.Typer(name="site", help="A hospital's side: data, approvals, journal and the agent.", no_args_is_help=True)
 dataset_app = typer.Typer(name="dataset", help="The datasets this site has.", no_args_is_help=True)
-journal_app = typer.Typer(name="journal", help="What happened at this site, provably.", no_args_is_help=True)
-errors_app = typer.Typer(name="errors", help="Errors of plans in full; they stay here.", no_args_is_help=True)
 app.add_typer(dataset_app)
 app.add_typer(journal_app)
 app.add_typer(errors_app)
-
-State = Annotated[
-    Path, typer.Option("--state", envvar="ARCHIPEL_SITE_STATE", help="The site's folder.", show_default=False)
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
-Note = Annotated[str, typer.Option("--note", help="Why, in your own words; kept in the journal.")]
-Experiment = Annotated[str, typer.Argument(help="The experiment's name, as archipel site plans lists it.")]
 
 
 @app.callback()
 def _private_files() -> None:
     os.umask(0o077)
-
-
-@contextmanager
-def _opened(state: Path) -> Iterator[Any]:
-    from archipel.site.state import SiteState
-
-    site = SiteState.open(state)
-    try:
-        yield site
-    finally:
-        site.close()
-
-
-def _console() -> Console:
-    return Console(highlight=False, markup=False)
-
-
-def _print_json(document: object) -> None:
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
 @app.command()
@@ -69,7 +51,7 @@ def init(
     from archipel.site.state import SiteState
 
     site = SiteState.create(state, name)
-    _console().print(f"site {site.name} made in {state}; identity {site.identity.public}")
+    console().print(f"site {site.name} made in {state}; identity {site.identity.public}")
     site.close()
 
 
@@ -82,9 +64,9 @@ def join(
     """Join the federation that a join token names."""
     from archipel.site import enrolment
 
-    with _opened(state) as site:
+    with opened(state) as site:
         joined = enrolment.join(site, token, proxy)
-        _console().print(f"site {site.name} joined {joined.name} ({joined.grpc}); next: archipel site start")
+        console().print(f"site {site.name} joined {joined.name} ({joined.grpc}); next: archipel site start")
 
 
 @app.command()
@@ -100,7 +82,7 @@ def status(state: State, as_json: AsJson = False) -> None:
     """Say where this site stands."""
     from archipel.site import approvals, catalog, certificates
 
-    with _opened(state) as site:
+    with opened(state) as site:
         found = site.federation()
         until = certificates.credentials(site).expires.isoformat() if found else None
         document = {
@@ -114,11 +96,11 @@ def status(state: State, as_json: AsJson = False) -> None:
             "experiments": [_row(offer) for offer in approvals.offers(site)],
         }
     if as_json:
-        _print_json(document)
+        print_json(document)
         return
-    console = _console()
-    console.print(f"site {document['site']}, agent {document['agent']}, sandbox {document['sandbox']}")
-    console.print(
+    screen = console()
+    screen.print(f"site {document['site']}, agent {document['agent']}, sandbox {document['sandbox']}")
+    screen.print(
         f"federation {found.name} at {found.grpc}, certificate until {until}"
         if found
         else "has joined no federation yet"
@@ -145,33 +127,16 @@ def _row(offer: Any) -> dict[str, Any]:
 
 def _print_offers(rows: Any) -> None:
     if not rows:
-        _console().print("no experiment was offered yet")
+        console().print("no experiment was offered yet")
         return
-    _print_table(["experiment", "state", "title", "plan", "rounds", "offered_at"], rows)
+    print_table(["experiment", "state", "title", "plan", "rounds", "offered_at"], rows)
 
 
 def _print_datasets(rows: Any) -> None:
     if not rows:
-        _console().print("no dataset yet; add one with archipel site dataset add NAME PATH")
+        console().print("no dataset yet; add one with archipel site dataset add NAME PATH")
         return
-    _print_table(["name", "kind", "subjects", "labels", "summary"], rows)
-
-
-def _print_table(columns: list[str], rows: list[dict[str, Any]]) -> None:
-    from archipel.site.wording import shown
-
-    table = Table(*columns)
-    for row in rows:
-        table.add_row(*(Text(shown(_words(row[column]))) for column in columns))
-    _console().print(table)
-
-
-def _words(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_words(inner)}" for key, inner in value.items() if key not in ("kind", "subjects"))
-    if isinstance(value, list):
-        return " x ".join(str(inner) for inner in value)
-    return str(value)
+    print_table(["name", "kind", "subjects", "labels", "summary"], rows)
 
 
 @dataset_app.command("add")
@@ -186,11 +151,11 @@ def dataset_add(
     from archipel.site import catalog
 
     labels = dict(_label(text) for text in label or [])
-    console = _console()
-    with _opened(state) as site, _listing_problems(console):
-        with console.status(f"reading and hashing {_extent(path)} in {path}"):
+    screen = console()
+    with opened(state) as site, _listing_problems(screen):
+        with screen.status(f"reading and hashing {_extent(path)} in {path}"):
             entry = catalog.add(site, name, path, kind, labels)
-        console.print(f"dataset {entry.name} added: {entry.subjects} subjects; {_words(entry.summary)}")
+        screen.print(f"dataset {entry.name} added: {entry.subjects} subjects; {words(entry.summary)}")
 
 
 def _extent(path: Path) -> str:
@@ -206,7 +171,7 @@ def _label(text: str) -> tuple[str, str]:
 
 
 @contextmanager
-def _listing_problems(console: Console) -> Iterator[None]:
+def _listing_problems(screen: Console) -> Iterator[None]:
     from archipel.site.catalog import DatasetProblems
     from archipel.site.wording import shown
 
@@ -214,7 +179,7 @@ def _listing_problems(console: Console) -> Iterator[None]:
         yield
     except DatasetProblems as error:
         for problem in error.problems:
-            console.print(f"- {shown(problem)}")
+            screen.print(f"- {shown(problem)}")
         raise
 
 
@@ -223,10 +188,10 @@ def dataset_list(state: State, as_json: AsJson = False) -> None:
     """List the datasets of this site."""
     from archipel.site import catalog
 
-    with _opened(state) as site:
+    with opened(state) as site:
         entries = [entry.model_dump() for entry in catalog.datasets(site)]
     if as_json:
-        _print_json(entries)
+        print_json(entries)
     else:
         _print_datasets(entries)
 
@@ -236,9 +201,9 @@ def dataset_remove(name: Annotated[str, typer.Argument()], state: State) -> None
     """Take a dataset out of the catalog; its files stay."""
     from archipel.site import catalog
 
-    with _opened(state) as site:
+    with opened(state) as site:
         catalog.remove(site, name)
-    _console().print(f"dataset {name} removed from the catalog; its files are untouched")
+    console().print(f"dataset {name} removed from the catalog; its files are untouched")
 
 
 @app.command()
@@ -251,17 +216,17 @@ def plans(
     """List what researchers ask to run here, or show one in words with its plan's text."""
     from archipel.site import approvals
 
-    with _opened(state) as site:
+    with opened(state) as site:
         if experiment is None:
             rows = [_row(offer) for offer in approvals.offers(site)]
             if as_json:
-                _print_json(rows)
+                print_json(rows)
             else:
                 _print_offers(rows)
             return
         offer = approvals.offered(site, experiment)
         if as_json:
-            _print_json(
+            print_json(
                 _row(offer)
                 | {
                     "job": offer.job.model_dump(mode="json"),
@@ -282,35 +247,35 @@ def _explained(site: Any, offer: Any, dataset: str | None) -> list[tuple[str, st
         return _explained_on(site, offer, approvals.asked_dataset(site, offer.job, dataset))
     except NotFound as error:
         asked = dataset or offer.job.entry(site.name).dataset
-        words = explanation(offer.job, site.settings, site.joined().name, asked, 0)
-        return [*words, ("What speaks against it?", str(error))]
+        answers = explanation(offer.job, site.settings, site.joined().name, asked, 0)
+        return [*answers, ("What speaks against it?", str(error))]
 
 
 def _explained_on(site: Any, offer: Any, entry: Any) -> list[tuple[str, str]]:
     from archipel.site import approvals
     from archipel.site.wording import explanation
 
-    words = explanation(offer.job, site.settings, site.joined().name, entry.name, entry.subjects)
+    answers = explanation(offer.job, site.settings, site.joined().name, entry.name, entry.subjects)
     against = approvals.reasons_against(site, offer.job, entry)
-    return [*words, ("What speaks against it?", "; ".join(against))] if against else words
+    return [*answers, ("What speaks against it?", "; ".join(against))] if against else answers
 
 
 def _show(site: Any, offer: Any, explained: list[tuple[str, str]]) -> None:
     from archipel.site import approvals
     from archipel.site.wording import shown
 
-    console = _console()
-    console.print(Text(f"experiment {offer.experiment} ({offer.state.value})", style="bold"))
+    screen = console()
+    screen.print(Text(f"experiment {offer.experiment} ({offer.state.value})", style="bold"))
     for question, answer in explained:
-        console.print(Text(f"\n{question}", style="bold"))
-        console.print(Text(shown(answer)))
+        screen.print(Text(f"\n{question}", style="bold"))
+        screen.print(Text(shown(answer)))
     source = approvals.plan_source(site, offer.job)
-    console.print(Text(f"\nThe plan, {offer.job.plan.file_name}, {offer.job.plan.hash}", style="bold"))
+    screen.print(Text(f"\nThe plan, {offer.job.plan.file_name}, {offer.job.plan.hash}", style="bold"))
     if source is None:
-        console.print("has not been fetched yet; the running agent fetches it")
+        screen.print("has not been fetched yet; the running agent fetches it")
     else:
-        console.print(Syntax(shown(source), "python", line_numbers=True, word_wrap=True, background_color="default"))
-    console.print(Text(f"\njob {offer.job_hash}"))
+        screen.print(Syntax(shown(source), "python", line_numbers=True, word_wrap=True, background_color="default"))
+    screen.print(Text(f"\njob {offer.job_hash}"))
 
 
 @app.command()
@@ -325,20 +290,20 @@ def approve(
     """Show what would run here, ask, freeze the cohort and sign."""
     from archipel.site import approvals, catalog
 
-    console = _console()
-    with _opened(state) as site, _listing_problems(console):
+    screen = console()
+    with opened(state) as site, _listing_problems(screen):
         offer = approvals.offered(site, experiment)
         entry = approvals.asked_dataset(site, offer.job, dataset)
-        with console.status(f"reading and hashing {_extent(Path(entry.root))} of dataset {entry.name}"):
+        with screen.status(f"reading and hashing {_extent(Path(entry.root))} of dataset {entry.name}"):
             frozen = catalog.freeze(entry)
         if not yes:
             _show(site, offer, _explained_on(site, offer, frozen.dataset))
             if not typer.confirm("Run this on this site's data?", default=False):
-                console.print("nothing was approved")
+                screen.print("nothing was approved")
                 raise typer.Exit(1)
         approval = approvals.approve(site, experiment, shown=job or offer.job_hash, frozen=frozen, note=note)
     people = f"{len(frozen.cohort.subjects)} subjects of dataset {entry.name}"
-    console.print(f"approved {experiment} for {people}: job {approval.job_hash}, cohort {approval.cohort_hash}")
+    screen.print(f"approved {experiment} for {people}: job {approval.job_hash}, cohort {approval.cohort_hash}")
 
 
 @app.command()
@@ -346,9 +311,9 @@ def reject(experiment: Experiment, state: State, note: Note = "") -> None:
     """Say no to an experiment."""
     from archipel.site import approvals
 
-    with _opened(state) as site:
+    with opened(state) as site:
         approvals.reject(site, experiment, note)
-    _console().print(f"rejected {experiment}")
+    console().print(f"rejected {experiment}")
 
 
 @app.command()
@@ -356,114 +321,6 @@ def revoke(experiment: Experiment, state: State, note: Note = "") -> None:
     """Take an approval back; the worker is stopped at once."""
     from archipel.site import approvals
 
-    with _opened(state) as site:
+    with opened(state) as site:
         approvals.revoke(site, experiment, note)
-    _console().print(f"revoked {experiment}; nothing of it runs here any more")
-
-
-@journal_app.command("verify")
-def journal_verify(
-    state: State,
-    head: Annotated[Path | None, typer.Option("--head", help="A head of this journal that the server gave.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Prove the journal whole, or say which line was changed, removed, inserted or cut off."""
-    from archipel.governance import JournalHead
-    from archipel.site import journal
-
-    with _opened(state) as site:
-        fresh = []
-        if head is not None:
-            try:
-                fresh = [JournalHead.model_validate_json(head.read_text(encoding="utf-8"))]
-            except (OSError, ValueError) as error:
-                raise BadInput(str(head), "is not a journal head", "give the JSON file that the server gave") from error
-        proof = journal.verify(site, fresh)
-    if as_json:
-        _print_json({"whole": proof.whole, "lines": proof.lines, "heads": proof.heads, "problems": proof.problems})
-    else:
-        console = _console()
-        for problem in proof.problems:
-            console.print(f"- {problem}")
-        verdict = "is whole" if proof.whole else "is NOT whole"
-        console.print(f"the journal {verdict}: {proof.lines} lines, held against {proof.heads} attested heads")
-    if not proof.whole:
-        raise typer.Exit(1)
-
-
-@journal_app.command("show")
-def journal_show(
-    state: State,
-    last: Annotated[int, typer.Option("--last", min=1, help="How many of the newest lines.")] = 50,
-    as_json: AsJson = False,
-) -> None:
-    """Show the newest lines of the journal."""
-    from archipel.site import journal
-
-    with _opened(state) as site:
-        entries = [entry.model_dump(mode="json") for entry in journal.newest(site, last)]
-    if as_json:
-        _print_json(entries)
-    else:
-        _print_table(["number", "at", "kind", "body"], entries)
-
-
-@journal_app.command("export")
-def journal_export(
-    state: State, to: Annotated[Path | None, typer.Argument(help="A file; without it, standard output.")] = None
-) -> None:
-    """Write the whole journal as JSON lines, the signed head last."""
-    from archipel.site import journal
-    from archipel.storage import write_private
-
-    with _opened(state) as site:
-        text = "".join(f"{line}\n" for line in journal.export(site))
-    if to is None:
-        typer.echo(text, nl=False)
-    else:
-        write_private(to, text.encode())
-
-
-@errors_app.command("list")
-def errors_list(state: State, as_json: AsJson = False) -> None:
-    """List the tasks that failed here."""
-    from archipel.site import failures
-
-    with _opened(state) as site:
-        rows = [_error_row(task) for task in failures.failed(site)]
-    if as_json:
-        _print_json(rows)
-    elif rows:
-        _print_table(["experiment", "round", "attempt", "kind", "failure", "released"], rows)
-    else:
-        _console().print("no task failed here")
-
-
-def _error_row(task: Any) -> dict[str, Any]:
-    key = task.key.model_dump(mode="json")
-    return {**key, "failure": str(task.failure), "released": task.released, "done_at": task.done_at}
-
-
-@errors_app.command("show")
-def errors_show(
-    experiment: Experiment, round_number: Annotated[int, typer.Argument(metavar="ROUND")], state: State
-) -> None:
-    """Show the full texts of a round's errors; they may quote data."""
-    from archipel.site import failures
-    from archipel.site.wording import shown
-
-    with _opened(state) as site:
-        for task in failures.of_round(site, experiment, round_number):
-            typer.echo(f"{task.key}: {task.failure}\n{shown(task.detail)}")
-
-
-@errors_app.command("release")
-def errors_release(
-    experiment: Experiment, round_number: Annotated[int, typer.Argument(metavar="ROUND")], state: State
-) -> None:
-    """Let the full texts of a round's errors go to the researcher."""
-    from archipel.site import failures
-
-    with _opened(state) as site:
-        found = failures.release(site, experiment, round_number)
-    _console().print(f"released {len(found)} error text(s) of {experiment} round {round_number}")
+    console().print(f"revoked {experiment}; nothing of it runs here any more")

@@ -1,0 +1,65 @@
+"""What the commands of ``archipel site`` share: their options, the opened state folder, and printing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from archipel.site.state import SiteState
+
+State = Annotated[
+    Path, typer.Option("--state", envvar="ARCHIPEL_SITE_STATE", help="The site's folder.", show_default=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
+Note = Annotated[str, typer.Option("--note", help="Why, in your own words; kept in the journal.")]
+Experiment = Annotated[str, typer.Argument(help="The experiment's name, as archipel site plans lists it.")]
+
+
+@contextmanager
+def opened(state: Path) -> Iterator[SiteState]:
+    """The site kept in this folder, closed at the end of the block."""
+    from archipel.site.state import SiteState
+
+    site = SiteState.open(state)
+    try:
+        yield site
+    finally:
+        site.close()
+
+
+def console() -> Console:
+    """Where people read: no markup, so that a stranger's text stays text."""
+    return Console(highlight=False, markup=False)
+
+
+def print_json(document: object) -> None:
+    """Print a document for a program."""
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def print_table(columns: list[str], rows: list[dict[str, Any]]) -> None:
+    """Print these columns of the rows; characters that could hide something are written out."""
+    from archipel.site.wording import shown
+
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*(Text(shown(words(row[column]))) for column in columns))
+    console().print(table)
+
+
+def words(value: Any) -> str:
+    """A JSON value as a person reads it."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {words(inner)}" for key, inner in value.items() if key not in ("kind", "subjects"))
+    if isinstance(value, list):
+        return " x ".join(str(inner) for inner in value)
+    return str(value)
