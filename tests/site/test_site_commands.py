@@ -183,6 +183,10 @@ def test_verifying_the_journal_answers_by_exit_code(terminal: Terminal, with_tab
     assert "is not a journal head" in str(terminal("journal", "verify", "--head", str(head)).exception)
 
 
+def test_the_journal_is_shown_in_full(terminal: Terminal) -> None:
+    assert "kind npz, name table, subjects 6" in terminal("journal", "show").stdout
+
+
 def test_the_journal_is_exported_as_json_lines(terminal: Terminal, tmp_path: Path) -> None:
     printed = terminal("journal", "export").stdout
     assert [json.loads(line)["number"] for line in printed.splitlines()] == [1, 2, 2]

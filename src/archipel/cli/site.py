@@ -136,7 +136,13 @@ def _print_datasets(rows: Any) -> None:
     if not rows:
         console().print("no dataset yet; add one with archipel site dataset add NAME PATH")
         return
-    print_table(["name", "kind", "subjects", "labels", "summary"], rows)
+    shapes = [row | {"summary": _shape(row["summary"])} for row in rows]
+    print_table(["name", "kind", "subjects", "labels", "summary"], shapes)
+
+
+def _shape(summary: dict[str, Any]) -> dict[str, Any]:
+    """The summary without what is said beside it."""
+    return {key: value for key, value in summary.items() if key not in ("kind", "subjects")}
 
 
 @dataset_app.command("add")
@@ -155,7 +161,7 @@ def dataset_add(
     with opened(state) as site, _listing_problems(screen):
         with screen.status(f"reading and hashing {_extent(path)} in {path}"):
             entry = catalog.add(site, name, path, kind, labels)
-        screen.print(f"dataset {entry.name} added: {entry.subjects} subjects; {words(entry.summary)}")
+        screen.print(f"dataset {entry.name} added: {entry.subjects} subjects; {words(_shape(entry.summary))}")
 
 
 def _extent(path: Path) -> str:

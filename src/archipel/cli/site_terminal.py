@@ -43,14 +43,16 @@ def console() -> Console:
 
 def print_json(document: object) -> None:
     """Print a document for a program."""
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    typer.echo(json.dumps(document, indent=2))
 
 
 def print_table(columns: list[str], rows: list[dict[str, Any]]) -> None:
     """Print these columns of the rows; characters that could hide something are written out."""
     from archipel.site.wording import shown
 
-    table = Table(*columns)
+    table = Table()
+    for column in columns:
+        table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(shown(words(row[column]))) for column in columns))
     console().print(table)
@@ -59,7 +61,7 @@ def print_table(columns: list[str], rows: list[dict[str, Any]]) -> None:
 def words(value: Any) -> str:
     """A JSON value as a person reads it."""
     if isinstance(value, dict):
-        return ", ".join(f"{key} {words(inner)}" for key, inner in value.items() if key not in ("kind", "subjects"))
+        return ", ".join(f"{key} {words(inner)}" for key, inner in value.items())
     if isinstance(value, list):
         return " x ".join(str(inner) for inner in value)
     return str(value)
