@@ -23,7 +23,7 @@ class HippocampusPlan(SegmentationPlan):
     shape = (40, 56, 40)
     divisor = 4
     batch_size = 2
-    augmentation = Augmentation()
+    augmentation = Augmentation(affine=0.07, shift=0.02, gain=0.1, offset=0.1, noise=0.08)
     warm_up = 3
     hyper_parameters = (
         HyperParameter(name="learning_rate", kind="float", default=6e-3, minimum=1e-5, maximum=3e-2),
