@@ -1,0 +1,273 @@
+"""Experiment: the handle by which a researcher submits a job, steers it, watches it and takes its models home.
+
+The experiment itself lives at the server. A handle holds nothing that is not there, so a closed laptop stops nothing
+and ``federation.experiment(name)`` picks it up again from anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from archipel.governance import job_hash
+from archipel.plans.drafting import Draft
+from archipel.researcher import frames, plots
+from archipel.researcher.connection import Connection
+from archipel.researcher.model_card import model_card
+from archipel.researcher.progress import Progress
+from archipel.researcher.screens import Screen, choose_screen
+from archipel.researcher.watching import watch
+from archipel.storage import disk_errors_named
+from archipel.tensors import blob_hash
+from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, Job, NotFound, Refused, Value
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+Document = dict[str, Any]
+_OVER = ("finished", "cancelled")
+_LOCAL = "local:"
+
+
+class Experiment:
+    """One experiment. ``job`` is what every site of it approves, ``job_hash`` what they sign."""
+
+    def __init__(self, connection: Connection, job: Job, drafted: Draft | None = None) -> None:
+        self._connection, self._draft = connection, drafted
+        self.job = job
+        self.job_hash = job_hash(job)
+        self.screen: Callable[[], Screen] = choose_screen
+
+    @classmethod
+    def known(cls, connection: Connection, name: str) -> Experiment:
+        """The handle of a submitted experiment.
+
+        Raises NotFound, and ArchipelError (code trust) when the server's job and its hash do not belong together.
+        """
+        document = connection.ask("GET", f"/v1/experiments/{name}")
+        found = cls(connection, Job.model_validate(document["job"]))
+        found._check_hash(document)
+        return found
+
+    @property
+    def name(self) -> str:
+        """The experiment's name at the server."""
+        return self.job.experiment
+
+    # Before it runs
+
+    def submit(self) -> Experiment:
+        """Send the plan and the initial model, then the job; every site is asked for its approval.
+
+        Submitting the same job again changes nothing. Raises what the server refuses it with.
+        """
+        if self._draft is not None:
+            self._connection.store(self._draft.plan.hash, self._draft.plan.source)
+            self._connection.store(self.job.initial_model, self._draft.initial_model)
+        self._check_hash(
+            self._connection.ask("POST", "/v1/experiments", {"job": self.job.model_dump(mode="json", by_alias=True)})
+        )
+        self._draft = None
+        return self
+
+    def approvals(self) -> DataFrame:
+        """One row a site: its answer, how many subjects its cohort has, and a note that a person there left."""
+        columns = ["site", "state", "subjects", "note", "at"]
+        return frames.frame(self.document()["approvals"], columns=columns)
+
+    def wait_for_approvals(self, enough: int | None = None) -> Experiment:
+        """Wait until every site has answered, or until ``enough`` of them approved.
+
+        Raises Refused as soon as so many sites said no that the quorum can no longer be reached.
+        """
+
+        def settled(document: Document) -> bool:
+            states = [one["state"] for one in document["approvals"]]
+            approved, waiting = states.count("approved"), states.count("waiting")
+            return not waiting or approved + waiting < self.job.terms.quorum or approved >= (enough or len(states))
+
+        document = self._watch(settled)
+        approved = [one for one in document["approvals"] if one["state"] == "approved"]
+        if document["state"] == "waiting" and len(approved) < self.job.terms.quorum:
+            no = [f"{one['site']} {one['state']}" + (f" ({one['note']})" if one["note"] else "")
+                  for one in document["approvals"] if one not in approved]  # fmt: skip
+            raise Refused(
+                f"experiment {self.name}",
+                f"{len(approved)} sites approved, its quorum is {self.job.terms.quorum}: {', '.join(no)}",
+                "talk to the sites, then create a job that they accept",
+                code=ErrorCode.NOT_APPROVED,
+            )
+        return self
+
+    # While it runs
+
+    def run(self) -> str:
+        """Submit if that was not done, wait for the sites' answers, start or resume, and watch until it is finished.
+
+        Ctrl-C (or the notebook's stop button) stops the watching only: the experiment goes on at the server. Raises
+        ArchipelError when it ends or pauses before its last round, with the reason.
+        """
+        if self._draft is not None:
+            self.submit()
+        if self.status == "waiting":
+            self.wait_for_approvals()
+        state = self.status
+        if state in ("waiting", "paused"):
+            self._control("resume" if state == "paused" else "start")
+        document = self._watch(lambda found: found["state"] not in ("running", "waiting"))
+        if document["state"] != "finished":
+            raise ArchipelError(
+                f"experiment {self.name}",
+                f"is {document['state']} after round {document['round']} of {document['rounds']}"
+                + (f" ({document['reason']})" if document.get("reason") else ""),
+                "look at .failures and .history; a paused one goes on with run() or resume()",
+                code=ErrorCode.CONFLICT,
+            )
+        return "finished"
+
+    def start(self) -> str:
+        """Start it and return at once. Raises Conflict while the quorum has not approved."""
+        return self._control("start")
+
+    def step(self) -> DataFrame:
+        """Run one round, then pause; the round's rows of ``history``."""
+        before = self.document()["round"]
+        self._control("step")
+        self._watch(lambda found: found["state"] != "running" or found["round"] > before + 1)
+        found = self.history
+        rows: DataFrame = found[found["round"] == before + 1].reset_index(drop=True)
+        return rows
+
+    def pause(self) -> str:
+        """Pause after the round that is open."""
+        return self._control("pause")
+
+    def resume(self) -> str:
+        """Go on from where it paused, and return at once."""
+        return self._control("resume")
+
+    def cancel(self) -> str:
+        """End it for good; the models of its finished rounds stay."""
+        return self._control("cancel")
+
+    def watch(self) -> str:
+        """Watch a running experiment until it pauses or ends; its state then."""
+        state: str = self._watch(lambda found: found["state"] not in ("running", "waiting"))["state"]
+        return state
+
+    def set(self, **values: Value) -> dict[str, Value]:
+        """Change hyper-parameters for the rounds to come, inside the bounds that the sites approved.
+
+        Returns every hyper-parameter's value. Raises BadInput for an unknown name or a broken bound.
+        """
+        path = f"/v1/experiments/{self.name}/arguments"
+        changed: dict[str, Value] = self._connection.ask("PATCH", path, {"arguments": values})["arguments"]
+        return changed
+
+    # What came of it
+
+    def document(self) -> Document:
+        """The experiment as the server tells it: state, reason, round, arguments, approvals, baselines."""
+        document: Document = self._connection.ask("GET", f"/v1/experiments/{self.name}")
+        return document
+
+    @property
+    def status(self) -> str:
+        """draft, waiting, running, paused, finished or cancelled."""
+        return "draft" if self._draft is not None else str(self.document()["state"])
+
+    def rounds(self) -> list[dict[str, Any]]:
+        """The rounds' records as the server tells them, oldest first."""
+        found: list[dict[str, Any]] = self._connection.ask("GET", f"/v1/experiments/{self.name}/rounds")
+        return found
+
+    @property
+    def history(self) -> DataFrame:
+        """One row for each round and site, and one for all of them (``pooled``)."""
+        return frames.history(self.rounds(), self.document()["baselines"])
+
+    @property
+    def failures(self) -> DataFrame:
+        """One row for each failure of a site, in the words of its agent."""
+        return frames.failures(self.rounds())
+
+    @property
+    def baselines(self) -> DataFrame:
+        """The federated model beside each site's own and their ensemble, on the same held-out subjects of every site.
+
+        One row a model and metric: ``all_sites`` is the mean over all subjects, then a column a site.
+        """
+        return frames.baselines(self.document()["baselines"])
+
+    def plot(self) -> Figure:
+        """Loss and validation over the rounds, each site and all together, with the baselines as lines."""
+        document = self.document()
+        validation = [metric.name for metric in self.job.validation]
+        return plots.curves(frames.history(self.rounds(), document["baselines"]), validation, document["baselines"])
+
+    def models(self) -> DataFrame:
+        """The kept models: ``last``, ``best``, and ``local:<site>`` where that baseline was asked for."""
+        rows = [
+            {"name": one["name"], "round": one["round"], "hash": one["hash"], **(one["validation"] or {})}
+            for one in self._models()
+        ]
+        return frames.frame(rows)
+
+    def download(self, path: str | Path, which: str = "last") -> Path:
+        """Write a model as safetensors, and its model card (Markdown) beside it; returns the model's path.
+
+        ``which`` is last, best or local:<site>. ``path`` ends in .safetensors, or is a folder. Raises NotFound, and
+        ArchipelError (code trust) when the bytes are not those that the server named.
+        """
+        kept = {one["name"]: one for one in self._models()}
+        if which not in kept:
+            raise NotFound(f"model {which} of {self.name}", "is not kept", f"there are: {', '.join(sorted(kept))}")
+        target = Path(path)
+        if target.suffix != ".safetensors":
+            target = target / f"{self.name}-{which.replace(_LOCAL, 'local-')}.safetensors"
+        if target.with_suffix(".md") == target:
+            raise BadInput(str(target), "is no place for a model", "give a folder or a name ending in .safetensors")
+        data = self._connection.download(f"/v1/experiments/{self.name}/models/{which}")
+        if blob_hash(data) != kept[which]["hash"]:
+            raise ArchipelError(
+                f"model {which} of {self.name}", "is damaged: its bytes have another hash", "download it again",
+                code=ErrorCode.TRUST,
+            )  # fmt: skip
+        target.parent.mkdir(parents=True, exist_ok=True)
+        card = model_card(self.job, self.job_hash, kept[which], self.document(), self.rounds())
+        with disk_errors_named(target.parent):
+            target.with_suffix(".md").write_text(card, encoding="utf-8")
+            part = target.with_name(target.name + ".part")
+            part.write_bytes(data)
+            part.replace(target)
+        return target
+
+    def __repr__(self) -> str:
+        return f"<Experiment {self.name} ({self.status}), job {self.job_hash[:19]}>"
+
+    def _repr_html_(self) -> str:
+        if self._draft is not None:
+            return f"<p><b>{self.name}</b>, not submitted yet</p>"
+        return Progress(self.document(), tuple(self.rounds())).html()
+
+    def _models(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._connection.ask("GET", f"/v1/experiments/{self.name}/models")
+        return found
+
+    def _control(self, verb: str) -> str:
+        state: str = self._connection.ask("POST", f"/v1/experiments/{self.name}/{verb}")["state"]
+        return state
+
+    def _watch(self, until: Callable[[Document], bool]) -> Document:
+        return watch(self._connection, self.name, until, self.screen())
+
+    def _check_hash(self, document: Mapping[str, Any]) -> None:
+        if document["job_hash"] != self.job_hash:
+            raise ArchipelError(
+                f"experiment {self.name}",
+                "the server holds another job than this one under its name",
+                "choose another name, or ask the server's operator",
+                code=ErrorCode.TRUST,
+            )

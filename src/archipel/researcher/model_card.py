@@ -1,0 +1,125 @@
+"""A model card (Mitchell et al. 2019) that follows from the records: what it is, where it came from, its limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from archipel.vocabulary import Job
+
+
+def model_card(
+    job: Job,
+    job_hash: str,
+    model: Mapping[str, Any],
+    document: Mapping[str, Any],
+    rounds: Sequence[Mapping[str, Any]],
+) -> str:
+    """The card in Markdown. ``model`` is the server's entry of the kept model; the other two its records."""
+    committed = [one for one in rounds if one["state"] == "committed" and one["round"] <= model["round"]]
+    local = model["name"].removeprefix("local:") if model["name"].startswith("local:") else None
+    sections = [
+        f"# Model card: {job.title or job.experiment}, {model['name']}",
+        job.description,
+        _what_it_is(job, model, local),
+        _lineage(job, job_hash, model),
+        _contributions(job, committed, local),
+        _measured(job, model, document, local),
+        _limits(job, local),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _what_it_is(job: Job, model: Mapping[str, Any], local: str | None) -> str:
+    count = sum(spec.elements for spec in job.tensors.tensors)
+    kind = f"trained at {local} alone, a baseline" if local else f"after round {model['round']} of {job.terms.rounds}"
+    labels = ", ".join(f"{value} {name}" for value, name in sorted(job.needs.labels.items()))
+    lines = [
+        f"- **Model**: {model['name']} ({kind})",
+        f"- **Values**: {count:,} in {len(job.tensors.tensors)} tensors, {job.tensors.nbytes:,} bytes",
+        f"- **Plan**: `{job.plan.file_name}`, class `{job.plan.class_name}`; the file is needed to use the model",
+        f"- **Data it needs**: {job.needs.kind}" + (f", labels {labels}" if labels else ""),
+    ]
+    return "\n".join(lines)
+
+
+def _lineage(job: Job, job_hash: str, model: Mapping[str, Any]) -> str:
+    rows = [
+        ("job", job_hash),
+        ("plan", job.plan.hash),
+        ("initial model", job.initial_model),
+        ("this model", model["hash"]),
+        ("server key", job.server_key),
+        *((f"identity of {entry.site}", entry.identity_key) for entry in job.roster),
+    ]
+    return (
+        "## Lineage\n\nEvery site signed the job's hash together with the hash of its own cohort; the signatures stand "
+        "in the journals of the server and of each site.\n\n| what | hash or key |\n|---|---|\n"
+    ) + "\n".join(f"| {what} | `{value}` |" for what, value in rows)
+
+
+def _contributions(job: Job, committed: Sequence[Mapping[str, Any]], local: str | None) -> str:
+    terms = (
+        f"Strategy {job.strategy.name}, quorum {job.terms.quorum} of {len(job.roster)} sites, seed {job.seed}, "
+        f"optimiser state {job.optimiser_state.value}."
+    )
+    if local:
+        return (
+            f"## Training\n\nTrained at {local} alone, with as many passes as the federated model had rounds. {terms}"
+        )
+    rows = []
+    for site in job.sites:
+        there = [one["sites"][site] for one in committed if site in one["contributors"]]
+        samples = there[-1]["samples"] if there else 0
+        rows.append(f"| {site} | {len(there)} of {len(committed)} | {samples} |")
+    lacking = [one for one in committed if len(one["contributors"]) < len(job.sites)]
+    note = f"\n\n{len(lacking)} rounds lacked at least one site." if lacking else ""
+    return (
+        f"## Training\n\n{terms}\n\n| site | rounds it contributed to | samples in the last of them |\n|---|---|---|\n"
+        + "\n".join(rows)
+        + note
+    )
+
+
+def _measured(job: Job, model: Mapping[str, Any], document: Mapping[str, Any], local: str | None) -> str:
+    fraction = f"{job.validation_fraction:.0%} of each site's subjects, chosen by hash of the subject's id"
+    found = model.get("validation")
+    if not found:
+        return f"## Measured\n\nThis model was not validated at the sites (held out: {fraction})."
+    better = {metric.name: metric.better for metric in job.validation}
+    lines = [f"| {name} | {value:.4f} | {better.get(name, '')} is better |" for name, value in sorted(found.items())]
+    text = (
+        f"## Measured\n\nMeans over the subjects that the sites held out of training ({fraction}); computed at the "
+        "sites, reported as sums.\n\n| metric | value | |\n|---|---|---|\n" + "\n".join(lines)
+    )
+    if model["name"] == "best":
+        text += "\n\nThis round was chosen by its validation result, which therefore flatters it somewhat."
+    baselines = document.get("baselines") or {}
+    others = [("federated, last round", baselines.get("federated")), ("ensemble", baselines.get("ensemble"))]
+    others += [(f"{site} alone", one) for site, one in sorted(baselines.get("local", {}).items())]
+    rows = [
+        f"| {name} | " + " | ".join(_cell(one["validation"].get(metric)) for metric in sorted(found)) + " |"
+        for name, one in others
+        if one
+    ]
+    if rows:
+        head = "| model | " + " | ".join(sorted(found)) + " |\n|---|" + "---|" * len(found)
+        text += f"\n\n### Beside the baselines\n\n{head}\n" + "\n".join(rows)
+    return text
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _limits(job: Job, local: str | None) -> str:
+    sites = local or ", ".join(job.sites)
+    lines = [
+        "A research model, not a medical device: it must not guide the care of a patient.",
+        f"It saw data of {sites} only. On other scanners, sequences, ages or diseases it may fail without a sign; "
+        "measure it on local data first (`archipel evaluate`).",
+        "A validation mean hides the subjects on which it fails; look at single ones.",
+        "The weights follow from patients' images. No formal privacy guarantee (differential privacy) was applied: "
+        "treat the file as confidential as the sites' agreement says.",
+    ]
+    return "## Limits of use\n\n" + "\n".join(f"- {line}" for line in lines)

@@ -1,0 +1,65 @@
+"""Curves of an experiment: loss and validation over the rounds, with the baselines it is shown against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from archipel.researcher.frames import POOLED, pyplot
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+# Okabe and Ito (2008): eight colours that colour-blind readers tell apart.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F", "#555555")
+INK = "#12343B"
+
+
+def curves(history: DataFrame, validation: Sequence[str], baselines: Mapping[str, Any] | None = None) -> Figure:
+    """One panel for the training loss and one for each validation metric of the rounds' models.
+
+    Thin lines are sites, the thick one all of them together; dashed lines are baselines.
+    """
+    plt = pyplot()
+    committed = history[history["state"].isin(["committed", "delivered"])]
+    panels = [name for name in ("loss",) if name in committed] + [
+        f"model_{name}" for name in validation if f"model_{name}" in committed
+    ]
+    figure, axes = plt.subplots(1, max(1, len(panels)), figsize=(5.2 * max(1, len(panels)), 3.6), squeeze=False)
+    for axis, column in zip(axes[0], panels, strict=False):
+        for number, (site, rows) in enumerate(committed.groupby("site")):
+            pooled = site == POOLED
+            axis.plot(
+                rows["round"],
+                rows[column],
+                color=INK if pooled else PALETTE[number % len(PALETTE)],
+                linewidth=2.4 if pooled else 1.0,
+                marker="o" if len(rows) == 1 else None,
+                label="all sites" if pooled else site,
+                zorder=3 if pooled else 2,
+            )
+        metric = column.removeprefix("model_")
+        if column != metric:
+            _baselines(axis, metric, baselines or {})
+        axis.set_xlabel("round")
+        axis.set_title("training loss" if column == "loss" else f"validation {metric}", loc="left", fontsize=11)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(axis="y", color="#e3e8e8", linewidth=0.8)
+        axis.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
+    handles, labels = axes[0][-1].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="lower center", ncols=min(6, len(labels)), frameon=False, fontsize=9)
+    figure.tight_layout(rect=(0, 0.1, 1, 1))
+    made: Figure = figure
+    return made
+
+
+def _baselines(axis: Any, metric: str, baselines: Mapping[str, Any]) -> None:
+    lines = [("ensemble", baselines.get("ensemble"))]
+    lines += [(f"{site} alone", found) for site, found in sorted(baselines.get("local", {}).items())]
+    for number, (name, found) in enumerate(lines):
+        value = (found or {}).get("validation", {}).get(metric)
+        if value is not None:
+            colour = "#777777" if name == "ensemble" else PALETTE[(number - 1) % len(PALETTE)]
+            axis.axhline(value, color=colour, linewidth=1.0, linestyle="--" if name == "ensemble" else ":", label=name)

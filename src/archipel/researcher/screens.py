@@ -1,0 +1,111 @@
+"""Where progress is shown: a terminal (Rich), a notebook (an HTML table that is replaced), or lines in a log."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from archipel.researcher.progress import Progress, sparkline
+
+
+class Screen(Protocol):
+    """Shows the newest progress in place of what it showed before."""
+
+    def show(self, progress: Progress) -> None:
+        """Show this."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class TerminalScreen:
+    """A table in a terminal that changes in place."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._live = Live(console=console or Console(), auto_refresh=False)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def show(self, progress: Progress) -> None:
+        """Draw it now."""
+        self._live.update(drawn(progress), refresh=True)
+
+
+class LogScreen:
+    """A line whenever the headline or the notice changes, for outputs that are no terminal."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console()
+        self._said = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def show(self, progress: Progress) -> None:
+        """Print the line unless it was the last one."""
+        course = "".join(f" · {name} {values[-1]:.4f}" for name, values in progress.course() if values)
+        line = progress.headline() + course + (f" · {progress.notice}" if progress.notice else "")
+        if line != self._said:
+            self._console.print(Text(line), soft_wrap=True)
+            self._said = line
+
+
+class NotebookScreen:
+    """An HTML table under the cell, replaced as the experiment goes on; no widget and no JavaScript."""
+
+    def __init__(self, display: Any) -> None:
+        self._display = display
+        self._shown: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def show(self, progress: Progress) -> None:
+        """Put the table in the place of the one before."""
+        data = {"text/html": progress.html(), "text/plain": progress.headline()}
+        if self._shown is None:
+            self._shown = self._display.display(data, raw=True, display_id=True)
+        else:
+            self._shown.update(data, raw=True)
+
+
+def drawn(progress: Progress) -> Group:
+    """Progress for a terminal."""
+    headers, rows = progress.table()
+    table = Table(*headers, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*map(Text, row), style="bold" if row[0] == "all sites" else "")
+    parts: list[Any] = [Text(progress.headline(), style="bold cyan"), table]
+    parts += [Text(f"{name} {sparkline(values)} {values[-1]:.4f}") for name, values in progress.course()]
+    if progress.notice:
+        parts.append(Text(progress.notice, style="yellow"))
+    return Group(*parts)
+
+
+def choose_screen() -> Screen:
+    """The screen that fits where this process runs."""
+    # A kernel has loaded ipykernel before any cell runs; outside of one nothing of IPython is imported.
+    if "ipykernel" in sys.modules:
+        return NotebookScreen(importlib.import_module("IPython.display"))
+    return TerminalScreen() if sys.stdout.isatty() else LogScreen()
