@@ -195,6 +195,23 @@ def test_enrolling_again_with_the_same_identity_ends_the_older_certificate(
     assert list(valid.values()) == [True]
 
 
+def test_a_server_that_dies_before_it_has_recorded_the_certificate_leaves_the_token_good(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    token, site = federation.enrolment.create_token("berlin"), Applicant("berlin")
+    monkeypatch.setattr("archipel.server.registry._certificate_row", dies)
+    with pytest.raises(KeyboardInterrupt):
+        federation.enrolment.enrol(site.request(token), datetime.now(UTC))
+    monkeypatch.undo()
+    assert federation.registry.sites() == []
+    federation.enrolment.enrol(site.request(token), datetime.now(UTC))
+    assert [line.kind for line in federation.registry.journal()][-1] == "site-enrolled"
+    assert federation.registry.journal_faults() == []
+
+
 def test_a_bad_site_name_gets_no_token(federation: Federation) -> None:
     with pytest.raises(ArchipelError, match="is not a site name"):
         federation.enrolment.create_token("Berlin Charité")

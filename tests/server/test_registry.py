@@ -10,11 +10,12 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from server_world import Applicant
+from server_world import Applicant, settings
 
 from archipel.server.authority import site_of_certificate
 from archipel.server.federation import Federation
 from archipel.server.registry import DatasetSummary
+from archipel.server.state import ServerState
 from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode, NotFound
 
 
@@ -52,6 +53,24 @@ def test_a_sites_certificate_and_the_servers_make_a_mutual_tls_connection(
     ours, _ = handshake(server, client)
     shown = ssl.DER_cert_to_PEM_cert(ours.getpeercert(binary_form=True)).encode()
     assert site_of_certificate(shown) == ("berlin", renewed.serial)
+
+
+def test_a_certificate_of_another_federation_does_not_connect(
+    federation: Federation, enrolled: Applicant, tmp_path: Path
+) -> None:
+    (tmp_path / "tls.pem").write_text(federation.registry.renew("berlin", enrolled.csr()).pem)
+    (tmp_path / "tls.key").write_bytes(enrolled.tls_pem())
+    with Federation.found(ServerState(tmp_path / "other"), settings()) as other:
+        server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=other.authority.pem)
+        server.verify_mode = ssl.CERT_REQUIRED
+        server.load_cert_chain(other.state.tls_certificate, other.state.tls_key)
+        client = ssl.create_default_context(cadata=other.authority.pem)
+        client.load_cert_chain(tmp_path / "tls.pem", tmp_path / "tls.key")
+        with pytest.raises(ssl.SSLError, match="certificate verify failed"):
+            handshake(server, client)
+        token = federation.enrolment.create_token("berlin")
+        with pytest.raises(ArchipelError, match="is not known here"):
+            other.enrolment.enrol(enrolled.request(token), datetime.now(UTC))
 
 
 def test_the_servers_own_certificate_is_no_sites(federation: Federation) -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
-from server_world import Applicant, Served, settings
+from server_world import Applicant, Served, serving, settings
+from structlog.testing import capture_logs
 
 from archipel.server.federation import Federation
 from archipel.server.rest import experiments as experiment_endpoints
 from archipel.server.rest import listen
 from archipel.server.rest.problems import status_of
+from archipel.server.state import ServerState
 from archipel.tensors import blob_hash
 from archipel.transport.enrolment import JoinToken
 from archipel.vocabulary import ArchipelError, ErrorCode, StorageFull
@@ -172,6 +176,27 @@ async def test_a_full_disk_is_said_and_leaves_nothing_behind(served: Served, mon
         assert (await client.put(f"/v1/blobs/{blob_hash(data)}", content=data)).status_code == 200
 
 
+async def test_a_full_disk_loses_nothing_and_the_token_stays_good(tiny_disk: Path) -> None:
+    with Federation.found(ServerState(tiny_disk / "server"), settings()) as federation:
+        token = federation.enrolment.create_token("berlin")
+        site = Applicant("berlin")
+        async with serving(federation) as served, served.client("research") as client:
+            filling = tiny_disk / "filling"
+            with contextlib.suppress(OSError), filling.open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
+            wanted = site.request(token).model_dump(mode="json")
+            refused = await client.post("/v1/enrolment", json=wanted)
+            assert (refused.status_code, refused.json()["code"]) == (507, "disk-full")
+            assert (await client.get("/v1/sites")).json() == []
+            blob = await client.put(f"/v1/blobs/{blob_hash(b'x' * 9999)}", content=b"x" * 9999)
+            assert (blob.status_code, blob.json()["code"]) == (507, "disk-full")
+            filling.unlink()
+            assert (await client.post("/v1/enrolment", json=wanted)).status_code == 200
+            assert len((await client.get("/v1/sites")).json()) == 1
+        assert federation.registry.journal_faults() == []
+
+
 async def test_an_experiment_is_submitted_steered_and_read(served: Served, enrolled: Applicant) -> None:
     await submitted(served, enrolled)
     async with served.client("research") as client:
@@ -198,6 +223,14 @@ async def test_a_job_with_a_misspelt_field_is_told_which(served: Served, enrolle
         answer = await client.post("/v1/experiments", json={"job": job(served.federation, enrolled) | {"seeed": 3}})
     assert (answer.status_code, answer.json()["code"]) == (400, "bad-input")
     assert answer.json()["thing"] == "job.seeed"
+
+
+async def test_a_job_that_contradicts_itself_is_told_how(served: Served, enrolled: Applicant) -> None:
+    wrong = job(served.federation, enrolled) | {"terms": {"rounds": 2, "quorum": 3}}
+    async with served.client("research") as client:
+        answer = await client.post("/v1/experiments", json={"job": wrong})
+    assert answer.status_code == 400
+    assert answer.json()["cause"] == "quorum 3 is more than the 1 sites of the roster"
 
 
 async def test_events_are_followed_as_they_happen_and_taken_up_again(served: Served, enrolled: Applicant) -> None:
@@ -277,7 +310,9 @@ async def test_an_error_nobody_expected_is_an_answer_without_its_text(served: Se
 
     monkeypatch.setattr(served.experiments, "all", broken)
     async with served.client("read") as client:
-        answer = await client.get("/v1/experiments")
+        with capture_logs() as logged:
+            answer = await client.get("/v1/experiments")
+    assert [line["log_level"] for line in logged] == ["error"]
     assert (answer.status_code, answer.json()["code"]) == (500, "internal")
     assert "patient" not in answer.text
 

@@ -19,6 +19,7 @@ from unittest.mock import patch
 import pytest
 from server_world import Applicant, free_port
 
+from archipel import __version__
 from archipel.cli import main
 from archipel.server.federation import Federation
 from archipel.server.process import run
@@ -92,6 +93,10 @@ def test_an_error_is_one_line_with_thing_cause_and_remedy(tmp_path: Path) -> Non
     assert done.stderr.strip() == (
         f"error: {tmp_path}/nowhere/server.toml: is not there; run init first, or name the right folder with --state"
     )
+
+
+def test_the_version_is_the_packages() -> None:
+    assert archipel("--version").stdout.strip() == __version__
 
 
 def test_an_unknown_sub_command_is_a_usage_error() -> None:

@@ -221,7 +221,12 @@ def token_create(
             "url": settings.rest_url,
             "ca": federation.authority.fingerprint,
         }
-    print(json.dumps(facts) if as_json else text)
+    if as_json:
+        print(json.dumps(facts))
+        return
+    print(text)
+    # Only the token goes to standard output, so that it can be piped into a file or a password store.
+    typer.echo(f"for {facts['url']} with CA {facts['ca']}; it is not shown again", err=True)
 
 
 @token.command("list")

@@ -68,7 +68,12 @@ def answer_in_words(app: FastAPI) -> None:
     async def _(_request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
-        bad = ArchipelError(where, first["msg"], "mend the request; see /openapi.json", code=ErrorCode.BAD_INPUT)
+        bad = ArchipelError(
+            where,
+            first["msg"].removeprefix("Value error, "),
+            "mend the request; see /openapi.json",
+            code=ErrorCode.BAD_INPUT,
+        )
         return problem(bad)
 
     @app.exception_handler(HTTPException)
