@@ -63,7 +63,7 @@ def state(tmp_path: Path) -> Path:
 
 def start(folder: Path) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "archipel.cli", "server", "start", "--state", str(folder)],
+        [sys.executable, "-m", "archipel", "server", "start", "--state", str(folder)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -163,7 +163,7 @@ def test_a_started_server_answers_and_stops_when_told(state: Path) -> None:
 def test_a_port_in_use_is_one_clear_line(state: Path, tmp_path: Path) -> None:
     settings = ServerState(state).settings()
     with socket.create_server(("127.0.0.1", settings.rest_port)):
-        words = [sys.executable, "-m", "archipel.cli", "server", "start", "--state", str(state)]
+        words = [sys.executable, "-m", "archipel", "server", "start", "--state", str(state)]
         done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert f"127.0.0.1:{settings.rest_port}: the port is in use by another process" in done.stderr

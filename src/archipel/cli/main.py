@@ -25,6 +25,9 @@ SUB_COMMANDS = {
     "bench": "Measure rounds and training on this machine.",
 }
 
+_COMPLETION = {"install_completion", "show_completion"}
+"""Options Typer gives an application that is its own program, which a sub-command is not."""
+
 
 class _LazyGroup(TyperGroup):
     """Names and help come from the table; the command itself is loaded when it is called."""
@@ -41,6 +44,7 @@ class _LazyGroup(TyperGroup):
         if name in SUB_COMMANDS:
             command = get_command(importlib.import_module(f"archipel.cli.{name}").app)
             command.name = name
+            command.params = [one for one in command.params if one.name not in _COMPLETION]
         return name, command, rest
 
 

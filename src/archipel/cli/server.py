@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,8 @@ for name, sub in (
     ("journal", journal),
 ):
     app.add_typer(sub, name=name)
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00")
 
 State = Annotated[
     Path, typer.Option("--state", envvar="ARCHIPEL_SERVER_STATE", help="The server's state folder.", show_default=False)
@@ -402,4 +405,6 @@ def _cell(value: Any) -> str:
             return "yes" if value else "no"
         case list() | tuple():
             return " ".join(str(one) for one in value)
+        case str() if _TIME.fullmatch(value):
+            return value[:19].replace("T", " ")
     return str(value)

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from archipel.server.rest.shapes import Problem
-from archipel.vocabulary import ArchipelError, ErrorCode, StorageFull
+from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, StorageFull
 
 _log = structlog.get_logger("archipel.rest")
 
@@ -68,13 +68,8 @@ def answer_in_words(app: FastAPI) -> None:
     async def _(_request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
-        bad = ArchipelError(
-            where,
-            first["msg"].removeprefix("Value error, "),
-            "mend the request; see /openapi.json",
-            code=ErrorCode.BAD_INPUT,
-        )
-        return problem(bad)
+        cause = first["msg"].removeprefix("Value error, ")
+        return problem(BadInput(where, cause, "mend the request; see /openapi.json"))
 
     @app.exception_handler(HTTPException)
     async def _(request: Request, error: HTTPException) -> JSONResponse:

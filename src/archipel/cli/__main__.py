@@ -1,5 +1,0 @@
-"""``python -m archipel.cli`` is ``archipel``."""
-
-from archipel.cli.main import main
-
-main()
