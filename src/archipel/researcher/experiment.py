@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 Document = dict[str, Any]
-_OVER = ("finished", "cancelled")
 _LOCAL = "local:"
 
 
@@ -82,13 +81,17 @@ class Experiment:
 
         Raises Refused as soon as so many sites said no that the quorum can no longer be reached.
         """
+        with self.screen() as screen:
+            self._wait_for_approvals(screen, enough)
+        return self
 
+    def _wait_for_approvals(self, screen: Screen, enough: int | None = None) -> None:
         def settled(document: Document) -> bool:
             states = [one["state"] for one in document["approvals"]]
             approved, waiting = states.count("approved"), states.count("waiting")
             return not waiting or approved + waiting < self.job.terms.quorum or approved >= (enough or len(states))
 
-        document = self._watch(settled)
+        document = watch(self._connection, self.name, settled, screen)
         approved = [one for one in document["approvals"] if one["state"] == "approved"]
         if document["state"] == "waiting" and len(approved) < self.job.terms.quorum:
             no = [f"{one['site']} {one['state']}" + (f" ({one['note']})" if one["note"] else "")
@@ -99,7 +102,6 @@ class Experiment:
                 "talk to the sites, then create a job that they accept",
                 code=ErrorCode.NOT_APPROVED,
             )
-        return self
 
     # While it runs
 
@@ -111,12 +113,13 @@ class Experiment:
         """
         if self._draft is not None:
             self.submit()
-        if self.status == "waiting":
-            self.wait_for_approvals()
-        state = self.status
-        if state in ("waiting", "paused"):
-            self._control("resume" if state == "paused" else "start")
-        document = self._watch(lambda found: found["state"] not in ("running", "waiting"))
+        with self.screen() as screen:
+            if self.status == "waiting":
+                self._wait_for_approvals(screen)
+            state = self.status
+            if state in ("waiting", "paused"):
+                self._control("resume" if state == "paused" else "start")
+            document = watch(self._connection, self.name, _has_stopped, screen)
         if document["state"] != "finished":
             raise ArchipelError(
                 f"experiment {self.name}",
@@ -135,7 +138,8 @@ class Experiment:
         """Run one round, then pause; the round's rows of ``history``."""
         before = self.document()["round"]
         self._control("step")
-        self._watch(lambda found: found["state"] != "running" or found["round"] > before + 1)
+        with self.screen() as screen:
+            watch(self._connection, self.name, _has_stopped, screen)
         found = self.history
         rows: DataFrame = found[found["round"] == before + 1].reset_index(drop=True)
         return rows
@@ -154,7 +158,8 @@ class Experiment:
 
     def watch(self) -> str:
         """Watch a running experiment until it pauses or ends; its state then."""
-        state: str = self._watch(lambda found: found["state"] not in ("running", "waiting"))["state"]
+        with self.screen() as screen:
+            state: str = watch(self._connection, self.name, _has_stopped, screen)["state"]
         return state
 
     def set(self, **values: Value) -> dict[str, Value]:
@@ -260,9 +265,6 @@ class Experiment:
         state: str = self._connection.ask("POST", f"/v1/experiments/{self.name}/{verb}")["state"]
         return state
 
-    def _watch(self, until: Callable[[Document], bool]) -> Document:
-        return watch(self._connection, self.name, until, self.screen())
-
     def _check_hash(self, document: Mapping[str, Any]) -> None:
         if document["job_hash"] != self.job_hash:
             raise ArchipelError(
@@ -271,3 +273,7 @@ class Experiment:
                 "choose another name, or ask the server's operator",
                 code=ErrorCode.TRUST,
             )
+
+
+def _has_stopped(document: Document) -> bool:
+    return document["state"] not in ("running", "waiting")

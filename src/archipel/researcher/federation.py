@@ -8,7 +8,7 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from archipel.plans import Plan, load
 from archipel.plans.drafting import draft
@@ -16,6 +16,7 @@ from archipel.researcher.connection import Connection
 from archipel.researcher.experiment import Experiment
 from archipel.researcher.frames import frame
 from archipel.vocabulary import (
+    ArchipelError,
     BadInput,
     Baselines,
     DataNeeds,
@@ -52,11 +53,16 @@ def connect(
         if not value:
             raise BadInput(f"connect: {argument}", "is missing", f"give it or set {variable}; the operator knows it")
         found[argument] = value
-    return Federation(Connection(found["url"], found["token"], found["ca"], proxy))
+    connection = Connection(found["url"], found["token"], found["ca"], proxy)
+    try:
+        return Federation(connection)
+    except ArchipelError:
+        connection.close()
+        raise
 
 
 class Federation:
-    """A federation as a researcher sees it."""
+    """A federation as a researcher sees it; as a context manager it closes its connection at the end."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -64,6 +70,12 @@ class Federation:
         self.name: str = about["name"]
         self.server_key: str = about["server_key"]
         self.version: str = about["version"]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __repr__(self) -> str:
         return f"<Federation {self.name} at {self._connection.url}>"

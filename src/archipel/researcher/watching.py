@@ -25,35 +25,32 @@ def watch(connection: Connection, name: str, until: Callable[[dict[str, Any]], b
     path = f"/v1/experiments/{name}"
     seen, wait = 0, 0.5
     progress = Progress({"experiment": name, "state": "unknown"}, ())
-    with screen:
-        try:
-            while True:
-                try:
-                    for event in connection.ask("GET", f"{path}/events?after={seen}&follow=false"):
-                        progress, seen = advance(progress, event), event["seq"]
-                    progress = _refreshed(connection, path, progress)
+    try:
+        while True:
+            try:
+                for event in connection.ask("GET", f"{path}/events?after={seen}&follow=false"):
+                    progress, seen = advance(progress, event), event["seq"]
+                progress = _refreshed(connection, path, progress)
+                screen.show(progress)
+                wait = 0.5
+                if _done(progress, until):
+                    return progress.document
+                for event in connection.events(f"{path}/events", seen):
+                    progress, seen = advance(progress, event), event["seq"]
+                    if event["kind"].startswith(_ASK_AGAIN):
+                        progress = _refreshed(connection, path, progress)
                     screen.show(progress)
-                    wait = 0.5
                     if _done(progress, until):
                         return progress.document
-                    for event in connection.events(f"{path}/events", seen):
-                        progress, seen = advance(progress, event), event["seq"]
-                        if event["kind"].startswith(_ASK_AGAIN):
-                            progress = _refreshed(connection, path, progress)
-                        screen.show(progress)
-                        if _done(progress, until):
-                            return progress.document
-                except Unreachable as error:
-                    screen.show(replace(progress, notice=f"{error.cause}; trying again, the experiment goes on"))
-                time.sleep(wait)
-                wait = min(2 * wait, _LONGEST_PAUSE_S)
-        except KeyboardInterrupt:
-            screen.show(
-                replace(
-                    progress, notice="you stopped watching; the experiment goes on at the server (cancel() ends it)"
-                )
-            )
-            raise
+            except Unreachable as error:
+                screen.show(replace(progress, notice=f"{error.cause}; trying again, the experiment goes on"))
+            time.sleep(wait)
+            wait = min(2 * wait, _LONGEST_PAUSE_S)
+    except KeyboardInterrupt:
+        screen.show(
+            replace(progress, notice="you stopped watching; the experiment goes on at the server (cancel() ends it)")
+        )
+        raise
 
 
 def _done(progress: Progress, until: Callable[[dict[str, Any]], bool]) -> bool:

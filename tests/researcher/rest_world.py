@@ -1,0 +1,314 @@
+"""A federation behind its real HTTPS port, in a thread, with experiments that play a script instead of training."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from archipel.governance import IdentityKey, canonical, job_hash
+from archipel.server.federation import Federation
+from archipel.server.rest import RestContext, RestServer, create_app, listen
+from archipel.server.settings import ServerSettings
+from archipel.server.state import ServerState
+from archipel.tensors import blob_hash, encode
+from archipel.transport.enrolment import EnrolmentRequest, proof_message
+from archipel.transport.messages import DatasetSummary
+from archipel.vocabulary import Conflict, Job, NotFound, check_arguments
+
+AT = "2026-11-21T08:00:00+00:00"
+
+
+class ScriptedExperiments:
+    """An ExperimentService in which every site delivers at once and the accuracy rises by 0.1 a round.
+
+    Everything runs in the server's event loop; ``approve`` and its kind are called from the test's thread.
+    """
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, Job] = {}
+        self.documents: dict[str, dict[str, Any]] = {}
+        self.records: dict[str, list[dict[str, Any]]] = {}
+        self.happened: dict[str, list[dict[str, Any]]] = {}
+        self.verbs: list[str] = []
+        self.failing: dict[str, Any] | None = None
+        self.stall_after: int | None = None
+        self.hold = threading.Event()
+        self.hold.set()
+        self.cut_streams = 0
+        self.news = asyncio.Condition()
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.playing: set[asyncio.Task[None]] = set()
+
+    # For tests
+
+    def answer(self, experiment: str, site: str, state: str, note: str = "") -> None:
+        assert self.loop is not None
+        asyncio.run_coroutine_threadsafe(self._answer(experiment, site, state, note), self.loop).result(10)
+
+    async def _answer(self, experiment: str, site: str, state: str, note: str) -> None:
+        for one in self.documents[experiment]["approvals"]:
+            if one["site"] == site:
+                one.update(state=state, subjects=20 if state == "approved" else None, note=note, at=AT)
+        await self._happen(experiment, "approval", {"site": site, "state": state})
+
+    async def _happen(self, experiment: str, kind: str, body: dict[str, Any]) -> None:
+        async with self.news:
+            found = self.happened[experiment]
+            found.append({"seq": len(found) + 1, "at": AT, "kind": kind, "body": body})
+            self.news.notify_all()
+
+    async def _play(self, experiment: str, rounds: int) -> None:
+        job, document, records = self.jobs[experiment], self.documents[experiment], self.records[experiment]
+        for _ in range(rounds):
+            if document["state"] != "running":
+                return
+            number = len(records) + 1
+            place = {"round": number, "attempt": 1, "kind": "train", "about": ""}
+            await self._happen(experiment, "round-opened", place)
+            for site in job.sites:
+                await self._happen(experiment, "update-received", {**place, "site": site})
+            await asyncio.to_thread(self.hold.wait)
+            records.append(self._record(job, document, number))
+            if number > 1:
+                records[-2]["model_validation"] = records[-1]["validation"]
+            document["round"] = number
+            await self._happen(experiment, "round-committed", place)
+            if number == self.stall_after:
+                await self._turn(experiment, "paused", "site-b failed: the plan raised an error")
+                return
+        if len(records) == job.terms.rounds:
+            records[-1]["model_validation"] = {"accuracy": 0.5 + 0.1 * len(records)}
+            document["baselines"] = _baselines(job.sites, 0.5 + 0.1 * len(records))
+            await self._turn(experiment, "finished", None)
+        else:
+            await self._turn(experiment, "paused", "one step was asked for")
+
+    def _record(self, job: Job, document: dict[str, Any], number: int) -> dict[str, Any]:
+        accuracy = 0.5 + 0.1 * (number - 1)
+        sites = {
+            site: {
+                "state": "delivered",
+                "samples": 10 * (index + 1),
+                "seconds": 1.0 + index,
+                "metrics": {"loss": 1.0 / number},
+                "validation": {"accuracy": accuracy + 0.01 * index},
+                "failure": None,
+            }
+            for index, site in enumerate(job.sites)
+        }
+        contributors = list(job.sites)
+        if self.failing and self.failing["round"] == number:
+            sites[self.failing["site"]] |= {"state": "failed", "samples": 0, "failure": self.failing["failure"]}
+            contributors.remove(self.failing["site"])
+        return {
+            "round": number,
+            "attempt": 1,
+            "state": "committed",
+            "seconds": 2.5,
+            "opened": AT,
+            "bytes_down": 100,
+            "bytes_up": 100,
+            "arguments": dict(document["arguments"]),
+            "model": "blake3:" + "0" * 64,
+            "contributors": contributors,
+            "sites": sites,
+            "metrics": {"loss": 1.0 / number},
+            "validation": {"accuracy": accuracy},
+            "model_validation": {},
+        }
+
+    async def _turn(self, experiment: str, state: str, reason: str | None) -> None:
+        self.documents[experiment].update(state=state, reason=reason)
+        await self._happen(experiment, "state", {"state": state, "reason": reason})
+
+    # What the REST interface asks (archipel.server.rest.ExperimentService)
+
+    async def submit(self, job: Job, owner: str) -> dict[str, Any]:
+        self.loop = asyncio.get_running_loop()
+        known = self.jobs.get(job.experiment)
+        if known is not None and known != job:
+            raise Conflict(f"experiment {job.experiment}", "exists with another job", "choose another name")
+        if known is None:
+            self.jobs[job.experiment] = job
+            self.documents[job.experiment] = {
+                "experiment": job.experiment,
+                "job": job.model_dump(mode="json"),
+                "job_hash": job_hash(job),
+                "state": "waiting",
+                "reason": None,
+                "round": 0,
+                "rounds": job.terms.rounds,
+                "arguments": dict(job.arguments),
+                "approvals": [
+                    {"site": site, "state": "waiting", "subjects": None, "note": "", "at": AT} for site in job.sites
+                ],
+                "baselines": {},
+                "created": AT,
+                "started": None,
+                "ended": None,
+            }
+            self.records[job.experiment], self.happened[job.experiment] = [], []
+            await self._happen(job.experiment, "submitted", {"job_hash": job_hash(job)})
+        return self.documents[job.experiment]
+
+    async def all(self) -> list[dict[str, Any]]:
+        return list(self.documents.values())
+
+    async def get(self, experiment: str) -> dict[str, Any]:
+        if experiment not in self.documents:
+            raise NotFound(f"experiment {experiment}", "is not at this server", "list the experiments")
+        return self.documents[experiment]
+
+    async def control(self, experiment: str, verb: str) -> dict[str, Any]:
+        document = await self.get(experiment)
+        self.verbs.append(verb)
+        approved = [one for one in document["approvals"] if one["state"] == "approved"]
+        if verb in ("start", "resume", "step") and len(approved) < self.jobs[experiment].terms.quorum:
+            raise Conflict(f"experiment {experiment}", "its quorum has not approved", "wait for the sites")
+        if verb in ("start", "resume", "step"):
+            await self._turn(experiment, "running", None)
+            left = self.jobs[experiment].terms.rounds - len(self.records[experiment])
+            task = asyncio.create_task(self._play(experiment, 1 if verb == "step" else left))
+            self.playing.add(task)
+            task.add_done_callback(self.playing.discard)
+        else:
+            await self._turn(experiment, {"pause": "paused", "cancel": "cancelled"}[verb], None)
+        return document
+
+    async def set_arguments(self, experiment: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        document, job = await self.get(experiment), self.jobs[experiment]
+        document["arguments"] = check_arguments(job.parameters, {**document["arguments"], **values})
+        return document
+
+    async def rounds(self, experiment: str) -> list[dict[str, Any]]:
+        await self.get(experiment)
+        return self.records[experiment]
+
+    async def events(self, experiment: str, after: int, follow: bool) -> AsyncIterator[dict[str, Any]]:
+        await self.get(experiment)
+        while True:
+            async with self.news:
+                while follow and len(self.happened[experiment]) <= after:
+                    await self.news.wait()
+            for event in self.happened[experiment][after:]:
+                yield event
+                after = event["seq"]
+                if follow and self.cut_streams:
+                    self.cut_streams -= 1
+                    return
+            if not follow or self.documents[experiment]["state"] in ("finished", "cancelled"):
+                return
+
+    async def models(self, experiment: str) -> list[dict[str, Any]]:
+        document = await self.get(experiment)
+        measured = {"accuracy": 0.8} if document["state"] == "finished" else None
+        return [
+            {"name": name, "round": document["round"], "hash": blob_hash(model(name)), "validation": measured}
+            for name in ("last", "best", "local:site-a")
+        ]
+
+    async def open_model(self, experiment: str, name: str) -> tuple[BinaryIO, int]:
+        return io.BytesIO(model(name)), len(model(name))
+
+
+def model(name: str) -> bytes:
+    return encode({"weight": np.full(8, len(name), np.float32)})
+
+
+def _baselines(sites: tuple[str, ...], federated: float) -> dict[str, Any]:
+    def measured(value: float) -> dict[str, Any]:
+        per_site = {site: {"accuracy": value} for site in sites}
+        return {"validation": {"accuracy": value}, "per_site": per_site, "subjects": 12}
+
+    local = {site: measured(0.6 + 0.01 * index) for index, site in enumerate(sites)}
+    return {"federated": measured(federated), "ensemble": measured(0.7), "local": local}
+
+
+@dataclass
+class World:
+    """A served federation with three sites."""
+
+    federation: Federation
+    folder: Path
+    experiments: ScriptedExperiments = field(default_factory=ScriptedExperiments)
+
+    @property
+    def url(self) -> str:
+        return self.federation.settings.rest_url
+
+    @property
+    def ca(self) -> Path:
+        path = self.folder / "ca.pem"
+        path.write_text(self.federation.authority.pem)
+        return path
+
+    def token(self, *scopes: str) -> str:
+        now = datetime.now(UTC)
+        return self.federation.tokens.create("anna", scopes or ("research",), timedelta(days=1), now)[0]
+
+
+def enrol(federation: Federation, site: str, datasets: list[DatasetSummary]) -> None:
+    identity, tls = IdentityKey.generate(), ec.generate_private_key(ec.SECP256R1())
+    token = federation.enrolment.create_token(site)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, site)])
+    csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(tls, hashes.SHA256())
+    now = datetime.now(UTC)
+    request = EnrolmentRequest(
+        id=token.id,
+        secret=token.secret,
+        site=site,
+        identity_key=identity.public,
+        csr=csr.public_bytes(serialization.Encoding.PEM).decode(),
+        proof="",
+        time=now.isoformat(),
+    )
+    proof = identity.sign(proof_message(canonical(request.statement())))
+    federation.enrolment.enrol(request.model_copy(update={"proof": proof}), now)
+    federation.registry.set_datasets(site, datasets)
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[World]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = int(free.getsockname()[1])
+    settings = ServerSettings(name="north sea", hosts=("127.0.0.1",), rest_port=port)
+    with Federation.found(ServerState(folder / "server"), settings) as federation:
+        for index, site in enumerate(("site-a", "site-b", "site-c")):
+            enrol(federation, site, [DatasetSummary(name="table", kind="npz", subjects=20 + index)])
+        world = World(federation, folder)
+        context = RestContext(federation, world.experiments, lambda: {"site-a", "site-b"}, lambda: None)
+        bound = listen("127.0.0.1", port, "rest_port")
+        ready, stop = threading.Event(), threading.Event()
+
+        async def serve() -> None:
+            server = RestServer(create_app(context), federation.state, bound)
+            await server.start()
+            ready.set()
+            await asyncio.to_thread(stop.wait)
+            for task in world.experiments.playing:
+                task.cancel()
+            await server.stop()
+
+        thread = threading.Thread(target=lambda: asyncio.run(serve()))
+        thread.start()
+        try:
+            assert ready.wait(20)
+            yield world
+        finally:
+            world.experiments.hold.set()
+            stop.set()
+            thread.join(20)
