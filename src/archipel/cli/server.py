@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from archipel.cli.tables import cell, show
 
 if TYPE_CHECKING:
     from archipel.server.federation import Federation
@@ -32,8 +33,6 @@ for name, sub in (
     ("journal", journal),
 ):
     app.add_typer(sub, name=name)
-
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00")
 
 State = Annotated[
     Path, typer.Option("--state", envvar="ARCHIPEL_SERVER_STATE", help="The server's state folder.", show_default=False)
@@ -124,7 +123,7 @@ def status(state: State, as_json: Json = False) -> None:
         print(json.dumps(facts))
     else:
         for key, value in facts.items():
-            print(f"{key:<12}{', '.join(value) if isinstance(value, list) else _cell(value)}")
+            print(f"{key:<12}{', '.join(value) if isinstance(value, list) else cell(value)}")
     raise typer.Exit(0 if facts["answers"] else 1)
 
 
@@ -147,7 +146,7 @@ def join_token_list(state: State, as_json: Json = False) -> None:
     """List join tokens, used and open."""
     with _opened(state) as federation:
         rows = [row.model_dump() for row in federation.enrolment.tokens()]
-    _show("Join tokens", rows, as_json)
+    show("Join tokens", rows, as_json)
 
 
 @join_token.command("revoke")
@@ -170,7 +169,7 @@ def site_list(
     if not as_json:
         for row in rows:
             row["datasets"] = ", ".join(f"{one['name']} ({one['subjects']})" for one in row["datasets"])
-    _show("Sites", rows, as_json)
+    show("Sites", rows, as_json)
 
 
 @site.command("remove")
@@ -187,7 +186,7 @@ def certificate_list(state: State, as_json: Json = False) -> None:
     """List every certificate ever issued."""
     with _opened(state) as federation:
         rows = [row.model_dump() for row in federation.registry.certificates()]
-    _show("Certificates", rows, as_json)
+    show("Certificates", rows, as_json)
 
 
 @certificate.command("revoke")
@@ -237,7 +236,7 @@ def token_list(state: State, as_json: Json = False) -> None:
     """List access tokens."""
     with _opened(state) as federation:
         rows = [row.model_dump(mode="json") for row in federation.tokens.all()]
-    _show("Access tokens", rows, as_json)
+    show("Access tokens", rows, as_json)
 
 
 @token.command("revoke")
@@ -270,7 +269,7 @@ def journal_verify(
 
 
 @journal.command("show")
-def journal_show(
+def journalshow(
     state: State,
     after: Annotated[int, typer.Option(help="Only lines after this number.")] = 0,
     head: Annotated[bool, typer.Option("--head", help="Print the signed head instead, to be kept elsewhere.")] = False,
@@ -293,7 +292,7 @@ def journal_show(
             {"number": line["number"], "at": line["at"], "kind": line["kind"], "body": json.dumps(line["body"])}
             for line in lines
         ]
-    _show("Journal", lines, as_json)
+    show("Journal", lines, as_json)
 
 
 @contextmanager
@@ -376,35 +375,3 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _show(title: str, rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(list(rows)))
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    if not rows:
-        print(f"{title}: none")
-        return
-    table = Table(title=title)
-    for key in rows[0]:
-        table.add_column(key.replace("_", " "), overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_cell(value)) for value in row.values()))
-    Console().print(table)
-
-
-def _cell(value: Any) -> str:
-    match value:
-        case None:
-            return "-"
-        case bool():
-            return "yes" if value else "no"
-        case list() | tuple():
-            return " ".join(str(one) for one in value)
-        case str() if _TIME.fullmatch(value):
-            return value[:19].replace("T", " ")
-    return str(value)

@@ -1,0 +1,44 @@
+"""Rows as people read them in a terminal and programs read them in a pipe."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00")
+
+
+def show(title: str, rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
+    """Print rows of the same columns as a table, or as a JSON list for programs."""
+    if as_json:
+        print(json.dumps(list(rows)))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    if not rows:
+        print(f"{title}: none")
+        return
+    table = Table(title=title)
+    for key in rows[0]:
+        table.add_column(key.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell(value)) for value in row.values()))
+    Console().print(table)
+
+
+def cell(value: Any) -> str:
+    """A value in a few words: times without fractions, yes and no, a dash for nothing."""
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case list() | tuple():
+            return " ".join(str(one) for one in value)
+        case str() if _TIME.fullmatch(value):
+            return value[:19].replace("T", " ")
+    return str(value)
