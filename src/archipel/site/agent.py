@@ -276,7 +276,11 @@ class Agent:
             if offer.state is not OfferState.APPROVED and offer.experiment in self._work:
                 await self._revoked(offer.experiment)
             if offer.state in (OfferState.APPROVED, OfferState.REJECTED, OfferState.REVOKED):
-                await self._answer(offer)
+                try:
+                    await self._answer(offer)
+                except ArchipelError as error:
+                    # One approval that does not hold must not keep the site from answering for the others.
+                    _log.error("an approval does not hold", experiment=offer.experiment, error=str(error))
         if not self.link.up:
             return
         before = self._datasets

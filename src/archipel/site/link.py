@@ -16,6 +16,7 @@ import structlog
 
 import archipel
 from archipel.site import journal
+from archipel.site.certificates import credentials
 from archipel.site.state import SiteState
 from archipel.transport import (
     DatasetSummary,
@@ -85,12 +86,12 @@ class Link:
         self, take: Callable[[FromServer], Awaitable[None]], datasets: Callable[[], tuple[DatasetSummary, ...]]
     ) -> None:
         federation = self._site.joined()
-        keys = self._site.keys
+        keys = await asyncio.to_thread(credentials, self._site)
         async with Uplink(
             federation.grpc,
-            key=(keys / "tls.key").read_bytes(),
-            certificate=(keys / "tls.pem").read_bytes(),
-            authority=(keys / "ca.pem").read_bytes(),
+            key=keys.key,
+            certificate=keys.certificate,
+            authority=keys.authority,
             proxy=self._site.settings.proxy,
         ) as uplink:
             stream = uplink.control()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Protocol
 
 import structlog
@@ -48,6 +49,8 @@ class ModelCache:
         try:
             await self._fill(frame, blob)
             frame.seal()
+            with frame.view() as window:
+                check_header(self._job.tensors, window)
         except BaseException:
             frame.close()
             raise
@@ -66,8 +69,6 @@ class ModelCache:
             position += len(chunk)
         if hasher.digest() != blob:
             raise BadInput(f"model {blob}", "arrived with other bytes", "it is fetched again", code=ErrorCode.LOST)
-        with frame.view() as window:
-            check_header(self._job.tensors, window)
 
     def close(self) -> None:
         """Give the memory back."""
@@ -130,7 +131,7 @@ class SandboxTrainer:
             site=self._site.name,
             plan_file=self._site.blobs.path(allowed.job.plan.hash),
             class_name=allowed.job.plan.class_name,
-            dataset_root=entry.root,
+            dataset_root=Path(entry.root),
             cohort=allowed.cohort,
             limits=allowed.job.limits,
             mode=self._site.settings.sandbox.value,

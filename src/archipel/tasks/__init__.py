@@ -5,7 +5,7 @@ sockets, the sandbox or how a site keeps its rows (those come in as values of th
 """
 
 from archipel.tasks.computing import Compute, Trained, Trainer, seal
-from archipel.tasks.failing import failure_of
+from archipel.tasks.failing import failure_of, sentence_of
 from archipel.tasks.handling import Handler, Made, MemoryShelf, Once, Permitted, Shelf, check_passes
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "check_passes",
     "failure_of",
     "seal",
+    "sentence_of",
 ]

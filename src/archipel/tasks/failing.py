@@ -31,5 +31,9 @@ _PASSING = frozenset({ErrorCode.CRASHED, ErrorCode.DISK_FULL})
 def failure_of(error: BaseException) -> Failure:
     """What leaves the site about an error raised by the agent's own code: never the error's text."""
     code = error.code if isinstance(error, ArchipelError) else ErrorCode.INTERNAL
-    sentence = _SENTENCES.get(code, "something went wrong at the site; its log has the details")
-    return Failure(code=code, sentence=sentence, retry=code in _PASSING)
+    return Failure(code=code, sentence=sentence_of(code), retry=code in _PASSING)
+
+
+def sentence_of(code: ErrorCode) -> str:
+    """The agent's own words for a code."""
+    return _SENTENCES.get(code, "something went wrong at the site; its log has the details")

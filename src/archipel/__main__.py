@@ -1,0 +1,5 @@
+"""``python -m archipel``: the command line."""
+
+from archipel.cli import main
+
+main()

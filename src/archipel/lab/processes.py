@@ -1,0 +1,263 @@
+"""A federation on this machine: real processes, real mutual TLS, real sandboxes; everything listens on 127.0.0.1."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from archipel.server.federation import Federation as ServerFederation
+from archipel.server.settings import ServerSettings
+from archipel.server.state import ServerState
+from archipel.site import approvals, catalog, enrolment
+from archipel.site.settings import SandboxRule
+from archipel.site.state import SiteState
+from archipel.vocabulary import ArchipelError, ErrorCode, NotFound
+
+HOST = "127.0.0.1"
+START_S = 60.0
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Running:
+    """A process of ours: how it was started, and where it writes what it says."""
+
+    arguments: list[str]
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "archipel", *self.arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"},
+            )
+
+    @property
+    def pid(self) -> int:
+        """Its process id. Raises ArchipelError when it was not started."""
+        if self.process is None:
+            raise ArchipelError(" ".join(self.arguments), "was not started", "start it first")
+        return self.process.pid
+
+    def kill(self) -> None:
+        """kill -9, as a crash would."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Ask it to stop, as an operator would."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, how: signal.Signals) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(how)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self.process = None
+
+    def check(self) -> None:
+        """Raise ArchipelError, with the end of its log, when it is not running any more."""
+        if self.process is not None and self.process.poll() is not None:
+            tail = self.log.read_text(errors="replace")[-2000:]
+            raise ArchipelError(" ".join(self.arguments), f"ended by itself:\n{tail}", f"read {self.log}")
+
+
+@dataclass
+class LocalSite:
+    """One virtual hospital."""
+
+    name: str
+    folder: Path
+    running: Running
+
+    def state(self) -> SiteState:
+        """Its state folder, opened; close it after use."""
+        return SiteState.open(self.folder)
+
+    def approve(self, experiment: str) -> None:
+        """Approve as its data manager would, as soon as the offer and the plan are here."""
+
+        def ready() -> bool:
+            site = self.state()
+            try:
+                offer = approvals.offered(site, experiment)
+                return approvals.plan_source(site, offer.job) is not None
+            except NotFound:
+                return False
+            finally:
+                site.close()
+
+        wait_for(ready, f"{self.name} to be offered {experiment}", self.running.check)
+        site = self.state()
+        try:
+            approvals.approve(site, experiment)
+        finally:
+            site.close()
+
+
+@dataclass
+class LocalFederation:
+    """A server and its sites in one folder. Use it as a context manager: it ends every process it started."""
+
+    folder: Path
+    settings: ServerSettings
+    server: Running
+    token: str
+    sites: dict[str, LocalSite] = field(default_factory=dict)
+
+    @classmethod
+    def found(cls, folder: Path, name: str = "lab", **settings: Any) -> Self:
+        """Make the server's state and a researcher's token; start nothing yet."""
+        chosen = ServerSettings(
+            name=name, hosts=(HOST,), rest_port=free_port(), grpc_port=free_port(), **{"heartbeat_s": 5.0, **settings}
+        )
+        state = ServerState(folder / "server")
+        folder.mkdir(parents=True, exist_ok=True)
+        with ServerFederation.found(state, chosen) as federation:
+            token, _ = federation.tokens.create("researcher", ("research",), timedelta(days=1), datetime.now(UTC))
+        running = Running(["server", "start", "--state", str(state.root)], folder / "server.log")
+        return cls(folder, chosen, running, token)
+
+    @property
+    def authority(self) -> Path:
+        """The CA certificate that clients of the REST interface trust."""
+        return ServerState(self.folder / "server").ca_certificate
+
+    @property
+    def url(self) -> str:
+        """Where the REST interface is."""
+        return self.settings.rest_url
+
+    def start_server(self) -> None:
+        """Start the server and wait until it answers."""
+        self.server.start()
+
+        def healthy() -> bool:
+            try:
+                reply = httpx.get(f"{self.url}/v1/health", verify=_trust(self.authority), timeout=5)
+            except httpx.HTTPError:
+                return False
+            return reply.status_code == 200
+
+        wait_for(healthy, "the server to answer", self.server.check)
+
+    def add_site(
+        self,
+        name: str,
+        root: Path,
+        *,
+        kind: str,
+        dataset: str = "data",
+        labels: dict[str, str] | None = None,
+        sandbox: SandboxRule = SandboxRule.REQUIRED,
+        **settings: Any,
+    ) -> LocalSite:
+        """Make a site, join it and add a dataset; the server must run. ``settings`` are keys of ``site.toml``."""
+        folder = self.folder / name
+        site = SiteState.create(folder, name)
+        try:
+            with ServerFederation.open(ServerState(self.folder / "server")) as federation:
+                token = federation.enrolment.create_token(name).encode()
+            enrolment.join(site, token)
+            catalog.add(site, dataset, root, kind=kind, labels=labels or {})
+        finally:
+            site.close()
+        path = folder / "site.toml"
+        text = path.read_text().replace('sandbox = "required"', f'sandbox = "{sandbox.value}"')
+        for key, value in settings.items():
+            others = [line for line in text.splitlines() if not line.startswith(f"{key} =")]
+            text = "\n".join([f"{key} = {value}", *others])
+        path.write_text(text)
+        running = Running(["site", "start", "--state", str(folder)], self.folder / f"{name}.log")
+        self.sites[name] = LocalSite(name, folder, running)
+        return self.sites[name]
+
+    def start_site(self, name: str) -> None:
+        """Start a site's agent; it connects by itself."""
+        self.sites[name].running.start()
+
+    def start_sites(self) -> None:
+        """Start every agent and wait until the server sees all of them."""
+        for name in self.sites:
+            self.start_site(name)
+        self.wait_connected(set(self.sites))
+
+    def wait_connected(self, names: set[str]) -> None:
+        """Wait until the server says that these sites are connected."""
+
+        def connected() -> bool:
+            reply = self.get("/v1/sites")
+            return names <= {one["site"] for one in reply if one["connected"]}
+
+        def check() -> None:
+            for name in names:
+                self.sites[name].running.check()
+
+        wait_for(connected, f"{', '.join(sorted(names))} to connect", check)
+
+    def client(self) -> httpx.Client:
+        """A client of the REST interface with the researcher's token; close it after use."""
+        headers = {"Authorization": f"Bearer {self.token}"}
+        return httpx.Client(base_url=self.url, verify=_trust(self.authority), headers=headers, timeout=30)
+
+    def get(self, path: str) -> Any:
+        """The JSON at a path of the REST interface. Raises httpx.HTTPStatusError."""
+        with self.client() as client:
+            return client.get(path).raise_for_status().json()
+
+    def close(self) -> None:
+        """Stop every process that was started."""
+        for site in self.sites.values():
+            site.running.stop()
+        self.server.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def wait_for(ready: Callable[[], bool], what: str, check: Callable[[], None], seconds: float = START_S) -> None:
+    """Wait until ``ready``; ``check`` may raise to end the waiting. Raises ArchipelError when the time is over."""
+    until = time.monotonic() + seconds
+    while not ready():
+        check()
+        if time.monotonic() > until:
+            cause = f"took more than {seconds:.0f} s"
+            raise ArchipelError(f"waiting for {what}", cause, "read the logs", code=ErrorCode.LOST)
+        time.sleep(0.1)
+
+
+def _trust(authority: Path) -> Any:
+    import ssl
+
+    return ssl.create_default_context(cafile=str(authority))

@@ -1,0 +1,9 @@
+"""The sandbox, seen from the agent: starts a worker, gives it memory, measures and ends it, believes nothing it says.
+
+It knows processes, namespaces and limits; it does not know servers, rounds or approvals.
+"""
+
+from archipel.site.sandbox.memory import SharedFrame
+from archipel.site.sandbox.worker import Sandbox, SandboxedWorker, SandboxSpec, TaskFailed
+
+__all__ = ["Sandbox", "SandboxSpec", "SandboxedWorker", "SharedFrame", "TaskFailed"]

@@ -1,0 +1,147 @@
+"""The command that starts a worker: what it may see and what it may not, as a list of arguments.
+
+Everything the worker sees is named here; there is no rule that takes something away again. Paths are those of the
+agent's own interpreter and installation, the plan's file and the dataset.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import archipel
+from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, WorkerLimits
+
+DATA = "/data"
+PLAN = "/plan"
+_SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/sbin")
+_FILES = ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/localtime", "/etc/mime.types")
+
+
+def worker_arguments(descriptor: int) -> list[str]:
+    """The interpreter and module that run inside."""
+    return [sys.executable, "-I", "-m", "archipel.site.worker", str(descriptor)]
+
+
+def environment(limits: WorkerLimits) -> dict[str, str]:
+    """Every variable the worker gets; nothing is inherited."""
+    threads = str(limits.threads)
+    return {
+        "PATH": "/usr/bin:/bin",
+        "HOME": "/tmp",  # noqa: S108 - the sandbox's own tmpfs
+        "LANG": "C.UTF-8",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "OPENBLAS_NUM_THREADS": threads,
+        "NUMEXPR_NUM_THREADS": threads,
+        "MPLCONFIGDIR": "/tmp",  # noqa: S108
+    }
+
+
+def visible_code() -> list[Path]:
+    """Where the interpreter, its packages and this package lie, outside the system's own folders."""
+    found = {Path(sys.base_prefix), Path(sys.prefix), Path(archipel.__file__).parent}
+    return sorted(path.resolve() for path in found)
+
+
+def bubblewrap_arguments(
+    *,
+    plan: int,
+    plan_name: str,
+    dataset: Sequence[tuple[Path, str]],
+    limits: WorkerLimits,
+    seccomp: int,
+    uid: int | None,
+    hidden: Path,
+) -> list[str]:
+    """The bubblewrap command up to the worker's own arguments.
+
+    ``plan`` is a descriptor with the plan's source; ``dataset`` pairs a file here with its place under ``/data``.
+    ``uid`` is the worker's own when the agent is root;
+    else the worker keeps the agent's, in a user namespace of its own. ``hidden``, the site's state folder, must not
+    become visible: raises BadInput (code sandbox) when a bind would show it.
+    """
+    program = shutil.which("bwrap")
+    if program is None:
+        raise ArchipelError(
+            "bubblewrap", "is not installed", "install the Debian package bubblewrap", code=ErrorCode.SANDBOX
+        )
+    shown: list[tuple[Path, str]] = [(path, str(path)) for path in map(Path, _SYSTEM) if path.exists()]
+    shown += [(path, str(path)) for path in visible_code() if not _inside_system(path)]
+    shown += [(Path(name), name) for name in _FILES if Path(name).exists()]
+    for source, _ in shown:
+        _refuse_to_show(source, hidden)
+    size = str(limits.tmp_mb << 20)
+    shm = str(max(64 << 20, limits.tmp_mb << 20))
+    arguments = [
+        program,
+        "--unshare-net",
+        "--unshare-pid",
+        "--unshare-ipc",
+        "--unshare-uts",
+        "--unshare-cgroup-try",
+        "--die-with-parent",
+        "--new-session",
+        "--hostname",
+        "worker",
+        "--clearenv",
+        "--seccomp",
+        str(seccomp),
+    ]
+    if uid is None:
+        arguments += ["--unshare-user", "--uid", str(os.getuid()), "--gid", str(os.getgid())]
+    else:
+        arguments += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+    for name, value in environment(limits).items():
+        arguments += ["--setenv", name, value]
+    arguments += ["--proc", "/proc", "--dev", "/dev", "--size", shm, "--perms", "1777", "--tmpfs", "/dev/shm"]  # noqa: S108
+    arguments += ["--size", size, "--perms", "1777", "--tmpfs", "/tmp"]  # noqa: S108
+    arguments += _folders_above([place for _, place in shown] + [f"{DATA}/{place}" for _, place in dataset])
+    for source, place in shown:
+        if source.is_symlink() and place in _SYSTEM:
+            arguments += ["--symlink", str(source.readlink()), place]
+        else:
+            arguments += ["--ro-bind", str(source), place]
+    for source, place in dataset:
+        arguments += ["--ro-bind", str(source), f"{DATA}/{place}"]
+    arguments += ["--perms", "0444", "--ro-bind-data", str(plan), f"{PLAN}/{plan_name}"]
+    arguments += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp"]  # noqa: S108
+    arguments.append("--")
+    if uid is not None:
+        arguments += [
+            "/usr/bin/setpriv",
+            f"--reuid={uid}",
+            f"--regid={uid}",
+            "--clear-groups",
+            "--inh-caps=-all",
+            "--bounding-set=-all",
+            "--no-new-privs",
+            "--",
+        ]
+    return arguments
+
+
+def _folders_above(places: Sequence[str]) -> list[str]:
+    """Folders that the binds lie in; made by bubblewrap itself they would be closed to the worker's uid."""
+    above = {PLAN, DATA} | {str(parent) for place in places for parent in Path(place).parents}
+    arguments = []
+    for folder in sorted(above - {"/"}):
+        arguments += ["--perms", "0755", "--dir", folder]
+    return arguments
+
+
+def _inside_system(path: Path) -> bool:
+    return any(path.is_relative_to(system) for system in _SYSTEM)
+
+
+def _refuse_to_show(source: Path, hidden: Path) -> None:
+    there, secret = source.resolve(), hidden.resolve()
+    if secret.is_relative_to(there) or there.is_relative_to(secret):
+        raise BadInput(
+            str(source), "holds the site's own state folder, or lies in it", "keep data and state apart",
+            code=ErrorCode.SANDBOX,
+        )  # fmt: skip
