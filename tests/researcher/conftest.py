@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from rest_world import World, served
+from rest_world import TINY_PLAN, World, served
 
 import archipel
-
-TINY_PLAN = Path(__file__).parents[2] / "examples" / "tiny_numpy.py"
 
 
 @pytest.fixture(scope="module")

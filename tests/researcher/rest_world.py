@@ -18,8 +18,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from rich.console import Console
 
+import archipel
 from archipel.governance import IdentityKey, canonical, job_hash
+from archipel.researcher.screens import LogScreen
 from archipel.server.federation import Federation
 from archipel.server.rest import RestContext, RestServer, create_app, listen
 from archipel.server.settings import ServerSettings
@@ -29,6 +32,7 @@ from archipel.transport.enrolment import EnrolmentRequest, proof_message
 from archipel.transport.messages import DatasetSummary
 from archipel.vocabulary import Conflict, Job, NotFound, check_arguments
 
+TINY_PLAN = Path(__file__).parents[2] / "examples" / "tiny_numpy.py"
 AT = "2026-11-21T08:00:00+00:00"
 
 
@@ -223,6 +227,13 @@ class ScriptedExperiments:
 
     async def open_model(self, experiment: str, name: str) -> tuple[BinaryIO, int]:
         return io.BytesIO(model(name)), len(model(name))
+
+
+def logged(experiment: archipel.Experiment) -> io.StringIO:
+    """Let the experiment print its progress as lines into what this returns."""
+    written = io.StringIO()
+    experiment.screen = lambda: LogScreen(Console(file=written, width=500))
+    return written
 
 
 def model(name: str) -> bytes:

@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import TINY_PLAN
-from rest_world import World
+from rest_world import TINY_PLAN, World
 
 import archipel
 from archipel.server.federation import Federation
@@ -58,9 +57,9 @@ def test_a_token_that_is_wrong_or_may_not_is_refused_in_words(world: World) -> N
     with pytest.raises(NotPermitted) as caught:
         archipel.connect(world.url, token="archipel_x_y", ca=world.ca)
     assert caught.value.code is ErrorCode.TOKEN
-    with archipel.connect(world.url, token=world.token("read"), ca=world.ca) as reader:
-        with pytest.raises(NotPermitted, match="lacks scope research"):
-            reader.create(TINY_PLAN).submit()
+    reader = archipel.connect(world.url, token=world.token("read"), ca=world.ca)
+    with reader, pytest.raises(NotPermitted, match="lacks scope research"):
+        reader.create(TINY_PLAN).submit()
 
 
 def test_a_server_that_is_not_there_is_named() -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import TINY_PLAN
-from rest_world import World
+from rest_world import TINY_PLAN, World
 
 import archipel
 from archipel.governance import job_hash

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pytest
-from rest_world import World, model
-from test_steering import logged
+from rest_world import World, logged, model
 
 import archipel
 from archipel.researcher.progress import Progress, advance, sparkline

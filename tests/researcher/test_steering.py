@@ -7,19 +7,12 @@ import threading
 from typing import Any
 
 import pytest
-from conftest import TINY_PLAN
-from rest_world import World
+from rest_world import TINY_PLAN, World, logged
 from rich.console import Console
 
 import archipel
 from archipel.researcher.screens import LogScreen, NotebookScreen, TerminalScreen
 from archipel.vocabulary import ArchipelError, BadInput, Conflict, Refused
-
-
-def logged(experiment: archipel.Experiment) -> io.StringIO:
-    written = io.StringIO()
-    experiment.screen = lambda: LogScreen(Console(file=written, width=500))
-    return written
 
 
 def test_run_waits_for_approvals_then_shows_every_round(world: World, federation: archipel.Federation) -> None:
