@@ -32,6 +32,8 @@ def environment(limits: WorkerLimits) -> dict[str, str]:
     return {
         "PATH": "/usr/bin:/bin",
         "HOME": "/tmp",  # noqa: S108 - the sandbox's own tmpfs
+        # The uid has no entry in the sandbox's password file, and MONAI asks for the user's name when imported.
+        "USER": "archipel",
         "LANG": "C.UTF-8",
         "PYTHONDONTWRITEBYTECODE": "1",
         "OMP_NUM_THREADS": threads,
