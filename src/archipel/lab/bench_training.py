@@ -89,7 +89,7 @@ def bare_epoch(root: Path, cohort: Cohort) -> Callable[[], float]:
     return epoch
 
 
-async def run(pairs: int = 7, subjects: int = 16) -> dict[str, Any]:
+async def run(pairs: int = 11, subjects: int = 40) -> dict[str, Any]:
     """Measure ``pairs`` pairs of epochs on ``subjects`` phantoms, after one pair that warms both up.
 
     Raises ArchipelError (code ``sandbox``) where the sandbox cannot be had: nothing else would be the worker.

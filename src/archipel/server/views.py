@@ -114,6 +114,7 @@ def _round(
         "state": row["state"],
         "seconds": row["seconds"],
         "opened": row["opened_at"],
+        "closed": row["closed_at"],
         "bytes_down": down,
         "bytes_up": up,
         "arguments": json.loads(row["arguments"]),

@@ -1,0 +1,51 @@
+"""``archipel bench``: measure this machine; every figure comes as JSON and can be run alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Measure rounds and training on this machine.")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one line of JSON for programs.")]
+
+
+@app.command("round")
+def round_(
+    sites: Annotated[int, typer.Option(min=1, help="How many sites.")] = 4,
+    size_mb: Annotated[float, typer.Option("--size-mb", min=0.001, help="Size of the model in 10^6 bytes.")] = 20.0,
+    pairs: Annotated[int, typer.Option(min=1, help="How many rounds, each beside one of the reference.")] = 5,
+    folder: Annotated[Path | None, typer.Option(help="Where to work; by default the system's own.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """A round of real processes and sandboxed workers beside the same bytes over plain gRPC with mutual TLS."""
+    from archipel.lab.bench_round import bench_round
+
+    _print(bench_round(sites, size_mb, pairs, folder), as_json)
+
+
+@app.command()
+def training(
+    pairs: Annotated[int, typer.Option(min=1, help="How many pairs of epochs.")] = 9,
+    as_json: AsJson = False,
+) -> None:
+    """A site's local epoch in the sandboxed worker beside the same epoch as a bare PyTorch loop."""
+    from archipel.lab.bench_training import bench_training
+
+    _print(bench_training(pairs=pairs), as_json)
+
+
+def _print(figures: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(figures))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False)
+    for name, value in figures.items():
+        table.add_row(name, str(value))
+    Console().print(table)
