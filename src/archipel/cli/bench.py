@@ -33,9 +33,11 @@ def training(
     as_json: AsJson = False,
 ) -> None:
     """A site's local epoch in the sandboxed worker beside the same epoch as a bare PyTorch loop."""
-    from archipel.lab.bench_training import bench_training
+    import asyncio
 
-    _print(bench_training(pairs=pairs), as_json)
+    from archipel.lab.bench_training import run
+
+    _print(asyncio.run(run(pairs=pairs)), as_json)
 
 
 def _print(figures: dict[str, Any], as_json: bool) -> None:

@@ -113,7 +113,7 @@ def _submit(federation: LocalFederation, size_mb: float, sites: int) -> Draft:
         roster=roster,
         server_key=me["server_key"],
         validation_fraction=0.0,
-        terms=RoundTerms(rounds=100_000, quorum=sites, deadline_s=600, grace_s=60, retries=0),
+        terms=RoundTerms(rounds=10_000, quorum=sites, deadline_s=600, grace_s=60, retries=0),
         limits=WorkerLimits(memory_mb=4096, processes=64),
     )
     with federation.client() as client:

@@ -8,7 +8,8 @@ import os
 
 import numpy as np
 
-from archipel.plans import Plan, TrainingResult
+from archipel.data import SubjectSet
+from archipel.plans import Context, Model, Plan, TrainingResult
 from archipel.vocabulary import DataNeeds, MetricSpec, MetricSum
 
 LEAVES = 20
@@ -20,17 +21,20 @@ class RoundPlan(Plan):
     needs = DataNeeds(kind="npz", minimum_subjects=1)
     metrics = (MetricSpec(name="norm", better="lower"),)
 
-    def initial_model(self, seed):
+    def initial_model(self, seed: int) -> Model:
+        """Random weights."""
         # Runs at the researcher's only; the size is his choice and fixed by the job's schema from then on.
         elements = int(float(os.environ["ARCHIPEL_BENCH_MB"]) * 1e6 / 4 / LEAVES)
         draw = np.random.default_rng(seed)
         return {f"layer{number:02d}": draw.standard_normal(elements, dtype=np.float32) for number in range(LEAVES)}
 
-    def prepare(self, training, validation, context):
+    def prepare(self, training: SubjectSet, validation: SubjectSet, context: Context) -> None:
+        """The site's constant and its weight."""
         x, _, subjects = training.table()
         self.constant, self.samples = np.float32(np.mean(x)), len(subjects)
 
-    def train(self, model, context):
-        for leaf in model.values():
-            leaf += self.constant
+    def train(self, model: Model, context: Context) -> TrainingResult:
+        """One addition a weight."""
+        for name in model:
+            np.add(model[name], self.constant, out=model[name])
         return TrainingResult(self.samples, {"norm": MetricSum(total=float(self.constant), weight=1.0)})
