@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib as mpl
@@ -139,4 +140,4 @@ def test_the_middle_slice_cuts_most_of_the_structure_in_any_orientation() -> Non
 
 def test_labels_beside_the_curves_do_not_overlap() -> None:
     places = [place for place, _ in _spread([(0.87, "x", ""), (0.871, "y", ""), (0.6, "z", "")], 0.02)]
-    assert min(b - a for a, b in zip(places, places[1:], strict=False)) >= 0.02 - 1e-9
+    assert min(b - a for a, b in pairwise(places)) >= 0.02 - 1e-9

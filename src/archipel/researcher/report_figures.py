@@ -39,7 +39,7 @@ def curves_png(result: DemoResult) -> bytes:
 def _dice(axis: Any, result: DemoResult) -> None:
     axis.set_title("Dice on held-out subjects after each round", loc="left", fontsize=11, color=INK)
     ends: list[tuple[float, str, str]] = []
-    measured = {score.kind: score.dice for score in result.scores}
+    measured: dict[str, float] = {score.kind: score.dice for score in result.scores}
     for name, values in result.curves.items():
         federated = name == "federated"
         colour = INK if federated else _GREY
