@@ -61,15 +61,19 @@ class Opened:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where an experiment is: all that the loop needs to go on."""
+    """Where an experiment is: all that the loop needs to go on, of a size that does not grow with its rounds.
+
+    ``rounds_done`` rounds of training are committed and the later stages in ``done``; ``attempts`` counts those made
+    at a stage that is not.
+    """
 
     state: ExperimentState
+    rounds_done: int
     done: frozenset[Stage]
     attempts: dict[Stage, int]
     model: str
     local_models: dict[str, str]
     arguments: dict[str, Value]
-    passes: dict[int, dict[str, Value]]
     invited: tuple[str, ...]
     opened: Opened | None = None
     pause_after: int | None = None
@@ -80,6 +84,9 @@ class Book(Protocol):
 
     def progress(self) -> Progress:
         """Everything the loop needs to go on from here."""
+
+    def passes(self) -> dict[int, dict[str, Value]]:
+        """The arguments of each committed round of training, by its number."""
 
     def open(self, opened: Opened) -> None:
         """A stage's attempt begins."""

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from archipel.governance import record_hash
 from archipel.rounds.book import Book, Opened, Progress, SiteRecord, StageRecord
 from archipel.rounds.fleet import Accepted, Delivered, Failed, Fleet, FleetEvent, Lost, Nudged, Returned
-from archipel.rounds.stages import ENSEMBLE, Stage, stages
+from archipel.rounds.stages import ENSEMBLE, Stage, next_stage, stages_after_training
 from archipel.rounds.tables import ENDED, SITE_TABLE, ExperimentState, SiteEvent, SiteState, Verdict, verdict
 from archipel.strategies import leaf_step
 from archipel.tensors import NotFiniteFrame, fold
@@ -59,7 +59,8 @@ class ExperimentLoop:
             await self._conduct(opened)
 
     async def _open_next(self, progress: Progress) -> Opened | None:
-        stage = next((stage for stage in stages(self.job) if not self._is_done(stage, progress)), None)
+        done = {*progress.done, *self._impossible(progress)}
+        stage = next_stage(self.job, progress.rounds_done, done)
         if stage is None:
             await _in_thread(self.book.finish)
             return None
@@ -79,23 +80,22 @@ class ExperimentLoop:
         opened = Opened(
             stage=stage,
             attempt=attempt,
-            task=self._task(stage, attempt, progress),
+            task=await self._task(stage, attempt, progress),
             sites=dict.fromkeys(progress.invited, SiteState.INVITED),
             remaining_s=self.job.terms.deadline_s * passes,
         )
         await _in_thread(self.book.open, opened)
         return opened
 
-    def _is_done(self, stage: Stage, progress: Progress) -> bool:
-        if stage in progress.done:
-            return True
-        # A site whose local training failed has no model to validate; the record of that stage says why.
-        return stage.about not in ("", ENSEMBLE, *progress.local_models)
+    def _impossible(self, progress: Progress) -> list[Stage]:
+        """A site whose local training failed has no model to validate; the record of that stage says why."""
+        possible = ("", ENSEMBLE, *progress.local_models)
+        return [stage for stage in stages_after_training(self.job) if stage.about not in possible]
 
     def _quorum(self, stage: Stage) -> int:
         return 1 if stage.kind is TaskKind.LOCAL else self.job.terms.quorum
 
-    def _task(self, stage: Stage, attempt: int, progress: Progress) -> Task:
+    async def _task(self, stage: Stage, attempt: int, progress: Progress) -> Task:
         key = TaskKey(
             experiment=self.job.experiment, round=stage.round, attempt=attempt, kind=stage.kind, about=stage.about
         )
@@ -103,8 +103,8 @@ class ExperimentLoop:
         passes: tuple[Pass, ...] = (Pass(round=stage.round, arguments=progress.arguments),)
         if stage.kind is TaskKind.LOCAL:
             models = (self.job.initial_model,)
-            numbers = range(1, self.job.terms.rounds + 1)
-            passes = tuple(Pass(round=number, arguments=progress.passes[number]) for number in numbers)
+            made = await _in_thread(self.book.passes)
+            passes = tuple(Pass(round=number, arguments=made[number]) for number in sorted(made))
         elif stage.about == ENSEMBLE:
             models = tuple(model for _, model in sorted(progress.local_models.items()))
         elif stage.about:

@@ -25,7 +25,7 @@ class MemoryBook:
         self.models: dict[str, Path] = {}
         self.model = job.initial_model
         self.local_models: dict[str, str] = {}
-        self.passes: dict[int, dict[str, Value]] = {}
+        self._passes: dict[int, dict[str, Value]] = {}
         self.invited = tuple(invited if invited is not None else job.sites)
         self.pause_after: int | None = None
         self._opened: Opened | None = None
@@ -41,25 +41,30 @@ class MemoryBook:
     def progress(self) -> Progress:
         """Everything the loop needs to go on from here."""
         done = {record.stage for record in self.records if record.committed}
-        attempts = {record.stage: record.attempt for record in self.records}
+        attempts = {record.stage: record.attempt for record in self.records if record.stage not in done}
+        trained = sum(stage.kind is TaskKind.TRAIN for stage in done)
         return Progress(
             state=self.state,
+            rounds_done=trained,
             done=frozenset(done),
             attempts=attempts,
             model=self.model,
             local_models=dict(self.local_models),
             arguments=dict(self.arguments),
-            passes=dict(self.passes),
             invited=self.invited,
             opened=self._opened,
             pause_after=self.pause_after,
         )
 
+    def passes(self) -> dict[int, dict[str, Value]]:
+        """The arguments of each round of training, by its number."""
+        return dict(self._passes)
+
     def open(self, opened: Opened) -> None:
         """A stage's attempt begins."""
         self._opened = replace(opened)
         if opened.stage.kind is TaskKind.TRAIN:
-            self.passes[opened.stage.round] = opened.task.passes[0].arguments
+            self._passes[opened.stage.round] = opened.task.passes[0].arguments
 
     def delivered(self, key: TaskKey, site: str, update: Update, frame: Path | None) -> None:
         """A site's update counts from now on."""

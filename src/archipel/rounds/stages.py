@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from archipel.vocabulary import Job, Record, TaskKind
 
 
@@ -19,14 +21,21 @@ class Stage(Record):
 ENSEMBLE = "ensemble"
 
 
-def stages(job: Job) -> list[Stage]:
-    """Every stage of the job, in order.
+def next_stage(job: Job, rounds_done: int, done: Collection[Stage]) -> Stage | None:
+    """What comes after ``rounds_done`` rounds of training and the later stages in ``done``; None when all is done."""
+    if rounds_done < job.terms.rounds:
+        return Stage(kind=TaskKind.TRAIN, round=rounds_done + 1)
+    return next((stage for stage in stages_after_training(job) if stage not in done), None)
 
-    Rounds of training; then the last model is validated (earlier ones are validated at the start of the next round);
-    then each site trains alone for as many passes, and its model, and the ensemble of them, are validated everywhere.
+
+def stages_after_training(job: Job) -> list[Stage]:
+    """What follows the last round, in order.
+
+    The last model is validated (earlier ones are validated at the start of the next round); then each site trains
+    alone for as many passes, and its model, and the ensemble of them, are validated everywhere.
     """
     last = job.terms.rounds
-    found = [Stage(kind=TaskKind.TRAIN, round=number) for number in range(1, last + 1)]
+    found: list[Stage] = []
     if job.validation:
         found.append(Stage(kind=TaskKind.EVALUATE, round=last))
     if job.baselines.local:

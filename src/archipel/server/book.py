@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, insert, select, update
+from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
 
 from archipel.governance import JournalHead, append
 from archipel.rounds import (
@@ -26,7 +26,7 @@ from archipel.server import schema
 from archipel.server.federation import Federation
 from archipel.storage import utc_now
 from archipel.tensors import blob_hash
-from archipel.vocabulary import Failure, Job, MetricSum, RoundClosed, Task, TaskKey, TaskKind, Update
+from archipel.vocabulary import Failure, Job, MetricSum, RoundClosed, Task, TaskKey, TaskKind, Update, Value
 
 _STATES = {"offered": SiteState.INVITED, "received": SiteState.DELIVERED, "failed": SiteState.FAILED}
 
@@ -54,7 +54,12 @@ class SqlBook:
         """Everything the loop needs to go on from here."""
         with self.federation.database.read() as connection:
             row = connection.execute(self._of(schema.experiments)).mappings().one()
-            rounds = connection.execute(self._of(schema.rounds)).mappings().all()
+            table = schema.rounds
+            trained = (table.c.kind == TaskKind.TRAIN.value, table.c.state == "committed")
+            last = select(func.max(table.c.round)).where(table.c.experiment == self._name, *trained)
+            rounds_done = connection.scalar(last) or 0
+            recent = or_(table.c.round > rounds_done, table.c.kind != TaskKind.TRAIN.value, table.c.state == "open")
+            rounds = connection.execute(self._of(table).where(recent)).mappings().all()
             models = {one["name"]: one["hash"] for one in connection.execute(self._of(schema.models)).mappings()}
             approved = select(schema.approvals.c.site).where(
                 schema.approvals.c.experiment == self._name, schema.approvals.c.state == "approved"
@@ -67,6 +72,7 @@ class SqlBook:
         done = [one for one in rounds if one["state"] == "committed"]
         return Progress(
             state=ExperimentState(row["state"]),
+            rounds_done=rounds_done,
             done=frozenset(_stage(one) for one in done),
             attempts=attempts,
             model=models.get("last", self.job.initial_model),
@@ -74,11 +80,17 @@ class SqlBook:
                 name.removeprefix("local:"): model for name, model in models.items() if name.startswith("local:")
             },
             arguments=json.loads(row["arguments"]),
-            passes={one["round"]: json.loads(one["arguments"]) for one in done if one["kind"] == TaskKind.TRAIN},
             invited=invited,
             opened=opened,
             pause_after=row["pause_after"],
         )
+
+    def passes(self) -> dict[int, dict[str, Value]]:
+        """The arguments of each committed round of training, by its number."""
+        table = schema.rounds
+        query = self._of(table).where(table.c.kind == TaskKind.TRAIN.value, table.c.state == "committed")
+        with self.federation.database.read() as connection:
+            return {row["round"]: json.loads(row["arguments"]) for row in connection.execute(query).mappings()}
 
     def open(self, opened: Opened) -> None:
         """A stage's attempt begins."""
