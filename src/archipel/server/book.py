@@ -231,7 +231,6 @@ class SqlBook:
             name = f"local:{record.stage.about}"
             self._set_model(connection, name, record.stage.round, known[name]["hash"], validation)
         named = set(connection.scalars(select(schema.models.c.hash)))
-        named |= {json.loads(job)["initial_model"] for job in connection.scalars(select(schema.experiments.c.job))}
         return [one["hash"] for one in models if one["hash"] not in named]
 
     def _set_model(self, connection: Connection, name: str, number: int, blob: str, validation: str | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
+from functools import lru_cache
 from typing import Any, BinaryIO
 
 import structlog
@@ -73,7 +74,7 @@ class Experiments:
 
     def _sweep(self) -> None:
         with self.federation.database.read() as connection:
-            jobs = [Job.model_validate_json(text) for text in connection.scalars(select(schema.experiments.c.job))]
+            jobs = [_parsed(text) for text in connection.scalars(select(schema.experiments.c.job))]
             kept = set(connection.scalars(select(schema.models.c.hash)))
             kept |= {row for row in connection.scalars(select(schema.rounds.c.model_before)) if row}
         kept |= {blob for job in jobs for blob in (job.plan.hash, job.initial_model)}
@@ -89,7 +90,7 @@ class Experiments:
         with self.federation.database.read() as connection:
             rows = connection.execute(select(schema.experiments)).mappings().all()
         return [
-            (row["experiment"], Job.model_validate_json(row["job"]), row["job_hash"], ExperimentState(row["state"]))
+            (row["experiment"], _parsed(row["job"]), row["job_hash"], ExperimentState(row["state"]))
             for row in rows
         ]
 
@@ -304,6 +305,8 @@ class Experiments:
                 {"experiment": job.experiment, "site": site, "state": "waiting", "at": utc_now()} for site in job.sites
             ]
             connection.execute(insert(schema.approvals), rows)
+            first = {"experiment": job.experiment, "name": "initial", "round": 0, "hash": job.initial_model}
+            connection.execute(insert(schema.models).values(**first, at=utc_now()))
             add_event(connection, job.experiment, "submitted", {"job_hash": digest})
 
     def _check_job(self, job: Job) -> None:
@@ -431,7 +434,7 @@ class Experiments:
             row = connection.execute(select(table).where(table.c.experiment == experiment)).mappings().first()
         if row is None:
             raise views.unknown(experiment)
-        return Job.model_validate_json(row["job"]), row["job_hash"], ExperimentState(row["state"])
+        return _parsed(row["job"]), row["job_hash"], ExperimentState(row["state"])
 
     def notify_threadsafe(self) -> None:
         """Wake whoever follows events; callable from any thread."""
@@ -446,6 +449,12 @@ class Experiments:
     async def _notify(self) -> None:
         async with self._changed:
             self._changed.notify_all()
+
+
+@lru_cache(maxsize=256)
+def _parsed(job: str) -> Job:
+    """A stored job; a large schema takes milliseconds to check, and every call of a site needs its job."""
+    return Job.model_validate_json(job)
 
 
 def _settle_rest(events: asyncio.Queue[Any]) -> None:

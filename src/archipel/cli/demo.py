@@ -1,0 +1,80 @@
+"""``archipel demo``: three hospitals on this machine train one network; ends with a table and ``demo-results/``."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="The whole thing on this machine: hospitals, server, one model.")
+
+PHANTOM_SITES = ("site-a", "site-b", "site-c")
+PHANTOM_SUBJECTS = 20
+PHANTOM_ROUNDS = 15
+DATA_ROUNDS = 40
+
+
+@app.command()
+def demo(
+    data: Annotated[
+        Path | None, typer.Argument(help="A folder of site-*/images/*.nii.gz and site-*/labels/*.nii.gz.")
+    ] = None,
+    results: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("demo-results"),
+    rounds: Annotated[int | None, typer.Option(min=1, help="Rounds, of one epoch each.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the initial model, of the training and of the phantom.")] = 0,
+) -> None:
+    """Generate phantom head MRI (or take a folder of real volumes) and train on it as a federation."""
+    from rich.console import Console
+
+    from archipel.lab.demo import run_demo, site_folders
+
+    console = Console(highlight=False)
+    with tempfile.TemporaryDirectory(prefix="archipel-phantom-") as place:
+        if data is None:
+            from archipel.data import phantom
+
+            console.print(f"drawing phantom MRI for {len(PHANTOM_SITES)} hospitals, {PHANTOM_SUBJECTS} subjects each")
+            phantom.generate(Path(place), PHANTOM_SITES, PHANTOM_SUBJECTS, seed)
+        roots = site_folders(data or Path(place))
+        result = run_demo(
+            roots,
+            title="One network, three hospitals" if len(roots) == 3 else f"One network, {len(roots)} hospitals",
+            data="generated phantom MRI" if data is None else data.resolve().name,
+            rounds=rounds or (PHANTOM_ROUNDS if data is None else DATA_ROUNDS),
+            seed=seed,
+            folder=results,
+            say=console.print,
+        )
+    _print(result, console, results)
+
+
+def _print(result: object, console: object, results: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from archipel.researcher.outcome import DemoResult
+
+    assert isinstance(result, DemoResult)
+    assert isinstance(console, Console)
+    sites = [site.name for site in result.sites]
+    table = Table(
+        "trained on", "Dice, all held-out", *(f"at {site}" for site in sites), title="Whole structure, last model"
+    )
+    names = {
+        "federated": "all sites, federated",
+        "pooled": "all sites, pooled",
+        "ensemble": "ensemble of the local models",
+    }
+    best = max(score.dice for score in result.scores if score.kind != "pooled")
+    for score in result.scores:
+        cells = [f"{score.per_site[site]:.3f}" if site in score.per_site else "-" for site in sites]
+        mean = f"[bold]{score.dice:.4f}[/bold]" if score.dice == best else f"{score.dice:.4f}"
+        table.add_row(names.get(score.kind, f"{score.name} alone"), mean, *cells)
+    console.print(table)
+    ratio = f"federated / pooled {result.ratio:.4f}; " if result.ratio is not None else ""
+    console.print(
+        f"{ratio}{result.held_out} held-out subjects, {result.rounds} rounds, {result.seconds['total']:.0f} s; "
+        f"report: {results / 'report.html'}"
+    )

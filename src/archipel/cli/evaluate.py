@@ -1,0 +1,42 @@
+"""``archipel evaluate``: score a downloaded model on labelled volumes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(help="Score a downloaded model on labelled volumes.")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[list[Path], typer.Option("--model", help="A .safetensors file; several make an ensemble.")],
+    plan: Annotated[Path, typer.Option("--plan", help="The plan's Python file. It is run: use one you trust.")],
+    data: Annotated[Path, typer.Option("--data", help="A folder with images/ and labels/, or one such per site.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Dice per label and of the whole structure, and HD95 in mm, for each subject and their mean."""
+    from archipel.plans import load
+    from archipel.plans.inference import evaluate_folder
+    from archipel.tensors import decode
+
+    found = evaluate_folder(load(plan), [decode(path.read_bytes()) for path in model], data)
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    _print(found)
+
+
+def _print(found: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = [(metric, structure) for metric, values in found["mean"].items() for structure in values]
+    table = Table("subject", *(f"{metric} {structure}" for metric, structure in columns))
+    for name, scores in [*found["subjects"].items(), (f"mean of {found['count']}", found["mean"])]:
+        cells = [scores[metric][structure] for metric, structure in columns]
+        table.add_row(name, *("-" if cell is None else f"{cell:.3f}" for cell in cells))
+    Console().print(table)

@@ -1,0 +1,169 @@
+"""The demo: hospitals as real processes train one segmentation network, and everything it is to be compared with.
+
+A server, a site for each folder of data, mutual TLS, sandboxed workers; the same plan trained on each site alone, their
+ensemble, and on all images pooled. Nothing listens outside 127.0.0.1, and every process it starts it ends.
+"""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from archipel.data import load_pair, scan, validation_ids
+from archipel.lab.pooled import Pooled, PooledInBackground
+from archipel.lab.processes import LocalFederation
+from archipel.plans import Plan, load
+from archipel.plans.inference import predict
+from archipel.researcher import connect
+from archipel.researcher.experiment import Experiment
+from archipel.researcher.outcome import DemoResult, MiddleSlice, ModelScore, SiteFacts, middle_slice
+from archipel.researcher.report import write_report
+from archipel.tensors import decode
+from archipel.vocabulary import BadInput, WorkerLimits
+
+PLAN = Path(__file__).with_name("hippocampus.py")
+NAME = "demo"
+FRACTION = 0.2
+Say = Callable[[str], None]
+
+
+def site_folders(data: Path) -> dict[str, Path]:
+    """The sites of a data folder: ``site-*/images`` and ``site-*/labels``. Raises BadInput when there are none."""
+    found = {path.name.lower(): path for path in sorted(data.glob("site-*")) if (path / "images").is_dir()}
+    if not found:
+        raise BadInput(str(data), "holds no site-*/images folder", "lay it out as site-a/images and site-a/labels")
+    return found
+
+
+def run_demo(
+    roots: Mapping[str, Path], *, title: str, data: str, rounds: int, seed: int, folder: Path, say: Say
+) -> DemoResult:
+    """Run everything and write ``folder`` (report, figures, summary, model)."""
+    began = time.monotonic()
+    plan: Any = load(PLAN)
+    with tempfile.TemporaryDirectory(prefix="archipel-demo-") as place:
+        pooled = PooledInBackground(PLAN, roots, rounds, seed)
+        with LocalFederation.found(Path(place) / "federation", name=NAME) as federation:
+            say(f"server on {federation.url}; {len(roots)} hospitals join, each with a sandbox of its own")
+            federation.start_server()
+            for name, root in roots.items():
+                federation.add_site(name, root, kind="nifti-pairs", labels=dict(plan.needs.labels))
+            federation.start_sites()
+            ready = time.monotonic()
+            with connect(federation.url, token=federation.token, ca=federation.authority) as researcher:
+                experiment = researcher.create(
+                    PLAN, rounds=rounds, seed=seed, baselines=True, name=NAME, title=title,
+                    validation_fraction=FRACTION, limits=WorkerLimits(threads=1), deadline=3600.0,
+                )  # fmt: skip
+                experiment.submit()
+                say(f"job {experiment.job_hash[:19]} is offered; each hospital's data manager approves it")
+                for site in federation.sites.values():
+                    site.approve(experiment.name)
+                experiment.run()
+                federated = time.monotonic()
+                say("the same epochs on all images pooled (simulated: real hospitals' images do not meet)")
+                compared = pooled.result()
+                result = _result(
+                    experiment, plan, roots, compared, title=title, data=data, rounds=rounds, seed=seed, folder=folder,
+                    seconds={"set-up": ready - began, "federated and local": federated - ready},
+                    began=began,
+                )  # fmt: skip
+    write_report(result, folder)
+    return result
+
+
+def _result(
+    experiment: Experiment,
+    plan: Any,
+    roots: Mapping[str, Path],
+    pooled: Pooled,
+    *,
+    title: str,
+    data: str,
+    rounds: int,
+    seed: int,
+    folder: Path,
+    seconds: dict[str, float],
+    began: float,
+) -> DemoResult:
+    folder.mkdir(parents=True, exist_ok=True)
+    model = experiment.download(folder / "model.safetensors")
+    records = [one for one in experiment.rounds() if one["state"] == "committed"]
+    baselines = experiment.document()["baselines"]
+    scores = [_score("federated", "federated", baselines["federated"])]
+    scores.append(_pooled_score(pooled))
+    scores.append(_score("ensemble", "ensemble", baselines["ensemble"]))
+    scores += [_score("local", site, found) for site, found in sorted(baselines["local"].items())]
+    slices, facts = [], []
+    arrays = decode(model.read_bytes())
+    for name, root in sorted(roots.items()):
+        subjects = {subject.id: subject for subject in scan("nifti-pairs", root).subjects}
+        held_out = sorted(validation_ids(subjects, FRACTION))
+        times = [one["sites"][name]["seconds"] for one in records if name in one["contributors"]]
+        facts.append(SiteFacts(name, len(subjects) - len(held_out), len(held_out), float(np.median(times))))
+        if held_out:
+            slices.append(_slice(name, root, subjects[held_out[0]], plan, arrays))
+    total = time.monotonic() - began
+    return DemoResult(
+        title=title,
+        data=data,
+        deployed=True,
+        sites=facts,
+        rounds=rounds,
+        seed=seed,
+        scores=scores,
+        curves={
+            "federated": [one["model_validation"]["dice"] for one in records],
+            "pooled": list(pooled.curve),
+        },
+        losses={site: [one["sites"][site]["metrics"]["loss"] for one in records] for site in roots},
+        slices=slices,
+        seconds={**seconds, "pooled (beside them)": pooled.seconds, "total": total},
+        label_names=plan.label_names(),
+        plan=PLAN.name,
+        plan_hash=experiment.job.plan.hash,
+        job_hash=experiment.job_hash,
+        versions={"archipel": version("archipel"), "torch": version("torch"), "monai": version("monai"),
+                  "python": platform.python_version()},
+    )  # fmt: skip
+
+
+def _score(kind: Any, name: str, found: Mapping[str, Any]) -> ModelScore:
+    validation = found["validation"]
+    return ModelScore(
+        kind=kind,
+        name=name,
+        dice=validation["dice"],
+        per_site={site: one["dice"] for site, one in found["per_site"].items()},
+        per_structure={key.removeprefix("dice_"): value for key, value in validation.items() if key != "dice"},
+    )
+
+
+def _pooled_score(pooled: Pooled) -> ModelScore:
+    return _score(
+        "pooled",
+        "pooled",
+        {
+            "validation": {name: total.mean() for name, total in pooled.validation.items()},
+            "per_site": {
+                site: {name: total.mean() for name, total in sums.items()} for site, sums in pooled.per_site.items()
+            },
+        },
+    )
+
+
+def _slice(site: str, root: Path, subject: Any, plan: Plan, arrays: Mapping[str, Any]) -> MiddleSlice:
+    from archipel.plans.segmentation import dice_scores
+
+    image, label, affine = load_pair(root, subject)
+    found = predict(plan, [arrays], image, affine, thing=subject.id)
+    truth = np.zeros_like(found) if label is None else label
+    dice = dice_scores(found, truth, {1: "anterior", 2: "posterior"})["whole"]
+    return middle_slice(site, subject.id, image, truth, found, affine, dice)
