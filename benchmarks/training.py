@@ -10,7 +10,7 @@ from archipel.lab.bench_training import run
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=7)
-    parser.add_argument("--subjects", type=int, default=16)
+    parser.add_argument("--pairs", type=int, default=11)
+    parser.add_argument("--subjects", type=int, default=40)
     given = parser.parse_args()
     print(json.dumps(asyncio.run(run(given.pairs, given.subjects)), indent=1))

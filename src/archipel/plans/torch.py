@@ -15,6 +15,7 @@ import torch
 
 from archipel.data import SubjectSet
 from archipel.plans.base import Array, Context, Model, Plan, TrainingResult, derive_seed
+from archipel.plans.memory import keep_freed_memory
 from archipel.plans.optimiser_state import export_state, restore_state
 from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, MetricSpec, MetricSum
 
@@ -79,6 +80,7 @@ class TorchPlan(Plan):
 
     def prepare(self, training: SubjectSet, validation: SubjectSet, context: Context) -> None:
         """Read all examples into memory and build the network."""
+        keep_freed_memory()
         torch.set_num_threads(context.threads)
         self.network = self._fresh_network(0)
         self._restored: Model = {}
