@@ -37,7 +37,7 @@ AT = "2026-11-21T08:00:00+00:00"
 
 
 class ScriptedExperiments:
-    """An ExperimentService in which every site delivers at once and the accuracy rises by 0.1 a round.
+    """An ExperimentService in which every site delivers at once and the first validation metric rises by 0.1 a round.
 
     Everything runs in the server's event loop; ``approve`` and its kind are called from the test's thread.
     """
@@ -53,6 +53,7 @@ class ScriptedExperiments:
         self.hold = threading.Event()
         self.hold.set()
         self.cut_streams = 0
+        self.approve_at_once = False
         self.news = asyncio.Condition()
         self.loop: asyncio.AbstractEventLoop | None = None
         self.playing: set[asyncio.Task[None]] = set()
@@ -95,21 +96,22 @@ class ScriptedExperiments:
                 await self._turn(experiment, "paused", "site-b failed: the plan raised an error")
                 return
         if len(records) == job.terms.rounds:
-            records[-1]["model_validation"] = {"accuracy": 0.5 + 0.1 * len(records)}
-            document["baselines"] = _baselines(job.sites, 0.5 + 0.1 * len(records))
+            last, metric = 0.5 + 0.1 * len(records), job.validation[0].name
+            records[-1]["model_validation"] = {metric: last}
+            document["baselines"] = _baselines(job.sites, metric, last)
             await self._turn(experiment, "finished", None)
         else:
             await self._turn(experiment, "paused", "one step was asked for")
 
     def _record(self, job: Job, document: dict[str, Any], number: int) -> dict[str, Any]:
-        accuracy = 0.5 + 0.1 * (number - 1)
+        accuracy, metric = 0.5 + 0.1 * (number - 1), job.validation[0].name
         sites = {
             site: {
                 "state": "delivered",
                 "samples": 10 * (index + 1),
                 "seconds": 1.0 + index,
                 "metrics": {"loss": 1.0 / number},
-                "validation": {"accuracy": accuracy + 0.01 * index},
+                "validation": {metric: accuracy + 0.01 * index},
                 "failure": None,
             }
             for index, site in enumerate(job.sites)
@@ -131,7 +133,7 @@ class ScriptedExperiments:
             "contributors": contributors,
             "sites": sites,
             "metrics": {"loss": 1.0 / number},
-            "validation": {"accuracy": accuracy},
+            "validation": {metric: accuracy},
             "model_validation": {},
         }
 
@@ -167,6 +169,8 @@ class ScriptedExperiments:
             }
             self.records[job.experiment], self.happened[job.experiment] = [], []
             await self._happen(job.experiment, "submitted", {"job_hash": job_hash(job)})
+            for site in job.sites if self.approve_at_once else ():
+                await self._answer(job.experiment, site, "approved", "")
         return self.documents[job.experiment]
 
     async def all(self) -> list[dict[str, Any]]:
@@ -240,10 +244,10 @@ def model(name: str) -> bytes:
     return encode({"weight": np.full(8, len(name), np.float32)})
 
 
-def _baselines(sites: tuple[str, ...], federated: float) -> dict[str, Any]:
+def _baselines(sites: tuple[str, ...], metric: str, federated: float) -> dict[str, Any]:
     def measured(value: float) -> dict[str, Any]:
-        per_site = {site: {"accuracy": value} for site in sites}
-        return {"validation": {"accuracy": value}, "per_site": per_site, "subjects": 12}
+        per_site = {site: {metric: value} for site in sites}
+        return {"validation": {metric: value}, "per_site": per_site, "subjects": 12}
 
     local = {site: measured(0.6 + 0.01 * index) for index, site in enumerate(sites)}
     return {"federated": measured(federated), "ensemble": measured(0.7), "local": local}
