@@ -93,7 +93,7 @@ class ScriptedExperiments:
             document["round"] = number
             await self._happen(experiment, "round-committed", place)
             if number == self.stall_after:
-                await self._turn(experiment, "paused", "site-b failed: the plan raised an error")
+                await self._turn(experiment, "paused", "no quorum")
                 return
         if len(records) == job.terms.rounds:
             last, metric = 0.5 + 0.1 * len(records), job.validation[0].name

@@ -96,10 +96,12 @@ def test_the_open_exchange_is_folded_from_events() -> None:
         ("round-opened", {"round": 1, "attempt": 2, "kind": "train", "about": ""}),
         ("task-accepted", {"site": "a"}),
         ("update-received", {"site": "b"}),
-        ("site-failed", {"site": "c"}),
+        ("site-failed", {"site": "c", "failure": FAILURE}),
     ):
         progress = advance(progress, {"kind": kind, "body": body})
-    assert progress.doing == {"a": "working", "b": "delivered", "c": "failed"}
+    words = "failed: the plan raised an error while it trained [ValueError] (line 12 of the plan)"
+    assert progress.doing == {"a": "working", "b": "delivered", "c": words}
+    assert progress.notice == f"c {words}"
     assert progress.headline() == "x · running · round 0 of 2 · round 1 is open (attempt 2)"
     assert advance(progress, {"kind": "round-committed", "body": {}}).doing == {}
 

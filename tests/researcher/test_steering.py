@@ -70,12 +70,15 @@ def test_stepping_and_changing_a_bounded_parameter(world: World, experiment: arc
 
 def test_an_experiment_that_stalls_does_not_report_success(world: World, experiment: archipel.Experiment) -> None:
     logged(experiment)
+    failure = {"code": "plan-error", "sentence": "the plan raised", "exception": "KeyError", "line": 3, "retry": False}
     world.experiments.stall_after = 2
+    world.experiments.failing = {"round": 2, "site": "site-b", "failure": failure}
+    words = r"is paused after round 2 of 3 \(no quorum\); site-b failed: the plan raised \[KeyError\] \(line 3"
     try:
-        with pytest.raises(ArchipelError, match=r"is paused after round 2 of 3 .site-b failed"):
+        with pytest.raises(ArchipelError, match=words):
             experiment.run()
     finally:
-        world.experiments.stall_after = None
+        world.experiments.stall_after = world.experiments.failing = None
     assert experiment.run() == "finished"
 
 

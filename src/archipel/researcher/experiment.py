@@ -20,7 +20,7 @@ from archipel.researcher.screens import Screen, choose_screen
 from archipel.researcher.watching import watch
 from archipel.storage import disk_errors_named
 from archipel.tensors import blob_hash
-from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, Job, NotFound, Refused, Value
+from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, Failure, Job, NotFound, Refused, Value
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -124,7 +124,8 @@ class Experiment:
             raise ArchipelError(
                 f"experiment {self.name}",
                 f"is {document['state']} after round {document['round']} of {document['rounds']}"
-                + (f" ({document['reason']})" if document.get("reason") else ""),
+                + (f" ({document['reason']})" if document.get("reason") else "")
+                + self._latest_failures(),
                 "look at .failures and .history; a paused one goes on with run() or resume()",
                 code=ErrorCode.CONFLICT,
             )
@@ -256,6 +257,17 @@ class Experiment:
         if self._draft is not None:
             return f"<p><b>{self.name}</b>, not submitted yet</p>"
         return Progress(self.document(), tuple(self.rounds())).html()
+
+    def _latest_failures(self) -> str:
+        """What sites said in the newest round or attempt, for an error's text."""
+        newest = self.rounds()[-1:]
+        found = [
+            f"{site} failed: {Failure.model_validate(part['failure'])}"
+            for one in newest
+            for site, part in sorted(one["sites"].items())
+            if part["failure"]
+        ]
+        return "".join(f"; {one}" for one in found[:3])
 
     def _models(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self._connection.ask("GET", f"/v1/experiments/{self.name}/models")

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Any
 
+from archipel.vocabulary import Failure
+
 _BARS = "▁▂▃▄▅▆▇█"
 _STAGES = {"train": "round", "local": "baselines: each site trains alone", "evaluate": "validating"}
 
@@ -52,7 +54,7 @@ class Progress:
             part = last["sites"].get(site) if last else None
             now = self.doing.get(site) or (part["state"] if part else "")
             if part and part["failure"]:
-                now = f"{now}: {part['failure']['sentence']}"
+                now = f"{now}: {Failure.model_validate(part['failure'])}"
             numbers = [part["metrics"].get(name) for name in training] if part else [None] * len(training)
             numbers += [part["validation"].get(name) for name in validation] if part else [None] * len(validation)
             counts = [str(part["samples"]), _number(part["seconds"])] if part else ["", ""]
@@ -111,7 +113,8 @@ def advance(progress: Progress, event: Mapping[str, Any]) -> Progress:
         case "update-received":
             return replace(progress, doing={**progress.doing, body["site"]: "delivered"})
         case "site-failed":
-            return replace(progress, doing={**progress.doing, body["site"]: "failed"})
+            said = f"failed: {Failure.model_validate(body['failure'])}"
+            return replace(progress, doing={**progress.doing, body["site"]: said}, notice=f"{body['site']} {said}")
         case "round-committed" | "round-failed":
             return replace(progress, stage="", doing={})
     return progress
