@@ -12,7 +12,8 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-QUIETLY := --quiet --root-user-action=ignore --constraint constraints.txt
+# Twice: once leaves warnings, errors are always shown.
+QUIETLY := --quiet --quiet --root-user-action=ignore --constraint constraints.txt
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 # Named by content, not by time: a checkout that changes neither file installs nothing again.
 KEY := $(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-16)
