@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import sys
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import pytest
-from test_documented_commands import ROOT, blocks
-
-sys.path.insert(0, str(ROOT / "tests" / "researcher"))
 from rest_world import World, served
 
 from archipel.transport.messages import DatasetSummary
 
 mpl.use("Agg")
+README = Path(__file__).parents[2] / "README.md"
 LABELS = {"1": "anterior", "2": "posterior"}
 
 
@@ -33,7 +31,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 def test_the_readme_example_runs(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan, script = blocks(ROOT / "README.md", "python")
+    plan, script = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     name = plan.splitlines()[0].removeprefix("# ")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ARCHIPEL_TOKEN", world.token())
