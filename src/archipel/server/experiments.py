@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import mmap
 from collections.abc import AsyncIterator, Mapping
 from functools import lru_cache
 from typing import Any, BinaryIO
@@ -20,7 +21,7 @@ from archipel.server.federation import Federation
 from archipel.server.hub import Hub
 from archipel.server.rest.context import ControlVerb
 from archipel.storage import utc_now
-from archipel.tensors import check_header, read_schema
+from archipel.tensors import check_header
 from archipel.transport import AnswerMessage, EndedMessage, JobOffer
 from archipel.vocabulary import (
     ArchipelError,
@@ -29,6 +30,7 @@ from archipel.vocabulary import (
     ErrorCode,
     Job,
     NotFound,
+    NotPermitted,
     Refused,
     Task,
     TaskKey,
@@ -49,6 +51,7 @@ class Experiments:
         self.federation = federation
         self.hub = Hub(federation.identity, self._signed_head)
         self._loops: dict[str, asyncio.Task[None]] = {}
+        self._again: set[str] = set()
         self._changed = asyncio.Condition()
 
     def _signed_head(self) -> Any:
@@ -90,8 +93,7 @@ class Experiments:
         with self.federation.database.read() as connection:
             rows = connection.execute(select(schema.experiments)).mappings().all()
         return [
-            (row["experiment"], _parsed(row["job"]), row["job_hash"], ExperimentState(row["state"]))
-            for row in rows
+            (row["experiment"], _parsed(row["job"]), row["job_hash"], ExperimentState(row["state"])) for row in rows
         ]
 
     def _book(self, job: Job, digest: str) -> SqlBook:
@@ -101,7 +103,9 @@ class Experiments:
         running = self._loops.get(name)
         if running is None or running.done():
             self._loops[name] = asyncio.create_task(self._supervise(name, job, digest))
-        else:
+            return
+        self._again.add(name)
+        if name in self.hub.fleets:
             self.hub.fleets[name].events.put_nowait(Nudged())
 
     async def _supervise(self, name: str, job: Job, digest: str) -> None:
@@ -109,22 +113,35 @@ class Experiments:
         while True:
             book = self._book(job, digest)
             fleet = self.hub.fleet(name)
+            interrupted: Exception | None = None
+            state = None
             try:
                 state = await ExperimentLoop(job, digest, book, fleet).run()
             except Exception as error:
-                reason = str(error) if isinstance(error, ArchipelError) else "an unexpected error; see the server's log"
-                _log.error("experiment interrupted", experiment=name, exc_info=error)
-                await self._note_interruption(name, reason)
-                await asyncio.sleep(RETRY_S)
-                continue
+                interrupted = error
             finally:
                 self.hub.fleets.pop(name, None)
                 _settle_rest(fleet.events)
+            if interrupted is not None:
+                await self._interrupted(name, interrupted)
+                continue
             if state in _OVER:
                 for site in job.sites:
-                    await self.hub.send(site, EndedMessage(experiment=name, state=state.value))
-            if (await asyncio.to_thread(book.progress)).state is not ExperimentState.RUNNING:
+                    await self.hub.send(site, EndedMessage(experiment=name, state=str(state)))
+            # Nothing can come between the last look at `_again` and the return, so no verb is lost between two loops.
+            goes_on = await self._goes_on(book)
+            if not goes_on and name not in self._again:
                 return
+            self._again.discard(name)
+
+    async def _interrupted(self, name: str, error: Exception) -> None:
+        reason = str(error) if isinstance(error, ArchipelError) else "an unexpected error; see the server's log"
+        _log.error("experiment interrupted", experiment=name, exc_info=error)
+        await self._note_interruption(name, reason)
+        await asyncio.sleep(RETRY_S)
+
+    async def _goes_on(self, book: SqlBook) -> bool:
+        return (await asyncio.to_thread(book.progress)).state is ExperimentState.RUNNING
 
     async def _note_interruption(self, name: str, reason: str) -> None:
         def note() -> None:
@@ -170,6 +187,8 @@ class Experiments:
 
     def _keep_answer(self, site: str, message: AnswerMessage) -> None:
         job, digest, _ = self._job(message.experiment)
+        if site not in job.sites:
+            raise NotPermitted(f"answer of {site}", f"is about {message.experiment}, which it is not part of", "ignore")
         if message.job_hash != digest:
             raise Refused(
                 f"answer of {site}", "is about another version of the job", "approve the new job",
@@ -264,6 +283,7 @@ class Experiments:
         """Keep an error's full text that a person at the site released."""
 
         def keep() -> None:
+            self._check_failed(site, key)
             body = {"site": site, "round": key.round, "attempt": key.attempt, "kind": key.kind.value, "detail": detail}
             with self.federation.database.write() as connection:
                 append(connection, schema.journal, "error-released", {"experiment": key.experiment, **body})
@@ -271,6 +291,15 @@ class Experiments:
 
         await asyncio.to_thread(keep)
         await self._notify()
+
+    def _check_failed(self, site: str, key: TaskKey) -> None:
+        """Raise NotPermitted unless the site told of a failure of this task: only such a text is asked for."""
+        table = schema.updates
+        place = {**key.model_dump(mode="json"), "site": site}
+        query = select(table.c.failure).where(*(table.c[name] == value for name, value in place.items()))
+        with self.federation.database.read() as connection:
+            if connection.scalar(query) is None:
+                raise NotPermitted(f"error text of {site}", f"is about {key}, which did not fail there", "ignore")
 
     # What researchers do (rest.context.ExperimentService)
 
@@ -322,10 +351,11 @@ class Experiments:
         blobs = self.federation.blobs
         if blobs.size(job.plan.hash) > 4 << 20:
             raise BadInput(thing, "has a plan of more than 4 MiB", "keep data out of the plan's source")
-        with blobs.open(job.initial_model) as file:
-            frame = memoryview(file.read())
-        check_header(job.tensors, frame)
-        read_schema(frame)
+        with (
+            blobs.open(job.initial_model) as file,
+            mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as frame,
+        ):
+            check_header(job.tensors, frame)
 
     async def all(self) -> list[dict[str, Any]]:
         """Every experiment, newest first."""
@@ -458,10 +488,10 @@ def _parsed(job: str) -> Job:
 
 
 def _settle_rest(events: asyncio.Queue[Any]) -> None:
-    """Answer deliveries that came after the loop had ended."""
+    """Answer deliveries that came after the loop had ended: sent again, they meet the next loop or a closed round."""
     while not events.empty():
         settled = getattr(events.get_nowait(), "settled", None)
         if settled is not None and not settled.done():
             settled.set_exception(
-                Conflict("update", "its round is closed", "nothing is to be done", code=ErrorCode.ROUND_CLOSED)
+                ArchipelError("update", "the round was interrupted", "it is sent again", code=ErrorCode.LOST)
             )

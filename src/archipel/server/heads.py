@@ -14,10 +14,9 @@ from archipel.vocabulary import ErrorCode, NotPermitted
 _log = structlog.get_logger("archipel.heads")
 
 
-def check(federation: Federation, site: str, head: JournalHead) -> None:
+def check(identity_key: str, site: str, head: JournalHead) -> None:
     """Raise NotPermitted unless the site signed this head of its own journal."""
-    key = federation.registry.site(site).identity_key
-    if head.owner != site or not head.is_signed_by(key):
+    if head.owner != site or not head.is_signed_by(identity_key):
         raise NotPermitted(
             f"journal head of {site}",
             "is not signed by the site",
@@ -32,7 +31,7 @@ def keep(federation: Federation, site: str, head: JournalHead) -> JournalHead:
     A head that goes back behind the one kept, or has another hash at the same number, is journaled as a fault and the
     older one stays: it is the proof.
     """
-    check(federation, site, head)
+    check(federation.registry.site(site).identity_key, site, head)
     table = schema.site_heads
     with federation.database.write() as connection:
         row = connection.execute(select(table).where(table.c.site == site)).mappings().first()

@@ -165,8 +165,14 @@ class Registry:
         self._watch.close()
 
 
+_COUNTS = """
+SELECT (SELECT count(*) FROM certificates), (SELECT count(*) FROM certificates WHERE revoked_at IS NOT NULL),
+       (SELECT count(*) FROM sites WHERE state = 'enrolled')
+"""
+
+
 class _ChangeWatch:
-    """Tells whether anybody committed since the last time it was asked.
+    """Tells whether certificates or memberships changed since the last time it was asked.
 
     SQLite's data_version, read on a connection that never writes, changes with every commit of every other
     connection in any process. Other databases have no such mark: there the answer is always yes.
@@ -177,15 +183,22 @@ class _ChangeWatch:
         if database.engine.dialect.name == "sqlite":
             self._connection = database.engine.raw_connection()
         self._version: int | None = None
+        self._counts: tuple[int, ...] | None = None
 
     def changed(self) -> bool:
         if self._connection is None:
             return True
         cursor = self._connection.cursor()
         (version,) = cursor.execute("PRAGMA data_version").fetchone()
+        if version != self._version:
+            # Rounds commit all the time; these counts change with every certificate and membership, and only then.
+            before, self._counts = self._counts, cursor.execute(_COUNTS).fetchone()
+            self._version = version
+            changed = self._counts != before
+        else:
+            changed = False
         cursor.close()
-        before, self._version = self._version, version
-        return bool(version != before)
+        return changed
 
     def close(self) -> None:
         if self._connection is not None:

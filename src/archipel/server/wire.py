@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import mmap
 import os
-from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -19,8 +19,8 @@ from archipel.rounds import Accepted, Delivered, Failed
 from archipel.server import heads
 from archipel.server.book import spool_name
 from archipel.server.experiments import Experiments
-from archipel.server.hub import Stream
-from archipel.storage import disk_errors_named, sync_folder
+from archipel.server.hub import DeployedFleet, Stream
+from archipel.storage import disk_errors_named, sync_folder, write_all
 from archipel.tensors import BlobHasher, check_header, frame_size
 from archipel.transport import (
     CHUNK,
@@ -48,6 +48,7 @@ from archipel.vocabulary import (
     Job,
     NotFound,
     NotPermitted,
+    StorageFull,
     Update,
 )
 
@@ -65,7 +66,7 @@ class Wire:
     def __init__(self, experiments: Experiments) -> None:
         self.experiments, self.hub = experiments, experiments.hub
         self.federation = experiments.federation
-        self._uploads: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._uploads: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def admit(self, peer: Peer) -> None:
         """Raise NotPermitted unless this certificate is valid now."""
@@ -88,7 +89,7 @@ class Wire:
     async def control(self, peer: Peer, incoming: AsyncIterator[FromSite], send: Send) -> None:
         """Serve one site's control stream until either side ends it or heartbeats stop."""
         patience = PATIENCE * self.federation.settings.heartbeat_s
-        hello = await _within(patience, anext(incoming))
+        hello = await _within(patience, anext(incoming, None))
         if not isinstance(hello, Hello) or hello.site != peer.site:
             raise NotPermitted(f"site {peer.site}", "did not say hello as itself", "check which keys the site uses")
         self._check_clock(hello)
@@ -144,6 +145,9 @@ class Wire:
             case AnswerMessage():
                 try:
                     await self.experiments.answer(site, message)
+                except StorageFull:
+                    # The site says it again when it comes back.
+                    raise
                 except ArchipelError as error:
                     # An answer to a job that is gone or changed is the site's business to repeat, not a reason to go.
                     _log.warning("answer refused", site=site, experiment=message.experiment, error=str(error))
@@ -158,12 +162,18 @@ class Wire:
                 if fleet is not None:
                     fleet.events.put_nowait(Failed(site, key, failure))
             case DetailMessage(key=key, detail=detail):
-                await self.experiments.keep_detail(site, key, detail)
+                try:
+                    await self.experiments.keep_detail(site, key, detail)
+                except NotPermitted as error:
+                    _log.warning("error text refused", site=site, error=str(error))
             case Hello():
                 raise BadInput(f"site {site}", "said hello twice", "open a new stream")
 
     def _check_clock(self, hello: Hello) -> None:
-        off = (datetime.fromisoformat(hello.time) - datetime.now(UTC)).total_seconds()
+        try:
+            off = (datetime.fromisoformat(hello.time) - datetime.now(UTC)).total_seconds()
+        except (ValueError, TypeError) as error:
+            raise BadInput(f"hello of {hello.site}", "has no time in UTC", "update Archipel there") from error
         if abs(off) > self.federation.settings.clock_skew_s:
             way = "ahead of" if off > 0 else "behind"
             raise ArchipelError(
@@ -175,6 +185,7 @@ class Wire:
 
     def _note_hello(self, peer: Peer, hello: Hello) -> None:
         self._keep_datasets(peer.site, hello.datasets)
+        self._identity_keys[peer.site] = self.federation.registry.site(peer.site).identity_key
         head = JournalHead.model_validate(hello.head)
         self.hub.attested[peer.site] = heads.keep(self.federation, peer.site, head)
 
@@ -206,23 +217,21 @@ class Wire:
         """Spool an update's frame, verify it, and return once the round has recorded it."""
         update = start.update
         self._check_sender(peer, update)
-        async with self._uploads[self._part(update).name]:
+        async with self._uploads.setdefault(self._part(update).name, asyncio.Lock()):
             job, known = await asyncio.to_thread(self.experiments.expects, peer.site, update)
             if known:
                 return
-            frame = None
-            if update.model is not None:
-                await self._receive(job, update, start.offset, chunks)
-                frame = await asyncio.to_thread(self._finish, job, update)
+            self._fleet(update)
             if start.head is not None:
                 self._hear_head(peer.site, start.head)
+            if update.model is not None:
+                await self._receive(job, update, start.offset, chunks)
+            # From here on the call's own end (a site that dies now) must not come between the spool and the book.
+            settling = asyncio.ensure_future(self._settle(peer.site, job, update))
             try:
-                await self._deliver(peer.site, update, frame)
-            except BaseException:
-                if frame is not None:
-                    await asyncio.to_thread(self._drop, peer.site, update, frame)
-                raise
-        self._uploads.pop(self._part(update).name, None)
+                await asyncio.shield(settling)
+            finally:
+                await asyncio.wait({settling})
 
     async def _receive(self, job: Job, update: Update, offset: int, chunks: AsyncIterator[bytes]) -> None:
         size = frame_size(job.tensors)
@@ -242,7 +251,7 @@ class Wire:
                     break
                 if file.tell() + len(chunk) > size:
                     raise BadInput(thing, f"has more than its {size} bytes", "send it again", code=ErrorCode.BAD_UPDATE)
-                file.write(chunk)
+                write_all(file, chunk)
 
     def _finish(self, job: Job, update: Update) -> Path:
         """Verify a received frame, make it durable and give it its name. A frame that is not right is forgotten."""
@@ -265,15 +274,24 @@ class Wire:
         sync_folder(frame.parent)
         return frame
 
-    async def _deliver(self, site: str, update: Update, frame: Path | None) -> None:
+    async def _settle(self, site: str, job: Job, update: Update) -> None:
+        """Name a received frame, and wait until the round has recorded the update or refused it."""
+        frame = await asyncio.to_thread(self._finish, job, update) if update.model is not None else None
+        settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        try:
+            self._fleet(update).events.put_nowait(Delivered(site, update, frame, settled))
+            await settled
+        except BaseException:
+            if frame is not None:
+                await asyncio.to_thread(self._drop, site, update, frame)
+            raise
+
+    def _fleet(self, update: Update) -> DeployedFleet:
         fleet = self.hub.fleets.get(update.key.experiment)
         if fleet is None:
-            raise Conflict(
-                f"update of {site} for {update.key}", "no round is open", "it is sent again", code=ErrorCode.LOST
-            )
-        settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        fleet.events.put_nowait(Delivered(site, update, frame, settled))
-        await settled
+            thing = f"update of {update.site} for {update.key}"
+            raise Conflict(thing, "its experiment is interrupted", "it is sent again", code=ErrorCode.LOST)
+        return fleet
 
     def _drop(self, site: str, update: Update, frame: Path) -> None:
         """Remove a spool that did not come to count, unless the book took it before the error came."""
@@ -286,7 +304,7 @@ class Wire:
 
     def _hear_head(self, site: str, document: dict[str, object]) -> None:
         head = JournalHead.model_validate(document)
-        heads.check(self.federation, site, head)
+        heads.check(self._identity_keys[site], site, head)
         self.hub.heads[site] = self.hub.attested[site] = head
 
     async def renew(self, peer: Peer, request: RenewRequest) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -86,10 +87,10 @@ def fold(
         descriptors.extend(os.open(frame, os.O_RDONLY | os.O_CLOEXEC) for frame in frames)
         with out.open("wb", buffering=0) as file:
             head = frame_header(schema)
-            file.write(head)
+            _write_all(file, memoryview(head))
             hasher.update(head)
             for chunk in _folded(schema, descriptors, weights, step):
-                file.write(chunk.data.cast("B"))
+                _write_all(file, chunk.data.cast("B"))
                 hasher.update(chunk.data.cast("B"))
             file.flush()
             os.fsync(file.fileno())
@@ -97,6 +98,12 @@ def fold(
         for descriptor in descriptors:
             os.close(descriptor)
     return hasher.digest()
+
+
+def _write_all(file: FileIO, window: memoryview) -> None:
+    """A disk that is nearly full takes a part of an unbuffered write and says nothing; the next write does."""
+    while window.nbytes:
+        window = window[file.write(window) or 0 :]
 
 
 def _folded(
@@ -124,8 +131,9 @@ def _folded(
 
 
 def _is_finite(values: Array) -> bool:
-    """Whether every value is finite; a finite sum of squares shows it in one fast pass, else each is looked at."""
-    return bool(np.isfinite(np.dot(values, values))) or bool(np.isfinite(values).all())
+    """Whether every value is finite; a finite sum shows it in one fast pass, else each is looked at."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(values.sum())) or bool(np.isfinite(values).all())
 
 
 def _read_exactly(descriptor: int, window: memoryview, offset: int) -> None:
