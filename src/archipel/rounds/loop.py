@@ -11,11 +11,14 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import structlog
+
 from archipel.governance import record_hash
 from archipel.rounds.book import Book, Opened, Progress, SiteRecord, StageRecord
 from archipel.rounds.fleet import Accepted, Delivered, Failed, Fleet, FleetEvent, Lost, Nudged, Returned
 from archipel.rounds.stages import ENSEMBLE, Stage, next_stage, stages_after_training
 from archipel.rounds.tables import ENDED, SITE_TABLE, ExperimentState, SiteEvent, SiteState, Verdict, verdict
+from archipel.storage import disk_errors_named
 from archipel.strategies import leaf_step
 from archipel.tensors import NotFiniteFrame, fold
 from archipel.vocabulary import (
@@ -33,7 +36,12 @@ from archipel.vocabulary import (
     Update,
 )
 
+_log = structlog.get_logger("archipel.rounds")
 T = TypeVar("T")
+LARGEST_COUNT = 2**53
+"""Counts up to here are exact as float64; a larger one is no count of anything, and sums of a few could overflow."""
+LARGEST_METRIC = 1e200
+"""Metric sums beyond this could overflow when sites are added up."""
 
 
 class ExperimentLoop:
@@ -56,24 +64,27 @@ class ExperimentLoop:
                 opened = await self._open_next(progress)
                 if opened is None:
                     continue
+            elif progress.state is ExperimentState.CANCELLED:
+                await self._cancel(opened)
+                continue
             await self._conduct(opened)
 
     async def _open_next(self, progress: Progress) -> Opened | None:
         done = {*progress.done, *self._impossible(progress)}
         stage = next_stage(self.job, progress.rounds_done, done)
         if stage is None:
-            await _in_thread(self.book.finish)
+            await self._turn(self.book.finish)
             return None
         quorum = self._quorum(stage)
         if len(progress.invited) < quorum:
             reason = (
                 f"{stage}: {len(progress.invited)} sites have approved, the quorum is {quorum}; approve at more sites"
             )
-            await _in_thread(self.book.stall, reason)
+            await self._turn(self.book.stall, reason)
             return None
         if self._tries > self.job.terms.retries:
             reason = f"{stage} was tried {self._tries} times without its quorum of {quorum}; see the sites' failures"
-            await _in_thread(self.book.stall, reason)
+            await self._turn(self.book.stall, reason)
             return None
         attempt = progress.attempts.get(stage, 0) + 1
         passes = self.job.terms.rounds if stage.kind is TaskKind.LOCAL else 1
@@ -86,6 +97,13 @@ class ExperimentLoop:
         )
         await _in_thread(self.book.open, opened)
         return opened
+
+    async def _turn(self, turn: Callable[..., None], *words: str) -> None:
+        try:
+            await _in_thread(turn, *words)
+        except Conflict as error:
+            # Somebody cancelled since the book was read; the next reading shows it.
+            _log.info("overtaken", experiment=self.job.experiment, error=str(error))
 
     def _impossible(self, progress: Progress) -> list[Stage]:
         """A site whose local training failed has no model to validate; the record of that stage says why."""
@@ -220,9 +238,10 @@ class ExperimentLoop:
             frames = [opened.frames[site] for site in contributors]
             weights = [float(opened.updates[site].samples) for site in contributors]
             try:
-                model = await asyncio.to_thread(
-                    fold, self.job.tensors, frames, weights, result, leaf_step(self.job.strategy)
-                )
+                with disk_errors_named(result.parent):
+                    model = await asyncio.to_thread(
+                        fold, self.job.tensors, frames, weights, result, leaf_step(self.job.strategy)
+                    )
             except NotFiniteFrame as error:
                 result.unlink(missing_ok=True)
                 await self._expel(opened, contributors[error.index], error)
@@ -269,10 +288,15 @@ def check_update(job: Job, task: Task, update: Update, has_frame: bool) -> None:
     trained = task.key.kind is not TaskKind.EVALUATE
     if trained != has_frame or (trained and update.samples == 0):
         raise BadInput(thing, "has no model or no samples", "train on at least one sample", code=ErrorCode.BAD_UPDATE)
+    if update.samples > LARGEST_COUNT:
+        raise BadInput(thing, "counts more samples than can be", "count each once", code=ErrorCode.BAD_UPDATE)
     for given, declared in ((update.metrics, job.metrics), (update.validation, job.validation)):
         unknown = sorted(set(given) - {metric.name for metric in declared})
         if unknown:
             raise BadInput(thing, f"metric {unknown[0]} is not in the job", "send the job's", code=ErrorCode.BAD_UPDATE)
+        for name, value in given.items():
+            if abs(value.total) > LARGEST_METRIC or value.weight > LARGEST_COUNT:
+                raise BadInput(thing, f"metric {name} is too large to add up", "mend it", code=ErrorCode.BAD_UPDATE)
 
 
 def _step(opened: Opened, site: str, event: SiteEvent) -> None:

@@ -1,0 +1,398 @@
+"""The loop over a scripted fleet: who counts, who is awaited, and what a crash leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scripted_fleet import Scene, job
+
+from archipel.rounds import ExperimentState, ExperimentVerb, SiteState, Stage
+from archipel.vocabulary import ArchipelError, Baselines, ErrorCode, MetricSum, TaskKind
+
+ALL = ("a", "b", "c")
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path, job(validation=[]))
+
+
+async def finish(scene: Scene, from_round: int, attempt: int = 1) -> None:
+    """Every site delivers in all rounds that are left."""
+    for number in range(from_round, scene.job.terms.rounds + 1):
+        task = await scene.task(number, attempt)
+        attempt = 1
+        for site in scene.job.sites:
+            await scene.deliver(site, task)
+    assert await scene.ended() is ExperimentState.FINISHED
+
+
+async def test_a_round_closes_with_the_weighted_mean_when_every_site_has_delivered(scene: Scene) -> None:
+    scene.start()
+    task = await scene.task()
+    for site, value, samples in (("c", 4.0, 1), ("a", 1.0, 2), ("b", 2.0, 3)):
+        await scene.deliver(site, task, value, samples=samples)
+    await scene.until(lambda: scene.book.records)
+    assert np.allclose(scene.weights(), (2 * 1.0 + 3 * 2.0 + 1 * 4.0) / 6, rtol=0, atol=1e-15)
+    record = scene.book.records[0]
+    assert record.contributors == ALL and record.committed
+    assert record.metrics["loss"] == MetricSum(total=6.0, weight=6.0)
+    sites, closed = scene.fleet.announced[0]
+    assert sites == ALL and closed.contributors == ALL and closed.model == scene.book.model
+    await finish(scene, 2)
+
+
+async def test_the_model_does_not_depend_on_the_order_of_arrival(tmp_path: Path) -> None:
+    values = {"a": 0.1, "b": 1e16, "c": -1e16}
+    found = set()
+    for number, order in enumerate(itertools.permutations(ALL)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        scene = Scene(folder, job(validation=[], terms={"rounds": 1}))
+        scene.start()
+        task = await scene.task()
+        for site in order:
+            await scene.deliver(site, task, values[site])
+        assert await scene.ended() is ExperimentState.FINISHED
+        found.add(scene.book.model)
+    assert len(found) == 1
+
+
+async def test_a_late_site_is_recorded_and_the_round_closes_with_the_quorum(scene: Scene) -> None:
+    scene.start()
+    task = await scene.task()
+    await scene.deliver("a", task)
+    await scene.deliver("b", task)
+    scene.accept("c", task)
+    await scene.until(lambda: scene.state("c") is SiteState.WORKING)
+    scene.pass_time(99)
+    await asyncio.sleep(0.02)
+    assert not scene.book.records
+    scene.pass_time(1)
+    await scene.until(lambda: scene.book.records)
+    assert scene.book.records[0].sites["c"].state is SiteState.LATE
+    assert scene.book.records[0].contributors == ("a", "b")
+    assert scene.fleet.withdrawn == [("c", task.key)]
+    with pytest.raises(ArchipelError) as caught:
+        await scene.deliver("c", task)
+    assert caught.value.code is ErrorCode.ROUND_CLOSED
+    await finish(scene, 2)
+
+
+async def test_without_a_quorum_the_round_is_tried_again_and_then_the_experiment_pauses(scene: Scene) -> None:
+    scene.start()
+    for attempt in (1, 2):
+        task = await scene.task(1, attempt)
+        await scene.deliver("a", task)
+        scene.fail("b", task)
+        scene.fail("c", task)
+        await scene.until(lambda wanted=attempt: len(scene.book.records) == wanted)
+    assert await scene.ended() is ExperimentState.PAUSED
+    assert "train 1 was tried 2 times without its quorum of 2" in scene.book.reason
+    assert [record.committed for record in scene.book.records] == [False, False]
+    failure = scene.book.records[0].sites["b"].failure
+    assert failure is not None and failure.code is ErrorCode.PLAN_ERROR
+    scene.start(ExperimentVerb.RESUME)
+    await finish(scene, 1, attempt=3)
+
+
+async def test_too_few_approvals_pause_the_experiment_and_say_so(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, job(), invited=("a",))
+    scene.start()
+    assert await scene.ended() is ExperimentState.PAUSED
+    assert "1 sites have approved, the quorum is 2" in scene.book.reason
+
+
+async def test_a_lost_site_that_returns_within_grace_is_offered_the_same_task(scene: Scene) -> None:
+    scene.start()
+    task = await scene.task()
+    scene.accept("c", task)
+    scene.lose("c")
+    await scene.until(lambda: scene.state("c") is SiteState.LOST)
+    scene.pass_time(9)
+    scene.come_back("c")
+    await scene.until(lambda: [site for site, _, _ in scene.fleet.offers].count("c") == 2)
+    offered = [(offer, left) for site, offer, left in scene.fleet.offers if site == "c"]
+    assert offered[0][0] == offered[1][0] and offered[1][1] == pytest.approx(91)
+    scene.pass_time(5)
+    for site in ALL:
+        await scene.deliver(site, task)
+    await scene.until(lambda: scene.book.records)
+    assert scene.book.records[0].contributors == ALL
+    await finish(scene, 2)
+
+
+async def test_a_lost_site_is_not_awaited_longer_than_its_grace(scene: Scene) -> None:
+    scene.start()
+    task = await scene.task()
+    await scene.deliver("a", task)
+    await scene.deliver("b", task)
+    scene.lose("c")
+    await scene.until(lambda: scene.state("c") is SiteState.LOST)
+    scene.pass_time(10)
+    await scene.until(lambda: scene.book.records)
+    assert scene.book.records[0].sites["c"].state is SiteState.MISSING
+    scene.come_back("c")
+    await scene.task(2)
+    await finish(scene, 2)
+
+
+async def test_a_site_that_is_away_when_the_round_opens_is_offered_it_when_it_comes(scene: Scene) -> None:
+    scene.fleet.up.discard("c")
+    scene.start()
+    task = await scene.task()
+    assert [site for site, _, _ in scene.fleet.offers] == ["a", "b"]
+    scene.come_back("c")
+    await scene.until(lambda: len(scene.fleet.offers) == 3)
+    for site in ALL:
+        await scene.deliver(site, task)
+    await finish(scene, 2)
+
+
+async def test_a_site_that_delivered_and_then_went_away_counts(scene: Scene) -> None:
+    scene.start()
+    task = await scene.task()
+    await scene.deliver("c", task)
+    scene.lose("c")
+    await scene.deliver("a", task)
+    await scene.deliver("b", task)
+    await scene.until(lambda: scene.book.records)
+    assert scene.book.records[0].contributors == ALL
+    scene.come_back("c")
+    await finish(scene, 2)
+
+
+async def test_a_cancelled_experiment_stops_in_mid_round(scene: Scene) -> None:
+    scene.start()
+    task = await scene.task()
+    await scene.deliver("a", task)
+    scene.book.control(ExperimentVerb.CANCEL)
+    scene.nudge()
+    assert await scene.ended() is ExperimentState.CANCELLED
+    assert sorted(scene.fleet.withdrawn) == [("b", task.key), ("c", task.key)]
+    assert scene.book.records == [] and scene.book.progress().opened is None
+
+
+async def test_a_cancellation_that_a_crash_followed_is_not_forgotten(scene: Scene) -> None:
+    scene.start()
+    task = await scene.task()
+    await scene.crash()
+    scene.book.control(ExperimentVerb.CANCEL)
+    scene.start(None)
+    assert await scene.ended() is ExperimentState.CANCELLED
+    assert {site for site, _ in scene.fleet.withdrawn} == set(ALL) and scene.fleet.offers == []
+    assert scene.book.progress().opened is None
+    assert task.key.round == 1
+
+
+async def test_a_cancellation_while_a_round_is_about_to_open_wins(scene: Scene, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    seen = scene.book.progress
+
+    def cancelled_meanwhile():  # type: ignore[no-untyped-def]
+        found = seen()
+        if found.state is ExperimentState.RUNNING and found.opened is None and found.rounds_done == 2:
+            scene.book.control(ExperimentVerb.CANCEL)
+        return found
+
+    monkeypatch.setattr(scene.book, "progress", cancelled_meanwhile)
+    scene.start()
+    for number in (1, 2):
+        await scene.until(lambda wanted=number: (now := seen()).opened and now.opened.task.key.round == wanted)
+        opened = seen().opened
+        assert opened is not None
+        for site in ALL:
+            await scene.deliver(site, opened.task)
+    assert await scene.ended() is ExperimentState.CANCELLED
+
+
+async def test_a_pause_in_mid_round_lets_the_round_finish(scene: Scene) -> None:
+    scene.start()
+    task = await scene.task()
+    scene.book.control(ExperimentVerb.PAUSE)
+    scene.nudge()
+    for site in ALL:
+        await scene.deliver(site, task)
+    assert await scene.ended() is ExperimentState.PAUSED
+    assert [record.stage.round for record in scene.book.records] == [1]
+    scene.start(ExperimentVerb.RESUME)
+    await finish(scene, 2)
+
+
+async def test_a_step_is_one_round(scene: Scene) -> None:
+    scene.start(ExperimentVerb.STEP)
+    task = await scene.task()
+    for site in ALL:
+        await scene.deliver(site, task)
+    assert await scene.ended() is ExperimentState.PAUSED
+    scene.book.arguments["rate"] = 0.25
+    scene.start(ExperimentVerb.RESUME)
+    assert (await scene.task(2)).passes[0].arguments == {"rate": 0.25}
+    await finish(scene, 2)
+    assert scene.book.passes() == {1: {"rate": 0.5}, 2: {"rate": 0.25}}
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+async def test_a_site_whose_model_is_not_finite_is_expelled_and_the_round_still_closes(
+    scene: Scene, bad: float
+) -> None:
+    scene.start()
+    task = await scene.task()
+    await scene.deliver("a", task, 1.0)
+    await scene.deliver("b", task, [0.0, bad, 0.0])
+    await scene.deliver("c", task, 3.0)
+    await scene.until(lambda: scene.book.records)
+    record = scene.book.records[0]
+    assert record.contributors == ("a", "c") and record.sites["b"].state is SiteState.FAILED
+    failure = record.sites["b"].failure
+    assert failure is not None and failure.code is ErrorCode.NOT_FINITE and "weight" in failure.sentence
+    assert np.array_equal(scene.weights(), [2.0, 2.0, 2.0])
+    await finish(scene, 2)
+
+
+async def test_the_same_update_twice_counts_once(scene: Scene) -> None:
+    scene.start()
+    task = await scene.task()
+    path, digest, size = scene.frame(1.0)
+    update = scene.update("a", task, digest, size)
+    await scene.send("a", update, path)
+    await scene.send("a", update, path)
+    await scene.deliver("b", task)
+    await scene.deliver("c", task)
+    await scene.until(lambda: scene.book.records)
+    assert scene.book.records[0].metrics["loss"].weight == 6.0
+    await finish(scene, 2)
+
+
+async def refused(scene: Scene, site: str, task, code: ErrorCode, **changes) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ArchipelError) as caught:
+        await scene.deliver(site, task, **changes)
+    assert caught.value.code is code, caught.value
+
+
+async def test_other_bytes_under_a_used_key_are_refused(scene: Scene) -> None:
+    scene.start()
+    task = await scene.task()
+    await scene.deliver("a", task, 1.0)
+    await refused(scene, "a", task, ErrorCode.REPLAYED, value=2.0)
+    await refused(scene, "a", task, ErrorCode.REPLAYED, value=1.0, samples=3)
+    for site in ("b", "c"):
+        await scene.deliver(site, task, 1.0)
+    await scene.until(lambda: scene.book.records)
+    assert np.array_equal(scene.weights(), [1.0, 1.0, 1.0])
+    await finish(scene, 2)
+
+
+async def test_what_does_not_answer_the_task_is_refused_and_the_site_may_try_again(scene: Scene) -> None:
+    scene.start()
+    task = await scene.task()
+    one = MetricSum(total=1.0, weight=1.0)
+    await refused(scene, "a", task, ErrorCode.BAD_UPDATE, metrics={"patient_name": one})
+    await refused(scene, "a", task, ErrorCode.BAD_UPDATE, validation={"accuracy": one})
+    await refused(scene, "a", task, ErrorCode.BAD_UPDATE, samples=0)
+    await refused(scene, "a", task, ErrorCode.BAD_UPDATE, task_hash="sha256:" + "0" * 64)
+    await refused(scene, "stranger", task, ErrorCode.ROUND_CLOSED)
+    with pytest.raises(ArchipelError) as caught:
+        await scene.send("a", scene.update("a", task, None, 0), None)
+    assert caught.value.code is ErrorCode.BAD_UPDATE
+    for site in ALL:
+        await scene.deliver(site, task)
+    await finish(scene, 2)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"samples": 10**400},
+        {"samples": 2**60},
+        {"metrics": {"loss": MetricSum(total=1.7e308, weight=1.0)}},
+        {"metrics": {"loss": MetricSum(total=1.0, weight=1.7e308)}},
+    ],
+)
+async def test_numbers_that_would_break_the_sum_are_refused(scene: Scene, changes) -> None:  # type: ignore[no-untyped-def]
+    scene.start()
+    task = await scene.task()
+    await refused(scene, "a", task, ErrorCode.BAD_UPDATE, **changes)
+    for site in ALL:
+        await scene.deliver(site, task)
+    await finish(scene, 2)
+
+
+async def test_an_update_of_a_failed_site_and_of_a_closed_round_is_refused(scene: Scene) -> None:
+    scene.start()
+    task = await scene.task()
+    scene.fail("c", task)
+    await scene.until(lambda: scene.state("c") is SiteState.FAILED)
+    await refused(scene, "c", task, ErrorCode.ROUND_CLOSED)
+    await scene.deliver("a", task)
+    await scene.deliver("b", task)
+    await scene.task(2)
+    await refused(scene, "c", task, ErrorCode.ROUND_CLOSED)
+    await refused(scene, "a", task, ErrorCode.ROUND_CLOSED)
+    await finish(scene, 2)
+
+
+async def test_after_a_crash_in_mid_round_finished_work_is_kept(scene: Scene) -> None:
+    scene.start()
+    task = await scene.task()
+    await scene.deliver("a", task, 1.0)
+    scene.fail("b", task)
+    await scene.until(lambda: scene.state("b") is SiteState.FAILED)
+    await scene.crash()
+    scene.start(None)
+    await scene.until(lambda: scene.fleet.offers)
+    assert [(site, offer) for site, offer, _ in scene.fleet.offers] == [("c", task)]
+    await scene.deliver("c", task, 3.0)
+    await scene.until(lambda: scene.book.records)
+    assert scene.book.records[0].contributors == ("a", "c")
+    assert np.array_equal(scene.weights(), [2.0, 2.0, 2.0])
+    await finish(scene, 2)
+
+
+async def test_after_a_crash_when_all_had_delivered_the_round_closes_by_itself(scene: Scene, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    scene.start()
+    task = await scene.task()
+
+    def full_disk(*_: object) -> None:
+        raise ArchipelError("disk", "is full", "free space", code=ErrorCode.DISK_FULL)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(scene.book, "close", full_disk)
+        for site in ALL:
+            await scene.deliver(site, task, 1.5)
+        with pytest.raises(ArchipelError, match="is full"):
+            await scene.ended()
+    scene.start(None)
+    await scene.until(lambda: scene.book.records)
+    assert len(scene.fleet.offers) in (3, 6) and scene.book.records[0].contributors == ALL
+    assert np.array_equal(scene.weights(), [1.5, 1.5, 1.5])
+    await finish(scene, 2)
+
+
+async def test_baselines_follow_the_rounds_and_a_site_that_failed_alone_has_no_model(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, job(terms={"rounds": 1}, baselines=Baselines(local=True, ensemble=True)))
+    scene.start()
+    task = await scene.task()
+    for site in ALL:
+        await scene.deliver(site, task)
+    task = await scene.task(1, kind=TaskKind.EVALUATE)
+    for site in ALL:
+        await scene.evaluate(site, task)
+    task = await scene.task(1, kind=TaskKind.LOCAL)
+    assert task.models == (scene.job.initial_model,) and len(task.passes) == 1
+    assert scene.fleet.offers[-1][2] == pytest.approx(100)
+    await scene.deliver("a", task, 1.0)
+    await scene.deliver("b", task, 2.0)
+    scene.fail("c", task)
+    for about, models in (("a", 1), ("b", 1), ("ensemble", 2)):
+        task = await scene.task(1, kind=TaskKind.EVALUATE, about=about)
+        assert len(task.models) == models
+        for site in ALL:
+            await scene.evaluate(site, task)
+    assert await scene.ended() is ExperimentState.FINISHED
+    done = [record.stage for record in scene.book.records]
+    assert Stage(kind=TaskKind.EVALUATE, round=1, about="c") not in done and len(done) == 6

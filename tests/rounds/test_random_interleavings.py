@@ -1,0 +1,118 @@
+"""Whatever order crashes, losses, late and duplicate messages come in: each round closes once, with what was sent."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scripted_fleet import Scene, job
+
+from archipel.rounds import ExperimentState, ExperimentVerb, SiteState
+from archipel.vocabulary import ArchipelError, ErrorCode, Update
+
+SITES = ("a", "b", "c")
+VALUE = {"a": 0.1, "b": 0.7, "c": -3.3}
+HAPPENINGS = ("deliver", "again", "other", "fail", "lose", "return", "accept", "crash", "grace", "nudge")
+
+happenings = st.lists(st.tuples(st.sampled_from(HAPPENINGS), st.sampled_from(SITES)), max_size=25)
+
+
+async def play(folder: Path, events: list[tuple[str, str]]) -> None:
+    scene = Scene(folder, job(validation=[], terms={"rounds": 2, "retries": 100}))
+    scene.start()
+    sent: dict[str, tuple[Update, Path]] = {}
+    for what, site in events:
+        if scene.running is not None and scene.running.done():
+            break
+        await scene.until(lambda: scene.book.progress().opened or (scene.running and scene.running.done()))
+        opened = scene.book.progress().opened
+        if opened is None:
+            break
+        task = opened.task
+        try:
+            match what:
+                case "deliver":
+                    path, digest, size = scene.frame(VALUE[site] * task.key.round)
+                    update = scene.update(site, task, digest, size)
+                    sent[site] = (update, path)
+                    await scene.send(site, update, path)
+                case "again" if site in sent and sent[site][1].exists():
+                    await scene.send(site, *sent[site])
+                case "other":
+                    await scene.deliver(site, task, 99.0, samples=0)
+                case "fail":
+                    scene.fail(site, task)
+                case "lose":
+                    scene.lose(site)
+                case "return":
+                    scene.come_back(site)
+                case "accept":
+                    scene.accept(site, task)
+                case "crash":
+                    await scene.crash()
+                    scene.start(None)
+                case "grace":
+                    scene.pass_time(11)
+                case "nudge":
+                    scene.nudge()
+        except ArchipelError as error:
+            assert error.code in (ErrorCode.ROUND_CLOSED, ErrorCode.REPLAYED, ErrorCode.BAD_UPDATE)
+    for site in SITES:
+        scene.come_back(site)
+    for _ in range(200):
+        await scene.until(lambda: scene.book.progress().opened or (scene.running and scene.running.done()))
+        opened = scene.book.progress().opened
+        if opened is None:
+            break
+        for site in SITES:
+            try:
+                await scene.deliver(site, opened.task, VALUE[site] * opened.task.key.round)
+            except ArchipelError:
+                continue
+        await scene.until(
+            lambda key=opened.task.key: (now := scene.book.progress().opened) is None or now.task.key != key
+        )
+    assert await scene.ended() is ExperimentState.FINISHED
+    committed = [record for record in scene.book.records if record.committed]
+    assert [record.stage.round for record in committed] == [1, 2]
+    keys = [(record.stage, record.attempt) for record in scene.book.records]
+    assert len(set(keys)) == len(keys)
+    for record in scene.book.records:
+        delivered = {site for site, one in record.sites.items() if one.state is SiteState.DELIVERED}
+        assert set(record.contributors) == delivered
+        assert record.committed == (len(delivered) >= 2)
+        assert all(
+            one.state not in (SiteState.INVITED, SiteState.WORKING, SiteState.LOST) for one in record.sites.values()
+        )
+    last = committed[-1]
+    total = np.zeros(3)
+    for site in last.contributors:
+        total = total + 2.0 * (np.zeros(3) + VALUE[site] * 2)
+    assert np.array_equal(scene.weights(), total / (2.0 * len(last.contributors)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(happenings)
+def test_every_experiment_finishes_with_exactly_what_was_delivered(events: list[tuple[str, str]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(play(Path(folder), events))
+
+
+def test_a_verb_is_never_lost_between_two_loops() -> None:
+    async def scenario(folder: Path) -> None:
+        scene = Scene(folder, job(validation=[]))
+        scene.start()
+        task = await scene.task()
+        scene.book.control(ExperimentVerb.PAUSE)
+        await scene.crash()
+        scene.start(None)
+        for site in SITES:
+            await scene.deliver(site, task)
+        assert await scene.ended() is ExperimentState.PAUSED
+
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(scenario(Path(folder)))

@@ -1,0 +1,105 @@
+"""Every cell of both tables, spelled out once more by rule instead of by column."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from archipel.rounds import (
+    EXPERIMENT_TABLE,
+    SITE_TABLE,
+    ExperimentState,
+    ExperimentVerb,
+    SiteEvent,
+    SiteState,
+    Verdict,
+    verdict,
+)
+from archipel.rounds.tables import ENDED, next_state
+from archipel.vocabulary import Conflict
+
+S, E = SiteState, SiteEvent
+AFTER = {
+    E.ACCEPTED: S.WORKING,
+    E.DELIVERED: S.DELIVERED,
+    E.FAILED: S.FAILED,
+    E.LOST: S.LOST,
+    E.DEADLINE: S.LATE,
+}
+
+
+def expected(state: SiteState, event: SiteEvent) -> SiteState:
+    if state in ENDED:
+        return state
+    if event is E.RETURNED:
+        return S.INVITED if state is S.LOST else state
+    if event is E.GRACE_OVER:
+        return S.MISSING if state is S.LOST else state
+    return AFTER[event]
+
+
+@pytest.mark.parametrize(("state", "event"), list(itertools.product(SiteState, SiteEvent)))
+def test_a_site_goes_where_the_table_says(state: SiteState, event: SiteEvent) -> None:
+    assert SITE_TABLE[state][event] is expected(state, event)
+
+
+X, V = ExperimentState, ExperimentVerb
+ALLOWED = {
+    X.WAITING: {V.START: X.RUNNING, V.STEP: X.RUNNING, V.CANCEL: X.CANCELLED},
+    X.RUNNING: {V.PAUSE: X.PAUSED, V.CANCEL: X.CANCELLED, V.STALL: X.PAUSED, V.FINISH: X.FINISHED},
+    X.PAUSED: {
+        V.START: X.RUNNING,
+        V.STEP: X.RUNNING,
+        V.RESUME: X.RUNNING,
+        V.CANCEL: X.CANCELLED,
+        V.FINISH: X.FINISHED,
+        V.STALL: X.PAUSED,
+    },
+    X.FINISHED: {},
+    X.CANCELLED: {},
+}
+
+
+@pytest.mark.parametrize(("state", "verb"), list(itertools.product(ExperimentState, ExperimentVerb)))
+def test_an_experiment_goes_where_the_table_says(state: ExperimentState, verb: ExperimentVerb) -> None:
+    wanted = ALLOWED[state].get(verb)
+    assert EXPERIMENT_TABLE.get((state, verb)) is wanted
+    if wanted is not None:
+        assert next_state("e", state, verb) is wanted
+        return
+    with pytest.raises(Conflict, match=f"experiment e: is {state} and cannot {verb}; .*") as caught:
+        next_state("e", state, verb)
+    assert "stall" not in caught.value.remedy and "finish" not in caught.value.remedy
+
+
+states = st.lists(st.sampled_from(SiteState), min_size=1, max_size=8)
+
+
+@given(states, st.integers(1, 8))
+def test_a_round_is_open_exactly_while_a_site_may_still_deliver(found: list[SiteState], quorum: int) -> None:
+    open_ = any(state in (S.INVITED, S.WORKING, S.LOST) for state in found)
+    assert (verdict(found, quorum) is Verdict.OPEN) == open_
+
+
+@given(states, st.integers(1, 8), st.randoms())
+def test_a_verdict_depends_on_neither_order_nor_who(found: list[SiteState], quorum: int, random) -> None:  # type: ignore[no-untyped-def]
+    mixed = list(found)
+    random.shuffle(mixed)
+    assert verdict(mixed, quorum) is verdict(found, quorum)
+
+
+@given(st.lists(st.sampled_from(sorted(ENDED)), min_size=1, max_size=8), st.integers(1, 8))
+def test_a_round_of_ended_sites_counts_only_what_was_delivered(found: list[SiteState], quorum: int) -> None:
+    enough = sum(state is S.DELIVERED for state in found) >= quorum
+    assert verdict(found, quorum) is (Verdict.QUORUM if enough else Verdict.NO_QUORUM)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(SiteEvent)), max_size=40))
+def test_the_deadline_ends_every_round(events: list[tuple[int, SiteEvent]]) -> None:
+    found = [S.INVITED] * 4
+    for site, event in events:
+        found[site] = SITE_TABLE[found[site]][event]
+    assert verdict([SITE_TABLE[state][E.DEADLINE] for state in found], 1) is not Verdict.OPEN
