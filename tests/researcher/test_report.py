@@ -105,7 +105,7 @@ def test_the_report_stands_alone_and_says_how_it_was_measured(result: DemoResult
         "Two hospitals trained one model in 4 rounds; no image left its site. On 17 held-out subjects",
         "mean Dice of 0.874, 99.7%",
         "b alone",
-        "1 min 23 s",
+        "83 s",
         "the model of the last round, not of the best one",
         "7; one run",
         "a 36 training, 9 held out, 0.9 s a round",

@@ -200,8 +200,7 @@ def _footer(result: DemoResult) -> str:
 
 
 def _duration(seconds: float) -> str:
-    whole = round(seconds)
-    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
 
 
 def _embedded(png: bytes) -> str:

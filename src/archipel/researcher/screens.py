@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -47,11 +48,11 @@ class TerminalScreen:
 
 
 class LogScreen:
-    """A line whenever the headline or the notice changes, for outputs that are no terminal."""
+    """One line a round, a stage or a notice, for outputs that are no terminal; no line twice."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console()
-        self._said = ""
+        self._said: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -60,12 +61,14 @@ class LogScreen:
         return
 
     def show(self, progress: Progress) -> None:
-        """Print the line unless it was the last one."""
+        """Print the line unless it was printed before."""
+        if progress.stage.startswith("round") and "attempt" not in progress.stage:
+            progress = replace(progress, stage="")
         course = "".join(f" · {name} {values[-1]:.4f}" for name, values in progress.course() if values)
         line = progress.headline() + course + (f" · {progress.notice}" if progress.notice else "")
-        if line != self._said:
+        if line not in self._said:
             self._console.print(Text(line), soft_wrap=True)
-            self._said = line
+            self._said.add(line)
 
 
 class NotebookScreen:
