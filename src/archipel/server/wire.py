@@ -67,6 +67,7 @@ class Wire:
         self.experiments, self.hub = experiments, experiments.hub
         self.federation = experiments.federation
         self._uploads: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._identity_keys: dict[str, str] = {}
 
     def admit(self, peer: Peer) -> None:
         """Raise NotPermitted unless this certificate is valid now."""
