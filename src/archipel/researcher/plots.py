@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from archipel.researcher.frames import POOLED, pyplot
+from archipel.researcher.screens import in_notebook
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,6 +52,9 @@ def curves(history: DataFrame, validation: Sequence[str], baselines: Mapping[str
     if handles:
         figure.legend(handles, labels, loc="lower center", ncols=min(6, len(labels)), frameon=False, fontsize=9)
     figure.tight_layout(rect=(0, 0.1, 1, 1))
+    if in_notebook():
+        # A figure that stays open is drawn a second time when the cell ends.
+        plt.close(figure)
     made: Figure = figure
     return made
 

@@ -108,7 +108,12 @@ def drawn(progress: Progress) -> Group:
 
 def choose_screen() -> Screen:
     """The screen that fits where this process runs."""
-    # A kernel has loaded ipykernel before any cell runs; outside of one nothing of IPython is imported.
-    if "ipykernel" in sys.modules:
+    if in_notebook():
         return NotebookScreen(importlib.import_module("IPython.display"))
     return TerminalScreen() if sys.stdout.isatty() else LogScreen()
+
+
+def in_notebook() -> bool:
+    """Whether this runs in a notebook's kernel."""
+    # A kernel has loaded ipykernel before any cell runs; outside of one nothing of IPython is imported.
+    return "ipykernel" in sys.modules
