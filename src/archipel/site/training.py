@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
 import structlog
 
+from archipel.plans.runtime import Outcome
 from archipel.site import catalog, journal
 from archipel.site.approvals import Allowed
-from archipel.site.sandbox import Sandbox, SandboxedWorker, SandboxSpec, SharedFrame
+from archipel.site.sandbox import Sandbox, SandboxedWorker, SandboxSpec, SharedFrame, TaskFailed
 from archipel.site.shelf import SiteShelf
 from archipel.site.state import SiteState
 from archipel.tasks import Trained
@@ -97,18 +98,18 @@ class SandboxTrainer:
         await self._turn.acquire()
         try:
             models = [await self._models.get(model) for model in task.models]
-            worker = await self._ready()
             if task.key.kind is TaskKind.EVALUATE:
-                outcome = await worker.evaluate(task, models)
+                outcome = await self._twice(lambda worker: worker.evaluate(task, models))
                 self._turn.release()
                 return Trained(outcome, None, release=lambda: None)
             if self._result is None:
                 self._result = SharedFrame.create(frame_size(self._job.tensors))
+            result = self._result
             state = None
             if task.key.kind is TaskKind.TRAIN and self._job.optimiser_state is OptimiserState.CONTINUE_LOCAL:
                 state = self._shelf.last_state(task.key.experiment, task.key.round)
-            outcome = await worker.train(task, models[0], self._result, state)
-            window = self._result.view()
+            outcome = await self._twice(lambda worker: worker.train(task, models[0], result, state))
+            window = result.view()
         except BaseException:
             if self._turn.locked():
                 self._turn.release()
@@ -119,6 +120,16 @@ class SandboxTrainer:
             self._turn.release()
 
         return Trained(outcome, window, release)
+
+    async def _twice(self, work: Callable[[SandboxedWorker], Awaitable[Outcome]]) -> Outcome:
+        """Do the work; a worker that died under it, which says nothing of the plan, is replaced once."""
+        try:
+            return await work(await self._ready())
+        except TaskFailed as error:
+            if not error.failure.retry:
+                raise
+            _log.warning("the worker died and its task is done again", experiment=self._job.experiment)
+        return await work(await self._ready())
 
     async def _ready(self) -> SandboxedWorker:
         """The worker, started and prepared if there is none alive."""

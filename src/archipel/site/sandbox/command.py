@@ -13,17 +13,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import archipel
-from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, WorkerLimits
+from archipel.vocabulary import BadInput, ErrorCode, WorkerLimits
 
 DATA = "/data"
 PLAN = "/plan"
 _SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/sbin")
-_FILES = ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/localtime", "/etc/mime.types")
+_FILES = (
+    "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/localtime",
+    "/etc/mime.types",
+)  # fmt: skip
 
 
 def worker_arguments(descriptor: int) -> list[str]:
     """The interpreter and module that run inside."""
-    return [sys.executable, "-I", "-m", "archipel.site.worker", str(descriptor)]
+    return [sys.executable, "-I", "-B", "-m", "archipel.site.worker", str(descriptor)]
 
 
 def environment(limits: WorkerLimits) -> dict[str, str]:
@@ -35,13 +38,17 @@ def environment(limits: WorkerLimits) -> dict[str, str]:
         # The uid has no entry in the sandbox's password file, and MONAI asks for the user's name when imported.
         "USER": "archipel",
         "LANG": "C.UTF-8",
-        "PYTHONDONTWRITEBYTECODE": "1",
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
         "OPENBLAS_NUM_THREADS": threads,
         "NUMEXPR_NUM_THREADS": threads,
         "MPLCONFIGDIR": "/tmp",  # noqa: S108
     }
+
+
+def bare_arguments(uid: int | None) -> list[str]:
+    """What runs the worker without a sandbox: its own uid at least, when the agent may give one."""
+    return [] if uid is None else _as_uid(uid)
 
 
 def visible_code() -> list[Path]:
@@ -67,20 +74,14 @@ def bubblewrap_arguments(
     else the worker keeps the agent's, in a user namespace of its own. ``hidden``, the site's state folder, must not
     become visible: raises BadInput (code sandbox) when a bind would show it.
     """
-    program = shutil.which("bwrap")
-    if program is None:
-        raise ArchipelError(
-            "bubblewrap", "is not installed", "install the Debian package bubblewrap", code=ErrorCode.SANDBOX
-        )
     shown: list[tuple[Path, str]] = [(path, str(path)) for path in map(Path, _SYSTEM) if path.exists()]
     shown += [(path, str(path)) for path in visible_code() if not _inside_system(path)]
     shown += [(Path(name), name) for name in _FILES if Path(name).exists()]
     for source, _ in shown:
         _refuse_to_show(source, hidden)
     size = str(limits.tmp_mb << 20)
-    shm = str(max(64 << 20, limits.tmp_mb << 20))
     arguments = [
-        program,
+        shutil.which("bwrap") or "bwrap",
         "--unshare-net",
         "--unshare-pid",
         "--unshare-ipc",
@@ -98,33 +99,34 @@ def bubblewrap_arguments(
         arguments += ["--unshare-user", "--uid", str(os.getuid()), "--gid", str(os.getgid())]
     else:
         arguments += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+        arguments += ["--cap-add", "CAP_SETPCAP"]
     for name, value in environment(limits).items():
         arguments += ["--setenv", name, value]
-    arguments += ["--proc", "/proc", "--dev", "/dev", "--size", shm, "--perms", "1777", "--tmpfs", "/dev/shm"]  # noqa: S108
+    arguments += ["--proc", "/proc", "--dev", "/dev", "--size", size, "--perms", "1777", "--tmpfs", "/dev/shm"]  # noqa: S108
     arguments += ["--size", size, "--perms", "1777", "--tmpfs", "/tmp"]  # noqa: S108
-    arguments += _folders_above([place for _, place in shown] + [f"{DATA}/{place}" for _, place in dataset])
+    inside = [(source, f"{DATA}/{place}".rstrip("/")) for source, place in dataset]
+    arguments += _folders_above([place for _, place in (*shown, *inside)])
     for source, place in shown:
         if source.is_symlink() and place in _SYSTEM:
             arguments += ["--symlink", str(source.readlink()), place]
         else:
             arguments += ["--ro-bind", str(source), place]
-    for source, place in dataset:
-        arguments += ["--ro-bind", str(source), f"{DATA}/{place}"]
+    for source, place in inside:
+        arguments += ["--ro-bind", str(source), place]
     arguments += ["--perms", "0444", "--ro-bind-data", str(plan), f"{PLAN}/{plan_name}"]
     arguments += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp"]  # noqa: S108
     arguments.append("--")
     if uid is not None:
-        arguments += [
-            "/usr/bin/setpriv",
-            f"--reuid={uid}",
-            f"--regid={uid}",
-            "--clear-groups",
-            "--inh-caps=-all",
-            "--bounding-set=-all",
-            "--no-new-privs",
-            "--",
-        ]
+        arguments += _as_uid(uid)
     return arguments
+
+
+def _as_uid(uid: int) -> list[str]:
+    program = shutil.which("setpriv", path="/usr/bin:/bin") or "setpriv"
+    return [
+        program, f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--inh-caps=-all", "--ambient-caps=-all",
+        "--bounding-set=-all", "--no-new-privs", "--",
+    ]  # fmt: skip
 
 
 def _folders_above(places: Sequence[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """What a sandbox uses, measured from outside: processes, processor time and memory of everything below bubblewrap.
 
-Whatever a plan starts stays a descendant: the sandbox's own process 1 adopts orphans, and its count of reaped children
-keeps the processor time of those that have ended.
+Orphans are adopted, and counted when they have ended, by the sandbox's own process 1. Processor time of children that
+their parent chose not to wait for is lost to this count; a control group, where there is one, keeps it.
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from archipel.site.sandbox.tree import descendants
+
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_GONE = (FileNotFoundError, ProcessLookupError, PermissionError, ValueError, IndexError)
 
 
 @dataclass(frozen=True)
@@ -32,34 +35,35 @@ def measure(root: int) -> Usage:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             cpu += sum(int(value) for value in fields[11:15]) / _TICKS
             memory += int(fields[21]) * _PAGE
-        except (FileNotFoundError, ProcessLookupError, ValueError):
+        except _GONE:
             continue
     return Usage(tuple(pids), cpu, memory)
 
 
-def descendants(root: int) -> list[int]:
-    """``root`` and every process below it."""
-    found, waiting = [], [root]
-    while waiting:
-        pid = waiting.pop()
-        found.append(pid)
-        try:
-            for thread in Path(f"/proc/{pid}/task").iterdir():
-                children = (thread / "children").read_text()
-                waiting += [int(child) for child in children.split()]
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return found
-
-
-def proportional_memory(pids: tuple[int, ...]) -> int:
-    """Bytes with shared pages counted once (PSS); slower than ``measure``, for when that says too much."""
+def scratch_memory(pid: int, folders: tuple[str, ...]) -> int:
+    """Bytes that files in these folders, as process ``pid`` sees them, hold in memory."""
     total = 0
+    for folder in folders:
+        try:
+            about = os.statvfs(f"/proc/{pid}/root{folder}")
+        except _GONE:
+            continue
+        total += (about.f_blocks - about.f_bfree) * about.f_frsize
+    return total
+
+
+def proportional_memory(pids: tuple[int, ...], scratch: int) -> int:
+    """Bytes with shared pages counted once (PSS); slower than ``measure``, for when that says too much.
+
+    ``scratch`` bytes of files in memory are counted once as well: those that are mapped are in the PSS already.
+    """
+    private, shared = 0, 0
     for pid in pids:
         try:
-            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
-                    total += int(line.split()[1]) << 10
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        except _GONE:
             continue
-    return total
+        found = {name: int(rest.split()[0]) << 10 for name, _, rest in (line.partition(":") for line in lines[1:])}
+        in_memory_files = found.get("Pss_Shmem", 0)
+        private, shared = private + found.get("Pss", 0) - in_memory_files, shared + in_memory_files
+    return private + max(shared, scratch)

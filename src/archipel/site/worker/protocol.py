@@ -6,12 +6,14 @@ in a reply for granted: sizes are bounded before they are read, and every record
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
+from pydantic_core import from_json
 
 from archipel.data import Cohort
 from archipel.vocabulary import Job, MetricSum, Name, Record, Task
@@ -19,9 +21,13 @@ from archipel.vocabulary import Job, MetricSum, Name, Record, Task
 HEADER = struct.Struct("<I")
 LARGEST = 64 << 20
 """Bytes of the largest message to a worker: a job with its tensor schema and the cohort's list of subjects."""
-LARGEST_REPLY = 1 << 20
+LARGEST_REPLY = 1 << 19
 """Bytes of the largest message from a worker: its numbers, or an error's text."""
-MOST_DESCRIPTORS = 200
+LONGEST_TEXT = 64_000
+"""Characters of an error's text; JSON makes at most six bytes of one."""
+MOST_METRICS = 1_000
+MOST_DESCRIPTORS = 250
+"""The kernel passes at most 253 descriptors with one message (SCM_MAX_FD)."""
 
 
 class Start(Record):
@@ -62,6 +68,12 @@ class StateSpace(Record):
     type: Literal["state-space"] = "state-space"
 
 
+class Ready(Record):
+    """The worker runs within its limits; no line of the plan has run yet."""
+
+    type: Literal["ready"] = "ready"
+
+
 class Prepared(Record):
     """The plan and its data are loaded."""
 
@@ -72,7 +84,10 @@ class NeedState(Record):
     """The optimiser's state has this many bytes; give me memory for it."""
 
     type: Literal["need-state"] = "need-state"
-    size: Annotated[int, Field(ge=1)]
+    size: Annotated[int, Field(ge=1, lt=2**53)]
+
+
+Sums = Annotated[dict[Name, MetricSum], Field(max_length=MOST_METRICS)]
 
 
 class Done(Record):
@@ -80,8 +95,8 @@ class Done(Record):
 
     type: Literal["done"] = "done"
     samples: Annotated[int, Field(ge=0, le=2**53)]
-    metrics: dict[Name, MetricSum] = {}
-    validation: dict[Name, MetricSum] = {}
+    metrics: Sums = {}
+    validation: Sums = {}
     state: bool = False
 
 
@@ -89,14 +104,14 @@ class Problem(Record):
     """An error in full, for the site's log. The agent decides what of it may leave."""
 
     type: Literal["problem"] = "problem"
-    code: str
-    exception: str
+    code: Annotated[str, Field(max_length=64)]
+    exception: Annotated[str, Field(max_length=64)]
     line: int | None = None
-    text: str
+    text: Annotated[str, Field(max_length=LONGEST_TEXT)]
 
 
 ToWorker = Annotated[Start | Prepare | Train | Evaluate | StateSpace, Field(discriminator="type")]
-FromWorker = Annotated[Prepared | NeedState | Done | Problem, Field(discriminator="type")]
+FromWorker = Annotated[Ready | Prepared | NeedState | Done | Problem, Field(discriminator="type")]
 to_worker: TypeAdapter[ToWorker] = TypeAdapter(ToWorker)
 from_worker: TypeAdapter[FromWorker] = TypeAdapter(FromWorker)
 
@@ -107,30 +122,44 @@ def frame(message: Record) -> bytes:
     return HEADER.pack(len(body)) + body
 
 
+def parsed(body: bytes) -> FromWorker:
+    """The agent's side: a message written by nobody knows whom. Raises ValueError, pydantic's ValidationError too."""
+    value = from_json(body, allow_inf_nan=True)
+    # Counted before they are looked at: each unknown key would cost an error of its own.
+    sums = [part for part in value.values() if isinstance(part, dict | list)] if isinstance(value, dict) else []
+    if not isinstance(value, dict) or len(value) > 8 or any(len(part) > MOST_METRICS for part in sums):
+        raise ValueError("no message has so many parts")
+    if any(not isinstance(one, dict) or len(one) > 2 for part in sums for one in _values(part)):
+        raise ValueError("no message has such parts")
+    return from_worker.validate_json(body)
+
+
+def _values(part: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return part.values() if isinstance(part, dict) else part
+
+
 def receive(channel: socket.socket) -> tuple[ToWorker, list[int]]:
     """The worker's side: wait for the next message and its descriptors. Raises EOFError when the agent is gone."""
-    head, descriptors, _, _ = socket.recv_fds(channel, HEADER.size, MOST_DESCRIPTORS)
-    while len(head) < HEADER.size:
-        more = channel.recv(HEADER.size - len(head))
-        if not more:
-            raise EOFError
-        head += more
-    (length,) = HEADER.unpack(head)
+    descriptors: list[int] = []
+    (length,) = HEADER.unpack(_exactly(channel, HEADER.size, descriptors))
     if length > LARGEST:
-        raise EOFError
-    body = bytearray()
-    while len(body) < length:
-        more = channel.recv(min(1 << 20, length - len(body)))
+        raise EOFError(f"a message of {length} bytes")
+    return to_worker.validate_json(_exactly(channel, length, descriptors)), descriptors
+
+
+def _exactly(channel: socket.socket, length: int, descriptors: list[int]) -> bytes:
+    data = bytearray()
+    while len(data) < length:
+        more, found, _, _ = socket.recv_fds(channel, min(length - len(data), 1 << 20), MOST_DESCRIPTORS)
+        for descriptor in found:
+            os.set_inheritable(descriptor, False)
+        descriptors += found
         if not more:
-            raise EOFError
-        body += more
-    return to_worker.validate_json(bytes(body)), list(descriptors)
+            raise EOFError("the agent closed the socket")
+        data += more
+    return bytes(data)
 
 
-def send(channel: socket.socket, message: Record, descriptors: Sequence[int] = ()) -> None:
-    """Send a whole message, with descriptors beside its first byte."""
-    data = frame(message)
-    if descriptors:
-        sent = socket.send_fds(channel, [data], list(descriptors))
-        data = data[sent:]
-    channel.sendall(data)
+def send(channel: socket.socket, message: Record) -> None:
+    """The worker's side: send a whole message."""
+    channel.sendall(frame(message))

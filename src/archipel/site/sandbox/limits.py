@@ -1,0 +1,64 @@
+"""A sandbox's limits, kept by the kernel where it can and watched from outside where it cannot.
+
+The kernel keeps a sandbox's memory where there is a control group, and the number of its processes by uid. Wall time
+and processor time of a task are always the agent's to measure: a limit of the kernel on processor time would add up
+over the life of a warm worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from archipel.site.sandbox.groups import ControlGroup
+from archipel.site.sandbox.usage import measure, proportional_memory, scratch_memory
+from archipel.vocabulary import ErrorCode, WorkerLimits
+
+LOOK_S = 0.1
+SCRATCH = ("/tmp", "/dev/shm")  # noqa: S108 - inside the sandbox
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A limit that was broken, and how."""
+
+    code: ErrorCode
+    detail: str
+
+
+class Watch:
+    """Looks at a worker while it works; ``scratch`` says whether its temporary folders are its own."""
+
+    def __init__(self, root: int, main: int, limits: WorkerLimits, group: ControlGroup | None, scratch: bool) -> None:
+        self._root, self._main, self._limits, self._group = root, main, limits, group
+        self._folders = SCRATCH if scratch else ()
+
+    async def until_broken(self, wall_s: float, cpu_s: float) -> Broken:
+        """Waits as long as the limits are kept. Looks ten times a second."""
+        began, first = time.monotonic(), self.cpu_s()
+        while True:
+            await asyncio.sleep(min(LOOK_S, max(0.0, wall_s - (time.monotonic() - began)) + 0.001))
+            if time.monotonic() - began > wall_s:
+                return Broken(ErrorCode.LIMIT_TIME, f"more than {wall_s:.1f} s of wall time")
+            if self.cpu_s() - first > cpu_s:
+                return Broken(ErrorCode.LIMIT_CPU, f"more than {cpu_s:.1f} s of processor time")
+            if self._group is None or not self._group.keeps_memory:
+                used = await self._memory()
+                if used > self._limits.memory_mb << 20:
+                    return Broken(ErrorCode.LIMIT_MEMORY, f"{used >> 20} MiB of memory")
+            elif self._group.oom_kills():
+                return Broken(ErrorCode.LIMIT_MEMORY, "the kernel ended a process of it for its memory")
+
+    def cpu_s(self) -> float:
+        """Seconds of processor time so far."""
+        counted = self._group.cpu_s() if self._group is not None else None
+        return measure(self._root).cpu_s if counted is None else counted
+
+    async def _memory(self) -> int:
+        """Bytes; the exact count, which is slow, only when the quick one, which counts shared pages twice, is high."""
+        now = measure(self._root)
+        scratch = scratch_memory(self._main, self._folders)
+        if now.memory + scratch <= self._limits.memory_mb << 20:
+            return now.memory + scratch
+        return await asyncio.to_thread(proportional_memory, now.processes, scratch)

@@ -1,0 +1,40 @@
+"""What a worker is for and what it may use; how one of its tasks fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from archipel.data import Cohort
+from archipel.vocabulary import Failure, Job, WorkerLimits
+
+NO_SANDBOX = "none-i-accept-the-risk"
+
+
+class TaskFailed(Exception):
+    """A task failed in the worker. ``failure`` may leave the site, ``detail`` may not.
+
+    ``told`` says that the worker itself reported it and is well otherwise.
+    """
+
+    def __init__(self, failure: Failure, detail: str, *, told: bool = False) -> None:
+        super().__init__(str(failure))
+        self.failure, self.detail, self.told = failure, detail, told
+
+
+@dataclass(frozen=True)
+class SandboxSpec:
+    """One worker. ``state_folder``, the site's own, must never be visible to it; ``prepare_wall_s`` in seconds."""
+
+    job: Job
+    site: str
+    plan_file: Path
+    class_name: str
+    dataset_root: Path
+    cohort: Cohort
+    limits: WorkerLimits
+    mode: str
+    log_path: Path
+    state_folder: Path
+    uid_base: int = 200_000
+    prepare_wall_s: float = 3600.0

@@ -1,0 +1,163 @@
+"""How a worker comes to life: files staged, bubblewrap started, limits in place, then a word of the plan."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+from signal import SIGSTOP
+
+import structlog
+
+from archipel.site.sandbox import command, groups, seccomp, tree, trial
+from archipel.site.sandbox.dialogue import Dialogue, Gone, Malformed, NotFinite
+from archipel.site.sandbox.identities import Identity
+from archipel.site.sandbox.limits import Watch
+from archipel.site.sandbox.memory import SharedFrame
+from archipel.site.sandbox.output import Output
+from archipel.site.sandbox.resources import Resources
+from archipel.site.sandbox.spec import NO_SANDBOX, SandboxSpec
+from archipel.site.sandbox.staging import Stage
+from archipel.site.sandbox.worker import SandboxedWorker
+from archipel.site.worker.protocol import Ready, Start
+from archipel.vocabulary import ArchipelError, ErrorCode
+
+_log = structlog.get_logger("archipel.sandbox")
+READY_S = 120.0
+"""How long a worker may take until it is ready; no line of a plan runs in that time."""
+
+
+class Sandbox:
+    """Starts workers."""
+
+    @classmethod
+    async def start(cls, spec: SandboxSpec) -> SandboxedWorker:
+        """A worker that waits for ``prepare``, frozen until then.
+
+        Raises ArchipelError (code sandbox) when the sandbox cannot be had and the site's owner did not choose to go
+        without in so many words.
+        """
+        sandboxed = await _sandbox_is_there(spec)
+        identity = Identity.claim(spec.uid_base)
+        try:
+            stage = await asyncio.to_thread(
+                Stage, spec.dataset_root, spec.cohort, identity.uid, spec.state_folder, linked=sandboxed
+            )
+        except BaseException:
+            identity.close()
+            raise
+        resources = Resources(identity, stage, Output(spec.log_path))
+        try:
+            return await _started(spec, sandboxed, resources)
+        except BaseException:
+            resources.close()
+            raise
+
+
+async def _sandbox_is_there(spec: SandboxSpec) -> bool:
+    try:
+        await trial.check()
+    except ArchipelError:
+        if spec.mode != NO_SANDBOX:
+            raise
+        return False
+    return True
+
+
+async def _started(spec: SandboxSpec, sandboxed: bool, resources: Resources) -> SandboxedWorker:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    dialogue = Dialogue(ours)
+    process: subprocess.Popen[bytes] | None = None
+    try:
+        process = _launched(spec, sandboxed, resources, theirs)
+        root = command.DATA if sandboxed else str(spec.dataset_root)
+        plan_file = f"{command.PLAN}/{spec.job.plan.file_name}" if sandboxed else str(spec.plan_file)
+        start = Start(job=spec.job, site=spec.site, plan_file=plan_file, root=root, cohort=spec.cohort)
+        await _until_ready(dialogue, start, process, resources)
+        main = tree.descendants(process.pid)[-1]
+        tree.signal_all([main], SIGSTOP)
+        resources.group = groups.make(spec.limits.memory_mb << 20, spec.limits.processes)
+        if resources.group is not None:
+            # Nothing of the plan has run and nothing forks any more, so that all of the sandbox is in it from here on.
+            resources.group.add(tree.descendants(process.pid))
+        watch = Watch(process.pid, main, spec.limits, resources.group, scratch=sandboxed)
+        description = describe(sandboxed, resources)
+        return SandboxedWorker(spec, process, main, dialogue, resources, watch, description)
+    except BaseException:
+        dialogue.close()
+        if process is not None:
+            tree.kill_tree(process.pid)
+            await asyncio.to_thread(process.wait)
+        raise
+    finally:
+        theirs.close()
+
+
+def _launched(
+    spec: SandboxSpec, sandboxed: bool, resources: Resources, theirs: socket.socket
+) -> subprocess.Popen[bytes]:
+    plan = SharedFrame.holding(spec.plan_file.read_bytes())
+    filter_ = SharedFrame.holding(seccomp.program_here())
+    try:
+        if sandboxed:
+            arguments = command.bubblewrap_arguments(
+                plan=plan.fd,
+                plan_name=spec.job.plan.file_name,
+                dataset=resources.stage.files,
+                limits=spec.limits,
+                seccomp=filter_.fd,
+                uid=resources.identity.uid,
+                hidden=spec.state_folder,
+            )
+            passed: tuple[int, ...] = (theirs.fileno(), plan.fd, filter_.fd)
+        else:
+            arguments, passed = command.bare_arguments(resources.identity.uid), (theirs.fileno(),)
+        return subprocess.Popen(
+            [*arguments, *command.worker_arguments(theirs.fileno())],
+            stdin=subprocess.DEVNULL,
+            stdout=resources.output.descriptor,
+            stderr=resources.output.descriptor,
+            pass_fds=passed,
+            env={} if sandboxed else command.environment(spec.limits),
+            cwd="/",
+            start_new_session=True,
+        )
+    finally:
+        resources.output.given()
+        filter_.close()
+        plan.close()
+
+
+async def _until_ready(
+    dialogue: Dialogue, start: Start, process: subprocess.Popen[bytes], resources: Resources
+) -> None:
+    try:
+        async with asyncio.timeout(READY_S):
+            await dialogue.say(start)
+            reply = await dialogue.hear()
+    except (Gone, Malformed, NotFinite, TimeoutError) as error:
+        said = resources.output.tail(400).strip() or str(error) or f"it said nothing for {READY_S:.0f} s"
+        raise ArchipelError(
+            "the worker", f"did not start ({said})", "read the experiment's log at the site", code=ErrorCode.SANDBOX
+        ) from error
+    if not isinstance(reply, Ready):
+        raise ArchipelError("the worker", "did not say that it is ready", "report this", code=ErrorCode.INTERNAL)
+
+
+def describe(sandboxed: bool, resources: Resources) -> str:
+    """In plain words, for the journal: what holds this worker, and who keeps which limit."""
+    uid, group = resources.identity.uid, resources.group
+    kept = set(group.folders) if group is not None else set()
+    memory = "memory kept by the kernel (control group)" if "memory" in kept else "memory watched by the agent"
+    processes = "processes kept by the kernel (control group and uid)" if "pids" in kept else "processes by uid"
+    limits = f"{memory}, {processes}, processor and wall time watched by the agent, frozen between tasks"
+    if not sandboxed:
+        who = f"its own uid {uid}" if uid is not None else f"the agent's uid {os.getuid()}"
+        return f"sandbox: NONE, by the owner's configuration; {who}, with the agent's files and network; {limits}"
+    who = f"its own uid {uid}" if uid is not None else "a user namespace of its own"
+    copies = f"; {resources.stage.copied} files copied for it" if resources.stage.copied else ""
+    return (
+        f"sandbox: bubblewrap, {who}, no network, system-call filter, sized temporary memory, "
+        f"{len(resources.stage.subject_files)} dataset files read-only{copies}; {limits}"
+    )

@@ -1,0 +1,44 @@
+"""Whether a sandbox can be had on this machine: bubblewrap is run once, the way a worker will be."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+
+from archipel.vocabulary import ArchipelError, ErrorCode
+
+_TRIAL_S = 30.0
+
+
+async def check() -> None:
+    """Raise ArchipelError (code sandbox), with the remedy, when a worker cannot be sandboxed here."""
+    program = shutil.which("bwrap")
+    if program is None:
+        raise _cannot("bubblewrap", "is not installed", "install the Debian package bubblewrap")
+    if os.getuid() == 0 and shutil.which("setpriv") is None:
+        raise _cannot("setpriv", "is not installed", "install the Debian package util-linux")
+    trial = [program, "--unshare-net", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent"]
+    if os.getuid() != 0:
+        trial.append("--unshare-user")
+    trial += ["--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--", "/bin/true"]
+    process = await asyncio.create_subprocess_exec(
+        *trial, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        _, said = await asyncio.wait_for(process.communicate(), _TRIAL_S)
+    except TimeoutError:
+        process.kill()
+        raise _cannot("bubblewrap", "did not answer", "run `bwrap --ro-bind / / true` by hand") from None
+    if process.returncode != 0:
+        raise _cannot(
+            "bubblewrap",
+            f"cannot make a sandbox here ({said.decode(errors='replace').strip()[:200]})",
+            "allow unprivileged user namespaces on this machine (sysctl kernel.unprivileged_userns_clone, or its "
+            'AppArmor profile for bwrap), or run the agent as root; sandbox = "none-i-accept-the-risk" in site.toml '
+            "trains without",
+        )
+
+
+def _cannot(thing: str, cause: str, remedy: str) -> ArchipelError:
+    return ArchipelError(thing, cause, remedy, code=ErrorCode.SANDBOX)

@@ -1,0 +1,171 @@
+"""Serve the agent's requests with one plan: load it, prepare it, then train and evaluate on memory the agent made."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import socket
+import traceback
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+from archipel.plans.packaging import load
+from archipel.plans.runtime import Outcome, PlanRuntime
+from archipel.site.worker.protocol import (
+    LONGEST_TEXT,
+    Done,
+    Evaluate,
+    NeedState,
+    Prepare,
+    Prepared,
+    Problem,
+    Start,
+    StateSpace,
+    Train,
+    receive,
+    send,
+)
+from archipel.vocabulary import EXCEPTION_CLASSES, ArchipelError, ErrorCode, Record
+
+
+class Windows:
+    """Frames mapped into this process, and kept: the agent uses the same memory round after round.
+
+    A mapping made anew costs a page fault for every few pages touched. ``most`` are kept, the latest used.
+    """
+
+    def __init__(self, most: int = 3) -> None:
+        self._most = most
+        self._kept: OrderedDict[tuple[int, int, bool], mmap.mmap] = OrderedDict()
+
+    def on(self, descriptor: int, *, write: bool = False) -> memoryview:
+        """The whole frame behind a descriptor."""
+        about = os.fstat(descriptor)
+        key = (about.st_dev, about.st_ino, write)
+        if key not in self._kept:
+            self._kept[key] = _mapped(descriptor, about.st_size, write)
+        self._kept.move_to_end(key)
+        return memoryview(self._kept[key])
+
+    def trim(self) -> None:
+        """Let go of all but the latest; memory that a plan still has arrays on goes when they do."""
+        while len(self._kept) > self._most:
+            self._kept.popitem(last=False)
+
+
+def _mapped(descriptor: int, size: int, write: bool) -> mmap.mmap:
+    if write:
+        return mmap.mmap(descriptor, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+    try:
+        return mmap.mmap(descriptor, size, mmap.MAP_SHARED, mmap.PROT_READ)
+    except PermissionError:
+        # Kernels before 6.7 refuse a shared mapping of memory that is sealed against writing.
+        return mmap.mmap(descriptor, size, mmap.MAP_PRIVATE, mmap.PROT_READ)
+
+
+def serve(channel: socket.socket, start: Start) -> None:
+    """Answer requests until the agent closes the socket. Raises EOFError or OSError then."""
+    served = Served(channel, start)
+    while True:
+        request, descriptors = receive(channel)
+        try:
+            reply = served.answer(request, descriptors)
+        except BaseException as error:
+            # Whatever a plan raises, SystemExit and KeyboardInterrupt too, is this task's failure and no more.
+            reply = problem(error, start.plan_file)
+        finally:
+            for one in descriptors:
+                os.close(one)
+            served.windows.trim()
+        send(channel, reply)
+
+
+class Served:
+    """One plan at work."""
+
+    def __init__(self, channel: socket.socket, start: Start) -> None:
+        self._channel, self._start = channel, start
+        self._runtime: PlanRuntime | None = None
+        self.windows = Windows()
+
+    def answer(self, request: Record, descriptors: Sequence[int]) -> Record:
+        """The reply to a request. Raises whatever the plan raises."""
+        match request:
+            case Prepare():
+                self._runtime = self._prepared()
+                return Prepared()
+            case Train() if self._runtime is not None:
+                state = _contents(descriptors[2]) if request.has_state else None
+                model, result = self.windows.on(descriptors[0]), self.windows.on(descriptors[1], write=True)
+                return self._done(self._runtime.train(request.task, model, result, state))
+            case Evaluate() if self._runtime is not None:
+                models = [self.windows.on(one) for one in descriptors]
+                return self._done(self._runtime.evaluate(request.task, models))
+            case _:
+                raise ValueError("a request out of order")
+
+    def _prepared(self) -> PlanRuntime:
+        start = self._start
+        plan = load(Path(start.plan_file), start.job.plan.class_name)
+        runtime = PlanRuntime(plan, start.job, start.site, Path(start.root), start.cohort)
+        runtime.prepare()
+        return runtime
+
+    def _done(self, outcome: Outcome) -> Done:
+        if outcome.state is not None:
+            send(self._channel, NeedState(size=len(outcome.state)))
+            request, descriptors = receive(self._channel)
+            if not isinstance(request, StateSpace) or len(descriptors) != 1:
+                raise ValueError("the agent gave no memory for the optimiser's state")
+            try:
+                # Through a mapping: a write would be held to the limit of a file's size.
+                with mmap.mmap(descriptors[0], len(outcome.state)) as window:
+                    window[:] = outcome.state
+            finally:
+                os.close(descriptors[0])
+        return Done(
+            samples=outcome.samples,
+            metrics=outcome.metrics,
+            validation=outcome.validation,
+            state=outcome.state is not None,
+        )
+
+
+def _contents(descriptor: int) -> bytes:
+    return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+
+
+def problem(error: BaseException, plan_file: str) -> Problem:
+    """The error for the agent: in full, with the class and the plan's line that may leave the site picked out."""
+    code = error.code if isinstance(error, ArchipelError) else ErrorCode.PLAN_ERROR
+    if isinstance(error, MemoryError):
+        code = ErrorCode.LIMIT_MEMORY
+    kind = next((one.__name__ for one in type(error).__mro__ if one.__name__ in EXCEPTION_CLASSES), "Exception")
+    return Problem(code=code.value, exception=kind, line=_line(error, plan_file), text=_text(error))
+
+
+def _text(error: BaseException) -> str:
+    try:
+        text = "".join(traceback.format_exception(error))
+    except Exception as second:
+        # A plan's exception can raise in its own __str__.
+        text = f"{type(error).__name__}, whose text cannot be had: {type(second).__name__}"
+    if len(text) > LONGEST_TEXT:
+        half = LONGEST_TEXT // 2 - 16
+        text = f"{text[:half]}\n[...]\n{text[-half:]}"
+    return text.encode("utf-8", "replace").decode()
+
+
+def _line(error: BaseException | None, plan_file: str) -> int | None:
+    """The innermost line of the plan that the error passed through, or the line of its syntax error."""
+    for _ in range(20):
+        if error is None:
+            return None
+        if isinstance(error, SyntaxError) and error.filename == plan_file:
+            return error.lineno
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == plan_file]
+        if lines:
+            return lines[-1]
+        error = error.__cause__
+    return None

@@ -1,0 +1,110 @@
+"""A dataset, a job and tasks for the hostile plan, and a worker that runs their code."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from archipel.data import Cohort, scan
+from archipel.plans.drafting import draft
+from archipel.plans.runtime import Outcome
+from archipel.site.sandbox import SandboxedWorker, SandboxSpec, SharedFrame, TaskFailed
+from archipel.vocabulary import ErrorCode, Pass, RosterEntry, RoundTerms, Task, TaskKey, TaskKind, WorkerLimits
+
+PLAN = Path(__file__).with_name("hostile_plan.py")
+LIMITS = WorkerLimits(memory_mb=400, cpu_s=20, wall_s=20, tmp_mb=16, processes=24)
+KEY = "ed25519:" + "0" * 64
+
+
+@dataclass
+class World:
+    """One site's folder, a dataset of which the cohort is a part, and what a worker needs."""
+
+    folder: Path
+    spec: SandboxSpec
+    model: SharedFrame
+    result: SharedFrame
+    round: int = 0
+
+    @classmethod
+    def make(cls, folder: Path, limits: WorkerLimits = LIMITS, **arguments: str) -> World:
+        """Write the dataset; ``arguments`` become the job's."""
+        folder.chmod(0o755)
+        root, state = folder / "data", folder / "site"
+        root.mkdir()
+        state.mkdir(mode=0o700)
+        (state / "identity.key").write_text("SECRET KEY")
+        np.savez(root / "table.npz", x=np.ones((6, 3)), y=np.zeros(6), subject=[f"sub-{n}" for n in range(6)])
+        subjects = scan("npz", root).subjects
+        (root / "withdrawn.npz").write_bytes(b"ANOTHER PATIENT")
+        (folder / "other-dataset").mkdir()
+        (folder / "other-dataset" / "scan.nii").write_bytes(b"ANOTHER DATASET")
+        made = draft(
+            PLAN,
+            experiment="hostile",
+            roster=[RosterEntry(site="site-a", identity_key=KEY, dataset="table")],
+            server_key=KEY,
+            terms=RoundTerms(rounds=1000, quorum=1),
+            limits=limits,
+        )
+        job = made.job.model_copy(update={"arguments": {**made.job.arguments, **arguments}})
+        spec = SandboxSpec(
+            job=job,
+            site="site-a",
+            plan_file=PLAN,
+            class_name="HostilePlan",
+            dataset_root=root,
+            cohort=Cohort(dataset="table", kind="npz", subjects=subjects),
+            limits=limits,
+            mode="required",
+            log_path=folder / "hostile.log",
+            state_folder=state,
+            uid_base=731_000,
+        )
+        frame = made.initial_model
+        return cls(folder, spec, SharedFrame.holding(frame), SharedFrame.create(len(frame)))
+
+    def limited(self, **limits: Any) -> SandboxSpec:
+        """The spec with other limits."""
+        changed = self.spec.limits.model_copy(update=limits)
+        job = self.spec.job.model_copy(update={"limits": changed})
+        return replace(self.spec, limits=changed, job=job)
+
+    def task(self, code: str = "", kind: TaskKind = TaskKind.TRAIN) -> Task:
+        """A task that runs this code."""
+        self.round += 1
+        job = self.spec.job
+        key = TaskKey(experiment=job.experiment, round=self.round, kind=kind)
+        arguments = {"code": code} if code else {}
+        return Task(
+            key=key,
+            job_hash=job.initial_model,
+            models=(job.initial_model,),
+            passes=(Pass(round=self.round, arguments=arguments),),
+        )
+
+    async def run(self, worker: SandboxedWorker, code: str) -> Outcome:
+        """Run code as a training task."""
+        return await worker.train(self.task(code), self.model, self.result, None)
+
+    async def say(self, worker: SandboxedWorker, code: str) -> Any:
+        """Run code and return what it left in ``said``, which only a person at the site could see."""
+        try:
+            await self.run(worker, code)
+        except TaskFailed as error:
+            if error.failure.code is not ErrorCode.PLAN_ERROR or "SAID " not in error.detail:
+                raise
+            return ast.literal_eval(error.detail.rpartition("SAID ")[2].partition(" DIAS")[0])
+        raise AssertionError("the code said nothing")
+
+    async def fails(self, worker: SandboxedWorker, code: str) -> TaskFailed:
+        """Run code that must end in a failure."""
+        try:
+            await self.run(worker, code)
+        except TaskFailed as error:
+            return error
+        raise AssertionError("the code did not fail")
