@@ -23,12 +23,12 @@ class Stream:
     peer: Peer
     write: Send
     closed: asyncio.Event = field(default_factory=asyncio.Event)
-    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def send(self, message: FromServer) -> None:
         """Send, or close the stream when it is broken; the site gets what it missed when it returns."""
         try:
-            async with self._turn:
+            async with self.turn:
                 await self.write(message)
         except Exception as error:
             # gRPC raises several kinds for a stream that is gone; all mean that the site must connect again.
@@ -64,7 +64,10 @@ class Hub:
         self.streams[site] = stream
         if older is not None:
             older.closed.set()
-        self._tell(Returned(site))
+
+    def ready(self, stream: Stream) -> None:
+        """The site knows what it missed; it can be given work."""
+        self._tell(Returned(stream.peer.site))
 
     def detach(self, stream: Stream) -> None:
         """The stream is gone; the site is lost unless it already speaks on a newer one."""

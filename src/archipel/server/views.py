@@ -183,15 +183,18 @@ def means(sums: dict[str, MetricSum]) -> dict[str, float]:
 
 
 def last_closed(database: Database, site: str) -> list[RoundClosed]:
-    """The words on all closed attempts of the newest round of each experiment that is not over."""
+    """The words that a site may have missed, oldest first, of each experiment that is not over.
+
+    The last two closed stages, and the last round of training that the site is in: on this one it commits its state.
+    """
     found = []
     over = (ExperimentState.FINISHED.value, ExperimentState.CANCELLED.value)
     with database.read() as connection:
         query = select(schema.experiments).where(schema.experiments.c.state.not_in(over))
         for row in connection.execute(query).mappings().all():
-            for key, record in _records(connection, row["experiment"])[-2:]:
-                if site not in record.sites:
-                    continue
+            records = [one for one in _records(connection, row["experiment"]) if site in one[1].sites]
+            counted = [one for one in records if one[1].stage.kind is TaskKind.TRAIN and site in one[1].contributors]
+            for key, record in [*[one for one in counted[-1:] if one not in records[-2:]], *records[-2:]]:
                 found.append(
                     RoundClosed(
                         experiment=row["experiment"],

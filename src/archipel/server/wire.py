@@ -29,6 +29,7 @@ from archipel.transport import (
     DatasetSummary,
     DetailMessage,
     FetchStart,
+    FromServer,
     FromSite,
     Heartbeat,
     Hello,
@@ -96,28 +97,32 @@ class Wire:
         self._check_clock(hello)
         await asyncio.to_thread(self._note_hello, peer, hello)
         stream = Stream(peer, send)
-        await stream.send(
-            Welcome(
-                federation=self.federation.settings.name,
-                time=datetime.now(UTC).isoformat(),
-                heartbeat_s=self.federation.settings.heartbeat_s,
-                attested=_dumped(self.hub.receipt(peer.site)),
-            )
-        )
-        # A site that was away learns first what became of what it knows, then gets new work.
-        for ended in await asyncio.to_thread(self.experiments.ended, peer.site):
-            await stream.send(ended)
-        for offer in await asyncio.to_thread(self.experiments.offers, peer.site):
-            await stream.send(offer)
-        for closed in await asyncio.to_thread(self.experiments.last_words, peer.site):
-            await stream.send(await self.hub.round_message(closed, peer.site))
-        self.hub.attach(stream)
-        _log.info("site connected", site=peer.site)
         try:
+            async with stream.turn:
+                # Attached first and with its turn held: what is announced from now on waits until the site has learned
+                # what it missed, so that no word on a round is lost or comes after the next round's task.
+                self.hub.attach(stream)
+                for message in await self._missed(peer.site):
+                    await send(message)
+            self.hub.ready(stream)
+            _log.info("site connected", site=peer.site)
             await self._listen(stream, incoming, patience)
         finally:
             self.hub.detach(stream)
             _log.info("site gone", site=peer.site)
+
+    async def _missed(self, site: str) -> list[FromServer]:
+        """The welcome, then what became of what the site knows, then what is asked of it."""
+        welcome = Welcome(
+            federation=self.federation.settings.name,
+            time=datetime.now(UTC).isoformat(),
+            heartbeat_s=self.federation.settings.heartbeat_s,
+            attested=_dumped(self.hub.receipt(site)),
+        )
+        ended = await asyncio.to_thread(self.experiments.ended, site)
+        offers = await asyncio.to_thread(self.experiments.offers, site)
+        closed = await asyncio.to_thread(self.experiments.last_words, site)
+        return [welcome, *ended, *offers, *[await self.hub.round_message(word, site) for word in closed]]
 
     async def _listen(self, stream: Stream, incoming: AsyncIterator[FromSite], patience: float) -> None:
         closed = asyncio.create_task(stream.closed.wait())

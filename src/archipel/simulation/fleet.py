@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from archipel.rounds import Accepted, Delivered, Failed, FleetEvent
 from archipel.tasks import Handler, failure_of
-from archipel.vocabulary import ArchipelError, RoundClosed, Task, TaskKey
+from archipel.vocabulary import RoundClosed, Task, TaskKey
 
 
 class SimulatedFleet:
@@ -18,7 +18,7 @@ class SimulatedFleet:
 
     def __init__(self, sites: Mapping[str, Handler]) -> None:
         self.events: asyncio.Queue[FleetEvent] = asyncio.Queue()
-        self.problems: dict[str, ArchipelError] = {}
+        self.problems: dict[str, Exception] = {}
         self._sites = dict(sites)
         self._running: set[asyncio.Task[None]] = set()
 
@@ -42,10 +42,9 @@ class SimulatedFleet:
         await self.events.put(Accepted(site, task.key))
         try:
             made = await self._sites[site](task)
-        except ArchipelError as error:
+            settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            await self.events.put(Delivered(site, made.update, made.frame, settled))
+            await settled
+        except Exception as error:
             self.problems[site] = error
             await self.events.put(Failed(site, task.key, failure_of(error)))
-            return
-        settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        await self.events.put(Delivered(site, made.update, made.frame, settled))
-        await settled

@@ -36,8 +36,10 @@ class InProcessTrainer:
         if task.key.kind is TaskKind.EVALUATE:
             return self._runtime.evaluate(task, models), None
         result = memoryview(bytearray(frame_size(self._runtime.job.tensors)))
-        state = self._states.get(task.key.round - 1) if task.key.kind is TaskKind.TRAIN else None
+        before = max((number for number in self._states if number < task.key.round), default=None)
+        state = self._states[before] if before is not None and task.key.kind is TaskKind.TRAIN else None
         outcome = self._runtime.train(task, models[0], result, state)
         if task.key.kind is TaskKind.TRAIN:
-            self._states = {task.key.round: outcome.state, task.key.round - 1: state}
+            # A round that is tried again starts from the state before it.
+            self._states = {task.key.round: outcome.state, **({before: state} if before is not None else {})}
         return outcome, result

@@ -42,11 +42,15 @@ from archipel.transport import (
     UploadStart,
     Welcome,
 )
-from archipel.vocabulary import ArchipelError, ErrorCode, Failure, Job, Task, TaskKey
+from archipel.vocabulary import ArchipelError, ErrorCode, Failure, Job, StorageFull, Task, TaskKey
 
 _log = structlog.get_logger("archipel.agent")
 _AGAIN = frozenset({ErrorCode.LOST, ErrorCode.DISK_FULL, ErrorCode.INTERNAL})
 _GONE = frozenset({ErrorCode.ROUND_CLOSED})
+CRASHES = 3
+"""How often a task's worker may die under it before the task counts as failed; a killed worker is not the plan's fault."""
+ROOM_S = 5.0
+"""How long to wait before a task that found the disk full is tried again."""
 
 
 @dataclass
@@ -98,6 +102,7 @@ class Agent:
                 self._answered.clear()
                 if attested is not None:
                     await asyncio.to_thread(self._check_attested, JournalHead.model_validate(attested))
+                self._beside(self.decided())
             case JobOffer(job=job):
                 self._beside(self._offered(job))
             case TaskOffer(task=task):
@@ -195,8 +200,7 @@ class Agent:
             if work is None:
                 approvals.is_allowed(self.site, task.key.experiment, task.job_hash)
                 return
-            made = await work.handler(task)
-            await self._deliver(made)
+            await self._deliver(await self._make(task, work.handler))
         except TaskFailed as error:
             await self._failed(task, error.failure, error.detail)
         except ArchipelError as error:
@@ -206,25 +210,48 @@ class Agent:
             _log.error("task failed unexpectedly", task=str(task.key), exc_info=error)
             await self._failed(task, failure_of(error), "".join(traceback.format_exception(error)))
 
+    async def _make(self, task: Task, handler: Handler) -> Made:
+        """What was made for the task; tried again when its worker was killed, and while the disk is full."""
+        crashes = 0
+        while True:
+            try:
+                return await handler(task)
+            except TaskFailed as error:
+                crashes += 1
+                if not (error.failure.code is ErrorCode.CRASHED and error.failure.retry) or crashes == CRASHES:
+                    raise
+                _log.warning("the worker died, the task begins again", task=str(task.key), detail=error.detail[:2000])
+            except StorageFull as error:
+                _log.error("the disk is full, the task waits for room", task=str(task.key), error=str(error))
+                await asyncio.sleep(ROOM_S)
+
     async def _failed(self, task: Task, failure: Failure, detail: str) -> None:
         _log.warning("task failed", task=str(task.key), code=failure.code, detail=detail[:2000])
-        await asyncio.to_thread(self._shelf.fail, task, failure, detail)
+        try:
+            await asyncio.to_thread(self._shelf.fail, task, failure, detail)
+        except StorageFull as error:
+            # The server must learn of the failure even when it cannot be written down here.
+            _log.error("a failure could not be kept", task=str(task.key), error=str(error))
         await self.link.send(TaskFailedMessage(key=task.key, failure=failure))
 
     async def _deliver(self, made: Made) -> None:
         """Send an update until the server has it or its round is over; after a break it goes on where that came."""
-        first = True
+        first, whole, offset = True, False, 0
         while True:
             head = await asyncio.to_thread(journal.signed_head, self.site)
             start = UploadStart(update=made.update, head=head.model_dump(mode="json"))
             try:
-                offset = 0 if first or made.frame is None else await self.link.offset(start)
+                offset = 0 if first or whole or made.frame is None else await self.link.offset(start)
                 first = False
                 await self.link.upload(start.model_copy(update={"offset": offset}), _chunks(made, offset))
             except ArchipelError as error:
                 if error.code in _AGAIN:
                     _log.info("update not sent yet", task=str(made.update.key), error=str(error))
                     await self.link.pause()
+                    continue
+                if error.code is ErrorCode.BAD_UPDATE and offset and not whole:
+                    # What the server held of it may have been damaged there; the whole of it settles that.
+                    whole = True
                     continue
                 raise
             await asyncio.to_thread(self._shelf.sent, made.update.key)

@@ -69,6 +69,10 @@ class Link:
                 self.problem = "the server closed the connection"
             except ArchipelError as error:
                 self.problem = str(error)
+            except Exception as error:
+                # Whatever a message brings about must not end the agent: the next connection starts afresh.
+                _log.error("the connection broke", exc_info=error)
+                self.problem = f"an unexpected error ({type(error).__name__}); the log says more"
             finally:
                 self._up.clear()
                 self._stream = None

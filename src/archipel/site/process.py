@@ -62,4 +62,8 @@ async def _listen(bell: Doorbell, agent: Agent, link: Link) -> None:
     while True:
         await bell.wait()
         link.redial()
-        await agent.decided()
+        try:
+            await agent.decided()
+        except Exception as error:
+            # A full disk, say. The database still holds what was decided, and it is looked at again.
+            _log.error("could not act on what changed here", exc_info=error)

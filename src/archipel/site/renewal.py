@@ -14,7 +14,6 @@ from archipel.site.certificates import keep_certificate, tls_request
 from archipel.site.link import Link
 from archipel.site.state import SiteState
 from archipel.transport import RenewRequest
-from archipel.vocabulary import ArchipelError
 
 _log = structlog.get_logger("archipel.renewal")
 LOOK_S = 3600.0
@@ -28,8 +27,8 @@ async def renew_when_due(site: SiteState, link: Link) -> None:
         if is_due((site.keys / "tls.pem").read_bytes(), datetime.now(UTC)):
             try:
                 await renew(site, link)
-            except ArchipelError as error:
-                _log.error("certificate not renewed", error=str(error))
+            except Exception as error:
+                _log.error("certificate not renewed", error=str(error), exc_info=error)
         await asyncio.sleep(LOOK_S)
 
 

@@ -109,7 +109,8 @@ class SiteShelf:
         """The server has the update."""
         with self._site.database.write() as connection:
             journal.append(connection, "update-sent", key.model_dump(mode="json"))
-            connection.execute(update(_tasks).where(_is(key)).values(state="sent"))
+            # The word on the round may have come before this; a settled task stays settled.
+            connection.execute(update(_tasks).where(_is(key), _tasks.c.state == "done").values(state="sent"))
 
     def fail(self, task: Task, failure: Failure, detail: str) -> None:
         """The task failed; ``detail``, the full text, stays here."""
