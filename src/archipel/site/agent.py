@@ -48,7 +48,7 @@ _log = structlog.get_logger("archipel.agent")
 _AGAIN = frozenset({ErrorCode.LOST, ErrorCode.DISK_FULL, ErrorCode.INTERNAL})
 _GONE = frozenset({ErrorCode.ROUND_CLOSED})
 CRASHES = 3
-"""How often a task's worker may die under it before the task counts as failed; a killed worker is not the plan's fault."""
+"""How often a worker may die under a task before the task counts as failed; a killed worker is not the plan's fault."""
 ROOM_S = 5.0
 """How long to wait before a task that found the disk full is tried again."""
 
