@@ -235,14 +235,17 @@ class Agent:
         await self.link.send(TaskFailedMessage(key=task.key, failure=failure))
 
     async def _deliver(self, made: Made) -> None:
-        """Send an update until the server has it or its round is over; after a break it goes on where that came."""
-        first, whole, offset = True, False, 0
+        """Send an update until the server has it or its round is over; after a break it goes on where that came.
+
+        So does an agent that was started anew; an update of one chunk is sent without asking.
+        """
+        whole, offset = False, 0
+        long = made.update.model_bytes > CHUNK
         while True:
             head = await asyncio.to_thread(journal.signed_head, self.site)
             start = UploadStart(update=made.update, head=head.model_dump(mode="json"))
             try:
-                offset = 0 if first or whole or made.frame is None else await self.link.offset(start)
-                first = False
+                offset = await self.link.offset(start) if long and not whole else 0
                 await self.link.upload(start.model_copy(update={"offset": offset}), _chunks(made, offset))
             except ArchipelError as error:
                 if error.code in _AGAIN:

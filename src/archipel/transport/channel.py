@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,6 +22,33 @@ from archipel.transport.messages import (
 )
 from archipel.transport.service import OPTIONS, SERVICE
 from archipel.transport.status import from_status
+from archipel.vocabulary import ArchipelError, ErrorCode
+
+_FINISHED = (grpc.aio.UsageError, asyncio.InvalidStateError)
+"""What gRPC raises for a write to a call that the server has answered already."""
+
+
+@contextmanager
+def _errors_named() -> Iterator[None]:
+    """Turn gRPC's ways of saying that a call is over into one.
+
+    A call whose channel was closed ends as if this task had been cancelled, which would end its work in silence.
+    """
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise from_status(error) from error
+    except _FINISHED as error:
+        raise _lost("ended") from error
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise _lost("was closed") from error
+
+
+def _lost(cause: str) -> ArchipelError:
+    return ArchipelError("connection to the server", cause, "it is tried again", code=ErrorCode.LOST)
 
 
 class Uplink:
@@ -53,10 +82,12 @@ class Uplink:
         """The blob's bytes from ``offset`` on, in chunks."""
         call = self._fetch(FetchStart(hash=blob, offset=offset).model_dump_json().encode())
         try:
-            async for chunk in call:
+            while True:
+                with _errors_named():
+                    chunk = await call.read()
+                if chunk is grpc.aio.EOF:
+                    return
                 yield chunk
-        except grpc.aio.AioRpcError as error:
-            raise from_status(error) from error
         finally:
             call.cancel()
 
@@ -64,39 +95,29 @@ class Uplink:
         """Send an update and its frame; returns once the server has recorded it."""
         call = self._upload()
         try:
-            await call.write(start.model_dump_json().encode())
-            async for chunk in chunks:
-                await call.write(chunk)
-            await call.done_writing()
-            await call
-        except grpc.aio.AioRpcError as error:
-            raise from_status(error) from error
-        except grpc.aio.UsageError:
-            # The server answered before it had everything; its answer says why.
-            await self._answer(call)
+            with _errors_named():
+                try:
+                    await call.write(start.model_dump_json().encode())
+                    async for chunk in chunks:
+                        await call.write(chunk)
+                    await call.done_writing()
+                except _FINISHED:
+                    # The server answered before it had everything; its answer says why.
+                    pass
+                await call
         finally:
             call.cancel()
 
-    async def _answer(self, call: Any) -> None:
-        try:
-            await call
-        except grpc.aio.AioRpcError as error:
-            raise from_status(error) from error
-
     async def offset(self, start: UploadStart) -> int:
         """How many bytes of the update's frame the server holds already."""
-        try:
+        with _errors_named():
             reply = await self._offset(start.model_dump_json().encode())
-        except grpc.aio.AioRpcError as error:
-            raise from_status(error) from error
         return Offset.model_validate_json(reply).offset
 
     async def renew(self, request: RenewRequest) -> str:
         """A new certificate (PEM) for the same identity."""
-        try:
+        with _errors_named():
             reply = await self._renew(request.model_dump_json().encode())
-        except grpc.aio.AioRpcError as error:
-            raise from_status(error) from error
         return RenewReply.model_validate_json(reply).certificate
 
     async def __aenter__(self) -> Self:
@@ -116,28 +137,14 @@ class ControlStream:
 
     async def send(self, message: FromSite) -> None:
         """Say something to the server."""
-        try:
+        with _errors_named():
             await self._call.write(message.model_dump_json().encode())
-        except grpc.aio.AioRpcError as error:
-            raise from_status(error) from error
-        except grpc.aio.UsageError as error:
-            raise from_status(await self._ended()) from error
 
     async def receive(self) -> FromServer | None:
         """The next message, or None when the server ended the stream without an error."""
-        try:
+        with _errors_named():
             message = await self._call.read()
-        except grpc.aio.AioRpcError as error:
-            raise from_status(error) from error
         return None if message is grpc.aio.EOF else from_server.validate_json(message)
-
-    async def _ended(self) -> grpc.aio.AioRpcError:
-        return grpc.aio.AioRpcError(
-            await self._call.code(),
-            await self._call.initial_metadata(),
-            await self._call.trailing_metadata(),
-            details=await self._call.details(),
-        )
 
     def cancel(self) -> None:
         """Drop the stream."""
