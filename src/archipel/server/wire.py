@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import mmap
 import os
 from collections.abc import AsyncIterator, Awaitable
 from datetime import UTC, datetime
@@ -21,7 +20,7 @@ from archipel.server.book import spool_name
 from archipel.server.experiments import Experiments
 from archipel.server.hub import DeployedFleet, Stream
 from archipel.storage import disk_errors_named, sync_folder, write_all
-from archipel.tensors import BlobHasher, check_header, frame_size
+from archipel.tensors import BlobHasher, check_header, frame_header, frame_size
 from archipel.transport import (
     CHUNK,
     AnswerMessage,
@@ -230,16 +229,18 @@ class Wire:
             self._fleet(update)
             if start.head is not None:
                 self._hear_head(peer.site, start.head)
+            digest = None
             if update.model is not None:
-                await self._receive(job, update, start.offset, chunks)
+                digest = await self._receive(job, update, start.offset, chunks)
             # From here on the call's own end (a site that dies now) must not come between the spool and the book.
-            settling = asyncio.ensure_future(self._settle(peer.site, job, update))
+            settling = asyncio.ensure_future(self._settle(peer.site, job, update, digest))
             try:
                 await asyncio.shield(settling)
             finally:
                 await asyncio.wait({settling})
 
-    async def _receive(self, job: Job, update: Update, offset: int, chunks: AsyncIterator[bytes]) -> None:
+    async def _receive(self, job: Job, update: Update, offset: int, chunks: AsyncIterator[bytes]) -> str:
+        """Spool the chunks behind what is there already; returns the hash of the whole, formed on the way."""
         size = frame_size(job.tensors)
         thing = f"update of {update.site} for {update.key}"
         if update.model_bytes != size:
@@ -247,19 +248,24 @@ class Wire:
             raise BadInput(thing, cause, "send the tensors of the job", code=ErrorCode.BAD_UPDATE)
         part = self._part(update)
         with disk_errors_named(part.parent), part.open("ab", buffering=0) as file:
-            if offset > file.tell() or offset % CHUNK:
+            position = file.tell()
+            if offset > position or offset % CHUNK:
                 raise BadInput(thing, f"goes on at byte {offset}, which is not here", "ask for the offset first")
             file.truncate(offset)
             file.seek(offset)
+            position, hasher = offset, await asyncio.to_thread(_hashed, part, offset)
             while True:
                 chunk = await _within(STALLED_S, anext(chunks, None))
                 if chunk is None:
                     break
-                if file.tell() + len(chunk) > size:
+                position += len(chunk)
+                if position > size:
                     raise BadInput(thing, f"has more than its {size} bytes", "send it again", code=ErrorCode.BAD_UPDATE)
+                hasher.update(chunk)
                 write_all(file, chunk)
+        return hasher.digest()
 
-    def _finish(self, job: Job, update: Update) -> Path:
+    def _finish(self, job: Job, update: Update, digest: str | None) -> Path:
         """Verify a received frame, make it durable and give it its name. A frame that is not right is forgotten."""
         part = self._part(update)
         frame = part.with_suffix("")
@@ -270,7 +276,7 @@ class Wire:
                 cause = f"ended after {size} of {update.model_bytes} bytes"
                 raise BadInput(thing, cause, "go on from the last whole chunk", code=ErrorCode.BAD_UPDATE)
             try:
-                _verify(job, update, file.fileno(), size)
+                _verify(job, update, file.fileno())
             except BadInput:
                 part.unlink()
                 raise
@@ -280,9 +286,9 @@ class Wire:
         sync_folder(frame.parent)
         return frame
 
-    async def _settle(self, site: str, job: Job, update: Update) -> None:
+    async def _settle(self, site: str, job: Job, update: Update, digest: str | None) -> None:
         """Name a received frame, and wait until the round has recorded the update or refused it."""
-        frame = await asyncio.to_thread(self._finish, job, update) if update.model is not None else None
+        frame = await asyncio.to_thread(self._finish, job, update, digest) if update.model is not None else None
         settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         try:
             self._fleet(update).events.put_nowait(Delivered(site, update, frame, settled))
@@ -330,7 +336,7 @@ class Wire:
             raise NotPermitted(f"update of {update.site}", f"was sent by {peer.site}", "send only your own")
 
 
-def _verify(job: Job, update: Update, descriptor: int, size: int) -> None:
+def _verify(job: Job, update: Update, descriptor: int) -> None:
     hasher = BlobHasher()
     buffer = bytearray(CHUNK)
     position = 0
@@ -344,8 +350,7 @@ def _verify(job: Job, update: Update, descriptor: int, size: int) -> None:
             "send it again",
             code=ErrorCode.BAD_UPDATE,
         )
-    with mmap.mmap(descriptor, size, prot=mmap.PROT_READ) as window:
-        check_header(job.tensors, window)
+    check_header(job.tensors, os.pread(descriptor, len(frame_header(job.tensors)), 0))
 
 
 async def _within(seconds: float, what: Awaitable[T]) -> T:
