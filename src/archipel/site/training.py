@@ -46,7 +46,10 @@ class ModelCache:
         if blob in self._frames:
             self._frames.move_to_end(blob)
             return self._frames[blob]
-        frame = SharedFrame.create(frame_size(self._job.tensors))
+        if len(self._frames) >= self._most:
+            frame = self._emptied()
+        else:
+            frame = SharedFrame.create(frame_size(self._job.tensors))
         try:
             await self._fill(frame, blob)
             frame.seal()
@@ -56,8 +59,12 @@ class ModelCache:
             frame.close()
             raise
         self._frames[blob] = frame
-        while len(self._frames) > self._most:
-            self._frames.popitem(last=False)[1].close()
+        return frame
+
+    def _emptied(self) -> SharedFrame:
+        """The frame that was not asked for the longest, to be filled anew; the worker is at no task now."""
+        frame = self._frames.popitem(last=False)[1]
+        frame.reuse()
         return frame
 
     async def _fill(self, frame: SharedFrame, blob: str) -> None:

@@ -31,8 +31,8 @@ class World:
     round: int = 0
 
     @classmethod
-    def make(cls, folder: Path, limits: WorkerLimits = LIMITS, **arguments: str) -> World:
-        """Write the dataset; ``arguments`` become the job's."""
+    def make(cls, folder: Path, limits: WorkerLimits = LIMITS, prepare: str = "") -> World:
+        """Write the dataset and the plan, which runs ``prepare`` when it is to read its data."""
         folder.chmod(0o755)
         root, state = folder / "data", folder / "site"
         root.mkdir()
@@ -43,19 +43,20 @@ class World:
         (root / "withdrawn.npz").write_bytes(b"ANOTHER PATIENT")
         (folder / "other-dataset").mkdir()
         (folder / "other-dataset" / "scan.nii").write_bytes(b"ANOTHER DATASET")
+        plan = folder / PLAN.name
+        plan.write_text(PLAN.read_text().replace('PREPARE = ""', f"PREPARE = {prepare!r}"))
         made = draft(
-            PLAN,
+            plan,
             experiment="hostile",
             roster=[RosterEntry(site="site-a", identity_key=KEY, dataset="table")],
             server_key=KEY,
             terms=RoundTerms(rounds=1000, quorum=1),
             limits=limits,
         )
-        job = made.job.model_copy(update={"arguments": {**made.job.arguments, **arguments}})
         spec = SandboxSpec(
-            job=job,
+            job=made.job,
             site="site-a",
-            plan_file=PLAN,
+            plan_file=plan,
             class_name="HostilePlan",
             dataset_root=root,
             cohort=Cohort(dataset="table", kind="npz", subjects=subjects),
@@ -108,3 +109,23 @@ class World:
         except TaskFailed as error:
             return error
         raise AssertionError("the code did not fail")
+
+
+def exists(pid: int) -> bool:
+    """Whether there is such a process."""
+    return Path(f"/proc/{pid}").exists()
+
+
+def owner_of(pid: int) -> int:
+    """The uid of a process."""
+    return Path(f"/proc/{pid}").stat().st_uid
+
+
+def ticks_of(pid: int) -> int:
+    """User time of a process."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11])
+
+
+def open_descriptors() -> int:
+    """How many descriptors this process has."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())

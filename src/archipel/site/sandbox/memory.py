@@ -1,4 +1,7 @@
-"""Shared memory that the agent makes: a model sealed against every change, a result sealed against a change of size."""
+"""Shared memory that the agent makes: a model that only the agent can change, a result that keeps its size.
+
+Memory is used again for the next model: new pages cost several times what copying into old ones does.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,11 @@ import mmap
 import os
 from typing import Self
 
+from archipel.vocabulary import Conflict
+
 F_ADD_SEALS = 1033
-F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_WRITE = 1, 2, 4, 8
+F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_FUTURE_WRITE = 1, 2, 4, 16
+"""fcntl(2). The last, from Linux 5.1 on, refuses every write but those through mappings made before it."""
 
 
 class SharedFrame:
@@ -20,7 +26,7 @@ class SharedFrame:
     def __init__(self, descriptor: int, size: int) -> None:
         self.fd, self.size = descriptor, size
         self._map: mmap.mmap | None = None
-        self._sealed = False
+        self._sealed = self._fixed = False
 
     @classmethod
     def create(cls, size: int) -> Self:
@@ -38,25 +44,40 @@ class SharedFrame:
         frame.seal()
         return frame
 
-    def write(self, chunk: bytes, position: int) -> None:
-        """Write bytes at a position; not after ``seal``."""
-        window = memoryview(chunk)
-        while window.nbytes:
-            done = os.pwrite(self.fd, window, position)
-            window, position = window[done:], position + done
+    def write(self, chunk: bytes | memoryview, position: int) -> None:
+        """Write bytes at a position. Raises Conflict once sealed, ValueError when they do not fit."""
+        if self._sealed:
+            raise Conflict("a sealed frame", "is not written any more", "call reuse() when no worker runs on it")
+        if self._map is None:
+            self._map = mmap.mmap(self.fd, self.size)
+        with memoryview(self._map) as window:
+            window[position : position + len(chunk)] = chunk
 
     def seal(self) -> None:
-        """Nobody can change the content any more, not even the agent."""
-        fcntl.fcntl(self.fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SEAL)
+        """From now on nobody can change the content: no worker ever, the agent not before ``reuse``."""
+        if self._map is None:
+            self._map = mmap.mmap(self.fd, self.size)
+        self._fix(F_SEAL_FUTURE_WRITE)
         self._sealed = True
+
+    def lend(self) -> None:
+        """A worker may write here, and put no seal of its own on it that the next worker would suffer from."""
+        self._fix(0)
+
+    def _fix(self, seals: int) -> None:
+        if not self._fixed:
+            fcntl.fcntl(self.fd, F_ADD_SEALS, seals | F_SEAL_SEAL)
+            self._fixed = True
+
+    def reuse(self) -> None:
+        """The agent may write again, and only the agent. No worker may be at work on this memory."""
+        self._sealed = False
 
     def view(self) -> memoryview:
         """The content, to be read; release it after use. A worker may still be writing to memory not sealed."""
         if self._map is None:
-            # Kernels before 6.7 refuse a shared mapping of memory that is sealed against writing.
-            kind = mmap.MAP_PRIVATE if self._sealed else mmap.MAP_SHARED
-            self._map = mmap.mmap(self.fd, self.size, kind, mmap.PROT_READ)
-        return memoryview(self._map)
+            self._map = mmap.mmap(self.fd, self.size, prot=mmap.PROT_READ)
+        return memoryview(self._map).toreadonly()
 
     def close(self) -> None:
         """Give the memory back once nobody uses it."""

@@ -11,6 +11,7 @@ import os
 import shutil
 import stat
 import tempfile
+import threading
 from pathlib import Path
 
 from archipel.data import Cohort
@@ -20,6 +21,8 @@ from archipel.vocabulary import BadInput, ErrorCode
 MOST_BINDS = 500
 """More files than this are linked into one folder: bubblewrap takes 9000 arguments and mounts one by one."""
 _PREFIX = "stage-"
+_MAKING = threading.Lock()
+"""Held from a folder's making until it is locked, so that no sweep of this agent finds it between the two."""
 
 
 class Stage:
@@ -87,25 +90,32 @@ class Stage:
 
     def _own_folder(self) -> Path:
         if self._folder is None:
-            with disk_errors_named(self._parent):
+            with _MAKING, disk_errors_named(self._parent):
                 self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._parent))
-            self._lock = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
+                self._lock = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                fcntl.flock(self._lock, fcntl.LOCK_EX)
         return self._folder
 
 
 def sweep(parent: Path) -> None:
     """Remove the stages of workers whose agent is gone; a living one holds a lock on its own."""
-    for folder in parent.glob(f"{_PREFIX}*"):
+    with _MAKING:
+        for folder in parent.glob(f"{_PREFIX}*"):
+            _remove_unless_in_use(folder)
+
+
+def _remove_unless_in_use(folder: Path) -> None:
+    try:
         lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            continue
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            os.close(lock)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    except BlockingIOError:
+        return
+    finally:
+        os.close(lock)
 
 
 def _inside(root: Path, place: str) -> Path:

@@ -70,7 +70,11 @@ async def _started(spec: SandboxSpec, sandboxed: bool, resources: Resources) -> 
     dialogue = Dialogue(ours)
     process: subprocess.Popen[bytes] | None = None
     try:
-        process = _launched(spec, sandboxed, resources, theirs)
+        try:
+            process = _launched(spec, sandboxed, resources, theirs)
+        finally:
+            # Held here, it would hide that the worker is gone.
+            theirs.close()
         root = command.DATA if sandboxed else str(spec.dataset_root)
         plan_file = f"{command.PLAN}/{spec.job.plan.file_name}" if sandboxed else str(spec.plan_file)
         start = Start(job=spec.job, site=spec.site, plan_file=plan_file, root=root, cohort=spec.cohort)
@@ -90,8 +94,6 @@ async def _started(spec: SandboxSpec, sandboxed: bool, resources: Resources) -> 
             tree.kill_tree(process.pid)
             await asyncio.to_thread(process.wait)
         raise
-    finally:
-        theirs.close()
 
 
 def _launched(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 from collections.abc import Coroutine, Sequence
+from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGSTOP
 from typing import Any, TypeVar
 
@@ -76,6 +77,17 @@ class SandboxedWorker:
         self._broken: TaskFailed | None = None
 
     @property
+    def pid(self) -> int:
+        """The sandbox's first process as this machine counts; ``main`` is the worker's own."""
+        return self._process.pid
+
+    @property
+    def group_folders(self) -> tuple[Path, ...]:
+        """The folders of its control groups."""
+        group = self._resources.group
+        return tuple(group.folders.values()) if group is not None else ()
+
+    @property
     def alive(self) -> bool:
         """Whether it can take a task."""
         return self._broken is None and self._process.poll() is None
@@ -89,6 +101,8 @@ class SandboxedWorker:
     async def train(self, task: Task, model: SharedFrame, result: SharedFrame, state: bytes | None) -> Outcome:
         """Train the model into the result's memory. Raises TaskFailed; the worker may be dead then."""
         frames = [model, result]
+        model.seal()
+        result.lend()
         if state is not None:
             frames.append(SharedFrame.holding(state))
         try:
@@ -100,6 +114,8 @@ class SandboxedWorker:
 
     async def evaluate(self, task: Task, models: Sequence[SharedFrame]) -> Outcome:
         """Validate one model or the ensemble of several. Raises TaskFailed."""
+        for model in models:
+            model.seal()
         return await self._task(Evaluate(task=task), [one.fd for one in models], passes=1)
 
     async def kill(self) -> None:

@@ -1,0 +1,97 @@
+"""The system-call filter, run by a small interpreter of its own, so that both machines' tables are tested on one."""
+
+from __future__ import annotations
+
+import errno
+import struct
+
+import pytest
+
+from archipel.site.sandbox.seccomp import MISSING, REFUSED, program
+from archipel.vocabulary import ArchipelError
+
+MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
+ALLOW, KILL, REFUSE = 0x7FFF0000, 0x80000000, 0x00050000
+SOCKET, SOCKETPAIR, CLONE, IOCTL = (41, 198), (53, 199), (56, 220), (16, 29)
+FORK = 17
+
+
+def judged(machine: str, number: int, *arguments: int, architecture: int | None = None) -> int:
+    """What the program returns (classic BPF: load, jumps, return)."""
+    values = [*arguments, *[0] * (6 - len(arguments))]
+    data = struct.pack("<iIQ6Q", number, MACHINES[machine][1] if architecture is None else architecture, 0, *values)
+    steps = list(struct.iter_unpack("<HBBI", program(machine)))
+    accumulator, position = 0, 0
+    while True:
+        code, if_true, if_false, value = steps[position]
+        position += 1
+        match code:
+            case 0x20:
+                (accumulator,) = struct.unpack_from("<I", data, value)
+            case 0x15:
+                position += if_true if accumulator == value else if_false
+            case 0x35:
+                position += if_true if accumulator >= value else if_false
+            case 0x45:
+                position += if_true if accumulator & value else if_false
+            case 0x06:
+                return int(value)
+            case _:
+                raise AssertionError(f"instruction {code:#x}")
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_every_listed_call_is_refused(machine: str) -> None:
+    column = MACHINES[machine][0]
+    for name, numbers in REFUSED.items():
+        number = numbers[column]
+        if number is not None:
+            assert judged(machine, number) == REFUSE | errno.EPERM, name
+    for name, present in MISSING.items():
+        assert judged(machine, present[column]) == REFUSE | errno.ENOSYS, name
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_no_new_namespace_is_made_by_clone(machine: str) -> None:
+    clone = CLONE[MACHINES[machine][0]]
+    for bit in (0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000):
+        assert judged(machine, clone, bit | FORK) == REFUSE | errno.EPERM
+        assert judged(machine, clone, bit | FORK | 0xFF << 32) == REFUSE | errno.EPERM
+    assert judged(machine, clone, FORK) == ALLOW
+    threads = 0x003D0F00
+    assert judged(machine, clone, threads) == ALLOW
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_sockets_are_local_only(machine: str) -> None:
+    for call in (SOCKET, SOCKETPAIR):
+        number = call[MACHINES[machine][0]]
+        assert judged(machine, number, 1, 1) == ALLOW
+        assert {judged(machine, number, family) for family in range(46) if family != 1} == {REFUSE | errno.EPERM}
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_nothing_is_typed_into_a_terminal(machine: str) -> None:
+    number = IOCTL[MACHINES[machine][0]]
+    assert judged(machine, number, 0, 0x5412) == judged(machine, number, 0, 0x541C) == REFUSE | errno.EPERM
+    assert judged(machine, number, 0, 0x5401) == ALLOW
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_ordinary_calls_pass(machine: str) -> None:
+    ordinary = {
+        "x86_64": (1, 2, 3, 9, 10, 11, 39, 57, 59, 60, 202, 231, 257),
+        "aarch64": (56, 57, 63, 64, 93, 94, 98, 222),
+    }
+    assert {judged(machine, number) for number in ordinary[machine]} == {ALLOW}
+
+
+def test_calls_of_another_architecture_kill() -> None:
+    assert judged("x86_64", 1, architecture=0x40000003) == KILL
+    assert judged("x86_64", 0x40000000 + 1) == KILL
+    assert judged("aarch64", 4, architecture=0x40000028) == KILL
+
+
+def test_a_machine_without_a_table_is_refused() -> None:
+    with pytest.raises(ArchipelError, match="riscv64"):
+        program("riscv64")

@@ -1,0 +1,196 @@
+"""When a sandbox can be had, when not, what is said about it, and what happens when its agent dies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sandbox_world import World, exists
+
+from archipel.site.sandbox import Sandbox, command, groups, trial
+from archipel.vocabulary import ArchipelError, BadInput, ErrorCode
+
+HERE = Path(__file__).parent
+
+
+async def cannot() -> None:
+    raise ArchipelError("bubblewrap", "is not installed", "install it", code=ErrorCode.SANDBOX)
+
+
+async def test_without_bubblewrap_nothing_starts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial.shutil, "which", lambda name: None)
+    with pytest.raises(ArchipelError, match="bubblewrap: is not installed; install the Debian package") as refused:
+        await Sandbox.start(world.spec)
+    assert refused.value.code is ErrorCode.SANDBOX
+    assert not (world.folder / "hostile.log").exists()
+
+
+@pytest.mark.processes
+async def test_a_bubblewrap_that_cannot_work_is_a_clear_refusal(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "bwrap"
+    broken.write_text("#!/bin/sh\necho 'setting up uid map: Permission denied' >&2; exit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(trial.shutil, "which", lambda name: str(broken))
+    with pytest.raises(ArchipelError, match=r"uid map: Permission denied.*user namespaces") as refused:
+        await Sandbox.start(world.spec)
+    assert refused.value.code is ErrorCode.SANDBOX
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(os.getuid() != 0, reason="an ordinary agent's own worker shares its uid without a sandbox")
+async def test_an_owner_who_accepts_the_risk_goes_without_and_it_is_said(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "check", cannot)
+    monkeypatch.setattr(command, "bare_arguments", lambda uid: [])
+    worker = await Sandbox.start(replace(world.spec, mode="none-i-accept-the-risk"))
+    try:
+        await worker.prepare()
+        assert "NONE, by the owner's configuration" in worker.description
+        await world.run(worker, "")
+    finally:
+        await worker.kill()
+
+
+@pytest.mark.processes
+async def test_accepting_the_risk_changes_nothing_where_there_is_a_sandbox(world: World) -> None:
+    worker = await Sandbox.start(replace(world.spec, mode="none-i-accept-the-risk"))
+    await worker.kill()
+    assert worker.description.startswith("sandbox: bubblewrap")
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("kept", [True, False])
+async def test_the_journal_is_told_who_keeps_which_limit(
+    world: World, monkeypatch: pytest.MonkeyPatch, kept: bool
+) -> None:
+    if not kept:
+        monkeypatch.setattr(groups, "make", lambda *_: None)
+    worker = await Sandbox.start(world.spec)
+    await worker.kill()
+    by_kernel = (
+        any(folder.parts[4] == "memory" for folder in worker.group_folders) or "memory kept" in worker.description
+    )
+    expected = "memory kept by the kernel" if by_kernel else "memory watched by the agent"
+    assert expected in worker.description
+    assert "no network" in worker.description and "frozen between tasks" in worker.description
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("mode", ["required", "none-i-accept-the-risk"])
+async def test_state_beside_what_is_shown_is_refused_in_any_mode(world: World, mode: str) -> None:
+    inside = Path(sys.prefix) / "lib"
+    with pytest.raises(BadInput, match="holds the site's own state folder") as refused:
+        await Sandbox.start(replace(world.spec, state_folder=inside, mode=mode))
+    assert refused.value.code is ErrorCode.SANDBOX
+
+
+@pytest.mark.processes
+async def test_what_failed_to_start_leaves_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "worker_arguments", lambda _: ["/bin/sh", "-c", "echo no python here; exit 3"])
+    with pytest.raises(ArchipelError, match="no python here"):
+        await Sandbox.start(world.spec)
+    assert not list(world.spec.state_folder.glob("stage-*"))
+
+
+@pytest.mark.processes
+async def test_each_worker_on_a_machine_has_a_uid_of_its_own_whoever_started_it(world: World) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only an agent that runs as root gives workers another uid")
+    code = (
+        "import sys; from archipel.site.sandbox.identities import Identity\n"
+        "one = Identity.claim(int(sys.argv[1])); print(one.uid, flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(  # noqa: ASYNC220
+        [sys.executable, "-c", code, "731000"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert other.stdout is not None
+        taken = int(await asyncio.to_thread(other.stdout.readline))
+        worker = await Sandbox.start(replace(world.spec, uid_base=taken))
+        await worker.kill()
+        assert f"its own uid {taken}," not in worker.description
+    finally:
+        other.kill()
+        other.communicate()
+
+
+AGENT = """
+import asyncio, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from sandbox_world import World
+from archipel.site.sandbox import Sandbox
+
+async def agent():
+    world = World.make(Path(sys.argv[1]))
+    worker = await Sandbox.start(world.spec)
+    await worker.prepare()
+    said = await world.say(worker, "import os; said = (os.getuid(), open('/proc/self/status').read(), os.listdir('/'))")
+    await world.run(worker, "import os, time\\nif os.fork() == 0: time.sleep(60)" if "stray" in sys.argv else "")
+    print(worker.pid, worker.main, said[0], worker.description, flush=True)
+    if "busy" in sys.argv:
+        await world.run(worker, "while True: pass")
+    if "stop" in sys.argv:
+        await worker.kill()
+        print("secret" if "identity.key" in str(said[2]) else "hidden", flush=True)
+        return
+    await asyncio.sleep(60)
+
+asyncio.run(agent())
+"""
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("what", ["idle", "busy"])
+def test_no_worker_outlives_its_agent(tmp_path: Path, what: str) -> None:
+    tmp_path.chmod(0o755)
+    agent = subprocess.Popen(
+        [sys.executable, "-c", AGENT, str(tmp_path), str(HERE), what], stdout=subprocess.PIPE, text=True
+    )
+    assert agent.stdout is not None
+    pid, main = map(int, agent.stdout.readline().split()[:2])
+    assert exists(pid) and exists(main)
+    agent.send_signal(signal.SIGKILL)
+    agent.communicate()
+    until = time.monotonic() + 10
+    while (exists(pid) or exists(main)) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not exists(pid) and not exists(main)
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root to become an ordinary user; the other tests run as one then")
+def test_an_agent_of_an_ordinary_user_has_a_sandbox_too(tmp_path: Path) -> None:
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    folder = tmp_path / "world"
+    folder.mkdir()
+    os.chown(folder, 65534, 65534)
+    become = 'exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --ambient-caps=-all "$@"'
+    closed = next((path for path in reversed(Path(sys.base_prefix).parents) if not path.stat().st_mode & 1), None)
+    if closed is not None:
+        # The interpreter lies in a home folder that others may not enter: shown to this test alone, in its own mounts.
+        become = (
+            f"mkdir {tmp_path}/python && mount --bind {sys.base_prefix} {tmp_path}/python && "
+            f"mount -t tmpfs -o mode=755 home {closed} && mkdir -p {sys.base_prefix} && "
+            f"mount --bind {tmp_path}/python {sys.base_prefix} && {become}"
+        )
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", become, "sh", sys.executable, "-c", AGENT, str(folder), str(HERE), "stop"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    assert first.split()[2] == "65534"
+    assert "a user namespace of its own" in first and "memory watched by the agent" in first
+    assert second == "hidden"
