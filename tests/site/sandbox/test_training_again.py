@@ -1,0 +1,138 @@
+"""A worker that dies says nothing of the plan: its task is done again, once, by a new one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from sandbox_world import PLAN
+from site_world import SERVER
+
+from archipel.governance import job_hash
+from archipel.plans.drafting import draft
+from archipel.site import approvals, journal
+from archipel.site.sandbox import TaskFailed, tree
+from archipel.site.shelf import SiteShelf
+from archipel.site.state import SiteState
+from archipel.site.training import SandboxTrainer
+from archipel.tensors import decode
+from archipel.vocabulary import (
+    ErrorCode,
+    Pass,
+    Refused,
+    RosterEntry,
+    RoundTerms,
+    Task,
+    TaskKey,
+    WorkerLimits,
+)
+
+pytestmark = pytest.mark.processes
+
+
+class Trial:
+    """An approved experiment with the hostile plan at a joined site."""
+
+    def __init__(self, site: SiteState) -> None:
+        made = draft(
+            PLAN,
+            experiment="again",
+            roster=[RosterEntry(site=site.name, identity_key=site.identity.public, dataset="table")],
+            server_key=SERVER.public,
+            terms=RoundTerms(rounds=9, quorum=1),
+            limits=WorkerLimits(memory_mb=400, wall_s=30, tmp_mb=16, processes=24),
+        )
+        self.site, self.job, self.hash = site, made.job, job_hash(made.job)
+        site.blobs.put(made.plan.source)
+        approvals.offer(site, made.job)
+        approvals.approve(site, "again")
+        self.fetched = 0
+
+        async def fetch(blob: str) -> AsyncIterator[bytes]:
+            self.fetched += 1
+            yield made.initial_model
+
+        def allowed() -> approvals.Allowed:
+            return approvals.is_allowed(site, "again", self.hash)
+
+        self.trainer = SandboxTrainer(site, SiteShelf(site), made.job, allowed, fetch)
+
+    def task(self, code: str, round_: int = 1) -> Task:
+        key = TaskKey(experiment="again", round=round_)
+        one = Pass(round=round_, arguments={"code": code})
+        return Task(key=key, job_hash=self.hash, models=(self.job.initial_model,), passes=(one,))
+
+    def starts(self) -> int:
+        return sum(line.kind == "worker-started" for line in journal.lines(self.site))
+
+
+def workers() -> list[int]:
+    found = []
+    for pid in tree.descendants(os.getpid()):
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except FileNotFoundError:
+            continue
+        if words[:1] != [b"bwrap"] and b"archipel.site.worker" in words and b"--unshare-net" not in words:
+            found.append(pid)
+    return found
+
+
+async def until(ready: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if ready():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it took more than ten seconds")
+
+
+@pytest.fixture
+async def trial(with_table: SiteState) -> AsyncIterator[Trial]:
+    made = Trial(with_table)
+    yield made
+    await made.trainer.close()
+
+
+async def test_a_worker_killed_from_outside_costs_no_round(trial: Trial) -> None:
+    code = "import time; time.sleep(0.4); model['weight'][:] = 5"
+    doing = asyncio.create_task(trial.trainer.run(trial.task(code)))
+    await until(lambda: trial.starts() == 1 and len(workers()) == 1)
+    (first,) = workers()
+    os.kill(first, signal.SIGKILL)
+    trained = await doing
+    assert trained.result is not None
+    assert decode(bytes(trained.result))["weight"].tolist() == [5.0] * 4
+    trained.release()
+    assert trial.starts() == 2
+    assert trial.fetched == 1
+
+
+async def test_a_plan_that_always_kills_its_worker_fails_after_the_second(trial: Trial) -> None:
+    with pytest.raises(TaskFailed) as failed:
+        await trial.trainer.run(trial.task("import os; os.kill(os.getpid(), 9)"))
+    assert (failed.value.failure.code, failed.value.failure.retry) == (ErrorCode.CRASHED, True)
+    assert trial.starts() == 2
+
+
+async def test_a_plan_that_raises_is_not_tried_again_and_keeps_its_worker(trial: Trial) -> None:
+    with pytest.raises(TaskFailed):
+        await trial.trainer.run(trial.task("raise ValueError"))
+    trained = await trial.trainer.run(trial.task("", 2))
+    trained.release()
+    assert trial.starts() == 1
+
+
+async def test_a_worker_is_not_started_again_for_an_approval_that_was_withdrawn(trial: Trial) -> None:
+    doing = asyncio.create_task(trial.trainer.run(trial.task("import time; time.sleep(30)")))
+    await until(lambda: trial.starts() == 1 and len(workers()) == 1)
+    await asyncio.sleep(0.1)
+    approvals.revoke(trial.site, "again")
+    await trial.trainer.stop()
+    with pytest.raises(Refused):
+        await doing
+    assert trial.starts() == 1
+    assert not workers()
