@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 
 from archipel.lab import LocalFederation
@@ -197,10 +198,13 @@ class World:
 
     def wait_state(self, name: str, state: str = "finished", seconds: float = 60.0) -> Any:
         def reached() -> Any:
-            with contextlib.suppress(Exception):
+            try:
                 shown = self.show(name)
-                assert shown["state"] not in {"finished", "paused", "cancelled"} - {state} or shown["state"] == state
-                return shown if shown["state"] == state else None
+            except httpx.HTTPError:
+                return None
+            elsewhere = {"finished", "paused", "cancelled"} - {state}
+            assert shown["state"] not in elsewhere, (shown["state"], shown["reason"])
+            return shown if shown["state"] == state else None
 
         return wait(reached, f"{name} to be {state}", seconds, every=0.05)
 
@@ -226,6 +230,10 @@ class World:
         found = _rows(self.database, "select kind, body from journal order by number")
         lines = [(kind, json.loads(body)) for kind, body in found]
         return [one for one in lines if experiment is None or one[1].get("experiment") == experiment]
+
+    def query(self, query: str, *values: str) -> list[Any]:
+        """Rows of the server's database."""
+        return _rows(self.database, query, *values)
 
     @property
     def database(self) -> Path:
@@ -286,9 +294,9 @@ class World:
             assert set(self.made(site, name).values()) == {1}, self.made(site, name)
 
 
-def _rows(database: Path, query: str) -> list[Any]:
+def _rows(database: Path, query: str, *values: str) -> list[Any]:
     connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=15)
     try:
-        return connection.execute(query).fetchall()
+        return connection.execute(query, values).fetchall()
     finally:
         connection.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import mmap
 import os
 from collections.abc import AsyncIterator, Awaitable
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from archipel.server.book import spool_name
 from archipel.server.experiments import Experiments
 from archipel.server.hub import DeployedFleet, Stream
 from archipel.storage import disk_errors_named, sync_folder, write_all
-from archipel.tensors import BlobHasher, check_header, frame_header, frame_size
+from archipel.tensors import BlobHasher, check_header, frame_size
 from archipel.transport import (
     CHUNK,
     AnswerMessage,
@@ -276,7 +277,7 @@ class Wire:
                 cause = f"ended after {size} of {update.model_bytes} bytes"
                 raise BadInput(thing, cause, "go on from the last whole chunk", code=ErrorCode.BAD_UPDATE)
             try:
-                _verify(job, update, file.fileno())
+                _verify(job, update, digest, file.fileno(), size)
             except BadInput:
                 part.unlink()
                 raise
@@ -336,21 +337,26 @@ class Wire:
             raise NotPermitted(f"update of {update.site}", f"was sent by {peer.site}", "send only your own")
 
 
-def _verify(job: Job, update: Update, descriptor: int) -> None:
+def _hashed(part: Path, size: int) -> BlobHasher:
+    """A hasher that has seen the first ``size`` bytes of a file: what an earlier call had brought."""
     hasher = BlobHasher()
-    buffer = bytearray(CHUNK)
-    position = 0
-    while got := os.preadv(descriptor, [buffer], position):
-        hasher.update(memoryview(buffer)[:got])
-        position += got
-    if hasher.digest() != update.model:
+    with part.open("rb", buffering=0) as file:
+        while size and (chunk := file.read(min(CHUNK, size))):
+            hasher.update(chunk)
+            size -= len(chunk)
+    return hasher
+
+
+def _verify(job: Job, update: Update, digest: str | None, descriptor: int, size: int) -> None:
+    if digest != update.model:
         raise BadInput(
             f"update of {update.site} for {update.key}",
             "its bytes have another hash than announced",
             "send it again",
             code=ErrorCode.BAD_UPDATE,
         )
-    check_header(job.tensors, os.pread(descriptor, len(frame_header(job.tensors)), 0))
+    # Not closed here: an error still looks into it. It goes with the last view.
+    check_header(job.tensors, mmap.mmap(descriptor, size, prot=mmap.PROT_READ))
 
 
 async def _within(seconds: float, what: Awaitable[T]) -> T:

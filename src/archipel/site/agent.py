@@ -47,8 +47,6 @@ from archipel.vocabulary import ArchipelError, ErrorCode, Failure, Job, StorageF
 _log = structlog.get_logger("archipel.agent")
 _AGAIN = frozenset({ErrorCode.LOST, ErrorCode.DISK_FULL, ErrorCode.INTERNAL})
 _GONE = frozenset({ErrorCode.ROUND_CLOSED})
-CRASHES = 3
-"""How often a worker may die under a task before the task counts as failed; a killed worker is not the plan's fault."""
 ROOM_S = 5.0
 """How long to wait before a task that found the disk full is tried again."""
 
@@ -211,16 +209,10 @@ class Agent:
             await self._failed(task, failure_of(error), "".join(traceback.format_exception(error)))
 
     async def _make(self, task: Task, handler: Handler) -> Made:
-        """What was made for the task; tried again when its worker was killed, and while the disk is full."""
-        crashes = 0
+        """What was made for the task; tried again while the disk is full."""
         while True:
             try:
                 return await handler(task)
-            except TaskFailed as error:
-                crashes += 1
-                if not (error.failure.code is ErrorCode.CRASHED and error.failure.retry) or crashes == CRASHES:
-                    raise
-                _log.warning("the worker died, the task begins again", task=str(task.key), detail=error.detail[:2000])
             except StorageFull as error:
                 _log.error("the disk is full, the task waits for room", task=str(task.key), error=str(error))
                 await asyncio.sleep(ROOM_S)
