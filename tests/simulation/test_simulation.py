@@ -1,0 +1,139 @@
+"""The simulation: the same numbers each time, those of an oracle, and those of real processes."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from archipel.data import Cohort
+from archipel.governance import IdentityKey
+from archipel.plans import Draft, draft, load
+from archipel.plans.runtime import PlanRuntime
+from archipel.rounds import MemoryBook
+from archipel.simulation import SimulatedSite, pooled_site, scanned_site, simulate
+from archipel.tasks import Compute
+from archipel.tensors import decode
+from archipel.vocabulary import ArchipelError, Baselines, RosterEntry, RoundTerms, TaskKind
+
+TINY = Path(__file__).parents[2] / "examples" / "tiny_numpy.py"
+KEY = IdentityKey.generate().public
+
+
+def table(folder: Path, site: str, subjects: int = 30) -> Path:
+    folder.mkdir(parents=True)
+    draw = np.random.default_rng([7, *site.encode()])
+    x = draw.normal(size=(subjects, 8))
+    names = np.array([f"{site}-{number:03d}" for number in range(subjects)])
+    np.savez(folder / "table.npz", x=x, y=(x[:, 0] > 0).astype(float), subject=names)
+    return folder
+
+
+def sites(root: Path, *names: str) -> list[SimulatedSite]:
+    needs = load(TINY, "TinyPlan").needs
+    return [scanned_site(name, table(root / name, name, 20 + 10 * number), needs) for number, name in enumerate(names)]
+
+
+def made(names: list[str], rounds: int = 3, **more: Any) -> Draft:
+    roster = [RosterEntry(site=name, identity_key=KEY, dataset="data") for name in names]
+    terms = RoundTerms(rounds=rounds, quorum=len(names), retries=0)
+    return draft(TINY, experiment="simulated", roster=roster, server_key=KEY, terms=terms, **more)
+
+
+async def run(folder: Path, who: list[SimulatedSite], **more: Any) -> MemoryBook:
+    folder.mkdir()
+    found = made([site.name for site in who], **more)
+    return await simulate(found.job, TINY, found.initial_model, who, folder)
+
+
+async def test_the_same_seed_gives_the_same_model_twice_and_another_seed_another(tmp_path: Path) -> None:
+    who = sites(tmp_path / "data", "a", "b", "c")
+    baselines = Baselines(local=True, ensemble=True)
+    one = await run(tmp_path / "1", who, baselines=baselines)
+    two = await run(tmp_path / "2", list(reversed(who)), baselines=baselines)
+    assert one.model == two.model and one.local_models == two.local_models
+    assert [record.validation for record in one.records] == [record.validation for record in two.records]
+    assert (await run(tmp_path / "3", who, seed=1)).model != one.model
+
+
+async def test_a_round_is_the_weighted_mean_of_what_the_sites_trained(tmp_path: Path) -> None:
+    who = sites(tmp_path / "data", "a", "b", "c")
+    book = await run(tmp_path / "1", who, rounds=1)
+    trained, samples = [], []
+    for site in who:
+        alone = await run(tmp_path / f"alone-{site.name}", [site], rounds=1)
+        trained.append(decode(alone.models[alone.model].read_bytes()))
+        samples.append(alone.records[0].sites[site.name].samples)
+    found = decode(book.models[book.model].read_bytes())
+    for name in ("weight", "bias"):
+        oracle = sum(n * model[name].astype(np.float64) for n, model in zip(samples, trained, strict=True)) / sum(
+            samples
+        )
+        assert np.allclose(found[name], oracle, rtol=1e-15, atol=1e-15)
+    assert found["steps_taken"] == trained[0]["steps_taken"] and found["steps_taken"].dtype == np.int64
+
+
+async def test_one_site_alone_is_its_own_local_baseline(tmp_path: Path) -> None:
+    """n=1 federated equals centralised: the same seeds, the same optimiser treatment, bit for bit."""
+    who = sites(tmp_path / "data", "a")
+    book = await run(tmp_path / "1", who, rounds=5, baselines=Baselines(local=True))
+    assert book.local_models["a"] == book.model
+
+
+async def test_identical_sites_equal_one_site(tmp_path: Path) -> None:
+    [one] = sites(tmp_path / "data", "a")
+    shutil.copytree(one.root, tmp_path / "data" / "b")
+    twin = SimulatedSite("b", tmp_path / "data" / "b", one.cohort)
+    alone = await run(tmp_path / "1", [one], rounds=4)
+    both = await run(tmp_path / "2", [one, twin], rounds=4)
+    found = [decode(book.models[book.model].read_bytes())["weight"] for book in (alone, both)]
+    assert np.allclose(*found, rtol=1e-12, atol=1e-14)
+
+
+async def test_every_baseline_is_there(tmp_path: Path) -> None:
+    who = sites(tmp_path / "data", "a", "b")
+    book = await run(tmp_path / "1", who, baselines=Baselines(local=True, ensemble=True))
+    assert set(book.local_models) == {"a", "b"}
+    for about in ("", "a", "b", "ensemble"):
+        [record] = book.committed(TaskKind.EVALUATE, about)
+        assert record.validation["accuracy"].weight > 0
+    pooled = await run(tmp_path / "2", [pooled_site(who, tmp_path / "data")])
+    [record] = pooled.committed(TaskKind.EVALUATE)
+    [federated] = book.committed(TaskKind.EVALUATE)
+    assert record.validation["accuracy"].weight == federated.validation["accuracy"].weight
+
+
+async def test_what_a_plan_raises_reaches_the_researcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    who = sites(tmp_path / "data", "a", "b")
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("in line 7 of my plan")
+
+    monkeypatch.setattr(PlanRuntime, "train", broken)
+    with pytest.raises(ZeroDivisionError, match="line 7 of my plan"):
+        await run(tmp_path / "1", who)
+
+
+async def test_an_update_that_the_loop_refuses_ends_the_simulation_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    who = sites(tmp_path / "data", "a")
+    inner = Compute.__call__
+
+    async def without_samples(self: Compute, task: Any) -> Any:
+        found = await inner(self, task)
+        return type(found)(found.update.model_copy(update={"samples": 0}), found.frame, found.state)
+
+    monkeypatch.setattr(Compute, "__call__", without_samples)
+    with pytest.raises(ArchipelError, match="no samples"):
+        await run(tmp_path / "1", who)
+
+
+def test_a_subject_of_two_sites_is_not_pooled(tmp_path: Path) -> None:
+    [one] = sites(tmp_path / "data", "a")
+    twin = SimulatedSite("b", one.root, Cohort.model_validate(one.cohort.model_dump()))
+    with pytest.raises(ArchipelError, match="is at a and at b"):
+        pooled_site([one, twin], tmp_path / "data")
