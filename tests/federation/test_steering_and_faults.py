@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from datetime import UTC, datetime
 
 import psutil
 import pytest
@@ -18,10 +17,11 @@ from archipel.site import failures as site_failures
 
 pytestmark = pytest.mark.processes
 CODES = {
-    "raise": ("plan-error", "ValueError"),
     "nan": ("not-finite", None),
     "shape": ("plan-error", None),
     "metric": ("plan-error", None),
+    # Last, because its text is released.
+    "raise": ("plan-error", "ValueError"),
 }
 
 
@@ -65,7 +65,7 @@ def test_steps_pauses_and_arguments_between_rounds(world: World) -> None:
         methods = {
             method: client.request(method, place, json={"arguments": {"pause_s": 61.0}})
             for method in ("PATCH", "PUT", "POST")
-        }  # noqa: E501
+        }
         method = next(name for name, reply in methods.items() if reply.status_code not in (404, 405))
         assert methods[method].status_code in (400, 422) and "pause_s" in methods[method].text
         assert not client.request(method, place, json={"arguments": {"unknown": 1}}).is_success
@@ -74,7 +74,8 @@ def test_steps_pauses_and_arguments_between_rounds(world: World) -> None:
     wait(lambda: world.heard("steered", "round-opened", 2), "round 2")
     world.do("steered", "pause")
     world.wait_state("steered", "paused")
-    assert world.rounds("steered")[-1]["state"] == "committed"
+    wait(lambda: world.heard("steered", "round-closed", 2), "the end of the round that was open")
+    assert [one["round"] for one in world.rounds("steered")] == [1, 2]
     world.do("steered", "resume")
     world.wait_state("steered")
     opened = [body["arguments"]["pause_s"] for kind, body in world.server_lines("steered") if kind == "round-opened"]
@@ -82,13 +83,16 @@ def test_steps_pauses_and_arguments_between_rounds(world: World) -> None:
 
 
 def test_cancelling_stops_the_workers(world: World) -> None:
+    before = {site: set(world.workers(site)) for site in SITES}
     world.submit("cancelled", arguments={"pause_s": 30.0})
     world.do("cancelled", "start")
     for site in SITES:
-        wait(lambda site=site: world.workers(site), "a worker")
+        wait(
+            lambda site=site: "worker-started" in [kind for kind, _ in world.site_lines(site, "cancelled")], "a worker"
+        )
     world.do("cancelled", "cancel")
     for site in SITES:
-        wait(lambda site=site: not world.workers(site), "no worker", seconds=10)
+        wait(lambda site=site: set(world.workers(site)) <= before[site], "no worker", seconds=10)
     assert world.show("cancelled")["state"] == "cancelled"
     wait(
         lambda: ("experiment-ended", {"experiment": "cancelled", "how": "cancelled"}) in world.site_lines("site-a"),
@@ -97,10 +101,12 @@ def test_cancelling_stops_the_workers(world: World) -> None:
 
 
 def test_a_revoked_approval_stops_the_worker_at_once_and_the_server_learns_it(world: World) -> None:
+    before = set(world.workers("site-b"))
     world.submit("revoked", arguments={"pause_s": 20.0}, terms={"rounds": 1, "retries": 0})
     world.do("revoked", "start")
     wait(lambda: "worker-started" in [kind for kind, _ in world.site_lines("site-b", "revoked")], "the worker")
-    workers = [psutil.Process(pid) for pid in world.workers("site-b")]
+    workers = [psutil.Process(pid) for pid in world.workers("site-b") if pid not in before]
+    assert workers
     state = world.lab.sites["site-b"].state()
     approvals.revoke(state, "revoked")
     state.close()
@@ -133,7 +139,7 @@ def test_the_same_federation_is_not_served_twice(world: World) -> None:
             [sys.executable, "-m", "archipel", *arguments], capture_output=True, text=True, timeout=30
         )
         assert done.returncode != 0 and "Traceback" not in done.stderr
-        assert "already" in done.stderr + done.stdout
+        assert "is served by" in done.stderr
 
 
 def test_both_sides_hold_each_others_journal_heads(world: World) -> None:
@@ -170,12 +176,8 @@ def test_a_journal_whose_tail_was_cut_is_found_out_on_both_sides(world: World) -
 def test_a_revoked_certificate_is_cut_at_once_and_the_site_says_why(world: World) -> None:
     log = world.lab.sites["site-b"].running.log
     with Federation.open(ServerState(world.lab.folder / "server")) as federation:
-        before = federation.registry.site("site-b").identity_key
-        serials = [row[0] for row in world.query("select serial from certificates where site = 'site-b'")]
-        for serial in serials:
-            federation.registry.revoke(serial, "lost laptop", datetime.now(UTC))
-    from archipel.transport.doorbell import ring
-
+        for (serial,) in world.query("select serial from certificates where site = 'site-b'"):
+            federation.registry.revoke_certificate(serial, "a lost laptop")
     ring(world.lab.folder / "server")
 
     def gone() -> bool:
@@ -183,4 +185,3 @@ def test_a_revoked_certificate_is_cut_at_once_and_the_site_says_why(world: World
 
     wait(gone, "the cut", seconds=5)
     wait(lambda: "revoked" in log.read_text(), "the reason in the site's log")
-    assert before

@@ -44,7 +44,7 @@ def made(names: list[str], rounds: int = 3, **more: Any) -> Draft:
 
 
 async def run(folder: Path, who: list[SimulatedSite], **more: Any) -> MemoryBook:
-    folder.mkdir()
+    folder.mkdir()  # noqa: ASYNC240 - a test has nothing else to do
     found = made([site.name for site in who], **more)
     return await simulate(found.job, TINY, found.initial_model, who, folder)
 

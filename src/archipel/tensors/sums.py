@@ -81,6 +81,9 @@ def fold(
     """
     if not frames or len(frames) != len(weights) or not sum(weights) > 0:
         raise ValueError("fold needs one positive-sum weight a frame and at least one frame")
+    if len(frames) == 1:
+        # n * w / n is not w in float64; one site's model must come out bit for bit.
+        weights = [1.0]
     hasher = BlobHasher()
     descriptors: list[int] = []
     try:
