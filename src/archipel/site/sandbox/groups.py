@@ -64,11 +64,12 @@ class ControlGroup:
         name = "memory.oom_control" if self.version == 1 else "memory.events"
         return _pairs(self.folders["memory"] / name).get("oom_kill", 0)
 
-    def close(self) -> None:
-        """Remove the folders; those with a process still in them are left to the next sweep."""
+    def close(self) -> bool:
+        """Remove the folders; False when the kernel has not let go of one yet, which the next sweep removes else."""
         for folder in set(self.folders.values()):
             with contextlib.suppress(OSError):
                 folder.rmdir()
+        return not any(folder.exists() for folder in self.folders.values())
 
 
 def make(memory: int, processes: int, mounts: Path = _MOUNTS, own: Path = _OWN) -> ControlGroup | None:

@@ -23,6 +23,10 @@ class Resources:
         """Processes in the worker's control group."""
         return self.group.processes() if self.group is not None else set()
 
+    def leave_group(self) -> bool:
+        """Remove the control group; False when it must be tried again, because a process is still on its way out."""
+        return self.group is None or self.group.close()
+
     def oom_kills(self) -> int:
         """How often the kernel ended a process for its memory."""
         return self.group.oom_kills() if self.group is not None else 0

@@ -283,7 +283,7 @@ class SandboxedWorker:
         for _ in range(_SWEEPS):
             # Those that bubblewrap's process 1 took with it are gone a moment later.
             left = self._resources.grouped()
-            if not left:
+            if not left and self._resources.leave_group():
                 break
             tree.signal_all(left, SIGKILL)
             await asyncio.sleep(0.01)
