@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from world import SITES, TINY, World
 
-from archipel.plans import load
-from archipel.simulation import scanned_site, simulate
-from archipel.tensors import encode
 from archipel.vocabulary import Baselines
 
 pytestmark = pytest.mark.processes
 
 
-async def test_the_simulation_equals_the_deployed_federation_bit_for_bit(world: World, tmp_path: Path) -> None:
+def test_the_simulation_equals_the_deployed_federation_bit_for_bit(world: World, tmp_path: Path) -> None:
     baselines = Baselines(local=True, ensemble=True)
     job = world.submit("twin", TINY, None, baselines=baselines, arguments={"steps": 7}, terms={"rounds": 4})
     world.do("twin", "start")
     shown = world.wait_state("twin")
-    who = [scanned_site(site, world.folder / "data" / site, job.needs) for site in SITES]
-    initial = encode(load(TINY, job.plan.class_name).initial_model(job.seed))
-    book = await simulate(job, TINY, initial, who, tmp_path)
-    assert book.model == world.model("twin")
-    for site in SITES:
-        assert book.local_models[site] == world.model("twin", f"local:{site}")
-    deployed = shown["baselines"]["ensemble"]["validation"]["accuracy"]
-    validations = [record.validation for record in book.records if record.stage.about == "ensemble"]
-    assert validations[0]["accuracy"].mean() == deployed
+    (tmp_path / "job.json").write_text(job.model_dump_json())
+    (tmp_path / "frames").mkdir()
+    # A worker inherits no variable; one that chooses another BLAS kernel here would change the last bits.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS")}
+    script = Path(__file__).parent / "simulate_here.py"
+    places = [tmp_path / "job.json", TINY, world.folder / "data", tmp_path / "frames"]
+    done = subprocess.run([sys.executable, script, *places], env=inherited, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert found["last"] == world.model("twin")
+    assert found["local"] == {site: world.model("twin", f"local:{site}") for site in SITES}
+    assert found["ensemble"] == shown["baselines"]["ensemble"]["validation"]["accuracy"]

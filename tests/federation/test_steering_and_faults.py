@@ -14,6 +14,7 @@ from archipel.server.federation import Federation
 from archipel.server.state import ServerState
 from archipel.site import approvals, journal
 from archipel.site import failures as site_failures
+from archipel.transport.doorbell import ring
 
 pytestmark = pytest.mark.processes
 CODES = {

@@ -22,9 +22,8 @@ IDLE_S = 2
 
 def test_an_experiment_runs_through_a_proxy_that_cuts_idle_streams(tmp_path: Path) -> None:
     port, log = free_port(), tmp_path / "tinyproxy.log"
-    (tmp_path / "tinyproxy.conf").write_text(
-        f'Port {port}\nListen {HOST}\nTimeout {IDLE_S}\nMaxClients 20\nLogFile "{log}"\nLogLevel Connect\nAllow {HOST}\n'
-    )
+    lines = [f"Port {port}", f"Listen {HOST}", f"Timeout {IDLE_S}", "MaxClients 20", f'LogFile "{log}"']
+    (tmp_path / "tinyproxy.conf").write_text("\n".join([*lines, "LogLevel Connect", f"Allow {HOST}", ""]))
     proxy = subprocess.Popen(["tinyproxy", "-d", "-c", str(tmp_path / "tinyproxy.conf")], stdout=subprocess.DEVNULL)
     lab = LocalFederation.found(tmp_path / "lab", heartbeat_s=0.5)
     try:

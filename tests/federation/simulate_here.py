@@ -1,0 +1,21 @@
+"""Simulate a job of the tiny plan in a process of its own: ``simulate_here.py JOB PLAN DATA FOLDER`` prints models."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+from archipel.plans import load
+from archipel.simulation import scanned_site, simulate
+from archipel.tensors import encode
+from archipel.vocabulary import Job
+
+job_file, plan, data, folder = map(Path, sys.argv[1:])
+job = Job.model_validate_json(job_file.read_text())
+sites = [scanned_site(site, data / site, job.needs) for site in job.sites]
+initial = encode(load(plan, job.plan.class_name).initial_model(job.seed))
+book = asyncio.run(simulate(job, plan, initial, sites, folder))
+[ensemble] = [record.validation["accuracy"] for record in book.records if record.stage.about == "ensemble"]
+print(json.dumps({"last": book.model, "local": book.local_models, "ensemble": ensemble.mean()}))
