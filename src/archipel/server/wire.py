@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import mmap
 import os
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -20,8 +20,8 @@ from archipel.server import heads
 from archipel.server.book import spool_name, spool_start
 from archipel.server.experiments import Experiments
 from archipel.server.hub import DeployedFleet, Stream
-from archipel.storage import disk_errors_named, sync_folder, write_all
-from archipel.tensors import BlobHasher, check_header, frame_size
+from archipel.storage import disk_errors_named, sync_folder
+from archipel.tensors import BlobHasher, FrameWriter, check_header, frame_size
 from archipel.transport import (
     CHUNK,
     AnswerMessage,
@@ -258,17 +258,15 @@ class Wire:
                 raise BadInput(thing, f"goes on at byte {offset}, which is not here", "ask for the offset first")
             file.truncate(offset)
             file.seek(offset)
-            position, hasher = offset, await asyncio.to_thread(_hashed, part, offset)
-            while True:
-                chunk = await _within(STALLED_S, anext(chunks, None))
-                if chunk is None:
-                    break
-                position += len(chunk)
-                if position > size:
-                    raise BadInput(thing, f"has more than its {size} bytes", "send it again", code=ErrorCode.BAD_UPDATE)
-                hasher.update(chunk)
-                write_all(file, chunk)
-        return hasher.digest()
+            writer = FrameWriter(file, await asyncio.to_thread(_hashed, part, offset))
+            async with _patience(STALLED_S) as patience:
+                async for chunk in chunks:
+                    if writer.position + len(chunk) > size:
+                        cause = f"has more than its {size} bytes"
+                        raise BadInput(thing, cause, "send it again", code=ErrorCode.BAD_UPDATE)
+                    writer.write(chunk)
+                    patience()
+        return writer.digest()
 
     def _finish(self, job: Job, update: Update, digest: str | None) -> Path:
         """Verify a received frame, make it durable and give it its name. A frame that is not right is forgotten."""
@@ -366,8 +364,17 @@ def _verify(job: Job, update: Update, digest: str | None, descriptor: int, size:
 
 
 async def _within(seconds: float, what: Awaitable[T]) -> T:
+    async with _patience(seconds):
+        return await what
+
+
+@contextlib.asynccontextmanager
+async def _patience(seconds: float) -> AsyncIterator[Callable[[], None]]:
+    """Gives up when nothing was heard for ``seconds``; call what it yields at each sign of life."""
+    loop = asyncio.get_running_loop()
     try:
-        return await asyncio.wait_for(what, seconds)
+        async with asyncio.timeout(seconds) as limit:
+            yield lambda: limit.reschedule(loop.time() + seconds)
     except TimeoutError as error:
         raise ArchipelError(
             "connection", f"said nothing for {seconds:.0f} s", "it is tried again", code=ErrorCode.LOST

@@ -6,7 +6,7 @@ a blob is written, synced and renamed first, then one transaction names it; what
 
 from archipel.storage.blobs import BlobStore, BlobWriter, FolderBlobStore
 from archipel.storage.database import Database, utc_now
-from archipel.storage.files import disk_errors_named, sync_folder, write_all, write_private
+from archipel.storage.files import disk_errors_named, sync_folder, write_private
 from archipel.storage.settings import load_settings
 
 __all__ = [
@@ -18,6 +18,5 @@ __all__ = [
     "load_settings",
     "sync_folder",
     "utc_now",
-    "write_all",
     "write_private",
 ]

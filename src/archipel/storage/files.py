@@ -6,7 +6,6 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import FileIO
 from pathlib import Path
 
 from archipel.vocabulary import ArchipelError, ErrorCode, StorageFull
@@ -29,13 +28,6 @@ def disk_errors_named(folder: Path) -> Iterator[None]:
                 str(folder), "cannot be written", "give this user write permission there", code=ErrorCode.CONFIGURATION
             ) from error
         raise
-
-
-def write_all(file: FileIO, data: bytes | memoryview) -> None:
-    """Write all of ``data`` to an unbuffered file: a disk that is nearly full takes a part and says nothing."""
-    window = memoryview(data)
-    while window.nbytes:
-        window = window[file.write(window) or 0 :]
 
 
 def sync_folder(folder: Path) -> None:

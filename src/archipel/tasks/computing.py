@@ -19,7 +19,7 @@ from archipel.governance import record_hash
 from archipel.plans.runtime import Outcome
 from archipel.storage import disk_errors_named
 from archipel.tasks.handling import Made
-from archipel.tensors import BlobHasher, frame_header
+from archipel.tensors import FrameWriter, frame_header
 from archipel.vocabulary import Job, Task, TaskKind, TensorSchema, Update
 
 CHUNK = 1 << 20
@@ -82,27 +82,20 @@ def seal(schema: TensorSchema, result: memoryview, frame: Path) -> str:
     The header is the job's, never the result's. Raises StorageFull; nothing is left behind then.
     """
     head = frame_header(schema)
-    hasher = BlobHasher()
     chunk = bytearray(CHUNK)
     try:
         with disk_errors_named(frame.parent), frame.open("xb", buffering=0) as file:
-            _write(file.fileno(), head, hasher)
+            writer = FrameWriter(file)
+            writer.write(head)
             for start in range(len(head), result.nbytes, CHUNK):
                 part = memoryview(chunk)[: min(CHUNK, result.nbytes - start)]
                 part[:] = result[start : start + part.nbytes]
-                _write(file.fileno(), part, hasher)
-            os.fsync(file.fileno())
+                writer.write(part)
+            writer.sync()
     except BaseException:
         frame.unlink(missing_ok=True)
         raise
-    return hasher.digest()
-
-
-def _write(descriptor: int, data: bytes | memoryview, hasher: BlobHasher) -> None:
-    hasher.update(data)
-    window = memoryview(data)
-    while window.nbytes:
-        window = window[os.write(descriptor, window) :]
+    return writer.digest()
 
 
 def _file_name(task: Task) -> str:

@@ -18,10 +18,12 @@ from archipel.tensors.frames import (
 )
 from archipel.tensors.hashing import BlobHasher, blob_hash, document_hash
 from archipel.tensors.sums import LeafStep, NotFiniteFrame, WeightedSum, fold, in_type, keep_mean
+from archipel.tensors.writing import FrameWriter, write_all
 
 __all__ = [
     "Arrays",
     "BlobHasher",
+    "FrameWriter",
     "LeafStep",
     "NotFiniteFrame",
     "WeightedSum",
@@ -39,5 +41,6 @@ __all__ = [
     "read_schema",
     "schema_of",
     "views",
+    "write_all",
     "write_header",
 ]

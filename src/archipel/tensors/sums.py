@@ -8,21 +8,24 @@ that depends neither on the number of frames nor on the size of the model.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from archipel.tensors.frames import frame_header, leaf_offsets
-from archipel.tensors.hashing import BlobHasher
+from archipel.tensors.writing import FrameWriter
 from archipel.vocabulary import TensorSchema, TensorSpec
 
 Array = np.ndarray[Any, Any]
 CHUNK_ELEMENTS = 1 << 17
 """How many numbers of a leaf are in memory at once, per frame buffer: small enough to stay in the processor's cache."""
+THREADS = 2
+"""How many chunks are formed at once; numpy lets go of the interpreter while it adds."""
 
 
 @dataclass(frozen=True)
@@ -84,53 +87,56 @@ def fold(
     if len(frames) == 1:
         # n * w / n is not w in float64; one site's model must come out bit for bit.
         weights = [1.0]
-    hasher = BlobHasher()
     descriptors: list[int] = []
     try:
         descriptors.extend(os.open(frame, os.O_RDONLY | os.O_CLOEXEC) for frame in frames)
         with out.open("wb", buffering=0) as file:
-            head = frame_header(schema)
-            _write_all(file, memoryview(head))
-            hasher.update(head)
+            writer = FrameWriter(file)
+            writer.write(frame_header(schema))
             for chunk in _folded(schema, descriptors, weights, step):
-                _write_all(file, chunk.data.cast("B"))
-                hasher.update(chunk.data.cast("B"))
-            file.flush()
-            os.fsync(file.fileno())
+                writer.write(chunk.data.cast("B"))
+            writer.sync()
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
-    return hasher.digest()
-
-
-def _write_all(file: FileIO, window: memoryview) -> None:
-    """A disk that is nearly full takes a part of an unbuffered write and says nothing; the next write does."""
-    while window.nbytes:
-        window = window[file.write(window) or 0 :]
+    return writer.digest()
 
 
 def _folded(
     schema: TensorSchema, descriptors: Sequence[int], weights: Sequence[float], step: LeafStep
 ) -> Iterator[Array]:
-    weight_sum = float(sum(weights))
-    raw = bytearray(CHUNK_ELEMENTS * 8)
-    total_buffer, product_buffer = np.empty(CHUNK_ELEMENTS), np.empty(CHUNK_ELEMENTS)
-    for spec, offset in leaf_offsets(schema):
-        dtype = np.dtype(spec.dtype)
-        for start in range(0, spec.elements, CHUNK_ELEMENTS):
-            count = min(CHUNK_ELEMENTS, spec.elements - start)
-            window = memoryview(raw)[: count * dtype.itemsize]
-            values = np.frombuffer(window, dtype=dtype)
-            total, product = total_buffer[:count], product_buffer[:count]
-            for index, (descriptor, weight) in enumerate(zip(descriptors, weights, strict=True)):
-                _read_exactly(descriptor, window, offset + start * dtype.itemsize)
-                np.multiply(values, weight, out=product if index else total, dtype=np.float64)
-                if index:
-                    np.add(total, product, out=total)
-                if dtype.kind == "f" and not _is_finite(product if index else total):
-                    raise NotFiniteFrame(index, spec.name)
-            np.divide(total, weight_sum, out=total)
-            yield in_type(step(spec, start, total), dtype)
+    """The chunks of the next model in order, a few of them formed at the same time."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        waiting: deque[Future[Array]] = deque()
+        try:
+            for spec, offset in leaf_offsets(schema):
+                for start in range(0, spec.elements, CHUNK_ELEMENTS):
+                    if len(waiting) == 2 * THREADS:
+                        yield waiting.popleft().result()
+                    waiting.append(pool.submit(_mean_chunk, spec, offset, start, descriptors, weights, step))
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for left in waiting:
+                left.cancel()
+
+
+def _mean_chunk(
+    spec: TensorSpec, offset: int, start: int, descriptors: Sequence[int], weights: Sequence[float], step: LeafStep
+) -> Array:
+    dtype = np.dtype(spec.dtype)
+    count = min(CHUNK_ELEMENTS, spec.elements - start)
+    values = np.empty(count, dtype)
+    total, product = np.empty(count), np.empty(count)
+    for index, (descriptor, weight) in enumerate(zip(descriptors, weights, strict=True)):
+        _read_exactly(descriptor, values.data.cast("B"), offset + start * dtype.itemsize)
+        np.multiply(values, weight, out=product if index else total, dtype=np.float64)
+        if index:
+            np.add(total, product, out=total)
+        if dtype.kind == "f" and not _is_finite(product if index else total):
+            raise NotFiniteFrame(index, spec.name)
+    np.divide(total, float(sum(weights)), out=total)
+    return in_type(step(spec, start, total), dtype)
 
 
 def _is_finite(values: Array) -> bool:

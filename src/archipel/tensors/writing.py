@@ -1,0 +1,54 @@
+"""A large file on its way to the disk: hashed as it is written, and sent off early, so that the last sync is short."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from io import FileIO
+
+from typing_extensions import Buffer
+
+from archipel.tensors.hashing import BlobHasher
+
+_EARLY = 8 << 20
+_SYNC_FILE_RANGE_WRITE = 2
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def write_all(file: FileIO, data: Buffer) -> None:
+    """Write all of ``data`` to an unbuffered file: a disk that is nearly full takes a part and says nothing."""
+    window = memoryview(data).cast("B")
+    while window.nbytes:
+        window = window[file.write(window) or 0 :]
+
+
+class FrameWriter:
+    """Writes an unbuffered file front to back from where it stands, and hashes what it writes.
+
+    ``hasher`` is one that has seen what lies before that place.
+    """
+
+    def __init__(self, file: FileIO, hasher: BlobHasher | None = None) -> None:
+        self._file = file
+        self._hasher = hasher or BlobHasher()
+        self.position = file.tell()
+        self._begun = self.position
+
+    def write(self, data: Buffer) -> None:
+        """Write and hash ``data``. Raises OSError when the disk is full."""
+        self._hasher.update(data)
+        write_all(self._file, data)
+        self.position += memoryview(data).nbytes
+        if self.position - self._begun >= _EARLY:
+            # A hint without a promise: the kernel begins to write these pages while the next ones are made.
+            length = ctypes.c_longlong(self.position - self._begun)
+            _libc.sync_file_range(self._file.fileno(), ctypes.c_longlong(self._begun), length, _SYNC_FILE_RANGE_WRITE)
+            self._begun = self.position
+
+    def sync(self) -> None:
+        """Return once everything written survives a power cut."""
+        os.fsync(self._file.fileno())
+
+    def digest(self) -> str:
+        """The content address of everything so far."""
+        return self._hasher.digest()
