@@ -13,6 +13,7 @@ app = typer.Typer(help="The whole thing on this machine: hospitals, server, one 
 PHANTOM_SITES = ("site-a", "site-b", "site-c")
 PHANTOM_SUBJECTS = 20
 PHANTOM_ROUNDS = 15
+PHANTOM_EPOCHS = 2
 DATA_ROUNDS = 40
 
 
@@ -22,15 +23,16 @@ def demo(
         Path | None, typer.Argument(help="A folder of site-*/images/*.nii.gz and site-*/labels/*.nii.gz.")
     ] = None,
     results: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("demo-results"),
-    rounds: Annotated[int | None, typer.Option(min=1, help="Rounds, of one epoch each.")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="How many rounds.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, max=10, help="Epochs of each round.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the initial model, of the training and of the phantom.")] = 0,
 ) -> None:
     """Generate phantom head MRI (or take a folder of real volumes) and train on it as a federation."""
     from rich.console import Console
 
-    from archipel.lab.demo import run_demo, site_folders
+    from archipel.lab.demo import DemoTerms, run_demo, site_folders
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     with tempfile.TemporaryDirectory(prefix="archipel-phantom-") as place:
         if data is None:
             from archipel.data import phantom
@@ -38,15 +40,15 @@ def demo(
             console.print(f"drawing phantom MRI for {len(PHANTOM_SITES)} hospitals, {PHANTOM_SUBJECTS} subjects each")
             phantom.generate(Path(place), PHANTOM_SITES, PHANTOM_SUBJECTS, seed)
         roots = site_folders(data or Path(place))
-        result = run_demo(
-            roots,
+        terms = DemoTerms(
             title="One network, three hospitals" if len(roots) == 3 else f"One network, {len(roots)} hospitals",
             data="generated phantom MRI" if data is None else data.resolve().name,
             rounds=rounds or (PHANTOM_ROUNDS if data is None else DATA_ROUNDS),
+            epochs=epochs or (PHANTOM_EPOCHS if data is None else 1),
             seed=seed,
             folder=results,
-            say=console.print,
         )
+        result = run_demo(roots, terms, console.print)
     _print(result, console, results)
 
 

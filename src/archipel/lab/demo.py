@@ -10,6 +10,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -42,14 +43,24 @@ def site_folders(data: Path) -> dict[str, Path]:
     return found
 
 
-def run_demo(
-    roots: Mapping[str, Path], *, title: str, data: str, rounds: int, seed: int, folder: Path, say: Say
-) -> DemoResult:
-    """Run everything and write ``folder`` (report, figures, summary, model)."""
+@dataclass(frozen=True)
+class DemoTerms:
+    """What is run, and the folder that the results go to. ``data`` names the images in words."""
+
+    title: str
+    data: str
+    rounds: int
+    epochs: int
+    seed: int
+    folder: Path
+
+
+def run_demo(roots: Mapping[str, Path], terms: DemoTerms, say: Say) -> DemoResult:
+    """Run everything and write the folder of results (report, figures, summary, model)."""
     began = time.monotonic()
     plan: Any = load(PLAN)
     with tempfile.TemporaryDirectory(prefix="archipel-demo-") as place:
-        pooled = PooledInBackground(PLAN, roots, rounds, seed)
+        pooled = PooledInBackground(PLAN, roots, terms.rounds, terms.epochs, terms.seed)
         with LocalFederation.found(Path(place) / "federation", name=NAME) as federation:
             say(f"server on {federation.url}; {len(roots)} hospitals join, each with a sandbox of its own")
             federation.start_server()
@@ -59,9 +70,16 @@ def run_demo(
             ready = time.monotonic()
             with connect(federation.url, token=federation.token, ca=federation.authority) as researcher:
                 experiment = researcher.create(
-                    PLAN, rounds=rounds, seed=seed, baselines=True, name=NAME, title=title,
-                    validation_fraction=FRACTION, limits=WorkerLimits(threads=1), deadline=3600.0,
-                )  # fmt: skip
+                    PLAN,
+                    rounds=terms.rounds,
+                    arguments={"epochs": terms.epochs},
+                    seed=terms.seed,
+                    baselines=True,
+                    name=NAME,
+                    title=terms.title,
+                    validation_fraction=FRACTION,
+                    limits=WorkerLimits(threads=1),
+                )
                 experiment.submit()
                 say(f"job {experiment.job_hash[:19]} is offered; each hospital's data manager approves it")
                 for site in federation.sites.values():
@@ -70,12 +88,10 @@ def run_demo(
                 federated = time.monotonic()
                 say("the same epochs on all images pooled (simulated: real hospitals' images do not meet)")
                 compared = pooled.result()
-                result = _result(
-                    experiment, plan, roots, compared, title=title, data=data, rounds=rounds, seed=seed, folder=folder,
-                    seconds={"set-up": ready - began, "federated and local": federated - ready},
-                    began=began,
-                )  # fmt: skip
-    write_report(result, folder)
+                seconds = {"set-up": ready - began, "federated and local": federated - ready}
+                result = _result(experiment, plan, roots, compared, terms, seconds)
+    result = replace(result, seconds={**result.seconds, "total": time.monotonic() - began})
+    write_report(result, terms.folder)
     return result
 
 
@@ -84,17 +100,11 @@ def _result(
     plan: Any,
     roots: Mapping[str, Path],
     pooled: Pooled,
-    *,
-    title: str,
-    data: str,
-    rounds: int,
-    seed: int,
-    folder: Path,
-    seconds: dict[str, float],
-    began: float,
+    terms: DemoTerms,
+    seconds: Mapping[str, float],
 ) -> DemoResult:
-    folder.mkdir(parents=True, exist_ok=True)
-    model = experiment.download(folder / "model.safetensors")
+    terms.folder.mkdir(parents=True, exist_ok=True)
+    model = experiment.download(terms.folder / "model.safetensors")
     records = [one for one in experiment.rounds() if one["state"] == "committed"]
     baselines = experiment.document()["baselines"]
     scores = [_score("federated", "federated", baselines["federated"])]
@@ -110,14 +120,14 @@ def _result(
         facts.append(SiteFacts(name, len(subjects) - len(held_out), len(held_out), float(np.median(times))))
         if held_out:
             slices.append(_slice(name, root, subjects[held_out[0]], plan, arrays))
-    total = time.monotonic() - began
     return DemoResult(
-        title=title,
-        data=data,
+        title=terms.title,
+        data=terms.data,
         deployed=True,
         sites=facts,
-        rounds=rounds,
-        seed=seed,
+        rounds=terms.rounds,
+        epochs_per_round=terms.epochs,
+        seed=terms.seed,
         scores=scores,
         curves={
             "federated": [one["model_validation"]["dice"] for one in records],
@@ -125,7 +135,7 @@ def _result(
         },
         losses={site: [one["sites"][site]["metrics"]["loss"] for one in records] for site in roots},
         slices=slices,
-        seconds={**seconds, "pooled (beside them)": pooled.seconds, "total": total},
+        seconds={**seconds, "pooled (beside them)": pooled.seconds},
         label_names=plan.label_names(),
         plan=PLAN.name,
         plan_hash=experiment.job.plan.hash,

@@ -35,7 +35,7 @@ class Pooled:
     seconds: float
 
 
-def run_pooled(plan: Path, roots: Mapping[str, Path], rounds: int, seed: int, threads: int) -> Pooled:
+def run_pooled(plan: Path, roots: Mapping[str, Path], rounds: int, epochs: int, seed: int, threads: int) -> Pooled:
     """Train on the union of the sites' training subjects, and validate on the held-out ones of each site."""
     needs = load(plan).needs
     sites = [scanned_site(name, root, needs) for name, root in sorted(roots.items())]
@@ -47,6 +47,7 @@ def run_pooled(plan: Path, roots: Mapping[str, Path], rounds: int, seed: int, th
         roster=[RosterEntry(site=NAME, identity_key=_NO_KEY, dataset="data")],
         server_key=_NO_KEY,
         seed=seed,
+        arguments={"epochs": epochs},
         terms=RoundTerms(rounds=rounds, quorum=1, deadline_s=36_000),
         baselines=Baselines(),
         limits=WorkerLimits(threads=threads),
@@ -84,9 +85,11 @@ def _common(parts: Sequence[Sequence[str]]) -> list[str]:
 class PooledInBackground:
     """The pooled run in a process of its own; ``result`` waits for it."""
 
-    def __init__(self, plan: Path, roots: Mapping[str, Path], rounds: int, seed: int, threads: int = 1) -> None:
+    def __init__(
+        self, plan: Path, roots: Mapping[str, Path], rounds: int, epochs: int, seed: int, threads: int = 1
+    ) -> None:
         self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
-        self._future = self._pool.submit(run_pooled, plan, dict(roots), rounds, seed, threads)
+        self._future = self._pool.submit(run_pooled, plan, dict(roots), rounds, epochs, seed, threads)
 
     def result(self) -> Pooled:
         """What it reached. Raises what went wrong in it."""
