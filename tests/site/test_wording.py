@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import unicodedata
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,11 +59,21 @@ def test_every_field_that_leaves_is_spoken_of(hospital: SiteState) -> None:
 
 
 def test_a_model_that_goes_to_other_hospitals_is_said_to(hospital: SiteState) -> None:
-    alone = words(hospital)["What leaves this site?"]
-    both = words(hospital, baselines=Baselines(local=True, ensemble=True))["What leaves this site?"]
-    assert "sent to the other sites" not in alone
-    assert "second model, trained on this site's data alone" in both
-    assert "also sent to the other sites" in both
+    entries = [("charite", hospital.identity.public), ("mayo", "ed25519:" + "1" * 64)]
+    several = {"roster": tuple(RosterEntry(site=site, identity_key=key, dataset="table") for site, key in entries)}
+    measured = {"validation": (MetricSpec(name="dice", better="higher"),)}
+
+    def leaves(local: bool, ensemble: bool, **changes: Any) -> str:
+        return words(hospital, baselines=Baselines(local=local, ensemble=ensemble), **changes)["What leaves this site?"]
+
+    assert "second model" not in leaves(False, False, **several, **measured)
+    local = leaves(True, False, **several, **measured)
+    assert "second model, trained on this site's data alone" in local
+    assert "also sent to the other sites, which measure it on their data." in local
+    assert "their data, alone and together with theirs." in leaves(True, True, **several, **measured)
+    # Nothing is measured, or nobody else is there: the server alone receives it.
+    assert "sent to the other sites" not in leaves(True, True, **several, validation=())
+    assert "sent to the other sites" not in leaves(True, True, **measured)
 
 
 def test_who_takes_part_and_for_how_long_is_said(hospital: SiteState) -> None:

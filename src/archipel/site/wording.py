@@ -85,8 +85,9 @@ def _leaves(job: Job) -> str:
     ]
     if job.baselines.local:
         words.append("Also a second model, trained on this site's data alone, as a comparison.")
-    if job.baselines.ensemble:
-        words.append("That second model is also sent to the other sites, which measure all such models together.")
+    if job.baselines.local and job.validation and len(job.sites) > 1:
+        together = ", alone and together with theirs" if job.baselines.ensemble else ""
+        words.append(f"That second model is also sent to the other sites, which measure it on their data{together}.")
     words.append(
         "A model can remember traces of what it was trained on; whoever gets it could try to find out whether a "
         "known patient was among them."

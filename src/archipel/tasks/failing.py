@@ -24,6 +24,7 @@ _SENTENCES = {
     ErrorCode.REPLAYED: "the task's key was used before with other content",
     ErrorCode.REVOKED: "the site withdrew its approval",
     ErrorCode.SANDBOX: "the site has no sandbox and refuses to train without one",
+    ErrorCode.TRUST: "what the site holds is not what was approved or signed",
 }
 _PASSING = frozenset({ErrorCode.CRASHED, ErrorCode.DISK_FULL})
 

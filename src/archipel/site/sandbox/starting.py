@@ -21,6 +21,7 @@ from archipel.site.sandbox.spec import NO_SANDBOX, SandboxSpec
 from archipel.site.sandbox.staging import Stage
 from archipel.site.sandbox.worker import SandboxedWorker
 from archipel.site.worker.protocol import Ready, Start
+from archipel.tensors import blob_hash
 from archipel.vocabulary import ArchipelError, ErrorCode
 
 _log = structlog.get_logger("archipel.sandbox")
@@ -99,7 +100,7 @@ async def _started(spec: SandboxSpec, sandboxed: bool, resources: Resources) -> 
 def _launched(
     spec: SandboxSpec, sandboxed: bool, resources: Resources, theirs: socket.socket
 ) -> subprocess.Popen[bytes]:
-    plan = SharedFrame.holding(spec.plan_file.read_bytes())
+    plan = SharedFrame.holding(_approved_plan(spec))
     filter_ = SharedFrame.holding(seccomp.program_here())
     try:
         if sandboxed:
@@ -129,6 +130,19 @@ def _launched(
         resources.output.given()
         filter_.close()
         plan.close()
+
+
+def _approved_plan(spec: SandboxSpec) -> bytes:
+    """The plan's text. Raises ArchipelError (code trust) when it is not the one that was approved."""
+    source = spec.plan_file.read_bytes()
+    if (found := blob_hash(source)) != spec.job.plan.hash:
+        raise ArchipelError(
+            f"the plan's file {spec.plan_file}",
+            f"is not the approved text: its hash is {found}, the job's is {spec.job.plan.hash}",
+            "find out who changed it, remove it and start the agent again, which fetches the text anew",
+            code=ErrorCode.TRUST,
+        )
+    return source
 
 
 async def _until_ready(
