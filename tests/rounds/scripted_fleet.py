@@ -180,8 +180,8 @@ class Scene:
     def accept(self, site: str, task: Task) -> None:
         self.fleet.events.put_nowait(Accepted(site, task.key))
 
-    def fail(self, site: str, task: Task) -> None:
-        failure = Failure(code=ErrorCode.PLAN_ERROR, sentence="the plan raised")
+    def fail(self, site: str, task: Task, retry: bool = True) -> None:
+        failure = Failure(code=ErrorCode.PLAN_ERROR, sentence="the plan raised", line=7, retry=retry)
         self.fleet.events.put_nowait(Failed(site, task.key, failure))
 
     def lose(self, site: str) -> None:

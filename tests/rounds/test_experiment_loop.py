@@ -92,6 +92,7 @@ async def test_without_a_quorum_the_round_is_tried_again_and_then_the_experiment
         scene.fail("b", task)
         scene.fail("c", task)
         await scene.until(lambda wanted=attempt: len(scene.book.records) == wanted)
+        scene.pass_time(30)
     assert await scene.ended() is ExperimentState.PAUSED
     assert "train 1 was tried 2 times without its quorum of 2" in scene.book.reason
     assert [record.committed for record in scene.book.records] == [False, False]
@@ -99,6 +100,64 @@ async def test_without_a_quorum_the_round_is_tried_again_and_then_the_experiment
     assert failure is not None and failure.code is ErrorCode.PLAN_ERROR
     scene.start(ExperimentVerb.RESUME)
     await finish(scene, 1, attempt=3)
+
+
+async def test_failed_attempts_follow_each_other_after_pauses_that_grow(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, job(validation=[], terms={"retries": 6}))
+    scene.start()
+    for attempt, pause in enumerate((1, 2, 4, 8, 16, 30), start=1):
+        task = await scene.task(1, attempt)
+        for site in ALL:
+            scene.fail(site, task, retry=site == "c")
+        await scene.until(lambda wanted=attempt: len(scene.book.records) == wanted)
+        scene.pass_time(pause - 0.25)
+        await asyncio.sleep(0.02)
+        assert scene.book.progress().opened is None
+        await refused(scene, "a", task, ErrorCode.ROUND_CLOSED)
+        scene.pass_time(0.25)
+    await scene.task(1, 7)
+    await finish(scene, 1, attempt=7)
+
+
+async def test_a_pause_between_attempts_ends_at_once_when_the_experiment_is_cancelled(scene: Scene) -> None:
+    scene.start()
+    task = await scene.task()
+    for site in ALL:
+        scene.fail(site, task)
+    await scene.until(lambda: scene.book.records)
+    scene.book.control(ExperimentVerb.CANCEL)
+    scene.nudge()
+    assert await scene.ended() is ExperimentState.CANCELLED
+
+
+async def test_failures_that_would_come_again_pause_the_experiment_at_once_with_the_sites_sentences(
+    scene: Scene,
+) -> None:
+    scene.start()
+    task = await scene.task()
+    await scene.deliver("a", task)
+    scene.fail("b", task, retry=False)
+    scene.fail("c", task, retry=False)
+    assert await scene.ended() is ExperimentState.PAUSED
+    assert len(scene.book.records) == 1
+    assert "without its quorum of 2" in scene.book.reason
+    assert "b: the plan raised (line 7 of the plan); c: the plan raised" in scene.book.reason
+    scene.start(ExperimentVerb.RESUME)
+    await finish(scene, 1, attempt=2)
+
+
+async def test_a_site_that_only_came_too_late_may_do_better_the_next_time(scene: Scene) -> None:
+    scene.start()
+    task = await scene.task()
+    await scene.deliver("a", task)
+    scene.fail("b", task, retry=False)
+    scene.accept("c", task)
+    await scene.until(lambda: scene.state("c") is SiteState.WORKING)
+    scene.pass_time(100)
+    await scene.until(lambda: scene.book.records)
+    scene.pass_time(1)
+    await scene.task(1, 2)
+    await finish(scene, 1, attempt=2)
 
 
 async def test_too_few_approvals_pause_the_experiment_and_say_so(tmp_path: Path) -> None:

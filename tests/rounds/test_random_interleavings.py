@@ -21,6 +21,18 @@ HAPPENINGS = ("deliver", "again", "other", "fail", "lose", "return", "accept", "
 happenings = st.lists(st.tuples(st.sampled_from(HAPPENINGS), st.sampled_from(SITES)), max_size=25)
 
 
+async def opened_or_done(scene: Scene) -> None:
+    """Until there is a task or nothing more to do; time passes while the loop waits before another attempt."""
+
+    def reached() -> object:
+        found = scene.book.progress().opened or (scene.running and scene.running.done())
+        if not found:
+            scene.pass_time(1)
+        return found
+
+    await scene.until(reached)
+
+
 async def play(folder: Path, events: list[tuple[str, str]]) -> None:
     scene = Scene(folder, job(validation=[], terms={"rounds": 2, "retries": 100}))
     scene.start()
@@ -28,7 +40,7 @@ async def play(folder: Path, events: list[tuple[str, str]]) -> None:
     for what, site in events:
         if scene.running is not None and scene.running.done():
             break
-        await scene.until(lambda: scene.book.progress().opened or (scene.running and scene.running.done()))
+        await opened_or_done(scene)
         opened = scene.book.progress().opened
         if opened is None:
             break
@@ -64,7 +76,7 @@ async def play(folder: Path, events: list[tuple[str, str]]) -> None:
     for site in SITES:
         scene.come_back(site)
     for _ in range(200):
-        await scene.until(lambda: scene.book.progress().opened or (scene.running and scene.running.done()))
+        await opened_or_done(scene)
         opened = scene.book.progress().opened
         if opened is None:
             break

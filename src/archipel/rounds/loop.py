@@ -40,6 +40,8 @@ _log = structlog.get_logger("archipel.rounds")
 T = TypeVar("T")
 LARGEST_COUNT = 2**53
 """Counts up to here are exact as float64; a larger one is no count of anything, and sums of a few could overflow."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
+"""How long the loop waits before it tries a failed stage again: doubling from the first to the longest."""
 LARGEST_METRIC = 1e200
 """Metric sums beyond this could overflow when sites are added up."""
 
@@ -52,6 +54,8 @@ class ExperimentLoop:
     ) -> None:
         self.job, self.job_hash, self.book, self.fleet, self.clock = job, job_hash, book, fleet, clock
         self._tries = 0
+        self._not_before = clock()
+        self._for_good = ""
 
     async def run(self) -> ExperimentState:
         """Go on from where the book ends; returns the state in which there is nothing more to do."""
@@ -61,6 +65,9 @@ class ExperimentLoop:
             if opened is None:
                 if progress.state is not ExperimentState.RUNNING:
                     return progress.state
+                if not self._for_good and self.clock() < self._not_before:
+                    await self._rest()
+                    continue
                 opened = await self._open_next(progress)
                 if opened is None:
                     continue
@@ -68,6 +75,14 @@ class ExperimentLoop:
                 await self._cancel(opened)
                 continue
             await self._conduct(opened)
+
+    async def _rest(self) -> None:
+        """Wait for the end of the pause after a failed attempt, or for a word that may change what comes next."""
+        event = await self._next_event(self._not_before)
+        if isinstance(event, Delivered) and not event.settled.done():
+            thing = f"update of {event.site} for {event.update.key}"
+            cause = "that round is not open"
+            event.settled.set_exception(Conflict(thing, cause, "nothing is to be done", code=ErrorCode.ROUND_CLOSED))
 
     async def _open_next(self, progress: Progress) -> Opened | None:
         done = {*progress.done, *self._impossible(progress)}
@@ -82,9 +97,11 @@ class ExperimentLoop:
             )
             await self._turn(self.book.stall, reason)
             return None
-        if self._tries > self.job.terms.retries:
-            reason = f"{stage} was tried {self._tries} times without its quorum of {quorum}; see the sites' failures"
-            await self._turn(self.book.stall, reason)
+        if self._for_good or self._tries > self.job.terms.retries:
+            tried = f"{stage} was tried {self._tries} times without its quorum of {quorum}"
+            why = f", and would fail again: {self._for_good}" if self._for_good else "; see the sites' failures"
+            self._tries, self._for_good = 0, ""
+            await self._turn(self.book.stall, tried + why)
             return None
         attempt = progress.attempts.get(stage, 0) + 1
         passes = self.job.terms.rounds if stage.kind is TaskKind.LOCAL else 1
@@ -260,12 +277,24 @@ class ExperimentLoop:
         )
         local = dict(opened.frames) if committed and opened.stage.kind is TaskKind.LOCAL else {}
         await _in_thread(self.book.close, record, closed, result, local)
-        self._tries = 0 if committed else self._tries + 1
+        self._count_tries(opened, committed)
         for site, state in opened.sites.items():
             if state in (SiteState.LATE, SiteState.MISSING):
                 await self.fleet.withdraw(site, opened.task.key, f"the round closed and this site was {state}")
         await self.fleet.announce(sorted(opened.sites), closed)
         return True
+
+    def _count_tries(self, opened: Opened, committed: bool) -> None:
+        """After a failed attempt: another one after a pause, or none when no site said that it could end better."""
+        if committed:
+            self._tries = 0
+            return
+        pause = min(FIRST_PAUSE_S * 2**self._tries, LONGEST_PAUSE_S)
+        self._tries += 1
+        self._not_before = self.clock() + pause
+        awaited = any(state in (SiteState.LATE, SiteState.MISSING) for state in opened.sites.values())
+        if not awaited and opened.failures and not any(one.retry for one in opened.failures.values()):
+            self._for_good = "; ".join(f"{site}: {one}" for site, one in sorted(opened.failures.items()))
 
     async def _expel(self, opened: Opened, site: str, error: NotFiniteFrame) -> None:
         failure = Failure(code=ErrorCode.NOT_FINITE, sentence=f"tensor {error.tensor} holds NaN or infinite values")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from archipel.governance import JournalHead, append
 from archipel.server import schema
@@ -25,6 +25,23 @@ def check(identity_key: str, site: str, head: JournalHead) -> None:
         )
 
 
+def follows(head: JournalHead, known: JournalHead) -> bool:
+    """Whether a journal that had the one head may have the other now, as far as the two tell."""
+    return head.number > known.number or (head.number == known.number and head.hash == known.hash)
+
+
+def note_fault(federation: Federation, site: str, known: JournalHead, shown: JournalHead) -> None:
+    """Journal that a site showed a head behind the one kept, or another at the same number."""
+    with federation.database.write() as connection:
+        _note_fault(connection, site, known, shown)
+
+
+def _note_fault(connection: Connection, site: str, known: JournalHead, shown: JournalHead) -> None:
+    body = {"site": site, "kept": known.model_dump(mode="json"), "shown": shown.model_dump(mode="json")}
+    append(connection, schema.journal, "site-journal-fault", body)
+    _log.error("a site's journal went back", site=site, kept=known.number, shown=shown.number)
+
+
 def keep(federation: Federation, site: str, head: JournalHead) -> JournalHead:
     """Keep the head a site shows when it connects; returns the newest one that is attested.
 
@@ -38,10 +55,8 @@ def keep(federation: Federation, site: str, head: JournalHead) -> JournalHead:
         if row is not None:
             values = {name: row[name] for name in ("number", "hash", "at", "signature")}
             known = JournalHead(owner=site, **values)
-            if head.number < known.number or (head.number == known.number and head.hash != known.hash):
-                body = {"site": site, "kept": known.model_dump(mode="json"), "shown": head.model_dump(mode="json")}
-                append(connection, schema.journal, "site-journal-fault", body)
-                _log.error("a site's journal went back", site=site, kept=known.number, shown=head.number)
+            if not follows(head, known):
+                _note_fault(connection, site, known, head)
                 return known
         keep_head(connection, site, head)
     return head

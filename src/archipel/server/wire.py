@@ -128,16 +128,15 @@ class Wire:
         closed = asyncio.create_task(stream.closed.wait())
         try:
             while True:
-                following: asyncio.Task[FromSite] = asyncio.ensure_future(anext(incoming))
+                following: asyncio.Task[FromSite | None] = asyncio.ensure_future(anext(incoming, None))
                 done, _ = await asyncio.wait({following, closed}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
                 if following not in done:
                     following.cancel()
                     with contextlib.suppress(asyncio.CancelledError, Exception):
                         await following
                     return
-                try:
-                    message = following.result()
-                except StopAsyncIteration:
+                message = following.result()
+                if message is None:
                     return
                 await self._take(stream, message)
         finally:
@@ -200,7 +199,7 @@ class Wire:
 
     async def fetch(self, peer: Peer, start: FetchStart) -> AsyncIterator[bytes]:
         """The bytes of a blob that the site may have."""
-        experiment = await asyncio.to_thread(self.experiments.may_fetch, peer.site, start.hash)
+        experiment = await asyncio.to_thread(self.experiments.records.may_fetch, peer.site, start.hash)
         if experiment is None:
             raise NotFound(f"blob {start.hash}", f"is none that {peer.site} may fetch", "approve its experiment first")
         with self.federation.blobs.open(start.hash) as file:
@@ -224,21 +223,30 @@ class Wire:
         update = start.update
         self._check_sender(peer, update)
         async with self._uploads.setdefault(spool_start(update), asyncio.Lock()):
-            job, known = await asyncio.to_thread(self.experiments.expects, peer.site, update)
+            job, known = await asyncio.to_thread(self.experiments.records.expects, peer.site, update)
             if known:
                 return
             self._fleet(update)
             if start.head is not None:
-                self._hear_head(peer.site, start.head)
+                await self._hear_head(peer.site, start.head)
             digest = None
             if update.model is not None:
-                digest = await self._receive(job, update, start.offset, chunks)
+                digest = await self._received(job, update, start.offset, chunks)
             # From here on the call's own end (a site that dies now) must not come between the spool and the book.
             settling = asyncio.ensure_future(self._settle(peer.site, job, update, digest))
             try:
                 await asyncio.shield(settling)
             finally:
                 await asyncio.wait({settling})
+
+    async def _received(self, job: Job, update: Update, offset: int, chunks: AsyncIterator[bytes]) -> str:
+        try:
+            return await self._receive(job, update, offset, chunks)
+        except StorageFull as error:
+            name = update.key.experiment
+            if await self.experiments.note_interruption(name, str(error)):
+                _log.error("an update waits for room", experiment=name, site=update.site, error=str(error))
+            raise
 
     async def _receive(self, job: Job, update: Update, offset: int, chunks: AsyncIterator[bytes]) -> str:
         """Spool the chunks behind what is there already; returns the hash of the whole, formed on the way."""
@@ -313,15 +321,22 @@ class Wire:
     def _drop(self, site: str, update: Update, frame: Path) -> None:
         """Remove a spool that did not come to count, unless the book took it before the error came."""
         try:
-            _, counts = self.experiments.expects(site, update)
+            _, counts = self.experiments.records.expects(site, update)
         except ArchipelError:
             counts = False
         if not counts:
             frame.unlink(missing_ok=True)
 
-    def _hear_head(self, site: str, document: dict[str, object]) -> None:
+    async def _hear_head(self, site: str, document: dict[str, object]) -> None:
         head = JournalHead.model_validate(document)
         heads.check(self._identity_keys[site], site, head)
+        known = self.hub.attested.get(site)
+        if known is not None and head.number < known.number:
+            # Uploads of two experiments may overtake each other; a journal that was cut shows at the next hello.
+            return
+        if known is not None and not heads.follows(head, known):
+            await asyncio.to_thread(heads.note_fault, self.federation, site, known, head)
+            return
         self.hub.heads[site] = self.hub.attested[site] = head
 
     async def renew(self, peer: Peer, request: RenewRequest) -> str:

@@ -210,11 +210,14 @@ class Agent:
 
     async def _make(self, task: Task, handler: Handler) -> Made:
         """What was made for the task; tried again while the disk is full."""
+        said = ""
         while True:
             try:
                 return await handler(task)
             except StorageFull as error:
-                _log.error("the disk is full, the task waits for room", task=str(task.key), error=str(error))
+                if str(error) != said:
+                    said = str(error)
+                    _log.error("the task waits for room", task=str(task.key), error=said)
                 await asyncio.sleep(ROOM_S)
 
     async def _failed(self, task: Task, failure: Failure, detail: str) -> None:
@@ -231,7 +234,7 @@ class Agent:
 
         So does an agent that was started anew; an update of one chunk is sent without asking.
         """
-        whole, offset = False, 0
+        whole, offset, said = False, 0, ""
         long = made.update.model_bytes > CHUNK
         while True:
             head = await asyncio.to_thread(journal.signed_head, self.site)
@@ -241,7 +244,9 @@ class Agent:
                 await self.link.upload(start.model_copy(update={"offset": offset}), _chunks(made, offset))
             except ArchipelError as error:
                 if error.code in _AGAIN:
-                    _log.info("update not sent yet", task=str(made.update.key), error=str(error))
+                    if str(error) != said:
+                        said = str(error)
+                        _log.warning("update not sent yet", task=str(made.update.key), error=said)
                     await self.link.pause()
                     continue
                 if error.code is ErrorCode.BAD_UPDATE and offset and not whole:
