@@ -99,3 +99,22 @@ def test_a_full_disk_is_named_and_the_rows_before_stay(tiny_disk: Path) -> None:
         assert count(database) == 2
     finally:
         database.close()
+
+
+def test_a_reader_that_finds_no_room_for_the_logs_index_names_the_disk(tiny_disk: Path) -> None:
+    path = tiny_disk / "notes.db"
+    first = Database(f"sqlite:///{path}")
+    METADATA.create_all(first.engine)
+    first.close()
+    filler = tiny_disk / "filler"
+    with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+        while True:
+            file.write(bytes(4096))
+    database = Database(f"sqlite:///{path}")
+    try:
+        with pytest.raises(StorageFull, match="the disk is full"):
+            count(database)
+        filler.unlink()
+        assert count(database) == 0
+    finally:
+        database.close()

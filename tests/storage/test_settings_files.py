@@ -10,7 +10,12 @@ from archipel.storage import load_settings
 from archipel.vocabulary import ArchipelError, ErrorCode, Record
 
 
+class Bulb(Record):
+    watts: int = 7
+
+
 class Lamp(Record):
+    bulb: Bulb = Bulb()
     brightness: int = 3
     colour: str = "white"
 
@@ -24,7 +29,10 @@ def test_a_file_is_a_frozen_record(tmp_path: Path) -> None:
     ("text", "thing", "remedy"),
     [
         ("brigthness = 5", "lamp.toml: brigthness", "did you mean brightness?"),
-        ("zzz = 5", "lamp.toml: zzz", "known keys are brightness, colour"),
+        ("zzz = 5", "lamp.toml: zzz", "known keys are brightness, bulb, colour"),
+        ("[bulb]\nwats = 5", "lamp.toml: bulb.wats", "did you mean bulb.watts?"),
+        ("[bulb]\nzzz = 5", "lamp.toml: bulb.zzz", "known keys are watts"),
+        ("[bulb]\nwatts = 'x'", "lamp.toml: bulb.watts", "mend its value"),
         ('brightness = "much"', "lamp.toml: brightness", "mend its value"),
         ("brightness = ", "lamp.toml", "mend that line"),
         ("brightness = 1\nbrightness = 2", "lamp.toml", "mend that line"),

@@ -18,6 +18,8 @@ from sqlalchemy.exc import OperationalError
 from archipel.vocabulary import StorageFull
 
 _WRITE = "archipel_write"
+_NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
+"""What SQLite says of a full disk: in general, and when the write-ahead log's index finds no room."""
 
 
 def utc_now() -> str:
@@ -37,8 +39,11 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that only reads."""
-        with self.engine.begin() as connection:
+        """A transaction that only reads.
+
+        Raises StorageFull when the disk has no room for what even a reader writes: the index of the write-ahead log.
+        """
+        with self._full_disk_named(), self.engine.begin() as connection:
             yield connection
 
     @contextmanager
@@ -47,11 +52,20 @@ class Database:
 
         Raises StorageFull when the disk has no room; the database is then as it was before.
         """
+        options = {_WRITE: True}
+        with (
+            self._full_disk_named(),
+            self.engine.connect().execution_options(**options) as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+    @contextmanager
+    def _full_disk_named(self) -> Iterator[None]:
         try:
-            with self.engine.connect().execution_options(**{_WRITE: True}) as connection, connection.begin():
-                yield connection
+            yield
         except OperationalError as error:
-            if "disk is full" in str(error.orig):
+            if getattr(error.orig, "sqlite_errorcode", None) in _NO_ROOM:
                 raise StorageFull(
                     str(self.engine.url.database), "the disk is full", "free space there; what was finished is kept"
                 ) from error
