@@ -229,6 +229,28 @@ def test_the_commands_work_as_processes_and_say_errors_in_one_line(tmp_path: Pat
 
 
 @pytest.mark.processes
+def test_a_running_agents_tracebacks_hold_no_values(hospital: SiteState) -> None:
+    program = (
+        "import sys, structlog; from archipel.cli import main; from archipel.site import process\n"
+        "def run(folder):\n"
+        "    patient = 'sub-' + str(4711)\n"
+        "    structlog.get_logger('x').debug('not at this level')\n"
+        "    try:\n"
+        "        raise RuntimeError('went wrong')\n"
+        "    except RuntimeError as error:\n"
+        "        structlog.get_logger('x').error('a task failed', exc_info=error)\n"
+        "process.run = run; main()\n"
+    )
+    settings = hospital.folder / "site.toml"
+    settings.write_text('log_level = "warning"\n' + settings.read_text())
+    command = [sys.executable, "-c", program, "site", "start", "--state", str(hospital.folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "a task failed" in done.stderr and "RuntimeError: went wrong" in done.stderr
+    assert "sub-4711" not in done.stderr and "not at this level" not in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.processes
 def test_two_processes_append_to_one_journal_without_breaking_its_chain(tmp_path: Path) -> None:
     site = new_site(tmp_path / "state")
     program = (

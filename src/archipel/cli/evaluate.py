@@ -20,10 +20,9 @@ def evaluate(
 ) -> None:
     """Dice per label and of the whole structure, and HD95 in mm, for each subject and their mean."""
     from archipel.plans import load
-    from archipel.plans.inference import evaluate_folder
-    from archipel.tensors import decode
+    from archipel.plans.inference import evaluate_folder, read_models
 
-    found = evaluate_folder(load(plan), [decode(path.read_bytes()) for path in model], data)
+    found = evaluate_folder(load(plan), read_models(model), data)
     if as_json:
         typer.echo(json.dumps(found))
         return

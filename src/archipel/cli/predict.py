@@ -19,9 +19,7 @@ def predict(
 ) -> None:
     """Write label volumes on each image's own grid."""
     from archipel.plans import load
-    from archipel.plans.inference import predict_path
-    from archipel.tensors import decode
+    from archipel.plans.inference import predict_path, read_models
 
-    models = [decode(path.read_bytes()) for path in model]
-    for path in predict_path(load(plan), models, source, target):
+    for path in predict_path(load(plan), read_models(model), source, target):
         typer.echo(str(path))

@@ -28,11 +28,14 @@ def simulate(
     from archipel.plans import draft, load
     from archipel.simulation import scanned_site
     from archipel.simulation import simulate as run
-    from archipel.vocabulary import Baselines, RosterEntry, RoundTerms, TaskKind
+    from archipel.vocabulary import BadInput, Baselines, RosterEntry, RoundTerms, TaskKind
 
     console = Console(highlight=False)
+    folders = sorted(path for path in data.iterdir() if path.is_dir()) if data.is_dir() else []
+    if not folders:
+        raise BadInput(str(data), "holds no folder of a site", "name a folder with one folder of data for each site")
     needs = load(plan).needs
-    sites = [scanned_site(path.name.lower(), path, needs) for path in sorted(data.iterdir()) if path.is_dir()]
+    sites = [scanned_site(path.name.lower(), path, needs) for path in folders]
     nobody = "ed25519:" + "0" * 64
     drafted = draft(
         plan,

@@ -72,25 +72,31 @@ def join(
 @app.command()
 def start(state: State) -> None:
     """Run the agent until SIGTERM or Ctrl-C."""
+    from archipel.cli.logs import configure_logs
     from archipel.site.process import run
 
+    with opened(state) as site:
+        configure_logs(site.settings.log_level)
     run(state.absolute())
 
 
 @app.command()
 def status(state: State, as_json: AsJson = False) -> None:
     """Say where this site stands."""
-    from archipel.site import approvals, catalog, certificates
+    from archipel.site import approvals, catalog, certificates, standing
 
     with opened(state) as site:
         found = site.federation()
+        running = site.ring()
+        link = standing.read(site) if running else None
         until = certificates.credentials(site).expires.isoformat() if found else None
         document = {
             "site": site.name,
             "identity_key": site.identity.public,
             "federation": found.model_dump() if found else None,
             "certificate_until": until,
-            "agent": "running" if site.ring() else "stopped",
+            "agent": "running" if running else "stopped",
+            "link": link.model_dump() if link else None,
             "sandbox": site.settings.sandbox.value,
             "datasets": [entry.public() for entry in catalog.datasets(site)],
             "experiments": [_row(offer) for offer in approvals.offers(site)],
@@ -105,6 +111,9 @@ def status(state: State, as_json: AsJson = False) -> None:
         if found
         else "has joined no federation yet"
     )
+    if link is not None:
+        stands = "connected" if link.connected else f"not connected: {link.problem}"
+        screen.print(words(f"{stands} (since {link.since})"))
     _print_datasets(document["datasets"])
     _print_offers(document["experiments"])
 

@@ -16,9 +16,25 @@ from archipel.data import load_pair, scan
 from archipel.data.nifti_pairs import SUFFIX, Affine, FloatVolume, LabelVolume, read_image
 from archipel.plans.base import Array, Plan
 from archipel.plans.surfaces import hausdorff_95
+from archipel.tensors import decode
 from archipel.vocabulary import BadInput, ErrorCode
 
 Models = Sequence[Mapping[str, Array]]
+
+
+def read_models(paths: Sequence[Path]) -> list[dict[str, Array]]:
+    """Downloaded models, each a ``.safetensors`` file. Raises BadInput naming the file that is none."""
+    found = []
+    for path in paths:
+        try:
+            found.append(decode(path.read_bytes()))
+        except OSError as error:
+            raise BadInput(
+                f"model {path}", f"cannot be read ({error.strerror})", "name a .safetensors file that was downloaded"
+            ) from error
+        except BadInput as error:
+            raise BadInput(f"model {path}", str(error), "download it again") from error
+    return found
 
 
 def predict(plan: Plan, models: Models, image: FloatVolume, affine: Affine, *, thing: str = "image") -> LabelVolume:

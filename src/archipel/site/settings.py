@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -32,7 +32,7 @@ class SiteSettings(Record):
     ``uid_base``: each worker gets an unprivileged uid of its own, counted from here (only used by an agent that runs
     as root). ``reconnect_first_s`` and ``reconnect_longest_s``: after a lost connection the agent waits a random time
     whose upper end doubles from the first to the longest, for ever. ``cache_mb``: how much of the models already
-    fetched is kept on disk between tasks.
+    fetched is kept on disk between tasks. ``log_level``: what a running agent writes to standard error.
     """
 
     site: SiteName
@@ -42,6 +42,7 @@ class SiteSettings(Record):
     reconnect_first_s: Annotated[float, Field(gt=0)] = 0.5
     reconnect_longest_s: Annotated[float, Field(gt=0)] = 60.0
     cache_mb: Annotated[int, Field(ge=64)] = 4_096
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
     policy: SitePolicy = SitePolicy()
 
 
