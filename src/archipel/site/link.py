@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 import structlog
 
 import archipel
-from archipel.site import journal
+from archipel.site import journal, standing
 from archipel.site.certificates import credentials
 from archipel.site.state import SiteState
 from archipel.transport import (
@@ -79,6 +79,7 @@ class Link:
             if asyncio.get_running_loop().time() - began > HEALTHY_S:
                 longest = settings.reconnect_first_s
             wait = random.uniform(0, longest)  # noqa: S311 - jitter, no secret
+            await asyncio.to_thread(standing.note, self._site, self.problem)
             _log.warning("not connected", problem=self.problem, next_try_s=round(wait, 1))
             longest = min(longest * 2, settings.reconnect_longest_s)
             self._redial.clear()
@@ -122,6 +123,7 @@ class Link:
                         beat = message.heartbeat_s
                         beating = asyncio.create_task(self._beat(beat))
                         self._up.set()
+                        await asyncio.to_thread(standing.note, self._site, "", connected=True)
                         _log.info("connected", federation=message.federation)
                     await take(message)
             finally:

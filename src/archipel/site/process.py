@@ -10,6 +10,7 @@ from pathlib import Path
 
 import structlog
 
+from archipel.site import standing
 from archipel.site.agent import Agent
 from archipel.site.link import Link
 from archipel.site.renewal import renew_when_due
@@ -35,6 +36,7 @@ async def _serve(site: SiteState) -> None:
     link, stop = Link(site), asyncio.Event()
     agent = Agent(site, link)
     agent.start()
+    standing.note(site, "the server has not been reached yet")
     bell = Doorbell(site.folder)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
