@@ -160,12 +160,13 @@ def test_a_started_server_answers_and_stops_when_told(state: Path) -> None:
 
 
 @pytest.mark.processes
-def test_a_port_in_use_is_one_clear_line(state: Path, tmp_path: Path) -> None:
-    settings = ServerState(state).settings()
-    with socket.create_server(("127.0.0.1", settings.rest_port)):
+@pytest.mark.parametrize("which", ["rest_port", "grpc_port"])
+def test_a_port_in_use_is_one_clear_line(state: Path, which: str) -> None:
+    port = getattr(ServerState(state).settings(), which)
+    with socket.create_server(("127.0.0.1", port)):
         words = [sys.executable, "-m", "archipel", "server", "start", "--state", str(state)]
         done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
-    assert f"127.0.0.1:{settings.rest_port}: the port is in use by another process" in done.stderr
-    assert "change rest_port in server.toml" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert f"127.0.0.1:{port}: the port is in use by another process" in done.stderr
+    assert f"change {which} in server.toml" in done.stderr
+    assert "Traceback" not in done.stderr and done.stderr.count("\n") == 1

@@ -6,6 +6,7 @@ being copied into and out of a message object.
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -108,13 +109,21 @@ def check_port(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise port_in_use(host, port, str(error.strerror)) from error
+            if error.errno == errno.EADDRINUSE:
+                raise port_in_use(host, port) from error
+            cause = f"cannot be listened on ({error.strerror or error})"
+            remedy = "change grpc_host or grpc_port in server.toml"
+            raise ArchipelError(f"{host}:{port}", cause, remedy, code=ErrorCode.CONFIGURATION) from error
 
 
-def port_in_use(host: str, port: int, cause: str = "cannot be listened on") -> ArchipelError:
-    """The error for a port that is not to be had."""
-    remedy = "stop what listens there, or choose another port in server.toml"
-    return ArchipelError(f"port {port} on {host}", cause, remedy, code=ErrorCode.PORT_IN_USE)
+def port_in_use(host: str, port: int) -> ArchipelError:
+    """The error for a port that another process has."""
+    return ArchipelError(
+        f"{host}:{port}",
+        "the port is in use by another process",
+        f"stop that process (`ss -ltnp sport = :{port}` names it) or change grpc_port in server.toml",
+        code=ErrorCode.PORT_IN_USE,
+    )
 
 
 Context = Any

@@ -1,0 +1,124 @@
+"""What a site made for a task: never made twice, never for other content, and state kept only for rounds that count."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from site_world import SERVER, take_offer
+
+from archipel.governance import JournalHead, record_hash, sign_head
+from archipel.site import journal
+from archipel.site.shelf import SiteShelf
+from archipel.site.state import SiteState
+from archipel.tasks import Made
+from archipel.tasks.handling import Once
+from archipel.tensors import blob_hash
+from archipel.vocabulary import Conflict, ErrorCode, Job, Pass, RoundClosed, Task, TaskKey, Update
+
+HEAD = sign_head(SERVER, JournalHead(owner="North", number=1, hash="sha256:" + "0" * 64, at="", signature=""))
+
+
+class Bench:
+    """A site with an approved-looking job, its shelf, and a trainer that counts how often it is asked."""
+
+    def __init__(self, site: SiteState, job: Job, job_hash: str) -> None:
+        self.site, self.job, self.hash = site, job, job_hash
+        self.shelf, self.trained = SiteShelf(site), 0
+        self.handler = Once(self._train, self.shelf)
+
+    async def _train(self, task: Task) -> Made:
+        self.trained += 1
+        frame = self.site.spool / f"frame-{self.trained}"
+        frame.write_bytes(b"weights %d" % self.trained)
+        update = Update(
+            key=task.key,
+            site=self.site.name,
+            task_hash=record_hash(task),
+            model=blob_hash(frame.read_bytes()),
+            model_bytes=frame.stat().st_size,
+            samples=4,
+            seconds=1.0,
+        )
+        return Made(update, frame, state=b"momentum %d" % self.trained)
+
+    def task(self, round_: int = 1, attempt: int = 1, rate: float = 0.1) -> Task:
+        key = TaskKey(experiment=self.job.experiment, round=round_, attempt=attempt)
+        one = Pass(round=round_, arguments={"rate": rate})
+        return Task(key=key, job_hash=self.hash, models=(self.job.initial_model,), passes=(one,))
+
+    def close(self, task: Task, *, named: bool, committed: bool = True) -> None:
+        closed = RoundClosed(
+            experiment=task.key.experiment,
+            round=task.key.round,
+            attempt=task.key.attempt,
+            job_hash=self.hash,
+            committed=committed,
+            contributors=(self.site.name,) if named else ("elsewhere",),
+        )
+        self.shelf.settle(closed, HEAD, None)
+
+    def files(self) -> list[Path]:
+        return [*self.site.spool.iterdir(), *self.site.frames.iterdir()]
+
+
+@pytest.fixture
+def bench(with_table: SiteState) -> Bench:
+    return Bench(with_table, *take_offer(with_table))
+
+
+async def test_the_same_task_delivered_twice_is_answered_with_the_bytes_already_made(bench: Bench) -> None:
+    first = await bench.handler(bench.task())
+    again = await Once(bench._train, SiteShelf(bench.site))(bench.task())
+    assert bench.trained == 1
+    assert again.update == first.update
+    assert again.frame is not None and again.frame.read_bytes() == b"weights 1"
+    assert [line.kind for line in journal.lines(bench.site)].count("update-made") == 1
+
+
+async def test_a_replayed_task_with_other_content_is_refused_and_the_first_stays(bench: Bench) -> None:
+    first = await bench.handler(bench.task())
+    with pytest.raises(Conflict, match="used for a task with other content; the server must open a new") as refused:
+        await bench.handler(bench.task(rate=0.2))
+    assert refused.value.code is ErrorCode.REPLAYED
+    assert bench.trained == 1
+    assert (await bench.handler(bench.task())).update == first.update
+
+
+async def test_a_task_of_a_closed_round_is_refused(bench: Bench) -> None:
+    await bench.handler(bench.task())
+    bench.close(bench.task(), named=True)
+    with pytest.raises(Conflict, match="its round is closed") as refused:
+        await bench.handler(bench.task())
+    assert refused.value.code is ErrorCode.ROUND_CLOSED
+    assert bench.trained == 1
+
+
+async def test_state_goes_on_only_from_rounds_that_name_this_site(bench: Bench) -> None:
+    def before(round_: int) -> bytes | None:
+        return bench.shelf.last_state(bench.job.experiment, round_)
+
+    await bench.handler(bench.task())
+    assert before(2) is None, "the server has not said that the round counts"
+    bench.close(bench.task(), named=True)
+    assert before(2) == b"momentum 1"
+    await bench.handler(bench.task(2))
+    bench.close(bench.task(2), named=False)
+    assert before(3) == b"momentum 1", "the round counts without this site"
+    await bench.handler(bench.task(3))
+    bench.close(bench.task(3), named=True, committed=False)
+    assert before(3) == b"momentum 1", "that attempt failed"
+    await bench.handler(bench.task(3, attempt=2))
+    bench.close(bench.task(3, attempt=2), named=True)
+    bench.close(bench.task(3, attempt=2), named=False)
+    assert before(4) == b"momentum 4", "the first word on a round is the last"
+    assert [path.read_bytes() for path in bench.files()] == [b"momentum 4"], "nothing else is kept"
+
+
+async def test_a_sweep_keeps_what_a_row_names(bench: Bench) -> None:
+    made = await bench.handler(bench.task())
+    (bench.site.spool / "half").write_bytes(b"written when the agent was killed")
+    (bench.site.frames / "half").write_bytes(b"written when the agent was killed")
+    bench.shelf.sweep()
+    assert sorted(path.read_bytes() for path in bench.files()) == [b"momentum 1", b"weights 1"]
+    assert made.frame is not None and made.frame.exists()
