@@ -42,5 +42,12 @@ def from_status(error: grpc.aio.AioRpcError) -> ArchipelError:
         code = ErrorCode(body["code"])
         return _CLASSES.get(code, ArchipelError)(body["thing"], body["cause"], body["remedy"], code=code)
     except (ValueError, KeyError, TypeError):
+        if "CERTIFICATE_VERIFY_FAILED" in (error.details() or ""):
+            return ArchipelError(
+                "the server's certificate",
+                "is not from the CA that this site knows (keys/ca.pem), or not for this address, or has expired",
+                "ask the server's operator; if the federation has a new CA, join again with a new token",
+                code=ErrorCode.LOST,
+            )
         cause = f"{error.code().name.lower()}: {error.details()}"
         return ArchipelError("connection to the server", cause, "it is tried again", code=ErrorCode.LOST)
