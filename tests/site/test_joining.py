@@ -16,14 +16,18 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from archipel.governance import IdentityKey
+from archipel.server.experiments import Experiments
 from archipel.server.federation import Federation
 from archipel.server.rest import RestContext, RestServer, create_app
 from archipel.server.settings import ServerSettings
 from archipel.server.state import ServerState
-from archipel.site import enrolment, journal
+from archipel.server.wire import Wire
+from archipel.site import enrolment, journal, renewal
 from archipel.site.state import SiteState
+from archipel.transport import Peer, RenewRequest
 from archipel.transport.enrolment import JoinToken
-from archipel.vocabulary import ArchipelError, Conflict, ErrorCode
+from archipel.vocabulary import ArchipelError, Conflict, ErrorCode, NotPermitted
 
 
 class Clock:
@@ -119,6 +123,46 @@ def test_joining_again_keeps_the_identity_and_makes_a_new_tls_key(server: Server
     assert SiteState.open(newcomer.folder).identity.public == identity
     assert (newcomer.keys / "tls.key").read_bytes() != tls
     assert [site.identity_key for site in server.federation.registry.sites()] == [identity]
+
+
+class Line:
+    """A link to the server's own way of renewing, without the wire."""
+
+    def __init__(self, server: Server) -> None:
+        self.wire = Wire(Experiments(server.federation))
+
+    async def renew(self, request: RenewRequest) -> str:
+        return await self.wire.renew(Peer("charite", "0", "here"), request)
+
+
+async def test_a_renewal_keeps_the_identity_and_makes_a_new_tls_key(server: Server, newcomer: SiteState) -> None:
+    enrolment.join(newcomer, server.token())
+    identity, tls = newcomer.identity.public, (newcomer.keys / "tls.key").read_bytes()
+    await renewal.renew(newcomer, Line(server))
+    assert (newcomer.keys / "tls.key").read_bytes() != tls
+    assert SiteState.open(newcomer.folder).identity.public == identity
+    old, new = sorted(server.federation.registry.certificates(), key=lambda one: one.issued_at)
+    assert x509.load_pem_x509_certificate((newcomer.keys / "tls.pem").read_bytes()).serial_number == int(new.serial, 16)
+    assert server.federation.registry.certificate_is_valid(old.serial), "calls under way are not cut"
+    assert journal.lines(newcomer)[-1].kind == "certificate-renewed"
+
+
+async def test_a_renewal_needs_the_identity_keys_word(server: Server, newcomer: SiteState, tmp_path: Path) -> None:
+    enrolment.join(newcomer, server.token())
+    before = (newcomer.keys / "tls.pem").read_bytes()
+    newcomer.identity = IdentityKey.generate()
+    with pytest.raises(NotPermitted, match="renewal for charite: is not signed by its identity key"):
+        await renewal.renew(newcomer, Line(server))
+    assert (newcomer.keys / "tls.pem").read_bytes() == before
+
+
+def test_a_certificate_is_renewed_in_the_last_third_of_its_life(server: Server, newcomer: SiteState) -> None:
+    enrolment.join(newcomer, server.token())
+    pem = (newcomer.keys / "tls.pem").read_bytes()
+    certificate = x509.load_pem_x509_certificate(pem)
+    life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+    assert not renewal.is_due(pem, certificate.not_valid_before_utc + life * 0.6)
+    assert renewal.is_due(pem, certificate.not_valid_before_utc + life * 0.7)
 
 
 def test_a_token_is_good_once(server: Server, newcomer: SiteState, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from archipel.server import schema, views
 from archipel.server.book import add_event, set_state
 from archipel.server.federation import Federation
 from archipel.storage import utc_now
-from archipel.tensors import check_header
+from archipel.tensors import check_header, frame_size
 from archipel.transport import AnswerMessage
 from archipel.vocabulary import (
     BadInput,
@@ -101,11 +101,16 @@ class ExperimentRecords:
         blobs = self.federation.blobs
         if blobs.size(job.plan.hash) > 4 << 20:
             raise BadInput(thing, "has a plan of more than 4 MiB", "keep data out of the plan's source")
-        with (
-            blobs.open(job.initial_model) as file,
-            mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as frame,
-        ):
+        remedy = "make the job and its initial model from the same plan"
+        if (size := blobs.size(job.initial_model)) != (needed := frame_size(job.tensors)):
+            raise BadInput(thing, f"its initial model has {size} bytes, its tensors make {needed}", remedy)
+        with blobs.open(job.initial_model) as file:
+            # Not closed here: an error still looks into it. It goes with the last view.
+            frame = mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ)
+        try:
             check_header(job.tensors, frame)
+        except BadInput as error:
+            raise BadInput(thing, f"its initial model is of other tensors ({error.cause})", remedy) from error
 
     def steer(self, job: Job, verb: ExperimentVerb) -> None:
         """Take a verb to its new state. Raises Conflict when the state or the missing approvals do not allow it."""

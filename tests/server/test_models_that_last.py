@@ -1,0 +1,113 @@
+"""Which models a server keeps by name: the last one, and the best by the job's own metric and its direction."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from server_world import Applicant
+
+from archipel.governance import job_hash
+from archipel.rounds import Opened, SiteState, Stage, StageRecord
+from archipel.rounds.book import SiteRecord
+from archipel.server import views
+from archipel.server.book import SqlBook
+from archipel.server.federation import Federation
+from archipel.server.records import ExperimentRecords
+from archipel.tensors import blob_hash, encode
+from archipel.vocabulary import BadInput, Job, MetricSum, Pass, RoundClosed, Task, TaskKey, TaskKind
+
+FIRST = encode({"w": np.zeros(2, np.float32)})
+
+
+def book(federation: Federation, site: Applicant, better: str, first: bytes = FIRST) -> SqlBook:
+    job = Job.model_validate(
+        {
+            "experiment": "first",
+            "plan": {"hash": federation.blobs.put(b"plan"), "class_name": "Plan", "file_name": "plan.py"},
+            "initial_model": federation.blobs.put(first),
+            "tensors": {"tensors": [{"name": "w", "dtype": "float32", "shape": [2]}]},
+            "needs": {"kind": "npz"},
+            "metrics": [{"name": "loss", "better": "lower"}],
+            "validation": [{"name": "dice", "better": "higher"}, {"name": "hd95", "better": "lower"}],
+            "selection": {"metric": "dice" if better == "higher" else "hd95", "better": better},
+            "arguments": {},
+            "terms": {"rounds": 4, "quorum": 1},
+            "roster": [{"site": site.site, "identity_key": site.identity.public, "dataset": "table"}],
+            "server_key": federation.identity.public,
+        }
+    )
+    digest = job_hash(job)
+    ExperimentRecords(federation).keep_job(job, digest, "ada")
+    return SqlBook(federation, job, digest, {}, {}, lambda: None)
+
+
+def close(kept: SqlBook, number: int, found: float, kind: TaskKind = TaskKind.TRAIN) -> None:
+    """A committed stage of round ``number`` that measured ``found`` on the model it started from."""
+    job, stage = kept.job, Stage(kind=kind, round=number)
+    before = kept.progress().model
+    key = TaskKey(experiment=job.experiment, round=number, kind=kind)
+    passes = (Pass(round=number, arguments={}),) if kind is TaskKind.TRAIN else ()
+    task = Task(key=key, job_hash=kept.job_hash, models=(before,), passes=passes)
+    kept.open(Opened(stage, 1, task, {"berlin": SiteState.INVITED}, 60.0))
+    result, model = None, None
+    if kind is TaskKind.TRAIN:
+        result = kept.frame_for_result()
+        result.write_bytes(b"model %d" % number)
+        model = blob_hash(result.read_bytes())
+    measured = {name: MetricSum(total=2 * found, weight=2.0) for name in ("dice", "hd95")}
+    record = StageRecord(
+        stage=stage,
+        attempt=1,
+        committed=True,
+        seconds=1.0,
+        contributors=("berlin",),
+        sites={"berlin": SiteRecord(state=SiteState.DELIVERED)},
+        validation=measured,
+        model=model,
+    )
+    closed = RoundClosed(
+        experiment=job.experiment,
+        round=number,
+        attempt=1,
+        kind=kind,
+        job_hash=kept.job_hash,
+        committed=True,
+        contributors=("berlin",),
+        model=model,
+    )
+    kept.close(record, closed, result, {})
+
+
+@pytest.mark.parametrize(("better", "best"), [("higher", 2), ("lower", 3)])
+def test_the_best_model_is_that_of_the_named_metric_in_its_direction(
+    federation: Federation, enrolled: Applicant, better: str, best: int
+) -> None:
+    kept = book(federation, enrolled, better)
+    # What a round measures is the model it starts from: that of the round before.
+    for number, found in ((1, 0.5), (2, 0.6), (3, 0.9), (4, 0.2)):
+        close(kept, number, found)
+    close(kept, 4, 0.9, TaskKind.EVALUATE)
+    models = {one["name"]: one for one in views.models(federation.database, "first")}
+    assert (models["best"]["round"], models["best"]["hash"]) == (best, blob_hash(b"model %d" % best))
+    assert (models["last"]["round"], models["last"]["hash"]) == (4, blob_hash(b"model 4"))
+    kept_numbers = [number for number in range(1, 5) if federation.blobs.has(blob_hash(b"model %d" % number))]
+    assert kept_numbers == [best, 4]
+    assert federation.blobs.has(blob_hash(FIRST))
+
+
+@pytest.mark.parametrize(
+    ("first", "cause"),
+    [
+        (b"", "its initial model has 0 bytes, its tensors make"),
+        (FIRST + b"more", "bytes, its tensors make"),
+        (FIRST.replace(b'"w"', b'"v"'), "its initial model is of other tensors"),
+        (bytes(len(FIRST)), "its initial model is of other tensors"),
+    ],
+    ids=["empty", "longer", "other-name", "junk"],
+)
+def test_a_job_whose_initial_model_is_of_other_tensors_is_refused(
+    federation: Federation, enrolled: Applicant, first: bytes, cause: str
+) -> None:
+    with pytest.raises(BadInput, match=f"job first: .*{cause}.*; make the job and its initial model from the same"):
+        book(federation, enrolled, "higher", first)
+    assert views.experiments(federation.database) == []
