@@ -104,5 +104,5 @@ def test_a_port_in_use_is_named_with_the_setting_to_change(tmp_path: Path, which
         done = archipel("server", "start", "--state", str(state.root))
     assert done.returncode != 0
     said = done.stdout + done.stderr
-    assert str(port) in said and "server.toml" in said and which in said
+    assert str(port) in said and f"change {which} in server.toml" in said
     assert "Traceback" not in said

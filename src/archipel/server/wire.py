@@ -126,14 +126,12 @@ class Wire:
 
     async def _listen(self, stream: Stream, incoming: AsyncIterator[FromSite], patience: float) -> None:
         closed = asyncio.create_task(stream.closed.wait())
+        following: asyncio.Task[FromSite | None] | None = None
         try:
             while True:
-                following: asyncio.Task[FromSite | None] = asyncio.ensure_future(anext(incoming, None))
+                following = asyncio.ensure_future(anext(incoming, None))
                 done, _ = await asyncio.wait({following, closed}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
                 if following not in done:
-                    following.cancel()
-                    with contextlib.suppress(asyncio.CancelledError, Exception):
-                        await following
                     return
                 message = following.result()
                 if message is None:
@@ -141,6 +139,11 @@ class Wire:
                 await self._take(stream, message)
         finally:
             closed.cancel()
+            if following is not None and not following.done():
+                following.cancel()
+                await asyncio.wait({following})
+                # Looked at, so that the end of a stream that nobody waits for is not reported as an error.
+                _ = following.cancelled() or following.exception()
 
     async def _take(self, stream: Stream, message: FromSite) -> None:
         site = stream.peer.site
