@@ -111,3 +111,11 @@ def test_a_job_whose_initial_model_is_of_other_tensors_is_refused(
     with pytest.raises(BadInput, match=f"job first: .*{cause}.*; make the job and its initial model from the same"):
         book(federation, enrolled, "higher", first)
     assert views.experiments(federation.database) == []
+
+
+def test_a_job_made_for_another_federation_is_refused(federation: Federation, enrolled: Applicant) -> None:
+    job = book(federation, enrolled, "higher").job.model_copy(
+        update={"experiment": "second", "server_key": "ed25519:" + "7" * 64}
+    )
+    with pytest.raises(BadInput, match="job second: names another server's key; make the job with this server's"):
+        ExperimentRecords(federation).keep_job(job, job_hash(job), "ada")

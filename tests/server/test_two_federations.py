@@ -1,0 +1,72 @@
+"""Two federations on one machine, with a site of the same name in each: nothing of one is anything in the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from server_world import Applicant, settings
+
+from archipel.server.experiments import Experiments
+from archipel.server.federation import Federation
+from archipel.server.state import ServerState
+from archipel.server.wire import Wire
+from archipel.transport import Peer
+from archipel.vocabulary import ArchipelError, ErrorCode, NotPermitted
+
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+def south(tmp_path: Path) -> Iterator[Federation]:
+    """The other federation, which has a site berlin of its own too."""
+    with Federation.found(ServerState(tmp_path / "south"), settings(name="south")) as founded:
+        token = founded.enrolment.create_token("berlin")
+        founded.enrolment.enrol(Applicant("berlin").request(token), NOW)
+        yield founded
+
+
+def test_keys_and_fingerprints_are_each_ones_own(federation: Federation, south: Federation) -> None:
+    assert federation.identity.public != south.identity.public
+    assert federation.authority.fingerprint != south.authority.fingerprint
+
+
+def test_a_join_token_is_refused_and_stays_good_at_home(federation: Federation, south: Federation) -> None:
+    token = federation.enrolment.create_token("rome")
+    with pytest.raises(ArchipelError) as refused:
+        south.enrolment.enrol(Applicant("rome").request(token), NOW)
+    assert refused.value.code is ErrorCode.TOKEN
+    federation.enrolment.enrol(Applicant("rome").request(token), NOW)
+
+
+def test_an_access_token_is_refused(federation: Federation, south: Federation) -> None:
+    text, _ = federation.tokens.create("ada", ["operate"], timedelta(days=1), NOW)
+    assert federation.tokens.check(text, NOW).name == "ada"
+    with pytest.raises(ArchipelError, match="is not known here") as refused:
+        south.tokens.check(text, NOW)
+    assert refused.value.code is ErrorCode.TOKEN
+
+
+def test_a_certificate_under_the_same_name_is_not_admitted(
+    federation: Federation, south: Federation, enrolled: Applicant
+) -> None:
+    (certificate,) = federation.registry.certificates()
+    peer = Peer("berlin", certificate.serial, "127.0.0.1")
+    Wire(Experiments(federation)).admit(peer)
+    with pytest.raises(NotPermitted, match=f"certificate {certificate.serial} of berlin"):
+        Wire(Experiments(south)).admit(peer)
+
+
+def test_revoking_in_one_leaves_the_other_alone(federation: Federation, south: Federation, enrolled: Applicant) -> None:
+    federation.registry.remove_site("berlin")
+    assert not federation.registry.sites()
+    assert [site.site for site in south.registry.sites()] == ["berlin"]
+    (theirs,) = south.registry.certificates()
+    assert south.registry.certificate_is_valid(theirs.serial)
+
+
+def test_a_blob_is_in_its_own_store_only(federation: Federation, south: Federation) -> None:
+    held = federation.blobs.put(b"a model")
+    assert federation.blobs.has(held) and not south.blobs.has(held)
