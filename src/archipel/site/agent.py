@@ -281,6 +281,7 @@ class Agent:
 
     async def _ended(self, experiment: str, state: str) -> None:
         await self._end_work(experiment)
+        await asyncio.to_thread(self._shelf.forget, experiment)
         try:
             await asyncio.to_thread(approvals.end, self.site, experiment, state)
         except ArchipelError as error:

@@ -17,7 +17,7 @@ from archipel.governance import JournalHead, record_hash
 from archipel.site import journal, schema
 from archipel.site.state import SiteState
 from archipel.storage import disk_errors_named, utc_now
-from archipel.tasks import Made
+from archipel.tasks import Made, spare
 from archipel.tasks.handling import replayed
 from archipel.vocabulary import Conflict, ErrorCode, Failure, RoundClosed, Task, TaskKey, TaskKind, Update
 
@@ -174,11 +174,12 @@ class SiteShelf:
             state = "closed" if named else "rolled-back"
             if row["state"] != "failed":
                 connection.execute(update(_tasks).where(_is(closed.key)).values(state=state))
-            if row["spool"]:
-                gone.append(self._site.spool / row["spool"])
+            spool = self._site.spool / row["spool"] if row["spool"] else None
             if closed.kind is TaskKind.TRAIN:
                 gone += self._settle_state(connection, closed, named)
             _keep_heads(connection, server_head, receipt)
+        if spool is not None and spool.exists():
+            spool.rename(spare(spool))
         for path in gone:
             path.unlink(missing_ok=True)
 
@@ -195,6 +196,10 @@ class SiteShelf:
         paths = list(connection.scalars(select(_frames.c.path).where(which)))
         connection.execute(delete(_frames).where(which))
         return [self._site.frames / path for path in paths]
+
+    def forget(self, experiment: str) -> None:
+        """Remove what was kept for the next round of an experiment that has none."""
+        spare(self._site.spool / experiment).unlink(missing_ok=True)
 
     def sweep(self) -> None:
         """Remove files that no row names; called when the agent starts."""

@@ -4,7 +4,7 @@ The deployed site and the simulated one run the same steps. It knows tasks, upda
 sockets, the sandbox or how a site keeps its rows (those come in as values of the shapes below).
 """
 
-from archipel.tasks.computing import Compute, Trained, Trainer, seal
+from archipel.tasks.computing import Compute, Trained, Trainer, seal, spare
 from archipel.tasks.failing import failure_of, sentence_of
 from archipel.tasks.handling import Handler, Made, MemoryShelf, Once, Permitted, Shelf, check_passes
 
@@ -22,4 +22,5 @@ __all__ = [
     "failure_of",
     "seal",
     "sentence_of",
+    "spare",
 ]

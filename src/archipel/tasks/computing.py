@@ -8,10 +8,12 @@ belong into this pass.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Protocol
 
@@ -76,26 +78,40 @@ class Compute:
         return Made(update, frame, trained.outcome.state)
 
 
+def spare(frame: Path) -> Path:
+    """Where a frame that is no longer needed waits to be written over by its experiment's next one."""
+    return frame.with_name(f"{frame.name.split('.')[0]}.spare")
+
+
 def seal(schema: TensorSchema, result: memoryview, frame: Path) -> str:
     """Copy a result into a durable file of the site's own and return the hash of what was copied.
 
-    The header is the job's, never the result's. Raises StorageFull; nothing is left behind then.
+    The header is the job's, never the result's. The experiment's ``spare`` is written over if there is one: new pages
+    and blocks for each round would cost more than the copy. Raises StorageFull; nothing is left behind then.
     """
     head = frame_header(schema)
     chunk = bytearray(CHUNK)
     try:
-        with disk_errors_named(frame.parent), frame.open("xb", buffering=0) as file:
+        with contextlib.suppress(FileNotFoundError):
+            spare(frame).rename(frame)
+        with disk_errors_named(frame.parent), _opened(frame) as file:
             writer = FrameWriter(file)
             writer.write(head)
             for start in range(len(head), result.nbytes, CHUNK):
                 part = memoryview(chunk)[: min(CHUNK, result.nbytes - start)]
                 part[:] = result[start : start + part.nbytes]
                 writer.write(part)
+            file.truncate()
             writer.sync()
     except BaseException:
         frame.unlink(missing_ok=True)
         raise
     return writer.digest()
+
+
+def _opened(frame: Path) -> FileIO:
+    descriptor = os.open(frame, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    return os.fdopen(descriptor, "wb", buffering=0)
 
 
 def _file_name(task: Task) -> str:
