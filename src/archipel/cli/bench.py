@@ -17,7 +17,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one line of JSON for
 def round_(
     sites: Annotated[int, typer.Option(min=1, help="How many sites.")] = 4,
     size_mb: Annotated[float, typer.Option("--size-mb", min=0.001, help="Size of the model in 10^6 bytes.")] = 20.0,
-    pairs: Annotated[int, typer.Option(min=1, help="How many rounds, each beside one of the reference.")] = 5,
+    pairs: Annotated[int, typer.Option(min=1, help="How many rounds, each beside one of the reference.")] = 7,
     folder: Annotated[Path | None, typer.Option(help="Where to work; by default the system's own.")] = None,
     as_json: AsJson = False,
 ) -> None:
