@@ -43,7 +43,9 @@ async def play(folder: Path, events: list[tuple[str, str]]) -> None:
         await opened_or_done(scene)
         opened = scene.book.progress().opened
         if opened is None:
-            break
+            if scene.running is not None and scene.running.done():
+                break
+            continue
         task = opened.task
         try:
             match what:
@@ -79,7 +81,9 @@ async def play(folder: Path, events: list[tuple[str, str]]) -> None:
         await opened_or_done(scene)
         opened = scene.book.progress().opened
         if opened is None:
-            break
+            if scene.running is not None and scene.running.done():
+                break
+            continue
         for site in SITES:
             try:
                 await scene.deliver(site, opened.task, VALUE[site] * opened.task.key.round)
