@@ -26,7 +26,18 @@ from archipel.rounds import (
     SiteState,
 )
 from archipel.tensors import blob_hash, decode, encode, schema_of
-from archipel.vocabulary import ErrorCode, Failure, Job, MetricSum, RoundClosed, Task, TaskKey, TaskKind, Update
+from archipel.vocabulary import (
+    Conflict,
+    ErrorCode,
+    Failure,
+    Job,
+    MetricSum,
+    RoundClosed,
+    Task,
+    TaskKey,
+    TaskKind,
+    Update,
+)
 
 KEY = IdentityKey.generate().public
 MODEL = {"weight": np.zeros(3), "count": np.zeros((), np.int64)}
@@ -175,7 +186,12 @@ class Scene:
     async def send(self, site: str, update: Update, frame: Path | None) -> None:
         settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.fleet.events.put_nowait(Delivered(site, update, frame, settled))
-        await asyncio.wait_for(settled, 10)
+        async with asyncio.timeout(10):
+            await asyncio.wait({settled, *([self.running] if self.running else [])}, return_when="FIRST_COMPLETED")
+            if not settled.done():
+                # The loop ended with this in its queue; a server answers what is left there (experiments._settle_rest).
+                raise Conflict("update", "its loop has ended", "nothing is to be done", code=ErrorCode.ROUND_CLOSED)
+            await settled
 
     def accept(self, site: str, task: Task) -> None:
         self.fleet.events.put_nowait(Accepted(site, task.key))
