@@ -37,7 +37,7 @@ async def test_a_round_closes_with_the_weighted_mean_when_every_site_has_deliver
     task = await scene.task()
     for site, value, samples in (("c", 4.0, 1), ("a", 1.0, 2), ("b", 2.0, 3)):
         await scene.deliver(site, task, value, samples=samples)
-    await scene.until(lambda: scene.book.records)
+    await scene.until(lambda: scene.fleet.announced)
     assert np.allclose(scene.weights(), (2 * 1.0 + 3 * 2.0 + 1 * 4.0) / 6, rtol=0, atol=1e-15)
     record = scene.book.records[0]
     assert record.contributors == ALL and record.committed
