@@ -188,17 +188,12 @@ def test_an_agent_of_an_ordinary_user_has_a_sandbox_too(tmp_path: Path) -> None:
     folder = tmp_path / "world"
     folder.mkdir()
     os.chown(folder, 65534, 65534)
-    become = 'exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --ambient-caps=-all "$@"'
-    closed = next((path for path in reversed(Path(sys.base_prefix).parents) if not path.stat().st_mode & 1), None)
+    closed = next((path for path in Path(sys.base_prefix).parents if not path.stat().st_mode & 1), None)
     if closed is not None:
-        # The interpreter lies in a home folder that others may not enter: shown to this test alone, in its own mounts.
-        become = (
-            f"mkdir {tmp_path}/python && mount --bind {sys.base_prefix} {tmp_path}/python && "
-            f"mount -t tmpfs -o mode=755 home {closed} && mkdir -p {sys.base_prefix} && "
-            f"mount --bind {tmp_path}/python {sys.base_prefix} && {become}"
-        )
+        pytest.skip(f"the interpreter lies in {closed}, which an ordinary user may not enter")
+    become = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--ambient-caps=-all"]
     done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", become, "sh", sys.executable, "-c", AGENT, str(folder), str(HERE), "stop"],
+        [*become, sys.executable, "-c", AGENT, str(folder), str(HERE), "stop"],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
