@@ -152,7 +152,7 @@ class Agent:
         key = str(task.key)
         running = work.running.get(key) if work is not None else None
         if running is not None and not running.done():
-            self._beside(self.link.send(TaskAcceptedMessage(key=task.key)))
+            self._beside(self._met_at_work(task))
             return
         doing = asyncio.create_task(self._do(task, work))
         if work is not None:
@@ -161,6 +161,15 @@ class Agent:
         else:
             self._aside.add(doing)
             doing.add_done_callback(self._aside.discard)
+
+    async def _met_at_work(self, task: Task) -> None:
+        """An offer whose key is at work: accepted when it is the same task, refused when its content is another."""
+        try:
+            await asyncio.to_thread(self._shelf.find, task)
+        except ArchipelError as error:
+            await self._failed(task, failure_of(error), str(error))
+            return
+        await self.link.send(TaskAcceptedMessage(key=task.key))
 
     def _work_of(self, task: Task) -> _Work | None:
         """The experiment's work; made when its job is approved here, None when it is not."""
