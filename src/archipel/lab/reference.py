@@ -107,6 +107,11 @@ class Reference:
         _wait(process, "ready")
         return process
 
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The server's process and the clients'."""
+        return (self._server.pid, *(one.pid for one in self._clients))
+
     def round(self) -> float:
         """Seconds from the word to all clients until the last one is done."""
         began = time.perf_counter()

@@ -271,12 +271,19 @@ class Wire:
             file.seek(offset)
             writer = FrameWriter(file, await asyncio.to_thread(_hashed, part, offset))
             async with _patience(STALLED_S) as patience:
-                async for chunk in chunks:
-                    if writer.position + len(chunk) > size:
-                        cause = f"has more than its {size} bytes"
-                        raise BadInput(thing, cause, "send it again", code=ErrorCode.BAD_UPDATE)
-                    writer.write(chunk)
-                    patience()
+                arrived, writing = writer.position, asyncio.ensure_future(asyncio.sleep(0))
+                try:
+                    async for chunk in chunks:
+                        arrived += len(chunk)
+                        if arrived > size:
+                            cause = f"has more than its {size} bytes"
+                            raise BadInput(thing, cause, "send it again", code=ErrorCode.BAD_UPDATE)
+                        await _done(writing)
+                        # Hashed and written while the next one is on its way.
+                        writing = asyncio.ensure_future(asyncio.to_thread(writer.write, chunk))
+                        patience()
+                finally:
+                    await _done(writing)
         return writer.digest()
 
     def _finish(self, job: Job, update: Update, digest: str | None) -> Path:
@@ -357,6 +364,12 @@ class Wire:
     def _check_sender(self, peer: Peer, update: Update) -> None:
         if update.site != peer.site:
             raise NotPermitted(f"update of {update.site}", f"was sent by {peer.site}", "send only your own")
+
+
+async def _done(work: asyncio.Future[None]) -> None:
+    """Wait for work in a thread to its end, which comes whether the waiting is cancelled or not."""
+    await asyncio.wait({work})
+    work.result()
 
 
 def _hashed(part: Path, size: int) -> BlobHasher:
