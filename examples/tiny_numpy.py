@@ -1,4 +1,4 @@
-"""A tiny plan that needs numpy only: logistic regression on a table of kind npz (x [N, F], y [N] of 0 and 1).
+"""A tiny plan that needs numpy only: logistic regression on arrays (x [N, F], y [N] of 0 and 1).
 
 It starts in a fraction of a second, so everything about rounds, faults and restarts is tested with it.
 """
@@ -16,7 +16,7 @@ FEATURES = 8
 class TinyPlan(Plan):
     """Full-batch gradient descent with momentum; the momentum continues locally between rounds."""
 
-    needs = DataNeeds(kind="npz", minimum_subjects=2)
+    needs = DataNeeds(kind="arrays", minimum_subjects=2)
     metrics = (MetricSpec(name="loss", better="lower"),)
     validation = (MetricSpec(name="accuracy", better="higher"),)
     selection = Selection(metric="accuracy", better="higher")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archipel.data import Cohort, Subject, cohort_hash, draw, validation_ids
+from archipel.data import Cohort, Sample, cohort_hash, draw, validation_ids
 
 IDS = st.sets(st.text(st.characters(codec="utf-8", categories=("L", "N")), min_size=1, max_size=12), max_size=40)
 FRACTIONS = st.floats(0, 0.95)
@@ -60,25 +60,25 @@ def test_a_fraction_outside_its_range_is_refused(fraction):
 
 def subjects(*ids):
     return tuple(
-        Subject(id=one, files={"image": f"images/{one}.nii.gz"}, hash="blake3:" + f"{n:064x}")
+        Sample(subject=one, files={"image": f"images/{one}.nii.gz"}, hash="blake3:" + f"{n:064x}")
         for n, one in enumerate(ids)
     )
 
 
 def test_a_cohorts_hash_ignores_order_and_follows_content_and_key():
-    cohort = Cohort(dataset="brains", kind="nifti-pairs", subjects=subjects("a", "b"))
-    same = cohort.model_copy(update={"subjects": cohort.subjects[::-1]})
+    cohort = Cohort(dataset="brains", format="nifti-pairs", samples=subjects("a", "b"))
+    same = cohort.model_copy(update={"samples": cohort.samples[::-1]})
     assert cohort_hash(cohort, KEY) == cohort_hash(same, KEY)
     assert cohort_hash(cohort, KEY) != cohort_hash(cohort, KEY[::-1])
     assert cohort_hash(cohort, KEY) != cohort_hash(cohort.without(frozenset({"a"})), KEY)
-    changed = cohort.subjects[0].model_copy(update={"hash": "blake3:" + "f" * 64})
+    changed = cohort.samples[0].model_copy(update={"hash": "blake3:" + "f" * 64})
     assert cohort_hash(cohort, KEY) != cohort_hash(
-        cohort.model_copy(update={"subjects": (changed, *cohort.subjects[1:])}), KEY
+        cohort.model_copy(update={"samples": (changed, *cohort.samples[1:])}), KEY
     )
     with pytest.raises(ValueError, match="16 bytes"):
         cohort_hash(cohort, b"short")
 
 
 def test_a_cohort_names_each_subject_once():
-    with pytest.raises(ValueError, match="each subject once"):
-        Cohort(dataset="brains", kind="nifti-pairs", subjects=subjects("a", "a"))
+    with pytest.raises(ValueError, match="session once"):
+        Cohort(dataset="brains", format="nifti-pairs", samples=subjects("a", "a"))

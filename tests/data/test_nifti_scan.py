@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from volumes import dataset, pair, write
 
-from archipel.data import Cohort, load_pair, scan, split, verify
-from archipel.vocabulary import BadInput, ErrorCode
+from archipel.data import Cohort, RawSource, format_named, scan, split, verify
+from archipel.vocabulary import BadInput, DataNeeds, ErrorCode
 
 KIND = "nifti-pairs"
 
@@ -13,7 +13,7 @@ KIND = "nifti-pairs"
 def the_problem(root):
     found = scan(KIND, root)
     assert len(found.problems) == 1, found.problems
-    problem = found.problems[0]
+    problem = str(found.problems[0])
     assert ": " in problem and "; " in problem, "a problem is one sentence thing: cause; remedy"
     return problem
 
@@ -21,17 +21,17 @@ def the_problem(root):
 def test_a_sound_dataset_has_no_problem_and_a_schema_without_voxels(tmp_path):
     found = scan(KIND, dataset(tmp_path))
     assert found.problems == ()
-    assert [subject.id for subject in found.subjects] == ["sub-00", "sub-01", "sub-02"]
-    assert found.schema["subjects"] == 3
-    assert found.schema["shape_largest"] == [6, 7, 8]
-    assert found.schema["label_values"] == {"0": 3, "1": 3, "2": 3}
+    assert [sample.subject for sample in found.samples] == ["sub-00", "sub-01", "sub-02"]
+    assert found.schema.subjects == 3
+    assert found.schema.shape_largest == (6, 7, 8)
+    assert found.schema.label_values == {"0": 3, "1": 3, "2": 3}
 
 
 def test_a_channel_suffix_on_images_is_tolerated(tmp_path):
     dataset(tmp_path, 1)
     (tmp_path / "images/sub-00.nii.gz").rename(tmp_path / "images/sub-00_0000.nii.gz")
     found = scan(KIND, tmp_path)
-    assert found.problems == () and found.subjects[0].files["image"] == "images/sub-00_0000.nii.gz"
+    assert found.problems == () and found.samples[0].files["image"] == "images/sub-00_0000.nii.gz"
 
 
 def test_hidden_files_of_an_archive_are_ignored(tmp_path):
@@ -62,7 +62,7 @@ def test_an_image_without_label_and_a_label_without_image_are_named(tmp_path):
     dataset(tmp_path, 2)
     (tmp_path / "labels/sub-00.nii.gz").unlink()
     (tmp_path / "images/sub-01.nii.gz").unlink()
-    first, second = scan(KIND, tmp_path).problems
+    first, second = map(str, scan(KIND, tmp_path).problems)
     assert first.startswith("sub-00: no label beside the image (looked for labels/sub-00.nii.gz);")
     assert second.startswith("sub-01: no image for the label (looked for images/sub-01.nii.gz);")
 
@@ -107,7 +107,9 @@ def test_a_link_out_of_the_dataset_is_refused(tmp_path):
     dataset(tmp_path / "site", 1)
     path = tmp_path / "site/images/sub-01.nii.gz"
     path.symlink_to(tmp_path / "other/images/sub-00.nii.gz")
-    assert scan(KIND, tmp_path / "site").problems[0].startswith("images/sub-01.nii.gz: is a link out of the dataset;")
+    assert str(scan(KIND, tmp_path / "site").problems[0]).startswith(
+        "images/sub-01.nii.gz: is a link out of the dataset;"
+    )
 
 
 def test_an_empty_site_is_named(tmp_path):
@@ -123,12 +125,12 @@ def test_all_problems_are_reported_and_sound_subjects_still_counted(tmp_path):
     write(tmp_path / "images/sub-02.nii.gz", np.full((6, 7, 8), np.nan, np.float32))
     found = scan(KIND, tmp_path)
     assert len(found.problems) == 3
-    assert [subject.id for subject in found.subjects] == ["sub-03"]
+    assert [sample.subject for sample in found.samples] == ["sub-03"]
 
 
 def test_a_changed_or_removed_file_is_named_before_training(tmp_path):
     found = scan(KIND, dataset(tmp_path))
-    cohort = Cohort(dataset="brains", kind=KIND, subjects=found.subjects)
+    cohort = Cohort(dataset="brains", format=KIND, samples=found.samples)
     verify(tmp_path, cohort)
     pair(tmp_path, "sub-01", seed=9)
     with pytest.raises(BadInput, match=r"images/sub-01\.nii\.gz: has other content") as caught:
@@ -141,7 +143,8 @@ def test_a_changed_or_removed_file_is_named_before_training(tmp_path):
 
 def test_a_pair_loads_with_its_grid(tmp_path):
     found = scan(KIND, dataset(tmp_path, 1))
-    image, label, affine = load_pair(tmp_path, found.subjects[0])
+    (reading,) = format_named(KIND).read(tmp_path, found.samples, {})
+    image, label, affine = reading.images["image"], reading.label, reading.affine
     assert (image.dtype, image.shape) == (np.float32, (6, 7, 8))
     assert label is not None and label.dtype == np.int16
     assert np.array_equal(affine, np.eye(4))
@@ -149,8 +152,8 @@ def test_a_pair_loads_with_its_grid(tmp_path):
 
 def test_the_split_loads_each_side_in_the_order_of_ids(tmp_path):
     found = scan(KIND, dataset(tmp_path, 6))
-    cohort = Cohort(dataset="brains", kind=KIND, subjects=found.subjects[::-1])
-    training, validation = split(tmp_path, cohort, 0.4)
+    cohort = Cohort(dataset="brains", format=KIND, samples=found.samples[::-1])
+    training, validation = split(RawSource(tmp_path, cohort), cohort, 0.4, DataNeeds(kind="volumes"))
     assert sorted(training.ids + validation.ids) == [f"sub-{n:02}" for n in range(6)]
     assert list(training.ids) == sorted(training.ids)
     assert [volume.id for volume in training.volumes()] == list(training.ids)

@@ -3,8 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from archipel.data import Cohort, load_table, scan, split, verify
-from archipel.vocabulary import BadInput, ErrorCode
+from archipel.data import Cohort, RawSource, SubjectSet, scan, split, verify
+from archipel.vocabulary import BadInput, DataNeeds, ErrorCode
+
+NEEDS = DataNeeds(kind="arrays")
 
 
 def save(root, rows=4, **changes):
@@ -19,15 +21,15 @@ def save(root, rows=4, **changes):
 
 def the_problem(root):
     (problem,) = scan("npz", root).problems
-    return problem
+    return str(problem)
 
 
 def test_a_sound_table_has_one_subject_a_row(tmp_path):
     save(tmp_path)
     found = scan("npz", tmp_path)
     assert found.problems == ()
-    assert [(subject.id, subject.index) for subject in found.subjects] == [("p0", 0), ("p1", 1), ("p2", 2), ("p3", 3)]
-    assert found.schema["x"] == {"dtype": "float64", "shape": [2]}
+    assert [(one.subject, one.row) for one in found.samples] == [("p0", 0), ("p1", 1), ("p2", 2), ("p3", 3)]
+    assert found.schema.arrays["x"] == "float64 [2]"
 
 
 @pytest.mark.parametrize(
@@ -57,7 +59,7 @@ def test_a_truncated_table_and_an_empty_folder_are_named(tmp_path):
 def test_only_a_cohorts_own_rows_matter_to_it(tmp_path):
     save(tmp_path)
     found = scan("npz", tmp_path)
-    cohort = Cohort(dataset="table", kind="npz", subjects=found.subjects[:2])
+    cohort = Cohort(dataset="table", format="npz", samples=found.samples[:2])
     x = np.arange(8, dtype=float).reshape(4, 2)
     x[3] = -1
     save(tmp_path, x=x)
@@ -75,16 +77,17 @@ def test_only_a_cohorts_own_rows_matter_to_it(tmp_path):
 def test_rows_load_in_the_order_of_the_subjects(tmp_path):
     save(tmp_path)
     found = scan("npz", tmp_path)
-    table = load_table(tmp_path, (found.subjects[2], found.subjects[0]))
+    source = RawSource(tmp_path, Cohort(dataset="table", format="npz", samples=found.samples))
+    table = SubjectSet(source, (found.samples[2], found.samples[0]), NEEDS).table()
     assert table.ids == ("p2", "p0")
     assert table.x.tolist() == [[4, 5], [0, 1]]
-    assert load_table(tmp_path, ()).ids == ()
+    assert SubjectSet(source, (), NEEDS).table().ids == ()
 
 
 def test_both_sides_of_a_split_are_tables(tmp_path):
     save(tmp_path, rows=20)
-    cohort = Cohort(dataset="table", kind="npz", subjects=scan("npz", tmp_path).subjects)
-    training, validation = split(tmp_path, cohort, 0.3)
+    cohort = Cohort(dataset="table", format="npz", samples=scan("npz", tmp_path).samples)
+    training, validation = split(RawSource(tmp_path, cohort), cohort, 0.3, NEEDS)
     assert set(training.table().ids).isdisjoint(validation.table().ids)
     assert len(training.table().ids) + len(validation.table().ids) == 20
 
@@ -94,11 +97,11 @@ def test_a_pooled_cohort_may_lie_in_several_tables(tmp_path):
     for site in ("a", "b"):
         (tmp_path / site).mkdir()
         save(tmp_path / site, subject=np.array([f"{site}{n}" for n in range(4)]))
-        for subject in scan("npz", tmp_path / site).subjects:
+        for subject in scan("npz", tmp_path / site).samples:
             subjects.append(subject.model_copy(update={"files": {"table": f"{site}/table.npz"}}))
-    cohort = Cohort(dataset="pooled", kind="npz", subjects=tuple(subjects))
+    cohort = Cohort(dataset="pooled", format="npz", samples=tuple(subjects))
     verify(tmp_path, cohort)
-    training, validation = split(tmp_path, cohort, 0.3)
+    training, validation = split(RawSource(tmp_path, cohort), cohort, 0.3, NEEDS)
     table = training.table()
     assert table.ids == training.ids and len(table.x) + len(validation.table().x) == 8
     assert all(

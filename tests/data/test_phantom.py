@@ -24,7 +24,7 @@ def test_a_phantom_is_a_sound_dataset_with_both_parts_in_every_subject(tmp_path)
     (folder,) = phantom.generate(tmp_path, ("site-a",), subjects_per_site=3)
     found = scan("nifti-pairs", folder)
     assert found.problems == ()
-    assert found.schema["label_values"] == {"0": 3, "1": 3, "2": 3}
+    assert found.schema.label_values == {"0": 3, "1": 3, "2": 3}
 
 
 def test_a_recorded_volume_can_be_rendered_again_from_its_parameters(tmp_path):

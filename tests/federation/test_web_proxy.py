@@ -31,7 +31,7 @@ def test_an_experiment_runs_through_a_proxy_that_cuts_idle_streams(tmp_path: Pat
             lab.start_server()
             for site in ("site-a", "site-b"):
                 settings = {"proxy": f'"http://{HOST}:{port}"', "reconnect_longest_s": 0.5}
-                lab.add_site(site, write_table(tmp_path / "data" / site, site), kind="npz", **settings)
+                lab.add_site(site, write_table(tmp_path / "data" / site, site), layout="npz", **settings)
             lab.start_sites()
             world = World(tmp_path, lab)
             time.sleep(2 * IDLE_S)

@@ -38,7 +38,7 @@ def wait(true: Callable[[], Any], what: str, seconds: float = 40.0, every: float
 
 
 def write_table(folder: Path, site: str, seed: int = 0) -> Path:
-    """A little table of kind npz."""
+    """A little table of format npz."""
     folder.mkdir(parents=True)
     draw = np.random.default_rng([seed, *site.encode()])
     x = draw.normal(size=(40, 8))
@@ -142,7 +142,7 @@ class World:
             for site in SITES:
                 data = write_table(folder / "data" / site, site)
                 quick = {"reconnect_first_s": 0.1, "reconnect_longest_s": 0.5}
-                lab.add_site(site, data, kind="npz", **quick, **site_settings)
+                lab.add_site(site, data, layout="npz", **quick, **site_settings)
             lab.start_sites()
             yield cls(folder, lab, wire)
         if wire is not None:

@@ -22,7 +22,7 @@ def job(**changes: Any) -> Job:
         "plan": {"hash": "blake3:" + "0" * 64, "class_name": "Plan", "file_name": "plan.py"},
         "initial_model": "blake3:" + "2" * 64,
         "tensors": {"tensors": []},
-        "needs": {"kind": "npz", "minimum_subjects": 4},
+        "needs": {"kind": "arrays", "minimum_subjects": 4},
         "metrics": [],
         "parameters": [{"name": "rate", "kind": "float", "default": 0.1, "minimum": 0, "maximum": 1}],
         "arguments": {"rate": 0.1},

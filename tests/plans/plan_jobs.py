@@ -66,4 +66,4 @@ def table(root: Path, rows: int = 40, seed: int = 0) -> Cohort:
 def cohort(root: Path, kind: str) -> Cohort:
     found = scan(kind, root)
     assert found.problems == ()
-    return Cohort(dataset="data", kind=kind, subjects=found.subjects)
+    return Cohort(dataset="data", format=kind, samples=found.samples)

@@ -12,7 +12,7 @@ from archipel.vocabulary import BadInput, ErrorCode
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TINY = "from archipel.plans import Plan\nfrom archipel.vocabulary import DataNeeds\n"
-CLASS = "class {}({}):\n    needs = DataNeeds(kind='npz')\n"
+CLASS = "class {}({}):\n    needs = DataNeeds(kind='arrays')\n"
 
 
 def write(folder: Path, text: str | bytes, name: str = "plan.py") -> Path:
@@ -70,13 +70,13 @@ def test_one_of_two_plans_is_chosen_by_name(tmp_path):
     ("body", "words"),
     [
         ("pass", "does not declare its data needs"),
-        ("needs = DataNeeds(kind='npz'); metrics = ['loss']", "metrics is not a tuple of MetricSpec"),
+        ("needs = DataNeeds(kind='arrays'); metrics = ['loss']", "metrics is not a tuple of MetricSpec"),
         (
-            "needs = DataNeeds(kind='npz'); metrics = (MetricSpec(name='a', better='lower'),) * 2",
+            "needs = DataNeeds(kind='arrays'); metrics = (MetricSpec(name='a', better='lower'),) * 2",
             "names one thing twice",
         ),
         (
-            "needs = DataNeeds(kind='npz'); selection = Selection(metric='dice', better='higher')",
+            "needs = DataNeeds(kind='arrays'); selection = Selection(metric='dice', better='higher')",
             "its selection is not one of its validation metrics",
         ),
     ],

@@ -113,7 +113,7 @@ def test_a_plan_that_declares_other_metrics_than_its_job_is_refused(tmp_path):
 class Odd(Plan):
     """Does to its model whatever a test wants."""
 
-    needs = DataNeeds(kind="npz")
+    needs = DataNeeds(kind="arrays")
     deed = staticmethod(lambda model: None)
     reported: object = None
 

@@ -30,7 +30,7 @@ class Threshold(torch.nn.Module):
 
 
 class Bright(SegmentationPlan):
-    needs = DataNeeds(kind="nifti-pairs", labels={"3": "dark", "7": "bright"}, minimum_subjects=1)
+    needs = DataNeeds(kind="volumes", labels={"3": "dark", "7": "bright"}, minimum_subjects=1)
     shape = (8, 8, 8)
     divisor = 4
 

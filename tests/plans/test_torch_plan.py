@@ -15,7 +15,7 @@ from archipel.vocabulary import ArchipelError, BadInput, DataNeeds, ErrorCode, H
 class Net(TorchPlan):
     """A network with batch normalisation and dropout, so that buffers and the global generator matter."""
 
-    needs = DataNeeds(kind="npz")
+    needs = DataNeeds(kind="arrays")
     batch_size = 8
     optimiser_state = OptimiserState.CONTINUE_LOCAL
     hyper_parameters = (HyperParameter(name="rate", kind="float", default=0.01, minimum=0, maximum=1e9),)

@@ -303,7 +303,7 @@ def served(folder: Path) -> Iterator[World]:
     settings = ServerSettings(name="north sea", hosts=("127.0.0.1",), rest_port=port)
     with Federation.found(ServerState(folder / "server"), settings) as federation:
         for index, site in enumerate(("site-a", "site-b", "site-c")):
-            enrol(federation, site, [DatasetSummary(name="table", kind="npz", subjects=20 + index)])
+            enrol(federation, site, [DatasetSummary(name="table", kind="arrays", subjects=20 + index)])
         world = World(federation, folder)
         context = RestContext(federation, world.experiments, lambda: {"site-a", "site-b"}, lambda: None)
         bound = listen("127.0.0.1", port, "rest_port")

@@ -80,17 +80,19 @@ def test_what_does_not_fit_is_refused_before_anything_is_sent(
 def test_a_site_with_other_data_is_refused_or_left_out(
     world: World, federation: archipel.Federation, tmp_path: Path
 ) -> None:
-    table = DatasetSummary(name="table", kind="npz", subjects=22)
+    table = DatasetSummary(name="table", kind="arrays", subjects=22)
     try:
-        world.federation.registry.set_datasets("site-c", [DatasetSummary(name="mri", kind="nifti-pairs", subjects=9)])
+        world.federation.registry.set_datasets("site-c", [DatasetSummary(name="mri", kind="volumes", subjects=9)])
         assert federation.create(TINY_PLAN).job.sites == ("site-a", "site-b")
-        with pytest.raises(BadInput, match="dataset mri of site-c: is of kind nifti-pairs, the plan needs npz"):
+        with pytest.raises(BadInput, match="dataset mri of site-c: is of kind volumes, the plan needs arrays"):
             federation.create(TINY_PLAN, sites=["site-a", "site-c"])
-        world.federation.registry.set_datasets("site-c", [table, DatasetSummary(name="more", kind="npz", subjects=9)])
+        world.federation.registry.set_datasets(
+            "site-c", [table, DatasetSummary(name="more", kind="arrays", subjects=9)]
+        )
         with pytest.raises(BadInput, match=r"2 datasets that fit \(table, more\); choose with sites="):
             federation.create(TINY_PLAN, sites=["site-c"])
         assert federation.create(TINY_PLAN, sites={"site-c": "more"}).job.entry("site-c").dataset == "more"
-        world.federation.registry.set_datasets("site-c", [DatasetSummary(name="table", kind="npz", subjects=1)])
+        world.federation.registry.set_datasets("site-c", [DatasetSummary(name="table", kind="arrays", subjects=1)])
         with pytest.raises(BadInput, match="has 1 subjects, the plan needs 2"):
             federation.create(TINY_PLAN, sites=["site-c"])
     finally:

@@ -22,7 +22,7 @@ LABELS = {"1": "anterior", "2": "posterior"}
 def world(tmp_path: Path) -> Iterator[World]:
     with served(tmp_path) as found:
         for site in ("site-a", "site-b", "site-c"):
-            data = DatasetSummary(name="hippocampus", kind="nifti-pairs", subjects=40, labels=LABELS)
+            data = DatasetSummary(name="hippocampus", kind="volumes", subjects=40, labels=LABELS)
             found.federation.registry.set_datasets(site, [data])
         found.experiments.approve_at_once = True
         yield found

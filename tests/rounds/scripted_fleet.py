@@ -51,7 +51,7 @@ def job(sites: Sequence[str] = ("a", "b", "c"), **changes: Any) -> Job:
         "plan": {"hash": "blake3:" + "0" * 64, "class_name": "Plan", "file_name": "plan.py"},
         "initial_model": blob_hash(encode(MODEL)),
         "tensors": schema_of(MODEL),
-        "needs": {"kind": "npz"},
+        "needs": {"kind": "arrays"},
         "metrics": [{"name": "loss", "better": "lower"}],
         "validation": [{"name": "accuracy", "better": "higher"}],
         "parameters": [{"name": "rate", "kind": "float", "default": 0.5, "minimum": 0, "maximum": 1}],

@@ -26,7 +26,7 @@ def book(federation: Federation, site: Applicant, better: str, first: bytes = FI
             "plan": {"hash": federation.blobs.put(b"plan"), "class_name": "Plan", "file_name": "plan.py"},
             "initial_model": federation.blobs.put(first),
             "tensors": {"tensors": [{"name": "w", "dtype": "float32", "shape": [2]}]},
-            "needs": {"kind": "npz"},
+            "needs": {"kind": "arrays"},
             "metrics": [{"name": "loss", "better": "lower"}],
             "validation": [{"name": "dice", "better": "higher"}, {"name": "hd95", "better": "lower"}],
             "selection": {"metric": "dice" if better == "higher" else "hd95", "better": better},

@@ -16,7 +16,7 @@ from archipel.server.authority import site_of_certificate
 from archipel.server.federation import Federation
 from archipel.server.registry import DatasetSummary
 from archipel.server.state import ServerState
-from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode, NotFound
+from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode, NotFound, StorageFull
 
 
 def handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> tuple[ssl.SSLObject, ssl.SSLObject]:
@@ -158,7 +158,7 @@ def test_the_servers_certificate_is_made_anew_only_when_it_must(federation: Fede
 
 
 def test_a_site_announces_counts_and_schema(federation: Federation, enrolled: Applicant) -> None:
-    summary = DatasetSummary(name="hippocampus", kind="nifti-pairs", subjects=40, labels={"1": "anterior"})
+    summary = DatasetSummary(name="hippocampus", kind="volumes", subjects=40, labels={"1": "anterior"})
     federation.registry.set_datasets("berlin", [summary])
     found = federation.registry.site("berlin")
     assert found.datasets == (summary,)
@@ -190,3 +190,20 @@ def test_a_journal_line_changed_in_the_database_is_named(
     with federation.database.write() as connection:
         connection.exec_driver_sql(f"UPDATE journal SET {change} WHERE number = 2")
     assert federation.registry.journal_faults()[0].startswith("line 2 ")
+
+
+def test_a_revocation_that_could_not_be_read_is_read_at_the_next_look(
+    federation: Federation, enrolled: Applicant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (row,) = federation.registry.certificates()
+    assert federation.registry.certificate_is_valid(row.serial)
+    federation.registry.revoke_certificate(row.serial, "laptop stolen")
+
+    def full() -> None:
+        raise StorageFull("server.db", "the disk is full", "free space there")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(federation.registry, "_read_valid", full)
+        with pytest.raises(StorageFull):
+            federation.registry.certificate_is_valid(row.serial)
+    assert not federation.registry.certificate_is_valid(row.serial)

@@ -30,7 +30,7 @@ def job(federation: Federation, site: Applicant) -> dict[str, Any]:
         "plan": {"hash": blob_hash(b"plan"), "class_name": "Plan", "file_name": "plan.py"},
         "initial_model": blob_hash(b"model"),
         "tensors": {"tensors": [{"name": "w", "dtype": "float32", "shape": [2]}]},
-        "needs": {"kind": "npz"},
+        "needs": {"kind": "arrays"},
         "metrics": [{"name": "loss", "better": "lower"}],
         "parameters": [{"name": "rate", "kind": "float", "default": 0.1, "minimum": 0, "maximum": 1}],
         "arguments": {"rate": 0.1},

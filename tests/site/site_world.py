@@ -95,7 +95,7 @@ def job_for(site: SiteState, **changes) -> Job:
         "plan": PlanReference(hash=blob_hash(PLAN), class_name="Tiny", file_name="tiny.py"),
         "initial_model": blob_hash(b"model"),
         "tensors": TensorSchema.of([TensorSpec(name="w", dtype="float32", shape=(3,))]),
-        "needs": DataNeeds(kind="npz"),
+        "needs": DataNeeds(kind="arrays"),
         "metrics": (MetricSpec(name="loss", better="lower"),),
         "validation": (MetricSpec(name="accuracy", better="higher"),),
         "parameters": (HyperParameter(name="rate", kind="float", default=0.1, minimum=0.0, maximum=1.0),),

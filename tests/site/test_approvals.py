@@ -7,7 +7,7 @@ import pytest
 from site_world import PLAN, job_for, table, take_offer
 from sqlalchemy import text, update
 
-from archipel.data import Cohort
+from archipel.data import Cohort, DataMapping, DataSchema
 from archipel.governance import Approval, IdentityKey, canonical, check_approval
 from archipel.governance import approve as sign
 from archipel.site import approvals, catalog, failures, journal, schema
@@ -52,7 +52,7 @@ def test_an_approval_is_the_sites_signature_over_the_job_and_its_cohort(with_tab
     check_approval(approval, identity_key=with_table.identity.public, job_hash=hashed)
     allowed = approvals.is_allowed(with_table, "heart", hashed)
     assert (allowed.job, allowed.approval) == (job, approval)
-    assert [subject.id for subject in allowed.cohort.subjects] == [f"p-{n:03}" for n in range(6)]
+    assert list(allowed.cohort.subjects) == [f"p-{n:03}" for n in range(6)]
     line = journal.lines(with_table)[-1]
     assert (line.kind, line.body["signature"]) == ("approved", approval.signature)
 
@@ -93,7 +93,7 @@ def test_a_job_that_changed_while_a_person_read_is_not_approved(with_table: Site
 
 def test_a_dataset_removed_while_a_person_read_is_not_approved(with_table: SiteState) -> None:
     _, hashed = take_offer(with_table)
-    frozen = catalog.freeze(catalog.dataset(with_table, "table"))
+    frozen = catalog.freeze(with_table, catalog.dataset(with_table, "table"))
     catalog.remove(with_table, "table")
     with pytest.raises(NotFound, match="was removed meanwhile"):
         approvals.approve(with_table, "heart", frozen=frozen)
@@ -148,8 +148,8 @@ def test_a_doorbell_nobody_listens_to_does_not_stop_a_decision(with_table: SiteS
     ("changes", "words"),
     [
         ({"privacy": PrivacyTerms(release=Release.INDIVIDUALLY)}, "updates would leave individually"),
-        ({"needs": DataNeeds(kind="npz", minimum_subjects=7)}, "has 6 subjects; the plan needs 7"),
-        ({"needs": DataNeeds(kind="nifti-pairs")}, "is of kind npz; the plan needs nifti-pairs"),
+        ({"needs": DataNeeds(kind="arrays", minimum_subjects=7)}, "has 6 subjects; the plan needs 7"),
+        ({"needs": DataNeeds(kind="volumes")}, "data of kind volumes: not met .the dataset is of kind arrays"),
         ({"terms": RoundTerms(rounds=101, quorum=1)}, "has 101 rounds; the policy allows 100"),
         ({"limits": WorkerLimits(memory_mb=99_999)}, "memory_mb=99999; the policy allows 16384"),
     ],
@@ -179,14 +179,19 @@ def test_a_policy_made_stricter_stops_what_was_approved(with_table: SiteState) -
 
 
 def test_label_values_that_the_plan_does_not_know_are_refused_early(with_table: SiteState) -> None:
-    job = job_for(with_table, needs=DataNeeds(kind="nifti-pairs", labels={"1": "anterior"}))
+    job = job_for(with_table, needs=DataNeeds(kind="volumes", labels={"1": "anterior"}))
     entry = catalog.dataset(with_table, "table").model_copy(
-        update={"kind": "nifti-pairs", "summary": {"label_values": {"0": 6, "1": 6, "3": 1}}, "labels": {"1": "tumour"}}
+        update={
+            "format": "nifti-pairs",
+            "summary": DataSchema(
+                kind="volumes", subjects=6, samples=6, modalities={"image": 6}, label_values={"0": 6, "1": 6, "3": 1}
+            ),
+            "mapping": DataMapping(label_names={"1": "tumour"}),
+        }
     )
-    assert approvals.reasons_against(with_table, job, entry) == [
-        "label 1 is tumour in dataset table; the plan takes it for anterior",
-        "dataset table holds label values that the plan does not know: 3",
-    ]
+    first, second = approvals.reasons_against(with_table, job, entry)
+    assert first == "dataset table: label 1 anterior: not met (value 1 is tumour here; map it)"
+    assert second.startswith("dataset table: no other label values: not met (the dataset also has 3; map them")
 
 
 def test_a_missing_dataset_is_named_and_another_can_be_chosen(with_table: SiteState) -> None:
@@ -277,7 +282,7 @@ def test_a_tampered_cohort_allows_nothing_until_it_is_approved_again(with_table:
 def test_a_server_that_invents_an_approval_gains_nothing(with_table: SiteState) -> None:
     """The stored cohort's foreign key and the site's own signature are what counts, not that a row says approved."""
     _, hashed = take_offer(with_table)
-    cohort = Cohort(dataset="table", kind="npz", subjects=())
+    cohort = Cohort(dataset="table", format="npz", samples=())
     frozen = catalog.Frozen(catalog.dataset(with_table, "table"), cohort)
     invented = Approval(
         experiment="heart",

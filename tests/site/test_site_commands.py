@@ -184,7 +184,7 @@ def test_verifying_the_journal_answers_by_exit_code(terminal: Terminal, with_tab
 
 
 def test_the_journal_is_shown_in_full(terminal: Terminal) -> None:
-    assert "kind npz, name table, subjects 6" in terminal("journal", "show").stdout
+    assert "format npz, name table, subjects 6" in terminal("journal", "show").stdout
 
 
 def test_the_journal_is_exported_as_json_lines(terminal: Terminal, tmp_path: Path) -> None:
@@ -217,9 +217,9 @@ def test_the_commands_work_as_processes_and_say_errors_in_one_line(tmp_path: Pat
     state, data = str(tmp_path / "state"), str(table(tmp_path / "data"))
     made = archipel("init", state, "--name", "charite")
     assert (made.returncode, made.stderr) == (0, "")
-    added = archipel("dataset", "add", "table", data, "--kind", "npz", "--state", state)
+    added = archipel("dataset", "add", "table", data, "--format", "npz", "--state", state)
     assert (added.returncode, added.stderr) == (0, "")
-    again = archipel("dataset", "add", "table", data, "--kind", "npz", "--state", state)
+    again = archipel("dataset", "add", "table", data, "--format", "npz", "--state", state)
     assert again.returncode == 1
     assert again.stderr.startswith("error: dataset table: is in the catalog already")
     assert again.stderr.count("\n") == 1

@@ -98,7 +98,7 @@ def status(state: State, as_json: AsJson = False) -> None:
             "agent": "running" if running else "stopped",
             "link": link.model_dump() if link else None,
             "sandbox": site.settings.sandbox.value,
-            "datasets": [entry.public() for entry in catalog.datasets(site)],
+            "datasets": [_dataset_row(entry) for entry in catalog.datasets(site)],
             "experiments": [_row(offer) for offer in approvals.offers(site)],
         }
     if as_json:
@@ -146,12 +146,23 @@ def _print_datasets(rows: Any) -> None:
         console().print("no dataset yet; add one with archipel site dataset add NAME PATH")
         return
     shapes = [row | {"summary": _shape(row["summary"])} for row in rows]
-    print_table(["name", "kind", "subjects", "labels", "summary"], shapes)
+    print_table(["name", "format", "kind", "subjects", "labels", "summary"], shapes)
+
+
+def _dataset_row(entry: Any) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "format": entry.format,
+        "kind": entry.kind,
+        "subjects": entry.subjects,
+        "labels": entry.mapping.label_names,
+        "summary": entry.summary.model_dump(mode="json", exclude_defaults=True),
+    }
 
 
 def _shape(summary: dict[str, Any]) -> dict[str, Any]:
     """The summary without what is said beside it."""
-    return {key: value for key, value in summary.items() if key not in ("kind", "subjects")}
+    return {key: value for key, value in summary.items() if key not in ("kind", "subjects", "samples")}
 
 
 @dataset_app.command("add")
@@ -159,18 +170,29 @@ def dataset_add(
     name: Annotated[str, typer.Argument(help="The name under which researchers ask for it.")],
     path: Annotated[Path, typer.Argument(help="The folder that holds it.")],
     state: State,
-    kind: Annotated[str, typer.Option("--kind", help="nifti-pairs or npz.")] = "nifti-pairs",
+    layout: Annotated[
+        str, typer.Option("--format", help="How it lies there; see archipel site dataset formats.")
+    ] = "nifti-pairs",
+    mapping: Annotated[Path | None, typer.Option("--mapping", help="A TOML file with the dataset's mapping.")] = None,
+    option: Annotated[list[str] | None, typer.Option("--option", help="NAME=VALUE, an option of the format.")] = None,
     label: Annotated[list[str] | None, typer.Option("--label", help="A label's name, e.g. 1=anterior.")] = None,
+    leave_out_faulty: Annotated[
+        bool, typer.Option("--leave-out-faulty", help="Go on without the subjects that have errors.")
+    ] = False,
 ) -> None:
     """Check a folder of data and enter it in the catalog; nothing is added while anything is wrong with it."""
     from archipel.site import catalog
 
-    labels = dict(_label(text) for text in label or [])
+    asked = read_mapping(mapping, dict(_label(text) for text in label or []))
+    options = dict(_option(text) for text in option or [])
     screen = console()
     with opened(state) as site, _listing_problems(screen):
         with screen.status(f"reading and hashing {_extent(path)} in {path}"):
-            entry = catalog.add(site, name, path, kind, labels)
-        screen.print(f"dataset {entry.name} added: {entry.subjects} subjects; {words(_shape(entry.summary))}")
+            entry = catalog.add(
+                site, name, path, layout, options=options, mapping=asked, leave_out_faulty=leave_out_faulty
+            )
+        shape = _shape(entry.summary.model_dump(mode="json", exclude_defaults=True))
+        screen.print(f"dataset {entry.name} added: {entry.subjects} subjects; {words(shape)}")
 
 
 def _extent(path: Path) -> str:
@@ -185,6 +207,33 @@ def _label(text: str) -> tuple[str, str]:
     return value, name
 
 
+def _option(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise BadInput(f"option {text}", "is not NAME=VALUE", "see archipel site dataset formats")
+    return name, value
+
+
+def read_mapping(path: Path | None, labels: dict[str, str]) -> Any:
+    """The mapping in a TOML file, with label names given beside it. Raises BadInput naming the key that is wrong."""
+    import tomllib
+
+    from pydantic import ValidationError
+
+    from archipel.data import DataMapping
+
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8")) if path else {}
+        found = DataMapping.model_validate(document)
+    except (OSError, ValueError) as error:
+        cause = str(error)
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            cause = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise BadInput(f"mapping {path}", cause, "see From folder to cohort in the documentation") from error
+    return found.model_copy(update={"label_names": {**found.label_names, **labels}})
+
+
 @contextmanager
 def _listing_problems(screen: Console) -> Iterator[None]:
     from archipel.site.catalog import DatasetProblems
@@ -194,8 +243,25 @@ def _listing_problems(screen: Console) -> Iterator[None]:
         yield
     except DatasetProblems as error:
         for problem in error.problems:
-            screen.print(f"- {shown(problem)}")
+            screen.print(f"- {shown(str(problem))}")
         raise
+
+
+@dataset_app.command("formats")
+def dataset_formats() -> None:
+    """List the formats a dataset may have, with their options."""
+    from archipel.data import FORMATS
+
+    rows = [
+        {
+            "format": one.name,
+            "kind": one.kind,
+            "layout": one.title,
+            "options": "; ".join(f"{name}: {text}" for name, text in one.options.items()),
+        }
+        for one in FORMATS.values()
+    ]
+    print_table(["format", "kind", "layout", "options"], rows)
 
 
 @dataset_app.command("list")
@@ -204,7 +270,10 @@ def dataset_list(state: State, as_json: AsJson = False) -> None:
     from archipel.site import catalog
 
     with opened(state) as site:
-        entries = [entry.model_dump() for entry in catalog.datasets(site)]
+        entries = [
+            _dataset_row(entry) | {"root": entry.root, "scanned_at": entry.scanned_at}
+            for entry in catalog.datasets(site)
+        ]
     if as_json:
         print_json(entries)
     else:
@@ -310,7 +379,7 @@ def approve(
         offer = approvals.offered(site, experiment)
         entry = approvals.asked_dataset(site, offer.job, dataset)
         with screen.status(f"reading and hashing {_extent(Path(entry.root))} of dataset {entry.name}"):
-            frozen = catalog.freeze(entry)
+            frozen = catalog.freeze(site, entry)
         if not yes:
             _show(site, offer, _explained_on(site, offer, frozen.dataset))
             if not typer.confirm("Run this on this site's data?", default=False):

@@ -1,25 +1,50 @@
-"""What hospitals have: datasets on disk, their subjects, frozen cohorts of them, and phantoms that stand in for them.
+"""What hospitals have: datasets on disk, their samples, frozen cohorts of them, and phantoms that stand in for them.
 
-It reads files and says what is wrong with them. It knows nothing of models, rounds, networks or approvals; nibabel is
-imported only when a volume is read.
+It reads files and says what is wrong with them. It knows nothing of models, rounds, networks or approvals; libraries
+for volumes and tables are imported only when one is read.
 """
 
-from archipel.data.cohorts import Cohort, Scan, Subject, cohort_hash
-from archipel.data.datasets import SubjectSet, Volume, load_pair, load_table, scan, split, verify
+from archipel.data.cohorts import Cohort, cohort_hash
+from archipel.data.files import FileFacts, FileIndex, MemoryIndex, Signature
+from archipel.data.fitness import Answer, Verdict, check_needs
+from archipel.data.formats import FORMATS, format_named, scan
+from archipel.data.mapping import ColumnMapping, DataMapping
+from archipel.data.orientation import Orientation
+from archipel.data.reading import Affine, FloatVolume, LabelVolume, Reading
+from archipel.data.samples import ColumnSummary, DataSchema, Problem, Sample, Scan
 from archipel.data.splits import draw, validation_ids
-from archipel.data.tables import Table
+from archipel.data.subjects import RawSource, Source, SubjectSet, Table, Volume, split, verify
 
 __all__ = [
+    "FORMATS",
+    "Affine",
+    "Answer",
     "Cohort",
+    "ColumnMapping",
+    "ColumnSummary",
+    "DataMapping",
+    "DataSchema",
+    "FileFacts",
+    "FileIndex",
+    "FloatVolume",
+    "LabelVolume",
+    "MemoryIndex",
+    "Orientation",
+    "Problem",
+    "RawSource",
+    "Reading",
+    "Sample",
     "Scan",
-    "Subject",
+    "Signature",
+    "Source",
     "SubjectSet",
     "Table",
+    "Verdict",
     "Volume",
+    "check_needs",
     "cohort_hash",
     "draw",
-    "load_pair",
-    "load_table",
+    "format_named",
     "scan",
     "split",
     "validation_ids",

@@ -15,7 +15,7 @@ from archipel.vocabulary import DataNeeds
 class BenchPlan(SegmentationPlan):
     """What the bare loop does by hand."""
 
-    needs = DataNeeds(kind="nifti-pairs", labels={"1": "front", "2": "back"})
+    needs = DataNeeds(kind="volumes", labels={"1": "front", "2": "back"})
     shape = (40, 56, 40)
     divisor = 4
     batch_size = 4

@@ -42,7 +42,7 @@ def bench_round(sites: int, size_mb: float, pairs: int = 7, folder: Path | None 
             federation.start_server()
             names = [f"site-{number:02d}" for number in range(sites)]
             for number, name in enumerate(names):
-                federation.add_site(name, _table(root / f"data-{number}", number), kind="npz", dataset=DATASET)
+                federation.add_site(name, _table(root / f"data-{number}", number), layout="npz", dataset=DATASET)
             federation.start_sites()
             idle = _peak_memory(federation.server.pid)
             drawn = _submit(federation, size_mb, sites)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from archipel.data import Cohort, phantom, scan, split
+from archipel.data import Cohort, RawSource, phantom, scan, split
 from archipel.plans import load
 from archipel.plans.drafting import draft
 from archipel.site.sandbox import Sandbox, SandboxSpec, SharedFrame
@@ -39,7 +39,7 @@ def bench_spec(subjects: int, folder: Path) -> tuple[SandboxSpec, bytes]:
         terms=RoundTerms(rounds=1000, quorum=1),
         limits=WorkerLimits(threads=1),
     )
-    cohort = Cohort(dataset="phantom", kind="nifti-pairs", subjects=scan("nifti-pairs", root).subjects)
+    cohort = Cohort(dataset="phantom", format="nifti-pairs", samples=scan("nifti-pairs", root).samples)
     spec = SandboxSpec(
         job=made.job,
         site=SITE,
@@ -70,7 +70,7 @@ def bare_epoch(root: Path, cohort: Cohort) -> Callable[[], float]:
 
     torch.set_num_threads(1)
     plan: Any = load(PLAN)
-    training, _ = split(root, cohort, 0.0)
+    training, _ = split(RawSource(root, cohort), cohort, 0.0, plan.needs)
     inputs, targets = plan.examples(training)
     network = UNet(3, 1, 3, (16, 32, 64), (2, 2), num_res_units=0, norm="instance")
     loss_of = DiceCELoss(to_onehot_y=True, softmax=True)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from archipel.data import load_pair, scan, validation_ids
+from archipel.data import format_named, scan, validation_ids
 from archipel.lab.pooled import Pooled, PooledInBackground
 from archipel.lab.processes import LocalFederation
 from archipel.plans import Plan, load
@@ -65,7 +65,7 @@ def run_demo(roots: Mapping[str, Path], terms: DemoTerms, say: Say) -> DemoResul
             say(f"server on {federation.url}; {len(roots)} hospitals join, each with a sandbox of its own")
             federation.start_server()
             for name, root in roots.items():
-                federation.add_site(name, root, kind="nifti-pairs", labels=dict(plan.needs.labels))
+                federation.add_site(name, root, layout="nifti-pairs", labels=dict(plan.needs.labels))
             federation.start_sites()
             ready = time.monotonic()
             with connect(federation.url, token=federation.token, ca=federation.authority) as researcher:
@@ -114,7 +114,7 @@ def _result(
     slices, facts = [], []
     arrays = decode(model.read_bytes())
     for name, root in sorted(roots.items()):
-        subjects = {subject.id: subject for subject in scan("nifti-pairs", root).subjects}
+        subjects = {sample.subject: sample for sample in scan("nifti-pairs", root).samples}
         held_out = sorted(validation_ids(subjects, FRACTION))
         times = [one["sites"][name]["seconds"] for one in records if name in one["contributors"]]
         facts.append(SiteFacts(name, len(subjects) - len(held_out), len(held_out), float(np.median(times))))
@@ -172,8 +172,10 @@ def _pooled_score(pooled: Pooled) -> ModelScore:
 def _slice(site: str, root: Path, subject: Any, plan: Plan, arrays: Mapping[str, Any]) -> MiddleSlice:
     from archipel.plans.segmentation import dice_scores
 
-    image, label, affine = load_pair(root, subject)
-    found = predict(plan, [arrays], image, affine, thing=subject.id)
+    (reading,) = format_named("nifti-pairs").read(root, [subject], {})
+    image, label, affine = reading.images["image"], reading.label, reading.affine
+    assert affine is not None
+    found = predict(plan, [arrays], image, affine, thing=subject.name)
     truth = np.zeros_like(found) if label is None else label
     dice = dice_scores(found, truth, {1: "anterior", 2: "posterior"})["whole"]
-    return middle_slice(site, subject.id, image, truth, found, affine, dice)
+    return middle_slice(site, subject.name, image, truth, found, affine, dice)

@@ -19,7 +19,7 @@ from archipel.vocabulary import DataNeeds, HyperParameter
 class HippocampusPlan(SegmentationPlan):
     """A small 3-D U-Net with instance normalisation, Dice and cross-entropy, Adam with warm-up and cosine decay."""
 
-    needs = DataNeeds(kind="nifti-pairs", labels={"1": "anterior", "2": "posterior"})
+    needs = DataNeeds(kind="volumes", labels={"1": "anterior", "2": "posterior"})
     shape = (40, 56, 40)
     divisor = 4
     batch_size = 2

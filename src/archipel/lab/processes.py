@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import httpx
 
+from archipel.data import DataMapping
 from archipel.server.federation import Federation as ServerFederation
 from archipel.server.settings import ServerSettings
 from archipel.server.state import ServerState
@@ -172,7 +173,7 @@ class LocalFederation:
         name: str,
         root: Path,
         *,
-        kind: str,
+        layout: str,
         dataset: str = "data",
         labels: dict[str, str] | None = None,
         sandbox: SandboxRule = SandboxRule.REQUIRED,
@@ -185,7 +186,7 @@ class LocalFederation:
             with ServerFederation.open(ServerState(self.folder / "server")) as federation:
                 token = federation.enrolment.create_token(name).encode()
             enrolment.join(site, token)
-            catalog.add(site, dataset, root, kind=kind, labels=labels or {})
+            catalog.add(site, dataset, root, layout, mapping=DataMapping(label_names=labels or {}))
         finally:
             site.close()
         path = folder / "site.toml"

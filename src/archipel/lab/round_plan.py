@@ -18,7 +18,7 @@ LEAVES = 20
 class RoundPlan(Plan):
     """Adds the site's constant, the mean of its table, to every weight."""
 
-    needs = DataNeeds(kind="npz", minimum_subjects=1)
+    needs = DataNeeds(kind="arrays", minimum_subjects=1)
     metrics = (MetricSpec(name="norm", better="lower"),)
 
     def initial_model(self, seed: int) -> Model:

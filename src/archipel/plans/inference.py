@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from archipel.data import load_pair, scan
-from archipel.data.nifti_pairs import SUFFIX, Affine, FloatVolume, LabelVolume, read_image
+from archipel.data import Affine, FloatVolume, LabelVolume, format_named, scan
+from archipel.data.formats.nifti_pairs import SUFFIX
+from archipel.data.volumes import read_image
 from archipel.plans.base import Array, Plan
 from archipel.plans.surfaces import hausdorff_95
 from archipel.tensors import decode
@@ -92,17 +93,18 @@ def evaluate_folder(plan: Plan, models: Models, root: Path) -> dict[str, Any]:
     segmenter = _Segmenter.of(plan, models)
     roots = [root] if (root / "images").is_dir() else sorted(path.parent for path in root.glob("*/images"))
     scans = [(folder, scan("nifti-pairs", folder)) for folder in roots] or [(root, scan("nifti-pairs", root))]
-    problems = [problem for _, found in scans for problem in found.problems]
+    problems = [str(problem) for _, found in scans for problem in found.errors]
     if problems:
         raise BadInput(
             str(root), f"has {len(problems)} problems ({'. '.join(problems)})", "mend them", code=ErrorCode.BAD_DATA
         )
     subjects: dict[str, dict[str, dict[str, float | None]]] = {}
     for folder, found in scans:
-        for subject in found.subjects:
-            name = subject.id if len(scans) == 1 else f"{folder.name}/{subject.id}"
-            image, label, affine = load_pair(folder, subject)
-            if label is not None:
+        readings = format_named("nifti-pairs").read(folder, found.samples, {})
+        for sample, reading in zip(found.samples, readings, strict=True):
+            name = sample.name if len(scans) == 1 else f"{folder.name}/{sample.name}"
+            image, label, affine = reading.images["image"], reading.label, reading.affine
+            if label is not None and affine is not None:
                 subjects[name] = segmenter.scores(segmenter.labels(image, affine, name), label, affine)
     return {"subjects": subjects, "mean": _means(list(subjects.values())), "count": len(subjects)}
 

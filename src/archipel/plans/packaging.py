@@ -129,7 +129,7 @@ def check_declarations(plan: Plan) -> None:
     """Raise BadInput when a declaration is missing, of the wrong type, or contradicts another."""
     thing = type(plan).__name__
     if not isinstance(getattr(plan, "needs", None), DataNeeds):
-        raise _bad(thing, "does not declare its data needs", 'set needs = DataNeeds(kind="nifti-pairs", ...)')
+        raise _bad(thing, "does not declare its data needs", 'set needs = DataNeeds(kind="volumes", ...)')
     for attribute, record in (
         ("metrics", MetricSpec),
         ("validation", MetricSpec),

@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 from pydantic import ValidationError
 
-from archipel.data import Cohort, split, verify
+from archipel.data import Cohort, RawSource, format_named, split, verify
 from archipel.plans.base import Array, Context, Model, Plan, TrainingResult, derive_seed
 from archipel.tensors import decode, encode, views
 from archipel.vocabulary import (
@@ -59,10 +59,11 @@ class PlanRuntime:
         Raises BadInput for changed data, another kind of dataset than the plan needs, or too few subjects.
         """
         needs = self.job.needs
-        if self.cohort.kind != needs.kind:
+        kind = format_named(self.cohort.format).kind
+        if kind != needs.kind:
             raise BadInput(
                 f"dataset {self.cohort.dataset}",
-                f"is of kind {self.cohort.kind}",
+                f"is of kind {kind}",
                 f"the plan needs {needs.kind}",
                 code=ErrorCode.BAD_DATA,
             )
@@ -74,7 +75,8 @@ class PlanRuntime:
                 code=ErrorCode.BAD_DATA,
             )
         verify(self.root, self.cohort)
-        training, validation = split(self.root, self.cohort, self.job.validation_fraction)
+        source = RawSource(self.root, self.cohort)
+        training, validation = split(source, self.cohort, self.job.validation_fraction, needs)
         self._validation_subjects = len(validation)
         self.plan.prepare(training, validation, self._context(Pass(round=0, arguments=self.job.arguments)))
 

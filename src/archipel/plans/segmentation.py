@@ -13,16 +13,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from archipel.data import SubjectSet, Volume
-from archipel.data.nifti_pairs import Affine, FloatVolume, LabelVolume
+from archipel.data import Affine, FloatVolume, LabelVolume, Orientation, SubjectSet, Volume
 from archipel.plans.base import Array, Context
 from archipel.plans.torch import Tensor, TorchPlan
-from archipel.plans.volumes import Orientation, Shape, Window, check_spacing, normalised
+from archipel.plans.volumes import Shape, Window, check_spacing, normalised
 from archipel.vocabulary import BadInput, DataNeeds, ErrorCode, MetricSpec, MetricSum, Selection
 
 
 class SegmentationPlan(TorchPlan):
-    """Base of segmentation plans on datasets of kind ``nifti-pairs``.
+    """Base of segmentation plans on volumes.
 
     Declare ``needs`` with labels, for example ``{"1": "anterior", "2": "posterior"}``; the network's output channels
     are the background and then the labels in rising order. ``shape`` is what a training volume is cut or padded to;
@@ -61,7 +60,7 @@ class SegmentationPlan(TorchPlan):
 
     def prepare(self, training: SubjectSet, validation: SubjectSet, context: Context) -> None:
         """Read training volumes as tensors, validation volumes as they are."""
-        super().prepare(training, SubjectSet(validation.root, validation.kind, ()), context)
+        super().prepare(training, validation.empty(), context)
         self._validation_volumes = tuple(validation.volumes())
 
     def activate(self, outputs: Tensor) -> Tensor:

@@ -12,40 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archipel.data.nifti_pairs import Affine, FloatVolume
+from archipel.data import Affine, FloatVolume, Orientation
 from archipel.vocabulary import BadInput, ErrorCode
 
 Shape = tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Orientation:
-    """How a stored volume is turned so that its axes run to the patient's right, front and top (RAS)."""
-
-    axes: tuple[int, int, int]
-    flipped: tuple[bool, bool, bool]
-
-    @classmethod
-    def of(cls, affine: Affine) -> Orientation:
-        """The turn that brings a volume with this affine to RAS."""
-        from nibabel.orientations import io_orientation
-
-        codes = io_orientation(affine)
-        order = np.argsort(codes[:, 0])
-        flips = codes[order, 1] < 0
-        x, y, z = (int(axis) for axis in order)
-        flip_x, flip_y, flip_z = (bool(flip) for flip in flips)
-        return cls((x, y, z), (flip_x, flip_y, flip_z))
-
-    def apply(self, volume: NDArray[Any]) -> NDArray[Any]:
-        """The volume in RAS."""
-        turned = volume.transpose(self.axes)
-        return np.ascontiguousarray(turned[tuple(slice(None, None, -1 if flip else 1) for flip in self.flipped)])
-
-    def undo(self, volume: NDArray[Any]) -> NDArray[Any]:
-        """A RAS volume back in stored orientation."""
-        turned = volume[tuple(slice(None, None, -1 if flip else 1) for flip in self.flipped)]
-        return np.ascontiguousarray(turned.transpose(tuple(np.argsort(self.axes))))
 
 
 def normalised(volume: FloatVolume) -> FloatVolume:

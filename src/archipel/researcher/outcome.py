@@ -151,7 +151,7 @@ def middle_slice(
     Among the three anatomical planes it takes the sagittal one, which shows front and back part of a hippocampus
     together.
     """
-    from archipel.plans.volumes import Orientation
+    from archipel.data import Orientation
 
     turn = Orientation.of(affine)
     volume, true, found = turn.apply(image), turn.apply(truth), turn.apply(predicted)

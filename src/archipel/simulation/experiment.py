@@ -28,13 +28,17 @@ class SimulatedSite:
     cohort: Cohort
 
 
+_DEFAULT_FORMATS = {"volumes": "nifti-pairs", "arrays": "npz"}
+
+
 def scanned_site(name: str, root: Path, needs: DataNeeds) -> SimulatedSite:
     """A site from a folder of data. Raises BadInput naming the first of the folder's problems."""
-    found = scan(needs.kind, root)
-    if found.problems:
-        more = f" (and {len(found.problems) - 1} more)" if len(found.problems) > 1 else ""
-        raise BadInput(str(root), f"{found.problems[0]}{more}", "mend the data", code=ErrorCode.BAD_DATA)
-    cohort = Cohort(dataset="data", kind=needs.kind, subjects=found.subjects, labels=needs.labels)
+    layout = _DEFAULT_FORMATS[needs.kind]
+    found = scan(layout, root)
+    if found.errors:
+        more = f" (and {len(found.errors) - 1} more)" if len(found.errors) > 1 else ""
+        raise BadInput(str(root), f"{found.errors[0]}{more}", "mend the data", code=ErrorCode.BAD_DATA)
+    cohort = Cohort(dataset="data", format=layout, samples=found.samples)
     return SimulatedSite(name, root, cohort)
 
 
@@ -43,20 +47,19 @@ def pooled_site(sites: Sequence[SimulatedSite], root: Path, name: str = "pooled"
 
     Subjects keep their ids, so that the same ones are held out. Raises BadInput for an id that two sites have.
     """
-    subjects = []
+    samples = []
     seen: dict[str, str] = {}
     for site in sites:
         inside = site.root.resolve().relative_to(root.resolve())
         for subject in site.cohort.subjects:
-            if subject.id in seen:
-                raise BadInput(
-                    f"subject {subject.id}", f"is at {seen[subject.id]} and at {site.name}", "rename one of them"
-                )
-            seen[subject.id] = site.name
-            files = {role: str(inside / path) for role, path in subject.files.items()}
-            subjects.append(subject.model_copy(update={"files": files}))
+            if subject in seen:
+                raise BadInput(f"subject {subject}", f"is at {seen[subject]} and at {site.name}", "rename one of them")
+            seen[subject] = site.name
+        for sample in site.cohort.samples:
+            files = {role: str(inside / path) for role, path in sample.files.items()}
+            samples.append(sample.model_copy(update={"files": files}))
     first = sites[0].cohort
-    return SimulatedSite(name, root, first.model_copy(update={"subjects": tuple(subjects)}))
+    return SimulatedSite(name, root, first.model_copy(update={"samples": tuple(samples)}))
 
 
 async def simulate(

@@ -79,10 +79,9 @@ class Agent:
 
     def datasets(self) -> tuple[DatasetSummary, ...]:
         """What the server may know of this site's datasets."""
-        entries = [entry.public() for entry in catalog.datasets(self.site)]
         self._datasets = tuple(
-            DatasetSummary(name=one["name"], kind=one["kind"], subjects=one["subjects"], labels=one["labels"])
-            for one in entries
+            DatasetSummary(name=one.name, kind=one.kind, subjects=one.subjects, labels=one.mapping.label_names)
+            for one in catalog.datasets(self.site)
         )
         return self._datasets
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 from sqlalchemy import Connection, insert, select, update
 
-from archipel.data import Cohort, cohort_hash
+from archipel.data import Cohort, Verdict, check_needs, cohort_hash
 from archipel.governance import Approval, canonical, check_approval, job_hash, objections
 from archipel.governance import approve as sign
 from archipel.site import catalog, journal, schema
@@ -146,17 +146,8 @@ def asked_dataset(site: SiteState, job: Job, dataset: str | None = None) -> cata
 def reasons_against(site: SiteState, job: Job, entry: catalog.Dataset) -> list[str]:
     """Why the site's rules or the dataset do not fit the job; nothing is approved while there is a reason."""
     found = objections(job, site.settings.policy, entry.subjects)
-    if entry.kind != job.needs.kind:
-        found.append(f"dataset {entry.name} is of kind {entry.kind}; the plan needs {job.needs.kind}")
-    for value, name in entry.labels.items():
-        asked = job.needs.labels.get(value)
-        if asked is not None and asked != name:
-            found.append(f"label {value} is {name} in dataset {entry.name}; the plan takes it for {asked}")
-    held = set(entry.summary.get("label_values", {})) - {"0"}
-    if job.needs.labels and held - set(job.needs.labels):
-        strange = ", ".join(sorted(held - set(job.needs.labels)))
-        found.append(f"dataset {entry.name} holds label values that the plan does not know: {strange}")
-    return found
+    answers = check_needs(job.needs, entry.summary, entry.mapping)
+    return found + [f"dataset {entry.name}: {answer}" for answer in answers if answer.verdict is Verdict.NOT_MET]
 
 
 def approve(
@@ -183,7 +174,7 @@ def approve(
             "start the agent, which fetches it, then approve",
             code=ErrorCode.NOT_APPROVED,
         )
-    frozen = frozen or catalog.freeze(asked_dataset(site, known.job, dataset))
+    frozen = frozen or catalog.freeze(site, asked_dataset(site, known.job, dataset))
     entry, cohort = frozen
     against = reasons_against(site, known.job, entry)
     if against:

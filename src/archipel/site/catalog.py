@@ -14,28 +14,32 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Connection, delete, insert, select, update
 
-from archipel.data import Cohort, Scan, Subject, cohort_hash, scan
+from archipel.data import Cohort, DataMapping, DataSchema, Problem, Scan, cohort_hash, format_named, scan
 from archipel.site import journal, schema
+from archipel.site.file_index import SqlFileIndex
 from archipel.site.state import SiteState
 from archipel.storage import utc_now
-from archipel.vocabulary import BadInput, Conflict, ErrorCode, Name, NotFound, Record
+from archipel.vocabulary import BadInput, Conflict, DataKind, ErrorCode, Name, NotFound, Record
 
 
 class Dataset(Record):
-    """One dataset of the catalog. ``root`` stays here; name, kind, counts and schema are what the server may list."""
+    """One dataset of the catalog; it stays here. ``leave_out_faulty``: it is used without its faulty subjects."""
 
     name: Name
-    kind: str
+    format: str
     root: str
     subjects: int
-    summary: dict[str, Any]
-    labels: dict[str, str]
+    summary: DataSchema
+    options: dict[str, str] = {}
+    mapping: DataMapping = DataMapping()
+    leave_out_faulty: bool = False
     added_at: str
     scanned_at: str
 
-    def public(self) -> dict[str, Any]:
-        """What a researcher may see: counts and schema, no path and no subject."""
-        return self.model_dump(mode="json", include={"name", "kind", "subjects", "summary", "labels"})
+    @property
+    def kind(self) -> DataKind:
+        """The kind of data that plans ask for."""
+        return format_named(self.format).kind
 
 
 class DatasetProblems(BadInput):
@@ -43,17 +47,26 @@ class DatasetProblems(BadInput):
 
     code = ErrorCode.BAD_DATA
 
-    def __init__(self, name: str, problems: tuple[str, ...]) -> None:
+    def __init__(self, name: str, problems: tuple[Problem, ...]) -> None:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         super().__init__(f"dataset {name}", f"has {count}: {problems[0]}", "mend the data and add it again")
         self.problems = problems
 
 
-def add(site: SiteState, name: str, root: Path, kind: str, labels: Mapping[str, str] | None = None) -> Dataset:
-    """Scan the folder and enter it in the catalog under ``name``.
+def add(
+    site: SiteState,
+    name: str,
+    root: Path,
+    layout: str,
+    *,
+    options: Mapping[str, str] | None = None,
+    mapping: DataMapping | None = None,
+    leave_out_faulty: bool = False,
+) -> Dataset:
+    """Scan the folder and enter it in the catalog under ``name``, as a dataset of the format ``layout``.
 
-    ``labels`` gives label values their names ({"1": "anterior"}). Raises DatasetProblems when anything is wrong with
-    the data, Conflict when the name is taken; nothing is added then.
+    Raises DatasetProblems when anything is wrong with the data (unless faulty subjects are to be left out and others
+    remain), Conflict when the name is taken; nothing is added then.
     """
     try:
         TypeAdapter(Name).validate_python(name)
@@ -64,34 +77,51 @@ def add(site: SiteState, name: str, root: Path, kind: str, labels: Mapping[str, 
     folder = root.resolve()
     with site.database.read() as connection:
         _check_free(connection, name)
-    found = usable_scan(name, kind, folder)
     now = utc_now()
     entry = Dataset(
         name=name,
-        kind=kind,
+        format=layout,
         root=str(folder),
-        subjects=len(found.subjects),
-        summary=found.schema,
-        labels=dict(labels or {}),
+        subjects=0,
+        summary=DataSchema(kind=format_named(layout).kind),
+        options=dict(options or {}),
+        mapping=mapping or DataMapping(),
+        leave_out_faulty=leave_out_faulty,
         added_at=now,
         scanned_at=now,
     )
+    entry = _brought_up_to_date(entry, usable_scan(site, entry))
     with site.database.write() as connection:
         _check_free(connection, name)
-        journal.append(connection, "dataset-added", {"name": name, "kind": kind, "subjects": entry.subjects})
+        journal.append(connection, "dataset-added", {"name": name, "format": layout, "subjects": entry.subjects})
         connection.execute(insert(schema.datasets).values(**_row(entry)))
     site.ring()
     return entry
 
 
-def usable_scan(name: str, kind: str, root: Path) -> Scan:
-    """A scan without problems of at least one subject. Raises DatasetProblems that names everything wrong."""
-    found = scan(kind, root)
-    if found.problems:
-        raise DatasetProblems(name, found.problems)
-    if not found.subjects:
-        raise DatasetProblems(name, (f"{root}: holds no subject; add data or name another folder",))
+def scanned(site: SiteState, entry: Dataset) -> Scan:
+    """What lies in the dataset's folder now; only files that changed are opened."""
+    with SqlFileIndex(site, entry.name) as index:
+        return scan(entry.format, Path(entry.root), entry.options, index)
+
+
+def usable_scan(site: SiteState, entry: Dataset) -> Scan:
+    """A scan of at least one usable subject, and without errors unless the dataset leaves faulty subjects out.
+
+    Raises DatasetProblems that names everything wrong.
+    """
+    found = scanned(site, entry)
+    if found.errors and not (entry.leave_out_faulty and found.samples):
+        raise DatasetProblems(entry.name, found.errors)
+    if not found.samples:
+        nothing = Problem(thing=entry.root, cause="holds no subject", remedy="add data or name another folder")
+        raise DatasetProblems(entry.name, (nothing,))
     return found
+
+
+def _brought_up_to_date(entry: Dataset, found: Scan) -> Dataset:
+    now = {"subjects": found.subjects, "summary": found.schema, "scanned_at": utc_now()}
+    return entry.model_copy(update=now)
 
 
 def _check_free(connection: Connection, name: str) -> None:
@@ -122,7 +152,9 @@ def dataset(site: SiteState, name: str) -> Dataset:
 
 
 def _entry(row: Mapping[Any, Any]) -> Dataset:
-    return Dataset(**(dict(row) | {"summary": json.loads(row["summary"]), "labels": json.loads(row["labels"])}))
+    read = {name: json.loads(row[name]) for name in ("summary", "options", "mapping") if row[name]}
+    unknown = {} if row["summary"] else {"summary": {"kind": format_named(row["format"]).kind}}
+    return Dataset.model_validate(dict(row) | read | unknown)
 
 
 def remove(site: SiteState, name: str) -> None:
@@ -145,6 +177,7 @@ def remove(site: SiteState, name: str) -> None:
                 "revoke them first, or wait for their end",
             )
         journal.append(connection, "dataset-removed", {"name": name})
+        connection.execute(delete(schema.files).where(schema.files.c.dataset == name))
         connection.execute(delete(schema.datasets).where(schema.datasets.c.name == name))
     site.ring()
 
@@ -156,16 +189,20 @@ class Frozen(NamedTuple):
     cohort: Cohort
 
 
-def freeze(entry: Dataset) -> Frozen:
-    """All subjects that the dataset holds now, as a cohort, with the catalog's entry brought up to date.
+def freeze(site: SiteState, entry: Dataset) -> Frozen:
+    """All usable subjects that the dataset holds now, as a cohort, with the catalog's entry brought up to date.
 
     Raises DatasetProblems when the files have become unusable since the dataset was added.
     """
-    found = usable_scan(entry.name, entry.kind, Path(entry.root))
-    subjects: tuple[Subject, ...] = tuple(sorted(found.subjects, key=lambda subject: subject.id))
-    values = {"dataset": entry.name, "kind": entry.kind, "subjects": subjects, "labels": entry.labels}
-    now = {"subjects": len(subjects), "summary": found.schema, "scanned_at": utc_now()}
-    return Frozen(entry.model_copy(update=now), Cohort.model_validate(values))
+    found = usable_scan(site, entry)
+    cohort = Cohort(
+        dataset=entry.name,
+        format=entry.format,
+        options=entry.options,
+        mapping=entry.mapping,
+        samples=tuple(sorted(found.samples, key=lambda sample: sample.key)),
+    )
+    return Frozen(_brought_up_to_date(entry, found), cohort)
 
 
 def hash_of(site: SiteState, cohort: Cohort) -> str:
@@ -191,4 +228,8 @@ def keep(connection: Connection, frozen: Frozen, hashed: str) -> None:
 
 
 def _row(entry: Dataset) -> dict[str, Any]:
-    return entry.model_dump() | {"summary": json.dumps(entry.summary), "labels": json.dumps(entry.labels)}
+    return entry.model_dump() | {
+        "summary": entry.summary.model_dump_json(),
+        "options": json.dumps(entry.options),
+        "mapping": entry.mapping.model_dump_json(),
+    }

@@ -23,7 +23,7 @@ from archipel.governance import journal_table
 from archipel.storage import Database
 from archipel.vocabulary import ArchipelError, ErrorCode
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration; a test holds that it leads to exactly ``metadata``."""
 
 metadata = MetaData()
@@ -45,14 +45,30 @@ datasets = Table(
     "datasets",
     metadata,
     Column("name", String(63), primary_key=True),
-    Column("kind", String(32), nullable=False),
+    Column("format", String(32), nullable=False),
     Column("root", Text, nullable=False),
     Column("subjects", Integer, nullable=False),
     Column("summary", Text, nullable=False),
-    Column("labels", Text, nullable=False),
     Column("added_at", String(32), nullable=False),
     Column("scanned_at", String(32), nullable=False),
+    Column("options", Text, nullable=False, server_default="{}"),
+    Column("mapping", Text, nullable=False, server_default="{}"),
+    Column("leave_out_faulty", Boolean(create_constraint=False), nullable=False, server_default="0"),
 )
+
+files = Table(
+    "files",
+    metadata,
+    Column("dataset", String(63), primary_key=True),
+    Column("place", Text, primary_key=True),
+    Column("purpose", String(63), primary_key=True),
+    Column("size", Integer, nullable=False),
+    Column("modified_ns", Integer, nullable=False),
+    Column("changed_ns", Integer, nullable=False),
+    Column("inode", Integer, nullable=False),
+    Column("facts", Text, nullable=False),
+)
+"""What one look into each file of a dataset found; a file with the same size, times and inode is not opened again."""
 
 cohorts = Table(
     "cohorts",

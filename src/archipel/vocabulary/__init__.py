@@ -18,7 +18,6 @@ from archipel.vocabulary.errors import (
 from archipel.vocabulary.failures import EXCEPTION_CLASSES, Failure
 from archipel.vocabulary.jobs import (
     Baselines,
-    DataNeeds,
     Job,
     MetricSpec,
     OptimiserState,
@@ -31,6 +30,7 @@ from archipel.vocabulary.jobs import (
     WorkerLimits,
 )
 from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName, Value
+from archipel.vocabulary.needs import ColumnNeed, DataKind, DataNeeds
 from archipel.vocabulary.parameters import HyperParameter, check_arguments
 from archipel.vocabulary.records import Record
 from archipel.vocabulary.releases import UPDATE_RELEASE, Release
@@ -43,8 +43,10 @@ __all__ = [
     "ArchipelError",
     "BadInput",
     "Baselines",
+    "ColumnNeed",
     "Conflict",
     "DType",
+    "DataKind",
     "DataNeeds",
     "ErrorCode",
     "ExperimentId",

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName, Value
+from archipel.vocabulary.needs import DataNeeds
 from archipel.vocabulary.parameters import HyperParameter, check_arguments
 from archipel.vocabulary.records import Record
 from archipel.vocabulary.releases import Release
@@ -22,14 +23,6 @@ class PlanReference(Record):
     hash: Hash
     class_name: Name
     file_name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,100}\.py$")]
-
-
-class DataNeeds(Record):
-    """What a site must have: the kind of dataset and, for segmentation, the label values and their names."""
-
-    kind: Literal["nifti-pairs", "npz"]
-    labels: dict[str, str] = {}
-    minimum_subjects: Annotated[int, Field(ge=1)] = 2
 
 
 class MetricSpec(Record):

@@ -13,7 +13,7 @@ PREPARE = ""
 class HostilePlan(Plan):
     """``said`` in the code's namespace comes back as the text of an error, which stays at the site."""
 
-    needs = DataNeeds(kind="npz", minimum_subjects=1)
+    needs = DataNeeds(kind="arrays", minimum_subjects=1)
     metrics = (MetricSpec(name="loss", better="lower"),)
     validation = (MetricSpec(name="accuracy", better="higher"),)
     optimiser_state = OptimiserState.CONTINUE_LOCAL

@@ -39,7 +39,7 @@ class World:
         state.mkdir(mode=0o700)
         (state / "identity.key").write_text("SECRET KEY")
         np.savez(root / "table.npz", x=np.ones((6, 3)), y=np.zeros(6), subject=[f"sub-{n}" for n in range(6)])
-        subjects = scan("npz", root).subjects
+        subjects = scan("npz", root).samples
         (root / "withdrawn.npz").write_bytes(b"ANOTHER PATIENT")
         (folder / "other-dataset").mkdir()
         (folder / "other-dataset" / "scan.nii").write_bytes(b"ANOTHER DATASET")
@@ -59,7 +59,7 @@ class World:
             plan_file=plan,
             class_name="HostilePlan",
             dataset_root=root,
-            cohort=Cohort(dataset="table", kind="npz", subjects=subjects),
+            cohort=Cohort(dataset="table", format="npz", samples=subjects),
             limits=limits,
             mode="required",
             log_path=folder / "hostile.log",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from archipel.data import Cohort, Subject
+from archipel.data import Cohort, Sample
 from archipel.site.sandbox import staging
 from archipel.site.sandbox.staging import Stage
 from archipel.vocabulary import BadInput, ErrorCode
@@ -17,8 +17,8 @@ HASH = "blake3:" + "0" * 64
 
 
 def cohort_of(*places: str) -> Cohort:
-    subjects = tuple(Subject(id=f"s{n}", files={"image": place}, hash=HASH) for n, place in enumerate(places))
-    return Cohort(dataset="d", kind="nifti-pairs", subjects=subjects)
+    subjects = tuple(Sample(subject=f"s{n}", files={"image": place}, hash=HASH) for n, place in enumerate(places))
+    return Cohort(dataset="d", format="nifti-pairs", samples=subjects)
 
 
 def dataset(folder: Path, *places: str) -> Path:

@@ -37,7 +37,7 @@ class Stage:
         self._lock = -1
         self.copied = 0
         sweep(folder)
-        places = sorted({path for subject in cohort.subjects for path in subject.files.values()})
+        places = sorted({path for sample in cohort.samples for path in sample.files.values()})
         self.subject_files = places
         self.files: list[tuple[Path, str]] = []
         try:

@@ -1,0 +1,128 @@
+"""Whether a dataset has what a plan needs, need by need: met, met by the site's mapping, or not met and why.
+
+Pure: it looks at the dataset's schema, never at a file, so that it answers before anything is approved.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from archipel.data.mapping import DataMapping
+from archipel.data.samples import ColumnSummary, DataSchema
+from archipel.vocabulary import ColumnNeed, DataNeeds, Record
+
+
+class Verdict(StrEnum):
+    """The answer for one need."""
+
+    MET = "met"
+    MAPPED = "met by mapping"
+    NOT_MET = "not met"
+
+
+class Answer(Record):
+    """One need of the plan, the verdict and, where there is something to say, why."""
+
+    need: str
+    verdict: Verdict
+    why: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.need}: {self.verdict}" + (f" ({self.why})" if self.why else "")
+
+
+def check_needs(needs: DataNeeds, schema: DataSchema, mapping: DataMapping) -> tuple[Answer, ...]:
+    """One answer for each need, in the order kind, subjects, modalities, labels, columns, target."""
+    kind = f"data of kind {needs.kind}"
+    if schema.kind != needs.kind:
+        return (Answer(need=kind, verdict=Verdict.NOT_MET, why=f"the dataset is of kind {schema.kind}"),)
+    answers = [Answer(need=kind, verdict=Verdict.MET), _subjects(needs, schema)]
+    answers += [_modality(asked, schema, mapping) for asked in needs.images]
+    if needs.labels:
+        answers += _labels(needs, schema, mapping)
+    columns = needs.columns if needs.target is None else (*needs.columns, needs.target)
+    answers += [_column(column, schema, mapping) for column in columns]
+    return tuple(answers)
+
+
+def _subjects(needs: DataNeeds, schema: DataSchema) -> Answer:
+    need = f"at least {needs.minimum_subjects} subjects"
+    enough = schema.subjects >= needs.minimum_subjects
+    return Answer(
+        need=need, verdict=Verdict.MET if enough else Verdict.NOT_MET, why="" if enough else f"it has {schema.subjects}"
+    )
+
+
+def _modality(asked: str, schema: DataSchema, mapping: DataMapping) -> Answer:
+    need, stored = f"image {asked}", mapping.stored_modality(asked)
+    held = schema.modalities.get(stored, 0)
+    if not held:
+        known = ", ".join(schema.modalities) or "none"
+        why = f"the dataset has {known}; map one of them with modalities.{asked}"
+        return Answer(need=need, verdict=Verdict.NOT_MET, why=why)
+    if held < schema.samples:
+        why = f"{schema.samples - held} of {schema.samples} samples have no {stored}; exclude them or add the files"
+        return Answer(need=need, verdict=Verdict.NOT_MET, why=why)
+    if stored != asked:
+        return Answer(need=need, verdict=Verdict.MAPPED, why=f"from {stored}")
+    return Answer(need=need, verdict=Verdict.MET)
+
+
+def _labels(needs: DataNeeds, schema: DataSchema, mapping: DataMapping) -> list[Answer]:
+    stored = [int(value) for value in schema.label_values]
+    if not stored:
+        return [Answer(need="labels", verdict=Verdict.NOT_MET, why="the dataset has no label volumes")]
+    answers = []
+    for value, name in sorted(needs.labels.items(), key=lambda item: int(item[0])):
+        need = f"label {value} {name}"
+        sources = [one for one in stored if mapping.label_value(one) == int(value)]
+        own = mapping.label_names.get(value)
+        if own is not None and own != name:
+            answers.append(Answer(need=need, verdict=Verdict.NOT_MET, why=f"value {value} is {own} here; map it"))
+        elif not sources:
+            why = f"no sample has value {value}; the dataset has {', '.join(map(str, stored))}"
+            answers.append(Answer(need=need, verdict=Verdict.NOT_MET, why=why))
+        elif sources == [int(value)]:
+            answers.append(Answer(need=need, verdict=Verdict.MET))
+        else:
+            answers.append(Answer(need=need, verdict=Verdict.MAPPED, why=f"from value {', '.join(map(str, sources))}"))
+    known = {0, *map(int, needs.labels)}
+    strange = [one for one in stored if mapping.label_value(one) not in known]
+    if strange:
+        why = f"the dataset also has {', '.join(map(str, strange))}; map them to a value the plan knows, or drop them"
+        answers.append(Answer(need="no other label values", verdict=Verdict.NOT_MET, why=why))
+    return answers
+
+
+def _column(column: ColumnNeed, schema: DataSchema, mapping: DataMapping) -> Answer:
+    unit = f" in {column.unit}" if column.unit else ""
+    need = f"column {column.name}{unit}"
+    rule = mapping.columns.get(column.name)
+    source = rule.source if rule else column.name
+    found = schema.columns.get(source)
+    if found is None:
+        known = ", ".join(schema.columns) or "none"
+        why = f"the dataset has {known}; map one of them with columns.{column.name}"
+        return Answer(need=need, verdict=Verdict.NOT_MET, why=why)
+    why = _column_fault(column, found, mapping, source)
+    if why:
+        return Answer(need=need, verdict=Verdict.NOT_MET, why=why)
+    return Answer(need=need, verdict=Verdict.MAPPED if rule else Verdict.MET, why=f"from {source}" if rule else "")
+
+
+def _column_fault(column: ColumnNeed, found: ColumnSummary, mapping: DataMapping, source: str) -> str:
+    rule = mapping.columns.get(column.name)
+    if found.missing:
+        return f"{found.missing} samples have no {source}; exclude them or fill them in"
+    if column.is_category:
+        values = {str(mapping.value(column.name, {source: value})) for value in found.categories}
+        strange = sorted(values - set(column.categories))
+        if strange:
+            return f"it has {', '.join(strange)}; the plan knows {', '.join(column.categories)}: map the values"
+        return ""
+    if found.type != "number" and not (rule and rule.values):
+        return f"{source} is of type {found.type}; the plan needs numbers"
+    converted = rule is not None and (rule.scale != 1.0 or rule.offset != 0.0)
+    if column.unit and found.unit and column.unit != found.unit and not converted:
+        return f"{source} is in {found.unit}; give scale and offset in the mapping"
+    return ""

@@ -1,0 +1,91 @@
+"""Mapping: a site's own names for what plans ask for, so that no hospital renames a file.
+
+A mapping is written once for a dataset, frozen into each cohort, and applied to every sample after it is read. It is
+pure: the same sample and mapping give the same values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from archipel.data.orientation import Orientation
+from archipel.data.reading import Reading
+from archipel.vocabulary import BadInput, ErrorCode, Name, Record, Value
+from archipel.vocabulary.needs import LabelValue
+
+
+class ColumnMapping(Record):
+    """Where a plan's column comes from: ``scale * stored + offset`` for numbers, ``values`` for categories."""
+
+    source: str
+    scale: float = 1.0
+    offset: float = 0.0
+    values: dict[str, str] = {}
+
+
+class DataMapping(Record):
+    """What stored values and names mean to plans.
+
+    ``labels``: stored label value to the value that plans use (several may become one; 0 is background); a value that
+    is not named stays as it is, unless ``drop_other_labels`` makes it background. ``label_names``: the names of values
+    after that. ``modalities``: a plan's modality to the stored one. ``columns``: a plan's column to the stored one.
+    ``orientation``: ``RAS`` turns every volume to the canonical axes, "" leaves it as stored.
+    """
+
+    labels: dict[LabelValue, Annotated[int, Field(ge=0, le=32_767)]] = {}
+    drop_other_labels: bool = False
+    label_names: dict[LabelValue, str] = {}
+    modalities: dict[Name, str] = {}
+    columns: dict[Name, ColumnMapping] = {}
+    orientation: Annotated[str, Field(pattern="^(RAS)?$")] = ""
+
+    def label_value(self, stored: int) -> int:
+        """What plans get for a stored label value."""
+        return self.labels.get(str(stored), 0 if self.drop_other_labels else stored)
+
+    def stored_modality(self, asked: str) -> str:
+        """The stored name of a plan's modality."""
+        return self.modalities.get(asked, asked)
+
+    def value(self, column: str, stored: Mapping[str, Value]) -> Value | None:
+        """A plan's column from the stored values of a sample; None when it is missing there."""
+        rule = self.columns.get(column)
+        found = stored.get(rule.source if rule else column)
+        if rule is None or found is None:
+            return found
+        if isinstance(found, str):
+            return rule.values.get(found, found)
+        if rule.values:
+            return rule.values.get(f"{found:g}", rule.values.get(str(found), str(found)))
+        return found * rule.scale + rule.offset
+
+
+def apply(mapping: DataMapping, reading: Reading) -> Reading:
+    """The sample as plans get it: labels and orientation. Names of modalities and columns are looked up when asked."""
+    label = reading.label
+    if label is not None and (mapping.labels or mapping.drop_other_labels):
+        stored = np.unique(label)
+        table = np.array([mapping.label_value(int(value)) for value in stored], dtype=np.int16)
+        label = table[np.searchsorted(stored, label)]
+    images, affine = reading.images, reading.affine
+    if mapping.orientation and affine is not None:
+        turn = Orientation.of(affine)
+        shape = next(iter(images.values())).shape if images else (label.shape if label is not None else (1, 1, 1))
+        images = {name: np.ascontiguousarray(turn.apply(image)) for name, image in images.items()}
+        label = None if label is None else np.ascontiguousarray(turn.apply(label))
+        affine = turn.turned(affine, shape)
+    return Reading(images=images, label=label, affine=affine, arrays=reading.arrays, values=reading.values)
+
+
+def missing_modality(sample: str, asked: str, held: list[str]) -> BadInput:
+    """The error for a sample without an image that the plan reads."""
+    return BadInput(
+        sample,
+        f"has no {asked} (it has {', '.join(held) or 'no image'})",
+        "map another modality to it, add the file or exclude the subject",
+        code=ErrorCode.BAD_DATA,
+    )

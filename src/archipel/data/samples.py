@@ -1,0 +1,123 @@
+"""Samples and scans: what a site has, one record a visit of a patient, and everything that is wrong with it.
+
+The subject is the unit: a sample knows whose it is and from which session, so that no split cuts through a patient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from archipel.vocabulary import DataKind, Hash, Record, Value
+
+SubjectId = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f/\\]+$")]
+Session = Annotated[str, Field(max_length=100, pattern=r"^[^\x00-\x1f\x7f/\\]*$")]
+LABEL = "label"
+"""The role of a segmentation among a sample's files; every other role is a modality, or ``table``."""
+
+
+class Sample(Record):
+    """One session of one patient in a dataset.
+
+    ``files`` maps a role to a path relative to the dataset's root: a modality's name (``image`` where there is only
+    one), ``label``, or ``table``. ``row`` is the row in a table, None for files of the sample's own. ``values`` are
+    what is known of it beside voxels: its group, age, a diagnosis. ``hash`` covers all of the sample's content,
+    ``file_hashes`` each file by role, so that a changed file can be named.
+    """
+
+    subject: SubjectId
+    session: Session = ""
+    files: dict[str, str]
+    row: int | None = None
+    values: dict[str, Value] = {}
+    hash: Hash
+    file_hashes: dict[str, Hash] = {}
+
+    @property
+    def name(self) -> str:
+        """Subject and, where there is one, session: what an error names."""
+        return f"{self.subject}_{self.session}" if self.session else self.subject
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Subject and session: each sample's own in a dataset, and the order of all lists of them."""
+        return self.subject, self.session
+
+
+class Problem(Record):
+    """One thing that is wrong with a dataset: what, why, and how it is mended.
+
+    ``subject`` is whose data it concerns, "" when it is the dataset as a whole. An ``error`` makes the sample
+    unusable; a ``warning`` is for people to look at.
+    """
+
+    thing: str
+    cause: str
+    remedy: str
+    subject: str = ""
+    severity: Annotated[str, Field(pattern="^(error|warning)$")] = "error"
+
+    def __str__(self) -> str:
+        return f"{self.thing}: {self.cause}; {self.remedy}"
+
+
+class ColumnSummary(Record):
+    """A column as the catalog knows it: never a value of one patient, but the categories that occur."""
+
+    type: Annotated[str, Field(pattern="^(number|category|text)$")]
+    unit: str = ""
+    missing: int = 0
+    categories: dict[str, int] = {}
+    """Each category with the number of subjects that have it."""
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+class DataSchema(Record):
+    """What a dataset holds, counted and measured; stays at the site.
+
+    Shapes are in voxels, spacings in millimetres. ``modalities`` and ``label_values`` count the samples that have
+    each. ``columns`` are those of a table, or the values known beside volumes.
+    """
+
+    kind: DataKind
+    subjects: int = 0
+    samples: int = 0
+    modalities: dict[str, int] = {}
+    label_values: dict[str, int] = {}
+    shape_smallest: tuple[int, ...] = ()
+    shape_largest: tuple[int, ...] = ()
+    spacing_mm_median: tuple[float, ...] = ()
+    columns: dict[str, ColumnSummary] = {}
+    arrays: dict[str, str] = {}
+    """For kind ``arrays``: name of each array with its type and the shape of one sample, as ``float32 [28, 28]``."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What was found under a root: usable samples, everything that is wrong, and the data's schema.
+
+    Samples with an error are not among ``samples``.
+    """
+
+    samples: tuple[Sample, ...]
+    problems: tuple[Problem, ...]
+    schema: DataSchema
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """The problems that make data unusable."""
+        return tuple(problem for problem in self.problems if problem.severity == "error")
+
+    @property
+    def subjects(self) -> int:
+        """How many patients the usable samples belong to."""
+        return len({sample.subject for sample in self.samples})
+
+
+def problem_of(error: Any, subject: str = "", *, severity: str = "error") -> Problem:
+    """A BadInput as a line of a scan; the sentence begins with the subject where there is one."""
+    thing = f"{subject}: {error.thing}" if subject and error.thing != subject else error.thing
+    return Problem(thing=thing, cause=error.cause, remedy=error.remedy, subject=subject, severity=severity)

@@ -1,0 +1,167 @@
+"""One side of a cohort's split, as a plan gets it: ids, and behind them volumes, arrays or a table, read when asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archipel.data import mapping
+from archipel.data.cohorts import Cohort
+from archipel.data.formats import format_named
+from archipel.data.reading import Affine, FloatVolume, LabelVolume, Reading
+from archipel.data.samples import Sample
+from archipel.data.splits import validation_ids
+from archipel.vocabulary import BadInput, ColumnNeed, DataNeeds, ErrorCode, Value
+
+
+class Source(Protocol):
+    """Where samples' content comes from: the dataset's own files, or what was prepared from them."""
+
+    def read(self, samples: Sequence[Sample]) -> Iterator[Reading]:
+        """The samples as plans get them, mapped, one after the other."""
+
+
+@dataclass(frozen=True)
+class RawSource:
+    """A cohort's samples, read from the dataset's files and mapped."""
+
+    root: Path
+    cohort: Cohort
+
+    def read(self, samples: Sequence[Sample]) -> Iterator[Reading]:
+        """Read and map. Raises BadInput as a scan would."""
+        layout = format_named(self.cohort.format)
+        for reading in layout.read(self.root, samples, self.cohort.options):
+            yield mapping.apply(self.cohort.mapping, reading)
+
+
+class Volume(NamedTuple):
+    """One sample's images with its label, affine and values.
+
+    ``id`` is the subject, with the session where there is one. ``images`` are float32 ``[X, Y, Z]`` by modality,
+    ``label`` int16 on the same grid or None, ``affine`` from voxels to millimetres (RAS). ``target`` is the value of
+    the plan's target, a category as its place, or None.
+    """
+
+    id: str
+    images: Mapping[str, FloatVolume]
+    label: LabelVolume | None
+    affine: Affine
+    target: float | None = None
+
+    @property
+    def image(self) -> FloatVolume:
+        """The first modality."""
+        return next(iter(self.images.values()))
+
+
+class Table(NamedTuple):
+    """Rows: inputs ``x [N, ...]``, targets ``y [N, ...]`` and the samples' ids in row order."""
+
+    x: NDArray[Any]
+    y: NDArray[Any]
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SubjectSet:
+    """Some samples of a cohort, ordered by subject and session, as a plan may read them."""
+
+    source: Source
+    samples: tuple[Sample, ...]
+    needs: DataNeeds
+    mapping: mapping.DataMapping = field(default_factory=mapping.DataMapping)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The samples' names, in the order of everything else here."""
+        return tuple(sample.name for sample in self.samples)
+
+    def empty(self) -> SubjectSet:
+        """The same without samples."""
+        return SubjectSet(self.source, (), self.needs, self.mapping)
+
+    def volumes(self) -> Iterator[Volume]:
+        """Each sample's volumes, one after the other (kind ``volumes``).
+
+        Raises BadInput for a sample without a modality that the plan reads, or without its target.
+        """
+        for sample, reading in zip(self.samples, self.source.read(self.samples), strict=True):
+            images = {}
+            for asked in self.needs.images:
+                stored = self.mapping.stored_modality(asked)
+                if stored not in reading.images:
+                    raise mapping.missing_modality(sample.name, asked, sorted(reading.images))
+                images[asked] = reading.images[stored]
+            target = None if self.needs.target is None else self._number(sample, self.needs.target, reading.values)
+            assert reading.affine is not None
+            yield Volume(sample.name, images, reading.label, reading.affine, target)
+
+    def table(self) -> Table:
+        """The samples' rows: arrays x and y as stored (kind ``arrays``), or float32 x ``[N, columns]`` and y ``[N]``
+        (kind ``table``; y int64 when the target is a category).
+
+        Raises BadInput for a value that is missing or no number.
+        """
+        readings = list(self.source.read(self.samples))
+        if not readings:
+            return Table(np.empty((0,)), np.empty((0,)), ())
+        if self.needs.kind == "arrays":
+            x, y = (np.stack([reading.arrays[name] for reading in readings]) for name in ("x", "y"))
+            return Table(x, y, self.ids)
+        target = self.needs.target
+        assert target is not None
+        rows = [
+            [self._number(sample, column, reading.values) for column in (*self.needs.columns, target)]
+            for sample, reading in zip(self.samples, readings, strict=True)
+        ]
+        values = np.asarray(rows, dtype=np.float64)
+        kind = np.int64 if target.is_category else np.float32
+        return Table(values[:, :-1].astype(np.float32), values[:, -1].astype(kind), self.ids)
+
+    def _number(self, sample: Sample, column: ColumnNeed, stored: Mapping[str, Value]) -> float:
+        found = self.mapping.value(column.name, stored)
+        if found is None:
+            raise _bad_value(sample, column, "is missing")
+        if column.is_category:
+            text = f"{found:g}" if isinstance(found, float) else str(found)
+            if text not in column.categories:
+                raise _bad_value(sample, column, f"is {text}; the plan knows {', '.join(column.categories)}")
+            return float(column.categories.index(text))
+        if isinstance(found, str):
+            raise _bad_value(sample, column, f"is {found}, not a number")
+        return float(found)
+
+
+def _bad_value(sample: Sample, column: ColumnNeed, cause: str) -> BadInput:
+    return BadInput(
+        f"{sample.name}: {column.name}", cause, "map the value or exclude the subject", code=ErrorCode.BAD_DATA
+    )
+
+
+def verify(root: Path, cohort: Cohort) -> None:
+    """Check that every sample holds what it had when the cohort was frozen.
+
+    Raises BadInput (code ``data-changed``) naming the first file that is missing or changed.
+    """
+    format_named(cohort.format).verify(root, cohort.samples, cohort.options)
+
+
+def split(source: Source, cohort: Cohort, fraction: float, needs: DataNeeds) -> tuple[SubjectSet, SubjectSet]:
+    """The cohort's training and validation side, each ordered; all sessions of a subject are on one side.
+
+    The cohort's own list decides where it has one, else the hash of each subject's id and ``fraction``.
+    """
+    held_out = validation_ids(cohort.subjects, fraction) if cohort.validation is None else set(cohort.validation)
+    ordered = sorted(cohort.samples, key=lambda sample: sample.key)
+    training = tuple(sample for sample in ordered if sample.subject not in held_out)
+    validation = tuple(sample for sample in ordered if sample.subject in held_out)
+    return SubjectSet(source, training, needs, cohort.mapping), SubjectSet(source, validation, needs, cohort.mapping)
