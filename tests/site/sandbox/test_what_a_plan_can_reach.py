@@ -109,8 +109,8 @@ async def test_a_disk_is_not_filled(shared_world: World, shared_worker: Sandboxe
                             written += file.write(bytes(1 << 20))
             except OSError as error:
                 said[folder] = (written >> 20, error.errno)
-            for name in os.listdir(folder):
-                os.unlink(f"{folder}/{name}")
+            for one in range(1, number + 1):
+                os.unlink(f"{folder}/fill{one}")
         """,
     )
     assert said == {"/tmp": (16, 28), "/dev/shm": (16, 28)}
