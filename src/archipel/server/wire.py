@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import mmap
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TypeVar
-from weakref import WeakValueDictionary
 
 import structlog
 
 from archipel.governance import JournalHead, canonical, verify
-from archipel.rounds import Accepted, Delivered, Failed
+from archipel.rounds import Accepted, Failed
 from archipel.server import heads
-from archipel.server.book import spool_name, spool_start
 from archipel.server.experiments import Experiments
-from archipel.server.hub import DeployedFleet, Stream
-from archipel.storage import disk_errors_named, sync_folder
-from archipel.tensors import BlobHasher, FrameWriter, check_header, frame_size
+from archipel.server.hub import Stream
+from archipel.server.receiving import Receiving
+from archipel.server.waiting import heard_within
 from archipel.transport import (
     CHUNK,
     AnswerMessage,
@@ -44,9 +38,7 @@ from archipel.transport import (
 from archipel.vocabulary import (
     ArchipelError,
     BadInput,
-    Conflict,
     ErrorCode,
-    Job,
     NotFound,
     NotPermitted,
     StorageFull,
@@ -54,11 +46,8 @@ from archipel.vocabulary import (
 )
 
 _log = structlog.get_logger("archipel.wire")
-T = TypeVar("T")
 PATIENCE = 3
 """How many heartbeats may be missed before the other side counts as gone."""
-STALLED_S = 60.0
-"""How long an upload may go without a chunk before it is given up; what arrived stays for the next try."""
 
 
 class Wire:
@@ -67,7 +56,7 @@ class Wire:
     def __init__(self, experiments: Experiments) -> None:
         self.experiments, self.hub = experiments, experiments.hub
         self.federation = experiments.federation
-        self._uploads: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._receiving = Receiving(experiments)
         self._identity_keys: dict[str, str] = {}
 
     def admit(self, peer: Peer) -> None:
@@ -91,7 +80,7 @@ class Wire:
     async def control(self, peer: Peer, incoming: AsyncIterator[FromSite], send: Send) -> None:
         """Serve one site's control stream until either side ends it or heartbeats stop."""
         patience = PATIENCE * self.federation.settings.heartbeat_s
-        hello = await _within(patience, anext(incoming, None))
+        hello = await heard_within(patience, anext(incoming, None))
         if not isinstance(hello, Hello) or hello.site != peer.site:
             raise NotPermitted(f"site {peer.site}", "did not say hello as itself", "check which keys the site uses")
         self._check_clock(hello)
@@ -216,126 +205,17 @@ class Wire:
     async def offset(self, peer: Peer, start: UploadStart) -> int:
         """How many bytes of this update's frame are here, in whole chunks."""
         self._check_sender(peer, start.update)
-        try:
-            return self._part(start.update).stat().st_size // CHUNK * CHUNK
-        except FileNotFoundError:
-            return 0
+        return self._receiving.held(start.update)
 
     async def upload(self, peer: Peer, start: UploadStart, chunks: AsyncIterator[bytes]) -> None:
-        """Spool an update's frame, verify it, and return once the round has recorded it."""
-        update = start.update
-        self._check_sender(peer, update)
-        async with self._uploads.setdefault(spool_start(update), asyncio.Lock()):
-            job, known = await asyncio.to_thread(self.experiments.records.expects, peer.site, update)
-            if known:
-                return
-            self._fleet(update)
+        """Take an update with its frame; returns once the round has recorded it."""
+        self._check_sender(peer, start.update)
+
+        async def expected() -> None:
             if start.head is not None:
                 await self._hear_head(peer.site, start.head)
-            digest = None
-            if update.model is not None:
-                digest = await self._received(job, update, start.offset, chunks)
-            # From here on the call's own end (a site that dies now) must not come between the spool and the book.
-            settling = asyncio.ensure_future(self._settle(peer.site, job, update, digest))
-            try:
-                await asyncio.shield(settling)
-            finally:
-                await asyncio.wait({settling})
 
-    async def _received(self, job: Job, update: Update, offset: int, chunks: AsyncIterator[bytes]) -> str:
-        try:
-            return await self._receive(job, update, offset, chunks)
-        except StorageFull as error:
-            name = update.key.experiment
-            if await self.experiments.note_interruption(name, str(error)):
-                _log.error("an update waits for room", experiment=name, site=update.site, error=str(error))
-            raise
-
-    async def _receive(self, job: Job, update: Update, offset: int, chunks: AsyncIterator[bytes]) -> str:
-        """Spool the chunks behind what is there already; returns the hash of the whole, formed on the way."""
-        size = frame_size(job.tensors)
-        thing = f"update of {update.site} for {update.key}"
-        if update.model_bytes != size:
-            cause = f"announces {update.model_bytes} bytes where the job's model has {size}"
-            raise BadInput(thing, cause, "send the tensors of the job", code=ErrorCode.BAD_UPDATE)
-        part = self._part(update)
-        # A site has one upload for a task: whatever it began to send before under other hashes takes no room.
-        for other in part.parent.glob(f"{spool_start(update)}.*.part"):
-            if other != part:
-                other.unlink(missing_ok=True)
-        with disk_errors_named(part.parent), part.open("ab", buffering=0) as file:
-            position = file.tell()
-            if offset > position or offset % CHUNK:
-                raise BadInput(thing, f"goes on at byte {offset}, which is not here", "ask for the offset first")
-            file.truncate(offset)
-            file.seek(offset)
-            writer = FrameWriter(file, await asyncio.to_thread(_hashed, part, offset))
-            async with _patience(STALLED_S) as patience:
-                arrived, writing = writer.position, asyncio.ensure_future(asyncio.sleep(0))
-                try:
-                    async for chunk in chunks:
-                        arrived += len(chunk)
-                        if arrived > size:
-                            cause = f"has more than its {size} bytes"
-                            raise BadInput(thing, cause, "send it again", code=ErrorCode.BAD_UPDATE)
-                        await _done(writing)
-                        # Hashed and written while the next one is on its way.
-                        writing = asyncio.ensure_future(asyncio.to_thread(writer.write, chunk))
-                        patience()
-                finally:
-                    await _done(writing)
-        return writer.digest()
-
-    def _finish(self, job: Job, update: Update, digest: str | None) -> Path:
-        """Verify a received frame, make it durable and give it its name. A frame that is not right is forgotten."""
-        part = self._part(update)
-        frame = part.with_suffix("")
-        thing = f"update of {update.site} for {update.key}"
-        if not part.exists():
-            raise Conflict(thing, "its round closed meanwhile", "it is sent again", code=ErrorCode.LOST)
-        with part.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size < update.model_bytes:
-                cause = f"ended after {size} of {update.model_bytes} bytes"
-                raise BadInput(thing, cause, "go on from the last whole chunk", code=ErrorCode.BAD_UPDATE)
-            try:
-                _verify(job, update, digest, file.fileno(), size)
-            except BadInput:
-                part.unlink()
-                raise
-            with disk_errors_named(part.parent):
-                os.fsync(file.fileno())
-        part.replace(frame)
-        sync_folder(frame.parent)
-        return frame
-
-    async def _settle(self, site: str, job: Job, update: Update, digest: str | None) -> None:
-        """Name a received frame, and wait until the round has recorded the update or refused it."""
-        frame = await asyncio.to_thread(self._finish, job, update, digest) if update.model is not None else None
-        settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        try:
-            self._fleet(update).events.put_nowait(Delivered(site, update, frame, settled))
-            await settled
-        except BaseException:
-            if frame is not None:
-                await asyncio.to_thread(self._drop, site, update, frame)
-            raise
-
-    def _fleet(self, update: Update) -> DeployedFleet:
-        fleet = self.hub.fleets.get(update.key.experiment)
-        if fleet is None:
-            thing = f"update of {update.site} for {update.key}"
-            raise Conflict(thing, "its experiment is interrupted", "it is sent again", code=ErrorCode.LOST)
-        return fleet
-
-    def _drop(self, site: str, update: Update, frame: Path) -> None:
-        """Remove a spool that did not come to count, unless the book took it before the error came."""
-        try:
-            _, counts = self.experiments.records.expects(site, update)
-        except ArchipelError:
-            counts = False
-        if not counts:
-            frame.unlink(missing_ok=True)
+        await self._receiving.receive(start.update, start.offset, chunks, expected)
 
     async def _hear_head(self, site: str, document: dict[str, object]) -> None:
         head = JournalHead.model_validate(document)
@@ -358,58 +238,9 @@ class Wire:
         renewed = await asyncio.to_thread(self.federation.registry.renew, peer.site, request.csr)
         return renewed.pem
 
-    def _part(self, update: Update) -> Path:
-        return self.federation.state.spool / f"{spool_name(update)}.part"
-
     def _check_sender(self, peer: Peer, update: Update) -> None:
         if update.site != peer.site:
             raise NotPermitted(f"update of {update.site}", f"was sent by {peer.site}", "send only your own")
-
-
-async def _done(work: asyncio.Future[None]) -> None:
-    """Wait for work in a thread to its end, which comes whether the waiting is cancelled or not."""
-    await asyncio.wait({work})
-    work.result()
-
-
-def _hashed(part: Path, size: int) -> BlobHasher:
-    """A hasher that has seen the first ``size`` bytes of a file: what an earlier call had brought."""
-    hasher = BlobHasher()
-    with part.open("rb", buffering=0) as file:
-        while size and (chunk := file.read(min(CHUNK, size))):
-            hasher.update(chunk)
-            size -= len(chunk)
-    return hasher
-
-
-def _verify(job: Job, update: Update, digest: str | None, descriptor: int, size: int) -> None:
-    if digest != update.model:
-        raise BadInput(
-            f"update of {update.site} for {update.key}",
-            "its bytes have another hash than announced",
-            "send it again",
-            code=ErrorCode.BAD_UPDATE,
-        )
-    # Not closed here: an error still looks into it. It goes with the last view.
-    check_header(job.tensors, mmap.mmap(descriptor, size, prot=mmap.PROT_READ))
-
-
-async def _within(seconds: float, what: Awaitable[T]) -> T:
-    async with _patience(seconds):
-        return await what
-
-
-@contextlib.asynccontextmanager
-async def _patience(seconds: float) -> AsyncIterator[Callable[[], None]]:
-    """Gives up when nothing was heard for ``seconds``; call what it yields at each sign of life."""
-    loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(seconds) as limit:
-            yield lambda: limit.reschedule(loop.time() + seconds)
-    except TimeoutError as error:
-        raise ArchipelError(
-            "connection", f"said nothing for {seconds:.0f} s", "it is tried again", code=ErrorCode.LOST
-        ) from error
 
 
 def _dumped(head: JournalHead | None) -> dict[str, object] | None:

@@ -1,0 +1,40 @@
+"""Two ways of waiting: for the other side no longer than patience lasts, for work begun here always to its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from archipel.vocabulary import ArchipelError, ErrorCode
+
+T = TypeVar("T")
+
+
+async def heard_within(seconds: float, what: Awaitable[T]) -> T:
+    """What the other side says. Raises ArchipelError (code lost) when it says nothing for that long."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await what
+    except TimeoutError as error:
+        raise ArchipelError(
+            "connection", f"said nothing for {seconds:.0f} s", "it is tried again", code=ErrorCode.LOST
+        ) from error
+
+
+async def to_its_end(work: asyncio.Future[T]) -> T:
+    """The result of work that must not be left alone, such as a thread that writes to a file which closes after it.
+
+    Being cancelled, however often, does not end the waiting; it is raised when the work is done.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.wait({work})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        # Looked at, so that an error of work whose caller has gone is not reported as one that was forgotten.
+        _ = work.cancelled() or work.exception()
+        raise cancelled
+    return work.result()

@@ -1,0 +1,301 @@
+"""How an update's bytes get to the disk, and what a call that ends at a bad moment leaves to the next one."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import os
+import threading
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from archipel.rounds import Delivered
+from archipel.server import receiving, spooling
+from archipel.server.book import spool_name
+from archipel.server.receiving import Receiving
+from archipel.tensors import FrameWriter, blob_hash, encode, schema_of
+from archipel.transport import CHUNK
+from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, StorageFull, TaskKey, Update
+
+ARRAYS = {"w": np.random.default_rng(0).normal(size=400_000)}
+FRAME = encode(ARRAYS)
+THING = "update of berlin"
+
+
+async def said(data: bytes, size: int = CHUNK) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
+
+
+async def for_ever(*chunks: bytes) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+    await asyncio.Event().wait()
+
+
+async def spool(part: Path, chunks: AsyncIterator[bytes], offset: int = 0) -> str:
+    return await spooling.spool(part, offset, chunks, size=len(FRAME), thing=THING)
+
+
+class SlowDisk:
+    """Every write waits until it is let through; ``begun`` says that one waits."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun, self.through, write = threading.Event(), threading.Event(), FrameWriter.write
+
+        def slow(writer: FrameWriter, data: bytes) -> None:
+            self.begun.set()
+            assert self.through.wait(30)
+            write(writer, data)
+
+        monkeypatch.setattr(FrameWriter, "write", slow)
+
+    async def is_writing(self) -> None:
+        assert await asyncio.to_thread(self.begun.wait, 30)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowDisk]:
+    slow = SlowDisk(monkeypatch)
+    yield slow
+    slow.through.set()
+
+
+async def steps(count: int = 20) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("size", [CHUNK, 1000_003, 3 * CHUNK])
+@pytest.mark.parametrize("kept", [0, 1, 3])
+async def test_what_was_here_and_what_comes_are_the_whole_frame(tmp_path: Path, size: int, kept: int) -> None:
+    part = tmp_path / "update.part"
+    # What an earlier call left behind its last whole chunk is written anew.
+    part.write_bytes(FRAME[: kept * CHUNK] + b"torn")
+    assert spooling.held(part) == kept * CHUNK
+    digest = await spool(part, said(FRAME[kept * CHUNK :], size), kept * CHUNK)
+    assert digest == blob_hash(FRAME) and part.read_bytes() == FRAME
+
+
+async def test_bytes_beyond_the_frame_are_refused_and_not_written(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=f"has more than its {len(FRAME)} bytes") as refused:
+        await spool(tmp_path / "update.part", said(FRAME + b"more"))
+    assert refused.value.code is ErrorCode.BAD_UPDATE
+    assert FRAME.startswith((tmp_path / "update.part").read_bytes())
+
+
+async def test_an_offset_that_is_not_here_any_more_is_asked_for_again(tmp_path: Path) -> None:
+    part = tmp_path / "update.part"
+    part.write_bytes(FRAME[:CHUNK])
+    with pytest.raises(ArchipelError, match=f"goes on at byte {2 * CHUNK} where {CHUNK} bytes are here") as refused:
+        await spool(part, said(FRAME[2 * CHUNK :]), 2 * CHUNK)
+    # The site takes this code for a broken connection: it asks, and sends what is missing.
+    assert refused.value.code is ErrorCode.LOST
+    assert part.read_bytes() == FRAME[:CHUNK]
+
+
+async def test_a_call_that_is_cancelled_again_and_again_still_waits_for_its_writer(
+    tmp_path: Path, disk: SlowDisk
+) -> None:
+    part = tmp_path / "update.part"
+    call = asyncio.create_task(spool(part, for_ever(FRAME[:CHUNK])))
+    await disk.is_writing()
+    for _ in range(3):
+        call.cancel()
+        await steps()
+        assert not call.done(), "the file is closed while a thread writes to it"
+    disk.through.set()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert part.read_bytes() == FRAME[:CHUNK]
+
+
+async def test_a_connection_that_says_nothing_is_given_up_and_what_came_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spooling, "STALLED_S", 0.05)
+    part = tmp_path / "update.part"
+    with pytest.raises(ArchipelError, match="said nothing") as lost:
+        await spool(part, for_ever(FRAME[:CHUNK]))
+    assert lost.value.code is ErrorCode.LOST
+    assert part.read_bytes() == FRAME[:CHUNK]
+
+
+async def test_a_slow_disk_is_not_taken_for_a_silent_connection(
+    tmp_path: Path, disk: SlowDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spooling, "STALLED_S", 0.05)
+    call = asyncio.create_task(spool(tmp_path / "update.part", said(FRAME)))
+    await disk.is_writing()
+    await asyncio.sleep(0.2)
+    disk.through.set()
+    assert await call == blob_hash(FRAME)
+
+
+def full(_: FrameWriter, data: bytes) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+async def test_a_full_disk_is_named_whichever_chunk_meets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FrameWriter, "write", full)
+    for data in (FRAME[:CHUNK], FRAME):
+        with pytest.raises(StorageFull, match="the disk is full"):
+            await spool(tmp_path / "update.part", said(data))
+
+
+async def test_a_cancelled_call_ends_as_cancelled_when_the_disk_is_full_too(
+    tmp_path: Path, disk: SlowDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow_and_full(writer: FrameWriter, data: bytes) -> None:
+        disk.begun.set()
+        assert disk.through.wait(30)
+        full(writer, data)
+
+    monkeypatch.setattr(FrameWriter, "write", slow_and_full)
+    forgotten: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: forgotten.append(context))
+    call = asyncio.create_task(spool(tmp_path / "update.part", for_ever(FRAME[:CHUNK])))
+    await disk.is_writing()
+    call.cancel()
+    await steps()
+    disk.through.set()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    del call
+    gc.collect()
+    await steps()
+    assert not forgotten
+
+
+class Server:
+    """An experiment whose round waits for berlin's update; ``told`` is what its followers heard."""
+
+    def __init__(self, folder: Path) -> None:
+        self.told: list[str] = []
+        self.received = False
+        self.job: Any = SimpleNamespace(tensors=schema_of(ARRAYS))
+        self.fleet = SimpleNamespace(events=asyncio.Queue[Delivered]())
+        self.hub = SimpleNamespace(fleets={"heart": self.fleet})
+        self.federation = SimpleNamespace(state=SimpleNamespace(spool=folder))
+        self.records = SimpleNamespace(expects=lambda site, update: (self.job, self.received))
+        self.receiving = Receiving(self)  # type: ignore[arg-type]
+        self.update = Update(
+            key=TaskKey(experiment="heart", round=1),
+            site="berlin",
+            task_hash=blob_hash(b"task"),
+            model=blob_hash(FRAME),
+            model_bytes=len(FRAME),
+            samples=1,
+        )
+        self.frame = folder / spool_name(self.update)
+        self.part = self.frame.with_name(f"{self.frame.name}.part")
+
+    async def note_interruption(self, name: str, reason: str) -> bool:
+        self.told.append(reason)
+        return True
+
+    def call(self, chunks: AsyncIterator[bytes], offset: int = 0) -> asyncio.Task[None]:
+        async def expected() -> None:
+            return None
+
+        return asyncio.create_task(self.receiving.receive(self.update, offset, chunks, expected))
+
+    async def records_it(self) -> None:
+        """The round takes the next update into its book."""
+        delivered = await self.fleet.events.get()
+        assert delivered.frame is not None and delivered.frame.read_bytes() == FRAME
+        self.received = True
+        delivered.settled.set_result(None)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Server:
+    return Server(tmp_path)
+
+
+async def test_a_retry_goes_on_only_when_the_call_before_has_left_the_file(server: Server, disk: SlowDisk) -> None:
+    first = server.call(for_ever(FRAME[:CHUNK]))
+    await disk.is_writing()
+    retry = server.call(said(FRAME))
+    for _ in range(2):
+        first.cancel()
+        await steps()
+    assert server.part.stat().st_size == 0 and not first.done()
+    disk.through.set()
+    await server.records_it()
+    await retry
+    assert first.cancelled() and server.frame.read_bytes() == FRAME
+
+
+async def test_a_site_that_goes_while_its_frame_is_verified_takes_nothing_back(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verifying, through, verify = threading.Event(), threading.Event(), receiving._verify
+
+    def slow(*arguments: Any) -> None:
+        verifying.set()
+        assert through.wait(30)
+        verify(*arguments)
+
+    monkeypatch.setattr(receiving, "_verify", slow)
+    call = server.call(said(FRAME))
+    assert await asyncio.to_thread(verifying.wait, 30)
+    retry = server.call(said(FRAME))
+    for _ in range(2):
+        call.cancel()
+        await steps()
+        # The retry would cut the file that is being read.
+        assert not call.done() and server.part.stat().st_size == len(FRAME)
+    through.set()
+    await server.records_it()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await retry
+    assert server.frame.read_bytes() == FRAME and server.fleet.events.empty()
+
+
+async def test_a_frame_that_could_not_be_made_durable_is_sent_whole_again(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fails)
+        with pytest.raises(StorageFull):
+            await server.call(said(FRAME))
+    assert len(server.told) == 1 and "the disk is full" in server.told[0]
+    assert server.receiving.held(server.update) == 0
+    call = server.call(said(FRAME))
+    await server.records_it()
+    await call
+
+
+async def test_a_frame_with_other_bytes_is_forgotten(server: Server) -> None:
+    with pytest.raises(BadInput, match="its bytes have another hash than announced"):
+        await server.call(said(FRAME[:-1] + bytes([FRAME[-1] ^ 1])))
+    assert not server.part.exists() and not server.frame.exists()
+
+
+async def test_half_a_frame_stays_and_the_other_half_completes_it(server: Server) -> None:
+    with pytest.raises(BadInput, match=f"ended after {2 * CHUNK} of {len(FRAME)} bytes"):
+        await server.call(said(FRAME[: 2 * CHUNK]))
+    assert server.receiving.held(server.update) == 2 * CHUNK
+    call = server.call(said(FRAME[2 * CHUNK :]), 2 * CHUNK)
+    await server.records_it()
+    await call
+
+
+async def test_a_frame_begun_under_another_hash_takes_no_room(server: Server) -> None:
+    other = server.part.with_name(f"{server.part.name.rsplit('.', 2)[0]}.0123456789abcdef.part")
+    other.write_bytes(b"an older try")
+    call = server.call(said(FRAME))
+    await server.records_it()
+    await call
+    assert not other.exists()
