@@ -33,7 +33,7 @@ class Threshold(torch.nn.Module):
 
 
 class Bright(SegmentationPlan):
-    needs = DataNeeds(kind="nifti-pairs", labels={"1": "lamp"}, minimum_subjects=1)
+    needs = DataNeeds(kind="volumes", labels={"1": "lamp"}, minimum_subjects=1)
     shape = (8, 8, 8)
     divisor = 4
 

@@ -15,7 +15,7 @@ CANARY = "canary-of-the-plan-7f3a"
 class Walk(Plan):
     """A walk that depends on every round before it, through weights, momentum and seeds."""
 
-    needs = DataNeeds(kind="npz", minimum_subjects=2)
+    needs = DataNeeds(kind="arrays", minimum_subjects=2)
     metrics = (MetricSpec(name="loss", better="lower"),)
     validation = (MetricSpec(name="accuracy", better="higher"),)
     optimiser_state = OptimiserState.CONTINUE_LOCAL
