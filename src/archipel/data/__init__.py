@@ -4,13 +4,14 @@ It reads files and says what is wrong with them. It knows nothing of models, rou
 for volumes and tables are imported only when one is read.
 """
 
-from archipel.data.cohorts import Cohort, cohort_hash
+from archipel.data.cohorts import Cohort, CohortDifference, cohort_hash, difference, pseudonym, subject_token
 from archipel.data.files import FileFacts, FileIndex, MemoryIndex, Signature
 from archipel.data.fitness import Answer, Verdict, check_needs
 from archipel.data.formats import FORMATS, format_named, scan
 from archipel.data.mapping import ColumnMapping, DataMapping
 from archipel.data.orientation import Orientation
 from archipel.data.reading import Affine, FloatVolume, LabelVolume, Reading
+from archipel.data.recipe import Recipe
 from archipel.data.samples import ColumnSummary, DataSchema, Problem, Sample, Scan
 from archipel.data.splits import draw, validation_ids
 from archipel.data.subjects import RawSource, Source, SubjectSet, Table, Volume, split, verify
@@ -20,6 +21,7 @@ __all__ = [
     "Affine",
     "Answer",
     "Cohort",
+    "CohortDifference",
     "ColumnMapping",
     "ColumnSummary",
     "DataMapping",
@@ -33,6 +35,7 @@ __all__ = [
     "Problem",
     "RawSource",
     "Reading",
+    "Recipe",
     "Sample",
     "Scan",
     "Signature",
@@ -43,10 +46,13 @@ __all__ = [
     "Volume",
     "check_needs",
     "cohort_hash",
+    "difference",
     "draw",
     "format_named",
+    "pseudonym",
     "scan",
     "split",
+    "subject_token",
     "validation_ids",
     "verify",
 ]

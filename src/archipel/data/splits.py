@@ -10,7 +10,7 @@ takes its highest draw back.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 def draw(subject_id: str) -> float:
@@ -19,18 +19,21 @@ def draw(subject_id: str) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def validation_ids(ids: Iterable[str], fraction: float) -> frozenset[str]:
+def validation_ids(ids: Iterable[str], fraction: float, before: Mapping[str, bool] | None = None) -> frozenset[str]:
     """The ids that validate; all others train.
 
-    At least one subject trains, and with ``fraction`` > 0 at least one of two or more validates. Raises ValueError
-    for a fraction outside [0, 1).
+    ``before``: who had a side already, and whether it was validation; they stay where they were. At least one subject
+    trains, and with ``fraction`` > 0 at least one of two or more validates, as far as somebody new can be moved for
+    it. Raises ValueError for a fraction outside [0, 1).
     """
     if not 0 <= fraction < 1:
         raise ValueError(f"a validation fraction lies in [0, 1), not {fraction}")
+    settled = before or {}
     ordered = sorted(set(ids), key=lambda subject_id: (draw(subject_id), subject_id))
-    chosen = [subject_id for subject_id in ordered if draw(subject_id) < fraction]
+    chosen = {subject_id for subject_id in ordered if settled.get(subject_id, draw(subject_id) < fraction)}
+    free = [subject_id for subject_id in ordered if subject_id not in settled]
     if fraction > 0 and not chosen and len(ordered) >= 2:
-        chosen = ordered[:1]
+        chosen.update(free[:1])
     if len(chosen) == len(ordered):
-        chosen = chosen[:-1]
+        chosen.difference_update(free[-1:])
     return frozenset(chosen)
