@@ -225,3 +225,9 @@ def test_a_line_forced_in_beside_the_chain_is_found(tmp_path: Path) -> None:
         row = last.model_dump(mode="json") | {"number": 9, "body": "{}"}
         connection.execute(insert(JOURNAL).values(**row))
         assert check_chain(entries(connection, JOURNAL))
+
+
+def test_a_line_changed_to_what_has_no_canonical_form_is_named() -> None:
+    first, second = written([{"rate": 1}, {"rate": 2}])
+    changed = first.model_copy(update={"body": {"rate": 2**53}})
+    assert [problem[:18] for problem in check_chain([changed, second])] == ["line 1 (kind-0, 20"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import math
 from pathlib import Path
@@ -11,8 +12,9 @@ import numpy as np
 import pytest
 from scripted_fleet import Scene, job
 
-from archipel.rounds import ExperimentState, ExperimentVerb, SiteState, Stage
-from archipel.vocabulary import ArchipelError, Baselines, ErrorCode, MetricSum, TaskKind
+from archipel.rounds import Accepted, ExperimentState, ExperimentVerb, SiteState, Stage
+from archipel.rounds.fleet import FleetEvent
+from archipel.vocabulary import ArchipelError, Baselines, ErrorCode, MetricSum, StorageFull, TaskKind
 
 ALL = ("a", "b", "c")
 
@@ -455,3 +457,52 @@ async def test_baselines_follow_the_rounds_and_a_site_that_failed_alone_has_no_m
     assert await scene.ended() is ExperimentState.FINISHED
     done = [record.stage for record in scene.book.records]
     assert Stage(kind=TaskKind.EVALUATE, round=1, about="c") not in done and len(done) == 6
+
+
+class Chatter:
+    """An event queue in which one site's words never end."""
+
+    def __init__(self, word: FleetEvent) -> None:
+        self.word, self.said = word, 0
+
+    async def get(self) -> FleetEvent:
+        self.said += 1
+        assert self.said < 1000, "the deadline never came"
+        return self.word
+
+
+async def test_a_site_that_speaks_without_end_does_not_keep_the_deadline_away(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, job(validation=[], terms={"rounds": 1}))
+    scene.start()
+    task = await scene.task()
+    await scene.deliver("a", task)
+    await scene.deliver("b", task)
+    heard, scene.fleet.events = scene.fleet.events, Chatter(Accepted("c", task.key))  # type: ignore[assignment]
+    scene.clock.now += 100
+    heard.put_nowait(Accepted("c", task.key))
+    assert await scene.ended() is ExperimentState.FINISHED
+    assert scene.book.records[0].sites["c"].state is SiteState.LATE
+
+
+async def test_a_fold_that_finds_the_disk_full_leaves_nothing_behind(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Path] = []
+
+    def fold(schema: object, frames: object, weights: object, out: Path, step: object) -> str:
+        out.write_bytes(b"half a model")
+        written.append(out)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("archipel.rounds.loop.fold", fold)
+    scene.start()
+    task = await scene.task()
+    for site in ALL:
+        await scene.deliver(site, task)
+    with pytest.raises(StorageFull):
+        await scene.ended()
+    assert written and not any(path.exists() for path in written)
+    monkeypatch.undo()
+    scene.start(None)
+    await scene.until(lambda: scene.book.records)
+    await finish(scene, 2)

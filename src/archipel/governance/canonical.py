@@ -7,7 +7,7 @@ from typing import Any
 import rfc8785
 
 from archipel.tensors import document_hash
-from archipel.vocabulary import Job, Record
+from archipel.vocabulary import BadInput, Job, Record
 
 
 def canonical(document: Record | dict[str, Any]) -> bytes:
@@ -25,5 +25,12 @@ def record_hash(document: Record | dict[str, Any]) -> str:
 
 
 def job_hash(job: Job) -> str:
-    """What a site approves: the hash of the whole canonical job."""
-    return record_hash(job)
+    """What a site approves: the hash of the whole canonical job.
+
+    Raises BadInput for a job with a number that JSON cannot carry exactly or text that is no Unicode.
+    """
+    try:
+        return record_hash(job)
+    except ValueError as error:
+        thing = f"job {job.experiment}"
+        raise BadInput(thing, f"has no canonical form ({error})", "mend that number or text") from error

@@ -7,8 +7,10 @@ on where the book ends, with the updates of an open round that had arrived.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
@@ -39,7 +41,7 @@ from archipel.vocabulary import (
 _log = structlog.get_logger("archipel.rounds")
 T = TypeVar("T")
 LARGEST_COUNT = 2**53
-"""Counts up to here are exact as float64; a larger one is no count of anything, and sums of a few could overflow."""
+"""Counts below this are exact as float64 and as JSON; a larger one is no count of anything, and sums could overflow."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 """How long the loop waits before it tries a failed stage again: doubling from the first to the longest."""
 LARGEST_METRIC = 1e200
@@ -157,14 +159,14 @@ class ExperimentLoop:
         while True:
             while verdict(opened.sites.values(), self._quorum(opened.stage)) is Verdict.OPEN:
                 event = await self._next_event(min([ends, *awaited.values()]))
-                if event is None:
-                    self._let_time_pass(opened, ends, awaited)
-                elif isinstance(event, Nudged):
+                if isinstance(event, Nudged):
                     if (await _in_thread(self.book.progress)).state is ExperimentState.CANCELLED:
                         await self._cancel(opened)
                         return
-                else:
+                elif event is not None:
                     await self._take(opened, event, ends, awaited)
+                # After every event too: a site that speaks without end must not keep the deadline away.
+                self._let_time_pass(opened, ends, awaited)
             if await self._close(opened, self.clock() - began):
                 return
 
@@ -255,12 +257,11 @@ class ExperimentLoop:
             frames = [opened.frames[site] for site in contributors]
             weights = [float(opened.updates[site].samples) for site in contributors]
             try:
-                with disk_errors_named(result.parent):
+                with _removed_on_error(result), disk_errors_named(result.parent):
                     model = await asyncio.to_thread(
                         fold, self.job.tensors, frames, weights, result, leaf_step(self.job.strategy)
                     )
             except NotFiniteFrame as error:
-                result.unlink(missing_ok=True)
                 await self._expel(opened, contributors[error.index], error)
                 return False
         record = _record(opened, committed, contributors, model, seconds)
@@ -276,7 +277,8 @@ class ExperimentLoop:
             model=model,
         )
         local = dict(opened.frames) if committed and opened.stage.kind is TaskKind.LOCAL else {}
-        await _in_thread(self.book.close, record, closed, result, local)
+        with _removed_on_error(result):
+            await _in_thread(self.book.close, record, closed, result, local)
         self._count_tries(opened, committed)
         for site, state in opened.sites.items():
             if state in (SiteState.LATE, SiteState.MISSING):
@@ -317,7 +319,7 @@ def check_update(job: Job, task: Task, update: Update, has_frame: bool) -> None:
     trained = task.key.kind is not TaskKind.EVALUATE
     if trained != has_frame or (trained and update.samples == 0):
         raise BadInput(thing, "has no model or no samples", "train on at least one sample", code=ErrorCode.BAD_UPDATE)
-    if update.samples > LARGEST_COUNT:
+    if update.samples >= LARGEST_COUNT:
         raise BadInput(thing, "counts more samples than can be", "count each once", code=ErrorCode.BAD_UPDATE)
     for given, declared in ((update.metrics, job.metrics), (update.validation, job.validation)):
         unknown = sorted(set(given) - {metric.name for metric in declared})
@@ -326,6 +328,17 @@ def check_update(job: Job, task: Task, update: Update, has_frame: bool) -> None:
         for name, value in given.items():
             if abs(value.total) > LARGEST_METRIC or value.weight > LARGEST_COUNT:
                 raise BadInput(thing, f"metric {name} is too large to add up", "mend it", code=ErrorCode.BAD_UPDATE)
+
+
+@contextlib.contextmanager
+def _removed_on_error(result: Path | None) -> Iterator[None]:
+    """What was folded so far would keep the room that the next try needs."""
+    try:
+        yield
+    except Exception:
+        if result is not None:
+            result.unlink(missing_ok=True)
+        raise
 
 
 def _step(opened: Opened, site: str, event: SiteEvent) -> None:

@@ -256,12 +256,9 @@ class SqlBook:
         table = schema.experiments
         row = connection.execute(self._of(table)).mappings().one()
         if record.stage.kind is TaskKind.TRAIN and row["pause_after"] == record.stage.round:
-            running = row["state"] == ExperimentState.RUNNING
-            state = ExperimentState.PAUSED if running and record.stage.round < self.job.terms.rounds else row["state"]
-            connection.execute(
-                update(table).where(table.c.experiment == self._name).values(state=str(state), pause_after=None)
-            )
-            add_event(connection, self._name, "state", {"state": str(state), "reason": "one step was asked for"})
+            connection.execute(update(table).where(table.c.experiment == self._name).values(pause_after=None))
+            if row["state"] == ExperimentState.RUNNING and record.stage.round < self.job.terms.rounds:
+                set_state(connection, self._name, ExperimentState.PAUSED, "one step was asked for")
 
     def stall(self, reason: str) -> None:
         """The experiment cannot go on by itself and pauses."""

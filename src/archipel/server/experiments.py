@@ -105,14 +105,19 @@ class Experiments:
             finally:
                 self.hub.fleets.pop(name, None)
                 _settle_rest(fleet.events)
+            goes_on = False
+            if interrupted is None:
+                try:
+                    if state in OVER:
+                        for site in job.sites:
+                            await self.hub.send(site, EndedMessage(experiment=name, state=str(state)))
+                    goes_on = await self._goes_on(book)
+                except Exception as error:
+                    interrupted = error
             if interrupted is not None:
                 await self._interrupted(name, interrupted)
                 continue
-            if state in OVER:
-                for site in job.sites:
-                    await self.hub.send(site, EndedMessage(experiment=name, state=str(state)))
             # Nothing can come between the last look at `_again` and the return, so no verb is lost between two loops.
-            goes_on = await self._goes_on(book)
             if not goes_on and name not in self._again:
                 return
             self._again.discard(name)
@@ -141,7 +146,8 @@ class Experiments:
 
         try:
             is_new = await asyncio.to_thread(note)
-        except ArchipelError as error:
+        except Exception as error:
+            # What broke the loop may be what breaks this; the loop is tried again all the same.
             _log.error("could not note the interruption", experiment=name, error=str(error))
             return True
         await self._notify()
@@ -261,7 +267,8 @@ class Experiments:
             loop.call_soon_threadsafe(lambda: loop.create_task(self._notify()))
 
     def _loop(self) -> asyncio.AbstractEventLoop | None:
-        running = next((task for task in self._loops.values() if not task.done()), None)
+        # A copy: this is asked from threads, and the loop's own thread adds to it meanwhile.
+        running = next((task for task in list(self._loops.values()) if not task.done()), None)
         return running.get_loop() if running else None
 
     async def _notify(self) -> None:

@@ -14,6 +14,8 @@ from archipel.transport import FromServer, Peer, RefusedMessage, RoundMessage, S
 from archipel.vocabulary import ArchipelError, RoundClosed, Task, TaskKey
 
 _log = structlog.get_logger("archipel.hub")
+TAKES_S = 120.0
+"""How long a site may leave a message untaken: the rounds of all other sites wait behind it."""
 
 
 @dataclass(eq=False)
@@ -28,7 +30,7 @@ class Stream:
     async def send(self, message: FromServer) -> None:
         """Send, or close the stream when it is broken; the site gets what it missed when it returns."""
         try:
-            async with self.turn:
+            async with asyncio.timeout(TAKES_S), self.turn:
                 await self.write(message)
         except Exception as error:
             # gRPC raises several kinds for a stream that is gone; all mean that the site must connect again.

@@ -34,6 +34,8 @@ from archipel.vocabulary import (
     check_arguments,
 )
 
+LONGEST_JOB = 8 << 20
+"""Bytes of a job as one document; a longer one would break the control stream of every site it is offered to."""
 OVER = (ExperimentState.FINISHED, ExperimentState.CANCELLED)
 
 
@@ -90,6 +92,9 @@ class ExperimentRecords:
 
     def _check_job(self, job: Job) -> None:
         thing = f"job {job.experiment}"
+        if (length := len(canonical(job))) > LONGEST_JOB:
+            cause = f"is a document of {length >> 20} MiB; at most {LONGEST_JOB >> 20} reach a site in one message"
+            raise BadInput(thing, cause, "use fewer tensors and shorter texts")
         if job.server_key != self.federation.identity.public:
             raise BadInput(thing, "names another server's key", "make the job with this server's connection")
         known = {site.site: site.identity_key for site in self.federation.registry.sites()}
@@ -163,20 +168,26 @@ class ExperimentRecords:
                 f"answer of {site}", "is about another version of the job", "approve the new job",
                 code=ErrorCode.NOT_APPROVED,
             )  # fmt: skip
+        text = None
         if message.state == "approved":
             approval = Approval.model_validate(message.approval)
             if approval.site != site or approval.experiment != message.experiment:
                 raise Refused(f"answer of {site}", "carries another approval", "approve again")
             check_approval(approval, identity_key=job.entry(site).identity_key, job_hash=digest)
+            text = canonical(approval).decode()
         table = schema.approvals
         body = {"experiment": message.experiment, "site": site, "state": message.state, "job_hash": digest}
         with self.federation.database.write() as connection:
             where = (table.c.experiment == message.experiment, table.c.site == site)
             before = connection.execute(select(table).where(*where)).mappings().one()
-            text = canonical(message.approval).decode() if message.approval else None
             if before["state"] == message.state and before["approval"] == text:
                 return
-            append(connection, schema.journal, f"site-{message.state}", {**body, "approval": message.approval})
+            append(
+                connection,
+                schema.journal,
+                f"site-{message.state}",
+                {**body, "approval": json.loads(text) if text else None},
+            )
             values = {"state": message.state, "approval": text, "subjects": message.subjects, "at": utc_now()}
             connection.execute(update(table).where(*where).values(**values))
             add_event(connection, message.experiment, "approval", body)

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, PoolProxiedConnection, insert, select, update
 from archipel.governance import JournalHead, append, check_chain, head
 from archipel.governance.journal import JournalEntry, entries
 from archipel.server.authority import Authority, SiteCertificate
-from archipel.server.schema import certificates, journal, sites
+from archipel.server.schema import approvals, certificates, journal, sites
 from archipel.storage import Database, utc_now
 from archipel.transport.messages import DatasetSummary
 from archipel.vocabulary import Conflict, ErrorCode, NotFound, NotPermitted, Record
@@ -67,12 +67,13 @@ class Registry:
             return _enrolled(connection, site)
 
     def remove_site(self, site: str) -> None:
-        """End a site's membership: its certificates are revoked with it. Raises NotFound."""
+        """End a site's membership: its certificates and approvals are revoked with it. Raises NotFound."""
         with self._database.write() as connection:
             _enrolled(connection, site)
             append(connection, journal, "site-removed", {"site": site})
             connection.execute(update(sites).where(sites.c.site == site).values(state="removed"))
             revoke_all(connection, site, "the site was removed")
+            _end_approvals(connection, site)
 
     def seen(self, site: str, at: str | None = None) -> None:
         """Note that the site spoke. Not journaled: it changes nothing anyone may do."""
@@ -125,7 +126,12 @@ class Registry:
         """The enrolled site of a valid certificate, else None."""
         with self._lock:
             if self._watch.changed():
-                self._valid = self._read_valid()
+                try:
+                    self._valid = self._read_valid()
+                except BaseException:
+                    # The change is not known yet; else a revoked certificate would stay good until the next one.
+                    self._watch.forget()
+                    raise
             found = self._valid.get(serial)
         return found[0] if found and datetime.now(UTC) < found[1] else None
 
@@ -200,6 +206,10 @@ class _ChangeWatch:
         cursor.close()
         return changed
 
+    def forget(self) -> None:
+        """The next answer is that something changed."""
+        self._version = self._counts = None
+
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
@@ -243,6 +253,15 @@ def revoke_all(connection: Connection, site: str, reason: str) -> None:
     query = select(certificates.c.serial).where(certificates.c.site == site, certificates.c.revoked_at.is_(None))
     for serial in connection.scalars(query).all():
         _revoke(connection, serial, site, reason)
+
+
+def _end_approvals(connection: Connection, site: str) -> None:
+    """A removed site, or another one under its name, is in no quorum by what it signed before."""
+    mine = (approvals.c.site == site, approvals.c.state == "approved")
+    for experiment in connection.scalars(select(approvals.c.experiment).where(*mine)).all():
+        body = {"experiment": experiment, "site": site, "state": "revoked", "reason": "the site was removed"}
+        append(connection, journal, "site-revoked", body)
+    connection.execute(update(approvals).where(*mine).values(state="revoked", at=utc_now()))
 
 
 def _revoke(connection: Connection, serial: str, site: str, reason: str) -> None:

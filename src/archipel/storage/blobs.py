@@ -91,9 +91,12 @@ class FolderBlobStore:
         """Give a finished, synced file (in the same file system) its place; its bytes have hash ``blob``."""
         place = self.path(blob)
         with disk_errors_named(self.root):
+            is_new = not place.parent.exists()
             place.parent.mkdir(exist_ok=True)
             part.replace(place)
             sync_folder(place.parent)
+            if is_new:
+                sync_folder(self.root)
 
     def has(self, blob: str) -> bool:
         """Whether the blob is here."""

@@ -1,0 +1,134 @@
+"""What a server takes from researchers and sites: jobs that can be written down, offered and found again; answers."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+import pytest
+from server_world import Applicant
+from sqlalchemy import select
+from test_models_that_last import book, close
+
+from archipel.governance import Approval, approve, job_hash
+from archipel.rounds import ExperimentState, ExperimentVerb
+from archipel.server import experiments as of_experiments
+from archipel.server import hub, schema, views
+from archipel.server.book import SqlBook
+from archipel.server.experiments import Experiments
+from archipel.server.federation import Federation
+from archipel.server.records import LONGEST_JOB, ExperimentRecords
+from archipel.tensors import encode
+from archipel.transport import AnswerMessage, Peer
+from archipel.vocabulary import BadInput, Job, StorageFull
+
+
+def lines(federation: Federation, kind: str) -> list[dict[str, Any]]:
+    return [line.body for line in federation.registry.journal() if line.kind == kind]
+
+
+def answer(kept: SqlBook, site: Applicant, state: str, approval: dict[str, Any] | None) -> AnswerMessage:
+    values = {"experiment": kept.job.experiment, "job_hash": kept.job_hash, "state": state, "approval": approval}
+    return AnswerMessage.model_validate(values)
+
+
+def approved(federation: Federation, kept: SqlBook, site: Applicant) -> None:
+    draft = Approval(
+        experiment=kept.job.experiment,
+        site=site.site,
+        job_hash=kept.job_hash,
+        cohort_hash="sha256:" + "0" * 64,
+        approved_at="2026-11-21T08:00:00+00:00",
+    )
+    signed = approve(site.identity, draft).model_dump(mode="json")
+    ExperimentRecords(federation).keep_answer(site.site, answer(kept, site, "approved", signed))
+
+
+def state(federation: Federation) -> str:
+    return str(views.experiment(federation.database, "first")["state"])
+
+
+def test_a_job_too_long_for_one_message_to_a_site_is_refused(federation: Federation, enrolled: Applicant) -> None:
+    job = book(federation, enrolled, "higher").job
+    labels = {str(number): "x" * 1000 for number in range(LONGEST_JOB // 1000)}
+    long = job.model_copy(update={"experiment": "long", "needs": job.needs.model_copy(update={"labels": labels})})
+    with pytest.raises(BadInput, match="job long: is a document of 8 MiB; at most 8 reach a site in one message"):
+        ExperimentRecords(federation).keep_job(long, job_hash(long), "ada")
+
+
+def test_bounds_that_do_not_read_back_from_json_are_refused(federation: Federation, enrolled: Applicant) -> None:
+    values = book(federation, enrolled, "higher").job.model_dump(mode="json")
+    wide = {"name": "rate", "kind": "float", "default": 1e16, "minimum": 0, "maximum": 1e17}
+    with pytest.raises(ValueError, match="hyper-parameter rate: bounds must lie within 2\\*\\*53"):
+        Job.model_validate(values | {"parameters": [wide], "arguments": {"rate": 1e16}})
+
+
+def test_a_job_without_canonical_form_is_told_so(federation: Federation, enrolled: Applicant) -> None:
+    values = book(federation, enrolled, "higher").job.model_dump(mode="json")
+    values["tensors"]["tensors"][0]["shape"] = [2**60]
+    with pytest.raises(BadInput, match="job first: has no canonical form"):
+        job_hash(Job.model_validate(values))
+
+
+def test_an_answer_that_approves_nothing_brings_no_document(federation: Federation, enrolled: Applicant) -> None:
+    kept = book(federation, enrolled, "higher")
+    said = answer(kept, enrolled, "rejected", {"anything": "x" * 100_000})
+    ExperimentRecords(federation).keep_answer("berlin", said)
+    assert [line["approval"] for line in lines(federation, "site-rejected")] == [None]
+    with federation.database.read() as connection:
+        assert connection.scalar(select(schema.approvals.c.approval)) is None
+
+
+def test_a_removed_sites_approvals_count_no_more(federation: Federation, enrolled: Applicant) -> None:
+    kept = book(federation, enrolled, "higher")
+    approved(federation, kept, enrolled)
+    assert kept.progress().invited == ("berlin",)
+    federation.registry.remove_site("berlin")
+    assert kept.progress().invited == ()
+    assert [line["reason"] for line in lines(federation, "site-revoked")] == ["the site was removed"]
+
+
+def test_the_pause_after_one_step_is_journaled(federation: Federation, enrolled: Applicant) -> None:
+    kept = book(federation, enrolled, "higher")
+    approved(federation, kept, enrolled)
+    ExperimentRecords(federation).steer(kept.job, ExperimentVerb.STEP)
+    close(kept, 1, 0.5)
+    assert state(federation) == "paused"
+    assert [line["reason"] for line in lines(federation, "experiment-paused")] == ["one step was asked for"]
+
+
+async def test_a_disk_that_is_full_between_two_loops_ends_no_experiment(
+    federation: Federation, enrolled: Applicant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(of_experiments, "RETRY_S", 0.01)
+    kept = book(federation, enrolled, "higher", encode({"w": np.zeros(2, np.float32)}))
+    approved(federation, kept, enrolled)
+    experiments, looks = Experiments(federation), 0
+
+    async def look(found: SqlBook) -> bool:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            raise StorageFull("server.db", "the disk is full", "free space there")
+        return (await asyncio.to_thread(found.progress)).state is ExperimentState.RUNNING
+
+    monkeypatch.setattr(experiments, "_goes_on", look)
+    ExperimentRecords(federation).steer(kept.job, ExperimentVerb.CANCEL)
+    async with asyncio.timeout(20):
+        await experiments._supervise("first", kept.job, kept.job_hash)
+    assert looks == 2
+    told = [one["body"] for one in views.events(federation.database, "first", 0) if one["kind"] == "interrupted"]
+    assert told == [{"reason": "server.db: the disk is full; free space there"}]
+
+
+async def test_a_site_that_takes_no_message_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "TAKES_S", 0.01)
+
+    async def never(_: Any) -> None:
+        await asyncio.Event().wait()
+
+    stream = hub.Stream(Peer("berlin", "1", ""), never)
+    async with asyncio.timeout(20):
+        await stream.send(hub.TaskWithdrawn.model_validate({"key": {"experiment": "first", "round": 1}, "reason": ""}))
+    assert stream.closed.is_set()
