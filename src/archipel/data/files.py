@@ -36,6 +36,9 @@ class FileFacts(Record):
 Examine = Callable[[Path], dict[str, Any]]
 """Opens a file and returns its facts as JSON values. Raises BadInput when it cannot be used."""
 
+LeavesOut = Callable[[str], bool]
+"""Whether a subject is excluded or withdrawn."""
+
 
 class FileIndex(Protocol):
     """Remembers facts by (place, purpose); ``purpose`` names and versions the examination."""
@@ -64,12 +67,16 @@ class MemoryIndex:
 
 
 class Folder:
-    """A dataset's root as formats see it: files inside it, examined through an index."""
+    """A dataset's root as formats see it: files inside it, examined through an index.
 
-    def __init__(self, root: Path, index: FileIndex | None = None) -> None:
+    ``leaves_out`` says of a subject whether the site leaves it out; its files are not looked at.
+    """
+
+    def __init__(self, root: Path, index: FileIndex | None = None, leaves_out: LeavesOut | None = None) -> None:
         self.root = root
         self._real = root.resolve()
         self._index = index or MemoryIndex()
+        self.leaves_out: LeavesOut = leaves_out or (lambda _: False)
 
     def files(self, pattern: str, problems: list[Problem]) -> Iterator[str]:
         """Places of the files that match, sorted; hidden ones are passed over, links out of the dataset reported."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from archipel.data.files import FileIndex, Folder
+from archipel.data.files import FileIndex, Folder, LeavesOut
 from archipel.data.formats.base import Format, Options
 from archipel.data.formats.nifti_pairs import NiftiPairs
 from archipel.data.formats.npz import NpzTable
@@ -21,9 +21,16 @@ def format_named(name: str) -> Format:
     return FORMATS[name]
 
 
-def scan(name: str, root: Path, options: Options | None = None, index: FileIndex | None = None) -> Scan:
+def scan(
+    name: str,
+    root: Path,
+    options: Options | None = None,
+    index: FileIndex | None = None,
+    leaves_out: LeavesOut | None = None,
+) -> Scan:
     """Every sample under ``root`` and every problem with it; files that ``index`` knows are not opened again.
 
+    Subjects of whom ``leaves_out`` is true are as if they were not there, and so are their problems.
     Raises BadInput when ``root`` is not a folder, or the format or an option is unknown.
     """
     found = format_named(name)
@@ -33,7 +40,16 @@ def scan(name: str, root: Path, options: Options | None = None, index: FileIndex
             raise BadInput(f"option {option} of format {name}", "is unknown", f"the format has: {known}")
     if not root.is_dir():
         raise BadInput(str(root), "is not a folder", "name the folder that holds the dataset")
-    return found.scan(Folder(root, index), options or {})
+    whole = found.scan(Folder(root, index, leaves_out), options or {})
+    return whole if leaves_out is None else _without(whole, leaves_out)
+
+
+def _without(found: Scan, leaves_out: LeavesOut) -> Scan:
+    """What is left of a scan: also when a format looked at somebody who is left out."""
+    samples = tuple(sample for sample in found.samples if not leaves_out(sample.subject))
+    problems = tuple(one for one in found.problems if not (one.subject and leaves_out(one.subject)))
+    counts = {"subjects": len({sample.subject for sample in samples}), "samples": len(samples)}
+    return Scan(samples, problems, found.schema.model_copy(update=counts))
 
 
 __all__ = ["FORMATS", "Format", "Options", "format_named", "scan"]

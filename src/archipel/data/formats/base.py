@@ -100,6 +100,8 @@ class FoundVolumes:
 
     def add(self, subject: str, files: Mapping[str, str], session: str = "", **values: Value) -> bool:
         """Examine a sample's files; whether it is usable. Each image must lie on the label's grid if there is one."""
+        if self._folder.leaves_out(subject):
+            return False
         facts: dict[str, FileFacts] = {}
         name = f"{subject}_{session}" if session else subject
         sound = True
