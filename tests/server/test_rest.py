@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -328,3 +329,19 @@ def test_statuses_match_what_went_wrong() -> None:
     assert status_of(StorageFull("disk", "is full", "free some")) == 507
     assert status_of(ArchipelError("x", "y", "z", code=ErrorCode.CLOCK)) == 400
     assert settings().rest_url.startswith("https://127.0.0.1:")
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["stated", "chunked"])
+async def test_a_long_body_is_read_from_those_with_a_token_only(served: Served, chunked: bool) -> None:
+    body = b'{"job": "' + b"x" * (1 << 20) + b'"}'
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield body[: 1 << 19]
+        yield body[1 << 19 :]
+
+    answers = []
+    for scopes in ((), ("research",)):
+        async with served.client(*scopes) as client:
+            answer = await client.post("/v1/experiments", content=pieces() if chunked else body)
+            answers.append((answer.status_code, "more than 256 KiB" in answer.text))
+    assert answers == [(413, True), (400, False)]

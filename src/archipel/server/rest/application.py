@@ -10,6 +10,7 @@ from archipel import __version__
 from archipel.server.rest import blobs, experiments, members
 from archipel.server.rest.context import RestContext
 from archipel.server.rest.limits import BodyLimit
+from archipel.server.rest.permission import is_known
 from archipel.server.rest.problems import answer_in_words
 from archipel.server.rest.shapes import Problem
 
@@ -44,5 +45,5 @@ def create_app(context: RestContext) -> FastAPI:
     answer_in_words(app)
     for router in (members.reading, experiments.router, blobs.router, members.enrolment, members.operating):
         app.include_router(router)
-    app.add_middleware(BodyLimit)
+    app.add_middleware(BodyLimit, known=lambda authorization: is_known(context, authorization))
     return app
