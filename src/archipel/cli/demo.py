@@ -23,6 +23,9 @@ def demo(
         Path | None, typer.Argument(help="A folder of site-*/images/*.nii.gz and site-*/labels/*.nii.gz.")
     ] = None,
     results: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("demo-results"),
+    subjects: Annotated[
+        int, typer.Option(min=2, help="How many phantom subjects each hospital has, when no DATA is given.")
+    ] = PHANTOM_SUBJECTS,
     rounds: Annotated[int | None, typer.Option(min=1, help="How many rounds.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, max=10, help="Epochs of each round.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the initial model, of the training and of the phantom.")] = 0,
@@ -37,8 +40,8 @@ def demo(
         if data is None:
             from archipel.data import phantom
 
-            console.print(f"drawing phantom MRI for {len(PHANTOM_SITES)} hospitals, {PHANTOM_SUBJECTS} subjects each")
-            phantom.generate(Path(place), PHANTOM_SITES, PHANTOM_SUBJECTS, seed)
+            console.print(f"drawing phantom MRI for {len(PHANTOM_SITES)} hospitals, {subjects} subjects each")
+            phantom.generate(Path(place), PHANTOM_SITES, subjects, seed)
         roots = site_folders(data or Path(place))
         terms = DemoTerms(
             title="One network, three hospitals" if len(roots) == 3 else f"One network, {len(roots)} hospitals",
@@ -54,7 +57,7 @@ def demo(
 
 def _print(result: object, console: object, results: Path) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from archipel.researcher.outcome import DemoResult
 
@@ -62,7 +65,10 @@ def _print(result: object, console: object, results: Path) -> None:
     assert isinstance(console, Console)
     sites = [site.name for site in result.sites]
     table = Table(
-        "trained on", "Dice, all held-out", *(f"at {site}" for site in sites), title="Whole structure, last model"
+        Column("trained on", no_wrap=True),
+        "Dice, all held-out",
+        *(f"at {site}" for site in sites),
+        title="Whole structure, last model",
     )
     names = {
         "federated": "all sites, federated",

@@ -62,10 +62,14 @@ class LogScreen:
 
     def show(self, progress: Progress) -> None:
         """Print the line unless it was printed before."""
-        if progress.stage.startswith("round") and "attempt" not in progress.stage:
-            progress = replace(progress, stage="")
-        course = "".join(f" · {name} {values[-1]:.4f}" for name, values in progress.course() if values)
-        line = progress.headline() + course + (f" · {progress.notice}" if progress.notice else "")
+        document, stage = progress.document, progress.stage
+        if document["state"] == "running" and stage and (not stage.startswith("round") or "attempt" in stage):
+            # Numbers are those of the last round: a stage's line repeats none of them.
+            said = [document["experiment"], stage, document.get("reason")]
+        else:
+            numbers = [f"{name} {values[-1]:.4f}" for name, values in progress.course() if values]
+            said = [replace(progress, stage="").headline(), *numbers]
+        line = " · ".join(str(one) for one in [*said, progress.notice] if one)
         if line not in self._said:
             self._console.print(Text(line), soft_wrap=True)
             self._said.add(line)

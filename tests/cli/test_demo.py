@@ -1,0 +1,95 @@
+"""``archipel demo`` as it is typed, with the smallest phantom: real processes, and the folder of results they leave."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.numpy import load_file
+
+from archipel.lab.demo import PLAN
+from archipel.plans import load
+
+pytestmark = pytest.mark.processes
+SITES = ("site-a", "site-b", "site-c")
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The folder of results, and what was printed where no terminal is."""
+    if shutil.which("bwrap") is None:
+        pytest.skip("the Debian package bubblewrap is not installed")
+    folder = tmp_path_factory.mktemp("demo") / "results"
+    smallest = ["--subjects", "4", "--rounds", "1", "--epochs", "1", "--seed", "1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "archipel", "demo", *smallest, "--results", str(folder)],
+        capture_output=True, text=True, timeout=290, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout.splitlines()
+
+
+@pytest.fixture(scope="module")
+def summary(demo: tuple[Path, list[str]]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((demo[0] / "summary.json").read_text())
+    return found
+
+
+def test_the_summary_has_every_figure_that_is_promised(summary: dict[str, Any]) -> None:
+    dice = summary["dice"]
+    figures = [dice["federated"], dice["pooled"], dice["ensemble"], *(dice["local"][site] for site in SITES)]
+    assert set(dice["local"]) == set(SITES)
+    assert all(0 <= one <= 1 for one in figures)
+    assert math.isclose(summary["ratio"], dice["federated"] / dice["pooled"])
+    assert summary["rounds"] == 1
+    assert summary["seconds"]["total"] >= summary["seconds"]["federated and local"] > 0
+    counts = {site: one["training"] + one["held_out"] for site, one in summary["sites"].items()}
+    assert counts == dict.fromkeys(SITES, 4)
+
+
+def test_the_model_is_one_of_the_plan(demo: tuple[Path, list[str]]) -> None:
+    tensors = load_file(demo[0] / "model.safetensors")
+    plan: Any = load(PLAN)
+    expected = {name: tuple(one.shape) for name, one in plan.build_model().state_dict().items()}
+    assert {name: one.shape for name, one in tensors.items()} == expected
+
+
+def test_the_curves_are_a_picture(demo: tuple[Path, list[str]]) -> None:
+    from matplotlib.image import imread
+
+    height, width, _ = imread(demo[0] / "curves.png").shape
+    assert height > 200 and width > 200
+
+
+def test_the_report_shows_the_table_the_curves_and_a_slice_of_each_site(
+    demo: tuple[Path, list[str]], summary: dict[str, Any]
+) -> None:
+    report = (demo[0] / "report.html").read_text()
+    table = report[report.index("<table") : report.index("</table>")]
+    for model in ("federated", "pooled", "ensemble", *SITES):
+        assert model in table
+    assert f"{summary['dice']['federated']:.3f}" in table
+    pictures = re.findall(r'src="([^"]*)"', report)
+    assert len(pictures) >= 2 and all(one.startswith("data:image/png;base64,") for one in pictures)
+    # It loads nothing: neither pictures nor scripts nor styles from elsewhere.
+    assert not re.search(r'(src|href)="https?:', report)
+
+
+def test_what_is_printed_without_a_terminal_is_a_line_a_step(
+    demo: tuple[Path, list[str]], summary: dict[str, Any]
+) -> None:
+    lines = demo[1]
+    assert lines[0] == "drawing phantom MRI for 3 hospitals, 4 subjects each"
+    steps = [line for line in lines if line.startswith("demo · ")]
+    assert len(steps) == len(set(steps)) <= 12
+    assert sum("round 1 of 1" in line and "running" in line for line in steps) <= 2
+    row = next(line for line in lines if "all sites, federated" in line)
+    assert f"{summary['dice']['federated']:.4f}" in row
+    assert lines[-1].endswith(f"report: {demo[0] / 'report.html'}")
