@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 from archipel.vocabulary import Record
 
 Port = Annotated[int, Field(ge=1, le=65535)]
-HostName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9:]([A-Za-z0-9.:-]{0,251}[A-Za-z0-9:])?$")]
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+# A name whose last part is a number is an address with a mistake in it (RFC 1123, section 2.1).
+_DNS_NAME = re.compile(rf"(?=.{{1,253}}$)({_LABEL}\.)*(?!\d+$){_LABEL}")
+
+
+def _host(text: str) -> str:
+    try:
+        # An address of one network card only (fe80::1%eth0) is none under which others reach this machine.
+        known = ipaddress.ip_address(text) is not None and "%" not in text
+    except ValueError:
+        known = _DNS_NAME.fullmatch(text) is not None
+    if not known:
+        raise PydanticCustomError("host", "is no DNS name or IP address")
+    return text
+
+
+HostName = Annotated[str, AfterValidator(_host)]
 """A DNS name or an IP address."""
 
 

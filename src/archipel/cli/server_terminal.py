@@ -1,0 +1,28 @@
+"""What the commands of ``archipel server`` share: their options, and the opened state folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from archipel.server.federation import Federation
+
+State = Annotated[
+    Path, typer.Option("--state", envvar="ARCHIPEL_SERVER_STATE", help="The server's state folder.", show_default=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+@contextmanager
+def opened(state: Path) -> Iterator[Federation]:
+    """The federation kept in this folder, closed at the end of the block."""
+    from archipel.server.federation import Federation
+    from archipel.server.state import ServerState
+
+    with Federation.open(ServerState(state.absolute())) as federation:
+        yield federation
