@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.syntax import Syntax
 from rich.text import Text
 
+from archipel.cli.site_membership import renew
 from archipel.cli.site_records import errors_app, journal_app
 from archipel.cli.site_terminal import (
     AsJson,
@@ -35,6 +36,7 @@ dataset_app = typer.Typer(name="dataset", help="The datasets this site has.", no
 app.add_typer(dataset_app)
 app.add_typer(journal_app)
 app.add_typer(errors_app)
+app.command()(renew)
 
 
 @app.callback()

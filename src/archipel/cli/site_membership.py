@@ -1,0 +1,23 @@
+"""``archipel site renew``: this site's standing in its federation, in the hands of its people."""
+
+from __future__ import annotations
+
+from archipel.cli.site_terminal import State, console, opened
+
+
+def renew(state: State) -> None:
+    """Get a new certificate now, on a new TLS key; the identity key and all approvals stay."""
+    import asyncio
+
+    from archipel.site import certificates, renewal
+
+    with opened(state) as site:
+        before = certificates.credentials(site).expires
+        until = asyncio.run(renewal.renew_now(site))
+        running = site.ring()
+        screen = console()
+        screen.print(f"site {site.name} has a new certificate until {until:%Y-%m-%d %H:%M} UTC; its identity key stays")
+        screen.print(
+            f"the old one lasts until {before:%Y-%m-%d %H:%M} UTC unless the server's operator revokes it"
+            + ("; the agent goes over to the new one when it next connects" if running else "")
+        )
