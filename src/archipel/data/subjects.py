@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -80,6 +80,13 @@ class SubjectSet:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def __getitem__(self, chosen: int | slice | Iterable[int]) -> SubjectSet:
+        """The same with these samples only, by their places: what a batch of a large dataset is made from."""
+        if isinstance(chosen, slice):
+            return replace(self, samples=self.samples[chosen])
+        places = [chosen] if isinstance(chosen, int) else chosen
+        return replace(self, samples=tuple(self.samples[int(place)] for place in places))
 
     @property
     def ids(self) -> tuple[str, ...]:
