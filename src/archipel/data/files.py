@@ -7,7 +7,9 @@ is not opened again; the change time cannot be set back by an ordinary user.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -35,6 +37,9 @@ class FileFacts(Record):
 
 Examine = Callable[[Path], dict[str, Any]]
 """Opens a file and returns its facts as JSON values. Raises BadInput when it cannot be used."""
+ExamineBytes = Callable[[Path, bytes], dict[str, Any]]
+"""The same for a file whose bytes are in memory already, so that it is read once for its hash and its facts."""
+
 
 LeavesOut = Callable[[str], bool]
 """Whether a subject is excluded or withdrawn."""
@@ -79,40 +84,124 @@ class Folder:
         self.leaves_out: LeavesOut = leaves_out or (lambda _: False)
 
     def files(self, pattern: str, problems: list[Problem]) -> Iterator[str]:
-        """Places of the files that match, sorted; hidden ones are passed over, links out of the dataset reported."""
-        for path in sorted(self.root.glob(pattern)):
-            if path.name.startswith(".") or not path.is_file():
-                continue
-            place = path.relative_to(self.root).as_posix()
-            if path.resolve().is_relative_to(self._real):
-                yield place
-            else:
-                problems.append(
-                    Problem(
-                        thing=place,
-                        cause="is a link out of the dataset",
-                        remedy=f"copy the file itself into {Path(place).parent.as_posix()}/",
-                    )
-                )
+        """Places of the files that match, sorted folder by folder.
+
+        The pattern is as in ``Path.glob``; ``**`` does not go through links to folders. Hidden names match only where
+        the pattern has them. Links out of the dataset or to nothing, folders that cannot be listed and names that
+        are not UTF-8 are reported.
+        """
+        yield from self._walk("", pattern.split("/"), problems, wanted=stat.S_IFREG)
+
+    def folders(self, pattern: str, problems: list[Problem]) -> Iterator[str]:
+        """Places of the folders that match, in the same way."""
+        yield from self._walk("", pattern.split("/"), problems, wanted=stat.S_IFDIR)
+
+    def has(self, *patterns: str) -> bool:
+        """Whether any file matches any of the patterns."""
+        return any(next(self.files(pattern, []), None) is not None for pattern in patterns)
 
     def look(self, place: str, purpose: str, examine: Examine) -> FileFacts:
         """The facts of a file, from the index when it has not changed. A file that is gone is a problem too."""
+        return self._look(place, purpose, lambda path: (file_hash(path), lambda: examine(path)))
+
+    def look_at_bytes(self, place: str, purpose: str, examine: ExamineBytes) -> FileFacts:
+        """The same for a file that fits into memory; it is read once."""
+
+        def read(path: Path) -> tuple[str, Callable[[], dict[str, Any]]]:
+            content = path.read_bytes()
+            return blob_hash(content), lambda: examine(path, content)
+
+        return self._look(place, purpose, read)
+
+    def _look(
+        self, place: str, purpose: str, begin: Callable[[Path], tuple[str, Callable[[], dict[str, Any]]]]
+    ) -> FileFacts:
         path = self.root / place
         try:
             signature = signature_of(path)
             known = self._index.get(place, purpose, signature)
             if known is not None:
                 return known
-            hashed = file_hash(path)
+            hashed, examine = begin(path)
         except OSError as error:
             gone = BadInput(place, f"cannot be opened ({error.strerror})", "look at the file and its rights")
             return FileFacts(hash=blob_hash(b""), problem=problem_of(gone))
         try:
-            found = FileFacts(hash=hashed, facts=examine(path))
+            found = FileFacts(hash=hashed, facts=examine())
         except BadInput as error:
             found = FileFacts(hash=hashed, problem=problem_of(error))
         self._index.put(place, purpose, signature, found)
         return found
+
+    def _walk(self, place: str, parts: list[str], problems: list[Problem], wanted: int) -> Iterator[str]:
+        head, rest = parts[0], parts[1:]
+        if head == "**":
+            yield from self._walk(place, rest, problems, wanted)
+            for inner, kind in self._entries(place, "*", problems):
+                if kind == stat.S_IFDIR and not (self.root / inner).is_symlink():
+                    yield from self._walk(inner, parts, problems, wanted)
+            return
+        for inner, kind in self._entries(place, head, problems):
+            if rest and kind == stat.S_IFDIR:
+                yield from self._walk(inner, rest, problems, wanted)
+            elif not rest and kind == wanted:
+                yield inner
+
+    def _entries(self, place: str, pattern: str, problems: list[Problem]) -> Iterator[tuple[str, int]]:
+        """Entries of a folder whose names match, sorted, each with its kind of file."""
+        wild = any(mark in pattern for mark in "*?[")
+        try:
+            if wild:
+                with os.scandir(self.root / place) as entries:
+                    names = sorted((entry.name, _kind(entry)) for entry in entries)
+            else:
+                names = [(pattern, stat.S_IFMT((self.root / place / pattern).lstat().st_mode))]
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            cause = f"cannot be listed ({error.strerror})"
+            _report(problems, place or self.root.name, cause, "give the site's user the right to read it")
+            return
+        for name, kind in names:
+            if wild and (name.startswith(".") or not fnmatchcase(name, pattern)):
+                continue
+            inner = f"{place}/{name}" if place else name
+            if not name.isascii() and any(0xD800 <= ord(letter) <= 0xDFFF for letter in name):
+                shown = inner.encode("utf-8", "backslashreplace").decode()
+                _report(problems, shown, "has a name that is not UTF-8", "rename it")
+            elif kind == stat.S_IFLNK:
+                yield inner, self._kind_behind(inner, problems)
+            else:
+                yield inner, kind
+
+    def _kind_behind(self, place: str, problems: list[Problem]) -> int:
+        """The kind of file that a link leads to, 0 where it leads nowhere that may be read."""
+        path = self.root / place
+        try:
+            real = path.resolve()
+            if not real.is_relative_to(self._real):
+                remedy = f"copy what it stands for into {Path(place).parent.as_posix()}/"
+                _report(problems, place, "is a link out of the dataset", remedy)
+                return 0
+            return stat.S_IFMT(real.stat().st_mode)
+        except (OSError, RuntimeError):
+            _report(problems, place, "is a link to nothing", "fetch the file (git-annex: git annex get), or remove it")
+            return 0
+
+
+def _kind(entry: os.DirEntry[str]) -> int:
+    """Link, folder, file, or 0 for anything else; the directory knows it, so that nothing is opened or asked."""
+    if entry.is_symlink():
+        return stat.S_IFLNK
+    if entry.is_dir(follow_symlinks=False):
+        return stat.S_IFDIR
+    return stat.S_IFREG if entry.is_file(follow_symlinks=False) else 0
+
+
+def _report(problems: list[Problem], thing: str, cause: str, remedy: str) -> None:
+    problem = Problem(thing=thing, cause=cause, remedy=remedy)
+    if problem not in problems:
+        problems.append(problem)
 
 
 def signature_of(path: Path) -> Signature:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 from archipel.data.files import FileIndex, Folder, LeavesOut
 from archipel.data.formats.base import Format, Options
@@ -12,6 +13,7 @@ from archipel.data.samples import Scan
 from archipel.vocabulary import BadInput
 
 FORMATS: dict[str, Format] = {one.name: one for one in (NiftiPairs(), NpzTable())}
+"""By name; the more particular a layout, the earlier."""
 
 
 def format_named(name: str) -> Format:
@@ -19,6 +21,29 @@ def format_named(name: str) -> Format:
     if name not in FORMATS:
         raise BadInput(f"dataset format {name}", "is unknown", f"choose one of {', '.join(sorted(FORMATS))}")
     return FORMATS[name]
+
+
+class Fit(NamedTuple):
+    """A format that a folder looks like, and what makes it look so."""
+
+    format: str
+    reason: str
+
+
+def detect(root: Path) -> tuple[Fit, ...]:
+    """The formats that a folder looks like, the most particular layout first; none when it looks like nothing known.
+
+    Raises BadInput when ``root`` is not a folder.
+    """
+    folder = Folder(_checked(root))
+    found = (Fit(name, one.fits(folder)) for name, one in FORMATS.items())
+    return tuple(fit for fit in found if fit.reason)
+
+
+def _checked(root: Path) -> Path:
+    if not root.is_dir():
+        raise BadInput(str(root), "is not a folder", "name the folder that holds the dataset")
+    return root
 
 
 def scan(
@@ -38,9 +63,7 @@ def scan(
         if option not in found.options:
             known = ", ".join(sorted(found.options)) or "none"
             raise BadInput(f"option {option} of format {name}", "is unknown", f"the format has: {known}")
-    if not root.is_dir():
-        raise BadInput(str(root), "is not a folder", "name the folder that holds the dataset")
-    whole = found.scan(Folder(root, index, leaves_out), options or {})
+    whole = found.scan(Folder(_checked(root), index, leaves_out), options or {})
     return whole if leaves_out is None else _without(whole, leaves_out)
 
 
@@ -52,4 +75,4 @@ def _without(found: Scan, leaves_out: LeavesOut) -> Scan:
     return Scan(samples, problems, found.schema.model_copy(update=counts))
 
 
-__all__ = ["FORMATS", "Format", "Options", "format_named", "scan"]
+__all__ = ["FORMATS", "Fit", "Format", "Options", "detect", "format_named", "scan"]

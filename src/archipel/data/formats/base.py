@@ -31,6 +31,10 @@ class Format(Protocol):
     title: ClassVar[str]
     options: ClassVar[Mapping[str, str]]
 
+    def fits(self, folder: Folder) -> str:
+        """What makes the folder look like this format, for people to read; "" when nothing does. Looks at names, and
+        at small files that describe a dataset, only."""
+
     def scan(self, folder: Folder, options: Options) -> Scan:
         """Every sample and every problem. Raises BadInput only for options that make no sense."""
 

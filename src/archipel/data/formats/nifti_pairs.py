@@ -22,6 +22,11 @@ class NiftiPairs(VolumeFormat):
     name: ClassVar[str] = "nifti-pairs"
     title: ClassVar[str] = "images/*.nii.gz with labels/*.nii.gz of the same names"
 
+    def fits(self, folder: Folder) -> str:
+        """Both folders with volumes."""
+        both = all(folder.has(f"{name}/*.nii.gz", f"{name}/*.nii") for name in ("images", "labels"))
+        return "images/ and labels/ hold NIfTI volumes" if both else ""
+
     def scan(self, folder: Folder, options: Options) -> Scan:
         """Pair images with labels by their names."""
         found = FoundVolumes(folder)

@@ -33,6 +33,10 @@ class NpzTable:
     title: ClassVar[str] = "one .npz file with arrays x, y and subject"
     options: ClassVar[Mapping[str, str]] = {}
 
+    def fits(self, folder: Folder) -> str:
+        """One .npz file, or more."""
+        return "it holds a .npz file" if folder.has("*.npz") else ""
+
     def scan(self, folder: Folder, options: Options) -> Scan:
         """Every row of the file."""
         problems: list[Problem] = []
