@@ -10,7 +10,7 @@ from sqlalchemy import text, update
 from archipel.data import Cohort, DataMapping, DataSchema
 from archipel.governance import Approval, IdentityKey, canonical, check_approval
 from archipel.governance import approve as sign
-from archipel.site import approvals, catalog, failures, journal, schema
+from archipel.site import approvals, catalog, cohorts, failures, journal, schema
 from archipel.site.catalog import DatasetProblems
 from archipel.site.settings import SiteSettings
 from archipel.site.state import SiteState
@@ -80,7 +80,7 @@ def test_a_changed_job_asks_again_and_the_same_job_does_not(with_table: SiteStat
     assert approvals.is_allowed(with_table, "heart", second).job.terms.rounds == 4
     refused(with_table, first, words="another job was approved")
     kinds = [line.kind for line in journal.lines(with_table)]
-    assert kinds[2:] == ["job-offered", "approved", "job-changed", "approved"]
+    assert kinds[2:] == ["job-offered", "cohort-frozen", "approved", "job-changed", "approved"]
 
 
 def test_a_job_that_changed_while_a_person_read_is_not_approved(with_table: SiteState) -> None:
@@ -93,7 +93,7 @@ def test_a_job_that_changed_while_a_person_read_is_not_approved(with_table: Site
 
 def test_a_dataset_removed_while_a_person_read_is_not_approved(with_table: SiteState) -> None:
     _, hashed = take_offer(with_table)
-    frozen = catalog.freeze(with_table, catalog.dataset(with_table, "table"))
+    frozen = cohorts.freeze(with_table, catalog.dataset(with_table, "table"))
     catalog.remove(with_table, "table")
     with pytest.raises(NotFound, match="was removed meanwhile"):
         approvals.approve(with_table, "heart", frozen=frozen)
@@ -283,17 +283,17 @@ def test_a_server_that_invents_an_approval_gains_nothing(with_table: SiteState) 
     """The stored cohort's foreign key and the site's own signature are what counts, not that a row says approved."""
     _, hashed = take_offer(with_table)
     cohort = Cohort(dataset="table", format="npz", samples=())
-    frozen = catalog.Frozen(catalog.dataset(with_table, "table"), cohort)
+    frozen = cohorts.Frozen(catalog.dataset(with_table, "table"), cohort)
     invented = Approval(
         experiment="heart",
         site="charite",
         job_hash=hashed,
-        cohort_hash=catalog.hash_of(with_table, cohort),
+        cohort_hash=cohorts.hash_of(with_table, cohort),
         approved_at=utc_now(),
         signature="00" * 64,
     )
     with with_table.database.write() as connection:
-        catalog.keep(connection, frozen, invented.cohort_hash)
+        cohorts.keep(with_table, connection, frozen)
     store(with_table, state="approved", cohort_hash=invented.cohort_hash, approval=invented.model_dump_json())
     refused(with_table, hashed, words="signature is not the site's")
 

@@ -12,7 +12,7 @@ from site_world import new_site, table, take_offer, volume, volumes
 from sqlalchemy import event
 
 from archipel.data import DataMapping
-from archipel.site import approvals, catalog, journal
+from archipel.site import approvals, catalog, cohorts, journal
 from archipel.site.catalog import DatasetProblems
 from archipel.site.state import SiteState
 from archipel.vocabulary import BadInput, Conflict, NotFound, StorageFull
@@ -135,11 +135,11 @@ def test_a_dataset_that_an_approved_experiment_uses_stays(with_table: SiteState)
 def test_a_cohort_hash_is_keyed_by_the_site_and_ignores_order(tmp_path: Path) -> None:
     root = table(tmp_path / "data")
     first, second = new_site(tmp_path / "a", "a"), new_site(tmp_path / "b", "b")
-    cohorts = [catalog.freeze(site, catalog.add(site, "table", root, "npz")).cohort for site in (first, second)]
-    assert cohorts[0] == cohorts[1]
-    assert catalog.hash_of(first, cohorts[0]) != catalog.hash_of(second, cohorts[0])
-    turned = cohorts[0].model_copy(update={"samples": cohorts[0].samples[::-1]})
-    assert catalog.hash_of(first, turned) == catalog.hash_of(first, cohorts[0])
+    made = [cohorts.freeze(site, catalog.add(site, "table", root, "npz")).cohort for site in (first, second)]
+    assert made[0] == made[1]
+    assert cohorts.hash_of(first, made[0]) != cohorts.hash_of(second, made[0])
+    turned = made[0].model_copy(update={"samples": made[0].samples[::-1]})
+    assert cohorts.hash_of(first, turned) == cohorts.hash_of(first, made[0])
 
 
 def test_a_full_database_disk_is_named_and_nothing_is_half_added(hospital: SiteState, tmp_path: Path) -> None:

@@ -148,14 +148,15 @@ def _settings(before: Cohort, after: Cohort) -> Iterable[str]:
         if old != new:
             yield f"{name}: {_shown(old)} -> {_shown(new)}"
     for part in ("mapping", "recipe"):
-        old, new = (getattr(cohort, part).model_dump(mode="json") for cohort in (before, after))
-        yield from (
-            f"{part}.{name}: {_shown(old.get(name))} -> {_shown(new.get(name))}"
-            for name in sorted(old.keys() | new.keys())
-            if old.get(name) != new.get(name)
-        )
+        yield from (f"{part}.{one}" for one in changes(getattr(before, part), getattr(after, part)))
     if bool(before.pseudonyms) != bool(after.pseudonyms):
         yield f"pseudonyms: {_shown(bool(before.pseudonyms))} -> {_shown(bool(after.pseudonyms))}"
+
+
+def changes(before: Record, after: Record) -> tuple[str, ...]:
+    """What differs between two records of one type, a field each: ``name: before -> after``."""
+    old, new = (record.model_dump(mode="json") for record in (before, after))
+    return tuple(f"{name}: {_shown(old[name])} -> {_shown(new[name])}" for name in old if old[name] != new[name])
 
 
 def _shown(value: object) -> str:

@@ -9,6 +9,7 @@ from archipel.governance.canonical import canonical, job_hash, record_hash
 from archipel.governance.journal import JournalEntry, JournalHead, append, check_chain, head, journal_table, sign_head
 from archipel.governance.keys import IdentityKey, verify
 from archipel.governance.policy import SitePolicy, objections
+from archipel.governance.subtractions import Subtraction, check_subtraction, subtract
 from archipel.governance.words import closed_is_signed_by, sign_closed
 
 __all__ = [
@@ -17,11 +18,13 @@ __all__ = [
     "JournalEntry",
     "JournalHead",
     "SitePolicy",
+    "Subtraction",
     "append",
     "approve",
     "canonical",
     "check_approval",
     "check_chain",
+    "check_subtraction",
     "closed_is_signed_by",
     "head",
     "job_hash",
@@ -30,5 +33,6 @@ __all__ = [
     "record_hash",
     "sign_closed",
     "sign_head",
+    "subtract",
     "verify",
 ]

@@ -13,11 +13,13 @@ from archipel.vocabulary import Job, Record, Release, WorkerLimits
 class SitePolicy(Record):
     """What this site lets a job ask for, whatever a person approves.
 
-    ``releases``: how an update may leave. The limits are the most a job's worker may use here.
+    ``releases``: how an update may leave. The limits are the most a job's worker may use here. ``minimum_cell``: a
+    count of subjects below it is told to nobody outside; ``<5`` is said instead.
     """
 
     releases: tuple[Release, ...] = (Release.SUM, Release.INDIVIDUALLY)
     minimum_subjects: Annotated[int, Field(ge=1)] = 2
+    minimum_cell: Annotated[int, Field(ge=1)] = 5
     maximum_rounds: Annotated[int, Field(ge=1)] = 10_000
     limits: WorkerLimits = WorkerLimits(
         memory_mb=16_384, cpu_s=86_400, wall_s=86_400, tmp_mb=4_096, processes=256, threads=64

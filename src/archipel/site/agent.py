@@ -19,6 +19,7 @@ from archipel.governance import JournalHead, closed_is_signed_by
 from archipel.site import approvals, catalog, failures, journal
 from archipel.site.approvals import OfferState
 from archipel.site.link import Link
+from archipel.site.narrowing import OnOneView
 from archipel.site.sandbox import TaskFailed
 from archipel.site.shelf import SiteShelf
 from archipel.site.state import SiteState
@@ -191,7 +192,7 @@ class Agent:
             check_passes(job, job_hash, task)
 
         trainer = SandboxTrainer(self.site, self._shelf, job, allowed, self.link.fetch)
-        compute = Compute(job, self.site.name, trainer, self.site.spool)
+        compute = OnOneView(Compute(job, self.site.name, trainer, self.site.spool), lambda: allowed().view)
 
         async def accepted(task: Task) -> Made:
             await self.link.send(TaskAcceptedMessage(key=task.key))
@@ -311,6 +312,7 @@ class Agent:
         for offer in await asyncio.to_thread(approvals.offers, self.site):
             if offer.state is not OfferState.APPROVED and offer.experiment in self._work:
                 await self._revoked(offer.experiment)
+            await self._narrowed(offer.experiment)
             if offer.state in (OfferState.APPROVED, OfferState.REJECTED, OfferState.REVOKED):
                 try:
                     await self._answer(offer)
@@ -344,6 +346,17 @@ class Agent:
         )
         if await self.link.send(message):
             self._answered[offer.experiment] = said
+
+    async def _narrowed(self, experiment: str) -> None:
+        """Stop a worker that still sees somebody who was withdrawn; what it was at is done again without them."""
+        work = self._work.get(experiment)
+        if work is None:
+            return
+        try:
+            await work.trainer.renew()
+        except ArchipelError as error:
+            _log.warning("nothing more runs on its cohort, worker stopped", experiment=experiment, error=str(error))
+            await work.trainer.stop()
 
     async def _revoked(self, experiment: str) -> None:
         """Stop the worker at once, and say so for each task it was at."""

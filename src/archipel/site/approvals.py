@@ -17,10 +17,18 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 from sqlalchemy import Connection, insert, select, update
 
-from archipel.data import Cohort, Verdict, check_needs, cohort_hash
-from archipel.governance import Approval, canonical, check_approval, job_hash, objections
+from archipel.data import Answer, Cohort, Verdict, check_needs, cohort_hash
+from archipel.governance import (
+    Approval,
+    Subtraction,
+    canonical,
+    check_approval,
+    check_subtraction,
+    job_hash,
+    objections,
+)
 from archipel.governance import approve as sign
-from archipel.site import catalog, journal, schema
+from archipel.site import catalog, cohorts, journal, schema, withdrawals
 from archipel.site.state import SiteState
 from archipel.storage import utc_now
 from archipel.tensors import blob_hash
@@ -55,11 +63,16 @@ class Offer(NamedTuple):
 
 
 class Allowed(NamedTuple):
-    """What the agent may run: the job, the cohort to run it on, and the site's own signature that says so."""
+    """What the agent may run: the job, the cohort to run it on, and the site's own signature that says so.
+
+    ``cohort`` is without those who were withdrawn since. ``view`` is another text whenever the cohort is another one:
+    a worker that was given an older view is not to be used any more.
+    """
 
     job: Job
     cohort: Cohort
     approval: Approval
+    view: str
 
 
 def offer(site: SiteState, job: Job) -> OfferState:
@@ -143,10 +156,24 @@ def asked_dataset(site: SiteState, job: Job, dataset: str | None = None) -> cata
         raise NotFound(error.thing, error.cause, "add it, or choose another one with --dataset NAME") from error
 
 
-def reasons_against(site: SiteState, job: Job, entry: catalog.Dataset) -> list[str]:
-    """Why the site's rules or the dataset do not fit the job; nothing is approved while there is a reason."""
-    found = objections(job, site.settings.policy, entry.subjects)
-    answers = check_needs(job.needs, entry.summary, entry.mapping)
+def needs_met(job: Job, entry: catalog.Dataset, cohort: Cohort | None = None) -> tuple[Answer, ...]:
+    """The answer for each need of the job's plan: by the dataset as it was last looked at, and the cohort's mapping."""
+    return check_needs(job.needs, entry.summary, entry.mapping if cohort is None else cohort.mapping)
+
+
+def reasons_against(site: SiteState, job: Job, entry: catalog.Dataset, cohort: Cohort | None = None) -> list[str]:
+    """Why the site's rules or the dataset do not fit the job; nothing is approved while there is a reason.
+
+    ``cohort`` is the one that would be approved, where that is settled; without it, all subjects of the dataset.
+    """
+    subjects = entry.subjects if cohort is None else len(cohorts.as_it_stands(site, cohort).subjects)
+    found = objections(job, site.settings.policy, subjects)
+    if cohort is not None and cohort.validation_fraction not in (None, job.validation_fraction):
+        found.append(
+            f"version {cohort.version} of dataset {entry.name} keeps {cohort.validation_fraction:g} for validation; "
+            f"the job asks for {job.validation_fraction:g}"
+        )
+    answers = needs_met(job, entry, cohort)
     return found + [f"dataset {entry.name}: {answer}" for answer in answers if answer.verdict is Verdict.NOT_MET]
 
 
@@ -156,15 +183,15 @@ def approve(
     *,
     shown: str | None = None,
     dataset: str | None = None,
-    frozen: catalog.Frozen | None = None,
+    frozen: cohorts.Frozen | None = None,
     note: str = "",
 ) -> Approval:
     """Approve an experiment's job and wake the agent.
 
-    ``shown`` is the job hash that the person saw and ``frozen`` the cohort; without it, all subjects that the dataset
-    (``dataset``, else the one asked for) holds now. Raises Refused when the site's rules object or the plan is not
-    here to be read, Conflict when the job changed since it was shown or the experiment ended, DatasetProblems when
-    the data has become unusable.
+    ``shown`` is the job hash that the person saw and ``frozen`` the cohort, a version kept before or one just frozen;
+    without it, all subjects that the dataset (``dataset``, else the one asked for) holds now. Raises Refused when the
+    site's rules object or the plan is not here to be read, Conflict when the job changed since it was shown or the
+    experiment ended, DatasetProblems when the data has become unusable.
     """
     known = offered(site, experiment)
     if plan_source(site, known.job) is None:
@@ -174,12 +201,14 @@ def approve(
             "start the agent, which fetches it, then approve",
             code=ErrorCode.NOT_APPROVED,
         )
-    frozen = frozen or catalog.freeze(site, asked_dataset(site, known.job, dataset))
-    entry, cohort = frozen
-    against = reasons_against(site, known.job, entry)
+    if frozen is None:
+        entry = asked_dataset(site, known.job, dataset)
+        frozen = cohorts.freeze(site, entry, fraction=known.job.validation_fraction)
+    entry, cohort = frozen.dataset, frozen.cohort
+    against = reasons_against(site, known.job, entry, cohort)
     if against:
         raise Refused(f"experiment {experiment}", "; ".join(against), "it cannot be approved as it is")
-    hashed = catalog.hash_of(site, cohort)
+    hashed = cohorts.hash_of(site, cohort)
     draft = Approval(
         experiment=experiment,
         site=site.name,
@@ -194,7 +223,7 @@ def approve(
             raise Conflict(f"experiment {experiment}", "its job changed meanwhile", "read the new one, then approve it")
         if row["state"] == OfferState.ENDED:
             raise Conflict(f"experiment {experiment}", "has ended", "nothing is left to approve")
-        catalog.keep(connection, frozen, hashed)
+        cohorts.keep(site, connection, frozen)
         return {
             "state": OfferState.APPROVED,
             "cohort_hash": hashed,
@@ -206,6 +235,7 @@ def approve(
         "job_hash": known.job_hash,
         "cohort_hash": hashed,
         "dataset": entry.name,
+        "version": cohort.version,
         "subjects": len(cohort.subjects),
         "signature": approval.signature,
     }
@@ -255,16 +285,21 @@ def is_allowed(site: SiteState, experiment: str, job: str) -> Allowed:
     """What may run for this experiment under the job with hash ``job``, proven anew on every call.
 
     Raises Refused when the job was not approved, changed or revoked, when the row was tampered with (the signature,
-    the job's hash and the cohort's keyed hash must all agree), or when the site's policy now objects.
+    the job's hash and the cohort's keyed hash must all agree), when the site's policy now objects, or (code bad-data)
+    when so many patients were withdrawn that too few are left; BadInput when the opt-out list cannot be read.
     """
     thing = f"experiment {experiment}"
+    withdrawals.take_opt_outs(site)
     query = (
-        select(_rows.c.state, _rows.c.job, _rows.c.job_hash, _rows.c.approval, schema.cohorts.c.body)
+        select(
+            _rows.c.state, _rows.c.job, _rows.c.job_hash, _rows.c.approval, _rows.c.cohort_hash, schema.cohorts.c.body
+        )
         .join_from(_rows, schema.cohorts, schema.cohorts.c.hash == _rows.c.cohort_hash, isouter=True)
         .where(_rows.c.experiment == experiment)
     )
     with site.database.read() as connection:
         row = connection.execute(query).first()
+        gone = withdrawals.subtractions_of(connection, row.cohort_hash) if row is not None else ()
     if row is None:
         raise Refused(thing, "was never offered here", "nothing to do", code=ErrorCode.NOT_APPROVED)
     if row.state == OfferState.REVOKED:
@@ -277,13 +312,25 @@ def is_allowed(site: SiteState, experiment: str, job: str) -> Allowed:
         raise Refused(thing, "another job was approved", "offer the changed job and wait", code=ErrorCode.NOT_APPROVED)
     if row.approval is None or row.body is None:
         raise _tampered(thing, "its approval is gone")
-    allowed = _proven(
-        _Stored(experiment, site.name, job, row.job, row.approval, row.body), site.identity.public, site.cohort_key
-    )
+    stored = _Stored(experiment, site.name, job, row.job, row.approval, row.body, gone)
+    allowed = _proven(stored, site.identity.public, site.cohort_key)
+    if gone:
+        _check_enough(site, thing, allowed)
     against = objections(allowed.job, site.settings.policy, len(allowed.cohort.subjects))
     if against:
         raise Refused(thing, "; ".join(against), "the site's policy changed; it must allow this first")
     return allowed
+
+
+def _check_enough(site: SiteState, thing: str, allowed: Allowed) -> None:
+    """Raise Refused when too few are left of a cohort that patients were withdrawn from."""
+    left, policy = len(allowed.cohort.subjects), site.settings.policy
+    needed = max(policy.minimum_subjects, allowed.job.needs.minimum_subjects)
+    if left < needed or not allowed.cohort.training:
+        least = f"at least {needed} are needed, and one of them to train on"
+        cause = f"patients were withdrawn and {left} subjects are left of its cohort; {least}"
+        remedy = "approve it with a cohort that has more"
+        raise Refused(thing, cause, remedy, code=ErrorCode.BAD_DATA)
 
 
 class _Stored(NamedTuple):
@@ -295,6 +342,7 @@ class _Stored(NamedTuple):
     job: str
     approval: str
     cohort: str
+    subtractions: tuple[str, ...]
 
 
 @lru_cache(maxsize=16)
@@ -305,6 +353,7 @@ def _proven(stored: _Stored, identity_key: str, cohort_key: bytes) -> Allowed:
         job = Job.model_validate_json(stored.job)
         approval = Approval.model_validate_json(stored.approval)
         cohort = Cohort.model_validate_json(stored.cohort)
+        subtractions = [Subtraction.model_validate_json(body) for body in stored.subtractions]
     except ValidationError as error:
         raise _tampered(thing, "a stored document cannot be read") from error
     if job_hash(job) != stored.job_hash or job.experiment != stored.experiment:
@@ -313,7 +362,10 @@ def _proven(stored: _Stored, identity_key: str, cohort_key: bytes) -> Allowed:
         raise _tampered(thing, "its approval is for something else")
     hashed = cohort_hash(cohort, cohort_key)
     check_approval(approval, identity_key=identity_key, job_hash=stored.job_hash, cohort_hash=hashed)
-    return Allowed(job, cohort, approval)
+    for one in subtractions:
+        check_subtraction(one, identity_key=identity_key, cohort_hash=hashed)
+    left = withdrawals.subtracted(cohort, cohort_key, subtractions)
+    return Allowed(job, left, approval, f"{hashed} less {len(subtractions)}")
 
 
 def _tampered(thing: str, cause: str) -> Refused:

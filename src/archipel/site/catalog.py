@@ -1,21 +1,22 @@
-"""What data this site has: datasets under names of its own, and cohorts frozen from them.
+"""What data this site has: datasets under names of its own, each with what it counts and how it is to be read.
 
 A dataset enters only when nothing is wrong with it. The catalog keeps counts and shapes; it opens files and never
-sends anything. A cohort is frozen by reading the dataset anew, so it is what lies on the disk when a person approves.
+sends anything. Subjects who were excluded or withdrawn are as if their files were not there.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Connection, delete, insert, select, update
 
-from archipel.data import Cohort, DataMapping, DataSchema, Problem, Scan, cohort_hash, format_named, scan
-from archipel.site import journal, schema
+from archipel.data import DataMapping, DataSchema, Problem, Scan, format_named, scan, subject_token
+from archipel.data.files import LeavesOut
+from archipel.site import journal, schema, withdrawals
 from archipel.site.file_index import SqlFileIndex
 from archipel.site.state import SiteState
 from archipel.storage import utc_now
@@ -90,19 +91,38 @@ def add(
         added_at=now,
         scanned_at=now,
     )
-    entry = _brought_up_to_date(entry, usable_scan(site, entry))
+    found = usable_scan(site, entry)
+    entry = brought_up_to_date(entry, found)
     with site.database.write() as connection:
         _check_free(connection, name)
         journal.append(connection, "dataset-added", {"name": name, "format": layout, "subjects": entry.subjects})
         connection.execute(insert(schema.datasets).values(**_row(entry)))
+        _note_members(site, connection, name, subjects_of(found))
     site.ring()
     return entry
 
 
 def scanned(site: SiteState, entry: Dataset) -> Scan:
-    """What lies in the dataset's folder now; only files that changed are opened."""
+    """What lies in the dataset's folder now, without excluded and withdrawn subjects; only changed files are opened.
+
+    Raises BadInput when the folder is not there.
+    """
+    withdrawals.take_opt_outs(site)
     with SqlFileIndex(site, entry.name) as index:
-        return scan(entry.format, Path(entry.root), entry.options, index)
+        return scan(entry.format, Path(entry.root), entry.options, index, _leaves_out(site, entry.name))
+
+
+def _leaves_out(site: SiteState, dataset: str) -> LeavesOut:
+    with site.database.read() as connection:
+        tokens = withdrawals.tokens_out_of(connection, dataset)
+        excluded = frozenset(_excluded(connection, dataset))
+    key = site.cohort_key
+    return lambda subject: subject in excluded or (bool(tokens) and subject_token(subject, key) in tokens)
+
+
+def subjects_of(found: Scan) -> tuple[str, ...]:
+    """Who a scan found, each once and in order."""
+    return tuple(sorted({sample.subject for sample in found.samples}))
 
 
 def usable_scan(site: SiteState, entry: Dataset) -> Scan:
@@ -119,7 +139,8 @@ def usable_scan(site: SiteState, entry: Dataset) -> Scan:
     return found
 
 
-def _brought_up_to_date(entry: Dataset, found: Scan) -> Dataset:
+def brought_up_to_date(entry: Dataset, found: Scan) -> Dataset:
+    """The entry with what a scan counted."""
     now = {"subjects": found.subjects, "summary": found.schema, "scanned_at": utc_now()}
     return entry.model_copy(update=now)
 
@@ -177,54 +198,86 @@ def remove(site: SiteState, name: str) -> None:
                 "revoke them first, or wait for their end",
             )
         journal.append(connection, "dataset-removed", {"name": name})
-        connection.execute(delete(schema.files).where(schema.files.c.dataset == name))
+        for table in (schema.files, schema.members, schema.exclusions):
+            connection.execute(delete(table).where(table.c.dataset == name))
         connection.execute(delete(schema.datasets).where(schema.datasets.c.name == name))
     site.ring()
 
 
-class Frozen(NamedTuple):
-    """A cohort and the dataset as it was when the cohort was frozen."""
+def check(site: SiteState, name: str) -> Scan:
+    """Look at a dataset again and bring its entry up to date with what is usable; everything wrong is in the answer.
 
-    dataset: Dataset
-    cohort: Cohort
-
-
-def freeze(site: SiteState, entry: Dataset) -> Frozen:
-    """All usable subjects that the dataset holds now, as a cohort, with the catalog's entry brought up to date.
-
-    Raises DatasetProblems when the files have become unusable since the dataset was added.
+    Raises NotFound, and BadInput when its folder is gone.
     """
-    found = usable_scan(site, entry)
-    cohort = Cohort(
-        dataset=entry.name,
-        format=entry.format,
-        options=entry.options,
-        mapping=entry.mapping,
-        samples=tuple(sorted(found.samples, key=lambda sample: sample.key)),
-    )
-    return Frozen(_brought_up_to_date(entry, found), cohort)
+    entry = dataset(site, name)
+    found = scanned(site, entry)
+    with site.database.write() as connection:
+        keep(site, connection, brought_up_to_date(entry, found), subjects_of(found))
+    site.ring()
+    return found
 
 
-def hash_of(site: SiteState, cohort: Cohort) -> str:
-    """The cohort's hash under this site's own key; it tells nobody else who is in it."""
-    return cohort_hash(cohort, site.cohort_key)
+def remap(site: SiteState, name: str, mapping: DataMapping) -> Dataset:
+    """Give a dataset another mapping, for cohorts frozen from now on. Raises NotFound."""
+    entry = dataset(site, name).model_copy(update={"mapping": mapping})
+    with site.database.write() as connection:
+        journal.append(connection, "dataset-mapped", {"name": name, "mapping": mapping.model_dump(mode="json")})
+        keep(site, connection, entry)
+    site.ring()
+    return entry
 
 
-def keep(connection: Connection, frozen: Frozen, hashed: str) -> None:
-    """Keep a frozen cohort and the dataset's new counts, in the transaction of the approval that names them.
+def exclude(site: SiteState, name: str, subjects: Iterable[str]) -> Dataset:
+    """Leave subjects out of every later scan, because their data is of no use; it is looked at again without them.
+
+    A cohort that is frozen already keeps them: who must not be used at all is withdrawn. Raises NotFound for a
+    dataset or subject that is not there.
+    """
+    entry, asked = dataset(site, name), sorted(set(subjects))
+    everything = scanned(site, entry)
+    there = set(subjects_of(everything)) | {problem.subject for problem in everything.problems}
+    for subject in asked:
+        if subject not in there:
+            raise NotFound(f"subject {subject}", f"is not in dataset {name}", "see archipel site dataset check")
+    with site.database.write() as connection:
+        body = {"name": name, "subjects": [subject_token(subject, site.cohort_key) for subject in asked]}
+        journal.append(connection, "subjects-excluded", body)
+        row = {"dataset": name, "excluded_at": utc_now()}
+        connection.execute(insert(schema.exclusions), [row | {"subject": subject} for subject in asked])
+    check(site, name)
+    return dataset(site, name)
+
+
+def excluded(site: SiteState, name: str) -> list[str]:
+    """Who is left out of a dataset, in order."""
+    with site.database.read() as connection:
+        return _excluded(connection, name)
+
+
+def _excluded(connection: Connection, name: str) -> list[str]:
+    table = schema.exclusions
+    query = select(table.c.subject).where(table.c.dataset == name).order_by(table.c.subject)
+    return list(connection.scalars(query))
+
+
+def keep(site: SiteState, connection: Connection, entry: Dataset, members: Iterable[str] | None = None) -> None:
+    """Keep a dataset's entry, and who is in it where that is known, in the caller's transaction.
 
     Raises NotFound when the dataset was removed meanwhile.
     """
-    entry, cohort = frozen
     there = schema.datasets.c.name == entry.name
     if connection.execute(update(schema.datasets).where(there).values(**_row(entry))).rowcount == 0:
         raise NotFound(f"dataset {entry.name}", "was removed meanwhile", "add it again, then approve")
-    row = {"dataset": cohort.dataset, "subjects": len(cohort.subjects), "body": cohort.model_dump_json()}
-    same = schema.cohorts.c.hash == hashed
-    if connection.execute(select(schema.cohorts.c.hash).where(same)).first():
-        connection.execute(update(schema.cohorts).where(same).values(**row))
-    else:
-        connection.execute(insert(schema.cohorts).values(hash=hashed, frozen_at=utc_now(), **row))
+    if members is not None:
+        _note_members(site, connection, entry.name, members)
+
+
+def _note_members(site: SiteState, connection: Connection, name: str, subjects: Iterable[str]) -> None:
+    table = schema.members
+    connection.execute(delete(table).where(table.c.dataset == name))
+    rows = [{"dataset": name, "token": subject_token(subject, site.cohort_key)} for subject in subjects]
+    if rows:
+        connection.execute(insert(table), rows)
 
 
 def _row(entry: Dataset) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
     inspect,
     select,
 )
@@ -23,7 +24,7 @@ from archipel.governance import journal_table
 from archipel.storage import Database
 from archipel.vocabulary import ArchipelError, ErrorCode
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest migration; a test holds that it leads to exactly ``metadata``."""
 
 metadata = MetaData()
@@ -70,16 +71,66 @@ files = Table(
 )
 """What one look into each file of a dataset found; a file with the same size, times and inode is not opened again."""
 
+members = Table(
+    "members",
+    metadata,
+    Column("dataset", String(63), primary_key=True),
+    Column("token", String(64), primary_key=True),
+)
+"""Who is in each dataset as it was last scanned, as keyed tokens: a withdrawal knows at once which counts change."""
+
+exclusions = Table(
+    "exclusions",
+    metadata,
+    Column("dataset", String(63), primary_key=True),
+    Column("subject", String(200), primary_key=True),
+    Column("excluded_at", String(32), nullable=False),
+)
+"""Subjects whose data is of no use, left out of every scan from then on."""
+
+withdrawals = Table(
+    "withdrawals",
+    metadata,
+    Column("dataset", String(63), primary_key=True),
+    Column("token", String(64), primary_key=True),
+    Column("source", String(16), nullable=False),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("withdrawn_at", String(32), nullable=False),
+)
+"""Patients who are not to be used any more, as keyed tokens; ``dataset`` "" is every dataset of this site."""
+
 cohorts = Table(
     "cohorts",
     metadata,
     Column("hash", String(71), primary_key=True),
     Column("dataset", String(63), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("name", String(200), nullable=False, server_default=""),
     Column("subjects", Integer, nullable=False),
     Column("body", Text, nullable=False),
     Column("frozen_at", String(32), nullable=False),
+    UniqueConstraint("dataset", "version"),
 )
-"""Frozen lists of subjects; never leave the site, only their keyed hash does."""
+"""Frozen lists of subjects, counted from 1 in each dataset; never leave the site, only their keyed hash does."""
+
+sides = Table(
+    "sides",
+    metadata,
+    Column("dataset", String(63), primary_key=True),
+    Column("fraction", Float, primary_key=True),
+    Column("token", String(64), primary_key=True),
+    Column("validates", Boolean(create_constraint=False), nullable=False),
+)
+"""On which side of a split each subject stood when it was first frozen; it stands there in every later version."""
+
+subtractions = Table(
+    "subtractions",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("cohort_hash", String(71), ForeignKey("cohorts.hash"), nullable=False, index=True),
+    Column("body", Text, nullable=False),
+)
+"""Signed withdrawals from frozen cohorts."""
 
 experiments = Table(
     "experiments",

@@ -31,8 +31,8 @@ class SiteSettings(Record):
 
     ``uid_base``: each worker gets an unprivileged uid of its own, counted from here (only used by an agent that runs
     as root). ``reconnect_first_s`` and ``reconnect_longest_s``: after a lost connection the agent waits a random time
-    whose upper end doubles from the first to the longest, for ever. ``cache_mb``: how much of the models already
-    fetched is kept on disk between tasks. ``log_level``: what a running agent writes to standard error.
+    whose upper end doubles from the first to the longest, for ever. ``cache_mb``: how much disk the
+    prepared samples of all datasets may take; a cohort in use must fit. ``log_level``: what a running agent writes to standard error.
     """
 
     site: SiteName
@@ -41,7 +41,7 @@ class SiteSettings(Record):
     uid_base: Annotated[int, Field(ge=1_000, lt=2**31)] = 720_000
     reconnect_first_s: Annotated[float, Field(gt=0)] = 0.5
     reconnect_longest_s: Annotated[float, Field(gt=0)] = 60.0
-    cache_mb: Annotated[int, Field(ge=64)] = 4_096
+    cache_mb: Annotated[int, Field(ge=64)] = 16_384
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     policy: SitePolicy = SitePolicy()
 
@@ -61,10 +61,15 @@ sandbox = "required"
 reconnect_first_s = 0.5
 reconnect_longest_s = 60.0
 
+# How much disk the prepared samples of all datasets may take, in MiB; those of a running experiment must fit.
+cache_mb = 16384
+
 # What this site lets any job ask for, whatever a person approves.
 [policy]
 releases = ["sum", "individually"]
 minimum_subjects = 2
+# A dataset or cohort of fewer subjects than this is told outside as "<5", never by its number.
+minimum_cell = 5
 maximum_rounds = 10000
 
 [policy.limits]

@@ -10,8 +10,9 @@ from typing import Protocol
 
 import structlog
 
+from archipel.data import Cohort, Prepared
 from archipel.plans.runtime import Outcome
-from archipel.site import catalog, journal
+from archipel.site import catalog, journal, preparing
 from archipel.site.approvals import Allowed
 from archipel.site.sandbox import Sandbox, SandboxedWorker, SandboxSpec, SharedFrame, TaskFailed
 from archipel.site.shelf import SiteShelf
@@ -85,10 +86,28 @@ class ModelCache:
         self._frames.clear()
 
 
+def sandbox_spec(site: SiteState, job: Job, cohort: Cohort, prepared: Prepared) -> SandboxSpec:
+    """A worker of this site for a job, on what was prepared of a cohort."""
+    return SandboxSpec(
+        job=job,
+        site=site.name,
+        plan_file=site.blobs.path(job.plan.hash),
+        class_name=job.plan.class_name,
+        cohort=preparing.as_told(cohort, job.validation_fraction),
+        files=prepared.files,
+        limits=job.limits,
+        mode=site.settings.sandbox.value,
+        log_path=site.logs / f"{job.experiment}.log",
+        state_folder=site.folder,
+        uid_base=site.settings.uid_base,
+    )
+
+
 class SandboxTrainer:
     """Runs an experiment's tasks in its worker, one after the other; a worker that died is started again.
 
-    ``allowed`` is asked for the job and cohort when a worker starts, so that it never runs on an older approval.
+    ``allowed`` is asked for the job and cohort before each task: a worker that was given another view of the cohort
+    than the one allowed now is replaced.
     """
 
     def __init__(
@@ -97,6 +116,9 @@ class SandboxTrainer:
         self._site, self._shelf, self._job, self._allowed = site, shelf, job, allowed
         self._models = ModelCache(job, fetch)
         self._worker: SandboxedWorker | None = None
+        self._view = ""
+        self._cohort: Cohort | None = None
+        self._prepared: Prepared | None = None
         self._result: SharedFrame | None = None
         self._turn = asyncio.Lock()
 
@@ -106,7 +128,7 @@ class SandboxTrainer:
         try:
             models = [await self._models.get(model) for model in task.models]
             if task.key.kind is TaskKind.EVALUATE:
-                outcome = await self._twice(lambda worker: worker.evaluate(task, models))
+                outcome = await self._done(lambda worker: worker.evaluate(task, models))
                 self._turn.release()
                 return Trained(outcome, None, release=lambda: None)
             if self._result is None:
@@ -115,7 +137,7 @@ class SandboxTrainer:
             state = None
             if task.key.kind is TaskKind.TRAIN and self._job.optimiser_state is OptimiserState.CONTINUE_LOCAL:
                 state = self._shelf.last_state(task.key.experiment, task.key.round)
-            outcome = await self._twice(lambda worker: worker.train(task, models[0], result, state))
+            outcome = await self._done(lambda worker: worker.train(task, models[0], result, state))
             window = result.view()
         except BaseException:
             if self._turn.locked():
@@ -128,36 +150,38 @@ class SandboxTrainer:
 
         return Trained(outcome, window, release)
 
-    async def _twice(self, work: Callable[[SandboxedWorker], Awaitable[Outcome]]) -> Outcome:
-        """Do the work; a worker that died under it, which says nothing of the plan, is replaced once."""
-        try:
-            return await work(await self._ready())
-        except TaskFailed as error:
-            if not error.failure.retry:
-                raise
-            _log.warning("the worker died and its task is done again", experiment=self._job.experiment)
-        return await work(await self._ready())
+    async def _done(self, work: Callable[[SandboxedWorker], Awaitable[Outcome]]) -> Outcome:
+        """Do the work; a worker that died under it, which says nothing of the plan, is replaced once.
+
+        One that the cohort was narrowed under is replaced as often as that happens.
+        """
+        died = False
+        while True:
+            view = self._allowed().view
+            try:
+                return await work(await self._ready())
+            except TaskFailed as error:
+                if self._allowed().view == view:
+                    if died or not error.failure.retry:
+                        raise
+                    died = True
+                _log.warning("the task is done again", experiment=self._job.experiment, worker_died=died)
+
+    async def renew(self) -> None:
+        """End a worker whose view of the cohort is not the one allowed now; its task, if any, is done again."""
+        if self._worker is not None and self._allowed().view != self._view:
+            await self.stop()
 
     async def _ready(self) -> SandboxedWorker:
-        """The worker, started and prepared if there is none alive."""
-        if self._worker is not None and self._worker.alive:
-            return self._worker
+        """The worker, started and prepared if there is none alive with this view of the cohort."""
         allowed = self._allowed()
+        if self._worker is not None and self._worker.alive and allowed.view == self._view:
+            return self._worker
+        await self.stop()
+        await self._forget_all_but(allowed.cohort)
         entry = catalog.dataset(self._site, allowed.cohort.dataset)
-        spec = SandboxSpec(
-            job=allowed.job,
-            site=self._site.name,
-            plan_file=self._site.blobs.path(allowed.job.plan.hash),
-            class_name=allowed.job.plan.class_name,
-            dataset_root=Path(entry.root),
-            cohort=allowed.cohort,
-            limits=allowed.job.limits,
-            mode=self._site.settings.sandbox.value,
-            log_path=self._site.logs / f"{allowed.job.experiment}.log",
-            state_folder=self._site.folder,
-            uid_base=self._site.settings.uid_base,
-        )
-        worker = await Sandbox.start(spec)
+        self._prepared = await preparing.prepared(self._site, Path(entry.root), allowed.cohort)
+        worker = await Sandbox.start(sandbox_spec(self._site, allowed.job, allowed.cohort, self._prepared))
         with self._site.database.write() as connection:
             body = {"experiment": self._job.experiment, "sandbox": worker.description}
             journal.append(connection, "worker-started", body)
@@ -166,14 +190,26 @@ class SandboxTrainer:
         except BaseException:
             await worker.kill()
             raise
-        self._worker = worker
+        self._worker, self._view = worker, allowed.view
         return worker
 
+    async def _forget_all_but(self, cohort: Cohort) -> None:
+        """Nothing stays prepared of those who were in the cohort before and are not any more."""
+        before, self._cohort = self._cohort, cohort
+        if before is None or before is cohort:
+            return
+        left = {sample.hash for sample in cohort.samples}
+        gone = [sample for sample in before.samples if sample.hash not in left]
+        await asyncio.to_thread(preparing.forget, self._site, gone)
+
     async def stop(self) -> None:
-        """Kill the worker and give its memory back."""
+        """Kill the worker and let go of what was prepared for it."""
         worker, self._worker = self._worker, None
+        prepared, self._prepared = self._prepared, None
         if worker is not None:
             await worker.kill()
+        if prepared is not None:
+            prepared.close()
 
     async def close(self) -> None:
         """Stop for good."""

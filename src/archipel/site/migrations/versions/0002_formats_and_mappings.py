@@ -8,6 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from archipel.site.migrations.asking_again import ask_again
+
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
@@ -16,16 +18,16 @@ depends_on = None
 
 def upgrade() -> None:
     """Change the tables and ask again for what was approved."""
-    op.execute("UPDATE experiments SET state = 'offered', cohort_hash = NULL, approval = NULL WHERE state = 'approved'")
-    op.execute("UPDATE experiments SET cohort_hash = NULL, approval = NULL")
-    op.execute("DELETE FROM cohorts")
+    ask_again(op.get_bind(), "cohorts are frozen with a format and a mapping now")
     with op.batch_alter_table("datasets") as table:
         table.alter_column("kind", new_column_name="format")
         table.add_column(sa.Column("options", sa.Text(), nullable=False, server_default="{}"))
         table.add_column(sa.Column("mapping", sa.Text(), nullable=False, server_default="{}"))
         table.add_column(sa.Column("leave_out_faulty", sa.Boolean(), nullable=False, server_default="0"))
-        table.drop_column("labels")
+    op.execute("UPDATE datasets SET mapping = json_object('label_names', json(labels)) WHERE labels != ''")
     op.execute("UPDATE datasets SET summary = ''")
+    with op.batch_alter_table("datasets") as table:
+        table.drop_column("labels")
     op.create_table(
         "files",
         sa.Column("dataset", sa.String(length=63), nullable=False),

@@ -1,0 +1,46 @@
+"""A subtraction: a site's signature that certain patients of a cohort are not to be used any more.
+
+It only narrows what an approval allows, so it asks nobody again. Subjects stand in it as keyed tokens that tell nobody
+outside the site who they are.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import StringConstraints
+
+from archipel.governance.canonical import canonical
+from archipel.governance.keys import IdentityKey, verify
+from archipel.vocabulary import ErrorCode, Hash, Record, Refused, SiteName
+
+SubjectToken = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Subtraction(Record):
+    """Which cohort is narrowed, by whom (as tokens), and when."""
+
+    site: SiteName
+    cohort_hash: Hash
+    subjects: tuple[SubjectToken, ...]
+    at: str
+    signature: str = ""
+
+    def message(self) -> bytes:
+        """The bytes that are signed: everything but the signature, in a domain of its own."""
+        return b"archipel-subtraction/1\n" + canonical(self.model_copy(update={"signature": ""}))
+
+
+def subtract(key: IdentityKey, subtraction: Subtraction) -> Subtraction:
+    """The subtraction with the site's signature."""
+    return subtraction.model_copy(update={"signature": key.sign(subtraction.message())})
+
+
+def check_subtraction(subtraction: Subtraction, *, identity_key: str, cohort_hash: str) -> None:
+    """Raise Refused unless the site itself signed it, for this very cohort."""
+    thing = f"withdrawal from cohort {cohort_hash}"
+    remedy = "somebody changed this site's database: look at its journal"
+    if not verify(identity_key, subtraction.signature, subtraction.message()):
+        raise Refused(thing, "its signature is not the site's", remedy, code=ErrorCode.NOT_APPROVED)
+    if subtraction.cohort_hash != cohort_hash:
+        raise Refused(thing, "is for another cohort", remedy, code=ErrorCode.NOT_APPROVED)

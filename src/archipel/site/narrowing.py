@@ -1,0 +1,34 @@
+"""Nothing leaves that was made of a cohort somebody was withdrawn from meanwhile: it is made again without them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+
+from archipel.tasks import Handler, Made
+from archipel.vocabulary import Task
+
+_log = structlog.get_logger("archipel.narrowing")
+
+
+class OnOneView:
+    """A handler around another: what it made counts when ``view`` is the same before and after."""
+
+    def __init__(self, inner: Handler, view: Callable[[], str]) -> None:
+        self._inner, self._view = inner, view
+
+    async def __call__(self, task: Task) -> Made:
+        """Make it, and again as long as the view changes under it. Raises what ``view`` raises."""
+        while True:
+            before = self._view()
+            made = await self._inner(task)
+            same = False
+            try:
+                same = self._view() == before
+            finally:
+                if not same and made.frame is not None:
+                    made.frame.unlink(missing_ok=True)
+            if same:
+                return made
+            _log.warning("a patient was withdrawn and the task is done again", task=str(task.key))

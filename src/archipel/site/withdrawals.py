@@ -1,0 +1,263 @@
+"""Patients who are not to be used any more: taken out of every dataset, every cohort and every round from now on.
+
+A withdrawal is written down as a keyed token of the patient's id, never the id, and for each cohort that is frozen
+already as a subtraction that the site signs. The file ``opt-out.txt`` in the state folder is taken over whenever the
+site looks: before it tells of its datasets, before it scans or freezes, and before each task.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from archipel.data import Cohort, subject_token
+from archipel.data.files import Signature, signature_of
+from archipel.data.samples import SubjectId
+from archipel.governance import Subtraction, subtract
+from archipel.site import journal, schema
+from archipel.site.state import SiteState
+from archipel.storage import utc_now
+from archipel.vocabulary import BadInput, Conflict, ErrorCode, NotFound
+
+OPT_OUT = "opt-out.txt"
+"""One line a patient: ``SUBJECT`` for every dataset of the site, or ``DATASET/SUBJECT``; ``#`` begins a remark."""
+
+_EVERYWHERE = ""
+_rows, _members, _cohorts = schema.withdrawals, schema.members, schema.cohorts
+
+
+class Optant(NamedTuple):
+    """Whose data is not to be used, and of which dataset; "" is every one."""
+
+    subject: str
+    dataset: str = _EVERYWHERE
+
+
+class NarrowedCohort(NamedTuple):
+    """A frozen cohort that became smaller, and how many subjects it has left."""
+
+    dataset: str
+    version: int
+    left: int
+
+
+class Withdrawn(NamedTuple):
+    """What a withdrawal changed: how many patients it named anew, whose datasets had them, which cohorts had."""
+
+    patients: int
+    datasets: tuple[str, ...]
+    cohorts: tuple[NarrowedCohort, ...]
+
+
+def withdraw(site: SiteState, optants: Iterable[Optant], *, reason: str = "", source: str = "person") -> Withdrawn:
+    """Take patients out, all in one transaction, and wake the agent; those who are out already change nothing.
+
+    Raises BadInput for what cannot be a subject's id and NotFound for a dataset that is not in the catalog.
+    """
+    asked = list(dict.fromkeys(optants))
+    for one in asked:
+        check_subject(one.subject)
+    tokens = {(one.dataset, subject_token(one.subject, site.cohort_key)): None for one in asked}
+    with site.database.write() as connection:
+        _check_datasets(connection, {one.dataset for one in asked})
+        known = set(connection.execute(select(_rows.c.dataset, _rows.c.token)).tuples())
+        new = [pair for pair in tokens if pair not in known and (_EVERYWHERE, pair[1]) not in known]
+        if not new:
+            return Withdrawn(0, (), ())
+        now = utc_now()
+        for dataset, token in new:
+            body = {"subject": token, "dataset": dataset or "every dataset", "source": source}
+            journal.append(connection, "patient-withdrawn", body)
+        row = {"source": source, "reason": reason, "withdrawn_at": now}
+        connection.execute(insert(_rows), [{"dataset": dataset, "token": token} | row for dataset, token in new])
+        held = _leave_datasets(connection, new)
+        narrowed = _narrow_cohorts(connection, site, new)
+    site.ring()
+    return Withdrawn(len({token for _, token in new}), held, narrowed)
+
+
+def check_subject(subject: str) -> None:
+    """Raise BadInput for a text that cannot be a subject's id."""
+    try:
+        TypeAdapter(SubjectId).validate_python(subject)
+    except ValidationError as error:
+        raise BadInput(
+            f"subject {subject!r}", "cannot be a subject's id", "give it as the dataset names it, without a path"
+        ) from error
+
+
+def readmit(site: SiteState, optant: Optant) -> None:
+    """Undo a mistaken withdrawal, for cohorts frozen from now on; those that were narrowed stay so.
+
+    Raises NotFound when the patient is not withdrawn, Conflict while ``opt-out.txt`` still names them.
+    """
+    token = subject_token(optant.subject, site.cohort_key)
+    if any(one.subject == optant.subject for one in _listed_now(site)):
+        raise Conflict("the patient", f"is named in {OPT_OUT}", "remove the line there first")
+    with site.database.write() as connection:
+        mine = (_rows.c.token == token, _rows.c.dataset == optant.dataset)
+        if connection.execute(delete(_rows).where(*mine)).rowcount == 0:
+            raise NotFound("the patient", "is not withdrawn there", "name the dataset as it was named then")
+        body = {"subject": token, "dataset": optant.dataset or "every dataset"}
+        journal.append(connection, "patient-readmitted", body)
+
+
+def take_opt_outs(site: SiteState) -> None:
+    """Withdraw whom ``opt-out.txt`` names and who is not out yet; a line that was removed brings nobody back.
+
+    Raises BadInput (code configuration) when the file cannot be read or a line makes no sense: nothing runs then.
+    """
+    listed = _listed_now(site)
+    if not listed:
+        return
+    with site.database.read() as connection:
+        known = set(connection.execute(select(_rows.c.dataset, _rows.c.token)).tuples())
+        names = set(connection.scalars(select(schema.datasets.c.name)))
+    new = [
+        one
+        for one in listed
+        if one.dataset in names | {_EVERYWHERE}
+        and known.isdisjoint({(where, subject_token(one.subject, site.cohort_key)) for where in (one.dataset, "")})
+    ]
+    if new:
+        withdraw(site, new, source="opt-out list")
+
+
+def _listed_now(site: SiteState) -> Sequence[Optant]:
+    path = site.folder / OPT_OUT
+    try:
+        return read_opt_outs(path, signature_of(path))
+    except FileNotFoundError:
+        return ()
+
+
+@lru_cache(maxsize=4)
+def read_opt_outs(path: Path, signature: Signature | None = None) -> tuple[Optant, ...]:
+    """Who is named in an opt-out list. The answer is kept while the file's ``signature`` stays the same.
+
+    Raises FileNotFoundError, and BadInput (code configuration) naming a line that makes no sense.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(
+            str(path),
+            f"cannot be read ({error})",
+            "write it as UTF-8 text, readable here",
+            code=ErrorCode.CONFIGURATION,
+        ) from error
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.partition("#")[0].strip()
+        if not words:
+            continue
+        dataset, slash, subject = words.rpartition("/")
+        try:
+            check_subject(subject)
+            if slash and (not dataset or "/" in dataset):
+                raise BadInput(words, "is no subject", "write SUBJECT or DATASET/SUBJECT")
+        except BadInput as error:
+            raise BadInput(
+                f"{path.name} line {number}",
+                "names no subject",
+                "write SUBJECT or DATASET/SUBJECT",
+                code=ErrorCode.CONFIGURATION,
+            ) from error
+        found.append(Optant(subject, dataset))
+    return tuple(found)
+
+
+def tokens_out_of(connection: Connection, dataset: str) -> frozenset[str]:
+    """The tokens of all who are withdrawn from a dataset."""
+    query = select(_rows.c.token).where(_rows.c.dataset.in_(("", dataset)))
+    return frozenset(connection.scalars(query))
+
+
+def narrow(connection: Connection, site: SiteState, cohort: Cohort, hashed: str, tokens: Iterable[str]) -> int:
+    """Sign these patients out of a kept cohort, unless they are already; how many subjects are left.
+
+    Called in the transaction that withdraws, or that keeps a cohort frozen before.
+    """
+    before = {
+        token
+        for body in subtractions_of(connection, hashed)
+        for token in Subtraction.model_validate_json(body).subjects
+    }
+    here = {subject_token(subject, site.cohort_key) for subject in cohort.subjects}
+    gone = tuple(sorted((here & set(tokens)) - before))
+    left = len(here - before) - len(gone)
+    if gone:
+        draft = Subtraction(site=site.name, cohort_hash=hashed, subjects=gone, at=utc_now())
+        signed = subtract(site.identity, draft)
+        body = {
+            "cohort_hash": hashed,
+            "dataset": cohort.dataset,
+            "version": cohort.version,
+            "subjects": len(gone),
+            "left": left,
+            "signature": signed.signature,
+        }
+        journal.append(connection, "cohort-narrowed", body)
+        connection.execute(insert(schema.subtractions).values(cohort_hash=hashed, body=signed.model_dump_json()))
+    return left
+
+
+def subtractions_of(connection: Connection, hashed: str) -> tuple[str, ...]:
+    """The signed subtractions from a cohort, word for word, oldest first."""
+    table = schema.subtractions
+    return tuple(connection.scalars(select(table.c.body).where(table.c.cohort_hash == hashed).order_by(table.c.number)))
+
+
+def subtracted(cohort: Cohort, key: bytes, found: Iterable[Subtraction]) -> Cohort:
+    """The cohort without those whom the subtractions name."""
+    gone = {token for one in found for token in one.subjects}
+    if not gone:
+        return cohort
+    return cohort.without(subject for subject in cohort.subjects if subject_token(subject, key) in gone)
+
+
+def _check_datasets(connection: Connection, names: set[str]) -> None:
+    known = set(connection.scalars(select(schema.datasets.c.name)))
+    for name in sorted(names - known - {_EVERYWHERE}):
+        raise NotFound(f"dataset {name}", "is not in the catalog", "see archipel site dataset list")
+
+
+def _leave_datasets(connection: Connection, gone: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """Take them off the datasets' counts; the names of the datasets that had any of them."""
+    held = set()
+    for dataset, token in gone:
+        mine = (_members.c.token == token, *((_members.c.dataset == dataset,) if dataset else ()))
+        held |= set(connection.scalars(select(_members.c.dataset).where(*mine)))
+        connection.execute(delete(_members).where(*mine))
+    for name in held:
+        there = schema.datasets.c.name == name
+        left = connection.scalar(select(func.count()).where(_members.c.dataset == name))
+        summary = json.loads(connection.scalar(select(schema.datasets.c.summary).where(there)) or "{}")
+        known = json.dumps(summary | {"subjects": left}) if summary else ""
+        connection.execute(update(schema.datasets).where(there).values(subjects=left, summary=known))
+    return tuple(sorted(held))
+
+
+def _narrow_cohorts(
+    connection: Connection, site: SiteState, gone: Sequence[tuple[str, str]]
+) -> tuple[NarrowedCohort, ...]:
+    found = []
+    query = select(_cohorts.c.hash, _cohorts.c.dataset, _cohorts.c.body).order_by(
+        _cohorts.c.dataset, _cohorts.c.version
+    )
+    for row in connection.execute(query).all():
+        tokens = [token for dataset, token in gone if dataset in (_EVERYWHERE, row.dataset)]
+        cohort = Cohort.model_validate_json(row.body)
+        before = len(subtractions_of(connection, row.hash))
+        left = narrow(connection, site, cohort, row.hash, tokens)
+        if len(subtractions_of(connection, row.hash)) > before:
+            found.append(NarrowedCohort(cohort.dataset, cohort.version, left))
+    return tuple(found)
