@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import signal
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ from archipel.server.federation import Federation
 from archipel.server.rest import RestContext, RestServer, create_app, listen
 from archipel.server.state import ServerState
 from archipel.server.wire import Wire
-from archipel.transport import start_grpc_server
+from archipel.transport import residence, start_grpc_server
 from archipel.transport.doorbell import Doorbell, ring
 
 _log = structlog.get_logger("archipel.server")
@@ -25,6 +24,7 @@ _log = structlog.get_logger("archipel.server")
 def run(state: ServerState) -> None:
     """Serve the state folder until SIGTERM or SIGINT."""
     os.umask(0o077)
+    residence.one_heap()
     with state.held(), Federation.open(state) as federation:
         asyncio.run(_serve(federation))
 
@@ -55,9 +55,7 @@ async def _serve(federation: Federation) -> None:
     await experiments.start()
     await rest.start()
     watching = asyncio.create_task(_watch(bell, wire))
-    # What is there by now stays: looked through at every collection, it took a tenth of a round's processor time.
-    gc.collect()
-    gc.freeze()
+    residence.settled()
     _log.info("serving", rest=settings.rest_url, grpc=settings.grpc_address)
     await stop.wait()
     watching.cancel()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import signal
 from pathlib import Path
@@ -16,6 +15,7 @@ from archipel.site.agent import Agent
 from archipel.site.link import Link
 from archipel.site.renewal import renew_when_due
 from archipel.site.state import SiteState
+from archipel.transport import residence
 from archipel.transport.doorbell import Doorbell
 
 _log = structlog.get_logger("archipel.site")
@@ -24,6 +24,7 @@ _log = structlog.get_logger("archipel.site")
 def run(folder: Path) -> None:
     """Run the site kept in this folder until SIGTERM or SIGINT."""
     os.umask(0o077)
+    residence.one_heap()
     site = SiteState.open(folder)
     try:
         site.joined()
@@ -47,9 +48,7 @@ async def _serve(site: SiteState) -> None:
         asyncio.create_task(renew_when_due(site, link)),
         asyncio.create_task(stop.wait()),
     ]
-    # What is there by now stays: looked through at every collection, it took a tenth of a round's processor time.
-    gc.collect()
-    gc.freeze()
+    residence.settled()
     _log.info("site started", site=site.name, federation=site.joined().name)
     done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in pending:

@@ -34,7 +34,7 @@ OPTIONS = [
     ("grpc.so_reuseport", 0),
     # A fixed window a stream: a server with many sites would else hold many megabytes of each of them in memory.
     ("grpc.http2.bdp_probe", 0),
-    ("grpc.http2.lookahead_bytes", 2 << 20),
+    ("grpc.http2.lookahead_bytes", 1 << 20),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_ping_strikes", 0),
 ]

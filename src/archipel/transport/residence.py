@@ -1,0 +1,25 @@
+"""How a long-lived process keeps its memory small: one heap for all threads, and nothing collected that stays anyway.
+
+gRPC moves megabytes through several threads. With a heap each, glibc keeps what every one of them once held: measured
+at a third of a server's growth. And Python looked through all that was imported at each collection: measured at a tenth
+of a round's processor time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+
+_ARENA_MAX = -8
+
+
+def one_heap() -> bool:
+    """Give all threads one heap; call it before they start. False on a C library that has no such setting."""
+    library = ctypes.CDLL(None)
+    return hasattr(library, "mallopt") and library.mallopt(_ARENA_MAX, 1) == 1
+
+
+def settled() -> None:
+    """What is there by now stays for the life of the process: take it out of every later collection."""
+    gc.collect()
+    gc.freeze()
