@@ -4,12 +4,14 @@ It reads files and says what is wrong with them. It knows nothing of models, rou
 for volumes and tables are imported only when one is read.
 """
 
-from archipel.data.cohorts import Cohort, CohortDifference, cohort_hash, difference, pseudonym, subject_token
+from archipel.data.cache import Prepared, PreparedCache
+from archipel.data.cohorts import Cohort, CohortDifference, changes, cohort_hash, difference, pseudonym, subject_token
 from archipel.data.files import FileFacts, FileIndex, MemoryIndex, Signature
 from archipel.data.fitness import Answer, Verdict, check_needs
 from archipel.data.formats import FORMATS, format_named, scan
 from archipel.data.mapping import ColumnMapping, DataMapping
 from archipel.data.orientation import Orientation
+from archipel.data.prepared import PreparedSource
 from archipel.data.reading import Affine, FloatVolume, LabelVolume, Reading
 from archipel.data.recipe import Recipe
 from archipel.data.samples import ColumnSummary, DataSchema, Problem, Sample, Scan
@@ -32,6 +34,9 @@ __all__ = [
     "LabelVolume",
     "MemoryIndex",
     "Orientation",
+    "Prepared",
+    "PreparedCache",
+    "PreparedSource",
     "Problem",
     "RawSource",
     "Reading",
@@ -44,6 +49,7 @@ __all__ = [
     "Table",
     "Verdict",
     "Volume",
+    "changes",
     "check_needs",
     "cohort_hash",
     "difference",

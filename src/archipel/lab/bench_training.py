@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from archipel.data import Cohort, RawSource, phantom, scan, split
+from archipel.data import Cohort, PreparedCache, RawSource, phantom, scan, split
 from archipel.plans import load
 from archipel.plans.drafting import draft
 from archipel.site.sandbox import Sandbox, SandboxSpec, SharedFrame
@@ -25,8 +25,8 @@ PLAN = Path(__file__).with_name("bench_plan.py")
 SITE = "site-a"
 
 
-def bench_spec(subjects: int, folder: Path) -> tuple[SandboxSpec, bytes]:
-    """What the worker needs, with the initial model's frame; every subject trains."""
+def bench_spec(subjects: int, folder: Path) -> tuple[SandboxSpec, Path, bytes]:
+    """What the worker needs, with the dataset's folder and the initial model's frame; every subject trains."""
     folder.chmod(0o755)
     (folder / "site").mkdir()
     (root,) = phantom.generate(folder / "data", (SITE,), subjects_per_site=subjects)
@@ -45,15 +45,15 @@ def bench_spec(subjects: int, folder: Path) -> tuple[SandboxSpec, bytes]:
         site=SITE,
         plan_file=PLAN,
         class_name=made.plan.class_name,
-        dataset_root=root,
         cohort=cohort,
+        files=PreparedCache(folder / "site" / "prepared", 1 << 30).prepare(root, cohort).files,
         limits=made.job.limits,
         mode="required",
         log_path=folder / "worker.log",
         state_folder=folder / "site",
         uid_base=720_000,
     )
-    return spec, made.initial_model
+    return spec, root, made.initial_model
 
 
 def bench_task(job: Job, round_: int) -> Task:
@@ -95,8 +95,8 @@ async def run(pairs: int = 11, subjects: int = 40) -> dict[str, Any]:
     Raises ArchipelError (code ``sandbox``) where the sandbox cannot be had: nothing else would be the worker.
     """
     with tempfile.TemporaryDirectory(prefix="archipel-bench-") as name:
-        spec, frame = bench_spec(subjects, Path(name))
-        epoch = bare_epoch(spec.dataset_root, spec.cohort)
+        spec, root, frame = bench_spec(subjects, Path(name))
+        epoch = bare_epoch(root, spec.cohort)
         model, result = SharedFrame.create(len(frame)), SharedFrame.create(len(frame))
         model.write(frame, 0)
         worker = await Sandbox.start(spec)

@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 from pydantic import ValidationError
 
-from archipel.data import Cohort, RawSource, format_named, split, verify
+from archipel.data import Cohort, RawSource, Source, format_named, split, verify
 from archipel.plans.base import Array, Context, Model, Plan, TrainingResult, derive_seed
 from archipel.tensors import decode, encode, views
 from archipel.vocabulary import (
@@ -46,15 +46,17 @@ class Outcome:
 
 
 class PlanRuntime:
-    """One plan, one job, one site's cohort under ``root``."""
+    """One plan, one job, one site's cohort: ``data`` is the folder of its dataset, or what was prepared from it."""
 
-    def __init__(self, plan: Plan, job: Job, site: str, root: Path, cohort: Cohort) -> None:
+    def __init__(self, plan: Plan, job: Job, site: str, data: Path | Source, cohort: Cohort) -> None:
         _check_same_terms(plan, job)
-        self.plan, self.job, self.site, self.root, self.cohort = plan, job, site, root, cohort
+        self.plan, self.job, self.site, self.data, self.cohort = plan, job, site, data, cohort
         self._validation_subjects = 0
 
     def prepare(self) -> None:
-        """Verify the cohort, split it and let the plan read it. Call once before any task.
+        """Verify a cohort's files, split it and let the plan read it. Call once before any task.
+
+        What was prepared was verified when it was.
 
         Raises BadInput for changed data, another kind of dataset than the plan needs, or too few subjects.
         """
@@ -74,8 +76,10 @@ class PlanRuntime:
                 f"the plan needs at least {needs.minimum_subjects}",
                 code=ErrorCode.BAD_DATA,
             )
-        verify(self.root, self.cohort)
-        source = RawSource(self.root, self.cohort)
+        source = self.data
+        if isinstance(source, Path):
+            verify(source, self.cohort)
+            source = RawSource(source, self.cohort)
         training, validation = split(source, self.cohort, self.job.validation_fraction, needs)
         self._validation_subjects = len(validation)
         self.plan.prepare(training, validation, self._context(Pass(round=0, arguments=self.job.arguments)))

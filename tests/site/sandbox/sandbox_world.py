@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from archipel.data import Cohort, scan
+from archipel.data import Cohort, PreparedCache, scan
 from archipel.plans.drafting import draft
 from archipel.plans.runtime import Outcome
 from archipel.site.sandbox import SandboxedWorker, SandboxSpec, SharedFrame, TaskFailed
@@ -25,6 +25,7 @@ class World:
     """One site's folder, a dataset of which the cohort is a part, and what a worker needs."""
 
     folder: Path
+    root: Path
     spec: SandboxSpec
     model: SharedFrame
     result: SharedFrame
@@ -39,7 +40,7 @@ class World:
         state.mkdir(mode=0o700)
         (state / "identity.key").write_text("SECRET KEY")
         np.savez(root / "table.npz", x=np.ones((6, 3)), y=np.zeros(6), subject=[f"sub-{n}" for n in range(6)])
-        subjects = scan("npz", root).samples
+        cohort = Cohort(dataset="table", format="npz", samples=scan("npz", root).samples)
         (root / "withdrawn.npz").write_bytes(b"ANOTHER PATIENT")
         (folder / "other-dataset").mkdir()
         (folder / "other-dataset" / "scan.nii").write_bytes(b"ANOTHER DATASET")
@@ -58,8 +59,8 @@ class World:
             site="site-a",
             plan_file=plan,
             class_name="HostilePlan",
-            dataset_root=root,
-            cohort=Cohort(dataset="table", format="npz", samples=subjects),
+            cohort=cohort,
+            files=PreparedCache(state / "prepared", 1 << 30).prepare(root, cohort).files,
             limits=limits,
             mode="required",
             log_path=folder / "hostile.log",
@@ -67,7 +68,7 @@ class World:
             uid_base=731_000,
         )
         frame = made.initial_model
-        return cls(folder, spec, SharedFrame.holding(frame), SharedFrame.create(len(frame)))
+        return cls(folder, root, spec, SharedFrame.holding(frame), SharedFrame.create(len(frame)))
 
     def limited(self, **limits: Any) -> SandboxSpec:
         """The spec with other limits."""

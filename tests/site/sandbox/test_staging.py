@@ -1,4 +1,4 @@
-"""What is shown of a dataset: the cohort's files, readable, and no way out of the folder."""
+"""What is shown to a worker: the files prepared for it under their names, few of them in place, many in one folder."""
 
 from __future__ import annotations
 
@@ -8,69 +8,63 @@ from pathlib import Path
 
 import pytest
 
-from archipel.data import Cohort, Sample
 from archipel.site.sandbox import staging
 from archipel.site.sandbox.staging import Stage
-from archipel.vocabulary import BadInput, ErrorCode
-
-HASH = "blake3:" + "0" * 64
+from archipel.vocabulary import ArchipelError, ErrorCode
 
 
-def cohort_of(*places: str) -> Cohort:
-    subjects = tuple(Sample(subject=f"s{n}", files={"image": place}, hash=HASH) for n, place in enumerate(places))
-    return Cohort(dataset="d", format="nifti-pairs", samples=subjects)
+def prepared(folder: Path, *names: str) -> list[tuple[Path, str]]:
+    cache = folder / "prepared"
+    cache.mkdir(mode=0o700)
+    for name in names:
+        (cache / name).write_text(name)
+        (cache / name).chmod(0o444)
+    return [(cache / name, name) for name in names]
 
 
-def dataset(folder: Path, *places: str) -> Path:
-    root = folder / "data"
-    for place in places:
-        (root / place).parent.mkdir(parents=True, exist_ok=True)
-        (root / place).write_text(place)
-        (root / place).chmod(0o644)
-    return root
+def test_a_few_files_are_shown_where_they_are(tmp_path: Path) -> None:
+    given = prepared(tmp_path, "a", "b")
+    stage = Stage(given, tmp_path)
+    assert list(stage.files) == given
+    assert not list(tmp_path.glob("stage-*"))
 
 
-@pytest.mark.parametrize("place", ["images/link.nii", "../secret", "/etc/shadow"])
-def test_a_way_out_of_the_dataset_is_refused(tmp_path: Path, place: str) -> None:
-    root = dataset(tmp_path, "images/a.nii")
-    (tmp_path / "secret").write_text("key")
-    (root / "images/link.nii").symlink_to(tmp_path / "secret")
-    with pytest.raises(BadInput, match="leads out of the dataset"):
-        Stage(root, cohort_of(place), None, tmp_path)
+def test_a_file_that_went_from_the_cache_is_a_task_to_be_done_again(tmp_path: Path) -> None:
+    given = prepared(tmp_path, "a", "b")
+    given[1][0].unlink()
+    with pytest.raises(ArchipelError, match="the prepared file b: was removed from the cache") as refused:
+        Stage(given, tmp_path)
+    assert refused.value.code is ErrorCode.LOST
 
 
-def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
-    root = dataset(tmp_path, "images/a.nii")
-    with pytest.raises(BadInput, match=r"images/b\.nii") as refused:
-        Stage(root, cohort_of("images/a.nii", "images/b.nii"), None, tmp_path)
-    assert refused.value.code is ErrorCode.DATA_CHANGED
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="only an agent that runs as root gives workers another uid")
-def test_a_private_file_is_copied_for_the_worker_alone_and_removed(tmp_path: Path) -> None:
-    root = dataset(tmp_path, "a.nii", "b.nii")
-    (root / "a.nii").chmod(0o600)
-    stage = Stage(root, cohort_of("a.nii", "b.nii"), 731_999, tmp_path)
-    (copy, _), (shown, _) = stage.files
-    about = copy.stat()
-    assert (about.st_uid, about.st_mode & 0o777, copy.read_text()) == (731_999, 0o400, "a.nii")
-    assert copy.parent.stat().st_mode & 0o777 == 0o700
-    assert shown == root / "b.nii"
-    stage.close()
-    assert not copy.parent.exists()
-
-
-def test_a_large_cohort_is_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_many_files_are_one_folder_that_any_worker_can_enter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mask: int
+) -> None:
     monkeypatch.setattr(staging, "MOST_BINDS", 2)
-    places = [f"images/{n}.nii" for n in range(5)]
-    root = dataset(tmp_path, *places, "images/withdrawn.nii")
-    stage = Stage(root, cohort_of(*places), None, tmp_path)
-    ((farm, place),) = stage.files
+    given = prepared(tmp_path, *"abcde")
+    os.umask(mask)
+    stage = Stage(given, tmp_path)
+    ((together, place),) = stage.files
     assert place == ""
-    assert sorted(str(path.relative_to(farm)) for path in farm.rglob("*.nii")) == places
-    assert (farm / places[0]).stat().st_ino == (root / places[0]).stat().st_ino
+    assert sorted(path.name for path in together.iterdir()) == list("abcde")
+    assert (together / "a").stat().st_ino == given[0][0].stat().st_ino
+    assert together.stat().st_mode & 0o777 == 0o755
+    assert together.parent.stat().st_mode & 0o777 == 0o700
     stage.close()
-    assert (root / places[0]).read_text() == places[0]
+    assert not together.exists()
+    assert given[0][0].read_text() == "a"
+
+
+def test_files_that_cannot_be_linked_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(*_: object) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", no_links)
+    stage = Stage(prepared(tmp_path, "a"), tmp_path, bound=False)
+    assert (stage.root / "a").read_text() == "a"
+    assert (stage.root / "a").stat().st_mode & 0o777 == 0o444
+    stage.close()
 
 
 def test_copies_that_a_killed_agent_left_are_swept_and_those_in_use_are_not(tmp_path: Path) -> None:

@@ -44,10 +44,10 @@ async def errors(world: World, worker: SandboxedWorker, code: str) -> dict[str, 
 
 
 async def test_no_secret_file_is_there(shared_world: World, shared_worker: SandboxedWorker) -> None:
-    state, root = shared_world.spec.state_folder, shared_world.spec.dataset_root
+    state, root = shared_world.spec.state_folder, shared_world.root
     paths = [
         str(state / "identity.key"), str(state), str(root), str(root / "withdrawn.npz"),
-        str(shared_world.folder / "other-dataset"), "/data/withdrawn.npz", "/data/../data/withdrawn.npz",
+        str(shared_world.folder / "other-dataset"), "/data/withdrawn.npz", "/data/../data/withdrawn.npz", "/data/table.npz",
         "/proc/self/root" + str(state / "identity.key"), "/proc/1/root" + str(state / "identity.key"),
         "/proc/1/cwd", "/proc/1/environ", "/proc/1/mem", "/etc/shadow", "/etc/passwd", "/etc/ssh", "/etc/machine-id",
         "/home", "/var", "/run", "/sys", "/sys/fs/cgroup", "/proc/kcore", "/dev/mem", "/dev/kmsg", "/dev/vda",
@@ -65,7 +65,7 @@ async def test_exactly_the_cohort_is_there(shared_world: World, shared_worker: S
         said = [os.path.join(folder, name) for folder, _, names in os.walk("/data") for name in names]
         """,
     )
-    assert said == ["/data/table.npz"]
+    assert said == ["/data/rows.prepared"]
 
 
 async def test_only_the_sized_temporary_folders_can_be_written(

@@ -274,12 +274,11 @@ async def test_a_worker_killed_while_it_waits_is_known_to_be_dead(world: World) 
 
 async def test_nothing_is_left_after_the_end(world: World) -> None:
     before = set(world.folder.rglob("*"))
-    world.spec.dataset_root.joinpath("table.npz").chmod(0o600)
     worker = await Sandbox.start(world.spec)
     root = worker.pid
     await worker.prepare()
-    started = await world.say(worker, "said = open('/data/table.npz', 'rb').read(2)")
-    assert started == b"PK"
+    started = await world.say(worker, "said = open('/data/rows.prepared', 'rb').read(8)")
+    assert started == b"ARCHPRE1"
     made = list(worker.group_folders)
     await worker.kill()
     assert set(world.folder.rglob("*")) - before == {world.folder / "hostile.log"}

@@ -1,7 +1,7 @@
 """The command that starts a worker: what it may see and what it may not, as a list of arguments.
 
 Everything the worker sees is named here; there is no rule that takes something away again. Paths are those of the
-agent's own interpreter and installation, the plan's file and the dataset.
+agent's own interpreter and installation, the plan's file and the prepared data.
 """
 
 from __future__ import annotations

@@ -24,14 +24,17 @@ class TaskFailed(Exception):
 
 @dataclass(frozen=True)
 class SandboxSpec:
-    """One worker. ``state_folder``, the site's own, must never be visible to it; ``prepare_wall_s`` in seconds."""
+    """One worker. ``files`` are the prepared ones of ``cohort``, each with the name the worker knows it by.
+
+    ``state_folder``, the site's own, must never be visible to it; ``prepare_wall_s`` in seconds.
+    """
 
     job: Job
     site: str
     plan_file: Path
     class_name: str
-    dataset_root: Path
     cohort: Cohort
+    files: tuple[tuple[Path, str], ...]
     limits: WorkerLimits
     mode: str
     log_path: Path

@@ -1,7 +1,7 @@
-"""Which files a worker gets: those of its cohort and no others, each readable for the worker's uid.
+"""Which files a worker gets: those prepared for it and no others, each shown read-only under a name of its own.
 
-A file that only the agent may read is copied for the time of the worker, readable by the worker alone; all others are
-shown in place. Copies that an agent left behind when it was killed are removed before the next are made.
+A few files are bound one by one. Many are linked into one folder first, as they are for a worker without a sandbox.
+Folders that an agent left behind when it was killed are removed before the next are made.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import stat
 import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
-from archipel.data import Cohort
 from archipel.storage import disk_errors_named
-from archipel.vocabulary import BadInput, ErrorCode
+from archipel.vocabulary import ArchipelError, ErrorCode
 
 MOST_BINDS = 500
 """More files than this are linked into one folder: bubblewrap takes 9000 arguments and mounts one by one."""
@@ -26,74 +25,62 @@ _MAKING = threading.Lock()
 
 
 class Stage:
-    """The files of one worker: ``files`` pairs what is to be shown with its place in the dataset; "" is its root.
+    """The files of one worker: ``files`` pairs what is to be shown with its place under the data; "" is all of it.
 
-    ``close`` removes the copies.
+    ``given`` are the prepared files with their names; with ``bound`` false they are always linked into one folder.
+    ``close`` removes it. Raises ArchipelError (code lost) when a file went from the cache meanwhile.
     """
 
-    def __init__(self, root: Path, cohort: Cohort, uid: int | None, folder: Path, *, linked: bool = True) -> None:
-        self._uid, self._parent = uid, folder
+    def __init__(self, given: Sequence[tuple[Path, str]], folder: Path, *, bound: bool = True) -> None:
+        self._parent = folder
         self._folder: Path | None = None
         self._lock = -1
-        self.copied = 0
+        self.count = len(given)
         sweep(folder)
-        places = sorted({path for sample in cohort.samples for path in sample.files.values()})
-        self.subject_files = places
-        self.files: list[tuple[Path, str]] = []
+        gone = next((path for path, _ in given if not path.is_file()), None)
+        if gone is not None:
+            raise ArchipelError(
+                f"the prepared file {gone.name[:12]}", "was removed from the cache", "the task is done again",
+                code=ErrorCode.LOST,
+            )  # fmt: skip
         try:
-            found = [(_inside(root, place), place) for place in places]
-            if linked and len(found) > MOST_BINDS:
-                self.files = [(self._farm(found), "")]
-            else:
-                self.files = [(self._readable(path), place) for path, place in found]
+            linked = not bound or len(given) > MOST_BINDS
+            self.files = ((self._linked(given), ""),) if linked else tuple(given)
         except BaseException:
             self.close()
             raise
 
+    @property
+    def root(self) -> Path:
+        """The folder with all files, where there is one."""
+        return self.files[0][0]
+
     def close(self) -> None:
-        """Remove the copies."""
+        """Remove what was made."""
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             os.close(self._lock)
             self._folder = None
 
-    def _readable(self, path: Path) -> Path:
-        if self._uid is None or path.stat().st_mode & stat.S_IROTH:
-            return path
-        return self._copy(path, self._own_folder() / str(self.copied))
-
-    def _farm(self, found: list[tuple[Path, str]]) -> Path:
-        """One folder with all the files at their places: hard links, or copies where a link cannot be."""
-        farm = self._own_folder() / "data"
-        farm.mkdir(mode=0o755)
-        for path, place in found:
-            target = farm / place
-            for parent in reversed(target.relative_to(farm).parents[:-1]):
-                (farm / parent).mkdir(mode=0o755, exist_ok=True)
-            if self._uid is not None and not path.stat().st_mode & stat.S_IROTH:
-                self._copy(path, target)
-                continue
-            try:
-                os.link(path, target)
-            except OSError:
-                self._copy(path, target)
-        return farm
-
-    def _copy(self, path: Path, target: Path) -> Path:
+    def _linked(self, given: Sequence[tuple[Path, str]]) -> Path:
+        """One folder with all the files: hard links, or copies where a link cannot be."""
+        together = self._own_folder() / "data"
+        together.mkdir()
+        # Whatever the agent's mask: a worker's uid must get in here, where the folder above keeps others out.
+        together.chmod(0o755)
         with disk_errors_named(self._parent):
-            shutil.copyfile(path, target)
-            if self._uid is not None:
-                os.chown(target, self._uid, self._uid)
-            target.chmod(0o400)
-        self.copied += 1
-        return target
+            for path, name in given:
+                try:
+                    os.link(path, together / name)
+                except OSError:
+                    shutil.copy(path, together / name)
+        return together
 
     def _own_folder(self) -> Path:
-        if self._folder is None:
-            with _MAKING, disk_errors_named(self._parent):
-                self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._parent))
-                self._lock = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                fcntl.flock(self._lock, fcntl.LOCK_EX)
+        with _MAKING, disk_errors_named(self._parent):
+            self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._parent))
+            self._lock = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
         return self._folder
 
 
@@ -116,12 +103,3 @@ def _remove_unless_in_use(folder: Path) -> None:
         return
     finally:
         os.close(lock)
-
-
-def _inside(root: Path, place: str) -> Path:
-    path = (root / place).resolve()
-    if not path.is_relative_to(root.resolve()):
-        raise BadInput(str(root / place), "leads out of the dataset", "replace the link", code=ErrorCode.BAD_DATA)
-    if not path.is_file():
-        raise BadInput(place, "is not in the dataset any more", "put it back", code=ErrorCode.DATA_CHANGED)
-    return path

@@ -42,9 +42,7 @@ class Sandbox:
         sandboxed = await _sandbox_is_there(spec)
         identity = Identity.claim(spec.uid_base)
         try:
-            stage = await asyncio.to_thread(
-                Stage, spec.dataset_root, spec.cohort, identity.uid, spec.state_folder, linked=sandboxed
-            )
+            stage = await asyncio.to_thread(Stage, spec.files, spec.state_folder, bound=sandboxed)
         except BaseException:
             identity.close()
             raise
@@ -76,7 +74,7 @@ async def _started(spec: SandboxSpec, sandboxed: bool, resources: Resources) -> 
         finally:
             # Held here, it would hide that the worker is gone.
             theirs.close()
-        root = command.DATA if sandboxed else str(spec.dataset_root)
+        root = command.DATA if sandboxed else str(resources.stage.root)
         plan_file = f"{command.PLAN}/{spec.job.plan.file_name}" if sandboxed else str(spec.plan_file)
         start = Start(job=spec.job, site=spec.site, plan_file=plan_file, root=root, cohort=spec.cohort)
         await _until_ready(dialogue, start, process, resources)
@@ -172,8 +170,7 @@ def describe(sandboxed: bool, resources: Resources) -> str:
         who = f"its own uid {uid}" if uid is not None else f"the agent's uid {os.getuid()}"
         return f"sandbox: NONE, by the owner's configuration; {who}, with the agent's files and network; {limits}"
     who = f"its own uid {uid}" if uid is not None else "a user namespace of its own"
-    copies = f"; {resources.stage.copied} files copied for it" if resources.stage.copied else ""
     return (
         f"sandbox: bubblewrap, {who}, no network, system-call filter, sized temporary memory, "
-        f"{len(resources.stage.subject_files)} dataset files read-only{copies}; {limits}"
+        f"{resources.stage.count} prepared files read-only and no other of this site's data; {limits}"
     )

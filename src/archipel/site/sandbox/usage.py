@@ -55,6 +55,8 @@ def scratch_memory(pid: int, folders: tuple[str, ...]) -> int:
 def proportional_memory(pids: tuple[int, ...], scratch: int) -> int:
     """Bytes with shared pages counted once (PSS); slower than ``measure``, for when that says too much.
 
+    Pages of files on disk are not counted: the kernel takes them back when it needs them, so that a plan may map more
+    data than it may have memory.
     ``scratch`` bytes of files in memory are counted once as well: those that are mapped are in the PSS already.
     """
     private, shared = 0, 0
@@ -65,5 +67,6 @@ def proportional_memory(pids: tuple[int, ...], scratch: int) -> int:
             continue
         found = {name: int(rest.split()[0]) << 10 for name, _, rest in (line.partition(":") for line in lines[1:])}
         in_memory_files = found.get("Pss_Shmem", 0)
-        private, shared = private + found.get("Pss", 0) - in_memory_files, shared + in_memory_files
+        private += found.get("Pss", 0) - in_memory_files - found.get("Pss_File", 0)
+        shared += in_memory_files
     return private + max(shared, scratch)

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
+from archipel.data import PreparedSource
 from archipel.plans.packaging import load
 from archipel.plans.runtime import Outcome, PlanRuntime
 from archipel.site.worker.protocol import (
@@ -108,7 +109,8 @@ class Served:
     def _prepared(self) -> PlanRuntime:
         start = self._start
         plan = load(Path(start.plan_file), start.job.plan.class_name)
-        runtime = PlanRuntime(plan, start.job, start.site, Path(start.root), start.cohort)
+        source = PreparedSource(Path(start.root), start.cohort)
+        runtime = PlanRuntime(plan, start.job, start.site, source, start.cohort)
         runtime.prepare()
         return runtime
 

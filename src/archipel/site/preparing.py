@@ -1,0 +1,91 @@
+"""What a worker is given of a cohort: verified and prepared by the agent's own code before any line of a plan runs.
+
+Preparing reads only files whose bytes are those that a scan read when the dataset was added. It runs beside the agent's
+loop and says every few seconds how far it came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import structlog
+
+from archipel.data import Cohort, Prepared, PreparedCache, Sample, validation_ids
+from archipel.site.state import SiteState
+from archipel.storage import disk_errors_named
+
+_log = structlog.get_logger("archipel.preparing")
+_SAY_S = 10.0
+
+
+def cache_of(site: SiteState) -> PreparedCache:
+    """The site's cache of prepared samples, of the size that its settings allow. Raises StorageFull."""
+    folder = site.folder / "prepared"
+    with disk_errors_named(folder):
+        return PreparedCache(folder, site.settings.cache_mb << 20)
+
+
+async def prepared(site: SiteState, root: Path, cohort: Cohort) -> Prepared:
+    """The cohort's prepared files, held until closed; what is not in the cache is made from the dataset's files.
+
+    Raises BadInput (``data-changed``) naming a file that is not what was frozen, BadInput (``configuration``) when
+    ``cache_mb`` is too small, StorageFull.
+    """
+    stop = threading.Event()
+    doing = asyncio.create_task(asyncio.to_thread(_prepare, site, root, cohort, stop))
+    try:
+        return await asyncio.shield(doing)
+    except asyncio.CancelledError:
+        stop.set()
+        doing.add_done_callback(_let_go)
+        raise
+
+
+def _let_go(doing: asyncio.Task[Prepared]) -> None:
+    """Nobody waits for it any more: what is ready in spite of that is not held."""
+    if not doing.cancelled() and doing.exception() is None:
+        doing.result().close()
+
+
+def _prepare(site: SiteState, root: Path, cohort: Cohort, stop: threading.Event) -> Prepared:
+    cache, told = cache_of(site), time.monotonic()
+
+    def progress(done: int, of: int) -> None:
+        nonlocal told
+        if time.monotonic() - told > _SAY_S:
+            told = time.monotonic()
+            _log.info("preparing samples", dataset=cohort.dataset, done=done, of=of)
+
+    with disk_errors_named(cache.folder):
+        found = cache.prepare(root, cohort, progress=progress, stop=stop)
+    if found.made:
+        _log.info("samples prepared", dataset=cohort.dataset, made=found.made, mib=found.size >> 20)
+    return found
+
+
+def as_told(cohort: Cohort, fraction: float) -> Cohort:
+    """The cohort as a worker is told of it: no paths, and pseudonyms in the place of ids where it has them.
+
+    Everybody stays on their side of the split, which follows from the ids and ``fraction`` when no list settles it.
+    """
+    known = cohort.pseudonyms
+    held_out = cohort.validation
+    if known and held_out is None:
+        held_out = tuple(sorted(validation_ids(cohort.subjects, fraction)))
+    samples = tuple(
+        sample.model_copy(update={"files": {}, "file_hashes": {}, "subject": known.get(sample.subject, sample.subject)})
+        for sample in cohort.samples
+    )
+    told = None if held_out is None else tuple(known.get(subject, subject) for subject in held_out)
+    return cohort.model_copy(update={"samples": samples, "validation": told, "pseudonyms": {}})
+
+
+def forget(site: SiteState, samples: Iterable[Sample]) -> int:
+    """Remove what was prepared of these samples, of patients who withdrew; returns how many files went."""
+    cache = cache_of(site)
+    with disk_errors_named(cache.folder):
+        return cache.forget(sample.hash for sample in samples)
