@@ -75,7 +75,7 @@ class Preparation(Record):
         return blob_hash(rfc8785.dumps(self.model_dump(mode="json")))
 
     def keys(self, samples: Iterable[Sample]) -> list[str]:
-        """Each sample's key: the digits of its content's hash, a dot, and digits of how it is prepared and its values."""
+        """Each sample's key: the digits of its content's hash, a dot, and digits of its values and of how it is made."""
         how = self.hash
         found = []
         for sample in samples:
@@ -244,7 +244,7 @@ def _mapped(descriptor: int, size: int) -> NDArray[np.uint8]:
         raise OSError(number, os.strerror(number))
     memory = (ctypes.c_char * size).from_address(address)
     weakref.finalize(memory, _libc.munmap, address, size).atexit = False
-    return np.frombuffer(memory, dtype=np.uint8)
+    return np.frombuffer(memoryview(memory).cast("B"), dtype=np.uint8)
 
 
 class PreparedSource:

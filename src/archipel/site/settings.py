@@ -32,7 +32,8 @@ class SiteSettings(Record):
     ``uid_base``: each worker gets an unprivileged uid of its own, counted from here (only used by an agent that runs
     as root). ``reconnect_first_s`` and ``reconnect_longest_s``: after a lost connection the agent waits a random time
     whose upper end doubles from the first to the longest, for ever. ``cache_mb``: how much disk the
-    prepared samples of all datasets may take; a cohort in use must fit. ``log_level``: what a running agent writes to standard error.
+    prepared samples of all datasets may take; a cohort in use must fit. ``log_level``: what a running agent writes to
+    standard error.
     """
 
     site: SiteName

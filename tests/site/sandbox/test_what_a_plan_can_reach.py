@@ -47,7 +47,8 @@ async def test_no_secret_file_is_there(shared_world: World, shared_worker: Sandb
     state, root = shared_world.spec.state_folder, shared_world.root
     paths = [
         str(state / "identity.key"), str(state), str(root), str(root / "withdrawn.npz"),
-        str(shared_world.folder / "other-dataset"), "/data/withdrawn.npz", "/data/../data/withdrawn.npz", "/data/table.npz",
+        str(shared_world.folder / "other-dataset"), "/data/withdrawn.npz", "/data/../data/withdrawn.npz",
+        "/data/table.npz",
         "/proc/self/root" + str(state / "identity.key"), "/proc/1/root" + str(state / "identity.key"),
         "/proc/1/cwd", "/proc/1/environ", "/proc/1/mem", "/etc/shadow", "/etc/passwd", "/etc/ssh", "/etc/machine-id",
         "/home", "/var", "/run", "/sys", "/sys/fs/cgroup", "/proc/kcore", "/dev/mem", "/dev/kmsg", "/dev/vda",
