@@ -17,7 +17,16 @@ from archipel.vocabulary import BadInput, Conflict
 
 def test_datasets_are_counts_and_schema(federation: archipel.Federation) -> None:
     found = federation.datasets()
-    assert list(found.columns) == ["site", "dataset", "kind", "subjects", "labels", "connected"]
+    assert list(found.columns) == [
+        "site",
+        "dataset",
+        "kind",
+        "subjects",
+        "labels",
+        "modalities",
+        "columns",
+        "connected",
+    ]
     assert found["subjects"].tolist() == [20, 21, 22]
     assert federation.sites()["connected"].tolist() == [True, True, False]
     assert "site-b" in federation._repr_html_()

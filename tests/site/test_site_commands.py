@@ -106,7 +106,7 @@ def test_approving_shows_what_will_run_and_asks(terminal: Terminal, with_table: 
         assert words in no.stdout, words
     assert approvals.offered(with_table, "heart").state == "offered"
     yes = terminal("approve", "heart", answer="y\n")
-    assert f"approved heart for 6 subjects of dataset table: job {hashed}" in yes.stdout
+    assert f"approved heart for 6 subjects of dataset table version 1: job {hashed}" in yes.stdout
     approvals.is_allowed(with_table, "heart", hashed)
 
 

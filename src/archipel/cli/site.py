@@ -6,16 +6,22 @@ Every command opens the state folder, does one thing and rings the running agent
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.syntax import Syntax
 from rich.text import Text
 
+from archipel.cli.site_cohort import cohort_app
+from archipel.cli.site_dataset import (
+    dataset_app,
+    dataset_row,
+    extent,
+    listing_problems,
+    needs_rows,
+    print_datasets,
+)
 from archipel.cli.site_membership import renew
 from archipel.cli.site_records import errors_app, journal_app
 from archipel.cli.site_terminal import (
@@ -29,11 +35,10 @@ from archipel.cli.site_terminal import (
     print_table,
     words,
 )
-from archipel.vocabulary import BadInput
 
 app = typer.Typer(name="site", help="A hospital's side: data, approvals, journal and the agent.", no_args_is_help=True)
-dataset_app = typer.Typer(name="dataset", help="The datasets this site has.", no_args_is_help=True)
 app.add_typer(dataset_app)
+app.add_typer(cohort_app)
 app.add_typer(journal_app)
 app.add_typer(errors_app)
 app.command()(renew)
@@ -100,7 +105,7 @@ def status(state: State, as_json: AsJson = False) -> None:
             "agent": "running" if running else "stopped",
             "link": link.model_dump() if link else None,
             "sandbox": site.settings.sandbox.value,
-            "datasets": [_dataset_row(entry) for entry in catalog.datasets(site)],
+            "datasets": [dataset_row(entry) for entry in catalog.datasets(site)],
             "experiments": [_row(offer) for offer in approvals.offers(site)],
         }
     if as_json:
@@ -116,7 +121,7 @@ def status(state: State, as_json: AsJson = False) -> None:
     if link is not None:
         stands = "connected" if link.connected else f"not connected: {link.problem}"
         screen.print(words(f"{stands} (since {link.since})"))
-    _print_datasets(document["datasets"])
+    print_datasets(document["datasets"])
     _print_offers(document["experiments"])
 
 
@@ -141,155 +146,6 @@ def _print_offers(rows: Any) -> None:
         console().print("no experiment was offered yet")
         return
     print_table(["experiment", "state", "title", "plan", "rounds", "offered_at"], rows)
-
-
-def _print_datasets(rows: Any) -> None:
-    if not rows:
-        console().print("no dataset yet; add one with archipel site dataset add NAME PATH")
-        return
-    shapes = [row | {"summary": _shape(row["summary"])} for row in rows]
-    print_table(["name", "format", "kind", "subjects", "labels", "summary"], shapes)
-
-
-def _dataset_row(entry: Any) -> dict[str, Any]:
-    return {
-        "name": entry.name,
-        "format": entry.format,
-        "kind": entry.kind,
-        "subjects": entry.subjects,
-        "labels": entry.mapping.label_names,
-        "summary": entry.summary.model_dump(mode="json", exclude_defaults=True),
-    }
-
-
-def _shape(summary: dict[str, Any]) -> dict[str, Any]:
-    """The summary without what is said beside it."""
-    return {key: value for key, value in summary.items() if key not in ("kind", "subjects", "samples")}
-
-
-@dataset_app.command("add")
-def dataset_add(
-    name: Annotated[str, typer.Argument(help="The name under which researchers ask for it.")],
-    path: Annotated[Path, typer.Argument(help="The folder that holds it.")],
-    state: State,
-    layout: Annotated[
-        str, typer.Option("--format", help="How it lies there; see archipel site dataset formats.")
-    ] = "nifti-pairs",
-    mapping: Annotated[Path | None, typer.Option("--mapping", help="A TOML file with the dataset's mapping.")] = None,
-    option: Annotated[list[str] | None, typer.Option("--option", help="NAME=VALUE, an option of the format.")] = None,
-    label: Annotated[list[str] | None, typer.Option("--label", help="A label's name, e.g. 1=anterior.")] = None,
-    leave_out_faulty: Annotated[
-        bool, typer.Option("--leave-out-faulty", help="Go on without the subjects that have errors.")
-    ] = False,
-) -> None:
-    """Check a folder of data and enter it in the catalog; nothing is added while anything is wrong with it."""
-    from archipel.site import catalog
-
-    asked = read_mapping(mapping, dict(_label(text) for text in label or []))
-    options = dict(_option(text) for text in option or [])
-    screen = console()
-    with opened(state) as site, _listing_problems(screen):
-        with screen.status(f"reading and hashing {_extent(path)} in {path}"):
-            entry = catalog.add(
-                site, name, path, layout, options=options, mapping=asked, leave_out_faulty=leave_out_faulty
-            )
-        shape = _shape(entry.summary.model_dump(mode="json", exclude_defaults=True))
-        screen.print(f"dataset {entry.name} added: {entry.subjects} subjects; {words(shape)}")
-
-
-def _extent(path: Path) -> str:
-    sizes = [file.stat().st_size for file in path.rglob("*") if file.is_file()]
-    return f"{len(sizes)} files ({sum(sizes) / 2**20:.0f} MiB)"
-
-
-def _label(text: str) -> tuple[str, str]:
-    value, equals, name = text.partition("=")
-    if not (value.isdigit() and equals and name):
-        raise BadInput(f"label {text}", "is not VALUE=NAME", "give for example --label 1=anterior")
-    return value, name
-
-
-def _option(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise BadInput(f"option {text}", "is not NAME=VALUE", "see archipel site dataset formats")
-    return name, value
-
-
-def read_mapping(path: Path | None, labels: dict[str, str]) -> Any:
-    """The mapping in a TOML file, with label names given beside it. Raises BadInput naming the key that is wrong."""
-    import tomllib
-
-    from pydantic import ValidationError
-
-    from archipel.data import DataMapping
-
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8")) if path else {}
-        found = DataMapping.model_validate(document)
-    except (OSError, ValueError) as error:
-        cause = str(error)
-        if isinstance(error, ValidationError):
-            first = error.errors()[0]
-            cause = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise BadInput(f"mapping {path}", cause, "see From folder to cohort in the documentation") from error
-    return found.model_copy(update={"label_names": {**found.label_names, **labels}})
-
-
-@contextmanager
-def _listing_problems(screen: Console) -> Iterator[None]:
-    from archipel.site.catalog import DatasetProblems
-    from archipel.site.wording import shown
-
-    try:
-        yield
-    except DatasetProblems as error:
-        for problem in error.problems:
-            screen.print(f"- {shown(str(problem))}")
-        raise
-
-
-@dataset_app.command("formats")
-def dataset_formats() -> None:
-    """List the formats a dataset may have, with their options."""
-    from archipel.data import FORMATS
-
-    rows = [
-        {
-            "format": one.name,
-            "kind": one.kind,
-            "layout": one.title,
-            "options": "; ".join(f"{name}: {text}" for name, text in one.options.items()),
-        }
-        for one in FORMATS.values()
-    ]
-    print_table(["format", "kind", "layout", "options"], rows)
-
-
-@dataset_app.command("list")
-def dataset_list(state: State, as_json: AsJson = False) -> None:
-    """List the datasets of this site."""
-    from archipel.site import catalog
-
-    with opened(state) as site:
-        entries = [
-            _dataset_row(entry) | {"root": entry.root, "scanned_at": entry.scanned_at}
-            for entry in catalog.datasets(site)
-        ]
-    if as_json:
-        print_json(entries)
-    else:
-        _print_datasets(entries)
-
-
-@dataset_app.command("remove")
-def dataset_remove(name: Annotated[str, typer.Argument()], state: State) -> None:
-    """Take a dataset out of the catalog; its files stay."""
-    from archipel.site import catalog
-
-    with opened(state) as site:
-        catalog.remove(site, name)
-    console().print(f"dataset {name} removed from the catalog; its files are untouched")
 
 
 @app.command()
@@ -317,6 +173,7 @@ def plans(
                 | {
                     "job": offer.job.model_dump(mode="json"),
                     "explanation": _explained(site, offer, dataset),
+                    "needs": _needs(site, offer, dataset),
                     "source": approvals.plan_source(site, offer.job),
                 }
             )
@@ -337,13 +194,26 @@ def _explained(site: Any, offer: Any, dataset: str | None) -> list[tuple[str, st
         return [*answers, ("What speaks against it?", str(error))]
 
 
-def _explained_on(site: Any, offer: Any, entry: Any) -> list[tuple[str, str]]:
-    from archipel.site import approvals
+def _explained_on(site: Any, offer: Any, entry: Any, cohort: Any = None) -> list[tuple[str, str]]:
+    from archipel.site import approvals, cohorts
     from archipel.site.wording import explanation
 
-    answers = explanation(offer.job, site.settings, site.joined().name, entry.name, entry.subjects)
-    against = approvals.reasons_against(site, offer.job, entry)
+    subjects = entry.subjects if cohort is None else len(cohorts.as_it_stands(site, cohort).subjects)
+    answers = explanation(offer.job, site.settings, site.joined().name, entry.name, subjects)
+    met = "\n".join(f"- {answer}" for answer in approvals.needs_met(offer.job, entry, cohort))
+    against = approvals.reasons_against(site, offer.job, entry, cohort)
+    answers = [*answers, ("Does the data fit?", met)]
     return [*answers, ("What speaks against it?", "; ".join(against))] if against else answers
+
+
+def _needs(site: Any, offer: Any, dataset: str | None) -> list[dict[str, str]]:
+    from archipel.site import approvals
+    from archipel.vocabulary import NotFound
+
+    try:
+        return needs_rows(approvals.needs_met(offer.job, approvals.asked_dataset(site, offer.job, dataset)))
+    except NotFound:
+        return []
 
 
 def _show(site: Any, offer: Any, explained: list[tuple[str, str]]) -> None:
@@ -369,26 +239,33 @@ def approve(
     experiment: Experiment,
     state: State,
     dataset: Annotated[str | None, typer.Option("--dataset", help="Run it on this dataset instead.")] = None,
+    version: Annotated[
+        int | None, typer.Option("--cohort", help="A version frozen before; without it, what lies there now is frozen.")
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask; for scripts.")] = False,
     job: Annotated[str | None, typer.Option("--job", help="Approve only the job with this hash.")] = None,
     note: Note = "",
 ) -> None:
-    """Show what would run here, ask, freeze the cohort and sign."""
-    from archipel.site import approvals, catalog
+    """Show what would run here, ask, freeze the cohort or take a version frozen before, and sign."""
+    from archipel.site import approvals, cohorts
 
     screen = console()
-    with opened(state) as site, _listing_problems(screen):
+    with opened(state) as site, listing_problems(screen):
         offer = approvals.offered(site, experiment)
         entry = approvals.asked_dataset(site, offer.job, dataset)
-        with screen.status(f"reading and hashing {_extent(Path(entry.root))} of dataset {entry.name}"):
-            frozen = catalog.freeze(site, entry)
+        if version is not None:
+            frozen = cohorts.stored(site, entry.name, version)
+        else:
+            with screen.status(f"reading and hashing {extent(Path(entry.root))} of dataset {entry.name}"):
+                frozen = cohorts.freeze(site, entry, fraction=offer.job.validation_fraction)
         if not yes:
-            _show(site, offer, _explained_on(site, offer, frozen.dataset))
+            _show(site, offer, _explained_on(site, offer, frozen.dataset, frozen.cohort))
             if not typer.confirm("Run this on this site's data?", default=False):
                 screen.print("nothing was approved")
                 raise typer.Exit(1)
         approval = approvals.approve(site, experiment, shown=job or offer.job_hash, frozen=frozen, note=note)
-    people = f"{len(frozen.cohort.subjects)} subjects of dataset {entry.name}"
+        left = len(cohorts.as_it_stands(site, frozen.cohort).subjects)
+    people = f"{left} subjects of dataset {entry.name} version {frozen.cohort.version}"
     screen.print(f"approved {experiment} for {people}: job {approval.job_hash}, cohort {approval.cohort_hash}")
 
 

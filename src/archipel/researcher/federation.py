@@ -92,14 +92,17 @@ class Federation:
                 "connected": site["connected"],
                 "last_seen": site["last_seen"],
                 "datasets": len(site["datasets"]),
-                "subjects": sum(one["subjects"] for one in site["datasets"]),
+                "subjects": _sum([one["subjects"] for one in site["datasets"]]),
             }
             for site in self._sites()
         ]
         return frame(rows, columns=["site", "connected", "last_seen", "datasets", "subjects"])
 
     def datasets(self) -> DataFrame:
-        """One row a dataset of a site: its kind, how many subjects, which labels. Counts and schema, never rows."""
+        """One row a dataset of a site: its kind, how many subjects, and which words its site made public.
+
+        A count is ``<5`` where the site tells no smaller one. Counts and schema, never rows.
+        """
         rows = [
             {
                 "site": site["site"],
@@ -107,12 +110,16 @@ class Federation:
                 "kind": one["kind"],
                 "subjects": one["subjects"],
                 "labels": ", ".join(f"{value} {name}" for value, name in one["labels"].items()),
+                "modalities": ", ".join(one["modalities"]),
+                "columns": ", ".join(map(_column, one["columns"])),
                 "connected": site["connected"],
             }
             for site in self._sites()
             for one in site["datasets"]
         ]
-        return frame(rows, columns=["site", "dataset", "kind", "subjects", "labels", "connected"])
+        return frame(
+            rows, columns=["site", "dataset", "kind", "subjects", "labels", "modalities", "columns", "connected"]
+        )
 
     def create(
         self,
@@ -237,12 +244,28 @@ def _objection(dataset: Mapping[str, Any], needs: DataNeeds) -> str:
     """Why a dataset does not fit, or nothing."""
     if dataset["kind"] != needs.kind:
         return f"is of kind {dataset['kind']}, the plan needs {needs.kind}"
-    if dataset["subjects"] < needs.minimum_subjects:
+    if _most(dataset["subjects"]) < needs.minimum_subjects:
         return f"has {dataset['subjects']} subjects, the plan needs {needs.minimum_subjects}"
     # A site that named no labels is judged by its own policy and by the worker.
     labels = dataset["labels"]
     differing = [value for value in needs.labels if labels and labels.get(value) != needs.labels[value]]
     return f"has labels {labels}, the plan needs {needs.labels}" if differing else ""
+
+
+def _most(told: int | str) -> int:
+    """The most subjects that a count may stand for: ``<5`` is at most 4."""
+    return told if isinstance(told, int) else int(told[1:]) - 1
+
+
+def _sum(told: Sequence[int | str]) -> int | str:
+    """Counts together; one that is not told in full makes the sum a lower bound, ``>=40``."""
+    known = sum(one for one in told if isinstance(one, int))
+    return known if all(isinstance(one, int) for one in told) else (f">={known}" if known else str(told[0]))
+
+
+def _column(column: Mapping[str, Any]) -> str:
+    unit = f" [{column['unit']}]" if column["unit"] else ""
+    return f"{column['name']}{unit}" + (f" ({' | '.join(column['categories'])})" if column["categories"] else "")
 
 
 def _only_dataset(site: Mapping[str, Any], needs: DataNeeds) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from archipel.governance import JournalHead, closed_is_signed_by
-from archipel.site import approvals, catalog, failures, journal
+from archipel.site import approvals, failures, journal, told
 from archipel.site.approvals import OfferState
 from archipel.site.link import Link
 from archipel.site.narrowing import OnOneView
@@ -80,10 +80,9 @@ class Agent:
 
     def datasets(self) -> tuple[DatasetSummary, ...]:
         """What the server may know of this site's datasets."""
-        self._datasets = tuple(
-            DatasetSummary(name=one.name, kind=one.kind, subjects=one.subjects, labels=one.mapping.label_names)
-            for one in catalog.datasets(self.site)
-        )
+        found = told.summaries(self.site)
+        told.note(self.site, found)
+        self._datasets = found
         return self._datasets
 
     async def stop(self) -> None:
@@ -336,7 +335,8 @@ class Agent:
         subjects = None
         if offer.state is OfferState.APPROVED:
             allowed = await asyncio.to_thread(approvals.is_allowed, self.site, offer.experiment, offer.job_hash)
-            subjects = len(allowed.cohort.subjects)
+            here = len(allowed.cohort.subjects)
+            subjects = here if here >= self.site.settings.policy.minimum_cell else None
         message: FromSite = AnswerMessage(
             experiment=offer.experiment,
             job_hash=offer.job_hash,

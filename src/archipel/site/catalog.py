@@ -16,6 +16,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from archipel.data import DataMapping, DataSchema, Problem, Scan, format_named, scan, subject_token
 from archipel.data.files import LeavesOut
+from archipel.data.formats import settled
 from archipel.site import journal, schema, withdrawals
 from archipel.site.file_index import SqlFileIndex
 from archipel.site.state import SiteState
@@ -85,7 +86,7 @@ def add(
         root=str(folder),
         subjects=0,
         summary=DataSchema(kind=format_named(layout).kind),
-        options=dict(options or {}),
+        options=settled(layout, folder, dict(options or {})),
         mapping=mapping or DataMapping(),
         leave_out_faulty=leave_out_faulty,
         added_at=now,

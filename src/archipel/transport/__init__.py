@@ -7,6 +7,7 @@ server's and the site's rooms. Records travel as JSON with a schema (docs/decisi
 from archipel.transport.channel import Uplink
 from archipel.transport.messages import (
     AnswerMessage,
+    ColumnWords,
     DatasetsMessage,
     DatasetSummary,
     DetailMessage,
@@ -32,6 +33,7 @@ from archipel.transport.service import CHUNK, FederationService, Peer, Send, sta
 __all__ = [
     "CHUNK",
     "AnswerMessage",
+    "ColumnWords",
     "DatasetSummary",
     "DatasetsMessage",
     "DetailMessage",

@@ -26,13 +26,26 @@ from archipel.vocabulary import (
 )
 
 
+class ColumnWords(Record):
+    """What a site says of a column: its name, its unit, and the names of its categories; never how many have which."""
+
+    name: Annotated[str, Field(max_length=200)]
+    unit: Annotated[str, Field(max_length=40)] = ""
+    categories: tuple[Annotated[str, Field(max_length=200)], ...] = ()
+
+
 class DatasetSummary(Record):
-    """What a site says of a dataset: its name, kind, how many subjects, and label names; never a row."""
+    """What a site says of a dataset: its name, kind, how many subjects, and words it made public; never a row.
+
+    ``subjects`` is ``<5`` where they are fewer than the site's smallest cell of 5.
+    """
 
     name: Name
     kind: str
-    subjects: Annotated[int, Field(ge=0)]
+    subjects: Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern="^<[1-9][0-9]{0,8}$")]
     labels: dict[str, str] = {}
+    modalities: tuple[Name, ...] = ()
+    columns: tuple[ColumnWords, ...] = ()
 
 
 class Hello(Record):

@@ -1,0 +1,184 @@
+"""``archipel site cohort``: freeze versions of a dataset, compare them, and take patients out who withdrew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from archipel.cli.site_dataset import Dataset, extent, listing_problems
+from archipel.cli.site_terminal import AsJson, State, console, opened, print_json, print_table
+from archipel.vocabulary import BadInput
+
+cohort_app = typer.Typer(name="cohort", help="Frozen versions of datasets; withdrawal.", no_args_is_help=True)
+Fraction = Annotated[
+    float, typer.Option("--validation-fraction", help="The part of the subjects that only measures the model.")
+]
+OnlyFrom = Annotated[str, typer.Option("--dataset", help="Only from this dataset; without it, from every one.")]
+
+
+@cohort_app.command("freeze")
+def cohort_freeze(
+    dataset: Dataset,
+    state: State,
+    name: Annotated[str, typer.Option("--name", help="What you call this version.")] = "",
+    fraction: Fraction = 0.2,
+    pseudonymise: Annotated[
+        bool | None,
+        typer.Option("--pseudonymise/--no-pseudonymise", help="Tell plans pseudonyms; without it, as the last time."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Freeze what a dataset holds now as a version; when nothing is new, it is the version there was."""
+    from archipel.site import catalog, cohorts
+
+    screen = console()
+    with opened(state) as site, listing_problems(screen):
+        root = Path(catalog.dataset(site, dataset).root)
+        with screen.status(f"looking at {extent(root)} of dataset {dataset}"):
+            found = cohorts.freeze_version(site, dataset, name=name, fraction=fraction, pseudonymise=pseudonymise)
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+        return
+    sides = f"{found.training} train, {found.validation} validate"
+    screen.print(f"dataset {dataset} version {found.version}: {found.left} subjects ({sides}), {found.hash}")
+
+
+@cohort_app.command("list")
+def cohort_list(
+    state: State,
+    dataset: Annotated[str | None, typer.Argument(metavar="DATASET", help="Only of this dataset.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List every frozen version."""
+    from archipel.site import cohorts
+
+    with opened(state) as site:
+        rows = [one.model_dump(mode="json") for one in cohorts.versions(site, dataset)]
+    if as_json:
+        print_json(rows)
+    elif rows:
+        print_table(["dataset", "version", "name", "left", "training", "validation", "pseudonyms", "frozen_at"], rows)
+    else:
+        console().print("nothing was frozen yet; do it with archipel site cohort freeze DATASET")
+
+
+@cohort_app.command("show")
+def cohort_show(
+    dataset: Dataset,
+    state: State,
+    number: Annotated[int | None, typer.Argument(metavar="VERSION", help="The newest without it.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a version: who is in it, on which side, under which pseudonym, and what made it. This stays here."""
+    from archipel.cli.site_terminal import words
+    from archipel.site import cohorts
+
+    with opened(state) as site:
+        cohort = cohorts.stored(site, dataset, number).cohort
+        about = cohorts.version(site, dataset, cohort.version)
+        left = cohorts.as_it_stands(site, cohort)
+    held_out = set(left.validation or ())
+    sessions: dict[str, int] = {}
+    for sample in left.samples:
+        sessions[sample.subject] = sessions.get(sample.subject, 0) + 1
+    rows: list[dict[str, Any]] = [
+        {
+            "subject": subject,
+            "pseudonym": left.pseudonyms.get(subject, ""),
+            "side": "validation" if subject in held_out else "training",
+            "samples": sessions[subject],
+        }
+        for subject in left.subjects
+    ]
+    made = {
+        "format": cohort.format,
+        "options": cohort.options,
+        "mapping": cohort.mapping.model_dump(mode="json", exclude_defaults=True),
+        "recipe": cohort.recipe.model_dump(mode="json", exclude_defaults=True),
+    }
+    if as_json:
+        print_json(about.model_dump(mode="json") | made | {"members": rows})
+        return
+    print_table(["subject", "pseudonym", "side", "samples"], rows)
+    gone = about.subjects - about.left
+    screen = console()
+    screen.print(f"dataset {dataset} version {about.version} {about.name}, frozen {about.frozen_at}, {about.hash}")
+    screen.print(f"made by {words(made)}; {about.left} subjects, {gone} withdrawn since")
+
+
+@cohort_app.command("diff")
+def cohort_diff(
+    dataset: Dataset,
+    before: Annotated[int, typer.Argument(metavar="VERSION")],
+    state: State,
+    after: Annotated[int | None, typer.Argument(metavar="VERSION", help="Without it, what lies there now.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what became of one version in another, by name of each subject. This stays here."""
+    from archipel.site import cohorts
+    from archipel.site.wording import shown
+
+    screen = console()
+    with opened(state) as site, listing_problems(screen):
+        found = cohorts.compare(site, dataset, before, after)
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+        return
+    for what in ("added", "removed", "changed", "settings"):
+        for line in getattr(found, what):
+            screen.print(f"{what if what != 'settings' else 'changed'}: {shown(line)}")
+    if found.nothing:
+        screen.print("nothing differs")
+
+
+@cohort_app.command("withdraw")
+def cohort_withdraw(
+    state: State,
+    subjects: Annotated[
+        list[str] | None, typer.Argument(metavar="SUBJECT...", help="As the dataset names them.")
+    ] = None,
+    file: Annotated[Path | None, typer.Option("--file", help="An opt-out list: a subject a line.")] = None,
+    dataset: OnlyFrom = "",
+    reason: Annotated[str, typer.Option("--reason", help="Why; kept here, beside the journal.")] = "",
+) -> None:
+    """Take patients out of every dataset, cohort and round from now on; no approval is asked again."""
+    from archipel.site import withdrawals
+    from archipel.site.withdrawals import Optant
+
+    listed: list[Optant] = []
+    if file is not None:
+        try:
+            listed += withdrawals.read_opt_outs(file)
+        except FileNotFoundError as error:
+            raise BadInput(str(file), "is not there", "name the opt-out list") from error
+    listed += [Optant(subject, dataset) for subject in subjects or []]
+    if not listed:
+        raise BadInput("withdrawal", "names nobody", "name subjects, or a list with --file")
+    screen = console()
+    with opened(state) as site:
+        done = withdrawals.withdraw(site, listed, reason=reason)
+    if not done.patients:
+        screen.print("they are withdrawn already")
+        return
+    if not done.datasets and not done.cohorts:
+        screen.print("no dataset here knows them under this id; if one ever does, they are left out")
+    for name in done.datasets:
+        screen.print(f"dataset {name} goes on without them")
+    for one in done.cohorts:
+        screen.print(f"dataset {one.dataset} version {one.version} has {one.left} subjects left")
+    screen.print(f"{done.patients} withdrawn: from the next task on no plan sees them; nothing was asked again")
+
+
+@cohort_app.command("readmit")
+def cohort_readmit(
+    subject: Annotated[str, typer.Argument(help="Who was withdrawn by mistake.")], state: State, dataset: OnlyFrom = ""
+) -> None:
+    """Undo a mistaken withdrawal, for versions frozen from now on; those that were narrowed stay so."""
+    from archipel.site import withdrawals
+    from archipel.site.withdrawals import Optant
+
+    with opened(state) as site:
+        withdrawals.readmit(site, Optant(subject, dataset))
+    console().print("readmitted; freeze the dataset again and approve the new version")

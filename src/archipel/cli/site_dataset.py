@@ -1,0 +1,318 @@
+"""``archipel site dataset``: a folder of data becomes an entry of the catalog, is checked, mapped, and shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from archipel.cli.site_terminal import AsJson, State, console, opened, print_json, print_table, words
+from archipel.vocabulary import BadInput
+
+dataset_app = typer.Typer(name="dataset", help="The datasets this site has.", no_args_is_help=True)
+Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's name, as dataset list says it.")]
+MappingFile = Annotated[Path | None, typer.Option("--mapping", help="A TOML file with the dataset's mapping.")]
+Labels = Annotated[list[str] | None, typer.Option("--label", help="A label's name, e.g. 1=anterior.")]
+
+
+@dataset_app.command("add")
+def dataset_add(
+    name: Annotated[str, typer.Argument(help="The name under which researchers ask for it.")],
+    path: Annotated[Path, typer.Argument(help="The folder that holds it.")],
+    state: State,
+    layout: Annotated[
+        str | None,
+        typer.Option("--format", help="How it lies there; without it, what it looks like."),
+    ] = None,
+    mapping: MappingFile = None,
+    option: Annotated[list[str] | None, typer.Option("--option", help="NAME=VALUE, an option of the format.")] = None,
+    label: Labels = None,
+    leave_out_faulty: Annotated[
+        bool, typer.Option("--leave-out-faulty", help="Go on without the subjects that have errors.")
+    ] = False,
+) -> None:
+    """Check a folder of data and enter it in the catalog; nothing is added while anything is wrong with it."""
+    from archipel.site import catalog
+
+    asked = read_mapping(mapping, dict(_label(text) for text in label or []))
+    options = dict(_option(text) for text in option or [])
+    screen = console()
+    found = layout or _looks_like(path, screen)
+    with opened(state) as site, listing_problems(screen):
+        with screen.status(f"reading and hashing {extent(path)} in {path}"):
+            entry = catalog.add(
+                site, name, path, found, options=options, mapping=asked, leave_out_faulty=leave_out_faulty
+            )
+        shape = _shape(entry.summary.model_dump(mode="json", exclude_defaults=True))
+        screen.print(f"dataset {entry.name} added: {entry.subjects} subjects; {words(shape)}")
+
+
+def _looks_like(path: Path, screen: Console) -> str:
+    from archipel.data.formats import detect
+
+    fits = detect(path)
+    if not fits:
+        raise BadInput(
+            str(path), "looks like no format that is known", "name one with --format; see archipel site dataset formats"
+        )
+    also = f"; it could be {', '.join(fit.format for fit in fits[1:])} too" if len(fits) > 1 else ""
+    screen.print(f"format {fits[0].format}: {fits[0].reason}{also}")
+    return fits[0].format
+
+
+def extent(path: Path) -> str:
+    """How much lies in a folder, in words."""
+    sizes = [file.stat().st_size for file in path.rglob("*") if file.is_file()]
+    return f"{len(sizes)} files ({sum(sizes) / 2**20:.0f} MiB)"
+
+
+def _label(text: str) -> tuple[str, str]:
+    value, equals, name = text.partition("=")
+    if not (value.isdigit() and equals and name):
+        raise BadInput(f"label {text}", "is not VALUE=NAME", "give for example --label 1=anterior")
+    return value, name
+
+
+def _option(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise BadInput(f"option {text}", "is not NAME=VALUE", "see archipel site dataset formats")
+    return name, value
+
+
+def read_mapping(path: Path | None, labels: dict[str, str]) -> Any:
+    """The mapping in a TOML file, with label names given beside it. Raises BadInput naming the key that is wrong."""
+    import tomllib
+
+    from pydantic import ValidationError
+
+    from archipel.data import DataMapping
+
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8")) if path else {}
+        found = DataMapping.model_validate(document)
+    except (OSError, ValueError) as error:
+        cause = str(error)
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            cause = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise BadInput(f"mapping {path}", cause, "see From folder to cohort in the documentation") from error
+    return found.model_copy(update={"label_names": {**found.label_names, **labels}})
+
+
+@contextmanager
+def listing_problems(screen: Console) -> Iterator[None]:
+    """Print everything that is wrong with a dataset before its error is passed on."""
+    from archipel.site.catalog import DatasetProblems
+
+    try:
+        yield
+    except DatasetProblems as error:
+        print_problems(screen, error.problems)
+        raise
+
+
+def print_problems(screen: Console, problems: Any) -> None:
+    """Print problems case by case, those of the dataset as a whole first."""
+    from archipel.site.wording import shown
+
+    ordered = sorted(problems, key=lambda problem: problem.subject)
+    for _, group in groupby(ordered, key=lambda problem: problem.subject):
+        for problem in group:
+            screen.print(f"- {shown(str(problem))}" + (" (warning)" if problem.severity == "warning" else ""))
+
+
+@dataset_app.command("formats")
+def dataset_formats() -> None:
+    """List the formats a dataset may have, with their options."""
+    from archipel.data import FORMATS
+
+    rows = [
+        {
+            "format": one.name,
+            "kind": one.kind,
+            "layout": one.title,
+            "options": "; ".join(f"{name}: {text}" for name, text in one.options.items()),
+        }
+        for one in FORMATS.values()
+    ]
+    print_table(["format", "kind", "layout", "options"], rows)
+
+
+@dataset_app.command("list")
+def dataset_list(state: State, as_json: AsJson = False) -> None:
+    """List the datasets of this site."""
+    from archipel.site import catalog
+
+    with opened(state) as site:
+        entries = [
+            dataset_row(entry) | {"root": entry.root, "scanned_at": entry.scanned_at}
+            for entry in catalog.datasets(site)
+        ]
+    if as_json:
+        print_json(entries)
+    else:
+        print_datasets(entries)
+
+
+def print_datasets(rows: Any) -> None:
+    """Print the catalog."""
+    if not rows:
+        console().print("no dataset yet; add one with archipel site dataset add NAME PATH")
+        return
+    shapes = [row | {"summary": _shape(row["summary"])} for row in rows]
+    print_table(["name", "format", "kind", "subjects", "labels", "summary"], shapes)
+
+
+def dataset_row(entry: Any) -> dict[str, Any]:
+    """A dataset as a program reads it."""
+    return {
+        "name": entry.name,
+        "format": entry.format,
+        "kind": entry.kind,
+        "subjects": entry.subjects,
+        "labels": entry.mapping.label_names,
+        "summary": entry.summary.model_dump(mode="json", exclude_defaults=True),
+    }
+
+
+def _shape(summary: dict[str, Any]) -> dict[str, Any]:
+    """The summary without what is said beside it."""
+    return {key: value for key, value in summary.items() if key not in ("kind", "subjects", "samples")}
+
+
+@dataset_app.command("check")
+def dataset_check(name: Dataset, state: State, as_json: AsJson = False) -> None:
+    """Look at a dataset's folder again; every problem by case, exit code 1 when something makes data unusable."""
+    from archipel.site import catalog
+
+    screen = console()
+    with opened(state) as site:
+        entry = catalog.dataset(site, name)
+        with screen.status(f"looking at {extent(Path(entry.root))} in {entry.root}"):
+            found = catalog.check(site, name)
+    if as_json:
+        problems = [problem.model_dump(mode="json") for problem in found.problems]
+        print_json({"dataset": name, "subjects": found.subjects, "samples": len(found.samples), "problems": problems})
+    else:
+        print_problems(screen, found.problems)
+        warnings = len(found.problems) - len(found.errors)
+        screen.print(
+            f"dataset {name}: {found.subjects} usable subjects, {len(found.errors)} errors, {warnings} warnings"
+        )
+    if found.errors:
+        raise typer.Exit(1)
+
+
+@dataset_app.command("show")
+def dataset_show(name: Dataset, state: State, as_json: AsJson = False) -> None:
+    """Show a dataset: what it holds, its mapping, what is told of it outside, and what plans that ask here need."""
+    from archipel.site import approvals, catalog, told
+
+    with opened(state) as site:
+        entry = catalog.dataset(site, name)
+        outside = told.summary(entry, site.settings.policy.minimum_cell).model_dump(mode="json")
+        excluded = catalog.excluded(site, name)
+        needs = {
+            offer.experiment: needs_rows(approvals.needs_met(offer.job, entry))
+            for offer in approvals.offers(site)
+            if offer.state in ("offered", "approved")
+        }
+    document = dataset_row(entry) | {
+        "root": entry.root,
+        "options": entry.options,
+        "mapping": entry.mapping.model_dump(mode="json", exclude_defaults=True),
+        "leave_out_faulty": entry.leave_out_faulty,
+        "excluded": excluded,
+        "told_outside": outside,
+        "needs": needs,
+        "scanned_at": entry.scanned_at,
+    }
+    if as_json:
+        print_json(document)
+        return
+    screen = console()
+    screen.print(f"dataset {name} ({entry.format}, {entry.kind}) in {entry.root}, looked at {entry.scanned_at}")
+    screen.print(f"{entry.subjects} subjects, {entry.summary.samples} samples; {words(_shape(document['summary']))}")
+    screen.print(f"mapping: {words(document['mapping']) or 'none'}")
+    screen.print(f"excluded: {', '.join(excluded) or 'nobody'}")
+    screen.print(f"told outside: {words(outside)}")
+    for experiment, rows in needs.items():
+        print_needs(screen, experiment, rows)
+
+
+def needs_rows(answers: Any) -> list[dict[str, str]]:
+    """The answer for each need, as a program reads it."""
+    return [answer.model_dump(mode="json") for answer in answers]
+
+
+def print_needs(screen: Console, experiment: str, rows: list[dict[str, str]]) -> None:
+    """Print whether a dataset has what an experiment's plan needs."""
+    from archipel.site.wording import shown
+
+    screen.print(f"needs of {experiment}:")
+    for row in rows:
+        screen.print(shown(f"- {row['need']}: {row['verdict']}" + (f" ({row['why']})" if row["why"] else "")))
+
+
+@dataset_app.command("map")
+def dataset_map(name: Dataset, state: State, mapping: MappingFile = None, label: Labels = None) -> None:
+    """Give a dataset another mapping; the answer says what that changes. Cohorts already frozen stay as they are."""
+    from archipel.data import changes
+    from archipel.site import approvals, catalog
+
+    if mapping is None and not label:
+        raise BadInput("mapping", "is not given", "name a file with --mapping, or labels with --label 1=anterior")
+    screen = console()
+    with opened(state) as site:
+        before = catalog.dataset(site, name)
+        asked = read_mapping(mapping, dict(_label(text) for text in label or []))
+        if mapping is None:
+            names = {**before.mapping.label_names, **asked.label_names}
+            asked = before.mapping.model_copy(update={"label_names": names})
+        found = changes(before.mapping, asked)
+        if not found:
+            screen.print(f"dataset {name} has this mapping already")
+            return
+        after = catalog.remap(site, name, asked)
+        offers = [offer for offer in approvals.offers(site) if offer.state in ("offered", "approved")]
+        answers = [(offer, *(approvals.needs_met(offer.job, entry) for entry in (before, after))) for offer in offers]
+    for line in found:
+        screen.print(f"- {line}")
+    for offer, old, new in answers:
+        differing = [answer for answer in new if answer not in old]
+        if differing:
+            print_needs(screen, offer.experiment, needs_rows(differing))
+    screen.print(
+        f"dataset {name} has a new mapping: the next cohort frozen is a new version, and what was approved goes "
+        "on with its own"
+    )
+
+
+@dataset_app.command("exclude")
+def dataset_exclude(
+    name: Dataset,
+    subjects: Annotated[list[str], typer.Argument(metavar="SUBJECT...", help="As dataset check names them.")],
+    state: State,
+) -> None:
+    """Leave subjects out whose data is of no use, in every cohort frozen from now on."""
+    from archipel.site import catalog
+
+    with opened(state) as site:
+        entry = catalog.exclude(site, name, subjects)
+    console().print(f"dataset {name} goes on without {', '.join(subjects)}: {entry.subjects} subjects")
+
+
+@dataset_app.command("remove")
+def dataset_remove(name: Dataset, state: State) -> None:
+    """Take a dataset out of the catalog; its files stay."""
+    from archipel.site import catalog
+
+    with opened(state) as site:
+        catalog.remove(site, name)
+    console().print(f"dataset {name} removed from the catalog; its files are untouched")
