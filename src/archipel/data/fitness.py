@@ -36,21 +36,35 @@ def check_needs(needs: DataNeeds, schema: DataSchema, mapping: DataMapping) -> t
     kind = f"data of kind {needs.kind}"
     if schema.kind != needs.kind:
         return (Answer(need=kind, verdict=Verdict.NOT_MET, why=f"the dataset is of kind {schema.kind}"),)
-    answers = [Answer(need=kind, verdict=Verdict.MET), _subjects(needs, schema)]
+    incomplete = _incomplete(needs, schema, mapping)
+    answers = [Answer(need=kind, verdict=Verdict.MET), _subjects(needs, schema, incomplete)]
     answers += [_modality(asked, schema, mapping) for asked in needs.images]
     if needs.labels:
         answers += _labels(needs, schema, mapping)
-    columns = needs.columns if needs.target is None else (*needs.columns, needs.target)
-    answers += [_column(column, schema, mapping) for column in columns]
+    answers += [_column(column, schema, mapping) for column in needs.all_columns]
     return tuple(answers)
 
 
-def _subjects(needs: DataNeeds, schema: DataSchema) -> Answer:
+def _incomplete(needs: DataNeeds, schema: DataSchema, mapping: DataMapping) -> int:
+    """How many samples are left out because they lack a column; 0 unless the mapping drops them."""
+    if not mapping.drop_incomplete:
+        return 0
+    asked = {mapping.stored_column(column.name) for column in needs.all_columns if not mapping.fills(column.name)}
+    if schema.gaps:
+        return sum(gap.samples for gap in schema.gaps if asked & set(gap.columns))
+    # Beside volumes there is only the target.
+    return sum(found.missing for name, found in schema.columns.items() if name in asked)
+
+
+def _subjects(needs: DataNeeds, schema: DataSchema, incomplete: int) -> Answer:
     need = f"at least {needs.minimum_subjects} subjects"
-    enough = schema.subjects >= needs.minimum_subjects
-    return Answer(
-        need=need, verdict=Verdict.MET if enough else Verdict.NOT_MET, why="" if enough else f"it has {schema.subjects}"
-    )
+    # Each sample that is left out may be a subject's only one.
+    left = schema.subjects - incomplete
+    verdict = Verdict.MET if left >= needs.minimum_subjects else Verdict.NOT_MET
+    if incomplete:
+        why = f"{incomplete} of {schema.samples} samples lack a column and are left out"
+        return Answer(need=need, verdict=verdict if verdict is Verdict.NOT_MET else Verdict.MAPPED, why=why)
+    return Answer(need=need, verdict=verdict, why="" if verdict is Verdict.MET else f"it has {schema.subjects}")
 
 
 def _modality(asked: str, schema: DataSchema, mapping: DataMapping) -> Answer:
@@ -98,7 +112,7 @@ def _column(column: ColumnNeed, schema: DataSchema, mapping: DataMapping) -> Ans
     unit = f" in {column.unit}" if column.unit else ""
     need = f"column {column.name}{unit}"
     rule = mapping.columns.get(column.name)
-    source = rule.source if rule else column.name
+    source = mapping.stored_column(column.name)
     found = schema.columns.get(source)
     if found is None:
         known = ", ".join(schema.columns) or "none"
@@ -107,19 +121,30 @@ def _column(column: ColumnNeed, schema: DataSchema, mapping: DataMapping) -> Ans
     why = _column_fault(column, found, mapping, source)
     if why:
         return Answer(need=need, verdict=Verdict.NOT_MET, why=why)
-    return Answer(need=need, verdict=Verdict.MAPPED if rule else Verdict.MET, why=f"from {source}" if rule else "")
+    notes = [f"from {source}"] if source != column.name else []
+    if found.missing:
+        filled = mapping.fills(column.name)
+        notes.append(f"{found.missing} {f'filled with {rule.fill}' if rule and filled else 'left out'}")
+    return Answer(need=need, verdict=Verdict.MAPPED if rule or notes else Verdict.MET, why=", ".join(notes))
 
 
 def _column_fault(column: ColumnNeed, found: ColumnSummary, mapping: DataMapping, source: str) -> str:
     rule = mapping.columns.get(column.name)
-    if found.missing:
-        return f"{found.missing} samples have no {source}; exclude them or fill them in"
+    if found.missing and not (mapping.fills(column.name) or mapping.drop_incomplete):
+        return (
+            f"{found.missing} samples have no {source}; fill them with columns.{column.name}.fill, leave them out with "
+            "drop_incomplete, or add the values"
+        )
     if column.is_category:
         values = {str(mapping.value(column.name, {source: value})) for value in found.categories}
+        if found.missing and rule and rule.fill is not None:
+            values.add(str(rule.fill))
         strange = sorted(values - set(column.categories))
         if strange:
             return f"it has {', '.join(strange)}; the plan knows {', '.join(column.categories)}: map the values"
         return ""
+    if rule and isinstance(rule.fill, str):
+        return f"columns.{column.name}.fill is {rule.fill}; the plan needs numbers"
     if found.type != "number" and not (rule and rule.values):
         return f"{source} is of type {found.type}; the plan needs numbers"
     converted = rule is not None and (rule.scale != 1.0 or rule.offset != 0.0)

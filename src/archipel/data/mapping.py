@@ -19,12 +19,17 @@ from archipel.vocabulary.needs import LabelValue
 
 
 class ColumnMapping(Record):
-    """Where a plan's column comes from: ``scale * stored + offset`` for numbers, ``values`` for categories."""
+    """Where a plan's column comes from: ``scale * stored + offset`` for numbers, ``values`` for categories.
 
-    source: str
+    ``source`` is the stored column, "" one of the plan's own name. ``fill`` is what plans get where it is missing: a
+    constant that a person chose, never a figure computed from other patients.
+    """
+
+    source: str = ""
     scale: float = 1.0
     offset: float = 0.0
     values: dict[str, str] = {}
+    fill: Value | None = None
 
 
 class DataMapping(Record):
@@ -33,6 +38,7 @@ class DataMapping(Record):
     ``labels``: stored label value to the value that plans use (several may become one; 0 is background); a value that
     is not named stays as it is, unless ``drop_other_labels`` makes it background. ``label_names``: the names of values
     after that. ``modalities``: a plan's modality to the stored one. ``columns``: a plan's column to the stored one.
+    ``drop_incomplete``: samples that lack a column that the plan needs are left out, and counted.
     ``orientation``: ``RAS`` turns every volume to the canonical axes, "" leaves it as stored.
     """
 
@@ -41,6 +47,7 @@ class DataMapping(Record):
     label_names: dict[LabelValue, str] = {}
     modalities: dict[Name, str] = {}
     columns: dict[Name, ColumnMapping] = {}
+    drop_incomplete: bool = False
     orientation: Annotated[str, Field(pattern="^(RAS)?$")] = ""
 
     def label_value(self, stored: int) -> int:
@@ -51,12 +58,24 @@ class DataMapping(Record):
         """The stored name of a plan's modality."""
         return self.modalities.get(asked, asked)
 
+    def stored_column(self, asked: str) -> str:
+        """The stored name of a plan's column."""
+        rule = self.columns.get(asked)
+        return rule.source if rule and rule.source else asked
+
+    def fills(self, column: str) -> bool:
+        """Whether plans get a constant where the column is missing."""
+        rule = self.columns.get(column)
+        return rule is not None and rule.fill is not None
+
     def value(self, column: str, stored: Mapping[str, Value]) -> Value | None:
         """A plan's column from the stored values of a sample; None when it is missing there."""
         rule = self.columns.get(column)
-        found = stored.get(rule.source if rule else column)
-        if rule is None or found is None:
+        found = stored.get(self.stored_column(column))
+        if rule is None:
             return found
+        if found is None:
+            return rule.fill
         if isinstance(found, str):
             return rule.values.get(found, found)
         if rule.values:

@@ -22,9 +22,10 @@ class Sample(Record):
     """One session of one patient in a dataset.
 
     ``files`` maps a role to a path relative to the dataset's root: a modality's name (``image`` where there is only
-    one), ``label``, or ``table``. ``row`` is the row in a table, None for files of the sample's own. ``values`` are
-    what is known of it beside voxels: its group, age, a diagnosis. ``hash`` covers all of the sample's content,
-    ``file_hashes`` each file by role, so that a changed file can be named.
+    one), ``label``, or ``table``. ``row`` is the row in a file of arrays, None for rows found by the sample's key and
+    for files of its own. ``values`` are what is known of it beside voxels: its group, age, a diagnosis; ``missing`` names
+    a table's columns that have no value in its row. ``hash`` covers all of the sample's content, ``file_hashes`` each
+    file by role, so that a changed file can be named.
     """
 
     subject: SubjectId
@@ -32,6 +33,9 @@ class Sample(Record):
     files: dict[str, str]
     row: int | None = None
     values: dict[str, Value] = {}
+    missing: tuple[str, ...] = ()
+    channels: dict[str, int] = {}
+    """Which channel of a 4-D file a modality is; modalities that have a file each are not named."""
     hash: Hash
     file_hashes: dict[str, Hash] = {}
 
@@ -69,17 +73,27 @@ class ColumnSummary(Record):
     type: Annotated[str, Field(pattern="^(number|category|text)$")]
     unit: str = ""
     missing: int = 0
+    missing_codes: dict[str, int] = {}
+    """How often each code stood for a missing value, impossible zeros among them; an empty field is no code."""
     categories: dict[str, int] = {}
     """Each category with the number of subjects that have it."""
     minimum: float | None = None
     maximum: float | None = None
 
 
+class Gap(Record):
+    """Columns that are missing together, and in how many samples exactly these are."""
+
+    columns: tuple[str, ...]
+    samples: int
+
+
 class DataSchema(Record):
     """What a dataset holds, counted and measured; stays at the site.
 
     Shapes are in voxels, spacings in millimetres. ``modalities`` and ``label_values`` count the samples that have
-    each. ``columns`` are those of a table, or the values known beside volumes.
+    each. ``columns`` are those of a table, or the values known beside volumes; ``gaps`` counts the samples of a
+    table that lack some.
     """
 
     kind: DataKind
@@ -87,10 +101,13 @@ class DataSchema(Record):
     samples: int = 0
     modalities: dict[str, int] = {}
     label_values: dict[str, int] = {}
+    label_names: dict[str, str] = {}
+    """What the dataset's own description calls the stored label values."""
     shape_smallest: tuple[int, ...] = ()
     shape_largest: tuple[int, ...] = ()
     spacing_mm_median: tuple[float, ...] = ()
     columns: dict[str, ColumnSummary] = {}
+    gaps: tuple[Gap, ...] = ()
     arrays: dict[str, str] = {}
     """For kind ``arrays``: name of each array with its type and the shape of one sample, as ``float32 [28, 28]``."""
 

@@ -122,21 +122,28 @@ class SubjectSet:
 
         Raises BadInput for a value that is missing or no number.
         """
-        readings = list(self.source.read(self.samples))
-        if not readings:
+        if not self.samples:
             return Table(np.empty((0,)), np.empty((0,)), ())
         if self.needs.kind == "arrays":
-            x, y = (np.stack([reading.arrays[name] for reading in readings]) for name in ("x", "y"))
-            return Table(x, y, self.ids)
+            return self._arrays()
         target = self.needs.target
         assert target is not None
-        rows = [
-            [self._number(sample, column, reading.values) for column in (*self.needs.columns, target)]
-            for sample, reading in zip(self.samples, readings, strict=True)
-        ]
-        values = np.asarray(rows, dtype=np.float64)
+        # Row by row into place: all readings at once would take many times the table's memory.
+        values = np.empty((len(self.samples), len(self.needs.all_columns)))
+        for row, sample, reading in zip(values, self.samples, self.source.read(self.samples), strict=True):
+            row[:] = [self._number(sample, column, reading.values) for column in self.needs.all_columns]
         kind = np.int64 if target.is_category else np.float32
         return Table(values[:, :-1].astype(np.float32), values[:, -1].astype(kind), self.ids)
+
+    def _arrays(self) -> Table:
+        """The arrays as stored; y is the place of the target's category where the plan names one."""
+        target = self.needs.target
+        x, y = [], []
+        for sample, reading in zip(self.samples, self.source.read(self.samples), strict=True):
+            x.append(reading.arrays["x"])
+            y.append(reading.arrays["y"] if target is None else self._number(sample, target, reading.values))
+        kind = np.int64 if target is not None and target.is_category else None
+        return Table(np.stack(x), np.asarray(y, dtype=kind), self.ids)
 
     def _number(self, sample: Sample, column: ColumnNeed, stored: Mapping[str, Value]) -> float:
         found = self.mapping.value(column.name, stored)
@@ -166,11 +173,28 @@ def verify(root: Path, cohort: Cohort) -> None:
     format_named(cohort.format).verify(root, cohort.samples, cohort.options)
 
 
+def usable(cohort: Cohort, needs: DataNeeds) -> Cohort:
+    """The cohort as this plan gets it: without the samples that lack a column, where its mapping says so."""
+    if not cohort.mapping.drop_incomplete:
+        return cohort
+    filled = cohort.mapping.fills
+    asked = {cohort.mapping.stored_column(one.name) for one in needs.all_columns if not filled(one.name)}
+    # A table's rows say what they lack; values beside volumes are all in the sample.
+    kept = tuple(
+        sample
+        for sample in cohort.samples
+        if not asked.intersection(sample.missing) and (needs.kind == "table" or asked <= sample.values.keys())
+    )
+    return cohort.model_copy(update={"samples": kept})
+
+
 def split(source: Source, cohort: Cohort, fraction: float, needs: DataNeeds) -> tuple[SubjectSet, SubjectSet]:
     """The cohort's training and validation side, each ordered; all sessions of a subject are on one side.
 
-    The cohort's own list decides where it has one, else the hash of each subject's id and ``fraction``.
+    Samples that the mapping leaves out for this plan are on neither. The cohort's own list decides where it has one,
+    else the hash of each subject's id and ``fraction``.
     """
+    cohort = usable(cohort, needs)
     held_out = validation_ids(cohort.subjects, fraction) if cohort.validation is None else set(cohort.validation)
     ordered = sorted(cohort.samples, key=lambda sample: sample.key)
     training = tuple(sample for sample in ordered if sample.subject not in held_out)

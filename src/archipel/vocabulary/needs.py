@@ -63,6 +63,11 @@ class DataNeeds(Record):
         return self
 
     @property
+    def all_columns(self) -> tuple[ColumnNeed, ...]:
+        """Inputs and target."""
+        return self.columns if self.target is None else (*self.columns, self.target)
+
+    @property
     def images(self) -> tuple[str, ...]:
         """The modalities read, ``image`` where the plan names none."""
         return self.modalities or (("image",) if self.kind == "volumes" else ())

@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 from archipel.data.files import FileIndex, Folder, LeavesOut
 from archipel.data.formats.base import Format, Options
+from archipel.data.formats.delimited import Tables
 from archipel.data.formats.nifti_pairs import NiftiPairs
 from archipel.data.formats.npz import NpzTable
 from archipel.data.samples import Scan
 from archipel.vocabulary import BadInput
 
-FORMATS: dict[str, Format] = {one.name: one for one in (NiftiPairs(), NpzTable())}
+FORMATS: dict[str, Format] = {one.name: one for one in (NiftiPairs(), NpzTable(), Tables())}
 """By name; the more particular a layout, the earlier."""
 
 
@@ -46,6 +47,13 @@ def _checked(root: Path) -> Path:
     return root
 
 
+def settled(name: str, root: Path, options: Options) -> dict[str, str]:
+    """The options as they are kept with a dataset, with the content of the files that they name, so that a worker needs
+    no file beside its samples' own. Raises BadInput."""
+    settle = getattr(format_named(name), "settled", None)
+    return dict(options) if settle is None else dict(settle(root, options))
+
+
 def scan(
     name: str,
     root: Path,
@@ -75,4 +83,4 @@ def _without(found: Scan, leaves_out: LeavesOut) -> Scan:
     return Scan(samples, problems, found.schema.model_copy(update=counts))
 
 
-__all__ = ["FORMATS", "Fit", "Format", "Options", "detect", "format_named", "scan"]
+__all__ = ["FORMATS", "Fit", "Format", "Options", "detect", "format_named", "scan", "settled"]

@@ -1,0 +1,162 @@
+"""Format ``table``: one CSV, TSV or Parquet file, a row a visit, with a data dictionary beside it or elsewhere.
+
+A row is known by its subject and session, so that a table may be sorted anew, or gain rows, after a cohort was frozen
+from it. The dictionary's content is put in the place of its path when a dataset is added: a worker reads rows as the
+scan did, though it sees the table's file only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from archipel.data.dictionary import read_dictionary
+from archipel.data.files import Folder, data_changed
+from archipel.data.formats.base import Options
+from archipel.data.reading import Reading
+from archipel.data.samples import ColumnSummary, DataSchema, Gap, Problem, Sample, Scan
+from archipel.data.table_checks import examine
+from archipel.data.table_files import Row
+from archipel.data.table_rows import Key, PatientTable
+from archipel.tensors import blob_hash
+from archipel.vocabulary import DataKind
+
+SUFFIXES = (".csv", ".tsv", ".parquet")
+_EMPTY = DataSchema(kind="table")
+
+
+class Tables:
+    """One file of rows."""
+
+    name: ClassVar[str] = "table"
+    kind: ClassVar[DataKind] = "table"
+    title: ClassVar[str] = "one .csv, .tsv or .parquet file, a row a visit"
+    options: ClassVar[Mapping[str, str]] = {
+        "file": "the file's name, where the folder holds several tables",
+        "subject": "the column with the patient's id",
+        "session": "the column with the visit, where a patient has several rows",
+        "rows": "COLUMN=VALUE: only the rows with this value",
+        "dictionary": "a .toml or .csv file that says what the columns are",
+        "header": "no: the first line is a row already, and the dictionary names the columns",
+        "delimiter": "what divides the columns: , or ; or tab or |",
+        "encoding": "utf-8, latin-1 or cp1252",
+        "decimal": "what divides a number: . (as usual) or ,",
+    }
+
+    def fits(self, folder: Folder) -> str:
+        """A table in the folder."""
+        return "it holds a table" if folder.has(*(f"*{suffix}" for suffix in SUFFIXES)) else ""
+
+    def settled(self, root: Path, options: Options) -> dict[str, str]:
+        """The options with the dictionary's content in the place of its path, and with the file's name where there is
+        no choice. Raises BadInput for a dictionary with faults."""
+        given = options.get("dictionary", "")
+        if given.startswith("{"):
+            return dict(options)
+        found = dict(options)
+        if given:
+            inside = root / given
+            path = inside if inside.is_file() else Path(given)
+            found["dictionary"] = read_dictionary(path).model_dump_json(exclude_defaults=True)
+        if "file" not in options:
+            tables = [place for place in Folder(root).files("*", []) if _is_table(place, "") and place != given]
+            found |= {"file": tables[0]} if len(tables) == 1 else {}
+        return found
+
+    def scan(self, folder: Folder, options: Options) -> Scan:
+        """Every row of the file; a table that has not changed is not opened again."""
+        settled = self.settled(folder.root, options)
+        problems: list[Problem] = []
+        place = _place(folder, settled, problems)
+        if place is None:
+            return Scan((), tuple(problems), _EMPTY)
+        purpose = f"table/1 {blob_hash(json.dumps(settled, sort_keys=True).encode())}"
+        found = folder.look(place, purpose, lambda path: examine(path, settled))
+        if found.problem is not None:
+            return Scan((), (*problems, found.problem), _EMPTY)
+        samples = sorted(
+            (one for one in _samples(place, found.facts) if not folder.leaves_out(one.subject)), key=lambda one: one.key
+        )
+        problems += [Problem.model_validate(one) for one in found.facts["problems"]]
+        return Scan(tuple(samples), tuple(problems), _schema(found.facts, samples))
+
+    def read(self, root: Path, samples: Sequence[Sample], options: Options) -> Iterator[Reading]:
+        """The samples' rows as values by column; one that is missing is not among them."""
+        for table, row, _ in _found(root, samples, self.settled(root, options)):
+            yield Reading(values=table.values(row))
+
+    def verify(self, root: Path, samples: Sequence[Sample], options: Options) -> None:
+        """Hash every row again."""
+        for table, row, sample in _found(root, samples, self.settled(root, options)):
+            if table.hash(row) != sample.hash:
+                cause = f"line {row.line} ({sample.name}) has other content than when the cohort was approved"
+                raise data_changed(sample.files["table"], cause)
+
+
+def _place(folder: Folder, options: Options, problems: list[Problem]) -> str | None:
+    """The table's place inside the folder; a problem when there is not exactly one."""
+    named = options.get("file", "")
+    found = [place for place in folder.files("**/*" if named else "*", problems) if _is_table(place, named)]
+    if named:
+        problems[:] = [problem for problem in problems if problem.thing == named]
+    if len(found) == 1 or (problems and not found):
+        return found[0] if found else None
+    several = f"holds {len(found)} tables ({', '.join(sorted(found)[:5])})" if found else "holds no table"
+    cause = f"has no file {named}" if named else several
+    remedy = "name a file that is there" if named else "name one with file=..." if found else "add a .csv file"
+    problems.append(Problem(thing=folder.root.name, cause=cause, remedy=remedy))
+    return None
+
+
+def _is_table(place: str, named: str) -> bool:
+    return place == named if named else place.lower().endswith(SUFFIXES)
+
+
+def _samples(place: str, facts: Mapping[str, Any]) -> Iterator[Sample]:
+    for subject, session, digest, missing in facts["rows"]:
+        files = {"table": place}
+        yield Sample(subject=subject, session=session, files=files, hash=digest, missing=tuple(missing))
+
+
+def _found(root: Path, samples: Sequence[Sample], options: Options) -> Iterator[tuple[PatientTable, Row, Sample]]:
+    """Each sample's row, found by its subject and session. Rows are kept as one text each until they are asked for."""
+    held: dict[str, tuple[PatientTable, dict[Key, str]]] = {}
+    for place in sorted({sample.files["table"] for sample in samples}):
+        if not (root / place).is_file():
+            raise data_changed(place, "is gone since the cohort was approved")
+        wanted = {sample.key for sample in samples if sample.files["table"] == place}
+        table = PatientTable.opened(root / place, options)
+        rows: dict[Key, str] = {}
+        for number, row in table.rows():
+            if not table.fits(row):
+                continue
+            key = table.key(row, number)
+            if key in rows:
+                raise data_changed(place, f"has {'_'.join(filter(None, key))} a second time in line {row.line}")
+            if key in wanted:
+                rows[key] = json.dumps(row)
+        held[place] = table, rows
+    for sample in samples:
+        table, rows = held[sample.files["table"]]
+        if sample.key not in rows:
+            raise data_changed(sample.files["table"], f"no longer holds a row of {sample.name}")
+        line, fields = json.loads(rows[sample.key])
+        yield table, Row(line, fields), sample
+
+
+def _schema(facts: Mapping[str, Any], samples: Sequence[Sample]) -> DataSchema:
+    gaps = Counter(sample.missing for sample in samples if sample.missing)
+    missing: Counter[str] = Counter()
+    for together, count in gaps.items():
+        missing.update(dict.fromkeys(together, count))
+    columns = {name: ColumnSummary.model_validate(one) for name, one in facts["columns"].items()}
+    return DataSchema(
+        kind="table",
+        subjects=len({sample.subject for sample in samples}),
+        samples=len(samples),
+        columns={name: one.model_copy(update={"missing": missing[name]}) for name, one in columns.items()},
+        gaps=tuple(Gap(columns=together, samples=count) for together, count in sorted(gaps.items())),
+    )
