@@ -281,13 +281,15 @@ def dataset_map(name: Dataset, state: State, mapping: MappingFile = None, label:
             return
         after = catalog.remap(site, name, asked)
         offers = [offer for offer in approvals.offers(site) if offer.state in ("offered", "approved")]
-        answers = [(offer, *(approvals.needs_met(offer.job, entry) for entry in (before, after))) for offer in offers]
+        answers = {
+            offer.experiment: [approvals.needs_met(offer.job, entry) for entry in (before, after)] for offer in offers
+        }
     for line in found:
         screen.print(f"- {line}")
-    for offer, old, new in answers:
+    for experiment, (old, new) in answers.items():
         differing = [answer for answer in new if answer not in old]
         if differing:
-            print_needs(screen, offer.experiment, needs_rows(differing))
+            print_needs(screen, experiment, needs_rows(differing))
     screen.print(
         f"dataset {name} has a new mapping: the next cohort frozen is a new version, and what was approved goes "
         "on with its own"

@@ -160,11 +160,10 @@ def changes(before: Record, after: Record) -> tuple[str, ...]:
 
 
 def _shown(value: object) -> str:
-    match value:
-        case bool():
-            return "yes" if value else "no"
-        case None | "" | {}:
-            return "nothing"
-        case dict():
-            return ", ".join(f"{key}={_shown(inner)}" for key, inner in value.items() if inner not in ("", {}))
+    if value in (None, "", {}, []):
+        return "nothing"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={_shown(inner)}" for key, inner in value.items() if inner not in ("", {}))
     return str(value)

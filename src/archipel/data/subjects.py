@@ -76,7 +76,6 @@ class SubjectSet:
     samples: tuple[Sample, ...]
     needs: DataNeeds
     mapping: mapping.DataMapping = field(default_factory=mapping.DataMapping)
-    pseudonyms: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -90,11 +89,8 @@ class SubjectSet:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """The samples' names, in the order of everything else here; pseudonyms where the cohort has them."""
-        return tuple(self._name(sample) for sample in self.samples)
-
-    def _name(self, sample: Sample) -> str:
-        return sample.model_copy(update={"subject": self.pseudonyms.get(sample.subject, sample.subject)}).name
+        """The samples' names, in the order of everything else here."""
+        return tuple(sample.name for sample in self.samples)
 
     def empty(self) -> SubjectSet:
         """The same without samples."""
@@ -114,7 +110,7 @@ class SubjectSet:
                 images[asked] = reading.images[stored]
             target = None if self.needs.target is None else self._number(sample, self.needs.target, reading.values)
             assert reading.affine is not None
-            yield Volume(self._name(sample), images, reading.label, reading.affine, target)
+            yield Volume(sample.name, images, reading.label, reading.affine, target)
 
     def table(self) -> Table:
         """The samples' rows: arrays x and y as stored (kind ``arrays``), or float32 x ``[N, columns]`` and y ``[N]``
@@ -199,5 +195,5 @@ def split(source: Source, cohort: Cohort, fraction: float, needs: DataNeeds) -> 
     ordered = sorted(cohort.samples, key=lambda sample: sample.key)
     training = tuple(sample for sample in ordered if sample.subject not in held_out)
     validation = tuple(sample for sample in ordered if sample.subject in held_out)
-    whole = SubjectSet(source, training, needs, cohort.mapping, cohort.pseudonyms)
+    whole = SubjectSet(source, training, needs, cohort.mapping)
     return whole, replace(whole, samples=validation)

@@ -183,7 +183,12 @@ class SandboxTrainer:
         self._prepared = await preparing.prepared(self._site, Path(entry.root), allowed.cohort)
         worker = await Sandbox.start(sandbox_spec(self._site, allowed.job, allowed.cohort, self._prepared))
         with self._site.database.write() as connection:
-            body = {"experiment": self._job.experiment, "sandbox": worker.description}
+            body = {
+                "experiment": self._job.experiment,
+                "sandbox": worker.description,
+                "cohort_hash": allowed.approval.cohort_hash,
+                "subjects": len(allowed.cohort.subjects),
+            }
             journal.append(connection, "worker-started", body)
         try:
             await worker.prepare()

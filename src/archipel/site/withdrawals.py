@@ -16,11 +16,11 @@ from typing import NamedTuple
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from archipel.data import Cohort, subject_token
+from archipel.data import Cohort, Sample, subject_token
 from archipel.data.files import Signature, signature_of
 from archipel.data.samples import SubjectId
 from archipel.governance import Subtraction, subtract
-from archipel.site import journal, schema
+from archipel.site import journal, preparing, schema
 from archipel.site.state import SiteState
 from archipel.storage import utc_now
 from archipel.vocabulary import BadInput, Conflict, ErrorCode, NotFound
@@ -58,7 +58,8 @@ class Withdrawn(NamedTuple):
 def withdraw(site: SiteState, optants: Iterable[Optant], *, reason: str = "", source: str = "person") -> Withdrawn:
     """Take patients out, all in one transaction, and wake the agent; those who are out already change nothing.
 
-    Raises BadInput for what cannot be a subject's id and NotFound for a dataset that is not in the catalog.
+    Nothing that was prepared of them stays in the cache. Raises BadInput for what cannot be a subject's id and
+    NotFound for a dataset that is not in the catalog.
     """
     asked = list(dict.fromkeys(optants))
     for one in asked:
@@ -66,7 +67,7 @@ def withdraw(site: SiteState, optants: Iterable[Optant], *, reason: str = "", so
     tokens = {(one.dataset, subject_token(one.subject, site.cohort_key)): None for one in asked}
     with site.database.write() as connection:
         _check_datasets(connection, {one.dataset for one in asked})
-        known = set(connection.execute(select(_rows.c.dataset, _rows.c.token)).tuples())
+        known = _known(connection)
         new = [pair for pair in tokens if pair not in known and (_EVERYWHERE, pair[1]) not in known]
         if not new:
             return Withdrawn(0, (), ())
@@ -77,8 +78,10 @@ def withdraw(site: SiteState, optants: Iterable[Optant], *, reason: str = "", so
         row = {"source": source, "reason": reason, "withdrawn_at": now}
         connection.execute(insert(_rows), [{"dataset": dataset, "token": token} | row for dataset, token in new])
         held = _leave_datasets(connection, new)
-        narrowed = _narrow_cohorts(connection, site, new)
+        narrowed, samples = _narrow_cohorts(connection, site, new)
     site.ring()
+    if samples:
+        preparing.forget(site, samples)
     return Withdrawn(len({token for _, token in new}), held, narrowed)
 
 
@@ -117,7 +120,7 @@ def take_opt_outs(site: SiteState) -> None:
     if not listed:
         return
     with site.database.read() as connection:
-        known = set(connection.execute(select(_rows.c.dataset, _rows.c.token)).tuples())
+        known = _known(connection)
         names = set(connection.scalars(select(schema.datasets.c.name)))
     new = [
         one
@@ -175,38 +178,39 @@ def read_opt_outs(path: Path, signature: Signature | None = None) -> tuple[Optan
     return tuple(found)
 
 
+def _known(connection: Connection) -> set[tuple[str, str]]:
+    return {(row.dataset, row.token) for row in connection.execute(select(_rows.c.dataset, _rows.c.token))}
+
+
 def tokens_out_of(connection: Connection, dataset: str) -> frozenset[str]:
     """The tokens of all who are withdrawn from a dataset."""
     query = select(_rows.c.token).where(_rows.c.dataset.in_(("", dataset)))
     return frozenset(connection.scalars(query))
 
 
-def narrow(connection: Connection, site: SiteState, cohort: Cohort, hashed: str, tokens: Iterable[str]) -> int:
-    """Sign these patients out of a kept cohort, unless they are already; how many subjects are left.
+def narrow(connection: Connection, site: SiteState, cohort: Cohort, hashed: str, tokens: Iterable[str]) -> Cohort:
+    """Sign these patients out of a kept cohort, unless they are already; what is left of it.
 
     Called in the transaction that withdraws, or that keeps a cohort frozen before.
     """
-    before = {
-        token
-        for body in subtractions_of(connection, hashed)
-        for token in Subtraction.model_validate_json(body).subjects
+    found = map(Subtraction.model_validate_json, subtractions_of(connection, hashed))
+    left = subtracted(cohort, site.cohort_key, found)
+    here = {subject_token(subject, site.cohort_key) for subject in left.subjects}
+    gone = tuple(sorted(here & set(tokens)))
+    if not gone:
+        return left
+    signed = subtract(site.identity, Subtraction(site=site.name, cohort_hash=hashed, subjects=gone, at=utc_now()))
+    left = subtracted(left, site.cohort_key, [signed])
+    body = {
+        "cohort_hash": hashed,
+        "dataset": cohort.dataset,
+        "version": cohort.version,
+        "subjects": len(gone),
+        "left": len(left.subjects),
+        "signature": signed.signature,
     }
-    here = {subject_token(subject, site.cohort_key) for subject in cohort.subjects}
-    gone = tuple(sorted((here & set(tokens)) - before))
-    left = len(here - before) - len(gone)
-    if gone:
-        draft = Subtraction(site=site.name, cohort_hash=hashed, subjects=gone, at=utc_now())
-        signed = subtract(site.identity, draft)
-        body = {
-            "cohort_hash": hashed,
-            "dataset": cohort.dataset,
-            "version": cohort.version,
-            "subjects": len(gone),
-            "left": left,
-            "signature": signed.signature,
-        }
-        journal.append(connection, "cohort-narrowed", body)
-        connection.execute(insert(schema.subtractions).values(cohort_hash=hashed, body=signed.model_dump_json()))
+    journal.append(connection, "cohort-narrowed", body)
+    connection.execute(insert(schema.subtractions).values(cohort_hash=hashed, body=signed.model_dump_json()))
     return left
 
 
@@ -248,8 +252,10 @@ def _leave_datasets(connection: Connection, gone: Sequence[tuple[str, str]]) -> 
 
 def _narrow_cohorts(
     connection: Connection, site: SiteState, gone: Sequence[tuple[str, str]]
-) -> tuple[NarrowedCohort, ...]:
-    found = []
+) -> tuple[tuple[NarrowedCohort, ...], list[Sample]]:
+    """Narrow every kept cohort; which became smaller, and the samples that are in them no more."""
+    found: list[NarrowedCohort] = []
+    samples: list[Sample] = []
     query = select(_cohorts.c.hash, _cohorts.c.dataset, _cohorts.c.body).order_by(
         _cohorts.c.dataset, _cohorts.c.version
     )
@@ -259,5 +265,7 @@ def _narrow_cohorts(
         before = len(subtractions_of(connection, row.hash))
         left = narrow(connection, site, cohort, row.hash, tokens)
         if len(subtractions_of(connection, row.hash)) > before:
-            found.append(NarrowedCohort(cohort.dataset, cohort.version, left))
-    return tuple(found)
+            found.append(NarrowedCohort(cohort.dataset, cohort.version, len(left.subjects)))
+            kept = set(left.subjects)
+            samples += [sample for sample in cohort.samples if sample.subject not in kept]
+    return tuple(found), samples

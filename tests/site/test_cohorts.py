@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from site_world import new_site, table, take_offer, volume, volumes
+from sqlalchemy import update
+
+from archipel.data import Cohort, DataMapping, cohort_hash, validation_ids
+from archipel.site import approvals, catalog, cohorts, journal, preparing, schema
+from archipel.site.state import SiteState
+from archipel.vocabulary import BadInput, Conflict, NotFound, Refused
+
+
+def write_table(root: Path, ids: list[str]) -> Path:
+    root.mkdir(exist_ok=True)
+    np.savez(root / "table.npz", x=np.ones((len(ids), 2)), y=np.zeros(len(ids)), subject=np.array(ids, dtype=str))
+    return root
+
+
+def test_freezing_counts_versions_and_nothing_new_is_no_new_version(with_table: SiteState, tmp_path: Path) -> None:
+    first = cohorts.freeze_version(with_table, "table", name="spring")
+    assert (first.version, first.name, first.subjects) == (1, "spring", 6)
+    assert cohorts.freeze_version(with_table, "table") == first
+    table(tmp_path / "data", rows=9)
+    second = cohorts.freeze_version(with_table, "table")
+    assert (second.version, second.subjects) == (2, 9)
+    assert second.hash != first.hash
+    table(tmp_path / "data", rows=6)
+    assert cohorts.freeze_version(with_table, "table").version == 1
+    assert [one.version for one in cohorts.versions(with_table, "table")] == [1, 2]
+    assert [line.kind for line in journal.lines(with_table)].count("cohort-frozen") == 2
+
+
+def test_versions_are_counted_for_each_dataset(with_table: SiteState, tmp_path: Path) -> None:
+    catalog.add(with_table, "other", table(tmp_path / "other", rows=4), "npz")
+    assert cohorts.freeze_version(with_table, "table").version == 1
+    assert cohorts.freeze_version(with_table, "other").version == 1
+
+
+def test_a_mapping_makes_another_version_and_the_difference_says_so(hospital: SiteState, tmp_path: Path) -> None:
+    catalog.add(hospital, "brain", volumes(tmp_path / "brain", 4), "nifti-pairs")
+    cohorts.freeze_version(hospital, "brain")
+    catalog.remap(hospital, "brain", DataMapping(labels={"2": 1}, label_names={"1": "hippocampus"}))
+    assert cohorts.freeze_version(hospital, "brain").version == 2
+    found = cohorts.compare(hospital, "brain", 1, 2)
+    assert found.settings == (
+        "mapping.labels: nothing -> 2=1",
+        "mapping.label_names: nothing -> 1=hippocampus",
+    )
+    assert (found.added, found.removed, found.changed) == ((), (), ())
+
+
+def test_a_difference_names_who_came_went_and_changed(hospital: SiteState, tmp_path: Path) -> None:
+    root = volumes(tmp_path / "brain", 4)
+    catalog.add(hospital, "brain", root, "nifti-pairs")
+    cohorts.freeze_version(hospital, "brain")
+    for folder in ("images", "labels"):
+        (root / folder / "sub-00.nii.gz").rename(root / folder / "sub-99.nii.gz")
+    volume(root / "labels" / "sub-01.nii.gz", np.ones((6, 7, 8), np.uint8))
+    with_disk = cohorts.compare(hospital, "brain", 1, None)
+    assert (with_disk.added, with_disk.removed, with_disk.changed) == (("sub-99",), ("sub-00",), ("sub-01 (label)",))
+    cohorts.freeze_version(hospital, "brain")
+    assert cohorts.compare(hospital, "brain", 1, 2) == with_disk
+    assert cohorts.compare(hospital, "brain", 2, 2).nothing
+
+
+def test_two_people_who_freeze_at_once_do_not_make_one_version_twice(with_table: SiteState, tmp_path: Path) -> None:
+    entry = catalog.dataset(with_table, "table")
+    first = cohorts.freeze(with_table, entry)
+    table(tmp_path / "data", rows=8)
+    second = cohorts.freeze(with_table, entry)
+    with with_table.database.write() as connection:
+        cohorts.keep(with_table, connection, first)
+    with (
+        pytest.raises(Conflict, match="was frozen by somebody else meanwhile"),
+        with_table.database.write() as connection,
+    ):
+        cohorts.keep(with_table, connection, second)
+
+
+def test_a_stored_version_that_was_tampered_with_is_refused(with_table: SiteState) -> None:
+    cohorts.freeze_version(with_table, "table")
+    cohort = cohorts.stored(with_table, "table").cohort
+    with with_table.database.write() as connection:
+        connection.execute(update(schema.cohorts).values(body=cohort.without({"p-000"}).model_dump_json()))
+    with pytest.raises(Refused, match="is not what was frozen"):
+        cohorts.stored(with_table, "table", 1)
+
+
+def test_a_version_nobody_froze_is_named(with_table: SiteState) -> None:
+    with pytest.raises(NotFound, match=r"cohort table version 3: was never frozen"):
+        cohorts.stored(with_table, "table", 3)
+
+
+# Sides of the split
+
+
+NAMES = st.lists(st.sampled_from([f"patient-{n}" for n in range(14)]), min_size=2, max_size=14, unique=True)
+
+
+@settings(max_examples=25, deadline=None)
+@given(history=st.lists(NAMES, min_size=2, max_size=5), fraction=st.sampled_from([0.1, 0.2, 0.5]))
+def test_nobody_ever_changes_sides(
+    history: list[list[str]], fraction: float, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("sides")
+    site = new_site(folder / "state")
+    catalog.add(site, "table", write_table(folder / "data", history[0]), "npz")
+    side: dict[str, bool] = {}
+    try:
+        for number, ids in enumerate(history):
+            write_table(folder / "data", ids)
+            try:
+                version = cohorts.freeze_version(site, "table", fraction=fraction, pseudonymise=number % 2 == 1)
+            except BadInput as error:
+                assert "nobody left to train on" in str(error)
+                assert all(side[one] for one in ids)
+                continue
+            frozen = cohorts.stored(site, "table", version.version).cohort
+            assert set(frozen.subjects) == set(ids)
+            held_out = set(frozen.validation or ())
+            for one in ids:
+                assert side.setdefault(one, one in held_out) == (one in held_out), one
+    finally:
+        site.close()
+
+
+def test_the_first_split_is_the_one_of_a_simulation(with_table: SiteState) -> None:
+    """A deployed run and a simulated one hold the same subjects out."""
+    cohort = cohorts.freeze(with_table, catalog.dataset(with_table, "table"), fraction=0.3).cohort
+    assert set(cohort.validation or ()) == validation_ids(cohort.subjects, 0.3)
+
+
+def test_pseudonyms_move_nobody_and_tell_nobody(with_table: SiteState, tmp_path: Path) -> None:
+    plain = cohorts.freeze(with_table, catalog.dataset(with_table, "table")).cohort
+    cohorts.freeze_version(with_table, "table")
+    cohorts.freeze_version(with_table, "table", pseudonymise=True)
+    veiled = cohorts.stored(with_table, "table", 2).cohort
+    assert veiled.validation == plain.validation
+    told = preparing.as_told(veiled, 0.2)
+    assert not any(subject in told.model_dump_json() for subject in plain.subjects)
+    assert len(set(told.subjects)) == 6
+    assert {veiled.pseudonyms[one] for one in veiled.validation or ()} == set(told.validation or ())
+    other = new_site(tmp_path / "other", "b")
+    catalog.add(other, "table", tmp_path / "data", "npz")
+    elsewhere = cohorts.freeze(other, catalog.dataset(other, "table"), pseudonymise=True).cohort
+    assert not set(elsewhere.pseudonyms.values()) & set(veiled.pseudonyms.values())
+    other.close()
+
+
+def test_a_dataset_that_was_pseudonymised_stays_so(with_table: SiteState, tmp_path: Path) -> None:
+    cohorts.freeze_version(with_table, "table", pseudonymise=True)
+    table(tmp_path / "data", rows=8)
+    assert cohorts.freeze_version(with_table, "table").pseudonyms
+    assert not cohorts.freeze_version(with_table, "table", pseudonymise=False).pseudonyms
+
+
+# Approving a version
+
+
+def test_a_frozen_version_is_approved_as_it_was(with_table: SiteState, tmp_path: Path) -> None:
+    _, hashed = take_offer(with_table)
+    first = cohorts.freeze_version(with_table, "table")
+    table(tmp_path / "data", rows=9)
+    cohorts.freeze_version(with_table, "table")
+    approval = approvals.approve(with_table, "heart", frozen=cohorts.stored(with_table, "table", 1))
+    assert approval.cohort_hash == first.hash
+    assert len(approvals.is_allowed(with_table, "heart", hashed).cohort.subjects) == 6
+
+
+def test_a_version_with_another_validation_list_than_the_job_asks_is_refused(with_table: SiteState) -> None:
+    take_offer(with_table, validation_fraction=0.4)
+    cohorts.freeze_version(with_table, "table")
+    words = "version 1 of dataset table keeps 0.2 for validation; the job asks for 0.4"
+    with pytest.raises(Refused, match=words):
+        approvals.approve(with_table, "heart", frozen=cohorts.stored(with_table, "table"))
+    approvals.approve(with_table, "heart")
+    assert cohorts.stored(with_table, "table").cohort.validation_fraction == 0.4
+
+
+def test_approving_freezes_with_the_jobs_fraction_and_a_worker_gets_that_list(with_table: SiteState) -> None:
+    job, hashed = take_offer(with_table, validation_fraction=0.5)
+    approvals.approve(with_table, "heart")
+    cohort = approvals.is_allowed(with_table, "heart", hashed).cohort
+    assert set(cohort.validation or ()) == validation_ids(cohort.subjects, job.validation_fraction)
+
+
+def test_a_cohort_of_an_older_version_keeps_its_hash_when_fields_are_added() -> None:
+    """What stands at its default is not hashed: a new field with a default changes no older cohort."""
+    key = b"k" * 32
+    bare = Cohort(dataset="table", format="npz", samples=())
+    said = Cohort.model_validate(bare.model_dump() | {"mapping": {}, "recipe": {}, "pseudonyms": {}})
+    assert cohort_hash(bare, key) == cohort_hash(said, key)
+    assert cohort_hash(bare, key) != cohort_hash(bare.model_copy(update={"version": 2}), key)
+
+
+# Exclusion and checks
+
+
+def test_an_excluded_subject_is_as_if_it_were_not_there(hospital: SiteState, tmp_path: Path) -> None:
+    root = volumes(tmp_path / "brain", 4)
+    catalog.add(hospital, "brain", root, "nifti-pairs")
+    (root / "labels" / "sub-02.nii.gz").unlink()
+    found = catalog.check(hospital, "brain")
+    assert [problem.subject for problem in found.errors] == ["sub-02"]
+    assert catalog.dataset(hospital, "brain").subjects == 3
+    assert catalog.exclude(hospital, "brain", ["sub-02"]).subjects == 3
+    assert catalog.check(hospital, "brain").problems == ()
+    assert catalog.excluded(hospital, "brain") == ["sub-02"]
+    assert cohorts.freeze_version(hospital, "brain").subjects == 3
+    with pytest.raises(NotFound, match="subject sub-77: is not in dataset brain"):
+        catalog.exclude(hospital, "brain", ["sub-77"])
+    assert "sub-02" not in str(journal.lines(hospital))
+
+
+def test_excluding_mends_counts_that_a_plan_needs(hospital: SiteState, tmp_path: Path) -> None:
+    """A label value that only the excluded subject has is gone from the dataset's schema with it."""
+    root = volumes(tmp_path / "brain", 4)
+    volume(root / "labels" / "sub-03.nii.gz", np.full((6, 7, 8), 7, np.uint8))
+    entry = catalog.add(hospital, "brain", root, "nifti-pairs")
+    assert entry.summary.label_values["7"] == 1
+    assert "7" not in catalog.exclude(hospital, "brain", ["sub-03"]).summary.label_values
+
+
+def test_a_dataset_whose_folder_disappears_is_named_and_comes_back(with_table: SiteState, tmp_path: Path) -> None:
+    (tmp_path / "data").rename(tmp_path / "elsewhere")
+    entry = catalog.dataset(with_table, "table")
+    for look in (
+        lambda: catalog.check(with_table, "table"),
+        lambda: cohorts.freeze(with_table, entry),
+    ):
+        with pytest.raises(BadInput, match=r"data: is not a folder"):
+            look()
+    assert catalog.dataset(with_table, "table") == entry
+    (tmp_path / "elsewhere").rename(tmp_path / "data")
+    assert cohorts.freeze_version(with_table, "table").subjects == 6

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from site_world import table, take_offer, volumes
+from sqlalchemy import select, update
+
+from archipel.governance import IdentityKey, Subtraction, subtract
+from archipel.site import approvals, catalog, cohorts, journal, preparing, schema, told, withdrawals
+from archipel.site.state import SiteState
+from archipel.site.withdrawals import Optant, withdraw
+from archipel.transport.doorbell import Doorbell
+from archipel.vocabulary import BadInput, Conflict, DataNeeds, ErrorCode, NotFound, Refused
+
+
+def out(site: SiteState, *subjects: str, dataset: str = "") -> withdrawals.Withdrawn:
+    return withdraw(site, [Optant(subject, dataset) for subject in subjects])
+
+
+def test_a_withdrawal_narrows_what_was_approved_and_asks_nobody(with_table: SiteState) -> None:
+    _, hashed = take_offer(with_table)
+    approval = approvals.approve(with_table, "heart")
+    before = approvals.is_allowed(with_table, "heart", hashed)
+    done = out(with_table, "p-002")
+    after = approvals.is_allowed(with_table, "heart", hashed)
+    assert set(before.cohort.subjects) - set(after.cohort.subjects) == {"p-002"}
+    assert "p-002" not in (after.cohort.validation or ())
+    assert after.approval == approval
+    assert approvals.offered(with_table, "heart").state == "approved"
+    assert after.view != before.view
+    assert (done.patients, done.datasets, [(one.version, one.left) for one in done.cohorts]) == (
+        1,
+        ("table",),
+        [(1, 5)],
+    )
+
+
+def test_nobody_else_changes_sides_by_a_withdrawal(with_table: SiteState) -> None:
+    _, hashed = take_offer(with_table)
+    approvals.approve(with_table, "heart")
+    before = approvals.is_allowed(with_table, "heart", hashed).cohort
+    gone = (before.validation or ())[0]
+    out(with_table, gone)
+    after = approvals.is_allowed(with_table, "heart", hashed).cohort
+    assert after.training == before.training
+    assert set(after.validation or ()) == set(before.validation or ()) - {gone}
+
+
+def test_a_withdrawal_is_a_signed_document_that_names_nobody(with_table: SiteState) -> None:
+    take_offer(with_table)
+    approvals.approve(with_table, "heart")
+    withdraw(with_table, [Optant("p-002")], reason="Frau Müller changed her mind")
+    with with_table.database.read() as connection:
+        (body,) = connection.scalars(select(schema.subtractions.c.body))
+    signed = Subtraction.model_validate_json(body)
+    assert signed.signature == subtract(with_table.identity, signed).signature
+    written = "".join(f"{line.kind} {line.body}" for line in journal.lines(with_table))
+    assert "patient-withdrawn" in written and "cohort-narrowed" in written and signed.signature in written
+    for text in (body, "".join(journal.export(with_table)), str(told.summaries(with_table))):
+        assert "p-002" not in text and "Müller" not in text
+
+
+def test_a_withdrawal_applies_to_queries_and_to_what_is_frozen_later(with_table: SiteState, tmp_path: Path) -> None:
+    out(with_table, "p-002")
+    assert catalog.dataset(with_table, "table").subjects == 5
+    assert catalog.dataset(with_table, "table").summary.subjects == 5
+    assert told.summaries(with_table)[0].subjects == 5
+    table(tmp_path / "data", rows=9)
+    frozen = cohorts.freeze_version(with_table, "table")
+    assert frozen.subjects == 8
+    assert "p-002" not in cohorts.stored(with_table, "table").cohort.subjects
+    assert catalog.check(with_table, "table").subjects == 8
+
+
+def test_a_patient_who_withdraws_while_a_person_reads_is_not_in_what_is_approved(with_table: SiteState) -> None:
+    _, hashed = take_offer(with_table)
+    frozen = cohorts.freeze(with_table, catalog.dataset(with_table, "table"))
+    out(with_table, "p-002")
+    approvals.approve(with_table, "heart", frozen=frozen)
+    assert "p-002" not in approvals.is_allowed(with_table, "heart", hashed).cohort.subjects
+
+
+def test_a_pseudonymised_patient_withdraws_by_the_id_that_the_hospital_knows(with_table: SiteState) -> None:
+    _, hashed = take_offer(with_table)
+    cohorts.freeze_version(with_table, "table", pseudonymise=True)
+    approvals.approve(with_table, "heart", frozen=cohorts.stored(with_table, "table"))
+    pseudonym = cohorts.stored(with_table, "table").cohort.pseudonyms["p-002"]
+    out(with_table, "p-002")
+    left = approvals.is_allowed(with_table, "heart", hashed).cohort
+    assert "p-002" not in left.subjects and "p-002" not in left.pseudonyms
+    assert pseudonym not in preparing.as_told(left, 0.2).subjects
+
+
+def test_withdrawing_twice_changes_nothing_and_wakes_the_agent_once(with_table: SiteState) -> None:
+    bell = Doorbell(with_table.folder)
+    try:
+        out(with_table, "p-002")
+        assert bell._socket.recv(16) == b"!"
+        lines = len(journal.lines(with_table))
+        assert out(with_table, "p-002") == withdrawals.Withdrawn(0, (), ())
+        assert len(journal.lines(with_table)) == lines
+    finally:
+        bell.close()
+
+
+def test_a_withdrawal_from_one_dataset_leaves_a_namesake_in_another(with_table: SiteState, tmp_path: Path) -> None:
+    catalog.add(with_table, "other", table(tmp_path / "other"), "npz")
+    done = out(with_table, "p-002", dataset="other")
+    assert done.datasets == ("other",)
+    assert [entry.subjects for entry in catalog.datasets(with_table)] == [5, 6]
+    assert out(with_table, "p-002").datasets == ("table",)
+    assert [entry.subjects for entry in catalog.datasets(with_table)] == [5, 5]
+
+
+@pytest.mark.parametrize("subject", ["", "a/b", "x" * 201, "line\nbreak"])
+def test_what_cannot_be_a_subject_is_refused(with_table: SiteState, subject: str) -> None:
+    with pytest.raises(BadInput, match="cannot be a subject's id"):
+        out(with_table, subject)
+    with pytest.raises(NotFound, match="dataset nowhere: is not in the catalog"):
+        out(with_table, "p-002", dataset="nowhere")
+
+
+def test_too_few_patients_left_stop_the_experiment_with_a_clear_error(with_table: SiteState) -> None:
+    _, hashed = take_offer(with_table, needs=DataNeeds(kind="arrays", minimum_subjects=5))
+    approvals.approve(with_table, "heart")
+    out(with_table, "p-001")
+    approvals.is_allowed(with_table, "heart", hashed)
+    out(with_table, "p-002")
+    with pytest.raises(
+        Refused, match="patients were withdrawn and 4 subjects are left of its cohort; at least 5"
+    ) as caught:
+        approvals.is_allowed(with_table, "heart", hashed)
+    assert caught.value.code is ErrorCode.BAD_DATA
+
+
+def test_a_cohort_with_nobody_left_to_train_on_is_refused(with_table: SiteState) -> None:
+    _, hashed = take_offer(with_table, validation_fraction=0.5)
+    approvals.approve(with_table, "heart")
+    cohort = approvals.is_allowed(with_table, "heart", hashed).cohort
+    assert len(cohort.validation or ()) >= 2
+    out(with_table, *cohort.training)
+    with pytest.raises(Refused, match="one of them to train on"):
+        approvals.is_allowed(with_table, "heart", hashed)
+
+
+def test_a_subtraction_that_somebody_else_wrote_stops_everything(with_table: SiteState) -> None:
+    _, hashed = take_offer(with_table)
+    approvals.approve(with_table, "heart")
+    out(with_table, "p-002")
+    with with_table.database.read() as connection:
+        (body,) = connection.scalars(select(schema.subtractions.c.body))
+    mine = Subtraction.model_validate_json(body)
+    elsewhere = subtract(with_table.identity, mine.model_copy(update={"cohort_hash": "sha256:" + "1" * 64}))
+    for forged, words in [
+        (subtract(IdentityKey.generate(), mine), "signature is not the site's"),
+        (mine.model_copy(update={"subjects": ()}), "signature is not the site's"),
+        (elsewhere, "is for another cohort"),
+    ]:
+        with with_table.database.write() as connection:
+            connection.execute(update(schema.subtractions).values(body=forged.model_dump_json()))
+        with pytest.raises(Refused, match=words) as caught:
+            approvals.is_allowed(with_table, "heart", hashed)
+        assert caught.value.code is ErrorCode.NOT_APPROVED
+
+
+def test_an_opt_out_list_is_taken_over_at_every_look(with_table: SiteState, tmp_path: Path) -> None:
+    _, hashed = take_offer(with_table)
+    approvals.approve(with_table, "heart")
+    listed = with_table.folder / withdrawals.OPT_OUT
+    listed.write_text("\ufeff# opted out by letter\np-001   # 12 March\n\nother/p-003\ntable/p-004\n", encoding="utf-8")
+    assert set(approvals.is_allowed(with_table, "heart", hashed).cohort.subjects) == {
+        "p-000",
+        "p-002",
+        "p-003",
+        "p-005",
+    }
+    listed.write_text("p-005\n")
+    assert told.summaries(with_table)[0].subjects == "<5"
+    assert catalog.dataset(with_table, "table").subjects == 3
+    catalog.add(with_table, "other", table(tmp_path / "other"), "npz")
+    assert catalog.dataset(with_table, "other").subjects == 4
+    listed.unlink()
+    assert len(approvals.is_allowed(with_table, "heart", hashed).cohort.subjects) == 3
+
+
+@pytest.mark.parametrize("line", [b"a/b/c", b"/p-001", b"table/", b"\xff\xfe"])
+def test_an_opt_out_list_that_cannot_be_read_stops_everything(with_table: SiteState, line: bytes) -> None:
+    _, hashed = take_offer(with_table)
+    approvals.approve(with_table, "heart")
+    (with_table.folder / withdrawals.OPT_OUT).write_bytes(b"p-001\n" + line + b"\n")
+    with pytest.raises(BadInput, match=r"opt-out.txt") as caught:
+        approvals.is_allowed(with_table, "heart", hashed)
+    assert caught.value.code is ErrorCode.CONFIGURATION
+
+
+def test_a_mistaken_withdrawal_is_undone_for_new_versions_only(with_table: SiteState) -> None:
+    _, hashed = take_offer(with_table)
+    approvals.approve(with_table, "heart")
+    out(with_table, "p-002")
+    (with_table.folder / withdrawals.OPT_OUT).write_text("p-002\n")
+    with pytest.raises(Conflict, match=r"is named in opt-out.txt; remove the line"):
+        withdrawals.readmit(with_table, Optant("p-002"))
+    (with_table.folder / withdrawals.OPT_OUT).unlink()
+    withdrawals.readmit(with_table, Optant("p-002"))
+    assert "p-002" not in approvals.is_allowed(with_table, "heart", hashed).cohort.subjects
+    fresh = cohorts.freeze_version(with_table, "table")
+    assert (fresh.version, fresh.left) == (2, 6)
+    with pytest.raises(NotFound, match="is not withdrawn"):
+        withdrawals.readmit(with_table, Optant("p-002"))
+
+
+def test_what_was_prepared_of_a_patient_goes_with_the_withdrawal(hospital: SiteState, tmp_path: Path) -> None:
+    root = volumes(tmp_path / "brain", 4)
+    catalog.add(hospital, "brain", root, "nifti-pairs")
+    cohorts.freeze_version(hospital, "brain")
+    cohort = cohorts.stored(hospital, "brain").cohort
+    cache = preparing.cache_of(hospital)
+    cache.prepare(root, cohort).close()
+    before = {path for path in cache.folder.rglob("*") if path.is_file()}
+    out(hospital, "sub-01")
+    gone = before - {path for path in cache.folder.rglob("*") if path.is_file()}
+    (sample,) = (one for one in cohort.samples if one.subject == "sub-01")
+    assert gone and all(sample.hash.partition(":")[2] in path.name for path in gone)
