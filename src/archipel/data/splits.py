@@ -12,11 +12,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 
+from archipel.data.samples import Sample
+
+SPLIT, TRAINING, VALIDATION = "split", "training", "validation"
+"""The value of a sample by which a dataset that comes with a split of its own says on which side it is."""
+
 
 def draw(subject_id: str) -> float:
     """The subject's number in [0, 1), the same at every site and for ever."""
     digest = hashlib.sha256(b"archipel-split/1\0" + subject_id.encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def own_sides(samples: Iterable[Sample]) -> dict[str, bool]:
+    """Who has a side in the dataset itself, and whether it is validation."""
+    return {one.subject: one.values[SPLIT] == VALIDATION for one in samples if SPLIT in one.values}
 
 
 def validation_ids(ids: Iterable[str], fraction: float, before: Mapping[str, bool] | None = None) -> frozenset[str]:

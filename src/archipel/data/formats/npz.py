@@ -1,15 +1,17 @@
-"""Format ``npz``: one ``.npz`` file with arrays ``x`` and ``y``, one row a sample, and ``subject``, the ids.
+"""Format ``npz``: one ``.npz`` file of arrays, a row a sample; only numpy is needed, so plans on arrays start fast.
 
-Only numpy is needed, so plans on arrays start fast.
+Either arrays ``x``, ``y`` and ``subject``, the ids; or as MedMNIST has it: ``train_images`` with ``train_labels``, and
+the same for ``val`` and ``test``. Such a file names nobody: its rows are called ``train-00000`` and so on.
 """
 
 from __future__ import annotations
 
+import json
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +19,13 @@ from numpy.typing import NDArray
 from archipel.data.files import Folder, data_changed
 from archipel.data.formats.base import Options
 from archipel.data.reading import Reading
-from archipel.data.samples import DataSchema, Problem, Sample, Scan, problem_of
+from archipel.data.samples import DataSchema, Problem, Sample, Scan
+from archipel.data.splits import SPLIT, TRAINING, VALIDATION
 from archipel.tensors import blob_hash
 from archipel.vocabulary import BadInput, DataKind, ErrorCode
 
 _ARRAYS = ("x", "y", "subject")
+_SPLITS = {"train": TRAINING, "val": VALIDATION, "test": ""}
 _EMPTY = DataSchema(kind="arrays")
 
 
@@ -30,15 +34,20 @@ class NpzTable:
 
     name: ClassVar[str] = "npz"
     kind: ClassVar[DataKind] = "arrays"
-    title: ClassVar[str] = "one .npz file with arrays x, y and subject"
-    options: ClassVar[Mapping[str, str]] = {}
+    title: ClassVar[str] = "one .npz file with arrays x, y and subject, or as MedMNIST has it"
+    options: ClassVar[Mapping[str, str]] = {
+        "split": "own: train and validate on the rows that a MedMNIST file has for it; its test rows are left out"
+    }
 
     def fits(self, folder: Folder) -> str:
         """One .npz file, or more."""
         return "it holds a .npz file" if folder.has("*.npz") else ""
 
     def scan(self, folder: Folder, options: Options) -> Scan:
-        """Every row of the file."""
+        """Every row of the file; a file that has not changed is not opened again."""
+        own = options.get("split", "")
+        if own not in ("", "own"):
+            raise BadInput(f"option split={own}", "makes no sense", "give split=own, or leave it out")
         problems: list[Problem] = []
         files = list(folder.files("*.npz", problems))
         if len(files) != 1:
@@ -46,30 +55,27 @@ class NpzTable:
             problems.append(Problem(thing=folder.root.name, cause=cause, remedy="keep exactly one"))
             return Scan((), tuple(problems), _EMPTY)
         place = files[0]
-        try:
-            x, y, ids = _arrays(folder.root / place)
-        except BadInput as error:
-            return Scan((), (*problems, problem_of(error)), _EMPTY)
-        samples, seen = [], set()
-        for row, subject in enumerate(ids):
-            if subject in seen:
-                cause = f"is in {place} more than once"
-                problems.append(Problem(thing=subject, cause=cause, remedy="keep one row per subject", subject=subject))
-            elif not (_finite(x[row]) and _finite(y[row])):
-                cause = f"its row of {place} holds NaN or infinities"
-                problems.append(Problem(thing=subject, cause=cause, remedy="mend or remove the row", subject=subject))
-            else:
-                samples.append(Sample(subject=subject, files={"table": place}, row=row, hash=_row_hash(x[row], y[row])))
-            seen.add(subject)
-        if not ids:
-            problems.append(Problem(thing=place, cause="holds no row", remedy="add the subjects' rows"))
-        schema = DataSchema(
-            kind="arrays",
-            subjects=len(samples),
-            samples=len(samples),
-            arrays={name: f"{array.dtype.name} {list(array.shape[1:])}" for name, array in (("x", x), ("y", y))},
-        )
-        return Scan(tuple(samples), tuple(problems), schema)
+        found = folder.look(place, "npz/1", _examined)
+        if found.problem is not None:
+            return Scan((), (*problems, found.problem), _EMPTY)
+        problems += [Problem.model_validate(one) for one in found.facts["problems"]]
+        if own and not found.facts["splits"]:
+            problems.append(Problem(thing=place, cause="has no split of its own", remedy="leave split=own out"))
+        samples, left_out = [], 0
+        for subject, part, row, digest in found.facts["rows"]:
+            if folder.leaves_out(subject):
+                continue
+            if own and part and not _SPLITS[part]:
+                left_out += 1
+                continue
+            values = {SPLIT: _SPLITS[part]} if own and part else {}
+            samples.append(Sample(subject=subject, files={"table": place}, row=row, values=values, hash=digest))
+        if left_out:
+            cause = f"{left_out} test rows are left out"
+            problems.append(_warning(place, cause, "nothing to do: they are for after the training"))
+        counts = {"subjects": len(samples), "samples": len(samples)}
+        schema = DataSchema(kind="arrays", arrays=found.facts["arrays"], **counts)
+        return Scan(tuple(sorted(samples, key=lambda sample: sample.key)), tuple(problems), schema)
 
     def read(self, root: Path, samples: Sequence[Sample], options: Options) -> Iterator[Reading]:
         """The rows of the samples."""
@@ -84,16 +90,60 @@ class NpzTable:
                 raise data_changed(sample.files["table"], cause)
 
 
+class _Arrays(NamedTuple):
+    """A file's rows: which part of the file each comes from ("" when it has no parts), and its row in that part."""
+
+    x: NDArray[Any]
+    y: NDArray[Any]
+    ids: tuple[str, ...]
+    parts: tuple[str, ...]
+
+
+def _warning(thing: str, cause: str, remedy: str) -> Problem:
+    return Problem(thing=thing, cause=cause, remedy=remedy, severity="warning")
+
+
+def _examined(path: Path) -> dict[str, Any]:
+    """Each row's subject, part of the file, number and hash; type and shape of the arrays; what is wrong."""
+    x, y, ids, parts = _arrays(path)
+    problems, rows, seen = [], [], set()
+    for row, (subject, part) in enumerate(zip(ids, parts, strict=True)):
+        if subject in seen:
+            cause = f"is in {path.name} more than once"
+            problems.append(Problem(thing=subject, cause=cause, remedy="keep one row per subject", subject=subject))
+        elif not _is_id(subject):
+            cause = f"row {row} has no id that a subject may have"
+            problems.append(Problem(thing=path.name, cause=cause, remedy="name it without / and control characters"))
+        elif not (_finite(x[row]) and _finite(y[row])):
+            cause = f"its row of {path.name} holds NaN or infinities"
+            problems.append(Problem(thing=subject, cause=cause, remedy="mend or remove the row", subject=subject))
+        else:
+            rows.append((subject, part, row, _row_hash(x[row], y[row])))
+        seen.add(subject)
+    if not ids:
+        problems.append(Problem(thing=path.name, cause="holds no row", remedy="add the subjects' rows"))
+    return {
+        "rows": rows,
+        "splits": any(parts),
+        "arrays": {name: f"{array.dtype.name} {list(array.shape[1:])}" for name, array in (("x", x), ("y", y))},
+        "problems": [problem.model_dump(mode="json") for problem in problems],
+    }
+
+
+def _is_id(subject: str) -> bool:
+    return 0 < len(subject) <= 200 and subject.isprintable() and not {"/", "\\"} & set(subject)
+
+
 def _rows(root: Path, samples: Sequence[Sample]) -> Iterator[tuple[tuple[NDArray[Any], NDArray[Any]], Sample]]:
     """Each sample's row, found by its place and id; several files may be concerned, each is read once."""
-    held: dict[str, tuple[NDArray[Any], NDArray[Any], tuple[str, ...]]] = {}
+    held: dict[str, _Arrays] = {}
     for sample in samples:
         place = sample.files["table"]
         if place not in held:
             if not (root / place).is_file():
                 raise data_changed(place, "is gone since the cohort was approved")
             held[place] = _arrays(root / place)
-        x, y, ids = held[place]
+        x, y, ids, _ = held[place]
         row = sample.row
         if row is None or row >= len(ids) or ids[row] != sample.subject:
             raise data_changed(place, f"no longer holds subject {sample.subject} in the row it had")
@@ -115,30 +165,56 @@ def _row_hash(*row: Any) -> str:
     return blob_hash(b"".join(parts))
 
 
-def _arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any], tuple[str, ...]]:
-    """x, y and the ids.
+def _bad(path: Path, cause: str, remedy: str) -> BadInput:
+    return BadInput(path.name, cause, remedy, code=ErrorCode.BAD_DATA)
+
+
+def _arrays(path: Path) -> _Arrays:
+    """x, y, the ids and the parts of the file.
 
     Raises BadInput when the file is damaged, an array is missing or would need pickle, or the lengths differ.
     """
-
-    def bad(cause: str, remedy: str) -> BadInput:
-        return BadInput(path.name, cause, remedy, code=ErrorCode.BAD_DATA)
-
     try:
         with np.load(path, allow_pickle=False) as archive:
-            missing = [name for name in _ARRAYS if name not in archive]
-            arrays = {name: archive[name] for name in _ARRAYS if name in archive}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise bad(
+            arrays = {name: archive[name] for name in archive}
+    except (OSError, ValueError, EOFError, KeyError, NotImplementedError, RuntimeError, AttributeError,
+            zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
+        raise _bad(
+            path,
             f"cannot be read ({type(error).__name__}); it is damaged or holds Python objects",
             "write it with numpy.savez from plain arrays",
         ) from error
+    parts = [part for part in _SPLITS if f"{part}_images" in arrays]
+    if parts and "x" not in arrays:
+        return _in_parts(path, arrays, parts)
+    missing = [name for name in _ARRAYS if name not in arrays]
     if missing:
-        raise bad(f"has no array named {', '.join(missing)}", "save arrays x, y and subject")
+        raise _bad(path, f"has no array named {', '.join(missing)}", "save arrays x, y and subject")
     x, y, subject = (arrays[name] for name in _ARRAYS)
     if subject.ndim != 1 or not x.ndim or not y.ndim or not len(x) == len(y) == len(subject):
-        raise bad(
+        raise _bad(
+            path,
             f"x, y and subject have shapes {list(x.shape)}, {list(y.shape)} and {list(subject.shape)}",
             "give all three the same number of rows",
         )
-    return x, y, tuple(str(value) for value in subject.tolist())
+    return _Arrays(x, y, tuple(str(value) for value in subject.tolist()), ("",) * len(subject))
+
+
+def _in_parts(path: Path, arrays: Mapping[str, NDArray[Any]], parts: Sequence[str]) -> _Arrays:
+    images, labels, ids, of = [], [], [], []
+    for part in parts:
+        x, y = arrays[f"{part}_images"], arrays.get(f"{part}_labels")
+        if y is None or not x.ndim or not y.ndim or len(x) != len(y):
+            shape = "nothing" if y is None else list(y.shape)
+            cause = f"{part}_images and {part}_labels have shapes {list(x.shape)} and {shape}"
+            raise _bad(path, cause, "give each image a label")
+        images.append(x)
+        # One label a row is stored as a column of its own.
+        labels.append(y[:, 0] if y.shape[1:] == (1,) else y)
+        ids += [f"{part}-{row:05d}" for row in range(len(x))]
+        of += [part] * len(x)
+    shapes = {(array.dtype.str, array.shape[1:]) for array in images}
+    if len(shapes) > 1 or len({array.shape[1:] for array in labels}) > 1:
+        told = json.dumps(sorted(str(list(shape)) for _, shape in shapes))
+        raise _bad(path, f"its parts hold images of different kinds ({told})", "give all the same size and type")
+    return _Arrays(np.concatenate(images), np.concatenate(labels), tuple(ids), tuple(of))

@@ -1,0 +1,257 @@
+"""Format ``class-folders``: 2-D images in folders, one a class: ``pneumonia/0012.png``, ``normal/0031.png``.
+
+The patient is the file's name without its ending, or the part of it that a pattern finds. Plans get the pixels as ``x``
+and the class's number as ``y``, or the class by name when they ask for it as their target.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from archipel.data.files import FileFacts, Folder, content_hash
+from archipel.data.formats.base import Options, verify_files
+from archipel.data.reading import Reading
+from archipel.data.samples import ColumnSummary, DataSchema, Problem, Sample, Scan, SubjectId, problem_of
+from archipel.tensors import blob_hash
+from archipel.vocabulary import BadInput, DataKind, ErrorCode
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+CLASS, NUMBER = "class", "class_number"
+"""The values of a sample: its class by name and, counted from 0, in the order of the classes."""
+_MODES = {"gray": "L", "rgb": "RGB"}
+_SUBJECT = TypeAdapter(SubjectId)
+
+
+class ClassFolders:
+    """A folder a class."""
+
+    name: ClassVar[str] = "class-folders"
+    kind: ClassVar[DataKind] = "arrays"
+    title: ClassVar[str] = "<class>/<image>.png, .jpg or .tif: 2-D images, a folder a class"
+    options: ClassVar[Mapping[str, str]] = {
+        "size": "WIDTHxHEIGHT: resize every image, for example 28x28",
+        "mode": "gray (as usual) or rgb",
+        "classes": "the classes in their order, for example normal,pneumonia; else the folders by name",
+        "subject": "a regular expression that finds the patient in a file's name, for example ^[^_]+",
+    }
+
+    def fits(self, folder: Folder) -> str:
+        """Pictures in two folders or more."""
+        classes = {PurePosixPath(place).parts[0] for place in _places(folder, [])}
+        return f"folders {', '.join(sorted(classes)[:5])} hold pictures" if len(classes) > 1 else ""
+
+    def scan(self, folder: Folder, options: Options) -> Scan:
+        """Every picture; one that has not changed is not opened again."""
+        asked = _Asked(options)
+        problems: list[Problem] = []
+        places = list(_places(folder, problems))
+        classes = asked.classes or sorted({PurePosixPath(place).parts[0] for place in places})
+        found: dict[str, tuple[Sample, FileFacts]] = {}
+        for place in places:
+            sample = _sample(folder, place, asked, classes, problems)
+            if sample is not None:
+                found[place] = sample
+        _refuse_repeated(found, problems)
+        _refuse_odd_ones(found, asked, problems)
+        _warn_of_twins(found, problems)
+        if not found and not problems:
+            cause = f"holds no class/image ({', '.join(SUFFIXES)})"
+            problems.append(Problem(thing=folder.root.name, cause=cause, remedy="put the pictures in a folder a class"))
+        for name in classes:
+            if found and not any(sample.values[CLASS] == name for sample, _ in found.values()):
+                problems.append(_warning(name, "is a class without a picture", "add pictures, or go on without"))
+        samples = sorted((sample for sample, _ in found.values()), key=lambda sample: sample.key)
+        return Scan(tuple(samples), tuple(problems), _schema(samples, found, asked))
+
+    def read(self, root: Path, samples: Sequence[Sample], options: Options) -> Iterator[Reading]:
+        """``x`` uint8 (uint16 where a gray picture has 16 bits) ``[height, width]``, or ``[height, width, 3]`` for
+        mode rgb, and ``y`` int64, the class's number."""
+        asked = _Asked(options)
+        for sample in samples:
+            place = sample.files["image"]
+            try:
+                content = (root / place).read_bytes()
+            except OSError as error:
+                raise _bad(place, f"cannot be read ({error.strerror})") from error
+            x = asked.pixels(_opened(place, content))
+            yield Reading(arrays={"x": x, "y": np.int64(sample.values[NUMBER])}, values=sample.values)
+
+    def verify(self, root: Path, samples: Sequence[Sample], options: Options) -> None:
+        """Hash every file again."""
+        for sample in samples:
+            verify_files(root, sample)
+
+
+class _Asked:
+    """The options, understood. Raises BadInput for one that makes no sense."""
+
+    def __init__(self, options: Options) -> None:
+        size = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", options.get("size", "1"))
+        mode = options.get("mode", "gray")
+        if size is None:
+            raise BadInput(f"option size={options['size']}", "makes no sense", "give for example size=28x28")
+        if mode not in _MODES:
+            raise BadInput(f"option mode={mode}", "makes no sense", "give mode=gray or mode=rgb")
+        self.size = (int(size[1]), int(size[2] or size[1])) if "size" in options else None
+        self.mode = _MODES[mode]
+        self.classes = [name.strip() for name in options["classes"].split(",")] if "classes" in options else []
+        try:
+            self.subject = re.compile(options["subject"]) if "subject" in options else None
+        except re.error as error:
+            raise BadInput(f"option subject={options['subject']}", str(error), "give a regular expression") from error
+
+    def pixels(self, picture: Any) -> NDArray[Any]:
+        """The picture in the mode and size that were asked for."""
+        deep = self.mode == "L" and picture.mode.startswith("I")
+        picture = picture.convert("F" if deep else self.mode)
+        if self.size is not None and picture.size != self.size:
+            picture = picture.resize(self.size, 2)  # bilinear
+        values = np.asarray(picture)
+        return np.rint(values).clip(0, 65_535).astype(np.uint16) if deep else values
+
+    def shape(self, facts: Mapping[str, Any]) -> str:
+        """Type and shape of a picture's pixels, as a schema tells it."""
+        width, height = self.size or (facts["width"], facts["height"])
+        if self.mode == "RGB":
+            return f"uint8 [{height}, {width}, 3]"
+        return f"{'uint16' if facts['mode'].startswith('I') else 'uint8'} [{height}, {width}]"
+
+
+def _places(folder: Folder, problems: list[Problem]) -> Iterator[str]:
+    return (place for place in folder.files("*/*", problems) if place.lower().endswith(SUFFIXES))
+
+
+def _sample(
+    folder: Folder, place: str, asked: _Asked, classes: Sequence[str], problems: list[Problem]
+) -> tuple[Sample, FileFacts] | None:
+    path = PurePosixPath(place)
+    if path.parts[0] not in classes:
+        cause = f"is in folder {path.parts[0]}, which is none of the classes {', '.join(classes)}"
+        problems.append(Problem(thing=place, cause=cause, remedy="name the class in classes=..., or move the file"))
+        return None
+    match = asked.subject.search(path.stem) if asked.subject else None
+    subject = path.stem if asked.subject is None else match[1 if match.re.groups else 0] if match else ""
+    try:
+        _SUBJECT.validate_python(subject)
+    except ValidationError:
+        problems.append(Problem(thing=place, cause="has no patient in its name", remedy="mend subject=..., or rename"))
+        return None
+    if folder.leaves_out(subject):
+        return None
+    found = folder.look_at_bytes(place, "picture/1", _examined)
+    if found.problem is not None:
+        problems.append(found.problem.model_copy(update={"thing": place, "subject": subject}))
+        return None
+    hashes = {"image": found.hash, CLASS: blob_hash(path.parts[0].encode())}
+    sample = Sample(
+        subject=subject,
+        session="" if asked.subject is None else path.stem[:100],
+        files={"image": place},
+        values={CLASS: path.parts[0], NUMBER: list(classes).index(path.parts[0])},
+        hash=content_hash(hashes),
+        file_hashes=hashes,
+    )
+    return sample, found
+
+
+def _examined(path: Path, content: bytes) -> dict[str, Any]:
+    """Size, mode and a hash of the pixels. Raises BadInput for a picture that is damaged."""
+    picture = _opened(path.name, content)
+    pixels = np.ascontiguousarray(np.asarray(picture))
+    return {
+        "width": picture.width,
+        "height": picture.height,
+        "mode": picture.mode,
+        "pixels": blob_hash(f"{pixels.dtype.str}{pixels.shape}".encode() + pixels.tobytes()),
+    }
+
+
+def _opened(place: str, content: bytes) -> Any:
+    """The decoded picture, upright. Raises BadInput."""
+    try:
+        from PIL import Image, ImageOps
+    except ImportError as error:
+        raise BadInput(place, "needs Pillow to be read", 'pip install "archipel[tables]"') from error
+    try:
+        with Image.open(BytesIO(content)) as picture:
+            frames = getattr(picture, "n_frames", 1)
+            upright = ImageOps.exif_transpose(picture)
+            upright.load()
+    except (OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, OverflowError, MemoryError,
+            struct.error, zlib.error, Image.DecompressionBombError) as error:  # fmt: skip
+        raise _bad(place, f"is no picture, or a damaged one ({type(error).__name__})") from error
+    if frames > 1:
+        raise _bad(place, f"holds {frames} pictures", "give one picture a file")
+    return upright
+
+
+def _bad(place: str, cause: str, remedy: str = "copy it again from its source or exclude it") -> BadInput:
+    return BadInput(place, cause, remedy, code=ErrorCode.BAD_DATA)
+
+
+def _warning(thing: str, cause: str, remedy: str) -> Problem:
+    return Problem(thing=thing, cause=cause, remedy=remedy, severity="warning")
+
+
+def _refuse_repeated(found: dict[str, tuple[Sample, FileFacts]], problems: list[Problem]) -> None:
+    """Pictures of one name: in two classes nobody knows which is right, so none of them is used."""
+    places: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for place, (sample, _) in found.items():
+        places[sample.key].append(place)
+    for (subject, _), several in places.items():
+        if len(several) > 1:
+            cause = f"is there {len(several)} times ({', '.join(several)})"
+            problems.append(Problem(thing=subject, cause=cause, remedy="keep one of them", subject=subject))
+            for place in several:
+                del found[place]
+
+
+def _refuse_odd_ones(found: dict[str, tuple[Sample, FileFacts]], asked: _Asked, problems: list[Problem]) -> None:
+    """Pictures of another shape than most have: rows of arrays are all of one shape."""
+    shapes = Counter(asked.shape(facts.facts) for _, facts in found.values())
+    if len(shapes) < 2:
+        return
+    usual = shapes.most_common(1)[0][0]
+    for place, (sample, facts) in list(found.items()):
+        own = asked.shape(facts.facts)
+        if own != usual:
+            odd = BadInput(place, f"has pixels {own}, most have {usual}", "say size=WIDTHxHEIGHT, or exclude it")
+            problems.append(problem_of(odd).model_copy(update={"subject": sample.subject}))
+            del found[place]
+
+
+def _warn_of_twins(found: Mapping[str, tuple[Sample, FileFacts]], problems: list[Problem]) -> None:
+    """The same pixels under two classes: one of the two is wrong."""
+    twins: dict[str, list[str]] = defaultdict(list)
+    for place, (_, facts) in found.items():
+        twins[facts.facts["pixels"]].append(place)
+    for places in twins.values():
+        if len({PurePosixPath(place).parts[0] for place in places}) > 1:
+            cause = f"has the same pixels as {', '.join(places[1:])}, in another class"
+            problems.append(_warning(places[0], cause, "find out which class is right, and remove the other"))
+
+
+def _schema(samples: Sequence[Sample], found: Mapping[str, tuple[Sample, FileFacts]], asked: _Asked) -> DataSchema:
+    if not samples:
+        return DataSchema(kind="arrays")
+    x = asked.shape(next(iter(found.values()))[1].facts)
+    people = {(sample.subject, str(sample.values[CLASS])) for sample in samples}
+    counts = dict(sorted(Counter(name for _, name in people).items()))
+    return DataSchema(
+        kind="arrays",
+        subjects=len({sample.subject for sample in samples}),
+        samples=len(samples),
+        columns={CLASS: ColumnSummary(type="category", categories=counts)},
+        arrays={"x": x, "y": "int64 []"},
+    )

@@ -1,0 +1,169 @@
+"""Pictures in folders, a folder a class."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conformance import SUBJECTS, Conformance, Expected
+from PIL import Image
+
+from archipel.data import ColumnMapping, Cohort, DataMapping, RawSource, SubjectSet, Verdict, check_needs, scan
+from archipel.data.formats import format_named
+from archipel.vocabulary import BadInput, ColumnNeed, DataNeeds
+
+
+def pixels(seed, shape=(6, 5)):
+    return np.random.default_rng([*seed.encode()]).integers(0, 256, shape, np.uint8)
+
+
+def picture(root, place, values=None):
+    path = root / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels(place) if values is None else values).save(path)
+
+
+class TestClassFolders(Conformance):
+    format = "class-folders"
+
+    def classes(self, subjects):
+        return {subject: "ill" if number % 2 else "healthy" for number, subject in enumerate(subjects)}
+
+    def write(self, root, subjects=SUBJECTS):
+        expected = {}
+        for subject, name in self.classes(subjects).items():
+            picture(root, f"{name}/{subject}.png", pixels(subject))
+            arrays = {"x": pixels(subject), "y": np.int64(name == "ill")}
+            expected[subject, ""] = Expected(arrays=arrays, values={"class": name})
+        return expected
+
+    def change(self, root):
+        picture(root, "ill/sub-02.png", pixels("another"))
+        return "ill/sub-02.png"
+
+    def remove(self, root):
+        (root / "healthy/sub-03.png").unlink()
+        return "healthy/sub-03.png"
+
+    def repeat(self, root):
+        picture(root, "ill/sub-01.png", pixels("other"))
+        return "sub-01: is there 2 times (healthy/sub-01.png, ill/sub-01.png)"
+
+
+class TestEyesOfPatients(TestClassFolders):
+    """A patient has several pictures, found by a pattern."""
+
+    options = {"subject": "^(.+)_", "size": "5x6"}
+    free_ids = False
+
+    def write(self, root, subjects=SUBJECTS):
+        expected = {}
+        for subject, eye in [*((subject, "left") for subject in subjects), (subjects[0], "right")]:
+            name = self.classes(subjects)[subject]
+            picture(root, f"{name}/{subject}_{eye}.png", pixels(subject + eye))
+            expected[subject, f"{subject}_{eye}"] = Expected(arrays={"x": pixels(subject + eye), "y": name == "ill"})
+        return expected
+
+    def change(self, root):
+        picture(root, "ill/sub-02_left.png", pixels("another"))
+        return "ill/sub-02_left.png"
+
+    def remove(self, root):
+        (root / "healthy/sub-01_right.png").unlink()
+        return "healthy/sub-01_right.png"
+
+    def repeat(self, root):
+        picture(root, "ill/sub-01_left.png", pixels("other"))
+        return "sub-01: is there 2 times (healthy/sub-01_left.png, ill/sub-01_left.png)"
+
+
+def problems(root, **options):
+    return [str(problem) for problem in scan("class-folders", root, options).problems]
+
+
+@pytest.fixture
+def root(tmp_path):
+    for place in ("a/1.png", "a/2.png", "b/3.png", "b/4.png"):
+        picture(tmp_path, place)
+    return tmp_path
+
+
+def test_a_damaged_picture_is_a_line_and_the_others_are_used(root):
+    whole = (root / "a/1.png").read_bytes()
+    (root / "a/1.png").write_bytes(whole[: len(whole) // 2])
+    (root / "b/3.png").write_bytes(b"<html>log in</html>")
+    found = scan("class-folders", root)
+    assert [str(one).split(" (")[0] for one in found.problems] == [
+        "a/1.png: is no picture, or a damaged one",
+        "b/3.png: is no picture, or a damaged one",
+    ]
+    assert [sample.subject for sample in found.samples] == ["2", "4"]
+
+
+def test_the_same_pixels_in_two_classes_are_pointed_out(root):
+    picture(root, "b/5.tif", pixels("a/1.png"))
+    (warning,) = scan("class-folders", root).problems
+    assert warning.severity == "warning"
+    assert str(warning).startswith("a/1.png: has the same pixels as b/5.tif, in another class;")
+
+
+def test_pictures_of_another_size_are_named_until_a_size_is_said(root):
+    picture(root, "b/5.png", pixels("large", (12, 10)))
+    (line,) = problems(root)
+    assert line == "b/5.png: has pixels uint8 [12, 10], most have uint8 [6, 5]; say size=WIDTHxHEIGHT, or exclude it"
+    found = scan("class-folders", root, {"size": "3x4"})
+    assert found.problems == () and found.schema.arrays["x"] == "uint8 [4, 3]"
+    shapes = {one.arrays["x"].shape for one in format_named("class-folders").read(root, found.samples, {"size": "3x4"})}
+    assert shapes == {(4, 3)}
+
+
+def test_colours_and_depth_are_kept_as_asked(root):
+    picture(root, "a/1.png", pixels("colour", (6, 5, 3)))
+    found = scan("class-folders", root, {"mode": "rgb"})
+    (first, *_) = format_named("class-folders").read(root, found.samples, {"mode": "rgb"})
+    assert np.array_equal(first.arrays["x"], pixels("colour", (6, 5, 3))) and found.schema.arrays["x"] == "uint8 [6, 5, 3]"
+    deep = np.arange(30, dtype=np.uint16).reshape(6, 5) * 2000
+    for place in ("a/1.png", "a/2.png", "b/3.png", "b/4.png"):
+        picture(root, place, deep)
+    found = scan("class-folders", root)
+    (first, *_) = format_named("class-folders").read(root, found.samples, {})
+    assert found.schema.arrays["x"] == "uint16 [6, 5]" and np.array_equal(first.arrays["x"], deep)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"size": "big"}, "option size=big: makes no sense"),
+        ({"mode": "cmyk"}, "option mode=cmyk: makes no sense"),
+        ({"subject": "("}, "option subject=(: missing )"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_refused(root, options, words):
+    with pytest.raises(BadInput) as caught:
+        scan("class-folders", root, options)
+    assert words in str(caught.value)
+
+
+def test_a_name_without_a_patient_and_a_folder_that_is_no_class_are_named(root):
+    assert problems(root, subject="^p[0-9]+")[0].startswith("a/1.png: has no patient in its name;")
+    assert problems(root, classes="a,c") == [
+        "b/3.png: is in folder b, which is none of the classes a, c; name the class in classes=..., or move the file",
+        "b/4.png: is in folder b, which is none of the classes a, c; name the class in classes=..., or move the file",
+        "c: is a class without a picture; add pictures, or go on without",
+    ]
+
+
+def test_a_class_has_the_number_that_its_hospital_or_the_plan_gives_it(root):
+    options = {"classes": "b,a"}
+    found = scan("class-folders", root, options)
+    needs = DataNeeds(kind="arrays")
+    cohort = Cohort(dataset="t", format="class-folders", options=options, samples=found.samples)
+    assert SubjectSet(RawSource(root, cohort), cohort.samples, needs).table().y.tolist() == [1, 1, 0, 0]
+    target = ColumnNeed(name="diagnosis", categories=("well", "ill"))
+    needs = DataNeeds(kind="arrays", target=target)
+    mapping = DataMapping(columns={"diagnosis": ColumnMapping(source="class", values={"a": "ill", "b": "well"})})
+    answers = check_needs(needs, found.schema, mapping)
+    assert [one.verdict for one in answers] == [Verdict.MET, Verdict.MET, Verdict.MAPPED]
+    assert check_needs(needs, found.schema, DataMapping())[-1].verdict is Verdict.NOT_MET
+    cohort = cohort.model_copy(update={"mapping": mapping})
+    table = SubjectSet(RawSource(root, cohort), cohort.samples, needs, mapping).table()
+    assert table.y.tolist() == [1, 1, 0, 0] and table.y.dtype == np.int64 and table.x.shape == (4, 6, 5)

@@ -1,0 +1,119 @@
+"""Arrays in one file: named x, y and subject, or in parts as MedMNIST has them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conformance import SUBJECTS, Conformance, Expected
+from real_data import real_data
+
+from archipel.data import Cohort, RawSource, scan, split
+from archipel.data.splits import own_sides, validation_ids
+from archipel.vocabulary import BadInput, DataNeeds
+
+
+class TestNpz(Conformance):
+    format = "npz"
+
+    def rows(self, subjects):
+        return {subject: (np.arange(3.0) + number, number % 2) for number, subject in enumerate(subjects)}
+
+    def save(self, root, rows, ids=None):
+        x, y = (np.array([row[part] for row in rows.values()]) for part in (0, 1))
+        np.savez(root / "arrays.npz", x=x, y=y, subject=np.array(ids or list(rows)))
+
+    def write(self, root, subjects=SUBJECTS):
+        rows = self.rows(subjects)
+        self.save(root, rows)
+        return {(subject, ""): Expected(arrays={"x": x, "y": y}) for subject, (x, y) in rows.items()}
+
+    def change(self, root):
+        rows = self.rows(SUBJECTS)
+        rows["sub-02"] = (np.full(3, 9.0), 1)
+        self.save(root, rows)
+        return "sub-02"
+
+    def remove(self, root):
+        rows = self.rows(SUBJECTS)
+        del rows["sub-03"]
+        self.save(root, rows)
+        return "sub-03"
+
+    def repeat(self, root):
+        self.save(root, self.rows(SUBJECTS), ["sub-01", "sub-02", "sub-01"])
+        return "sub-01"
+
+
+class TestMedMnist(TestNpz):
+    free_ids = False
+
+    def save(self, root, rows, ids=None):
+        x, y = (np.array([row[part] for row in rows.values()]) for part in (0, 1))
+        np.savez(root / "arrays.npz", train_images=x[:2], train_labels=y[:2, None], val_images=x[2:], val_labels=y[2:])
+
+    def write(self, root, subjects=SUBJECTS):
+        rows = list(super().write(root, subjects).values())
+        return dict(zip([("train-00000", ""), ("train-00001", ""), ("val-00000", "")], rows, strict=True))
+
+    def change(self, root):
+        super().change(root)
+        return "train-00001"
+
+    def remove(self, root):
+        super().remove(root)
+        return "val-00000"
+
+    def test_a_sample_that_is_there_twice_is_reported(self, root):
+        """Rows have no ids of their own, so that none can be there twice."""
+
+
+def medmnist(root, **changes):
+    arrays = {}
+    for part, count in (("train", 6), ("val", 3), ("test", 2)):
+        arrays[f"{part}_images"] = np.arange(count * 4, dtype=np.uint8).reshape(count, 2, 2)
+        arrays[f"{part}_labels"] = np.arange(count, dtype=np.uint8)[:, None] % 2
+    arrays |= changes
+    np.savez(root / "m.npz", **{name: array for name, array in arrays.items() if array is not None})
+
+
+def test_a_files_own_split_is_followed_when_asked_and_its_test_rows_are_left_out(tmp_path):
+    medmnist(tmp_path)
+    drawn = scan("npz", tmp_path)
+    assert (len(drawn.samples), drawn.problems, own_sides(drawn.samples)) == (11, (), {})
+    found = scan("npz", tmp_path, {"split": "own"})
+    (warning,) = found.problems
+    assert warning.severity == "warning" and "2 test rows are left out" in str(warning)
+    sides = own_sides(found.samples)
+    held_out = validation_ids(sides, 0.2, sides)
+    assert held_out == {"val-00000", "val-00001", "val-00002"} and len(found.samples) == 9
+    cohort = Cohort(dataset="m", format="npz", samples=found.samples, validation=tuple(sorted(held_out)))
+    training, validation = split(RawSource(tmp_path, cohort), cohort, 0.2, DataNeeds(kind="arrays"))
+    assert training.table().y.tolist() == [0, 1, 0, 1, 0, 1] and validation.table().x.shape == (3, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"val_labels": None}, "m.npz: val_images and val_labels have shapes [3, 2, 2] and nothing;"),
+        ({"val_labels": np.zeros(2)}, "m.npz: val_images and val_labels have shapes [3, 2, 2] and [2];"),
+        ({"val_images": np.zeros((3, 4, 4), np.uint8)}, "m.npz: its parts hold images of different kinds"),
+    ],
+)
+def test_parts_that_do_not_fit_together_are_named(tmp_path, changes, words):
+    medmnist(tmp_path, **changes)
+    assert words in str(scan("npz", tmp_path).errors[0])
+
+
+def test_a_split_is_followed_only_where_there_is_one(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.zeros((2, 1)), y=np.zeros(2), subject=np.array(["a", "b"]))
+    assert "has no split of its own" in str(scan("npz", tmp_path, {"split": "own"}).errors[0])
+    with pytest.raises(BadInput, match="option split=mine: makes no sense"):
+        scan("npz", tmp_path, {"split": "mine"})
+
+
+def test_pneumonia_mnist_is_read_as_it_is():
+    root = real_data("medmnist")
+    found = scan("npz", root, {"split": "own"})
+    assert found.problems == () and found.schema.subjects == 2428 + 270
+    assert found.schema.arrays == {"x": "uint8 [28, 28]", "y": "uint8 []"}
+    assert sum(own_sides(found.samples).values()) == 270
