@@ -22,6 +22,7 @@ from archipel.data import (
     subject_token,
     validation_ids,
 )
+from archipel.data.splits import own_sides
 from archipel.governance import Subtraction
 from archipel.site import catalog, journal, schema, withdrawals
 from archipel.site.state import SiteState
@@ -61,9 +62,9 @@ def freeze(
 ) -> Frozen:
     """All usable subjects that the dataset holds now, as a cohort that is not kept yet.
 
-    It is an older version when nothing is new since. ``pseudonymise`` None is as in the newest version. Raises
-    DatasetProblems when the files have become unusable, BadInput for a fraction outside [0, 1) and when nobody is
-    left to train on.
+    It is an older version when nothing is new since. A split that the dataset comes with is kept. ``pseudonymise``
+    None is as in the newest version. Raises DatasetProblems when the files have become unusable, BadInput for a
+    fraction outside [0, 1) and when nobody is left to train on.
     """
     if not 0 <= fraction < 1:
         raise BadInput(f"validation fraction {fraction}", "is not in [0, 1)", "give for example 0.2")
@@ -76,7 +77,7 @@ def freeze(
         settled = _settled(connection, entry.name, fraction)
     tokens = {subject: subject_token(subject, key) for subject in subjects}
     before = {subject: settled[token] for subject, token in tokens.items() if token in settled}
-    held_out = validation_ids(subjects, fraction, before)
+    held_out = validation_ids(subjects, fraction, before | own_sides(samples))
     if len(held_out) == len(subjects):
         raise BadInput(
             f"dataset {entry.name}",
