@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from archipel.data import Cohort
+from archipel.data import RawSource, validation_ids
 from archipel.governance import IdentityKey
 from archipel.plans import Draft, draft, load
 from archipel.plans.runtime import PlanRuntime
 from archipel.rounds import MemoryBook
 from archipel.simulation import SimulatedSite, pooled_site, scanned_site, simulate
+from archipel.simulation.pooled import PooledSource
 from archipel.tasks import Compute
 from archipel.tensors import decode
 from archipel.vocabulary import ArchipelError, Baselines, RosterEntry, RoundTerms, TaskKind
@@ -85,7 +86,7 @@ async def test_one_site_alone_is_its_own_local_baseline(tmp_path: Path) -> None:
 
 async def test_identical_sites_equal_one_site(tmp_path: Path) -> None:
     [one] = sites(tmp_path / "data", "a")
-    shutil.copytree(one.root, tmp_path / "data" / "b")
+    shutil.copytree(one.data, tmp_path / "data" / "b")
     twin = SimulatedSite("b", tmp_path / "data" / "b", one.cohort)
     alone = await run(tmp_path / "1", [one], rounds=4)
     both = await run(tmp_path / "2", [one, twin], rounds=4)
@@ -100,7 +101,7 @@ async def test_every_baseline_is_there(tmp_path: Path) -> None:
     for about in ("", "a", "b", "ensemble"):
         [record] = book.committed(TaskKind.EVALUATE, about)
         assert record.validation["accuracy"].weight > 0
-    pooled = await run(tmp_path / "2", [pooled_site(who, tmp_path / "data")])
+    pooled = await run(tmp_path / "2", [pooled_site(who, load(TINY).needs, 0.2)])
     [record] = pooled.committed(TaskKind.EVALUATE)
     [federated] = book.committed(TaskKind.EVALUATE)
     assert record.validation["accuracy"].weight == federated.validation["accuracy"].weight
@@ -132,8 +133,24 @@ async def test_an_update_that_the_loop_refuses_ends_the_simulation_at_once(
         await run(tmp_path / "1", who)
 
 
-def test_a_subject_of_two_sites_is_not_pooled(tmp_path: Path) -> None:
-    [one] = sites(tmp_path / "data", "a")
-    twin = SimulatedSite("b", one.root, Cohort.model_validate(one.cohort.model_dump()))
-    with pytest.raises(ArchipelError, match="is at a and at b"):
-        pooled_site([one, twin], tmp_path / "data")
+def test_an_id_that_two_sites_have_is_two_people_who_stay_on_their_sides(tmp_path: Path) -> None:
+    needs = load(TINY, "TinyPlan").needs
+    one, other = sites(tmp_path / "data", "a", "b")
+    assert isinstance(one.data, Path)
+    shutil.copytree(one.data, tmp_path / "twin")
+    twin = SimulatedSite("twin", tmp_path / "twin", one.cohort)
+    pooled = pooled_site([one, other, twin], needs, 0.2)
+    assert len(pooled.cohort.subjects) == 20 + 30 + 20
+    assert pooled.cohort.validation is not None
+    for site, renamed in ((one, True), (other, False), (twin, True)):
+        held_out = validation_ids(site.cohort.subjects, 0.2)
+        names = {f"{site.name}:{subject}" if renamed else subject for subject in held_out}
+        assert names <= set(pooled.cohort.validation)
+    assert isinstance(pooled.data, PooledSource)
+    readings = list(pooled.data.read(pooled.cohort.samples))
+    alone = [
+        reading
+        for site in (one, other, twin)
+        for reading in RawSource(site.data, site.cohort).read(site.cohort.samples)  # type: ignore[arg-type]
+    ]
+    assert all(np.array_equal(a.arrays["x"], b.arrays["x"]) for a, b in zip(readings, alone, strict=True))

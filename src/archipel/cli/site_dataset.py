@@ -40,7 +40,7 @@ def dataset_add(
     from archipel.site import catalog
 
     asked = read_mapping(mapping, dict(_label(text) for text in label or []))
-    options = dict(_option(text) for text in option or [])
+    options = dict(read_option(text) for text in option or [])
     screen = console()
     found = layout or _looks_like(path, screen)
     with opened(state) as site, listing_problems(screen):
@@ -78,7 +78,7 @@ def _label(text: str) -> tuple[str, str]:
     return value, name
 
 
-def _option(text: str) -> tuple[str, str]:
+def read_option(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not (name and equals):
         raise BadInput(f"option {text}", "is not NAME=VALUE", "see archipel site dataset formats")

@@ -6,23 +6,16 @@ slowest site. Only a simulation may pool: real hospitals' images do not meet.
 
 from __future__ import annotations
 
-import asyncio
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-from archipel.governance import job_hash
-from archipel.plans import draft, load
-from archipel.plans.runtime import PlanRuntime
+from archipel.plans import load
 from archipel.rounds import StageRecord
-from archipel.simulation import pooled_site, scanned_site, simulate
-from archipel.vocabulary import Baselines, MetricSum, RosterEntry, RoundTerms, Task, TaskKey, TaskKind, WorkerLimits
-
-_NO_KEY = "ed25519:" + "0" * 64
-NAME = "pooled"
+from archipel.simulation import scanned_site, train_pooled
+from archipel.vocabulary import MetricSum, WorkerLimits
 
 
 @dataclass(frozen=True)
@@ -39,47 +32,15 @@ def run_pooled(plan: Path, roots: Mapping[str, Path], rounds: int, epochs: int, 
     """Train on the union of the sites' training subjects, and validate on the held-out ones of each site."""
     needs = load(plan).needs
     sites = [scanned_site(name, root, needs) for name, root in sorted(roots.items())]
-    above = Path(*_common([site.root.resolve().parts for site in sites]))
-    pooled = pooled_site(sites, above, NAME)
-    drafted = draft(
-        plan,
-        experiment=NAME,
-        roster=[RosterEntry(site=NAME, identity_key=_NO_KEY, dataset="data")],
-        server_key=_NO_KEY,
-        seed=seed,
-        arguments={"epochs": epochs},
-        terms=RoundTerms(rounds=rounds, quorum=1, deadline_s=36_000),
-        baselines=Baselines(),
-        limits=WorkerLimits(threads=threads),
-    )
-    with tempfile.TemporaryDirectory(prefix="archipel-pooled-") as place:
-        book = asyncio.run(simulate(drafted.job, plan, drafted.initial_model, [pooled], Path(place)))
-        model = book.models[book.model].read_bytes()
-        trained = book.committed(TaskKind.TRAIN)
-        (last,) = book.committed(TaskKind.EVALUATE)
-    per_site = {}
-    key = TaskKey(experiment=NAME, round=rounds, kind=TaskKind.EVALUATE)
-    task = Task(key=key, job_hash=job_hash(drafted.job), models=(book.model,))
-    for site in sites:
-        runtime = PlanRuntime(load(plan), drafted.job, NAME, site.root, site.cohort)
-        runtime.prepare()
-        per_site[site.name] = runtime.evaluate(task, [memoryview(model)]).validation
-    curve = [_dice(record) for record in (*trained[1:], last)]
-    return Pooled(tuple(curve), last.validation, per_site, sum(record.seconds for record in (*trained, last)))
+    limits = WorkerLimits(threads=threads)
+    found = train_pooled(plan, sites, rounds=rounds, seed=seed, arguments={"epochs": epochs}, limits=limits)
+    curve = [_dice(record) for record in (*found.rounds[1:], found.last)]
+    seconds = sum(record.seconds for record in (*found.rounds, found.last))
+    return Pooled(tuple(curve), found.last.validation, found.per_site, seconds)
 
 
 def _dice(record: StageRecord) -> float:
     return record.validation["dice"].mean()
-
-
-def _common(parts: Sequence[Sequence[str]]) -> list[str]:
-    """The folders that all paths share at their beginning."""
-    shared = []
-    for level in zip(*parts, strict=False):
-        if len(set(level)) > 1:
-            break
-        shared.append(level[0])
-    return shared
 
 
 class PooledInBackground:

@@ -4,8 +4,21 @@ For researchers who try a plan on data of their own before hospitals are asked, 
 give the same numbers as a deployed fleet for the same seed.
 """
 
-from archipel.simulation.experiment import SimulatedSite, pooled_site, scanned_site, simulate
+from archipel.simulation.experiment import simulate
 from archipel.simulation.fleet import SimulatedFleet
+from archipel.simulation.pooled import Pooled, pooled_site, train_pooled
+from archipel.simulation.sites import SimulatedSite, read_mapping, read_sites, scanned_site
 from archipel.simulation.trainer import InProcessTrainer
 
-__all__ = ["InProcessTrainer", "SimulatedFleet", "SimulatedSite", "pooled_site", "scanned_site", "simulate"]
+__all__ = [
+    "InProcessTrainer",
+    "Pooled",
+    "SimulatedFleet",
+    "SimulatedSite",
+    "pooled_site",
+    "read_mapping",
+    "read_sites",
+    "scanned_site",
+    "simulate",
+    "train_pooled",
+]

@@ -23,6 +23,7 @@ from archipel.data import (
     validation_ids,
 )
 from archipel.data.splits import own_sides
+from archipel.data.splits import own_sides
 from archipel.governance import Subtraction
 from archipel.site import catalog, journal, schema, withdrawals
 from archipel.site.state import SiteState
@@ -76,7 +77,8 @@ def freeze(
         newest = _newest(connection, entry.name)
         settled = _settled(connection, entry.name, fraction)
     tokens = {subject: subject_token(subject, key) for subject in subjects}
-    before = {subject: settled[token] for subject, token in tokens.items() if token in settled}
+    before = own_sides(samples)
+    before |= {subject: settled[token] for subject, token in tokens.items() if token in settled}
     held_out = validation_ids(subjects, fraction, before | own_sides(samples))
     if len(held_out) == len(subjects):
         raise BadInput(

@@ -1,0 +1,132 @@
+"""The pooled baseline: what one hospital that had everybody's patients would reach.
+
+Every site's data is read and mapped as at that site, and the same subjects are held out, so that only the pooling
+differs. Only a simulation may pool: real hospitals' data does not meet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from archipel.data import Cohort, RawSource, Reading, Sample, Source, validation_ids
+from archipel.data.subjects import usable
+from archipel.governance import job_hash
+from archipel.plans import draft, load
+from archipel.plans.runtime import PlanRuntime
+from archipel.rounds import StageRecord
+from archipel.simulation.experiment import simulate
+from archipel.simulation.sites import SimulatedSite
+from archipel.vocabulary import DataNeeds, MetricSum, RosterEntry, RoundTerms, Task, TaskKey, TaskKind
+
+NAME = "pooled"
+_NO_KEY = "ed25519:" + "0" * 64
+_Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class PooledSource:
+    """Samples of several sites under names that are each one's own. Values have the plan's names already."""
+
+    needs: DataNeeds
+    sites: tuple[SimulatedSite, ...]
+    origins: Mapping[_Key, tuple[int, Sample]]
+    """For each pooled sample its site, by place, and the sample as it is there."""
+
+    def read(self, samples: Sequence[Sample]) -> Iterator[Reading]:
+        """The samples in order; each site's are read one after the other, in one go."""
+        origins = [self.origins[sample.key] for sample in samples]
+        readings = {
+            place: _source(site).read([sample for at, sample in origins if at == place])
+            for place, site in enumerate(self.sites)
+        }
+        for place, _ in origins:
+            yield self._in_the_plans_words(self.sites[place], next(readings[place]))
+
+    def _in_the_plans_words(self, site: SimulatedSite, reading: Reading) -> Reading:
+        rule = site.cohort.mapping
+        values = {one.name: rule.value(one.name, reading.values) for one in self.needs.all_columns}
+        images = {asked: reading.images.get(rule.stored_modality(asked)) for asked in self.needs.images}
+        return Reading(
+            images={asked: image for asked, image in images.items() if image is not None},
+            label=reading.label,
+            affine=reading.affine,
+            arrays=reading.arrays,
+            values={name: value for name, value in values.items() if value is not None},
+        )
+
+
+def _source(site: SimulatedSite) -> Source:
+    return RawSource(site.data, site.cohort) if isinstance(site.data, Path) else site.data
+
+
+def pooled_site(sites: Sequence[SimulatedSite], needs: DataNeeds, fraction: float, name: str = NAME) -> SimulatedSite:
+    """All sites' usable subjects as one site; those held out at a site (by ``fraction`` where it has no list) are held
+    out here too. An id that several sites have is several people, each called ``<site>:<id>``."""
+    cohorts = [usable(site.cohort, needs) for site in sites]
+    several = {subject for subject, count in Counter(one for cohort in cohorts for one in cohort.subjects).items()
+               if count > 1}  # fmt: skip
+    origins: dict[_Key, tuple[int, Sample]] = {}
+    samples, held_out = [], []
+    for place, (site, cohort) in enumerate(zip(sites, cohorts, strict=True)):
+        own = site.cohort
+        chosen = validation_ids(own.subjects, fraction) if own.validation is None else set(own.validation)
+
+        def called(subject: str, site: str = site.name) -> str:
+            return f"{site}:{subject}" if subject in several else subject
+
+        held_out += [called(subject) for subject in cohort.subjects if subject in chosen]
+        for sample in cohort.samples:
+            pooled = sample.model_copy(update={"subject": called(sample.subject)})
+            origins[pooled.key] = place, sample
+            samples.append(pooled)
+    cohort = Cohort(
+        dataset=NAME, format=sites[0].cohort.format, samples=tuple(samples), validation=tuple(sorted(held_out))
+    )
+    return SimulatedSite(name, PooledSource(needs, tuple(sites), origins), cohort)
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """What the pooled model reached: the records of its rounds and of its last measure, and sums at each site."""
+
+    rounds: tuple[StageRecord, ...]
+    last: StageRecord
+    per_site: Mapping[str, Mapping[str, MetricSum]]
+
+
+def train_pooled(plan: Path, sites: Sequence[SimulatedSite], *, rounds: int, fraction: float = 0.2,
+                 **terms: Any) -> Pooled:  # fmt: skip
+    """Train on the union of the sites' training subjects, then validate on the held-out ones of each site.
+
+    ``terms`` are those of ``draft``: seed, arguments, limits and so on.
+    """
+    needs = load(plan).needs
+    drafted = draft(
+        plan,
+        experiment=NAME,
+        roster=[RosterEntry(site=NAME, identity_key=_NO_KEY, dataset="data")],
+        server_key=_NO_KEY,
+        terms=RoundTerms(rounds=rounds, quorum=1, deadline_s=360_000),
+        validation_fraction=fraction,
+        **terms,
+    )
+    with tempfile.TemporaryDirectory(prefix="archipel-pooled-") as place:
+        pooled = pooled_site(sites, needs, fraction)
+        book = asyncio.run(simulate(drafted.job, plan, drafted.initial_model, [pooled], Path(place)))
+        model = book.models[book.model].read_bytes()
+        trained = tuple(book.committed(TaskKind.TRAIN))
+        (last,) = book.committed(TaskKind.EVALUATE)
+    key = TaskKey(experiment=NAME, round=rounds, kind=TaskKind.EVALUATE)
+    task = Task(key=key, job_hash=job_hash(drafted.job), models=(book.model,))
+    per_site = {}
+    for site in sites:
+        runtime = PlanRuntime(load(plan), drafted.job, NAME, site.data, site.cohort)
+        runtime.prepare()
+        per_site[site.name] = runtime.evaluate(task, [memoryview(model)]).validation
+    return Pooled(trained, last, per_site)

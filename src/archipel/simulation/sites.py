@@ -1,0 +1,108 @@
+"""Simulated sites: folders of one's own, each read and mapped as a hospital would read and map it."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from archipel.data import Cohort, DataMapping, Source, Verdict, check_needs, scan
+from archipel.data.formats import settled
+from archipel.data.splits import own_sides
+from archipel.vocabulary import BadInput, DataNeeds, ErrorCode, Record
+
+_DEFAULT_FORMATS = {"volumes": "nifti-pairs", "arrays": "npz", "table": "table"}
+
+
+@dataclass(frozen=True)
+class SimulatedSite:
+    """A site's name, the cohort it trains on, and the folder of its dataset or another source of its samples."""
+
+    name: str
+    data: Path | Source
+    cohort: Cohort
+
+
+def scanned_site(
+    name: str,
+    root: Path,
+    needs: DataNeeds,
+    *,
+    layout: str | None = None,
+    options: Mapping[str, str] | None = None,
+    mapping: DataMapping | None = None,
+) -> SimulatedSite:
+    """A site from a folder of data, by default in the usual format of the kind that is needed.
+
+    Raises BadInput naming the first of the folder's problems, or the first need that is not met.
+    """
+    layout = layout or _DEFAULT_FORMATS[needs.kind]
+    mapping = mapping or DataMapping()
+    kept = settled(layout, root, options or {}) if root.is_dir() else dict(options or {})
+    found = scan(layout, root, kept)
+    if found.errors:
+        more = f" (and {len(found.errors) - 1} more)" if len(found.errors) > 1 else ""
+        raise BadInput(str(root), f"{found.errors[0]}{more}", "mend the data", code=ErrorCode.BAD_DATA)
+    for answer in check_needs(needs, found.schema, mapping):
+        if answer.verdict is Verdict.NOT_MET:
+            raise BadInput(f"site {name}", str(answer), "give a mapping, or other data", code=ErrorCode.BAD_DATA)
+    sides = own_sides(found.samples)
+    held_out = tuple(sorted(one for one, validates in sides.items() if validates)) if sides else None
+    cohort = Cohort(
+        dataset="data", format=layout, options=kept, mapping=mapping, samples=found.samples, validation=held_out
+    )
+    return SimulatedSite(name, root, cohort)
+
+
+class SiteDescription(Record):
+    """One site in a file of sites: the same words as in ``archipel site dataset add``.
+
+    ``path`` lies in the folder of data; ``mapping``, and the option ``dictionary``, beside the file of sites.
+    """
+
+    path: str = "."
+    format: str | None = None
+    options: dict[str, str] = {}
+    mapping: str | None = None
+
+
+def read_sites(file: Path, data: Path, needs: DataNeeds) -> list[SimulatedSite]:
+    """The sites that a TOML file describes, a table each. Raises BadInput naming the site and key that is wrong."""
+    sites = []
+    for name, described in _toml(file).items():
+        try:
+            one = SiteDescription.model_validate(described)
+        except ValidationError as error:
+            raise _wrong(file, name, error) from error
+        options = dict(one.options)
+        if "dictionary" in options:
+            options["dictionary"] = str(file.parent / options["dictionary"])
+        mapping = read_mapping(file.parent / one.mapping) if one.mapping else None
+        sites.append(scanned_site(name, data / one.path, needs, layout=one.format, options=options, mapping=mapping))
+    if not sites:
+        raise BadInput(f"sites {file}", "names no site", "give a table for each, for example [charite]")
+    return sites
+
+
+def read_mapping(file: Path) -> DataMapping:
+    """The mapping in a TOML file. Raises BadInput naming the key that is wrong."""
+    try:
+        return DataMapping.model_validate(_toml(file))
+    except ValidationError as error:
+        raise _wrong(file, "", error) from error
+
+
+def _toml(file: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(str(file), f"cannot be read: {error}", "name a TOML file") from error
+
+
+def _wrong(file: Path, name: str, error: ValidationError) -> BadInput:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in (name, *first["loc"]) if part != "")
+    return BadInput(f"{file}: {where}", str(first["msg"]), "see Tables in the documentation")
