@@ -8,7 +8,7 @@ import pytest
 import torch
 from plan_jobs import cohort, frame, job_for, task_for
 
-from archipel.data import phantom
+from archipel.data import PreparedCache, PreparedSource, phantom
 from archipel.plans import Plan, SegmentationPlan, load
 from archipel.plans.inference import evaluate_folder, predict, predict_path
 from archipel.plans.runtime import PlanRuntime
@@ -77,7 +77,7 @@ def test_training_volumes_have_the_declared_shape_and_channel_numbers(tmp_path):
     plan = Bright()
     runtime = PlanRuntime(plan, job_for(plan), "site-a", tmp_path, cohort(volumes(tmp_path, SIDEWAYS), "nifti-pairs"))
     runtime.prepare()
-    images, labels = plan.training
+    images, labels = plan.training.inputs, plan.training.targets
     assert images.shape == labels.shape == (len(images), 1, 8, 8, 8)
     assert labels.dtype == torch.int64 and set(labels.unique().tolist()) == {0, 2}
     outcome = runtime.train(task_for(runtime.job), frame(plan), memoryview(bytearray(len(frame(plan)))), None)
@@ -210,3 +210,29 @@ def test_monai_dictionary_transforms_move_image_and_label_together_and_follow_th
     assert len(flipped) == 2, "some are flipped and some are not"
     again, _ = once()
     assert torch.equal(outputs, again)
+
+
+def test_volumes_read_from_prepared_files_for_each_batch_give_the_same_model_bit_for_bit(tmp_path):
+    root = volumes(tmp_path / "data", SIDEWAYS)
+    whole = cohort(root, "nifti-pairs")
+    shown = tmp_path / "shown"
+    shown.mkdir()
+    prepared = PreparedCache(tmp_path / "cache", 1 << 30).prepare(root, whole)
+    for path, name in prepared.files:
+        (shown / name).symlink_to(path)
+
+    class Small(Bright):
+        in_memory = False
+        batch_size = 2
+
+    class Kept(Small):
+        in_memory = True
+
+    found = []
+    for plan, data in ((Kept(), root), (Small(), PreparedSource(shown, whole))):
+        runtime = PlanRuntime(plan, job_for(plan), "site-a", data, whole)
+        runtime.prepare()
+        result = memoryview(bytearray(len(frame(plan))))
+        found.append((runtime.train(task_for(runtime.job), frame(plan), result, None), bytes(result)))
+    assert found[0] == found[1]
+    assert found[0][0].validation["dice"].weight > 0

@@ -60,7 +60,7 @@ def test_integer_buffers_keep_their_type_and_count_the_batches(tmp_path):
     runtime = runtime_of(plan, tmp_path)
     _, result = train(runtime, frame(plan))
     counted = decode(result)["1.num_batches_tracked"]
-    assert counted.dtype == np.int64 and counted == -(-len(plan.training[0]) // 8)
+    assert counted.dtype == np.int64 and counted == -(-len(plan.training) // 8)
 
 
 @pytest.mark.parametrize("optimiser", [torch.optim.Adam, torch.optim.AdamW, torch.optim.Adagrad, torch.optim.RAdam])
@@ -179,3 +179,25 @@ def test_an_epochs_argument_takes_the_place_of_the_attribute(tmp_path):
     outcome, result = train(runtime_of(plan, tmp_path), frame(plan))
     assert decode(result)["1.num_batches_tracked"] == 2 * -(-outcome.samples // 8)
     assert outcome.metrics["loss"].weight == 2 * outcome.samples
+
+
+class OnDemandNet(Net):
+    in_memory = False
+
+
+def test_examples_made_for_each_batch_train_the_same_model_bit_for_bit(tmp_path):
+    kept, made = runtime_of(Net(), tmp_path), runtime_of(OnDemandNet(), tmp_path)
+    (before, expected), (after, found) = (train(runtime, frame(Net()), passes=1) for runtime in (kept, made))
+    assert bytes(expected) == bytes(found)
+    assert (before.metrics, before.validation, before.state) == (after.metrics, after.validation, after.state)
+
+
+def test_an_error_in_making_examples_ends_the_task_as_it_is(tmp_path):
+    class Broken(OnDemandNet):
+        def examples(self, subjects):
+            if "p-011" in subjects.ids:
+                raise BadInput("p-011", "cannot be used", "exclude it")
+            return super().examples(subjects)
+
+    with pytest.raises(BadInput, match="p-011: cannot be used"):
+        train(runtime_of(Broken(), tmp_path, validation_fraction=0.0), frame(Net()))

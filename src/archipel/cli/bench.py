@@ -40,6 +40,20 @@ def training(
     _print(asyncio.run(run(pairs=pairs)), as_json)
 
 
+@app.command()
+def data(
+    files: Annotated[int, typer.Option(min=0, help="How many files the catalog registers; 0 leaves it out.")] = 100_000,
+    pairs: Annotated[int, typer.Option(min=1, help="How many pairs of epochs and of imports.")] = 9,
+    data: Annotated[Path | None, typer.Option("--data", help="site-*/images and labels, to import.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Where to work; by default the system's own.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """From files to batches: the loader beside memory, a catalog of many files, an import beside bare nibabel."""
+    from archipel.lab.bench_data import bench_data
+
+    _print(bench_data(files, pairs, data, folder), as_json)
+
+
 def _print(figures: dict[str, Any], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(figures))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,14 +22,7 @@ class Orientation:
     @classmethod
     def of(cls, affine: Affine) -> Orientation:
         """The turn that brings a volume with this affine to RAS."""
-        from nibabel.orientations import io_orientation
-
-        codes = io_orientation(affine)
-        order = np.argsort(codes[:, 0])
-        flips = codes[order, 1] < 0
-        x, y, z = (int(axis) for axis in order)
-        flip_x, flip_y, flip_z = (bool(flip) for flip in flips)
-        return cls((x, y, z), (flip_x, flip_y, flip_z))
+        return _turn(np.ascontiguousarray(affine, dtype=np.float64).tobytes())
 
     def apply(self, volume: NDArray[Any]) -> NDArray[Any]:
         """The volume in RAS."""
@@ -48,3 +42,16 @@ class Orientation:
             place[axis, new] = -1 if flip else 1
             place[axis, 3] = shape[axis] - 1 if flip else 0
         return np.asarray(affine @ place)
+
+
+@lru_cache(maxsize=1024)
+def _turn(affine: bytes) -> Orientation:
+    """Kept, as a plan asks for it several times a volume and a dataset has few affines."""
+    from nibabel.orientations import io_orientation
+
+    codes = io_orientation(np.frombuffer(affine).reshape(4, 4))
+    order = np.argsort(codes[:, 0])
+    flips = codes[order, 1] < 0
+    x, y, z = (int(axis) for axis in order)
+    flip_x, flip_y, flip_z = (bool(flip) for flip in flips)
+    return Orientation((x, y, z), (flip_x, flip_y, flip_z))

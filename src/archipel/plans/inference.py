@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from archipel.data import Affine, FloatVolume, LabelVolume, format_named, scan
-from archipel.data.formats.nifti_pairs import SUFFIX
 from archipel.data.volumes import read_image
 from archipel.plans.base import Array, Plan
 from archipel.plans.surfaces import hausdorff_95
 from archipel.tensors import decode
 from archipel.vocabulary import BadInput, ErrorCode
 
+SUFFIX = ".nii.gz"
 Models = Sequence[Mapping[str, Array]]
 
 

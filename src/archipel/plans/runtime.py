@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from archipel.data import Cohort, RawSource, Source, format_named, split, verify
 from archipel.plans.base import Array, Context, Model, Plan, TrainingResult, derive_seed
-from archipel.tensors import decode, encode, views
+from archipel.tensors import decode, encode, schema_of, views
 from archipel.vocabulary import (
     ArchipelError,
     BadInput,
@@ -83,6 +83,17 @@ class PlanRuntime:
         training, validation = split(source, self.cohort, self.job.validation_fraction, needs)
         self._validation_subjects = len(validation)
         self.plan.prepare(training, validation, self._context(Pass(round=0, arguments=self.job.arguments)))
+
+    def begin(self, result: memoryview) -> None:
+        """Write the plan's own initial model, for the job's seed, as a frame.
+
+        Raises ArchipelError (code ``plan-error``) when it has not the job's tensors.
+        """
+        arrays = self.plan.initial_model(self.job.seed)
+        found = schema_of(arrays)
+        if found != self.job.tensors:
+            raise _plan_error("initial_model returned other tensors", "make the job from this plan again")
+        result[:] = encode(arrays)
 
     def train(self, task: Task, model: memoryview, result: memoryview, state: bytes | None) -> Outcome:
         """Train the ``model`` frame into the writable ``result`` frame of the same size.

@@ -1,7 +1,8 @@
 """TorchPlan: a plan around a PyTorch network. The researcher writes the network, the loss and the optimiser.
 
-All examples of a site are kept in memory as two tensors. A round is ``epochs`` passes over shuffled batches; every
-random number comes from the round's seed, so that a round repeated after a crash gives the same weights.
+A site's examples are kept in memory as two tensors, or made anew for each batch. A round is ``epochs`` passes over
+shuffled batches; every random number comes from the round's seed, so that a round repeated after a crash gives the same
+weights.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 
 from archipel.data import SubjectSet
 from archipel.plans.base import Array, Context, Model, Plan, TrainingResult, derive_seed
+from archipel.plans.examples import Examples, InMemory, OnDemand
 from archipel.plans.memory import keep_freed_memory
 from archipel.plans.optimiser_state import export_state, restore_state
 from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, MetricSpec, MetricSum
@@ -28,10 +30,13 @@ class TorchPlan(Plan):
 
     Write ``build_model``, ``build_optimiser``, ``loss`` and, unless a subclass of this class has it, ``examples``.
     A hyper-parameter named ``batch_size`` or ``epochs`` takes the place of the class attribute of that name.
+    ``in_memory`` False is for datasets larger than memory: ``examples`` is then called with the subjects of one batch
+    at a time, in every epoch, and must make each example from its subject alone.
     """
 
     batch_size: ClassVar[int] = 4
     epochs: ClassVar[int] = 1
+    in_memory: ClassVar[bool] = True
     validation: ClassVar[tuple[MetricSpec, ...]] = (MetricSpec(name="validation_loss", better="lower"),)
 
     # What a researcher writes ---------------------------------------------------------------------------------
@@ -79,15 +84,16 @@ class TorchPlan(Plan):
         return export_model(self._fresh_network(seed))
 
     def prepare(self, training: SubjectSet, validation: SubjectSet, context: Context) -> None:
-        """Read all examples into memory and build the network."""
+        """Build the network, and read all examples into memory unless ``in_memory`` says otherwise."""
         keep_freed_memory()
         torch.set_num_threads(context.threads)
         self.network = self._fresh_network(0)
         self._restored: Model = {}
         self._optimiser: torch.optim.Optimizer | None = None
         self._transforms = tuple(self.transforms())
-        self.training = self.examples(training)
-        self.held_out = self.examples(validation) if len(validation) else None
+        kept = InMemory if self.in_memory else OnDemand
+        self.training: Examples = kept(self.examples, training)
+        self.held_out: Examples | None = kept(self.examples, validation) if len(validation) else None
 
     def train(self, model: Model, context: Context) -> TrainingResult:
         """``epochs`` passes over the training examples in shuffled batches.
@@ -117,7 +123,7 @@ class TorchPlan(Plan):
                 )
             total, seen = total + value * len(inputs), seen + len(inputs)
         export_model(self.network, into=model)
-        return TrainingResult(len(self.training[0]), {"loss": MetricSum(total=total, weight=seen)})
+        return TrainingResult(len(self.training), {"loss": MetricSum(total=total, weight=seen)})
 
     def evaluate(self, models: Sequence[Mapping[str, Array]], context: Context) -> dict[str, MetricSum]:
         """The sums of ``measure`` over all validation batches, in evaluation mode."""
@@ -126,12 +132,10 @@ class TorchPlan(Plan):
         torch.set_num_threads(context.threads)
         networks = self.networks(models)
         sums: dict[str, MetricSum] = {}
-        inputs, targets = self.held_out
-        size = self._setting("batch_size", context)
+        groups = torch.arange(len(self.held_out)).split(self._setting("batch_size", context))
         with torch.inference_mode():
-            for start in range(0, len(inputs), size):
-                outputs = self.ensemble(networks, inputs[start : start + size])
-                for name, value in self.measure(outputs, targets[start : start + size]).items():
+            for inputs, targets in self.held_out.batches(groups):
+                for name, value in self.measure(self.ensemble(networks, inputs), targets).items():
                     sums[name] = sums[name] + value if name in sums else value
         return sums
 
@@ -170,16 +174,15 @@ class TorchPlan(Plan):
         return int(context.arguments.get(name, getattr(self, name)))
 
     def _batches(self, context: Context) -> Iterator[tuple[Tensor, Tensor]]:
-        inputs, targets = self.training
         generator = torch.Generator().manual_seed(derive_seed(context.seed, "batches"))
         for position, transform in enumerate(self._transforms):
             if hasattr(transform, "set_random_state"):
                 transform.set_random_state(seed=derive_seed(context.seed, "transform", position) % 2**32)
         size = self._setting("batch_size", context)
         for _ in range(self._setting("epochs", context)):
-            for chosen in torch.randperm(len(inputs), generator=generator).split(size):
-                batch = self._transformed(inputs[chosen], targets[chosen])
-                yield self.augment(*batch, generator)
+            chosen = torch.randperm(len(self.training), generator=generator).split(size)
+            for inputs, targets in self.training.batches(chosen):
+                yield self.augment(*self._transformed(inputs, targets), generator)
 
     def _transformed(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         if not self._transforms:

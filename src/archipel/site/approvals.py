@@ -384,13 +384,13 @@ def _decide(
     """Journal and store one decision in one transaction, then wake the agent."""
     with site.database.write() as connection:
         values = decide(connection, _known(connection, experiment))
-        journal.append(connection, kind, {"experiment": experiment, "by": _person()} | body)
+        journal.append(connection, kind, {"experiment": experiment, "by": person()} | body)
         query = update(_rows).where(_rows.c.experiment == experiment)
         connection.execute(query.values(decided_at=utc_now(), **values))
     site.ring()
 
 
-def _person() -> str:
+def person() -> str:
     """The operating system's name for whoever decides: the account, which the environment cannot change."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name

@@ -23,6 +23,7 @@ from archipel.site.sandbox.memory import SharedFrame
 from archipel.site.sandbox.resources import Resources
 from archipel.site.sandbox.spec import SandboxSpec, TaskFailed
 from archipel.site.worker.protocol import (
+    Begin,
     Done,
     Evaluate,
     FromWorker,
@@ -97,6 +98,14 @@ class SandboxedWorker:
         reply = await self._guarded(self._ask(Prepare(), ()), self.spec.prepare_wall_s, self.spec.limits.cpu_s)
         if not isinstance(reply, Prepared):
             raise await self._misbehaved("answered another question than prepare")
+
+    async def begin(self, result: SharedFrame) -> None:
+        """Make the plan's own initial model into the result's memory. Raises TaskFailed."""
+        result.lend()
+        limits = self.spec.limits
+        reply = await self._guarded(self._ask(Begin(), [result.fd]), limits.wall_s, limits.cpu_s)
+        if not isinstance(reply, Done):
+            raise await self._misbehaved("answered another question than begin")
 
     async def train(self, task: Task, model: SharedFrame, result: SharedFrame, state: bytes | None) -> Outcome:
         """Train the model into the result's memory. Raises TaskFailed; the worker may be dead then."""

@@ -47,6 +47,12 @@ class Prepare(Record):
     type: Literal["prepare"] = "prepare"
 
 
+class Begin(Record):
+    """Make the plan's own initial model; with it comes the memory for it. For a check before anything is fetched."""
+
+    type: Literal["begin"] = "begin"
+
+
 class Train(Record):
     """Train; with it come the model's memory, the result's, and the optimiser's state if ``has_state``."""
 
@@ -110,7 +116,7 @@ class Problem(Record):
     text: Annotated[str, Field(max_length=LONGEST_TEXT)]
 
 
-ToWorker = Annotated[Start | Prepare | Train | Evaluate | StateSpace, Field(discriminator="type")]
+ToWorker = Annotated[Start | Prepare | Begin | Train | Evaluate | StateSpace, Field(discriminator="type")]
 FromWorker = Annotated[Ready | Prepared | NeedState | Done | Problem, Field(discriminator="type")]
 to_worker: TypeAdapter[ToWorker] = TypeAdapter(ToWorker)
 from_worker: TypeAdapter[FromWorker] = TypeAdapter(FromWorker)

@@ -15,6 +15,7 @@ from archipel.plans.packaging import load
 from archipel.plans.runtime import Outcome, PlanRuntime
 from archipel.site.worker.protocol import (
     LONGEST_TEXT,
+    Begin,
     Done,
     Evaluate,
     NeedState,
@@ -96,6 +97,9 @@ class Served:
             case Prepare():
                 self._runtime = self._prepared()
                 return Prepared()
+            case Begin() if self._runtime is not None:
+                self._runtime.begin(self.windows.on(descriptors[0], write=True))
+                return Done(samples=0)
             case Train() if self._runtime is not None:
                 state = _contents(descriptors[2]) if request.has_state else None
                 model, result = self.windows.on(descriptors[0]), self.windows.on(descriptors[1], write=True)
