@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,19 @@ from archipel.site import journal
 from archipel.site.shelf import SiteShelf
 from archipel.site.state import SiteState
 from archipel.tasks import Made
-from archipel.tasks.handling import Once
+from archipel.tasks.handling import Once, Room, no_room
 from archipel.tensors import blob_hash
-from archipel.vocabulary import Conflict, ErrorCode, Job, Pass, RoundClosed, Task, TaskKey, Update
+from archipel.vocabulary import (
+    Conflict,
+    ErrorCode,
+    Job,
+    Pass,
+    RoundClosed,
+    StorageFull,
+    Task,
+    TaskKey,
+    Update,
+)
 
 HEAD = sign_head(SERVER, JournalHead(owner="North", number=1, hash="sha256:" + "0" * 64, at="", signature=""))
 
@@ -123,3 +134,46 @@ async def test_a_sweep_keeps_what_a_row_names(bench: Bench) -> None:
     bench.shelf.sweep()
     assert sorted(path.read_bytes() for path in bench.files()) == [b"momentum 1", b"weights 1"]
     assert made.frame is not None and made.frame.exists()
+
+
+def waiting(bench: Bench, monkeypatch: pytest.MonkeyPatch, times: int) -> Room:
+    """The database finds no room for the row of an update; after so many waits it does."""
+    keep, waits = journal.append, []
+
+    def full(connection, kind, body):  # type: ignore[no-untyped-def]
+        if kind == "update-made" and len(waits) < times:
+            raise StorageFull("disk", "the disk is full", "free space there")
+        return keep(connection, kind, body)
+
+    async def room(_: Task, error: StorageFull) -> None:
+        waits.append(error)
+
+    monkeypatch.setattr(journal, "append", full)
+    return room
+
+
+async def test_an_update_that_finds_no_room_is_kept_later_and_not_made_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = waiting(bench, monkeypatch, 3)
+    made = await Once(bench._train, bench.shelf, room)(bench.task())
+    assert bench.trained == 1
+    assert sorted(path.read_bytes() for path in bench.files()) == [b"momentum 1", b"weights 1"]
+    assert bench.shelf.find(bench.task()) == Made(made.update, made.frame)
+
+
+async def test_an_update_that_cannot_be_kept_leaves_no_file(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting(bench, monkeypatch, 1)
+    with pytest.raises(StorageFull):
+        await Once(bench._train, bench.shelf, no_room)(bench.task())
+    assert bench.files() == []
+
+
+async def test_half_a_state_is_removed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(StorageFull):
+        bench.shelf.keep(bench.task(), await bench._train(bench.task()))
+    assert list(bench.site.frames.iterdir()) == []

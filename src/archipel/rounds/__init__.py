@@ -8,7 +8,7 @@ from archipel.rounds.book import Book, Opened, Progress, SiteRecord, StageRecord
 from archipel.rounds.fleet import Accepted, Delivered, Failed, Fleet, FleetEvent, Lost, Nudged, Returned
 from archipel.rounds.loop import ExperimentLoop
 from archipel.rounds.memory import MemoryBook
-from archipel.rounds.stages import Stage, next_stage, stages_after_training
+from archipel.rounds.stages import ENSEMBLE, Stage, next_stage, stages_after_training
 from archipel.rounds.tables import (
     EXPERIMENT_TABLE,
     SITE_TABLE,
@@ -21,6 +21,7 @@ from archipel.rounds.tables import (
 )
 
 __all__ = [
+    "ENSEMBLE",
     "EXPERIMENT_TABLE",
     "SITE_TABLE",
     "Accepted",

@@ -73,6 +73,7 @@ class Agent:
         self._answered: dict[str, tuple[str, str]] = {}
         self._datasets: tuple[DatasetSummary, ...] = ()
         self._aside: set[asyncio.Task[Any]] = set()
+        self._waits: dict[str, str] = {}
 
     def start(self) -> None:
         """Sweep what a crash left."""
@@ -191,13 +192,14 @@ class Agent:
             check_passes(job, job_hash, task)
 
         trainer = SandboxTrainer(self.site, self._shelf, job, allowed, self.link.fetch)
-        compute = OnOneView(Compute(job, self.site.name, trainer, self.site.spool), lambda: allowed().view)
+        made_here = Compute(job, self.site.name, trainer, self.site.spool, self._room)
+        compute = OnOneView(made_here, lambda: allowed().view)
 
         async def accepted(task: Task) -> Made:
             await self.link.send(TaskAcceptedMessage(key=task.key))
             return await compute(task)
 
-        handler = Permitted(Once(accepted, self._shelf), permission)
+        handler = Permitted(Once(accepted, self._shelf, self._room), permission)
         return _Work(job, job_hash, trainer, handler)
 
     async def _do(self, task: Task, work: _Work | None) -> None:
@@ -216,17 +218,23 @@ class Agent:
             _log.error("task failed unexpectedly", task=str(task.key), exc_info=error)
             await self._failed(task, failure_of(error), "".join(traceback.format_exception(error)))
 
+    async def _room(self, task: Task, error: StorageFull) -> None:
+        """Wait a little for room on a full disk; what is in the way is said once for a task."""
+        if self._waits.get(str(task.key)) != str(error):
+            self._waits[str(task.key)] = str(error)
+            _log.error("the task waits for room", task=str(task.key), error=str(error))
+        await asyncio.sleep(ROOM_S)
+
     async def _make(self, task: Task, handler: Handler) -> Made:
-        """What was made for the task; tried again while the disk is full."""
-        said = ""
-        while True:
-            try:
-                return await handler(task)
-            except StorageFull as error:
-                if str(error) != said:
-                    said = str(error)
-                    _log.error("the task waits for room", task=str(task.key), error=said)
-                await asyncio.sleep(ROOM_S)
+        """What was made for the task; tried again while the disk has no room even to begin."""
+        try:
+            while True:
+                try:
+                    return await handler(task)
+                except StorageFull as error:
+                    await self._room(task, error)
+        finally:
+            self._waits.pop(str(task.key), None)
 
     async def _failed(self, task: Task, failure: Failure, detail: str) -> None:
         _log.warning("task failed", task=str(task.key), code=failure.code, detail=detail[:2000])
@@ -301,8 +309,9 @@ class Agent:
             return
         for running in list(work.running.values()):
             running.cancel()
-        await work.trainer.close()
+        await work.trainer.stop()
         await asyncio.gather(*work.running.values(), return_exceptions=True)
+        await work.trainer.close()
 
     # What the people here decide
 

@@ -6,7 +6,9 @@ one to go on from, that of an unnamed one is dropped, and the spool goes.
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from archipel.governance import JournalHead, record_hash
 from archipel.site import journal, schema
 from archipel.site.state import SiteState
-from archipel.storage import disk_errors_named, utc_now
+from archipel.storage import disk_errors_named, sync_folder, utc_now
 from archipel.tasks import Made, spare
 from archipel.tasks.handling import replayed
 from archipel.vocabulary import Conflict, ErrorCode, Failure, RoundClosed, Task, TaskKey, TaskKind, Update
@@ -86,7 +88,7 @@ class SiteShelf:
             "spool": made.frame.name if made.frame else None,
             "done_at": utc_now(),
         }
-        with self._site.database.write() as connection:
+        with _removed_on_error(path), self._site.database.write() as connection:
             journal.append(connection, "update-made", body)
             connection.execute(update(_tasks).where(_is(task.key)).values(**values))
             if path is not None:
@@ -99,10 +101,12 @@ class SiteShelf:
     def _write_state(self, task: Task, state: bytes) -> Path:
         folder = self._site.frames
         path = folder / f"{task.key.experiment}.{task.key.round}.{task.key.attempt}.{os.urandom(4).hex()}"
-        with disk_errors_named(folder), path.open("xb") as file:
-            file.write(state)
-            file.flush()
-            os.fsync(file.fileno())
+        with _removed_on_error(path), disk_errors_named(folder):
+            with path.open("xb") as file:
+                file.write(state)
+                file.flush()
+                os.fsync(file.fileno())
+            sync_folder(folder)
         return path
 
     def sent(self, key: TaskKey) -> None:
@@ -210,6 +214,17 @@ class SiteShelf:
             for path in folder.iterdir():
                 if path.name not in named:
                     path.unlink()
+
+
+@contextlib.contextmanager
+def _removed_on_error(path: Path | None) -> Iterator[None]:
+    """What no row names takes room that the next try needs."""
+    try:
+        yield
+    except BaseException:
+        if path is not None:
+            path.unlink(missing_ok=True)
+        raise
 
 
 def _is(key: TaskKey) -> Any:

@@ -6,7 +6,8 @@ sockets, the sandbox or how a site keeps its rows (those come in as values of th
 
 from archipel.tasks.computing import Compute, Trained, Trainer, seal, spare
 from archipel.tasks.failing import failure_of, sentence_of
-from archipel.tasks.handling import Handler, Made, MemoryShelf, Once, Permitted, Shelf, check_passes
+from archipel.tasks.handling import Handler, Made, MemoryShelf, Once, Permitted, Room, Shelf, no_room
+from archipel.tasks.permitting import check_passes
 
 __all__ = [
     "Compute",
@@ -15,11 +16,13 @@ __all__ = [
     "MemoryShelf",
     "Once",
     "Permitted",
+    "Room",
     "Shelf",
     "Trained",
     "Trainer",
     "check_passes",
     "failure_of",
+    "no_room",
     "seal",
     "sentence_of",
     "spare",

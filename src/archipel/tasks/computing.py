@@ -19,10 +19,10 @@ from typing import Protocol
 
 from archipel.governance import record_hash
 from archipel.plans.runtime import Outcome
-from archipel.storage import disk_errors_named
-from archipel.tasks.handling import Made
+from archipel.storage import disk_errors_named, sync_folder
+from archipel.tasks.handling import Made, Room, no_room
 from archipel.tensors import FrameWriter, frame_header
-from archipel.vocabulary import Job, Task, TaskKind, TensorSchema, Update
+from archipel.vocabulary import Job, StorageFull, Task, TaskKind, TensorSchema, Update
 
 CHUNK = 1 << 20
 
@@ -47,10 +47,10 @@ class Trainer(Protocol):
 
 
 class Compute:
-    """Run the task and seal its result into ``folder``."""
+    """Run the task and seal its result into ``folder``; on a full disk the result waits for ``room`` in memory."""
 
-    def __init__(self, job: Job, site: str, trainer: Trainer, folder: Path) -> None:
-        self._job, self._site, self._trainer, self._folder = job, site, trainer, folder
+    def __init__(self, job: Job, site: str, trainer: Trainer, folder: Path, room: Room = no_room) -> None:
+        self._job, self._site, self._trainer, self._folder, self._room = job, site, trainer, folder, room
 
     async def __call__(self, task: Task) -> Made:
         """Train or evaluate, and make the update."""
@@ -58,24 +58,42 @@ class Compute:
         trained = await self._trainer.run(task)
         frame, model, size = None, None, 0
         try:
-            if task.key.kind is not TaskKind.EVALUATE and trained.result is not None:
-                frame = self._folder / f"{_file_name(task)}.{os.urandom(8).hex()}.frame"
-                model = await asyncio.to_thread(seal, self._job.tensors, trained.result, frame)
-                size = trained.result.nbytes
-        finally:
-            trained.release()
-        update = Update(
-            key=task.key,
-            site=self._site,
-            task_hash=record_hash(task),
-            model=model,
-            model_bytes=size,
-            samples=trained.outcome.samples,
-            metrics=trained.outcome.metrics,
-            validation=trained.outcome.validation,
-            seconds=time.monotonic() - began,
-        )
+            try:
+                if task.key.kind is not TaskKind.EVALUATE and trained.result is not None:
+                    frame = self._folder / f"{_file_name(task)}.{os.urandom(8).hex()}.frame"
+                    model = await self._sealed(task, trained.result, frame)
+                    size = trained.result.nbytes
+            finally:
+                trained.release()
+            update = Update(
+                key=task.key,
+                site=self._site,
+                task_hash=record_hash(task),
+                model=model,
+                model_bytes=size,
+                samples=trained.outcome.samples,
+                metrics=trained.outcome.metrics,
+                validation=trained.outcome.validation,
+                seconds=time.monotonic() - began,
+            )
+        except BaseException:
+            if frame is not None:
+                frame.unlink(missing_ok=True)
+            raise
         return Made(update, frame, trained.outcome.state)
+
+    async def _sealed(self, task: Task, result: memoryview, frame: Path) -> str:
+        while True:
+            sealing = asyncio.ensure_future(asyncio.to_thread(seal, self._job.tensors, result, frame))
+            try:
+                return await asyncio.shield(sealing)
+            except StorageFull as error:
+                await self._room(task, error)
+            except asyncio.CancelledError:
+                # The thread still reads the memory that is given back next.
+                await asyncio.wait({sealing})
+                _ = sealing.exception()
+                raise
 
 
 def spare(frame: Path) -> Path:
@@ -103,6 +121,7 @@ def seal(schema: TensorSchema, result: memoryview, frame: Path) -> str:
                 writer.write(part)
             file.truncate()
             writer.sync()
+            sync_folder(frame.parent)
     except BaseException:
         frame.unlink(missing_ok=True)
         raise

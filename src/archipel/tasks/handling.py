@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from archipel.governance import record_hash
-from archipel.vocabulary import Conflict, ErrorCode, Job, Task, Update, check_arguments
+from archipel.vocabulary import Conflict, ErrorCode, StorageFull, Task, Update
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,15 @@ class Made:
 
 Handler = Callable[[Task], Awaitable[Made]]
 """The one shape of everything a site does with a task. Raises ArchipelError when it will not or cannot."""
+
+
+Room = Callable[[Task, StorageFull], Awaitable[None]]
+"""Waits until a full disk may have room again, or raises; what is finished waits with it and is not made anew."""
+
+
+async def no_room(_task: Task, error: StorageFull) -> None:
+    """Where nobody waits for room."""
+    raise error
 
 
 class Permitted:
@@ -50,10 +59,13 @@ class Shelf(Protocol):
 
 
 class Once:
-    """The same task delivered again is answered with the bytes already made: nothing is trained twice."""
+    """The same task delivered again is answered with the bytes already made: nothing is trained twice.
 
-    def __init__(self, inner: Handler, shelf: Shelf) -> None:
-        self._inner, self._shelf = inner, shelf
+    On a full disk, ``room`` is awaited with what was made at hand; what cannot be kept leaves no frame behind.
+    """
+
+    def __init__(self, inner: Handler, shelf: Shelf, room: Room = no_room) -> None:
+        self._inner, self._shelf, self._room = inner, shelf, room
 
     async def __call__(self, task: Task) -> Made:
         """Answer from the shelf, or make it and put it there."""
@@ -61,8 +73,20 @@ class Once:
         if made is None:
             self._shelf.begin(task)
             made = await self._inner(task)
-            self._shelf.keep(task, made)
+            await self._keep(task, made)
         return made
+
+    async def _keep(self, task: Task, made: Made) -> None:
+        try:
+            while True:
+                try:
+                    return self._shelf.keep(task, made)
+                except StorageFull as error:
+                    await self._room(task, error)
+        except BaseException:
+            if made.frame is not None:
+                made.frame.unlink(missing_ok=True)
+            raise
 
 
 class MemoryShelf:
@@ -92,16 +116,3 @@ def replayed(task: Task) -> Conflict:
     """The error for a used key with other content."""
     cause = "this key was used for a task with other content"
     return Conflict(f"task {task.key}", cause, "the server must open a new attempt", code=ErrorCode.REPLAYED)
-
-
-def check_passes(job: Job, job_hash: str, task: Task) -> None:
-    """Raise unless the task is one of this job's: its hash, its rounds, and arguments inside the approved bounds."""
-    if task.job_hash != job_hash or task.key.experiment != job.experiment:
-        raise Conflict(
-            f"task {task.key}", "is for another version of the job", "approve it first", code=ErrorCode.NOT_APPROVED
-        )
-    for one in task.passes:
-        if one.round > job.terms.rounds:
-            cause = f"round {one.round} is beyond the job's {job.terms.rounds}"
-            raise Conflict(f"task {task.key}", cause, "submit a job with more rounds", code=ErrorCode.NOT_APPROVED)
-        check_arguments(job.parameters, one.arguments)

@@ -1,0 +1,59 @@
+"""Whether a task is one of the approved job's: a stage that its rounds make, with the models and passes that it needs.
+
+The server orders; the job, which the site approved, says what there is to order. What no experiment of this job would
+ever ask is refused, so that a server gains nothing by asking.
+"""
+
+from __future__ import annotations
+
+from archipel.rounds import ENSEMBLE, Stage, stages_after_training
+from archipel.vocabulary import Conflict, ErrorCode, Job, Task, TaskKind, check_arguments
+
+MOST_ATTEMPTS = 100_000
+"""A stage is tried again after pauses and by people: no experiment comes near."""
+
+
+def check_passes(job: Job, job_hash: str, task: Task) -> None:
+    """Raise unless the task is one of this job's: its hash, a stage of it, and arguments inside the approved bounds.
+
+    Raises Conflict (code not-approved) that names what does not fit, and BadInput for an argument.
+    """
+    if task.job_hash != job_hash or task.key.experiment != job.experiment:
+        raise _unasked(task, "is for another version of the job", "approve it first")
+    for cause in (_stage(job, task), _models(job, task), _passes(job, task)):
+        if cause:
+            raise _unasked(task, cause, "submit a job that has it")
+    for one in task.passes:
+        check_arguments(job.parameters, one.arguments)
+
+
+def _stage(job: Job, task: Task) -> str:
+    key, rounds = task.key, job.terms.rounds
+    if key.attempt > MOST_ATTEMPTS:
+        return f"attempt {key.attempt} is beyond {MOST_ATTEMPTS}"
+    if key.kind is TaskKind.TRAIN and not key.about and 1 <= key.round <= rounds:
+        return ""
+    if key.round > rounds:
+        return f"round {key.round} is beyond the job's {rounds}"
+    stage = Stage(kind=key.kind, round=key.round, about=key.about)
+    return "" if stage in stages_after_training(job) else f"{stage} is no stage of the job"
+
+
+def _models(job: Job, task: Task) -> str:
+    most = len(job.sites) if task.key.about == ENSEMBLE else 1
+    if len(task.models) > most:
+        return f"names {len(task.models)} models where {most} are enough"
+    first = task.key.kind is TaskKind.LOCAL or (task.key.kind is TaskKind.TRAIN and task.key.round == 1)
+    return "starts from another model than the job's" if first and task.models[0] != job.initial_model else ""
+
+
+def _passes(job: Job, task: Task) -> str:
+    rounds = [one.round for one in task.passes]
+    if task.key.kind is TaskKind.LOCAL:
+        whole = rounds == list(range(1, job.terms.rounds + 1))
+        return "" if whole else f"has {len(rounds)} passes that are not those of the job's {job.terms.rounds} rounds"
+    return "" if rounds == [task.key.round] else f"has passes that are not the one of round {task.key.round}"
+
+
+def _unasked(task: Task, cause: str, remedy: str) -> Conflict:
+    return Conflict(f"task {task.key}", cause, remedy, code=ErrorCode.NOT_APPROVED)
