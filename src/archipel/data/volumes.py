@@ -1,48 +1,84 @@
 """Volumes on disk: read with their affine, examined once, and held against each other.
 
-An examination opens a file once and keeps what scans and reports ask for: shape, affine, intensities or label values.
+An examination decodes a file once and keeps what scans and reports ask for: shape, affine, intensities or label
+values. Files are NIfTI, NRRD or MetaImage, told by their suffix.
 """
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from archipel.data.decoding import Decoded, bad_volume, decode
+from archipel.data.files import FileFacts, Folder
 from archipel.data.reading import Affine, FloatVolume, LabelVolume
+from archipel.data.samples import LABEL, problem_of
 from archipel.tensors import blob_hash
 from archipel.vocabulary import BadInput, ErrorCode
 
 AFFINE_TOLERANCE = 1e-3
 """How far two affines may differ, in millimetres (and millimetres per voxel), and still be the same grid."""
-IMAGE, MASK = "image/1", "label/1"
-"""What an index calls the two examinations; a new number when they find other facts."""
+IMAGE, CHANNELS, MASK = "image/2", "channels/1", "label/2"
+"""What an index calls the examinations; a new number when they find other facts."""
+_SAMPLED = 1 << 20
+"""Percentiles of larger volumes are those of this many voxels, taken at equal steps: the same ones each time."""
+_CHUNK = 1 << 20
+_NOT_3D = "give one 3-D volume per subject"
 
 
-def examine_image(path: Path) -> dict[str, Any]:
-    """Shape, affine, type and intensities of an image. Raises BadInput as ``read_image`` does."""
-    volume, affine = read_image(path)
-    low, middle, high = (float(value) for value in np.percentile(volume, [1, 50, 99]))
-    return {
-        **_grid(volume.shape, affine),
-        "minimum": float(volume.min()),
-        "maximum": float(volume.max()),
-        "mean": float(volume.mean(dtype=np.float64)),
-        "spread": float(volume.std(dtype=np.float64)),
-        "percentiles": [low, middle, high],
-        "voxels": voxel_hash(volume),
-    }
+def look(folder: Folder, place: str, role: str, channel: int | None = None) -> FileFacts:
+    """What is known of a sample's file with this role, decoded only when it is not known yet.
+
+    With a ``channel``, what is known of that channel of a 4-D image.
+    """
+    if role == LABEL:
+        return folder.look_at_bytes(place, MASK, examine_label)
+    if channel is None:
+        return folder.look_at_bytes(place, IMAGE, examine_image)
+    found = folder.look_at_bytes(place, CHANNELS, examine_channels)
+    if found.problem is not None:
+        return found
+    grid = dict(found.facts)
+    channels = grid.pop("channels")
+    if channel < len(channels):
+        return FileFacts(hash=found.hash, facts=grid | channels[channel])
+    cause = f"has {len(channels)} channel{'s' if len(channels) > 1 else ''}; {role} would be the {channel + 1}th"
+    problem = problem_of(bad_volume(folder.root / place, cause, "mend the description or the image"))
+    return FileFacts(hash=found.hash, problem=problem)
 
 
-def examine_label(path: Path) -> dict[str, Any]:
+def examine_image(path: Path, content: bytes) -> dict[str, Any]:
+    """Shape, affine and intensities of an image. Raises BadInput as ``read_image`` does.
+
+    Percentiles (1, 50, 99) of volumes of more than 2^20 voxels come from a fixed part of them.
+    """
+    volume, found = _image(path, content)
+    return {**_grid(volume.shape, found), **_intensities(volume)}
+
+
+def examine_channels(path: Path, content: bytes) -> dict[str, Any]:
+    """The same for an image of several channels: one list of facts, ``channels``, and the grid they share."""
+    found = decode(path, content)
+    if found.values.ndim not in (3, 4):
+        raise _dimensions(path, found.values)
+    stacked = found.values.reshape((*found.values.shape[:3], -1))
+    channels = []
+    for place in range(stacked.shape[3]):
+        volume = np.asarray(stacked[..., place], dtype=np.float32)
+        _check_finite(path, volume)
+        channels.append(_intensities(volume))
+    return {**_grid(stacked.shape[:3], found), "channels": channels}
+
+
+def examine_label(path: Path, content: bytes) -> dict[str, Any]:
     """Shape, affine and how many voxels have each value. Raises BadInput as ``read_label`` does."""
-    volume, affine = read_label(path)
-    counts = np.bincount(volume.ravel())
+    volume, found = _label(path, content)
+    counts = np.bincount(volume.ravel(order="K"))
     return {
-        **_grid(volume.shape, affine),
+        **_grid(volume.shape, found),
         "label_voxels": {str(value): int(counts[value]) for value in np.flatnonzero(counts)},
         "voxels": voxel_hash(volume),
     }
@@ -54,63 +90,14 @@ def voxel_hash(volume: NDArray[Any]) -> str:
     return blob_hash(np.asfortranarray(volume).T.data.cast("B"))
 
 
-def _grid(shape: tuple[int, ...], affine: Affine) -> dict[str, Any]:
-    return {
-        "shape": list(shape),
-        "affine": [[float(value) for value in row] for row in affine],
-        "spacing": [round(float(size), 5) for size in np.linalg.norm(affine[:3, :3], axis=0)],
-    }
+def read_image(path: Path, channel: int | None = None) -> tuple[FloatVolume, Affine]:
+    """A volume as float32 ``[X, Y, Z]`` in stored orientation with its 4x4 affine (voxel to millimetres, RAS).
 
-
-def _read(path: Path) -> tuple[NDArray[Any], Affine]:
-    import nibabel
-    from nibabel.filebasedimages import ImageFileError
-
-    folder = path.parent.name
-    try:
-        image = nibabel.load(path)
-        values = np.asanyarray(image.dataobj)
-        affine = np.asarray(image.affine, dtype=np.float64)
-    except (EOFError, OSError, ValueError, ImageFileError, zlib.error) as error:
-        raise BadInput(
-            f"{folder}/{path.name}",
-            f"cannot be read to its end ({type(error).__name__}); it may be truncated",
-            "copy it again from its source or exclude the subject",
-            code=ErrorCode.BAD_DATA,
-        ) from error
-    if values.ndim != 3:
-        raise BadInput(
-            f"{folder}/{path.name}",
-            f"has {values.ndim} dimensions {list(values.shape)}",
-            "give one 3-D volume per subject",
-            code=ErrorCode.BAD_DATA,
-        )
-    if 0 in values.shape or abs(np.linalg.det(affine[:3, :3])) < 1e-9 or not np.isfinite(affine).all():
-        raise BadInput(
-            f"{folder}/{path.name}",
-            "has no voxels or an affine that is not a grid",
-            "export the volume again or exclude the subject",
-            code=ErrorCode.BAD_DATA,
-        )
-    return values, affine
-
-
-def read_image(path: Path) -> tuple[FloatVolume, Affine]:
-    """A volume as float32 ``[X, Y, Z]`` in stored orientation with its 4x4 affine (voxel to millimetres).
-
-    Raises BadInput for a file that cannot be read, is not 3-D, or holds NaN or infinite voxels.
+    ``channel`` picks one of an image ``[X, Y, Z, channels]``. Raises BadInput for a file that cannot be read, is not
+    3-D, or holds NaN or infinite voxels.
     """
-    values, affine = _read(path)
-    volume = np.asarray(values, dtype=np.float32)
-    unusable = volume.size - int(np.count_nonzero(np.isfinite(volume)))
-    if unusable:
-        raise BadInput(
-            f"{path.parent.name}/{path.name}",
-            f"{unusable} voxels are NaN or infinite",
-            "export the volume again or exclude the subject",
-            code=ErrorCode.BAD_DATA,
-        )
-    return volume, affine
+    volume, found = _image(path, _bytes(path), channel)
+    return volume, found.affine
 
 
 def read_label(path: Path) -> tuple[LabelVolume, Affine]:
@@ -118,34 +105,98 @@ def read_label(path: Path) -> tuple[LabelVolume, Affine]:
 
     Raises BadInput for values that are not whole numbers in 0..32767.
     """
-    values, affine = _read(path)
-    whole = bool(np.isfinite(values).all() and (values == np.rint(values)).all())
+    volume, found = _label(path, _bytes(path))
+    return volume, found.affine
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        remedy = "look at the file and its rights, or exclude the subject"
+        raise bad_volume(path, f"cannot be opened ({error.strerror})", remedy) from error
+
+
+def _image(path: Path, content: bytes, channel: int | None = None) -> tuple[FloatVolume, Decoded]:
+    found = decode(path, content)
+    values = found.values
+    if channel is not None and values.ndim == 4 and channel < values.shape[3]:
+        values = values[..., channel]
+    if values.ndim != 3:
+        raise _dimensions(path, values)
+    volume = np.asarray(values, dtype=np.float32)
+    _check_finite(path, volume)
+    return volume, found
+
+
+def _label(path: Path, content: bytes) -> tuple[LabelVolume, Decoded]:
+    found = decode(path, content)
+    values = found.values
+    if values.ndim != 3:
+        raise _dimensions(path, values)
+    whole = values.dtype.kind in "iub" or bool(np.isfinite(values).all() and (values == np.rint(values)).all())
     if not whole or values.min() < 0 or values.max() > np.iinfo(np.int16).max:
-        raise BadInput(
-            f"{path.parent.name}/{path.name}",
-            "holds values that are not whole label numbers",
-            "export the segmentation as integers from 0 or exclude the subject",
-            code=ErrorCode.BAD_DATA,
-        )
-    return np.asarray(values, dtype=np.int16), affine
+        cause = "holds values that are not whole label numbers"
+        raise bad_volume(path, cause, "export the segmentation as integers from 0 or exclude the subject")
+    return np.asarray(values, dtype=np.int16), found
+
+
+def _dimensions(path: Path, values: NDArray[Any]) -> BadInput:
+    return bad_volume(path, f"has {values.ndim} dimensions {list(values.shape)}", _NOT_3D)
+
+
+def _check_finite(path: Path, volume: FloatVolume) -> None:
+    # NaN and infinities show in the extremes, so that a sound volume is passed over twice and no mask is made.
+    if not (np.isfinite(volume.min()) and np.isfinite(volume.max())):
+        unusable = volume.size - int(np.count_nonzero(np.isfinite(volume)))
+        raise bad_volume(path, f"{unusable} voxels are NaN or infinite")
+
+
+def _grid(shape: tuple[int, ...], found: Decoded) -> dict[str, Any]:
+    return {
+        "shape": list(shape),
+        "affine": [[float(value) for value in row] for row in found.affine],
+        "spacing": [round(float(size), 5) for size in np.linalg.norm(found.affine[:3, :3], axis=0)],
+        "is_placed": found.is_placed,
+    }
+
+
+def _intensities(volume: FloatVolume) -> dict[str, Any]:
+    flat = volume.ravel(order="K")
+    mean = float(flat.mean(dtype=np.float64))
+    squares = sum(
+        float(np.square(flat[at : at + _CHUNK] - np.float64(mean)).sum()) for at in range(0, flat.size, _CHUNK)
+    )
+    sample = flat if flat.size <= _SAMPLED else flat[:: -(-flat.size // _SAMPLED)]
+    low, middle, high = (float(value) for value in np.percentile(sample, [1, 50, 99]))
+    return {
+        "minimum": float(flat.min()),
+        "maximum": float(flat.max()),
+        "mean": mean,
+        "spread": float(np.sqrt(squares / flat.size)),
+        "percentiles": [low, middle, high],
+        "voxels": voxel_hash(volume),
+    }
 
 
 def check_same_grid(
     subject_id: str, shape: tuple[int, ...], affine: Affine, label_shape: tuple[int, ...], label_affine: Affine
 ) -> None:
     """Raise BadInput unless image and label have one shape and, within AFFINE_TOLERANCE, one affine."""
-    if shape != label_shape:
-        raise BadInput(
-            subject_id,
-            f"the image has shape {list(shape)} and the label {list(label_shape)}",
-            "draw or resample the label on the image's grid, or exclude the subject",
-            code=ErrorCode.BAD_DATA,
-        )
-    apart = float(np.abs(affine - label_affine).max())
+    check_one_grid(subject_id, ("image", "label"), (shape, label_shape), (affine, label_affine))
+
+
+def check_one_grid(
+    name: str, roles: tuple[str, str], shapes: tuple[tuple[int, ...], tuple[int, ...]], affines: tuple[Affine, Affine]
+) -> None:
+    """The same for any two of a sample's volumes, which are named by their roles."""
+    remedy = f"draw or resample the {roles[1]} on the {roles[0]}'s grid, or exclude the subject"
+    if shapes[0] != shapes[1]:
+        cause = f"the {roles[0]} has shape {list(shapes[0])} and the {roles[1]} {list(shapes[1])}"
+        raise BadInput(name, cause, remedy, code=ErrorCode.BAD_DATA)
+    apart = float(np.abs(affines[0] - affines[1]).max())
     if apart > AFFINE_TOLERANCE:
-        raise BadInput(
-            subject_id,
-            f"the affines of image and label differ by up to {apart:.4g} mm (tolerance {AFFINE_TOLERANCE})",
-            "resample the label on the image's grid, or exclude the subject",
-            code=ErrorCode.BAD_DATA,
+        cause = (
+            f"the affines of {roles[0]} and {roles[1]} differ by up to {apart:.4g} mm (tolerance {AFFINE_TOLERANCE})"
         )
+        raise BadInput(name, cause, remedy, code=ErrorCode.BAD_DATA)

@@ -7,14 +7,33 @@ from typing import NamedTuple
 
 from archipel.data.files import FileIndex, Folder, LeavesOut
 from archipel.data.formats.base import Format, Options
+from archipel.data.formats.bids import BidsTree
+from archipel.data.formats.class_folders import ClassFolders
 from archipel.data.formats.delimited import Tables
+from archipel.data.formats.medical_folder import MedicalFolder
+from archipel.data.formats.msd import MsdTask
+from archipel.data.formats.nifti_groups import NiftiGroups
 from archipel.data.formats.nifti_pairs import NiftiPairs
+from archipel.data.formats.nnunet import NnunetRaw
 from archipel.data.formats.npz import NpzTable
+from archipel.data.formats.nrrd import NrrdPairs
 from archipel.data.samples import Scan
 from archipel.vocabulary import BadInput
 
-FORMATS: dict[str, Format] = {one.name: one for one in (NiftiPairs(), NpzTable(), Tables())}
-"""By name; the more particular a layout, the earlier."""
+_KNOWN: tuple[Format, ...] = (
+    BidsTree(),
+    MsdTask(),
+    NnunetRaw(),
+    MedicalFolder(),
+    NiftiGroups(),
+    NiftiPairs(),
+    NrrdPairs(),
+    NpzTable(),
+    ClassFolders(),
+    Tables(),
+)
+"""The more particular a layout, the earlier."""
+FORMATS: dict[str, Format] = {one.name: one for one in _KNOWN}
 
 
 def format_named(name: str) -> Format:
@@ -37,8 +56,11 @@ def detect(root: Path) -> tuple[Fit, ...]:
     Raises BadInput when ``root`` is not a folder.
     """
     folder = Folder(_checked(root))
-    found = (Fit(name, one.fits(folder)) for name, one in FORMATS.items())
-    return tuple(fit for fit in found if fit.reason)
+    fits = [Fit(name, reason) for name, one in FORMATS.items() if (reason := one.fits(folder))]
+    if any(FORMATS[fit.format].kind == "volumes" for fit in fits):
+        # A table beside volumes tells of them; it is not the data.
+        fits = [fit for fit in fits if FORMATS[fit.format].kind != "table"]
+    return tuple(fits)
 
 
 def _checked(root: Path) -> Path:

@@ -1,19 +1,20 @@
 """Format ``nifti-pairs``: ``images/<subject>.nii.gz`` with ``labels/<subject>.nii.gz`` on the same grid.
 
-The subject's id is the file's stem; nnU-Net's channel suffix ``_0000`` on images is tolerated. Only one channel is
-read. Hidden files (``._x.nii.gz``, which some archives carry) are ignored.
+The subject's id is the file's stem, without the endings that the options name; nnU-Net's channel suffix ``_0000`` on
+images is tolerated. Only one channel is read. Hidden files (``._x.nii.gz``, which some archives carry) are ignored.
 """
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
+from collections.abc import Mapping
 from typing import ClassVar
 
+from archipel.data.decoding import NIFTI
 from archipel.data.files import Folder
-from archipel.data.formats.base import FoundVolumes, Options, VolumeFormat
-from archipel.data.samples import Problem, Scan
-
-SUFFIX = ".nii.gz"
+from archipel.data.formats.base import Options, VolumeFormat
+from archipel.data.formats.found_volumes import FoundVolumes
+from archipel.data.formats.volume_names import add_pairs, by_subject, nothing_found, volumes_in
+from archipel.data.samples import Scan
 
 
 class NiftiPairs(VolumeFormat):
@@ -21,6 +22,10 @@ class NiftiPairs(VolumeFormat):
 
     name: ClassVar[str] = "nifti-pairs"
     title: ClassVar[str] = "images/*.nii.gz with labels/*.nii.gz of the same names"
+    options: ClassVar[Mapping[str, str]] = {
+        "image_suffix": "what images' names have after the subject's id, e.g. _ds",
+        "label_suffix": "what labels' names have after the subject's id, e.g. _ds_seg",
+    }
 
     def fits(self, folder: Folder) -> str:
         """Both folders with volumes."""
@@ -30,37 +35,11 @@ class NiftiPairs(VolumeFormat):
     def scan(self, folder: Folder, options: Options) -> Scan:
         """Pair images with labels by their names."""
         found = FoundVolumes(folder)
-        images = _named(folder, "images", found)
-        labels = _named(folder, "labels", found)
-        if not images and not labels and not found.problems:
-            found.report(
-                Problem(
-                    thing=folder.root.name,
-                    cause=f"no image found (looked in images/*{SUFFIX})",
-                    remedy="put the volumes there or name another folder",
-                )
-            )
-        for subject in sorted(images.keys() | labels.keys()):
-            if subject not in labels:
-                cause = f"no label beside the image (looked for labels/{subject}{SUFFIX})"
-                found.report(Problem(thing=subject, cause=cause, remedy="add the file or exclude the subject"), subject)
-            elif subject not in images:
-                cause = f"no image for the label (looked for images/{subject}{SUFFIX})"
-                found.report(Problem(thing=subject, cause=cause, remedy="add the file or remove the label"), subject)
-            else:
-                found.add(subject, {"image": images[subject], "label": labels[subject]})
+        endings = options.get("image_suffix", ""), options.get("label_suffix", "")
+        named = volumes_in(folder, "images/*", NIFTI, found.problems)
+        images = by_subject([(stem.removesuffix("_0000"), place) for stem, place in named], found, endings[0])
+        labels = by_subject(volumes_in(folder, "labels/*", NIFTI, found.problems), found, endings[1])
+        if not images and not labels:
+            nothing_found(folder, found, "images/*.nii.gz")
+        add_pairs(found, images, labels, (f"images/{{}}{endings[0]}.nii.gz", f"labels/{{}}{endings[1]}.nii.gz"))
         return found.scan()
-
-
-def _named(folder: Folder, name: str, found: FoundVolumes) -> dict[str, str]:
-    places: dict[str, str] = {}
-    for place in folder.files(f"{name}/*{SUFFIX}", found.problems):
-        file = PurePosixPath(place).name
-        stem = file.removesuffix(SUFFIX)
-        subject = stem.removesuffix("_0000") if name == "images" else stem
-        if subject in places:
-            cause = f"two files in {name}/ ({PurePosixPath(places[subject]).name}, {file})"
-            found.report(Problem(thing=subject, cause=cause, remedy="keep one of them"), subject)
-        else:
-            places[subject] = place
-    return places

@@ -1,0 +1,232 @@
+"""Format ``bids``: a BIDS tree, its sessions, and segmentations from a folder of derivatives.
+
+pybids knows what the parts of a name mean; the files themselves are listed as for every format, so that no link leads
+out and a second scan opens only what changed. ``participants.tsv`` and the subjects' ``sessions.tsv`` become values.
+
+Source: BIDS specification 1.10, https://bids-specification.readthedocs.io.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any, ClassVar
+
+from archipel.data.decoding import NIFTI
+from archipel.data.files import Folder
+from archipel.data.formats.base import Options, VolumeFormat
+from archipel.data.formats.bids_validation import validate
+from archipel.data.formats.descriptions import description
+from archipel.data.formats.found_volumes import FoundVolumes
+from archipel.data.formats.side_tables import SideTable, compare, side_table
+from archipel.data.formats.volume_names import listed, volumes_in
+from archipel.data.samples import LABEL, Problem, Scan
+from archipel.vocabulary import BadInput, Value
+
+DESCRIPTION, PARTICIPANTS = "dataset_description.json", "participants.tsv"
+Entities = Mapping[str, Any]
+
+
+@dataclass
+class Visit:
+    """What was found of one session of one subject: images by suffix, and segmentations."""
+
+    images: dict[str, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
+    labels: list[tuple[str, str]] = field(default_factory=list)
+
+
+class BidsTree(VolumeFormat):
+    """The Brain Imaging Data Structure."""
+
+    name: ClassVar[str] = "bids"
+    title: ClassVar[str] = "BIDS: dataset_description.json, sub-*/[ses-*/]anat/*.nii.gz"
+    options: ClassVar[Mapping[str, str]] = {
+        "suffix": "the images that are modalities, e.g. T1w or T1w,T2w (all of the datatype, unless it is said)",
+        "datatype": "the folder of the images (anat, unless it is said)",
+        "entities": "only names with these parts, e.g. run-1,acq-mprage",
+        "derivatives": "the folder under derivatives/ with segmentations (the only one, unless it is said)",
+        "label": "how the segmentations' names end, e.g. seg-manual or desc-manual_dseg",
+        "validate": "no: do without the BIDS validator",
+    }
+
+    def fits(self, folder: Folder) -> str:
+        """Folders of subjects with a description."""
+        if folder.has("sub-*/*/*.nii*", "sub-*/*/*/*.nii*") and folder.has(DESCRIPTION):
+            return f"{DESCRIPTION} lies beside sub-* folders"
+        return ""
+
+    def scan(self, folder: Folder, options: Options) -> Scan:
+        """Every session with its images, segmentation and values, and what the validator says."""
+        entities_of = _grammar()
+        found = FoundVolumes(folder)
+        description(folder, DESCRIPTION, found.problems)
+        visits = _images(folder, options, found, entities_of)
+        _labels(folder, options, found, entities_of, visits)
+        suffixes = listed(options, "suffix") or tuple(sorted({one for visit in visits.values() for one in visit.images}))
+        participants = side_table(folder, PARTICIPANTS, found, key="participant_id", delimiter="\t")
+        subjects = sorted({subject for subject, _ in visits})
+        if participants is not None:
+            compare(found, participants, subjects)
+        sessions = {subject: _sessions(folder, subject, found) for subject in subjects}
+        for (subject, session), visit in sorted(visits.items()):
+            values = dict(participants.rows.get(subject, {})) if participants else {}
+            values |= _of_session(sessions[subject], session)
+            self._add(found, (subject, session), visit, suffixes, options, values)
+        if not visits:
+            cause = f"has no image (looked in sub-*/[ses-*/]{options.get('datatype', 'anat')}/)"
+            remedy = "name the root of the BIDS tree, or another suffix or datatype"
+            found.report(Problem(thing=folder.root.name, cause=cause, remedy=remedy))
+        linked_out = any("link out of the dataset" in problem.cause for problem in found.problems)
+        if options.get("validate", "yes") != "no" and visits and not linked_out:
+            found.problems += validate(folder.root)
+        return found.scan()
+
+    def _add(
+        self,
+        found: FoundVolumes,
+        key: tuple[str, str],
+        visit: Visit,
+        suffixes: tuple[str, ...],
+        options: Options,
+        values: Mapping[str, Value],
+    ) -> None:
+        name = "_".join(part for part in key if part)
+
+        def report(cause: str, remedy: str) -> None:
+            found.report(Problem(thing=name, cause=cause, remedy=remedy), key[0])
+
+        files: dict[str, str] = {}
+        for suffix in suffixes:
+            places = visit.images.get(suffix, [])
+            if len(places) > 1:
+                names = ", ".join(PurePosixPath(place).name for _, place in places)
+                return report(f"has {len(places)} {suffix} images ({names})", "choose with entities=, e.g. run-1")
+            if places:
+                files["image" if len(suffixes) == 1 else suffix] = places[0][1]
+        if not files:
+            if not visit.labels:
+                return None
+            return report(f"has a segmentation and no image ({', '.join(suffixes)})", "add it or exclude the subject")
+        ending = options.get("label", "")
+        if ending:
+            stems = tuple(stem for suffix in suffixes for stem, _ in visit.images.get(suffix, []))
+            own = [one for one in visit.labels if one[0].startswith(tuple(f"{stem}_" for stem in stems))]
+            chosen = own or visit.labels
+            if not chosen:
+                looked = f"derivatives/{options.get('derivatives', '*')}/.../{stems[0]}_{ending}.nii.gz"
+                return report(f"has no segmentation (looked for {looked})", "add it or exclude the subject")
+            if len(chosen) > 1:
+                names = ", ".join(PurePosixPath(place).name for _, place in chosen)
+                return report(f"has {len(chosen)} segmentations ({names})", "say more with label=")
+            files[LABEL] = chosen[0][1]
+        found.add(key[0], files, key[1], values=values)
+        return None
+
+
+def _grammar() -> Callable[[str], Entities]:
+    """What a place's parts mean, as pybids reads them. Raises BadInput when it is not installed."""
+    try:
+        from bids.layout import parse_file_entities
+        from bids.layout.models import Config
+    except ImportError as error:
+        cause = "is needed to read BIDS and is not installed"
+        raise BadInput("pybids", cause, "pip install archipel[bids]") from error
+    configs = [Config.load(name) for name in ("bids", "derivatives")]
+    return lambda place: dict(parse_file_entities(f"/{place}", config=configs))
+
+
+def _images(
+    folder: Folder, options: Options, found: FoundVolumes, entities_of: Callable[[str], Entities]
+) -> dict[tuple[str, str], Visit]:
+    datatype, wanted = options.get("datatype", "anat"), listed(options, "suffix")
+    parts = listed(options, "entities")
+    visits: dict[tuple[str, str], Visit] = defaultdict(Visit)
+    sidecars = _sidecars(folder, datatype)
+    for pattern in (f"sub-*/{datatype}/*", f"sub-*/ses-*/{datatype}/*"):
+        for stem, place in volumes_in(folder, pattern, NIFTI, found.problems):
+            means = entities_of(place)
+            suffix = str(means.get("suffix", ""))
+            if not suffix or not _is_where_its_name_says(stem, place):
+                cause = "has a name that BIDS does not know"
+                remedy = f"call it sub-<id>[_ses-<id>]_<suffix>.nii.gz in its subject's {datatype}/"
+                found.warn(Problem(thing=place, cause=cause, remedy=remedy), place.split("/")[0])
+                continue
+            if (wanted and suffix not in wanted) or not set(parts) <= set(stem.split("_")):
+                continue
+            visits[_key(means)].images[suffix].append((stem, place))
+            if not _has_sidecar(place, stem, suffix, sidecars):
+                cause = f"has no sidecar (looked for {stem}.json)"
+                remedy = "export it again with dcm2niix, or do without what it would say"
+                found.warn(Problem(thing=place, cause=cause, remedy=remedy), place.split("/")[0])
+    return visits
+
+
+def _labels(
+    folder: Folder,
+    options: Options,
+    found: FoundVolumes,
+    entities_of: Callable[[str], Entities],
+    visits: dict[tuple[str, str], Visit],
+) -> None:
+    ending = options.get("label", "")
+    if not ending:
+        return
+    pipelines = [options["derivatives"]] if "derivatives" in options else []
+    pipelines = pipelines or [PurePosixPath(place).name for place in folder.folders("derivatives/*", found.problems)]
+    if len(pipelines) != 1:
+        cause = f"has {len(pipelines)} folders in derivatives/ ({', '.join(pipelines) or 'none'})"
+        found.report(Problem(thing=folder.root.name, cause=cause, remedy="say which with derivatives=..."))
+        return
+    base = f"derivatives/{pipelines[0]}"
+    before = len(found.problems)
+    some = False
+    for pattern in (f"{base}/sub-*/*/*", f"{base}/sub-*/ses-*/*/*"):
+        for stem, place in volumes_in(folder, pattern, NIFTI, found.problems):
+            if stem.endswith(f"_{ending}"):
+                some = True
+                means = entities_of(place)
+                visits[_key(means)].labels.append((stem, place))
+    if not some and len(found.problems) == before:
+        cause = f"holds no segmentation (looked for sub-*/**/*_{ending}.nii.gz)"
+        found.report(Problem(thing=base, cause=cause, remedy="mend the options derivatives and label"))
+
+
+def _key(means: Entities) -> tuple[str, str]:
+    session = means.get("session")
+    return f"sub-{means.get('subject')}", f"ses-{session}" if session else ""
+
+
+def _is_where_its_name_says(stem: str, place: str) -> bool:
+    """Whether the name begins with the folders' subject and session; pybids believes the folders alone."""
+    within = [part for part in place.split("/")[:-1] if part.startswith(("sub-", "ses-"))]
+    named = [part for part in stem.split("_") if part.startswith(("sub-", "ses-"))]
+    return named == within and stem.startswith("_".join(within) + "_")
+
+
+def _sidecars(folder: Folder, datatype: str) -> frozenset[str]:
+    patterns = ("*.json", "sub-*/*.json", "sub-*/ses-*/*.json", f"sub-*/{datatype}/*.json")
+    return frozenset(
+        place for pattern in (*patterns, f"sub-*/ses-*/{datatype}/*.json") for place in folder.files(pattern, [])
+    )
+
+
+def _has_sidecar(place: str, stem: str, suffix: str, sidecars: frozenset[str]) -> bool:
+    """Whether a JSON file speaks of the image: its own, or by inheritance one above it with fewer parts in its name."""
+    parts = set(stem.split("_"))
+    above = [parent.as_posix() for parent in PurePosixPath(place).parents]
+    names = {f"{stem}.json", f"{suffix}.json", f"{place.split('/')[0]}_{suffix}.json"}
+    if any(f"{where}/{name}".removeprefix("./") in sidecars for where in above for name in names):
+        return True
+    inherited = (one for one in sidecars if "/" not in one and one.endswith(f"_{suffix}.json"))
+    return any(set(PurePosixPath(one).stem.split("_")) <= parts for one in inherited)
+
+
+def _sessions(folder: Folder, subject: str, found: FoundVolumes) -> SideTable | None:
+    place = f"{subject}/{subject}_sessions.tsv"
+    return side_table(folder, place, found, key="session_id", delimiter="\t", what="session")
+
+
+def _of_session(table: SideTable | None, session: str) -> Mapping[str, Value]:
+    return table.rows.get(session, {}) if table is not None and session else {}

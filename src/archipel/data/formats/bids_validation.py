@@ -1,0 +1,82 @@
+"""BIDS validation: what the BIDS validator finds wrong with a tree, with the schema that comes with it.
+
+It runs in a process of its own that may read the dataset's folder, and can neither write, start anything nor reach
+the network. It says what breaks the standard; whether a sample can be used is decided without it, so that its lines
+are warnings.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from archipel.data.samples import Problem
+
+PATIENCE_SECONDS = 600
+_SHOWN = 3
+"""How many places of one kind of fault are named."""
+
+
+def validate(root: Path, patience: float = PATIENCE_SECONDS) -> list[Problem]:
+    """The validator's errors as warnings, a line for each kind; or why it said nothing."""
+    command = _command()
+    if command is None:
+        return [_said(root, "was not validated: the BIDS validator is not installed", "pip install archipel[bids]")]
+    with tempfile.TemporaryDirectory(prefix="archipel-bids-") as home:
+        surroundings = {"PATH": os.defpath, "HOME": home, "DENO_DIR": home, "NO_COLOR": "1", "DENO_NO_UPDATE_CHECK": "1"}
+        try:
+            ended = subprocess.run(
+                command, env=surroundings, cwd=root, stdin=subprocess.DEVNULL, capture_output=True, timeout=patience,
+                check=False,
+            )  # fmt: skip
+            issues = json.loads(ended.stdout)["issues"]
+            return _lines(issues["issues"], issues.get("codeMessages", {}))
+        except subprocess.TimeoutExpired:
+            cause = f"was not validated: the BIDS validator took longer than {patience:g} seconds"
+            return [_said(root, cause, "run it by hand, or set the option validate=no")]
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            cause = f"was not validated: the BIDS validator failed ({type(error).__name__})"
+            return [_said(root, cause, "run it by hand, or set the option validate=no")]
+
+
+def _command() -> list[str] | None:
+    bundle = importlib.util.find_spec("bids_validator_deno")
+    if bundle is None or bundle.origin is None or importlib.util.find_spec("deno") is None:
+        return None
+    from deno import find_deno_bin
+
+    script = Path(bundle.origin).with_name("bids-validator.js")
+    # Deno's list of folders has commas between them and no way to write one in a name: the root is where it runs.
+    rights = ["--no-prompt", "--no-remote", "--cached-only", "--allow-env", "--allow-read=."]
+    return [os.fsdecode(find_deno_bin()), "run", *rights, str(script), "--format", "json", "--ignoreWarnings", "."]
+
+
+def _lines(issues: list[dict[str, Any]], meaning: dict[str, str]) -> list[Problem]:
+    kinds: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for issue in issues:
+        if issue.get("severity") == "error":
+            kinds[str(issue["code"]), str(issue.get("subCode", ""))].append(issue)
+    lines = []
+    for (code, part), found in sorted(kinds.items()):
+        places = [_place(issue) for issue in found]
+        shown = ", ".join(places[:_SHOWN]) + (f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else "")
+        sentence = " ".join(str(meaning.get(code, "")).split()).split(". ")[0].rstrip(".")
+        cause = f"is not BIDS ({code}{f' {part}' if part else ''}: {sentence or 'see the standard'})"
+        remedy = "mend it as the standard asks; volumes are used as they are"
+        lines.append(Problem(thing=shown, cause=cause, remedy=remedy, severity="warning"))
+    return lines
+
+
+def _place(issue: dict[str, Any]) -> str:
+    place = str(issue.get("location", "")).lstrip("/") or "the dataset"
+    return f"{place} line {issue['line']}" if issue.get("line") else place
+
+
+def _said(root: Path, cause: str, remedy: str) -> Problem:
+    return Problem(thing=root.name, cause=cause, remedy=remedy, severity="warning")

@@ -1,0 +1,81 @@
+"""Descriptions: ``dataset.json`` as MSD and nnU-Net write it, read once and checked before it is believed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from archipel.data.files import Folder
+from archipel.data.samples import Problem
+from archipel.vocabulary import BadInput, ErrorCode
+
+_LARGEST = 64 << 20
+_REMEDY = "mend it as the layout asks, or add the folder in another format"
+
+
+def description(folder: Folder, place: str, problems: list[Problem]) -> dict[str, Any] | None:
+    """The JSON object in a file; None, with the reason among ``problems``, when there is none."""
+    found = folder.look(place, "json/1", _parsed) if folder.has(place) else None
+    if found is None:
+        if not any(problem.thing == place for problem in problems):
+            list(folder.files(place, problems))
+            cause = f"has no {place}"
+            problems.append(Problem(thing=folder.root.name, cause=cause, remedy="add it, or choose another format"))
+        return None
+    if found.problem is not None:
+        problems.append(found.problem)
+        return None
+    content: dict[str, Any] = found.facts["content"]
+    return content
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise ValueError(f"more than {_LARGEST >> 20} MiB")
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        # What is kept goes through JSON again; NaN, lone surrogates and depth are refused here.
+        json.dumps(content, allow_nan=False).encode()
+        if not isinstance(content, dict):
+            raise TypeError("not an object")
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise bad_description(path.name, f"cannot be read as JSON ({str(error)[:120]})") from error
+    return {"content": content}
+
+
+def bad_description(place: str, cause: str) -> BadInput:
+    """The error for a description that does not say what it should."""
+    return BadInput(place, cause, _REMEDY, code=ErrorCode.BAD_DATA)
+
+
+def by_number(place: str, key: str, stored: Any) -> dict[int, str]:
+    """Channels or labels, by number: from ``{"0": "T1"}``, or the other way round as nnU-Net writes labels.
+
+    Regions (a list of values under one name) name no value of their own. Raises BadInput.
+    """
+    if not isinstance(stored, Mapping) or not stored:
+        raise bad_description(place, f"has no {key}")
+    found: dict[int, str] = {}
+    for left, right in stored.items():
+        number, name = (left, right) if str(left).isdecimal() else (right, left)
+        if isinstance(number, list):
+            continue
+        if isinstance(number, bool) or not str(number).isdecimal() or not isinstance(name, str) or not name.strip():
+            raise bad_description(place, f"its {key} hold {left!r}: {right!r}, which is not a number and a name")
+        if int(number) in found:
+            raise bad_description(place, f"its {key} name {number} twice")
+        found[int(number)] = name.strip()
+    return dict(sorted(found.items()))
+
+
+def modalities_of(place: str, key: str, channels: Mapping[int, str]) -> list[str]:
+    """The modalities' names in the order of channels, ``image`` where there is only one. Raises BadInput."""
+    if list(channels) != list(range(len(channels))):
+        raise bad_description(place, f"its {key} are not numbered from 0 without a gap")
+    names = list(channels.values())
+    twice = sorted({name for name in names if names.count(name) > 1 or name == "label"})
+    if twice:
+        raise bad_description(place, f"its {key} use the name {', '.join(twice)} twice, or for an image")
+    return ["image"] if len(names) == 1 else names

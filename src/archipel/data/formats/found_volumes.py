@@ -1,0 +1,181 @@
+"""Found volumes: what a scan of a volume format collects, sample by sample, and everything that is wrong with it."""
+
+from __future__ import annotations
+
+import unicodedata
+from array import array
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from archipel.data import volumes
+from archipel.data.files import FileFacts, Folder
+from archipel.data.formats.base import content_of
+from archipel.data.samples import LABEL, ColumnSummary, DataSchema, Problem, Sample, Scan, problem_of
+from archipel.vocabulary import BadInput, Value
+
+MOST_CATEGORIES = 50
+"""A column of text with more different values than this is text to the catalog, which then keeps none of them."""
+
+
+def subject_id(text: str) -> str:
+    """A subject's id from the name of a file or folder; accents in one form, however a file system writes them."""
+    return unicodedata.normalize("NFC", text)
+
+
+class FoundVolumes:
+    """Collects the samples of a volume format and what is wrong with them; ``scan`` is the result.
+
+    ``declared`` are the label values that the dataset's own description names, where it has one. Of each file only
+    counts are kept, so that a scan of 100,000 files stays small.
+    """
+
+    def __init__(self, folder: Folder, declared: Mapping[int, str] | None = None) -> None:
+        self.problems: list[Problem] = []
+        self._folder = folder
+        self._declared = dict(declared or {})
+        self._samples: dict[tuple[str, str], Sample] = {}
+        self._modalities: Counter[str] = Counter()
+        self._values: Counter[str] = Counter()
+        self._shapes = array("q")
+        self._spacings = array("d")
+
+    def add(
+        self,
+        subject: str,
+        files: Mapping[str, str],
+        session: str = "",
+        *,
+        values: Mapping[str, Value] | None = None,
+        channels: Mapping[str, int] | None = None,
+    ) -> bool:
+        """Examine a sample's files; whether it is usable. All of its volumes must lie on one grid."""
+        if self._folder.leaves_out(subject):
+            return False
+        name = f"{subject}_{session}" if session else subject
+        key = (subject, session)
+        if key in self._samples:
+            cause = f"is there twice (again in {', '.join(sorted(files.values()))})"
+            self.report(Problem(thing=name, cause=cause, remedy="keep one of them"), subject)
+            return False
+        facts: dict[str, FileFacts] = {}
+        for role, place in files.items():
+            facts[role] = volumes.look(self._folder, place, role, (channels or {}).get(role))
+        faults = dict.fromkeys(found.problem for found in facts.values() if found.problem is not None)
+        for fault in faults:
+            self.report(fault.model_copy(update={"thing": f"{name}: {fault.thing}"}), subject)
+        if faults or not self._one_grid(name, subject, facts):
+            return False
+        hashes = {role: found.hash for role, found in facts.items()}
+        known = {"values": dict(values or {}), "channels": dict(channels or {})}
+        try:
+            sample = Sample(
+                subject=subject, session=session, files=dict(files), hash=content_of(hashes, known["channels"]),
+                file_hashes=hashes, **known,
+            )  # fmt: skip
+        except ValidationError as error:
+            cause = f"cannot be used as it is called ({error.errors()[0]['msg']})"
+            self.report(Problem(thing=name, cause=cause, remedy="rename its files and folders"), subject)
+            return False
+        self._samples[key] = sample
+        self._count({role: found.facts for role, found in facts.items()})
+        self._remark(name, subject, files, facts)
+        return True
+
+    def _one_grid(self, name: str, subject: str, facts: Mapping[str, FileFacts]) -> bool:
+        """Each volume is held against the label, or where there is none against the first modality."""
+        if len(facts) < 2:
+            return True
+        base = LABEL if LABEL in facts else next(iter(facts))
+        own = facts[base].facts
+        for role, found in facts.items():
+            if role == base:
+                continue
+            pair = (role, base) if base == LABEL else (base, role)
+            grids = {role: found.facts, base: own}
+            shapes = tuple(grids[pair[0]]["shape"]), tuple(grids[pair[1]]["shape"])
+            affines = np.array(grids[pair[0]]["affine"]), np.array(grids[pair[1]]["affine"])
+            try:
+                volumes.check_one_grid(name, pair, shapes, affines)
+            except BadInput as error:
+                self.report(problem_of(error), subject)
+                return False
+        return True
+
+    def _count(self, facts: Mapping[str, Mapping[str, Any]]) -> None:
+        self._modalities.update(role for role in facts if role != LABEL)
+        if LABEL in facts:
+            self._values.update(list(facts[LABEL]["label_voxels"]))
+        first = next(one for role, one in facts.items() if role != LABEL or len(facts) == 1)
+        self._shapes.extend(first["shape"])
+        self._spacings.extend(first["spacing"])
+
+    def _remark(self, name: str, subject: str, files: Mapping[str, str], facts: Mapping[str, FileFacts]) -> None:
+        """Say what a person should look at, though the sample can be used."""
+        lost = [files[role] for role, found in facts.items() if not found.facts["is_placed"]]
+        if lost:
+            cause = f"does not say how it lies in the patient ({', '.join(dict.fromkeys(lost))})"
+            remedy = "make sure that its first axis runs to the patient's left, or export it with its orientation"
+            self.warn(Problem(thing=name, cause=cause, remedy=remedy), subject)
+        if LABEL in facts and self._declared:
+            strange = [one for one in facts[LABEL].facts["label_voxels"] if int(one) not in self._declared]
+            if strange:
+                cause = f"its label has values that the description does not name ({', '.join(strange)})"
+                remedy = "map or drop them (labels of the mapping), or mend the description"
+                self.warn(Problem(thing=name, cause=cause, remedy=remedy), subject)
+
+    def report(self, problem: Problem, subject: str = "") -> None:
+        """Something is wrong."""
+        self.problems.append(problem.model_copy(update={"subject": subject or problem.subject}))
+
+    def warn(self, problem: Problem, subject: str = "") -> None:
+        """A person should look at something."""
+        self.report(problem.model_copy(update={"severity": "warning"}), subject)
+
+    def scan(self) -> Scan:
+        """All that was found, with samples in order."""
+        samples = tuple(self._samples[key] for key in sorted(self._samples))
+        return Scan(samples, tuple(dict.fromkeys(self.problems)), self._schema(samples))
+
+    def _schema(self, samples: Sequence[Sample]) -> DataSchema:
+        names = {str(value): name for value, name in sorted(self._declared.items())}
+        if not samples:
+            return DataSchema(kind="volumes", label_names=names)
+        shapes = np.array(self._shapes).reshape(-1, 3)
+        spacings = np.array(self._spacings).reshape(-1, 3)
+        return DataSchema(
+            kind="volumes",
+            subjects=len({sample.subject for sample in samples}),
+            samples=len(samples),
+            modalities=dict(sorted(self._modalities.items())),
+            label_values={value: self._values[value] for value in sorted(self._values, key=int)},
+            label_names=names,
+            shape_smallest=tuple(int(size) for size in shapes.min(axis=0)),
+            shape_largest=tuple(int(size) for size in shapes.max(axis=0)),
+            spacing_mm_median=tuple(round(float(size), 4) for size in np.median(spacings, axis=0)),
+            columns=columns_of(samples),
+        )
+
+
+def columns_of(samples: Sequence[Sample]) -> dict[str, ColumnSummary]:
+    """What is known beside the volumes, by column."""
+    held: dict[str, dict[str, Value]] = {}
+    for sample in samples:
+        for name, value in sample.values.items():
+            held.setdefault(name, {})[f"{sample.subject}\0{sample.session}"] = value
+    found = {}
+    for name, values in sorted(held.items()):
+        missing = len(samples) - len(values)
+        if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values.values()):
+            numbers = [float(value) for value in values.values()]
+            found[name] = ColumnSummary(type="number", missing=missing, minimum=min(numbers), maximum=max(numbers))
+            continue
+        counts = Counter(value for _, value in {(key.split("\0")[0], str(one)) for key, one in values.items()})
+        if len(counts) > MOST_CATEGORIES:
+            found[name] = ColumnSummary(type="text", missing=missing)
+        else:
+            found[name] = ColumnSummary(type="category", missing=missing, categories=dict(sorted(counts.items())))
+    return found

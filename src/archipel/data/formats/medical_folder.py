@@ -1,0 +1,89 @@
+"""Format ``medical-folder``: ``<subject>/<modality>/<one volume>`` with ``demographics.csv`` beside the subjects.
+
+A modality may be missing for a subject. What the table says of a subject becomes the sample's values.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from typing import ClassVar
+
+from archipel.data.decoding import SUFFIXES
+from archipel.data.files import Folder
+from archipel.data.formats.base import Options, VolumeFormat
+from archipel.data.formats.found_volumes import FoundVolumes, subject_id
+from archipel.data.formats.side_tables import compare, side_table
+from archipel.data.formats.volume_names import listed, nothing_found, stem_of, volumes_in
+from archipel.data.samples import LABEL, Problem, Scan
+
+TABLE = "demographics.csv"
+
+
+class MedicalFolder(VolumeFormat):
+    """A folder a subject, in it a folder a modality."""
+
+    name: ClassVar[str] = "medical-folder"
+    title: ClassVar[str] = "demographics.csv with sub-01/T1/*.nii.gz, sub-01/T2/*.nii.gz"
+    options: ClassVar[Mapping[str, str]] = {
+        "table": f"the table of the subjects ({TABLE}, unless it is said)",
+        "id_column": "the table's column with the names of the subjects' folders (the first one)",
+        "modalities": "the folders that are modalities, with commas between them (all, unless it is said)",
+        "label": "the folder in each subject's that holds the segmentation",
+    }
+
+    def fits(self, folder: Folder) -> str:
+        """Folders of the same names in the folders of subjects, with volumes in them."""
+        if folder.has("dataset_description.json", "dataset.json"):
+            return ""
+        held: Counter[str] = Counter()
+        for place in folder.files("*/*/*", []):
+            if stem_of(place, SUFFIXES):
+                held[place.split("/")[1]] += 1
+        if not held:
+            return ""
+        names = [name for name, _ in held.most_common(3)]
+        if folder.has(TABLE):
+            return f"{TABLE} lies beside folders with {', '.join(names)} in them"
+        return f"folders hold {', '.join(names)} each" if held[names[0]] > 1 else ""
+
+    def scan(self, folder: Folder, options: Options) -> Scan:
+        """Each subject with the modalities it has."""
+        found = FoundVolumes(folder)
+        label, asked = options.get("label", ""), listed(options, "modalities")
+        held: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+        for _, place in volumes_in(folder, "*/*/*", SUFFIXES, found.problems):
+            subject, modality, _ = place.split("/")
+            if modality == label or not asked or modality in asked:
+                held[subject_id(subject)][subject_id(modality)].append(place)
+        modalities = sorted({name for parts in held.values() for name in parts} - {label})
+        for place in folder.folders("*", []):
+            if subject_id(place) not in held:
+                cause = "holds no volume (looked in its folders)"
+                remedy = "add the volumes or remove the folder"
+                found.warn(Problem(thing=place, cause=cause, remedy=remedy), subject_id(place))
+        if not held:
+            nothing_found(folder, found, "*/*/*.nii.gz")
+        where = options.get("table", TABLE)
+        table = side_table(folder, where, found, key=options.get("id_column", ""))
+        if table is None and held and not folder.has(where):
+            cause = f"has no {where}"
+            remedy = "add it, name another with the option table, or do without values"
+            found.warn(Problem(thing=folder.root.name, cause=cause, remedy=remedy))
+        if table is not None:
+            compare(found, table, list(held))
+        for subject in sorted(held):
+            parts = held[subject]
+            twice = {name: places for name, places in parts.items() if len(places) > 1}
+            if twice:
+                name, places = next(iter(sorted(twice.items())))
+                cause = f"has {len(places)} volumes in {name} ({', '.join(place.split('/')[2] for place in places)})"
+                found.report(Problem(thing=subject, cause=cause, remedy="keep one of them"), subject)
+            elif label and (label not in parts or len(parts) == 1):
+                cause = f"has no volume in {label}" if label not in parts else "has a label and no image"
+                found.report(Problem(thing=subject, cause=cause, remedy="add it or exclude the subject"), subject)
+            else:
+                roles = {label: LABEL} | ({modalities[0]: "image"} if len(modalities) == 1 else {})
+                files = {roles.get(name, name): places[0] for name, places in sorted(parts.items())}
+                found.add(subject, files, values=table.rows.get(subject) if table else None)
+        return found.scan()

@@ -1,0 +1,82 @@
+"""Format ``msd``: a task of the Medical Segmentation Decathlon, ``dataset.json`` with ``imagesTr`` and ``labelsTr``.
+
+A 4-D image is one file with several modalities; each is a channel, named by ``modality`` in ``dataset.json``. The
+names of labels come from there too. Images without labels (``imagesTs``) are not used.
+
+Source: Simpson et al. 2019, "A large annotated medical image dataset", arXiv:1902.09063.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Any, ClassVar
+
+from archipel.data.decoding import NIFTI
+from archipel.data.files import Folder
+from archipel.data.formats.base import Options, VolumeFormat
+from archipel.data.formats.descriptions import by_number, description, modalities_of
+from archipel.data.formats.found_volumes import FoundVolumes, subject_id
+from archipel.data.formats.volume_names import by_subject, nothing_found, stem_of, volumes_in
+from archipel.data.samples import Problem, Scan, problem_of
+from archipel.vocabulary import BadInput
+
+FILE = "dataset.json"
+
+
+class MsdTask(VolumeFormat):
+    """One task of the decathlon, or data laid out like one."""
+
+    name: ClassVar[str] = "msd"
+    title: ClassVar[str] = "Medical Segmentation Decathlon: dataset.json, imagesTr/, labelsTr/"
+
+    def fits(self, folder: Folder) -> str:
+        """A description that speaks of modalities."""
+        found = description(folder, FILE, []) if folder.has("imagesTr/*") else None
+        return "dataset.json names modalities and imagesTr/ holds images" if found and "modality" in found else ""
+
+    def scan(self, folder: Folder, options: Options) -> Scan:
+        """Pair imagesTr with labelsTr by name, as the list in dataset.json says."""
+        problems: list[Problem] = []
+        told = description(folder, FILE, problems)
+        try:
+            modalities = modalities_of(FILE, "modality", by_number(FILE, "modality", (told or {}).get("modality")))
+            labels = by_number(FILE, "labels", (told or {}).get("labels"))
+        except BadInput as error:
+            found = FoundVolumes(folder)
+            found.problems += problems or [problem_of(error)]
+            return found.scan()
+        found = FoundVolumes(folder, labels)
+        images = by_subject(volumes_in(folder, "imagesTr/*", NIFTI, found.problems), found)
+        drawn = by_subject(volumes_in(folder, "labelsTr/*", NIFTI, found.problems), found)
+        if not images and not drawn:
+            nothing_found(folder, found, "imagesTr/*.nii.gz")
+        for subject in sorted(images.keys() | drawn.keys()):
+            if subject not in images or subject not in drawn:
+                what, where = ("label", "labelsTr") if subject in images else ("image", "imagesTr")
+                cause = f"no {what} (looked for {where}/{subject}.nii.gz)"
+                found.report(Problem(thing=subject, cause=cause, remedy="add it or exclude the subject"), subject)
+                continue
+            places = dict.fromkeys(modalities, images[subject])
+            channels = {name: place for place, name in enumerate(modalities)} if len(modalities) > 1 else None
+            found.add(subject, {**places, "label": drawn[subject]}, channels=channels)
+        _compare(found, (told or {}).get("training"), set(images) | set(drawn))
+        return found.scan()
+
+
+def _compare(found: FoundVolumes, training: Any, there: set[str]) -> None:
+    """Say where the list of cases and the files differ; a case is used when its files are there."""
+    named = set()
+    for entry in training if isinstance(training, list) else []:
+        place = entry.get("image") if isinstance(entry, dict) else entry
+        stem = stem_of(PurePosixPath(place).name, NIFTI) if isinstance(place, str) else None
+        if stem:
+            named.add(subject_id(stem))
+    if not named:
+        return
+    for who, cause, remedy in (
+        (named - there, "names {} cases whose files are not there ({})", "add them, or leave them out on purpose"),
+        (there - named, "does not name {} cases whose files are there ({})", "they are used; remove or list them"),
+    ):
+        if who:
+            some = ", ".join(sorted(who)[:5]) + (", ..." if len(who) > 5 else "")
+            found.warn(Problem(thing=FILE, cause=cause.format(len(who), some), remedy=remedy))

@@ -1,0 +1,87 @@
+"""Format ``nifti-groups``: a folder for each group of subjects (``control_group/``, ``disease_group/``).
+
+The folder's name is the sample's value ``group``. Images lie in it directly, named by the subject, or in a folder for
+each subject; there a subject may have several, each a modality named by the file.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import ClassVar
+
+from archipel.data.decoding import NIFTI
+from archipel.data.files import Folder
+from archipel.data.formats.base import Options, VolumeFormat
+from archipel.data.formats.found_volumes import FoundVolumes, subject_id
+from archipel.data.formats.volume_names import listed, nothing_found, volumes_in
+from archipel.data.samples import Problem, Scan
+
+_NOT_GROUPS = frozenset(("images", "labels", "imagesTr", "labelsTr", "imagesTs", "labelsTs", "derivatives"))
+
+
+class NiftiGroups(VolumeFormat):
+    """A folder is a class."""
+
+    name: ClassVar[str] = "nifti-groups"
+    title: ClassVar[str] = "a folder of *.nii.gz for each group: control_group/, disease_group/"
+    options: ClassVar[Mapping[str, str]] = {
+        "groups": "the folders that are groups, with commas between them (all of them, unless it is said)"
+    }
+
+    def fits(self, folder: Folder) -> str:
+        """Two folders or more with volumes in them, none of which belongs to another layout."""
+        if folder.has("dataset.json", "dataset_description.json"):
+            return ""
+        groups = [
+            place
+            for place in folder.folders("*", [])
+            if folder.has(f"{place}/*.nii.gz", f"{place}/*.nii", f"{place}/*/*.nii.gz", f"{place}/*/*.nii")
+        ]
+        if len(groups) < 2 or _NOT_GROUPS & set(groups) or all(place.startswith("sub-") for place in groups):
+            return ""
+        return f"{', '.join(groups[:4])} hold NIfTI volumes" if len(groups) <= 12 else ""
+
+    def scan(self, folder: Folder, options: Options) -> Scan:
+        """Each subject with its group; one who is in two groups is in none."""
+        found = FoundVolumes(folder)
+        asked = listed(options, "groups")
+        groups = asked or tuple(folder.folders("*", found.problems))
+        images: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
+        for group in groups:
+            before = len(images)
+            for stem, place in volumes_in(folder, f"{group}/*", NIFTI, found.problems):
+                images[subject_id(stem), group].append(("image", place))
+            for stem, place in volumes_in(folder, f"{group}/*/*", NIFTI, found.problems):
+                name = place.split("/")[-2]
+                images[subject_id(name), group].append((stem, place))
+            if asked and len(images) == before:
+                cause = "is named as a group and holds no volume"
+                found.report(Problem(thing=group, cause=cause, remedy="add its images or mend the option groups"))
+        if not images:
+            nothing_found(folder, found, "*/*.nii.gz and */*/*.nii.gz")
+        member = defaultdict(list)
+        for subject, group in images:
+            member[subject].append(group)
+        several = any(len({stem for stem, _ in files}) > 1 for files in images.values())
+        for subject, group in sorted(images):
+            if len(member[subject]) > 1:
+                cause = f"is in {len(member[subject])} groups ({', '.join(sorted(member[subject]))})"
+                found.report(Problem(thing=subject, cause=cause, remedy="keep the files in one of them"), subject)
+                continue
+            files: dict[str, str] = {}
+            for stem, place in images[subject, group]:
+                modality = _modality(subject_id(stem), subject) if several else "image"
+                if modality in files:
+                    cause = f"two files for {modality} ({files[modality]}, {place})"
+                    found.report(Problem(thing=subject, cause=cause, remedy="keep one of them"), subject)
+                    break
+                files[modality] = place
+            else:
+                found.add(subject, files, values={"group": subject_id(group)})
+        return found.scan()
+
+
+def _modality(stem: str, subject: str) -> str:
+    """What a file's name says beside the subject's."""
+    return stem.removeprefix(subject).lstrip("_-. ") or "image"

@@ -1,0 +1,58 @@
+"""Format ``nrrd``: pairs of NRRD or MetaImage files, ``<subject>_image.nrrd`` with ``<subject>_label.nrrd``.
+
+They lie in the dataset's folder itself, or in ``images/`` and ``labels/`` under the same names. Headers that keep
+their voxels in another file (``.nhdr``, ``.mhd``) are named: a sample's file is one file, which is hashed whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from archipel.data.decoding import ITK
+from archipel.data.files import Folder
+from archipel.data.formats.base import Options, VolumeFormat
+from archipel.data.formats.found_volumes import FoundVolumes
+from archipel.data.formats.volume_names import add_pairs, by_subject, nothing_found, volumes_in
+from archipel.data.samples import Problem, Scan
+
+
+class NrrdPairs(VolumeFormat):
+    """Images and labels as research workstations export them."""
+
+    name: ClassVar[str] = "nrrd"
+    title: ClassVar[str] = "*_image.nrrd with *_label.nrrd, or images/ with labels/; .nrrd and .mha"
+    options: ClassVar[Mapping[str, str]] = {
+        "image_suffix": "what images' names have after the subject's id (_image where all lie in one folder)",
+        "label_suffix": "what labels' names have after the subject's id (_label where all lie in one folder)",
+    }
+
+    def fits(self, folder: Folder) -> str:
+        """Volumes of these kinds, in the folder or in images/."""
+        for where in ("", "images/"):
+            if folder.has(*(f"{where}*{suffix}" for suffix in ITK)):
+                return f"{where or 'it'} holds NRRD or MetaImage volumes"
+        return ""
+
+    def scan(self, folder: Folder, options: Options) -> Scan:
+        """Pair images with labels by their names."""
+        found = FoundVolumes(folder)
+        flat = volumes_in(folder, "*", ITK, found.problems)
+        endings = tuple(options.get(f"{one}_suffix", f"_{one}" if flat else "") for one in ("image", "label"))
+        images, labels = endings[0], endings[1]
+        if flat:
+            named = [(stem, place) for stem, place in flat if stem.endswith(images)]
+            drawn = [(stem, place) for stem, place in flat if stem.endswith(labels) and (stem, place) not in named]
+            for stem, place in flat:
+                if (stem, place) not in named and (stem, place) not in drawn:
+                    cause = f"has a name that ends neither with {images} nor with {labels}"
+                    found.report(Problem(thing=place, cause=cause, remedy="rename it, or set image_suffix"))
+            looked = f"{{}}{images}", f"{{}}{labels}"
+        else:
+            named = volumes_in(folder, "images/*", ITK, found.problems)
+            drawn = volumes_in(folder, "labels/*", ITK, found.problems)
+            looked = f"images/{{}}{images}", f"labels/{{}}{labels}"
+        if not named and not drawn:
+            nothing_found(folder, found, "*.nrrd, *.mha and images/")
+        add_pairs(found, by_subject(named, found, images), by_subject(drawn, found, labels), looked)
+        return found.scan()

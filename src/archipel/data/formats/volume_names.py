@@ -1,0 +1,69 @@
+"""Names of volume files: which subject a file belongs to, and two files that claim the same one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+from archipel.data.files import Folder
+from archipel.data.formats.base import Options
+from archipel.data.formats.found_volumes import FoundVolumes, subject_id
+from archipel.data.samples import Problem
+
+
+def stem_of(place: str, suffixes: Sequence[str]) -> str | None:
+    """The file's name without its suffix; None when it is no volume, or nothing is left."""
+    name = PurePosixPath(place).name
+    for suffix in suffixes:
+        if name.lower().endswith(suffix) and len(name) > len(suffix):
+            return name[: -len(suffix)]
+    return None
+
+
+def volumes_in(folder: Folder, pattern: str, suffixes: Sequence[str], problems: list[Problem]) -> list[tuple[str, str]]:
+    """(stem, place) of each volume that matches the pattern, in the order of places."""
+    found = ((stem_of(place, suffixes), place) for place in folder.files(pattern, problems))
+    return [(stem, place) for stem, place in found if stem]
+
+
+def by_subject(named: Sequence[tuple[str, str]], found: FoundVolumes, ending: str = "") -> dict[str, str]:
+    """Subject to place, for names that are the subject's id and then ``ending``; what does not fit is reported."""
+    places: dict[str, str] = {}
+    for stem, place in named:
+        subject = subject_id(stem.removesuffix(ending))
+        if not stem.endswith(ending) or not subject:
+            cause = f"has a name that does not end with {ending}"
+            found.report(Problem(thing=place, cause=cause, remedy="rename it, move it away or mend the option"))
+        elif subject in places:
+            where = PurePosixPath(place).parent.as_posix()
+            cause = f"two files in {where}/ ({PurePosixPath(places[subject]).name}, {PurePosixPath(place).name})"
+            found.report(Problem(thing=subject, cause=cause, remedy="keep one of them"), subject)
+        else:
+            places[subject] = place
+    return places
+
+
+def add_pairs(found: FoundVolumes, images: dict[str, str], labels: dict[str, str], looked: tuple[str, str]) -> None:
+    """Each image with the label of the same subject; ``looked`` says where, with {} for the subject."""
+    for subject in sorted(images.keys() | labels.keys()):
+        if subject not in labels:
+            cause = f"no label beside the image (looked for {looked[1].format(subject)})"
+            found.report(Problem(thing=subject, cause=cause, remedy="add the file or exclude the subject"), subject)
+        elif subject not in images:
+            cause = f"no image for the label (looked for {looked[0].format(subject)})"
+            found.report(Problem(thing=subject, cause=cause, remedy="add the file or remove the label"), subject)
+        else:
+            found.add(subject, {"image": images[subject], "label": labels[subject]})
+
+
+def nothing_found(folder: Folder, found: FoundVolumes, looked: str) -> None:
+    """Say that a folder holds nothing of the format, unless something else was said already."""
+    if not found.problems:
+        cause = f"no image found (looked in {looked})"
+        remedy = "put the volumes there or name another folder"
+        found.report(Problem(thing=folder.root.name, cause=cause, remedy=remedy))
+
+
+def listed(options: Options, name: str) -> tuple[str, ...]:
+    """An option that is a list of words with commas between them."""
+    return tuple(word.strip() for word in options.get(name, "").split(",") if word.strip())

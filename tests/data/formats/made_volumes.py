@@ -1,0 +1,25 @@
+"""Volumes that the tests of formats write: small, each different, with an affine that is no identity."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+
+SHAPE = (5, 6, 7)
+AFFINE = np.array([[-1.5, 0, 0.1, 20], [0, 1.25, 0, -30], [0.1, 0, 2, 7.5], [0, 0, 0, 1]])
+
+
+def intensities(seed: int, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
+    return np.random.default_rng(seed).normal(100, 20, shape).astype(np.float32)
+
+
+def segmentation(seed: int, shape: tuple[int, ...] = SHAPE, values: int = 3) -> np.ndarray:
+    return np.random.default_rng(1000 + seed).integers(0, values, shape).astype(np.uint8)
+
+
+def nifti(path: Path, values: np.ndarray, affine: np.ndarray = AFFINE) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.Nifti1Image(values, affine).to_filename(path)
+    return path

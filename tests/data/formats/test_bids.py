@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import shutil
+import sys
+
+import nibabel
+import numpy as np
+import pytest
+from conformance import SUBJECTS, Conformance, Expected
+from made_volumes import AFFINE, intensities, nifti, segmentation
+from real_data import real_data
+
+from archipel.data import format_named, scan
+from archipel.data.formats import bids_validation
+
+pytest.importorskip("bids")
+
+OPTIONS = {"suffix": "T1w,T2w", "label": "desc-manual_dseg", "validate": "no"}
+
+
+def image(root, subject, session, suffix, seed, *, run=""):
+    inside = f"{subject}/{f'{session}/' if session else ''}anat"
+    stem = "_".join(part for part in (subject, session, run) if part)
+    nifti(root / inside / f"{stem}_{suffix}.nii.gz", intensities(seed))
+    (root / inside / f"{stem}_{suffix}.json").write_text('{"EchoTime": 0.003}')
+    return f"{inside}/{stem}_{suffix}.nii.gz"
+
+
+def drawn(root, subject, session, seed):
+    inside = f"derivatives/hand/{subject}/{f'{session}/' if session else ''}anat"
+    stem = "_".join(part for part in (subject, session) if part)
+    nifti(root / inside / f"{stem}_desc-manual_dseg.nii.gz", segmentation(seed))
+
+
+class TestBids(Conformance):
+    format = "bids"
+    options = OPTIONS
+    free_ids = False
+    fragile = "*.nii.gz"
+
+    def write(self, root, subjects=SUBJECTS):
+        (root / "dataset_description.json").write_text('{"Name": "Made", "BIDSVersion": "1.10.0"}')
+        (root / "README").write_text("Made for a test.\n")
+        expected = {}
+        rows = ["participant_id\tage\tsex"]
+        for number, subject in enumerate(subjects):
+            rows.append(f"{subject}\t{40 + number}\t{'MFM'[number]}")
+            for visit, session in enumerate(("ses-pre", "ses-post") if number == 0 else ("",)):
+                seed = 10 * number + visit
+                images = {"T1w": intensities(seed)}
+                image(root, subject, session, "T1w", seed)
+                if number < 2:
+                    image(root, subject, session, "T2w", seed + 5)
+                    images["T2w"] = intensities(seed + 5)
+                drawn(root, subject, session, seed)
+                values = {"age": 40 + number, "sex": "MFM"[number]}
+                expected[subject, session] = Expected(images, segmentation(seed), AFFINE, values=values)
+        (root / "participants.tsv").write_text("\n".join(rows) + "\n")
+        return expected
+
+    def change(self, root):
+        image(root, "sub-02", "", "T1w", 77)
+        return "sub-02/anat/sub-02_T1w.nii.gz"
+
+    def remove(self, root):
+        (root / "derivatives/hand/sub-01/ses-pre/anat/sub-01_ses-pre_desc-manual_dseg.nii.gz").unlink()
+        return "sub-01_ses-pre_desc-manual_dseg.nii.gz"
+
+    def repeat(self, root):
+        image(root, "sub-03", "", "T1w", 30, run="run-2")
+        return "sub-03: has 2 T1w images (sub-03_T1w.nii.gz, sub-03_run-2_T1w.nii.gz)"
+
+    def test_a_second_scan_opens_only_what_changed(self, root):
+        # A sidecar is no part of a sample: rewritten with the image, it is not read again.
+        self.write(root)
+        json_file = root / "sub-02/anat/sub-02_T1w.json"
+        before = json_file.stat()
+        original, self.change = self.change, lambda root: nifti(
+            root / "sub-02/anat/sub-02_T1w.nii.gz", intensities(77)
+        )
+        try:
+            super().test_a_second_scan_opens_only_what_changed(root)
+        finally:
+            self.change = original
+        assert before.st_size == json_file.stat().st_size
+
+
+@pytest.fixture
+def tree(tmp_path):
+    root = tmp_path / "tree"
+    root.mkdir()
+    TestBids().write(root)
+    return root
+
+
+def sentences(found):
+    return [str(one) for one in found.problems]
+
+
+def test_the_validator_finds_nothing_in_a_sound_tree(tree):
+    found = scan("bids", tree, {**OPTIONS, "validate": "yes"})
+    assert sentences(found) == []
+
+
+def test_what_the_validator_finds_is_a_warning_a_kind_of_fault(tree):
+    (tree / "dataset_description.json").write_text('{"Name": "Made"}')
+    for number in range(5):
+        (tree / f"sub-01/ses-pre/anat/sub-01_ses-pre_note{number}.txt").write_text("a note")
+    found = scan("bids", tree, {**OPTIONS, "validate": "yes"})
+    assert found.errors == () and len(found.samples) == 4
+    lines = sentences(found)
+    assert any("BIDSVersion" in line and line.startswith("dataset_description.json: is not BIDS") for line in lines)
+    assert any("and 2 more: is not BIDS" in line for line in lines)
+
+
+def test_a_validator_that_is_not_there_hangs_or_fails_is_said(tree, monkeypatch):
+    def said(command):
+        monkeypatch.setattr(bids_validation, "_command", lambda: command)
+        (problem,) = bids_validation.validate(tree, patience=1)
+        assert problem.severity == "warning"
+        return str(problem)
+
+    assert "the BIDS validator is not installed; pip install archipel[bids]" in said(None)
+    assert "took longer than 1 seconds" in said([sys.executable, "-c", "import time; time.sleep(60)"])
+    assert "the BIDS validator failed (JSONDecodeError)" in said([sys.executable, "-c", "print('no JSON')"])
+    assert "the BIDS validator failed (FileNotFoundError)" in said(["/nowhere/deno"])
+    assert "the BIDS validator failed (TypeError)" in said([sys.executable, "-c", "print('[]')"])
+
+
+def test_the_validator_reads_the_tree_and_nothing_else(tree, tmp_path):
+    rights = [one for one in bids_validation._command() if one.startswith(("--allow", "-A"))]
+    assert rights == ["--allow-env", "--allow-read=."]
+    awkward = tmp_path / "ein, Baum"
+    shutil.copytree(tree, awkward)
+    assert bids_validation.validate(awkward) == []
+
+
+def test_a_tree_that_is_not_bids_is_named(tmp_path):
+    nifti(tmp_path / "patient 1/T1.nii.gz", intensities(0))
+    lines = sentences(scan("bids", tmp_path, OPTIONS))
+    assert any("has no dataset_description.json" in line for line in lines)
+    assert any("has no image (looked in sub-*/[ses-*/]anat/)" in line for line in lines)
+
+
+def test_a_name_that_bids_does_not_know_is_named_and_the_others_are_used(tree):
+    nifti(tree / "sub-02/anat/brain.nii.gz", intensities(1))
+    nifti(tree / "sub-02/anat/sub-03_T1w.nii.gz", intensities(1))
+    found = scan("bids", tree, OPTIONS)
+    assert len(found.samples) == 4
+    assert [one.thing for one in found.problems] == ["sub-02/anat/brain.nii.gz", "sub-02/anat/sub-03_T1w.nii.gz"]
+
+
+def test_a_missing_sidecar_is_a_warning_unless_it_is_inherited(tree):
+    (tree / "sub-03/anat/sub-03_T1w.json").unlink()
+    found = scan("bids", tree, OPTIONS)
+    assert [(one.severity, one.subject) for one in found.problems] == [("warning", "sub-03")]
+    assert "has no sidecar (looked for sub-03_T1w.json)" in sentences(found)[0]
+    (tree / "T1w.json").write_text("{}")
+    assert scan("bids", tree, OPTIONS).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("subject\tage\nsub-01\t3\n", "has no column participant_id (it has subject, age)"),
+        ("participant_id\tage\nsub-01\t1\t9\nsub-02\t2\nsub-03\t3\n", "line 2 has 3 fields, the header 2"),
+        ("participant_id\tage\nsub-01\t1\nsub-01\t2\nsub-02\t2\nsub-03\t3\n", "sub-01 has 2 rows; none is used"),
+        ("participant_id\tage\nsub-01\t1\nsub-02\t2\nsub-03\t3\nsub-04\t3\n", "sub-04: has a row in participants.tsv"),
+        ("participant_id\tage\nsub-01\t1\nsub-02\t2\n", "sub-03: has no row in participants.tsv"),
+        ("participant_id,age\nsub-01,1\n", "has no column participant_id (it has participant_id,age)"),
+        ("", "participants.tsv"),
+        (b"\xff\xfe\0\0\xd8", "participants.tsv"),
+    ],
+)
+def test_a_bad_participants_file_is_named_line_by_line_and_costs_no_volume(tree, text, words):
+    (tree / "participants.tsv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    found = scan("bids", tree, OPTIONS)
+    assert found.errors == () and len(found.samples) == 4
+    assert words in " ".join(sentences(found))
+
+
+def test_participants_may_be_a_list_of_ids(tree):
+    (tree / "participants.tsv").write_text("participant_id\nsub-01\nsub-02\nsub-03\n")
+    found = scan("bids", tree, OPTIONS)
+    assert found.errors == () and len(found.samples) == 4
+
+
+def test_values_of_a_session_are_its_own(tree):
+    (tree / "sub-01/sub-01_sessions.tsv").write_text("session_id\tscore\nses-pre\t3\nses-post\t5\n")
+    found = scan("bids", tree, OPTIONS)
+    assert [(one.session, one.values.get("score")) for one in found.samples[:2]] == [("ses-post", 5), ("ses-pre", 3)]
+
+
+def test_runs_are_chosen_by_their_part_of_the_name(tree):
+    image(tree, "sub-03", "", "T1w", 31, run="run-2")
+    image(tree, "sub-03", "", "T1w", 32, run="run-1")
+    found = scan("bids", tree, {"suffix": "T1w", "entities": "run-2", "validate": "no"})
+    assert [sample.files["image"] for sample in found.samples] == ["sub-03/anat/sub-03_run-2_T1w.nii.gz"]
+
+
+def test_the_folder_of_derivatives_is_said_when_there_are_several(tree):
+    (tree / "derivatives/other/sub-01").mkdir(parents=True)
+    assert "has 2 folders in derivatives/ (hand, other); say which" in " ".join(sentences(scan("bids", tree, OPTIONS)))
+    assert scan("bids", tree, {**OPTIONS, "derivatives": "hand"}).problems == ()
+    wrong = scan("bids", tree, {**OPTIONS, "derivatives": "other"})
+    assert "derivatives/other: holds no segmentation" in " ".join(sentences(wrong)) and wrong.samples == ()
+
+
+def test_a_file_of_git_annex_that_was_not_fetched_is_named(tree):
+    place = tree / "sub-03/anat/sub-03_T1w.nii.gz"
+    place.unlink()
+    place.symlink_to("../../.git/annex/objects/xx/yy.nii.gz")
+    found = scan("bids", tree, OPTIONS)
+    assert "sub-03/anat/sub-03_T1w.nii.gz: is a link to nothing; fetch the file" in sentences(found)[0]
+
+
+def test_the_spine_subject_with_its_derivatives():
+    root = real_data("bids_spine")
+    found = scan("bids", root, {"suffix": "T2w", "label": "seg-manual"})
+    assert found.errors == ()
+    (sample,) = found.samples
+    assert sample.files == {
+        "image": "sub-unf01/anat/sub-unf01_T2w.nii.gz",
+        "label": "derivatives/labels/sub-unf01/anat/sub-unf01_T2w_seg-manual.nii.gz",
+    }
+    (reading,) = format_named("bids").read(root, found.samples, {})
+    label = nibabel.load(root / sample.files["label"])
+    assert np.array_equal(reading.label, np.asarray(label.dataobj)) and reading.label.any()
+    lines = " ".join(sentences(found))
+    assert "sub-unf02: has a row in participants.tsv and no folder" in lines
+    assert "TSV_VALUE_INCORRECT_TYPE age" in lines
+    assert "may name a person (first_name, last_name, date_of_birth)" in lines
+
+
+def test_the_spine_subjects_contrasts_are_modalities_and_their_segmentations_are_told_apart():
+    root = real_data("bids_spine")
+    found = scan("bids", root, {"validate": "no"})
+    assert found.errors == () and found.schema.modalities == {"T1w": 1, "T2star": 1, "T2w": 1}
+    for suffix in ("T1w", "T2star", "T2w"):
+        one = scan("bids", root, {"suffix": suffix, "label": "lesion-manual", "validate": "no"})
+        assert one.samples[0].files["label"].endswith(f"sub-unf01_{suffix}_lesion-manual.nii.gz")
+    both = scan("bids", root, {"suffix": "T1w,T2w", "label": "seg-manual", "validate": "no"})
+    assert "sub-unf01: has 2 segmentations" in str(both.errors[0])
+    chosen = scan("bids", root, {"suffix": "T1w,T2w", "label": "T2w_seg-manual", "validate": "no"})
+    assert chosen.errors == () and set(chosen.samples[0].files) == {"T1w", "T2w", "label"}
+
+
+@pytest.mark.parametrize("content", ["[]", "", "{", "null"])
+def test_a_description_that_is_no_json_object_is_named(tree, content):
+    (tree / "dataset_description.json").write_text(content)
+    assert "dataset_description.json: cannot be read as JSON" in str(scan("bids", tree, OPTIONS).errors[0])

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import nibabel
+import numpy as np
+import pytest
+from conformance import SUBJECTS, Conformance, Expected
+from made_volumes import AFFINE, SHAPE, intensities, nifti, segmentation
+from real_data import real_data
+
+from archipel.data import format_named, scan
+from archipel.data.volumes import read_image, read_label
+
+sitk = pytest.importorskip("SimpleITK")
+
+
+def itk(path, values, affine=AFFINE, compressed=True):
+    """The volume with this RAS affine, written by SimpleITK, whose axes are LPS."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lps = np.diag([-1, -1, 1, 1]) @ affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    image = sitk.GetImageFromArray(np.ascontiguousarray(values.transpose()))
+    image.SetSpacing(spacing.tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
+    sitk.WriteImage(image, str(path), compressed)
+
+
+ORTHOGONAL = np.array([[-1.5, 0, 0, 20], [0, 1.25, 0, -30], [0, 0, 2, 7.5], [0, 0, 0, 1]])
+OBLIQUE = nibabel.affines.from_matvec(
+    nibabel.eulerangles.euler2mat(0.2, -0.3, 0.5) @ np.diag([1.5, 1.25, 2]), [20, -30, 7.5]
+)
+
+
+class TestNrrd(Conformance):
+    format = "nrrd"
+
+    def write(self, root, subjects=SUBJECTS):
+        expected = {}
+        for number, subject in enumerate(subjects):
+            ending = ".mha" if number == 1 else ".nrrd"
+            image, label = intensities(number), segmentation(number)
+            itk(root / f"{subject}_image{ending}", image, OBLIQUE)
+            itk(root / f"{subject}_label.nrrd", label, OBLIQUE)
+            expected[subject, ""] = Expected({"image": image}, label, OBLIQUE)
+        return expected
+
+    def change(self, root):
+        itk(root / "sub-02_label.nrrd", segmentation(9), OBLIQUE)
+        return "sub-02_label.nrrd"
+
+    def remove(self, root):
+        (root / "sub-03_image.nrrd").unlink()
+        return "sub-03_image.nrrd"
+
+    def repeat(self, root):
+        itk(root / "sub-02_image.nrrd", intensities(8), OBLIQUE)
+        return "sub-02: two files in"
+
+
+@pytest.mark.parametrize("ending", [".nrrd", ".mha"])
+@pytest.mark.parametrize("affine", [ORTHOGONAL, OBLIQUE, np.diag([2.0, 2, 2, 1])])
+def test_one_volume_reads_the_same_from_nifti_and_itk_files(tmp_path, ending, affine):
+    values = intensities(3)
+    nifti(tmp_path / "a.nii.gz", values, affine)
+    itk(tmp_path / f"a{ending}", values, affine)
+    (left, left_affine), (right, right_affine) = (read_image(tmp_path / f"a{one}") for one in (".nii.gz", ending))
+    assert np.array_equal(left, right) and np.allclose(left_affine, right_affine, atol=1e-5)
+    # And SimpleITK's own conversion agrees.
+    sitk.WriteImage(sitk.ReadImage(str(tmp_path / f"a{ending}")), str(tmp_path / "b.nii.gz"))
+    assert np.allclose(nibabel.load(tmp_path / "b.nii.gz").affine, right_affine, atol=1e-5)
+
+
+def test_a_nrrd_that_is_written_in_ras_is_read_in_ras(tmp_path):
+    header = (
+        "NRRD0004\ntype: float\ndimension: 3\nspace: right-anterior-superior\nsizes: 5 6 7\n"
+        "space directions: (1.5,0,0) (0,1.25,0) (0,0,2)\nendian: little\nencoding: raw\nspace origin: (20,-30,7.5)\n\n"
+    )
+    values = intensities(1)
+    (tmp_path / "a.nrrd").write_bytes(header.encode() + values.tobytes(order="F"))
+    read, affine = read_image(tmp_path / "a.nrrd")
+    assert np.array_equal(read, values)
+    assert np.allclose(affine, [[1.5, 0, 0, 20], [0, 1.25, 0, -30], [0, 0, 2, 7.5], [0, 0, 0, 1]])
+
+
+def test_a_nrrd_without_a_space_is_used_with_a_warning(tmp_path):
+    for role, values in (("image", intensities(0)), ("label", segmentation(0))):
+        kind = "float" if role == "image" else "uchar"
+        header = f"NRRD0004\ntype: {kind}\ndimension: 3\nsizes: 5 6 7\nspacings: 1 1 2\nendian: little\nencoding: raw\n\n"
+        (tmp_path / f"a_{role}.nrrd").write_bytes(header.encode() + values.tobytes(order="F"))
+    found = scan("nrrd", tmp_path)
+    assert [sample.subject for sample in found.samples] == ["a"] and found.errors == ()
+    assert "a: does not say how it lies in the patient (a_image.nrrd, a_label.nrrd)" in str(found.problems[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("a_image.nhdr", "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 5 6 7\nencoding: raw\ndata file: ../secret\n\n"),
+        ("a_image.nrrd", "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 5 6 7\nencoding: raw\nDATA FILE: /etc/passwd\n\n"),
+        ("a_image.mhd", "NDims = 3\nDimSize = 5 6 7\nElementType = MET_UCHAR\nElementDataFile = ../secret\n"),
+        ("a_image.mha", "NDims = 3\nDimSize = 5 6 7\nElementType = MET_UCHAR\nElementDataFile = LIST\nx.raw\n"),
+    ],
+)
+def test_voxels_in_another_file_are_named_and_not_read(tmp_path, name, header):
+    (tmp_path / "secret").write_bytes(bytes(range(210)))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / name).write_text(header)
+    itk(tmp_path / "data/a_label.nrrd", segmentation(0))
+    found = scan("nrrd", tmp_path / "data")
+    assert found.samples == () and "keeps its voxels in another file" in str(found.problems[0])
+
+
+def test_a_header_of_more_voxels_than_the_file_can_hold_is_named(tmp_path):
+    header = "NRRD0004\ntype: float\ndimension: 3\nsizes: 90000 90000 90000\nendian: little\nencoding: gzip\n\n"
+    (tmp_path / "a_image.nrrd").write_bytes(header.encode() + bytes(100))
+    itk(tmp_path / "a_label.nrrd", segmentation(0))
+    assert "its header speaks of 729000000000000 voxels" in str(scan("nrrd", tmp_path).problems[0])
+
+
+def test_colours_and_flat_images_are_named(tmp_path):
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((4, 5, 6, 3), np.uint8), isVector=True), str(tmp_path / "a.nrrd"))
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((4, 5), np.uint8)), str(tmp_path / "b.mha"))
+    for name, words in (("a.nrrd", r"has 4 dimensions \[6, 5, 4, 3\]"), ("b.mha", r"has 2 dimensions \[5, 4\]")):
+        with pytest.raises(Exception, match=words):
+            read_image(tmp_path / name)
+
+
+def test_the_brain_tumour_is_a_pair():
+    root = real_data("nrrd_tumour")
+    found = scan("nrrd", root)
+    assert found.problems == () and [sample.subject for sample in found.samples] == ["brain1"]
+    image = sitk.ReadImage(str(root / "brain1_image.nrrd"))
+    (reading,) = format_named("nrrd").read(root, found.samples, {})
+    assert np.array_equal(reading.images["image"], sitk.GetArrayFromImage(image).T.astype(np.float32))
+    corner = np.array(image.TransformIndexToPhysicalPoint([3, 5, 7])) * (-1, -1, 1)
+    assert np.allclose((reading.affine @ [3, 5, 7, 1])[:3], corner, atol=1e-4)
+    label, _ = read_label(root / "brain1_label.nrrd")
+    assert np.array_equal(reading.label, label) and label.any()
+    assert len(SHAPE) == label.ndim
