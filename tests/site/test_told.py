@@ -1,0 +1,169 @@
+"""What the server hears of a dataset, held against the very messages on the wire."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from site_world import table, take_offer, volumes
+
+from archipel.data import ColumnMapping, DataMapping
+from archipel.site import approvals, catalog, journal, told
+from archipel.site.agent import Agent
+from archipel.site.settings import SiteSettings
+from archipel.site.state import SiteState
+from archipel.transport import AnswerMessage, DatasetsMessage, DatasetSummary, Hello
+from archipel.transport.messages import from_site
+
+HEART = """id,years,weight_kg,town,diagnosis
+frieda,61,70,Bremen,yes
+gustav,55,81,Bremen,no
+hanna,48,66,Kiel,no
+ivo,70,90,Kiel,yes
+jule,39,58,Emden,no
+karl,66,77,Emden,yes
+"""
+DICTIONARY = """
+[column.years]
+type = "number"
+unit = "years"
+[column.diagnosis]
+type = "category"
+categories = {yes = "sick", no = "healthy"}
+[column.town]
+type = "text"
+[column.weight_kg]
+type = "number"
+unit = "kg"
+"""
+
+
+class Wire:
+    """A link that keeps what is sent, as the bytes it would be."""
+
+    up = True
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+
+    async def send(self, message: Any) -> bool:
+        self.sent.append(from_site.dump_json(message).decode())
+        return True
+
+
+@pytest.fixture
+def with_heart(hospital: SiteState, tmp_path: Path) -> SiteState:
+    root = tmp_path / "heart"
+    root.mkdir()
+    (root / "heart.csv").write_text(HEART)
+    (tmp_path / "dictionary.toml").write_text(DICTIONARY)
+    mapping = DataMapping(columns={"pounds": ColumnMapping(source="weight_kg", scale=2.2046)})
+    options = {"subject": "id", "dictionary": str(tmp_path / "dictionary.toml")}
+    catalog.add(hospital, "heart", root, "table", options=options, mapping=mapping)
+    return hospital
+
+
+def stricter(site: SiteState, minimum_cell: int) -> None:
+    site.settings = SiteSettings.model_validate({"site": site.name, "policy": {"minimum_cell": minimum_cell}})
+
+
+def test_of_a_table_the_words_of_the_dictionary_and_the_mapping_are_told_and_no_value(with_heart: SiteState) -> None:
+    (found,) = told.summaries(with_heart)
+    columns = {column.name: (column.unit, column.categories) for column in found.columns}
+    assert columns == {
+        "years": ("years", ()),
+        "diagnosis": ("", ("sick", "healthy")),
+        "weight_kg": ("kg", ()),
+        "pounds": ("", ()),
+    }
+    text = found.model_dump_json()
+    for secret in ("frieda", "Bremen", "town", "39", "70", str(Path(catalog.dataset(with_heart, "heart").root).parent)):
+        assert secret not in text, secret
+
+
+def test_columns_that_nobody_described_are_not_told(hospital: SiteState, tmp_path: Path) -> None:
+    root = tmp_path / "heart"
+    root.mkdir()
+    (root / "heart.csv").write_text(HEART)
+    catalog.add(hospital, "heart", root, "table", options={"subject": "id"})
+    assert told.summaries(hospital)[0].columns == ()
+    values = {"yes": "sick", "no": "healthy"}
+    catalog.remap(hospital, "heart", DataMapping(columns={"disease": ColumnMapping(source="diagnosis", values=values)}))
+    (column,) = told.summaries(hospital)[0].columns
+    assert (column.name, column.categories) == ("disease", ("sick", "healthy"))
+
+
+def test_of_volumes_label_names_and_mapped_modalities_are_told(hospital: SiteState, tmp_path: Path) -> None:
+    entry = catalog.add(hospital, "brain", volumes(tmp_path / "brain", 6), "nifti-pairs")
+    assert told.summary(entry, 5).modalities == ("image",)
+    mapped = entry.model_copy(
+        update={
+            "summary": entry.summary.model_copy(update={"modalities": {"ward7_T1": 6, "secret": 6}}),
+            "mapping": DataMapping(label_names={"1": "anterior"}, modalities={"T1": "ward7_T1", "T2": "nowhere"}),
+        }
+    )
+    found = told.summary(mapped, 5)
+    assert (found.labels, found.modalities) == ({"1": "anterior"}, ("T1",))
+    assert "ward7" not in found.model_dump_json() and "secret" not in found.model_dump_json()
+
+
+@pytest.mark.parametrize(("rows", "said"), [(4, "<5"), (5, 5), (6, 6)])
+async def test_a_count_below_the_smallest_cell_is_never_on_the_wire(
+    hospital: SiteState, tmp_path: Path, rows: int, said: int | str
+) -> None:
+    catalog.add(hospital, "table", table(tmp_path / "data", rows=rows), "npz")
+    take_offer(hospital)
+    approvals.approve(hospital, "heart")
+    wire = Wire()
+    agent = Agent(hospital, wire)  # type: ignore[arg-type]
+    await agent.decided()
+    messages = [from_site.validate_json(text) for text in wire.sent]
+    (datasets,) = [one for one in messages if isinstance(one, DatasetsMessage)]
+    (answer,) = [one for one in messages if isinstance(one, AnswerMessage)]
+    assert [one.subjects for one in datasets.datasets] == [said]
+    assert answer.subjects == (said if isinstance(said, int) else None)
+    hello = Hello(site="charite", version="1", time="now", datasets=agent.datasets(), head={})
+    assert [one.subjects for one in hello.datasets] == [said]
+    for text in wire.sent:
+        assert "p-00" not in text and str(tmp_path) not in text
+        if isinstance(said, str):
+            assert f'"subjects":{rows}' not in text
+
+
+async def test_the_smallest_cell_is_the_sites_own_rule(with_table: SiteState) -> None:
+    stricter(with_table, 50)
+    (found,) = told.summaries(with_table)
+    assert found.subjects == "<50"
+    assert DatasetSummary.model_validate_json(found.model_dump_json()) == found
+
+
+async def test_what_was_told_is_in_the_journal_once_for_each_change(with_table: SiteState) -> None:
+    agent = Agent(with_table, Wire())  # type: ignore[arg-type]
+    for _ in range(3):
+        agent.datasets()
+    catalog.remap(with_table, "table", DataMapping(label_names={"1": "sick"}))
+    agent.datasets()
+    lines = [line.body["datasets"] for line in journal.lines(with_table) if line.kind == "datasets-told"]
+    assert lines == [
+        [{"name": "table", "kind": "arrays", "subjects": 6}],
+        [{"name": "table", "kind": "arrays", "subjects": 6, "labels": {"1": "sick"}}],
+    ]
+    again = Agent(with_table, Wire())  # type: ignore[arg-type]
+    again.datasets()
+    assert [line.kind for line in journal.lines(with_table)].count("datasets-told") == 2
+
+
+@pytest.mark.parametrize("subjects", ["<0", "< 5", "<5x", -1, "many"])
+def test_a_count_that_is_none_is_refused(subjects: object) -> None:
+    with pytest.raises(ValueError, match="subjects"):
+        DatasetSummary.model_validate({"name": "table", "kind": "arrays", "subjects": subjects})
+
+
+def test_nothing_is_told_but_these_fields() -> None:
+    """A field more in the message is a decision that this test makes somebody take."""
+    assert set(DatasetSummary.model_fields) == {"name", "kind", "subjects", "labels", "modalities", "columns"}
+    assert set(json.loads(DatasetSummary(name="a", kind="arrays", subjects="<5").model_dump_json())) == set(
+        DatasetSummary.model_fields
+    )
