@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import subprocess
 from collections.abc import Callable
@@ -12,9 +13,10 @@ from site_world import new_site, table, take_offer, volume, volumes
 from sqlalchemy import event
 
 from archipel.data import DataMapping
-from archipel.site import approvals, catalog, cohorts, journal
+from archipel.site import approvals, catalog, cohorts, journal, withdrawals
 from archipel.site.catalog import DatasetProblems
 from archipel.site.state import SiteState
+from archipel.site.withdrawals import Optant
 from archipel.vocabulary import BadInput, Conflict, NotFound, StorageFull
 
 
@@ -184,6 +186,55 @@ def test_a_full_disk_loses_nothing_that_was_there(small_disk: Path, tmp_path: Pa
     approvals.approve(site, "heart")
     assert len(approvals.is_allowed(site, "heart", hashed).cohort.subjects) == 6
     assert journal.verify(site).whole
+    site.close()
+
+
+def fill(disk: Path, leave: int) -> Path:
+    """Take all room but ``leave`` bytes; the file to remove when there is to be room again."""
+    ballast = disk / "ballast"
+    with ballast.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(disk).free - leave)
+    return ballast
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_disk_that_fills_up_in_mid_import_leaves_nothing_half_done(small_disk: Path, tmp_path: Path) -> None:
+    """There is room for the first facts about the files, not for the last."""
+    site = new_site(small_disk / "state")
+    root = volumes(tmp_path / "brain", 60)
+    before = len(journal.lines(site))
+    ballast = fill(small_disk, leave=96 * 1024)
+    with pytest.raises(StorageFull, match="the disk is full; free space there"):
+        catalog.add(site, "brain", root, "nifti-pairs", mapping=DataMapping(label_names={"1": "x" * 120_000}))
+    assert catalog.datasets(site) == []
+    assert len(journal.lines(site)) == before
+    ballast.unlink()
+    assert catalog.add(site, "brain", root, "nifti-pairs").subjects == 60
+    assert journal.verify(site).whole
+    site.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_lets_nobody_be_frozen_or_withdrawn_by_half(small_disk: Path, tmp_path: Path) -> None:
+    site = new_site(small_disk / "state")
+    catalog.add(site, "table", table(tmp_path / "data", rows=200), "npz")
+    _, hashed = take_offer(site)
+    approvals.approve(site, "heart")
+    table(tmp_path / "data", rows=220)
+    ballast = fill(small_disk, leave=0)
+    before = len(journal.lines(site))
+    with pytest.raises(StorageFull, match="the disk is full"):
+        cohorts.freeze_version(site, "table")
+    people = [Optant(f"p-{n:03}") for n in range(150)]
+    with pytest.raises(StorageFull, match="the disk is full"):
+        withdrawals.withdraw(site, people)
+    assert len(journal.lines(site)) == before
+    assert len(approvals.is_allowed(site, "heart", hashed).cohort.subjects) == 200
+    assert [one.version for one in cohorts.versions(site)] == [1]
+    ballast.unlink()
+    withdrawals.withdraw(site, people)
+    assert len(approvals.is_allowed(site, "heart", hashed).cohort.subjects) == 50
+    assert cohorts.freeze_version(site, "table").subjects == 70
     site.close()
 
 
