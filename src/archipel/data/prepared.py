@@ -13,6 +13,7 @@ import json
 import os
 import struct
 import weakref
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import FileIO
@@ -39,6 +40,8 @@ _MAGIC = b"ARCHPRE1"
 _TRAILER = struct.Struct("<QQ64s8s")
 """Length of the index, length of the file, hex digits of the index's BLAKE3, and the magic word."""
 _ALIGNED = 64
+_MOST_MAPPED = 16_384
+"""Files that stay mapped at once; the kernel allows four times as many mappings (vm.max_map_count)."""
 _IMAGE, _ARRAY = "image:", "array:"
 
 
@@ -177,7 +180,7 @@ class PreparedFile:
         return cls(window, {key: (values, arrays) for key, values, arrays in index["samples"]})
 
     def reading(self, key: str) -> Reading:
-        """A sample's content: arrays on the mapped file, which a plan may write to without changing the file."""
+        """A sample's content: read-only arrays on the mapped file."""
         values, arrays = self.samples[key]
         images, others, single = {}, {}, {}
         for name, dtype, shape, order, start in arrays:
@@ -190,13 +193,12 @@ class PreparedFile:
                 single[name] = array
         return Reading(
             images=images, label=single.get("label"), affine=single.get("affine"), arrays=others, values=values
-        )
+        ).sealed()
 
     def _array(self, dtype: str, shape: list[int], order: list[int], start: int) -> NDArray[Any]:
         kind = np.dtype(dtype)
-        size = kind.itemsize * int(np.prod(shape, dtype=np.int64))
-        stored = self.window[start : start + size].view(kind).reshape([shape[axis] for axis in order])
-        return np.asarray(stored.transpose(np.argsort(order)) if order else stored)
+        stored = np.ndarray([shape[axis] for axis in order], kind, self.window.data, start)
+        return stored.transpose(sorted(range(len(order)), key=order.__getitem__))
 
 
 class Damaged(Exception):
@@ -230,31 +232,40 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *(ctypes.c_int,) * 3, ctypes.c_long)
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
-_READ_AND_WRITE, _PRIVATE = 3, 2
+_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_READ_AND_WRITE, _PRIVATE, _POPULATE_READ = 3, 2, 22
+_READ_AHEAD = 8 << 20
+"""Files up to this size are mapped page by page at once: a fault for each costs more than copying them."""
 
 
 def _mapped(descriptor: int, size: int) -> NDArray[np.uint8]:
-    """The file in memory, unmapped with the last array on it; what is written there stays this process's own.
+    """The file in memory, unmapped with the last array on it.
 
-    Python's own mapping keeps a descriptor open for each, and a worker has few where a cohort may have thousands.
+    What is written there in spite of all stays this process's own. Python's own mapping keeps a descriptor open for each, and a worker has few where a cohort may have thousands.
     """
     address = _libc.mmap(None, size, _READ_AND_WRITE, _PRIVATE, descriptor, 0)
     if address == ctypes.c_void_p(-1).value:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+    if size <= _READ_AHEAD:
+        # Refused by kernels before 5.14, which map each page when it is touched.
+        _libc.madvise(address, size, _POPULATE_READ)
     memory = (ctypes.c_char * size).from_address(address)
     weakref.finalize(memory, _libc.munmap, address, size).atexit = False
     return np.frombuffer(memoryview(memory).cast("B"), dtype=np.uint8)
 
 
 class PreparedSource:
-    """A cohort's samples from prepared files in one folder; gives what ``RawSource`` gives."""
+    """A cohort's samples from prepared files in one folder; gives what ``RawSource`` gives.
+
+    Files stay mapped from epoch to epoch, which takes addresses and no memory that the kernel could not take back.
+    """
 
     def __init__(self, folder: Path, cohort: Cohort) -> None:
         self._folder, self._is_rows = folder, is_rows(cohort)
         keys = Preparation.of(cohort).keys(cohort.samples)
         self._keys = {sample.key: key for sample, key in zip(cohort.samples, keys, strict=True)}
-        self._rows: PreparedFile | None = None
+        self._mapped: OrderedDict[str, PreparedFile] = OrderedDict()
 
     def read(self, samples: Sequence[Sample]) -> Iterator[Reading]:
         """The samples as plans get them. Raises BadInput when one was not prepared."""
@@ -267,8 +278,9 @@ class PreparedSource:
                 raise BadInput(sample.name, "was not prepared", remedy, code=ErrorCode.BAD_DATA) from error
 
     def _file(self, key: str) -> PreparedFile:
-        if not self._is_rows:
-            return PreparedFile.open(self._folder / key)
-        if self._rows is None:
-            self._rows = PreparedFile.open(self._folder / ROWS)
-        return self._rows
+        name = ROWS if self._is_rows else key
+        if name not in self._mapped:
+            if len(self._mapped) >= _MOST_MAPPED:
+                self._mapped.popitem(last=False)
+            self._mapped[name] = PreparedFile.open(self._folder / name)
+        return self._mapped[name]

@@ -26,3 +26,10 @@ class Reading:
     affine: Affine | None = None
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     values: Mapping[str, Value] = field(default_factory=dict)
+
+    def sealed(self) -> Reading:
+        """The same, its arrays read-only: what plans get may be one mapped file for all epochs."""
+        for array in (*self.images.values(), *self.arrays.values(), self.label, self.affine):
+            if isinstance(array, np.ndarray):
+                array.flags.writeable = False
+        return self

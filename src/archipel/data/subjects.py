@@ -37,12 +37,13 @@ class RawSource:
         """Read and map. Raises BadInput as a scan would."""
         layout = format_named(self.cohort.format)
         for reading in layout.read(self.root, samples, self.cohort.options):
-            yield mapping.apply(self.cohort.mapping, reading)
+            yield mapping.apply(self.cohort.mapping, reading).sealed()
 
 
 class Volume(NamedTuple):
     """One sample's images with its label, affine and values.
 
+    The arrays are read-only: copy what is to be changed.
     ``id`` is the subject, with the session where there is one. ``images`` are float32 ``[X, Y, Z]`` by modality,
     ``label`` int16 on the same grid or None, ``affine`` from voxels to millimetres (RAS). ``target`` is the value of
     the plan's target, a category as its place, or None.

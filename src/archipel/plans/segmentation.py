@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from archipel.data import Affine, FloatVolume, LabelVolume, Orientation, SubjectSet, Volume
 from archipel.plans.base import Array, Context
 from archipel.plans.torch import Tensor, TorchPlan
-from archipel.plans.volumes import Shape, Window, check_spacing, normalised
+from archipel.plans.volumes import Levels, Shape, Window, check_spacing, normalised
 from archipel.vocabulary import BadInput, DataNeeds, ErrorCode, MetricSpec, MetricSum, Selection
 
 
@@ -51,12 +51,19 @@ class SegmentationPlan(TorchPlan):
         """Images float32 ``[N, 1, *shape]`` and channel numbers int64 ``[N, 1, *shape]`` of all subjects."""
         images, labels = [], []
         for volume in subjects.volumes():
-            image = self._network_input(volume.id, volume.image, volume.affine)
+            image = self._network_input(volume.id, volume.image, volume.affine, self._levels_of(volume))
             window = Window.centred(image.shape, self.shape)
             label = Orientation.of(volume.affine).apply(self._channels(volume))
             images.append(window.fit(image))
             labels.append(window.fit(label))
         return torch.from_numpy(np.stack(images))[:, None], torch.from_numpy(np.stack(labels))[:, None].long()
+
+    def _levels_of(self, volume: Volume) -> Levels:
+        """Measured once a subject: examples may be made in every epoch."""
+        known: dict[str, Levels] = self.__dict__.setdefault("_levels", {})
+        if volume.id not in known:
+            known[volume.id] = Levels.of(volume.image)
+        return known[volume.id]
 
     def prepare(self, training: SubjectSet, validation: SubjectSet, context: Context) -> None:
         """Read training volumes as tensors and validation volumes as they are, once or whenever they are needed."""
@@ -104,9 +111,11 @@ class SegmentationPlan(TorchPlan):
         values = np.asarray([0, *self.label_names()], dtype=np.int16)
         return np.asarray(Orientation.of(affine).undo(values[channels]))
 
-    def _network_input(self, subject_id: str, image: FloatVolume, affine: Affine) -> FloatVolume:
+    def _network_input(
+        self, subject_id: str, image: FloatVolume, affine: Affine, levels: Levels | None = None
+    ) -> FloatVolume:
         check_spacing(subject_id, affine, self.spacing, self.spacing_tolerance)
-        return np.asarray(Orientation.of(affine).apply(normalised(image)))
+        return np.asarray(Orientation.of(affine).apply(normalised(image, levels)))
 
     def _channels(self, volume: Volume) -> NDArray[np.int16]:
         if volume.label is None:
