@@ -1,0 +1,195 @@
+"""Evidence: what is known of each sample, collected from the file index so that no unchanged file is opened.
+
+Facts are kept small (a few hundred bytes a volume), because a dataset may have 100,000 of them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archipel.data import volumes
+from archipel.data.files import FileIndex, Folder
+from archipel.data.formats import Options, format_named
+from archipel.data.reading import Affine
+from archipel.data.samples import ColumnSummary, Sample, Scan
+from archipel.tensors import blob_hash
+from archipel.vocabulary import DataKind, Value
+
+Key = tuple[str, str]
+"""A sample's subject and session."""
+PIXELS = "pixels/1"
+VALUES = "values/1"
+"""What an index calls the examinations of 2-D images and of tables; a new number when they find other facts."""
+CELLS = 500_000
+"""Values of a table up to which they are kept in the index; a larger table is read for every report."""
+_SIDES = ("LR", "PA", "IS")
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeFacts:
+    """One volume: its grid, the hash of its voxels, and either intensities or how many voxels have each label.
+
+    ``spacing`` in millimetres; ``percentiles`` are 1, 50 and 99.
+    """
+
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    orientation: str
+    voxels: str
+    minimum: float = 0.0
+    maximum: float = 0.0
+    mean: float = 0.0
+    spread: float = 0.0
+    percentiles: tuple[float, ...] = ()
+    label_voxels: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> VolumeFacts:
+        """From the facts of ``volumes.examine_image`` or ``examine_label``."""
+        return cls(
+            shape=tuple(facts["shape"]),
+            spacing=tuple(facts["spacing"]),
+            orientation=orientation_codes(np.array(facts["affine"])),
+            voxels=facts["voxels"],
+            minimum=facts.get("minimum", 0.0),
+            maximum=facts.get("maximum", 0.0),
+            mean=facts.get("mean", 0.0),
+            spread=facts.get("spread", 0.0),
+            percentiles=tuple(facts.get("percentiles", ())),
+            label_voxels=facts.get("label_voxels", {}),
+        )
+
+    @property
+    def voxel_ml(self) -> float:
+        """The volume of one voxel in millilitres."""
+        return float(np.prod(self.spacing)) / 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayFacts:
+    """One 2-D image or vector: hash of its pixels, range and mean, its shape, and its class if it has one."""
+
+    pixels: str
+    minimum: float
+    maximum: float
+    mean: float
+    shape: tuple[int, ...]
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that a report is built from: the scan, and by sample what is known of its volumes or arrays."""
+
+    kind: DataKind
+    scan: Scan
+    volumes: Mapping[Key, Mapping[str, VolumeFacts]] = field(default_factory=dict)
+    arrays: Mapping[Key, ArrayFacts] = field(default_factory=dict)
+
+
+def gather(root: Path, layout: str, options: Options, found: Scan, index: FileIndex) -> Evidence:
+    """The evidence for a scan that was made with the same index: only files that changed since are opened.
+
+    2-D images and arrays are opened once for their pixels, the first time; a table for its values. The evidence's
+    scan has a table's values among its samples.
+    """
+    folder = Folder(root, index)
+    kind = format_named(layout).kind
+    if kind == "volumes":
+        return Evidence(kind, found, volumes={one.key: _volumes_of(folder, one) for one in found.samples})
+    if kind == "arrays":
+        return Evidence(kind, found, arrays=_arrays_of(folder, layout, options, found.samples))
+    rows = tuple(_with_values(folder, layout, options, found.samples, found.schema.columns))
+    return Evidence(kind, Scan(rows, found.problems, found.schema))
+
+
+def _volumes_of(folder: Folder, sample: Sample) -> dict[str, VolumeFacts]:
+    known = {}
+    for role, place in sample.files.items():
+        looked = volumes.look(folder, place, role, sample.channels.get(role))
+        if looked.problem is None:
+            known[role] = VolumeFacts.of(looked.facts)
+    return known
+
+
+def _arrays_of(folder: Folder, layout: str, options: Options, samples: Sequence[Sample]) -> dict[Key, ArrayFacts]:
+    """One look a file: it may hold one image or the whole dataset."""
+    by_place: dict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        by_place[next(iter(sample.files.values()))].append(sample)
+    known = {}
+    for place, inside in by_place.items():
+
+        def examine(_: Path, inside: Sequence[Sample] = inside) -> dict[str, Any]:
+            readings = format_named(layout).read(folder.root, inside, options)
+            return {"rows": [_pixel_facts(reading.arrays) for reading in readings]}
+
+        looked = folder.look(place, f"{PIXELS} {request_of(options, inside)}", examine)
+        for sample, row in zip(inside, looked.facts.get("rows", ()), strict=False):
+            facts = ArrayFacts(**row | {"shape": tuple(row["shape"])})
+            known[sample.key] = facts
+    return known
+
+
+def _with_values(
+    folder: Folder, layout: str, options: Options, samples: Sequence[Sample], columns: Mapping[str, ColumnSummary]
+) -> Iterator[Sample]:
+    """The samples of a table with their rows' values; a small table's are kept in the index."""
+    by_place: dict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        by_place[sample.files["table"]].append(sample)
+    for place, inside in by_place.items():
+
+        def rows(inside: Sequence[Sample] = inside) -> Iterator[Mapping[str, Value]]:
+            return (reading.values for reading in format_named(layout).read(folder.root, inside, options))
+
+        def examine(_: Path) -> dict[str, Any]:
+            return {"rows": [dict(one) for one in rows()]}
+
+        values: Iterable[Mapping[str, Value]] = rows()
+        if len(inside) * len(columns) <= CELLS:
+            values = folder.look(place, f"{VALUES} {request_of(options, inside)}", examine).facts.get("rows", ())
+        for sample, known in zip(inside, values, strict=False):
+            yield sample.model_copy(update={"values": dict(known)})
+
+
+def request_of(options: Options, samples: Sequence[Sample]) -> str:
+    """What tells one look into a file that holds many samples from another look: for whom, and how it is read."""
+    return blob_hash(repr((sorted(options.items()), [(sample.key, sample.row) for sample in samples])).encode())
+
+
+def _pixel_facts(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    x, y = np.ascontiguousarray(arrays["x"]), np.asarray(arrays["y"])
+    return {
+        "pixels": blob_hash(f"{x.dtype.str}{list(x.shape)}".encode() + x.tobytes()),
+        "minimum": float(x.min()) if x.size else 0.0,
+        "maximum": float(x.max()) if x.size else 0.0,
+        "mean": float(x.mean()) if x.size else 0.0,
+        "shape": list(x.shape),
+        "label": f"{y.item():g}" if y.size == 1 and y.dtype.kind in "iub" else "",
+    }
+
+
+def orientation_codes(affine: Affine) -> str:
+    """To where each stored axis runs, as ``RAS``: the patient's right, front and top.
+
+    >>> orientation_codes(np.diag([-1.0, 1.0, 2.0, 1.0]))
+    'LAS'
+    """
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    # An oblique grid may point two axes nearest to one side: the clearest axis chooses first, as nibabel has it.
+    letters = ["", "", ""]
+    left = np.abs(directions)
+    for _ in range(3):
+        side, axis = np.unravel_index(int(np.argmax(left)), left.shape)
+        letters[axis] = _SIDES[side][int(directions[side, axis] > 0)]
+        left[side, :] = -1
+        left[:, axis] = -1
+    return "".join(letters)

@@ -1,0 +1,178 @@
+"""Pictures of a report: which samples are shown, and their thumbnails, from the file index where they are known.
+
+Volumes: a mosaic of every sample's axial slice, and three planes of some samples in full. 2-D images: a mosaic a class.
+The caps are said on the page.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archipel.data.files import FileIndex, Folder
+from archipel.data.formats import Options, format_named
+from archipel.data.quality import png
+from archipel.data.quality.cohort_checks import classes_of
+from archipel.data.quality.evidence import Evidence, request_of
+from archipel.data.quality.records import QualityReport
+from archipel.data.quality.thumbnails import Slice, Thumbnails, image_thumbnails, label_thumbnails, shrunk
+from archipel.data.samples import LABEL, Sample
+
+MOSAIC = 150
+"""Samples in the mosaic of volumes."""
+IN_FULL = 12
+"""Samples shown in three planes: those that findings name come first."""
+A_CLASS = 24
+"""2-D images shown of each class."""
+CLASSES = 20
+TILES = "tiles/1"
+TILE_SIDE = 56
+
+
+@dataclass(frozen=True)
+class VolumePicture:
+    """One sample: three slices of each modality shown, and of its mask where it has one, on the same places."""
+
+    name: str
+    images: dict[str, Thumbnails]
+    label: Thumbnails | None
+
+
+@dataclass(frozen=True)
+class ClassPictures:
+    """Some of a class's 2-D images: names and PNG files in base64."""
+
+    name: str
+    total: int
+    tiles: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What the page shows. ``mosaic_of`` samples would have a place in the mosaic if there were no cap."""
+
+    mosaic: tuple[VolumePicture, ...] = ()
+    mosaic_of: int = 0
+    in_full: tuple[VolumePicture, ...] = field(default=())
+    classes: tuple[ClassPictures, ...] = ()
+    classes_of: int = 0
+
+
+def draw_pictures(
+    root: Path, layout: str, options: Options, evidence: Evidence, report: QualityReport, index: FileIndex
+) -> Pictures:
+    """Thumbnails of what the report shows; each file is opened at most once, and not at all when the index has them."""
+    folder = Folder(root, index)
+    if evidence.kind == "volumes":
+        return _of_volumes(folder, evidence.scan.samples, report)
+    if evidence.kind == "arrays":
+        return _of_arrays(folder, layout, options, evidence, report)
+    return Pictures()
+
+
+def _of_volumes(folder: Folder, samples: Sequence[Sample], report: QualityReport) -> Pictures:
+    named = {name for finding in report.findings for name in finding.samples[:IN_FULL]}
+    odd_first = sorted(samples, key=lambda sample: (sample.name not in named, sample.key))
+    shown = [sample.key for sample in odd_first[:MOSAIC]]
+    full = {sample.key for sample in odd_first[:IN_FULL]}
+    drawn = {}
+    for sample in samples:
+        if sample.key in shown:
+            picture = _volume(folder, sample, all_modalities=sample.key in full)
+            if picture is not None:
+                drawn[sample.key] = picture
+    return Pictures(
+        mosaic=tuple(drawn.values()),
+        mosaic_of=len(samples),
+        in_full=tuple(drawn[sample.key] for sample in odd_first[:IN_FULL] if sample.key in drawn),
+    )
+
+
+def _volume(folder: Folder, sample: Sample, *, all_modalities: bool) -> VolumePicture | None:
+    label = label_thumbnails(folder, sample.files[LABEL]) if LABEL in sample.files else None
+    roles = sorted(role for role in sample.files if role != LABEL)
+    images = {}
+    for role in roles if all_modalities else roles[:1]:
+        found = image_thumbnails(folder, sample.files[role], label.places if label else None, sample.channels.get(role))
+        if found is not None:
+            images[role] = found
+    return VolumePicture(sample.name, images, label) if images or label else None
+
+
+def _of_arrays(folder: Folder, layout: str, options: Options, evidence: Evidence, report: QualityReport) -> Pictures:
+    known = classes_of(evidence, report.class_column) if report.class_column else {}
+    by_class: dict[str, list[Sample]] = defaultdict(list)
+    for sample in evidence.scan.samples:
+        array = evidence.arrays.get(sample.key)
+        if array is not None and _is_picture(array.shape):
+            by_class[known.get(sample.key, "")].append(sample)
+    shown = [sample for _, held in sorted(by_class.items())[:CLASSES] for sample in held[:A_CLASS]]
+    tiles = _tiles(folder, layout, options, shown)
+    classes = [
+        ClassPictures(
+            name,
+            len(held),
+            tuple((sample.name, tiles[sample.key]) for sample in held[:A_CLASS] if sample.key in tiles),
+        )
+        for name, held in sorted(by_class.items())[:CLASSES]
+    ]
+    return Pictures(classes=tuple(classes), classes_of=len(by_class))
+
+
+def _is_picture(shape: tuple[int, ...]) -> bool:
+    one_or_three = len(shape) == 3 and (shape[2] in (1, 3) or shape[0] == 1)
+    return (len(shape) == 2 or one_or_three) and min(shape) > 0
+
+
+def _tiles(folder: Folder, layout: str, options: Options, shown: Sequence[Sample]) -> dict[tuple[str, str], str]:
+    by_place: dict[str, list[Sample]] = defaultdict(list)
+    for sample in shown:
+        by_place[next(iter(sample.files.values()))].append(sample)
+    tiles = {}
+    for place, inside in by_place.items():
+
+        def examine(_: Path, inside: Sequence[Sample] = inside) -> dict[str, Any]:
+            readings = format_named(layout).read(folder.root, inside, options)
+            return {"tiles": [_tile(np.asarray(reading.arrays["x"])) for reading in readings]}
+
+        found = folder.look(place, f"{TILES} {request_of(options, inside)}", examine)
+        for sample, tile in zip(inside, found.facts.get("tiles", ()), strict=False):
+            tiles[sample.key] = str(tile)
+    return tiles
+
+
+def _tile(x: NDArray[Any]) -> str:
+    """A PNG of ``[height, width]``, ``[height, width, 3]`` or one channel; bytes as they are, other types spread."""
+    last = x.ndim == 3 and x.shape[2] in (1, 3)
+    planes = [x[..., channel] for channel in range(x.shape[2])] if last else [x.reshape(x.shape[-2:])]
+    small = np.stack([shrunk(plane.astype(np.float64), TILE_SIDE) for plane in planes], axis=-1)
+    if x.dtype != np.uint8:
+        low, high = float(small.min()), float(small.max())
+        small = (small - low) / (high - low or 1.0) * 255
+    pixels = np.rint(small).astype(np.uint8)
+    kind = png.COLOUR if pixels.shape[2] == 3 else png.GREY
+    height, width = pixels.shape[:2]
+    return encoded(png.image(width, height, png.stream(pixels if kind == png.COLOUR else pixels[..., 0]), kind))
+
+
+def encoded(data: bytes) -> str:
+    """Bytes as text for a page."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def grey(found: Slice) -> str:
+    """A slice of an image as a PNG in base64."""
+    return encoded(png.image(found.width, found.height, base64.b64decode(found.data)))
+
+
+def overlay(found: Slice, colours: Sequence[png.Colour]) -> str:
+    """A slice of a mask as a PNG in base64; ``colours`` are those of its values, in their order."""
+    data = base64.b64decode(found.data)
+    return encoded(png.image(found.width, found.height, data, png.PALETTE, tuple(colours)))

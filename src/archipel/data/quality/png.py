@@ -1,0 +1,47 @@
+"""PNG, written with zlib alone: grey, colour, or colours by number from a palette that is chosen later.
+
+Source: Portable Network Graphics (Second Edition), W3C Recommendation 2003, sections 9 (filters) and 11 (chunks).
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+GREY, COLOUR, PALETTE = 0, 2, 3
+Colour = tuple[int, int, int, int]
+"""Red, green, blue and opacity, each 0-255."""
+
+
+def stream(pixels: NDArray[np.uint8]) -> bytes:
+    """The compressed lines of uint8 ``[height, width]`` or ``[height, width, 3]``; what an image's IDAT chunk holds."""
+    rows = pixels.reshape(pixels.shape[0], -1)
+    depth = pixels.shape[2] if pixels.ndim == 3 else 1
+    above = np.vstack([np.zeros_like(rows[:1]), rows[:-1]])
+    beside = np.hstack([np.zeros_like(rows[:, :depth]), rows[:, :-depth]])
+    candidates = [_lines(0, rows), _lines(2, rows - above), _lines(1, rows - beside)]
+    return min((zlib.compress(lines, 9) for lines in candidates), key=len)
+
+
+def _lines(filtered_by: int, rows: NDArray[np.uint8]) -> bytes:
+    kinds: NDArray[Any] = np.full((rows.shape[0], 1), filtered_by, np.uint8)
+    return np.hstack([kinds, rows]).tobytes()
+
+
+def image(width: int, height: int, data: bytes, kind: int = GREY, palette: tuple[Colour, ...] = ()) -> bytes:
+    """A PNG file around a stream. ``palette`` gives the colour of each number when ``kind`` is PALETTE."""
+    chunks = [_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0))]
+    if kind == PALETTE:
+        chunks.append(_chunk(b"PLTE", b"".join(bytes(colour[:3]) for colour in palette)))
+        chunks.append(_chunk(b"tRNS", bytes(colour[3] for colour in palette)))
+    chunks += [_chunk(b"IDAT", data), _chunk(b"IEND", b"")]
+    return _SIGNATURE + b"".join(chunks)
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))

@@ -1,0 +1,171 @@
+"""Thumbnails: three slices of a volume, small enough for the file index, made when a volume is first pictured.
+
+A slice is kept as the compressed lines of a PNG (under 4 KB), a mask's without its colours: these depend on the
+mapping, which may change while the file does not. Slices are drawn as radiologists look at them: the patient's right
+on the left, front and head up, in a profile the face to the left.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archipel.data.decoding import bad_volume, decode
+from archipel.data.files import Folder
+from archipel.data.orientation import Orientation
+from archipel.data.quality import png
+from archipel.vocabulary import Record
+
+PURPOSE = "thumbnails/1"
+SIDE = 112
+"""The longest side of a thumbnail in pixels."""
+LARGEST = 4000
+"""Characters of one slice in the index."""
+PLANES = ("axial", "coronal", "sagittal")
+_ACROSS = {"axial": 2, "coronal": 1, "sagittal": 0}
+
+
+class Slice(Record):
+    """One slice: pixels, size in millimetres, and for a mask the label values behind the numbers in ``data``."""
+
+    width: int
+    height: int
+    width_mm: float
+    height_mm: float
+    data: str
+    values: tuple[int, ...] = ()
+
+
+class Thumbnails(Record):
+    """Three slices of one volume by plane, and where they lie: indices along the axes right, front and head."""
+
+    slices: dict[str, Slice]
+    places: tuple[int, int, int]
+
+
+def image_thumbnails(
+    folder: Folder, place: str, at: Sequence[int] | None, channel: int | None = None
+) -> Thumbnails | None:
+    """Three slices of an image (or of one channel of a 4-D one) through ``at`` (None: its middle).
+
+    None when it cannot be read.
+    """
+
+    def examine(path: Path, content: bytes) -> dict[str, Any]:
+        turned, spacing = _turned(path, content, channel)
+        middle = tuple(int(value) for value in at) if at else tuple(size // 2 for size in turned.shape)
+        low, high = _window(turned)
+        return _thumbnails(turned, spacing, middle, lambda cut: _grey_slice(cut, low, high)).model_dump(mode="json")
+
+    where = "" if at is None else " at " + ",".join(map(str, at))
+    which = "" if channel is None else f" channel {channel}"
+    return _found(folder, place, f"{PURPOSE} image{which}{where}", examine)
+
+
+def label_thumbnails(folder: Folder, place: str) -> Thumbnails | None:
+    """Three slices of a mask, each where most of it is seen; None when it cannot be read."""
+
+    def examine(path: Path, content: bytes) -> dict[str, Any]:
+        turned, spacing = _turned(path, content, None)
+        return _thumbnails(turned, spacing, _largest_cuts(turned), _label_slice).model_dump(mode="json")
+
+    return _found(folder, place, f"{PURPOSE} label", examine)
+
+
+def _found(folder: Folder, place: str, purpose: str, examine: Any) -> Thumbnails | None:
+    looked = folder.look_at_bytes(place, purpose, examine)
+    return None if looked.problem is not None else Thumbnails.model_validate(looked.facts)
+
+
+def _turned(path: Path, content: bytes, channel: int | None) -> tuple[NDArray[Any], tuple[float, ...]]:
+    """The voxels as a view in RAS, and their spacing along those axes."""
+    found = decode(path, content)
+    volume = found.values if channel is None else found.values[..., channel]
+    if volume.ndim != 3:
+        raise bad_volume(path, f"has {volume.ndim} dimensions")
+    turn = Orientation.of(found.affine)
+    spacing = np.linalg.norm(found.affine[:3, :3], axis=0)
+    view = volume.transpose(turn.axes)
+    flips = tuple(slice(None, None, -1 if flip else 1) for flip in turn.flipped)
+    return view[flips], tuple(float(spacing[axis]) for axis in turn.axes)
+
+
+def _window(volume: NDArray[Any]) -> tuple[float, float]:
+    """Percentiles 1 and 99.5 of a sample of the voxels: few voxels of a bright vessel must not darken the rest."""
+    step = max(1, round((volume.size / 200_000) ** (1 / 3)))
+    low, high = np.percentile(volume[::step, ::step, ::step], [1, 99.5])
+    return float(low), float(high)
+
+
+def _largest_cuts(label: NDArray[Any]) -> tuple[int, ...]:
+    drawn = label != 0
+    cuts = []
+    for axis in range(3):
+        sizes = np.count_nonzero(drawn, axis=tuple(other for other in range(3) if other != axis))
+        cuts.append(int(np.argmax(sizes)) if sizes.any() else label.shape[axis] // 2)
+    return tuple(cuts)
+
+
+def _thumbnails(volume: NDArray[Any], spacing: Sequence[float], places: Sequence[int], draw: Any) -> Thumbnails:
+    slices = {}
+    for plane in PLANES:
+        across = _ACROSS[plane]
+        horizontal, vertical = (axis for axis in range(3) if axis != across)
+        cut = np.take(volume, min(places[across], volume.shape[across] - 1), axis=across).T[::-1, ::-1]
+        width_mm = volume.shape[horizontal] * spacing[horizontal]
+        height_mm = volume.shape[vertical] * spacing[vertical]
+        slices[plane] = draw(cut).model_copy(update={"width_mm": width_mm, "height_mm": height_mm})
+    x, y, z = (int(place) for place in places)
+    return Thumbnails(slices=slices, places=(x, y, z))
+
+
+def _grey_slice(cut: NDArray[Any], low: float, high: float) -> Slice:
+    """The slice in grey; fewer levels, then fewer pixels, until it fits."""
+    scaled = np.clip((cut.astype(np.float64) - low) / (high - low or 1.0), 0, 1)
+    side = SIDE
+    while True:
+        small = shrunk(scaled, side)
+        for levels in (256, 96, 48):
+            pixels = np.rint(np.rint(small * (levels - 1)) * (255 / (levels - 1))).astype(np.uint8)
+            data = base64.b64encode(png.stream(pixels)).decode()
+            if len(data) <= LARGEST:
+                return Slice(width=pixels.shape[1], height=pixels.shape[0], width_mm=0, height_mm=0, data=data)
+        side = side * 7 // 8
+
+
+def _label_slice(cut: NDArray[Any]) -> Slice:
+    side = SIDE
+    while True:
+        rows, columns = (_steps(size, side) for size in cut.shape)
+        small = cut[np.ix_(rows, columns)]
+        values, numbers = np.unique(small, return_inverse=True)
+        # A palette has 256 places; a slice with more labels than that shares the last one.
+        pixels = np.minimum(numbers.reshape(small.shape), 255).astype(np.uint8)
+        data = base64.b64encode(png.stream(pixels)).decode()
+        if len(data) <= LARGEST:
+            kept = tuple(int(value) for value in values[:256])
+            return Slice(width=small.shape[1], height=small.shape[0], width_mm=0, height_mm=0, data=data, values=kept)
+        side = side * 7 // 8
+
+
+def _steps(size: int, side: int) -> NDArray[np.intp]:
+    """The middle of each of at most ``side`` equal parts of ``size`` voxels."""
+    count = min(size, side)
+    return ((np.arange(count) + 0.5) * size / count).astype(np.intp)
+
+
+def shrunk(picture: NDArray[Any], side: int) -> NDArray[Any]:
+    """``[height, width]`` with at most ``side`` pixels along each axis, each the mean of what it covers."""
+    for axis in range(2):
+        size = picture.shape[axis]
+        if size > side:
+            starts = (np.arange(side) * size / side).astype(np.intp)
+            sums = np.add.reduceat(picture, starts, axis=axis)
+            widths = np.diff(np.append(starts, size))
+            picture = sums / (widths[:, None] if axis == 0 else widths[None, :])
+    return picture

@@ -1,0 +1,94 @@
+"""Checks of values: missing ones, columns that say nothing, and outliers in numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from archipel.data.quality.cohort_checks import named
+from archipel.data.quality.outliers import THRESHOLD, outliers
+from archipel.data.quality.records import ColumnReport, Finding, Severity
+from archipel.data.samples import Sample
+
+MOSTLY_MISSING = 0.5
+
+
+def missing_values(columns: Sequence[ColumnReport], samples: Sequence[Sample]) -> Iterator[Finding]:
+    """Columns with missing values, and apart from them columns of which most are missing."""
+    some = [column for column in columns if 0 < column.missing <= MOSTLY_MISSING * len(samples)]
+    most = [column for column in columns if column.missing > MOSTLY_MISSING * len(samples)]
+    for code, held, what, remedy in (
+        (
+            "missing-values", some, "values are missing",
+            "fill them in at the source, or leave these subjects out; a plan refuses a column with missing values",
+        ),
+        (
+            "column-mostly-missing", most, "more than half of the values are missing",
+            "do not offer a plan this column; leaving its subjects out would leave too few",
+        ),
+    ):  # fmt: skip
+        if held:
+            names = {column.name for column in held}
+            yield Finding(
+                code=code,
+                severity=Severity.WARNING,
+                what=f"{what}: " + ", ".join(f"{column.name} ({column.missing})" for column in held),
+                count=sum(column.missing for column in held),
+                samples=named([sample for sample in samples if not names <= sample.values.keys()]),
+                remedy=remedy,
+            )
+
+
+def constant_columns(columns: Sequence[ColumnReport], samples: Sequence[Sample]) -> Iterator[Finding]:
+    """Columns in which all samples are the same."""
+    constant = [
+        column.name
+        for column in columns
+        if len(samples) - column.missing > 1
+        and (
+            (column.spread is not None and column.spread.minimum == column.spread.maximum)
+            or (column.type == "category" and len(column.categories) == 1)
+        )
+    ]
+    if constant:
+        yield Finding(
+            code="constant-column",
+            severity=Severity.NOTE,
+            what=f"columns with one value only: {', '.join(constant)}",
+            count=len(constant),
+            remedy="nothing to mend if that is so; a model learns nothing from them here",
+        )
+
+
+def value_outliers(columns: Sequence[ColumnReport], samples: Sequence[Sample]) -> Iterator[Finding]:
+    """Numbers far from the rest of their column.
+
+    A column of which more than half are one value (such as 0) is passed over: there is no spread to compare with.
+    """
+    said, concerned = [], []
+    for column in columns:
+        if column.type != "number":
+            continue
+        held = [(sample, float(sample.values[column.name])) for sample in samples if column.name in sample.values]
+        values = [value for _, value in held]
+        places = outliers(values, 0.0)
+        if places:
+            usual = sorted(values)[len(values) // 2]
+            furthest = sorted(places, key=lambda place: -abs(values[place] - usual))
+            words = ", ".join(f"{values[place]:g} in {held[place][0].name}" for place in furthest[:3])
+            said.append(f"{column.name} ({words}{' ...' if len(places) > 3 else ''}; usual {usual:g})")
+            concerned += [held[place][0] for place in places]
+    if said:
+        yield Finding(
+            code="value-outlier",
+            severity=Severity.WARNING,
+            what=f"numbers far from the others (robust z-score above {THRESHOLD:g}): {'; '.join(said)}",
+            count=len(concerned),
+            samples=named(concerned),
+            remedy="look whether a unit, a comma or a code for missing was mistaken; mend it at the source or in the "
+            "data dictionary",
+        )
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a number that can be compared (a truth value is not)."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
