@@ -24,6 +24,7 @@ from archipel.cli.site_dataset import (
 )
 from archipel.cli.site_membership import renew
 from archipel.cli.site_records import errors_app, journal_app
+from archipel.cli.site_report import dataset_report
 from archipel.cli.site_terminal import (
     AsJson,
     Experiment,
@@ -42,6 +43,7 @@ app.add_typer(cohort_app)
 app.add_typer(journal_app)
 app.add_typer(errors_app)
 app.command()(renew)
+dataset_app.command("report")(dataset_report)
 
 
 @app.callback()
