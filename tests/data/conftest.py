@@ -1,1 +1,1 @@
-"""Lets the tests of this room's folders import what stands here: ``volumes`` and ``real_data``."""
+"""Lets the tests of this room's folders import what stands here: ``volumes``."""

@@ -18,6 +18,7 @@ from archipel.vocabulary import ArchipelError
 SUB_COMMANDS = {
     "server": "Found, start and govern a federation's server.",
     "site": "A hospital's agent: join, datasets, approvals, journal.",
+    "run": "Run a plan on a federation's sites and say what it reached.",
     "demo": "The whole thing on this machine: hospitals, server, one model.",
     "simulate": "Run a plan's federated rounds in one process.",
     "predict": "Run a downloaded model on new volumes.",

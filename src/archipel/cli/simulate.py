@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from archipel.cli.scores import Scores, arguments, as_document, print_scores
+
+if TYPE_CHECKING:
+    from archipel.rounds import MemoryBook
+    from archipel.simulation import SimulatedSite
 
 app = typer.Typer(help="Run a plan's federated rounds in one process.")
 
@@ -14,46 +21,121 @@ app = typer.Typer(help="Run a plan's federated rounds in one process.")
 @app.command()
 def simulate(
     plan: Annotated[Path, typer.Argument(help="The plan's Python file.")],
-    data: Annotated[Path, typer.Argument(help="A folder with one folder of data per site.")],
+    data: Annotated[Path, typer.Argument(help="A folder with one folder of data per site, or that --sites describes.")],
+    sites: Annotated[
+        Path | None, typer.Option("--sites", help="A TOML file with a table a site: path, format, options, mapping.")
+    ] = None,
+    layout: Annotated[str | None, typer.Option("--format", help="How the sites' data lies in their folders.")] = None,
+    option: Annotated[list[str] | None, typer.Option("--option", help="NAME=VALUE, an option of the format.")] = None,
+    mapping: Annotated[Path | None, typer.Option("--mapping", help="A TOML file with the sites' mapping.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="How many rounds.")] = 5,
     seed: Annotated[int, typer.Option(help="Seed of the initial model and of the training.")] = 0,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE, a hyper-parameter.")] = None,
+    validation_fraction: Annotated[float, typer.Option(help="Share of each site's subjects that validate.")] = 0.2,
     out: Annotated[Path | None, typer.Option(help="Where the last model goes, as .safetensors.")] = None,
     baselines: Annotated[bool, typer.Option("--baselines", help="Train each site alone, too.")] = False,
+    pooled: Annotated[bool, typer.Option("--pooled", help="Train on all sites' data together, too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """The same rounds, steps and numbers as a deployed federation, without network and sandbox."""
     import asyncio
 
-    from rich.console import Console
-
     from archipel.plans import draft, load
-    from archipel.simulation import scanned_site
     from archipel.simulation import simulate as run
-    from archipel.vocabulary import BadInput, Baselines, RosterEntry, RoundTerms, TaskKind
+    from archipel.simulation import train_pooled
+    from archipel.vocabulary import BadInput, Baselines, RosterEntry, RoundTerms, WorkerLimits
 
-    console = Console(highlight=False)
-    folders = sorted(path for path in data.iterdir() if path.is_dir()) if data.is_dir() else []
-    if not folders:
-        raise BadInput(str(data), "holds no folder of a site", "name a folder with one folder of data for each site")
-    needs = load(plan).needs
-    sites = [scanned_site(path.name.lower(), path, needs) for path in folders]
+    if sites is not None and (layout or option or mapping):
+        raise BadInput("--sites", "comes with --format, --option or --mapping", "write them into its tables")
+    found = _sites(load(plan).needs, data, sites, layout, option, mapping)
+    chosen = {"seed": seed, "arguments": arguments(set_), "limits": WorkerLimits()}
     nobody = "ed25519:" + "0" * 64
     drafted = draft(
         plan,
         experiment="simulation",
-        roster=[RosterEntry(site=site.name, identity_key=nobody, dataset="data") for site in sites],
+        roster=[RosterEntry(site=site.name, identity_key=nobody, dataset="data") for site in found],
         server_key=nobody,
-        seed=seed,
-        terms=RoundTerms(rounds=rounds, quorum=len(sites), deadline_s=360_000),
+        terms=RoundTerms(rounds=rounds, quorum=len(found), deadline_s=360_000),
         baselines=Baselines(local=baselines, ensemble=baselines),
+        validation_fraction=validation_fraction,
+        **chosen,
     )
     with tempfile.TemporaryDirectory(prefix="archipel-simulation-") as place:
-        book = asyncio.run(run(drafted.job, plan, drafted.initial_model, sites, Path(place)))
-        for record in book.records:
-            numbers = {**record.metrics, **{f"validation {name}": one for name, one in record.validation.items()}}
-            means = ", ".join(f"{name} {one.mean():.4f}" for name, one in numbers.items() if one.weight)
-            what = "round" if record.stage.kind is TaskKind.TRAIN else str(record.stage.kind)
-            about = f" of {record.stage.about}" if record.stage.about else ""
-            console.print(f"{what} {record.stage.round}{about}: {means} ({record.seconds:.1f} s)")
+        book = asyncio.run(run(drafted.job, plan, drafted.initial_model, found, Path(place)))
+        if not as_json:
+            _print_rounds(book)
         if out is not None:
             out.write_bytes(book.models[book.model].read_bytes())
-            console.print(f"model: {out}")
+    scores = _scores(book)
+    if pooled:
+        per_site = train_pooled(plan, found, rounds=rounds, fraction=validation_fraction, **chosen).per_site
+        scores.insert(1, _scored("pooled", per_site))
+    if as_json:
+        typer.echo(json.dumps(as_document(scores)))
+        return
+    print_scores(scores)
+    if out is not None:
+        typer.echo(f"model: {out}")
+
+
+def _sites(
+    needs: Any, data: Path, sites: Path | None, layout: str | None, option: list[str] | None, mapping: Path | None
+) -> list[SimulatedSite]:
+    from archipel.cli.site_dataset import read_option
+    from archipel.simulation import read_mapping, read_sites, scanned_site
+    from archipel.vocabulary import BadInput
+
+    if sites is not None:
+        return read_sites(sites, data, needs)
+    folders = sorted(path for path in data.iterdir() if path.is_dir()) if data.is_dir() else []
+    if not folders:
+        raise BadInput(str(data), "holds no folder of a site", "name a folder with one folder of data for each site")
+    options = dict(read_option(text) for text in option or [])
+    rules = read_mapping(mapping) if mapping else None
+    return [
+        scanned_site(path.name.lower(), path, needs, layout=layout, options=options, mapping=rules) for path in folders
+    ]
+
+
+def _print_rounds(book: MemoryBook) -> None:
+    from rich.console import Console
+
+    from archipel.vocabulary import TaskKind
+
+    console = Console(highlight=False)
+    for record in book.records:
+        numbers = {**record.metrics, **{f"validation {name}": one for name, one in record.validation.items()}}
+        means = ", ".join(f"{name} {one.mean():.4f}" for name, one in numbers.items() if one.weight)
+        what = "round" if record.stage.kind is TaskKind.TRAIN else str(record.stage.kind)
+        about = f" of {record.stage.about}" if record.stage.about else ""
+        console.print(f"{what} {record.stage.round}{about}: {means} ({record.seconds:.1f} s)")
+
+
+def _scores(book: MemoryBook) -> list[Scores]:
+    """What each model that was measured at the end reached: the federated one first."""
+    from archipel.vocabulary import TaskKind
+
+    measured = [record for record in book.records if record.committed and record.stage.kind is TaskKind.EVALUATE]
+    measured.sort(key=lambda record: ["", "ensemble"].index(record.stage.about) if not _is_local(record) else 2)
+    return [
+        _scored(
+            {"": "federated", "ensemble": "ensemble"}.get(record.stage.about, f"{record.stage.about} alone"),
+            {site: part.validation for site, part in record.sites.items()},
+        )
+        for record in measured
+    ]
+
+
+def _is_local(record: Any) -> bool:
+    return record.stage.about not in ("", "ensemble")
+
+
+def _scored(model: str, per_site: Any) -> Scores:
+    means = {
+        site: {name: one.mean() for name, one in sums.items() if one.weight} for site, sums in sorted(per_site.items())
+    }
+    totals: dict[str, Any] = {}
+    for sums in per_site.values():
+        for name, one in sums.items():
+            totals[name] = totals[name] + one if name in totals else one
+    return Scores(model, {name: one.mean() for name, one in totals.items() if one.weight}, means)

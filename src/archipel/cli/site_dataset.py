@@ -79,6 +79,7 @@ def _label(text: str) -> tuple[str, str]:
 
 
 def read_option(text: str) -> tuple[str, str]:
+    """An option of a format. Raises BadInput for a text that is not NAME=VALUE."""
     name, equals, value = text.partition("=")
     if not (name and equals):
         raise BadInput(f"option {text}", "is not NAME=VALUE", "see archipel site dataset formats")

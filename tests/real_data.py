@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-_REPOSITORY = Path(__file__).resolve().parents[2]
+_REPOSITORY = Path(__file__).resolve().parents[1]
 FOLDER = Path(os.environ.get("ARCHIPEL_DATA", _REPOSITORY.parent / "shared" / "data"))
 
 

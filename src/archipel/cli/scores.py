@@ -1,0 +1,52 @@
+"""What models reached, as people read it in a terminal: a row a model, a column a site, and all sites together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+
+class Scores(NamedTuple):
+    """One model's validation metrics at each site, and over all sites together."""
+
+    model: str
+    all_sites: Mapping[str, float]
+    per_site: Mapping[str, Mapping[str, float]]
+
+
+def print_scores(scores: Sequence[Scores]) -> None:
+    """One table a metric."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    sites = sorted({site for one in scores for site in one.per_site})
+    for metric in sorted({metric for one in scores for metric in one.all_sites}):
+        table = Table("model", "all sites", *sites, title=metric)
+        for one in scores:
+            cells = [one.all_sites.get(metric), *(one.per_site.get(site, {}).get(metric) for site in sites)]
+            table.add_row(Text(one.model), *("-" if cell is None else f"{cell:.4f}" for cell in cells))
+        Console().print(table)
+
+
+def as_document(scores: Sequence[Scores]) -> list[dict[str, Any]]:
+    """The same for programs."""
+    return [one._asdict() for one in scores]
+
+
+def arguments(texts: Sequence[str] | None) -> dict[str, Any]:
+    """Hyper-parameters given as NAME=VALUE. Raises BadInput for a text that is none."""
+    import json
+
+    from archipel.vocabulary import BadInput
+
+    found: dict[str, Any] = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise BadInput(f"--set {text}", "is not NAME=VALUE", "give for example --set learning_rate=0.01")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
