@@ -13,7 +13,7 @@ from site_world import new_site, table, take_offer, volume, volumes
 from sqlalchemy import event
 
 from archipel.data import DataMapping
-from archipel.site import approvals, catalog, cohorts, journal, withdrawals
+from archipel.site import approvals, catalog, cohorts, journal, proof, withdrawals
 from archipel.site.catalog import DatasetProblems
 from archipel.site.state import SiteState
 from archipel.site.withdrawals import Optant
@@ -184,7 +184,7 @@ def test_a_full_disk_loses_nothing_that_was_there(small_disk: Path, tmp_path: Pa
     site = SiteState.open(small_disk / "state")
     assert approvals.offered(site, "heart").state == "offered"
     approvals.approve(site, "heart")
-    assert len(approvals.is_allowed(site, "heart", hashed).cohort.subjects) == 6
+    assert len(proof.is_allowed(site, "heart", hashed).cohort.subjects) == 6
     assert journal.verify(site).whole
     site.close()
 
@@ -229,11 +229,11 @@ def test_a_full_disk_lets_nobody_be_frozen_or_withdrawn_by_half(small_disk: Path
     with pytest.raises(StorageFull, match="the disk is full"):
         withdrawals.withdraw(site, people)
     assert len(journal.lines(site)) == before
-    assert len(approvals.is_allowed(site, "heart", hashed).cohort.subjects) == 200
+    assert len(proof.is_allowed(site, "heart", hashed).cohort.subjects) == 200
     assert [one.version for one in cohorts.versions(site)] == [1]
     ballast.unlink()
     withdrawals.withdraw(site, people)
-    assert len(approvals.is_allowed(site, "heart", hashed).cohort.subjects) == 50
+    assert len(proof.is_allowed(site, "heart", hashed).cohort.subjects) == 50
     assert cohorts.freeze_version(site, "table").subjects == 70
     site.close()
 

@@ -10,7 +10,7 @@ from site_world import new_site, table, take_offer, volume, volumes
 from sqlalchemy import update
 
 from archipel.data import Cohort, DataMapping, cohort_hash, validation_ids
-from archipel.site import approvals, catalog, cohorts, journal, preparing, schema
+from archipel.site import approvals, catalog, cohorts, journal, preparing, proof, schema
 from archipel.site.state import SiteState
 from archipel.vocabulary import BadInput, Conflict, NotFound, Refused
 
@@ -169,7 +169,7 @@ def test_a_frozen_version_is_approved_as_it_was(with_table: SiteState, tmp_path:
     cohorts.freeze_version(with_table, "table")
     approval = approvals.approve(with_table, "heart", frozen=cohorts.stored(with_table, "table", 1))
     assert approval.cohort_hash == first.hash
-    assert len(approvals.is_allowed(with_table, "heart", hashed).cohort.subjects) == 6
+    assert len(proof.is_allowed(with_table, "heart", hashed).cohort.subjects) == 6
 
 
 def test_a_version_with_another_validation_list_than_the_job_asks_is_refused(with_table: SiteState) -> None:
@@ -185,7 +185,7 @@ def test_a_version_with_another_validation_list_than_the_job_asks_is_refused(wit
 def test_approving_freezes_with_the_jobs_fraction_and_a_worker_gets_that_list(with_table: SiteState) -> None:
     job, hashed = take_offer(with_table, validation_fraction=0.5)
     approvals.approve(with_table, "heart")
-    cohort = approvals.is_allowed(with_table, "heart", hashed).cohort
+    cohort = proof.is_allowed(with_table, "heart", hashed).cohort
     assert set(cohort.validation or ()) == validation_ids(cohort.subjects, job.validation_fraction)
 
 

@@ -13,7 +13,7 @@ from site_world import take_offer, volume
 from typer.testing import CliRunner
 
 from archipel.cli.site import app
-from archipel.site import approvals, catalog, cohorts
+from archipel.site import catalog, cohorts, proof
 from archipel.site.state import SiteState
 from archipel.vocabulary import DataNeeds, RosterEntry
 
@@ -74,7 +74,7 @@ def test_every_command_of_the_page_does_what_the_page_says(
         "told outside: name brains, kind volumes, subjects 5",
     ):
         assert words in output, words
-    allowed = approvals.is_allowed(hospital, EXPERIMENT, hashed)
+    allowed = proof.is_allowed(hospital, EXPERIMENT, hashed)
     assert allowed.cohort.subjects == ("sub-00", "sub-02", "sub-04", "sub-06", "sub-07")
     assert allowed.cohort.mapping.orientation == "RAS"
     assert catalog.dataset(hospital, "brains").subjects == 5

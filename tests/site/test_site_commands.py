@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from archipel.cli.site import app
 from archipel.governance import sign_head
-from archipel.site import approvals, catalog, journal, schema
+from archipel.site import approvals, catalog, journal, proof, schema
 from archipel.site.state import SiteState
 from archipel.storage import utc_now
 from archipel.tensors import blob_hash
@@ -107,7 +107,7 @@ def test_approving_shows_what_will_run_and_asks(terminal: Terminal, with_table: 
     assert approvals.offered(with_table, "heart").state == "offered"
     yes = terminal("approve", "heart", answer="y\n")
     assert f"approved heart for 6 subjects of dataset table version 1: job {hashed}" in yes.stdout
-    approvals.is_allowed(with_table, "heart", hashed)
+    proof.is_allowed(with_table, "heart", hashed)
 
 
 def test_the_subjects_a_person_is_asked_about_are_those_on_the_disk(

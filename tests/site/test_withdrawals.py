@@ -7,7 +7,7 @@ from site_world import table, take_offer, volumes
 from sqlalchemy import select, update
 
 from archipel.governance import IdentityKey, Subtraction, subtract
-from archipel.site import approvals, catalog, cohorts, journal, preparing, schema, told, withdrawals
+from archipel.site import approvals, catalog, cohorts, journal, preparing, proof, schema, told, withdrawals
 from archipel.site.state import SiteState
 from archipel.site.withdrawals import Optant, withdraw
 from archipel.transport.doorbell import Doorbell
@@ -21,9 +21,9 @@ def out(site: SiteState, *subjects: str, dataset: str = "") -> withdrawals.Withd
 def test_a_withdrawal_narrows_what_was_approved_and_asks_nobody(with_table: SiteState) -> None:
     _, hashed = take_offer(with_table)
     approval = approvals.approve(with_table, "heart")
-    before = approvals.is_allowed(with_table, "heart", hashed)
+    before = proof.is_allowed(with_table, "heart", hashed)
     done = out(with_table, "p-002")
-    after = approvals.is_allowed(with_table, "heart", hashed)
+    after = proof.is_allowed(with_table, "heart", hashed)
     assert set(before.cohort.subjects) - set(after.cohort.subjects) == {"p-002"}
     assert "p-002" not in (after.cohort.validation or ())
     assert after.approval == approval
@@ -39,10 +39,10 @@ def test_a_withdrawal_narrows_what_was_approved_and_asks_nobody(with_table: Site
 def test_nobody_else_changes_sides_by_a_withdrawal(with_table: SiteState) -> None:
     _, hashed = take_offer(with_table)
     approvals.approve(with_table, "heart")
-    before = approvals.is_allowed(with_table, "heart", hashed).cohort
+    before = proof.is_allowed(with_table, "heart", hashed).cohort
     gone = (before.validation or ())[0]
     out(with_table, gone)
-    after = approvals.is_allowed(with_table, "heart", hashed).cohort
+    after = proof.is_allowed(with_table, "heart", hashed).cohort
     assert after.training == before.training
     assert set(after.validation or ()) == set(before.validation or ()) - {gone}
 
@@ -78,7 +78,7 @@ def test_a_patient_who_withdraws_while_a_person_reads_is_not_in_what_is_approved
     frozen = cohorts.freeze(with_table, catalog.dataset(with_table, "table"))
     out(with_table, "p-002")
     approvals.approve(with_table, "heart", frozen=frozen)
-    assert "p-002" not in approvals.is_allowed(with_table, "heart", hashed).cohort.subjects
+    assert "p-002" not in proof.is_allowed(with_table, "heart", hashed).cohort.subjects
 
 
 def test_a_pseudonymised_patient_withdraws_by_the_id_that_the_hospital_knows(with_table: SiteState) -> None:
@@ -87,7 +87,7 @@ def test_a_pseudonymised_patient_withdraws_by_the_id_that_the_hospital_knows(wit
     approvals.approve(with_table, "heart", frozen=cohorts.stored(with_table, "table"))
     pseudonym = cohorts.stored(with_table, "table").cohort.pseudonyms["p-002"]
     out(with_table, "p-002")
-    left = approvals.is_allowed(with_table, "heart", hashed).cohort
+    left = proof.is_allowed(with_table, "heart", hashed).cohort
     assert "p-002" not in left.subjects and "p-002" not in left.pseudonyms
     assert pseudonym not in preparing.as_told(left, 0.2).subjects
 
@@ -125,23 +125,23 @@ def test_too_few_patients_left_stop_the_experiment_with_a_clear_error(with_table
     _, hashed = take_offer(with_table, needs=DataNeeds(kind="arrays", minimum_subjects=5))
     approvals.approve(with_table, "heart")
     out(with_table, "p-001")
-    approvals.is_allowed(with_table, "heart", hashed)
+    proof.is_allowed(with_table, "heart", hashed)
     out(with_table, "p-002")
     with pytest.raises(
         Refused, match="patients were withdrawn and 4 subjects are left of its cohort; at least 5"
     ) as caught:
-        approvals.is_allowed(with_table, "heart", hashed)
+        proof.is_allowed(with_table, "heart", hashed)
     assert caught.value.code is ErrorCode.BAD_DATA
 
 
 def test_a_cohort_with_nobody_left_to_train_on_is_refused(with_table: SiteState) -> None:
     _, hashed = take_offer(with_table, validation_fraction=0.5)
     approvals.approve(with_table, "heart")
-    cohort = approvals.is_allowed(with_table, "heart", hashed).cohort
+    cohort = proof.is_allowed(with_table, "heart", hashed).cohort
     assert len(cohort.validation or ()) >= 2
     out(with_table, *cohort.training)
     with pytest.raises(Refused, match="one of them to train on"):
-        approvals.is_allowed(with_table, "heart", hashed)
+        proof.is_allowed(with_table, "heart", hashed)
 
 
 def test_a_subtraction_that_somebody_else_wrote_stops_everything(with_table: SiteState) -> None:
@@ -160,7 +160,7 @@ def test_a_subtraction_that_somebody_else_wrote_stops_everything(with_table: Sit
         with with_table.database.write() as connection:
             connection.execute(update(schema.subtractions).values(body=forged.model_dump_json()))
         with pytest.raises(Refused, match=words) as caught:
-            approvals.is_allowed(with_table, "heart", hashed)
+            proof.is_allowed(with_table, "heart", hashed)
         assert caught.value.code is ErrorCode.NOT_APPROVED
 
 
@@ -169,7 +169,7 @@ def test_an_opt_out_list_is_taken_over_at_every_look(with_table: SiteState, tmp_
     approvals.approve(with_table, "heart")
     listed = with_table.folder / withdrawals.OPT_OUT
     listed.write_text("\ufeff# opted out by letter\np-001   # 12 March\n\nother/p-003\ntable/p-004\n", encoding="utf-8")
-    assert set(approvals.is_allowed(with_table, "heart", hashed).cohort.subjects) == {
+    assert set(proof.is_allowed(with_table, "heart", hashed).cohort.subjects) == {
         "p-000",
         "p-002",
         "p-003",
@@ -181,7 +181,7 @@ def test_an_opt_out_list_is_taken_over_at_every_look(with_table: SiteState, tmp_
     catalog.add(with_table, "other", table(tmp_path / "other"), "npz")
     assert catalog.dataset(with_table, "other").subjects == 4
     listed.unlink()
-    assert len(approvals.is_allowed(with_table, "heart", hashed).cohort.subjects) == 3
+    assert len(proof.is_allowed(with_table, "heart", hashed).cohort.subjects) == 3
 
 
 @pytest.mark.parametrize("line", [b"a/b/c", b"/p-001", b"table/", b"\xff\xfe"])
@@ -190,7 +190,7 @@ def test_an_opt_out_list_that_cannot_be_read_stops_everything(with_table: SiteSt
     approvals.approve(with_table, "heart")
     (with_table.folder / withdrawals.OPT_OUT).write_bytes(b"p-001\n" + line + b"\n")
     with pytest.raises(BadInput, match=r"opt-out.txt") as caught:
-        approvals.is_allowed(with_table, "heart", hashed)
+        proof.is_allowed(with_table, "heart", hashed)
     assert caught.value.code is ErrorCode.CONFIGURATION
 
 
@@ -203,7 +203,7 @@ def test_a_mistaken_withdrawal_is_undone_for_new_versions_only(with_table: SiteS
         withdrawals.readmit(with_table, Optant("p-002"))
     (with_table.folder / withdrawals.OPT_OUT).unlink()
     withdrawals.readmit(with_table, Optant("p-002"))
-    assert "p-002" not in approvals.is_allowed(with_table, "heart", hashed).cohort.subjects
+    assert "p-002" not in proof.is_allowed(with_table, "heart", hashed).cohort.subjects
     fresh = cohorts.freeze_version(with_table, "table")
     assert (fresh.version, fresh.left) == (2, 6)
     with pytest.raises(NotFound, match="is not withdrawn"):

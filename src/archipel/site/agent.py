@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from archipel.governance import JournalHead, closed_is_signed_by
-from archipel.site import approvals, failures, journal, told
+from archipel.site import approvals, failures, journal, proof, told
 from archipel.site.approvals import OfferState
 from archipel.site.link import Link
 from archipel.site.narrowing import OnOneView
@@ -175,7 +175,7 @@ class Agent:
         """The experiment's work; made when its job is approved here, None when it is not."""
         experiment = task.key.experiment
         try:
-            allowed = approvals.is_allowed(self.site, experiment, task.job_hash)
+            allowed = proof.is_allowed(self.site, experiment, task.job_hash)
         except ArchipelError:
             return None
         work = self._work.get(experiment)
@@ -184,8 +184,8 @@ class Agent:
         return work
 
     def _new_work(self, job: Job, job_hash: str) -> _Work:
-        def allowed() -> approvals.Allowed:
-            return approvals.is_allowed(self.site, job.experiment, job_hash)
+        def allowed() -> proof.Allowed:
+            return proof.is_allowed(self.site, job.experiment, job_hash)
 
         def permission(task: Task) -> None:
             allowed()
@@ -206,7 +206,7 @@ class Agent:
         """One task from offer to delivered update or failure."""
         try:
             if work is None:
-                approvals.is_allowed(self.site, task.key.experiment, task.job_hash)
+                proof.is_allowed(self.site, task.key.experiment, task.job_hash)
                 return
             await self._deliver(await self._make(task, work.handler))
         except TaskFailed as error:
@@ -343,7 +343,7 @@ class Agent:
             return
         subjects = None
         if offer.state is OfferState.APPROVED:
-            allowed = await asyncio.to_thread(approvals.is_allowed, self.site, offer.experiment, offer.job_hash)
+            allowed = await asyncio.to_thread(proof.is_allowed, self.site, offer.experiment, offer.job_hash)
             here = len(allowed.cohort.subjects)
             subjects = here if here >= self.site.settings.policy.minimum_cell else None
         message: FromSite = AnswerMessage(

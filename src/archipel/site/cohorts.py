@@ -23,7 +23,6 @@ from archipel.data import (
     validation_ids,
 )
 from archipel.data.splits import own_sides
-from archipel.data.splits import own_sides
 from archipel.governance import Subtraction
 from archipel.site import catalog, journal, schema, withdrawals
 from archipel.site.state import SiteState

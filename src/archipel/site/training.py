@@ -13,7 +13,7 @@ import structlog
 from archipel.data import Cohort, Prepared
 from archipel.plans.runtime import Outcome
 from archipel.site import catalog, journal, preparing
-from archipel.site.approvals import Allowed
+from archipel.site.proof import Allowed
 from archipel.site.sandbox import Sandbox, SandboxedWorker, SandboxSpec, SharedFrame, TaskFailed
 from archipel.site.shelf import SiteShelf
 from archipel.site.state import SiteState

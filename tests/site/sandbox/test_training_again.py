@@ -14,7 +14,7 @@ from site_world import SERVER
 
 from archipel.governance import job_hash
 from archipel.plans.drafting import draft
-from archipel.site import approvals, journal
+from archipel.site import approvals, journal, proof
 from archipel.site.sandbox import TaskFailed, tree
 from archipel.site.shelf import SiteShelf
 from archipel.site.state import SiteState
@@ -56,8 +56,8 @@ class Trial:
             self.fetched += 1
             yield made.initial_model
 
-        def allowed() -> approvals.Allowed:
-            return approvals.is_allowed(site, "again", self.hash)
+        def allowed() -> proof.Allowed:
+            return proof.is_allowed(site, "again", self.hash)
 
         self.trainer = SandboxTrainer(site, SiteShelf(site), made.job, allowed, fetch)
 
