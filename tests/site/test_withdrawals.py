@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import fcntl
+import threading
 from pathlib import Path
 
 import pytest
@@ -222,3 +224,22 @@ def test_what_was_prepared_of_a_patient_goes_with_the_withdrawal(hospital: SiteS
     gone = before - {path for path in cache.folder.rglob("*") if path.is_file()}
     (sample,) = (one for one in cohort.samples if one.subject == "sub-01")
     assert gone and all(sample.hash.partition(":")[2] in path.name for path in gone)
+
+
+def test_an_opt_out_list_does_not_wait_for_a_cache_at_work(hospital: SiteState, tmp_path: Path) -> None:
+    root = volumes(tmp_path / "brain", 4)
+    catalog.add(hospital, "brain", root, "nifti-pairs")
+    cohorts.freeze_version(hospital, "brain")
+    cohort = cohorts.stored(hospital, "brain").cohort
+    (sample,) = (one for one in cohort.samples if one.subject == "sub-01")
+    cache = preparing.cache_of(hospital)
+    cache.prepare(root, cohort).close()
+    (hospital.folder / withdrawals.OPT_OUT).write_text("sub-01\n")
+    with (cache.folder / "lock").open("rb+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        withdrawals.take_opt_outs(hospital)
+        assert catalog.dataset(hospital, "brain").subjects == 3
+    for thread in threading.enumerate():
+        if thread.name == "forget-withdrawn":
+            thread.join()
+    assert not [path for path in cache.folder.rglob("*") if sample.hash.partition(":")[2] in path.name]

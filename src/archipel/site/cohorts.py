@@ -78,7 +78,7 @@ def freeze(
     tokens = {subject: subject_token(subject, key) for subject in subjects}
     before = own_sides(samples)
     before |= {subject: settled[token] for subject, token in tokens.items() if token in settled}
-    held_out = validation_ids(subjects, fraction, before | own_sides(samples))
+    held_out = validation_ids(subjects, fraction, before)
     if len(held_out) == len(subjects):
         raise BadInput(
             f"dataset {entry.name}",

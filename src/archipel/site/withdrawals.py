@@ -8,11 +8,13 @@ site looks: before it tells of its datasets, before it scans or freezes, and bef
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+import structlog
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Connection, delete, func, insert, select, update
 
@@ -23,11 +25,12 @@ from archipel.governance import Subtraction, subtract
 from archipel.site import journal, preparing, schema
 from archipel.site.state import SiteState
 from archipel.storage import utc_now
-from archipel.vocabulary import BadInput, Conflict, ErrorCode, NotFound
+from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode, NotFound
 
 OPT_OUT = "opt-out.txt"
 """One line a patient: ``SUBJECT`` for every dataset of the site, or ``DATASET/SUBJECT``; ``#`` begins a remark."""
 
+_log = structlog.get_logger("archipel.withdrawals")
 _EVERYWHERE = ""
 _rows, _members, _cohorts = schema.withdrawals, schema.members, schema.cohorts
 
@@ -55,12 +58,22 @@ class Withdrawn(NamedTuple):
     cohorts: tuple[NarrowedCohort, ...]
 
 
-def withdraw(site: SiteState, optants: Iterable[Optant], *, reason: str = "", source: str = "person") -> Withdrawn:
+def withdraw(site: SiteState, optants: Iterable[Optant], *, reason: str = "") -> Withdrawn:
     """Take patients out, all in one transaction, and wake the agent; those who are out already change nothing.
 
     Nothing that was prepared of them stays in the cache. Raises BadInput for what cannot be a subject's id and
     NotFound for a dataset that is not in the catalog.
     """
+    done, samples = _withdraw(site, optants, reason, "person")
+    if samples:
+        preparing.forget(site, samples)
+    return done
+
+
+def _withdraw(
+    site: SiteState, optants: Iterable[Optant], reason: str, source: str
+) -> tuple[Withdrawn, tuple[Sample, ...]]:
+    """What changed, and the samples of which nothing may stay prepared."""
     asked = list(dict.fromkeys(optants))
     for one in asked:
         check_subject(one.subject)
@@ -70,7 +83,7 @@ def withdraw(site: SiteState, optants: Iterable[Optant], *, reason: str = "", so
         known = _known(connection)
         new = [pair for pair in tokens if pair not in known and (_EVERYWHERE, pair[1]) not in known]
         if not new:
-            return Withdrawn(0, (), ())
+            return Withdrawn(0, (), ()), ()
         now = utc_now()
         for dataset, token in new:
             body = {"subject": token, "dataset": dataset or "every dataset", "source": source}
@@ -80,9 +93,7 @@ def withdraw(site: SiteState, optants: Iterable[Optant], *, reason: str = "", so
         held = _leave_datasets(connection, new)
         narrowed, samples = _narrow_cohorts(connection, site, new)
     site.ring()
-    if samples:
-        preparing.forget(site, samples)
-    return Withdrawn(len({token for _, token in new}), held, narrowed)
+    return Withdrawn(len({token for _, token in new}), held, narrowed), tuple(samples)
 
 
 def check_subject(subject: str) -> None:
@@ -128,8 +139,19 @@ def take_opt_outs(site: SiteState) -> None:
         if one.dataset in names | {_EVERYWHERE}
         and known.isdisjoint({(where, subject_token(one.subject, site.cohort_key)) for where in (one.dataset, "")})
     ]
-    if new:
-        withdraw(site, new, source="opt-out list")
+    if not new:
+        return
+    _, samples = _withdraw(site, new, "", "opt-out list")
+    if samples:
+        # The cache may be at work for long, and the agent's loop, which asks before each task, must not wait for it.
+        threading.Thread(target=_forget, args=(site, samples), name="forget-withdrawn").start()
+
+
+def _forget(site: SiteState, samples: Sequence[Sample]) -> None:
+    try:
+        preparing.forget(site, samples)
+    except (ArchipelError, OSError) as error:
+        _log.error("what was prepared of a withdrawn patient could not be removed", error=str(error))
 
 
 def _listed_now(site: SiteState) -> Sequence[Optant]:
