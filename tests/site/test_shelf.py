@@ -40,7 +40,7 @@ class Bench:
 
     async def _train(self, task: Task) -> Made:
         self.trained += 1
-        frame = self.site.spool / f"frame-{self.trained}"
+        frame = self.site.spool / f"{task.key.experiment}.{self.trained}.frame"
         frame.write_bytes(b"weights %d" % self.trained)
         update = Update(
             key=task.key,
@@ -134,6 +134,25 @@ async def test_a_sweep_keeps_what_a_row_names(bench: Bench) -> None:
     bench.shelf.sweep()
     assert sorted(path.read_bytes() for path in bench.files()) == [b"momentum 1", b"weights 1"]
     assert made.frame is not None and made.frame.exists()
+
+
+async def test_nothing_is_kept_for_an_experiment_that_is_over_and_a_last_word_still_finds_its_task(
+    bench: Bench,
+) -> None:
+    await bench.handler(bench.task())
+    bench.close(bench.task(), named=True)
+    await bench.handler(bench.task(2))
+    other = bench.site.spool / "lung.1.1.train.0.frame"
+    other.write_bytes(b"of another experiment")
+    bench.shelf.forget(bench.job.experiment)
+    assert bench.files() == [other]
+    with pytest.raises(Conflict) as gone:
+        await bench.handler(bench.task(2))
+    assert gone.value.code is ErrorCode.NOT_FOUND and bench.trained == 2
+    bench.close(bench.task(2), named=True)
+    with pytest.raises(Conflict, match="its round is closed"):
+        await bench.handler(bench.task(2))
+    assert [line.kind for line in journal.lines(bench.site)].count("round-closed") == 2
 
 
 def waiting(bench: Bench, monkeypatch: pytest.MonkeyPatch, times: int) -> Room:

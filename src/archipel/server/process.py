@@ -19,6 +19,7 @@ from archipel.transport import residence, start_grpc_server
 from archipel.transport.doorbell import Doorbell, ring
 
 _log = structlog.get_logger("archipel.server")
+LOOK_AGAIN_S = 5.0
 
 
 def run(state: ServerState) -> None:
@@ -68,10 +69,19 @@ async def _serve(federation: Federation) -> None:
 
 
 async def _watch(bell: Doorbell, wire: Wire) -> None:
-    """Act on what another process or a REST call changed: a revoked certificate is cut now."""
+    """Act on what another process or a REST call changed: a revoked certificate is cut now.
+
+    What cannot be looked at now (a full disk, say) is looked at again.
+    """
+    again = False
     while True:
-        await bell.wait()
-        await wire.cut_revoked()
+        await (asyncio.sleep(LOOK_AGAIN_S) if again else bell.wait())
+        try:
+            await wire.cut_revoked()
+            again = False
+        except Exception as error:
+            _log.error("could not look for revoked certificates", error=str(error), exc_info=error)
+            again = True
 
 
 def _ring(state: ServerState) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 
 from archipel.governance import JournalHead, closed_is_signed_by
+from archipel.plans.packaging import LARGEST_SOURCE
 from archipel.site import approvals, failures, journal, proof, told
 from archipel.site.approvals import OfferState
 from archipel.site.link import Link
@@ -43,7 +44,7 @@ from archipel.transport import (
     UploadStart,
     Welcome,
 )
-from archipel.vocabulary import ArchipelError, ErrorCode, Failure, Job, StorageFull, Task, TaskKey
+from archipel.vocabulary import ArchipelError, ErrorCode, Failure, Job, Refused, StorageFull, Task, TaskKey
 
 _log = structlog.get_logger("archipel.agent")
 _AGAIN = frozenset({ErrorCode.LOST, ErrorCode.DISK_FULL, ErrorCode.INTERNAL})
@@ -76,8 +77,9 @@ class Agent:
         self._waits: dict[str, str] = {}
 
     def start(self) -> None:
-        """Sweep what a crash left."""
+        """Sweep what a crash left, and plans whose bytes are not what was offered: those are fetched again."""
         self._shelf.sweep()
+        self.site.blobs.sweep(approvals.whole_plans(self.site))
 
     def datasets(self) -> tuple[DatasetSummary, ...]:
         """What the server may know of this site's datasets."""
@@ -139,10 +141,17 @@ class Agent:
         task.add_done_callback(done)
 
     async def _offered(self, job: Job) -> None:
+        await asyncio.to_thread(approvals.check_ours, self.site, job)
         if not self.site.blobs.has(job.plan.hash):
             with self.site.blobs.writer() as writer:
-                async for chunk in self.link.fetch(job.plan.hash):
-                    writer.write(chunk)
+                size = 0
+                async with contextlib.aclosing(self.link.fetch(job.plan.hash)) as chunks:
+                    async for chunk in chunks:
+                        size += len(chunk)
+                        if size > LARGEST_SOURCE:
+                            cause = f"its plan has more than {LARGEST_SOURCE} bytes"
+                            raise Refused(f"experiment {job.experiment}", cause, "it was not taken on")
+                        writer.write(chunk)
                 writer.commit(job.plan.hash)
         await asyncio.to_thread(approvals.offer, self.site, job)
         await self.decided()
@@ -180,6 +189,8 @@ class Agent:
             return None
         work = self._work.get(experiment)
         if work is None or work.job_hash != task.job_hash:
+            if work is not None:
+                self._beside(self._close(work))
             work = self._work[experiment] = self._new_work(allowed.job, task.job_hash)
         return work
 
@@ -297,16 +308,21 @@ class Agent:
 
     async def _ended(self, experiment: str, state: str) -> None:
         await self._end_work(experiment)
-        await asyncio.to_thread(self._shelf.forget, experiment)
         try:
-            await asyncio.to_thread(approvals.end, self.site, experiment, state)
+            offer = await asyncio.to_thread(approvals.offered, self.site, experiment)
+            if offer.state is not OfferState.ENDED:
+                await asyncio.to_thread(self._shelf.forget, experiment)
+                await asyncio.to_thread(approvals.end, self.site, experiment, state)
         except ArchipelError as error:
-            _log.debug("an experiment unknown here ended", experiment=experiment, error=str(error))
+            # The server says it again at the next connection.
+            _log.info("the end of an experiment was not noted", experiment=experiment, error=str(error))
 
     async def _end_work(self, experiment: str) -> None:
         work = self._work.pop(experiment, None)
-        if work is None:
-            return
+        if work is not None:
+            await self._close(work)
+
+    async def _close(self, work: _Work) -> None:
         for running in list(work.running.values()):
             running.cancel()
         await work.trainer.stop()
@@ -316,11 +332,16 @@ class Agent:
     # What the people here decide
 
     async def decided(self) -> None:
-        """Look at the database: tell the server what is new in it, and stop what was revoked."""
-        for offer in await asyncio.to_thread(approvals.offers, self.site):
-            if offer.state is not OfferState.APPROVED and offer.experiment in self._work:
-                await self._revoked(offer.experiment)
-            await self._narrowed(offer.experiment)
+        """Look at the database: stop what was revoked, then tell the server what is new.
+
+        Telling may take long or fail, and so may looking at one experiment: neither holds up a revocation.
+        """
+        stopped = {experiment: await self._stop_revoked(experiment) for experiment in list(self._work)}
+        for experiment in list(self._work):
+            await self._narrowed(experiment)
+        for experiment, keys in stopped.items():
+            await self._tell_revoked(experiment, keys)
+        for offer in await asyncio.to_thread(self._offers):
             if offer.state in (OfferState.APPROVED, OfferState.REJECTED, OfferState.REVOKED):
                 try:
                     await self._answer(offer)
@@ -367,16 +388,39 @@ class Agent:
             _log.warning("nothing more runs on its cohort, worker stopped", experiment=experiment, error=str(error))
             await work.trainer.stop()
 
-    async def _revoked(self, experiment: str) -> None:
-        """Stop the worker at once, and say so for each task it was at."""
-        work = self._work[experiment]
-        keys = list(work.running)
+    async def _stop_revoked(self, experiment: str) -> list[str]:
+        """Stop the worker at once unless its experiment is approved; the keys of the tasks it was at."""
+        try:
+            if (await asyncio.to_thread(approvals.offered, self.site, experiment)).state is OfferState.APPROVED:
+                return []
+        except StorageFull as error:
+            # Says nothing about the approval, which is proven anew before each task.
+            _log.error("could not look for a revocation", experiment=experiment, error=str(error))
+            return []
+        except Exception as error:
+            _log.error("an experiment's row cannot be read and allows nothing", experiment=experiment, exc_info=error)
+        work = self._work.get(experiment)
+        keys = list(work.running) if work is not None else []
         await self._end_work(experiment)
         _log.warning("approval withdrawn, worker stopped", experiment=experiment)
+        return keys
+
+    async def _tell_revoked(self, experiment: str, keys: list[str]) -> None:
+        """Say so for each task that the stopped worker was at."""
         failure = Failure(code=ErrorCode.REVOKED, sentence="the site withdrew its approval")
-        for task in await asyncio.to_thread(self._shelf.unfinished, experiment):
+        for task in await asyncio.to_thread(self._shelf.unfinished, experiment) if keys else ():
             if str(task.key) in keys:
                 await self._failed(task, failure, "the approval was withdrawn while the task ran")
+
+    def _offers(self) -> list[approvals.Offer]:
+        """Every experiment whose row can be read."""
+        found = []
+        for experiment in approvals.names(self.site):
+            try:
+                found.append(approvals.offered(self.site, experiment))
+            except Exception as error:
+                _log.error("an experiment's row cannot be read", experiment=experiment, error=str(error))
+        return found
 
 
 async def _chunks(made: Made, offset: int) -> AsyncIterator[bytes]:

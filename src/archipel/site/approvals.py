@@ -57,18 +57,23 @@ class Offer(NamedTuple):
     ended_at: str | None
 
 
-def offer(site: SiteState, job: Job) -> OfferState:
-    """Take note of a job that the server offers; a job that differs from the one known asks the people here again.
-
-    Returns where the experiment stands now. Raises Refused when the job is not of this federation or does not name
-    this site by its identity key.
-    """
+def check_ours(site: SiteState, job: Job) -> None:
+    """Raise Refused when a job is not of this federation or does not name this site by its identity key."""
     thing = f"experiment {job.experiment}"
     if job.server_key != site.joined().server_key:
         raise Refused(thing, "names another federation's server", "it was not taken on", code=ErrorCode.TRUST)
     entries = {entry.site: entry for entry in job.roster}
     if site.name not in entries or entries[site.name].identity_key != site.identity.public:
         raise Refused(thing, "does not name this site by its identity key", "it was not taken on", code=ErrorCode.TRUST)
+
+
+def offer(site: SiteState, job: Job) -> OfferState:
+    """Take note of a job that the server offers; a job that differs from the one known asks the people here again.
+
+    Returns where the experiment stands now. Raises Refused when the job is not of this federation or does not name
+    this site by its identity key.
+    """
+    check_ours(site, job)
     hashed = job_hash(job)
     with site.database.write() as connection:
         row = _find(connection, job.experiment)
@@ -104,6 +109,12 @@ def offers(site: SiteState) -> list[Offer]:
     return [_offer(row) for row in rows]
 
 
+def names(site: SiteState) -> list[str]:
+    """Every experiment this site was ever offered, the newest offer first."""
+    with site.database.read() as connection:
+        return list(connection.scalars(select(_rows.c.experiment).order_by(_rows.c.offered_at.desc())))
+
+
 def offered(site: SiteState, experiment: str) -> Offer:
     """One experiment. Raises NotFound."""
     with site.database.read() as connection:
@@ -127,6 +138,13 @@ def plan_source(site: SiteState, job: Job) -> str | None:
             code=ErrorCode.BAD_PLAN,
         )
     return source.decode("utf-8", errors="replace")
+
+
+def whole_plans(site: SiteState) -> set[str]:
+    """The hashes of the plans that are here as they were offered."""
+    with site.database.read() as connection:
+        known = set(connection.scalars(select(_rows.c.plan_hash)))
+    return {one for one in known if site.blobs.has(one) and blob_hash(site.blobs.path(one).read_bytes()) == one}
 
 
 def asked_dataset(site: SiteState, job: Job, dataset: str | None = None) -> catalog.Dataset:

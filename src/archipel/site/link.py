@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 
 import structlog
@@ -165,7 +165,7 @@ class Link:
             raise ArchipelError("server", "is not connected", "it is dialled again", code=ErrorCode.LOST)
         return self._uplink
 
-    async def fetch(self, blob: str) -> AsyncIterator[bytes]:
+    async def fetch(self, blob: str) -> AsyncGenerator[bytes, None]:
         """A blob's bytes, in chunks; a break is mended by going on at the byte where it came."""
         position = 0
         while True:

@@ -202,8 +202,18 @@ class SiteShelf:
         return [self._site.frames / path for path in paths]
 
     def forget(self, experiment: str) -> None:
-        """Remove what was kept for the next round of an experiment that has none."""
-        spare(self._site.spool / experiment).unlink(missing_ok=True)
+        """Remove the files kept for an experiment that is over: nobody waits for an update, no round comes.
+
+        The rows of its tasks stay, so that a last word which comes after this still finds its task.
+        """
+        spools = select(_tasks.c.spool).where(
+            _tasks.c.experiment == experiment, _tasks.c.spool.is_not(None), _tasks.c.state.not_in(_SETTLED)
+        )
+        with self._site.database.write() as connection:
+            gone = [self._site.spool / name for name in connection.scalars(spools)]
+            gone += self._drop_frames(connection, _frames.c.experiment == experiment)
+        for path in (*gone, spare(self._site.spool / experiment)):
+            path.unlink(missing_ok=True)
 
     def sweep(self) -> None:
         """Remove files that no row names; called when the agent starts."""

@@ -9,7 +9,7 @@ import struct
 from typing import Any
 
 import pytest
-from sandbox_world import World, open_descriptors, owner_of
+from sandbox_world import World, exists, open_descriptors, owner_of
 
 from archipel.site.sandbox import Sandbox, TaskFailed
 from archipel.site.worker.protocol import LARGEST_REPLY
@@ -199,3 +199,18 @@ async def test_two_workers_of_one_machine_know_nothing_of_each_other(world: Worl
         assert os.getuid() != 0 or len(set(uids)) == 2
     finally:
         await asyncio.gather(first.kill(), second.kill())
+
+
+async def test_an_error_of_the_agents_own_leaves_no_worker_running(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = await Sandbox.start(world.spec)
+    await worker.prepare()
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("a fault in the agent")
+
+    monkeypatch.setattr(worker, "_check_names", broken)
+    with pytest.raises(RuntimeError, match="a fault in the agent"):
+        await world.run(worker, "pass")
+    assert not worker.alive and not exists(worker.pid)

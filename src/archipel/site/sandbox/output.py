@@ -84,13 +84,23 @@ class Output:
         return bool(data)
 
     def _keep(self, data: bytes) -> None:
-        if self._written + len(data) > self._limit:
-            self._path.replace(self._path.with_suffix(".old.log"))
-            os.close(self._file)
-            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            self._written = 0
         try:
+            if self._written + len(data) > self._limit:
+                self._begin_anew()
             self._written += os.write(self._file, data)
         except OSError:
             # A full disk must not end the training; what a plan prints is not worth that.
             self._written = self._limit
+
+    def _begin_anew(self) -> None:
+        new = self._path.with_suffix(".new.log")
+        file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                self._path.replace(self._path.with_suffix(".old.log"))
+            new.replace(self._path)
+        except OSError:
+            os.close(file)
+            raise
+        before, self._file, self._written = self._file, file, 0
+        os.close(before)

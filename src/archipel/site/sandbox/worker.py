@@ -206,7 +206,8 @@ class SandboxedWorker:
             if failure is error:
                 raise
             raise failure from error
-        except asyncio.CancelledError:
+        except BaseException:
+            # Cancelled, or an error of the agent's own: whatever the worker is at, it is not left running.
             await self.kill()
             raise
         finally:

@@ -1,0 +1,172 @@
+"""What an agent does before it believes its server, when people here change their minds, and when it is over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from site_world import PLAN, job_for, take_offer
+from sqlalchemy import update
+
+from archipel.governance import IdentityKey
+from archipel.plans.packaging import LARGEST_SOURCE
+from archipel.site import approvals, schema
+from archipel.site.agent import Agent, _Work
+from archipel.site.state import SiteState
+from archipel.tensors import blob_hash
+from archipel.transport import EndedMessage, TaskFailedMessage, TaskOffer
+from archipel.vocabulary import ErrorCode, Job, Pass, PlanReference, Refused, Task, TaskKey
+
+CHUNK = 1 << 18
+
+
+class Line:
+    """A link that gives the plan, or one that never ends, and keeps what the agent says."""
+
+    def __init__(self, endless: bool = False) -> None:
+        self.up, self.endless, self.fetched = True, endless, 0
+        self.said: list[Any] = []
+        self.at_hand: Any = None
+
+    async def fetch(self, blob: str) -> AsyncIterator[bytes]:
+        while self.endless:
+            self.fetched += CHUNK
+            yield bytes(CHUNK)
+        self.fetched += len(PLAN)
+        yield PLAN
+
+    async def send(self, message: Any) -> bool:
+        self.said.append((message, self.at_hand))
+        return True
+
+
+class Stopped:
+    """A trainer that only knows whether it was stopped."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
+    async def stop(self) -> None:
+        self._line.at_hand = "stopped"
+
+    async def close(self) -> None:
+        await self.stop()
+
+    async def renew(self) -> None:
+        """Nobody was withdrawn."""
+
+
+def agent_of(site: SiteState, endless: bool = False) -> tuple[Agent, Line]:
+    line = Line(endless)
+    return Agent(site, line), line  # type: ignore[arg-type]
+
+
+async def at_work(agent: Agent, line: Line, job: Job, job_hash: str) -> Task:
+    """The agent at a task that does not end by itself."""
+    began = asyncio.Event()
+
+    async def handler(task: Task) -> Any:
+        agent._shelf.begin(task)
+        began.set()
+        await asyncio.Event().wait()
+
+    agent._work[job.experiment] = _Work(job, job_hash, Stopped(line), handler)  # type: ignore[arg-type]
+    key = TaskKey(experiment=job.experiment, round=1)
+    one = Pass(round=1, arguments={"rate": 0.1})
+    task = Task(key=key, job_hash=job_hash, models=(job.initial_model,), passes=(one,))
+    await agent.take(TaskOffer(task=task, remaining_s=60))
+    await began.wait()
+    return task
+
+
+async def test_the_plan_of_a_job_that_is_not_of_this_federation_is_not_fetched(hospital: SiteState) -> None:
+    agent, line = agent_of(hospital)
+    with pytest.raises(Refused, match="names another federation's server"):
+        await agent._offered(job_for(hospital, server_key=IdentityKey.generate().public))
+    assert line.fetched == 0 and approvals.names(hospital) == []
+
+
+async def test_a_plan_that_does_not_end_is_not_taken_on(hospital: SiteState) -> None:
+    agent, line = agent_of(hospital, endless=True)
+    with pytest.raises(Refused, match=f"its plan has more than {LARGEST_SOURCE} bytes"):
+        await agent._offered(job_for(hospital))
+    assert line.fetched <= LARGEST_SOURCE + CHUNK
+    assert list(hospital.blobs.incoming.iterdir()) == [] and approvals.names(hospital) == []
+
+
+async def test_a_start_sweeps_what_killed_fetches_left_and_plans_that_were_changed(hospital: SiteState) -> None:
+    job, _ = take_offer(hospital)
+    other = b"class Tiny(Plan): ...\n"
+    hospital.blobs.put(other)
+    reference = PlanReference(hash=blob_hash(other), class_name="Tiny", file_name="tiny.py")
+    approvals.offer(hospital, job_for(hospital, experiment="lung", plan=reference))
+    hospital.blobs.path(blob_hash(other)).write_bytes(b"changed on the disk")
+    unnamed = hospital.blobs.put(b"of no experiment")
+    (hospital.blobs.incoming / "half").write_bytes(b"class Ti")
+    agent, line = agent_of(hospital)
+    agent.start()
+    assert list(hospital.blobs.incoming.iterdir()) == []
+    assert hospital.blobs.has(job.plan.hash)
+    assert not hospital.blobs.has(blob_hash(other)) and not hospital.blobs.has(unnamed)
+    hospital.blobs.delete(job.plan.hash)
+    await agent._offered(job)
+    assert line.fetched == len(PLAN) and hospital.blobs.has(job.plan.hash)
+
+
+async def test_a_revoked_worker_is_stopped_before_anything_is_told_and_though_another_row_is_damaged(
+    with_table: SiteState,
+) -> None:
+    job, hashed = take_offer(with_table)
+    approvals.approve(with_table, "heart")
+    approvals.offer(with_table, job_for(with_table, experiment="lung"))
+    agent, line = agent_of(with_table)
+    task = await at_work(agent, line, job, hashed)
+    with with_table.database.write() as connection:
+        table = schema.experiments
+        connection.execute(update(table).where(table.c.experiment == "lung").values(job="{ damaged"))
+    approvals.revoke(with_table, "heart", "a patient asked")
+    await agent.decided()
+    failed = [(said.key, said.failure.code) for said, _ in line.said if isinstance(said, TaskFailedMessage)]
+    assert failed == [(task.key, ErrorCode.REVOKED)]
+    assert {at_hand for _, at_hand in line.said} == {"stopped"}
+    assert any(getattr(said, "state", "") == "revoked" for said, _ in line.said)
+    assert agent._work == {}
+
+
+async def test_a_worker_whose_own_row_is_damaged_is_stopped(with_table: SiteState) -> None:
+    job, hashed = take_offer(with_table)
+    approvals.approve(with_table, "heart")
+    agent, line = agent_of(with_table)
+    await at_work(agent, line, job, hashed)
+    with with_table.database.write() as connection:
+        connection.execute(update(schema.experiments).values(job="{ damaged"))
+    await agent.decided()
+    assert agent._work == {} and line.at_hand == "stopped"
+
+
+async def test_work_on_an_older_job_ends_when_a_task_of_the_new_one_comes(with_table: SiteState) -> None:
+    job, hashed = take_offer(with_table)
+    approvals.approve(with_table, "heart")
+    agent, line = agent_of(with_table)
+    task = await at_work(agent, line, job, hashed)
+    before = agent._work["heart"]
+    changed, new = take_offer(with_table, seed=7)
+    approvals.approve(with_table, "heart")
+    assert agent._work_of(task.model_copy(update={"job_hash": new})) is agent._work["heart"] is not before
+    await asyncio.gather(*agent._aside)
+    assert line.at_hand == "stopped" and not before.running
+    assert agent._work["heart"].job == changed
+    await agent.stop()
+
+
+async def test_an_experiment_that_ends_is_noted_once(with_table: SiteState) -> None:
+    take_offer(with_table)
+    agent, _ = agent_of(with_table)
+    kept = with_table.spool / "heart.spare"
+    for name in ("heart", "unknown"):
+        kept.write_bytes(b"an older frame")
+        await agent.take(EndedMessage(experiment=name, state="cancelled"))
+        assert kept.exists() == (name == "unknown")
+    assert approvals.offered(with_table, "heart").state == "ended"
