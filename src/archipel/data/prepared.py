@@ -78,7 +78,7 @@ class Preparation(Record):
         return blob_hash(rfc8785.dumps(self.model_dump(mode="json")))
 
     def keys(self, samples: Iterable[Sample]) -> list[str]:
-        """Each sample's key: the digits of its content's hash, a dot, and digits of its values and of how it is made."""
+        """Each sample's key: the digits of its content's hash, a dot, and digits of its values and how it is made."""
         how = self.hash
         found = []
         for sample in samples:
@@ -241,7 +241,8 @@ _READ_AHEAD = 8 << 20
 def _mapped(descriptor: int, size: int) -> NDArray[np.uint8]:
     """The file in memory, unmapped with the last array on it.
 
-    What is written there in spite of all stays this process's own. Python's own mapping keeps a descriptor open for each, and a worker has few where a cohort may have thousands.
+    What is written there in spite of all stays this process's own. Python's own mapping keeps a descriptor open for
+    each, and a worker has few where a cohort may have thousands.
     """
     address = _libc.mmap(None, size, _READ_AND_WRITE, _PRIVATE, descriptor, 0)
     if address == ctypes.c_void_p(-1).value:

@@ -54,7 +54,8 @@ class OnDemand:
     def batches(self, chosen: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Inputs and targets at each group of places. Raises what making them raises."""
         # The thread ends with the epoch: between tasks nothing of a plan is left running.
-        with ThreadPoolExecutor(1, thread_name_prefix="examples") as ahead:
+        threads = torch.get_num_threads()
+        with ThreadPoolExecutor(1, "examples", torch.set_num_threads, (threads,)) as ahead:
             coming: Future[tuple[Tensor, Tensor]] | None = None
             for places in chosen:
                 ready, coming = coming, ahead.submit(self._make, self._subjects[places.tolist()])

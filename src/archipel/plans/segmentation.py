@@ -49,14 +49,15 @@ class SegmentationPlan(TorchPlan):
 
     def examples(self, subjects: SubjectSet) -> tuple[Tensor, Tensor]:
         """Images float32 ``[N, 1, *shape]`` and channel numbers int64 ``[N, 1, *shape]`` of all subjects."""
-        images, labels = [], []
-        for volume in subjects.volumes():
+        images = np.zeros((len(subjects), *self.shape), dtype=np.float32)
+        labels = np.zeros((len(subjects), *self.shape), dtype=np.int64)
+        for place, volume in enumerate(subjects.volumes()):
             image = self._network_input(volume.id, volume.image, volume.affine, self._levels_of(volume))
             window = Window.centred(image.shape, self.shape)
             label = Orientation.of(volume.affine).apply(self._channels(volume))
-            images.append(window.fit(image))
-            labels.append(window.fit(label))
-        return torch.from_numpy(np.stack(images))[:, None], torch.from_numpy(np.stack(labels))[:, None].long()
+            images[place][window.common] = image[window.volume]
+            labels[place][window.common] = label[window.volume]
+        return torch.from_numpy(images)[:, None], torch.from_numpy(labels)[:, None]
 
     def _levels_of(self, volume: Volume) -> Levels:
         """Measured once a subject: examples may be made in every epoch."""
