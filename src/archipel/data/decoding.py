@@ -96,14 +96,19 @@ def _nifti(path: Path, content: bytes) -> Decoded:
     is_second = start[4:8] == b"n+2\0"
     if not is_second and start[344:348] != b"n+1\0":
         raise _damaged(path, _what_it_is(start))
-    header = (Nifti2Header if is_second else Nifti1Header).from_fileobj(io.BytesIO(start))
+    kind = Nifti2Header if is_second else Nifti1Header
+    # nibabel's own checks take longer than the rest and put 1 mm where no spacing is known; two of them are done here.
+    header = kind.from_fileobj(io.BytesIO(start), check=False)
+    header["pixdim"][1:4] = np.abs(header["pixdim"][1:4])
+    if header["pixdim"][0] not in (-1, 1):
+        header["pixdim"][0] = 1
     shape = tuple(int(size) for size in header.get_data_shape())
     if len(shape) < 3:
         raise bad_volume(path, f"has {len(shape)} dimensions {list(shape)}", "give one 3-D volume per subject")
     stored = header.get_data_dtype()
-    first, voxels = int(header.get_data_offset()), math.prod(shape)
+    first, voxels = max(int(header.get_data_offset()), int(header["sizeof_hdr"])), math.prod(shape)
     length = first + voxels * stored.itemsize
-    if min(shape) < 0 or first < 0 or length > len(content) * (_MOST_GAIN if packed else 1):
+    if min(shape) < 0 or length > len(content) * (_MOST_GAIN if packed else 1):
         raise _damaged(path, f"its header speaks of {voxels} voxels")
     whole = _unpacked(path, content, length) if packed else content
     values = np.frombuffer(whole, stored, voxels, first).reshape(shape, order="F")

@@ -237,10 +237,12 @@ def test_the_spine_subjects_contrasts_are_modalities_and_their_segmentations_are
     found = scan("bids", root, {"validate": "no"})
     assert found.errors == () and found.schema.modalities == {"T1w": 1, "T2star": 1, "T2w": 1}
     for suffix in ("T1w", "T2star", "T2w"):
-        one = scan("bids", root, {"suffix": suffix, "label": "lesion-manual", "validate": "no"})
-        assert one.samples[0].files["label"].endswith(f"sub-unf01_{suffix}_lesion-manual.nii.gz")
+        one = scan("bids", root, {"suffix": suffix, "label": "seg-manual", "validate": "no"})
+        assert one.samples[0].files["label"].endswith(f"sub-unf01_{suffix}_seg-manual.nii.gz")
     both = scan("bids", root, {"suffix": "T1w,T2w", "label": "seg-manual", "validate": "no"})
     assert "sub-unf01: has 2 segmentations" in str(both.errors[0])
+    moved = scan("bids", root, {"suffix": "T2w", "label": "lesion-manual", "validate": "no"})
+    assert "sub-unf01: the affines of image and label differ by up to 0.1286 mm" in str(moved.errors[0])
     chosen = scan("bids", root, {"suffix": "T1w,T2w", "label": "T2w_seg-manual", "validate": "no"})
     assert chosen.errors == () and set(chosen.samples[0].files) == {"T1w", "T2w", "label"}
 

@@ -70,12 +70,12 @@ class FoundVolumes:
         if faults or not self._one_grid(name, subject, facts):
             return False
         hashes = {role: found.hash for role, found in facts.items()}
-        known = {"values": dict(values or {}), "channels": dict(channels or {})}
+        # Only what is there is named: a record remembers which fields it was given, which takes as much as they do.
+        given = {"session": session, "values": dict(values or {}), "channels": dict(channels or {})}
+        known: dict[str, Any] = {name: value for name, value in given.items() if value}
         try:
-            sample = Sample(
-                subject=subject, session=session, files=dict(files), hash=content_of(hashes, known["channels"]),
-                file_hashes=hashes, **known,
-            )  # fmt: skip
+            content = content_of(hashes, channels or {})
+            sample = Sample(subject=subject, files=dict(files), hash=content, file_hashes=hashes, **known)
         except ValidationError as error:
             cause = f"cannot be used as it is called ({error.errors()[0]['msg']})"
             self.report(Problem(thing=name, cause=cause, remedy="rename its files and folders"), subject)
