@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from conformance import SUBJECTS, Conformance, Expected
 from made_volumes import AFFINE, intensities, nifti, segmentation
-from real_data import real_data
 
 from archipel.data import format_named, scan
 from archipel.data.formats import bids_validation
+from real_data import real_data
 
 pytest.importorskip("bids")
 
@@ -75,9 +75,7 @@ class TestBids(Conformance):
         self.write(root)
         json_file = root / "sub-02/anat/sub-02_T1w.json"
         before = json_file.stat()
-        original, self.change = self.change, lambda root: nifti(
-            root / "sub-02/anat/sub-02_T1w.nii.gz", intensities(77)
-        )
+        original, self.change = self.change, lambda root: nifti(root / "sub-02/anat/sub-02_T1w.nii.gz", intensities(77))
         try:
             super().test_a_second_scan_opens_only_what_changed(root)
         finally:

@@ -5,9 +5,9 @@ import shutil
 import pytest
 from conformance import SUBJECTS, Conformance, Expected
 from made_volumes import AFFINE, intensities, nifti, segmentation
-from real_data import real_data
 
 from archipel.data import scan
+from real_data import real_data
 
 
 def table(root, text):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from conformance import SUBJECTS, Conformance, Expected
 from made_volumes import AFFINE, SHAPE, intensities, nifti, segmentation
-from real_data import real_data
 
 from archipel.data import format_named, scan
+from real_data import real_data
 
 LABELS = {"0": "background", "1": "edema", "2": "core"}
 
@@ -29,9 +29,7 @@ class TestMsd(Conformance):
             nifti(root / f"imagesTr/{subject}{'.nii' if number == 1 else '.nii.gz'}", image)
             nifti(root / f"labelsTr/{subject}.nii.gz", label)
             expected[subject, ""] = Expected({"FLAIR": image[..., 0], "T1w": image[..., 1]}, label, AFFINE)
-        training = [
-            {"image": f"./imagesTr/{one}.nii.gz", "label": f"./labelsTr/{one}.nii.gz"} for one in subjects
-        ]
+        training = [{"image": f"./imagesTr/{one}.nii.gz", "label": f"./labelsTr/{one}.nii.gz"} for one in subjects]
         describe(root, training=training)
         return expected
 

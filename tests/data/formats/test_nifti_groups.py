@@ -4,9 +4,9 @@ import shutil
 
 from conformance import SUBJECTS, Conformance, Expected
 from made_volumes import AFFINE, intensities, nifti
-from real_data import real_data
 
 from archipel.data import scan
+from real_data import real_data
 
 
 class TestNiftiGroups(Conformance):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from conformance import SUBJECTS, Conformance, Expected
 from made_volumes import AFFINE, intensities, nifti, segmentation
-from real_data import real_data
 
 from archipel.data import format_named, scan
+from real_data import real_data
 
 
 class TestNiftiPairs(Conformance):

@@ -6,9 +6,9 @@ import shutil
 import pytest
 from conformance import SUBJECTS, Conformance, Expected
 from made_volumes import AFFINE, intensities, nifti, segmentation
-from real_data import real_data
 
 from archipel.data import scan
+from real_data import real_data
 
 DESCRIPTION = {
     "channel_names": {"0": "T1", "1": "T2"},
@@ -34,9 +34,7 @@ class TestNnunet(Conformance):
                 nifti(root / f"imagesTr/{subject}_{channel:04}.nii.gz", image)
             nifti(root / f"labelsTr/{subject}.nii.gz", segmentation(number))
             nifti(root / f"imagesTs/test_{number}_0000.nii.gz", intensities(90))
-            expected[subject, ""] = Expected(
-                dict(zip(("T1", "T2"), images, strict=True)), segmentation(number), AFFINE
-            )
+            expected[subject, ""] = Expected(dict(zip(("T1", "T2"), images, strict=True)), segmentation(number), AFFINE)
         return expected
 
     fragile = "*Tr/*"

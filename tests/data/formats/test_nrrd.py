@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from conformance import SUBJECTS, Conformance, Expected
 from made_volumes import AFFINE, SHAPE, intensities, nifti, segmentation
-from real_data import real_data
 
 from archipel.data import format_named, scan
 from archipel.data.volumes import read_image, read_label
+from real_data import real_data
 
 sitk = pytest.importorskip("SimpleITK")
 
@@ -85,7 +85,8 @@ def test_a_nrrd_that_is_written_in_ras_is_read_in_ras(tmp_path):
 def test_a_nrrd_without_a_space_is_used_with_a_warning(tmp_path):
     for role, values in (("image", intensities(0)), ("label", segmentation(0))):
         kind = "float" if role == "image" else "uchar"
-        header = f"NRRD0004\ntype: {kind}\ndimension: 3\nsizes: 5 6 7\nspacings: 1 1 2\nendian: little\nencoding: raw\n\n"
+        grid = "dimension: 3\nsizes: 5 6 7\nspacings: 1 1 2"
+        header = f"NRRD0004\ntype: {kind}\n{grid}\nendian: little\nencoding: raw\n\n"
         (tmp_path / f"a_{role}.nrrd").write_bytes(header.encode() + values.tobytes(order="F"))
     found = scan("nrrd", tmp_path)
     assert [sample.subject for sample in found.samples] == ["a"] and found.errors == ()
@@ -96,7 +97,10 @@ def test_a_nrrd_without_a_space_is_used_with_a_warning(tmp_path):
     ("name", "header"),
     [
         ("a_image.nhdr", "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 5 6 7\nencoding: raw\ndata file: ../secret\n\n"),
-        ("a_image.nrrd", "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 5 6 7\nencoding: raw\nDATA FILE: /etc/passwd\n\n"),
+        (
+            "a_image.nrrd",
+            "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 5 6 7\nencoding: raw\nDATA FILE: /dev/zero\n\n",
+        ),
         ("a_image.mhd", "NDims = 3\nDimSize = 5 6 7\nElementType = MET_UCHAR\nElementDataFile = ../secret\n"),
         ("a_image.mha", "NDims = 3\nDimSize = 5 6 7\nElementType = MET_UCHAR\nElementDataFile = LIST\nx.raw\n"),
     ],

@@ -64,7 +64,9 @@ class BidsTree(VolumeFormat):
         description(folder, DESCRIPTION, found.problems)
         visits = _images(folder, options, found, entities_of)
         _labels(folder, options, found, entities_of, visits)
-        suffixes = listed(options, "suffix") or tuple(sorted({one for visit in visits.values() for one in visit.images}))
+        suffixes = listed(options, "suffix") or tuple(
+            sorted({one for visit in visits.values() for one in visit.images})
+        )
         participants = side_table(folder, PARTICIPANTS, found, key="participant_id", delimiter="\t")
         subjects = sorted({subject for subject, _ in visits})
         if participants is not None:
@@ -216,7 +218,7 @@ def _has_sidecar(place: str, stem: str, suffix: str, sidecars: frozenset[str]) -
     """Whether a JSON file speaks of the image: its own, or by inheritance one above it with fewer parts in its name."""
     parts = set(stem.split("_"))
     above = [parent.as_posix() for parent in PurePosixPath(place).parents]
-    names = {f"{stem}.json", f"{suffix}.json", f"{place.split('/')[0]}_{suffix}.json"}
+    names = {f"{stem}.json", f"{suffix}.json", f"{place.split('/', maxsplit=1)[0]}_{suffix}.json"}
     if any(f"{where}/{name}".removeprefix("./") in sidecars for where in above for name in names):
         return True
     inherited = (one for one in sidecars if "/" not in one and one.endswith(f"_{suffix}.json"))

@@ -29,7 +29,13 @@ def validate(root: Path, patience: float = PATIENCE_SECONDS) -> list[Problem]:
     if command is None:
         return [_said(root, "was not validated: the BIDS validator is not installed", "pip install archipel[bids]")]
     with tempfile.TemporaryDirectory(prefix="archipel-bids-") as home:
-        surroundings = {"PATH": os.defpath, "HOME": home, "DENO_DIR": home, "NO_COLOR": "1", "DENO_NO_UPDATE_CHECK": "1"}
+        surroundings = {
+            "PATH": os.defpath,
+            "HOME": home,
+            "DENO_DIR": home,
+            "NO_COLOR": "1",
+            "DENO_NO_UPDATE_CHECK": "1",
+        }
         try:
             ended = subprocess.run(
                 command, env=surroundings, cwd=root, stdin=subprocess.DEVNULL, capture_output=True, timeout=patience,

@@ -65,9 +65,7 @@ class NnunetRaw(VolumeFormat):
         for subject in sorted(images.keys() | drawn.keys()):
             wanted = {name: images.get(subject, {}).get(place, "") for place, name in enumerate(modalities)}
             missing = [
-                f"imagesTr/{subject}_{place:04}{ending}"
-                for place, name in enumerate(modalities)
-                if not wanted[name]
+                f"imagesTr/{subject}_{place:04}{ending}" for place, name in enumerate(modalities) if not wanted[name]
             ] + ([] if subject in drawn else [f"labelsTr/{subject}{ending}"])
             beyond = sorted(set(images.get(subject, {})) - set(range(len(modalities))))
             if missing:

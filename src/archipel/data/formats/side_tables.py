@@ -17,14 +17,16 @@ from typing import Any
 from archipel.data.files import Folder
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
 from archipel.data.samples import Problem
-from archipel.data.table_files import open_table
+from archipel.data.table_files import Row, open_table
 from archipel.vocabulary import BadInput, ErrorCode, Value
 
 MISSING = frozenset(("", "-", "n/a", "na", "nan", "none", "null", "unknown", "?"))
 """What stands for no value, in any case of letters."""
 IDENTIFYING = frozenset(
-    "name first_name last_name firstname lastname surname full_name patient_name date_of_birth birth_date birthdate"
-    " birthday dob address email phone ssn".split()
+    (
+        *("name", "first_name", "last_name", "firstname", "lastname", "surname", "full_name", "patient_name"),
+        *("date_of_birth", "birth_date", "birthdate", "birthday", "dob", "address", "email", "phone", "ssn"),
+    )
 )
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,15})")
 
@@ -72,7 +74,8 @@ def _examine(path: Path, key: str, delimiter: str, what: str) -> dict[str, Any]:
     header = path.open("rb").readline().strip()
     if delimiter and header and delimiter.encode() not in header:
         # A participants.tsv may hold nothing but the ids.
-        names, lines = (header.decode("utf-8-sig", "replace"),), []
+        names: tuple[str, ...] = (header.decode("utf-8-sig", "replace"),)
+        lines: list[Row] = []
     else:
         table = open_table(path, delimiter=delimiter)
         names, lines = table.names, list(table.rows())
@@ -106,9 +109,7 @@ def _examine(path: Path, key: str, delimiter: str, what: str) -> dict[str, Any]:
     for place, name in enumerate(names):
         if place == at or name in personal:
             continue
-        stored = {
-            subject: fields[place] for subject, fields in texts.items() if fields[place].lower() not in MISSING
-        }
+        stored = {subject: fields[place] for subject, fields in texts.items() if fields[place].lower() not in MISSING}
         for subject, value in _typed(stored).items():
             rows[subject][name] = value
     return {"key": column, "rows": rows, "remarks": remarks}
