@@ -59,7 +59,7 @@ def size_findings(found: Scan) -> Iterator[Finding]:
         yield Finding(
             code="few-subjects",
             severity=Severity.NOTE,
-            what=f"{found.subjects} subjects only; a validation set taken from them says little",
+            what=f"few subjects ({found.subjects}); a validation set of them says little",
             count=found.subjects,
             remedy="add subjects, or take part with what there is and look at the federation's metrics",
         )
@@ -99,7 +99,8 @@ def duplicate_images(evidence: Evidence) -> Iterator[Finding]:
             what=f"the same image under several subject ids: {_groups(apart)}",
             count=len(apart),
             samples=named([sample for held in apart for sample, _ in held]),
-            remedy="find out whose image it is and keep it under one id: else training and validation share a patient",
+            remedy="find out whose image it is and keep it under one id, or leave the others out (archipel site "
+            "dataset exclude): else training and validation share a patient",
         )
     if same:
         yield Finding(
@@ -128,7 +129,7 @@ def _groups(shared: Sequence[Sequence[tuple[Sample, str]]], shown: int = 5) -> s
         bytes_too = len({sample.file_hashes.get(role, sample.name) for sample, role in held}) == 1
         roles = {role for _, role in held}
         names = [sample.name if len(roles) == 1 else f"{sample.name} {role}" for sample, role in held]
-        words.append(" = ".join(names) + (" (same file)" if bytes_too else " (same voxels)"))
+        words.append(" = ".join(names) + (" (same file)" if bytes_too else " (same pixels)"))
     more = len(shared) - shown
     return "; ".join(words) + (f"; and {more} more" if more > 0 else "")
 

@@ -15,6 +15,7 @@ from archipel.data.quality.page_tables import labels_section, modalities_section
 from archipel.data.quality.pictures import Pictures, VolumePicture, grey, overlay
 from archipel.data.quality.records import Finding, LabelSummary, QualityReport, Readiness, Severity
 from archipel.data.quality.thumbnails import PLANES, Slice
+from archipel.data.samples import LABEL
 
 NAMED = 12
 """Samples of one finding that the page names; the JSON names all."""
@@ -56,7 +57,8 @@ def page(report: QualityReport, pictures: Pictures) -> str:
 
 
 def _head(report: QualityReport) -> Html:
-    what = f"format {report.format}, kind {report.kind}, made {report.made_at}"
+    made = report.made_at[:16].replace("T", " ")
+    what = f"format {report.format}, kind {report.kind}, made {made} UTC"
     stays = "This report names patients and shows their images. It stays at this site."
     title = element("h1", f"Quality report: {report.dataset}")
     return element("header", title, element("p", what, Html("<br>"), stays, kind="soft"))
@@ -102,7 +104,7 @@ def _counts(report: QualityReport) -> Html:
     if counts.left_out:
         numbers.append((counts.left_out, "subjects with errors"))
     numbers += [
-        (modality.samples, "label volumes" if modality.role == "label" else f"volumes {modality.role}")
+        (modality.samples, "label volumes" if modality.role == LABEL else f"{modality.role} volumes")
         for modality in report.modalities
     ]
     if report.columns:
@@ -168,7 +170,7 @@ def _mosaic(report: QualityReport, pictures: Pictures) -> Html:
         return Html("")
     tiles = [_drawn(report, shown, next(iter(shown.images), ""), "axial", shown.name) for shown in pictures.mosaic]
     held, of = len(pictures.mosaic), pictures.mosaic_of
-    capped = f"{held} of {of} samples, those that findings name first." if held < of else f"All {of} samples."
+    capped = f"{held} of {of} samples, those that findings name first." if held < of else f"All of them: {of}."
     words = (
         f"{capped} One axial slice each, where most of the mask is seen, or through the middle where there is none. "
         "The patient's right is on the left, the front is up."

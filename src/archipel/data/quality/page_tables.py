@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from archipel.data.quality.charts import label_colour
 from archipel.data.quality.markup import Html, element, joined, swatch, table
 from archipel.data.quality.records import LabelSummary, ModalitySummary, QualityReport, Spread, Tally, VolumeRow
+from archipel.data.samples import LABEL
 
 TALLIES = 6
 """Different shapes or spacings of one modality that the page names."""
@@ -30,8 +31,8 @@ def _modality(modality: ModalitySummary) -> list[Html]:
     ]
     rows.append(("orientation", _tallies(modality.orientations), ""))
     parts = [
-        element("h3", f"{modality.role}: {modality.samples} volumes"),
-        table(["", "found in (volumes)", "least to greatest along each stored axis"], rows, "grid"),
+        element("h3", f"{modality.role} ({modality.samples})"),
+        table(["", "found (in how many)", "least to greatest along each stored axis"], rows, "grid"),
     ]
     if modality.intensity:
         spreads = (
@@ -103,7 +104,7 @@ def _volume(row: VolumeRow) -> Sequence[object]:
 
 
 def _millilitres(row: VolumeRow, few: bool) -> str:
-    if row.role != "label":
+    if row.role != LABEL:
         return ""
     if not row.label_ml:
         return "empty"

@@ -10,6 +10,8 @@ from archipel.data.quality.records import ColumnReport, Finding, Severity
 from archipel.data.samples import Sample
 
 MOSTLY_MISSING = 0.5
+SAID = 6
+"""Columns of which outliers are said one by one."""
 
 
 def missing_values(columns: Sequence[ColumnReport], samples: Sequence[Sample]) -> Iterator[Finding]:
@@ -78,10 +80,11 @@ def value_outliers(columns: Sequence[ColumnReport], samples: Sequence[Sample]) -
             said.append(f"{column.name} ({words}{' ...' if len(places) > 3 else ''}; usual {usual:g})")
             concerned += [held[place][0] for place in places]
     if said:
+        more = f"; and in {len(said) - SAID} more columns" if len(said) > SAID else ""
         yield Finding(
             code="value-outlier",
             severity=Severity.WARNING,
-            what=f"numbers far from the others (robust z-score above {THRESHOLD:g}): {'; '.join(said)}",
+            what=f"numbers far from the others (robust z-score above {THRESHOLD:g}): {'; '.join(said[:SAID])}{more}",
             count=len(concerned),
             samples=named(concerned),
             remedy="look whether a unit, a comma or a code for missing was mistaken; mend it at the source or in the "

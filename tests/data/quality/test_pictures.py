@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
+from PIL import Image
+from volumes import write
+
+from archipel.data import MemoryIndex
+from archipel.data.files import Folder
+from archipel.data.quality import png
+from archipel.data.quality.pictures import grey, overlay
+from archipel.data.quality.thumbnails import LARGEST, PLANES, SIDE, image_thumbnails, label_thumbnails, shrunk
+
+SIZES = st.tuples(st.integers(1, 12), st.integers(1, 12))
+
+
+def opened(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data))
+
+
+@given(arrays(np.uint8, SIZES))
+def test_grey_pixels_come_back_from_a_png(pixels: np.ndarray) -> None:
+    height, width = pixels.shape
+    assert np.array_equal(np.asarray(opened(png.image(width, height, png.stream(pixels)))), pixels)
+
+
+@given(arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3))))
+def test_coloured_pixels_come_back_from_a_png(pixels: np.ndarray) -> None:
+    height, width = pixels.shape[:2]
+    found = opened(png.image(width, height, png.stream(pixels), png.COLOUR))
+    assert np.array_equal(np.asarray(found), pixels)
+
+
+@given(arrays(np.uint8, SIZES, elements=st.integers(0, 2)))
+def test_a_palette_colours_pixels_after_they_were_compressed(pixels: np.ndarray) -> None:
+    height, width = pixels.shape
+    palette = ((0, 0, 0, 0), (255, 0, 0, 130), (0, 0, 255, 255))
+    found = opened(png.image(width, height, png.stream(pixels), png.PALETTE, palette)).convert("RGBA")
+    assert np.array_equal(np.asarray(found), np.array(palette, np.uint8)[pixels])
+
+
+@settings(max_examples=40)
+@given(arrays(np.float64, st.tuples(st.integers(1, 30), st.integers(1, 30)), elements=st.floats(0, 1)))
+def test_a_shrunk_picture_has_pixels_that_are_means(picture: np.ndarray) -> None:
+    small = shrunk(picture, 7)
+    assert max(small.shape) <= 7
+    assert picture.min() - 1e-9 <= small.min() <= small.max() <= picture.max() + 1e-9
+    if all(size % 7 == 0 for size in picture.shape):
+        assert small.mean() == pytest.approx(picture.mean())
+
+
+def corner_marked(shape=(20, 24, 28)) -> np.ndarray:
+    """A volume in RAS that is bright at the patient's right, front and top."""
+    volume = np.zeros(shape, np.float32)
+    volume[shape[0] // 2 :, shape[1] // 2 :, shape[2] // 2 :] = 100
+    return volume
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "PSR", "AIL"])
+def test_pictures_show_the_right_on_the_left_however_a_volume_is_stored(tmp_path: Path, codes: str) -> None:
+    volume = corner_marked()
+    turn = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(codes))
+    stored = nibabel.orientations.apply_orientation(volume, turn)
+    write(tmp_path / "v.nii.gz", stored, np.eye(4) @ inv_ornt_aff(turn, volume.shape))
+    found = image_thumbnails(Folder(tmp_path), "v.nii.gz", (15, 18, 21))
+    assert found is not None
+    for plane in PLANES:
+        pixels = np.asarray(opened(base64.b64decode(grey(found.slices[plane]))))
+        height, width = pixels.shape
+        assert pixels[: height // 2, : width // 2].min() == 255, plane
+        assert pixels[height // 2 :].max() == 0, plane
+        assert pixels[:, width // 2 :].max() == 0, plane
+
+
+def test_thumbnails_are_small_and_as_wide_as_the_patient(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(100, 20, (300, 260, 20)).astype(np.float32)
+    write(tmp_path / "v.nii.gz", noise, np.diag([0.5, 0.5, 4.0, 1.0]))
+    found = image_thumbnails(Folder(tmp_path), "v.nii.gz", None)
+    assert found is not None
+    for one in found.slices.values():
+        assert len(one.data) <= LARGEST
+        assert max(one.width, one.height) <= SIDE
+    coronal = found.slices["coronal"]
+    assert (coronal.width_mm, coronal.height_mm) == (150, 80)
+
+
+def test_a_mask_is_cut_where_most_of_it_is_and_image_and_mask_at_one_place(tmp_path: Path) -> None:
+    label = np.zeros((20, 24, 28), np.uint8)
+    label[3:6, 4:9, 20:23] = 7
+    label[4, 5, 21] = 9
+    write(tmp_path / "labels" / "v.nii.gz", label)
+    found = label_thumbnails(Folder(tmp_path), "labels/v.nii.gz")
+    assert found is not None
+    assert found.places == (3, 4, 20)
+    axial = found.slices["axial"]
+    assert axial.values == (0, 7)
+    colours = [(0, 0, 0, 0), (200, 10, 10, 130)]
+    pixels = np.asarray(opened(base64.b64decode(overlay(axial, colours))).convert("RGBA"))
+    assert np.array_equal(pixels[..., 3] > 0, label[:, :, 20].T[::-1, ::-1] > 0)
+
+
+def test_pictures_once_made_are_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "v.nii.gz", corner_marked())
+    index = MemoryIndex()
+    first = image_thumbnails(Folder(tmp_path, index), "v.nii.gz", None)
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} was opened"))
+    assert image_thumbnails(Folder(tmp_path, index), "v.nii.gz", None) == first
