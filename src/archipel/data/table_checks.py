@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ _SUSPICIOUS = frozenset({"-9999", "-999", "-99", "9999"})
 _KEY = TypeAdapter(tuple[SubjectId, Session])
 
 
-def examine(path: Path, options: Mapping[str, str]) -> dict[str, Any]:
-    """Facts about a table, as JSON values.
+def examine(path: Path, options: Mapping[str, str], left_out: Collection[str] = frozenset()) -> dict[str, Any]:
+    """Facts about a table, as JSON values; rows of subjects who are ``left_out`` are passed over.
 
     ``rows``: for each sound row its subject, session, hash and the columns that have no value; ``columns``: a
     ColumnSummary each; ``problems``. Raises BadInput for a file that is no table.
@@ -41,6 +41,8 @@ def examine(path: Path, options: Mapping[str, str]) -> dict[str, Any]:
             faults.line(row, cause, "quote fields that hold the delimiter, or mend the line")
             continue
         key = table.key(row, number)
+        if key[0] in left_out:
+            continue
         if key in several:
             several[key].append(row.line)
             continue
@@ -56,6 +58,8 @@ def examine(path: Path, options: Mapping[str, str]) -> dict[str, Any]:
         missing = [tally.name for tally, value in zip(tallies, values, strict=True) if value is None]
         rows.append((*key, table.hash(row), missing))
     for key, lines in several.items():
+        if key[0] in left_out:
+            continue
         where = ", ".join(map(str, lines[:5])) + (", ..." if len(lines) > 5 else "")
         remedy = "keep one of the rows" + (", or name the column of the visit with session=" if not key[1] else "")
         faults.add(f"{path.name}: {'_'.join(filter(None, key))}", f"is there {len(lines)} times (lines {where})",

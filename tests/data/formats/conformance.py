@@ -207,6 +207,21 @@ class Conformance:
         if any(session for _, session in expected):
             assert len({sample.subject for sample in samples}) < len(samples), "sessions share their subject's id"
 
+    def test_a_subject_that_is_left_out_is_as_if_it_were_not_there(self, root):
+        expected = self.write(root)
+        first = self.scanned(root).samples[0].subject
+        found = scan(self.format, root, self.options, leaves_out=lambda subject: subject == first)
+        left = {key: one for key, one in expected.items() if key[0] != first}
+        assert found.problems == () and [sample.key for sample in found.samples] == sorted(left)
+        counts = found.schema.model_dump()
+        assert (counts["subjects"], counts["samples"]) == (len({key[0] for key in left}), len(left))
+        assert all(count <= len(left) for name in ("modalities", "label_values") for count in counts[name].values())
+        for column in found.schema.columns.values():
+            assert sum(column.categories.values()) + column.missing <= len(left), column
+        for sample, reading in zip(found.samples, self.read(root, found.samples), strict=True):
+            check_reading(reading, left[sample.key])
+        verify(root, self.cohort(found.samples))
+
     def test_a_sample_that_is_there_twice_is_reported(self, root):
         self.write(root)
         named = self.repeat(root)

@@ -77,9 +77,12 @@ class Tables:
         found = folder.look(place, purpose, lambda path: examine(path, settled))
         if found.problem is not None:
             return Scan((), (*problems, found.problem), _EMPTY)
-        samples = sorted(
-            (one for one in _samples(place, found.facts) if not folder.leaves_out(one.subject)), key=lambda one: one.key
-        )
+        whole = sorted(_samples(place, found.facts), key=lambda one: one.key)
+        samples = [one for one in whole if not folder.leaves_out(one.subject)]
+        gone = sorted({one.subject for one in whole} - {one.subject for one in samples})
+        if gone:
+            purpose += f" without {blob_hash(json.dumps(gone).encode())}"
+            found = folder.look(place, purpose, lambda path: _columns(path, settled, gone))
         problems += [Problem.model_validate(one) for one in found.facts["problems"]]
         return Scan(tuple(samples), tuple(problems), _schema(found.facts, samples))
 
@@ -94,6 +97,12 @@ class Tables:
             if table.hash(row) != sample.hash:
                 cause = f"line {row.line} ({sample.name}) has other content than when the cohort was approved"
                 raise data_changed(sample.files["table"], cause)
+
+
+def _columns(path: Path, options: Options, left_out: Sequence[str]) -> dict[str, Any]:
+    """What a table's columns hold without some subjects, and what is wrong then; its rows are known already."""
+    found = examine(path, options, frozenset(left_out))
+    return {"columns": found["columns"], "problems": found["problems"]}
 
 
 def _place(folder: Folder, options: Options, problems: list[Problem]) -> str | None:
