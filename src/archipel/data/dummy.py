@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from archipel.data.cohorts import Cohort
 from archipel.data.mapping import DataMapping
@@ -111,7 +113,7 @@ class Dummies:
         return told if isinstance(told, float) else 0.0
 
 
-def _array(form: str, number: int, draw: np.random.Generator) -> np.ndarray:  # type: ignore[type-arg]
+def _array(form: str, number: int, draw: np.random.Generator) -> NDArray[Any]:
     """One sample of an array that a schema describes, ``float32 [28, 28]``; whole numbers are 0 or 1."""
     name, _, shape = form.partition(" ")
     kind = np.dtype(name)

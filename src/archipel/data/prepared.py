@@ -43,6 +43,7 @@ _ALIGNED = 64
 _MOST_MAPPED = 16_384
 """Files that stay mapped at once; the kernel allows four times as many mappings (vm.max_map_count)."""
 _IMAGE, _ARRAY = "image:", "array:"
+_NOT_CONTENT = {"subject", "session", "files", "file_hashes", "row", "hash"}
 
 
 class Preparation(Record):
@@ -82,8 +83,9 @@ class Preparation(Record):
         how = self.hash
         found = []
         for sample in samples:
-            values = json.dumps(sample.values, sort_keys=True)
-            with_it = blob_hash(f"{how}\n{sample.hash}\n{values}".encode())
+            # All that a reading may follow from beside the bytes: values, channels of a file and what else is added.
+            beside = json.dumps(sample.model_dump(mode="json", exclude=_NOT_CONTENT), sort_keys=True)
+            with_it = blob_hash(f"{how}\n{sample.hash}\n{beside}".encode())
             found.append(f"{_digits(sample.hash)}.{_digits(with_it)[:32]}")
         return found
 

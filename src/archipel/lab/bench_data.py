@@ -1,9 +1,9 @@
 """``archipel bench data``: what the way from a hospital's files to a training batch costs, in three figures.
 
-*Loader*: an epoch whose batches are made from prepared files as they are needed, beside the same epoch over tensors that
-are in memory already. *Catalog*: many files registered, then looked at again after one has changed, in a process of its
-own whose memory is measured. *Import*: a real dataset from a folder to a frozen cohort, beside reading each of its
-voxels once with nibabel alone. What is compared takes turns.
+*Loader*: an epoch whose batches are made from prepared files when they are needed, beside the same epoch over tensors
+that are in memory already. *Catalog*: many files registered, then looked at again after one has changed, in processes
+whose memory is measured. *Import*: a real dataset from a folder to a frozen cohort, beside reading each of its voxels
+once with nibabel alone. What is compared takes turns.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def bench_data(files: int, pairs: int, data: Path | None, folder: Path | None = 
 def loader(folder: Path, pairs: int, subjects: int = 40) -> dict[str, Any]:
     """Training epochs of the same plan on the same phantoms, once from memory and once from prepared files.
 
-    ``batches_ratio`` compares the same without a network: batches of the prepared samples themselves, images and labels,
-    put together from files and from arrays in memory.
+    ``batches_ratio`` compares the same without a network: batches of the prepared samples themselves, images and
+    labels, put together from files and from arrays in memory.
     """
     import torch
 
@@ -76,7 +76,7 @@ def loader(folder: Path, pairs: int, subjects: int = 40) -> dict[str, Any]:
             return lambda: plan.train({name: array.copy() for name, array in model.items()}, context)
 
         trained = alternating(epoch(kept), epoch(made), pairs)
-        arrays = [(volume.image.copy("K"), volume.label.copy("K")) for volume in training.volumes()]
+        arrays = [(np.array(volume.image), np.array(volume.label)) for volume in training.volumes()]
         order = np.random.default_rng(0).permutation(subjects).reshape(-1, kept.batch_size)
 
         def from_memory() -> None:
@@ -88,7 +88,7 @@ def loader(folder: Path, pairs: int, subjects: int = 40) -> dict[str, Any]:
             for batch in order:
                 volumes = list(training[batch].volumes())
                 np.stack([volume.image for volume in volumes])
-                np.stack([volume.label for volume in volumes])
+                np.stack([np.asarray(volume.label) for volume in volumes])
 
         assembled = alternating(from_memory, from_files, pairs)
     return {

@@ -86,18 +86,20 @@ class ModelCache:
         self._frames.clear()
 
 
-def sandbox_spec(site: SiteState, job: Job, cohort: Cohort, prepared: Prepared) -> SandboxSpec:
-    """A worker of this site for a job, on what was prepared of a cohort."""
+def sandbox_spec(
+    site: SiteState, job: Job, cohort: Cohort, files: tuple[tuple[Path, str], ...], *, log: str = ""
+) -> SandboxSpec:
+    """A worker of this site for a job, on the prepared files of a cohort; ``log`` names its log."""
     return SandboxSpec(
         job=job,
         site=site.name,
         plan_file=site.blobs.path(job.plan.hash),
         class_name=job.plan.class_name,
         cohort=preparing.as_told(cohort, job.validation_fraction),
-        files=prepared.files,
+        files=files,
         limits=job.limits,
         mode=site.settings.sandbox.value,
-        log_path=site.logs / f"{job.experiment}.log",
+        log_path=site.logs / f"{log or job.experiment}.log",
         state_folder=site.folder,
         uid_base=site.settings.uid_base,
     )
@@ -181,7 +183,7 @@ class SandboxTrainer:
         await self._forget_all_but(allowed.cohort)
         entry = catalog.dataset(self._site, allowed.cohort.dataset)
         self._prepared = await preparing.prepared(self._site, Path(entry.root), allowed.cohort)
-        worker = await Sandbox.start(sandbox_spec(self._site, allowed.job, allowed.cohort, self._prepared))
+        worker = await Sandbox.start(sandbox_spec(self._site, allowed.job, allowed.cohort, self._prepared.files))
         with self._site.database.write() as connection:
             body = {
                 "experiment": self._job.experiment,

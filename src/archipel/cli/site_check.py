@@ -1,0 +1,52 @@
+"""``archipel site check``: try an experiment in the real sandbox before a round is spent on it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from archipel.cli.site_terminal import AsJson, Experiment, State, console, opened, print_json
+
+
+def check(
+    experiment: Experiment,
+    state: State,
+    dataset: Annotated[str | None, typer.Option("--dataset", help="As if run on this dataset.")] = None,
+    step: Annotated[
+        str, typer.Option("--step", help="How far to go: dummy, preflight (with dummy) or local (with both).")
+    ] = "preflight",
+    passes: Annotated[int, typer.Option("--passes", min=1, help="Passes of the local step.")] = 5,
+    plan_was_read: Annotated[
+        bool, typer.Option("--i-have-read-the-plan", help="Let the local step touch data before approval; journaled.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Try an experiment here: generated data, then this machine and dataset, then this site alone.
+
+    Nothing leaves the site. The exit code is 1 when something has to be mended.
+    """
+    from archipel.site.checking import Ladder, Step, climb
+    from archipel.vocabulary import BadInput
+
+    if step not in set(Step):
+        raise BadInput(f"step {step}", "is none of the ladder", f"choose one of {', '.join(Step)}")
+    with opened(state) as site:
+        ladder = Ladder(site, experiment, dataset)
+        say = (lambda rung: None) if as_json else _say
+        rungs = climb(ladder, Step(step), passes=passes, plan_was_read=plan_was_read, say=say)
+    go = all(rung.go for rung in rungs)
+    if as_json:
+        steps = [rung.model_dump(mode="json") | {"go": rung.go} for rung in rungs]
+        print_json({"experiment": experiment, "go": go, "steps": steps})
+    if not go:
+        raise typer.Exit(1)
+
+
+def _say(rung: Any) -> None:
+    from archipel.site.wording import shown
+
+    screen = console()
+    screen.print(f"{rung.step}: {'go' if rung.go else 'mend this first'}")
+    for one in rung.findings:
+        screen.print(f"  {one.sign:<4}  {shown(one.what)}" + (f": {shown(one.said)}" if one.said else ""))

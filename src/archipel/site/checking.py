@@ -1,0 +1,346 @@
+"""The ladder: what a site tries before a round is spent on it, each step in the real sandbox and each with a verdict.
+
+*Dummy*: the plan trains on generated data of the declared shape; no sample is touched, so nobody need approve it.
+*Preflight*: needs, rules, counts, split, duplicates, disk, memory and time. *Local*: the plan trains on this site's
+cohort alone; that needs the approval, or a person's word that the plan was read. Each step is journaled by name and
+verdict; nothing of it leaves the site.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from archipel.data import Cohort, RawSource, Verdict, split
+from archipel.data.dummy import Dummies
+from archipel.site import approvals, catalog, cohorts, duplicates, journal, preparing, proof
+from archipel.site.approvals import Offer
+from archipel.site.estimates import estimated_size
+from archipel.site.rehearsal import Rehearsal
+from archipel.site.sandbox import TaskFailed
+from archipel.site.state import SiteState
+from archipel.site.training import sandbox_spec
+from archipel.vocabulary import ArchipelError, ErrorCode, MetricSum, NotFound, Record, Refused, TaskKind
+
+PASSES = 5
+
+
+class Step(StrEnum):
+    """The rungs, from the lowest."""
+
+    DUMMY = "dummy"
+    PREFLIGHT = "preflight"
+    LOCAL = "local"
+
+
+class Sign(StrEnum):
+    """What one thing looked at means: go on, go on but look at it, or mend it first."""
+
+    GO = "go"
+    LOOK = "look"
+    MEND = "mend"
+
+
+class Finding(Record):
+    """One thing that was looked at."""
+
+    what: str
+    sign: Sign
+    said: str = ""
+
+
+class Rung(Record):
+    """One step of the ladder: its findings and figures (seconds, bytes in MiB, metrics)."""
+
+    step: Step
+    findings: tuple[Finding, ...]
+    figures: dict[str, float] = {}
+
+    @property
+    def go(self) -> bool:
+        """Whether nothing has to be mended."""
+        return not any(one.sign is Sign.MEND for one in self.findings)
+
+
+@dataclass
+class _Notes:
+    findings: list[Finding] = field(default_factory=list)
+    figures: dict[str, float] = field(default_factory=dict)
+
+    def go(self, what: str, said: str = "") -> None:
+        self.findings.append(Finding(what=what, sign=Sign.GO, said=said))
+
+    def look(self, what: str, said: str) -> None:
+        self.findings.append(Finding(what=what, sign=Sign.LOOK, said=said))
+
+    def mend(self, what: str, said: str) -> None:
+        self.findings.append(Finding(what=what, sign=Sign.MEND, said=said))
+
+    def number(self, name: str, value: float) -> None:
+        self.figures[name] = round(float(value), 4)
+
+
+class Ladder:
+    """The steps for one offered experiment at this site. ``dataset`` takes the place of the one the job asks for."""
+
+    def __init__(self, site: SiteState, experiment: str, dataset: str | None = None) -> None:
+        self._site, self._offer = site, approvals.offered(site, experiment)
+        self._job = self._offer.job
+        if approvals.plan_source(site, self._job) is None:
+            raise NotFound(
+                f"the plan of {experiment}", "has not been fetched yet", "start the agent, which fetches it, then check"
+            )
+        self._entry = approvals.asked_dataset(site, self._job, dataset)
+
+    @property
+    def offer(self) -> Offer:
+        """The experiment as it stands here."""
+        return self._offer
+
+    async def dummy(self) -> Rung:
+        """Train twice and validate on generated data: what breaks here is the plan's or the sandbox's."""
+        notes = _Notes()
+        job, site = self._job, self._site
+        try:
+            dummies = Dummies(job.needs, self._entry.summary, self._entry.mapping, self._entry.format)
+            with tempfile.TemporaryDirectory(prefix="check-", dir=site.folder) as place:
+                files = dummies.write(Path(place))
+                spec = sandbox_spec(site, job, dummies.cohort, files, log=f"{job.experiment}.check")
+                async with Rehearsal(spec, site) as run:
+                    notes.go("sandbox", run.worker.description)
+                    notes.go("generated data", f"{len(dummies.cohort.samples)} samples read")
+                    notes.number("start_s", run.started_s)
+                    notes.number("prepare_s", run.prepared_s)
+                    await self._begun(run, notes)
+                    outcome = await run.train(round_=0)
+                    began = time.monotonic()
+                    outcome = await run.train(round_=min(1, job.terms.rounds - 1))
+                    notes.number("dummy_round_s", time.monotonic() - began)
+                    notes.number("dummy_training_samples", outcome.samples)
+                    notes.number("dummy_peak_mib", run.peak_mib())
+                    losses = _means(outcome.metrics)
+                    notes.go("training", ", ".join(f"{name} {value:.4g}" for name, value in losses.items()))
+                    scores = _means(outcome.validation)
+                    if scores or not job.validation:
+                        notes.go("validation", ", ".join(f"{name} {value:.4g}" for name, value in scores.items()))
+                    else:
+                        notes.look("validation", "the plan measured nothing on the dummy's held-out samples")
+        except (TaskFailed, ArchipelError) as error:
+            self._failed(error, notes)
+        return self._rung(Step.DUMMY, notes)
+
+    def preflight(self, dummy: Rung | None = None) -> Rung:
+        """Whether data, rules and machine fit the job; with the dummy run's figures, memory and time as well."""
+        notes, job = _Notes(), self._job
+        try:
+            entry, cohort = self._frozen()
+        except catalog.DatasetProblems as error:
+            for problem in error.problems:
+                notes.mend(problem.thing, f"{problem.cause}; {problem.remedy}")
+            return self._rung(Step.PREFLIGHT, notes)
+        for answer in approvals.needs_met(job, entry, cohort):
+            sign = Sign.MEND if answer.verdict is Verdict.NOT_MET else Sign.GO
+            said = f"{answer.verdict}: {answer.why}" if answer.why else str(answer.verdict)
+            notes.findings.append(Finding(what=answer.need, sign=sign, said=said))
+        unmet = f"dataset {entry.name}: "
+        for reason in approvals.reasons_against(self._site, job, entry, cohort):
+            if not reason.startswith(unmet):
+                notes.mend("this site's rules", reason)
+        self._split(cohort, notes)
+        size = estimated_size(self._site, entry, cohort)
+        self._disk(size, notes)
+        if dummy is not None and dummy.go:
+            self._memory_and_time(cohort, size, dummy.figures, notes)
+        return self._rung(Step.PREFLIGHT, notes)
+
+    async def local(self, passes: int = PASSES, *, plan_was_read: bool = False) -> Rung:
+        """Train on this site's cohort alone, and the validation metrics before and after.
+
+        Raises Refused unless the experiment is approved here, or a person says that its plan was read.
+        """
+        cohort = self._permitted(plan_was_read)
+        notes, job, site = _Notes(), self._job, self._site
+        entry = catalog.dataset(site, cohort.dataset)
+        passes = min(passes, job.terms.rounds)
+        try:
+            with await preparing.prepared(site, Path(entry.root), cohort) as prepared:
+                spec = sandbox_spec(site, job, cohort, prepared.files, log=f"{job.experiment}.check")
+                async with Rehearsal(spec, site) as run:
+                    await self._begun(run, notes)
+                    before = _means((await run.evaluate()).validation)
+                    began = time.monotonic()
+                    outcome = await run.train(round_=0, kind=TaskKind.LOCAL, passes=passes)
+                    notes.number("seconds_a_pass", (time.monotonic() - began) / passes)
+                    notes.number("peak_mib", run.peak_mib())
+                    run.take_result()
+                    after = _means((await run.evaluate()).validation)
+        except (TaskFailed, ArchipelError) as error:
+            self._failed(error, notes)
+            return self._rung(Step.LOCAL, notes)
+        for name, value in _means(outcome.metrics).items():
+            notes.number(name, value)
+        notes.go("training", f"{passes} passes over {outcome.samples} samples")
+        for metric in job.validation:
+            if metric.name in after and metric.name in before:
+                self._progress(metric.name, metric.better, before[metric.name], after[metric.name], notes)
+        return self._rung(Step.LOCAL, notes)
+
+    # Parts ----------------------------------------------------------------------------------------------------
+
+    def _frozen(self) -> tuple[catalog.Dataset, Cohort]:
+        """The cohort: the approved one where there is one, else what would be approved now."""
+        try:
+            allowed = proof.is_allowed(self._site, self._job.experiment, self._offer.job_hash)
+        except Refused:
+            found = cohorts.freeze(self._site, self._entry, fraction=self._job.validation_fraction)
+            return found.dataset, found.cohort
+        return catalog.dataset(self._site, allowed.cohort.dataset), allowed.cohort
+
+    def check_permission(self, plan_was_read: bool) -> Cohort | None:
+        """The approved cohort; None where nobody approved and a person says that the plan was read, else Refused."""
+        try:
+            return proof.is_allowed(self._site, self._job.experiment, self._offer.job_hash).cohort
+        except Refused:
+            if not plan_was_read:
+                raise Refused(
+                    f"the local step of {self._job.experiment}",
+                    "runs the plan on patients' data, and nobody here has approved it",
+                    "read the plan (archipel site plans), then approve it or add --i-have-read-the-plan",
+                    code=ErrorCode.NOT_APPROVED,
+                ) from None
+            return None
+
+    def _permitted(self, plan_was_read: bool) -> Cohort:
+        approved = self.check_permission(plan_was_read)
+        if approved is not None:
+            return approved
+        entry, cohort = self._frozen()
+        against = approvals.reasons_against(self._site, self._job, entry, cohort)
+        if against:
+            raise Refused(f"the local step of {self._job.experiment}", "; ".join(against), "mend this first")
+        with self._site.database.write() as connection:
+            body = {
+                "experiment": self._job.experiment,
+                "job_hash": self._offer.job_hash,
+                "dataset": cohort.dataset,
+                "subjects": len(cohort.subjects),
+                "by": approvals.person(),
+            }
+            journal.append(connection, "plan-read-for-a-check", body)
+        return cohort
+
+    async def _begun(self, run: Rehearsal, notes: _Notes) -> None:
+        if await run.begin():
+            notes.go("initial model", "the plan makes here what the job names")
+        else:
+            notes.look("initial model", "the plan makes another one here than the job names; the check goes on with it")
+
+    def _split(self, cohort: Cohort, notes: _Notes) -> None:
+        training, validation = split(
+            RawSource(Path(self._entry.root), cohort), cohort, self._job.validation_fraction, self._job.needs
+        )
+        sides = [len({sample.subject for sample in side.samples}) for side in (training, validation)]
+        notes.number("training_samples", len(training))
+        notes.number("validation_samples", len(validation))
+        said = f"{sides[0]} subjects train, {sides[1]} validate"
+        if self._job.validation and not sides[1]:
+            notes.look("split", f"{said}: the plan's validation metrics stay empty here")
+        else:
+            notes.go("split", said)
+        across = duplicates.across(self._site, self._entry, training.samples, validation.samples)
+        for one, other in across[:20]:
+            notes.mend("duplicates", f"{one} (trains) and {other} (validates) hold the same image; exclude one of them")
+        if not across:
+            notes.go("duplicates", "no image is on both sides of the split")
+
+    def _disk(self, size: int, notes: _Notes) -> None:
+        room, free = self._site.settings.cache_mb << 20, shutil.disk_usage(self._site.folder).free
+        notes.number("prepared_mib", size / 2**20)
+        said = f"about {_mib(size)} MiB for prepared samples"
+        if size > room:
+            notes.mend("disk", f"{said}, and cache_mb in site.toml allows {_mib(room)}; raise it")
+        elif size > free:
+            notes.mend("disk", f"{said}, and {_mib(free)} MiB are free in {self._site.folder}; free space there")
+        else:
+            notes.go("disk", f"{said}; {_mib(min(room, free))} MiB may be used")
+
+    def _memory_and_time(self, cohort: Cohort, size: int, dummy: Mapping[str, float], notes: _Notes) -> None:
+        limits, terms = self._job.limits, self._job.terms
+        # Were all samples kept as two tensors, as plans do by default, these would take about twice the prepared size.
+        peak = dummy["dummy_peak_mib"] + 2 * _mib(size)
+        notes.number("memory_mib", peak)
+        said = f"about {peak:.0f} MiB if all samples are kept in memory; the job allows {limits.memory_mb}"
+        if peak > limits.memory_mb:
+            notes.look("memory", f"{said}: ask the researcher for more, or for a plan with in_memory = False")
+        else:
+            notes.go("memory", said)
+        times = notes.figures["training_samples"] / max(1.0, dummy["dummy_training_samples"])
+        seconds = dummy["dummy_round_s"] * times
+        notes.number("round_s", seconds)
+        said = f"about {seconds:.3g} s a round, {seconds * terms.rounds / 3600:.3g} h for {terms.rounds} rounds"
+        longest = min(terms.deadline_s, limits.wall_s)
+        if seconds > longest:
+            notes.mend("time", f"{said}; a round may take {longest:.0f} s: ask the researcher for a longer deadline")
+        else:
+            notes.go("time", said)
+
+    def _progress(self, name: str, better: str, before: float, after: float, notes: _Notes) -> None:
+        notes.number(f"{name}_before", before)
+        notes.number(name, after)
+        rose = after > before if better == "higher" else after < before
+        said = f"{after:.4g}, {before:.4g} before training"
+        notes.go(name, said) if rose else notes.look(name, f"{said}: {better} is better")
+
+    def _failed(self, error: TaskFailed | ArchipelError, notes: _Notes) -> None:
+        if isinstance(error, TaskFailed):
+            last = error.detail.strip().splitlines()[-1:] or [""]
+            log = self._site.logs / f"{self._job.experiment}.check.log"
+            notes.mend("plan", f"{error.failure}: {last[0]}; tell the researcher (the worker's output is in {log})")
+        else:
+            notes.mend(error.thing, f"{error.cause}; {error.remedy}")
+
+    def _rung(self, step: Step, notes: _Notes) -> Rung:
+        rung = Rung(step=step, findings=tuple(notes.findings), figures=notes.figures)
+        with self._site.database.write() as connection:
+            body = {"experiment": self._job.experiment, "job_hash": self._offer.job_hash, "step": step, "go": rung.go}
+            journal.append(connection, "checked", body)
+        return rung
+
+
+def _means(sums: Mapping[str, MetricSum]) -> dict[str, float]:
+    return {name: value.mean() for name, value in sums.items() if value.weight}
+
+
+def _mib(size: int) -> int:
+    return -(-size // 2**20)
+
+
+def climb(
+    ladder: Ladder,
+    last: Step,
+    *,
+    passes: int = PASSES,
+    plan_was_read: bool = False,
+    say: Callable[[Rung], None] = lambda rung: None,
+) -> list[Rung]:
+    """The steps up to ``last``, each only after the one below said go; ``say`` hears of each when it is done."""
+    rungs: list[Rung] = []
+
+    def done(rung: Rung) -> bool:
+        rungs.append(rung)
+        say(rung)
+        return rung.go and rung.step is not last
+
+    if last is Step.LOCAL:
+        # Said before anything is spent on the steps below.
+        ladder.check_permission(plan_was_read)
+    dummy = asyncio.run(ladder.dummy())
+    if done(dummy) and done(ladder.preflight(dummy)):
+        done(asyncio.run(ladder.local(passes, plan_was_read=plan_was_read)))
+    return rungs
