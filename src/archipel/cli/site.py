@@ -13,6 +13,7 @@ import typer
 from rich.syntax import Syntax
 from rich.text import Text
 
+from archipel.cli.site_check import check
 from archipel.cli.site_cohort import cohort_app
 from archipel.cli.site_dataset import (
     dataset_app,
@@ -43,6 +44,7 @@ app.add_typer(cohort_app)
 app.add_typer(journal_app)
 app.add_typer(errors_app)
 app.command()(renew)
+app.command()(check)
 dataset_app.command("report")(dataset_report)
 
 
