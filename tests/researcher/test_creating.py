@@ -11,7 +11,7 @@ import archipel
 from archipel.governance import job_hash
 from archipel.plans import load
 from archipel.tensors import blob_hash, encode
-from archipel.transport.messages import DatasetSummary
+from archipel.transport.messages import ColumnWords, DatasetSummary
 from archipel.vocabulary import BadInput, Conflict
 
 
@@ -106,6 +106,39 @@ def test_a_site_with_other_data_is_refused_or_left_out(
             federation.create(TINY_PLAN, sites=["site-c"])
     finally:
         world.federation.registry.set_datasets("site-c", [table])
+
+
+def test_a_table_that_tells_of_other_columns_is_not_chosen_by_itself(
+    world: World, federation: archipel.Federation, tmp_path: Path
+) -> None:
+    text = TINY_PLAN.read_text().replace(
+        'DataNeeds(kind="arrays", minimum_subjects=2)',
+        """DataNeeds(
+        kind="table", columns=(ColumnNeed(name="age"),), target=ColumnNeed(name="ill", categories=("no", "yes")))""",
+    )
+    plan = tmp_path / "on_a_table.py"
+    plan.write_text(text.replace("import DataNeeds,", "import ColumnNeed, DataNeeds,"))
+    told = {
+        "site-a": [("heart", ("age", "ill", "weight"))],
+        "site-b": [("brain", ("age", "thickness"))],
+        "site-c": [("unknown", ()), ("heart", ("ill", "age")), ("brain", ("age",))],
+    }
+    before = {one.site: one.datasets for one in world.federation.registry.sites()}
+    try:
+        for site, tables in told.items():
+            summaries = []
+            for name, names in tables:
+                columns = tuple(ColumnWords(name=one) for one in names)
+                summaries.append(DatasetSummary(name=name, kind="table", subjects=30, columns=columns))
+            world.federation.registry.set_datasets(site, summaries)
+        assert federation.create(plan).job.sites == ("site-a",)
+        chosen = federation.create(plan, sites=["site-a", "site-b"]).job
+        assert [one.dataset for one in chosen.roster] == ["heart", "brain"], "a site's own dictionary may not name all"
+        with pytest.raises(BadInput, match=r"2 datasets that fit \(unknown, heart\)"):
+            federation.create(plan, sites=["site-c"])
+    finally:
+        for site, datasets in before.items():
+            world.federation.registry.set_datasets(site, datasets)
 
 
 def test_a_plan_may_be_a_class_of_an_imported_file(

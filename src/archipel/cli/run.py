@@ -96,6 +96,6 @@ def _quiet() -> Any:
 
 
 def _scores(measured: dict[str, Any]) -> list[Scores]:
-    found = [(name, measured[name]) for name in ("federated", "ensemble") if name in measured]
+    found: list[tuple[str, Any]] = [(one, measured[one]) for one in ("federated", "ensemble") if one in measured]
     found += [(f"{site} alone", one) for site, one in sorted(measured.get("local", {}).items())]
     return [Scores(name, one["validation"], one["per_site"]) for name, one in found]

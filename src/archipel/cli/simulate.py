@@ -48,7 +48,7 @@ def simulate(
     if sites is not None and (layout or option or mapping):
         raise BadInput("--sites", "comes with --format, --option or --mapping", "write them into its tables")
     found = _sites(load(plan).needs, data, sites, layout, option, mapping)
-    chosen = {"seed": seed, "arguments": arguments(set_), "limits": WorkerLimits()}
+    chosen: dict[str, Any] = {"seed": seed, "arguments": arguments(set_), "limits": WorkerLimits()}
     nobody = "ed25519:" + "0" * 64
     drafted = draft(
         plan,

@@ -16,7 +16,7 @@ from archipel.data.reading import Affine, FloatVolume, LabelVolume, Reading
 from archipel.data.recipe import Recipe
 from archipel.data.samples import ColumnSummary, DataSchema, Problem, Sample, Scan
 from archipel.data.splits import draw, validation_ids
-from archipel.data.subjects import RawSource, Source, SubjectSet, Table, Volume, split, verify
+from archipel.data.subjects import RawSource, Source, SubjectSet, Table, Volume, split, usable, verify
 
 __all__ = [
     "FORMATS",
@@ -59,6 +59,7 @@ __all__ = [
     "scan",
     "split",
     "subject_token",
+    "usable",
     "validation_ids",
     "verify",
 ]

@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 from pydantic import ValidationError
 
-from archipel.data import Cohort, RawSource, Source, format_named, split, verify
+from archipel.data import Cohort, RawSource, Source, format_named, split, usable, verify
 from archipel.plans.base import Array, Context, Model, Plan, TrainingResult, derive_seed
 from archipel.tensors import decode, encode, schema_of, views
 from archipel.vocabulary import (
@@ -69,10 +69,13 @@ class PlanRuntime:
                 f"the plan needs {needs.kind}",
                 code=ErrorCode.BAD_DATA,
             )
-        if len(self.cohort.subjects) < needs.minimum_subjects:
+        complete = len(usable(self.cohort, needs).subjects)
+        if complete < needs.minimum_subjects:
+            left_out = len(self.cohort.subjects) - complete
             raise BadInput(
                 f"dataset {self.cohort.dataset}",
-                f"has {len(self.cohort.subjects)} subjects in the cohort",
+                f"has {complete} subjects in the cohort"
+                + (f" ({left_out} others lack a column and are left out)" if left_out else ""),
                 f"the plan needs at least {needs.minimum_subjects}",
                 code=ErrorCode.BAD_DATA,
             )

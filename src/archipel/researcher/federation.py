@@ -190,7 +190,10 @@ class Federation:
     def _roster(self, needs: DataNeeds, wanted: Sequence[str] | Mapping[str, str] | None) -> tuple[RosterEntry, ...]:
         known = {site["site"]: site for site in self._sites()}
         if wanted is None:
-            fitting = {name: _fitting(site, needs) for name, site in known.items()}
+            fitting = {
+                name: [one["name"] for one in site["datasets"] if not _objection(one, needs) and _tells(one, needs)]
+                for name, site in known.items()
+            }
             chosen = {name: datasets[0] for name, datasets in fitting.items() if len(datasets) == 1}
         elif isinstance(wanted, Mapping):
             chosen = dict(wanted)
@@ -237,7 +240,9 @@ def _terms(rounds: int, quorum: int, deadline: float, grace: float, retries: int
 
 
 def _fitting(site: Mapping[str, Any], needs: DataNeeds) -> list[str]:
-    return [one["name"] for one in site["datasets"] if not _objection(one, needs)]
+    """The datasets that nothing speaks against; of these, where there are some, those that tell of all columns."""
+    found = [one for one in site["datasets"] if not _objection(one, needs)]
+    return [one["name"] for one in found if _tells(one, needs)] or [one["name"] for one in found]
 
 
 def _objection(dataset: Mapping[str, Any], needs: DataNeeds) -> str:
@@ -250,6 +255,12 @@ def _objection(dataset: Mapping[str, Any], needs: DataNeeds) -> str:
     labels = dataset["labels"]
     differing = [value for value in needs.labels if labels and labels.get(value) != needs.labels[value]]
     return f"has labels {labels}, the plan needs {needs.labels}" if differing else ""
+
+
+def _tells(dataset: Mapping[str, Any], needs: DataNeeds) -> bool:
+    """Whether a dataset has the plan's columns as far as its site tells; one that tells of none may have them."""
+    told = {one["name"] for one in dataset.get("columns", ())}
+    return not told or {one.name for one in needs.all_columns} <= told
 
 
 def _most(told: int | str) -> int:

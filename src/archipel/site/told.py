@@ -64,9 +64,10 @@ def _columns(entry: catalog.Dataset) -> Iterable[ColumnWords]:
         if name in present and rule.type != "text":
             found[name] = ColumnWords(name=name[:_LONGEST], unit=rule.unit, categories=_meanings(rule))
     for name, mapped in entry.mapping.columns.items():
-        if mapped.source not in present:
+        source = entry.mapping.stored_column(name)
+        if source not in present:
             continue
-        told = rules.get(mapped.source)
+        told = rules.get(source)
         converted = (mapped.scale, mapped.offset) != (1.0, 0.0)
         meanings = _meanings(told) if told else ()
         found[name] = ColumnWords(

@@ -120,7 +120,9 @@ def test_colours_and_depth_are_kept_as_asked(root):
     picture(root, "a/1.png", pixels("colour", (6, 5, 3)))
     found = scan("class-folders", root, {"mode": "rgb"})
     (first, *_) = format_named("class-folders").read(root, found.samples, {"mode": "rgb"})
-    assert np.array_equal(first.arrays["x"], pixels("colour", (6, 5, 3))) and found.schema.arrays["x"] == "uint8 [6, 5, 3]"
+    assert (
+        np.array_equal(first.arrays["x"], pixels("colour", (6, 5, 3))) and found.schema.arrays["x"] == "uint8 [6, 5, 3]"
+    )
     deep = np.arange(30, dtype=np.uint16).reshape(6, 5) * 2000
     for place in ("a/1.png", "a/2.png", "b/3.png", "b/4.png"):
         picture(root, place, deep)

@@ -13,7 +13,6 @@ import pytest
 from conformance import SUBJECTS, Conformance, Expected
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from real_data import real_data
 
 from archipel.data import (
     Cohort,
@@ -30,6 +29,7 @@ from archipel.data import (
 from archipel.data.dictionary import ColumnReader, ColumnRule, Misfit
 from archipel.data.formats import settled
 from archipel.vocabulary import BadInput, ColumnNeed, DataNeeds, ErrorCode
+from real_data import real_data
 
 AGE = ColumnNeed(name="age", unit="years")
 ILL = ColumnNeed(name="ill", categories=("no", "yes"))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from conformance import SUBJECTS, Conformance, Expected
-from real_data import real_data
 
 from archipel.data import Cohort, RawSource, scan, split
 from archipel.data.splits import own_sides, validation_ids
 from archipel.vocabulary import BadInput, DataNeeds
+from real_data import real_data
 
 
 class TestNpz(Conformance):
