@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Measure rounds and training on this machine.")
+app = typer.Typer(no_args_is_help=True, help="Measure rounds, training and the way of the data on this machine.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one line of JSON for programs.")]
 
