@@ -105,8 +105,8 @@ def test_bytes_that_are_not_what_was_announced_never_count(world: World) -> None
         attacker.refused(attacker.update(other), other, ErrorCode.BAD_INPUT, ErrorCode.BAD_UPDATE)
         junk = bytes(len(frame))
         attacker.refused(attacker.update(junk), junk, ErrorCode.BAD_INPUT, ErrorCode.BAD_UPDATE)
-        attacker.refused(attacker.update(frame), frame, ErrorCode.BAD_INPUT, offset=CHUNK)
-        attacker.refused(attacker.update(frame), frame, ErrorCode.BAD_INPUT, offset=7)
+        attacker.refused(attacker.update(frame), frame, ErrorCode.LOST, offset=CHUNK)
+        attacker.refused(attacker.update(frame), frame, ErrorCode.BAD_UPDATE, offset=7)
 
 
 def test_an_update_speaks_for_its_sender_and_its_task_only(world: World) -> None:

@@ -44,6 +44,7 @@ class ScriptedExperiments:
 
     def __init__(self) -> None:
         self.jobs: dict[str, Job] = {}
+        self.owners: dict[str, str] = {}
         self.documents: dict[str, dict[str, Any]] = {}
         self.records: dict[str, list[dict[str, Any]]] = {}
         self.happened: dict[str, list[dict[str, Any]]] = {}
@@ -150,6 +151,7 @@ class ScriptedExperiments:
             raise Conflict(f"experiment {job.experiment}", "exists with another job", "choose another name")
         if known is None:
             self.jobs[job.experiment] = job
+            self.owners[job.experiment] = owner
             self.documents[job.experiment] = {
                 "experiment": job.experiment,
                 "job": job.model_dump(mode="json"),
@@ -172,6 +174,10 @@ class ScriptedExperiments:
             for site in job.sites if self.approve_at_once else ():
                 await self._answer(job.experiment, site, "approved", "")
         return self.documents[job.experiment]
+
+    async def owner(self, experiment: str) -> str:
+        await self.get(experiment)
+        return self.owners[experiment]
 
     async def all(self) -> list[dict[str, Any]]:
         return list(self.documents.values())

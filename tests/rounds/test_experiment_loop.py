@@ -93,7 +93,7 @@ async def test_without_a_quorum_the_round_is_tried_again_and_then_the_experiment
         await scene.deliver("a", task)
         scene.fail("b", task)
         scene.fail("c", task)
-        await scene.until(lambda wanted=attempt: len(scene.book.records) == wanted)
+        await scene.until(lambda wanted=attempt: len(scene.fleet.announced) == wanted)
         scene.pass_time(30)
     assert await scene.ended() is ExperimentState.PAUSED
     assert "train 1 was tried 2 times without its quorum of 2" in scene.book.reason
@@ -111,11 +111,12 @@ async def test_failed_attempts_follow_each_other_after_pauses_that_grow(tmp_path
         task = await scene.task(1, attempt)
         for site in ALL:
             scene.fail(site, task, retry=site == "c")
-        await scene.until(lambda wanted=attempt: len(scene.book.records) == wanted)
+        # The word on the round is the last of it: from then on the pause counts, from the clock as it stands.
+        await scene.until(lambda wanted=attempt: len(scene.fleet.announced) == wanted)
         scene.pass_time(pause - 0.25)
-        await asyncio.sleep(0.02)
-        assert scene.book.progress().opened is None
+        # Refused by the loop itself, once it has looked at the clock and rests on.
         await refused(scene, "a", task, ErrorCode.ROUND_CLOSED)
+        assert scene.book.progress().opened is None
         scene.pass_time(0.25)
     await scene.task(1, 7)
     await finish(scene, 1, attempt=7)
@@ -156,7 +157,7 @@ async def test_a_site_that_only_came_too_late_may_do_better_the_next_time(scene:
     scene.accept("c", task)
     await scene.until(lambda: scene.state("c") is SiteState.WORKING)
     scene.pass_time(100)
-    await scene.until(lambda: scene.book.records)
+    await scene.until(lambda: scene.fleet.announced)
     scene.pass_time(1)
     await scene.task(1, 2)
     await finish(scene, 1, attempt=2)

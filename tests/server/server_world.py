@@ -94,6 +94,9 @@ class MemoryExperiments:
             found.append({"seq": len(found) + 1, "at": "2026-11-21T08:00:00+00:00", "kind": kind, "body": body})
             self.news.notify_all()
 
+    async def owner(self, experiment: str) -> str:
+        return str((await self.get(experiment))["owner"])
+
     async def all(self) -> list[dict[str, Any]]:
         return list(self.held.values())
 

@@ -78,7 +78,7 @@ async def test_health_is_open_and_everything_else_is_not(served: Served) -> None
         ("research", "GET", "/v1/journal/head", 403),
         ("operate", "GET", "/v1/certificates", 200),
         ("operate", "GET", "/v1/sites", 200),
-        ("operate", "POST", "/v1/experiments/x/start", 403),
+        ("operate", "POST", "/v1/experiments/x/start", 404),
     ],
 )
 async def test_a_scope_opens_its_own_doors_only(served: Served, scope: str, verb: str, path: str, status: int) -> None:

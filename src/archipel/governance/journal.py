@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, Text, insert, select
 
 from archipel.governance.canonical import canonical
@@ -47,11 +48,11 @@ class JournalEntry(Record):
 class JournalHead(Record):
     """How long a journal was and what its last line hashed to, signed by its owner."""
 
-    owner: str
-    number: int
+    owner: Annotated[str, Field(max_length=63)]
+    number: Annotated[int, Field(ge=0, lt=2**53)]
     hash: Hash
-    at: str
-    signature: str = ""
+    at: Annotated[str, Field(max_length=40)]
+    signature: Annotated[str, Field(max_length=200)] = ""
 
     def message(self) -> bytes:
         """The bytes that are signed."""

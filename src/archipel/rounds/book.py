@@ -91,6 +91,9 @@ class Book(Protocol):
     def open(self, opened: Opened) -> None:
         """A stage's attempt begins."""
 
+    def accepted(self, key: TaskKey, site: str) -> None:
+        """A site works on its task: for whoever looks on, nothing follows from it."""
+
     def delivered(self, key: TaskKey, site: str, update: Update, frame: Path | None) -> None:
         """A site's update counts from now on."""
 

@@ -197,6 +197,8 @@ class ExperimentLoop:
     async def _take(self, opened: Opened, event: FleetEvent, ends: float, awaited: dict[str, float]) -> None:
         match event:
             case Accepted(site, key) if key == opened.task.key and site in opened.sites:
+                if opened.sites[site] in (SiteState.INVITED, SiteState.LOST):
+                    await _in_thread(self.book.accepted, key, site)
                 _step(opened, site, SiteEvent.ACCEPTED)
             case Failed(site, key, failure) if key == opened.task.key and site in opened.sites:
                 if opened.sites[site] not in ENDED:

@@ -66,6 +66,10 @@ class MemoryBook:
         if opened.stage.kind is TaskKind.TRAIN:
             self._passes[opened.stage.round] = opened.task.passes[0].arguments
 
+    def accepted(self, key: TaskKey, site: str) -> None:
+        """A site works on its task."""
+        self._current(key).sites[site] = SiteState.WORKING
+
     def delivered(self, key: TaskKey, site: str, update: Update, frame: Path | None) -> None:
         """A site's update counts from now on."""
         opened = self._current(key)

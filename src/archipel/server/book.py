@@ -122,6 +122,12 @@ class SqlBook:
             add_event(connection, self._name, "round-opened", {"stage": str(stage), **place})
         self._changed()
 
+    def accepted(self, key: TaskKey, site: str) -> None:
+        """A site works on its task; researchers see it, and no journal line, for nothing follows from it."""
+        with self.federation.database.write() as connection:
+            add_event(connection, self._name, "task-accepted", {**_place(self._name, key), "site": site})
+        self._changed()
+
     def delivered(self, key: TaskKey, site: str, update_: Update, frame: Path | None) -> None:
         """A site's update counts from now on."""
         body = {**_place(self._name, key), "site": site, "model": update_.model, "samples": update_.samples}

@@ -198,6 +198,10 @@ class Experiments:
             await self.hub.send(site, JobOffer(job=job, job_hash=digest))
         return await self.get(job.experiment)
 
+    async def owner(self, experiment: str) -> str:
+        """The id of the access token that submitted it."""
+        return await asyncio.to_thread(self.records.owner, experiment)
+
     async def all(self) -> list[dict[str, Any]]:
         """Every experiment, newest first."""
         return await asyncio.to_thread(views.experiments, self.federation.database)

@@ -9,9 +9,10 @@ import json
 import mmap
 from functools import lru_cache
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, update
 
 from archipel.governance import Approval, append, canonical, check_approval
+from archipel.plans.packaging import LARGEST_SOURCE
 from archipel.rounds import ExperimentState, ExperimentVerb
 from archipel.rounds.tables import next_state
 from archipel.server import schema, views
@@ -36,6 +37,8 @@ from archipel.vocabulary import (
 
 LONGEST_JOB = 8 << 20
 """Bytes of a job as one document; a longer one would break the control stream of every site it is offered to."""
+MOST_DETAILS = 3
+"""Error texts that are kept of one site's part of a round: what a site sends must not fill the disk."""
 OVER = (ExperimentState.FINISHED, ExperimentState.CANCELLED)
 
 
@@ -61,6 +64,15 @@ class ExperimentRecords:
         if row is None:
             raise views.unknown(experiment)
         return parsed_job(row["job"]), row["job_hash"], ExperimentState(row["state"])
+
+    def owner(self, experiment: str) -> str:
+        """The id of the access token that submitted an experiment. Raises NotFound."""
+        table = schema.experiments
+        with self.federation.database.read() as connection:
+            found: str | None = connection.scalar(select(table.c.owner).where(table.c.experiment == experiment))
+        if found is None:
+            raise views.unknown(experiment)
+        return found
 
     def keep_job(self, job: Job, digest: str, owner: str) -> None:
         """Keep a job and its sites as waiting. Raises BadInput, Conflict."""
@@ -104,8 +116,9 @@ class ExperimentRecords:
             if known[entry.site] != entry.identity_key:
                 raise BadInput(thing, f"has another identity key for {entry.site}", "make the job again")
         blobs = self.federation.blobs
-        if blobs.size(job.plan.hash) > 4 << 20:
-            raise BadInput(thing, "has a plan of more than 4 MiB", "keep data out of the plan's source")
+        if blobs.size(job.plan.hash) > LARGEST_SOURCE:
+            cause = f"has a plan of more than {LARGEST_SOURCE} bytes"
+            raise BadInput(thing, cause, "keep data out of the plan's source")
         remedy = "make the job and its initial model from the same plan"
         if (size := blobs.size(job.initial_model)) != (needed := frame_size(job.tensors)):
             raise BadInput(thing, f"its initial model has {size} bytes, its tensors make {needed}", remedy)
@@ -260,10 +273,23 @@ class ExperimentRecords:
         return found | {job.initial_model}
 
     def keep_detail(self, site: str, key: TaskKey, detail: str) -> None:
-        """Keep an error's full text. Raises NotPermitted for a task that did not fail at this site."""
+        """Keep an error's full text, once; a task done again may have another.
+
+        Raises NotPermitted for a task that did not fail at this site, and when there are too many of one task.
+        """
         self._check_failed(site, key)
-        body = {"site": site, "round": key.round, "attempt": key.attempt, "kind": key.kind.value, "detail": detail}
+        place = {"site": site, **key.model_dump(mode="json", exclude={"experiment"})}
+        body = {**place, "detail": detail}
+        table = schema.events
         with self.federation.database.write() as connection:
+            query = select(table.c.body).where(table.c.experiment == key.experiment, table.c.kind == "error-released")
+            same = (func.json_extract(table.c.body, f"$.{name}") == value for name, value in place.items())
+            known = [json.loads(text)["detail"] for text in connection.scalars(query.where(*same))]
+            if detail in known:
+                return
+            if len(known) == MOST_DETAILS:
+                cause = f"is the {MOST_DETAILS + 1}th about {key}"
+                raise NotPermitted(f"error text of {site}", cause, "ask the site for the rest")
             append(connection, schema.journal, "error-released", {"experiment": key.experiment, **body})
             add_event(connection, key.experiment, "error-released", body)
 

@@ -54,7 +54,7 @@ class ServerSettings(Record):
     database: str | None = None
     blobs: str = "blobs"
     blob_limit_mb: Annotated[int, Field(ge=1)] = 16_384
-    heartbeat_s: Annotated[float, Field(gt=0)] = 15.0
+    heartbeat_s: Annotated[float, Field(ge=0.1, le=3600)] = 15.0
     clock_skew_s: Annotated[float, Field(gt=0)] = 300.0
     join_token_hours: Annotated[float, Field(gt=0)] = 72.0
     access_token_days: Annotated[float, Field(gt=0)] = 180.0

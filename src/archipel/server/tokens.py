@@ -1,7 +1,7 @@
 """Access tokens for people and their programs: scoped, expiring, revocable, hashed at rest.
 
-A token reads ``archipel_<id>_<secret>``. ``read`` looks, ``research`` also submits and steers experiments, ``operate``
-also admits and removes sites.
+A token reads ``archipel_<id>_<secret>``. ``read`` looks, ``research`` also submits experiments and steers those of
+the same name, ``operate`` steers any and admits and removes sites.
 """
 
 from __future__ import annotations
@@ -81,6 +81,11 @@ class AccessTokens:
         with self._database.read() as connection:
             rows = connection.execute(select(access_tokens).order_by(access_tokens.c.created_at.desc())).mappings()
             return [_token(dict(row)) for row in rows]
+
+    def name_of(self, token: str) -> str | None:
+        """Whose token it is or was, by its id; None for one that was never made."""
+        with self._database.read() as connection:
+            return connection.scalar(select(access_tokens.c.name).where(access_tokens.c.id == token))
 
     def revoke(self, token: str) -> None:
         """End a token now, by its id. Raises NotFound, and Conflict when it is revoked already."""

@@ -46,6 +46,9 @@ def _experiment(connection: Connection, name: str) -> dict[str, Any]:
     return {
         "experiment": name,
         "job": job,
+        "owner": connection.scalar(
+            select(schema.access_tokens.c.name).where(schema.access_tokens.c.id == row["owner"])
+        ),
         "job_hash": row["job_hash"],
         "state": row["state"],
         "reason": row["reason"],

@@ -121,6 +121,8 @@ class Link:
                         raise ArchipelError(message.thing, message.cause, message.remedy, code=message.code)
                     if isinstance(message, Welcome):
                         beat = message.heartbeat_s
+                        if beating is not None:
+                            beating.cancel()
                         beating = asyncio.create_task(self._beat(beat))
                         self._up.set()
                         await asyncio.to_thread(standing.note, self._site, "", connected=True)

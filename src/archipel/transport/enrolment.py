@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from archipel.tensors import document_hash
+from archipel.transport.messages import Beat
 from archipel.vocabulary import ArchipelError, ErrorCode, Hash, Record, SiteName
 from archipel.vocabulary.jobs import PublicKey
 
@@ -103,7 +104,7 @@ class EnrolmentReply(Record):
     server_key: PublicKey
     federation: str
     grpc: str
-    heartbeat_s: float
+    heartbeat_s: Beat
 
 
 def enrolment_statement(token: str, site: str, identity_key: str, csr: str) -> dict[str, Any]:

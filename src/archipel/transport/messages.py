@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from archipel.vocabulary import (
+    Count,
     ErrorCode,
     ExperimentId,
     Failure,
@@ -48,13 +49,17 @@ class DatasetSummary(Record):
     columns: tuple[ColumnWords, ...] = ()
 
 
+Beat = Annotated[float, Field(ge=0.1, le=3600)]
+"""Seconds from one heartbeat to the next; after three of them without a word the other side counts as gone."""
+
+
 class Hello(Record):
     """A site's first message: who it is, its clock, what it has, and the signed head of its journal."""
 
     type: Literal["hello"] = "hello"
     site: SiteName
-    version: str
-    time: str
+    version: Annotated[str, Field(max_length=100)]
+    time: Annotated[str, Field(max_length=100)]
     datasets: tuple[DatasetSummary, ...] = ()
     head: dict[str, Any]
 
@@ -73,7 +78,7 @@ class AnswerMessage(Record):
     job_hash: Hash
     state: Literal["approved", "rejected", "revoked"]
     approval: dict[str, Any] | None = None
-    subjects: int | None = None
+    subjects: Count | None = None
 
 
 class TaskAcceptedMessage(Record):
@@ -112,7 +117,7 @@ class Welcome(Record):
     type: Literal["welcome"] = "welcome"
     federation: str
     time: str
-    heartbeat_s: float
+    heartbeat_s: Beat
     attested: dict[str, Any] | None = None
 
 
@@ -191,14 +196,14 @@ class UploadStart(Record):
 
     update: Update
     head: dict[str, Any] | None = None
-    offset: Annotated[int, Field(ge=0)] = 0
+    offset: Count = 0
 
 
 class FetchStart(Record):
     """Asks for a blob's bytes from ``offset`` on."""
 
     hash: Hash
-    offset: Annotated[int, Field(ge=0)] = 0
+    offset: Count = 0
 
 
 class Offset(Record):

@@ -35,7 +35,7 @@ from archipel.vocabulary.parameters import HyperParameter, check_arguments
 from archipel.vocabulary.records import Record
 from archipel.vocabulary.releases import UPDATE_RELEASE, Release
 from archipel.vocabulary.schemas import DType, TensorSchema, TensorSpec
-from archipel.vocabulary.tasks import MetricSum, Pass, RoundClosed, Task, TaskKey, TaskKind, Update
+from archipel.vocabulary.tasks import Count, MetricSum, Pass, RoundClosed, Task, TaskKey, TaskKind, Update
 
 __all__ = [
     "EXCEPTION_CLASSES",
@@ -45,6 +45,7 @@ __all__ = [
     "Baselines",
     "ColumnNeed",
     "Conflict",
+    "Count",
     "DType",
     "DataKind",
     "DataNeeds",

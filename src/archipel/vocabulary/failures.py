@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
 from archipel.vocabulary.errors import ErrorCode
 from archipel.vocabulary.records import Record
 
@@ -39,6 +43,15 @@ EXCEPTION_CLASSES = frozenset(
 """Exception classes that are named outside the site; every other class leaves as ``Exception``."""
 
 
+def known_class(name: str) -> str:
+    """The class as it is named outside.
+
+    >>> known_class("ValueError"), known_class("Patient7IsIll")
+    ('ValueError', 'Exception')
+    """
+    return name if name in EXCEPTION_CLASSES else "Exception"
+
+
 class Failure(Record):
     """Why a site's part of a round failed, in words the agent chose; no text a plan wrote is in it.
 
@@ -47,9 +60,9 @@ class Failure(Record):
     """
 
     code: ErrorCode
-    sentence: str
-    exception: str | None = None
-    line: int | None = None
+    sentence: Annotated[str, Field(max_length=1000)]
+    exception: Annotated[str, Field(max_length=200), AfterValidator(known_class)] | None = None
+    line: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     retry: bool = False
 
     def __str__(self) -> str:

@@ -10,6 +10,9 @@ from pydantic import Field, model_validator
 from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName, Value
 from archipel.vocabulary.records import Record
 
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+"""A number of things: below 2**53 it is the same number in JSON, in float64 and in every database."""
+
 
 class TaskKind(StrEnum):
     """What a site is asked to do.
@@ -31,8 +34,8 @@ class TaskKey(Record):
     """
 
     experiment: ExperimentId
-    round: Annotated[int, Field(ge=0)]
-    attempt: Annotated[int, Field(ge=1)] = 1
+    round: Count
+    attempt: Annotated[Count, Field(ge=1)] = 1
     kind: TaskKind = TaskKind.TRAIN
     about: Annotated[str, Field(max_length=63)] = ""
 
@@ -44,7 +47,7 @@ class TaskKey(Record):
 class Pass(Record):
     """One pass of training: the round whose random streams and schedule it uses, and the plan's arguments."""
 
-    round: Annotated[int, Field(ge=0)]
+    round: Count
     arguments: dict[str, Value] = {}
 
 
@@ -96,8 +99,8 @@ class Update(Record):
     site: SiteName
     task_hash: Hash
     model: Hash | None = None
-    model_bytes: Annotated[int, Field(ge=0)] = 0
-    samples: Annotated[int, Field(ge=0)]
+    model_bytes: Count = 0
+    samples: Count
     metrics: dict[Name, MetricSum] = {}
     validation: dict[Name, MetricSum] = {}
     seconds: Annotated[float, Field(ge=0)] = 0.0
@@ -107,8 +110,8 @@ class RoundClosed(Record):
     """The server's word on a round, signed: who is in it. A site commits its own state for the round only if named."""
 
     experiment: ExperimentId
-    round: Annotated[int, Field(ge=0)]
-    attempt: Annotated[int, Field(ge=1)]
+    round: Count
+    attempt: Annotated[Count, Field(ge=1)]
     kind: TaskKind = TaskKind.TRAIN
     about: Annotated[str, Field(max_length=63)] = ""
     job_hash: Hash

@@ -25,6 +25,9 @@ class ExperimentService(Protocol):
     async def submit(self, job: Job, owner: str) -> dict[str, Any]:
         """Keep a job and ask its sites for approval; ``owner`` is an access token's id. Raises Conflict, BadInput."""
 
+    async def owner(self, experiment: str) -> str:
+        """The id of the access token that submitted it."""
+
     async def all(self) -> list[dict[str, Any]]:
         """Every experiment, newest first."""
 

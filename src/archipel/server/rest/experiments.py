@@ -13,8 +13,9 @@ from fastapi.responses import StreamingResponse
 
 from archipel.server.rest.blobs import stream
 from archipel.server.rest.context import ControlVerb, context_of
-from archipel.server.rest.permission import Reader, Researcher, StillGood
+from archipel.server.rest.permission import Reader, Researcher, Steering, StillGood
 from archipel.server.rest.shapes import Arguments, EventView, ExperimentView, ModelView, RoundView, Submission
+from archipel.vocabulary.parameters import LARGEST
 
 router = APIRouter(prefix="/v1/experiments", tags=["experiments"])
 
@@ -41,14 +42,14 @@ async def experiment(request: Request, experiment: Experiment, _token: Reader) -
 
 
 @router.post("/{experiment}/{verb}", summary="Start, pause, resume, step or cancel", response_model=ExperimentView)
-async def control(request: Request, experiment: Experiment, verb: ControlVerb, _token: Researcher) -> dict[str, Any]:
-    """Answers with the experiment as it is then; 409 when its state does not allow the verb."""
+async def control(request: Request, experiment: Experiment, verb: ControlVerb, _token: Steering) -> dict[str, Any]:
+    """Answers with the experiment as it is then; 403 to others than its owner and operators, 409 by its state."""
     return await context_of(request).experiments.control(experiment, verb)
 
 
 @router.patch("/{experiment}/arguments", summary="Change hyper-parameters", response_model=ExperimentView)
 async def set_arguments(
-    request: Request, experiment: Experiment, change: Arguments, _token: Researcher
+    request: Request, experiment: Experiment, change: Arguments, _token: Steering
 ) -> dict[str, Any]:
     """For the rounds to come, and only inside the bounds that the sites approved."""
     return await context_of(request).experiments.set_arguments(experiment, change.arguments)
@@ -72,9 +73,9 @@ async def events(
     experiment: Experiment,
     _token: Reader,
     good: StillGood,
-    after: Annotated[int, Query(ge=0, description="the last sequence number already seen")] = 0,
+    after: Annotated[int, Query(ge=0, lt=LARGEST, description="the last sequence number already seen")] = 0,
     follow: Annotated[bool, Query(description="false: JSON of what is there now")] = True,
-    last_event_id: Annotated[int | None, Header(ge=0)] = None,
+    last_event_id: Annotated[int | None, Header(ge=0, lt=LARGEST)] = None,
 ) -> Any:
     """A client that reconnects names the last event it has seen, by ``after`` or ``Last-Event-ID``."""
     service = context_of(request).experiments

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Annotated
 
@@ -51,6 +52,26 @@ def _scope(scope: str) -> Callable[[AccessToken], AccessToken]:
 Reader = Annotated[AccessToken, Depends(_scope("read"))]
 Researcher = Annotated[AccessToken, Depends(_scope("research"))]
 Operator = Annotated[AccessToken, Depends(_scope("operate"))]
+
+
+async def _may_steer(request: Request, experiment: str, token: Annotated[AccessToken, Depends(asking)]) -> AccessToken:
+    """The token, when it is an operator's or one of whoever submitted the experiment.
+
+    Tokens end; a name stays. So the same name, which the operator gives, is the same person.
+    """
+    if token.allows("operate"):
+        return token
+    _scope("research")(token)
+    context = context_of(request)
+    owner = await context.experiments.owner(experiment)
+    name = await asyncio.to_thread(context.federation.tokens.name_of, owner)
+    if token.name != name:
+        cause = f"belongs to {name}; {token.name} may read it"
+        raise NotPermitted(f"experiment {experiment}", cause, "ask its owner or the server's operator")
+    return token
+
+
+Steering = Annotated[AccessToken, Depends(_may_steer)]
 
 
 def _still_good(

@@ -1,0 +1,84 @@
+"""The link to the server: one heartbeat whatever the server says, and none that floods or falls silent."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from archipel.site import link as of_link
+from archipel.site.link import Link
+from archipel.site.state import SiteState
+from archipel.transport import Welcome
+
+WELCOME = {"federation": "North", "time": ""}
+
+
+@pytest.mark.parametrize("seconds", [0, -1.0, 0.09, 3601, 1e300, float("inf"), float("nan")])
+def test_a_heartbeat_that_floods_or_never_comes_is_no_welcome(seconds: float) -> None:
+    with pytest.raises(ValidationError):
+        Welcome.model_validate({**WELCOME, "heartbeat_s": seconds})
+
+
+class Uplink:
+    """A server that welcomes three times and then says nothing."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        self.said: list[Any] = []
+        self.left = 3
+
+    async def __aenter__(self) -> Uplink:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Nothing to close."""
+
+    def control(self) -> Uplink:
+        return self
+
+    async def send(self, message: Any) -> None:
+        self.said.append(message)
+
+    async def receive(self) -> Any:
+        if self.left:
+            self.left -= 1
+            return Welcome.model_validate({**WELCOME, "heartbeat_s": 10})
+        await asyncio.Event().wait()
+
+    def cancel(self) -> None:
+        """Nothing to cancel."""
+
+
+async def test_a_server_that_welcomes_again_gets_one_heartbeat(
+    hospital: SiteState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(of_link, "Uplink", Uplink)
+    link, welcomes, beating = Link(hospital), asyncio.Queue[None](), set()
+
+    async def beat(_: float) -> None:
+        beating.add(asyncio.current_task())
+        try:
+            await asyncio.Event().wait()
+        finally:
+            beating.discard(asyncio.current_task())
+
+    async def take(_: Any) -> None:
+        await asyncio.sleep(0)
+        welcomes.put_nowait(None)
+
+    monkeypatch.setattr(link, "_beat", beat)
+    running = asyncio.create_task(link.run(take, tuple))
+    for _ in range(3):
+        await asyncio.wait_for(welcomes.get(), 20)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert len(beating) == 1
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not beating
