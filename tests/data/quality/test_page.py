@@ -57,7 +57,9 @@ def is_self_contained(written: str) -> bool:
     places = [value for _, name, value in parsed.attributes if name in ("src", "href", "srcset", "action", "data")]
     assert all(value.startswith("data:image/png;base64,") for value in places)
     style = written[written.index("<style>") : written.index("</style>")]
-    return not {"script", "link", "iframe", "object"} & set(parsed.tags) and "url(" not in style and "@import" not in style
+    return (
+        not {"script", "link", "iframe", "object"} & set(parsed.tags) and "url(" not in style and "@import" not in style
+    )
 
 
 def test_a_page_needs_nothing_beside_it_and_every_element_is_closed(tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from archipel.data import volumes
 from archipel.data.files import FileIndex, Folder
 from archipel.data.formats import Options, format_named
+from archipel.data.quality.requests import RequestIndex, request_of
 from archipel.data.reading import Affine
-from archipel.data.samples import ColumnSummary, Sample, Scan
+from archipel.data.samples import Sample, Scan
 from archipel.tensors import blob_hash
 from archipel.vocabulary import DataKind, Value
 
@@ -105,8 +106,8 @@ def gather(root: Path, layout: str, options: Options, found: Scan, index: FileIn
     if kind == "volumes":
         return Evidence(kind, found, volumes={one.key: _volumes_of(folder, one) for one in found.samples})
     if kind == "arrays":
-        return Evidence(kind, found, arrays=_arrays_of(folder, layout, options, found.samples))
-    rows = tuple(_with_values(folder, layout, options, found.samples, found.schema.columns))
+        return Evidence(kind, found, arrays=_arrays_of(root, index, layout, options, found.samples))
+    rows = tuple(_with_values(root, index, layout, options, found))
     return Evidence(kind, Scan(rows, found.problems, found.schema))
 
 
@@ -119,7 +120,9 @@ def _volumes_of(folder: Folder, sample: Sample) -> dict[str, VolumeFacts]:
     return known
 
 
-def _arrays_of(folder: Folder, layout: str, options: Options, samples: Sequence[Sample]) -> dict[Key, ArrayFacts]:
+def _arrays_of(
+    root: Path, index: FileIndex, layout: str, options: Options, samples: Sequence[Sample]
+) -> dict[Key, ArrayFacts]:
     """One look a file: it may hold one image or the whole dataset."""
     by_place: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
@@ -128,41 +131,36 @@ def _arrays_of(folder: Folder, layout: str, options: Options, samples: Sequence[
     for place, inside in by_place.items():
 
         def examine(_: Path, inside: Sequence[Sample] = inside) -> dict[str, Any]:
-            readings = format_named(layout).read(folder.root, inside, options)
+            readings = format_named(layout).read(root, inside, options)
             return {"rows": [_pixel_facts(reading.arrays) for reading in readings]}
 
-        looked = folder.look(place, f"{PIXELS} {request_of(options, inside)}", examine)
+        asked = Folder(root, RequestIndex(index, request_of(options, inside)))
+        looked = asked.look(place, PIXELS, examine)
         for sample, row in zip(inside, looked.facts.get("rows", ()), strict=False):
             facts = ArrayFacts(**row | {"shape": tuple(row["shape"])})
             known[sample.key] = facts
     return known
 
 
-def _with_values(
-    folder: Folder, layout: str, options: Options, samples: Sequence[Sample], columns: Mapping[str, ColumnSummary]
-) -> Iterator[Sample]:
+def _with_values(root: Path, index: FileIndex, layout: str, options: Options, found: Scan) -> Iterator[Sample]:
     """The samples of a table with their rows' values; a small table's are kept in the index."""
     by_place: dict[str, list[Sample]] = defaultdict(list)
-    for sample in samples:
+    for sample in found.samples:
         by_place[sample.files["table"]].append(sample)
     for place, inside in by_place.items():
 
         def rows(inside: Sequence[Sample] = inside) -> Iterator[Mapping[str, Value]]:
-            return (reading.values for reading in format_named(layout).read(folder.root, inside, options))
+            return (reading.values for reading in format_named(layout).read(root, inside, options))
 
         def examine(_: Path) -> dict[str, Any]:
             return {"rows": [dict(one) for one in rows()]}
 
         values: Iterable[Mapping[str, Value]] = rows()
-        if len(inside) * len(columns) <= CELLS:
-            values = folder.look(place, f"{VALUES} {request_of(options, inside)}", examine).facts.get("rows", ())
+        if len(inside) * len(found.schema.columns) <= CELLS:
+            asked = Folder(root, RequestIndex(index, request_of(options, inside)))
+            values = asked.look(place, VALUES, examine).facts.get("rows", ())
         for sample, known in zip(inside, values, strict=False):
             yield sample.model_copy(update={"values": dict(known)})
-
-
-def request_of(options: Options, samples: Sequence[Sample]) -> str:
-    """What tells one look into a file that holds many samples from another look: for whom, and how it is read."""
-    return blob_hash(repr((sorted(options.items()), [(sample.key, sample.row) for sample in samples])).encode())
 
 
 def _pixel_facts(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:

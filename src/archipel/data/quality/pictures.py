@@ -20,8 +20,9 @@ from archipel.data.files import FileIndex, Folder
 from archipel.data.formats import Options, format_named
 from archipel.data.quality import png
 from archipel.data.quality.cohort_checks import classes_of
-from archipel.data.quality.evidence import Evidence, request_of
+from archipel.data.quality.evidence import Evidence
 from archipel.data.quality.records import QualityReport
+from archipel.data.quality.requests import RequestIndex, request_of
 from archipel.data.quality.thumbnails import Slice, Thumbnails, image_thumbnails, label_thumbnails, shrunk
 from archipel.data.samples import LABEL, Sample
 
@@ -69,15 +70,14 @@ def draw_pictures(
     root: Path, layout: str, options: Options, evidence: Evidence, report: QualityReport, index: FileIndex
 ) -> Pictures:
     """Thumbnails of what the report shows; each file is opened at most once, and not at all when the index has them."""
-    folder = Folder(root, index)
     if evidence.kind == "volumes":
-        return _of_volumes(folder, evidence.scan.samples, report)
+        return _of_volumes(root, index, evidence.scan.samples, report)
     if evidence.kind == "arrays":
-        return _of_arrays(folder, layout, options, evidence, report)
+        return _of_arrays(root, index, layout, options, evidence, report)
     return Pictures()
 
 
-def _of_volumes(folder: Folder, samples: Sequence[Sample], report: QualityReport) -> Pictures:
+def _of_volumes(root: Path, index: FileIndex, samples: Sequence[Sample], report: QualityReport) -> Pictures:
     named = {name for finding in report.findings for name in finding.samples[:IN_FULL]}
     odd_first = sorted(samples, key=lambda sample: (sample.name not in named, sample.key))
     shown = [sample.key for sample in odd_first[:MOSAIC]]
@@ -85,7 +85,7 @@ def _of_volumes(folder: Folder, samples: Sequence[Sample], report: QualityReport
     drawn = {}
     for sample in samples:
         if sample.key in shown:
-            picture = _volume(folder, sample, all_modalities=sample.key in full)
+            picture = _volume(root, index, sample, all_modalities=sample.key in full)
             if picture is not None:
                 drawn[sample.key] = picture
     return Pictures(
@@ -95,18 +95,21 @@ def _of_volumes(folder: Folder, samples: Sequence[Sample], report: QualityReport
     )
 
 
-def _volume(folder: Folder, sample: Sample, *, all_modalities: bool) -> VolumePicture | None:
-    label = label_thumbnails(folder, sample.files[LABEL]) if LABEL in sample.files else None
+def _volume(root: Path, index: FileIndex, sample: Sample, *, all_modalities: bool) -> VolumePicture | None:
+    label = label_thumbnails(root, index, sample.files[LABEL]) if LABEL in sample.files else None
     roles = sorted(role for role in sample.files if role != LABEL)
     images = {}
     for role in roles if all_modalities else roles[:1]:
-        found = image_thumbnails(folder, sample.files[role], label.places if label else None, sample.channels.get(role))
+        at = label.places if label else None
+        found = image_thumbnails(root, index, sample.files[role], at, sample.channels.get(role))
         if found is not None:
             images[role] = found
     return VolumePicture(sample.name, images, label) if images or label else None
 
 
-def _of_arrays(folder: Folder, layout: str, options: Options, evidence: Evidence, report: QualityReport) -> Pictures:
+def _of_arrays(
+    root: Path, index: FileIndex, layout: str, options: Options, evidence: Evidence, report: QualityReport
+) -> Pictures:
     known = classes_of(evidence, report.class_column) if report.class_column else {}
     by_class: dict[str, list[Sample]] = defaultdict(list)
     for sample in evidence.scan.samples:
@@ -114,7 +117,7 @@ def _of_arrays(folder: Folder, layout: str, options: Options, evidence: Evidence
         if array is not None and _is_picture(array.shape):
             by_class[known.get(sample.key, "")].append(sample)
     shown = [sample for _, held in sorted(by_class.items())[:CLASSES] for sample in held[:A_CLASS]]
-    tiles = _tiles(folder, layout, options, shown)
+    tiles = _tiles(root, index, layout, options, shown)
     classes = [
         ClassPictures(
             name,
@@ -131,7 +134,9 @@ def _is_picture(shape: tuple[int, ...]) -> bool:
     return (len(shape) == 2 or one_or_three) and min(shape) > 0
 
 
-def _tiles(folder: Folder, layout: str, options: Options, shown: Sequence[Sample]) -> dict[tuple[str, str], str]:
+def _tiles(
+    root: Path, index: FileIndex, layout: str, options: Options, shown: Sequence[Sample]
+) -> dict[tuple[str, str], str]:
     by_place: dict[str, list[Sample]] = defaultdict(list)
     for sample in shown:
         by_place[next(iter(sample.files.values()))].append(sample)
@@ -139,10 +144,11 @@ def _tiles(folder: Folder, layout: str, options: Options, shown: Sequence[Sample
     for place, inside in by_place.items():
 
         def examine(_: Path, inside: Sequence[Sample] = inside) -> dict[str, Any]:
-            readings = format_named(layout).read(folder.root, inside, options)
+            readings = format_named(layout).read(root, inside, options)
             return {"tiles": [_tile(np.asarray(reading.arrays["x"])) for reading in readings]}
 
-        found = folder.look(place, f"{TILES} {request_of(options, inside)}", examine)
+        asked = Folder(root, RequestIndex(index, request_of(options, inside)))
+        found = asked.look(place, TILES, examine)
         for sample, tile in zip(inside, found.facts.get("tiles", ()), strict=False):
             tiles[sample.key] = str(tile)
     return tiles

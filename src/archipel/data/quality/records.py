@@ -12,6 +12,37 @@ from pydantic import Field
 
 from archipel.vocabulary import DataKind, Record
 
+Code = Literal[
+    "scan",
+    "left-out",
+    "no-sample",
+    "few-subjects",
+    "no-label",
+    "no-modality",
+    "duplicate-across-subjects",
+    "duplicate-within-subject",
+    "duplicate-with-other-class",
+    "duplicate-rows",
+    "duplicate-mask",
+    "empty-mask",
+    "undeclared-label",
+    "absent-label",
+    "label-missing-in-some",
+    "constant-image",
+    "mixed-orientation",
+    "spacing-outlier",
+    "shape-outlier",
+    "intensity-outlier",
+    "label-volume-outlier",
+    "missing-values",
+    "column-mostly-missing",
+    "value-outlier",
+    "constant-column",
+    "one-class",
+    "class-imbalance",
+]
+"""What was found; each is explained in the documentation, under What the quality report tells."""
+
 
 class Severity(StrEnum):
     """What a finding means for the dataset."""
@@ -39,7 +70,7 @@ class Finding(Record):
     the things found where they are not samples.
     """
 
-    code: str
+    code: Code
     severity: Severity
     what: str
     count: int

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archipel.data.decoding import bad_volume, decode
-from archipel.data.files import Folder
+from archipel.data.files import FileIndex, Folder
 from archipel.data.orientation import Orientation
 from archipel.data.quality import png
+from archipel.data.quality.requests import RequestIndex
 from archipel.vocabulary import Record
 
 PURPOSE = "thumbnails/1"
@@ -49,7 +50,7 @@ class Thumbnails(Record):
 
 
 def image_thumbnails(
-    folder: Folder, place: str, at: Sequence[int] | None, channel: int | None = None
+    root: Path, index: FileIndex, place: str, at: tuple[int, int, int] | None, channel: int | None = None
 ) -> Thumbnails | None:
     """Three slices of an image (or of one channel of a 4-D one) through ``at`` (None: its middle).
 
@@ -58,23 +59,22 @@ def image_thumbnails(
 
     def examine(path: Path, content: bytes) -> dict[str, Any]:
         turned, spacing = _turned(path, content, channel)
-        middle = tuple(int(value) for value in at) if at else tuple(size // 2 for size in turned.shape)
+        middle = at or tuple(size // 2 for size in turned.shape)
         low, high = _window(turned)
         return _thumbnails(turned, spacing, middle, lambda cut: _grey_slice(cut, low, high)).model_dump(mode="json")
 
-    where = "" if at is None else " at " + ",".join(map(str, at))
     which = "" if channel is None else f" channel {channel}"
-    return _found(folder, place, f"{PURPOSE} image{which}{where}", examine)
+    return _found(Folder(root, RequestIndex(index, f"at {at}")), place, f"{PURPOSE} image{which}", examine)
 
 
-def label_thumbnails(folder: Folder, place: str) -> Thumbnails | None:
+def label_thumbnails(root: Path, index: FileIndex, place: str) -> Thumbnails | None:
     """Three slices of a mask, each where most of it is seen; None when it cannot be read."""
 
     def examine(path: Path, content: bytes) -> dict[str, Any]:
         turned, spacing = _turned(path, content, None)
         return _thumbnails(turned, spacing, _largest_cuts(turned), _label_slice).model_dump(mode="json")
 
-    return _found(folder, place, f"{PURPOSE} label", examine)
+    return _found(Folder(root, index), place, f"{PURPOSE} label", examine)
 
 
 def _found(folder: Folder, place: str, purpose: str, examine: Any) -> Thumbnails | None:

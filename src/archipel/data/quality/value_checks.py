@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from archipel.data.quality.cohort_checks import named
 from archipel.data.quality.outliers import THRESHOLD, outliers
-from archipel.data.quality.records import ColumnReport, Finding, Severity
+from archipel.data.quality.records import Code, ColumnReport, Finding, Severity
 from archipel.data.samples import Sample
 
 MOSTLY_MISSING = 0.5
@@ -18,7 +18,7 @@ def missing_values(columns: Sequence[ColumnReport], samples: Sequence[Sample]) -
     """Columns with missing values, and apart from them columns of which most are missing."""
     some = [column for column in columns if 0 < column.missing <= MOSTLY_MISSING * len(samples)]
     most = [column for column in columns if column.missing > MOSTLY_MISSING * len(samples)]
-    for code, held, what, remedy in (
+    cases: list[tuple[Code, list[ColumnReport], str, str]] = [
         (
             "missing-values", some, "values are missing",
             "fill them in at the source, or leave these subjects out; a plan refuses a column with missing values",
@@ -27,7 +27,8 @@ def missing_values(columns: Sequence[ColumnReport], samples: Sequence[Sample]) -
             "column-mostly-missing", most, "more than half of the values are missing",
             "do not offer a plan this column; leaving its subjects out would leave too few",
         ),
-    ):  # fmt: skip
+    ]  # fmt: skip
+    for code, held, what, remedy in cases:
         if held:
             names = {column.name for column in held}
             yield Finding(

@@ -10,7 +10,7 @@ from archipel.data.mapping import DataMapping
 from archipel.data.quality.cohort_checks import named
 from archipel.data.quality.evidence import Evidence, VolumeFacts
 from archipel.data.quality.outliers import THRESHOLD, outliers, ratio_outliers
-from archipel.data.quality.records import Finding, Severity
+from archipel.data.quality.records import Code, Finding, Severity
 from archipel.data.samples import LABEL, Sample
 
 Volumes = Sequence[tuple[Sample, VolumeFacts]]
@@ -152,7 +152,7 @@ def orientation_findings(role: str, held: Volumes, mapping: DataMapping) -> Iter
 class Measure:
     """One number a volume has, and how it is compared: by factors, or by differences with a least deviation."""
 
-    code: str
+    code: Code
     what: str
     unit: str
     of: Callable[[VolumeFacts], float]
@@ -160,7 +160,7 @@ class Measure:
     ratio_floor: float | None = None
 
 
-def _along(name: str, unit: str, code: str, floor: float, axis: int, remedy: str) -> Measure:
+def _along(name: str, unit: str, code: Code, floor: float, axis: int, remedy: str) -> Measure:
     def of(volume: VolumeFacts) -> float:
         # Grids are compared in one order of axes: a volume stored in another orientation is no outlier by that alone.
         stored = next(place for place, letter in enumerate(volume.orientation) if letter in ("LR", "PA", "IS")[axis])
