@@ -85,7 +85,7 @@ class ClassFolders:
             except OSError as error:
                 raise _bad(place, f"cannot be read ({error.strerror})") from error
             x = asked.pixels(_opened(place, content))
-            yield Reading(arrays={"x": x, "y": np.int64(sample.values[NUMBER])}, values=sample.values)
+            yield Reading(arrays={"x": x, "y": np.asarray(sample.values[NUMBER], dtype=np.int64)}, values=sample.values)
 
     def verify(self, root: Path, samples: Sequence[Sample], options: Options) -> None:
         """Hash every file again."""
