@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from site_world import new_site, table, take_offer, volume, volumes
 from sqlalchemy import update
 
-from archipel.data import Cohort, DataMapping, cohort_hash, validation_ids
+from archipel.data import Cohort, DataMapping, PreparedSource, RawSource, Recipe, cohort_hash, validation_ids
 from archipel.site import approvals, catalog, cohorts, journal, preparing, proof, schema
 from archipel.site.state import SiteState
 from archipel.vocabulary import BadInput, Conflict, NotFound, Refused
@@ -238,3 +238,20 @@ def test_a_dataset_whose_folder_disappears_is_named_and_comes_back(with_table: S
     assert catalog.dataset(with_table, "table") == entry
     (tmp_path / "elsewhere").rename(tmp_path / "data")
     assert cohorts.freeze_version(with_table, "table").subjects == 6
+
+
+def test_a_spacing_makes_another_version_and_workers_get_volumes_of_it(hospital: SiteState, tmp_path: Path) -> None:
+    catalog.add(hospital, "brain", volumes(tmp_path / "brain"), "nifti-pairs")
+    cohorts.freeze_version(hospital, "brain")
+    asked = cohorts.freeze_version(hospital, "brain", recipe=Recipe(spacing_mm=(2, 1, 1)))
+    again = cohorts.freeze_version(hospital, "brain")
+    assert (asked.version, again.version) == (2, 2), "a recipe stays until another is asked for"
+    older, newer = (cohorts.stored(hospital, "brain", number).cohort for number in (1, 2))
+    assert "recipe" in str(cohorts.compare(hospital, "brain", 1, 2))
+    entry = catalog.dataset(hospital, "brain")
+    before, after = (next(RawSource(Path(entry.root), one).read(one.samples)).images["image"] for one in (older, newer))
+    assert (before.shape, after.shape) == ((6, 7, 8), (3, 7, 8))
+    with preparing.cache_of(hospital).prepare(Path(entry.root), newer) as prepared:
+        for path, name in prepared.files:
+            (tmp_path / name).symlink_to(path)
+        assert np.array_equal(next(PreparedSource(tmp_path, newer).read(newer.samples)).images["image"], after)

@@ -28,21 +28,44 @@ def cohort_freeze(
         bool | None,
         typer.Option("--pseudonymise/--no-pseudonymise", help="Tell plans pseudonyms; without it, as the last time."),
     ] = None,
+    spacing: Annotated[
+        str | None,
+        typer.Option("--spacing", help="Resample volumes to X,Y,Z millimetres, or no; without it, as the last time."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Freeze what a dataset holds now as a version; when nothing is new, it is the version there was."""
     from archipel.site import catalog, cohorts
 
-    screen = console()
+    screen, recipe = console(), _recipe(spacing)
     with opened(state) as site, listing_problems(screen):
         root = Path(catalog.dataset(site, dataset).root)
         with screen.status(f"looking at {extent(root)} of dataset {dataset}"):
-            found = cohorts.freeze_version(site, dataset, name=name, fraction=fraction, pseudonymise=pseudonymise)
+            found = cohorts.freeze_version(
+                site, dataset, name=name, fraction=fraction, pseudonymise=pseudonymise, recipe=recipe
+            )
     if as_json:
         print_json(found.model_dump(mode="json"))
         return
     sides = f"{found.training} train, {found.validation} validate"
     screen.print(f"dataset {dataset} version {found.version}: {found.left} subjects ({sides}), {found.hash}")
+
+
+def _recipe(spacing: str | None) -> Any:
+    from pydantic import ValidationError
+
+    from archipel.data import Recipe
+
+    if spacing is None:
+        return None
+    if spacing == "no":
+        return Recipe()
+    try:
+        return Recipe.model_validate({"spacing_mm": spacing.split(",")})
+    except ValidationError as error:
+        raise BadInput(
+            f"spacing {spacing}", "is not three sizes of 0.05 to 100 mm", "give for example --spacing 1,1,1"
+        ) from error
 
 
 @cohort_app.command("list")

@@ -130,19 +130,17 @@ def print_problems(screen: Console, problems: Any) -> None:
 
 @dataset_app.command("formats")
 def dataset_formats() -> None:
-    """List the formats a dataset may have, with their options."""
+    """List the formats a dataset may have, with the options that --option takes for each."""
+    from rich.padding import Padding
+    from rich.text import Text
+
     from archipel.data import FORMATS
 
-    rows = [
-        {
-            "format": one.name,
-            "kind": one.kind,
-            "layout": one.title,
-            "options": "; ".join(f"{name}: {text}" for name, text in one.options.items()),
-        }
-        for one in FORMATS.values()
-    ]
-    print_table(["format", "kind", "layout", "options"], rows)
+    screen = console()
+    for one in FORMATS.values():
+        screen.print(Text.assemble((one.name, "bold"), f" ({one.kind}): {one.title}"))
+        for name, text in one.options.items():
+            screen.print(Padding(Text.assemble((name, "cyan"), f": {text}"), (0, 0, 0, 4)))
 
 
 @dataset_app.command("list")

@@ -19,7 +19,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from archipel.data import mapping
 from archipel.data.cohorts import Cohort
 from archipel.data.files import data_changed, signature_of
 from archipel.data.formats import format_named
@@ -236,7 +235,7 @@ class _Work:
     def readings(self, samples: Sequence[Sample]) -> Iterator[Reading]:
         """The samples, read from the dataset's files and mapped."""
         for reading in self.layout.read(self.root, samples, self.cohort.options):
-            yield mapping.apply(self.cohort.mapping, reading)
+            yield self.cohort.given(reading)
 
 
 class _Room:

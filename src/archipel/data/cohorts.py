@@ -14,7 +14,9 @@ from typing import Annotated, Self
 import rfc8785
 from pydantic import Field, model_validator
 
+from archipel.data import mapping, recipe
 from archipel.data.mapping import DataMapping
+from archipel.data.reading import Reading
 from archipel.data.recipe import Recipe
 from archipel.data.samples import Sample, SubjectId
 from archipel.vocabulary import Name, Record
@@ -56,6 +58,10 @@ class Cohort(Record):
         """The subjects that are not in the validation list."""
         held_out = frozenset(self.validation or ())
         return tuple(subject for subject in self.subjects if subject not in held_out)
+
+    def given(self, reading: Reading) -> Reading:
+        """What plans get of a sample that was read: mapped, then made by the recipe."""
+        return recipe.apply(self.recipe, mapping.apply(self.mapping, reading))
 
     def without(self, ids: Iterable[str]) -> Cohort:
         """The cohort after these patients withdrew; nobody else changes sides."""

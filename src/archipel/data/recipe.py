@@ -2,8 +2,55 @@
 
 from __future__ import annotations
 
-from archipel.vocabulary import Record
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from archipel.data.reading import Affine, FloatVolume, LabelVolume, Reading
+from archipel.vocabulary import ArchipelError, ErrorCode, Record
+
+Millimetres = Annotated[float, Field(ge=0.05, le=100)]
 
 
 class Recipe(Record):
-    """Preprocessing that a site chose for a cohort. The default does nothing: plans get what the files hold."""
+    """Preprocessing that a site chose for a cohort. The default does nothing: plans get what the files hold.
+
+    ``spacing_mm``: the voxel sizes to which volumes are resampled, along the axes that the mapping's orientation gives.
+    """
+
+    spacing_mm: tuple[Millimetres, Millimetres, Millimetres] | None = None
+
+
+def apply(recipe: Recipe, reading: Reading) -> Reading:
+    """The sample after the recipe: images by linear interpolation, the label by its nearest voxel.
+
+    The field of view stays where it is, to less than a voxel at its end. Shrinking does not smooth first.
+    """
+    if recipe.spacing_mm is None or reading.affine is None:
+        return reading
+    old = np.linalg.norm(reading.affine[:3, :3], axis=0)
+    ratio = np.asarray(recipe.spacing_mm) / old
+    if np.allclose(ratio, 1.0, atol=1e-6):
+        return reading
+    affine = reading.affine @ np.block(
+        [[np.diag(ratio), ((ratio - 1) / 2)[:, None]], [np.zeros((1, 3)), np.ones((1, 1))]]
+    )
+    images = {name: _resampled(image, ratio, order=1) for name, image in reading.images.items()}
+    label = None if reading.label is None else np.asarray(_resampled(reading.label, ratio, order=0), dtype=np.int16)
+    return Reading(images=images, label=label, affine=affine, arrays=reading.arrays, values=reading.values)
+
+
+def _resampled(volume: FloatVolume | LabelVolume, ratio: Affine, order: int) -> FloatVolume:
+    try:
+        from scipy.ndimage import affine_transform
+    except ImportError as error:
+        raise ArchipelError(
+            "resampling", "needs SciPy, which is not installed", "pip install 'archipel[torch]'",
+            code=ErrorCode.CONFIGURATION,
+        ) from error  # fmt: skip
+    shape = tuple(max(1, round(size / step)) for size, step in zip(volume.shape, ratio, strict=True))
+    found: FloatVolume = affine_transform(
+        volume, ratio, offset=(ratio - 1) / 2, output_shape=shape, order=order, mode="nearest"
+    )
+    return found

@@ -37,7 +37,7 @@ class RawSource:
         """Read and map. Raises BadInput as a scan would."""
         layout = format_named(self.cohort.format)
         for reading in layout.read(self.root, samples, self.cohort.options):
-            yield mapping.apply(self.cohort.mapping, reading).sealed()
+            yield self.cohort.given(reading).sealed()
 
 
 class Volume(NamedTuple):

@@ -16,6 +16,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from archipel.data import (
     Cohort,
     CohortDifference,
+    Recipe,
     cohort_hash,
     difference,
     pseudonym,
@@ -58,13 +59,18 @@ class Version(Record):
 
 
 def freeze(
-    site: SiteState, entry: catalog.Dataset, *, fraction: float = DEFAULT_FRACTION, pseudonymise: bool | None = None
+    site: SiteState,
+    entry: catalog.Dataset,
+    *,
+    fraction: float = DEFAULT_FRACTION,
+    pseudonymise: bool | None = None,
+    recipe: Recipe | None = None,
 ) -> Frozen:
     """All usable subjects that the dataset holds now, as a cohort that is not kept yet.
 
     It is an older version when nothing is new since. A split that the dataset comes with is kept. ``pseudonymise``
-    None is as in the newest version. Raises DatasetProblems when the files have become unusable, BadInput for a
-    fraction outside [0, 1) and when nobody is left to train on.
+    and ``recipe`` None are as in the newest version. Raises DatasetProblems when the files have become unusable,
+    BadInput for a fraction outside [0, 1) and when nobody is left to train on.
     """
     if not 0 <= fraction < 1:
         raise BadInput(f"validation fraction {fraction}", "is not in [0, 1)", "give for example 0.2")
@@ -88,12 +94,15 @@ def freeze(
         )
     if pseudonymise is None:
         pseudonymise = newest is not None and bool(newest.pseudonyms)
+    if recipe is None:
+        recipe = newest.recipe if newest is not None else Recipe()
     cohort = Cohort(
         dataset=entry.name,
         version=newest.version + 1 if newest else 1,
         format=entry.format,
         options=entry.options,
         mapping=entry.mapping,
+        recipe=recipe,
         samples=samples,
         validation=tuple(sorted(held_out)),
         validation_fraction=fraction,
@@ -198,9 +207,11 @@ def freeze_version(
     name: str = "",
     fraction: float = DEFAULT_FRACTION,
     pseudonymise: bool | None = None,
+    recipe: Recipe | None = None,
 ) -> Version:
     """Freeze a dataset and keep it as a version for later approvals. Raises as ``freeze`` and ``keep`` do."""
-    frozen = freeze(site, catalog.dataset(site, dataset), fraction=fraction, pseudonymise=pseudonymise)
+    entry = catalog.dataset(site, dataset)
+    frozen = freeze(site, entry, fraction=fraction, pseudonymise=pseudonymise, recipe=recipe)
     with site.database.write() as connection:
         keep(site, connection, frozen, name=name)
     site.ring()
