@@ -12,11 +12,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from server_world import Applicant, settings
 
-from archipel.server.authority import site_of_certificate
 from archipel.server.federation import Federation
 from archipel.server.registry import DatasetSummary
 from archipel.server.state import ServerState
-from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode, NotFound, StorageFull
+from archipel.transport.service import site_of_certificate
+from archipel.vocabulary import ArchipelError, BadInput, Conflict, NotFound, StorageFull
 
 
 def handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> tuple[ssl.SSLObject, ssl.SSLObject]:
@@ -74,9 +74,8 @@ def test_a_certificate_of_another_federation_does_not_connect(
 
 
 def test_the_servers_own_certificate_is_no_sites(federation: Federation) -> None:
-    with pytest.raises(ArchipelError, match="is not a site's") as refused:
-        site_of_certificate(federation.state.tls_certificate.read_bytes())
-    assert refused.value.code is ErrorCode.TRUST
+    _, serial = site_of_certificate(federation.state.tls_certificate.read_bytes())
+    assert federation.registry.site_of_serial(serial) is None
 
 
 def test_a_renewed_certificate_keeps_the_identity_and_the_old_one_lasts(
@@ -85,8 +84,8 @@ def test_a_renewed_certificate_keeps_the_identity_and_the_old_one_lasts(
     (old,) = federation.registry.certificates()
     renewed = federation.registry.renew("berlin", Applicant("berlin").csr())
     assert federation.registry.site("berlin").identity_key == enrolled.identity.public
-    assert federation.registry.certificate_is_valid(old.serial)
-    assert federation.registry.certificate_is_valid(renewed.serial)
+    assert federation.registry.site_of_serial(old.serial)
+    assert federation.registry.site_of_serial(renewed.serial)
 
 
 def test_a_revoked_certificate_is_invalid_at_once_for_a_process_that_had_it_in_memory(
@@ -94,10 +93,10 @@ def test_a_revoked_certificate_is_invalid_at_once_for_a_process_that_had_it_in_m
 ) -> None:
     (row,) = federation.registry.certificates()
     with Federation.open(federation.state) as command_line:
-        assert federation.registry.certificate_is_valid(row.serial)
+        assert federation.registry.site_of_serial(row.serial)
         command_line.registry.revoke_certificate(row.serial, "laptop stolen")
-        assert not federation.registry.certificate_is_valid(row.serial)
-        assert not command_line.registry.certificate_is_valid(row.serial)
+        assert not federation.registry.site_of_serial(row.serial)
+        assert not command_line.registry.site_of_serial(row.serial)
     (row,) = federation.registry.certificates()
     assert (row.reason, row.revoked_at is None) == ("laptop stolen", False)
     with pytest.raises(Conflict):
@@ -108,7 +107,7 @@ def test_a_revoked_certificate_is_invalid_at_once_for_a_process_that_had_it_in_m
 
 def test_a_certificate_ends_by_itself(federation: Federation, enrolled: Applicant) -> None:
     signed = federation.registry.renew("berlin", enrolled.csr(), datetime.now(UTC) - timedelta(days=91))
-    assert not federation.registry.certificate_is_valid(signed.serial)
+    assert not federation.registry.site_of_serial(signed.serial)
 
 
 def test_a_removed_site_is_out_and_can_come_back_with_a_new_identity(
@@ -116,7 +115,7 @@ def test_a_removed_site_is_out_and_can_come_back_with_a_new_identity(
 ) -> None:
     (row,) = federation.registry.certificates()
     federation.registry.remove_site("berlin")
-    assert not federation.registry.certificate_is_valid(row.serial)
+    assert not federation.registry.site_of_serial(row.serial)
     assert federation.registry.sites() == []
     assert [site.state for site in federation.registry.sites(removed=True)] == ["removed"]
     with pytest.raises(ArchipelError, match="was removed"):
@@ -196,7 +195,7 @@ def test_a_revocation_that_could_not_be_read_is_read_at_the_next_look(
     federation: Federation, enrolled: Applicant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (row,) = federation.registry.certificates()
-    assert federation.registry.certificate_is_valid(row.serial)
+    assert federation.registry.site_of_serial(row.serial)
     federation.registry.revoke_certificate(row.serial, "laptop stolen")
 
     def full() -> None:
@@ -205,5 +204,5 @@ def test_a_revocation_that_could_not_be_read_is_read_at_the_next_look(
     with monkeypatch.context() as broken:
         broken.setattr(federation.registry, "_read_valid", full)
         with pytest.raises(StorageFull):
-            federation.registry.certificate_is_valid(row.serial)
-    assert not federation.registry.certificate_is_valid(row.serial)
+            federation.registry.site_of_serial(row.serial)
+    assert not federation.registry.site_of_serial(row.serial)

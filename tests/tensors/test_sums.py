@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from archipel.tensors import WeightedSum, blob_hash, decode, encode, fold, schema_of
+from archipel.tensors import NotFiniteFrame, WeightedSum, blob_hash, decode, encode, fold, schema_of
 from archipel.tensors import sums as sums_module
 
 finite = st.floats(-1e6, 1e6, width=32)
@@ -52,6 +52,22 @@ def test_the_streaming_fold_is_the_sum_bit_for_bit(tmp_path_factory, parts, chun
     for name, array in decode(written).items():
         assert array.dtype == expected[name].dtype
         np.testing.assert_array_equal(array, expected[name])
+
+
+@pytest.mark.parametrize("chunk", [2, 100])
+def test_finite_numbers_whose_sum_is_not_are_no_model(tmp_path, monkeypatch, chunk):
+    monkeypatch.setattr(sums_module, "CHUNK_ELEMENTS", chunk)
+    giant = np.array([0.0, 1.0, 2.0, 1.7e308, 4.0])
+    trees = [{"w": np.array([9.0, 9, 9, 1e307, 9])}, {"w": giant}, {"w": np.ones(5)}, {"w": giant / 1.1}]
+    paths = [tmp_path / f"{index}.frame" for index in range(len(trees))]
+    for path, tree in zip(paths, trees, strict=True):
+        path.write_bytes(encode(tree))
+    with pytest.raises(NotFiniteFrame) as found:
+        fold(schema_of(trees[0]), paths, [1.0] * 4, tmp_path / "out")
+    assert (found.value.index, found.value.tensor) == (1, "w")
+    del paths[1]
+    fold(schema_of(trees[0]), paths, [1.0] * 3, tmp_path / "out")
+    np.testing.assert_allclose(decode((tmp_path / "out").read_bytes())["w"][3], (1e307 + 1.7e308 / 1.1) / 3)
 
 
 def test_a_frame_that_ends_early_is_an_error_and_not_a_wrong_mean(tmp_path):

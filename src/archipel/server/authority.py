@@ -150,22 +150,6 @@ class Authority:
         return True
 
 
-def site_of_certificate(pem: bytes) -> tuple[str, str]:
-    """(site, serial) of a peer's certificate that TLS has verified against the CA.
-
-    Raises ArchipelError (code trust) when it is not a site's.
-    """
-    certificate = x509.load_pem_x509_certificate(pem)
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        names = x509.SubjectAlternativeName([])
-    for uri in names.get_values_for_type(x509.UniformResourceIdentifier):
-        if uri.startswith(_SITE_URI):
-            return uri.removeprefix(_SITE_URI), format(certificate.serial_number, "x")
-    raise ArchipelError("client certificate", "is not a site's", "join with `archipel site join`", code=ErrorCode.TRUST)
-
-
 def _builder(
     *,
     subject: x509.Name,

@@ -114,16 +114,12 @@ class Registry:
             keep_certificate(connection, "certificate-renewed", signed)
         return signed
 
-    def certificate_is_valid(self, serial: str) -> bool:
-        """Whether this certificate may speak now: issued here, not revoked, not expired, its site enrolled.
+    def site_of_serial(self, serial: str) -> str | None:
+        """Whose certificate may speak now: issued here, not revoked, not expired, its site enrolled; else None.
 
         Cheap enough for every message: the answer is in memory and is read again only after somebody, this process
         or another one, has committed to the database.
         """
-        return self.site_of_serial(serial) is not None
-
-    def site_of_serial(self, serial: str) -> str | None:
-        """The enrolled site of a valid certificate, else None."""
         with self._lock:
             if self._watch.changed():
                 try:

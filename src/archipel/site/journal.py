@@ -48,25 +48,9 @@ def keep_receipt(site: SiteState, receipt: JournalHead) -> None:
             "it was not kept",
             code=ErrorCode.TRUST,
         )
-    _keep(site, schema.receipts, receipt)
-
-
-def keep_server_head(site: SiteState, received: JournalHead) -> None:
-    """Keep a signed head of the server's journal. Raises BadInput when the server did not sign it."""
-    if not received.is_signed_by(site.joined().server_key):
-        raise BadInput(
-            f"head {received.number} of the server's journal",
-            "is not signed by this federation's server",
-            "it was not kept",
-            code=ErrorCode.TRUST,
-        )
-    _keep(site, schema.server_heads, received)
-
-
-def _keep(site: SiteState, table: Any, known: JournalHead) -> None:
-    row = known.model_dump(exclude={"owner"}) | {"received_at": utc_now()}
+    row = receipt.model_dump(exclude={"owner"}) | {"received_at": utc_now()}
     with site.database.write() as connection:
-        connection.execute(insert(table).prefix_with("OR IGNORE", dialect="sqlite").values(**row))
+        connection.execute(insert(schema.receipts).prefix_with("OR IGNORE", dialect="sqlite").values(**row))
 
 
 def lines(site: SiteState, after: int = 0) -> list[JournalEntry]:

@@ -61,7 +61,7 @@ LeafStep = Callable[[TensorSpec, int, Array], Array]
 
 
 class NotFiniteFrame(Exception):
-    """A frame that cannot be averaged: ``tensor`` of the frame at ``index`` holds NaN or infinite values."""
+    """A frame that cannot be averaged: ``tensor`` of the frame at ``index`` is not finite, or makes the sum so."""
 
     def __init__(self, index: int, tensor: str) -> None:
         super().__init__(f"tensor {tensor} of frame {index} holds NaN or infinite values")
@@ -80,7 +80,7 @@ def fold(
 
     All frames have this schema (checked when they were received). Memory is a few chunks, whatever the number and
     size of the frames. Returns the content address of what was written; the caller renames and records it.
-    Raises NotFiniteFrame for the first frame that holds a NaN or an infinity.
+    Raises NotFiniteFrame for the first frame that holds a NaN or an infinity, or that brings the sum there.
     """
     if not frames or len(frames) != len(weights) or not sum(weights) > 0:
         raise ValueError("fold needs one positive-sum weight a frame and at least one frame")
@@ -132,11 +132,27 @@ def _mean_chunk(
         _read_exactly(descriptor, values.data.cast("B"), offset + start * dtype.itemsize)
         np.multiply(values, weight, out=product if index else total, dtype=np.float64)
         if index:
-            np.add(total, product, out=total)
+            with np.errstate(over="ignore"):
+                np.add(total, product, out=total)
         if dtype.kind == "f" and not _is_finite(product if index else total):
             raise NotFiniteFrame(index, spec.name)
+    if dtype == np.float64 and not _is_finite(total):
+        # Every product is finite and their sum is not, which narrower types cannot come to.
+        raise NotFiniteFrame(_farthest(spec, offset, start, descriptors, weights, ~np.isfinite(total)), spec.name)
     np.divide(total, float(sum(weights)), out=total)
     return in_type(step(spec, start, total), dtype)
+
+
+def _farthest(
+    spec: TensorSpec, offset: int, start: int, descriptors: Sequence[int], weights: Sequence[float], where: Array
+) -> int:
+    """The frame that brings a sum of float64 numbers out of bounds: the first of those with the largest product."""
+    values = np.empty(len(where))
+    largest = []
+    for descriptor, weight in zip(descriptors, weights, strict=True):
+        _read_exactly(descriptor, values.data.cast("B"), offset + start * values.itemsize)
+        largest.append(float(np.abs(values[where] * weight).max()))
+    return int(np.argmax(largest))
 
 
 def _is_finite(values: Array) -> bool:

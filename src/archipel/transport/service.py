@@ -232,12 +232,13 @@ class _Reporting:
 
 def _peer(context: Context) -> Peer:
     pem = context.auth_context()["x509_pem_cert"][0]
-    site, serial = _identity(pem)
+    site, serial = site_of_certificate(pem)
     return Peer(site, serial, context.peer())
 
 
 @lru_cache(maxsize=4096)
-def _identity(pem: bytes) -> tuple[str, str]:
+def site_of_certificate(pem: bytes) -> tuple[str, str]:
+    """(site, serial) as a certificate says that TLS has checked; whether they are good now, the registry says."""
     certificate = x509.load_pem_x509_certificate(pem)
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     return str(names[0].value), format(certificate.serial_number, "x")
