@@ -70,7 +70,7 @@ def test_pictures_show_the_right_on_the_left_however_a_volume_is_stored(tmp_path
     turn = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(codes))
     stored = nibabel.orientations.apply_orientation(volume, turn)
     write(tmp_path / "v.nii.gz", stored, np.eye(4) @ inv_ornt_aff(turn, volume.shape))
-    found = image_thumbnails(tmp_path, MemoryIndex(), "v.nii.gz", (15, 18, 21))
+    found = image_thumbnails(tmp_path, MemoryIndex(), "v.nii.gz", (0, 100), (15, 18, 21))
     assert found is not None
     for plane in PLANES:
         pixels = np.asarray(opened(base64.b64decode(grey(found.slices[plane]))))
@@ -83,7 +83,7 @@ def test_pictures_show_the_right_on_the_left_however_a_volume_is_stored(tmp_path
 def test_thumbnails_are_small_and_as_wide_as_the_patient(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).normal(100, 20, (300, 260, 20)).astype(np.float32)
     write(tmp_path / "v.nii.gz", noise, np.diag([0.5, 0.5, 4.0, 1.0]))
-    found = image_thumbnails(tmp_path, MemoryIndex(), "v.nii.gz", None)
+    found = image_thumbnails(tmp_path, MemoryIndex(), "v.nii.gz", (50, 150), None)
     assert found is not None
     for one in found.slices.values():
         assert len(one.data) <= LARGEST
@@ -110,6 +110,6 @@ def test_a_mask_is_cut_where_most_of_it_is_and_image_and_mask_at_one_place(tmp_p
 def test_pictures_once_made_are_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "v.nii.gz", corner_marked())
     index = MemoryIndex()
-    first = image_thumbnails(tmp_path, index, "v.nii.gz", None)
+    first = image_thumbnails(tmp_path, index, "v.nii.gz", (0, 100), None)
     monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} was opened"))
-    assert image_thumbnails(tmp_path, index, "v.nii.gz", None) == first
+    assert image_thumbnails(tmp_path, index, "v.nii.gz", (0, 100), None) == first

@@ -23,11 +23,15 @@ def text(value: object) -> Html:
     """
     if isinstance(value, Html):
         return value
-    visible = "".join(
-        character.encode("unicode_escape").decode("ascii") if unicodedata.category(character) in _HIDDEN else character
-        for character in str(value)
-    )
-    return Html(escape(visible, quote=True))
+    given = str(value)
+    if not (given.isascii() and given.isprintable()):
+        given = "".join(map(_visible, given))
+    return Html(escape(given, quote=True))
+
+
+def _visible(character: str) -> str:
+    hidden = unicodedata.category(character) in _HIDDEN
+    return character.encode("unicode_escape").decode("ascii") if hidden else character
 
 
 def joined(parts: Iterable[object], between: str = "") -> Html:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,10 @@ from archipel.data.files import FileIndex, Folder
 from archipel.data.formats import Options, format_named
 from archipel.data.quality import png
 from archipel.data.quality.cohort_checks import classes_of
-from archipel.data.quality.evidence import Evidence
+from archipel.data.quality.evidence import Evidence, VolumeFacts
 from archipel.data.quality.records import QualityReport
 from archipel.data.quality.requests import RequestIndex, request_of
-from archipel.data.quality.thumbnails import Slice, Thumbnails, image_thumbnails, label_thumbnails, shrunk
+from archipel.data.quality.thumbnails import PLANES, Slice, Thumbnails, image_thumbnails, label_thumbnails, shrunk
 from archipel.data.samples import LABEL, Sample
 
 MOSAIC = 150
@@ -39,7 +39,7 @@ TILE_SIDE = 56
 
 @dataclass(frozen=True)
 class VolumePicture:
-    """One sample: three slices of each modality shown, and of its mask where it has one, on the same places."""
+    """One sample: slices of each modality shown, and of its mask where it has one, on the same places."""
 
     name: str
     images: dict[str, Thumbnails]
@@ -71,21 +71,22 @@ def draw_pictures(
 ) -> Pictures:
     """Thumbnails of what the report shows; each file is opened at most once, and not at all when the index has them."""
     if evidence.kind == "volumes":
-        return _of_volumes(root, index, evidence.scan.samples, report)
+        return _of_volumes(root, index, evidence, report)
     if evidence.kind == "arrays":
         return _of_arrays(root, index, layout, options, evidence, report)
     return Pictures()
 
 
-def _of_volumes(root: Path, index: FileIndex, samples: Sequence[Sample], report: QualityReport) -> Pictures:
+def _of_volumes(root: Path, index: FileIndex, evidence: Evidence, report: QualityReport) -> Pictures:
+    samples = evidence.scan.samples
     named = {name for finding in report.findings for name in finding.samples[:IN_FULL]}
     odd_first = sorted(samples, key=lambda sample: (sample.name not in named, sample.key))
-    shown = [sample.key for sample in odd_first[:MOSAIC]]
+    shown = {sample.key for sample in odd_first[:MOSAIC]}
     full = {sample.key for sample in odd_first[:IN_FULL]}
     drawn = {}
     for sample in samples:
         if sample.key in shown:
-            picture = _volume(root, index, sample, all_modalities=sample.key in full)
+            picture = _volume(root, index, sample, evidence.volumes[sample.key], in_full=sample.key in full)
             if picture is not None:
                 drawn[sample.key] = picture
     return Pictures(
@@ -95,16 +96,27 @@ def _of_volumes(root: Path, index: FileIndex, samples: Sequence[Sample], report:
     )
 
 
-def _volume(root: Path, index: FileIndex, sample: Sample, *, all_modalities: bool) -> VolumePicture | None:
-    label = label_thumbnails(root, index, sample.files[LABEL]) if LABEL in sample.files else None
-    roles = sorted(role for role in sample.files if role != LABEL)
+def _volume(
+    root: Path, index: FileIndex, sample: Sample, known: Mapping[str, VolumeFacts], *, in_full: bool
+) -> VolumePicture | None:
+    """In full: three planes of every modality; else an axial slice of the first."""
+    planes = PLANES if in_full else PLANES[:1]
+    label = label_thumbnails(root, index, sample.files[LABEL], planes) if LABEL in known else None
+    roles = sorted(role for role in known if role != LABEL)
     images = {}
-    for role in roles if all_modalities else roles[:1]:
+    for role in roles if in_full else roles[:1]:
         at = label.places if label else None
-        found = image_thumbnails(root, index, sample.files[role], at, sample.channels.get(role))
+        channel = sample.channels.get(role)
+        found = image_thumbnails(root, index, sample.files[role], _window(known[role]), at, planes, channel)
         if found is not None:
             images[role] = found
     return VolumePicture(sample.name, images, label) if images or label else None
+
+
+def _window(volume: VolumeFacts) -> tuple[float, float]:
+    """Percentiles 1 and 99: few voxels of a bright vessel must not darken the rest."""
+    low, _, high = volume.percentiles
+    return (low, high) if low < high else (volume.minimum, volume.maximum)
 
 
 def _of_arrays(

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_UP = 2
 GREY, COLOUR, PALETTE = 0, 2, 3
 Colour = tuple[int, int, int, int]
 """Red, green, blue and opacity, each 0-255."""
@@ -21,16 +21,12 @@ Colour = tuple[int, int, int, int]
 def stream(pixels: NDArray[np.uint8]) -> bytes:
     """The compressed lines of uint8 ``[height, width]`` or ``[height, width, 3]``; what an image's IDAT chunk holds."""
     rows = pixels.reshape(pixels.shape[0], -1)
-    depth = pixels.shape[2] if pixels.ndim == 3 else 1
-    above = np.vstack([np.zeros_like(rows[:1]), rows[:-1]])
-    beside = np.hstack([np.zeros_like(rows[:, :depth]), rows[:, :-depth]])
-    candidates = [_lines(0, rows), _lines(2, rows - above), _lines(1, rows - beside)]
-    return min((zlib.compress(lines, 9) for lines in candidates), key=len)
-
-
-def _lines(filtered_by: int, rows: NDArray[np.uint8]) -> bytes:
-    kinds: NDArray[Any] = np.full((rows.shape[0], 1), filtered_by, np.uint8)
-    return np.hstack([kinds, rows]).tobytes()
+    lines = np.empty((rows.shape[0], rows.shape[1] + 1), np.uint8)
+    # What a line adds to the one above is what compresses best in pictures, and nearly as well in masks.
+    lines[:, 0] = _UP
+    lines[0, 1:] = rows[0]
+    lines[1:, 1:] = rows[1:] - rows[:-1]
+    return zlib.compress(lines.tobytes(), 6)
 
 
 def image(width: int, height: int, data: bytes, kind: int = GREY, palette: tuple[Colour, ...] = ()) -> bytes:

@@ -1,4 +1,4 @@
-"""Thumbnails: three slices of a volume, small enough for the file index, made when a volume is first pictured.
+"""Thumbnails: slices of a volume, small enough for the file index, made when a volume is first pictured.
 
 A slice is kept as the compressed lines of a PNG (under 4 KB), a mask's without its colours: these depend on the
 mapping, which may change while the file does not. Slices are drawn as radiologists look at them: the patient's right
@@ -8,7 +8,7 @@ on the left, front and head up, in a profile the face to the left.
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,38 +43,44 @@ class Slice(Record):
 
 
 class Thumbnails(Record):
-    """Three slices of one volume by plane, and where they lie: indices along the axes right, front and head."""
+    """Slices of one volume by plane, and where they lie: indices along the axes right, front and head."""
 
     slices: dict[str, Slice]
     places: tuple[int, int, int]
 
 
 def image_thumbnails(
-    root: Path, index: FileIndex, place: str, at: tuple[int, int, int] | None, channel: int | None = None
+    root: Path,
+    index: FileIndex,
+    place: str,
+    window: tuple[float, float],
+    at: tuple[int, int, int] | None,
+    planes: Sequence[str] = PLANES,
+    channel: int | None = None,
 ) -> Thumbnails | None:
-    """Three slices of an image (or of one channel of a 4-D one) through ``at`` (None: its middle).
+    """Slices of an image (or of one channel of a 4-D one) through ``at`` (None: its middle).
 
-    None when it cannot be read.
+    ``window`` are the intensities that become black and white. None when the image cannot be read.
     """
 
     def examine(path: Path, content: bytes) -> dict[str, Any]:
         turned, spacing = _turned(path, content, channel)
         middle = at or tuple(size // 2 for size in turned.shape)
-        low, high = _window(turned)
-        return _thumbnails(turned, spacing, middle, lambda cut: _grey_slice(cut, low, high)).model_dump(mode="json")
+        return _thumbnails(turned, spacing, middle, planes, lambda cut: _grey_slice(cut, *window))
 
     which = "" if channel is None else f" channel {channel}"
-    return _found(Folder(root, RequestIndex(index, f"at {at}")), place, f"{PURPOSE} image{which}", examine)
+    asked = RequestIndex(index, f"{', '.join(planes)} at {at}, {window}")
+    return _found(Folder(root, asked), place, f"{PURPOSE} image{which}", examine)
 
 
-def label_thumbnails(root: Path, index: FileIndex, place: str) -> Thumbnails | None:
-    """Three slices of a mask, each where most of it is seen; None when it cannot be read."""
+def label_thumbnails(root: Path, index: FileIndex, place: str, planes: Sequence[str] = PLANES) -> Thumbnails | None:
+    """Slices of a mask, each where most of it is seen; None when it cannot be read."""
 
     def examine(path: Path, content: bytes) -> dict[str, Any]:
         turned, spacing = _turned(path, content, None)
-        return _thumbnails(turned, spacing, _largest_cuts(turned), _label_slice).model_dump(mode="json")
+        return _thumbnails(turned, spacing, _largest_cuts(turned), planes, _label_slice)
 
-    return _found(Folder(root, index), place, f"{PURPOSE} label", examine)
+    return _found(Folder(root, RequestIndex(index, ", ".join(planes))), place, f"{PURPOSE} label", examine)
 
 
 def _found(folder: Folder, place: str, purpose: str, examine: Any) -> Thumbnails | None:
@@ -95,13 +101,6 @@ def _turned(path: Path, content: bytes, channel: int | None) -> tuple[NDArray[An
     return view[flips], tuple(float(spacing[axis]) for axis in turn.axes)
 
 
-def _window(volume: NDArray[Any]) -> tuple[float, float]:
-    """Percentiles 1 and 99.5 of a sample of the voxels: few voxels of a bright vessel must not darken the rest."""
-    step = max(1, round((volume.size / 200_000) ** (1 / 3)))
-    low, high = np.percentile(volume[::step, ::step, ::step], [1, 99.5])
-    return float(low), float(high)
-
-
 def _largest_cuts(label: NDArray[Any]) -> tuple[int, ...]:
     drawn = label != 0
     cuts = []
@@ -111,9 +110,15 @@ def _largest_cuts(label: NDArray[Any]) -> tuple[int, ...]:
     return tuple(cuts)
 
 
-def _thumbnails(volume: NDArray[Any], spacing: Sequence[float], places: Sequence[int], draw: Any) -> Thumbnails:
+def _thumbnails(
+    volume: NDArray[Any],
+    spacing: Sequence[float],
+    places: Sequence[int],
+    planes: Sequence[str],
+    draw: Callable[[NDArray[Any]], Slice],
+) -> dict[str, Any]:
     slices = {}
-    for plane in PLANES:
+    for plane in planes:
         across = _ACROSS[plane]
         horizontal, vertical = (axis for axis in range(3) if axis != across)
         cut = np.take(volume, min(places[across], volume.shape[across] - 1), axis=across).T[::-1, ::-1]
@@ -121,7 +126,7 @@ def _thumbnails(volume: NDArray[Any], spacing: Sequence[float], places: Sequence
         height_mm = volume.shape[vertical] * spacing[vertical]
         slices[plane] = draw(cut).model_copy(update={"width_mm": width_mm, "height_mm": height_mm})
     x, y, z = (int(place) for place in places)
-    return Thumbnails(slices=slices, places=(x, y, z))
+    return Thumbnails(slices=slices, places=(x, y, z)).model_dump(mode="json")
 
 
 def _grey_slice(cut: NDArray[Any], low: float, high: float) -> Slice:
