@@ -10,6 +10,8 @@ import typer
 from archipel.cli.site_terminal import AsJson, State, console, opened, print_json
 
 HTML, JSON = "report.html", "report.json"
+NAMED = 5
+"""Samples of one finding that the terminal names."""
 
 
 def dataset_report(
@@ -64,5 +66,8 @@ def _print(report: Any, folder: Path) -> None:
 
     screen = console()
     for finding in report.findings:
-        screen.print(shown(f"- {finding.severity.value}: {finding.what}; {finding.remedy}"))
+        more = len(finding.samples) - NAMED
+        where = ", ".join(finding.samples[:NAMED]) + (f" and {more} more" if more > 0 else "")
+        line = f"- {finding.severity.value}: {finding.what}" + (f" [{where}]" if where else "")
+        screen.print(shown(f"{line}; {finding.remedy}"))
     screen.print(f"dataset {report.dataset} is {report.verdict.value}; see {folder / HTML}")

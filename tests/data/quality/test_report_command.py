@@ -161,7 +161,7 @@ def test_a_fault_that_came_after_the_dataset_was_added_is_reported(terminal: Ter
 def test_every_command_of_the_page_runs(terminal: Terminal, tmp_path: Path) -> None:
     clinic = tmp_path / "clinic"
     clinic.mkdir()
-    (clinic / "t.csv").write_text("subject,disease\n" + "".join(f"p-{n},{n % 2}\n" for n in range(12)))
+    (clinic / "t.csv").write_text("subject,num\n" + "".join(f"p-{n},{n % 2}\n" for n in range(12)))
     terminal.added("heart", str(clinic), "--format", "table")
     places = {"/data/hippocampus": dataset(tmp_path / "data", 12), "/srv/quality": tmp_path / "quality"}
     commands = [

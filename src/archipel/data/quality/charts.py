@@ -6,6 +6,7 @@ import colorsys
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from archipel.data.quality.figures import number
 from archipel.data.quality.png import Colour
 from archipel.data.quality.records import Histogram
 
@@ -57,7 +58,7 @@ def histogram_svg(found: Histogram, colours: Mapping[str, str], title: str) -> s
                     f'<rect x="{place * width + 0.5:.1f}" y="{top:.1f}" width="{width - 1:.1f}" height="{tall:.1f}" '
                     f'fill="{colours.get(name, _DISTINCT[0])}"/>'
                 )
-    low, high = (f"{found.edges[0]:.4g}", f"{found.edges[-1]:.4g}")
+    low, high = (number(found.edges[0]), number(found.edges[-1]))
     if steps > 1 and found.edges[1] - found.edges[0] == 1:
         low, high = f"{found.edges[0] + 0.5:g}", f"{found.edges[-1] - 0.5:g}"
     return (

@@ -155,25 +155,36 @@ def _slice(image: Slice | None, mask: Slice | None, alt: str, values: Mapping[st
     return element("div", element("div", *layers, kind=f"slice {shape}", style=ratio), kind="frame")
 
 
-def _drawn(report: QualityReport, shown: VolumePicture, role: str, plane: str, caption: str) -> Html:
+def _drawn(
+    report: QualityReport, shown: VolumePicture, role: str, plane: str, caption: str, kind: str = "sound"
+) -> Html:
     image = shown.images[role].slices[plane] if role in shown.images else None
     mask = shown.label.slices[plane] if shown.label else None
     return element(
         "figure",
         _slice(image, mask, f"{shown.name}, {plane}", report.label_values),
         element("figcaption", caption),
+        kind=kind,
     )
 
 
 def _mosaic(report: QualityReport, pictures: Pictures) -> Html:
     if not pictures.mosaic:
         return Html("")
-    tiles = [_drawn(report, shown, next(iter(shown.images), ""), "axial", shown.name) for shown in pictures.mosaic]
+    named = {name for finding in report.findings for name in finding.samples}
+    tiles = [
+        _drawn(
+            report, shown, next(iter(shown.images), ""), "axial", shown.name,
+            "named" if shown.name in named else "sound",
+        )
+        for shown in pictures.mosaic
+    ]  # fmt: skip
     held, of = len(pictures.mosaic), pictures.mosaic_of
     capped = f"{held} of {of} samples, those that findings name first." if held < of else f"All of them: {of}."
     words = (
         f"{capped} One axial slice each, where most of the mask is seen, or through the middle where there is none. "
         "The patient's right is on the left, the front is up."
+        + (" Those in a red frame are named by a finding." if named else "")
     )
     return joined([element("h2", "Every sample"), element("p", words, kind="soft"), _legend(report),
                    element("div", *tiles, kind="mosaic")])  # fmt: skip

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from archipel.data.quality.charts import class_colours, histogram_svg
+from archipel.data.quality.figures import number
 from archipel.data.quality.markup import Html, element, joined, swatch
-from archipel.data.quality.page_tables import number
 from archipel.data.quality.records import ColumnReport, QualityReport
 
 CLASSES = 8

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from archipel.data.quality.charts import label_colour
+from archipel.data.quality.figures import number
 from archipel.data.quality.markup import Html, element, joined, swatch, table
 from archipel.data.quality.records import LabelSummary, ModalitySummary, QualityReport, Spread, Tally, VolumeRow
 from archipel.data.samples import LABEL
@@ -111,11 +112,3 @@ def _millilitres(row: VolumeRow, few: bool) -> str:
     if few:
         return ", ".join(f"{value}: {number(size)}" for value, size in row.label_ml.items())
     return f"{len(row.label_ml)} labels, {number(sum(row.label_ml.values()))}"
-
-
-def number(value: float) -> str:
-    """Four digits, without an exponent where people expect none."""
-    if value == 0 or 1e-3 <= abs(value) < 1e6:
-        digits = f"{value:.4g}"
-        return f"{value:.0f}" if "e" in digits else digits
-    return f"{value:.3g}"

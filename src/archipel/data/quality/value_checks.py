@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from archipel.data.quality.cohort_checks import named
+from archipel.data.quality.figures import number
 from archipel.data.quality.outliers import THRESHOLD, outliers
 from archipel.data.quality.records import Code, ColumnReport, Finding, Severity
 from archipel.data.samples import Sample
@@ -21,7 +22,7 @@ def missing_values(columns: Sequence[ColumnReport], samples: Sequence[Sample]) -
     cases: list[tuple[Code, list[ColumnReport], str, str]] = [
         (
             "missing-values", some, "values are missing",
-            "fill them in at the source, or leave these subjects out; a plan refuses a column with missing values",
+            "fill them in at the source, give the column a fill in the mapping, or exclude these subjects: a plan refuses them",
         ),
         (
             "column-mostly-missing", most, "more than half of the values are missing",
@@ -77,8 +78,8 @@ def value_outliers(columns: Sequence[ColumnReport], samples: Sequence[Sample]) -
         if places:
             usual = sorted(values)[len(values) // 2]
             furthest = sorted(places, key=lambda place: -abs(values[place] - usual))
-            words = ", ".join(f"{values[place]:g} in {held[place][0].name}" for place in furthest[:3])
-            said.append(f"{column.name} ({words}{' ...' if len(places) > 3 else ''}; usual {usual:g})")
+            words = ", ".join(f"{number(values[place])} in {held[place][0].name}" for place in furthest[:3])
+            said.append(f"{column.name} ({words}{' ...' if len(places) > 3 else ''}; usual {number(usual)})")
             concerned += [held[place][0] for place in places]
     if said:
         more = f"; and in {len(said) - SAID} more columns" if len(said) > SAID else ""

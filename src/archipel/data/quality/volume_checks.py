@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from archipel.data.mapping import DataMapping
 from archipel.data.quality.cohort_checks import named
 from archipel.data.quality.evidence import Evidence, VolumeFacts
+from archipel.data.quality.figures import number
 from archipel.data.quality.outliers import THRESHOLD, outliers, ratio_outliers
 from archipel.data.quality.records import Code, Finding, Severity
 from archipel.data.samples import LABEL, Sample
@@ -212,7 +213,7 @@ def _far_off(role: str, held: Volumes, measures: Sequence[Measure], floor: float
         places = outliers(values, floor) if share is None else ratio_outliers(values, share)
         usual = sorted(values)[len(values) // 2]
         for place in places:
-            words = f"{measure.what} {values[place]:.4g} {measure.unit}".rstrip() + f", usual {usual:.4g}"
+            words = f"{measure.what} {number(values[place])} {measure.unit}".rstrip() + f", usual {number(usual)}"
             concerned[held[place][0].name].append(words)
     if concerned:
         yield Finding(
@@ -237,7 +238,7 @@ def label_volume_outliers(held: Volumes, mapping: DataMapping) -> Iterator[Findi
         usual = sorted(millilitres)[len(millilitres) // 2]
         for place in ratio_outliers(millilitres, LABEL_FLOOR):
             name = mapping.label_names.get(str(value), "")
-            words = f"label {value} {name}".rstrip() + f" {known[place][1]:.3g} ml, usual {usual:.3g}"
+            words = f"label {value} {name}".rstrip() + f" {number(known[place][1])} ml, usual {number(usual)}"
             concerned[known[place][0]].append(words)
     if concerned:
         yield Finding(
