@@ -11,7 +11,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -174,9 +173,15 @@ def catalog_step(place: str, step: str) -> None:
         "subjects": subjects,
         f"{step}_seconds": round(seconds, 2),
         f"{step}_files_opened": len(opened),
-        f"{step}_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6, 1),
+        f"{step}_rss_mb": round(_peak_memory() / 1e6, 1),
     }
     print(json.dumps(figures))  # noqa: T201
+
+
+def _peak_memory() -> int:
+    """Bytes. ``getrusage`` would count the process that this one was forked from as well."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:"))
 
 
 @contextmanager

@@ -1,0 +1,41 @@
+"""The index of files in the site's database answers as one in memory does, in whatever order it is asked."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from archipel.data import FileFacts, MemoryIndex, Signature
+from archipel.site import file_index
+from archipel.site.file_index import SqlFileIndex
+from archipel.site.state import SiteState
+from archipel.tensors import blob_hash
+
+PLACES = [f"{folder}/{name}" for folder in ("images", "labels", "z é") for name in ("a", "b", "ä", "𝒳", "\uffff")]
+ACTIONS = st.lists(
+    st.tuples(
+        st.sampled_from(["get", "put"]), st.sampled_from(PLACES), st.sampled_from(["one", "two"]), st.integers(0, 2)
+    ),
+    max_size=40,
+)
+FACTS = [FileFacts(hash=blob_hash(bytes([number])), facts={"number": number}) for number in range(3)]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sessions=st.lists(ACTIONS, min_size=1, max_size=3))
+@pytest.mark.parametrize("batch", [1, 3, 500])
+def test_the_index_answers_as_one_in_memory_does(
+    hospital: SiteState, monkeypatch: pytest.MonkeyPatch, batch: int, sessions: list[list[tuple[str, str, str, int]]]
+) -> None:
+    monkeypatch.setattr(file_index, "_BATCH", batch)
+    memory, name = MemoryIndex(), f"d{abs(hash(repr(sessions)))}-{batch}"
+    for actions in sessions:
+        with SqlFileIndex(hospital, name) as index:
+            for action, place, purpose, number in actions:
+                signature = Signature(number, number, number, number)
+                if action == "put":
+                    index.put(place, purpose, signature, FACTS[number])
+                    memory.put(place, purpose, signature, FACTS[number])
+                else:
+                    assert index.get(place, purpose, signature) == memory.get(place, purpose, signature)
