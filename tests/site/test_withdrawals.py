@@ -8,6 +8,7 @@ import pytest
 from site_world import table, take_offer, volumes
 from sqlalchemy import select, update
 
+from archipel.cli.site_report import write_report
 from archipel.governance import IdentityKey, Subtraction, subtract
 from archipel.site import approvals, catalog, cohorts, journal, preparing, proof, schema, told, withdrawals
 from archipel.site.state import SiteState
@@ -243,3 +244,21 @@ def test_an_opt_out_list_does_not_wait_for_a_cache_at_work(hospital: SiteState, 
         if thread.name == "forget-withdrawn":
             thread.join()
     assert not [path for path in cache.folder.rglob("*") if sample.hash.partition(":")[2] in path.name]
+
+
+def test_nothing_that_was_found_in_a_patients_files_stays(hospital: SiteState, tmp_path: Path) -> None:
+    """Facts of a scan, thumbnails among them, and reports that show the patient's pictures."""
+    catalog.add(hospital, "brain", volumes(tmp_path / "brain"), "nifti-pairs")
+    catalog.add(hospital, "other", table(tmp_path / "other"), "npz")
+    for name in ("brain", "other"):
+        write_report(hospital, name, hospital.reports / name, None)
+    out(hospital, "sub-01")
+    with hospital.database.read() as connection:
+        known = set(connection.scalars(select(schema.files.c.dataset)))
+    assert known == {"other"}
+    assert [path.name for path in hospital.reports.iterdir()] == ["other"]
+    again = catalog.scanned(hospital, catalog.dataset(hospital, "brain"))
+    assert [sample.subject for sample in again.samples] == ["sub-00", "sub-02"]
+    with hospital.database.read() as connection:
+        places = connection.scalars(select(schema.files.c.place)).all()
+    assert not [place for place in places if "sub-01" in place]

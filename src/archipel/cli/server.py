@@ -48,7 +48,7 @@ def init(
     ] = None,
     rest_port: Annotated[int, typer.Option(help="Port for people and for enrolment.")] = 8443,
     grpc_port: Annotated[int, typer.Option(help="Port for sites.")] = 8444,
-    database: Annotated[str | None, typer.Option(help="SQLAlchemy URL [default: SQLite in the state folder].")] = None,
+    database: Annotated[str | None, typer.Option(help="sqlite:///PATH [default: a file in the state folder].")] = None,
 ) -> None:
     """Make a state folder: the federation's CA, keys, database and settings."""
     from archipel.server.federation import Federation

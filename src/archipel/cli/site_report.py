@@ -26,7 +26,7 @@ def dataset_report(
     """Look at a dataset's quality: a verdict with remedies, pictures and tables, as HTML and JSON. It stays here."""
     screen = console()
     with opened(state) as site:
-        folder = out or site.folder / "reports" / name
+        folder = out or site.reports / name
         with screen.status(f"looking at dataset {name}"):
             report = write_report(site, name, folder, by)
     if as_json:

@@ -24,8 +24,8 @@ class Sample(Record):
     ``files`` maps a role to a path relative to the dataset's root: a modality's name (``image`` where there is only
     one), ``label``, or ``table``. ``row`` is the row in a file of arrays, None for rows found by the sample's key and
     for files of its own. ``values`` are what is known of it beside voxels: its group, age, a diagnosis; ``missing``
-    names a table's columns that have no value in its row. ``hash`` covers all of the sample's content, ``file_hashes`` each
-    file by role, so that a changed file can be named.
+    names a table's columns that have no value in its row. ``hash`` covers all of the sample's content, ``file_hashes``
+    each file by role, so that a changed file can be named.
     """
 
     subject: SubjectId

@@ -39,7 +39,7 @@ class ServerSettings(Record):
     ``name`` is the federation's. ``hosts`` are the names and addresses under which sites and researchers reach this
     server: they go into its TLS certificate, and the first one into join tokens. ``rest_host`` and ``grpc_host`` are
     the addresses it listens on. ``public_rest`` (a URL) and ``public_grpc`` (host:port) are given when a router maps
-    other ports to it. ``database`` is an SQLAlchemy URL, by default SQLite in the state folder; ``blobs`` a folder,
+    other ports to it. ``database`` is an SQLite URL, by default a file in the state folder; ``blobs`` a folder,
     relative to the state folder.
     """
 
@@ -51,7 +51,7 @@ class ServerSettings(Record):
     grpc_port: Port = 8444
     public_rest: str | None = None
     public_grpc: str | None = None
-    database: str | None = None
+    database: Annotated[str, StringConstraints(pattern="^sqlite:///")] | None = None
     blobs: str = "blobs"
     blob_limit_mb: Annotated[int, Field(ge=1)] = 16_384
     heartbeat_s: Annotated[float, Field(ge=0.1, le=3600)] = 15.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import traceback
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from archipel.governance import JournalHead, closed_is_signed_by
 from archipel.plans.packaging import LARGEST_SOURCE
 from archipel.site import approvals, failures, journal, proof, told
 from archipel.site.approvals import OfferState
+from archipel.site.delivering import deliver
 from archipel.site.link import Link
 from archipel.site.narrowing import OnOneView
 from archipel.site.sandbox import TaskFailed
@@ -27,7 +28,6 @@ from archipel.site.state import SiteState
 from archipel.site.training import SandboxTrainer
 from archipel.tasks import Compute, Handler, Made, Once, Permitted, check_passes, failure_of
 from archipel.transport import (
-    CHUNK,
     AnswerMessage,
     DatasetsMessage,
     DatasetSummary,
@@ -41,13 +41,11 @@ from archipel.transport import (
     TaskFailedMessage,
     TaskOffer,
     TaskWithdrawn,
-    UploadStart,
     Welcome,
 )
 from archipel.vocabulary import ArchipelError, ErrorCode, Failure, Job, Refused, StorageFull, Task, TaskKey
 
 _log = structlog.get_logger("archipel.agent")
-_AGAIN = frozenset({ErrorCode.LOST, ErrorCode.DISK_FULL, ErrorCode.INTERNAL})
 _GONE = frozenset({ErrorCode.ROUND_CLOSED})
 ROOM_S = 5.0
 """How long to wait before a task that found the disk full is tried again."""
@@ -219,7 +217,7 @@ class Agent:
             if work is None:
                 proof.is_allowed(self.site, task.key.experiment, task.job_hash)
                 return
-            await self._deliver(await self._make(task, work.handler))
+            await deliver(self.site, self._shelf, self.link, await self._make(task, work.handler))
         except TaskFailed as error:
             await self._failed(task, error.failure, error.detail)
         except ArchipelError as error:
@@ -255,34 +253,6 @@ class Agent:
             # The server must learn of the failure even when it cannot be written down here.
             _log.error("a failure could not be kept", task=str(task.key), error=str(error))
         await self.link.send(TaskFailedMessage(key=task.key, failure=failure))
-
-    async def _deliver(self, made: Made) -> None:
-        """Send an update until the server has it or its round is over; after a break it goes on where that came.
-
-        So does an agent that was started anew; an update of one chunk is sent without asking.
-        """
-        whole, offset, said = False, 0, ""
-        long = made.update.model_bytes > CHUNK
-        while True:
-            head = await asyncio.to_thread(journal.signed_head, self.site)
-            start = UploadStart(update=made.update, head=head.model_dump(mode="json"))
-            try:
-                offset = await self.link.offset(start) if long and not whole else 0
-                await self.link.upload(start.model_copy(update={"offset": offset}), _chunks(made, offset))
-            except ArchipelError as error:
-                if error.code in _AGAIN:
-                    if str(error) != said:
-                        said = str(error)
-                        _log.warning("update not sent yet", task=str(made.update.key), error=said)
-                    await self.link.pause()
-                    continue
-                if error.code is ErrorCode.BAD_UPDATE and offset and not whole:
-                    # What the server held of it may have been damaged there; the whole of it settles that.
-                    whole = True
-                    continue
-                raise
-            await asyncio.to_thread(self._shelf.sent, made.update.key)
-            return
 
     async def _withdraw(self, key: TaskKey, reason: str) -> None:
         work = self._work.get(key.experiment)
@@ -421,12 +391,3 @@ class Agent:
             except Exception as error:
                 _log.error("an experiment's row cannot be read", experiment=experiment, error=str(error))
         return found
-
-
-async def _chunks(made: Made, offset: int) -> AsyncIterator[bytes]:
-    if made.frame is None:
-        return
-    with made.frame.open("rb", buffering=0) as file:
-        file.seek(offset)
-        while chunk := file.read(CHUNK):
-            yield chunk

@@ -52,6 +52,7 @@ class SiteState:
         self.spool = folder / "spool"
         self.frames = folder / "state"
         self.logs = folder / "logs"
+        self.reports = folder / "reports"
 
     @classmethod
     def create(cls, folder: Path, site: str) -> SiteState:

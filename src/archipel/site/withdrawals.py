@@ -8,6 +8,7 @@ site looks: before it tells of its datasets, before it scans or freezes, and bef
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -61,8 +62,9 @@ class Withdrawn(NamedTuple):
 def withdraw(site: SiteState, optants: Iterable[Optant], *, reason: str = "") -> Withdrawn:
     """Take patients out, all in one transaction, and wake the agent; those who are out already change nothing.
 
-    Nothing that was prepared of them stays in the cache. Raises BadInput for what cannot be a subject's id and
-    NotFound for a dataset that is not in the catalog.
+    Nothing that was prepared of them stays in the cache, nor what a scan found in their files, nor a report in the
+    state folder that may show them. Raises BadInput for what cannot be a subject's id and NotFound for a dataset that
+    is not in the catalog.
     """
     done, samples = _withdraw(site, optants, reason, "person")
     if samples:
@@ -92,6 +94,8 @@ def _withdraw(
         connection.execute(insert(_rows), [{"dataset": dataset, "token": token} | row for dataset, token in new])
         held = _leave_datasets(connection, new)
         narrowed, samples = _narrow_cohorts(connection, site, new)
+    for name in held:
+        shutil.rmtree(site.reports / name, ignore_errors=True)
     site.ring()
     return Withdrawn(len({token for _, token in new}), held, narrowed), tuple(samples)
 
@@ -269,6 +273,8 @@ def _leave_datasets(connection: Connection, gone: Sequence[tuple[str, str]]) -> 
         summary = json.loads(connection.scalar(select(schema.datasets.c.summary).where(there)) or "{}")
         known = json.dumps(summary | {"subjects": left}) if summary else ""
         connection.execute(update(schema.datasets).where(there).values(subjects=left, summary=known))
+        # What was found in the files, small pictures among it, cannot be told apart by patient: it is found again.
+        connection.execute(delete(schema.files).where(schema.files.c.dataset == name))
     return tuple(sorted(held))
 
 

@@ -139,6 +139,8 @@ class Job(Record):
         sites = [entry.site for entry in self.roster]
         if not sites or len(set(sites)) != len(sites):
             raise ValueError("the roster must name at least one site and none twice")
+        if "ensemble" in sites:
+            raise ValueError("no site may be called ensemble: that is what the local models together are called")
         if self.terms.quorum > len(sites):
             raise ValueError(f"quorum {self.terms.quorum} is more than the {len(sites)} sites of the roster")
         if self.selection and self.selection.metric not in {metric.name for metric in self.validation}:
