@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import insert, select
 
 from archipel.data import FileFacts, Signature
 from archipel.site import schema
@@ -76,13 +76,7 @@ class SqlFileIndex:
         if not self._new:
             return
         with self._site.database.write() as connection:
-            for place, purpose in self._new:
-                connection.execute(
-                    delete(_files).where(
-                        _files.c.dataset == self._dataset, _files.c.place == place, _files.c.purpose == purpose
-                    )
-                )
-            connection.execute(insert(_files), list(self._new.values()))
+            connection.execute(insert(_files).prefix_with("OR REPLACE", dialect="sqlite"), list(self._new.values()))
         self._new.clear()
         self._ahead.clear()
 
