@@ -7,7 +7,7 @@ import pytest
 from conformance import SUBJECTS, Conformance, Expected
 from PIL import Image
 
-from archipel.data import ColumnMapping, Cohort, DataMapping, RawSource, SubjectSet, Verdict, check_needs, scan
+from archipel.data import Cohort, ColumnMapping, DataMapping, RawSource, SubjectSet, Verdict, check_needs, scan
 from archipel.data.formats import format_named
 from archipel.vocabulary import BadInput, ColumnNeed, DataNeeds
 
