@@ -39,7 +39,7 @@ class SqlFileIndex:
 
     def get(self, place: str, purpose: str, signature: Signature) -> FileFacts | None:
         """The facts if the file is as it was."""
-        row = self._new.get((place, purpose))
+        row: Mapping[Any, Any] | None = self._new.get((place, purpose))
         if row is None:
             row = self._read(place, purpose)
         if row is None or signature != Signature(row["size"], row["modified_ns"], row["changed_ns"], row["inode"]):
