@@ -27,6 +27,7 @@ SUFFIXES = (*NIFTI, *ITK)
 _MOST_GAIN = 1100
 """How many times its size a file can unpack to; deflate reaches 1032."""
 _HEADER_BYTES = 4096
+_MOST_HEADER = 1 << 16
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """ITK's axes run to the patient's left, back and top."""
 _EXPORT = "export the volume again or exclude the subject"
@@ -181,17 +182,21 @@ def _itk(path: Path, content: bytes) -> Decoded:
 
 def _check_whole(path: Path, content: bytes) -> bool:
     """Whether the file is NRRD; else it is MetaImage. Raises BadInput for neither, and for voxels in another file."""
-    if content[:4] == b"NRRD":
-        header = re.split(rb"\r?\n\r?\n", content[: 1 << 16], maxsplit=1)[0]
-        detached = re.search(rb"(?im)^data ?file\s*:\s*(.*)$", header)
+    start = content[:_MOST_HEADER]
+    is_nrrd = content[:4] == b"NRRD"
+    if is_nrrd:
+        header, *rest = re.split(rb"\r?\n\r?\n", start, maxsplit=1)
+        if not rest and len(content) > _MOST_HEADER:
+            raise _damaged(path, f"its header is longer than {_MOST_HEADER >> 10} KiB")
+        # The decoder ends a line at \r alone as well.
+        detached = re.search(rb"(?i)[\r\n]data ?file[ \t]*:([^\r\n]*)", header)
         other = detached.group(1) if detached else b""
-        is_nrrd = True
     else:
-        found = re.search(rb"(?m)^ElementDataFile\s*=\s*(.*)$", content[: 1 << 16])
-        if found is None:
-            raise _damaged(path, "it has no header of NRRD or MetaImage")
+        found = re.search(rb"(?m)^ElementDataFile[ \t]*=[ \t]*([^\r\n]*)\r?$", start)
+        # The decoder takes other spellings, and may skip a line that this pattern finds: the word stands there once.
+        if found is None or content.count(b"ElementDataFile") != 1:
+            raise _damaged(path, "it has no header of NRRD or MetaImage that says once where its voxels are")
         other = b"" if found.group(1).strip() in (b"LOCAL", b"Local", b"local") else found.group(1)
-        is_nrrd = False
     if other:
         cause = f"keeps its voxels in another file ({other.decode('utf-8', 'replace').strip()[:80]})"
         remedy = "write header and voxels as one .mha or .nrrd file"

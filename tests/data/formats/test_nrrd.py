@@ -8,6 +8,7 @@ from made_volumes import AFFINE, SHAPE, intensities, nifti, segmentation
 
 from archipel.data import format_named, scan
 from archipel.data.volumes import read_image, read_label
+from archipel.vocabulary import BadInput
 from real_data import real_data
 
 sitk = pytest.importorskip("SimpleITK")
@@ -141,3 +142,37 @@ def test_the_brain_tumour_is_a_pair():
     label, _ = read_label(root / "brain1_label.nrrd")
     assert np.array_equal(reading.label, label) and label.any()
     assert len(SHAPE) == label.ndim
+
+
+_NRRD = (
+    b"NRRD0004\ntype: uchar\ndimension: 3\nsizes: 3 3 3\nencoding: raw\nspace: left-posterior-superior\n"
+    b"space directions: (1,0,0) (0,1,0) (0,0,1)\nspace origin: (0,0,0)\n"
+)
+_META = b"ObjectType = Image\nNDims = 3\nBinaryData = True\nDimSize = 3 3 3\nElementType = MET_UCHAR\n"
+_LOCAL = b"ElementDataFile = LOCAL\n" + bytes(27)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("long.nrrd", _NRRD + b"# a remark of 40 letters and a little more\n" * 1600 + b"data file: other.raw\n\n"),
+        ("return.nrrd", _NRRD + b"# remark\rdata file: other.raw\n\n"),
+        ("returns.nrrd", _NRRD.replace(b"\n", b"\r") + b"data file: other.raw\r\r\n\n" + bytes(27)),
+        ("space.mha", _META + b" ElementDataFile = other.raw\n" + _LOCAL),
+        ("colon.mha", _META + b"ElementDataFile : other.raw\n" + _LOCAL),
+        ("empty.mha", _META + b"Comment = \nElementDataFile = LOCAL\nElementDataFile = other.raw\n" + bytes(27)),
+    ],
+)
+def test_no_spelling_of_a_header_leads_to_another_file(tmp_path, name, content):
+    """The decoder itself reads these from other.raw, which no hash of the sample covers, or the header as voxels."""
+    (tmp_path / "other.raw").write_bytes(bytes(range(27)))
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadInput):
+        read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize(("name", "start"), [("a.nrrd", _NRRD + b"\n"), ("a.mha", _META + _LOCAL[:-27])])
+def test_headers_with_windows_line_ends_are_read(tmp_path, name, start):
+    (tmp_path / name).write_bytes(start.replace(b"\n", b"\r\n") + bytes(range(27)))
+    volume, _ = read_image(tmp_path / name)
+    assert volume.ravel(order="F").tolist() == list(range(27))
