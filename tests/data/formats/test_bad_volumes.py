@@ -48,8 +48,8 @@ def raw(path, values=None, **fields):
         (HTML, "it holds a web page or XML"),
         (bytes(5000), "it holds zeros"),
         (b"", "it is empty"),
-        (gzip.compress(HTML), "it holds a web page or XML"),
-        (gzip.compress(bytes(5000)), "it holds zeros"),
+        (gzip.compress(HTML, mtime=0), "it holds a web page or XML"),
+        (gzip.compress(bytes(5000), mtime=0), "it holds zeros"),
         (b"PK\x03\x04" + bytes(500), "it has no header of NIfTI"),
     ],
 )
