@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import fcntl
 import threading
+import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pytest
-from site_world import table, take_offer, volumes
+from PIL import Image
+from site_world import table, take_offer, volume, volumes
 from sqlalchemy import select, update
 
 from archipel.cli.site_report import write_report
+from archipel.data import Scan
 from archipel.governance import IdentityKey, Subtraction, subtract
 from archipel.site import approvals, catalog, cohorts, journal, preparing, proof, schema, told, withdrawals
 from archipel.site.state import SiteState
@@ -262,3 +266,93 @@ def test_nothing_that_was_found_in_a_patients_files_stays(hospital: SiteState, t
     with hospital.database.read() as connection:
         places = connection.scalars(select(schema.files.c.place)).all()
     assert not [place for place in places if "sub-01" in place]
+
+
+def test_an_id_with_a_number_sign_withdraws_that_patient_and_no_other(with_table: SiteState) -> None:
+    listed = with_table.folder / withdrawals.OPT_OUT
+    listed.write_text("p-001#2\np-003 # by letter\n#p-004\n")
+    assert withdrawals.read_opt_outs(listed) == (Optant("p-001#2"), Optant("p-003"))
+
+
+def test_an_id_is_the_same_however_its_accents_are_written(hospital: SiteState, tmp_path: Path) -> None:
+    composed = unicodedata.normalize("NFC", "zoë")
+    for number, ending in enumerate((composed, "b", "c")):
+        numbers = np.random.default_rng(number)
+        for folder in ("images", "labels"):
+            values = numbers.integers(0, 3, (4, 5, 6)).astype(np.uint8)
+            volume(tmp_path / "brain" / folder / f"{ending}.nii.gz", values)
+    catalog.add(hospital, "brain", tmp_path / "brain", "nifti-pairs")
+    (hospital.folder / withdrawals.OPT_OUT).write_text(unicodedata.normalize("NFD", "zoë") + "\n", encoding="utf-8")
+    assert cohorts.freeze_version(hospital, "brain").subjects == 2
+
+
+def test_a_scan_that_a_withdrawal_overtook_brings_nobody_back(
+    hospital: SiteState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither in the counts that are told outside nor in what the scan found in the patient's files."""
+    catalog.add(hospital, "brain", volumes(tmp_path / "brain", 6), "nifti-pairs")
+    scan_before = catalog.scanned
+
+    def overtaken(site: SiteState, entry: catalog.Dataset) -> Scan:
+        found = scan_before(site, entry)
+        out(site, "sub-01")
+        return found
+
+    monkeypatch.setattr(catalog, "scanned", overtaken)
+    catalog.check(hospital, "brain")
+    assert catalog.dataset(hospital, "brain").subjects == 5
+    assert told.summaries(hospital)[0].subjects == 5
+    with hospital.database.read() as connection:
+        places = connection.scalars(select(schema.files.c.place)).all()
+    assert not [place for place in places if "sub-01" in place]
+
+
+def test_an_approval_that_a_withdrawal_overtook_brings_no_count_back(with_table: SiteState) -> None:
+    cohorts.freeze_version(with_table, "table")
+    frozen = cohorts.stored(with_table, "table")
+    take_offer(with_table)
+    out(with_table, "p-002")
+    approvals.approve(with_table, "heart", frozen=frozen)
+    assert catalog.dataset(with_table, "table").subjects == 5
+
+
+def test_nothing_that_was_found_of_a_faulty_patient_stays(hospital: SiteState, tmp_path: Path) -> None:
+    """Who cannot be used is no member of the dataset, and is shown by reports before all others."""
+    root = volumes(tmp_path / "brain", 4)
+    (root / "labels" / "sub-01.nii.gz").write_bytes(b"no volume")
+    catalog.add(hospital, "brain", root, "nifti-pairs", leave_out_faulty=True)
+    write_report(hospital, "brain", hospital.reports / "brain", None)
+    out(hospital, "sub-01")
+    with hospital.database.read() as connection:
+        places = connection.scalars(select(schema.files.c.place)).all()
+    assert not [place for place in places if "sub-01" in place]
+    assert not (hospital.reports / "brain").exists()
+
+
+def test_what_was_prepared_for_a_check_goes_with_the_withdrawal(hospital: SiteState, tmp_path: Path) -> None:
+    """A cohort that a check ran on is kept nowhere, and names its samples to nobody."""
+    root = volumes(tmp_path / "brain", 4)
+    catalog.add(hospital, "brain", root, "nifti-pairs")
+    cohort = cohorts.freeze(hospital, catalog.dataset(hospital, "brain")).cohort
+    cache = preparing.cache_of(hospital)
+    cache.prepare(root, cohort).close()
+    (sample,) = (one for one in cohort.samples if one.subject == "sub-01")
+    out(hospital, "sub-01")
+    assert not [path for path in cache.folder.rglob("*") if sample.hash.partition(":")[2] in path.name]
+
+
+def test_a_session_under_a_pseudonym_does_not_tell_the_id(hospital: SiteState, tmp_path: Path) -> None:
+    """Class folders know a patient's pictures by their whole names."""
+    for folder, seed in (("normal", 0), ("ill", 9)):
+        (tmp_path / "xray" / folder).mkdir(parents=True)
+        for patient in range(3):
+            for shot in "ab":
+                pixels = np.random.default_rng(seed + patient + ord(shot)).integers(0, 255, (8, 8), np.uint8)
+                name = f"{folder}{patient}_{shot}.png"
+                Image.fromarray(pixels).save(tmp_path / "xray" / folder / name)
+    catalog.add(hospital, "xray", tmp_path / "xray", "class-folders", options={"subject": "^[^_]+"})
+    cohort = cohorts.freeze(hospital, catalog.dataset(hospital, "xray"), pseudonymise=True).cohort
+    as_told = preparing.as_told(cohort, 0.2)
+    assert {one.session for one in as_told.samples} == {"1", "2"}
+    assert len({one.key for one in as_told.samples}) == 12
+    assert not [one for one in cohort.subjects if one in "".join(sample.name for sample in as_told.samples)]

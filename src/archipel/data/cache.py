@@ -91,32 +91,38 @@ class PreparedCache:
                 os.close(lock)
                 raise
 
-    def forget(self, hashes: Iterable[str]) -> int:
+    def forget(self, hashes: Iterable[str], kept: Iterable[str] | None = None) -> int:
         """Remove everything made from samples of these content hashes, also what is held; returns how many files.
 
+        With ``kept``, everything made from samples of other hashes than these goes as well.
         A worker that has such a file open keeps it until it ends.
         """
-        digits = {hashed.partition(":")[2] for hashed in hashes}
-        gone = self._remove(digits)
+        digits = _all_digits(hashes)
+        rest = None if kept is None else _all_digits(kept) - digits
+        gone = self._remove(digits, rest)
         # Once more alone: whoever was preparing meanwhile may have made it again.
         with self._alone(threading.Event()):
-            return gone + self._remove(digits)
+            return gone + self._remove(digits, rest)
 
     @property
     def size(self) -> int:
         """Bytes of all entries."""
         return sum(path.stat().st_size for path in self._entries())
 
-    def _remove(self, digits: set[str]) -> int:
+    def _remove(self, digits: set[str], rest: set[str] | None) -> int:
+        def goes(key: str) -> bool:
+            found = key.partition(".")[0]
+            return found in digits or (rest is not None and found not in rest)
+
         gone = 0
         for path in list(self._entries()):
             if path.parent.name == "rows":
                 try:
-                    holds_one = any(key.partition(".")[0] in digits for key in keys_in(path))
+                    holds_one = any(map(goes, keys_in(path)))
                 except (Damaged, FileNotFoundError):
                     holds_one = True
             else:
-                holds_one = path.name.partition(".")[0] in digits
+                holds_one = goes(path.name)
             if holds_one:
                 path.unlink(missing_ok=True)
                 gone += 1
@@ -282,6 +288,10 @@ def _unchanged(root: Path, samples: Sequence[Sample]) -> Iterator[None]:
             now = None
         if now != known:
             raise data_changed(place, "was changed while it was read")
+
+
+def _all_digits(hashes: Iterable[str]) -> set[str]:
+    return {hashed.partition(":")[2] for hashed in hashes}
 
 
 def _check(stop: threading.Event) -> None:

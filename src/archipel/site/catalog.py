@@ -100,7 +100,7 @@ def add(
         connection.execute(insert(schema.datasets).values(**_row(entry)))
         _note_members(site, connection, name, subjects_of(found))
     site.ring()
-    return entry
+    return dataset(site, name)
 
 
 def scanned(site: SiteState, entry: Dataset) -> Scan:
@@ -266,8 +266,11 @@ def keep(site: SiteState, connection: Connection, entry: Dataset, members: Itera
 
     Raises NotFound when the dataset was removed meanwhile.
     """
-    there = schema.datasets.c.name == entry.name
-    if connection.execute(update(schema.datasets).where(there).values(**_row(entry))).rowcount == 0:
+    there, row = schema.datasets.c.name == entry.name, _row(entry)
+    if members is None:
+        # Nobody looked: the counts that are kept may be newer, made less by a withdrawal since the entry was read.
+        row = {name: value for name, value in row.items() if name not in ("subjects", "summary", "scanned_at")}
+    if connection.execute(update(schema.datasets).where(there).values(**row)).rowcount == 0:
         raise NotFound(f"dataset {entry.name}", "was removed meanwhile", "add it again, then approve")
     if members is not None:
         _note_members(site, connection, entry.name, members)
@@ -276,9 +279,10 @@ def keep(site: SiteState, connection: Connection, entry: Dataset, members: Itera
 def _note_members(site: SiteState, connection: Connection, name: str, subjects: Iterable[str]) -> None:
     table = schema.members
     connection.execute(delete(table).where(table.c.dataset == name))
-    rows = [{"dataset": name, "token": subject_token(subject, site.cohort_key)} for subject in subjects]
-    if rows:
-        connection.execute(insert(table), rows)
+    tokens = {subject_token(subject, site.cohort_key) for subject in subjects}
+    if tokens:
+        connection.execute(insert(table), [{"dataset": name, "token": token} for token in sorted(tokens)])
+    withdrawals.leave(connection, name)
 
 
 def _row(entry: Dataset) -> dict[str, Any]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -70,22 +72,41 @@ def _prepare(site: SiteState, root: Path, cohort: Cohort, stop: threading.Event)
 def as_told(cohort: Cohort, fraction: float) -> Cohort:
     """The cohort as a worker is told of it: no paths, and pseudonyms in the place of ids where it has them.
 
+    Under a pseudonym sessions are numbers from 1: as files call them, they may hold the id, or a date of the patient's.
     Everybody stays on their side of the split, which follows from the ids and ``fraction`` when no list settles it.
     """
     known = cohort.pseudonyms
     held_out = cohort.validation
     if known and held_out is None:
         held_out = tuple(sorted(validation_ids(cohort.subjects, fraction)))
-    samples = tuple(
-        sample.model_copy(update={"files": {}, "file_hashes": {}, "subject": known.get(sample.subject, sample.subject)})
-        for sample in cohort.samples
-    )
+    numbers = _session_numbers(cohort.samples)
+    samples = tuple(_sample_as_told(sample, known, numbers) for sample in cohort.samples)
     told = None if held_out is None else tuple(known.get(subject, subject) for subject in held_out)
     return cohort.model_copy(update={"samples": samples, "validation": told, "pseudonyms": {}})
 
 
-def forget(site: SiteState, samples: Iterable[Sample]) -> int:
-    """Remove what was prepared of these samples, of patients who withdrew; returns how many files went."""
+def _sample_as_told(sample: Sample, known: Mapping[str, str], numbers: Mapping[tuple[str, str], str]) -> Sample:
+    hidden: dict[str, Any] = {"files": {}, "file_hashes": {}}
+    if sample.subject in known:
+        hidden |= {"subject": known[sample.subject], "session": numbers.get(sample.key, "")}
+    return sample.model_copy(update=hidden)
+
+
+def _session_numbers(samples: Iterable[Sample]) -> dict[tuple[str, str], str]:
+    """Each session's number among its subject's, in the order of their names."""
+    times: Counter[str] = Counter()
+    numbers = {}
+    for subject, session in sorted(sample.key for sample in samples if sample.session):
+        times[subject] += 1
+        numbers[subject, session] = str(times[subject])
+    return numbers
+
+
+def forget(site: SiteState, samples: Iterable[Sample], kept: Iterable[str] | None = None) -> int:
+    """Remove what was prepared of these samples, of patients who withdrew; returns how many files went.
+
+    With ``kept``, hashes of samples, what was prepared of others goes too: a check's cohort is written down nowhere.
+    """
     cache = cache_of(site)
     with disk_errors_named(cache.folder):
-        return cache.forget(sample.hash for sample in samples)
+        return cache.forget((sample.hash for sample in samples), kept)

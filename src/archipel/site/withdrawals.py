@@ -8,8 +8,10 @@ site looks: before it tells of its datasets, before it scans or freezes, and bef
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import threading
+import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -29,10 +31,14 @@ from archipel.storage import utc_now
 from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode, NotFound
 
 OPT_OUT = "opt-out.txt"
-"""One line a patient: ``SUBJECT`` for every dataset of the site, or ``DATASET/SUBJECT``; ``#`` begins a remark."""
+"""One line a patient: ``SUBJECT`` for every dataset of the site, or ``DATASET/SUBJECT``; ``#`` begins a remark at the
+line's start or after a space, and is part of an id elsewhere."""
 
 _log = structlog.get_logger("archipel.withdrawals")
 _EVERYWHERE = ""
+_REMARK = re.compile(r"(?:^|\s)#")
+_MOST_LOOKED_FOR = 20
+"""Patients who are looked for in the names of files; where there are more, all is as if it held one of them."""
 _rows, _members, _cohorts = schema.withdrawals, schema.members, schema.cohorts
 
 
@@ -66,26 +72,31 @@ def withdraw(site: SiteState, optants: Iterable[Optant], *, reason: str = "") ->
     state folder that may show them. Raises BadInput for what cannot be a subject's id and NotFound for a dataset that
     is not in the catalog.
     """
-    done, samples = _withdraw(site, optants, reason, "person")
-    if samples:
-        preparing.forget(site, samples)
+    done, traces = _withdraw(site, optants, reason, "person")
+    if traces is not None:
+        preparing.forget(site, *traces)
     return done
 
 
-def _withdraw(
-    site: SiteState, optants: Iterable[Optant], reason: str, source: str
-) -> tuple[Withdrawn, tuple[Sample, ...]]:
-    """What changed, and the samples of which nothing may stay prepared."""
+class _Traces(NamedTuple):
+    """The samples of which nothing may stay prepared, and the hashes of those that cohorts still have."""
+
+    gone: Sequence[Sample]
+    kept: frozenset[str]
+
+
+def _withdraw(site: SiteState, optants: Iterable[Optant], reason: str, source: str) -> tuple[Withdrawn, _Traces | None]:
+    """What changed, and whose traces go from the cache; None when nobody is out who was not before."""
     asked = list(dict.fromkeys(optants))
     for one in asked:
         check_subject(one.subject)
-    tokens = {(one.dataset, subject_token(one.subject, site.cohort_key)): None for one in asked}
+    tokens = {(one.dataset, subject_token(one.subject, site.cohort_key)): one for one in asked}
     with site.database.write() as connection:
         _check_datasets(connection, {one.dataset for one in asked})
         known = _known(connection)
         new = [pair for pair in tokens if pair not in known and (_EVERYWHERE, pair[1]) not in known]
         if not new:
-            return Withdrawn(0, (), ()), ()
+            return Withdrawn(0, (), ()), None
         now = utc_now()
         for dataset, token in new:
             body = {"subject": token, "dataset": dataset or "every dataset", "source": source}
@@ -93,11 +104,12 @@ def _withdraw(
         row = {"source": source, "reason": reason, "withdrawn_at": now}
         connection.execute(insert(_rows), [{"dataset": dataset, "token": token} | row for dataset, token in new])
         held = _leave_datasets(connection, new)
-        narrowed, samples = _narrow_cohorts(connection, site, new)
-    for name in held:
+        seen = _forget_faulty(connection, [tokens[pair] for pair in new])
+        narrowed, traces = _narrow_cohorts(connection, site, new)
+    for name in {*held, *seen}:
         shutil.rmtree(site.reports / name, ignore_errors=True)
     site.ring()
-    return Withdrawn(len({token for _, token in new}), held, narrowed), tuple(samples)
+    return Withdrawn(len({token for _, token in new}), held, narrowed), traces
 
 
 def check_subject(subject: str) -> None:
@@ -116,7 +128,7 @@ def readmit(site: SiteState, optant: Optant) -> None:
     Raises NotFound when the patient is not withdrawn, Conflict while ``opt-out.txt`` still names them.
     """
     token = subject_token(optant.subject, site.cohort_key)
-    if any(one.subject == optant.subject for one in _listed_now(site)):
+    if any(subject_token(one.subject, site.cohort_key) == token for one in _listed_now(site)):
         raise Conflict("the patient", f"is named in {OPT_OUT}", "remove the line there first")
     with site.database.write() as connection:
         mine = (_rows.c.token == token, _rows.c.dataset == optant.dataset)
@@ -145,15 +157,15 @@ def take_opt_outs(site: SiteState) -> None:
     ]
     if not new:
         return
-    _, samples = _withdraw(site, new, "", "opt-out list")
-    if samples:
+    _, traces = _withdraw(site, new, "", "opt-out list")
+    if traces is not None:
         # The cache may be at work for long, and the agent's loop, which asks before each task, must not wait for it.
-        threading.Thread(target=_forget, args=(site, samples), name="forget-withdrawn").start()
+        threading.Thread(target=_forget, args=(site, traces), name="forget-withdrawn").start()
 
 
-def _forget(site: SiteState, samples: Sequence[Sample]) -> None:
+def _forget(site: SiteState, traces: _Traces) -> None:
     try:
-        preparing.forget(site, samples)
+        preparing.forget(site, *traces)
     except (ArchipelError, OSError) as error:
         _log.error("what was prepared of a withdrawn patient could not be removed", error=str(error))
 
@@ -185,7 +197,7 @@ def read_opt_outs(path: Path, signature: Signature | None = None) -> tuple[Optan
         ) from error
     found = []
     for number, line in enumerate(text.splitlines(), 1):
-        words = line.partition("#")[0].strip()
+        words = _REMARK.split(line, maxsplit=1)[0].strip()
         if not words:
             continue
         dataset, slash, subject = words.rpartition("/")
@@ -278,12 +290,41 @@ def _leave_datasets(connection: Connection, gone: Sequence[tuple[str, str]]) -> 
     return tuple(sorted(held))
 
 
+def leave(connection: Connection, dataset: str) -> None:
+    """Take those off a dataset's new counts who withdrew while it was looked at; nothing of them stays found."""
+    there = set(connection.scalars(select(_members.c.token).where(_members.c.dataset == dataset)))
+    _leave_datasets(connection, [(dataset, token) for token in sorted(there & tokens_out_of(connection, dataset))])
+
+
+def _forget_faulty(connection: Connection, gone: Sequence[Optant]) -> set[str]:
+    """Forget what was found in files of patients who are no members, because their data is faulty or excluded.
+
+    The names of the datasets that may have had such files.
+    """
+    seen: set[str] = set()
+    files, out = schema.files, schema.exclusions
+    for dataset in {one.dataset for one in gone}:
+        ids = {one.subject for one in gone if one.dataset == dataset}
+        spelt = {unicodedata.normalize(form, one) for one in ids for form in ("NFC", "NFD")} | ids
+        named = func.max(*(func.instr(files.c.place, one) for one in spelt), 0) > 0
+        looked = select(files.c.dataset).distinct()
+        looked = looked.where(named) if len(ids) <= _MOST_LOOKED_FOR else looked
+        excluded = select(out.c.dataset, out.c.subject)
+        names = set(connection.scalars(looked))
+        names |= {row.dataset for row in connection.execute(excluded) if row.subject in spelt}
+        seen |= {name for name in names if dataset in (_EVERYWHERE, name)}
+    if seen:
+        connection.execute(delete(files).where(files.c.dataset.in_(seen)))
+    return seen
+
+
 def _narrow_cohorts(
     connection: Connection, site: SiteState, gone: Sequence[tuple[str, str]]
-) -> tuple[tuple[NarrowedCohort, ...], list[Sample]]:
-    """Narrow every kept cohort; which became smaller, and the samples that are in them no more."""
+) -> tuple[tuple[NarrowedCohort, ...], _Traces]:
+    """Narrow every kept cohort; which became smaller, and what is in them no more and still."""
     found: list[NarrowedCohort] = []
     samples: list[Sample] = []
+    hashes: set[str] = set()
     query = select(_cohorts.c.hash, _cohorts.c.dataset, _cohorts.c.body).order_by(
         _cohorts.c.dataset, _cohorts.c.version
     )
@@ -292,8 +333,9 @@ def _narrow_cohorts(
         cohort = Cohort.model_validate_json(row.body)
         before = len(subtractions_of(connection, row.hash))
         left = narrow(connection, site, cohort, row.hash, tokens)
+        hashes.update(sample.hash for sample in left.samples)
         if len(subtractions_of(connection, row.hash)) > before:
             found.append(NarrowedCohort(cohort.dataset, cohort.version, len(left.subjects)))
             kept = set(left.subjects)
             samples += [sample for sample in cohort.samples if sample.subject not in kept]
-    return tuple(found), samples
+    return tuple(found), _Traces(samples, frozenset(hashes))
