@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from archipel.data.samples import Problem
 from archipel.vocabulary import BadInput, ErrorCode
 
 _LARGEST = 64 << 20
+_DIGITS = re.compile("[0-9]{1,9}")
 _REMEDY = "mend it as the layout asks, or add the folder in another format"
 
 
@@ -59,10 +61,15 @@ def by_number(place: str, key: str, stored: Any) -> dict[int, str]:
         raise bad_description(place, f"has no {key}")
     found: dict[int, str] = {}
     for left, right in stored.items():
-        number, name = (left, right) if str(left).isdecimal() else (right, left)
+        number, name = (left, right) if _DIGITS.fullmatch(str(left)) else (right, left)
         if isinstance(number, list):
             continue
-        if isinstance(number, bool) or not str(number).isdecimal() or not isinstance(name, str) or not name.strip():
+        if (
+            isinstance(number, bool)
+            or not _DIGITS.fullmatch(str(number))
+            or not isinstance(name, str)
+            or not name.strip()
+        ):
             raise bad_description(place, f"its {key} hold {left!r}: {right!r}, which is not a number and a name")
         if int(number) in found:
             raise bad_description(place, f"its {key} name {number} twice")

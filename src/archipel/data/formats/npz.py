@@ -177,8 +177,11 @@ def _arrays(path: Path) -> _Arrays:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive}
-    except (OSError, ValueError, EOFError, KeyError, NotImplementedError, RuntimeError, AttributeError,
-            zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
+        # numpy gives a member that is no array as its bytes.
+        if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+            raise TypeError("a member is no array")
+    except (OSError, ValueError, TypeError, EOFError, KeyError, NotImplementedError, RuntimeError, AttributeError,
+            MemoryError, OverflowError, zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
         raise _bad(
             path,
             f"cannot be read ({type(error).__name__}); it is damaged or holds Python objects",
