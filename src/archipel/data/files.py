@@ -149,6 +149,8 @@ class Folder:
 
     def _entries(self, place: str, pattern: str, problems: list[Problem]) -> Iterator[tuple[str, int]]:
         """Entries of a folder whose names match, sorted, each with its kind of file."""
+        if pattern == "..":
+            return
         wild = any(mark in pattern for mark in "*?[")
         try:
             if wild:

@@ -24,6 +24,8 @@ _DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "\\t": 
 _SEEN = 200
 """How many rows decide what divides the columns."""
 _BATCH = 4096
+_LONGEST_LINE = 32 << 20
+"""Bytes; a line is taken into memory whole, and its fields one by one take many times as much."""
 _BINARY = {b"PK\x03\x04": "a zip archive (an Excel workbook, perhaps)", b"PAR1": "Parquet", b"\x1f\x8b": "gzip",
            b"\x00\x05\x16\x07": "a resource fork"}  # fmt: skip
 _SYMBOLS = frozenset("°µ²³±·§¹¼½¾ºª×÷€")
@@ -172,7 +174,7 @@ def _encoding(path: Path, told: str, notes: list[tuple[str, str]]) -> str:
     except LookupError as error:
         raise bad(path, f"encoding {told} is unknown", "give utf-8, latin-1 or cp1252") from error
     decoder = codecs.getincrementaldecoder("utf-8")()
-    is_utf8, line, first, high = True, 1, b"", set[int]()
+    is_utf8, line, first, high, running = True, 1, b"", set[int](), 0
     try:
         with path.open("rb") as file:
             while chunk := file.read(1 << 20):
@@ -182,6 +184,13 @@ def _encoding(path: Path, told: str, notes: list[tuple[str, str]]) -> str:
                 if b"\0" in chunk and not name.startswith("utf-16"):
                     line += chunk[: chunk.index(b"\0")].count(b"\n")
                     raise bad(path, f"holds a NUL byte in line {line}", "it is damaged or no text; export it again")
+                ended = max(chunk.find(b"\n"), chunk.find(b"\r"))
+                running += len(chunk) if ended < 0 else ended
+                if running > _LONGEST_LINE:
+                    cause = f"has a line {line} of more than {_LONGEST_LINE >> 20} MiB"
+                    raise bad(path, cause, "it is no table, or damaged; export it again")
+                if ended >= 0:
+                    running = len(chunk) - 1 - max(chunk.rfind(b"\n"), chunk.rfind(b"\r"))
                 line += chunk.count(b"\n")
                 high.update(set(chunk).difference(range(128)))
                 try:

@@ -28,6 +28,7 @@ IDENTIFYING = frozenset(
         *("date_of_birth", "birth_date", "birthdate", "birthday", "dob", "address", "email", "phone", "ssn"),
     )
 )
+_HEADER_BYTES = 1 << 20
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,15})")
 
 
@@ -71,7 +72,7 @@ def compare(found: FoundVolumes, table: SideTable, subjects: Sequence[str]) -> N
 
 def _examine(path: Path, key: str, delimiter: str, what: str) -> dict[str, Any]:
     remarks: list[tuple[str, str]] = []
-    header = path.open("rb").readline().strip()
+    header = path.open("rb").readline(_HEADER_BYTES).strip()
     if delimiter and header and delimiter.encode() not in header:
         # A participants.tsv may hold nothing but the ids.
         names: tuple[str, ...] = (header.decode("utf-8-sig", "replace"),)
