@@ -16,15 +16,13 @@ from archipel.server.wire import Wire
 from archipel.transport import Peer
 from archipel.vocabulary import ArchipelError, ErrorCode, NotPermitted
 
-NOW = datetime.now(UTC)
-
 
 @pytest.fixture
 def south(tmp_path: Path) -> Iterator[Federation]:
     """The other federation, which has a site berlin of its own too."""
     with Federation.found(ServerState(tmp_path / "south"), settings(name="south")) as founded:
         token = founded.enrolment.create_token("berlin")
-        founded.enrolment.enrol(Applicant("berlin").request(token), NOW)
+        founded.enrolment.enrol(Applicant("berlin").request(token), datetime.now(UTC))
         yield founded
 
 
@@ -36,16 +34,16 @@ def test_keys_and_fingerprints_are_each_ones_own(federation: Federation, south: 
 def test_a_join_token_is_refused_and_stays_good_at_home(federation: Federation, south: Federation) -> None:
     token = federation.enrolment.create_token("rome")
     with pytest.raises(ArchipelError) as refused:
-        south.enrolment.enrol(Applicant("rome").request(token), NOW)
+        south.enrolment.enrol(Applicant("rome").request(token), datetime.now(UTC))
     assert refused.value.code is ErrorCode.TOKEN
-    federation.enrolment.enrol(Applicant("rome").request(token), NOW)
+    federation.enrolment.enrol(Applicant("rome").request(token), datetime.now(UTC))
 
 
 def test_an_access_token_is_refused(federation: Federation, south: Federation) -> None:
-    text, _ = federation.tokens.create("ada", ["operate"], timedelta(days=1), NOW)
-    assert federation.tokens.check(text, NOW).name == "ada"
+    text, _ = federation.tokens.create("ada", ["operate"], timedelta(days=1), datetime.now(UTC))
+    assert federation.tokens.check(text, datetime.now(UTC)).name == "ada"
     with pytest.raises(ArchipelError, match="is not known here") as refused:
-        south.tokens.check(text, NOW)
+        south.tokens.check(text, datetime.now(UTC))
     assert refused.value.code is ErrorCode.TOKEN
 
 

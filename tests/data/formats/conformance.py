@@ -323,7 +323,9 @@ class Conformance:
         with pytest.raises(BadInput, match="option colour of format"):
             scan(self.format, root, {**self.options, "colour": "blue"})
 
-    @pytest.mark.parametrize("content", [b"", bytes(4096), HTML, b"\x1f\x8b" + bytes(50), gzip.compress(bytes(900), mtime=0)])
+    @pytest.mark.parametrize(
+        "content", [b"", bytes(4096), HTML, b"\x1f\x8b" + bytes(50), gzip.compress(bytes(900), mtime=0)]
+    )
     def test_a_file_that_is_something_else_is_a_problem(self, root, content):
         self.write(root)
         for path in files_under(root):
