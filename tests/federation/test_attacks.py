@@ -66,7 +66,7 @@ class Attacker:
         asyncio.run(asyncio.wait_for(go(), 30))
 
     def refused(self, update: Update, frame: bytes, *codes: ErrorCode, **more: Any) -> None:
-        """Sent again when the connection broke, as a site does: an answer that comes before all was sent may get lost."""
+        """Sent again when the connection broke, as a site does: an answer that comes early may get lost."""
         for _ in range(5):
             with pytest.raises(ArchipelError) as caught:
                 self.send(update, frame, **more)
