@@ -157,3 +157,9 @@ def test_the_split_loads_each_side_in_the_order_of_ids(tmp_path):
     assert sorted(training.ids + validation.ids) == [f"sub-{n:02}" for n in range(6)]
     assert list(training.ids) == sorted(training.ids)
     assert [volume.id for volume in training.volumes()] == list(training.ids)
+
+
+def test_a_volume_that_would_fill_the_memory_is_named_before_it_is_unpacked(tmp_path, monkeypatch):
+    dataset(tmp_path, 1)
+    monkeypatch.setattr("archipel.data.decoding.MOST_BYTES", 1000)
+    assert "images/sub-00.nii.gz: would take 0 MiB in memory" in str(scan(KIND, tmp_path).problems[0])

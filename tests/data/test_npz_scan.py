@@ -107,3 +107,9 @@ def test_a_pooled_cohort_may_lie_in_several_tables(tmp_path):
     assert all(
         row.tolist() == [2 * int(one[1]), 2 * int(one[1]) + 1] for one, row in zip(table.ids, table.x, strict=True)
     )
+
+
+def test_a_file_that_would_fill_the_memory_is_named_before_it_is_unpacked(tmp_path, monkeypatch):
+    save(tmp_path, x=np.zeros((4, 1 << 20)))
+    monkeypatch.setattr("archipel.data.formats.npz.MOST_BYTES", 1 << 20)
+    assert "table.npz: would take 32 MiB in memory; 1 are allowed" in the_problem(tmp_path)

@@ -26,6 +26,8 @@ SUFFIXES = (*NIFTI, *ITK)
 
 _MOST_GAIN = 1100
 """How many times its size a file can unpack to; deflate reaches 1032."""
+MOST_BYTES = 2 << 30
+"""What one volume may take in memory as it is stored: 800 x 800 x 800 of float32; more is no image of a patient."""
 _HEADER_BYTES = 4096
 _MOST_HEADER = 1 << 16
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -111,6 +113,7 @@ def _nifti(path: Path, content: bytes) -> Decoded:
     length = first + voxels * stored.itemsize
     if min(shape) < 0 or length > len(content) * (_MOST_GAIN if packed else 1):
         raise _damaged(path, f"its header speaks of {voxels} voxels")
+    _check_size(path, length)
     whole = _unpacked(path, content, length) if packed else content
     values = np.frombuffer(whole, stored, voxels, first).reshape(shape, order="F")
     slope, inter = header.get_slope_inter()
@@ -118,6 +121,12 @@ def _nifti(path: Path, content: bytes) -> Decoded:
         values = apply_read_scaling(values, slope, inter)
     placed = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
     return Decoded(values, np.asarray(header.get_best_affine(), np.float64), placed)
+
+
+def _check_size(path: Path, size: int) -> None:
+    if size > MOST_BYTES:
+        cause = f"would take {size >> 20} MiB in memory; {MOST_BYTES >> 20} are allowed"
+        raise bad_volume(path, cause, "export it with fewer voxels or a smaller type, or exclude the subject")
 
 
 def _unpacked(path: Path, content: bytes, length: int, *, exactly: bool = True) -> bytes:
@@ -168,6 +177,7 @@ def _itk(path: Path, content: bytes) -> Decoded:
         raise bad_volume(path, f"has {len(whole)} dimensions {whole}", "give one 3-D volume per subject")
     if math.prod(shape) > len(content) * _MOST_GAIN:
         raise _damaged(path, f"its header speaks of {math.prod(shape)} voxels")
+    _check_size(path, math.prod(shape) * 8)
     image = reader.Execute()
     # ITK's last axis is the slowest, numpy's of the same memory the first: transposed, x comes first again.
     values = sitk.GetArrayFromImage(image).transpose()

@@ -27,6 +27,8 @@ from archipel.vocabulary import BadInput, DataKind, ErrorCode
 _ARRAYS = ("x", "y", "subject")
 _SPLITS = {"train": TRAINING, "val": VALIDATION, "test": ""}
 _EMPTY = DataSchema(kind="arrays")
+MOST_BYTES = 4 << 30
+"""What the arrays of one file may take in memory."""
 
 
 class NpzTable:
@@ -169,12 +171,21 @@ def _bad(path: Path, cause: str, remedy: str) -> BadInput:
     return BadInput(path.name, cause, remedy, code=ErrorCode.BAD_DATA)
 
 
+def _check_size(path: Path, size: int) -> None:
+    if size > MOST_BYTES:
+        raise _bad(
+            path, f"would take {size >> 20} MiB in memory; {MOST_BYTES >> 20} are allowed", "divide it among datasets"
+        )
+
+
 def _arrays(path: Path) -> _Arrays:
     """x, y, the ids and the parts of the file.
 
     Raises BadInput when the file is damaged, an array is missing or would need pickle, or the lengths differ.
     """
     try:
+        with zipfile.ZipFile(path) as packed:
+            _check_size(path, sum(member.file_size for member in packed.infolist()))
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive}
         # numpy gives a member that is no array as its bytes.
