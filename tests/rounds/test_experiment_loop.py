@@ -76,7 +76,7 @@ async def test_a_late_site_is_recorded_and_the_round_closes_with_the_quorum(scen
     await asyncio.sleep(0.02)
     assert not scene.book.records
     scene.pass_time(1)
-    await scene.until(lambda: scene.book.records)
+    await scene.until(lambda: scene.book.records and scene.fleet.withdrawn)
     assert scene.book.records[0].sites["c"].state is SiteState.LATE
     assert scene.book.records[0].contributors == ("a", "b")
     assert scene.fleet.withdrawn == [("c", task.key)]

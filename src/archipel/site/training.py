@@ -176,28 +176,35 @@ class SandboxTrainer:
 
     async def _ready(self) -> SandboxedWorker:
         """The worker, started and prepared if there is none alive with this view of the cohort."""
-        allowed = self._allowed()
-        if self._worker is not None and self._worker.alive and allowed.view == self._view:
-            return self._worker
-        await self.stop()
-        await self._forget_all_but(allowed.cohort)
-        entry = catalog.dataset(self._site, allowed.cohort.dataset)
-        self._prepared = await preparing.prepared(self._site, Path(entry.root), allowed.cohort)
-        worker = await Sandbox.start(sandbox_spec(self._site, allowed.job, allowed.cohort, self._prepared.files))
-        with self._site.database.write() as connection:
-            body = {
-                "experiment": self._job.experiment,
-                "sandbox": worker.description,
-                "cohort_hash": allowed.approval.cohort_hash,
-                "subjects": len(allowed.cohort.subjects),
-            }
-            journal.append(connection, "worker-started", body)
+        while True:
+            allowed = self._allowed()
+            if self._worker is not None and self._worker.alive and allowed.view == self._view:
+                return self._worker
+            await self.stop()
+            await self._forget_all_but(allowed.cohort)
+            entry = catalog.dataset(self._site, allowed.cohort.dataset)
+            self._prepared = await preparing.prepared(self._site, Path(entry.root), allowed.cohort)
+            # Preparing may take minutes, and somebody may have been withdrawn meanwhile.
+            if self._allowed().view == allowed.view:
+                self._worker = await self._started(allowed, self._prepared)
+                self._view = allowed.view
+
+    async def _started(self, allowed: Allowed, prepared: Prepared) -> SandboxedWorker:
+        """A worker that has read these files; the journal says that it was started."""
+        worker = await Sandbox.start(sandbox_spec(self._site, allowed.job, allowed.cohort, prepared.files))
         try:
+            with self._site.database.write() as connection:
+                body = {
+                    "experiment": self._job.experiment,
+                    "sandbox": worker.description,
+                    "cohort_hash": allowed.approval.cohort_hash,
+                    "subjects": len(allowed.cohort.subjects),
+                }
+                journal.append(connection, "worker-started", body)
             await worker.prepare()
         except BaseException:
             await worker.kill()
             raise
-        self._worker, self._view = worker, allowed.view
         return worker
 
     async def _forget_all_but(self, cohort: Cohort) -> None:

@@ -12,13 +12,15 @@ import pytest
 from sandbox_world import PLAN
 from site_world import SERVER
 
+from archipel.data import Cohort, Prepared
 from archipel.governance import job_hash
 from archipel.plans.drafting import draft
-from archipel.site import approvals, journal, proof
+from archipel.site import approvals, journal, preparing, proof, withdrawals
 from archipel.site.sandbox import TaskFailed, tree
 from archipel.site.shelf import SiteShelf
 from archipel.site.state import SiteState
 from archipel.site.training import SandboxTrainer
+from archipel.site.withdrawals import Optant
 from archipel.tensors import decode
 from archipel.vocabulary import (
     ErrorCode,
@@ -26,6 +28,7 @@ from archipel.vocabulary import (
     Refused,
     RosterEntry,
     RoundTerms,
+    StorageFull,
     Task,
     TaskKey,
     WorkerLimits,
@@ -136,3 +139,35 @@ async def test_a_worker_is_not_started_again_for_an_approval_that_was_withdrawn(
         await doing
     assert trial.starts() == 1
     assert not workers()
+
+
+async def test_a_worker_that_the_journal_has_no_room_for_does_not_live(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise StorageFull("the journal", "no space is left", "free some")
+
+    monkeypatch.setattr(journal, "append", full)
+    with pytest.raises(StorageFull):
+        await trial.trainer.run(trial.task(""))
+    assert not workers()
+
+
+async def test_who_is_withdrawn_while_samples_are_prepared_is_not_given_to_the_worker(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare, withdrawn = preparing.prepared, proof.is_allowed(trial.site, "again", trial.hash).cohort.subjects[0]
+    cohorts: list[Cohort] = []
+
+    async def prepared(site: SiteState, root: Path, cohort: Cohort) -> Prepared:
+        made = await prepare(site, root, cohort)
+        if not cohorts:
+            withdrawals.withdraw(site, [Optant(withdrawn)])
+        cohorts.append(cohort)
+        return made
+
+    monkeypatch.setattr(preparing, "prepared", prepared)
+    (await trial.trainer.run(trial.task(""))).release()
+    assert withdrawn in cohorts[0].subjects and withdrawn not in cohorts[1].subjects
+    (started,) = [line for line in journal.lines(trial.site) if line.kind == "worker-started"]
+    assert started.body["subjects"] == len(cohorts[1].subjects)
