@@ -82,3 +82,12 @@ def test_a_cohorts_hash_ignores_order_and_follows_content_and_key():
 def test_a_cohort_names_each_subject_once():
     with pytest.raises(ValueError, match="session once"):
         Cohort(dataset="brains", format="nifti-pairs", samples=subjects("a", "a"))
+
+
+@given(IDS, FRACTIONS)
+def test_a_cohorts_own_list_decides_who_validates_and_the_draws_where_it_has_none(ids, fraction):
+    drawn = Cohort(dataset="brains", format="nifti-pairs", samples=subjects(*sorted(ids)))
+    assert drawn.held_out(fraction) == validation_ids(ids, fraction)
+    for listed in (tuple(sorted(ids))[:2], ()):
+        settled = drawn.model_copy(update={"validation": listed})
+        assert settled.held_out(fraction) == frozenset(listed)

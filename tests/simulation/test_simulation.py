@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from archipel.data import RawSource, validation_ids
+from archipel.data import Cohort, DataMapping, RawSource, Sample, split, validation_ids
+from archipel.data import draw as draw_of
 from archipel.governance import IdentityKey
 from archipel.plans import Draft, draft, load
 from archipel.plans.runtime import PlanRuntime
@@ -18,7 +19,7 @@ from archipel.simulation import SimulatedSite, pooled_site, scanned_site, simula
 from archipel.simulation.pooled import PooledSource
 from archipel.tasks import Compute
 from archipel.tensors import decode
-from archipel.vocabulary import ArchipelError, Baselines, RosterEntry, RoundTerms, TaskKind
+from archipel.vocabulary import ArchipelError, Baselines, ColumnNeed, DataNeeds, RosterEntry, RoundTerms, TaskKind
 
 TINY = Path(__file__).parents[2] / "examples" / "tiny_numpy.py"
 KEY = IdentityKey.generate().public
@@ -105,6 +106,21 @@ async def test_every_baseline_is_there(tmp_path: Path) -> None:
     [record] = pooled.committed(TaskKind.EVALUATE)
     [federated] = book.committed(TaskKind.EVALUATE)
     assert record.validation["accuracy"].weight == federated.validation["accuracy"].weight
+
+
+def test_the_pooled_site_holds_out_whom_the_site_does_of_those_whose_samples_are_complete() -> None:
+    """Where nobody's draw chooses, somebody is moved: it matters who is still there when the split is made."""
+    needs = DataNeeds(kind="table", columns=(ColumnNeed(name="age"),), target=ColumnNeed(name="score"))
+    chosen = [name for name in map(str, range(1000)) if draw_of(name) < 0.2][:3]
+    others = [name for name in map(str, range(1000)) if draw_of(name) > 0.2][:5]
+    samples = tuple(
+        Sample(subject=name, files={"table": "t.csv"}, hash="blake3:" + "0" * 64, missing=("age",) * (name in chosen))
+        for name in sorted(chosen + others)
+    )
+    cohort = Cohort(dataset="data", format="table", samples=samples, mapping=DataMapping(drop_incomplete=True))
+    site = SimulatedSite("a", Path("nowhere"), cohort)
+    _, own = split(RawSource(Path("nowhere"), cohort), cohort, 0.2, needs)
+    assert set(own.ids) and pooled_site([site], needs, 0.2).cohort.validation == own.ids
 
 
 async def test_what_a_plan_raises_reaches_the_researcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

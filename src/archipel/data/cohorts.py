@@ -20,6 +20,7 @@ from archipel.data.mapping import DataMapping
 from archipel.data.reading import Reading
 from archipel.data.recipe import Recipe
 from archipel.data.samples import Sample, SubjectId
+from archipel.data.splits import validation_ids
 from archipel.vocabulary import Name, Record
 
 
@@ -59,6 +60,10 @@ class Cohort(Record):
         """The subjects that are not in the validation list."""
         held_out = frozenset(self.validation or ())
         return tuple(subject for subject in self.subjects if subject not in held_out)
+
+    def held_out(self, fraction: float) -> frozenset[str]:
+        """Who validates: whom the cohort's own list names, else whom each subject's draw and ``fraction`` choose."""
+        return validation_ids(self.subjects, fraction) if self.validation is None else frozenset(self.validation)
 
     def given(self, reading: Reading) -> Reading:
         """What plans get of a sample that was read: mapped, then made by the recipe."""

@@ -15,7 +15,6 @@ from archipel.data.cohorts import Cohort
 from archipel.data.formats import format_named
 from archipel.data.reading import Affine, FloatVolume, LabelVolume, Reading
 from archipel.data.samples import Sample
-from archipel.data.splits import validation_ids
 from archipel.vocabulary import BadInput, ColumnNeed, DataNeeds, ErrorCode, Value
 
 
@@ -192,7 +191,7 @@ def split(source: Source, cohort: Cohort, fraction: float, needs: DataNeeds) -> 
     else the hash of each subject's id and ``fraction``.
     """
     cohort = usable(cohort, needs)
-    held_out = validation_ids(cohort.subjects, fraction) if cohort.validation is None else set(cohort.validation)
+    held_out = cohort.held_out(fraction)
     ordered = sorted(cohort.samples, key=lambda sample: sample.key)
     training = tuple(sample for sample in ordered if sample.subject not in held_out)
     validation = tuple(sample for sample in ordered if sample.subject in held_out)

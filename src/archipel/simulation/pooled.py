@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from archipel.data import Cohort, RawSource, Reading, Sample, Source, validation_ids
+from archipel.data import Cohort, RawSource, Reading, Sample, Source
 from archipel.data.subjects import usable
 from archipel.governance import job_hash
 from archipel.plans import draft, load
@@ -74,8 +74,7 @@ def pooled_site(sites: Sequence[SimulatedSite], needs: DataNeeds, fraction: floa
     origins: dict[_Key, tuple[int, Sample]] = {}
     samples, held_out = [], []
     for place, (site, cohort) in enumerate(zip(sites, cohorts, strict=True)):
-        own = site.cohort
-        chosen = validation_ids(own.subjects, fraction) if own.validation is None else set(own.validation)
+        chosen = cohort.held_out(fraction)
 
         def called(subject: str, site: str = site.name) -> str:
             return f"{site}:{subject}" if subject in several else subject

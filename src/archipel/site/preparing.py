@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from archipel.data import Cohort, Prepared, PreparedCache, Sample, validation_ids
+from archipel.data import Cohort, Prepared, PreparedCache, Sample
 from archipel.site.state import SiteState
 from archipel.storage import disk_errors_named
 
@@ -76,9 +76,7 @@ def as_told(cohort: Cohort, fraction: float) -> Cohort:
     Everybody stays on their side of the split, which follows from the ids and ``fraction`` when no list settles it.
     """
     known = cohort.pseudonyms
-    held_out = cohort.validation
-    if known and held_out is None:
-        held_out = tuple(sorted(validation_ids(cohort.subjects, fraction)))
+    held_out = tuple(sorted(cohort.held_out(fraction))) if known else cohort.validation
     numbers = _session_numbers(cohort.samples)
     samples = tuple(_sample_as_told(sample, known, numbers) for sample in cohort.samples)
     told = None if held_out is None else tuple(known.get(subject, subject) for subject in held_out)
