@@ -49,7 +49,7 @@ def _incomplete(needs: DataNeeds, schema: DataSchema, mapping: DataMapping) -> i
     """How many samples are left out because they lack a column; 0 unless the mapping drops them."""
     if not mapping.drop_incomplete:
         return 0
-    asked = {mapping.stored_column(column.name) for column in needs.all_columns if not mapping.fills(column.name)}
+    asked = mapping.required_columns(needs)
     if schema.gaps:
         return sum(gap.samples for gap in schema.gaps if asked & set(gap.columns))
     # Beside volumes there is only the target.

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from archipel.data.orientation import Orientation
 from archipel.data.reading import Reading
-from archipel.vocabulary import BadInput, ErrorCode, Name, Record, Value
+from archipel.vocabulary import BadInput, DataNeeds, ErrorCode, Name, Record, Value
 from archipel.vocabulary.needs import LabelValue
 
 
@@ -67,6 +67,10 @@ class DataMapping(Record):
         """Whether plans get a constant where the column is missing."""
         rule = self.columns.get(column)
         return rule is not None and rule.fill is not None
+
+    def required_columns(self, needs: DataNeeds) -> frozenset[str]:
+        """The stored columns without which a sample is incomplete for a plan; what is filled is not among them."""
+        return frozenset(self.stored_column(one.name) for one in needs.all_columns if not self.fills(one.name))
 
     def value(self, column: str, stored: Mapping[str, Value]) -> Value | None:
         """A plan's column from the stored values of a sample; None when it is missing there."""

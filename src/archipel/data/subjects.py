@@ -173,8 +173,7 @@ def usable(cohort: Cohort, needs: DataNeeds) -> Cohort:
     """The cohort as this plan gets it: without the samples that lack a column, where its mapping says so."""
     if not cohort.mapping.drop_incomplete:
         return cohort
-    filled = cohort.mapping.fills
-    asked = {cohort.mapping.stored_column(one.name) for one in needs.all_columns if not filled(one.name)}
+    asked = cohort.mapping.required_columns(needs)
     # A table's rows say what they lack; values beside volumes are all in the sample.
     kept = tuple(
         sample
