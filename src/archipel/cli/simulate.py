@@ -82,7 +82,8 @@ def _sites(
     needs: Any, data: Path, sites: Path | None, layout: str | None, option: list[str] | None, mapping: Path | None
 ) -> list[SimulatedSite]:
     from archipel.cli.site_dataset import read_option
-    from archipel.simulation import read_mapping, read_sites, scanned_site
+    from archipel.data import read_mapping
+    from archipel.simulation import read_sites, scanned_site
     from archipel.vocabulary import BadInput
 
     if sites is not None:

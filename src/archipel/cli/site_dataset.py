@@ -39,7 +39,7 @@ def dataset_add(
     """Check a folder of data and enter it in the catalog; nothing is added while anything is wrong with it."""
     from archipel.site import catalog
 
-    asked = read_mapping(mapping, dict(_label(text) for text in label or []))
+    asked = asked_mapping(mapping, label)
     options = dict(read_option(text) for text in option or [])
     screen = console()
     found = layout or _looks_like(path, screen)
@@ -86,24 +86,13 @@ def read_option(text: str) -> tuple[str, str]:
     return name, value
 
 
-def read_mapping(path: Path | None, labels: dict[str, str]) -> Any:
-    """The mapping in a TOML file, with label names given beside it. Raises BadInput naming the key that is wrong."""
-    import tomllib
+def asked_mapping(path: Path | None, labels: list[str] | None) -> Any:
+    """The mapping in a TOML file, with label names (VALUE=NAME) given beside it. Raises BadInput as read_mapping does,
+    and for a label that is no such text."""
+    from archipel.data import DataMapping, read_mapping
 
-    from pydantic import ValidationError
-
-    from archipel.data import DataMapping
-
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8")) if path else {}
-        found = DataMapping.model_validate(document)
-    except (OSError, ValueError) as error:
-        cause = str(error)
-        if isinstance(error, ValidationError):
-            first = error.errors()[0]
-            cause = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise BadInput(f"mapping {path}", cause, "see From folder to cohort in the documentation") from error
-    return found.model_copy(update={"label_names": {**found.label_names, **labels}})
+    found = read_mapping(path) if path else DataMapping()
+    return found.model_copy(update={"label_names": found.label_names | dict(map(_label, labels or []))})
 
 
 @contextmanager
@@ -270,7 +259,7 @@ def dataset_map(name: Dataset, state: State, mapping: MappingFile = None, label:
     screen = console()
     with opened(state) as site:
         before = catalog.dataset(site, name)
-        asked = read_mapping(mapping, dict(_label(text) for text in label or []))
+        asked = asked_mapping(mapping, label)
         if mapping is None:
             names = {**before.mapping.label_names, **asked.label_names}
             asked = before.mapping.model_copy(update={"label_names": names})

@@ -9,7 +9,7 @@ from archipel.data.cohorts import Cohort, CohortDifference, changes, cohort_hash
 from archipel.data.files import FileFacts, FileIndex, MemoryIndex, Signature
 from archipel.data.fitness import Answer, Verdict, check_needs
 from archipel.data.formats import FORMATS, format_named, scan
-from archipel.data.mapping import ColumnMapping, DataMapping
+from archipel.data.mapping import ColumnMapping, DataMapping, read_mapping
 from archipel.data.orientation import Orientation
 from archipel.data.prepared import PreparedSource
 from archipel.data.reading import Affine, FloatVolume, LabelVolume, Reading
@@ -56,6 +56,7 @@ __all__ = [
     "draw",
     "format_named",
     "pseudonym",
+    "read_mapping",
     "scan",
     "split",
     "subject_token",

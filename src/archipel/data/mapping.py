@@ -1,16 +1,18 @@
 """Mapping: a site's own names for what plans ask for, so that no hospital renames a file.
 
-A mapping is written once for a dataset, frozen into each cohort, and applied to every sample after it is read. It is
-pure: the same sample and mapping give the same values.
+A mapping is written once for a dataset, in a TOML file, frozen into each cohort, and applied to every sample after it
+is read. Applying it is pure: the same sample and mapping give the same values.
 """
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from archipel.data.orientation import Orientation
 from archipel.data.reading import Reading
@@ -85,6 +87,20 @@ class DataMapping(Record):
         if rule.values:
             return rule.values.get(f"{found:g}", rule.values.get(str(found), str(found)))
         return found * rule.scale + rule.offset
+
+
+def read_mapping(file: Path) -> DataMapping:
+    """The mapping in a TOML file. Raises BadInput naming the file and the key that is wrong."""
+    thing, remedy = f"mapping {file}", "see From folder to cohort in the documentation"
+    try:
+        return DataMapping.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise BadInput(thing, f"cannot be read ({error.strerror})", remedy) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BadInput(f"{thing}: {'.'.join(map(str, first['loc']))}", str(first["msg"]), remedy) from error
+    except ValueError as error:
+        raise BadInput(thing, f"is no TOML: {error}", remedy) from error
 
 
 def apply(mapping: DataMapping, reading: Reading) -> Reading:

@@ -7,7 +7,7 @@ give the same numbers as a deployed fleet for the same seed.
 from archipel.simulation.experiment import simulate
 from archipel.simulation.fleet import SimulatedFleet
 from archipel.simulation.pooled import Pooled, pooled_site, train_pooled
-from archipel.simulation.sites import SimulatedSite, read_mapping, read_sites, scanned_site
+from archipel.simulation.sites import SimulatedSite, read_sites, scanned_site
 from archipel.simulation.trainer import InProcessTrainer
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
     "SimulatedFleet",
     "SimulatedSite",
     "pooled_site",
-    "read_mapping",
     "read_sites",
     "scanned_site",
     "simulate",

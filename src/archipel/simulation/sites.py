@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from archipel.data import Cohort, DataMapping, Source, Verdict, check_needs, scan
+from archipel.data import Cohort, DataMapping, Source, Verdict, check_needs, read_mapping, scan
 from archipel.data.formats import settled
 from archipel.data.splits import own_sides
 from archipel.vocabulary import BadInput, DataNeeds, ErrorCode, Record
@@ -87,14 +87,6 @@ def read_sites(file: Path, data: Path, needs: DataNeeds) -> list[SimulatedSite]:
     return sites
 
 
-def read_mapping(file: Path) -> DataMapping:
-    """The mapping in a TOML file. Raises BadInput naming the key that is wrong."""
-    try:
-        return DataMapping.model_validate(_toml(file))
-    except ValidationError as error:
-        raise _wrong(file, "", error) from error
-
-
 def _toml(file: Path) -> dict[str, object]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
@@ -104,5 +96,5 @@ def _toml(file: Path) -> dict[str, object]:
 
 def _wrong(file: Path, name: str, error: ValidationError) -> BadInput:
     first = error.errors()[0]
-    where = ".".join(str(part) for part in (name, *first["loc"]) if part != "")
+    where = ".".join(map(str, (name, *first["loc"])))
     return BadInput(f"{file}: {where}", str(first["msg"]), "see Tables in the documentation")
