@@ -121,9 +121,9 @@ class Agent:
         except ArchipelError as error:
             _log.error("the server's receipt was refused", error=str(error))
             return
-        proof = journal.verify(self.site, [attested])
-        if not proof.whole:
-            _log.error("this site's journal is not whole", problems=list(proof.problems)[:5])
+        found = journal.verify(self.site, [attested])
+        if not found.whole:
+            _log.error("this site's journal is not whole", problems=list(found.problems)[:5])
 
     def _beside(self, work: Coroutine[Any, Any, Any]) -> None:
         """Do something beside the control stream; an error in it is logged, not lost."""
