@@ -298,6 +298,17 @@ def test_a_server_that_invents_an_approval_gains_nothing(with_table: SiteState) 
     refused(with_table, hashed, words="signature is not the site's")
 
 
+def test_what_the_rules_refuse_and_what_the_data_lacks_are_told_apart(with_table: SiteState) -> None:
+    needs = DataNeeds(kind="volumes")
+    job, _ = take_offer(with_table, needs=needs, terms=RoundTerms(rounds=20_000, quorum=1), validation_fraction=0.3)
+    entry, cohort, _ = cohorts.freeze(with_table, catalog.dataset(with_table, "table"), fraction=0.5)
+    rules = approvals.rules_against(with_table, job, entry, cohort)
+    assert [one.partition(" ")[0] for one in rules] == ["the", "version"]
+    lacking = [str(one) for one in approvals.needs_met(job, entry, cohort) if one.verdict == "not met"]
+    against = approvals.reasons_against(with_table, job, entry, cohort)
+    assert lacking and against == [*rules, *(f"dataset table: {one}" for one in lacking)]
+
+
 def test_an_errors_text_leaves_only_after_a_person_released_it(with_table: SiteState) -> None:
     take_offer(with_table)
     key = TaskKey(experiment="heart", round=2)

@@ -161,8 +161,8 @@ def needs_met(job: Job, entry: catalog.Dataset, cohort: Cohort | None = None) ->
     return check_needs(job.needs, entry.summary, entry.mapping if cohort is None else cohort.mapping)
 
 
-def reasons_against(site: SiteState, job: Job, entry: catalog.Dataset, cohort: Cohort | None = None) -> list[str]:
-    """Why the site's rules or the dataset do not fit the job; nothing is approved while there is a reason.
+def rules_against(site: SiteState, job: Job, entry: catalog.Dataset, cohort: Cohort | None = None) -> list[str]:
+    """Why the site's rules do not allow the job, whatever the dataset holds.
 
     ``cohort`` is the one that would be approved, where that is settled; without it, all subjects of the dataset.
     """
@@ -173,8 +173,13 @@ def reasons_against(site: SiteState, job: Job, entry: catalog.Dataset, cohort: C
             f"version {cohort.version} of dataset {entry.name} keeps {cohort.validation_fraction:g} for validation; "
             f"the job asks for {job.validation_fraction:g}"
         )
-    answers = needs_met(job, entry, cohort)
-    return found + [f"dataset {entry.name}: {answer}" for answer in answers if answer.verdict is Verdict.NOT_MET]
+    return found
+
+
+def reasons_against(site: SiteState, job: Job, entry: catalog.Dataset, cohort: Cohort | None = None) -> list[str]:
+    """Why the site's rules or the dataset do not fit the job; nothing is approved while there is a reason."""
+    unmet = [answer for answer in needs_met(job, entry, cohort) if answer.verdict is Verdict.NOT_MET]
+    return rules_against(site, job, entry, cohort) + [f"dataset {entry.name}: {answer}" for answer in unmet]
 
 
 def approve(

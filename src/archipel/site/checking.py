@@ -148,10 +148,8 @@ class Ladder:
             sign = Sign.MEND if answer.verdict is Verdict.NOT_MET else Sign.GO
             said = f"{answer.verdict}: {answer.why}" if answer.why else str(answer.verdict)
             notes.findings.append(Finding(what=answer.need, sign=sign, said=said))
-        unmet = f"dataset {entry.name}: "
-        for reason in approvals.reasons_against(self._site, job, entry, cohort):
-            if not reason.startswith(unmet):
-                notes.mend("this site's rules", reason)
+        for reason in approvals.rules_against(self._site, job, entry, cohort):
+            notes.mend("this site's rules", reason)
         self._split(cohort, notes)
         size = estimated_size(self._site, entry, cohort)
         self._disk(size, notes)
