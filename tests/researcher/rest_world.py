@@ -61,14 +61,14 @@ class ScriptedExperiments:
 
     # For tests
 
-    def answer(self, experiment: str, site: str, state: str, note: str = "") -> None:
+    def answer(self, experiment: str, site: str, state: str) -> None:
         assert self.loop is not None
-        asyncio.run_coroutine_threadsafe(self._answer(experiment, site, state, note), self.loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._answer(experiment, site, state), self.loop).result(10)
 
-    async def _answer(self, experiment: str, site: str, state: str, note: str) -> None:
+    async def _answer(self, experiment: str, site: str, state: str) -> None:
         for one in self.documents[experiment]["approvals"]:
             if one["site"] == site:
-                one.update(state=state, subjects=20 if state == "approved" else None, note=note, at=AT)
+                one.update(state=state, subjects=20 if state == "approved" else None, at=AT)
         await self._happen(experiment, "approval", {"site": site, "state": state})
 
     async def _happen(self, experiment: str, kind: str, body: dict[str, Any]) -> None:
@@ -161,9 +161,7 @@ class ScriptedExperiments:
                 "round": 0,
                 "rounds": job.terms.rounds,
                 "arguments": dict(job.arguments),
-                "approvals": [
-                    {"site": site, "state": "waiting", "subjects": None, "note": "", "at": AT} for site in job.sites
-                ],
+                "approvals": [{"site": site, "state": "waiting", "subjects": None, "at": AT} for site in job.sites],
                 "baselines": {},
                 "created": AT,
                 "started": None,

@@ -9,7 +9,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect, text
+from sqlalchemy import inspect, select, text
 
 from archipel.server import migrations
 from archipel.server.schema import metadata
@@ -60,6 +60,24 @@ def test_a_database_of_the_first_schema_is_upgraded_with_its_rows(tmp_path: Path
     migrations.upgrade(found)
     with found.read() as connection:
         assert connection.execute(text("SELECT site FROM sites")).scalars().all() == ["berlin"]
+
+
+def test_what_nobody_used_goes_and_the_rows_around_it_stay(tmp_path: Path) -> None:
+    found = database(tmp_path, "old.db")
+    migrations.upgrade(found, "0001")
+    with found.write() as connection:
+        values = "'heart', '{}', 'h', 'running', NULL, '{}', 'o', 't', 't', NULL, NULL"
+        connection.execute(text(f"INSERT INTO experiments VALUES ({values})"))
+        connection.execute(text("INSERT INTO approvals VALUES ('heart', 'berlin', 'approved', '{}', 7, NULL, 't')"))
+        values = "'heart', 1, 1, 'train', '', 'berlin', '{}', '', 'offered', NULL, NULL, NULL, 5, 6, 't'"
+        connection.execute(text(f"INSERT INTO updates VALUES ({values})"))
+    migrations.upgrade(found)
+    with found.read() as connection:
+        (approval,) = connection.execute(select(metadata.tables["approvals"])).all()
+        (update,) = connection.execute(select(metadata.tables["updates"])).all()
+        assert connection.execute(text("PRAGMA foreign_key_check")).all() == []
+    assert tuple(approval) == ("heart", "berlin", "approved", "{}", 7, "t")
+    assert tuple(update)[6:] == ("{}", "offered", None, None, None, 5, 6, "t")
 
 
 def test_a_database_of_a_newer_archipel_is_refused_and_left_alone(tmp_path: Path) -> None:

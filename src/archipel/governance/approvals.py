@@ -12,7 +12,7 @@ from archipel.vocabulary import ErrorCode, ExperimentId, Hash, Record, Refused, 
 
 
 class Approval(Record):
-    """What was signed, when, and by whose hand; ``note`` is the person's own words and is never interpreted."""
+    """What was signed and when."""
 
     experiment: ExperimentId
     site: SiteName

@@ -72,8 +72,8 @@ class Experiment:
         return self
 
     def approvals(self) -> DataFrame:
-        """One row a site: its answer, how many subjects its cohort has, and a note that a person there left."""
-        columns = ["site", "state", "subjects", "note", "at"]
+        """One row a site: its answer and how many subjects its cohort has."""
+        columns = ["site", "state", "subjects", "at"]
         return frames.frame(self.document()["approvals"], columns=columns)
 
     def wait_for_approvals(self, enough: int | None = None) -> Experiment:
@@ -94,8 +94,7 @@ class Experiment:
         document = watch(self._connection, self.name, settled, screen)
         approved = [one for one in document["approvals"] if one["state"] == "approved"]
         if document["state"] == "waiting" and len(approved) < self.job.terms.quorum:
-            no = [f"{one['site']} {one['state']}" + (f" ({one['note']})" if one["note"] else "")
-                  for one in document["approvals"] if one not in approved]  # fmt: skip
+            no = [f"{one['site']} {one['state']}" for one in document["approvals"] if one not in approved]
             raise Refused(
                 f"experiment {self.name}",
                 f"{len(approved)} sites approved, its quorum is {self.job.terms.quorum}: {', '.join(no)}",

@@ -114,7 +114,6 @@ class SqlBook:
             common = {
                 **_place(self._name, task.key),
                 "task": task.model_dump_json(),
-                "task_hash": "",
                 "state": "offered",
                 "at": utc_now(),
             }

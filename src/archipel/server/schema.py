@@ -98,7 +98,6 @@ approvals = Table(
     Column("state", String(16), nullable=False),
     Column("approval", Text),
     Column("subjects", Integer),
-    Column("note", Text),
     Column("at", _TIME, nullable=False),
 )
 """``state`` is waiting, approved, rejected or revoked; ``approval`` the site's signed document."""
@@ -133,7 +132,6 @@ updates = Table(
     Column("about", _NAME, primary_key=True),
     Column("site", _NAME, primary_key=True),
     Column("task", Text, nullable=False),
-    Column("task_hash", _HASH, nullable=False),
     Column("state", String(16), nullable=False),
     Column("update", Text),
     Column("spool", Text),

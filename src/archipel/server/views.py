@@ -55,7 +55,7 @@ def _experiment(connection: Connection, name: str) -> dict[str, Any]:
         "round": max(done, default=0),
         "rounds": job["terms"]["rounds"],
         "arguments": json.loads(row["arguments"]),
-        "approvals": [{key: one[key] for key in ("site", "state", "subjects", "note", "at")} for one in answers],
+        "approvals": [{key: one[key] for key in ("site", "state", "subjects", "at")} for one in answers],
         "baselines": baselines([record for _, record in records]),
         "created": row["created_at"],
         "started": row["started_at"],

@@ -7,7 +7,7 @@ from pathlib import Path
 from archipel.storage import Database
 from archipel.vocabulary import ArchipelError, ErrorCode
 
-NEWEST = "0001"
+NEWEST = "0002"
 """The revision of this version's schema, the one that ``archipel.server.schema`` describes."""
 
 
