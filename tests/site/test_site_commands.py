@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from site_world import PLAN, job_for, new_site, table, take_offer, volume, volumes
+from sqlalchemy import select
 from typer.testing import CliRunner, Result
 
 from archipel.cli.site import app
@@ -108,6 +109,24 @@ def test_approving_shows_what_will_run_and_asks(terminal: Terminal, with_table: 
     yes = terminal("approve", "heart", answer="y\n")
     assert f"approved heart for 6 subjects of dataset table version 1: job {hashed}" in yes.stdout
     proof.is_allowed(with_table, "heart", hashed)
+
+
+@pytest.mark.parametrize("decisions", [["approve"], ["reject"], ["approve", "revoke"]])
+def test_a_note_on_a_decision_is_in_the_journal_and_shown_with_the_experiment(
+    terminal: Terminal, with_table: SiteState, decisions: list[str]
+) -> None:
+    take_offer(with_table)
+    for verb in decisions:
+        asked = ["--yes"] if verb == "approve" else []
+        assert terminal(verb, "heart", *asked, "--note", f"ethics vote on {verb}").exit_code == 0
+        assert journal.lines(with_table)[-1].body["note"] == f"ethics vote on {verb}"
+    note = f"ethics vote on {decisions[-1]}"
+    for shown in (terminal("plans"), terminal("plans", "heart"), terminal("status")):
+        assert note in shown.stdout
+    assert terminal.json("plans")[0]["note"] == note
+    with with_table.database.read() as connection:
+        approval = connection.scalar(select(schema.experiments.c.approval))
+    assert note not in (approval or ""), "what is signed is sent to the server"
 
 
 def test_the_subjects_a_person_is_asked_about_are_those_on_the_disk(

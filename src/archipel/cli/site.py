@@ -149,7 +149,7 @@ def _print_offers(rows: Any) -> None:
     if not rows:
         console().print("no experiment was offered yet")
         return
-    print_table(["experiment", "state", "title", "plan", "rounds", "offered_at"], rows)
+    print_table(["experiment", "state", "title", "plan", "rounds", "offered_at", "note"], rows)
 
 
 @app.command()
@@ -226,6 +226,8 @@ def _show(site: Any, offer: Any, explained: list[tuple[str, str]]) -> None:
 
     screen = console()
     screen.print(Text(f"experiment {offer.experiment} ({offer.state.value})", style="bold"))
+    if offer.note:
+        screen.print(Text(f"noted here: {shown(offer.note)}"))
     for question, answer in explained:
         screen.print(Text(f"\n{question}", style="bold"))
         screen.print(Text(shown(answer)))

@@ -243,6 +243,7 @@ def approve(
         "version": cohort.version,
         "subjects": len(cohort.subjects),
         "signature": approval.signature,
+        "note": note,
     }
     _decide(site, experiment, "approved", body, decide)
     return approval
