@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -102,19 +102,28 @@ class Folder:
 
     def look(self, place: str, purpose: str, examine: Examine) -> FileFacts:
         """The facts of a file, from the index when it has not changed. A file that is gone is a problem too."""
-        return self._look(place, purpose, lambda path: (file_hash(path), lambda: examine(path)))
+        return self._look(place, purpose, lambda path: (file_hash(path), lambda: examine(path)), {})
 
-    def look_at_bytes(self, place: str, purpose: str, examine: ExamineBytes) -> FileFacts:
-        """The same for a file that fits into memory; it is read once."""
+    def look_at_bytes(
+        self, place: str, purpose: str, examine: ExamineBytes, beside: Mapping[str, dict[str, Any]] | None = None
+    ) -> FileFacts:
+        """The same for a file that fits into memory; it is read once.
+
+        What a successful examination leaves in ``beside``, facts by purpose, is remembered for those purposes.
+        """
 
         def read(path: Path) -> tuple[str, Callable[[], dict[str, Any]]]:
             content = path.read_bytes()
             return blob_hash(content), lambda: examine(path, content)
 
-        return self._look(place, purpose, read)
+        return self._look(place, purpose, read, {} if beside is None else beside)
 
     def _look(
-        self, place: str, purpose: str, begin: Callable[[Path], tuple[str, Callable[[], dict[str, Any]]]]
+        self,
+        place: str,
+        purpose: str,
+        begin: Callable[[Path], tuple[str, Callable[[], dict[str, Any]]]],
+        beside: Mapping[str, dict[str, Any]],
     ) -> FileFacts:
         path = self.root / place
         try:
@@ -130,6 +139,9 @@ class Folder:
             found = FileFacts(hash=hashed, facts=examine())
         except BadInput as error:
             found = FileFacts(hash=hashed, problem=problem_of(error))
+        else:
+            for other, facts in beside.items():
+                self._index.put(place, other, signature, FileFacts(hash=hashed, facts=facts))
         self._index.put(place, purpose, signature, found)
         return found
 

@@ -6,6 +6,7 @@ values. Files are NIfTI, NRRD or MetaImage, told by their suffix.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +17,46 @@ from archipel.data.decoding import Decoded, bad_volume, decode
 from archipel.data.files import FileFacts, Folder
 from archipel.data.reading import Affine, FloatVolume, LabelVolume
 from archipel.data.samples import LABEL, problem_of
+from archipel.data.thumbnails import Sketch
 from archipel.tensors import blob_hash
 from archipel.vocabulary import BadInput, ErrorCode
 
 AFFINE_TOLERANCE = 1e-3
 """How far two affines may differ, in millimetres (and millimetres per voxel), and still be the same grid."""
-IMAGE, CHANNELS, MASK = "image/2", "channels/1", "label/2"
+IMAGE, CHANNELS, MASK = "image/3", "channels/2", "label/2"
 """What an index calls the examinations; a new number when they find other facts."""
-_SAMPLED = 1 << 20
-"""Percentiles of larger volumes are those of this many voxels, taken at equal steps: the same ones each time."""
+_SAMPLED = 1 << 15
+"""Percentiles of larger volumes are those of about this many voxels, taken at equal steps: the same ones each time."""
 _CHUNK = 1 << 20
 _NOT_3D = "give one 3-D volume per subject"
 
 
-def look(folder: Folder, place: str, role: str, channel: int | None = None) -> FileFacts:
+def look(folder: Folder, place: str, role: str, channel: int | None = None, sketch: Sketch | None = None) -> FileFacts:
     """What is known of a sample's file with this role, decoded only when it is not known yet.
 
-    With a ``channel``, what is known of that channel of a 4-D image.
+    With a ``channel``, what is known of that channel of a 4-D image. With a ``sketch``, a file that is decoded now is
+    drawn for a report's pictures too.
     """
+    drawn: dict[str, dict[str, Any]] = {}
     if role == LABEL:
-        return folder.look_at_bytes(place, MASK, examine_label)
+
+        def examine_mask(path: Path, content: bytes) -> dict[str, Any]:
+            volume, found = _label(path, content)
+            if sketch is not None:
+                drawn.update(sketch.label(path, found._replace(values=volume)))
+            return _label_facts(volume, found)
+
+        return folder.look_at_bytes(place, MASK, examine_mask, drawn)
     if channel is None:
-        return folder.look_at_bytes(place, IMAGE, examine_image)
+
+        def examine(path: Path, content: bytes) -> dict[str, Any]:
+            volume, found = _image(path, content)
+            facts = {**_grid(volume.shape, found), **_intensities(volume)}
+            if sketch is not None:
+                drawn.update(sketch.image(path, found, facts))
+            return facts
+
+        return folder.look_at_bytes(place, IMAGE, examine, drawn)
     found = folder.look_at_bytes(place, CHANNELS, examine_channels)
     if found.problem is not None:
         return found
@@ -48,15 +67,6 @@ def look(folder: Folder, place: str, role: str, channel: int | None = None) -> F
     cause = f"has {len(channels)} channel{'s' if len(channels) > 1 else ''}; {role} would be the {channel + 1}th"
     problem = problem_of(bad_volume(folder.root / place, cause, "mend the description or the image"))
     return FileFacts(hash=found.hash, problem=problem)
-
-
-def examine_image(path: Path, content: bytes) -> dict[str, Any]:
-    """Shape, affine and intensities of an image. Raises BadInput as ``read_image`` does.
-
-    Percentiles (1, 50, 99) of volumes of more than 2^20 voxels come from a fixed part of them.
-    """
-    volume, found = _image(path, content)
-    return {**_grid(volume.shape, found), **_intensities(volume)}
 
 
 def examine_channels(path: Path, content: bytes) -> dict[str, Any]:
@@ -73,9 +83,7 @@ def examine_channels(path: Path, content: bytes) -> dict[str, Any]:
     return {**_grid(stacked.shape[:3], found), "channels": channels}
 
 
-def examine_label(path: Path, content: bytes) -> dict[str, Any]:
-    """Shape, affine and how many voxels have each value. Raises BadInput as ``read_label`` does."""
-    volume, found = _label(path, content)
+def _label_facts(volume: LabelVolume, found: Decoded) -> dict[str, Any]:
     counts = np.bincount(volume.ravel(order="K"))
     return {
         **_grid(volume.shape, found),
@@ -167,8 +175,7 @@ def _intensities(volume: FloatVolume) -> dict[str, Any]:
     squares = sum(
         float(np.square(flat[at : at + _CHUNK] - np.float64(mean)).sum()) for at in range(0, flat.size, _CHUNK)
     )
-    sample = flat if flat.size <= _SAMPLED else flat[:: -(-flat.size // _SAMPLED)]
-    low, middle, high = (float(value) for value in np.percentile(sample, [1, 50, 99]))
+    low, middle, high = (float(value) for value in np.percentile(flat[:: _step(volume.shape)], [1, 50, 99]))
     return {
         "minimum": float(flat.min()),
         "maximum": float(flat.max()),
@@ -177,6 +184,14 @@ def _intensities(volume: FloatVolume) -> dict[str, Any]:
         "percentiles": [low, middle, high],
         "voxels": voxel_hash(volume),
     }
+
+
+def _step(shape: tuple[int, ...]) -> int:
+    """From one sampled voxel to the next; no axis divides by it, else whole planes would never be looked at."""
+    step = -(-math.prod(shape) // _SAMPLED)
+    while step > 1 and any(math.gcd(step, size) > 1 for size in shape):
+        step += 1
+    return step
 
 
 def check_same_grid(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections import Counter
 from pathlib import Path
 
 import nibabel
@@ -14,10 +15,11 @@ from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 from PIL import Image
 from volumes import write
 
-from archipel.data import MemoryIndex
-from archipel.data.quality import png
-from archipel.data.quality.pictures import grey, overlay
-from archipel.data.quality.thumbnails import LARGEST, PLANES, SIDE, image_thumbnails, label_thumbnails, shrunk
+from archipel.data import DataMapping, FileFacts, MemoryIndex, Signature, decoding, png, scan, thumbnails, volumes
+from archipel.data.decoding import Decoded
+from archipel.data.quality import build, draw_pictures, gather
+from archipel.data.quality.pictures import Pictures, grey, overlay
+from archipel.data.thumbnails import LARGEST, PLANES, SIDE, image_thumbnails, label_thumbnails, shrunk
 
 SIZES = st.tuples(st.integers(1, 12), st.integers(1, 12))
 
@@ -113,3 +115,41 @@ def test_pictures_once_made_are_not_made_again(tmp_path: Path, monkeypatch: pyte
     first = image_thumbnails(tmp_path, index, "v.nii.gz", (0, 100), None)
     monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} was opened"))
     assert image_thumbnails(tmp_path, index, "v.nii.gz", (0, 100), None) == first
+
+
+def test_what_a_scan_has_decoded_is_not_opened_again_for_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = np.random.default_rng(0)
+    for subject in ("s1", "s2", "s3"):
+        label = np.zeros((12, 14, 10), np.uint8)
+        label[3:6, 4:9, 2:5] = 1
+        write(tmp_path / "images" / f"{subject}.nii.gz", numbers.normal(50, 9, label.shape).astype(np.float32))
+        write(tmp_path / "labels" / f"{subject}.nii.gz", label)
+
+    def pictures(index: MemoryIndex) -> Pictures:
+        found = scan("nifti-pairs", tmp_path, index=index)
+        evidence = gather(tmp_path, "nifti-pairs", {}, found, index)
+        report = build("d", "nifti-pairs", evidence, DataMapping(), made_at="2026-01-01T00:00:00Z")
+        return draw_pictures(tmp_path, "nifti-pairs", {}, evidence, report, index)
+
+    class WithoutSketches(MemoryIndex):
+        def put(self, place: str, purpose: str, signature: Signature, facts: FileFacts) -> None:
+            if decoded[place] > 1 or not purpose.startswith("thumbnails"):
+                super().put(place, purpose, signature, facts)
+
+    decoded: Counter[str] = Counter()
+    really = decoding.decode
+
+    def decode(path: Path, content: bytes) -> Decoded:
+        decoded[path.relative_to(tmp_path).as_posix()] += 1
+        return really(path, content)
+
+    monkeypatch.setattr(volumes, "decode", decode)
+    monkeypatch.setattr(thumbnails, "decode", decode)
+    at_the_scan = pictures(MemoryIndex())
+    assert set(decoded.values()) == {1} and len(decoded) == 6
+    decoded.clear()
+    afterwards = pictures(WithoutSketches())
+    assert set(decoded.values()) == {2}
+    assert at_the_scan == afterwards and len(at_the_scan.in_full) == 3

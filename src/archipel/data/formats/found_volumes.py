@@ -15,6 +15,7 @@ from archipel.data import volumes
 from archipel.data.files import FileFacts, Folder
 from archipel.data.formats.base import content_of
 from archipel.data.samples import LABEL, ColumnSummary, DataSchema, Problem, Sample, Scan, problem_of
+from archipel.data.thumbnails import Sketchbook
 from archipel.vocabulary import BadInput, Value
 
 MOST_CATEGORIES = 50
@@ -36,6 +37,7 @@ class FoundVolumes:
     def __init__(self, folder: Folder, declared: Mapping[int, str] | None = None) -> None:
         self.problems: list[Problem] = []
         self._folder = folder
+        self._sketchbook = Sketchbook()
         self._declared = dict(declared or {})
         self._samples: dict[tuple[str, str], Sample] = {}
         self._modalities: Counter[str] = Counter()
@@ -61,9 +63,7 @@ class FoundVolumes:
             cause = f"is there twice (again in {', '.join(sorted(files.values()))})"
             self.report(Problem(thing=name, cause=cause, remedy="keep one of them"), subject)
             return False
-        facts: dict[str, FileFacts] = {}
-        for role, place in files.items():
-            facts[role] = volumes.look(self._folder, place, role, (channels or {}).get(role))
+        facts = self._look(files, channels or {})
         faults = dict.fromkeys(found.problem for found in facts.values() if found.problem is not None)
         for fault in faults:
             self.report(fault.model_copy(update={"thing": f"{name}: {fault.thing}"}), subject)
@@ -84,6 +84,15 @@ class FoundVolumes:
         self._count({role: found.facts for role, found in facts.items()})
         self._remark(name, subject, files, facts)
         return True
+
+    def _look(self, files: Mapping[str, str], channels: Mapping[str, int]) -> dict[str, FileFacts]:
+        """What is known of each file; the mask is looked at first, as thumbnails are cut where it is."""
+        sketch = self._sketchbook.next(LABEL in files)
+        facts = {
+            role: volumes.look(self._folder, files[role], role, channels.get(role), sketch)
+            for role in sorted(files, key=lambda role: role != LABEL)
+        }
+        return {role: facts[role] for role in files}
 
     def _one_grid(self, name: str, subject: str, facts: Mapping[str, FileFacts]) -> bool:
         """Each volume is held against the label, or where there is none against the first modality."""

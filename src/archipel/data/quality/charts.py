@@ -6,8 +6,8 @@ import colorsys
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from archipel.data.png import Colour
 from archipel.data.quality.figures import number
-from archipel.data.quality.png import Colour
 from archipel.data.quality.records import Histogram
 
 # Okabe and Ito's colours, told apart by people who see few of them (jfly.uni-koeln.de/color, 2008).

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from archipel.data import volumes
 from archipel.data.files import FileIndex, Folder
 from archipel.data.formats import Options, format_named
-from archipel.data.quality.requests import RequestIndex, request_of
 from archipel.data.reading import Affine
+from archipel.data.requests import RequestIndex, request_of
 from archipel.data.samples import Sample, Scan
 from archipel.tensors import blob_hash
 from archipel.vocabulary import DataKind, Value
@@ -53,7 +53,7 @@ class VolumeFacts:
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> VolumeFacts:
-        """From the facts of ``volumes.examine_image`` or ``examine_label``."""
+        """From the facts of ``volumes.look``."""
         return cls(
             shape=tuple(facts["shape"]),
             spacing=tuple(facts["spacing"]),

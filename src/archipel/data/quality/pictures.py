@@ -16,20 +16,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from archipel.data import png
 from archipel.data.files import FileIndex, Folder
 from archipel.data.formats import Options, format_named
-from archipel.data.quality import png
 from archipel.data.quality.cohort_checks import classes_of
 from archipel.data.quality.evidence import Evidence, VolumeFacts
 from archipel.data.quality.records import QualityReport
-from archipel.data.quality.requests import RequestIndex, request_of
-from archipel.data.quality.thumbnails import PLANES, Slice, Thumbnails, image_thumbnails, label_thumbnails, shrunk
+from archipel.data.requests import RequestIndex, request_of
 from archipel.data.samples import LABEL, Sample
+from archipel.data.thumbnails import (
+    IN_FULL,
+    MOSAIC,
+    PLANES,
+    Slice,
+    Thumbnails,
+    image_thumbnails,
+    label_thumbnails,
+    shrunk,
+    window_of,
+)
 
-MOSAIC = 150
-"""Samples in the mosaic of volumes."""
-IN_FULL = 12
-"""Samples shown in three planes: those that findings name come first."""
 A_CLASS = 24
 """2-D images shown of each class."""
 CLASSES = 20
@@ -107,16 +113,12 @@ def _volume(
     for role in roles if in_full else roles[:1]:
         at = label.places if label else None
         channel = sample.channels.get(role)
-        found = image_thumbnails(root, index, sample.files[role], _window(known[role]), at, planes, channel)
+        own = known[role]
+        window = window_of(own.percentiles, own.minimum, own.maximum)
+        found = image_thumbnails(root, index, sample.files[role], window, at, planes, channel)
         if found is not None:
             images[role] = found
     return VolumePicture(sample.name, images, label) if images or label else None
-
-
-def _window(volume: VolumeFacts) -> tuple[float, float]:
-    """Percentiles 1 and 99: few voxels of a bright vessel must not darken the rest."""
-    low, _, high = volume.percentiles
-    return (low, high) if low < high else (volume.minimum, volume.maximum)
 
 
 def _of_arrays(

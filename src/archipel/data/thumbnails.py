@@ -1,4 +1,4 @@
-"""Thumbnails: slices of a volume, small enough for the file index, made when a volume is first pictured.
+"""Thumbnails: slices of a volume, small enough for the file index, made when a volume is first examined or pictured.
 
 A slice is kept as the compressed lines of a PNG (under 4 KB), a mask's without its colours: these depend on the
 mapping, which may change while the file does not. Slices are drawn as radiologists look at them: the patient's right
@@ -8,26 +8,34 @@ on the left, front and head up, in a profile the face to the left.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from archipel.data.decoding import bad_volume, decode
+from archipel.data import png
+from archipel.data.decoding import Decoded, bad_volume, decode
 from archipel.data.files import FileIndex, Folder
 from archipel.data.orientation import Orientation
-from archipel.data.quality import png
-from archipel.data.quality.requests import RequestIndex
+from archipel.data.requests import RequestIndex, answered
 from archipel.vocabulary import Record
 
-PURPOSE = "thumbnails/1"
+IMAGE, MASK = "thumbnails/1 image", "thumbnails/1 label"
+"""What an index calls them."""
+MOSAIC = 150
+"""Samples of a dataset that a report shows in its mosaic, by an axial slice."""
+IN_FULL = 12
+"""Samples shown in three planes: those that findings name come first."""
 SIDE = 112
 """The longest side of a thumbnail in pixels."""
 LARGEST = 4000
 """Characters of one slice in the index."""
 PLANES = ("axial", "coronal", "sagittal")
+Places = tuple[int, int, int]
+"""Indices along the axes right, front and head."""
 _ACROSS = {"axial": 2, "coronal": 1, "sagittal": 0}
 
 
@@ -46,7 +54,7 @@ class Thumbnails(Record):
     """Slices of one volume by plane, and where they lie: indices along the axes right, front and head."""
 
     slices: dict[str, Slice]
-    places: tuple[int, int, int]
+    places: Places
 
 
 def image_thumbnails(
@@ -54,7 +62,7 @@ def image_thumbnails(
     index: FileIndex,
     place: str,
     window: tuple[float, float],
-    at: tuple[int, int, int] | None,
+    at: Places | None,
     planes: Sequence[str] = PLANES,
     channel: int | None = None,
 ) -> Thumbnails | None:
@@ -64,23 +72,20 @@ def image_thumbnails(
     """
 
     def examine(path: Path, content: bytes) -> dict[str, Any]:
-        turned, spacing = _turned(path, content, channel)
-        middle = at or tuple(size // 2 for size in turned.shape)
-        return _thumbnails(turned, spacing, middle, planes, lambda cut: _grey_slice(cut, *window))
+        return _of_image(path, decode(path, content), window, at, planes, channel)
 
     which = "" if channel is None else f" channel {channel}"
-    asked = RequestIndex(index, f"{', '.join(planes)} at {at}, {window}")
-    return _found(Folder(root, asked), place, f"{PURPOSE} image{which}", examine)
+    asked = RequestIndex(index, _image_request(planes, at, window))
+    return _found(Folder(root, asked), place, IMAGE + which, examine)
 
 
 def label_thumbnails(root: Path, index: FileIndex, place: str, planes: Sequence[str] = PLANES) -> Thumbnails | None:
     """Slices of a mask, each where most of it is seen; None when it cannot be read."""
 
     def examine(path: Path, content: bytes) -> dict[str, Any]:
-        turned, spacing = _turned(path, content, None)
-        return _thumbnails(turned, spacing, _largest_cuts(turned), planes, _label_slice)
+        return _of_label(path, decode(path, content), planes)
 
-    return _found(Folder(root, RequestIndex(index, ", ".join(planes))), place, f"{PURPOSE} label", examine)
+    return _found(Folder(root, RequestIndex(index, _label_request(planes))), place, MASK, examine)
 
 
 def _found(folder: Folder, place: str, purpose: str, examine: Any) -> Thumbnails | None:
@@ -88,9 +93,82 @@ def _found(folder: Folder, place: str, purpose: str, examine: Any) -> Thumbnails
     return None if looked.problem is not None else Thumbnails.model_validate(looked.facts)
 
 
-def _turned(path: Path, content: bytes, channel: int | None) -> tuple[NDArray[Any], tuple[float, ...]]:
+@dataclass
+class Sketch:
+    """Thumbnails of a sample's volumes, made while its files are decoded for the first time anyway.
+
+    What the two methods return is for the index: what a report will ask for by ``image_thumbnails`` and
+    ``label_thumbnails``. A sample's mask comes before its images, which are cut where the mask is.
+    """
+
+    planes: Sequence[str]
+    has_mask: bool
+    at: Places | None = None
+
+    def label(self, path: Path, found: Decoded) -> dict[str, dict[str, Any]]:
+        """Of the mask."""
+        made = _of_label(path, found, self.planes)
+        x, y, z = made["places"]
+        self.at = (x, y, z)
+        return {MASK: answered(made, _label_request(self.planes))}
+
+    def image(self, path: Path, found: Decoded, facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """Of a 3-D image with the ``facts`` of its examination; nothing when the mask's place is not known."""
+        if self.has_mask and self.at is None:
+            return {}
+        window = window_of(facts["percentiles"], facts["minimum"], facts["maximum"])
+        made = _of_image(path, found, window, self.at, self.planes, None)
+        return {IMAGE: answered(made, _image_request(self.planes, self.at, window))}
+
+
+class Sketchbook:
+    """What a scan sketches: as many samples, the first ones, as a report shows where nothing is wrong."""
+
+    def __init__(self) -> None:
+        self._begun = 0
+
+    def next(self, has_mask: bool) -> Sketch | None:
+        """A sketch of the next sample; None when there are enough."""
+        self._begun += 1
+        if self._begun > MOSAIC:
+            return None
+        return Sketch(PLANES if self._begun <= IN_FULL else PLANES[:1], has_mask)
+
+
+def window_of(percentiles: Sequence[float], minimum: float, maximum: float) -> tuple[float, float]:
+    """Percentiles 1 and 99: few voxels of a bright vessel must not darken the rest."""
+    low, _, high = percentiles
+    return (low, high) if low < high else (minimum, maximum)
+
+
+def _image_request(planes: Sequence[str], at: Places | None, window: tuple[float, float]) -> str:
+    return f"{', '.join(planes)} at {at}, {window}"
+
+
+def _label_request(planes: Sequence[str]) -> str:
+    return ", ".join(planes)
+
+
+def _of_image(
+    path: Path,
+    found: Decoded,
+    window: tuple[float, float],
+    at: Places | None,
+    planes: Sequence[str],
+    channel: int | None,
+) -> dict[str, Any]:
+    turned, spacing = _turned(path, found, channel)
+    middle = at or tuple(size // 2 for size in turned.shape)
+    return _thumbnails(turned, spacing, middle, planes, lambda cut: _grey_slice(cut, *window))
+
+
+def _of_label(path: Path, found: Decoded, planes: Sequence[str]) -> dict[str, Any]:
+    turned, spacing = _turned(path, found, None)
+    return _thumbnails(turned, spacing, _largest_cuts(turned), planes, _label_slice)
+
+
+def _turned(path: Path, found: Decoded, channel: int | None) -> tuple[NDArray[Any], tuple[float, ...]]:
     """The voxels as a view in RAS, and their spacing along those axes."""
-    found = decode(path, content)
     volume = found.values if channel is None else found.values[..., channel]
     if volume.ndim != 3:
         raise bad_volume(path, f"has {volume.ndim} dimensions")

@@ -6,10 +6,10 @@ index would keep the answer to every one ever made, patients who have left among
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from archipel.data.files import FileFacts, FileIndex, Signature
-from archipel.data.formats import Options
 from archipel.data.samples import Sample
 from archipel.tensors import blob_hash
 
@@ -31,10 +31,15 @@ class RequestIndex:
 
     def put(self, place: str, purpose: str, signature: Signature, facts: FileFacts) -> None:
         """Remember the answer in the place of the last one."""
-        answer = facts.model_copy(update={"facts": facts.facts | {_REQUEST: self._request}})
+        answer = facts.model_copy(update={"facts": answered(facts.facts, self._request)})
         self._index.put(place, purpose, signature, answer)
 
 
-def request_of(options: Options, samples: Sequence[Sample]) -> str:
+def answered(facts: Mapping[str, Any], request: str) -> dict[str, Any]:
+    """Facts as an index keeps them that knows which request they answer."""
+    return {**facts, _REQUEST: request}
+
+
+def request_of(options: Mapping[str, str], samples: Sequence[Sample]) -> str:
     """What tells one request for samples of a file from another: who they are, and how the file is read."""
     return blob_hash(repr((sorted(options.items()), [(sample.key, sample.row) for sample in samples])).encode())
