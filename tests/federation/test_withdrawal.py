@@ -13,7 +13,7 @@ from world import SITES, World, wait
 
 from archipel.data import validation_ids
 from archipel.site import catalog, failures, withdrawals
-from archipel.site.withdrawals import Optant
+from archipel.site.opt_outs import Optant
 
 pytestmark = pytest.mark.processes
 IDS = [f"site-a-{number:03d}" for number in range(40)]

@@ -15,8 +15,8 @@ from sqlalchemy import event
 from archipel.data import DataMapping
 from archipel.site import approvals, catalog, cohorts, journal, proof, withdrawals
 from archipel.site.catalog import DatasetProblems
+from archipel.site.opt_outs import Optant
 from archipel.site.state import SiteState
-from archipel.site.withdrawals import Optant
 from archipel.vocabulary import BadInput, Conflict, NotFound, StorageFull
 
 

@@ -14,9 +14,10 @@ from sqlalchemy import select, update
 from archipel.cli.site_report import write_report
 from archipel.data import Scan
 from archipel.governance import IdentityKey, Subtraction, subtract
-from archipel.site import approvals, catalog, cohorts, journal, preparing, proof, schema, told, withdrawals
+from archipel.site import approvals, catalog, cohorts, journal, opt_outs, preparing, proof, schema, told, withdrawals
+from archipel.site.opt_outs import OPT_OUT, Optant
 from archipel.site.state import SiteState
-from archipel.site.withdrawals import Optant, withdraw
+from archipel.site.withdrawals import withdraw
 from archipel.transport.doorbell import Doorbell
 from archipel.vocabulary import BadInput, Conflict, DataNeeds, ErrorCode, NotFound, Refused
 
@@ -174,7 +175,7 @@ def test_a_subtraction_that_somebody_else_wrote_stops_everything(with_table: Sit
 def test_an_opt_out_list_is_taken_over_at_every_look(with_table: SiteState, tmp_path: Path) -> None:
     _, hashed = take_offer(with_table)
     approvals.approve(with_table, "heart")
-    listed = with_table.folder / withdrawals.OPT_OUT
+    listed = with_table.folder / OPT_OUT
     listed.write_text("\ufeff# opted out by letter\np-001   # 12 March\n\nother/p-003\ntable/p-004\n", encoding="utf-8")
     assert set(proof.is_allowed(with_table, "heart", hashed).cohort.subjects) == {
         "p-000",
@@ -195,7 +196,7 @@ def test_an_opt_out_list_is_taken_over_at_every_look(with_table: SiteState, tmp_
 def test_an_opt_out_list_that_cannot_be_read_stops_everything(with_table: SiteState, line: bytes) -> None:
     _, hashed = take_offer(with_table)
     approvals.approve(with_table, "heart")
-    (with_table.folder / withdrawals.OPT_OUT).write_bytes(b"p-001\n" + line + b"\n")
+    (with_table.folder / OPT_OUT).write_bytes(b"p-001\n" + line + b"\n")
     with pytest.raises(BadInput, match=r"opt-out.txt") as caught:
         proof.is_allowed(with_table, "heart", hashed)
     assert caught.value.code is ErrorCode.CONFIGURATION
@@ -205,10 +206,10 @@ def test_a_mistaken_withdrawal_is_undone_for_new_versions_only(with_table: SiteS
     _, hashed = take_offer(with_table)
     approvals.approve(with_table, "heart")
     out(with_table, "p-002")
-    (with_table.folder / withdrawals.OPT_OUT).write_text("p-002\n")
+    (with_table.folder / OPT_OUT).write_text("p-002\n")
     with pytest.raises(Conflict, match=r"is named in opt-out.txt; remove the line"):
         withdrawals.readmit(with_table, Optant("p-002"))
-    (with_table.folder / withdrawals.OPT_OUT).unlink()
+    (with_table.folder / OPT_OUT).unlink()
     withdrawals.readmit(with_table, Optant("p-002"))
     assert "p-002" not in proof.is_allowed(with_table, "heart", hashed).cohort.subjects
     fresh = cohorts.freeze_version(with_table, "table")
@@ -239,7 +240,7 @@ def test_an_opt_out_list_does_not_wait_for_a_cache_at_work(hospital: SiteState, 
     (sample,) = (one for one in cohort.samples if one.subject == "sub-01")
     cache = preparing.cache_of(hospital)
     cache.prepare(root, cohort).close()
-    (hospital.folder / withdrawals.OPT_OUT).write_text("sub-01\n")
+    (hospital.folder / OPT_OUT).write_text("sub-01\n")
     with (cache.folder / "lock").open("rb+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         withdrawals.take_opt_outs(hospital)
@@ -269,9 +270,9 @@ def test_nothing_that_was_found_in_a_patients_files_stays(hospital: SiteState, t
 
 
 def test_an_id_with_a_number_sign_withdraws_that_patient_and_no_other(with_table: SiteState) -> None:
-    listed = with_table.folder / withdrawals.OPT_OUT
+    listed = with_table.folder / OPT_OUT
     listed.write_text("p-001#2\np-003 # by letter\n#p-004\n")
-    assert withdrawals.read_opt_outs(listed) == (Optant("p-001#2"), Optant("p-003"))
+    assert opt_outs.read(listed) == (Optant("p-001#2"), Optant("p-003"))
 
 
 def test_an_id_is_the_same_however_its_accents_are_written(hospital: SiteState, tmp_path: Path) -> None:
@@ -282,7 +283,7 @@ def test_an_id_is_the_same_however_its_accents_are_written(hospital: SiteState, 
             values = numbers.integers(0, 3, (4, 5, 6)).astype(np.uint8)
             volume(tmp_path / "brain" / folder / f"{ending}.nii.gz", values)
     catalog.add(hospital, "brain", tmp_path / "brain", "nifti-pairs")
-    (hospital.folder / withdrawals.OPT_OUT).write_text(unicodedata.normalize("NFD", "zoë") + "\n", encoding="utf-8")
+    (hospital.folder / OPT_OUT).write_text(unicodedata.normalize("NFD", "zoë") + "\n", encoding="utf-8")
     assert cohorts.freeze_version(hospital, "brain").subjects == 2
 
 

@@ -167,13 +167,13 @@ def cohort_withdraw(
     reason: Annotated[str, typer.Option("--reason", help="Why; kept here, beside the journal.")] = "",
 ) -> None:
     """Take patients out of every dataset, cohort and round from now on; no approval is asked again."""
-    from archipel.site import withdrawals
-    from archipel.site.withdrawals import Optant
+    from archipel.site import opt_outs, withdrawals
+    from archipel.site.opt_outs import Optant
 
     listed: list[Optant] = []
     if file is not None:
         try:
-            listed += withdrawals.read_opt_outs(file)
+            listed += opt_outs.read(file)
         except FileNotFoundError as error:
             raise BadInput(str(file), "is not there", "name the opt-out list") from error
     listed += [Optant(subject, dataset) for subject in subjects or []]
@@ -200,7 +200,7 @@ def cohort_readmit(
 ) -> None:
     """Undo a mistaken withdrawal, for versions frozen from now on; those that were narrowed stay so."""
     from archipel.site import withdrawals
-    from archipel.site.withdrawals import Optant
+    from archipel.site.opt_outs import Optant
 
     with opened(state) as site:
         withdrawals.readmit(site, Optant(subject, dataset))

@@ -25,7 +25,7 @@ from archipel.data import (
 )
 from archipel.data.splits import own_sides
 from archipel.governance import Subtraction
-from archipel.site import catalog, journal, schema, withdrawals
+from archipel.site import catalog, journal, schema, subtractions, withdrawals
 from archipel.site.state import SiteState
 from archipel.storage import utc_now
 from archipel.vocabulary import BadInput, Conflict, ErrorCode, NotFound, Record, Refused
@@ -168,7 +168,7 @@ def keep(site: SiteState, connection: Connection, frozen: Frozen, *, name: str =
         values = {"hash": hashed, "dataset": cohort.dataset, "version": cohort.version, "frozen_at": utc_now()}
         connection.execute(insert(_rows).values(**values, **row))
         _settle(connection, site, cohort)
-    withdrawals.narrow(connection, site, cohort, hashed, withdrawals.tokens_out_of(connection, cohort.dataset))
+    subtractions.narrow(connection, site, cohort, hashed, withdrawals.tokens_out_of(connection, cohort.dataset))
     return hashed
 
 
@@ -254,9 +254,9 @@ def stored(site: SiteState, dataset: str, number: int | None = None) -> Frozen:
 def as_it_stands(site: SiteState, cohort: Cohort) -> Cohort:
     """A cohort, kept or not, without those who are withdrawn."""
     with site.database.read() as connection:
-        found = withdrawals.subtractions_of(connection, hash_of(site, cohort))
+        found = subtractions.of(connection, hash_of(site, cohort))
         gone = withdrawals.tokens_out_of(connection, cohort.dataset)
-    left = withdrawals.subtracted(cohort, site.cohort_key, map(Subtraction.model_validate_json, found))
+    left = subtractions.subtracted(cohort, site.cohort_key, map(Subtraction.model_validate_json, found))
     return left.without(subject for subject in left.subjects if subject_token(subject, site.cohort_key) in gone)
 
 
@@ -283,8 +283,8 @@ def _read(row: Mapping[Any, Any]) -> Cohort:
 
 def _listed(site: SiteState, connection: Connection, row: Mapping[Any, Any]) -> Version:
     cohort = _read(row)
-    found = withdrawals.subtractions_of(connection, row["hash"])
-    left = withdrawals.subtracted(cohort, site.cohort_key, map(Subtraction.model_validate_json, found))
+    found = subtractions.of(connection, row["hash"])
+    left = subtractions.subtracted(cohort, site.cohort_key, map(Subtraction.model_validate_json, found))
     return Version(
         dataset=row["dataset"],
         version=row["version"],

@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from archipel.data import Cohort, cohort_hash
 from archipel.governance import Approval, Subtraction, check_approval, check_subtraction, job_hash, objections
-from archipel.site import schema, withdrawals
+from archipel.site import schema, subtractions, withdrawals
 from archipel.site.approvals import OfferState
 from archipel.site.state import SiteState
 from archipel.vocabulary import ErrorCode, Job, Refused
@@ -52,7 +52,7 @@ def is_allowed(site: SiteState, experiment: str, job: str) -> Allowed:
     )
     with site.database.read() as connection:
         row = connection.execute(query).first()
-        gone = withdrawals.subtractions_of(connection, row.cohort_hash) if row is not None else ()
+        gone = subtractions.of(connection, row.cohort_hash) if row is not None else ()
     if row is None:
         raise Refused(thing, "was never offered here", "nothing to do", code=ErrorCode.NOT_APPROVED)
     if row.state == OfferState.REVOKED:
@@ -106,7 +106,7 @@ def _proven(stored: _Stored, identity_key: str, cohort_key: bytes) -> Allowed:
         job = Job.model_validate_json(stored.job)
         approval = Approval.model_validate_json(stored.approval)
         cohort = Cohort.model_validate_json(stored.cohort)
-        subtractions = [Subtraction.model_validate_json(body) for body in stored.subtractions]
+        signed = [Subtraction.model_validate_json(body) for body in stored.subtractions]
     except ValidationError as error:
         raise _tampered(thing, "a stored document cannot be read") from error
     if job_hash(job) != stored.job_hash or job.experiment != stored.experiment:
@@ -115,10 +115,10 @@ def _proven(stored: _Stored, identity_key: str, cohort_key: bytes) -> Allowed:
         raise _tampered(thing, "its approval is for something else")
     hashed = cohort_hash(cohort, cohort_key)
     check_approval(approval, identity_key=identity_key, job_hash=stored.job_hash, cohort_hash=hashed)
-    for one in subtractions:
+    for one in signed:
         check_subtraction(one, identity_key=identity_key, cohort_hash=hashed)
-    left = withdrawals.subtracted(cohort, cohort_key, subtractions)
-    return Allowed(job, left, approval, f"{hashed} less {len(subtractions)}")
+    left = subtractions.subtracted(cohort, cohort_key, signed)
+    return Allowed(job, left, approval, f"{hashed} less {len(signed)}")
 
 
 def _tampered(thing: str, cause: str) -> Refused:

@@ -8,45 +8,26 @@ site looks: before it tells of its datasets, before it scans or freezes, and bef
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import threading
 import unicodedata
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 import structlog
-from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from archipel.data import Cohort, Sample, subject_token
-from archipel.data.files import Signature, signature_of
-from archipel.data.samples import SubjectId
-from archipel.governance import Subtraction, subtract
-from archipel.site import journal, preparing, schema
+from archipel.site import journal, preparing, schema, subtractions
+from archipel.site.opt_outs import EVERYWHERE, OPT_OUT, Optant, check_subject, listed
 from archipel.site.state import SiteState
 from archipel.storage import utc_now
-from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode, NotFound
-
-OPT_OUT = "opt-out.txt"
-"""One line a patient: ``SUBJECT`` for every dataset of the site, or ``DATASET/SUBJECT``; ``#`` begins a remark at the
-line's start or after a space, and is part of an id elsewhere."""
+from archipel.vocabulary import ArchipelError, Conflict, NotFound
 
 _log = structlog.get_logger("archipel.withdrawals")
-_EVERYWHERE = ""
-_REMARK = re.compile(r"(?:^|\s)#")
 _MOST_LOOKED_FOR = 20
 """Patients who are looked for in the names of files; where there are more, all is as if it held one of them."""
 _rows, _members, _cohorts = schema.withdrawals, schema.members, schema.cohorts
-
-
-class Optant(NamedTuple):
-    """Whose data is not to be used, and of which dataset; "" is every one."""
-
-    subject: str
-    dataset: str = _EVERYWHERE
 
 
 class NarrowedCohort(NamedTuple):
@@ -94,7 +75,7 @@ def _withdraw(site: SiteState, optants: Iterable[Optant], reason: str, source: s
     with site.database.write() as connection:
         _check_datasets(connection, {one.dataset for one in asked})
         known = _known(connection)
-        new = [pair for pair in tokens if pair not in known and (_EVERYWHERE, pair[1]) not in known]
+        new = [pair for pair in tokens if pair not in known and (EVERYWHERE, pair[1]) not in known]
         if not new:
             return Withdrawn(0, (), ()), None
         now = utc_now()
@@ -112,23 +93,13 @@ def _withdraw(site: SiteState, optants: Iterable[Optant], reason: str, source: s
     return Withdrawn(len({token for _, token in new}), held, narrowed), traces
 
 
-def check_subject(subject: str) -> None:
-    """Raise BadInput for a text that cannot be a subject's id."""
-    try:
-        TypeAdapter(SubjectId).validate_python(subject)
-    except ValidationError as error:
-        raise BadInput(
-            f"subject {subject!r}", "cannot be a subject's id", "give it as the dataset names it, without a path"
-        ) from error
-
-
 def readmit(site: SiteState, optant: Optant) -> None:
     """Undo a mistaken withdrawal, for cohorts frozen from now on; those that were narrowed stay so.
 
     Raises NotFound when the patient is not withdrawn, Conflict while ``opt-out.txt`` still names them.
     """
     token = subject_token(optant.subject, site.cohort_key)
-    if any(subject_token(one.subject, site.cohort_key) == token for one in _listed_now(site)):
+    if any(subject_token(one.subject, site.cohort_key) == token for one in listed(site)):
         raise Conflict("the patient", f"is named in {OPT_OUT}", "remove the line there first")
     with site.database.write() as connection:
         mine = (_rows.c.token == token, _rows.c.dataset == optant.dataset)
@@ -143,18 +114,13 @@ def take_opt_outs(site: SiteState) -> None:
 
     Raises BadInput (code configuration) when the file cannot be read or a line makes no sense: nothing runs then.
     """
-    listed = _listed_now(site)
-    if not listed:
+    asked = listed(site)
+    if not asked:
         return
     with site.database.read() as connection:
         known = _known(connection)
         names = set(connection.scalars(select(schema.datasets.c.name)))
-    new = [
-        one
-        for one in listed
-        if one.dataset in names | {_EVERYWHERE}
-        and known.isdisjoint({(where, subject_token(one.subject, site.cohort_key)) for where in (one.dataset, "")})
-    ]
+    new = [one for one in asked if one.dataset in names | {EVERYWHERE} and known.isdisjoint(_ways_out(site, one))]
     if not new:
         return
     _, traces = _withdraw(site, new, "", "opt-out list")
@@ -170,50 +136,10 @@ def _forget(site: SiteState, traces: _Traces) -> None:
         _log.error("what was prepared of a withdrawn patient could not be removed", error=str(error))
 
 
-def _listed_now(site: SiteState) -> Sequence[Optant]:
-    path = site.folder / OPT_OUT
-    try:
-        return read_opt_outs(path, signature_of(path))
-    except FileNotFoundError:
-        return ()
-
-
-@lru_cache(maxsize=4)
-def read_opt_outs(path: Path, signature: Signature | None = None) -> tuple[Optant, ...]:
-    """Who is named in an opt-out list. The answer is kept while the file's ``signature`` stays the same.
-
-    Raises FileNotFoundError, and BadInput (code configuration) naming a line that makes no sense.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(
-            str(path),
-            f"cannot be read ({error})",
-            "write it as UTF-8 text, readable here",
-            code=ErrorCode.CONFIGURATION,
-        ) from error
-    found = []
-    for number, line in enumerate(text.splitlines(), 1):
-        words = _REMARK.split(line, maxsplit=1)[0].strip()
-        if not words:
-            continue
-        dataset, slash, subject = words.rpartition("/")
-        try:
-            check_subject(subject)
-            if slash and (not dataset or "/" in dataset):
-                raise BadInput(words, "is no subject", "write SUBJECT or DATASET/SUBJECT")
-        except BadInput as error:
-            raise BadInput(
-                f"{path.name} line {number}",
-                "names no subject",
-                "write SUBJECT or DATASET/SUBJECT",
-                code=ErrorCode.CONFIGURATION,
-            ) from error
-        found.append(Optant(subject, dataset))
-    return tuple(found)
+def _ways_out(site: SiteState, one: Optant) -> set[tuple[str, str]]:
+    """The withdrawals by which this patient is out: of the dataset named, or of every one."""
+    token = subject_token(one.subject, site.cohort_key)
+    return {(one.dataset, token), (EVERYWHERE, token)}
 
 
 def _known(connection: Connection) -> set[tuple[str, str]]:
@@ -222,53 +148,13 @@ def _known(connection: Connection) -> set[tuple[str, str]]:
 
 def tokens_out_of(connection: Connection, dataset: str) -> frozenset[str]:
     """The tokens of all who are withdrawn from a dataset."""
-    query = select(_rows.c.token).where(_rows.c.dataset.in_(("", dataset)))
+    query = select(_rows.c.token).where(_rows.c.dataset.in_((EVERYWHERE, dataset)))
     return frozenset(connection.scalars(query))
-
-
-def narrow(connection: Connection, site: SiteState, cohort: Cohort, hashed: str, tokens: Iterable[str]) -> Cohort:
-    """Sign these patients out of a kept cohort, unless they are already; what is left of it.
-
-    Called in the transaction that withdraws, or that keeps a cohort frozen before.
-    """
-    found = map(Subtraction.model_validate_json, subtractions_of(connection, hashed))
-    left = subtracted(cohort, site.cohort_key, found)
-    here = {subject_token(subject, site.cohort_key) for subject in left.subjects}
-    gone = tuple(sorted(here & set(tokens)))
-    if not gone:
-        return left
-    signed = subtract(site.identity, Subtraction(site=site.name, cohort_hash=hashed, subjects=gone, at=utc_now()))
-    left = subtracted(left, site.cohort_key, [signed])
-    body = {
-        "cohort_hash": hashed,
-        "dataset": cohort.dataset,
-        "version": cohort.version,
-        "subjects": len(gone),
-        "left": len(left.subjects),
-        "signature": signed.signature,
-    }
-    journal.append(connection, "cohort-narrowed", body)
-    connection.execute(insert(schema.subtractions).values(cohort_hash=hashed, body=signed.model_dump_json()))
-    return left
-
-
-def subtractions_of(connection: Connection, hashed: str) -> tuple[str, ...]:
-    """The signed subtractions from a cohort, word for word, oldest first."""
-    table = schema.subtractions
-    return tuple(connection.scalars(select(table.c.body).where(table.c.cohort_hash == hashed).order_by(table.c.number)))
-
-
-def subtracted(cohort: Cohort, key: bytes, found: Iterable[Subtraction]) -> Cohort:
-    """The cohort without those whom the subtractions name."""
-    gone = {token for one in found for token in one.subjects}
-    if not gone:
-        return cohort
-    return cohort.without(subject for subject in cohort.subjects if subject_token(subject, key) in gone)
 
 
 def _check_datasets(connection: Connection, names: set[str]) -> None:
     known = set(connection.scalars(select(schema.datasets.c.name)))
-    for name in sorted(names - known - {_EVERYWHERE}):
+    for name in sorted(names - known - {EVERYWHERE}):
         raise NotFound(f"dataset {name}", "is not in the catalog", "see archipel site dataset list")
 
 
@@ -312,7 +198,7 @@ def _forget_faulty(connection: Connection, gone: Sequence[Optant]) -> set[str]:
         excluded = select(out.c.dataset, out.c.subject)
         names = set(connection.scalars(looked))
         names |= {row.dataset for row in connection.execute(excluded) if row.subject in spelt}
-        seen |= {name for name in names if dataset in (_EVERYWHERE, name)}
+        seen |= {name for name in names if dataset in (EVERYWHERE, name)}
     if seen:
         connection.execute(delete(files).where(files.c.dataset.in_(seen)))
     return seen
@@ -329,12 +215,12 @@ def _narrow_cohorts(
         _cohorts.c.dataset, _cohorts.c.version
     )
     for row in connection.execute(query).all():
-        tokens = [token for dataset, token in gone if dataset in (_EVERYWHERE, row.dataset)]
+        tokens = [token for dataset, token in gone if dataset in (EVERYWHERE, row.dataset)]
         cohort = Cohort.model_validate_json(row.body)
-        before = len(subtractions_of(connection, row.hash))
-        left = narrow(connection, site, cohort, row.hash, tokens)
+        before = len(subtractions.of(connection, row.hash))
+        left = subtractions.narrow(connection, site, cohort, row.hash, tokens)
         hashes.update(sample.hash for sample in left.samples)
-        if len(subtractions_of(connection, row.hash)) > before:
+        if len(subtractions.of(connection, row.hash)) > before:
             found.append(NarrowedCohort(cohort.dataset, cohort.version, len(left.subjects)))
             kept = set(left.subjects)
             samples += [sample for sample in cohort.samples if sample.subject not in kept]
