@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from archipel.lab.demo import PLAN
+from archipel.lab.pooled import PooledInBackground
 from archipel.plans import load
+from archipel.vocabulary import ArchipelError
 
 pytestmark = pytest.mark.processes
 SITES = ("site-a", "site-b", "site-c")
@@ -93,3 +98,57 @@ def test_what_is_printed_without_a_terminal_is_a_line_a_step(
     row = next(line for line in lines if "all sites, federated" in line)
     assert f"{summary['dice']['federated']:.4f}" in row
     assert lines[-1].endswith(f"report: {demo[0] / 'report.html'}")
+
+
+def below(folder: Path) -> list[int]:
+    """Processes that were started with a path under a folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if os.fsencode(folder) in words:
+                found.append(int(entry.name))
+    return found
+
+
+def test_a_demo_that_is_stopped_ends_what_it_started_and_leaves_nothing(tmp_path: Path) -> None:
+    if shutil.which("bwrap") is None:
+        pytest.skip("the Debian package bubblewrap is not installed")
+    place = tmp_path / "place"
+    place.mkdir()
+    running = subprocess.Popen(
+        [sys.executable, "-m", "archipel", "demo", "--subjects", "4", "--results", str(tmp_path / "results")],
+        env={**os.environ, "TMPDIR": str(place)}, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert running.stdout is not None
+    for line in running.stdout:
+        if "is offered" in line:
+            break
+    started = set(below(place))
+    assert len(started) >= 4, "a server and three agents"
+    children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+    running.terminate()
+    assert running.wait(60) == 128 + signal.SIGTERM
+    assert not below(place)
+    until = time.monotonic() + 10
+    while any(Path(f"/proc/{child}").exists() for child in children):
+        assert time.monotonic() < until, "a process outlived the demo"
+        time.sleep(0.05)
+    assert not list(place.glob("archipel-*"))
+    running.stdout.close()
+
+
+def test_a_pooled_baseline_that_cannot_be_trained_says_why(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    with PooledInBackground(PLAN, {"a": tmp_path}, rounds=1, epochs=1, seed=0) as pooled, pytest.raises(ArchipelError):
+        pooled.result()
+
+
+def test_a_pooled_baseline_that_is_killed_is_not_waited_for(tmp_path: Path) -> None:
+    with PooledInBackground(PLAN, {"a": tmp_path}, rounds=1, epochs=1, seed=0) as pooled:
+        pooled._process.kill()
+        with pytest.raises(ArchipelError, match="ended by itself"):
+            pooled.result()

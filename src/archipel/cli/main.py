@@ -7,6 +7,7 @@ Every sub-command's file ``cli/<name>.py`` has a Typer application called ``app`
 from __future__ import annotations
 
 import importlib
+import signal
 from typing import Annotated, Any
 
 import typer
@@ -77,7 +78,11 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line; an ArchipelError is one red line on standard error and exit code 1."""
+    """Run the command line; an ArchipelError is one red line on standard error and exit code 1.
+
+    SIGTERM ends a command as Ctrl-C does: what it started is stopped, what it wrote for itself is removed.
+    """
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         app()
     except ArchipelError as error:
@@ -85,6 +90,10 @@ def main() -> None:
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+def _terminated(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def _print_error(text: str) -> None:

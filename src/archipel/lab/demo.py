@@ -59,37 +59,40 @@ def run_demo(roots: Mapping[str, Path], terms: DemoTerms, say: Say) -> DemoResul
     """Run everything and write the folder of results (report, figures, summary, model)."""
     began = time.monotonic()
     plan: Any = load(PLAN)
-    with tempfile.TemporaryDirectory(prefix="archipel-demo-") as place:
-        pooled = PooledInBackground(PLAN, roots, terms.rounds, terms.epochs, terms.seed)
-        with LocalFederation.found(Path(place) / "federation", name=NAME) as federation:
-            say(f"server on {federation.url}; {len(roots)} hospitals join, each with a sandbox of its own")
-            federation.start_server()
-            for name, root in roots.items():
-                federation.add_site(name, root, layout="nifti-pairs", labels=dict(plan.needs.labels))
-            federation.start_sites()
-            ready = time.monotonic()
-            with connect(federation.url, token=federation.token, ca=federation.authority) as researcher:
-                experiment = researcher.create(
-                    PLAN,
-                    rounds=terms.rounds,
-                    arguments={"epochs": terms.epochs},
-                    seed=terms.seed,
-                    baselines=True,
-                    name=NAME,
-                    title=terms.title,
-                    validation_fraction=FRACTION,
-                    limits=WorkerLimits(threads=1),
-                )
-                experiment.submit()
-                say(f"job {experiment.job_hash[:19]} is offered; each hospital's data manager approves it")
-                for site in federation.sites.values():
-                    site.approve(experiment.name)
-                experiment.run()
-                federated = time.monotonic()
-                say("the same epochs on all images pooled (simulated: real hospitals' images do not meet)")
-                compared = pooled.result()
-                seconds = {"set-up": ready - began, "federated and local": federated - ready}
-                result = _result(experiment, plan, roots, compared, terms, seconds)
+    with (
+        tempfile.TemporaryDirectory(prefix="archipel-demo-") as place,
+        PooledInBackground(PLAN, roots, terms.rounds, terms.epochs, terms.seed) as pooled,
+        LocalFederation.found(Path(place) / "federation", name=NAME) as federation,
+    ):
+        say(f"server on {federation.url}; {len(roots)} hospitals join, each with a sandbox of its own")
+        federation.start_server()
+        for name, root in roots.items():
+            federation.add_site(name, root, layout="nifti-pairs", labels=dict(plan.needs.labels))
+            federation.start_site(name)
+        federation.wait_connected(set(roots))
+        ready = time.monotonic()
+        with connect(federation.url, token=federation.token, ca=federation.authority) as researcher:
+            experiment = researcher.create(
+                PLAN,
+                rounds=terms.rounds,
+                arguments={"epochs": terms.epochs},
+                seed=terms.seed,
+                baselines=True,
+                name=NAME,
+                title=terms.title,
+                validation_fraction=FRACTION,
+                limits=WorkerLimits(threads=1),
+            )
+            experiment.submit()
+            say(f"job {experiment.job_hash[:19]} is offered; each hospital's data manager approves it")
+            for site in federation.sites.values():
+                site.approve(experiment.name)
+            experiment.run()
+            federated = time.monotonic()
+            say("the same epochs on all images pooled (simulated: real hospitals' images do not meet)")
+            compared = pooled.result()
+            seconds = {"set-up": ready - began, "federated and local": federated - ready}
+            result = _result(experiment, plan, roots, compared, terms, seconds)
     result = replace(result, seconds={**result.seconds, "total": time.monotonic() - began})
     write_report(result, terms.folder)
     return result

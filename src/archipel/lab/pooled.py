@@ -7,15 +7,17 @@ slowest site. Only a simulation may pool: real hospitals' images do not meet.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
 from archipel.plans import load
 from archipel.rounds import StageRecord
 from archipel.simulation import scanned_site, train_pooled
-from archipel.vocabulary import MetricSum, WorkerLimits
+from archipel.vocabulary import ArchipelError, MetricSum, WorkerLimits
 
 
 @dataclass(frozen=True)
@@ -44,17 +46,45 @@ def _dice(record: StageRecord) -> float:
 
 
 class PooledInBackground:
-    """The pooled run in a process of its own; ``result`` waits for it."""
+    """The pooled run in a process of its own; ``result`` waits for it. Leaving the context ends it."""
 
     def __init__(
         self, plan: Path, roots: Mapping[str, Path], rounds: int, epochs: int, seed: int, threads: int = 1
     ) -> None:
-        self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
-        self._future = self._pool.submit(run_pooled, plan, dict(roots), rounds, epochs, seed, threads)
+        start = get_context("spawn")
+        self._answer, answers = start.Pipe(duplex=False)
+        terms = (plan, dict(roots), rounds, epochs, seed, threads)
+        # As a daemon it ends with this process also where nobody leaves the context.
+        self._process = start.Process(target=_answer, args=(answers, *terms), daemon=True)
+        self._process.start()
+        answers.close()
 
     def result(self) -> Pooled:
         """What it reached. Raises what went wrong in it."""
         try:
-            return self._future.result()
-        finally:
-            self._pool.shutdown()
+            found, failed = self._answer.recv()
+        except EOFError:
+            self._process.join()
+            cause = f"ended by itself (exit code {self._process.exitcode})"
+            raise ArchipelError("the pooled baseline", cause, "read what it printed above") from None
+        if failed is not None:
+            thing, cause, remedy, code = failed
+            raise ArchipelError(thing, cause, remedy, code=code)
+        assert isinstance(found, Pooled)
+        return found
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.terminate()
+        self._process.join()
+
+
+def _answer(answers: Connection, *terms: Any) -> None:
+    try:
+        answers.send((run_pooled(*terms), None))
+    except ArchipelError as error:
+        answers.send((None, (error.thing, error.cause, error.remedy, error.code)))
