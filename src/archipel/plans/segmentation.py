@@ -82,7 +82,9 @@ class SegmentationPlan(TorchPlan):
         networks = self.networks(models)
         rows = [
             dice_scores(
-                self.segment(networks, volume.id, volume.image, volume.affine), volume.label, self.label_names()
+                self.segment(networks, volume.id, volume.image, volume.affine, self._levels_of(volume)),
+                volume.label,
+                self.label_names(),
             )
             for volume in self._validation_volumes or self._validation.volumes()
             if volume.label is not None
@@ -97,18 +99,24 @@ class SegmentationPlan(TorchPlan):
         }
 
     def segment(
-        self, networks: Sequence[torch.nn.Module], subject_id: str, image: FloatVolume, affine: Affine
+        self,
+        networks: Sequence[torch.nn.Module],
+        subject_id: str,
+        image: FloatVolume,
+        affine: Affine,
+        levels: Levels | None = None,
     ) -> LabelVolume:
         """Label values int16 on the image's own grid, from one network or from an ensemble's mean probabilities.
 
         The volume is padded, never cut: a fully convolutional network takes any size that ``divisor`` divides.
         """
-        turned = self._network_input(subject_id, image, affine)
+        turned = self._network_input(subject_id, image, affine, levels)
         padded = [max(own, common) for own, common in zip(turned.shape, self.shape, strict=True)]
         window = Window.centred(turned.shape, [-(-size // self.divisor) * self.divisor for size in padded])
         with torch.inference_mode():
             outputs = self.ensemble(networks, torch.from_numpy(window.fit(turned))[None, None])
-        channels = window.undo(outputs.argmax(1)[0].numpy())
+        # The index of the largest channel, as argmax finds it in ten times the time where channels are not the last axis.
+        channels = window.undo(outputs.max(1).indices[0].numpy())
         values = np.asarray([0, *self.label_names()], dtype=np.int16)
         return np.asarray(Orientation.of(affine).undo(values[channels]))
 
