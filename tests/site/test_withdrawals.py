@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from site_world import table, take_offer, volume, volumes
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
 from archipel.cli.site_report import write_report
 from archipel.data import Scan
@@ -65,8 +65,8 @@ def test_a_withdrawal_is_a_signed_document_that_names_nobody(with_table: SiteSta
     assert signed.signature == subtract(with_table.identity, signed).signature
     written = "".join(f"{line.kind} {line.body}" for line in journal.lines(with_table))
     assert "patient-withdrawn" in written and "cohort-narrowed" in written and signed.signature in written
-    for text in (body, "".join(journal.export(with_table)), str(told.summaries(with_table))):
-        assert "p-002" not in text and "Müller" not in text
+    for one in (body, "".join(journal.export(with_table)), str(told.summaries(with_table))):
+        assert "p-002" not in one and "Müller" not in one
 
 
 def test_a_withdrawal_applies_to_queries_and_to_what_is_frozen_later(with_table: SiteState, tmp_path: Path) -> None:
@@ -170,6 +170,47 @@ def test_a_subtraction_that_somebody_else_wrote_stops_everything(with_table: Sit
         with pytest.raises(Refused, match=words) as caught:
             proof.is_allowed(with_table, "heart", hashed)
         assert caught.value.code is ErrorCode.NOT_APPROVED
+
+
+@pytest.mark.parametrize("elsewhere", ["", "withdrawals", "journal WHERE kind = 'cohort-narrowed'"])
+def test_a_withdrawal_that_somebody_deletes_brings_nobody_back(with_table: SiteState, elsewhere: str) -> None:
+    """Who is out stands in three places: among the withdrawals, in the journal, and signed with the cohort."""
+    _, hashed = take_offer(with_table)
+    approvals.approve(with_table, "heart")
+    out(with_table, "p-001")
+    out(with_table, "p-002")
+    proof.is_allowed(with_table, "heart", hashed)
+    with with_table.database.write() as connection:
+        connection.execute(text("DELETE FROM subtractions WHERE number = (SELECT max(number) FROM subtractions)"))
+        if elsewhere:
+            connection.execute(text(f"DELETE FROM {elsewhere}"))
+    with pytest.raises(Refused, match="a withdrawal from its cohort is gone; somebody changed") as caught:
+        proof.is_allowed(with_table, "heart", hashed)
+    assert caught.value.code is ErrorCode.NOT_APPROVED
+
+
+def test_a_cohort_under_another_datasets_name_escapes_no_withdrawal(with_table: SiteState, tmp_path: Path) -> None:
+    catalog.add(with_table, "other", table(tmp_path / "other"), "npz")
+    _, hashed = take_offer(with_table)
+    approvals.approve(with_table, "heart")
+    out(with_table, "p-002", dataset="table")
+    with with_table.database.write() as connection:
+        connection.execute(text("DELETE FROM subtractions"))
+        connection.execute(text("DELETE FROM journal WHERE kind = 'cohort-narrowed'"))
+        connection.execute(text("UPDATE cohorts SET dataset = 'other'"))
+    with pytest.raises(Refused, match="its cohort is filed under another dataset; somebody changed"):
+        proof.is_allowed(with_table, "heart", hashed)
+
+
+def test_the_way_out_of_a_deleted_withdrawal_is_a_new_version(with_table: SiteState) -> None:
+    _, hashed = take_offer(with_table)
+    approvals.approve(with_table, "heart")
+    out(with_table, "p-002")
+    with with_table.database.write() as connection:
+        connection.execute(text("DELETE FROM subtractions"))
+    approvals.approve(with_table, "heart")
+    cohort = proof.is_allowed(with_table, "heart", hashed).cohort
+    assert cohort.version == 2 and "p-002" not in cohort.subjects
 
 
 def test_an_opt_out_list_is_taken_over_at_every_look(with_table: SiteState, tmp_path: Path) -> None:

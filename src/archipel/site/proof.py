@@ -9,9 +9,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from pydantic import ValidationError
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
-from archipel.data import Cohort, cohort_hash
+from archipel.data import Cohort, cohort_hash, subject_token
 from archipel.governance import Approval, Subtraction, check_approval, check_subtraction, job_hash, objections
 from archipel.site import schema, subtractions, withdrawals
 from archipel.site.approvals import OfferState
@@ -38,21 +38,28 @@ def is_allowed(site: SiteState, experiment: str, job: str) -> Allowed:
     """What may run for this experiment under the job with hash ``job``, proven anew on every call.
 
     Raises Refused when the job was not approved, changed or revoked, when the row was tampered with (the signature,
-    the job's hash and the cohort's keyed hash must all agree), when the site's policy now objects, or (code bad-data)
-    when so many patients were withdrawn that too few are left; BadInput when the opt-out list cannot be read.
+    the job's hash and the cohort's keyed hash must all agree, and no withdrawal may be missing), when the site's policy
+    now objects, or (code bad-data) when so many patients were withdrawn that too few are left; BadInput when the
+    opt-out list cannot be read.
     """
     thing = f"experiment {experiment}"
     withdrawals.take_opt_outs(site)
     query = (
         select(
-            _rows.c.state, _rows.c.job, _rows.c.job_hash, _rows.c.approval, _rows.c.cohort_hash, schema.cohorts.c.body
+            _rows.c.state,
+            _rows.c.job,
+            _rows.c.job_hash,
+            _rows.c.approval,
+            _rows.c.cohort_hash,
+            schema.cohorts.c.dataset,
+            schema.cohorts.c.body,
         )
         .join_from(_rows, schema.cohorts, schema.cohorts.c.hash == _rows.c.cohort_hash, isouter=True)
         .where(_rows.c.experiment == experiment)
     )
     with site.database.read() as connection:
         row = connection.execute(query).first()
-        gone = subtractions.of(connection, row.cohort_hash) if row is not None else ()
+        out = _withdrawn(connection, row.cohort_hash or "", row.dataset or "") if row is not None else _Withdrawn()
     if row is None:
         raise Refused(thing, "was never offered here", "nothing to do", code=ErrorCode.NOT_APPROVED)
     if row.state == OfferState.REVOKED:
@@ -65,9 +72,9 @@ def is_allowed(site: SiteState, experiment: str, job: str) -> Allowed:
         raise Refused(thing, "another job was approved", "offer the changed job and wait", code=ErrorCode.NOT_APPROVED)
     if row.approval is None or row.body is None:
         raise _tampered(thing, "its approval is gone")
-    stored = _Stored(experiment, site.name, job, row.job, row.approval, row.body, gone)
+    stored = _Stored(experiment, site.name, job, row.job, row.approval, row.dataset, row.body, out)
     allowed = _proven(stored, site.identity.public, site.cohort_key)
-    if gone:
+    if out.signed:
         _check_enough(site, thing, allowed)
     against = objections(allowed.job, site.settings.policy, len(allowed.cohort.subjects))
     if against:
@@ -86,6 +93,25 @@ def _check_enough(site: SiteState, thing: str, allowed: Allowed) -> None:
         raise Refused(thing, cause, remedy, code=ErrorCode.BAD_DATA)
 
 
+class _Withdrawn(NamedTuple):
+    """Who is out of a cohort, in the three places where that is written down.
+
+    As subtractions signed with the cohort, as so many lines of the journal, and as tokens among the withdrawals.
+    """
+
+    signed: tuple[str, ...] = ()
+    journaled: int = 0
+    tokens: frozenset[str] = frozenset()
+
+
+def _withdrawn(connection: Connection, hashed: str, dataset: str) -> _Withdrawn:
+    return _Withdrawn(
+        subtractions.of(connection, hashed),
+        subtractions.journaled(connection, hashed),
+        withdrawals.tokens_out_of(connection, dataset),
+    )
+
+
 class _Stored(NamedTuple):
     """What the database says about an approved experiment, word for word."""
 
@@ -94,8 +120,9 @@ class _Stored(NamedTuple):
     job_hash: str
     job: str
     approval: str
+    dataset: str
     cohort: str
-    subtractions: tuple[str, ...]
+    withdrawn: _Withdrawn
 
 
 @lru_cache(maxsize=16)
@@ -106,18 +133,23 @@ def _proven(stored: _Stored, identity_key: str, cohort_key: bytes) -> Allowed:
         job = Job.model_validate_json(stored.job)
         approval = Approval.model_validate_json(stored.approval)
         cohort = Cohort.model_validate_json(stored.cohort)
-        signed = [Subtraction.model_validate_json(body) for body in stored.subtractions]
+        signed = [Subtraction.model_validate_json(body) for body in stored.withdrawn.signed]
     except ValidationError as error:
         raise _tampered(thing, "a stored document cannot be read") from error
     if job_hash(job) != stored.job_hash or job.experiment != stored.experiment:
         raise _tampered(thing, "the stored job is not the one that was approved")
     if (approval.experiment, approval.site) != (stored.experiment, stored.site):
         raise _tampered(thing, "its approval is for something else")
+    if cohort.dataset != stored.dataset:
+        raise _tampered(thing, "its cohort is filed under another dataset")
     hashed = cohort_hash(cohort, cohort_key)
     check_approval(approval, identity_key=identity_key, job_hash=stored.job_hash, cohort_hash=hashed)
     for one in signed:
         check_subtraction(one, identity_key=identity_key, cohort_hash=hashed)
     left = subtractions.subtracted(cohort, cohort_key, signed)
+    here = {subject_token(subject, cohort_key) for subject in left.subjects}
+    if len(set(stored.withdrawn.signed)) < stored.withdrawn.journaled or here & stored.withdrawn.tokens:
+        raise _tampered(thing, "a withdrawal from its cohort is gone")
     return Allowed(job, left, approval, f"{hashed} less {len(signed)}")
 
 

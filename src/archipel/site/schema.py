@@ -10,6 +10,7 @@ from sqlalchemy import (
     Column,
     Float,
     ForeignKey,
+    Index,
     Integer,
     MetaData,
     String,
@@ -24,7 +25,7 @@ from archipel.governance import journal_table
 from archipel.storage import Database
 from archipel.vocabulary import ArchipelError, ErrorCode
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest migration; a test holds that it leads to exactly ``metadata``."""
 
 metadata = MetaData()
@@ -205,6 +206,7 @@ receipts = Table(
 """Heads of this site's journal that the server countersigned."""
 
 journal = journal_table(metadata)
+Index("ix_journal_kind", journal.c.kind, journal.c.number)
 
 _version = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
 

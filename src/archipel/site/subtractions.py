@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from archipel.data import Cohort, subject_token
 from archipel.governance import Subtraction, subtract
@@ -13,6 +13,7 @@ from archipel.site.state import SiteState
 from archipel.storage import utc_now
 
 _rows = schema.subtractions
+_KIND = "cohort-narrowed"
 
 
 def narrow(connection: Connection, site: SiteState, cohort: Cohort, hashed: str, tokens: Iterable[str]) -> Cohort:
@@ -36,7 +37,7 @@ def narrow(connection: Connection, site: SiteState, cohort: Cohort, hashed: str,
         "left": len(left.subjects),
         "signature": signed.signature,
     }
-    journal.append(connection, "cohort-narrowed", body)
+    journal.append(connection, _KIND, body)
     connection.execute(insert(_rows).values(cohort_hash=hashed, body=signed.model_dump_json()))
     return left
 
@@ -44,6 +45,13 @@ def narrow(connection: Connection, site: SiteState, cohort: Cohort, hashed: str,
 def of(connection: Connection, hashed: str) -> tuple[str, ...]:
     """The signed subtractions from a cohort, word for word, oldest first."""
     return tuple(connection.scalars(select(_rows.c.body).where(_rows.c.cohort_hash == hashed).order_by(_rows.c.number)))
+
+
+def journaled(connection: Connection, hashed: str) -> int:
+    """How many subtractions from a cohort the journal tells of: none of them may be gone."""
+    lines = schema.journal
+    mine = (lines.c.kind == _KIND, func.instr(lines.c.body, hashed) > 0)
+    return connection.scalar(select(func.count()).select_from(lines).where(*mine)) or 0
 
 
 def subtracted(cohort: Cohort, key: bytes, found: Iterable[Subtraction]) -> Cohort:
