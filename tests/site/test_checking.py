@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,15 @@ from site_world import SERVER, table, volumes
 from typer.testing import CliRunner
 
 from archipel.cli.site import app
+from archipel.data import Cohort, Prepared
+from archipel.data.prepared import keys_in
 from archipel.governance import job_hash
 from archipel.plans.drafting import draft
-from archipel.site import approvals, catalog, journal
+from archipel.site import approvals, catalog, cohorts, journal, preparing
 from archipel.site.checking import Ladder, Rung, Sign, Step, climb
+from archipel.site.opt_outs import OPT_OUT, Optant
 from archipel.site.state import SiteState
+from archipel.site.withdrawals import withdraw
 from archipel.vocabulary import NotFound, Refused, RosterEntry, RoundTerms, WorkerLimits
 
 pytestmark = [
@@ -185,6 +191,53 @@ def test_the_local_step_shows_the_metrics_of_this_site_alone(with_table: SiteSta
     before, after = rung.figures["distance_before"], rung.figures["distance"]
     assert abs(before - 100) < 3 and abs(after - 12.5) < 3, "three passes, as many as the job has rounds"
     assert findings(rung, Sign.GO)["training"] == f"3 passes over {len(x) - 1} samples"
+
+
+@pytest.mark.parametrize("approved", [True, False], ids=["approved", "read"])
+@pytest.mark.parametrize("listed", [True, False], ids=["by-list", "by-command"])
+def test_the_local_step_trains_on_nobody_who_withdrew_while_it_prepared(
+    with_table: SiteState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, approved: bool, listed: bool
+) -> None:
+    offered(with_table, tmp_path)
+    cohort = cohorts.freeze(with_table, catalog.dataset(with_table, "table")).cohort
+    gone, prepare = cohort.training[0], preparing.prepared
+    if approved:
+        approvals.approve(with_table, "heart")
+
+    async def overtaken(site: SiteState, root: Path, asked: Cohort) -> Prepared:
+        found = await prepare(site, root, asked)
+        if gone in asked.subjects and listed:
+            (site.folder / OPT_OUT).write_text(f"{gone}\n")
+        elif gone in asked.subjects:
+            withdraw(site, [Optant(gone)])
+        return found
+
+    monkeypatch.setattr(preparing, "prepared", overtaken)
+    rung = asyncio.run(Ladder(with_table, "heart").local(2, plan_was_read=True))
+    assert rung.go, rung
+    assert findings(rung, Sign.GO)["training"] == "2 passes over 4 samples"
+    for thread in threading.enumerate():
+        if thread.name == "forget-withdrawn":
+            thread.join()
+    (sample,) = (one for one in cohort.samples if one.subject == gone)
+    left = [key for path in (with_table.folder / "prepared" / "rows").iterdir() for key in keys_in(path)]
+    assert len(left) == 5 and not [key for key in left if key.startswith(sample.hash.partition(":")[2])]
+
+
+def test_the_local_step_ends_when_the_approval_is_revoked_while_it_prepared(
+    with_table: SiteState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offered(with_table, tmp_path)
+    approvals.approve(with_table, "heart")
+    prepare = preparing.prepared
+
+    async def overtaken(site: SiteState, root: Path, asked: Cohort) -> Prepared:
+        approvals.revoke(site, "heart")
+        return await prepare(site, root, asked)
+
+    monkeypatch.setattr(preparing, "prepared", overtaken)
+    rung = asyncio.run(Ladder(with_table, "heart").local(plan_was_read=True))
+    assert "was revoked by this site" in findings(rung, Sign.MEND)["experiment heart"]
 
 
 def test_a_plan_not_fetched_yet_is_said(with_table: SiteState, tmp_path: Path) -> None:

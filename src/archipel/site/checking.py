@@ -19,14 +19,15 @@ from pathlib import Path
 
 from archipel.data import Cohort, RawSource, Verdict, split
 from archipel.data.dummy import Dummies
-from archipel.site import approvals, catalog, cohorts, duplicates, journal, preparing, proof
+from archipel.site import approvals, catalog, duplicates, journal
 from archipel.site.approvals import Offer
 from archipel.site.estimates import estimated_size
+from archipel.site.permission import Permission
 from archipel.site.rehearsal import Rehearsal
 from archipel.site.sandbox import TaskFailed
 from archipel.site.state import SiteState
 from archipel.site.training import sandbox_spec
-from archipel.vocabulary import ArchipelError, ErrorCode, MetricSum, NotFound, Record, Refused, TaskKind
+from archipel.vocabulary import ArchipelError, MetricSum, NotFound, Record, TaskKind
 
 PASSES = 5
 
@@ -97,6 +98,11 @@ class Ladder:
                 f"the plan of {experiment}", "has not been fetched yet", "start the agent, which fetches it, then check"
             )
         self._entry = approvals.asked_dataset(site, self._job, dataset)
+        self._permission = Permission(site, self._offer, self._entry)
+
+    def check_permission(self, plan_was_read: bool) -> None:
+        """Raise Refused unless the local step may run: approved, or by a person's word that the plan was read."""
+        self._permission.check(plan_was_read)
 
     @property
     def offer(self) -> Offer:
@@ -139,7 +145,7 @@ class Ladder:
         """Whether data, rules and machine fit the job; with the dummy run's figures, memory and time as well."""
         notes, job = _Notes(), self._job
         try:
-            entry, cohort = self._frozen()
+            entry, cohort = self._permission.cohort()
         except catalog.DatasetProblems as error:
             for problem in error.problems:
                 notes.mend(problem.thing, f"{problem.cause}; {problem.remedy}")
@@ -162,12 +168,12 @@ class Ladder:
 
         Raises Refused unless the experiment is approved here, or a person says that its plan was read.
         """
-        cohort = self._permitted(plan_was_read)
+        permitted = self._permission.given(plan_was_read)
         notes, job, site = _Notes(), self._job, self._site
-        entry = catalog.dataset(site, cohort.dataset)
         passes = min(passes, job.terms.rounds)
         try:
-            with await preparing.prepared(site, Path(entry.root), cohort) as prepared:
+            cohort, prepared = await self._permission.prepared(permitted, plan_was_read)
+            with prepared:
                 spec = sandbox_spec(site, job, cohort, prepared.files, log=f"{job.experiment}.check")
                 async with Rehearsal(spec, site) as run:
                     await self._begun(run, notes)
@@ -190,48 +196,6 @@ class Ladder:
         return self._rung(Step.LOCAL, notes)
 
     # Parts ----------------------------------------------------------------------------------------------------
-
-    def _frozen(self) -> tuple[catalog.Dataset, Cohort]:
-        """The cohort: the approved one where there is one, else what would be approved now."""
-        try:
-            allowed = proof.is_allowed(self._site, self._job.experiment, self._offer.job_hash)
-        except Refused:
-            found = cohorts.freeze(self._site, self._entry, fraction=self._job.validation_fraction)
-            return found.dataset, found.cohort
-        return catalog.dataset(self._site, allowed.cohort.dataset), allowed.cohort
-
-    def check_permission(self, plan_was_read: bool) -> Cohort | None:
-        """The approved cohort; None where nobody approved and a person says that the plan was read, else Refused."""
-        try:
-            return proof.is_allowed(self._site, self._job.experiment, self._offer.job_hash).cohort
-        except Refused:
-            if not plan_was_read:
-                raise Refused(
-                    f"the local step of {self._job.experiment}",
-                    "runs the plan on patients' data, and nobody here has approved it",
-                    "read the plan (archipel site plans), then approve it or add --i-have-read-the-plan",
-                    code=ErrorCode.NOT_APPROVED,
-                ) from None
-            return None
-
-    def _permitted(self, plan_was_read: bool) -> Cohort:
-        approved = self.check_permission(plan_was_read)
-        if approved is not None:
-            return approved
-        entry, cohort = self._frozen()
-        against = approvals.reasons_against(self._site, self._job, entry, cohort)
-        if against:
-            raise Refused(f"the local step of {self._job.experiment}", "; ".join(against), "mend this first")
-        with self._site.database.write() as connection:
-            body = {
-                "experiment": self._job.experiment,
-                "job_hash": self._offer.job_hash,
-                "dataset": cohort.dataset,
-                "subjects": len(cohort.subjects),
-                "by": approvals.person(),
-            }
-            journal.append(connection, "plan-read-for-a-check", body)
-        return cohort
 
     async def _begun(self, run: Rehearsal, notes: _Notes) -> None:
         if await run.begin():

@@ -1,0 +1,115 @@
+"""On whose data a check may run: the approved cohort, or without an approval, by a person's word, what would be one.
+
+Preparing a cohort may take minutes. What was permitted before must still be so after it, or all begins again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import NamedTuple
+
+from archipel.data import Cohort, Prepared
+from archipel.site import approvals, catalog, cohorts, journal, preparing, proof, withdrawals
+from archipel.site.approvals import Offer
+from archipel.site.catalog import Dataset
+from archipel.site.state import SiteState
+from archipel.vocabulary import ErrorCode, Refused
+
+
+class Permitted(NamedTuple):
+    """A cohort that a check may run on, and the view under which it is approved; None where nobody approved it."""
+
+    cohort: Cohort
+    view: str | None
+
+
+class Permission:
+    """What one offered experiment may be tried on here; ``entry`` is the dataset where nothing is approved yet."""
+
+    def __init__(self, site: SiteState, offer: Offer, entry: Dataset) -> None:
+        self._site, self._offer, self._job, self._entry = site, offer, offer.job, entry
+
+    def cohort(self) -> tuple[Dataset, Cohort]:
+        """The approved cohort where there is one, else what would be approved now, and its dataset.
+
+        Raises DatasetProblems when the data has become unusable.
+        """
+        try:
+            allowed = self._allowed()
+        except Refused:
+            found = cohorts.freeze(self._site, self._entry, fraction=self._job.validation_fraction)
+            return found.dataset, found.cohort
+        return catalog.dataset(self._site, allowed.cohort.dataset), allowed.cohort
+
+    def check(self, plan_was_read: bool) -> Permitted | None:
+        """The approved cohort; None where nobody approved and a person says that the plan was read, else Refused."""
+        try:
+            allowed = self._allowed()
+        except Refused:
+            if not plan_was_read:
+                raise Refused(
+                    f"the local step of {self._job.experiment}",
+                    "runs the plan on patients' data, and nobody here has approved it",
+                    "read the plan (archipel site plans), then approve it or add --i-have-read-the-plan",
+                    code=ErrorCode.NOT_APPROVED,
+                ) from None
+            return None
+        return Permitted(allowed.cohort, allowed.view)
+
+    def given(self, plan_was_read: bool) -> Permitted:
+        """What the plan may see now; a person's word in the place of an approval is journaled.
+
+        Raises Refused without either, and when the site's rules or the data do not fit the job.
+        """
+        approved = self.check(plan_was_read)
+        if approved is not None:
+            return approved
+        entry, cohort = self.cohort()
+        against = approvals.reasons_against(self._site, self._job, entry, cohort)
+        if against:
+            raise Refused(f"the local step of {self._job.experiment}", "; ".join(against), "mend this first")
+        with self._site.database.write() as connection:
+            body = {
+                "experiment": self._job.experiment,
+                "job_hash": self._offer.job_hash,
+                "dataset": cohort.dataset,
+                "subjects": len(cohort.subjects),
+                "by": approvals.person(),
+            }
+            journal.append(connection, "plan-read-for-a-check", body)
+        return Permitted(cohort, None)
+
+    async def prepared(self, permitted: Permitted, plan_was_read: bool) -> tuple[Cohort, Prepared]:
+        """The cohort without those who withdrew while it was prepared, and its files; close these after use.
+
+        Raises what ``given`` and ``preparing.prepared`` raise.
+        """
+        while True:
+            cohort, still = permitted.cohort, False
+            root = Path(catalog.dataset(self._site, cohort.dataset).root)
+            prepared = await preparing.prepared(self._site, root, cohort)
+            try:
+                still = self._is_still(permitted)
+            finally:
+                if not still:
+                    prepared.close()
+                    await self._forget_withdrawn(cohort)
+            if still:
+                return cohort, prepared
+            permitted = self.given(plan_was_read)
+
+    def _is_still(self, permitted: Permitted) -> bool:
+        """Whether nobody withdrew meanwhile. Raises Refused when what was approved is so no more."""
+        if permitted.view is not None:
+            return self._allowed().view == permitted.view
+        withdrawals.take_opt_outs(self._site)
+        return cohorts.as_it_stands(self._site, permitted.cohort).subjects == permitted.cohort.subjects
+
+    async def _forget_withdrawn(self, cohort: Cohort) -> None:
+        left = set(cohorts.as_it_stands(self._site, cohort).subjects)
+        gone = [sample for sample in cohort.samples if sample.subject not in left]
+        await asyncio.to_thread(preparing.forget, self._site, gone)
+
+    def _allowed(self) -> proof.Allowed:
+        return proof.is_allowed(self._site, self._job.experiment, self._offer.job_hash)
