@@ -15,15 +15,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from archipel.data import parquet_files
 from archipel.vocabulary import BadInput, ErrorCode
 
-PARQUET = ".parquet"
 _DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "\\t": "\t"}
 _SEEN = 200
 """How many rows decide what divides the columns."""
-_BATCH = 4096
 _LONGEST_LINE = 32 << 20
 """Bytes; a line is taken into memory whole, and its fields one by one take many times as much."""
 _BINARY = {b"PK\x03\x04": "a zip archive (an Excel workbook, perhaps)", b"PAR1": "Parquet", b"\x1f\x8b": "gzip",
@@ -51,8 +50,8 @@ class TableFile:
 
     def rows(self) -> Iterator[Row]:
         """Every row but the header; empty lines are passed over. Raises BadInput where the text breaks off."""
-        if self.path.suffix.lower() == PARQUET:
-            yield from _parquet_rows(self.path)
+        if self.path.suffix.lower() == parquet_files.SUFFIX:
+            yield from (Row(number, fields) for number, fields in enumerate(parquet_files.rows(self.path), 1))
             return
         found = _text_rows(self.path, self.delimiter, self.encoding)
         if self.has_header:
@@ -67,9 +66,9 @@ def open_table(
 
     Raises BadInput for a file that is no table, is not in the encoding or is not divided as was said.
     """
-    if path.suffix.lower() == PARQUET:
-        return TableFile(path, tuple(_parquet(path).schema_arrow.names))
     notes: list[tuple[str, str]] = []
+    if path.suffix.lower() == parquet_files.SUFFIX:
+        return TableFile(path, _header(path, parquet_files.columns(path), notes), notes=tuple(notes))
     found = _encoding(path, encoding, notes)
     divider = _divider(path, _delimiter(path, delimiter), found, len(names) if not header else 0)
     first = next(_text_rows(path, divider, found)).fields
@@ -223,44 +222,3 @@ def _check_text(path: Path, first: bytes, told: str) -> None:
 def _is_latin1(byte: int) -> bool:
     character = chr(byte)
     return unicodedata.category(character).startswith("L") or character in _SYMBOLS
-
-
-# Parquet
-
-
-def _parquet(path: Path) -> Any:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise BadInput(path.name, "needs pyarrow to be read", 'pip install "archipel[tables]"') from error
-    try:
-        return parquet.ParquetFile(path)
-    except (OSError, ValueError, pyarrow.ArrowException) as error:
-        raise bad(path, f"is no Parquet file ({type(error).__name__})", "export it again, or name it .csv") from error
-
-
-def _parquet_rows(path: Path) -> Iterator[Row]:
-    import pyarrow
-
-    number = 0
-    try:
-        for batch in _parquet(path).iter_batches(batch_size=_BATCH):
-            columns = [column.to_pylist() for column in batch.columns]
-            for values in zip(*columns, strict=True):
-                number += 1
-                yield Row(number, [_text(value) for value in values])
-    except (OSError, ValueError, pyarrow.ArrowException) as error:
-        raise bad(path, f"breaks off after row {number} ({type(error).__name__})", "export it again") from error
-
-
-def _text(value: Any) -> str:
-    """A stored value as a text that reads back as the same value."""
-    match value:
-        case None:
-            return ""
-        case bool():
-            return str(value).lower()
-        case bytes():
-            return value.decode("utf-8", errors="replace")
-    return str(value)
