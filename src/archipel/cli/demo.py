@@ -12,9 +12,9 @@ app = typer.Typer(help="The whole thing on this machine: hospitals, server, one 
 
 PHANTOM_SITES = ("site-a", "site-b", "site-c")
 PHANTOM_SUBJECTS = 20
-PHANTOM_ROUNDS = 15
+PHANTOM_ROUNDS = 12
 PHANTOM_EPOCHS = 2
-DATA_ROUNDS = 40
+DATA_ROUNDS = 30
 
 
 @app.command()
