@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from conformance import SUBJECTS, Conformance, Expected
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from archipel.data import Cohort, ColumnMapping, DataMapping, RawSource, SubjectSet, Verdict, check_needs, scan
-from archipel.data.formats import format_named
+from archipel.data.formats import format_named, name_patterns
+from archipel.data.formats.name_patterns import found_in
 from archipel.vocabulary import BadInput, ColumnNeed, DataNeeds
 
 
@@ -169,3 +174,41 @@ def test_a_class_has_the_number_that_its_hospital_or_the_plan_gives_it(root):
     cohort = cohort.model_copy(update={"mapping": mapping})
     table = SubjectSet(RawSource(root, cohort), cohort.samples, needs, mapping).table()
     assert table.y.tolist() == [1, 1, 0, 0] and table.y.dtype == np.int64 and table.x.shape == (4, 6, 5)
+
+
+NAMES = st.lists(st.text(st.characters(min_codepoint=32, exclude_characters="/"), min_size=1, max_size=30), max_size=8)
+
+
+@settings(deadline=None, max_examples=15)
+@given(NAMES, st.sampled_from(["^[^_]+", "^(.+)_", "(a)?b", r"\d+", "p0(?:7|8)", "x*"]))
+def test_a_pattern_finds_what_python_finds(names, pattern):
+    compiled = re.compile(pattern)
+    own = {name: compiled.search(name) for name in names}
+    expected = {name: (found[1 if compiled.groups else 0] or "") if found else "" for name, found in own.items()}
+    assert found_in(names, pattern) == expected
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+$", "(a|a)*$", "(a|aa)+$", "(.*a)*$", r"(a*)*\1$"])
+def test_a_pattern_that_does_not_come_to_an_end_is_named_with_the_name_it_hangs_on(root, monkeypatch, pattern):
+    monkeypatch.setattr(name_patterns, "SECONDS", 1)
+    hanging = "a" * 200 + "b\t"
+    picture(root, f"b/{hanging}.png")
+    with pytest.raises(BadInput) as caught:
+        scan("class-folders", root, {"subject": pattern})
+    assert caught.value.thing == f"option subject={pattern}"
+    assert caught.value.cause == f"needs more than 1 s for {hanging}"
+    assert "repeat inside a repeat" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("pattern", "cause"),
+    [
+        ("(", "missing )"),
+        ("x" * 201, "is longer than 200 letters"),
+        ("a\0(", "missing )"),
+        ("[z-a]", "bad character range"),
+    ],
+)
+def test_a_pattern_that_is_none_is_named(root, pattern, cause):
+    with pytest.raises(BadInput, match=re.escape(cause)):
+        scan("class-folders", root, {"subject": pattern})

@@ -21,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from archipel.data.files import FileFacts, Folder, content_hash
 from archipel.data.formats.base import Options, verify_files
+from archipel.data.formats.name_patterns import found_in
 from archipel.data.reading import Reading
 from archipel.data.samples import ColumnSummary, DataSchema, Problem, Sample, Scan, SubjectId, problem_of
 from archipel.tensors import blob_hash
@@ -58,8 +59,10 @@ class ClassFolders:
         places = list(_places(folder, problems))
         classes = asked.classes or sorted({PurePosixPath(place).parts[0] for place in places})
         found: dict[str, tuple[Sample, FileFacts]] = {}
+        subjects = asked.subjects(sorted({PurePosixPath(place).stem for place in places}))
         for place in places:
-            sample = _sample(folder, place, asked, classes, problems)
+            subject = subjects[PurePosixPath(place).stem]
+            sample = _sample(folder, place, subject, asked, classes, problems)
             if sample is not None:
                 found[place] = sample
         _refuse_repeated(found, problems)
@@ -106,10 +109,11 @@ class _Asked:
         self.size = (int(size[1]), int(size[2] or size[1])) if "size" in options else None
         self.mode = _MODES[mode]
         self.classes = [name.strip() for name in options["classes"].split(",")] if "classes" in options else []
-        try:
-            self.subject = re.compile(options["subject"]) if "subject" in options else None
-        except re.error as error:
-            raise BadInput(f"option subject={options['subject']}", str(error), "give a regular expression") from error
+        self.pattern = options.get("subject", "")
+
+    def subjects(self, stems: Sequence[str]) -> Mapping[str, str]:
+        """The patient in each name, "" where none is found. Raises BadInput for a pattern that cannot be used."""
+        return found_in(stems, self.pattern) if self.pattern else {stem: stem for stem in stems}
 
     def pixels(self, picture: Any) -> NDArray[Any]:
         """The picture in the mode and size that were asked for."""
@@ -133,15 +137,13 @@ def _places(folder: Folder, problems: list[Problem]) -> Iterator[str]:
 
 
 def _sample(
-    folder: Folder, place: str, asked: _Asked, classes: Sequence[str], problems: list[Problem]
+    folder: Folder, place: str, subject: str, asked: _Asked, classes: Sequence[str], problems: list[Problem]
 ) -> tuple[Sample, FileFacts] | None:
     path = PurePosixPath(place)
     if path.parts[0] not in classes:
         cause = f"is in folder {path.parts[0]}, which is none of the classes {', '.join(classes)}"
         problems.append(Problem(thing=place, cause=cause, remedy="name the class in classes=..., or move the file"))
         return None
-    match = asked.subject.search(path.stem) if asked.subject else None
-    subject = path.stem if asked.subject is None else match[1 if match.re.groups else 0] if match else ""
     try:
         _SUBJECT.validate_python(subject)
     except ValidationError:
@@ -156,7 +158,7 @@ def _sample(
     hashes = {"image": found.hash, CLASS: blob_hash(path.parts[0].encode())}
     sample = Sample(
         subject=subject,
-        session="" if asked.subject is None else path.stem[:100],
+        session=path.stem[:100] if asked.pattern else "",
         files={"image": place},
         values={CLASS: path.parts[0], NUMBER: list(classes).index(path.parts[0])},
         hash=content_hash(hashes),

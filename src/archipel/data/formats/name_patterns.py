@@ -1,0 +1,42 @@
+"""Name patterns: what a regular expression of a person's finds in file names, tried by a process of its own.
+
+Python's matching cannot be stopped from within, and a short pattern can take centuries on a name of 40 letters.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from archipel.vocabulary import BadInput
+
+SECONDS = 10
+"""Of processor time, for all names together; a sound pattern takes one for a million names."""
+LONGEST = 200
+_PROGRAM = Path(__file__).with_name("pattern_finder.py")
+
+
+def found_in(names: Sequence[str], pattern: str) -> dict[str, str]:
+    """The first group, or all that matches where there is none, for each name; "" where nothing does.
+
+    Raises BadInput for a text that is no pattern, is too long, or takes too much time.
+    """
+    thing, remedy = f"option subject={pattern}", "give a regular expression, for example ^[^_]+"
+    if len(pattern) > LONGEST:
+        raise BadInput(f"{thing[:60]}...", f"is longer than {LONGEST} letters", remedy)
+    # Isolated and without site-packages: it starts fast, and nothing of the surroundings brings it other code.
+    command = [sys.executable, "-I", "-S", str(_PROGRAM), str(SECONDS)]
+    asked = json.dumps({"pattern": pattern, "names": list(names)}).encode()
+    run = subprocess.run(command, input=asked, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
+    said = [json.loads(line) for line in run.stdout.splitlines()]
+    if said and said[0]:
+        raise BadInput(thing, said[0], remedy)
+    found = said[1:]
+    if len(found) < len(names) or not said:
+        where = f"for {names[len(found)]}" if said else "to be understood"
+        simpler = "give a simpler pattern, without a repeat inside a repeat, for example ^[^_]+"
+        raise BadInput(thing, f"needs more than {SECONDS} s {where}", simpler)
+    return dict(zip(names, found, strict=True))
