@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from archipel.data import FileFacts, MemoryIndex, Signature
 from archipel.site import file_index
 from archipel.site.file_index import SqlFileIndex
+from archipel.site.opt_outs import Optant
 from archipel.site.state import SiteState
+from archipel.site.withdrawals import readmit, withdraw
 from archipel.tensors import blob_hash
 
 PLACES = [f"{folder}/{name}" for folder in ("images", "labels", "z é") for name in ("a", "b", "ä", "𝒳", "\uffff")]
@@ -39,3 +41,29 @@ def test_the_index_answers_as_one_in_memory_does(
                     memory.put(place, purpose, signature, FACTS[number])
                 else:
                     assert index.get(place, purpose, signature) == memory.get(place, purpose, signature)
+
+
+def test_an_index_that_a_withdrawal_overtook_keeps_nothing(with_table: SiteState) -> None:
+    """What it found may be of whoever withdrew, in whatever order a scan and the withdrawal wrote."""
+    signature, places = Signature(1, 1, 1, 1), ("images/a", "images/b")
+    with SqlFileIndex(with_table, "table") as index:
+        index.put(places[0], "one", signature, FACTS[0])
+        index.flush()
+        withdraw(with_table, [Optant("p-002")])
+        index.put(places[1], "one", signature, FACTS[1])
+        index.flush()
+    with SqlFileIndex(with_table, "table") as index:
+        assert [index.get(place, "one", signature) for place in places] == [None, None]
+
+
+def test_who_comes_back_and_withdraws_again_overtakes_an_index_too(with_table: SiteState) -> None:
+    withdraw(with_table, [Optant("p-002")])
+    signature = Signature(1, 1, 1, 1)
+    with SqlFileIndex(with_table, "table") as index:
+        readmit(with_table, Optant("p-002"))
+        index.put("images/a", "one", signature, FACTS[0])
+        index.flush()
+        assert index.get("images/a", "one", signature) == FACTS[0]
+        withdraw(with_table, [Optant("p-002")])
+    with SqlFileIndex(with_table, "table") as index:
+        assert index.get("images/a", "one", signature) is None

@@ -11,11 +11,11 @@ from PIL import Image
 from site_world import table, take_offer, volume, volumes
 from sqlalchemy import select, text, update
 
-from archipel.cli.site_report import write_report
 from archipel.data import Scan
 from archipel.governance import IdentityKey, Subtraction, subtract
 from archipel.site import approvals, catalog, cohorts, journal, opt_outs, preparing, proof, schema, told, withdrawals
 from archipel.site.opt_outs import OPT_OUT, Optant
+from archipel.site.reporting import make_report
 from archipel.site.state import SiteState
 from archipel.site.withdrawals import withdraw
 from archipel.transport.doorbell import Doorbell
@@ -297,7 +297,7 @@ def test_nothing_that_was_found_in_a_patients_files_stays(hospital: SiteState, t
     catalog.add(hospital, "brain", volumes(tmp_path / "brain"), "nifti-pairs")
     catalog.add(hospital, "other", table(tmp_path / "other"), "npz")
     for name in ("brain", "other"):
-        write_report(hospital, name, hospital.reports / name, None)
+        make_report(hospital, name, hospital.reports / name)
     out(hospital, "sub-01")
     with hospital.database.read() as connection:
         known = set(connection.scalars(select(schema.files.c.dataset)))
@@ -363,7 +363,7 @@ def test_nothing_that_was_found_of_a_faulty_patient_stays(hospital: SiteState, t
     root = volumes(tmp_path / "brain", 4)
     (root / "labels" / "sub-01.nii.gz").write_bytes(b"no volume")
     catalog.add(hospital, "brain", root, "nifti-pairs", leave_out_faulty=True)
-    write_report(hospital, "brain", hospital.reports / "brain", None)
+    make_report(hospital, "brain", hospital.reports / "brain")
     out(hospital, "sub-01")
     with hospital.database.read() as connection:
         places = connection.scalars(select(schema.files.c.place)).all()

@@ -26,9 +26,8 @@ import numpy as np
 from archipel.data import Cohort, PreparedCache, PreparedSource, phantom, scan, split
 from archipel.plans import Context, load
 from archipel.site import catalog, cohorts
-from archipel.site.file_index import SqlFileIndex
+from archipel.site.reporting import make_report
 from archipel.site.state import SiteState
-from archipel.storage import utc_now
 
 PLAN = Path(__file__).with_name("bench_plan.py")
 LAYOUT = "nifti-pairs"
@@ -244,17 +243,6 @@ def imported(folder: Path, data: Path, pairs: int) -> dict[str, Any]:
 
 def _steps(site: SiteState, name: str, root: Path) -> list[tuple[str, Callable[[], object]]]:
     """What a data manager does with a new folder, in order."""
-    from archipel.data.quality import build, draw_pictures, gather, page
-
-    def report() -> None:
-        entry = catalog.dataset(site, name)
-        found = catalog.scanned(site, entry)
-        with SqlFileIndex(site, name) as index:
-            evidence = gather(root, LAYOUT, {}, found, index)
-            made = build(name, LAYOUT, evidence, entry.mapping, made_at=utc_now())
-            pictures = draw_pictures(root, LAYOUT, {}, evidence, made, index)
-        (site.folder / f"{name}.html").write_text(page(made, pictures))
-        (site.folder / f"{name}.json").write_text(made.model_dump_json(indent=1))
 
     def freeze() -> None:
         frozen = cohorts.freeze(site, catalog.dataset(site, name))
@@ -264,6 +252,6 @@ def _steps(site: SiteState, name: str, root: Path) -> list[tuple[str, Callable[[
     return [
         ("register", lambda: catalog.add(site, name, root, LAYOUT)),
         ("check", lambda: catalog.check(site, name)),
-        ("report", report),
+        ("report", lambda: make_report(site, name, site.reports / name)),
         ("freeze", freeze),
     ]

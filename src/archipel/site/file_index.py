@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from sqlalchemy import insert, select
+from sqlalchemy import Connection, delete, insert, select
 
 from archipel.data import FileFacts, Signature
-from archipel.site import schema
+from archipel.site import schema, withdrawals
 from archipel.site.state import SiteState
 
 _files = schema.files
@@ -30,12 +30,21 @@ class _Ahead(NamedTuple):
 
 
 class SqlFileIndex:
-    """The index of one dataset; ``with`` writes what is left at the end, also after an error."""
+    """The index of one dataset; ``with`` writes what is left at the end, also after an error.
+
+    What is found may be of anybody in the dataset: when somebody withdraws meanwhile, nothing of it is kept.
+    """
 
     def __init__(self, site: SiteState, dataset: str) -> None:
         self._site, self._dataset = site, dataset
         self._new: dict[tuple[str, str], dict[str, Any]] = {}
         self._ahead: dict[str, _Ahead] = {}
+        self._out: frozenset[tuple[str, str]] = frozenset()
+        self._wrote = False
+
+    def is_overtaken(self, connection: Connection) -> bool:
+        """Whether somebody withdrew from the dataset since this index was opened."""
+        return not withdrawals.out_of(connection, self._dataset) <= self._out
 
     def get(self, place: str, purpose: str, signature: Signature) -> FileFacts | None:
         """The facts if the file is as it was."""
@@ -72,15 +81,21 @@ class SqlFileIndex:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is new."""
-        if not self._new:
+        """Write what is new; take back all there is when somebody withdrew."""
+        if not self._new and not self._wrote:
             return
         with self._site.database.write() as connection:
-            connection.execute(insert(_files).prefix_with("OR REPLACE", dialect="sqlite"), list(self._new.values()))
+            if self.is_overtaken(connection):
+                connection.execute(delete(_files).where(_files.c.dataset == self._dataset))
+            elif self._new:
+                connection.execute(insert(_files).prefix_with("OR REPLACE", dialect="sqlite"), list(self._new.values()))
+                self._wrote = True
         self._new.clear()
         self._ahead.clear()
 
     def __enter__(self) -> Self:
+        with self._site.database.read() as connection:
+            self._out = withdrawals.out_of(connection, self._dataset)
         return self
 
     def __exit__(

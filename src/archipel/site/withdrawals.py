@@ -146,10 +146,15 @@ def _known(connection: Connection) -> set[tuple[str, str]]:
     return {(row.dataset, row.token) for row in connection.execute(select(_rows.c.dataset, _rows.c.token))}
 
 
+def out_of(connection: Connection, dataset: str) -> frozenset[tuple[str, str]]:
+    """Each who is withdrawn from a dataset, as a token, and since when: who is new in a later answer withdrew since."""
+    query = select(_rows.c.token, _rows.c.withdrawn_at).where(_rows.c.dataset.in_((EVERYWHERE, dataset)))
+    return frozenset((row.token, row.withdrawn_at) for row in connection.execute(query))
+
+
 def tokens_out_of(connection: Connection, dataset: str) -> frozenset[str]:
     """The tokens of all who are withdrawn from a dataset."""
-    query = select(_rows.c.token).where(_rows.c.dataset.in_((EVERYWHERE, dataset)))
-    return frozenset(connection.scalars(query))
+    return frozenset(token for token, _ in out_of(connection, dataset))
 
 
 def _check_datasets(connection: Connection, names: set[str]) -> None:

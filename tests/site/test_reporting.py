@@ -1,0 +1,77 @@
+"""A report at a site is of those who are in the dataset when it is written, and of nobody who withdrew before that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from site_world import volumes
+from sqlalchemy import select
+
+from archipel.site import catalog, reporting, schema
+from archipel.site.opt_outs import OPT_OUT, Optant
+from archipel.site.reporting import HTML, JSON, make_report
+from archipel.site.state import SiteState
+from archipel.site.withdrawals import withdraw
+from archipel.vocabulary import Conflict
+
+
+def known_places(site: SiteState) -> list[str]:
+    with site.database.read() as connection:
+        return list(connection.scalars(select(schema.files.c.place)))
+
+
+def test_a_report_is_two_files_that_only_their_owner_reads(hospital: SiteState, tmp_path: Path) -> None:
+    catalog.add(hospital, "brain", volumes(tmp_path / "brain"), "nifti-pairs")
+    report = make_report(hospital, "brain", tmp_path / "out" / "brain")
+    assert report.dataset == "brain"
+    written = sorted((tmp_path / "out" / "brain").iterdir())
+    assert [path.name for path in written] == [HTML, JSON]
+    assert {path.stat().st_mode & 0o777 for path in written} == {0o600}
+    assert report == type(report).model_validate_json(written[1].read_text())
+
+
+@pytest.mark.parametrize("listed", [True, False], ids=["by-list", "by-command"])
+@pytest.mark.parametrize("step", ["scanned", "gather", "draw_pictures", "page"])
+def test_a_report_that_a_withdrawal_overtook_is_not_written(
+    hospital: SiteState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, listed: bool
+) -> None:
+    catalog.add(hospital, "brain", volumes(tmp_path / "brain", 5), "nifti-pairs")
+    for path in (tmp_path / "brain").glob("*/*"):
+        path.touch()
+    owner: Any = catalog if step == "scanned" else reporting
+    work = getattr(owner, step)
+
+    def overtaken(*arguments: Any, **others: Any) -> Any:
+        found = work(*arguments, **others)
+        if listed:
+            (hospital.folder / OPT_OUT).write_text("sub-01\n")
+        else:
+            withdraw(hospital, [Optant("sub-01")])
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, step, overtaken)
+        with pytest.raises(Conflict, match="somebody withdrew while it was made; make it again"):
+            make_report(hospital, "brain", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert not [place for place in known_places(hospital) if "sub-01" in place]
+    report = make_report(hospital, "brain", tmp_path / "out")
+    assert "sub-00" in (tmp_path / "out" / HTML).read_text()
+    assert "sub-01" not in report.model_dump_json() + (tmp_path / "out" / HTML).read_text()
+
+
+def test_a_withdrawal_from_another_dataset_does_not_stop_a_report(
+    with_table: SiteState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog.add(with_table, "brain", volumes(tmp_path / "brain"), "nifti-pairs")
+    build = reporting.build
+
+    def beside(*arguments: Any, **others: Any) -> Any:
+        withdraw(with_table, [Optant("p-002", "table")])
+        return build(*arguments, **others)
+
+    monkeypatch.setattr(reporting, "build", beside)
+    make_report(with_table, "brain", tmp_path / "out")
+    assert (tmp_path / "out" / HTML).exists()
