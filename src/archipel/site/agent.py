@@ -17,7 +17,7 @@ import structlog
 
 from archipel.governance import JournalHead, closed_is_signed_by
 from archipel.plans.packaging import LARGEST_SOURCE
-from archipel.site import approvals, failures, journal, proof, told
+from archipel.site import approvals, journal, proof
 from archipel.site.approvals import OfferState
 from archipel.site.delivering import deliver
 from archipel.site.link import Link
@@ -25,16 +25,12 @@ from archipel.site.narrowing import OnOneView
 from archipel.site.sandbox import TaskFailed
 from archipel.site.shelf import SiteShelf
 from archipel.site.state import SiteState
+from archipel.site.telling import Telling
 from archipel.site.training import SandboxTrainer
 from archipel.tasks import Compute, Handler, Made, Once, Permitted, check_passes, failure_of
 from archipel.transport import (
-    AnswerMessage,
-    DatasetsMessage,
-    DatasetSummary,
-    DetailMessage,
     EndedMessage,
     FromServer,
-    FromSite,
     JobOffer,
     RoundMessage,
     TaskAcceptedMessage,
@@ -67,10 +63,9 @@ class Agent:
 
     def __init__(self, site: SiteState, link: Link) -> None:
         self.site, self.link = site, link
+        self.telling = Telling(site, link)
         self._shelf = SiteShelf(site)
         self._work: dict[str, _Work] = {}
-        self._answered: dict[str, tuple[str, str]] = {}
-        self._datasets: tuple[DatasetSummary, ...] = ()
         self._aside: set[asyncio.Task[Any]] = set()
         self._waits: dict[str, str] = {}
 
@@ -78,13 +73,6 @@ class Agent:
         """Sweep what a crash left, and plans whose bytes are not what was offered: those are fetched again."""
         self._shelf.sweep()
         self.site.blobs.sweep(approvals.whole_plans(self.site))
-
-    def datasets(self) -> tuple[DatasetSummary, ...]:
-        """What the server may know of this site's datasets."""
-        found = told.summaries(self.site)
-        told.note(self.site, found)
-        self._datasets = found
-        return self._datasets
 
     async def stop(self) -> None:
         """Stop all work; the database holds what is to be gone on with."""
@@ -97,7 +85,7 @@ class Agent:
         """Act on one message. Never waits for a task to finish."""
         match message:
             case Welcome(attested=attested):
-                self._answered.clear()
+                self.telling.connected()
                 if attested is not None:
                     await asyncio.to_thread(self._check_attested, JournalHead.model_validate(attested))
                 self._beside(self.decided())
@@ -311,41 +299,7 @@ class Agent:
             await self._narrowed(experiment)
         for experiment, keys in stopped.items():
             await self._tell_revoked(experiment, keys)
-        for offer in await asyncio.to_thread(self._offers):
-            if offer.state in (OfferState.APPROVED, OfferState.REJECTED, OfferState.REVOKED):
-                try:
-                    await self._answer(offer)
-                except ArchipelError as error:
-                    # One approval that does not hold must not keep the site from answering for the others.
-                    _log.error("an approval does not hold", experiment=offer.experiment, error=str(error))
-        if not self.link.up:
-            return
-        before = self._datasets
-        if await asyncio.to_thread(self.datasets) != before:
-            await self.link.send(DatasetsMessage(datasets=self._datasets))
-        for key, detail in await asyncio.to_thread(failures.to_send, self.site):
-            if await self.link.send(DetailMessage(key=key, detail=detail[-200_000:])):
-                await asyncio.to_thread(failures.mark_sent, self.site, key)
-
-    async def _answer(self, offer: approvals.Offer) -> None:
-        approval = offer.approval.model_dump(mode="json") if offer.approval else None
-        said = (offer.job_hash, f"{offer.state}{offer.cohort_hash}{offer.decided_at}")
-        if self._answered.get(offer.experiment) == said:
-            return
-        subjects = None
-        if offer.state is OfferState.APPROVED:
-            allowed = await asyncio.to_thread(proof.is_allowed, self.site, offer.experiment, offer.job_hash)
-            here = len(allowed.cohort.subjects)
-            subjects = here if here >= self.site.settings.policy.minimum_cell else None
-        message: FromSite = AnswerMessage(
-            experiment=offer.experiment,
-            job_hash=offer.job_hash,
-            state=offer.state.value,
-            approval=approval,
-            subjects=subjects,
-        )
-        if await self.link.send(message):
-            self._answered[offer.experiment] = said
+        await self.telling.tell()
 
     async def _narrowed(self, experiment: str) -> None:
         """Stop a worker that still sees somebody who was withdrawn; what it was at is done again without them."""
@@ -381,13 +335,3 @@ class Agent:
         for task in await asyncio.to_thread(self._shelf.unfinished, experiment) if keys else ():
             if str(task.key) in keys:
                 await self._failed(task, failure, "the approval was withdrawn while the task ran")
-
-    def _offers(self) -> list[approvals.Offer]:
-        """Every experiment whose row can be read."""
-        found = []
-        for experiment in approvals.names(self.site):
-            try:
-                found.append(approvals.offered(self.site, experiment))
-            except Exception as error:
-                _log.error("an experiment's row cannot be read", experiment=experiment, error=str(error))
-        return found

@@ -43,7 +43,7 @@ async def _serve(site: SiteState) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     tasks = [
-        asyncio.create_task(link.run(agent.take, agent.datasets)),
+        asyncio.create_task(link.run(agent.take, agent.telling.datasets)),
         asyncio.create_task(_listen(bell, agent, link)),
         asyncio.create_task(renew_when_due(site, link)),
         asyncio.create_task(stop.wait()),
