@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 
@@ -10,7 +11,11 @@ from conformance import SUBJECTS, Conformance, Expected
 from made_volumes import AFFINE, intensities, nifti, segmentation
 
 from archipel.data import format_named, scan
+from archipel.data.files import Folder
 from archipel.data.formats import bids_validation
+from archipel.data.formats.found_volumes import FoundVolumes
+from archipel.data.formats.side_tables import side_table
+from archipel.vocabulary import BadInput
 from real_data import real_data
 
 pytest.importorskip("bids")
@@ -131,6 +136,80 @@ def test_the_validator_reads_the_tree_and_nothing_else(tree, tmp_path):
     awkward = tmp_path / "ein, Baum"
     shutil.copytree(tree, awkward)
     assert bids_validation.validate(awkward) == []
+
+
+@pytest.mark.parametrize("place", ["sourcedata/raw", "sub-01/ses-pre/func", "code/a/b"])
+def test_the_validator_follows_no_link_out_wherever_it_lies(tree, tmp_path, place):
+    """It would list the names in a folder that is none of the dataset's."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/Anna Muster.txt").write_text("a name")
+    (tree / place).parent.mkdir(parents=True, exist_ok=True)
+    (tree / place).symlink_to(tmp_path / "elsewhere")
+    (warning,) = bids_validation.validate(tree)
+    assert warning.severity == "warning"
+    assert f"was not validated: it holds links out of it or to folders ({place})" in str(warning)
+    (tree / place).unlink()
+    assert bids_validation.validate(tree) == []
+
+
+def test_the_validator_does_not_run_in_circles(tree):
+    (tree / "sourcedata").mkdir()
+    for name in ("again", "and_again"):
+        (tree / "sourcedata" / name).symlink_to("..")
+    (tree / "sourcedata/itself").symlink_to("itself")
+    assert "(sourcedata/again, sourcedata/and_again)" in str(bids_validation.validate(tree)[0])
+
+
+def test_links_to_files_of_the_tree_itself_are_validated(tree):
+    """As git-annex has them."""
+    (tree / ".git/annex").mkdir(parents=True)
+    kept = (tree / "README").rename(tree / ".git/annex/key")
+    (tree / "README").symlink_to(kept.relative_to(tree))
+    assert bids_validation.validate(tree) == []
+
+
+@pytest.mark.parametrize("value", ["*", "an?t", "[a]nat", "..", ".", "", "../tree/sub-01", "anat/"])
+@pytest.mark.parametrize("option", ["datatype", "derivatives"])
+def test_an_option_that_is_no_name_of_a_folder_is_refused(tree, option, value):
+    with pytest.raises(BadInput, match=re.escape(f"option {option}={value}: is no name of a folder")):
+        scan("bids", tree, {**OPTIONS, option: value})
+
+
+def test_no_name_in_the_tree_is_taken_for_a_pattern(tree):
+    (tree / "derivatives/hand").rename(tree / "derivatives/[x]*")
+    assert len(scan("bids", tree, OPTIONS).samples) == 4
+    (tree / "derivatives/x1").mkdir()
+    assert "has 2 folders in derivatives/ ([x]*, x1)" in sentences(scan("bids", tree, OPTIONS))[0]
+    (tree / "sub-[0]").mkdir()
+    (tree / "sub-0").mkdir()
+    (tree / "sub-0/sub-0_sessions.tsv").write_text("session_id\tscore\nses-pre\t3\n")
+    found = FoundVolumes(Folder(tree))
+    assert side_table(Folder(tree), "sub-[0]/sub-[0]_sessions.tsv", found) is None
+    assert side_table(Folder(tree), "sub-*/sub-0_sessions.tsv", found) is None
+    assert side_table(Folder(tree), "sub-0/sub-0_sessions.tsv", found) is not None
+
+
+def test_segmentations_that_nobody_asked_for_are_pointed_out(tree):
+    found = scan("bids", tree, {"suffix": "T1w", "validate": "no"})
+    assert [str(one) for one in found.problems] == [
+        "derivatives/hand: holds 4 segmentations *_desc-manual_dseg.nii.gz, and none is taken; add the dataset with "
+        "--option label=desc-manual_dseg to have them as labels"
+    ]
+    assert found.errors == () and len(found.samples) == 4
+    (tree / "derivatives/other/sub-01/anat").mkdir(parents=True)
+    nifti(tree / "derivatives/other/sub-01/anat/sub-01_ses-pre_T1w_label.nii.gz", segmentation(1))
+    nifti(tree / "derivatives/other/sub-01/anat/sub-01_ses-pre_T1w.nii.gz", intensities(1))
+    nifti(tree / "derivatives/other/sub-01/anat/sub-01_ses-pre_space-T1w_desc-brain_mask.nii.gz", segmentation(1))
+    nifti(tree / "derivatives/other/sub-01/anat/sub-01_ses-pre_label-GM_mask.nii.gz", segmentation(1))
+    one, two = scan("bids", tree, {"suffix": "T1w", "validate": "no"}).problems
+    assert one.remedy.startswith("add the dataset with --option label=desc-manual_dseg --option derivatives=hand to")
+    assert "holds 3 segmentations *_desc-brain_mask.nii.gz, *_label.nii.gz, *_label-GM_mask.nii.gz" in str(two)
+    assert two.remedy.startswith("add the dataset with --option label=desc-brain_mask --option derivatives=other to")
+    said = {"label": "desc-brain_mask", "derivatives": "other", "suffix": "T1w", "validate": "no"}
+    assert any("label" in sample.files for sample in scan("bids", tree, said).samples)
+    (tree / "derivatives/hand").rename(tree / "hand")
+    (tree / "derivatives/other").rename(tree / "other")
+    assert scan("bids", tree, {"suffix": "T1w", "validate": "no"}).problems == ()
 
 
 def test_a_tree_that_is_not_bids_is_named(tmp_path):

@@ -35,6 +35,16 @@ class TestNiftiGroups(Conformance):
         return "sub-02: two files for image"
 
 
+def test_the_name_of_a_group_is_no_pattern(tmp_path):
+    nifti(tmp_path / "[ab]/one.nii.gz", intensities(1))
+    nifti(tmp_path / "a/two.nii.gz", intensities(2))
+    found = scan("nifti-groups", tmp_path)
+    assert found.problems == ()
+    assert {sample.subject: sample.values["group"] for sample in found.samples} == {"one": "[ab]", "two": "a"}
+    wrong = scan("nifti-groups", tmp_path, {"groups": "*"})
+    assert str(wrong.errors[0]).startswith("*: is named as a group and holds no volume;")
+
+
 def test_a_subject_in_two_groups_is_in_none(tmp_path):
     TestNiftiGroups().write(tmp_path)
     nifti(tmp_path / "control_group/sub-02.nii.gz", intensities(2))

@@ -8,8 +8,9 @@ Source: BIDS specification 1.10, https://bids-specification.readthedocs.io.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping
+import glob
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, ClassVar
@@ -27,6 +28,9 @@ from archipel.vocabulary import BadInput, Value
 
 DESCRIPTION, PARTICIPANTS = "dataset_description.json", "participants.tsv"
 Entities = Mapping[str, Any]
+_DRAWN = frozenset(("dseg", "mask", "label", "labels", "seg", "lesion"))
+"""With what a segmentation's name ends: the standard's words, and those that hand-drawn ones have."""
+_DRAWN_BY = ("desc-", "label-", "atlas-")
 
 
 @dataclass
@@ -77,11 +81,10 @@ class BidsTree(VolumeFormat):
             values |= _of_session(sessions[subject], session)
             self._add(found, (subject, session), visit, suffixes, options, values)
         if not visits:
-            cause = f"has no image (looked in sub-*/[ses-*/]{options.get('datatype', 'anat')}/)"
+            cause = f"has no image (looked in sub-*/[ses-*/]{_folder_name(options, 'datatype', 'anat')}/)"
             remedy = "name the root of the BIDS tree, or another suffix or datatype"
             found.report(Problem(thing=folder.root.name, cause=cause, remedy=remedy))
-        linked_out = any("link out of the dataset" in problem.cause for problem in found.problems)
-        if options.get("validate", "yes") != "no" and visits and not linked_out:
+        if options.get("validate", "yes") != "no" and visits:
             found.problems += validate(folder.root)
         return found.scan()
 
@@ -142,7 +145,7 @@ def _grammar() -> Callable[[str], Entities]:
 def _images(
     folder: Folder, options: Options, found: FoundVolumes, entities_of: Callable[[str], Entities]
 ) -> dict[tuple[str, str], Visit]:
-    datatype, wanted = options.get("datatype", "anat"), listed(options, "suffix")
+    datatype, wanted = _folder_name(options, "datatype", "anat"), listed(options, "suffix")
     parts = listed(options, "entities")
     visits: dict[tuple[str, str], Visit] = defaultdict(Visit)
     sidecars = _sidecars(folder, datatype)
@@ -172,27 +175,63 @@ def _labels(
     entities_of: Callable[[str], Entities],
     visits: dict[tuple[str, str], Visit],
 ) -> None:
-    ending = options.get("label", "")
+    ending, named = options.get("label", ""), _folder_name(options, "derivatives", "")
+    there = [] if named else folder.folders("derivatives/*", found.problems if ending else [])
+    pipelines = [named] if named else [PurePosixPath(place).name for place in there]
     if not ending:
-        return
-    pipelines = [options["derivatives"]] if "derivatives" in options else []
-    pipelines = pipelines or [PurePosixPath(place).name for place in folder.folders("derivatives/*", found.problems)]
+        return _point_out(folder, pipelines, found)
     if len(pipelines) != 1:
         cause = f"has {len(pipelines)} folders in derivatives/ ({', '.join(pipelines) or 'none'})"
-        found.report(Problem(thing=folder.root.name, cause=cause, remedy="say which with derivatives=..."))
-        return
+        return found.report(Problem(thing=folder.root.name, cause=cause, remedy="say which with derivatives=..."))
     base = f"derivatives/{pipelines[0]}"
     before = len(found.problems)
     some = False
-    for pattern in (f"{base}/sub-*/*/*", f"{base}/sub-*/ses-*/*/*"):
-        for stem, place in volumes_in(folder, pattern, NIFTI, found.problems):
-            if stem.endswith(f"_{ending}"):
-                some = True
-                means = entities_of(place)
-                visits[_key(means)].labels.append((stem, place))
+    for stem, place in _derived(folder, base, found.problems):
+        if stem.endswith(f"_{ending}"):
+            some = True
+            means = entities_of(place)
+            visits[_key(means)].labels.append((stem, place))
     if not some and len(found.problems) == before:
         cause = f"holds no segmentation (looked for sub-*/**/*_{ending}.nii.gz)"
         found.report(Problem(thing=base, cause=cause, remedy="mend the options derivatives and label"))
+    return None
+
+
+def _derived(folder: Folder, base: str, problems: list[Problem]) -> Iterator[tuple[str, str]]:
+    within = glob.escape(base)
+    for pattern in (f"{within}/sub-*/*/*", f"{within}/sub-*/ses-*/*/*"):
+        yield from volumes_in(folder, pattern, NIFTI, problems)
+
+
+def _point_out(folder: Folder, pipelines: Sequence[str], found: FoundVolumes) -> None:
+    """Warn of what looks like segmentations, when nobody said which are the labels."""
+    for pipeline in pipelines:
+        base = f"derivatives/{pipeline}"
+        endings = Counter(_ending(stem) for stem, _ in _derived(folder, base, []))
+        del endings[""]
+        if endings:
+            ordered = sorted(endings, key=lambda ending: (-endings[ending], ending))
+            names = ", ".join(f"*_{ending}.nii.gz" for ending in ordered[:5]) + (", ..." if len(ordered) > 5 else "")
+            cause = f"holds {endings.total()} segmentations {names}, and none is taken"
+            where = f" --option derivatives={pipeline}" if len(pipelines) > 1 else ""
+            remedy = f"add the dataset with --option label={ordered[0]}{where} to have them as labels"
+            found.warn(Problem(thing=base, cause=cause, remedy=remedy))
+
+
+def _ending(stem: str) -> str:
+    """How a segmentation's name ends, as the option ``label`` says it; "" for what looks like none."""
+    *before, last = stem.split("_")
+    if last.split("-")[0] not in _DRAWN:
+        return ""
+    return f"{before[-1]}_{last}" if before and before[-1].startswith(_DRAWN_BY) else last
+
+
+def _folder_name(options: Options, name: str, usual: str) -> str:
+    value = options.get(name, usual)
+    if name in options and (value in ("", ".", "..") or any(letter in value for letter in "/*?[]")):
+        remedy = f"give the name alone, without / and without *, as in {name}={usual or 'labels'}"
+        raise BadInput(f"option {name}={value}", "is no name of a folder", remedy)
+    return value
 
 
 def _key(means: Entities) -> tuple[str, str]:

@@ -28,6 +28,11 @@ def validate(root: Path, patience: float = PATIENCE_SECONDS) -> list[Problem]:
     command = _command()
     if command is None:
         return [_said(root, "was not validated: the BIDS validator is not installed", "pip install archipel[bids]")]
+    places = _leading_elsewhere(root)
+    if places:
+        some = ", ".join(places[:_SHOWN]) + (f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else "")
+        cause = f"was not validated: it holds links out of it or to folders ({some})"
+        return [_said(root, cause, "copy what they stand for, or set the option validate=no")]
     with tempfile.TemporaryDirectory(prefix="archipel-bids-") as home:
         surroundings = {
             "PATH": os.defpath,
@@ -49,6 +54,17 @@ def validate(root: Path, patience: float = PATIENCE_SECONDS) -> list[Problem]:
         except (OSError, ValueError, LookupError, TypeError) as error:
             cause = f"was not validated: the BIDS validator failed ({type(error).__name__})"
             return [_said(root, cause, "run it by hand, or set the option validate=no")]
+
+
+def _leading_elsewhere(root: Path) -> list[str]:
+    """Links that the validator would follow out of the tree, or round in it; it does not enter hidden folders."""
+    real, found = root.resolve(), []
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for path in (Path(folder, name) for name in (*folders, *sorted(files))):
+            if path.is_symlink() and (path.is_dir() or not Path(os.path.realpath(path)).is_relative_to(real)):
+                found.append(path.relative_to(root).as_posix().encode("utf-8", "backslashreplace").decode())
+    return found
 
 
 def _command() -> list[str] | None:

@@ -5,6 +5,7 @@ A modality may be missing for a subject. What the table says of a subject become
 
 from __future__ import annotations
 
+import glob
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import ClassVar
@@ -66,7 +67,7 @@ class MedicalFolder(VolumeFormat):
             nothing_found(folder, found, "*/*/*.nii.gz")
         where = options.get("table", TABLE)
         table = side_table(folder, where, found, key=options.get("id_column", ""))
-        if table is None and held and not folder.has(where):
+        if table is None and held and not folder.has(glob.escape(where)):
             cause = f"has no {where}"
             remedy = "add it, name another with the option table, or do without values"
             found.warn(Problem(thing=folder.root.name, cause=cause, remedy=remedy))

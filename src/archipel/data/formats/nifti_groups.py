@@ -6,6 +6,7 @@ each subject; there a subject may have several, each a modality named by the fil
 
 from __future__ import annotations
 
+import glob
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import ClassVar
@@ -36,7 +37,9 @@ class NiftiGroups(VolumeFormat):
         groups = [
             place
             for place in folder.folders("*", [])
-            if folder.has(f"{place}/*.nii.gz", f"{place}/*.nii", f"{place}/*/*.nii.gz", f"{place}/*/*.nii")
+            if folder.has(
+                *(f"{glob.escape(place)}/{inside}" for inside in ("*.nii.gz", "*.nii", "*/*.nii.gz", "*/*.nii"))
+            )
         ]
         if len(groups) < 2 or _NOT_GROUPS & set(groups) or all(place.startswith("sub-") for place in groups):
             return ""
@@ -50,9 +53,9 @@ class NiftiGroups(VolumeFormat):
         images: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
         for group in groups:
             before = len(images)
-            for stem, place in volumes_in(folder, f"{group}/*", NIFTI, found.problems):
+            for stem, place in volumes_in(folder, f"{glob.escape(group)}/*", NIFTI, found.problems):
                 images[subject_id(stem), group].append(("image", place))
-            for stem, place in volumes_in(folder, f"{group}/*/*", NIFTI, found.problems):
+            for stem, place in volumes_in(folder, f"{glob.escape(group)}/*/*", NIFTI, found.problems):
                 name = place.split("/")[-2]
                 images[subject_id(name), group].append((stem, place))
             if asked and len(images) == before:

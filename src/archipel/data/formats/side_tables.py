@@ -6,6 +6,7 @@ person or tell a birthday are not taken.
 
 from __future__ import annotations
 
+import glob
 import math
 import re
 from collections import Counter
@@ -48,7 +49,8 @@ def side_table(
 
     ``key`` is the column with the ids, the first one when it is not said.
     """
-    present = list(folder.files(place, found.problems))
+    # A place, not a pattern, whatever letters it has.
+    present = list(folder.files(glob.escape(place), found.problems))
     if not present:
         return None
     looked = folder.look(place, f"side-table/1 {delimiter!r} {key}", lambda path: _examine(path, key, delimiter, what))
