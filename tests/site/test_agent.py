@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from site_world import PLAN, job_for, take_offer
 from sqlalchemy import update
+from structlog.testing import capture_logs
 
 from archipel.governance import IdentityKey
 from archipel.plans.packaging import LARGEST_SOURCE
 from archipel.site import approvals, schema
 from archipel.site.agent import Agent, _Work
+from archipel.site.opt_outs import OPT_OUT
 from archipel.site.state import SiteState
 from archipel.tensors import blob_hash
 from archipel.transport import EndedMessage, TaskFailedMessage, TaskOffer
@@ -159,6 +161,19 @@ async def test_work_on_an_older_job_ends_when_a_task_of_the_new_one_comes(with_t
     assert line.at_hand == "stopped" and not before.running
     assert agent._work["heart"].job == changed
     await agent.stop()
+
+
+async def test_lines_of_the_opt_out_list_that_match_nobody_are_logged_once_for_each_list(with_table: SiteState) -> None:
+    agent, line = agent_of(with_table)
+    listed = with_table.folder / OPT_OUT
+    with capture_logs() as logs:
+        for names in ("p-001", "p-001\np-0O2", "p-003\np-001\np-0O3"):
+            listed.write_text(names)
+            for _ in range(2):
+                await agent.decided()
+    lines = [one for one in logs if "opt-out" in one["event"]]
+    assert [(one["log_level"], one["unmatched"]) for one in lines] == [("warning", "line 2"), ("warning", "line 3")]
+    assert "p-0O" not in str(lines) + str(line.said)
 
 
 async def test_an_experiment_that_ends_is_noted_once(with_table: SiteState) -> None:

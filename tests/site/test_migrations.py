@@ -122,3 +122,19 @@ def test_opening_twice_migrates_once(hospital: SiteState, tmp_path: Path) -> Non
         SiteState.open(hospital.folder).close()
     kinds = [line.kind for line in journal.lines(SiteState.open(hospital.folder))]
     assert kinds.count("approval-asked-again") == 1
+
+
+def test_of_withdrawals_before_it_is_known_who_was_ever_in_a_frozen_cohort(with_table: SiteState) -> None:
+    back_to(with_table, "0004")
+    with with_table.database.write() as connection:
+        _insert(connection, "sides", {"dataset": "table", "fraction": 0.2, "token": "a", "validates": False})
+        for token in "ab":
+            row = {"dataset": "", "token": token, "source": "person", "withdrawn_at": OLD}
+            _insert(connection, "withdrawals", row)
+    with_table.close()
+    site = SiteState.open(with_table.folder)
+    with site.database.read() as connection:
+        rows = connection.execute(text("SELECT token, known FROM withdrawals ORDER BY token")).all()
+    assert [tuple(row) for row in rows] == [("a", 1), ("b", 0)]
+    assert journal.verify(site).whole
+    site.close()

@@ -76,6 +76,28 @@ def test_status_for_a_program_holds_everything(terminal: Terminal, with_table: S
     assert [entry["state"] for entry in status["experiments"]] == ["offered"]
 
 
+def test_status_says_which_lines_of_the_opt_out_list_match_nobody(terminal: Terminal) -> None:
+    assert terminal.json("status")["opt_outs"] is None
+    listed = terminal.state / "opt-out.txt"
+    listed.write_text("p-001\np-0O2\n")
+    assert terminal.json("status")["opt_outs"] == {"patients": 2, "unmatched": [2], "problem": None}
+    said = terminal("status").stdout
+    assert "opt-out.txt names 2 patients; line 2 is of nobody in any dataset here" in said
+    assert "p-0O2" not in said
+    listed.write_text("".join(f"q-{number}\n" for number in range(1, 41)) + "p-002\n")
+    said = terminal("status").stdout
+    assert "names 41 patients; lines 1 to 40 are of nobody in any dataset here" in said
+    listed.write_text("a/b/c\n")
+    assert "opt-out.txt line 1: names no subject" in terminal("status").stdout
+    assert "line 1: names no subject" in terminal.json("status")["opt_outs"]["problem"]
+
+
+def test_a_withdrawal_of_several_says_how_many_are_unknown(terminal: Terminal) -> None:
+    said = terminal("cohort", "withdraw", "p-001", "p-0O2").stdout
+    assert "no dataset here knows 1 of them under this id; if one ever does, they are left out" in said
+    assert "no dataset here knows" not in terminal("cohort", "withdraw", "p-003").stdout
+
+
 def test_every_problem_of_a_dataset_is_printed(terminal: Terminal, tmp_path: Path) -> None:
     root = volumes(tmp_path / "brain")
     (root / "labels" / "sub-00.nii.gz").unlink()

@@ -313,7 +313,7 @@ def test_nothing_that_was_found_in_a_patients_files_stays(hospital: SiteState, t
 def test_an_id_with_a_number_sign_withdraws_that_patient_and_no_other(with_table: SiteState) -> None:
     listed = with_table.folder / OPT_OUT
     listed.write_text("p-001#2\np-003 # by letter\n#p-004\n")
-    assert opt_outs.read(listed) == (Optant("p-001#2"), Optant("p-003"))
+    assert opt_outs.read(listed) == ((1, Optant("p-001#2")), (2, Optant("p-003")))
 
 
 def test_an_id_is_the_same_however_its_accents_are_written(hospital: SiteState, tmp_path: Path) -> None:
@@ -398,3 +398,45 @@ def test_a_session_under_a_pseudonym_does_not_tell_the_id(hospital: SiteState, t
     assert {one.session for one in as_told.samples} == {"1", "2"}
     assert len({one.key for one in as_told.samples}) == 12
     assert not [one for one in cohort.subjects if one in "".join(sample.name for sample in as_told.samples)]
+
+
+def test_lines_of_an_opt_out_list_that_match_nobody_are_known_by_their_numbers(
+    with_table: SiteState, tmp_path: Path
+) -> None:
+    listed = with_table.folder / OPT_OUT
+    listed.write_text("# by letter\np-001\np-0O2\ntable/p-003\ntabel/p-004\ntable/p-999\n")
+    assert withdrawals.unmatched(with_table) == (3, 5, 6), "before the list was taken over"
+    withdrawals.take_opt_outs(with_table)
+    assert withdrawals.unmatched(with_table) == (3, 5, 6)
+    table(tmp_path / "data", rows=3)
+    catalog.check(with_table, "table")
+    assert withdrawals.unmatched(with_table) == (3, 5, 6), "p-003 is gone from the files and was a patient here"
+    catalog.remove(with_table, "table")
+    assert withdrawals.unmatched(with_table) == (3, 5, 6)
+    listed.unlink()
+    assert withdrawals.unmatched(with_table) == ()
+
+
+def test_a_line_matches_whom_a_later_scan_finds(hospital: SiteState, tmp_path: Path) -> None:
+    """Also one whose files are faulty, and who is no subject of the dataset therefore."""
+    (hospital.folder / OPT_OUT).write_text("sub-00\nsub-01\nbrain/sub-02\nsub-07\n")
+    root = volumes(tmp_path / "brain", 6)
+    (root / "labels" / "sub-01.nii.gz").write_bytes(b"no volume")
+    withdrawals.take_opt_outs(hospital)
+    assert withdrawals.unmatched(hospital) == (1, 2, 3, 4)
+    catalog.add(hospital, "brain", root, "nifti-pairs")
+    withdrawals.take_opt_outs(hospital)
+    assert withdrawals.unmatched(hospital) == (4,)
+
+
+def test_a_line_matches_a_patient_who_is_out_of_a_dataset_already(with_table: SiteState) -> None:
+    out(with_table, "p-001", dataset="table")
+    listed = with_table.folder / OPT_OUT
+    listed.write_text("p-001\n")
+    withdrawals.take_opt_outs(with_table)
+    assert withdrawals.unmatched(with_table) == ()
+
+
+def test_a_withdrawal_by_command_says_how_many_nobody_knows(with_table: SiteState) -> None:
+    assert out(with_table, "p-001", "p-0O2", "p-0O3").unknown == 2
+    assert out(with_table, "p-002").unknown == 0

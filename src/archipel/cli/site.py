@@ -110,6 +110,7 @@ def status(state: State, as_json: AsJson = False) -> None:
             "link": link.model_dump() if link else None,
             "sandbox": site.settings.sandbox.value,
             "datasets": [dataset_row(entry) for entry in catalog.datasets(site)],
+            "opt_outs": _opt_outs(site),
             "experiments": [_row(offer) for offer in approvals.offers(site)],
         }
     if as_json:
@@ -126,7 +127,36 @@ def status(state: State, as_json: AsJson = False) -> None:
         stands = "connected" if link.connected else f"not connected: {link.problem}"
         screen.print(words(f"{stands} (since {link.since})"))
     print_datasets(document["datasets"])
+    _print_opt_outs(document["opt_outs"])
     _print_offers(document["experiments"])
+
+
+def _opt_outs(site: Any) -> dict[str, Any] | None:
+    """How many patients the opt-out list names, and which of its lines are of nobody; None where there is no list."""
+    from archipel.site import opt_outs, withdrawals
+    from archipel.vocabulary import BadInput
+
+    try:
+        lines, unmatched = opt_outs.listed(site), withdrawals.unmatched(site)
+    except BadInput as error:
+        return {"patients": None, "unmatched": [], "problem": str(error)}
+    if not lines:
+        return None
+    return {"patients": len({line.optant for line in lines}), "unmatched": list(unmatched), "problem": None}
+
+
+def _print_opt_outs(found: Any) -> None:
+    from archipel.site.opt_outs import OPT_OUT, in_words
+
+    if found is None:
+        return
+    screen, unmatched = console(), found["unmatched"]
+    if found["problem"]:
+        screen.print(f"nothing runs: {found['problem']}")
+        return
+    are = "are" if len(unmatched) > 1 else "is"
+    nobody = f"; {in_words(unmatched)} {are} of nobody in any dataset here" if unmatched else ""
+    screen.print(f"{OPT_OUT} names {found['patients']} patients{nobody}")
 
 
 def _row(offer: Any) -> dict[str, Any]:

@@ -173,7 +173,7 @@ def cohort_withdraw(
     listed: list[Optant] = []
     if file is not None:
         try:
-            listed += opt_outs.read(file)
+            listed += [line.optant for line in opt_outs.read(file)]
         except FileNotFoundError as error:
             raise BadInput(str(file), "is not there", "name the opt-out list") from error
     listed += [Optant(subject, dataset) for subject in subjects or []]
@@ -185,8 +185,9 @@ def cohort_withdraw(
     if not done.patients:
         screen.print("they are withdrawn already")
         return
-    if not done.datasets and not done.cohorts:
-        screen.print("no dataset here knows them under this id; if one ever does, they are left out")
+    if done.unknown:
+        who = "them" if done.unknown == done.patients else f"{done.unknown} of them"
+        screen.print(f"no dataset here knows {who} under this id; if one ever does, they are left out")
     for name in done.datasets:
         screen.print(f"dataset {name} goes on without them")
     for one in done.cohorts:

@@ -17,7 +17,7 @@ import structlog
 
 from archipel.governance import JournalHead, closed_is_signed_by
 from archipel.plans.packaging import LARGEST_SOURCE
-from archipel.site import approvals, journal, proof
+from archipel.site import approvals, journal, opt_outs, proof, withdrawals
 from archipel.site.approvals import OfferState
 from archipel.site.delivering import deliver
 from archipel.site.link import Link
@@ -66,6 +66,7 @@ class Agent:
         self.telling = Telling(site, link)
         self._shelf = SiteShelf(site)
         self._work: dict[str, _Work] = {}
+        self._listed: tuple[opt_outs.Line, ...] = ()
         self._aside: set[asyncio.Task[Any]] = set()
         self._waits: dict[str, str] = {}
 
@@ -300,6 +301,19 @@ class Agent:
         for experiment, keys in stopped.items():
             await self._tell_revoked(experiment, keys)
         await self.telling.tell()
+        await asyncio.to_thread(self._look_at_opt_outs)
+
+    def _look_at_opt_outs(self) -> None:
+        """Log once for each opt-out list which of its lines match nobody: the numbers, for logs are copied easily."""
+        listed = opt_outs.listed(self.site)
+        if listed == self._listed:
+            return
+        self._listed = listed
+        unmatched = withdrawals.unmatched(self.site)
+        if unmatched:
+            _log.warning(
+                "lines of opt-out.txt are of nobody in any dataset here", unmatched=opt_outs.in_words(unmatched)
+            )
 
     async def _narrowed(self, experiment: str) -> None:
         """Stop a worker that still sees somebody who was withdrawn; what it was at is done again without them."""

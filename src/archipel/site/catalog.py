@@ -109,16 +109,26 @@ def scanned(site: SiteState, entry: Dataset) -> Scan:
     Raises BadInput when the folder is not there.
     """
     withdrawals.take_opt_outs(site)
+    met: set[str] = set()
     with SqlFileIndex(site, entry.name) as index:
-        return scan(entry.format, Path(entry.root), entry.options, index, _leaves_out(site, entry.name))
+        found = scan(entry.format, Path(entry.root), entry.options, index, _leaves_out(site, entry.name, met))
+    withdrawals.note_known(site, entry.name, met)
+    return found
 
 
-def _leaves_out(site: SiteState, dataset: str) -> LeavesOut:
+def _leaves_out(site: SiteState, dataset: str, met: set[str]) -> LeavesOut:
+    """Whether somebody is left out; the tokens of those who are withdrawn are added to ``met``."""
     with site.database.read() as connection:
         tokens = withdrawals.tokens_out_of(connection, dataset)
         excluded = frozenset(_excluded(connection, dataset))
-    key = site.cohort_key
-    return lambda subject: subject in excluded or (bool(tokens) and subject_token(subject, key) in tokens)
+
+    def leaves_out(subject: str) -> bool:
+        token = subject_token(subject, site.cohort_key) if tokens else ""
+        if token in tokens:
+            met.add(token)
+        return token in tokens or subject in excluded
+
+    return leaves_out
 
 
 def subjects_of(found: Scan) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ OPT_OUT = "opt-out.txt"
 line's start or after a space, and is part of an id elsewhere."""
 
 EVERYWHERE = ""
+_RUNS = 10
 _REMARK = re.compile(r"(?:^|\s)#")
 
 
@@ -30,8 +31,15 @@ class Optant(NamedTuple):
     dataset: str = EVERYWHERE
 
 
-def listed(site: SiteState) -> Sequence[Optant]:
-    """Who is named in the site's list now. Raises BadInput (code configuration) as ``read`` does."""
+class Line(NamedTuple):
+    """A line that names a patient."""
+
+    number: int
+    optant: Optant
+
+
+def listed(site: SiteState) -> tuple[Line, ...]:
+    """What stands in the site's list now. Raises BadInput (code configuration) as ``read`` does."""
     path = site.folder / OPT_OUT
     try:
         return read(path, signature_of(path))
@@ -40,7 +48,7 @@ def listed(site: SiteState) -> Sequence[Optant]:
 
 
 @lru_cache(maxsize=4)
-def read(path: Path, signature: Signature | None = None) -> tuple[Optant, ...]:
+def read(path: Path, signature: Signature | None = None) -> tuple[Line, ...]:
     """Who is named in an opt-out list. The answer is kept while the file's ``signature`` stays the same.
 
     Raises FileNotFoundError, and BadInput (code configuration) naming a line that makes no sense.
@@ -73,8 +81,25 @@ def read(path: Path, signature: Signature | None = None) -> tuple[Optant, ...]:
                 "write SUBJECT or DATASET/SUBJECT",
                 code=ErrorCode.CONFIGURATION,
             ) from error
-        found.append(Optant(subject, dataset))
+        found.append(Line(number, Optant(subject, dataset)))
     return tuple(found)
+
+
+def in_words(numbers: Sequence[int]) -> str:
+    """Numbers of lines as a person reads them.
+
+    >>> in_words([3]), in_words([1, 2, 3, 7])
+    ('line 3', 'lines 1 to 3, 7')
+    """
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        if runs and runs[-1][1] == number - 1:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    said = [f"{first} to {last}" if last > first else str(first) for first, last in runs[:_RUNS]]
+    more = sum(last - first + 1 for first, last in runs[_RUNS:])
+    return f"line{'s' * (len(numbers) > 1)} {', '.join(said)}" + (f" and {more} more" if more else "")
 
 
 def check_subject(subject: str) -> None:

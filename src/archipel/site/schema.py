@@ -25,7 +25,7 @@ from archipel.governance import journal_table
 from archipel.storage import Database
 from archipel.vocabulary import ArchipelError, ErrorCode
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest migration; a test holds that it leads to exactly ``metadata``."""
 
 metadata = MetaData()
@@ -97,8 +97,12 @@ withdrawals = Table(
     Column("source", String(16), nullable=False),
     Column("reason", Text, nullable=False, server_default=""),
     Column("withdrawn_at", String(32), nullable=False),
+    Column("known", Boolean(create_constraint=False), nullable=False, server_default="0"),
 )
-"""Patients who are not to be used any more, as keyed tokens; ``dataset`` "" is every dataset of this site."""
+"""Patients who are not to be used any more, as keyed tokens; ``dataset`` "" is every dataset of this site.
+
+``known``: a dataset here had them once, or a scan met them since.
+"""
 
 cohorts = Table(
     "cohorts",

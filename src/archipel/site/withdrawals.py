@@ -11,11 +11,11 @@ import json
 import shutil
 import threading
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import structlog
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, true, update
 
 from archipel.data import Cohort, Sample, subject_token
 from archipel.site import journal, preparing, schema, subtractions
@@ -27,6 +27,8 @@ from archipel.vocabulary import ArchipelError, Conflict, NotFound
 _log = structlog.get_logger("archipel.withdrawals")
 _MOST_LOOKED_FOR = 20
 """Patients who are looked for in the names of files; where there are more, all is as if it held one of them."""
+_AT_ONCE = 500
+"""Tokens in one query."""
 _rows, _members, _cohorts = schema.withdrawals, schema.members, schema.cohorts
 
 
@@ -39,11 +41,15 @@ class NarrowedCohort(NamedTuple):
 
 
 class Withdrawn(NamedTuple):
-    """What a withdrawal changed: how many patients it named anew, whose datasets had them, which cohorts had."""
+    """What a withdrawal changed: how many patients it named anew, whose datasets had them, which cohorts had.
+
+    ``unknown`` counts those of them whom no dataset here ever had under the id given.
+    """
 
     patients: int
     datasets: tuple[str, ...]
     cohorts: tuple[NarrowedCohort, ...]
+    unknown: int = 0
 
 
 def withdraw(site: SiteState, optants: Iterable[Optant], *, reason: str = "") -> Withdrawn:
@@ -71,7 +77,7 @@ def _withdraw(site: SiteState, optants: Iterable[Optant], reason: str, source: s
     asked = list(dict.fromkeys(optants))
     for one in asked:
         check_subject(one.subject)
-    tokens = {(one.dataset, subject_token(one.subject, site.cohort_key)): one for one in asked}
+    tokens = {_pair(site, one): one for one in asked}
     with site.database.write() as connection:
         _check_datasets(connection, {one.dataset for one in asked})
         known = _known(connection)
@@ -83,14 +89,17 @@ def _withdraw(site: SiteState, optants: Iterable[Optant], reason: str, source: s
             body = {"subject": token, "dataset": dataset or "every dataset", "source": source}
             journal.append(connection, "patient-withdrawn", body)
         row = {"source": source, "reason": reason, "withdrawn_at": now}
-        connection.execute(insert(_rows), [{"dataset": dataset, "token": token} | row for dataset, token in new])
+        ever = _ever_here(connection, {token for _, token in new})
+        rows = [{"dataset": pair[0], "token": pair[1], "known": _matches(pair, ever)} | row for pair in new]
+        connection.execute(insert(_rows), rows)
         held = _leave_datasets(connection, new)
         seen = _forget_faulty(connection, [tokens[pair] for pair in new])
         narrowed, traces = _narrow_cohorts(connection, site, new)
     for name in {*held, *seen}:
         shutil.rmtree(site.reports / name, ignore_errors=True)
     site.ring()
-    return Withdrawn(len({token for _, token in new}), held, narrowed), traces
+    unknown = {one["token"] for one in rows} - {one["token"] for one in rows if one["known"]}
+    return Withdrawn(len({token for _, token in new}), held, narrowed, len(unknown)), traces
 
 
 def readmit(site: SiteState, optant: Optant) -> None:
@@ -99,7 +108,7 @@ def readmit(site: SiteState, optant: Optant) -> None:
     Raises NotFound when the patient is not withdrawn, Conflict while ``opt-out.txt`` still names them.
     """
     token = subject_token(optant.subject, site.cohort_key)
-    if any(subject_token(one.subject, site.cohort_key) == token for one in listed(site)):
+    if any(subject_token(one.optant.subject, site.cohort_key) == token for one in listed(site)):
         raise Conflict("the patient", f"is named in {OPT_OUT}", "remove the line there first")
     with site.database.write() as connection:
         mine = (_rows.c.token == token, _rows.c.dataset == optant.dataset)
@@ -114,7 +123,7 @@ def take_opt_outs(site: SiteState) -> None:
 
     Raises BadInput (code configuration) when the file cannot be read or a line makes no sense: nothing runs then.
     """
-    asked = listed(site)
+    asked = [line.optant for line in listed(site)]
     if not asked:
         return
     with site.database.read() as connection:
@@ -138,8 +147,55 @@ def _forget(site: SiteState, traces: _Traces) -> None:
 
 def _ways_out(site: SiteState, one: Optant) -> set[tuple[str, str]]:
     """The withdrawals by which this patient is out: of the dataset named, or of every one."""
-    token = subject_token(one.subject, site.cohort_key)
-    return {(one.dataset, token), (EVERYWHERE, token)}
+    dataset, token = _pair(site, one)
+    return {(dataset, token), (EVERYWHERE, token)}
+
+
+def _pair(site: SiteState, one: Optant) -> tuple[str, str]:
+    return one.dataset, subject_token(one.subject, site.cohort_key)
+
+
+def unmatched(site: SiteState) -> tuple[int, ...]:
+    """The numbers of the lines of ``opt-out.txt`` that name no patient whom a dataset here ever had, as far as known.
+
+    Raises BadInput (code configuration) as ``take_opt_outs`` does.
+    """
+    lines = {line.number: _pair(site, line.optant) for line in listed(site)}
+    with site.database.read() as connection:
+        ever = _ever_here(connection, {token for _, token in lines.values()})
+    return tuple(number for number, pair in lines.items() if not _matches(pair, ever))
+
+
+def note_known(site: SiteState, dataset: str, tokens: Collection[str]) -> None:
+    """Write down that a scan of the dataset met these patients, who are withdrawn from it."""
+    if not tokens:
+        return
+    unknown = (_rows.c.dataset.in_((EVERYWHERE, dataset)), _rows.c.known.is_(False))
+    with site.database.read() as connection:
+        new = set(connection.scalars(select(_rows.c.token).where(*unknown))).intersection(tokens)
+    if new:
+        with site.database.write() as connection:
+            for token in new:
+                connection.execute(update(_rows).where(*unknown, _rows.c.token == token).values(known=True))
+
+
+def _ever_here(connection: Connection, tokens: Collection[str]) -> dict[str, set[str]]:
+    """The datasets that have or had each of these patients, as far as that is written down."""
+    found: dict[str, set[str]] = {}
+    asked = sorted(tokens)
+    for table, written in ((_members, true()), (schema.sides, true()), (_rows, _rows.c.known)):
+        for start in range(0, len(asked), _AT_ONCE):
+            some = table.c.token.in_(asked[start : start + _AT_ONCE])
+            for row in connection.execute(select(table.c.dataset, table.c.token).where(some, written)):
+                found.setdefault(row.token, set()).add(row.dataset)
+    return found
+
+
+def _matches(asked: tuple[str, str], ever: Mapping[str, set[str]]) -> bool:
+    """Whether whoever is to be out was ever here: in the dataset named, or in any."""
+    dataset, token = asked
+    there = ever.get(token, set())
+    return bool(there) if dataset == EVERYWHERE else not there.isdisjoint({dataset, EVERYWHERE})
 
 
 def _known(connection: Connection) -> set[tuple[str, str]]:
