@@ -58,3 +58,86 @@ def test_without_the_option_every_sample_is_given_and_the_need_is_not_met():
     assert [one.need for one in check_needs(NEEDS, schema_of(samples), mapping) if one.verdict == "not met"] == [
         "column age"
     ]
+
+
+# Labels
+
+
+def drawn(values, **names):
+    """A dataset that holds these label values, and what its own description calls them."""
+    known = {key.removeprefix("v"): name for key, name in names.items()}
+    return DataSchema(
+        kind="volumes",
+        subjects=9,
+        samples=9,
+        modalities={"image": 9},
+        label_values=dict.fromkeys(map(str, values), 9),
+        label_names=known,
+    )
+
+
+def about_labels(schema, mapping=None, **needed):
+    needs = DataNeeds(kind="volumes", labels={key.removeprefix("v"): name for key, name in needed.items()})
+    found = check_needs(needs, schema, mapping or DataMapping())
+    return [str(one).removeprefix("label ") for one in found if "label" in one.need]
+
+
+HALVES = {"v1": "anterior", "v2": "posterior"}
+
+
+def test_a_description_with_the_plans_names_needs_no_word():
+    for spelled in ({"v1": "anterior", "v2": "posterior"}, {"v1": "Anterior", "v2": " POSTERIOR"}, {}):
+        assert about_labels(drawn((1, 2), **spelled), **HALVES) == ["1 anterior: met", "2 posterior: met"]
+
+
+def test_a_label_that_the_dataset_has_under_another_number_is_met_by_the_mapping_that_is_named():
+    swapped = drawn((1, 2), v1="posterior", v2="anterior")
+    assert about_labels(swapped, **HALVES) == [
+        "1 anterior: not met (the dataset calls 1 posterior and 2 anterior; map it with labels.2 = 1)",
+        "2 posterior: not met (the dataset calls 2 anterior and 1 posterior; map it with labels.1 = 2)",
+    ]
+    assert about_labels(swapped, DataMapping(labels={"2": 1}), **HALVES) == [
+        "1 anterior: met by mapping (from value 1 posterior, 2 anterior)",
+        "2 posterior: not met (no sample has value 2; the dataset calls 1 posterior; map it with labels.1 = 2)",
+    ]
+    assert about_labels(swapped, DataMapping(labels={"2": 1, "1": 2}), **HALVES) == [
+        "1 anterior: met by mapping (from value 2 anterior)",
+        "2 posterior: met by mapping (from value 1 posterior)",
+    ]
+
+
+def test_a_label_under_a_number_that_no_plan_asks_for_is_named_with_its_mapping():
+    assert about_labels(drawn((4, 7), v4="cyst", v7="white_matter"), v1="White matter") == [
+        "1 White matter: not met (no sample has value 1; the dataset calls 7 white_matter; map it with labels.7 = 1)",
+        "no other label values: not met (the dataset also has 4 cyst, 7 white_matter; map them to a value the plan "
+        "knows, or drop them)",
+    ]
+
+
+def test_another_name_for_the_same_number_is_told_and_a_person_settles_it():
+    """A description may be in another language: only its number says whether it is the plan's label."""
+    german = drawn((1,), v1="Tumor, solide")
+    assert about_labels(german, v1="tumour") == ["1 tumour: met (the dataset calls it Tumor, solide)"]
+    settled = DataMapping(label_names={"1": "tumour"})
+    assert about_labels(german, settled, v1="tumour") == ["1 tumour: met"]
+    other = DataMapping(label_names={"1": "vessel"})
+    assert about_labels(german, other, v1="tumour") == ["1 tumour: not met (value 1 is vessel here; map it)"]
+
+
+def test_a_persons_names_hold_against_the_descriptions():
+    schema, names = (
+        drawn((1, 2), v1="posterior", v2="anterior"),
+        DataMapping(label_names={"1": "anterior", "2": "posterior"}),
+    )
+    assert about_labels(schema, names, **HALVES) == ["1 anterior: met", "2 posterior: met"]
+    turned = DataMapping(label_names={"1": "posterior", "2": "anterior"})
+    assert about_labels(drawn((1, 2)), turned, v1="anterior") == [
+        "1 anterior: not met (value 1 is posterior here, and 2 anterior; map it with labels.2 = 1)",
+        "no other label values: not met (the dataset also has 2; map them to a value the plan knows, or drop them)",
+    ]
+
+
+def test_a_name_that_the_description_has_for_a_value_that_no_sample_holds_is_no_advice():
+    assert about_labels(drawn((1,), v1="posterior", v2="anterior"), v1="anterior") == [
+        "1 anterior: met (the dataset calls it posterior)"
+    ]

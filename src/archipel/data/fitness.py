@@ -5,6 +5,8 @@ Pure: it looks at the dataset's schema, never at a file, so that it answers befo
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 from archipel.data.mapping import DataMapping
@@ -86,26 +88,54 @@ def _labels(needs: DataNeeds, schema: DataSchema, mapping: DataMapping) -> list[
     stored = [int(value) for value in schema.label_values]
     if not stored:
         return [Answer(need="labels", verdict=Verdict.NOT_MET, why="the dataset has no label volumes")]
+    described = {int(value): name for value, name in schema.label_names.items()}
     answers = []
     for value, name in sorted(needs.labels.items(), key=lambda item: int(item[0])):
-        need = f"label {value} {name}"
-        sources = [one for one in stored if mapping.label_value(one) == int(value)]
-        own = mapping.label_names.get(value)
-        if own is not None and own != name:
-            answers.append(Answer(need=need, verdict=Verdict.NOT_MET, why=f"value {value} is {own} here; map it"))
-        elif not sources:
-            why = f"no sample has value {value}; the dataset has {', '.join(map(str, stored))}"
-            answers.append(Answer(need=need, verdict=Verdict.NOT_MET, why=why))
-        elif sources == [int(value)]:
-            answers.append(Answer(need=need, verdict=Verdict.MET))
-        else:
-            answers.append(Answer(need=need, verdict=Verdict.MAPPED, why=f"from value {', '.join(map(str, sources))}"))
+        verdict, why = _label(value, name, stored, described, mapping)
+        answers.append(Answer(need=f"label {value} {name}", verdict=verdict, why=why))
     known = {0, *map(int, needs.labels)}
     strange = [one for one in stored if mapping.label_value(one) not in known]
     if strange:
-        why = f"the dataset also has {', '.join(map(str, strange))}; map them to a value the plan knows, or drop them"
+        which = _named(strange, described)
+        why = f"the dataset also has {which}; map them to a value the plan knows, or drop them"
         answers.append(Answer(need="no other label values", verdict=Verdict.NOT_MET, why=why))
     return answers
+
+
+def _label(
+    value: str, name: str, stored: Sequence[int], described: Mapping[int, str], mapping: DataMapping
+) -> tuple[Verdict, str]:
+    """What a person wrote into the mapping holds; where they wrote nothing, the dataset's own description is asked."""
+    sources = [one for one in stored if mapping.label_value(one) == int(value)]
+    own = mapping.label_names.get(value)
+    names = {one: mapping.label_names.get(str(mapping.label_value(one)), described.get(one, "")) for one in stored}
+    elsewhere = [one for one in stored if one not in sources and _same(names[one], name)]
+    advice = f"; map it with labels.{elsewhere[0]} = {value}" if elsewhere else ""
+    if own is not None and not _same(own, name):
+        there = f", and {elsewhere[0]} {name}" if elsewhere else ""
+        return Verdict.NOT_MET, f"value {value} is {own} here{there}{advice or '; map it'}"
+    if not sources:
+        has = f"calls {_named(elsewhere[:1], names)}" if elsewhere else f"has {_named(stored, described)}"
+        return Verdict.NOT_MET, f"no sample has value {value}; the dataset {has}{advice}"
+    settled = own is not None or any(str(one) in mapping.labels or _same(names[one], name) for one in sources)
+    if elsewhere and not settled:
+        which = " and ".join(_named([one], names) for one in (*sources, elsewhere[0]) if names[one])
+        return Verdict.NOT_MET, f"the dataset calls {which}{advice}"
+    if sources != [int(value)]:
+        return Verdict.MAPPED, f"from value {_named(sources, described)}"
+    called = "" if settled else names[int(value)]
+    return Verdict.MET, f"the dataset calls it {called}" if called else ""
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two names of a label are one, whatever stands between their words and however large their letters."""
+    words, others = (re.split(r"[\s_-]+", name.strip().casefold()) for name in (one, other))
+    return words == others
+
+
+def _named(values: Sequence[int], names: Mapping[int, str]) -> str:
+    """Label values, each with its name where there is one."""
+    return ", ".join(f"{one} {names.get(one, '')}".rstrip() for one in values)
 
 
 def _column(column: ColumnNeed, schema: DataSchema, mapping: DataMapping) -> Answer:
