@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archipel.data import Reading, Recipe
+from archipel.data import Cohort, DataMapping, Reading, Recipe
 from archipel.data.recipe import apply
 
 SIZES = st.tuples(*[st.sampled_from([0.5, 0.8, 1.0, 1.5, 2.0])] * 3)
@@ -54,6 +54,20 @@ def test_the_field_of_view_keeps_its_size():
     before = ramp()
     after = apply(Recipe(spacing_mm=(2, 0.5, 1)), before)
     assert after.images["T1w"].shape == (6, 28, 10)
+
+
+@given(st.permutations([0, 1, 2]), st.tuples(*[st.sampled_from([-1, 1])] * 3), SIZES, st.none() | SIZES, st.booleans())
+@settings(deadline=None)
+def test_the_shape_is_known_before_a_volume_is_read(axes, signs, stored, asked, is_turned):
+    """However the patient lies in the file."""
+    affine = np.eye(4)
+    affine[:3, :3] = np.eye(3)[axes] * signs * np.array(stored)
+    mapping = DataMapping(orientation="RAS" if is_turned else "")
+    cohort = Cohort(dataset="d", format="nifti-pairs", samples=(), mapping=mapping, recipe=Recipe(spacing_mm=asked))
+    shape = (12, 7, 10)
+    reading = Reading(images={"image": np.zeros(shape, np.float32)}, label=np.zeros(shape, np.int16), affine=affine)
+    given_ = cohort.given(reading)
+    assert given_.label.shape == given_.images["image"].shape == cohort.shape_given(shape, affine)
 
 
 def test_a_spacing_that_is_none_is_refused():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Self
 
 import rfc8785
@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 
 from archipel.data import mapping, recipe
 from archipel.data.mapping import DataMapping
-from archipel.data.reading import Reading
+from archipel.data.reading import Affine, Reading
 from archipel.data.recipe import Recipe
 from archipel.data.samples import Sample, SubjectId
 from archipel.data.splits import validation_ids
@@ -68,6 +68,10 @@ class Cohort(Record):
     def given(self, reading: Reading) -> Reading:
         """What plans get of a sample that was read: mapped, then made by the recipe."""
         return recipe.apply(self.recipe, mapping.apply(self.mapping, reading))
+
+    def shape_given(self, shape: Sequence[int], affine: Affine) -> tuple[int, ...]:
+        """The shape of what plans get of a volume, from the stored shape and affine; nothing is read for it."""
+        return recipe.shape_after(self.recipe, *mapping.grid_after(self.mapping, shape, affine))
 
     def without(self, ids: Iterable[str]) -> Cohort:
         """The cohort after these patients withdrew; nobody else changes sides."""

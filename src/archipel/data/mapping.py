@@ -7,7 +7,7 @@ is read. Applying it is pure: the same sample and mapping give the same values.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from archipel.data.orientation import Orientation
-from archipel.data.reading import Reading
+from archipel.data.reading import Affine, Reading
 from archipel.vocabulary import BadInput, DataNeeds, ErrorCode, Name, Record, Value
 from archipel.vocabulary.needs import LabelValue
 
@@ -118,6 +118,14 @@ def apply(mapping: DataMapping, reading: Reading) -> Reading:
         label = None if label is None else np.ascontiguousarray(turn.apply(label))
         affine = turn.turned(affine, shape)
     return Reading(images=images, label=label, affine=affine, arrays=reading.arrays, values=reading.values)
+
+
+def grid_after(mapping: DataMapping, shape: Sequence[int], affine: Affine) -> tuple[tuple[int, ...], Affine]:
+    """Shape and affine of a volume as plans get it, from those that are stored."""
+    if not mapping.orientation:
+        return tuple(shape), affine
+    turn = Orientation.of(affine)
+    return tuple(shape[axis] for axis in turn.axes), turn.turned(affine, tuple(shape))
 
 
 def missing_modality(sample: str, asked: str, held: list[str]) -> BadInput:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
@@ -27,11 +28,10 @@ def apply(recipe: Recipe, reading: Reading) -> Reading:
 
     The field of view stays where it is, to less than a voxel at its end. Shrinking does not smooth first.
     """
-    if recipe.spacing_mm is None or reading.affine is None:
+    if reading.affine is None:
         return reading
-    old = np.linalg.norm(reading.affine[:3, :3], axis=0)
-    ratio = np.asarray(recipe.spacing_mm) / old
-    if np.allclose(ratio, 1.0, atol=1e-6):
+    ratio = _ratio(recipe, reading.affine)
+    if ratio is None:
         return reading
     affine = reading.affine @ np.block(
         [[np.diag(ratio), ((ratio - 1) / 2)[:, None]], [np.zeros((1, 3)), np.ones((1, 1))]]
@@ -39,6 +39,24 @@ def apply(recipe: Recipe, reading: Reading) -> Reading:
     images = {name: _resampled(image, ratio, order=1) for name, image in reading.images.items()}
     label = None if reading.label is None else np.asarray(_resampled(reading.label, ratio, order=0), dtype=np.int16)
     return Reading(images=images, label=label, affine=affine, arrays=reading.arrays, values=reading.values)
+
+
+def shape_after(recipe: Recipe, shape: Sequence[int], affine: Affine) -> tuple[int, ...]:
+    """The shape of a volume after the recipe, from its shape and affine before."""
+    ratio = _ratio(recipe, affine)
+    return tuple(shape) if ratio is None else _shape(shape, ratio)
+
+
+def _ratio(recipe: Recipe, affine: Affine) -> Affine | None:
+    """How many stored voxels a new one is long, along each axis; None when it stays as it is."""
+    if recipe.spacing_mm is None:
+        return None
+    ratio = np.asarray(recipe.spacing_mm) / np.linalg.norm(affine[:3, :3], axis=0)
+    return None if np.allclose(ratio, 1.0, atol=1e-6) else ratio
+
+
+def _shape(shape: Sequence[int], ratio: Affine) -> tuple[int, ...]:
+    return tuple(max(1, round(size / step)) for size, step in zip(shape, ratio.tolist(), strict=True))
 
 
 def _resampled(volume: FloatVolume | LabelVolume, ratio: Affine, order: int) -> FloatVolume:
@@ -49,7 +67,7 @@ def _resampled(volume: FloatVolume | LabelVolume, ratio: Affine, order: int) -> 
             "resampling", "needs SciPy, which is not installed", "pip install 'archipel[torch]'",
             code=ErrorCode.CONFIGURATION,
         ) from error  # fmt: skip
-    shape = tuple(max(1, round(size / step)) for size, step in zip(volume.shape, ratio, strict=True))
+    shape = _shape(volume.shape, ratio)
     found: FloatVolume = affine_transform(
         volume, ratio, offset=(ratio - 1) / 2, output_shape=shape, order=order, mode="nearest"
     )

@@ -21,16 +21,19 @@ def estimated_size(site: SiteState, entry: Dataset, cohort: Cohort) -> int:
     if entry.kind == "volumes":
         with SqlFileIndex(site, entry.name) as index:
             folder = Folder(Path(entry.root), index)
-            return sum(_volume_size(folder, sample) for sample in cohort.samples)
+            return sum(_volume_size(folder, cohort, sample) for sample in cohort.samples)
     sizes = [np.dtype(name).itemsize * _elements(shape) for name, shape in map(_form, entry.summary.arrays.values())]
     return len(cohort.samples) * sum(sizes)
 
 
-def _volume_size(folder: Folder, sample: Sample) -> int:
+def _volume_size(folder: Folder, cohort: Cohort, sample: Sample) -> int:
     size = 0
     for role, place in sample.files.items():
         facts = volumes.look(folder, place, role, sample.channels.get(role)).facts
-        size += (2 if role == LABEL else 4) * math.prod(facts.get("shape", [0]))
+        if facts:
+            size += (2 if role == LABEL else 4) * math.prod(
+                cohort.shape_given(facts["shape"], np.array(facts["affine"]))
+            )
     return size
 
 

@@ -1,0 +1,41 @@
+"""How much room prepared samples will take, held against what they do take."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+from site_world import volume
+
+from archipel.data import DataMapping, Recipe
+from archipel.site import catalog, cohorts
+from archipel.site.estimates import estimated_size
+from archipel.site.preparing import prepared
+from archipel.site.state import SiteState
+
+LYING = np.array([[0, 0, -3.0, 90], [0.8, 0, 0, -20], [0, 0.4, 0, 5], [0, 0, 0, 1]])
+"""Voxels of 0.8 x 0.4 x 3 mm whose axes run to the front, the top and the left."""
+
+
+def phantoms(root: Path, subjects: int = 3) -> Path:
+    for number in range(subjects):
+        draw = np.random.default_rng(number)
+        shape = (50, 60 + number, 14)
+        volume(root / f"images/sub-{number}.nii.gz", draw.normal(9, 2, shape).astype(np.float32), LYING)
+        volume(root / f"labels/sub-{number}.nii.gz", draw.integers(0, 3, shape).astype(np.uint8), LYING)
+    return root
+
+
+@pytest.mark.parametrize("orientation", ["", "RAS"])
+@pytest.mark.parametrize("spacing", [None, (1.0, 1.0, 1.0), (3.0, 0.8, 0.4), (0.4, 0.8, 2.0)])
+def test_the_estimate_is_the_size_of_what_is_prepared(
+    hospital: SiteState, tmp_path: Path, spacing: tuple[float, float, float] | None, orientation: str
+) -> None:
+    mapping = DataMapping(orientation=orientation)
+    entry = catalog.add(hospital, "heads", phantoms(tmp_path / "heads"), "nifti-pairs", mapping=mapping)
+    cohort = cohorts.freeze(hospital, entry, recipe=Recipe(spacing_mm=spacing)).cohort
+    with asyncio.run(prepared(hospital, Path(entry.root), cohort)) as made:
+        # A file has its arrays on whole pages, and a description.
+        assert 0 <= made.size - estimated_size(hospital, entry, cohort) < 3 * 3 * 4096
