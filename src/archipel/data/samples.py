@@ -18,6 +18,17 @@ LABEL = "label"
 """The role of a segmentation among a sample's files; every other role is a modality, or ``table``."""
 
 
+def sample_name(subject: str, session: str) -> str:
+    """What errors and plans call a sample: subject and session, and the session alone where it begins with the subject.
+
+    >>> sample_name("sub-01", "ses-pre"), sample_name("OAS2_0001", "OAS2_0001_MR1")
+    ('sub-01_ses-pre', 'OAS2_0001_MR1')
+    """
+    if not session:
+        return subject
+    return session if session.startswith(f"{subject}_") else f"{subject}_{session}"
+
+
 class Sample(Record):
     """One session of one patient in a dataset.
 
@@ -42,7 +53,7 @@ class Sample(Record):
     @property
     def name(self) -> str:
         """Subject and, where there is one, session: what an error names."""
-        return f"{self.subject}_{self.session}" if self.session else self.subject
+        return sample_name(self.subject, self.session)
 
     @property
     def key(self) -> tuple[str, str]:

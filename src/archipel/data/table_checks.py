@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from archipel.data.dictionary import ColumnReader, Misfit, is_comma_number
-from archipel.data.samples import ColumnSummary, Problem, Session, SubjectId
+from archipel.data.samples import ColumnSummary, Problem, Session, SubjectId, sample_name
 from archipel.data.table_files import Row
 from archipel.data.table_rows import Key, PatientTable
 from archipel.vocabulary import Value
@@ -62,7 +62,7 @@ def examine(path: Path, options: Mapping[str, str], left_out: Collection[str] = 
             continue
         where = ", ".join(map(str, lines[:5])) + (", ..." if len(lines) > 5 else "")
         remedy = "keep one of the rows" + (", or name the column of the visit with session=" if not key[1] else "")
-        faults.add(f"{path.name}: {'_'.join(filter(None, key))}", f"is there {len(lines)} times (lines {where})",
+        faults.add(f"{path.name}: {sample_name(*key)}", f"is there {len(lines)} times (lines {where})",
                    remedy, key[0])  # fmt: skip
     if not rows and not faults.errors:
         only = options.get("rows", "")

@@ -591,6 +591,7 @@ def test_no_split_of_the_oasis_table_cuts_through_a_subject():
     options = {"subject": "Subject ID", "session": "MRI ID"}
     found = scan("table", root, options)
     assert found.errors == () and found.schema.samples > found.schema.subjects
+    assert found.samples[0].name == "OAS2_0001_MR1"
     cohort = Cohort(dataset="oasis", format="table", options=options, samples=found.samples)
     needs = DataNeeds(kind="table", columns=(ColumnNeed(name="Age"),), target=ColumnNeed(name="nWBV"))
     for fraction in (0.1, 0.2, 0.5, 0.9):
@@ -604,6 +605,25 @@ def test_no_split_of_the_oasis_table_cuts_through_a_subject():
 def test_without_its_session_column_the_oasis_table_names_every_patient_who_is_there_twice():
     found = scan("table", real_data("oasis"), {"subject": "Subject ID"})
     assert any("OAS2_0001: is there 2 times (lines 2, 3); keep one" in str(one) for one in found.errors)
+
+
+@pytest.mark.parametrize(
+    ("subject", "session", "name"),
+    [
+        ("OAS2_0001", "OAS2_0001_MR1", "OAS2_0001_MR1"),
+        ("p07", "p07_left", "p07_left"),
+        ("p0", "p07_left", "p0_p07_left"),
+        ("1", "1", "1_1"),
+        ("sub-01", "ses-01", "sub-01_ses-01"),
+        ("sub-01", "", "sub-01"),
+    ],
+)
+def test_a_sample_is_called_by_its_subject_once(tmp_path, subject, session, name):
+    write(tmp_path, f"id,visit,age\n{subject},{session},40\nother,v1,50\nother,v2,50\n")
+    (sample,) = (one for one in scan("table", tmp_path, {"session": "visit"}).samples if one.subject == subject)
+    assert (sample.name, sample.key) == (name, (subject, session))
+    write(tmp_path, f"id,visit,age\n{subject},{session},40\n{subject},{session},50\n")
+    assert problems(tmp_path, session="visit")[0].startswith(f"table.csv: {name}: is there 2 times")
 
 
 def test_a_large_table_is_scanned_and_read_in_little_memory(tmp_path):

@@ -23,7 +23,7 @@ from archipel.data.formats.descriptions import description
 from archipel.data.formats.found_volumes import FoundVolumes
 from archipel.data.formats.side_tables import SideTable, compare, side_table
 from archipel.data.formats.volume_names import listed, volumes_in
-from archipel.data.samples import LABEL, Problem, Scan
+from archipel.data.samples import LABEL, Problem, Scan, sample_name
 from archipel.vocabulary import BadInput, Value
 
 DESCRIPTION, PARTICIPANTS = "dataset_description.json", "participants.tsv"
@@ -97,7 +97,7 @@ class BidsTree(VolumeFormat):
         options: Options,
         values: Mapping[str, Value],
     ) -> None:
-        name = "_".join(part for part in key if part)
+        name = sample_name(*key)
 
         def report(cause: str, remedy: str) -> None:
             found.report(Problem(thing=name, cause=cause, remedy=remedy), key[0])

@@ -17,7 +17,7 @@ from archipel.data.dictionary import read_dictionary
 from archipel.data.files import Folder, data_changed
 from archipel.data.formats.base import Options
 from archipel.data.reading import Reading
-from archipel.data.samples import ColumnSummary, DataSchema, Gap, Problem, Sample, Scan
+from archipel.data.samples import ColumnSummary, DataSchema, Gap, Problem, Sample, Scan, sample_name
 from archipel.data.table_checks import examine
 from archipel.data.table_files import Row
 from archipel.data.table_rows import Key, PatientTable
@@ -144,7 +144,7 @@ def _found(root: Path, samples: Sequence[Sample], options: Options) -> Iterator[
                 continue
             key = table.key(row, number)
             if key in rows:
-                raise data_changed(place, f"has {'_'.join(filter(None, key))} a second time in line {row.line}")
+                raise data_changed(place, f"has {sample_name(*key)} a second time in line {row.line}")
             if key in wanted:
                 rows[key] = json.dumps(row)
         held[place] = table, rows

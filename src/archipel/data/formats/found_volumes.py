@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from archipel.data import volumes
 from archipel.data.files import FileFacts, Folder
 from archipel.data.formats.base import content_of
-from archipel.data.samples import LABEL, ColumnSummary, DataSchema, Problem, Sample, Scan, problem_of
+from archipel.data.samples import LABEL, ColumnSummary, DataSchema, Problem, Sample, Scan, problem_of, sample_name
 from archipel.data.thumbnails import Sketchbook
 from archipel.vocabulary import BadInput, Value
 
@@ -57,7 +57,7 @@ class FoundVolumes:
         """Examine a sample's files; whether it is usable. All of its volumes must lie on one grid."""
         if self._folder.leaves_out(subject):
             return False
-        name = f"{subject}_{session}" if session else subject
+        name = sample_name(subject, session)
         key = (subject, session)
         if key in self._samples:
             cause = f"is there twice (again in {', '.join(sorted(files.values()))})"
