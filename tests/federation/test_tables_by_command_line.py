@@ -1,13 +1,17 @@
 """The commands of the page on tables, typed as they stand there: real tables of seven hospitals, two models.
 
-What the federation reached must be what the simulation of the same page gives.
+What the federation reached must be what the simulation of the same page gives. The server, the sites and the
+researcher are processes. A command that does one thing and ends is called within this one, where its libraries are
+loaded already: loading them is most of what it takes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -16,8 +20,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
 
+from archipel.cli.main import app
 from archipel.lab.processes import Running, free_port
+from archipel.vocabulary import ArchipelError
 from real_data import real_data
 
 pytestmark = pytest.mark.processes
@@ -52,25 +59,47 @@ class Page:
             text = text.replace(old, new)
         return text.strip().splitlines()
 
-    def shell(self, script: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def command(self, line: str) -> Result:
+        """One ``archipel`` command, the output of another in place of ``"$(archipel ...)"``."""
+        line = re.sub(r"\$\((archipel [^)]*)\)", lambda inner: self.done(inner[1]), line)
+        name, *words = shlex.split(line)
+        assert name == "archipel", line
+        mask = os.umask(0o022)
+        try:
+            with contextlib.chdir(self.folder):
+                result = CliRunner().invoke(app, words, env=self.environment)
+        finally:
+            os.umask(mask)
+        if not isinstance(result.exception, ArchipelError | SystemExit | None):
+            raise result.exception
+        return result
+
+    def done(self, line: str) -> str:
+        """What a command that must succeed prints."""
+        result = self.command(line)
+        assert result.exit_code == 0, (line, result.output, result.exception)
+        return result.stdout.strip()
+
+    def shell(self, script: str) -> str:
+        """What a block prints, run by a shell as it is."""
         done = subprocess.run(
             ["bash", "-ec", script], cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=240,
             check=False,
         )  # fmt: skip
-        assert done.returncode == 0 or not check, (script, done.stdout, done.stderr)
-        return done
+        assert done.returncode == 0, (script, done.stdout, done.stderr)
+        return done.stdout
 
     def do(self, block: str, **replaced: str) -> None:
         """Run a block; what it starts runs on beside it."""
-        lines = self.lines(block, **replaced)
-        self.shell("\n".join(line for line in lines if " start " not in line))
-        for line in lines:
-            if " start " in line:
-                state = self.folder / line.split()[-1]
-                words = line.split()[1:-1]
-                one = Running([*words, str(state)], self.folder / f"{state.name}.log")
-                one.start()
-                self.running.append(one)
+        for line in self.lines(block, **replaced):
+            if " start " not in line:
+                self.done(line)
+                continue
+            state = self.folder / line.split()[-1]
+            words = line.split()[1:-1]
+            one = Running([*words, str(state)], self.folder / f"{state.name}.log")
+            one.start()
+            self.running.append(one)
 
     def until(self, true: object, what: str) -> None:
         ends = time.monotonic() + 60
@@ -89,9 +118,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
         (found.folder / flow).symlink_to(place)
     try:
         found.do("server")
-        found.until(
-            lambda: found.shell("archipel server status --state fl/server", check=False).returncode == 0, "server"
-        )
+        found.until(lambda: found.command("archipel server status --state fl/server").exit_code == 0, "server")
         yield found
     finally:
         for one in found.running:
@@ -101,15 +128,16 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 @pytest.mark.parametrize("flow", FLOWS)
 def test_the_page_leads_from_raw_files_to_what_its_simulation_says(page: Page, flow: str) -> None:
     hospitals, metric = FLOWS[flow]
-    with ThreadPoolExecutor(2) as people:
-        list(people.map(lambda name: page.do(f"hospital of {flow}", **{"$HOSPITAL": name}), hospitals))
-        simulated = people.submit(page.shell, "\n".join(page.lines(f"simulation of {flow}")) + " --json")
+    for name in hospitals:
+        page.do(f"hospital of {flow}", **{"$HOSPITAL": name})
+    with ThreadPoolExecutor(1) as people:
         researcher = people.submit(page.shell, "\n".join(page.lines(f"researcher of {flow}")) + " --json")
         for name in hospitals:
             (line,) = page.lines(f"approval of {flow}", **{"$HOSPITAL": name})
-            page.until(lambda line=line: page.shell(line, check=False).returncode == 0, line)  # type: ignore[misc]
-        scores = {one["model"]: one for one in json.loads(researcher.result().stdout)}
-        expected = {one["model"]: one for one in json.loads(simulated.result().stdout)}
+            page.until(lambda line=line: page.command(line).exit_code == 0, line)  # type: ignore[misc]
+        (simulation,) = page.lines(f"simulation of {flow}")
+        expected = {one["model"]: one for one in json.loads(page.done(f"{simulation} --json"))}
+        scores = {one["model"]: one for one in json.loads(researcher.result())}
     models = {"federated", "ensemble", *(f"{name} alone" for name in hospitals)}
     assert scores.keys() == models and expected.keys() == models | {"pooled"}
     for model in models:
