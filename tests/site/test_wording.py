@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import html
 import unicodedata
 from typing import Any
 
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from site_world import job_for
 
+from archipel.data.quality import markup
 from archipel.site.settings import SandboxRule, SiteSettings
 from archipel.site.state import SiteState
 from archipel.site.wording import explanation, shown
@@ -32,6 +34,11 @@ def test_nothing_a_stranger_wrote_can_move_or_hide_what_a_terminal_shows(text: s
     seen = shown(text)
     assert all(character in "\n\t" or unicodedata.category(character)[0] != "C" for character in seen)
     assert shown(seen) == seen
+
+
+@given(st.text(st.characters(exclude_characters="\n\t")))
+def test_a_page_shows_what_a_terminal_shows(text: str) -> None:
+    assert html.unescape(markup.text(text)) == shown(text)
 
 
 @given(st.text(st.characters(categories=["L", "N", "P", "S", "M", "Zs"])))

@@ -6,24 +6,14 @@ what a terminal shows are made visible.
 
 from __future__ import annotations
 
-import unicodedata
-
 from archipel.site.settings import SandboxRule, SiteSettings
 from archipel.vocabulary import HyperParameter, Job, OptimiserState, Release
+from archipel.vocabulary.visible import visible
 
 
 def shown(text: str) -> str:
-    r"""The text with every control, format and unassigned character written out, newlines and tabs kept.
-
-    >>> shown("ok\x1b[2J" + chr(0x202E))
-    'ok\\x1b[2J\\u202e'
-    """
-    return "".join(
-        character
-        if character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp")
-        else character.encode("unicode_escape").decode("ascii")
-        for character in text
-    )
+    """The text for a terminal: newlines and tabs are kept, everything else that does not show is written out."""
+    return visible(text, keep="\n\t")
 
 
 def explanation(

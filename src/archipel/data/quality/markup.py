@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Sequence
 from html import escape
 
-_HIDDEN = ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp")
+from archipel.vocabulary.visible import visible
 
 
 class Html(str):
@@ -23,15 +22,7 @@ def text(value: object) -> Html:
     """
     if isinstance(value, Html):
         return value
-    given = str(value)
-    if not (given.isascii() and given.isprintable()):
-        given = "".join(map(_visible, given))
-    return Html(escape(given, quote=True))
-
-
-def _visible(character: str) -> str:
-    hidden = unicodedata.category(character) in _HIDDEN
-    return character.encode("unicode_escape").decode("ascii") if hidden else character
+    return Html(escape(visible(str(value)), quote=True))
 
 
 def joined(parts: Iterable[object], between: str = "") -> Html:
