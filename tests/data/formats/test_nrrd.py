@@ -113,6 +113,17 @@ def test_voxels_in_another_file_are_named_and_not_read(tmp_path, name, header):
     itk(tmp_path / "data/a_label.nrrd", segmentation(0))
     found = scan("nrrd", tmp_path / "data")
     assert found.samples == () and "keeps its voxels in another file" in str(found.problems[0])
+    assert found.problems[0].remedy == "write header and voxels as one .mha or .nrrd file"
+
+
+def test_the_remedy_for_voxels_in_another_file_helps(tmp_path):
+    SimpleITK = pytest.importorskip("SimpleITK")
+    (tmp_path / "data").mkdir()
+    itk(tmp_path / "a_image.mhd", intensities(0))
+    itk(tmp_path / "data/a_label.nrrd", segmentation(0))
+    SimpleITK.WriteImage(SimpleITK.ReadImage(str(tmp_path / "a_image.mhd")), str(tmp_path / "data/a_image.mha"))
+    found = scan("nrrd", tmp_path / "data")
+    assert found.problems == () and [sample.subject for sample in found.samples] == ["a"]
 
 
 def test_a_header_of_more_voxels_than_the_file_can_hold_is_named(tmp_path):
