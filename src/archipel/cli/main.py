@@ -93,6 +93,8 @@ def main() -> None:
 
 
 def _terminated(number: int, _frame: object) -> None:
+    # Only once: who is impatient must not end the ending half-way.
+    signal.signal(number, signal.SIG_IGN)
     raise SystemExit(128 + number)
 
 

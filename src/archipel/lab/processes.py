@@ -66,15 +66,22 @@ class Running:
 
     def kill(self) -> None:
         """kill -9, as a crash would."""
-        self._end(signal.SIGKILL)
+        self.send(signal.SIGKILL)
+        self.wait()
 
     def stop(self) -> None:
         """Ask it to stop, as an operator would."""
-        self._end(signal.SIGTERM)
+        self.send(signal.SIGTERM)
+        self.wait()
 
-    def _end(self, how: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal if it still runs."""
         if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(how)
+            self.process.send_signal(number)
+
+    def wait(self) -> None:
+        """Wait for its end; one that takes more than 20 s is killed."""
+        if self.process is not None:
             try:
                 self.process.wait(20)
             except subprocess.TimeoutExpired:
@@ -233,9 +240,11 @@ class LocalFederation:
             return client.get(path).raise_for_status().json()
 
     def close(self) -> None:
-        """Stop every process that was started."""
+        """Stop every process that was started: the sites together, then the server."""
         for site in self.sites.values():
-            site.running.stop()
+            site.running.send(signal.SIGTERM)
+        for site in self.sites.values():
+            site.running.wait()
         self.server.stop()
 
     def __enter__(self) -> Self:

@@ -115,7 +115,7 @@ class SegmentationPlan(TorchPlan):
         window = Window.centred(turned.shape, [-(-size // self.divisor) * self.divisor for size in padded])
         with torch.inference_mode():
             outputs = self.ensemble(networks, torch.from_numpy(window.fit(turned))[None, None])
-        # The index of the largest channel, as argmax finds it in ten times the time where channels are not the last axis.
+        # The index of the largest channel; argmax takes ten times as long where channels are not the last axis.
         channels = window.undo(outputs.max(1).indices[0].numpy())
         values = np.asarray([0, *self.label_names()], dtype=np.int16)
         return np.asarray(Orientation.of(affine).undo(values[channels]))
