@@ -170,7 +170,7 @@ class ScriptedExperiments:
             self.records[job.experiment], self.happened[job.experiment] = [], []
             await self._happen(job.experiment, "submitted", {"job_hash": job_hash(job)})
             for site in job.sites if self.approve_at_once else ():
-                await self._answer(job.experiment, site, "approved", "")
+                await self._answer(job.experiment, site, "approved")
         return self.documents[job.experiment]
 
     async def owner(self, experiment: str) -> str:
