@@ -61,6 +61,7 @@ bench: $(RUNTIME) ## the figures of the README; one JSON line each
 	@$(BIN)/archipel bench round --sites 8 --size-mb 200 --json
 	@$(BIN)/archipel bench round --sites 4 --size-mb 1 --json
 	@$(BIN)/archipel bench training --json
+	@$(BIN)/archipel bench data $(if $(DATA),--data "$(DATA)") --json
 
 install: $(WORKSHOP) ## only make .venv, with everything in it
 
