@@ -16,11 +16,11 @@ from archipel.data import Cohort, Prepared
 from archipel.governance import job_hash
 from archipel.plans.drafting import draft
 from archipel.site import approvals, journal, preparing, proof, withdrawals
+from archipel.site.opt_outs import Optant
 from archipel.site.sandbox import TaskFailed, tree
 from archipel.site.shelf import SiteShelf
 from archipel.site.state import SiteState
 from archipel.site.training import SandboxTrainer
-from archipel.site.withdrawals import Optant
 from archipel.tensors import decode
 from archipel.vocabulary import (
     ErrorCode,
