@@ -1,8 +1,8 @@
 """Format ``table``: one CSV, TSV or Parquet file, a row a visit, with a data dictionary beside it or elsewhere.
 
 A row is known by its subject and session, so that a table may be sorted anew, or gain rows, after a cohort was frozen
-from it. The dictionary's content is put in the place of its path when a dataset is added: rows are read as the scan did,
-whatever became of the dictionary's file.
+from it. The dictionary's content is put in the place of its path when a dataset is added: rows are read as the scan
+read them, whatever became of the dictionary's file.
 """
 
 from __future__ import annotations
