@@ -19,6 +19,7 @@ from archipel.transport import (
     FromSite,
     Heartbeat,
     Hello,
+    Offset,
     Peer,
     RenewRequest,
     Send,
@@ -65,8 +66,8 @@ class ScriptedServer:
     async def upload(self, peer: Peer, start: UploadStart, chunks: AsyncIterator[bytes]) -> None:
         await self.updates.put((start.update, b"".join([chunk async for chunk in chunks])))
 
-    async def offset(self, peer: Peer, start: UploadStart) -> int:
-        return 0
+    async def offset(self, peer: Peer, start: UploadStart) -> Offset:
+        return Offset(offset=0)
 
     async def renew(self, peer: Peer, request: RenewRequest) -> str:
         raise NotFound("renewal", "is not part of this script", "ask the real server")

@@ -17,7 +17,6 @@ from archipel.server.hub import Stream
 from archipel.server.receiving import Receiving
 from archipel.server.waiting import heard_within
 from archipel.transport import (
-    CHUNK,
     AnswerMessage,
     DatasetsMessage,
     DatasetSummary,
@@ -27,6 +26,7 @@ from archipel.transport import (
     FromSite,
     Heartbeat,
     Hello,
+    Offset,
     Peer,
     RenewRequest,
     Send,
@@ -34,6 +34,7 @@ from archipel.transport import (
     TaskFailedMessage,
     UploadStart,
     Welcome,
+    message_size,
 )
 from archipel.vocabulary import (
     ArchipelError,
@@ -196,16 +197,16 @@ class Wire:
             raise NotFound(f"blob {start.hash}", f"is none that {peer.site} may fetch", "approve its experiment first")
         with self.federation.blobs.open(start.hash) as file:
             position = start.offset
-            while chunk := os.pread(file.fileno(), CHUNK, position):
+            while chunk := os.pread(file.fileno(), message_size(len(self.hub.streams)), position):
                 position += len(chunk)
                 yield chunk
         key = (peer.site, experiment)
         self.hub.fetched[key] = self.hub.fetched.get(key, 0) + position - start.offset
 
-    async def offset(self, peer: Peer, start: UploadStart) -> int:
-        """How many bytes of this update's frame are here, in whole chunks."""
+    async def offset(self, peer: Peer, start: UploadStart) -> Offset:
+        """How many bytes of this update's frame are here, in whole chunks, and in what messages the others may come."""
         self._check_sender(peer, start.update)
-        return self._receiving.held(start.update)
+        return Offset(offset=self._receiving.held(start.update), message=message_size(len(self.hub.streams)))
 
     async def upload(self, peer: Peer, start: UploadStart, chunks: AsyncIterator[bytes]) -> None:
         """Take an update with its frame; returns once the round has recorded it."""

@@ -12,7 +12,7 @@ from archipel.site.link import Link
 from archipel.site.shelf import SiteShelf
 from archipel.site.state import SiteState
 from archipel.tasks import Made
-from archipel.transport import CHUNK, UploadStart
+from archipel.transport import CHUNK, Offset, UploadStart
 from archipel.vocabulary import ArchipelError, ErrorCode
 
 _log = structlog.get_logger("archipel.delivery")
@@ -24,14 +24,17 @@ async def deliver(site: SiteState, shelf: SiteShelf, link: Link, made: Made) -> 
 
     An update of one chunk is sent without asking how much is there. Raises ArchipelError when the server refuses it.
     """
-    whole, offset, said = False, 0, ""
+    whole, there, said = False, Offset(offset=0), ""
     long = made.update.model_bytes > CHUNK
     while True:
         head = await asyncio.to_thread(journal.signed_head, site)
         start = UploadStart(update=made.update, head=head.model_dump(mode="json"))
         try:
-            offset = await link.offset(start) if long and not whole else 0
-            await link.upload(start.model_copy(update={"offset": offset}), _chunks(made, offset))
+            if long:
+                there = await link.offset(start)
+            if whole:
+                there = there.model_copy(update={"offset": 0})
+            await link.upload(start.model_copy(update={"offset": there.offset}), _chunks(made, there))
         except ArchipelError as error:
             if error.code in _AGAIN:
                 if str(error) != said:
@@ -39,7 +42,7 @@ async def deliver(site: SiteState, shelf: SiteShelf, link: Link, made: Made) -> 
                     _log.warning("update not sent yet", task=str(made.update.key), error=said)
                 await link.pause()
                 continue
-            if error.code is ErrorCode.BAD_UPDATE and offset and not whole:
+            if error.code is ErrorCode.BAD_UPDATE and there.offset and not whole:
                 # What the server held of it may have been damaged there; the whole of it settles that.
                 whole = True
                 continue
@@ -48,10 +51,10 @@ async def deliver(site: SiteState, shelf: SiteShelf, link: Link, made: Made) -> 
         return
 
 
-async def _chunks(made: Made, offset: int) -> AsyncIterator[bytes]:
+async def _chunks(made: Made, there: Offset) -> AsyncIterator[bytes]:
     if made.frame is None:
         return
     with made.frame.open("rb", buffering=0) as file:
-        file.seek(offset)
-        while chunk := file.read(CHUNK):
+        file.seek(there.offset)
+        while chunk := file.read(there.message):
             yield chunk

@@ -24,6 +24,7 @@ from archipel.transport import (
     FromSite,
     Heartbeat,
     Hello,
+    Offset,
     RefusedMessage,
     RenewRequest,
     Uplink,
@@ -186,8 +187,8 @@ class Link:
         """Send an update. Raises ArchipelError; code ``lost``: try again."""
         await (await self._connected()).upload(start, chunks)
 
-    async def offset(self, start: UploadStart) -> int:
-        """How much of the update the server holds."""
+    async def offset(self, start: UploadStart) -> Offset:
+        """How much of the update the server holds, and how it takes the rest."""
         return await (await self._connected()).offset(start)
 
     async def renew(self, request: RenewRequest) -> str:

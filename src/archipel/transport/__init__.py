@@ -6,6 +6,8 @@ server's and the site's rooms. Records travel as JSON with a schema (docs/decisi
 
 from archipel.transport.channel import Uplink
 from archipel.transport.messages import (
+    CHUNK,
+    SMALLEST,
     AnswerMessage,
     ColumnWords,
     DatasetsMessage,
@@ -18,6 +20,7 @@ from archipel.transport.messages import (
     Heartbeat,
     Hello,
     JobOffer,
+    Offset,
     RefusedMessage,
     RenewRequest,
     RoundMessage,
@@ -27,11 +30,13 @@ from archipel.transport.messages import (
     TaskWithdrawn,
     UploadStart,
     Welcome,
+    message_size,
 )
-from archipel.transport.service import CHUNK, FederationService, Peer, Send, start_grpc_server
+from archipel.transport.service import FederationService, Peer, Send, start_grpc_server
 
 __all__ = [
     "CHUNK",
+    "SMALLEST",
     "AnswerMessage",
     "ColumnWords",
     "DatasetSummary",
@@ -45,6 +50,7 @@ __all__ = [
     "Heartbeat",
     "Hello",
     "JobOffer",
+    "Offset",
     "Peer",
     "RefusedMessage",
     "RenewRequest",
@@ -57,5 +63,6 @@ __all__ = [
     "Uplink",
     "UploadStart",
     "Welcome",
+    "message_size",
     "start_grpc_server",
 ]

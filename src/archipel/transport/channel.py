@@ -108,11 +108,11 @@ class Uplink:
         finally:
             call.cancel()
 
-    async def offset(self, start: UploadStart) -> int:
-        """How many bytes of the update's frame the server holds already."""
+    async def offset(self, start: UploadStart) -> Offset:
+        """How many bytes of the update's frame the server holds already, and how it takes the others."""
         with _errors_named():
             reply = await self._offset(start.model_dump_json().encode())
-        return Offset.model_validate_json(reply).offset
+        return Offset.model_validate_json(reply)
 
     async def renew(self, request: RenewRequest) -> str:
         """A new certificate (PEM) for the same identity."""

@@ -26,6 +26,23 @@ from archipel.vocabulary import (
     Update,
 )
 
+CHUNK = 1 << 20
+"""Most bytes of a blob in one message: large messages are slow in gRPC, small ones cost a call each."""
+SMALLEST = 1 << 16
+_TOGETHER = 4 * CHUNK
+
+
+def message_size(connections: int) -> int:
+    """Bytes of a blob in one message at a server with so many connections: each may hold several in memory.
+
+    Up to four connections take the largest; then together as much as four, until the smallest.
+
+    >>> [message_size(count) >> 10 for count in (0, 4, 5, 8, 16, 100)]
+    [1024, 1024, 512, 512, 256, 64]
+    """
+    share = _TOGETHER // max(1, connections)
+    return min(CHUNK, max(SMALLEST, 1 << share.bit_length() - 1))
+
 
 class ColumnWords(Record):
     """What a site says of a column: its name, its unit, and the names of its categories; never how many have which."""
@@ -207,9 +224,10 @@ class FetchStart(Record):
 
 
 class Offset(Record):
-    """How many bytes of an upload the server holds already."""
+    """How many bytes of an upload the server holds already, and how many of the others it takes in one message."""
 
     offset: Annotated[int, Field(ge=0)]
+    message: Annotated[int, Field(ge=SMALLEST, le=CHUNK)] = CHUNK
 
 
 class RenewRequest(Record):

@@ -25,9 +25,6 @@ from archipel.transport.status import to_status
 from archipel.vocabulary import ArchipelError, BadInput, ErrorCode
 
 SERVICE = "archipel.Federation"
-CHUNK = 1 << 20
-"""Bytes of a blob in one message: large messages are slow in gRPC, small ones cost a call each."""
-
 OPTIONS = [
     ("grpc.max_receive_message_length", 32 << 20),
     ("grpc.max_send_message_length", 32 << 20),
@@ -65,8 +62,8 @@ class FederationService(Protocol):
     async def upload(self, peer: Peer, start: UploadStartRecord, chunks: AsyncIterator[bytes]) -> None:
         """Take an update with its frame; returns once it is durable and counts."""
 
-    async def offset(self, peer: Peer, start: UploadStartRecord) -> int:
-        """How many bytes of this update's frame are here."""
+    async def offset(self, peer: Peer, start: UploadStartRecord) -> Offset:
+        """How many bytes of this update's frame are here, and how the others are to come."""
 
     async def renew(self, peer: Peer, request: RenewRequest) -> str:
         """A new certificate (PEM) for the same site."""
@@ -188,8 +185,7 @@ def _offset(service: FederationService) -> Callable[[bytes, Context], Awaitable[
         reply = Offset(offset=0)
         async with _Reporting(context):
             service.admit(peer)
-            found = await service.offset(peer, UploadStartRecord.model_validate_json(request))
-            reply = Offset(offset=found)
+            reply = await service.offset(peer, UploadStartRecord.model_validate_json(request))
         return reply.model_dump_json().encode()
 
     return offset
