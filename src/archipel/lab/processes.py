@@ -227,7 +227,8 @@ class LocalFederation:
             for name in names:
                 self.sites[name].running.check()
 
-        wait_for(connected, f"{', '.join(sorted(names))} to connect", check)
+        # All of them import at once, on as many processors as there are.
+        wait_for(connected, f"{', '.join(sorted(names))} to connect", check, START_S + 10 * len(names))
 
     def client(self) -> httpx.Client:
         """A client of the REST interface with the researcher's token; close it after use."""
