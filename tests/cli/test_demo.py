@@ -124,21 +124,24 @@ def test_a_demo_that_is_stopped_ends_what_it_started_and_leaves_nothing(tmp_path
         env={**os.environ, "TMPDIR": str(place)}, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert running.stdout is not None
-    for line in running.stdout:
-        if "is offered" in line:
-            break
-    started = set(below(place))
+    with running.stdout:
+        try:
+            for line in running.stdout:
+                if "is offered" in line:
+                    break
+            started = below(place)
+            children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+        finally:
+            running.terminate()
+            code = running.wait(60)
     assert len(started) >= 4, "a server and three agents"
-    children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
-    running.terminate()
-    assert running.wait(60) == 128 + signal.SIGTERM
+    assert code == 128 + signal.SIGTERM
     assert not below(place)
     until = time.monotonic() + 10
     while any(Path(f"/proc/{child}").exists() for child in children):
         assert time.monotonic() < until, "a process outlived the demo"
         time.sleep(0.05)
     assert not list(place.glob("archipel-*"))
-    running.stdout.close()
 
 
 def test_a_pooled_baseline_that_cannot_be_trained_says_why(tmp_path: Path) -> None:

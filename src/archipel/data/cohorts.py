@@ -98,7 +98,7 @@ def cohort_hash(cohort: Cohort, key: bytes) -> str:
 def subject_token(subject: str, key: bytes) -> str:
     """What stands for a subject where its id must not be read: 64 hex digits, HMAC-SHA256 under the site's key.
 
-    However an id's accents are written, it is one subject.     Raises ValueError for a key shorter than 16 bytes.
+    However an id's accents are written, it is one subject. Raises ValueError for a key shorter than 16 bytes.
     """
     return _keyed(b"archipel-subject/1\0" + unicodedata.normalize("NFC", subject).encode(), key)
 
