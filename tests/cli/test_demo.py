@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
+from archipel.data import phantom
 from archipel.lab.demo import PLAN
 from archipel.lab.pooled import PooledInBackground
 from archipel.plans import load
@@ -155,3 +157,19 @@ def test_a_pooled_baseline_that_is_killed_is_not_waited_for(tmp_path: Path) -> N
         pooled._process.kill()
         with pytest.raises(ArchipelError, match="ended by itself"):
             pooled.result()
+
+
+def test_a_pooled_baseline_that_is_ended_half_way_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    monkeypatch.setenv("TMPDIR", str(place))  # the process it starts looks here
+    roots = {one.name: one for one in phantom.generate(tmp_path / "sites", ("a", "b"), subjects_per_site=4)}
+    with PooledInBackground(PLAN, roots, rounds=1000, epochs=1, seed=0):
+        until = time.monotonic() + 100
+        while not any(one.is_file() for one in place.glob("archipel-pooled-*/**/*")):
+            assert time.monotonic() < until, "it wrote nothing"
+            time.sleep(0.05)
+    assert not list(place.iterdir())

@@ -68,8 +68,11 @@ def simulate(
             out.write_bytes(book.models[book.model].read_bytes())
     scores = _scores(book)
     if pooled:
-        per_site = train_pooled(plan, found, rounds=rounds, fraction=validation_fraction, **chosen).per_site
-        scores.insert(1, _scored("pooled", per_site))
+        with tempfile.TemporaryDirectory(prefix="archipel-pooled-") as place:
+            trained = train_pooled(
+                plan, found, rounds=rounds, folder=Path(place), fraction=validation_fraction, **chosen
+            )
+        scores.insert(1, _scored("pooled", trained.per_site))
     if as_json:
         typer.echo(json.dumps(as_document(scores)))
         return

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self
 
@@ -30,12 +31,16 @@ class Pooled:
     seconds: float
 
 
-def run_pooled(plan: Path, roots: Mapping[str, Path], rounds: int, epochs: int, seed: int, threads: int) -> Pooled:
+def run_pooled(
+    plan: Path, roots: Mapping[str, Path], rounds: int, epochs: int, seed: int, threads: int, folder: Path
+) -> Pooled:
     """Train on the union of the sites' training subjects, and validate on the held-out ones of each site."""
     needs = load(plan).needs
     sites = [scanned_site(name, root, needs) for name, root in sorted(roots.items())]
     limits = WorkerLimits(threads=threads)
-    found = train_pooled(plan, sites, rounds=rounds, seed=seed, arguments={"epochs": epochs}, limits=limits)
+    found = train_pooled(
+        plan, sites, rounds=rounds, folder=folder, seed=seed, arguments={"epochs": epochs}, limits=limits
+    )
     curve = [_dice(record) for record in (*found.rounds[1:], found.last)]
     seconds = sum(record.seconds for record in (*found.rounds, found.last))
     return Pooled(tuple(curve), found.last.validation, found.per_site, seconds)
@@ -46,14 +51,18 @@ def _dice(record: StageRecord) -> float:
 
 
 class PooledInBackground:
-    """The pooled run in a process of its own; ``result`` waits for it. Leaving the context ends it."""
+    """The pooled run in a process of its own; ``result`` waits for it. Leaving the context ends it.
+
+    The folder it writes into is this process's: one that is ended removes nothing itself.
+    """
 
     def __init__(
         self, plan: Path, roots: Mapping[str, Path], rounds: int, epochs: int, seed: int, threads: int = 1
     ) -> None:
         start = get_context("spawn")
         self._answer, answers = start.Pipe(duplex=False)
-        terms = (plan, dict(roots), rounds, epochs, seed, threads)
+        self._folder = TemporaryDirectory(prefix="archipel-pooled-")
+        terms = (plan, dict(roots), rounds, epochs, seed, threads, Path(self._folder.name))
         # As a daemon it ends with this process also where nobody leaves the context.
         self._process = start.Process(target=_answer, args=(answers, *terms), daemon=True)
         self._process.start()
@@ -81,6 +90,7 @@ class PooledInBackground:
     ) -> None:
         self._process.terminate()
         self._process.join()
+        self._folder.cleanup()
 
 
 def _answer(answers: Connection, *terms: Any) -> None:

@@ -7,7 +7,6 @@ differs. Only a simulation may pool: real hospitals' data does not meet.
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -99,11 +98,11 @@ class Pooled:
     per_site: Mapping[str, Mapping[str, MetricSum]]
 
 
-def train_pooled(plan: Path, sites: Sequence[SimulatedSite], *, rounds: int, fraction: float = 0.2,
+def train_pooled(plan: Path, sites: Sequence[SimulatedSite], *, rounds: int, folder: Path, fraction: float = 0.2,
                  **terms: Any) -> Pooled:  # fmt: skip
     """Train on the union of the sites' training subjects, then validate on the held-out ones of each site.
 
-    ``terms`` are those of ``draft``: seed, arguments, limits and so on.
+    ``folder`` takes the rounds' models; ``terms`` are those of ``draft``: seed, arguments, limits and so on.
     """
     needs = load(plan).needs
     drafted = draft(
@@ -115,12 +114,11 @@ def train_pooled(plan: Path, sites: Sequence[SimulatedSite], *, rounds: int, fra
         validation_fraction=fraction,
         **terms,
     )
-    with tempfile.TemporaryDirectory(prefix="archipel-pooled-") as place:
-        pooled = pooled_site(sites, needs, fraction)
-        book = asyncio.run(simulate(drafted.job, plan, drafted.initial_model, [pooled], Path(place)))
-        model = book.models[book.model].read_bytes()
-        trained = tuple(book.committed(TaskKind.TRAIN))
-        (last,) = book.committed(TaskKind.EVALUATE)
+    pooled = pooled_site(sites, needs, fraction)
+    book = asyncio.run(simulate(drafted.job, plan, drafted.initial_model, [pooled], folder))
+    model = book.models[book.model].read_bytes()
+    trained = tuple(book.committed(TaskKind.TRAIN))
+    (last,) = book.committed(TaskKind.EVALUATE)
     key = TaskKey(experiment=NAME, round=rounds, kind=TaskKind.EVALUATE)
     task = Task(key=key, job_hash=job_hash(drafted.job), models=(book.model,))
     per_site = {}
