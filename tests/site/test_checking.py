@@ -7,6 +7,7 @@ import json
 import shutil
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +19,12 @@ from archipel.data import Cohort, Prepared
 from archipel.data.prepared import keys_in
 from archipel.governance import job_hash
 from archipel.plans.drafting import draft
+from archipel.plans.runtime import Outcome
 from archipel.site import approvals, catalog, cohorts, journal, preparing
-from archipel.site.checking import Ladder, Rung, Sign, Step, climb
+from archipel.site.checking import Ladder, climb
+from archipel.site.findings import Rung, Sign, Step
 from archipel.site.opt_outs import OPT_OUT, Optant
+from archipel.site.rehearsal import Rehearsal
 from archipel.site.state import SiteState
 from archipel.site.withdrawals import withdraw
 from archipel.vocabulary import NotFound, Refused, RosterEntry, RoundTerms, WorkerLimits
@@ -238,6 +242,33 @@ def test_the_local_step_ends_when_the_approval_is_revoked_while_it_prepared(
     monkeypatch.setattr(preparing, "prepared", overtaken)
     rung = asyncio.run(Ladder(with_table, "heart").local(plan_was_read=True))
     assert "was revoked by this site" in findings(rung, Sign.MEND)["experiment heart"]
+
+
+@pytest.mark.parametrize("ended_by", ["withdrawal", "revocation"])
+def test_the_local_step_ends_when_it_may_not_go_on(
+    with_table: SiteState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended_by: str
+) -> None:
+    offered(with_table, tmp_path)
+    approvals.approve(with_table, "heart")
+    train, workers = Rehearsal.train, []
+
+    async def overtaken(run: Rehearsal, *terms: Any, **more: Any) -> Outcome:
+        workers.append(Path(f"/proc/{run.worker.main}"))
+        assert workers[0].exists()
+        if ended_by == "revocation":
+            approvals.revoke(with_table, "heart")
+        else:
+            cohort = cohorts.freeze(with_table, catalog.dataset(with_table, "table")).cohort
+            withdraw(with_table, [Optant(cohort.training[0])])
+        await asyncio.Event().wait()
+        return await train(run, *terms, **more)
+
+    monkeypatch.setattr(Rehearsal, "train", overtaken)
+    rung = asyncio.run(Ladder(with_table, "heart").local())
+    said = " ".join(findings(rung, Sign.MEND).values())
+    assert ("was revoked by this site" if ended_by == "revocation" else "has withdrawn; run it again") in said
+    assert "training" not in findings(rung, Sign.GO)
+    assert not workers[0].exists()
 
 
 def test_a_plan_not_fetched_yet_is_said(with_table: SiteState, tmp_path: Path) -> None:

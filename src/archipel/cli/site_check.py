@@ -26,7 +26,8 @@ def check(
 
     Nothing leaves the site. The exit code is 1 when something has to be mended.
     """
-    from archipel.site.checking import Ladder, Step, climb
+    from archipel.site.checking import Ladder, climb
+    from archipel.site.findings import Step
     from archipel.vocabulary import BadInput
 
     if step not in set(Step):

@@ -13,78 +13,23 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 
 from archipel.data import Cohort, RawSource, Verdict, split
 from archipel.data.dummy import Dummies
+from archipel.plans.runtime import Outcome
 from archipel.site import approvals, catalog, duplicates, journal
 from archipel.site.approvals import Offer
 from archipel.site.estimates import estimated_size
+from archipel.site.findings import Finding, Notes, Rung, Sign, Step
 from archipel.site.permission import Permission
 from archipel.site.rehearsal import Rehearsal
 from archipel.site.sandbox import TaskFailed
 from archipel.site.state import SiteState
 from archipel.site.training import sandbox_spec
-from archipel.vocabulary import ArchipelError, MetricSum, NotFound, Record, TaskKind
+from archipel.vocabulary import ArchipelError, MetricSum, NotFound, TaskKind
 
 PASSES = 5
-
-
-class Step(StrEnum):
-    """The rungs, from the lowest."""
-
-    DUMMY = "dummy"
-    PREFLIGHT = "preflight"
-    LOCAL = "local"
-
-
-class Sign(StrEnum):
-    """What one thing looked at means: go on, go on but look at it, or mend it first."""
-
-    GO = "go"
-    LOOK = "look"
-    MEND = "mend"
-
-
-class Finding(Record):
-    """One thing that was looked at."""
-
-    what: str
-    sign: Sign
-    said: str = ""
-
-
-class Rung(Record):
-    """One step of the ladder: its findings and figures (seconds, bytes in MiB, metrics)."""
-
-    step: Step
-    findings: tuple[Finding, ...]
-    figures: dict[str, float] = {}
-
-    @property
-    def go(self) -> bool:
-        """Whether nothing has to be mended."""
-        return not any(one.sign is Sign.MEND for one in self.findings)
-
-
-@dataclass
-class _Notes:
-    findings: list[Finding] = field(default_factory=list)
-    figures: dict[str, float] = field(default_factory=dict)
-
-    def go(self, what: str, said: str = "") -> None:
-        self.findings.append(Finding(what=what, sign=Sign.GO, said=said))
-
-    def look(self, what: str, said: str) -> None:
-        self.findings.append(Finding(what=what, sign=Sign.LOOK, said=said))
-
-    def mend(self, what: str, said: str) -> None:
-        self.findings.append(Finding(what=what, sign=Sign.MEND, said=said))
-
-    def number(self, name: str, value: float) -> None:
-        self.figures[name] = round(float(value), 4)
 
 
 class Ladder:
@@ -111,7 +56,7 @@ class Ladder:
 
     async def dummy(self) -> Rung:
         """Train twice and validate on generated data: what breaks here is the plan's or the sandbox's."""
-        notes = _Notes()
+        notes = Notes()
         job, site = self._job, self._site
         try:
             dummies = Dummies(job.needs, self._entry.summary, self._entry.mapping, self._entry.format)
@@ -143,7 +88,7 @@ class Ladder:
 
     def preflight(self, dummy: Rung | None = None) -> Rung:
         """Whether data, rules and machine fit the job; with the dummy run's figures, memory and time as well."""
-        notes, job = _Notes(), self._job
+        notes, job = Notes(), self._job
         try:
             entry, cohort = self._permission.cohort()
         except catalog.DatasetProblems as error:
@@ -169,21 +114,15 @@ class Ladder:
         Raises Refused unless the experiment is approved here, or a person says that its plan was read.
         """
         permitted = self._permission.given(plan_was_read)
-        notes, job, site = _Notes(), self._job, self._site
+        notes, job, site = Notes(), self._job, self._site
         passes = min(passes, job.terms.rounds)
         try:
-            cohort, prepared = await self._permission.prepared(permitted, plan_was_read)
+            permitted, prepared = await self._permission.prepared(permitted, plan_was_read)
             with prepared:
-                spec = sandbox_spec(site, job, cohort, prepared.files, log=f"{job.experiment}.check")
+                spec = sandbox_spec(site, job, permitted.cohort, prepared.files, log=f"{job.experiment}.check")
                 async with Rehearsal(spec, site) as run:
-                    await self._begun(run, notes)
-                    before = _means((await run.evaluate()).validation)
-                    began = time.monotonic()
-                    outcome = await run.train(round_=0, kind=TaskKind.LOCAL, passes=passes)
-                    notes.number("seconds_a_pass", (time.monotonic() - began) / passes)
-                    notes.number("peak_mib", run.peak_mib())
-                    run.take_result()
-                    after = _means((await run.evaluate()).validation)
+                    tried = self._tried_alone(run, passes, notes)
+                    before, outcome, after = await self._permission.while_given(permitted, tried)
         except (TaskFailed, ArchipelError) as error:
             self._failed(error, notes)
             return self._rung(Step.LOCAL, notes)
@@ -195,15 +134,27 @@ class Ladder:
                 self._progress(metric.name, metric.better, before[metric.name], after[metric.name], notes)
         return self._rung(Step.LOCAL, notes)
 
+    async def _tried_alone(
+        self, run: Rehearsal, passes: int, notes: Notes
+    ) -> tuple[dict[str, float], Outcome, dict[str, float]]:
+        await self._begun(run, notes)
+        before = _means((await run.evaluate()).validation)
+        began = time.monotonic()
+        outcome = await run.train(round_=0, kind=TaskKind.LOCAL, passes=passes)
+        notes.number("seconds_a_pass", (time.monotonic() - began) / passes)
+        notes.number("peak_mib", run.peak_mib())
+        run.take_result()
+        return before, outcome, _means((await run.evaluate()).validation)
+
     # Parts ----------------------------------------------------------------------------------------------------
 
-    async def _begun(self, run: Rehearsal, notes: _Notes) -> None:
+    async def _begun(self, run: Rehearsal, notes: Notes) -> None:
         if await run.begin():
             notes.go("initial model", "the plan makes here what the job names")
         else:
             notes.look("initial model", "the plan makes another one here than the job names; the check goes on with it")
 
-    def _split(self, cohort: Cohort, notes: _Notes) -> None:
+    def _split(self, cohort: Cohort, notes: Notes) -> None:
         training, validation = split(
             RawSource(Path(self._entry.root), cohort), cohort, self._job.validation_fraction, self._job.needs
         )
@@ -221,7 +172,7 @@ class Ladder:
         if not across:
             notes.go("duplicates", "no image is on both sides of the split")
 
-    def _disk(self, size: int, notes: _Notes) -> None:
+    def _disk(self, size: int, notes: Notes) -> None:
         room, free = self._site.settings.cache_mb << 20, shutil.disk_usage(self._site.folder).free
         notes.number("prepared_mib", size / 2**20)
         said = f"about {_mib(size)} MiB for prepared samples"
@@ -232,7 +183,7 @@ class Ladder:
         else:
             notes.go("disk", f"{said}; {_mib(min(room, free))} MiB may be used")
 
-    def _memory_and_time(self, cohort: Cohort, size: int, dummy: Mapping[str, float], notes: _Notes) -> None:
+    def _memory_and_time(self, cohort: Cohort, size: int, dummy: Mapping[str, float], notes: Notes) -> None:
         limits, terms = self._job.limits, self._job.terms
         # Were all samples kept as two tensors, as plans do by default, these would take about twice the prepared size.
         peak = dummy["dummy_peak_mib"] + 2 * _mib(size)
@@ -252,14 +203,14 @@ class Ladder:
         else:
             notes.go("time", said)
 
-    def _progress(self, name: str, better: str, before: float, after: float, notes: _Notes) -> None:
+    def _progress(self, name: str, better: str, before: float, after: float, notes: Notes) -> None:
         notes.number(f"{name}_before", before)
         notes.number(name, after)
         rose = after > before if better == "higher" else after < before
         said = f"{after:.4g}, {before:.4g} before training"
         notes.go(name, said) if rose else notes.look(name, f"{said}: {better} is better")
 
-    def _failed(self, error: TaskFailed | ArchipelError, notes: _Notes) -> None:
+    def _failed(self, error: TaskFailed | ArchipelError, notes: Notes) -> None:
         if isinstance(error, TaskFailed):
             last = error.detail.strip().splitlines()[-1:] or [""]
             log = self._site.logs / f"{self._job.experiment}.check.log"
@@ -267,7 +218,7 @@ class Ladder:
         else:
             notes.mend(error.thing, f"{error.cause}; {error.remedy}")
 
-    def _rung(self, step: Step, notes: _Notes) -> Rung:
+    def _rung(self, step: Step, notes: Notes) -> Rung:
         rung = Rung(step=step, findings=tuple(notes.findings), figures=notes.figures)
         with self._site.database.write() as connection:
             body = {"experiment": self._job.experiment, "job_hash": self._offer.job_hash, "step": step, "go": rung.go}

@@ -6,8 +6,9 @@ Preparing a cohort may take minutes. What was permitted before must still be so 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from archipel.data import Cohort, Prepared
 from archipel.site import approvals, catalog, cohorts, journal, preparing, proof, withdrawals
@@ -15,6 +16,10 @@ from archipel.site.approvals import Offer
 from archipel.site.catalog import Dataset
 from archipel.site.state import SiteState
 from archipel.vocabulary import ErrorCode, Refused
+
+LOOK_S = 1.0
+"""How often it is looked, while a plan trains, whether it still may."""
+Found = TypeVar("Found")
 
 
 class Permitted(NamedTuple):
@@ -80,8 +85,8 @@ class Permission:
             journal.append(connection, "plan-read-for-a-check", body)
         return Permitted(cohort, None)
 
-    async def prepared(self, permitted: Permitted, plan_was_read: bool) -> tuple[Cohort, Prepared]:
-        """The cohort without those who withdrew while it was prepared, and its files; close these after use.
+    async def prepared(self, permitted: Permitted, plan_was_read: bool) -> tuple[Permitted, Prepared]:
+        """What is permitted without those who withdrew while it was prepared, and its files; close these after use.
 
         Raises what ``given`` and ``preparing.prepared`` raise.
         """
@@ -96,8 +101,30 @@ class Permission:
                     prepared.close()
                     await self._forget_withdrawn(cohort)
             if still:
-                return cohort, prepared
+                return permitted, prepared
             permitted = self.given(plan_was_read)
+
+    async def while_given(self, permitted: Permitted, work: Coroutine[Any, Any, Found]) -> Found:
+        """What the work gives. It is ended, and Refused raised, once somebody withdrew or the approval is revoked."""
+        trying = asyncio.ensure_future(work)
+        try:
+            while not (await asyncio.wait({trying}, timeout=LOOK_S))[0]:
+                self._check_is_still(permitted)
+            self._check_is_still(permitted)
+            return trying.result()
+        finally:
+            trying.cancel()
+            await asyncio.wait({trying})
+            # Looked at, so that what nobody waits for any more is not reported as an error.
+            _ = trying.cancelled() or trying.exception()
+
+    def _check_is_still(self, permitted: Permitted) -> None:
+        if not self._is_still(permitted):
+            raise Refused(
+                f"the local step of {self._job.experiment}",
+                "was ended: somebody whom it trained on has withdrawn",
+                "run it again, which goes on without them",
+            )
 
     def _is_still(self, permitted: Permitted) -> bool:
         """Whether nobody withdrew meanwhile. Raises Refused when what was approved is so no more."""

@@ -1,0 +1,69 @@
+"""What a check says: per step of the ladder its findings, each with a sign, and its figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from archipel.vocabulary import Record
+
+
+class Step(StrEnum):
+    """The rungs, from the lowest."""
+
+    DUMMY = "dummy"
+    PREFLIGHT = "preflight"
+    LOCAL = "local"
+
+
+class Sign(StrEnum):
+    """What one thing looked at means: go on, go on but look at it, or mend it first."""
+
+    GO = "go"
+    LOOK = "look"
+    MEND = "mend"
+
+
+class Finding(Record):
+    """One thing that was looked at."""
+
+    what: str
+    sign: Sign
+    said: str = ""
+
+
+class Rung(Record):
+    """One step of the ladder: its findings and figures (seconds, bytes in MiB, metrics)."""
+
+    step: Step
+    findings: tuple[Finding, ...]
+    figures: dict[str, float] = {}
+
+    @property
+    def go(self) -> bool:
+        """Whether nothing has to be mended."""
+        return not any(one.sign is Sign.MEND for one in self.findings)
+
+
+@dataclass
+class Notes:
+    """The findings and figures of a step that is on its way."""
+
+    findings: list[Finding] = field(default_factory=list)
+    figures: dict[str, float] = field(default_factory=dict)
+
+    def go(self, what: str, said: str = "") -> None:
+        """It is as it should be."""
+        self.findings.append(Finding(what=what, sign=Sign.GO, said=said))
+
+    def look(self, what: str, said: str) -> None:
+        """It does not stop anybody, and somebody should look."""
+        self.findings.append(Finding(what=what, sign=Sign.LOOK, said=said))
+
+    def mend(self, what: str, said: str) -> None:
+        """It has to be mended first."""
+        self.findings.append(Finding(what=what, sign=Sign.MEND, said=said))
+
+    def number(self, name: str, value: float) -> None:
+        """A figure, to four digits after the point."""
+        self.figures[name] = round(float(value), 4)
