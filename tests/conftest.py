@@ -6,6 +6,14 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says something of the machine, not of the code. Continuous integration tries the same
+# examples each time, so that what it refuses is the change; everybody else's runs try new ones.
+settings.register_profile(
+    "archipel", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ
+)
+settings.load_profile("archipel")
 
 
 @pytest.fixture(autouse=True)

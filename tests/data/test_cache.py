@@ -123,7 +123,7 @@ def test_a_prepared_table_is_what_the_file_holds_and_has_the_cohorts_rows_only(t
 KINDS = st.sampled_from(["<f4", ">f4", "<f8", "<i2", "u1", "?", "<U5", "<u4"])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_array_comes_back_in_its_type_shape_and_memory_order(tmp_path: Path, data: st.DataObject) -> None:
     kind = np.dtype(data.draw(KINDS))

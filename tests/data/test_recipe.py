@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from archipel.data import Cohort, DataMapping, Reading, Recipe
@@ -28,7 +28,6 @@ def test_no_recipe_changes_nothing():
 
 
 @given(SIZES, SIZES)
-@settings(deadline=None)
 def test_what_lies_at_a_place_in_the_patient_stays_there(stored, asked):
     """Inside the field of view a plane is interpolated exactly, so each voxel's value follows from its place."""
     before = ramp(spacing=stored)
@@ -44,7 +43,6 @@ def test_what_lies_at_a_place_in_the_patient_stays_there(stored, asked):
 
 
 @given(SIZES)
-@settings(deadline=None)
 def test_labels_stay_whole_numbers_that_were_there(asked):
     after = apply(Recipe(spacing_mm=asked), ramp())
     assert set(np.unique(after.label)) <= {0, 1}
@@ -57,7 +55,6 @@ def test_the_field_of_view_keeps_its_size():
 
 
 @given(st.permutations([0, 1, 2]), st.tuples(*[st.sampled_from([-1, 1])] * 3), SIZES, st.none() | SIZES, st.booleans())
-@settings(deadline=None)
 def test_the_shape_is_known_before_a_volume_is_read(axes, signs, stored, asked, is_turned):
     """However the patient lies in the file."""
     affine = np.eye(4)

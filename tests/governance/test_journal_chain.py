@@ -57,7 +57,7 @@ lines = st.data()
 
 
 @given(bodies)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_an_undisturbed_journal_is_whole_and_contains_its_own_heads(found: list[dict[str, Any]]) -> None:
     chain = written(found)
     assert [line.number for line in chain] == list(range(1, len(found) + 1))
@@ -66,7 +66,7 @@ def test_an_undisturbed_journal_is_whole_and_contains_its_own_heads(found: list[
 
 
 @given(bodies, lines)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_changed_line_is_named(found: list[dict[str, Any]], draw: Any) -> None:
     chain = written(found)
     at = draw.draw(st.integers(0, len(chain) - 1))
@@ -80,7 +80,7 @@ def test_a_changed_line_is_named(found: list[dict[str, Any]], draw: Any) -> None
 
 
 @given(bodies, lines)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_changed_line_whose_hash_was_made_to_fit_breaks_the_next_one(found: list[dict[str, Any]], draw: Any) -> None:
     chain = written(found)
     at = draw.draw(st.integers(0, len(chain) - 2))
@@ -91,7 +91,7 @@ def test_a_changed_line_whose_hash_was_made_to_fit_breaks_the_next_one(found: li
 
 
 @given(bodies, lines)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_removed_line_is_named(found: list[dict[str, Any]], draw: Any) -> None:
     chain = written(found)
     at = draw.draw(st.integers(0, len(chain) - 2))
@@ -100,7 +100,7 @@ def test_a_removed_line_is_named(found: list[dict[str, Any]], draw: Any) -> None
 
 
 @given(bodies, lines)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_an_inserted_line_is_found(found: list[dict[str, Any]], draw: Any) -> None:
     chain = written(found)
     at = draw.draw(st.integers(0, len(chain) - 1))
@@ -113,7 +113,7 @@ def test_an_inserted_line_is_found(found: list[dict[str, Any]], draw: Any) -> No
 
 
 @given(bodies, lines)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_cut_off_end_is_found_by_a_head_kept_elsewhere(found: list[dict[str, Any]], draw: Any) -> None:
     chain = written(found)
     keep = draw.draw(st.integers(0, len(chain) - 1))
@@ -124,7 +124,7 @@ def test_a_cut_off_end_is_found_by_a_head_kept_elsewhere(found: list[dict[str, A
 
 
 @given(bodies)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_a_journal_written_anew_does_not_contain_the_old_head(found: list[dict[str, Any]]) -> None:
     attested = _head_of(written(found)[-1])
     other = written([{**body, "rewritten": True} for body in found])

@@ -25,7 +25,7 @@ def brute_force(one, other):
     return max(np.percentile(distances.min(1), 95), np.percentile(distances.min(0), 95))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32), st.floats(0.05, 0.9))
 def test_hd95_equals_every_pair_of_border_points(seed, density):
     numbers = np.random.default_rng(seed)

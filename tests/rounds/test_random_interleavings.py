@@ -111,7 +111,7 @@ async def play(folder: Path, events: list[tuple[str, str]]) -> None:
     assert np.array_equal(scene.weights(), total / (2.0 * len(last.contributors)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(happenings)
 def test_every_experiment_finishes_with_exactly_what_was_delivered(events: list[tuple[str, str]]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -105,7 +105,7 @@ def mutations(job_: Job, task: Task) -> Iterator[dict[str, Any]]:
     yield {"key": {**key, "experiment": "another"}}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(jobs(), st.frozensets(st.sampled_from(SITES)))
 def test_every_task_of_the_loop_is_taken_on_and_no_change_of_one(job_: Job, failing: frozenset[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -102,7 +102,7 @@ def test_a_version_nobody_froze_is_named(with_table: SiteState) -> None:
 NAMES = st.lists(st.sampled_from([f"patient-{n}" for n in range(14)]), min_size=2, max_size=14, unique=True)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(history=st.lists(NAMES, min_size=2, max_size=5), fraction=st.sampled_from([0.1, 0.2, 0.5]))
 def test_nobody_ever_changes_sides(
     history: list[list[str]], fraction: float, tmp_path_factory: pytest.TempPathFactory

@@ -24,7 +24,7 @@ ACTIONS = st.lists(
 FACTS = [FileFacts(hash=blob_hash(bytes([number])), facts={"number": number}) for number in range(3)]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sessions=st.lists(ACTIONS, min_size=1, max_size=3))
 @pytest.mark.parametrize("batch", [1, 3, 500])
 def test_the_index_answers_as_one_in_memory_does(

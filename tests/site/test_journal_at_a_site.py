@@ -128,7 +128,7 @@ def test_an_export_holds_every_line_and_the_signed_head(written: SiteState) -> N
     assert head["number"] == 6
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(number=st.integers(1, 6), column=st.sampled_from(["at", "kind", "body", "previous", "hash"]), data=st.data())
 def test_one_character_changed_anywhere_is_found(
     written: SiteState, number: int, column: str, data: st.DataObject

@@ -29,7 +29,7 @@ def held(store: FolderBlobStore) -> set[str]:
 
 
 @given(st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_what_goes_in_by_any_pieces_comes_out(tmp_path_factory: pytest.TempPathFactory, data: DataObject) -> None:
     store = FolderBlobStore(tmp_path_factory.mktemp("blobs"))
     pieces = data.draw(st.lists(st.binary(max_size=2000), max_size=6))
