@@ -20,7 +20,7 @@ from archipel.transport.messages import (
     UploadStart,
     from_server,
 )
-from archipel.transport.service import OPTIONS, SERVICE
+from archipel.transport.service import OPTIONS, SERVICE, SITE_WINDOW
 from archipel.transport.status import from_status
 from archipel.vocabulary import ArchipelError, ErrorCode
 
@@ -61,6 +61,7 @@ class Uplink:
         credentials = grpc.ssl_channel_credentials(authority, key, certificate)
         options: list[tuple[str, Any]] = [
             *OPTIONS,
+            ("grpc.http2.lookahead_bytes", SITE_WINDOW),
             ("grpc.initial_reconnect_backoff_ms", 500),
             ("grpc.max_reconnect_backoff_ms", 5000),
             ("grpc.use_local_subchannel_pool", 1),

@@ -29,12 +29,17 @@ OPTIONS = [
     ("grpc.max_receive_message_length", 32 << 20),
     ("grpc.max_send_message_length", 32 << 20),
     ("grpc.so_reuseport", 0),
-    # A fixed window a stream: a server with many sites would else hold many megabytes of each of them in memory.
+    # Windows of a fixed size, which each end sets for what it takes.
     ("grpc.http2.bdp_probe", 0),
-    ("grpc.http2.lookahead_bytes", 1 << 20),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_ping_strikes", 0),
 ]
+"""What both ends agree on."""
+SITE_WINDOW = 1 << 20
+"""Bytes of a stream that a site lets the server send ahead."""
+SERVER_WINDOW = 384 << 10
+"""The same for each site's stream at the server, which holds as much of every one: more would let its memory grow with
+the number of sites, and this lets a site that is 20 ms away send 19 MB/s."""
 _log = structlog.get_logger("archipel.wire")
 
 
@@ -80,7 +85,7 @@ async def start_grpc_server(
     Raises ArchipelError (code port-in-use) that names the port.
     """
     check_port(host, port)
-    server = grpc.aio.server(options=OPTIONS)
+    server = grpc.aio.server(options=[*OPTIONS, ("grpc.http2.lookahead_bytes", SERVER_WINDOW)])
     handlers = {
         "Control": grpc.stream_stream_rpc_method_handler(_control(service)),
         "Fetch": grpc.unary_stream_rpc_method_handler(_fetch(service)),
