@@ -14,7 +14,7 @@ from pathlib import Path
 
 import ordinary_user
 import pytest
-from sandbox_world import World, exists
+from sandbox_world import World, exists, owner_of
 
 import archipel
 from archipel.site.sandbox import Sandbox, command, groups, trial
@@ -49,17 +49,20 @@ async def test_a_bubblewrap_that_cannot_work_is_a_clear_refusal(
 
 
 @pytest.mark.processes
-@pytest.mark.skipif(os.getuid() != 0, reason="an ordinary agent's own worker shares its uid without a sandbox")
 async def test_an_owner_who_accepts_the_risk_goes_without_and_it_is_said(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trial, "check", cannot)
-    monkeypatch.setattr(command, "bare_arguments", lambda uid: [])
+    world.folder.chmod(0o700)
     worker = await Sandbox.start(replace(world.spec, mode="none-i-accept-the-risk"))
     try:
         await worker.prepare()
         assert "NONE, by the owner's configuration" in worker.description
         await world.run(worker, "")
+        if os.getuid() == 0:
+            assert owner_of(worker.main) != 0
+            keys = await world.fails(worker, f"open({str(world.folder / 'site' / 'identity.key')!r})")
+            assert "PermissionError" in keys.detail
     finally:
         await worker.kill()
 

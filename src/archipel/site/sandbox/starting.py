@@ -6,7 +6,9 @@ import asyncio
 import os
 import socket
 import subprocess
+from contextlib import ExitStack, closing
 from signal import SIGSTOP
+from typing import NamedTuple
 
 import structlog
 
@@ -70,13 +72,11 @@ async def _started(spec: SandboxSpec, sandboxed: bool, resources: Resources) -> 
     process: subprocess.Popen[bytes] | None = None
     try:
         try:
-            process = _launched(spec, sandboxed, resources, theirs)
+            process, places = _launched(spec, sandboxed, resources, theirs)
         finally:
             # Held here, it would hide that the worker is gone.
             theirs.close()
-        root = command.DATA if sandboxed else str(resources.stage.root)
-        plan_file = f"{command.PLAN}/{spec.job.plan.file_name}" if sandboxed else str(spec.plan_file)
-        start = Start(job=spec.job, site=spec.site, plan_file=plan_file, root=root, cohort=spec.cohort)
+        start = Start(job=spec.job, site=spec.site, plan_file=places.plan, root=places.data, cohort=spec.cohort)
         await _until_ready(dialogue, start, process, resources)
         main = tree.descendants(process.pid)[-1]
         tree.signal_all([main], SIGSTOP)
@@ -95,39 +95,50 @@ async def _started(spec: SandboxSpec, sandboxed: bool, resources: Resources) -> 
         raise
 
 
+class _Places(NamedTuple):
+    """Where the worker finds its plan's file and its data."""
+
+    plan: str
+    data: str
+
+
 def _launched(
     spec: SandboxSpec, sandboxed: bool, resources: Resources, theirs: socket.socket
-) -> subprocess.Popen[bytes]:
-    plan = SharedFrame.holding(_approved_plan(spec))
-    filter_ = SharedFrame.holding(seccomp.program_here())
-    try:
+) -> tuple[subprocess.Popen[bytes], _Places]:
+    with ExitStack() as given:
+        given.callback(resources.output.given)
+        plan = given.enter_context(closing(SharedFrame.holding(_approved_plan(spec)))).fd
         if sandboxed:
+            filter_ = given.enter_context(closing(SharedFrame.holding(seccomp.program_here()))).fd
+            places = _Places(f"{command.PLAN}/{spec.job.plan.file_name}", command.DATA)
+            passed = [plan, filter_]
             arguments = command.bubblewrap_arguments(
-                plan=plan.fd,
+                plan=plan,
                 plan_name=spec.job.plan.file_name,
                 dataset=resources.stage.files,
                 limits=spec.limits,
-                seccomp=filter_.fd,
+                seccomp=filter_,
                 uid=resources.identity.uid,
                 hidden=spec.state_folder,
             )
-            passed: tuple[int, ...] = (theirs.fileno(), plan.fd, filter_.fd)
         else:
-            arguments, passed = command.bare_arguments(resources.identity.uid), (theirs.fileno(),)
-        return subprocess.Popen(
+            # Handed over open: the state folder, where both lie, lets no uid in but the agent's.
+            data = os.open(resources.stage.root, os.O_RDONLY | os.O_DIRECTORY)
+            given.callback(os.close, data)
+            places = _Places(f"/proc/self/fd/{plan}", f"/proc/self/fd/{data}")
+            passed = [plan, data]
+            arguments = command.bare_arguments(resources.identity.uid)
+        process = subprocess.Popen(
             [*arguments, *command.worker_arguments(theirs.fileno())],
             stdin=subprocess.DEVNULL,
             stdout=resources.output.descriptor,
             stderr=resources.output.descriptor,
-            pass_fds=passed,
+            pass_fds=[theirs.fileno(), *passed],
             env={} if sandboxed else command.environment(spec.limits),
             cwd="/",
             start_new_session=True,
         )
-    finally:
-        resources.output.given()
-        filter_.close()
-        plan.close()
+    return process, places
 
 
 def _approved_plan(spec: SandboxSpec) -> bytes:
@@ -167,8 +178,9 @@ def describe(sandboxed: bool, resources: Resources) -> str:
     processes = "processes kept by the kernel (control group and uid)" if "pids" in kept else "processes by uid"
     limits = f"{memory}, {processes}, processor and wall time watched by the agent, frozen between tasks"
     if not sandboxed:
-        who = f"its own uid {uid}" if uid is not None else f"the agent's uid {os.getuid()}"
-        return f"sandbox: NONE, by the owner's configuration; {who}, with the agent's files and network; {limits}"
+        own = f"its own uid {uid}, with every file that this uid may read"
+        who = own if uid is not None else f"the agent's uid {os.getuid()}, with the agent's files"
+        return f"sandbox: NONE, by the owner's configuration; {who}, and with the machine's network; {limits}"
     who = f"its own uid {uid}" if uid is not None else "a user namespace of its own"
     return (
         f"sandbox: bubblewrap, {who}, no network, system-call filter, sized temporary memory, "
