@@ -9,9 +9,7 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,6 +20,7 @@ import pytest
 from archipel.data import Cohort, MemoryIndex, Reading, Sample, format_named, scan, verify
 from archipel.data.formats import detect
 from archipel.vocabulary import BadInput, ErrorCode
+from opened_files import opens_under
 
 SUBJECTS = ("sub-01", "sub-02", "sub-03")
 HTML = b"<!DOCTYPE html><html><body>Your session has expired, please log in.</body></html>\n" * 20
@@ -36,31 +35,6 @@ class Expected:
     affine: Any = None
     arrays: Mapping[str, Any] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
-
-
-_opened: list[str] | None = None
-
-
-def _note_opens(event: str, arguments: tuple[Any, ...]) -> None:
-    if _opened is not None and event == "open" and isinstance(arguments[0], (str, bytes)):
-        _opened.append(os.path.realpath(os.fsdecode(arguments[0])))
-
-
-sys.addaudithook(_note_opens)
-
-
-@contextmanager
-def opens_under(root: Path) -> Iterator[set[str]]:
-    """Places of the files under ``root`` that this process opens meanwhile; folders do not count."""
-    global _opened
-    places: set[str] = set()
-    _opened = []
-    try:
-        yield places
-    finally:
-        seen, _opened = _opened, None
-        real = os.path.realpath(root)
-        places |= {os.path.relpath(one, real) for one in seen if one.startswith(real + os.sep) and Path(one).is_file()}
 
 
 def files_under(root: Path) -> list[Path]:

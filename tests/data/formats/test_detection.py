@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from conformance import opens_under
 from made_volumes import intensities, nifti, segmentation
 
 from archipel.data.formats import detect
 from archipel.vocabulary import BadInput
+from opened_files import opens_under
 from real_data import real_data
 
 
