@@ -103,8 +103,7 @@ class Dummies:
     def _value(self, column: ColumnNeed, number: int, draw: np.random.Generator) -> Value:
         if column.is_category:
             return column.categories[number % len(column.categories)]
-        rule = self._mapping.columns.get(column.name)
-        source = rule.source if rule else column.name
+        source = self._mapping.stored_column(column.name)
         found = self._schema.columns.get(source)
         low, high = 0.0, 1.0
         if found is not None and found.minimum is not None and found.maximum is not None:
