@@ -138,3 +138,23 @@ def test_of_withdrawals_before_it_is_known_who_was_ever_in_a_frozen_cohort(with_
     assert [tuple(row) for row in rows] == [("a", 1), ("b", 0)]
     assert journal.verify(site).whole
     site.close()
+
+
+def test_of_tasks_before_it_is_known_whose_rounds_are_closed(with_table: SiteState) -> None:
+    back_to(with_table, "0005")
+    row = {"experiment": "heart", "job": "{}", "job_hash": COHORT, "plan_hash": COHORT, "state": "ended"}
+    key = {"experiment": "heart", "round": 2, "attempt": 1, "kind": "train", "about": ""}
+    rest = {"task": "{}", "task_hash": COHORT, "accepted_at": OLD, "done_at": OLD}
+    with with_table.database.write() as connection:
+        _insert(connection, "experiments", row | {"offered_at": OLD})
+        for number, state in [(1, "closed"), (2, "failed"), (3, "failed"), (4, "sent"), (5, "rolled-back")]:
+            _insert(connection, "tasks", {**key, "round": number, "state": state, **rest})
+        journal.append(connection, "round-closed", {**key, "committed": False})
+        journal.append(connection, "round-closed", {**key, "round": 3})
+        connection.execute(text("UPDATE journal SET body = '{ damaged' WHERE body LIKE '%\"round\":3%'"))
+    with_table.close()
+    site = SiteState.open(with_table.folder)
+    with site.database.read() as connection:
+        closed = connection.execute(text("SELECT round FROM tasks WHERE closed_at IS NOT NULL ORDER BY round"))
+        assert closed.scalars().all() == [1, 2, 5]
+    site.close()

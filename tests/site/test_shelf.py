@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from site_world import SERVER, take_offer
 
 from archipel.governance import JournalHead, record_hash, sign_head
-from archipel.site import journal
+from archipel.site import failures, journal
+from archipel.site.delivering import deliver
 from archipel.site.shelf import SiteShelf
 from archipel.site.state import SiteState
 from archipel.tasks import Made
 from archipel.tasks.handling import Once, Room, no_room
 from archipel.tensors import blob_hash
+from archipel.transport import UploadStart
 from archipel.vocabulary import (
     Conflict,
     ErrorCode,
+    Failure,
     Job,
     Pass,
     RoundClosed,
@@ -153,6 +157,63 @@ async def test_nothing_is_kept_for_an_experiment_that_is_over_and_a_last_word_st
     with pytest.raises(Conflict, match="its round is closed"):
         await bench.handler(bench.task(2))
     assert [line.kind for line in journal.lines(bench.site)].count("round-closed") == 2
+
+
+def kinds(bench: Bench, kind: str) -> int:
+    return [line.kind for line in journal.lines(bench.site)].count(kind)
+
+
+def state_of(bench: Bench) -> str:
+    with bench.site.database.read() as connection:
+        return str(connection.exec_driver_sql("SELECT state FROM tasks").scalar_one())
+
+
+FAILURE = Failure(code=ErrorCode.INTERNAL, sentence="something broke")
+
+
+async def test_the_word_on_a_task_that_failed_is_journaled_once_however_often_it_is_said(bench: Bench) -> None:
+    bench.shelf.begin(bench.task())
+    bench.shelf.fail(bench.task(), FAILURE, "in full")
+    for _ in range(3):
+        bench.close(bench.task(), named=False)
+    assert kinds(bench, "round-closed") == 1 and state_of(bench) == "failed"
+    with pytest.raises(Conflict, match="its round is closed"):
+        await bench.handler(bench.task())
+
+
+async def test_a_task_that_failed_is_tried_again_while_its_round_is_open(bench: Bench) -> None:
+    bench.shelf.begin(bench.task())
+    bench.shelf.fail(bench.task(), FAILURE, "in full")
+    await bench.handler(bench.task())
+    bench.close(bench.task(), named=True)
+    assert bench.trained == 1 and state_of(bench) == "closed" and kinds(bench, "round-closed") == 1
+
+
+async def test_what_goes_wrong_after_the_last_word_on_a_round_is_no_failure_of_its_task(bench: Bench) -> None:
+    await bench.handler(bench.task())
+    bench.close(bench.task(), named=True)
+    bench.shelf.fail(bench.task(), FAILURE, "the frame is gone")
+    assert state_of(bench) == "closed" and kinds(bench, "task-failed") == 0
+    assert failures.failed(bench.site) == []
+
+
+class Ends:
+    """A link over which a round ends, in the middle of an upload of its update."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+
+    async def upload(self, _: UploadStart, chunks: AsyncIterator[bytes]) -> None:
+        self.bench.close(self.bench.task(), named=True)
+        async for _ in chunks:
+            pass
+
+
+async def test_a_second_delivery_that_meets_the_end_of_its_round_is_over_too(bench: Bench) -> None:
+    made = await bench.handler(bench.task())
+    with pytest.raises(Conflict) as over:
+        await deliver(bench.site, bench.shelf, Ends(bench), made)  # type: ignore[arg-type]
+    assert over.value.code is ErrorCode.ROUND_CLOSED
 
 
 def waiting(bench: Bench, monkeypatch: pytest.MonkeyPatch, times: int) -> Room:

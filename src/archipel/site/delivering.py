@@ -13,7 +13,7 @@ from archipel.site.shelf import SiteShelf
 from archipel.site.state import SiteState
 from archipel.tasks import Made
 from archipel.transport import CHUNK, Offset, UploadStart
-from archipel.vocabulary import ArchipelError, ErrorCode
+from archipel.vocabulary import ArchipelError, Conflict, ErrorCode
 
 _log = structlog.get_logger("archipel.delivery")
 _AGAIN = frozenset({ErrorCode.LOST, ErrorCode.DISK_FULL, ErrorCode.INTERNAL})
@@ -22,7 +22,8 @@ _AGAIN = frozenset({ErrorCode.LOST, ErrorCode.DISK_FULL, ErrorCode.INTERNAL})
 async def deliver(site: SiteState, shelf: SiteShelf, link: Link, made: Made) -> None:
     """Send an update; after a break it goes on where that came, and so does an agent that was started anew.
 
-    An update of one chunk is sent without asking how much is there. Raises ArchipelError when the server refuses it.
+    An update of one chunk is sent without asking how much is there. Raises ArchipelError when the server refuses it or
+    the last word on its round comes first.
     """
     whole, there, said = False, Offset(offset=0), ""
     long = made.update.model_bytes > CHUNK
@@ -54,7 +55,14 @@ async def deliver(site: SiteState, shelf: SiteShelf, link: Link, made: Made) -> 
 async def _chunks(made: Made, there: Offset) -> AsyncIterator[bytes]:
     if made.frame is None:
         return
-    with made.frame.open("rb", buffering=0) as file:
+    try:
+        opened = made.frame.open("rb", buffering=0)
+    except FileNotFoundError as error:
+        # Only the last word on its round takes an update's file away.
+        raise Conflict(
+            f"update for {made.update.key}", "its round is closed", "nothing is to be done", code=ErrorCode.ROUND_CLOSED
+        ) from error
+    with opened as file:
         file.seek(there.offset)
         while chunk := file.read(there.message):
             yield chunk

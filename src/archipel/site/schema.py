@@ -25,7 +25,7 @@ from archipel.governance import journal_table
 from archipel.storage import Database
 from archipel.vocabulary import ArchipelError, ErrorCode
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest migration; a test holds that it leads to exactly ``metadata``."""
 
 metadata = MetaData()
@@ -173,8 +173,12 @@ tasks = Table(
     Column("release_sent", Boolean(create_constraint=False), nullable=False, server_default="0"),
     Column("accepted_at", String(32), nullable=False),
     Column("done_at", String(32)),
+    Column("closed_at", String(32)),
 )
-"""Every task taken on: accepted, done, sent, failed or rolled-back; ``detail``, the full error text, stays here."""
+"""Every task taken on: accepted, done, sent, failed, closed or rolled-back.
+
+``detail``, the full error text, stays here; ``closed_at`` is when the server's last word on the round came.
+"""
 
 state_frames = Table(
     "state_frames",

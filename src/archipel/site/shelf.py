@@ -24,7 +24,6 @@ from archipel.tasks.handling import replayed
 from archipel.vocabulary import Conflict, ErrorCode, Failure, RoundClosed, Task, TaskKey, TaskKind, Update
 
 _tasks, _frames = schema.tasks, schema.state_frames
-_SETTLED = ("closed", "rolled-back")
 
 
 class SiteShelf:
@@ -41,7 +40,7 @@ class SiteShelf:
             return None
         if row["task_hash"] != record_hash(task):
             raise replayed(task)
-        if row["state"] in _SETTLED:
+        if row["closed_at"] is not None:
             raise Conflict(
                 f"task {task.key}", "its round is closed", "the server opens a new attempt", code=ErrorCode.ROUND_CLOSED
             )
@@ -117,7 +116,7 @@ class SiteShelf:
             connection.execute(update(_tasks).where(_is(key), _tasks.c.state == "done").values(state="sent"))
 
     def fail(self, task: Task, failure: Failure, detail: str) -> None:
-        """The task failed; ``detail``, the full text, stays here."""
+        """The task failed; ``detail``, the full text, stays here. One whose round is closed fails no more."""
         body = {**task.key.model_dump(mode="json"), "failure": failure.model_dump(mode="json")}
         row = {
             **task.key.model_dump(mode="json"),
@@ -130,10 +129,13 @@ class SiteShelf:
             if not self._known_experiment(connection, task.key.experiment):
                 journal.append(connection, "task-refused", body)
                 return
-            known = connection.execute(select(_tasks.c.task_hash).where(_is(task.key))).first()
+            query = select(_tasks.c.task_hash, _tasks.c.closed_at).where(_is(task.key))
+            known = connection.execute(query).first()
             if known is not None and known.task_hash != record_hash(task):
                 # Other content under a used key: the first task's row is the truth and stays as it is.
                 journal.append(connection, "task-refused", body)
+                return
+            if known is not None and known.closed_at is not None:
                 return
             journal.append(connection, "task-failed", body)
             statement = upsert(_tasks).values(**row, **values)
@@ -171,13 +173,14 @@ class SiteShelf:
         gone: list[Path] = []
         with self._site.database.write() as connection:
             row = connection.execute(select(_tasks).where(_is(closed.key))).mappings().first()
-            if row is None or row["state"] in _SETTLED:
+            if row is None or row["closed_at"] is not None:
                 return
             body = {**closed.model_dump(mode="json"), "server_head": server_head.model_dump(mode="json")}
             journal.append(connection, "round-closed", body)
-            state = "closed" if named else "rolled-back"
+            values = {"closed_at": utc_now()}
             if row["state"] != "failed":
-                connection.execute(update(_tasks).where(_is(closed.key)).values(state=state))
+                values["state"] = "closed" if named else "rolled-back"
+            connection.execute(update(_tasks).where(_is(closed.key)).values(**values))
             spool = self._site.spool / row["spool"] if row["spool"] else None
             if closed.kind is TaskKind.TRAIN:
                 gone += self._settle_state(connection, closed, named)
@@ -207,7 +210,7 @@ class SiteShelf:
         The rows of its tasks stay, so that a last word which comes after this still finds its task.
         """
         spools = select(_tasks.c.spool).where(
-            _tasks.c.experiment == experiment, _tasks.c.spool.is_not(None), _tasks.c.state.not_in(_SETTLED)
+            _tasks.c.experiment == experiment, _tasks.c.spool.is_not(None), _tasks.c.closed_at.is_(None)
         )
         with self._site.database.write() as connection:
             gone = [self._site.spool / name for name in connection.scalars(spools)]
