@@ -151,7 +151,9 @@ def test_of_tasks_before_it_is_known_whose_rounds_are_closed(with_table: SiteSta
             _insert(connection, "tasks", {**key, "round": number, "state": state, **rest})
         journal.append(connection, "round-closed", {**key, "committed": False})
         journal.append(connection, "round-closed", {**key, "round": 3})
-        connection.execute(text("UPDATE journal SET body = '{ damaged' WHERE body LIKE '%\"round\":3%'"))
+        connection.execute(
+            text("UPDATE journal SET body = '{ damaged' WHERE number = (SELECT max(number) FROM journal)")
+        )
     with_table.close()
     site = SiteState.open(with_table.folder)
     with site.database.read() as connection:
