@@ -4,6 +4,7 @@
 nothing. ``page`` writes the report and its pictures as one HTML file. All of it stays at the site.
 """
 
+from archipel.data.quality.contents import contents
 from archipel.data.quality.evidence import ArrayFacts, Evidence, VolumeFacts, gather
 from archipel.data.quality.outliers import THRESHOLD
 from archipel.data.quality.page import page
@@ -22,6 +23,7 @@ __all__ = [
     "Severity",
     "VolumeFacts",
     "build",
+    "contents",
     "draw_pictures",
     "gather",
     "page",

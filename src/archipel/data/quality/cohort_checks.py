@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 
+from archipel.data.quality.contents import contents
 from archipel.data.quality.evidence import Evidence, Key
 from archipel.data.quality.records import Finding, Severity
 from archipel.data.samples import LABEL, Problem, Sample, Scan
@@ -14,8 +14,6 @@ from archipel.data.samples import LABEL, Problem, Sample, Scan
 FEW_SUBJECTS = 10
 IMBALANCE = 10
 """How many times as many samples the largest class may have as the smallest."""
-FEWEST_VALUES = 5
-"""Rows with fewer values than this may well be equal by chance."""
 
 
 def named(samples: Sequence[Sample]) -> tuple[str, ...]:
@@ -85,9 +83,11 @@ def label_findings(found: Scan) -> Iterator[Finding]:
 
 def duplicate_images(evidence: Evidence) -> Iterator[Finding]:
     """The same image under two names: byte for byte, or the same voxels in another file."""
-    holders: dict[tuple[str, tuple[int, ...]], list[tuple[Sample, str]]] = defaultdict(list)
+    if evidence.kind == "table":
+        return
+    holders: dict[Hashable, list[tuple[Sample, str]]] = defaultdict(list)
     for sample in evidence.scan.samples:
-        for content, role in _contents(evidence, sample):
+        for content, role in contents(evidence, sample):
             holders[content].append((sample, role))
     shared = [held for held in holders.values() if len(held) > 1]
     apart = [held for held in shared if len({sample.subject for sample, _ in held}) > 1]
@@ -112,15 +112,6 @@ def duplicate_images(evidence: Evidence) -> Iterator[Finding]:
             remedy="keep one of them, or put the right file in its place",
         )
     yield from _conflicting_classes(evidence, shared)
-
-
-def _contents(evidence: Evidence, sample: Sample) -> Iterator[tuple[tuple[str, tuple[int, ...]], str]]:
-    for role, volume in evidence.volumes.get(sample.key, {}).items():
-        if role != LABEL and volume.minimum < volume.maximum:
-            yield (volume.voxels, volume.shape), role
-    array = evidence.arrays.get(sample.key)
-    if array is not None and array.minimum < array.maximum:
-        yield (array.pixels, array.shape), "image"
 
 
 def _groups(shared: Sequence[Sequence[tuple[Sample, str]]], shown: int = 5) -> str:
@@ -155,10 +146,10 @@ def duplicate_rows(evidence: Evidence) -> Iterator[Finding]:
     """Rows of a table that are equal in every column, under several ids."""
     if evidence.kind != "table":
         return
-    holders: dict[tuple[tuple[str, Any], ...], list[Sample]] = defaultdict(list)
+    holders: dict[Hashable, list[Sample]] = defaultdict(list)
     for sample in evidence.scan.samples:
-        if len(sample.values) >= FEWEST_VALUES:
-            holders[tuple(sorted(sample.values.items()))].append(sample)
+        for content, _ in contents(evidence, sample):
+            holders[content].append(sample)
     shared = [held for held in holders.values() if len({sample.subject for sample in held}) > 1]
     if shared:
         words = "; ".join(" = ".join(sample.name for sample in held) for held in shared[:5])
