@@ -19,7 +19,7 @@ from archipel.transport.doorbell import ring
 pytestmark = pytest.mark.processes
 CODES = {
     "nan": ("not-finite", None),
-    "shape": ("plan-error", None),
+    "shape": ("model-changed", None),
     "metric": ("plan-error", None),
     # Last, because its text is released.
     "raise": ("plan-error", "ValueError"),

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from archipel.plans import Plan, load, package
+from archipel.plans import Plan, draft, load, load_own, package
 from archipel.tensors import blob_hash
-from archipel.vocabulary import BadInput, ErrorCode
+from archipel.vocabulary import BadInput, ErrorCode, RosterEntry, RoundTerms
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TINY = "from archipel.plans import Plan\nfrom archipel.vocabulary import DataNeeds\n"
@@ -127,3 +127,43 @@ def test_what_runs_is_what_was_hashed_and_nothing_is_left_beside_it(tmp_path):
         load(broken)
     last = caught.traceback[-1]
     assert (Path(last.path).name, last.lineno + 1) == ("broken.py", 9)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("import numpyy\n", r"plan\.py: ModuleNotFoundError: No module named 'numpyy' \(line 1\); mend the plan"),
+        ("\nraise RuntimeError('boom\\n  twice')\n", r"RuntimeError: boom twice \(line 2\)"),
+        ("raise KeyError\n", r"plan\.py: KeyError \(line 1\)"),
+        (
+            "from archipel.vocabulary import HyperParameter\n\nHyperParameter(name='x', kind='float', default=50.5, maximum=10)\n",
+            r"plan\.py: HyperParameter: .* \(line 3\); mend the plan",
+        ),
+    ],
+    ids=["a misspelt module", "an error", "no text", "a default outside its bounds"],
+)
+def test_an_author_is_told_in_one_sentence_what_the_plan_raised_and_where(tmp_path, body, words):
+    path = write(tmp_path, body + TINY + CLASS.format("Mine", "Plan"))
+    with pytest.raises(BadInput, match=words) as caught:
+        load_own(path)
+    assert caught.value.code is ErrorCode.BAD_PLAN and caught.value.__cause__ is not None
+    with pytest.raises(type(caught.value.__cause__)):
+        load(path)
+
+
+def drafted(path: Path, **terms: object) -> None:
+    entry = RosterEntry(site="a", identity_key="ed25519:" + "0" * 64, dataset="d")
+    draft(path, experiment="e", roster=[entry], server_key=entry.identity_key, terms=RoundTerms(rounds=1, quorum=1),
+          **terms)  # fmt: skip
+
+
+def test_what_a_plan_raises_for_its_initial_model_is_said_with_its_line(tmp_path):
+    body = CLASS.format("Mine", "Plan") + "    def initial_model(self, seed):\n        return {'w': 1 / 0}\n"
+    with pytest.raises(BadInput, match=r"plan\.py: ZeroDivisionError: division by zero \(line 6\)"):
+        drafted(write(tmp_path, TINY + body))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**53, 1.5, True, "1"])
+def test_what_is_no_seed_is_said(seed):
+    with pytest.raises(BadInput, match=r"seed=.*: is no seed; give a whole number from 0"):
+        drafted(EXAMPLES / "tiny_numpy.py", seed=seed)

@@ -132,10 +132,10 @@ class Odd(Plan):
 @pytest.mark.parametrize(
     ("deed", "code", "words"),
     [
-        (lambda model: model.update(weight=np.zeros(4, np.float32)), ErrorCode.PLAN_ERROR, r"float32 \[3\] to float32"),
-        (lambda model: model.update(weight=np.zeros(3)), ErrorCode.PLAN_ERROR, r"to float64 \[3\]"),
-        (lambda model: model.update(extra=np.zeros(3)), ErrorCode.PLAN_ERROR, "parameter extra: was added"),
-        (lambda model: model.pop("count"), ErrorCode.PLAN_ERROR, "parameter count: was removed"),
+        (lambda model: model.update(weight=np.zeros(4, np.float32)), ErrorCode.MODEL_CHANGED, r"\[3\] to float32"),
+        (lambda model: model.update(weight=np.zeros(3)), ErrorCode.MODEL_CHANGED, r"to float64 \[3\]"),
+        (lambda model: model.update(extra=np.zeros(3)), ErrorCode.MODEL_CHANGED, "parameter extra: was added"),
+        (lambda model: model.pop("count"), ErrorCode.MODEL_CHANGED, "parameter count: was removed"),
         (lambda model: model["weight"].fill(np.nan), ErrorCode.NOT_FINITE, "parameter weight: is NaN"),
         (lambda model: model["weight"].__setitem__(1, np.inf), ErrorCode.NOT_FINITE, "parameter weight: is NaN"),
     ],

@@ -134,7 +134,7 @@ def test_a_network_that_changes_between_rounds_is_refused(tmp_path):
     plan.network = torch.nn.Linear(8, 2)
     with pytest.raises(BadInput, match=r"parameter 0\.bias: is absent in the plan's network") as caught:
         train(runtime, frame(Net()))
-    assert caught.value.code is ErrorCode.PLAN_ERROR
+    assert caught.value.code is ErrorCode.MODEL_CHANGED
 
 
 def test_a_bfloat16_network_is_refused_with_a_remedy():

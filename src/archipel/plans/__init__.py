@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from archipel.plans.base import Array, Context, Model, Plan, TrainingResult, derive_seed
 from archipel.plans.drafting import Draft, draft
-from archipel.plans.packaging import PackagedPlan, load, package
+from archipel.plans.packaging import PackagedPlan, load, load_own, package
 
 if TYPE_CHECKING:
     from archipel.plans.segmentation import SegmentationPlan
@@ -29,6 +29,7 @@ __all__ = [
     "derive_seed",
     "draft",
     "load",
+    "load_own",
     "package",
 ]
 

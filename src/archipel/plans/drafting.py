@@ -8,9 +8,12 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from archipel.plans.packaging import PackagedPlan, load, package
+from archipel.plans.packaging import PackagedPlan, load_own, package, plan_errors_named
 from archipel.tensors import blob_hash, encode, schema_of
 from archipel.vocabulary import BadInput, Job, RosterEntry, Value
+
+_SEEDS = 2**53
+"""Seeds are below, as the whole numbers are that every JSON reader takes exactly."""
 
 
 class Draft(NamedTuple):
@@ -39,8 +42,10 @@ def draft(
     bounds and terms that do not fit together.
     """
     packaged = package(plan_file, class_name)
-    plan = load(plan_file, packaged.class_name)
-    model = plan.initial_model(seed)
+    _check_seed(seed)
+    plan = load_own(plan_file, packaged.class_name)
+    with plan_errors_named(plan_file):
+        model = plan.initial_model(seed)
     frame = encode(model)
     try:
         job = Job(
@@ -65,3 +70,8 @@ def draft(
         where = ".".join(str(part) for part in first["loc"]) or experiment
         raise BadInput(f"job {experiment}: {where}", str(first["msg"]), "mend it and create the job again") from error
     return Draft(job, packaged, frame)
+
+
+def _check_seed(seed: int) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < _SEEDS:
+        raise BadInput(f"seed={seed!r}", "is no seed", f"give a whole number from 0 to {_SEEDS - 1}")

@@ -9,13 +9,27 @@ from __future__ import annotations
 import ast
 import re
 import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from pydantic import ValidationError
+
 from archipel.plans.base import Plan
 from archipel.tensors import blob_hash
-from archipel.vocabulary import BadInput, DataNeeds, ErrorCode, HyperParameter, MetricSpec, PlanReference, Selection
+from archipel.vocabulary import (
+    ArchipelError,
+    BadInput,
+    DataNeeds,
+    ErrorCode,
+    HyperParameter,
+    MetricSpec,
+    PlanReference,
+    Selection,
+)
 
 LARGEST_SOURCE = 1 << 20
 _FILE_NAME = re.compile(r"^[A-Za-z0-9_.-]{1,97}\.py$")
@@ -123,6 +137,48 @@ def load(path: Path, class_name: str | None = None) -> Plan:
     plan = made()
     check_declarations(plan)
     return plan
+
+
+def load_own(path: Path, class_name: str | None = None) -> Plan:
+    """``load`` in the process of the plan's author: also what the file raises while it runs is one BadInput."""
+    with plan_errors_named(path):
+        return load(path, class_name)
+
+
+@contextmanager
+def plan_errors_named(path: Path) -> Iterator[None]:
+    """Turn what a plan's own code raises into a BadInput with its line; the error itself is the cause of that."""
+    try:
+        yield
+    except ArchipelError:
+        raise
+    except Exception as error:
+        line = line_of(error, str(path))
+        where = "" if line is None else f" (line {line})"
+        raise _bad(path.name, f"{_said(error)}{where}", "mend the plan") from error
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        return f"{error.title}{f', {field}' if field else ''}: {first['msg']}"
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def line_of(error: BaseException | None, plan_file: str) -> int | None:
+    """The innermost line of the plan that an error or one of its causes passed through, or of its syntax error."""
+    for _ in range(20):
+        if error is None:
+            return None
+        if isinstance(error, SyntaxError) and error.filename == plan_file:
+            return error.lineno
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == plan_file]
+        if lines:
+            return lines[-1]
+        error = error.__cause__
+    return None
 
 
 def check_declarations(plan: Plan) -> None:

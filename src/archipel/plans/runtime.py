@@ -194,7 +194,7 @@ def _write_back(given: Model, arrays: Model) -> None:
 
 def _changed(thing: str, cause: str) -> ArchipelError:
     remedy = "a model keeps its names, types and shapes for a whole job; change the plan"
-    return ArchipelError(thing, cause, remedy, code=ErrorCode.PLAN_ERROR)
+    return ArchipelError(thing, cause, remedy, code=ErrorCode.MODEL_CHANGED)
 
 
 def _all_finite(array: Array) -> bool:

@@ -241,7 +241,7 @@ def _check_fit(own: Mapping[str, Array], model: Mapping[str, Array]) -> None:
                 f"parameter {name}",
                 f"is {_form(mine)} in the plan's network and {_form(given)} in the model",
                 "a model keeps its names, types and shapes for a whole job; use the plan that the model came from",
-                code=ErrorCode.PLAN_ERROR,
+                code=ErrorCode.MODEL_CHANGED,
             )
 
 

@@ -1,4 +1,7 @@
-"""From an error to what may leave the site about it: the code and a sentence that the agent wrote."""
+"""From an error to what may leave the site about it: the code and a sentence that the agent wrote.
+
+A sentence says what happened and, after a semicolon, what a researcher can do about it, where that is known.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,15 @@ _SENTENCES = {
     ErrorCode.CRASHED: "the worker ended without an answer",
     ErrorCode.DATA_CHANGED: "a file of the approved cohort changed at the site",
     ErrorCode.DISK_FULL: "the site's disk is full",
-    ErrorCode.LIMIT_CPU: "the task used more processor time than the job allows",
-    ErrorCode.LIMIT_MEMORY: "the task used more memory than the job allows",
-    ErrorCode.LIMIT_TIME: "the task took longer than the job allows",
+    ErrorCode.LIMIT_CPU: "the task used more processor time than the job allows; ask for more (cpu_s) or do less in a round",
+    ErrorCode.LIMIT_MEMORY: "the task used more memory than the job allows; ask for more (memory_mb) or use less",
+    ErrorCode.LIMIT_TIME: "the task took longer than the job allows; ask for more (wall_s) or do less in a round",
+    ErrorCode.MODEL_CHANGED: "the model does not have the parameters of its job any more; keep their names, types and "
+    "shapes the same in all rounds",
     ErrorCode.NOT_APPROVED: "the site has not approved this",
-    ErrorCode.NOT_FINITE: "training gave NaN or infinite values",
+    ErrorCode.NOT_FINITE: "training gave NaN or infinite values; lower the learning rate, or look for divisions by zero",
     ErrorCode.NOT_FOUND: "the site could not find something that the task names",
-    ErrorCode.PLAN_ERROR: "the plan did something that the job does not allow",
+    ErrorCode.PLAN_ERROR: "the plan failed; its error text is at the site, where a person may release it",
     ErrorCode.POLICY: "the site's policy does not allow this",
     ErrorCode.REPLAYED: "the task's key was used before with other content",
     ErrorCode.REVOKED: "the site withdrew its approval",

@@ -26,6 +26,7 @@ class ErrorCode(StrEnum):
     LIMIT_MEMORY = "limit-memory"
     LIMIT_TIME = "limit-time"
     LOST = "lost"
+    MODEL_CHANGED = "model-changed"
     NOT_APPROVED = "not-approved"
     NOT_FINITE = "not-finite"
     NOT_FOUND = "not-found"

@@ -68,4 +68,5 @@ class Failure(Record):
     def __str__(self) -> str:
         where = f" (line {self.line} of the plan)" if self.line is not None else ""
         what = f" [{self.exception}]" if self.exception else ""
-        return f"{self.sentence}{what}{where}"
+        happened, then, remedy = self.sentence.partition("; ")
+        return f"{happened}{what}{where}{then}{remedy}"

@@ -55,6 +55,7 @@ _MAY_SAY = frozenset(
         ErrorCode.BAD_PLAN,
         ErrorCode.DATA_CHANGED,
         ErrorCode.LIMIT_MEMORY,
+        ErrorCode.MODEL_CHANGED,
         ErrorCode.NOT_FINITE,
         ErrorCode.PLAN_ERROR,
     }

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from archipel.data import PreparedSource
-from archipel.plans.packaging import load
+from archipel.plans.packaging import line_of, load
 from archipel.plans.runtime import Outcome, PlanRuntime
 from archipel.site.worker.protocol import (
     LONGEST_TEXT,
@@ -148,7 +148,7 @@ def problem(error: BaseException, plan_file: str) -> Problem:
     if isinstance(error, MemoryError):
         code = ErrorCode.LIMIT_MEMORY
     kind = next((one.__name__ for one in type(error).__mro__ if one.__name__ in EXCEPTION_CLASSES), "Exception")
-    return Problem(code=code.value, exception=kind, line=_line(error, plan_file), text=_text(error))
+    return Problem(code=code.value, exception=kind, line=line_of(error, plan_file), text=_text(error))
 
 
 def _text(error: BaseException) -> str:
@@ -161,17 +161,3 @@ def _text(error: BaseException) -> str:
         half = LONGEST_TEXT // 2 - 16
         text = f"{text[:half]}\n[...]\n{text[-half:]}"
     return text.encode("utf-8", "replace").decode()
-
-
-def _line(error: BaseException | None, plan_file: str) -> int | None:
-    """The innermost line of the plan that the error passed through, or the line of its syntax error."""
-    for _ in range(20):
-        if error is None:
-            return None
-        if isinstance(error, SyntaxError) and error.filename == plan_file:
-            return error.lineno
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == plan_file]
-        if lines:
-            return lines[-1]
-        error = error.__cause__
-    return None
