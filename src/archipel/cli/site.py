@@ -88,7 +88,7 @@ def start(state: State) -> None:
 
     with opened(state) as site:
         configure_logs(site.settings.log_level)
-    run(state.absolute())
+    run(state.resolve())
 
 
 @app.command()

@@ -26,10 +26,13 @@ Experiment = Annotated[str, typer.Argument(help="The experiment's name, as archi
 
 @contextmanager
 def opened(state: Path) -> Iterator[SiteState]:
-    """The site kept in this folder, closed at the end of the block."""
+    """The site kept in this folder, closed at the end of the block.
+
+    The folder is named in full from here on: a sandbox that is given its files stands in another folder.
+    """
     from archipel.site.state import SiteState
 
-    site = SiteState.open(state)
+    site = SiteState.open(state.resolve())
     try:
         yield site
     finally:
