@@ -136,7 +136,8 @@ def test_what_runs_is_what_was_hashed_and_nothing_is_left_beside_it(tmp_path):
         ("\nraise RuntimeError('boom\\n  twice')\n", r"RuntimeError: boom twice \(line 2\)"),
         ("raise KeyError\n", r"plan\.py: KeyError \(line 1\)"),
         (
-            "from archipel.vocabulary import HyperParameter\n\nHyperParameter(name='x', kind='float', default=50.5, maximum=10)\n",
+            "from archipel.vocabulary import HyperParameter\n\n"
+            "HyperParameter(name='x', kind='float', default=50, maximum=10)\n",
             r"plan\.py: HyperParameter: .* \(line 3\); mend the plan",
         ),
     ],

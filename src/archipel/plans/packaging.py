@@ -162,7 +162,7 @@ def _said(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        return f"{error.title}{f', {field}' if field else ''}: {first['msg']}"
+        return f"{error.title}{f', {field}' if field else ''}: {first['msg'].removeprefix('Value error, ')}"
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

@@ -18,6 +18,7 @@ from sandbox_world import World, exists, owner_of
 
 import archipel
 from archipel.site.sandbox import Sandbox, command, groups, trial
+from archipel.site.sandbox.identities import CLAIMS, Identity
 from archipel.vocabulary import ArchipelError, BadInput, ErrorCode
 
 HERE = Path(__file__).parent
@@ -139,6 +140,27 @@ async def test_each_worker_on_a_machine_has_a_uid_of_its_own_whoever_started_it(
     finally:
         other.kill()
         other.communicate()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only an agent that runs as root gives workers another uid")
+def test_no_other_user_can_claim_the_uids_of_workers() -> None:
+    one = Identity.claim(731_900)
+    try:
+        assert one.uid is not None
+        done = subprocess.run(
+            ["/bin/sh", "-c", f": > {CLAIMS}/{one.uid + 1}"], user=65534, group=65534, extra_groups=[],
+            capture_output=True, check=False,
+        )  # fmt: skip
+        assert done.returncode != 0 and b"denied" in done.stderr
+    finally:
+        one.close()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only an agent that runs as root gives workers another uid")
+def test_where_no_claim_can_be_held_it_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArchipelError, match=r"cannot hold the claims.*Not a directory.*let the agent write there"):
+        Identity.claim(731_900, tmp_path / "file" / "uids")
 
 
 AGENT = """

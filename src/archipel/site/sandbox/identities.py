@@ -1,41 +1,47 @@
 """A uid for each worker that no other worker on this machine has, whichever agent started it.
 
-Only then do the kernel's limits of processes per user bind one worker each. A name in the abstract socket space is
-the lock: it is the machine's, and gone with the agent however that ends.
+Only then do the kernel's limits of processes per user bind one worker each. A locked file in a folder that only root
+may enter is the claim: no other user can take one, and the lock is gone with the agent however that ends.
 """
 
 from __future__ import annotations
 
-import errno
+import fcntl
 import os
-import socket
+from pathlib import Path
 
 from archipel.vocabulary import ArchipelError, ErrorCode
 
+CLAIMS = Path("/run/archipel/uids")
 _MOST = 10_000
 
 
 class Identity:
     """The uid of one worker, or None when the agent is no root and the worker keeps the agent's own."""
 
-    def __init__(self, uid: int | None, lock: socket.socket | None) -> None:
+    def __init__(self, uid: int | None, lock: int | None) -> None:
         self.uid, self._lock = uid, lock
 
     @classmethod
-    def claim(cls, base: int) -> Identity:
-        """The first free uid from ``base`` on. Raises ArchipelError (code sandbox) when none is."""
+    def claim(cls, base: int, claims: Path = CLAIMS) -> Identity:
+        """The first free uid from ``base`` on. Raises ArchipelError (code sandbox) when none can be had."""
         if os.getuid() != 0:
             return cls(None, None)
-        for uid in range(base, base + _MOST):
-            lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            try:
-                lock.bind(f"\0archipel-worker-uid-{uid}")
-            except OSError as error:
-                lock.close()
-                if error.errno != errno.EADDRINUSE:
-                    raise
-                continue
-            return cls(uid, lock)
+        try:
+            claims.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for uid in range(base, base + _MOST):
+                lock = os.open(claims / str(uid), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    os.close(lock)
+                    continue
+                return cls(uid, lock)
+        except OSError as error:
+            raise ArchipelError(
+                str(claims), f"cannot hold the claims of workers' uids ({error.strerror})",
+                "let the agent write there, or run it as an ordinary user", code=ErrorCode.SANDBOX,
+            ) from error  # fmt: skip
         raise ArchipelError(
             f"uids {base} to {base + _MOST - 1}", "are all in use", "stop workers or change uid_base",
             code=ErrorCode.SANDBOX,
@@ -44,5 +50,5 @@ class Identity:
     def close(self) -> None:
         """Somebody else may have it."""
         if self._lock is not None:
-            self._lock.close()
+            os.close(self._lock)
             self._lock = None
