@@ -7,7 +7,7 @@ in its ranges, every label and category that the plan names occurs. Nothing in t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archipel.data.cohorts import Cohort
-from archipel.data.mapping import DataMapping
+from archipel.data.mapping import DataMapping, grid_after
 from archipel.data.prepared import ROWS, Keyed, Preparation, is_rows, write_prepared
 from archipel.data.reading import Affine, LabelVolume, Reading
 from archipel.data.samples import DataSchema, Sample
@@ -27,10 +27,34 @@ LEAST = 8
 _SHAPE = (32, 32, 32)
 
 
+def as_given(schema: DataSchema, cohort: Cohort, grids: Sequence[tuple[Sequence[int], Affine]]) -> DataSchema:
+    """The schema with the sizes of volumes as plans get them by the cohort's mapping and recipe.
+
+    ``grids``: shape and affine of each volume as it is stored. Without any, the schema's smallest and largest shape are
+    taken to lie in RAS, with its median spacing.
+    """
+    if schema.kind != "volumes":
+        return schema
+    declared = np.diag([*(schema.spacing_mm_median or (1.0, 1.0, 1.0)), 1.0])
+    stored = grids or [(shape, declared) for shape in (schema.shape_smallest, schema.shape_largest) if shape]
+    if not stored:
+        return schema
+    shapes = np.array([cohort.shape_given(shape, affine) for shape, affine in stored])
+    turned = [grid_after(cohort.mapping, shape, affine)[1] for shape, affine in stored]
+    spacings = [np.linalg.norm(affine[:3, :3], axis=0) for affine in turned]
+    given = {
+        "shape_smallest": tuple(shapes.min(axis=0).tolist()),
+        "shape_largest": tuple(shapes.max(axis=0).tolist()),
+        "spacing_mm_median": cohort.recipe.spacing_mm or tuple(np.median(spacings, axis=0).tolist()),
+    }
+    return schema.model_copy(update=given)
+
+
 class Dummies:
     """Dummy samples for a plan's needs, as its own names have them: no mapping is needed to read them.
 
-    ``schema`` and ``mapping`` are those of the dataset that they stand for, ``layout`` its format.
+    ``schema`` and ``mapping`` are those of the dataset that they stand for, ``layout`` its format. The schema's sizes
+    are taken as they are: see ``as_given``.
     """
 
     def __init__(self, needs: DataNeeds, schema: DataSchema, mapping: DataMapping, layout: str, seed: int = 0) -> None:
