@@ -11,84 +11,33 @@ from typing import Any
 
 import numpy as np
 import pytest
-from site_world import SERVER, table, volumes
+from check_world import VOXELS, findings, offered
+from site_world import volume, volumes
 from typer.testing import CliRunner
 
 from archipel.cli.site import app
-from archipel.data import Cohort, Prepared
+from archipel.data import Cohort, DataMapping, Prepared, Recipe
 from archipel.data.prepared import keys_in
 from archipel.governance import job_hash
-from archipel.plans.drafting import draft
 from archipel.plans.runtime import Outcome
 from archipel.site import approvals, catalog, cohorts, journal, preparing
 from archipel.site.checking import Ladder, climb
-from archipel.site.findings import Rung, Sign, Step
+from archipel.site.findings import Sign, Step
 from archipel.site.opt_outs import OPT_OUT, Optant
 from archipel.site.rehearsal import Rehearsal
 from archipel.site.state import SiteState
 from archipel.site.withdrawals import withdraw
-from archipel.vocabulary import NotFound, Refused, RosterEntry, RoundTerms, WorkerLimits
+from archipel.vocabulary import NotFound, Refused
 
 pytestmark = [
     pytest.mark.processes,
     pytest.mark.skipif(shutil.which("bwrap") is None, reason="the Debian package bubblewrap is not installed"),
 ]
 
-PLAN = '''
-import numpy as np
-from archipel.plans import Plan, TrainingResult
-from archipel.vocabulary import DataNeeds, MetricSpec, MetricSum
 
-class Means(Plan):
-    """Learns the mean of x; each pass goes half of the way."""
-
-    needs = DataNeeds(NEEDS)
-    validation = (MetricSpec(name="distance", better="lower"),)
-
-    def initial_model(self, seed):
-        return {"w": np.full(1, 100.0)}
-
-    def prepare(self, training, validation, context):
-        self.x, self.held = (self.values(side) for side in (training, validation))
-
-    def values(self, side):
-        VALUES
-
-    def train(self, model, context):
-        TRAIN
-        model["w"] += 0.5 * (self.x.mean() - model["w"])
-        distance = float(abs(model["w"][0] - self.x.mean()))
-        return TrainingResult(len(self.x), {"loss": MetricSum(total=distance, weight=1.0)})
-
-    def evaluate(self, models, context):
-        distance = float(abs(models[0]["w"][0] - self.held.mean()))
-        return {"distance": MetricSum(total=distance * len(self.held), weight=len(self.held))}
-'''
-ROWS = "return np.asarray(side.table().x, float).reshape(len(side), -1).mean(1)"
-VOXELS = "return np.array([volume.image.mean() for volume in side.volumes()])"
-
-
-def offered(
-    site: SiteState, folder: Path, *, dataset: str = "table", needs: str = 'kind="arrays"', values: str = ROWS,
-    train: str = "pass", rounds: int = 3, **terms: float,
-) -> None:  # fmt: skip
-    """Offer the plan with these parts as experiment ``heart``."""
-    file = folder / "means.py"
-    file.write_text(PLAN.replace("NEEDS", needs).replace("VALUES", values).replace("TRAIN", train))
-    made = draft(
-        file,
-        experiment="heart",
-        roster=[RosterEntry(site=site.name, identity_key=site.identity.public, dataset=dataset)],
-        server_key=SERVER.public,
-        terms=RoundTerms(rounds=rounds, quorum=1, **terms),
-        limits=WorkerLimits(memory_mb=600, cpu_s=60, wall_s=60),
-    )
-    site.blobs.put(made.plan.source)
-    approvals.offer(site, made.job)
-
-
-def findings(rung: Rung, sign: Sign) -> dict[str, str]:
-    return {one.what: one.said for one in rung.findings if one.sign is sign}
+def shape_is(shape: tuple[int, ...]) -> str:
+    """Values of volumes that the plan refuses unless they have this shape."""
+    return f"assert all(one.image.shape == {shape} for one in side.volumes()), side[0]\n        {VOXELS}"
 
 
 def kinds(site: SiteState) -> list[str]:
@@ -122,6 +71,42 @@ def test_generated_volumes_have_the_declared_labels_and_the_datasets_sizes(hospi
     assert rung.go, rung
 
 
+@pytest.mark.parametrize("approved", [True, False], ids=["approved", "frozen"])
+def test_generated_volumes_have_the_sizes_that_the_cohorts_recipe_gives(
+    hospital: SiteState, tmp_path: Path, approved: bool
+) -> None:
+    entry = catalog.add(hospital, "brains", volumes(tmp_path / "brains"), "nifti-pairs")
+    offered(hospital, tmp_path, dataset="brains", needs='kind="volumes"', values=shape_is((12, 14, 16)))
+    recipe = Recipe(spacing_mm=(0.5, 0.5, 0.5))
+    cohorts.freeze_version(hospital, "brains", recipe=recipe)
+    if approved:
+        approvals.approve(hospital, "heart", frozen=cohorts.stored(hospital, "brains"))
+        with hospital.database.write() as connection:
+            cohorts.keep(hospital, connection, cohorts.freeze(hospital, entry, recipe=Recipe()))
+    shutil.rmtree(tmp_path / "brains")
+    (rung,) = climb(Ladder(hospital, "heart"), Step.DUMMY)
+    assert rung.go, rung
+    assert rung.figures["dummy_voxels"] == 12 * 14 * 16
+
+
+@pytest.mark.parametrize("approved", [True, False], ids=["approved", "offered"])
+def test_generated_volumes_are_turned_as_the_mapping_turns_the_datasets(
+    hospital: SiteState, tmp_path: Path, approved: bool
+) -> None:
+    draw, lying = np.random.default_rng(0), np.array([[0, 0, -3.0, 90], [0.8, 0, 0, 0], [0, 0.4, 0, 0], [0, 0, 0, 1]])
+    for number in range(3):
+        for part, values in (("images", draw.normal(9, 2, (6, 7, 8))), ("labels", draw.integers(0, 3, (6, 7, 8)))):
+            volume(tmp_path / "brains" / part / f"sub-{number}.nii.gz", values.astype(np.uint8), lying)
+    turned = DataMapping(orientation="RAS")
+    catalog.add(hospital, "brains", tmp_path / "brains", "nifti-pairs", mapping=turned)
+    offered(hospital, tmp_path, dataset="brains", needs='kind="volumes"', values=shape_is((8, 6, 7)))
+    if approved:
+        approvals.approve(hospital, "heart")
+        catalog.remap(hospital, "brains", DataMapping())
+    (rung,) = climb(Ladder(hospital, "heart"), Step.DUMMY)
+    assert rung.go, rung
+
+
 def test_a_plan_that_breaks_on_the_dummy_is_named_with_its_line_and_nothing_more_is_tried(
     with_table: SiteState, tmp_path: Path
 ) -> None:
@@ -130,49 +115,6 @@ def test_a_plan_that_breaks_on_the_dummy_is_named_with_its_line_and_nothing_more
     assert [rung.step for rung in rungs] == [Step.DUMMY]
     said = findings(rungs[0], Sign.MEND)["plan"]
     assert "KeyError" in said and "line" in said and "no such column" in said and "heart.check.log" in said
-
-
-def test_preflight_says_of_each_thing_whether_it_is_met(with_table: SiteState, tmp_path: Path) -> None:
-    offered(with_table, tmp_path)
-    _, rung = climb(Ladder(with_table, "heart"), Step.PREFLIGHT)
-    assert rung.go, rung
-    said = findings(rung, Sign.GO)
-    assert said["split"] == "5 subjects train, 1 validate"
-    assert "a round" in said["time"] and "MiB" in said["memory"] and "MiB" in said["disk"]
-    assert said["duplicates"] == "no image is on both sides of the split"
-
-
-def test_preflight_finds_the_same_image_on_both_sides_without_reading_it_again(
-    hospital: SiteState, tmp_path: Path
-) -> None:
-    root = volumes(tmp_path / "brains", 8)
-    for part in ("images", "labels"):
-        for number in range(1, 8):
-            shutil.copy(root / part / "sub-00.nii.gz", root / part / f"sub-{number:02}.nii.gz")
-    catalog.add(hospital, "brains", root, "nifti-pairs")
-    offered(hospital, tmp_path, dataset="brains", needs='kind="volumes"', values=VOXELS)
-    rung = Ladder(hospital, "heart").preflight()
-    assert not rung.go
-    assert "hold the same image; exclude one of them" in findings(rung, Sign.MEND)["duplicates"]
-
-
-def test_preflight_names_what_the_dataset_the_policy_and_the_settings_do_not_give(
-    hospital: SiteState, tmp_path: Path
-) -> None:
-    catalog.add(hospital, "table", table(tmp_path / "rows"), "npz")
-    offered(hospital, tmp_path, needs='kind="arrays", minimum_subjects=50', rounds=20_000)
-    rung = Ladder(hospital, "heart").preflight()
-    said = findings(rung, Sign.MEND)
-    assert said["at least 50 subjects"] == "not met: it has 6"
-    assert "20000 rounds" in said["this site's rules"] or "rounds" in said["this site's rules"]
-
-
-def test_a_cohort_larger_than_the_cache_is_known_before_it_is_prepared(hospital: SiteState, tmp_path: Path) -> None:
-    hospital.settings = hospital.settings.model_copy(update={"cache_mb": 0})
-    catalog.add(hospital, "table", table(tmp_path / "rows"), "npz")
-    offered(hospital, tmp_path)
-    said = findings(Ladder(hospital, "heart").preflight(), Sign.MEND)
-    assert "cache_mb in site.toml allows 0; raise it" in said["disk"]
 
 
 def test_the_local_step_needs_the_approval_or_a_word_that_is_journaled(with_table: SiteState, tmp_path: Path) -> None:

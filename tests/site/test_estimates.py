@@ -11,7 +11,7 @@ from site_world import volume
 
 from archipel.data import DataMapping, Recipe
 from archipel.site import catalog, cohorts
-from archipel.site.estimates import estimated_size
+from archipel.site.estimates import estimated
 from archipel.site.preparing import prepared
 from archipel.site.state import SiteState
 
@@ -38,4 +38,4 @@ def test_the_estimate_is_the_size_of_what_is_prepared(
     cohort = cohorts.freeze(hospital, entry, recipe=Recipe(spacing_mm=spacing)).cohort
     with asyncio.run(prepared(hospital, Path(entry.root), cohort)) as made:
         # A file has its arrays on whole pages, and a description.
-        assert 0 <= made.size - estimated_size(hospital, entry, cohort) < 3 * 3 * 4096
+        assert 0 <= made.size - estimated(hospital, entry, cohort).size < 3 * 3 * 4096

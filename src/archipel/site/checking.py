@@ -9,25 +9,24 @@ verdict; nothing of it leaves the site.
 from __future__ import annotations
 
 import asyncio
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from archipel.data import Cohort, RawSource, Verdict, split
-from archipel.data.dummy import Dummies
+from archipel.data.dummy import Dummies, as_given
 from archipel.plans.runtime import Outcome
-from archipel.site import approvals, catalog, duplicates, journal
+from archipel.site import approvals, catalog, journal
 from archipel.site.approvals import Offer
-from archipel.site.estimates import estimated_size
-from archipel.site.findings import Finding, Notes, Rung, Sign, Step
+from archipel.site.estimates import stored_grids
+from archipel.site.findings import Notes, Rung, Step
 from archipel.site.permission import Permission
+from archipel.site.preflight import Preflight
 from archipel.site.rehearsal import Rehearsal
 from archipel.site.sandbox import TaskFailed
 from archipel.site.state import SiteState
 from archipel.site.training import sandbox_spec
-from archipel.vocabulary import ArchipelError, MetricSum, NotFound, TaskKind
+from archipel.vocabulary import ArchipelError, BadInput, MetricSum, NotFound, TaskKind
 
 PASSES = 5
 
@@ -59,7 +58,9 @@ class Ladder:
         notes = Notes()
         job, site = self._job, self._site
         try:
-            dummies = Dummies(job.needs, self._entry.summary, self._entry.mapping, self._entry.format)
+            entry, cohort = self._permission.likeness()
+            schema = as_given(entry.summary, cohort, stored_grids(site, cohort) if entry.kind == "volumes" else ())
+            dummies = Dummies(job.needs, schema, cohort.mapping, cohort.format)
             with tempfile.TemporaryDirectory(prefix="check-", dir=site.folder) as place:
                 files = dummies.write(Path(place))
                 spec = sandbox_spec(site, job, dummies.cohort, files, log=f"{job.experiment}.check")
@@ -74,6 +75,7 @@ class Ladder:
                     outcome = await run.train(round_=min(1, job.terms.rounds - 1))
                     notes.number("dummy_round_s", time.monotonic() - began)
                     notes.number("dummy_training_samples", outcome.samples)
+                    notes.number("dummy_voxels", dummies.voxels)
                     notes.number("dummy_peak_mib", run.peak_mib())
                     losses = _means(outcome.metrics)
                     notes.go("training", ", ".join(f"{name} {value:.4g}" for name, value in losses.items()))
@@ -94,18 +96,11 @@ class Ladder:
         except catalog.DatasetProblems as error:
             for problem in error.problems:
                 notes.mend(problem.thing, f"{problem.cause}; {problem.remedy}")
-            return self._rung(Step.PREFLIGHT, notes)
-        for answer in approvals.needs_met(job, entry, cohort):
-            sign = Sign.MEND if answer.verdict is Verdict.NOT_MET else Sign.GO
-            said = f"{answer.verdict}: {answer.why}" if answer.why else str(answer.verdict)
-            notes.findings.append(Finding(what=answer.need, sign=sign, said=said))
-        for reason in approvals.rules_against(self._site, job, entry, cohort):
-            notes.mend("this site's rules", reason)
-        self._split(cohort, notes)
-        size = estimated_size(self._site, entry, cohort)
-        self._disk(size, notes)
-        if dummy is not None and dummy.go:
-            self._memory_and_time(cohort, size, dummy.figures, notes)
+        except BadInput as error:
+            self._failed(error, notes)
+        else:
+            figures = dummy.figures if dummy is not None and dummy.go else {}
+            Preflight(self._site, job, entry, cohort, notes).look(figures)
         return self._rung(Step.PREFLIGHT, notes)
 
     async def local(self, passes: int = PASSES, *, plan_was_read: bool = False) -> Rung:
@@ -154,55 +149,6 @@ class Ladder:
         else:
             notes.look("initial model", "the plan makes another one here than the job names; the check goes on with it")
 
-    def _split(self, cohort: Cohort, notes: Notes) -> None:
-        training, validation = split(
-            RawSource(Path(self._entry.root), cohort), cohort, self._job.validation_fraction, self._job.needs
-        )
-        sides = [len({sample.subject for sample in side.samples}) for side in (training, validation)]
-        notes.number("training_samples", len(training))
-        notes.number("validation_samples", len(validation))
-        said = f"{sides[0]} subjects train, {sides[1]} validate"
-        if self._job.validation and not sides[1]:
-            notes.look("split", f"{said}: the plan's validation metrics stay empty here")
-        else:
-            notes.go("split", said)
-        across = duplicates.across(self._site, self._entry, training.samples, validation.samples)
-        for one, other in across[:20]:
-            notes.mend("duplicates", f"{one} (trains) and {other} (validates) hold the same image; exclude one of them")
-        if not across:
-            notes.go("duplicates", "no image is on both sides of the split")
-
-    def _disk(self, size: int, notes: Notes) -> None:
-        room, free = self._site.settings.cache_mb << 20, shutil.disk_usage(self._site.folder).free
-        notes.number("prepared_mib", size / 2**20)
-        said = f"about {_mib(size)} MiB for prepared samples"
-        if size > room:
-            notes.mend("disk", f"{said}, and cache_mb in site.toml allows {_mib(room)}; raise it")
-        elif size > free:
-            notes.mend("disk", f"{said}, and {_mib(free)} MiB are free in {self._site.folder}; free space there")
-        else:
-            notes.go("disk", f"{said}; {_mib(min(room, free))} MiB may be used")
-
-    def _memory_and_time(self, cohort: Cohort, size: int, dummy: Mapping[str, float], notes: Notes) -> None:
-        limits, terms = self._job.limits, self._job.terms
-        # Were all samples kept as two tensors, as plans do by default, these would take about twice the prepared size.
-        peak = dummy["dummy_peak_mib"] + 2 * _mib(size)
-        notes.number("memory_mib", peak)
-        said = f"about {peak:.0f} MiB if all samples are kept in memory; the job allows {limits.memory_mb}"
-        if peak > limits.memory_mb:
-            notes.look("memory", f"{said}: ask the researcher for more, or for a plan with in_memory = False")
-        else:
-            notes.go("memory", said)
-        times = notes.figures["training_samples"] / max(1.0, dummy["dummy_training_samples"])
-        seconds = dummy["dummy_round_s"] * times
-        notes.number("round_s", seconds)
-        said = f"about {seconds:.3g} s a round, {seconds * terms.rounds / 3600:.3g} h for {terms.rounds} rounds"
-        longest = min(terms.deadline_s, limits.wall_s)
-        if seconds > longest:
-            notes.mend("time", f"{said}; a round may take {longest:.0f} s: ask the researcher for a longer deadline")
-        else:
-            notes.go("time", said)
-
     def _progress(self, name: str, better: str, before: float, after: float, notes: Notes) -> None:
         notes.number(f"{name}_before", before)
         notes.number(name, after)
@@ -228,10 +174,6 @@ class Ladder:
 
 def _means(sums: Mapping[str, MetricSum]) -> dict[str, float]:
     return {name: value.mean() for name, value in sums.items() if value.weight}
-
-
-def _mib(size: int) -> int:
-    return -(-size // 2**20)
 
 
 def climb(

@@ -1,37 +1,46 @@
-"""Duplicates across the split: the same image trained on and validated on, under one id or two, in one file or two."""
+"""Duplicates across the split: the same content trained on and validated on, under one id or two, in one file or two.
+
+What is the same is what the quality report calls so.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from archipel.data import Sample, volumes
-from archipel.data.files import Folder
-from archipel.data.samples import LABEL
+from archipel.data import Cohort, Sample, Scan
+from archipel.data.quality import contents, gather
 from archipel.site.catalog import Dataset
 from archipel.site.file_index import SqlFileIndex
 from archipel.site.state import SiteState
 
 
+class Across(NamedTuple):
+    """What was found: names of a training and a validation sample that hold the same ``thing``, image or row.
+
+    ``uncompared`` counts the samples that hold too little for it to mean anything.
+    """
+
+    pairs: list[tuple[str, str]]
+    thing: str
+    uncompared: int
+
+
 def across(
-    site: SiteState, entry: Dataset, training: Sequence[Sample], validation: Sequence[Sample]
-) -> list[tuple[str, str]]:
-    """Names of a training and a validation sample that hold the same voxels, or the same row; known ones unread."""
+    site: SiteState, entry: Dataset, cohort: Cohort, training: Sequence[Sample], validation: Sequence[Sample]
+) -> Across:
+    """Held against each other are the two sides; what the file index knows is not read again.
+
+    Raises BadInput for a large table that is not what was frozen.
+    """
+    # All of the cohort is asked for, as a report does: the index keeps what was answered last.
+    asked = Scan(cohort.samples, (), entry.summary)
     with SqlFileIndex(site, entry.name) as index:
-        folder = Folder(Path(entry.root), index)
-        seen = {content: sample.name for sample in training for content in _contents(folder, entry, sample)}
-        found = {
-            (seen[content], sample.name)
-            for sample in validation
-            for content in _contents(folder, entry, sample)
-            if content in seen
-        }
-    return sorted(found)
-
-
-def _contents(folder: Folder, entry: Dataset, sample: Sample) -> Iterable[str]:
-    if entry.kind != "volumes":
-        return [sample.hash]
-    images = [(role, place) for role, place in sample.files.items() if role != LABEL]
-    facts = [volumes.look(folder, place, role, sample.channels.get(role)).facts for role, place in images]
-    return [str(one["voxels"]) for one in facts if "voxels" in one]
+        evidence = gather(Path(entry.root), cohort.format, cohort.options, asked, index)
+    held = {sample.key: [content for content, _ in contents(evidence, sample)] for sample in evidence.scan.samples}
+    seen: dict[Hashable, str] = {content: one.name for one in training for content in held.get(one.key, ())}
+    pairs = {(seen[content], one.name) for one in validation for content in held.get(one.key, ()) if content in seen}
+    is_image = evidence.kind == "volumes" or any(len(one.shape) > 1 for one in evidence.arrays.values())
+    uncompared = sum(not held.get(one.key) for one in (*training, *validation))
+    return Across(sorted(pairs), "image" if is_image else "row", uncompared)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -67,6 +67,15 @@ class SqlFileIndex:
             last = rows[-1]["place"] if len(rows) == _BATCH else None
             ahead = self._ahead[purpose] = _Ahead(place, last, {row["place"]: row for row in rows})
         return ahead.rows.get(place)
+
+    def known(self, purpose: str) -> Iterator[tuple[str, FileFacts]]:
+        """All that was found in the dataset's files for one purpose, place by place; they may have changed since."""
+        query = select(_files.c.place, _files.c.facts).where(
+            _files.c.dataset == self._dataset, _files.c.purpose == purpose
+        )
+        with self._site.database.read() as connection:
+            for row in connection.execute(query.order_by(_files.c.place)):
+                yield row.place, FileFacts.model_validate_json(row.facts)
 
     def put(self, place: str, purpose: str, signature: Signature, facts: FileFacts) -> None:
         """Remember the facts."""

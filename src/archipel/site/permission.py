@@ -10,12 +10,12 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from archipel.data import Cohort, Prepared
+from archipel.data import Cohort, Prepared, Recipe
 from archipel.site import approvals, catalog, cohorts, journal, preparing, proof, withdrawals
 from archipel.site.approvals import Offer
 from archipel.site.catalog import Dataset
 from archipel.site.state import SiteState
-from archipel.vocabulary import ErrorCode, Refused
+from archipel.vocabulary import ErrorCode, NotFound, Refused
 
 LOOK_S = 1.0
 """How often it is looked, while a plan trains, whether it still may."""
@@ -45,6 +45,24 @@ class Permission:
         except Refused:
             found = cohorts.freeze(self._site, self._entry, fraction=self._job.validation_fraction)
             return found.dataset, found.cohort
+        return catalog.dataset(self._site, allowed.cohort.dataset), allowed.cohort
+
+    def likeness(self) -> tuple[Dataset, Cohort]:
+        """How samples would be made, for a run without any: the approved cohort and its dataset, where there is one.
+
+        Else a cohort without samples, with the dataset's mapping and the newest version's recipe, as the next version
+        would have them. No file is looked at for it. Raises Refused when the newest version is not what was frozen.
+        """
+        try:
+            allowed = self._allowed()
+        except Refused:
+            entry = self._entry
+            try:
+                recipe = cohorts.stored(self._site, entry.name).cohort.recipe
+            except NotFound:
+                recipe = Recipe()
+            how = {"format": entry.format, "options": entry.options, "mapping": entry.mapping, "recipe": recipe}
+            return entry, Cohort(dataset=entry.name, samples=(), **how)
         return catalog.dataset(self._site, allowed.cohort.dataset), allowed.cohort
 
     def check(self, plan_was_read: bool) -> Permitted | None:

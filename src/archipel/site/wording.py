@@ -96,7 +96,7 @@ def _rounds(job: Job) -> str:
     terms = job.terms
     tries = f"; each is tried again up to {terms.retries} times" if terms.retries else ""
     return (
-        f"{terms.rounds} rounds of at most {_duration(terms.deadline_s)} each{tries}. A round counts when "
+        f"{terms.rounds} rounds of at most {duration(terms.deadline_s)} each{tries}. A round counts when "
         f"{terms.quorum} of {len(job.roster)} sites deliver. You can revoke at any moment; the work stops at once."
     )
 
@@ -129,8 +129,8 @@ def _limits(job: Job, settings: SiteSettings) -> str:
     )
     return (
         f"{_size(limits.memory_mb << 20)} of memory, {limits.processes} processes, {limits.threads} threads, "
-        f"{_size(limits.tmp_mb << 20)} of temporary files; per pass {_duration(limits.cpu_s)} of processor time and "
-        f"{_duration(limits.wall_s)} altogether. {sandbox}"
+        f"{_size(limits.tmp_mb << 20)} of temporary files; per pass {duration(limits.cpu_s)} of processor time and "
+        f"{duration(limits.wall_s)} altogether. {sandbox}"
     )
 
 
@@ -147,7 +147,8 @@ def _size(count: int) -> str:
     return f"{size:.3g} {unit}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A length of time in the unit that people would use."""
     for length, unit in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
         if seconds >= 2 * length:
             return f"{seconds / length:.3g} {unit}"

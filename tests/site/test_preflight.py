@@ -1,0 +1,265 @@
+"""The step of the ladder that runs no plan: data, rules and machine, from what is known of the files."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from check_world import VOXELS, findings, offered
+from PIL import Image
+from site_world import table, volumes
+
+from archipel.data import Recipe, validation_ids
+from archipel.site import approvals, catalog, cohorts
+from archipel.site.checking import Ladder
+from archipel.site.findings import Rung, Sign, Step
+from archipel.site.state import SiteState
+from opened_files import opens_under
+
+NAMES = [f"p-{number:03}" for number in range(12)]
+HELD_OUT = sorted(validation_ids(NAMES, 0.2))[0]
+TRAINED = sorted(set(NAMES) - validation_ids(NAMES, 0.2))[0]
+COLUMNS = ("a", "b", "c", "d", "sick")
+DUMMY = {"dummy_round_s": 0.5, "dummy_training_samples": 4, "dummy_voxels": 1000, "dummy_peak_mib": 50}
+
+
+def rows_of(root: Path, columns: tuple[str, ...] = COLUMNS) -> Path:
+    """A table in which a patient who trains and one who validates have equal values."""
+    draw = np.random.default_rng(3)
+    values = {name: [f"{value:.3f}" for value in draw.normal(size=len(columns))] for name in NAMES}
+    values[HELD_OUT] = values[TRAINED]
+    root.mkdir()
+    with (root / "rows.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("id", *columns), *((name, *values[name]) for name in NAMES)])
+    return root
+
+
+def arrays_of(root: Path) -> Path:
+    """An npz in which the same two have one x and another y."""
+    draw = np.random.default_rng(4)
+    x = draw.normal(size=(len(NAMES), 6, 6))
+    x[NAMES.index(HELD_OUT)] = x[NAMES.index(TRAINED)]
+    y = np.zeros(len(NAMES), int)
+    y[NAMES.index(HELD_OUT)] = 1
+    root.mkdir()
+    np.savez(root / "table.npz", x=x, y=y, subject=np.array(NAMES))
+    return root
+
+
+def pictures_of(root: Path) -> Path:
+    """Class folders in which the same two have one picture, in files of other bytes."""
+    draw = np.random.default_rng(5)
+    pixels = {name: draw.integers(0, 255, (7, 5), dtype=np.uint8) for name in NAMES}
+    pixels[HELD_OUT] = pixels[TRAINED]
+    for number, name in enumerate(NAMES):
+        place = root / ("ill" if number % 2 else "well")
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels[name]).save(place / f"{name}.png", compress_level=0 if name == HELD_OUT else 9)
+    assert zlib.crc32(next(root.glob(f"*/{HELD_OUT}.png")).read_bytes()) != zlib.crc32(
+        next(root.glob(f"*/{TRAINED}.png")).read_bytes()
+    )
+    return root
+
+
+def brains_of(root: Path) -> Path:
+    """NIfTI pairs in which the same two have one image, stored as another type."""
+    volumes(root, len(NAMES))
+    for part in ("images", "labels"):
+        for number, name in enumerate(NAMES):
+            (root / part / f"sub-{number:02}.nii.gz").rename(root / part / f"{name}.nii.gz")
+    image = nibabel.load(root / "images" / f"{TRAINED}.nii.gz")
+    values = np.asarray(image.dataobj, dtype=np.float64)
+    nibabel.Nifti1Image(values, image.affine).to_filename(root / "images" / f"{HELD_OUT}.nii.gz")
+    return root
+
+
+NEEDS = {
+    "table": 'kind="table", columns=({"name": "a"},), target={"name": "sick"}',
+    "npz": 'kind="arrays"',
+    "class-folders": 'kind="arrays"',
+    "nifti-pairs": 'kind="volumes"',
+}
+MADE: dict[str, Callable[[Path], Path]] = {
+    "table": rows_of,
+    "npz": arrays_of,
+    "class-folders": pictures_of,
+    "nifti-pairs": brains_of,
+}
+
+
+def asked(site: SiteState, folder: Path, layout: str, *, approved: bool = False, rounds: int = 3) -> Path:
+    """The site with a dataset of this format, and a job on it; returns the dataset's folder."""
+    root = MADE[layout](folder / "there")
+    catalog.add(site, "there", root, layout)
+    offered(site, folder, dataset="there", needs=NEEDS[layout], rounds=rounds)
+    if approved:
+        approvals.approve(site, "heart")
+    return root
+
+
+def checked(site: SiteState, figures: dict[str, float] | None = None) -> Rung:
+    """What preflight finds, after a dummy run with these figures."""
+    return Ladder(site, "heart").preflight(figures and Rung(step=Step.DUMMY, findings=(), figures=figures))
+
+
+def test_each_thing_is_said_to_be_met(with_table: SiteState, tmp_path: Path) -> None:
+    offered(with_table, tmp_path)
+    rung = checked(with_table, DUMMY)
+    assert rung.go, rung
+    said = findings(rung, Sign.GO)
+    assert said["split"] == "5 subjects train, 1 validate"
+    assert "a round" in said["time"] and "MiB" in said["memory"] and "MiB" in said["disk"]
+    assert said["files"] == "all are as they were frozen"
+    assert said["duplicates"] == "no row is on both sides of the split"
+
+
+@pytest.mark.parametrize("layout", ["npz", "class-folders", "nifti-pairs"])
+def test_the_same_image_under_two_ids_on_both_sides_is_named(hospital: SiteState, tmp_path: Path, layout: str) -> None:
+    asked(hospital, tmp_path, layout)
+    rung = checked(hospital)
+    assert not rung.go
+    both = f"{TRAINED} (trains) and {HELD_OUT} (validates)"
+    assert findings(rung, Sign.MEND)["duplicates"] == f"{both} hold the same image; exclude one of them"
+    catalog.exclude(hospital, "there", [HELD_OUT])
+    assert findings(checked(hospital), Sign.GO)["duplicates"] == "no image is on both sides of the split"
+
+
+def test_equal_rows_under_two_ids_on_both_sides_are_to_be_looked_at(hospital: SiteState, tmp_path: Path) -> None:
+    asked(hospital, tmp_path, "table")
+    rung = checked(hospital)
+    said = findings(rung, Sign.LOOK)["duplicates"]
+    both = f"{TRAINED} (trains) and {HELD_OUT} (validates)"
+    assert said == f"{both} are equal in every column; exclude one of them if they are one patient"
+    assert rung.go, "two patients may have equal rows"
+
+
+def test_rows_of_few_values_are_not_said_to_differ(hospital: SiteState, tmp_path: Path) -> None:
+    catalog.add(hospital, "there", rows_of(tmp_path / "there", ("a", "sick")), "table")
+    offered(hospital, tmp_path, dataset="there", needs=NEEDS["table"])
+    said = findings(checked(hospital), Sign.LOOK)["duplicates"]
+    assert said == "no row was found on both sides of the split; 12 samples hold too little to be compared"
+
+
+@pytest.mark.parametrize("layout", MADE)
+@pytest.mark.parametrize("approved", [True, False], ids=["approved", "offered"])
+def test_a_second_preflight_opens_no_file(hospital: SiteState, tmp_path: Path, layout: str, approved: bool) -> None:
+    root = asked(hospital, tmp_path, layout, approved=approved)
+    with opens_under(root) as opened:
+        first = checked(hospital)
+    assert layout != "nifti-pairs" or not opened, "a scan knows all of volumes"
+    with opens_under(root) as opened:
+        assert checked(hospital).findings == first.findings
+    assert not opened
+
+
+@pytest.mark.parametrize("layout", MADE)
+def test_a_folder_that_is_gone_is_to_be_mended(hospital: SiteState, tmp_path: Path, layout: str) -> None:
+    root = asked(hospital, tmp_path, layout, approved=True)
+    shutil.rmtree(root)
+    rung = checked(hospital, DUMMY)
+    assert not rung.go
+    gone = f"its folder {root} is not there; mount it again, or remove the dataset"
+    assert findings(rung, Sign.MEND)["dataset there"] == gone
+    # Nothing is said of what nobody can know.
+    assert not {"files", "duplicates", "disk", "time"} & {one.what for one in rung.findings}
+
+
+def test_a_folder_that_is_gone_before_anything_is_approved_is_to_be_mended(hospital: SiteState, tmp_path: Path) -> None:
+    root = asked(hospital, tmp_path, "nifti-pairs")
+    shutil.rmtree(root)
+    rung = checked(hospital)
+    assert not rung.go and "there" in str(rung.findings)
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def spoil(path: Path) -> None:
+    path.write_bytes(b"<!DOCTYPE html><html><body>Your session has expired.</body></html>")
+
+
+def other_content(path: Path) -> None:
+    if path.suffix == ".csv":
+        path.write_text(path.read_text().replace(f"{TRAINED},", f"{TRAINED},9"))
+    elif path.suffix == ".npz":
+        with np.load(path) as held:
+            arrays = dict(held)
+        np.savez(path, **arrays | {"x": arrays["x"] + 1})
+    elif path.suffix == ".png":
+        Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    else:
+        image = nibabel.load(path)
+        nibabel.Nifti1Image(np.asarray(image.dataobj) + 1, image.affine).to_filename(path)
+
+
+@pytest.mark.parametrize("layout", MADE)
+@pytest.mark.parametrize("happened", [remove, spoil, other_content])
+def test_a_file_that_is_not_what_was_approved_is_named(
+    hospital: SiteState, tmp_path: Path, layout: str, happened: Callable[[Path], None]
+) -> None:
+    root = asked(hospital, tmp_path, layout, approved=True)
+    one = next(path for path in sorted(root.rglob(f"{TRAINED}.*")) or root.iterdir() if path.is_file())
+    happened(one)
+    for _ in range(2):
+        rung = checked(hospital, DUMMY)
+        assert not rung.go
+        assert list(findings(rung, Sign.MEND)) == [one.relative_to(root).as_posix()]
+    assert "disk" not in findings(rung, Sign.GO)
+
+
+def test_many_faulty_files_are_counted(hospital: SiteState, tmp_path: Path) -> None:
+    root = asked(hospital, tmp_path, "nifti-pairs", approved=True)
+    shutil.rmtree(root / "images")
+    shutil.rmtree(root / "labels")
+    rung = checked(hospital)
+    said = [one for one in rung.findings if one.sign is Sign.MEND]
+    assert len(said) == 21 and said[-1].said.startswith(f"{2 * len(NAMES) - 20} more")
+
+
+def test_what_the_dataset_the_policy_and_the_settings_do_not_give_is_named(hospital: SiteState, tmp_path: Path) -> None:
+    catalog.add(hospital, "table", table(tmp_path / "rows"), "npz")
+    offered(hospital, tmp_path, needs='kind="arrays", minimum_subjects=50', rounds=20_000)
+    said = findings(checked(hospital), Sign.MEND)
+    assert said["at least 50 subjects"] == "not met: it has 6"
+    assert "20000 rounds" in said["this site's rules"] or "rounds" in said["this site's rules"]
+
+
+def test_a_cohort_larger_than_the_cache_is_known_before_it_is_prepared(hospital: SiteState, tmp_path: Path) -> None:
+    hospital.settings = hospital.settings.model_copy(update={"cache_mb": 0})
+    catalog.add(hospital, "table", table(tmp_path / "rows"), "npz")
+    offered(hospital, tmp_path)
+    said = findings(checked(hospital), Sign.MEND)
+    assert "cache_mb in site.toml allows 0; raise it" in said["disk"]
+
+
+def test_the_time_of_a_round_grows_with_samples_and_with_their_prepared_voxels(
+    hospital: SiteState, tmp_path: Path
+) -> None:
+    root = volumes(tmp_path / "brains", 10)
+    catalog.add(hospital, "there", root, "nifti-pairs")
+    offered(hospital, tmp_path, dataset="there", needs='kind="volumes"', values=VOXELS)
+    stored = checked(hospital, DUMMY).figures
+    assert stored["round_s"] == pytest.approx(0.5 * stored["training_samples"] / 4 * (6 * 7 * 8) / 1000, abs=1e-4)
+    cohorts.freeze_version(hospital, "there", recipe=Recipe(spacing_mm=(0.5, 0.5, 0.5)))
+    prepared = checked(hospital, DUMMY).figures
+    assert prepared["round_s"] == pytest.approx(8 * stored["round_s"], abs=1e-3)
+
+
+def test_the_time_of_a_round_is_told_in_units_of_people(with_table: SiteState, tmp_path: Path) -> None:
+    offered(with_table, tmp_path, rounds=100)
+    said = findings(checked(with_table, DUMMY | {"dummy_voxels": 0, "dummy_round_s": 0.004}), Sign.GO)["time"]
+    assert said == (
+        "less than a second a round, less than a second for 100 rounds, were each sample to take as long as in the "
+        "dummy step"
+    )
+    said = findings(checked(with_table, DUMMY | {"dummy_voxels": 0, "dummy_round_s": 20}), Sign.GO)["time"]
+    assert said.startswith("about 25 seconds a round, about 41.7 minutes for 100 rounds")
+    said = findings(checked(with_table, DUMMY | {"dummy_voxels": 0, "dummy_round_s": 8000}), Sign.MEND)["time"]
+    assert "a round may take 60 seconds: ask the researcher" in said
