@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,15 @@ def test_a_job_too_long_for_one_message_to_a_site_is_refused(federation: Federat
     long = job.model_copy(update={"experiment": "long", "needs": job.needs.model_copy(update={"labels": labels})})
     with pytest.raises(BadInput, match="job long: is a document of 8 MiB; at most 8 reach a site in one message"):
         ExperimentRecords(federation).keep_job(long, job_hash(long), "ada")
+
+
+def test_a_site_is_told_whose_token_asks_and_the_journal_keeps_it(federation: Federation, enrolled: Applicant) -> None:
+    _, ada = federation.tokens.create("Ada", ["research"], timedelta(days=1), datetime.now(UTC))
+    job = book(federation, enrolled, "higher").job.model_copy(update={"experiment": "second"})
+    ExperimentRecords(federation).keep_job(job, job_hash(job), ada.id)
+    named = {offer.job.experiment: offer.asked_by for offer in Experiments(federation).offers("berlin")}
+    assert named["second"] == "Ada"
+    assert lines(federation, "experiment-submitted")[-1]["asked_by"] == "Ada"
 
 
 def test_bounds_that_do_not_read_back_from_json_are_refused(federation: Federation, enrolled: Applicant) -> None:

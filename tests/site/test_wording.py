@@ -87,7 +87,8 @@ def test_who_takes_part_and_for_how_long_is_said(hospital: SiteState) -> None:
     entries = [("charite", hospital.identity.public), ("mayo", "ed25519:" + "1" * 64), ("ucl", "ed25519:" + "2" * 64)]
     roster = tuple(RosterEntry(site=site, identity_key=key, dataset="table") for site, key in entries)
     said = words(hospital, roster=roster, terms=RoundTerms(rounds=20, quorum=2, deadline_s=7200, retries=0))
-    assert said["Who asks?"] == ("A researcher of federation North; this site would take part together with mayo, ucl.")
+    here = "this site would take part together with mayo, ucl."
+    assert said["Who asks?"] == f"A researcher of federation North, whom its server does not name; {here}"
     assert said["For how long?"].startswith("20 rounds of at most 2 hours each. A round counts when 2 of 3 sites")
 
 

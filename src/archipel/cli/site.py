@@ -166,6 +166,7 @@ def _row(offer: Any) -> dict[str, Any]:
         "title": offer.job.title,
         "plan": offer.job.plan.file_name,
         "rounds": offer.job.terms.rounds,
+        "asked_by": offer.asked_by,
         "job_hash": offer.job_hash,
         "plan_hash": offer.job.plan.hash,
         "cohort_hash": offer.cohort_hash,
@@ -179,7 +180,7 @@ def _print_offers(rows: Any) -> None:
     if not rows:
         console().print("no experiment was offered yet")
         return
-    print_table(["experiment", "state", "title", "plan", "rounds", "offered_at", "note"], rows)
+    print_table(["experiment", "state", "asked_by", "title", "plan", "rounds", "offered_at", "note"], rows)
 
 
 @app.command()
@@ -224,7 +225,7 @@ def _explained(site: Any, offer: Any, dataset: str | None) -> list[tuple[str, st
         return _explained_on(site, offer, approvals.asked_dataset(site, offer.job, dataset))
     except NotFound as error:
         asked = dataset or offer.job.entry(site.name).dataset
-        answers = explanation(offer.job, site.settings, site.joined().name, asked, 0)
+        answers = explanation(offer.job, site.settings, site.joined().name, asked, 0, offer.asked_by)
         return [*answers, ("What speaks against it?", str(error))]
 
 
@@ -233,7 +234,7 @@ def _explained_on(site: Any, offer: Any, entry: Any, cohort: Any = None) -> list
     from archipel.site.wording import explanation
 
     subjects = entry.subjects if cohort is None else len(cohorts.as_it_stands(site, cohort).subjects)
-    answers = explanation(offer.job, site.settings, site.joined().name, entry.name, subjects)
+    answers = explanation(offer.job, site.settings, site.joined().name, entry.name, subjects, offer.asked_by)
     met = "\n".join(f"- {answer}" for answer in approvals.needs_met(offer.job, entry, cohort))
     against = approvals.reasons_against(site, offer.job, entry, cohort)
     answers = [*answers, ("Does the data fit?", met)]

@@ -157,9 +157,10 @@ class Experiments:
 
     def offers(self, site: str) -> list[JobOffer]:
         """The jobs of experiments that are not over and have the site in their roster."""
+        askers = self.records.askers()
         return [
-            JobOffer(job=job, job_hash=digest)
-            for _, job, digest, state in self.records.known()
+            JobOffer(job=job, job_hash=digest, asked_by=askers.get(name, ""))
+            for name, job, digest, state in self.records.known()
             if site in job.sites and state not in OVER
         ]
 
@@ -194,8 +195,9 @@ class Experiments:
         """Keep a job and ask its sites for approval."""
         digest = job_hash(job)
         await asyncio.to_thread(self.records.keep_job, job, digest, owner)
+        asked_by = (await asyncio.to_thread(self.records.askers)).get(job.experiment, "")
         for site in job.sites:
-            await self.hub.send(site, JobOffer(job=job, job_hash=digest))
+            await self.hub.send(site, JobOffer(job=job, job_hash=digest, asked_by=asked_by))
         return await self.get(job.experiment)
 
     async def owner(self, experiment: str) -> str:

@@ -74,6 +74,13 @@ class ExperimentRecords:
             raise views.unknown(experiment)
         return found
 
+    def askers(self) -> dict[str, str]:
+        """Of each experiment, whose access token submitted it."""
+        table, tokens = schema.experiments, schema.access_tokens
+        query = select(table.c.experiment, tokens.c.name).join(tokens, tokens.c.id == table.c.owner)
+        with self.federation.database.read() as connection:
+            return {row.experiment: row.name for row in connection.execute(query)}
+
     def keep_job(self, job: Job, digest: str, owner: str) -> None:
         """Keep a job and its sites as waiting. Raises BadInput, Conflict."""
         self._check_job(job)
@@ -84,10 +91,10 @@ class ExperimentRecords:
                 if known["job_hash"] == digest:
                     return
                 raise Conflict(f"experiment {job.experiment}", "exists with another job", "choose another name")
-            append(
-                connection, schema.journal, "experiment-submitted",
-                {"experiment": job.experiment, "job_hash": digest, "owner": owner, "sites": list(job.sites)},
-            )  # fmt: skip
+            tokens = schema.access_tokens
+            body = {"experiment": job.experiment, "job_hash": digest, "owner": owner, "sites": list(job.sites)}
+            asked_by = connection.scalar(select(tokens.c.name).where(tokens.c.id == owner)) or ""
+            append(connection, schema.journal, "experiment-submitted", body | {"asked_by": asked_by})
             connection.execute(
                 insert(table).values(
                     experiment=job.experiment, job=canonical(job).decode(), job_hash=digest, state="waiting",

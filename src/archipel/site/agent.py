@@ -90,8 +90,8 @@ class Agent:
                 if attested is not None:
                     await asyncio.to_thread(self._check_attested, JournalHead.model_validate(attested))
                 self._beside(self.decided())
-            case JobOffer(job=job):
-                self._beside(self._offered(job))
+            case JobOffer(job=job, asked_by=asked_by):
+                self._beside(self._offered(job, asked_by))
             case TaskOffer(task=task):
                 self._begin(task)
             case TaskWithdrawn(key=key, reason=reason):
@@ -127,7 +127,7 @@ class Agent:
         self._aside.add(task)
         task.add_done_callback(done)
 
-    async def _offered(self, job: Job) -> None:
+    async def _offered(self, job: Job, asked_by: str = "") -> None:
         await asyncio.to_thread(approvals.check_ours, self.site, job)
         if not self.site.blobs.has(job.plan.hash):
             with self.site.blobs.writer() as writer:
@@ -140,7 +140,7 @@ class Agent:
                             raise Refused(f"experiment {job.experiment}", cause, "it was not taken on")
                         writer.write(chunk)
                 writer.commit(job.plan.hash)
-        await asyncio.to_thread(approvals.offer, self.site, job)
+        await asyncio.to_thread(approvals.offer, self.site, job, asked_by)
         await self.decided()
 
     def _begin(self, task: Task) -> None:

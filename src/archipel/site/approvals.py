@@ -55,6 +55,7 @@ class Offer(NamedTuple):
     offered_at: str
     decided_at: str | None
     ended_at: str | None
+    asked_by: str
 
 
 def check_ours(site: SiteState, job: Job) -> None:
@@ -67,17 +68,23 @@ def check_ours(site: SiteState, job: Job) -> None:
         raise Refused(thing, "does not name this site by its identity key", "it was not taken on", code=ErrorCode.TRUST)
 
 
-def offer(site: SiteState, job: Job) -> OfferState:
+def offer(site: SiteState, job: Job, asked_by: str = "") -> OfferState:
     """Take note of a job that the server offers; a job that differs from the one known asks the people here again.
 
-    Returns where the experiment stands now. Raises Refused when the job is not of this federation or does not name
-    this site by its identity key.
+    ``asked_by`` is whom the server names as the one who asks; another name for a known job is noted and no more, for
+    what was approved is the job. Returns where the experiment stands now. Raises Refused when the job is not of this
+    federation or does not name this site by its identity key.
     """
     check_ours(site, job)
     hashed = job_hash(job)
     with site.database.write() as connection:
         row = _find(connection, job.experiment)
         if row is not None and row["job_hash"] == hashed:
+            if asked_by not in ("", row["asked_by"]):
+                body = {"experiment": job.experiment, "asked_by": asked_by, "before": row["asked_by"]}
+                journal.append(connection, "job-asker", body)
+                change = update(_rows).where(_rows.c.experiment == job.experiment)
+                connection.execute(change.values(asked_by=asked_by))
             return OfferState(row["state"])
         values = {
             "job": canonical(job).decode(),
@@ -90,8 +97,9 @@ def offer(site: SiteState, job: Job) -> OfferState:
             "offered_at": utc_now(),
             "decided_at": None,
             "ended_at": None,
+            "asked_by": asked_by,
         }
-        body = {"experiment": job.experiment, "job_hash": hashed, "plan_hash": job.plan.hash}
+        body = {"experiment": job.experiment, "job_hash": hashed, "plan_hash": job.plan.hash, "asked_by": asked_by}
         if row is None:
             journal.append(connection, "job-offered", body)
             connection.execute(insert(_rows).values(experiment=job.experiment, **values))
@@ -335,4 +343,5 @@ def _offer(row: Mapping[Any, Any]) -> Offer:
         offered_at=row["offered_at"],
         decided_at=row["decided_at"],
         ended_at=row["ended_at"],
+        asked_by=row["asked_by"],
     )

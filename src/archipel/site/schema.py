@@ -25,7 +25,7 @@ from archipel.governance import journal_table
 from archipel.storage import Database
 from archipel.vocabulary import ArchipelError, ErrorCode
 
-HEAD = "0006"
+HEAD = "0007"
 """The newest migration; a test holds that it leads to exactly ``metadata``."""
 
 metadata = MetaData()
@@ -151,8 +151,9 @@ experiments = Table(
     Column("offered_at", String(32), nullable=False),
     Column("decided_at", String(32)),
     Column("ended_at", String(32)),
+    Column("asked_by", String(100), nullable=False, server_default=""),
 )
-"""One row an experiment: the job last offered and what the people here decided about it."""
+"""One row an experiment: the job last offered, who asks, and what the people here decided about it."""
 
 tasks = Table(
     "tasks",

@@ -17,16 +17,14 @@ def shown(text: str) -> str:
 
 
 def explanation(
-    job: Job, settings: SiteSettings, federation: str, dataset: str, subjects: int
+    job: Job, settings: SiteSettings, federation: str, dataset: str, subjects: int, asked_by: str = ""
 ) -> list[tuple[str, str]]:
     """Questions a person would ask about the job, each with its answer in plain words.
 
-    ``dataset`` and ``subjects`` say what it would run on here.
+    ``dataset`` and ``subjects`` say what it would run on here, ``asked_by`` whom the server named.
     """
-    others = [name for name in job.sites if name != settings.site]
-    company = f" together with {', '.join(others)}" if others else ", which would be the only site"
     return [
-        ("Who asks?", f"A researcher of federation {shown(federation)}; this site would take part{company}."),
+        ("Who asks?", _asks(job, settings, federation, asked_by)),
         ("What for?", _purpose(job)),
         ("What runs?", _model(job)),
         ("On which data?", _data(job, dataset, subjects)),
@@ -36,6 +34,17 @@ def explanation(
         ("What may the researcher change later?", _changes(job)),
         ("With which limits?", _limits(job, settings)),
     ]
+
+
+def _asks(job: Job, settings: SiteSettings, federation: str, asked_by: str) -> str:
+    others = [name for name in job.sites if name != settings.site]
+    company = f" together with {', '.join(others)}" if others else ", which would be the only site"
+    who = (
+        f"{shown(asked_by)}, by the word of the server of federation {shown(federation)}"
+        if asked_by
+        else f"A researcher of federation {shown(federation)}, whom its server does not name"
+    )
+    return f"{who}; this site would take part{company}."
 
 
 def _purpose(job: Job) -> str:

@@ -139,11 +139,15 @@ class Welcome(Record):
 
 
 class JobOffer(Record):
-    """A job that asks for this site's approval, or that it has approved already."""
+    """A job that asks for this site's approval, or that it has approved already.
+
+    ``asked_by`` is whose access token submitted it, by the server's word: a job has no name of a person in it.
+    """
 
     type: Literal["job"] = "job"
     job: Job
     job_hash: Hash
+    asked_by: Annotated[str, Field(max_length=100)] = ""
 
 
 class TaskOffer(Record):

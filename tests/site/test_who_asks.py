@@ -1,0 +1,55 @@
+"""Who asks: the name that the server gives is shown where people decide, and kept."""
+
+from __future__ import annotations
+
+import json
+
+from site_world import job_for, take_offer
+from test_migrations import back_to
+from test_migrations import _insert as insert
+from typer.testing import CliRunner
+
+from archipel.cli.site import app
+from archipel.governance import canonical, job_hash
+from archipel.site import approvals, journal
+from archipel.site.state import SiteState
+
+
+def plans(site: SiteState, *words: str) -> str:
+    done = CliRunner().invoke(app, ["plans", *words, "--state", str(site.folder)], env={"COLUMNS": "250"})
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_the_name_is_in_the_list_in_words_for_programs_and_in_the_journal(hospital: SiteState) -> None:
+    approvals.offer(hospital, job_for(hospital), "Anna Berg")
+    assert "Anna Berg" in plans(hospital)
+    assert "Anna Berg, by the word of the server of federation North; this site would" in plans(hospital, "heart")
+    assert json.loads(plans(hospital, "--json"))[0]["asked_by"] == "Anna Berg"
+    line = journal.lines(hospital)[-1]
+    assert (line.kind, line.body["asked_by"]) == ("job-offered", "Anna Berg")
+
+
+def test_another_name_for_a_known_job_is_noted_once_and_asks_nobody_again(with_table: SiteState) -> None:
+    job, _ = take_offer(with_table)
+    approvals.approve(with_table, "heart")
+    for name in ("Anna Berg", "Anna Berg", ""):
+        assert approvals.offer(with_table, job, name) == "approved"
+    assert approvals.offered(with_table, "heart").asked_by == "Anna Berg"
+    lines = [line.body for line in journal.lines(with_table) if line.kind == "job-asker"]
+    assert lines == [{"experiment": "heart", "asked_by": "Anna Berg", "before": ""}]
+
+
+def test_a_name_is_a_strangers_text(hospital: SiteState) -> None:
+    approvals.offer(hospital, job_for(hospital), "Anna\x1b[2J")
+    for said in (plans(hospital), plans(hospital, "heart")):
+        assert "\x1b[2J" not in said and "Anna" in said
+
+
+def test_an_offer_of_before_is_read_and_nobody_is_named(hospital: SiteState) -> None:
+    job = job_for(hospital)
+    back_to(hospital, "0006")
+    row = {"experiment": "heart", "job": canonical(job).decode(), "job_hash": job_hash(job), "plan_hash": job.plan.hash}
+    with hospital.database.write() as connection:
+        insert(connection, "experiments", row | {"state": "offered", "offered_at": "2026-01-01T00:00:00.000000+00:00"})
+    assert "A researcher of federation North, whom its server does not name" in plans(hospital, "heart")
