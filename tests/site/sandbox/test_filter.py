@@ -71,6 +71,14 @@ def test_sockets_are_local_only(machine: str) -> None:
 
 
 @pytest.mark.parametrize("machine", MACHINES)
+def test_no_socket_holds_more_than_it_does_by_itself(machine: str) -> None:
+    number = (54, 208)[MACHINES[machine][0]]
+    sizes, reuse = (7, 8, 32, 33), 2
+    assert {judged(machine, number, 3, 1, option) for option in sizes} == {REFUSE | errno.EPERM}
+    assert judged(machine, number, 3, 1, reuse) == ALLOW
+
+
+@pytest.mark.parametrize("machine", MACHINES)
 def test_nothing_is_typed_into_a_terminal(machine: str) -> None:
     number = IOCTL[MACHINES[machine][0]]
     assert judged(machine, number, 0, 0x5412) == judged(machine, number, 0, 0x541C) == REFUSE | errno.EPERM

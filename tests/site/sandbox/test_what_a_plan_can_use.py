@@ -43,6 +43,28 @@ FILL = {
                     file.write(bytes(1 << 20))
         time.sleep(30)
         """,
+    "empty files": """
+        import os, time
+        for number in range(1_000_000):
+            os.close(os.open(f"/tmp/{number:0200}", os.O_CREAT | os.O_WRONLY))
+        time.sleep(30)
+        """,
+    "sockets": """
+        import os, socket, time
+        for _ in range(4):
+            if os.fork() == 0:
+                kept = [socket.socketpair() for _ in range(500)]
+                for one in (end for pair in kept for end in pair):
+                    one.setblocking(False)
+                    try:
+                        while True:
+                            one.send(bytes(1 << 16))
+                    except BlockingIOError:
+                        pass
+                time.sleep(30)
+                os._exit(0)
+        time.sleep(30)
+        """,
 }
 
 

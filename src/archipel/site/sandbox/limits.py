@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 
 from archipel.site.sandbox.groups import ControlGroup
-from archipel.site.sandbox.usage import measure, proportional_memory, scratch_memory
+from archipel.site.sandbox.usage import kernel_memory, measure, proportional_memory, scratch_memory
 from archipel.vocabulary import ErrorCode, WorkerLimits
 
 LOOK_S = 0.1
@@ -59,6 +59,7 @@ class Watch:
         """Bytes; the exact count, which is slow, only when the quick one, which counts shared pages twice, is high."""
         now = measure(self._root)
         scratch = scratch_memory(self._main, self._folders)
-        if now.memory + scratch <= self._limits.memory_mb << 20:
-            return now.memory + scratch
-        return await asyncio.to_thread(proportional_memory, now.processes, scratch)
+        kernel = kernel_memory(self._main, self._folders) if self._folders else 0
+        if now.memory + scratch + kernel <= self._limits.memory_mb << 20:
+            return now.memory + scratch + kernel
+        return kernel + await asyncio.to_thread(proportional_memory, now.processes, scratch)

@@ -18,7 +18,7 @@ from archipel.vocabulary import ArchipelError, ErrorCode
 
 _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _REFUSE, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
-_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT, _SECOND_ARGUMENT = 0, 4, 16, 24
+_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT, _SECOND_ARGUMENT, _THIRD_ARGUMENT = 0, 4, 16, 24, 32
 """Offsets in ``struct seccomp_data``; an argument is 64 bits wide, its lower half first on both machines."""
 
 _AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -100,6 +100,10 @@ files in sized folders. Memory behind an anonymous file is in no process's count
 
 _SOCKET = (41, 198)
 _SOCKETPAIR = (53, 199)
+_SET_SOCKET_OPTION = (54, 208)
+_BUFFER_SIZES = (socket.SO_SNDBUF, socket.SO_RCVBUF, 32, 33)
+"""With SO_SNDBUFFORCE and SO_RCVBUFFORCE. What waits in a socket is in no process's memory, so that nobody may let more
+wait there than the watch counts for each socket."""
 _CLONE = (56, 220)
 _IOCTL = (16, 29)
 _TERMINAL_INPUT = (0x5412, 0x541C)
@@ -146,6 +150,10 @@ def program(machine: str) -> bytes:
     ]
     for calls in (_SOCKET, _SOCKETPAIR):
         lines += _when(calls[column], only_unix)
+    sizes = [_instruction(_LOAD, _THIRD_ARGUMENT)]
+    for option in _BUFFER_SIZES:
+        sizes += [_instruction(_JUMP_EQUAL, option, 0, 1), _returning(refuse)]
+    lines += _when(_SET_SOCKET_OPTION[column], sizes)
     no_namespaces = [
         _instruction(_LOAD, _FIRST_ARGUMENT),
         _instruction(_JUMP_ANY_BIT, _NEW_NAMESPACES, 0, 1),
