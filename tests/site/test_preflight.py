@@ -14,12 +14,15 @@ import pytest
 from check_world import VOXELS, findings, offered
 from PIL import Image
 from site_world import table, volumes
+from typer.testing import CliRunner
 
+from archipel.cli.site import app
 from archipel.data import Recipe, validation_ids
 from archipel.site import approvals, catalog, cohorts
 from archipel.site.checking import Ladder
 from archipel.site.findings import Rung, Sign, Step
 from archipel.site.state import SiteState
+from archipel.vocabulary import BadInput, NotFound
 from opened_files import opens_under
 
 NAMES = [f"p-{number:03}" for number in range(12)]
@@ -263,3 +266,15 @@ def test_the_time_of_a_round_is_told_in_units_of_people(with_table: SiteState, t
     assert said.startswith("about 25 seconds a round, about 41.7 minutes for 100 rounds")
     said = findings(checked(with_table, DUMMY | {"dummy_voxels": 0, "dummy_round_s": 8000}), Sign.MEND)["time"]
     assert "a round may take 60 seconds: ask the researcher" in said
+
+
+def test_the_command_takes_the_experiment_also_as_a_job(with_table: SiteState, tmp_path: Path) -> None:
+    """Its errors are those of the command line when it is named twice, differently, or not at all."""
+    state = ["--state", str(with_table.folder)]
+    for words in (["check", "heart"], ["check", "--job", "heart"], ["check", "heart", "--job", "heart"]):
+        # Nothing is offered yet: that it is looked for shows that the name arrived.
+        asked = CliRunner().invoke(app, [*words, *state])
+        assert isinstance(asked.exception, NotFound) and "heart" in str(asked.exception), asked.output
+    for words in (["check"], ["check", "heart", "--job", "lung"]):
+        refused = CliRunner().invoke(app, [*words, *state])
+        assert isinstance(refused.exception, BadInput) and "name one experiment" in str(refused.exception)

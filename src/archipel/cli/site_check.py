@@ -6,12 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
-from archipel.cli.site_terminal import AsJson, Experiment, State, console, opened, print_json
+from archipel.cli.site_terminal import AsJson, State, console, opened, print_json
+
+NAME = "The experiment's name, as archipel site plans lists it."
 
 
 def check(
-    experiment: Experiment,
     state: State,
+    experiment: Annotated[str, typer.Argument(help=NAME, show_default=False)] = "",
+    job: Annotated[str, typer.Option("--job", help="The same, as an option.", show_default=False)] = "",
     dataset: Annotated[str | None, typer.Option("--dataset", help="As if run on this dataset.")] = None,
     step: Annotated[
         str, typer.Option("--step", help="How far to go: dummy, preflight (with dummy) or local (with both).")
@@ -30,16 +33,21 @@ def check(
     from archipel.site.findings import Step
     from archipel.vocabulary import BadInput
 
+    named = {experiment, job} - {""}
+    if len(named) != 1:
+        cause = f"is given as {' and '.join(sorted(named))}" if named else "is missing"
+        raise BadInput("the experiment to check", cause, "name one experiment, as archipel site plans lists them")
+    name = named.pop()
     if step not in set(Step):
         raise BadInput(f"step {step}", "is none of the ladder", f"choose one of {', '.join(Step)}")
     with opened(state) as site:
-        ladder = Ladder(site, experiment, dataset)
+        ladder = Ladder(site, name, dataset)
         say = (lambda rung: None) if as_json else _say
         rungs = climb(ladder, Step(step), passes=passes, plan_was_read=plan_was_read, say=say)
     go = all(rung.go for rung in rungs)
     if as_json:
         steps = [rung.model_dump(mode="json") | {"go": rung.go} for rung in rungs]
-        print_json({"experiment": experiment, "go": go, "steps": steps})
+        print_json({"experiment": name, "go": go, "steps": steps})
     if not go:
         raise typer.Exit(1)
 
