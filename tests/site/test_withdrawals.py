@@ -371,6 +371,34 @@ def test_nothing_that_was_found_of_a_faulty_patient_stays(hospital: SiteState, t
     assert not (hospital.reports / "brain").exists()
 
 
+@pytest.mark.parametrize("subject", ["sub-01", "sub-77"])
+def test_a_withdrawn_patients_row_beside_volumes_is_not_kept_again(
+    hospital: SiteState, tmp_path: Path, subject: str
+) -> None:
+    """Also of somebody who has a row and no volume; neither at once, nor after the next scans."""
+    root = tmp_path / "study"
+    for number in range(3):
+        values = np.random.default_rng(number).normal(9, 2, (4, 5, 6)).astype(np.float32)
+        volume(root / f"sub-{number:02}" / "T1" / "scan.nii.gz", values)
+    rows = "subject,age\nsub-00,40\nsub-01,31457\nsub-02,41\nsub-77,31458\n"
+    (root / "demographics.csv").write_text(rows)
+    catalog.add(hospital, "study", root, "medical-folder")
+    told_before = facts_of(hospital, "demographics.csv")
+    assert "31457" in told_before and "31458" in told_before
+    out(hospital, subject)
+    number = "31457" if subject == "sub-01" else "31458"
+    assert number not in facts_of(hospital, "demographics.csv")
+    (root / "demographics.csv").write_text(rows + f"{subject},{number}\n")
+    found = catalog.check(hospital, "study")
+    assert subject not in "".join(map(str, found.problems))
+    assert number not in facts_of(hospital, "demographics.csv")
+
+
+def facts_of(site: SiteState, place: str) -> str:
+    with site.database.read() as connection:
+        return "\n".join(connection.scalars(select(schema.files.c.facts).where(schema.files.c.place == place)))
+
+
 def test_what_was_prepared_for_a_check_goes_with_the_withdrawal(hospital: SiteState, tmp_path: Path) -> None:
     """A cohort that a check ran on is kept nowhere, and names its samples to nobody."""
     root = volumes(tmp_path / "brain", 4)

@@ -80,7 +80,7 @@ class Folder:
     def __init__(self, root: Path, index: FileIndex | None = None, leaves_out: LeavesOut | None = None) -> None:
         self.root = root
         self._real = root.resolve()
-        self._index = index or MemoryIndex()
+        self.index = index or MemoryIndex()
         self.leaves_out: LeavesOut = leaves_out or (lambda _: False)
 
     def files(self, pattern: str, problems: list[Problem]) -> Iterator[str]:
@@ -128,7 +128,7 @@ class Folder:
         path = self.root / place
         try:
             signature = signature_of(path)
-            known = self._index.get(place, purpose, signature)
+            known = self.index.get(place, purpose, signature)
             if known is not None:
                 return known
             hashed, examine = begin(path)
@@ -141,8 +141,8 @@ class Folder:
             found = FileFacts(hash=hashed, problem=problem_of(error))
         else:
             for other, facts in beside.items():
-                self._index.put(place, other, signature, FileFacts(hash=hashed, facts=facts))
-        self._index.put(place, purpose, signature, found)
+                self.index.put(place, other, signature, FileFacts(hash=hashed, facts=facts))
+        self.index.put(place, purpose, signature, found)
         return found
 
     def _walk(self, place: str, parts: list[str], problems: list[Problem], wanted: int) -> Iterator[str]:

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import structlog
-from sqlalchemy import Connection, delete, func, insert, select, true, update
+from sqlalchemy import Connection, and_, delete, func, insert, or_, select, true, update
 
 from archipel.data import Cohort, Sample, subject_token
 from archipel.site import journal, preparing, schema, subtractions
@@ -254,8 +254,12 @@ def _forget_faulty(connection: Connection, gone: Sequence[Optant]) -> set[str]:
         ids = {one.subject for one in gone if one.dataset == dataset}
         spelt = {unicodedata.normalize(form, one) for one in ids for form in ("NFC", "NFD")} | ids
         named = func.max(*(func.instr(files.c.place, one) for one in spelt), 0) > 0
+        # A row of a table may be of somebody whose images are not here; what was found in it is small enough to look.
+        rows = and_(
+            files.c.purpose.like("%table%"), func.max(*(func.instr(files.c.facts, one) for one in spelt), 0) > 0
+        )
         looked = select(files.c.dataset).distinct()
-        looked = looked.where(named) if len(ids) <= _MOST_LOOKED_FOR else looked
+        looked = looked.where(or_(named, rows)) if len(ids) <= _MOST_LOOKED_FOR else looked
         excluded = select(out.c.dataset, out.c.subject)
         names = set(connection.scalars(looked))
         names |= {row.dataset for row in connection.execute(excluded) if row.subject in spelt}

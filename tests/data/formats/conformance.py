@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -196,6 +197,26 @@ class Conformance:
             check_reading(reading, left[sample.key])
         verify(root, self.cohort(found.samples))
 
+    def test_nothing_is_said_of_a_subject_that_is_left_out(self, root):
+        """Whatever is wrong with its data."""
+        self.write(root)
+        links = [
+            partial(self._lead_out, place) for place in map(str, (one.relative_to(root) for one in files_under(root)))
+        ]
+        for spoil in (self.repeat, self.remove, *links):
+            self.write(root)
+            spoil(root)
+            for subject in SUBJECTS:
+                found = scan(self.format, root, self.options, leaves_out=subject.__eq__)
+                assert not [str(one) for one in found.problems if subject in f"{one} {one.subject}"]
+                assert subject not in {sample.subject for sample in found.samples}
+            shutil.rmtree(root)
+            root.mkdir()
+
+    def _lead_out(self, place, root):
+        (root / place).unlink()
+        (root / place).symlink_to(root.parent / "nowhere")
+
     def test_a_sample_that_is_there_twice_is_reported(self, root):
         self.write(root)
         named = self.repeat(root)
@@ -328,14 +349,26 @@ class Conformance:
 
     def test_a_dataset_that_goes_away_during_the_scan_is_a_problem(self, root):
         self.write(root)
+        places = {place for sample in self.scanned(root).samples for place in sample.files.values()}
 
         class Pulled(MemoryIndex):
-            def put(self, *arguments: Any) -> None:
-                shutil.rmtree(root, ignore_errors=True)
-                super().put(*arguments)
+            """The folder is gone once the first file of a sample was looked into."""
+
+            def put(self, place: str, *arguments: Any) -> None:
+                if place in places:
+                    shutil.rmtree(root, ignore_errors=True)
+                super().put(place, *arguments)
 
         found = self.scanned(root, Pulled())
-        assert found.errors or not root.exists()
+        assert not root.exists()
+        if len(places) > 1:
+            assert found.errors
+            assert {place for sample in found.samples for place in sample.files.values()} < places
+        else:
+            # It was read to its end: what is gone is found when it is used.
+            with pytest.raises(BadInput) as caught:
+                verify(root, self.cohort(found.samples))
+            assert caught.value.code is ErrorCode.DATA_CHANGED
 
     def test_the_format_is_found_from_the_folder(self, root):
         self.write(root)

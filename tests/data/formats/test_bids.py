@@ -7,7 +7,7 @@ import sys
 import nibabel
 import numpy as np
 import pytest
-from conformance import SUBJECTS, Conformance, Expected
+from conformance import SUBJECTS, Conformance, Expected, opens_under
 from made_volumes import AFFINE, intensities, nifti, segmentation
 
 from archipel.data import format_named, scan
@@ -114,6 +114,32 @@ def test_what_the_validator_finds_is_a_warning_a_kind_of_fault(tree):
     lines = sentences(found)
     assert any("BIDSVersion" in line and line.startswith("dataset_description.json: is not BIDS") for line in lines)
     assert any("and 2 more: is not BIDS" in line for line in lines)
+
+
+def test_the_validator_says_nothing_of_subjects_who_are_left_out(tree):
+    for subject in ("sub-02", "sub-03"):
+        (tree / f"{subject}/anat/{subject}_note.txt").write_text("a note")
+        (tree / f"derivatives/hand/{subject}/anat/{subject}_desc-manual_dseg.json").write_text("no JSON")
+    whole = "\n".join(sentences(scan("bids", tree, {**OPTIONS, "validate": "yes"})))
+    assert "sub-02/anat/sub-02_note.txt, sub-03/anat/sub-03_note.txt: is not BIDS" in whole
+    found = scan("bids", tree, {**OPTIONS, "validate": "yes"}, leaves_out="sub-02".__eq__)
+    assert "sub-02" not in "\n".join(sentences(found))
+    assert any(line.startswith("sub-03/anat/sub-03_note.txt: is not BIDS") for line in sentences(found))
+    (tree / "sub-02/away").symlink_to(tree.parent)
+    (warning,) = bids_validation.validate(tree, leaves_out="sub-02".__eq__)
+    assert "links out of it or to folders; copy" in str(warning)
+
+
+def test_the_sessions_of_a_subject_who_is_left_out_are_not_read(tree):
+    rows = "session_id\tweight\nses-pre\t70\nses-pre\t71\n"
+    for subject in ("sub-01", "sub-02"):
+        (tree / subject / f"{subject}_sessions.tsv").write_text(rows)
+    (one, two) = scan("bids", tree, OPTIONS).problems
+    assert (one.subject, two.subject) == ("sub-01", "sub-02") and "ses-pre has 2 rows" in one.cause
+    with opens_under(tree) as opened:
+        found = scan("bids", tree, OPTIONS, leaves_out="sub-01".__eq__)
+    assert [problem.subject for problem in found.problems] == ["sub-02"]
+    assert "sub-02/sub-02_sessions.tsv" in opened and "sub-01/sub-01_sessions.tsv" not in opened
 
 
 def test_a_validator_that_is_not_there_hangs_or_fails_is_said(tree, monkeypatch):

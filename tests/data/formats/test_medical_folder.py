@@ -6,7 +6,7 @@ import pytest
 from conformance import SUBJECTS, Conformance, Expected
 from made_volumes import AFFINE, intensities, nifti, segmentation
 
-from archipel.data import scan
+from archipel.data import MemoryIndex, scan
 from real_data import real_data
 
 
@@ -127,3 +127,43 @@ def test_real_brains_with_their_demographics(tmp_path):
     assert found.errors == () and len(found.samples) == 5
     assert found.samples[0].values == {"Age": 38.78, "Sex": "M"}
     assert found.schema.modalities == {"image": 5}
+
+
+def test_the_table_of_a_subject_who_is_left_out_is_as_if_its_row_were_not_there(tmp_path):
+    """Neither a remark names who was left out, nor does the index keep a value; both come back with the subject."""
+    TestMedicalFolder().write(tmp_path)
+    table(tmp_path, "subject,age\nsub-01,40\nsub-02,31\nsub-02,32\nsub-03,77\nsub-03,78,79\n")
+    index = Remembered()
+    everybody = scan("medical-folder", tmp_path, {"label": "mask"}, index)
+    assert [one.subject for one in everybody.problems if "2 rows" in one.cause] == ["sub-02"]
+    assert '"age":77' in index.kept("demographics.csv").replace(" ", "")
+    found = scan("medical-folder", tmp_path, {"label": "mask"}, index, leaves_out={"sub-02", "sub-03"}.__contains__)
+    assert found.problems == ()
+    assert [sample.values for sample in found.samples] == [{"age": 40}]
+    kept = index.kept("demographics.csv")
+    assert "77" not in kept and "2 rows" not in kept and "3 fields" not in kept
+    assert scan("medical-folder", tmp_path, {"label": "mask"}, index) == everybody
+
+
+def test_who_has_a_row_and_no_volume_and_is_left_out_is_not_spoken_of(tmp_path):
+    TestMedicalFolder().write(tmp_path)
+    table(tmp_path, "subject,age\nsub-01,40\nsub-02,31\nsub-03,77\nsub-04,32\n")
+    (warning,) = scan("medical-folder", tmp_path, {"label": "mask"}).problems
+    assert str(warning).startswith("sub-04: has a row in demographics.csv")
+    found = scan("medical-folder", tmp_path, {"label": "mask"}, leaves_out="sub-04".__eq__)
+    assert found.problems == ()
+
+
+class Remembered(MemoryIndex):
+    """An index that tells what it has of a file, as a site's database would."""
+
+    def __init__(self):
+        super().__init__()
+        self._facts = {}
+
+    def put(self, place, purpose, signature, facts):
+        self._facts[place, purpose] = facts.model_dump_json()
+        super().put(place, purpose, signature, facts)
+
+    def kept(self, name):
+        return "\n".join(facts for (place, _), facts in self._facts.items() if place == name)

@@ -17,7 +17,8 @@ from archipel.data.formats.nifti_pairs import NiftiPairs
 from archipel.data.formats.nnunet import NnunetRaw
 from archipel.data.formats.npz import NpzTable
 from archipel.data.formats.nrrd import NrrdPairs
-from archipel.data.samples import Scan
+from archipel.data.formats.volume_names import is_of
+from archipel.data.samples import Problem, Scan
 from archipel.vocabulary import BadInput
 
 _KNOWN: tuple[Format, ...] = (
@@ -100,9 +101,14 @@ def scan(
 def _without(found: Scan, leaves_out: LeavesOut) -> Scan:
     """What is left of a scan: also when a format looked at somebody who is left out."""
     samples = tuple(sample for sample in found.samples if not leaves_out(sample.subject))
-    problems = tuple(one for one in found.problems if not (one.subject and leaves_out(one.subject)))
+    problems = tuple(one for one in found.problems if not _is_about(one, leaves_out))
     counts = {"subjects": len({sample.subject for sample in samples}), "samples": len(samples)}
     return Scan(samples, problems, found.schema.model_copy(update=counts))
+
+
+def _is_about(problem: Problem, leaves_out: LeavesOut) -> bool:
+    """Whether a problem is of somebody who is left out: what is wrong with a file is known before whose it is."""
+    return leaves_out(problem.subject) if problem.subject else is_of(problem.thing, leaves_out)
 
 
 __all__ = ["FORMATS", "Fit", "Format", "Options", "detect", "format_named", "scan", "settled"]

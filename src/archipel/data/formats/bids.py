@@ -75,17 +75,18 @@ class BidsTree(VolumeFormat):
         subjects = sorted({subject for subject, _ in visits})
         if participants is not None:
             compare(found, participants, subjects)
-        sessions = {subject: _sessions(folder, subject, found) for subject in subjects}
+        there = [subject for subject in subjects if not folder.leaves_out(subject)]
+        sessions = {subject: _sessions(folder, subject, found) for subject in there}
         for (subject, session), visit in sorted(visits.items()):
             values = dict(participants.rows.get(subject, {})) if participants else {}
-            values |= _of_session(sessions[subject], session)
+            values |= _of_session(sessions.get(subject), session)
             self._add(found, (subject, session), visit, suffixes, options, values)
         if not visits:
             cause = f"has no image (looked in sub-*/[ses-*/]{_folder_name(options, 'datatype', 'anat')}/)"
             remedy = "name the root of the BIDS tree, or another suffix or datatype"
             found.report(Problem(thing=folder.root.name, cause=cause, remedy=remedy))
         if options.get("validate", "yes") != "no" and visits:
-            found.problems += validate(folder.root)
+            found.problems += validate(folder.root, folder.leaves_out)
         return found.scan()
 
     def _add(
@@ -266,7 +267,7 @@ def _has_sidecar(place: str, stem: str, suffix: str, sidecars: frozenset[str]) -
 
 def _sessions(folder: Folder, subject: str, found: FoundVolumes) -> SideTable | None:
     place = f"{subject}/{subject}_sessions.tsv"
-    return side_table(folder, place, found, key="session_id", delimiter="\t", what="session")
+    return side_table(folder, place, found, key="session_id", delimiter="\t", subject=subject)
 
 
 def _of_session(table: SideTable | None, session: str) -> Mapping[str, Value]:

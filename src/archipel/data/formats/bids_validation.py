@@ -16,6 +16,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from archipel.data.files import LeavesOut
+from archipel.data.formats.volume_names import is_of
 from archipel.data.samples import Problem
 
 PATIENCE_SECONDS = 600
@@ -23,15 +25,18 @@ _SHOWN = 3
 """How many places of one kind of fault are named."""
 
 
-def validate(root: Path, patience: float = PATIENCE_SECONDS) -> list[Problem]:
-    """The validator's errors as warnings, a line for each kind; or why it said nothing."""
+def validate(root: Path, leaves_out: LeavesOut = lambda _: False, patience: float = PATIENCE_SECONDS) -> list[Problem]:
+    """The validator's errors as warnings, a line for each kind; or why it said nothing.
+
+    What it says of the files of subjects who are left out is dropped.
+    """
     command = _command()
     if command is None:
         return [_said(root, "was not validated: the BIDS validator is not installed", "pip install archipel[bids]")]
     places = _leading_elsewhere(root)
     if places:
-        some = ", ".join(places[:_SHOWN]) + (f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else "")
-        cause = f"was not validated: it holds links out of it or to folders ({some})"
+        named = [place for place in places if not is_of(place, leaves_out)]
+        cause = "was not validated: it holds links out of it or to folders" + (f" ({_some(named)})" if named else "")
         return [_said(root, cause, "copy what they stand for, or set the option validate=no")]
     with tempfile.TemporaryDirectory(prefix="archipel-bids-") as home:
         surroundings = {
@@ -47,7 +52,7 @@ def validate(root: Path, patience: float = PATIENCE_SECONDS) -> list[Problem]:
                 check=False,
             )  # fmt: skip
             issues = json.loads(ended.stdout)["issues"]
-            return _lines(issues["issues"], issues.get("codeMessages", {}))
+            return _lines(issues["issues"], issues.get("codeMessages", {}), leaves_out)
         except subprocess.TimeoutExpired:
             cause = f"was not validated: the BIDS validator took longer than {patience:g} seconds"
             return [_said(root, cause, "run it by hand, or set the option validate=no")]
@@ -79,20 +84,23 @@ def _command() -> list[str] | None:
     return [os.fsdecode(find_deno_bin()), "run", *rights, str(script), "--format", "json", "--ignoreWarnings", "."]
 
 
-def _lines(issues: list[dict[str, Any]], meaning: dict[str, str]) -> list[Problem]:
+def _lines(issues: list[dict[str, Any]], meaning: dict[str, str], leaves_out: LeavesOut) -> list[Problem]:
     kinds: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for issue in issues:
-        if issue.get("severity") == "error":
+        if issue.get("severity") == "error" and not is_of(str(issue.get("location", "")), leaves_out):
             kinds[str(issue["code"]), str(issue.get("subCode", ""))].append(issue)
     lines = []
     for (code, part), found in sorted(kinds.items()):
-        places = [_place(issue) for issue in found]
-        shown = ", ".join(places[:_SHOWN]) + (f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else "")
+        shown = _some([_place(issue) for issue in found])
         sentence = " ".join(str(meaning.get(code, "")).split()).split(". ")[0].rstrip(".")
         cause = f"is not BIDS ({code}{f' {part}' if part else ''}: {sentence or 'see the standard'})"
         remedy = "mend it as the standard asks; volumes are used as they are"
         lines.append(Problem(thing=shown, cause=cause, remedy=remedy, severity="warning"))
     return lines
+
+
+def _some(places: list[str]) -> str:
+    return ", ".join(places[:_SHOWN]) + (f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else "")
 
 
 def _place(issue: dict[str, Any]) -> str:

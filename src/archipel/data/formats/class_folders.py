@@ -59,7 +59,10 @@ class ClassFolders:
         places = list(_places(folder, problems))
         classes = asked.classes or sorted({PurePosixPath(place).parts[0] for place in places})
         found: dict[str, tuple[Sample, FileFacts]] = {}
-        subjects = asked.subjects(sorted({PurePosixPath(place).stem for place in places}))
+        unread = [one.thing for one in problems if one.thing.lower().endswith(SUFFIXES)]
+        subjects = asked.subjects(sorted({PurePosixPath(place).stem for place in (*places, *unread)}))
+        problems = [one.model_copy(update={"subject": subjects.get(PurePosixPath(one.thing).stem, "")})
+                    for one in problems]  # fmt: skip
         for place in places:
             subject = subjects[PurePosixPath(place).stem]
             sample = _sample(folder, place, subject, asked, classes, problems)
@@ -140,6 +143,8 @@ def _sample(
     folder: Folder, place: str, subject: str, asked: _Asked, classes: Sequence[str], problems: list[Problem]
 ) -> tuple[Sample, FileFacts] | None:
     path = PurePosixPath(place)
+    if folder.leaves_out(subject):
+        return None
     if path.parts[0] not in classes:
         cause = f"is in folder {path.parts[0]}, which is none of the classes {', '.join(classes)}"
         problems.append(Problem(thing=place, cause=cause, remedy="name the class in classes=..., or move the file"))
@@ -148,8 +153,6 @@ def _sample(
         _SUBJECT.validate_python(subject)
     except ValidationError:
         problems.append(Problem(thing=place, cause="has no patient in its name", remedy="mend subject=..., or rename"))
-        return None
-    if folder.leaves_out(subject):
         return None
     found = folder.look_at_bytes(place, "picture/1", _examined)
     if found.problem is not None:

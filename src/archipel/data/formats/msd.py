@@ -59,11 +59,11 @@ class MsdTask(VolumeFormat):
             places = dict.fromkeys(modalities, images[subject])
             channels = {name: place for place, name in enumerate(modalities)} if len(modalities) > 1 else None
             found.add(subject, {**places, "label": drawn[subject]}, channels=channels)
-        _compare(found, (told or {}).get("training"), set(images) | set(drawn))
+        _compare(folder, found, (told or {}).get("training"), set(images) | set(drawn))
         return found.scan()
 
 
-def _compare(found: FoundVolumes, training: Any, there: set[str]) -> None:
+def _compare(folder: Folder, found: FoundVolumes, training: Any, there: set[str]) -> None:
     """Say where the list of cases and the files differ; a case is used when its files are there."""
     named = set()
     for entry in training if isinstance(training, list) else []:
@@ -73,10 +73,11 @@ def _compare(found: FoundVolumes, training: Any, there: set[str]) -> None:
             named.add(subject_id(stem))
     if not named:
         return
-    for who, cause, remedy in (
+    for cases, cause, remedy in (
         (named - there, "names {} cases whose files are not there ({})", "add them, or leave them out on purpose"),
         (there - named, "does not name {} cases whose files are there ({})", "they are used; remove or list them"),
     ):
+        who = {one for one in cases if not folder.leaves_out(one)}
         if who:
             some = ", ".join(sorted(who)[:5]) + (", ..." if len(who) > 5 else "")
             found.warn(Problem(thing=FILE, cause=cause.format(len(who), some), remedy=remedy))

@@ -13,7 +13,7 @@ from archipel.data.decoding import NIFTI
 from archipel.data.files import Folder
 from archipel.data.formats.base import Options, VolumeFormat
 from archipel.data.formats.found_volumes import FoundVolumes
-from archipel.data.formats.volume_names import add_pairs, by_subject, nothing_found, volumes_in
+from archipel.data.formats.volume_names import add_pairs, by_subject, name_subjects, nothing_found, volumes_in
 from archipel.data.samples import Scan
 
 
@@ -39,6 +39,7 @@ class NiftiPairs(VolumeFormat):
         named = volumes_in(folder, "images/*", NIFTI, found.problems)
         images = by_subject([(stem.removesuffix("_0000"), place) for stem, place in named], found, endings[0])
         labels = by_subject(volumes_in(folder, "labels/*", NIFTI, found.problems), found, endings[1])
+        name_subjects(found, f"{endings[0]}_0000", *endings)
         if not images and not labels:
             nothing_found(folder, found, "images/*.nii.gz")
         add_pairs(found, images, labels, (f"images/{{}}{endings[0]}.nii.gz", f"labels/{{}}{endings[1]}.nii.gz"))

@@ -17,7 +17,7 @@ from archipel.data.files import Folder
 from archipel.data.formats.base import Options, VolumeFormat
 from archipel.data.formats.descriptions import bad_description, by_number, description, modalities_of
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
-from archipel.data.formats.volume_names import by_subject, nothing_found, volumes_in
+from archipel.data.formats.volume_names import by_subject, name_subjects, nothing_found, volumes_in
 from archipel.data.samples import Problem, Scan, problem_of
 from archipel.vocabulary import BadInput
 
@@ -76,6 +76,7 @@ class NnunetRaw(VolumeFormat):
                 found.report(Problem(thing=subject, cause=cause, remedy=f"mend {FILE} or move it away"), subject)
             else:
                 found.add(subject, {**wanted, "label": drawn[subject]})
+        name_subjects(found, *(f"_{channel:04}" for channel in range(len(modalities))), "")
         return found.scan()
 
 

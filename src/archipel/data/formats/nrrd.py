@@ -13,7 +13,7 @@ from archipel.data.decoding import ITK
 from archipel.data.files import Folder
 from archipel.data.formats.base import Options, VolumeFormat
 from archipel.data.formats.found_volumes import FoundVolumes
-from archipel.data.formats.volume_names import add_pairs, by_subject, nothing_found, volumes_in
+from archipel.data.formats.volume_names import add_pairs, by_subject, name_subjects, nothing_found, volumes_in
 from archipel.data.samples import Problem, Scan
 
 
@@ -52,6 +52,7 @@ class NrrdPairs(VolumeFormat):
             named = volumes_in(folder, "images/*", ITK, found.problems)
             drawn = volumes_in(folder, "labels/*", ITK, found.problems)
             looked = f"images/{{}}{images}", f"labels/{{}}{labels}"
+        name_subjects(found, images, labels)
         if not named and not drawn:
             nothing_found(folder, found, "*.nrrd, *.mha and images/")
         add_pairs(found, by_subject(named, found, images), by_subject(drawn, found, labels), looked)

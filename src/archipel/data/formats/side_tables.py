@@ -10,15 +10,17 @@ import glob
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from archipel.data.files import Folder
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
+from archipel.data.requests import RequestIndex
 from archipel.data.samples import Problem
 from archipel.data.table_files import Row, open_table
+from archipel.tensors import blob_hash
 from archipel.vocabulary import BadInput, ErrorCode, Value
 
 MISSING = frozenset(("", "-", "n/a", "na", "nan", "none", "null", "unknown", "?"))
@@ -43,22 +45,28 @@ class SideTable:
 
 
 def side_table(
-    folder: Folder, place: str, found: FoundVolumes, *, key: str = "", delimiter: str = "", what: str = "subject"
+    folder: Folder, place: str, found: FoundVolumes, *, key: str = "", delimiter: str = "", subject: str = ""
 ) -> SideTable | None:
     """The table at this place; None, said as a warning, when there is none or it cannot be read.
 
-    ``key`` is the column with the ids, the first one when it is not said.
+    ``key`` is the column with the ids, the first one when it is not said. ``subject`` is whose sessions the rows are;
+    without it each is a subject's, and what stands there of subjects who are left out is neither kept nor spoken of.
     """
     # A place, not a pattern, whatever letters it has.
     present = list(folder.files(glob.escape(place), found.problems))
     if not present:
         return None
-    looked = folder.look(place, f"side-table/1 {delimiter!r} {key}", lambda path: _examine(path, key, delimiter, what))
+    how, what = f"{delimiter!r} {key}", "session" if subject else "subject"
+    named = folder.look(place, f"side-table-ids/1 {how}", lambda path: {"ids": _opened(path, key, delimiter).ids()})
+    gone = frozenset(() if subject else filter(folder.leaves_out, named.facts.get("ids", ())))
+    # An answer without somebody takes the place of the one before, so that the index forgets what it had of them.
+    asked = Folder(folder.root, RequestIndex(folder.index, blob_hash("\n".join(sorted(gone)).encode())))
+    looked = asked.look(place, f"side-table/2 {how}", lambda path: _examine(_opened(path, key, delimiter), gone, what))
     if looked.problem is not None:
-        found.warn(looked.problem)
+        found.warn(looked.problem, subject)
         return None
-    for cause, remedy in looked.facts["remarks"]:
-        found.warn(Problem(thing=place, cause=cause, remedy=remedy))
+    for cause, remedy, whose in looked.facts["remarks"]:
+        found.warn(Problem(thing=place, cause=cause, remedy=remedy), subject or whose)
     return SideTable(place, looked.facts["key"], looked.facts["rows"])
 
 
@@ -72,42 +80,70 @@ def compare(found: FoundVolumes, table: SideTable, subjects: Sequence[str]) -> N
         found.warn(Problem(thing=subject, cause=cause, remedy="add the volumes or remove the row"), subject)
 
 
-def _examine(path: Path, key: str, delimiter: str, what: str) -> dict[str, Any]:
-    remarks: list[tuple[str, str]] = []
+@dataclass(frozen=True)
+class _Opened:
+    """A table's columns and rows; ``at`` is the place of the ids among the columns."""
+
+    names: tuple[str, ...]
+    at: int
+    lines: Sequence[Row]
+    notes: Sequence[tuple[str, str]]
+
+    def id_in(self, row: Row) -> str:
+        """Whose row it is, also of one that has too many or too few fields; "" when it names nobody."""
+        return subject_id(row.fields[self.at].strip()) if len(row.fields) > self.at else ""
+
+    def ids(self) -> list[str]:
+        """Who is named."""
+        return sorted({self.id_in(row) for row in self.lines} - {""})
+
+
+def _opened(path: Path, key: str, delimiter: str) -> _Opened:
+    """The table. Raises BadInput for a file that is none, or has no such column."""
     header = path.open("rb").readline(_HEADER_BYTES).strip()
     if delimiter and header and delimiter.encode() not in header:
         # A participants.tsv may hold nothing but the ids.
-        names: tuple[str, ...] = (header.decode("utf-8-sig", "replace"),)
-        lines: list[Row] = []
+        names, lines, notes = (header.decode("utf-8-sig", "replace"),), list[Row](), tuple[tuple[str, str], ...]()
     else:
         table = open_table(path, delimiter=delimiter)
-        names, lines = table.names, list(table.rows())
-        remarks += table.notes
+        names, lines, notes = table.names, list(table.rows()), table.notes
     column = key or names[0]
     if column not in names:
         cause = f"has no column {column} (it has {', '.join(names)[:200]})"
         raise BadInput(path.name, cause, "name the column with the ids", code=ErrorCode.BAD_DATA)
-    at = names.index(column)
+    return _Opened(names, names.index(column), lines, notes)
+
+
+def _examine(table: _Opened, left_out: Collection[str], what: str) -> dict[str, Any]:
+    """Facts about a table, as JSON values; rows of those who are ``left_out`` are passed over.
+
+    ``remarks``: cause, remedy and, where it is about one, the id.
+    """
+    names, at = table.names, table.at
+    remarks: list[tuple[str, str, str]] = [(*note, "") for note in table.notes]
     texts: dict[str, list[str]] = {}
     times: Counter[str] = Counter()
-    for line, fields in lines:
+    for row in table.lines:
+        line, fields = row
+        subject = table.id_in(row)
+        if subject in left_out:
+            continue
         if len(fields) != len(names):
             cause = f"line {line} has {len(fields)} fields, the header {len(names)}; the row is left out"
-            remarks.append((cause, "mend the line"))
+            remarks.append((cause, "mend the line", ""))
             continue
-        subject = subject_id(fields[at].strip())
         if not subject:
-            remarks.append((f"line {line} names no {what}; the row is left out", "fill in the id"))
+            remarks.append((f"line {line} names no {what}; the row is left out", "fill in the id", ""))
             continue
         times[subject] += 1
         texts[subject] = [one.strip() for one in fields]
     for subject in sorted(one for one, count in times.items() if count > 1):
-        remarks.append((f"{subject} has {times[subject]} rows; none is used", "keep one of them"))
+        remarks.append((f"{subject} has {times[subject]} rows; none is used", "keep one of them", subject))
         del texts[subject]
     personal = [name for name in names if name.strip().lower().replace(" ", "_") in IDENTIFYING]
     if personal:
         cause = f"has columns that may name a person ({', '.join(personal)}); they are not taken"
-        remarks.append((cause, "remove them from the file"))
+        remarks.append((cause, "remove them from the file", ""))
     rows: dict[str, dict[str, Value]] = {subject: {} for subject in sorted(texts)}
     for place, name in enumerate(names):
         if place == at or name in personal:
@@ -115,7 +151,7 @@ def _examine(path: Path, key: str, delimiter: str, what: str) -> dict[str, Any]:
         stored = {subject: fields[place] for subject, fields in texts.items() if fields[place].lower() not in MISSING}
         for subject, value in _typed(stored).items():
             rows[subject][name] = value
-    return {"key": column, "rows": rows, "remarks": remarks}
+    return {"key": names[at], "rows": rows, "remarks": remarks}
 
 
 def _typed(texts: Mapping[str, str]) -> Mapping[str, Value]:

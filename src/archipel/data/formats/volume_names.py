@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from archipel.data.files import Folder
+from archipel.data.decoding import SUFFIXES
+from archipel.data.files import Folder, LeavesOut
 from archipel.data.formats.base import Options
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
 from archipel.data.samples import Problem
@@ -18,6 +19,18 @@ def stem_of(place: str, suffixes: Sequence[str]) -> str | None:
         if name.lower().endswith(suffix) and len(name) > len(suffix):
             return name[: -len(suffix)]
     return None
+
+
+def is_of(place: str, leaves_out: LeavesOut) -> bool:
+    """Whether a file belongs to a subject who is left out, as far as its folders and its name say.
+
+    >>> is_of("derivatives/hand/sub-02/anat/x.nii.gz", {"sub-02"}.__contains__)
+    True
+    """
+    # Not the beginning of a name: p_1 may be somebody else than p.
+    *folders, name = place.split("/")
+    stem = stem_of(place, SUFFIXES) or PurePosixPath(name).stem
+    return any(leaves_out(subject_id(part)) for part in (*folders, stem) if part)
 
 
 def volumes_in(folder: Folder, pattern: str, suffixes: Sequence[str], problems: list[Problem]) -> list[tuple[str, str]]:
@@ -41,6 +54,16 @@ def by_subject(named: Sequence[tuple[str, str]], found: FoundVolumes, ending: st
         else:
             places[subject] = place
     return places
+
+
+def name_subjects(found: FoundVolumes, *endings: str) -> None:
+    """Give what is wrong with a file the subject that its name begins with: it was found before anybody asked whose
+    file it is."""
+    for at, problem in enumerate(found.problems):
+        stem = "" if problem.subject else stem_of(problem.thing, SUFFIXES)
+        ending = next((one for one in endings if stem and stem.endswith(one)), None)
+        if stem and ending is not None:
+            found.problems[at] = problem.model_copy(update={"subject": subject_id(stem.removesuffix(ending))})
 
 
 def add_pairs(found: FoundVolumes, images: dict[str, str], labels: dict[str, str], looked: tuple[str, str]) -> None:
