@@ -186,14 +186,23 @@ class LocalFederation:
         sandbox: SandboxRule = SandboxRule.REQUIRED,
         **settings: Any,
     ) -> LocalSite:
-        """Make a site, join it and add a dataset; the server must run. ``settings`` are keys of ``site.toml``."""
+        """``join_site``, and a dataset."""
+        joined = self.join_site(name, sandbox=sandbox, **settings)
+        site = joined.state()
+        try:
+            catalog.add(site, dataset, root, layout, mapping=DataMapping(label_names=labels or {}))
+        finally:
+            site.close()
+        return joined
+
+    def join_site(self, name: str, *, sandbox: SandboxRule = SandboxRule.REQUIRED, **settings: Any) -> LocalSite:
+        """Make a site and join it; the server must run. ``settings`` are keys of ``site.toml``."""
         folder = self.folder / name
         site = SiteState.create(folder, name)
         try:
             with ServerFederation.open(ServerState(self.folder / "server")) as federation:
                 token = federation.enrolment.create_token(name).encode()
             enrolment.join(site, token)
-            catalog.add(site, dataset, root, layout, mapping=DataMapping(label_names=labels or {}))
         finally:
             site.close()
         path = folder / "site.toml"
