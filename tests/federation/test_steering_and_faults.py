@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import subprocess
 import sys
 
@@ -10,9 +12,10 @@ import pytest
 from slow_plan import CANARY
 from world import SITES, World, wait
 
+from archipel.governance import HeadFault
 from archipel.server.federation import Federation
 from archipel.server.state import ServerState
-from archipel.site import approvals, journal
+from archipel.site import approvals, heads, journal
 from archipel.site import failures as site_failures
 from archipel.transport.doorbell import ring
 
@@ -171,6 +174,59 @@ def test_a_journal_whose_tail_was_cut_is_found_out_on_both_sides(world: World) -
     wait(lambda: "journal is not whole" in log.read_text(), "the fault in the site's log")
     state = world.lab.sites["site-b"].state()
     assert not journal.verify(state).whole
+    state.close()
+
+
+def test_a_server_whose_journals_tail_was_cut_is_found_out_by_its_sites_once_and_the_work_goes_on(
+    world: World,
+) -> None:
+    def told(site: str) -> list[HeadFault]:
+        state = world.lab.sites[site].state()
+        found = heads.faults(state)
+        state.close()
+        return found
+
+    world.run("before-the-cut", terms={"rounds": 1})
+    lines = len(world.server_lines())
+    for site in SITES:
+        wait(lambda site=site: world.seen(site, "before-the-cut", "round-closed"), "the word")
+    world.kill_server()
+    with contextlib.closing(sqlite3.connect(world.database)) as connection, connection:
+        connection.execute("delete from journal where number > ?", (lines - 20,))
+    world.start_server()
+    world.lab.wait_connected(set(SITES))
+    for site in SITES:
+        wait(lambda site=site: told(site), "the fault in the site's journal")
+        assert "the server's journal went back" in world.lab.sites[site].running.log.read_text()
+    world.run("after-the-cut")
+    world.kill_site("site-a")
+    world.start_site("site-a")
+    world.lab.wait_connected({"site-a"})
+    for site in SITES:
+        (fault,) = told(site)
+        assert fault.kept.number > fault.shown.number <= lines - 20
+
+
+def test_what_is_written_while_connected_is_attested_without_another_round(world: World) -> None:
+    def proven() -> journal.Proof:
+        state = world.lab.sites["site-a"].state()
+        found = journal.verify(state)
+        state.close()
+        return found
+
+    world.submit("attested", approve=False)
+    site = world.lab.sites["site-a"]
+    wait(lambda: ("job-offered" in [kind for kind, _ in world.site_lines("site-a", "attested")]), "the offer")
+    site.approve("attested")
+    wait(lambda: (found := proven()).attested == found.lines, "a receipt for every line")
+    lines = proven().lines
+    state = site.state()
+    approvals.revoke(state, "attested", "no")
+    state.close()
+    wait(lambda: (found := proven()).attested == found.lines > lines, "a receipt for the revocation")
+    number, hashed = world.query("select number, hash from site_heads where site = 'site-a'")[0]
+    state = site.state()
+    assert journal.newest(state, 1)[0].hash == hashed and number == proven().lines
     state.close()
 
 

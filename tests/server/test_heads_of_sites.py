@@ -1,21 +1,24 @@
-"""Heads of sites' journals that come with updates: the newest is kept, whatever order they arrive in."""
+"""Heads of journals on the wire: a site's newest is kept, whatever order they come in; the server's never go back."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
+from server_world import Applicant
 from sqlalchemy import select
 
 from archipel.governance import JournalHead, sign_head
-from archipel.server import schema
+from archipel.server import heads, schema
 from archipel.server.experiments import Experiments
 from archipel.server.federation import Federation
 from archipel.server.hub import Stream
 from archipel.server.wire import Wire
-from archipel.transport import Hello, Peer
-from archipel.vocabulary import ArchipelError, ErrorCode
+from archipel.transport import Heartbeat, Hello, Peer
+from archipel.vocabulary import ArchipelError, ErrorCode, RoundClosed
 
 
 def faults(federation: Federation) -> list[str]:
@@ -81,6 +84,101 @@ async def test_a_head_that_the_site_did_not_sign_is_refused(federation, enrolled
         await site.upload(site.head(9).model_copy(update={"number": 10}))
     assert caught.value.code is ErrorCode.TRUST
     assert site.newest == site.head(5)
+
+
+async def test_a_site_whose_journal_went_back_is_one_fault_however_often_it_connects(federation, enrolled) -> None:  # type: ignore[no-untyped-def]
+    site = Site(federation, enrolled)
+    for number in (9, 5, 5, 6, 8):
+        site.hello(site.head(number))
+    await site.upload(site.head(7))
+    assert len(faults(federation)) == 1 and site.newest == site.head(9)
+    ((name, fault),) = heads.faults(federation)
+    assert name == "berlin" and "line 9 was there" in str(fault) and "line 5 was the last" in str(fault)
+    site.hello(site.head(4))
+    assert len(faults(federation)) == 2
+    site.hello(site.head(12))
+    assert site.newest == site.head(12) and len(faults(federation)) == 2
+
+
+async def test_the_journal_of_another_identity_begins_anew(federation, enrolled) -> None:  # type: ignore[no-untyped-def]
+    Site(federation, enrolled).hello(Site(federation, enrolled).head(900))
+    federation.registry.remove_site("berlin")
+    again = Applicant("berlin")
+    token = federation.enrolment.create_token("berlin")
+    federation.enrolment.enrol(again.request(token), datetime.now(UTC))
+    site = Site(federation, again)
+    site.hello(site.head(3))
+    assert faults(federation) == [] and site.newest == site.head(3)
+
+
+class Heard:
+    """A stream to site berlin, and what it was told on it."""
+
+    def __init__(self, site: Site) -> None:
+        self.site, self.said = site, []  # type: ignore[var-annotated]
+        self.stream = Stream(Peer("berlin", "1", ""), self._hear)
+
+    async def _hear(self, message) -> None:  # type: ignore[no-untyped-def]
+        self.said.append(message)
+
+    async def take(self, message) -> Any:  # type: ignore[no-untyped-def]
+        await self.site.wire._take(self.stream, message)
+        return self.said[-1] if self.said else None
+
+
+def kept(federation: Federation) -> list[int]:
+    with federation.database.read() as connection:
+        return list(connection.scalars(select(schema.site_heads.c.number)))
+
+
+async def test_a_heartbeat_brings_a_head_and_takes_a_receipt_and_the_servers_head_when_there_is_news(
+    federation, enrolled
+) -> None:  # type: ignore[no-untyped-def]
+    site = Site(federation, enrolled)
+    site.hello(site.head(5))
+    line = Heard(site)
+    head = site.head(9)
+    answer = await line.take(Heartbeat(head=head.model_dump(mode="json")))
+    receipt, own = JournalHead.model_validate(answer.attested), JournalHead.model_validate(answer.head)
+    key = federation.identity.public
+    assert receipt.number == 9 and receipt.owner == "berlin" and receipt.is_signed_by(key)
+    assert own.owner == "server" and own.is_signed_by(key)
+    assert own.number == federation.registry.journal_head("server").number
+    assert kept(federation) == [9] and site.newest == head
+    assert await line.take(Heartbeat()) == Heartbeat()
+    federation.enrolment.create_token("rome")
+    assert (await line.take(Heartbeat())).head["number"] == own.number + 1
+    assert await line.take(Heartbeat()) == Heartbeat()
+
+
+async def test_heads_that_overtake_each_other_are_no_fault_and_the_newest_stays(federation, enrolled) -> None:  # type: ignore[no-untyped-def]
+    site = Site(federation, enrolled)
+    site.hello(site.head(5))
+    line = Heard(site)
+    await site.upload(site.head(9))
+    answer = await line.take(Heartbeat(head=site.head(7).model_dump(mode="json")))
+    assert answer.attested["number"] == 9 and faults(federation) == []
+    await line.take(Heartbeat(head=site.head(12).model_dump(mode="json")))
+    with federation.database.write() as connection:
+        heads.take(connection, "berlin", site.wire.hub.heads["berlin"], in_order=False)
+    assert kept(federation) == [12] and faults(federation) == []
+    await line.take(Heartbeat(head=site.head(12, "2").model_dump(mode="json")))
+    assert len(faults(federation)) == 1 and site.newest == site.head(12)
+
+
+async def test_the_servers_head_never_goes_back_on_a_stream(federation, enrolled) -> None:  # type: ignore[no-untyped-def]
+    site = Site(federation, enrolled)
+    site.hello(site.head(5))
+    line, hub = Heard(site), site.wire.hub
+    closed = RoundClosed(
+        experiment="heart", round=1, attempt=1, job_hash="sha256:" + "0" * 64, committed=False, contributors=()
+    )
+    before = hub.head()
+    federation.enrolment.create_token("rome")
+    await line.stream.send((await site.wire._missed("berlin"))[0])
+    await line.stream.send(hub.signed_word(closed, "berlin", before))
+    assert [message.head["number"] for message in line.said] == [before.number + 1] * 2
+    assert all(JournalHead.model_validate(one.head).is_signed_by(federation.identity.public) for one in line.said)
 
 
 class EndsWhenCancelled:

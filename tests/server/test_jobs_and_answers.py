@@ -12,7 +12,7 @@ from server_world import Applicant
 from sqlalchemy import select
 from test_models_that_last import book, close
 
-from archipel.governance import Approval, approve, job_hash
+from archipel.governance import Approval, IdentityKey, JournalHead, approve, job_hash, sign_head
 from archipel.rounds import ExperimentState, ExperimentVerb
 from archipel.server import experiments as of_experiments
 from archipel.server import hub, schema, views
@@ -20,8 +20,9 @@ from archipel.server.book import SqlBook
 from archipel.server.experiments import Experiments
 from archipel.server.federation import Federation
 from archipel.server.records import LONGEST_JOB, ExperimentRecords
+from archipel.server.wire import Wire
 from archipel.tensors import encode
-from archipel.transport import AnswerMessage, Peer
+from archipel.transport import AnswerMessage, FromServer, Peer
 from archipel.vocabulary import BadInput, Job, StorageFull
 
 
@@ -88,6 +89,39 @@ def test_an_answer_that_approves_nothing_brings_no_document(federation: Federati
     assert [line["approval"] for line in lines(federation, "site-rejected")] == [None]
     with federation.database.read() as connection:
         assert connection.scalar(select(schema.approvals.c.approval)) is None
+
+
+def test_the_head_that_comes_with_an_answer_is_kept_with_it(federation: Federation, enrolled: Applicant) -> None:
+    kept = book(federation, enrolled, "higher")
+    records = ExperimentRecords(federation)
+    for number, stays, state_ in [(7, 7, "rejected"), (9, 9, "rejected"), (8, 9, "revoked")]:
+        unsigned = JournalHead(owner="berlin", number=number, hash="sha256:" + "1" * 64, at="")
+        head = sign_head(enrolled.identity, unsigned)
+        newest = records.keep_answer("berlin", answer(kept, enrolled, state_, None), head)
+        assert newest is not None and newest.number == stays
+    with federation.database.read() as connection:
+        assert connection.scalar(select(schema.site_heads.c.number)) == 9
+    assert lines(federation, "site-journal-fault") == []
+
+
+async def test_an_answer_with_a_head_takes_a_receipt_and_one_with_a_strangers_is_refused(
+    federation: Federation, enrolled: Applicant
+) -> None:
+    kept = book(federation, enrolled, "higher")
+    wire, said = Wire(Experiments(federation)), []
+    wire._identity_keys["berlin"] = enrolled.identity.public
+
+    async def send(message: FromServer) -> None:
+        said.append(message)
+
+    stream = hub.Stream(Peer("berlin", "1", ""), send)
+    unsigned = JournalHead(owner="berlin", number=7, hash="sha256:" + "1" * 64, at="")
+    for key in (IdentityKey.generate(), enrolled.identity):
+        shown = sign_head(key, unsigned).model_dump(mode="json")
+        await wire._take(stream, answer(kept, enrolled, "rejected", None).model_copy(update={"head": shown}))
+    (beat,) = said
+    assert JournalHead.model_validate(beat.attested).is_signed_by(federation.identity.public)
+    assert beat.attested["number"] == 7 and len(lines(federation, "site-rejected")) == 1
 
 
 def test_a_removed_sites_approvals_count_no_more(federation: Federation, enrolled: Applicant) -> None:

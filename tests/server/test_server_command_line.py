@@ -21,6 +21,8 @@ from server_world import Applicant, free_port
 
 from archipel import __version__
 from archipel.cli import main
+from archipel.governance import JournalHead, sign_head
+from archipel.server import heads
 from archipel.server.federation import Federation
 from archipel.server.process import run
 from archipel.server.state import ServerState
@@ -124,7 +126,7 @@ def test_what_an_operator_types(state: Path) -> None:
     assert "ada" in archipel("server", "token", "list", state=state).stdout
     assert archipel("server", "site", "remove", "berlin", state=state).returncode == 0
     assert "certificate-revoked" in archipel("server", "journal", "show", state=state).stdout
-    assert "is whole: 9 lines" in archipel("server", "journal", "verify", state=state).stdout
+    assert "the chain of 9 lines fits" in archipel("server", "journal", "verify", state=state).stdout
     refused = archipel("server", "token", "create", "ada", "--scope", "admin", state=state)
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
 
@@ -157,6 +159,37 @@ def test_a_started_server_answers_and_stops_when_told(state: Path) -> None:
     assert process.returncode == 0, output
     assert "Traceback" not in output
     assert archipel("server", "status", state=state).returncode == 1
+
+
+def test_an_operator_gives_a_hospital_the_head_of_its_journal_and_sees_that_one_went_back(state: Path) -> None:
+    berlin = Applicant("berlin")
+    token = JoinToken.decode(archipel("server", "join-token", "create", "berlin", state=state).stdout.strip())
+    missing = archipel("server", "site", "head", "berlin", state=state)
+    assert missing.returncode == 1 and "journal head of berlin: is not kept here" in missing.stderr
+    with Federation.open(ServerState(state)) as federation:
+        federation.enrolment.enrol(berlin.request(token), datetime.now(UTC))
+        key = federation.identity.public
+        with federation.database.write() as connection:
+            for number in (9, 4):
+                unsigned = JournalHead(owner="berlin", number=number, hash="sha256:" + "1" * 64, at=f"day {number}")
+                head = sign_head(berlin.identity, unsigned)
+                heads.take_first(connection, berlin.identity.public, "berlin", head)
+    given = archipel("server", "site", "head", "berlin", state=state)
+    found = JournalHead.model_validate_json(given.stdout)
+    assert (found.owner, found.number) == ("berlin", 9) and found.is_signed_by(key)
+    said = "line 9 was there on day 9; on day 4 line 4 was the last: a backup was restored there, or lines were removed"
+    assert said in given.stderr
+    assert f"the journal went back of berlin: {said}" in archipel("server", "status", state=state).stdout
+    (fault,) = json.loads(archipel("server", "status", "--json", state=state).stdout)["journal_faults"]
+    assert said in fault
+
+
+def test_a_head_of_a_sites_journal_is_none_of_the_servers(state: Path, tmp_path: Path) -> None:
+    with Federation.open(ServerState(state)) as federation:
+        head = federation.registry.journal_head("berlin")
+        (tmp_path / "head.json").write_text(sign_head(federation.identity, head).model_dump_json())
+    done = archipel("server", "journal", "verify", "--head", str(tmp_path / "head.json"), state=state)
+    assert done.returncode == 1 and "is a head of the journal of berlin; give one of this server's" in done.stderr
 
 
 @pytest.mark.processes

@@ -11,9 +11,13 @@ from sqlalchemy import text
 
 from archipel.governance import IdentityKey, JournalHead, sign_head
 from archipel.governance.journal import JournalEntry
-from archipel.site import journal
+from archipel.site import heads, journal
 from archipel.site.state import SiteState
 from archipel.vocabulary import BadInput
+
+
+def keep_receipt(site: SiteState, receipt: JournalHead) -> None:
+    heads.heard(site, None, receipt.model_dump(mode="json"))
 
 
 @pytest.fixture
@@ -23,7 +27,7 @@ def written(hospital: SiteState) -> SiteState:
         with hospital.database.write() as connection:
             journal.append(connection, "note", {"number": number})
         if number in (3, 6):
-            journal.keep_receipt(hospital, sign_head(SERVER, journal.signed_head(hospital)))
+            keep_receipt(hospital, sign_head(SERVER, journal.signed_head(hospital)))
     return hospital
 
 
@@ -35,7 +39,7 @@ def change(site: SiteState, *statements: str) -> None:
 
 def test_a_whole_journal_is_proven_against_its_receipts(written: SiteState) -> None:
     proof = journal.verify(written)
-    assert (proof.whole, proof.lines, proof.heads) == (True, 6, 2)
+    assert (proof.whole, proof.lines, proof.heads, proof.attested) == (True, 6, 2, 6)
 
 
 @pytest.mark.parametrize(
@@ -94,16 +98,16 @@ def test_a_cut_with_its_receipts_is_found_by_a_fresh_head(written: SiteState) ->
 
 def test_a_head_without_the_servers_signature_proves_nothing(written: SiteState) -> None:
     forged = sign_head(IdentityKey.generate(), journal.signed_head(written))
-    assert "carries neither the server's nor this site's signature" in journal.verify(written, [forged]).problems[0]
-    with pytest.raises(BadInput, match="is not this server's word"):
-        journal.keep_receipt(written, forged)
+    assert "does not carry the server's or this site's signature" in journal.verify(written, [forged]).problems[0]
+    with pytest.raises(BadInput, match="is not this server's signed word"):
+        keep_receipt(written, forged)
     other = sign_head(SERVER, forged.model_copy(update={"owner": "other", "signature": ""}))
     assert "is of the journal of other" in journal.verify(written, [other]).problems[0]
 
 
 def test_a_receipt_forged_in_the_database_is_found(written: SiteState) -> None:
     change(written, "UPDATE receipts SET number = 2 WHERE number = 3")
-    assert any("neither the server's" in problem for problem in journal.verify(written).problems)
+    assert any("does not carry the server's signature" in problem for problem in journal.verify(written).problems)
     change(written, "UPDATE receipts SET hash = 'x' WHERE number = 2")
     assert any("cannot be read: it was changed" in problem for problem in journal.verify(written).problems)
 
@@ -117,8 +121,30 @@ def test_a_receipt_kept_twice_is_kept_once_and_the_first_stays(written: SiteStat
     assert len(before) == 1
     for at in ("2026", "2027"):
         later = journal.signed_head(written).model_copy(update={"at": at})
-        journal.keep_receipt(written, sign_head(SERVER, later))
+        keep_receipt(written, sign_head(SERVER, later))
     assert kept() == before
+
+
+def test_how_far_the_journal_is_attested_is_known(written: SiteState) -> None:
+    assert journal.unattested_head(written) is None
+    change(written, "DELETE FROM receipts WHERE number = 6")
+    assert journal.verify(written).attested == 3
+    head = journal.unattested_head(written)
+    assert head is not None and head.is_signed_by(written.identity.public)
+    assert journal.verify(written, [head]).attested == 6
+    change(written, "DELETE FROM journal WHERE number > 3")
+    assert (journal.verify(written).whole, journal.verify(written).attested) == (True, 3)
+    change(written, "DELETE FROM receipts")
+    assert (journal.verify(written).whole, journal.verify(written).attested) == (True, 0)
+    change(written, "DELETE FROM journal")
+    assert journal.verify(written).problems == ("every line is gone: the first of a site's journal is site-made",)
+
+
+def test_a_receipt_that_only_the_site_itself_signed_attests_nothing(written: SiteState) -> None:
+    own = journal.signed_head(written)
+    change(written, f"UPDATE receipts SET at = '{own.at}', signature = '{own.signature}' WHERE number = 6")
+    proof = journal.verify(written)
+    assert not proof.whole and proof.attested == 3
 
 
 def test_an_export_holds_every_line_and_the_signed_head(written: SiteState) -> None:

@@ -31,7 +31,7 @@ from archipel.vocabulary import (
     Update,
 )
 
-HEAD = sign_head(SERVER, JournalHead(owner="North", number=1, hash="sha256:" + "0" * 64, at="", signature=""))
+HEAD = sign_head(SERVER, JournalHead(owner="server", number=1, hash="sha256:" + "0" * 64, at="", signature=""))
 
 
 class Bench:

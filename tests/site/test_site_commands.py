@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from site_world import PLAN, job_for, new_site, table, take_offer, volume, volumes
+from site_world import PLAN, SERVER, job_for, new_site, table, take_offer, volume, volumes
 from sqlalchemy import select
 from typer.testing import CliRunner, Result
 
 from archipel.cli.site import app
-from archipel.governance import sign_head
-from archipel.site import approvals, catalog, journal, proof, schema
+from archipel.governance import JournalHead, sign_head
+from archipel.site import approvals, catalog, heads, journal, proof, schema
 from archipel.site.state import SiteState
 from archipel.storage import utc_now
 from archipel.tensors import blob_hash
@@ -209,9 +209,8 @@ def test_a_job_with_reasons_against_it_shows_them_before_anybody_is_asked(
 
 
 def test_verifying_the_journal_answers_by_exit_code(terminal: Terminal, with_table: SiteState, tmp_path: Path) -> None:
-    assert "the journal is whole: 2 lines" in terminal("journal", "verify").stdout
     head = tmp_path / "head.json"
-    head.write_text(sign_head(with_table.identity, journal.signed_head(with_table)).model_dump_json())
+    head.write_text(sign_head(SERVER, journal.signed_head(with_table)).model_dump_json())
     assert terminal.json("journal", "verify", "--head", str(head))["heads"] == 1
     with with_table.database.write() as connection:
         connection.exec_driver_sql("DELETE FROM journal WHERE number = 2")
@@ -222,6 +221,50 @@ def test_verifying_the_journal_answers_by_exit_code(terminal: Terminal, with_tab
     assert "NOT whole" in cut.stdout
     head.write_text("{}")
     assert "is not a journal head" in str(terminal("journal", "verify", "--head", str(head)).exception)
+
+
+def test_verifying_the_journal_says_how_far_it_is_attested(terminal: Terminal, with_table: SiteState) -> None:
+    def verdict() -> str:
+        return " ".join(terminal("journal", "verify").stdout.split())
+
+    def write(*kinds: str) -> None:
+        for kind in kinds:
+            with with_table.database.write() as connection:
+                journal.append(connection, kind, {})
+
+    assert "the chain of 2 lines fits and is attested by nobody: lines may be missing at its end" in verdict()
+    assert "archipel server site head charite" in verdict()
+    receipt = sign_head(SERVER, journal.signed_head(with_table)).model_dump(mode="json")
+    heads.heard(with_table, None, receipt)
+    assert "the journal is whole up to line 2: held against 1 attested heads, and nothing follows it" in verdict()
+    write("note")
+    assert "whole up to line 2: held against 1 attested heads; line 3 is attested by nobody yet" in verdict()
+    write("note", "note")
+    assert "lines 3-5 are attested by nobody yet" in verdict()
+    with with_table.database.write() as connection:
+        connection.exec_driver_sql("DELETE FROM journal WHERE number > 2")
+        connection.exec_driver_sql("DELETE FROM receipts")
+    assert "is attested by nobody" in verdict() and "is whole" not in verdict()
+    with with_table.database.write() as connection:
+        connection.exec_driver_sql("DELETE FROM journal")
+    assert "every line is gone" in verdict() and "is NOT whole" in verdict()
+    with with_table.database.write() as connection:
+        connection.exec_driver_sql("DELETE FROM federation")
+    write(journal.FIRST)
+    assert "nobody attests it before the site has joined" in verdict()
+
+
+def test_a_server_whose_journal_went_back_is_seen_in_the_status(terminal: Terminal, with_table: SiteState) -> None:
+    missing = terminal("journal", "server-head").exception
+    assert "head of the server's journal: none came yet" in str(missing)
+    assert terminal.json("status")["server_journal_faults"] == []
+    for number in (42, 17):
+        unsigned = JournalHead(owner="server", number=number, hash="sha256:" + "1" * 64, at=f"day {number}")
+        heads.heard(with_table, sign_head(SERVER, unsigned).model_dump(mode="json"), None)
+    (fault,) = terminal.json("status")["server_journal_faults"]
+    assert fault.startswith("line 42 was there on day 42; on day 17 line 17 was the last: a backup was restored there")
+    assert "the server's journal went back: line 42" in terminal("status").stdout
+    assert json.loads(terminal("journal", "server-head").stdout)["number"] == 17
 
 
 def test_the_journal_is_shown_in_full(terminal: Terminal) -> None:

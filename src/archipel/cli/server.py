@@ -92,6 +92,8 @@ def status(state: State, as_json: AsJson = False) -> None:
     """Whether the server answers, and what it holds. Exit code 1 when it does not answer."""
     import httpx
 
+    from archipel.server import heads
+
     with opened(state) as federation:
         settings = federation.settings
         answer = _health(federation)
@@ -103,12 +105,16 @@ def status(state: State, as_json: AsJson = False) -> None:
             "database": bool(answer is not None and answer.json().get("database")),
             "sites": [found.site for found in federation.registry.sites()],
             "journal": federation.registry.journal_head(settings.name).number,
+            "journal_faults": [f"{site}: {fault}" for site, fault in heads.faults(federation)],
         }
     if as_json:
         print(json.dumps(facts))
     else:
+        faults = facts.pop("journal_faults")
         for key, value in facts.items():
             print(f"{key:<12}{', '.join(value) if isinstance(value, list) else cell(value)}")
+        for fault in faults:
+            print(f"the journal went back of {fault}")
     raise typer.Exit(0 if facts["answers"] else 1)
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from archipel.cli.server_terminal import AsJson, State, opened
 from archipel.cli.tables import show
+
+if TYPE_CHECKING:
+    from archipel.governance import JournalHead
+    from archipel.server.federation import Federation
 
 app = typer.Typer(name="journal", no_args_is_help=True, help="The server's append-only journal.")
 
@@ -18,21 +22,26 @@ app = typer.Typer(name="journal", no_args_is_help=True, help="The server's appen
 def verify(
     state: State,
     head: Annotated[
-        Path | None, typer.Option(help="A signed head kept elsewhere (JSON), which the journal must contain.")
+        Path | None,
+        typer.Option(help="A signed head kept elsewhere (JSON), as by a site: `archipel site journal server-head`."),
     ] = None,
 ) -> None:
     """Prove the journal whole, or say which line was changed, removed, inserted or cut off."""
+    from archipel.governance import SERVER_JOURNAL
     from archipel.vocabulary import ArchipelError, ErrorCode
 
     with opened(state) as federation:
-        kept = [_head(head, federation.identity.public)] if head else []
+        kept = [_head(head, federation)] if head else []
         faults = federation.registry.journal_faults(kept)
-        length = federation.registry.journal_head(federation.settings.name).number
+        length = federation.registry.journal_head(SERVER_JOURNAL).number
     if faults:
         raise ArchipelError(
             "journal", "; ".join(faults), "compare with the backup and find out who did it", code=ErrorCode.TRUST
         )
-    print(f"the journal is whole: {length} lines")
+    if kept:
+        print(f"the journal is whole up to line {kept[0].number}; it has {length} lines")
+    else:
+        print(f"the chain of {length} lines fits; that its end was not cut off only a --head kept elsewhere shows")
 
 
 @app.command("show")
@@ -43,15 +52,11 @@ def show_lines(
     as_json: AsJson = False,
 ) -> None:
     """Show the journal's lines."""
-    from archipel.governance import sign_head
+    from archipel.governance import SERVER_JOURNAL, sign_head
 
     with opened(state) as federation:
         if head:
-            print(
-                sign_head(
-                    federation.identity, federation.registry.journal_head(federation.settings.name)
-                ).model_dump_json()
-            )
+            print(sign_head(federation.identity, federation.registry.journal_head(SERVER_JOURNAL)).model_dump_json())
             return
         lines = [line.model_dump(mode="json") for line in federation.registry.journal(after)]
     if not as_json:
@@ -62,10 +67,10 @@ def show_lines(
     show("Journal", lines, as_json)
 
 
-def _head(path: Path, server_key: str) -> Any:
+def _head(path: Path, federation: Federation) -> JournalHead:
     from pydantic import ValidationError
 
-    from archipel.governance import JournalHead
+    from archipel.governance import SERVER_JOURNAL, JournalHead
     from archipel.vocabulary import ArchipelError, ErrorCode
 
     try:
@@ -74,10 +79,18 @@ def _head(path: Path, server_key: str) -> Any:
         raise ArchipelError(
             str(path),
             "is not a journal head",
-            "give a file that `journal show --head` printed",
+            "give a file that `site journal server-head` or `journal show --head` printed",
             code=ErrorCode.BAD_INPUT,
         ) from error
-    if not head.is_signed_by(server_key):
+    # Heads printed by an older version carry the federation's name.
+    if head.owner not in (SERVER_JOURNAL, federation.settings.name):
+        raise ArchipelError(
+            str(path),
+            f"is a head of the journal of {head.owner}",
+            "give one of this server's",
+            code=ErrorCode.BAD_INPUT,
+        )
+    if not head.is_signed_by(federation.identity.public):
         raise ArchipelError(
             str(path), "is not signed by this server", "give a head of this server's journal", code=ErrorCode.TRUST
         )

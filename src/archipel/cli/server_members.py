@@ -74,6 +74,18 @@ def site_remove(site_name: Annotated[str, typer.Argument(metavar="SITE")], state
     print(f"site {site_name} is removed and its certificates are revoked")
 
 
+@site.command("head")
+def site_head(site_name: Annotated[str, typer.Argument(metavar="SITE")], state: State) -> None:
+    """Print the newest head kept of a site's journal, signed by the server, for `site journal verify --head`."""
+    from archipel.server import heads
+
+    with opened(state) as federation:
+        print(heads.of_site(federation, site_name).model_dump_json())
+        for name, fault in heads.faults(federation):
+            if name == site_name:
+                typer.echo(f"its journal went back: {fault}", err=True)
+
+
 @certificate.command("list")
 def certificate_list(state: State, as_json: AsJson = False) -> None:
     """List every certificate ever issued."""

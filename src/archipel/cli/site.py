@@ -94,7 +94,7 @@ def start(state: State) -> None:
 @app.command()
 def status(state: State, as_json: AsJson = False) -> None:
     """Say where this site stands."""
-    from archipel.site import approvals, catalog, certificates, standing
+    from archipel.site import approvals, catalog, certificates, heads, standing
 
     with opened(state) as site:
         found = site.federation()
@@ -109,6 +109,7 @@ def status(state: State, as_json: AsJson = False) -> None:
             "agent": "running" if running else "stopped",
             "link": link.model_dump() if link else None,
             "sandbox": site.settings.sandbox.value,
+            "server_journal_faults": [str(fault) for fault in heads.faults(site)],
             "datasets": [dataset_row(entry) for entry in catalog.datasets(site)],
             "opt_outs": _opt_outs(site),
             "experiments": [_row(offer) for offer in approvals.offers(site)],
@@ -126,6 +127,8 @@ def status(state: State, as_json: AsJson = False) -> None:
     if link is not None:
         stands = "connected" if link.connected else f"not connected: {link.problem}"
         screen.print(words(f"{stands} (since {link.since})"))
+    for fault in document["server_journal_faults"]:
+        screen.print(f"the server's journal went back: {fault}; ask its operator which")
     print_datasets(document["datasets"])
     _print_opt_outs(document["opt_outs"])
     _print_offers(document["experiments"])

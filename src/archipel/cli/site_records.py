@@ -17,10 +17,12 @@ errors_app = typer.Typer(name="errors", help="Errors of plans in full; they stay
 @journal_app.command("verify")
 def journal_verify(
     state: State,
-    head: Annotated[Path | None, typer.Option("--head", help="A head of this journal that the server gave.")] = None,
+    head: Annotated[
+        Path | None, typer.Option("--head", help="A head of this journal that `archipel server site head` printed.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Prove the journal whole, or say which line was changed, removed, inserted or cut off."""
+    """Prove the journal whole as far as it is attested, or say which line was changed, removed, inserted or cut off."""
     from archipel.governance import JournalHead
     from archipel.site import journal
 
@@ -30,18 +32,58 @@ def journal_verify(
             try:
                 fresh = [JournalHead.model_validate_json(head.read_text(encoding="utf-8"))]
             except (OSError, ValueError) as error:
-                raise BadInput(str(head), "is not a journal head", "give the JSON file that the server gave") from error
+                raise BadInput(
+                    str(head), "is not a journal head", "give a file that `archipel server site head` printed"
+                ) from error
         proof = journal.verify(site, fresh)
+        joined = site.federation() is not None
     if as_json:
-        print_json({"whole": proof.whole, "lines": proof.lines, "heads": proof.heads, "problems": proof.problems})
+        print_json(
+            {
+                "whole": proof.whole,
+                "lines": proof.lines,
+                "attested": proof.attested,
+                "heads": proof.heads,
+                "problems": proof.problems,
+            }
+        )
     else:
         screen = console()
         for problem in proof.problems:
             screen.print(f"- {problem}")
-        verdict = "is whole" if proof.whole else "is NOT whole"
-        screen.print(f"the journal {verdict}: {proof.lines} lines, held against {proof.heads} attested heads")
+        screen.print(_verdict(proof, site.name, joined))
     if not proof.whole:
         raise typer.Exit(1)
+
+
+def _verdict(proof: Any, site: str, joined: bool) -> str:
+    """What verifying proved, in a sentence that claims no more: lines after the last attested head may be cut off."""
+    if not proof.whole:
+        return f"the journal is NOT whole: {proof.lines} lines, held against {proof.heads} attested heads"
+    if not joined:
+        return f"the chain of {proof.lines} lines fits; nobody attests it before the site has joined a federation"
+    if not proof.attested:
+        return (
+            f"the chain of {proof.lines} lines fits and is attested by nobody: lines may be missing at its end. "
+            f"Ask the server's operator for a head (archipel server site head {site}) and give it with --head"
+        )
+    whole = f"the journal is whole up to line {proof.attested}: held against {proof.heads} attested heads"
+    if proof.attested == proof.lines:
+        return f"{whole}, and nothing follows it"
+    first, last = proof.attested + 1, proof.lines
+    rest = f"line {last} is" if first == last else f"lines {first}-{last} are"
+    return f"{whole}; {rest} attested by nobody yet (a connected agent has them attested with the next heartbeat)"
+
+
+@journal_app.command("server-head")
+def journal_server_head(state: State) -> None:
+    """Print the newest head of the server's journal that came here, for `archipel server journal verify --head`."""
+    from archipel.site import heads
+
+    with opened(state) as site:
+        typer.echo(heads.of_server(site).model_dump_json())
+        for fault in heads.faults(site):
+            typer.echo(f"the server's journal went back: {fault}", err=True)
 
 
 @journal_app.command("show")

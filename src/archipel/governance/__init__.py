@@ -6,14 +6,27 @@ jobs and keys; it does not know sockets, workers or rounds.
 
 from archipel.governance.approvals import Approval, approve, check_approval
 from archipel.governance.canonical import canonical, job_hash, record_hash
-from archipel.governance.journal import JournalEntry, JournalHead, append, check_chain, head, journal_table, sign_head
+from archipel.governance.journal import (
+    SERVER_JOURNAL,
+    HeadFault,
+    JournalEntry,
+    JournalHead,
+    append,
+    check_chain,
+    follows,
+    head,
+    journal_table,
+    sign_head,
+)
 from archipel.governance.keys import IdentityKey, verify
 from archipel.governance.policy import SitePolicy, objections
 from archipel.governance.subtractions import Subtraction, check_subtraction, subtract
 from archipel.governance.words import closed_is_signed_by, sign_closed
 
 __all__ = [
+    "SERVER_JOURNAL",
     "Approval",
+    "HeadFault",
     "IdentityKey",
     "JournalEntry",
     "JournalHead",
@@ -26,6 +39,7 @@ __all__ = [
     "check_chain",
     "check_subtraction",
     "closed_is_signed_by",
+    "follows",
     "head",
     "job_hash",
     "journal_table",

@@ -2,7 +2,8 @@
 
 Each line's hash covers its number, time, kind, body and the hash of the line before it; changing, removing or
 inserting a line breaks the chain from there on. Cutting lines off the end leaves a chain that is whole, so signed
-heads are exchanged with the other side each round: a head that the chain does not contain shows the cut.
+heads are exchanged with the other side: one that goes back behind another, and one that the chain does not contain,
+show the cut.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from archipel.tensors import document_hash
 from archipel.vocabulary import Hash, Record
 
 GENESIS = "sha256:" + "0" * 64
+SERVER_JOURNAL = "server"
+"""The owner in the heads of a server's journal that sites are sent."""
 
 
 class JournalEntry(Record):
@@ -61,6 +64,26 @@ class JournalHead(Record):
     def is_signed_by(self, public: str) -> bool:
         """Whether the owner with this identity key signed the head."""
         return verify(public, self.signature, self.message())
+
+
+class HeadFault(Record):
+    """Two signed heads of one journal, shown in this order, that a journal which only grows cannot both have."""
+
+    kept: JournalHead
+    shown: JournalHead
+
+    def __str__(self) -> str:
+        kept, shown = self.kept, self.shown
+        if shown.number == kept.number:
+            what = f"line {kept.number} is another one on {shown.at} than it was on {kept.at}"
+        else:
+            what = f"line {kept.number} was there on {kept.at}; on {shown.at} line {shown.number} was the last"
+        return f"{what}: a backup was restored there, or lines were removed or written anew"
+
+
+def follows(head: JournalHead, known: JournalHead) -> bool:
+    """Whether a journal that had the one head may have the other now, as far as the two tell."""
+    return head.number > known.number or (head.number == known.number and head.hash == known.hash)
 
 
 def journal_table(metadata: MetaData) -> Table:

@@ -22,7 +22,7 @@ from archipel.rounds import (
     StageRecord,
 )
 from archipel.rounds.tables import next_state
-from archipel.server import schema
+from archipel.server import heads, schema
 from archipel.server.federation import Federation
 from archipel.storage import utc_now
 from archipel.tensors import blob_hash
@@ -32,7 +32,7 @@ _STATES = {"offered": SiteState.INVITED, "received": SiteState.DELIVERED, "faile
 
 
 class SqlBook:
-    """The book of one experiment. ``heads`` and ``fetched`` are what the wire learned since the last update of a site:
+    """The book of one experiment. ``shown`` and ``fetched`` are what the wire learned since the last update of a site:
     its newest journal head, and how many bytes of a model it took. ``changed`` is called after every change.
     """
 
@@ -41,12 +41,12 @@ class SqlBook:
         federation: Federation,
         job: Job,
         job_hash: str,
-        heads: dict[str, JournalHead],
+        shown: dict[str, JournalHead],
         fetched: dict[tuple[str, str], int],
         changed: Callable[[], None],
     ) -> None:
         self.federation, self.job, self.job_hash = federation, job, job_hash
-        self._heads, self._fetched, self._changed = heads, fetched, changed
+        self._heads, self._fetched, self._changed = shown, fetched, changed
         self._spool = federation.state.spool
         self._name = job.experiment
 
@@ -147,7 +147,7 @@ class SqlBook:
                 )
             )
             if head is not None:
-                keep_head(connection, site, head)
+                heads.take(connection, site, head, in_order=False)
             add_event(connection, self._name, "update-received", body)
         self._changed()
 
@@ -376,14 +376,6 @@ def set_state(connection: Connection, experiment: str, state: ExperimentState, r
         values["ended_at"] = utc_now()
     connection.execute(update(table).where(table.c.experiment == experiment).values(**values))
     add_event(connection, experiment, "state", {"state": state.value, "reason": reason})
-
-
-def keep_head(connection: Connection, site: str, head: JournalHead) -> None:
-    """Keep a site's newest signed journal head."""
-    table = schema.site_heads
-    connection.execute(delete(table).where(table.c.site == site))
-    values = head.model_dump(mode="json", exclude={"owner"})
-    connection.execute(insert(table).values(site=site, received_at=utc_now(), **values))
 
 
 def spool_start(update_: Update) -> str:

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import structlog
 from sqlalchemy import Connection, select, update
 
-from archipel.governance import head, job_hash, sign_head
+from archipel.governance import SERVER_JOURNAL, JournalHead, head, job_hash, sign_head
 from archipel.rounds import ExperimentLoop, ExperimentState, ExperimentVerb, Nudged
 from archipel.server import schema, views
 from archipel.server.book import SqlBook, add_event
@@ -46,7 +46,7 @@ class Experiments:
 
     def _signed_head(self) -> Any:
         with self.federation.database.read() as connection:
-            return sign_head(self.federation.identity, head(connection, schema.journal, "server"))
+            return sign_head(self.federation.identity, head(connection, schema.journal, SERVER_JOURNAL))
 
     # What a process does
 
@@ -176,13 +176,17 @@ class Experiments:
         """The newest closed round of each experiment of the site, which it may have missed."""
         return views.last_closed(self.federation.database, site)
 
-    async def answer(self, site: str, message: AnswerMessage) -> None:
-        """Keep what the people at a site decided. Raises when the signature or the job is another."""
-        await asyncio.to_thread(self.records.keep_answer, site, message)
+    async def answer(self, site: str, message: AnswerMessage, head: JournalHead | None = None) -> JournalHead | None:
+        """Keep what the people at a site decided. Raises when the signature or the job is another.
+
+        Returns the head that is kept of the site's journal when it showed one, ``head``.
+        """
+        kept = await asyncio.to_thread(self.records.keep_answer, site, message, head)
         loop = self.hub.fleets.get(message.experiment)
         if loop is not None:
             loop.events.put_nowait(Nudged())
         await self._notify()
+        return kept
 
     async def keep_detail(self, site: str, key: TaskKey, detail: str) -> None:
         """Keep an error's full text that a person at the site released."""

@@ -1,21 +1,31 @@
-"""The heads of the sites' journals that the server keeps: a journal that was shortened or rewritten is found out."""
+"""The heads of the sites' journals that the server keeps: a journal that was shortened or rewritten is found out.
+
+Of each site the head for the longest journal stays, as the proof, and is what others are held against. A site whose
+journal went back (a restored backup, say) is a fault once: while it grows from there, nothing more is said of it.
+"""
 
 from __future__ import annotations
 
-import structlog
-from sqlalchemy import Connection, select
+import json
+from typing import Any
 
-from archipel.governance import JournalHead, append
+import structlog
+from sqlalchemy import Connection, delete, insert, select, update
+
+from archipel.governance import HeadFault, JournalHead, append, follows, sign_head
 from archipel.server import schema
-from archipel.server.book import keep_head
 from archipel.server.federation import Federation
-from archipel.vocabulary import ErrorCode, NotPermitted
+from archipel.storage import utc_now
+from archipel.vocabulary import ErrorCode, NotFound, NotPermitted
 
 _log = structlog.get_logger("archipel.heads")
+_FAULT = "site-journal-fault"
+_heads = schema.site_heads
 
 
-def check(identity_key: str, site: str, head: JournalHead) -> None:
-    """Raise NotPermitted unless the site signed this head of its own journal."""
+def read(identity_key: str, site: str, document: dict[str, Any]) -> JournalHead:
+    """A head as it came in a message. Raises NotPermitted unless the site signed it as one of its own journal."""
+    head = JournalHead.model_validate(document)
     if head.owner != site or not head.is_signed_by(identity_key):
         raise NotPermitted(
             f"journal head of {site}",
@@ -23,40 +33,80 @@ def check(identity_key: str, site: str, head: JournalHead) -> None:
             "check the site's identity key",
             code=ErrorCode.TRUST,
         )
-
-
-def follows(head: JournalHead, known: JournalHead) -> bool:
-    """Whether a journal that had the one head may have the other now, as far as the two tell."""
-    return head.number > known.number or (head.number == known.number and head.hash == known.hash)
-
-
-def note_fault(federation: Federation, site: str, known: JournalHead, shown: JournalHead) -> None:
-    """Journal that a site showed a head behind the one kept, or another at the same number."""
-    with federation.database.write() as connection:
-        _note_fault(connection, site, known, shown)
-
-
-def _note_fault(connection: Connection, site: str, known: JournalHead, shown: JournalHead) -> None:
-    body = {"site": site, "kept": known.model_dump(mode="json"), "shown": shown.model_dump(mode="json")}
-    append(connection, schema.journal, "site-journal-fault", body)
-    _log.error("a site's journal went back", site=site, kept=known.number, shown=shown.number)
-
-
-def keep(federation: Federation, site: str, head: JournalHead) -> JournalHead:
-    """Keep the head a site shows when it connects; returns the newest one that is attested.
-
-    A head that goes back behind the one kept, or has another hash at the same number, is journaled as a fault and the
-    older one stays: it is the proof.
-    """
-    check(federation.registry.site(site).identity_key, site, head)
-    table = schema.site_heads
-    with federation.database.write() as connection:
-        row = connection.execute(select(table).where(table.c.site == site)).mappings().first()
-        if row is not None:
-            values = {name: row[name] for name in ("number", "hash", "at", "signature")}
-            known = JournalHead(owner=site, **values)
-            if not follows(head, known):
-                _note_fault(connection, site, known, head)
-                return known
-        keep_head(connection, site, head)
     return head
+
+
+def newest(connection: Connection, site: str) -> JournalHead | None:
+    """The head for the longest journal of a site that was kept; None before the first."""
+    row = connection.execute(select(_heads).where(_heads.c.site == site)).mappings().first()
+    if row is None:
+        return None
+    return JournalHead(owner=site, **{name: row[name] for name in ("number", "hash", "at", "signature")})
+
+
+def take(connection: Connection, site: str, head: JournalHead, *, in_order: bool) -> JournalHead:
+    """Keep a head that ``read`` gave, inside the caller's transaction; returns the one that is kept after it.
+
+    One that goes back is journaled as a fault and not kept. Unless heads come ``in_order``, as at a hello, a smaller
+    number is none: messages and uploads of one site may overtake each other.
+    """
+    known = newest(connection, site)
+    if known is None:
+        connection.execute(insert(_heads).values(site=site, **_row(head)))
+        return head
+    if not follows(head, known):
+        if in_order or head.number == known.number:
+            note_fault(connection, site, HeadFault(kept=known, shown=head))
+        return known
+    if head.number > known.number:
+        connection.execute(update(_heads).where(_heads.c.site == site).values(**_row(head)))
+        return head
+    return known
+
+
+def take_first(connection: Connection, identity_key: str, site: str, head: JournalHead) -> JournalHead:
+    """The same for the head in a site's hello. One of another identity is no measure: that was another journal."""
+    known = newest(connection, site)
+    if known is not None and not known.is_signed_by(identity_key):
+        connection.execute(delete(_heads).where(_heads.c.site == site))
+    return take(connection, site, head, in_order=True)
+
+
+def note_fault(connection: Connection, site: str, fault: HeadFault) -> None:
+    """Journal that a site showed a head that the one kept cannot come before, unless that is known of it."""
+    for earlier_site, earlier in reversed(_faults(connection)):
+        if earlier_site == site and earlier.kept == fault.kept and follows(fault.shown, earlier.shown):
+            return
+    append(connection, schema.journal, _FAULT, {"site": site, **fault.model_dump(mode="json")})
+    _log.error("a site's journal went back", site=site, fault=str(fault))
+
+
+def faults(federation: Federation) -> list[tuple[str, HeadFault]]:
+    """Every time a site's journal went back, oldest first: the site, and the two heads that tell of it."""
+    with federation.database.read() as connection:
+        return _faults(connection)
+
+
+def _faults(connection: Connection) -> list[tuple[str, HeadFault]]:
+    """What the journal says; a line that was damaged says nothing here, and does when the journal is verified."""
+    table, found = schema.journal, []
+    for body in connection.scalars(select(table.c.body).where(table.c.kind == _FAULT).order_by(table.c.number)):
+        try:
+            known = json.loads(body)
+            found.append((str(known.pop("site")), HeadFault.model_validate(known)))
+        except (ValueError, KeyError):
+            continue
+    return found
+
+
+def of_site(federation: Federation, site: str) -> JournalHead:
+    """The newest head kept of a site's journal, countersigned. Raises NotFound before the site showed one."""
+    with federation.database.read() as connection:
+        found = newest(connection, site)
+    if found is None:
+        raise NotFound(f"journal head of {site}", "is not kept here", "it comes when the site connects")
+    return sign_head(federation.identity, found)
+
+
+def _row(head: JournalHead) -> dict[str, Any]:
+    return head.model_dump(mode="json", exclude={"owner"}) | {"received_at": utc_now()}

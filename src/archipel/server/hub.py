@@ -5,12 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 
 from archipel.governance import IdentityKey, JournalHead, sign_closed, sign_head
 from archipel.rounds import FleetEvent, Lost, Returned
-from archipel.transport import FromServer, Peer, RefusedMessage, RoundMessage, Send, TaskOffer, TaskWithdrawn
+from archipel.transport import (
+    FromServer,
+    Heartbeat,
+    Peer,
+    RefusedMessage,
+    RoundMessage,
+    Send,
+    TaskOffer,
+    TaskWithdrawn,
+    Welcome,
+)
 from archipel.vocabulary import ArchipelError, RoundClosed, Task, TaskKey
 
 _log = structlog.get_logger("archipel.hub")
@@ -20,18 +31,33 @@ TAKES_S = 120.0
 
 @dataclass(eq=False)
 class Stream:
-    """One site's open control stream; messages leave it one after the other. ``closed`` ends it."""
+    """One site's open control stream; messages leave it one after the other. ``closed`` ends it.
+
+    ``head`` is the newest head of the server's journal that went out on it.
+    """
 
     peer: Peer
     write: Send
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    head: dict[str, Any] | None = None
+
+    async def say(self, message: FromServer) -> None:
+        """Send, for who has the turn. A head that was read before one that went out since gives way to that.
+
+        To the site a head that goes back is a fault of this server.
+        """
+        if isinstance(message, Welcome | RoundMessage | Heartbeat) and message.head is not None:
+            if self.head is not None and message.head["number"] < self.head["number"]:
+                message = message.model_copy(update={"head": self.head})
+            self.head = message.head
+        await self.write(message)
 
     async def send(self, message: FromServer) -> None:
         """Send, or close the stream when it is broken; the site gets what it missed when it returns."""
         try:
             async with asyncio.timeout(TAKES_S), self.turn:
-                await self.write(message)
+                await self.say(message)
         except Exception as error:
             # gRPC raises several kinds for a stream that is gone; all mean that the site must connect again.
             _log.info("control stream broke", site=self.peer.site, error=str(error))
@@ -86,6 +112,12 @@ class Hub:
         stream = self.streams.get(site)
         if stream is not None:
             await stream.send(message)
+
+    def attest(self, site: str, head: JournalHead) -> None:
+        """The server keeps this head of the site's journal, unless it keeps one of a longer journal."""
+        known = self.attested.get(site)
+        if known is None or head.number > known.number:
+            self.attested[site] = head
 
     def receipt(self, site: str) -> JournalHead | None:
         """The newest head of the site's journal that is kept here, countersigned."""

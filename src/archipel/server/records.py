@@ -11,11 +11,11 @@ from functools import lru_cache
 
 from sqlalchemy import func, insert, select, update
 
-from archipel.governance import Approval, append, canonical, check_approval
+from archipel.governance import Approval, JournalHead, append, canonical, check_approval
 from archipel.plans.packaging import LARGEST_SOURCE
 from archipel.rounds import ExperimentState, ExperimentVerb
 from archipel.rounds.tables import next_state
-from archipel.server import schema, views
+from archipel.server import heads, schema, views
 from archipel.server.book import add_event, set_state
 from archipel.server.federation import Federation
 from archipel.storage import utc_now
@@ -178,8 +178,11 @@ class ExperimentRecords:
             connection.execute(update(table).where(table.c.experiment == experiment).values(arguments=json.dumps(new)))
             add_event(connection, experiment, "arguments", {"arguments": new})
 
-    def keep_answer(self, site: str, message: AnswerMessage) -> None:
-        """Keep what the people at a site decided. Raises Refused when signature or job is another."""
+    def keep_answer(self, site: str, message: AnswerMessage, head: JournalHead | None = None) -> JournalHead | None:
+        """Keep what the people at a site decided. Raises Refused when signature or job is another.
+
+        ``head``, which the site signed, is kept in the same transaction; returns the one that is kept after it.
+        """
         job, digest, _ = self.job(message.experiment)
         if site not in job.sites:
             raise NotPermitted(f"answer of {site}", f"is about {message.experiment}, which it is not part of", "ignore")
@@ -198,10 +201,11 @@ class ExperimentRecords:
         table = schema.approvals
         body = {"experiment": message.experiment, "site": site, "state": message.state, "job_hash": digest}
         with self.federation.database.write() as connection:
+            kept = heads.take(connection, site, head, in_order=False) if head is not None else None
             where = (table.c.experiment == message.experiment, table.c.site == site)
             before = connection.execute(select(table).where(*where)).mappings().one()
             if before["state"] == message.state and before["approval"] == text:
-                return
+                return kept
             append(
                 connection,
                 schema.journal,
@@ -211,6 +215,7 @@ class ExperimentRecords:
             values = {"state": message.state, "approval": text, "subjects": message.subjects, "at": utc_now()}
             connection.execute(update(table).where(*where).values(**values))
             add_event(connection, message.experiment, "approval", body)
+        return kept
 
     def expects(self, site: str, update_: Update) -> tuple[Job, bool]:
         """The job of an update that is on offer to the site, and whether this very update is here already.

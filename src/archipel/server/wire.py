@@ -6,10 +6,11 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 
-from archipel.governance import JournalHead, canonical, verify
+from archipel.governance import HeadFault, JournalHead, canonical, verify
 from archipel.rounds import Accepted, Failed
 from archipel.server import heads
 from archipel.server.experiments import Experiments
@@ -93,7 +94,7 @@ class Wire:
                 # what it missed, so that no word on a round is lost or comes after the next round's task.
                 self.hub.attach(stream)
                 for message in await self._missed(peer.site):
-                    await send(message)
+                    await stream.say(message)
             self.hub.ready(stream)
             _log.info("site connected", site=peer.site)
             await self._listen(stream, incoming, patience)
@@ -108,6 +109,7 @@ class Wire:
             time=datetime.now(UTC).isoformat(),
             heartbeat_s=self.federation.settings.heartbeat_s,
             attested=_dumped(self.hub.receipt(site)),
+            head=_dumped(await asyncio.to_thread(self.hub.head)),
         )
         ended = await asyncio.to_thread(self.experiments.ended, site)
         offers = await asyncio.to_thread(self.experiments.offers, site)
@@ -138,11 +140,17 @@ class Wire:
     async def _take(self, stream: Stream, message: FromSite) -> None:
         site = stream.peer.site
         match message:
-            case Heartbeat():
-                await stream.send(Heartbeat())
+            case Heartbeat(head=document):
+                if document is not None:
+                    await self._keep_head(site, document)
+                await self._beat_back(stream, document is not None)
             case AnswerMessage():
                 try:
-                    await self.experiments.answer(site, message)
+                    head = heads.read(self._identity_keys[site], site, message.head) if message.head else None
+                    kept = await self.experiments.answer(site, message, head)
+                    if kept is not None:
+                        self.hub.attest(site, kept)
+                        await self._beat_back(stream, showed=True)
                 except StorageFull:
                     # The site says it again when it comes back.
                     raise
@@ -167,6 +175,26 @@ class Wire:
             case Hello():
                 raise BadInput(f"site {site}", "said hello twice", "open a new stream")
 
+    async def _keep_head(self, site: str, document: dict[str, Any]) -> None:
+        head = heads.read(self._identity_keys[site], site, document)
+
+        def keep() -> JournalHead:
+            with self.federation.database.write() as connection:
+                return heads.take(connection, site, head, in_order=False)
+
+        try:
+            self.hub.attest(site, await asyncio.to_thread(keep))
+        except StorageFull as error:
+            # Shown again with the next heartbeat; the stream is not what is in the way.
+            _log.error("a journal head was not kept", site=site, error=str(error))
+
+    async def _beat_back(self, stream: Stream, showed: bool) -> None:
+        """A heartbeat, with a receipt when the site ``showed`` a head, and with the server's head when it is new."""
+        head = await asyncio.to_thread(self.hub.head)
+        is_new = stream.head is None or head.number > stream.head["number"]
+        receipt = self.hub.receipt(stream.peer.site) if showed else None
+        await stream.send(Heartbeat(head=_dumped(head) if is_new else None, attested=_dumped(receipt)))
+
     def _check_clock(self, hello: Hello) -> None:
         try:
             off = (datetime.fromisoformat(hello.time) - datetime.now(UTC)).total_seconds()
@@ -184,8 +212,10 @@ class Wire:
     def _note_hello(self, peer: Peer, hello: Hello) -> None:
         self._keep_datasets(peer.site, hello.datasets)
         self._identity_keys[peer.site] = self.federation.registry.site(peer.site).identity_key
-        head = JournalHead.model_validate(hello.head)
-        self.hub.attested[peer.site] = heads.keep(self.federation, peer.site, head)
+        identity_key = self._identity_keys[peer.site]
+        head = heads.read(identity_key, peer.site, hello.head)
+        with self.federation.database.write() as connection:
+            self.hub.attested[peer.site] = heads.take_first(connection, identity_key, peer.site, head)
 
     def _keep_datasets(self, site: str, datasets: tuple[DatasetSummary, ...]) -> None:
         self.federation.registry.set_datasets(site, datasets)
@@ -218,17 +248,19 @@ class Wire:
 
         await self._receiving.receive(start.update, start.offset, chunks, expected)
 
-    async def _hear_head(self, site: str, document: dict[str, object]) -> None:
-        head = JournalHead.model_validate(document)
-        heads.check(self._identity_keys[site], site, head)
+    async def _hear_head(self, site: str, document: dict[str, Any]) -> None:
+        """Note a head that came with an update; it is kept in the transaction in which the update is."""
+        head = heads.read(self._identity_keys[site], site, document)
         known = self.hub.attested.get(site)
-        if known is not None and head.number < known.number:
-            # Uploads of two experiments may overtake each other; a journal that was cut shows at the next hello.
-            return
-        if known is not None and not heads.follows(head, known):
-            await asyncio.to_thread(heads.note_fault, self.federation, site, known, head)
-            return
-        self.hub.heads[site] = self.hub.attested[site] = head
+        if known is None or head.number > known.number:
+            self.hub.heads[site] = head
+            self.hub.attest(site, head)
+        elif head.number == known.number and head.hash != known.hash:
+            await asyncio.to_thread(self._note_fault, site, HeadFault(kept=known, shown=head))
+
+    def _note_fault(self, site: str, fault: HeadFault) -> None:
+        with self.federation.database.write() as connection:
+            heads.note_fault(connection, site, fault)
 
     async def renew(self, peer: Peer, request: RenewRequest) -> str:
         """A new certificate; the identity key must have signed the request."""
@@ -244,5 +276,5 @@ class Wire:
             raise NotPermitted(f"update of {update.site}", f"was sent by {peer.site}", "send only your own")
 
 
-def _dumped(head: JournalHead | None) -> dict[str, object] | None:
+def _dumped(head: JournalHead | None) -> dict[str, Any] | None:
     return head.model_dump(mode="json") if head else None

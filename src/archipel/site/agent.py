@@ -17,7 +17,7 @@ import structlog
 
 from archipel.governance import JournalHead, closed_is_signed_by
 from archipel.plans.packaging import LARGEST_SOURCE
-from archipel.site import approvals, journal, opt_outs, proof, withdrawals
+from archipel.site import approvals, heads, journal, opt_outs, proof, withdrawals
 from archipel.site.approvals import OfferState
 from archipel.site.delivering import deliver
 from archipel.site.link import Link
@@ -31,6 +31,7 @@ from archipel.tasks import Compute, Handler, Made, Once, Permitted, check_passes
 from archipel.transport import (
     EndedMessage,
     FromServer,
+    Heartbeat,
     JobOffer,
     RoundMessage,
     TaskAcceptedMessage,
@@ -85,11 +86,14 @@ class Agent:
     async def take(self, message: FromServer) -> None:
         """Act on one message. Never waits for a task to finish."""
         match message:
-            case Welcome(attested=attested):
+            case Welcome(attested=attested, head=head):
                 self.telling.connected()
+                await asyncio.to_thread(self._heard, head, attested)
                 if attested is not None:
                     await asyncio.to_thread(self._check_attested, JournalHead.model_validate(attested))
                 self._beside(self.decided())
+            case Heartbeat(attested=attested, head=head):
+                await asyncio.to_thread(self._heard, head, attested)
             case JobOffer(job=job, asked_by=asked_by):
                 self._beside(self._offered(job, asked_by))
             case TaskOffer(task=task):
@@ -103,12 +107,16 @@ class Agent:
             case _:
                 pass
 
+    def _heard(self, head: dict[str, Any] | None, attested: dict[str, Any] | None) -> None:
+        """Keep the heads of both journals; what cannot be kept now comes again and must not break the connection."""
+        try:
+            heads.heard(self.site, head, attested)
+        except ArchipelError as error:
+            _log.error("heads that the server sent were not kept", error=str(error))
+
     def _check_attested(self, attested: JournalHead) -> None:
         """The server remembers this head of our journal; if it is not in it, the journal was cut or rewritten here."""
-        try:
-            journal.keep_receipt(self.site, attested)
-        except ArchipelError as error:
-            _log.error("the server's receipt was refused", error=str(error))
+        if not heads.is_receipt(self.site, attested):
             return
         found = journal.verify(self.site, [attested])
         if not found.whole:
@@ -257,11 +265,11 @@ class Agent:
     def _settle(self, message: RoundMessage) -> None:
         closed, server_key = message.closed, self.site.joined().server_key
         head = JournalHead.model_validate(message.head)
-        if not closed_is_signed_by(server_key, closed, message.signature) or not head.is_signed_by(server_key):
+        if not closed_is_signed_by(server_key, closed, message.signature) or not heads.is_of_server(self.site, head):
             _log.error("a word on a round without the server's signature was ignored", task=str(closed.key))
             return
         receipt = JournalHead.model_validate(message.attested) if message.attested else None
-        if receipt is not None and not (receipt.owner == self.site.name and receipt.is_signed_by(server_key)):
+        if receipt is not None and not heads.is_receipt(self.site, receipt):
             receipt = None
         self._shelf.settle(closed, head, receipt)
 

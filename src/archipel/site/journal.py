@@ -11,18 +11,20 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, RowMapping, insert, select
+from sqlalchemy import Connection, RowMapping, select
 
 from archipel.governance import JournalEntry, JournalHead, check_chain, sign_head
 from archipel.governance import append as append_to
 from archipel.governance import head as head_of
 from archipel.governance.canonical import canonical
 from archipel.site import schema
-from archipel.storage import utc_now
-from archipel.vocabulary import BadInput, ErrorCode
 
 if TYPE_CHECKING:
     from archipel.site.state import SiteState
+
+FIRST = "site-made"
+"""The kind of every site's first line."""
+_HEAD = ("number", "hash", "at", "signature")
 
 
 def append(connection: Connection, kind: str, body: dict[str, Any]) -> JournalEntry:
@@ -36,21 +38,20 @@ def signed_head(site: SiteState) -> JournalHead:
         return sign_head(site.identity, head_of(connection, schema.journal, site.name))
 
 
-def keep_receipt(site: SiteState, receipt: JournalHead) -> None:
-    """Keep a head of this site's journal that the server countersigned.
+def newest_receipt(connection: Connection, owner: str) -> JournalHead | None:
+    """The head for the longest journal among those that the server countersigned; None before the first."""
+    query = select(schema.receipts).order_by(schema.receipts.c.number.desc()).limit(1)
+    row = connection.execute(query).mappings().first()
+    return JournalHead(owner=owner, **{name: row[name] for name in _HEAD}) if row else None
 
-    Raises BadInput when the server's signature is not on it or it is of another journal.
-    """
-    if receipt.owner != site.name or not receipt.is_signed_by(site.joined().server_key):
-        raise BadInput(
-            f"receipt for line {receipt.number}",
-            "is not this server's word on this journal",
-            "it was not kept",
-            code=ErrorCode.TRUST,
-        )
-    row = receipt.model_dump(exclude={"owner"}) | {"received_at": utc_now()}
-    with site.database.write() as connection:
-        connection.execute(insert(schema.receipts).prefix_with("OR IGNORE", dialect="sqlite").values(**row))
+
+def unattested_head(site: SiteState) -> JournalHead | None:
+    """The journal's head, signed, when its last lines are under no receipt yet; None when all of them are."""
+    with site.database.read() as connection:
+        now, attested = head_of(connection, schema.journal, site.name), newest_receipt(connection, site.name)
+    if attested is not None and attested.number >= now.number:
+        return None
+    return sign_head(site.identity, now)
 
 
 def lines(site: SiteState, after: int = 0) -> list[JournalEntry]:
@@ -65,6 +66,13 @@ def newest(site: SiteState, count: int) -> list[JournalEntry]:
     query = select(schema.journal).order_by(schema.journal.c.number.desc()).limit(count)
     with site.database.read() as connection:
         return [_line(row) for row in connection.execute(query).mappings()][::-1]
+
+
+def of_kind(site: SiteState, kind: str) -> list[JournalEntry]:
+    """The lines of one kind, oldest first."""
+    query = select(schema.journal).where(schema.journal.c.kind == kind).order_by(schema.journal.c.number)
+    with site.database.read() as connection:
+        return [_line(row) for row in connection.execute(query).mappings()]
 
 
 def _line(row: RowMapping) -> JournalEntry:
@@ -87,22 +95,28 @@ def _line(row: RowMapping) -> JournalEntry:
 
 @dataclass(frozen=True)
 class Proof:
-    """What verifying found: how many lines, how many attested heads they were held against, and what is wrong."""
+    """What verifying found.
+
+    ``lines``: how many there are. ``heads``: how many heads that somebody attested they were held against.
+    ``attested``: the last line under one of these that fits. ``problems``: what is wrong.
+    """
 
     lines: int
     heads: int
+    attested: int
     problems: tuple[str, ...]
 
     @property
     def whole(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether nothing is wrong; lines after ``attested`` are whole as far as anybody can tell."""
         return not self.problems
 
 
 def verify(site: SiteState, fresh: Iterable[JournalHead] = ()) -> Proof:
     """Hold the journal against itself, the receipts kept here and ``fresh`` heads that somebody else kept.
 
-    A head is counted only with the server's or the site's own signature; one without is itself a problem.
+    A receipt counts with the server's signature, a fresh head with the server's or the site's own; one without is
+    itself a problem, and so is a journal without its first line.
     """
     found = site.federation()
     server_key = found.server_key if found else ""
@@ -110,21 +124,35 @@ def verify(site: SiteState, fresh: Iterable[JournalHead] = ()) -> Proof:
         rows = connection.execute(select(schema.receipts)).mappings().all()
         entries = [_line(row) for row in connection.execute(select(schema.journal).order_by("number")).mappings()]
     problems: list[str] = []
-    heads: list[JournalHead] = []
-    for known in [*_receipts(site.name, rows, problems), *fresh]:
-        if known.owner != site.name:
-            problems.append(f"a head for line {known.number} is of the journal of {known.owner}, not of {site.name}")
-        elif known.is_signed_by(server_key) or known.is_signed_by(site.identity.public):
-            heads.append(known)
-        else:
-            problems.append(f"a head for line {known.number} carries neither the server's nor this site's signature")
-    return Proof(len(entries), len(heads), tuple(check_chain(entries, heads) + problems))
+    heads = [
+        known
+        for known in _receipts(site.name, rows, problems)
+        if _counts(known, site.name, {"the server's": server_key}, problems)
+    ]
+    keys = {"the server's": server_key, "this site's": site.identity.public}
+    heads += [known for known in fresh if _counts(known, site.name, keys, problems)]
+    if not entries:
+        problems.append(f"every line is gone: the first of a site's journal is {FIRST}")
+    hashes = {entry.number: entry.hash for entry in entries}
+    attested = max((known.number for known in heads if hashes.get(known.number) == known.hash), default=0)
+    return Proof(len(entries), len(heads), attested, tuple(check_chain(entries, heads) + problems))
+
+
+def _counts(known: JournalHead, owner: str, keys: dict[str, str], problems: list[str]) -> bool:
+    """Whether a head is one of this journal with one of these signatures; why not is added to the problems."""
+    if known.owner != owner:
+        problems.append(f"a head for line {known.number} is of the journal of {known.owner}, not of {owner}")
+    elif any(known.is_signed_by(key) for key in keys.values()):
+        return True
+    else:
+        problems.append(f"a head for line {known.number} does not carry {' or '.join(keys)} signature")
+    return False
 
 
 def _receipts(owner: str, rows: Iterable[RowMapping], problems: list[str]) -> Iterator[JournalHead]:
     for row in rows:
         try:
-            yield JournalHead(owner=owner, **{name: row[name] for name in ("number", "hash", "at", "signature")})
+            yield JournalHead(owner=owner, **{name: row[name] for name in _HEAD})
         except ValueError:
             problems.append(f"the receipt for line {row['number']} cannot be read: it was changed")
 

@@ -1,7 +1,8 @@
 """The link: one control stream to the server, kept up for ever, and the calls that need it.
 
-It dials out, says hello, sends a heartbeat as often as the server asked, and counts the server as gone when nothing was
-heard for three of them. After a break it waits a random time that doubles up to a limit, and dials again.
+It dials out, says hello, sends a heartbeat as often as the server asked (with the journal's head while lines of it are
+not attested), and counts the server as gone when nothing was heard for three of them. After a break it waits a random
+time that doubles up to a limit, and dials again.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 
@@ -147,7 +149,17 @@ class Link:
     async def _beat(self, seconds: float) -> None:
         while True:
             await asyncio.sleep(seconds)
-            await self.send(Heartbeat())
+            await self.send(Heartbeat(head=await self._unattested()))
+
+    async def _unattested(self) -> dict[str, Any] | None:
+        """The journal's head, when the server has not attested its last lines."""
+        try:
+            head = await asyncio.to_thread(journal.unattested_head, self._site)
+        except Exception as error:
+            # A full disk, say: the heart beats all the same, and the next beat shows the head.
+            _log.error("the journal's head could not be read", error=str(error))
+            return None
+        return head.model_dump(mode="json") if head else None
 
     async def send(self, message: FromSite) -> bool:
         """Say something if the link is up; whether it was. What must not be lost is in the database too."""

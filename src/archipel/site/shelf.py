@@ -16,7 +16,7 @@ from sqlalchemy import Connection, and_, delete, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from archipel.governance import JournalHead, record_hash
-from archipel.site import journal, schema
+from archipel.site import heads, journal, schema
 from archipel.site.state import SiteState
 from archipel.storage import disk_errors_named, sync_folder, utc_now
 from archipel.tasks import Made, spare
@@ -184,7 +184,7 @@ class SiteShelf:
             spool = self._site.spool / row["spool"] if row["spool"] else None
             if closed.kind is TaskKind.TRAIN:
                 gone += self._settle_state(connection, closed, named)
-            _keep_heads(connection, server_head, receipt)
+            heads.keep(connection, server_head, receipt)
         if spool is not None and spool.exists():
             spool.rename(spare(spool))
         for path in gone:
@@ -242,10 +242,3 @@ def _removed_on_error(path: Path | None) -> Iterator[None]:
 
 def _is(key: TaskKey) -> Any:
     return and_(*(_tasks.c[name] == value for name, value in key.model_dump(mode="json").items()))
-
-
-def _keep_heads(connection: Connection, server_head: JournalHead, receipt: JournalHead | None) -> None:
-    for table, head in ((schema.server_heads, server_head), (schema.receipts, receipt)):
-        if head is not None:
-            row = head.model_dump(exclude={"owner"}) | {"received_at": utc_now()}
-            connection.execute(insert(table).prefix_with("OR IGNORE", dialect="sqlite").values(**row))

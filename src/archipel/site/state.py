@@ -96,7 +96,7 @@ class SiteState:
         identity.save(folder / "keys" / "identity.key")
         write_private(folder / "keys" / "cohort.key", secrets.token_bytes(32))
         with database.write() as connection:
-            journal.append(connection, "site-made", {"site": site, "identity_key": identity.public})
+            journal.append(connection, journal.FIRST, {"site": site, "identity_key": identity.public})
         settings.write_first(folder / "site.toml", site)
         return cls(folder, load_settings(folder / "site.toml", SiteSettings), database)
 

@@ -9,7 +9,7 @@ import asyncio
 
 import structlog
 
-from archipel.site import approvals, failures, proof, told
+from archipel.site import approvals, failures, journal, proof, told
 from archipel.site.approvals import OfferState
 from archipel.site.link import Link
 from archipel.site.state import SiteState
@@ -66,12 +66,14 @@ class Telling:
             allowed = await asyncio.to_thread(proof.is_allowed, self._site, offer.experiment, offer.job_hash)
             here = len(allowed.cohort.subjects)
             subjects = here if here >= self._site.settings.policy.minimum_cell else None
+        head = await asyncio.to_thread(journal.unattested_head, self._site)
         message = AnswerMessage(
             experiment=offer.experiment,
             job_hash=offer.job_hash,
             state=offer.state.value,
             approval=approval,
             subjects=subjects,
+            head=head.model_dump(mode="json") if head else None,
         )
         if await self._link.send(message):
             self._answered[offer.experiment] = said

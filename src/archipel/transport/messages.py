@@ -82,13 +82,22 @@ class Hello(Record):
 
 
 class Heartbeat(Record):
-    """Nothing but "I am here"; both sides send it, because proxies cut idle streams and drop HTTP/2 pings."""
+    """ "I am here"; both sides send it, because proxies cut idle streams and drop HTTP/2 pings.
+
+    ``head`` is the signed head of the sender's journal, when the other side has not seen it. ``attested``, from the
+    server, is the newest head of the site's journal that it holds, countersigned, when the site just showed one.
+    """
 
     type: Literal["heartbeat"] = "heartbeat"
+    head: dict[str, Any] | None = None
+    attested: dict[str, Any] | None = None
 
 
 class AnswerMessage(Record):
-    """What the people at the site decided about a job; ``approval`` is the signed document when they approved."""
+    """What the people at the site decided about a job; ``approval`` is the signed document when they approved.
+
+    ``head`` is the signed head of the site's journal, which has a line of it, when the server has not attested that.
+    """
 
     type: Literal["answer"] = "answer"
     experiment: ExperimentId
@@ -96,6 +105,7 @@ class AnswerMessage(Record):
     state: Literal["approved", "rejected", "revoked"]
     approval: dict[str, Any] | None = None
     subjects: Count | None = None
+    head: dict[str, Any] | None = None
 
 
 class TaskAcceptedMessage(Record):
@@ -129,13 +139,17 @@ class DatasetsMessage(Record):
 
 
 class Welcome(Record):
-    """The server's answer to a hello; ``attested`` is the newest head of the site's journal that it holds."""
+    """The server's answer to a hello; ``attested`` is the newest head of the site's journal that it holds.
+
+    ``head`` is the signed head of the server's own journal, for the site to hold against the one it has.
+    """
 
     type: Literal["welcome"] = "welcome"
     federation: str
     time: str
     heartbeat_s: Beat
     attested: dict[str, Any] | None = None
+    head: dict[str, Any] | None = None
 
 
 class JobOffer(Record):
