@@ -92,10 +92,46 @@ def test_status_says_which_lines_of_the_opt_out_list_match_nobody(terminal: Term
     assert "line 1: names no subject" in terminal.json("status")["opt_outs"]["problem"]
 
 
-def test_a_withdrawal_of_several_says_how_many_are_unknown(terminal: Terminal) -> None:
-    said = terminal("cohort", "withdraw", "p-001", "p-0O2").stdout
-    assert "no dataset here knows 1 of them under this id; if one ever does, they are left out" in said
-    assert "no dataset here knows" not in terminal("cohort", "withdraw", "p-003").stdout
+def test_a_mistyped_patient_is_no_success_and_the_likely_one_is_named(terminal: Terminal) -> None:
+    done = terminal("cohort", "withdraw", "p-0O2")
+    assert done.exit_code == 1
+    assert "p-0O2 is nobody in any dataset here; did you mean p-002?" in done.stdout
+    assert "0 of 1 are patients here" in done.stdout and "kept for later" in done.stdout
+    assert terminal.json("dataset", "list")[0]["subjects"] == 6
+    again = terminal("cohort", "withdraw", "p-0O2")
+    assert again.exit_code == 1 and "already" not in again.stdout
+    done = terminal("cohort", "withdraw", "p-01", "p-3", "--dataset", "table")
+    assert done.exit_code == 1
+    assert "p-01 is nobody in dataset table; did you mean p-001?" in done.stdout
+    assert "p-3 is nobody in dataset table; did you mean p-003?" in done.stdout
+    done = terminal("cohort", "withdraw", "p-001", "somebody else")
+    assert done.exit_code == 1
+    assert "somebody else is nobody in any dataset here\n" in done.stdout
+    assert "1 of 2 is a patient here" in done.stdout
+    assert terminal.json("dataset", "list")[0]["subjects"] == 5
+    assert terminal("cohort", "withdraw", "p-003").exit_code == 0
+
+
+def test_whoever_withdrew_is_not_suggested_for_a_mistyped_id(terminal: Terminal) -> None:
+    assert terminal("cohort", "withdraw", "p-002").exit_code == 0
+    assert "p-002" not in terminal("cohort", "withdraw", "p-2").stdout
+
+
+def test_a_patient_with_faulty_files_is_a_patient_here(
+    terminal: Terminal, with_table: SiteState, tmp_path: Path
+) -> None:
+    root = volumes(tmp_path / "brain")
+    (root / "labels" / "sub-01.nii.gz").write_bytes(b"no volume")
+    catalog.add(with_table, "brain", root, "nifti-pairs", leave_out_faulty=True)
+    assert terminal("cohort", "withdraw", "sub-01").exit_code == 0
+
+
+def test_an_opt_out_list_may_name_patients_who_are_not_here(terminal: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("p-001\np-0O2\n")
+    done = terminal("cohort", "withdraw", "--file", str(tmp_path / "list.txt"))
+    assert done.exit_code == 0
+    assert "no dataset here knows 1 of them under this id; if one ever does, they are left out" in done.stdout
+    assert "p-0O2" not in done.stdout
 
 
 def test_every_problem_of_a_dataset_is_printed(terminal: Terminal, tmp_path: Path) -> None:

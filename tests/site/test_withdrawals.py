@@ -465,6 +465,8 @@ def test_a_line_matches_a_patient_who_is_out_of_a_dataset_already(with_table: Si
     assert withdrawals.unmatched(with_table) == ()
 
 
-def test_a_withdrawal_by_command_says_how_many_nobody_knows(with_table: SiteState) -> None:
-    assert out(with_table, "p-001", "p-0O2", "p-0O3").unknown == 2
-    assert out(with_table, "p-002").unknown == 0
+def test_whoever_was_never_here_is_a_stranger_also_once_withdrawn(with_table: SiteState) -> None:
+    asked = [Optant("p-001"), Optant("p-0O2"), Optant("p-0O3")]
+    for _ in range(2):
+        assert withdrawals.strangers(with_table, asked) == set(asked[1:])
+        withdraw(with_table, asked)

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
-from archipel.cli.site_dataset import Dataset, extent, listing_problems
+from archipel.cli.dataset_words import listing_problems, mapped, options
+from archipel.cli.site_dataset import Dataset, extent
 from archipel.cli.site_terminal import AsJson, State, console, opened, print_json, print_table
 from archipel.vocabulary import BadInput
 
@@ -95,8 +97,8 @@ def cohort_show(
     as_json: AsJson = False,
 ) -> None:
     """Show a version: who is in it, on which side, under which pseudonym, and what made it. This stays here."""
-    from archipel.cli.site_terminal import words
     from archipel.site import cohorts
+    from archipel.site.wording import shown
 
     with opened(state) as site:
         cohort = cohorts.stored(site, dataset, number).cohort
@@ -128,7 +130,13 @@ def cohort_show(
     gone = about.subjects - about.left
     screen = console()
     screen.print(f"dataset {dataset} version {about.version} {about.name}, frozen {about.frozen_at}, {about.hash}")
-    screen.print(f"made by {words(made)}; {about.left} subjects, {gone} withdrawn since")
+    screen.print(f"{about.left} subjects, {gone} withdrawn since")
+    lines = [f"format {cohort.format}" + (f", options {options(cohort.options)}" if cohort.options else "")]
+    lines += mapped(made["mapping"])
+    if cohort.recipe.spacing_mm:
+        lines.append(f"recipe: volumes resampled to {' x '.join(f'{size:g}' for size in cohort.recipe.spacing_mm)} mm")
+    for line in lines:
+        screen.print(shown(line))
 
 
 @cohort_app.command("diff")
@@ -176,23 +184,52 @@ def cohort_withdraw(
             listed += [line.optant for line in opt_outs.read(file)]
         except FileNotFoundError as error:
             raise BadInput(str(file), "is not there", "name the opt-out list") from error
-    listed += [Optant(subject, dataset) for subject in subjects or []]
-    if not listed:
+    typed = [Optant(subject, dataset) for subject in subjects or []]
+    asked = list(dict.fromkeys([*listed, *typed]))
+    if not asked:
         raise BadInput("withdrawal", "names nobody", "name subjects, or a list with --file")
     screen = console()
     with opened(state) as site:
-        done = withdrawals.withdraw(site, listed, reason=reason)
-    if not done.patients:
+        done = withdrawals.withdraw(site, asked, reason=reason)
+        mistyped = _mistyped(site, typed, dataset, screen)
+        nobody = withdrawals.strangers(site, asked)
+    if not done.patients and not mistyped:
         screen.print("they are withdrawn already")
         return
-    if done.unknown:
-        who = "them" if done.unknown == done.patients else f"{done.unknown} of them"
+    if nobody - mistyped:
+        who = "them" if nobody.issuperset(asked) else f"{len(nobody - mistyped)} of them"
         screen.print(f"no dataset here knows {who} under this id; if one ever does, they are left out")
     for name in done.datasets:
         screen.print(f"dataset {name} goes on without them")
     for one in done.cohorts:
         screen.print(f"dataset {one.dataset} version {one.version} has {one.left} subjects left")
-    screen.print(f"{done.patients} withdrawn: from the next task on no plan sees them; nothing was asked again")
+    if not mistyped:
+        screen.print(f"{done.patients} withdrawn: from the next task on no plan sees them; nothing was asked again")
+        return
+    here = len(asked) - len(nobody)
+    screen.print(
+        f"{here} of {len(asked)} {'is a patient' if here == 1 else 'are patients'} here, withdrawn from the next task "
+        "on; the rest is kept for later: a dataset that ever has them goes on without them"
+    )
+    raise typer.Exit(1)
+
+
+def _mistyped(site: Any, typed: list[Any], dataset: str, screen: Console) -> set[Any]:
+    """Those whom no dataset here ever had; says of each whom it may mean."""
+    from archipel.site import likely_ids, withdrawals
+    from archipel.site.wording import shown
+
+    if not withdrawals.strangers(site, typed):
+        return set()
+    with screen.status("looking who lies in the datasets"):
+        there = likely_ids.subjects_there(site, dataset)
+    # Whoever has faulty files was never counted: the look has met them only now.
+    found: set[Any] = withdrawals.strangers(site, typed)
+    for one in sorted(found):
+        near = " or ".join(likely_ids.alike(one.subject, there))
+        where = f"dataset {dataset}" if dataset else "any dataset here"
+        screen.print(shown(f"{one.subject} is nobody in {where}" + (f"; did you mean {near}?" if near else "")))
+    return found
 
 
 @cohort_app.command("readmit")

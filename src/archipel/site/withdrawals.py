@@ -41,15 +41,11 @@ class NarrowedCohort(NamedTuple):
 
 
 class Withdrawn(NamedTuple):
-    """What a withdrawal changed: how many patients it named anew, whose datasets had them, which cohorts had.
-
-    ``unknown`` counts those of them whom no dataset here ever had under the id given.
-    """
+    """What a withdrawal changed: how many patients it named anew, whose datasets had them, which cohorts had."""
 
     patients: int
     datasets: tuple[str, ...]
     cohorts: tuple[NarrowedCohort, ...]
-    unknown: int = 0
 
 
 def withdraw(site: SiteState, optants: Iterable[Optant], *, reason: str = "") -> Withdrawn:
@@ -98,8 +94,7 @@ def _withdraw(site: SiteState, optants: Iterable[Optant], reason: str, source: s
     for name in {*held, *seen}:
         shutil.rmtree(site.reports / name, ignore_errors=True)
     site.ring()
-    unknown = {one["token"] for one in rows} - {one["token"] for one in rows if one["known"]}
-    return Withdrawn(len({token for _, token in new}), held, narrowed, len(unknown)), traces
+    return Withdrawn(len({token for _, token in new}), held, narrowed), traces
 
 
 def readmit(site: SiteState, optant: Optant) -> None:
@@ -160,10 +155,17 @@ def unmatched(site: SiteState) -> tuple[int, ...]:
 
     Raises BadInput (code configuration) as ``take_opt_outs`` does.
     """
-    lines = {line.number: _pair(site, line.optant) for line in listed(site)}
+    lines = listed(site)
+    nobody = strangers(site, [line.optant for line in lines])
+    return tuple(line.number for line in lines if line.optant in nobody)
+
+
+def strangers(site: SiteState, optants: Iterable[Optant]) -> set[Optant]:
+    """Those of them whom no dataset here ever had, as far as known."""
+    pairs = {one: _pair(site, one) for one in optants}
     with site.database.read() as connection:
-        ever = _ever_here(connection, {token for _, token in lines.values()})
-    return tuple(number for number, pair in lines.items() if not _matches(pair, ever))
+        ever = _ever_here(connection, {token for _, token in pairs.values()})
+    return {one for one, pair in pairs.items() if not _matches(pair, ever)}
 
 
 def note_known(site: SiteState, dataset: str, tokens: Collection[str]) -> None:
