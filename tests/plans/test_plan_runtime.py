@@ -163,6 +163,7 @@ def test_an_array_put_in_place_of_the_frames_reaches_the_frame(tmp_path, monkeyp
     ("reported", "code", "words"),
     [
         (lambda: {"loss": MetricSum(total=float("nan"), weight=1)}, ErrorCode.NOT_FINITE, "is NaN or infinite"),
+        (lambda: {"loss": MetricSum(total=1e200, weight=1e-200)}, ErrorCode.NOT_FINITE, "is NaN or infinite"),
         (lambda: {"patient": MetricSum(total=1, weight=1)}, ErrorCode.PLAN_ERROR, "reports metric patient"),
     ],
 )

@@ -373,6 +373,7 @@ async def test_what_does_not_answer_the_task_is_refused_and_the_site_may_try_aga
         {"samples": 2**60},
         {"metrics": {"loss": MetricSum(total=1.7e308, weight=1.0)}},
         {"metrics": {"loss": MetricSum(total=1.0, weight=1.7e308)}},
+        {"metrics": {"loss": MetricSum(total=1e200, weight=1e-200)}},
     ],
 )
 async def test_numbers_that_would_break_the_sum_are_refused(scene: Scene, changes) -> None:  # type: ignore[no-untyped-def]

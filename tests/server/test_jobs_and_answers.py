@@ -77,7 +77,7 @@ def test_bounds_that_do_not_read_back_from_json_are_refused(federation: Federati
 
 def test_a_job_without_canonical_form_is_told_so(federation: Federation, enrolled: Applicant) -> None:
     values = book(federation, enrolled, "higher").job.model_dump(mode="json")
-    values["tensors"]["tensors"][0]["shape"] = [2**60]
+    values["limits"]["memory_mb"] = 2**60
     with pytest.raises(BadInput, match="job first: has no canonical form"):
         job_hash(Job.model_validate(values))
 

@@ -7,7 +7,6 @@ that are not finite or whose names, types or shapes changed.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -225,7 +224,7 @@ def _declared(found: Mapping[str, MetricSum], specs: Sequence[MetricSpec], where
     for name, value in found.items():
         if name not in names:
             raise _plan_error(f"{where} reports metric {name}", f"declare it; the job has {', '.join(names) or 'none'}")
-        if not (math.isfinite(value.total) and math.isfinite(value.weight)):
+        if not value.adds_up:
             raise not_finite(f"metric {name}")
     return {name: found[name] for name in names if name in found}
 

@@ -44,8 +44,6 @@ LARGEST_COUNT = 2**53
 """Counts below this are exact as float64 and as JSON; a larger one is no count of anything, and sums could overflow."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 """How long the loop waits before it tries a failed stage again: doubling from the first to the longest."""
-LARGEST_METRIC = 1e200
-"""Metric sums beyond this could overflow when sites are added up."""
 
 
 class ExperimentLoop:
@@ -328,8 +326,9 @@ def check_update(job: Job, task: Task, update: Update, has_frame: bool) -> None:
         if unknown:
             raise BadInput(thing, f"metric {unknown[0]} is not in the job", "send the job's", code=ErrorCode.BAD_UPDATE)
         for name, value in given.items():
-            if abs(value.total) > LARGEST_METRIC or value.weight > LARGEST_COUNT:
-                raise BadInput(thing, f"metric {name} is too large to add up", "mend it", code=ErrorCode.BAD_UPDATE)
+            if not value.adds_up:
+                cause = f"metric {name} is out of the bounds within which sites add up to a finite mean"
+                raise BadInput(thing, cause, "mend it", code=ErrorCode.BAD_UPDATE)
 
 
 @contextlib.contextmanager

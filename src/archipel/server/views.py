@@ -181,8 +181,8 @@ def _validation(row: Any) -> dict[str, float] | None:
 
 
 def means(sums: dict[str, MetricSum]) -> dict[str, float]:
-    """The mean of each metric that was counted at all."""
-    return {name: total.mean() for name, total in sums.items() if total.weight}
+    """The mean of each metric that was counted at all, and that JSON has a number for."""
+    return {name: total.mean() for name, total in sums.items() if total.weight and total.adds_up}
 
 
 def last_closed(database: Database, site: str) -> list[RoundClosed]:

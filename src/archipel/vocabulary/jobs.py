@@ -7,12 +7,14 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName, Value
+from archipel.vocabulary.bounds import LONGEST_TEXT, MOST_METRICS, MOST_PARAMETERS, MOST_ROUNDS, MOST_SITES
+from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName
 from archipel.vocabulary.needs import DataNeeds
 from archipel.vocabulary.parameters import HyperParameter, check_arguments
-from archipel.vocabulary.records import Record
+from archipel.vocabulary.records import Many, Record
 from archipel.vocabulary.releases import Release
 from archipel.vocabulary.schemas import TensorSchema
+from archipel.vocabulary.tasks import Arguments
 
 PublicKey = Annotated[str, StringConstraints(pattern=r"^ed25519:[0-9a-f]{64}$")]
 
@@ -65,7 +67,7 @@ class RoundTerms(Record):
     a round without quorum is tried again ``retries`` times, then the experiment pauses.
     """
 
-    rounds: Annotated[int, Field(ge=1, le=100_000)]
+    rounds: Annotated[int, Field(ge=1, le=MOST_ROUNDS)]
     quorum: Annotated[int, Field(ge=1)]
     deadline_s: Annotated[float, Field(gt=0)] = 3600.0
     grace_s: Annotated[float, Field(ge=0)] = 300.0
@@ -113,15 +115,15 @@ class Job(Record):
     format: Literal["archipel-job/1"] = "archipel-job/1"
     experiment: ExperimentId
     title: Annotated[str, Field(max_length=200)] = ""
-    description: Annotated[str, Field(max_length=4000)] = ""
+    description: Annotated[str, Field(max_length=LONGEST_TEXT)] = ""
     plan: PlanReference
     initial_model: Hash
     tensors: TensorSchema
     needs: DataNeeds
-    metrics: tuple[MetricSpec, ...]
-    validation: tuple[MetricSpec, ...] = ()
-    parameters: tuple[HyperParameter, ...] = ()
-    arguments: dict[str, Value] = {}
+    metrics: Annotated[Many[MetricSpec], Field(max_length=MOST_METRICS)]
+    validation: Annotated[Many[MetricSpec], Field(max_length=MOST_METRICS)] = ()
+    parameters: Annotated[Many[HyperParameter], Field(max_length=MOST_PARAMETERS)] = ()
+    arguments: Arguments = {}
     optimiser_state: OptimiserState = OptimiserState.RESET
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.2
     seed: Annotated[int, Field(ge=0, lt=2**53)] = 0
@@ -131,7 +133,7 @@ class Job(Record):
     selection: Selection | None = None
     baselines: Baselines = Baselines()
     limits: WorkerLimits = WorkerLimits()
-    roster: tuple[RosterEntry, ...]
+    roster: Annotated[Many[RosterEntry], Field(max_length=MOST_SITES)]
     server_key: PublicKey
 
     @model_validator(mode="after")

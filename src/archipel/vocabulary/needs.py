@@ -6,14 +6,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from archipel.vocabulary.bounds import LONGEST_WORD, MOST_CATEGORIES, MOST_COLUMNS, MOST_LABELS, MOST_MODALITIES
 from archipel.vocabulary.names import Name
-from archipel.vocabulary.records import Record
+from archipel.vocabulary.records import Many, Record
 
 DataKind = Literal["volumes", "table", "arrays"]
 """``volumes``: 3-D images on a grid in the patient's space; ``table``: named columns, a row a visit; ``arrays``: one
 array ``x`` and one ``y`` a sample, 2-D images with a class among them."""
 
 LabelValue = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,4})$")]
+LabelName = Annotated[str, StringConstraints(max_length=LONGEST_WORD)]
 Unit = Annotated[str, StringConstraints(max_length=40)]
 
 
@@ -25,7 +27,9 @@ class ColumnNeed(Record):
 
     name: Name
     unit: Unit = ""
-    categories: tuple[Annotated[str, StringConstraints(min_length=1, max_length=100)], ...] = ()
+    categories: Annotated[
+        Many[Annotated[str, StringConstraints(min_length=1, max_length=100)]], Field(max_length=MOST_CATEGORIES)
+    ] = ()
 
     @property
     def is_category(self) -> bool:
@@ -42,9 +46,9 @@ class DataNeeds(Record):
     """
 
     kind: DataKind
-    modalities: tuple[Name, ...] = ()
-    labels: dict[LabelValue, str] = {}
-    columns: tuple[ColumnNeed, ...] = ()
+    modalities: Annotated[Many[Name], Field(max_length=MOST_MODALITIES)] = ()
+    labels: Annotated[dict[LabelValue, LabelName], Field(max_length=MOST_LABELS)] = {}
+    columns: Annotated[Many[ColumnNeed], Field(max_length=MOST_COLUMNS)] = ()
     target: ColumnNeed | None = None
     minimum_subjects: Annotated[int, Field(ge=1)] = 2
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, StringConstraints, model_validator
 
+from archipel.vocabulary.bounds import EXACT, LONGEST_TEXT, LONGEST_WORD, MOST_CHOICES
 from archipel.vocabulary.errors import BadInput
 from archipel.vocabulary.names import Name, Value
-from archipel.vocabulary.records import Record
+from archipel.vocabulary.records import Many, Record
 
-LARGEST = 2**53
+LARGEST = EXACT
 """From here on canonical JSON has no form for a whole number that reads back as the same number."""
 
 
@@ -26,8 +27,10 @@ class HyperParameter(Record):
     default: Value
     minimum: float | None = None
     maximum: float | None = None
-    choices: tuple[str, ...] = ()
-    description: str = ""
+    choices: Annotated[
+        Many[Annotated[str, StringConstraints(max_length=LONGEST_WORD)]], Field(max_length=MOST_CHOICES)
+    ] = ()
+    description: Annotated[str, Field(max_length=LONGEST_TEXT)] = ""
 
     @model_validator(mode="after")
     def _default_is_allowed(self) -> Self:

@@ -1,8 +1,15 @@
-"""The base of every record: frozen, closed to unknown keys, finite numbers only."""
+"""The base of every record: frozen, closed to unknown keys, finite numbers only; and the lists that records hold."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, ConfigDict, FailFast
+
+T = TypeVar("T")
+
+Many = Annotated[tuple[T, ...], FailFast()]
+"""A list in a record. It is refused at its first item that is wrong: to name the others would cost without bound."""
 
 
 class Record(BaseModel):

@@ -7,7 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from archipel.vocabulary.records import Record
+from archipel.vocabulary.bounds import EXACT, MOST_DIMENSIONS, MOST_TENSORS
+from archipel.vocabulary.records import Many, Record
 
 DType = Literal["float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool"]
 
@@ -29,7 +30,7 @@ class TensorSpec(Record):
 
     name: Annotated[str, Field(min_length=1, max_length=512)]
     dtype: DType
-    shape: tuple[Annotated[int, Field(ge=0)], ...]
+    shape: Annotated[Many[Annotated[int, Field(ge=0, lt=EXACT)]], Field(max_length=MOST_DIMENSIONS)]
 
     @property
     def elements(self) -> int:
@@ -45,13 +46,15 @@ class TensorSpec(Record):
 class TensorSchema(Record):
     """All parameters of a model in frame order: wider types first, then by name, so that every leaf is aligned."""
 
-    tensors: tuple[TensorSpec, ...]
+    tensors: Annotated[Many[TensorSpec], Field(max_length=MOST_TENSORS)]
 
     @model_validator(mode="after")
     def _ordered_and_unique(self) -> Self:
         keys = [(-ITEM_SIZE[spec.dtype], spec.name) for spec in self.tensors]
         if keys != sorted(keys) or len({spec.name for spec in self.tensors}) != len(self.tensors):
             raise ValueError("tensors must be unique and ordered by falling item size, then name")
+        if self.nbytes >= EXACT:
+            raise ValueError("tensors of 2**53 bytes or more fit nowhere")
         return self
 
     @classmethod

@@ -7,11 +7,16 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from archipel.vocabulary.bounds import EXACT, MOST_METRICS, MOST_PARAMETERS, MOST_ROUNDS, MOST_SITES
 from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName, Value
-from archipel.vocabulary.records import Record
+from archipel.vocabulary.records import Many, Record
 
-Count = Annotated[int, Field(ge=0, lt=2**53)]
+Count = Annotated[int, Field(ge=0, lt=EXACT)]
 """A number of things: below 2**53 it is the same number in JSON, in float64 and in every database."""
+
+
+Arguments = Annotated[dict[Name, Value], Field(max_length=MOST_PARAMETERS)]
+"""What hyper-parameters are, by name."""
 
 
 class TaskKind(StrEnum):
@@ -48,7 +53,7 @@ class Pass(Record):
     """One pass of training: the round whose random streams and schedule it uses, and the plan's arguments."""
 
     round: Count
-    arguments: dict[str, Value] = {}
+    arguments: Arguments = {}
 
 
 class Task(Record):
@@ -56,8 +61,8 @@ class Task(Record):
 
     key: TaskKey
     job_hash: Hash
-    models: Annotated[tuple[Hash, ...], Field(min_length=1)]
-    passes: tuple[Pass, ...] = ()
+    models: Annotated[Many[Hash], Field(min_length=1, max_length=MOST_SITES)]
+    passes: Annotated[Many[Pass], Field(max_length=MOST_ROUNDS)] = ()
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
@@ -68,6 +73,10 @@ class Task(Record):
         if self.key.kind is TaskKind.LOCAL and not self.passes:
             raise ValueError("a local task has at least one pass")
         return self
+
+
+LARGEST_TOTAL, SMALLEST_WEIGHT = 1e200, 1e-100
+"""Of a metric that adds up: beyond these the totals of many sites, or their mean, could overflow."""
 
 
 class MetricSum(Record):
@@ -83,9 +92,23 @@ class MetricSum(Record):
     def __add__(self, other: MetricSum) -> MetricSum:
         return MetricSum(total=self.total + other.total, weight=self.weight + other.weight)
 
+    @property
+    def adds_up(self) -> bool:
+        """Whether the mean is a finite number, of this and of its sum with those of all other sites.
+
+        >>> MetricSum(total=1e200, weight=1e-200).adds_up
+        False
+        """
+        counts = self.weight == 0 or SMALLEST_WEIGHT <= self.weight <= EXACT
+        return counts and abs(self.total) <= LARGEST_TOTAL
+
     def mean(self) -> float:
         """total / weight. Raises ZeroDivisionError when nothing was counted."""
         return self.total / self.weight
+
+
+MetricSums = Annotated[dict[Name, MetricSum], Field(max_length=MOST_METRICS)]
+"""Metrics by name."""
 
 
 class Update(Record):
@@ -101,8 +124,8 @@ class Update(Record):
     model: Hash | None = None
     model_bytes: Count = 0
     samples: Count
-    metrics: dict[Name, MetricSum] = {}
-    validation: dict[Name, MetricSum] = {}
+    metrics: MetricSums = {}
+    validation: MetricSums = {}
     seconds: Annotated[float, Field(ge=0)] = 0.0
 
 
@@ -116,7 +139,7 @@ class RoundClosed(Record):
     about: Annotated[str, Field(max_length=63)] = ""
     job_hash: Hash
     committed: bool
-    contributors: tuple[SiteName, ...]
+    contributors: Annotated[Many[SiteName], Field(max_length=MOST_SITES)]
     model: Hash | None = None
 
     @property

@@ -1,0 +1,28 @@
+"""How much of a thing a record may hold: far more than real work has of it, so that only an attack meets a bound."""
+
+from __future__ import annotations
+
+MOST_SITES = 10_000
+"""Sites of a job's roster, and so models of an ensemble and contributors of a round."""
+MOST_ROUNDS = 100_000
+MOST_TENSORS = 100_000
+"""Tensors of a model; the largest of today have some thousands."""
+MOST_DIMENSIONS = 64
+"""Dimensions of a tensor, as many as numpy allows."""
+MOST_METRICS = 1_000
+MOST_PARAMETERS = 1_000
+MOST_CHOICES = 1_000
+MOST_MODALITIES = 1_000
+MOST_LABELS = 5_000
+"""Label values of a segmentation; the finest atlases of the brain have some hundreds."""
+MOST_COLUMNS = 100_000
+"""Columns that a plan reads; a table of gene expression has 20,000."""
+MOST_CATEGORIES = 10_000
+LONGEST_TEXT = 4_000
+"""Characters of a description."""
+LONGEST_WORD = 1_000
+"""Characters of a choice or a label's name."""
+LONGEST_JOB = 8 << 20
+"""Bytes of a job as one document; a longer one would break the control stream of every site it is offered to."""
+EXACT = 2**53
+"""Whole numbers below it are the same number in JSON, in float64 and in every database."""

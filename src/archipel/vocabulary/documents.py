@@ -1,0 +1,62 @@
+"""A JSON document that another party wrote: counted before anything is built of it.
+
+pydantic writes down every fault of a document before it says that there is one. A fault costs some hundred bytes and
+some microseconds, and three bytes (``{},``) can hold several: without bounds one short message is gigabytes and
+minutes. So there are three: on bytes, on parts, and on the places that can be at fault at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from pydantic_core import from_json, to_json
+
+T = TypeVar("T")
+
+MOST_PARTS = 1_000_000
+"""Parts of a document, a part being an entry, an item or a bracket: a job with 100,000 tensors has 800,000."""
+MOST_PLACES = 20_000
+"""Places of a document that can be at fault at once: an update with 1000 metrics of each kind has 14,000."""
+
+
+def parsed(build: Callable[[bytes], T], body: bytes, longest: int) -> T:
+    """What ``build`` (``Kind.model_validate_json``) makes of a document of at most ``longest`` bytes.
+
+    Raises ValueError: pydantic's ValidationError for a wrong document, another one for what is not looked at.
+
+    >>> from archipel.vocabulary.tasks import MetricSum
+    >>> parsed(MetricSum.model_validate_json, b'{"total": 3, "weight": 4}', longest=100).mean()
+    0.75
+    >>> parsed(MetricSum.model_validate_json, b'{"total": 3, "weight": 4}', longest=10)
+    Traceback (most recent call last):
+    ValueError: has 25 bytes; at most 10 are taken
+    """
+    if len(body) > longest:
+        raise ValueError(f"has {len(body)} bytes; at most {longest} are taken")
+    parts = body.count(b",") + body.count(b"{") + body.count(b"[")
+    if parts > MOST_PARTS:
+        raise ValueError(f"has {parts} parts; at most {MOST_PARTS} are taken")
+    if parts > MOST_PLACES:
+        value = from_json(body)
+        if (found := places(value)) > MOST_PLACES:
+            raise ValueError(f"has {found} places to look at together; at most {MOST_PLACES} are taken")
+        # Written anew, for a key that is given again and again would be built, and be at fault, each time.
+        body = to_json(value)
+    return build(body)
+
+
+def places(value: Any) -> int:
+    """How many places of a document can be at fault at once, where lists (``Many``) stop at their first fault.
+
+    All of an object's keys and entries, and of a list its broadest item.
+
+    >>> places({"a": 1, "b": {"c": 2}}), places([1, 2, [3, 4]]), places([{"a": 1}, {"a": 1, "b": 2}])
+    (7, 3, 6)
+    """
+    match value:
+        case dict():
+            return 1 + len(value) + sum(map(places, value.values()))
+        case list():
+            return 1 + max(map(places, value), default=0)
+    return 1
