@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from archipel.cli.server import app
+from archipel.server.settings import ServerSettings
 from archipel.server.state import ServerState
 from archipel.vocabulary import ArchipelError, ErrorCode
 
@@ -60,6 +61,8 @@ def test_names_and_addresses_of_both_kinds_are_hosts(tmp_path: Path, host: str) 
         ("--listen", "0.0.0", "is no DNS name or IP address; give an address of this machine, such as 0.0.0.0 for all"),
         ("--rest-port", "0", "is no port; give a number from 1 to 65535"),
         ("--grpc-port", "70000", "is no port; give a number from 1 to 65535"),
+        ("--grpc-port", "8443", "is the port of --rest-port too; give people and sites a port each"),
+        ("--database", "postgresql://db/fl", "is not an SQLite address, and no other database is supported; give sql"),
     ],
 )
 def test_every_option_says_what_it_takes(tmp_path: Path, option: str, value: str, cause: str) -> None:
@@ -67,6 +70,14 @@ def test_every_option_says_what_it_takes(tmp_path: Path, option: str, value: str
     shown = value if option.endswith("port") else repr(value)
     assert str(error).startswith(f"{option} {shown}: {cause}")
     assert not (tmp_path / "server").exists()
+
+
+def test_one_port_on_two_addresses_is_two_ports() -> None:
+    common = {"name": "north", "hosts": ("localhost",), "rest_port": 8443, "grpc_port": 8443}
+    assert ServerSettings.model_validate({**common, "grpc_host": "127.0.0.2"}).grpc_port == 8443
+    for address in ("127.0.0.1", "0.0.0.0"):
+        with pytest.raises(ValueError, match="is rest_port too, and people and sites need a port each"):
+            ServerSettings.model_validate({**common, "grpc_host": address})
 
 
 def test_a_host_that_was_mistyped_in_the_settings_is_said_in_words_too(tmp_path: Path) -> None:

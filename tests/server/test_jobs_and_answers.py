@@ -68,6 +68,14 @@ def test_a_site_is_told_whose_token_asks_and_the_journal_keeps_it(federation: Fe
     assert lines(federation, "experiment-submitted")[-1]["asked_by"] == "Ada"
 
 
+def test_where_an_experiment_stands_is_one_row(federation: Federation, enrolled: Applicant) -> None:
+    kept = book(federation, enrolled, "higher")
+    standing = {"experiment": "first", "state": "waiting", "round": 0, "rounds": kept.job.terms.rounds, "reason": None}
+    (row,) = views.standings(federation.database)
+    assert {key: row[key] for key in standing} == standing
+    assert row["created"] == views.experiment(federation.database, "first")["created"]
+
+
 def test_bounds_that_do_not_read_back_from_json_are_refused(federation: Federation, enrolled: Applicant) -> None:
     values = book(federation, enrolled, "higher").job.model_dump(mode="json")
     wide = {"name": "rate", "kind": "float", "default": 1e16, "minimum": 0, "maximum": 1e17}

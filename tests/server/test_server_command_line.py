@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -118,17 +119,53 @@ def test_what_an_operator_types(state: Path) -> None:
     assert {row["site"]: bool(row["used_at"]) for row in tokens} == {"berlin": True, "rome": False}
     assert "berlin" in archipel("server", "site", "list", state=state).stdout
     (certificate,) = json.loads(archipel("server", "certificate", "list", "--json", state=state).stdout)
-    done = archipel("server", "certificate", "revoke", certificate["serial"], "--reason", "lost", state=state)
-    assert done.returncode == 0
+    assert certificate["serial"][:12] in archipel("server", "certificate", "list", state=state).stdout
+    done = archipel("server", "certificate", "revoke", certificate["serial"][:12], "--reason", "lost", state=state)
+    assert certificate["serial"] in done.stdout
     made = json.loads(archipel("server", "token", "create", "ada", "--scope", "operate", "--json", state=state).stdout)
     assert made["token"].startswith("archipel_")
     assert archipel("server", "token", "revoke", made["id"], state=state).returncode == 0
     assert "ada" in archipel("server", "token", "list", state=state).stdout
-    assert archipel("server", "site", "remove", "berlin", state=state).returncode == 0
+    assert archipel("server", "site", "remove", "berlin", "--yes", state=state).returncode == 0
     assert "certificate-revoked" in archipel("server", "journal", "show", state=state).stdout
     assert "the chain of 9 lines fits" in archipel("server", "journal", "verify", state=state).stdout
     refused = archipel("server", "token", "create", "ada", "--scope", "admin", state=state)
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+
+
+def test_who_gives_a_join_token_is_told_what_it_does(state: Path) -> None:
+    done = archipel("server", "join-token", "create", "berlin", state=state)
+    assert JoinToken.decode(done.stdout.strip()).site == "berlin"
+    assert re.search(r"lets berlin join once, until 20.* UTC; there: archipel site join TOKEN", done.stderr)
+    assert "enrolled already" not in done.stderr
+    with Federation.open(ServerState(state)) as federation:
+        federation.enrolment.enrol(
+            Applicant("berlin").request(JoinToken.decode(done.stdout.strip())), datetime.now(UTC)
+        )
+    again = archipel("server", "join-token", "create", "berlin", state=state)
+    assert "berlin is enrolled already: joining again ends its other certificates" in again.stderr
+
+
+def test_a_site_is_removed_only_when_somebody_says_so(state: Path) -> None:
+    nobody = archipel("server", "site", "remove", "nobody", "--yes", state=state)
+    assert "site nobody: is not enrolled; see `archipel server site list`" in nobody.stderr
+    token = JoinToken.decode(archipel("server", "join-token", "create", "berlin", state=state).stdout.strip())
+    with Federation.open(ServerState(state)) as federation:
+        federation.enrolment.enrol(Applicant("berlin").request(token), datetime.now(UTC))
+    with patch.object(sys, "stdin", io.StringIO("n\n")):
+        assert archipel("server", "site", "remove", "berlin", state=state).returncode == 1
+    assert "berlin" in archipel("server", "site", "list", state=state).stdout
+    with patch.object(sys, "stdin", io.StringIO("y\n")):
+        assert archipel("server", "site", "remove", "berlin", state=state).returncode == 0
+    assert "Sites: none" in archipel("server", "site", "list", state=state).stdout
+
+
+def test_a_stopped_server_is_said_to_be_stopped_and_how_to_start_it(state: Path) -> None:
+    done = archipel("server", "status", state=state)
+    assert (done.returncode, "Experiments: none" in done.stdout) == (1, True)
+    assert f"stopped; start it with archipel server start --state {state}" in done.stdout
+    facts = json.loads(archipel("server", "status", "--json", state=state).stdout)
+    assert (facts["running"], facts["answers"], facts["database"]) == (False, False, None)
 
 
 def test_a_head_kept_elsewhere_finds_a_cut_off_end(state: Path, tmp_path: Path) -> None:
@@ -142,23 +179,6 @@ def test_a_head_kept_elsewhere_finds_a_cut_off_end(state: Path, tmp_path: Path) 
     found = archipel("server", "journal", "verify", "--head", str(kept), state=state)
     assert found.returncode == 1
     assert "the end was cut off after line 1" in found.stderr
-
-
-@pytest.mark.processes
-def test_a_started_server_answers_and_stops_when_told(state: Path) -> None:
-    process = start(state)
-    try:
-        assert process.poll() is None, process.stdout.read() if process.stdout else ""
-        facts = json.loads(archipel("server", "status", "--json", state=state).stdout)
-        assert (facts["answers"], facts["database"], facts["federation"]) == (True, True, "north sea")
-        with pytest.raises(ArchipelError, match="is served by another process"):
-            run(ServerState(state))
-    finally:
-        process.send_signal(signal.SIGTERM)
-        output, _ = process.communicate(timeout=30)
-    assert process.returncode == 0, output
-    assert "Traceback" not in output
-    assert archipel("server", "status", state=state).returncode == 1
 
 
 def test_an_operator_gives_a_hospital_the_head_of_its_journal_and_sees_that_one_went_back(state: Path) -> None:
@@ -190,6 +210,26 @@ def test_a_head_of_a_sites_journal_is_none_of_the_servers(state: Path, tmp_path:
         (tmp_path / "head.json").write_text(sign_head(federation.identity, head).model_dump_json())
     done = archipel("server", "journal", "verify", "--head", str(tmp_path / "head.json"), state=state)
     assert done.returncode == 1 and "is a head of the journal of berlin; give one of this server's" in done.stderr
+
+
+@pytest.mark.processes
+def test_a_started_server_answers_and_stops_when_told(state: Path) -> None:
+    process = start(state)
+    try:
+        assert process.poll() is None, process.stdout.read() if process.stdout else ""
+        facts = json.loads(archipel("server", "status", "--json", state=state).stdout)
+        assert (facts["answers"], facts["database"], facts["federation"]) == (True, True, "north sea")
+        assert (facts["running"], facts["connected"], facts["experiments"]) == (True, [], [])
+        archipel("server", "token", "create", "Ada Lovelace", state=state)
+        with pytest.raises(ArchipelError, match="is served by another process"):
+            run(ServerState(state))
+    finally:
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, output
+    assert "Traceback" not in output
+    assert "access-token-created" in output and "Ada Lovelace" in output
+    assert archipel("server", "status", state=state).returncode == 1
 
 
 @pytest.mark.processes

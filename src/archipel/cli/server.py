@@ -14,7 +14,7 @@ import typer
 
 from archipel.cli import server_journal, server_members
 from archipel.cli.server_terminal import AsJson, State, opened
-from archipel.cli.tables import cell
+from archipel.cli.tables import show
 
 if TYPE_CHECKING:
     from archipel.server.federation import Federation
@@ -40,15 +40,17 @@ def init(
         list[str] | None,
         typer.Option(
             help="A DNS name or address under which the server is reached; may be repeated, "
-            "the first goes into join tokens [default: 127.0.0.1 and localhost]."
+            "the first goes into join tokens (by default 127.0.0.1 and localhost)."
         ),
     ] = None,
     listen: Annotated[
-        str | None, typer.Option(help="Address to listen on [default: loopback when every host is, else 0.0.0.0].")
+        str | None, typer.Option(help="Address to listen on (by default loopback when every host is, else 0.0.0.0).")
     ] = None,
     rest_port: Annotated[int, typer.Option(help="Port for people and for enrolment.")] = 8443,
     grpc_port: Annotated[int, typer.Option(help="Port for sites.")] = 8444,
-    database: Annotated[str | None, typer.Option(help="sqlite:///PATH [default: a file in the state folder].")] = None,
+    database: Annotated[
+        str | None, typer.Option(help="sqlite:///PATH (by default a file in the state folder).")
+    ] = None,
 ) -> None:
     """Make a state folder: the federation's CA, keys, database and settings."""
     from archipel.server.federation import Federation
@@ -92,30 +94,60 @@ def status(state: State, as_json: AsJson = False) -> None:
     """Whether the server answers, and what it holds. Exit code 1 when it does not answer."""
     import httpx
 
-    from archipel.server import heads
+    from archipel.server import heads, presence, views
 
     with opened(state) as federation:
         settings = federation.settings
+        connected = presence.read(federation.state)
         answer = _health(federation)
         facts: dict[str, Any] = {
             "federation": settings.name,
             "rest": settings.rest_url,
             "grpc": settings.grpc_address,
+            "running": connected is not None,
             "answers": answer is not None and answer.status_code == httpx.codes.OK,
-            "database": bool(answer is not None and answer.json().get("database")),
+            "database": None if answer is None else bool(answer.json().get("database")),
             "sites": [found.site for found in federation.registry.sites()],
+            "connected": sorted(connected or ()),
             "journal": federation.registry.journal_head(settings.name).number,
+            "experiments": views.standings(federation.database),
             "journal_faults": [f"{site}: {fault}" for site, fault in heads.faults(federation)],
         }
     if as_json:
         print(json.dumps(facts))
     else:
-        faults = facts.pop("journal_faults")
-        for key, value in facts.items():
-            print(f"{key:<12}{', '.join(value) if isinstance(value, list) else cell(value)}")
-        for fault in faults:
-            print(f"the journal went back of {fault}")
+        _print_status(facts, state)
     raise typer.Exit(0 if facts["answers"] else 1)
+
+
+def _print_status(facts: dict[str, Any], state: Path) -> None:
+    if facts["answers"]:
+        stands = "answers"
+    elif facts["running"]:
+        stands = "runs, but its REST interface does not answer; its log says more"
+    else:
+        stands = f"stopped; start it with archipel server start --state {state}"
+    if facts["database"] is False:
+        stands += "; it does not reach its database"
+    sites = [f"{site} (connected)" if site in facts["connected"] else site for site in facts["sites"]]
+    lines = {
+        "federation": facts["federation"],
+        "server": stands,
+        "REST": facts["rest"],
+        "gRPC": facts["grpc"],
+        "sites": ", ".join(sites) or "none yet; archipel server join-token create SITE lets one join",
+        "journal": f"{facts['journal']} lines",
+    }
+    for key, value in lines.items():
+        print(f"{key:<12}{value}")
+    for fault in facts["journal_faults"]:
+        print(f"the journal went back of {fault}")
+    rows = [
+        {"experiment": row["experiment"], "state": row["state"], "asked by": row["asked_by"]}
+        | {"round": f"{row['round']} of {row['rounds']}", "created": row["created"], "reason": row["reason"] or ""}
+        for row in facts["experiments"]
+    ]
+    show("Experiments", rows, False)
 
 
 def _health(federation: Federation) -> Any:
@@ -148,7 +180,8 @@ def _settings(**values: Any) -> ServerSettings:
         return ServerSettings(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        option, cause, remedy = _OPTIONS.get(str(first["loc"][0]), (first["loc"][0], first["msg"], "give another one"))
+        kind = first["type"] if first["type"] in _OPTIONS else str(first["loc"][0])
+        option, cause, remedy = _OPTIONS.get(kind, (first["loc"][0], first["msg"], "give another one"))
         raise ArchipelError(f"{option} {first['input']!r}", cause, remedy, code=ErrorCode.CONFIGURATION) from error
 
 
@@ -165,8 +198,10 @@ _OPTIONS = {
     "grpc_host": ("--listen", *_NO_ADDRESS),
     "rest_port": ("--rest-port", *_NO_PORT),
     "grpc_port": ("--grpc-port", *_NO_PORT),
+    "port_twice": ("--grpc-port", "is the port of --rest-port too", "give people and sites a port each"),
+    "database": ("--database", "is not an SQLite address, and no other database is supported", "give sqlite:///PATH"),
 }
-"""For each setting that init takes: its option, what is wrong with a value that does not fit, and the remedy."""
+"""For each setting that init takes, and for a wrong combination: its option, what is wrong, and the remedy."""
 
 
 def _is_loopback(host: str) -> bool:

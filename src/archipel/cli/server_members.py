@@ -9,6 +9,7 @@ import typer
 
 from archipel.cli.server_terminal import AsJson, State, opened
 from archipel.cli.tables import show
+from archipel.cli.times import readable
 
 if TYPE_CHECKING:
     from archipel.server.federation import Federation
@@ -18,20 +19,33 @@ site = typer.Typer(name="site", no_args_is_help=True, help="The sites of the fed
 certificate = typer.Typer(name="certificate", no_args_is_help=True, help="The sites' certificates.")
 token = typer.Typer(name="token", no_args_is_help=True, help="Access tokens for researchers, monitors and operators.")
 apps = (join_token, site, certificate, token)
+_SHOWN = 12
+"""How much of a serial a table shows: enough to name it, and no narrow terminal breaks it over lines."""
+_ID = "Its id, or how that begins."
+_OF_A_SITE = ("site", "state", "connected", "last_seen", "datasets", "enrolled_at", "identity_key")
+"""What a table shows of a site, in this order."""
 
 
 @join_token.command("create")
 def join_token_create(
     site_name: Annotated[str, typer.Argument(metavar="SITE", help="The site's name in the federation.")],
     state: State,
-    hours: Annotated[float | None, typer.Option(help="Hours until it expires [default: as in server.toml].")] = None,
+    hours: Annotated[float | None, typer.Option(help="Hours until it expires (by default as in server.toml).")] = None,
 ) -> None:
     """Print a token with which one site may join once."""
     from datetime import timedelta
 
     with opened(state) as federation:
         lifetime = None if hours is None else timedelta(hours=hours)
-        print(federation.enrolment.create_token(site_name, lifetime).encode())
+        token = federation.enrolment.create_token(site_name, lifetime)
+        until = next(row.expires_at for row in federation.enrolment.tokens() if row.id == token.id)
+        enrolled = site_name in {found.site for found in federation.registry.sites()}
+    print(token.encode())
+    # Only the token goes to standard output, so that it can be piped into a message.
+    typer.echo(f"lets {site_name} join once, until {readable(until)}; there: archipel site join TOKEN", err=True)
+    if enrolled:
+        again = "joining again ends its other certificates, and works with the identity key that it has"
+        typer.echo(f"{site_name} is enrolled already: {again}", err=True)
 
 
 @join_token.command("list")
@@ -43,11 +57,11 @@ def join_token_list(state: State, as_json: AsJson = False) -> None:
 
 
 @join_token.command("revoke")
-def join_token_revoke(token_id: Annotated[str, typer.Argument(metavar="ID")], state: State) -> None:
+def join_token_revoke(token_id: Annotated[str, typer.Argument(metavar="ID", help=_ID)], state: State) -> None:
     """End a join token that was not used."""
     with opened(state) as federation:
-        federation.enrolment.revoke_token(token_id)
-    print(f"join token {token_id} is revoked")
+        revoked = federation.enrolment.revoke_token(token_id)
+    print(f"join token {revoked.id} for {revoked.site} is revoked")
 
 
 @site.command("list")
@@ -56,19 +70,34 @@ def site_list(
     removed: Annotated[bool, typer.Option("--removed", help="Removed sites too.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the sites and what they announced of their datasets."""
+    """List the sites, which are connected, and what they announced of their datasets."""
+    from archipel.server import presence
+
     with opened(state) as federation:
+        connected = presence.read(federation.state)
         rows = [found.model_dump(mode="json") for found in federation.registry.sites(removed=removed)]
+    # Nobody knows while the server is stopped.
+    rows = [row | {"connected": None if connected is None else row["site"] in connected} for row in rows]
     if not as_json:
         for row in rows:
             row["datasets"] = ", ".join(f"{one['name']} ({one['subjects']})" for one in row["datasets"])
+        rows = [{key: row[key] for key in _OF_A_SITE} for row in rows]
     show("Sites", rows, as_json)
 
 
 @site.command("remove")
-def site_remove(site_name: Annotated[str, typer.Argument(metavar="SITE")], state: State) -> None:
+def site_remove(
+    site_name: Annotated[str, typer.Argument(metavar="SITE")],
+    state: State,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; for scripts.")] = False,
+) -> None:
     """End a site's membership; its certificates are revoked and its connection is cut at once."""
     with opened(state) as federation:
+        federation.registry.site(site_name)
+        question = f"Remove {site_name}? Its certificates and approvals end; it comes back with a new join token only"
+        if not yes and not typer.confirm(question, default=False):
+            print("nothing was removed")
+            raise typer.Exit(1)
         federation.registry.remove_site(site_name)
         _ring(federation)
     print(f"site {site_name} is removed and its certificates are revoked")
@@ -91,18 +120,22 @@ def certificate_list(state: State, as_json: AsJson = False) -> None:
     """List every certificate ever issued."""
     with opened(state) as federation:
         rows = [row.model_dump() for row in federation.registry.certificates()]
+    if not as_json:
+        rows = [row | {"serial": row["serial"][:_SHOWN]} for row in rows]
     show("Certificates", rows, as_json)
 
 
 @certificate.command("revoke")
 def certificate_revoke(
-    serial: str, state: State, reason: Annotated[str, typer.Option(help="Why; goes into the journal.")] = "revoked"
+    serial: Annotated[str, typer.Argument(help="Its serial, or how that begins, as certificate list shows it.")],
+    state: State,
+    reason: Annotated[str, typer.Option(help="Why; goes into the journal.")] = "revoked",
 ) -> None:
     """End a certificate; whoever uses it is cut at once."""
     with opened(state) as federation:
-        federation.registry.revoke_certificate(serial, reason)
+        revoked = federation.registry.revoke_certificate(serial, reason)
         _ring(federation)
-    print(f"certificate {serial} is revoked")
+    print(f"certificate {revoked.serial} of {revoked.site} is revoked")
 
 
 @token.command("create")
@@ -110,10 +143,10 @@ def token_create(
     name: Annotated[str, typer.Argument(help="The person or program it is for.")],
     state: State,
     scope: Annotated[list[str] | None, typer.Option(help="read, research or operate; may be repeated.")] = None,
-    days: Annotated[float | None, typer.Option(help="Days until it expires [default: as in server.toml].")] = None,
+    days: Annotated[float | None, typer.Option(help="Days until it expires (by default as in server.toml).")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print an access token, this once. [default scope: research]"""
+    """Print an access token, this once; without --scope it is one for research."""
     from datetime import UTC, datetime, timedelta
 
     with opened(state) as federation:
@@ -145,11 +178,11 @@ def token_list(state: State, as_json: AsJson = False) -> None:
 
 
 @token.command("revoke")
-def token_revoke(token_id: Annotated[str, typer.Argument(metavar="ID")], state: State) -> None:
+def token_revoke(token_id: Annotated[str, typer.Argument(metavar="ID", help=_ID)], state: State) -> None:
     """End an access token now."""
     with opened(state) as federation:
-        federation.tokens.revoke(token_id)
-    print(f"access token {token_id} is revoked")
+        revoked = federation.tokens.revoke(token_id)
+    print(f"access token {revoked.id} of {revoked.name} is revoked")
 
 
 def _ring(federation: Federation) -> None:

@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from archipel.cli.times import readable
+
 if TYPE_CHECKING:
     from archipel.site.state import SiteState
 
@@ -67,4 +69,4 @@ def words(value: Any) -> str:
         return ", ".join(f"{key} {words(inner)}" for key, inner in value.items())
     if isinstance(value, list):
         return " x ".join(str(inner) for inner in value)
-    return str(value)
+    return readable(str(value))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00")
+from archipel.cli.times import readable
+
+_WHOLE = {"id", "serial"}
+"""Columns whose values name something: never broken over lines."""
 
 
 def show(title: str, rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
@@ -24,7 +26,7 @@ def show(title: str, rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
         return
     table = Table(title=title)
     for key in rows[0]:
-        table.add_column(key.replace("_", " "), overflow="fold")
+        table.add_column(key.replace("_", " "), overflow="fold", no_wrap=key in _WHOLE)
     for row in rows:
         table.add_row(*(Text(cell(value)) for value in row.values()))
     Console().print(table)
@@ -39,6 +41,4 @@ def cell(value: Any) -> str:
             return "yes" if value else "no"
         case list() | tuple():
             return " ".join(str(one) for one in value)
-        case str() if _TIME.fullmatch(value):
-            return value[:19].replace("T", " ")
-    return str(value)
+    return readable(str(value))

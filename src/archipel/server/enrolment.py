@@ -14,13 +14,14 @@ from sqlalchemy import Connection, insert, select, update
 
 from archipel.governance import append, canonical, verify
 from archipel.server.authority import Authority
+from archipel.server.prefixes import whole
 from archipel.server.registry import Registry, enrol_site
 from archipel.server.schema import join_tokens, journal
 from archipel.server.secret_hashes import hashed, matches, new_id, new_secret
 from archipel.server.settings import ServerSettings
 from archipel.storage import Database, utc_now
 from archipel.transport.enrolment import EnrolmentReply, EnrolmentRequest, JoinToken, proof_message
-from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode, NotFound, Record, SiteName
+from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode, Record, SiteName
 
 
 class JoinTokenRow(Record):
@@ -73,15 +74,17 @@ class Enrolment:
         """Every join token, newest first."""
         with self._database.read() as connection:
             rows = connection.execute(select(join_tokens).order_by(join_tokens.c.created_at.desc())).mappings().all()
-        return [JoinTokenRow(**{key: row[key] for key in JoinTokenRow.model_fields}) for row in rows]
+        return [_token_row(row) for row in rows]
 
-    def revoke_token(self, token: str) -> None:
-        """End a join token that was not used. Raises NotFound and Conflict."""
-        thing = f"join token {token}"
+    def revoke_token(self, token: str) -> JoinTokenRow:
+        """End a join token that was not used, named by its id or how that begins; the token as it was.
+
+        Raises NotFound and Conflict.
+        """
         with self._database.write() as connection:
-            row = connection.execute(select(join_tokens).where(join_tokens.c.id == token)).mappings().first()
-            if row is None:
-                raise NotFound(thing, "does not exist", "list them with `archipel server join-token list`")
+            token = whole(connection, join_tokens.c.id, token, "join token", "archipel server join-token list")
+            thing = f"join token {token}"
+            row = connection.execute(select(join_tokens).where(join_tokens.c.id == token)).mappings().one()
             if row["used_at"] is not None:
                 raise Conflict(
                     thing,
@@ -92,6 +95,7 @@ class Enrolment:
                 raise Conflict(thing, f"was revoked on {row['revoked_at']}", "nothing is left to do")
             append(connection, journal, "join-token-revoked", {"id": token, "site": row["site"]})
             connection.execute(update(join_tokens).where(join_tokens.c.id == token).values(revoked_at=utc_now()))
+        return _token_row(row)
 
     def enrol(self, request: EnrolmentRequest, now: datetime) -> EnrolmentReply:
         """Make the site a member.
@@ -159,6 +163,10 @@ class Enrolment:
             raise _refused(f"was used on {row['used_at']}; it is good for one join only", new_one)
         if row["expires_at"] <= _text(now):
             raise _refused(f"expired on {row['expires_at']}", new_one)
+
+
+def _token_row(row: Any) -> JoinTokenRow:
+    return JoinTokenRow(**{key: row[key] for key in JoinTokenRow.model_fields})
 
 
 def _text(moment: datetime) -> str:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import structlog
 
+from archipel.server import announcing, presence
 from archipel.server.experiments import Experiments
 from archipel.server.federation import Federation
 from archipel.server.rest import RestContext, RestServer, create_app, listen
@@ -32,6 +33,7 @@ def run(state: ServerState) -> None:
 
 async def _serve(federation: Federation) -> None:
     state, settings = federation.state, federation.settings
+    last = announcing.newest(federation)
     federation.authority.ensure_server_certificate(state, settings.hosts, datetime.now(UTC))
     bound = listen(settings.rest_host, settings.rest_port, "rest_port")
     experiments = Experiments(federation)
@@ -55,13 +57,18 @@ async def _serve(federation: Federation) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await experiments.start()
     await rest.start()
-    watching = asyncio.create_task(_watch(bell, wire))
+    beside = [
+        asyncio.create_task(_watch(bell, wire)),
+        asyncio.create_task(presence.follow(federation, lambda: set(experiments.hub.streams))),
+        asyncio.create_task(announcing.follow(federation, last)),
+    ]
     residence.settled()
     _log.info("serving", rest=settings.rest_url, grpc=settings.grpc_address)
     await stop.wait()
-    watching.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await watching
+    for task in beside:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
     await rest.stop()
     await grpc.stop(1.0)
     await experiments.stop()

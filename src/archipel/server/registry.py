@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,6 +16,7 @@ from sqlalchemy import Connection, PoolProxiedConnection, insert, select, update
 from archipel.governance import JournalHead, append, check_chain, head
 from archipel.governance.journal import JournalEntry, entries
 from archipel.server.authority import Authority, SiteCertificate
+from archipel.server.prefixes import whole
 from archipel.server.schema import approvals, certificates, journal, sites
 from archipel.storage import Database, utc_now
 from archipel.transport.messages import DatasetSummary
@@ -75,10 +76,12 @@ class Registry:
             revoke_all(connection, site, "the site was removed")
             _end_approvals(connection, site)
 
-    def seen(self, site: str, at: str | None = None) -> None:
-        """Note that the site spoke. Not journaled: it changes nothing anyone may do."""
+    def seen(self, names: Collection[str], at: str | None = None) -> None:
+        """Note that these sites are or were here. Not journaled: it changes nothing anyone may do."""
+        if not names:
+            return
         with self._database.write() as connection:
-            connection.execute(update(sites).where(sites.c.site == site).values(last_seen=at or utc_now()))
+            connection.execute(update(sites).where(sites.c.site.in_(names)).values(last_seen=at or utc_now()))
 
     def set_datasets(self, site: str, datasets: Sequence[DatasetSummary]) -> None:
         """Keep what the site announced of its datasets."""
@@ -90,18 +93,22 @@ class Registry:
         """Every certificate ever issued, newest first."""
         with self._database.read() as connection:
             rows = connection.execute(select(certificates).order_by(certificates.c.issued_at.desc())).mappings().all()
-        return [CertificateRow(**{key: row[key] for key in CertificateRow.model_fields}) for row in rows]
+        return [_certificate(row) for row in rows]
 
-    def revoke_certificate(self, serial: str, reason: str) -> None:
-        """End a certificate now. Raises NotFound, and Conflict when it is revoked already."""
-        thing = f"certificate {serial}"
+    def revoke_certificate(self, serial: str, reason: str) -> CertificateRow:
+        """End a certificate now, named by its serial or how it begins; the certificate as it was.
+
+        Raises NotFound, and Conflict when it is revoked already or several begin so.
+        """
         with self._database.write() as connection:
-            row = connection.execute(select(certificates).where(certificates.c.serial == serial)).mappings().first()
-            if row is None:
-                raise NotFound(thing, "was never issued", "list them with `archipel server certificate list`")
+            listed = "archipel server certificate list"
+            serial = whole(connection, certificates.c.serial, serial, "certificate", listed)
+            row = connection.execute(select(certificates).where(certificates.c.serial == serial)).mappings().one()
             if row["revoked_at"] is not None:
-                raise Conflict(thing, f"was revoked on {row['revoked_at']}", "nothing is left to do")
+                cause = f"was revoked on {row['revoked_at']}"
+                raise Conflict(f"certificate {serial}", cause, "nothing is left to do")
             _revoke(connection, serial, row["site"], reason)
+        return _certificate(row)
 
     def renew(self, site: str, csr: str, now: datetime | None = None) -> SiteCertificate:
         """A new certificate for an enrolled site; its identity stays, and the old certificate lasts to its end.
@@ -266,6 +273,10 @@ def _revoke(connection: Connection, serial: str, site: str, reason: str) -> None
     connection.execute(change.values(revoked_at=utc_now(), reason=reason))
 
 
+def _certificate(row: Any) -> CertificateRow:
+    return CertificateRow(**{key: row[key] for key in CertificateRow.model_fields})
+
+
 def _certificate_row(signed: SiteCertificate) -> dict[str, Any]:
     return {
         "serial": signed.serial,
@@ -279,7 +290,9 @@ def _certificate_row(signed: SiteCertificate) -> dict[str, Any]:
 def _enrolled(connection: Connection, site: str) -> Site:
     row = connection.execute(select(sites).where(sites.c.site == site)).mappings().first()
     if row is None:
-        raise NotFound(f"site {site}", "is not enrolled", "give it a join token")
+        raise NotFound(
+            f"site {site}", "is not enrolled", "see `archipel server site list`; a new site needs a join token"
+        )
     if row["state"] != "enrolled":
         raise NotPermitted(
             f"site {site}", "was removed from the federation", "give it a new join token", code=ErrorCode.REVOKED

@@ -7,7 +7,7 @@ import json
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from archipel.vocabulary import Record
@@ -29,6 +29,12 @@ def _host(text: str) -> str:
     return text
 
 
+def _sqlite(address: str) -> str:
+    if not address.startswith("sqlite:///"):
+        raise PydanticCustomError("database", "is not an SQLite address, and no other database is supported")
+    return address
+
+
 HostName = Annotated[str, AfterValidator(_host)]
 """A DNS name or an IP address."""
 
@@ -48,10 +54,10 @@ class ServerSettings(Record):
     rest_host: HostName = "127.0.0.1"
     rest_port: Port = 8443
     grpc_host: HostName = "127.0.0.1"
-    grpc_port: Port = 8444
+    grpc_port: Annotated[Port, Field(validate_default=True)] = 8444
     public_rest: str | None = None
     public_grpc: str | None = None
-    database: Annotated[str, StringConstraints(pattern="^sqlite:///")] | None = None
+    database: Annotated[str, AfterValidator(_sqlite)] | None = None
     blobs: str = "blobs"
     blob_limit_mb: Annotated[int, Field(ge=1)] = 16_384
     heartbeat_s: Annotated[float, Field(ge=0.1, le=3600)] = 15.0
@@ -60,6 +66,14 @@ class ServerSettings(Record):
     access_token_days: Annotated[float, Field(gt=0)] = 180.0
     certificate_days: Annotated[float, Field(gt=0)] = 90.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("grpc_port")
+    @classmethod
+    def _a_port_of_its_own(cls, port: int, known: ValidationInfo) -> int:
+        places = {known.data.get("rest_host"), known.data.get("grpc_host")}
+        if port == known.data.get("rest_port") and (len(places) == 1 or places & {"0.0.0.0", "::"}):  # noqa: S104
+            raise PydanticCustomError("port_twice", "is rest_port too, and people and sites need a port each")
+        return port
 
     @property
     def rest_url(self) -> str:

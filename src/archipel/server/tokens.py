@@ -14,10 +14,11 @@ import structlog
 from sqlalchemy import insert, select, update
 
 from archipel.governance import append
+from archipel.server.prefixes import whole
 from archipel.server.schema import access_tokens, journal
 from archipel.server.secret_hashes import hashed, matches, new_id, new_secret
 from archipel.storage import Database, utc_now
-from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode, NotFound, Record, StorageFull
+from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode, Record, StorageFull
 
 _log = structlog.get_logger("archipel.server")
 
@@ -87,17 +88,20 @@ class AccessTokens:
         with self._database.read() as connection:
             return connection.scalar(select(access_tokens.c.name).where(access_tokens.c.id == token))
 
-    def revoke(self, token: str) -> None:
-        """End a token now, by its id. Raises NotFound, and Conflict when it is revoked already."""
-        thing = f"access token {token}"
+    def revoke(self, token: str) -> AccessToken:
+        """End a token now, named by its id or how that begins; the token as it was.
+
+        Raises NotFound, and Conflict when it is revoked already or several begin so.
+        """
         with self._database.write() as connection:
-            row = connection.execute(select(access_tokens).where(access_tokens.c.id == token)).mappings().first()
-            if row is None:
-                raise NotFound(thing, "does not exist", "list them with `archipel server token list`")
+            token = whole(connection, access_tokens.c.id, token, "access token", "archipel server token list")
+            row = connection.execute(select(access_tokens).where(access_tokens.c.id == token)).mappings().one()
             if row["revoked_at"] is not None:
-                raise Conflict(thing, f"was revoked on {row['revoked_at']}", "nothing is left to do")
+                cause = f"was revoked on {row['revoked_at']}"
+                raise Conflict(f"access token {token}", cause, "nothing is left to do")
             append(connection, journal, "access-token-revoked", {"id": token, "name": row["name"]})
             connection.execute(update(access_tokens).where(access_tokens.c.id == token).values(revoked_at=utc_now()))
+        return _token(dict(row))
 
     def check(self, text: str, now: datetime) -> AccessToken:
         """The token that ``text`` is. Raises ArchipelError (code token) when it is unknown, expired or revoked."""

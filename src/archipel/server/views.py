@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from archipel.rounds import ExperimentState, StageRecord
 from archipel.rounds.stages import ENSEMBLE
@@ -24,6 +24,27 @@ def experiments(database: Database) -> list[dict[str, Any]]:
     query = select(schema.experiments.c.experiment).order_by(schema.experiments.c.created_at.desc())
     with database.read() as connection:
         return [_experiment(connection, name) for name in connection.scalars(query).all()]
+
+
+def standings(database: Database) -> list[dict[str, Any]]:
+    """Where every experiment stands in a line, newest first: cheap, since jobs and records are not read whole."""
+    table, rounds, tokens = schema.experiments, schema.rounds, schema.access_tokens
+    done = select(func.max(rounds.c.round)).where(
+        rounds.c.experiment == table.c.experiment,
+        rounds.c.kind == TaskKind.TRAIN.value,
+        rounds.c.state == "committed",
+    )
+    query = select(
+        table.c.experiment,
+        table.c.state,
+        select(tokens.c.name).where(tokens.c.id == table.c.owner).scalar_subquery().label("asked_by"),
+        func.coalesce(done.scalar_subquery(), 0).label("round"),
+        func.json_extract(table.c.job, "$.terms.rounds").label("rounds"),
+        table.c.reason,
+        table.c.created_at.label("created"),
+    )
+    with database.read() as connection:
+        return [dict(row) for row in connection.execute(query.order_by(table.c.created_at.desc())).mappings()]
 
 
 def experiment(database: Database, name: str) -> dict[str, Any]:

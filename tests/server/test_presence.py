@@ -1,0 +1,76 @@
+"""Who is connected is known outside the serving process, and when a site was last seen is noted while it is there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+
+import pytest
+from server_world import Applicant
+
+from archipel.server import presence
+from archipel.server.federation import Federation
+from archipel.transport.doorbell import Doorbell
+
+
+@pytest.fixture
+def running(federation: Federation) -> Iterator[None]:
+    bell = Doorbell(federation.state.root)
+    yield
+    bell.close()
+
+
+async def following(federation: Federation, streams: set[str], until: Callable[[], bool]) -> None:
+    task = asyncio.create_task(presence.follow(federation, lambda: set(streams)))
+    while not until():  # noqa: ASYNC110 - what it waits for is in a file
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def test_nobody_is_known_to_be_connected_where_no_server_runs(federation: Federation) -> None:
+    presence.note(federation.state, {"berlin"})
+    assert presence.read(federation.state) is None
+
+
+@pytest.mark.usefixtures("running")
+def test_a_damaged_note_says_nothing(federation: Federation) -> None:
+    assert presence.read(federation.state) == frozenset()
+    (federation.state.root / "connected.json").write_text("{ half")
+    assert presence.read(federation.state) == frozenset()
+
+
+@pytest.mark.usefixtures("running")
+async def test_sites_that_come_and_go_are_noted(
+    federation: Federation, enrolled: Applicant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "LOOK_S", 0.01)
+    streams = {"berlin"}
+    await following(federation, streams, lambda: presence.read(federation.state) == {"berlin"})
+    streams.clear()
+    await following(federation, streams, lambda: presence.read(federation.state) == frozenset())
+
+
+@pytest.mark.usefixtures("running")
+async def test_a_site_that_stays_is_seen_again_and_again_and_one_that_leaves_once_more(
+    federation: Federation, enrolled: Applicant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "LOOK_S", 0.01)
+    monkeypatch.setattr(presence, "NOTED_S", 0.02)
+
+    def seen() -> str:
+        return federation.registry.site("berlin").last_seen or ""
+
+    times: set[str] = set()
+    await following(federation, {"berlin"}, lambda: bool(times.add(seen()) or len(times - {""}) > 2))
+    monkeypatch.setattr(presence, "NOTED_S", 3600.0)
+    streams, before = {"berlin"}, seen()
+    await following(federation, streams, lambda: seen() != before)
+    before = seen()
+    task = asyncio.create_task(following(federation, streams, lambda: presence.read(federation.state) == frozenset()))
+    await asyncio.sleep(0.05)
+    streams.clear()
+    await task
+    assert seen() > before
