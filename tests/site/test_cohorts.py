@@ -36,6 +36,30 @@ def test_freezing_counts_versions_and_nothing_new_is_no_new_version(with_table: 
 
 
 def test_versions_are_counted_for_each_dataset(with_table: SiteState, tmp_path: Path) -> None:
+def test_a_version_keeps_its_name_and_no_other_gets_it(with_table: SiteState, tmp_path: Path) -> None:
+    spring = cohorts.freeze_version(with_table, "table", name="spring")
+    assert cohorts.freeze_version(with_table, "table", name="spring") == spring
+    with pytest.raises(Conflict, match="holds nothing new since version 1, which is called spring"):
+        cohorts.freeze_version(with_table, "table", name="summer")
+    table(tmp_path / "data", rows=9)
+    with pytest.raises(Conflict, match="name spring: is that of version 1 of dataset table; choose another"):
+        cohorts.freeze_version(with_table, "table", name="spring")
+    assert cohorts.versions(with_table) == [spring], "what is refused is not kept"
+    assert cohorts.freeze_version(with_table, "table").name == ""
+    assert cohorts.freeze_version(with_table, "table", name="summer").version == 2
+    assert [one.name for one in cohorts.versions(with_table)] == ["spring", "summer"]
+    named = [line.body for line in journal.lines(with_table) if line.kind == "cohort-named"]
+    assert [(one["version"], one["name"]) for one in named] == [(1, "spring"), (2, "summer")]
+
+
+def test_a_fraction_stays_until_another_is_asked_for(with_table: SiteState, tmp_path: Path) -> None:
+    assert cohorts.freeze_version(with_table, "table").validation_fraction == 0.2
+    assert cohorts.freeze_version(with_table, "table", fraction=0.4).version == 2
+    assert cohorts.freeze_version(with_table, "table").version == 2
+    table(tmp_path / "data", rows=9)
+    assert cohorts.freeze_version(with_table, "table").validation_fraction == 0.4
+
+
     catalog.add(with_table, "other", table(tmp_path / "other", rows=4), "npz")
     assert cohorts.freeze_version(with_table, "table").version == 1
     assert cohorts.freeze_version(with_table, "other").version == 1

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 from sqlalchemy import Connection, func, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from archipel.data import (
     Cohort,
@@ -25,7 +24,7 @@ from archipel.data import (
 )
 from archipel.data.splits import own_sides
 from archipel.governance import Subtraction
-from archipel.site import catalog, journal, schema, subtractions, withdrawals
+from archipel.site import catalog, journal, schema, sides, subtractions, version_names, withdrawals
 from archipel.site.state import SiteState
 from archipel.storage import utc_now
 from archipel.vocabulary import BadInput, Conflict, ErrorCode, NotFound, Record, Refused
@@ -62,17 +61,17 @@ def freeze(
     site: SiteState,
     entry: catalog.Dataset,
     *,
-    fraction: float = DEFAULT_FRACTION,
+    fraction: float | None = None,
     pseudonymise: bool | None = None,
     recipe: Recipe | None = None,
 ) -> Frozen:
     """All usable subjects that the dataset holds now, as a cohort that is not kept yet.
 
-    It is an older version when nothing is new since. A split that the dataset comes with is kept. ``pseudonymise``
-    and ``recipe`` None are as in the newest version. Raises DatasetProblems when the files have become unusable,
-    BadInput for a fraction outside [0, 1) and when nobody is left to train on.
+    It is an older version when nothing is new since. A split that the dataset comes with is kept. ``fraction``,
+    ``pseudonymise`` and ``recipe`` None are as in the newest version. Raises DatasetProblems when the files have
+    become unusable, BadInput for a fraction outside [0, 1) and when nobody is left to train on.
     """
-    if not 0 <= fraction < 1:
+    if fraction is not None and not 0 <= fraction < 1:
         raise BadInput(f"validation fraction {fraction}", "is not in [0, 1)", "give for example 0.2")
     found = catalog.usable_scan(site, entry)
     samples = tuple(sorted(found.samples, key=lambda sample: sample.key))
@@ -80,7 +79,9 @@ def freeze(
     key = site.cohort_key
     with site.database.read() as connection:
         newest = _newest(connection, entry.name)
-        settled = _settled(connection, entry.name, fraction)
+        if fraction is None:
+            fraction = _fraction_of(newest)
+        settled = sides.settled(connection, entry.name, fraction)
     tokens = {subject: subject_token(subject, key) for subject in subjects}
     before = own_sides(samples)
     before |= {subject: settled[token] for subject, token in tokens.items() if token in settled}
@@ -141,14 +142,12 @@ def keep(site: SiteState, connection: Connection, frozen: Frozen, *, name: str =
     """Keep a frozen cohort, its sides and the dataset's new counts, in the caller's transaction; the cohort's hash.
 
     Whoever was withdrawn since it was frozen is signed out of it at once. Raises NotFound when the dataset was
-    removed meanwhile, Conflict when another version was frozen meanwhile.
+    removed meanwhile, Conflict when another version was frozen meanwhile and as ``version_names.give`` does.
     """
     entry, cohort, scanned = frozen
     hashed = hash_of(site, cohort)
     catalog.keep(site, connection, entry, cohort.subjects if scanned else None)
     row: dict[str, Any] = {"subjects": len(cohort.subjects), "body": cohort.model_dump_json()}
-    if name:
-        row["name"] = name
     same = _rows.c.hash == hashed
     if connection.execute(select(_rows.c.hash).where(same)).first():
         connection.execute(update(_rows).where(same).values(**row))
@@ -167,31 +166,11 @@ def keep(site: SiteState, connection: Connection, frozen: Frozen, *, name: str =
         journal.append(connection, "cohort-frozen", body)
         values = {"hash": hashed, "dataset": cohort.dataset, "version": cohort.version, "frozen_at": utc_now()}
         connection.execute(insert(_rows).values(**values, **row))
-        _settle(connection, site, cohort)
+        sides.settle(connection, site, cohort)
+    if name:
+        version_names.give(connection, cohort.dataset, hashed, name)
     subtractions.narrow(connection, site, cohort, hashed, withdrawals.tokens_out_of(connection, cohort.dataset))
     return hashed
-
-
-def _settled(connection: Connection, dataset: str, fraction: float) -> dict[str, bool]:
-    table = schema.sides
-    query = select(table.c.token, table.c.validates).where(table.c.dataset == dataset, table.c.fraction == fraction)
-    return {row.token: row.validates for row in connection.execute(query)}
-
-
-def _settle(connection: Connection, site: SiteState, cohort: Cohort) -> None:
-    if cohort.validation is None or cohort.validation_fraction is None or not cohort.samples:
-        return
-    held_out = frozenset(cohort.validation)
-    rows = [
-        {
-            "dataset": cohort.dataset,
-            "fraction": cohort.validation_fraction,
-            "token": subject_token(subject, site.cohort_key),
-            "validates": subject in held_out,
-        }
-        for subject in cohort.subjects
-    ]
-    connection.execute(upsert(schema.sides).on_conflict_do_nothing(), rows)
 
 
 def _newest(connection: Connection, dataset: str) -> Cohort | None:
@@ -200,12 +179,17 @@ def _newest(connection: Connection, dataset: str) -> Cohort | None:
     return Cohort.model_validate_json(body) if body else None
 
 
+def _fraction_of(cohort: Cohort | None) -> float:
+    fraction = cohort.validation_fraction if cohort is not None else None
+    return DEFAULT_FRACTION if fraction is None else fraction
+
+
 def freeze_version(
     site: SiteState,
     dataset: str,
     *,
     name: str = "",
-    fraction: float = DEFAULT_FRACTION,
+    fraction: float | None = None,
     pseudonymise: bool | None = None,
     recipe: Recipe | None = None,
 ) -> Version:
@@ -265,8 +249,8 @@ def compare(site: SiteState, dataset: str, before: int, after: int | None) -> Co
     old = stored(site, dataset, before).cohort
     if after is not None:
         return difference(old, stored(site, dataset, after).cohort)
-    fraction = DEFAULT_FRACTION if old.validation_fraction is None else old.validation_fraction
-    now = freeze(site, catalog.dataset(site, dataset), fraction=fraction, pseudonymise=bool(old.pseudonyms))
+    fraction, pseudonymise = _fraction_of(old), bool(old.pseudonyms)
+    now = freeze(site, catalog.dataset(site, dataset), fraction=fraction, pseudonymise=pseudonymise)
     return difference(old, now.cohort)
 
 
