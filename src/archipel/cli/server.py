@@ -150,6 +150,22 @@ def _print_status(facts: dict[str, Any], state: Path) -> None:
     show("Experiments", rows, False)
 
 
+@app.command()
+def backup(
+    folder: Annotated[Path, typer.Argument(help="A new folder for the copy, which holds private keys.")], state: State
+) -> None:
+    """Copy the state folder while the server runs or rests; the copy can take its place."""
+    from archipel.server import backup as backups
+
+    with opened(state) as federation:
+        copied = backups.copy(federation, folder.resolve())
+    print(f"copied to {folder}: {copied.lines} lines of the journal, {copied.blobs} blobs, {copied.updates} updates")
+    for fault in copied.faults:
+        typer.echo(f"- {fault}", err=True)
+    if copied.faults:
+        raise typer.Exit(1)
+
+
 def _health(federation: Federation) -> Any:
     """The server's answer to a health request on its own machine, or None when nobody answers."""
     import ssl
