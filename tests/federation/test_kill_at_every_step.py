@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -33,6 +34,15 @@ def restored(world: World) -> Iterator[None]:
     assert world.wire is not None
     world.wire.free()
     world.restore()
+
+
+BASELINES = {"baselines": {"local": True, "ensemble": True}, "terms": {"rounds": 1}}
+
+
+@pytest.fixture(scope="module")
+def baselines_reference(world: World) -> str:
+    world.run("baselines-reference", arguments=SLOW, **BASELINES)
+    return "baselines-reference"
 
 
 names = iter(f"killed-{number}" for number in range(1, 1000))
@@ -154,6 +164,68 @@ def test_a_death_in_mid_upload_costs_the_rest_of_the_upload_only(
     world.wait_state(name)
     world.check_undisturbed(name, wide_reference, rounds=2)
     assert wire.passed - before < 4 * 24_100_000 + (6 << 20)
+
+
+def stages(world: World, name: str) -> list[tuple[str, str, int, str]]:
+    query = "select kind, about, attempt, state from rounds where experiment = ? order by opened_at"
+    return [tuple(row) for row in world.query(query, name)]
+
+
+def outcome(world: World, name: str) -> tuple[list[tuple[str, str, int, str]], dict[str, str], object]:
+    """Every stage, every model and what the baselines came to."""
+    models = {one["name"]: one["hash"] for one in world.lab.get(f"/v1/experiments/{name}/models")}
+    return stages(world, name), models, world.show(name)["baselines"]
+
+
+AFTER_TRAINING = [("evaluate", ""), ("local", ""), ("evaluate", "site-a"), ("evaluate", "ensemble")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "about", "victim"),
+    [
+        ("evaluate", "", "site-b"),
+        ("local", "", "server"),
+        ("local", "", "site-b"),
+        ("local", "", "its worker"),
+        ("evaluate", "site-a", "server"),
+        ("evaluate", "ensemble", "site-b"),
+        ("evaluate", "ensemble", "its worker"),
+    ],
+)
+def test_a_kill_after_the_last_round_changes_no_baseline(
+    world: World, baselines_reference: str, kind: str, about: str, victim: str
+) -> None:
+    name = begin(world, **BASELINES)
+
+    def is_at_it() -> bool:
+        return any(
+            what == "task-accepted" and (body["kind"], body["about"]) == (kind, about)
+            for what, body in world.site_lines("site-b", name)
+        )
+
+    wait(is_at_it, f"{kind} {about} at site-b", every=0.003)
+    match victim:
+        case "server":
+            world.kill_server()
+            world.start_server()
+        case "site-b":
+            world.kill_site("site-b")
+            world.start_site("site-b")
+        case _:
+            for worker in world.workers("site-b"):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(worker, signal.SIGKILL)
+    world.wait_state(name)
+    found = outcome(world, name)
+    assert found == outcome(world, baselines_reference)
+    assert [one[:2] for one in found[0]] == [
+        ("train", ""),
+        *AFTER_TRAINING[:3],
+        ("evaluate", "site-b"),
+        AFTER_TRAINING[3],
+    ]
+    for site in SITES:
+        assert set(world.made(site, name).values()) == {1}, world.made(site, name)
 
 
 def test_everything_killed_at_once_comes_back_by_itself(world: World, reference: str) -> None:

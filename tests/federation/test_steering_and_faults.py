@@ -216,7 +216,7 @@ def test_what_is_written_while_connected_is_attested_without_another_round(world
 
     world.submit("attested", approve=False)
     site = world.lab.sites["site-a"]
-    wait(lambda: ("job-offered" in [kind for kind, _ in world.site_lines("site-a", "attested")]), "the offer")
+    wait(lambda: "job-offered" in [kind for kind, _ in world.site_lines("site-a", "attested")], "the offer")
     site.approve("attested")
     wait(lambda: (found := proven()).attested == found.lines, "a receipt for every line")
     lines = proven().lines
