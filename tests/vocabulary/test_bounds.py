@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from archipel.vocabulary import DataNeeds, HyperParameter, MetricSum, Pass, TensorSchema, TensorSpec, check_arguments
-from archipel.vocabulary.bounds import EXACT, LONGEST_TEXT, LONGEST_WORD, MOST_DIMENSIONS, MOST_LABELS, MOST_SITES
+from archipel.vocabulary.bounds import (
+    EXACT,
+    LONGEST_TEXT,
+    LONGEST_WORD,
+    MOST_DIMENSIONS,
+    MOST_LABELS,
+    MOST_PARAMETERS,
+    MOST_SITES,
+)
 
 CHOICE: dict[str, Any] = {"name": "mode", "kind": "choice", "default": "a", "choices": ("a",)}
 
@@ -59,7 +67,7 @@ def test_labels_and_arguments_are_words() -> None:
     with pytest.raises(ValidationError, match="at most"):
         DataNeeds(kind="volumes", labels={str(value): "x" for value in range(MOST_LABELS + 1)})
     with pytest.raises(ValidationError, match="at most"):
-        Pass(round=1, arguments={"mode": "x" * (LONGEST_WORD + 1)})
+        Pass(round=1, arguments={f"a{number}": 1 for number in range(MOST_PARAMETERS + 1)})
     assert check_arguments((HyperParameter.model_validate(CHOICE),), {"mode": "a"}) == {"mode": "a"}
 
 

@@ -6,8 +6,6 @@ from typing import Annotated
 
 from pydantic import StringConstraints
 
-from archipel.vocabulary.bounds import LONGEST_WORD
-
 SiteName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 """A hospital's name in the federation: lower-case letters, digits and hyphens, at most 63 characters."""
 
@@ -20,5 +18,5 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,62}
 Hash = Annotated[str, StringConstraints(pattern=r"^(blake3|sha256):[0-9a-f]{64}$")]
 """A content address: ``blake3:`` for blobs (models, plans), ``sha256:`` for documents (jobs, journals, cohorts)."""
 
-Value = bool | int | float | Annotated[str, StringConstraints(max_length=LONGEST_WORD)]
+Value = bool | int | float | str
 """What a hyper-parameter may be."""

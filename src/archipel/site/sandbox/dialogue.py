@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from archipel.site.worker.protocol import HEADER, LARGEST_REPLY, FromWorker, ToWorker, frame, parsed
+from archipel.site.worker.protocol import HEADER, LARGEST_REPLY, FromWorker, ToWorker, frame, from_worker
+from archipel.vocabulary.documents import parsed
 
 
 class Gone(Exception):
@@ -51,7 +52,7 @@ class Dialogue:
         if length > LARGEST_REPLY:
             raise Malformed(f"began a reply of {length} bytes")
         try:
-            return parsed(await self._exactly(length))
+            return parsed(from_worker.validate_json, await self._exactly(length), LARGEST_REPLY)
         except ValidationError as error:
             if any(one["type"] == "finite_number" for one in error.errors(include_input=False, include_url=False)):
                 raise NotFinite(str(error)[:1000]) from error

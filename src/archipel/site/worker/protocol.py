@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
-from pydantic_core import from_json
 
 from archipel.data import Cohort
-from archipel.vocabulary import Job, MetricSum, Name, Record, Task
+from archipel.vocabulary import Job, Record, Task
+from archipel.vocabulary.tasks import MetricSums
 
 HEADER = struct.Struct("<I")
 LARGEST = 64 << 20
@@ -25,7 +24,6 @@ LARGEST_REPLY = 1 << 19
 """Bytes of the largest message from a worker: its numbers, or an error's text."""
 LONGEST_TEXT = 64_000
 """Characters of an error's text; JSON makes at most six bytes of one."""
-MOST_METRICS = 1_000
 MOST_DESCRIPTORS = 250
 """The kernel passes at most 253 descriptors with one message (SCM_MAX_FD)."""
 
@@ -93,16 +91,13 @@ class NeedState(Record):
     size: Annotated[int, Field(ge=1, lt=2**53)]
 
 
-Sums = Annotated[dict[Name, MetricSum], Field(max_length=MOST_METRICS)]
-
-
 class Done(Record):
     """A task is done: its numbers. ``state`` says whether the state memory was filled."""
 
     type: Literal["done"] = "done"
     samples: Annotated[int, Field(ge=0, le=2**53)]
-    metrics: Sums = {}
-    validation: Sums = {}
+    metrics: MetricSums = {}
+    validation: MetricSums = {}
     state: bool = False
 
 
@@ -126,22 +121,6 @@ def frame(message: Record) -> bytes:
     """A message as it goes over the socket."""
     body = message.model_dump_json().encode()
     return HEADER.pack(len(body)) + body
-
-
-def parsed(body: bytes) -> FromWorker:
-    """The agent's side: a message written by nobody knows whom. Raises ValueError, pydantic's ValidationError too."""
-    value = from_json(body, allow_inf_nan=True)
-    # Counted before they are looked at: each unknown key would cost an error of its own.
-    sums = [part for part in value.values() if isinstance(part, dict | list)] if isinstance(value, dict) else []
-    if not isinstance(value, dict) or len(value) > 8 or any(len(part) > MOST_METRICS for part in sums):
-        raise ValueError("no message has so many parts")
-    if any(not isinstance(one, dict) or len(one) > 2 for part in sums for one in _values(part)):
-        raise ValueError("no message has such parts")
-    return from_worker.validate_json(body)
-
-
-def _values(part: dict[str, Any] | list[Any]) -> Iterable[Any]:
-    return part.values() if isinstance(part, dict) else part
 
 
 def receive(channel: socket.socket) -> tuple[ToWorker, list[int]]:
