@@ -113,6 +113,26 @@ def test_a_mistyped_patient_is_no_success_and_the_likely_one_is_named(terminal: 
 
 
 def test_whoever_withdrew_is_not_suggested_for_a_mistyped_id(terminal: Terminal) -> None:
+def test_freezing_says_when_the_version_was_there_and_when_few_measure(
+    terminal: Terminal, with_table: SiteState, tmp_path: Path
+) -> None:
+    said = terminal("cohort", "freeze", "table", "--name", "spring", "--validation-fraction", "0.25").stdout
+    assert "dataset table version 1 spring: 6 subjects" in said and "already" not in said
+    assert "warning: only " in said and "close to one patient's own value" in said
+    said = terminal("cohort", "freeze", "table", "--name", "spring").stdout
+    assert "nothing is new since version 1: it was there already" in said
+    assert terminal.json("cohort", "list")[0]["validation_fraction"] == 0.25
+    table(tmp_path / "data", rows=60)
+    assert "warning" not in terminal("cohort", "freeze", "table").stdout
+
+
+def test_approving_says_how_many_measure_the_model(terminal: Terminal, with_table: SiteState) -> None:
+    take_offer(with_table, validation_fraction=0.25)
+    said = terminal("approve", "heart", answer="n\n").stdout
+    assert "of the 6 subjects (asked for: about 25%)" in said
+    assert "WARNING: only " in said
+
+
     assert terminal("cohort", "withdraw", "p-002").exit_code == 0
     assert "p-002" not in terminal("cohort", "withdraw", "p-2").stdout
 

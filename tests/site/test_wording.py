@@ -29,6 +29,25 @@ def words(site: SiteState, settings: SiteSettings | None = None, **changes) -> d
     return dict(explanation(job_for(site, **changes), settings or site.settings, "North", "table", 6))
 
 
+def test_how_many_measure_the_model_is_said_and_too_few_are_warned_of(hospital: SiteState) -> None:
+    job = job_for(hospital, validation_fraction=0.2)
+
+    def data(subjects: int, held_out: int | None) -> str:
+        answers = explanation(job, hospital.settings, "North", "table", subjects, held_out=held_out)
+        return dict(answers)["On which data?"]
+
+    assert "About 20% of the subjects are only used to measure the model" in data(8, None)
+    one, three, five = data(8, 1), data(8, 3), data(25, 5)
+    assert "1 of the 8 subjects (asked for: about 20%) is only used to measure the model, never to train it." in one
+    assert "WARNING: only 1 subject measures the model, so a metric that leaves is close to one patient's" in one
+    assert "3 of the 8 subjects (asked for: about 20%) are only used" in three
+    assert "WARNING: only 3 subjects measure the model" in three
+    assert "5 of the 25 subjects" in five and "WARNING" not in five
+    unmeasured = job_for(hospital, validation=())
+    answers = explanation(unmeasured, hospital.settings, "North", "table", 8, held_out=1)
+    assert "WARNING" not in dict(answers)["On which data?"], "nothing that is measured leaves"
+
+
 @given(st.text())
 def test_nothing_a_stranger_wrote_can_move_or_hide_what_a_terminal_shows(text: str) -> None:
     seen = shown(text)

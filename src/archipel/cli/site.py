@@ -236,8 +236,9 @@ def _explained_on(site: Any, offer: Any, entry: Any, cohort: Any = None) -> list
     from archipel.site import approvals, cohorts
     from archipel.site.wording import explanation
 
-    subjects = entry.subjects if cohort is None else len(cohorts.as_it_stands(site, cohort).subjects)
-    answers = explanation(offer.job, site.settings, site.joined().name, entry.name, subjects, offer.asked_by)
+    left = None if cohort is None else cohorts.as_it_stands(site, cohort)
+    subjects, held_out = (entry.subjects, None) if left is None else (len(left.subjects), len(left.validation or ()))
+    answers = explanation(offer.job, site.settings, site.joined().name, entry.name, subjects, offer.asked_by, held_out)
     met = "\n".join(f"- {answer}" for answer in approvals.needs_met(offer.job, entry, cohort))
     against = approvals.reasons_against(site, offer.job, entry, cohort)
     answers = [*answers, ("Does the data fit?", met)]

@@ -12,10 +12,15 @@ from archipel.cli.dataset_words import listing_problems, mapped, options
 from archipel.cli.site_dataset import Dataset, extent
 from archipel.cli.site_terminal import AsJson, State, console, opened, print_json, print_table
 from archipel.vocabulary import BadInput
+from archipel.vocabulary.counting import counted
 
 cohort_app = typer.Typer(name="cohort", help="Frozen versions of datasets; withdrawal.", no_args_is_help=True)
 Fraction = Annotated[
-    float, typer.Option("--validation-fraction", help="The part of the subjects that only measures the model.")
+    float | None,
+    typer.Option(
+        "--validation-fraction",
+        help="The part of the subjects that only measures the model; without it, as the last time, and 0.2 at first.",
+    ),
 ]
 OnlyFrom = Annotated[str, typer.Option("--dataset", help="Only from this dataset; without it, from every one.")]
 
@@ -25,7 +30,7 @@ def cohort_freeze(
     dataset: Dataset,
     state: State,
     name: Annotated[str, typer.Option("--name", help="What you call this version.")] = "",
-    fraction: Fraction = 0.2,
+    fraction: Fraction = None,
     pseudonymise: Annotated[
         bool | None,
         typer.Option("--pseudonymise/--no-pseudonymise", help="Tell plans pseudonyms; without it, as the last time."),
@@ -38,19 +43,28 @@ def cohort_freeze(
 ) -> None:
     """Freeze what a dataset holds now as a version; when nothing is new, it is the version there was."""
     from archipel.site import catalog, cohorts
+    from archipel.site.wording import few_measure
 
     screen, recipe = console(), _recipe(spacing)
     with opened(state) as site, listing_problems(screen):
         root = Path(catalog.dataset(site, dataset).root)
+        before = {one.hash for one in cohorts.versions(site, dataset)}
         with screen.status(f"looking at {extent(root)} of dataset {dataset}"):
             found = cohorts.freeze_version(
                 site, dataset, name=name, fraction=fraction, pseudonymise=pseudonymise, recipe=recipe
             )
+        smallest = site.settings.policy.minimum_cell
     if as_json:
         print_json(found.model_dump(mode="json"))
         return
+    if found.hash in before:
+        screen.print(f"nothing is new since version {found.version}: it was there already")
+    called = f" {found.name}" if found.name else ""
     sides = f"{found.training} train, {found.validation} validate"
-    screen.print(f"dataset {dataset} version {found.version}: {found.left} subjects ({sides}), {found.hash}")
+    people = counted(found.left, "subject")
+    screen.print(f"dataset {dataset} version {found.version}{called}: {people} ({sides}), {found.hash}")
+    for warning in few_measure(found.validation, smallest):
+        screen.print(f"warning: {warning}")
 
 
 def _recipe(spacing: str | None) -> Any:

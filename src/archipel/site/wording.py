@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from archipel.site.settings import SandboxRule, SiteSettings
 from archipel.vocabulary import HyperParameter, Job, OptimiserState, Release
+from archipel.vocabulary.counting import counted
 from archipel.vocabulary.visible import visible
 
 
@@ -17,17 +18,24 @@ def shown(text: str) -> str:
 
 
 def explanation(
-    job: Job, settings: SiteSettings, federation: str, dataset: str, subjects: int, asked_by: str = ""
+    job: Job,
+    settings: SiteSettings,
+    federation: str,
+    dataset: str,
+    subjects: int,
+    asked_by: str = "",
+    held_out: int | None = None,
 ) -> list[tuple[str, str]]:
     """Questions a person would ask about the job, each with its answer in plain words.
 
-    ``dataset`` and ``subjects`` say what it would run on here, ``asked_by`` whom the server named.
+    ``dataset`` and ``subjects`` say what it would run on here, ``asked_by`` whom the server named, ``held_out`` how
+    many of the subjects only measure the model, where that is settled.
     """
     return [
         ("Who asks?", _asks(job, settings, federation, asked_by)),
         ("What for?", _purpose(job)),
         ("What runs?", _model(job)),
-        ("On which data?", _data(job, dataset, subjects)),
+        ("On which data?", _data(job, settings, dataset, subjects, held_out)),
         ("What leaves this site?", _leaves(job)),
         ("What stays here?", _stays(job)),
         ("For how long?", _rounds(job)),
@@ -60,16 +68,38 @@ def _model(job: Job) -> str:
     )
 
 
-def _data(job: Job, dataset: str, subjects: int) -> str:
+def _data(job: Job, settings: SiteSettings, dataset: str, subjects: int, held_out: int | None) -> str:
     labels = ", ".join(f"{shown(value)} = {shown(name)}" for value, name in sorted(job.needs.labels.items()))
-    words = [f"Dataset {dataset}, which holds {subjects} subjects (the plan needs {job.needs.minimum_subjects})."]
+    held = counted(subjects, "subject")
+    words = [f"Dataset {dataset}, which holds {held} (the plan needs {job.needs.minimum_subjects})."]
     if labels:
         words.append(f"Labels: {labels}.")
-    words.append(
-        f"About {job.validation_fraction:.0%} of the subjects are only used to measure the model, never to train it. "
-        "The files are read, never written."
-    )
-    return " ".join(words)
+    about = f"about {job.validation_fraction:.0%}"
+    if held_out is None:
+        words.append(
+            f"{about.capitalize()} of the subjects are only used to measure the model, never to train it; approve says "
+            "how many before it asks."
+        )
+    else:
+        words.append(
+            f"{held_out} of the {held} (asked for: {about}) {'is' if held_out == 1 else 'are'} only used to measure "
+            "the model, never to train it."
+        )
+    if job.validation and held_out is not None:
+        words += [f"WARNING: {warning}." for warning in few_measure(held_out, settings.policy.minimum_cell)]
+    return " ".join([*words, "The files are read, never written."])
+
+
+def few_measure(held_out: int, smallest_cell: int) -> list[str]:
+    """What is to be known where a model is measured on fewer subjects than the policy's smallest cell.
+
+    >>> few_measure(5, 5), few_measure(0, 5)
+    ([], [])
+    """
+    if not 0 < held_out < smallest_cell:
+        return []
+    who = "only 1 subject measures" if held_out == 1 else f"only {held_out} subjects measure"
+    return [f"{who} the model, so a metric that leaves is close to one patient's own value"]
 
 
 def _leaves(job: Job) -> str:
@@ -103,9 +133,9 @@ def _stays(job: Job) -> str:
 
 def _rounds(job: Job) -> str:
     terms = job.terms
-    tries = f"; each is tried again up to {terms.retries} times" if terms.retries else ""
+    tries = f"; each is tried again up to {counted(terms.retries, 'time')}" if terms.retries else ""
     return (
-        f"{terms.rounds} rounds of at most {duration(terms.deadline_s)} each{tries}. A round counts when "
+        f"{counted(terms.rounds, 'round')} of at most {duration(terms.deadline_s)} each{tries}. A round counts when "
         f"{terms.quorum} of {len(job.roster)} sites deliver. You can revoke at any moment; the work stops at once."
     )
 
@@ -137,7 +167,8 @@ def _limits(job: Job, settings: SiteSettings) -> str:
         "whatever this account can read and use the network."
     )
     return (
-        f"{_size(limits.memory_mb << 20)} of memory, {limits.processes} processes, {limits.threads} threads, "
+        f"{_size(limits.memory_mb << 20)} of memory, {counted(limits.processes, 'process', 'processes')}, "
+        f"{counted(limits.threads, 'thread')}, "
         f"{_size(limits.tmp_mb << 20)} of temporary files; per pass {duration(limits.cpu_s)} of processor time and "
         f"{duration(limits.wall_s)} altogether. {sandbox}"
     )
