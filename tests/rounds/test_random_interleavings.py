@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted_fleet import Scene, job
@@ -16,7 +17,7 @@ from archipel.vocabulary import ArchipelError, ErrorCode, Update
 
 SITES = ("a", "b", "c")
 VALUE = {"a": 0.1, "b": 0.7, "c": -3.3}
-HAPPENINGS = ("deliver", "again", "other", "fail", "lose", "return", "accept", "crash", "grace", "nudge")
+HAPPENINGS = ("deliver", "again", "other", "fail", "lose", "return", "accept", "crash", "grace", "deadline", "nudge")
 
 happenings = st.lists(st.tuples(st.sampled_from(HAPPENINGS), st.sampled_from(SITES)), max_size=25)
 
@@ -33,7 +34,7 @@ async def opened_or_done(scene: Scene) -> None:
     await scene.until(reached)
 
 
-async def play(folder: Path, events: list[tuple[str, str]]) -> None:
+async def play(folder: Path, events: list[tuple[str, str]]) -> Scene:
     scene = Scene(folder, job(validation=[], terms={"rounds": 2, "retries": 100}))
     scene.start()
     sent: dict[str, tuple[Update, Path]] = {}
@@ -71,6 +72,8 @@ async def play(folder: Path, events: list[tuple[str, str]]) -> None:
                     scene.start(None)
                 case "grace":
                     scene.pass_time(11)
+                case "deadline":
+                    scene.pass_time(101)
                 case "nudge":
                     scene.nudge()
         except ArchipelError as error:
@@ -109,6 +112,7 @@ async def play(folder: Path, events: list[tuple[str, str]]) -> None:
     for site in last.contributors:
         total = total + 2.0 * (np.zeros(3) + VALUE[site] * 2)
     assert np.array_equal(scene.weights(), total / (2.0 * len(last.contributors)))
+    return scene
 
 
 @settings(max_examples=60)
@@ -116,6 +120,17 @@ async def play(folder: Path, events: list[tuple[str, str]]) -> None:
 def test_every_experiment_finishes_with_exactly_what_was_delivered(events: list[tuple[str, str]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(play(Path(folder), events))
+
+
+LATE = [("deliver", "a"), ("deliver", "b"), ("accept", "c"), ("deadline", "c"), ("deliver", "c")]
+
+
+@pytest.mark.parametrize("before", [[], [("lose", "b"), ("return", "b")], [("crash", "a")]])
+def test_a_site_that_is_late_is_so_in_the_record_and_the_round_counts_without_it(before: list[tuple[str, str]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        scene = asyncio.run(play(Path(folder), [*before, *LATE]))
+    (late,) = [one for one in scene.book.records if SiteState.LATE in [site.state for site in one.sites.values()]][-1:]
+    assert late.committed and late.sites["c"].state is SiteState.LATE and late.contributors == ("a", "b")
 
 
 def test_a_verb_is_never_lost_between_two_loops() -> None:
