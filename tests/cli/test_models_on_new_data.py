@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from archipel.data import scan
 from archipel.tensors import decode, encode
-from archipel.vocabulary import BadInput
+from archipel.vocabulary import ArchipelError, BadInput
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PLAN = """
@@ -87,6 +87,21 @@ def test_predict_writes_labels_on_the_grid_of_each_volume(place: Path) -> None:
     image = nibabel.load(place / "data/images/sub-0.nii.gz")
     assert found.shape == image.shape and np.array_equal(found.affine, image.affine)
     assert np.array_equal(np.asarray(found.dataobj) == 1, image.get_fdata() > 25)
+
+
+def test_predict_names_a_place_where_it_cannot_write(place: Path) -> None:
+    for target in (place / "model.safetensors" / "out", Path("/proc/out")):
+        done = typed("predict", *options(place), place / "data", target)
+        assert isinstance(done.exception, ArchipelError) and "cannot be written" in str(done.exception)
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_a_plan_with_an_error_in_it_is_one_sentence(place: Path, command: str) -> None:
+    (place / "plan.py").write_text("import nibabbel\n" + PLAN)
+    where = (place / "data", place / "out") if command == "predict" else ("--data", place / "data")
+    done = typed(command, *options(place), *where)
+    assert isinstance(done.exception, BadInput)
+    assert "plan.py: ModuleNotFoundError: No module named 'nibabbel' (line 1)" in str(done.exception)
 
 
 def test_evaluate_prints_dice_and_hd95_of_each_subject_and_their_mean(place: Path) -> None:

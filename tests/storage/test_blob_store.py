@@ -160,11 +160,6 @@ def test_a_folder_that_cannot_be_written_is_named(number: int, tmp_path: Path) -
     assert refused.value.code is ErrorCode.CONFIGURATION
 
 
-def test_an_error_that_is_not_the_disks_stays_what_it_is(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), disk_errors_named(tmp_path):
-        (tmp_path / "none").read_bytes()
-
-
 def test_a_blobs_new_folder_survives_a_power_cut_as_well(
     store: FolderBlobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

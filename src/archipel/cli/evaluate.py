@@ -19,10 +19,10 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Dice per label and of the whole structure, and HD95 in mm, for each subject and their mean."""
-    from archipel.plans import load
+    from archipel.plans import load_own
     from archipel.plans.inference import evaluate_folder, read_models
 
-    found = evaluate_folder(load(plan), read_models(model), data)
+    found = evaluate_folder(load_own(plan), read_models(model), data)
     if as_json:
         typer.echo(json.dumps(found))
         return

@@ -18,8 +18,12 @@ def predict(
     plan: Annotated[Path, typer.Option("--plan", help="The plan's Python file. It is run: use one you trust.")],
 ) -> None:
     """Write label volumes on each image's own grid."""
-    from archipel.plans import load
+    from archipel.plans import load_own
     from archipel.plans.inference import predict_path, read_models
+    from archipel.storage import disk_errors_named
 
-    for path in predict_path(load(plan), read_models(model), source, target):
+    loaded, models = load_own(plan), read_models(model)
+    with disk_errors_named(target):
+        written = predict_path(loaded, models, source, target)
+    for path in written:
         typer.echo(str(path))

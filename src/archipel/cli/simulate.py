@@ -40,14 +40,14 @@ def simulate(
     """The same rounds, steps and numbers as a deployed federation, without network and sandbox."""
     import asyncio
 
-    from archipel.plans import draft, load
+    from archipel.plans import draft, load_own
     from archipel.simulation import simulate as run
     from archipel.simulation import train_pooled
     from archipel.vocabulary import BadInput, Baselines, RosterEntry, RoundTerms, WorkerLimits
 
     if sites is not None and (layout or option or mapping):
         raise BadInput("--sites", "comes with --format, --option or --mapping", "write them into its tables")
-    found = _sites(load(plan).needs, data, sites, layout, option, mapping)
+    found = _sites(load_own(plan).needs, data, sites, layout, option, mapping)
     chosen: dict[str, Any] = {"seed": seed, "arguments": arguments(set_), "limits": WorkerLimits()}
     nobody = "ed25519:" + "0" * 64
     drafted = draft(

@@ -13,7 +13,7 @@ from archipel.vocabulary import ArchipelError, ErrorCode, StorageFull
 
 @contextmanager
 def disk_errors_named(folder: Path) -> Iterator[None]:
-    """Turn a full or read-only disk into an error that names the folder and the remedy."""
+    """Turn a full or read-only disk, or a folder that cannot be there, into an error with the remedy."""
     try:
         yield
     except OSError as error:
@@ -26,6 +26,11 @@ def disk_errors_named(folder: Path) -> Iterator[None]:
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise ArchipelError(
                 str(folder), "cannot be written", "give this user write permission there", code=ErrorCode.CONFIGURATION
+            ) from error
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG):
+            cause = f"cannot be written ({error.strerror})"
+            raise ArchipelError(
+                str(error.filename or folder), cause, "choose another place", code=ErrorCode.CONFIGURATION
             ) from error
         raise
 
