@@ -31,8 +31,8 @@ def volume() -> tuple[np.ndarray, np.ndarray]:
 def result() -> DemoResult:
     image, truth = volume()
     scores = [
-        ModelScore("federated", "federated", 0.874, {"a": 0.88, "b": 0.868}, {"anterior": 0.85}, 1.4),
-        ModelScore("pooled", "pooled", 0.877, {"a": 0.88, "b": 0.874}, {"anterior": 0.86}, 1.3),
+        ModelScore("federated", "federated", 0.874, {"a": 0.88, "b": 0.868}, {"anterior": 0.85}),
+        ModelScore("pooled", "pooled", 0.877, {"a": 0.88, "b": 0.874}, {"anterior": 0.86}),
         ModelScore("ensemble", "ensemble", 0.866),
         ModelScore("local", "a", 0.861, {"a": 0.88, "b": 0.84}),
         ModelScore("local", "b", 0.842, {"a": 0.83, "b": 0.86}),

@@ -27,8 +27,7 @@ class ModelScore:
     """One model on the held-out subjects of every site.
 
     ``dice`` is the mean over all of them (whole structure), ``per_site`` the means at each site, ``per_structure``
-    the means of each label; ``hd95_mm`` the mean 95th percentile of surface distances in millimetres. ``name`` is
-    the site's name for a local model and the kind for the others.
+    the means of each label. ``name`` is the site's name for a local model and the kind for the others.
     """
 
     kind: ModelKind
@@ -36,7 +35,6 @@ class ModelScore:
     dice: float
     per_site: Mapping[str, float] = field(default_factory=dict)
     per_structure: Mapping[str, float] = field(default_factory=dict)
-    hd95_mm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -129,7 +127,6 @@ class DemoResult:
                     "dice": score.dice,
                     "per_site": dict(score.per_site),
                     "per_structure": dict(score.per_structure),
-                    "hd95_mm": score.hd95_mm,
                 }
                 for score in self.scores
             },

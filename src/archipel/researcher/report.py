@@ -23,7 +23,6 @@ _ORDER = {"federated": 0, "pooled": 1, "ensemble": 2, "local": 3}
 
 def write_report(result: DemoResult, folder: Path) -> list[Path]:
     """Write summary.json, curves.png and report.html into ``folder`` (made if it is not there); their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
     curves = curves_png(result)
     written = {
         "summary.json": (json.dumps(result.summary(), indent=2, ensure_ascii=False) + "\n").encode(),
@@ -31,6 +30,7 @@ def write_report(result: DemoResult, folder: Path) -> list[Path]:
         "report.html": report_html(result, curves).encode(),
     }
     with disk_errors_named(folder):
+        folder.mkdir(parents=True, exist_ok=True)
         for name, data in written.items():
             (folder / name).write_bytes(data)
     return [folder / name for name in written]
@@ -96,8 +96,7 @@ def _curves_caption(result: DemoResult) -> str:
 def _table(result: DemoResult) -> str:
     structures = list(dict.fromkeys(name for score in result.scores for name in score.per_structure))
     sites = [site.name for site in result.sites]
-    distances = any(score.hd95_mm is not None for score in result.scores)
-    heads = ["model", "all subjects", *(f"at {site}" for site in sites), *structures] + ["HD95, mm"] * distances
+    heads = ["model", "all subjects", *(f"at {site}" for site in sites), *structures]
     values = [value for score in result.scores for value in (score.dice, *score.per_site.values())]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
 
@@ -115,17 +114,15 @@ def _table(result: DemoResult) -> str:
         cells = cell(score.dice) + "".join(
             cell(score.per_site.get(site), own=score.kind == "local" and score.name == site) for site in sites
         )
-        cells += "".join(f"<td>{_shown(score.per_structure.get(name), 3)}</td>" for name in structures)
-        if distances:
-            cells += f"<td>{_shown(score.hd95_mm, 2)}</td>"
+        cells += "".join(f"<td>{_shown(score.per_structure.get(name))}</td>" for name in structures)
         emphasis = "main" if score.kind == "federated" else ""
         rows.append(f'<tr class="{emphasis}"><td>{escape(_model_name(score))}</td>{cells}</tr>')
     head = "".join(f"<th>{escape(one)}</th>" for one in heads)
     return f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
 
 
-def _shown(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
+def _shown(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
 
 
 def _model_name(score: ModelScore) -> str:
