@@ -71,6 +71,12 @@ class ScriptedExperiments:
                 one.update(state=state, subjects=20 if state == "approved" else None, at=AT)
         await self._happen(experiment, "approval", {"site": site, "state": state})
 
+    def release(self, experiment: str, site: str, round_: int, detail: str) -> None:
+        """What the server tells when a person at a site released an error text."""
+        assert self.loop is not None
+        body = {"site": site, "round": round_, "attempt": 1, "kind": "train", "about": "", "detail": detail}
+        asyncio.run_coroutine_threadsafe(self._happen(experiment, "error-released", body), self.loop).result(10)
+
     async def _happen(self, experiment: str, kind: str, body: dict[str, Any]) -> None:
         async with self.news:
             found = self.happened[experiment]
@@ -89,6 +95,9 @@ class ScriptedExperiments:
                 await self._happen(experiment, "update-received", {**place, "site": site})
             await asyncio.to_thread(self.hold.wait)
             records.append(self._record(job, document, number))
+            if self.failing and self.failing["round"] == number:
+                failed = {"site": self.failing["site"], "failure": self.failing["failure"]}
+                await self._happen(experiment, "site-failed", {**place, **failed})
             if number > 1:
                 records[-2]["model_validation"] = records[-1]["validation"]
             document["round"] = number
@@ -154,6 +163,7 @@ class ScriptedExperiments:
             self.owners[job.experiment] = owner
             self.documents[job.experiment] = {
                 "experiment": job.experiment,
+                "owner": "anna",
                 "job": job.model_dump(mode="json"),
                 "job_hash": job_hash(job),
                 "state": "waiting",

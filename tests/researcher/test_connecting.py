@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import grpc
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from rest_world import TINY_PLAN, World
 
 import archipel
@@ -57,6 +64,7 @@ def test_a_token_that_is_wrong_or_may_not_is_refused_in_words(world: World) -> N
     with pytest.raises(NotPermitted) as caught:
         archipel.connect(world.url, token="archipel_x_y", ca=world.ca)
     assert caught.value.code is ErrorCode.TOKEN
+    assert "check ARCHIPEL_TOKEN (or token=), or ask the server's operator" in str(caught.value)
     reader = archipel.connect(world.url, token=world.token("read"), ca=world.ca)
     with reader, pytest.raises(NotPermitted, match="lacks scope research"):
         reader.create(TINY_PLAN).submit()
@@ -69,8 +77,28 @@ def test_a_server_that_is_not_there_is_named() -> None:
     with pytest.raises(archipel.ArchipelError, match=r"server https://127\.0\.0\.1:1: was not reached") as caught:
         archipel.connect("https://127.0.0.1:1", token="t", ca="sha256:" + "0" * 64)
     assert caught.value.code is ErrorCode.LOST
+    # Sixty lines of a connection's insides would hide the sentence.
+    assert caught.value.__suppress_context__ and caught.value.__cause__ is None
     with pytest.raises(BadInput, match="is not an https address"):
         archipel.connect("http://127.0.0.1:1", token="t", ca=ca)
+
+
+def test_the_sites_port_is_told_from_a_closed_one() -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "server")]), datetime.now(UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
+    pem = made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(secret, pem)], pem, True))
+    server.start()
+    try:
+        with pytest.raises(archipel.ArchipelError, match="check the port: researchers use the REST port"):
+            archipel.connect(f"https://127.0.0.1:{port}", token="t", ca="sha256:" + "0" * 64)
+    finally:
+        server.stop(None)
 
 
 def test_an_unknown_experiment_is_not_found(federation: archipel.Federation) -> None:

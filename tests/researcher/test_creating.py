@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from archipel.plans import load
 from archipel.tensors import blob_hash, encode
 from archipel.transport.messages import ColumnWords, DatasetSummary
 from archipel.vocabulary import BadInput, Conflict
+
+Tell = Callable[[str, list[DatasetSummary]], None]
 
 
 def test_datasets_are_counts_and_schema(federation: archipel.Federation) -> None:
@@ -45,6 +48,9 @@ def test_a_job_holds_what_the_plan_declares_and_the_roster(world: World, federat
     assert job.plan.hash == blob_hash(TINY_PLAN.read_bytes())
     assert made.status == "draft"
     assert "not submitted" in made._repr_html_()
+    assert made.left_out == {}, "whoever names the sites knows which are not among them"
+    for shown in (repr(made), made._repr_html_()):
+        assert all(word in shown for word in ("site-a", "site-c", "table"))
 
 
 def test_submitting_stores_the_blobs_and_twice_is_once(world: World, federation: archipel.Federation) -> None:
@@ -76,7 +82,11 @@ def test_a_name_that_another_job_has_is_refused(federation: archipel.Federation)
         ({"quorum": 4}, "quorum 4 is more than the 3 sites"),
         ({"deadline": 0}, "are not lengths of time"),
         ({"plan_class": "Other"}, "has no plan class Other"),
-        ({"name": "Has Blanks"}, "experiment"),
+        ({"name": "Has Blanks"}, r"name 'Has Blanks': is none that an experiment may have; .*, such as has-blanks"),
+        ({"validation_fraction": 20}, "validation_fraction 20: is no share of the subjects; .* such as 0.2"),
+        ({"sites": ["site-a", "site-a"]}, "site site-a: is named twice; name each site once"),
+        ({"sites": []}, "sites: none is named"),
+        ({"sites": {"site-a": None, "site-x": None}}, "site site-x: is not in this federation"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_sent(
@@ -86,30 +96,59 @@ def test_what_does_not_fit_is_refused_before_anything_is_sent(
         federation.create(TINY_PLAN, **given)
 
 
-def test_a_site_with_other_data_is_refused_or_left_out(
-    world: World, federation: archipel.Federation, tmp_path: Path
-) -> None:
+@pytest.fixture
+def tell(world: World) -> Iterator[Tell]:
+    """Let a site tell of other datasets; they are as before at the end of the test."""
+    registry = world.federation.registry
+    before = {one.site: one.datasets for one in registry.sites()}
+    yield registry.set_datasets
+    for site, datasets in before.items():
+        registry.set_datasets(site, datasets)
+
+
+def test_a_site_with_other_data_is_refused_or_left_out_aloud(federation: archipel.Federation, tell: Tell) -> None:
     table = DatasetSummary(name="table", kind="arrays", subjects=22)
-    try:
-        world.federation.registry.set_datasets("site-c", [DatasetSummary(name="mri", kind="volumes", subjects=9)])
+    tell("site-c", [DatasetSummary(name="mri", kind="volumes", subjects=9)])
+    with pytest.warns(UserWarning, match=r"left out: site-c \(mri is of kind volumes, the plan needs arrays\)"):
+        made = federation.create(TINY_PLAN)
+    assert made.job.sites == ("site-a", "site-b")
+    assert made.left_out == {"site-c": "mri is of kind volumes, the plan needs arrays"}
+    assert "left out: site-c" in repr(made) and "left out: mri is of kind volumes" in made._repr_html_()
+    with pytest.raises(BadInput, match="dataset mri of site-c: is of kind volumes, the plan needs arrays"):
+        federation.create(TINY_PLAN, sites=["site-a", "site-c"])
+    tell("site-c", [table, DatasetSummary(name="more", kind="arrays", subjects=9)])
+    with pytest.warns(UserWarning, match=r"site-c \(2 datasets fit: table, more; choose with --site site-c=table\)"):
         assert federation.create(TINY_PLAN).job.sites == ("site-a", "site-b")
-        with pytest.raises(BadInput, match="dataset mri of site-c: is of kind volumes, the plan needs arrays"):
-            federation.create(TINY_PLAN, sites=["site-a", "site-c"])
-        world.federation.registry.set_datasets(
-            "site-c", [table, DatasetSummary(name="more", kind="arrays", subjects=9)]
-        )
-        with pytest.raises(BadInput, match=r"2 datasets that fit \(table, more\); choose with sites="):
-            federation.create(TINY_PLAN, sites=["site-c"])
-        assert federation.create(TINY_PLAN, sites={"site-c": "more"}).job.entry("site-c").dataset == "more"
-        world.federation.registry.set_datasets("site-c", [DatasetSummary(name="table", kind="arrays", subjects=1)])
-        with pytest.raises(BadInput, match="has 1 subjects, the plan needs 2"):
-            federation.create(TINY_PLAN, sites=["site-c"])
-    finally:
-        world.federation.registry.set_datasets("site-c", [table])
+    with pytest.raises(BadInput, match=r"2 datasets that fit \(table, more\); choose one: --site site-c=table"):
+        federation.create(TINY_PLAN, sites=["site-c"])
+    chosen = federation.create(TINY_PLAN, sites={"site-c": "more", "site-a": None}).job.roster
+    assert [(one.site, one.dataset) for one in chosen] == [("site-a", "table"), ("site-c", "more")]
+    tell("site-c", [DatasetSummary(name="table", kind="arrays", subjects=1)])
+    with pytest.raises(BadInput, match="has 1 subjects, the plan needs 2"):
+        federation.create(TINY_PLAN, sites=["site-c"])
 
 
-def test_a_table_that_tells_of_other_columns_is_not_chosen_by_itself(
-    world: World, federation: archipel.Federation, tmp_path: Path
+def test_where_no_site_fits_each_ones_reason_is_said(
+    federation: archipel.Federation, tell: Tell, tmp_path: Path
+) -> None:
+    needs = 'DataNeeds(kind="volumes", labels={"1": "tumour"}, minimum_subjects=2)'
+    plan = tmp_path / "on_volumes.py"
+    plan.write_text(TINY_PLAN.read_text().replace('DataNeeds(kind="arrays", minimum_subjects=2)', needs))
+    tell("site-a", [DatasetSummary(name="brains", kind="volumes", subjects=9, labels={"1": "front", "2": "back"})])
+    tell("site-b", [DatasetSummary(name="few", kind="volumes", subjects=1)])
+    tell("site-c", [])
+    with pytest.raises(BadInput) as caught:
+        federation.create(plan)
+    for reason in (
+        "site-a: brains has labels 1 front, 2 back, the plan needs 1 tumour",
+        "site-b: few has 1 subjects, the plan needs 2",
+        "site-c: tells of no dataset",
+    ):
+        assert reason in str(caught.value)
+
+
+def test_a_dataset_that_tells_all_columns_is_preferred_to_one_that_tells_nothing(
+    federation: archipel.Federation, tell: Tell, tmp_path: Path
 ) -> None:
     text = TINY_PLAN.read_text().replace(
         'DataNeeds(kind="arrays", minimum_subjects=2)',
@@ -118,27 +157,64 @@ def test_a_table_that_tells_of_other_columns_is_not_chosen_by_itself(
     )
     plan = tmp_path / "on_a_table.py"
     plan.write_text(text.replace("import DataNeeds,", "import ColumnNeed, DataNeeds,"))
-    told = {
+    for site, tables in {
         "site-a": [("heart", ("age", "ill", "weight"))],
         "site-b": [("brain", ("age", "thickness"))],
         "site-c": [("unknown", ()), ("heart", ("ill", "age")), ("brain", ("age",))],
-    }
-    before = {one.site: one.datasets for one in world.federation.registry.sites()}
-    try:
-        for site, tables in told.items():
-            summaries = []
-            for name, names in tables:
-                columns = tuple(ColumnWords(name=one) for one in names)
-                summaries.append(DatasetSummary(name=name, kind="table", subjects=30, columns=columns))
-            world.federation.registry.set_datasets(site, summaries)
-        assert federation.create(plan).job.sites == ("site-a",)
-        chosen = federation.create(plan, sites=["site-a", "site-b"]).job
-        assert [one.dataset for one in chosen.roster] == ["heart", "brain"], "a site's own dictionary may not name all"
-        with pytest.raises(BadInput, match=r"2 datasets that fit \(unknown, heart\)"):
-            federation.create(plan, sites=["site-c"])
-    finally:
-        for site, datasets in before.items():
-            world.federation.registry.set_datasets(site, datasets)
+    }.items():
+        summaries = []
+        for name, names in tables:
+            columns = tuple(ColumnWords(name=one) for one in names)
+            summaries.append(DatasetSummary(name=name, kind="table", subjects=30, columns=columns))
+        tell(site, summaries)
+    with pytest.warns(UserWarning, match=r"left out: site-b \(brain tells of no column ill\)"):
+        made = federation.create(plan)
+    assert [(one.site, one.dataset) for one in made.job.roster] == [("site-a", "heart"), ("site-c", "heart")]
+    chosen = federation.create(plan, sites=["site-a", "site-b"]).job
+    assert [one.dataset for one in chosen.roster] == ["heart", "brain"], "a site's own dictionary may not name all"
+
+
+TORCH_PLAN = """
+import torch
+from archipel.plans import TorchPlan
+from archipel.vocabulary import DataNeeds, MetricSpec
+
+class Forgetful(TorchPlan):
+    needs = DataNeeds(kind="arrays")
+    metrics = (MetricSpec(name="loss", better="lower"),)
+
+    def build_model(self):
+        return torch.nn.Linear(8, 1)
+
+    def build_optimiser(self, network, context):
+        return torch.optim.SGD(network.parameters(), lr=0.1)
+"""
+
+
+def test_a_torch_plan_without_a_loss_is_refused_before_a_hospital_sees_it(
+    federation: archipel.Federation, tmp_path: Path
+) -> None:
+    plan = tmp_path / "plan.py"
+    plan.write_text(TORCH_PLAN)
+    with pytest.raises(BadInput, match=r"plan Forgetful: does not define loss; define loss\(self, outputs, targets\)"):
+        federation.create(plan)
+    plan.write_text(TORCH_PLAN + "\n    def loss(self, outputs, targets):\n        return outputs.sum()\n")
+    assert federation.create(plan).status == "draft"
+    plan.write_text(TORCH_PLAN + "\n    def train(self, model, context):\n        return None\n")
+    assert federation.create(plan).status == "draft", "a plan with a training step of its own may need no loss"
+
+
+def test_an_error_of_the_plan_is_one_sentence_with_its_line(federation: archipel.Federation, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.py"
+    plan.write_text("import nibabbel\n" + TORCH_PLAN)
+    with pytest.raises(BadInput, match=r"plan.py: ModuleNotFoundError: No module named 'nibabbel' \(line 1\)"):
+        federation.create(plan)
+
+
+@pytest.mark.parametrize("verb", ["start", "step", "pause", "resume", "cancel", "watch", "document", "rounds"])
+def test_a_draft_says_that_it_must_be_submitted_first(federation: archipel.Federation, verb: str) -> None:
+    with pytest.raises(Conflict, match=r"is a draft that was not submitted; submit\(\) it first"):
+        getattr(federation.create(TINY_PLAN), verb)()
 
 
 def test_a_plan_may_be_a_class_of_an_imported_file(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import pytest
 from rest_world import World, logged, model
 
 import archipel
+from archipel.researcher import frames
 from archipel.researcher.progress import Progress, advance, sparkline
 from archipel.tensors import decode
 from archipel.vocabulary import NotFound
@@ -36,20 +38,50 @@ def finished(world: World, experiment: archipel.Experiment) -> archipel.Experime
 def test_history_has_a_row_for_each_round_and_site(finished: archipel.Experiment) -> None:
     history = finished.history
     assert len(history) == 3 * 4
-    pooled = history[history["site"] == "pooled"]
-    assert pooled["loss"].tolist() == [1.0, 0.5, 1 / 3]
-    assert pooled["validation_accuracy"].tolist() == pytest.approx([0.5, 0.6, 0.7])
-    assert pooled["model_accuracy"].tolist() == pytest.approx([0.6, 0.7, 0.8])
+    together = history[history["site"] == "all_sites"]
+    assert together["loss"].tolist() == [1.0, 0.5, 1 / 3]
+    assert together["validation_accuracy"].tolist() == pytest.approx([0.5, 0.6, 0.7])
+    assert together["model_accuracy"].tolist() == pytest.approx([0.6, 0.7, 0.8])
+    assert together["argument_learning_rate"].tolist() == [0.5] * 3
     site_c = history[history["site"] == "site-c"]
     assert site_c["model_accuracy"].tolist() == pytest.approx([0.62, 0.72, 0.8])
-    assert pooled["samples"].tolist() == [60, 40, 60]
+    assert together["samples"].tolist() == [60, 40, 60]
 
 
-def test_failures_are_told_in_the_agents_words(finished: archipel.Experiment) -> None:
-    rows = finished.failures.to_dict("records")
-    assert [(row["round"], row["site"], row["sentence"], row["line"]) for row in rows] == [
-        (2, "site-b", FAILURE["sentence"], 12)
-    ]
+def test_a_metric_called_validation_gets_no_second_prefix() -> None:
+    part = {"state": "delivered", "samples": 1, "seconds": 1.0, "metrics": {}, "validation": {"validation_loss": 2.0}}
+    one = {
+        "round": 1, "attempt": 1, "state": "committed", "seconds": 1.0, "arguments": {}, "contributors": ["a"],
+        "sites": {"a": part}, "metrics": {}, "validation": {"validation_loss": 2.0}, "model_validation": {},
+    }  # fmt: skip
+    assert frames.history([one])["validation_loss"].tolist() == [2.0, 2.0]
+
+
+def test_failures_are_told_in_the_agents_words_and_in_full_once_a_person_released_it(
+    world: World, finished: archipel.Experiment
+) -> None:
+    def told() -> list[tuple[Any, ...]]:
+        rows = finished.failures.to_dict("records")
+        return [(row["round"], row["stage"], row["site"], row["sentence"], row["line"], row["detail"]) for row in rows]
+
+    assert told() == [(2, "train", "site-b", FAILURE["sentence"], 12, "")]
+    world.experiments.release(finished.name, "site-b", 2, "Traceback:\n  line 12\nValueError: 3 channels\x1b[2J")
+    world.experiments.release(finished.name, "site-a", 2, "of another site")
+    full = "Traceback:\n  line 12\nValueError: 3 channels\\x1b[2J"
+    assert told() == [(2, "train", "site-b", FAILURE["sentence"], 12, full)]
+
+
+def test_events_of_several_pages_are_all_read(finished: archipel.Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, asked = finished.events(), []
+    ask = finished._connection.ask
+
+    def two_at_a_time(method: str, path: str, body: Any = None) -> Any:
+        asked.append(path)
+        return ask(method, path, body)[:2]
+
+    monkeypatch.setattr(finished._connection, "ask", two_at_a_time)
+    assert finished.events() == whole
+    assert len(asked) == len(whole) // 2 + (1 if len(whole) % 2 == 0 else 2)
 
 
 def test_the_plot_shows_sites_all_of_them_and_baselines(finished: archipel.Experiment) -> None:
@@ -57,6 +89,10 @@ def test_the_plot_shows_sites_all_of_them_and_baselines(finished: archipel.Exper
     assert [axis.get_title(loc="left") for axis in figure.axes] == ["training loss", "validation accuracy"]
     labels = {text.get_text() for legend in figure.legends for text in legend.get_texts()}
     assert labels == {"all sites", "site-a", "site-b", "site-c", "ensemble", *(f"site-{x} alone" for x in "abc")}
+    drawn = {line.get_label(): (line.get_color(), line.get_linestyle()) for line in figure.axes[1].get_lines()}
+    for site in finished.job.sites:
+        assert drawn[site] == (drawn[f"{site} alone"][0], "-") and drawn[f"{site} alone"][1] == ":"
+    assert len({drawn[site][0] for site in finished.job.sites}) == 3
 
 
 def test_baselines_stand_beside_the_federated_model(finished: archipel.Experiment) -> None:
@@ -70,7 +106,18 @@ def test_a_model_comes_home_with_its_card(finished: archipel.Experiment, tmp_pat
     path = finished.download(tmp_path / "models" / "tiny.safetensors", which="best")
     assert decode(path.read_bytes())["weight"].tolist() == [4.0] * 8
     card = path.with_suffix(".md").read_text()
-    for fact in (finished.job_hash, finished.job.plan.hash, "site-b | 2 of 3", "1 rounds lacked", "0.8000", "Limits"):
+    assert f"archipel {archipel.__version__}" in card and "purpose**: none was written" in card.lower()
+    assert "submitted by anna" in card and "| learning_rate | 0.5 |" in card and ": 12 subjects in all" in card
+    assert "archipel evaluate" not in card, "it takes no plan on arrays"
+    for fact in (
+        finished.job_hash,
+        finished.job.plan.hash,
+        "site-b | 20 | 2 of 3",
+        "1 round lacked",
+        "created 2026-11-21 08:00",
+        "0.8000",
+        "Limits",
+    ):
         assert fact in card
     assert "flatters" in card
     local = finished.download(tmp_path, which="local:site-a")
@@ -88,6 +135,25 @@ def test_damaged_bytes_are_not_kept(
     with pytest.raises(archipel.ArchipelError, match="is damaged"):
         finished.download(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_named(finished: archipel.Experiment, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file" / "inside", Path("/proc/models")):
+        with pytest.raises(archipel.ArchipelError, match=r"cannot be written .*; choose another place"):
+            finished.download(place)
+
+
+def test_a_changed_hyper_parameter_stands_in_the_card_with_its_rounds(
+    world: World, experiment: archipel.Experiment, tmp_path: Path
+) -> None:
+    logged(experiment)
+    experiment.step()
+    experiment.set(learning_rate=0.1)
+    experiment.run()
+    card = experiment.download(tmp_path).with_suffix(".md").read_text()
+    assert "| learning_rate | 0.5 (rounds 1-1), 0.1 (rounds 2-3) |" in card and "| steps | 5 |" in card
+    assert experiment.history["argument_learning_rate"].tolist() == [0.5] * 4 + [0.1] * 8
 
 
 def test_the_open_exchange_is_folded_from_events() -> None:

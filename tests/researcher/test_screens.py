@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from archipel.researcher.progress import Progress, advance
-from archipel.researcher.screens import LogScreen
+from archipel.researcher.screens import LogScreen, drawn
 
 
 def committed(round_: int, dice: float, own: float | None = None) -> dict[str, Any]:
@@ -79,3 +79,72 @@ def test_another_attempt_a_reason_and_a_notice_are_said(screen: LogScreen, writt
         "heart · round 2 is open (attempt 2) · the disk is full",
         "heart · running · round 1 of 2 · 2 s a round · dice 0.5000 · site-b failed",
     ]
+
+
+def waiting(*silent: str) -> Progress:
+    answers = [{"site": site, "state": "waiting" if site in silent else "approved"} for site in ("charite", "tum")]
+    return at(0, state="waiting", approvals=answers)
+
+
+def test_waiting_says_who_has_not_answered_and_what_they_type(screen: LogScreen, written: io.StringIO) -> None:
+    screen.show(waiting("charite", "tum"))
+    screen.show(waiting("tum"))
+    said = "a person there types `archipel site plans heart`, then `archipel site approve heart`"
+    assert written.getvalue().splitlines() == [
+        "heart · waiting · round 0 of 2",
+        f"no answer yet from charite, tum: {said}",
+        f"no answer yet from tum: {said}",
+    ]
+    assert "no answer yet from tum" in waiting("tum").html()
+    assert not at(0, state="paused", approvals=waiting("tum").document["approvals"]).remarks()
+
+
+def released(detail: str) -> Progress:
+    body = {"site": "tum", "round": 1, "attempt": 1, "kind": "train", "about": "", "detail": detail}
+    return advance(at(1, committed(1, 0.5)), {"kind": "error-released", "body": body})
+
+
+def test_a_released_error_text_is_a_line(screen: LogScreen, written: io.StringIO) -> None:
+    screen.show(released("Traceback:\n  line 3\nValueError: no channel 2\n"))
+    said = "tum released its error text of round 1: ValueError: no channel 2 (in full: .failures)"
+    assert written.getvalue().splitlines()[1:] == [said]
+
+
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\u202edetaeler"
+
+
+def test_nothing_hidden_that_a_site_wrote_reaches_a_terminal_or_a_page() -> None:
+    failure = {"code": "plan-error", "sentence": HOSTILE, "exception": None, "line": None, "retry": False}
+    part = {"state": "failed", "samples": 1, "seconds": 1.0, "metrics": {}, "validation": {HOSTILE: 1.0}}
+    last = {
+        **committed(1, 0.5), "metrics": {HOSTILE: 1.0}, "validation": {HOSTILE: 0.5}, "contributors": [],
+        "sites": {"tum": {**part, "failure": failure}},
+    }  # fmt: skip
+    answers = [{"site": "tum", "state": HOSTILE}]
+    progress = at(1, last, state="paused", reason=HOSTILE, approvals=answers)
+    progress = advance(progress, {"kind": "site-failed", "body": {"site": "tum", "failure": failure}})
+    body = {"site": "tum", "round": 1, "attempt": 1, "kind": "train", "about": "", "detail": HOSTILE}
+    progress = advance(progress, {"kind": "error-released", "body": body})
+    log, terminal = io.StringIO(), io.StringIO()
+    LogScreen(Console(file=log, width=400)).show(progress)
+    Console(file=terminal, width=400).print(drawn(progress))
+    for shown in (log.getvalue(), terminal.getvalue(), progress.html(), progress.headline()):
+        assert "owned" in shown
+        assert not any(one in shown for one in "\x1b\x07\u202e")
+
+
+def table_of(*rounds: dict[str, Any], **more: Any) -> dict[str, list[str]]:
+    headers, rows = at(len(rounds), *rounds, **more).table()
+    return {header: [row[place] for row in rows] for place, header in enumerate(headers)}
+
+
+def test_a_metrics_column_says_which_rounds_model_it_is_of() -> None:
+    part = {"state": "delivered", "samples": 1, "seconds": 1.0, "metrics": {}, "validation": {"dice": 0.1}}
+    last = {**committed(2, 0.1), "metrics": {}, "contributors": ["tum"], "sites": {"tum": {**part, "failure": None}}}
+    answers = [{"site": "tum", "state": "approved"}]
+    running = table_of(last, approvals=answers)
+    assert running["dice, model 1"] == ["0.1", "0.1"]
+    federated = {"validation": {"dice": 0.2}, "per_site": {"tum": {"dice": 0.2}}}
+    ended = {**last, "model_validation": {"dice": 0.2}}
+    finished = table_of(ended, approvals=answers, state="finished", baselines={"federated": federated})
+    assert finished["dice, model 2"] == ["0.2", "0.2"]

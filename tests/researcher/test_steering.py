@@ -27,7 +27,7 @@ def test_run_waits_for_approvals_then_shows_every_round(world: World, federation
     assert "finished" in written.getvalue().splitlines()[-1]
     lines = written.getvalue().splitlines()
     assert "accuracy" in lines[-1]
-    assert len(lines) == len(set(lines)) <= 8
+    assert len(lines) == len(set(lines)) <= 11
     assert made.approvals()["state"].tolist() == ["approved"] * 3
 
 
@@ -77,11 +77,24 @@ def test_an_experiment_that_stalls_does_not_report_success(world: World, experim
     world.experiments.failing = {"round": 2, "site": "site-b", "failure": failure}
     words = r"is paused after round 2 of 3 \(no quorum\); site-b failed: the plan raised \[KeyError\] \(line 3"
     try:
-        with pytest.raises(ArchipelError, match=words):
+        with pytest.raises(ArchipelError, match=words) as caught:
             experiment.run()
+        assert "resume" not in str(caught.value), "the same again would fail again"
     finally:
         world.experiments.stall_after = world.experiments.failing = None
     assert experiment.run() == "finished"
+
+
+def test_what_may_succeed_later_is_told_how_it_goes_on(world: World, experiment: archipel.Experiment) -> None:
+    logged(experiment)
+    failure = {"code": "lost", "sentence": "the worker was lost", "exception": None, "line": None, "retry": True}
+    world.experiments.stall_after = 2
+    world.experiments.failing = {"round": 2, "site": "site-b", "failure": failure}
+    try:
+        with pytest.raises(ArchipelError, match=r"it goes on with run\(\) or resume\(\)"):
+            experiment.run()
+    finally:
+        world.experiments.stall_after = world.experiments.failing = None
 
 
 def test_cancelled_is_over(world: World, experiment: archipel.Experiment) -> None:
@@ -117,9 +130,13 @@ def test_ctrl_c_stops_the_watching_only(
 
     world.experiments.hold.clear()
     experiment.screen = lambda: Once(Console(file=written, width=500))
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as caught:
         experiment.run()
+    # What a notebook prints of it is short: nothing of a connection's insides.
+    assert caught.value.__context__ is None
+    assert all("archipel/researcher" in str(entry.path) for entry in caught.traceback[1:])
     assert "the experiment goes on at the server" in written.getvalue()
+    assert f"`archipel experiment cancel {experiment.name}` ends it" in written.getvalue()
     assert experiment.status == "running"
     world.experiments.hold.set()
     assert experiment.watch() == "finished"

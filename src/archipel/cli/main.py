@@ -22,6 +22,7 @@ SUB_COMMANDS = {
     "run": "Run a plan on a federation's sites and say what it reached.",
     "demo": "The whole thing on this machine: hospitals, server, one model.",
     "simulate": "Run a plan's federated rounds in one process.",
+    "experiment": "Experiments at a server: list, watch, start, pause, resume, cancel.",
     "predict": "Run a downloaded model on new volumes.",
     "evaluate": "Score a downloaded model on labelled volumes.",
     "bench": "Measure rounds and training on this machine.",
@@ -102,7 +103,10 @@ def _print_error(text: str) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    line = Text.assemble(("error: ", "bold red"), (text, "red"))
+    from archipel.vocabulary.visible import visible
+
+    # A part of it may come from another party: nothing hidden reaches the terminal.
+    line = Text.assemble(("error: ", "bold red"), (visible(text, keep="\n"), "red"))
     # A terminal wraps the line as it likes; a log or a pipe gets it whole.
     console = Console(stderr=True)
     console.print(line, soft_wrap=True, highlight=False)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from archipel.cli.connecting import Authority, Proxy, Server, Token
 from archipel.cli.scores import Scores, arguments, as_document, print_scores
 
 app = typer.Typer(help="Run a plan on a federation's sites and say what it reached.")
@@ -16,12 +18,10 @@ app = typer.Typer(help="Run a plan on a federation's sites and say what it reach
 @app.command()
 def run(
     plan: Annotated[Path, typer.Argument(help="The plan's Python file.")],
-    server: Annotated[str | None, typer.Option(envvar="ARCHIPEL_SERVER", help="The server's https address.")] = None,
-    token: Annotated[str | None, typer.Option(envvar="ARCHIPEL_TOKEN", help="Your access token.")] = None,
-    authority: Annotated[
-        str | None, typer.Option("--ca", envvar="ARCHIPEL_CA", help="The CA's certificate file or sha256 fingerprint.")
-    ] = None,
-    proxy: Annotated[str | None, typer.Option(help="http://host:port of a web proxy.")] = None,
+    server: Server = None,
+    token: Token = None,
+    authority: Authority = None,
+    proxy: Proxy = None,
     site: Annotated[
         list[str] | None, typer.Option("--site", help="SITE or SITE=DATASET; may be repeated [default: all that fit].")
     ] = None,
@@ -38,10 +38,18 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Where the last model goes, as .safetensors.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
-    """Every site is asked for its approval first. Ctrl-C stops the watching only: the experiment goes on."""
+    """Every site is asked for its approval first. Ctrl-C stops the watching only: the experiment goes on.
+
+    The same command with the same --name takes up the experiment again; `archipel experiment` watches, pauses or
+    cancels one.
+    """
     from archipel.researcher import connect
 
-    with connect(server, token=token, ca=authority, proxy=proxy) as federation:
+    if not description:
+        typer.echo("no --description: the people who must approve read that the researcher wrote nothing", err=True)
+    with connect(server, token=token, ca=authority, proxy=proxy) as federation, warnings.catch_warnings():
+        # Said below, a line each.
+        warnings.simplefilter("ignore", UserWarning)
         experiment = federation.create(
             plan,
             sites=_chosen(site),
@@ -56,9 +64,12 @@ def run(
             validation_fraction=validation_fraction,
             seed=seed,
         )
-        experiment.submit()
         # On standard error, so that --json leaves standard output to the result.
-        typer.echo(f"experiment {experiment.name} is offered to {', '.join(experiment.job.sites)}", err=True)
+        for left_out, reason in experiment.left_out.items():
+            typer.echo(f"left out: {left_out} ({reason})", err=True)
+        experiment.submit()
+        asked = ", ".join(f"{entry.site} ({entry.dataset})" for entry in experiment.job.roster)
+        typer.echo(f"experiment {experiment.name} is offered to {asked}", err=True)
         if as_json:
             experiment.screen = _quiet
         experiment.run()
@@ -75,14 +86,17 @@ def run(
 def _chosen(given: list[str] | None) -> Any:
     """What ``create`` takes: None, names, or a mapping from name to dataset."""
     pairs = [text.partition("=") for text in given or ()]
+    names = [name for name, _, _ in pairs]
     if not any(equals for _, equals, _ in pairs):
-        return [name for name, _, _ in pairs] or None
+        return names or None
     from archipel.vocabulary import BadInput
 
-    for name, _, dataset in pairs:
-        if not (name and dataset):
-            raise BadInput(f"--site {name}", "names no dataset, others do", "give SITE=DATASET for each, or for none")
-    return {name: dataset for name, _, dataset in pairs}
+    for name, equals, dataset in pairs:
+        if not name or (equals and not dataset):
+            raise BadInput(f"--site {name}{equals}{dataset}", "is neither", "give SITE or SITE=DATASET")
+        if names.count(name) > 1:
+            raise BadInput(f"--site {name}", "is given twice", "name each site once; a job asks for one dataset of it")
+    return {name: dataset or None for name, _, dataset in pairs}
 
 
 def _quiet() -> Any:

@@ -20,12 +20,14 @@ def print_scores(scores: Sequence[Scores]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from archipel.vocabulary.visible import visible
+
     sites = sorted({site for one in scores for site in one.per_site})
     for metric in sorted({metric for one in scores for metric in one.all_sites}):
-        table = Table("model", "all sites", *sites, title=metric)
+        table = Table("model", "all sites", *map(visible, sites), title=visible(metric))
         for one in scores:
             cells = [one.all_sites.get(metric), *(one.per_site.get(site, {}).get(metric) for site in sites)]
-            table.add_row(Text(one.model), *("-" if cell is None else f"{cell:.4f}" for cell in cells))
+            table.add_row(Text(visible(one.model)), *("-" if cell is None else f"{cell:.4f}" for cell in cells))
         Console().print(table)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from archipel.cli.times import readable
+from archipel.vocabulary.visible import visible
 
 _WHOLE = {"id", "serial"}
 """Columns whose values name something: never broken over lines."""
@@ -33,12 +34,12 @@ def show(title: str, rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
 
 
 def cell(value: Any) -> str:
-    """A value in a few words: times without fractions, yes and no, a dash for nothing."""
+    """A value in a few words: times without fractions, yes and no, a dash for nothing; nothing hidden in it."""
     match value:
         case None:
             return "-"
         case bool():
             return "yes" if value else "no"
         case list() | tuple():
-            return " ".join(str(one) for one in value)
-    return readable(str(value))
+            return visible(" ".join(str(one) for one in value))
+    return visible(readable(str(value)), keep="\n")

@@ -69,7 +69,7 @@ class Connection:
         try:
             response = self._client.request(method, path, json=body)
         except httpx.HTTPError as error:
-            raise _unreachable(self.url, error) from error
+            raise _unreachable(self.url, error) from None
         _check(response)
         return response.json() if response.content else None
 
@@ -82,14 +82,14 @@ class Connection:
             else:
                 _check(held)
         except httpx.HTTPError as error:
-            raise _unreachable(self.url, error) from error
+            raise _unreachable(self.url, error) from None
 
     def download(self, path: str) -> bytes:
         """The bytes at a path."""
         try:
             response = self._client.get(path)
         except httpx.HTTPError as error:
-            raise _unreachable(self.url, error) from error
+            raise _unreachable(self.url, error) from None
         _check(response)
         return response.content
 
@@ -106,7 +106,7 @@ class Connection:
                     if line.startswith("data:"):
                         yield json.loads(line.removeprefix("data:"))
         except (httpx.HTTPError, httpx.StreamError) as error:
-            raise _unreachable(self.url, error) from error
+            raise _unreachable(self.url, error) from None
 
     def close(self) -> None:
         """End the connection; nothing at the server ends with it."""
@@ -139,7 +139,7 @@ def _fetched_authority(url: str, fingerprint: str, proxy: str | None) -> str:
         with httpx.Client(verify=blind, proxy=proxy, trust_env=False, timeout=_TIMEOUT) as client:
             response = client.get(f"{url}/v1/enrolment/authority")
     except httpx.HTTPError as error:
-        raise _unreachable(url, error) from error
+        raise _unreachable(url, error) from None
     _check(response)
     pem = AuthorityReply.model_validate(response.json()).ca
     if authority_fingerprint(pem) != fingerprint:
@@ -163,6 +163,9 @@ def _check(response: httpx.Response) -> None:
     except (ValueError, KeyError, TypeError):
         words = str(response.url.path), f"answered {response.status_code}", "check that the address is a server's REST"
         code = ErrorCode.NOT_FOUND if response.status_code == httpx.codes.NOT_FOUND else ErrorCode.INTERNAL
+    if code is ErrorCode.TOKEN:
+        thing, cause, _ = words
+        words = thing, cause, "check ARCHIPEL_TOKEN (or token=), or ask the server's operator for another one"
     raise _RAISED.get(code, ArchipelError)(*words, code=code)
 
 
@@ -175,4 +178,7 @@ def _unreachable(url: str, error: Exception) -> ArchipelError:
             code=ErrorCode.TRUST,
         )
     cause = str(error) or type(error).__name__
+    if isinstance(error, httpx.RemoteProtocolError):
+        remedy = "check the port: researchers use the REST port, not the sites' one; what runs there goes on"
+        return Unreachable(f"server {url}", f"did not answer as a server's REST does ({cause})", remedy)
     return Unreachable(f"server {url}", f"was not reached ({cause})", "check the network; what runs there goes on")

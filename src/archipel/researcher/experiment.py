@@ -15,27 +15,35 @@ from archipel.plans.drafting import Draft
 from archipel.researcher import frames, plots
 from archipel.researcher.connection import Connection
 from archipel.researcher.model_card import model_card
-from archipel.researcher.progress import Progress
+from archipel.researcher.model_files import place_for, write_model
+from archipel.researcher.progress import Progress, draft_html
 from archipel.researcher.screens import Screen, choose_screen
-from archipel.researcher.watching import watch
-from archipel.storage import disk_errors_named
-from archipel.tensors import blob_hash
-from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, Failure, Job, NotFound, Refused, Value
+from archipel.researcher.stalls import unfinished, without_quorum
+from archipel.researcher.watching import all_events, watch
+from archipel.vocabulary import ArchipelError, Conflict, ErrorCode, Job, NotFound, Value
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
 Document = dict[str, Any]
-_LOCAL = "local:"
 
 
 class Experiment:
-    """One experiment. ``job`` is what every site of it approves, ``job_hash`` what they sign."""
+    """One experiment. ``job`` is what every site of it approves, ``job_hash`` what they sign.
 
-    def __init__(self, connection: Connection, job: Job, drafted: Draft | None = None) -> None:
+    ``left_out`` are, for one that was just created, the sites that do not take part, each with the reason.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        job: Job,
+        drafted: Draft | None = None,
+        left_out: Mapping[str, str] | None = None,
+    ) -> None:
         self._connection, self._draft = connection, drafted
-        self.job = job
+        self.job, self.left_out = job, dict(left_out or {})
         self.job_hash = job_hash(job)
         self.screen: Callable[[], Screen] = choose_screen
 
@@ -92,15 +100,9 @@ class Experiment:
             return not waiting or approved + waiting < self.job.terms.quorum or approved >= (enough or len(states))
 
         document = watch(self._connection, self.name, settled, screen)
-        approved = [one for one in document["approvals"] if one["state"] == "approved"]
-        if document["state"] == "waiting" and len(approved) < self.job.terms.quorum:
-            no = [f"{one['site']} {one['state']}" for one in document["approvals"] if one not in approved]
-            raise Refused(
-                f"experiment {self.name}",
-                f"{len(approved)} sites approved, its quorum is {self.job.terms.quorum}: {', '.join(no)}",
-                "talk to the sites, then create a job that they accept",
-                code=ErrorCode.NOT_APPROVED,
-            )
+        approved = sum(one["state"] == "approved" for one in document["approvals"])
+        if document["state"] == "waiting" and approved < self.job.terms.quorum:
+            raise without_quorum(document, self.job.terms.quorum)
 
     # While it runs
 
@@ -120,14 +122,7 @@ class Experiment:
                 self._control("resume" if state == "paused" else "start")
             document = watch(self._connection, self.name, _has_stopped, screen)
         if document["state"] != "finished":
-            raise ArchipelError(
-                f"experiment {self.name}",
-                f"is {document['state']} after round {document['round']} of {document['rounds']}"
-                + (f" ({document['reason']})" if document.get("reason") else "")
-                + self._latest_failures(),
-                "look at .failures and .history; a paused one goes on with run() or resume()",
-                code=ErrorCode.CONFLICT,
-            )
+            raise unfinished(document, self.rounds()[-1:])
         return "finished"
 
     def start(self) -> str:
@@ -158,6 +153,7 @@ class Experiment:
 
     def watch(self) -> str:
         """Watch a running experiment until it pauses or ends; its state then."""
+        _ = self._path
         with self.screen() as screen:
             state: str = watch(self._connection, self.name, _has_stopped, screen)["state"]
         return state
@@ -167,7 +163,7 @@ class Experiment:
 
         Returns every hyper-parameter's value. Raises BadInput for an unknown name or a broken bound.
         """
-        path = f"/v1/experiments/{self.name}/arguments"
+        path = f"{self._path}/arguments"
         changed: dict[str, Value] = self._connection.ask("PATCH", path, {"arguments": values})["arguments"]
         return changed
 
@@ -175,7 +171,7 @@ class Experiment:
 
     def document(self) -> Document:
         """The experiment as the server tells it: state, reason, round, arguments, approvals, baselines."""
-        document: Document = self._connection.ask("GET", f"/v1/experiments/{self.name}")
+        document: Document = self._connection.ask("GET", self._path)
         return document
 
     @property
@@ -185,18 +181,25 @@ class Experiment:
 
     def rounds(self) -> list[dict[str, Any]]:
         """The rounds' records as the server tells them, oldest first."""
-        found: list[dict[str, Any]] = self._connection.ask("GET", f"/v1/experiments/{self.name}/rounds")
+        found: list[dict[str, Any]] = self._connection.ask("GET", f"{self._path}/rounds")
         return found
+
+    def events(self) -> list[dict[str, Any]]:
+        """Everything that happened, oldest first: ``{seq, at, kind, body}``."""
+        return list(all_events(self._connection, self._path))
 
     @property
     def history(self) -> DataFrame:
-        """One row for each round and site, and one for all of them (``pooled``)."""
+        """One row for each round and site, and one for all of them (``all_sites``)."""
         return frames.history(self.rounds(), self.document()["baselines"])
 
     @property
     def failures(self) -> DataFrame:
-        """One row for each failure of a site, in the words of its agent."""
-        return frames.failures(self.rounds())
+        """One row for each failure of a site, in the words of its agent.
+
+        ``detail`` is the error's full text where a person at the site released it (``archipel site errors release``).
+        """
+        return frames.failures(self.events())
 
     @property
     def baselines(self) -> DataFrame:
@@ -229,51 +232,37 @@ class Experiment:
         kept = {one["name"]: one for one in self._models()}
         if which not in kept:
             raise NotFound(f"model {which} of {self.name}", "is not kept", f"there are: {', '.join(sorted(kept))}")
-        target = Path(path)
-        if target.suffix != ".safetensors":
-            target = target / f"{self.name}-{which.replace(_LOCAL, 'local-')}.safetensors"
-        if target.with_suffix(".md") == target:
-            raise BadInput(str(target), "is no place for a model", "give a folder or a name ending in .safetensors")
-        data = self._connection.download(f"/v1/experiments/{self.name}/models/{which}")
-        if blob_hash(data) != kept[which]["hash"]:
-            raise ArchipelError(
-                f"model {which} of {self.name}", "is damaged: its bytes have another hash", "download it again",
-                code=ErrorCode.TRUST,
-            )  # fmt: skip
-        target.parent.mkdir(parents=True, exist_ok=True)
-        card = model_card(self.job, self.job_hash, kept[which], self.document(), self.rounds())
-        with disk_errors_named(target.parent):
-            target.with_suffix(".md").write_text(card, encoding="utf-8")
-            part = target.with_name(target.name + ".part")
-            part.write_bytes(data)
-            part.replace(target)
+        target = place_for(Path(path), self.name, which)
+        data = self._connection.download(f"{self._path}/models/{which}")
+        software = {"server": str(self._connection.ask("GET", "/v1/federation")["version"])}
+        card = model_card(self.job, self.job_hash, kept[which], self.document(), self.rounds(), software)
+        write_model(target, data, expected=kept[which]["hash"], card=card)
         return target
 
     def __repr__(self) -> str:
-        return f"<Experiment {self.name} ({self.status}), job {self.job_hash[:19]}>"
+        asked = ", ".join(f"{entry.site} ({entry.dataset})" for entry in self.job.roster)
+        left_out = f"; left out: {', '.join(self.left_out)}" if self.left_out else ""
+        return f"<Experiment {self.name} ({self.status}) at {asked}{left_out}; job {self.job_hash[:19]}>"
 
     def _repr_html_(self) -> str:
         if self._draft is not None:
-            return f"<p><b>{self.name}</b>, not submitted yet</p>"
+            return draft_html(self.job, self.left_out)
         return Progress(self.document(), tuple(self.rounds())).html()
 
-    def _latest_failures(self) -> str:
-        """What sites said in the newest round or attempt, for an error's text."""
-        newest = self.rounds()[-1:]
-        found = [
-            f"{site} failed: {Failure.model_validate(part['failure'])}"
-            for one in newest
-            for site, part in sorted(one["sites"].items())
-            if part["failure"]
-        ]
-        return "".join(f"; {one}" for one in found[:3])
+    @property
+    def _path(self) -> str:
+        if self._draft is not None:
+            raise Conflict(
+                f"experiment {self.name}", "is a draft that was not submitted", "submit() it first, or run() it"
+            )
+        return f"/v1/experiments/{self.name}"
 
     def _models(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self._connection.ask("GET", f"/v1/experiments/{self.name}/models")
+        found: list[dict[str, Any]] = self._connection.ask("GET", f"{self._path}/models")
         return found
 
     def _control(self, verb: str) -> str:
-        state: str = self._connection.ask("POST", f"/v1/experiments/{self.name}/{verb}")["state"]
+        state: str = self._connection.ask("POST", f"{self._path}/{verb}")["state"]
         return state
 
     def _check_hash(self, document: Mapping[str, Any]) -> None:

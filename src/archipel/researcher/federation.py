@@ -6,30 +6,25 @@ import inspect
 import os
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from archipel.plans import Plan, load
+from archipel.plans import Plan, load_own
 from archipel.plans.drafting import draft
 from archipel.researcher.connection import Connection
 from archipel.researcher.experiment import Experiment
 from archipel.researcher.frames import frame
-from archipel.vocabulary import (
-    ArchipelError,
-    BadInput,
-    Baselines,
-    DataNeeds,
-    ErrorCode,
-    RosterEntry,
-    RoundTerms,
-    Value,
-    WorkerLimits,
-)
+from archipel.researcher.rostering import Wanted, choose
+from archipel.vocabulary import ArchipelError, BadInput, Baselines, ErrorCode, RoundTerms, Value, WorkerLimits
+from archipel.vocabulary.visible import visible
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+_EXPERIMENT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 PlanFile = str | Path | type[Plan]
 
 
@@ -78,25 +73,24 @@ class Federation:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Federation {self.name} at {self._connection.url}>"
+        return f"<Federation {visible(self.name)} at {self._connection.url}>"
 
     def _repr_html_(self) -> str:
         table: str = self.datasets().to_html(index=False, border=0)
-        return f"<p><b>{self.name}</b></p>{table}"
+        return f"<p><b>{escape(visible(self.name))}</b></p>{table}"
 
     def sites(self) -> DataFrame:
-        """One row a site: whether it is connected, when it was last seen, how many datasets and subjects it has."""
+        """One row a site: whether it is connected, when it was last seen, how many datasets it tells of."""
         rows = [
             {
                 "site": site["site"],
                 "connected": site["connected"],
                 "last_seen": site["last_seen"],
                 "datasets": len(site["datasets"]),
-                "subjects": _sum([one["subjects"] for one in site["datasets"]]),
             }
             for site in self._sites()
         ]
-        return frame(rows, columns=["site", "connected", "last_seen", "datasets", "subjects"])
+        return frame(rows, columns=["site", "connected", "last_seen", "datasets"])
 
     def datasets(self) -> DataFrame:
         """One row a dataset of a site: its kind, how many subjects, and which words its site made public.
@@ -125,7 +119,7 @@ class Federation:
         self,
         plan: PlanFile,
         *,
-        sites: Sequence[str] | Mapping[str, str] | None = None,
+        sites: Wanted = None,
         rounds: int = 10,
         arguments: Mapping[str, Value] | None = None,
         name: str | None = None,
@@ -144,14 +138,22 @@ class Federation:
         """Write the job of a new experiment; nothing is sent before ``submit``.
 
         ``plan`` is a plan's file, or its class from an imported file. ``sites`` are names, or a mapping from name to
-        dataset; None means every site with one fitting dataset. ``quorum`` (default: all of them) sites must deliver
-        in each round; ``deadline`` and ``grace`` are seconds. ``baselines=True`` also trains each site alone and
-        measures the ensemble of those models. The initial model is made here, from ``seed``.
+        dataset (None there: the one that fits); None means every site with one fitting dataset, and a warning names
+        each that is left out and why. ``quorum`` (default: all of them) sites must deliver in each round;
+        ``deadline`` and ``grace`` are seconds. ``baselines=True`` also trains each site alone and measures the
+        ensemble of those models. The initial model is made here, from ``seed``.
 
         Raises BadInput for a plan, site, dataset or argument that does not fit.
         """
         file, class_name = _plan_file(plan, plan_class)
-        roster = self._roster(load(file, class_name).needs, sites)
+        loaded = load_own(file, class_name)
+        _check_loss(loaded)
+        _check_name(name)
+        _check_fraction(validation_fraction)
+        roster, left_out = choose(self._sites(), loaded.needs, sites)
+        if left_out:
+            words = "; ".join(f"{site} ({reason})" for site, reason in left_out.items())
+            warnings.warn(f"left out: {words}", stacklevel=2)
         drafted = draft(
             file,
             experiment=name or f"{_slug(file.stem)}-{secrets.token_hex(3)}",
@@ -167,7 +169,7 @@ class Federation:
             validation_fraction=validation_fraction,
             limits=limits or WorkerLimits(),
         )
-        return Experiment(self._connection, drafted.job, drafted)
+        return Experiment(self._connection, drafted.job, drafted, left_out)
 
     def experiment(self, name: str) -> Experiment:
         """An experiment that was submitted before. Raises NotFound."""
@@ -176,8 +178,13 @@ class Federation:
     def experiments(self) -> DataFrame:
         """One row an experiment, newest first."""
         keys = ("experiment", "state", "round", "rounds", "reason", "created", "started", "ended")
-        rows = [{key: one.get(key) for key in keys} for one in self._connection.ask("GET", "/v1/experiments")]
+        rows = [{key: one.get(key) for key in keys} for one in self.documents()]
         return frame(rows, columns=list(keys))
+
+    def documents(self) -> list[dict[str, Any]]:
+        """Every experiment as the server tells it, newest first."""
+        found: list[dict[str, Any]] = self._connection.ask("GET", "/v1/experiments")
+        return found
 
     def close(self) -> None:
         """End the connection; experiments go on."""
@@ -186,30 +193,6 @@ class Federation:
     def _sites(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self._connection.ask("GET", "/v1/sites")
         return found
-
-    def _roster(self, needs: DataNeeds, wanted: Sequence[str] | Mapping[str, str] | None) -> tuple[RosterEntry, ...]:
-        known = {site["site"]: site for site in self._sites()}
-        if wanted is None:
-            fitting = {
-                name: [one["name"] for one in site["datasets"] if not _objection(one, needs) and _tells(one, needs)]
-                for name, site in known.items()
-            }
-            chosen = {name: datasets[0] for name, datasets in fitting.items() if len(datasets) == 1}
-        elif isinstance(wanted, Mapping):
-            chosen = dict(wanted)
-        else:
-            chosen = {name: _only_dataset(known[name], needs) for name in wanted if name in known}
-        for name in wanted or ():
-            if name not in known:
-                raise BadInput(f"site {name}", "is not in this federation", f"choose from {_listed(known)}")
-        for name, dataset in chosen.items():
-            _check_dataset(known[name], dataset, needs)
-        if not chosen:
-            raise BadInput("sites", f"none has exactly one dataset of kind {needs.kind} that fits", "name them")
-        return tuple(
-            RosterEntry(site=name, identity_key=known[name]["identity_key"], dataset=dataset)
-            for name, dataset in sorted(chosen.items())
-        )
 
 
 def _plan_file(plan: PlanFile, class_name: str | None) -> tuple[Path, str | None]:
@@ -230,6 +213,38 @@ def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:50] or "experiment"
 
 
+def _check_loss(plan: Plan) -> None:
+    """Raise BadInput for a torch plan that inherits both its training and the loss that only says it is missing."""
+    kind = type(plan)
+    owners = {
+        name: next(one for one in kind.__mro__ if name in vars(one))
+        for name in ("train", "loss")
+        if hasattr(kind, name)
+    }
+    if len(owners) == 2 and all(owner.__module__ == "archipel.plans.torch" for owner in owners.values()):
+        raise BadInput(
+            f"plan {kind.__name__}",
+            "does not define loss",
+            "define loss(self, outputs, targets), the mean loss of a batch",
+            code=ErrorCode.BAD_PLAN,
+        )
+
+
+def _check_name(name: str | None) -> None:
+    if name is not None and not _EXPERIMENT.fullmatch(name):
+        raise BadInput(
+            f"name {name!r}",
+            "is none that an experiment may have",
+            f"use lower-case letters, digits and hyphens, at most 63, such as {_slug(name)}",
+        )
+
+
+def _check_fraction(fraction: float) -> None:
+    if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 <= fraction < 1:
+        cause = "is no share of the subjects"
+        raise BadInput(f"validation_fraction {fraction!r}", cause, "give a number from 0 to below 1, such as 0.2")
+
+
 def _terms(rounds: int, quorum: int, deadline: float, grace: float, retries: int) -> RoundTerms:
     for name, value, least in (("rounds", rounds, 1), ("quorum", quorum, 1), ("retries", retries, 0)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
@@ -239,71 +254,6 @@ def _terms(rounds: int, quorum: int, deadline: float, grace: float, retries: int
     return RoundTerms(rounds=rounds, quorum=quorum, deadline_s=deadline, grace_s=grace, retries=retries)
 
 
-def _fitting(site: Mapping[str, Any], needs: DataNeeds) -> list[str]:
-    """The datasets that nothing speaks against; of these, where there are some, those that tell of all columns."""
-    found = [one for one in site["datasets"] if not _objection(one, needs)]
-    return [one["name"] for one in found if _tells(one, needs)] or [one["name"] for one in found]
-
-
-def _objection(dataset: Mapping[str, Any], needs: DataNeeds) -> str:
-    """Why a dataset does not fit, or nothing."""
-    if dataset["kind"] != needs.kind:
-        return f"is of kind {dataset['kind']}, the plan needs {needs.kind}"
-    if _most(dataset["subjects"]) < needs.minimum_subjects:
-        return f"has {dataset['subjects']} subjects, the plan needs {needs.minimum_subjects}"
-    # A site that named no labels is judged by its own policy and by the worker.
-    labels = dataset["labels"]
-    differing = [value for value in needs.labels if labels and labels.get(value) != needs.labels[value]]
-    return f"has labels {labels}, the plan needs {needs.labels}" if differing else ""
-
-
-def _tells(dataset: Mapping[str, Any], needs: DataNeeds) -> bool:
-    """Whether a dataset has the plan's columns as far as its site tells; one that tells of none may have them."""
-    told = {one["name"] for one in dataset.get("columns", ())}
-    return not told or {one.name for one in needs.all_columns} <= told
-
-
-def _most(told: int | str) -> int:
-    """The most subjects that a count may stand for: ``<5`` is at most 4."""
-    return told if isinstance(told, int) else int(told[1:]) - 1
-
-
-def _sum(told: Sequence[int | str]) -> int | str:
-    """Counts together; one that is not told in full makes the sum a lower bound, ``>=40``."""
-    known = sum(one for one in told if isinstance(one, int))
-    return known if all(isinstance(one, int) for one in told) else (f">={known}" if known else str(told[0]))
-
-
 def _column(column: Mapping[str, Any]) -> str:
     unit = f" [{column['unit']}]" if column["unit"] else ""
     return f"{column['name']}{unit}" + (f" ({' | '.join(column['categories'])})" if column["categories"] else "")
-
-
-def _only_dataset(site: Mapping[str, Any], needs: DataNeeds) -> str:
-    names = [one["name"] for one in site["datasets"]]
-    fitting = _fitting(site, needs)
-    if len(fitting) == 1:
-        return fitting[0]
-    if len(names) == 1:
-        _check_dataset(site, names[0], needs)
-    several = f"has {len(fitting)} datasets that fit ({', '.join(fitting)})" if fitting else "has no dataset that fits"
-    raise BadInput(
-        f"site {site['site']}",
-        several,
-        f'choose with sites={{"{site["site"]}": "<dataset>"}}' if fitting else f"its datasets are: {_listed(names)}",
-    )
-
-
-def _check_dataset(site: Mapping[str, Any], name: str, needs: DataNeeds) -> None:
-    for dataset in site["datasets"]:
-        if dataset["name"] == name:
-            objection = _objection(dataset, needs)
-            if objection:
-                raise BadInput(f"dataset {name} of {site['site']}", objection, "choose another one or leave it out")
-            return
-    names = [one["name"] for one in site["datasets"]]
-    raise BadInput(f"dataset {name}", f"is not at {site['site']}", f"its datasets are: {_listed(names)}")
-
-
-def _listed(names: Any) -> str:
-    return ", ".join(sorted(names)) or "none"

@@ -7,17 +7,26 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from archipel.vocabulary import BadInput
+from archipel.vocabulary.visible import visible
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-POOLED = "pooled"
-"""The row of a round that stands for all its sites together."""
+ALL_SITES = "all_sites"
+"""The row of a round, or the column of a baseline, that stands for all its sites together."""
+
+_OF_A_FAILURE = ("code", "sentence", "exception", "line")
 
 
 def frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> DataFrame:
-    """Rows as a pandas frame. Raises BadInput with the remedy when pandas is not installed."""
-    made: DataFrame = _optional("pandas").DataFrame(rows, columns=columns)
+    """Rows as a pandas frame, in texts of others everything hidden written out.
+
+    Raises BadInput with the remedy when pandas is not installed.
+    """
+    shown = [
+        {key: visible(one, keep="\n\t") if isinstance(one, str) else one for key, one in row.items()} for row in rows
+    ]
+    made: DataFrame = _optional("pandas").DataFrame(shown, columns=columns)
     return made
 
 
@@ -36,39 +45,61 @@ def _optional(module: str) -> Any:
 def history(rounds: Sequence[Mapping[str, Any]], baselines: Mapping[str, Any] | None = None) -> DataFrame:
     """Rounds as a frame, oldest first.
 
-    Columns: ``round``, ``attempt``, ``site`` (or ``pooled``), ``state``, ``samples``, ``seconds``, each training
+    Columns: ``round``, ``attempt``, ``site`` (or ``all_sites``), ``state``, ``samples``, ``seconds``, each training
     metric by its name, each validation metric as ``validation_<name>`` (of the model that the round started from)
-    and as ``model_<name>`` (of the model that the round produced, known once a later exchange has measured it).
+    and as ``model_<name>`` (of the model that the round produced, known once a later exchange has measured it), and
+    each hyper-parameter as ``argument_<name>``. A metric that is called ``validation_...`` gets no second prefix.
     """
     rows: list[dict[str, Any]] = []
     for one in rounds:
-        after = _measured_after(one, rounds, baselines)
+        after = measured_after(one, rounds, baselines)
         place = {"round": one["round"], "attempt": one["attempt"]}
+        arguments = _prefixed("argument", one["arguments"])
         for site, part in sorted(one["sites"].items()):
             counts = {"state": part["state"], "samples": part["samples"], "seconds": part["seconds"]}
             values = {**part["metrics"], **_prefixed("validation", part["validation"])}
-            rows.append({**place, "site": site, **counts, **values, **_prefixed("model", after.get(site, {}))})
+            values |= _prefixed("model", after.get(site, {}))
+            rows.append({**place, "site": site, **counts, **values, **arguments})
         samples = sum(one["sites"][site]["samples"] for site in one["contributors"] if site in one["sites"])
         counts = {"state": one["state"], "samples": samples, "seconds": one["seconds"]}
         values = {**one["metrics"], **_prefixed("validation", one["validation"])}
-        rows.append({**place, "site": POOLED, **counts, **values, **_prefixed("model", one["model_validation"])})
+        values |= _prefixed("model", one["model_validation"])
+        rows.append({**place, "site": ALL_SITES, **counts, **values, **arguments})
     fixed = ["round", "attempt", "site", "state", "samples", "seconds"]
     return frame(rows, columns=fixed + sorted({key for row in rows for key in row} - set(fixed)))
 
 
-def failures(rounds: Sequence[Mapping[str, Any]]) -> DataFrame:
-    """Every failure of a site: the code and the sentence its agent wrote, the exception's class and the plan's line."""
-    keys = ("code", "sentence", "exception", "line")
-    rows = [
-        {"round": one["round"], "attempt": one["attempt"], "site": site, **{key: part["failure"][key] for key in keys}}
-        for one in rounds
-        for site, part in sorted(one["sites"].items())
-        if part["failure"]
-    ]
-    return frame(rows, columns=["round", "attempt", "site", *keys])
+def failures(events: Sequence[Mapping[str, Any]]) -> DataFrame:
+    """``failure_rows`` as a frame."""
+    return frame(failure_rows(events), columns=["round", "attempt", "stage", "site", *_OF_A_FAILURE, "detail"])
 
 
-def _measured_after(
+def failure_rows(events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Every failure of a site, oldest first, of training and of the stages after it.
+
+    The code and the sentence are its agent's; ``exception`` is the error's class, ``line`` the plan's line; ``detail``
+    is the error's full text where a person at the site released it, else empty.
+    """
+    details: dict[tuple[Any, ...], list[str]] = {}
+    for event in events:
+        if event["kind"] == "error-released":
+            details.setdefault(_task(event["body"]), []).append(str(event["body"]["detail"]))
+    rows = []
+    for event in events:
+        if event["kind"] == "site-failed":
+            body = event["body"]
+            stage = " ".join(str(body[name]) for name in ("kind", "about") if body.get(name))
+            place = {"round": body["round"], "attempt": body["attempt"], "stage": stage, "site": body["site"]}
+            failure = {key: body["failure"].get(key) for key in _OF_A_FAILURE}
+            rows.append({**place, **failure, "detail": "\n".join(details.get(_task(body), ()))})
+    return rows
+
+
+def _task(body: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(body.get(name) for name in ("site", "round", "attempt", "kind", "about"))
+
+
+def measured_after(
     one: Mapping[str, Any], rounds: Sequence[Mapping[str, Any]], baselines: Mapping[str, Any] | None
 ) -> dict[str, Mapping[str, float]]:
     """What each site measured of the model that this round produced: at the start of the next round, or at the end."""
@@ -82,8 +113,8 @@ def _measured_after(
     return dict(federated["per_site"]) if federated and one["round"] == last else {}
 
 
-def _prefixed(prefix: str, values: Mapping[str, float]) -> dict[str, float]:
-    return {f"{prefix}_{name}": value for name, value in values.items()}
+def _prefixed(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name if name.startswith(f"{prefix}_") else f"{prefix}_{name}": value for name, value in values.items()}
 
 
 def baselines(found: Mapping[str, Any] | None) -> DataFrame:
@@ -94,10 +125,10 @@ def baselines(found: Mapping[str, Any] | None) -> DataFrame:
         {
             "model": model,
             "metric": metric,
-            "all_sites": value,
+            ALL_SITES: value,
             **{site: values[metric] for site, values in sorted(one["per_site"].items()) if metric in values},
         }
         for model, one in measured.items()
         for metric, value in sorted(one["validation"].items())
     ]
-    return frame(rows, columns=None if rows else ["model", "metric", "all_sites"])
+    return frame(rows, columns=None if rows else ["model", "metric", ALL_SITES])

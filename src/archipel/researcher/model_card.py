@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from itertools import groupby
 from typing import Any
 
 from archipel.vocabulary import Job
+from archipel.vocabulary.visible import visible
 
 
 def model_card(
@@ -14,23 +18,29 @@ def model_card(
     model: Mapping[str, Any],
     document: Mapping[str, Any],
     rounds: Sequence[Mapping[str, Any]],
+    software: Mapping[str, str],
 ) -> str:
-    """The card in Markdown. ``model`` is the server's entry of the kept model; the other two its records."""
+    """The card in Markdown. ``model`` is the server's entry of the kept model; the next two its records.
+
+    ``software`` is what ran elsewhere, by name; the versions here are added to it.
+    """
     committed = [one for one in rounds if one["state"] == "committed" and one["round"] <= model["round"]]
     local = model["name"].removeprefix("local:") if model["name"].startswith("local:") else None
     sections = [
         f"# Model card: {job.title or job.experiment}, {model['name']}",
-        job.description,
-        _what_it_is(job, model, local),
+        f"**Purpose**: {job.description or 'none was written by whoever created the experiment'}",
+        _what_it_is(job, model, document, local),
         _lineage(job, job_hash, model),
-        _contributions(job, committed, local),
+        _contributions(job, committed, document, local),
+        _hyper_parameters(job, committed),
         _measured(job, model, document, local),
+        _software(software),
         _limits(job, local),
     ]
-    return "\n\n".join(section for section in sections if section) + "\n"
+    return visible("\n\n".join(section for section in sections if section) + "\n", keep="\n")
 
 
-def _what_it_is(job: Job, model: Mapping[str, Any], local: str | None) -> str:
+def _what_it_is(job: Job, model: Mapping[str, Any], document: Mapping[str, Any], local: str | None) -> str:
     count = sum(spec.elements for spec in job.tensors.tensors)
     kind = f"trained at {local} alone, a baseline" if local else f"after round {model['round']} of {job.terms.rounds}"
     labels = ", ".join(f"{value} {name}" for value, name in sorted(job.needs.labels.items()))
@@ -39,8 +49,15 @@ def _what_it_is(job: Job, model: Mapping[str, Any], local: str | None) -> str:
         f"- **Values**: {count:,} in {len(job.tensors.tensors)} tensors, {job.tensors.nbytes:,} bytes",
         f"- **Plan**: `{job.plan.file_name}`, class `{job.plan.class_name}`; the file is needed to use the model",
         f"- **Data it needs**: {job.needs.kind}" + (f", labels {labels}" if labels else ""),
+        f"- **Experiment**: {job.experiment}, submitted by {document.get('owner') or 'an unnamed token'}",
+        f"- **When** (UTC): {_when(document)}",
     ]
     return "\n".join(lines)
+
+
+def _when(document: Mapping[str, Any]) -> str:
+    told = [(what, document.get(what)) for what in ("created", "started", "ended")]
+    return ", ".join(f"{what} {str(at)[:16].replace('T', ' ')}" for what, at in told if at)
 
 
 def _lineage(job: Job, job_hash: str, model: Mapping[str, Any]) -> str:
@@ -58,7 +75,9 @@ def _lineage(job: Job, job_hash: str, model: Mapping[str, Any]) -> str:
     ) + "\n".join(f"| {what} | `{value}` |" for what, value in rows)
 
 
-def _contributions(job: Job, committed: Sequence[Mapping[str, Any]], local: str | None) -> str:
+def _contributions(
+    job: Job, committed: Sequence[Mapping[str, Any]], document: Mapping[str, Any], local: str | None
+) -> str:
     terms = (
         f"Strategy {job.strategy.name}, quorum {job.terms.quorum} of {len(job.roster)} sites, seed {job.seed}, "
         f"optimiser state {job.optimiser_state.value}."
@@ -68,21 +87,54 @@ def _contributions(job: Job, committed: Sequence[Mapping[str, Any]], local: str 
             f"## Training\n\nTrained at {local} alone, with as many passes as the federated model had rounds. {terms}"
         )
     rows = []
+    people = {one["site"]: one.get("subjects") for one in document.get("approvals", ())}
     for site in job.sites:
         there = [one["sites"][site] for one in committed if site in one["contributors"]]
         samples = there[-1]["samples"] if there else 0
-        rows.append(f"| {site} | {len(there)} of {len(committed)} | {samples} |")
+        rows.append(f"| {site} | {people.get(site) or ''} | {len(there)} of {len(committed)} | {samples} |")
     lacking = [one for one in committed if len(one["contributors"]) < len(job.sites)]
-    note = f"\n\n{len(lacking)} rounds lacked at least one site." if lacking else ""
+    count = "1 round" if len(lacking) == 1 else f"{len(lacking)} rounds"
+    note = f"\n\n{count} lacked at least one site." if lacking else ""
     return (
-        f"## Training\n\n{terms}\n\n| site | rounds it contributed to | samples in the last of them |\n|---|---|---|\n"
-        + "\n".join(rows)
-        + note
+        f"## Training\n\n{terms}\n\n| site | subjects in its cohort | rounds it contributed to | samples in the last "
+        "of them |\n|---|---|---|---|\n" + "\n".join(rows) + note
+    )
+
+
+def _hyper_parameters(job: Job, committed: Sequence[Mapping[str, Any]]) -> str:
+    """Every hyper-parameter with its value, and with the rounds of each value where it was changed."""
+    rows = []
+    for name in sorted(job.arguments):
+        runs = [
+            (value, [one["round"] for one in ones])
+            for value, ones in groupby(committed, key=lambda one: one["arguments"].get(name))
+        ]
+        told = [f"{value} (rounds {there[0]}-{there[-1]})" for value, there in runs]
+        rows.append(
+            f"| {name} | {', '.join(told) if len(runs) > 1 else (runs[0][0] if runs else job.arguments[name])} |"
+        )
+    return "## Hyper-parameters\n\n| name | value |\n|---|---|\n" + "\n".join(rows) if rows else ""
+
+
+def _software(elsewhere: Mapping[str, str]) -> str:
+    here = {"python": platform.python_version()}
+    for package in ("archipel", "numpy", "torch"):
+        try:
+            here[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    words = ", ".join(f"{name} {found}" for name, found in sorted(here.items()))
+    others = ", ".join(f"{name} archipel {found}" for name, found in elsewhere.items())
+    return (
+        f"## Software\n\nWhere this card was written: {words}. Elsewhere: {others}; the versions at the sites stand in "
+        "no record."
     )
 
 
 def _measured(job: Job, model: Mapping[str, Any], document: Mapping[str, Any], local: str | None) -> str:
+    count = ((document.get("baselines") or {}).get("federated") or {}).get("subjects")
     fraction = f"{job.validation_fraction:.0%} of each site's subjects, chosen by hash of the subject's id"
+    fraction = f"about {fraction}" + (f": {count} subjects in all" if count else "")
     found = model.get("validation")
     if not found:
         return f"## Measured\n\nThis model was not validated at the sites (held out: {fraction})."
@@ -114,12 +166,13 @@ def _cell(value: float | None) -> str:
 
 def _limits(job: Job, local: str | None) -> str:
     sites = local or ", ".join(job.sites)
+    tool = " (`archipel evaluate`)" if job.needs.kind == "volumes" and job.needs.labels else ""
     lines = [
         "A research model, not a medical device: it must not guide the care of a patient.",
         f"It saw data of {sites} only. On other scanners, sequences, ages or diseases it may fail without a sign; "
-        "measure it on local data first (`archipel evaluate`).",
+        f"measure it on local data first{tool}.",
         "A validation mean hides the subjects on which it fails; look at single ones.",
-        "The weights follow from patients' images. No formal privacy guarantee (differential privacy) was applied: "
+        "The weights follow from patients' data. No formal privacy guarantee (differential privacy) was applied: "
         "treat the file as confidential as the sites' agreement says.",
     ]
     return "## Limits of use\n\n" + "\n".join(f"- {line}" for line in lines)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from archipel.researcher.frames import POOLED, pyplot
+from archipel.researcher.frames import ALL_SITES, pyplot
 from archipel.researcher.screens import in_notebook
 
 if TYPE_CHECKING:
@@ -20,29 +20,31 @@ INK = "#12343B"
 def curves(history: DataFrame, validation: Sequence[str], baselines: Mapping[str, Any] | None = None) -> Figure:
     """One panel for the training loss and one for each validation metric of the rounds' models.
 
-    Thin lines are sites, the thick one all of them together; dashed lines are baselines.
+    Thin lines are sites, the thick one all of them together. Dotted in a site's colour is what it reaches alone,
+    dashed the ensemble of those models.
     """
     plt = pyplot()
     committed = history[history["state"].isin(["committed", "delivered"])]
     panels = [name for name in ("loss",) if name in committed] + [
         f"model_{name}" for name in validation if f"model_{name}" in committed
     ]
+    colours = _colours(set(history["site"]) | set((baselines or {}).get("local", {})))
     figure, axes = plt.subplots(1, max(1, len(panels)), figsize=(5.2 * max(1, len(panels)), 3.6), squeeze=False)
     for axis, column in zip(axes[0], panels, strict=False):
-        for number, (site, rows) in enumerate(committed.groupby("site")):
-            pooled = site == POOLED
+        for site, rows in committed.groupby("site"):
+            together = site == ALL_SITES
             axis.plot(
                 rows["round"],
                 rows[column],
-                color=INK if pooled else PALETTE[number % len(PALETTE)],
-                linewidth=2.4 if pooled else 1.0,
+                color=INK if together else colours[str(site)],
+                linewidth=2.4 if together else 1.0,
                 marker="o" if len(rows) == 1 else None,
-                label="all sites" if pooled else site,
-                zorder=3 if pooled else 2,
+                label="all sites" if together else site,
+                zorder=3 if together else 2,
             )
         metric = column.removeprefix("model_")
         if column != metric:
-            _baselines(axis, metric, baselines or {})
+            _baselines(axis, metric, baselines or {}, colours)
         axis.set_xlabel("round")
         axis.set_title("training loss" if column == "loss" else f"validation {metric}", loc="left", fontsize=11)
         axis.spines[["top", "right"]].set_visible(False)
@@ -59,11 +61,15 @@ def curves(history: DataFrame, validation: Sequence[str], baselines: Mapping[str
     return made
 
 
-def _baselines(axis: Any, metric: str, baselines: Mapping[str, Any]) -> None:
-    lines = [("ensemble", baselines.get("ensemble"))]
-    lines += [(f"{site} alone", found) for site, found in sorted(baselines.get("local", {}).items())]
-    for number, (name, found) in enumerate(lines):
+def _colours(sites: Collection[str]) -> dict[str, str]:
+    """A site has one colour wherever it is drawn."""
+    return {site: PALETTE[number % len(PALETTE)] for number, site in enumerate(sorted(set(sites) - {ALL_SITES}))}
+
+
+def _baselines(axis: Any, metric: str, baselines: Mapping[str, Any], colours: Mapping[str, str]) -> None:
+    lines = [("ensemble", "#777777", "--", baselines.get("ensemble"))]
+    lines += [(f"{site} alone", colours[site], ":", one) for site, one in sorted(baselines.get("local", {}).items())]
+    for name, colour, style, found in lines:
         value = (found or {}).get("validation", {}).get(metric)
         if value is not None:
-            colour = "#777777" if name == "ensemble" else PALETTE[(number - 1) % len(PALETTE)]
-            axis.axhline(value, color=colour, linewidth=1.0, linestyle="--" if name == "ensemble" else ":", label=name)
+            axis.axhline(value, color=colour, linewidth=1.4, linestyle=style, label=name)

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from archipel.researcher.progress import Progress, sparkline
+from archipel.vocabulary.visible import visible
 
 
 class Screen(Protocol):
@@ -48,7 +49,7 @@ class TerminalScreen:
 
 
 class LogScreen:
-    """One line a round, a stage or a notice, for outputs that are no terminal; no line twice."""
+    """One line a round, a stage, a notice or a remark, for outputs that are no terminal; no line twice."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console()
@@ -69,10 +70,11 @@ class LogScreen:
         else:
             numbers = [f"{name} {values[-1]:.4f}" for name, values in progress.course() if values]
             said = [replace(progress, stage="").headline(), *numbers]
-        line = " · ".join(str(one) for one in [*said, progress.notice] if one)
-        if line not in self._said:
-            self._console.print(Text(line), soft_wrap=True)
-            self._said.add(line)
+        line = visible(" · ".join(str(one) for one in [*said, progress.notice] if one))
+        for one in (line, *progress.remarks()):
+            if one not in self._said:
+                self._console.print(Text(one), soft_wrap=True)
+                self._said.add(one)
 
 
 class NotebookScreen:
@@ -90,7 +92,8 @@ class NotebookScreen:
 
     def show(self, progress: Progress) -> None:
         """Put the table in the place of the one before."""
-        data = {"text/html": progress.html(), "text/plain": progress.headline()}
+        plain = "\n".join([progress.headline(), *progress.remarks()])
+        data = {"text/html": progress.html(), "text/plain": plain}
         if self._shown is None:
             self._shown = self._display.display(data, raw=True, display_id=True)
         else:
@@ -105,8 +108,7 @@ def drawn(progress: Progress) -> Group:
         table.add_row(*map(Text, row), style="bold" if row[0] == "all sites" else "")
     parts: list[Any] = [Text(progress.headline(), style="bold cyan"), table]
     parts += [Text(f"{name} {sparkline(values)} {values[-1]:.4f}") for name, values in progress.course()]
-    if progress.notice:
-        parts.append(Text(progress.notice, style="yellow"))
+    parts += [Text(visible(one), style="yellow") for one in (*progress.remarks(), progress.notice) if one]
     return Group(*parts)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +28,7 @@ def watch(connection: Connection, name: str, until: Callable[[dict[str, Any]], b
     try:
         while True:
             try:
-                for event in connection.ask("GET", f"{path}/events?after={seen}&follow=false"):
+                for event in all_events(connection, path, seen):
                     progress, seen = advance(progress, event), event["seq"]
                 progress = _refreshed(connection, path, progress)
                 screen.show(progress)
@@ -47,10 +47,29 @@ def watch(connection: Connection, name: str, until: Callable[[dict[str, Any]], b
             time.sleep(wait)
             wait = min(2 * wait, _LONGEST_PAUSE_S)
     except KeyboardInterrupt:
-        screen.show(
-            replace(progress, notice="you stopped watching; the experiment goes on at the server (cancel() ends it)")
+        screen.show(replace(progress, notice=_stopped(name, progress.document["state"])))
+    # A fresh one, outside of what it came through: forty lines of a connection's insides would hide what was said.
+    raise KeyboardInterrupt
+
+
+def all_events(connection: Connection, path: str, after: int = 0) -> Iterator[dict[str, Any]]:
+    """The events of the experiment at ``path`` after a number that are there now, however many pages they fill."""
+    while found := connection.ask("GET", f"{path}/events?after={after}&follow=false"):
+        yield from found
+        after = found[-1]["seq"]
+
+
+def _stopped(name: str, state: str) -> str:
+    command = "archipel experiment"
+    if state == "waiting":
+        return (
+            f"you stopped waiting; the sites can still answer: `{command} start {name}` begins when they did, "
+            f"`{command} cancel {name}` ends it (in Python: .run(), .cancel())"
         )
-        raise
+    return (
+        f"you stopped watching; the experiment goes on at the server: `{command} watch {name}` shows it again, "
+        f"`{command} cancel {name}` ends it (in Python: .watch(), .cancel())"
+    )
 
 
 def _done(progress: Progress, until: Callable[[dict[str, Any]], bool]) -> bool:

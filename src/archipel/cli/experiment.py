@@ -1,0 +1,111 @@
+"""``archipel experiment``: what a federation's server runs, watched and steered by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from archipel.cli.connecting import Authority, Proxy, Server, Token
+from archipel.cli.tables import show
+
+if TYPE_CHECKING:
+    from archipel.researcher import Experiment
+
+app = typer.Typer(help="Experiments at a server: list, watch, start, pause, resume, cancel.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="The experiment's name.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+@app.command("list")
+def list_(
+    server: Server = None,
+    token: Token = None,
+    authority: Authority = None,
+    proxy: Proxy = None,
+    as_json: AsJson = False,
+) -> None:
+    """Every experiment of the federation, newest first."""
+    from archipel.researcher import connect
+
+    keys = ("experiment", "state", "round", "rounds", "owner", "created", "reason")
+    with connect(server, token=token, ca=authority, proxy=proxy) as federation:
+        show("experiments", [{key: one.get(key) for key in keys} for one in federation.documents()], as_json)
+
+
+@app.command()
+def watch(
+    name: Name, server: Server = None, token: Token = None, authority: Authority = None, proxy: Proxy = None
+) -> None:
+    """Show an experiment until it pauses or ends. Ctrl-C stops the watching only."""
+    with _experiment(name, server, token, authority, proxy) as experiment:
+        experiment.watch()
+
+
+@app.command()
+def failures(
+    name: Name,
+    server: Server = None,
+    token: Token = None,
+    authority: Authority = None,
+    proxy: Proxy = None,
+    as_json: AsJson = False,
+) -> None:
+    """What failed where and why, with each error's full text where a person at the site released it."""
+    from archipel.researcher.frames import failure_rows
+
+    with _experiment(name, server, token, authority, proxy) as experiment:
+        show(f"failures of {name}", failure_rows(experiment.events()), as_json)
+
+
+@app.command()
+def start(
+    name: Name, server: Server = None, token: Token = None, authority: Authority = None, proxy: Proxy = None
+) -> None:
+    """Start it, once enough sites approved it, and return at once."""
+    with _experiment(name, server, token, authority, proxy) as experiment:
+        _say(name, experiment.start())
+
+
+@app.command()
+def pause(
+    name: Name, server: Server = None, token: Token = None, authority: Authority = None, proxy: Proxy = None
+) -> None:
+    """Pause after the round that is open."""
+    with _experiment(name, server, token, authority, proxy) as experiment:
+        _say(name, experiment.pause())
+
+
+@app.command()
+def resume(
+    name: Name, server: Server = None, token: Token = None, authority: Authority = None, proxy: Proxy = None
+) -> None:
+    """Go on from where it paused."""
+    with _experiment(name, server, token, authority, proxy) as experiment:
+        _say(name, experiment.resume())
+
+
+@app.command()
+def cancel(
+    name: Name, server: Server = None, token: Token = None, authority: Authority = None, proxy: Proxy = None
+) -> None:
+    """End it for good; the models of its finished rounds stay."""
+    with _experiment(name, server, token, authority, proxy) as experiment:
+        _say(name, experiment.cancel())
+
+
+@contextmanager
+def _experiment(
+    name: str, server: str | None, token: str | None, authority: str | None, proxy: str | None
+) -> Iterator[Experiment]:
+    from archipel.researcher import connect
+
+    with connect(server, token=token, ca=authority, proxy=proxy) as federation:
+        yield federation.experiment(name)
+
+
+def _say(name: str, state: str) -> None:
+    typer.echo(f"experiment {name} is {state}")

@@ -1,0 +1,144 @@
+"""The roster of a job: which dataset of which site fits a plan, and why a site is left out; decided on what sites tell.
+
+Nothing is left out in silence: a site that does not take part comes back with its reason.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from archipel.vocabulary import BadInput, DataNeeds, RosterEntry
+from archipel.vocabulary.visible import visible
+
+Wanted = Sequence[str] | Mapping[str, str | None] | None
+"""Names of sites, or site to dataset (None: the one that fits); None alone: every site with one that fits."""
+
+
+class Chosen(NamedTuple):
+    """The roster in site order, and the sites that are not in it: name to reason."""
+
+    roster: tuple[RosterEntry, ...]
+    left_out: Mapping[str, str]
+
+
+def choose(sites: Sequence[Mapping[str, Any]], needs: DataNeeds, wanted: Wanted) -> Chosen:
+    """The dataset of each site. Raises BadInput for a site or dataset that does not fit, and when none is left."""
+    known = {site["site"]: site for site in sites}
+    left_out: dict[str, str] = {}
+    if wanted is None:
+        chosen = {}
+        for name, site in sorted(known.items()):
+            fitting = _fitting(site, needs)
+            if len(fitting) == 1:
+                chosen[name] = fitting[0]
+            else:
+                left_out[name] = _why_left_out(site, fitting, needs)
+    else:
+        chosen = _asked_for(known, needs, wanted)
+    if not chosen:
+        reasons = ". ".join(f"{name}: {reason}" for name, reason in left_out.items()) or "the federation has no sites"
+        raise BadInput("sites", f"none can take part ({reasons})", "choose sites and datasets that fit the plan")
+    entries = (
+        RosterEntry(site=name, identity_key=known[name]["identity_key"], dataset=dataset)
+        for name, dataset in sorted(chosen.items())
+    )
+    return Chosen(tuple(entries), left_out)
+
+
+def _asked_for(known: Mapping[str, Mapping[str, Any]], needs: DataNeeds, wanted: Any) -> dict[str, str]:
+    pairs = list(wanted.items()) if isinstance(wanted, Mapping) else [(name, None) for name in wanted]
+    if not pairs:
+        raise BadInput("sites", "none is named", "name at least one, or give no sites at all for every one that fits")
+    twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+    if twice:
+        raise BadInput(f"site {twice[0]}", "is named twice", "name each site once; a job asks for one dataset of it")
+    for name, _ in pairs:
+        if name not in known:
+            raise BadInput(f"site {name}", "is not in this federation", f"choose from {_listed(known)}")
+    for name, dataset in pairs:
+        if dataset is not None:
+            _check_dataset(known[name], dataset, needs)
+    return {name: dataset or _only_dataset(known[name], needs) for name, dataset in pairs}
+
+
+def _why_left_out(site: Mapping[str, Any], fitting: Sequence[str], needs: DataNeeds) -> str:
+    if fitting:
+        choice = f"{site['site']}={fitting[0]}"
+        return f"{len(fitting)} datasets fit: {', '.join(fitting)}; choose with --site {choice}"
+    found = [f"{one['name']} {_objection(one, needs) or _lacks(one, needs)}" for one in site["datasets"]]
+    return "; ".join(found) or "tells of no dataset"
+
+
+def _fitting(site: Mapping[str, Any], needs: DataNeeds) -> list[str]:
+    """The datasets that tell of everything the plan needs; where there is none, those that tell nothing against it."""
+    found = [one for one in site["datasets"] if not _objection(one, needs) and not _lacks(one, needs)]
+    return [one["name"] for one in found if _tells_all(one, needs)] or [one["name"] for one in found]
+
+
+def _objection(dataset: Mapping[str, Any], needs: DataNeeds) -> str:
+    """Why a dataset cannot be asked for, or nothing."""
+    if dataset["kind"] != needs.kind:
+        return f"is of kind {dataset['kind']}, the plan needs {needs.kind}"
+    if _most(dataset["subjects"]) < needs.minimum_subjects:
+        return f"has {dataset['subjects']} subjects, the plan needs {needs.minimum_subjects}"
+    # A site that named no labels is judged by its own policy and by the worker.
+    labels = dataset["labels"]
+    differing = [value for value in needs.labels if labels and labels.get(value) != needs.labels[value]]
+    return f"has labels {_labels(labels)}, the plan needs {_labels(needs.labels)}" if differing else ""
+
+
+def _lacks(dataset: Mapping[str, Any], needs: DataNeeds) -> str:
+    """The columns that a dataset does not tell of, though it tells of others; a mapping at the site may have them."""
+    told = _told_columns(dataset)
+    lacking = [one.name for one in needs.all_columns if one.name not in told]
+    return f"tells of no column {', '.join(lacking)}" if told and lacking else ""
+
+
+def _tells_all(dataset: Mapping[str, Any], needs: DataNeeds) -> bool:
+    columns = {one.name for one in needs.all_columns} <= _told_columns(dataset)
+    return columns and (bool(dataset["labels"]) or not needs.labels)
+
+
+def _told_columns(dataset: Mapping[str, Any]) -> set[str]:
+    return {one["name"] for one in dataset.get("columns", ())}
+
+
+def _most(told: int | str) -> int:
+    """The most subjects that a count may stand for: ``<5`` is at most 4."""
+    return told if isinstance(told, int) else int(told[1:]) - 1
+
+
+def _only_dataset(site: Mapping[str, Any], needs: DataNeeds) -> str:
+    """The dataset of a site that was named without one; columns a site does not tell of do not speak against it."""
+    names = [one["name"] for one in site["datasets"]]
+    fitting = _fitting(site, needs) or [one["name"] for one in site["datasets"] if not _objection(one, needs)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if len(names) == 1:
+        _check_dataset(site, names[0], needs)
+    name = site["site"]
+    if fitting:
+        remedy = f'choose one: --site {name}={fitting[0]}, in Python sites={{"{name}": "{fitting[0]}"}}'
+        raise BadInput(f"site {name}", f"has {len(fitting)} datasets that fit ({', '.join(fitting)})", remedy)
+    raise BadInput(f"site {name}", "has no dataset that fits", f"its datasets are: {_listed(names)}")
+
+
+def _check_dataset(site: Mapping[str, Any], name: str, needs: DataNeeds) -> None:
+    for dataset in site["datasets"]:
+        if dataset["name"] == name:
+            objection = _objection(dataset, needs)
+            if objection:
+                raise BadInput(f"dataset {name} of {site['site']}", objection, "choose another one or leave it out")
+            return
+    names = [one["name"] for one in site["datasets"]]
+    raise BadInput(f"dataset {name}", f"is not at {site['site']}", f"its datasets are: {_listed(names)}")
+
+
+def _labels(labels: Mapping[str, str]) -> str:
+    return visible(", ".join(f"{value} {name}" for value, name in labels.items()))
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(sorted(names)) or "none"

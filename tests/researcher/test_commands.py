@@ -1,0 +1,98 @@
+"""``archipel run`` and ``archipel experiment``, as they are typed against a server."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Iterator
+
+import pytest
+from rest_world import TINY_PLAN, World
+from typer.testing import CliRunner, Result
+
+from archipel.transport.messages import DatasetSummary
+from archipel.vocabulary import BadInput
+
+Typed = Callable[..., Result]
+
+
+@pytest.fixture
+def typed(world: World) -> Iterator[Typed]:
+    environment = {
+        "ARCHIPEL_SERVER": world.url,
+        "ARCHIPEL_TOKEN": world.token(),
+        "ARCHIPEL_CA": str(world.ca),
+        "COLUMNS": "200",
+    }
+
+    def type_(command: str, *words: object) -> Result:
+        app = importlib.import_module(f"archipel.cli.{command}").app
+        return CliRunner().invoke(app, [str(word) for word in words], env=environment)
+
+    world.experiments.approve_at_once = True
+    yield type_
+    world.experiments.approve_at_once = False
+
+
+def test_run_says_who_is_asked_who_is_left_out_and_that_nobody_is_told_what_it_is_for(
+    world: World, typed: Typed
+) -> None:
+    registry = world.federation.registry
+    before = {one.site: one.datasets for one in registry.sites()}
+    try:
+        more = [DatasetSummary(name=name, kind="arrays", subjects=9) for name in ("brains", "brains2")]
+        registry.set_datasets("site-c", more)
+        done = typed("run", TINY_PLAN, "--rounds", 1, "--name", "aloud")
+        assert done.exit_code == 0, done.output
+        assert (
+            "left out: site-c (2 datasets fit: brains, brains2; choose with --site site-c=brains)\n"
+            "experiment aloud is offered to site-a (table), site-b (table)\n"
+        ) in done.stderr
+        assert "no --description" in done.stderr and "Warning" not in done.stderr
+        again = typed(
+            "run", TINY_PLAN, "--rounds", 1, "--site", "site-c=brains2", "--site", "site-a", "--description", "A test."
+        )
+        assert again.exit_code == 0, again.output
+        assert "offered to site-a (table), site-c (brains2)" in again.stderr
+        assert "left out" not in again.stderr and "description" not in again.stderr
+    finally:
+        for site, datasets in before.items():
+            registry.set_datasets(site, datasets)
+
+
+@pytest.mark.parametrize("given", [("site-a", "site-a"), ("site-a=table", "site-a"), ("site-a=", "site-b"), ("=x",)])
+def test_a_site_named_twice_or_half_is_refused(typed: Typed, given: tuple[str, ...]) -> None:
+    done = typed("run", TINY_PLAN, *(word for one in given for word in ("--site", one)))
+    assert isinstance(done.exception, BadInput)
+    assert "twice" in str(done.exception) or "is neither" in str(done.exception)
+
+
+def test_an_experiment_is_listed_watched_and_ended_by_its_name(world: World, typed: Typed) -> None:
+    world.experiments.stall_after = 1
+    try:
+        done = typed("run", TINY_PLAN, "--rounds", 3, "--name", "steered")
+        assert "is paused after round 1 of 3" in str(done.exception)
+    finally:
+        world.experiments.stall_after = None
+    listed = json.loads(typed("experiment", "list", "--json").stdout)
+    (row,) = [one for one in listed if one["experiment"] == "steered"]
+    assert (row["state"], row["round"], row["owner"]) == ("paused", 1, "anna")
+    assert "steered" in typed("experiment", "list").stdout
+    assert typed("experiment", "resume", "steered").stdout == "experiment steered is running\n"
+    watched = typed("experiment", "watch", "steered")
+    assert watched.exit_code == 0 and "steered · finished · round 3 of 3" in watched.stdout
+    assert typed("experiment", "cancel", "steered").stdout == "experiment steered is cancelled\n"
+
+
+def test_an_error_text_that_was_released_is_read_by_a_command(world: World, typed: Typed) -> None:
+    failure = {"code": "plan-error", "sentence": "the plan failed", "exception": "KeyError", "line": 3, "retry": False}
+    world.experiments.failing = {"round": 1, "site": "site-b", "failure": failure}
+    try:
+        typed("run", TINY_PLAN, "--rounds", 1, "--name", "faulty")
+    finally:
+        world.experiments.failing = None
+    world.experiments.release("faulty", "site-b", 1, "Traceback\nKeyError: 'age'\x1b[2J")
+    shown = typed("experiment", "failures", "faulty").stdout
+    assert "KeyError: 'age'" in shown and "\x1b" not in shown
+    (row,) = json.loads(typed("experiment", "failures", "faulty", "--json").stdout)
+    assert (row["site"], row["detail"]) == ("site-b", "Traceback\nKeyError: 'age'\x1b[2J")
