@@ -5,7 +5,17 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archipel.data import Cohort, ColumnMapping, ColumnSummary, DataMapping, DataSchema, Sample, check_needs, usable
+from archipel.data import (
+    Cohort,
+    ColumnMapping,
+    ColumnSummary,
+    DataMapping,
+    DataSchema,
+    Sample,
+    check_needs,
+    unmatched_names,
+    usable,
+)
 from archipel.data.samples import Gap
 from archipel.vocabulary import ColumnNeed, DataNeeds
 
@@ -141,3 +151,43 @@ def test_a_name_that_the_description_has_for_a_value_that_no_sample_holds_is_no_
     assert about_labels(drawn((1,), v1="posterior", v2="anterior"), v1="anterior") == [
         "1 anterior: met (the dataset calls it posterior)"
     ]
+
+
+def test_a_unit_that_nobody_stated_is_met_and_said():
+    """A dataset in another unit, or with a conversion, is another matter."""
+    needs = DataNeeds(kind="table", columns=(ColumnNeed(name="age", unit="month"),), target=ColumnNeed(name="y"))
+
+    def answer(unit, rule=None):
+        columns = {"age": ColumnSummary(type="number", unit=unit), "y": ColumnSummary(type="number")}
+        schema = DataSchema(kind="table", subjects=9, samples=9, columns=columns)
+        mapping = DataMapping(columns={"age": rule} if rule else {})
+        return str(next(one for one in check_needs(needs, schema, mapping) if one.need.startswith("column age")))
+
+    assert answer("") == "column age in month: met (the dataset does not say its unit)"
+    assert answer("month") == "column age in month: met"
+    assert "not met (age is in year; give scale" in answer("year")
+    assert answer("year", ColumnMapping(scale=12)) == "column age in month: met by mapping"
+    assert answer("", ColumnMapping(scale=12)) == "column age in month: met by mapping"
+    assert answer("", ColumnMapping(fill=40)) == (
+        "column age in month: met by mapping (the dataset does not say its unit)"
+    )
+
+
+def test_names_of_a_mapping_that_a_dataset_does_not_have_are_pointed_out():
+    schema = DataSchema(
+        kind="volumes",
+        samples=2,
+        modalities={"t1": 2},
+        label_values={"0": 2, "1": 2},
+        columns={"years": ColumnSummary(type="number")},
+    )
+    fits = DataMapping(labels={"1": 2, "0": 0}, modalities={"T1": "t1"}, columns={"age": ColumnMapping(source="years")})
+    assert unmatched_names(fits, schema) == ()
+    strange = DataMapping(labels={"77": 1, "9": 1}, modalities={"T2": "t2"}, columns={"age": ColumnMapping(scale=12)})
+    assert unmatched_names(strange, schema) == (
+        "labels.9: no sample has value 9 (there: 0, 1)",
+        "labels.77: no sample has value 77 (there: 0, 1)",
+        "modalities.T2: the dataset has no image t2 (there: t1)",
+        "columns.age: the dataset has no column age (there: years)",
+    )
+    assert unmatched_names(strange, DataSchema(kind="volumes")) == (), "nobody counted it yet"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from site_world import new_site, table
+from site_world import Terminal, new_site, table
 
 from archipel.site import catalog
 from archipel.site.state import SiteState
@@ -32,3 +32,8 @@ def with_table(hospital: SiteState, tmp_path: Path) -> SiteState:
     """A joined site with a dataset called table."""
     catalog.add(hospital, "table", table(tmp_path / "data"), "npz")
     return hospital
+
+
+@pytest.fixture
+def terminal(with_table: SiteState) -> Terminal:
+    return Terminal(with_table.folder)

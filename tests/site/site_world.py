@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import NameOID
 from sqlalchemy import insert
+from typer.testing import CliRunner, Result
 
+from archipel.cli.site import app
 from archipel.governance import IdentityKey, job_hash
 from archipel.site import approvals, schema
 from archipel.site.certificates import keep_certificate, tls_request
@@ -113,3 +116,19 @@ def take_offer(site: SiteState, **changes) -> tuple[Job, str]:
     site.blobs.put(PLAN)
     approvals.offer(site, job)
     return job, job_hash(job)
+
+
+class Terminal:
+    """The site's command line on one state folder."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+
+    def __call__(self, *words: str, answer: str | None = None) -> Result:
+        environment = {"ARCHIPEL_SITE_STATE": str(self.state), "COLUMNS": "200"}
+        return CliRunner().invoke(app, list(words), input=answer, env=environment)
+
+    def json(self, *words: str) -> object:
+        result = self(*words, "--json")
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)

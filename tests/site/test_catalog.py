@@ -78,6 +78,30 @@ BAD = {
 }
 
 
+def test_what_is_wrong_names_the_way_on_without_it(hospital: SiteState, tmp_path: Path) -> None:
+    root = volumes(tmp_path / "brain")
+    _no_label(root)
+    with pytest.raises(DatasetProblems, match=r"add it again, or go on without .* \(--leave-out-faulty\)"):
+        catalog.add(hospital, "brain", root, "nifti-pairs")
+    catalog.add(hospital, "brain", root, "nifti-pairs", leave_out_faulty=True)
+    _empty(root)
+    with pytest.raises(DatasetProblems, match=r"add it again$"):
+        catalog.add(hospital, "empty", root, "nifti-pairs")
+    catalog.add(hospital, "sound", volumes(tmp_path / "sound"), "nifti-pairs")
+    _no_label(tmp_path / "sound")
+    with pytest.raises(DatasetProblems, match=r"leave subjects out with archipel site dataset exclude$"):
+        cohorts.freeze_version(hospital, "sound")
+
+
+def test_what_a_scan_found_is_told_when_a_dataset_was_added(hospital: SiteState, tmp_path: Path) -> None:
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "table.csv").write_text("id,age\na,40\nb,-9999\n")
+    heard = []
+    catalog.add(hospital, "rows", tmp_path / "rows", "table", look=heard.append)
+    (found,) = heard
+    assert [one.severity for one in found.problems] == ["warning"] and "-9999" in str(found.problems[0])
+
+
 @pytest.mark.parametrize("case", BAD)
 def test_bad_data_is_named_and_nothing_is_added(hospital: SiteState, tmp_path: Path, case: str) -> None:
     spoil, words = BAD[case]

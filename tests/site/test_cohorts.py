@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from site_world import new_site, table, take_offer, volume, volumes
 from sqlalchemy import update
 
 from archipel.data import Cohort, DataMapping, PreparedSource, RawSource, Recipe, cohort_hash, validation_ids
-from archipel.site import approvals, catalog, cohorts, journal, preparing, proof, schema
+from archipel.site import approvals, catalog, cohorts, exclusions, journal, preparing, proof, schema
 from archipel.site.state import SiteState
 from archipel.vocabulary import BadInput, Conflict, NotFound, Refused
 
@@ -35,7 +36,6 @@ def test_freezing_counts_versions_and_nothing_new_is_no_new_version(with_table: 
     assert [line.kind for line in journal.lines(with_table)].count("cohort-frozen") == 2
 
 
-def test_versions_are_counted_for_each_dataset(with_table: SiteState, tmp_path: Path) -> None:
 def test_a_version_keeps_its_name_and_no_other_gets_it(with_table: SiteState, tmp_path: Path) -> None:
     spring = cohorts.freeze_version(with_table, "table", name="spring")
     assert cohorts.freeze_version(with_table, "table", name="spring") == spring
@@ -60,6 +60,7 @@ def test_a_fraction_stays_until_another_is_asked_for(with_table: SiteState, tmp_
     assert cohorts.freeze_version(with_table, "table").validation_fraction == 0.4
 
 
+def test_versions_are_counted_for_each_dataset(with_table: SiteState, tmp_path: Path) -> None:
     catalog.add(with_table, "other", table(tmp_path / "other", rows=4), "npz")
     assert cohorts.freeze_version(with_table, "table").version == 1
     assert cohorts.freeze_version(with_table, "other").version == 1
@@ -232,13 +233,28 @@ def test_an_excluded_subject_is_as_if_it_were_not_there(hospital: SiteState, tmp
     found = catalog.check(hospital, "brain")
     assert [problem.subject for problem in found.errors] == ["sub-02"]
     assert catalog.dataset(hospital, "brain").subjects == 3
-    assert catalog.exclude(hospital, "brain", ["sub-02"]).subjects == 3
+    assert exclusions.exclude(hospital, "brain", ["sub-02"]).subjects == 3
     assert catalog.check(hospital, "brain").problems == ()
-    assert catalog.excluded(hospital, "brain") == ["sub-02"]
+    assert exclusions.excluded(hospital, "brain") == ["sub-02"]
     assert cohorts.freeze_version(hospital, "brain").subjects == 3
     with pytest.raises(NotFound, match="subject sub-77: is not in dataset brain"):
-        catalog.exclude(hospital, "brain", ["sub-77"])
+        exclusions.exclude(hospital, "brain", ["sub-77"])
     assert "sub-02" not in str(journal.lines(hospital))
+
+
+def test_an_excluded_subject_is_the_same_however_its_accents_are_written(hospital: SiteState, tmp_path: Path) -> None:
+    """On a file system, in a table, and as it is typed."""
+    composed, apart = (unicodedata.normalize(form, "Zoë") for form in ("NFC", "NFD"))
+    for number, name in enumerate((composed, "Bo", "Cy")):
+        for folder in ("images", "labels"):
+            values = np.random.default_rng(number).integers(0, 3, (4, 5, 6)).astype(np.uint8)
+            volume(tmp_path / "brain" / folder / f"{name}.nii.gz", values)
+    catalog.add(hospital, "brain", tmp_path / "brain", "nifti-pairs")
+    assert exclusions.exclude(hospital, "brain", [apart]).subjects == 2
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "table.csv").write_text(f"id,age\n{apart},40\nBo,41\nCy,42\n", encoding="utf-8")
+    catalog.add(hospital, "rows", tmp_path / "rows", "table")
+    assert exclusions.exclude(hospital, "rows", [composed]).subjects == 2
 
 
 def test_excluding_mends_counts_that_a_plan_needs(hospital: SiteState, tmp_path: Path) -> None:
@@ -247,7 +263,7 @@ def test_excluding_mends_counts_that_a_plan_needs(hospital: SiteState, tmp_path:
     volume(root / "labels" / "sub-03.nii.gz", np.full((6, 7, 8), 7, np.uint8))
     entry = catalog.add(hospital, "brain", root, "nifti-pairs")
     assert entry.summary.label_values["7"] == 1
-    assert "7" not in catalog.exclude(hospital, "brain", ["sub-03"]).summary.label_values
+    assert "7" not in exclusions.exclude(hospital, "brain", ["sub-03"]).summary.label_values
 
 
 def test_a_dataset_whose_folder_disappears_is_named_and_comes_back(with_table: SiteState, tmp_path: Path) -> None:
@@ -257,7 +273,9 @@ def test_a_dataset_whose_folder_disappears_is_named_and_comes_back(with_table: S
         lambda: catalog.check(with_table, "table"),
         lambda: cohorts.freeze(with_table, entry),
     ):
-        with pytest.raises(BadInput, match=r"data: is not a folder"):
+        with pytest.raises(
+            BadInput, match=r"dataset table: its folder .*data is not there; mount it again, or remove the dataset"
+        ):
             look()
     assert catalog.dataset(with_table, "table") == entry
     (tmp_path / "elsewhere").rename(tmp_path / "data")

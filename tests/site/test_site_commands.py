@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from site_world import PLAN, SERVER, job_for, new_site, table, take_offer, volume, volumes
+from site_world import PLAN, SERVER, Terminal, job_for, new_site, table, take_offer, volume, volumes
 from sqlalchemy import select
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from archipel.cli.site import app
 from archipel.governance import JournalHead, sign_head
@@ -19,27 +19,6 @@ from archipel.storage import utc_now
 from archipel.tensors import blob_hash
 from archipel.transport.doorbell import Doorbell
 from archipel.vocabulary import ArchipelError, ErrorCode, Failure, PlanReference
-
-
-class Terminal:
-    """The site's command line on one state folder."""
-
-    def __init__(self, state: Path) -> None:
-        self.state = state
-
-    def __call__(self, *words: str, answer: str | None = None) -> Result:
-        environment = {"ARCHIPEL_SITE_STATE": str(self.state), "COLUMNS": "200"}
-        return CliRunner().invoke(app, list(words), input=answer, env=environment)
-
-    def json(self, *words: str) -> object:
-        result = self(*words, "--json")
-        assert result.exit_code == 0, result.output
-        return json.loads(result.stdout)
-
-
-@pytest.fixture
-def terminal(with_table: SiteState) -> Terminal:
-    return Terminal(with_table.folder)
 
 
 def test_a_new_site_says_its_name_and_identity(tmp_path: Path) -> None:
@@ -113,26 +92,6 @@ def test_a_mistyped_patient_is_no_success_and_the_likely_one_is_named(terminal: 
 
 
 def test_whoever_withdrew_is_not_suggested_for_a_mistyped_id(terminal: Terminal) -> None:
-def test_freezing_says_when_the_version_was_there_and_when_few_measure(
-    terminal: Terminal, with_table: SiteState, tmp_path: Path
-) -> None:
-    said = terminal("cohort", "freeze", "table", "--name", "spring", "--validation-fraction", "0.25").stdout
-    assert "dataset table version 1 spring: 6 subjects" in said and "already" not in said
-    assert "warning: only " in said and "close to one patient's own value" in said
-    said = terminal("cohort", "freeze", "table", "--name", "spring").stdout
-    assert "nothing is new since version 1: it was there already" in said
-    assert terminal.json("cohort", "list")[0]["validation_fraction"] == 0.25
-    table(tmp_path / "data", rows=60)
-    assert "warning" not in terminal("cohort", "freeze", "table").stdout
-
-
-def test_approving_says_how_many_measure_the_model(terminal: Terminal, with_table: SiteState) -> None:
-    take_offer(with_table, validation_fraction=0.25)
-    said = terminal("approve", "heart", answer="n\n").stdout
-    assert "of the 6 subjects (asked for: about 25%)" in said
-    assert "WARNING: only " in said
-
-
     assert terminal("cohort", "withdraw", "p-002").exit_code == 0
     assert "p-002" not in terminal("cohort", "withdraw", "p-2").stdout
 
@@ -152,6 +111,26 @@ def test_an_opt_out_list_may_name_patients_who_are_not_here(terminal: Terminal, 
     assert done.exit_code == 0
     assert "no dataset here knows 1 of them under this id; if one ever does, they are left out" in done.stdout
     assert "p-0O2" not in done.stdout
+
+
+def test_freezing_says_when_the_version_was_there_and_when_few_measure(
+    terminal: Terminal, with_table: SiteState, tmp_path: Path
+) -> None:
+    said = terminal("cohort", "freeze", "table", "--name", "spring", "--validation-fraction", "0.25").stdout
+    assert "dataset table version 1 spring: 6 subjects" in said and "already" not in said
+    assert "warning: only " in said and "close to one patient's own value" in said
+    said = terminal("cohort", "freeze", "table", "--name", "spring").stdout
+    assert "nothing is new since version 1: it was there already" in said
+    assert terminal.json("cohort", "list")[0]["validation_fraction"] == 0.25
+    table(tmp_path / "data", rows=60)
+    assert "warning" not in terminal("cohort", "freeze", "table").stdout
+
+
+def test_approving_says_how_many_measure_the_model(terminal: Terminal, with_table: SiteState) -> None:
+    take_offer(with_table, validation_fraction=0.25)
+    said = terminal("approve", "heart", answer="n\n").stdout
+    assert "of the 6 subjects (asked for: about 25%)" in said
+    assert "WARNING: only " in said
 
 
 def test_every_problem_of_a_dataset_is_printed(terminal: Terminal, tmp_path: Path) -> None:

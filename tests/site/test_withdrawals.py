@@ -457,6 +457,17 @@ def test_a_line_matches_whom_a_later_scan_finds(hospital: SiteState, tmp_path: P
     assert withdrawals.unmatched(hospital) == (4,)
 
 
+def test_a_line_holds_for_a_dataset_from_its_first_look_on(hospital: SiteState, tmp_path: Path) -> None:
+    (hospital.folder / OPT_OUT).write_text("unknown/sub-01\nother/sub-02\n")
+    root = volumes(tmp_path / "brain")
+    (root / "labels" / "sub-01.nii.gz").write_bytes(b"no volume")
+    assert catalog.add(hospital, "unknown", root, "nifti-pairs").subjects == 2
+    with hospital.database.read() as connection:
+        places = connection.scalars(select(schema.files.c.place)).all()
+    assert not [place for place in places if "sub-01" in place]
+    assert cohorts.freeze_version(hospital, "unknown").subjects == 2
+
+
 def test_a_line_matches_a_patient_who_is_out_of_a_dataset_already(with_table: SiteState) -> None:
     out(with_table, "p-001", dataset="table")
     listed = with_table.folder / OPT_OUT

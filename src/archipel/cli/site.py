@@ -13,16 +13,10 @@ import typer
 from rich.syntax import Syntax
 from rich.text import Text
 
+from archipel.cli.dataset_words import dataset_row, listing_problems, needs_rows, print_datasets
 from archipel.cli.site_check import check
 from archipel.cli.site_cohort import cohort_app
-from archipel.cli.site_dataset import (
-    dataset_app,
-    dataset_row,
-    extent,
-    listing_problems,
-    needs_rows,
-    print_datasets,
-)
+from archipel.cli.site_dataset import dataset_app, extent
 from archipel.cli.site_membership import renew
 from archipel.cli.site_records import errors_app, journal_app
 from archipel.cli.site_report import dataset_report

@@ -131,7 +131,7 @@ def cohort_show(
         }
         for subject in left.subjects
     ]
-    made = {
+    made: dict[str, Any] = {
         "format": cohort.format,
         "options": cohort.options,
         "mapping": cohort.mapping.model_dump(mode="json", exclude_defaults=True),
@@ -143,7 +143,7 @@ def cohort_show(
     print_table(["subject", "pseudonym", "side", "samples"], rows)
     gone = about.subjects - about.left
     screen = console()
-    screen.print(f"dataset {dataset} version {about.version} {about.name}, frozen {about.frozen_at}, {about.hash}")
+    screen.print(f"dataset {dataset} version {about.version}{about.name and f' {about.name}'}, frozen {about.frozen_at}, {about.hash}")
     screen.print(f"{about.left} subjects, {gone} withdrawn since")
     lines = [f"format {cohort.format}" + (f", options {options(cohort.options)}" if cohort.options else "")]
     lines += mapped(made["mapping"])

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import groupby
+import os
+import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from archipel.cli.site_terminal import AsJson, State, console, opened, print_json, print_table, words
+from archipel.cli import dataset_words
+from archipel.cli.dataset_words import dataset_row, listing_problems, needs_rows, print_datasets, print_needs
+from archipel.cli.site_terminal import AsJson, State, console, opened, print_json
 from archipel.vocabulary import BadInput
 
 dataset_app = typer.Typer(name="dataset", help="The datasets this site has.", no_args_is_help=True)
@@ -38,18 +40,32 @@ def dataset_add(
 ) -> None:
     """Check a folder of data and enter it in the catalog; nothing is added while anything is wrong with it."""
     from archipel.site import catalog
+    from archipel.site.wording import shown
 
     asked = asked_mapping(mapping, label)
     options = dict(read_option(text) for text in option or [])
     screen = console()
     found = layout or _looks_like(path, screen)
-    with opened(state) as site, listing_problems(screen):
-        with screen.status(f"reading and hashing {extent(path)} in {path}"):
-            entry = catalog.add(
-                site, name, path, found, options=options, mapping=asked, leave_out_faulty=leave_out_faulty
-            )
-        shape = _shape(entry.summary.model_dump(mode="json", exclude_defaults=True))
-        screen.print(f"dataset {entry.name} added: {entry.subjects} subjects; {words(shape)}")
+    problems: list[Any] = []
+    waiting = screen.status(f"reading and hashing {extent(path)} in {path}")
+    with opened(state) as site, listing_problems(screen), waiting:
+        entry = catalog.add(
+            site, name, path, found, options=options, mapping=asked, leave_out_faulty=leave_out_faulty,
+            look=lambda scan: problems.extend(scan.problems),
+        )  # fmt: skip
+    dataset_words.print_found(screen, name, problems)
+    _print_unmatched(screen, entry)
+    held = dataset_words.in_short(entry.summary.model_dump(mode="json", exclude_defaults=True))
+    screen.print(shown(f"dataset {entry.name} added: {entry.subjects} subjects; {held}"))
+
+
+def _print_unmatched(screen: Console, entry: Any) -> None:
+    """Print what a mapping names and the dataset does not have."""
+    from archipel.data import unmatched_names
+    from archipel.site.wording import shown
+
+    for line in unmatched_names(entry.mapping, entry.summary):
+        screen.print(shown(f"- mapping: {line}"))
 
 
 def _looks_like(path: Path, screen: Console) -> str:
@@ -66,8 +82,13 @@ def _looks_like(path: Path, screen: Console) -> str:
 
 
 def extent(path: Path) -> str:
-    """How much lies in a folder, in words."""
-    sizes = [file.stat().st_size for file in path.rglob("*") if file.is_file()]
+    """How much lies in a folder, in words; what cannot be looked at does not count, and no link is followed."""
+    sizes = []
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with suppress(OSError):
+                found = Path(folder, name).lstat()
+                sizes += [found.st_size] if stat.S_ISREG(found.st_mode) else []
     return f"{len(sizes)} files ({sum(sizes) / 2**20:.0f} MiB)"
 
 
@@ -93,28 +114,6 @@ def asked_mapping(path: Path | None, labels: list[str] | None) -> Any:
 
     found = read_mapping(path) if path else DataMapping()
     return found.model_copy(update={"label_names": found.label_names | dict(map(_label, labels or []))})
-
-
-@contextmanager
-def listing_problems(screen: Console) -> Iterator[None]:
-    """Print everything that is wrong with a dataset before its error is passed on."""
-    from archipel.site.catalog import DatasetProblems
-
-    try:
-        yield
-    except DatasetProblems as error:
-        print_problems(screen, error.problems)
-        raise
-
-
-def print_problems(screen: Console, problems: Any) -> None:
-    """Print problems case by case, those of the dataset as a whole first."""
-    from archipel.site.wording import shown
-
-    ordered = sorted(problems, key=lambda problem: problem.subject)
-    for _, group in groupby(ordered, key=lambda problem: problem.subject):
-        for problem in group:
-            screen.print(f"- {shown(str(problem))}" + (" (warning)" if problem.severity == "warning" else ""))
 
 
 @dataset_app.command("formats")
@@ -148,32 +147,6 @@ def dataset_list(state: State, as_json: AsJson = False) -> None:
         print_datasets(entries)
 
 
-def print_datasets(rows: Any) -> None:
-    """Print the catalog."""
-    if not rows:
-        console().print("no dataset yet; add one with archipel site dataset add NAME PATH")
-        return
-    shapes = [row | {"summary": _shape(row["summary"])} for row in rows]
-    print_table(["name", "format", "kind", "subjects", "labels", "summary"], shapes)
-
-
-def dataset_row(entry: Any) -> dict[str, Any]:
-    """A dataset as a program reads it."""
-    return {
-        "name": entry.name,
-        "format": entry.format,
-        "kind": entry.kind,
-        "subjects": entry.subjects,
-        "labels": entry.mapping.label_names,
-        "summary": entry.summary.model_dump(mode="json", exclude_defaults=True),
-    }
-
-
-def _shape(summary: dict[str, Any]) -> dict[str, Any]:
-    """The summary without what is said beside it."""
-    return {key: value for key, value in summary.items() if key not in ("kind", "subjects", "samples")}
-
-
 @dataset_app.command("check")
 def dataset_check(name: Dataset, state: State, as_json: AsJson = False) -> None:
     """Look at a dataset's folder again; every problem by case, exit code 1 when something makes data unusable."""
@@ -188,7 +161,7 @@ def dataset_check(name: Dataset, state: State, as_json: AsJson = False) -> None:
         problems = [problem.model_dump(mode="json") for problem in found.problems]
         print_json({"dataset": name, "subjects": found.subjects, "samples": len(found.samples), "problems": problems})
     else:
-        print_problems(screen, found.problems)
+        dataset_words.print_problems(screen, found.problems)
         warnings = len(found.problems) - len(found.errors)
         screen.print(
             f"dataset {name}: {found.subjects} usable subjects, {len(found.errors)} errors, {warnings} warnings"
@@ -200,17 +173,15 @@ def dataset_check(name: Dataset, state: State, as_json: AsJson = False) -> None:
 @dataset_app.command("show")
 def dataset_show(name: Dataset, state: State, as_json: AsJson = False) -> None:
     """Show a dataset: what it holds, its mapping, what is told of it outside, and what plans that ask here need."""
-    from archipel.site import approvals, catalog, told
+    from archipel.site import approvals, catalog, exclusions, told
+    from archipel.site.wording import shown
 
     with opened(state) as site:
         entry = catalog.dataset(site, name)
         outside = told.summary(entry, site.settings.policy.minimum_cell).model_dump(mode="json")
-        excluded = catalog.excluded(site, name)
-        needs = {
-            offer.experiment: needs_rows(approvals.needs_met(offer.job, entry))
-            for offer in approvals.offers(site)
-            if offer.state in ("offered", "approved")
-        }
+        excluded = exclusions.excluded(site, name)
+        is_behind = catalog.is_behind(site, entry)
+        needs = {offer.experiment: needs_rows(approvals.needs_met(offer.job, entry)) for offer in _asking(site, name)}
     document = dataset_row(entry) | {
         "root": entry.root,
         "options": entry.options,
@@ -220,32 +191,43 @@ def dataset_show(name: Dataset, state: State, as_json: AsJson = False) -> None:
         "told_outside": outside,
         "needs": needs,
         "scanned_at": entry.scanned_at,
+        "counts_are_from_before_a_withdrawal": is_behind,
     }
     if as_json:
         print_json(document)
         return
     screen = console()
     screen.print(f"dataset {name} ({entry.format}, {entry.kind}) in {entry.root}, looked at {entry.scanned_at}")
-    screen.print(f"{entry.subjects} subjects, {entry.summary.samples} samples; {words(_shape(document['summary']))}")
-    screen.print(f"mapping: {words(document['mapping']) or 'none'}")
-    screen.print(f"excluded: {', '.join(excluded) or 'nobody'}")
-    screen.print(f"told outside: {words(outside)}")
+    if is_behind:
+        screen.print(
+            f"{entry.subjects} subjects; somebody withdrew since it was looked at, and what follows still counts"
+        )
+        screen.print(f"them: archipel site dataset check {name} counts anew")
+    else:
+        screen.print(f"{entry.subjects} subjects, {entry.summary.samples} samples")
+    lines = [f"  {line}" for line in dataset_words.in_full(document["summary"])]
+    lines += [f"options: {dataset_words.options(entry.options)}"] if entry.options else []
+    lines += dataset_words.mapped(document["mapping"])
+    lines.append(f"excluded: {', '.join(excluded) or 'nobody'}")
+    lines += dataset_words.outside(outside)
+    for line in lines:
+        screen.print(shown(line))
     for experiment, rows in needs.items():
         print_needs(screen, experiment, rows)
 
 
-def needs_rows(answers: Any) -> list[dict[str, str]]:
-    """The answer for each need, as a program reads it."""
-    return [answer.model_dump(mode="json") for answer in answers]
+def _asking(site: Any, name: str) -> list[Any]:
+    """The experiments that run on this dataset or would; one that names a dataset unknown here may run on any."""
+    from archipel.site import approvals, catalog, cohorts
 
-
-def print_needs(screen: Console, experiment: str, rows: list[dict[str, str]]) -> None:
-    """Print whether a dataset has what an experiment's plan needs."""
-    from archipel.site.wording import shown
-
-    screen.print(f"needs of {experiment}:")
-    for row in rows:
-        screen.print(shown(f"- {row['need']}: {row['verdict']}" + (f" ({row['why']})" if row["why"] else "")))
+    versions = {one.hash for one in cohorts.versions(site, name)}
+    others = {entry.name for entry in catalog.datasets(site)} - {name}
+    return [
+        offer
+        for offer in approvals.offers(site)
+        if (offer.state == "offered" and offer.job.entry(site.name).dataset not in others)
+        or (offer.state == "approved" and offer.cohort_hash in versions)
+    ]
 
 
 @dataset_app.command("map")
@@ -268,9 +250,9 @@ def dataset_map(name: Dataset, state: State, mapping: MappingFile = None, label:
             screen.print(f"dataset {name} has this mapping already")
             return
         after = catalog.remap(site, name, asked)
-        offers = [offer for offer in approvals.offers(site) if offer.state in ("offered", "approved")]
         answers = {
-            offer.experiment: [approvals.needs_met(offer.job, entry) for entry in (before, after)] for offer in offers
+            offer.experiment: [approvals.needs_met(offer.job, entry) for entry in (before, after)]
+            for offer in _asking(site, name)
         }
     for line in found:
         screen.print(f"- {line}")
@@ -278,6 +260,7 @@ def dataset_map(name: Dataset, state: State, mapping: MappingFile = None, label:
         differing = [answer for answer in new if answer not in old]
         if differing:
             print_needs(screen, experiment, needs_rows(differing))
+    _print_unmatched(screen, after)
     screen.print(
         f"dataset {name} has a new mapping: the next cohort frozen is a new version, and what was approved goes "
         "on with its own"
@@ -291,10 +274,10 @@ def dataset_exclude(
     state: State,
 ) -> None:
     """Leave subjects out whose data is of no use, in every cohort frozen from now on."""
-    from archipel.site import catalog
+    from archipel.site import exclusions
 
     with opened(state) as site:
-        entry = catalog.exclude(site, name, subjects)
+        entry = exclusions.exclude(site, name, subjects)
     console().print(f"dataset {name} goes on without {', '.join(subjects)}: {entry.subjects} subjects")
 
 

@@ -68,5 +68,5 @@ def words(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {words(inner)}" for key, inner in value.items())
     if isinstance(value, list):
-        return " x ".join(str(inner) for inner in value)
+        return " x ".join(words(inner) for inner in value)
     return readable(str(value))

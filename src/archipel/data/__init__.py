@@ -7,7 +7,7 @@ for volumes and tables are imported only when one is read.
 from archipel.data.cache import Prepared, PreparedCache
 from archipel.data.cohorts import Cohort, CohortDifference, changes, cohort_hash, difference, pseudonym, subject_token
 from archipel.data.files import FileFacts, FileIndex, MemoryIndex, Signature
-from archipel.data.fitness import Answer, Verdict, check_needs
+from archipel.data.fitness import Answer, Verdict, check_needs, unmatched_names
 from archipel.data.formats import FORMATS, format_named, scan
 from archipel.data.mapping import ColumnMapping, DataMapping, read_mapping
 from archipel.data.orientation import Orientation
@@ -60,6 +60,7 @@ __all__ = [
     "scan",
     "split",
     "subject_token",
+    "unmatched_names",
     "usable",
     "validation_ids",
     "verify",

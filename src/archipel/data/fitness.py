@@ -6,12 +6,15 @@ Pure: it looks at the dataset's schema, never at a file, so that it answers befo
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 
-from archipel.data.mapping import DataMapping
+from archipel.data.mapping import ColumnMapping, DataMapping
 from archipel.data.samples import ColumnSummary, DataSchema
 from archipel.vocabulary import ColumnNeed, DataNeeds, Record
+
+_SHOWN = 8
+"""Names that a sentence lists."""
 
 
 class Verdict(StrEnum):
@@ -45,6 +48,34 @@ def check_needs(needs: DataNeeds, schema: DataSchema, mapping: DataMapping) -> t
         answers += _labels(needs, schema, mapping)
     answers += [_column(column, schema, mapping) for column in needs.all_columns]
     return tuple(answers)
+
+
+def unmatched_names(mapping: DataMapping, schema: DataSchema) -> tuple[str, ...]:
+    """What a mapping speaks of and the dataset does not have: a slip of the pen, or a name that other datasets have.
+
+    Nothing is said of a dataset that was not counted.
+    """
+    if not schema.samples:
+        return ()
+    found = []
+    for stored in sorted(mapping.labels, key=int):
+        if schema.kind == "volumes" and stored != "0" and stored not in schema.label_values:
+            found.append(f"labels.{stored}: no sample has value {stored} (there: {_those(schema.label_values)})")
+    for asked, modality in sorted(mapping.modalities.items()):
+        if modality not in schema.modalities:
+            found.append(
+                f"modalities.{asked}: the dataset has no image {modality} (there: {_those(schema.modalities)})"
+            )
+    for asked in sorted(mapping.columns):
+        source = mapping.stored_column(asked)
+        if source not in schema.columns:
+            found.append(f"columns.{asked}: the dataset has no column {source} (there: {_those(schema.columns)})")
+    return tuple(found)
+
+
+def _those(names: Iterable[str]) -> str:
+    held = list(names)
+    return ", ".join(held[:_SHOWN]) + (f" and {len(held) - _SHOWN} more" if len(held) > _SHOWN else "") or "none"
 
 
 def _incomplete(needs: DataNeeds, schema: DataSchema, mapping: DataMapping) -> int:
@@ -155,7 +186,14 @@ def _column(column: ColumnNeed, schema: DataSchema, mapping: DataMapping) -> Ans
     if found.missing:
         filled = mapping.fills(column.name)
         notes.append(f"{found.missing} {f'filled with {rule.fill}' if rule and filled else 'left out'}")
-    return Answer(need=need, verdict=Verdict.MAPPED if rule or notes else Verdict.MET, why=", ".join(notes))
+    verdict = Verdict.MAPPED if rule or notes else Verdict.MET
+    if column.unit and not found.unit and not _is_converted(rule):
+        notes.append("the dataset does not say its unit")
+    return Answer(need=need, verdict=verdict, why=", ".join(notes))
+
+
+def _is_converted(rule: ColumnMapping | None) -> bool:
+    return rule is not None and (rule.scale != 1.0 or rule.offset != 0.0)
 
 
 def _column_fault(column: ColumnNeed, found: ColumnSummary, mapping: DataMapping, source: str) -> str:
@@ -177,7 +215,6 @@ def _column_fault(column: ColumnNeed, found: ColumnSummary, mapping: DataMapping
         return f"columns.{column.name}.fill is {rule.fill}; the plan needs numbers"
     if found.type != "number" and not (rule and rule.values):
         return f"{source} is of type {found.type}; the plan needs numbers"
-    converted = rule is not None and (rule.scale != 1.0 or rule.offset != 0.0)
-    if column.unit and found.unit and column.unit != found.unit and not converted:
+    if column.unit and found.unit and column.unit != found.unit and not _is_converted(rule):
         return f"{source} is in {found.unit}; give scale and offset in the mapping"
     return ""

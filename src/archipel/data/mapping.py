@@ -93,7 +93,7 @@ def read_mapping(file: Path) -> DataMapping:
     """The mapping in a TOML file. Raises BadInput naming the file and the key that is wrong."""
     thing, remedy = f"mapping {file}", "see From folder to cohort in the documentation"
     try:
-        return DataMapping.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+        found = DataMapping.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
     except OSError as error:
         raise BadInput(thing, f"cannot be read ({error.strerror})", remedy) from error
     except ValidationError as error:
@@ -101,6 +101,10 @@ def read_mapping(file: Path) -> DataMapping:
         raise BadInput(f"{thing}: {'.'.join(map(str, first['loc']))}", str(first["msg"]), remedy) from error
     except ValueError as error:
         raise BadInput(thing, f"is no TOML: {error}", remedy) from error
+    for name, rule in found.columns.items():
+        if rule.scale == 0:
+            raise BadInput(f"{thing}: columns.{name}", "scale 0 makes every value the same", remedy)
+    return found
 
 
 def apply(mapping: DataMapping, reading: Reading) -> Reading:

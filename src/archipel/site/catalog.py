@@ -7,7 +7,7 @@ sends anything. Subjects who were excluded or withdrawn are as if their files we
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,16 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from archipel.data import DataMapping, DataSchema, Problem, Scan, format_named, scan, subject_token
 from archipel.data.files import LeavesOut
-from archipel.data.formats import settled
+from archipel.data.formats import checked_root, settled
+from archipel.data.formats.found_volumes import subject_id
 from archipel.site import journal, schema, withdrawals
 from archipel.site.file_index import SqlFileIndex
 from archipel.site.state import SiteState
 from archipel.storage import utc_now
 from archipel.vocabulary import BadInput, Conflict, DataKind, ErrorCode, Name, NotFound, Record
+
+_MEND = "mend the data, or leave subjects out with archipel site dataset exclude"
+_NOT_YET = "mend the data and add it again"
 
 
 class Dataset(Record):
@@ -49,9 +53,9 @@ class DatasetProblems(BadInput):
 
     code = ErrorCode.BAD_DATA
 
-    def __init__(self, name: str, problems: tuple[Problem, ...]) -> None:
+    def __init__(self, name: str, problems: tuple[Problem, ...], remedy: str = _MEND) -> None:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-        super().__init__(f"dataset {name}", f"has {count}: {problems[0]}", "mend the data and add it again")
+        super().__init__(f"dataset {name}", f"has {count}: {problems[0]}", remedy)
         self.problems = problems
 
 
@@ -64,11 +68,13 @@ def add(
     options: Mapping[str, str] | None = None,
     mapping: DataMapping | None = None,
     leave_out_faulty: bool = False,
+    look: Callable[[Scan], None] = lambda _: None,
 ) -> Dataset:
     """Scan the folder and enter it in the catalog under ``name``, as a dataset of the format ``layout``.
 
-    Raises DatasetProblems when anything is wrong with the data (unless faulty subjects are to be left out and others
-    remain), Conflict when the name is taken; nothing is added then.
+    ``look`` gets what the scan found, warnings among it, when the dataset was entered. Raises DatasetProblems when
+    anything is wrong with the data (unless faulty subjects are to be left out and others remain), Conflict when the
+    name is taken; nothing is added then.
     """
     try:
         TypeAdapter(Name).validate_python(name)
@@ -76,7 +82,7 @@ def add(
         raise BadInput(
             f"dataset name {name}", "is not one a dataset may have", "use letters, digits and _ . -, a letter first"
         ) from error
-    folder = root.resolve()
+    folder = checked_root(root.resolve())
     with site.database.read() as connection:
         _check_free(connection, name)
     now = utc_now()
@@ -92,7 +98,7 @@ def add(
         added_at=now,
         scanned_at=now,
     )
-    found = usable_scan(site, entry)
+    found = usable_scan(site, entry, new=True)
     entry = brought_up_to_date(entry, found)
     with site.database.write() as connection:
         _check_free(connection, name)
@@ -100,6 +106,7 @@ def add(
         connection.execute(insert(schema.datasets).values(**_row(entry)))
         _note_members(site, connection, name, subjects_of(found))
     site.ring()
+    look(found)
     return dataset(site, name)
 
 
@@ -108,7 +115,12 @@ def scanned(site: SiteState, entry: Dataset) -> Scan:
 
     Raises BadInput when the folder is not there.
     """
-    withdrawals.take_opt_outs(site)
+    try:
+        checked_root(Path(entry.root))
+    except BadInput as error:
+        remedy = f"mount it again, or remove the dataset (archipel site dataset remove {entry.name})"
+        raise BadInput(f"dataset {entry.name}", f"its folder {entry.root} is not there", remedy) from error
+    withdrawals.take_opt_outs(site, entry.name)
     met: set[str] = set()
     with SqlFileIndex(site, entry.name) as index:
         found = scan(entry.format, Path(entry.root), entry.options, index, _leaves_out(site, entry.name, met))
@@ -120,13 +132,13 @@ def _leaves_out(site: SiteState, dataset: str, met: set[str]) -> LeavesOut:
     """Whether somebody is left out; the tokens of those who are withdrawn are added to ``met``."""
     with site.database.read() as connection:
         tokens = withdrawals.tokens_out_of(connection, dataset)
-        excluded = frozenset(_excluded(connection, dataset))
+        excluded = frozenset(map(subject_id, excluded_from(connection, dataset)))
 
     def leaves_out(subject: str) -> bool:
         token = subject_token(subject, site.cohort_key) if tokens else ""
         if token in tokens:
             met.add(token)
-        return token in tokens or subject in excluded
+        return token in tokens or subject_id(subject) in excluded
 
     return leaves_out
 
@@ -136,17 +148,18 @@ def subjects_of(found: Scan) -> tuple[str, ...]:
     return tuple(sorted({sample.subject for sample in found.samples}))
 
 
-def usable_scan(site: SiteState, entry: Dataset) -> Scan:
+def usable_scan(site: SiteState, entry: Dataset, *, new: bool = False) -> Scan:
     """A scan of at least one usable subject, and without errors unless the dataset leaves faulty subjects out.
 
-    Raises DatasetProblems that names everything wrong.
+    Raises DatasetProblems that names everything wrong, for a ``new`` dataset with what helps to add it.
     """
     found = scanned(site, entry)
     if found.errors and not (entry.leave_out_faulty and found.samples):
-        raise DatasetProblems(entry.name, found.errors)
+        otherwise = ", or go on without the subjects that have errors (--leave-out-faulty)" if found.samples else ""
+        raise DatasetProblems(entry.name, found.errors, _NOT_YET + otherwise if new else _MEND)
     if not found.samples:
         nothing = Problem(thing=entry.root, cause="holds no subject", remedy="add data or name another folder")
-        raise DatasetProblems(entry.name, (nothing,))
+        raise DatasetProblems(entry.name, (nothing,), _NOT_YET)
     return found
 
 
@@ -187,6 +200,12 @@ def _entry(row: Mapping[Any, Any]) -> Dataset:
     read = {name: json.loads(row[name]) for name in ("summary", "options", "mapping") if row[name]}
     unknown = {} if row["summary"] else {"summary": {"kind": format_named(row["format"]).kind}}
     return Dataset.model_validate(dict(row) | read | unknown)
+
+
+def is_behind(site: SiteState, entry: Dataset) -> bool:
+    """Whether somebody withdrew here since the dataset was looked at: all counts but that of subjects are older."""
+    with site.database.read() as connection:
+        return any(since > entry.scanned_at for _, since in withdrawals.out_of(connection, entry.name))
 
 
 def remove(site: SiteState, name: str) -> None:
@@ -238,34 +257,8 @@ def remap(site: SiteState, name: str, mapping: DataMapping) -> Dataset:
     return entry
 
 
-def exclude(site: SiteState, name: str, subjects: Iterable[str]) -> Dataset:
-    """Leave subjects out of every later scan, because their data is of no use; it is looked at again without them.
-
-    A cohort that is frozen already keeps them: who must not be used at all is withdrawn. Raises NotFound for a
-    dataset or subject that is not there.
-    """
-    entry, asked = dataset(site, name), sorted(set(subjects))
-    everything = scanned(site, entry)
-    there = set(subjects_of(everything)) | {problem.subject for problem in everything.problems}
-    for subject in asked:
-        if subject not in there:
-            raise NotFound(f"subject {subject}", f"is not in dataset {name}", "see archipel site dataset check")
-    with site.database.write() as connection:
-        body = {"name": name, "subjects": [subject_token(subject, site.cohort_key) for subject in asked]}
-        journal.append(connection, "subjects-excluded", body)
-        row = {"dataset": name, "excluded_at": utc_now()}
-        connection.execute(insert(schema.exclusions), [row | {"subject": subject} for subject in asked])
-    check(site, name)
-    return dataset(site, name)
-
-
-def excluded(site: SiteState, name: str) -> list[str]:
-    """Who is left out of a dataset, in order."""
-    with site.database.read() as connection:
-        return _excluded(connection, name)
-
-
-def _excluded(connection: Connection, name: str) -> list[str]:
+def excluded_from(connection: Connection, name: str) -> list[str]:
+    """Who is left out of a dataset because their data is of no use, in order."""
     table = schema.exclusions
     query = select(table.c.subject).where(table.c.dataset == name).order_by(table.c.subject)
     return list(connection.scalars(query))

@@ -68,14 +68,16 @@ class _Traces(NamedTuple):
     kept: frozenset[str]
 
 
-def _withdraw(site: SiteState, optants: Iterable[Optant], reason: str, source: str) -> tuple[Withdrawn, _Traces | None]:
+def _withdraw(
+    site: SiteState, optants: Iterable[Optant], reason: str, source: str, coming: str = EVERYWHERE
+) -> tuple[Withdrawn, _Traces | None]:
     """What changed, and whose traces go from the cache; None when nobody is out who was not before."""
     asked = list(dict.fromkeys(optants))
     for one in asked:
         check_subject(one.subject)
     tokens = {_pair(site, one): one for one in asked}
     with site.database.write() as connection:
-        _check_datasets(connection, {one.dataset for one in asked})
+        _check_datasets(connection, {one.dataset for one in asked} - {coming})
         known = _known(connection)
         new = [pair for pair in tokens if pair not in known and (EVERYWHERE, pair[1]) not in known]
         if not new:
@@ -113,9 +115,10 @@ def readmit(site: SiteState, optant: Optant) -> None:
         journal.append(connection, "patient-readmitted", body)
 
 
-def take_opt_outs(site: SiteState) -> None:
+def take_opt_outs(site: SiteState, coming: str = EVERYWHERE) -> None:
     """Withdraw whom ``opt-out.txt`` names and who is not out yet; a line that was removed brings nobody back.
 
+    ``coming``: a dataset that is not in the catalog yet, whose lines count already.
     Raises BadInput (code configuration) when the file cannot be read or a line makes no sense: nothing runs then.
     """
     asked = [line.optant for line in listed(site)]
@@ -124,10 +127,11 @@ def take_opt_outs(site: SiteState) -> None:
     with site.database.read() as connection:
         known = _known(connection)
         names = set(connection.scalars(select(schema.datasets.c.name)))
-    new = [one for one in asked if one.dataset in names | {EVERYWHERE} and known.isdisjoint(_ways_out(site, one))]
+    names |= {EVERYWHERE, coming}
+    new = [one for one in asked if one.dataset in names and known.isdisjoint(_ways_out(site, one))]
     if not new:
         return
-    _, traces = _withdraw(site, new, "", "opt-out list")
+    _, traces = _withdraw(site, new, "", "opt-out list", coming)
     if traces is not None:
         # The cache may be at work for long, and the agent's loop, which asks before each task, must not wait for it.
         threading.Thread(target=_forget, args=(site, traces), name="forget-withdrawn").start()

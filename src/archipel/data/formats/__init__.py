@@ -56,7 +56,7 @@ def detect(root: Path) -> tuple[Fit, ...]:
 
     Raises BadInput when ``root`` is not a folder.
     """
-    folder = Folder(_checked(root))
+    folder = Folder(checked_root(root))
     fits = [Fit(name, reason) for name, one in FORMATS.items() if (reason := one.fits(folder))]
     if any(FORMATS[fit.format].kind == "volumes" for fit in fits):
         # A table beside volumes tells of them; it is not the data.
@@ -64,10 +64,15 @@ def detect(root: Path) -> tuple[Fit, ...]:
     return tuple(fits)
 
 
-def _checked(root: Path) -> Path:
-    if not root.is_dir():
-        raise BadInput(str(root), "is not a folder", "name the folder that holds the dataset")
-    return root
+def checked_root(root: Path) -> Path:
+    """The folder. Raises BadInput when it is none, or cannot be reached."""
+    remedy = "name the folder that holds the dataset"
+    try:
+        if root.is_dir():
+            return root
+    except OSError as error:
+        raise BadInput(str(root), f"cannot be looked at ({error.strerror})", remedy) from error
+    raise BadInput(str(root), "is not a folder", remedy)
 
 
 def settled(name: str, root: Path, options: Options) -> dict[str, str]:
@@ -94,7 +99,7 @@ def scan(
         if option not in found.options:
             known = ", ".join(sorted(found.options)) or "none"
             raise BadInput(f"option {option} of format {name}", "is unknown", f"the format has: {known}")
-    whole = found.scan(Folder(_checked(root), index, leaves_out), options or {})
+    whole = found.scan(Folder(checked_root(root), index, leaves_out), options or {})
     return whole if leaves_out is None else _without(whole, leaves_out)
 
 
@@ -111,4 +116,4 @@ def _is_about(problem: Problem, leaves_out: LeavesOut) -> bool:
     return leaves_out(problem.subject) if problem.subject else is_of(problem.thing, leaves_out)
 
 
-__all__ = ["FORMATS", "Fit", "Format", "Options", "detect", "format_named", "scan", "settled"]
+__all__ = ["FORMATS", "Fit", "Format", "Options", "checked_root", "detect", "format_named", "scan", "settled"]

@@ -101,17 +101,17 @@ class _Opened:
 def _opened(path: Path, key: str, delimiter: str) -> _Opened:
     """The table. Raises BadInput for a file that is none, or has no such column."""
     header = path.open("rb").readline(_HEADER_BYTES).strip()
-    if delimiter and header and delimiter.encode() not in header:
-        # A participants.tsv may hold nothing but the ids.
-        names, lines, notes = (header.decode("utf-8-sig", "replace"),), list[Row](), tuple[tuple[str, str], ...]()
-    else:
-        table = open_table(path, delimiter=delimiter)
-        names, lines, notes = table.names, list(table.rows()), table.notes
+    # A participants.tsv may hold nothing but the ids.
+    is_bare = delimiter and header and delimiter.encode() not in header
+    table = None if is_bare else open_table(path, delimiter=delimiter)
+    names = (header.decode("utf-8-sig", "replace"),) if table is None else table.names
     column = key or names[0]
     if column not in names:
         cause = f"has no column {column} (it has {', '.join(names)[:200]})"
         raise BadInput(path.name, cause, "name the column with the ids", code=ErrorCode.BAD_DATA)
-    return _Opened(names, names.index(column), lines, notes)
+    if table is None:
+        return _Opened(names, 0, (), ())
+    return _Opened(names, names.index(column), list(table.rows()), table.notes)
 
 
 def _examine(table: _Opened, left_out: Collection[str], what: str) -> dict[str, Any]:

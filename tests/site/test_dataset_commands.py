@@ -1,0 +1,183 @@
+"""``archipel site dataset``: what a data manager reads and is told to do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from site_world import Terminal, table, take_offer, volumes
+
+from archipel.cli.site_dataset import extent
+from archipel.site import catalog, cohorts
+from archipel.site.state import SiteState
+from archipel.vocabulary import RosterEntry
+
+
+@contextmanager
+def as_an_ordinary_user(folder: Path) -> Iterator[None]:
+    """Root may do everything; what is in ``folder`` becomes nobody's meanwhile, who may not."""
+    if os.geteuid() != 0:
+        yield
+        return
+    nobody = 65_534
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, nobody, nobody, follow_symlinks=False)
+    os.seteuid(nobody)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_files_that_may_not_be_looked_at_are_said_and_crash_no_command(template: Path) -> None:
+    with tempfile.TemporaryDirectory() as made:
+        home = Path(made)
+        shutil.copytree(template, home / "state")
+        root = volumes(home / "brain")
+        (home / "closed").mkdir()
+        (home / "closed" / "leak.nii.gz").write_bytes(b"of somebody else")
+        (root / "images" / "leak.nii.gz").symlink_to(home / "closed" / "leak.nii.gz")
+        (root / "locked").mkdir()
+        (root / "locked" / "x.nii.gz").write_bytes(b"no volume")
+        terminal = Terminal(home / "state")
+        with as_an_ordinary_user(home):
+            (home / "closed").chmod(0)
+            (root / "locked").chmod(0o444)
+            refused = terminal("dataset", "add", "brain", str(root))
+            assert isinstance(refused.exception, catalog.DatasetProblems)
+            assert "- images/leak.nii.gz: is a link out of the dataset" in refused.stdout
+            added = terminal("dataset", "add", "brain", str(root), "--leave-out-faulty")
+            assert "dataset brain added: 3 subjects" in added.stdout
+            assert terminal("dataset", "check", "brain").exit_code == 1
+            assert "3 subjects" in terminal("cohort", "freeze", "brain").stdout
+            (home / "closed").chmod(0o700)
+            (root / "locked").chmod(0o700)
+
+
+def test_what_lies_in_a_folder_is_counted_without_what_links_lead_to(tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(bytes(3 << 20))
+    (tmp_path / "data" / "deep").mkdir(parents=True)
+    (tmp_path / "data" / "deep" / "one").write_bytes(bytes(2 << 20))
+    for name, target in (("out", "large"), ("nowhere", "gone"), ("round", "data/round"), ("folder", "data/deep")):
+        (tmp_path / "data" / name).symlink_to(tmp_path / target)
+    assert extent(tmp_path / "data") == "1 files (2 MiB)"
+    assert extent(tmp_path / "nowhere") == "0 files (0 MiB)"
+
+
+def test_a_dataset_is_added_with_everything_a_person_should_look_at(terminal: Terminal, tmp_path: Path) -> None:
+    root = tmp_path / "rows"
+    root.mkdir()
+    (root / "table.csv").write_text("id,age,weight\na,40,1\nb,-9999,2\nc,41,3\n")
+    said = terminal("dataset", "add", "rows", str(root)).stdout
+    assert "- table.csv: column age holds -9999 in 1 rows" in said
+    assert "1 warning: archipel site dataset check rows" in said
+    assert "dataset rows added: 3 subjects; columns age, weight" in said
+    brain = volumes(tmp_path / "brain", 30)
+    for number in range(25):
+        (brain / "labels" / f"sub-{number:02}.nii.gz").unlink()
+    said = terminal("dataset", "add", "brain", str(brain), "--leave-out-faulty").stdout
+    assert said.count("no label beside the image") == 20
+    assert "25 errors, left out (20 are shown): archipel site dataset check brain" in said
+
+
+def test_a_mapping_that_names_what_is_not_there_is_said(terminal: Terminal, tmp_path: Path) -> None:
+    file = tmp_path / "mapping.toml"
+    file.write_text('[labels]\n1 = 2\n77 = 1\n[modalities]\nT1 = "nope"\n[columns.age]\nsource = "years"\n')
+    words = (
+        "- mapping: labels.77: no sample has value 77 (there: 0, 1, 2)",
+        "- mapping: modalities.T1: the dataset has no image nope (there: image)",
+        "- mapping: columns.age: the dataset has no column years (there: none)",
+    )
+    added = terminal("dataset", "add", "brain", str(volumes(tmp_path / "b")), "--mapping", str(file)).stdout
+    assert [line for line in added.splitlines() if line.startswith("- mapping")] == list(words)
+    terminal("dataset", "map", "brain", "--label", "1=front")
+    again = terminal("dataset", "map", "brain", "--mapping", str(file)).stdout
+    assert [line for line in again.splitlines() if line.startswith("- mapping")] == list(words)
+    assert "has a new mapping" in again
+
+
+def test_a_dataset_whose_folder_is_gone_is_named_with_what_to_do(
+    terminal: Terminal, with_table: SiteState, tmp_path: Path
+) -> None:
+    cohorts.freeze_version(with_table, "table")
+    (tmp_path / "data").rename(tmp_path / "unmounted")
+    for words in (("dataset", "check"), ("dataset", "report"), ("cohort", "freeze"), ("cohort", "diff")):
+        gone = str(terminal(*words, "table", *(("1",) if words[1] == "diff" else ())).exception)
+        assert gone.startswith(f"dataset table: its folder {tmp_path / 'data'} is not there; mount it again, or remove")
+    missing = terminal("dataset", "add", "other", str(tmp_path / "nowhere"), "--format", "npz").exception
+    assert "is not a folder; name the folder that holds the dataset" in str(missing)
+
+
+def test_a_dataset_is_shown_a_column_a_line_with_its_unit_and_categories(terminal: Terminal, tmp_path: Path) -> None:
+    root = tmp_path / "rows"
+    root.mkdir()
+    columns = ",".join(f"c{number}" for number in range(40))
+    rows = "".join(f"p{row},{row % 2},{'?' if row == 3 else 150 + row},{','.join(['7'] * 40)}\n" for row in range(8))
+    (root / "table.csv").write_text(f"id,sex,chol,{columns}\n{rows}")
+    (root / "words.toml").write_text(
+        '[column.sex]\ntype = "category"\ncategories = {0 = "female", 1 = "male"}\n'
+        '[column.chol]\ntype = "number"\nunit = "mg/dl"\nmissing = ["?"]\n'
+    )
+    (tmp_path / "m.toml").write_text('[columns.gender]\nsource = "sex"\nvalues = {female = "f", male = "m"}\n')
+    said = ["--option", "file=table.csv", "--option", "dictionary=words.toml", "--mapping", str(tmp_path / "m.toml")]
+    added = terminal("dataset", "add", "rows", str(root), "--format", "table", *said).stdout
+    shown = terminal("dataset", "show", "rows").stdout
+    for line in (
+        "  column sex: category: female (4), male (4)",
+        "  column chol: number in mg/dl, 150 to 157; 1 missing (codes: ? (1))",
+        "  1 samples lack chol",
+        "options: file=table.csv, dictionary=(taken in)",
+        "  column gender: from sex, with female = f, male = m",
+        "told outside: name rows, kind table, subjects 8",
+        "  column chol in mg/dl",
+        "  column sex: female, male",
+        "  column gender: f, m",
+    ):
+        assert line in shown.splitlines(), (line, shown)
+    version = terminal("cohort", "freeze", "rows") and terminal("cohort", "show", "rows").stdout
+    assert "  column gender: from sex, with female = f, male = m" in version.splitlines()
+    for text in (added, shown, version, terminal("dataset", "list").stdout, terminal("status").stdout):
+        assert "{" not in text and "'" not in text
+    assert "42 columns" in added and "42 columns" in terminal("dataset", "list").stdout
+    assert len(terminal("dataset", "list").stdout.splitlines()) < 12
+
+
+def test_a_list_of_names_is_cut_and_says_how_many_more_there_are(terminal: Terminal, tmp_path: Path) -> None:
+    labels = [part for number in range(1, 10) for part in ("--label", f"{number}=region {number}")]
+    terminal("dataset", "add", "brain", str(volumes(tmp_path / "b")), *labels)
+    listed = " ".join(terminal("dataset", "list").stdout.replace("│", " ").split())
+    assert "6 region 6 and 3 more" in listed
+    assert "9 region 9" in terminal("dataset", "show", "brain").stdout
+
+
+def test_counts_from_before_a_withdrawal_are_not_shown_as_if_they_held(terminal: Terminal) -> None:
+    assert "6 subjects, 6 samples" in terminal("dataset", "show", "table").stdout
+    terminal("cohort", "withdraw", "p-001")
+    said = " ".join(terminal("dataset", "show", "table").stdout.split())
+    assert "5 subjects; somebody withdrew since" in said and "archipel site dataset check table counts anew" in said
+    assert "6 samples" not in said
+    assert terminal.json("dataset", "show", "table")["counts_are_from_before_a_withdrawal"] is True
+    terminal("dataset", "check", "table")
+    assert "5 subjects, 5 samples" in terminal("dataset", "show", "table").stdout
+
+
+def test_plans_that_ask_for_another_dataset_are_not_among_its_needs(
+    terminal: Terminal, with_table: SiteState, tmp_path: Path
+) -> None:
+    take_offer(with_table)
+    catalog.add(with_table, "bp", table(tmp_path / "bp"), "npz")
+    assert terminal.json("dataset", "show", "bp")["needs"] == {}
+    assert list(terminal.json("dataset", "show", "table")["needs"]) == ["heart"]
+    assert terminal("approve", "heart", "--dataset", "bp", "--yes").exit_code == 0
+    assert list(terminal.json("dataset", "show", "bp")["needs"]) == ["heart"]
+    assert terminal.json("dataset", "show", "table")["needs"] == {}
+    take_offer(with_table, experiment="lungs", roster=(with_table_entry(with_table, "chest"),))
+    assert list(terminal.json("dataset", "show", "table")["needs"]) == ["lungs"], "no dataset here has this name"
+
+
+def with_table_entry(site: SiteState, dataset: str) -> RosterEntry:
+    return RosterEntry(site=site.name, identity_key=site.identity.public, dataset=dataset)
