@@ -17,6 +17,11 @@ from archipel.data.samples import Problem, problem_of
 from archipel.tensors import BlobHasher, blob_hash
 from archipel.vocabulary import BadInput, ErrorCode, Hash, Record
 
+LARGEST_FILE = 16 << 30
+"""Bytes of a file that is read in pieces; a sparse one of any size costs nobody anything to make."""
+LARGEST_READ = (2 << 30) + (1 << 20)
+"""Bytes of a file that is read whole: a volume of the most voxels, and its header."""
+
 
 class Signature(NamedTuple):
     """What tells a file that was changed from one that was not, without opening it."""
@@ -101,7 +106,10 @@ class Folder:
         return any(next(self.files(pattern, []), None) is not None for pattern in patterns)
 
     def look(self, place: str, purpose: str, examine: Examine) -> FileFacts:
-        """The facts of a file, from the index when it has not changed. A file that is gone is a problem too."""
+        """The facts of a file, from the index when it has not changed. A file that is gone is a problem too.
+
+        So is one for which memory runs out; that is not remembered, since another time there may be more.
+        """
         return self._look(place, purpose, lambda path: (file_hash(path), lambda: examine(path)), {})
 
     def look_at_bytes(
@@ -113,7 +121,7 @@ class Folder:
         """
 
         def read(path: Path) -> tuple[str, Callable[[], dict[str, Any]]]:
-            content = path.read_bytes()
+            content = read_whole(path)
             return blob_hash(content), lambda: examine(path, content)
 
         return self._look(place, purpose, read, {} if beside is None else beside)
@@ -125,7 +133,7 @@ class Folder:
         begin: Callable[[Path], tuple[str, Callable[[], dict[str, Any]]]],
         beside: Mapping[str, dict[str, Any]],
     ) -> FileFacts:
-        path = self.root / place
+        path, hashed = self.root / place, blob_hash(b"")
         try:
             signature = signature_of(path)
             known = self.index.get(place, purpose, signature)
@@ -134,9 +142,13 @@ class Folder:
             hashed, examine = begin(path)
         except OSError as error:
             gone = BadInput(place, f"cannot be opened ({error.strerror})", "look at the file and its rights")
-            return FileFacts(hash=blob_hash(b""), problem=problem_of(gone))
+            return FileFacts(hash=hashed, problem=problem_of(gone))
+        except (BadInput, MemoryError) as error:
+            return FileFacts(hash=hashed, problem=problem_of(_without_memory(path, error)))
         try:
             found = FileFacts(hash=hashed, facts=examine())
+        except MemoryError as error:
+            return FileFacts(hash=hashed, problem=problem_of(_without_memory(path, error)))
         except BadInput as error:
             found = FileFacts(hash=hashed, problem=problem_of(error))
         else:
@@ -224,10 +236,39 @@ def signature_of(path: Path) -> Signature:
     return Signature(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
 
+def read_whole(path: Path) -> bytes:
+    """The bytes of a file. Raises BadInput for one that is too large to be in memory, and OSError."""
+    size = _checked_size(path, path.stat(), LARGEST_READ)
+    with path.open("rb") as file:
+        # A file that grows meanwhile does not take more.
+        return file.read(size)
+
+
+def short_of_memory(path: Path) -> BadInput:
+    """The error for a file for which memory ran out."""
+    cause = "needs more memory than this machine has left"
+    remedy = "free memory and look again, or exclude it"
+    return BadInput(f"{path.parent.name}/{path.name}", cause, remedy, code=ErrorCode.BAD_DATA)
+
+
+def _without_memory(path: Path, error: BadInput | MemoryError) -> BadInput:
+    return error if isinstance(error, BadInput) else short_of_memory(path)
+
+
+def _checked_size(path: Path, found: os.stat_result, most: int) -> int:
+    """A sparse file says that it holds what no disk has, and every byte of it can be read."""
+    if not stat.S_ISREG(found.st_mode) or found.st_size > most:
+        what = f"holds {found.st_size >> 20} MiB; {most >> 20} are allowed"
+        cause = what if stat.S_ISREG(found.st_mode) else "is no file"
+        raise BadInput(f"{path.parent.name}/{path.name}", cause, "exclude it", code=ErrorCode.BAD_DATA)
+    return found.st_size
+
+
 def file_hash(path: Path) -> str:
-    """The content address of a file, read in pieces. Raises OSError."""
+    """The content address of a file, read in pieces. Raises BadInput for one that has too many, and OSError."""
     hasher = BlobHasher()
     with path.open("rb", buffering=0) as file:
+        _checked_size(path, os.fstat(file.fileno()), LARGEST_FILE)
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
         while chunk := file.read(1 << 20):
             hasher.update(chunk)

@@ -7,6 +7,8 @@ values. Files are NIfTI, NRRD or MetaImage, told by their suffix.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archipel.data.decoding import Decoded, bad_volume, decode
-from archipel.data.files import FileFacts, Folder
+from archipel.data.files import FileFacts, Folder, read_whole, short_of_memory
 from archipel.data.reading import Affine, FloatVolume, LabelVolume
 from archipel.data.samples import LABEL, problem_of
+from archipel.data.stored import NOT_3D
 from archipel.data.thumbnails import Sketch
 from archipel.tensors import blob_hash
 from archipel.vocabulary import BadInput, ErrorCode
@@ -28,7 +31,6 @@ IMAGE, CHANNELS, MASK = "image/3", "channels/2", "label/2"
 _SAMPLED = 1 << 15
 """Percentiles of larger volumes are those of about this many voxels, taken at equal steps: the same ones each time."""
 _CHUNK = 1 << 20
-_NOT_3D = "give one 3-D volume per subject"
 
 
 def look(folder: Folder, place: str, role: str, channel: int | None = None, sketch: Sketch | None = None) -> FileFacts:
@@ -84,7 +86,12 @@ def examine_channels(path: Path, content: bytes) -> dict[str, Any]:
 
 
 def _label_facts(volume: LabelVolume, found: Decoded) -> dict[str, Any]:
-    counts = np.bincount(volume.ravel(order="K"))
+    flat, most = volume.ravel(order="K"), int(volume.max()) + 1
+    # Counting takes 8 bytes a voxel.
+    counts = sum(
+        (np.bincount(flat[at : at + _CHUNK], minlength=most) for at in range(0, flat.size, _CHUNK)),
+        start=np.zeros(most, np.int64),
+    )
     return {
         **_grid(volume.shape, found),
         "label_voxels": {str(value): int(counts[value]) for value in np.flatnonzero(counts)},
@@ -104,7 +111,8 @@ def read_image(path: Path, channel: int | None = None) -> tuple[FloatVolume, Aff
     ``channel`` picks one of an image ``[X, Y, Z, channels]``. Raises BadInput for a file that cannot be read, is not
     3-D, or holds NaN or infinite voxels.
     """
-    volume, found = _image(path, _bytes(path), channel)
+    with _content(path) as content:
+        volume, found = _image(path, content, channel)
     return volume, found.affine
 
 
@@ -113,16 +121,20 @@ def read_label(path: Path) -> tuple[LabelVolume, Affine]:
 
     Raises BadInput for values that are not whole numbers in 0..32767.
     """
-    volume, found = _label(path, _bytes(path))
+    with _content(path) as content:
+        volume, found = _label(path, content)
     return volume, found.affine
 
 
-def _bytes(path: Path) -> bytes:
+@contextmanager
+def _content(path: Path) -> Iterator[bytes]:
     try:
-        return path.read_bytes()
+        yield read_whole(path)
     except OSError as error:
         remedy = "look at the file and its rights, or exclude the subject"
         raise bad_volume(path, f"cannot be opened ({error.strerror})", remedy) from error
+    except MemoryError as error:
+        raise short_of_memory(path) from error
 
 
 def _image(path: Path, content: bytes, channel: int | None = None) -> tuple[FloatVolume, Decoded]:
@@ -142,15 +154,20 @@ def _label(path: Path, content: bytes) -> tuple[LabelVolume, Decoded]:
     values = found.values
     if values.ndim != 3:
         raise _dimensions(path, values)
-    whole = values.dtype.kind in "iub" or bool(np.isfinite(values).all() and (values == np.rint(values)).all())
-    if not whole or values.min() < 0 or values.max() > np.iinfo(np.int16).max:
+    if not _are_whole(values) or values.min() < 0 or values.max() > np.iinfo(np.int16).max:
         cause = "holds values that are not whole label numbers"
         raise bad_volume(path, cause, "export the segmentation as integers from 0 or exclude the subject")
     return np.asarray(values, dtype=np.int16), found
 
 
+def _are_whole(values: NDArray[Any]) -> bool:
+    flat = values.ravel(order="K")
+    chunks = () if values.dtype.kind in "iub" else (flat[at : at + _CHUNK] for at in range(0, flat.size, _CHUNK))
+    return all(bool(np.isfinite(chunk).all() and (chunk == np.rint(chunk)).all()) for chunk in chunks)
+
+
 def _dimensions(path: Path, values: NDArray[Any]) -> BadInput:
-    return bad_volume(path, f"has {values.ndim} dimensions {list(values.shape)}", _NOT_3D)
+    return bad_volume(path, f"has {values.ndim} dimensions {list(values.shape)}", NOT_3D)
 
 
 def _check_finite(path: Path, volume: FloatVolume) -> None:

@@ -7,6 +7,7 @@ from conformance import SUBJECTS, Conformance, Expected
 from made_volumes import AFFINE, SHAPE, intensities, nifti, segmentation
 
 from archipel.data import format_named, scan
+from archipel.data.decoding import decode
 from archipel.data.volumes import read_image, read_label
 from archipel.vocabulary import BadInput
 from real_data import real_data
@@ -180,6 +181,89 @@ def test_no_spelling_of_a_header_leads_to_another_file(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(BadInput):
         read_image(tmp_path / name)
+
+
+def as_itk_reads(path):
+    """Voxels first axis first, and the affine in RAS."""
+    image = sitk.ReadImage(str(path))
+    size = image.GetDimension()
+    affine = np.eye(4)
+    affine[:3, :3] = np.reshape(image.GetDirection(), (size, size))[:3, :3] * np.array(image.GetSpacing())[:3]
+    affine[:3, 3] = image.GetOrigin()[:3]
+    return sitk.GetArrayFromImage(image).transpose(), np.diag([-1, -1, 1, 1]) @ affine
+
+
+@pytest.mark.parametrize("ending", [".nrrd", ".mha"])
+@pytest.mark.parametrize("compressed", [True, False])
+@pytest.mark.parametrize("stored", ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"])
+def test_every_storage_reads_as_itk_reads_it(tmp_path, ending, compressed, stored):
+    path = tmp_path / f"a{ending}"
+    itk(path, np.random.default_rng(1).integers(0, 100, (4, 5, 6)).astype(stored), OBLIQUE, compressed)
+    values, affine = as_itk_reads(path)
+    found = decode(path, path.read_bytes())
+    assert found.values.dtype == values.dtype and np.array_equal(found.values, values)
+    assert np.allclose(found.affine, affine, atol=1e-6) and found.is_placed
+
+
+_ACROSS = "space directions: (1.5,0,0) (0,0,2) (0,-1,0)\nspace origin: (1,2,3)\n"
+_FOUR = "dimension: 4\nkinds: {}\nsizes: {}\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "is_placed"),
+    [
+        ("space: LPS\n" + _ACROSS, True),
+        ("space: RAS\n" + _ACROSS, True),
+        ("space: left-anterior-superior\n" + _ACROSS, True),
+        ("space: Right-Anterior-Superior\n" + _ACROSS, True),
+        ("space: scanner-xyz\n" + _ACROSS, False),
+        ("space dimension: 3\n" + _ACROSS, False),
+        ("space: LPS\nspace directions: (1,0,0) (0,1,0) (0,0,1)\n", True),
+        ("space: LPS\n" + _ACROSS + 'measurement frame: (1,0,0) (0,1,0) (0,0,1)\nspace units: "mm" "mm" "mm"\n', True),
+        ("spacings: 1.5 2 3\n", False),
+        ("spacings: 1.5 nan 3\n", False),
+        ("spacings: 1 2 3\naxis mins: 4 5 6\n", False),
+        ("spacings: 1 2 3\naxis mins: 4 5 6\ncenters: node cell cell\n", False),
+        ("# a remark\nkey:=value: with = all\ncontent: a b\n", False),
+        (_FOUR.format("list" + " domain" * 3, "1 3 4 5") + "space: LPS\n" + _ACROSS.replace("(1.5", "none (1.5"), True),
+        (_FOUR.format("domain " * 3 + "list", "3 4 5 1") + "space: LPS\n" + _ACROSS.replace("0)\n", "0) none\n"), True),
+        (_FOUR.format("domain domain domain time", "3 2 5 2") + "spacings: 1 2 3 4\n", False),
+    ],
+)
+def test_every_way_to_place_a_nrrd_is_read_as_itk_reads_it(tmp_path, lines, is_placed):
+    grid = "" if "dimension: 4" in lines else "dimension: 3\nsizes: 3 4 5\n"
+    header = f"NRRD0005\ntype: signed short\n{grid}{lines}endian: big\nencoding: raw\n\n"
+    path = tmp_path / "a.nrrd"
+    path.write_bytes(header.encode() + np.arange(60, dtype=">i2").tobytes())
+    values, affine = as_itk_reads(path)
+    found = decode(path, path.read_bytes())
+    assert np.array_equal(found.values, values.reshape(found.values.shape)) and np.allclose(found.affine, affine)
+    assert found.is_placed == is_placed
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"ElementSize": "1 2 3"},
+        {"ElementSize": "9 9 9", "ElementSpacing": "1 2 3"},
+        {"TransformMatrix": "0 1 0 0 0 1 1 0 0", "Offset": "1 2 3", "ElementSpacing": "1 2 3"},
+        {"Orientation": "0 1 0 0 0 1 1 0 0", "Position": "1 2 3", "AnatomicalOrientation": "RAI"},
+        {"Rotation": "0 1 0 0 0 1 1 0 0", "Origin": "1 2 3", "CenterOfRotation": "5 5 5"},
+        {"ElementByteOrderMSB": "True", "Comment": "a = b: c"},
+        {"BinaryDataByteOrderMSB": "True", "HeaderSize": "0"},
+        {"CompressedData": "False", "ElementNumberOfChannels": "1"},
+    ],
+)
+def test_every_way_to_place_a_metaimage_is_read_as_itk_reads_it(tmp_path, fields):
+    said = {"ObjectType": "Image", "NDims": "3", "BinaryData": "True", **fields}
+    said |= {"DimSize": "3 4 5", "ElementType": "MET_SHORT", "ElementDataFile": "LOCAL"}
+    path = tmp_path / "a.mha"
+    header = "".join(f"{name} = {value}\n" for name, value in said.items())
+    path.write_bytes(header.encode() + np.arange(60, dtype="<i2").tobytes())
+    values, affine = as_itk_reads(path)
+    found = decode(path, path.read_bytes())
+    assert np.array_equal(found.values, values) and np.allclose(found.affine, affine)
 
 
 @pytest.mark.parametrize(("name", "start"), [("a.nrrd", _NRRD + b"\n"), ("a.mha", _META + _LOCAL[:-27])])

@@ -1,0 +1,43 @@
+"""What a header says of the voxels that follow it, whatever kind of file it stands in, and the errors of bad ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from archipel.data.reading import Affine
+from archipel.vocabulary import BadInput, ErrorCode
+
+EXPORT = "export the volume again or exclude the subject"
+NOT_3D = "give one 3-D volume per subject"
+
+
+class Stored(NamedTuple):
+    """Voxels of ``shape`` and ``type``, first axis fastest, as they lie in a file.
+
+    They begin at byte ``first``: of the file, or where ``packed`` is given of what the gzip or zlib stream unpacks to
+    that begins at byte ``packed``. ``affine`` leads from voxels to RAS millimetres; ``is_placed`` is whether the file
+    says how the grid lies in the patient. With a ``slope`` voxels stand for ``slope * stored + inter``.
+    """
+
+    shape: tuple[int, ...]
+    type: np.dtype[Any]
+    first: int
+    affine: Affine
+    is_placed: bool
+    packed: int | None = None
+    slope: float | None = None
+    inter: float = 0.0
+
+
+def bad_volume(path: Path, cause: str, remedy: str = EXPORT) -> BadInput:
+    """The error for a volume, named with the folder that it is in."""
+    return BadInput(f"{path.parent.name}/{path.name}", cause, remedy, code=ErrorCode.BAD_DATA)
+
+
+def damaged(path: Path, why: str) -> BadInput:
+    """The error for a volume that is not all there."""
+    cause = f"cannot be read to its end ({why}); it may be truncated"
+    return bad_volume(path, cause, "copy it again from its source or exclude the subject")

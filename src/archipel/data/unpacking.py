@@ -1,0 +1,63 @@
+"""Unpacking: the first bytes of gzip and zlib streams, in about the memory that they take.
+
+The stream is handed to zlib in pieces: what zlib does not want yet it copies, each time, so that a file of many short
+members, handed over whole, would be copied as often as it has members.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+GZIP = b"\x1f\x8b"
+MOST_GAIN = 1100
+"""How many times its size a stream can unpack to; deflate reaches 1032."""
+_PIECE = 4 << 20
+_SHORT_PIECE = 1 << 16
+_PART = 64 << 20
+_MEMBERS = 1000
+_MEMBER = 4096
+"""Besides the first thousand, members hold at least this many bytes; bgzip writes 64 KiB in each."""
+
+
+class BrokenOff(ValueError):
+    """A stream does not hold what is asked of it; the text says why."""
+
+
+def unpacked(content: bytes, length: int, start: int = 0, *, exactly: bool = True) -> NDArray[np.uint8]:
+    """The first ``length`` bytes of the stream that begins at ``start``; nothing beyond them is unpacked.
+
+    A gzip stream may have several members. Raises BrokenOff when the bytes are not there (``exactly``; else there may
+    be fewer) or come in too many members, and zlib.error where the checksum of the member that ends with them is wrong.
+    """
+    stream, at, held, members = memoryview(content), start, 0, 0
+    piece = max(_SHORT_PIECE, min(_PIECE, length))
+    whole: NDArray[np.uint8] | None = None
+    while held < length and (not members or stream[at : at + 2] == GZIP):
+        members += 1
+        if members > _MEMBERS + length // _MEMBER:
+            raise BrokenOff(f"it is packed in more than {members - 1} pieces")
+        member = zlib.decompressobj(47)
+        while held < length and not member.eof and at < len(content):
+            fed = stream[at : at + piece]
+            part = member.decompress(fed, min(length - held, _PART))
+            # At the end of a member the tail may still be that of the call before.
+            at += len(fed) - len(member.unused_data if member.eof else member.unconsumed_tail)
+            taken = np.frombuffer(part, np.uint8)
+            if len(part) == length:
+                whole = taken
+            else:
+                whole = np.empty(length, np.uint8) if whole is None else whole
+                whole[held : held + len(part)] = taken
+            held += len(part)
+        if exactly and not member.eof:
+            # What is left is the checksum, or bytes after the voxels, which nobody reads.
+            beyond = member.decompress(stream[at:], 1) if held == length else b""
+            if not member.eof and not beyond:
+                raise BrokenOff("the compressed data ends early")
+        piece = _SHORT_PIECE
+    if exactly and held < length:
+        raise BrokenOff(f"{held} of {length} bytes are there")
+    return np.empty(0, np.uint8) if whole is None else whole[:held]
