@@ -131,6 +131,8 @@ def test_what_an_operator_types(state: Path) -> None:
     assert "the chain of 9 lines fits" in archipel("server", "journal", "verify", state=state).stdout
     refused = archipel("server", "token", "create", "ada", "--scope", "admin", state=state)
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    newest = json.loads(archipel("server", "journal", "show", "--last", "2", "--json", state=state).stdout)
+    assert [line["number"] for line in newest] == [8, 9]
 
 
 def test_who_gives_a_join_token_is_told_what_it_does(state: Path) -> None:

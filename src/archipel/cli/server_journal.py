@@ -48,6 +48,7 @@ def verify(
 def show_lines(
     state: State,
     after: Annotated[int, typer.Option(help="Only lines after this number.")] = 0,
+    last: Annotated[int | None, typer.Option(min=1, help="Only so many of the newest lines.")] = None,
     head: Annotated[bool, typer.Option("--head", help="Print the signed head instead, to be kept elsewhere.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -58,6 +59,8 @@ def show_lines(
         if head:
             print(sign_head(federation.identity, federation.registry.journal_head(SERVER_JOURNAL)).model_dump_json())
             return
+        if last is not None:
+            after = max(after, federation.registry.journal_head(SERVER_JOURNAL).number - last)
         lines = [line.model_dump(mode="json") for line in federation.registry.journal(after)]
     if not as_json:
         lines = [

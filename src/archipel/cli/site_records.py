@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from archipel.cli.site_terminal import AsJson, Experiment, State, console, opened, print_json, print_table
-from archipel.vocabulary import BadInput
+from archipel.vocabulary import BadInput, Conflict
+
+if TYPE_CHECKING:
+    from archipel.governance import JournalHead
 
 journal_app = typer.Typer(name="journal", help="What happened at this site, provably.", no_args_is_help=True)
 errors_app = typer.Typer(name="errors", help="Errors of plans in full; they stay here.", no_args_is_help=True)
@@ -16,25 +19,31 @@ errors_app = typer.Typer(name="errors", help="Errors of plans in full; they stay
 
 @journal_app.command("verify")
 def journal_verify(
-    state: State,
+    state: Annotated[
+        Path | None,
+        typer.Option("--state", envvar="ARCHIPEL_SITE_STATE", help="The site's folder.", show_default=False),
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="An exported journal instead; no site's folder is needed.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option("--key", help="With --file: the site's identity key, as the server lists it.")
+    ] = None,
     head: Annotated[
         Path | None, typer.Option("--head", help="A head of this journal that `archipel server site head` printed.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Prove the journal whole as far as it is attested, or say which line was changed, removed, inserted or cut off."""
-    from archipel.governance import JournalHead
     from archipel.site import journal
 
+    fresh = [] if head is None else [_head(head)]
+    if file is not None:
+        _verify_file(file, key, fresh, as_json)
+        return
+    if state is None:
+        raise BadInput("--state", "is missing", "name the site's folder, or an exported journal with --file")
     with opened(state) as site:
-        fresh = []
-        if head is not None:
-            try:
-                fresh = [JournalHead.model_validate_json(head.read_text(encoding="utf-8"))]
-            except (OSError, ValueError) as error:
-                raise BadInput(
-                    str(head), "is not a journal head", "give a file that `archipel server site head` printed"
-                ) from error
         proof = journal.verify(site, fresh)
         joined = site.federation() is not None
     if as_json:
@@ -52,6 +61,42 @@ def journal_verify(
         for problem in proof.problems:
             screen.print(f"- {problem}")
         screen.print(_verdict(proof, site.name, joined))
+    if not proof.whole:
+        raise typer.Exit(1)
+
+
+def _head(path: Path) -> JournalHead:
+    from archipel.governance import JournalHead
+
+    try:
+        return JournalHead.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(
+            str(path), "is not a journal head", "give a file that `archipel server site head` printed"
+        ) from error
+
+
+def _verify_file(file: Path, key: str | None, fresh: list[JournalHead], as_json: bool) -> None:
+    from archipel.site import exported
+
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(str(file), "cannot be read", "give a file that `archipel site journal export` wrote") from error
+    proof = exported.verify(text, key, fresh)
+    if as_json:
+        found = {"site": proof.site, "lines": proof.lines, "key": proof.key}
+        print_json({"whole": proof.whole, **found, "problems": list(proof.problems)})
+    else:
+        screen = console()
+        for problem in proof.problems:
+            screen.print(f"- {problem}")
+        if proof.whole:
+            screen.print(f"the export of {proof.site} is whole: {proof.lines} lines, signed by {proof.key}")
+            if key is None:
+                screen.print("that this is the site's key only others can say: compare it, or give theirs with --key")
+        else:
+            screen.print(f"the export of {proof.site} is NOT whole: {proof.lines} lines")
     if not proof.whole:
         raise typer.Exit(1)
 
@@ -105,18 +150,26 @@ def journal_show(
 
 @journal_app.command("export")
 def journal_export(
-    state: State, to: Annotated[Path | None, typer.Argument(help="A file; without it, standard output.")] = None
+    state: State,
+    to: Annotated[Path | None, typer.Argument(help="A file; without it, standard output.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
 ) -> None:
-    """Write the whole journal as JSON lines, the signed head last."""
+    """Write the whole journal as JSON lines, the signed head last; `verify --file` proves it anywhere."""
     from archipel.site import journal
     from archipel.storage import write_private
 
+    if to is not None and to.exists() and not force:
+        raise Conflict(str(to), "is there already", "name another file, or write over it with --force")
     with opened(state) as site:
-        text = "".join(f"{line}\n" for line in journal.export(site))
+        written = list(journal.export(site))
+        key = site.identity.public
+    text = "".join(f"{line}\n" for line in written)
     if to is None:
         typer.echo(text, nl=False)
     else:
         write_private(to, text.encode())
+    where = "" if to is None else f" to {to}"
+    typer.echo(f"wrote {len(written) - 1} lines{where}, the last with its head signed by {key}", err=to is None)
 
 
 @errors_app.command("list")

@@ -17,7 +17,9 @@ from archipel.governance import JournalEntry, JournalHead, check_chain, sign_hea
 from archipel.governance import append as append_to
 from archipel.governance import head as head_of
 from archipel.governance.canonical import canonical
+from archipel.governance.journal import GENESIS
 from archipel.site import schema
+from archipel.storage import utc_now
 
 if TYPE_CHECKING:
     from archipel.site.state import SiteState
@@ -158,7 +160,11 @@ def _receipts(owner: str, rows: Iterable[RowMapping], problems: list[str]) -> It
 
 
 def export(site: SiteState) -> Iterator[str]:
-    """The journal as JSON lines: every line, then the signed head, for whoever audits it elsewhere."""
-    for entry in lines(site):
+    """The journal as JSON lines: every line, then the signed head of the last, for whoever audits it elsewhere."""
+    written = lines(site)
+    for entry in written:
         yield entry.model_dump_json()
-    yield signed_head(site).model_dump_json()
+    # Of what was written: a line that another process adds meanwhile is in neither.
+    number, digest = (written[-1].number, written[-1].hash) if written else (0, GENESIS)
+    head = JournalHead(owner=site.name, number=number, hash=digest, at=utc_now())
+    yield sign_head(site.identity, head).model_dump_json()
