@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import io
+import tracemalloc
+import zipfile
+
 import numpy as np
 import pytest
 
 from archipel.data import Cohort, RawSource, SubjectSet, scan, split, verify
+from archipel.tensors import blob_hash
 from archipel.vocabulary import BadInput, DataNeeds, ErrorCode
 
 NEEDS = DataNeeds(kind="arrays")
@@ -113,3 +118,74 @@ def test_a_file_that_would_fill_the_memory_is_named_before_it_is_unpacked(tmp_pa
     save(tmp_path, x=np.zeros((4, 1 << 20)))
     monkeypatch.setattr("archipel.data.formats.npz.MOST_BYTES", 1 << 20)
     assert "table.npz: would take 32 MiB in memory; 1 are allowed" in the_problem(tmp_path)
+
+
+def written(path, **arrays):
+    """Arrays whose headers say what no library would write: type and shape, and no data."""
+    with zipfile.ZipFile(path, "w") as packed:
+        for name, (kind, shape) in arrays.items():
+            header = io.BytesIO()
+            np.lib.format.write_array_header_1_0(header, {"descr": kind, "fortran_order": False, "shape": shape})
+            packed.writestr(f"{name}.npy", header.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        (
+            {"train_images": ("|u1", (10**9, 0)), "train_labels": ("|u1", (10**9, 0))},
+            "table.npz: has 1000000000 rows; 1000000 are allowed; divide it among datasets",
+        ),
+        (
+            {"x": ("|u1", (10**9, 0)), "y": ("|V0", (10**9,)), "subject": ("<U0", (10**9,))},
+            "table.npz: has 1000000000 rows; 1000000 are allowed",
+        ),
+        ({"x": ("|u1", (3, 0)), "y": ("|u1", (3, 0)), "subject": ("|V0", (3,))}, "has rows that hold nothing"),
+        ({"x": ("<f8", (10**9, 10**9)), "y": ("|u1", (3,))}, "would take 7629394531250 MiB in memory; 4096 are"),
+        ({"x": ("<f8", (-1, 3)), "y": ("|u1", (3,))}, "table.npz: cannot be read"),
+        ({"x": ("<f8", (10**30, 0)), "y": ("|u1", (3,))}, "table.npz: cannot be read"),
+        ({f"a{number}": ("|u1", (1,)) for number in range(2000)}, "table.npz: lists more arrays than anybody has"),
+    ],
+)
+def test_a_small_file_that_speaks_of_much_is_named_before_room_is_made_for_it(tmp_path, arrays, words):
+    written(tmp_path / "table.npz", **arrays)
+    tracemalloc.start()
+    problem = the_problem(tmp_path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert words in problem and peak < 8 << 20
+
+
+def test_more_rows_than_are_allowed_are_counted_over_all_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr("archipel.data.formats.npz.MOST_ROWS", 5)
+    arrays = {f"{part}_{what}": np.zeros((3, 1)) for part in ("train", "val") for what in ("images", "labels")}
+    np.savez(tmp_path / "a.npz", **arrays)
+    assert "a.npz: has 6 rows; 5 are allowed" in the_problem(tmp_path)
+
+
+def test_a_sparse_file_is_named_by_its_size(tmp_path):
+    with (tmp_path / "table.npz").open("wb") as file:
+        file.truncate(300 << 30)
+    assert "table.npz: holds 307200 MiB; 16384 are allowed" in the_problem(tmp_path)
+
+
+def test_a_hash_of_a_row_is_that_of_its_types_shapes_and_bytes(tmp_path):
+    """Approved cohorts hold it."""
+    save(tmp_path, y=np.arange(4, dtype=np.int8))
+    x = np.arange(2, 4, dtype=float)
+    content = b"<f8[2]\0" + x.tobytes() + b"|i1[]\0" + b"\1"
+    assert scan("npz", tmp_path).samples[1].hash == blob_hash(content)
+
+
+def test_memory_that_runs_out_is_a_problem_of_the_file(tmp_path, monkeypatch):
+    save(tmp_path)
+    cohort = Cohort(dataset="table", format="npz", samples=scan("npz", tmp_path).samples)
+
+    def short(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr("numpy.load", short)
+    words = "needs more memory than this machine has left"
+    assert words in the_problem(tmp_path)
+    with pytest.raises(BadInput, match=words):
+        verify(tmp_path, cohort)

@@ -6,22 +6,25 @@ the same for ``val`` and ``test``. Such a file names nobody: its rows are called
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import zipfile
 import zlib
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import IO, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from archipel.data.files import Folder, data_changed
+from archipel.data.files import Folder, data_changed, short_of_memory
 from archipel.data.formats.base import Options
 from archipel.data.reading import Reading
 from archipel.data.samples import DataSchema, Problem, Sample, Scan
 from archipel.data.splits import SPLIT, TRAINING, VALIDATION
-from archipel.tensors import blob_hash
+from archipel.tensors import BlobHasher
 from archipel.vocabulary import BadInput, DataKind, ErrorCode
 
 _ARRAYS = ("x", "y", "subject")
@@ -29,6 +32,10 @@ _SPLITS = {"train": TRAINING, "val": VALIDATION, "test": ""}
 _EMPTY = DataSchema(kind="arrays")
 MOST_BYTES = 4 << 30
 """What the arrays of one file may take in memory."""
+MOST_ROWS = 1_000_000
+"""Each becomes a sample, which takes some 2 KB of memory whatever its row takes."""
+_MOST_NAMES = 1 << 16
+"""Bytes of the list of a file's arrays."""
 
 
 class NpzTable:
@@ -92,11 +99,25 @@ class NpzTable:
                 raise data_changed(sample.files["table"], cause)
 
 
+class _Rows:
+    """The rows of one or more arrays of one type and shape, one after the other; they are not copied together."""
+
+    def __init__(self, *arrays: NDArray[Any]) -> None:
+        self._arrays = arrays
+        self._ends = [int(end) for end in np.cumsum([len(array) for array in arrays])]
+        self.dtype, self.shape = np.result_type(*(array.dtype for array in arrays)), arrays[0].shape[1:]
+
+    def __getitem__(self, row: int) -> Any:
+        which = bisect_right(self._ends, row)
+        start = self._ends[which - 1] if which else 0
+        return self._arrays[which][row - start].astype(self.dtype, copy=False)
+
+
 class _Arrays(NamedTuple):
     """A file's rows: which part of the file each comes from ("" when it has no parts), and its row in that part."""
 
-    x: NDArray[Any]
-    y: NDArray[Any]
+    x: _Rows
+    y: _Rows
     ids: tuple[str, ...]
     parts: tuple[str, ...]
 
@@ -110,12 +131,12 @@ def _examined(path: Path) -> dict[str, Any]:
     x, y, ids, parts = _arrays(path)
     problems, rows, seen = [], [], set()
     for row, (subject, part) in enumerate(zip(ids, parts, strict=True)):
-        if subject in seen:
-            cause = f"is in {path.name} more than once"
-            problems.append(Problem(thing=subject, cause=cause, remedy="keep one row per subject", subject=subject))
-        elif not _is_id(subject):
+        if not _is_id(subject):
             cause = f"row {row} has no id that a subject may have"
             problems.append(Problem(thing=path.name, cause=cause, remedy="name it without / and control characters"))
+        elif subject in seen:
+            cause = f"is in {path.name} more than once"
+            problems.append(Problem(thing=subject, cause=cause, remedy="keep one row per subject", subject=subject))
         elif not (_finite(x[row]) and _finite(y[row])):
             cause = f"its row of {path.name} holds NaN or infinities"
             problems.append(Problem(thing=subject, cause=cause, remedy="mend or remove the row", subject=subject))
@@ -127,7 +148,7 @@ def _examined(path: Path) -> dict[str, Any]:
     return {
         "rows": rows,
         "splits": any(parts),
-        "arrays": {name: f"{array.dtype.name} {list(array.shape[1:])}" for name, array in (("x", x), ("y", y))},
+        "arrays": {name: f"{array.dtype.name} {list(array.shape)}" for name, array in (("x", x), ("y", y))},
         "problems": [problem.model_dump(mode="json") for problem in problems],
     }
 
@@ -144,7 +165,10 @@ def _rows(root: Path, samples: Sequence[Sample]) -> Iterator[tuple[tuple[NDArray
         if place not in held:
             if not (root / place).is_file():
                 raise data_changed(place, "is gone since the cohort was approved")
-            held[place] = _arrays(root / place)
+            try:
+                held[place] = _arrays(root / place)
+            except MemoryError as error:
+                raise short_of_memory(root / place) from error
         x, y, ids, _ = held[place]
         row = sample.row
         if row is None or row >= len(ids) or ids[row] != sample.subject:
@@ -159,16 +183,88 @@ def _finite(values: Any) -> bool:
 
 def _row_hash(*row: Any) -> str:
     """The hash of one row's content: types, shapes and bytes of x and y."""
-    parts = []
+    hasher = BlobHasher()
     for values in row:
-        array = np.ascontiguousarray(values)
-        shape = list(np.shape(values))
-        parts.append(f"{array.dtype.str}{shape}".encode() + b"\0" + array.tobytes())
-    return blob_hash(b"".join(parts))
+        array = np.asarray(values)
+        hasher.update(f"{array.dtype.str}{list(array.shape)}".encode() + b"\0")
+        hasher.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return hasher.digest()
 
 
 def _bad(path: Path, cause: str, remedy: str) -> BadInput:
     return BadInput(path.name, cause, remedy, code=ErrorCode.BAD_DATA)
+
+
+def _check_headers(path: Path) -> None:
+    """Raise BadInput for arrays of too many bytes, by what their headers say, before room is made for them."""
+    _check_size(path, path.stat().st_size)
+    with path.open("rb") as file:
+        _check_directory(path, file)
+        with zipfile.ZipFile(file) as packed:
+            size = 0
+            for member in packed.infolist():
+                with packed.open(member) as array:
+                    shape, kind = _header(array)
+                size += max(member.file_size, kind.itemsize * math.prod(shape))
+                _check_size(path, size)
+
+
+def _check_directory(path: Path, file: IO[bytes]) -> None:
+    """The list of a file's arrays takes many times its size in memory, and is read before it can be counted."""
+    file.seek(max(0, file.seek(0, io.SEEK_END) - 98))
+    tail = file.read()
+    # In a file of more than 2 GiB a longer record stands before the last one.
+    length = tail[40:48] if tail[-42:-38] == b"PK\6\7" else tail[-10:-6]
+    if tail[-22:-18] != b"PK\5\6" or tail[-2:] != b"\0\0":
+        raise zipfile.BadZipFile("something follows the list of arrays")
+    if int.from_bytes(length, "little") > _MOST_NAMES:
+        raise _bad(path, "lists more arrays than anybody has", "keep those that are used")
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    formats = np.lib.format
+    first = formats.read_magic(file) == (1, 0)
+    shape, _, kind = (formats.read_array_header_1_0 if first else formats.read_array_header_2_0)(file)
+    return shape, kind
+
+
+def _check_size(path: Path, size: int) -> None:
+    if size > MOST_BYTES:
+        cause = f"would take {size >> 20} MiB in memory; {MOST_BYTES >> 20} are allowed"
+        raise _bad(path, cause, "divide it among datasets")
+
+
+def _check_headers(path: Path) -> None:
+    """Raise BadInput for arrays of too many bytes, by what their headers say, before room is made for them."""
+    _check_size(path, path.stat().st_size)
+    with path.open("rb") as file:
+        _check_directory(path, file)
+        with zipfile.ZipFile(file) as packed:
+            size = 0
+            for member in packed.infolist():
+                with packed.open(member) as array:
+                    shape, kind = _header(array)
+                size += max(member.file_size, kind.itemsize * math.prod(shape))
+                _check_size(path, size)
+
+
+def _check_directory(path: Path, file: IO[bytes]) -> None:
+    """The list of a file's arrays takes many times its size in memory, and is read before it can be counted."""
+    file.seek(max(0, file.seek(0, io.SEEK_END) - 98))
+    tail = file.read()
+    # In a file of more than 2 GiB a longer record stands before the last one.
+    length = tail[40:48] if tail[-42:-38] == b"PK\6\7" else tail[-10:-6]
+    if tail[-22:-18] != b"PK\5\6" or tail[-2:] != b"\0\0":
+        raise zipfile.BadZipFile("something follows the list of arrays")
+    if int.from_bytes(length, "little") > _MOST_NAMES:
+        raise _bad(path, "lists more arrays than anybody has", "keep those that are used")
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    formats = np.lib.format
+    first = formats.read_magic(file) == (1, 0)
+    shape, _, kind = (formats.read_array_header_1_0 if first else formats.read_array_header_2_0)(file)
+    return shape, kind
 
 
 def _check_size(path: Path, size: int) -> None:
@@ -181,18 +277,18 @@ def _check_size(path: Path, size: int) -> None:
 def _arrays(path: Path) -> _Arrays:
     """x, y, the ids and the parts of the file.
 
-    Raises BadInput when the file is damaged, an array is missing or would need pickle, or the lengths differ.
+    Raises BadInput when the file is damaged, an array is missing or would need pickle, the lengths differ, or it holds
+    too much; and MemoryError.
     """
     try:
-        with zipfile.ZipFile(path) as packed:
-            _check_size(path, sum(member.file_size for member in packed.infolist()))
+        _check_headers(path)
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive}
         # numpy gives a member that is no array as its bytes.
         if not all(isinstance(array, np.ndarray) for array in arrays.values()):
             raise TypeError("a member is no array")
     except (OSError, ValueError, TypeError, EOFError, KeyError, NotImplementedError, RuntimeError, AttributeError,
-            MemoryError, OverflowError, zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
+            OverflowError, zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
         raise _bad(
             path,
             f"cannot be read ({type(error).__name__}); it is damaged or holds Python objects",
@@ -211,11 +307,20 @@ def _arrays(path: Path) -> _Arrays:
             f"x, y and subject have shapes {list(x.shape)}, {list(y.shape)} and {list(subject.shape)}",
             "give all three the same number of rows",
         )
-    return _Arrays(x, y, tuple(str(value) for value in subject.tolist()), ("",) * len(subject))
+    _check_rows(path, [x], [y])
+    return _Arrays(_Rows(x), _Rows(y), tuple(str(value) for value in subject.tolist()), ("",) * len(subject))
+
+
+def _check_rows(path: Path, *arrays: Sequence[NDArray[Any]]) -> None:
+    rows = sum(len(array) for array in arrays[0])
+    if rows > MOST_ROWS:
+        raise _bad(path, f"has {rows} rows; {MOST_ROWS} are allowed", "divide it among datasets")
+    if any(len(array) and not array.nbytes for several in arrays for array in several):
+        raise _bad(path, "has rows that hold nothing", "save arrays whose rows hold numbers")
 
 
 def _in_parts(path: Path, arrays: Mapping[str, NDArray[Any]], parts: Sequence[str]) -> _Arrays:
-    images, labels, ids, of = [], [], [], []
+    images, labels = [], []
     for part in parts:
         x, y = arrays[f"{part}_images"], arrays.get(f"{part}_labels")
         if y is None or not x.ndim or not y.ndim or len(x) != len(y):
@@ -225,10 +330,11 @@ def _in_parts(path: Path, arrays: Mapping[str, NDArray[Any]], parts: Sequence[st
         images.append(x)
         # One label a row is stored as a column of its own.
         labels.append(y[:, 0] if y.shape[1:] == (1,) else y)
-        ids += [f"{part}-{row:05d}" for row in range(len(x))]
-        of += [part] * len(x)
+    _check_rows(path, images, labels)
     shapes = {(array.dtype.str, array.shape[1:]) for array in images}
-    if len(shapes) > 1 or len({array.shape[1:] for array in labels}) > 1:
+    kinds = {array.dtype.kind in "biuf" for array in labels}
+    if len(shapes) > 1 or len(kinds) > 1 or len({array.shape[1:] for array in labels}) > 1:
         told = json.dumps(sorted(str(list(shape)) for _, shape in shapes))
         raise _bad(path, f"its parts hold images of different kinds ({told})", "give all the same size and type")
-    return _Arrays(np.concatenate(images), np.concatenate(labels), tuple(ids), tuple(of))
+    rows = [(f"{part}-{row:05d}", part) for part, x in zip(parts, images, strict=True) for row in range(len(x))]
+    return _Arrays(_Rows(*images), _Rows(*labels), tuple(one for one, _ in rows), tuple(part for _, part in rows))
