@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from archipel.data.dictionary import ColumnReader, Misfit, is_comma_number
-from archipel.data.samples import ColumnSummary, Problem, Session, SubjectId, sample_name
+from archipel.data.repeated_rows import RepeatedRows
+from archipel.data.samples import ColumnSummary, Problem, Session, SubjectId
 from archipel.data.table_files import Row
 from archipel.data.table_rows import Key, PatientTable
 from archipel.vocabulary import Value
@@ -26,13 +27,13 @@ def examine(path: Path, options: Mapping[str, str], left_out: Collection[str] = 
     """Facts about a table, as JSON values; rows of subjects who are ``left_out`` are passed over.
 
     ``rows``: for each sound row its subject, session, hash and the columns that have no value; ``columns``: a
-    ColumnSummary each; ``problems``. Raises BadInput for a file that is no table.
+    ColumnSummary each; ``problems``; and what ``RepeatedRows`` collects. Raises BadInput for a file that is no table.
     """
     table = PatientTable.opened(path, options)
     faults = _Faults(path.name)
     for cause, remedy in table.notes:
         faults.add(path.name, cause, remedy, severity="warning")
-    several = _several(table)
+    several = RepeatedRows(table)
     tallies = [_Tally(name, reader) for _, name, reader in table.columns.values]
     rows: list[tuple[str, str, str, list[str]]] = []
     for number, row in table.rows():
@@ -43,8 +44,7 @@ def examine(path: Path, options: Mapping[str, str], left_out: Collection[str] = 
         key = table.key(row, number)
         if key[0] in left_out:
             continue
-        if key in several:
-            several[key].append(row.line)
+        if several.took(key, row):
             continue
         if not _is_named(key):
             cause = "has an id that is too long or holds / or control characters" if key[0] else "has no subject id"
@@ -57,14 +57,7 @@ def examine(path: Path, options: Mapping[str, str], left_out: Collection[str] = 
             tally.add(value)
         missing = [tally.name for tally, value in zip(tallies, values, strict=True) if value is None]
         rows.append((*key, table.hash(row), missing))
-    for key, lines in several.items():
-        if key[0] in left_out:
-            continue
-        where = ", ".join(map(str, lines[:5])) + (", ..." if len(lines) > 5 else "")
-        remedy = "keep one of the rows" + (", or name the column of the visit with session=" if not key[1] else "")
-        faults.add(f"{path.name}: {sample_name(*key)}", f"is there {len(lines)} times (lines {where})",
-                   remedy, key[0])  # fmt: skip
-    if not rows and not faults.errors:
+    if not rows and not faults.errors and not several:
         only = options.get("rows", "")
         faults.add(path.name, f"holds no row with {only}" if only else "holds no row", "add the patients' rows")
     for tally in tallies:
@@ -74,20 +67,8 @@ def examine(path: Path, options: Mapping[str, str], left_out: Collection[str] = 
         "rows": rows,
         "columns": {tally.name: tally.summary().model_dump(mode="json") for tally in tallies},
         "problems": [problem.model_dump(mode="json") for problem in faults.all()],
+        **several.facts(),
     }
-
-
-def _several(table: PatientTable) -> dict[Key, list[int]]:
-    """The keys that more than one row has, each with a list for their lines."""
-    seen: set[Key] = set()
-    several: dict[Key, list[int]] = {}
-    for number, row in table.rows():
-        if table.fits(row):
-            key = table.key(row, number)
-            if key in seen and key[0]:
-                several[key] = []
-            seen.add(key)
-    return several
 
 
 def _is_named(key: Key) -> bool:

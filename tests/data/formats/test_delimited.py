@@ -202,8 +202,34 @@ def test_what_is_neither_utf_8_nor_latin_1_asks_for_its_encoding(tmp_path):
     (line,) = problems(tmp_path)
     assert line.startswith("table.csv: is not UTF-8; say what it is, for example encoding=cp1252")
     assert problems(tmp_path, encoding="cp1252") == []
-    (line,) = problems(tmp_path, encoding="klingon")
-    assert "encoding klingon is unknown" in line
+    for name in ("klingon", "base64"):
+        (line,) = problems(tmp_path, encoding=name)
+        assert f"encoding {name} is unknown" in line
+
+
+@pytest.mark.parametrize(
+    ("written", "told", "text", "where"),
+    [
+        ("latin-1", "utf-8", "id,stadt\na,Bonn\nb,Zürich\n", 3),
+        ("latin-1", "ascii", "id,stadt\na,Zürich\n", 2),
+        ("latin-1", "utf-8", "id,stadt\na,Bonn\nb,Trinité", 3),
+        ("utf-8", "cp1252", "id,stadt\na,Bonn\nb,Ώ\n", 3),
+    ],
+)
+def test_an_encoding_that_was_told_wrongly_is_said_and_not_the_delimiter(tmp_path, written, told, text, where):
+    write(tmp_path, text, encoding=written)
+    (line,) = problems(tmp_path, encoding=told)
+    assert line.startswith(f"table.csv: is not in encoding {told} (line {where}); say encoding=")
+
+
+def test_rows_of_different_widths_are_no_single_column(tmp_path):
+    write(tmp_path, "id,age,note\na,1,x,y\nb,2\n")
+    (line,) = problems(tmp_path)
+    assert line.startswith(
+        "table.csv: has 3 columns in its first line when divided by ,, and another number in line 2, 3; quote fields"
+    )
+    (line,) = problems(tmp_path, delimiter=",")
+    assert "has 3 columns in its first line when divided by ,, and another" in line
 
 
 def test_utf_16_is_named_and_read_when_told(tmp_path):
@@ -602,9 +628,42 @@ def test_no_split_of_the_oasis_table_cuts_through_a_subject():
         assert all(side.table().ids == side.ids for side in sides)
 
 
-def test_without_its_session_column_the_oasis_table_names_every_patient_who_is_there_twice():
+def test_without_its_session_column_the_oasis_table_has_one_fault_and_the_option_is_named():
     found = scan("table", real_data("oasis"), {"subject": "Subject ID"})
-    assert any("OAS2_0001: is there 2 times (lines 2, 3); keep one" in str(one) for one in found.errors)
+    (line,) = map(str, found.errors)
+    assert line.startswith("oasis_longitudinal.csv: 149 of 150 patients have several rows; if these are visits, name ")
+    assert '--option "session=MRI ID" (or Visit, MR Delay)' in line
+    assert found.schema.subjects == 1
+    assert not scan("table", real_data("oasis"), {"subject": "Subject ID", "session": "MRI ID"}).errors
+
+
+def rows_of_visits(*visits: str) -> str:
+    return "id,age,visit\n" + "".join(f"p{n},40,{visit}\n" for n in range(9) for visit in visits) + "q,1,x\n"
+
+
+def test_many_patients_with_several_rows_are_one_cause_and_one_line(tmp_path):
+    write(tmp_path, rows_of_visits("v1", "v2"))
+    remedy = "if these are visits, name the column that tells them apart: --option session=visit"
+    assert problems(tmp_path) == [f"table.csv: 9 of 10 patients have several rows; {remedy}"]
+    write(tmp_path, rows_of_visits("v1", "v1"))
+    assert problems(tmp_path) == ["table.csv: 9 of 10 patients have several rows; keep one row of each patient"]
+    twice = "table.csv: has several rows of 9 visits (p0_v1, p1_v1, p2_v1, p3_v1, p4_v1, ...); keep one row of each"
+    assert problems(tmp_path, session="visit") == [twice]
+
+
+def test_whoever_is_left_out_does_not_count_among_patients_with_several_rows(tmp_path):
+    write(tmp_path, rows_of_visits("v1", "v2"))
+    met = set()
+
+    def leaves_out(subject):
+        met.add(subject)
+        return subject in {"p0", "p1"}
+
+    (line,) = map(str, scan("table", tmp_path, {}, None, leaves_out).problems)
+    assert "7 of 8 patients have several rows" in line
+    assert {"p0", "p1"} <= met
+    few = scan("table", tmp_path, {}, None, lambda subject: subject not in {"p0", "q"})
+    assert [problem.subject for problem in few.errors] == ["p0"]
 
 
 @pytest.mark.parametrize(

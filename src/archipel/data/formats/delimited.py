@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 from archipel.data.dictionary import read_dictionary
 from archipel.data.files import Folder, data_changed
 from archipel.data.formats.base import Options
 from archipel.data.reading import Reading
+from archipel.data.repeated_rows import repeated
 from archipel.data.samples import ColumnSummary, DataSchema, Gap, Problem, Sample, Scan, sample_name
 from archipel.data.table_checks import examine
 from archipel.data.table_files import Row
@@ -73,17 +74,18 @@ class Tables:
         place = _place(folder, settled, problems)
         if place is None:
             return Scan((), tuple(problems), _EMPTY)
-        purpose = f"table/1 {blob_hash(json.dumps(settled, sort_keys=True).encode())}"
+        purpose = f"table/2 {blob_hash(json.dumps(settled, sort_keys=True).encode())}"
         found = folder.look(place, purpose, lambda path: examine(path, settled))
         if found.problem is not None:
             return Scan((), (*problems, found.problem), _EMPTY)
         whole = sorted(_samples(place, found.facts), key=lambda one: one.key)
         samples = [one for one in whole if not folder.leaves_out(one.subject)]
+        again = repeated(PurePosixPath(place).name, found.facts, folder, {one.subject for one in samples})
         gone = sorted({one.subject for one in whole} - {one.subject for one in samples})
         if gone:
             purpose += f" without {blob_hash(json.dumps(gone).encode())}"
             found = folder.look(place, purpose, lambda path: _columns(path, settled, gone))
-        problems += [Problem.model_validate(one) for one in found.facts["problems"]]
+        problems += [*map(Problem.model_validate, found.facts["problems"]), *again]
         return Scan(tuple(samples), tuple(problems), _schema(found.facts, samples))
 
     def read(self, root: Path, samples: Sequence[Sample], options: Options) -> Iterator[Reading]:
