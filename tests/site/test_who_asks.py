@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from site_world import job_for, take_offer
-from test_migrations import back_to
 from test_migrations import _insert as insert
+from test_migrations import back_to
 from typer.testing import CliRunner
 
 from archipel.cli.site import app

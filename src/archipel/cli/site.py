@@ -198,7 +198,7 @@ def plans(
             else:
                 _print_offers(rows)
             return
-        offer = approvals.offered(site, experiment)
+        offer = approvals.offered(site, approvals.named(site, experiment))
         if as_json:
             print_json(
                 _row(offer)
@@ -283,10 +283,15 @@ def approve(
 ) -> None:
     """Show what would run here, ask, freeze the cohort or take a version frozen before, and sign."""
     from archipel.site import approvals, cohorts
+    from archipel.vocabulary import BadInput
 
     screen = console()
     with opened(state) as site, listing_problems(screen):
-        offer = approvals.offered(site, experiment)
+        name = approvals.named(site, experiment)
+        if yes and name != experiment:
+            # A person who is asked reads the name first; a script names what it means.
+            raise BadInput(f"experiment {experiment}", f"is the beginning of {name}", "name it in full with --yes")
+        offer = approvals.offered(site, name)
         entry = approvals.asked_dataset(site, offer.job, dataset)
         if version is not None:
             frozen = cohorts.stored(site, entry.name, version)
@@ -298,10 +303,10 @@ def approve(
             if not typer.confirm("Run this on this site's data?", default=False):
                 screen.print("nothing was approved")
                 raise typer.Exit(1)
-        approval = approvals.approve(site, experiment, shown=job or offer.job_hash, frozen=frozen, note=note)
+        approval = approvals.approve(site, name, shown=job or offer.job_hash, frozen=frozen, note=note)
         left = len(cohorts.as_it_stands(site, frozen.cohort).subjects)
     people = f"{left} subjects of dataset {entry.name} version {frozen.cohort.version}"
-    screen.print(f"approved {experiment} for {people}: job {approval.job_hash}, cohort {approval.cohort_hash}")
+    screen.print(f"approved {name} for {people}: job {approval.job_hash}, cohort {approval.cohort_hash}")
 
 
 @app.command()
@@ -310,8 +315,9 @@ def reject(experiment: Experiment, state: State, note: Note = "") -> None:
     from archipel.site import approvals
 
     with opened(state) as site:
-        approvals.reject(site, experiment, note)
-    console().print(f"rejected {experiment}")
+        name = approvals.named(site, experiment)
+        approvals.reject(site, name, note)
+    console().print(f"rejected {name}")
 
 
 @app.command()
@@ -320,5 +326,6 @@ def revoke(experiment: Experiment, state: State, note: Note = "") -> None:
     from archipel.site import approvals
 
     with opened(state) as site:
-        approvals.revoke(site, experiment, note)
-    console().print(f"revoked {experiment}; nothing of it runs here any more")
+        name = approvals.named(site, experiment)
+        approvals.revoke(site, name, note)
+    console().print(f"revoked {name}; nothing of it runs here any more")

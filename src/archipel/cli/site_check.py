@@ -29,6 +29,7 @@ def check(
 
     Nothing leaves the site. The exit code is 1 when something has to be mended.
     """
+    from archipel.site import approvals
     from archipel.site.checking import Ladder, climb
     from archipel.site.findings import Step
     from archipel.vocabulary import BadInput
@@ -41,6 +42,7 @@ def check(
     if step not in set(Step):
         raise BadInput(f"step {step}", "is none of the ladder", f"choose one of {', '.join(Step)}")
     with opened(state) as site:
+        name = approvals.named(site, name)
         ladder = Ladder(site, name, dataset)
         say = (lambda rung: None) if as_json else _say
         rungs = climb(ladder, Step(step), passes=passes, plan_was_read=plan_was_read, say=say)

@@ -197,11 +197,11 @@ def errors_show(
     experiment: Experiment, round_number: Annotated[int, typer.Argument(metavar="ROUND")], state: State
 ) -> None:
     """Show the full texts of a round's errors; they may quote data."""
-    from archipel.site import failures
+    from archipel.site import approvals, failures
     from archipel.site.wording import shown
 
     with opened(state) as site:
-        for task in failures.of_round(site, experiment, round_number):
+        for task in failures.of_round(site, approvals.named(site, experiment), round_number):
             typer.echo(f"{task.key}: {task.failure}\n{shown(task.detail)}")
 
 
@@ -210,8 +210,9 @@ def errors_release(
     experiment: Experiment, round_number: Annotated[int, typer.Argument(metavar="ROUND")], state: State
 ) -> None:
     """Let the full texts of a round's errors go to the researcher."""
-    from archipel.site import failures
+    from archipel.site import approvals, failures
 
     with opened(state) as site:
-        found = failures.release(site, experiment, round_number)
-    console().print(f"released {len(found)} error text(s) of {experiment} round {round_number}")
+        name = approvals.named(site, experiment)
+        found = failures.release(site, name, round_number)
+    console().print(f"released {len(found)} error text(s) of {name} round {round_number}")

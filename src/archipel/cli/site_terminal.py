@@ -23,7 +23,7 @@ State = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
 Note = Annotated[str, typer.Option("--note", help="Why, in your own words; kept in the journal.")]
-Experiment = Annotated[str, typer.Argument(help="The experiment's name, as archipel site plans lists it.")]
+Experiment = Annotated[str, typer.Argument(help="The experiment's name, or how that begins, as archipel site plans lists it.")]
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import json
 import os
 import pwd
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -121,6 +122,25 @@ def names(site: SiteState) -> list[str]:
     """Every experiment this site was ever offered, the newest offer first."""
     with site.database.read() as connection:
         return list(connection.scalars(select(_rows.c.experiment).order_by(_rows.c.offered_at.desc())))
+
+
+def named(site: SiteState, text: str) -> str:
+    """The experiment that is called so, or the only one whose name begins so.
+
+    Raises Conflict when several do, and NotFound, with the names that are like it, when none does.
+    """
+    known = names(site)
+    if text in known:
+        return text
+    begins = [name for name in known if text and name.startswith(text)]
+    if len(begins) == 1:
+        return begins[0]
+    thing = f"experiment {text}"
+    if begins:
+        raise Conflict(thing, f"may be {', '.join(begins[:5])}", "give more of its name")
+    like = get_close_matches(text, known, n=3)
+    remedy = f"did you mean {' or '.join(like)}?" if like else "see archipel site plans"
+    raise NotFound(thing, "was not offered to this site", remedy)
 
 
 def offered(site: SiteState, experiment: str) -> Offer:
