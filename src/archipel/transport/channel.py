@@ -139,7 +139,13 @@ class ControlStream:
     async def send(self, message: FromSite) -> None:
         """Say something to the server."""
         with _errors_named():
-            await self._call.write(message.model_dump_json().encode())
+            try:
+                await self._call.write(message.model_dump_json().encode())
+            except _FINISHED:
+                # The server ended the stream before; reading on raises its reason, where it gave one.
+                if self._call.done():
+                    await self._call.read()
+                raise
 
     async def receive(self) -> FromServer | None:
         """The next message, or None when the server ended the stream without an error."""
