@@ -49,9 +49,10 @@ async def until_over(stream: ControlStream) -> None:
 async def test_who_speaks_to_a_server_that_has_refused_learns_why() -> None:
     async with stream_to(refuse) as stream:
         await until_over(stream)
-        with pytest.raises(NotPermitted, match="certificate 1f3a of tum: is revoked; ask for a join token"):
+        with pytest.raises(ArchipelError, match="certificate 1f3a of tum: is revoked; ask for a join token") as told:
             await stream.send(Heartbeat())
-        with pytest.raises(NotPermitted, match="is revoked"):
+        assert told.value.code is ErrorCode.REVOKED
+        with pytest.raises(ArchipelError, match="is revoked"):
             await stream.receive()
 
 
