@@ -23,13 +23,14 @@ def run(
     authority: Authority = None,
     proxy: Proxy = None,
     site: Annotated[
-        list[str] | None, typer.Option("--site", help="SITE or SITE=DATASET; may be repeated [default: all that fit].")
+        list[str] | None,
+        typer.Option("--site", help="SITE or SITE=DATASET; may be repeated (by default all that fit)."),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="The experiment's name [default: made from the plan's].")] = None,
+    name: Annotated[str | None, typer.Option(help="The experiment's name (by default made from the plan's).")] = None,
     title: Annotated[str, typer.Option(help="What it is, in a few words, for the people who must approve it.")] = "",
     description: Annotated[str, typer.Option(help="What it is for, in words for the people who must approve it.")] = "",
     rounds: Annotated[int, typer.Option(min=1, help="How many rounds.")] = 10,
-    quorum: Annotated[int | None, typer.Option(help="So many sites make a round [default: all].")] = None,
+    quorum: Annotated[int | None, typer.Option(help="So many sites make a round (by default all).")] = None,
     deadline: Annotated[float, typer.Option(help="Seconds that a round may last.")] = 3600.0,
     seed: Annotated[int, typer.Option(help="Seed of the initial model and of the training.")] = 0,
     set_: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE, a hyper-parameter.")] = None,

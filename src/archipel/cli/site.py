@@ -37,8 +37,6 @@ app.add_typer(dataset_app)
 app.add_typer(cohort_app)
 app.add_typer(journal_app)
 app.add_typer(errors_app)
-app.command()(renew)
-app.command()(check)
 dataset_app.command("report")(dataset_report)
 
 
@@ -72,6 +70,9 @@ def join(
     with opened(state) as site:
         joined = enrolment.join(site, token, proxy)
         console().print(f"site {site.name} joined {joined.name} ({joined.grpc}); next: archipel site start")
+
+
+app.command()(renew)
 
 
 @app.command()
@@ -267,6 +268,9 @@ def _show(site: Any, offer: Any, explained: list[tuple[str, str]]) -> None:
     else:
         screen.print(Syntax(shown(source), "python", line_numbers=True, word_wrap=True, background_color="default"))
     screen.print(Text(f"\njob {offer.job_hash}"))
+
+
+app.command()(check)
 
 
 @app.command()

@@ -9,8 +9,11 @@ def renew(state: State) -> None:
     """Get a new certificate now, on a new TLS key; the identity key and all approvals stay."""
     import asyncio
 
+    from archipel.cli.logs import configure_logs
     from archipel.site import certificates, renewal
 
+    # What is printed below says it all; the line is for the log of an agent that renews by itself.
+    configure_logs("warning")
     with opened(state) as site:
         before = certificates.credentials(site).expires
         until = asyncio.run(renewal.renew_now(site))
