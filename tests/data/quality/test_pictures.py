@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import base64
 import io
+import re
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from volumes import write
 
 from archipel.data import DataMapping, FileFacts, MemoryIndex, Signature, decoding, png, scan, thumbnails, volumes
 from archipel.data.decoding import Decoded
-from archipel.data.quality import build, draw_pictures, gather
+from archipel.data.quality import QualityReport, build, draw_pictures, gather, page
 from archipel.data.quality.pictures import Pictures, grey, overlay
 from archipel.data.thumbnails import LARGEST, PLANES, SIDE, image_thumbnails, label_thumbnails, shrunk
 
@@ -153,3 +155,43 @@ def test_what_a_scan_has_decoded_is_not_opened_again_for_pictures(
     afterwards = pictures(WithoutSketches())
     assert set(decoded.values()) == {2}
     assert at_the_scan == afterwards and len(at_the_scan.in_full) == 3
+
+
+def xrays(root: Path, classes: int = 2, each: int = 40) -> Path:
+    """Classes of small pictures; the last of the first class is there again under another name in the last class."""
+    numbers = np.random.default_rng(0)
+    for number in range(classes):
+        (root / f"class-{number:02}").mkdir(parents=True)
+        for patient in range(each):
+            pixels = numbers.integers(0, 255, (16, 16), np.uint8)
+            Image.fromarray(pixels).save(root / f"class-{number:02}" / f"c{number:02}-{patient:03}.png")
+    first = root / "class-00" / f"c00-{each - 1:03}.png"
+    shutil.copyfile(first, root / f"class-{classes - 1:02}" / f"c{classes - 1:02}-{each - 1:03}.png")
+    return root
+
+
+def pictures_of(root: Path) -> tuple[QualityReport, Pictures]:
+    index = MemoryIndex()
+    found = scan("class-folders", root, index=index)
+    evidence = gather(root, "class-folders", {}, found, index)
+    report = build("xray", "class-folders", evidence, DataMapping(), made_at="2026-01-01T00:00:00Z")
+    return report, draw_pictures(root, "class-folders", {}, evidence, report, index)
+
+
+def test_2d_images_that_a_finding_names_are_shown_first_in_a_red_frame(tmp_path: Path) -> None:
+    report, pictures = pictures_of(xrays(tmp_path))
+    twins = ("c00-039", "c01-039")
+    assert any(set(twins) <= set(finding.samples) for finding in report.findings)
+    assert [one.tiles[0][0] for one in pictures.classes] == list(twins)
+    assert [len(one.tiles) for one in pictures.classes] == [24, 24]
+    written = page(report, pictures)
+    for name in twins:
+        assert re.search(rf'<figure class="named">(?:(?!</figure>).)*{name}', written, re.DOTALL)
+    assert written.count('<figure class="named">') == 2
+    assert "red frame are named by a finding" in written and "those that findings name come first" in written
+
+
+def test_a_class_with_a_finding_is_among_those_that_are_shown(tmp_path: Path) -> None:
+    _, pictures = pictures_of(xrays(tmp_path, classes=22, each=11))
+    names = [one.name for one in pictures.classes]
+    assert len(names) == 20 and {"class-00", "class-21"} <= set(names) and names == sorted(names)

@@ -208,20 +208,33 @@ def _in_full(report: QualityReport, pictures: Pictures) -> Html:
 
 
 def _classes(report: QualityReport, pictures: Pictures) -> Html:
-    return joined(_class_parts(pictures))
+    return joined(_class_parts(report, pictures))
 
 
-def _class_parts(pictures: Pictures) -> Iterator[Html]:
+def _class_parts(report: QualityReport, pictures: Pictures) -> Iterator[Html]:
     if not pictures.classes:
         return
+    named = {name for finding in report.findings for name in finding.samples}
     yield element("h2", "Images by class")
+    words = []
     if len(pictures.classes) < pictures.classes_of:
-        yield element("p", f"{len(pictures.classes)} of {pictures.classes_of} classes are shown.", kind="soft")
+        words.append(f"{len(pictures.classes)} of {pictures.classes_of} classes are shown.")
+    if any(len(one.tiles) < one.total for one in pictures.classes):
+        words.append("Of a class with more images than are shown, those that findings name come first.")
+    if named:
+        words.append("Those in a red frame are named by a finding.")
+    if words:
+        yield element("p", " ".join(words), kind="soft")
     for one in pictures.classes:
         shown = f"{len(one.tiles)} of {one.total} images" if len(one.tiles) < one.total else f"{one.total} images"
         yield element("h3", f"{one.name or 'without a class'}: {shown}")
         tiles = (
-            element("figure", element("div", picture(data, "tile", name), kind="frame"), element("figcaption", name))
+            element(
+                "figure",
+                element("div", picture(data, "tile", name), kind="frame"),
+                element("figcaption", name),
+                kind="named" if name in named else "sound",
+            )
             for name, data in one.tiles
         )
         yield element("div", *tiles, kind="mosaic small")

@@ -54,7 +54,7 @@ class VolumePicture:
 
 @dataclass(frozen=True)
 class ClassPictures:
-    """Some of a class's 2-D images: names and PNG files in base64."""
+    """Some of a class's 2-D images, those that findings name first: names and PNG files in base64."""
 
     name: str
     total: int
@@ -130,15 +130,26 @@ def _of_arrays(
         array = evidence.arrays.get(sample.key)
         if array is not None and _is_picture(array.shape):
             by_class[known.get(sample.key, "")].append(sample)
-    shown = [sample for _, held in sorted(by_class.items())[:CLASSES] for sample in held[:A_CLASS]]
-    tiles = _tiles(root, index, layout, options, shown)
+    ranks: dict[str, int] = {}
+    for finding in report.findings:
+        # The first that each finding names come before the second: one of many samples does not hide another.
+        for rank, name in enumerate(finding.samples):
+            ranks[name] = min(rank, ranks.get(name, rank))
+    unnamed = len(evidence.scan.samples)
+    # A class with a finding has its place among those that are shown, as an image has in its class.
+    odd_first = sorted(by_class, key=lambda name: (all(one.name not in ranks for one in by_class[name]), name))
+    chosen = {
+        name: sorted(by_class[name], key=lambda sample: (ranks.get(sample.name, unnamed), sample.key))[:A_CLASS]
+        for name in sorted(odd_first[:CLASSES])
+    }
+    tiles = _tiles(root, index, layout, options, [sample for held in chosen.values() for sample in held])
     classes = [
         ClassPictures(
             name,
-            len(held),
-            tuple((sample.name, tiles[sample.key]) for sample in held[:A_CLASS] if sample.key in tiles),
+            len(by_class[name]),
+            tuple((sample.name, tiles[sample.key]) for sample in held if sample.key in tiles),
         )
-        for name, held in sorted(by_class.items())[:CLASSES]
+        for name, held in chosen.items()
     ]
     return Pictures(classes=tuple(classes), classes_of=len(by_class))
 
