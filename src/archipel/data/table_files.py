@@ -10,7 +10,7 @@ import codecs
 import csv
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -133,6 +133,7 @@ def _divider(path: Path, told: str, encoding: str, width: int) -> str:
             return told
         others = [(one, _width(path, one, encoding)) for one in ",;\t|" if one != told]
         better = [f"delimiter={_word(one)} gives {columns}" for one, columns in others if columns > 1]
+        _check_agreement(path, [told], encoding, better)
         cause = f"has a single column when divided by {_word(told)}"
         raise bad(path, cause, "; ".join(better) or "a table needs two columns at least")
     widths = {one: _width(path, one, encoding) for one in ",;\t|"}
@@ -140,6 +141,7 @@ def _divider(path: Path, told: str, encoding: str, width: int) -> str:
     if width and width in fitting.values():
         fitting = {one: columns for one, columns in fitting.items() if columns == width}
     if not fitting:
+        _check_agreement(path, ",;\t|", encoding)
         cause = "has a single column whether divided by comma, semicolon, tab or |"
         raise bad(path, cause, "say what divides its columns with delimiter=..., or export it as CSV")
     if len(fitting) > 1:
@@ -148,12 +150,33 @@ def _divider(path: Path, told: str, encoding: str, width: int) -> str:
     return next(iter(fitting))
 
 
-def _width(path: Path, delimiter: str, encoding: str) -> int:
-    """How many columns nearly all of the first rows have, 1 when they do not agree on the first row's."""
-    widths: list[int] = []
+def _check_agreement(path: Path, delimiters: Iterable[str], encoding: str, better: Sequence[str] = ()) -> None:
+    """Raise BadInput when the first row has columns by one of these, and too many of the next have other numbers."""
+    for one in delimiters:
+        rows = _rows_seen(path, one, encoding)
+        if not rows or len(rows[0].fields) < 2:
+            continue
+        width = len(rows[0].fields)
+        odd = [row.line for row in rows if len(row.fields) != width]
+        lines = ", ".join(map(str, odd[:5])) + (", ..." if len(odd) > 5 else "")
+        cause = (
+            f"has {width} columns in its first line when divided by {_word(one)}, and another number in line {lines}"
+        )
+        remedy = "quote fields that hold the delimiter or mend the lines, or say delimiter=..."
+        raise bad(path, cause, "; ".join(better) or remedy)
+
+
+def _rows_seen(path: Path, delimiter: str, encoding: str) -> list[Row]:
+    found: list[Row] = []
     # Where the text breaks off is said when its rows are read.
     with suppress(BadInput):
-        widths.extend(len(row.fields) for row in islice(_text_rows(path, delimiter, encoding), _SEEN))
+        found.extend(islice(_text_rows(path, delimiter, encoding), _SEEN))
+    return found
+
+
+def _width(path: Path, delimiter: str, encoding: str) -> int:
+    """How many columns nearly all of the first rows have, 1 when they do not agree on the first row's."""
+    widths = [len(row.fields) for row in _rows_seen(path, delimiter, encoding)]
     agreeing = sum(width == widths[0] for width in widths) if widths else 0
     # A few ragged rows are named one by one later; more of them mean another delimiter.
     return widths[0] if agreeing > len(widths) / 2 else 1
@@ -170,10 +193,12 @@ def _encoding(path: Path, told: str, notes: list[tuple[str, str]]) -> str:
     """The encoding's name for Python. Reads the whole file once, in pieces."""
     try:
         name = codecs.lookup(told).name if told else ""
+        # Codecs that are not of texts, such as base64, are refused here too.
+        "".encode(told or "utf-8")
     except LookupError as error:
         raise bad(path, f"encoding {told} is unknown", "give utf-8, latin-1 or cp1252") from error
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    is_utf8, line, first, high, running = True, 1, b"", set[int](), 0
+    decoder = codecs.getincrementaldecoder(name or "utf-8")()
+    fits, line, first, high, running = True, 1, b"", set[int](), 0
     try:
         with path.open("rb") as file:
             while chunk := file.read(1 << 20):
@@ -190,25 +215,40 @@ def _encoding(path: Path, told: str, notes: list[tuple[str, str]]) -> str:
                     raise bad(path, cause, "it is no table, or damaged; export it again")
                 if ended >= 0:
                     running = len(chunk) - 1 - max(chunk.rfind(b"\n"), chunk.rfind(b"\r"))
-                line += chunk.count(b"\n")
                 high.update(set(chunk).difference(range(128)))
                 try:
                     decoder.decode(chunk)
-                except UnicodeDecodeError:
-                    is_utf8 = False
+                except UnicodeDecodeError as error:
+                    if name:
+                        line += chunk[: error.start].count(b"\n")
+                        raise _not_in(path, told, line) from error
+                    fits = False
                     decoder.reset()
+                line += chunk.count(b"\n")
     except OSError as error:
         raise bad(path, f"cannot be read ({error.strerror})", "look at the file and its rights") from error
     if not first:
         raise bad(path, "is empty", "export the table again")
+    try:
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        if name:
+            raise _not_in(path, told, line) from error
+        fits = False
     if name:
         return "utf-8-sig" if name == "utf-8" else name
-    if is_utf8:
+    if fits:
         return "utf-8-sig"
     if all(_is_latin1(byte) for byte in high):
         notes.append(("is not UTF-8; it was read as Latin-1", "look at its accents, and say encoding=latin-1"))
         return "latin-1"
     raise bad(path, "is not UTF-8", "say what it is, for example encoding=cp1252 for a file from Windows")
+
+
+def _not_in(path: Path, told: str, line: int) -> BadInput:
+    return bad(
+        path, f"is not in encoding {told} (line {line})", "say encoding= as it is, for example latin-1 or cp1252"
+    )
 
 
 def _check_text(path: Path, first: bytes, told: str) -> None:
