@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from site_world import new_site, table, take_offer, volume, volumes
+from site_world import Terminal, new_site, table, take_offer, volume, volumes
 from sqlalchemy import update
 
 from archipel.data import Cohort, DataMapping, PreparedSource, RawSource, Recipe, cohort_hash, validation_ids
-from archipel.site import approvals, catalog, cohorts, exclusions, journal, preparing, proof, schema
+from archipel.site import approvals, catalog, cohorts, exclusions, journal, preparing, proof, schema, sides
 from archipel.site.state import SiteState
 from archipel.vocabulary import BadInput, Conflict, NotFound, Refused
 
@@ -152,6 +152,40 @@ def test_nobody_ever_changes_sides(
                 assert side.setdefault(one, one in held_out) == (one in held_out), one
     finally:
         site.close()
+
+
+def test_who_changes_sides_with_another_fraction_is_counted(with_table: SiteState, tmp_path: Path) -> None:
+    """In both directions, and never silently: sides hold for one fraction."""
+    write_table(tmp_path / "data", [f"patient-{number}" for number in range(40)])
+
+    def frozen(fraction: float) -> tuple[set[str], list[str]]:
+        version = cohorts.freeze_version(with_table, "table", fraction=fraction)
+        cohort = cohorts.stored(with_table, "table", version.version).cohort
+        return set(cohort.validation or ()), sides.changed(with_table, cohort)
+
+    few, said = frozen(0.2)
+    assert said == []
+    many, said = frozen(0.5)
+    assert few < many and said == [
+        f"{len(many - few)} subjects who train in a version of another validation fraction measure in this one: a "
+        "model that was trained on that version has seen them"
+    ]
+    again, said = frozen(0.2)
+    assert again == few and said == [
+        f"{len(many - few)} subjects who were held out in a version of another validation fraction train in this one"
+    ]
+    printed = Terminal(with_table.folder)("cohort", "freeze", "table", "--validation-fraction", "0.5").stdout
+    assert f"warning: {len(many - few)} subjects who train in a version of another" in " ".join(printed.split())
+
+
+def test_approving_with_another_fraction_says_who_changes_sides(with_table: SiteState, tmp_path: Path) -> None:
+    write_table(tmp_path / "data", [f"patient-{number}" for number in range(40)])
+    cohorts.freeze_version(with_table, "table", fraction=0.5)
+    job, _ = take_offer(with_table)
+    assert job.validation_fraction != 0.5
+    said = Terminal(with_table.folder)("approve", "heart", answer="n\n").stdout
+    warning = said.index("held out in a version of another validation fraction")
+    assert warning < said.index("Run this on this site's data?")
 
 
 def test_the_first_split_is_the_one_of_a_simulation(with_table: SiteState) -> None:

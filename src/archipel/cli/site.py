@@ -286,7 +286,7 @@ def approve(
     note: Note = "",
 ) -> None:
     """Show what would run here, ask, freeze the cohort or take a version frozen before, and sign."""
-    from archipel.site import approvals, cohorts
+    from archipel.site import approvals, cohorts, sides
     from archipel.vocabulary import BadInput
 
     screen = console()
@@ -304,9 +304,11 @@ def approve(
                 frozen = cohorts.freeze(site, entry, fraction=offer.job.validation_fraction)
         if not yes:
             _show(site, offer, _explained_on(site, offer, frozen.dataset, frozen.cohort))
-            if not typer.confirm("Run this on this site's data?", default=False):
-                screen.print("nothing was approved")
-                raise typer.Exit(1)
+        for warning in sides.changed(site, frozen.cohort):
+            screen.print(f"warning: {warning}")
+        if not yes and not typer.confirm("Run this on this site's data?", default=False):
+            screen.print("nothing was approved")
+            raise typer.Exit(1)
         approval = approvals.approve(site, name, shown=job or offer.job_hash, frozen=frozen, note=note)
         left = len(cohorts.as_it_stands(site, frozen.cohort).subjects)
     people = f"{left} subjects of dataset {entry.name} version {frozen.cohort.version}"

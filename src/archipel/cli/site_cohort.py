@@ -42,7 +42,7 @@ def cohort_freeze(
     as_json: AsJson = False,
 ) -> None:
     """Freeze what a dataset holds now as a version; when nothing is new, it is the version there was."""
-    from archipel.site import catalog, cohorts
+    from archipel.site import catalog, cohorts, sides
     from archipel.site.wording import few_measure
 
     screen, recipe = console(), _recipe(spacing)
@@ -53,17 +53,18 @@ def cohort_freeze(
             found = cohorts.freeze_version(
                 site, dataset, name=name, fraction=fraction, pseudonymise=pseudonymise, recipe=recipe
             )
-        smallest = site.settings.policy.minimum_cell
+        warnings = few_measure(found.validation, site.settings.policy.minimum_cell)
+        warnings += sides.changed(site, cohorts.stored(site, dataset, found.version).cohort)
     if as_json:
         print_json(found.model_dump(mode="json"))
         return
     if found.hash in before:
         screen.print(f"nothing is new since version {found.version}: it was there already")
     called = f" {found.name}" if found.name else ""
-    sides = f"{found.training} train, {found.validation} validate"
+    split = f"{found.training} train, {found.validation} validate"
     people = counted(found.left, "subject")
-    screen.print(f"dataset {dataset} version {found.version}{called}: {people} ({sides}), {found.hash}")
-    for warning in few_measure(found.validation, smallest):
+    screen.print(f"dataset {dataset} version {found.version}{called}: {people} ({split}), {found.hash}")
+    for warning in warnings:
         screen.print(f"warning: {warning}")
 
 
@@ -143,7 +144,8 @@ def cohort_show(
     print_table(["subject", "pseudonym", "side", "samples"], rows)
     gone = about.subjects - about.left
     screen = console()
-    screen.print(f"dataset {dataset} version {about.version}{about.name and f' {about.name}'}, frozen {about.frozen_at}, {about.hash}")
+    called = f" {about.name}" if about.name else ""
+    screen.print(f"dataset {dataset} version {about.version}{called}, frozen {about.frozen_at}, {about.hash}")
     screen.print(f"{about.left} subjects, {gone} withdrawn since")
     lines = [f"format {cohort.format}" + (f", options {options(cohort.options)}" if cohort.options else "")]
     lines += mapped(made["mapping"])

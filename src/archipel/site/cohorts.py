@@ -1,7 +1,7 @@
 """Cohorts at a site: versions of a dataset, each frozen with everything that makes it what plans see.
 
 A subject's side of the train/validation split is settled when it is first frozen and kept by a keyed token of its own
-id, so that it stands there in every later version, under a pseudonym or not.
+id, so that it stands there in every later version of the same validation fraction, under a pseudonym or not.
 """
 
 from __future__ import annotations

@@ -126,7 +126,8 @@ sides = Table(
     Column("token", String(64), primary_key=True),
     Column("validates", Boolean(create_constraint=False), nullable=False),
 )
-"""On which side of a split each subject stood when it was first frozen; it stands there in every later version."""
+"""On which side of a split each subject stood when it was first frozen; it stands there in every later
+version of the same validation fraction."""
 
 subtractions = Table(
     "subtractions",
