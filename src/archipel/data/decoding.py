@@ -119,6 +119,9 @@ def _nifti(path: Path, content: bytes) -> Stored:
     start = content[:_HEADER_BYTES] if packed is None else bytes(unpacked(content, _HEADER_BYTES, exactly=False))
     is_second = start[4:8] == b"n+2\0"
     if not is_second and start[344:348] != b"n+1\0":
+        if start.lstrip()[:1] == b"<":
+            cause = "is no volume: it holds a web page or XML"
+            raise bad_volume(path, cause, "fetch it again from its source, signed in there, or exclude the subject")
         raise damaged(path, _what_it_is(start))
     kind = Nifti2Header if is_second else Nifti1Header
     # nibabel's own checks take longer than the rest and put 1 mm where no spacing is known; two of them are done here.
@@ -141,6 +144,4 @@ def _what_it_is(start: bytes) -> str:
         return "it is empty"
     if not start.strip(b"\0"):
         return "it holds zeros"
-    if start.lstrip()[:1] == b"<":
-        return "it holds a web page or XML"
     return "it has no header of NIfTI in one file"

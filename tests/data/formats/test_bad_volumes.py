@@ -56,7 +56,9 @@ def raw(path, values=None, **fields):
 )
 def test_what_a_file_holds_instead_of_a_volume_is_said(tmp_path, name, content, words):
     (tmp_path / name).write_bytes(content)
-    assert words in the_fault(tmp_path / name)
+    said = the_fault(tmp_path / name)
+    assert words in said
+    assert ("may be truncated" in said) == ("web page" not in words), "a web page is whole"
 
 
 def test_a_file_cut_anywhere_is_named(tmp_path):
