@@ -138,14 +138,18 @@ def journal_show(
     as_json: AsJson = False,
 ) -> None:
     """Show the newest lines of the journal."""
+    from archipel.cli import journal_lines
     from archipel.site import journal
 
     with opened(state) as site:
-        entries = [entry.model_dump(mode="json") for entry in journal.newest(site, last)]
+        entries = journal.newest(site, last)
+        first = entries[0].number if entries else 0
+        before = [line for line in journal.of_kind(site, journal_lines.TOLD) if line.number < first]
     if as_json:
-        print_json(entries)
+        print_json([entry.model_dump(mode="json") for entry in entries])
     else:
-        print_table(["number", "at", "kind", "body"], entries)
+        rows = journal_lines.rows(entries, before[-1].body if before else None)
+        print_table(["number", "at", "kind", "body"], rows)
 
 
 @journal_app.command("export")

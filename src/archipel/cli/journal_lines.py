@@ -1,0 +1,93 @@
+"""A journal's lines as people read them: parts that say nothing are left out, and of what was told only the change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+TOLD = "datasets-told"
+"""The kind of the lines that say what was told outside."""
+
+
+def rows(entries: Iterable[Any], told_before: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    """A table's rows. ``told_before``: the newest line of what was told outside before these, if there is one."""
+    before = _by_name(told_before or {})
+    found = []
+    for entry in entries:
+        body = plain(entry.body)
+        if entry.kind == TOLD:
+            now = _by_name(entry.body)
+            if before is not None and now is not None:
+                body = _change(before, now)
+            before = now
+        found.append({"number": entry.number, "at": entry.at, "kind": entry.kind, "body": body})
+    return found
+
+
+def plain(value: Any) -> str:
+    """A JSON value in words, without empty parts.
+
+    >>> plain({"name": "brains", "note": "", "labels": {"1": "front"}, "columns": [{"name": "age", "unit": ""}]})
+    'name brains, labels (1 front), columns (name age)'
+    """
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_inner(part)}" for name, part in value.items() if part not in ("", None, {}, []))
+    if isinstance(value, list):
+        return ", ".join(map(_inner, value))
+    return str(value)
+
+
+def _inner(value: Any) -> str:
+    if isinstance(value, list) and len(value) == 1:
+        return _inner(value[0])
+    return f"({plain(value)})" if _nests(value) else plain(value)
+
+
+def _nests(value: Any) -> bool:
+    return isinstance(value, Mapping) or (
+        isinstance(value, list) and any(isinstance(one, dict | list) for one in value)
+    )
+
+
+def _by_name(body: Mapping[str, Any]) -> dict[str, dict[str, Any]] | None:
+    """What was told of each dataset; None for a line that cannot be read."""
+    told = body.get("datasets", [])
+    if not isinstance(told, list) or any(not isinstance(one, dict) or "name" not in one for one in told):
+        return None
+    return {str(one["name"]): one for one in told}
+
+
+def _change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    parts = [
+        f"{name} for the first time: {plain(_beside_name(one))}" for name, one in now.items() if name not in before
+    ]
+    for name, one in now.items():
+        if name in before and one != before[name]:
+            parts.append(f"{name}: {', '.join(_differing(before[name], one))}")
+    parts += [f"{name} no more" for name in before if name not in now]
+    return "; ".join(parts) or "nothing"
+
+
+def _beside_name(one: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _names(part) if key == "columns" else part for key, part in one.items() if key != "name"}
+
+
+def _names(columns: Any) -> Any:
+    """Columns by name only: what else is told of each is what dataset show says."""
+    named = isinstance(columns, list) and all(isinstance(one, dict) and "name" in one for one in columns)
+    return [one["name"] for one in columns] if named else columns
+
+
+def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterable[str]:
+    for key in dict.fromkeys([*new, *old]):
+        was, now = old.get(key), new.get(key)
+        if was == now:
+            continue
+        if _names(was) == _names(now):
+            yield f"{key} in other words"
+        elif isinstance(was, list | None) and isinstance(now, list | None):
+            held, there = _names(was or []), _names(now or [])
+            yield from (f"{key} with {plain(one)}" for one in there if one not in held)
+            yield from (f"{key} without {plain(one)}" for one in held if one not in there)
+        else:
+            yield f"{key} {plain(now) or 'none'} (before: {plain(was) or 'none'})"
