@@ -24,6 +24,8 @@ from typer.testing import CliRunner, Result
 
 from archipel.cli.main import app
 from archipel.lab.processes import Running, free_port
+from archipel.server.federation import Federation
+from archipel.server.state import ServerState
 from archipel.vocabulary import ArchipelError
 from real_data import real_data
 
@@ -101,6 +103,11 @@ class Page:
             one.start()
             self.running.append(one)
 
+    def told(self) -> set[str]:
+        """The sites whose datasets the server knows."""
+        with Federation.open(ServerState(self.folder / "fl" / "server")) as federation:
+            return {site.site for site in federation.registry.sites() if site.datasets}
+
     def until(self, true: object, what: str) -> None:
         ends = time.monotonic() + 60
         while not true():  # type: ignore[operator]
@@ -130,6 +137,8 @@ def test_the_page_leads_from_raw_files_to_what_its_simulation_says(page: Page, f
     hospitals, metric = FLOWS[flow]
     for name in hospitals:
         page.do(f"hospital of {flow}", **{"$HOSPITAL": name})
+    # A site that has not yet told of its table is left out of what is created now.
+    page.until(lambda: set(hospitals) <= page.told(), f"datasets of {hospitals}")
     with ThreadPoolExecutor(1) as people:
         researcher = people.submit(page.shell, "\n".join(page.lines(f"researcher of {flow}")) + " --json")
         for name in hospitals:
