@@ -9,7 +9,7 @@ import pytest
 from conformance import SUBJECTS, Conformance, Expected
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from archipel.data import Cohort, ColumnMapping, DataMapping, RawSource, SubjectSet, Verdict, check_needs, scan
 from archipel.data.formats import format_named, name_patterns
@@ -212,3 +212,50 @@ def test_a_pattern_that_does_not_come_to_an_end_is_named_with_the_name_it_hangs_
 def test_a_pattern_that_is_none_is_named(root, pattern, cause):
     with pytest.raises(BadInput, match=re.escape(cause)):
         scan("class-folders", root, {"subject": pattern})
+
+
+def the_problem(root):
+    (problem,) = [one for one in scan("class-folders", root).problems if one.severity == "error"]
+    return str(problem)
+
+
+def test_a_picture_of_too_many_pixels_is_named_before_it_is_decoded(root, monkeypatch):
+    picture(root, "ill/a.png")
+    picture(root, "healthy/b.png", pixels("large", (60, 50)))
+    monkeypatch.setattr("archipel.data.formats.class_folders.MOST_PIXELS", 2999)
+    assert "b.png: has 50 x 60 pixels; 2999 are allowed; make it smaller, or exclude it" in the_problem(root)
+
+
+def test_a_file_of_several_pictures_is_named_without_looking_at_each(root):
+    picture(root, "healthy/b.png")
+    several = [Image.fromarray(pixels(str(number))) for number in range(3)]
+    (root / "ill").mkdir()
+    several[0].save(root / "ill/a.tif", save_all=True, append_images=several[1:])
+    assert "a.tif: holds more than one picture; give one picture a file" in the_problem(root)
+
+
+def test_a_file_is_no_picture_of_another_kind(root):
+    """Its name says what it is; a program would be started for one of these."""
+    picture(root, "healthy/b.png")
+    (root / "ill").mkdir()
+    (root / "ill/a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 5 6\n%%EndComments\nshowpage\n")
+    assert "a.png: is no picture, or a damaged one (UnidentifiedImageError)" in the_problem(root)
+
+
+def test_a_sparse_picture_is_named_by_its_size(root):
+    picture(root, "healthy/b.png")
+    (root / "ill").mkdir()
+    with (root / "ill/a.png").open("wb") as file:
+        file.truncate(300 << 30)
+    assert "a.png: holds 307200 MiB; 2049 are allowed" in the_problem(root)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_turned_as_its_camera_says(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    (tmp_path / "healthy").mkdir()
+    Image.fromarray(pixels("c")).save(tmp_path / "healthy/c.png", exif=exif)
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "healthy/c.png")))
+    (reading,) = format_named("class-folders").read(tmp_path, scan("class-folders", tmp_path).samples, {})
+    assert np.array_equal(reading.arrays["x"], upright)

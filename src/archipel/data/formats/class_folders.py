@@ -19,17 +19,20 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from archipel.data.files import FileFacts, Folder, content_hash
+from archipel.data.files import FileFacts, Folder, content_hash, read_whole, short_of_memory
 from archipel.data.formats.base import Options, verify_files
 from archipel.data.formats.name_patterns import found_in
 from archipel.data.reading import Reading
 from archipel.data.samples import ColumnSummary, DataSchema, Problem, Sample, Scan, SubjectId, problem_of
-from archipel.tensors import blob_hash
+from archipel.tensors import BlobHasher, blob_hash
 from archipel.vocabulary import BadInput, DataKind, ErrorCode
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 CLASS, NUMBER = "class", "class_number"
 """The values of a sample: its class by name and, counted from 0, in the order of the classes."""
+MOST_PIXELS = 1 << 27
+"""11,000 x 11,000; in colour, reading holds 2 GiB."""
+_KINDS = ("PNG", "JPEG", "TIFF")
 _MODES = {"gray": "L", "rgb": "RGB"}
 _SUBJECT = TypeAdapter(SubjectId)
 
@@ -87,10 +90,11 @@ class ClassFolders:
         for sample in samples:
             place = sample.files["image"]
             try:
-                content = (root / place).read_bytes()
+                x = asked.pixels(_opened(place, read_whole(root / place)))
             except OSError as error:
                 raise _bad(place, f"cannot be read ({error.strerror})") from error
-            x = asked.pixels(_opened(place, content))
+            except MemoryError as error:
+                raise short_of_memory(root / place) from error
             yield Reading(arrays={"x": x, "y": np.asarray(sample.values[NUMBER], dtype=np.int64)}, values=sample.values)
 
     def verify(self, root: Path, samples: Sequence[Sample], options: Options) -> None:
@@ -174,11 +178,14 @@ def _examined(path: Path, content: bytes) -> dict[str, Any]:
     """Size, mode and a hash of the pixels. Raises BadInput for a picture that is damaged."""
     picture = _opened(path.name, content)
     pixels = np.ascontiguousarray(np.asarray(picture))
+    hasher = BlobHasher()
+    hasher.update(f"{pixels.dtype.str}{pixels.shape}".encode())
+    hasher.update(pixels.reshape(-1).view(np.uint8).data)
     return {
         "width": picture.width,
         "height": picture.height,
         "mode": picture.mode,
-        "pixels": blob_hash(f"{pixels.dtype.str}{pixels.shape}".encode() + pixels.tobytes()),
+        "pixels": hasher.digest(),
     }
 
 
@@ -189,16 +196,20 @@ def _opened(place: str, content: bytes) -> Any:
     except ImportError as error:
         raise BadInput(place, "needs Pillow to be read", 'pip install "archipel[tables]"') from error
     try:
-        with Image.open(BytesIO(content)) as picture:
-            frames = getattr(picture, "n_frames", 1)
-            upright = ImageOps.exif_transpose(picture)
-            upright.load()
-    except (OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, OverflowError, MemoryError,
+        # By their bytes Pillow reads dozens of other kinds, one of them by starting a program.
+        with Image.open(BytesIO(content), formats=_KINDS) as picture:
+            if picture.width * picture.height > MOST_PIXELS:
+                cause = f"has {picture.width} x {picture.height} pixels; {MOST_PIXELS} are allowed"
+                raise _bad(place, cause, "make it smaller, or exclude it")
+            # Counting the pictures in a file means to look at each.
+            if getattr(picture, "is_animated", False):
+                raise _bad(place, "holds more than one picture", "give one picture a file")
+            picture.load()
+            ImageOps.exif_transpose(picture, in_place=True)
+    except (OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, OverflowError,
             struct.error, zlib.error, Image.DecompressionBombError) as error:  # fmt: skip
         raise _bad(place, f"is no picture, or a damaged one ({type(error).__name__})") from error
-    if frames > 1:
-        raise _bad(place, f"holds {frames} pictures", "give one picture a file")
-    return upright
+    return picture
 
 
 def _bad(place: str, cause: str, remedy: str = "copy it again from its source or exclude it") -> BadInput:
