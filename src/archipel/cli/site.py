@@ -96,7 +96,7 @@ def status(state: State, as_json: AsJson = False) -> None:
         running = site.ring()
         link = standing.read(site) if running else None
         until = certificates.credentials(site).expires.isoformat() if found else None
-        document = {
+        document: dict[str, Any] = {
             "site": site.name,
             "identity_key": site.identity.public,
             "federation": found.model_dump() if found else None,
