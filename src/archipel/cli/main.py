@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from archipel.cli.times import readable
 from archipel.vocabulary import ArchipelError
 
 SUB_COMMANDS = {
@@ -87,7 +88,7 @@ def main() -> None:
     try:
         app()
     except ArchipelError as error:
-        _print_error(str(error))
+        _print_error(readable(str(error)))
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

@@ -15,6 +15,7 @@ import typer
 from archipel.cli import server_journal, server_members
 from archipel.cli.server_terminal import AsJson, State, opened
 from archipel.cli.tables import show
+from archipel.cli.times import readable
 
 if TYPE_CHECKING:
     from archipel.server.federation import Federation
@@ -141,7 +142,7 @@ def _print_status(facts: dict[str, Any], state: Path) -> None:
     for key, value in lines.items():
         print(f"{key:<12}{value}")
     for fault in facts["journal_faults"]:
-        print(f"the journal went back of {fault}")
+        print(readable(f"the journal went back of {fault}"))
     rows = [
         {"experiment": row["experiment"], "state": row["state"], "asked by": row["asked_by"]}
         | {"round": f"{row['round']} of {row['rounds']}", "created": row["created"], "reason": row["reason"] or ""}

@@ -19,8 +19,10 @@ def renew(state: State) -> None:
         until = asyncio.run(renewal.renew_now(site))
         running = site.ring()
         screen = console()
-        screen.print(f"site {site.name} has a new certificate until {until:%Y-%m-%d %H:%M} UTC; its identity key stays")
         screen.print(
-            f"the old one lasts until {before:%Y-%m-%d %H:%M} UTC unless the server's operator revokes it"
+            f"site {site.name} has a new certificate until {until:%Y-%m-%d %H:%M:%S} UTC; its identity key stays"
+        )
+        screen.print(
+            f"the old one lasts until {before:%Y-%m-%d %H:%M:%S} UTC unless the server's operator revokes it"
             + ("; the agent goes over to the new one when it next connects" if running else "")
         )

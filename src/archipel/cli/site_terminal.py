@@ -23,7 +23,9 @@ State = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
 Note = Annotated[str, typer.Option("--note", help="Why, in your own words; kept in the journal.")]
-Experiment = Annotated[str, typer.Argument(help="The experiment's name, or how that begins, as archipel site plans lists it.")]
+Experiment = Annotated[
+    str, typer.Argument(help="The experiment's name, or how that begins, as archipel site plans lists it.")
+]
 
 
 @contextmanager
@@ -41,9 +43,14 @@ def opened(state: Path) -> Iterator[SiteState]:
         site.close()
 
 
+class _ForPeople(Console):
+    def print(self, *objects: Any, **how: Any) -> None:
+        super().print(*(readable(one) if isinstance(one, str) else one for one in objects), **how)
+
+
 def console() -> Console:
-    """Where people read: no markup, so that a stranger's text stays text."""
-    return Console(highlight=False, markup=False)
+    """Where people read: times in one form, and no markup, so that a stranger's text stays text."""
+    return _ForPeople(highlight=False, markup=False)
 
 
 def print_json(document: object) -> None:

@@ -87,6 +87,6 @@ async def renew_now(site: SiteState) -> datetime:
 
 
 def _unreachable(site: SiteState, cause: str) -> ArchipelError:
-    until = f"{credentials(site).expires:%Y-%m-%d %H:%M} UTC"
+    until = f"{credentials(site).expires:%Y-%m-%d %H:%M:%S} UTC"
     remedy = f"try again when it can; the certificate that is here lasts until {until}"
     return ArchipelError(f"server {site.joined().grpc}", cause, remedy, code=ErrorCode.LOST)
