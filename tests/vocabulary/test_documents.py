@@ -24,17 +24,21 @@ UPDATE = {
 
 
 class Building:
-    """Builds, and remembers how often it was asked and with how many bytes."""
+    """Builds, and remembers how often it was asked."""
 
-    def __init__(self, build: Callable[[bytes], Any]) -> None:
-        self.build, self.asked = build, list[int]()
+    def __init__(self, build: Callable[[Any], Any]) -> None:
+        self.build, self.asked = build, 0
 
-    def __call__(self, body: bytes) -> Any:
-        self.asked.append(len(body))
-        return self.build(body)
+    def __call__(self, value: Any) -> Any:
+        self.asked += 1
+        return self.build(value)
 
 
-def faults(build: Callable[[bytes], Any], body: bytes) -> int:
+def as_it_is(value: Any) -> Any:
+    return value
+
+
+def faults(build: Callable[[Any], Any], body: bytes) -> int:
     """How many faults were written down before the document was refused."""
     with pytest.raises(ValueError, match=r".") as caught:
         parsed(build, body, len(body))
@@ -46,19 +50,19 @@ def repeated(before: str, one: str, after: str, count: int = FLOOD) -> bytes:
 
 
 def test_a_document_is_refused_by_its_length_before_it_is_read() -> None:
-    building = Building(json.loads)
+    building = Building(as_it_is)
     with pytest.raises(ValueError, match="has 11 bytes; at most 10 are taken"):
         parsed(building, b"[0,0,0,0,0]", 10)
-    assert building.asked == []
+    assert building.asked == 0
     assert parsed(building, b"[0,0,0,0,0]", 11) == [0] * 5
 
 
 def test_a_document_of_too_many_parts_is_not_even_read() -> None:
     body = repeated("[", "0", "]", MOST_PARTS + 1)
-    building = Building(json.loads)
+    building = Building(as_it_is)
     with pytest.raises(ValueError, match=f"at most {MOST_PARTS} are taken"):
         parsed(building, body, len(body))
-    assert building.asked == []
+    assert building.asked == 0
 
 
 @pytest.mark.parametrize(
@@ -74,20 +78,20 @@ def test_a_document_of_too_many_parts_is_not_even_read() -> None:
     ids=["unknown keys", "wrong entries", "unknown keys within", "one key again and again", "right", "nested"],
 )
 def test_an_object_with_a_hundred_thousand_entries_is_refused_without_a_list_of_faults(body: bytes) -> None:
-    assert faults(Update.model_validate_json, body) < 10
+    assert faults(Update.model_validate, body) < 10
 
 
 @pytest.mark.parametrize("field", ["roster", "metrics", "validation", "parameters"])
 @pytest.mark.parametrize("one", ["{}", "[]", "0", '{"k#":0}'])
 def test_a_list_with_a_hundred_thousand_wrong_items_is_refused_at_its_first(field: str, one: str) -> None:
     body = repeated('{"' + field + '":[', one, "]}")
-    assert 0 < faults(Job.model_validate_json, body) < 30
+    assert 0 < faults(Job.model_validate, body) < 30
 
 
 def test_a_job_of_very_many_tensors_is_read_in_full() -> None:
     specs = [{"name": f"layer.{number:06}.weight", "dtype": "float32", "shape": [3, 3, 3]} for number in range(20_000)]
     job = json.dumps({"tensors": {"tensors": specs}}).encode()
-    found = parsed(json.loads, job, len(job))
+    found = parsed(as_it_is, job, len(job))
     assert found == json.loads(job)
 
 
@@ -95,7 +99,7 @@ def test_an_update_with_as_many_metrics_as_there_may_be_is_read() -> None:
     sums = {f"m{number}": {"total": 1.5, "weight": 2.0} for number in range(1000)}
     body = json.dumps({**UPDATE, "metrics": sums, "validation": sums}).encode()
     assert places(json.loads(body)) < MOST_PLACES
-    assert len(parsed(Update.model_validate_json, body, len(body)).validation) == 1000
+    assert len(parsed(Update.model_validate, body, len(body)).validation) == 1000
 
 
 documents = st.recursive(
@@ -108,7 +112,7 @@ documents = st.recursive(
 @given(documents)
 def test_what_is_within_the_bounds_is_read_as_it_was_written(value: Any) -> None:
     body = json.dumps(value).encode()
-    assert parsed(json.loads, body, len(body)) == value
+    assert parsed(as_it_is, body, len(body)) == value
 
 
 @given(documents)

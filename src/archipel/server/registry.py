@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Connection, PoolProxiedConnection, insert, select, update
 
 from archipel.governance import JournalHead, append, check_chain, head
@@ -19,8 +20,10 @@ from archipel.server.authority import Authority, SiteCertificate
 from archipel.server.prefixes import whole
 from archipel.server.schema import approvals, certificates, journal, sites
 from archipel.storage import Database, utc_now
-from archipel.transport.messages import DatasetSummary
+from archipel.transport.messages import Datasets, DatasetSummary
 from archipel.vocabulary import Conflict, ErrorCode, NotFound, NotPermitted, Record
+
+_told: TypeAdapter[tuple[DatasetSummary, ...]] = TypeAdapter(Datasets)
 
 
 class Site(Record):
@@ -301,4 +304,10 @@ def _enrolled(connection: Connection, site: str) -> Site:
 
 
 def _site(row: dict[str, Any]) -> Site:
-    return Site(datasets=json.loads(row.pop("summary")), **row)
+    text = row.pop("summary")
+    try:
+        datasets = _told.validate_json(text)
+    except ValidationError:
+        # Kept before there were bounds; the site tells of them anew when it connects.
+        datasets = ()
+    return Site(datasets=datasets, **row)

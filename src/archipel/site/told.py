@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
+import structlog
+from pydantic import ValidationError
 from sqlalchemy import select
 
 from archipel.data import FORMATS
@@ -17,7 +19,9 @@ from archipel.data.samples import LABEL
 from archipel.site import catalog, journal, schema, withdrawals
 from archipel.site.state import SiteState
 from archipel.transport import ColumnWords, DatasetSummary
+from archipel.transport.messages import LONGEST_TOLD, MOST_DATASETS, told_bytes
 
+_log = structlog.get_logger("archipel.site")
 _OWN_WORDS = frozenset({"image"})
 """What Archipel itself calls the only modality of a layout that names none."""
 _KIND = "datasets-told"
@@ -37,7 +41,28 @@ def summaries(site: SiteState) -> tuple[DatasetSummary, ...]:
     """Every dataset of a format known here as it may be told of now, those who opted out already gone."""
     withdrawals.take_opt_outs(site)
     smallest = site.settings.policy.minimum_cell
-    return tuple(summary(entry, smallest) for entry in catalog.datasets(site) if entry.format in FORMATS)
+    known = (entry for entry in catalog.datasets(site) if entry.format in FORMATS)
+    return within_bounds([summary(entry, smallest) for entry in known])
+
+
+def within_bounds(found: Iterable[DatasetSummary]) -> tuple[DatasetSummary, ...]:
+    """As many datasets as one message takes; those with more words than it has room for, by name and count only.
+
+    The room of every dataset's name and count is kept free first.
+    """
+    whole = list(found)[:MOST_DATASETS]
+    bare = [_bare(one) for one in whole]
+    room = LONGEST_TOLD - sum(map(told_bytes, bare))
+    told = []
+    for one, short in zip(whole, bare, strict=True):
+        words = told_bytes(one) - told_bytes(short)
+        told.append(one if words <= room else short)
+        room -= words if words <= room else 0
+    return tuple(told)
+
+
+def _bare(one: DatasetSummary) -> DatasetSummary:
+    return DatasetSummary(name=one.name, kind=one.kind, subjects=one.subjects)
 
 
 def summary(entry: catalog.Dataset, smallest_cell: int) -> DatasetSummary:
@@ -45,14 +70,19 @@ def summary(entry: catalog.Dataset, smallest_cell: int) -> DatasetSummary:
     mapping = entry.mapping
     known = {name for name in entry.summary.modalities if name != LABEL}
     modalities = known & _OWN_WORDS | {asked for asked, stored in mapping.modalities.items() if stored in known}
-    return DatasetSummary(
-        name=entry.name,
-        kind=entry.kind,
-        subjects=count(entry.subjects, smallest_cell),
-        labels=mapping.label_names,
-        modalities=tuple(sorted(modalities)),
-        columns=tuple(_columns(entry)),
-    )
+    bare = DatasetSummary(name=entry.name, kind=entry.kind, subjects=count(entry.subjects, smallest_cell))
+    try:
+        return DatasetSummary(
+            name=bare.name,
+            kind=bare.kind,
+            subjects=bare.subjects,
+            labels=mapping.label_names,
+            modalities=tuple(sorted(modalities)),
+            columns=tuple(_columns(entry)),
+        )
+    except ValidationError as error:
+        _log.warning("more words than can be told of a dataset", dataset=entry.name, faults=error.error_count())
+        return bare
 
 
 def _columns(entry: catalog.Dataset) -> Iterable[ColumnWords]:

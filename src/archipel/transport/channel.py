@@ -20,7 +20,8 @@ from archipel.transport.messages import (
     UploadStart,
     from_server,
 )
-from archipel.transport.service import OPTIONS, SERVICE, SITE_WINDOW
+from archipel.transport.reading import LONGEST_FROM_SERVER, LONGEST_START, read
+from archipel.transport.service import OPTIONS, SERVICE, SITE_TAKES, SITE_WINDOW
 from archipel.transport.status import from_status
 from archipel.vocabulary import ArchipelError, ErrorCode
 
@@ -61,6 +62,7 @@ class Uplink:
         credentials = grpc.ssl_channel_credentials(authority, key, certificate)
         options: list[tuple[str, Any]] = [
             *OPTIONS,
+            SITE_TAKES,
             ("grpc.http2.lookahead_bytes", SITE_WINDOW),
             ("grpc.initial_reconnect_backoff_ms", 500),
             ("grpc.max_reconnect_backoff_ms", 5000),
@@ -113,13 +115,13 @@ class Uplink:
         """How many bytes of the update's frame the server holds already, and how it takes the others."""
         with _errors_named():
             reply = await self._offset(start.model_dump_json().encode())
-        return Offset.model_validate_json(reply)
+        return read(Offset.model_validate, reply, LONGEST_START)
 
     async def renew(self, request: RenewRequest) -> str:
         """A new certificate (PEM) for the same identity."""
         with _errors_named():
             reply = await self._renew(request.model_dump_json().encode())
-        return RenewReply.model_validate_json(reply).certificate
+        return read(RenewReply.model_validate, reply, LONGEST_START).certificate
 
     async def __aenter__(self) -> Self:
         return self
@@ -151,7 +153,7 @@ class ControlStream:
         """The next message, or None when the server ended the stream without an error."""
         with _errors_named():
             message = await self._call.read()
-        return None if message is grpc.aio.EOF else from_server.validate_json(message)
+        return None if message is grpc.aio.EOF else read(from_server.validate_python, message, LONGEST_FROM_SERVER)
 
     def cancel(self) -> None:
         """Drop the stream."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import AfterValidator, Field, TypeAdapter
 
 from archipel.vocabulary import (
     Count,
@@ -25,6 +25,8 @@ from archipel.vocabulary import (
     TaskKey,
     Update,
 )
+from archipel.vocabulary.bounds import LONGEST_WORD, MOST_CATEGORIES, MOST_COLUMNS, MOST_LABELS, MOST_MODALITIES
+from archipel.vocabulary.records import Many
 
 CHUNK = 1 << 20
 """Most bytes of a blob in one message: large messages are slow in gRPC, small ones cost a call each."""
@@ -44,12 +46,15 @@ def message_size(connections: int) -> int:
     return min(CHUNK, max(SMALLEST, 1 << share.bit_length() - 1))
 
 
+Word = Annotated[str, Field(max_length=LONGEST_WORD)]
+
+
 class ColumnWords(Record):
     """What a site says of a column: its name, its unit, and the names of its categories; never how many have which."""
 
     name: Annotated[str, Field(max_length=200)]
     unit: Annotated[str, Field(max_length=40)] = ""
-    categories: tuple[Annotated[str, Field(max_length=200)], ...] = ()
+    categories: Annotated[Many[Annotated[str, Field(max_length=200)]], Field(max_length=MOST_CATEGORIES)] = ()
 
 
 class DatasetSummary(Record):
@@ -59,11 +64,33 @@ class DatasetSummary(Record):
     """
 
     name: Name
-    kind: str
-    subjects: Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern="^<[1-9][0-9]{0,8}$")]
-    labels: dict[str, str] = {}
-    modalities: tuple[Name, ...] = ()
-    columns: tuple[ColumnWords, ...] = ()
+    kind: Annotated[str, Field(max_length=40)]
+    subjects: Count | Annotated[str, Field(pattern="^<[1-9][0-9]{0,8}$")]
+    labels: Annotated[dict[Word, Word], Field(max_length=MOST_LABELS)] = {}
+    modalities: Annotated[Many[Name], Field(max_length=MOST_MODALITIES)] = ()
+    columns: Annotated[Many[ColumnWords], Field(max_length=MOST_COLUMNS)] = ()
+
+
+MOST_DATASETS = 100
+LONGEST_TOLD = 512 << 10
+"""Bytes of what a site tells of all its datasets, as JSON: whoever lists the sites reads it of every one."""
+
+
+def told_bytes(dataset: DatasetSummary) -> int:
+    """How much of ``LONGEST_TOLD`` a dataset takes."""
+    return len(dataset.model_dump_json())
+
+
+def _in_few_words(datasets: tuple[DatasetSummary, ...]) -> tuple[DatasetSummary, ...]:
+    if sum(map(told_bytes, datasets)) > LONGEST_TOLD:
+        raise ValueError(f"more than {LONGEST_TOLD} bytes are told of datasets")
+    return datasets
+
+
+Datasets = Annotated[Many[DatasetSummary], Field(max_length=MOST_DATASETS), AfterValidator(_in_few_words)]
+"""What a site tells of all its datasets."""
+Document = Annotated[dict[str, Any], Field(max_length=20)]
+"""A signed document, carried whole."""
 
 
 Beat = Annotated[float, Field(ge=0.1, le=3600)]
@@ -77,8 +104,8 @@ class Hello(Record):
     site: SiteName
     version: Annotated[str, Field(max_length=100)]
     time: Annotated[str, Field(max_length=100)]
-    datasets: tuple[DatasetSummary, ...] = ()
-    head: dict[str, Any]
+    datasets: Datasets = ()
+    head: Document
 
 
 class Heartbeat(Record):
@@ -89,8 +116,8 @@ class Heartbeat(Record):
     """
 
     type: Literal["heartbeat"] = "heartbeat"
-    head: dict[str, Any] | None = None
-    attested: dict[str, Any] | None = None
+    head: Document | None = None
+    attested: Document | None = None
 
 
 class AnswerMessage(Record):
@@ -103,9 +130,9 @@ class AnswerMessage(Record):
     experiment: ExperimentId
     job_hash: Hash
     state: Literal["approved", "rejected", "revoked"]
-    approval: dict[str, Any] | None = None
+    approval: Document | None = None
     subjects: Count | None = None
-    head: dict[str, Any] | None = None
+    head: Document | None = None
 
 
 class TaskAcceptedMessage(Record):
@@ -135,7 +162,7 @@ class DatasetsMessage(Record):
     """The site's datasets changed."""
 
     type: Literal["datasets"] = "datasets"
-    datasets: tuple[DatasetSummary, ...]
+    datasets: Datasets
 
 
 class Welcome(Record):
@@ -148,8 +175,8 @@ class Welcome(Record):
     federation: str
     time: str
     heartbeat_s: Beat
-    attested: dict[str, Any] | None = None
-    head: dict[str, Any] | None = None
+    attested: Document | None = None
+    head: Document | None = None
 
 
 class JobOffer(Record):
@@ -189,8 +216,8 @@ class RoundMessage(Record):
     type: Literal["round-closed"] = "round-closed"
     closed: RoundClosed
     signature: str
-    head: dict[str, Any]
-    attested: dict[str, Any] | None = None
+    head: Document
+    attested: Document | None = None
 
 
 class EndedMessage(Record):
@@ -230,7 +257,7 @@ class UploadStart(Record):
     """
 
     update: Update
-    head: dict[str, Any] | None = None
+    head: Document | None = None
     offset: Count = 0
 
 
@@ -252,7 +279,7 @@ class RenewRequest(Record):
     """Asks for a new certificate for the same identity."""
 
     csr: Annotated[str, Field(max_length=20_000)]
-    proof: str
+    proof: Annotated[str, Field(max_length=200)]
 
 
 class RenewReply(Record):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,13 +22,12 @@ from pydantic import ValidationError
 
 from archipel.transport.messages import FetchStart, FromServer, FromSite, Offset, RenewReply, RenewRequest, from_site
 from archipel.transport.messages import UploadStart as UploadStartRecord
+from archipel.transport.reading import LONGEST_FROM_SERVER, LONGEST_FROM_SITE, LONGEST_START, read
 from archipel.transport.status import to_status
 from archipel.vocabulary import ArchipelError, BadInput, ErrorCode
 
 SERVICE = "archipel.Federation"
-OPTIONS = [
-    ("grpc.max_receive_message_length", 32 << 20),
-    ("grpc.max_send_message_length", 32 << 20),
+OPTIONS: list[tuple[str, Any]] = [
     ("grpc.so_reuseport", 0),
     # Windows of a fixed size, which each end sets for what it takes.
     ("grpc.http2.bdp_probe", 0),
@@ -35,6 +35,15 @@ OPTIONS = [
     ("grpc.http2.max_ping_strikes", 0),
 ]
 """What both ends agree on."""
+SITE_TAKES = ("grpc.max_receive_message_length", LONGEST_FROM_SERVER)
+SERVER_TAKES = ("grpc.max_receive_message_length", LONGEST_FROM_SITE)
+MOST_STREAMS = 16
+"""Calls at a time on one connection of a site; a further one waits for its turn there. A site has one control stream,
+and a call for each frame that is on its way."""
+MOST_FETCHES = 32
+"""Fetches of one site at a time, over all its connections: each holds chunks in memory until the site takes them."""
+HANDSHAKE_MS = 10_000
+"""How long a connection may go without having shown a certificate."""
 SITE_WINDOW = 1 << 20
 """Bytes of a stream that a site lets the server send ahead."""
 SERVER_WINDOW = 384 << 10
@@ -85,7 +94,14 @@ async def start_grpc_server(
     Raises ArchipelError (code port-in-use) that names the port.
     """
     check_port(host, port)
-    server = grpc.aio.server(options=[*OPTIONS, ("grpc.http2.lookahead_bytes", SERVER_WINDOW)])
+    options = [
+        *OPTIONS,
+        SERVER_TAKES,
+        ("grpc.http2.lookahead_bytes", SERVER_WINDOW),
+        ("grpc.max_concurrent_streams", MOST_STREAMS),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
+    ]
+    server = grpc.aio.server(options=options)
     handlers = {
         "Control": grpc.stream_stream_rpc_method_handler(_control(service)),
         "Fetch": grpc.unary_stream_rpc_method_handler(_fetch(service)),
@@ -138,7 +154,7 @@ def _control(service: FederationService) -> Callable[[AsyncIterator[bytes], Cont
         async def incoming() -> AsyncIterator[FromSite]:
             async for message in requests:
                 service.admit(peer)
-                yield from_site.validate_json(message)
+                yield read(from_site.validate_python, message, LONGEST_FROM_SITE)
 
         async def send(message: FromServer) -> None:
             await context.write(message.model_dump_json().encode())
@@ -151,13 +167,23 @@ def _control(service: FederationService) -> Callable[[AsyncIterator[bytes], Cont
 
 
 def _fetch(service: FederationService) -> Callable[[bytes, Context], Awaitable[None]]:
+    under_way: Counter[str] = Counter()
+
     async def fetch(request: bytes, context: Context) -> None:
         peer = _peer(context)
-        async with _Reporting(context):
-            service.admit(peer)
-            async for chunk in service.fetch(peer, FetchStart.model_validate_json(request)):
+        under_way[peer.site] += 1
+        try:
+            async with _Reporting(context):
                 service.admit(peer)
-                await context.write(chunk)
+                if under_way[peer.site] > MOST_FETCHES:
+                    cause = f"has {MOST_FETCHES} fetches under way"
+                    raise ArchipelError(f"site {peer.site}", cause, "it is tried again", code=ErrorCode.LOST)
+                start = read(FetchStart.model_validate, request, LONGEST_START)
+                async for chunk in service.fetch(peer, start):
+                    service.admit(peer)
+                    await context.write(chunk)
+        finally:
+            under_way[peer.site] -= 1
 
     return fetch
 
@@ -178,7 +204,8 @@ def _upload(service: FederationService) -> Callable[[AsyncIterator[bytes], Conte
                 start = await anext(stream)
             except StopAsyncIteration:
                 raise BadInput("upload", "is empty", "send its start first") from None
-            await service.upload(peer, UploadStartRecord.model_validate_json(start), stream)
+            update = read(UploadStartRecord.model_validate, start, LONGEST_START)
+            await service.upload(peer, update, stream)
         return b"{}"
 
     return upload
@@ -190,7 +217,8 @@ def _offset(service: FederationService) -> Callable[[bytes, Context], Awaitable[
         reply = Offset(offset=0)
         async with _Reporting(context):
             service.admit(peer)
-            reply = await service.offset(peer, UploadStartRecord.model_validate_json(request))
+            start = read(UploadStartRecord.model_validate, request, LONGEST_START)
+            reply = await service.offset(peer, start)
         return reply.model_dump_json().encode()
 
     return offset
@@ -202,7 +230,8 @@ def _renew(service: FederationService) -> Callable[[bytes, Context], Awaitable[b
         certificate = ""
         async with _Reporting(context):
             service.admit(peer)
-            certificate = await service.renew(peer, RenewRequest.model_validate_json(request))
+            wanted = read(RenewRequest.model_validate, request, LONGEST_START)
+            certificate = await service.renew(peer, wanted)
         return RenewReply(certificate=certificate).model_dump_json().encode()
 
     return renew

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from archipel.transport.messages import DatasetSummary
 from archipel.vocabulary import Job, Record, SiteName, Value
+from archipel.vocabulary.bounds import MOST_PARAMETERS
 
 
 class Problem(Record):
@@ -51,10 +52,13 @@ class Submission(Record):
     job: Job
 
 
+Given = Annotated[dict[str, Value], Field(max_length=MOST_PARAMETERS)]
+
+
 class Arguments(Record):
     """Hyper-parameters to change."""
 
-    arguments: dict[str, Value]
+    arguments: Given
 
 
 class _Open(BaseModel):

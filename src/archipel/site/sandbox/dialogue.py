@@ -52,7 +52,7 @@ class Dialogue:
         if length > LARGEST_REPLY:
             raise Malformed(f"began a reply of {length} bytes")
         try:
-            return parsed(from_worker.validate_json, await self._exactly(length), LARGEST_REPLY)
+            return parsed(from_worker.validate_python, await self._exactly(length), LARGEST_REPLY)
         except ValidationError as error:
             if any(one["type"] == "finite_number" for one in error.errors(include_input=False, include_url=False)):
                 raise NotFinite(str(error)[:1000]) from error
