@@ -11,7 +11,7 @@ import pytest
 from server_world import Applicant
 from sqlalchemy import select
 
-from archipel.governance import JournalHead, sign_head
+from archipel.governance import IdentityKey, JournalHead, sign_head
 from archipel.server import heads, schema
 from archipel.server.experiments import Experiments
 from archipel.server.federation import Federation
@@ -179,6 +179,40 @@ async def test_the_servers_head_never_goes_back_on_a_stream(federation, enrolled
     await line.stream.send(hub.signed_word(closed, "berlin", before))
     assert [message.head["number"] for message in line.said] == [before.number + 1] * 2
     assert all(JournalHead.model_validate(one.head).is_signed_by(federation.identity.public) for one in line.said)
+
+
+def hello(site: Site, head: JournalHead | None) -> bool | None:
+    """What the server says of a head of its own journal that a site names."""
+    said = Hello(
+        site="berlin", version="0", time="", head=site.head(1).model_dump(mode="json"),
+        attested=head.model_dump(mode="json") if head else None,
+    )  # fmt: skip
+    return site.wire._note_hello(Peer("berlin", "1", ""), said)
+
+
+async def test_a_server_whose_own_journal_lost_what_a_site_was_shown_says_so_once(federation, enrolled) -> None:  # type: ignore[no-untyped-def]
+    site = Site(federation, enrolled)
+    before = site.wire.hub.head()
+    for name in ("rome", "oslo", "bern"):
+        federation.enrolment.create_token(name)
+    shown = site.wire.hub.head()
+    assert [hello(site, head) for head in (None, before, shown)] == [None, True, True]
+    stranger = sign_head(IdentityKey.generate(), shown)
+    assert hello(site, stranger) is None and heads.own_faults(federation) == []
+    with federation.database.write() as connection:
+        connection.exec_driver_sql(f"DELETE FROM journal WHERE number > {before.number}")
+    assert [hello(site, head) for head in (before, shown, shown)] == [True, False, False]
+    (fault,) = heads.own_faults(federation)
+    assert fault.kept == shown and fault.shown.number == before.number
+    # Longer than it was, and yet another journal.
+    for name in ("rome", "oslo", "bern", "lima"):
+        federation.enrolment.create_token(name)
+    assert hello(site, shown) is False and len(heads.own_faults(federation)) == 1
+    later = site.wire.hub.head()
+    with federation.database.write() as connection:
+        connection.exec_driver_sql(f"DELETE FROM journal WHERE number > {later.number - 2}")
+    assert hello(site, later) is False and len(heads.own_faults(federation)) == 2
+    assert (await site.wire._missed("berlin", False))[0].contains is False
 
 
 class EndsWhenCancelled:

@@ -60,6 +60,17 @@ def test_another_line_at_the_same_number_is_a_fault(hospital: SiteState) -> None
     assert fault.kept.is_signed_by(SERVER.public) and fault.shown.is_signed_by(SERVER.public)
 
 
+def test_a_longer_journal_without_the_line_that_was_shown_before_is_a_fault(hospital: SiteState) -> None:
+    shown(hospital, 42)
+    heads.heard(hospital, head(42), None, contains=True)
+    heads.heard(hospital, head(50), None, contains=True)
+    assert heads.faults(hospital) == []
+    heads.heard(hospital, head(60), None, contains=False)
+    (fault,) = heads.faults(hospital)
+    assert (fault.kept.number, fault.shown.number) == (50, 60) and "line 50 is another one on" in str(fault)
+    assert len(shown(hospital, 60, 61)) == 1
+
+
 def test_what_the_server_did_not_sign_as_its_own_is_not_kept(hospital: SiteState) -> None:
     for strange in (head(9, key=IdentityKey.generate()), head(9, owner=hospital.name), head(9) | {"number": 10}):
         with pytest.raises(BadInput, match="is not this server's signed word"):
@@ -96,8 +107,9 @@ async def test_a_welcome_a_heartbeat_and_a_word_on_a_round_each_show_a_head(with
     await agent.take(Heartbeat(head=head(30)))
     await agent.take(welcome(20))
     await agent.take(welcome(20))
+    await agent.take(welcome(25).model_copy(update={"contains": False}))
     await agent.take(Heartbeat(head=head(10, key=IdentityKey.generate())))
-    assert [fault.shown.number for fault in heads.faults(with_table)] == [40, 30, 20]
+    assert [fault.shown.number for fault in heads.faults(with_table)] == [40, 30, 20, 25]
     kinds = [line.kind for line in journal.lines(with_table)]
     assert kinds.count("round-closed") == 1 and journal.verify(with_table).whole
 

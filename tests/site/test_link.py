@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from site_world import SERVER
 
+from archipel.governance import JournalHead, sign_head
+from archipel.site import heads
 from archipel.site import link as of_link
 from archipel.site.link import Link
 from archipel.site.state import SiteState
@@ -55,7 +58,15 @@ class Uplink:
 async def test_a_server_that_welcomes_again_gets_one_heartbeat(
     hospital: SiteState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(of_link, "Uplink", Uplink)
+    uplinks: list[Uplink] = []
+
+    def dialled(*_: Any, **__: Any) -> Uplink:
+        uplinks.append(Uplink())
+        return uplinks[-1]
+
+    monkeypatch.setattr(of_link, "Uplink", dialled)
+    known = sign_head(SERVER, JournalHead(owner="server", number=7, hash="sha256:" + "1" * 64, at=""))
+    heads.heard(hospital, known.model_dump(mode="json"), None)
     link, welcomes, beating = Link(hospital), asyncio.Queue[None](), set()
 
     async def beat(_: float) -> None:
@@ -76,6 +87,7 @@ async def test_a_server_that_welcomes_again_gets_one_heartbeat(
     for _ in range(5):
         await asyncio.sleep(0)
     assert len(beating) == 1
+    assert uplinks[0].said[0].attested == known.model_dump(mode="json")
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running

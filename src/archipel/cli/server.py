@@ -113,6 +113,7 @@ def status(state: State, as_json: AsJson = False) -> None:
             "journal": federation.registry.journal_head(settings.name).number,
             "experiments": views.standings(federation.database),
             "journal_faults": [f"{site}: {fault}" for site, fault in heads.faults(federation)],
+            "own_journal_faults": [str(fault) for fault in heads.own_faults(federation)],
         }
     if as_json:
         print(json.dumps(facts))
@@ -141,6 +142,8 @@ def _print_status(facts: dict[str, Any], state: Path) -> None:
     }
     for key, value in lines.items():
         print(f"{key:<12}{value}")
+    for fault in facts["own_journal_faults"]:
+        print(f"this server's own journal went back: {fault}")
     for fault in facts["journal_faults"]:
         print(readable(f"the journal went back of {fault}"))
     rows = [

@@ -67,14 +67,17 @@ class JournalHead(Record):
 
 
 class HeadFault(Record):
-    """Two signed heads of one journal, shown in this order, that a journal which only grows cannot both have."""
+    """Two signed heads of one journal, shown in this order, that a journal which only grows cannot both have.
+
+    Where ``shown`` is of more lines, its owner said that the one kept is not among them.
+    """
 
     kept: JournalHead
     shown: JournalHead
 
     def __str__(self) -> str:
         kept, shown = self.kept, self.shown
-        if shown.number == kept.number:
+        if shown.number >= kept.number:
             what = f"line {kept.number} is another one on {shown.at} than it was on {kept.at}"
         else:
             what = f"line {kept.number} was there on {kept.at}; on {shown.at} line {shown.number} was the last"

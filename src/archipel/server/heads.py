@@ -12,14 +12,15 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, delete, insert, select, update
 
-from archipel.governance import HeadFault, JournalHead, append, follows, sign_head
+from archipel.governance import SERVER_JOURNAL, HeadFault, JournalHead, append, follows, sign_head
+from archipel.governance import head as head_of
 from archipel.server import schema
 from archipel.server.federation import Federation
 from archipel.storage import utc_now
 from archipel.vocabulary import ErrorCode, NotFound, NotPermitted
 
 _log = structlog.get_logger("archipel.heads")
-_FAULT = "site-journal-fault"
+_FAULT, _OWN_FAULT = "site-journal-fault", "own-journal-fault"
 _heads = schema.site_heads
 
 
@@ -81,16 +82,45 @@ def note_fault(connection: Connection, site: str, fault: HeadFault) -> None:
     _log.error("a site's journal went back", site=site, fault=str(fault))
 
 
+def has(connection: Connection, identity_key: str, site: str, document: dict[str, Any]) -> bool | None:
+    """Whether the server's journal has the head of it that a site kept; None when the server never signed that.
+
+    When it has not, that is journaled, once for what was lost at one time.
+    """
+    kept, table = JournalHead.model_validate(document), schema.journal
+    if kept.owner != SERVER_JOURNAL or not kept.is_signed_by(identity_key):
+        _log.warning("a site named a head that this server never signed", site=site, number=kept.number)
+        return None
+    if kept.number == 0 or connection.scalar(select(table.c.hash).where(table.c.number == kept.number)) == kept.hash:
+        return True
+    known = _own_faults(connection)
+    if not any(kept.at <= earlier.shown.at and kept.number > earlier.shown.number for earlier in known):
+        fault = HeadFault(kept=kept, shown=head_of(connection, table, SERVER_JOURNAL))
+        append(connection, table, _OWN_FAULT, {"site": site, **fault.model_dump(mode="json")})
+        _log.error("this server's own journal went back", site=site, fault=str(fault))
+    return False
+
+
+def own_faults(federation: Federation) -> list[HeadFault]:
+    """Every time a site held a head that this server's own journal had no more, oldest first."""
+    with federation.database.read() as connection:
+        return _own_faults(connection)
+
+
+def _own_faults(connection: Connection) -> list[HeadFault]:
+    return [fault for _, fault in _faults(connection, _OWN_FAULT)]
+
+
 def faults(federation: Federation) -> list[tuple[str, HeadFault]]:
     """Every time a site's journal went back, oldest first: the site, and the two heads that tell of it."""
     with federation.database.read() as connection:
         return _faults(connection)
 
 
-def _faults(connection: Connection) -> list[tuple[str, HeadFault]]:
+def _faults(connection: Connection, kind: str = _FAULT) -> list[tuple[str, HeadFault]]:
     """What the journal says; a line that was damaged says nothing here, and does when the journal is verified."""
     table, found = schema.journal, []
-    for body in connection.scalars(select(table.c.body).where(table.c.kind == _FAULT).order_by(table.c.number)):
+    for body in connection.scalars(select(table.c.body).where(table.c.kind == kind).order_by(table.c.number)):
         try:
             known = json.loads(body)
             found.append((str(known.pop("site")), HeadFault.model_validate(known)))

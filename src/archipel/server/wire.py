@@ -86,14 +86,14 @@ class Wire:
         if not isinstance(hello, Hello) or hello.site != peer.site:
             raise NotPermitted(f"site {peer.site}", "did not say hello as itself", "check which keys the site uses")
         self._check_clock(hello)
-        await asyncio.to_thread(self._note_hello, peer, hello)
+        contains = await asyncio.to_thread(self._note_hello, peer, hello)
         stream = Stream(peer, send)
         try:
             async with stream.turn:
                 # Attached first and with its turn held: what is announced from now on waits until the site has learned
                 # what it missed, so that no word on a round is lost or comes after the next round's task.
                 self.hub.attach(stream)
-                for message in await self._missed(peer.site):
+                for message in await self._missed(peer.site, contains):
                     await stream.say(message)
             self.hub.ready(stream)
             _log.info("site connected", site=peer.site)
@@ -102,7 +102,7 @@ class Wire:
             self.hub.detach(stream)
             _log.info("site gone", site=peer.site)
 
-    async def _missed(self, site: str) -> list[FromServer]:
+    async def _missed(self, site: str, contains: bool | None = None) -> list[FromServer]:
         """The welcome, then what became of what the site knows, then what is asked of it."""
         welcome = Welcome(
             federation=self.federation.settings.name,
@@ -110,6 +110,7 @@ class Wire:
             heartbeat_s=self.federation.settings.heartbeat_s,
             attested=_dumped(self.hub.receipt(site)),
             head=_dumped(await asyncio.to_thread(self.hub.head)),
+            contains=contains,
         )
         ended = await asyncio.to_thread(self.experiments.ended, site)
         offers = await asyncio.to_thread(self.experiments.offers, site)
@@ -209,13 +210,17 @@ class Wire:
                 code=ErrorCode.CLOCK,
             )
 
-    def _note_hello(self, peer: Peer, hello: Hello) -> None:
+    def _note_hello(self, peer: Peer, hello: Hello) -> bool | None:
+        """Keep what a hello says; returns whether the server's journal has the head that it names."""
         self._keep_datasets(peer.site, hello.datasets)
         self._identity_keys[peer.site] = self.federation.registry.site(peer.site).identity_key
         identity_key = self._identity_keys[peer.site]
         head = heads.read(identity_key, peer.site, hello.head)
         with self.federation.database.write() as connection:
             self.hub.attested[peer.site] = heads.take_first(connection, identity_key, peer.site, head)
+            if hello.attested is None:
+                return None
+            return heads.has(connection, self.federation.identity.public, peer.site, hello.attested)
 
     def _keep_datasets(self, site: str, datasets: tuple[DatasetSummary, ...]) -> None:
         self.federation.registry.set_datasets(site, datasets)

@@ -86,9 +86,9 @@ class Agent:
     async def take(self, message: FromServer) -> None:
         """Act on one message. Never waits for a task to finish."""
         match message:
-            case Welcome(attested=attested, head=head):
+            case Welcome(attested=attested, head=head, contains=contains):
                 self.telling.connected()
-                await asyncio.to_thread(self._heard, head, attested)
+                await asyncio.to_thread(self._heard, head, attested, contains)
                 if attested is not None:
                     await asyncio.to_thread(self._check_attested, JournalHead.model_validate(attested))
                 self._beside(self.decided())
@@ -107,10 +107,12 @@ class Agent:
             case _:
                 pass
 
-    def _heard(self, head: dict[str, Any] | None, attested: dict[str, Any] | None) -> None:
+    def _heard(
+        self, head: dict[str, Any] | None, attested: dict[str, Any] | None, contains: bool | None = None
+    ) -> None:
         """Keep the heads of both journals; what cannot be kept now comes again and must not break the connection."""
         try:
-            heads.heard(self.site, head, attested)
+            heads.heard(self.site, head, attested, contains)
         except ArchipelError as error:
             _log.error("heads that the server sent were not kept", error=str(error))
 

@@ -34,9 +34,12 @@ def is_receipt(site: SiteState, head: JournalHead) -> bool:
     return head.owner == site.name and head.is_signed_by(site.joined().server_key)
 
 
-def heard(site: SiteState, shown: dict[str, Any] | None, attested: dict[str, Any] | None) -> None:
+def heard(
+    site: SiteState, shown: dict[str, Any] | None, attested: dict[str, Any] | None, contains: bool | None = None
+) -> None:
     """Keep what a welcome or a heartbeat of the server carries, in one transaction; what is known already costs none.
 
+    ``contains`` is what the server says of the head that came last, which this site's hello named: False is a fault.
     Raises BadInput (code trust), and keeps nothing, when one of them is not what the server signed.
     """
     head = JournalHead.model_validate(shown) if shown else None
@@ -52,14 +55,16 @@ def heard(site: SiteState, shown: dict[str, Any] | None, attested: dict[str, Any
             receipt = None
     if head is not None or receipt is not None:
         with site.database.write() as connection:
-            keep(connection, head, receipt)
+            keep(connection, head, receipt, contains)
 
 
-def keep(connection: Connection, head: JournalHead | None, receipt: JournalHead | None) -> None:
+def keep(
+    connection: Connection, head: JournalHead | None, receipt: JournalHead | None, contains: bool | None = None
+) -> None:
     """Keep heads whose signatures were checked, inside the caller's transaction; a fault is journaled in it too."""
     if head is not None:
         known = newest(connection)
-        if known is not None and not follows(head, known):
+        if known is not None and (not follows(head, known) or (contains is False and not _same(head, known))):
             fault = HeadFault(kept=known, shown=head)
             journal.append(connection, _FAULT, fault.model_dump(mode="json"))
             _log.error("the server's journal went back", fault=str(fault))
@@ -80,13 +85,18 @@ def newest(connection: Connection) -> JournalHead | None:
     return JournalHead(owner=SERVER_JOURNAL, **{name: row[name] for name in _FIELDS}) if row else None
 
 
+def last(site: SiteState) -> JournalHead | None:
+    """The same, in a transaction of its own."""
+    with site.database.read() as connection:
+        return newest(connection)
+
+
 def of_server(site: SiteState) -> JournalHead:
     """The head of the server's journal that came last, for its operator to hold that journal against.
 
     Raises NotFound before any came.
     """
-    with site.database.read() as connection:
-        found = newest(connection)
+    found = last(site)
     if found is None:
         raise NotFound("head of the server's journal", "none came yet", "start the agent, which gets one")
     return found

@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 
 import archipel
-from archipel.site import journal, standing
+from archipel.site import heads, journal, standing
 from archipel.site.certificates import credentials
 from archipel.site.state import SiteState
 from archipel.transport import (
@@ -106,6 +106,7 @@ class Link:
             self._uplink, self._stream = uplink, stream
             beating: asyncio.Task[None] | None = None
             try:
+                known = await asyncio.to_thread(heads.last, self._site)
                 await stream.send(
                     Hello(
                         site=self._site.name,
@@ -113,6 +114,7 @@ class Link:
                         time=datetime.now(UTC).isoformat(),
                         datasets=await asyncio.to_thread(datasets),
                         head=(await asyncio.to_thread(journal.signed_head, self._site)).model_dump(mode="json"),
+                        attested=known.model_dump(mode="json") if known else None,
                     )
                 )
                 beat = federation.heartbeat_s

@@ -98,7 +98,10 @@ Beat = Annotated[float, Field(ge=0.1, le=3600)]
 
 
 class Hello(Record):
-    """A site's first message: who it is, its clock, what it has, and the signed head of its journal."""
+    """A site's first message: who it is, its clock, what it has, and the signed head of its journal.
+
+    ``attested`` is the head of the server's journal that came to it last, for the server to look whether it has it.
+    """
 
     type: Literal["hello"] = "hello"
     site: SiteName
@@ -106,6 +109,7 @@ class Hello(Record):
     time: Annotated[str, Field(max_length=100)]
     datasets: Datasets = ()
     head: Document
+    attested: dict[str, Any] | None = None
 
 
 class Heartbeat(Record):
@@ -168,7 +172,8 @@ class DatasetsMessage(Record):
 class Welcome(Record):
     """The server's answer to a hello; ``attested`` is the newest head of the site's journal that it holds.
 
-    ``head`` is the signed head of the server's own journal, for the site to hold against the one it has.
+    ``head`` is the signed head of the server's own journal, for the site to hold against the one it has; ``contains``
+    is whether that journal has the head which the site's hello named.
     """
 
     type: Literal["welcome"] = "welcome"
@@ -177,6 +182,7 @@ class Welcome(Record):
     heartbeat_s: Beat
     attested: Document | None = None
     head: Document | None = None
+    contains: bool | None = None
 
 
 class JobOffer(Record):
