@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from archipel.cli.site import app
 from archipel.data import Recipe, validation_ids
-from archipel.site import approvals, catalog, cohorts
+from archipel.site import approvals, catalog, cohorts, exclusions
 from archipel.site.checking import Ladder
 from archipel.site.findings import Rung, Sign, Step
 from archipel.site.state import SiteState
@@ -129,7 +129,7 @@ def test_the_same_image_under_two_ids_on_both_sides_is_named(hospital: SiteState
     assert not rung.go
     both = f"{TRAINED} (trains) and {HELD_OUT} (validates)"
     assert findings(rung, Sign.MEND)["duplicates"] == f"{both} hold the same image; exclude one of them"
-    catalog.exclude(hospital, "there", [HELD_OUT])
+    exclusions.exclude(hospital, "there", [HELD_OUT])
     assert findings(checked(hospital), Sign.GO)["duplicates"] == "no image is on both sides of the split"
 
 
