@@ -168,3 +168,9 @@ def test_what_a_plan_raises_for_its_initial_model_is_said_with_its_line(tmp_path
 def test_what_is_no_seed_is_said(seed):
     with pytest.raises(BadInput, match=r"seed=.*: is no seed; give a whole number from 0"):
         drafted(EXAMPLES / "tiny_numpy.py", seed=seed)
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1, 20, True, "a fifth"])
+def test_what_is_no_share_of_the_subjects_is_said(fraction):
+    with pytest.raises(BadInput, match=r"validation_fraction .*: is no share of the subjects; give a number from 0"):
+        drafted(EXAMPLES / "tiny_numpy.py", validation_fraction=fraction)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -43,8 +44,11 @@ def simulate(
     from archipel.plans import draft, load_own
     from archipel.simulation import simulate as run
     from archipel.simulation import train_pooled
+    from archipel.storage import disk_errors_named
     from archipel.vocabulary import BadInput, Baselines, RosterEntry, RoundTerms, WorkerLimits
 
+    if out is not None and not os.access(out.parent, os.W_OK):
+        raise BadInput(str(out.parent), "is no folder that can be written to", "choose another place for --out")
     if sites is not None and (layout or option or mapping):
         raise BadInput("--sites", "comes with --format, --option or --mapping", "write them into its tables")
     found = _sites(load_own(plan).needs, data, sites, layout, option, mapping)
@@ -65,7 +69,8 @@ def simulate(
         if not as_json:
             _print_rounds(book)
         if out is not None:
-            out.write_bytes(book.models[book.model].read_bytes())
+            with disk_errors_named(out.parent):
+                out.write_bytes(book.models[book.model].read_bytes())
     scores = _scores(book)
     if pooled:
         with tempfile.TemporaryDirectory(prefix="archipel-pooled-") as place:

@@ -43,6 +43,8 @@ def draft(
     """
     packaged = package(plan_file, class_name)
     _check_seed(seed)
+    if "validation_fraction" in terms:
+        _check_fraction(terms["validation_fraction"])
     plan = load_own(plan_file, packaged.class_name)
     with plan_errors_named(plan_file):
         model = plan.initial_model(seed)
@@ -75,3 +77,9 @@ def draft(
 def _check_seed(seed: int) -> None:
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < _SEEDS:
         raise BadInput(f"seed={seed!r}", "is no seed", f"give a whole number from 0 to {_SEEDS - 1}")
+
+
+def _check_fraction(fraction: float) -> None:
+    if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 <= fraction < 1:
+        cause = "is no share of the subjects"
+        raise BadInput(f"validation_fraction {fraction!r}", cause, "give a number from 0 to below 1, such as 0.2")

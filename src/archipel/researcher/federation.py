@@ -149,7 +149,6 @@ class Federation:
         loaded = load_own(file, class_name)
         _check_loss(loaded)
         _check_name(name)
-        _check_fraction(validation_fraction)
         roster, left_out = choose(self._sites(), loaded.needs, sites)
         if left_out:
             words = "; ".join(f"{site} ({reason})" for site, reason in left_out.items())
@@ -237,12 +236,6 @@ def _check_name(name: str | None) -> None:
             "is none that an experiment may have",
             f"use lower-case letters, digits and hyphens, at most 63, such as {_slug(name)}",
         )
-
-
-def _check_fraction(fraction: float) -> None:
-    if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 <= fraction < 1:
-        cause = "is no share of the subjects"
-        raise BadInput(f"validation_fraction {fraction!r}", cause, "give a number from 0 to below 1, such as 0.2")
 
 
 def _terms(rounds: int, quorum: int, deadline: float, grace: float, retries: int) -> RoundTerms:
