@@ -22,8 +22,8 @@ apps = (join_token, site, certificate, token)
 _SHOWN = 12
 """How much of a serial a table shows: enough to name it, and no narrow terminal breaks it over lines."""
 _ID = "Its id, or how that begins."
-_OF_A_SITE = ("site", "state", "connected", "last_seen", "datasets", "enrolled_at", "identity_key")
-"""What a table shows of a site, in this order."""
+_OF_A_SITE = ("site", "state", "connected", "last_seen", "datasets", "enrolled_at")
+"""What a table shows of a site, in this order; ``--json`` has its identity key too."""
 
 
 @join_token.command("create")

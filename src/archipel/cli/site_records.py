@@ -27,7 +27,8 @@ def journal_verify(
         Path | None, typer.Option("--file", help="An exported journal instead; no site's folder is needed.")
     ] = None,
     key: Annotated[
-        str | None, typer.Option("--key", help="With --file: the site's identity key, as the server lists it.")
+        str | None,
+        typer.Option("--key", help="With --file: the site's identity key, as `server site list --json` shows it."),
     ] = None,
     head: Annotated[
         Path | None, typer.Option("--head", help="A head of this journal that `archipel server site head` printed.")
