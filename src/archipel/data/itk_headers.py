@@ -77,12 +77,13 @@ def header(path: Path, content: bytes) -> Stored:
 
 def _nrrd(path: Path, content: bytes) -> Stored:
     end = re.compile(rb"\r?\n\r?\n").search(content, 0, _MOST_HEADER)
-    if end is None:
-        why = f"its header is longer than {_MOST_HEADER >> 10} KiB" if len(content) > _MOST_HEADER else "no voxels"
-        raise damaged(path, why)
-    said = _nrrd_fields(path, content[: end.start()])
+    if end is None and len(content) > _MOST_HEADER:
+        raise damaged(path, f"its header is longer than {_MOST_HEADER >> 10} KiB")
+    said = _nrrd_fields(path, content[: end.start()] if end else content.rstrip(b"\r\n"))
     if "datafile" in said:
         raise _elsewhere(path, said["datafile"])
+    if end is None:
+        raise damaged(path, "no voxels follow its header")
     for skip in ("lineskip", "byteskip"):
         if said.get(skip, "0") != "0":
             raise bad_volume(path, f"does not begin its voxels after its header ({skip}: {said[skip][:20]})", _PLAIN)
@@ -95,8 +96,9 @@ def _nrrd(path: Path, content: bytes) -> Stored:
         raise damaged(path, f"its header has {what}")
     if encoding not in ("raw", "gzip", "gz"):
         raise bad_volume(path, f"has voxels in encoding {encoding[:20]}", "write it with encoding gzip or raw")
-    sizes = [int(size) for size in said["sizes"].split()]
-    if not 0 < int(said["dimension"]) <= _MOST_AXES or len(sizes) != int(said["dimension"]):
+    sizes = [_count(size) for size in said["sizes"].split()]
+    dimensions = _count(said["dimension"])
+    if not 0 < dimensions <= _MOST_AXES or len(sizes) != dimensions:
         raise damaged(path, f"its header speaks of {said['dimension'][:20]} dimensions")
     directions = _vectors(said.get("spacedirections", ""))
     kinds = [one.lower() for one in said.get("kinds", "").split()]
@@ -200,11 +202,11 @@ def _meta(path: Path, content: bytes) -> Stored:
         raise bad_volume(path, cause, _PLAIN)
     if not _yes(said.get("BinaryData", "True")):
         raise bad_volume(path, "has voxels written as text", "write it with BinaryData = True")
-    dimensions = int(said["NDims"])
-    shape = [int(size) for size in said["DimSize"].split()]
+    dimensions = _count(said["NDims"])
+    shape = [_count(size) for size in said["DimSize"].split()]
     if not 0 < dimensions <= _MOST_AXES or len(shape) != dimensions:
         raise damaged(path, f"its header speaks of {said['NDims'][:20]} dimensions")
-    channels = int(said.get("ElementNumberOfChannels", "1"))
+    channels = _count(said.get("ElementNumberOfChannels", "1"))
     if dimensions < 3 or channels != 1:
         whole = [*shape, channels] if channels != 1 else shape
         raise bad_volume(path, f"has {len(whole)} dimensions {whole}", NOT_3D)
@@ -222,12 +224,12 @@ def _meta_fields(path: Path, content: bytes) -> tuple[dict[str, str], int]:
         raise damaged(path, "it has no header of NRRD or MetaImage that says once where its voxels are")
     said: dict[str, str] = {}
     for line in content[: last.end()].replace(b"\r\n", b"\n").removesuffix(b"\n").split(b"\n"):
-        found = re.fullmatch(rb"([^\s:=][^:=\r]*?)[ \t]*=[ \t]*([^\r]*?)[ \t]*", line)
-        name = found.group(1).decode("latin-1") if found else ""
-        if found is None or name in said:
+        key, equals, value = line.partition(b"=")
+        name = key.rstrip(b" \t").decode("latin-1")
+        if not equals or not name or name[0].isspace() or b":" in key or b"\r" in line or name in said:
             shown = line[:40].decode("utf-8", "replace")
             raise damaged(path, f"its header has a line {shown!r}")
-        said[name] = found.group(2).decode("latin-1")
+        said[name] = value.strip(b" \t").decode("latin-1")
     return said, last.end()
 
 
@@ -258,6 +260,13 @@ def _numbers(text: str, count: int) -> list[float]:
     if found and len(found) != count:
         raise ValueError("numbers")
     return found
+
+
+def _count(text: str) -> int:
+    """Raises ValueError for what is no number, or longer than any that counts voxels."""
+    if len(text) > 15:
+        raise ValueError("digits")
+    return int(text)
 
 
 def _yes(text: str) -> bool:
