@@ -76,7 +76,7 @@ $(BIN)/python:
 $(RUNTIME): | $(BIN)/python
 	@echo "installing into $(VENV) (the first time takes some minutes) ..."
 	@$(PIP) install $(QUIETLY) pip setuptools
-	@$(PIP) install $(QUIETLY) $(INDEX) --no-build-isolation --editable ".[torch,notebook,tables,bids,nrrd]"
+	@$(PIP) install $(QUIETLY) $(INDEX) --no-build-isolation --editable ".[torch,notebook,tables,bids]"
 	@rm -f $(VENV)/.runtime-* && touch $@
 
 $(WORKSHOP): $(RUNTIME)
