@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from site_world import Terminal, table, take_offer, volumes
+import numpy as np
+from site_world import Terminal, table, take_offer, volume, volumes
 
 from archipel.cli.site_dataset import extent
 from archipel.site import catalog, cohorts
@@ -48,7 +49,7 @@ def test_files_that_may_not_be_looked_at_are_said_and_crash_no_command(template:
             (home / "closed").chmod(0)
             (root / "locked").chmod(0o444)
             refused = terminal("dataset", "add", "brain", str(root))
-            assert isinstance(refused.exception, catalog.DatasetProblems)
+            assert "has 1 problem; mend the data" in str(refused.exception)
             assert "- images/leak.nii.gz: is a link out of the dataset" in refused.stdout
             added = terminal("dataset", "add", "brain", str(root), "--leave-out-faulty")
             assert "dataset brain added: 3 subjects" in added.stdout
@@ -64,7 +65,7 @@ def test_what_lies_in_a_folder_is_counted_without_what_links_lead_to(tmp_path: P
     (tmp_path / "data" / "deep" / "one").write_bytes(bytes(2 << 20))
     for name, target in (("out", "large"), ("nowhere", "gone"), ("round", "data/round"), ("folder", "data/deep")):
         (tmp_path / "data" / name).symlink_to(tmp_path / target)
-    assert extent(tmp_path / "data") == "1 files (2 MiB)"
+    assert extent(tmp_path / "data") == "1 file (2 MiB)"
     assert extent(tmp_path / "nowhere") == "0 files (0 MiB)"
 
 
@@ -82,6 +83,58 @@ def test_a_dataset_is_added_with_everything_a_person_should_look_at(terminal: Te
     said = terminal("dataset", "add", "brain", str(brain), "--leave-out-faulty").stdout
     assert said.count("no label beside the image") == 20
     assert "25 errors, left out (20 are shown): archipel site dataset check brain" in said
+
+
+def test_data_that_is_refused_is_a_few_lines_of_each_kind_and_says_how_to_go_on(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    brain = volumes(tmp_path / "brain", 30)
+    for number in range(25):
+        (brain / "labels" / f"sub-{number:02}.nii.gz").unlink()
+    refused = terminal("dataset", "add", "brain", str(brain))
+    assert refused.stdout.count("no label beside the image") == 5
+    assert "- and 20 more of this kind: add the file or exclude the subject" in refused.stdout
+    said = str(refused.exception)
+    assert "dataset brain: has 25 problems; mend the data and add it again" in said
+    assert "5 of 30 subjects are usable (--leave-out-faulty)" in said and "no label" not in said
+
+
+def test_the_folder_above_or_below_a_dataset_is_told_from_it(terminal: Terminal, tmp_path: Path) -> None:
+    for site in ("charite", "tum"):
+        volumes(tmp_path / "sites" / site)
+    said = str(terminal("dataset", "add", "brain", str(tmp_path / "sites")).exception)
+    assert "holds 2 folders that look like a dataset each" in said
+    assert f"name one, for example {tmp_path / 'sites' / 'charite'} (nifti-pairs)" in said
+    part = tmp_path / "sites" / "tum" / "images"
+    said = str(terminal("dataset", "add", "brain", str(part)).exception)
+    assert f"looks like a part of a dataset; name the folder above, {part.parent} (nifti-pairs" in said
+    assert terminal("dataset", "add", "brain", str(part.parent)).exit_code == 0
+
+
+def test_a_folder_of_subjects_is_no_wrong_folder(terminal: Terminal, tmp_path: Path) -> None:
+    for subject in ("sub-01", "sub-02"):
+        for modality in ("T1", "T2"):
+            volume(tmp_path / "mri" / subject / modality / "a.nii.gz", np.ones((4, 5, 6), np.float32))
+    assert "format medical-folder" in terminal("dataset", "add", "mri", str(tmp_path / "mri")).stdout
+
+
+def test_an_option_that_only_one_format_has_says_the_format(terminal: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "heart.data").write_text("id,age\na,40\nb,41\n")
+    assert "looks like no format" in str(terminal("dataset", "add", "rows", str(tmp_path / "rows")).exception)
+    said = terminal("dataset", "add", "rows", str(tmp_path / "rows"), "--option", "file=heart.data").stdout
+    assert "format table: no other has the option file" in said and "2 subjects" in said
+
+
+def test_a_name_that_differs_in_large_letters_only_is_taken(terminal: Terminal, tmp_path: Path) -> None:
+    said = str(terminal("dataset", "add", "Table", str(tmp_path / "data")).exception)
+    assert "dataset Table: is in the catalog already as table" in said
+    assert "archipel site dataset map table gives it another mapping" in said
+
+
+def test_a_folder_that_is_a_dataset_already_is_said(terminal: Terminal, tmp_path: Path) -> None:
+    said = terminal("dataset", "add", "again", str(tmp_path / "data")).stdout
+    assert "dataset table is of this folder too: whoever trains on both meets its patients twice" in said
 
 
 def test_a_mapping_that_names_what_is_not_there_is_said(terminal: Terminal, tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_every_problem_of_a_dataset_is_printed(terminal: Terminal, tmp_path: Pat
     result = terminal("dataset", "add", "brain", str(root))
     assert "- sub-00: no label beside the image" in result.stdout
     assert "- sub-01: the image has shape" in result.stdout
-    assert isinstance(result.exception, catalog.DatasetProblems)
+    assert "dataset brain: has 2 problems; mend the data and add it again" in str(result.exception)
     assert len(terminal.json("dataset", "list")) == 1
 
 

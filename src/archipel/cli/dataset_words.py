@@ -5,17 +5,21 @@ Everything here is made for reading, a thing a line; programs read the JSON.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import groupby
 from typing import Any
 
 from rich.console import Console
 
 from archipel.cli.site_terminal import console, print_table
+from archipel.vocabulary import BadInput
+from archipel.vocabulary.counting import counted
 
 LISTED = 6
 """Names of one kind that a line of a list has room for."""
+OF_A_KIND = 5
+"""Problems with one remedy that are printed when data is refused."""
 PROBLEMS = 20
 """Problems that are printed when a dataset was added; its check prints all."""
 Summary = Mapping[str, Any]
@@ -140,14 +144,25 @@ def options(asked: Mapping[str, str]) -> str:
     return some((f"{name}={'(taken in)' if text.startswith('{') else text}" for name, text in asked.items()), None)
 
 
-def print_problems(screen: Console, problems: Iterable[Any], most: int | None = None) -> None:
-    """Print problems case by case, those of the dataset as a whole first; of more than ``most`` only the first."""
+def print_problems(
+    screen: Console, problems: Iterable[Any], most: int | None = None, of_a_kind: int | None = None
+) -> None:
+    """Print problems case by case, those of the dataset as a whole first; of more than ``most`` only the first.
+
+    Of those with one remedy ``of_a_kind`` are printed, and how many more there are.
+    """
     from archipel.site.wording import shown
 
     ordered = sorted(problems, key=lambda problem: problem.subject)
-    for _, group in groupby(ordered[:most], key=lambda problem: problem.subject):
-        for problem in group:
-            screen.print(f"- {shown(str(problem))}" + (" (warning)" if problem.severity == "warning" else ""))
+    kinds: Counter[tuple[str, str]] = Counter()
+    for problem in ordered[:most]:
+        kind = " (warning)" if problem.severity == "warning" else "", problem.remedy
+        kinds[kind] += 1
+        if of_a_kind is None or kinds[kind] <= of_a_kind:
+            screen.print(f"- {shown(str(problem))}{kind[0]}")
+    for (warning, remedy), count in kinds.items():
+        if of_a_kind is not None and count > of_a_kind:
+            screen.print(f"- and {count - of_a_kind} more of this kind: {shown(remedy)}{warning}")
 
 
 def print_found(screen: Console, name: str, problems: Iterable[Any]) -> None:
@@ -159,21 +174,22 @@ def print_found(screen: Console, name: str, problems: Iterable[Any]) -> None:
     # What keeps data out comes first, where not everything is printed.
     print_problems(screen, (errors + [one for one in found if one not in errors])[:PROBLEMS])
     counts = (len(errors), "error", ", left out"), (len(found) - len(errors), "warning", "")
-    words = " and ".join(f"{count} {what}{'s' * (count > 1)}{then}" for count, what, then in counts if count)
+    words = " and ".join(f"{counted(count, what)}{then}" for count, what, then in counts if count)
     shown = f" ({PROBLEMS} are shown)" if len(found) > PROBLEMS else ""
     screen.print(f"{words}{shown}: archipel site dataset check {name}")
 
 
 @contextmanager
 def listing_problems(screen: Console) -> Iterator[None]:
-    """Print everything that is wrong with a dataset before its error is passed on."""
+    """Print what is wrong with a dataset before its error is passed on, which then says no problem twice."""
     from archipel.site.catalog import DatasetProblems
 
     try:
         yield
     except DatasetProblems as error:
-        print_problems(screen, error.problems)
-        raise
+        print_problems(screen, error.problems, of_a_kind=OF_A_KIND)
+        count = counted(len(error.problems), "problem")
+        raise BadInput(error.thing, f"has {count}", error.remedy, code=error.code) from error
 
 
 def print_needs(screen: Console, experiment: str, rows: Iterable[Mapping[str, str]]) -> None:

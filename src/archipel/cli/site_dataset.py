@@ -15,6 +15,7 @@ from archipel.cli import dataset_words
 from archipel.cli.dataset_words import dataset_row, listing_problems, needs_rows, print_datasets, print_needs
 from archipel.cli.site_terminal import AsJson, State, console, opened, print_json
 from archipel.vocabulary import BadInput
+from archipel.vocabulary.counting import counted
 
 dataset_app = typer.Typer(name="dataset", help="The datasets this site has.", no_args_is_help=True)
 Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's name, as dataset list says it.")]
@@ -45,7 +46,7 @@ def dataset_add(
     asked = asked_mapping(mapping, label)
     options = dict(read_option(text) for text in option or [])
     screen = console()
-    found = layout or _looks_like(path, screen)
+    found = layout or _looks_like(path, options, screen)
     problems: list[Any] = []
     waiting = screen.status(f"reading and hashing {extent(path)} in {path}")
     with opened(state) as site, listing_problems(screen), waiting:
@@ -53,10 +54,13 @@ def dataset_add(
             site, name, path, found, options=options, mapping=asked, leave_out_faulty=leave_out_faulty,
             look=lambda scan: problems.extend(scan.problems),
         )  # fmt: skip
+        same = [one.name for one in catalog.datasets(site) if one.root == entry.root and one.name != entry.name]
     dataset_words.print_found(screen, name, problems)
     _print_unmatched(screen, entry)
+    for other in same:
+        screen.print(f"dataset {other} is of this folder too: whoever trains on both meets its patients twice")
     held = dataset_words.in_short(entry.summary.model_dump(mode="json", exclude_defaults=True))
-    screen.print(shown(f"dataset {entry.name} added: {entry.subjects} subjects; {held}"))
+    screen.print(shown(f"dataset {entry.name} added: {counted(entry.subjects, 'subject')}; {held}"))
 
 
 def _print_unmatched(screen: Console, entry: Any) -> None:
@@ -68,17 +72,13 @@ def _print_unmatched(screen: Console, entry: Any) -> None:
         screen.print(shown(f"- mapping: {line}"))
 
 
-def _looks_like(path: Path, screen: Console) -> str:
-    from archipel.data.formats import detect
+def _looks_like(path: Path, options: dict[str, str], screen: Console) -> str:
+    from archipel.data.formats.guessing import guessed
 
-    fits = detect(path)
-    if not fits:
-        raise BadInput(
-            str(path), "looks like no format that is known", "name one with --format; see archipel site dataset formats"
-        )
-    also = f"; it could be {', '.join(fit.format for fit in fits[1:])} too" if len(fits) > 1 else ""
-    screen.print(f"format {fits[0].format}: {fits[0].reason}{also}")
-    return fits[0].format
+    first, *others = guessed(path, options)
+    also = f"; it could be {', '.join(fit.format for fit in others)} too" if others else ""
+    screen.print(f"format {first.format}: {first.reason}{also}")
+    return first.format
 
 
 def extent(path: Path) -> str:
@@ -89,7 +89,7 @@ def extent(path: Path) -> str:
             with suppress(OSError):
                 found = Path(folder, name).lstat()
                 sizes += [found.st_size] if stat.S_ISREG(found.st_mode) else []
-    return f"{len(sizes)} files ({sum(sizes) / 2**20:.0f} MiB)"
+    return f"{counted(len(sizes), 'file')} ({sum(sizes) / 2**20:.0f} MiB)"
 
 
 def _label(text: str) -> tuple[str, str]:
@@ -204,7 +204,7 @@ def dataset_show(name: Dataset, state: State, as_json: AsJson = False) -> None:
         )
         screen.print(f"them: archipel site dataset check {name} counts anew")
     else:
-        screen.print(f"{entry.subjects} subjects, {entry.summary.samples} samples")
+        screen.print(f"{counted(entry.subjects, 'subject')}, {counted(entry.summary.samples, 'sample')}")
     lines = [f"  {line}" for line in dataset_words.in_full(document["summary"])]
     lines += [f"options: {dataset_words.options(entry.options)}"] if entry.options else []
     lines += dataset_words.mapped(document["mapping"])

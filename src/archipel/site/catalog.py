@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from archipel.data import DataMapping, DataSchema, Problem, Scan, format_named, scan, subject_token
 from archipel.data.files import LeavesOut
@@ -23,6 +23,7 @@ from archipel.site.file_index import SqlFileIndex
 from archipel.site.state import SiteState
 from archipel.storage import utc_now
 from archipel.vocabulary import BadInput, Conflict, DataKind, ErrorCode, Name, NotFound, Record
+from archipel.vocabulary.counting import counted
 
 _MEND = "mend the data, or leave subjects out with archipel site dataset exclude"
 _NOT_YET = "mend the data and add it again"
@@ -54,8 +55,7 @@ class DatasetProblems(BadInput):
     code = ErrorCode.BAD_DATA
 
     def __init__(self, name: str, problems: tuple[Problem, ...], remedy: str = _MEND) -> None:
-        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-        super().__init__(f"dataset {name}", f"has {count}: {problems[0]}", remedy)
+        super().__init__(f"dataset {name}", f"has {counted(len(problems), 'problem')}: {problems[0]}", remedy)
         self.problems = problems
 
 
@@ -155,7 +155,9 @@ def usable_scan(site: SiteState, entry: Dataset, *, new: bool = False) -> Scan:
     """
     found = scanned(site, entry)
     if found.errors and not (entry.leave_out_faulty and found.samples):
-        otherwise = ", or go on without the subjects that have errors (--leave-out-faulty)" if found.samples else ""
+        everybody = {*subjects_of(found), *(problem.subject for problem in found.errors if problem.subject)}
+        usable = f"{found.subjects} of {counted(len(everybody), 'subject')} are usable"
+        otherwise = f", or go on without those that have errors: {usable} (--leave-out-faulty)" if found.samples else ""
         raise DatasetProblems(entry.name, found.errors, _NOT_YET + otherwise if new else _MEND)
     if not found.samples:
         nothing = Problem(thing=entry.root, cause="holds no subject", remedy="add data or name another folder")
@@ -170,11 +172,12 @@ def brought_up_to_date(entry: Dataset, found: Scan) -> Dataset:
 
 
 def _check_free(connection: Connection, name: str) -> None:
-    row = connection.execute(select(schema.datasets.c.root).where(schema.datasets.c.name == name)).first()
+    table = schema.datasets.c
+    row = connection.execute(select(table.name, table.root).where(func.lower(table.name) == name.lower())).first()
     if row is not None:
-        raise Conflict(
-            f"dataset {name}", f"is in the catalog already ({row.root})", "remove it first or use a new name"
-        )
+        also = "" if row.name == name else f" as {row.name}"
+        remedy = f"use another name; archipel site dataset map {row.name} gives it another mapping"
+        raise Conflict(f"dataset {name}", f"is in the catalog already{also} ({row.root})", remedy)
 
 
 def datasets(site: SiteState) -> list[Dataset]:
