@@ -109,7 +109,7 @@ class Hello(Record):
     time: Annotated[str, Field(max_length=100)]
     datasets: Datasets = ()
     head: Document
-    attested: dict[str, Any] | None = None
+    attested: Document | None = None
 
 
 class Heartbeat(Record):
