@@ -17,6 +17,7 @@ from server_world import Applicant, Served, settings
 from archipel.governance import IdentityKey, canonical
 from archipel.server.authority import Authority
 from archipel.server.federation import Federation
+from archipel.server.rest.limits import LONGEST_ENROLMENT
 from archipel.server.state import ServerState
 from archipel.transport.enrolment import EnrolmentReply, JoinToken, authority_fingerprint, proof_message
 from archipel.transport.service import site_of_certificate
@@ -164,13 +165,21 @@ async def test_many_failures_from_one_address_must_wait(served: Served) -> None:
     assert codes == [401] * 20 + [429]
 
 
+async def test_what_is_no_enrolment_counts_as_a_failed_one(served: Served) -> None:
+    flood = b"{" + b",".join(b'"k%d":0' % number for number in range(5000)) + b"}"
+    assert len(flood) < LONGEST_ENROLMENT
+    async with served.client() as client:
+        codes = [(await client.post("/v1/enrolment", content=flood)).status_code for _ in range(21)]
+    assert codes == [400] * 20 + [429]
+
+
 async def test_a_long_body_is_refused_before_it_is_read(served: Served) -> None:
     async def endless() -> Any:
         for _ in range(1000):
             yield b" " * 4096
 
     async with served.client() as client:
-        stated = await client.post("/v1/enrolment", content=b" " * (1 << 20))
+        stated = await client.post("/v1/enrolment", content=b" " * (LONGEST_ENROLMENT + 1))
         chunked = await client.post("/v1/enrolment", content=endless())
     assert (stated.status_code, chunked.status_code) == (413, 413)
 

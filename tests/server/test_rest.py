@@ -16,13 +16,15 @@ from server_world import Applicant, Served, serving, settings
 from structlog.testing import capture_logs
 
 from archipel.server.federation import Federation
+from archipel.server.rest import bodies, listen
 from archipel.server.rest import experiments as experiment_endpoints
-from archipel.server.rest import listen
+from archipel.server.rest.limits import LONGEST_BODY, LONGEST_OTHER
 from archipel.server.rest.problems import status_of
 from archipel.server.state import ServerState
 from archipel.tensors import blob_hash
 from archipel.transport.enrolment import JoinToken
 from archipel.vocabulary import ArchipelError, ErrorCode, StorageFull
+from archipel.vocabulary.documents import parsed
 
 
 def job(federation: Federation, site: Applicant) -> dict[str, Any]:
@@ -332,16 +334,77 @@ def test_statuses_match_what_went_wrong() -> None:
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["stated", "chunked"])
-async def test_a_long_body_is_read_from_those_with_a_token_only(served: Served, chunked: bool) -> None:
-    body = b'{"job": "' + b"x" * (1 << 20) + b'"}'
+async def test_a_long_body_is_read_from_those_who_may_submit_only(
+    served: Served, chunked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body, read = b'{"job": "' + b"x" * (1 << 20) + b'"}', []
+
+    def counting(build: Any, given: bytes, longest: int) -> Any:
+        read.append(len(given))
+        return parsed(build, given, longest)
+
+    monkeypatch.setattr(bodies, "parsed", counting)
 
     async def pieces() -> AsyncIterator[bytes]:
         yield body[: 1 << 19]
         yield body[1 << 19 :]
 
     answers = []
-    for scopes in ((), ("research",)):
+    for scopes in ((), ("read",), ("operate",), ("research",)):
         async with served.client(*scopes) as client:
             answer = await client.post("/v1/experiments", content=pieces() if chunked else body)
-            answers.append((answer.status_code, "more than 256 KiB" in answer.text))
-    assert answers == [(413, True), (400, False)]
+            answers.append((answer.status_code, len(read)))
+    assert answers == [(401, 0), (403, 0), (403, 0), (400, 1)]
+
+
+@pytest.mark.parametrize(
+    ("verb", "path", "limit"),
+    [("POST", "/v1/experiments", LONGEST_BODY), ("PATCH", "/v1/experiments/first/arguments", LONGEST_OTHER)],
+)
+async def test_a_body_longer_than_a_job_can_be_is_refused(
+    served: Served, enrolled: Applicant, verb: str, path: str, limit: int
+) -> None:
+    await submitted(served, enrolled)
+    async with served.client("research") as client:
+        answer = await client.request(verb, path, content=b" " * (limit + 1))
+    assert (answer.status_code, answer.json()["cause"]) == (
+        413,
+        f"a body of more than {limit >> 10} KiB is not taken here",
+    )
+
+
+FLOODS = {
+    "roster": b'{"job":{"roster":[' + b",".join([b"{}"] * 100_000) + b"]}}",
+    "unknown keys": b"{" + b",".join(b'"k%d":0' % number for number in range(100_000)) + b"}",
+    "dimensions": b'{"job":{"tensors":{"tensors":[{"name":"w","dtype":"float32","shape":['
+    + b",".join([b"9"] * 100_000)
+    + b"]}]}}}",
+    "no JSON": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("what", FLOODS)
+async def test_a_flood_of_faults_is_answered_with_the_first(served: Served, what: str) -> None:
+    async with served.client("research") as client:
+        answer = await client.post("/v1/experiments", content=FLOODS[what])
+        assert (answer.status_code, answer.json()["code"]) == (400, "bad-input")
+        assert len(answer.text) < 400
+        assert (await client.get("/v1/health")).status_code == 200
+
+
+async def test_the_description_names_every_body_and_all_of_its_parts(served: Served) -> None:
+    async with served.client() as client:
+        described = (await client.get("/openapi.json")).json()
+    shapes = described["components"]["schemas"]
+
+    def named(part: Any) -> set[str]:
+        if isinstance(part, dict):
+            own = {part["$ref"].rsplit("/", 1)[-1]} if isinstance(part.get("$ref"), str) else set()
+            return own.union(*map(named, part.values()))
+        return set().union(*map(named, part)) if isinstance(part, list) else set()
+
+    assert named(described) <= set(shapes)
+    body = described["paths"]["/v1/experiments"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert named(body) == {"Submission"} and "roster" in shapes["Job"]["properties"]
+    for path, verb in (("/v1/enrolment", "post"), ("/v1/join-tokens", "post")):
+        assert "requestBody" in described["paths"][path][verb]

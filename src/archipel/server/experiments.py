@@ -197,7 +197,7 @@ class Experiments:
 
     async def submit(self, job: Job, owner: str) -> dict[str, Any]:
         """Keep a job and ask its sites for approval."""
-        digest = job_hash(job)
+        digest = await asyncio.to_thread(job_hash, job)
         await asyncio.to_thread(self.records.keep_job, job, digest, owner)
         asked_by = (await asyncio.to_thread(self.records.askers)).get(job.experiment, "")
         for site in job.sites:

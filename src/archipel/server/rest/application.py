@@ -8,11 +8,12 @@ from fastapi import FastAPI
 
 from archipel import __version__
 from archipel.server.rest import blobs, experiments, members
+from archipel.server.rest.bodies import describe_bodies
 from archipel.server.rest.context import RestContext
 from archipel.server.rest.limits import BodyLimit
-from archipel.server.rest.permission import is_known
 from archipel.server.rest.problems import answer_in_words
-from archipel.server.rest.shapes import Problem
+from archipel.server.rest.shapes import Arguments, JoinTokenOrder, Problem, Revocation, Submission
+from archipel.transport.enrolment import EnrolmentRequest
 
 _TAGS = [
     {"name": "federation", "description": "Which federation this is and who belongs to it."},
@@ -45,5 +46,6 @@ def create_app(context: RestContext) -> FastAPI:
     answer_in_words(app)
     for router in (members.reading, experiments.router, blobs.router, members.enrolment, members.operating):
         app.include_router(router)
-    app.add_middleware(BodyLimit, known=lambda authorization: is_known(context, authorization))
+    describe_bodies(app, Submission, Arguments, EnrolmentRequest, JoinTokenOrder, Revocation)
+    app.add_middleware(BodyLimit)
     return app

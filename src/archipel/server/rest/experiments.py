@@ -12,6 +12,7 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from archipel.server.rest.blobs import stream
+from archipel.server.rest.bodies import body_of, described
 from archipel.server.rest.context import ControlVerb, context_of
 from archipel.server.rest.permission import Reader, Researcher, Steering, StillGood
 from archipel.server.rest.shapes import Arguments, EventView, ExperimentView, ModelView, RoundView, Submission
@@ -23,8 +24,12 @@ Experiment = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 KEEP_ALIVE_S = 15.0
 
 
-@router.post("", status_code=201, summary="Submit a job", response_model=ExperimentView)
-async def submit(request: Request, submission: Submission, token: Researcher) -> dict[str, Any]:
+@router.post(
+    "", status_code=201, summary="Submit a job", response_model=ExperimentView, openapi_extra=described(Submission)
+)
+async def submit(
+    request: Request, token: Researcher, submission: Annotated[Submission, body_of(Submission)]
+) -> dict[str, Any]:
     """The job's blobs (plan, initial model) are stored before. Each site of the roster is asked for its approval."""
     return await context_of(request).experiments.submit(submission.job, token.id)
 
@@ -47,9 +52,14 @@ async def control(request: Request, experiment: Experiment, verb: ControlVerb, _
     return await context_of(request).experiments.control(experiment, verb)
 
 
-@router.patch("/{experiment}/arguments", summary="Change hyper-parameters", response_model=ExperimentView)
+@router.patch(
+    "/{experiment}/arguments",
+    summary="Change hyper-parameters",
+    response_model=ExperimentView,
+    openapi_extra=described(Arguments),
+)
 async def set_arguments(
-    request: Request, experiment: Experiment, change: Arguments, _token: Steering
+    request: Request, experiment: Experiment, _token: Steering, change: Annotated[Arguments, body_of(Arguments)]
 ) -> dict[str, Any]:
     """For the rounds to come, and only inside the bounds that the sites approved."""
     return await context_of(request).experiments.set_arguments(experiment, change.arguments)

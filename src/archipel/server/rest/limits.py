@@ -2,41 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from archipel.server.rest.problems import TooLarge, problem
+from archipel.vocabulary.bounds import LONGEST_JOB
 
-_OPEN_LIMIT = 256 << 10
-_LIMIT = 64 << 20
+LONGEST_BODY = LONGEST_JOB + (1 << 20)
+"""Bytes of a submission: a job, perhaps with spaces between its parts."""
+LONGEST_OTHER = 256 << 10
+LONGEST_ENROLMENT = 64 << 10
 
 
 class BodyLimit:
     """Refuses a body that is too long, by its stated length or while it arrives.
 
-    Bodies are read before endpoints ask who sends them, so this asks for a long one: ``known`` tells whether an
-    Authorization header holds a good token.
     FastAPI's own limit would do, but answers in plain text where every other error here is a ``Problem``.
     """
 
-    def __init__(self, app: ASGIApp, known: Callable[[str], bool]) -> None:
-        self.app, self._known = app, known
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http" or scope["path"].startswith("/v1/blobs/"):
             await self.app(scope, receive, send)
             return
-        headers = dict(scope["headers"])
-        stated = headers.get(b"content-length", b"0")
-        is_long = b"transfer-encoding" in headers or (stated.isdigit() and int(stated) > _OPEN_LIMIT)
-        limit = _OPEN_LIMIT
-        if is_long and not scope["path"].startswith("/v1/enrolment"):
-            authorization = headers.get(b"authorization", b"").decode("latin-1")
-            limit = _LIMIT if await asyncio.to_thread(self._known, authorization) else _OPEN_LIMIT
+        limit = _longest(scope["path"])
+        stated = dict(scope["headers"]).get(b"content-length", b"0")
         too_long = f"a body of more than {limit >> 10} KiB is not taken here"
         if stated.isdigit() and int(stated) > limit:
             await problem(TooLarge(scope["path"], too_long, "send less, or a blob"))(scope, receive, send)
@@ -52,3 +45,9 @@ class BodyLimit:
             return message
 
         await self.app(scope, counted, send)
+
+
+def _longest(path: str) -> int:
+    if path.startswith("/v1/enrolment"):
+        return LONGEST_ENROLMENT
+    return LONGEST_BODY if path == "/v1/experiments" else LONGEST_OTHER

@@ -9,12 +9,14 @@ import structlog
 from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
 
 from archipel import __version__
 from archipel.governance import JournalHead, sign_head
 from archipel.governance.journal import JournalEntry
 from archipel.server.enrolment import JoinTokenRow
 from archipel.server.registry import CertificateRow
+from archipel.server.rest.bodies import body_of, described, read_body
 from archipel.server.rest.context import context_of
 from archipel.server.rest.permission import Operator, Reader, check_attempts
 from archipel.server.rest.shapes import (
@@ -42,9 +44,21 @@ def authority(request: Request) -> AuthorityReply:
     return AuthorityReply(ca=context.federation.authority.pem, time=context.now().isoformat())
 
 
-@enrolment.post("", summary="Enrol a site with a join token")
+async def _asked(request: Request, address: Annotated[str, Depends(check_attempts)]) -> EnrolmentRequest:
+    """Who asks to be enrolled; a body that is no such request is a failed attempt."""
+    try:
+        return await read_body(request, EnrolmentRequest)
+    except (ArchipelError, HTTPException):
+        context = context_of(request)
+        context.enrolment_attempts.failed(address, context.now())
+        raise
+
+
+@enrolment.post("", summary="Enrol a site with a join token", openapi_extra=described(EnrolmentRequest))
 def enrol(
-    request: Request, wanted: EnrolmentRequest, address: Annotated[str, Depends(check_attempts)]
+    request: Request,
+    address: Annotated[str, Depends(check_attempts)],
+    wanted: Annotated[EnrolmentRequest, Depends(_asked)],
 ) -> EnrolmentReply:
     """The token is used up exactly when this answers with a certificate."""
     context = context_of(request)
@@ -110,8 +124,15 @@ def remove_site(request: Request, site: str, _token: Operator) -> None:
     context.changed()
 
 
-@operating.post("/join-tokens", status_code=201, summary="Issue a join token for one site")
-def create_join_token(request: Request, order: JoinTokenOrder, _token: Operator) -> JoinTokenIssued:
+@operating.post(
+    "/join-tokens",
+    status_code=201,
+    summary="Issue a join token for one site",
+    openapi_extra=described(JoinTokenOrder),
+)
+def create_join_token(
+    request: Request, _token: Operator, order: Annotated[JoinTokenOrder, body_of(JoinTokenOrder)]
+) -> JoinTokenIssued:
     """The token is shown this once; hand it to the site's operator over a channel you trust."""
     context = context_of(request)
     lifetime = timedelta(hours=order.hours) if order.hours is not None else None
@@ -137,8 +158,15 @@ def certificates(request: Request, _token: Operator) -> list[CertificateRow]:
     return context_of(request).federation.registry.certificates()
 
 
-@operating.post("/certificates/{serial}/revoke", status_code=204, summary="Revoke a certificate")
-def revoke_certificate(request: Request, serial: str, revocation: Revocation, _token: Operator) -> None:
+@operating.post(
+    "/certificates/{serial}/revoke",
+    status_code=204,
+    summary="Revoke a certificate",
+    openapi_extra=described(Revocation),
+)
+def revoke_certificate(
+    request: Request, serial: str, _token: Operator, revocation: Annotated[Revocation, body_of(Revocation)]
+) -> None:
     """Whoever uses it is cut at once."""
     context = context_of(request)
     context.federation.registry.revoke_certificate(serial, revocation.reason)

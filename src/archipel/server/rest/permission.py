@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from archipel.server.rest.context import RestContext, context_of
+from archipel.server.rest.context import context_of
 from archipel.server.rest.problems import TooManyAttempts
 from archipel.server.tokens import AccessToken
 from archipel.vocabulary import ArchipelError, ErrorCode, NotPermitted
@@ -27,15 +27,6 @@ def asking(
         )
     context = context_of(request)
     return context.federation.tokens.check(credentials.credentials, context.now())
-
-
-def is_known(context: RestContext, authorization: str) -> bool:
-    """Whether an Authorization header holds a good access token."""
-    scheme, _, text = authorization.partition(" ")
-    try:
-        return scheme.lower() == "bearer" and bool(context.federation.tokens.check(text.strip(), context.now()))
-    except ArchipelError:
-        return False
 
 
 def _scope(scope: str) -> Callable[[AccessToken], AccessToken]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -55,6 +58,14 @@ def problem(error: ArchipelError) -> JSONResponse:
     return JSONResponse(body.model_dump(mode="json"), status_of(error), headers)
 
 
+def first_fault(fault: Mapping[str, Any]) -> BadInput:
+    """The error for one of pydantic's faults: where it is, and what."""
+    where = ".".join(str(part) for part in fault["loc"] if part != "body") or "body"
+    return BadInput(
+        where[:200], fault["msg"].removeprefix("Value error, ")[:1000], "mend the request; see /openapi.json"
+    )
+
+
 def answer_in_words(app: FastAPI) -> None:
     """Make the application answer every error with a ``Problem``."""
 
@@ -66,10 +77,7 @@ def answer_in_words(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _(_request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
-        cause = first["msg"].removeprefix("Value error, ")
-        return problem(BadInput(where, cause, "mend the request; see /openapi.json"))
+        return problem(first_fault(error.errors()[0]))
 
     @app.exception_handler(HTTPException)
     async def _(request: Request, error: HTTPException) -> JSONResponse:
