@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 from datetime import UTC, datetime
 
@@ -26,9 +27,16 @@ LOOK_AGAIN_S = 5.0
 def run(state: ServerState) -> None:
     """Serve the state folder until SIGTERM or SIGINT."""
     os.umask(0o077)
+    open_all_there_are()
     residence.one_heap()
     with state.held(), Federation.open(state) as federation:
         asyncio.run(_serve(federation))
+
+
+def open_all_there_are() -> None:
+    """Let this process open as many files as it may: each connection of a site or a person is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _serve(federation: Federation) -> None:

@@ -1,4 +1,7 @@
-"""Serving the REST application over TLS on a socket that is bound before anything else starts."""
+"""Serving the REST application over TLS on a socket that is bound before anything else starts.
+
+Whoever reaches the port may open connections, so their number and the time they may say nothing are bounded.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,15 @@ from collections.abc import Generator
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from archipel.server.state import ServerState
 from archipel.vocabulary import ArchipelError, ErrorCode
+
+MOST_CONNECTIONS = 500
+"""Connections at a time; a further one is closed."""
+REQUEST_S = 10.0
+"""How long a connection may go without TLS, and then without a whole request, its body aside."""
 
 
 def listen(host: str, port: int, key: str) -> socket.socket:
@@ -51,6 +60,7 @@ class RestServer:
     def __init__(self, app: FastAPI, state: ServerState, bound: socket.socket) -> None:
         config = uvicorn.Config(
             app,
+            http=_Impatient,
             ssl_keyfile=str(state.tls_key),
             ssl_certfile=str(state.tls_certificate),
             log_config=None,
@@ -59,13 +69,12 @@ class RestServer:
             lifespan="off",
             timeout_graceful_shutdown=5,
         )
-        self._server = _Embedded(config)
-        self._bound = bound
+        self._server = _Embedded(config, bound)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Begin to answer."""
-        self._task = asyncio.create_task(self._server.serve(sockets=[self._bound]), name="rest")
+        self._task = asyncio.create_task(self._server.serve(sockets=[]), name="rest")
         ready = asyncio.create_task(self._server.ready.wait())
         await asyncio.wait({self._task, ready}, return_when=asyncio.FIRST_COMPLETED)
         ready.cancel()
@@ -80,15 +89,55 @@ class RestServer:
             await self._task
 
 
+class _Impatient(H11Protocol):
+    """One connection; it is closed when it is one too many, or when a request does not come or come to its end."""
+
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > MOST_CONNECTIONS:
+            transport.abort()
+            return
+        self._timer = self.loop.call_later(REQUEST_S, transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._forgive()
+        elif self._timer is None:
+            # A further request, of which this is not all; between two of them uvicorn looks at the time.
+            self._timer = self.loop.call_later(REQUEST_S, self.transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forgive()
+        super().connection_lost(exc)
+
+    def _forgive(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
 class _Embedded(uvicorn.Server):
     """Says when it answers, and leaves signals to the process it is part of."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, bound: socket.socket) -> None:
         super().__init__(config)
         self.ready = asyncio.Event()
+        self._bound = bound
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
+        # Listened to here and not by uvicorn, which has no setting for the time that TLS may take.
+        server = await asyncio.get_running_loop().create_server(
+            lambda: _Impatient(self.config, self.server_state, self.lifespan.state),
+            sock=self._bound,
+            ssl=self.config.ssl,
+            ssl_handshake_timeout=REQUEST_S,
+            backlog=self.config.backlog,
+        )
+        self.servers.append(server)
         self.ready.set()
 
     @contextlib.contextmanager

@@ -1,0 +1,131 @@
+"""Whoever reaches the REST port may open connections: those that say nothing go, and there are only so many."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import ssl
+from collections.abc import Iterator
+
+import pytest
+from server_world import Served
+
+from archipel.server import process
+from archipel.server.rest import bodies, serving
+
+
+@pytest.fixture
+def brief_handshakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "REQUEST_S", 1.0)
+
+
+@pytest.fixture
+def hurry(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it listens, so that it is patient with this test's own handshakes."""
+    monkeypatch.setattr(serving, "REQUEST_S", 1.0)
+
+
+async def dialled(served: Served, tls: bool = True) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    trust = ssl.create_default_context(cadata=served.federation.authority.pem)
+    return await asyncio.open_connection("127.0.0.1", served.federation.settings.rest_port, ssl=trust if tls else None)
+
+
+async def ended(reader: asyncio.StreamReader) -> bytes:
+    """What the other side said until it closed the connection."""
+    said = b""
+    async with asyncio.timeout(30):
+        try:
+            while chunk := await reader.read(4096):
+                said += chunk
+        except (ConnectionError, ssl.SSLError):
+            pass
+    return said
+
+
+BEGUN = b"GET /v1/health HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.mark.usefixtures("hurry")
+@pytest.mark.parametrize("said", [b"", BEGUN, b"G"], ids=["nothing", "half a request", "a byte"])
+async def test_a_connection_without_a_whole_request_is_closed(served: Served, said: bytes) -> None:
+    reader, writer = await dialled(served)
+    writer.write(said)
+    assert await ended(reader) == b""
+    writer.close()
+
+
+@pytest.mark.usefixtures("hurry")
+async def test_a_second_request_that_does_not_end_is_not_waited_for_either(served: Served) -> None:
+    reader, writer = await dialled(served)
+    writer.write(BEGUN + b"\r\n")
+    assert (await reader.readuntil(b'"}')).startswith(b"HTTP/1.1 200")
+    writer.write(BEGUN)
+    assert await ended(reader) == b""
+    writer.close()
+
+
+@pytest.mark.usefixtures("brief_handshakes")
+async def test_a_connection_that_never_begins_tls_is_closed(served: Served) -> None:
+    reader, writer = await dialled(served, tls=False)
+    assert await ended(reader) == b""
+    writer.close()
+
+
+@pytest.mark.usefixtures("hurry")
+async def test_a_body_may_take_longer_than_what_stands_before_it(served: Served) -> None:
+    async with served.client("operate") as client:
+
+        async def slow() -> object:
+            yield b'{"site":'
+            await asyncio.sleep(1.5)
+            yield b'"paris"}'
+
+        assert (await client.post("/v1/join-tokens", content=slow())).status_code == 201
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "BODY_S", 0.2)
+    reader, writer = await dialled(served)
+    writer.write(b"POST /v1/enrolment HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+    said = await ended(reader)
+    assert said.startswith(b"HTTP/1.1 400") and b"did not come within" in said
+    writer.close()
+
+
+async def test_one_connection_too_many_is_closed_and_the_next_is_served_when_one_goes(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "MOST_CONNECTIONS", 3)
+    held = []
+    for _ in range(3):
+        reader, writer = await dialled(served)
+        writer.write(BEGUN + b"\r\n")
+        assert (await reader.readuntil(b'"}')).startswith(b"HTTP/1.1 200")
+        held.append(writer)
+    reader, writer = await dialled(served)
+    assert await ended(reader) == b""
+    writer.close()
+    held[0].close()
+    async with asyncio.timeout(30):
+        said = b""
+        while not said:
+            reader, writer = await dialled(served)
+            writer.write(BEGUN + b"Connection: close\r\n\r\n")
+            said = await ended(reader)
+            writer.close()
+    assert said.startswith(b"HTTP/1.1 200")
+    for writer in held[1:]:
+        writer.close()
+
+
+@pytest.fixture
+def few_files() -> Iterator[int]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+    yield hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_the_server_opens_as_many_files_as_it_may(few_files: int) -> None:
+    process.open_all_there_are()
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (few_files, few_files)
