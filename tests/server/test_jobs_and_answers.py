@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from server_world import Applicant
 from sqlalchemy import select
 from test_models_that_last import book, close
@@ -19,11 +20,12 @@ from archipel.server import hub, schema, views
 from archipel.server.book import SqlBook
 from archipel.server.experiments import Experiments
 from archipel.server.federation import Federation
-from archipel.server.records import LONGEST_JOB, ExperimentRecords
+from archipel.server.records import MOST_ANSWERS, ExperimentRecords
 from archipel.server.wire import Wire
 from archipel.tensors import encode
 from archipel.transport import AnswerMessage, FromServer, Peer
-from archipel.vocabulary import BadInput, Job, StorageFull
+from archipel.vocabulary import BadInput, Job, NotPermitted, StorageFull
+from archipel.vocabulary.bounds import LONGEST_JOB
 
 
 def lines(federation: Federation, kind: str) -> list[dict[str, Any]]:
@@ -130,6 +132,38 @@ async def test_an_answer_with_a_head_takes_a_receipt_and_one_with_a_strangers_is
     (beat,) = said
     assert JournalHead.model_validate(beat.attested).is_signed_by(federation.identity.public)
     assert beat.attested["number"] == 7 and len(lines(federation, "site-rejected")) == 1
+
+
+def test_an_approval_is_a_small_document(federation: Federation, enrolled: Applicant) -> None:
+    kept = book(federation, enrolled, "higher")
+    draft = Approval(
+        experiment="first", site="berlin", job_hash=kept.job_hash, cohort_hash="sha256:" + "0" * 64, approved_at="now"
+    )
+    before = len(federation.registry.journal())
+    for change in ({"approved_at": "x" * (20 << 20)}, {"signature": "x" * (20 << 20)}):
+        long = approve(enrolled.identity, draft).model_copy(update=change).model_dump(mode="json")
+        with pytest.raises(ValidationError, match="at most"):
+            ExperimentRecords(federation).keep_answer("berlin", answer(kept, enrolled, "approved", long))
+    assert len(federation.registry.journal()) == before
+
+
+def test_a_site_changes_its_mind_so_often_and_no_more_but_may_always_revoke(
+    federation: Federation, enrolled: Applicant
+) -> None:
+    kept = book(federation, enrolled, "higher")
+    records = ExperimentRecords(federation)
+    for number in range(MOST_ANSWERS - 1):
+        records.keep_answer("berlin", answer(kept, enrolled, "rejected" if number % 2 else "revoked", None))
+    approved(federation, kept, enrolled)
+    records.keep_answer("berlin", answer(kept, enrolled, "revoked", None))
+    journaled = len(federation.registry.journal())
+    records.keep_answer("berlin", answer(kept, enrolled, "revoked", None))
+    with pytest.raises(NotPermitted, match=f"is its {MOST_ANSWERS + 1}th about first"):
+        records.keep_answer("berlin", answer(kept, enrolled, "rejected", None))
+    with pytest.raises(NotPermitted, match=f"is its {MOST_ANSWERS + 1}th about first"):
+        approved(federation, kept, enrolled)
+    assert len(federation.registry.journal()) == journaled
+    assert kept.progress().invited == ()
 
 
 def test_a_removed_sites_approvals_count_no_more(federation: Federation, enrolled: Applicant) -> None:

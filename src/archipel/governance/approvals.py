@@ -6,6 +6,10 @@ that invents an approval gains nothing.
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
 from archipel.governance.canonical import canonical
 from archipel.governance.keys import IdentityKey, verify
 from archipel.vocabulary import ErrorCode, ExperimentId, Hash, Record, Refused, SiteName
@@ -18,8 +22,8 @@ class Approval(Record):
     site: SiteName
     job_hash: Hash
     cohort_hash: Hash
-    approved_at: str
-    signature: str = ""
+    approved_at: Annotated[str, Field(max_length=40)]
+    signature: Annotated[str, Field(max_length=200)] = ""
 
     def message(self) -> bytes:
         """The bytes that are signed: everything but the signature, in a domain of its own."""

@@ -9,7 +9,7 @@ import json
 import mmap
 from functools import lru_cache
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from archipel.governance import Approval, JournalHead, append, canonical, check_approval
 from archipel.plans.packaging import LARGEST_SOURCE
@@ -34,11 +34,12 @@ from archipel.vocabulary import (
     Value,
     check_arguments,
 )
+from archipel.vocabulary.bounds import LONGEST_JOB
 
-LONGEST_JOB = 8 << 20
-"""Bytes of a job as one document; a longer one would break the control stream of every site it is offered to."""
 MOST_DETAILS = 3
 """Error texts that are kept of one site's part of a round: what a site sends must not fill the disk."""
+MOST_ANSWERS = 100
+"""How often a site may change its answer to one job; after that it may only take an approval back."""
 OVER = (ExperimentState.FINISHED, ExperimentState.CANCELLED)
 
 
@@ -206,6 +207,8 @@ class ExperimentRecords:
             before = connection.execute(select(table).where(*where)).mappings().one()
             if before["state"] == message.state and before["approval"] == text:
                 return kept
+            if before["state"] != "approved" or text is not None:
+                _check_patience(connection, message.experiment, site)
             append(
                 connection,
                 schema.journal,
@@ -313,6 +316,15 @@ class ExperimentRecords:
         with self.federation.database.read() as connection:
             if connection.scalar(query) is None:
                 raise NotPermitted(f"error text of {site}", f"is about {key}, which did not fail there", "ignore")
+
+
+def _check_patience(connection: Connection, experiment: str, site: str) -> None:
+    """Raise NotPermitted when a site has changed its answer too often: each change is a line that stays."""
+    table = schema.events
+    query = select(func.count()).where(table.c.experiment == experiment, table.c.kind == "approval")
+    if (connection.scalar(query.where(func.json_extract(table.c.body, "$.site") == site)) or 0) >= MOST_ANSWERS:
+        cause = f"is its {MOST_ANSWERS + 1}th about {experiment}"
+        raise NotPermitted(f"answer of {site}", cause, "submit the job under another name to ask again")
 
 
 @lru_cache(maxsize=256)
