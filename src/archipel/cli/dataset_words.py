@@ -14,7 +14,7 @@ from rich.console import Console
 
 from archipel.cli.site_terminal import console, print_table
 from archipel.vocabulary import BadInput
-from archipel.vocabulary.counting import counted
+from archipel.vocabulary.counting import counted, some
 
 LISTED = 6
 """Names of one kind that a line of a list has room for."""
@@ -26,21 +26,12 @@ Summary = Mapping[str, Any]
 """A DataSchema as JSON, without what is at its default."""
 
 
-def some(words: Iterable[str], most: int | None = LISTED) -> str:
-    """Words with commas between them, and how many more there are.
-
-    >>> some("abcd", 3), some("abcd", None)
-    ('a, b, c and 1 more', 'a, b, c, d')
-    """
-    held = list(words)
-    more = 0 if most is None else len(held) - most
-    return ", ".join(held[:most]) + (f" and {more} more" if more > 0 else "")
-
-
 def in_short(summary: Summary) -> str:
     """What a dataset holds, in one line."""
     columns = list(summary.get("columns", {}))
-    parts = [f"{len(columns)} columns" if len(columns) > LISTED else f"columns {some(columns)}"] if columns else []
+    parts = (
+        [f"{len(columns)} columns" if len(columns) > LISTED else f"columns {some(columns, LISTED)}"] if columns else []
+    )
     return "; ".join([*_beside_columns(summary, LISTED), *parts])
 
 
@@ -214,7 +205,7 @@ def print_datasets(rows: Any) -> None:
     read = [
         row
         | {
-            "labels": some(f"{value} {label}" for value, label in row["labels"].items()),
+            "labels": some((f"{value} {label}" for value, label in row["labels"].items()), LISTED),
             "summary": in_short(row["summary"]),
         }
         for row in rows

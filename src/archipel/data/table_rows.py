@@ -54,6 +54,11 @@ class PatientTable:
             header=header,
         )
         notes = [*file.notes, *_against_dictionary(file, dictionary)]
+        if header and not options.get("header") and len(file.names) > 1 and all(map(_is_number, file.names)):
+            cause = "has numbers where the columns' names should be, in its first line"
+            notes.append(
+                (cause, "if it is a row: --option header=no --option dictionary=FILE, which names the columns")
+            )
         subject = _subject(file, options)
         if subject is None:
             cause = "has no column of patients' ids: each row is a patient of its own, named by its number"
@@ -97,6 +102,10 @@ class PatientTable:
         """A hash of the row as it is written, whatever order the columns have."""
         fields = {name: text.strip() for name, text in zip(self.file.names, row.fields, strict=True)}
         return blob_hash(json.dumps(fields, sort_keys=True).encode())
+
+
+def _is_number(text: str) -> bool:
+    return text.strip().removeprefix("-").replace(".", "", 1).isdigit()
 
 
 def _has_header(path: Path, options: Mapping[str, str], dictionary: Dictionary) -> bool:

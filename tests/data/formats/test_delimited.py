@@ -637,6 +637,15 @@ def test_without_its_session_column_the_oasis_table_has_one_fault_and_the_option
     assert not scan("table", real_data("oasis"), {"subject": "Subject ID", "session": "MRI ID"}).errors
 
 
+def test_a_first_line_of_numbers_is_pointed_out_with_the_option_for_it(tmp_path):
+    write(tmp_path, "63.0,1.0,-4\n67.0,1.0,3\n")
+    said = problems(tmp_path)
+    assert any("numbers where the columns' names should be" in one and "--option header=no" in one for one in said)
+    assert not any("header=no" in one for one in problems(tmp_path, header="yes"))
+    write(tmp_path, "id,2001,2002\na,1,2\n")
+    assert not any("header=no" in one for one in problems(tmp_path))
+
+
 def rows_of_visits(*visits: str) -> str:
     return "id,age,visit\n" + "".join(f"p{n},40,{visit}\n" for n in range(9) for visit in visits) + "q,1,x\n"
 

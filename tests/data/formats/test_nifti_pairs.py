@@ -51,6 +51,22 @@ def test_whole_brain_label_maps_keep_their_own_names():
     assert np.array_equal(reading.label, np.asarray(labels.dataobj)) and np.allclose(reading.affine, labels.affine)
 
 
+def test_names_that_differ_in_their_endings_are_one_fault_that_names_the_options():
+    root = real_data("ixi_t1_2mm")
+    (line,) = map(str, scan("nifti-pairs", root).problems)
+    assert line.startswith("ixi_t1_2mm: no label has the name of an image; say what follows the subject's id in them: ")
+    assert line.endswith("--option image_suffix=_ds --option label_suffix=_ds_DLMUSE")
+    said = {"image_suffix": "_ds", "label_suffix": "_ds_DLMUSE"}
+    assert not scan("nifti-pairs", root, said).problems
+
+
+def test_names_that_are_of_others_get_no_advice_about_endings(tmp_path):
+    for number, (image, label) in enumerate([("a_ds", "c_seg"), ("b_ds", "d_seg")]):
+        nifti(tmp_path / f"images/{image}.nii.gz", intensities(number))
+        nifti(tmp_path / f"labels/{label}.nii.gz", segmentation(number))
+    assert len(scan("nifti-pairs", tmp_path).problems) == 4
+
+
 def test_a_name_without_the_ending_that_was_said_is_reported(tmp_path):
     nifti(tmp_path / "images/a_ds.nii.gz", intensities(0))
     nifti(tmp_path / "images/b.nii.gz", intensities(1))

@@ -17,6 +17,7 @@ from archipel.data.formats.found_volumes import FoundVolumes, subject_id
 from archipel.data.formats.side_tables import compare, side_table
 from archipel.data.formats.volume_names import listed, nothing_found, stem_of, volumes_in
 from archipel.data.samples import LABEL, Problem, Scan
+from archipel.vocabulary.counting import some
 
 TABLE = "demographics.csv"
 
@@ -78,7 +79,7 @@ class MedicalFolder(VolumeFormat):
             twice = {name: places for name, places in parts.items() if len(places) > 1}
             if twice:
                 name, places = next(iter(sorted(twice.items())))
-                cause = f"has {len(places)} volumes in {name} ({', '.join(place.split('/')[2] for place in places)})"
+                cause = f"has {len(places)} volumes in {name} ({some(place.split('/')[2] for place in places)})"
                 found.report(Problem(thing=subject, cause=cause, remedy="keep one of them"), subject)
             elif label and (label not in parts or len(parts) == 1):
                 cause = f"has no volume in {label}" if label not in parts else "has a label and no image"

@@ -6,7 +6,8 @@ images is tolerated. Only one channel is read. Hidden files (``._x.nii.gz``, whi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from itertools import takewhile
 from typing import ClassVar
 
 from archipel.data.decoding import NIFTI
@@ -14,7 +15,27 @@ from archipel.data.files import Folder
 from archipel.data.formats.base import Options, VolumeFormat
 from archipel.data.formats.found_volumes import FoundVolumes
 from archipel.data.formats.volume_names import add_pairs, by_subject, name_subjects, nothing_found, volumes_in
-from archipel.data.samples import Scan
+from archipel.data.samples import Problem, Scan
+
+
+def endings_of(images: Collection[str], labels: Collection[str]) -> list[str]:
+    """The options by which most images would find their labels; none where the names' endings are not what differs.
+
+    >>> endings_of(["a-T1_ds", "b-T1_ds"], ["a-T1_ds_seg", "b-T1_ds_seg"])
+    ['--option image_suffix=_ds', '--option label_suffix=_ds_seg']
+    """
+    ends = _common_ending(images), _common_ending(labels)
+    bare = [{name.removesuffix(end) for name in names} for names, end in zip((images, labels), ends, strict=True)]
+    if 2 * len(bare[0] & bare[1]) <= len(images):
+        return []
+    return [f"--option {name}_suffix={end}" for name, end in zip(("image", "label"), ends, strict=True) if end]
+
+
+def _common_ending(names: Collection[str]) -> str:
+    """What all of several names end with, from an underscore on."""
+    alike = takewhile(lambda letters: len(set(letters)) == 1, zip(*(name[::-1] for name in names), strict=False))
+    shared = "".join(letters[0] for letters in alike)[::-1] if len(names) > 1 else ""
+    return "_" + shared.partition("_")[2] if "_" in shared else ""
 
 
 class NiftiPairs(VolumeFormat):
@@ -42,5 +63,11 @@ class NiftiPairs(VolumeFormat):
         name_subjects(found, f"{endings[0]}_0000", *endings)
         if not images and not labels:
             nothing_found(folder, found, "images/*.nii.gz")
+        told = [] if any(endings) or images.keys() & labels.keys() else endings_of(images, labels)
+        if told:
+            remedy = f"say what follows the subject's id in them: {' '.join(told)}"
+            cause = "no label has the name of an image"
+            found.report(Problem(thing=folder.root.name, cause=cause, remedy=remedy))
+            return found.scan()
         add_pairs(found, images, labels, (f"images/{{}}{endings[0]}.nii.gz", f"labels/{{}}{endings[1]}.nii.gz"))
         return found.scan()
