@@ -191,3 +191,10 @@ def test_names_of_a_mapping_that_a_dataset_does_not_have_are_pointed_out():
         "columns.age: the dataset has no column age (there: years)",
     )
     assert unmatched_names(strange, DataSchema(kind="volumes")) == (), "nobody counted it yet"
+
+
+def test_needs_are_said_as_people_say_them():
+    schema = DataSchema(kind="volumes", subjects=1, samples=1, modalities={"image": 1})
+    needs = DataNeeds(kind="volumes", modalities=("image",), minimum_subjects=1)
+    said = [str(answer) for answer in check_needs(needs, schema, DataMapping())]
+    assert "an image: met" in said and "at least 1 subject: met" in said

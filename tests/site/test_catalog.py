@@ -73,7 +73,7 @@ BAD = {
     "an image without label": (_no_label, "sub-00: no label beside the image"),
     "a label without image": (_no_image, "sub-00: no image for the label"),
     "a truncated volume": (_truncated, "sub-00: images/sub-00.nii.gz: cannot be read to its end"),
-    "NaN voxels": (_not_a_number, "1 voxels are NaN or infinite"),
+    "NaN voxels": (_not_a_number, "1 voxel is NaN or infinite"),
     "an empty site": (_empty, "no image found"),
 }
 

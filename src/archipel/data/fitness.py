@@ -12,6 +12,7 @@ from enum import StrEnum
 from archipel.data.mapping import ColumnMapping, DataMapping
 from archipel.data.samples import ColumnSummary, DataSchema
 from archipel.vocabulary import ColumnNeed, DataNeeds, Record
+from archipel.vocabulary.counting import counted
 
 _SHOWN = 8
 """Names that a sentence lists."""
@@ -90,7 +91,7 @@ def _incomplete(needs: DataNeeds, schema: DataSchema, mapping: DataMapping) -> i
 
 
 def _subjects(needs: DataNeeds, schema: DataSchema, incomplete: int) -> Answer:
-    need = f"at least {needs.minimum_subjects} subjects"
+    need = f"at least {counted(needs.minimum_subjects, 'subject')}"
     # Each sample that is left out may be a subject's only one.
     left = schema.subjects - incomplete
     verdict = Verdict.MET if left >= needs.minimum_subjects else Verdict.NOT_MET
@@ -101,7 +102,7 @@ def _subjects(needs: DataNeeds, schema: DataSchema, incomplete: int) -> Answer:
 
 
 def _modality(asked: str, schema: DataSchema, mapping: DataMapping) -> Answer:
-    need, stored = f"image {asked}", mapping.stored_modality(asked)
+    need, stored = "an image" if asked == "image" else f"image {asked}", mapping.stored_modality(asked)
     held = schema.modalities.get(stored, 0)
     if not held:
         known = ", ".join(schema.modalities) or "none"

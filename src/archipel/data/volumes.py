@@ -23,6 +23,7 @@ from archipel.data.stored import NOT_3D
 from archipel.data.thumbnails import Sketch
 from archipel.tensors import blob_hash
 from archipel.vocabulary import BadInput, ErrorCode
+from archipel.vocabulary.counting import counted
 
 AFFINE_TOLERANCE = 1e-3
 """How far two affines may differ, in millimetres (and millimetres per voxel), and still be the same grid."""
@@ -174,7 +175,7 @@ def _check_finite(path: Path, volume: FloatVolume) -> None:
     # NaN and infinities show in the extremes, so that a sound volume is passed over twice and no mask is made.
     if not (np.isfinite(volume.min()) and np.isfinite(volume.max())):
         unusable = volume.size - int(np.count_nonzero(np.isfinite(volume)))
-        raise bad_volume(path, f"{unusable} voxels are NaN or infinite")
+        raise bad_volume(path, f"{counted(unusable, 'voxel')} {'is' if unusable == 1 else 'are'} NaN or infinite")
 
 
 def _grid(shape: tuple[int, ...], found: Decoded) -> dict[str, Any]:

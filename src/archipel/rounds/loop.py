@@ -37,6 +37,7 @@ from archipel.vocabulary import (
     TaskKind,
     Update,
 )
+from archipel.vocabulary.counting import counted
 
 _log = structlog.get_logger("archipel.rounds")
 T = TypeVar("T")
@@ -98,7 +99,7 @@ class ExperimentLoop:
             await self._turn(self.book.stall, reason)
             return None
         if self._for_good or self._tries > self.job.terms.retries:
-            tried = f"{stage} was tried {self._tries} times without its quorum of {quorum}"
+            tried = f"{stage} was tried {counted(self._tries, 'time')} without its quorum of {quorum}"
             why = f", and would fail again: {self._for_good}" if self._for_good else "; see the sites' failures"
             self._tries, self._for_good = 0, ""
             await self._turn(self.book.stall, tried + why)
