@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gzip
 import shutil
 import socket
 import ssl
@@ -15,6 +17,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from site_world import pair
 
 from archipel.governance import IdentityKey
 from archipel.server.experiments import Experiments
@@ -258,6 +261,45 @@ def test_a_port_that_speaks_something_else_is_named(server: Server, newcomer: Si
         url = f"https://127.0.0.1:{listener.getsockname()[1]}"
         refused(newcomer, server.token(url=url), ErrorCode.LOST, f"server {url}: ")
         thread.join()
+
+
+class Flooding:
+    """A server that answers everybody with these headers and then bytes without end; it counts what was taken."""
+
+    def __init__(self, folder: Path, headers: bytes, chunk: bytes) -> None:
+        key, certificate = pair()
+        (folder / "pair.pem").write_bytes(key + certificate.encode())
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(folder / "pair.pem")
+        self.headers, self.chunk, self.taken = headers, chunk, 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"https://127.0.0.1:{self.listener.getsockname()[1]}"
+
+    def answer(self) -> None:
+        with self.listener, self.context.wrap_socket(self.listener.accept()[0], server_side=True) as connection:
+            connection.recv(1 << 16)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n" + self.headers + b"\r\n")
+            with contextlib.suppress(OSError):
+                while True:
+                    connection.sendall(self.chunk)
+                    self.taken += len(self.chunk)
+
+
+@pytest.mark.parametrize(
+    ("headers", "chunk"),
+    [(b"", b" " * 65536), (b"Content-Encoding: gzip\r\n", gzip.compress(bytes(1 << 24)))],
+    ids=["plain", "packed"],
+)
+def test_an_answer_without_end_is_not_read_to_its_end(
+    server: Server, newcomer: SiteState, tmp_path: Path, headers: bytes, chunk: bytes
+) -> None:
+    flooding = Flooding(tmp_path, headers, chunk)
+    thread = threading.Thread(target=flooding.answer)
+    thread.start()
+    refused(newcomer, server.token(url=flooding.url), ErrorCode.TRUST, "does not answer as an Archipel server")
+    thread.join()
+    room_on_the_way = 16 << 20
+    assert flooding.taken < enrolment.LONGEST_ANSWER + room_on_the_way
 
 
 @pytest.fixture

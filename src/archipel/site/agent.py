@@ -69,6 +69,7 @@ class Agent:
         self._work: dict[str, _Work] = {}
         self._listed: tuple[opt_outs.Line, ...] = ()
         self._aside: set[asyncio.Task[Any]] = set()
+        self._offering = asyncio.Lock()
         self._waits: dict[str, str] = {}
 
     def start(self) -> None:
@@ -138,20 +139,25 @@ class Agent:
         task.add_done_callback(done)
 
     async def _offered(self, job: Job, asked_by: str = "") -> None:
-        await asyncio.to_thread(approvals.check_ours, self.site, job)
-        if not self.site.blobs.has(job.plan.hash):
-            with self.site.blobs.writer() as writer:
-                size = 0
-                async with contextlib.aclosing(self.link.fetch(job.plan.hash)) as chunks:
-                    async for chunk in chunks:
-                        size += len(chunk)
-                        if size > LARGEST_SOURCE:
-                            cause = f"its plan has more than {LARGEST_SOURCE} bytes"
-                            raise Refused(f"experiment {job.experiment}", cause, "it was not taken on")
-                        writer.write(chunk)
-                writer.commit(job.plan.hash)
-        await asyncio.to_thread(approvals.offer, self.site, job, asked_by)
+        # One at a time: whether there is room for another offer is known when the one before is kept.
+        async with self._offering:
+            await asyncio.to_thread(approvals.check_offer, self.site, job)
+            if not self.site.blobs.has(job.plan.hash):
+                await self._fetch_plan(job)
+            await asyncio.to_thread(approvals.offer, self.site, job, asked_by)
         await self.decided()
+
+    async def _fetch_plan(self, job: Job) -> None:
+        with self.site.blobs.writer() as writer:
+            size = 0
+            async with contextlib.aclosing(self.link.fetch(job.plan.hash)) as chunks:
+                async for chunk in chunks:
+                    size += len(chunk)
+                    if size > LARGEST_SOURCE:
+                        cause = f"its plan has more than {LARGEST_SOURCE} bytes"
+                        raise Refused(f"experiment {job.experiment}", cause, "it was not taken on")
+                    writer.write(chunk)
+            writer.commit(job.plan.hash)
 
     def _begin(self, task: Task) -> None:
         work = self._work_of(task)

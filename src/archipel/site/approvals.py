@@ -24,7 +24,7 @@ from archipel.governance import (
     objections,
 )
 from archipel.governance import approve as sign
-from archipel.site import catalog, cohorts, journal, schema
+from archipel.site import catalog, cohorts, journal, pending, schema
 from archipel.site.state import SiteState
 from archipel.storage import utc_now
 from archipel.tensors import blob_hash
@@ -69,15 +69,24 @@ def check_ours(site: SiteState, job: Job) -> None:
         raise Refused(thing, "does not name this site by its identity key", "it was not taken on", code=ErrorCode.TRUST)
 
 
+def check_offer(site: SiteState, job: Job) -> None:
+    """Raise Refused when this site will not take the job on, before anything is fetched for it."""
+    check_ours(site, job)
+    with site.database.read() as connection:
+        row = _find(connection, job.experiment)
+        if row is None or row["job_hash"] != job_hash(job):
+            pending.check_room(connection, job, len(canonical(job)))
+
+
 def offer(site: SiteState, job: Job, asked_by: str = "") -> OfferState:
     """Take note of a job that the server offers; a job that differs from the one known asks the people here again.
 
     ``asked_by`` is whom the server names as the one who asks; another name for a known job is noted and no more, for
     what was approved is the job. Returns where the experiment stands now. Raises Refused when the job is not of this
-    federation or does not name this site by its identity key.
+    federation or does not name this site by its identity key, and when too many wait for a decision here.
     """
     check_ours(site, job)
-    hashed = job_hash(job)
+    hashed, document, unused = job_hash(job), canonical(job), set[str]()
     with site.database.write() as connection:
         row = _find(connection, job.experiment)
         if row is not None and row["job_hash"] == hashed:
@@ -87,8 +96,10 @@ def offer(site: SiteState, job: Job, asked_by: str = "") -> OfferState:
                 change = update(_rows).where(_rows.c.experiment == job.experiment)
                 connection.execute(change.values(asked_by=asked_by))
             return OfferState(row["state"])
+        pending.check_room(connection, job, len(document))
+        unused |= pending.forget_ended(connection)
         values = {
-            "job": canonical(job).decode(),
+            "job": document.decode(),
             "job_hash": hashed,
             "plan_hash": job.plan.hash,
             "state": OfferState.OFFERED,
@@ -105,9 +116,11 @@ def offer(site: SiteState, job: Job, asked_by: str = "") -> OfferState:
             journal.append(connection, "job-offered", body)
             connection.execute(insert(_rows).values(experiment=job.experiment, **values))
         else:
+            unused.add(row["plan_hash"])
             body |= {"before": row["job_hash"], "was": row["state"]}
             journal.append(connection, "job-changed", body)
             connection.execute(update(_rows).where(_rows.c.experiment == job.experiment).values(**values))
+    pending.drop_plans(site, unused)
     return OfferState.OFFERED
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import ssl
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,10 +33,13 @@ from archipel.transport.enrolment import (
     proof_message,
 )
 from archipel.vocabulary import ArchipelError, Conflict, ErrorCode
+from archipel.vocabulary.documents import parsed
 
 CLOCK_TOLERANCE_S = 300.0
 """How far the clocks of site and server may be apart; certificates and signed times mean little beyond it."""
 
+LONGEST_ANSWER = 1 << 20
+"""Bytes of an answer: two certificates and some words."""
 _TIMEOUT_S = 30.0
 _BEFORE_TRUST = "check the address in the token, the network and, if there is one, the proxy in site.toml"
 
@@ -130,7 +134,11 @@ def _ask(ticket: JoinToken, proxy: str, trust: ssl.SSLContext, path: str, body: 
     thing, shown_proxy = f"server {ticket.url}", re.sub(r"//[^@]*@", "//", proxy)
     try:
         with httpx.Client(verify=trust, proxy=proxy or None, trust_env=False, timeout=_TIMEOUT_S) as client:
-            response = client.request("POST" if body else "GET", ticket.url.rstrip("/") + path, json=body)
+            address = ticket.url.rstrip("/") + path
+            # Asked for as it is: a short answer that was packed may be gigabytes long.
+            plain = {"Accept-Encoding": "identity"}
+            with client.stream("POST" if body else "GET", address, json=body, headers=plain) as response:
+                answer = _whole(ticket, response)
     except httpx.ProxyError as error:
         raise ArchipelError(
             f"proxy {shown_proxy}",
@@ -153,12 +161,24 @@ def _ask(ticket: JoinToken, proxy: str, trust: ssl.SSLContext, path: str, body: 
             thing, f"gave no answer ({type(error).__name__})", _BEFORE_TRUST, code=ErrorCode.LOST
         ) from error
     try:
-        document = response.json()
+        document = parsed(lambda value: value, answer, LONGEST_ANSWER)
     except ValueError as error:
         raise _strange(ticket) from error
     if response.is_success:
         return document
     raise _refusal(ticket, response.status_code, document)
+
+
+def _whole(ticket: JoinToken, response: httpx.Response) -> bytes:
+    """The answer's bytes as they came. Raises ArchipelError when they are packed, more than any answer has, or slow."""
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise _strange(ticket)
+    answer, until = b"", time.monotonic() + _TIMEOUT_S
+    for chunk in response.iter_raw(1 << 14):
+        answer += chunk
+        if len(answer) > LONGEST_ANSWER or time.monotonic() > until:
+            raise _strange(ticket)
+    return answer
 
 
 def _refusal(ticket: JoinToken, status: int, document: Any) -> ArchipelError:

@@ -1,0 +1,93 @@
+"""Offers that nobody has decided on fill no disk: they are counted, measured, and make room when they have ended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from site_world import job_for, take_offer
+
+from archipel.site import approvals, journal, pending
+from archipel.site.approvals import OfferState
+from archipel.site.state import SiteState
+from archipel.vocabulary import DataNeeds, PlanReference, Refused
+from archipel.vocabulary.bounds import LONGEST_JOB
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(pending, "MOST_OFFERS", 3)
+    return 3
+
+
+def named(number: int, **changes: Any) -> dict[str, Any]:
+    return {"experiment": f"e{number}", **changes}
+
+
+def refused(site: SiteState, words: str, **changes: Any) -> None:
+    """Before anything is fetched, and again when it would be kept; neither leaves a line."""
+    before = len(journal.lines(site))
+    job = job_for(site, **changes)
+    for take in (approvals.check_offer, approvals.offer):
+        with pytest.raises(Refused, match=words):
+            take(site, job)
+    assert len(journal.lines(site)) == before
+
+
+def test_one_offer_too_many_is_refused_until_somebody_decides(with_table: SiteState, few: int) -> None:
+    for number in range(few):
+        take_offer(with_table, **named(number))
+    refused(with_table, f"finds {few} offers of .* that nobody has decided on; approve or reject", **named(few))
+    take_offer(with_table, **named(0))
+    take_offer(with_table, **named(0, seed=7))
+    approvals.reject(with_table, "e0")
+    take_offer(with_table, **named(few))
+    assert len(approvals.names(with_table)) == few + 1
+
+
+def test_what_is_known_here_is_offered_again_at_every_connection(with_table: SiteState, few: int) -> None:
+    job, _ = take_offer(with_table)
+    approvals.approve(with_table, "heart")
+    for number in range(few):
+        take_offer(with_table, **named(number))
+    approvals.check_offer(with_table, job)
+    assert approvals.offer(with_table, job) is OfferState.APPROVED
+
+
+def test_offers_are_measured_together(with_table: SiteState, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pending, "MOST_BYTES", 20_000)
+    for number in range(2):
+        take_offer(with_table, **named(number, description="x" * 4000))
+    refused(
+        with_table,
+        "finds 2 offers of",
+        **named(2, needs=DataNeeds(kind="volumes", labels={str(one): "x" * 900 for one in range(12)})),
+    )
+
+
+def test_a_job_longer_than_a_server_takes_is_not_taken_here(with_table: SiteState) -> None:
+    labels = {str(number): "x" * 900 for number in range(4900)}
+    job = job_for(with_table, needs=DataNeeds(kind="volumes", labels=labels))
+    tripled = job.model_copy(update={"needs": job.needs.model_copy(update={"labels": {"1": "x" * LONGEST_JOB}})})
+    approvals.check_offer(with_table, job)
+    with pytest.raises(Refused, match=f"at most {LONGEST_JOB} are taken"):
+        approvals.check_offer(with_table, tripled)
+
+
+def test_offers_that_ended_undecided_make_room_with_their_plans(with_table: SiteState, few: int) -> None:
+    plans = []
+    for number in range(4 * few):
+        plan = with_table.blobs.put(b"class P%d: pass\n" % number)
+        plans.append(plan)
+        take_offer(with_table, **named(number, plan=PlanReference(hash=plan, class_name="P", file_name="p.py")))
+        approvals.end(with_table, f"e{number}", "cancelled")
+    assert len(approvals.names(with_table)) <= few + 1
+    assert sum(map(with_table.blobs.has, plans)) <= few + 1
+    assert journal.verify(with_table).whole
+
+
+def test_the_plan_of_a_job_that_changed_goes(with_table: SiteState) -> None:
+    plans = [with_table.blobs.put(b"class P%d: pass\n" % number) for number in range(3)]
+    for plan in plans:
+        take_offer(with_table, plan=PlanReference(hash=plan, class_name="P", file_name="p.py"))
+    assert [with_table.blobs.has(plan) for plan in plans] == [False, False, True]
