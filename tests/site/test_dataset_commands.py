@@ -96,7 +96,7 @@ def test_data_that_is_refused_is_a_few_lines_of_each_kind_and_says_how_to_go_on(
     assert "- and 20 more of this kind: add the file or exclude the subject" in refused.stdout
     said = str(refused.exception)
     assert "dataset brain: has 25 problems; mend the data and add it again" in said
-    assert "5 of 30 subjects are usable (--leave-out-faulty)" in said and "no label" not in said
+    assert "usable subjects: 5 of 30 (--leave-out-faulty)" in said and "no label" not in said
 
 
 def test_the_folder_above_or_below_a_dataset_is_told_from_it(terminal: Terminal, tmp_path: Path) -> None:

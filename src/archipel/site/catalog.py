@@ -156,7 +156,7 @@ def usable_scan(site: SiteState, entry: Dataset, *, new: bool = False) -> Scan:
     found = scanned(site, entry)
     if found.errors and not (entry.leave_out_faulty and found.samples):
         everybody = {*subjects_of(found), *(problem.subject for problem in found.errors if problem.subject)}
-        usable = f"{found.subjects} of {counted(len(everybody), 'subject')} are usable"
+        usable = f"usable subjects: {found.subjects}{f' of {len(everybody)}' * (len(everybody) > found.subjects)}"
         otherwise = f", or go on without those that have errors: {usable} (--leave-out-faulty)" if found.samples else ""
         raise DatasetProblems(entry.name, found.errors, _NOT_YET + otherwise if new else _MEND)
     if not found.samples:
