@@ -16,13 +16,15 @@ _SENTENCES = {
     ErrorCode.CRASHED: "the worker ended without an answer",
     ErrorCode.DATA_CHANGED: "a file of the approved cohort changed at the site",
     ErrorCode.DISK_FULL: "the site's disk is full",
-    ErrorCode.LIMIT_CPU: "the task used more processor time than the job allows; ask for more (cpu_s) or do less in a round",
+    ErrorCode.LIMIT_CPU: "the task used more processor time than the job allows; ask for more (cpu_s) or "
+    "do less in a round",
     ErrorCode.LIMIT_MEMORY: "the task used more memory than the job allows; ask for more (memory_mb) or use less",
     ErrorCode.LIMIT_TIME: "the task took longer than the job allows; ask for more (wall_s) or do less in a round",
     ErrorCode.MODEL_CHANGED: "the model does not have the parameters of its job any more; keep their names, types and "
     "shapes the same in all rounds",
     ErrorCode.NOT_APPROVED: "the site has not approved this",
-    ErrorCode.NOT_FINITE: "training gave NaN or infinite values; lower the learning rate, or look for divisions by zero",
+    ErrorCode.NOT_FINITE: "training gave NaN or infinite values; lower the learning rate, or look for "
+    "divisions by zero",
     ErrorCode.NOT_FOUND: "the site could not find something that the task names",
     ErrorCode.PLAN_ERROR: "the plan failed; its error text is at the site, where a person may release it",
     ErrorCode.POLICY: "the site's policy does not allow this",

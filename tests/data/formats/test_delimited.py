@@ -92,6 +92,7 @@ class TestTsv(Delimited):
             csv.writer(file, delimiter="\t").writerows([HEADER, *lines])
 
 
+@pytest.mark.processes
 class TestParquet(Delimited):
     options = {"session": "visit"}
 

@@ -13,6 +13,8 @@ from archipel.data import parquet_files, scan
 from archipel.data.table_files import open_table
 from archipel.vocabulary import BadInput
 
+pytestmark = pytest.mark.processes  # each reading of such a file is a process of its own
+
 
 def repeated(value, times):
     """A column that holds its value once, in a dictionary, and in each row a place in it."""
