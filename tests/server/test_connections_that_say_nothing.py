@@ -118,6 +118,19 @@ async def test_one_connection_too_many_is_closed_and_the_next_is_served_when_one
         writer.close()
 
 
+async def test_for_one_connection_too_many_goes_the_one_that_has_said_nothing_for_longest(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "MOST_CONNECTIONS", 3)
+    silent = [await dialled(served) for _ in range(3)]
+    for gone in range(2):
+        reader, writer = await dialled(served)
+        writer.write(BEGUN + b"\r\n")
+        assert (await reader.readuntil(b'"}')).startswith(b"HTTP/1.1 200")
+        assert await ended(silent[gone][0]) == b""
+    assert not silent[2][0].at_eof()
+
+
 @pytest.fixture
 def few_files() -> Iterator[int]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import math
 import socket
 from collections.abc import Generator
 
@@ -19,7 +20,7 @@ from archipel.server.state import ServerState
 from archipel.vocabulary import ArchipelError, ErrorCode
 
 MOST_CONNECTIONS = 500
-"""Connections at a time; a further one is closed."""
+"""Connections at a time; for a further one goes the one that has said nothing for longest, else itself."""
 REQUEST_S = 10.0
 """How long a connection may go without TLS, and then without a whole request, its body aside."""
 
@@ -97,8 +98,12 @@ class _Impatient(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > MOST_CONNECTIONS:
-            transport.abort()
-            return
+            silent = [one for one in self.connections if isinstance(one, _Impatient) and one._timer is not None]
+            oldest = min(silent, key=_Impatient._until, default=self)
+            oldest._forgive()
+            oldest.transport.abort()
+            if oldest is self:
+                return
         self._timer = self.loop.call_later(REQUEST_S, transport.abort)
 
     def data_received(self, data: bytes) -> None:
@@ -112,6 +117,9 @@ class _Impatient(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._forgive()
         super().connection_lost(exc)
+
+    def _until(self) -> float:
+        return self._timer.when() if self._timer is not None else math.inf
 
     def _forgive(self) -> None:
         if self._timer is not None:
