@@ -45,6 +45,7 @@ class Walk(Plan):
             raise SystemExit(CANARY)
         if fault == "shape":
             model["weight"] = np.zeros(3)
+            return TrainingResult(samples=self.count)
         if fault == "nan":
             model["weight"][:] = np.nan
         if fault == "metric":
