@@ -36,10 +36,10 @@ demo: $(RUNTIME) ## three hospitals train one model on this machine; ends with a
 test: $(WORKSHOP) ## the whole suite, with real processes, sandboxes and a real web proxy
 	@scripts/need "tests of sandboxed workers and real sites are skipped" bwrap=bubblewrap
 	@scripts/need "the test of a site behind a web proxy is skipped" tinyproxy=tinyproxy-bin
-	@$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --quiet
+	@$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder --quiet
 
 test-fast: $(WORKSHOP) ## the part of the suite without real processes
-	@$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --quiet -m "not processes"
+	@$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder --quiet -m "not processes"
 
 check: $(WORKSHOP) ## lint, format, strict types, the contract between rooms, docs
 	@$(BIN)/ruff check

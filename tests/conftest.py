@@ -23,3 +23,9 @@ def file_mode_mask() -> Iterator[None]:
     os.umask(before)
     yield
     os.umask(before)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long come first, so that no worker is left with one when the others have nothing to do."""
+    starting = {item.path for item in items if item.get_closest_marker("processes") is not None}
+    items.sort(key=lambda item: ("federation" not in item.path.parts, item.path not in starting))
