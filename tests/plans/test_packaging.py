@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from archipel.plans import Plan, draft, load, load_own, package
+from archipel.plans import Plan, draft, load, load_own, package, plan_text
 from archipel.tensors import blob_hash
 from archipel.vocabulary import BadInput, ErrorCode, RosterEntry, RoundTerms
 
@@ -41,7 +41,14 @@ def test_a_base_of_the_researchers_own_is_not_taken_for_the_plan(tmp_path):
         ("x = 1\n", r"plan\.py: has no plan class; define a class that derives from Plan, TorchPlan, SegmentationPlan"),
         (TINY + CLASS.format("A", "Plan") + CLASS.format("B", "Plan"), r"has 2 plan classes \(A, B\); say which one"),
         (b"\xff\xfe\x00", "is not UTF-8 text; save the plan as UTF-8"),
-        (b"x = 1\x00\n", r"plan\.py: (is not UTF-8 text|has a syntax error)"),
+        (b"\nx = 1\x00\n", r"plan\.py: has a NUL character in line 2; remove it"),
+        (b"x = 1\n\fy = 2\n", r"plan\.py: has a form feed in line 2; remove it"),
+        (b"\xef\xbb\xbfx = 1\n", r"plan\.py: has a byte order mark in line 1; save it as UTF-8 without one"),
+        (b"x = 1\r\n# a\ry = 2\n", r"has a carriage return without a line feed in line 2; save the plan with one kind"),
+        (b"# coding: utf-7\n", r"plan\.py: has a coding line that names utf-7; remove it; a plan is UTF-8 text"),
+        (b"#!/bin/python\n# vim: set fileencoding=latin-1 :\n", "has a coding line that names iso-8859-1; remove it"),
+        (b"# -*- coding: raw_unicode_escape -*-\n", "has a coding line that names raw.unicode.escape; remove it"),
+        (b"# coding: klingon\n", "has a coding line that Python refuses: unknown encoding: klingon; remove that line"),
         ("#" * (2 << 20), r"has 2097152 bytes; keep a plan below"),
     ],
 )
@@ -127,6 +134,33 @@ def test_what_runs_is_what_was_hashed_and_nothing_is_left_beside_it(tmp_path):
         load(broken)
     last = caught.traceback[-1]
     assert (Path(last.path).name, last.lineno + 1) == ("broken.py", 9)
+
+
+HIDDEN = {
+    "a coding line": b"# coding: raw_unicode_escape\n# \\u000aopen('ran', 'w').close()\n",
+    "utf-7": b"# coding: utf-7\n# +AAo-open('ran', 'w').close()\n",
+    "a carriage return": b"# nothing\ropen('ran', 'w').close()\n",
+}
+
+
+@pytest.mark.parametrize("attack", HIDDEN.values(), ids=HIDDEN)
+def test_a_comment_that_python_would_run_is_refused_before_anything_runs(tmp_path, monkeypatch, attack):
+    monkeypatch.chdir(tmp_path)
+    source = attack + (TINY + CLASS.format("Mine", "Plan")).encode()
+    exec(compile(source, "plan.py", "exec"), {})
+    assert (tmp_path / "ran").exists()
+    (tmp_path / "ran").unlink()
+    path = write(tmp_path, source)
+    for refuse in (package, load, lambda path: plan_text(path.read_bytes(), path.name)):
+        with pytest.raises(BadInput) as caught:
+            refuse(path)
+        assert caught.value.code is ErrorCode.BAD_PLAN
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("harmless", [b"# -*- coding: utf-8 -*-\n", b"# caf\xc3\xa9\r\n", b"'a'\r\n\r\n"])
+def test_utf_8_text_of_any_system_loads(tmp_path, harmless):
+    assert load(write(tmp_path, harmless + (TINY + CLASS.format("Mine", "Plan")).encode()))
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from archipel.site.opt_outs import OPT_OUT
 from archipel.site.state import SiteState
 from archipel.tensors import blob_hash
 from archipel.transport import EndedMessage, TaskFailedMessage, TaskOffer
-from archipel.vocabulary import ErrorCode, Job, Pass, PlanReference, Refused, Task, TaskKey
+from archipel.vocabulary import BadInput, ErrorCode, Job, Pass, PlanReference, Refused, Task, TaskKey
 
 CHUNK = 1 << 18
 
@@ -28,7 +28,7 @@ class Line:
     """A link that gives the plan, or one that never ends, and keeps what the agent says."""
 
     def __init__(self, endless: bool = False) -> None:
-        self.up, self.endless, self.fetched = True, endless, 0
+        self.up, self.endless, self.fetched, self.plan = True, endless, 0, PLAN
         self.said: list[Any] = []
         self.at_hand: Any = None
 
@@ -36,8 +36,8 @@ class Line:
         while self.endless:
             self.fetched += CHUNK
             yield bytes(CHUNK)
-        self.fetched += len(PLAN)
-        yield PLAN
+        self.fetched += len(self.plan)
+        yield self.plan
 
     async def send(self, message: Any) -> bool:
         self.said.append((message, self.at_hand))
@@ -96,6 +96,21 @@ async def test_a_plan_that_does_not_end_is_not_taken_on(hospital: SiteState) -> 
         await agent._offered(job_for(hospital))
     assert line.fetched <= LARGEST_SOURCE + CHUNK
     assert list(hospital.blobs.incoming.iterdir()) == [] and approvals.names(hospital) == []
+
+
+async def test_a_plan_whose_text_is_not_what_python_would_run_is_not_taken_on(hospital: SiteState) -> None:
+    hidden = b"# harmless\rprint('runs')\n"
+    reference = PlanReference(hash=blob_hash(hidden), class_name="Tiny", file_name="tiny.py")
+    agent, line = agent_of(hospital)
+    line.plan = hidden
+    with pytest.raises(BadInput, match=r"tiny\.py: has a carriage return without a line feed in line 1"):
+        await agent._offered(job_for(hospital, plan=reference))
+    assert approvals.names(hospital) == [] and not hospital.blobs.has(reference.hash)
+    # Kept by an earlier version, it is neither shown nor approved.
+    hospital.blobs.put(hidden)
+    approvals.offer(hospital, job_for(hospital, plan=reference))
+    with pytest.raises(BadInput, match="carriage return"):
+        approvals.approve(hospital, "heart")
 
 
 async def test_a_start_sweeps_what_killed_fetches_left_and_plans_that_were_changed(hospital: SiteState) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from archipel.plans.base import Array, Context, Model, Plan, TrainingResult, derive_seed
 from archipel.plans.drafting import Draft, draft
 from archipel.plans.packaging import PackagedPlan, load, load_own, package
+from archipel.plans.source import plan_text
 
 if TYPE_CHECKING:
     from archipel.plans.segmentation import SegmentationPlan
@@ -31,6 +32,7 @@ __all__ = [
     "load",
     "load_own",
     "package",
+    "plan_text",
 ]
 
 

@@ -19,12 +19,11 @@ from types import ModuleType
 from pydantic import ValidationError
 
 from archipel.plans.base import Plan
+from archipel.plans.source import bad_plan, plan_text
 from archipel.tensors import blob_hash
 from archipel.vocabulary import (
     ArchipelError,
-    BadInput,
     DataNeeds,
-    ErrorCode,
     HyperParameter,
     MetricSpec,
     PlanReference,
@@ -38,9 +37,10 @@ _BASES = ("Plan", "TorchPlan", "SegmentationPlan")
 
 @dataclass(frozen=True)
 class PackagedPlan:
-    """A plan's source bytes, their hash, and which class of which file it is."""
+    """A plan's source bytes, the text they are, their hash, and which class of which file it is."""
 
     source: bytes
+    text: str
     hash: str
     class_name: str
     file_name: str
@@ -58,30 +58,29 @@ def package(path: Path, class_name: str | None = None) -> PackagedPlan:
     holds no plan class, or several and ``class_name`` does not choose.
     """
     if not _FILE_NAME.match(path.name):
-        raise _bad(path.name, "is not a name a plan may have", "use letters, digits, _ . - and the ending .py")
+        raise bad_plan(path.name, "is not a name a plan may have", "use letters, digits, _ . - and the ending .py")
     return _read(path, class_name)
 
 
 def _read(path: Path, class_name: str | None) -> PackagedPlan:
     if not path.is_file():
-        raise _bad(str(path), "is not a file", "name the Python file that holds the plan")
+        raise bad_plan(str(path), "is not a file", "name the Python file that holds the plan")
     source = path.read_bytes()
     if len(source) > LARGEST_SOURCE:
-        raise _bad(path.name, f"has {len(source)} bytes", f"keep a plan below {LARGEST_SOURCE} bytes")
-    found = plan_classes(source, path.name)
-    return PackagedPlan(source, blob_hash(source), _chosen(path.name, found, class_name), path.name)
+        raise bad_plan(path.name, f"has {len(source)} bytes", f"keep a plan below {LARGEST_SOURCE} bytes")
+    text = plan_text(source, path.name)
+    found = plan_classes(text, path.name)
+    return PackagedPlan(source, text, blob_hash(source), _chosen(path.name, found, class_name), path.name)
 
 
-def plan_classes(source: bytes, file_name: str) -> list[str]:
+def plan_classes(text: str, file_name: str) -> list[str]:
     """Names of the plan classes at the top level of a source, without running it; bases of others are left out."""
     try:
-        tree = ast.parse(source.decode("utf-8"), filename=file_name)
+        tree = ast.parse(text, filename=file_name)
     except SyntaxError as error:
-        raise _bad(
+        raise bad_plan(
             file_name, f"has a syntax error in line {error.lineno}: {error.msg}", "mend it and package it again"
         ) from error
-    except (UnicodeDecodeError, ValueError) as error:
-        raise _bad(file_name, "is not UTF-8 text", "save the plan as UTF-8 Python source") from error
     plans: dict[str, set[str]] = {}
     for node in tree.body:
         if isinstance(node, ast.ClassDef):
@@ -103,14 +102,16 @@ def _chosen(file_name: str, found: list[str], class_name: str | None) -> str:
     listed = ", ".join(found) or "none"
     if class_name is not None:
         if class_name not in found:
-            raise _bad(
+            raise bad_plan(
                 file_name, f"has no plan class {class_name}", f"plan classes in it are: {listed}; derive from TorchPlan"
             )
         return class_name
     if not found:
-        raise _bad(file_name, "has no plan class", f"define a class that derives from {', '.join(_BASES)}")
+        raise bad_plan(file_name, "has no plan class", f"define a class that derives from {', '.join(_BASES)}")
     if len(found) > 1:
-        raise _bad(file_name, f"has {len(found)} plan classes ({listed})", "say which one is meant by its class name")
+        raise bad_plan(
+            file_name, f"has {len(found)} plan classes ({listed})", "say which one is meant by its class name"
+        )
     return found[0]
 
 
@@ -125,11 +126,12 @@ def load(path: Path, class_name: str | None = None) -> Plan:
     module = ModuleType(name)
     module.__file__ = str(path)
     sys.modules[name] = module
-    # Compiled from the very bytes that were hashed; an import would read the file again and leave a cache beside it.
-    exec(compile(packaged.source, str(path), "exec"), module.__dict__)  # noqa: S102
+    # Compiled from the very text that people are shown; an import would read the file again, obey a coding line and
+    # leave a cache beside the file.
+    exec(compile(packaged.text, str(path), "exec", dont_inherit=True), module.__dict__)  # noqa: S102
     made = getattr(module, packaged.class_name, None)
     if not (isinstance(made, type) and issubclass(made, Plan)):
-        raise _bad(
+        raise bad_plan(
             path.name,
             f"{packaged.class_name} is not an archipel Plan",
             "derive it from archipel.plans.Plan or TorchPlan",
@@ -155,7 +157,7 @@ def plan_errors_named(path: Path) -> Iterator[None]:
     except Exception as error:
         line = line_of(error, str(path))
         where = "" if line is None else f" (line {line})"
-        raise _bad(path.name, f"{_said(error)}{where}", "mend the plan") from error
+        raise bad_plan(path.name, f"{_said(error)}{where}", "mend the plan") from error
 
 
 def _said(error: Exception) -> str:
@@ -185,7 +187,7 @@ def check_declarations(plan: Plan) -> None:
     """Raise BadInput when a declaration is missing, of the wrong type, or contradicts another."""
     thing = type(plan).__name__
     if not isinstance(getattr(plan, "needs", None), DataNeeds):
-        raise _bad(thing, "does not declare its data needs", 'set needs = DataNeeds(kind="volumes", ...)')
+        raise bad_plan(thing, "does not declare its data needs", 'set needs = DataNeeds(kind="volumes", ...)')
     for attribute, record in (
         ("metrics", MetricSpec),
         ("validation", MetricSpec),
@@ -193,20 +195,16 @@ def check_declarations(plan: Plan) -> None:
     ):
         values = getattr(plan, attribute)
         if not isinstance(values, tuple) or not all(isinstance(value, record) for value in values):
-            raise _bad(
+            raise bad_plan(
                 thing,
                 f"{attribute} is not a tuple of {record.__name__}",
                 f"write {attribute} = ({record.__name__}(...),)",
             )
         names = [value.name for value in values]
         if len(set(names)) != len(names):
-            raise _bad(thing, f"{attribute} names one thing twice", "give each its own name")
+            raise bad_plan(thing, f"{attribute} names one thing twice", "give each its own name")
     selection = plan.selection
     if selection is not None and (
         not isinstance(selection, Selection) or selection.metric not in {spec.name for spec in plan.validation}
     ):
-        raise _bad(thing, "its selection is not one of its validation metrics", "select by a name in validation")
-
-
-def _bad(thing: str, cause: str, remedy: str) -> BadInput:
-    return BadInput(thing, cause, remedy, code=ErrorCode.BAD_PLAN)
+        raise bad_plan(thing, "its selection is not one of its validation metrics", "select by a name in validation")

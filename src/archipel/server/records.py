@@ -12,6 +12,7 @@ from functools import lru_cache
 from sqlalchemy import Connection, func, insert, select, update
 
 from archipel.governance import Approval, JournalHead, append, canonical, check_approval
+from archipel.plans import plan_text
 from archipel.plans.packaging import LARGEST_SOURCE
 from archipel.rounds import ExperimentState, ExperimentVerb
 from archipel.rounds.tables import next_state
@@ -127,6 +128,8 @@ class ExperimentRecords:
         if blobs.size(job.plan.hash) > LARGEST_SOURCE:
             cause = f"has a plan of more than {LARGEST_SOURCE} bytes"
             raise BadInput(thing, cause, "keep data out of the plan's source")
+        with blobs.open(job.plan.hash) as file:
+            plan_text(file.read(), job.plan.file_name)
         remedy = "make the job and its initial model from the same plan"
         if (size := blobs.size(job.initial_model)) != (needed := frame_size(job.tensors)):
             raise BadInput(thing, f"its initial model has {size} bytes, its tensors make {needed}", remedy)

@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 
 from archipel.governance import JournalHead, closed_is_signed_by
+from archipel.plans import plan_text
 from archipel.plans.packaging import LARGEST_SOURCE
 from archipel.site import approvals, heads, journal, opt_outs, proof, withdrawals
 from archipel.site.approvals import OfferState
@@ -149,14 +150,15 @@ class Agent:
 
     async def _fetch_plan(self, job: Job) -> None:
         with self.site.blobs.writer() as writer:
-            size = 0
+            source = bytearray()
             async with contextlib.aclosing(self.link.fetch(job.plan.hash)) as chunks:
                 async for chunk in chunks:
-                    size += len(chunk)
-                    if size > LARGEST_SOURCE:
+                    source += chunk
+                    if len(source) > LARGEST_SOURCE:
                         cause = f"its plan has more than {LARGEST_SOURCE} bytes"
                         raise Refused(f"experiment {job.experiment}", cause, "it was not taken on")
                     writer.write(chunk)
+            plan_text(bytes(source), job.plan.file_name)
             writer.commit(job.plan.hash)
 
     def _begin(self, task: Task) -> None:

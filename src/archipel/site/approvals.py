@@ -24,6 +24,7 @@ from archipel.governance import (
     objections,
 )
 from archipel.governance import approve as sign
+from archipel.plans import plan_text
 from archipel.site import catalog, cohorts, journal, pending, schema
 from archipel.site.state import SiteState
 from archipel.storage import utc_now
@@ -165,7 +166,8 @@ def offered(site: SiteState, experiment: str) -> Offer:
 def plan_source(site: SiteState, job: Job) -> str | None:
     """The plan's source as the job's hash names it, None while it has not been fetched.
 
-    Raises Refused when what is kept is not what the hash says.
+    Raises Refused when what is kept is not what the hash says, and BadInput when it is not a text that can be read as
+    Python reads it.
     """
     if not site.blobs.has(job.plan.hash):
         return None
@@ -178,7 +180,7 @@ def plan_source(site: SiteState, job: Job) -> str | None:
             "restart the agent, which fetches it again",
             code=ErrorCode.BAD_PLAN,
         )
-    return source.decode("utf-8", errors="replace")
+    return plan_text(source, job.plan.file_name)
 
 
 def whole_plans(site: SiteState) -> set[str]:

@@ -1,0 +1,58 @@
+"""A plan's source as text: the one text that people read, that is hashed and that runs.
+
+Python obeys a coding cookie when it compiles bytes, and starts a new line at a lone carriage return, where a page shows
+neither. So the bytes are decoded as UTF-8 once, whatever would make the two differ is refused, and text is compiled.
+"""
+
+from __future__ import annotations
+
+import io
+import tokenize
+
+from archipel.vocabulary import BadInput, ErrorCode
+
+_UNSEEN = {
+    "\0": ("a NUL character", "remove it"),
+    "\f": ("a form feed", "remove it"),
+    "\ufeff": ("a byte order mark", "save it as UTF-8 without one"),
+}
+
+
+def plan_text(source: bytes, file_name: str) -> str:
+    """The text of a plan's source.
+
+    Raises BadInput (code ``bad-plan``) when the bytes are not UTF-8, name another encoding in a coding line (PEP 263),
+    or hold a lone carriage return, a form feed, a NUL or a byte order mark.
+    """
+    try:
+        text = source.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise bad_plan(file_name, "is not UTF-8 text", "save the plan as UTF-8 Python source") from error
+    for character, (name, remedy) in _UNSEEN.items():
+        if character in text:
+            raise bad_plan(file_name, f"has {name} in line {_line(text, character)}", remedy)
+    lines = text.replace("\r\n", "\n")
+    if "\r" in lines:
+        cause = f"has a carriage return without a line feed in line {_line(lines, chr(13))}"
+        raise bad_plan(file_name, cause, "save the plan with one kind of line ending")
+    _check_coding(lines, file_name)
+    return text
+
+
+def _line(text: str, character: str) -> int:
+    return text.count("\n", 0, text.index(character)) + 1
+
+
+def _check_coding(lines: str, file_name: str) -> None:
+    """Refuse a coding line that names anything but UTF-8, and one whose encoding Python does not know."""
+    try:
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(lines.encode()).readline)
+    except SyntaxError as error:
+        raise bad_plan(file_name, f"has a coding line that Python refuses: {error}", "remove that line") from error
+    if encoding != "utf-8":
+        raise bad_plan(file_name, f"has a coding line that names {encoding}", "remove it; a plan is UTF-8 text")
+
+
+def bad_plan(thing: str, cause: str, remedy: str) -> BadInput:
+    """The error for a plan that cannot be used."""
+    return BadInput(thing, cause, remedy, code=ErrorCode.BAD_PLAN)
