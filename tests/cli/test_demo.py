@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
-from archipel.data import phantom
+from archipel.data.synthetic import phantom
 from archipel.lab.demo import PLAN
 from archipel.lab.pooled import PooledInBackground
 from archipel.plans import load

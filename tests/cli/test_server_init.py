@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from archipel.cli.server import app
-from archipel.server.settings import ServerSettings
-from archipel.server.state import ServerState
+from archipel.server.state.folder import ServerState
+from archipel.server.state.settings import ServerSettings
 from archipel.vocabulary import ArchipelError, ErrorCode
 
 NO_HOST = "is no DNS name or IP address; give the name alone, without https:// and port, as in --host fl.example.org"

@@ -16,18 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from archipel.data import (
-    Cohort,
-    DataMapping,
-    Prepared,
-    PreparedCache,
-    PreparedSource,
-    RawSource,
-    Reading,
-    Sample,
-    scan,
-)
-from archipel.data.prepared import Damaged, Keyed, Preparation, PreparedFile, write_prepared
+from archipel.data import Cohort, DataMapping, Prepared, PreparedCache, PreparedSource, RawSource, Reading, Sample, scan
+from archipel.data.prepared.source import Damaged, Keyed, Preparation, PreparedFile, write_prepared
 from archipel.tensors import blob_hash
 from archipel.vocabulary import BadInput, Conflict, ErrorCode
 

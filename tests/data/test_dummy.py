@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from archipel.data import Cohort, ColumnMapping, ColumnSummary, DataMapping, DataSchema, Recipe
-from archipel.data.dummy import Dummies, as_given
+from archipel.data.synthetic.dummy import Dummies, as_given
 from archipel.vocabulary import ColumnNeed, DataNeeds
 
 TARGET = ColumnNeed(name="sick", categories=("no", "yes"))

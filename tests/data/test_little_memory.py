@@ -13,7 +13,7 @@ from volumes import dataset, pair, write
 
 from archipel.data import scan
 from archipel.data.files import Folder, MemoryIndex, file_hash, signature_of
-from archipel.data.volumes import look, read_image, read_label
+from archipel.data.volumes.volumes import look, read_image, read_label
 from archipel.vocabulary import BadInput
 
 SHORT = "needs more memory than this machine has left; free memory and look again, or exclude it"
@@ -79,9 +79,9 @@ def test_reading_takes_few_bytes_a_voxel(tmp_path, role, bytes_a_voxel, slope):
 def test_voxels_are_counted_as_what_they_are_read_into(tmp_path, monkeypatch):
     """A byte each on disk, four in memory."""
     write(tmp_path / "a.nii.gz", np.zeros((20, 20, 20), np.uint8))
-    monkeypatch.setattr("archipel.data.decoding.MOST_BYTES", 31_999)
+    monkeypatch.setattr("archipel.data.volumes.decoding.MOST_BYTES", 31_999)
     assert "would take 0 MiB in memory" in str(look(Folder(tmp_path), "a.nii.gz", "image").problem)
-    monkeypatch.setattr("archipel.data.decoding.MOST_BYTES", 32_000)
+    monkeypatch.setattr("archipel.data.volumes.decoding.MOST_BYTES", 32_000)
     assert look(Folder(tmp_path), "a.nii.gz", "image").problem is None
 
 
@@ -104,7 +104,7 @@ def test_memory_that_runs_out_while_a_volume_is_decoded_is_not_damage(tmp_path, 
     def short(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr("archipel.data.decoding.unpacked", short)
+    monkeypatch.setattr("archipel.data.volumes.decoding.unpacked", short)
     assert SHORT in str(look(Folder(tmp_path), "a.nii.gz", "image").problem)
     for read in (read_image, read_label):
         with pytest.raises(BadInput, match=SHORT):
@@ -123,7 +123,7 @@ root = Path({str(tmp_path)!r})
 (root / "once").mkdir()
 scan("nifti-pairs", root / "once")
 import nibabel.nifti1, nibabel.nifti2, scipy
-from archipel.data.volumes import read_image
+from archipel.data.volumes.volumes import read_image
 read_image(root / "images/small.nii.gz")
 taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (taken + (48 << 20),) * 2)

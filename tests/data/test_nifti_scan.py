@@ -161,5 +161,5 @@ def test_the_split_loads_each_side_in_the_order_of_ids(tmp_path):
 
 def test_a_volume_that_would_fill_the_memory_is_named_before_it_is_unpacked(tmp_path, monkeypatch):
     dataset(tmp_path, 1)
-    monkeypatch.setattr("archipel.data.decoding.MOST_BYTES", 1000)
+    monkeypatch.setattr("archipel.data.volumes.decoding.MOST_BYTES", 1000)
     assert "images/sub-00.nii.gz: would take 0 MiB in memory" in str(scan(KIND, tmp_path).problems[0])

@@ -7,7 +7,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from archipel.data import phantom, scan
+from archipel.data import scan
+from archipel.data.synthetic import phantom
 from archipel.vocabulary import BadInput
 
 

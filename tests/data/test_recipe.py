@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archipel.data import Cohort, DataMapping, Reading, Recipe
-from archipel.data.recipe import apply
+from archipel.data.cohorts.preprocessing import apply
 
 SIZES = st.tuples(*[st.sampled_from([0.5, 0.8, 1.0, 1.5, 2.0])] * 3)
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archipel.data import unpacking
-from archipel.data.unpacking import BrokenOff, unpacked
-from archipel.data.volumes import read_image
+from archipel.data.volumes import unpacking
+from archipel.data.volumes.unpacking import BrokenOff, unpacked
+from archipel.data.volumes.volumes import read_image
 
 EMPTY = zlib.compressobj(9, zlib.DEFLATED, 31).flush()
 

@@ -14,9 +14,9 @@ import pytest
 from typer.testing import CliRunner
 
 from archipel.cli.main import app
-from archipel.data import phantom
+from archipel.data.synthetic import phantom
 from archipel.lab.processes import LocalFederation, LocalSite, wait_for
-from archipel.site import approvals
+from archipel.site.approval import approvals
 from archipel.vocabulary import NotFound
 
 mpl.use("Agg")

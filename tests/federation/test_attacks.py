@@ -14,7 +14,7 @@ import pytest
 from world import World, wait
 
 from archipel.governance import JournalHead, record_hash, sign_head
-from archipel.site.certificates import credentials
+from archipel.site.membership.certificates import credentials
 from archipel.tensors import blob_hash, decode, encode
 from archipel.transport import CHUNK, FetchStart, UploadStart
 from archipel.transport.channel import Uplink
@@ -239,7 +239,7 @@ def test_messages_about_experiments_of_others_change_nothing(world: World) -> No
         job_hash = attacker.task.job_hash
         from datetime import UTC, datetime
 
-        from archipel.site import journal
+        from archipel.site.audit import journal
 
         head = journal.signed_head(attacker.state).model_dump(mode="json")
         hello = {**HELLO, "site": "site-b", "time": datetime.now(UTC).isoformat(), "head": head}

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from world import SITES, World, wait
 
-from archipel.site import approvals
+from archipel.site.approval import approvals
 
 pytestmark = pytest.mark.processes
 

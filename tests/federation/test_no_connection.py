@@ -15,9 +15,9 @@ import pytest
 from world import World, wait
 
 from archipel.lab.processes import HOST, free_port
-from archipel.server.federation import Federation
-from archipel.server.settings import ServerSettings
-from archipel.server.state import ServerState
+from archipel.server.membership.federation import Federation
+from archipel.server.state.folder import ServerState
+from archipel.server.state.settings import ServerSettings
 
 pytestmark = pytest.mark.processes
 

@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 from world import SITES, World, wait
 
 from archipel.cli.server import app
-from archipel.site import approvals, heads, journal
+from archipel.site.approval import approvals
+from archipel.site.audit import journal, journal_heads
 
 pytestmark = pytest.mark.processes
 
@@ -38,6 +39,6 @@ def test_an_experiment_goes_on_from_an_older_copy_and_what_the_copy_does_not_kno
     for site in SITES:
         state = world.lab.sites[site].state()
         assert approvals.offered(state, "unknown").state == "approved"
-        assert ["a backup was restored there" in str(fault) for fault in heads.faults(state)] == [True]
+        assert ["a backup was restored there" in str(fault) for fault in journal_heads.faults(state)] == [True]
         assert journal.verify(state).whole
         state.close()

@@ -12,7 +12,7 @@ from world import SITES, World
 
 from archipel.governance import job_hash, record_hash
 from archipel.lab.processes import HOST, free_port
-from archipel.server.state import ServerState
+from archipel.server.state.folder import ServerState
 from archipel.transport import (
     CHUNK,
     FetchStart,

@@ -14,10 +14,11 @@ from world import SITES, World, wait
 
 import archipel
 from archipel.governance import HeadFault
-from archipel.server.federation import Federation
-from archipel.server.state import ServerState
-from archipel.site import approvals, heads, journal
-from archipel.site import failures as site_failures
+from archipel.server.membership.federation import Federation
+from archipel.server.state.folder import ServerState
+from archipel.site.approval import approvals
+from archipel.site.audit import journal, journal_heads
+from archipel.site.execution import failures as site_failures
 from archipel.transport.doorbell import ring
 
 pytestmark = pytest.mark.processes
@@ -186,7 +187,7 @@ def test_a_server_whose_journals_tail_was_cut_is_found_out_by_its_sites_once_and
 ) -> None:
     def told(site: str) -> list[HeadFault]:
         state = world.lab.sites[site].state()
-        found = heads.faults(state)
+        found = journal_heads.faults(state)
         state.close()
         return found
 

@@ -24,8 +24,8 @@ from typer.testing import CliRunner, Result
 
 from archipel.cli.main import app
 from archipel.lab.processes import Running, free_port
-from archipel.server.federation import Federation
-from archipel.server.state import ServerState
+from archipel.server.membership.federation import Federation
+from archipel.server.state.folder import ServerState
 from archipel.vocabulary import ArchipelError
 from real_data import real_data
 

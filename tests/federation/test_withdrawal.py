@@ -12,8 +12,10 @@ import pytest
 from world import SITES, World, wait
 
 from archipel.data import validation_ids
-from archipel.site import catalog, failures, withdrawals
-from archipel.site.opt_outs import Optant
+from archipel.site.datasets import catalog
+from archipel.site.execution import failures
+from archipel.site.withdrawals import withdrawals
+from archipel.site.withdrawals.opt_outs import Optant
 
 pytestmark = pytest.mark.processes
 IDS = [f"site-a-{number:03d}" for number in range(40)]

@@ -8,7 +8,8 @@ import pytest
 import torch
 from plan_jobs import cohort, frame, job_for, task_for
 
-from archipel.data import PreparedCache, PreparedSource, phantom
+from archipel.data import PreparedCache, PreparedSource
+from archipel.data.synthetic import phantom
 from archipel.plans import Plan, SegmentationPlan, load
 from archipel.plans.inference import evaluate_folder, predict, predict_path
 from archipel.plans.runtime import PlanRuntime

@@ -23,10 +23,10 @@ from rich.console import Console
 import archipel
 from archipel.governance import IdentityKey, canonical, job_hash
 from archipel.researcher.screens import LogScreen
-from archipel.server.federation import Federation
+from archipel.server.membership.federation import Federation
 from archipel.server.rest import RestContext, RestServer, create_app, listen
-from archipel.server.settings import ServerSettings
-from archipel.server.state import ServerState
+from archipel.server.state.folder import ServerState
+from archipel.server.state.settings import ServerSettings
 from archipel.tensors import blob_hash, encode
 from archipel.transport.enrolment import EnrolmentRequest, proof_message
 from archipel.transport.messages import DatasetSummary

@@ -17,9 +17,9 @@ from cryptography.x509.oid import NameOID
 from rest_world import TINY_PLAN, World
 
 import archipel
-from archipel.server.federation import Federation
-from archipel.server.settings import ServerSettings
-from archipel.server.state import ServerState
+from archipel.server.membership.federation import Federation
+from archipel.server.state.folder import ServerState
+from archipel.server.state.settings import ServerSettings
 from archipel.vocabulary import BadInput, ErrorCode, NotFound, NotPermitted
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from server_world import Applicant, Served, serving, settings
 
-from archipel.server.federation import Federation
-from archipel.server.state import ServerState
+from archipel.server.membership.federation import Federation
+from archipel.server.state.folder import ServerState
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from archipel.governance import IdentityKey, canonical
-from archipel.server.federation import Federation
+from archipel.server.membership.federation import Federation
 from archipel.server.rest import RestContext, RestServer, create_app, listen
-from archipel.server.settings import ServerSettings
+from archipel.server.state.settings import ServerSettings
 from archipel.transport.enrolment import EnrolmentRequest, JoinToken, proof_message
 from archipel.vocabulary import Conflict, Job, NotFound, Value
 

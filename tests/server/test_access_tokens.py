@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from archipel.server.federation import Federation
+from archipel.server.membership.federation import Federation
 from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode, NotFound
 
 NOW = datetime(2026, 11, 21, 8, tzinfo=UTC)

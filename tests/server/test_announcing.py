@@ -8,8 +8,8 @@ from server_world import Applicant
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from archipel.server import announcing
-from archipel.server.federation import Federation
+from archipel.server.membership.federation import Federation
+from archipel.server.sites import announcing
 
 
 def test_each_new_line_is_told_once_with_whom_it_is_about(federation: Federation) -> None:

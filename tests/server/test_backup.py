@@ -12,9 +12,10 @@ from test_models_that_last import book, close
 from typer.testing import CliRunner
 
 from archipel.cli.server import app
-from archipel.server import backup, views
-from archipel.server.federation import Federation
-from archipel.server.state import ServerState
+from archipel.server import backup
+from archipel.server.experiments import views
+from archipel.server.membership.federation import Federation
+from archipel.server.state.folder import ServerState
 from archipel.vocabulary import Conflict
 
 

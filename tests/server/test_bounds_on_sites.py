@@ -13,10 +13,10 @@ from test_models_that_last import book
 
 from archipel.governance import JournalHead
 from archipel.rounds import Opened, SiteState, Stage
-from archipel.server import views
-from archipel.server.book import SqlBook
-from archipel.server.federation import Federation
-from archipel.server.records import MOST_DETAILS, ExperimentRecords
+from archipel.server.experiments import views
+from archipel.server.experiments.book import SqlBook
+from archipel.server.experiments.records import MOST_DETAILS, ExperimentRecords
+from archipel.server.membership.federation import Federation
 from archipel.transport.messages import from_site
 from archipel.vocabulary import (
     EXCEPTION_CLASSES,

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from server_world import Applicant, Served, settings
 
 from archipel.governance import IdentityKey, canonical
-from archipel.server.authority import Authority
-from archipel.server.federation import Federation
+from archipel.server.membership.authority import Authority
+from archipel.server.membership.federation import Federation
 from archipel.server.rest.limits import LONGEST_ENROLMENT
-from archipel.server.state import ServerState
+from archipel.server.state.folder import ServerState
 from archipel.transport.enrolment import EnrolmentReply, JoinToken, authority_fingerprint, proof_message
 from archipel.transport.service import site_of_certificate
 from archipel.vocabulary import ArchipelError, ErrorCode
@@ -210,7 +210,7 @@ def test_a_server_that_dies_before_it_has_recorded_the_certificate_leaves_the_to
         raise KeyboardInterrupt
 
     token, site = federation.enrolment.create_token("berlin"), Applicant("berlin")
-    monkeypatch.setattr("archipel.server.registry._certificate_row", dies)
+    monkeypatch.setattr("archipel.server.membership.registry._certificate_row", dies)
     with pytest.raises(KeyboardInterrupt):
         federation.enrolment.enrol(site.request(token), datetime.now(UTC))
     monkeypatch.undo()

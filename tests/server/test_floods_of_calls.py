@@ -14,9 +14,9 @@ import grpc
 import pytest
 from server_world import Applicant
 
-from archipel.server.federation import Federation
-from archipel.server.registry import Site
-from archipel.server.schema import sites
+from archipel.server.membership.federation import Federation
+from archipel.server.membership.registry import Site
+from archipel.server.state.schema import sites
 from archipel.transport import FetchStart, Peer, start_grpc_server
 from archipel.transport.messages import FromSite, Offset, RenewRequest, UploadStart
 from archipel.transport.reading import LONGEST_FROM_SITE

@@ -12,11 +12,12 @@ from server_world import Applicant
 from sqlalchemy import select
 
 from archipel.governance import IdentityKey, JournalHead, sign_head
-from archipel.server import heads, schema
-from archipel.server.experiments import Experiments
-from archipel.server.federation import Federation
-from archipel.server.hub import Stream
-from archipel.server.wire import Wire
+from archipel.server.experiments import journal_heads
+from archipel.server.experiments.hub import Stream
+from archipel.server.experiments.service import Experiments
+from archipel.server.membership.federation import Federation
+from archipel.server.sites.servicer import Wire
+from archipel.server.state import schema
 from archipel.transport import Heartbeat, Hello, Peer
 from archipel.vocabulary import ArchipelError, ErrorCode, RoundClosed
 
@@ -92,7 +93,7 @@ async def test_a_site_whose_journal_went_back_is_one_fault_however_often_it_conn
         site.hello(site.head(number))
     await site.upload(site.head(7))
     assert len(faults(federation)) == 1 and site.newest == site.head(9)
-    ((name, fault),) = heads.faults(federation)
+    ((name, fault),) = journal_heads.faults(federation)
     assert name == "berlin" and "line 9 was there" in str(fault) and "line 5 was the last" in str(fault)
     site.hello(site.head(4))
     assert len(faults(federation)) == 2
@@ -160,7 +161,7 @@ async def test_heads_that_overtake_each_other_are_no_fault_and_the_newest_stays(
     assert answer.attested["number"] == 9 and faults(federation) == []
     await line.take(Heartbeat(head=site.head(12).model_dump(mode="json")))
     with federation.database.write() as connection:
-        heads.take(connection, "berlin", site.wire.hub.heads["berlin"], in_order=False)
+        journal_heads.take(connection, "berlin", site.wire.hub.heads["berlin"], in_order=False)
     assert kept(federation) == [12] and faults(federation) == []
     await line.take(Heartbeat(head=site.head(12, "2").model_dump(mode="json")))
     assert len(faults(federation)) == 1 and site.newest == site.head(12)
@@ -198,20 +199,20 @@ async def test_a_server_whose_own_journal_lost_what_a_site_was_shown_says_so_onc
     shown = site.wire.hub.head()
     assert [hello(site, head) for head in (None, before, shown)] == [None, True, True]
     stranger = sign_head(IdentityKey.generate(), shown)
-    assert hello(site, stranger) is None and heads.own_faults(federation) == []
+    assert hello(site, stranger) is None and journal_heads.own_faults(federation) == []
     with federation.database.write() as connection:
         connection.exec_driver_sql(f"DELETE FROM journal WHERE number > {before.number}")
     assert [hello(site, head) for head in (before, shown, shown)] == [True, False, False]
-    (fault,) = heads.own_faults(federation)
+    (fault,) = journal_heads.own_faults(federation)
     assert fault.kept == shown and fault.shown.number == before.number
     # Longer than it was, and yet another journal.
     for name in ("rome", "oslo", "bern", "lima"):
         federation.enrolment.create_token(name)
-    assert hello(site, shown) is False and len(heads.own_faults(federation)) == 1
+    assert hello(site, shown) is False and len(journal_heads.own_faults(federation)) == 1
     later = site.wire.hub.head()
     with federation.database.write() as connection:
         connection.exec_driver_sql(f"DELETE FROM journal WHERE number > {later.number - 2}")
-    assert hello(site, later) is False and len(heads.own_faults(federation)) == 2
+    assert hello(site, later) is False and len(journal_heads.own_faults(federation)) == 2
     assert (await site.wire._missed("berlin", False))[0].contains is False
 
 

@@ -15,13 +15,14 @@ from test_models_that_last import book, close
 
 from archipel.governance import Approval, IdentityKey, JournalHead, approve, job_hash, sign_head
 from archipel.rounds import ExperimentState, ExperimentVerb
-from archipel.server import experiments as of_experiments
-from archipel.server import hub, schema, views
-from archipel.server.book import SqlBook
-from archipel.server.experiments import Experiments
-from archipel.server.federation import Federation
-from archipel.server.records import MOST_ANSWERS, ExperimentRecords
-from archipel.server.wire import Wire
+from archipel.server.experiments import hub, views
+from archipel.server.experiments import service as of_experiments
+from archipel.server.experiments.book import SqlBook
+from archipel.server.experiments.records import MOST_ANSWERS, ExperimentRecords
+from archipel.server.experiments.service import Experiments
+from archipel.server.membership.federation import Federation
+from archipel.server.sites.servicer import Wire
+from archipel.server.state import schema
 from archipel.tensors import encode
 from archipel.transport import AnswerMessage, FromServer, Peer
 from archipel.vocabulary import BadInput, Job, NotPermitted, StorageFull

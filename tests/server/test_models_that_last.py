@@ -9,10 +9,10 @@ from server_world import Applicant
 from archipel.governance import job_hash
 from archipel.rounds import Opened, SiteState, Stage, StageRecord
 from archipel.rounds.book import SiteRecord
-from archipel.server import views
-from archipel.server.book import SqlBook
-from archipel.server.federation import Federation
-from archipel.server.records import ExperimentRecords
+from archipel.server.experiments import views
+from archipel.server.experiments.book import SqlBook
+from archipel.server.experiments.records import ExperimentRecords
+from archipel.server.membership.federation import Federation
 from archipel.tensors import blob_hash, encode
 from archipel.vocabulary import BadInput, Job, MetricSum, Pass, RoundClosed, Task, TaskKey, TaskKind
 

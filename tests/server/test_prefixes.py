@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from server_world import Applicant
 from sqlalchemy import Column, MetaData, String, Table, create_engine, insert
 
-from archipel.server.federation import Federation
-from archipel.server.prefixes import SHORTEST, whole
+from archipel.server.membership.federation import Federation
+from archipel.server.membership.prefixes import SHORTEST, whole
 from archipel.vocabulary import Conflict, NotFound
 
 NAMES = st.sets(st.text("0123abc_%", min_size=1, max_size=8), max_size=8)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from server_world import Applicant
 
-from archipel.server import presence
-from archipel.server.federation import Federation
+from archipel.server.membership.federation import Federation
+from archipel.server.sites import presence
 from archipel.transport.doorbell import Doorbell
 
 

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from archipel.rounds import Delivered
-from archipel.server import receiving, spooling
-from archipel.server.book import spool_name
-from archipel.server.receiving import Receiving
+from archipel.server.experiments.book import spool_name
+from archipel.server.sites import receiving, spooling
+from archipel.server.sites.receiving import Receiving
 from archipel.tensors import FrameWriter, blob_hash, encode, schema_of
 from archipel.transport import CHUNK
 from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, StorageFull, TaskKey, Update

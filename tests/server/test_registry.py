@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from server_world import Applicant, settings
 
-from archipel.server.federation import Federation
-from archipel.server.registry import DatasetSummary
-from archipel.server.state import ServerState
+from archipel.server.membership.federation import Federation
+from archipel.server.membership.registry import DatasetSummary
+from archipel.server.state.folder import ServerState
 from archipel.transport.service import site_of_certificate
 from archipel.vocabulary import ArchipelError, BadInput, Conflict, NotFound, StorageFull
 

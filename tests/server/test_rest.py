@@ -15,12 +15,12 @@ import pytest
 from server_world import Applicant, Served, serving, settings
 from structlog.testing import capture_logs
 
-from archipel.server.federation import Federation
+from archipel.server.membership.federation import Federation
 from archipel.server.rest import bodies, listen
 from archipel.server.rest import experiments as experiment_endpoints
 from archipel.server.rest.limits import LONGEST_BODY, LONGEST_OTHER
 from archipel.server.rest.problems import status_of
-from archipel.server.state import ServerState
+from archipel.server.state.folder import ServerState
 from archipel.tensors import blob_hash
 from archipel.transport.enrolment import JoinToken
 from archipel.vocabulary import ArchipelError, ErrorCode, StorageFull

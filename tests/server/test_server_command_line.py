@@ -23,10 +23,10 @@ from server_world import Applicant, free_port
 from archipel import __version__
 from archipel.cli import main
 from archipel.governance import JournalHead, sign_head
-from archipel.server import heads
-from archipel.server.federation import Federation
+from archipel.server.experiments import journal_heads
+from archipel.server.membership.federation import Federation
 from archipel.server.process import run
-from archipel.server.state import ServerState
+from archipel.server.state.folder import ServerState
 from archipel.transport.enrolment import JoinToken
 from archipel.vocabulary import ArchipelError
 
@@ -197,7 +197,7 @@ def test_an_operator_gives_a_hospital_the_head_of_its_journal_and_sees_that_one_
             for number in (9, 4):
                 unsigned = JournalHead(owner="berlin", number=number, hash="sha256:" + "1" * 64, at=f"day {number}")
                 head = sign_head(berlin.identity, unsigned)
-                heads.take_first(connection, berlin.identity.public, "berlin", head)
+                journal_heads.take_first(connection, berlin.identity.public, "berlin", head)
     given = archipel("server", "site", "head", "berlin", state=state)
     found = JournalHead.model_validate_json(given.stdout)
     assert (found.owner, found.number) == ("berlin", 9) and found.is_signed_by(key)

@@ -11,8 +11,8 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, select, text
 
-from archipel.server import migrations
-from archipel.server.schema import metadata
+from archipel.server.state import migrations
+from archipel.server.state.schema import metadata
 from archipel.storage import Database
 from archipel.vocabulary import ArchipelError, ErrorCode
 

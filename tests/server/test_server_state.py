@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from server_world import settings
 
-from archipel.server.federation import Federation
-from archipel.server.settings import ServerSettings
-from archipel.server.state import ServerState
+from archipel.server.membership.federation import Federation
+from archipel.server.state.folder import ServerState
+from archipel.server.state.settings import ServerSettings
 from archipel.storage import load_settings
 from archipel.vocabulary import ArchipelError, Conflict, ErrorCode
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from server_world import Applicant, settings
 
-from archipel.server.experiments import Experiments
-from archipel.server.federation import Federation
-from archipel.server.state import ServerState
-from archipel.server.wire import Wire
+from archipel.server.experiments.service import Experiments
+from archipel.server.membership.federation import Federation
+from archipel.server.sites.servicer import Wire
+from archipel.server.state.folder import ServerState
 from archipel.transport import Peer
 from archipel.vocabulary import ArchipelError, ErrorCode, NotPermitted
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from site_world import SERVER
 
 from archipel.plans.drafting import draft
-from archipel.site import approvals
-from archipel.site.findings import Rung, Sign
-from archipel.site.state import SiteState
+from archipel.site.approval import approvals
+from archipel.site.checks.findings import Rung, Sign
+from archipel.site.state.folder import SiteState
 from archipel.vocabulary import RosterEntry, RoundTerms, WorkerLimits
 
 PLAN = '''

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from site_world import Terminal, new_site, table
 
-from archipel.site import catalog
-from archipel.site.state import SiteState
+from archipel.site.datasets import catalog
+from archipel.site.state.folder import SiteState
 
 
 @pytest.fixture(scope="session")

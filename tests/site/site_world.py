@@ -17,9 +17,11 @@ from typer.testing import CliRunner, Result
 
 from archipel.cli.site import app
 from archipel.governance import IdentityKey, job_hash
-from archipel.site import approvals, schema
-from archipel.site.certificates import keep_certificate, tls_request
-from archipel.site.state import SiteState
+from archipel.site.approval import approvals
+from archipel.site.membership.certificates import keep_certificate, tls_request
+from archipel.site.membership.founding import create_site
+from archipel.site.state import schema
+from archipel.site.state.folder import SiteState
 from archipel.storage import utc_now
 from archipel.tensors import blob_hash
 from archipel.vocabulary import (
@@ -40,7 +42,7 @@ SERVER = IdentityKey.generate()
 
 def new_site(folder: Path, name: str = "charite") -> SiteState:
     """A site that joined the federation of SERVER, with a certificate that it signed itself."""
-    site = SiteState.create(folder, name)
+    site = create_site(folder, name)
     key, certificate = pair()
     keep_certificate(site, key, certificate, certificate)
     with site.database.write() as connection:

@@ -13,10 +13,11 @@ from structlog.testing import capture_logs
 
 from archipel.governance import IdentityKey
 from archipel.plans.packaging import LARGEST_SOURCE
-from archipel.site import approvals, schema
-from archipel.site.agent import Agent, _Work
-from archipel.site.opt_outs import OPT_OUT
-from archipel.site.state import SiteState
+from archipel.site.agent.agent import Agent, _Work
+from archipel.site.approval import approvals
+from archipel.site.state import schema
+from archipel.site.state.folder import SiteState
+from archipel.site.withdrawals.opt_outs import OPT_OUT
 from archipel.tensors import blob_hash
 from archipel.transport import EndedMessage, TaskFailedMessage, TaskOffer
 from archipel.vocabulary import BadInput, ErrorCode, Job, Pass, PlanReference, Refused, Task, TaskKey

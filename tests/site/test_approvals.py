@@ -10,10 +10,15 @@ from sqlalchemy import text, update
 from archipel.data import Cohort, DataMapping, DataSchema
 from archipel.governance import Approval, IdentityKey, canonical, check_approval
 from archipel.governance import approve as sign
-from archipel.site import approvals, catalog, cohorts, failures, journal, proof, schema
-from archipel.site.catalog import DatasetProblems
-from archipel.site.settings import SiteSettings
-from archipel.site.state import SiteState
+from archipel.site.approval import approvals, authorisation
+from archipel.site.audit import journal
+from archipel.site.cohorts import cohort_versions
+from archipel.site.datasets import catalog
+from archipel.site.datasets.catalog import DatasetProblems
+from archipel.site.execution import failures
+from archipel.site.state import schema
+from archipel.site.state.folder import SiteState
+from archipel.site.state.settings import SiteSettings
 from archipel.storage import utc_now
 from archipel.transport.doorbell import Doorbell
 from archipel.vocabulary import (
@@ -34,7 +39,7 @@ from archipel.vocabulary import (
 
 def refused(site: SiteState, job_hash: str, code: ErrorCode = ErrorCode.NOT_APPROVED, words: str | None = None) -> None:
     with pytest.raises(Refused, match=words) as caught:
-        proof.is_allowed(site, "heart", job_hash)
+        authorisation.is_allowed(site, "heart", job_hash)
     assert caught.value.code is code
 
 
@@ -50,7 +55,7 @@ def test_an_approval_is_the_sites_signature_over_the_job_and_its_cohort(with_tab
     job, hashed = take_offer(with_table)
     approval = approvals.approve(with_table, "heart")
     check_approval(approval, identity_key=with_table.identity.public, job_hash=hashed)
-    allowed = proof.is_allowed(with_table, "heart", hashed)
+    allowed = authorisation.is_allowed(with_table, "heart", hashed)
     assert (allowed.job, allowed.approval) == (job, approval)
     assert list(allowed.cohort.subjects) == [f"p-{n:03}" for n in range(6)]
     line = journal.lines(with_table)[-1]
@@ -61,7 +66,7 @@ def test_the_cohort_is_what_lies_on_the_disk_when_a_person_approves(with_table: 
     _, hashed = take_offer(with_table)
     table(tmp_path / "data", rows=9)
     approvals.approve(with_table, "heart")
-    assert len(proof.is_allowed(with_table, "heart", hashed).cohort.subjects) == 9
+    assert len(authorisation.is_allowed(with_table, "heart", hashed).cohort.subjects) == 9
     assert catalog.dataset(with_table, "table").subjects == 9
     (tmp_path / "data" / "table.npz").write_bytes(b"spoilt")
     with pytest.raises(DatasetProblems, match=r"table.npz: cannot be read"):
@@ -77,7 +82,7 @@ def test_a_changed_job_asks_again_and_the_same_job_does_not(with_table: SiteStat
     refused(with_table, first, words="is offered")
     assert approvals.offered(with_table, "heart").approval is None
     approvals.approve(with_table, "heart")
-    assert proof.is_allowed(with_table, "heart", second).job.terms.rounds == 4
+    assert authorisation.is_allowed(with_table, "heart", second).job.terms.rounds == 4
     refused(with_table, first, words="another job was approved")
     kinds = [line.kind for line in journal.lines(with_table)]
     assert kinds[2:] == ["job-offered", "cohort-frozen", "approved", "job-changed", "approved"]
@@ -93,7 +98,7 @@ def test_a_job_that_changed_while_a_person_read_is_not_approved(with_table: Site
 
 def test_a_dataset_removed_while_a_person_read_is_not_approved(with_table: SiteState) -> None:
     _, hashed = take_offer(with_table)
-    frozen = cohorts.freeze(with_table, catalog.dataset(with_table, "table"))
+    frozen = cohort_versions.freeze(with_table, catalog.dataset(with_table, "table"))
     catalog.remove(with_table, "table")
     with pytest.raises(NotFound, match="was removed meanwhile"):
         approvals.approve(with_table, "heart", frozen=frozen)
@@ -105,11 +110,11 @@ def test_revoking_takes_effect_at_once_and_can_be_undone_by_approving_again(with
     with pytest.raises(Conflict, match="is offered, not approved"):
         approvals.revoke(with_table, "heart")
     approvals.approve(with_table, "heart")
-    proof.is_allowed(with_table, "heart", hashed)
+    authorisation.is_allowed(with_table, "heart", hashed)
     approvals.revoke(with_table, "heart", "the ethics board asked")
     refused(with_table, hashed, ErrorCode.REVOKED, "was revoked by this site")
     approvals.approve(with_table, "heart")
-    proof.is_allowed(with_table, "heart", hashed)
+    authorisation.is_allowed(with_table, "heart", hashed)
 
 
 def test_an_ended_experiment_stays_ended(with_table: SiteState) -> None:
@@ -141,7 +146,7 @@ def test_a_doorbell_nobody_listens_to_does_not_stop_a_decision(with_table: SiteS
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as dead:
         dead.bind(str(with_table.folder / "doorbell"))
     approvals.approve(with_table, "heart")
-    proof.is_allowed(with_table, "heart", hashed)
+    authorisation.is_allowed(with_table, "heart", hashed)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +205,7 @@ def test_a_missing_dataset_is_named_and_another_can_be_chosen(with_table: SiteSt
     with pytest.raises(NotFound, match=r"dataset hearts: .* --dataset NAME"):
         approvals.approve(with_table, "heart")
     approvals.approve(with_table, "heart", dataset="table")
-    assert proof.is_allowed(with_table, "heart", hashed).cohort.dataset == "table"
+    assert authorisation.is_allowed(with_table, "heart", hashed).cohort.dataset == "table"
 
 
 @pytest.mark.parametrize("field", ["server_key", "identity_key", "site"])
@@ -243,7 +248,7 @@ def test_a_tampered_approval_row_allows_nothing(with_table: SiteState) -> None:
     store(with_table, approval="{}")
     refused(with_table, hashed, words="cannot be read")
     store(with_table, approval=approval.model_dump_json())
-    assert proof.is_allowed(with_table, "heart", hashed).approval == approval
+    assert authorisation.is_allowed(with_table, "heart", hashed).approval == approval
 
 
 def store(site: SiteState, **values: object) -> None:
@@ -269,31 +274,31 @@ def test_a_tampered_job_allows_nothing(with_table: SiteState) -> None:
 def test_a_tampered_cohort_allows_nothing_until_it_is_approved_again(with_table: SiteState) -> None:
     _, hashed = take_offer(with_table)
     approval = approvals.approve(with_table, "heart")
-    cohort = proof.is_allowed(with_table, "heart", hashed).cohort
+    cohort = authorisation.is_allowed(with_table, "heart", hashed).cohort
     smaller = cohort.without(frozenset({"p-000"})).model_dump_json()
     with with_table.database.write() as connection:
         connection.execute(update(schema.cohorts).values(body=smaller))
     refused(with_table, hashed, words="is for another cohort")
     again = approvals.approve(with_table, "heart")
     assert again.cohort_hash == approval.cohort_hash
-    assert proof.is_allowed(with_table, "heart", hashed).cohort == cohort
+    assert authorisation.is_allowed(with_table, "heart", hashed).cohort == cohort
 
 
 def test_a_server_that_invents_an_approval_gains_nothing(with_table: SiteState) -> None:
     """The stored cohort's foreign key and the site's own signature are what counts, not that a row says approved."""
     _, hashed = take_offer(with_table)
     cohort = Cohort(dataset="table", format="npz", samples=())
-    frozen = cohorts.Frozen(catalog.dataset(with_table, "table"), cohort)
+    frozen = cohort_versions.Frozen(catalog.dataset(with_table, "table"), cohort)
     invented = Approval(
         experiment="heart",
         site="charite",
         job_hash=hashed,
-        cohort_hash=cohorts.hash_of(with_table, cohort),
+        cohort_hash=cohort_versions.hash_of(with_table, cohort),
         approved_at=utc_now(),
         signature="00" * 64,
     )
     with with_table.database.write() as connection:
-        cohorts.keep(with_table, connection, frozen)
+        cohort_versions.keep(with_table, connection, frozen)
     store(with_table, state="approved", cohort_hash=invented.cohort_hash, approval=invented.model_dump_json())
     refused(with_table, hashed, words="signature is not the site's")
 
@@ -301,7 +306,7 @@ def test_a_server_that_invents_an_approval_gains_nothing(with_table: SiteState) 
 def test_what_the_rules_refuse_and_what_the_data_lacks_are_told_apart(with_table: SiteState) -> None:
     needs = DataNeeds(kind="volumes")
     job, _ = take_offer(with_table, needs=needs, terms=RoundTerms(rounds=20_000, quorum=1), validation_fraction=0.3)
-    entry, cohort, _ = cohorts.freeze(with_table, catalog.dataset(with_table, "table"), fraction=0.5)
+    entry, cohort, _ = cohort_versions.freeze(with_table, catalog.dataset(with_table, "table"), fraction=0.5)
     rules = approvals.rules_against(with_table, job, entry, cohort)
     assert [one.partition(" ")[0] for one in rules] == ["the", "version"]
     lacking = [str(one) for one in approvals.needs_met(job, entry, cohort) if one.verdict == "not met"]

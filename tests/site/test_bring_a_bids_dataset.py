@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from archipel.cli.site import app
-from archipel.site import catalog
-from archipel.site.state import SiteState
+from archipel.site.datasets import catalog
+from archipel.site.state.folder import SiteState
 from real_data import real_data
 
 PAGE = Path(__file__).parents[2] / "docs" / "bring-a-bids-dataset.md"

@@ -13,10 +13,14 @@ from site_world import new_site, table, take_offer, volume, volumes
 from sqlalchemy import event
 
 from archipel.data import DataMapping
-from archipel.site import approvals, catalog, cohorts, journal, proof, withdrawals
-from archipel.site.catalog import DatasetProblems
-from archipel.site.opt_outs import Optant
-from archipel.site.state import SiteState
+from archipel.site.approval import approvals, authorisation
+from archipel.site.audit import journal
+from archipel.site.cohorts import cohort_versions
+from archipel.site.datasets import catalog
+from archipel.site.datasets.catalog import DatasetProblems
+from archipel.site.state.folder import SiteState
+from archipel.site.withdrawals import withdrawals
+from archipel.site.withdrawals.opt_outs import Optant
 from archipel.vocabulary import BadInput, Conflict, NotFound, StorageFull
 
 
@@ -90,7 +94,7 @@ def test_what_is_wrong_names_the_way_on_without_it(hospital: SiteState, tmp_path
     catalog.add(hospital, "sound", volumes(tmp_path / "sound"), "nifti-pairs")
     _no_label(tmp_path / "sound")
     with pytest.raises(DatasetProblems, match=r"leave subjects out with archipel site dataset exclude$"):
-        cohorts.freeze_version(hospital, "sound")
+        cohort_versions.freeze_version(hospital, "sound")
 
 
 def test_what_a_scan_found_is_told_when_a_dataset_was_added(hospital: SiteState, tmp_path: Path) -> None:
@@ -161,11 +165,11 @@ def test_a_dataset_that_an_approved_experiment_uses_stays(with_table: SiteState)
 def test_a_cohort_hash_is_keyed_by_the_site_and_ignores_order(tmp_path: Path) -> None:
     root = table(tmp_path / "data")
     first, second = new_site(tmp_path / "a", "a"), new_site(tmp_path / "b", "b")
-    made = [cohorts.freeze(site, catalog.add(site, "table", root, "npz")).cohort for site in (first, second)]
+    made = [cohort_versions.freeze(site, catalog.add(site, "table", root, "npz")).cohort for site in (first, second)]
     assert made[0] == made[1]
-    assert cohorts.hash_of(first, made[0]) != cohorts.hash_of(second, made[0])
+    assert cohort_versions.hash_of(first, made[0]) != cohort_versions.hash_of(second, made[0])
     turned = made[0].model_copy(update={"samples": made[0].samples[::-1]})
-    assert cohorts.hash_of(first, turned) == cohorts.hash_of(first, made[0])
+    assert cohort_versions.hash_of(first, turned) == cohort_versions.hash_of(first, made[0])
 
 
 def test_a_full_database_disk_is_named_and_nothing_is_half_added(hospital: SiteState, tmp_path: Path) -> None:
@@ -208,7 +212,7 @@ def test_a_full_disk_loses_nothing_that_was_there(small_disk: Path, tmp_path: Pa
     site = SiteState.open(small_disk / "state")
     assert approvals.offered(site, "heart").state == "offered"
     approvals.approve(site, "heart")
-    assert len(proof.is_allowed(site, "heart", hashed).cohort.subjects) == 6
+    assert len(authorisation.is_allowed(site, "heart", hashed).cohort.subjects) == 6
     assert journal.verify(site).whole
     site.close()
 
@@ -248,17 +252,17 @@ def test_a_full_disk_lets_nobody_be_frozen_or_withdrawn_by_half(small_disk: Path
     ballast = fill(small_disk, leave=0)
     before = len(journal.lines(site))
     with pytest.raises(StorageFull, match="the disk is full"):
-        cohorts.freeze_version(site, "table")
+        cohort_versions.freeze_version(site, "table")
     people = [Optant(f"p-{n:03}") for n in range(150)]
     with pytest.raises(StorageFull, match="the disk is full"):
         withdrawals.withdraw(site, people)
     assert len(journal.lines(site)) == before
-    assert len(proof.is_allowed(site, "heart", hashed).cohort.subjects) == 200
-    assert [one.version for one in cohorts.versions(site)] == [1]
+    assert len(authorisation.is_allowed(site, "heart", hashed).cohort.subjects) == 200
+    assert [one.version for one in cohort_versions.versions(site)] == [1]
     ballast.unlink()
     withdrawals.withdraw(site, people)
-    assert len(proof.is_allowed(site, "heart", hashed).cohort.subjects) == 50
-    assert cohorts.freeze_version(site, "table").subjects == 70
+    assert len(authorisation.is_allowed(site, "heart", hashed).cohort.subjects) == 50
+    assert cohort_versions.freeze_version(site, "table").subjects == 70
     site.close()
 
 

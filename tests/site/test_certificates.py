@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from site_world import pair
 
-from archipel.site import certificates
-from archipel.site.certificates import credentials, keep_certificate
-from archipel.site.state import SiteState
+from archipel.site.membership import certificates
+from archipel.site.membership.certificates import credentials, keep_certificate
+from archipel.site.membership.founding import create_site
+from archipel.site.state.folder import SiteState
 from archipel.storage import write_private
 from archipel.vocabulary import ArchipelError, ErrorCode
 
@@ -59,7 +60,7 @@ def test_the_end_of_a_certificate_is_known(hospital: SiteState) -> None:
 
 def test_a_site_that_has_not_joined_or_lost_a_file_says_so(hospital: SiteState, tmp_path: Path) -> None:
     with pytest.raises(ArchipelError, match="has joined no federation yet"):
-        credentials(SiteState.create(tmp_path / "new", "new"))
+        credentials(create_site(tmp_path / "new", "new"))
     (hospital.keys / "tls.pem").unlink()
     with pytest.raises(ArchipelError, match=r"tls.pem: is not there; restore it") as caught:
         credentials(hospital)

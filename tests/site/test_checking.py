@@ -17,16 +17,20 @@ from typer.testing import CliRunner
 
 from archipel.cli.site import app
 from archipel.data import Cohort, DataMapping, Prepared, Recipe
-from archipel.data.prepared import keys_in
+from archipel.data.prepared.source import keys_in
 from archipel.governance import job_hash
 from archipel.plans.runtime import Outcome
-from archipel.site import approvals, catalog, cohorts, journal, preparing
-from archipel.site.checking import Ladder, climb
-from archipel.site.findings import Sign, Step
-from archipel.site.opt_outs import OPT_OUT, Optant
-from archipel.site.rehearsal import Rehearsal
-from archipel.site.state import SiteState
-from archipel.site.withdrawals import withdraw
+from archipel.site.approval import approvals
+from archipel.site.audit import journal
+from archipel.site.checks.dry_run import Ladder, climb
+from archipel.site.checks.findings import Sign, Step
+from archipel.site.checks.rehearsal import Rehearsal
+from archipel.site.cohorts import cohort_versions
+from archipel.site.datasets import catalog
+from archipel.site.execution import preparation
+from archipel.site.state.folder import SiteState
+from archipel.site.withdrawals.opt_outs import OPT_OUT, Optant
+from archipel.site.withdrawals.withdrawals import withdraw
 from archipel.vocabulary import NotFound, Refused
 
 pytestmark = [
@@ -78,11 +82,11 @@ def test_generated_volumes_have_the_sizes_that_the_cohorts_recipe_gives(
     entry = catalog.add(hospital, "brains", volumes(tmp_path / "brains"), "nifti-pairs")
     offered(hospital, tmp_path, dataset="brains", needs='kind="volumes"', values=shape_is((12, 14, 16)))
     recipe = Recipe(spacing_mm=(0.5, 0.5, 0.5))
-    cohorts.freeze_version(hospital, "brains", recipe=recipe)
+    cohort_versions.freeze_version(hospital, "brains", recipe=recipe)
     if approved:
-        approvals.approve(hospital, "heart", frozen=cohorts.stored(hospital, "brains"))
+        approvals.approve(hospital, "heart", frozen=cohort_versions.stored(hospital, "brains"))
         with hospital.database.write() as connection:
-            cohorts.keep(hospital, connection, cohorts.freeze(hospital, entry, recipe=Recipe()))
+            cohort_versions.keep(hospital, connection, cohort_versions.freeze(hospital, entry, recipe=Recipe()))
     shutil.rmtree(tmp_path / "brains")
     (rung,) = climb(Ladder(hospital, "heart"), Step.DUMMY)
     assert rung.go, rung
@@ -145,8 +149,8 @@ def test_the_local_step_trains_on_nobody_who_withdrew_while_it_prepared(
     with_table: SiteState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, approved: bool, listed: bool
 ) -> None:
     offered(with_table, tmp_path)
-    cohort = cohorts.freeze(with_table, catalog.dataset(with_table, "table")).cohort
-    gone, prepare = cohort.training[0], preparing.prepared
+    cohort = cohort_versions.freeze(with_table, catalog.dataset(with_table, "table")).cohort
+    gone, prepare = cohort.training[0], preparation.prepared
     if approved:
         approvals.approve(with_table, "heart")
 
@@ -158,7 +162,7 @@ def test_the_local_step_trains_on_nobody_who_withdrew_while_it_prepared(
             withdraw(site, [Optant(gone)])
         return found
 
-    monkeypatch.setattr(preparing, "prepared", overtaken)
+    monkeypatch.setattr(preparation, "prepared", overtaken)
     rung = asyncio.run(Ladder(with_table, "heart").local(2, plan_was_read=True))
     assert rung.go, rung
     assert findings(rung, Sign.GO)["training"] == "2 passes over 4 samples"
@@ -175,13 +179,13 @@ def test_the_local_step_ends_when_the_approval_is_revoked_while_it_prepared(
 ) -> None:
     offered(with_table, tmp_path)
     approvals.approve(with_table, "heart")
-    prepare = preparing.prepared
+    prepare = preparation.prepared
 
     async def overtaken(site: SiteState, root: Path, asked: Cohort) -> Prepared:
         approvals.revoke(site, "heart")
         return await prepare(site, root, asked)
 
-    monkeypatch.setattr(preparing, "prepared", overtaken)
+    monkeypatch.setattr(preparation, "prepared", overtaken)
     rung = asyncio.run(Ladder(with_table, "heart").local(plan_was_read=True))
     assert "was revoked by this site" in findings(rung, Sign.MEND)["experiment heart"]
 
@@ -200,7 +204,7 @@ def test_the_local_step_ends_when_it_may_not_go_on(
         if ended_by == "revocation":
             approvals.revoke(with_table, "heart")
         else:
-            cohort = cohorts.freeze(with_table, catalog.dataset(with_table, "table")).cohort
+            cohort = cohort_versions.freeze(with_table, catalog.dataset(with_table, "table")).cohort
             withdraw(with_table, [Optant(cohort.training[0])])
         await asyncio.Event().wait()
         return await train(run, *terms, **more)

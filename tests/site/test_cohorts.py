@@ -11,8 +11,13 @@ from site_world import Terminal, new_site, table, take_offer, volume, volumes
 from sqlalchemy import update
 
 from archipel.data import Cohort, DataMapping, PreparedSource, RawSource, Recipe, cohort_hash, validation_ids
-from archipel.site import approvals, catalog, cohorts, exclusions, journal, preparing, proof, schema, sides
-from archipel.site.state import SiteState
+from archipel.site.approval import approvals, authorisation
+from archipel.site.audit import journal
+from archipel.site.cohorts import cohort_versions, split_assignment
+from archipel.site.datasets import catalog, exclusions
+from archipel.site.execution import preparation
+from archipel.site.state import sample_cache, schema
+from archipel.site.state.folder import SiteState
 from archipel.vocabulary import BadInput, Conflict, NotFound, Refused
 
 
@@ -23,55 +28,55 @@ def write_table(root: Path, ids: list[str]) -> Path:
 
 
 def test_freezing_counts_versions_and_nothing_new_is_no_new_version(with_table: SiteState, tmp_path: Path) -> None:
-    first = cohorts.freeze_version(with_table, "table", name="spring")
+    first = cohort_versions.freeze_version(with_table, "table", name="spring")
     assert (first.version, first.name, first.subjects) == (1, "spring", 6)
-    assert cohorts.freeze_version(with_table, "table") == first
+    assert cohort_versions.freeze_version(with_table, "table") == first
     table(tmp_path / "data", rows=9)
-    second = cohorts.freeze_version(with_table, "table")
+    second = cohort_versions.freeze_version(with_table, "table")
     assert (second.version, second.subjects) == (2, 9)
     assert second.hash != first.hash
     table(tmp_path / "data", rows=6)
-    assert cohorts.freeze_version(with_table, "table").version == 1
-    assert [one.version for one in cohorts.versions(with_table, "table")] == [1, 2]
+    assert cohort_versions.freeze_version(with_table, "table").version == 1
+    assert [one.version for one in cohort_versions.versions(with_table, "table")] == [1, 2]
     assert [line.kind for line in journal.lines(with_table)].count("cohort-frozen") == 2
 
 
 def test_a_version_keeps_its_name_and_no_other_gets_it(with_table: SiteState, tmp_path: Path) -> None:
-    spring = cohorts.freeze_version(with_table, "table", name="spring")
-    assert cohorts.freeze_version(with_table, "table", name="spring") == spring
+    spring = cohort_versions.freeze_version(with_table, "table", name="spring")
+    assert cohort_versions.freeze_version(with_table, "table", name="spring") == spring
     with pytest.raises(Conflict, match="holds nothing new since version 1, which is called spring"):
-        cohorts.freeze_version(with_table, "table", name="summer")
+        cohort_versions.freeze_version(with_table, "table", name="summer")
     table(tmp_path / "data", rows=9)
     with pytest.raises(Conflict, match="name spring: is that of version 1 of dataset table; choose another"):
-        cohorts.freeze_version(with_table, "table", name="spring")
-    assert cohorts.versions(with_table) == [spring], "what is refused is not kept"
-    assert cohorts.freeze_version(with_table, "table").name == ""
-    assert cohorts.freeze_version(with_table, "table", name="summer").version == 2
-    assert [one.name for one in cohorts.versions(with_table)] == ["spring", "summer"]
+        cohort_versions.freeze_version(with_table, "table", name="spring")
+    assert cohort_versions.versions(with_table) == [spring], "what is refused is not kept"
+    assert cohort_versions.freeze_version(with_table, "table").name == ""
+    assert cohort_versions.freeze_version(with_table, "table", name="summer").version == 2
+    assert [one.name for one in cohort_versions.versions(with_table)] == ["spring", "summer"]
     named = [line.body for line in journal.lines(with_table) if line.kind == "cohort-named"]
     assert [(one["version"], one["name"]) for one in named] == [(1, "spring"), (2, "summer")]
 
 
 def test_a_fraction_stays_until_another_is_asked_for(with_table: SiteState, tmp_path: Path) -> None:
-    assert cohorts.freeze_version(with_table, "table").validation_fraction == 0.2
-    assert cohorts.freeze_version(with_table, "table", fraction=0.4).version == 2
-    assert cohorts.freeze_version(with_table, "table").version == 2
+    assert cohort_versions.freeze_version(with_table, "table").validation_fraction == 0.2
+    assert cohort_versions.freeze_version(with_table, "table", fraction=0.4).version == 2
+    assert cohort_versions.freeze_version(with_table, "table").version == 2
     table(tmp_path / "data", rows=9)
-    assert cohorts.freeze_version(with_table, "table").validation_fraction == 0.4
+    assert cohort_versions.freeze_version(with_table, "table").validation_fraction == 0.4
 
 
 def test_versions_are_counted_for_each_dataset(with_table: SiteState, tmp_path: Path) -> None:
     catalog.add(with_table, "other", table(tmp_path / "other", rows=4), "npz")
-    assert cohorts.freeze_version(with_table, "table").version == 1
-    assert cohorts.freeze_version(with_table, "other").version == 1
+    assert cohort_versions.freeze_version(with_table, "table").version == 1
+    assert cohort_versions.freeze_version(with_table, "other").version == 1
 
 
 def test_a_mapping_makes_another_version_and_the_difference_says_so(hospital: SiteState, tmp_path: Path) -> None:
     catalog.add(hospital, "brain", volumes(tmp_path / "brain", 4), "nifti-pairs")
-    cohorts.freeze_version(hospital, "brain")
+    cohort_versions.freeze_version(hospital, "brain")
     catalog.remap(hospital, "brain", DataMapping(labels={"2": 1}, label_names={"1": "hippocampus"}))
-    assert cohorts.freeze_version(hospital, "brain").version == 2
-    found = cohorts.compare(hospital, "brain", 1, 2)
+    assert cohort_versions.freeze_version(hospital, "brain").version == 2
+    found = cohort_versions.compare(hospital, "brain", 1, 2)
     assert found.settings == (
         "mapping.labels: nothing -> 2=1",
         "mapping.label_names: nothing -> 1=hippocampus",
@@ -82,43 +87,43 @@ def test_a_mapping_makes_another_version_and_the_difference_says_so(hospital: Si
 def test_a_difference_names_who_came_went_and_changed(hospital: SiteState, tmp_path: Path) -> None:
     root = volumes(tmp_path / "brain", 4)
     catalog.add(hospital, "brain", root, "nifti-pairs")
-    cohorts.freeze_version(hospital, "brain")
+    cohort_versions.freeze_version(hospital, "brain")
     for folder in ("images", "labels"):
         (root / folder / "sub-00.nii.gz").rename(root / folder / "sub-99.nii.gz")
     volume(root / "labels" / "sub-01.nii.gz", np.ones((6, 7, 8), np.uint8))
-    with_disk = cohorts.compare(hospital, "brain", 1, None)
+    with_disk = cohort_versions.compare(hospital, "brain", 1, None)
     assert (with_disk.added, with_disk.removed, with_disk.changed) == (("sub-99",), ("sub-00",), ("sub-01 (label)",))
-    cohorts.freeze_version(hospital, "brain")
-    assert cohorts.compare(hospital, "brain", 1, 2) == with_disk
-    assert cohorts.compare(hospital, "brain", 2, 2).nothing
+    cohort_versions.freeze_version(hospital, "brain")
+    assert cohort_versions.compare(hospital, "brain", 1, 2) == with_disk
+    assert cohort_versions.compare(hospital, "brain", 2, 2).nothing
 
 
 def test_two_people_who_freeze_at_once_do_not_make_one_version_twice(with_table: SiteState, tmp_path: Path) -> None:
     entry = catalog.dataset(with_table, "table")
-    first = cohorts.freeze(with_table, entry)
+    first = cohort_versions.freeze(with_table, entry)
     table(tmp_path / "data", rows=8)
-    second = cohorts.freeze(with_table, entry)
+    second = cohort_versions.freeze(with_table, entry)
     with with_table.database.write() as connection:
-        cohorts.keep(with_table, connection, first)
+        cohort_versions.keep(with_table, connection, first)
     with (
         pytest.raises(Conflict, match="was frozen by somebody else meanwhile"),
         with_table.database.write() as connection,
     ):
-        cohorts.keep(with_table, connection, second)
+        cohort_versions.keep(with_table, connection, second)
 
 
 def test_a_stored_version_that_was_tampered_with_is_refused(with_table: SiteState) -> None:
-    cohorts.freeze_version(with_table, "table")
-    cohort = cohorts.stored(with_table, "table").cohort
+    cohort_versions.freeze_version(with_table, "table")
+    cohort = cohort_versions.stored(with_table, "table").cohort
     with with_table.database.write() as connection:
         connection.execute(update(schema.cohorts).values(body=cohort.without({"p-000"}).model_dump_json()))
     with pytest.raises(Refused, match="is not what was frozen"):
-        cohorts.stored(with_table, "table", 1)
+        cohort_versions.stored(with_table, "table", 1)
 
 
 def test_a_version_nobody_froze_is_named(with_table: SiteState) -> None:
     with pytest.raises(NotFound, match=r"cohort table version 3: was never frozen"):
-        cohorts.stored(with_table, "table", 3)
+        cohort_versions.stored(with_table, "table", 3)
 
 
 # Sides of the split
@@ -140,12 +145,12 @@ def test_nobody_ever_changes_sides(
         for number, ids in enumerate(history):
             write_table(folder / "data", ids)
             try:
-                version = cohorts.freeze_version(site, "table", fraction=fraction, pseudonymise=number % 2 == 1)
+                version = cohort_versions.freeze_version(site, "table", fraction=fraction, pseudonymise=number % 2 == 1)
             except BadInput as error:
                 assert "nobody left to train on" in str(error)
                 assert all(side[one] for one in ids)
                 continue
-            frozen = cohorts.stored(site, "table", version.version).cohort
+            frozen = cohort_versions.stored(site, "table", version.version).cohort
             assert set(frozen.subjects) == set(ids)
             held_out = set(frozen.validation or ())
             for one in ids:
@@ -159,9 +164,9 @@ def test_who_changes_sides_with_another_fraction_is_counted(with_table: SiteStat
     write_table(tmp_path / "data", [f"patient-{number}" for number in range(40)])
 
     def frozen(fraction: float) -> tuple[set[str], list[str]]:
-        version = cohorts.freeze_version(with_table, "table", fraction=fraction)
-        cohort = cohorts.stored(with_table, "table", version.version).cohort
-        return set(cohort.validation or ()), sides.changed(with_table, cohort)
+        version = cohort_versions.freeze_version(with_table, "table", fraction=fraction)
+        cohort = cohort_versions.stored(with_table, "table", version.version).cohort
+        return set(cohort.validation or ()), split_assignment.changed(with_table, cohort)
 
     few, said = frozen(0.2)
     assert said == []
@@ -180,7 +185,7 @@ def test_who_changes_sides_with_another_fraction_is_counted(with_table: SiteStat
 
 def test_approving_with_another_fraction_says_who_changes_sides(with_table: SiteState, tmp_path: Path) -> None:
     write_table(tmp_path / "data", [f"patient-{number}" for number in range(40)])
-    cohorts.freeze_version(with_table, "table", fraction=0.5)
+    cohort_versions.freeze_version(with_table, "table", fraction=0.5)
     job, _ = take_offer(with_table)
     assert job.validation_fraction != 0.5
     said = Terminal(with_table.folder)("approve", "heart", answer="n\n").stdout
@@ -190,32 +195,32 @@ def test_approving_with_another_fraction_says_who_changes_sides(with_table: Site
 
 def test_the_first_split_is_the_one_of_a_simulation(with_table: SiteState) -> None:
     """A deployed run and a simulated one hold the same subjects out."""
-    cohort = cohorts.freeze(with_table, catalog.dataset(with_table, "table"), fraction=0.3).cohort
+    cohort = cohort_versions.freeze(with_table, catalog.dataset(with_table, "table"), fraction=0.3).cohort
     assert set(cohort.validation or ()) == validation_ids(cohort.subjects, 0.3)
 
 
 def test_pseudonyms_move_nobody_and_tell_nobody(with_table: SiteState, tmp_path: Path) -> None:
-    plain = cohorts.freeze(with_table, catalog.dataset(with_table, "table")).cohort
-    cohorts.freeze_version(with_table, "table")
-    cohorts.freeze_version(with_table, "table", pseudonymise=True)
-    veiled = cohorts.stored(with_table, "table", 2).cohort
+    plain = cohort_versions.freeze(with_table, catalog.dataset(with_table, "table")).cohort
+    cohort_versions.freeze_version(with_table, "table")
+    cohort_versions.freeze_version(with_table, "table", pseudonymise=True)
+    veiled = cohort_versions.stored(with_table, "table", 2).cohort
     assert veiled.validation == plain.validation
-    told = preparing.as_told(veiled, 0.2)
+    told = preparation.as_told(veiled, 0.2)
     assert not any(subject in told.model_dump_json() for subject in plain.subjects)
     assert len(set(told.subjects)) == 6
     assert {veiled.pseudonyms[one] for one in veiled.validation or ()} == set(told.validation or ())
     other = new_site(tmp_path / "other", "b")
     catalog.add(other, "table", tmp_path / "data", "npz")
-    elsewhere = cohorts.freeze(other, catalog.dataset(other, "table"), pseudonymise=True).cohort
+    elsewhere = cohort_versions.freeze(other, catalog.dataset(other, "table"), pseudonymise=True).cohort
     assert not set(elsewhere.pseudonyms.values()) & set(veiled.pseudonyms.values())
     other.close()
 
 
 def test_a_dataset_that_was_pseudonymised_stays_so(with_table: SiteState, tmp_path: Path) -> None:
-    cohorts.freeze_version(with_table, "table", pseudonymise=True)
+    cohort_versions.freeze_version(with_table, "table", pseudonymise=True)
     table(tmp_path / "data", rows=8)
-    assert cohorts.freeze_version(with_table, "table").pseudonyms
-    assert not cohorts.freeze_version(with_table, "table", pseudonymise=False).pseudonyms
+    assert cohort_versions.freeze_version(with_table, "table").pseudonyms
+    assert not cohort_versions.freeze_version(with_table, "table", pseudonymise=False).pseudonyms
 
 
 # Approving a version
@@ -223,28 +228,28 @@ def test_a_dataset_that_was_pseudonymised_stays_so(with_table: SiteState, tmp_pa
 
 def test_a_frozen_version_is_approved_as_it_was(with_table: SiteState, tmp_path: Path) -> None:
     _, hashed = take_offer(with_table)
-    first = cohorts.freeze_version(with_table, "table")
+    first = cohort_versions.freeze_version(with_table, "table")
     table(tmp_path / "data", rows=9)
-    cohorts.freeze_version(with_table, "table")
-    approval = approvals.approve(with_table, "heart", frozen=cohorts.stored(with_table, "table", 1))
+    cohort_versions.freeze_version(with_table, "table")
+    approval = approvals.approve(with_table, "heart", frozen=cohort_versions.stored(with_table, "table", 1))
     assert approval.cohort_hash == first.hash
-    assert len(proof.is_allowed(with_table, "heart", hashed).cohort.subjects) == 6
+    assert len(authorisation.is_allowed(with_table, "heart", hashed).cohort.subjects) == 6
 
 
 def test_a_version_with_another_validation_list_than_the_job_asks_is_refused(with_table: SiteState) -> None:
     take_offer(with_table, validation_fraction=0.4)
-    cohorts.freeze_version(with_table, "table")
+    cohort_versions.freeze_version(with_table, "table")
     words = "version 1 of dataset table keeps 0.2 for validation; the job asks for 0.4"
     with pytest.raises(Refused, match=words):
-        approvals.approve(with_table, "heart", frozen=cohorts.stored(with_table, "table"))
+        approvals.approve(with_table, "heart", frozen=cohort_versions.stored(with_table, "table"))
     approvals.approve(with_table, "heart")
-    assert cohorts.stored(with_table, "table").cohort.validation_fraction == 0.4
+    assert cohort_versions.stored(with_table, "table").cohort.validation_fraction == 0.4
 
 
 def test_approving_freezes_with_the_jobs_fraction_and_a_worker_gets_that_list(with_table: SiteState) -> None:
     job, hashed = take_offer(with_table, validation_fraction=0.5)
     approvals.approve(with_table, "heart")
-    cohort = proof.is_allowed(with_table, "heart", hashed).cohort
+    cohort = authorisation.is_allowed(with_table, "heart", hashed).cohort
     assert set(cohort.validation or ()) == validation_ids(cohort.subjects, job.validation_fraction)
 
 
@@ -270,7 +275,7 @@ def test_an_excluded_subject_is_as_if_it_were_not_there(hospital: SiteState, tmp
     assert exclusions.exclude(hospital, "brain", ["sub-02"]).subjects == 3
     assert catalog.check(hospital, "brain").problems == ()
     assert exclusions.excluded(hospital, "brain") == ["sub-02"]
-    assert cohorts.freeze_version(hospital, "brain").subjects == 3
+    assert cohort_versions.freeze_version(hospital, "brain").subjects == 3
     with pytest.raises(NotFound, match="subject sub-77: is not in dataset brain"):
         exclusions.exclude(hospital, "brain", ["sub-77"])
     assert "sub-02" not in str(journal.lines(hospital))
@@ -305,7 +310,7 @@ def test_a_dataset_whose_folder_disappears_is_named_and_comes_back(with_table: S
     entry = catalog.dataset(with_table, "table")
     for look in (
         lambda: catalog.check(with_table, "table"),
-        lambda: cohorts.freeze(with_table, entry),
+        lambda: cohort_versions.freeze(with_table, entry),
     ):
         with pytest.raises(
             BadInput, match=r"dataset table: its folder .*data is not there; mount it again, or remove the dataset"
@@ -313,21 +318,21 @@ def test_a_dataset_whose_folder_disappears_is_named_and_comes_back(with_table: S
             look()
     assert catalog.dataset(with_table, "table") == entry
     (tmp_path / "elsewhere").rename(tmp_path / "data")
-    assert cohorts.freeze_version(with_table, "table").subjects == 6
+    assert cohort_versions.freeze_version(with_table, "table").subjects == 6
 
 
 def test_a_spacing_makes_another_version_and_workers_get_volumes_of_it(hospital: SiteState, tmp_path: Path) -> None:
     catalog.add(hospital, "brain", volumes(tmp_path / "brain"), "nifti-pairs")
-    cohorts.freeze_version(hospital, "brain")
-    asked = cohorts.freeze_version(hospital, "brain", recipe=Recipe(spacing_mm=(2, 1, 1)))
-    again = cohorts.freeze_version(hospital, "brain")
+    cohort_versions.freeze_version(hospital, "brain")
+    asked = cohort_versions.freeze_version(hospital, "brain", recipe=Recipe(spacing_mm=(2, 1, 1)))
+    again = cohort_versions.freeze_version(hospital, "brain")
     assert (asked.version, again.version) == (2, 2), "a recipe stays until another is asked for"
-    older, newer = (cohorts.stored(hospital, "brain", number).cohort for number in (1, 2))
-    assert "recipe" in str(cohorts.compare(hospital, "brain", 1, 2))
+    older, newer = (cohort_versions.stored(hospital, "brain", number).cohort for number in (1, 2))
+    assert "recipe" in str(cohort_versions.compare(hospital, "brain", 1, 2))
     entry = catalog.dataset(hospital, "brain")
     before, after = (next(RawSource(Path(entry.root), one).read(one.samples)).images["image"] for one in (older, newer))
     assert (before.shape, after.shape) == ((6, 7, 8), (3, 7, 8))
-    with preparing.cache_of(hospital).prepare(Path(entry.root), newer) as prepared:
+    with sample_cache.sample_cache(hospital).prepare(Path(entry.root), newer) as prepared:
         for path, name in prepared.files:
             (tmp_path / name).symlink_to(path)
         assert np.array_equal(next(PreparedSource(tmp_path, newer).read(newer.samples)).images["image"], after)

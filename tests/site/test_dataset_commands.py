@@ -13,8 +13,9 @@ import numpy as np
 from site_world import Terminal, table, take_offer, volume, volumes
 
 from archipel.cli.site_dataset import extent
-from archipel.site import catalog, cohorts
-from archipel.site.state import SiteState
+from archipel.site.cohorts import cohort_versions
+from archipel.site.datasets import catalog
+from archipel.site.state.folder import SiteState
 from archipel.vocabulary import RosterEntry
 
 
@@ -156,7 +157,7 @@ def test_a_mapping_that_names_what_is_not_there_is_said(terminal: Terminal, tmp_
 def test_a_dataset_whose_folder_is_gone_is_named_with_what_to_do(
     terminal: Terminal, with_table: SiteState, tmp_path: Path
 ) -> None:
-    cohorts.freeze_version(with_table, "table")
+    cohort_versions.freeze_version(with_table, "table")
     (tmp_path / "data").rename(tmp_path / "unmounted")
     for words in (("dataset", "check"), ("dataset", "report"), ("cohort", "freeze"), ("cohort", "diff")):
         gone = str(terminal(*words, "table", *(("1",) if words[1] == "diff" else ())).exception)

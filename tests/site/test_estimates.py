@@ -10,10 +10,11 @@ import pytest
 from site_world import volume
 
 from archipel.data import DataMapping, Recipe
-from archipel.site import catalog, cohorts
-from archipel.site.estimates import estimated
-from archipel.site.preparing import prepared
-from archipel.site.state import SiteState
+from archipel.site.cohorts import cohort_versions
+from archipel.site.datasets import catalog
+from archipel.site.datasets.estimates import estimated
+from archipel.site.execution.preparation import prepared
+from archipel.site.state.folder import SiteState
 
 LYING = np.array([[0, 0, -3.0, 90], [0.8, 0, 0, -20], [0, 0.4, 0, 5], [0, 0, 0, 1]])
 """Voxels of 0.8 x 0.4 x 3 mm whose axes run to the front, the top and the left."""
@@ -35,7 +36,7 @@ def test_the_estimate_is_the_size_of_what_is_prepared(
 ) -> None:
     mapping = DataMapping(orientation=orientation)
     entry = catalog.add(hospital, "heads", phantoms(tmp_path / "heads"), "nifti-pairs", mapping=mapping)
-    cohort = cohorts.freeze(hospital, entry, recipe=Recipe(spacing_mm=spacing)).cohort
+    cohort = cohort_versions.freeze(hospital, entry, recipe=Recipe(spacing_mm=spacing)).cohort
     with asyncio.run(prepared(hospital, Path(entry.root), cohort)) as made:
         # A file has its arrays on whole pages, and a description.
         assert 0 <= made.size - estimated(hospital, entry, cohort).size < 3 * 3 * 4096

@@ -13,8 +13,9 @@ from typer.testing import CliRunner, Result
 
 from archipel.cli.site import app
 from archipel.governance import IdentityKey, JournalHead, sign_head
-from archipel.site import exported, journal
-from archipel.site.state import SiteState
+from archipel.site.audit import export, journal
+from archipel.site.membership.founding import create_site
+from archipel.site.state.folder import SiteState
 from archipel.vocabulary import BadInput, Conflict
 
 
@@ -27,10 +28,10 @@ def terminal(*words: str | Path) -> Result:
 
 
 def test_an_export_proves_itself_and_says_whose_key_signed(with_table: SiteState) -> None:
-    proof = exported.verify(text_of(with_table))
+    proof = export.verify(text_of(with_table))
     assert proof.whole and (proof.site, proof.key) == ("charite", with_table.identity.public)
     assert proof.lines == len(journal.lines(with_table))
-    assert exported.verify(text_of(with_table), with_table.identity.public).whole
+    assert export.verify(text_of(with_table), with_table.identity.public).whole
 
 
 @settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -43,7 +44,7 @@ def test_one_character_changed_anywhere_is_found(with_table: SiteState, data: st
     if changed.split() == text.split():
         return
     try:
-        assert not exported.verify(changed, with_table.identity.public).whole
+        assert not export.verify(changed, with_table.identity.public).whole
     except BadInput as error:
         assert "does not end with a signed head" in str(error)
 
@@ -52,29 +53,27 @@ def test_one_character_changed_anywhere_is_found(with_table: SiteState, data: st
 def test_a_line_that_was_taken_out_is_found(with_table: SiteState, gone: int) -> None:
     lines = text_of(with_table).splitlines()
     del lines[gone]
-    assert not exported.verify("\n".join(lines)).whole
+    assert not export.verify("\n".join(lines)).whole
     with pytest.raises(BadInput, match="does not end with a signed head: its end was cut off"):
-        exported.verify("\n".join(lines[:-1]))
+        export.verify("\n".join(lines[:-1]))
 
 
 def test_a_journal_written_anew_by_another_key_is_found_by_who_knows_the_key_or_kept_a_head(
     with_table: SiteState, tmp_path: Path
 ) -> None:
     kept = sign_head(SERVER, journal.signed_head(with_table))
-    other = SiteState.create(tmp_path / "other", "charite")
+    other = create_site(tmp_path / "other", "charite")
     forged = text_of(other)
     other.close()
-    assert exported.verify(forged).whole
-    of_another = exported.verify(forged, with_table.identity.public)
+    assert export.verify(forged).whole
+    of_another = export.verify(forged, with_table.identity.public)
     assert any("the journal is of another site" in problem for problem in of_another.problems)
-    assert not exported.verify(forged, None, [kept]).whole
+    assert not export.verify(forged, None, [kept]).whole
 
 
 def test_a_head_that_nobody_known_signed_proves_nothing(with_table: SiteState) -> None:
     stranger = sign_head(IdentityKey.generate(), journal.signed_head(with_table))
-    assert any(
-        "nobody known signed it" in one for one in exported.verify(text_of(with_table), None, [stranger]).problems
-    )
+    assert any("nobody known signed it" in one for one in export.verify(text_of(with_table), None, [stranger]).problems)
 
 
 def test_what_was_written_is_said_and_no_file_is_written_over(with_table: SiteState, tmp_path: Path) -> None:

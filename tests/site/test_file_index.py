@@ -7,11 +7,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from archipel.data import FileFacts, MemoryIndex, Signature
-from archipel.site import file_index
-from archipel.site.file_index import SqlFileIndex
-from archipel.site.opt_outs import Optant
-from archipel.site.state import SiteState
-from archipel.site.withdrawals import readmit, withdraw
+from archipel.site.datasets import file_index
+from archipel.site.datasets.file_index import SqlFileIndex
+from archipel.site.state.folder import SiteState
+from archipel.site.withdrawals.opt_outs import Optant
+from archipel.site.withdrawals.withdrawals import readmit, withdraw
 from archipel.tensors import blob_hash
 
 PLACES = [f"{folder}/{name}" for folder in ("images", "labels", "z é") for name in ("a", "b", "ä", "𝒳", "\uffff")]

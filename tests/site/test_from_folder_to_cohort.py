@@ -13,8 +13,10 @@ from site_world import take_offer, volume
 from typer.testing import CliRunner
 
 from archipel.cli.site import app
-from archipel.site import catalog, cohorts, proof
-from archipel.site.state import SiteState
+from archipel.site.approval import authorisation
+from archipel.site.cohorts import cohort_versions
+from archipel.site.datasets import catalog
+from archipel.site.state.folder import SiteState
 from archipel.vocabulary import DataNeeds, RosterEntry
 
 PAGE = Path(__file__).parents[2] / "docs" / "from-folder-to-cohort.md"
@@ -74,11 +76,11 @@ def test_every_command_of_the_page_does_what_the_page_says(
         "told outside: name brains, kind volumes, subjects 5",
     ):
         assert words in output, words
-    allowed = proof.is_allowed(hospital, EXPERIMENT, hashed)
+    allowed = authorisation.is_allowed(hospital, EXPERIMENT, hashed)
     assert allowed.cohort.subjects == ("sub-00", "sub-02", "sub-04", "sub-06", "sub-07")
     assert allowed.cohort.mapping.orientation == "RAS"
     assert catalog.dataset(hospital, "brains").subjects == 5
-    assert [one.left for one in cohorts.versions(hospital)] == [5, 5]
+    assert [one.left for one in cohort_versions.versions(hospital)] == [5, 5]
 
 
 def run(site: SiteState, *words: str) -> str:

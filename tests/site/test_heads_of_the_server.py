@@ -9,10 +9,10 @@ from site_world import SERVER, take_offer
 from structlog.testing import capture_logs
 
 from archipel.governance import IdentityKey, JournalHead, sign_closed, sign_head
-from archipel.site import heads, journal
-from archipel.site.agent import Agent
-from archipel.site.shelf import SiteShelf
-from archipel.site.state import SiteState
+from archipel.site.agent.agent import Agent
+from archipel.site.audit import journal, journal_heads
+from archipel.site.execution.task_store import SiteShelf
+from archipel.site.state.folder import SiteState
 from archipel.transport import Heartbeat, RoundMessage, Welcome
 from archipel.vocabulary import BadInput, Pass, RoundClosed, Task, TaskKey
 
@@ -25,13 +25,13 @@ def head(number: int, digit: str = "1", owner: str = "server", key: IdentityKey 
 def shown(site: SiteState, *numbers: int) -> list[str]:
     """The faults after these heads came, one after the other."""
     for number in numbers:
-        heads.heard(site, head(number), None)
-    return [str(fault) for fault in heads.faults(site)]
+        journal_heads.heard(site, head(number), None)
+    return [str(fault) for fault in journal_heads.faults(site)]
 
 
 def test_a_journal_that_grows_is_no_fault(hospital: SiteState) -> None:
     assert shown(hospital, 5, 5, 9, 40) == []
-    assert heads.of_server(hospital).number == 40
+    assert journal_heads.of_server(hospital).number == 40
 
 
 def test_a_journal_that_became_shorter_is_one_fault_however_often_it_is_shown_and_as_it_grows(
@@ -53,20 +53,20 @@ def test_a_backup_that_ends_at_a_line_that_was_shown_before_is_one_fault(hospita
 
 def test_another_line_at_the_same_number_is_a_fault(hospital: SiteState) -> None:
     shown(hospital, 42)
-    heads.heard(hospital, head(42, "2"), None)
-    heads.heard(hospital, head(42, "2"), None)
-    (fault,) = heads.faults(hospital)
+    journal_heads.heard(hospital, head(42, "2"), None)
+    journal_heads.heard(hospital, head(42, "2"), None)
+    (fault,) = journal_heads.faults(hospital)
     assert "line 42 is another one on" in str(fault)
     assert fault.kept.is_signed_by(SERVER.public) and fault.shown.is_signed_by(SERVER.public)
 
 
 def test_a_longer_journal_without_the_line_that_was_shown_before_is_a_fault(hospital: SiteState) -> None:
     shown(hospital, 42)
-    heads.heard(hospital, head(42), None, contains=True)
-    heads.heard(hospital, head(50), None, contains=True)
-    assert heads.faults(hospital) == []
-    heads.heard(hospital, head(60), None, contains=False)
-    (fault,) = heads.faults(hospital)
+    journal_heads.heard(hospital, head(42), None, contains=True)
+    journal_heads.heard(hospital, head(50), None, contains=True)
+    assert journal_heads.faults(hospital) == []
+    journal_heads.heard(hospital, head(60), None, contains=False)
+    (fault,) = journal_heads.faults(hospital)
     assert (fault.kept.number, fault.shown.number) == (50, 60) and "line 50 is another one on" in str(fault)
     assert len(shown(hospital, 60, 61)) == 1
 
@@ -74,7 +74,7 @@ def test_a_longer_journal_without_the_line_that_was_shown_before_is_a_fault(hosp
 def test_what_the_server_did_not_sign_as_its_own_is_not_kept(hospital: SiteState) -> None:
     for strange in (head(9, key=IdentityKey.generate()), head(9, owner=hospital.name), head(9) | {"number": 10}):
         with pytest.raises(BadInput, match="is not this server's signed word"):
-            heads.heard(hospital, strange, None)
+            journal_heads.heard(hospital, strange, None)
     assert shown(hospital, 5) == []
 
 
@@ -103,13 +103,13 @@ async def test_a_welcome_a_heartbeat_and_a_word_on_a_round_each_show_a_head(with
 
     await agent.take(welcome(50))
     await agent.take(word(head(40)))
-    assert len(heads.faults(with_table)) == 1
+    assert len(journal_heads.faults(with_table)) == 1
     await agent.take(Heartbeat(head=head(30)))
     await agent.take(welcome(20))
     await agent.take(welcome(20))
     await agent.take(welcome(25).model_copy(update={"contains": False}))
     await agent.take(Heartbeat(head=head(10, key=IdentityKey.generate())))
-    assert [fault.shown.number for fault in heads.faults(with_table)] == [40, 30, 20, 25]
+    assert [fault.shown.number for fault in journal_heads.faults(with_table)] == [40, 30, 20, 25]
     kinds = [line.kind for line in journal.lines(with_table)]
     assert kinds.count("round-closed") == 1 and journal.verify(with_table).whole
 

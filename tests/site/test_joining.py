@@ -20,14 +20,16 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from site_world import pair
 
 from archipel.governance import IdentityKey
-from archipel.server.experiments import Experiments
-from archipel.server.federation import Federation
+from archipel.server.experiments.service import Experiments
+from archipel.server.membership.federation import Federation
 from archipel.server.rest import RestContext, RestServer, create_app
-from archipel.server.settings import ServerSettings
-from archipel.server.state import ServerState
-from archipel.server.wire import Wire
-from archipel.site import enrolment, journal, renewal
-from archipel.site.state import SiteState
+from archipel.server.sites.servicer import Wire
+from archipel.server.state.folder import ServerState
+from archipel.server.state.settings import ServerSettings
+from archipel.site.audit import journal
+from archipel.site.membership import enrolment, renewal
+from archipel.site.membership.founding import create_site
+from archipel.site.state.folder import SiteState
 from archipel.transport import Peer, RenewRequest
 from archipel.transport.enrolment import JoinToken
 from archipel.vocabulary import ArchipelError, Conflict, ErrorCode, NotPermitted
@@ -92,7 +94,7 @@ def other_server(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def newcomer(tmp_path: Path) -> Iterator[SiteState]:
-    site = SiteState.create(tmp_path / "site", "charite")
+    site = create_site(tmp_path / "site", "charite")
     yield site
     site.close()
 
@@ -171,7 +173,7 @@ def test_a_certificate_is_renewed_in_the_last_third_of_its_life(server: Server, 
 def test_a_token_is_good_once(server: Server, newcomer: SiteState, tmp_path: Path) -> None:
     token = server.token()
     enrolment.join(newcomer, token)
-    thief = SiteState.create(tmp_path / "thief", "charite")
+    thief = create_site(tmp_path / "thief", "charite")
     refused(thief, token, ErrorCode.TOKEN, r"join token: was used on .*; ask the server's operator for a new one")
     with pytest.raises(ArchipelError, match="was used on"):
         enrolment.join(newcomer, token)

@@ -11,13 +11,13 @@ from sqlalchemy import text
 
 from archipel.governance import IdentityKey, JournalHead, sign_head
 from archipel.governance.journal import JournalEntry
-from archipel.site import heads, journal
-from archipel.site.state import SiteState
+from archipel.site.audit import journal, journal_heads
+from archipel.site.state.folder import SiteState
 from archipel.vocabulary import BadInput
 
 
 def keep_receipt(site: SiteState, receipt: JournalHead) -> None:
-    heads.heard(site, None, receipt.model_dump(mode="json"))
+    journal_heads.heard(site, None, receipt.model_dump(mode="json"))
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from site_world import SERVER
 
 from archipel.governance import JournalHead, sign_head
-from archipel.site import heads
-from archipel.site import link as of_link
-from archipel.site.link import Link
-from archipel.site.state import SiteState
+from archipel.site.agent import connection as of_link
+from archipel.site.agent.connection import Link
+from archipel.site.audit import journal_heads
+from archipel.site.state.folder import SiteState
 from archipel.transport import Welcome
 
 WELCOME = {"federation": "North", "time": ""}
@@ -66,7 +66,7 @@ async def test_a_server_that_welcomes_again_gets_one_heartbeat(
 
     monkeypatch.setattr(of_link, "Uplink", dialled)
     known = sign_head(SERVER, JournalHead(owner="server", number=7, hash="sha256:" + "1" * 64, at=""))
-    heads.heard(hospital, known.model_dump(mode="json"), None)
+    journal_heads.heard(hospital, known.model_dump(mode="json"), None)
     link, welcomes, beating = Link(hospital), asyncio.Queue[None](), set()
 
     async def beat(_: float) -> None:

@@ -12,8 +12,11 @@ from site_world import job_for, table
 from sqlalchemy import Connection, inspect, text
 
 from archipel.governance import canonical, job_hash
-from archipel.site import approvals, catalog, journal, schema
-from archipel.site.state import SiteState
+from archipel.site.approval import approvals
+from archipel.site.audit import journal
+from archipel.site.datasets import catalog
+from archipel.site.state import schema
+from archipel.site.state.folder import SiteState
 
 MIGRATIONS = Path(schema.__file__).parent / "migrations"
 OLD = "2026-01-01T00:00:00.000000+00:00"

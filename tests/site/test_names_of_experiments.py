@@ -9,8 +9,8 @@ from site_world import PLAN, job_for
 from typer.testing import CliRunner, Result
 
 from archipel.cli.site import app
-from archipel.site import approvals
-from archipel.site.state import SiteState
+from archipel.site.approval import approvals
+from archipel.site.state.folder import SiteState
 from archipel.vocabulary import Conflict, NotFound
 
 

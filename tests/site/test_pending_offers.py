@@ -7,16 +7,17 @@ from typing import Any
 import pytest
 from site_world import job_for, take_offer
 
-from archipel.site import approvals, journal, pending
-from archipel.site.approvals import OfferState
-from archipel.site.state import SiteState
+from archipel.site.approval import approvals, offer_limits
+from archipel.site.approval.approvals import OfferState
+from archipel.site.audit import journal
+from archipel.site.state.folder import SiteState
 from archipel.vocabulary import DataNeeds, PlanReference, Refused
 from archipel.vocabulary.bounds import LONGEST_JOB
 
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(pending, "MOST_OFFERS", 3)
+    monkeypatch.setattr(offer_limits, "MOST_OFFERS", 3)
     return 3
 
 
@@ -55,7 +56,7 @@ def test_what_is_known_here_is_offered_again_at_every_connection(with_table: Sit
 
 
 def test_offers_are_measured_together(with_table: SiteState, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pending, "MOST_BYTES", 20_000)
+    monkeypatch.setattr(offer_limits, "MOST_BYTES", 20_000)
     for number in range(2):
         take_offer(with_table, **named(number, description="x" * 4000))
     refused(

@@ -18,10 +18,12 @@ from typer.testing import CliRunner
 
 from archipel.cli.site import app
 from archipel.data import Recipe, validation_ids
-from archipel.site import approvals, catalog, cohorts, exclusions
-from archipel.site.checking import Ladder
-from archipel.site.findings import Rung, Sign, Step
-from archipel.site.state import SiteState
+from archipel.site.approval import approvals
+from archipel.site.checks.dry_run import Ladder
+from archipel.site.checks.findings import Rung, Sign, Step
+from archipel.site.cohorts import cohort_versions
+from archipel.site.datasets import catalog, exclusions
+from archipel.site.state.folder import SiteState
 from archipel.vocabulary import BadInput, NotFound
 from opened_files import opens_under
 
@@ -250,7 +252,7 @@ def test_the_time_of_a_round_grows_with_samples_and_with_their_prepared_voxels(
     offered(hospital, tmp_path, dataset="there", needs='kind="volumes"', values=VOXELS)
     stored = checked(hospital, DUMMY).figures
     assert stored["round_s"] == pytest.approx(0.5 * stored["training_samples"] / 4 * (6 * 7 * 8) / 1000, abs=1e-4)
-    cohorts.freeze_version(hospital, "there", recipe=Recipe(spacing_mm=(0.5, 0.5, 0.5)))
+    cohort_versions.freeze_version(hospital, "there", recipe=Recipe(spacing_mm=(0.5, 0.5, 0.5)))
     prepared = checked(hospital, DUMMY).figures
     assert prepared["round_s"] == pytest.approx(8 * stored["round_s"], abs=1e-3)
 

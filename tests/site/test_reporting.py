@@ -9,11 +9,12 @@ import pytest
 from site_world import volumes
 from sqlalchemy import select
 
-from archipel.site import catalog, reporting, schema
-from archipel.site.opt_outs import OPT_OUT, Optant
-from archipel.site.reporting import HTML, JSON, make_report
-from archipel.site.state import SiteState
-from archipel.site.withdrawals import withdraw
+from archipel.site.datasets import catalog, quality_report
+from archipel.site.datasets.quality_report import HTML, JSON, make_report
+from archipel.site.state import schema
+from archipel.site.state.folder import SiteState
+from archipel.site.withdrawals.opt_outs import OPT_OUT, Optant
+from archipel.site.withdrawals.withdrawals import withdraw
 from archipel.vocabulary import Conflict
 
 
@@ -40,7 +41,7 @@ def test_a_report_that_a_withdrawal_overtook_is_not_written(
     catalog.add(hospital, "brain", volumes(tmp_path / "brain", 5), "nifti-pairs")
     for path in (tmp_path / "brain").glob("*/*"):
         path.touch()
-    owner: Any = catalog if step == "scanned" else reporting
+    owner: Any = catalog if step == "scanned" else quality_report
     work = getattr(owner, step)
 
     def overtaken(*arguments: Any, **others: Any) -> Any:
@@ -66,12 +67,12 @@ def test_a_withdrawal_from_another_dataset_does_not_stop_a_report(
     with_table: SiteState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     catalog.add(with_table, "brain", volumes(tmp_path / "brain"), "nifti-pairs")
-    build = reporting.build
+    build = quality_report.build
 
     def beside(*arguments: Any, **others: Any) -> Any:
         withdraw(with_table, [Optant("p-002", "table")])
         return build(*arguments, **others)
 
-    monkeypatch.setattr(reporting, "build", beside)
+    monkeypatch.setattr(quality_report, "build", beside)
     make_report(with_table, "brain", tmp_path / "out")
     assert (tmp_path / "out" / HTML).exists()

@@ -10,10 +10,11 @@ import pytest
 from site_world import SERVER, take_offer
 
 from archipel.governance import JournalHead, record_hash, sign_head
-from archipel.site import failures, journal
-from archipel.site.delivering import deliver
-from archipel.site.shelf import SiteShelf
-from archipel.site.state import SiteState
+from archipel.site.agent.upload import deliver
+from archipel.site.audit import journal
+from archipel.site.execution import failures
+from archipel.site.execution.task_store import SiteShelf
+from archipel.site.state.folder import SiteState
 from archipel.tasks import Made
 from archipel.tasks.handling import Once, Room, no_room
 from archipel.tensors import blob_hash

@@ -13,8 +13,11 @@ from typer.testing import CliRunner
 
 from archipel.cli.site import app
 from archipel.governance import JournalHead, sign_head
-from archipel.site import approvals, catalog, heads, journal, proof, schema
-from archipel.site.state import SiteState
+from archipel.site.approval import approvals, authorisation
+from archipel.site.audit import journal, journal_heads
+from archipel.site.datasets import catalog
+from archipel.site.state import schema
+from archipel.site.state.folder import SiteState
 from archipel.storage import utc_now
 from archipel.tensors import blob_hash
 from archipel.transport.doorbell import Doorbell
@@ -165,7 +168,7 @@ def test_approving_shows_what_will_run_and_asks(terminal: Terminal, with_table: 
     assert approvals.offered(with_table, "heart").state == "offered"
     yes = terminal("approve", "heart", answer="y\n")
     assert f"approved heart for 6 subjects of dataset table version 1: job {hashed}" in yes.stdout
-    proof.is_allowed(with_table, "heart", hashed)
+    authorisation.is_allowed(with_table, "heart", hashed)
 
 
 @pytest.mark.parametrize("decisions", [["approve"], ["reject"], ["approve", "revoke"]])
@@ -219,13 +222,13 @@ def test_a_script_approves_only_the_job_it_names(terminal: Terminal, with_table:
 
 
 def test_a_plan_cannot_hide_its_lines_from_the_terminal(terminal: Terminal, with_table: SiteState) -> None:
-    hidden = "steal = 1  # \x1b[1A\x1b[2K\x1b[8m \u202e [red]x[/red]\r"
+    hidden = "steal = 1  # \x1b[1A\x1b[2K\x1b[8m \u202e [red]x[/red]"
     source = PLAN + hidden.encode()
     with_table.blobs.put(source)
     reference = PlanReference(hash=blob_hash(source), class_name="Tiny", file_name="tiny.py")
     approvals.offer(with_table, job_for(with_table, plan=reference, title="\x1b[2Jnice"))
     result = terminal("plans", "heart")
-    assert r"steal = 1  # \x1b[1A\x1b[2K\x1b[8m \u202e [red]x[/red]\r" in result.stdout
+    assert r"steal = 1  # \x1b[1A\x1b[2K\x1b[8m \u202e [red]x[/red]" in result.stdout
     assert r"\x1b[2Jnice" in result.stdout
     assert "\x1b[2J" not in result.stdout
     assert r"\x1b[2Jnice" in terminal("plans").stdout
@@ -270,7 +273,7 @@ def test_verifying_the_journal_says_how_far_it_is_attested(terminal: Terminal, w
     assert "the chain of 2 lines fits and is attested by nobody: lines may be missing at its end" in verdict()
     assert "archipel server site head charite" in verdict()
     receipt = sign_head(SERVER, journal.signed_head(with_table)).model_dump(mode="json")
-    heads.heard(with_table, None, receipt)
+    journal_heads.heard(with_table, None, receipt)
     assert "the journal is whole up to line 2: held against 1 attested heads, and nothing follows it" in verdict()
     write("note")
     assert "whole up to line 2: held against 1 attested heads; line 3 is attested by nobody yet" in verdict()
@@ -295,7 +298,7 @@ def test_a_server_whose_journal_went_back_is_seen_in_the_status(terminal: Termin
     assert terminal.json("status")["server_journal_faults"] == []
     for number in (42, 17):
         unsigned = JournalHead(owner="server", number=number, hash="sha256:" + "1" * 64, at=f"day {number}")
-        heads.heard(with_table, sign_head(SERVER, unsigned).model_dump(mode="json"), None)
+        journal_heads.heard(with_table, sign_head(SERVER, unsigned).model_dump(mode="json"), None)
     (fault,) = terminal.json("status")["server_journal_faults"]
     assert fault.startswith("line 42 was there on day 42; on day 17 line 17 was the last: a backup was restored there")
     assert "the server's journal went back: line 42" in terminal("status").stdout
@@ -374,7 +377,7 @@ def test_two_processes_append_to_one_journal_without_breaking_its_chain(tmp_path
     site = new_site(tmp_path / "state")
     program = (
         "import sys; from pathlib import Path\n"
-        "from archipel.site import journal; from archipel.site.state import SiteState\n"
+        "from archipel.site.audit import journal; from archipel.site.state.folder import SiteState\n"
         "site = SiteState.open(Path(sys.argv[1]))\n"
         "for number in range(40):\n"
         "    with site.database.write() as connection:\n"
@@ -383,5 +386,5 @@ def test_two_processes_append_to_one_journal_without_breaking_its_chain(tmp_path
     command = [sys.executable, "-c", program, str(site.folder)]
     running = [subprocess.Popen(command) for _ in range(2)]
     assert [process.wait(120) for process in running] == [0, 0]
-    proof = journal.verify(site)
-    assert (proof.whole, proof.lines) == (True, 81)
+    verified = journal.verify(site)
+    assert (verified.whole, verified.lines) == (True, 81)

@@ -9,9 +9,10 @@ from alembic.migration import MigrationContext
 from site_world import new_site
 from sqlalchemy import text
 
-from archipel.site import schema
-from archipel.site.settings import set_proxy
-from archipel.site.state import SiteState
+from archipel.site.membership.founding import create_site
+from archipel.site.state import schema
+from archipel.site.state.folder import SiteState
+from archipel.site.state.settings import set_proxy
 from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode
 
 
@@ -76,17 +77,17 @@ def test_setting_the_proxy_keeps_the_rest_of_the_file(hospital: SiteState) -> No
 @pytest.mark.parametrize("name", ["Charité", "", "a b", "-x", "a" * 64, "x\n"])
 def test_a_name_no_site_may_have_leaves_nothing_behind(tmp_path: Path, name: str) -> None:
     with pytest.raises(BadInput, match="is not one a site may have"):
-        SiteState.create(tmp_path / "state", name)
+        create_site(tmp_path / "state", name)
     assert not (tmp_path / "state").exists()
 
 
 def test_a_folder_in_use_is_not_taken_over(hospital: SiteState, tmp_path: Path) -> None:
     with pytest.raises(Conflict, match="is a site already"):
-        SiteState.create(hospital.folder, "other")
+        create_site(hospital.folder, "other")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
     with pytest.raises(Conflict, match="is not empty"):
-        SiteState.create(tmp_path / "full", "other")
+        create_site(tmp_path / "full", "other")
     assert (tmp_path / "full" / "thesis.txt").read_text() == "mine"
 
 

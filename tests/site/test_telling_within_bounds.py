@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archipel.site.told import within_bounds
+from archipel.site.approval.disclosure import within_bounds
 from archipel.transport import DatasetsMessage, DatasetSummary
 from archipel.transport.messages import MOST_DATASETS
 

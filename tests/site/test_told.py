@@ -10,10 +10,12 @@ import pytest
 from site_world import table, take_offer, volumes
 
 from archipel.data import ColumnMapping, DataMapping
-from archipel.site import approvals, catalog, journal, told
-from archipel.site.agent import Agent
-from archipel.site.settings import SiteSettings
-from archipel.site.state import SiteState
+from archipel.site.agent.agent import Agent
+from archipel.site.approval import approvals, disclosure
+from archipel.site.audit import journal
+from archipel.site.datasets import catalog
+from archipel.site.state.folder import SiteState
+from archipel.site.state.settings import SiteSettings
 from archipel.transport import AnswerMessage, DatasetsMessage, DatasetSummary, Hello
 from archipel.transport.messages import from_site
 
@@ -70,7 +72,7 @@ def stricter(site: SiteState, minimum_cell: int) -> None:
 
 
 def test_of_a_table_the_words_of_the_dictionary_and_the_mapping_are_told_and_no_value(with_heart: SiteState) -> None:
-    (found,) = told.summaries(with_heart)
+    (found,) = disclosure.summaries(with_heart)
     columns = {column.name: (column.unit, column.categories) for column in found.columns}
     assert columns == {
         "years": ("years", ()),
@@ -88,23 +90,23 @@ def test_columns_that_nobody_described_are_not_told(hospital: SiteState, tmp_pat
     root.mkdir()
     (root / "heart.csv").write_text(HEART)
     catalog.add(hospital, "heart", root, "table", options={"subject": "id"})
-    assert told.summaries(hospital)[0].columns == ()
+    assert disclosure.summaries(hospital)[0].columns == ()
     values = {"yes": "sick", "no": "healthy"}
     catalog.remap(hospital, "heart", DataMapping(columns={"disease": ColumnMapping(source="diagnosis", values=values)}))
-    (column,) = told.summaries(hospital)[0].columns
+    (column,) = disclosure.summaries(hospital)[0].columns
     assert (column.name, column.categories) == ("disease", ("sick", "healthy"))
 
 
 def test_of_volumes_label_names_and_mapped_modalities_are_told(hospital: SiteState, tmp_path: Path) -> None:
     entry = catalog.add(hospital, "brain", volumes(tmp_path / "brain", 6), "nifti-pairs")
-    assert told.summary(entry, 5).modalities == ("image",)
+    assert disclosure.summary(entry, 5).modalities == ("image",)
     mapped = entry.model_copy(
         update={
             "summary": entry.summary.model_copy(update={"modalities": {"ward7_T1": 6, "secret": 6}}),
             "mapping": DataMapping(label_names={"1": "anterior"}, modalities={"T1": "ward7_T1", "T2": "nowhere"}),
         }
     )
-    found = told.summary(mapped, 5)
+    found = disclosure.summary(mapped, 5)
     assert (found.labels, found.modalities) == ({"1": "anterior"}, ("T1",))
     assert "ward7" not in found.model_dump_json() and "secret" not in found.model_dump_json()
 
@@ -134,7 +136,7 @@ async def test_a_count_below_the_smallest_cell_is_never_on_the_wire(
 
 async def test_the_smallest_cell_is_the_sites_own_rule(with_table: SiteState) -> None:
     stricter(with_table, 50)
-    (found,) = told.summaries(with_table)
+    (found,) = disclosure.summaries(with_table)
     assert found.subjects == "<50"
     assert DatasetSummary.model_validate_json(found.model_dump_json()) == found
 

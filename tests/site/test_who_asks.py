@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 
 from archipel.cli.site import app
 from archipel.governance import canonical, job_hash
-from archipel.site import approvals, journal
-from archipel.site.state import SiteState
+from archipel.site.approval import approvals
+from archipel.site.audit import journal
+from archipel.site.state.folder import SiteState
 
 
 def plans(site: SiteState, *words: str) -> str:

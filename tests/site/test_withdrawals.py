@@ -13,11 +13,17 @@ from sqlalchemy import select, text, update
 
 from archipel.data import Scan
 from archipel.governance import IdentityKey, Subtraction, subtract
-from archipel.site import approvals, catalog, cohorts, journal, opt_outs, preparing, proof, schema, told, withdrawals
-from archipel.site.opt_outs import OPT_OUT, Optant
-from archipel.site.reporting import make_report
-from archipel.site.state import SiteState
-from archipel.site.withdrawals import withdraw
+from archipel.site.approval import approvals, authorisation, disclosure
+from archipel.site.audit import journal
+from archipel.site.cohorts import cohort_versions
+from archipel.site.datasets import catalog
+from archipel.site.datasets.quality_report import make_report
+from archipel.site.execution import preparation
+from archipel.site.state import sample_cache, schema
+from archipel.site.state.folder import SiteState
+from archipel.site.withdrawals import opt_outs, withdrawals
+from archipel.site.withdrawals.opt_outs import OPT_OUT, Optant
+from archipel.site.withdrawals.withdrawals import withdraw
 from archipel.transport.doorbell import Doorbell
 from archipel.vocabulary import BadInput, Conflict, DataNeeds, ErrorCode, NotFound, Refused
 
@@ -29,9 +35,9 @@ def out(site: SiteState, *subjects: str, dataset: str = "") -> withdrawals.Withd
 def test_a_withdrawal_narrows_what_was_approved_and_asks_nobody(with_table: SiteState) -> None:
     _, hashed = take_offer(with_table)
     approval = approvals.approve(with_table, "heart")
-    before = proof.is_allowed(with_table, "heart", hashed)
+    before = authorisation.is_allowed(with_table, "heart", hashed)
     done = out(with_table, "p-002")
-    after = proof.is_allowed(with_table, "heart", hashed)
+    after = authorisation.is_allowed(with_table, "heart", hashed)
     assert set(before.cohort.subjects) - set(after.cohort.subjects) == {"p-002"}
     assert "p-002" not in (after.cohort.validation or ())
     assert after.approval == approval
@@ -47,10 +53,10 @@ def test_a_withdrawal_narrows_what_was_approved_and_asks_nobody(with_table: Site
 def test_nobody_else_changes_sides_by_a_withdrawal(with_table: SiteState) -> None:
     _, hashed = take_offer(with_table)
     approvals.approve(with_table, "heart")
-    before = proof.is_allowed(with_table, "heart", hashed).cohort
+    before = authorisation.is_allowed(with_table, "heart", hashed).cohort
     gone = (before.validation or ())[0]
     out(with_table, gone)
-    after = proof.is_allowed(with_table, "heart", hashed).cohort
+    after = authorisation.is_allowed(with_table, "heart", hashed).cohort
     assert after.training == before.training
     assert set(after.validation or ()) == set(before.validation or ()) - {gone}
 
@@ -65,7 +71,7 @@ def test_a_withdrawal_is_a_signed_document_that_names_nobody(with_table: SiteSta
     assert signed.signature == subtract(with_table.identity, signed).signature
     written = "".join(f"{line.kind} {line.body}" for line in journal.lines(with_table))
     assert "patient-withdrawn" in written and "cohort-narrowed" in written and signed.signature in written
-    for one in (body, "".join(journal.export(with_table)), str(told.summaries(with_table))):
+    for one in (body, "".join(journal.export(with_table)), str(disclosure.summaries(with_table))):
         assert "p-002" not in one and "Müller" not in one
 
 
@@ -73,31 +79,31 @@ def test_a_withdrawal_applies_to_queries_and_to_what_is_frozen_later(with_table:
     out(with_table, "p-002")
     assert catalog.dataset(with_table, "table").subjects == 5
     assert catalog.dataset(with_table, "table").summary.subjects == 5
-    assert told.summaries(with_table)[0].subjects == 5
+    assert disclosure.summaries(with_table)[0].subjects == 5
     table(tmp_path / "data", rows=9)
-    frozen = cohorts.freeze_version(with_table, "table")
+    frozen = cohort_versions.freeze_version(with_table, "table")
     assert frozen.subjects == 8
-    assert "p-002" not in cohorts.stored(with_table, "table").cohort.subjects
+    assert "p-002" not in cohort_versions.stored(with_table, "table").cohort.subjects
     assert catalog.check(with_table, "table").subjects == 8
 
 
 def test_a_patient_who_withdraws_while_a_person_reads_is_not_in_what_is_approved(with_table: SiteState) -> None:
     _, hashed = take_offer(with_table)
-    frozen = cohorts.freeze(with_table, catalog.dataset(with_table, "table"))
+    frozen = cohort_versions.freeze(with_table, catalog.dataset(with_table, "table"))
     out(with_table, "p-002")
     approvals.approve(with_table, "heart", frozen=frozen)
-    assert "p-002" not in proof.is_allowed(with_table, "heart", hashed).cohort.subjects
+    assert "p-002" not in authorisation.is_allowed(with_table, "heart", hashed).cohort.subjects
 
 
 def test_a_pseudonymised_patient_withdraws_by_the_id_that_the_hospital_knows(with_table: SiteState) -> None:
     _, hashed = take_offer(with_table)
-    cohorts.freeze_version(with_table, "table", pseudonymise=True)
-    approvals.approve(with_table, "heart", frozen=cohorts.stored(with_table, "table"))
-    pseudonym = cohorts.stored(with_table, "table").cohort.pseudonyms["p-002"]
+    cohort_versions.freeze_version(with_table, "table", pseudonymise=True)
+    approvals.approve(with_table, "heart", frozen=cohort_versions.stored(with_table, "table"))
+    pseudonym = cohort_versions.stored(with_table, "table").cohort.pseudonyms["p-002"]
     out(with_table, "p-002")
-    left = proof.is_allowed(with_table, "heart", hashed).cohort
+    left = authorisation.is_allowed(with_table, "heart", hashed).cohort
     assert "p-002" not in left.subjects and "p-002" not in left.pseudonyms
-    assert pseudonym not in preparing.as_told(left, 0.2).subjects
+    assert pseudonym not in preparation.as_told(left, 0.2).subjects
 
 
 def test_withdrawing_twice_changes_nothing_and_wakes_the_agent_once(with_table: SiteState) -> None:
@@ -133,23 +139,23 @@ def test_too_few_patients_left_stop_the_experiment_with_a_clear_error(with_table
     _, hashed = take_offer(with_table, needs=DataNeeds(kind="arrays", minimum_subjects=5))
     approvals.approve(with_table, "heart")
     out(with_table, "p-001")
-    proof.is_allowed(with_table, "heart", hashed)
+    authorisation.is_allowed(with_table, "heart", hashed)
     out(with_table, "p-002")
     with pytest.raises(
         Refused, match="patients were withdrawn and 4 subjects are left of its cohort; at least 5"
     ) as caught:
-        proof.is_allowed(with_table, "heart", hashed)
+        authorisation.is_allowed(with_table, "heart", hashed)
     assert caught.value.code is ErrorCode.BAD_DATA
 
 
 def test_a_cohort_with_nobody_left_to_train_on_is_refused(with_table: SiteState) -> None:
     _, hashed = take_offer(with_table, validation_fraction=0.5)
     approvals.approve(with_table, "heart")
-    cohort = proof.is_allowed(with_table, "heart", hashed).cohort
+    cohort = authorisation.is_allowed(with_table, "heart", hashed).cohort
     assert len(cohort.validation or ()) >= 2
     out(with_table, *cohort.training)
     with pytest.raises(Refused, match="one of them to train on"):
-        proof.is_allowed(with_table, "heart", hashed)
+        authorisation.is_allowed(with_table, "heart", hashed)
 
 
 def test_a_subtraction_that_somebody_else_wrote_stops_everything(with_table: SiteState) -> None:
@@ -168,7 +174,7 @@ def test_a_subtraction_that_somebody_else_wrote_stops_everything(with_table: Sit
         with with_table.database.write() as connection:
             connection.execute(update(schema.subtractions).values(body=forged.model_dump_json()))
         with pytest.raises(Refused, match=words) as caught:
-            proof.is_allowed(with_table, "heart", hashed)
+            authorisation.is_allowed(with_table, "heart", hashed)
         assert caught.value.code is ErrorCode.NOT_APPROVED
 
 
@@ -179,13 +185,13 @@ def test_a_withdrawal_that_somebody_deletes_brings_nobody_back(with_table: SiteS
     approvals.approve(with_table, "heart")
     out(with_table, "p-001")
     out(with_table, "p-002")
-    proof.is_allowed(with_table, "heart", hashed)
+    authorisation.is_allowed(with_table, "heart", hashed)
     with with_table.database.write() as connection:
         connection.execute(text("DELETE FROM subtractions WHERE number = (SELECT max(number) FROM subtractions)"))
         if elsewhere:
             connection.execute(text(f"DELETE FROM {elsewhere}"))
     with pytest.raises(Refused, match="a withdrawal from its cohort is gone; somebody changed") as caught:
-        proof.is_allowed(with_table, "heart", hashed)
+        authorisation.is_allowed(with_table, "heart", hashed)
     assert caught.value.code is ErrorCode.NOT_APPROVED
 
 
@@ -199,7 +205,7 @@ def test_a_cohort_under_another_datasets_name_escapes_no_withdrawal(with_table: 
         connection.execute(text("DELETE FROM journal WHERE kind = 'cohort-narrowed'"))
         connection.execute(text("UPDATE cohorts SET dataset = 'other'"))
     with pytest.raises(Refused, match="its cohort is filed under another dataset; somebody changed"):
-        proof.is_allowed(with_table, "heart", hashed)
+        authorisation.is_allowed(with_table, "heart", hashed)
 
 
 def test_the_way_out_of_a_deleted_withdrawal_is_a_new_version(with_table: SiteState) -> None:
@@ -209,7 +215,7 @@ def test_the_way_out_of_a_deleted_withdrawal_is_a_new_version(with_table: SiteSt
     with with_table.database.write() as connection:
         connection.execute(text("DELETE FROM subtractions"))
     approvals.approve(with_table, "heart")
-    cohort = proof.is_allowed(with_table, "heart", hashed).cohort
+    cohort = authorisation.is_allowed(with_table, "heart", hashed).cohort
     assert cohort.version == 2 and "p-002" not in cohort.subjects
 
 
@@ -218,19 +224,19 @@ def test_an_opt_out_list_is_taken_over_at_every_look(with_table: SiteState, tmp_
     approvals.approve(with_table, "heart")
     listed = with_table.folder / OPT_OUT
     listed.write_text("\ufeff# opted out by letter\np-001   # 12 March\n\nother/p-003\ntable/p-004\n", encoding="utf-8")
-    assert set(proof.is_allowed(with_table, "heart", hashed).cohort.subjects) == {
+    assert set(authorisation.is_allowed(with_table, "heart", hashed).cohort.subjects) == {
         "p-000",
         "p-002",
         "p-003",
         "p-005",
     }
     listed.write_text("p-005\n")
-    assert told.summaries(with_table)[0].subjects == "<5"
+    assert disclosure.summaries(with_table)[0].subjects == "<5"
     assert catalog.dataset(with_table, "table").subjects == 3
     catalog.add(with_table, "other", table(tmp_path / "other"), "npz")
     assert catalog.dataset(with_table, "other").subjects == 4
     listed.unlink()
-    assert len(proof.is_allowed(with_table, "heart", hashed).cohort.subjects) == 3
+    assert len(authorisation.is_allowed(with_table, "heart", hashed).cohort.subjects) == 3
 
 
 @pytest.mark.parametrize("line", [b"a/b/c", b"/p-001", b"table/", b"\xff\xfe"])
@@ -239,7 +245,7 @@ def test_an_opt_out_list_that_cannot_be_read_stops_everything(with_table: SiteSt
     approvals.approve(with_table, "heart")
     (with_table.folder / OPT_OUT).write_bytes(b"p-001\n" + line + b"\n")
     with pytest.raises(BadInput, match=r"opt-out.txt") as caught:
-        proof.is_allowed(with_table, "heart", hashed)
+        authorisation.is_allowed(with_table, "heart", hashed)
     assert caught.value.code is ErrorCode.CONFIGURATION
 
 
@@ -252,8 +258,8 @@ def test_a_mistaken_withdrawal_is_undone_for_new_versions_only(with_table: SiteS
         withdrawals.readmit(with_table, Optant("p-002"))
     (with_table.folder / OPT_OUT).unlink()
     withdrawals.readmit(with_table, Optant("p-002"))
-    assert "p-002" not in proof.is_allowed(with_table, "heart", hashed).cohort.subjects
-    fresh = cohorts.freeze_version(with_table, "table")
+    assert "p-002" not in authorisation.is_allowed(with_table, "heart", hashed).cohort.subjects
+    fresh = cohort_versions.freeze_version(with_table, "table")
     assert (fresh.version, fresh.left) == (2, 6)
     with pytest.raises(NotFound, match="is not withdrawn"):
         withdrawals.readmit(with_table, Optant("p-002"))
@@ -262,9 +268,9 @@ def test_a_mistaken_withdrawal_is_undone_for_new_versions_only(with_table: SiteS
 def test_what_was_prepared_of_a_patient_goes_with_the_withdrawal(hospital: SiteState, tmp_path: Path) -> None:
     root = volumes(tmp_path / "brain", 4)
     catalog.add(hospital, "brain", root, "nifti-pairs")
-    cohorts.freeze_version(hospital, "brain")
-    cohort = cohorts.stored(hospital, "brain").cohort
-    cache = preparing.cache_of(hospital)
+    cohort_versions.freeze_version(hospital, "brain")
+    cohort = cohort_versions.stored(hospital, "brain").cohort
+    cache = sample_cache.sample_cache(hospital)
     cache.prepare(root, cohort).close()
     before = {path for path in cache.folder.rglob("*") if path.is_file()}
     out(hospital, "sub-01")
@@ -276,10 +282,10 @@ def test_what_was_prepared_of_a_patient_goes_with_the_withdrawal(hospital: SiteS
 def test_an_opt_out_list_does_not_wait_for_a_cache_at_work(hospital: SiteState, tmp_path: Path) -> None:
     root = volumes(tmp_path / "brain", 4)
     catalog.add(hospital, "brain", root, "nifti-pairs")
-    cohorts.freeze_version(hospital, "brain")
-    cohort = cohorts.stored(hospital, "brain").cohort
+    cohort_versions.freeze_version(hospital, "brain")
+    cohort = cohort_versions.stored(hospital, "brain").cohort
     (sample,) = (one for one in cohort.samples if one.subject == "sub-01")
-    cache = preparing.cache_of(hospital)
+    cache = sample_cache.sample_cache(hospital)
     cache.prepare(root, cohort).close()
     (hospital.folder / OPT_OUT).write_text("sub-01\n")
     with (cache.folder / "lock").open("rb+") as lock:
@@ -325,7 +331,7 @@ def test_an_id_is_the_same_however_its_accents_are_written(hospital: SiteState, 
             volume(tmp_path / "brain" / folder / f"{ending}.nii.gz", values)
     catalog.add(hospital, "brain", tmp_path / "brain", "nifti-pairs")
     (hospital.folder / OPT_OUT).write_text(unicodedata.normalize("NFD", "zoë") + "\n", encoding="utf-8")
-    assert cohorts.freeze_version(hospital, "brain").subjects == 2
+    assert cohort_versions.freeze_version(hospital, "brain").subjects == 2
 
 
 def test_a_scan_that_a_withdrawal_overtook_brings_nobody_back(
@@ -343,15 +349,15 @@ def test_a_scan_that_a_withdrawal_overtook_brings_nobody_back(
     monkeypatch.setattr(catalog, "scanned", overtaken)
     catalog.check(hospital, "brain")
     assert catalog.dataset(hospital, "brain").subjects == 5
-    assert told.summaries(hospital)[0].subjects == 5
+    assert disclosure.summaries(hospital)[0].subjects == 5
     with hospital.database.read() as connection:
         places = connection.scalars(select(schema.files.c.place)).all()
     assert not [place for place in places if "sub-01" in place]
 
 
 def test_an_approval_that_a_withdrawal_overtook_brings_no_count_back(with_table: SiteState) -> None:
-    cohorts.freeze_version(with_table, "table")
-    frozen = cohorts.stored(with_table, "table")
+    cohort_versions.freeze_version(with_table, "table")
+    frozen = cohort_versions.stored(with_table, "table")
     take_offer(with_table)
     out(with_table, "p-002")
     approvals.approve(with_table, "heart", frozen=frozen)
@@ -403,8 +409,8 @@ def test_what_was_prepared_for_a_check_goes_with_the_withdrawal(hospital: SiteSt
     """A cohort that a check ran on is kept nowhere, and names its samples to nobody."""
     root = volumes(tmp_path / "brain", 4)
     catalog.add(hospital, "brain", root, "nifti-pairs")
-    cohort = cohorts.freeze(hospital, catalog.dataset(hospital, "brain")).cohort
-    cache = preparing.cache_of(hospital)
+    cohort = cohort_versions.freeze(hospital, catalog.dataset(hospital, "brain")).cohort
+    cache = sample_cache.sample_cache(hospital)
     cache.prepare(root, cohort).close()
     (sample,) = (one for one in cohort.samples if one.subject == "sub-01")
     out(hospital, "sub-01")
@@ -421,8 +427,8 @@ def test_a_session_under_a_pseudonym_does_not_tell_the_id(hospital: SiteState, t
                 name = f"{folder}{patient}_{shot}.png"
                 Image.fromarray(pixels).save(tmp_path / "xray" / folder / name)
     catalog.add(hospital, "xray", tmp_path / "xray", "class-folders", options={"subject": "^[^_]+"})
-    cohort = cohorts.freeze(hospital, catalog.dataset(hospital, "xray"), pseudonymise=True).cohort
-    as_told = preparing.as_told(cohort, 0.2)
+    cohort = cohort_versions.freeze(hospital, catalog.dataset(hospital, "xray"), pseudonymise=True).cohort
+    as_told = preparation.as_told(cohort, 0.2)
     assert {one.session for one in as_told.samples} == {"1", "2"}
     assert len({one.key for one in as_told.samples}) == 12
     assert not [one for one in cohort.subjects if one in "".join(sample.name for sample in as_told.samples)]
@@ -465,7 +471,7 @@ def test_a_line_holds_for_a_dataset_from_its_first_look_on(hospital: SiteState, 
     with hospital.database.read() as connection:
         places = connection.scalars(select(schema.files.c.place)).all()
     assert not [place for place in places if "sub-01" in place]
-    assert cohorts.freeze_version(hospital, "unknown").subjects == 2
+    assert cohort_versions.freeze_version(hospital, "unknown").subjects == 2
 
 
 def test_a_line_matches_a_patient_who_is_out_of_a_dataset_already(with_table: SiteState) -> None:

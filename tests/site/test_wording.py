@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from site_world import job_for
 
 from archipel.data.quality import markup
-from archipel.site.settings import SandboxRule, SiteSettings
-from archipel.site.state import SiteState
-from archipel.site.wording import explanation, shown
+from archipel.site.approval.explanation import explanation, shown
+from archipel.site.state.folder import SiteState
+from archipel.site.state.settings import SandboxRule, SiteSettings
 from archipel.vocabulary import (
     UPDATE_RELEASE,
     Baselines,

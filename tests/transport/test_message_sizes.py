@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from archipel.server.wire import Wire
-from archipel.site import delivering
+from archipel.server.sites.servicer import Wire
+from archipel.site.agent import upload
 from archipel.storage import FolderBlobStore
 from archipel.transport import CHUNK, SMALLEST, FetchStart, Offset, UploadStart, message_size
 
@@ -66,12 +66,12 @@ async def test_an_update_is_sent_in_the_messages_that_the_server_takes(
             sent.extend([chunk async for chunk in chunks])
 
     head = SimpleNamespace(model_dump=lambda mode: {})
-    monkeypatch.setattr(delivering.journal, "signed_head", lambda site: head)
+    monkeypatch.setattr(upload.journal, "signed_head", lambda site: head)
     # Neither update nor head is looked at here.
-    monkeypatch.setattr(delivering, "UploadStart", UploadStart.model_construct)
+    monkeypatch.setattr(upload, "UploadStart", UploadStart.model_construct)
     made: Any = SimpleNamespace(update=SimpleNamespace(model_bytes=len(FRAME), key="k"), frame=tmp_path / "frame")
     shelf: Any = SimpleNamespace(sent=lambda key: None)
     link: Any = Link()
     site: Any = None
-    await delivering.deliver(site, shelf, link, made)
+    await upload.deliver(site, shelf, link, made)
     assert b"".join(sent) == FRAME[CHUNK:] and {len(chunk) for chunk in sent[:-1]} == {SMALLEST}

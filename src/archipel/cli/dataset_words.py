@@ -142,7 +142,7 @@ def print_problems(
 
     Of those with one remedy ``of_a_kind`` are printed, and how many more there are.
     """
-    from archipel.site.wording import shown
+    from archipel.site.approval.explanation import shown
 
     ordered = sorted(problems, key=lambda problem: problem.subject)
     kinds: Counter[tuple[str, str]] = Counter()
@@ -173,7 +173,7 @@ def print_found(screen: Console, name: str, problems: Iterable[Any]) -> None:
 @contextmanager
 def listing_problems(screen: Console) -> Iterator[None]:
     """Print what is wrong with a dataset before its error is passed on, which then says no problem twice."""
-    from archipel.site.catalog import DatasetProblems
+    from archipel.site.datasets.catalog import DatasetProblems
 
     try:
         yield
@@ -185,7 +185,7 @@ def listing_problems(screen: Console) -> Iterator[None]:
 
 def print_needs(screen: Console, experiment: str, rows: Iterable[Mapping[str, str]]) -> None:
     """Print whether a dataset has what an experiment's plan needs."""
-    from archipel.site.wording import shown
+    from archipel.site.approval.explanation import shown
 
     screen.print(f"needs of {experiment}:")
     for row in rows:

@@ -38,7 +38,7 @@ def demo(
     console = Console(highlight=False, soft_wrap=True)
     with tempfile.TemporaryDirectory(prefix="archipel-phantom-") as place:
         if data is None:
-            from archipel.data import phantom
+            from archipel.data.synthetic import phantom
 
             console.print(f"drawing phantom MRI for {len(PHANTOM_SITES)} hospitals, {subjects} subjects each")
             phantom.generate(Path(place), PHANTOM_SITES, subjects, seed)

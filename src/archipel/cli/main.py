@@ -64,9 +64,9 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from archipel import __version__
+        from archipel.version import VERSION
 
-        print(__version__)
+        print(VERSION)
         raise typer.Exit
 
 

@@ -18,8 +18,8 @@ from archipel.cli.tables import show
 from archipel.cli.times import readable
 
 if TYPE_CHECKING:
-    from archipel.server.federation import Federation
-    from archipel.server.settings import ServerSettings
+    from archipel.server.membership.federation import Federation
+    from archipel.server.state.settings import ServerSettings
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Found, start and govern a federation's server.")
 for sub in (*server_members.apps, server_journal.app):
@@ -54,8 +54,8 @@ def init(
     ] = None,
 ) -> None:
     """Make a state folder: the federation's CA, keys, database and settings."""
-    from archipel.server.federation import Federation
-    from archipel.server.state import ServerState
+    from archipel.server.membership.federation import Federation
+    from archipel.server.state.folder import ServerState
 
     hosts = tuple(host or ("127.0.0.1", "localhost"))
     address = listen or ("127.0.0.1" if all(_is_loopback(one) for one in hosts) else "0.0.0.0")  # noqa: S104
@@ -83,7 +83,7 @@ def start(state: State) -> None:
     """Serve until stopped by SIGTERM or Ctrl-C."""
     from archipel.cli.logs import configure_logs
     from archipel.server.process import run
-    from archipel.server.state import ServerState
+    from archipel.server.state.folder import ServerState
 
     served = ServerState(state.absolute())
     configure_logs(served.settings().log_level)
@@ -95,7 +95,8 @@ def status(state: State, as_json: AsJson = False) -> None:
     """Whether the server answers, and what it holds. Exit code 1 when it does not answer."""
     import httpx
 
-    from archipel.server import heads, presence, views
+    from archipel.server.experiments import journal_heads, views
+    from archipel.server.sites import presence
 
     with opened(state) as federation:
         settings = federation.settings
@@ -112,8 +113,8 @@ def status(state: State, as_json: AsJson = False) -> None:
             "connected": sorted(connected or ()),
             "journal": federation.registry.journal_head(settings.name).number,
             "experiments": views.standings(federation.database),
-            "journal_faults": [f"{site}: {fault}" for site, fault in heads.faults(federation)],
-            "own_journal_faults": [str(fault) for fault in heads.own_faults(federation)],
+            "journal_faults": [f"{site}: {fault}" for site, fault in journal_heads.faults(federation)],
+            "own_journal_faults": [str(fault) for fault in journal_heads.own_faults(federation)],
         }
     if as_json:
         print(json.dumps(facts))
@@ -193,7 +194,7 @@ def _health(federation: Federation) -> Any:
 def _settings(**values: Any) -> ServerSettings:
     from pydantic import ValidationError
 
-    from archipel.server.settings import ServerSettings
+    from archipel.server.state.settings import ServerSettings
     from archipel.vocabulary import ArchipelError, ErrorCode
 
     try:

@@ -13,7 +13,7 @@ from archipel.cli.tables import show
 
 if TYPE_CHECKING:
     from archipel.governance import JournalHead
-    from archipel.server.federation import Federation
+    from archipel.server.membership.federation import Federation
 
 app = typer.Typer(name="journal", no_args_is_help=True, help="The server's append-only journal.")
 

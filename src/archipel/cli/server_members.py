@@ -12,7 +12,7 @@ from archipel.cli.tables import show
 from archipel.cli.times import readable
 
 if TYPE_CHECKING:
-    from archipel.server.federation import Federation
+    from archipel.server.membership.federation import Federation
 
 join_token = typer.Typer(name="join-token", no_args_is_help=True, help="Single-use tokens with which sites join.")
 site = typer.Typer(name="site", no_args_is_help=True, help="The sites of the federation.")
@@ -71,7 +71,7 @@ def site_list(
     as_json: AsJson = False,
 ) -> None:
     """List the sites, which are connected, and what they announced of their datasets."""
-    from archipel.server import presence
+    from archipel.server.sites import presence
 
     with opened(state) as federation:
         connected = presence.read(federation.state)
@@ -106,11 +106,11 @@ def site_remove(
 @site.command("head")
 def site_head(site_name: Annotated[str, typer.Argument(metavar="SITE")], state: State) -> None:
     """Print the newest head kept of a site's journal, signed by the server, for `site journal verify --head`."""
-    from archipel.server import heads
+    from archipel.server.experiments import journal_heads
 
     with opened(state) as federation:
-        print(heads.of_site(federation, site_name).model_dump_json())
-        for name, fault in heads.faults(federation):
+        print(journal_heads.of_site(federation, site_name).model_dump_json())
+        for name, fault in journal_heads.faults(federation):
             if name == site_name:
                 typer.echo(f"its journal went back: {fault}", err=True)
 

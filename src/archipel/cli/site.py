@@ -51,9 +51,9 @@ def init(
     name: Annotated[str, typer.Option("--name", help="The site's name in the federation, e.g. charite.")],
 ) -> None:
     """Make a new site: its folder, its settings and its identity key."""
-    from archipel.site.state import SiteState
+    from archipel.site.membership.founding import create_site
 
-    site = SiteState.create(state, name)
+    site = create_site(state, name)
     console().print(f"site {site.name} made in {state}; identity {site.identity.public}")
     site.close()
 
@@ -65,7 +65,7 @@ def join(
     proxy: Annotated[str | None, typer.Option("--proxy", help="http://host:port of a web proxy.")] = None,
 ) -> None:
     """Join the federation that a join token names."""
-    from archipel.site import enrolment
+    from archipel.site.membership import enrolment
 
     with opened(state) as site:
         joined = enrolment.join(site, token, proxy)
@@ -79,7 +79,7 @@ app.command()(renew)
 def start(state: State) -> None:
     """Run the agent until SIGTERM or Ctrl-C."""
     from archipel.cli.logs import configure_logs
-    from archipel.site.process import run
+    from archipel.site.agent.process import run
 
     with opened(state) as site:
         configure_logs(site.settings.log_level)
@@ -89,12 +89,16 @@ def start(state: State) -> None:
 @app.command()
 def status(state: State, as_json: AsJson = False) -> None:
     """Say where this site stands."""
-    from archipel.site import approvals, catalog, certificates, heads, standing
+    from archipel.site.agent import link_status
+    from archipel.site.approval import approvals
+    from archipel.site.audit import journal_heads
+    from archipel.site.datasets import catalog
+    from archipel.site.membership import certificates
 
     with opened(state) as site:
         found = site.federation()
         running = site.ring()
-        link = standing.read(site) if running else None
+        link = link_status.read(site) if running else None
         until = certificates.credentials(site).expires.isoformat() if found else None
         document: dict[str, Any] = {
             "site": site.name,
@@ -104,7 +108,7 @@ def status(state: State, as_json: AsJson = False) -> None:
             "agent": "running" if running else "stopped",
             "link": link.model_dump() if link else None,
             "sandbox": site.settings.sandbox.value,
-            "server_journal_faults": [str(fault) for fault in heads.faults(site)],
+            "server_journal_faults": [str(fault) for fault in journal_heads.faults(site)],
             "datasets": [dataset_row(entry) for entry in catalog.datasets(site)],
             "opt_outs": _opt_outs(site),
             "experiments": [_row(offer) for offer in approvals.offers(site)],
@@ -131,7 +135,7 @@ def status(state: State, as_json: AsJson = False) -> None:
 
 def _opt_outs(site: Any) -> dict[str, Any] | None:
     """How many patients the opt-out list names, and which of its lines are of nobody; None where there is no list."""
-    from archipel.site import opt_outs, withdrawals
+    from archipel.site.withdrawals import opt_outs, withdrawals
     from archipel.vocabulary import BadInput
 
     try:
@@ -144,7 +148,7 @@ def _opt_outs(site: Any) -> dict[str, Any] | None:
 
 
 def _print_opt_outs(found: Any) -> None:
-    from archipel.site.opt_outs import OPT_OUT, in_words
+    from archipel.site.withdrawals.opt_outs import OPT_OUT, in_words
 
     if found is None:
         return
@@ -189,7 +193,7 @@ def plans(
     as_json: AsJson = False,
 ) -> None:
     """List what researchers ask to run here, or show one in words with its plan's text."""
-    from archipel.site import approvals
+    from archipel.site.approval import approvals
 
     with opened(state) as site:
         if experiment is None:
@@ -215,8 +219,8 @@ def plans(
 
 
 def _explained(site: Any, offer: Any, dataset: str | None) -> list[tuple[str, str]]:
-    from archipel.site import approvals
-    from archipel.site.wording import explanation
+    from archipel.site.approval import approvals
+    from archipel.site.approval.explanation import explanation
     from archipel.vocabulary import NotFound
 
     try:
@@ -228,10 +232,11 @@ def _explained(site: Any, offer: Any, dataset: str | None) -> list[tuple[str, st
 
 
 def _explained_on(site: Any, offer: Any, entry: Any, cohort: Any = None) -> list[tuple[str, str]]:
-    from archipel.site import approvals, cohorts
-    from archipel.site.wording import explanation
+    from archipel.site.approval import approvals
+    from archipel.site.approval.explanation import explanation
+    from archipel.site.cohorts import cohort_versions
 
-    left = None if cohort is None else cohorts.as_it_stands(site, cohort)
+    left = None if cohort is None else cohort_versions.as_it_stands(site, cohort)
     subjects, held_out = (entry.subjects, None) if left is None else (len(left.subjects), len(left.validation or ()))
     answers = explanation(offer.job, site.settings, site.joined().name, entry.name, subjects, offer.asked_by, held_out)
     met = "\n".join(f"- {answer}" for answer in approvals.needs_met(offer.job, entry, cohort))
@@ -241,7 +246,7 @@ def _explained_on(site: Any, offer: Any, entry: Any, cohort: Any = None) -> list
 
 
 def _needs(site: Any, offer: Any, dataset: str | None) -> list[dict[str, str]]:
-    from archipel.site import approvals
+    from archipel.site.approval import approvals
     from archipel.vocabulary import NotFound
 
     try:
@@ -251,8 +256,8 @@ def _needs(site: Any, offer: Any, dataset: str | None) -> list[dict[str, str]]:
 
 
 def _show(site: Any, offer: Any, explained: list[tuple[str, str]]) -> None:
-    from archipel.site import approvals
-    from archipel.site.wording import shown
+    from archipel.site.approval import approvals
+    from archipel.site.approval.explanation import shown
 
     screen = console()
     screen.print(Text(f"experiment {offer.experiment} ({offer.state.value})", style="bold"))
@@ -286,7 +291,8 @@ def approve(
     note: Note = "",
 ) -> None:
     """Show what would run here, ask, freeze the cohort or take a version frozen before, and sign."""
-    from archipel.site import approvals, cohorts, sides
+    from archipel.site.approval import approvals
+    from archipel.site.cohorts import cohort_versions, split_assignment
     from archipel.vocabulary import BadInput
 
     screen = console()
@@ -298,19 +304,19 @@ def approve(
         offer = approvals.offered(site, name)
         entry = approvals.asked_dataset(site, offer.job, dataset)
         if version is not None:
-            frozen = cohorts.stored(site, entry.name, version)
+            frozen = cohort_versions.stored(site, entry.name, version)
         else:
             with screen.status(f"reading and hashing {extent(Path(entry.root))} of dataset {entry.name}"):
-                frozen = cohorts.freeze(site, entry, fraction=offer.job.validation_fraction)
+                frozen = cohort_versions.freeze(site, entry, fraction=offer.job.validation_fraction)
         if not yes:
             _show(site, offer, _explained_on(site, offer, frozen.dataset, frozen.cohort))
-        for warning in sides.changed(site, frozen.cohort):
+        for warning in split_assignment.changed(site, frozen.cohort):
             screen.print(f"warning: {warning}")
         if not yes and not typer.confirm("Run this on this site's data?", default=False):
             screen.print("nothing was approved")
             raise typer.Exit(1)
         approval = approvals.approve(site, name, shown=job or offer.job_hash, frozen=frozen, note=note)
-        left = len(cohorts.as_it_stands(site, frozen.cohort).subjects)
+        left = len(cohort_versions.as_it_stands(site, frozen.cohort).subjects)
     people = f"{left} subjects of dataset {entry.name} version {frozen.cohort.version}"
     screen.print(f"approved {name} for {people}: job {approval.job_hash}, cohort {approval.cohort_hash}")
 
@@ -318,7 +324,7 @@ def approve(
 @app.command()
 def reject(experiment: Experiment, state: State, note: Note = "") -> None:
     """Say no to an experiment."""
-    from archipel.site import approvals
+    from archipel.site.approval import approvals
 
     with opened(state) as site:
         name = approvals.named(site, experiment)
@@ -329,7 +335,7 @@ def reject(experiment: Experiment, state: State, note: Note = "") -> None:
 @app.command()
 def revoke(experiment: Experiment, state: State, note: Note = "") -> None:
     """Take an approval back; the worker is stopped at once."""
-    from archipel.site import approvals
+    from archipel.site.approval import approvals
 
     with opened(state) as site:
         name = approvals.named(site, experiment)

@@ -29,9 +29,9 @@ def check(
 
     Nothing leaves the site. The exit code is 1 when something has to be mended.
     """
-    from archipel.site import approvals
-    from archipel.site.checking import Ladder, climb
-    from archipel.site.findings import Step
+    from archipel.site.approval import approvals
+    from archipel.site.checks.dry_run import Ladder, climb
+    from archipel.site.checks.findings import Step
     from archipel.vocabulary import BadInput
 
     named = {experiment, job} - {""}
@@ -55,7 +55,7 @@ def check(
 
 
 def _say(rung: Any) -> None:
-    from archipel.site.wording import shown
+    from archipel.site.approval.explanation import shown
 
     screen = console()
     screen.print(f"{rung.step}: {'go' if rung.go else 'mend this first'}")

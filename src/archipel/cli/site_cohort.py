@@ -42,19 +42,20 @@ def cohort_freeze(
     as_json: AsJson = False,
 ) -> None:
     """Freeze what a dataset holds now as a version; when nothing is new, it is the version there was."""
-    from archipel.site import catalog, cohorts, sides
-    from archipel.site.wording import few_measure
+    from archipel.site.approval.explanation import few_measure
+    from archipel.site.cohorts import cohort_versions, split_assignment
+    from archipel.site.datasets import catalog
 
     screen, recipe = console(), _recipe(spacing)
     with opened(state) as site, listing_problems(screen):
         root = Path(catalog.dataset(site, dataset).root)
-        before = {one.hash for one in cohorts.versions(site, dataset)}
+        before = {one.hash for one in cohort_versions.versions(site, dataset)}
         with screen.status(f"looking at {extent(root)} of dataset {dataset}"):
-            found = cohorts.freeze_version(
+            found = cohort_versions.freeze_version(
                 site, dataset, name=name, fraction=fraction, pseudonymise=pseudonymise, recipe=recipe
             )
         warnings = few_measure(found.validation, site.settings.policy.minimum_cell)
-        warnings += sides.changed(site, cohorts.stored(site, dataset, found.version).cohort)
+        warnings += split_assignment.changed(site, cohort_versions.stored(site, dataset, found.version).cohort)
     if as_json:
         print_json(found.model_dump(mode="json"))
         return
@@ -92,10 +93,10 @@ def cohort_list(
     as_json: AsJson = False,
 ) -> None:
     """List every frozen version."""
-    from archipel.site import cohorts
+    from archipel.site.cohorts import cohort_versions
 
     with opened(state) as site:
-        rows = [one.model_dump(mode="json") for one in cohorts.versions(site, dataset)]
+        rows = [one.model_dump(mode="json") for one in cohort_versions.versions(site, dataset)]
     if as_json:
         print_json(rows)
     elif rows:
@@ -112,13 +113,13 @@ def cohort_show(
     as_json: AsJson = False,
 ) -> None:
     """Show a version: who is in it, on which side, under which pseudonym, and what made it. This stays here."""
-    from archipel.site import cohorts
-    from archipel.site.wording import shown
+    from archipel.site.approval.explanation import shown
+    from archipel.site.cohorts import cohort_versions
 
     with opened(state) as site:
-        cohort = cohorts.stored(site, dataset, number).cohort
-        about = cohorts.version(site, dataset, cohort.version)
-        left = cohorts.as_it_stands(site, cohort)
+        cohort = cohort_versions.stored(site, dataset, number).cohort
+        about = cohort_versions.version(site, dataset, cohort.version)
+        left = cohort_versions.as_it_stands(site, cohort)
     held_out = set(left.validation or ())
     sessions: dict[str, int] = {}
     for sample in left.samples:
@@ -164,12 +165,12 @@ def cohort_diff(
     as_json: AsJson = False,
 ) -> None:
     """Say what became of one version in another, by name of each subject. This stays here."""
-    from archipel.site import cohorts
-    from archipel.site.wording import shown
+    from archipel.site.approval.explanation import shown
+    from archipel.site.cohorts import cohort_versions
 
     screen = console()
     with opened(state) as site, listing_problems(screen):
-        found = cohorts.compare(site, dataset, before, after)
+        found = cohort_versions.compare(site, dataset, before, after)
     if as_json:
         print_json(found.model_dump(mode="json"))
         return
@@ -191,8 +192,8 @@ def cohort_withdraw(
     reason: Annotated[str, typer.Option("--reason", help="Why; kept here, beside the journal.")] = "",
 ) -> None:
     """Take patients out of every dataset, cohort and round from now on; no approval is asked again."""
-    from archipel.site import opt_outs, withdrawals
-    from archipel.site.opt_outs import Optant
+    from archipel.site.withdrawals import opt_outs, withdrawals
+    from archipel.site.withdrawals.opt_outs import Optant
 
     listed: list[Optant] = []
     if file is not None:
@@ -232,17 +233,18 @@ def cohort_withdraw(
 
 def _mistyped(site: Any, typed: list[Any], dataset: str, screen: Console) -> set[Any]:
     """Those whom no dataset here ever had; says of each whom it may mean."""
-    from archipel.site import likely_ids, withdrawals
-    from archipel.site.wording import shown
+    from archipel.site.approval.explanation import shown
+    from archipel.site.datasets import suggestions
+    from archipel.site.withdrawals import withdrawals
 
     if not withdrawals.strangers(site, typed):
         return set()
     with screen.status("looking who lies in the datasets"):
-        there = likely_ids.subjects_there(site, dataset)
+        there = suggestions.subjects_there(site, dataset)
     # Whoever has faulty files was never counted: the look has met them only now.
     found: set[Any] = withdrawals.strangers(site, typed)
     for one in sorted(found):
-        near = " or ".join(likely_ids.alike(one.subject, there))
+        near = " or ".join(suggestions.alike(one.subject, there))
         where = f"dataset {dataset}" if dataset else "any dataset here"
         screen.print(shown(f"{one.subject} is nobody in {where}" + (f"; did you mean {near}?" if near else "")))
     return found
@@ -253,8 +255,8 @@ def cohort_readmit(
     subject: Annotated[str, typer.Argument(help="Who was withdrawn by mistake.")], state: State, dataset: OnlyFrom = ""
 ) -> None:
     """Undo a mistaken withdrawal, for versions frozen from now on; those that were narrowed stay so."""
-    from archipel.site import withdrawals
-    from archipel.site.opt_outs import Optant
+    from archipel.site.withdrawals import withdrawals
+    from archipel.site.withdrawals.opt_outs import Optant
 
     with opened(state) as site:
         withdrawals.readmit(site, Optant(subject, dataset))

@@ -40,8 +40,8 @@ def dataset_add(
     ] = False,
 ) -> None:
     """Check a folder of data and enter it in the catalog; nothing is added while anything is wrong with it."""
-    from archipel.site import catalog
-    from archipel.site.wording import shown
+    from archipel.site.approval.explanation import shown
+    from archipel.site.datasets import catalog
 
     asked = asked_mapping(mapping, label)
     options = dict(read_option(text) for text in option or [])
@@ -66,7 +66,7 @@ def dataset_add(
 def _print_unmatched(screen: Console, entry: Any) -> None:
     """Print what a mapping names and the dataset does not have."""
     from archipel.data import unmatched_names
-    from archipel.site.wording import shown
+    from archipel.site.approval.explanation import shown
 
     for line in unmatched_names(entry.mapping, entry.summary):
         screen.print(shown(f"- mapping: {line}"))
@@ -134,7 +134,7 @@ def dataset_formats() -> None:
 @dataset_app.command("list")
 def dataset_list(state: State, as_json: AsJson = False) -> None:
     """List the datasets of this site."""
-    from archipel.site import catalog
+    from archipel.site.datasets import catalog
 
     with opened(state) as site:
         entries = [
@@ -150,7 +150,7 @@ def dataset_list(state: State, as_json: AsJson = False) -> None:
 @dataset_app.command("check")
 def dataset_check(name: Dataset, state: State, as_json: AsJson = False) -> None:
     """Look at a dataset's folder again; every problem by case, exit code 1 when something makes data unusable."""
-    from archipel.site import catalog
+    from archipel.site.datasets import catalog
 
     screen = console()
     with opened(state) as site:
@@ -173,12 +173,13 @@ def dataset_check(name: Dataset, state: State, as_json: AsJson = False) -> None:
 @dataset_app.command("show")
 def dataset_show(name: Dataset, state: State, as_json: AsJson = False) -> None:
     """Show a dataset: what it holds, its mapping, what is told of it outside, and what plans that ask here need."""
-    from archipel.site import approvals, catalog, exclusions, told
-    from archipel.site.wording import shown
+    from archipel.site.approval import approvals, disclosure
+    from archipel.site.approval.explanation import shown
+    from archipel.site.datasets import catalog, exclusions
 
     with opened(state) as site:
         entry = catalog.dataset(site, name)
-        outside = told.summary(entry, site.settings.policy.minimum_cell).model_dump(mode="json")
+        outside = disclosure.summary(entry, site.settings.policy.minimum_cell).model_dump(mode="json")
         excluded = exclusions.excluded(site, name)
         is_behind = catalog.is_behind(site, entry)
         needs = {offer.experiment: needs_rows(approvals.needs_met(offer.job, entry)) for offer in _asking(site, name)}
@@ -218,9 +219,11 @@ def dataset_show(name: Dataset, state: State, as_json: AsJson = False) -> None:
 
 def _asking(site: Any, name: str) -> list[Any]:
     """The experiments that run on this dataset or would; one that names a dataset unknown here may run on any."""
-    from archipel.site import approvals, catalog, cohorts
+    from archipel.site.approval import approvals
+    from archipel.site.cohorts import cohort_versions
+    from archipel.site.datasets import catalog
 
-    versions = {one.hash for one in cohorts.versions(site, name)}
+    versions = {one.hash for one in cohort_versions.versions(site, name)}
     others = {entry.name for entry in catalog.datasets(site)} - {name}
     return [
         offer
@@ -234,7 +237,8 @@ def _asking(site: Any, name: str) -> list[Any]:
 def dataset_map(name: Dataset, state: State, mapping: MappingFile = None, label: Labels = None) -> None:
     """Give a dataset another mapping; the answer says what that changes. Cohorts already frozen stay as they are."""
     from archipel.data import changes
-    from archipel.site import approvals, catalog
+    from archipel.site.approval import approvals
+    from archipel.site.datasets import catalog
 
     if mapping is None and not label:
         raise BadInput("mapping", "is not given", "name a file with --mapping, or labels with --label 1=anterior")
@@ -274,7 +278,7 @@ def dataset_exclude(
     state: State,
 ) -> None:
     """Leave subjects out whose data is of no use, in every cohort frozen from now on."""
-    from archipel.site import exclusions
+    from archipel.site.datasets import exclusions
 
     with opened(state) as site:
         entry = exclusions.exclude(site, name, subjects)
@@ -284,7 +288,7 @@ def dataset_exclude(
 @dataset_app.command("remove")
 def dataset_remove(name: Dataset, state: State) -> None:
     """Take a dataset out of the catalog; its files stay."""
-    from archipel.site import catalog
+    from archipel.site.datasets import catalog
 
     with opened(state) as site:
         catalog.remove(site, name)

@@ -10,7 +10,7 @@ def renew(state: State) -> None:
     import asyncio
 
     from archipel.cli.logs import configure_logs
-    from archipel.site import certificates, renewal
+    from archipel.site.membership import certificates, renewal
 
     # What is printed below says it all; the line is for the log of an agent that renews by itself.
     configure_logs("warning")

@@ -36,7 +36,7 @@ def journal_verify(
     as_json: AsJson = False,
 ) -> None:
     """Prove the journal whole as far as it is attested, or say which line was changed, removed, inserted or cut off."""
-    from archipel.site import journal
+    from archipel.site.audit import journal
 
     fresh = [] if head is None else [_head(head)]
     if file is not None:
@@ -78,13 +78,13 @@ def _head(path: Path) -> JournalHead:
 
 
 def _verify_file(file: Path, key: str | None, fresh: list[JournalHead], as_json: bool) -> None:
-    from archipel.site import exported
+    from archipel.site.audit import export
 
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(str(file), "cannot be read", "give a file that `archipel site journal export` wrote") from error
-    proof = exported.verify(text, key, fresh)
+    proof = export.verify(text, key, fresh)
     if as_json:
         found = {"site": proof.site, "lines": proof.lines, "key": proof.key}
         print_json({"whole": proof.whole, **found, "problems": list(proof.problems)})
@@ -124,11 +124,11 @@ def _verdict(proof: Any, site: str, joined: bool) -> str:
 @journal_app.command("server-head")
 def journal_server_head(state: State) -> None:
     """Print the newest head of the server's journal that came here, for `archipel server journal verify --head`."""
-    from archipel.site import heads
+    from archipel.site.audit import journal_heads
 
     with opened(state) as site:
-        typer.echo(heads.of_server(site).model_dump_json())
-        for fault in heads.faults(site):
+        typer.echo(journal_heads.of_server(site).model_dump_json())
+        for fault in journal_heads.faults(site):
             typer.echo(f"the server's journal went back: {fault}", err=True)
 
 
@@ -140,7 +140,7 @@ def journal_show(
 ) -> None:
     """Show the newest lines of the journal."""
     from archipel.cli import journal_lines
-    from archipel.site import journal
+    from archipel.site.audit import journal
 
     with opened(state) as site:
         entries = journal.newest(site, last)
@@ -160,7 +160,7 @@ def journal_export(
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
 ) -> None:
     """Write the whole journal as JSON lines, the signed head last; `verify --file` proves it anywhere."""
-    from archipel.site import journal
+    from archipel.site.audit import journal
     from archipel.storage import write_private
 
     if to is not None and to.exists() and not force:
@@ -180,7 +180,7 @@ def journal_export(
 @errors_app.command("list")
 def errors_list(state: State, as_json: AsJson = False) -> None:
     """List the tasks that failed here."""
-    from archipel.site import failures
+    from archipel.site.execution import failures
 
     with opened(state) as site:
         rows = [_error_row(task) for task in failures.failed(site)]
@@ -202,8 +202,9 @@ def errors_show(
     experiment: Experiment, round_number: Annotated[int, typer.Argument(metavar="ROUND")], state: State
 ) -> None:
     """Show the full texts of a round's errors; they may quote data."""
-    from archipel.site import approvals, failures
-    from archipel.site.wording import shown
+    from archipel.site.approval import approvals
+    from archipel.site.approval.explanation import shown
+    from archipel.site.execution import failures
 
     with opened(state) as site:
         for task in failures.of_round(site, approvals.named(site, experiment), round_number):
@@ -215,7 +216,8 @@ def errors_release(
     experiment: Experiment, round_number: Annotated[int, typer.Argument(metavar="ROUND")], state: State
 ) -> None:
     """Let the full texts of a round's errors go to the researcher."""
-    from archipel.site import approvals, failures
+    from archipel.site.approval import approvals
+    from archipel.site.execution import failures
 
     with opened(state) as site:
         name = approvals.named(site, experiment)

@@ -23,7 +23,7 @@ def dataset_report(
     as_json: AsJson = False,
 ) -> None:
     """Look at a dataset's quality: a verdict with remedies, pictures and tables, as HTML and JSON. It stays here."""
-    from archipel.site.reporting import make_report
+    from archipel.site.datasets.quality_report import make_report
 
     screen = console()
     with opened(state) as site:
@@ -37,8 +37,8 @@ def dataset_report(
 
 
 def _print(report: Any, folder: Path) -> None:
-    from archipel.site.reporting import HTML
-    from archipel.site.wording import shown
+    from archipel.site.approval.explanation import shown
+    from archipel.site.datasets.quality_report import HTML
 
     screen = console()
     for finding in report.findings:

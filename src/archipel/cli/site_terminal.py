@@ -16,7 +16,7 @@ from rich.text import Text
 from archipel.cli.times import readable
 
 if TYPE_CHECKING:
-    from archipel.site.state import SiteState
+    from archipel.site.state.folder import SiteState
 
 State = Annotated[
     Path, typer.Option("--state", envvar="ARCHIPEL_SITE_STATE", help="The site's folder.", show_default=False)
@@ -34,7 +34,7 @@ def opened(state: Path) -> Iterator[SiteState]:
 
     The folder is named in full from here on: a sandbox that is given its files stands in another folder.
     """
-    from archipel.site.state import SiteState
+    from archipel.site.state.folder import SiteState
 
     site = SiteState.open(state.resolve())
     try:
@@ -60,7 +60,7 @@ def print_json(document: object) -> None:
 
 def print_table(columns: list[str], rows: list[dict[str, Any]]) -> None:
     """Print these columns of the rows; characters that could hide something are written out."""
-    from archipel.site.wording import shown
+    from archipel.site.approval.explanation import shown
 
     table = Table()
     for column in columns:

@@ -4,19 +4,27 @@ It reads files and says what is wrong with them. It knows nothing of models, rou
 for volumes and tables are imported only when one is read.
 """
 
-from archipel.data.cache import Prepared, PreparedCache
-from archipel.data.cohorts import Cohort, CohortDifference, changes, cohort_hash, difference, pseudonym, subject_token
+from archipel.data.cohorts.cohort import (
+    Cohort,
+    CohortDifference,
+    changes,
+    cohort_hash,
+    difference,
+    pseudonym,
+    subject_token,
+)
+from archipel.data.cohorts.mapping import ColumnMapping, DataMapping, read_mapping
+from archipel.data.cohorts.needs_check import Answer, Verdict, check_needs, unmatched_names
+from archipel.data.cohorts.preprocessing import Recipe
+from archipel.data.cohorts.splits import draw, validation_ids
 from archipel.data.files import FileFacts, FileIndex, MemoryIndex, Signature
-from archipel.data.fitness import Answer, Verdict, check_needs, unmatched_names
 from archipel.data.formats import FORMATS, format_named, scan
-from archipel.data.mapping import ColumnMapping, DataMapping, read_mapping
-from archipel.data.orientation import Orientation
-from archipel.data.prepared import PreparedSource
+from archipel.data.prepared.cache import Prepared, PreparedCache
+from archipel.data.prepared.source import PreparedSource
 from archipel.data.reading import Affine, FloatVolume, LabelVolume, Reading
-from archipel.data.recipe import Recipe
 from archipel.data.samples import ColumnSummary, DataSchema, Problem, Sample, Scan
-from archipel.data.splits import draw, validation_ids
 from archipel.data.subjects import RawSource, Source, SubjectSet, Table, Volume, split, usable, verify
+from archipel.data.volumes.orientation import Orientation
 
 __all__ = [
     "FORMATS",

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from archipel.data import mapping
-from archipel.data.cohorts import Cohort
+from archipel.data.cohorts import mapping
+from archipel.data.cohorts.cohort import Cohort
 from archipel.data.formats import format_named
 from archipel.data.reading import Affine, FloatVolume, LabelVolume, Reading
 from archipel.data.samples import Sample

@@ -23,11 +23,14 @@ from typing import Any
 
 import numpy as np
 
-from archipel.data import Cohort, PreparedCache, PreparedSource, phantom, scan, split
+from archipel.data import Cohort, PreparedCache, PreparedSource, scan, split
+from archipel.data.synthetic import phantom
 from archipel.plans import Context, load
-from archipel.site import catalog, cohorts
-from archipel.site.reporting import make_report
-from archipel.site.state import SiteState
+from archipel.site.cohorts import cohort_versions
+from archipel.site.datasets import catalog
+from archipel.site.datasets.quality_report import make_report
+from archipel.site.membership.founding import create_site
+from archipel.site.state.folder import SiteState
 
 PLAN = Path(__file__).with_name("bench_plan.py")
 LAYOUT = "nifti-pairs"
@@ -156,7 +159,7 @@ def catalog_step(place: str, step: str) -> None:
     folder = Path(place)
     with _opened_under(folder / "data") as opened:
         if step == "register":
-            site = SiteState.create(folder / "site", "bench")
+            site = create_site(folder / "site", "bench")
             began = time.perf_counter()
             subjects = catalog.add(site, "tiny", folder / "data", LAYOUT).subjects
         else:
@@ -217,7 +220,7 @@ def imported(folder: Path, data: Path, pairs: int) -> dict[str, Any]:
     def ours() -> None:
         nonlocal count
         count += 1
-        site = SiteState.create(folder / f"site-{count}", "bench")
+        site = create_site(folder / f"site-{count}", "bench")
         for name, root in roots.items():
             for step, work in _steps(site, name, root):
                 began = time.perf_counter()
@@ -245,9 +248,9 @@ def _steps(site: SiteState, name: str, root: Path) -> list[tuple[str, Callable[[
     """What a data manager does with a new folder, in order."""
 
     def freeze() -> None:
-        frozen = cohorts.freeze(site, catalog.dataset(site, name))
+        frozen = cohort_versions.freeze(site, catalog.dataset(site, name))
         with site.database.write() as connection:
-            cohorts.keep(site, connection, frozen)
+            cohort_versions.keep(site, connection, frozen)
 
     return [
         ("register", lambda: catalog.add(site, name, root, LAYOUT)),

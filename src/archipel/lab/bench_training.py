@@ -14,7 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from archipel.data import Cohort, PreparedCache, RawSource, phantom, scan, split
+from archipel.data import Cohort, PreparedCache, RawSource, scan, split
+from archipel.data.synthetic import phantom
 from archipel.plans import load
 from archipel.plans.drafting import draft
 from archipel.site.sandbox import Sandbox, SandboxSpec, SharedFrame

@@ -1,6 +1,6 @@
 """Segment the hippocampus and its anterior and posterior part on T1-weighted MRI crops at 1 mm.
 
-Works on the Medical Segmentation Decathlon's Task04 and on the phantom of ``archipel.data.phantom``.
+Works on the Medical Segmentation Decathlon's Task04 and on the phantom of ``archipel.data.synthetic.phantom``.
 """
 
 from __future__ import annotations

@@ -18,12 +18,15 @@ from typing import Any, Self
 import httpx
 
 from archipel.data import DataMapping
-from archipel.server.federation import Federation as ServerFederation
-from archipel.server.settings import ServerSettings
-from archipel.server.state import ServerState
-from archipel.site import approvals, catalog, enrolment
-from archipel.site.settings import SandboxRule
-from archipel.site.state import SiteState
+from archipel.server.membership.federation import Federation as ServerFederation
+from archipel.server.state.folder import ServerState
+from archipel.server.state.settings import ServerSettings
+from archipel.site.approval import approvals
+from archipel.site.datasets import catalog
+from archipel.site.membership import enrolment
+from archipel.site.membership.founding import create_site
+from archipel.site.state.folder import SiteState
+from archipel.site.state.settings import SandboxRule
 from archipel.vocabulary import ArchipelError, ErrorCode, NotFound
 
 HOST = "127.0.0.1"
@@ -198,7 +201,7 @@ class LocalFederation:
     def join_site(self, name: str, *, sandbox: SandboxRule = SandboxRule.REQUIRED, **settings: Any) -> LocalSite:
         """Make a site and join it; the server must run. ``settings`` are keys of ``site.toml``."""
         folder = self.folder / name
-        site = SiteState.create(folder, name)
+        site = create_site(folder, name)
         try:
             with ServerFederation.open(ServerState(self.folder / "server")) as federation:
                 token = federation.enrolment.create_token(name).encode()

@@ -19,10 +19,10 @@ from sqlalchemy import and_, select
 
 from archipel.governance import check_chain
 from archipel.governance.journal import JournalEntry, entries
-from archipel.server import schema
-from archipel.server.federation import Federation
-from archipel.server.records import parsed_job
-from archipel.server.state import ServerState
+from archipel.server.experiments.records import parsed_job
+from archipel.server.membership.federation import Federation
+from archipel.server.state import schema
+from archipel.server.state.folder import ServerState
 from archipel.storage import Database, FolderBlobStore, disk_errors_named, sync_folder
 from archipel.vocabulary import BadInput, Conflict, NotFound
 

@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 
 import structlog
 
-from archipel.server import announcing, presence
-from archipel.server.experiments import Experiments
-from archipel.server.federation import Federation
+from archipel.server.experiments.service import Experiments
+from archipel.server.membership.federation import Federation
 from archipel.server.rest import RestContext, RestServer, create_app, listen
-from archipel.server.state import ServerState
-from archipel.server.wire import Wire
+from archipel.server.sites import announcing, presence
+from archipel.server.sites.servicer import Wire
+from archipel.server.state.folder import ServerState
 from archipel.transport import residence, start_grpc_server
 from archipel.transport.doorbell import Doorbell, ring
 

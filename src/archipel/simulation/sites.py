@@ -10,8 +10,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from archipel.data import Cohort, DataMapping, Source, Verdict, check_needs, read_mapping, scan
+from archipel.data.cohorts.splits import own_sides
 from archipel.data.formats import settled
-from archipel.data.splits import own_sides
 from archipel.vocabulary import BadInput, DataNeeds, ErrorCode, Record
 
 _DEFAULT_FORMATS = {"volumes": "nifti-pairs", "arrays": "npz", "table": "table"}

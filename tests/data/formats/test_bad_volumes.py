@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from made_volumes import AFFINE, intensities, nifti, segmentation
 
 from archipel.data import scan
-from archipel.data.decoding import decode
 from archipel.data.files import Folder
-from archipel.data.volumes import look, read_image, read_label
+from archipel.data.volumes.decoding import decode
+from archipel.data.volumes.volumes import look, read_image, read_label
 from archipel.vocabulary import BadInput
 
 

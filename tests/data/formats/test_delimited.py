@@ -26,8 +26,8 @@ from archipel.data import (
     split,
     verify,
 )
-from archipel.data.dictionary import ColumnReader, ColumnRule, Misfit
 from archipel.data.formats import settled
+from archipel.data.tables.dictionary import ColumnReader, ColumnRule, Misfit
 from archipel.vocabulary import BadInput, ColumnNeed, DataNeeds, ErrorCode
 from real_data import real_data
 

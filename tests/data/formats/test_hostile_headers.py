@@ -6,9 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from archipel.data.decoding import decode
 from archipel.data.files import Folder
-from archipel.data.volumes import look
+from archipel.data.volumes.decoding import decode
+from archipel.data.volumes.volumes import look
 from archipel.vocabulary import BadInput
 
 META = {

@@ -4,7 +4,7 @@ import pytest
 
 from archipel.data import scan
 from archipel.data.files import Folder
-from archipel.data.table_files import open_table
+from archipel.data.tables.table_files import open_table
 
 
 def test_a_line_that_is_no_line_of_a_table_is_named_before_it_fills_memory(tmp_path):

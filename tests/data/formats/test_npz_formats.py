@@ -7,7 +7,7 @@ import pytest
 from conformance import SUBJECTS, Conformance, Expected
 
 from archipel.data import Cohort, RawSource, scan, split
-from archipel.data.splits import own_sides, validation_ids
+from archipel.data.cohorts.splits import own_sides, validation_ids
 from archipel.vocabulary import BadInput, DataNeeds
 from real_data import real_data
 

@@ -7,8 +7,8 @@ from conformance import SUBJECTS, Conformance, Expected
 from made_volumes import AFFINE, SHAPE, intensities, nifti, segmentation
 
 from archipel.data import format_named, scan
-from archipel.data.decoding import decode
-from archipel.data.volumes import read_image, read_label
+from archipel.data.volumes.decoding import decode
+from archipel.data.volumes.volumes import read_image, read_label
 from archipel.vocabulary import BadInput
 from real_data import real_data
 

@@ -9,8 +9,9 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from archipel.data import parquet_files, scan
-from archipel.data.table_files import open_table
+from archipel.data import scan
+from archipel.data.tables import parquet_files
+from archipel.data.tables.table_files import open_table
 from archipel.vocabulary import BadInput
 
 pytestmark = pytest.mark.processes  # each reading of such a file is a process of its own
@@ -123,7 +124,7 @@ def test_no_process_is_left_by_a_reader_who_stops(tmp_path):
     code = f"""
 import os
 from pathlib import Path
-from archipel.data.table_files import open_table
+from archipel.data.tables.table_files import open_table
 rows = open_table(Path({str(written(tmp_path, id=numbers(200_000), age=numbers(200_000)))!r})).rows()
 next(rows)
 rows.close()

@@ -17,11 +17,12 @@ from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 from PIL import Image
 from volumes import write
 
-from archipel.data import DataMapping, FileFacts, MemoryIndex, Signature, decoding, png, scan, thumbnails, volumes
-from archipel.data.decoding import Decoded
+from archipel.data import DataMapping, FileFacts, MemoryIndex, Signature, scan
 from archipel.data.quality import QualityReport, build, draw_pictures, gather, page
 from archipel.data.quality.pictures import Pictures, grey, overlay
-from archipel.data.thumbnails import LARGEST, PLANES, SIDE, image_thumbnails, label_thumbnails, shrunk
+from archipel.data.volumes import decoding, png, thumbnails, volumes
+from archipel.data.volumes.decoding import Decoded
+from archipel.data.volumes.thumbnails import LARGEST, PLANES, SIDE, image_thumbnails, label_thumbnails, shrunk
 
 SIZES = st.tuples(st.integers(1, 12), st.integers(1, 12))
 

@@ -19,7 +19,7 @@ from volumes import dataset, write
 from archipel.cli.site import app
 from archipel.data.quality import QualityReport
 from archipel.data.quality.records import Code
-from archipel.site.state import SiteState
+from archipel.site.membership.founding import create_site
 from real_data import real_data
 
 ROOT = Path(__file__).parents[3]
@@ -48,7 +48,7 @@ class Terminal:
 
 @pytest.fixture
 def terminal(tmp_path: Path) -> Terminal:
-    SiteState.create(tmp_path / "site", "charite").close()
+    create_site(tmp_path / "site", "charite").close()
     return Terminal(tmp_path / "site")
 
 

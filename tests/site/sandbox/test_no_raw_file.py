@@ -11,11 +11,13 @@ from site_world import SERVER, volumes
 
 from archipel.governance import job_hash
 from archipel.plans.drafting import draft
-from archipel.site import approvals, catalog, preparing, proof
+from archipel.site.approval import approvals, authorisation
+from archipel.site.datasets import catalog
+from archipel.site.execution import preparation
+from archipel.site.execution.task_store import SiteShelf
+from archipel.site.execution.training import SandboxTrainer
 from archipel.site.sandbox import TaskFailed
-from archipel.site.shelf import SiteShelf
-from archipel.site.state import SiteState
-from archipel.site.training import SandboxTrainer
+from archipel.site.state.folder import SiteState
 from archipel.vocabulary import BadInput, ErrorCode, Pass, RosterEntry, RoundTerms, Task, TaskKey, WorkerLimits
 
 pytestmark = pytest.mark.processes
@@ -74,7 +76,7 @@ class Epochs:
             yield made.initial_model
 
         self.trainer = SandboxTrainer(
-            site, SiteShelf(site), made.job, lambda: proof.is_allowed(site, "epochs", self.hash), fetch
+            site, SiteShelf(site), made.job, lambda: authorisation.is_allowed(site, "epochs", self.hash), fetch
         )
 
     async def run(self, round_: int) -> dict[str, float]:
@@ -116,9 +118,9 @@ async def test_a_cohort_larger_than_the_cache_trains_nothing_and_names_the_setti
 
 
 async def test_a_plan_is_told_no_path_and_pseudonyms_instead_of_ids(epochs: Epochs) -> None:
-    cohort = proof.is_allowed(epochs.site, "epochs", epochs.hash).cohort
+    cohort = authorisation.is_allowed(epochs.site, "epochs", epochs.hash).cohort
     known = {subject: f"p-{number}" for number, subject in enumerate(cohort.subjects)}
-    told = preparing.as_told(cohort.model_copy(update={"pseudonyms": known}), 0.2)
+    told = preparation.as_told(cohort.model_copy(update={"pseudonyms": known}), 0.2)
     text = told.model_dump_json()
     assert "sub-0" not in text and ".nii.gz" not in text
     assert sorted(told.subjects) == sorted(known.values())

@@ -15,12 +15,15 @@ from site_world import SERVER
 from archipel.data import Cohort, Prepared
 from archipel.governance import job_hash
 from archipel.plans.drafting import draft
-from archipel.site import approvals, journal, preparing, proof, withdrawals
-from archipel.site.opt_outs import Optant
+from archipel.site.approval import approvals, authorisation
+from archipel.site.audit import journal
+from archipel.site.execution import preparation
+from archipel.site.execution.task_store import SiteShelf
+from archipel.site.execution.training import SandboxTrainer
 from archipel.site.sandbox import TaskFailed, tree
-from archipel.site.shelf import SiteShelf
-from archipel.site.state import SiteState
-from archipel.site.training import SandboxTrainer
+from archipel.site.state.folder import SiteState
+from archipel.site.withdrawals import withdrawals
+from archipel.site.withdrawals.opt_outs import Optant
 from archipel.tensors import decode
 from archipel.vocabulary import (
     ErrorCode,
@@ -59,8 +62,8 @@ class Trial:
             self.fetched += 1
             yield made.initial_model
 
-        def allowed() -> proof.Allowed:
-            return proof.is_allowed(site, "again", self.hash)
+        def allowed() -> authorisation.Allowed:
+            return authorisation.is_allowed(site, "again", self.hash)
 
         self.trainer = SandboxTrainer(site, SiteShelf(site), made.job, allowed, fetch)
 
@@ -156,7 +159,10 @@ async def test_a_worker_that_the_journal_has_no_room_for_does_not_live(
 async def test_who_is_withdrawn_while_samples_are_prepared_is_not_given_to_the_worker(
     trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepare, withdrawn = preparing.prepared, proof.is_allowed(trial.site, "again", trial.hash).cohort.subjects[0]
+    prepare, withdrawn = (
+        preparation.prepared,
+        authorisation.is_allowed(trial.site, "again", trial.hash).cohort.subjects[0],
+    )
     cohorts: list[Cohort] = []
 
     async def prepared(site: SiteState, root: Path, cohort: Cohort) -> Prepared:
@@ -166,7 +172,7 @@ async def test_who_is_withdrawn_while_samples_are_prepared_is_not_given_to_the_w
         cohorts.append(cohort)
         return made
 
-    monkeypatch.setattr(preparing, "prepared", prepared)
+    monkeypatch.setattr(preparation, "prepared", prepared)
     (await trial.trainer.run(trial.task(""))).release()
     assert withdrawn in cohorts[0].subjects and withdrawn not in cohorts[1].subjects
     (started,) = [line for line in journal.lines(trial.site) if line.kind == "worker-started"]

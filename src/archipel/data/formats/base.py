@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from archipel.data import volumes
 from archipel.data.files import Folder, content_hash, data_changed, file_hash
 from archipel.data.reading import Affine, Reading
 from archipel.data.samples import LABEL, Sample, Scan
+from archipel.data.volumes import volumes
 from archipel.vocabulary import DataKind
 
 Options = Mapping[str, str]

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, ClassVar
 
-from archipel.data.decoding import NIFTI
 from archipel.data.files import Folder
 from archipel.data.formats.base import Options, VolumeFormat
 from archipel.data.formats.bids_validation import validate
@@ -24,6 +23,7 @@ from archipel.data.formats.found_volumes import FoundVolumes
 from archipel.data.formats.side_tables import SideTable, compare, side_table
 from archipel.data.formats.volume_names import listed, volumes_in
 from archipel.data.samples import LABEL, Problem, Scan, sample_name
+from archipel.data.volumes.decoding import NIFTI
 from archipel.vocabulary import BadInput, Value
 
 DESCRIPTION, PARTICIPANTS = "dataset_description.json", "participants.tsv"

@@ -13,15 +13,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
-from archipel.data.dictionary import read_dictionary
 from archipel.data.files import Folder, data_changed
 from archipel.data.formats.base import Options
 from archipel.data.reading import Reading
-from archipel.data.repeated_rows import repeated
 from archipel.data.samples import ColumnSummary, DataSchema, Gap, Problem, Sample, Scan, sample_name
-from archipel.data.table_checks import examine
-from archipel.data.table_files import Row
-from archipel.data.table_rows import Key, PatientTable
+from archipel.data.tables.dictionary import read_dictionary
+from archipel.data.tables.repeated_rows import repeated
+from archipel.data.tables.table_checks import examine
+from archipel.data.tables.table_files import Row
+from archipel.data.tables.table_rows import Key, PatientTable
 from archipel.tensors import blob_hash
 from archipel.vocabulary import DataKind
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from archipel.data import volumes
 from archipel.data.files import FileFacts, Folder
 from archipel.data.formats.base import content_of
 from archipel.data.samples import LABEL, ColumnSummary, DataSchema, Problem, Sample, Scan, problem_of, sample_name
-from archipel.data.thumbnails import Sketchbook
+from archipel.data.volumes import volumes
+from archipel.data.volumes.thumbnails import Sketchbook
 from archipel.vocabulary import BadInput, Value
 
 MOST_CATEGORIES = 50

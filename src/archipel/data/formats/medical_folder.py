@@ -10,13 +10,13 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import ClassVar
 
-from archipel.data.decoding import SUFFIXES
 from archipel.data.files import Folder
 from archipel.data.formats.base import Options, VolumeFormat
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
 from archipel.data.formats.side_tables import compare, side_table
 from archipel.data.formats.volume_names import listed, nothing_found, stem_of, volumes_in
 from archipel.data.samples import LABEL, Problem, Scan
+from archipel.data.volumes.decoding import SUFFIXES
 from archipel.vocabulary.counting import some
 
 TABLE = "demographics.csv"

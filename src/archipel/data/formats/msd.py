@@ -11,13 +11,13 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Any, ClassVar
 
-from archipel.data.decoding import NIFTI
 from archipel.data.files import Folder
 from archipel.data.formats.base import Options, VolumeFormat
 from archipel.data.formats.descriptions import by_number, description, modalities_of
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
 from archipel.data.formats.volume_names import by_subject, nothing_found, stem_of, volumes_in
 from archipel.data.samples import Problem, Scan, problem_of
+from archipel.data.volumes.decoding import NIFTI
 from archipel.vocabulary import BadInput
 
 FILE = "dataset.json"

@@ -11,12 +11,12 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import ClassVar
 
-from archipel.data.decoding import NIFTI
 from archipel.data.files import Folder
 from archipel.data.formats.base import Options, VolumeFormat
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
 from archipel.data.formats.volume_names import listed, nothing_found, volumes_in
 from archipel.data.samples import Problem, Scan
+from archipel.data.volumes.decoding import NIFTI
 
 _NOT_GROUPS = frozenset(("images", "labels", "imagesTr", "labelsTr", "imagesTs", "labelsTs", "derivatives"))
 

@@ -10,12 +10,12 @@ from collections.abc import Collection, Mapping
 from itertools import takewhile
 from typing import ClassVar
 
-from archipel.data.decoding import NIFTI
 from archipel.data.files import Folder
 from archipel.data.formats.base import Options, VolumeFormat
 from archipel.data.formats.found_volumes import FoundVolumes
 from archipel.data.formats.volume_names import add_pairs, by_subject, name_subjects, nothing_found, volumes_in
 from archipel.data.samples import Problem, Scan
+from archipel.data.volumes.decoding import NIFTI
 
 
 def endings_of(images: Collection[str], labels: Collection[str]) -> list[str]:

@@ -12,13 +12,13 @@ import re
 from collections import defaultdict
 from typing import Any, ClassVar
 
-from archipel.data.decoding import SUFFIXES
 from archipel.data.files import Folder
 from archipel.data.formats.base import Options, VolumeFormat
 from archipel.data.formats.descriptions import bad_description, by_number, description, modalities_of
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
 from archipel.data.formats.volume_names import by_subject, name_subjects, nothing_found, volumes_in
 from archipel.data.samples import Problem, Scan, problem_of
+from archipel.data.volumes.decoding import SUFFIXES
 from archipel.vocabulary import BadInput
 
 FILE = "dataset.json"

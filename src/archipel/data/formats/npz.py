@@ -19,11 +19,11 @@ from typing import IO, Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from archipel.data.cohorts.splits import SPLIT, TRAINING, VALIDATION
 from archipel.data.files import Folder, data_changed, short_of_memory
 from archipel.data.formats.base import Options
 from archipel.data.reading import Reading
 from archipel.data.samples import DataSchema, Problem, Sample, Scan
-from archipel.data.splits import SPLIT, TRAINING, VALIDATION
 from archipel.tensors import BlobHasher
 from archipel.vocabulary import BadInput, DataKind, ErrorCode
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from archipel.data.decoding import ITK
 from archipel.data.files import Folder
 from archipel.data.formats.base import Options, VolumeFormat
 from archipel.data.formats.found_volumes import FoundVolumes
 from archipel.data.formats.volume_names import add_pairs, by_subject, name_subjects, nothing_found, volumes_in
 from archipel.data.samples import Problem, Scan
+from archipel.data.volumes.decoding import ITK
 
 
 class NrrdPairs(VolumeFormat):

@@ -19,7 +19,7 @@ from archipel.data.files import Folder
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
 from archipel.data.requests import RequestIndex
 from archipel.data.samples import Problem
-from archipel.data.table_files import Row, open_table
+from archipel.data.tables.table_files import Row, open_table
 from archipel.tensors import blob_hash
 from archipel.vocabulary import BadInput, ErrorCode, Value
 

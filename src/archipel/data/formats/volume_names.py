@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from archipel.data.decoding import SUFFIXES
 from archipel.data.files import Folder, LeavesOut
 from archipel.data.formats.base import Options
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
 from archipel.data.samples import Problem
+from archipel.data.volumes.decoding import SUFFIXES
 
 
 def stem_of(place: str, suffixes: Sequence[str]) -> str | None:

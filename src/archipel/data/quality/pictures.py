@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archipel.data import png
 from archipel.data.files import FileIndex, Folder
 from archipel.data.formats import Options, format_named
 from archipel.data.quality.cohort_checks import classes_of
@@ -24,7 +23,8 @@ from archipel.data.quality.evidence import Evidence, VolumeFacts
 from archipel.data.quality.records import QualityReport
 from archipel.data.requests import RequestIndex, request_of
 from archipel.data.samples import LABEL, Sample
-from archipel.data.thumbnails import (
+from archipel.data.volumes import png
+from archipel.data.volumes.thumbnails import (
     IN_FULL,
     MOSAIC,
     PLANES,

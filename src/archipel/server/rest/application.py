@@ -6,7 +6,6 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from archipel import __version__
 from archipel.server.rest import blobs, experiments, members
 from archipel.server.rest.bodies import describe_bodies
 from archipel.server.rest.context import RestContext
@@ -14,6 +13,7 @@ from archipel.server.rest.limits import BodyLimit
 from archipel.server.rest.problems import answer_in_words
 from archipel.server.rest.shapes import Arguments, JoinTokenOrder, Problem, Revocation, Submission
 from archipel.transport.enrolment import EnrolmentRequest
+from archipel.version import VERSION
 
 _TAGS = [
     {"name": "federation", "description": "Which federation this is and who belongs to it."},
@@ -33,7 +33,7 @@ def create_app(context: RestContext) -> FastAPI:
     }
     app = FastAPI(
         title=f"Archipel: {context.federation.settings.name}",
-        version=__version__,
+        version=VERSION,
         summary="One server of federated learning: sites, experiments, rounds and models.",
         openapi_tags=_TAGS,
         responses=problems,

@@ -11,9 +11,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from archipel.server.experiments.contract import ControlVerb
 from archipel.server.rest.blobs import stream
 from archipel.server.rest.bodies import body_of, described
-from archipel.server.rest.context import ControlVerb, context_of
+from archipel.server.rest.context import context_of
 from archipel.server.rest.permission import Reader, Researcher, Steering, StillGood
 from archipel.server.rest.shapes import Arguments, EventView, ExperimentView, ModelView, RoundView, Submission
 from archipel.vocabulary.parameters import LARGEST

@@ -11,11 +11,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
-from archipel import __version__
 from archipel.governance import JournalHead, sign_head
 from archipel.governance.journal import JournalEntry
-from archipel.server.enrolment import JoinTokenRow
-from archipel.server.registry import CertificateRow
+from archipel.server.membership.enrolment import JoinTokenRow
+from archipel.server.membership.registry import CertificateRow
 from archipel.server.rest.bodies import body_of, described, read_body
 from archipel.server.rest.context import context_of
 from archipel.server.rest.permission import Operator, Reader, check_attempts
@@ -28,6 +27,7 @@ from archipel.server.rest.shapes import (
     SiteView,
 )
 from archipel.transport.enrolment import AuthorityReply, EnrolmentReply, EnrolmentRequest
+from archipel.version import VERSION
 from archipel.vocabulary import ArchipelError
 
 _log = structlog.get_logger("archipel.rest")
@@ -94,7 +94,7 @@ def federation(request: Request, _token: Reader) -> FederationView:
     return FederationView(
         name=context.federation.settings.name,
         server_key=context.federation.identity.public,
-        version=__version__,
+        version=VERSION,
         time=context.now().isoformat(),
     )
 

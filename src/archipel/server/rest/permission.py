@@ -9,9 +9,9 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from archipel.server.membership.tokens import AccessToken
 from archipel.server.rest.context import context_of
 from archipel.server.rest.problems import TooManyAttempts
-from archipel.server.tokens import AccessToken
 from archipel.vocabulary import ArchipelError, ErrorCode, NotPermitted
 
 _bearer = HTTPBearer(auto_error=False, description="An access token: archipel_<id>_<secret>")

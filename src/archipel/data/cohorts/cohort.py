@@ -1,0 +1,185 @@
+"""Cohorts: a frozen list of samples and what made them what plans see, under a hash that gives nobody away.
+
+A cohort's hash is keyed with a secret of the site, so that whoever sees it in an approval cannot test a guess about
+which patients are in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Self
+
+import rfc8785
+from pydantic import Field, model_validator
+
+from archipel.data.cohorts import mapping, preprocessing
+from archipel.data.cohorts.mapping import DataMapping
+from archipel.data.cohorts.preprocessing import Recipe
+from archipel.data.cohorts.splits import validation_ids
+from archipel.data.reading import Affine, Reading
+from archipel.data.samples import Sample, SubjectId
+from archipel.vocabulary import Name, Record
+
+
+class Cohort(Record):
+    """A frozen list of samples taken from one dataset, each known by its content's hash.
+
+    ``version`` counts the dataset's cohorts from 1. ``format`` and ``options`` say how the samples are read,
+    ``mapping`` and ``recipe`` what becomes of them then. ``validation`` names the subjects that only measure the
+    model, chosen for ``validation_fraction``; None leaves it to the hash of each subject's id and the job's fraction.
+    ``pseudonyms``: what plans are told instead of each subject's id; empty when they are told the id itself.
+    """
+
+    dataset: Name
+    version: Annotated[int, Field(ge=1)] = 1
+    format: str
+    options: dict[str, str] = {}
+    mapping: DataMapping = DataMapping()
+    recipe: Recipe = Recipe()
+    samples: tuple[Sample, ...]
+    validation: tuple[SubjectId, ...] | None = None
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] | None = None
+    pseudonyms: dict[SubjectId, SubjectId] = {}
+
+    @model_validator(mode="after")
+    def _no_sample_twice(self) -> Self:
+        if len({sample.key for sample in self.samples}) != len(self.samples):
+            raise ValueError("a cohort names each subject's session once")
+        return self
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Who is in it: subject ids in order, each once."""
+        return tuple(sorted({sample.subject for sample in self.samples}))
+
+    @property
+    def training(self) -> tuple[str, ...]:
+        """The subjects that are not in the validation list."""
+        held_out = frozenset(self.validation or ())
+        return tuple(subject for subject in self.subjects if subject not in held_out)
+
+    def held_out(self, fraction: float) -> frozenset[str]:
+        """Who validates: whom the cohort's own list names, else whom each subject's draw and ``fraction`` choose."""
+        return validation_ids(self.subjects, fraction) if self.validation is None else frozenset(self.validation)
+
+    def given(self, reading: Reading) -> Reading:
+        """What plans get of a sample that was read: mapped, then made by the recipe."""
+        return preprocessing.apply(self.recipe, mapping.apply(self.mapping, reading))
+
+    def shape_given(self, shape: Sequence[int], affine: Affine) -> tuple[int, ...]:
+        """The shape of what plans get of a volume, from the stored shape and affine; nothing is read for it."""
+        return preprocessing.shape_after(self.recipe, *mapping.grid_after(self.mapping, shape, affine))
+
+    def without(self, ids: Iterable[str]) -> Cohort:
+        """The cohort after these patients withdrew; nobody else changes sides."""
+        gone = frozenset(ids)
+        kept = tuple(sample for sample in self.samples if sample.subject not in gone)
+        held_out = None if self.validation is None else tuple(one for one in self.validation if one not in gone)
+        known = {subject: pseudonym for subject, pseudonym in self.pseudonyms.items() if subject not in gone}
+        return self.model_copy(update={"samples": kept, "validation": held_out, "pseudonyms": known})
+
+
+def cohort_hash(cohort: Cohort, key: bytes) -> str:
+    """``sha256:<hex>``, the HMAC-SHA256 of the cohort's canonical JSON (RFC 8785) under the site's key.
+
+    The order of the samples does not matter; a field at its default is left out, so that a field which a later
+    version adds does not change the hash of an older cohort. Raises ValueError for a key shorter than 16 bytes.
+    """
+    document = cohort.model_dump(mode="json", exclude_defaults=True)
+    document["samples"] = sorted(
+        document.get("samples", ()), key=lambda sample: (str(sample["subject"]), sample.get("session", ""))
+    )
+    return "sha256:" + _keyed(rfc8785.dumps(document), key)
+
+
+def subject_token(subject: str, key: bytes) -> str:
+    """What stands for a subject where its id must not be read: 64 hex digits, HMAC-SHA256 under the site's key.
+
+    However an id's accents are written, it is one subject. Raises ValueError for a key shorter than 16 bytes.
+    """
+    return _keyed(b"archipel-subject/1\0" + unicodedata.normalize("NFC", subject).encode(), key)
+
+
+def pseudonym(subject: str, key: bytes) -> str:
+    """The name under which plans know a pseudonymised subject: the same in every version, and nobody else's.
+
+    Raises ValueError for a key shorter than 16 bytes.
+    """
+    return "p-" + _keyed(b"archipel-pseudonym/1\0" + subject.encode(), key)[:24]
+
+
+def _keyed(message: bytes, key: bytes) -> str:
+    if len(key) < 16:
+        raise ValueError("a cohort's hash needs a key of at least 16 bytes")
+    return hmac.new(key, message, hashlib.sha256).hexdigest()
+
+
+class CohortDifference(Record):
+    """What one cohort has that another has not: subjects by name, and every other thing that was settled anew."""
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    """Samples whose content differs, each with the roles of the files that do."""
+    settings: tuple[str, ...] = ()
+    """Mapping, recipe, options and the like: ``what: before -> after``."""
+
+    @property
+    def nothing(self) -> bool:
+        """Whether both are the same."""
+        return not (self.added or self.removed or self.changed or self.settings)
+
+
+def difference(before: Cohort, after: Cohort) -> CohortDifference:
+    """What became of ``before`` in ``after``; version numbers aside."""
+    old, new = ({sample.key: sample for sample in cohort.samples} for cohort in (before, after))
+    changed = [
+        _changed(old[key], new[key]) for key in sorted(old.keys() & new.keys()) if old[key].hash != new[key].hash
+    ]
+    gained = set(after.subjects) - set(before.subjects)
+    lost = set(before.subjects) - set(after.subjects)
+    # A session more or less of somebody who stays is a change of that subject.
+    for key in sorted(old.keys() ^ new.keys()):
+        if key[0] not in gained | lost:
+            changed.append(f"{(old.get(key) or new[key]).name} ({'gone' if key in old else 'new'})")
+    return CohortDifference(
+        added=tuple(sorted(gained)),
+        removed=tuple(sorted(lost)),
+        changed=tuple(sorted(changed)),
+        settings=tuple(_settings(before, after)),
+    )
+
+
+def _changed(old: Sample, new: Sample) -> str:
+    roles = sorted(role for role in old.files | new.files if old.file_hashes.get(role) != new.file_hashes.get(role))
+    return f"{old.name} ({', '.join(roles)})" if roles else old.name
+
+
+def _settings(before: Cohort, after: Cohort) -> Iterable[str]:
+    for name in ("format", "options", "validation_fraction"):
+        old, new = getattr(before, name), getattr(after, name)
+        if old != new:
+            yield f"{name}: {_shown(old)} -> {_shown(new)}"
+    for part in ("mapping", "recipe"):
+        yield from (f"{part}.{one}" for one in changes(getattr(before, part), getattr(after, part)))
+    if bool(before.pseudonyms) != bool(after.pseudonyms):
+        yield f"pseudonyms: {_shown(bool(before.pseudonyms))} -> {_shown(bool(after.pseudonyms))}"
+
+
+def changes(before: Record, after: Record) -> tuple[str, ...]:
+    """What differs between two records of one type, a field each: ``name: before -> after``."""
+    old, new = (record.model_dump(mode="json") for record in (before, after))
+    return tuple(f"{name}: {_shown(old[name])} -> {_shown(new[name])}" for name in old if old[name] != new[name])
+
+
+def _shown(value: object) -> str:
+    if value in (None, "", {}, []):
+        return "nothing"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={_shown(inner)}" for key, inner in value.items() if inner not in ("", {}))
+    return str(value)

@@ -1,0 +1,221 @@
+"""Whether a dataset has what a plan needs, need by need: met, met by the site's mapping, or not met and why.
+
+Pure: it looks at the dataset's schema, never at a file, so that it answers before anything is approved.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+
+from archipel.data.cohorts.mapping import ColumnMapping, DataMapping
+from archipel.data.samples import ColumnSummary, DataSchema
+from archipel.vocabulary import ColumnNeed, DataNeeds, Record
+from archipel.vocabulary.counting import counted
+
+_SHOWN = 8
+"""Names that a sentence lists."""
+
+
+class Verdict(StrEnum):
+    """The answer for one need."""
+
+    MET = "met"
+    MAPPED = "met by mapping"
+    NOT_MET = "not met"
+
+
+class Answer(Record):
+    """One need of the plan, the verdict and, where there is something to say, why."""
+
+    need: str
+    verdict: Verdict
+    why: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.need}: {self.verdict}" + (f" ({self.why})" if self.why else "")
+
+
+def check_needs(needs: DataNeeds, schema: DataSchema, mapping: DataMapping) -> tuple[Answer, ...]:
+    """One answer for each need, in the order kind, subjects, modalities, labels, columns, target."""
+    kind = f"data of kind {needs.kind}"
+    if schema.kind != needs.kind:
+        return (Answer(need=kind, verdict=Verdict.NOT_MET, why=f"the dataset is of kind {schema.kind}"),)
+    incomplete = _incomplete(needs, schema, mapping)
+    answers = [Answer(need=kind, verdict=Verdict.MET), _subjects(needs, schema, incomplete)]
+    answers += [_modality(asked, schema, mapping) for asked in needs.images]
+    if needs.labels:
+        answers += _labels(needs, schema, mapping)
+    answers += [_column(column, schema, mapping) for column in needs.all_columns]
+    return tuple(answers)
+
+
+def unmatched_names(mapping: DataMapping, schema: DataSchema) -> tuple[str, ...]:
+    """What a mapping speaks of and the dataset does not have: a slip of the pen, or a name that other datasets have.
+
+    Nothing is said of a dataset that was not counted.
+    """
+    if not schema.samples:
+        return ()
+    found = []
+    for stored in sorted(mapping.labels, key=int):
+        if schema.kind == "volumes" and stored != "0" and stored not in schema.label_values:
+            found.append(f"labels.{stored}: no sample has value {stored} (there: {_those(schema.label_values)})")
+    for asked, modality in sorted(mapping.modalities.items()):
+        if modality not in schema.modalities:
+            found.append(
+                f"modalities.{asked}: the dataset has no image {modality} (there: {_those(schema.modalities)})"
+            )
+    for asked in sorted(mapping.columns):
+        source = mapping.stored_column(asked)
+        if source not in schema.columns:
+            found.append(f"columns.{asked}: the dataset has no column {source} (there: {_those(schema.columns)})")
+    return tuple(found)
+
+
+def _those(names: Iterable[str]) -> str:
+    held = list(names)
+    return ", ".join(held[:_SHOWN]) + (f" and {len(held) - _SHOWN} more" if len(held) > _SHOWN else "") or "none"
+
+
+def _incomplete(needs: DataNeeds, schema: DataSchema, mapping: DataMapping) -> int:
+    """How many samples are left out because they lack a column; 0 unless the mapping drops them."""
+    if not mapping.drop_incomplete:
+        return 0
+    asked = mapping.required_columns(needs)
+    if schema.gaps:
+        return sum(gap.samples for gap in schema.gaps if asked & set(gap.columns))
+    # Beside volumes there is only the target.
+    return sum(found.missing for name, found in schema.columns.items() if name in asked)
+
+
+def _subjects(needs: DataNeeds, schema: DataSchema, incomplete: int) -> Answer:
+    need = f"at least {counted(needs.minimum_subjects, 'subject')}"
+    # Each sample that is left out may be a subject's only one.
+    left = schema.subjects - incomplete
+    verdict = Verdict.MET if left >= needs.minimum_subjects else Verdict.NOT_MET
+    if incomplete:
+        why = f"{incomplete} of {schema.samples} samples lack a column and are left out"
+        return Answer(need=need, verdict=verdict if verdict is Verdict.NOT_MET else Verdict.MAPPED, why=why)
+    return Answer(need=need, verdict=verdict, why="" if verdict is Verdict.MET else f"it has {schema.subjects}")
+
+
+def _modality(asked: str, schema: DataSchema, mapping: DataMapping) -> Answer:
+    need, stored = "an image" if asked == "image" else f"image {asked}", mapping.stored_modality(asked)
+    held = schema.modalities.get(stored, 0)
+    if not held:
+        known = ", ".join(schema.modalities) or "none"
+        why = f"the dataset has {known}; map one of them with modalities.{asked}"
+        return Answer(need=need, verdict=Verdict.NOT_MET, why=why)
+    if held < schema.samples:
+        why = f"{schema.samples - held} of {schema.samples} samples have no {stored}; exclude them or add the files"
+        return Answer(need=need, verdict=Verdict.NOT_MET, why=why)
+    if stored != asked:
+        return Answer(need=need, verdict=Verdict.MAPPED, why=f"from {stored}")
+    return Answer(need=need, verdict=Verdict.MET)
+
+
+def _labels(needs: DataNeeds, schema: DataSchema, mapping: DataMapping) -> list[Answer]:
+    stored = [int(value) for value in schema.label_values]
+    if not stored:
+        return [Answer(need="labels", verdict=Verdict.NOT_MET, why="the dataset has no label volumes")]
+    described = {int(value): name for value, name in schema.label_names.items()}
+    answers = []
+    for value, name in sorted(needs.labels.items(), key=lambda item: int(item[0])):
+        verdict, why = _label(value, name, stored, described, mapping)
+        answers.append(Answer(need=f"label {value} {name}", verdict=verdict, why=why))
+    known = {0, *map(int, needs.labels)}
+    strange = [one for one in stored if mapping.label_value(one) not in known]
+    if strange:
+        which = _named(strange, described)
+        why = f"the dataset also has {which}; map them to a value the plan knows, or drop them"
+        answers.append(Answer(need="no other label values", verdict=Verdict.NOT_MET, why=why))
+    return answers
+
+
+def _label(
+    value: str, name: str, stored: Sequence[int], described: Mapping[int, str], mapping: DataMapping
+) -> tuple[Verdict, str]:
+    """What a person wrote into the mapping holds; where they wrote nothing, the dataset's own description is asked."""
+    sources = [one for one in stored if mapping.label_value(one) == int(value)]
+    own = mapping.label_names.get(value)
+    names = {one: mapping.label_names.get(str(mapping.label_value(one)), described.get(one, "")) for one in stored}
+    elsewhere = [one for one in stored if one not in sources and _same(names[one], name)]
+    advice = f"; map it with labels.{elsewhere[0]} = {value}" if elsewhere else ""
+    if own is not None and not _same(own, name):
+        there = f", and {elsewhere[0]} {name}" if elsewhere else ""
+        return Verdict.NOT_MET, f"value {value} is {own} here{there}{advice or '; map it'}"
+    if not sources:
+        has = f"calls {_named(elsewhere[:1], names)}" if elsewhere else f"has {_named(stored, described)}"
+        return Verdict.NOT_MET, f"no sample has value {value}; the dataset {has}{advice}"
+    settled = own is not None or any(str(one) in mapping.labels or _same(names[one], name) for one in sources)
+    if elsewhere and not settled:
+        which = " and ".join(_named([one], names) for one in (*sources, elsewhere[0]) if names[one])
+        return Verdict.NOT_MET, f"the dataset calls {which}{advice}"
+    if sources != [int(value)]:
+        return Verdict.MAPPED, f"from value {_named(sources, described)}"
+    called = "" if settled else names[int(value)]
+    return Verdict.MET, f"the dataset calls it {called}" if called else ""
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two names of a label are one, whatever stands between their words and however large their letters."""
+    words, others = (re.split(r"[\s_-]+", name.strip().casefold()) for name in (one, other))
+    return words == others
+
+
+def _named(values: Sequence[int], names: Mapping[int, str]) -> str:
+    """Label values, each with its name where there is one."""
+    return ", ".join(f"{one} {names.get(one, '')}".rstrip() for one in values)
+
+
+def _column(column: ColumnNeed, schema: DataSchema, mapping: DataMapping) -> Answer:
+    unit = f" in {column.unit}" if column.unit else ""
+    need = f"column {column.name}{unit}"
+    rule = mapping.columns.get(column.name)
+    source = mapping.stored_column(column.name)
+    found = schema.columns.get(source)
+    if found is None:
+        known = ", ".join(schema.columns) or "none"
+        why = f"the dataset has {known}; map one of them with columns.{column.name}"
+        return Answer(need=need, verdict=Verdict.NOT_MET, why=why)
+    why = _column_fault(column, found, mapping, source)
+    if why:
+        return Answer(need=need, verdict=Verdict.NOT_MET, why=why)
+    notes = [f"from {source}"] if source != column.name else []
+    if found.missing:
+        filled = mapping.fills(column.name)
+        notes.append(f"{found.missing} {f'filled with {rule.fill}' if rule and filled else 'left out'}")
+    verdict = Verdict.MAPPED if rule or notes else Verdict.MET
+    if column.unit and not found.unit and not _is_converted(rule):
+        notes.append("the dataset does not say its unit")
+    return Answer(need=need, verdict=verdict, why=", ".join(notes))
+
+
+def _is_converted(rule: ColumnMapping | None) -> bool:
+    return rule is not None and (rule.scale != 1.0 or rule.offset != 0.0)
+
+
+def _column_fault(column: ColumnNeed, found: ColumnSummary, mapping: DataMapping, source: str) -> str:
+    rule = mapping.columns.get(column.name)
+    if found.missing and not (mapping.fills(column.name) or mapping.drop_incomplete):
+        return (
+            f"{found.missing} samples have no {source}; fill them with columns.{column.name}.fill, leave them out with "
+            "drop_incomplete, or add the values"
+        )
+    if column.is_category:
+        values = {str(mapping.value(column.name, {source: value})) for value in found.categories}
+        if found.missing and rule and rule.fill is not None:
+            values.add(str(rule.fill))
+        strange = sorted(values - set(column.categories))
+        if strange:
+            return f"it has {', '.join(strange)}; the plan knows {', '.join(column.categories)}: map the values"
+        return ""
+    if rule and isinstance(rule.fill, str):
+        return f"columns.{column.name}.fill is {rule.fill}; the plan needs numbers"
+    if found.type != "number" and not (rule and rule.values):
+        return f"{source} is of type {found.type}; the plan needs numbers"
+    if column.unit and found.unit and column.unit != found.unit and not _is_converted(rule):
+        return f"{source} is in {found.unit}; give scale and offset in the mapping"
+    return ""

@@ -1,0 +1,79 @@
+"""Parquet files: columns and rows as texts, unpacked by a process of its own that can take only so much memory."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+from archipel.data.volumes.decoding import MOST_BYTES
+from archipel.vocabulary import BadInput, ErrorCode
+
+SUFFIX = ".parquet"
+MOST_ROWS = 4_000_000
+"""Each becomes a sample that is kept in memory."""
+MOST_TEXT = 16 << 30
+"""Letters; they are never in memory together, but somebody has to wait for them."""
+LONGEST_ROW = 32 << 20
+"""Letters."""
+_PROGRAM = Path(__file__).with_name("parquet_reader.py")
+
+
+def columns(path: Path) -> tuple[str, ...]:
+    """The columns' names. Raises BadInput for a file that is no Parquet file, or says itself that it is too large."""
+    lines = _lines(path)
+    names = next(lines)
+    lines.close()
+    return tuple(names)
+
+
+def rows(path: Path) -> Iterator[list[str]]:
+    """The texts of each row. Raises BadInput where the file breaks off, or unpacks to too much."""
+    lines = _lines(path)
+    next(lines)
+    yield from lines
+
+
+def _lines(path: Path) -> Generator[list[str], None, None]:
+    if importlib.util.find_spec("pyarrow") is None:
+        raise BadInput(path.name, "needs pyarrow to be read", 'pip install "archipel[tables]"')
+    limits = (MOST_BYTES, MOST_ROWS, MOST_TEXT, LONGEST_ROW)
+    # Isolated: neither the place where it is started nor the environment brings it other code.
+    command = [sys.executable, "-I", str(_PROGRAM), str(path.absolute()), *map(str, limits)]
+    number, end = -1, "the reader ended"
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as run:
+        assert run.stdout is not None
+        try:
+            for line in run.stdout:
+                found = json.loads(line) if line.endswith(b"\n") else {}
+                if isinstance(found, dict):
+                    end = found.get("end", end)
+                    break
+                number += 1
+                yield found
+        finally:
+            run.kill()
+    if end:
+        raise _fault(path, number, end)
+
+
+def _fault(path: Path, number: int, end: str) -> BadInput:
+    """Why there is no row after ``number``; -1 before the columns are known."""
+    too_much = {
+        "memory": f"{MOST_BYTES >> 20} MiB in memory at once",
+        "rows": f"{MOST_ROWS} rows",
+        "text": f"{MOST_TEXT >> 20} MiB of text",
+    }
+    remedy = "export it again"
+    if end in too_much:
+        cause, remedy = f"unpacks to more than {too_much[end]}", f"{remedy}, or as CSV if it is whole"
+    elif end == "row":
+        cause = f"has a line {number + 1} of more than {LONGEST_ROW >> 20} MiB"
+    elif number < 0:
+        cause, remedy = f"is no Parquet file ({end})", f"{remedy}, or name it .csv"
+    else:
+        cause = f"breaks off after row {number} ({end})"
+    return BadInput(path.name, cause, remedy, code=ErrorCode.BAD_DATA)

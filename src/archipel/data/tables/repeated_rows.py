@@ -1,0 +1,89 @@
+"""Patients with several rows in a table: a few are named one by one, many are one cause and one line.
+
+Where no column says which visit a row is of, the columns that could are named.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from archipel.data.files import Folder
+from archipel.data.samples import Problem, sample_name
+from archipel.data.tables.table_files import Row
+from archipel.data.tables.table_rows import Key, PatientTable
+
+_FEW = 5
+_LOOKED_AT = 10_000
+"""Rows in which columns are looked for that tell visits apart; more would take memory and say the same."""
+_OF_A_VISIT = re.compile(r"session|visit|scan|exam|study|mri|date|day|time|wave", re.IGNORECASE)
+
+
+class RepeatedRows:
+    """Collects the lines of keys that more than one row has, and which columns tell these rows apart."""
+
+    def __init__(self, table: PatientTable) -> None:
+        self._lines: dict[Key, list[int]] = {}
+        self._looked = 0
+        self._held: dict[int, set[tuple[str, str]]] = {at: set() for at, _, _ in table.columns.values}
+        self._names = {at: name for at, name, _ in table.columns.values}
+        seen: set[Key] = set()
+        for number, row in table.rows():
+            if table.fits(row):
+                key = table.key(row, number)
+                if key in seen and key[0]:
+                    self._lines[key] = []
+                seen.add(key)
+
+    def __bool__(self) -> bool:
+        return bool(self._lines)
+
+    def took(self, key: Key, row: Row) -> bool:
+        """Whether the row is one of several."""
+        if key not in self._lines:
+            return False
+        self._lines[key].append(row.line)
+        self._looked += 1
+        for at, held in list(self._held.items()) if self._looked <= _LOOKED_AT else ():
+            field = key[0], row.fields[at].strip()
+            if not field[1] or field in held:
+                del self._held[at]
+            else:
+                held.add(field)
+        return True
+
+    def facts(self) -> dict[str, Any]:
+        """What was collected, as JSON values; columns whose names speak of a visit come first."""
+        names = sorted((self._names[at] for at in self._held), key=lambda name: not _OF_A_VISIT.search(name))
+        return {"repeated": [[*key, lines] for key, lines in self._lines.items()], "visits": names}
+
+
+def repeated(place: str, facts: Mapping[str, Any], folder: Folder, sound: Collection[str]) -> list[Problem]:
+    """What is wrong with repeated rows of those who are not left out; ``sound`` are the subjects of the other rows."""
+    found = [one for one in facts["repeated"] if not folder.leaves_out(one[0])]
+    if len(found) <= _FEW:
+        return [_one(place, *one) for one in found]
+    if any(session for _, session, _ in found):
+        names = ", ".join(sample_name(subject, session) for subject, session, _ in found[:_FEW])
+        cause = f"has several rows of {len(found)} visits ({names}, ...)"
+        return [Problem(thing=place, cause=cause, remedy="keep one row of each")]
+    everybody = {subject for subject, _, _ in found} | set(sound)
+    cause = f"{len(found)} of {len(everybody)} patients have several rows"
+    return [Problem(thing=place, cause=cause, remedy=_told_apart(facts["visits"]))]
+
+
+def _told_apart(visits: Sequence[str]) -> str:
+    if not visits:
+        return "keep one row of each patient"
+    first, *others = visits[:_FEW]
+    option = f'"session={first}"' if " " in first else f"session={first}"
+    also = f" (or {', '.join(others)})" if others else ""
+    return f"if these are visits, name the column that tells them apart: --option {option}{also}"
+
+
+def _one(place: str, subject: str, session: str, lines: Sequence[int]) -> Problem:
+    where = ", ".join(map(str, lines[:_FEW])) + (", ..." if len(lines) > _FEW else "")
+    remedy = "keep one of the rows" + (", or name the column of the visit with session=" if not session else "")
+    cause = f"is there {len(lines)} times (lines {where})"
+    return Problem(thing=f"{place}: {sample_name(subject, session)}", cause=cause, remedy=remedy, subject=subject)

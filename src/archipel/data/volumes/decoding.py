@@ -1,0 +1,147 @@
+"""Decoding: the voxels and the affine of one file, NIfTI, NRRD or MetaImage, always in RAS millimetres.
+
+Nothing a file says of itself is believed before it is held against the file's length, so that a damaged or hostile
+header can neither fill memory nor lead to another file. All kinds are decoded from bytes in memory, which were read
+once.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archipel.data.reading import Affine
+from archipel.data.volumes import itk_headers
+from archipel.data.volumes.unpacking import GZIP, MOST_GAIN, BrokenOff, unpacked
+from archipel.data.volumes.volume_header import NOT_3D, Stored, bad_volume, damaged
+from archipel.vocabulary import BadInput
+
+__all__ = ["ITK", "MOST_BYTES", "NIFTI", "SUFFIXES", "Decoded", "bad_volume", "decode", "suffix_of"]
+
+NIFTI = (".nii.gz", ".nii")
+ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
+SUFFIXES = (*NIFTI, *ITK)
+
+MOST_BYTES = 2 << 30
+"""What one volume may take in memory, as it is stored and as float32: 800 x 800 x 800 voxels; more is no image of a
+patient. Reading holds both at once, and the file."""
+_HEADER_BYTES = 4096
+_CHUNK = 1 << 20
+
+
+class Decoded(NamedTuple):
+    """Voxels ``[X, Y, Z]`` or ``[X, Y, Z, channels]`` in stored orientation, and their affine.
+
+    They have the type that they are stored in, or float32 where the file scales them. ``is_placed`` is whether the
+    file says how the grid lies in the patient; without that the affine has its spacing only, and which side is left is
+    anybody's guess.
+    """
+
+    values: NDArray[Any]
+    affine: Affine
+    is_placed: bool = True
+
+
+def suffix_of(name: str) -> str:
+    """The suffix by which a file is decoded, "" where it is no volume."""
+    return next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
+
+
+def decode(path: Path, content: bytes) -> Decoded:
+    """The volume in a file whose bytes are ``content``.
+
+    Raises BadInput for one that cannot be used, and MemoryError where there is too little left for one that can.
+    """
+    read = _nifti if suffix_of(path.name) in NIFTI else itk_headers.header
+    try:
+        stored = read(path, content)
+        found = Decoded(_voxels(path, content, stored), stored.affine, stored.is_placed)
+    except (BadInput, MemoryError):
+        raise
+    except BrokenOff as error:
+        raise damaged(path, str(error)) from error
+    except Exception as error:
+        # Damaged headers raise nearly everything: struct, lookup, arithmetic and zlib's own errors.
+        raise damaged(path, type(error).__name__) from error
+    return _checked(path, found)
+
+
+def _voxels(path: Path, content: bytes, stored: Stored) -> NDArray[Any]:
+    """The voxels as they are stored, scaled where the file asks for it."""
+    if stored.type.kind not in "iufb":
+        cause = f"has voxels of type {stored.type}, not numbers on a scale (colour or complex)"
+        raise bad_volume(path, cause, "export it as grey values or exclude the subject")
+    voxels = math.prod(stored.shape)
+    length = stored.first + voxels * stored.type.itemsize
+    there = len(content) if stored.packed is None else (len(content) - stored.packed) * MOST_GAIN
+    if min(stored.shape) < 0 or length > there:
+        raise damaged(path, f"its header speaks of {voxels} voxels")
+    needed = max(length, voxels * np.dtype(np.float32).itemsize)
+    if needed > MOST_BYTES:
+        cause = f"would take {needed >> 20} MiB in memory; {MOST_BYTES >> 20} are allowed"
+        raise bad_volume(path, cause, "export it with fewer voxels or a smaller type, or exclude the subject")
+    whole = content if stored.packed is None else unpacked(content, length, stored.packed)
+    values = np.frombuffer(whole, stored.type, voxels, stored.first)
+    if stored.slope is not None and (stored.slope, stored.inter) != (1, 0):
+        values = _scaled(values, stored.slope, stored.inter)
+    return values.reshape(stored.shape, order="F")
+
+
+def _scaled(values: NDArray[Any], slope: float, inter: float) -> NDArray[Any]:
+    """float32; the arithmetic is float64, chunk by chunk, so that no volume of those is ever there."""
+    from nibabel.volumeutils import apply_read_scaling
+
+    found = np.empty(values.shape, np.float32)
+    for at in range(0, values.size, _CHUNK):
+        found[at : at + _CHUNK] = apply_read_scaling(values[at : at + _CHUNK], slope, inter)
+    return found
+
+
+def _checked(path: Path, found: Decoded) -> Decoded:
+    values, affine = found.values, found.affine
+    while values.ndim > 3 and values.shape[-1] == 1:
+        values = values[..., 0]
+    if 0 in values.shape or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise bad_volume(path, "has no voxels or an affine that is not a grid")
+    return Decoded(values, affine, found.is_placed)
+
+
+def _nifti(path: Path, content: bytes) -> Stored:
+    from nibabel.nifti1 import Nifti1Header
+    from nibabel.nifti2 import Nifti2Header
+
+    packed = 0 if content[:2] == GZIP else None
+    start = content[:_HEADER_BYTES] if packed is None else bytes(unpacked(content, _HEADER_BYTES, exactly=False))
+    is_second = start[4:8] == b"n+2\0"
+    if not is_second and start[344:348] != b"n+1\0":
+        if start.lstrip()[:1] == b"<":
+            cause = "is no volume: it holds a web page or XML"
+            raise bad_volume(path, cause, "fetch it again from its source, signed in there, or exclude the subject")
+        raise damaged(path, _what_it_is(start))
+    kind = Nifti2Header if is_second else Nifti1Header
+    # nibabel's own checks take longer than the rest and put 1 mm where no spacing is known; two of them are done here.
+    header = kind.from_fileobj(io.BytesIO(start), check=False)
+    header["pixdim"][1:4] = np.abs(header["pixdim"][1:4])
+    if header["pixdim"][0] not in (-1, 1):
+        header["pixdim"][0] = 1
+    shape = tuple(int(size) for size in header.get_data_shape())
+    if len(shape) < 3:
+        raise bad_volume(path, f"has {len(shape)} dimensions {list(shape)}", NOT_3D)
+    first = max(int(header.get_data_offset()), int(header["sizeof_hdr"]))
+    slope, inter = header.get_slope_inter()
+    placed = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
+    affine = np.asarray(header.get_best_affine(), np.float64)
+    return Stored(shape, header.get_data_dtype(), first, affine, placed, packed, slope, inter or 0.0)
+
+
+def _what_it_is(start: bytes) -> str:
+    if not start:
+        return "it is empty"
+    if not start.strip(b"\0"):
+        return "it holds zeros"
+    return "it has no header of NIfTI in one file"

@@ -1,0 +1,280 @@
+"""Headers of NRRD and MetaImage files, read strictly: a line that can be understood in two ways is refused.
+
+The voxels are then decoded from the same bytes that were hashed, and no other library sees the file: the usual one
+hangs on a negative number of dimensions, and follows a header to other files in more spellings than can be looked for.
+What is understood is what ITK understands, for files that hold one volume of numbers, raw or compressed.
+
+Sources: the definition of NRRD (teem.sourceforge.net/nrrd/format.html); the tags of MetaImage
+(itk.org/Wiki/MetaIO/Documentation).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from archipel.data.reading import Affine
+from archipel.data.volumes.volume_header import NOT_3D, Stored, bad_volume, damaged
+
+_MOST_HEADER = 1 << 20
+"""Bytes; a segmentation of a hundred organs has 100 KiB of them."""
+_MOST_AXES = 16
+_LPS_TO_RAS = np.array([-1.0, -1.0, 1.0, 1.0])[:, None]
+"""MetaImage's axes run to the patient's left, back and top, as ITK's do."""
+_SPACES = {
+    "right-anterior-superior, right-anterior-superior-time, ras, rast": (1, 1, 1),
+    "left-anterior-superior, left-anterior-superior-time, las, last": (-1, 1, 1),
+    "left-posterior-superior, left-posterior-superior-time, lps, lpst": (-1, -1, 1),
+}
+_TO_RAS = {name: turn for names, turn in _SPACES.items() for name in names.split(", ")}
+_NRRD_TYPES = {
+    "i1": "signed char, int8, int8_t",
+    "u1": "uchar, unsigned char, uint8, uint8_t",
+    "i2": "short, short int, signed short, signed short int, int16, int16_t",
+    "u2": "ushort, unsigned short, unsigned short int, uint16, uint16_t",
+    "i4": "int, signed int, int32, int32_t",
+    "u4": "uint, unsigned int, uint32, uint32_t",
+    "i8": "longlong, long long, long long int, signed long long, signed long long int, int64, int64_t",
+    "u8": "ulonglong, unsigned long long, unsigned long long int, uint64, uint64_t",
+    "f4": "float",
+    "f8": "double",
+}
+_NRRD_TYPE = {name: kind for kind, names in _NRRD_TYPES.items() for name in names.split(", ")}
+_META_TYPE = {
+    "MET_CHAR": "i1",
+    "MET_UCHAR": "u1",
+    "MET_SHORT": "i2",
+    "MET_USHORT": "u2",
+    "MET_INT": "i4",
+    "MET_UINT": "u4",
+    "MET_LONG": "i4",
+    "MET_ULONG": "u4",
+    "MET_LONG_LONG": "i8",
+    "MET_ULONG_LONG": "u8",
+    "MET_FLOAT": "f4",
+    "MET_DOUBLE": "f8",
+}
+_GRID_KINDS = {"", "domain", "space", "time", "???", "none"}
+"""Kinds of axes along which voxels lie; along others lie the parts of one voxel."""
+_VECTOR = re.compile(r"\bnone\b|\([^()]*\)")
+_ONE_FILE = "write header and voxels as one .mha or .nrrd file"
+_PLAIN = "write it again with SimpleITK or 3D Slicer, or exclude the subject"
+
+
+def header(path: Path, content: bytes) -> Stored:
+    """What the header of a NRRD or MetaImage file says. Raises BadInput for one that does not say it plainly.
+
+    Raises ValueError for numbers that are none.
+    """
+    return _nrrd(path, content) if content[:4] == b"NRRD" else _meta(path, content)
+
+
+# NRRD
+
+
+def _nrrd(path: Path, content: bytes) -> Stored:
+    end = re.compile(rb"\r?\n\r?\n").search(content, 0, _MOST_HEADER)
+    if end is None and len(content) > _MOST_HEADER:
+        raise damaged(path, f"its header is longer than {_MOST_HEADER >> 10} KiB")
+    said = _nrrd_fields(path, content[: end.start()] if end else content.rstrip(b"\r\n"))
+    if "datafile" in said:
+        raise _elsewhere(path, said["datafile"])
+    if end is None:
+        raise damaged(path, "no voxels follow its header")
+    for skip in ("lineskip", "byteskip"):
+        if said.get(skip, "0") != "0":
+            raise bad_volume(path, f"does not begin its voxels after its header ({skip}: {said[skip][:20]})", _PLAIN)
+    missing = [name for name in ("type", "dimension", "sizes", "encoding") if name not in said]
+    kind = _NRRD_TYPE.get(" ".join(said.get("type", "").split()).lower())
+    encoding = said.get("encoding", "").lower()
+    order = {"little": "<", "big": ">"}.get(said.get("endian", "").lower())
+    if missing or kind is None or (order is None and kind[1] != "1"):
+        what = f"no {missing[0]}" if missing else f"voxels of type {said['type'][:20]} and no byte order it can be"
+        raise damaged(path, f"its header has {what}")
+    if encoding not in ("raw", "gzip", "gz"):
+        raise bad_volume(path, f"has voxels in encoding {encoding[:20]}", "write it with encoding gzip or raw")
+    sizes = [_count(size) for size in said["sizes"].split()]
+    dimensions = _count(said["dimension"])
+    if not 0 < dimensions <= _MOST_AXES or len(sizes) != dimensions:
+        raise damaged(path, f"its header speaks of {said['dimension'][:20]} dimensions")
+    directions = _vectors(said.get("spacedirections", ""))
+    kinds = [one.lower() for one in said.get("kinds", "").split()]
+    for values in (directions, kinds):
+        if values and len(values) != len(sizes):
+            raise damaged(path, "its header has another number of axes in each line")
+    parts = [
+        axis
+        for axis in range(len(sizes))
+        if (kinds and kinds[axis] not in _GRID_KINDS) or (directions and directions[axis] is None)
+    ]
+    grid = [axis for axis in range(len(sizes)) if axis not in parts]
+    shape = [*(sizes[axis] for axis in grid), *(sizes[axis] for axis in parts if sizes[axis] != 1)]
+    if len(shape) < 3 or len(shape) > len(grid):
+        raise bad_volume(path, f"has {len(shape)} dimensions {shape}", NOT_3D)
+    affine, is_placed = _nrrd_affine(said, [directions[axis] for axis in grid] if directions else [], grid, len(sizes))
+    packed = None if encoding == "raw" else end.end()
+    first = end.end() if packed is None else 0
+    return Stored(tuple(shape), np.dtype(f"{order or '<'}{kind}"), first, affine, is_placed, packed)
+
+
+def _nrrd_fields(path: Path, head: bytes) -> Mapping[str, str]:
+    """The header's fields by name, without spaces and in small letters; remarks and keys of other programs left out."""
+    lines = head.replace(b"\r\n", b"\n").split(b"\n")
+    if re.fullmatch(rb"NRRD000[1-5]", lines[0]) is None or b"\r" in b"".join(lines):
+        raise damaged(path, "it has no header of NRRD in lines")
+    said: dict[str, str] = {}
+    for line in lines[1:]:
+        if line[:1] == b"#":
+            continue
+        found = re.match(rb"([^:]+):(=?)", line)
+        if found is None:
+            raise damaged(path, f"its header has a line {line[:40].decode('utf-8', 'replace')!r}")
+        name = re.sub(r"[\s_-]", "", found.group(1).decode("latin-1")).lower()
+        if found.group(2) and name != "datafile":
+            continue
+        if name in said:
+            raise damaged(path, f"its header says twice what its {name[:40]} is")
+        said[name] = line[found.end() :].decode("latin-1").strip()
+    return said
+
+
+def _vectors(text: str) -> list[tuple[float, ...] | None]:
+    """``(1,0,0) none`` as numbers, None where an axis has no direction."""
+    found = re.findall(_VECTOR, text)
+    if re.sub(_VECTOR, "", text).strip():
+        raise ValueError("vectors")
+    return [None if one == "none" else tuple(float(part) for part in one[1:-1].split(",")) for one in found]
+
+
+def _per_axis(said: Mapping[str, str], name: str, axes: int) -> list[float]:
+    found = [float(one) for one in said.get(name, "nan " * axes).split()]
+    if len(found) != axes:
+        raise ValueError(name)
+    return found
+
+
+def _point(vector: tuple[float, ...] | None) -> tuple[float, ...]:
+    if vector is None or len(vector) < 3:
+        raise ValueError("vectors")
+    return vector[:3]
+
+
+def _nrrd_affine(
+    said: Mapping[str, str], directions: Sequence[tuple[float, ...] | None], grid: Sequence[int], axes: int
+) -> tuple[Affine, bool]:
+    affine = np.eye(4)
+    space = said.get("space", "").lower()
+    turn = _TO_RAS.get(space, _TO_RAS["lps"])
+    if directions:
+        for axis, direction in enumerate(directions[:3]):
+            affine[:3, axis] = _point(direction)
+        (origin,) = _vectors(said.get("spaceorigin", "(0,0,0)"))
+        affine[:3, 3] = _point(origin)
+    else:
+        sizes = np.array([_per_axis(said, "spacings", axes)[axis] for axis in grid[:3]])
+        least = np.array([_per_axis(said, "axismins", axes)[axis] for axis in grid[:3]])
+        if not np.isnan([*sizes, *least]).any():
+            # The least place of an axis is that of its first voxel's border, unless it says that it is its middle.
+            centers = (said.get("centers") or said.get("centerings", "")).split() or [""] * axes
+            affine[:3, 3] = least + [
+                0 if centers[axis] == "node" else sizes[at] / 2 for at, axis in enumerate(grid[:3])
+            ]
+        affine[:3, :3] = np.diag(np.where(np.isnan(sizes), 1.0, sizes))
+    return affine * np.array([*turn, 1.0])[:, None], bool(directions) and space in _TO_RAS
+
+
+# MetaImage
+
+
+def _meta(path: Path, content: bytes) -> Stored:
+    said, end = _meta_fields(path, content)
+    if said["ElementDataFile"].upper() != "LOCAL":
+        raise _elsewhere(path, said["ElementDataFile"])
+    missing = [name for name in ("NDims", "DimSize", "ElementType") if name not in said]
+    if missing or said["ElementType"] not in _META_TYPE:
+        what = f"no {missing[0]}" if missing else f"voxels of type {said['ElementType'][:20]}"
+        raise damaged(path, f"its header has {what}")
+    if said.get("HeaderSize", "0") != "0":
+        cause = f"does not begin its voxels after its header (HeaderSize = {said['HeaderSize'][:20]})"
+        raise bad_volume(path, cause, _PLAIN)
+    if not _yes(said.get("BinaryData", "True")):
+        raise bad_volume(path, "has voxels written as text", "write it with BinaryData = True")
+    dimensions = _count(said["NDims"])
+    shape = [_count(size) for size in said["DimSize"].split()]
+    if not 0 < dimensions <= _MOST_AXES or len(shape) != dimensions:
+        raise damaged(path, f"its header speaks of {said['NDims'][:20]} dimensions")
+    channels = _count(said.get("ElementNumberOfChannels", "1"))
+    if dimensions < 3 or channels != 1:
+        whole = [*shape, channels] if channels != 1 else shape
+        raise bad_volume(path, f"has {len(whole)} dimensions {whole}", NOT_3D)
+    most_first = _yes(_either(said, "BinaryDataByteOrderMSB", "ElementByteOrderMSB") or "False")
+    kind = np.dtype(f"{'>' if most_first else '<'}{_META_TYPE[said['ElementType']]}")
+    packed = end if _yes(said.get("CompressedData", "False")) else None
+    return Stored(tuple(shape), kind, 0 if packed else end, _meta_affine(said, dimensions), True, packed)
+
+
+def _meta_fields(path: Path, content: bytes) -> tuple[dict[str, str], int]:
+    """The header's fields, and where it ends: after the line that says where the voxels are."""
+    last = re.compile(rb"(?:^|\n)ElementDataFile[ \t]*=[^\n]*(?:\n|\Z)").search(content, 0, _MOST_HEADER)
+    # ITK takes other spellings, and may skip a line that this pattern finds: the word stands there once.
+    if last is None or content.count(b"ElementDataFile") != 1:
+        raise damaged(path, "it has no header of NRRD or MetaImage that says once where its voxels are")
+    said: dict[str, str] = {}
+    for line in content[: last.end()].replace(b"\r\n", b"\n").removesuffix(b"\n").split(b"\n"):
+        key, equals, value = line.partition(b"=")
+        name = key.rstrip(b" \t").decode("latin-1")
+        if not equals or not name or name[0].isspace() or b":" in key or b"\r" in line or name in said:
+            shown = line[:40].decode("utf-8", "replace")
+            raise damaged(path, f"its header has a line {shown!r}")
+        said[name] = value.strip(b" \t").decode("latin-1")
+    return said, last.end()
+
+
+def _meta_affine(said: Mapping[str, str], dimensions: int) -> Affine:
+    affine = np.eye(4)
+    size = said.get("ElementSpacing") or said.get("ElementSize", "")
+    spacing = _numbers(size, dimensions) or [1.0] * dimensions
+    offset = _numbers(_either(said, "Offset", "Position", "Origin"), dimensions) or [0.0] * dimensions
+    turn = _numbers(_either(said, "TransformMatrix", "Rotation", "Orientation"), dimensions**2)
+    # A row of the file is the direction of an axis, which is a column of the matrix.
+    directions = np.array(turn).reshape(dimensions, dimensions).T if turn else np.eye(dimensions)
+    affine[:3, :3] = directions[:3, :3] * np.array(spacing[:3])
+    affine[:3, 3] = offset[:3]
+    return _LPS_TO_RAS * affine
+
+
+def _either(said: Mapping[str, str], *names: str) -> str:
+    """The value of a field that has several names. Raises ValueError where two of them have different ones."""
+    found = {said[name] for name in names if name in said}
+    if len(found) > 1:
+        raise ValueError(names[0])
+    return found.pop() if found else ""
+
+
+def _numbers(text: str, count: int) -> list[float]:
+    """The numbers in a field, none where it is not there. Raises ValueError when it has others than ``count``."""
+    found = [float(one) for one in text.split()]
+    if found and len(found) != count:
+        raise ValueError("numbers")
+    return found
+
+
+def _count(text: str) -> int:
+    """Raises ValueError for what is no number, or longer than any that counts voxels."""
+    if len(text) > 15:
+        raise ValueError("digits")
+    return int(text)
+
+
+def _yes(text: str) -> bool:
+    """Raises ValueError for what is neither."""
+    if text[:1].upper() not in ("T", "F", "1", "0"):
+        raise ValueError("neither True nor False")
+    return text[:1].upper() in ("T", "1")
+
+
+def _elsewhere(path: Path, other: str) -> Exception:
+    return bad_volume(path, f"keeps its voxels in another file ({other[:80]})", _ONE_FILE)

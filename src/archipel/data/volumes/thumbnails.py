@@ -1,0 +1,254 @@
+"""Thumbnails: slices of a volume, small enough for the file index, made when a volume is first examined or pictured.
+
+A slice is kept as the compressed lines of a PNG (under 4 KB), a mask's without its colours: these depend on the
+mapping, which may change while the file does not. Slices are drawn as radiologists look at them: the patient's right
+on the left, front and head up, in a profile the face to the left.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archipel.data.files import FileIndex, Folder
+from archipel.data.requests import RequestIndex, answered
+from archipel.data.volumes import png
+from archipel.data.volumes.decoding import Decoded, bad_volume, decode
+from archipel.data.volumes.orientation import Orientation
+from archipel.vocabulary import Record
+
+IMAGE, MASK = "thumbnails/1 image", "thumbnails/1 label"
+"""What an index calls them."""
+MOSAIC = 150
+"""Samples of a dataset that a report shows in its mosaic, by an axial slice."""
+IN_FULL = 12
+"""Samples shown in three planes: those that findings name come first."""
+SIDE = 112
+"""The longest side of a thumbnail in pixels."""
+LARGEST = 4000
+"""Characters of one slice in the index."""
+PLANES = ("axial", "coronal", "sagittal")
+Places = tuple[int, int, int]
+"""Indices along the axes right, front and head."""
+_ACROSS = {"axial": 2, "coronal": 1, "sagittal": 0}
+
+
+class Slice(Record):
+    """One slice: pixels, size in millimetres, and for a mask the label values behind the numbers in ``data``."""
+
+    width: int
+    height: int
+    width_mm: float
+    height_mm: float
+    data: str
+    values: tuple[int, ...] = ()
+
+
+class Thumbnails(Record):
+    """Slices of one volume by plane, and where they lie: indices along the axes right, front and head."""
+
+    slices: dict[str, Slice]
+    places: Places
+
+
+def image_thumbnails(
+    root: Path,
+    index: FileIndex,
+    place: str,
+    window: tuple[float, float],
+    at: Places | None,
+    planes: Sequence[str] = PLANES,
+    channel: int | None = None,
+) -> Thumbnails | None:
+    """Slices of an image (or of one channel of a 4-D one) through ``at`` (None: its middle).
+
+    ``window`` are the intensities that become black and white. None when the image cannot be read.
+    """
+
+    def examine(path: Path, content: bytes) -> dict[str, Any]:
+        return _of_image(path, decode(path, content), window, at, planes, channel)
+
+    which = "" if channel is None else f" channel {channel}"
+    asked = RequestIndex(index, _image_request(planes, at, window))
+    return _found(Folder(root, asked), place, IMAGE + which, examine)
+
+
+def label_thumbnails(root: Path, index: FileIndex, place: str, planes: Sequence[str] = PLANES) -> Thumbnails | None:
+    """Slices of a mask, each where most of it is seen; None when it cannot be read."""
+
+    def examine(path: Path, content: bytes) -> dict[str, Any]:
+        return _of_label(path, decode(path, content), planes)
+
+    return _found(Folder(root, RequestIndex(index, _label_request(planes))), place, MASK, examine)
+
+
+def _found(folder: Folder, place: str, purpose: str, examine: Any) -> Thumbnails | None:
+    looked = folder.look_at_bytes(place, purpose, examine)
+    return None if looked.problem is not None else Thumbnails.model_validate(looked.facts)
+
+
+@dataclass
+class Sketch:
+    """Thumbnails of a sample's volumes, made while its files are decoded for the first time anyway.
+
+    What the two methods return is for the index: what a report will ask for by ``image_thumbnails`` and
+    ``label_thumbnails``. A sample's mask comes before its images, which are cut where the mask is.
+    """
+
+    planes: Sequence[str]
+    has_mask: bool
+    at: Places | None = None
+
+    def label(self, path: Path, found: Decoded) -> dict[str, dict[str, Any]]:
+        """Of the mask."""
+        made = _of_label(path, found, self.planes)
+        x, y, z = made["places"]
+        self.at = (x, y, z)
+        return {MASK: answered(made, _label_request(self.planes))}
+
+    def image(self, path: Path, found: Decoded, facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """Of a 3-D image with the ``facts`` of its examination; nothing when the mask's place is not known."""
+        if self.has_mask and self.at is None:
+            return {}
+        window = window_of(facts["percentiles"], facts["minimum"], facts["maximum"])
+        made = _of_image(path, found, window, self.at, self.planes, None)
+        return {IMAGE: answered(made, _image_request(self.planes, self.at, window))}
+
+
+class Sketchbook:
+    """What a scan sketches: as many samples, the first ones, as a report shows where nothing is wrong."""
+
+    def __init__(self) -> None:
+        self._begun = 0
+
+    def next(self, has_mask: bool) -> Sketch | None:
+        """A sketch of the next sample; None when there are enough."""
+        self._begun += 1
+        if self._begun > MOSAIC:
+            return None
+        return Sketch(PLANES if self._begun <= IN_FULL else PLANES[:1], has_mask)
+
+
+def window_of(percentiles: Sequence[float], minimum: float, maximum: float) -> tuple[float, float]:
+    """Percentiles 1 and 99: few voxels of a bright vessel must not darken the rest."""
+    low, _, high = percentiles
+    return (low, high) if low < high else (minimum, maximum)
+
+
+def _image_request(planes: Sequence[str], at: Places | None, window: tuple[float, float]) -> str:
+    return f"{', '.join(planes)} at {at}, {window}"
+
+
+def _label_request(planes: Sequence[str]) -> str:
+    return ", ".join(planes)
+
+
+def _of_image(
+    path: Path,
+    found: Decoded,
+    window: tuple[float, float],
+    at: Places | None,
+    planes: Sequence[str],
+    channel: int | None,
+) -> dict[str, Any]:
+    turned, spacing = _turned(path, found, channel)
+    middle = at or tuple(size // 2 for size in turned.shape)
+    return _thumbnails(turned, spacing, middle, planes, lambda cut: _grey_slice(cut, *window))
+
+
+def _of_label(path: Path, found: Decoded, planes: Sequence[str]) -> dict[str, Any]:
+    turned, spacing = _turned(path, found, None)
+    return _thumbnails(turned, spacing, _largest_cuts(turned), planes, _label_slice)
+
+
+def _turned(path: Path, found: Decoded, channel: int | None) -> tuple[NDArray[Any], tuple[float, ...]]:
+    """The voxels as a view in RAS, and their spacing along those axes."""
+    volume = found.values if channel is None else found.values[..., channel]
+    if volume.ndim != 3:
+        raise bad_volume(path, f"has {volume.ndim} dimensions")
+    turn = Orientation.of(found.affine)
+    spacing = np.linalg.norm(found.affine[:3, :3], axis=0)
+    view = volume.transpose(turn.axes)
+    flips = tuple(slice(None, None, -1 if flip else 1) for flip in turn.flipped)
+    return view[flips], tuple(float(spacing[axis]) for axis in turn.axes)
+
+
+def _largest_cuts(label: NDArray[Any]) -> tuple[int, ...]:
+    drawn = label != 0
+    cuts = []
+    for axis in range(3):
+        sizes = np.count_nonzero(drawn, axis=tuple(other for other in range(3) if other != axis))
+        cuts.append(int(np.argmax(sizes)) if sizes.any() else label.shape[axis] // 2)
+    return tuple(cuts)
+
+
+def _thumbnails(
+    volume: NDArray[Any],
+    spacing: Sequence[float],
+    places: Sequence[int],
+    planes: Sequence[str],
+    draw: Callable[[NDArray[Any]], Slice],
+) -> dict[str, Any]:
+    slices = {}
+    for plane in planes:
+        across = _ACROSS[plane]
+        horizontal, vertical = (axis for axis in range(3) if axis != across)
+        cut = np.take(volume, min(places[across], volume.shape[across] - 1), axis=across).T[::-1, ::-1]
+        width_mm = volume.shape[horizontal] * spacing[horizontal]
+        height_mm = volume.shape[vertical] * spacing[vertical]
+        slices[plane] = draw(cut).model_copy(update={"width_mm": width_mm, "height_mm": height_mm})
+    x, y, z = (int(place) for place in places)
+    return Thumbnails(slices=slices, places=(x, y, z)).model_dump(mode="json")
+
+
+def _grey_slice(cut: NDArray[Any], low: float, high: float) -> Slice:
+    """The slice in grey; fewer levels, then fewer pixels, until it fits."""
+    scaled = np.clip((cut.astype(np.float64) - low) / (high - low or 1.0), 0, 1)
+    side = SIDE
+    while True:
+        small = shrunk(scaled, side)
+        for levels in (256, 96, 48):
+            pixels = np.rint(np.rint(small * (levels - 1)) * (255 / (levels - 1))).astype(np.uint8)
+            data = base64.b64encode(png.stream(pixels)).decode()
+            if len(data) <= LARGEST:
+                return Slice(width=pixels.shape[1], height=pixels.shape[0], width_mm=0, height_mm=0, data=data)
+        side = side * 7 // 8
+
+
+def _label_slice(cut: NDArray[Any]) -> Slice:
+    side = SIDE
+    while True:
+        rows, columns = (_steps(size, side) for size in cut.shape)
+        small = cut[np.ix_(rows, columns)]
+        values, numbers = np.unique(small, return_inverse=True)
+        # A palette has 256 places; a slice with more labels than that shares the last one.
+        pixels = np.minimum(numbers.reshape(small.shape), 255).astype(np.uint8)
+        data = base64.b64encode(png.stream(pixels)).decode()
+        if len(data) <= LARGEST:
+            kept = tuple(int(value) for value in values[:256])
+            return Slice(width=small.shape[1], height=small.shape[0], width_mm=0, height_mm=0, data=data, values=kept)
+        side = side * 7 // 8
+
+
+def _steps(size: int, side: int) -> NDArray[np.intp]:
+    """The middle of each of at most ``side`` equal parts of ``size`` voxels."""
+    count = min(size, side)
+    return ((np.arange(count) + 0.5) * size / count).astype(np.intp)
+
+
+def shrunk(picture: NDArray[Any], side: int) -> NDArray[Any]:
+    """``[height, width]`` with at most ``side`` pixels along each axis, each the mean of what it covers."""
+    for axis in range(2):
+        size = picture.shape[axis]
+        if size > side:
+            starts = (np.arange(side) * size / side).astype(np.intp)
+            sums = np.add.reduceat(picture, starts, axis=axis)
+            widths = np.diff(np.append(starts, size))
+            picture = sums / (widths[:, None] if axis == 0 else widths[None, :])
+    return picture

@@ -1,0 +1,235 @@
+"""Volumes on disk: read with their affine, examined once, and held against each other.
+
+An examination decodes a file once and keeps what scans and reports ask for: shape, affine, intensities or label
+values. Files are NIfTI, NRRD or MetaImage, told by their suffix.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archipel.data.files import FileFacts, Folder, read_whole, short_of_memory
+from archipel.data.reading import Affine, FloatVolume, LabelVolume
+from archipel.data.samples import LABEL, problem_of
+from archipel.data.volumes.decoding import Decoded, bad_volume, decode
+from archipel.data.volumes.thumbnails import Sketch
+from archipel.data.volumes.volume_header import NOT_3D
+from archipel.tensors import blob_hash
+from archipel.vocabulary import BadInput, ErrorCode
+from archipel.vocabulary.counting import counted
+
+AFFINE_TOLERANCE = 1e-3
+"""How far two affines may differ, in millimetres (and millimetres per voxel), and still be the same grid."""
+IMAGE, CHANNELS, MASK = "image/3", "channels/2", "label/2"
+"""What an index calls the examinations; a new number when they find other facts."""
+_SAMPLED = 1 << 15
+"""Percentiles of larger volumes are those of about this many voxels, taken at equal steps: the same ones each time."""
+_CHUNK = 1 << 20
+
+
+def look(folder: Folder, place: str, role: str, channel: int | None = None, sketch: Sketch | None = None) -> FileFacts:
+    """What is known of a sample's file with this role, decoded only when it is not known yet.
+
+    With a ``channel``, what is known of that channel of a 4-D image. With a ``sketch``, a file that is decoded now is
+    drawn for a report's pictures too.
+    """
+    drawn: dict[str, dict[str, Any]] = {}
+    if role == LABEL:
+
+        def examine_mask(path: Path, content: bytes) -> dict[str, Any]:
+            volume, found = _label(path, content)
+            if sketch is not None:
+                drawn.update(sketch.label(path, found._replace(values=volume)))
+            return _label_facts(volume, found)
+
+        return folder.look_at_bytes(place, MASK, examine_mask, drawn)
+    if channel is None:
+
+        def examine(path: Path, content: bytes) -> dict[str, Any]:
+            volume, found = _image(path, content)
+            facts = {**_grid(volume.shape, found), **_intensities(volume)}
+            if sketch is not None:
+                drawn.update(sketch.image(path, found, facts))
+            return facts
+
+        return folder.look_at_bytes(place, IMAGE, examine, drawn)
+    found = folder.look_at_bytes(place, CHANNELS, examine_channels)
+    if found.problem is not None:
+        return found
+    grid = dict(found.facts)
+    channels = grid.pop("channels")
+    if channel < len(channels):
+        return FileFacts(hash=found.hash, facts=grid | channels[channel])
+    cause = f"has {len(channels)} channel{'s' if len(channels) > 1 else ''}; {role} would be the {channel + 1}th"
+    problem = problem_of(bad_volume(folder.root / place, cause, "mend the description or the image"))
+    return FileFacts(hash=found.hash, problem=problem)
+
+
+def examine_channels(path: Path, content: bytes) -> dict[str, Any]:
+    """The same for an image of several channels: one list of facts, ``channels``, and the grid they share."""
+    found = decode(path, content)
+    if found.values.ndim not in (3, 4):
+        raise _dimensions(path, found.values)
+    stacked = found.values.reshape((*found.values.shape[:3], -1))
+    channels = []
+    for place in range(stacked.shape[3]):
+        volume = np.asarray(stacked[..., place], dtype=np.float32)
+        _check_finite(path, volume)
+        channels.append(_intensities(volume))
+    return {**_grid(stacked.shape[:3], found), "channels": channels}
+
+
+def _label_facts(volume: LabelVolume, found: Decoded) -> dict[str, Any]:
+    flat, most = volume.ravel(order="K"), int(volume.max()) + 1
+    # Counting takes 8 bytes a voxel.
+    counts = sum(
+        (np.bincount(flat[at : at + _CHUNK], minlength=most) for at in range(0, flat.size, _CHUNK)),
+        start=np.zeros(most, np.int64),
+    )
+    return {
+        **_grid(volume.shape, found),
+        "label_voxels": {str(value): int(counts[value]) for value in np.flatnonzero(counts)},
+        "voxels": voxel_hash(volume),
+    }
+
+
+def voxel_hash(volume: NDArray[Any]) -> str:
+    """A hash of the voxels as they are used, however the file stores them: the same image twice shows by it."""
+    # First axis fastest, as NIfTI files are: no copy is made of a volume from one.
+    return blob_hash(np.asfortranarray(volume).T.data.cast("B"))
+
+
+def read_image(path: Path, channel: int | None = None) -> tuple[FloatVolume, Affine]:
+    """A volume as float32 ``[X, Y, Z]`` in stored orientation with its 4x4 affine (voxel to millimetres, RAS).
+
+    ``channel`` picks one of an image ``[X, Y, Z, channels]``. Raises BadInput for a file that cannot be read, is not
+    3-D, or holds NaN or infinite voxels.
+    """
+    with _content(path) as content:
+        volume, found = _image(path, content, channel)
+    return volume, found.affine
+
+
+def read_label(path: Path) -> tuple[LabelVolume, Affine]:
+    """A label volume as int16 ``[X, Y, Z]`` with its affine.
+
+    Raises BadInput for values that are not whole numbers in 0..32767.
+    """
+    with _content(path) as content:
+        volume, found = _label(path, content)
+    return volume, found.affine
+
+
+@contextmanager
+def _content(path: Path) -> Iterator[bytes]:
+    try:
+        yield read_whole(path)
+    except OSError as error:
+        remedy = "look at the file and its rights, or exclude the subject"
+        raise bad_volume(path, f"cannot be opened ({error.strerror})", remedy) from error
+    except MemoryError as error:
+        raise short_of_memory(path) from error
+
+
+def _image(path: Path, content: bytes, channel: int | None = None) -> tuple[FloatVolume, Decoded]:
+    found = decode(path, content)
+    values = found.values
+    if channel is not None and values.ndim == 4 and channel < values.shape[3]:
+        values = values[..., channel]
+    if values.ndim != 3:
+        raise _dimensions(path, values)
+    volume = np.asarray(values, dtype=np.float32)
+    _check_finite(path, volume)
+    return volume, found
+
+
+def _label(path: Path, content: bytes) -> tuple[LabelVolume, Decoded]:
+    found = decode(path, content)
+    values = found.values
+    if values.ndim != 3:
+        raise _dimensions(path, values)
+    if not _are_whole(values) or values.min() < 0 or values.max() > np.iinfo(np.int16).max:
+        cause = "holds values that are not whole label numbers"
+        raise bad_volume(path, cause, "export the segmentation as integers from 0 or exclude the subject")
+    return np.asarray(values, dtype=np.int16), found
+
+
+def _are_whole(values: NDArray[Any]) -> bool:
+    flat = values.ravel(order="K")
+    chunks = () if values.dtype.kind in "iub" else (flat[at : at + _CHUNK] for at in range(0, flat.size, _CHUNK))
+    return all(bool(np.isfinite(chunk).all() and (chunk == np.rint(chunk)).all()) for chunk in chunks)
+
+
+def _dimensions(path: Path, values: NDArray[Any]) -> BadInput:
+    return bad_volume(path, f"has {values.ndim} dimensions {list(values.shape)}", NOT_3D)
+
+
+def _check_finite(path: Path, volume: FloatVolume) -> None:
+    # NaN and infinities show in the extremes, so that a sound volume is passed over twice and no mask is made.
+    if not (np.isfinite(volume.min()) and np.isfinite(volume.max())):
+        unusable = volume.size - int(np.count_nonzero(np.isfinite(volume)))
+        raise bad_volume(path, f"{counted(unusable, 'voxel')} {'is' if unusable == 1 else 'are'} NaN or infinite")
+
+
+def _grid(shape: tuple[int, ...], found: Decoded) -> dict[str, Any]:
+    return {
+        "shape": list(shape),
+        "affine": [[float(value) for value in row] for row in found.affine],
+        "spacing": [round(float(size), 5) for size in np.linalg.norm(found.affine[:3, :3], axis=0)],
+        "is_placed": found.is_placed,
+    }
+
+
+def _intensities(volume: FloatVolume) -> dict[str, Any]:
+    flat = volume.ravel(order="K")
+    mean = float(flat.mean(dtype=np.float64))
+    squares = sum(
+        float(np.square(flat[at : at + _CHUNK] - np.float64(mean)).sum()) for at in range(0, flat.size, _CHUNK)
+    )
+    low, middle, high = (float(value) for value in np.percentile(flat[:: _step(volume.shape)], [1, 50, 99]))
+    return {
+        "minimum": float(flat.min()),
+        "maximum": float(flat.max()),
+        "mean": mean,
+        "spread": float(np.sqrt(squares / flat.size)),
+        "percentiles": [low, middle, high],
+        "voxels": voxel_hash(volume),
+    }
+
+
+def _step(shape: tuple[int, ...]) -> int:
+    """From one sampled voxel to the next; no axis divides by it, else whole planes would never be looked at."""
+    step = -(-math.prod(shape) // _SAMPLED)
+    while step > 1 and any(math.gcd(step, size) > 1 for size in shape):
+        step += 1
+    return step
+
+
+def check_same_grid(
+    subject_id: str, shape: tuple[int, ...], affine: Affine, label_shape: tuple[int, ...], label_affine: Affine
+) -> None:
+    """Raise BadInput unless image and label have one shape and, within AFFINE_TOLERANCE, one affine."""
+    check_one_grid(subject_id, ("image", "label"), (shape, label_shape), (affine, label_affine))
+
+
+def check_one_grid(
+    name: str, roles: tuple[str, str], shapes: tuple[tuple[int, ...], tuple[int, ...]], affines: tuple[Affine, Affine]
+) -> None:
+    """The same for any two of a sample's volumes, which are named by their roles."""
+    remedy = f"draw or resample the {roles[1]} on the {roles[0]}'s grid, or exclude the subject"
+    if shapes[0] != shapes[1]:
+        cause = f"the {roles[0]} has shape {list(shapes[0])} and the {roles[1]} {list(shapes[1])}"
+        raise BadInput(name, cause, remedy, code=ErrorCode.BAD_DATA)
+    apart = float(np.abs(affines[0] - affines[1]).max())
+    if apart > AFFINE_TOLERANCE:
+        cause = (
+            f"the affines of {roles[0]} and {roles[1]} differ by up to {apart:.4g} mm (tolerance {AFFINE_TOLERANCE})"
+        )
+        raise BadInput(name, cause, remedy, code=ErrorCode.BAD_DATA)

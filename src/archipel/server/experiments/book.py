@@ -1,0 +1,390 @@
+"""An experiment's book in the server's database: every call is one transaction with its journal line and its event."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
+
+from archipel.governance import JournalHead, append
+from archipel.rounds import (
+    ExperimentState,
+    ExperimentVerb,
+    Opened,
+    Progress,
+    SiteState,
+    Stage,
+    StageRecord,
+)
+from archipel.rounds.tables import next_state
+from archipel.server.experiments import journal_heads
+from archipel.server.membership.federation import Federation
+from archipel.server.state import schema
+from archipel.storage import utc_now
+from archipel.tensors import blob_hash
+from archipel.vocabulary import Failure, Job, MetricSum, RoundClosed, Task, TaskKey, TaskKind, Update, Value
+
+_STATES = {"offered": SiteState.INVITED, "received": SiteState.DELIVERED, "failed": SiteState.FAILED}
+
+
+class SqlBook:
+    """The book of one experiment. ``shown`` and ``fetched`` are what the wire learned since the last update of a site:
+    its newest journal head, and how many bytes of a model it took. ``changed`` is called after every change.
+    """
+
+    def __init__(
+        self,
+        federation: Federation,
+        job: Job,
+        job_hash: str,
+        shown: dict[str, JournalHead],
+        fetched: dict[tuple[str, str], int],
+        changed: Callable[[], None],
+    ) -> None:
+        self.federation, self.job, self.job_hash = federation, job, job_hash
+        self._heads, self._fetched, self._changed = shown, fetched, changed
+        self._spool = federation.state.spool
+        self._name = job.experiment
+
+    def progress(self) -> Progress:
+        """Everything the loop needs to go on from here."""
+        with self.federation.database.read() as connection:
+            row = connection.execute(self._of(schema.experiments)).mappings().one()
+            table = schema.rounds
+            trained = (table.c.kind == TaskKind.TRAIN.value, table.c.state == "committed")
+            last = select(func.max(table.c.round)).where(table.c.experiment == self._name, *trained)
+            rounds_done = connection.scalar(last) or 0
+            recent = or_(table.c.round > rounds_done, table.c.kind != TaskKind.TRAIN.value, table.c.state == "open")
+            rounds = connection.execute(self._of(table).where(recent)).mappings().all()
+            models = {one["name"]: one["hash"] for one in connection.execute(self._of(schema.models)).mappings()}
+            approved = select(schema.approvals.c.site).where(
+                schema.approvals.c.experiment == self._name, schema.approvals.c.state == "approved"
+            )
+            invited = tuple(sorted(connection.scalars(approved)))
+            opened = next((self._reopen(connection, one) for one in rounds if one["state"] == "open"), None)
+        attempts: dict[Stage, int] = {}
+        for one in rounds:
+            attempts[_stage(one)] = max(attempts.get(_stage(one), 0), one["attempt"])
+        done = [one for one in rounds if one["state"] == "committed"]
+        return Progress(
+            state=ExperimentState(row["state"]),
+            rounds_done=rounds_done,
+            done=frozenset(_stage(one) for one in done),
+            attempts=attempts,
+            model=models.get("last", self.job.initial_model),
+            local_models={
+                name.removeprefix("local:"): model for name, model in models.items() if name.startswith("local:")
+            },
+            arguments=json.loads(row["arguments"]),
+            invited=invited,
+            opened=opened,
+            pause_after=row["pause_after"],
+        )
+
+    def passes(self) -> dict[int, dict[str, Value]]:
+        """The arguments of each committed round of training, by its number."""
+        table = schema.rounds
+        query = self._of(table).where(table.c.kind == TaskKind.TRAIN.value, table.c.state == "committed")
+        with self.federation.database.read() as connection:
+            return {row["round"]: json.loads(row["arguments"]) for row in connection.execute(query).mappings()}
+
+    def open(self, opened: Opened) -> None:
+        """A stage's attempt begins."""
+        task, stage = opened.task, opened.stage
+        arguments = task.passes[0].arguments if task.passes else {}
+        place = {**_place(self._name, task.key), "arguments": arguments, "model": task.models[0]}
+        now = datetime.now(UTC)
+        with self.federation.database.write() as connection:
+            append(connection, schema.journal, "round-opened", {**place, "sites": sorted(opened.sites)})
+            connection.execute(
+                insert(schema.rounds).values(
+                    **_place(self._name, task.key),
+                    state="open",
+                    model_before=task.models[0],
+                    arguments=json.dumps(arguments),
+                    opened_at=now.isoformat(timespec="microseconds"),
+                    deadline_at=(now + timedelta(seconds=opened.remaining_s)).isoformat(timespec="microseconds"),
+                    record="{}",
+                )
+            )
+            common = {
+                **_place(self._name, task.key),
+                "task": task.model_dump_json(),
+                "state": "offered",
+                "at": utc_now(),
+            }
+            connection.execute(insert(schema.updates), [{**common, "site": site} for site in sorted(opened.sites)])
+            add_event(connection, self._name, "round-opened", {"stage": str(stage), **place})
+        self._changed()
+
+    def accepted(self, key: TaskKey, site: str) -> None:
+        """A site works on its task; researchers see it, and no journal line, for nothing follows from it."""
+        with self.federation.database.write() as connection:
+            add_event(connection, self._name, "task-accepted", {**_place(self._name, key), "site": site})
+        self._changed()
+
+    def delivered(self, key: TaskKey, site: str, update_: Update, frame: Path | None) -> None:
+        """A site's update counts from now on."""
+        body = {**_place(self._name, key), "site": site, "model": update_.model, "samples": update_.samples}
+        head = self._heads.pop(site, None)
+        fetched = self._fetched.pop((site, key.experiment), 0)
+        with self.federation.database.write() as connection:
+            append(connection, schema.journal, "update-received", body)
+            connection.execute(
+                update(schema.updates)
+                .where(self._row(key, site))
+                .values(
+                    state="received",
+                    update=update_.model_dump_json(),
+                    spool=frame.name if frame else None,
+                    bytes_up=update_.model_bytes,
+                    bytes_down=fetched,
+                    at=utc_now(),
+                )
+            )
+            if head is not None:
+                journal_heads.take(connection, site, head, in_order=False)
+            add_event(connection, self._name, "update-received", body)
+        self._changed()
+
+    def failed(self, key: TaskKey, site: str, failure: Failure) -> None:
+        """A site's part failed."""
+        body = {**_place(self._name, key), "site": site, "failure": failure.model_dump(mode="json")}
+        with self.federation.database.write() as connection:
+            append(connection, schema.journal, "site-failed", body)
+            values = {"state": "failed", "failure": failure.model_dump_json(), "at": utc_now()}
+            connection.execute(update(schema.updates).where(self._row(key, site)).values(**values))
+            add_event(connection, self._name, "site-failed", body)
+        self._changed()
+
+    def frame_for_result(self) -> Path:
+        """A place for the next model's frame, in the file system that ``close`` will keep it in."""
+        return self.federation.blobs.incoming / secrets.token_hex(16)
+
+    def close(self, record: StageRecord, closed: RoundClosed, result: Path | None, local: dict[str, Path]) -> None:
+        """The attempt ends: the record, the models that last, and then the spools go."""
+        blobs = self.federation.blobs
+        if result is not None and closed.model is not None:
+            blobs.adopt(result, closed.model)
+        local_hashes = {}
+        for site, frame in local.items():
+            with frame.open("rb") as file, blobs.writer() as writer:
+                while chunk := file.read(1 << 20):
+                    writer.write(chunk)
+                local_hashes[site] = writer.commit()
+        key = closed.key
+        state = "committed" if record.committed else "failed"
+        body = {
+            **_place(self._name, key),
+            "state": state,
+            "contributors": list(record.contributors),
+            "model": record.model,
+            "others": {name: one.state for name, one in record.sites.items() if one.state != SiteState.DELIVERED},
+        }
+        unneeded: list[str] = []
+        with self.federation.database.write() as connection:
+            append(connection, schema.journal, "round-closed", body)
+            connection.execute(
+                update(schema.rounds)
+                .where(self._round(key))
+                .values(
+                    state=state,
+                    model_after=record.model,
+                    closed_at=utc_now(),
+                    seconds=record.seconds,
+                    record=record.model_dump_json(),
+                )
+            )
+            for site, one in record.sites.items():
+                if one.state in (SiteState.LATE, SiteState.MISSING):
+                    values = {"state": one.state.value, "at": utc_now()}
+                    connection.execute(update(schema.updates).where(self._row(key, site)).values(**values))
+            if record.committed:
+                unneeded = self._keep_models(connection, record, local_hashes)
+                self._pause_after_step(connection, record)
+            summary = {name: total.mean() for name, total in record.metrics.items() if total.weight}
+            add_event(connection, self._name, f"round-{state}", {**body, "seconds": record.seconds, "metrics": summary})
+        self._changed()
+        for blob in unneeded:
+            blobs.delete(blob)
+        self.sweep()
+
+    def _keep_models(self, connection: Connection, record: StageRecord, local: dict[str, str]) -> list[str]:
+        """Name the models that last; returns the blobs that no name holds any more."""
+        models = connection.execute(self._of(schema.models)).mappings().all()
+        known = {one["name"]: one for one in models}
+        before = known["last"]["hash"] if "last" in known else self.job.initial_model
+        validation = json.dumps({name: total.model_dump() for name, total in record.validation.items()})
+        validated_federated = record.stage.kind is TaskKind.TRAIN or (
+            record.stage.kind is TaskKind.EVALUATE and not record.stage.about
+        )
+        if validated_federated and record.validation:
+            number = record.stage.round - (1 if record.stage.kind is TaskKind.TRAIN else 0)
+            if "last" in known:
+                self._set_model(connection, "last", known["last"]["round"], before, validation)
+            if self._is_better(record.validation, known.get("best")):
+                self._set_model(connection, "best", number, before, validation)
+        if record.model is not None:
+            self._set_model(connection, "last", record.stage.round, record.model, None)
+        for site, model in local.items():
+            self._set_model(connection, f"local:{site}", record.stage.round, model, None)
+        if record.stage.kind is TaskKind.EVALUATE and record.stage.about in self.job.sites:
+            name = f"local:{record.stage.about}"
+            self._set_model(connection, name, record.stage.round, known[name]["hash"], validation)
+        named = set(connection.scalars(select(schema.models.c.hash)))
+        return [one["hash"] for one in models if one["hash"] not in named]
+
+    def _set_model(self, connection: Connection, name: str, number: int, blob: str, validation: str | None) -> None:
+        table = schema.models
+        connection.execute(delete(table).where(table.c.experiment == self._name, table.c.name == name))
+        connection.execute(
+            insert(table).values(
+                experiment=self._name, name=name, round=number, hash=blob, validation=validation, at=utc_now()
+            )
+        )
+
+    def _is_better(self, validation: dict[str, MetricSum], best: Any) -> bool:
+        selection = self.job.selection
+        found = validation.get(selection.metric) if selection else None
+        if selection is None or found is None or not found.weight:
+            return False
+        if best is None or not best["validation"]:
+            return True
+        known = MetricSum.model_validate(json.loads(best["validation"])[selection.metric]).mean()
+        return found.mean() > known if selection.better == "higher" else found.mean() < known
+
+    def _pause_after_step(self, connection: Connection, record: StageRecord) -> None:
+        table = schema.experiments
+        row = connection.execute(self._of(table)).mappings().one()
+        if record.stage.kind is TaskKind.TRAIN and row["pause_after"] == record.stage.round:
+            connection.execute(update(table).where(table.c.experiment == self._name).values(pause_after=None))
+            if row["state"] == ExperimentState.RUNNING and record.stage.round < self.job.terms.rounds:
+                set_state(connection, self._name, ExperimentState.PAUSED, "one step was asked for")
+
+    def stall(self, reason: str) -> None:
+        """The experiment cannot go on by itself and pauses."""
+        self._turn(ExperimentVerb.STALL, reason)
+
+    def finish(self) -> None:
+        """All stages are done."""
+        self._turn(ExperimentVerb.FINISH, None)
+
+    def _turn(self, verb: ExperimentVerb, reason: str | None) -> None:
+        table = schema.experiments
+        with self.federation.database.write() as connection:
+            row = connection.execute(self._of(table)).mappings().one()
+            state = next_state(self._name, ExperimentState(row["state"]), verb)
+            set_state(connection, self._name, state, reason)
+        self._changed()
+
+    def refused(self, key: TaskKey, sites: Sequence[str]) -> None:
+        """An attempt was cancelled while it was open."""
+        with self.federation.database.write() as connection:
+            append(connection, schema.journal, "round-cancelled", {**_place(self._name, key), "sites": list(sites)})
+            values = {"state": "cancelled", "closed_at": utc_now()}
+            connection.execute(update(schema.rounds).where(self._round(key)).values(**values))
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Delete the spools of this experiment, whole or half received, that no open round needs."""
+        joined = and_(*(schema.rounds.c[name] == schema.updates.c[name] for name in _PLACE))
+        with self.federation.database.read() as connection:
+            needed = set(
+                connection.scalars(
+                    select(schema.updates.c.spool)
+                    .join(schema.rounds, joined)
+                    .where(schema.rounds.c.experiment == self._name, schema.rounds.c.state == "open")
+                )
+            )
+            rounds = connection.execute(self._of(schema.rounds).where(schema.rounds.c.state == "open")).mappings().all()
+        under_way = tuple(f"{self._name}.{one['round']}.{one['attempt']}." for one in rounds)
+        for path in self._spool.glob(f"{self._name}.*"):
+            if path.name not in needed and not (path.name.endswith(".part") and path.name.startswith(under_way)):
+                path.unlink(missing_ok=True)
+
+    def _reopen(self, connection: Connection, row: Any) -> Opened:
+        """An open round as it was left; the server's own absence does not count against its sites."""
+        rows = connection.execute(
+            select(schema.updates).where(
+                *(schema.updates.c[name] == row[name] for name in _PLACE),
+            )
+        ).mappings()
+        left = datetime.fromisoformat(row["deadline_at"]) - datetime.now(UTC)
+        found: list[Any] = list(rows)
+        received = [one for one in found if one["state"] == "received"]
+        return Opened(
+            stage=_stage(row),
+            attempt=row["attempt"],
+            task=Task.model_validate_json(found[0]["task"]),
+            sites={one["site"]: _STATES.get(one["state"], SiteState.INVITED) for one in found},
+            remaining_s=max(left.total_seconds(), self.job.terms.grace_s),
+            updates={one["site"]: Update.model_validate_json(one["update"]) for one in received},
+            frames={one["site"]: self._spool / one["spool"] for one in received if one["spool"]},
+            failures={one["site"]: Failure.model_validate_json(one["failure"]) for one in found if one["failure"]},
+        )
+
+    def _of(self, table: Any) -> Any:
+        return select(table).where(table.c.experiment == self._name)
+
+    def _round(self, key: TaskKey) -> Any:
+        place = _place(self._name, key)
+        return and_(*(schema.rounds.c[name] == place[name] for name in _PLACE))
+
+    def _row(self, key: TaskKey, site: str) -> Any:
+        place = _place(self._name, key)
+        return and_(schema.updates.c.site == site, *(schema.updates.c[name] == place[name] for name in _PLACE))
+
+
+_PLACE = ("experiment", "round", "kind", "about", "attempt")
+
+
+def _place(experiment: str, key: TaskKey) -> dict[str, Any]:
+    return {
+        "experiment": experiment,
+        "round": key.round,
+        "kind": key.kind.value,
+        "about": key.about,
+        "attempt": key.attempt,
+    }
+
+
+def _stage(row: Any) -> Stage:
+    return Stage(kind=TaskKind(row["kind"]), round=row["round"], about=row["about"])
+
+
+def add_event(connection: Connection, experiment: str, kind: str, body: dict[str, Any]) -> None:
+    """Something that a researcher watches for."""
+    connection.execute(
+        insert(schema.events).values(experiment=experiment, at=utc_now(), kind=kind, body=json.dumps(body))
+    )
+
+
+def set_state(connection: Connection, experiment: str, state: ExperimentState, reason: str | None) -> None:
+    """Journal and keep an experiment's new state."""
+    table = schema.experiments
+    body = {"experiment": experiment, "state": state.value, "reason": reason}
+    append(connection, schema.journal, f"experiment-{state.value}", body)
+    values: dict[str, Any] = {"state": state.value, "reason": reason}
+    row = connection.execute(select(table).where(table.c.experiment == experiment)).mappings().one()
+    if state is ExperimentState.RUNNING and row["started_at"] is None:
+        values["started_at"] = utc_now()
+    if state in (ExperimentState.FINISHED, ExperimentState.CANCELLED):
+        values["ended_at"] = utc_now()
+    connection.execute(update(table).where(table.c.experiment == experiment).values(**values))
+    add_event(connection, experiment, "state", {"state": state.value, "reason": reason})
+
+
+def spool_start(update_: Update) -> str:
+    """How the names of a site's spool files for one task begin."""
+    digest = blob_hash(f"{update_.key}|{update_.site}".encode()).removeprefix("blake3:")
+    return f"{update_.key.experiment}.{update_.key.round}.{update_.key.attempt}.{update_.site}.{digest[:16]}"
+
+
+def spool_name(update_: Update) -> str:
+    """The spool file of an update: one per task, site and content."""
+    return f"{spool_start(update_)}.{blob_hash(str(update_.model).encode()).removeprefix('blake3:')[:16]}"

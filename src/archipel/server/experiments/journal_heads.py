@@ -1,0 +1,142 @@
+"""The heads of the sites' journals that the server keeps: a journal that was shortened or rewritten is found out.
+
+Of each site the head for the longest journal stays, as the proof, and is what others are held against. A site whose
+journal went back (a restored backup, say) is a fault once: while it grows from there, nothing more is said of it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, delete, insert, select, update
+
+from archipel.governance import SERVER_JOURNAL, HeadFault, JournalHead, append, follows, sign_head
+from archipel.governance import head as head_of
+from archipel.server.membership.federation import Federation
+from archipel.server.state import schema
+from archipel.storage import utc_now
+from archipel.vocabulary import ErrorCode, NotFound, NotPermitted
+
+_log = structlog.get_logger("archipel.heads")
+_FAULT, _OWN_FAULT = "site-journal-fault", "own-journal-fault"
+_heads = schema.site_heads
+
+
+def read(identity_key: str, site: str, document: dict[str, Any]) -> JournalHead:
+    """A head as it came in a message. Raises NotPermitted unless the site signed it as one of its own journal."""
+    head = JournalHead.model_validate(document)
+    if head.owner != site or not head.is_signed_by(identity_key):
+        raise NotPermitted(
+            f"journal head of {site}",
+            "is not signed by the site",
+            "check the site's identity key",
+            code=ErrorCode.TRUST,
+        )
+    return head
+
+
+def newest(connection: Connection, site: str) -> JournalHead | None:
+    """The head for the longest journal of a site that was kept; None before the first."""
+    row = connection.execute(select(_heads).where(_heads.c.site == site)).mappings().first()
+    if row is None:
+        return None
+    return JournalHead(owner=site, **{name: row[name] for name in ("number", "hash", "at", "signature")})
+
+
+def take(connection: Connection, site: str, head: JournalHead, *, in_order: bool) -> JournalHead:
+    """Keep a head that ``read`` gave, inside the caller's transaction; returns the one that is kept after it.
+
+    One that goes back is journaled as a fault and not kept. Unless heads come ``in_order``, as at a hello, a smaller
+    number is none: messages and uploads of one site may overtake each other.
+    """
+    known = newest(connection, site)
+    if known is None:
+        connection.execute(insert(_heads).values(site=site, **_row(head)))
+        return head
+    if not follows(head, known):
+        if in_order or head.number == known.number:
+            note_fault(connection, site, HeadFault(kept=known, shown=head))
+        return known
+    if head.number > known.number:
+        connection.execute(update(_heads).where(_heads.c.site == site).values(**_row(head)))
+        return head
+    return known
+
+
+def take_first(connection: Connection, identity_key: str, site: str, head: JournalHead) -> JournalHead:
+    """The same for the head in a site's hello. One of another identity is no measure: that was another journal."""
+    known = newest(connection, site)
+    if known is not None and not known.is_signed_by(identity_key):
+        connection.execute(delete(_heads).where(_heads.c.site == site))
+    return take(connection, site, head, in_order=True)
+
+
+def note_fault(connection: Connection, site: str, fault: HeadFault) -> None:
+    """Journal that a site showed a head that the one kept cannot come before, unless that is known of it."""
+    for earlier_site, earlier in reversed(_faults(connection)):
+        if earlier_site == site and earlier.kept == fault.kept and follows(fault.shown, earlier.shown):
+            return
+    append(connection, schema.journal, _FAULT, {"site": site, **fault.model_dump(mode="json")})
+    _log.error("a site's journal went back", site=site, fault=str(fault))
+
+
+def has(connection: Connection, identity_key: str, site: str, document: dict[str, Any]) -> bool | None:
+    """Whether the server's journal has the head of it that a site kept; None when the server never signed that.
+
+    When it has not, that is journaled, once for what was lost at one time.
+    """
+    kept, table = JournalHead.model_validate(document), schema.journal
+    if kept.owner != SERVER_JOURNAL or not kept.is_signed_by(identity_key):
+        _log.warning("a site named a head that this server never signed", site=site, number=kept.number)
+        return None
+    if kept.number == 0 or connection.scalar(select(table.c.hash).where(table.c.number == kept.number)) == kept.hash:
+        return True
+    known = _own_faults(connection)
+    if not any(kept.at <= earlier.shown.at and kept.number > earlier.shown.number for earlier in known):
+        fault = HeadFault(kept=kept, shown=head_of(connection, table, SERVER_JOURNAL))
+        append(connection, table, _OWN_FAULT, {"site": site, **fault.model_dump(mode="json")})
+        _log.error("this server's own journal went back", site=site, fault=str(fault))
+    return False
+
+
+def own_faults(federation: Federation) -> list[HeadFault]:
+    """Every time a site held a head that this server's own journal had no more, oldest first."""
+    with federation.database.read() as connection:
+        return _own_faults(connection)
+
+
+def _own_faults(connection: Connection) -> list[HeadFault]:
+    return [fault for _, fault in _faults(connection, _OWN_FAULT)]
+
+
+def faults(federation: Federation) -> list[tuple[str, HeadFault]]:
+    """Every time a site's journal went back, oldest first: the site, and the two heads that tell of it."""
+    with federation.database.read() as connection:
+        return _faults(connection)
+
+
+def _faults(connection: Connection, kind: str = _FAULT) -> list[tuple[str, HeadFault]]:
+    """What the journal says; a line that was damaged says nothing here, and does when the journal is verified."""
+    table, found = schema.journal, []
+    for body in connection.scalars(select(table.c.body).where(table.c.kind == kind).order_by(table.c.number)):
+        try:
+            known = json.loads(body)
+            found.append((str(known.pop("site")), HeadFault.model_validate(known)))
+        except (ValueError, KeyError):
+            continue
+    return found
+
+
+def of_site(federation: Federation, site: str) -> JournalHead:
+    """The newest head kept of a site's journal, countersigned. Raises NotFound before the site showed one."""
+    with federation.database.read() as connection:
+        found = newest(connection, site)
+    if found is None:
+        raise NotFound(f"journal head of {site}", "is not kept here", "it comes when the site connects")
+    return sign_head(federation.identity, found)
+
+
+def _row(head: JournalHead) -> dict[str, Any]:
+    return head.model_dump(mode="json", exclude={"owner"}) | {"received_at": utc_now()}

@@ -1,0 +1,337 @@
+"""What the database knows of experiments: each question one read, each change one transaction with its journal line.
+
+It waits for nothing and wakes nobody; ``experiments`` does that.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+from functools import lru_cache
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from archipel.governance import Approval, JournalHead, append, canonical, check_approval
+from archipel.plans import plan_text
+from archipel.plans.packaging import LARGEST_SOURCE
+from archipel.rounds import ExperimentState, ExperimentVerb
+from archipel.rounds.tables import next_state
+from archipel.server.experiments import journal_heads, views
+from archipel.server.experiments.book import add_event, set_state
+from archipel.server.membership.federation import Federation
+from archipel.server.state import schema
+from archipel.storage import utc_now
+from archipel.tensors import check_header, frame_size
+from archipel.transport import AnswerMessage
+from archipel.vocabulary import (
+    BadInput,
+    Conflict,
+    ErrorCode,
+    Job,
+    NotPermitted,
+    Refused,
+    Task,
+    TaskKey,
+    Update,
+    Value,
+    check_arguments,
+)
+from archipel.vocabulary.bounds import LONGEST_JOB
+
+MOST_DETAILS = 3
+"""Error texts that are kept of one site's part of a round: what a site sends must not fill the disk."""
+MOST_ANSWERS = 100
+"""How often a site may change its answer to one job; after that it may only take an approval back."""
+OVER = (ExperimentState.FINISHED, ExperimentState.CANCELLED)
+
+
+class ExperimentRecords:
+    """Every experiment of this server, as rows."""
+
+    def __init__(self, federation: Federation) -> None:
+        self.federation = federation
+
+    def known(self) -> list[tuple[str, Job, str, ExperimentState]]:
+        """Every experiment: its name, job, job hash and state."""
+        with self.federation.database.read() as connection:
+            rows = connection.execute(select(schema.experiments)).mappings().all()
+        return [
+            (row["experiment"], parsed_job(row["job"]), row["job_hash"], ExperimentState(row["state"])) for row in rows
+        ]
+
+    def job(self, experiment: str) -> tuple[Job, str, ExperimentState]:
+        """One experiment: its job, job hash and state. Raises NotFound."""
+        table = schema.experiments
+        with self.federation.database.read() as connection:
+            row = connection.execute(select(table).where(table.c.experiment == experiment)).mappings().first()
+        if row is None:
+            raise views.unknown(experiment)
+        return parsed_job(row["job"]), row["job_hash"], ExperimentState(row["state"])
+
+    def owner(self, experiment: str) -> str:
+        """The id of the access token that submitted an experiment. Raises NotFound."""
+        table = schema.experiments
+        with self.federation.database.read() as connection:
+            found: str | None = connection.scalar(select(table.c.owner).where(table.c.experiment == experiment))
+        if found is None:
+            raise views.unknown(experiment)
+        return found
+
+    def askers(self) -> dict[str, str]:
+        """Of each experiment, whose access token submitted it."""
+        table, tokens = schema.experiments, schema.access_tokens
+        query = select(table.c.experiment, tokens.c.name).join(tokens, tokens.c.id == table.c.owner)
+        with self.federation.database.read() as connection:
+            return {row.experiment: row.name for row in connection.execute(query)}
+
+    def keep_job(self, job: Job, digest: str, owner: str) -> None:
+        """Keep a job and its sites as waiting. Raises BadInput, Conflict."""
+        self._check_job(job)
+        table = schema.experiments
+        with self.federation.database.write() as connection:
+            known = connection.execute(select(table).where(table.c.experiment == job.experiment)).mappings().first()
+            if known is not None:
+                if known["job_hash"] == digest:
+                    return
+                raise Conflict(f"experiment {job.experiment}", "exists with another job", "choose another name")
+            tokens = schema.access_tokens
+            body = {"experiment": job.experiment, "job_hash": digest, "owner": owner, "sites": list(job.sites)}
+            asked_by = connection.scalar(select(tokens.c.name).where(tokens.c.id == owner)) or ""
+            append(connection, schema.journal, "experiment-submitted", body | {"asked_by": asked_by})
+            connection.execute(
+                insert(table).values(
+                    experiment=job.experiment, job=canonical(job).decode(), job_hash=digest, state="waiting",
+                    arguments=json.dumps(job.arguments), owner=owner, created_at=utc_now(),
+                )
+            )  # fmt: skip
+            rows = [
+                {"experiment": job.experiment, "site": site, "state": "waiting", "at": utc_now()} for site in job.sites
+            ]
+            connection.execute(insert(schema.approvals), rows)
+            first = {"experiment": job.experiment, "name": "initial", "round": 0, "hash": job.initial_model}
+            connection.execute(insert(schema.models).values(**first, at=utc_now()))
+            add_event(connection, job.experiment, "submitted", {"job_hash": digest})
+
+    def _check_job(self, job: Job) -> None:
+        thing = f"job {job.experiment}"
+        if (length := len(canonical(job))) > LONGEST_JOB:
+            cause = f"is a document of {length >> 20} MiB; at most {LONGEST_JOB >> 20} reach a site in one message"
+            raise BadInput(thing, cause, "use fewer tensors and shorter texts")
+        if job.server_key != self.federation.identity.public:
+            raise BadInput(thing, "names another server's key", "make the job with this server's connection")
+        known = {site.site: site.identity_key for site in self.federation.registry.sites()}
+        for entry in job.roster:
+            if entry.site not in known:
+                raise BadInput(thing, f"names site {entry.site}, which is not enrolled", "choose enrolled sites")
+            if known[entry.site] != entry.identity_key:
+                raise BadInput(thing, f"has another identity key for {entry.site}", "make the job again")
+        blobs = self.federation.blobs
+        if blobs.size(job.plan.hash) > LARGEST_SOURCE:
+            cause = f"has a plan of more than {LARGEST_SOURCE} bytes"
+            raise BadInput(thing, cause, "keep data out of the plan's source")
+        with blobs.open(job.plan.hash) as file:
+            plan_text(file.read(), job.plan.file_name)
+        remedy = "make the job and its initial model from the same plan"
+        if (size := blobs.size(job.initial_model)) != (needed := frame_size(job.tensors)):
+            raise BadInput(thing, f"its initial model has {size} bytes, its tensors make {needed}", remedy)
+        with blobs.open(job.initial_model) as file:
+            # Not closed here: an error still looks into it. It goes with the last view.
+            frame = mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ)
+        try:
+            check_header(job.tensors, frame)
+        except BadInput as error:
+            raise BadInput(thing, f"its initial model is of other tensors ({error.cause})", remedy) from error
+
+    def steer(self, job: Job, verb: ExperimentVerb) -> None:
+        """Take a verb to its new state. Raises Conflict when the state or the missing approvals do not allow it."""
+        table = schema.experiments
+        with self.federation.database.write() as connection:
+            row = connection.execute(select(table).where(table.c.experiment == job.experiment)).mappings().one()
+            state = next_state(job.experiment, ExperimentState(row["state"]), verb)
+            if state is ExperimentState.RUNNING:
+                approvals = select(schema.approvals).where(schema.approvals.c.experiment == job.experiment)
+                rows = connection.execute(approvals).mappings().all()
+                waiting = [one["site"] for one in rows if one["state"] != "approved"]
+                if len(rows) - len(waiting) < job.terms.quorum:
+                    raise Conflict(
+                        f"experiment {job.experiment}",
+                        f"{len(rows) - len(waiting)} sites have approved, its quorum is {job.terms.quorum}",
+                        f"wait for {', '.join(waiting)}",
+                    )
+            pause_after = None
+            if verb is ExperimentVerb.STEP:
+                closed = select(schema.rounds.c.round).where(
+                    schema.rounds.c.experiment == job.experiment,
+                    schema.rounds.c.kind == "train",
+                    schema.rounds.c.state == "committed",
+                )
+                pause_after = max(connection.scalars(closed), default=0) + 1
+            set_state(connection, job.experiment, state, None)
+            changed = update(table).where(table.c.experiment == job.experiment)
+            connection.execute(changed.values(pause_after=pause_after))
+
+    def keep_arguments(self, experiment: str, values: dict[str, Value]) -> None:
+        """Change hyper-parameters for the rounds to come. Raises BadInput outside their bounds."""
+        job, _, state = self.job(experiment)
+        if state in OVER:
+            raise Conflict(f"experiment {experiment}", f"is {state}", "create a new experiment")
+        table = schema.experiments
+        with self.federation.database.write() as connection:
+            now = json.loads(connection.scalar(select(table.c.arguments).where(table.c.experiment == experiment)) or "")
+            new = check_arguments(job.parameters, {**now, **values})
+            append(connection, schema.journal, "arguments-changed", {"experiment": experiment, "arguments": new})
+            connection.execute(update(table).where(table.c.experiment == experiment).values(arguments=json.dumps(new)))
+            add_event(connection, experiment, "arguments", {"arguments": new})
+
+    def keep_answer(self, site: str, message: AnswerMessage, head: JournalHead | None = None) -> JournalHead | None:
+        """Keep what the people at a site decided. Raises Refused when signature or job is another.
+
+        ``head``, which the site signed, is kept in the same transaction; returns the one that is kept after it.
+        """
+        job, digest, _ = self.job(message.experiment)
+        if site not in job.sites:
+            raise NotPermitted(f"answer of {site}", f"is about {message.experiment}, which it is not part of", "ignore")
+        if message.job_hash != digest:
+            raise Refused(
+                f"answer of {site}", "is about another version of the job", "approve the new job",
+                code=ErrorCode.NOT_APPROVED,
+            )  # fmt: skip
+        text = None
+        if message.state == "approved":
+            approval = Approval.model_validate(message.approval)
+            if approval.site != site or approval.experiment != message.experiment:
+                raise Refused(f"answer of {site}", "carries another approval", "approve again")
+            check_approval(approval, identity_key=job.entry(site).identity_key, job_hash=digest)
+            text = canonical(approval).decode()
+        table = schema.approvals
+        body = {"experiment": message.experiment, "site": site, "state": message.state, "job_hash": digest}
+        with self.federation.database.write() as connection:
+            kept = journal_heads.take(connection, site, head, in_order=False) if head is not None else None
+            where = (table.c.experiment == message.experiment, table.c.site == site)
+            before = connection.execute(select(table).where(*where)).mappings().one()
+            if before["state"] == message.state and before["approval"] == text:
+                return kept
+            if before["state"] != "approved" or text is not None:
+                _check_patience(connection, message.experiment, site)
+            append(
+                connection,
+                schema.journal,
+                f"site-{message.state}",
+                {**body, "approval": json.loads(text) if text else None},
+            )
+            values = {"state": message.state, "approval": text, "subjects": message.subjects, "at": utc_now()}
+            connection.execute(update(table).where(*where).values(**values))
+            add_event(connection, message.experiment, "approval", body)
+        return kept
+
+    def expects(self, site: str, update_: Update) -> tuple[Job, bool]:
+        """The job of an update that is on offer to the site, and whether this very update is here already.
+
+        Raises Conflict (round-closed, replayed) when it cannot count any more.
+        """
+        job, _, _ = self.job(update_.key.experiment)
+        table, key = schema.updates, update_.key
+        query = select(table, schema.rounds.c.state.label("round_state")).join(
+            schema.rounds,
+            (schema.rounds.c.experiment == table.c.experiment)
+            & (schema.rounds.c.round == table.c.round)
+            & (schema.rounds.c.kind == table.c.kind)
+            & (schema.rounds.c.about == table.c.about)
+            & (schema.rounds.c.attempt == table.c.attempt),
+        )
+        query = query.where(
+            table.c.experiment == key.experiment,
+            table.c.round == key.round,
+            table.c.attempt == key.attempt,
+            table.c.kind == key.kind.value,
+            table.c.about == key.about,
+            table.c.site == site,
+        )
+        with self.federation.database.read() as connection:
+            row = connection.execute(query).mappings().first()
+        thing = f"update of {site} for {key}"
+        if row is None:
+            raise Conflict(thing, "was not asked for", "nothing is to be done", code=ErrorCode.ROUND_CLOSED)
+        if row["state"] == "received":
+            if row["update"] is not None and Update.model_validate_json(row["update"]) == update_:
+                return job, True
+            raise Conflict(thing, "another update counts already", "send the first again", code=ErrorCode.REPLAYED)
+        if row["round_state"] != "open" or row["state"] in ("late", "failed", "lost"):
+            cause = f"the round is {row['round_state']} and the site's part {row['state']}"
+            raise Conflict(thing, cause, "nothing is to be done", code=ErrorCode.ROUND_CLOSED)
+        return job, False
+
+    def may_fetch(self, site: str, blob: str) -> str | None:
+        """The experiment for which the site may have this blob, or None.
+
+        A site of the roster may read the plan before it decides, and models once it has approved.
+        """
+        for name, job, _, state in self.known():
+            if site not in job.sites or state in OVER:
+                continue
+            if blob == job.plan.hash:
+                return name
+            if self._approved(name, site) and blob in self._models_in_use(name, job):
+                return name
+        return None
+
+    def _approved(self, experiment: str, site: str) -> bool:
+        table = schema.approvals
+        query = select(table.c.state).where(table.c.experiment == experiment, table.c.site == site)
+        with self.federation.database.read() as connection:
+            return connection.scalar(query) == "approved"
+
+    def _models_in_use(self, experiment: str, job: Job) -> set[str]:
+        with self.federation.database.read() as connection:
+            query = select(schema.models.c.hash).where(schema.models.c.experiment == experiment)
+            found = set(connection.scalars(query))
+            rounds = select(schema.updates.c.task).where(schema.updates.c.experiment == experiment)
+            tasks = connection.scalars(rounds.where(schema.updates.c.state == "offered").distinct())
+            for text in tasks:
+                found |= set(Task.model_validate_json(text).models)
+        return found | {job.initial_model}
+
+    def keep_detail(self, site: str, key: TaskKey, detail: str) -> None:
+        """Keep an error's full text, once; a task done again may have another.
+
+        Raises NotPermitted for a task that did not fail at this site, and when there are too many of one task.
+        """
+        self._check_failed(site, key)
+        place = {"site": site, **key.model_dump(mode="json", exclude={"experiment"})}
+        body = {**place, "detail": detail}
+        table = schema.events
+        with self.federation.database.write() as connection:
+            query = select(table.c.body).where(table.c.experiment == key.experiment, table.c.kind == "error-released")
+            same = (func.json_extract(table.c.body, f"$.{name}") == value for name, value in place.items())
+            known = [json.loads(text)["detail"] for text in connection.scalars(query.where(*same))]
+            if detail in known:
+                return
+            if len(known) == MOST_DETAILS:
+                cause = f"is the {MOST_DETAILS + 1}th about {key}"
+                raise NotPermitted(f"error text of {site}", cause, "ask the site for the rest")
+            append(connection, schema.journal, "error-released", {"experiment": key.experiment, **body})
+            add_event(connection, key.experiment, "error-released", body)
+
+    def _check_failed(self, site: str, key: TaskKey) -> None:
+        """Raise NotPermitted unless the site told of a failure of this task: only such a text is asked for."""
+        table = schema.updates
+        place = {**key.model_dump(mode="json"), "site": site}
+        query = select(table.c.failure).where(*(table.c[name] == value for name, value in place.items()))
+        with self.federation.database.read() as connection:
+            if connection.scalar(query) is None:
+                raise NotPermitted(f"error text of {site}", f"is about {key}, which did not fail there", "ignore")
+
+
+def _check_patience(connection: Connection, experiment: str, site: str) -> None:
+    """Raise NotPermitted when a site has changed its answer too often: each change is a line that stays."""
+    table = schema.events
+    query = select(func.count()).where(table.c.experiment == experiment, table.c.kind == "approval")
+    if (connection.scalar(query.where(func.json_extract(table.c.body, "$.site") == site)) or 0) >= MOST_ANSWERS:
+        cause = f"is its {MOST_ANSWERS + 1}th about {experiment}"
+        raise NotPermitted(f"answer of {site}", cause, "submit the job under another name to ask again")
+
+
+@lru_cache(maxsize=256)
+def parsed_job(job: str) -> Job:
+    """A stored job; a large schema takes milliseconds to check, and every call of a site needs its job."""
+    return Job.model_validate_json(job)

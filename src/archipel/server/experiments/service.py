@@ -1,0 +1,306 @@
+"""Experiments at the server: submitted, approved by sites, steered by researchers, and a loop for each that runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, BinaryIO
+
+import structlog
+from sqlalchemy import Connection, select, update
+
+from archipel.governance import SERVER_JOURNAL, JournalHead, head, job_hash, sign_head
+from archipel.rounds import ExperimentLoop, ExperimentState, ExperimentVerb, Nudged
+from archipel.server.experiments import views
+from archipel.server.experiments.book import SqlBook, add_event
+from archipel.server.experiments.contract import ControlVerb
+from archipel.server.experiments.hub import Hub
+from archipel.server.experiments.records import OVER, ExperimentRecords, parsed_job
+from archipel.server.membership.federation import Federation
+from archipel.server.state import schema
+from archipel.transport import AnswerMessage, EndedMessage, JobOffer
+from archipel.vocabulary import (
+    ArchipelError,
+    ErrorCode,
+    Job,
+    NotFound,
+    StorageFull,
+    TaskKey,
+    Value,
+)
+
+_log = structlog.get_logger("archipel.experiments")
+RETRY_S = 10.0
+
+
+class Experiments:
+    """Every experiment of this server."""
+
+    def __init__(self, federation: Federation) -> None:
+        self.federation = federation
+        self.records = ExperimentRecords(federation)
+        self.hub = Hub(federation.identity, self._signed_head)
+        self._loops: dict[str, asyncio.Task[None]] = {}
+        self._again: set[str] = set()
+        self._changed = asyncio.Condition()
+
+    def _signed_head(self) -> Any:
+        with self.federation.database.read() as connection:
+            return sign_head(self.federation.identity, head(connection, schema.journal, SERVER_JOURNAL))
+
+    # What a process does
+
+    async def start(self) -> None:
+        """Sweep what a crash left, and go on with every experiment that was running or has an open round."""
+        await asyncio.to_thread(self._sweep)
+        for name, job, digest, state in await asyncio.to_thread(self.records.known):
+            book = self._book(job, digest)
+            opened = (await asyncio.to_thread(book.progress)).opened is not None
+            if state is ExperimentState.RUNNING or opened:
+                self._ensure_loop(name, job, digest)
+
+    async def stop(self) -> None:
+        """Stop the loops; their books hold everything."""
+        for loop in self._loops.values():
+            loop.cancel()
+        await asyncio.gather(*self._loops.values(), return_exceptions=True)
+
+    def _sweep(self) -> None:
+        with self.federation.database.read() as connection:
+            jobs = [parsed_job(text) for text in connection.scalars(select(schema.experiments.c.job))]
+            kept = set(connection.scalars(select(schema.models.c.hash)))
+            kept |= {row for row in connection.scalars(select(schema.rounds.c.model_before)) if row}
+        kept |= {blob for job in jobs for blob in (job.plan.hash, job.initial_model)}
+        self.federation.blobs.sweep(kept)
+        names = {job.experiment for job in jobs}
+        for job in jobs:
+            self._book(job, job_hash(job)).sweep()
+        for path in self.federation.state.spool.iterdir():
+            if path.name.split(".")[0] not in names:
+                path.unlink()
+
+    def _book(self, job: Job, digest: str) -> SqlBook:
+        return SqlBook(self.federation, job, digest, self.hub.heads, self.hub.fetched, self.notify_threadsafe)
+
+    def _ensure_loop(self, name: str, job: Job, digest: str) -> None:
+        running = self._loops.get(name)
+        if running is None or running.done():
+            self._loops[name] = asyncio.create_task(self._supervise(name, job, digest))
+            return
+        self._again.add(name)
+        if name in self.hub.fleets:
+            self.hub.fleets[name].events.put_nowait(Nudged())
+
+    async def _supervise(self, name: str, job: Job, digest: str) -> None:
+        """Run the loop; what it cannot handle (a full disk, say) is logged, told, and tried again: nothing is lost."""
+        while True:
+            book = self._book(job, digest)
+            fleet = self.hub.fleet(name)
+            interrupted: Exception | None = None
+            state = None
+            try:
+                state = await ExperimentLoop(job, digest, book, fleet).run()
+            except Exception as error:
+                interrupted = error
+            finally:
+                self.hub.fleets.pop(name, None)
+                _settle_rest(fleet.events)
+            goes_on = False
+            if interrupted is None:
+                try:
+                    if state in OVER:
+                        for site in job.sites:
+                            await self.hub.send(site, EndedMessage(experiment=name, state=str(state)))
+                    goes_on = await self._goes_on(book)
+                except Exception as error:
+                    interrupted = error
+            if interrupted is not None:
+                await self._interrupted(name, interrupted)
+                continue
+            # Nothing can come between the last look at `_again` and the return, so no verb is lost between two loops.
+            if not goes_on and name not in self._again:
+                return
+            self._again.discard(name)
+
+    async def _interrupted(self, name: str, error: Exception) -> None:
+        reason = str(error) if isinstance(error, ArchipelError) else "an unexpected error; see the server's log"
+        unexpected = None if isinstance(error, StorageFull) else error
+        if await self.note_interruption(name, reason) or unexpected:
+            _log.error("experiment interrupted", experiment=name, error=reason, exc_info=unexpected)
+        await asyncio.sleep(RETRY_S)
+
+    async def _goes_on(self, book: SqlBook) -> bool:
+        return (await asyncio.to_thread(book.progress)).state is ExperimentState.RUNNING
+
+    async def note_interruption(self, name: str, reason: str) -> bool:
+        """Tell researchers what an experiment waits for; False when they were told since its last closed round."""
+
+        def note() -> bool:
+            with self.federation.database.write() as connection:
+                if _is_told(connection, name, reason):
+                    return False
+                add_event(connection, name, "interrupted", {"reason": reason})
+                table = schema.experiments
+                connection.execute(update(table).where(table.c.experiment == name).values(reason=reason))
+                return True
+
+        try:
+            is_new = await asyncio.to_thread(note)
+        except Exception as error:
+            # What broke the loop may be what breaks this; the loop is tried again all the same.
+            _log.error("could not note the interruption", experiment=name, error=str(error))
+            return True
+        await self._notify()
+        return is_new
+
+    # What sites do
+
+    def offers(self, site: str) -> list[JobOffer]:
+        """The jobs of experiments that are not over and have the site in their roster."""
+        askers = self.records.askers()
+        return [
+            JobOffer(job=job, job_hash=digest, asked_by=askers.get(name, ""))
+            for name, job, digest, state in self.records.known()
+            if site in job.sites and state not in OVER
+        ]
+
+    def ended(self, site: str) -> list[EndedMessage]:
+        """The experiments of this site that are over, so that a site that was away ends them too."""
+        return [
+            EndedMessage(experiment=name, state=state.value)
+            for name, job, _, state in self.records.known()
+            if site in job.sites and state in OVER
+        ]
+
+    def last_words(self, site: str) -> list[Any]:
+        """The newest closed round of each experiment of the site, which it may have missed."""
+        return views.last_closed(self.federation.database, site)
+
+    async def answer(self, site: str, message: AnswerMessage, head: JournalHead | None = None) -> JournalHead | None:
+        """Keep what the people at a site decided. Raises when the signature or the job is another.
+
+        Returns the head that is kept of the site's journal when it showed one, ``head``.
+        """
+        kept = await asyncio.to_thread(self.records.keep_answer, site, message, head)
+        loop = self.hub.fleets.get(message.experiment)
+        if loop is not None:
+            loop.events.put_nowait(Nudged())
+        await self._notify()
+        return kept
+
+    async def keep_detail(self, site: str, key: TaskKey, detail: str) -> None:
+        """Keep an error's full text that a person at the site released."""
+        await asyncio.to_thread(self.records.keep_detail, site, key, detail)
+        await self._notify()
+
+    # What researchers do (contract.ExperimentService)
+
+    async def submit(self, job: Job, owner: str) -> dict[str, Any]:
+        """Keep a job and ask its sites for approval."""
+        digest = await asyncio.to_thread(job_hash, job)
+        await asyncio.to_thread(self.records.keep_job, job, digest, owner)
+        asked_by = (await asyncio.to_thread(self.records.askers)).get(job.experiment, "")
+        for site in job.sites:
+            await self.hub.send(site, JobOffer(job=job, job_hash=digest, asked_by=asked_by))
+        return await self.get(job.experiment)
+
+    async def owner(self, experiment: str) -> str:
+        """The id of the access token that submitted it."""
+        return await asyncio.to_thread(self.records.owner, experiment)
+
+    async def all(self) -> list[dict[str, Any]]:
+        """Every experiment, newest first."""
+        return await asyncio.to_thread(views.experiments, self.federation.database)
+
+    async def get(self, experiment: str) -> dict[str, Any]:
+        """One experiment with its approvals."""
+        return await asyncio.to_thread(views.experiment, self.federation.database, experiment)
+
+    async def control(self, experiment: str, verb: ControlVerb) -> dict[str, Any]:
+        """Steer it; the experiment as it is then."""
+        job, digest, _ = await asyncio.to_thread(self.records.job, experiment)
+        await asyncio.to_thread(self.records.steer, job, ExperimentVerb(verb))
+        if verb == "cancel" and experiment not in self.hub.fleets:
+            for site in job.sites:
+                await self.hub.send(site, EndedMessage(experiment=experiment, state="cancelled"))
+        else:
+            self._ensure_loop(experiment, job, digest)
+        await self._notify()
+        return await self.get(experiment)
+
+    async def set_arguments(self, experiment: str, values: Mapping[str, Value]) -> dict[str, Any]:
+        """Change hyper-parameters for the rounds to come, inside their bounds."""
+        await asyncio.to_thread(self.records.keep_arguments, experiment, dict(values))
+        await self._notify()
+        return await self.get(experiment)
+
+    async def rounds(self, experiment: str) -> list[dict[str, Any]]:
+        """The records of its rounds, oldest first."""
+        return await asyncio.to_thread(views.rounds, self.federation.database, experiment)
+
+    async def events(self, experiment: str, after: int, follow: bool) -> AsyncIterator[dict[str, Any]]:
+        """Events after ``after``; with ``follow`` until the experiment has ended."""
+        seen = after
+        while True:
+            found = await asyncio.to_thread(views.events, self.federation.database, experiment, seen)
+            for event in found:
+                seen = event["seq"]
+                yield event
+            if found:
+                continue
+            if not follow:
+                return
+            _, _, state = await asyncio.to_thread(self.records.job, experiment)
+            if state in OVER:
+                return
+            try:
+                async with asyncio.timeout(1.0), self._changed:
+                    await self._changed.wait()
+            except TimeoutError:
+                continue
+
+    async def models(self, experiment: str) -> list[dict[str, Any]]:
+        """Its kept models."""
+        return await asyncio.to_thread(views.models, self.federation.database, experiment)
+
+    async def open_model(self, experiment: str, name: str) -> tuple[BinaryIO, int]:
+        """A model's safetensors file and its size in bytes."""
+        for model in await self.models(experiment):
+            if model["name"] == name:
+                return self.federation.blobs.open(model["hash"]), self.federation.blobs.size(model["hash"])
+        raise NotFound(f"model {name} of {experiment}", "is not kept", "list the experiment's models")
+
+    def notify_threadsafe(self) -> None:
+        """Wake whoever follows events; callable from any thread."""
+        loop = self._loop()
+        if loop is not None:
+            loop.call_soon_threadsafe(lambda: loop.create_task(self._notify()))
+
+    def _loop(self) -> asyncio.AbstractEventLoop | None:
+        # A copy: this is asked from threads, and the loop's own thread adds to it meanwhile.
+        running = next((task for task in list(self._loops.values()) if not task.done()), None)
+        return running.get_loop() if running else None
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+
+def _is_told(connection: Connection, name: str, reason: str) -> bool:
+    """Whether this very interruption is the newest of the experiment and no round has closed since."""
+    table = schema.events
+    kinds = ("interrupted", "round-committed", "round-failed")
+    query = select(table.c.body).where(table.c.experiment == name, table.c.kind.in_(kinds))
+    newest = connection.scalar(query.order_by(table.c.seq.desc()).limit(1))
+    return newest is not None and json.loads(newest).get("reason") == reason
+
+
+def _settle_rest(events: asyncio.Queue[Any]) -> None:
+    """Answer deliveries that came after the loop had ended: sent again, they meet the next loop or a closed round."""
+    while not events.empty():
+        settled = getattr(events.get_nowait(), "settled", None)
+        if settled is not None and not settled.done():
+            settled.set_exception(
+                ArchipelError("update", "the round was interrupted", "it is sent again", code=ErrorCode.LOST)
+            )

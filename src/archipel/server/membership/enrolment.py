@@ -1,0 +1,177 @@
+"""Enrolment: a single-use token, a proof of the identity key and a certificate request become a member site.
+
+The token is used up in the same transaction that records the certificate, so of two requests with one token exactly
+one wins, and a crash leaves either both or nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import Connection, insert, select, update
+
+from archipel.governance import append, canonical, verify
+from archipel.server.membership.authority import Authority
+from archipel.server.membership.prefixes import whole
+from archipel.server.membership.registry import Registry, enrol_site
+from archipel.server.membership.secret_hashes import hashed, matches, new_id, new_secret
+from archipel.server.state.schema import join_tokens, journal
+from archipel.server.state.settings import ServerSettings
+from archipel.storage import Database, utc_now
+from archipel.transport.enrolment import EnrolmentReply, EnrolmentRequest, JoinToken, proof_message
+from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode, Record, SiteName
+
+
+class JoinTokenRow(Record):
+    """A join token as listed; the secret is not kept."""
+
+    id: str
+    site: str
+    created_at: str
+    expires_at: str
+    used_at: str | None
+    revoked_at: str | None
+
+
+class Enrolment:
+    """Join tokens, and what they buy."""
+
+    def __init__(
+        self, database: Database, authority: Authority, registry: Registry, settings: ServerSettings, server_key: str
+    ) -> None:
+        self._database, self._authority, self._registry = database, authority, registry
+        self._settings, self._server_key = settings, server_key
+
+    def create_token(self, site: str, lifetime: timedelta | None = None, now: datetime | None = None) -> JoinToken:
+        """A single-use token for one site; its secret is shown this once. Raises BadInput for a bad name or time."""
+        try:
+            TypeAdapter(SiteName).validate_python(site)
+        except ValidationError as error:
+            raise BadInput(
+                f"site {site!r}", "is not a site name", "use at most 63 lower-case letters, digits and hyphens"
+            ) from error
+        lifetime = timedelta(hours=self._settings.join_token_hours) if lifetime is None else lifetime
+        if lifetime <= timedelta(0):
+            raise BadInput("join token lifetime", "is not positive", "give the number of hours it shall last")
+        created = now or datetime.now(UTC)
+        token = JoinToken(
+            url=self._settings.rest_url,
+            ca=self._authority.fingerprint,
+            id=new_id(),
+            secret=new_secret(),
+            site=site,
+            grpc=self._settings.grpc_address,
+        )
+        row = {"id": token.id, "site": site, "created_at": _text(created), "expires_at": _text(created + lifetime)}
+        with self._database.write() as connection:
+            append(connection, journal, "join-token-created", {key: row[key] for key in ("id", "site", "expires_at")})
+            connection.execute(insert(join_tokens).values(secret_hash=hashed(token.secret), **row))
+        return token
+
+    def tokens(self) -> list[JoinTokenRow]:
+        """Every join token, newest first."""
+        with self._database.read() as connection:
+            rows = connection.execute(select(join_tokens).order_by(join_tokens.c.created_at.desc())).mappings().all()
+        return [_token_row(row) for row in rows]
+
+    def revoke_token(self, token: str) -> JoinTokenRow:
+        """End a join token that was not used, named by its id or how that begins; the token as it was.
+
+        Raises NotFound and Conflict.
+        """
+        with self._database.write() as connection:
+            token = whole(connection, join_tokens.c.id, token, "join token", "archipel server join-token list")
+            thing = f"join token {token}"
+            row = connection.execute(select(join_tokens).where(join_tokens.c.id == token)).mappings().one()
+            if row["used_at"] is not None:
+                raise Conflict(
+                    thing,
+                    f"was used on {row['used_at']}",
+                    "to undo it: `archipel server site remove " + row["site"] + "`",
+                )
+            if row["revoked_at"] is not None:
+                raise Conflict(thing, f"was revoked on {row['revoked_at']}", "nothing is left to do")
+            append(connection, journal, "join-token-revoked", {"id": token, "site": row["site"]})
+            connection.execute(update(join_tokens).where(join_tokens.c.id == token).values(revoked_at=utc_now()))
+        return _token_row(row)
+
+    def enrol(self, request: EnrolmentRequest, now: datetime) -> EnrolmentReply:
+        """Make the site a member.
+
+        Raises ArchipelError: code clock when the site's clock is off, token when the token is unknown, expired, used,
+        revoked or another site's, trust when the proof is not the identity key's, conflict when the site is enrolled
+        with another identity key. Whatever it raises, the token is not used up.
+        """
+        self._check_clock(request, now)
+        with self._database.write() as connection:
+            self._check_token(connection, request, now)
+            if not verify(request.identity_key, request.proof, proof_message(canonical(request.statement()))):
+                raise ArchipelError(
+                    f"site {request.site}",
+                    "its proof is not signed by the identity key it names",
+                    "run `archipel site join` again with the site's own state folder",
+                    code=ErrorCode.TRUST,
+                )
+            lifetime = self._registry.certificate_lifetime
+            signed = self._authority.sign_site(request.site, request.csr, now, lifetime)
+            enrol_site(connection, request.site, request.identity_key, signed)
+            taken = connection.execute(
+                update(join_tokens)
+                .where(join_tokens.c.id == request.id, join_tokens.c.used_at.is_(None))
+                .values(used_at=_text(now))
+            )
+            if taken.rowcount != 1:
+                raise _refused("was used already", "ask the server's operator for a new one")
+        return EnrolmentReply(
+            certificate=signed.pem,
+            ca=self._authority.pem,
+            server_key=self._server_key,
+            federation=self._settings.name,
+            grpc=self._settings.grpc_address,
+            heartbeat_s=self._settings.heartbeat_s,
+        )
+
+    def _check_clock(self, request: EnrolmentRequest, now: datetime) -> None:
+        try:
+            theirs = datetime.fromisoformat(request.time)
+            if theirs.tzinfo is None:
+                raise ValueError("no time zone")
+        except ValueError as error:
+            raise BadInput("time", "is not an ISO time with its zone", "send the time in UTC") from error
+        ahead = (theirs - now).total_seconds()
+        if abs(ahead) > self._settings.clock_skew_s:
+            raise ArchipelError(
+                f"clock of site {request.site}",
+                f"is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the server's ({_text(now)})",
+                "set the site's clock (NTP) and join again; the token is still good",
+                code=ErrorCode.CLOCK,
+            )
+
+    def _check_token(self, connection: Connection, request: EnrolmentRequest, now: datetime) -> None:
+        query = select(join_tokens).where(join_tokens.c.id == request.id)
+        row: Any = connection.execute(query).mappings().first()
+        new_one = "ask the server's operator for a new one"
+        if row is None or not matches(request.secret, row["secret_hash"]):
+            raise _refused("is not known here", "copy the whole token, or " + new_one)
+        if row["site"] != request.site:
+            raise _refused(f"is for site {row['site']}, not {request.site}", "join under that name, or " + new_one)
+        if row["revoked_at"] is not None:
+            raise _refused("was revoked", new_one)
+        if row["used_at"] is not None:
+            raise _refused(f"was used on {row['used_at']}; it is good for one join only", new_one)
+        if row["expires_at"] <= _text(now):
+            raise _refused(f"expired on {row['expires_at']}", new_one)
+
+
+def _token_row(row: Any) -> JoinTokenRow:
+    return JoinTokenRow(**{key: row[key] for key in JoinTokenRow.model_fields})
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _refused(cause: str, remedy: str) -> ArchipelError:
+    return ArchipelError("join token", cause, remedy, code=ErrorCode.TOKEN)

@@ -1,0 +1,313 @@
+"""Who belongs to the federation: sites, their identity keys and the certificates that are good now.
+
+Every change writes its journal line first, in the same transaction.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import Connection, PoolProxiedConnection, insert, select, update
+
+from archipel.governance import JournalHead, append, check_chain, head
+from archipel.governance.journal import JournalEntry, entries
+from archipel.server.membership.authority import Authority, SiteCertificate
+from archipel.server.membership.prefixes import whole
+from archipel.server.state.schema import approvals, certificates, journal, sites
+from archipel.storage import Database, utc_now
+from archipel.transport.messages import Datasets, DatasetSummary
+from archipel.vocabulary import Conflict, ErrorCode, NotFound, NotPermitted, Record
+
+_told: TypeAdapter[tuple[DatasetSummary, ...]] = TypeAdapter(Datasets)
+
+
+class Site(Record):
+    """An enrolled or removed site."""
+
+    site: str
+    identity_key: str
+    state: str
+    enrolled_at: str
+    last_seen: str | None
+    datasets: tuple[DatasetSummary, ...]
+
+
+class CertificateRow(Record):
+    """A certificate as listed."""
+
+    serial: str
+    site: str
+    issued_at: str
+    not_after: str
+    revoked_at: str | None
+    reason: str | None
+
+
+class Registry:
+    """Sites and certificates over the database; safe to use from several threads."""
+
+    def __init__(self, database: Database, authority: Authority, certificate_lifetime: timedelta) -> None:
+        self._database, self._authority = database, authority
+        self.certificate_lifetime = certificate_lifetime
+        self._watch = _ChangeWatch(database)
+        self._lock = threading.Lock()
+        self._valid: dict[str, tuple[str, datetime]] = {}
+
+    def sites(self, *, removed: bool = False) -> list[Site]:
+        """Enrolled sites by name, and with ``removed`` the removed ones too."""
+        query = select(sites).order_by(sites.c.site)
+        with self._database.read() as connection:
+            rows = connection.execute(query if removed else query.where(sites.c.state == "enrolled")).mappings().all()
+        return [_site(dict(row)) for row in rows]
+
+    def site(self, site: str) -> Site:
+        """One enrolled site. Raises NotFound."""
+        with self._database.read() as connection:
+            return _enrolled(connection, site)
+
+    def remove_site(self, site: str) -> None:
+        """End a site's membership: its certificates and approvals are revoked with it. Raises NotFound."""
+        with self._database.write() as connection:
+            _enrolled(connection, site)
+            append(connection, journal, "site-removed", {"site": site})
+            connection.execute(update(sites).where(sites.c.site == site).values(state="removed"))
+            revoke_all(connection, site, "the site was removed")
+            _end_approvals(connection, site)
+
+    def seen(self, names: Collection[str], at: str | None = None) -> None:
+        """Note that these sites are or were here. Not journaled: it changes nothing anyone may do."""
+        if not names:
+            return
+        with self._database.write() as connection:
+            connection.execute(update(sites).where(sites.c.site.in_(names)).values(last_seen=at or utc_now()))
+
+    def set_datasets(self, site: str, datasets: Sequence[DatasetSummary]) -> None:
+        """Keep what the site announced of its datasets."""
+        text = json.dumps([dataset.model_dump(mode="json") for dataset in datasets])
+        with self._database.write() as connection:
+            connection.execute(update(sites).where(sites.c.site == site).values(summary=text, last_seen=utc_now()))
+
+    def certificates(self) -> list[CertificateRow]:
+        """Every certificate ever issued, newest first."""
+        with self._database.read() as connection:
+            rows = connection.execute(select(certificates).order_by(certificates.c.issued_at.desc())).mappings().all()
+        return [_certificate(row) for row in rows]
+
+    def revoke_certificate(self, serial: str, reason: str) -> CertificateRow:
+        """End a certificate now, named by its serial or how it begins; the certificate as it was.
+
+        Raises NotFound, and Conflict when it is revoked already or several begin so.
+        """
+        with self._database.write() as connection:
+            listed = "archipel server certificate list"
+            serial = whole(connection, certificates.c.serial, serial, "certificate", listed)
+            row = connection.execute(select(certificates).where(certificates.c.serial == serial)).mappings().one()
+            if row["revoked_at"] is not None:
+                cause = f"was revoked on {row['revoked_at']}"
+                raise Conflict(f"certificate {serial}", cause, "nothing is left to do")
+            _revoke(connection, serial, row["site"], reason)
+        return _certificate(row)
+
+    def renew(self, site: str, csr: str, now: datetime | None = None) -> SiteCertificate:
+        """A new certificate for an enrolled site; its identity stays, and the old certificate lasts to its end.
+
+        Raises NotFound when the site is not enrolled and BadInput for a bad request.
+        """
+        signed = self._authority.sign_site(site, csr, now or datetime.now(UTC), self.certificate_lifetime)
+        with self._database.write() as connection:
+            _enrolled(connection, site)
+            keep_certificate(connection, "certificate-renewed", signed)
+        return signed
+
+    def site_of_serial(self, serial: str) -> str | None:
+        """Whose certificate may speak now: issued here, not revoked, not expired, its site enrolled; else None.
+
+        Cheap enough for every message: the answer is in memory and is read again only after somebody, this process
+        or another one, has committed to the database.
+        """
+        with self._lock:
+            if self._watch.changed():
+                try:
+                    self._valid = self._read_valid()
+                except BaseException:
+                    # The change is not known yet; else a revoked certificate would stay good until the next one.
+                    self._watch.forget()
+                    raise
+            found = self._valid.get(serial)
+        return found[0] if found and datetime.now(UTC) < found[1] else None
+
+    def _read_valid(self) -> dict[str, tuple[str, datetime]]:
+        query = (
+            select(certificates.c.serial, certificates.c.site, certificates.c.not_after)
+            .join(sites, sites.c.site == certificates.c.site)
+            .where(certificates.c.revoked_at.is_(None), sites.c.state == "enrolled")
+        )
+        with self._database.read() as connection:
+            return {row.serial: (row.site, datetime.fromisoformat(row.not_after)) for row in connection.execute(query)}
+
+    def journal_head(self, owner: str) -> JournalHead:
+        """The server's unsigned journal head now."""
+        with self._database.read() as connection:
+            return head(connection, journal, owner)
+
+    def journal(self, after: int = 0, limit: int | None = None) -> list[JournalEntry]:
+        """Journal lines after number ``after``, oldest first."""
+        with self._database.read() as connection:
+            lines = iter(entries(connection, journal, after))
+            return [line for _, line in zip(range(limit), lines, strict=False)] if limit else list(lines)
+
+    def journal_faults(self, heads: Sequence[JournalHead] = ()) -> list[str]:
+        """What is wrong with the server's journal; an empty list proves it whole."""
+        lines: list[JournalEntry] = []
+        with self._database.read() as connection:
+            try:
+                lines.extend(entries(connection, journal))
+            except ValueError:
+                number = lines[-1].number + 1 if lines else 1
+                return [*check_chain(lines), f"line {number} was changed: it cannot be read"]
+        return check_chain(lines, heads)
+
+    def close(self) -> None:
+        """Give back the connection that watches for changes."""
+        self._watch.close()
+
+
+_COUNTS = """
+SELECT (SELECT count(*) FROM certificates), (SELECT count(*) FROM certificates WHERE revoked_at IS NOT NULL),
+       (SELECT count(*) FROM sites WHERE state = 'enrolled')
+"""
+
+
+class _ChangeWatch:
+    """Tells whether certificates or memberships changed since the last time it was asked.
+
+    SQLite's data_version, read on a connection that never writes, changes with every commit of every other
+    connection in any process. Other databases have no such mark: there the answer is always yes.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._connection: PoolProxiedConnection | None = None
+        if database.engine.dialect.name == "sqlite":
+            self._connection = database.engine.raw_connection()
+        self._version: int | None = None
+        self._counts: tuple[int, ...] | None = None
+
+    def changed(self) -> bool:
+        if self._connection is None:
+            return True
+        cursor = self._connection.cursor()
+        (version,) = cursor.execute("PRAGMA data_version").fetchone()
+        if version != self._version:
+            # Rounds commit all the time; these counts change with every certificate and membership, and only then.
+            before, self._counts = self._counts, cursor.execute(_COUNTS).fetchone()
+            self._version = version
+            changed = self._counts != before
+        else:
+            changed = False
+        cursor.close()
+        return changed
+
+    def forget(self) -> None:
+        """The next answer is that something changed."""
+        self._version = self._counts = None
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+
+def enrol_site(connection: Connection, site: str, identity_key: str, signed: SiteCertificate) -> None:
+    """Make a site a member, or an enrolled one again with the same identity key; older certificates end.
+
+    Raises Conflict when the site is enrolled with another identity key, which is kept for life.
+    """
+    row = connection.execute(select(sites).where(sites.c.site == site)).mappings().first()
+    if row is not None and row["state"] == "enrolled" and row["identity_key"] != identity_key:
+        raise Conflict(
+            f"site {site}",
+            "is enrolled with another identity key",
+            "restore its state folder, or remove the site first (approvals of the old key end)",
+        )
+    append(
+        connection,
+        journal,
+        "site-enrolled",
+        {"site": site, "identity_key": identity_key, "serial": signed.serial, "not_after": signed.not_after},
+    )
+    values = {"identity_key": identity_key, "state": "enrolled", "enrolled_at": signed.issued_at}
+    if row is None:
+        connection.execute(insert(sites).values(site=site, summary="[]", last_seen=None, **values))
+    else:
+        connection.execute(update(sites).where(sites.c.site == site).values(**values))
+        revoke_all(connection, site, "the site enrolled again")
+    connection.execute(insert(certificates).values(**_certificate_row(signed)))
+
+
+def keep_certificate(connection: Connection, kind: str, signed: SiteCertificate) -> None:
+    """Record a certificate, journaled as ``kind``."""
+    append(connection, journal, kind, {"site": signed.site, "serial": signed.serial, "not_after": signed.not_after})
+    connection.execute(insert(certificates).values(**_certificate_row(signed)))
+
+
+def revoke_all(connection: Connection, site: str, reason: str) -> None:
+    """Revoke every certificate of a site that is not revoked yet."""
+    query = select(certificates.c.serial).where(certificates.c.site == site, certificates.c.revoked_at.is_(None))
+    for serial in connection.scalars(query).all():
+        _revoke(connection, serial, site, reason)
+
+
+def _end_approvals(connection: Connection, site: str) -> None:
+    """A removed site, or another one under its name, is in no quorum by what it signed before."""
+    mine = (approvals.c.site == site, approvals.c.state == "approved")
+    for experiment in connection.scalars(select(approvals.c.experiment).where(*mine)).all():
+        body = {"experiment": experiment, "site": site, "state": "revoked", "reason": "the site was removed"}
+        append(connection, journal, "site-revoked", body)
+    connection.execute(update(approvals).where(*mine).values(state="revoked", at=utc_now()))
+
+
+def _revoke(connection: Connection, serial: str, site: str, reason: str) -> None:
+    append(connection, journal, "certificate-revoked", {"site": site, "serial": serial, "reason": reason})
+    change = update(certificates).where(certificates.c.serial == serial)
+    connection.execute(change.values(revoked_at=utc_now(), reason=reason))
+
+
+def _certificate(row: Any) -> CertificateRow:
+    return CertificateRow(**{key: row[key] for key in CertificateRow.model_fields})
+
+
+def _certificate_row(signed: SiteCertificate) -> dict[str, Any]:
+    return {
+        "serial": signed.serial,
+        "site": signed.site,
+        "pem": signed.pem,
+        "issued_at": signed.issued_at,
+        "not_after": signed.not_after,
+    }
+
+
+def _enrolled(connection: Connection, site: str) -> Site:
+    row = connection.execute(select(sites).where(sites.c.site == site)).mappings().first()
+    if row is None:
+        raise NotFound(
+            f"site {site}", "is not enrolled", "see `archipel server site list`; a new site needs a join token"
+        )
+    if row["state"] != "enrolled":
+        raise NotPermitted(
+            f"site {site}", "was removed from the federation", "give it a new join token", code=ErrorCode.REVOKED
+        )
+    return _site(dict(row))
+
+
+def _site(row: dict[str, Any]) -> Site:
+    text = row.pop("summary")
+    try:
+        datasets = _told.validate_json(text)
+    except ValidationError:
+        # Kept before there were bounds; the site tells of them anew when it connects.
+        datasets = ()
+    return Site(datasets=datasets, **row)

@@ -1,0 +1,145 @@
+"""Access tokens for people and their programs: scoped, expiring, revocable, hashed at rest.
+
+A token reads ``archipel_<id>_<secret>``. ``read`` looks, ``research`` also submits experiments and steers those of
+the same name, ``operate`` steers any and admits and removes sites.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy import insert, select, update
+
+from archipel.governance import append
+from archipel.server.membership.prefixes import whole
+from archipel.server.membership.secret_hashes import hashed, matches, new_id, new_secret
+from archipel.server.state.schema import access_tokens, journal
+from archipel.storage import Database, utc_now
+from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode, Record, StorageFull
+
+_log = structlog.get_logger("archipel.server")
+
+SCOPES = ("read", "research", "operate")
+_PREFIX = "archipel_"
+_NOTED_EVERY = timedelta(minutes=1)
+
+
+class AccessToken(Record):
+    """A token as listed; the secret is not kept."""
+
+    id: str
+    name: str
+    scopes: tuple[str, ...]
+    created_at: str
+    expires_at: str
+    revoked_at: str | None = None
+    last_used_at: str | None = None
+
+    def allows(self, scope: str) -> bool:
+        """Whether the token may do what ``scope`` covers; whoever has any scope may read."""
+        return scope == "read" or scope in self.scopes
+
+
+class AccessTokens:
+    """Access tokens over the database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(self, name: str, scopes: Collection[str], lifetime: timedelta, now: datetime) -> tuple[str, AccessToken]:
+        """A new token: the text to hand over, shown this once, and the token as listed. Raises BadInput."""
+        unknown = sorted(set(scopes) - set(SCOPES))
+        if unknown or not scopes:
+            raise BadInput(f"scope {', '.join(unknown) or 'none'}", "is not a scope", f"use {', '.join(SCOPES)}")
+        if not 0 < len(name) <= 100:
+            raise BadInput("token name", "must have 1 to 100 characters", "name the person or program")
+        if lifetime <= timedelta(0):
+            raise BadInput("token lifetime", "is not positive", "give the number of days it shall last")
+        secret = new_secret()
+        token = AccessToken(
+            id=new_id(),
+            name=name,
+            scopes=tuple(scope for scope in SCOPES if scope in scopes),
+            created_at=_text(now),
+            expires_at=_text(now + lifetime),
+        )
+        row = token.model_dump() | {"scopes": " ".join(token.scopes), "secret_hash": hashed(secret)}
+        with self._database.write() as connection:
+            append(
+                connection,
+                journal,
+                "access-token-created",
+                {"id": token.id, "name": name, "scopes": list(token.scopes), "expires_at": token.expires_at},
+            )
+            connection.execute(insert(access_tokens).values(**row))
+        return f"{_PREFIX}{token.id}_{secret}", token
+
+    def all(self) -> list[AccessToken]:
+        """Every token, newest first."""
+        with self._database.read() as connection:
+            rows = connection.execute(select(access_tokens).order_by(access_tokens.c.created_at.desc())).mappings()
+            return [_token(dict(row)) for row in rows]
+
+    def name_of(self, token: str) -> str | None:
+        """Whose token it is or was, by its id; None for one that was never made."""
+        with self._database.read() as connection:
+            return connection.scalar(select(access_tokens.c.name).where(access_tokens.c.id == token))
+
+    def revoke(self, token: str) -> AccessToken:
+        """End a token now, named by its id or how that begins; the token as it was.
+
+        Raises NotFound, and Conflict when it is revoked already or several begin so.
+        """
+        with self._database.write() as connection:
+            token = whole(connection, access_tokens.c.id, token, "access token", "archipel server token list")
+            row = connection.execute(select(access_tokens).where(access_tokens.c.id == token)).mappings().one()
+            if row["revoked_at"] is not None:
+                cause = f"was revoked on {row['revoked_at']}"
+                raise Conflict(f"access token {token}", cause, "nothing is left to do")
+            append(connection, journal, "access-token-revoked", {"id": token, "name": row["name"]})
+            connection.execute(update(access_tokens).where(access_tokens.c.id == token).values(revoked_at=utc_now()))
+        return _token(dict(row))
+
+    def check(self, text: str, now: datetime) -> AccessToken:
+        """The token that ``text`` is. Raises ArchipelError (code token) when it is unknown, expired or revoked."""
+        parts = text.removeprefix(_PREFIX).split("_")
+        if not text.startswith(_PREFIX) or len(parts) != 2:
+            raise _refused("is not an access token", "send `Authorization: Bearer archipel_...`")
+        with self._database.read() as connection:
+            query = select(access_tokens).where(access_tokens.c.id == parts[0])
+            row = connection.execute(query).mappings().first()
+        if row is None or not matches(parts[1], row["secret_hash"]):
+            raise _refused("is not known here", "ask the server's operator for a token")
+        if row["revoked_at"] is not None:
+            raise _refused("was revoked", "ask the server's operator for a new one")
+        if row["expires_at"] <= _text(now):
+            raise _refused(f"expired on {row['expires_at']}", "ask the server's operator for a new one")
+        token = _token(dict(row))
+        if token.last_used_at is None or datetime.fromisoformat(token.last_used_at) < now - _NOTED_EVERY:
+            self._note_use(token, now)
+        return token
+
+    def _note_use(self, token: AccessToken, now: datetime) -> None:
+        change = update(access_tokens).where(access_tokens.c.id == token.id).values(last_used_at=_text(now))
+        try:
+            with self._database.write() as connection:
+                connection.execute(change)
+        except StorageFull as error:
+            # Looking must stay possible on a full disk, most of all for whoever mends it.
+            _log.warning("use of a token not noted", id=token.id, error=str(error))
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _token(row: dict[str, Any]) -> AccessToken:
+    del row["secret_hash"]
+    return AccessToken(**(row | {"scopes": tuple(row["scopes"].split())}))
+
+
+def _refused(cause: str, remedy: str) -> ArchipelError:
+    return ArchipelError("access token", cause, remedy, code=ErrorCode.TOKEN)

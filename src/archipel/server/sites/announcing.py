@@ -1,0 +1,73 @@
+"""What the server's log says of its journal: who joined or left, whose certificate or token ended, what was submitted.
+
+The journal has a line of each, whichever process wrote it, so the log follows the journal and nothing is told twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import structlog
+from sqlalchemy import func, select
+
+from archipel.server.membership.federation import Federation
+from archipel.server.state.schema import journal
+
+_log = structlog.get_logger("archipel.server")
+LOOK_S = 1.0
+_MEMBERSHIP = ("site-enrolled", "site-removed", "certificate-renewed", "certificate-revoked")
+_TOKENS = ("join-token-created", "join-token-revoked", "access-token-created", "access-token-revoked")
+_EXPERIMENTS = ("experiment-submitted", "site-approved", "site-rejected", "site-revoked")
+_KINDS = (*_MEMBERSHIP, *_TOKENS, *_EXPERIMENTS)
+_SAID = ("experiment", "asked_by", "sites", "site", "serial", "not_after", "id", "name", "scopes", "reason")
+"""What is said of a line's body; documents and signatures are in the journal."""
+
+
+def newest(federation: Federation) -> int:
+    """The number of the journal's last line."""
+    with federation.database.read() as connection:
+        return connection.scalar(select(func.max(journal.c.number))) or 0
+
+
+def announce(federation: Federation, after: int) -> int:
+    """Log the lines after number ``after`` that tell of members, tokens and experiments; the last line's number."""
+    query = select(journal.c.number, journal.c.kind, journal.c.body).where(journal.c.number > after)
+    with federation.database.read() as connection:
+        rows = connection.execute(query.order_by(journal.c.number)).all()
+    for row in rows:
+        if row.kind in _KINDS:
+            _log.info(row.kind, **_of(row.body))
+    return rows[-1].number if rows else after
+
+
+async def follow(federation: Federation, after: int) -> None:
+    """Log new lines until cancelled, and then what came last.
+
+    Asked in the event loop itself: one look at the end of an index, which a thread would make longer and, when it is
+    cancelled, twice.
+    """
+    try:
+        while True:
+            after = _announced(federation, after)
+            await asyncio.sleep(LOOK_S)
+    finally:
+        _announced(federation, after)
+
+
+def _announced(federation: Federation, after: int) -> int:
+    try:
+        return announce(federation, after)
+    except Exception as error:
+        _log.error("could not read the journal for the log", error=str(error))
+        return after
+
+
+def _of(body: str) -> dict[str, Any]:
+    try:
+        found = json.loads(body)
+        return {key: found[key] for key in _SAID if found.get(key)}
+    except (ValueError, AttributeError):
+        # A line that somebody damaged is for `journal verify`; the log goes on.
+        return {}

@@ -1,0 +1,150 @@
+"""Receiving updates: one call at a time for a site's task; spooled, verified, and handed to its round or forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import mmap
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+import structlog
+
+from archipel.rounds import Delivered
+from archipel.server.experiments.book import spool_name, spool_start
+from archipel.server.experiments.hub import DeployedFleet
+from archipel.server.experiments.service import Experiments
+from archipel.server.sites.spooling import held, spool
+from archipel.server.sites.waiting import to_its_end
+from archipel.storage import disk_errors_named, sync_folder
+from archipel.tensors import check_header, frame_size
+from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode, Job, StorageFull, Update
+
+_log = structlog.get_logger("archipel.receiving")
+
+
+class Receiving:
+    """The uploads of every site, each from its first byte until its round has recorded it."""
+
+    def __init__(self, experiments: Experiments) -> None:
+        self._experiments = experiments
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def held(self, update: Update) -> int:
+        """How many bytes of this update's frame are here, in whole chunks."""
+        return held(self._part(update))
+
+    async def receive(
+        self, update: Update, offset: int, chunks: AsyncIterator[bytes], expected: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Spool an update's frame, verify it, and return once the round has recorded it.
+
+        ``expected`` is called before the first chunk is taken, when the update is one that is waited for. Raises
+        ArchipelError; what has code ``lost`` or ``disk-full`` is mended by sending it again.
+        """
+        async with self._turns.setdefault(spool_start(update), asyncio.Lock()):
+            job, known = await asyncio.to_thread(self._experiments.records.expects, update.site, update)
+            if known:
+                return
+            self._fleet(update)
+            await expected()
+            digest = None
+            if update.model is not None:
+                async with self._room_awaited(update):
+                    digest = await self._spooled(job, update, offset, chunks)
+            # From here on the call's own end (a site that dies now) must not come between the spool and the book.
+            await to_its_end(asyncio.ensure_future(self._settle(job, update, digest)))
+
+    async def _spooled(self, job: Job, update: Update, offset: int, chunks: AsyncIterator[bytes]) -> str:
+        """Take the frame's bytes behind what is there already; returns the hash of the whole."""
+        size = frame_size(job.tensors)
+        if update.model_bytes != size:
+            cause = f"announces {update.model_bytes} bytes where the job's model has {size}"
+            raise BadInput(_thing(update), cause, "send the tensors of the job", code=ErrorCode.BAD_UPDATE)
+        part = self._part(update)
+        # A site has one upload for a task: whatever it began to send before under other hashes takes no room.
+        for other in part.parent.glob(f"{spool_start(update)}.*.part"):
+            if other != part:
+                other.unlink(missing_ok=True)
+        return await spool(part, offset, chunks, size=size, thing=_thing(update))
+
+    @contextlib.asynccontextmanager
+    async def _room_awaited(self, update: Update) -> AsyncIterator[None]:
+        """A full disk is told to who follows the experiment; the site tries again."""
+        try:
+            yield
+        except StorageFull as error:
+            name = update.key.experiment
+            if await self._experiments.note_interruption(name, str(error)):
+                _log.error("an update waits for room", experiment=name, site=update.site, error=str(error))
+            raise
+
+    async def _settle(self, job: Job, update: Update, digest: str | None) -> None:
+        """Name a received frame, and wait until the round has recorded the update or refused it."""
+        frame = None
+        if update.model is not None:
+            async with self._room_awaited(update):
+                frame = await asyncio.to_thread(self._finish, job, update, digest)
+        settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        try:
+            self._fleet(update).events.put_nowait(Delivered(update.site, update, frame, settled))
+            await settled
+        except BaseException:
+            if frame is not None:
+                await asyncio.to_thread(self._drop, update, frame)
+            raise
+
+    def _finish(self, job: Job, update: Update, digest: str | None) -> Path:
+        """Verify a received frame, make it durable and give it its name. A frame that is not right is forgotten."""
+        part = self._part(update)
+        frame = part.with_suffix("")
+        if not part.exists():
+            raise Conflict(_thing(update), "its round closed meanwhile", "it is sent again", code=ErrorCode.LOST)
+        with part.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size < update.model_bytes:
+                cause = f"ended after {size} of {update.model_bytes} bytes"
+                raise BadInput(_thing(update), cause, "go on from the last whole chunk", code=ErrorCode.BAD_UPDATE)
+            try:
+                _verify(job, update, digest, file.fileno(), size)
+                with disk_errors_named(part.parent):
+                    os.fsync(file.fileno())
+            except (ArchipelError, OSError):
+                # After a failed sync the kernel may take lost pages for written ones: only new bytes settle that.
+                part.unlink(missing_ok=True)
+                raise
+        part.replace(frame)
+        sync_folder(frame.parent)
+        return frame
+
+    def _drop(self, update: Update, frame: Path) -> None:
+        """Remove a spool that did not come to count, unless the book took it before the error came."""
+        try:
+            _, counts = self._experiments.records.expects(update.site, update)
+        except ArchipelError:
+            counts = False
+        if not counts:
+            frame.unlink(missing_ok=True)
+
+    def _fleet(self, update: Update) -> DeployedFleet:
+        fleet = self._experiments.hub.fleets.get(update.key.experiment)
+        if fleet is None:
+            raise Conflict(_thing(update), "its experiment is interrupted", "it is sent again", code=ErrorCode.LOST)
+        return fleet
+
+    def _part(self, update: Update) -> Path:
+        return self._experiments.federation.state.spool / f"{spool_name(update)}.part"
+
+
+def _thing(update: Update) -> str:
+    return f"update of {update.site} for {update.key}"
+
+
+def _verify(job: Job, update: Update, digest: str | None, descriptor: int, size: int) -> None:
+    if digest != update.model:
+        cause = "its bytes have another hash than announced"
+        raise BadInput(_thing(update), cause, "send it again", code=ErrorCode.BAD_UPDATE)
+    # Not closed here: an error still looks into it. It goes with the last view.
+    check_header(job.tensors, mmap.mmap(descriptor, size, prot=mmap.PROT_READ))

@@ -1,0 +1,87 @@
+"""An update's frame on its way to the disk: each chunk is hashed and written by a thread while the next one arrives.
+
+However a call ends, nobody writes to the file any more when it has: the next call goes on where this one came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from io import FileIO
+from pathlib import Path
+
+from archipel.server.sites.waiting import heard_within, to_its_end
+from archipel.storage import disk_errors_named
+from archipel.tensors import BlobHasher, FrameWriter
+from archipel.transport import CHUNK
+from archipel.vocabulary import BadInput, Conflict, ErrorCode
+
+STALLED_S = 60.0
+"""How long an upload may go without a chunk before it is given up; what arrived stays for the next try."""
+
+
+def held(part: Path) -> int:
+    """How many bytes of a frame are here, in whole chunks."""
+    try:
+        return part.stat().st_size // CHUNK * CHUNK
+    except FileNotFoundError:
+        return 0
+
+
+async def spool(part: Path, offset: int, chunks: AsyncIterator[bytes], *, size: int, thing: str) -> str:
+    """Write the chunks to ``part`` from byte ``offset`` on; returns the hash of the whole, formed on the way.
+
+    ``size`` is how long the frame may become, ``thing`` what it is called in errors. Raises BadInput (code bad-update)
+    for bytes beyond that, Conflict (code lost) for an offset that is not here, ArchipelError (code lost) when no chunk
+    comes for a minute, StorageFull.
+    """
+    with disk_errors_named(part.parent), part.open("ab", buffering=0) as file:
+        _go_back(file, offset, thing)
+        writer = FrameWriter(file, await asyncio.to_thread(_hashed, part, offset))
+        await _write(writer, chunks, size, thing)
+    return writer.digest()
+
+
+def _go_back(file: FileIO, offset: int, thing: str) -> None:
+    if offset % CHUNK:
+        cause = f"goes on at byte {offset}, where no chunk begins"
+        raise BadInput(thing, cause, "ask for the offset first", code=ErrorCode.BAD_UPDATE)
+    if offset > (there := file.tell()):
+        # An older call that had waited its turn came between the site's question and this call, and went back itself.
+        cause = f"goes on at byte {offset} where {there} bytes are here"
+        raise Conflict(thing, cause, "ask for the offset again", code=ErrorCode.LOST)
+    file.truncate(offset)
+    file.seek(offset)
+
+
+async def _write(writer: FrameWriter, chunks: AsyncIterator[bytes], size: int, thing: str) -> None:
+    loop, arrived = asyncio.get_running_loop(), writer.position
+    writing: asyncio.Future[None] | None = None
+    try:
+        while (chunk := await heard_within(STALLED_S, anext(chunks, None))) is not None:
+            arrived += len(chunk)
+            if arrived > size:
+                cause = f"has more than its {size} bytes"
+                raise BadInput(thing, cause, "send it again", code=ErrorCode.BAD_UPDATE)
+            if writing is not None:
+                await to_its_end(writing)
+            writing = loop.run_in_executor(None, writer.write, chunk)
+    except BaseException:
+        if writing is not None:
+            # What ended the call is what is told; a disk that is full too is met again by the next one.
+            with contextlib.suppress(Exception):
+                await to_its_end(writing)
+        raise
+    if writing is not None:
+        await to_its_end(writing)
+
+
+def _hashed(part: Path, size: int) -> BlobHasher:
+    """A hasher that has seen the first ``size`` bytes of a file: what an earlier call had brought."""
+    hasher = BlobHasher()
+    with part.open("rb", buffering=0) as file:
+        while size and (chunk := file.read(min(CHUNK, size))):
+            hasher.update(chunk)
+            size -= len(chunk)
+    return hasher

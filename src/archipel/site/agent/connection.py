@@ -1,0 +1,219 @@
+"""The link: one control stream to the server, kept up for ever, and the calls that need it.
+
+It dials out, says hello, sends a heartbeat as often as the server asked (with the journal's head while lines of it are
+not attested), and counts the server as gone when nothing was heard for three of them. After a break it waits a random
+time that doubles up to a limit, and dials again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from archipel.site.agent import link_status
+from archipel.site.audit import journal, journal_heads
+from archipel.site.membership.certificates import credentials
+from archipel.site.state.folder import SiteState
+from archipel.transport import (
+    DatasetSummary,
+    FromServer,
+    FromSite,
+    Heartbeat,
+    Hello,
+    Offset,
+    RefusedMessage,
+    RenewRequest,
+    Uplink,
+    UploadStart,
+    Welcome,
+)
+from archipel.transport.channel import ControlStream
+from archipel.version import VERSION
+from archipel.vocabulary import ArchipelError, ErrorCode
+
+_log = structlog.get_logger("archipel.link")
+PATIENCE = 3
+HEALTHY_S = 30.0
+"""A connection that lasted this long was a good one: the next wait starts small again."""
+
+
+class Link:
+    """The site's connection. ``take`` gets every message; ``datasets`` tells what the hello says of them."""
+
+    def __init__(self, site: SiteState) -> None:
+        self._site = site
+        self._uplink: Uplink | None = None
+        self._stream: ControlStream | None = None
+        self._turn = asyncio.Lock()
+        self._up = asyncio.Event()
+        self._redial = asyncio.Event()
+        self.problem = ""
+
+    @property
+    def up(self) -> bool:
+        """Whether the server has welcomed this site and nothing has broken since."""
+        return self._up.is_set()
+
+    async def run(
+        self, take: Callable[[FromServer], Awaitable[None]], datasets: Callable[[], tuple[DatasetSummary, ...]]
+    ) -> None:
+        """Keep the link up until cancelled."""
+        settings = self._site.settings
+        longest = settings.reconnect_first_s
+        while True:
+            began = asyncio.get_running_loop().time()
+            try:
+                await self._connection(take, datasets)
+                self.problem = "the server closed the connection"
+            except ArchipelError as error:
+                self.problem = str(error)
+            except Exception as error:
+                # Whatever a message brings about must not end the agent: the next connection starts afresh.
+                _log.error("the connection broke", exc_info=error)
+                self.problem = f"an unexpected error ({type(error).__name__}); the log says more"
+            finally:
+                self._up.clear()
+                self._stream = None
+            if asyncio.get_running_loop().time() - began > HEALTHY_S:
+                longest = settings.reconnect_first_s
+            wait = random.uniform(0, longest)  # noqa: S311 - jitter, no secret
+            await asyncio.to_thread(link_status.note, self._site, self.problem)
+            _log.warning("not connected", problem=self.problem, next_try_s=round(wait, 1))
+            longest = min(longest * 2, settings.reconnect_longest_s)
+            self._redial.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._redial.wait()
+
+    async def _connection(
+        self, take: Callable[[FromServer], Awaitable[None]], datasets: Callable[[], tuple[DatasetSummary, ...]]
+    ) -> None:
+        federation = self._site.joined()
+        keys = await asyncio.to_thread(credentials, self._site)
+        async with Uplink(
+            federation.grpc,
+            key=keys.key,
+            certificate=keys.certificate,
+            authority=keys.authority,
+            proxy=self._site.settings.proxy,
+        ) as uplink:
+            stream = uplink.control()
+            self._uplink, self._stream = uplink, stream
+            beating: asyncio.Task[None] | None = None
+            try:
+                known = await asyncio.to_thread(journal_heads.last, self._site)
+                await stream.send(
+                    Hello(
+                        site=self._site.name,
+                        version=VERSION,
+                        time=datetime.now(UTC).isoformat(),
+                        datasets=await asyncio.to_thread(datasets),
+                        head=(await asyncio.to_thread(journal.signed_head, self._site)).model_dump(mode="json"),
+                        attested=known.model_dump(mode="json") if known else None,
+                    )
+                )
+                beat = federation.heartbeat_s
+                while True:
+                    message = await self._heard(stream, PATIENCE * beat)
+                    if message is None:
+                        return
+                    if isinstance(message, RefusedMessage):
+                        raise ArchipelError(message.thing, message.cause, message.remedy, code=message.code)
+                    if isinstance(message, Welcome):
+                        beat = message.heartbeat_s
+                        if beating is not None:
+                            beating.cancel()
+                        beating = asyncio.create_task(self._beat(beat))
+                        self._up.set()
+                        await asyncio.to_thread(link_status.note, self._site, "", connected=True)
+                        _log.info("connected", federation=message.federation)
+                    await take(message)
+            finally:
+                self._up.clear()
+                if beating is not None:
+                    beating.cancel()
+                stream.cancel()
+                self._uplink = None
+
+    async def _heard(self, stream: ControlStream, patience: float) -> FromServer | None:
+        try:
+            async with asyncio.timeout(patience):
+                return await stream.receive()
+        except TimeoutError as error:
+            cause = f"said nothing for {patience:.0f} s"
+            raise ArchipelError("server", cause, "it is dialled again", code=ErrorCode.LOST) from error
+
+    async def _beat(self, seconds: float) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            await self.send(Heartbeat(head=await self._unattested()))
+
+    async def _unattested(self) -> dict[str, Any] | None:
+        """The journal's head, when the server has not attested its last lines."""
+        try:
+            head = await asyncio.to_thread(journal.unattested_head, self._site)
+        except Exception as error:
+            # A full disk, say: the heart beats all the same, and the next beat shows the head.
+            _log.error("the journal's head could not be read", error=str(error))
+            return None
+        return head.model_dump(mode="json") if head else None
+
+    async def send(self, message: FromSite) -> bool:
+        """Say something if the link is up; whether it was. What must not be lost is in the database too."""
+        stream = self._stream
+        if stream is None or not self._up.is_set():
+            return False
+        try:
+            async with self._turn:
+                await stream.send(message)
+        except ArchipelError as error:
+            _log.info("could not send", kind=message.type, error=str(error))
+            return False
+        return True
+
+    async def _connected(self) -> Uplink:
+        await self._up.wait()
+        if self._uplink is None:
+            raise ArchipelError("server", "is not connected", "it is dialled again", code=ErrorCode.LOST)
+        return self._uplink
+
+    async def fetch(self, blob: str) -> AsyncGenerator[bytes, None]:
+        """A blob's bytes, in chunks; a break is mended by going on at the byte where it came."""
+        position = 0
+        while True:
+            try:
+                uplink = await self._connected()
+                async for chunk in uplink.fetch(blob, position):
+                    position += len(chunk)
+                    yield chunk
+                return
+            except ArchipelError as error:
+                if error.code is not ErrorCode.LOST:
+                    raise
+                await self.pause()
+
+    async def upload(self, start: UploadStart, chunks: AsyncIterator[bytes]) -> None:
+        """Send an update. Raises ArchipelError; code ``lost``: try again."""
+        await (await self._connected()).upload(start, chunks)
+
+    async def offset(self, start: UploadStart) -> Offset:
+        """How much of the update the server holds, and how it takes the rest."""
+        return await (await self._connected()).offset(start)
+
+    async def renew(self, request: RenewRequest) -> str:
+        """A new certificate (PEM)."""
+        return await (await self._connected()).renew(request)
+
+    async def pause(self) -> None:
+        """Wait a little before something is tried again."""
+        await asyncio.sleep(random.uniform(0.2, 2.0))  # noqa: S311 - jitter, no secret
+
+    def redial(self) -> None:
+        """Dial now instead of at the end of the wait: something changed here (a new certificate, say)."""
+        self._redial.set()

@@ -1,0 +1,91 @@
+"""What the server is told of a site: its datasets, what its people answered, and the error texts they released.
+
+Answers are given anew on each connection, because the server may have missed one; the rest is said when it is new.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from archipel.site.agent.connection import Link
+from archipel.site.approval import approvals, authorisation, disclosure
+from archipel.site.approval.approvals import OfferState
+from archipel.site.audit import journal
+from archipel.site.execution import failures
+from archipel.site.state.folder import SiteState
+from archipel.transport import AnswerMessage, DatasetsMessage, DatasetSummary, DetailMessage
+from archipel.vocabulary import ArchipelError
+
+_log = structlog.get_logger("archipel.telling")
+
+
+class Telling:
+    """What was said over one link, and what is new since."""
+
+    def __init__(self, site: SiteState, link: Link) -> None:
+        self._site, self._link = site, link
+        self._answered: dict[str, tuple[str, str]] = {}
+        self._datasets: tuple[DatasetSummary, ...] = ()
+
+    def connected(self) -> None:
+        """The server may have missed any answer: all of them are given again."""
+        self._answered.clear()
+
+    def datasets(self) -> tuple[DatasetSummary, ...]:
+        """What the server may know of this site's datasets."""
+        found = disclosure.summaries(self._site)
+        disclosure.note(self._site, found)
+        self._datasets = found
+        return self._datasets
+
+    async def tell(self) -> None:
+        """Say what is new."""
+        for offer in await asyncio.to_thread(self._offers):
+            if offer.state in (OfferState.APPROVED, OfferState.REJECTED, OfferState.REVOKED):
+                try:
+                    await self._answer(offer)
+                except ArchipelError as error:
+                    # One approval that does not hold must not keep the site from answering for the others.
+                    _log.error("an approval does not hold", experiment=offer.experiment, error=str(error))
+        if not self._link.up:
+            return
+        before = self._datasets
+        if await asyncio.to_thread(self.datasets) != before:
+            await self._link.send(DatasetsMessage(datasets=self._datasets))
+        for key, detail in await asyncio.to_thread(failures.to_send, self._site):
+            if await self._link.send(DetailMessage(key=key, detail=detail[-200_000:])):
+                await asyncio.to_thread(failures.mark_sent, self._site, key)
+
+    async def _answer(self, offer: approvals.Offer) -> None:
+        approval = offer.approval.model_dump(mode="json") if offer.approval else None
+        said = (offer.job_hash, f"{offer.state}{offer.cohort_hash}{offer.decided_at}")
+        if self._answered.get(offer.experiment) == said:
+            return
+        subjects = None
+        if offer.state is OfferState.APPROVED:
+            allowed = await asyncio.to_thread(authorisation.is_allowed, self._site, offer.experiment, offer.job_hash)
+            here = len(allowed.cohort.subjects)
+            subjects = here if here >= self._site.settings.policy.minimum_cell else None
+        head = await asyncio.to_thread(journal.unattested_head, self._site)
+        message = AnswerMessage(
+            experiment=offer.experiment,
+            job_hash=offer.job_hash,
+            state=offer.state.value,
+            approval=approval,
+            subjects=subjects,
+            head=head.model_dump(mode="json") if head else None,
+        )
+        if await self._link.send(message):
+            self._answered[offer.experiment] = said
+
+    def _offers(self) -> list[approvals.Offer]:
+        """Every experiment whose row can be read."""
+        found = []
+        for experiment in approvals.names(self._site):
+            try:
+                found.append(approvals.offered(self._site, experiment))
+            except Exception as error:
+                _log.error("an experiment's row cannot be read", experiment=experiment, error=str(error))
+        return found

@@ -1,0 +1,68 @@
+"""Delivery: a finished update on its way to the server, until the server has it or its round is over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import structlog
+
+from archipel.site.agent.connection import Link
+from archipel.site.audit import journal
+from archipel.site.execution.task_store import SiteShelf
+from archipel.site.state.folder import SiteState
+from archipel.tasks import Made
+from archipel.transport import CHUNK, Offset, UploadStart
+from archipel.vocabulary import ArchipelError, Conflict, ErrorCode
+
+_log = structlog.get_logger("archipel.delivery")
+_AGAIN = frozenset({ErrorCode.LOST, ErrorCode.DISK_FULL, ErrorCode.INTERNAL})
+
+
+async def deliver(site: SiteState, shelf: SiteShelf, link: Link, made: Made) -> None:
+    """Send an update; after a break it goes on where that came, and so does an agent that was started anew.
+
+    An update of one chunk is sent without asking how much is there. Raises ArchipelError when the server refuses it or
+    the last word on its round comes first.
+    """
+    whole, there, said = False, Offset(offset=0), ""
+    long = made.update.model_bytes > CHUNK
+    while True:
+        head = await asyncio.to_thread(journal.signed_head, site)
+        start = UploadStart(update=made.update, head=head.model_dump(mode="json"))
+        try:
+            if long:
+                there = await link.offset(start)
+            if whole:
+                there = there.model_copy(update={"offset": 0})
+            await link.upload(start.model_copy(update={"offset": there.offset}), _chunks(made, there))
+        except ArchipelError as error:
+            if error.code in _AGAIN:
+                if str(error) != said:
+                    said = str(error)
+                    _log.warning("update not sent yet", task=str(made.update.key), error=said)
+                await link.pause()
+                continue
+            if error.code is ErrorCode.BAD_UPDATE and there.offset and not whole:
+                # What the server held of it may have been damaged there; the whole of it settles that.
+                whole = True
+                continue
+            raise
+        await asyncio.to_thread(shelf.sent, made.update.key)
+        return
+
+
+async def _chunks(made: Made, there: Offset) -> AsyncIterator[bytes]:
+    if made.frame is None:
+        return
+    try:
+        opened = made.frame.open("rb", buffering=0)
+    except FileNotFoundError as error:
+        # Only the last word on its round takes an update's file away.
+        raise Conflict(
+            f"update for {made.update.key}", "its round is closed", "nothing is to be done", code=ErrorCode.ROUND_CLOSED
+        ) from error
+    with opened as file:
+        file.seek(there.offset)
+        while chunk := file.read(there.message):
+            yield chunk

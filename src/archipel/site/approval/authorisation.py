@@ -1,0 +1,160 @@
+"""The proof before every task: what the people here signed is held against what is stored, every time anew.
+
+What is allowed is the approved job on the approved cohort, without those who were withdrawn since.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+from pydantic import ValidationError
+from sqlalchemy import Connection, select
+
+from archipel.data import Cohort, cohort_hash, subject_token
+from archipel.governance import Approval, Subtraction, check_approval, check_subtraction, job_hash, objections
+from archipel.site.approval.approvals import OfferState
+from archipel.site.state import schema
+from archipel.site.state.folder import SiteState
+from archipel.site.withdrawals import signed_withdrawals, withdrawals
+from archipel.vocabulary import ErrorCode, Job, Refused
+
+_rows = schema.experiments
+
+
+class Allowed(NamedTuple):
+    """What the agent may run: the job, the cohort to run it on, and the site's own signature that says so.
+
+    ``cohort`` is without those who were withdrawn since. ``view`` is another text whenever the cohort is another one:
+    a worker that was given an older view is not to be used any more.
+    """
+
+    job: Job
+    cohort: Cohort
+    approval: Approval
+    view: str
+
+
+def is_allowed(site: SiteState, experiment: str, job: str) -> Allowed:
+    """What may run for this experiment under the job with hash ``job``, proven anew on every call.
+
+    Raises Refused when the job was not approved, changed or revoked, when the row was tampered with (the signature,
+    the job's hash and the cohort's keyed hash must all agree, and no withdrawal may be missing), when the site's policy
+    now objects, or (code bad-data) when so many patients were withdrawn that too few are left; BadInput when the
+    opt-out list cannot be read.
+    """
+    thing = f"experiment {experiment}"
+    withdrawals.take_opt_outs(site)
+    query = (
+        select(
+            _rows.c.state,
+            _rows.c.job,
+            _rows.c.job_hash,
+            _rows.c.approval,
+            _rows.c.cohort_hash,
+            schema.cohorts.c.dataset,
+            schema.cohorts.c.body,
+        )
+        .join_from(_rows, schema.cohorts, schema.cohorts.c.hash == _rows.c.cohort_hash, isouter=True)
+        .where(_rows.c.experiment == experiment)
+    )
+    with site.database.read() as connection:
+        row = connection.execute(query).first()
+        out = _withdrawn(connection, row.cohort_hash or "", row.dataset or "") if row is not None else _Withdrawn()
+    if row is None:
+        raise Refused(thing, "was never offered here", "nothing to do", code=ErrorCode.NOT_APPROVED)
+    if row.state == OfferState.REVOKED:
+        raise Refused(thing, "was revoked by this site", "its people may approve it again", code=ErrorCode.REVOKED)
+    if row.state != OfferState.APPROVED:
+        raise Refused(
+            thing, f"is {row.state}, not approved, at this site", "its people decide", code=ErrorCode.NOT_APPROVED
+        )
+    if row.job_hash != job:
+        raise Refused(thing, "another job was approved", "offer the changed job and wait", code=ErrorCode.NOT_APPROVED)
+    if row.approval is None or row.body is None:
+        raise _tampered(thing, "its approval is gone")
+    stored = _Stored(experiment, site.name, job, row.job, row.approval, row.dataset, row.body, out)
+    allowed = _proven(stored, site.identity.public, site.cohort_key)
+    if out.signed:
+        _check_enough(site, thing, allowed)
+    against = objections(allowed.job, site.settings.policy, len(allowed.cohort.subjects))
+    if against:
+        raise Refused(thing, "; ".join(against), "the site's policy changed; it must allow this first")
+    return allowed
+
+
+def _check_enough(site: SiteState, thing: str, allowed: Allowed) -> None:
+    """Raise Refused when too few are left of a cohort that patients were withdrawn from."""
+    left, policy = len(allowed.cohort.subjects), site.settings.policy
+    needed = max(policy.minimum_subjects, allowed.job.needs.minimum_subjects)
+    if left < needed or not allowed.cohort.training:
+        least = f"at least {needed} are needed, and one of them to train on"
+        cause = f"patients were withdrawn and {left} subjects are left of its cohort; {least}"
+        remedy = "approve it with a cohort that has more"
+        raise Refused(thing, cause, remedy, code=ErrorCode.BAD_DATA)
+
+
+class _Withdrawn(NamedTuple):
+    """Who is out of a cohort, in the three places where that is written down.
+
+    As subtractions signed with the cohort, as so many lines of the journal, and as tokens among the withdrawals.
+    """
+
+    signed: tuple[str, ...] = ()
+    journaled: int = 0
+    tokens: frozenset[str] = frozenset()
+
+
+def _withdrawn(connection: Connection, hashed: str, dataset: str) -> _Withdrawn:
+    return _Withdrawn(
+        signed_withdrawals.of(connection, hashed),
+        signed_withdrawals.journaled(connection, hashed),
+        withdrawals.tokens_out_of(connection, dataset),
+    )
+
+
+class _Stored(NamedTuple):
+    """What the database says about an approved experiment, word for word."""
+
+    experiment: str
+    site: str
+    job_hash: str
+    job: str
+    approval: str
+    dataset: str
+    cohort: str
+    withdrawn: _Withdrawn
+
+
+@lru_cache(maxsize=16)
+def _proven(stored: _Stored, identity_key: str, cohort_key: bytes) -> Allowed:
+    """The proof as a function of the stored texts alone: a text that changed is another call and is checked anew."""
+    thing = f"experiment {stored.experiment}"
+    try:
+        job = Job.model_validate_json(stored.job)
+        approval = Approval.model_validate_json(stored.approval)
+        cohort = Cohort.model_validate_json(stored.cohort)
+        signed = [Subtraction.model_validate_json(body) for body in stored.withdrawn.signed]
+    except ValidationError as error:
+        raise _tampered(thing, "a stored document cannot be read") from error
+    if job_hash(job) != stored.job_hash or job.experiment != stored.experiment:
+        raise _tampered(thing, "the stored job is not the one that was approved")
+    if (approval.experiment, approval.site) != (stored.experiment, stored.site):
+        raise _tampered(thing, "its approval is for something else")
+    if cohort.dataset != stored.dataset:
+        raise _tampered(thing, "its cohort is filed under another dataset")
+    hashed = cohort_hash(cohort, cohort_key)
+    check_approval(approval, identity_key=identity_key, job_hash=stored.job_hash, cohort_hash=hashed)
+    for one in signed:
+        check_subtraction(one, identity_key=identity_key, cohort_hash=hashed)
+    left = signed_withdrawals.subtracted(cohort, cohort_key, signed)
+    here = {subject_token(subject, cohort_key) for subject in left.subjects}
+    if len(set(stored.withdrawn.signed)) < stored.withdrawn.journaled or here & stored.withdrawn.tokens:
+        raise _tampered(thing, "a withdrawal from its cohort is gone")
+    return Allowed(job, left, approval, f"{hashed} less {len(signed)}")
+
+
+def _tampered(thing: str, cause: str) -> Refused:
+    return Refused(
+        thing, cause, "somebody changed this site's database: look at its journal", code=ErrorCode.NOT_APPROVED
+    )

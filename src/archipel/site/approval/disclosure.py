@@ -1,0 +1,133 @@
+"""What the server and researchers are told of this site's datasets, and the journal's line of it.
+
+A name, a kind, how many subjects (``<5`` where they are fewer than the policy's smallest cell), and of all words in the
+data only those that somebody here wrote for others to read: in the dataset's mapping or its data dictionary.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+import structlog
+from pydantic import ValidationError
+from sqlalchemy import select
+
+from archipel.data import FORMATS
+from archipel.data.samples import LABEL
+from archipel.data.tables.dictionary import ColumnRule, Dictionary
+from archipel.site.audit import journal
+from archipel.site.datasets import catalog
+from archipel.site.state import schema
+from archipel.site.state.folder import SiteState
+from archipel.site.withdrawals import withdrawals
+from archipel.transport import ColumnWords, DatasetSummary
+from archipel.transport.messages import LONGEST_TOLD, MOST_DATASETS, told_bytes
+
+_log = structlog.get_logger("archipel.site")
+_OWN_WORDS = frozenset({"image"})
+"""What Archipel itself calls the only modality of a layout that names none."""
+_KIND = "datasets-told"
+_LONGEST = 200
+
+
+def count(subjects: int, smallest_cell: int) -> int | str:
+    """A number of subjects as it is told outside.
+
+    >>> count(7, 5), count(4, 5), count(0, 5)
+    (7, '<5', '<5')
+    """
+    return subjects if subjects >= smallest_cell else f"<{smallest_cell}"
+
+
+def summaries(site: SiteState) -> tuple[DatasetSummary, ...]:
+    """Every dataset of a format known here as it may be told of now, those who opted out already gone."""
+    withdrawals.take_opt_outs(site)
+    smallest = site.settings.policy.minimum_cell
+    known = (entry for entry in catalog.datasets(site) if entry.format in FORMATS)
+    return within_bounds([summary(entry, smallest) for entry in known])
+
+
+def within_bounds(found: Iterable[DatasetSummary]) -> tuple[DatasetSummary, ...]:
+    """As many datasets as one message takes; those with more words than it has room for, by name and count only.
+
+    The room of every dataset's name and count is kept free first.
+    """
+    whole = list(found)[:MOST_DATASETS]
+    bare = [_bare(one) for one in whole]
+    room = LONGEST_TOLD - sum(map(told_bytes, bare))
+    told = []
+    for one, short in zip(whole, bare, strict=True):
+        words = told_bytes(one) - told_bytes(short)
+        told.append(one if words <= room else short)
+        room -= words if words <= room else 0
+    return tuple(told)
+
+
+def _bare(one: DatasetSummary) -> DatasetSummary:
+    return DatasetSummary(name=one.name, kind=one.kind, subjects=one.subjects)
+
+
+def summary(entry: catalog.Dataset, smallest_cell: int) -> DatasetSummary:
+    """What may be told of one dataset."""
+    mapping = entry.mapping
+    known = {name for name in entry.summary.modalities if name != LABEL}
+    modalities = known & _OWN_WORDS | {asked for asked, stored in mapping.modalities.items() if stored in known}
+    bare = DatasetSummary(name=entry.name, kind=entry.kind, subjects=count(entry.subjects, smallest_cell))
+    try:
+        return DatasetSummary(
+            name=bare.name,
+            kind=bare.kind,
+            subjects=bare.subjects,
+            labels=mapping.label_names,
+            modalities=tuple(sorted(modalities)),
+            columns=tuple(_columns(entry)),
+        )
+    except ValidationError as error:
+        _log.warning("more words than can be told of a dataset", dataset=entry.name, faults=error.error_count())
+        return bare
+
+
+def _columns(entry: catalog.Dataset) -> Iterable[ColumnWords]:
+    """The columns that the dictionary describes, and those the mapping makes of others, by name."""
+    found: dict[str, ColumnWords] = {}
+    rules = _dictionary(entry).column
+    present = entry.summary.columns
+    for name, rule in rules.items():
+        if name in present and rule.type != "text":
+            found[name] = ColumnWords(name=name[:_LONGEST], unit=rule.unit, categories=_meanings(rule))
+    for name, mapped in entry.mapping.columns.items():
+        source = entry.mapping.stored_column(name)
+        if source not in present:
+            continue
+        told = rules.get(source)
+        converted = (mapped.scale, mapped.offset) != (1.0, 0.0)
+        meanings = _meanings(told) if told else ()
+        found[name] = ColumnWords(
+            name=name,
+            unit=told.unit if told and not converted else "",
+            categories=tuple(
+                dict.fromkeys(mapped.values.get(one, one)[:_LONGEST] for one in meanings or mapped.values)
+            ),
+        )
+    return [found[name] for name in sorted(found)]
+
+
+def _meanings(rule: ColumnRule) -> tuple[str, ...]:
+    return tuple((meaning or code)[:_LONGEST] for code, meaning in rule.categories.items())
+
+
+def _dictionary(entry: catalog.Dataset) -> Dictionary:
+    text = entry.options.get("dictionary", "")
+    return Dictionary.model_validate_json(text) if text.startswith("{") else Dictionary()
+
+
+def note(site: SiteState, told: Iterable[DatasetSummary]) -> None:
+    """Write down what is about to be told, unless it is what was told last."""
+    body = {"datasets": [one.model_dump(mode="json", exclude_defaults=True) for one in told]}
+    table = schema.journal
+    last = select(table.c.body).where(table.c.kind == _KIND).order_by(table.c.number.desc()).limit(1)
+    with site.database.write() as connection:
+        before = connection.scalar(last)
+        if before is None or json.loads(before) != body:
+            journal.append(connection, _KIND, body)

@@ -1,0 +1,195 @@
+"""A job in words for the people who must agree to it: who asks, what runs, on what, what leaves, and for how long.
+
+Everything a researcher wrote is a stranger's text: it is quoted as such, and characters that could hide or rearrange
+what a terminal shows are made visible.
+"""
+
+from __future__ import annotations
+
+from archipel.site.state.settings import SandboxRule, SiteSettings
+from archipel.vocabulary import HyperParameter, Job, OptimiserState, Release
+from archipel.vocabulary.counting import counted
+from archipel.vocabulary.visible import visible
+
+
+def shown(text: str) -> str:
+    """The text for a terminal: newlines and tabs are kept, everything else that does not show is written out."""
+    return visible(text, keep="\n\t")
+
+
+def explanation(
+    job: Job,
+    settings: SiteSettings,
+    federation: str,
+    dataset: str,
+    subjects: int,
+    asked_by: str = "",
+    held_out: int | None = None,
+) -> list[tuple[str, str]]:
+    """Questions a person would ask about the job, each with its answer in plain words.
+
+    ``dataset`` and ``subjects`` say what it would run on here, ``asked_by`` whom the server named, ``held_out`` how
+    many of the subjects only measure the model, where that is settled.
+    """
+    return [
+        ("Who asks?", _asks(job, settings, federation, asked_by)),
+        ("What for?", _purpose(job)),
+        ("What runs?", _model(job)),
+        ("On which data?", _data(job, settings, dataset, subjects, held_out)),
+        ("What leaves this site?", _leaves(job)),
+        ("What stays here?", _stays(job)),
+        ("For how long?", _rounds(job)),
+        ("What may the researcher change later?", _changes(job)),
+        ("With which limits?", _limits(job, settings)),
+    ]
+
+
+def _asks(job: Job, settings: SiteSettings, federation: str, asked_by: str) -> str:
+    others = [name for name in job.sites if name != settings.site]
+    company = f" together with {', '.join(others)}" if others else ", which would be the only site"
+    who = (
+        f"{shown(asked_by)}, by the word of the server of federation {shown(federation)}"
+        if asked_by
+        else f"A researcher of federation {shown(federation)}, whom its server does not name"
+    )
+    return f"{who}; this site would take part{company}."
+
+
+def _purpose(job: Job) -> str:
+    words = " ".join(shown(text) for text in (job.title, job.description) if text)
+    return f"In the researcher's words: {words}" if words else "The researcher wrote nothing about it."
+
+
+def _model(job: Job) -> str:
+    count = sum(spec.elements for spec in job.tensors.tensors)
+    return (
+        f"The Python class {job.plan.class_name} from {job.plan.file_name} (its whole text is below) trains a model of "
+        f"{count:,} numbers ({_size(job.tensors.nbytes)})."
+    )
+
+
+def _data(job: Job, settings: SiteSettings, dataset: str, subjects: int, held_out: int | None) -> str:
+    labels = ", ".join(f"{shown(value)} = {shown(name)}" for value, name in sorted(job.needs.labels.items()))
+    held = counted(subjects, "subject")
+    words = [f"Dataset {dataset}, which holds {held} (the plan needs {job.needs.minimum_subjects})."]
+    if labels:
+        words.append(f"Labels: {labels}.")
+    about = f"about {job.validation_fraction:.0%}"
+    if held_out is None:
+        words.append(
+            f"{about.capitalize()} of the subjects are only used to measure the model, never to train it; approve says "
+            "how many before it asks."
+        )
+    else:
+        words.append(
+            f"{held_out} of the {held} (asked for: {about}) {'is' if held_out == 1 else 'are'} only used to measure "
+            "the model, never to train it."
+        )
+    if job.validation and held_out is not None:
+        words += [f"WARNING: {warning}." for warning in few_measure(held_out, settings.policy.minimum_cell)]
+    return " ".join([*words, "The files are read, never written."])
+
+
+def few_measure(held_out: int, smallest_cell: int) -> list[str]:
+    """What is to be known where a model is measured on fewer subjects than the policy's smallest cell.
+
+    >>> few_measure(5, 5), few_measure(0, 5)
+    ([], [])
+    """
+    if not 0 < held_out < smallest_cell:
+        return []
+    who = "only 1 subject measures" if held_out == 1 else f"only {held_out} subjects measure"
+    return [f"{who} the model, so a metric that leaves is close to one patient's own value"]
+
+
+def _leaves(job: Job) -> str:
+    alone = job.privacy.release is Release.INDIVIDUALLY
+    how = "the server sees this site's by itself" if alone else "the server sees only the sum over sites"
+    words = [
+        f"After every round the trained model ({_size(job.tensors.nbytes)}); {how}.",
+        "How many subjects or samples it was trained on and the seconds it took.",
+        f"While training: {_names([metric.name for metric in job.metrics])}, as sums with their weights.",
+        f"From measuring: {_names([metric.name for metric in job.validation])}, as sums with their weights.",
+        "If it fails: a code, a kind of error, a line number of the plan and a sentence the agent wrote.",
+    ]
+    if job.baselines.local:
+        words.append("Also a second model, trained on this site's data alone, as a comparison.")
+    if job.baselines.local and job.validation and len(job.sites) > 1:
+        together = ", alone and together with theirs" if job.baselines.ensemble else ""
+        words.append(f"That second model is also sent to the other sites, which measure it on their data{together}.")
+    words.append(
+        "A model can remember traces of what it was trained on; whoever gets it could try to find out whether a "
+        "known patient was among them."
+    )
+    return " ".join(words)
+
+
+def _stays(job: Job) -> str:
+    words = "Images, labels, file names, patient identifiers, the list of subjects, and everything the plan prints."
+    if job.optimiser_state is OptimiserState.CONTINUE_LOCAL:
+        words += " The optimiser's state is kept at this site between rounds."
+    return words
+
+
+def _rounds(job: Job) -> str:
+    terms = job.terms
+    tries = f"; each is tried again up to {counted(terms.retries, 'time')}" if terms.retries else ""
+    return (
+        f"{counted(terms.rounds, 'round')} of at most {duration(terms.deadline_s)} each{tries}. A round counts when "
+        f"{terms.quorum} of {len(job.roster)} sites deliver. You can revoke at any moment; the work stops at once."
+    )
+
+
+def _changes(job: Job) -> str:
+    if not job.parameters:
+        return "Nothing. Any other job asks you again."
+    found = "; ".join(_bounds(parameter, job) for parameter in job.parameters)
+    return f"Between rounds, only these numbers and only inside these bounds: {found}. Anything else asks you again."
+
+
+def _bounds(parameter: HyperParameter, job: Job) -> str:
+    now = job.arguments[parameter.name]
+    match parameter.kind:
+        case "bool":
+            return f"{parameter.name} (now {now}): yes or no"
+        case "choice":
+            return f"{parameter.name} (now {shown(str(now))}): {', '.join(map(shown, parameter.choices))}"
+        case _:
+            return f"{parameter.name} (now {now}): {parameter.minimum:g} to {parameter.maximum:g}"
+
+
+def _limits(job: Job, settings: SiteSettings) -> str:
+    limits = job.limits
+    sandbox = (
+        "It runs in a sandbox without network that sees this dataset and nothing else of this machine's data."
+        if settings.sandbox is SandboxRule.REQUIRED
+        else "WARNING: this site is configured to run it WITHOUT a sandbox when none can be had; then it can read "
+        "whatever this account can read and use the network."
+    )
+    return (
+        f"{_size(limits.memory_mb << 20)} of memory, {counted(limits.processes, 'process', 'processes')}, "
+        f"{counted(limits.threads, 'thread')}, "
+        f"{_size(limits.tmp_mb << 20)} of temporary files; per pass {duration(limits.cpu_s)} of processor time and "
+        f"{duration(limits.wall_s)} altogether. {sandbox}"
+    )
+
+
+def _names(names: list[str]) -> str:
+    return ", ".join(names) or "nothing"
+
+
+def _size(count: int) -> str:
+    size, unit = float(count), "bytes"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if size < 1024:
+            break
+        size, unit = size / 1024, larger
+    return f"{size:.3g} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """A length of time in the unit that people would use."""
+    for length, unit in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.3g} {unit}"
+    return f"{seconds:.3g} seconds"

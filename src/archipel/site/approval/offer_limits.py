@@ -1,0 +1,53 @@
+"""Offers that nobody here has decided on: a server may not fill this site's disk with them.
+
+Offers that ended without a decision are kept for people to see, and make room for new ones.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, and_, delete, func, select
+
+from archipel.site.state import schema
+from archipel.site.state.folder import SiteState
+from archipel.vocabulary import Job, Refused
+from archipel.vocabulary.bounds import LONGEST_JOB
+
+MOST_OFFERS = 100
+MOST_BYTES = 64 << 20
+"""Of all their jobs together."""
+
+_rows = schema.experiments
+_ended_undecided = and_(_rows.c.state == "ended", _rows.c.decided_at.is_(None))
+
+
+def check_room(connection: Connection, job: Job, length: int) -> None:
+    """Raise Refused when a job of ``length`` bytes is too long, or one more than people here can be asked about."""
+    thing = f"experiment {job.experiment}"
+    if length > LONGEST_JOB:
+        cause = f"is a document of {length} bytes; at most {LONGEST_JOB} are taken"
+        raise Refused(thing, cause, "it was not taken on")
+    others = (_rows.c.state == "offered", _rows.c.experiment != job.experiment)
+    query = select(func.count(), func.coalesce(func.sum(func.length(_rows.c.job)), 0)).where(*others)
+    count, taken = connection.execute(query).one()
+    if count >= MOST_OFFERS or taken + length > MOST_BYTES:
+        cause = f"finds {count} offers of {taken} bytes here that nobody has decided on"
+        raise Refused(thing, cause, "approve or reject some of them: archipel site plans")
+
+
+def forget_ended(connection: Connection) -> set[str]:
+    """Forget offers that ended undecided, when those have become too many; returns their plans."""
+    query = select(func.count(), func.coalesce(func.sum(func.length(_rows.c.job)), 0)).where(_ended_undecided)
+    count, taken = connection.execute(query).one()
+    if count < MOST_OFFERS and taken <= MOST_BYTES:
+        return set()
+    plans = set(connection.scalars(select(_rows.c.plan_hash).where(_ended_undecided)))
+    connection.execute(delete(_rows).where(_ended_undecided))
+    return plans
+
+
+def drop_plans(site: SiteState, plans: set[str]) -> None:
+    """Delete those of these plans that belong to no offer any more."""
+    with site.database.read() as connection:
+        plans = plans - set(connection.scalars(select(_rows.c.plan_hash).where(_rows.c.plan_hash.in_(plans))))
+    for plan in plans:
+        site.blobs.delete(plan)

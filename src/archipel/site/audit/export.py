@@ -1,0 +1,68 @@
+"""An exported journal, proved anywhere: without the site's folder, by its chain and the signature at its end.
+
+Whose signature it is says the journal itself, in its first line; that this is the site's key only somebody else can
+say, such as the server, which lists it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from archipel.governance import JournalEntry, JournalHead, check_chain
+from archipel.site.audit.journal import FIRST
+from archipel.vocabulary import BadInput
+
+
+@dataclass(frozen=True)
+class ExportProof:
+    """What verifying an export found: whose it is, its lines, the key that signed its head, and what is wrong."""
+
+    site: str
+    lines: int
+    key: str
+    problems: tuple[str, ...]
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+
+def verify(text: str, key: str | None = None, heads: Iterable[JournalHead] = ()) -> ExportProof:
+    """Prove an export whole; ``key`` is the site's identity key where it is known, ``heads`` were kept elsewhere.
+
+    Raises BadInput when the text does not end with a signed head.
+    """
+    *written, last = text.splitlines() or [""]
+    try:
+        end = JournalHead.model_validate_json(last)
+    except ValidationError as error:
+        cause = "does not end with a signed head: its end was cut off, or it is no export"
+        raise BadInput("exported journal", cause, "give a file that `archipel site journal export` wrote") from error
+    problems: list[str] = []
+    entries: list[JournalEntry] = []
+    for number, line in enumerate(written, 1):
+        try:
+            entries.append(JournalEntry.model_validate_json(line))
+        except ValidationError:
+            problems.append(f"line {number} of the file is no line of a journal")
+    said = _said(entries, "identity_key", FIRST)
+    signer = key or (said[0] if said else "")
+    if key is not None and key not in said:
+        problems.append(f"the journal is of another site: it begins with identity key {', '.join(said) or 'none'}")
+    if not end.is_signed_by(signer):
+        problems.append("the head at its end is not signed by the site's identity key")
+    if end.number != len(written):
+        problems.append(f"its head is of line {end.number}, and {len(written)} lines come before it")
+    keys = {signer, *_said(entries, "server_key", "joined")}
+    for known in heads:
+        if known.owner != end.owner or not any(known.is_signed_by(one) for one in keys):
+            problems.append(f"the head for line {known.number} is not of this journal, or nobody known signed it")
+    return ExportProof(end.owner, len(written), signer, (*check_chain(entries, [end, *heads]), *problems))
+
+
+def _said(entries: list[JournalEntry], name: str, kind: str) -> list[str]:
+    return [str(entry.body[name]) for entry in entries if entry.kind == kind and name in entry.body]

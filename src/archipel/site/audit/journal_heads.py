@@ -1,0 +1,126 @@
+"""What the server shows of both journals: heads of its own, and heads of the site's that it countersigned (receipts).
+
+All are kept. A head of the server's journal that goes back behind the one that came last, or is another one at the same
+line, is journaled here as a fault with both heads in it; the work goes on. From then on the later head is the one that
+others are held against, so that one restored backup is one fault.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+from sqlalchemy import Connection, delete, insert, select, text
+
+from archipel.governance import SERVER_JOURNAL, HeadFault, JournalHead, follows
+from archipel.site.audit import journal
+from archipel.site.state import schema
+from archipel.site.state.folder import SiteState
+from archipel.storage import utc_now
+from archipel.vocabulary import BadInput, ErrorCode, NotFound
+
+_log = structlog.get_logger("archipel.heads")
+_FAULT = "server-journal-fault"
+_FIELDS = ("number", "hash", "at", "signature")
+
+
+def is_of_server(site: SiteState, head: JournalHead) -> bool:
+    """Whether the server signed this head as one of its own journal."""
+    return head.owner == SERVER_JOURNAL and head.is_signed_by(site.joined().server_key)
+
+
+def is_receipt(site: SiteState, head: JournalHead) -> bool:
+    """Whether the server countersigned this head of the site's journal."""
+    return head.owner == site.name and head.is_signed_by(site.joined().server_key)
+
+
+def heard(
+    site: SiteState, shown: dict[str, Any] | None, attested: dict[str, Any] | None, contains: bool | None = None
+) -> None:
+    """Keep what a welcome or a heartbeat of the server carries, in one transaction; what is known already costs none.
+
+    ``contains`` is what the server says of the head that came last, which this site's hello named: False is a fault.
+    Raises BadInput (code trust), and keeps nothing, when one of them is not what the server signed.
+    """
+    head = JournalHead.model_validate(shown) if shown else None
+    receipt = JournalHead.model_validate(attested) if attested else None
+    if head is not None and not is_of_server(site, head):
+        raise _unsigned(f"head of the server's journal at line {head.number}")
+    if receipt is not None and not is_receipt(site, receipt):
+        raise _unsigned(f"receipt for line {receipt.number}")
+    with site.database.read() as connection:
+        if head is not None and _same(head, newest(connection)):
+            head = None
+        if receipt is not None and _same(receipt, journal.newest_receipt(connection, site.name)):
+            receipt = None
+    if head is not None or receipt is not None:
+        with site.database.write() as connection:
+            keep(connection, head, receipt, contains)
+
+
+def keep(
+    connection: Connection, head: JournalHead | None, receipt: JournalHead | None, contains: bool | None = None
+) -> None:
+    """Keep heads whose signatures were checked, inside the caller's transaction; a fault is journaled in it too."""
+    if head is not None:
+        known = newest(connection)
+        if known is not None and (not follows(head, known) or (contains is False and not _same(head, known))):
+            fault = HeadFault(kept=known, shown=head)
+            journal.append(connection, _FAULT, fault.model_dump(mode="json"))
+            _log.error("the server's journal went back", fault=str(fault))
+        if not _same(head, known):
+            table = schema.server_heads
+            # Anew also when it was there: the one inserted last is the one that came last, whatever the clock says.
+            connection.execute(delete(table).where(table.c.number == head.number, table.c.hash == head.hash))
+            connection.execute(insert(table).values(**_row(head)))
+    if receipt is not None:
+        statement = insert(schema.receipts).prefix_with("OR IGNORE", dialect="sqlite")
+        connection.execute(statement.values(**_row(receipt)))
+
+
+def newest(connection: Connection) -> JournalHead | None:
+    """The head of the server's journal that came last; None before any came."""
+    query = select(schema.server_heads).order_by(text("rowid DESC")).limit(1)
+    row = connection.execute(query).mappings().first()
+    return JournalHead(owner=SERVER_JOURNAL, **{name: row[name] for name in _FIELDS}) if row else None
+
+
+def last(site: SiteState) -> JournalHead | None:
+    """The same, in a transaction of its own."""
+    with site.database.read() as connection:
+        return newest(connection)
+
+
+def of_server(site: SiteState) -> JournalHead:
+    """The head of the server's journal that came last, for its operator to hold that journal against.
+
+    Raises NotFound before any came.
+    """
+    found = last(site)
+    if found is None:
+        raise NotFound("head of the server's journal", "none came yet", "start the agent, which gets one")
+    return found
+
+
+def faults(site: SiteState) -> list[HeadFault]:
+    """Every time the server's journal went back, oldest first; a line that was damaged says nothing here."""
+    found = []
+    for line in journal.of_kind(site, _FAULT):
+        try:
+            found.append(HeadFault.model_validate(line.body))
+        except ValidationError:
+            continue
+    return found
+
+
+def _same(head: JournalHead, known: JournalHead | None) -> bool:
+    return known is not None and (head.number, head.hash) == (known.number, known.hash)
+
+
+def _row(head: JournalHead) -> dict[str, Any]:
+    return head.model_dump(exclude={"owner"}) | {"received_at": utc_now()}
+
+
+def _unsigned(thing: str) -> BadInput:
+    return BadInput(thing, "is not this server's signed word", "it was not kept", code=ErrorCode.TRUST)

@@ -1,0 +1,203 @@
+"""The ladder: what a site tries before a round is spent on it, each step in the real sandbox and each with a verdict.
+
+*Dummy*: the plan trains on generated data of the declared shape; no sample is touched, so nobody need approve it.
+*Preflight*: needs, rules, counts, split, duplicates, disk, memory and time. *Local*: the plan trains on this site's
+cohort alone; that needs the approval, or a person's word that the plan was read. Each step is journaled by name and
+verdict; nothing of it leaves the site.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from archipel.data.synthetic.dummy import Dummies, as_given
+from archipel.plans.runtime import Outcome
+from archipel.site.approval import approvals
+from archipel.site.approval.approvals import Offer
+from archipel.site.audit import journal
+from archipel.site.checks.findings import Notes, Rung, Step
+from archipel.site.checks.permission import Permission
+from archipel.site.checks.preflight import Preflight
+from archipel.site.checks.rehearsal import Rehearsal
+from archipel.site.datasets import catalog
+from archipel.site.datasets.estimates import stored_grids
+from archipel.site.execution.training import sandbox_spec
+from archipel.site.sandbox import TaskFailed
+from archipel.site.state.folder import SiteState
+from archipel.vocabulary import ArchipelError, BadInput, MetricSum, NotFound, TaskKind
+
+PASSES = 5
+
+
+class Ladder:
+    """The steps for one offered experiment at this site. ``dataset`` takes the place of the one the job asks for."""
+
+    def __init__(self, site: SiteState, experiment: str, dataset: str | None = None) -> None:
+        self._site, self._offer = site, approvals.offered(site, experiment)
+        self._job = self._offer.job
+        if approvals.plan_source(site, self._job) is None:
+            raise NotFound(
+                f"the plan of {experiment}", "has not been fetched yet", "start the agent, which fetches it, then check"
+            )
+        self._entry = approvals.asked_dataset(site, self._job, dataset)
+        self._permission = Permission(site, self._offer, self._entry)
+
+    def check_permission(self, plan_was_read: bool) -> None:
+        """Raise Refused unless the local step may run: approved, or by a person's word that the plan was read."""
+        self._permission.check(plan_was_read)
+
+    @property
+    def offer(self) -> Offer:
+        """The experiment as it stands here."""
+        return self._offer
+
+    async def dummy(self) -> Rung:
+        """Train twice and validate on generated data: what breaks here is the plan's or the sandbox's."""
+        notes = Notes()
+        job, site = self._job, self._site
+        try:
+            entry, cohort = self._permission.likeness()
+            schema = as_given(entry.summary, cohort, stored_grids(site, cohort) if entry.kind == "volumes" else ())
+            dummies = Dummies(job.needs, schema, cohort.mapping, cohort.format)
+            with tempfile.TemporaryDirectory(prefix="check-", dir=site.folder) as place:
+                files = dummies.write(Path(place))
+                spec = sandbox_spec(site, job, dummies.cohort, files, log=f"{job.experiment}.check")
+                async with Rehearsal(spec, site) as run:
+                    notes.go("sandbox", run.worker.description)
+                    notes.go("generated data", f"{len(dummies.cohort.samples)} samples read")
+                    notes.number("start_s", run.started_s)
+                    notes.number("prepare_s", run.prepared_s)
+                    await self._begun(run, notes)
+                    outcome = await run.train(round_=0)
+                    began = time.monotonic()
+                    outcome = await run.train(round_=min(1, job.terms.rounds - 1))
+                    notes.number("dummy_round_s", time.monotonic() - began)
+                    notes.number("dummy_training_samples", outcome.samples)
+                    notes.number("dummy_voxels", dummies.voxels)
+                    notes.number("dummy_peak_mib", run.peak_mib())
+                    losses = _means(outcome.metrics)
+                    notes.go("training", ", ".join(f"{name} {value:.4g}" for name, value in losses.items()))
+                    scores = _means(outcome.validation)
+                    if scores or not job.validation:
+                        notes.go("validation", ", ".join(f"{name} {value:.4g}" for name, value in scores.items()))
+                    else:
+                        notes.look("validation", "the plan measured nothing on the dummy's held-out samples")
+        except (TaskFailed, ArchipelError) as error:
+            self._failed(error, notes)
+        return self._rung(Step.DUMMY, notes)
+
+    def preflight(self, dummy: Rung | None = None) -> Rung:
+        """Whether data, rules and machine fit the job; with the dummy run's figures, memory and time as well."""
+        notes, job = Notes(), self._job
+        try:
+            entry, cohort = self._permission.cohort()
+        except catalog.DatasetProblems as error:
+            for problem in error.problems:
+                notes.mend(problem.thing, f"{problem.cause}; {problem.remedy}")
+        except BadInput as error:
+            self._failed(error, notes)
+        else:
+            figures = dummy.figures if dummy is not None and dummy.go else {}
+            Preflight(self._site, job, entry, cohort, notes).look(figures)
+        return self._rung(Step.PREFLIGHT, notes)
+
+    async def local(self, passes: int = PASSES, *, plan_was_read: bool = False) -> Rung:
+        """Train on this site's cohort alone, and the validation metrics before and after.
+
+        Raises Refused unless the experiment is approved here, or a person says that its plan was read.
+        """
+        permitted = self._permission.given(plan_was_read)
+        notes, job, site = Notes(), self._job, self._site
+        passes = min(passes, job.terms.rounds)
+        try:
+            permitted, prepared = await self._permission.prepared(permitted, plan_was_read)
+            with prepared:
+                spec = sandbox_spec(site, job, permitted.cohort, prepared.files, log=f"{job.experiment}.check")
+                async with Rehearsal(spec, site) as run:
+                    tried = self._tried_alone(run, passes, notes)
+                    before, outcome, after = await self._permission.while_given(permitted, tried)
+        except (TaskFailed, ArchipelError) as error:
+            self._failed(error, notes)
+            return self._rung(Step.LOCAL, notes)
+        for name, value in _means(outcome.metrics).items():
+            notes.number(name, value)
+        notes.go("training", f"{passes} passes over {outcome.samples} samples")
+        for metric in job.validation:
+            if metric.name in after and metric.name in before:
+                self._progress(metric.name, metric.better, before[metric.name], after[metric.name], notes)
+        return self._rung(Step.LOCAL, notes)
+
+    async def _tried_alone(
+        self, run: Rehearsal, passes: int, notes: Notes
+    ) -> tuple[dict[str, float], Outcome, dict[str, float]]:
+        await self._begun(run, notes)
+        before = _means((await run.evaluate()).validation)
+        began = time.monotonic()
+        outcome = await run.train(round_=0, kind=TaskKind.LOCAL, passes=passes)
+        notes.number("seconds_a_pass", (time.monotonic() - began) / passes)
+        notes.number("peak_mib", run.peak_mib())
+        run.take_result()
+        return before, outcome, _means((await run.evaluate()).validation)
+
+    # Parts ----------------------------------------------------------------------------------------------------
+
+    async def _begun(self, run: Rehearsal, notes: Notes) -> None:
+        if await run.begin():
+            notes.go("initial model", "the plan makes here what the job names")
+        else:
+            notes.look("initial model", "the plan makes another one here than the job names; the check goes on with it")
+
+    def _progress(self, name: str, better: str, before: float, after: float, notes: Notes) -> None:
+        notes.number(f"{name}_before", before)
+        notes.number(name, after)
+        rose = after > before if better == "higher" else after < before
+        said = f"{after:.4g}, {before:.4g} before training"
+        notes.go(name, said) if rose else notes.look(name, f"{said}: {better} is better")
+
+    def _failed(self, error: TaskFailed | ArchipelError, notes: Notes) -> None:
+        if isinstance(error, TaskFailed):
+            last = error.detail.strip().splitlines()[-1:] or [""]
+            log = self._site.logs / f"{self._job.experiment}.check.log"
+            notes.mend("plan", f"{error.failure}: {last[0]}; tell the researcher (the worker's output is in {log})")
+        else:
+            notes.mend(error.thing, f"{error.cause}; {error.remedy}")
+
+    def _rung(self, step: Step, notes: Notes) -> Rung:
+        rung = Rung(step=step, findings=tuple(notes.findings), figures=notes.figures)
+        with self._site.database.write() as connection:
+            body = {"experiment": self._job.experiment, "job_hash": self._offer.job_hash, "step": step, "go": rung.go}
+            journal.append(connection, "checked", body)
+        return rung
+
+
+def _means(sums: Mapping[str, MetricSum]) -> dict[str, float]:
+    return {name: value.mean() for name, value in sums.items() if value.weight}
+
+
+def climb(
+    ladder: Ladder,
+    last: Step,
+    *,
+    passes: int = PASSES,
+    plan_was_read: bool = False,
+    say: Callable[[Rung], None] = lambda rung: None,
+) -> list[Rung]:
+    """The steps up to ``last``, each only after the one below said go; ``say`` hears of each when it is done."""
+    rungs: list[Rung] = []
+
+    def done(rung: Rung) -> bool:
+        rungs.append(rung)
+        say(rung)
+        return rung.go and rung.step is not last
+
+    if last is Step.LOCAL:
+        # Said before anything is spent on the steps below.
+        ladder.check_permission(plan_was_read)
+    dummy = asyncio.run(ladder.dummy())
+    if done(dummy) and done(ladder.preflight(dummy)):
+        done(asyncio.run(ladder.local(passes, plan_was_read=plan_was_read)))
+    return rungs

@@ -1,0 +1,166 @@
+"""On whose data a check may run: the approved cohort, or without an approval, by a person's word, what would be one.
+
+Preparing a cohort may take minutes. What was permitted before must still be so after it, or all begins again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from archipel.data import Cohort, Prepared, Recipe
+from archipel.site.approval import approvals, authorisation
+from archipel.site.approval.approvals import Offer
+from archipel.site.audit import journal
+from archipel.site.cohorts import cohort_versions
+from archipel.site.datasets import catalog
+from archipel.site.datasets.catalog import Dataset
+from archipel.site.execution import preparation
+from archipel.site.state import sample_cache
+from archipel.site.state.folder import SiteState
+from archipel.site.withdrawals import withdrawals
+from archipel.vocabulary import ErrorCode, NotFound, Refused
+
+LOOK_S = 1.0
+"""How often it is looked, while a plan trains, whether it still may."""
+Found = TypeVar("Found")
+
+
+class Permitted(NamedTuple):
+    """A cohort that a check may run on, and the view under which it is approved; None where nobody approved it."""
+
+    cohort: Cohort
+    view: str | None
+
+
+class Permission:
+    """What one offered experiment may be tried on here; ``entry`` is the dataset where nothing is approved yet."""
+
+    def __init__(self, site: SiteState, offer: Offer, entry: Dataset) -> None:
+        self._site, self._offer, self._job, self._entry = site, offer, offer.job, entry
+
+    def cohort(self) -> tuple[Dataset, Cohort]:
+        """The approved cohort where there is one, else what would be approved now, and its dataset.
+
+        Raises DatasetProblems when the data has become unusable.
+        """
+        try:
+            allowed = self._allowed()
+        except Refused:
+            found = cohort_versions.freeze(self._site, self._entry, fraction=self._job.validation_fraction)
+            return found.dataset, found.cohort
+        return catalog.dataset(self._site, allowed.cohort.dataset), allowed.cohort
+
+    def likeness(self) -> tuple[Dataset, Cohort]:
+        """How samples would be made, for a run without any: the approved cohort and its dataset, where there is one.
+
+        Else a cohort without samples, with the dataset's mapping and the newest version's recipe, as the next version
+        would have them. No file is looked at for it. Raises Refused when the newest version is not what was frozen.
+        """
+        try:
+            allowed = self._allowed()
+        except Refused:
+            entry = self._entry
+            try:
+                recipe = cohort_versions.stored(self._site, entry.name).cohort.recipe
+            except NotFound:
+                recipe = Recipe()
+            how = {"format": entry.format, "options": entry.options, "mapping": entry.mapping, "recipe": recipe}
+            return entry, Cohort(dataset=entry.name, samples=(), **how)
+        return catalog.dataset(self._site, allowed.cohort.dataset), allowed.cohort
+
+    def check(self, plan_was_read: bool) -> Permitted | None:
+        """The approved cohort; None where nobody approved and a person says that the plan was read, else Refused."""
+        try:
+            allowed = self._allowed()
+        except Refused:
+            if not plan_was_read:
+                raise Refused(
+                    f"the local step of {self._job.experiment}",
+                    "runs the plan on patients' data, and nobody here has approved it",
+                    "read the plan (archipel site plans), then approve it or add --i-have-read-the-plan",
+                    code=ErrorCode.NOT_APPROVED,
+                ) from None
+            return None
+        return Permitted(allowed.cohort, allowed.view)
+
+    def given(self, plan_was_read: bool) -> Permitted:
+        """What the plan may see now; a person's word in the place of an approval is journaled.
+
+        Raises Refused without either, and when the site's rules or the data do not fit the job.
+        """
+        approved = self.check(plan_was_read)
+        if approved is not None:
+            return approved
+        entry, cohort = self.cohort()
+        against = approvals.reasons_against(self._site, self._job, entry, cohort)
+        if against:
+            raise Refused(f"the local step of {self._job.experiment}", "; ".join(against), "mend this first")
+        with self._site.database.write() as connection:
+            body = {
+                "experiment": self._job.experiment,
+                "job_hash": self._offer.job_hash,
+                "dataset": cohort.dataset,
+                "subjects": len(cohort.subjects),
+                "by": approvals.person(),
+            }
+            journal.append(connection, "plan-read-for-a-check", body)
+        return Permitted(cohort, None)
+
+    async def prepared(self, permitted: Permitted, plan_was_read: bool) -> tuple[Permitted, Prepared]:
+        """What is permitted without those who withdrew while it was prepared, and its files; close these after use.
+
+        Raises what ``given`` and ``preparing.prepared`` raise.
+        """
+        while True:
+            cohort, still = permitted.cohort, False
+            root = Path(catalog.dataset(self._site, cohort.dataset).root)
+            prepared = await preparation.prepared(self._site, root, cohort)
+            try:
+                still = self._is_still(permitted)
+            finally:
+                if not still:
+                    prepared.close()
+                    await self._forget_withdrawn(cohort)
+            if still:
+                return permitted, prepared
+            permitted = self.given(plan_was_read)
+
+    async def while_given(self, permitted: Permitted, work: Coroutine[Any, Any, Found]) -> Found:
+        """What the work gives. It is ended, and Refused raised, once somebody withdrew or the approval is revoked."""
+        trying = asyncio.ensure_future(work)
+        try:
+            while not (await asyncio.wait({trying}, timeout=LOOK_S))[0]:
+                self._check_is_still(permitted)
+            self._check_is_still(permitted)
+            return trying.result()
+        finally:
+            trying.cancel()
+            await asyncio.wait({trying})
+            # Looked at, so that what nobody waits for any more is not reported as an error.
+            _ = trying.cancelled() or trying.exception()
+
+    def _check_is_still(self, permitted: Permitted) -> None:
+        if not self._is_still(permitted):
+            raise Refused(
+                f"the local step of {self._job.experiment}",
+                "was ended: somebody whom it trained on has withdrawn",
+                "run it again, which goes on without them",
+            )
+
+    def _is_still(self, permitted: Permitted) -> bool:
+        """Whether nobody withdrew meanwhile. Raises Refused when what was approved is so no more."""
+        if permitted.view is not None:
+            return self._allowed().view == permitted.view
+        withdrawals.take_opt_outs(self._site)
+        return cohort_versions.as_it_stands(self._site, permitted.cohort).subjects == permitted.cohort.subjects
+
+    async def _forget_withdrawn(self, cohort: Cohort) -> None:
+        left = set(cohort_versions.as_it_stands(self._site, cohort).subjects)
+        gone = [sample for sample in cohort.samples if sample.subject not in left]
+        await asyncio.to_thread(sample_cache.forget, self._site, gone)
+
+    def _allowed(self) -> authorisation.Allowed:
+        return authorisation.is_allowed(self._site, self._job.experiment, self._offer.job_hash)

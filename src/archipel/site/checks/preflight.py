@@ -1,0 +1,143 @@
+"""Preflight: whether a job's plan can train here, from the data, this site's rules and this machine; no plan runs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from archipel.data import Cohort, RawSource, Sample, Verdict, split
+from archipel.site.approval import approvals
+from archipel.site.approval.explanation import duration
+from archipel.site.checks.findings import Finding, Notes, Sign
+from archipel.site.datasets import integrity, split_leakage
+from archipel.site.datasets.catalog import Dataset
+from archipel.site.datasets.estimates import Estimate, estimated
+from archipel.site.state.folder import SiteState
+from archipel.vocabulary import Job
+
+MOST_SHOWN = 20
+"""How many findings of one kind are named one by one."""
+
+
+class Preflight:
+    """What is looked at for one job on one cohort; everything that is found goes into ``notes``."""
+
+    def __init__(self, site: SiteState, job: Job, entry: Dataset, cohort: Cohort, notes: Notes) -> None:
+        self._site, self._job, self._entry, self._cohort, self._notes = site, job, entry, cohort, notes
+
+    def look(self, dummy: Mapping[str, float]) -> None:
+        """Look at everything; ``dummy`` are the figures of a dummy run, without which nobody knows memory and time.
+
+        Where files are not what was frozen, that is to be mended before anything that follows from them is looked at.
+        """
+        self._needs_and_rules()
+        training, validation = self._split()
+        if not self._files():
+            return
+        self._duplicates(training, validation)
+        estimate = estimated(self._site, self._entry, self._cohort)
+        self._disk(estimate.size)
+        if dummy:
+            self._memory(estimate.size, dummy)
+            self._time(len(training), estimate, dummy)
+
+    def _needs_and_rules(self) -> None:
+        for answer in approvals.needs_met(self._job, self._entry, self._cohort):
+            sign = Sign.MEND if answer.verdict is Verdict.NOT_MET else Sign.GO
+            said = f"{answer.verdict}: {answer.why}" if answer.why else str(answer.verdict)
+            self._notes.findings.append(Finding(what=answer.need, sign=sign, said=said))
+        for reason in approvals.rules_against(self._site, self._job, self._entry, self._cohort):
+            self._notes.mend("this site's rules", reason)
+
+    def _split(self) -> tuple[Sequence[Sample], Sequence[Sample]]:
+        source = RawSource(Path(self._entry.root), self._cohort)
+        training, validation = split(source, self._cohort, self._job.validation_fraction, self._job.needs)
+        sides = [len({sample.subject for sample in side.samples}) for side in (training, validation)]
+        self._notes.number("training_samples", len(training))
+        self._notes.number("validation_samples", len(validation))
+        said = f"{sides[0]} subjects train, {sides[1]} validate"
+        if self._job.validation and not sides[1]:
+            self._notes.look("split", f"{said}: the plan's validation metrics stay empty here")
+        else:
+            self._notes.go("split", said)
+        return training.samples, validation.samples
+
+    def _files(self) -> bool:
+        """Whether the cohort's files are there and as they were frozen."""
+        found = integrity.faults(self._site, self._entry, self._cohort)
+        for one in found[:MOST_SHOWN]:
+            self._notes.mend(one.thing, f"{one.cause}; {one.remedy}")
+        if len(found) > MOST_SHOWN:
+            self._notes.mend("files", f"{len(found) - MOST_SHOWN} more cannot be used either; mend these first")
+        if not found:
+            self._notes.go("files", "all are as they were frozen")
+        return not found
+
+    def _duplicates(self, training: Sequence[Sample], validation: Sequence[Sample]) -> None:
+        pairs, thing, uncompared = split_leakage.across(self._site, self._entry, self._cohort, training, validation)
+        # Two patients may have equal rows; nobody has another's image. The quality report weighs them alike.
+        is_table = self._entry.kind == "table"
+        say = self._notes.look if is_table else self._notes.mend
+        for one, other in pairs[:MOST_SHOWN]:
+            both = f"{one} (trains) and {other} (validates)"
+            if is_table:
+                say("duplicates", f"{both} are equal in every column; exclude one of them if they are one patient")
+            else:
+                say("duplicates", f"{both} hold the same {thing}; exclude one of them")
+        if len(pairs) > MOST_SHOWN:
+            say("duplicates", f"and {len(pairs) - MOST_SHOWN} more; the quality report groups them")
+        few = f"{uncompared} samples hold too little to be compared"
+        if uncompared:
+            self._notes.look("duplicates", few if pairs else f"no {thing} was found on both sides of the split; {few}")
+        elif not pairs:
+            self._notes.go("duplicates", f"no {thing} is on both sides of the split")
+
+    def _disk(self, size: int) -> None:
+        room, free = self._site.settings.cache_mb << 20, shutil.disk_usage(self._site.folder).free
+        self._notes.number("prepared_mib", size / 2**20)
+        said = f"about {_mib(size)} MiB for prepared samples"
+        if size > room:
+            self._notes.mend("disk", f"{said}, and cache_mb in site.toml allows {_mib(room)}; raise it")
+        elif size > free:
+            self._notes.mend("disk", f"{said}, and {_mib(free)} MiB are free in {self._site.folder}; free space there")
+        else:
+            self._notes.go("disk", f"{said}; {_mib(min(room, free))} MiB may be used")
+
+    def _memory(self, size: int, dummy: Mapping[str, float]) -> None:
+        allowed = self._job.limits.memory_mb
+        # Were all samples kept as two tensors, as plans do by default, these would take about twice the prepared size.
+        peak = dummy["dummy_peak_mib"] + 2 * _mib(size)
+        self._notes.number("memory_mib", peak)
+        said = f"about {peak:.0f} MiB if all samples are kept in memory; the job allows {allowed}"
+        if peak > allowed:
+            self._notes.look("memory", f"{said}: ask the researcher for more, or for a plan with in_memory = False")
+        else:
+            self._notes.go("memory", said)
+
+    def _time(self, samples: int, estimate: Estimate, dummy: Mapping[str, float]) -> None:
+        limits, terms = self._job.limits, self._job.terms
+        times = samples / max(1.0, dummy["dummy_training_samples"])
+        is_volume = bool(estimate.voxels and dummy["dummy_voxels"])
+        if is_volume:
+            times *= estimate.voxels / dummy["dummy_voxels"]
+        seconds = dummy["dummy_round_s"] * times
+        self._notes.number("round_s", seconds)
+        said = (
+            f"{_about(seconds)} a round, {_about(seconds * terms.rounds)} for {terms.rounds} rounds, were each "
+            f"{'voxel' if is_volume else 'sample'} to take as long as in the dummy step"
+        )
+        longest = min(terms.deadline_s, limits.wall_s)
+        if seconds > longest:
+            ask = f"a round may take {duration(longest)}: ask the researcher for a longer deadline"
+            self._notes.mend("time", f"{said}; {ask}")
+        else:
+            self._notes.go("time", said)
+
+
+def _about(seconds: float) -> str:
+    return "less than a second" if seconds < 1 else f"about {duration(seconds)}"
+
+
+def _mib(size: int) -> int:
+    return -(-size // 2**20)

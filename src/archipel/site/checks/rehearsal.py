@@ -1,0 +1,96 @@
+"""A rehearsal: one worker that trains and validates as for a task, with nothing sent, kept or counted as a round."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from archipel.plans.runtime import Outcome
+from archipel.site.sandbox import Sandbox, SandboxedWorker, SandboxSpec, SharedFrame
+from archipel.site.state.folder import SiteState
+from archipel.tensors import BlobHasher, frame_size
+from archipel.vocabulary import OptimiserState, Pass, Task, TaskKey, TaskKind
+
+
+class Rehearsal:
+    """A prepared worker, and the model it works on; ``async with`` starts and ends it.
+
+    Raises TaskFailed for what the plan does wrong, ArchipelError when there is no sandbox.
+    """
+
+    worker: SandboxedWorker
+    started_s: float
+    prepared_s: float
+
+    def __init__(self, spec: SandboxSpec, site: SiteState) -> None:
+        self._spec, self._site, self._job = spec, site, spec.job
+        self._result = SharedFrame.create(frame_size(spec.job.tensors))
+        self._model: SharedFrame | None = None
+        self._state: bytes | None = None
+
+    async def __aenter__(self) -> Self:
+        began = time.monotonic()
+        self.worker = await Sandbox.start(self._spec)
+        self.started_s = time.monotonic() - began
+        try:
+            await self.worker.prepare()
+        except BaseException:
+            await self.worker.kill()
+            raise
+        self.prepared_s = time.monotonic() - began - self.started_s
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.worker.kill()
+        self._result.close()
+        if self._model is not None:
+            self._model.close()
+
+    async def begin(self) -> bool:
+        """Take the job's initial model, made by the plan itself; whether it is the one that the job names."""
+        await self.worker.begin(self._result)
+        self.take_result()
+        hasher = BlobHasher()
+        assert self._model is not None
+        with self._model.view() as window:
+            hasher.update(window)
+        return hasher.digest() == self._job.initial_model
+
+    def take_result(self) -> None:
+        """What was trained last is the model from now on."""
+        with self._result.view() as window:
+            trained = SharedFrame.holding(bytes(window))
+        if self._model is not None:
+            self._model.close()
+        self._model = trained
+
+    async def train(self, round_: int, kind: TaskKind = TaskKind.TRAIN, passes: int = 1) -> Outcome:
+        """Train the model in one pass or more, and keep the optimiser's state where the job does."""
+        assert self._model is not None
+        continues = kind is TaskKind.TRAIN and self._job.optimiser_state is OptimiserState.CONTINUE_LOCAL
+        state = self._state if continues else None
+        outcome = await self.worker.train(self._task(round_, kind, passes), self._model, self._result, state)
+        self._state = outcome.state
+        return outcome
+
+    async def evaluate(self) -> Outcome:
+        """Validate the model."""
+        assert self._model is not None
+        return await self.worker.evaluate(self._task(0, TaskKind.EVALUATE, 0), [self._model])
+
+    def peak_mib(self) -> float:
+        """The most memory that the worker's own process has had; 0 where it cannot be read."""
+        with contextlib.suppress(OSError, ValueError, StopIteration):
+            lines = Path(f"/proc/{self.worker.main}/status").read_text().splitlines()
+            return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+        return 0.0
+
+    def _task(self, round_: int, kind: TaskKind, passes: int) -> Task:
+        key = TaskKey(experiment=self._job.experiment, round=round_, kind=kind)
+        given = tuple(Pass(round=round_ + number, arguments=self._job.arguments) for number in range(passes))
+        return Task(key=key, job_hash=self._job.initial_model, models=(self._job.initial_model,), passes=given)

@@ -1,0 +1,288 @@
+"""Cohorts at a site: versions of a dataset, each frozen with everything that makes it what plans see.
+
+A subject's side of the train/validation split is settled when it is first frozen and kept by a keyed token of its own
+id, so that it stands there in every later version of the same validation fraction, under a pseudonym or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+from sqlalchemy import Connection, func, insert, select, update
+
+from archipel.data import (
+    Cohort,
+    CohortDifference,
+    Recipe,
+    cohort_hash,
+    difference,
+    pseudonym,
+    subject_token,
+    validation_ids,
+)
+from archipel.data.cohorts.splits import own_sides
+from archipel.governance import Subtraction
+from archipel.site.audit import journal
+from archipel.site.cohorts import split_assignment, tags
+from archipel.site.datasets import catalog
+from archipel.site.state import schema
+from archipel.site.state.folder import SiteState
+from archipel.site.withdrawals import signed_withdrawals, withdrawals
+from archipel.storage import utc_now
+from archipel.vocabulary import BadInput, Conflict, ErrorCode, NotFound, Record, Refused
+
+DEFAULT_FRACTION = 0.2
+_rows = schema.cohorts
+
+
+class Frozen(NamedTuple):
+    """A cohort and the dataset as it was when the cohort was frozen; ``scanned``: the dataset was looked at for it."""
+
+    dataset: catalog.Dataset
+    cohort: Cohort
+    scanned: bool = True
+
+
+class Version(Record):
+    """A kept cohort as people see it listed. ``left``: how many subjects are not withdrawn."""
+
+    dataset: str
+    version: int
+    name: str
+    subjects: int
+    left: int
+    training: int
+    validation: int
+    validation_fraction: float | None
+    pseudonyms: bool
+    frozen_at: str
+    hash: str
+
+
+def freeze(
+    site: SiteState,
+    entry: catalog.Dataset,
+    *,
+    fraction: float | None = None,
+    pseudonymise: bool | None = None,
+    recipe: Recipe | None = None,
+) -> Frozen:
+    """All usable subjects that the dataset holds now, as a cohort that is not kept yet.
+
+    It is an older version when nothing is new since. A split that the dataset comes with is kept. ``fraction``,
+    ``pseudonymise`` and ``recipe`` None are as in the newest version. Raises DatasetProblems when the files have
+    become unusable, BadInput for a fraction outside [0, 1) and when nobody is left to train on.
+    """
+    if fraction is not None and not 0 <= fraction < 1:
+        raise BadInput(f"validation fraction {fraction}", "is not in [0, 1)", "give for example 0.2")
+    found = catalog.usable_scan(site, entry)
+    samples = tuple(sorted(found.samples, key=lambda sample: sample.key))
+    subjects = tuple(sorted({sample.subject for sample in samples}))
+    key = site.cohort_key
+    with site.database.read() as connection:
+        newest = _newest(connection, entry.name)
+        if fraction is None:
+            fraction = _fraction_of(newest)
+        settled = split_assignment.settled(connection, entry.name, fraction)
+    tokens = {subject: subject_token(subject, key) for subject in subjects}
+    before = own_sides(samples)
+    before |= {subject: settled[token] for subject, token in tokens.items() if token in settled}
+    held_out = validation_ids(subjects, fraction, before)
+    if len(held_out) == len(subjects):
+        raise BadInput(
+            f"dataset {entry.name}",
+            f"has nobody left to train on: its {len(subjects)} subjects are all kept for validation",
+            "add subjects, or choose another validation fraction",
+            code=ErrorCode.BAD_DATA,
+        )
+    if pseudonymise is None:
+        pseudonymise = newest is not None and bool(newest.pseudonyms)
+    if recipe is None:
+        recipe = newest.recipe if newest is not None else Recipe()
+    cohort = Cohort(
+        dataset=entry.name,
+        version=newest.version + 1 if newest else 1,
+        format=entry.format,
+        options=entry.options,
+        mapping=entry.mapping,
+        recipe=recipe,
+        samples=samples,
+        validation=tuple(sorted(held_out)),
+        validation_fraction=fraction,
+        pseudonyms={subject: pseudonym(subject, key) for subject in subjects} if pseudonymise else {},
+    )
+    return Frozen(catalog.brought_up_to_date(entry, found), _known_version(site, cohort))
+
+
+def _known_version(site: SiteState, cohort: Cohort) -> Cohort:
+    """The cohort under the number of an older version that is the same in everything else, if there is one.
+
+    A version from which somebody was withdrawn is never the same: it stays narrowed for good.
+    """
+    narrowed = select(schema.subtractions.c.cohort_hash)
+    query = (
+        select(_rows.c.version, _rows.c.hash)
+        .where(_rows.c.dataset == cohort.dataset, _rows.c.subjects == len(cohort.subjects))
+        .where(_rows.c.hash.not_in(narrowed))
+        .order_by(_rows.c.version.desc())
+    )
+    with site.database.read() as connection:
+        rows = connection.execute(query).all()
+    for row in rows:
+        same = cohort.model_copy(update={"version": row.version})
+        if hash_of(site, same) == row.hash:
+            return same
+    return cohort
+
+
+def hash_of(site: SiteState, cohort: Cohort) -> str:
+    """The cohort's hash under this site's own key; it tells nobody else who is in it."""
+    return cohort_hash(cohort, site.cohort_key)
+
+
+def keep(site: SiteState, connection: Connection, frozen: Frozen, *, name: str = "") -> str:
+    """Keep a frozen cohort, its sides and the dataset's new counts, in the caller's transaction; the cohort's hash.
+
+    Whoever was withdrawn since it was frozen is signed out of it at once. Raises NotFound when the dataset was
+    removed meanwhile, Conflict when another version was frozen meanwhile and as ``version_names.give`` does.
+    """
+    entry, cohort, scanned = frozen
+    hashed = hash_of(site, cohort)
+    catalog.keep(site, connection, entry, cohort.subjects if scanned else None)
+    row: dict[str, Any] = {"subjects": len(cohort.subjects), "body": cohort.model_dump_json()}
+    same = _rows.c.hash == hashed
+    if connection.execute(select(_rows.c.hash).where(same)).first():
+        connection.execute(update(_rows).where(same).values(**row))
+    else:
+        newest = connection.scalar(select(func.max(_rows.c.version)).where(_rows.c.dataset == cohort.dataset)) or 0
+        if cohort.version != newest + 1:
+            raise Conflict(
+                f"dataset {entry.name}", "was frozen by somebody else meanwhile", "look at it, then try again"
+            )
+        body = {
+            "dataset": cohort.dataset,
+            "version": cohort.version,
+            "cohort_hash": hashed,
+            "subjects": len(cohort.subjects),
+        }
+        journal.append(connection, "cohort-frozen", body)
+        values = {"hash": hashed, "dataset": cohort.dataset, "version": cohort.version, "frozen_at": utc_now()}
+        connection.execute(insert(_rows).values(**values, **row))
+        split_assignment.settle(connection, site, cohort)
+    if name:
+        tags.give(connection, cohort.dataset, hashed, name)
+    signed_withdrawals.narrow(connection, site, cohort, hashed, withdrawals.tokens_out_of(connection, cohort.dataset))
+    return hashed
+
+
+def _newest(connection: Connection, dataset: str) -> Cohort | None:
+    query = select(_rows.c.body).where(_rows.c.dataset == dataset).order_by(_rows.c.version.desc()).limit(1)
+    body = connection.scalar(query)
+    return Cohort.model_validate_json(body) if body else None
+
+
+def _fraction_of(cohort: Cohort | None) -> float:
+    fraction = cohort.validation_fraction if cohort is not None else None
+    return DEFAULT_FRACTION if fraction is None else fraction
+
+
+def freeze_version(
+    site: SiteState,
+    dataset: str,
+    *,
+    name: str = "",
+    fraction: float | None = None,
+    pseudonymise: bool | None = None,
+    recipe: Recipe | None = None,
+) -> Version:
+    """Freeze a dataset and keep it as a version for later approvals. Raises as ``freeze`` and ``keep`` do."""
+    entry = catalog.dataset(site, dataset)
+    frozen = freeze(site, entry, fraction=fraction, pseudonymise=pseudonymise, recipe=recipe)
+    with site.database.write() as connection:
+        keep(site, connection, frozen, name=name)
+    site.ring()
+    return version(site, dataset, frozen.cohort.version)
+
+
+def versions(site: SiteState, dataset: str | None = None) -> list[Version]:
+    """Every kept cohort, by dataset and version."""
+    query = select(_rows).order_by(_rows.c.dataset, _rows.c.version)
+    if dataset is not None:
+        query = query.where(_rows.c.dataset == dataset)
+    with site.database.read() as connection:
+        return [_listed(site, connection, row) for row in connection.execute(query).mappings().all()]
+
+
+def version(site: SiteState, dataset: str, number: int | None = None) -> Version:
+    """One version, the newest without a number. Raises NotFound."""
+    return next(one for one in versions(site, dataset) if one.version == stored(site, dataset, number).cohort.version)
+
+
+def stored(site: SiteState, dataset: str, number: int | None = None) -> Frozen:
+    """A kept cohort as it was frozen, the newest without a number.
+
+    Raises NotFound, and Refused when what is kept is not what was frozen.
+    """
+    query = select(_rows).where(_rows.c.dataset == dataset).order_by(_rows.c.version.desc())
+    if number is not None:
+        query = query.where(_rows.c.version == number)
+    with site.database.read() as connection:
+        row = connection.execute(query.limit(1)).mappings().first()
+    thing = f"cohort {dataset}" + (f" version {number}" if number is not None else "")
+    if row is None:
+        raise NotFound(thing, "was never frozen", "see archipel site cohort list")
+    cohort = _read(row)
+    if hash_of(site, cohort) != row["hash"]:
+        raise Refused(thing, "is not what was frozen", "somebody changed this site's database: look at its journal")
+    return Frozen(catalog.dataset(site, dataset), cohort, scanned=False)
+
+
+def as_it_stands(site: SiteState, cohort: Cohort) -> Cohort:
+    """A cohort, kept or not, without those who are withdrawn."""
+    with site.database.read() as connection:
+        found = signed_withdrawals.of(connection, hash_of(site, cohort))
+        gone = withdrawals.tokens_out_of(connection, cohort.dataset)
+    left = signed_withdrawals.subtracted(cohort, site.cohort_key, map(Subtraction.model_validate_json, found))
+    return left.without(subject for subject in left.subjects if subject_token(subject, site.cohort_key) in gone)
+
+
+def compare(site: SiteState, dataset: str, before: int, after: int | None) -> CohortDifference:
+    """What became of one version in another; without ``after``, in what lies on the disk now."""
+    old = stored(site, dataset, before).cohort
+    if after is not None:
+        return difference(old, stored(site, dataset, after).cohort)
+    fraction, pseudonymise = _fraction_of(old), bool(old.pseudonyms)
+    now = freeze(site, catalog.dataset(site, dataset), fraction=fraction, pseudonymise=pseudonymise)
+    return difference(old, now.cohort)
+
+
+def _read(row: Mapping[Any, Any]) -> Cohort:
+    try:
+        return Cohort.model_validate_json(row["body"])
+    except ValidationError as error:
+        raise Refused(
+            f"cohort {row['dataset']} version {row['version']}",
+            "cannot be read",
+            "somebody changed this site's database: look at its journal",
+        ) from error
+
+
+def _listed(site: SiteState, connection: Connection, row: Mapping[Any, Any]) -> Version:
+    cohort = _read(row)
+    found = signed_withdrawals.of(connection, row["hash"])
+    left = signed_withdrawals.subtracted(cohort, site.cohort_key, map(Subtraction.model_validate_json, found))
+    return Version(
+        dataset=row["dataset"],
+        version=row["version"],
+        name=row["name"],
+        subjects=len(cohort.subjects),
+        left=len(left.subjects),
+        training=len(left.training),
+        validation=len(left.validation or ()),
+        validation_fraction=cohort.validation_fraction,
+        pseudonyms=bool(cohort.pseudonyms),
+        frozen_at=row["frozen_at"],
+        hash=row["hash"],
+    )

@@ -1,0 +1,68 @@
+"""On which side of a split each subject of a dataset stands, from the first time it is frozen: by keyed tokens.
+
+A side holds for one validation fraction. Were it held across fractions, one job with a large fraction, which a
+researcher chooses, would take most of a dataset out of training for good. So a version of another fraction may put
+subjects on the other side, and whoever freezes or approves it is told how many.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects.sqlite import insert
+
+from archipel.data import Cohort, subject_token
+from archipel.site.state import schema
+from archipel.site.state.folder import SiteState
+
+_rows = schema.sides
+
+
+def settled(connection: Connection, dataset: str, fraction: float) -> dict[str, bool]:
+    """Whether each who has a side validates."""
+    query = select(_rows.c.token, _rows.c.validates).where(_rows.c.dataset == dataset, _rows.c.fraction == fraction)
+    return {row.token: row.validates for row in connection.execute(query)}
+
+
+def changed(site: SiteState, cohort: Cohort) -> list[str]:
+    """What is to be known of subjects who stood on the other side in a version of another validation fraction."""
+    query = select(_rows.c.token, _rows.c.validates).where(
+        _rows.c.dataset == cohort.dataset, _rows.c.fraction != cohort.validation_fraction
+    )
+    with site.database.read() as connection:
+        before = {(row.token, row.validates) for row in connection.execute(query)}
+    held_out = frozenset(cohort.validation or ())
+    tokens = {subject: subject_token(subject, site.cohort_key) for subject in cohort.subjects}
+    train = sum((tokens[one], True) in before for one in cohort.training)
+    measure = sum((tokens[one], False) in before for one in held_out)
+    found = []
+    if train:
+        held = "1 subject who was" if train == 1 else f"{train} subjects who were"
+        found.append(f"{held} held out in a version of another validation fraction {_do(train, 'train')} in this one")
+    if measure:
+        held = "1 subject who trains" if measure == 1 else f"{measure} subjects who train"
+        found.append(
+            f"{held} in a version of another validation fraction {_do(measure, 'measure')} in this one: a model that "
+            "was trained on that version has seen them"
+        )
+    return found
+
+
+def _do(count: int, verb: str) -> str:
+    return f"{verb}s" if count == 1 else verb
+
+
+def settle(connection: Connection, site: SiteState, cohort: Cohort) -> None:
+    """Keep the sides of a new cohort, in the caller's transaction; who has one already keeps it."""
+    if cohort.validation is None or cohort.validation_fraction is None or not cohort.samples:
+        return
+    held_out = frozenset(cohort.validation)
+    rows = [
+        {
+            "dataset": cohort.dataset,
+            "fraction": cohort.validation_fraction,
+            "token": subject_token(subject, site.cohort_key),
+            "validates": subject in held_out,
+        }
+        for subject in cohort.subjects
+    ]
+    connection.execute(insert(_rows).on_conflict_do_nothing(), rows)

@@ -1,0 +1,37 @@
+"""What people call the versions of a dataset: a name is one version's, and a version keeps the name it has."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, select, update
+
+from archipel.site.audit import journal
+from archipel.site.state import schema
+from archipel.vocabulary import Conflict
+
+_rows = schema.cohorts
+
+
+def give(connection: Connection, dataset: str, hashed: str, name: str) -> None:
+    """Call the kept cohort with this hash ``name``, in the caller's transaction, and say so in the journal.
+
+    Does nothing when it is called so. Raises Conflict when another version has the name, or this one another name.
+    """
+    query = select(_rows.c.version, _rows.c.name, _rows.c.hash).where(_rows.c.dataset == dataset)
+    rows = connection.execute(query).all()
+    mine = next(row for row in rows if row.hash == hashed)
+    if mine.name == name:
+        return
+    if mine.name:
+        raise Conflict(
+            f"dataset {dataset}",
+            f"holds nothing new since version {mine.version}, which is called {mine.name}",
+            "it keeps that name; freeze without --name, or when something is new",
+        )
+    for row in rows:
+        if row.name == name:
+            raise Conflict(
+                f"name {name}", f"is that of version {row.version} of dataset {dataset}", "choose another --name"
+            )
+    body = {"dataset": dataset, "version": mine.version, "cohort_hash": hashed, "name": name}
+    journal.append(connection, "cohort-named", body)
+    connection.execute(update(_rows).where(_rows.c.hash == hashed).values(name=name))

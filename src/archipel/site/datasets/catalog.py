@@ -1,0 +1,301 @@
+"""What data this site has: datasets under names of its own, each with what it counts and how it is to be read.
+
+A dataset enters only when nothing is wrong with it. The catalog keeps counts and shapes; it opens files and never
+sends anything. Subjects who were excluded or withdrawn are as if their files were not there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from archipel.data import DataMapping, DataSchema, Problem, Scan, format_named, scan, subject_token
+from archipel.data.files import LeavesOut
+from archipel.data.formats import checked_root, settled
+from archipel.data.formats.found_volumes import subject_id
+from archipel.site.audit import journal
+from archipel.site.datasets.file_index import SqlFileIndex
+from archipel.site.state import schema
+from archipel.site.state.folder import SiteState
+from archipel.site.withdrawals import withdrawals
+from archipel.storage import utc_now
+from archipel.vocabulary import BadInput, Conflict, DataKind, ErrorCode, Name, NotFound, Record
+from archipel.vocabulary.counting import counted
+
+_MEND = "mend the data, or leave subjects out with archipel site dataset exclude"
+_NOT_YET = "mend the data and add it again"
+
+
+class Dataset(Record):
+    """One dataset of the catalog; it stays here. ``leave_out_faulty``: it is used without its faulty subjects."""
+
+    name: Name
+    format: str
+    root: str
+    subjects: int
+    summary: DataSchema
+    options: dict[str, str] = {}
+    mapping: DataMapping = DataMapping()
+    leave_out_faulty: bool = False
+    added_at: str
+    scanned_at: str
+
+    @property
+    def kind(self) -> DataKind:
+        """The kind of data that plans ask for."""
+        return format_named(self.format).kind
+
+
+class DatasetProblems(BadInput):
+    """A dataset cannot be used as it is; ``problems`` says everything that is wrong, one sentence each."""
+
+    code = ErrorCode.BAD_DATA
+
+    def __init__(self, name: str, problems: tuple[Problem, ...], remedy: str = _MEND) -> None:
+        super().__init__(f"dataset {name}", f"has {counted(len(problems), 'problem')}: {problems[0]}", remedy)
+        self.problems = problems
+
+
+def add(
+    site: SiteState,
+    name: str,
+    root: Path,
+    layout: str,
+    *,
+    options: Mapping[str, str] | None = None,
+    mapping: DataMapping | None = None,
+    leave_out_faulty: bool = False,
+    look: Callable[[Scan], None] = lambda _: None,
+) -> Dataset:
+    """Scan the folder and enter it in the catalog under ``name``, as a dataset of the format ``layout``.
+
+    ``look`` gets what the scan found, warnings among it, when the dataset was entered. Raises DatasetProblems when
+    anything is wrong with the data (unless faulty subjects are to be left out and others remain), Conflict when the
+    name is taken; nothing is added then.
+    """
+    try:
+        TypeAdapter(Name).validate_python(name)
+    except ValidationError as error:
+        raise BadInput(
+            f"dataset name {name}", "is not one a dataset may have", "use letters, digits and _ . -, a letter first"
+        ) from error
+    folder = checked_root(root.resolve())
+    with site.database.read() as connection:
+        _check_free(connection, name)
+    now = utc_now()
+    entry = Dataset(
+        name=name,
+        format=layout,
+        root=str(folder),
+        subjects=0,
+        summary=DataSchema(kind=format_named(layout).kind),
+        options=settled(layout, folder, dict(options or {})),
+        mapping=mapping or DataMapping(),
+        leave_out_faulty=leave_out_faulty,
+        added_at=now,
+        scanned_at=now,
+    )
+    found = usable_scan(site, entry, new=True)
+    entry = brought_up_to_date(entry, found)
+    with site.database.write() as connection:
+        _check_free(connection, name)
+        journal.append(connection, "dataset-added", {"name": name, "format": layout, "subjects": entry.subjects})
+        connection.execute(insert(schema.datasets).values(**_row(entry)))
+        _note_members(site, connection, name, subjects_of(found))
+    site.ring()
+    look(found)
+    return dataset(site, name)
+
+
+def scanned(site: SiteState, entry: Dataset) -> Scan:
+    """What lies in the dataset's folder now, without excluded and withdrawn subjects; only changed files are opened.
+
+    Raises BadInput when the folder is not there.
+    """
+    try:
+        checked_root(Path(entry.root))
+    except BadInput as error:
+        remedy = f"mount it again, or remove the dataset (archipel site dataset remove {entry.name})"
+        raise BadInput(f"dataset {entry.name}", f"its folder {entry.root} is not there", remedy) from error
+    withdrawals.take_opt_outs(site, entry.name)
+    met: set[str] = set()
+    with SqlFileIndex(site, entry.name) as index:
+        found = scan(entry.format, Path(entry.root), entry.options, index, _leaves_out(site, entry.name, met))
+    withdrawals.note_known(site, entry.name, met)
+    return found
+
+
+def _leaves_out(site: SiteState, dataset: str, met: set[str]) -> LeavesOut:
+    """Whether somebody is left out; the tokens of those who are withdrawn are added to ``met``."""
+    with site.database.read() as connection:
+        tokens = withdrawals.tokens_out_of(connection, dataset)
+        excluded = frozenset(map(subject_id, excluded_from(connection, dataset)))
+
+    def leaves_out(subject: str) -> bool:
+        token = subject_token(subject, site.cohort_key) if tokens else ""
+        if token in tokens:
+            met.add(token)
+        return token in tokens or subject_id(subject) in excluded
+
+    return leaves_out
+
+
+def subjects_of(found: Scan) -> tuple[str, ...]:
+    """Who a scan found, each once and in order."""
+    return tuple(sorted({sample.subject for sample in found.samples}))
+
+
+def usable_scan(site: SiteState, entry: Dataset, *, new: bool = False) -> Scan:
+    """A scan of at least one usable subject, and without errors unless the dataset leaves faulty subjects out.
+
+    Raises DatasetProblems that names everything wrong, for a ``new`` dataset with what helps to add it.
+    """
+    found = scanned(site, entry)
+    if found.errors and not (entry.leave_out_faulty and found.samples):
+        everybody = {*subjects_of(found), *(problem.subject for problem in found.errors if problem.subject)}
+        usable = f"usable subjects: {found.subjects}{f' of {len(everybody)}' * (len(everybody) > found.subjects)}"
+        otherwise = f", or go on without those that have errors: {usable} (--leave-out-faulty)" if found.samples else ""
+        raise DatasetProblems(entry.name, found.errors, _NOT_YET + otherwise if new else _MEND)
+    if not found.samples:
+        nothing = Problem(thing=entry.root, cause="holds no subject", remedy="add data or name another folder")
+        raise DatasetProblems(entry.name, (nothing,), _NOT_YET)
+    return found
+
+
+def brought_up_to_date(entry: Dataset, found: Scan) -> Dataset:
+    """The entry with what a scan counted."""
+    now = {"subjects": found.subjects, "summary": found.schema, "scanned_at": utc_now()}
+    return entry.model_copy(update=now)
+
+
+def _check_free(connection: Connection, name: str) -> None:
+    table = schema.datasets.c
+    row = connection.execute(select(table.name, table.root).where(func.lower(table.name) == name.lower())).first()
+    if row is not None:
+        also = "" if row.name == name else f" as {row.name}"
+        remedy = f"use another name; archipel site dataset map {row.name} gives it another mapping"
+        raise Conflict(f"dataset {name}", f"is in the catalog already{also} ({row.root})", remedy)
+
+
+def datasets(site: SiteState) -> list[Dataset]:
+    """Every dataset, by name."""
+    with site.database.read() as connection:
+        rows = connection.execute(select(schema.datasets).order_by(schema.datasets.c.name)).mappings().all()
+    return [_entry(row) for row in rows]
+
+
+def dataset(site: SiteState, name: str) -> Dataset:
+    """One dataset. Raises NotFound."""
+    with site.database.read() as connection:
+        row = connection.execute(select(schema.datasets).where(schema.datasets.c.name == name)).mappings().first()
+    if row is None:
+        names = ", ".join(entry.name for entry in datasets(site)) or "none yet"
+        raise NotFound(
+            f"dataset {name}", f"is not in the catalog (there: {names})", "add it with archipel site dataset add"
+        )
+    return _entry(row)
+
+
+def _entry(row: Mapping[Any, Any]) -> Dataset:
+    read = {name: json.loads(row[name]) for name in ("summary", "options", "mapping") if row[name]}
+    unknown = {} if row["summary"] else {"summary": {"kind": format_named(row["format"]).kind}}
+    return Dataset.model_validate(dict(row) | read | unknown)
+
+
+def is_behind(site: SiteState, entry: Dataset) -> bool:
+    """Whether somebody withdrew here since the dataset was looked at: all counts but that of subjects are older."""
+    with site.database.read() as connection:
+        return any(since > entry.scanned_at for _, since in withdrawals.out_of(connection, entry.name))
+
+
+def remove(site: SiteState, name: str) -> None:
+    """Take a dataset out of the catalog; its files are not touched.
+
+    Raises Conflict while an approved experiment trains on it.
+    """
+    dataset(site, name)
+    with site.database.write() as connection:
+        query = (
+            select(schema.experiments.c.experiment)
+            .join(schema.cohorts, schema.cohorts.c.hash == schema.experiments.c.cohort_hash)
+            .where(schema.cohorts.c.dataset == name, schema.experiments.c.state == "approved")
+        )
+        using = [row.experiment for row in connection.execute(query)]
+        if using:
+            raise Conflict(
+                f"dataset {name}",
+                f"is what approved experiments train on ({', '.join(using)})",
+                "revoke them first, or wait for their end",
+            )
+        journal.append(connection, "dataset-removed", {"name": name})
+        for table in (schema.files, schema.members, schema.exclusions):
+            connection.execute(delete(table).where(table.c.dataset == name))
+        connection.execute(delete(schema.datasets).where(schema.datasets.c.name == name))
+    site.ring()
+
+
+def check(site: SiteState, name: str) -> Scan:
+    """Look at a dataset again and bring its entry up to date with what is usable; everything wrong is in the answer.
+
+    Raises NotFound, and BadInput when its folder is gone.
+    """
+    entry = dataset(site, name)
+    found = scanned(site, entry)
+    with site.database.write() as connection:
+        keep(site, connection, brought_up_to_date(entry, found), subjects_of(found))
+    site.ring()
+    return found
+
+
+def remap(site: SiteState, name: str, mapping: DataMapping) -> Dataset:
+    """Give a dataset another mapping, for cohorts frozen from now on. Raises NotFound."""
+    entry = dataset(site, name).model_copy(update={"mapping": mapping})
+    with site.database.write() as connection:
+        journal.append(connection, "dataset-mapped", {"name": name, "mapping": mapping.model_dump(mode="json")})
+        keep(site, connection, entry)
+    site.ring()
+    return entry
+
+
+def excluded_from(connection: Connection, name: str) -> list[str]:
+    """Who is left out of a dataset because their data is of no use, in order."""
+    table = schema.exclusions
+    query = select(table.c.subject).where(table.c.dataset == name).order_by(table.c.subject)
+    return list(connection.scalars(query))
+
+
+def keep(site: SiteState, connection: Connection, entry: Dataset, members: Iterable[str] | None = None) -> None:
+    """Keep a dataset's entry, and who is in it where that is known, in the caller's transaction.
+
+    Raises NotFound when the dataset was removed meanwhile.
+    """
+    there, row = schema.datasets.c.name == entry.name, _row(entry)
+    if members is None:
+        # Nobody looked: the counts that are kept may be newer, made less by a withdrawal since the entry was read.
+        row = {name: value for name, value in row.items() if name not in ("subjects", "summary", "scanned_at")}
+    if connection.execute(update(schema.datasets).where(there).values(**row)).rowcount == 0:
+        raise NotFound(f"dataset {entry.name}", "was removed meanwhile", "add it again, then approve")
+    if members is not None:
+        _note_members(site, connection, entry.name, members)
+
+
+def _note_members(site: SiteState, connection: Connection, name: str, subjects: Iterable[str]) -> None:
+    table = schema.members
+    connection.execute(delete(table).where(table.c.dataset == name))
+    tokens = {subject_token(subject, site.cohort_key) for subject in subjects}
+    if tokens:
+        connection.execute(insert(table), [{"dataset": name, "token": token} for token in sorted(tokens)])
+    withdrawals.leave(connection, name)
+
+
+def _row(entry: Dataset) -> dict[str, Any]:
+    return entry.model_dump() | {
+        "summary": entry.summary.model_dump_json(),
+        "options": json.dumps(entry.options),
+        "mapping": entry.mapping.model_dump_json(),
+    }

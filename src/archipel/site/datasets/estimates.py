@@ -1,0 +1,72 @@
+"""How large a cohort's prepared samples will be, from what is known of its files; no file that is known is opened."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from archipel.data import Affine, Cohort, Sample
+from archipel.data.files import Folder
+from archipel.data.samples import LABEL
+from archipel.data.volumes import volumes
+from archipel.site.datasets.catalog import Dataset
+from archipel.site.datasets.file_index import SqlFileIndex
+from archipel.site.state.folder import SiteState
+
+
+class Estimate(NamedTuple):
+    """About how many bytes the prepared files take, 0 for rows of numbers; and the voxels of a sample on average, 0 for
+    what is no volume."""
+
+    size: int
+    voxels: float = 0.0
+
+
+def estimated(site: SiteState, entry: Dataset, cohort: Cohort) -> Estimate:
+    """The estimate for all samples of the cohort, as its mapping and recipe make them."""
+    if entry.kind == "volumes":
+        with SqlFileIndex(site, entry.name) as index:
+            folder = Folder(Path(entry.root), index)
+            found = [_of_volumes(folder, cohort, sample) for sample in cohort.samples]
+        return Estimate(sum(one.size for one in found), sum(one.voxels for one in found) / max(1, len(found)))
+    sizes = [np.dtype(name).itemsize * _elements(shape) for name, shape in map(_form, entry.summary.arrays.values())]
+    return Estimate(len(cohort.samples) * sum(sizes))
+
+
+def _of_volumes(folder: Folder, cohort: Cohort, sample: Sample) -> Estimate:
+    size = voxels = 0
+    for role, place in sample.files.items():
+        facts = volumes.look(folder, place, role, sample.channels.get(role)).facts
+        if facts:
+            # All volumes of a sample lie on one grid.
+            voxels = math.prod(cohort.shape_given(facts["shape"], np.array(facts["affine"])))
+            size += (2 if role == LABEL else 4) * voxels
+    return Estimate(size, voxels)
+
+
+def stored_grids(site: SiteState, cohort: Cohort) -> list[tuple[tuple[int, ...], Affine]]:
+    """Shape and affine of the volumes in the cohort's files as they are stored, as far as it is written down.
+
+    Of all volumes of the dataset for a cohort without samples. No file is looked at, not even whether it is there.
+    """
+    wanted = {place for sample in cohort.samples for place in sample.files.values()}
+    with SqlFileIndex(site, cohort.dataset) as index:
+        return [
+            (tuple(found.facts["shape"]), np.array(found.facts["affine"]))
+            for purpose in (volumes.IMAGE, volumes.CHANNELS, volumes.MASK)
+            for place, found in index.known(purpose)
+            if found.problem is None and (place in wanted or not wanted)
+        ]
+
+
+def _form(text: str) -> tuple[str, str]:
+    name, _, shape = text.partition(" ")
+    return name, shape
+
+
+def _elements(shape: str) -> int:
+    return math.prod(json.loads(shape or "[]"))

@@ -1,0 +1,46 @@
+"""Subjects whose data is of no use: left out of every later look at a dataset, and kept in what is frozen already.
+
+Whoever must not be used at all is withdrawn, which is another thing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import insert
+
+from archipel.data import subject_token
+from archipel.data.formats.found_volumes import subject_id
+from archipel.site.audit import journal
+from archipel.site.datasets import catalog
+from archipel.site.state import schema
+from archipel.site.state.folder import SiteState
+from archipel.storage import utc_now
+from archipel.vocabulary import NotFound
+
+
+def exclude(site: SiteState, name: str, subjects: Iterable[str]) -> catalog.Dataset:
+    """Leave subjects out of every later scan of a dataset; it is looked at again without them.
+
+    However an id's accents are written, it is one subject. Raises NotFound for a dataset or subject that is not there.
+    """
+    entry, asked = catalog.dataset(site, name), sorted({subject_id(one) for one in subjects})
+    everything = catalog.scanned(site, entry)
+    known = {*catalog.subjects_of(everything), *(problem.subject for problem in everything.problems)}
+    there = {subject_id(one) for one in known}
+    for subject in asked:
+        if subject not in there:
+            raise NotFound(f"subject {subject}", f"is not in dataset {name}", "see archipel site dataset check")
+    with site.database.write() as connection:
+        body = {"name": name, "subjects": [subject_token(subject, site.cohort_key) for subject in asked]}
+        journal.append(connection, "subjects-excluded", body)
+        row = {"dataset": name, "excluded_at": utc_now()}
+        connection.execute(insert(schema.exclusions), [row | {"subject": subject} for subject in asked])
+    catalog.check(site, name)
+    return catalog.dataset(site, name)
+
+
+def excluded(site: SiteState, name: str) -> list[str]:
+    """Who is left out of a dataset, in order."""
+    with site.database.read() as connection:
+        return catalog.excluded_from(connection, name)

@@ -1,0 +1,114 @@
+"""What was found in each file of a dataset, kept in the site's database so that a re-scan opens only what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from sqlalchemy import Connection, delete, insert, select
+
+from archipel.data import FileFacts, Signature
+from archipel.site.state import schema
+from archipel.site.state.folder import SiteState
+from archipel.site.withdrawals import withdrawals
+
+_files = schema.files
+_BATCH = 500
+"""How many new facts are written in one transaction: a scan of many files neither fills memory nor starts over."""
+
+
+class _Ahead(NamedTuple):
+    """Rows of one purpose, all there are from place ``first`` to ``last``, or to the end when that is None."""
+
+    first: str
+    last: str | None
+    rows: Mapping[str, Mapping[Any, Any]]
+
+    def covers(self, place: str) -> bool:
+        """Whether the rows answer for this place."""
+        return self.first <= place and (self.last is None or place <= self.last)
+
+
+class SqlFileIndex:
+    """The index of one dataset; ``with`` writes what is left at the end, also after an error.
+
+    What is found may be of anybody in the dataset: when somebody withdraws meanwhile, nothing of it is kept.
+    """
+
+    def __init__(self, site: SiteState, dataset: str) -> None:
+        self._site, self._dataset = site, dataset
+        self._new: dict[tuple[str, str], dict[str, Any]] = {}
+        self._ahead: dict[str, _Ahead] = {}
+        self._out: frozenset[tuple[str, str]] = frozenset()
+        self._wrote = False
+
+    def is_overtaken(self, connection: Connection) -> bool:
+        """Whether somebody withdrew from the dataset since this index was opened."""
+        return not withdrawals.out_of(connection, self._dataset) <= self._out
+
+    def get(self, place: str, purpose: str, signature: Signature) -> FileFacts | None:
+        """The facts if the file is as it was."""
+        row: Mapping[Any, Any] | None = self._new.get((place, purpose))
+        if row is None:
+            row = self._read(place, purpose)
+        if row is None or signature != Signature(row["size"], row["modified_ns"], row["changed_ns"], row["inode"]):
+            return None
+        return FileFacts.model_validate_json(row["facts"])
+
+    def _read(self, place: str, purpose: str) -> Mapping[Any, Any] | None:
+        """What the database has: scans ask in the order of places, so that one query answers for many files."""
+        ahead = self._ahead.get(purpose)
+        if ahead is None or not ahead.covers(place):
+            query = select(_files).where(
+                _files.c.dataset == self._dataset, _files.c.purpose == purpose, _files.c.place >= place
+            )
+            with self._site.database.read() as connection:
+                rows = connection.execute(query.order_by(_files.c.place).limit(_BATCH)).mappings().all()
+            last = rows[-1]["place"] if len(rows) == _BATCH else None
+            ahead = self._ahead[purpose] = _Ahead(place, last, {row["place"]: row for row in rows})
+        return ahead.rows.get(place)
+
+    def known(self, purpose: str) -> Iterator[tuple[str, FileFacts]]:
+        """All that was found in the dataset's files for one purpose, place by place; they may have changed since."""
+        query = select(_files.c.place, _files.c.facts).where(
+            _files.c.dataset == self._dataset, _files.c.purpose == purpose
+        )
+        with self._site.database.read() as connection:
+            for row in connection.execute(query.order_by(_files.c.place)):
+                yield row.place, FileFacts.model_validate_json(row.facts)
+
+    def put(self, place: str, purpose: str, signature: Signature, facts: FileFacts) -> None:
+        """Remember the facts."""
+        self._new[place, purpose] = {
+            "dataset": self._dataset,
+            "place": place,
+            "purpose": purpose,
+            **signature._asdict(),
+            "facts": facts.model_dump_json(),
+        }
+        if len(self._new) >= _BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is new; take back all there is when somebody withdrew."""
+        if not self._new and not self._wrote:
+            return
+        with self._site.database.write() as connection:
+            if self.is_overtaken(connection):
+                connection.execute(delete(_files).where(_files.c.dataset == self._dataset))
+            elif self._new:
+                connection.execute(insert(_files).prefix_with("OR REPLACE", dialect="sqlite"), list(self._new.values()))
+                self._wrote = True
+        self._new.clear()
+        self._ahead.clear()
+
+    def __enter__(self) -> Self:
+        with self._site.database.read() as connection:
+            self._out = withdrawals.out_of(connection, self._dataset)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.flush()

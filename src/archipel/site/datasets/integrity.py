@@ -1,0 +1,63 @@
+"""Whether the files of a cohort are still there and as they were frozen; a file that is as it was is not opened."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from archipel.data import Cohort, Problem, Sample, format_named
+from archipel.data.files import Folder, data_changed
+from archipel.data.requests import RequestIndex, request_of
+from archipel.data.samples import problem_of
+from archipel.data.volumes import volumes
+from archipel.site.datasets.catalog import Dataset
+from archipel.site.datasets.file_index import SqlFileIndex
+from archipel.site.state.folder import SiteState
+from archipel.tensors import blob_hash
+
+VERIFIED = "verified/1"
+"""What an index calls the look at files of arrays and tables; a new number when it looks at something else."""
+
+
+def faults(site: SiteState, entry: Dataset, cohort: Cohort) -> tuple[Problem, ...]:
+    """What is wrong with the files from which the cohort is to be prepared, one sentence a file; none when all is well.
+
+    ``thing`` is the file's place in the dataset's folder.
+    """
+    root = Path(entry.root)
+    if not root.is_dir():
+        gone = f"its folder {root} is not there"
+        return (Problem(thing=f"dataset {entry.name}", cause=gone, remedy="mount it again, or remove the dataset"),)
+    look = _volumes if entry.kind == "volumes" else _rows
+    with SqlFileIndex(site, entry.name) as index:
+        return tuple(dict.fromkeys(look(root, index, cohort)))
+
+
+def _volumes(root: Path, index: SqlFileIndex, cohort: Cohort) -> Iterator[Problem]:
+    folder = Folder(root, index)
+    for sample in cohort.samples:
+        for role, place in sample.files.items():
+            found = volumes.look(folder, place, role, sample.channels.get(role))
+            if found.problem is not None:
+                yield found.problem.model_copy(update={"thing": place})
+            elif found.hash != sample.file_hashes.get(role):
+                yield problem_of(data_changed(place, "has other content than when the cohort was frozen"))
+
+
+def _rows(root: Path, index: SqlFileIndex, cohort: Cohort) -> Iterator[Problem]:
+    layout = format_named(cohort.format)
+    by_place: dict[str, list[Sample]] = defaultdict(list)
+    for sample in cohort.samples:
+        by_place[next(iter(sample.files.values()))].append(sample)
+    for place, inside in by_place.items():
+
+        def examine(_: Path, inside: Sequence[Sample] = inside) -> dict[str, Any]:
+            layout.verify(root, inside, cohort.options)
+            return {}
+
+        request = blob_hash(repr((request_of(cohort.options, inside), [one.hash for one in inside])).encode())
+        found = Folder(root, RequestIndex(index, request)).look(place, VERIFIED, examine)
+        if found.problem is not None:
+            yield found.problem.model_copy(update={"thing": place})

@@ -1,0 +1,48 @@
+"""The quality report of a dataset as it lies here: made from its files, written for this site's user only.
+
+A patient who withdraws while it is made is in none of it: it is not written then.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from archipel.data.quality import QualityReport, build, draw_pictures, gather, page
+from archipel.site.datasets import catalog
+from archipel.site.datasets.file_index import SqlFileIndex
+from archipel.site.state.folder import SiteState
+from archipel.site.withdrawals import withdrawals
+from archipel.storage import disk_errors_named, utc_now, write_private
+from archipel.vocabulary import Conflict
+
+HTML, JSON = "report.html", "report.json"
+
+
+def make_report(site: SiteState, name: str, folder: Path, class_column: str = "") -> QualityReport:
+    """Make the report of a dataset and write both files into ``folder``; returns the report.
+
+    Files that have not changed since they were looked at are not opened again. Raises Conflict when somebody withdrew
+    from the dataset meanwhile, NotFound, and BadInput when its folder is gone.
+    """
+    entry = catalog.dataset(site, name)
+    root = Path(entry.root)
+    withdrawals.take_opt_outs(site)
+    with SqlFileIndex(site, name) as index:
+        found = catalog.scanned(site, entry)
+        evidence = gather(root, entry.format, entry.options, found, index)
+        report = build(
+            name, entry.format, evidence, entry.mapping, made_at=utc_now(), class_column=class_column,
+            leave_out_faulty=entry.leave_out_faulty,
+        )  # fmt: skip
+        pictures = draw_pictures(root, entry.format, entry.options, evidence, report, index)
+    html = page(report, pictures)
+    withdrawals.take_opt_outs(site)
+    with site.database.write() as connection:
+        if index.is_overtaken(connection):
+            raise Conflict(f"the report of dataset {name}", "somebody withdrew while it was made", "make it again")
+        # Inside the transaction: who withdraws after this waits for the files and takes them away.
+        with disk_errors_named(folder):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_private(folder / JSON, report.model_dump_json(indent=1).encode("utf-8"))
+        write_private(folder / HTML, html.encode("utf-8"))
+    return report

@@ -1,0 +1,46 @@
+"""Duplicates across the split: the same content trained on and validated on, under one id or two, in one file or two.
+
+What is the same is what the quality report calls so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from archipel.data import Cohort, Sample, Scan
+from archipel.data.quality import contents, gather
+from archipel.site.datasets.catalog import Dataset
+from archipel.site.datasets.file_index import SqlFileIndex
+from archipel.site.state.folder import SiteState
+
+
+class Across(NamedTuple):
+    """What was found: names of a training and a validation sample that hold the same ``thing``, image or row.
+
+    ``uncompared`` counts the samples that hold too little for it to mean anything.
+    """
+
+    pairs: list[tuple[str, str]]
+    thing: str
+    uncompared: int
+
+
+def across(
+    site: SiteState, entry: Dataset, cohort: Cohort, training: Sequence[Sample], validation: Sequence[Sample]
+) -> Across:
+    """Held against each other are the two sides; what the file index knows is not read again.
+
+    Raises BadInput for a large table that is not what was frozen.
+    """
+    # All of the cohort is asked for, as a report does: the index keeps what was answered last.
+    asked = Scan(cohort.samples, (), entry.summary)
+    with SqlFileIndex(site, entry.name) as index:
+        evidence = gather(Path(entry.root), cohort.format, cohort.options, asked, index)
+    held = {sample.key: [content for content, _ in contents(evidence, sample)] for sample in evidence.scan.samples}
+    seen: dict[Hashable, str] = {content: one.name for one in training for content in held.get(one.key, ())}
+    pairs = {(seen[content], one.name) for one in validation for content in held.get(one.key, ()) if content in seen}
+    is_image = evidence.kind == "volumes" or any(len(one.shape) > 1 for one in evidence.arrays.values())
+    uncompared = sum(not held.get(one.key) for one in (*training, *validation))
+    return Across(sorted(pairs), "image" if is_image else "row", uncompared)

@@ -1,0 +1,50 @@
+"""Whom a mistyped id may mean, among the subjects that lie in the datasets here now."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+
+from archipel.site.datasets import catalog
+from archipel.site.state.folder import SiteState
+from archipel.site.withdrawals.opt_outs import EVERYWHERE
+from archipel.vocabulary import ArchipelError
+
+_ALIKE = 0.75
+_MOST = 3
+
+
+def subjects_there(site: SiteState, dataset: str = EVERYWHERE) -> set[str]:
+    """Who lies in the dataset, or in any, without those who are left out; each is looked at again.
+
+    A dataset that cannot be looked at now has nobody.
+    """
+    found: set[str] = set()
+    for entry in catalog.datasets(site):
+        if dataset not in (EVERYWHERE, entry.name):
+            continue
+        try:
+            found.update(catalog.subjects_of(catalog.scanned(site, entry)))
+        except (ArchipelError, OSError):
+            continue
+    return found
+
+
+def alike(asked: str, ids: Iterable[str]) -> tuple[str, ...]:
+    """The ids that somebody who typed ``asked`` may have meant, the likeliest first.
+
+    Ids that are the same but for zeros, signs between and large letters are all there is to say where there are any.
+
+    >>> alike("sub-7", ["sub-06", "sub-007", "sub-70"])
+    ('sub-007',)
+    >>> alike("p-0O2", ["p-002", "q-914"])
+    ('p-002',)
+    """
+    known = sorted(set(ids))
+    same = tuple(one for one in known if _bare(one) == _bare(asked))
+    return same[:_MOST] or tuple(difflib.get_close_matches(asked, known, _MOST, _ALIKE))
+
+
+def _bare(text: str) -> str:
+    return re.sub(r"(?<!\d)0+(?=\d)", "", re.sub(r"[\W_]+", "", text.casefold()))

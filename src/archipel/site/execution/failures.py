@@ -1,0 +1,91 @@
+"""Errors of this site's workers in full: they stay here until a person releases one, with one command.
+
+What left by itself is the typed Failure; the full text (messages, traceback) may hold what a plan printed about the
+data, so a person reads it first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from sqlalchemy import select, update
+
+from archipel.site.audit import journal
+from archipel.site.state import schema
+from archipel.site.state.folder import SiteState
+from archipel.tensors import document_hash
+from archipel.vocabulary import Failure, NotFound, TaskKey
+
+_tasks = schema.tasks
+
+
+class FailedTask(NamedTuple):
+    """A task that failed here: what left the site, the full text that did not, and whether it was released."""
+
+    key: TaskKey
+    failure: Failure
+    detail: str
+    released: bool
+    done_at: str | None
+
+
+def failed(site: SiteState, experiment: str | None = None, round_number: int | None = None) -> list[FailedTask]:
+    """Failed tasks with their full texts, oldest first; of one experiment and round when these are given."""
+    query = select(_tasks).where(_tasks.c.failure.is_not(None)).order_by(_tasks.c.accepted_at)
+    if experiment is not None:
+        query = query.where(_tasks.c.experiment == experiment)
+    if round_number is not None:
+        query = query.where(_tasks.c.round == round_number)
+    with site.database.read() as connection:
+        return [_failed(row) for row in connection.execute(query).mappings()]
+
+
+def of_round(site: SiteState, experiment: str, round_number: int) -> list[FailedTask]:
+    """A round's failed tasks that have a text. Raises NotFound when there are none."""
+    found = [task for task in failed(site, experiment, round_number) if task.detail]
+    if not found:
+        raise NotFound(
+            f"errors of {experiment} round {round_number}", "there are none here", "see archipel site errors list"
+        )
+    return found
+
+
+def release(site: SiteState, experiment: str, round_number: int) -> list[FailedTask]:
+    """Let the full texts of a round's errors leave the site, and wake the agent, which sends them.
+
+    The journal keeps each text's hash. Raises NotFound when the round has no failed task with a text.
+    """
+    found = of_round(site, experiment, round_number)
+    with site.database.write() as connection:
+        for task in found:
+            if not task.released:
+                body = {**task.key.model_dump(mode="json"), "text": document_hash(task.detail.encode())}
+                journal.append(connection, "error-released", body)
+                connection.execute(update(_tasks).where(*_same(task.key)).values(released=True))
+    site.ring()
+    return found
+
+
+def to_send(site: SiteState) -> list[tuple[TaskKey, str]]:
+    """Released texts that the server has not got yet; the agent sends each and then calls ``mark_sent``."""
+    query = select(_tasks).where(_tasks.c.released, ~_tasks.c.release_sent).order_by(_tasks.c.accepted_at)
+    with site.database.read() as connection:
+        return [(task.key, task.detail) for task in map(_failed, connection.execute(query).mappings())]
+
+
+def mark_sent(site: SiteState, key: TaskKey) -> None:
+    """Remember that the server has this released text."""
+    with site.database.write() as connection:
+        journal.append(connection, "error-sent", key.model_dump(mode="json"))
+        connection.execute(update(_tasks).where(*_same(key)).values(release_sent=True))
+
+
+def _same(key: TaskKey) -> list[Any]:
+    return [_tasks.c[name] == value for name, value in key.model_dump(mode="json").items()]
+
+
+def _failed(row: Mapping[Any, Any]) -> FailedTask:
+    key = TaskKey(**{name: row[name] for name in TaskKey.model_fields})
+    failure = Failure.model_validate_json(row["failure"])
+    return FailedTask(key, failure, row["detail"] or "", bool(row["released"]), row["done_at"])

@@ -1,0 +1,94 @@
+"""What a worker is given of a cohort: verified and prepared by the agent's own code before any line of a plan runs.
+
+Preparing reads only files whose bytes are those that a scan read when the dataset was added. It runs beside the agent's
+loop and says every few seconds how far it came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from archipel.data import Cohort, Prepared, Sample
+from archipel.site.state.folder import SiteState
+from archipel.site.state.sample_cache import sample_cache
+from archipel.storage import disk_errors_named
+
+_log = structlog.get_logger("archipel.preparing")
+_SAY_S = 10.0
+
+
+async def prepared(site: SiteState, root: Path, cohort: Cohort) -> Prepared:
+    """The cohort's prepared files, held until closed; what is not in the cache is made from the dataset's files.
+
+    Raises BadInput (``data-changed``) naming a file that is not what was frozen, BadInput (``configuration``) when
+    ``cache_mb`` is too small, StorageFull.
+    """
+    stop = threading.Event()
+    doing = asyncio.create_task(asyncio.to_thread(_prepare, site, root, cohort, stop))
+    try:
+        return await asyncio.shield(doing)
+    except asyncio.CancelledError:
+        stop.set()
+        doing.add_done_callback(_let_go)
+        raise
+
+
+def _let_go(doing: asyncio.Task[Prepared]) -> None:
+    """Nobody waits for it any more: what is ready in spite of that is not held."""
+    if not doing.cancelled() and doing.exception() is None:
+        doing.result().close()
+
+
+def _prepare(site: SiteState, root: Path, cohort: Cohort, stop: threading.Event) -> Prepared:
+    cache, told = sample_cache(site), time.monotonic()
+
+    def progress(done: int, of: int) -> None:
+        nonlocal told
+        if time.monotonic() - told > _SAY_S:
+            told = time.monotonic()
+            _log.info("preparing samples", dataset=cohort.dataset, done=done, of=of)
+
+    with disk_errors_named(cache.folder):
+        found = cache.prepare(root, cohort, progress=progress, stop=stop)
+    if found.made:
+        _log.info("samples prepared", dataset=cohort.dataset, made=found.made, mib=found.size >> 20)
+    return found
+
+
+def as_told(cohort: Cohort, fraction: float) -> Cohort:
+    """The cohort as a worker is told of it: no paths, and pseudonyms in the place of ids where it has them.
+
+    Under a pseudonym sessions are numbers from 1: as files call them, they may hold the id, or a date of the patient's.
+    Everybody stays on their side of the split, which follows from the ids and ``fraction`` when no list settles it.
+    """
+    known = cohort.pseudonyms
+    held_out = tuple(sorted(cohort.held_out(fraction))) if known else cohort.validation
+    numbers = _session_numbers(cohort.samples)
+    samples = tuple(_sample_as_told(sample, known, numbers) for sample in cohort.samples)
+    told = None if held_out is None else tuple(known.get(subject, subject) for subject in held_out)
+    return cohort.model_copy(update={"samples": samples, "validation": told, "pseudonyms": {}})
+
+
+def _sample_as_told(sample: Sample, known: Mapping[str, str], numbers: Mapping[tuple[str, str], str]) -> Sample:
+    hidden: dict[str, Any] = {"files": {}, "file_hashes": {}}
+    if sample.subject in known:
+        hidden |= {"subject": known[sample.subject], "session": numbers.get(sample.key, "")}
+    return sample.model_copy(update=hidden)
+
+
+def _session_numbers(samples: Iterable[Sample]) -> dict[tuple[str, str], str]:
+    """Each session's number among its subject's, in the order of their names."""
+    times: Counter[str] = Counter()
+    numbers = {}
+    for subject, session in sorted(sample.key for sample in samples if sample.session):
+        times[subject] += 1
+        numbers[subject, session] = str(times[subject])
+    return numbers

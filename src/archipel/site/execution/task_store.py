@@ -1,0 +1,245 @@
+"""The site's shelf: every task taken on and what was made of it, in the database, each change with its journal line.
+
+What was made stays until the server's signed word on the round: then the optimiser's state of a named site becomes the
+one to go on from, that of an unnamed one is dropped, and the spool goes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, and_, delete, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from archipel.governance import JournalHead, record_hash
+from archipel.site.audit import journal, journal_heads
+from archipel.site.state import schema
+from archipel.site.state.folder import SiteState
+from archipel.storage import disk_errors_named, sync_folder, utc_now
+from archipel.tasks import Made, spare
+from archipel.tasks.handling import replayed
+from archipel.vocabulary import Conflict, ErrorCode, Failure, RoundClosed, Task, TaskKey, TaskKind, Update
+
+_tasks, _frames = schema.tasks, schema.state_frames
+
+
+class SiteShelf:
+    """One site's shelf."""
+
+    def __init__(self, site: SiteState) -> None:
+        self._site = site
+
+    def find(self, task: Task) -> Made | None:
+        """What was made for this very task. Raises Conflict (replayed) for other content under a used key."""
+        with self._site.database.read() as connection:
+            row = connection.execute(select(_tasks).where(_is(task.key))).mappings().first()
+        if row is None:
+            return None
+        if row["task_hash"] != record_hash(task):
+            raise replayed(task)
+        if row["closed_at"] is not None:
+            raise Conflict(
+                f"task {task.key}", "its round is closed", "the server opens a new attempt", code=ErrorCode.ROUND_CLOSED
+            )
+        if row["update"] is None:
+            return None
+        made = Update.model_validate_json(row["update"])
+        frame = self._site.spool / row["spool"] if row["spool"] else None
+        if frame is not None and not frame.exists():
+            cause = "its update was made and is no longer in the spool"
+            raise Conflict(f"task {task.key}", cause, "the server opens a new attempt", code=ErrorCode.NOT_FOUND)
+        return Made(made, frame)
+
+    def begin(self, task: Task) -> None:
+        """The task is accepted; the same task begun again after a crash is the same line."""
+        body = {**task.key.model_dump(mode="json"), "task": record_hash(task), "models": list(task.models)}
+        row = {
+            **task.key.model_dump(mode="json"),
+            "task": task.model_dump_json(),
+            "task_hash": record_hash(task),
+            "state": "accepted",
+            "accepted_at": utc_now(),
+        }
+        with self._site.database.write() as connection:
+            known = connection.execute(select(_tasks.c.task_hash).where(_is(task.key))).first()
+            journal.append(connection, "task-accepted" if known is None else "task-begun-again", body)
+            if known is None:
+                connection.execute(insert(_tasks).values(**row))
+            else:
+                values = {"state": "accepted", "failure": None, "detail": None}
+                connection.execute(update(_tasks).where(_is(task.key)).values(**values))
+
+    def keep(self, task: Task, made: Made) -> None:
+        """The update is made: the optimiser's frame first, then one transaction names it and the update."""
+        path = self._write_state(task, made.state) if made.state is not None else None
+        body = {
+            **task.key.model_dump(mode="json"),
+            "model": made.update.model,
+            "samples": made.update.samples,
+            "bytes": made.update.model_bytes,
+        }
+        values = {
+            "state": "done",
+            "update": made.update.model_dump_json(),
+            "spool": made.frame.name if made.frame else None,
+            "done_at": utc_now(),
+        }
+        with _removed_on_error(path), self._site.database.write() as connection:
+            journal.append(connection, "update-made", body)
+            connection.execute(update(_tasks).where(_is(task.key)).values(**values))
+            if path is not None:
+                place = {"experiment": task.key.experiment, "round": task.key.round, "attempt": task.key.attempt}
+                statement = upsert(_frames).values(**place, path=path.name, committed=False)
+                connection.execute(
+                    statement.on_conflict_do_update(index_elements=list(place), set_={"path": path.name})
+                )
+
+    def _write_state(self, task: Task, state: bytes) -> Path:
+        folder = self._site.frames
+        path = folder / f"{task.key.experiment}.{task.key.round}.{task.key.attempt}.{os.urandom(4).hex()}"
+        with _removed_on_error(path), disk_errors_named(folder):
+            with path.open("xb") as file:
+                file.write(state)
+                file.flush()
+                os.fsync(file.fileno())
+            sync_folder(folder)
+        return path
+
+    def sent(self, key: TaskKey) -> None:
+        """The server has the update."""
+        with self._site.database.write() as connection:
+            journal.append(connection, "update-sent", key.model_dump(mode="json"))
+            # The word on the round may have come before this; a settled task stays settled.
+            connection.execute(update(_tasks).where(_is(key), _tasks.c.state == "done").values(state="sent"))
+
+    def fail(self, task: Task, failure: Failure, detail: str) -> None:
+        """The task failed; ``detail``, the full text, stays here. One whose round is closed fails no more."""
+        body = {**task.key.model_dump(mode="json"), "failure": failure.model_dump(mode="json")}
+        row = {
+            **task.key.model_dump(mode="json"),
+            "task": task.model_dump_json(),
+            "task_hash": record_hash(task),
+            "accepted_at": utc_now(),
+        }
+        values = {"state": "failed", "failure": failure.model_dump_json(), "detail": detail, "done_at": utc_now()}
+        with self._site.database.write() as connection:
+            if not self._known_experiment(connection, task.key.experiment):
+                journal.append(connection, "task-refused", body)
+                return
+            query = select(_tasks.c.task_hash, _tasks.c.closed_at).where(_is(task.key))
+            known = connection.execute(query).first()
+            if known is not None and known.task_hash != record_hash(task):
+                # Other content under a used key: the first task's row is the truth and stays as it is.
+                journal.append(connection, "task-refused", body)
+                return
+            if known is not None and known.closed_at is not None:
+                return
+            journal.append(connection, "task-failed", body)
+            statement = upsert(_tasks).values(**row, **values)
+            keys = list(TaskKey.model_fields)
+            connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=values))
+
+    def _known_experiment(self, connection: Connection, experiment: str) -> bool:
+        table = schema.experiments
+        return connection.execute(select(table.c.job_hash).where(table.c.experiment == experiment)).first() is not None
+
+    def unfinished(self, experiment: str) -> list[Task]:
+        """Tasks that were accepted and have no update yet."""
+        query = select(_tasks.c.task).where(_tasks.c.experiment == experiment, _tasks.c.state == "accepted")
+        with self._site.database.read() as connection:
+            return [Task.model_validate_json(text) for text in connection.scalars(query)]
+
+    def last_state(self, experiment: str, before_round: int) -> bytes | None:
+        """The optimiser's frame of the newest round that counted, before this one."""
+        query = (
+            select(_frames.c.path)
+            .where(_frames.c.experiment == experiment, _frames.c.round < before_round, _frames.c.committed)
+            .order_by(_frames.c.round.desc())
+            .limit(1)
+        )
+        with self._site.database.read() as connection:
+            path = connection.scalar(query)
+        return (self._site.frames / path).read_bytes() if path else None
+
+    def settle(self, closed: RoundClosed, server_head: JournalHead, receipt: JournalHead | None) -> None:
+        """Act on the server's word on a closed round, once: commit or drop what was kept for it.
+
+        The heads of both journals that came with it are kept in the same transaction.
+        """
+        named = closed.committed and self._site.name in closed.contributors
+        gone: list[Path] = []
+        with self._site.database.write() as connection:
+            row = connection.execute(select(_tasks).where(_is(closed.key))).mappings().first()
+            if row is None or row["closed_at"] is not None:
+                return
+            body = {**closed.model_dump(mode="json"), "server_head": server_head.model_dump(mode="json")}
+            journal.append(connection, "round-closed", body)
+            values = {"closed_at": utc_now()}
+            if row["state"] != "failed":
+                values["state"] = "closed" if named else "rolled-back"
+            connection.execute(update(_tasks).where(_is(closed.key)).values(**values))
+            spool = self._site.spool / row["spool"] if row["spool"] else None
+            if closed.kind is TaskKind.TRAIN:
+                gone += self._settle_state(connection, closed, named)
+            journal_heads.keep(connection, server_head, receipt)
+        if spool is not None and spool.exists():
+            spool.rename(spare(spool))
+        for path in gone:
+            path.unlink(missing_ok=True)
+
+    def _settle_state(self, connection: Connection, closed: RoundClosed, named: bool) -> list[Path]:
+        mine = and_(_frames.c.experiment == closed.experiment, _frames.c.round == closed.round)
+        this = and_(mine, _frames.c.attempt == closed.attempt)
+        old = and_(_frames.c.experiment == closed.experiment, _frames.c.round < closed.round)
+        if not named:
+            return self._drop_frames(connection, this)
+        connection.execute(update(_frames).where(this).values(committed=True))
+        return self._drop_frames(connection, old)
+
+    def _drop_frames(self, connection: Connection, which: Any) -> list[Path]:
+        paths = list(connection.scalars(select(_frames.c.path).where(which)))
+        connection.execute(delete(_frames).where(which))
+        return [self._site.frames / path for path in paths]
+
+    def forget(self, experiment: str) -> None:
+        """Remove the files kept for an experiment that is over: nobody waits for an update, no round comes.
+
+        The rows of its tasks stay, so that a last word which comes after this still finds its task.
+        """
+        spools = select(_tasks.c.spool).where(
+            _tasks.c.experiment == experiment, _tasks.c.spool.is_not(None), _tasks.c.closed_at.is_(None)
+        )
+        with self._site.database.write() as connection:
+            gone = [self._site.spool / name for name in connection.scalars(spools)]
+            gone += self._drop_frames(connection, _frames.c.experiment == experiment)
+        for path in (*gone, spare(self._site.spool / experiment)):
+            path.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove files that no row names; called when the agent starts."""
+        with self._site.database.read() as connection:
+            spools = select(_tasks.c.spool).where(_tasks.c.spool.is_not(None), _tasks.c.state.in_(("done", "sent")))
+            named = set(connection.scalars(spools)) | set(connection.scalars(select(_frames.c.path)))
+        for folder in (self._site.spool, self._site.frames):
+            for path in folder.iterdir():
+                if path.name not in named:
+                    path.unlink()
+
+
+@contextlib.contextmanager
+def _removed_on_error(path: Path | None) -> Iterator[None]:
+    """What no row names takes room that the next try needs."""
+    try:
+        yield
+    except BaseException:
+        if path is not None:
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _is(key: TaskKey) -> Any:
+    return and_(*(_tasks.c[name] == value for name, value in key.model_dump(mode="json").items()))

@@ -1,0 +1,237 @@
+"""The sandboxed trainer: a model by hash in, numbers and the result's memory out, one warm worker an experiment."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from archipel.data import Cohort, Prepared
+from archipel.plans.runtime import Outcome
+from archipel.site.approval.authorisation import Allowed
+from archipel.site.audit import journal
+from archipel.site.datasets import catalog
+from archipel.site.execution import preparation
+from archipel.site.execution.task_store import SiteShelf
+from archipel.site.sandbox import Sandbox, SandboxedWorker, SandboxSpec, SharedFrame, TaskFailed
+from archipel.site.state import sample_cache
+from archipel.site.state.folder import SiteState
+from archipel.tasks import Trained
+from archipel.tensors import BlobHasher, check_header, frame_size
+from archipel.vocabulary import BadInput, ErrorCode, Job, OptimiserState, Task, TaskKind
+
+_log = structlog.get_logger("archipel.training")
+
+
+class Fetch(Protocol):
+    """How a blob's bytes come from the server."""
+
+    def __call__(self, blob: str) -> AsyncIterator[bytes]:
+        """The blob's chunks. Raises ArchipelError."""
+
+
+class ModelCache:
+    """Models of one experiment in sealed shared memory, by hash: fetched once, given to the worker as they are.
+
+    Keeps as many as the ensemble of all sites needs.
+    """
+
+    def __init__(self, job: Job, fetch: Fetch) -> None:
+        self._job, self._fetch = job, fetch
+        self._frames: OrderedDict[str, SharedFrame] = OrderedDict()
+        self._most = 2 + (len(job.sites) if job.baselines.local else 0)
+
+    async def get(self, blob: str) -> SharedFrame:
+        """The model's frame. Raises BadInput when its bytes are not those of the hash or not the job's tensors."""
+        if blob in self._frames:
+            self._frames.move_to_end(blob)
+            return self._frames[blob]
+        if len(self._frames) >= self._most:
+            frame = self._emptied()
+        else:
+            frame = SharedFrame.create(frame_size(self._job.tensors))
+        try:
+            await self._fill(frame, blob)
+            frame.seal()
+            with frame.view() as window:
+                check_header(self._job.tensors, window)
+        except BaseException:
+            frame.close()
+            raise
+        self._frames[blob] = frame
+        return frame
+
+    def _emptied(self) -> SharedFrame:
+        """The frame that was not asked for the longest, to be filled anew; the worker is at no task now."""
+        frame = self._frames.popitem(last=False)[1]
+        frame.reuse()
+        return frame
+
+    async def _fill(self, frame: SharedFrame, blob: str) -> None:
+        hasher, position = BlobHasher(), 0
+        async for chunk in self._fetch(blob):
+            if position + len(chunk) > frame.size:
+                raise BadInput(f"model {blob}", f"has more than {frame.size} bytes", "the job's model has another size")
+            frame.write(chunk, position)
+            hasher.update(chunk)
+            position += len(chunk)
+        if hasher.digest() != blob:
+            raise BadInput(f"model {blob}", "arrived with other bytes", "it is fetched again", code=ErrorCode.LOST)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        for frame in self._frames.values():
+            frame.close()
+        self._frames.clear()
+
+
+def sandbox_spec(
+    site: SiteState, job: Job, cohort: Cohort, files: tuple[tuple[Path, str], ...], *, log: str = ""
+) -> SandboxSpec:
+    """A worker of this site for a job, on the prepared files of a cohort; ``log`` names its log."""
+    return SandboxSpec(
+        job=job,
+        site=site.name,
+        plan_file=site.blobs.path(job.plan.hash),
+        class_name=job.plan.class_name,
+        cohort=preparation.as_told(cohort, job.validation_fraction),
+        files=files,
+        limits=job.limits,
+        mode=site.settings.sandbox.value,
+        log_path=site.logs / f"{log or job.experiment}.log",
+        state_folder=site.folder,
+        uid_base=site.settings.uid_base,
+    )
+
+
+class SandboxTrainer:
+    """Runs an experiment's tasks in its worker, one after the other; a worker that died is started again.
+
+    ``allowed`` is asked for the job and cohort before each task: a worker that was given another view of the cohort
+    than the one allowed now is replaced.
+    """
+
+    def __init__(
+        self, site: SiteState, shelf: SiteShelf, job: Job, allowed: Callable[[], Allowed], fetch: Fetch
+    ) -> None:
+        self._site, self._shelf, self._job, self._allowed = site, shelf, job, allowed
+        self._models = ModelCache(job, fetch)
+        self._worker: SandboxedWorker | None = None
+        self._view = ""
+        self._cohort: Cohort | None = None
+        self._prepared: Prepared | None = None
+        self._result: SharedFrame | None = None
+        self._turn = asyncio.Lock()
+
+    async def run(self, task: Task) -> Trained:
+        """Run the task; the result's memory is the caller's until it is released."""
+        await self._turn.acquire()
+        try:
+            models = [await self._models.get(model) for model in task.models]
+            if task.key.kind is TaskKind.EVALUATE:
+                outcome = await self._done(lambda worker: worker.evaluate(task, models))
+                self._turn.release()
+                return Trained(outcome, None, release=lambda: None)
+            if self._result is None:
+                self._result = SharedFrame.create(frame_size(self._job.tensors))
+            result = self._result
+            state = None
+            if task.key.kind is TaskKind.TRAIN and self._job.optimiser_state is OptimiserState.CONTINUE_LOCAL:
+                state = self._shelf.last_state(task.key.experiment, task.key.round)
+            outcome = await self._done(lambda worker: worker.train(task, models[0], result, state))
+            window = result.view()
+        except BaseException:
+            if self._turn.locked():
+                self._turn.release()
+            raise
+
+        def release() -> None:
+            window.release()
+            self._turn.release()
+
+        return Trained(outcome, window, release)
+
+    async def _done(self, work: Callable[[SandboxedWorker], Awaitable[Outcome]]) -> Outcome:
+        """Do the work; a worker that died under it, which says nothing of the plan, is replaced once.
+
+        One that the cohort was narrowed under is replaced as often as that happens.
+        """
+        died = False
+        while True:
+            view = self._allowed().view
+            try:
+                return await work(await self._ready())
+            except TaskFailed as error:
+                if self._allowed().view == view:
+                    if died or not error.failure.retry:
+                        raise
+                    died = True
+                _log.warning("the task is done again", experiment=self._job.experiment, worker_died=died)
+
+    async def renew(self) -> None:
+        """End a worker whose view of the cohort is not the one allowed now; its task, if any, is done again."""
+        if self._worker is not None and self._allowed().view != self._view:
+            await self.stop()
+
+    async def _ready(self) -> SandboxedWorker:
+        """The worker, started and prepared if there is none alive with this view of the cohort."""
+        while True:
+            allowed = self._allowed()
+            if self._worker is not None and self._worker.alive and allowed.view == self._view:
+                return self._worker
+            await self.stop()
+            await self._forget_all_but(allowed.cohort)
+            entry = catalog.dataset(self._site, allowed.cohort.dataset)
+            self._prepared = await preparation.prepared(self._site, Path(entry.root), allowed.cohort)
+            # Preparing may take minutes, and somebody may have been withdrawn meanwhile.
+            if self._allowed().view == allowed.view:
+                self._worker = await self._started(allowed, self._prepared)
+                self._view = allowed.view
+
+    async def _started(self, allowed: Allowed, prepared: Prepared) -> SandboxedWorker:
+        """A worker that has read these files; the journal says that it was started."""
+        worker = await Sandbox.start(sandbox_spec(self._site, allowed.job, allowed.cohort, prepared.files))
+        try:
+            with self._site.database.write() as connection:
+                body = {
+                    "experiment": self._job.experiment,
+                    "sandbox": worker.description,
+                    "cohort_hash": allowed.approval.cohort_hash,
+                    "subjects": len(allowed.cohort.subjects),
+                }
+                journal.append(connection, "worker-started", body)
+            await worker.prepare()
+        except BaseException:
+            await worker.kill()
+            raise
+        return worker
+
+    async def _forget_all_but(self, cohort: Cohort) -> None:
+        """Nothing stays prepared of those who were in the cohort before and are not any more."""
+        before, self._cohort = self._cohort, cohort
+        if before is None or before is cohort:
+            return
+        left = {sample.hash for sample in cohort.samples}
+        gone = [sample for sample in before.samples if sample.hash not in left]
+        await asyncio.to_thread(sample_cache.forget, self._site, gone)
+
+    async def stop(self) -> None:
+        """Kill the worker and let go of what was prepared for it."""
+        worker, self._worker = self._worker, None
+        prepared, self._prepared = self._prepared, None
+        if worker is not None:
+            await worker.kill()
+        if prepared is not None:
+            prepared.close()
+
+    async def close(self) -> None:
+        """Stop for good."""
+        await self.stop()
+        self._models.close()
+        if self._result is not None:
+            self._result.close()
+            self._result = None

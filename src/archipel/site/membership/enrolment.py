@@ -1,0 +1,217 @@
+"""How a site joins a federation: keys are made here, the CA is checked before the secret is shown, then a certificate.
+
+The site fetches the CA certificate without trust, compares it with the fingerprint that a person carried in the join
+token, and only then sends the token's secret, over a connection that trusts this CA alone. The identity key, made at
+``init``, stays for life; every join makes a new TLS key.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+from pydantic import ValidationError
+from sqlalchemy import insert, select, update
+
+from archipel.governance import canonical
+from archipel.site.audit import journal
+from archipel.site.membership.certificates import keep_certificate, tls_request
+from archipel.site.state import schema
+from archipel.site.state.folder import Federation, SiteState
+from archipel.site.state.settings import checked_proxy, set_proxy
+from archipel.storage import utc_now
+from archipel.transport.enrolment import (
+    AuthorityReply,
+    EnrolmentReply,
+    EnrolmentRequest,
+    JoinToken,
+    authority_fingerprint,
+    enrolment_statement,
+    proof_message,
+)
+from archipel.vocabulary import ArchipelError, Conflict, ErrorCode
+from archipel.vocabulary.documents import parsed
+
+CLOCK_TOLERANCE_S = 300.0
+"""How far the clocks of site and server may be apart; certificates and signed times mean little beyond it."""
+
+LONGEST_ANSWER = 1 << 20
+"""Bytes of an answer: two certificates and some words."""
+_TIMEOUT_S = 30.0
+_BEFORE_TRUST = "check the address in the token, the network and, if there is one, the proxy in site.toml"
+
+
+def join(site: SiteState, token: str, proxy: str | None = None) -> Federation:
+    """Join the federation that the token names and keep its certificate; ``proxy`` is kept in the settings if given.
+
+    Joining the same federation again (an expired certificate) keeps the identity key. Raises ArchipelError for a
+    token that is damaged, expired, used or another site's, a wrong CA, a clock that is off, and a server that cannot
+    be reached; nothing is changed then.
+    """
+    ticket = JoinToken.decode(token)
+    if ticket.site != site.name:
+        raise ArchipelError(
+            "join token",
+            f"is for site {ticket.site}; this is site {site.name}",
+            f"ask for a token for {site.name}",
+            code=ErrorCode.TOKEN,
+        )
+    known = site.federation()
+    if known is not None and authority_fingerprint((site.keys / "ca.pem").read_text()) != ticket.ca:
+        raise _other_federation(site, known, ticket.url)
+    through = site.settings.proxy if proxy is None else checked_proxy(proxy)
+    authority = _authority(ticket, through)
+    _check_clock(authority.time)
+    key, request = tls_request(site.name)
+    reply = _enrol(site, ticket, authority.ca, request, through)
+    if known is not None and known.server_key != reply.server_key:
+        raise _other_federation(site, known, reply.federation)
+    keep_certificate(site, key, reply.certificate, reply.ca)
+    joined = Federation(
+        name=reply.federation,
+        server_key=reply.server_key,
+        grpc=reply.grpc,
+        rest=ticket.url,
+        heartbeat_s=reply.heartbeat_s,
+        joined_at=utc_now(),
+    )
+    with site.database.write() as connection:
+        body = {"federation": joined.name, "server_key": joined.server_key, "again": known is not None}
+        journal.append(connection, "joined", body)
+        if connection.execute(select(schema.federation.c.id)).first() is None:
+            connection.execute(insert(schema.federation).values(id=1, **joined.model_dump()))
+        else:
+            connection.execute(update(schema.federation).values(**joined.model_dump()))
+    if proxy is not None:
+        set_proxy(site.folder / "site.toml", proxy)
+    site.ring()
+    return joined
+
+
+def _other_federation(site: SiteState, known: Federation, other: str) -> Conflict:
+    return Conflict(
+        f"site {site.name}",
+        f"belongs to federation {known.name} already, and {other} is another one",
+        "make a second site folder for it with archipel site init",
+    )
+
+
+def _authority(ticket: JoinToken, proxy: str) -> AuthorityReply:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    reply = _ask(ticket, proxy, context, "/v1/enrolment/authority")
+    try:
+        authority = AuthorityReply.model_validate(reply)
+    except ValidationError as error:
+        raise _strange(ticket) from error
+    ticket.check_authority(authority.ca)
+    return authority
+
+
+def _enrol(site: SiteState, ticket: JoinToken, authority: str, csr: str, proxy: str) -> EnrolmentReply:
+    statement = enrolment_statement(ticket.id, site.name, site.identity.public, csr)
+    request = EnrolmentRequest(
+        **statement,
+        secret=ticket.secret,
+        proof=site.identity.sign(proof_message(canonical(statement))),
+        time=utc_now(),
+    )
+    context = ssl.create_default_context(cadata=authority)
+    reply = _ask(ticket, proxy, context, "/v1/enrolment", request.model_dump(mode="json"))
+    try:
+        enrolled = EnrolmentReply.model_validate(reply)
+    except ValidationError as error:
+        raise _strange(ticket) from error
+    ticket.check_authority(enrolled.ca)
+    return enrolled
+
+
+def _ask(ticket: JoinToken, proxy: str, trust: ssl.SSLContext, path: str, body: dict[str, Any] | None = None) -> Any:
+    thing, shown_proxy = f"server {ticket.url}", re.sub(r"//[^@]*@", "//", proxy)
+    try:
+        with httpx.Client(verify=trust, proxy=proxy or None, trust_env=False, timeout=_TIMEOUT_S) as client:
+            address = ticket.url.rstrip("/") + path
+            # Asked for as it is: a short answer that was packed may be gigabytes long.
+            plain = {"Accept-Encoding": "identity"}
+            with client.stream("POST" if body else "GET", address, json=body, headers=plain) as response:
+                answer = _whole(ticket, response)
+    except httpx.ProxyError as error:
+        raise ArchipelError(
+            f"proxy {shown_proxy}",
+            f"refused the way to {ticket.url} ({error})",
+            "ask whoever runs it to allow that address",
+            code=ErrorCode.LOST,
+        ) from error
+    except httpx.ConnectError as error:
+        if "certificate verify failed" in str(error).lower():
+            raise ArchipelError(
+                thing,
+                "shows a certificate that is not for this address or not by the token's CA",
+                "do not go on: ask the server's operator for a new token and check the address",
+                code=ErrorCode.TRUST,
+            ) from error
+        way = f" through proxy {shown_proxy}" if proxy else ""
+        raise ArchipelError(thing, f"cannot be reached{way}", _BEFORE_TRUST, code=ErrorCode.LOST) from error
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise ArchipelError(
+            thing, f"gave no answer ({type(error).__name__})", _BEFORE_TRUST, code=ErrorCode.LOST
+        ) from error
+    try:
+        document = parsed(lambda value: value, answer, LONGEST_ANSWER)
+    except ValueError as error:
+        raise _strange(ticket) from error
+    if response.is_success:
+        return document
+    raise _refusal(ticket, response.status_code, document)
+
+
+def _whole(ticket: JoinToken, response: httpx.Response) -> bytes:
+    """The answer's bytes as they came. Raises ArchipelError when they are packed, more than any answer has, or slow."""
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise _strange(ticket)
+    answer, until = b"", time.monotonic() + _TIMEOUT_S
+    for chunk in response.iter_raw(1 << 14):
+        answer += chunk
+        if len(answer) > LONGEST_ANSWER or time.monotonic() > until:
+            raise _strange(ticket)
+    return answer
+
+
+def _refusal(ticket: JoinToken, status: int, document: Any) -> ArchipelError:
+    """The server's own words for why it refused, when it gave them in its form."""
+    try:
+        thing, cause, remedy = (str(document[name])[:500] for name in ("thing", "cause", "remedy"))
+        code = ErrorCode(document["code"])
+    except (KeyError, TypeError, ValueError):
+        return ArchipelError(
+            f"server {ticket.url}", f"refused with status {status}", "ask its operator to look at its log"
+        )
+    return ArchipelError(thing, cause, remedy, code=code)
+
+
+def _strange(ticket: JoinToken) -> ArchipelError:
+    return ArchipelError(
+        f"server {ticket.url}", "does not answer as an Archipel server", _BEFORE_TRUST, code=ErrorCode.TRUST
+    )
+
+
+def _check_clock(server_time: str) -> None:
+    try:
+        theirs = datetime.fromisoformat(server_time)
+        apart = (datetime.now(UTC) - theirs).total_seconds()
+    except (ValueError, TypeError) as error:
+        raise ArchipelError(
+            "server clock", "gives no readable time", "ask its operator to look at its log", code=ErrorCode.CLOCK
+        ) from error
+    if abs(apart) > CLOCK_TOLERANCE_S:
+        raise ArchipelError(
+            "clock",
+            f"this machine's is {abs(apart):.0f} seconds {'ahead of' if apart > 0 else 'behind'} the server's",
+            "set both by a time service (NTP), then join with the same token",
+            code=ErrorCode.CLOCK,
+        )

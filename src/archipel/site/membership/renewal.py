@@ -1,0 +1,92 @@
+"""Certificates end; the site renews its own in good time, with a new TLS key and the identity key's word for it."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Protocol
+
+import structlog
+from cryptography import x509
+
+from archipel.governance import canonical
+from archipel.site.audit import journal
+from archipel.site.membership.certificates import credentials, keep_certificate, tls_request
+from archipel.site.state.folder import SiteState
+from archipel.transport import RenewRequest, Uplink
+from archipel.vocabulary import ArchipelError, ErrorCode
+
+_log = structlog.get_logger("archipel.renewal")
+LOOK_S = 3600.0
+FRACTION_LEFT = 1 / 3
+"""A certificate is renewed when less than this part of its life is left."""
+ANSWER_S = 30.0
+
+
+class Line(Protocol):
+    """What a renewal goes over: the agent's link, or a connection of its own."""
+
+    async def renew(self, request: RenewRequest) -> str:
+        """A new certificate (PEM). Raises ArchipelError."""
+
+
+async def renew_when_due(site: SiteState, link: Line) -> None:
+    """Look every hour; renew over the link when it is time. A failure is logged and tried at the next look."""
+    while True:
+        if is_due((site.keys / "tls.pem").read_bytes(), datetime.now(UTC)):
+            try:
+                await renew(site, link)
+            except Exception as error:
+                _log.error("certificate not renewed", error=str(error), exc_info=error)
+        await asyncio.sleep(LOOK_S)
+
+
+def is_due(pem: bytes, now: datetime) -> bool:
+    """Whether less than a third of the certificate's life is left."""
+    certificate = x509.load_pem_x509_certificate(pem)
+    life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+    return certificate.not_valid_after_utc - now < life * FRACTION_LEFT
+
+
+async def renew(site: SiteState, link: Line) -> None:
+    """Get a certificate on a new TLS key; the identity key stays. Raises ArchipelError."""
+    key, csr = tls_request(site.name)
+    message = b"archipel-renewal/1\n" + canonical({"site": site.name, "csr": csr})
+    certificate = await link.renew(RenewRequest(csr=csr, proof=site.identity.sign(message)))
+    keep_certificate(site, key, certificate)
+    with site.database.write() as connection:
+        journal.append(connection, "certificate-renewed", {"site": site.name})
+    _log.info("certificate renewed")
+
+
+async def renew_now(site: SiteState) -> datetime:
+    """Renew over a connection of its own, whether an agent runs or not; until when the new certificate lasts (UTC).
+
+    Raises ArchipelError when the server cannot be reached or refuses; the certificate that is here stays then.
+    """
+    federation, keys = site.joined(), credentials(site)
+    try:
+        async with (
+            asyncio.timeout(ANSWER_S),
+            Uplink(
+                federation.grpc,
+                key=keys.key,
+                certificate=keys.certificate,
+                authority=keys.authority,
+                proxy=site.settings.proxy,
+            ) as uplink,
+        ):
+            await renew(site, uplink)
+    except TimeoutError as error:
+        raise _unreachable(site, f"said nothing for {ANSWER_S:.0f} s") from error
+    except ArchipelError as error:
+        if error.code is not ErrorCode.LOST:
+            raise
+        raise _unreachable(site, f"cannot be reached ({error.thing}: {error.cause})") from error
+    return credentials(site).expires
+
+
+def _unreachable(site: SiteState, cause: str) -> ArchipelError:
+    until = f"{credentials(site).expires:%Y-%m-%d %H:%M:%S} UTC"
+    remedy = f"try again when it can; the certificate that is here lasts until {until}"
+    return ArchipelError(f"server {site.joined().grpc}", cause, remedy, code=ErrorCode.LOST)

@@ -1,0 +1,157 @@
+"""A site's state folder: where its settings, keys, database, blobs and spools lie, readable by its owner only.
+
+``site.toml`` settings, ``site.db`` database, ``keys/`` secrets, ``blobs/`` plans and models fetched, ``spool/`` updates
+made, ``state/`` optimiser frames, ``logs/``, and the doorbell's socket.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
+
+from archipel.governance import IdentityKey
+from archipel.site.state import schema
+from archipel.site.state.settings import SiteSettings
+from archipel.storage import Database, FolderBlobStore, disk_errors_named, load_settings
+from archipel.transport.doorbell import ring
+from archipel.vocabulary import ArchipelError, Conflict, ErrorCode, Record, StorageFull
+
+FOLDERS = ("keys", "blobs", "spool", "state", "logs")
+
+
+class Federation(Record):
+    """The federation this site joined: where it is and whose signature its server has."""
+
+    name: str
+    server_key: str
+    grpc: str
+    rest: str
+    heartbeat_s: float
+    joined_at: str
+
+
+class SiteState:
+    """An opened state folder. Several processes may have the same one open (the agent and its command line)."""
+
+    def __init__(self, folder: Path, values: SiteSettings, database: Database) -> None:
+        self.folder = folder
+        self.settings = values
+        self.database = database
+        self.keys = folder / "keys"
+        self.spool = folder / "spool"
+        self.frames = folder / "state"
+        self.logs = folder / "logs"
+        self.reports = folder / "reports"
+
+    @classmethod
+    def open(cls, folder: Path) -> SiteState:
+        """The site kept in this folder, its database brought to this version.
+
+        Raises ArchipelError (code configuration) when there is none or its settings are wrong.
+        """
+        values = load_settings(folder / "site.toml", SiteSettings)
+        if not (folder / "site.db").exists():
+            raise ArchipelError(
+                str(folder / "site.db"), "is not there", "restore it from the backup", code=ErrorCode.CONFIGURATION
+            )
+        database = open_database(folder)
+        return cls(folder, values, database)
+
+    def close(self) -> None:
+        """Close the database."""
+        self.database.close()
+
+    @property
+    def name(self) -> str:
+        """The site's name in the federation."""
+        return self.settings.site
+
+    @cached_property
+    def identity(self) -> IdentityKey:
+        """The identity key, kept for life."""
+        return IdentityKey.load(self.keys / "identity.key")
+
+    @cached_property
+    def cohort_key(self) -> bytes:
+        """The secret that keys cohort hashes, kept for life."""
+        path = self.keys / "cohort.key"
+        try:
+            key = path.read_bytes()
+        except OSError as error:
+            raise ArchipelError(
+                str(path), "cannot be read", "restore it from the backup", code=ErrorCode.CONFIGURATION
+            ) from error
+        if len(key) != 32:
+            raise ArchipelError(
+                str(path), f"has {len(key)} bytes, not 32", "restore it from the backup", code=ErrorCode.CONFIGURATION
+            )
+        return key
+
+    @cached_property
+    def blobs(self) -> FolderBlobStore:
+        """Plans and models fetched from the server."""
+        return FolderBlobStore(self.folder / "blobs")
+
+    def federation(self) -> Federation | None:
+        """The federation this site joined, None before it did."""
+        with self.database.read() as connection:
+            row = connection.execute(select(schema.federation)).mappings().first()
+        return _federation(row) if row else None
+
+    def joined(self) -> Federation:
+        """The federation this site joined. Raises ArchipelError before it did."""
+        found = self.federation()
+        if found is None:
+            raise ArchipelError(
+                f"site {self.name}",
+                "has joined no federation yet",
+                "ask the server's owner for a join token and run archipel site join TOKEN",
+                code=ErrorCode.CONFIGURATION,
+            )
+        return found
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder for one running agent; the hold goes with the process, however it ends.
+
+        Raises Conflict when another agent runs on this folder.
+        """
+        with disk_errors_named(self.folder):
+            descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise Conflict(str(self.folder), "is served by an agent already", "stop that one first") from error
+            yield
+        finally:
+            os.close(descriptor)
+
+    def ring(self) -> bool:
+        """Wake the agent of this folder, when one runs; False when none does."""
+        return ring(self.folder)
+
+
+def _federation(row: Mapping[Any, Any]) -> Federation:
+    return Federation(**{name: row[name] for name in Federation.model_fields})
+
+
+def open_database(folder: Path) -> Database:
+    """The database, of this version. The first connection writes SQLite's side files, so a full disk shows here."""
+    database = Database(f"sqlite:///{(folder / 'site.db').absolute()}")
+    try:
+        schema.upgrade(database)
+    except OperationalError as error:
+        database.close()
+        if "disk is full" in str(error.orig):
+            raise StorageFull(str(folder), "the disk is full", "free space there; what was finished is kept") from error
+        raise
+    return database

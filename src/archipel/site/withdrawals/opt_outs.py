@@ -1,0 +1,112 @@
+"""The opt-out list: the file ``opt-out.txt`` in a site's folder, in which people write down who is not to be used."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import TypeAdapter, ValidationError
+
+from archipel.data.files import Signature, signature_of
+from archipel.data.samples import SubjectId
+from archipel.site.state.folder import SiteState
+from archipel.vocabulary import BadInput, ErrorCode
+
+OPT_OUT = "opt-out.txt"
+"""One line a patient: ``SUBJECT`` for every dataset of the site, or ``DATASET/SUBJECT``; ``#`` begins a remark at the
+line's start or after a space, and is part of an id elsewhere."""
+
+EVERYWHERE = ""
+_RUNS = 10
+_REMARK = re.compile(r"(?:^|\s)#")
+
+
+class Optant(NamedTuple):
+    """Whose data is not to be used, and of which dataset; "" is every one."""
+
+    subject: str
+    dataset: str = EVERYWHERE
+
+
+class Line(NamedTuple):
+    """A line that names a patient."""
+
+    number: int
+    optant: Optant
+
+
+def listed(site: SiteState) -> tuple[Line, ...]:
+    """What stands in the site's list now. Raises BadInput (code configuration) as ``read`` does."""
+    path = site.folder / OPT_OUT
+    try:
+        return read(path, signature_of(path))
+    except FileNotFoundError:
+        return ()
+
+
+@lru_cache(maxsize=4)
+def read(path: Path, signature: Signature | None = None) -> tuple[Line, ...]:
+    """Who is named in an opt-out list. The answer is kept while the file's ``signature`` stays the same.
+
+    Raises FileNotFoundError, and BadInput (code configuration) naming a line that makes no sense.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(
+            str(path),
+            f"cannot be read ({error})",
+            "write it as UTF-8 text, readable here",
+            code=ErrorCode.CONFIGURATION,
+        ) from error
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        words = _REMARK.split(line, maxsplit=1)[0].strip()
+        if not words:
+            continue
+        dataset, slash, subject = words.rpartition("/")
+        try:
+            check_subject(subject)
+            if slash and (not dataset or "/" in dataset):
+                raise BadInput(words, "is no subject", "write SUBJECT or DATASET/SUBJECT")
+        except BadInput as error:
+            raise BadInput(
+                f"{path.name} line {number}",
+                "names no subject",
+                "write SUBJECT or DATASET/SUBJECT",
+                code=ErrorCode.CONFIGURATION,
+            ) from error
+        found.append(Line(number, Optant(subject, dataset)))
+    return tuple(found)
+
+
+def in_words(numbers: Sequence[int]) -> str:
+    """Numbers of lines as a person reads them.
+
+    >>> in_words([3]), in_words([1, 2, 3, 7])
+    ('line 3', 'lines 1 to 3, 7')
+    """
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        if runs and runs[-1][1] == number - 1:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    said = [f"{first} to {last}" if last > first else str(first) for first, last in runs[:_RUNS]]
+    more = sum(last - first + 1 for first, last in runs[_RUNS:])
+    return f"line{'s' * (len(numbers) > 1)} {', '.join(said)}" + (f" and {more} more" if more else "")
+
+
+def check_subject(subject: str) -> None:
+    """Raise BadInput for a text that cannot be a subject's id."""
+    try:
+        TypeAdapter(SubjectId).validate_python(subject)
+    except ValidationError as error:
+        raise BadInput(
+            f"subject {subject!r}", "cannot be a subject's id", "give it as the dataset names it, without a path"
+        ) from error

@@ -1,0 +1,63 @@
+"""What is left of a frozen cohort: the cohort without those whom the site's signed subtractions name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import Connection, func, insert, select
+
+from archipel.data import Cohort, subject_token
+from archipel.governance import Subtraction, subtract
+from archipel.site.audit import journal
+from archipel.site.state import schema
+from archipel.site.state.folder import SiteState
+from archipel.storage import utc_now
+
+_rows = schema.subtractions
+_KIND = "cohort-narrowed"
+
+
+def narrow(connection: Connection, site: SiteState, cohort: Cohort, hashed: str, tokens: Iterable[str]) -> Cohort:
+    """Sign these patients out of a kept cohort, unless they are already; what is left of it.
+
+    Called in the transaction that withdraws, or that keeps a cohort frozen before.
+    """
+    found = map(Subtraction.model_validate_json, of(connection, hashed))
+    left = subtracted(cohort, site.cohort_key, found)
+    here = {subject_token(subject, site.cohort_key) for subject in left.subjects}
+    gone = tuple(sorted(here & set(tokens)))
+    if not gone:
+        return left
+    signed = subtract(site.identity, Subtraction(site=site.name, cohort_hash=hashed, subjects=gone, at=utc_now()))
+    left = subtracted(left, site.cohort_key, [signed])
+    body = {
+        "cohort_hash": hashed,
+        "dataset": cohort.dataset,
+        "version": cohort.version,
+        "subjects": len(gone),
+        "left": len(left.subjects),
+        "signature": signed.signature,
+    }
+    journal.append(connection, _KIND, body)
+    connection.execute(insert(_rows).values(cohort_hash=hashed, body=signed.model_dump_json()))
+    return left
+
+
+def of(connection: Connection, hashed: str) -> tuple[str, ...]:
+    """The signed subtractions from a cohort, word for word, oldest first."""
+    return tuple(connection.scalars(select(_rows.c.body).where(_rows.c.cohort_hash == hashed).order_by(_rows.c.number)))
+
+
+def journaled(connection: Connection, hashed: str) -> int:
+    """How many subtractions from a cohort the journal tells of: none of them may be gone."""
+    lines = schema.journal
+    mine = (lines.c.kind == _KIND, func.instr(lines.c.body, hashed) > 0)
+    return connection.scalar(select(func.count()).select_from(lines).where(*mine)) or 0
+
+
+def subtracted(cohort: Cohort, key: bytes, found: Iterable[Subtraction]) -> Cohort:
+    """The cohort without those whom the subtractions name."""
+    gone = {token for one in found for token in one.subjects}
+    if not gone:
+        return cohort
+    return cohort.without(subject for subject in cohort.subjects if subject_token(subject, key) in gone)

@@ -1,0 +1,3 @@
+"""The version of this installation; everything that names it takes it from here."""
+
+VERSION = "0.1.0"
