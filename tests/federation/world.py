@@ -127,7 +127,14 @@ class World:
 
     @classmethod
     @contextlib.contextmanager
-    def running(cls, folder: Path, *, relayed: bool = False, **site_settings: Any) -> Iterator[World]:
+    def running(
+        cls,
+        folder: Path,
+        *,
+        relayed: bool = False,
+        write_data: Callable[[Path, str], Path] = write_table,
+        **site_settings: Any,
+    ) -> Iterator[World]:
         """A server and two connected sites, over a wire that can be shut when ``relayed``."""
         wire = Wire() if relayed else None
         settings: dict[str, Any] = {"heartbeat_s": 1.0}
@@ -140,7 +147,7 @@ class World:
         with lab:
             lab.start_server()
             for site in SITES:
-                data = write_table(folder / "data" / site, site)
+                data = write_data(folder / "data" / site, site)
                 quick = {"reconnect_first_s": 0.1, "reconnect_longest_s": 0.5}
                 lab.add_site(site, data, layout="npz", **quick, **site_settings)
             lab.start_sites()

@@ -13,10 +13,18 @@ from archipel.vocabulary import BadInput, Job, Record
 def canonical(document: Record | dict[str, Any]) -> bytes:
     """The document's canonical JSON bytes.
 
+    A field of a record that has its default value is left out, so that a field which a later version adds changes no
+    hash and no signature of before. So the default of a field never changes. A record's ``format`` is always named.
+
     >>> canonical({"b": 1, "a": 2.0})
     b'{"a":2,"b":1}'
     """
-    return rfc8785.dumps(document.model_dump(mode="json") if isinstance(document, Record) else document)
+    return rfc8785.dumps(_without_defaults(document) if isinstance(document, Record) else document)
+
+
+def _without_defaults(record: Record) -> dict[str, Any]:
+    document = record.model_dump(mode="json", exclude_defaults=True)
+    return document | {"format": record.format} if isinstance(record, Job) else document
 
 
 def record_hash(document: Record | dict[str, Any]) -> str:
