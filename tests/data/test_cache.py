@@ -233,7 +233,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from test_cache import cohort
 from archipel.data import PreparedCache
-from archipel.data import cache as module
+from archipel.data.prepared import cache as module
 at, seen = int(sys.argv[2]), 0
 def count(done):
     global seen

@@ -353,7 +353,7 @@ def test_the_commands_work_as_processes_and_say_errors_in_one_line(tmp_path: Pat
 @pytest.mark.processes
 def test_a_running_agents_tracebacks_hold_no_values(hospital: SiteState) -> None:
     program = (
-        "import sys, structlog; from archipel.cli import main; from archipel.site import process\n"
+        "import sys, structlog; from archipel.cli import main; from archipel.site.agent import process\n"
         "def run(folder):\n"
         "    patient = 'sub-' + str(4711)\n"
         "    structlog.get_logger('x').debug('not at this level')\n"
