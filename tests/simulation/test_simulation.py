@@ -18,7 +18,7 @@ from archipel.rounds import MemoryBook
 from archipel.simulation import SimulatedSite, pooled_site, scanned_site, simulate
 from archipel.simulation.pooled import PooledSource
 from archipel.tasks import Compute
-from archipel.tensors import decode
+from archipel.tensors import blob_hash, decode
 from archipel.vocabulary import ArchipelError, Baselines, ColumnNeed, DataNeeds, RosterEntry, RoundTerms, TaskKind
 
 TINY = Path(__file__).parents[2] / "examples" / "tiny_numpy.py"
@@ -83,6 +83,24 @@ async def test_one_site_alone_is_its_own_local_baseline(tmp_path: Path) -> None:
     who = sites(tmp_path / "data", "a")
     book = await run(tmp_path / "1", who, rounds=5, baselines=Baselines(local=True))
     assert book.local_models["a"] == book.model
+
+
+async def test_a_long_simulation_keeps_the_models_that_a_server_keeps(tmp_path: Path) -> None:
+    who = sites(tmp_path / "data", "a", "b")
+    book = await run(tmp_path / "1", who, rounds=12, baselines=Baselines(local=True))
+    assert book.named.keys() == {"initial", "last", "best", "local:a", "local:b"}
+    named = {one.model for one in book.named.values()}
+    assert book.named["last"].model == book.model and book.named["last"].round == 12
+    reached = {
+        record.stage.round - 1: record.validation["accuracy"].mean() for record in book.committed(TaskKind.TRAIN)
+    }
+    [measured] = book.committed(TaskKind.EVALUATE)
+    reached[12] = measured.validation["accuracy"].mean()
+    assert book.named["best"].round == max(reached, key=lambda number: reached[number])
+    assert book.models.keys() == named
+    assert {blob_hash(path.read_bytes()) for path in book.models.values()} == named
+    files = [path for path in (tmp_path / "1").rglob("*") if path.is_file()]
+    assert sorted(files) == sorted(book.models.values())
 
 
 async def test_identical_sites_equal_one_site(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ SUB_COMMANDS = {
     "site": "A hospital's agent: join, datasets, approvals, journal.",
     "run": "Run a plan on a federation's sites and say what it reached.",
     "demo": "The whole thing on this machine: hospitals, server, one model.",
-    "simulate": "Run a plan's federated rounds in one process.",
+    "simulate": "Run a plan's federated rounds on this machine.",
     "experiment": "Experiments at a server: list, watch, start, pause, resume, cancel.",
     "predict": "Run a downloaded model on new volumes.",
     "evaluate": "Score a downloaded model on labelled volumes.",

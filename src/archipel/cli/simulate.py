@@ -1,4 +1,4 @@
-"""``archipel simulate``: run a plan's federated rounds in one process, on folders of one's own."""
+"""``archipel simulate``: run a plan's federated rounds on this machine, on folders of one's own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from archipel.rounds import MemoryBook
     from archipel.simulation import SimulatedSite
 
-app = typer.Typer(help="Run a plan's federated rounds in one process.")
+app = typer.Typer(help="Run a plan's federated rounds on this machine.")
 
 
 @app.command()
@@ -34,6 +34,13 @@ def simulate(
     set_: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE, a hyper-parameter.")] = None,
     validation_fraction: Annotated[float, typer.Option(help="Share of each site's subjects that validate.")] = 0.2,
     out: Annotated[Path | None, typer.Option(help="Where the last model goes, as .safetensors.")] = None,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="How many processes train at the same time; the numbers are the same.",
+        ),
+    ] = 1,
     baselines: Annotated[bool, typer.Option("--baselines", help="Train each site alone, too.")] = False,
     pooled: Annotated[bool, typer.Option("--pooled", help="Train on all sites' data together, too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
@@ -41,18 +48,24 @@ def simulate(
     """The same rounds, steps and numbers as a deployed federation, without network and sandbox."""
     import asyncio
 
+    from archipel.vocabulary import WorkerLimits
+    from archipel.vocabulary.threads import thread_variables
+
+    limits = WorkerLimits()
+    # Before anything loads numpy: as many threads as a hospital's worker has, and as each of --workers has.
+    os.environ.update(thread_variables(limits.threads))
     from archipel.plans import draft, load_own
     from archipel.simulation import simulate as run
     from archipel.simulation import train_pooled
     from archipel.storage import disk_errors_named
-    from archipel.vocabulary import BadInput, Baselines, RosterEntry, RoundTerms, WorkerLimits
+    from archipel.vocabulary import BadInput, Baselines, RosterEntry, RoundTerms
 
     if out is not None and not os.access(out.parent, os.W_OK):
         raise BadInput(str(out.parent), "is no folder that can be written to", "choose another place for --out")
     if sites is not None and (layout or option or mapping):
         raise BadInput("--sites", "comes with --format, --option or --mapping", "write them into its tables")
     found = _sites(load_own(plan).needs, data, sites, layout, option, mapping)
-    chosen: dict[str, Any] = {"seed": seed, "arguments": arguments(set_), "limits": WorkerLimits()}
+    chosen: dict[str, Any] = {"seed": seed, "arguments": arguments(set_), "limits": limits}
     nobody = "ed25519:" + "0" * 64
     drafted = draft(
         plan,
@@ -65,7 +78,7 @@ def simulate(
         **chosen,
     )
     with tempfile.TemporaryDirectory(prefix="archipel-simulation-") as place:
-        book = asyncio.run(run(drafted.job, plan, drafted.initial_model, found, Path(place)))
+        book = asyncio.run(run(drafted.job, plan, drafted.initial_model, found, Path(place), workers=workers))
         if not as_json:
             _print_rounds(book)
         if out is not None:

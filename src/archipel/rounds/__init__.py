@@ -7,7 +7,8 @@ and plans cannot tell whether the fleet is deployed or simulated.
 from archipel.rounds.book import Book, Opened, Progress, SiteRecord, StageRecord
 from archipel.rounds.fleet import Accepted, Delivered, Failed, Fleet, FleetEvent, Lost, Nudged, Returned
 from archipel.rounds.loop import ExperimentLoop
-from archipel.rounds.memory import MemoryBook
+from archipel.rounds.memory import MemoryBook, model_path
+from archipel.rounds.named_models import NamedModel, named_after, named_at_start
 from archipel.rounds.stages import ENSEMBLE, Stage, next_stage, stages_after_training
 from archipel.rounds.tables import (
     EXPERIMENT_TABLE,
@@ -35,6 +36,7 @@ __all__ = [
     "FleetEvent",
     "Lost",
     "MemoryBook",
+    "NamedModel",
     "Nudged",
     "Opened",
     "Progress",
@@ -45,6 +47,9 @@ __all__ = [
     "Stage",
     "StageRecord",
     "Verdict",
+    "model_path",
+    "named_after",
+    "named_at_start",
     "next_stage",
     "stages_after_training",
     "verdict",

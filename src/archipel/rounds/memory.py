@@ -8,13 +8,22 @@ from dataclasses import replace
 from pathlib import Path
 
 from archipel.rounds.book import Opened, Progress, StageRecord
+from archipel.rounds.named_models import named_after, named_at_start
 from archipel.rounds.tables import ExperimentState, ExperimentVerb, SiteState, next_state
 from archipel.tensors import blob_hash
 from archipel.vocabulary import Failure, Job, RoundClosed, TaskKey, TaskKind, Update, Value
 
 
+def model_path(folder: Path, model: str) -> Path:
+    """Where a book with this folder keeps the frame of a model, by the model's hash."""
+    return folder / f"{model.partition(':')[2]}.model"
+
+
 class MemoryBook:
-    """One experiment's book; model frames lie in ``folder`` under their round's name."""
+    """One experiment's book; the frames of its models are files in ``folder``, see ``model_path``.
+
+    ``models`` are the files by hash. Only models that have a name are kept, by the same rule as at a server.
+    """
 
     def __init__(self, job: Job, folder: Path, invited: Sequence[str] | None = None) -> None:
         self.job, self.folder = job, folder
@@ -23,6 +32,7 @@ class MemoryBook:
         self.arguments: dict[str, Value] = dict(job.arguments)
         self.records: list[StageRecord] = []
         self.models: dict[str, Path] = {}
+        self.named = named_at_start(job)
         self.model = job.initial_model
         self.local_models: dict[str, str] = {}
         self._passes: dict[int, dict[str, Value]] = {}
@@ -91,10 +101,10 @@ class MemoryBook:
     def close(self, record: StageRecord, closed: RoundClosed, result: Path | None, local: dict[str, Path]) -> None:
         """The attempt ends."""
         if result is not None and closed.model is not None:
-            self.models[closed.model] = result
+            self._keep(result, closed.model)
             self.model = closed.model
         for site, frame in local.items():
-            self.local_models[site] = self._keep(frame)
+            self.local_models[site] = self._keep(frame, blob_hash(frame.read_bytes()))
         opened = self._opened
         if opened is not None:
             for site, frame in opened.frames.items():
@@ -102,6 +112,10 @@ class MemoryBook:
                     frame.unlink(missing_ok=True)
         self.records.append(record)
         self._opened = None
+        if record.committed:
+            made = {site: self.local_models[site] for site in local}
+            self.named = named_after(self.job, self.named, record, made)
+            self._delete_unnamed()
         if record.committed and record.stage.kind is TaskKind.TRAIN and record.stage.round == self.pause_after:
             self.state, self.pause_after = ExperimentState.PAUSED, None
 
@@ -123,10 +137,19 @@ class MemoryBook:
         wanted = [record for record in self.records if record.committed and record.stage.kind is kind]
         return [record for record in wanted if record.stage.about == about]
 
-    def _keep(self, frame: Path) -> str:
-        digest = blob_hash(frame.read_bytes())
-        self.models[digest] = frame
-        return digest
+    def add_model(self, frame: bytes, model: str) -> None:
+        """Put a model's frame, which has the hash ``model``, where the sites find it."""
+        self.models[model] = model_path(self.folder, model)
+        self.models[model].write_bytes(frame)
+
+    def _keep(self, frame: Path, model: str) -> str:
+        self.models[model] = frame.replace(model_path(self.folder, model))
+        return model
+
+    def _delete_unnamed(self) -> None:
+        kept = {one.model for one in self.named.values()}
+        for model in self.models.keys() - kept:
+            self.models.pop(model).unlink(missing_ok=True)
 
     def _current(self, key: TaskKey) -> Opened:
         if self._opened is None or self._opened.task.key != key:

@@ -1,4 +1,4 @@
-"""The fleet in one process: the same loop, the same steps of a site, no network, no sandbox.
+"""The fleet on one machine: the same loop, the same steps of a site, no network, no sandbox.
 
 For researchers who try a plan on data of their own before hospitals are asked, and for the pooled baseline. It must
 give the same numbers as a deployed fleet for the same seed.
@@ -7,6 +7,7 @@ give the same numbers as a deployed fleet for the same seed.
 from archipel.simulation.experiment import simulate
 from archipel.simulation.fleet import SimulatedFleet
 from archipel.simulation.pooled import Pooled, pooled_site, train_pooled
+from archipel.simulation.site_specs import SiteSpec, site_handler
 from archipel.simulation.sites import SimulatedSite, read_sites, scanned_site
 from archipel.simulation.trainer import InProcessTrainer
 
@@ -15,9 +16,11 @@ __all__ = [
     "Pooled",
     "SimulatedFleet",
     "SimulatedSite",
+    "SiteSpec",
     "pooled_site",
     "read_sites",
     "scanned_site",
     "simulate",
+    "site_handler",
     "train_pooled",
 ]

@@ -1,55 +1,71 @@
-"""One experiment in this process, from a job and sites' cohorts to a finished book."""
+"""One experiment without a network, from a job and sites' cohorts to a finished book."""
 
 from __future__ import annotations
 
 import asyncio
-import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from archipel.governance import job_hash
-from archipel.plans import load
-from archipel.plans.runtime import PlanRuntime
 from archipel.rounds import ExperimentLoop, ExperimentState, ExperimentVerb, MemoryBook
 from archipel.simulation.fleet import SimulatedFleet
+from archipel.simulation.site_specs import SiteSpec, site_handler
 from archipel.simulation.sites import SimulatedSite
-from archipel.simulation.trainer import InProcessTrainer
-from archipel.tasks import Compute, Handler, MemoryShelf, Once, Permitted, check_passes
-from archipel.vocabulary import ArchipelError, Job, Task
+from archipel.simulation.workers import worker_handlers
+from archipel.tasks import Handler
+from archipel.vocabulary import ArchipelError, BadInput, Job
 
 
 async def simulate(
-    job: Job, plan_file: Path, initial_model: bytes, sites: Sequence[SimulatedSite], folder: Path
+    job: Job, plan_file: Path, initial_model: bytes, sites: Sequence[SimulatedSite], folder: Path, *, workers: int = 1
 ) -> MemoryBook:
-    """Run the whole job; returns its book with every record and model.
+    """Run the whole job; returns its book with every record, and the models that a server would keep, too.
 
-    ``folder`` takes the frames and must be empty. Raises ArchipelError when the experiment stalls, with the first
-    site's full error, which only a simulation can show.
+    ``folder`` takes the frames and must be empty. With one worker all sites train in this process, one after the
+    other. With more, each worker is a process of its own with the threads that the job allows (by default one); a site
+    stays with its worker, and the models are the same to the last bit as those of one process with as many threads.
+    Each process reads the data of its sites only, but loads the plan and its libraries itself.
+
+    Raises ArchipelError when the experiment stalls, with the first site's full error, which only a simulation can
+    show, and when a worker dies, with the names of its sites.
     """
-    digest = job_hash(job)
+    if workers < 1:
+        raise BadInput(f"workers {workers}", "is less than one", "give the number of processes that train")
     book = MemoryBook(job, folder)
-    (folder / "initial").write_bytes(initial_model)
-    book.models[job.initial_model] = folder / "initial"
-    turn = asyncio.Lock()
+    book.add_model(initial_model, job.initial_model)
+    specs = [
+        SiteSpec(job, plan_file, site.name, site.data, site.cohort, models=folder, frames=folder / site.name)
+        for site in sites
+    ]
+    if workers == 1:
+        turn = asyncio.Lock()
+        await _run(job, book, {spec.site: site_handler(spec, turn) for spec in specs})
+    else:
+        async with worker_handlers(specs, min(workers, len(specs))) as (handlers, died):
+            await _run(job, book, handlers, died)
+    return book
 
-    def handler(site: SimulatedSite) -> Handler:
-        runtime = PlanRuntime(load(plan_file, job.plan.class_name), job, site.name, site.data, site.cohort)
-        trainer = InProcessTrainer(runtime, turn, lambda model: book.models[model].read_bytes())
-        spool = folder / site.name
-        shutil.rmtree(spool, ignore_errors=True)
-        spool.mkdir()
 
-        def permission(task: Task) -> None:
-            check_passes(job, digest, task)
-
-        return Permitted(Once(Compute(job, site.name, trainer, spool), MemoryShelf()), permission)
-
-    fleet = SimulatedFleet({site.name: handler(site) for site in sites})
+async def _run(
+    job: Job, book: MemoryBook, handlers: Mapping[str, Handler], died: asyncio.Future[None] | None = None
+) -> None:
+    """Run the experiment to its end; ``died`` ends it early with its error."""
+    fleet = SimulatedFleet(handlers)
     book.control(ExperimentVerb.START)
-    state = await ExperimentLoop(job, digest, book, fleet).run()
+    running = asyncio.ensure_future(ExperimentLoop(job, job_hash(job), book, fleet).run())
+    awaited: set[asyncio.Future[Any]] = {running} if died is None else {running, died}
+    try:
+        await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+        if died is not None and died.done():
+            died.result()
+        state = running.result()
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await fleet.close()
     if state is not ExperimentState.FINISHED:
         cause = next(iter(fleet.problems.values()), None)
         if cause is not None:
             raise cause
         raise ArchipelError(f"experiment {job.experiment}", book.reason, "see the sites' failures")
-    return book

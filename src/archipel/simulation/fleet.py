@@ -1,4 +1,4 @@
-"""A fleet whose sites are handlers in this process."""
+"""A fleet whose sites are handlers: they train in this process, or pass their tasks on to another one."""
 
 from __future__ import annotations
 
@@ -37,6 +37,12 @@ class SimulatedFleet:
 
     async def announce(self, sites: Sequence[str], closed: RoundClosed) -> None:
         """Nothing to tell: a simulated site keeps no frames to commit."""
+
+    async def close(self) -> None:
+        """Stop what still runs; nobody waits for it any more."""
+        for work in self._running:
+            work.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
 
     async def _work(self, site: str, task: Task) -> None:
         await self.events.put(Accepted(site, task.key))

@@ -90,18 +90,21 @@ class Once:
 
 
 class MemoryShelf:
-    """A shelf that lives as long as its process, for simulations."""
+    """A shelf that lives as long as its process, for simulations.
+
+    It keeps what was made last, with the optimiser's state: an earlier task's frame is gone once its round is closed.
+    """
 
     def __init__(self) -> None:
         self._tasks: dict[str, str] = {}
-        self._made: dict[str, Made] = {}
+        self._last: tuple[str, Made] | None = None
 
     def find(self, task: Task) -> Made | None:
         """What was made for this very task."""
         key = str(task.key)
         if self._tasks.get(key, record_hash(task)) != record_hash(task):
             raise replayed(task)
-        return self._made.get(key)
+        return self._last[1] if self._last is not None and self._last[0] == key else None
 
     def begin(self, task: Task) -> None:
         """The task is accepted."""
@@ -109,7 +112,7 @@ class MemoryShelf:
 
     def keep(self, task: Task, made: Made) -> None:
         """The update is made."""
-        self._made[str(task.key)] = made
+        self._last = str(task.key), made
 
 
 def replayed(task: Task) -> Conflict:

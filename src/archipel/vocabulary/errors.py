@@ -5,6 +5,7 @@ A code is for programs and for what leaves a site; the sentence is for people.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 
 
@@ -56,6 +57,13 @@ class ArchipelError(Exception):
         self.thing, self.cause, self.remedy = thing, cause, remedy
         if code is not None:
             self.code = code
+
+    def __reduce__(self) -> tuple[Callable[..., ArchipelError], tuple[object, ...]]:
+        return _again, (type(self), self.thing, self.cause, self.remedy, self.code)
+
+
+def _again(kind: type[ArchipelError], thing: str, cause: str, remedy: str, code: ErrorCode) -> ArchipelError:
+    return kind(thing, cause, remedy, code=code)
 
 
 class BadInput(ArchipelError):

@@ -21,6 +21,7 @@ from archipel.rounds import (
     Stage,
     StageRecord,
 )
+from archipel.rounds.named_models import NamedModel, named_after
 from archipel.rounds.tables import next_state
 from archipel.server.experiments import journal_heads
 from archipel.server.membership.federation import Federation
@@ -215,48 +216,25 @@ class SqlBook:
         self.sweep()
 
     def _keep_models(self, connection: Connection, record: StageRecord, local: dict[str, str]) -> list[str]:
-        """Name the models that last; returns the blobs that no name holds any more."""
-        models = connection.execute(self._of(schema.models)).mappings().all()
-        known = {one["name"]: one for one in models}
-        before = known["last"]["hash"] if "last" in known else self.job.initial_model
-        validation = json.dumps({name: total.model_dump() for name, total in record.validation.items()})
-        validated_federated = record.stage.kind is TaskKind.TRAIN or (
-            record.stage.kind is TaskKind.EVALUATE and not record.stage.about
-        )
-        if validated_federated and record.validation:
-            number = record.stage.round - (1 if record.stage.kind is TaskKind.TRAIN else 0)
-            if "last" in known:
-                self._set_model(connection, "last", known["last"]["round"], before, validation)
-            if self._is_better(record.validation, known.get("best")):
-                self._set_model(connection, "best", number, before, validation)
-        if record.model is not None:
-            self._set_model(connection, "last", record.stage.round, record.model, None)
-        for site, model in local.items():
-            self._set_model(connection, f"local:{site}", record.stage.round, model, None)
-        if record.stage.kind is TaskKind.EVALUATE and record.stage.about in self.job.sites:
-            name = f"local:{record.stage.about}"
-            self._set_model(connection, name, record.stage.round, known[name]["hash"], validation)
+        """Name the models that are kept; returns the blobs that no name holds any more."""
+        rows = connection.execute(self._of(schema.models)).mappings().all()
+        known = {row["name"]: NamedModel(row["hash"], row["round"], _sums(row["validation"])) for row in rows}
+        for name, one in named_after(self.job, known, record, local).items():
+            if one != known.get(name):
+                self._set_model(connection, name, one)
         named = set(connection.scalars(select(schema.models.c.hash)))
-        return [one["hash"] for one in models if one["hash"] not in named]
+        return [one.model for one in known.values() if one.model not in named]
 
-    def _set_model(self, connection: Connection, name: str, number: int, blob: str, validation: str | None) -> None:
+    def _set_model(self, connection: Connection, name: str, one: NamedModel) -> None:
         table = schema.models
+        sums = one.validation
+        validation = None if sums is None else json.dumps({metric: sums[metric].model_dump() for metric in sums})
         connection.execute(delete(table).where(table.c.experiment == self._name, table.c.name == name))
         connection.execute(
             insert(table).values(
-                experiment=self._name, name=name, round=number, hash=blob, validation=validation, at=utc_now()
+                experiment=self._name, name=name, round=one.round, hash=one.model, validation=validation, at=utc_now()
             )
         )
-
-    def _is_better(self, validation: dict[str, MetricSum], best: Any) -> bool:
-        selection = self.job.selection
-        found = validation.get(selection.metric) if selection else None
-        if selection is None or found is None or not found.weight:
-            return False
-        if best is None or not best["validation"]:
-            return True
-        known = MetricSum.model_validate(json.loads(best["validation"])[selection.metric]).mean()
-        return found.mean() > known if selection.better == "higher" else found.mean() < known
 
     def _pause_after_step(self, connection: Connection, record: StageRecord) -> None:
         table = schema.experiments
@@ -351,6 +329,13 @@ def _place(experiment: str, key: TaskKey) -> dict[str, Any]:
         "about": key.about,
         "attempt": key.attempt,
     }
+
+
+def _sums(document: str | None) -> dict[str, MetricSum] | None:
+    """Metric sums as a row of the models' table keeps them."""
+    if document is None:
+        return None
+    return {name: MetricSum.model_validate(one) for name, one in json.loads(document).items()}
 
 
 def _stage(row: Any) -> Stage:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import archipel
 from archipel.vocabulary import BadInput, ErrorCode, WorkerLimits
+from archipel.vocabulary.threads import thread_variables
 
 DATA = "/data"
 PLAN = "/plan"
@@ -31,17 +32,13 @@ def worker_arguments(descriptor: int) -> list[str]:
 
 def environment(limits: WorkerLimits) -> dict[str, str]:
     """Every variable the worker gets; nothing is inherited."""
-    threads = str(limits.threads)
     return {
         "PATH": "/usr/bin:/bin",
         "HOME": "/tmp",  # noqa: S108 - the sandbox's own tmpfs
         # The uid has no entry in the sandbox's password file, and MONAI asks for the user's name when imported.
         "USER": "archipel",
         "LANG": "C.UTF-8",
-        "OMP_NUM_THREADS": threads,
-        "MKL_NUM_THREADS": threads,
-        "OPENBLAS_NUM_THREADS": threads,
-        "NUMEXPR_NUM_THREADS": threads,
+        **thread_variables(limits.threads),
         "MPLCONFIGDIR": "/tmp",  # noqa: S108
     }
 

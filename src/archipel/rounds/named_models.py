@@ -1,0 +1,67 @@
+"""Which models of an experiment are kept: the initial, the last and the best one, and each site's own.
+
+One rule for the server's database and for a simulation. Whoever keeps models deletes those that no name holds any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from archipel.rounds.book import StageRecord
+from archipel.vocabulary import Hash, Job, MetricSum, TaskKind
+
+INITIAL, LAST, BEST, LOCAL = "initial", "last", "best", "local:"
+"""Names of models; a site's own model is called ``local:`` and the site's name."""
+
+
+@dataclass(frozen=True)
+class NamedModel:
+    """A model by hash, the round that made it, and what it reached where that was measured."""
+
+    model: Hash
+    round: int
+    validation: Mapping[str, MetricSum] | None = None
+
+
+def named_at_start(job: Job) -> dict[str, NamedModel]:
+    """The models of an experiment before its first round."""
+    return {INITIAL: NamedModel(job.initial_model, 0)}
+
+
+def named_after(
+    job: Job, named: Mapping[str, NamedModel], record: StageRecord, local: Mapping[str, Hash]
+) -> dict[str, NamedModel]:
+    """The models by name after a committed stage; ``local`` are the sites' own models that it made, by site.
+
+    The best model is the best by the job's selection. A round of training measures the model that it starts from.
+    """
+    after, stage = dict(named), record.stage
+    about_federated = stage.kind is TaskKind.TRAIN or (stage.kind is TaskKind.EVALUATE and not stage.about)
+    if about_federated and record.validation:
+        before = named.get(LAST)
+        number = stage.round - (1 if stage.kind is TaskKind.TRAIN else 0)
+        measured = NamedModel(before.model if before else job.initial_model, number, record.validation)
+        if before is not None:
+            after[LAST] = replace(before, validation=record.validation)
+        if _is_better(job, record.validation, named.get(BEST)):
+            after[BEST] = measured
+    if record.model is not None:
+        after[LAST] = NamedModel(record.model, stage.round)
+    for site, model in local.items():
+        after[LOCAL + site] = NamedModel(model, stage.round)
+    if stage.kind is TaskKind.EVALUATE and stage.about in job.sites:
+        name = LOCAL + stage.about
+        after[name] = NamedModel(named[name].model, stage.round, record.validation)
+    return after
+
+
+def _is_better(job: Job, validation: Mapping[str, MetricSum], best: NamedModel | None) -> bool:
+    selection = job.selection
+    found = validation.get(selection.metric) if selection else None
+    if selection is None or found is None or not found.weight:
+        return False
+    if best is None or not best.validation:
+        return True
+    known = best.validation[selection.metric].mean()
+    return found.mean() > known if selection.better == "higher" else found.mean() < known

@@ -1,0 +1,64 @@
+"""A site of a simulation as a value, and the handler of its tasks that is made from it, in whichever process.
+
+``SiteSpec`` is the one thing that a process needs to be a site. A fleet of another kind, for example of Ray actors on
+several machines, can be written over it without a change elsewhere: each actor is given some specifications, makes
+their handlers with ``site_handler`` and keeps them for the whole experiment, since an optimiser's state stays in the
+handler; the fleet passes each task to the actor of its site and puts ``Accepted``, ``Delivered`` or ``Failed`` into its
+queue, as ``SimulatedFleet`` does. ``models`` and ``frames`` must then be folders that all machines see, or the actor
+copies the model in before it handles a task and the frame out afterwards; and unlike here, a task may then have to be
+withdrawn, and an actor that is gone is a ``Lost`` site.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from archipel.data import Cohort, Source
+from archipel.governance import job_hash
+from archipel.plans import load
+from archipel.plans.runtime import PlanRuntime
+from archipel.rounds import model_path
+from archipel.simulation.trainer import InProcessTrainer
+from archipel.tasks import Compute, Handler, MemoryShelf, Once, Permitted, check_passes
+from archipel.vocabulary import Job, Task
+
+
+@dataclass(frozen=True)
+class SiteSpec:
+    """One simulated site of an experiment; it can be pickled.
+
+    ``data`` is the folder of the dataset or another source of its samples, ``models`` the folder in which the models
+    are found by their hash (see ``model_path``), and ``frames`` the site's own folder for what it trained.
+    """
+
+    job: Job
+    plan_file: Path
+    site: str
+    data: Path | Source
+    cohort: Cohort
+    models: Path
+    frames: Path
+
+
+def site_handler(spec: SiteSpec, turn: asyncio.Lock) -> Handler:
+    """The handler of a site's tasks, with the same steps as at a deployed site. It loads the plan.
+
+    ``turn`` is shared by all handlers of a process. The site's folder of frames is emptied. Raises what loading the
+    plan raises, and BadInput when the plan does not declare what the job says.
+    """
+    job, digest = spec.job, job_hash(spec.job)
+    runtime = PlanRuntime(load(spec.plan_file, job.plan.class_name), job, spec.site, spec.data, spec.cohort)
+    shutil.rmtree(spec.frames, ignore_errors=True)
+    spec.frames.mkdir()
+
+    def read(model: str) -> bytes:
+        return model_path(spec.models, model).read_bytes()
+
+    def permission(task: Task) -> None:
+        check_passes(job, digest, task)
+
+    trainer = InProcessTrainer(runtime, turn, read)
+    return Permitted(Once(Compute(job, spec.site, trainer, spec.frames), MemoryShelf()), permission)
