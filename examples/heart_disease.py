@@ -66,10 +66,10 @@ class HeartDiseasePlan(TorchPlan):
         # All held-out patients at once: an AUC compares every ill one with every well one.
         if self.held_out is None:
             return {}
-        [(inputs, targets)] = self.held_out.batches([torch.arange(len(self.held_out))])
-        networks = self.networks(models)
+        everybody = self.held_out.batches([torch.arange(len(self.held_out))])
         with torch.inference_mode():
-            return self.measure(self.ensemble(networks, inputs), targets)
+            [(outputs, targets)] = self.averaged(models, everybody)
+            return self.measure(outputs, targets)
 
     def measure(self, outputs, targets):
         right = ((outputs[:, 0] > 0) == (targets > 0.5)).sum()

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
 from plan_jobs import frame, job_for, table, task_for
 
 from archipel.plans import TorchPlan
+from archipel.plans.in_turn import ReadInTurn
 from archipel.plans.runtime import PlanRuntime
 from archipel.plans.torch import export_model
 from archipel.tensors import decode, encode
@@ -201,3 +204,60 @@ def test_an_error_in_making_examples_ends_the_task_as_it_is(tmp_path):
 
     with pytest.raises(BadInput, match="p-011: cannot be used"):
         train(runtime_of(Broken(), tmp_path, validation_fraction=0.0), frame(Net()))
+
+
+def outputs_of(plan, models, groups):
+    with torch.inference_mode():
+        return [outputs for outputs, _ in plan.averaged(models, plan.held_out.batches(groups))]
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize("held_bytes", [1, 64 << 20])
+def test_an_ensembles_outputs_are_the_bits_of_the_mean_over_a_stack(tmp_path, monkeypatch, count, held_bytes):
+    """One model at a time gives what all at once gave, for as many models as are summed up in order."""
+    plan = Net()
+    runtime_of(plan, tmp_path)
+    monkeypatch.setattr(Net, "activate", lambda self, outputs: outputs.sigmoid())
+    monkeypatch.setattr(Net, "held_bytes", held_bytes)
+    models = [plan.initial_model(seed) for seed in range(count)]
+    groups = torch.arange(len(plan.held_out)).split(3)
+    networks = plan.networks(models)
+    with torch.inference_mode():
+        at_once = [
+            torch.stack([plan.activate(network(inputs)) for network in networks]).mean(0)
+            for inputs, _ in plan.held_out.batches(groups)
+        ]
+    found = outputs_of(plan, models, groups)
+    assert len(found) == len(at_once) > 1
+    assert all(torch.equal(one, other) for one, other in zip(found, at_once, strict=True))
+
+
+@pytest.mark.parametrize(("held_bytes", "readings"), [(64 << 20, 1), (1, 2)])
+def test_a_large_ensemble_is_one_network_at_a_time_and_read_once_for_what_waits_together(
+    tmp_path, monkeypatch, held_bytes, readings
+):
+    alive, most, read = weakref.WeakSet(), 0, []
+
+    class Counted(Net):
+        def build_model(self):
+            nonlocal most
+            network = super().build_model()
+            alive.add(network)
+            most = max(most, len(alive))
+            return network
+
+    plan = Counted()
+    runtime_of(plan, tmp_path)
+    monkeypatch.setattr(Net, "held_bytes", held_bytes)
+    before = len(alive)
+
+    def model(number):
+        read.append(number)
+        return Net().initial_model(number % 7)
+
+    groups = torch.arange(len(plan.held_out)).tensor_split(2)
+    found = outputs_of(plan, ReadInTurn(300, model), groups)
+    assert sum(map(len, found)) == len(plan.held_out)
+    assert read == list(range(300)) * readings
+    # The one that is made while the last still has a name.
+    assert most - before <= 2

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from archipel.data import Cohort, RawSource, Source, format_named, split, usable, verify
 from archipel.plans.base import Array, Context, Model, Plan, TrainingResult, derive_seed
+from archipel.plans.in_turn import ReadInTurn
 from archipel.tensors import decode, encode, schema_of, views
 from archipel.vocabulary import (
     ArchipelError,
@@ -121,11 +122,14 @@ class PlanRuntime:
         return Outcome(trained.samples, metrics, validation, encode(kept) if keeps_state else None)
 
     def evaluate(self, task: Task, models: Sequence[memoryview]) -> Outcome:
-        """Validate one model, or the ensemble of several, on this site's validation subjects."""
+        """Validate one model, or the ensemble of several, on this site's validation subjects.
+
+        The plan is given ``models`` as a sequence that reads each when the plan asks for it.
+        """
         if not (self._validation_subjects and self.job.validation):
             return Outcome(samples=0)
         one = task.passes[0] if task.passes else Pass(round=task.key.round, arguments=self.job.arguments)
-        frames = [views(self.job.tensors, frame) for frame in models]
+        frames = ReadInTurn(len(models), lambda number: views(self.job.tensors, models[number]))
         found = _finite_or_error(lambda: self.plan.evaluate(frames, self._context(one)))
         return Outcome(self._validation_subjects, validation=_declared(found, self.job.validation, "evaluate"))
 

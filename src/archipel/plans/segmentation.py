@@ -79,16 +79,17 @@ class SegmentationPlan(TorchPlan):
     def evaluate(self, models: Sequence[Mapping[str, Array]], context: Context) -> dict[str, MetricSum]:
         """Sums over the validation subjects of each Dice, measured in each subject's original grid."""
         torch.set_num_threads(context.threads)
-        networks = self.networks(models)
-        rows = [
-            dice_scores(
-                self.segment(networks, volume.id, volume.image, volume.affine, self._levels_of(volume)),
-                volume.label,
-                self.label_names(),
-            )
+        batches = (
+            (inputs, (window, volume.affine, volume.label))
             for volume in self._validation_volumes or self._validation.volumes()
             if volume.label is not None
-        ]
+            for inputs, window in [self._one_input(volume.id, volume.image, volume.affine, self._levels_of(volume))]
+        )
+        with torch.inference_mode():
+            rows = [
+                dice_scores(self._labels(outputs, window, affine), label, self.label_names())
+                for outputs, (window, affine, label) in self.averaged(models, batches)
+            ]
         if not rows:
             return {}
         return {
@@ -110,11 +111,20 @@ class SegmentationPlan(TorchPlan):
 
         The volume is padded, never cut: a fully convolutional network takes any size that ``divisor`` divides.
         """
+        inputs, window = self._one_input(subject_id, image, affine, levels)
+        with torch.inference_mode():
+            return self._labels(self.ensemble(networks, inputs), window, affine)
+
+    def _one_input(
+        self, subject_id: str, image: FloatVolume, affine: Affine, levels: Levels | None
+    ) -> tuple[Tensor, Window]:
+        """A batch of one, float32 ``[1, 1, X, Y, Z]``, and where the volume lies in it."""
         turned = self._network_input(subject_id, image, affine, levels)
         padded = [max(own, common) for own, common in zip(turned.shape, self.shape, strict=True)]
         window = Window.centred(turned.shape, [-(-size // self.divisor) * self.divisor for size in padded])
-        with torch.inference_mode():
-            outputs = self.ensemble(networks, torch.from_numpy(window.fit(turned))[None, None])
+        return torch.from_numpy(window.fit(turned))[None, None], window
+
+    def _labels(self, outputs: Tensor, window: Window, affine: Affine) -> LabelVolume:
         # The index of the largest channel; argmax takes ten times as long where channels are not the last axis.
         channels = window.undo(outputs.max(1).indices[0].numpy())
         values = np.asarray([0, *self.label_names()], dtype=np.int16)

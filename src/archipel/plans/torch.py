@@ -7,9 +7,10 @@ weights.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from archipel.plans.optimiser_state import export_state, restore_state
 from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, MetricSpec, MetricSum
 
 Tensor: TypeAlias = torch.Tensor
+T = TypeVar("T")
 Transform = Callable[[dict[str, Any]], dict[str, Any]]
 
 
@@ -31,12 +33,14 @@ class TorchPlan(Plan):
     Write ``build_model``, ``build_optimiser``, ``loss`` and, unless a subclass of this class has it, ``examples``.
     A hyper-parameter named ``batch_size`` or ``epochs`` takes the place of the class attribute of that name.
     ``in_memory`` False is for datasets larger than memory: ``examples`` is then called with the subjects of one batch
-    at a time, in every epoch, and must make each example from its subject alone.
+    at a time, in every epoch, and must make each example from its subject alone. ``held_bytes`` bounds the inputs and
+    outputs that wait while the models of an ensemble are gone through.
     """
 
     batch_size: ClassVar[int] = 4
     epochs: ClassVar[int] = 1
     in_memory: ClassVar[bool] = True
+    held_bytes: ClassVar[int] = 64 << 20
     validation: ClassVar[tuple[MetricSpec, ...]] = (MetricSpec(name="validation_loss", better="lower"),)
 
     # What a researcher writes ---------------------------------------------------------------------------------
@@ -130,12 +134,11 @@ class TorchPlan(Plan):
         if self.held_out is None:
             return {}
         torch.set_num_threads(context.threads)
-        networks = self.networks(models)
         sums: dict[str, MetricSum] = {}
         groups = torch.arange(len(self.held_out)).split(self._setting("batch_size", context))
         with torch.inference_mode():
-            for inputs, targets in self.held_out.batches(groups):
-                for name, value in self.measure(self.ensemble(networks, inputs), targets).items():
+            for outputs, targets in self.averaged(models, self.held_out.batches(groups)):
+                for name, value in self.measure(outputs, targets).items():
                     sums[name] = sums[name] + value if name in sums else value
         return sums
 
@@ -163,7 +166,47 @@ class TorchPlan(Plan):
         if len(networks) == 1:
             outputs: Tensor = networks[0](inputs)
             return outputs
-        return torch.stack([self.activate(network(inputs)) for network in networks]).mean(0)
+        total = self.activate(networks[0](inputs))
+        for network in networks[1:]:
+            total = total + self.activate(network(inputs))
+        return total / len(networks)
+
+    def averaged(
+        self, models: Sequence[Mapping[str, Array]], batches: Iterable[tuple[Tensor, T]]
+    ) -> Iterator[tuple[Tensor, T]]:
+        """For each batch ``(inputs, what belongs to them)`` one network's outputs, or the mean of several's activated.
+
+        One network is in memory at a time, whatever the number of models. Of an ensemble as many batches wait together
+        as ``held_bytes`` allows, and all models are read once for them. The sum is made in the models' order.
+        """
+        if len(models) == 1:
+            network = self._network_of(models[0])
+            for inputs, belonging in batches:
+                yield network(inputs), belonging
+            return
+        remaining = iter(batches)
+        for first in remaining:
+            network = self._network_of(models[0])
+            held: list[tuple[Tensor, Tensor, T]] = []
+            size = 0
+            for inputs, belonging in itertools.chain([first], remaining):
+                outputs = self.activate(network(inputs))
+                held.append((inputs, outputs, belonging))
+                size += inputs.nbytes + outputs.nbytes
+                if size >= self.held_bytes:
+                    break
+            for model in models[1:]:
+                network = self._network_of(model)
+                for place, (inputs, total, belonging) in enumerate(held):
+                    held[place] = inputs, total + self.activate(network(inputs)), belonging
+            for _, total, belonging in held:
+                yield total / len(models), belonging
+
+    def _network_of(self, model: Mapping[str, Array]) -> torch.nn.Module:
+        # Its parameters are ordinary tensors also where the caller only infers.
+        with torch.inference_mode(False):
+            [network] = self.networks([model])
+        return network
 
     def _fresh_network(self, seed: int) -> torch.nn.Module:
         with torch.random.fork_rng(devices=[]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from archipel.plans.in_turn import ReadInTurn
 from archipel.plans.runtime import Outcome, PlanRuntime
 from archipel.tasks import Trained
 from archipel.tensors import frame_size
@@ -32,7 +33,7 @@ class InProcessTrainer:
         if not self._prepared:
             self._runtime.prepare()
             self._prepared = True
-        models = [memoryview(self._read(model)).toreadonly() for model in task.models]
+        models = ReadInTurn(len(task.models), lambda at: memoryview(self._read(task.models[at])).toreadonly())
         if task.key.kind is TaskKind.EVALUATE:
             return self._runtime.evaluate(task, models), None
         result = memoryview(bytearray(frame_size(self._runtime.job.tensors)))

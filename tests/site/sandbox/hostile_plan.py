@@ -34,7 +34,9 @@ class HostilePlan(Plan):
         return TrainingResult(samples=scope["samples"], metrics=scope["metrics"])
 
     def evaluate(self, models, context):
-        return {"accuracy": MetricSum(total=1.0, weight=1.0)}
+        scope = {"plan": self, "models": models, "accuracy": 1.0}
+        exec(textwrap.dedent(getattr(self, "evaluating", "")), scope)
+        return {"accuracy": MetricSum(total=scope["accuracy"], weight=1.0)}
 
     def state(self):
         return self.kept or {"momentum": np.ones(2)}

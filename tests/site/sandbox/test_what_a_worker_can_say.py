@@ -61,6 +61,8 @@ MALFORMED = {
     "samples as text": json.dumps({**GOOD, "samples": "many"}).encode(),
     "state never given": json.dumps({**GOOD, "state": True}).encode(),
     "giant state": json.dumps({"type": "need-state", "size": 1 << 40}).encode(),
+    "a model that was never offered": json.dumps({"type": "need-model", "number": 0}).encode(),
+    "a model of no task": json.dumps({"type": "need-model", "number": -1}).encode(),
     "a metric's name": json.dumps({**GOOD, "metrics": {"x" * 500: {"total": 1, "weight": 1}}}).encode(),
     "a negative weight": json.dumps({**GOOD, "metrics": {"loss": {"total": 1, "weight": -1}}}).encode(),
 }

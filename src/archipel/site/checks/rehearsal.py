@@ -80,8 +80,12 @@ class Rehearsal:
 
     async def evaluate(self) -> Outcome:
         """Validate the model."""
-        assert self._model is not None
-        return await self.worker.evaluate(self._task(0, TaskKind.EVALUATE, 0), [self._model])
+
+        async def model(_number: int) -> SharedFrame:
+            assert self._model is not None
+            return self._model
+
+        return await self.worker.evaluate(self._task(0, TaskKind.EVALUATE, 0), model)
 
     def peak_mib(self) -> float:
         """The most memory that the worker's own process has had; 0 where it cannot be read."""

@@ -34,16 +34,21 @@ class Fetch(Protocol):
         """The blob's chunks. Raises ArchipelError."""
 
 
+MOST_MODELS = 8
+"""Models of one experiment in memory at once, whatever the number of its sites."""
+
+
 class ModelCache:
     """Models of one experiment in sealed shared memory, by hash: fetched once, given to the worker as they are.
 
-    Keeps as many as the ensemble of all sites needs.
+    Keeps a few, so that the models of a small federation's sites are fetched once for all baselines. Of a larger
+    ensemble each is fetched when the worker asks for it, into the memory of the one that was used the longest ago.
     """
 
     def __init__(self, job: Job, fetch: Fetch) -> None:
         self._job, self._fetch = job, fetch
         self._frames: OrderedDict[str, SharedFrame] = OrderedDict()
-        self._most = 2 + (len(job.sites) if job.baselines.local else 0)
+        self._most = min(2 + (len(job.sites) if job.baselines.local else 0), MOST_MODELS)
 
     async def get(self, blob: str) -> SharedFrame:
         """The model's frame. Raises BadInput when its bytes are not those of the hash or not the job's tensors."""
@@ -131,18 +136,20 @@ class SandboxTrainer:
         """Run the task; the result's memory is the caller's until it is released."""
         await self._turn.acquire()
         try:
-            models = [await self._models.get(model) for model in task.models]
             if task.key.kind is TaskKind.EVALUATE:
-                outcome = await self._done(lambda worker: worker.evaluate(task, models))
+                outcome = await self._done(
+                    lambda worker: worker.evaluate(task, lambda number: self._models.get(task.models[number]))
+                )
                 self._turn.release()
                 return Trained(outcome, None, release=lambda: None)
+            model = await self._models.get(task.models[0])
             if self._result is None:
                 self._result = SharedFrame.create(frame_size(self._job.tensors))
             result = self._result
             state = None
             if task.key.kind is TaskKind.TRAIN and self._job.optimiser_state is OptimiserState.CONTINUE_LOCAL:
                 state = self._shelf.last_state(task.key.experiment, task.key.round)
-            outcome = await self._done(lambda worker: worker.train(task, models[0], result, state))
+            outcome = await self._done(lambda worker: worker.train(task, model, result, state))
             window = result.view()
         except BaseException:
             if self._turn.locked():

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from archipel.site.sandbox.groups import ControlGroup
@@ -33,13 +35,29 @@ class Watch:
     def __init__(self, root: int, main: int, limits: WorkerLimits, group: ControlGroup | None, scratch: bool) -> None:
         self._root, self._main, self._limits, self._group = root, main, limits, group
         self._folders = SCRATCH if scratch else ()
+        self._paused_s = 0.0
+        self._paused_at: float | None = None
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Count no wall time: the worker waits for something that the agent has to fetch."""
+        self._paused_at = began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._paused_at = None
+            self._paused_s += time.monotonic() - began
+
+    def _clock(self) -> float:
+        now = time.monotonic() if self._paused_at is None else self._paused_at
+        return now - self._paused_s
 
     async def until_broken(self, wall_s: float, cpu_s: float) -> Broken:
         """Waits as long as the limits are kept. Looks ten times a second."""
-        began, first = time.monotonic(), self.cpu_s()
+        began, first = self._clock(), self.cpu_s()
         while True:
-            await asyncio.sleep(min(LOOK_S, max(0.0, wall_s - (time.monotonic() - began)) + 0.001))
-            if time.monotonic() - began > wall_s:
+            await asyncio.sleep(min(LOOK_S, max(0.0, wall_s - (self._clock() - began)) + 0.001))
+            if self._clock() - began > wall_s:
                 return Broken(ErrorCode.LIMIT_TIME, f"more than {wall_s:.1f} s of wall time")
             if self.cpu_s() - first > cpu_s:
                 return Broken(ErrorCode.LIMIT_CPU, f"more than {cpu_s:.1f} s of processor time")

@@ -7,8 +7,9 @@ killed, so that nobody writes into a result that the agent reads and nothing of 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGSTOP
 from typing import Any, TypeVar
@@ -27,6 +28,8 @@ from archipel.site.worker.protocol import (
     Done,
     Evaluate,
     FromWorker,
+    Model,
+    NeedModel,
     NeedState,
     Prepare,
     Prepared,
@@ -64,6 +67,8 @@ _MAY_SAY = frozenset(
 _FREEZE_S = 5.0
 _SWEEPS = 50
 T = TypeVar("T")
+GivesModel = Callable[[int], Awaitable[SharedFrame]]
+"""A task's model by its place in the task, in memory that is valid until the next one is asked for."""
 
 
 class SandboxedWorker:
@@ -122,11 +127,17 @@ class SandboxedWorker:
             for one in frames[2:]:
                 one.close()
 
-    async def evaluate(self, task: Task, models: Sequence[SharedFrame]) -> Outcome:
-        """Validate one model or the ensemble of several. Raises TaskFailed."""
-        for model in models:
-            model.seal()
-        return await self._task(Evaluate(task=task), [one.fd for one in models], passes=1)
+    async def evaluate(self, task: Task, model: GivesModel) -> Outcome:
+        """Validate one model or the ensemble of several, which ``model`` gives by its place in the task.
+
+        An ensemble's models are asked for one at a time, and one may be written over when the next is asked for.
+        Raises TaskFailed, and what ``model`` raises; then the worker is ended.
+        """
+        if len(task.models) > 1:
+            return await self._task(Evaluate(task=task), (), passes=1, model=model)
+        frame = await model(0)
+        frame.seal()
+        return await self._task(Evaluate(task=task), [frame.fd], passes=1)
 
     async def kill(self) -> None:
         """End the worker and everything it started."""
@@ -134,12 +145,17 @@ class SandboxedWorker:
             self._broken = failed(ErrorCode.CRASHED, "the worker was ended", retry=True)
         await self._end()
 
-    async def _task(self, request: Train | Evaluate, descriptors: Sequence[int], passes: int) -> Outcome:
+    async def _task(
+        self, request: Train | Evaluate, descriptors: Sequence[int], passes: int, model: GivesModel | None = None
+    ) -> Outcome:
         limits = self.spec.limits
-        return await self._guarded(self._work(request, descriptors), limits.wall_s * passes, limits.cpu_s * passes)
+        work = self._work(request, descriptors, model)
+        return await self._guarded(work, limits.wall_s * passes, limits.cpu_s * passes)
 
-    async def _work(self, request: Train | Evaluate, descriptors: Sequence[int]) -> Outcome:
+    async def _work(self, request: Train | Evaluate, descriptors: Sequence[int], model: GivesModel | None) -> Outcome:
         reply = await self._ask(request, descriptors)
+        if model is not None:
+            reply = await self._in_turn(reply, len(request.task.models), model)
         state: SharedFrame | None = None
         try:
             if isinstance(reply, NeedState):
@@ -158,6 +174,22 @@ class SandboxedWorker:
         finally:
             if state is not None:
                 state.close()
+
+    async def _in_turn(self, reply: FromWorker, count: int, model: GivesModel) -> FromWorker:
+        """Give the worker the models that it asks for; returns its first other reply.
+
+        Its wall time stands still while one is fetched, as often as there are models: more often only at its own cost.
+        """
+        asked = 0
+        while isinstance(reply, NeedModel):
+            if reply.number >= count:
+                raise await self._misbehaved(f"asked for model {reply.number} of an ensemble of {count}")
+            with self._watch.paused() if asked < count else contextlib.nullcontext():
+                frame = await model(reply.number)
+            asked += 1
+            frame.seal()
+            reply = await self._ask(Model(), [frame.fd])
+        return reply
 
     async def _room_for_state(self, request: Train | Evaluate, size: int) -> SharedFrame:
         job = self.spec.job

@@ -15,6 +15,7 @@ from pydantic import Field, TypeAdapter
 
 from archipel.data import Cohort
 from archipel.vocabulary import Job, Record, Task
+from archipel.vocabulary.bounds import MOST_SITES
 from archipel.vocabulary.tasks import MetricSums
 
 HEADER = struct.Struct("<I")
@@ -24,8 +25,8 @@ LARGEST_REPLY = 1 << 19
 """Bytes of the largest message from a worker: its numbers, or an error's text."""
 LONGEST_TEXT = 64_000
 """Characters of an error's text; JSON makes at most six bytes of one."""
-MOST_DESCRIPTORS = 250
-"""The kernel passes at most 253 descriptors with one message (SCM_MAX_FD)."""
+MOST_DESCRIPTORS = 3
+"""Descriptors that come with one message at most: those of a model, a result and an optimiser's state."""
 
 
 class Start(Record):
@@ -60,7 +61,7 @@ class Train(Record):
 
 
 class Evaluate(Record):
-    """Validate; with it comes each model's memory."""
+    """Validate; with it comes the model's memory, but of an ensemble each model comes when it is asked for."""
 
     type: Literal["evaluate"] = "evaluate"
     task: Task
@@ -70,6 +71,12 @@ class StateSpace(Record):
     """The memory for the optimiser's state that the worker asked for."""
 
     type: Literal["state-space"] = "state-space"
+
+
+class Model(Record):
+    """The model of an ensemble that the worker asked for; with it comes its memory, to be copied before the next."""
+
+    type: Literal["model"] = "model"
 
 
 class Ready(Record):
@@ -89,6 +96,13 @@ class NeedState(Record):
 
     type: Literal["need-state"] = "need-state"
     size: Annotated[int, Field(ge=1, lt=2**53)]
+
+
+class NeedModel(Record):
+    """Give me this model of the task's ensemble, counted from 0."""
+
+    type: Literal["need-model"] = "need-model"
+    number: Annotated[int, Field(ge=0, lt=MOST_SITES)]
 
 
 class Done(Record):
@@ -111,8 +125,8 @@ class Problem(Record):
     text: Annotated[str, Field(max_length=LONGEST_TEXT)]
 
 
-ToWorker = Annotated[Start | Prepare | Begin | Train | Evaluate | StateSpace, Field(discriminator="type")]
-FromWorker = Annotated[Ready | Prepared | NeedState | Done | Problem, Field(discriminator="type")]
+ToWorker = Annotated[Start | Prepare | Begin | Train | Evaluate | StateSpace | Model, Field(discriminator="type")]
+FromWorker = Annotated[Ready | Prepared | NeedState | NeedModel | Done | Problem, Field(discriminator="type")]
 to_worker: TypeAdapter[ToWorker] = TypeAdapter(ToWorker)
 from_worker: TypeAdapter[FromWorker] = TypeAdapter(FromWorker)
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from archipel.data import PreparedSource
+from archipel.plans.in_turn import ReadInTurn
 from archipel.plans.packaging import line_of, load
 from archipel.plans.runtime import Outcome, PlanRuntime
 from archipel.site.worker.protocol import (
@@ -18,6 +19,8 @@ from archipel.site.worker.protocol import (
     Begin,
     Done,
     Evaluate,
+    Model,
+    NeedModel,
     NeedState,
     Prepare,
     Prepared,
@@ -28,7 +31,7 @@ from archipel.site.worker.protocol import (
     receive,
     send,
 )
-from archipel.vocabulary import EXCEPTION_CLASSES, ArchipelError, ErrorCode, Record
+from archipel.vocabulary import EXCEPTION_CLASSES, ArchipelError, ErrorCode, Record, Task
 
 
 class Windows:
@@ -105,8 +108,7 @@ class Served:
                 model, result = self.windows.on(descriptors[0]), self.windows.on(descriptors[1], write=True)
                 return self._done(self._runtime.train(request.task, model, result, state))
             case Evaluate() if self._runtime is not None:
-                models = [self.windows.on(one) for one in descriptors]
-                return self._done(self._runtime.evaluate(request.task, models))
+                return self._done(self._evaluated(self._runtime, request.task, descriptors))
             case _:
                 raise ValueError("a request out of order")
 
@@ -117,6 +119,35 @@ class Served:
         runtime = PlanRuntime(plan, start.job, start.site, source, start.cohort)
         runtime.prepare()
         return runtime
+
+    def _evaluated(self, runtime: PlanRuntime, task: Task, descriptors: Sequence[int]) -> Outcome:
+        """Evaluate the model whose memory came with the task, or the ensemble of models that are asked for in turn."""
+        if len(task.models) == 1:
+            return runtime.evaluate(task, [self.windows.on(descriptors[0])])
+        over = False
+
+        def read(number: int) -> memoryview:
+            if over:
+                raise ValueError("a model of an ensemble was asked for after its evaluation")
+            return self._model(number)
+
+        try:
+            return runtime.evaluate(task, ReadInTurn(len(task.models), read))
+        finally:
+            over = True
+
+    def _model(self, number: int) -> memoryview:
+        """A model of the ensemble, copied: the agent writes the next one over it."""
+        send(self._channel, NeedModel(number=number))
+        reply, descriptors = receive(self._channel)
+        try:
+            if not isinstance(reply, Model) or len(descriptors) != 1:
+                raise ValueError("the agent gave no model of the ensemble")
+            with _mapped(descriptors[0], os.fstat(descriptors[0]).st_size, write=False) as window:
+                return memoryview(window[:])
+        finally:
+            for one in descriptors:
+                os.close(one)
 
     def _done(self, outcome: Outcome) -> Done:
         if outcome.state is not None:
