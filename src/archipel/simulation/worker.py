@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import pickle
 import signal
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -68,35 +70,54 @@ class WorkerTraceback(Exception):
         return f'\n"""\n{self.args[0]}"""'
 
 
-Question = tuple[str, Task]
+Question = tuple[int, str, Task]
+"""A number to know the answer by, the site and its task."""
 Answer = Ready | Made | Raised
 
 
-async def _handled(handler: Handler, task: Task) -> Made:
-    return await handler(task)
-
-
 def serve(channel: Connection, specs: Sequence[SiteSpec]) -> None:
-    """Answer each (site, task) with what was made, until the other end is closed. The frames stay files."""
+    """Answer questions until the other end is closed: (number, what was made). The frames stay files."""
     # A Ctrl-C goes to every process of the terminal; the researcher's ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     turn = asyncio.Lock()
     try:
-        try:
-            handlers = {spec.site: site_handler(spec, turn) for spec in specs}
-        except Exception as error:
-            channel.send(Raised.of(error, specs[0].plan_file))
-            return
-        channel.send(Ready())
-        with asyncio.Runner() as runner:
-            while True:
-                site, task = channel.recv()
-                try:
-                    # The optimiser's state stays here.
-                    answer: Answer = replace(runner.run(_handled(handlers[site], task)), state=None)
-                except Exception as error:
-                    answer = Raised.of(error, specs[0].plan_file)
-                channel.send(answer)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
+        handlers = {spec.site: site_handler(spec, turn) for spec in specs}
+    except Exception as error:
+        channel.send((0, Raised.of(error, specs[0].plan_file)))
         return
+    channel.send((0, Ready()))
+    asyncio.run(_until_closed(channel, handlers, specs[0].plan_file))
+
+
+async def _until_closed(channel: Connection, handlers: Mapping[str, Handler], plan_file: Path) -> None:
+    """While one site trains, another's result may be sealed: the ``turn`` of the handlers keeps training apart."""
+    loop = asyncio.get_running_loop()
+    closed = asyncio.Event()
+    working: set[asyncio.Task[None]] = set()
+
+    def take() -> None:
+        try:
+            number, site, task = channel.recv()
+        except (EOFError, OSError):
+            closed.set()
+            return
+        work = loop.create_task(_answer(channel, number, handlers[site], task, plan_file))
+        working.add(work)
+        work.add_done_callback(working.discard)
+
+    loop.add_reader(channel.fileno(), take)
+    await closed.wait()
+    if working:
+        # Nobody waits for it any more, and a thread that trains cannot be stopped otherwise.
+        os._exit(1)
+
+
+async def _answer(channel: Connection, number: int, handler: Handler, task: Task, plan_file: Path) -> None:
+    try:
+        # The optimiser's state stays here.
+        answer: Answer = replace(await handler(task), state=None)
+    except Exception as error:
+        answer = Raised.of(error, plan_file)
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        channel.send((number, answer))

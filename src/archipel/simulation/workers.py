@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from multiprocessing import get_context
-from multiprocessing.connection import wait
+from typing import Any
 
 from archipel.simulation.site_specs import SiteSpec
 from archipel.simulation.worker import Answer, Question, Raised, serve
@@ -21,14 +21,17 @@ _END_S = 5.0
 
 
 class SimulationWorker:
-    """One process that is some of the sites. It is asked in threads of ``threads``, one question at a time.
+    """One process that is some of the sites. ``died`` gets the error when it ends although nobody ended it."""
 
-    ``died`` gets the error when the process ends although nobody ended it.
-    """
-
-    def __init__(self, specs: Sequence[SiteSpec], threads: ThreadPoolExecutor, died: asyncio.Future[None]) -> None:
+    def __init__(self, specs: Sequence[SiteSpec], died: asyncio.Future[None]) -> None:
         self.sites = [spec.site for spec in specs]
-        self._threads, self._died, self._turn = threads, died, asyncio.Lock()
+        self._died, self._loop = died, asyncio.get_running_loop()
+        # One task trains while the result of another is sealed; more results would only wait in memory.
+        self._room = asyncio.Semaphore(2)
+        self._numbers = itertools.count(1)
+        self._ready: asyncio.Future[Answer] = self._loop.create_future()
+        self._waiting = {0: self._ready}
+        self._error: ArchipelError | None = None
         start = get_context("spawn")
         self._channel, theirs = start.Pipe()
         self._process = start.Process(target=serve, args=(theirs, tuple(specs)))
@@ -38,12 +41,17 @@ class SimulationWorker:
         assert self._process.pid is not None
         # Unlike the end of the pipe this is seen also when a process that the plan started lives on.
         self._end = os.pidfd_open(self._process.pid)
+        self._loop.add_reader(self._channel.fileno(), self._hear)
+        self._loop.add_reader(self._end, self._ended)
 
     def handler(self, site: str) -> Handler:
         """The site's handler: it passes each task on to the process."""
 
         async def handle(task: Task) -> Made:
-            made = await self._answer(site, (site, task))
+            async with self._room:
+                made = await self._answer(site, task)
+            if isinstance(made, Raised):
+                raise made.error(site)
             assert isinstance(made, Made)
             return made
 
@@ -51,45 +59,70 @@ class SimulationWorker:
 
     async def ready(self) -> None:
         """Wait until the plan is loaded for all sites. Raises what loading it raised."""
-        await self._answer(self.sites[0], None)
+        answer = await self._ready
+        if isinstance(answer, Raised):
+            raise answer.error(self.sites[0])
 
     def close(self, *, kill: bool) -> None:
         """End the process: at once, or as soon as it sees that there are no more questions."""
+        self._listen_no_more()
+        for waiting in self._waiting.values():
+            waiting.cancel()
         if kill:
             self._process.kill()
-        else:
-            self._channel.close()
+        self._channel.close()
         self._process.join(_END_S)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
-        self._channel.close()
         os.close(self._end)
 
-    async def _answer(self, site: str, question: Question | None) -> Answer:
-        async with self._turn:
-            loop = asyncio.get_running_loop()
-            answer = await loop.run_in_executor(self._threads, self._asked, question)
-        if answer is None:
-            error = self._dead()
-            if not self._died.done():
-                self._died.set_exception(error)
-            raise error
-        if isinstance(answer, Raised):
-            raise answer.error(site)
-        return answer
-
-    def _asked(self, question: Question | None) -> Answer | None:
-        """The answer, or None when there will be none."""
+    async def _answer(self, site: str, task: Task) -> Answer:
+        if self._error is not None:
+            raise self._error
+        number = next(self._numbers)
+        answer: asyncio.Future[Answer] = self._loop.create_future()
+        self._waiting[number] = answer
+        question: Question = (number, site, task)
         try:
-            if question is not None:
-                self._channel.send(question)
-            if self._channel not in wait([self._channel, self._end]):
-                return None
-            answer: Answer = self._channel.recv()
+            self._channel.send(question)
+        except OSError:
+            self._lose()
+        return await answer
+
+    def _hear(self) -> None:
+        try:
+            number, answer = self._channel.recv()
         except (EOFError, OSError):
-            return None
-        return answer
+            self._lose()
+            return
+        waiting = self._waiting.pop(number)
+        if not waiting.done():
+            waiting.set_result(answer)
+
+    def _ended(self) -> None:
+        while self._error is None and self._channel.poll():
+            self._hear()
+        self._lose()
+
+    def _lose(self) -> None:
+        """The process is gone: everybody who waits for it is told."""
+        if self._error is not None:
+            return
+        self._listen_no_more()
+        self._error = self._dead()
+        lost: list[asyncio.Future[Any]] = [*self._waiting.values(), self._died]
+        for waiting in lost:
+            if not waiting.done():
+                waiting.set_exception(self._error)
+                # Whoever does not wait any more is no cause for a warning.
+                waiting.exception()
+        self._waiting.clear()
+
+    def _listen_no_more(self) -> None:
+        if not self._channel.closed:
+            self._loop.remove_reader(self._channel.fileno())
+        self._loop.remove_reader(self._end)
 
     def _dead(self) -> ArchipelError:
         self._process.join(_END_S)
@@ -116,19 +149,15 @@ async def worker_handlers(
     died: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     started: list[SimulationWorker] = []
     kill = True
-    with ThreadPoolExecutor(workers, thread_name_prefix="simulation-worker") as threads:
-        try:
-            for first in range(workers):
-                started.append(SimulationWorker(specs[first::workers], threads, died))
-            await asyncio.gather(*(worker.ready() for worker in started))
-            yield {site: worker.handler(site) for worker in started for site in worker.sites}, died
-            kill = False
-        finally:
-            for worker in started:
-                worker.close(kill=kill)
-            # Whoever waited for it has seen it.
-            if died.done():
-                died.exception()
+    try:
+        for first in range(workers):
+            started.append(SimulationWorker(specs[first::workers], died))
+        await asyncio.gather(*(worker.ready() for worker in started))
+        yield {site: worker.handler(site) for worker in started for site in worker.sites}, died
+        kill = False
+    finally:
+        for worker in started:
+            worker.close(kill=kill)
 
 
 @contextmanager
