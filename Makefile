@@ -19,6 +19,7 @@ INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 KEY := $(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-16)
 RUNTIME := $(VENV)/.runtime-$(KEY)
 WORKSHOP := $(VENV)/.workshop-$(KEY)
+DOCS := $(VENV)/.docs-$(KEY)
 
 export PYTHON
 export PIP_NO_INPUT := 1
@@ -41,7 +42,7 @@ test: $(WORKSHOP) ## the whole suite, with real processes, sandboxes and a real 
 test-fast: $(WORKSHOP) ## the part of the suite without real processes
 	@$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder --quiet -m "not processes"
 
-check: $(WORKSHOP) ## lint, format, strict types, the contract between rooms, docs
+check: $(DOCS) ## lint, format, strict types, the contract between rooms, docs
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
@@ -52,7 +53,7 @@ format: $(WORKSHOP) ## mend what ruff can mend
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
-docs: $(WORKSHOP) ## build the documentation into build/docs
+docs: $(DOCS) ## build the documentation into build/docs
 	@scripts/build-docs
 
 bench: $(RUNTIME) ## the figures of the README; one JSON line each
@@ -63,7 +64,7 @@ bench: $(RUNTIME) ## the figures of the README; one JSON line each
 	@$(BIN)/archipel bench training --json
 	@$(BIN)/archipel bench data $(if $(DATA),--data "$(DATA)") --json
 
-install: $(WORKSHOP) ## only make .venv, with everything in it
+install: $(DOCS) ## only make .venv, with everything in it
 
 clean: ## remove what these commands made, .venv too
 	rm -rf $(VENV) build demo-results .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
@@ -80,6 +81,11 @@ $(RUNTIME): | $(BIN)/python
 	@rm -f $(VENV)/.runtime-* && touch $@
 
 $(WORKSHOP): $(RUNTIME)
-	@echo "installing the tools for tests, checks and docs ..."
-	@$(PIP) install $(QUIETLY) --group dev --group docs
+	@echo "installing the tools for tests and checks ..."
+	@$(PIP) install $(QUIETLY) --group dev
 	@rm -f $(VENV)/.workshop-* && touch $@
+
+$(DOCS): $(WORKSHOP)
+	@echo "installing the tools for docs ..."
+	@$(PIP) install $(QUIETLY) --group docs
+	@rm -f $(VENV)/.docs-* && touch $@

@@ -135,13 +135,12 @@ def test_a_demo_that_is_stopped_ends_what_it_started_and_leaves_nothing(tmp_path
             children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
         finally:
             running.terminate()
-            code = running.wait(60)
+            code = running.wait()
     assert len(started) >= 4, "a server and three agents"
     assert code == 128 + signal.SIGTERM
     assert not below(place)
-    until = time.monotonic() + 10
+    # A process that outlives the demo keeps this waiting until pytest's own timeout.
     while any(Path(f"/proc/{child}").exists() for child in children):
-        assert time.monotonic() < until, "a process outlived the demo"
         time.sleep(0.05)
     assert not list(place.glob("archipel-*"))
 

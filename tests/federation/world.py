@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import socket
 import sqlite3
 import threading
@@ -28,8 +29,8 @@ TINY = Path(__file__).parents[2] / "examples" / "tiny_numpy.py"
 SITES = ("site-a", "site-b")
 
 
-def wait(true: Callable[[], Any], what: str, seconds: float = 40.0, every: float = 0.02) -> Any:
-    """What ``true`` returns once it is something; fails when that takes too long."""
+def wait(true: Callable[[], Any], what: str, seconds: float = math.inf, every: float = 0.02) -> Any:
+    """What ``true`` returns once it is something. Pytest's own timeout ends a wait that names no ``seconds``."""
     until = time.monotonic() + seconds
     while not (found := true()):
         assert time.monotonic() < until, f"waited {seconds} s for {what}"
@@ -203,7 +204,7 @@ class World:
             reply = client.post(f"/v1/experiments/{name}/{verb}")
             assert reply.is_success, reply.text
 
-    def wait_state(self, name: str, state: str = "finished", seconds: float = 60.0) -> Any:
+    def wait_state(self, name: str, state: str = "finished", seconds: float = math.inf) -> Any:
         def reached() -> Any:
             try:
                 shown = self.show(name)
