@@ -121,6 +121,26 @@ def test_a_stored_version_that_was_tampered_with_is_refused(with_table: SiteStat
         cohort_versions.stored(with_table, "table", 1)
 
 
+def test_one_version_is_looked_up_with_one_check_of_its_hash(
+    with_table: SiteState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for rows in (6, 7, 8):
+        table(tmp_path / "data", rows=rows)
+        cohort_versions.freeze_version(with_table, "table")
+    hashed: list[int] = []
+    hash_of = cohort_versions.hash_of
+
+    def counted(site: SiteState, cohort: Cohort) -> str:
+        hashed.append(cohort.version)
+        return hash_of(site, cohort)
+
+    monkeypatch.setattr(cohort_versions, "hash_of", counted)
+    assert cohort_versions.version(with_table, "table").version == 3
+    assert hashed == [3]
+    assert cohort_versions.version(with_table, "table", 2).version == 2
+    assert hashed == [3, 2]
+
+
 def test_a_version_nobody_froze_is_named(with_table: SiteState) -> None:
     with pytest.raises(NotFound, match=r"cohort table version 3: was never frozen"):
         cohort_versions.stored(with_table, "table", 3)

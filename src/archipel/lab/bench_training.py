@@ -11,6 +11,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def bench_spec(subjects: int, folder: Path) -> tuple[SandboxSpec, Path, bytes]:
     spec = SandboxSpec(
         job=made.job,
         site=SITE,
-        plan_file=PLAN,
+        open_plan=lambda: nullcontext(PLAN),
         class_name=made.plan.class_name,
         cohort=cohort,
         files=PreparedCache(folder / "site" / "prepared", 1 << 30).prepare(root, cohort).files,

@@ -23,7 +23,7 @@ from archipel.server.experiments.records import parsed_job
 from archipel.server.membership.federation import Federation
 from archipel.server.state import schema
 from archipel.server.state.folder import ServerState
-from archipel.storage import Database, FolderBlobStore, disk_errors_named, sync_folder
+from archipel.storage import BlobStore, Database, disk_errors_named, sync_folder
 from archipel.vocabulary import BadInput, Conflict, NotFound
 
 TRIES = 5
@@ -125,7 +125,7 @@ def _named(place: Path) -> _Named:
         return _Named(frozenset(blobs), frozenset(connection.scalars(spools)))
 
 
-def _copy_named(federation: Federation, named: _Named, copied: ServerState, blobs: FolderBlobStore) -> list[str]:
+def _copy_named(federation: Federation, named: _Named, copied: ServerState, blobs: BlobStore) -> list[str]:
     """Copy what is not there yet; what is named and was not found, or has other bytes than its name says."""
     missing: list[str] = []
 
@@ -144,7 +144,7 @@ def _copy_named(federation: Federation, named: _Named, copied: ServerState, blob
     return missing
 
 
-def _copy_blob(source: FolderBlobStore, target: FolderBlobStore, blob: str) -> None:
+def _copy_blob(source: BlobStore, target: BlobStore, blob: str) -> None:
     """A blob of which the bytes are those that its name says."""
     with source.open(blob) as file, target.writer() as writer:
         while chunk := file.read(_CHUNK):

@@ -1,14 +1,16 @@
 """A content-addressed store: a blob's name is the hash of its bytes, so a name that exists has the right content.
 
-``BlobStore`` is what the rest of Archipel asks for; a folder is the first implementation and an object store fits the
-same interface.
+``BlobStore`` is the contract that every user is typed by: only the places that open a store name an implementation.
+``FolderBlobStore`` keeps blobs in a folder. ``tests/storage/conformance.py`` is what every implementation passes.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Protocol, Self
@@ -16,8 +18,10 @@ from typing import BinaryIO, Protocol, Self
 from typing_extensions import Buffer
 
 from archipel.storage.files import disk_errors_named, sync_folder
-from archipel.tensors import BlobHasher
+from archipel.tensors import BlobHasher, write_all
 from archipel.vocabulary import BadInput, ErrorCode, NotFound
+
+_CHUNK = 1 << 20
 
 
 class BlobWriter(Protocol):
@@ -40,7 +44,7 @@ class BlobWriter(Protocol):
 
 
 class BlobStore(Protocol):
-    """Blobs by content address."""
+    """Blobs by content address. Every method raises BadInput for a name that is not one."""
 
     def writer(self) -> BlobWriter:
         """Begin a blob; use it as a context manager, which aborts what was not committed."""
@@ -48,11 +52,29 @@ class BlobStore(Protocol):
     def put(self, data: Buffer, expected: str | None = None) -> str:
         """Store these bytes and return their hash; storing the same bytes twice is one blob."""
 
+    def work_file(self) -> Path:
+        """A new local path at which to write a file for ``put_file``; ``sweep`` removes what is left there."""
+
+    def put_file(self, path: Path, blob: str) -> None:
+        """Take over a finished, synced file of which the caller has computed the hash ``blob``; ``path`` is then gone.
+
+        A file at ``work_file()`` is taken without reading it again where the store can do that. Raises StorageFull.
+        """
+
+    def has(self, blob: str) -> bool:
+        """Whether the blob is here."""
+
     def size(self, blob: str) -> int:
         """Length in bytes. Raises NotFound."""
 
     def open(self, blob: str) -> BinaryIO:
         """A readable, seekable file on the blob. Raises NotFound."""
+
+    def read(self, blob: str, offset: int, length: int) -> bytes:
+        """At most ``length`` bytes from ``offset`` on, fewer only at the blob's end. Raises NotFound."""
+
+    def local(self, blob: str) -> AbstractContextManager[Path]:
+        """A local file with the blob's bytes, to be read within the context. Raises NotFound."""
 
     def delete(self, blob: str) -> None:
         """Remove the blob if it is there."""
@@ -87,16 +109,33 @@ class FolderBlobStore:
             writer.write(data)
             return writer.commit(expected)
 
-    def adopt(self, part: Path, blob: str) -> None:
-        """Give a finished, synced file (in the same file system) its place; its bytes have hash ``blob``."""
+    def work_file(self) -> Path:
+        """A new path in the store's own file system, so that ``put_file`` renames and copies nothing."""
+        return self.incoming / secrets.token_hex(16)
+
+    def put_file(self, path: Path, blob: str) -> None:
+        """Give a finished, synced file its place by a rename; from another file system it is copied and checked."""
         place = self.path(blob)
         with disk_errors_named(self.root):
             is_new = not place.parent.exists()
             place.parent.mkdir(exist_ok=True)
-            part.replace(place)
+            try:
+                path.replace(place)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                self._copy_in(path, blob)
+                return
             sync_folder(place.parent)
             if is_new:
                 sync_folder(self.root)
+
+    def _copy_in(self, path: Path, blob: str) -> None:
+        with path.open("rb") as file, self.writer() as writer:
+            while chunk := file.read(_CHUNK):
+                writer.write(chunk)
+            writer.commit(blob)
+        path.unlink()
 
     def has(self, blob: str) -> bool:
         """Whether the blob is here."""
@@ -115,6 +154,24 @@ class FolderBlobStore:
             return self.path(blob).open("rb", buffering=0)
         except FileNotFoundError as error:
             raise _missing(blob) from error
+
+    def read(self, blob: str, offset: int, length: int) -> bytes:
+        """At most ``length`` bytes from ``offset`` on."""
+        pieces = []
+        with self.open(blob) as file:
+            while length and (piece := os.pread(file.fileno(), length, offset)):
+                pieces.append(piece)
+                offset += len(piece)
+                length -= len(piece)
+        return b"".join(pieces)
+
+    @contextmanager
+    def local(self, blob: str) -> Iterator[Path]:
+        """The blob's own file."""
+        path = self.path(blob)
+        if not path.exists():
+            raise _missing(blob)
+        yield path
 
     def delete(self, blob: str) -> None:
         """Remove the blob if it is there."""
@@ -138,7 +195,7 @@ class FolderBlobWriter:
 
     def __init__(self, store: FolderBlobStore) -> None:
         self._store = store
-        self._part = store.incoming / secrets.token_hex(16)
+        self._part = store.work_file()
         self._hasher = BlobHasher()
         with disk_errors_named(store.root):
             self._file = self._part.open("xb", buffering=0)
@@ -146,9 +203,7 @@ class FolderBlobWriter:
     def write(self, chunk: Buffer) -> None:
         """Add bytes."""
         with disk_errors_named(self._store.root):
-            window = memoryview(chunk).cast("B")
-            while window.nbytes:
-                window = window[self._file.write(window) :]
+            write_all(self._file, chunk)
         self._hasher.update(chunk)
 
     def commit(self, expected: str | None = None) -> str:
@@ -159,7 +214,7 @@ class FolderBlobWriter:
         with disk_errors_named(self._store.root):
             os.fsync(self._file.fileno())
             self._file.close()
-            self._store.adopt(self._part, blob)
+            self._store.put_file(self._part, blob)
         return blob
 
     def abort(self) -> None:

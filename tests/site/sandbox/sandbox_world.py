@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +59,7 @@ class World:
         spec = SandboxSpec(
             job=made.job,
             site="site-a",
-            plan_file=plan,
+            open_plan=partial(nullcontext, plan),
             class_name="HostilePlan",
             cohort=cohort,
             files=PreparedCache(state / "prepared", 1 << 30).prepare(root, cohort).files,

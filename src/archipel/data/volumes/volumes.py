@@ -212,17 +212,13 @@ def _step(shape: tuple[int, ...]) -> int:
     return step
 
 
-def check_same_grid(
-    subject_id: str, shape: tuple[int, ...], affine: Affine, label_shape: tuple[int, ...], label_affine: Affine
-) -> None:
-    """Raise BadInput unless image and label have one shape and, within AFFINE_TOLERANCE, one affine."""
-    check_one_grid(subject_id, ("image", "label"), (shape, label_shape), (affine, label_affine))
-
-
 def check_one_grid(
     name: str, roles: tuple[str, str], shapes: tuple[tuple[int, ...], tuple[int, ...]], affines: tuple[Affine, Affine]
 ) -> None:
-    """The same for any two of a sample's volumes, which are named by their roles."""
+    """Raise BadInput unless two volumes have one shape and, within AFFINE_TOLERANCE, one affine.
+
+    The volumes are named by their roles; an affine has shape [4, 4], in millimetres.
+    """
     remedy = f"draw or resample the {roles[1]} on the {roles[0]}'s grid, or exclude the subject"
     if shapes[0] != shapes[1]:
         cause = f"the {roles[0]} has shape {list(shapes[0])} and the {roles[1]} {list(shapes[1])}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -165,13 +164,13 @@ class SqlBook:
 
     def frame_for_result(self) -> Path:
         """A place for the next model's frame, in the file system that ``close`` will keep it in."""
-        return self.federation.blobs.incoming / secrets.token_hex(16)
+        return self.federation.blobs.work_file()
 
     def close(self, record: StageRecord, closed: RoundClosed, result: Path | None, local: dict[str, Path]) -> None:
         """The attempt ends: the record, the models that last, and then the spools go."""
         blobs = self.federation.blobs
         if result is not None and closed.model is not None:
-            blobs.adopt(result, closed.model)
+            blobs.put_file(result, closed.model)
         local_hashes = {}
         for site, frame in local.items():
             with frame.open("rb") as file, blobs.writer() as writer:

@@ -134,7 +134,7 @@ class ExperimentRecords:
         remedy = "make the job and its initial model from the same plan"
         if (size := blobs.size(job.initial_model)) != (needed := frame_size(job.tensors)):
             raise BadInput(thing, f"its initial model has {size} bytes, its tensors make {needed}", remedy)
-        with blobs.open(job.initial_model) as file:
+        with blobs.local(job.initial_model) as path, path.open("rb") as file:
             # Not closed here: an error still looks into it. It goes with the last view.
             frame = mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ)
         try:

@@ -23,7 +23,7 @@ from archipel.server.state.folder import ServerState
 from archipel.server.state.migrations import upgrade
 from archipel.server.state.schema import journal
 from archipel.server.state.settings import ServerSettings
-from archipel.storage import Database, FolderBlobStore
+from archipel.storage import BlobStore, Database
 from archipel.vocabulary import ArchipelError, Conflict, ErrorCode
 
 
@@ -39,7 +39,7 @@ class Federation:
     registry: Registry
     enrolment: Enrolment
     tokens: AccessTokens
-    blobs: FolderBlobStore
+    blobs: BlobStore
 
     @classmethod
     def found(cls, state: ServerState, settings: ServerSettings) -> Self:

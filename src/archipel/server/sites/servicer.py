@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -231,8 +230,8 @@ class Wire:
         if experiment is None:
             raise NotFound(f"blob {start.hash}", f"is none that {peer.site} may fetch", "approve its experiment first")
         with self.federation.blobs.open(start.hash) as file:
-            position = start.offset
-            while chunk := os.pread(file.fileno(), message_size(len(self.hub.streams)), position):
+            position = file.seek(start.offset)
+            while chunk := file.read(message_size(len(self.hub.streams))):
                 position += len(chunk)
                 yield chunk
         key = (peer.site, experiment)

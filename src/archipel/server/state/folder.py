@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from archipel.server.state.settings import ServerSettings
-from archipel.storage import Database, FolderBlobStore, disk_errors_named, load_settings, write_private
+from archipel.storage import BlobStore, Database, FolderBlobStore, disk_errors_named, load_settings, write_private
 from archipel.vocabulary import ArchipelError, Conflict, ErrorCode
 
 _DATABASE_FILES = ("server.db", "server.db-wal", "server.db-shm")
@@ -71,7 +71,7 @@ class ServerState:
         """The database; the caller closes it."""
         return Database(settings.database or f"sqlite:///{self.root / 'server.db'}")
 
-    def blobs(self, settings: ServerSettings) -> FolderBlobStore:
+    def blobs(self, settings: ServerSettings) -> BlobStore:
         """The blob store."""
         return FolderBlobStore(self.root / settings.blobs)
 

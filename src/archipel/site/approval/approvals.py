@@ -31,7 +31,7 @@ from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import catalog
 from archipel.site.state import schema
 from archipel.site.state.folder import SiteState
-from archipel.storage import utc_now
+from archipel.storage import BlobStore, utc_now
 from archipel.tensors import blob_hash
 from archipel.vocabulary import Conflict, ErrorCode, Job, NotFound, Refused
 
@@ -191,7 +191,14 @@ def whole_plans(site: SiteState) -> set[str]:
     """The hashes of the plans that are here as they were offered."""
     with site.database.read() as connection:
         known = set(connection.scalars(select(_rows.c.plan_hash)))
-    return {one for one in known if site.blobs.has(one) and blob_hash(site.blobs.path(one).read_bytes()) == one}
+    return {one for one in known if _is_whole(site.blobs, one)}
+
+
+def _is_whole(blobs: BlobStore, blob: str) -> bool:
+    if not blobs.has(blob):
+        return False
+    with blobs.open(blob) as file:
+        return blob_hash(file.read()) == blob
 
 
 def asked_dataset(site: SiteState, job: Job, dataset: str | None = None) -> catalog.Dataset:

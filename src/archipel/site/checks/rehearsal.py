@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from archipel.governance import job_hash
 from archipel.plans.runtime import Outcome
 from archipel.site.sandbox import Sandbox, SandboxedWorker, SandboxSpec, SharedFrame
 from archipel.site.state.folder import SiteState
@@ -97,4 +98,4 @@ class Rehearsal:
     def _task(self, round_: int, kind: TaskKind, passes: int) -> Task:
         key = TaskKey(experiment=self._job.experiment, round=round_, kind=kind)
         given = tuple(Pass(round=round_ + number, arguments=self._job.arguments) for number in range(passes))
-        return Task(key=key, job_hash=self._job.initial_model, models=(self._job.initial_model,), passes=given)
+        return Task(key=key, job_hash=job_hash(self._job), models=(self._job.initial_model,), passes=given)

@@ -217,7 +217,8 @@ def versions(site: SiteState, dataset: str | None = None) -> list[Version]:
 
 def version(site: SiteState, dataset: str, number: int | None = None) -> Version:
     """One version, the newest without a number. Raises NotFound."""
-    return next(one for one in versions(site, dataset) if one.version == stored(site, dataset, number).cohort.version)
+    wanted = stored(site, dataset, number).cohort.version
+    return next(one for one in versions(site, dataset) if one.version == wanted)
 
 
 def stored(site: SiteState, dataset: str, number: int | None = None) -> Frozen:

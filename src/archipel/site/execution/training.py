@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -101,7 +102,7 @@ def sandbox_spec(
     return SandboxSpec(
         job=job,
         site=site.name,
-        plan_file=site.blobs.path(job.plan.hash),
+        open_plan=partial(site.blobs.local, job.plan.hash),
         class_name=job.plan.class_name,
         cohort=preparation.as_told(cohort, job.validation_fraction),
         files=files,

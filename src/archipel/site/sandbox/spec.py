@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,12 +28,13 @@ class TaskFailed(Exception):
 class SandboxSpec:
     """One worker. ``files`` are the prepared ones of ``cohort``, each with the name the worker knows it by.
 
+    ``open_plan`` gives a local file of the plan's text for as long as it is read, as ``BlobStore.local`` does;
     ``state_folder``, the site's own, must never be visible to it; ``prepare_wall_s`` in seconds.
     """
 
     job: Job
     site: str
-    plan_file: Path
+    open_plan: Callable[[], AbstractContextManager[Path]]
     class_name: str
     cohort: Cohort
     files: tuple[tuple[Path, str], ...]

@@ -143,10 +143,11 @@ def _launched(
 
 def _approved_plan(spec: SandboxSpec) -> bytes:
     """The plan's text. Raises ArchipelError (code trust) when it is not the one that was approved."""
-    source = spec.plan_file.read_bytes()
+    with spec.open_plan() as path:
+        source = path.read_bytes()
     if (found := blob_hash(source)) != spec.job.plan.hash:
         raise ArchipelError(
-            f"the plan's file {spec.plan_file}",
+            f"the plan's file {path}",
             f"is not the approved text: its hash is {found}, the job's is {spec.job.plan.hash}",
             "find out who changed it, remove it and start the agent again, which fetches the text anew",
             code=ErrorCode.TRUST,

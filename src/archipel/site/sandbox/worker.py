@@ -306,7 +306,8 @@ class SandboxedWorker:
     def _told(self, problem: Problem) -> TaskFailed:
         """The failure that may leave the site, from an error that the worker told."""
         code = ErrorCode(problem.code) if problem.code in set(_MAY_SAY) else ErrorCode.PLAN_ERROR
-        lines = self.spec.plan_file.read_bytes().count(b"\n") + 1
+        with self.spec.open_plan() as path:
+            lines = path.read_bytes().count(b"\n") + 1
         line = problem.line if problem.line is not None and 1 <= problem.line <= lines else None
         exception = problem.exception if problem.exception in EXCEPTION_CLASSES else "Exception"
         failure = Failure(code=code, sentence=sentence_of(code), exception=exception, line=line)

@@ -20,7 +20,7 @@ from sqlalchemy.exc import OperationalError
 from archipel.governance import IdentityKey
 from archipel.site.state import schema
 from archipel.site.state.settings import SiteSettings
-from archipel.storage import Database, FolderBlobStore, disk_errors_named, load_settings
+from archipel.storage import BlobStore, Database, FolderBlobStore, disk_errors_named, load_settings
 from archipel.transport.doorbell import ring
 from archipel.vocabulary import ArchipelError, Conflict, ErrorCode, Record, StorageFull
 
@@ -96,7 +96,7 @@ class SiteState:
         return key
 
     @cached_property
-    def blobs(self) -> FolderBlobStore:
+    def blobs(self) -> BlobStore:
         """Plans and models fetched from the server."""
         return FolderBlobStore(self.folder / "blobs")
 
