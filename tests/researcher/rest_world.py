@@ -30,6 +30,7 @@ from archipel.server.state.settings import ServerSettings
 from archipel.tensors import blob_hash, encode
 from archipel.transport.enrolment import EnrolmentRequest, proof_message
 from archipel.transport.messages import DatasetSummary
+from archipel.transport.rest import Event, ExperimentSummary, ExperimentView, ModelView, RoundView
 from archipel.vocabulary import Conflict, Job, NotFound, check_arguments
 
 TINY_PLAN = Path(__file__).parents[2] / "examples" / "tiny_numpy.py"
@@ -47,7 +48,7 @@ class ScriptedExperiments:
         self.owners: dict[str, str] = {}
         self.documents: dict[str, dict[str, Any]] = {}
         self.records: dict[str, list[dict[str, Any]]] = {}
-        self.happened: dict[str, list[dict[str, Any]]] = {}
+        self.happened: dict[str, list[Event]] = {}
         self.verbs: list[str] = []
         self.failing: dict[str, Any] | None = None
         self.stall_after: int | None = None
@@ -69,7 +70,11 @@ class ScriptedExperiments:
         for one in self.documents[experiment]["approvals"]:
             if one["site"] == site:
                 one.update(state=state, subjects=20 if state == "approved" else None, at=AT)
-        await self._happen(experiment, "approval", {"site": site, "state": state})
+        await self._happen(
+            experiment,
+            "approval",
+            {"experiment": experiment, "site": site, "state": state, "job_hash": job_hash(self.jobs[experiment])},
+        )
 
     def release(self, experiment: str, site: str, round_: int, detail: str) -> None:
         """What the server tells when a person at a site released an error text."""
@@ -80,7 +85,7 @@ class ScriptedExperiments:
     async def _happen(self, experiment: str, kind: str, body: dict[str, Any]) -> None:
         async with self.news:
             found = self.happened[experiment]
-            found.append({"seq": len(found) + 1, "at": AT, "kind": kind, "body": body})
+            found.append(Event.model_validate({"seq": len(found) + 1, "at": AT, "kind": kind, "body": body}))
             self.news.notify_all()
 
     async def _play(self, experiment: str, rounds: int) -> None:
@@ -90,9 +95,9 @@ class ScriptedExperiments:
                 return
             number = len(records) + 1
             place = {"round": number, "attempt": 1, "kind": "train", "about": ""}
-            await self._happen(experiment, "round-opened", place)
+            await self._happen(experiment, "round-opened", {**place, "model": job.initial_model})
             for site in job.sites:
-                await self._happen(experiment, "update-received", {**place, "site": site})
+                await self._happen(experiment, "update-received", {**place, "site": site, "samples": 1})
             await asyncio.to_thread(self.hold.wait)
             records.append(self._record(job, document, number))
             if self.failing and self.failing["round"] == number:
@@ -101,7 +106,8 @@ class ScriptedExperiments:
             if number > 1:
                 records[-2]["model_validation"] = records[-1]["validation"]
             document["round"] = number
-            await self._happen(experiment, "round-committed", place)
+            ended = {**place, "state": "committed", "contributors": [], "seconds": 2.5}
+            await self._happen(experiment, "round-committed", ended)
             if number == self.stall_after:
                 await self._turn(experiment, "paused", "no quorum")
                 return
@@ -153,7 +159,7 @@ class ScriptedExperiments:
 
     # What the REST interface asks (archipel.server.rest.ExperimentService)
 
-    async def submit(self, job: Job, owner: str) -> dict[str, Any]:
+    async def submit(self, job: Job, owner: str) -> ExperimentView:
         self.loop = asyncio.get_running_loop()
         known = self.jobs.get(job.experiment)
         if known is not None and known != job:
@@ -164,7 +170,7 @@ class ScriptedExperiments:
             self.documents[job.experiment] = {
                 "experiment": job.experiment,
                 "owner": "anna",
-                "job": job.model_dump(mode="json"),
+                "job": job,
                 "job_hash": job_hash(job),
                 "state": "waiting",
                 "reason": None,
@@ -181,22 +187,25 @@ class ScriptedExperiments:
             await self._happen(job.experiment, "submitted", {"job_hash": job_hash(job)})
             for site in job.sites if self.approve_at_once else ():
                 await self._answer(job.experiment, site, "approved")
-        return self.documents[job.experiment]
+        return await self.get(job.experiment)
 
     async def owner(self, experiment: str) -> str:
         await self.get(experiment)
         return self.owners[experiment]
 
-    async def all(self) -> list[dict[str, Any]]:
-        return list(self.documents.values())
+    async def all(self) -> list[ExperimentSummary]:
+        return [ExperimentSummary.model_validate(document) for document in self.documents.values()]
 
-    async def get(self, experiment: str) -> dict[str, Any]:
+    async def get(self, experiment: str) -> ExperimentView:
+        return ExperimentView.model_validate(self._known(experiment))
+
+    def _known(self, experiment: str) -> dict[str, Any]:
         if experiment not in self.documents:
             raise NotFound(f"experiment {experiment}", "is not at this server", "list the experiments")
         return self.documents[experiment]
 
-    async def control(self, experiment: str, verb: str) -> dict[str, Any]:
-        document = await self.get(experiment)
+    async def control(self, experiment: str, verb: str) -> ExperimentView:
+        document = self._known(experiment)
         self.verbs.append(verb)
         approved = [one for one in document["approvals"] if one["state"] == "approved"]
         if verb in ("start", "resume", "step") and len(approved) < self.jobs[experiment].terms.quorum:
@@ -209,18 +218,18 @@ class ScriptedExperiments:
             task.add_done_callback(self.playing.discard)
         else:
             await self._turn(experiment, {"pause": "paused", "cancel": "cancelled"}[verb], None)
-        return document
+        return await self.get(experiment)
 
-    async def set_arguments(self, experiment: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        document, job = await self.get(experiment), self.jobs[experiment]
+    async def set_arguments(self, experiment: str, values: Mapping[str, Any]) -> ExperimentView:
+        document, job = self._known(experiment), self.jobs[experiment]
         document["arguments"] = check_arguments(job.parameters, {**document["arguments"], **values})
-        return document
+        return await self.get(experiment)
 
-    async def rounds(self, experiment: str) -> list[dict[str, Any]]:
+    async def rounds(self, experiment: str) -> list[RoundView]:
         await self.get(experiment)
-        return self.records[experiment]
+        return [RoundView.model_validate(record) for record in self.records[experiment]]
 
-    async def events(self, experiment: str, after: int, follow: bool) -> AsyncIterator[dict[str, Any]]:
+    async def events(self, experiment: str, after: int, follow: bool) -> AsyncIterator[Event]:
         await self.get(experiment)
         while True:
             async with self.news:
@@ -228,18 +237,18 @@ class ScriptedExperiments:
                     await self.news.wait()
             for event in self.happened[experiment][after:]:
                 yield event
-                after = event["seq"]
+                after = event.seq
                 if follow and self.cut_streams:
                     self.cut_streams -= 1
                     return
             if not follow or self.documents[experiment]["state"] in ("finished", "cancelled"):
                 return
 
-    async def models(self, experiment: str) -> list[dict[str, Any]]:
-        document = await self.get(experiment)
+    async def models(self, experiment: str) -> list[ModelView]:
+        document = self._known(experiment)
         measured = {"accuracy": 0.8} if document["state"] == "finished" else None
         return [
-            {"name": name, "round": document["round"], "hash": blob_hash(model(name)), "validation": measured}
+            ModelView(name=name, round=document["round"], hash=blob_hash(model(name)), validation=measured)
             for name in ("last", "best", "local:site-a")
         ]
 

@@ -13,6 +13,7 @@ import archipel
 from archipel.researcher import frames
 from archipel.researcher.progress import Progress, advance, sparkline
 from archipel.tensors import decode
+from archipel.transport.rest import Event, RoundView
 from archipel.vocabulary import NotFound
 
 mpl.use("Agg")
@@ -52,9 +53,10 @@ def test_a_metric_called_validation_gets_no_second_prefix() -> None:
     part = {"state": "delivered", "samples": 1, "seconds": 1.0, "metrics": {}, "validation": {"validation_loss": 2.0}}
     one = {
         "round": 1, "attempt": 1, "state": "committed", "seconds": 1.0, "arguments": {}, "contributors": ["a"],
-        "sites": {"a": part}, "metrics": {}, "validation": {"validation_loss": 2.0}, "model_validation": {},
+        "opened": "", "sites": {"a": part}, "metrics": {}, "model_validation": {},
+        "validation": {"validation_loss": 2.0},
     }  # fmt: skip
-    assert frames.history([one])["validation_loss"].tolist() == [2.0, 2.0]
+    assert frames.history([RoundView.model_validate(one)])["validation_loss"].tolist() == [2.0, 2.0]
 
 
 def test_failures_are_told_in_the_agents_words_and_in_full_once_a_person_released_it(
@@ -73,13 +75,13 @@ def test_failures_are_told_in_the_agents_words_and_in_full_once_a_person_release
 
 def test_events_of_several_pages_are_all_read(finished: archipel.Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, asked = finished.events(), []
-    ask = finished._connection.ask
+    ask = finished._connection.ask_all
 
-    def two_at_a_time(method: str, path: str, body: Any = None) -> Any:
+    def two_at_a_time(kind: Any, path: str) -> Any:
         asked.append(path)
-        return ask(method, path, body)[:2]
+        return ask(kind, path)[:2]
 
-    monkeypatch.setattr(finished._connection, "ask", two_at_a_time)
+    monkeypatch.setattr(finished._connection, "ask_all", two_at_a_time)
     assert finished.events() == whole
     assert len(asked) == len(whole) // 2 + (1 if len(whole) % 2 == 0 else 2)
 
@@ -157,19 +159,24 @@ def test_a_changed_hyper_parameter_stands_in_the_card_with_its_rounds(
 
 
 def test_the_open_exchange_is_folded_from_events() -> None:
-    progress = Progress({"experiment": "x", "state": "running", "round": 0, "rounds": 2}, ())
+    def happened(kind: str, **body: Any) -> Event:
+        place = {"round": 1, "attempt": 2, "kind": "train", "about": ""}
+        return Event.model_validate({"seq": 1, "at": "", "kind": kind, "body": {**place, **body}})
+
+    progress = Progress("x")
     for kind, body in (
-        ("round-opened", {"round": 1, "attempt": 2, "kind": "train", "about": ""}),
+        ("round-opened", {"model": "blake3:" + "0" * 64}),
         ("task-accepted", {"site": "a"}),
-        ("update-received", {"site": "b"}),
+        ("update-received", {"site": "b", "samples": 1}),
         ("site-failed", {"site": "c", "failure": FAILURE}),
     ):
-        progress = advance(progress, {"kind": kind, "body": body})
+        progress = advance(progress, happened(kind, **body))
     words = "failed: the plan raised an error while it trained [ValueError] (line 12 of the plan)"
     assert progress.doing == {"a": "working", "b": "delivered", "c": words}
     assert progress.notice == f"c {words}"
-    assert progress.headline() == "x · running · round 0 of 2 · round 1 is open (attempt 2)"
-    assert advance(progress, {"kind": "round-committed", "body": {}}).doing == {}
+    assert progress.stage == "round 1 is open (attempt 2)"
+    ended = happened("round-committed", state="committed", contributors=[], seconds=1.0)
+    assert advance(progress, ended).doing == {}
 
 
 def test_a_course_of_equal_values_is_drawn_flat() -> None:

@@ -11,23 +11,56 @@ from rich.console import Console
 
 from archipel.researcher.progress import Progress, advance
 from archipel.researcher.screens import LogScreen, drawn
+from archipel.transport.rest import Event, ExperimentView, RoundView
+from archipel.vocabulary import (
+    DataNeeds,
+    Job,
+    MetricSpec,
+    PlanReference,
+    RosterEntry,
+    RoundTerms,
+    TensorSchema,
+    TensorSpec,
+)
+
+AT = "2026-11-21T08:00:00+00:00"
+JOB = Job(
+    experiment="heart",
+    plan=PlanReference(hash="blake3:" + "0" * 64, class_name="Plan", file_name="plan.py"),
+    initial_model="blake3:" + "1" * 64,
+    tensors=TensorSchema(tensors=(TensorSpec(name="w", dtype="float32", shape=(1,)),)),
+    needs=DataNeeds(kind="arrays"),
+    metrics=(MetricSpec(name="loss", better="lower"),),
+    terms=RoundTerms(rounds=2, quorum=1),
+    roster=(RosterEntry(site="tum", identity_key="ed25519:" + "0" * 64, dataset="table"),),
+    server_key="ed25519:" + "0" * 64,
+)
 
 
 def committed(round_: int, dice: float, own: float | None = None) -> dict[str, Any]:
     own_dice = {} if own is None else {"dice": own}
     validation = {"dice": dice}
     return {
-        "round": round_, "state": "committed", "seconds": 2.0, "validation": validation, "model_validation": own_dice
+        "round": round_, "attempt": 1, "opened": AT, "state": "committed", "seconds": 2.0, "validation": validation,
+        "model_validation": own_dice,
     }  # fmt: skip
 
 
 def at(round_: int, *rounds: dict[str, Any], state: str = "running", **more: Any) -> Progress:
-    return Progress({"experiment": "heart", "state": state, "round": round_, "rounds": 2, **more}, rounds)
+    known = {"experiment": "heart", "state": state, "round": round_, "rounds": 2, "created": AT, "arguments": {}}
+    document = ExperimentView.model_validate({**known, "job": JOB, "job_hash": "sha256:" + "0" * 64, **more})
+    return Progress("heart", document, tuple(map(RoundView.model_validate, rounds)))
+
+
+def happened(progress: Progress, kind: str, body: dict[str, Any]) -> Progress:
+    place = {"round": 1, "kind": "train", "about": "", "attempt": 1}
+    return advance(progress, Event.model_validate({"seq": 1, "at": AT, "kind": kind, "body": {**place, **body}}))
 
 
 def opened(progress: Progress, kind: str, about: str = "", attempt: int = 1) -> Progress:
-    body = {"kind": kind, "round": progress.document["round"] + 1, "about": about, "attempt": attempt}
-    return advance(progress, {"kind": "round-opened", "body": body})
+    assert progress.document is not None
+    body = {"kind": kind, "round": progress.document.round + 1, "about": about, "attempt": attempt}
+    return happened(progress, "round-opened", {**body, "model": JOB.initial_model})
 
 
 @pytest.fixture
@@ -47,7 +80,7 @@ def test_an_experiment_is_a_line_for_each_round_and_stage(screen: LogScreen, wri
         at(0, state="waiting"),
         at(0),
         opened(at(0), "train"),
-        advance(opened(at(0), "train"), {"kind": "task-accepted", "body": {"site": "site-a"}}),
+        happened(opened(at(0), "train"), "task-accepted", {"site": "site-a"}),
         at(1, first),
         opened(at(1, first), "train"),
         at(2, first, last),
@@ -82,7 +115,9 @@ def test_another_attempt_a_reason_and_a_notice_are_said(screen: LogScreen, writt
 
 
 def waiting(*silent: str) -> Progress:
-    answers = [{"site": site, "state": "waiting" if site in silent else "approved"} for site in ("charite", "tum")]
+    answers = [
+        {"site": site, "state": "waiting" if site in silent else "approved", "at": AT} for site in ("charite", "tum")
+    ]
     return at(0, state="waiting", approvals=answers)
 
 
@@ -96,12 +131,12 @@ def test_waiting_says_who_has_not_answered_and_what_they_type(screen: LogScreen,
         f"no answer yet from tum: {said}",
     ]
     assert "no answer yet from tum" in waiting("tum").html()
-    assert not at(0, state="paused", approvals=waiting("tum").document["approvals"]).remarks()
+    assert not at(0, state="paused", approvals=waiting("tum").approvals).remarks()
 
 
 def released(detail: str) -> Progress:
     body = {"site": "tum", "round": 1, "attempt": 1, "kind": "train", "about": "", "detail": detail}
-    return advance(at(1, committed(1, 0.5)), {"kind": "error-released", "body": body})
+    return happened(at(1, committed(1, 0.5)), "error-released", body)
 
 
 def test_a_released_error_text_is_a_line(screen: LogScreen, written: io.StringIO) -> None:
@@ -120,11 +155,11 @@ def test_nothing_hidden_that_a_site_wrote_reaches_a_terminal_or_a_page() -> None
         **committed(1, 0.5), "metrics": {HOSTILE: 1.0}, "validation": {HOSTILE: 0.5}, "contributors": [],
         "sites": {"tum": {**part, "failure": failure}},
     }  # fmt: skip
-    answers = [{"site": "tum", "state": HOSTILE}]
+    answers = [{"site": "tum", "state": "approved", "at": HOSTILE}]
     progress = at(1, last, state="paused", reason=HOSTILE, approvals=answers)
-    progress = advance(progress, {"kind": "site-failed", "body": {"site": "tum", "failure": failure}})
+    progress = happened(progress, "site-failed", {"site": "tum", "failure": failure})
     body = {"site": "tum", "round": 1, "attempt": 1, "kind": "train", "about": "", "detail": HOSTILE}
-    progress = advance(progress, {"kind": "error-released", "body": body})
+    progress = happened(progress, "error-released", body)
     log, terminal = io.StringIO(), io.StringIO()
     LogScreen(Console(file=log, width=400)).show(progress)
     Console(file=terminal, width=400).print(drawn(progress))
@@ -141,10 +176,10 @@ def table_of(*rounds: dict[str, Any], **more: Any) -> dict[str, list[str]]:
 def test_a_metrics_column_says_which_rounds_model_it_is_of() -> None:
     part = {"state": "delivered", "samples": 1, "seconds": 1.0, "metrics": {}, "validation": {"dice": 0.1}}
     last = {**committed(2, 0.1), "metrics": {}, "contributors": ["tum"], "sites": {"tum": {**part, "failure": None}}}
-    answers = [{"site": "tum", "state": "approved"}]
+    answers = [{"site": "tum", "state": "approved", "at": AT}]
     running = table_of(last, approvals=answers)
     assert running["dice, model 1"] == ["0.1", "0.1"]
-    federated = {"validation": {"dice": 0.2}, "per_site": {"tum": {"dice": 0.2}}}
+    federated = {"validation": {"dice": 0.2}, "per_site": {"tum": {"dice": 0.2}}, "subjects": 1}
     ended = {**last, "model_validation": {"dice": 0.2}}
     finished = table_of(ended, approvals=answers, state="finished", baselines={"federated": federated})
     assert finished["dice, model 2"] == ["0.2", "0.2"]

@@ -65,7 +65,7 @@ def test_stepping_and_changing_a_bounded_parameter(world: World, experiment: arc
     with pytest.raises(BadInput, match="no such hyper-parameter"):
         experiment.set(depth=2)
     experiment.step()
-    assert [one["arguments"]["learning_rate"] for one in experiment.rounds()] == [0.5, 0.1]
+    assert [one.arguments["learning_rate"] for one in experiment.rounds()] == [0.5, 0.1]
     assert experiment.run() == "finished"
     assert experiment.run() == "finished"
 

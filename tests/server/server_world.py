@@ -18,12 +18,25 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from archipel.governance import IdentityKey, canonical
+from archipel.governance import IdentityKey, canonical, job_hash
 from archipel.server.membership.federation import Federation
 from archipel.server.rest import RestContext, RestServer, create_app, listen
 from archipel.server.state.settings import ServerSettings
 from archipel.transport.enrolment import EnrolmentRequest, JoinToken, proof_message
+from archipel.transport.rest import (
+    Event,
+    EventBody,
+    ExperimentSummary,
+    ExperimentView,
+    ModelView,
+    RoundView,
+    StateChanged,
+    Submitted,
+)
 from archipel.vocabulary import Conflict, Job, NotFound, Value
+from archipel.vocabulary.states import ControlVerb, ExperimentState, RoundState
+
+AT = "2026-11-21T08:00:00+00:00"
 
 
 def free_port() -> int:
@@ -72,56 +85,62 @@ class MemoryExperiments:
     """An ExperimentService over a dictionary."""
 
     def __init__(self) -> None:
-        self.held: dict[str, dict[str, Any]] = {}
-        self.happened: dict[str, list[dict[str, Any]]] = {}
+        self.held: dict[str, ExperimentView] = {}
+        self.happened: dict[str, list[Event]] = {}
         self.news = asyncio.Condition()
 
-    async def submit(self, job: Job, owner: str) -> dict[str, Any]:
+    async def submit(self, job: Job, owner: str) -> ExperimentView:
         if job.experiment in self.held:
             raise Conflict(f"experiment {job.experiment}", "exists", "choose another name")
-        self.held[job.experiment] = {
-            "experiment": job.experiment,
-            "state": "waiting",
-            "owner": owner,
-            "arguments": job.arguments,
-        }
-        await self.happen(job.experiment, "submitted", {})
+        self.held[job.experiment] = ExperimentView(
+            experiment=job.experiment,
+            state=ExperimentState.WAITING,
+            owner=owner,
+            round=0,
+            rounds=job.terms.rounds,
+            created=AT,
+            job=job,
+            job_hash=job_hash(job),
+            arguments=job.arguments,
+        )
+        await self.happen(job.experiment, Submitted(job_hash=job_hash(job)))
         return self.held[job.experiment]
 
-    async def happen(self, experiment: str, kind: str, body: dict[str, Any]) -> None:
+    async def happen(self, experiment: str, body: EventBody) -> None:
         async with self.news:
             found = self.happened.setdefault(experiment, [])
-            found.append({"seq": len(found) + 1, "at": "2026-11-21T08:00:00+00:00", "kind": kind, "body": body})
+            found.append(Event(seq=len(found) + 1, at=AT, kind=body.event, body=body))
             self.news.notify_all()
 
     async def owner(self, experiment: str) -> str:
-        return str((await self.get(experiment))["owner"])
+        return str((await self.get(experiment)).owner)
 
-    async def all(self) -> list[dict[str, Any]]:
+    async def all(self) -> list[ExperimentSummary]:
         return list(self.held.values())
 
-    async def get(self, experiment: str) -> dict[str, Any]:
+    async def get(self, experiment: str) -> ExperimentView:
         if experiment not in self.held:
             raise NotFound(f"experiment {experiment}", "does not exist", "list experiments")
         return self.held[experiment]
 
-    async def control(self, experiment: str, verb: str) -> dict[str, Any]:
+    async def control(self, experiment: str, verb: ControlVerb) -> ExperimentView:
         found = await self.get(experiment)
-        if verb == "resume" and found["state"] != "paused":
-            raise Conflict(f"experiment {experiment}", f"is {found['state']}", "pause it first")
-        found["state"] = {"pause": "paused", "cancel": "cancelled"}.get(verb, "running")
-        return found
+        if verb is ControlVerb.RESUME and found.state is not ExperimentState.PAUSED:
+            raise Conflict(f"experiment {experiment}", f"is {found.state}", "pause it first")
+        state = {ControlVerb.PAUSE: ExperimentState.PAUSED, ControlVerb.CANCEL: ExperimentState.CANCELLED}
+        self.held[experiment] = found.model_copy(update={"state": state.get(verb, ExperimentState.RUNNING)})
+        return self.held[experiment]
 
-    async def set_arguments(self, experiment: str, values: Mapping[str, Value]) -> dict[str, Any]:
+    async def set_arguments(self, experiment: str, values: Mapping[str, Value]) -> ExperimentView:
         found = await self.get(experiment)
-        found["arguments"] = {**found["arguments"], **values}
-        return found
+        self.held[experiment] = found.model_copy(update={"arguments": {**found.arguments, **values}})
+        return self.held[experiment]
 
-    async def rounds(self, experiment: str) -> list[dict[str, Any]]:
+    async def rounds(self, experiment: str) -> list[RoundView]:
         await self.get(experiment)
-        return [{"round": 0, "attempt": 1, "state": "closed", "contributors": ["berlin"]}]
+        return [RoundView(round=0, attempt=1, state=RoundState.COMMITTED, opened=AT, contributors=("berlin",))]
 
-    async def events(self, experiment: str, after: int, follow: bool) -> AsyncIterator[dict[str, Any]]:
+    async def events(self, experiment: str, after: int, follow: bool) -> AsyncIterator[Event]:
         await self.get(experiment)
         while True:
             async with self.news:
@@ -131,12 +150,12 @@ class MemoryExperiments:
             for event in new:
                 yield event
             after += len(new)
-            if not follow or (new and new[-1]["kind"] == "ended"):
+            if not follow or (new and isinstance(new[-1].body, StateChanged)):
                 return
 
-    async def models(self, experiment: str) -> list[dict[str, Any]]:
+    async def models(self, experiment: str) -> list[ModelView]:
         await self.get(experiment)
-        return [{"name": "best", "round": 0, "hash": "blake3:" + "0" * 64}]
+        return [ModelView(name="best", round=0, hash="blake3:" + "0" * 64)]
 
     async def open_model(self, experiment: str, name: str) -> tuple[BinaryIO, int]:
         await self.get(experiment)

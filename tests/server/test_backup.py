@@ -20,7 +20,7 @@ from archipel.vocabulary import Conflict
 
 
 def hashes(federation: Federation) -> set[str]:
-    return {model["hash"] for model in views.models(federation.database, "first")}
+    return {model.hash for model in views.models(federation.database, "first")}
 
 
 def test_a_copy_is_a_server_with_the_same_keys_journal_and_models(

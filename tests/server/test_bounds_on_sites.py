@@ -18,6 +18,7 @@ from archipel.server.experiments.book import SqlBook
 from archipel.server.experiments.records import MOST_DETAILS, ExperimentRecords
 from archipel.server.membership.federation import Federation
 from archipel.transport.messages import from_site
+from archipel.transport.rest import ErrorReleased, TaskAccepted
 from archipel.vocabulary import (
     EXCEPTION_CLASSES,
     ErrorCode,
@@ -43,7 +44,7 @@ def opened(kept: SqlBook, attempt: int = 1) -> TaskKey:
 
 
 def released(federation: Federation) -> list[dict[str, Any]]:
-    return [one["body"] for one in views.events(federation.database, "first", 0) if one["kind"] == "error-released"]
+    return [one.body for one in views.events(federation.database, "first", 0) if isinstance(one.body, ErrorReleased)]
 
 
 @given(st.sampled_from(["round", "attempt"]), st.integers(max_value=-1) | st.integers(min_value=2**53))
@@ -92,7 +93,7 @@ def test_a_released_text_is_kept_once_and_only_so_many_of_one_task(federation: F
     kept.failed(key, "berlin", Failure.model_validate(FAILURE))
     for _ in range(3):
         records.keep_detail("berlin", key, "first")
-    assert [one["detail"] for one in released(federation)] == ["first"]
+    assert [one.detail for one in released(federation)] == ["first"]
     for number in range(1, MOST_DETAILS):
         records.keep_detail("berlin", key, f"more {number}")
     with pytest.raises(NotPermitted, match=f"is the {MOST_DETAILS + 1}th about first round 1.1 train"):
@@ -103,7 +104,7 @@ def test_a_released_text_is_kept_once_and_only_so_many_of_one_task(federation: F
     again = opened(kept, attempt=2)
     kept.failed(again, "berlin", Failure.model_validate(FAILURE))
     records.keep_detail("berlin", again, "first")
-    assert [(one["attempt"], one["detail"]) for one in released(federation)][-1] == (2, "first")
+    assert [(one.attempt, one.detail) for one in released(federation)][-1] == (2, "first")
 
 
 def test_researchers_see_that_a_site_works_on_its_task(federation: Federation, enrolled: Applicant) -> None:
@@ -111,6 +112,5 @@ def test_researchers_see_that_a_site_works_on_its_task(federation: Federation, e
     before = len(federation.registry.journal())
     kept.accepted(opened(kept), "berlin")
     newest = views.events(federation.database, "first", 0)[-1]
-    assert newest["kind"] == "task-accepted"
-    assert newest["body"] == {"site": "berlin", **KEY}
+    assert newest.body == TaskAccepted(site="berlin", **KEY)
     assert len(federation.registry.journal()) == before + 1, "only the round's opening is a line of the journal"

@@ -93,8 +93,8 @@ async def test_a_site_whose_journal_went_back_is_one_fault_however_often_it_conn
         site.hello(site.head(number))
     await site.upload(site.head(7))
     assert len(faults(federation)) == 1 and site.newest == site.head(9)
-    ((name, fault),) = journal_heads.faults(federation)
-    assert name == "berlin" and "line 9 was there" in str(fault) and "line 5 was the last" in str(fault)
+    (fault,) = journal_heads.faults(federation.database)
+    assert fault.site == "berlin" and "line 9 was there" in str(fault) and "line 5 was the last" in str(fault)
     site.hello(site.head(4))
     assert len(faults(federation)) == 2
     site.hello(site.head(12))
@@ -199,20 +199,20 @@ async def test_a_server_whose_own_journal_lost_what_a_site_was_shown_says_so_onc
     shown = site.wire.hub.head()
     assert [hello(site, head) for head in (None, before, shown)] == [None, True, True]
     stranger = sign_head(IdentityKey.generate(), shown)
-    assert hello(site, stranger) is None and journal_heads.own_faults(federation) == []
+    assert hello(site, stranger) is None and journal_heads.own_faults(federation.database) == []
     with federation.database.write() as connection:
         connection.exec_driver_sql(f"DELETE FROM journal WHERE number > {before.number}")
     assert [hello(site, head) for head in (before, shown, shown)] == [True, False, False]
-    (fault,) = journal_heads.own_faults(federation)
+    (fault,) = journal_heads.own_faults(federation.database)
     assert fault.kept == shown and fault.shown.number == before.number
     # Longer than it was, and yet another journal.
     for name in ("rome", "oslo", "bern", "lima"):
         federation.enrolment.create_token(name)
-    assert hello(site, shown) is False and len(journal_heads.own_faults(federation)) == 1
+    assert hello(site, shown) is False and len(journal_heads.own_faults(federation.database)) == 1
     later = site.wire.hub.head()
     with federation.database.write() as connection:
         connection.exec_driver_sql(f"DELETE FROM journal WHERE number > {later.number - 2}")
-    assert hello(site, later) is False and len(journal_heads.own_faults(federation)) == 2
+    assert hello(site, later) is False and len(journal_heads.own_faults(federation.database)) == 2
     assert (await site.wire._missed("berlin", False))[0].contains is False
 
 

@@ -25,6 +25,7 @@ from archipel.server.sites.servicer import Wire
 from archipel.server.state import schema
 from archipel.tensors import encode
 from archipel.transport import AnswerMessage, FromServer, Peer
+from archipel.transport.rest import Interrupted
 from archipel.vocabulary import BadInput, Job, NotPermitted, StorageFull
 from archipel.vocabulary.bounds import LONGEST_JOB
 
@@ -51,7 +52,7 @@ def approved(federation: Federation, kept: SqlBook, site: Applicant) -> None:
 
 
 def state(federation: Federation) -> str:
-    return str(views.experiment(federation.database, "first")["state"])
+    return str(views.experiment(federation.database, "first").state)
 
 
 def test_a_job_too_long_for_one_message_to_a_site_is_refused(federation: Federation, enrolled: Applicant) -> None:
@@ -74,9 +75,9 @@ def test_a_site_is_told_whose_token_asks_and_the_journal_keeps_it(federation: Fe
 def test_where_an_experiment_stands_is_one_row(federation: Federation, enrolled: Applicant) -> None:
     kept = book(federation, enrolled, "higher")
     standing = {"experiment": "first", "state": "waiting", "round": 0, "rounds": kept.job.terms.rounds, "reason": None}
-    (row,) = views.standings(federation.database)
-    assert {key: row[key] for key in standing} == standing
-    assert row["created"] == views.experiment(federation.database, "first")["created"]
+    (row,) = views.experiments(federation.database)
+    assert {key: getattr(row, key) for key in standing} == standing
+    assert row.created == views.experiment(federation.database, "first").created
 
 
 def test_bounds_that_do_not_read_back_from_json_are_refused(federation: Federation, enrolled: Applicant) -> None:
@@ -205,8 +206,8 @@ async def test_a_disk_that_is_full_between_two_loops_ends_no_experiment(
     async with asyncio.timeout(20):
         await experiments._supervise("first", kept.job, kept.job_hash)
     assert looks == 2
-    told = [one["body"] for one in views.events(federation.database, "first", 0) if one["kind"] == "interrupted"]
-    assert told == [{"reason": "server.db: the disk is full; free space there"}]
+    told = [one.body for one in views.events(federation.database, "first", 0) if one.kind == "interrupted"]
+    assert told == [Interrupted(reason="server.db: the disk is full; free space there")]
 
 
 async def test_a_site_that_takes_no_message_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:

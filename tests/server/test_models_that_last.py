@@ -87,9 +87,9 @@ def test_the_best_model_is_that_of_the_named_metric_in_its_direction(
     for number, found in ((1, 0.5), (2, 0.6), (3, 0.9), (4, 0.2)):
         close(kept, number, found)
     close(kept, 4, 0.9, TaskKind.EVALUATE)
-    models = {one["name"]: one for one in views.models(federation.database, "first")}
-    assert (models["best"]["round"], models["best"]["hash"]) == (best, blob_hash(b"model %d" % best))
-    assert (models["last"]["round"], models["last"]["hash"]) == (4, blob_hash(b"model 4"))
+    models = {one.name: one for one in views.models(federation.database, "first")}
+    assert (models["best"].round, models["best"].hash) == (best, blob_hash(b"model %d" % best))
+    assert (models["last"].round, models["last"].hash) == (4, blob_hash(b"model 4"))
     kept_numbers = [number for number in range(1, 5) if federation.blobs.has(blob_hash(b"model %d" % number))]
     assert kept_numbers == [best, 4]
     assert federation.blobs.has(blob_hash(FIRST))

@@ -23,8 +23,10 @@ from archipel.server.rest.problems import status_of
 from archipel.server.state.folder import ServerState
 from archipel.tensors import blob_hash
 from archipel.transport.enrolment import JoinToken
+from archipel.transport.rest import Interrupted, StateChanged
 from archipel.vocabulary import ArchipelError, ErrorCode, StorageFull
 from archipel.vocabulary.documents import parsed
+from archipel.vocabulary.states import ExperimentState
 
 
 def job(federation: Federation, site: Applicant) -> dict[str, Any]:
@@ -252,13 +254,13 @@ async def test_events_are_followed_as_they_happen_and_taken_up_again(served: Ser
 
     following = asyncio.create_task(follow(0))
     for number in range(3):
-        await served.experiments.happen("first", "round-closed", {"round": number})
-    await served.experiments.happen("first", "ended", {})
+        await served.experiments.happen("first", Interrupted(reason=f"reason {number}"))
+    await served.experiments.happen("first", StateChanged(state=ExperimentState.FINISHED))
     await asyncio.wait_for(following, 10)
     assert [event["seq"] for event in seen] == [1, 2, 3, 4, 5]
     seen.clear()
     await follow(4)
-    assert [event["kind"] for event in seen] == ["ended"]
+    assert [event["kind"] for event in seen] == ["state"]
     async with served.client("read") as client:
         now = await client.get("/v1/experiments/first/events", params={"follow": "false", "after": 3})
         assert [event["seq"] for event in now.json()] == [4, 5]

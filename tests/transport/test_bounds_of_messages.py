@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from archipel.server.rest.shapes import Arguments, JoinTokenOrder, Revocation, Submission
 from archipel.transport.enrolment import AuthorityReply, EnrolmentReply, EnrolmentRequest
 from archipel.transport.messages import (
     LONGEST_TOLD,
@@ -27,6 +26,7 @@ from archipel.transport.messages import (
     told_bytes,
 )
 from archipel.transport.reading import LONGEST_FROM_SERVER, LONGEST_FROM_SITE, LONGEST_START, read
+from archipel.transport.rest import Arguments, JoinTokenOrder, Revocation, Submission
 from archipel.vocabulary import BadInput
 from archipel.vocabulary.bounds import LONGEST_JOB
 

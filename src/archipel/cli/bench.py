@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -54,7 +55,7 @@ def data(
     _print(bench_data(files, pairs, data, folder), as_json)
 
 
-def _print(figures: dict[str, Any], as_json: bool) -> None:
+def _print(figures: Mapping[str, object], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(figures))
         return

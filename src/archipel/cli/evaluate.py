@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from archipel.plans.inference import Evaluation
 
 app = typer.Typer(help="Score a downloaded model on labelled volumes.")
 
@@ -29,7 +32,7 @@ def evaluate(
     _print(found)
 
 
-def _print(found: dict[str, Any]) -> None:
+def _print(found: Evaluation) -> None:
     from rich.console import Console
     from rich.table import Table
 

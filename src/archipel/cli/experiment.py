@@ -18,6 +18,7 @@ app = typer.Typer(help="Experiments at a server: list, watch, start, pause, resu
 
 Name = Annotated[str, typer.Argument(help="The experiment's name.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+_COLUMNS = ("experiment", "state", "round", "rounds", "owner", "created", "reason")
 
 
 @app.command("list")
@@ -31,9 +32,9 @@ def list_(
     """Every experiment of the federation, newest first."""
     from archipel.researcher import connect
 
-    keys = ("experiment", "state", "round", "rounds", "owner", "created", "reason")
     with connect(server, token=token, ca=authority, proxy=proxy) as federation:
-        show("experiments", [{key: one.get(key) for key in keys} for one in federation.documents()], as_json)
+        rows = [{key: getattr(summary, key) for key in _COLUMNS} for summary in federation.summaries()]
+        show("experiments", rows, as_json)
 
 
 @app.command()

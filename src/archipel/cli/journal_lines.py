@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
+
+from pydantic import JsonValue
+
+if TYPE_CHECKING:
+    from archipel.governance import JournalEntry
 
 TOLD = "datasets-told"
 """The kind of the lines that say what was told outside."""
 
 
-def rows(entries: Iterable[Any], told_before: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+def rows(
+    entries: Iterable[JournalEntry], told_before: Mapping[str, JsonValue] | None = None
+) -> list[dict[str, str | int]]:
     """A table's rows. ``told_before``: the newest line of what was told outside before these, if there is one."""
     before = _by_name(told_before or {})
-    found = []
+    found: list[dict[str, str | int]] = []
     for entry in entries:
         body = plain(entry.body)
         if entry.kind == TOLD:
@@ -24,7 +31,7 @@ def rows(entries: Iterable[Any], told_before: Mapping[str, Any] | None = None) -
     return found
 
 
-def plain(value: Any) -> str:
+def plain(value: JsonValue) -> str:
     """A JSON value in words, without empty parts.
 
     >>> plain({"name": "brains", "note": "", "labels": {"1": "front"}, "columns": [{"name": "age", "unit": ""}]})
@@ -37,27 +44,25 @@ def plain(value: Any) -> str:
     return str(value)
 
 
-def _inner(value: Any) -> str:
+def _inner(value: JsonValue) -> str:
     if isinstance(value, list) and len(value) == 1:
         return _inner(value[0])
     return f"({plain(value)})" if _nests(value) else plain(value)
 
 
-def _nests(value: Any) -> bool:
+def _nests(value: JsonValue) -> bool:
     return isinstance(value, Mapping) or (
         isinstance(value, list) and any(isinstance(one, dict | list) for one in value)
     )
 
 
-def _by_name(body: Mapping[str, Any]) -> dict[str, dict[str, Any]] | None:
+def _by_name(body: Mapping[str, JsonValue]) -> dict[str, dict[str, JsonValue]] | None:
     """What was told of each dataset; None for a line that cannot be read."""
-    told = body.get("datasets", [])
-    if not isinstance(told, list) or any(not isinstance(one, dict) or "name" not in one for one in told):
-        return None
-    return {str(one["name"]): one for one in told}
+    named = _named(body.get("datasets", []))
+    return None if named is None else {str(one["name"]): one for one in named}
 
 
-def _change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+def _change(before: Mapping[str, dict[str, JsonValue]], now: Mapping[str, dict[str, JsonValue]]) -> str:
     parts = [
         f"{name} for the first time: {plain(_beside_name(one))}" for name, one in now.items() if name not in before
     ]
@@ -68,17 +73,25 @@ def _change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     return "; ".join(parts) or "nothing"
 
 
-def _beside_name(one: Mapping[str, Any]) -> dict[str, Any]:
+def _beside_name(one: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     return {key: _names(part) if key == "columns" else part for key, part in one.items() if key != "name"}
 
 
-def _names(columns: Any) -> Any:
+def _named(value: JsonValue) -> list[dict[str, JsonValue]] | None:
+    """The value as a list of objects that have names; None when it is another thing."""
+    if not isinstance(value, list):
+        return None
+    objects = [one for one in value if isinstance(one, dict) and "name" in one]
+    return objects if len(objects) == len(value) else None
+
+
+def _names(columns: JsonValue) -> JsonValue:
     """Columns by name only: what else is told of each is what dataset show says."""
-    named = isinstance(columns, list) and all(isinstance(one, dict) and "name" in one for one in columns)
-    return [one["name"] for one in columns] if named else columns
+    named = _named(columns)
+    return columns if named is None else [one["name"] for one in named]
 
 
-def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterable[str]:
+def _differing(old: Mapping[str, JsonValue], new: Mapping[str, JsonValue]) -> Iterable[str]:
     for key in dict.fromkeys([*new, *old]):
         was, now = old.get(key), new.get(key)
         if was == now:
@@ -86,8 +99,13 @@ def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterable[str]:
         if _names(was) == _names(now):
             yield f"{key} in other words"
         elif isinstance(was, list | None) and isinstance(now, list | None):
-            held, there = _names(was or []), _names(now or [])
+            held, there = _listed(was), _listed(now)
             yield from (f"{key} with {plain(one)}" for one in there if one not in held)
             yield from (f"{key} without {plain(one)}" for one in held if one not in there)
         else:
             yield f"{key} {plain(now) or 'none'} (before: {plain(was) or 'none'})"
+
+
+def _listed(value: list[JsonValue] | None) -> list[JsonValue]:
+    names = _names(value or [])
+    return names if isinstance(names, list) else []

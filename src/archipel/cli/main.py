@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import signal
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -16,6 +16,10 @@ from typer.main import get_command
 
 from archipel.cli.times import readable
 from archipel.vocabulary import ArchipelError
+
+if TYPE_CHECKING:
+    # Typer carries its own copy of click and names these types nowhere else.
+    from typer._click.core import Command, Context
 
 SUB_COMMANDS = {
     "server": "Found, start and govern a federation's server.",
@@ -36,14 +40,15 @@ _COMPLETION = {"install_completion", "show_completion"}
 class _LazyGroup(TyperGroup):
     """Names and help come from the table; the command itself is loaded when it is called."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+    def list_commands(self, ctx: Context) -> list[str]:
+        return list(SUB_COMMANDS)
+
+    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
+        return TyperCommand(cmd_name, help=SUB_COMMANDS[cmd_name]) if cmd_name in SUB_COMMANDS else None
+
+    def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
+        # What a misspelt name is compared with.
         self.commands = {name: TyperCommand(name, help=text) for name, text in SUB_COMMANDS.items()}
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        return list(self.commands)
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
         if name in SUB_COMMANDS:
             command = get_command(importlib.import_module(f"archipel.cli.{name}").app)

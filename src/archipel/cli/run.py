@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from archipel.cli.connecting import Authority, Proxy, Server, Token
 from archipel.cli.scores import Scores, arguments, as_document, print_scores
+
+if TYPE_CHECKING:
+    from archipel.researcher.rostering import Wanted
+    from archipel.researcher.screens import LogScreen
+    from archipel.transport.rest import BaselinesView
 
 app = typer.Typer(help="Run a plan on a federation's sites and say what it reached.")
 
@@ -74,7 +79,7 @@ def run(
         if as_json:
             experiment.screen = _quiet
         experiment.run()
-        scores = _scores(experiment.document()["baselines"])
+        scores = _scores(experiment.document().baselines)
         model = experiment.download(out) if out is not None else None
     if as_json:
         typer.echo(json.dumps(as_document(scores)))
@@ -84,7 +89,7 @@ def run(
         typer.echo(f"model: {model}")
 
 
-def _chosen(given: list[str] | None) -> Any:
+def _chosen(given: list[str] | None) -> Wanted:
     """What ``create`` takes: None, names, or a mapping from name to dataset."""
     pairs = [text.partition("=") for text in given or ()]
     names = [name for name, _, _ in pairs]
@@ -100,7 +105,7 @@ def _chosen(given: list[str] | None) -> Any:
     return {name: dataset or None for name, _, dataset in pairs}
 
 
-def _quiet() -> Any:
+def _quiet() -> LogScreen:
     import io
 
     from rich.console import Console
@@ -110,7 +115,5 @@ def _quiet() -> Any:
     return LogScreen(Console(file=io.StringIO()))
 
 
-def _scores(measured: dict[str, Any]) -> list[Scores]:
-    found: list[tuple[str, Any]] = [(one, measured[one]) for one in ("federated", "ensemble") if one in measured]
-    found += [(f"{site} alone", one) for site, one in sorted(measured.get("local", {}).items())]
-    return [Scores(name, one["validation"], one["per_site"]) for name, one in found]
+def _scores(measured: BaselinesView) -> list[Scores]:
+    return [Scores(model, found.validation, found.per_site) for model, found in measured.by_model().items()]

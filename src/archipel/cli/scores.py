@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from archipel.vocabulary import Value
 
 
 class Scores(NamedTuple):
@@ -31,18 +34,18 @@ def print_scores(scores: Sequence[Scores]) -> None:
         Console().print(table)
 
 
-def as_document(scores: Sequence[Scores]) -> list[dict[str, Any]]:
+def as_document(scores: Sequence[Scores]) -> list[dict[str, object]]:
     """The same for programs."""
     return [one._asdict() for one in scores]
 
 
-def arguments(texts: Sequence[str] | None) -> dict[str, Any]:
+def arguments(texts: Sequence[str] | None) -> dict[str, Value]:
     """Hyper-parameters given as NAME=VALUE. Raises BadInput for a text that is none."""
     import json
 
     from archipel.vocabulary import BadInput
 
-    found: dict[str, Any] = {}
+    found: dict[str, Value] = {}
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not (name and equals):

@@ -5,10 +5,9 @@ Commands write to the state folder's database themselves and ring the doorbell o
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,8 +17,8 @@ from archipel.cli.tables import show
 from archipel.cli.times import readable
 
 if TYPE_CHECKING:
-    from archipel.server.membership.federation import Federation
     from archipel.server.state.settings import ServerSettings
+    from archipel.server.status import ServerStatus
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Found, start and govern a federation's server.")
 for sub in (*server_members.apps, server_journal.app):
@@ -93,64 +92,51 @@ def start(state: State) -> None:
 @app.command()
 def status(state: State, as_json: AsJson = False) -> None:
     """Whether the server answers, and what it holds. Exit code 1 when it does not answer."""
-    import httpx
-
-    from archipel.server.experiments import journal_heads, views
-    from archipel.server.sites import presence
+    from archipel.server.status import status as status_of
 
     with opened(state) as federation:
-        settings = federation.settings
-        connected = presence.read(federation.state)
-        answer = _health(federation)
-        facts: dict[str, Any] = {
-            "federation": settings.name,
-            "rest": settings.rest_url,
-            "grpc": settings.grpc_address,
-            "running": connected is not None,
-            "answers": answer is not None and answer.status_code == httpx.codes.OK,
-            "database": None if answer is None else bool(answer.json().get("database")),
-            "sites": [found.site for found in federation.registry.sites()],
-            "connected": sorted(connected or ()),
-            "journal": federation.registry.journal_head(settings.name).number,
-            "experiments": views.standings(federation.database),
-            "journal_faults": [f"{site}: {fault}" for site, fault in journal_heads.faults(federation)],
-            "own_journal_faults": [str(fault) for fault in journal_heads.own_faults(federation)],
-        }
+        found = status_of(federation)
     if as_json:
-        print(json.dumps(facts))
+        print(found.model_dump_json())
     else:
-        _print_status(facts, state)
-    raise typer.Exit(0 if facts["answers"] else 1)
+        _print_status(found, state)
+    raise typer.Exit(0 if found.answers else 1)
 
 
-def _print_status(facts: dict[str, Any], state: Path) -> None:
-    if facts["answers"]:
+def _print_status(found: ServerStatus, state: Path) -> None:
+    if found.answers:
         stands = "answers"
-    elif facts["running"]:
+    elif found.running:
         stands = "runs, but its REST interface does not answer; its log says more"
     else:
         stands = f"stopped; start it with archipel server start --state {state}"
-    if facts["database"] is False:
+    if found.database is False:
         stands += "; it does not reach its database"
-    sites = [f"{site} (connected)" if site in facts["connected"] else site for site in facts["sites"]]
+    sites = [f"{site} (connected)" if site in found.connected else site for site in found.sites]
     lines = {
-        "federation": facts["federation"],
+        "federation": found.federation,
         "server": stands,
-        "REST": facts["rest"],
-        "gRPC": facts["grpc"],
+        "REST": found.rest,
+        "gRPC": found.grpc,
         "sites": ", ".join(sites) or "none yet; archipel server join-token create SITE lets one join",
-        "journal": f"{facts['journal']} lines",
+        "journal": f"{found.journal} lines",
     }
     for key, value in lines.items():
         print(f"{key:<12}{value}")
-    for fault in facts["own_journal_faults"]:
+    for fault in found.own_journal_faults:
         print(f"this server's own journal went back: {fault}")
-    for fault in facts["journal_faults"]:
+    for fault in found.journal_faults:
         print(readable(f"the journal went back of {fault}"))
     rows = [
-        {"experiment": row["experiment"], "state": row["state"], "asked by": row["asked_by"]}
-        | {"round": f"{row['round']} of {row['rounds']}", "created": row["created"], "reason": row["reason"] or ""}
-        for row in facts["experiments"]
+        {
+            "experiment": summary.experiment,
+            "state": summary.state,
+            "asked by": summary.owner,
+            "round": f"{summary.round} of {summary.rounds}",
+            "created": summary.created,
+            "reason": summary.reason or "",
+        }
+        for summary in found.experiments
     ]
     show("Experiments", rows, False)
 
@@ -171,34 +157,14 @@ def backup(
         raise typer.Exit(1)
 
 
-def _health(federation: Federation) -> Any:
-    """The server's answer to a health request on its own machine, or None when nobody answers."""
-    import ssl
-
-    import httpx
-
-    settings = federation.settings
-    context = ssl.create_default_context(cadata=federation.authority.pem)
-    # The certificate names the public hosts; asked over its listening address, only the CA can be checked.
-    context.check_hostname = False
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.rest_host, settings.rest_host)  # noqa: S104
-    address = f"[{host}]" if ":" in host else host
-    try:
-        return httpx.get(
-            f"https://{address}:{settings.rest_port}/v1/health", verify=context, timeout=5, trust_env=False
-        )
-    except httpx.TransportError:
-        return None
-
-
-def _settings(**values: Any) -> ServerSettings:
+def _settings(**values: str | int | tuple[str, ...] | None) -> ServerSettings:
     from pydantic import ValidationError
 
     from archipel.server.state.settings import ServerSettings
     from archipel.vocabulary import ArchipelError, ErrorCode
 
     try:
-        return ServerSettings(**values)
+        return ServerSettings.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         kind = first["type"] if first["type"] in _OPTIONS else str(first["loc"][0])

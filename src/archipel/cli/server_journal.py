@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from archipel.cli.server_terminal import AsJson, State, opened
 from archipel.cli.tables import show
-
-if TYPE_CHECKING:
-    from archipel.governance import JournalHead
-    from archipel.server.membership.federation import Federation
 
 app = typer.Typer(name="journal", no_args_is_help=True, help="The server's append-only journal.")
 
@@ -28,10 +24,12 @@ def verify(
 ) -> None:
     """Prove the journal whole, or say which line was changed, removed, inserted or cut off."""
     from archipel.governance import SERVER_JOURNAL
+    from archipel.server.experiments import journal_heads
     from archipel.vocabulary import ArchipelError, ErrorCode
 
     with opened(state) as federation:
-        kept = [_head(head, federation)] if head else []
+        key, name = federation.identity.public, federation.settings.name
+        kept = [journal_heads.read_own(head, key, name)] if head is not None else []
         faults = federation.registry.journal_faults(kept)
         length = federation.registry.journal_head(SERVER_JOURNAL).number
     if faults:
@@ -61,40 +59,10 @@ def show_lines(
             return
         if last is not None:
             after = max(after, federation.registry.journal_head(SERVER_JOURNAL).number - last)
-        lines = [line.model_dump(mode="json") for line in federation.registry.journal(after)]
+        lines = federation.registry.journal(after)
+    rows = [line.model_dump(mode="json") for line in lines]
     if not as_json:
-        lines = [
-            {"number": line["number"], "at": line["at"], "kind": line["kind"], "body": json.dumps(line["body"])}
-            for line in lines
+        rows = [
+            {"number": line.number, "at": line.at, "kind": line.kind, "body": json.dumps(line.body)} for line in lines
         ]
-    show("Journal", lines, as_json)
-
-
-def _head(path: Path, federation: Federation) -> JournalHead:
-    from pydantic import ValidationError
-
-    from archipel.governance import SERVER_JOURNAL, JournalHead
-    from archipel.vocabulary import ArchipelError, ErrorCode
-
-    try:
-        head = JournalHead.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise ArchipelError(
-            str(path),
-            "is not a journal head",
-            "give a file that `site journal server-head` or `journal show --head` printed",
-            code=ErrorCode.BAD_INPUT,
-        ) from error
-    # Heads printed by an older version carry the federation's name.
-    if head.owner not in (SERVER_JOURNAL, federation.settings.name):
-        raise ArchipelError(
-            str(path),
-            f"is a head of the journal of {head.owner}",
-            "give one of this server's",
-            code=ErrorCode.BAD_INPUT,
-        )
-    if not head.is_signed_by(federation.identity.public):
-        raise ArchipelError(
-            str(path), "is not signed by this server", "give a head of this server's journal", code=ErrorCode.TRUST
-        )
-    return head
+    show("Journal", rows, as_json)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -33,17 +32,18 @@ def join_token_create(
     hours: Annotated[float | None, typer.Option(help="Hours until it expires (by default as in server.toml).")] = None,
 ) -> None:
     """Print a token with which one site may join once."""
-    from datetime import timedelta
+    from datetime import UTC, datetime
+
+    from archipel.server.membership.members import issue_join_token
 
     with opened(state) as federation:
-        lifetime = None if hours is None else timedelta(hours=hours)
-        token = federation.enrolment.create_token(site_name, lifetime)
-        until = next(row.expires_at for row in federation.enrolment.tokens() if row.id == token.id)
-        enrolled = site_name in {found.site for found in federation.registry.sites()}
-    print(token.encode())
+        issued = issue_join_token(federation.enrolment, federation.registry, site_name, hours, datetime.now(UTC))
+    print(issued.token.encode())
     # Only the token goes to standard output, so that it can be piped into a message.
-    typer.echo(f"lets {site_name} join once, until {readable(until)}; there: archipel site join TOKEN", err=True)
-    if enrolled:
+    typer.echo(
+        f"lets {site_name} join once, until {readable(issued.expires_at)}; there: archipel site join TOKEN", err=True
+    )
+    if issued.rejoins:
         again = "joining again ends its other certificates, and works with the identity key that it has"
         typer.echo(f"{site_name} is enrolled already: {again}", err=True)
 
@@ -71,16 +71,15 @@ def site_list(
     as_json: AsJson = False,
 ) -> None:
     """List the sites, which are connected, and what they announced of their datasets."""
+    from archipel.server.membership.members import members
     from archipel.server.sites import presence
 
     with opened(state) as federation:
-        connected = presence.read(federation.state)
-        rows = [found.model_dump(mode="json") for found in federation.registry.sites(removed=removed)]
-    # Nobody knows while the server is stopped.
-    rows = [row | {"connected": None if connected is None else row["site"] in connected} for row in rows]
+        found = members(federation.registry, presence.read(federation.state), removed=removed)
+    rows = [member.model_dump(mode="json") for member in found]
     if not as_json:
-        for row in rows:
-            row["datasets"] = ", ".join(f"{one['name']} ({one['subjects']})" for one in row["datasets"])
+        for row, member in zip(rows, found, strict=True):
+            row["datasets"] = ", ".join(f"{dataset.name} ({dataset.subjects})" for dataset in member.datasets)
         rows = [{key: row[key] for key in _OF_A_SITE} for row in rows]
     show("Sites", rows, as_json)
 
@@ -109,9 +108,9 @@ def site_head(site_name: Annotated[str, typer.Argument(metavar="SITE")], state: 
     from archipel.server.experiments import journal_heads
 
     with opened(state) as federation:
-        print(journal_heads.of_site(federation, site_name).model_dump_json())
-        for name, fault in journal_heads.faults(federation):
-            if name == site_name:
+        print(journal_heads.of_site(federation.database, federation.identity, site_name).model_dump_json())
+        for fault in journal_heads.faults(federation.database):
+            if fault.site == site_name:
                 typer.echo(f"its journal went back: {fault}", err=True)
 
 
@@ -147,26 +146,21 @@ def token_create(
     as_json: AsJson = False,
 ) -> None:
     """Print an access token, this once; without --scope it is one for research."""
-    from datetime import UTC, datetime, timedelta
+    from datetime import UTC, datetime
+
+    from archipel.server.membership.members import issue_access_token
+    from archipel.vocabulary.states import Scope
 
     with opened(state) as federation:
-        settings = federation.settings
-        lifetime = timedelta(days=settings.access_token_days if days is None else days)
-        text, made = federation.tokens.create(name, scope or ["research"], lifetime, datetime.now(UTC))
-        facts = {
-            "token": text,
-            "id": made.id,
-            "scopes": list(made.scopes),
-            "expires_at": made.expires_at,
-            "url": settings.rest_url,
-            "ca": federation.authority.fingerprint,
-        }
+        tokens, settings, authority = federation.tokens, federation.settings, federation.authority
+        scopes = scope or [Scope.RESEARCH]
+        issued = issue_access_token(tokens, settings, authority, name, scopes, days, datetime.now(UTC))
     if as_json:
-        print(json.dumps(facts))
+        print(issued.model_dump_json())
         return
-    print(text)
+    print(issued.token)
     # Only the token goes to standard output, so that it can be piped into a file or a password store.
-    typer.echo(f"for {facts['url']} with CA {facts['ca']}; it is not shown again", err=True)
+    typer.echo(f"for {issued.url} with CA {issued.ca}; it is not shown again", err=True)
 
 
 @token.command("list")

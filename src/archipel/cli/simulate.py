@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from archipel.cli.scores import Scores, arguments, as_document, print_scores
 
 if TYPE_CHECKING:
-    from archipel.rounds import MemoryBook
+    from archipel.rounds import MemoryBook, StageRecord
     from archipel.simulation import SimulatedSite
+    from archipel.vocabulary import DataNeeds, MetricSum
 
 app = typer.Typer(help="Run a plan's federated rounds on this machine.")
 
@@ -65,7 +67,7 @@ def simulate(
     if sites is not None and (layout or option or mapping):
         raise BadInput("--sites", "comes with --format, --option or --mapping", "write them into its tables")
     found = _sites(load_own(plan).needs, data, sites, layout, option, mapping)
-    chosen: dict[str, Any] = {"seed": seed, "arguments": arguments(set_), "limits": limits}
+    values = arguments(set_)
     nobody = "ed25519:" + "0" * 64
     drafted = draft(
         plan,
@@ -75,7 +77,9 @@ def simulate(
         terms=RoundTerms(rounds=rounds, quorum=len(found), deadline_s=360_000),
         baselines=Baselines(local=baselines, ensemble=baselines),
         validation_fraction=validation_fraction,
-        **chosen,
+        seed=seed,
+        arguments=values,
+        limits=limits,
     )
     with tempfile.TemporaryDirectory(prefix="archipel-simulation-") as place:
         book = asyncio.run(run(drafted.job, plan, drafted.initial_model, found, Path(place), workers=workers))
@@ -88,7 +92,14 @@ def simulate(
     if pooled:
         with tempfile.TemporaryDirectory(prefix="archipel-pooled-") as place:
             trained = train_pooled(
-                plan, found, rounds=rounds, folder=Path(place), fraction=validation_fraction, **chosen
+                plan,
+                found,
+                rounds=rounds,
+                folder=Path(place),
+                fraction=validation_fraction,
+                seed=seed,
+                arguments=values,
+                limits=limits,
             )
         scores.insert(1, _scored("pooled", trained.per_site))
     if as_json:
@@ -100,7 +111,7 @@ def simulate(
 
 
 def _sites(
-    needs: Any, data: Path, sites: Path | None, layout: str | None, option: list[str] | None, mapping: Path | None
+    needs: DataNeeds, data: Path, sites: Path | None, layout: str | None, option: list[str] | None, mapping: Path | None
 ) -> list[SimulatedSite]:
     from archipel.cli.site_dataset import read_option
     from archipel.data import read_mapping
@@ -148,15 +159,15 @@ def _scores(book: MemoryBook) -> list[Scores]:
     ]
 
 
-def _is_local(record: Any) -> bool:
+def _is_local(record: StageRecord) -> bool:
     return record.stage.about not in ("", "ensemble")
 
 
-def _scored(model: str, per_site: Any) -> Scores:
+def _scored(model: str, per_site: Mapping[str, Mapping[str, MetricSum]]) -> Scores:
     means = {
         site: {name: one.mean() for name, one in sums.items() if one.weight} for site, sums in sorted(per_site.items())
     }
-    totals: dict[str, Any] = {}
+    totals: dict[str, MetricSum] = {}
     for sums in per_site.values():
         for name, one in sums.items():
             totals[name] = totals[name] + one if name in totals else one

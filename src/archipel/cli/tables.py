@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from archipel.cli.times import readable
 from archipel.vocabulary.visible import visible
@@ -13,7 +12,7 @@ _WHOLE = {"id", "serial"}
 """Columns whose values name something: never broken over lines."""
 
 
-def show(title: str, rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
+def show(title: str, rows: Sequence[Mapping[str, object]], as_json: bool) -> None:
     """Print rows of the same columns as a table, or as a JSON list for programs."""
     if as_json:
         print(json.dumps(list(rows)))
@@ -33,7 +32,7 @@ def show(title: str, rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
     Console().print(table)
 
 
-def cell(value: Any) -> str:
+def cell(value: object) -> str:
     """A value in a few words: times without fractions, yes and no, a dash for nothing; nothing hidden in it."""
     match value:
         case None:

@@ -24,7 +24,7 @@ from archipel.plans import Plan, load
 from archipel.plans.inference import predict
 from archipel.researcher import connect
 from archipel.researcher.experiment import Experiment
-from archipel.researcher.outcome import DemoResult, MiddleSlice, ModelScore, SiteFacts, middle_slice
+from archipel.researcher.outcome import DemoResult, MiddleSlice, ModelKind, ModelScore, SiteFacts, middle_slice
 from archipel.researcher.report import write_report
 from archipel.tensors import decode
 from archipel.vocabulary import BadInput, WorkerLimits
@@ -108,18 +108,22 @@ def _result(
 ) -> DemoResult:
     terms.folder.mkdir(parents=True, exist_ok=True)
     model = experiment.download(terms.folder / "model.safetensors")
-    records = [one for one in experiment.rounds() if one["state"] == "committed"]
-    baselines = experiment.document()["baselines"]
-    scores = [_score("federated", "federated", baselines["federated"])]
+    records = [attempt for attempt in experiment.rounds() if attempt.is_committed]
+    baselines = experiment.document().baselines
+    assert baselines.federated is not None
+    assert baselines.ensemble is not None
+    scores = [_score("federated", "federated", baselines.federated.validation, baselines.federated.per_site)]
     scores.append(_pooled_score(pooled))
-    scores.append(_score("ensemble", "ensemble", baselines["ensemble"]))
-    scores += [_score("local", site, found) for site, found in sorted(baselines["local"].items())]
+    scores.append(_score("ensemble", "ensemble", baselines.ensemble.validation, baselines.ensemble.per_site))
+    scores += [
+        _score("local", site, found.validation, found.per_site) for site, found in sorted(baselines.local.items())
+    ]
     slices, facts = [], []
     arrays = decode(model.read_bytes())
     for name, root in sorted(roots.items()):
         subjects = {sample.subject: sample for sample in scan("nifti-pairs", root).samples}
         held_out = sorted(validation_ids(subjects, FRACTION))
-        times = [one["sites"][name]["seconds"] for one in records if name in one["contributors"]]
+        times = [attempt.sites[name].seconds for attempt in records if name in attempt.contributors]
         facts.append(SiteFacts(name, len(subjects) - len(held_out), len(held_out), float(np.median(times))))
         if held_out:
             slices.append(_slice(name, root, subjects[held_out[0]], plan, arrays))
@@ -133,10 +137,10 @@ def _result(
         seed=terms.seed,
         scores=scores,
         curves={
-            "federated": [one["model_validation"]["dice"] for one in records],
+            "federated": [attempt.model_validation["dice"] for attempt in records],
             "pooled": list(pooled.curve),
         },
-        losses={site: [one["sites"][site]["metrics"]["loss"] for one in records] for site in roots},
+        losses={site: [attempt.sites[site].metrics["loss"] for attempt in records] for site in roots},
         slices=slices,
         seconds={**seconds, "pooled (beside them)": pooled.seconds},
         label_names=plan.label_names(),
@@ -148,13 +152,14 @@ def _result(
     )  # fmt: skip
 
 
-def _score(kind: Any, name: str, found: Mapping[str, Any]) -> ModelScore:
-    validation = found["validation"]
+def _score(
+    kind: ModelKind, name: str, validation: Mapping[str, float], per_site: Mapping[str, Mapping[str, float]]
+) -> ModelScore:
     return ModelScore(
         kind=kind,
         name=name,
         dice=validation["dice"],
-        per_site={site: one["dice"] for site, one in found["per_site"].items()},
+        per_site={site: means["dice"] for site, means in per_site.items()},
         per_structure={key.removeprefix("dice_"): value for key, value in validation.items() if key != "dice"},
     )
 
@@ -163,12 +168,8 @@ def _pooled_score(pooled: Pooled) -> ModelScore:
     return _score(
         "pooled",
         "pooled",
-        {
-            "validation": {name: total.mean() for name, total in pooled.validation.items()},
-            "per_site": {
-                site: {name: total.mean() for name, total in sums.items()} for site, sums in pooled.per_site.items()
-            },
-        },
+        {name: total.mean() for name, total in pooled.validation.items()},
+        {site: {name: total.mean() for name, total in sums.items()} for site, sums in pooled.per_site.items()},
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -83,12 +83,23 @@ def _write(labels: LabelVolume, like: Path, target: Path) -> None:
     nibabel.Nifti1Image(labels, None, header).to_filename(target)
 
 
-def evaluate_folder(plan: Plan, models: Models, root: Path) -> dict[str, Any]:
+Scores = dict[str, dict[str, float | None]]
+"""By metric, ``dice`` and ``hd95_mm``, and by name of structure: ``whole`` and every label."""
+
+
+class Evaluation(TypedDict):
+    """The scores of each subject by its id, their mean, and how many subjects they are."""
+
+    subjects: dict[str, Scores]
+    mean: Scores
+    count: int
+
+
+def evaluate_folder(plan: Plan, models: Models, root: Path) -> Evaluation:
     """Compare predictions with the labels under ``root`` (``images/`` and ``labels/``, or one such folder per site).
 
-    Returns ``{"subjects": {id: scores}, "mean": scores, "count": n}`` where scores has ``dice`` and ``hd95_mm``, each
-    by name of structure: ``whole`` and every label. A missing distance (one of the two is empty) is None and left out
-    of the mean. Raises BadInput listing every problem of the data.
+    A missing distance (one of the two is empty) is None and left out of the mean. Raises BadInput listing every
+    problem of the data.
     """
     segmenter = _Segmenter.of(plan, models)
     roots = [root] if (root / "images").is_dir() else sorted(path.parent for path in root.glob("*/images"))
@@ -98,7 +109,7 @@ def evaluate_folder(plan: Plan, models: Models, root: Path) -> dict[str, Any]:
         raise BadInput(
             str(root), f"has {len(problems)} problems ({'. '.join(problems)})", "mend them", code=ErrorCode.BAD_DATA
         )
-    subjects: dict[str, dict[str, dict[str, float | None]]] = {}
+    subjects: dict[str, Scores] = {}
     for folder, found in scans:
         readings = format_named("nifti-pairs").read(folder, found.samples, {})
         for sample, reading in zip(found.samples, readings, strict=True):
@@ -109,8 +120,8 @@ def evaluate_folder(plan: Plan, models: Models, root: Path) -> dict[str, Any]:
     return {"subjects": subjects, "mean": _means(list(subjects.values())), "count": len(subjects)}
 
 
-def _means(rows: list[dict[str, dict[str, float | None]]]) -> dict[str, dict[str, float | None]]:
-    means: dict[str, dict[str, float | None]] = {}
+def _means(rows: list[Scores]) -> Scores:
+    means: Scores = {}
     for metric, structures in rows[0].items():
         for structure in structures:
             values = [value for row in rows if (value := row[metric][structure]) is not None]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import httpx
+from pydantic import TypeAdapter, ValidationError
 
 from archipel.transport.enrolment import AuthorityReply, authority_fingerprint
+from archipel.transport.rest import ErrorBody, Event
 from archipel.vocabulary import (
     ArchipelError,
     BadInput,
@@ -18,10 +19,12 @@ from archipel.vocabulary import (
     ErrorCode,
     NotFound,
     NotPermitted,
+    Record,
     Refused,
     StorageFull,
 )
 
+R = TypeVar("R", bound=Record)
 _TIMEOUT = httpx.Timeout(60.0, connect=10.0, write=None)
 _RAISED: dict[ErrorCode, type[ArchipelError]] = {
     ErrorCode.BAD_INPUT: BadInput,
@@ -64,14 +67,39 @@ class Connection:
             timeout=_TIMEOUT,
         )
 
-    def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """The JSON answer. Raises the ArchipelError that the server answered with, or Unreachable."""
+    def ask(self, kind: type[R], method: str, path: str, body: Record | None = None) -> R:
+        """The answer, a record of this kind. Raises the ArchipelError that the server answered with, or Unreachable."""
+        answer = self._asked(method, path, body)
         try:
-            response = self._client.request(method, path, json=body)
+            return kind.model_validate_json(answer)
+        except ValidationError as error:
+            raise self._strange(path, error) from None
+
+    def ask_all(self, kind: type[R], path: str) -> list[R]:
+        """The same for a list."""
+        answer = self._asked("GET", path, None)
+        try:
+            return TypeAdapter(list[kind]).validate_json(answer)  # type: ignore[valid-type]
+        except ValidationError as error:
+            raise self._strange(path, error) from None
+
+    def _asked(self, method: str, path: str, body: Record | None) -> bytes:
+        sent = None if body is None else body.model_dump(mode="json", by_alias=True)
+        try:
+            response = self._client.request(method, path, json=sent)
         except httpx.HTTPError as error:
             raise _unreachable(self.url, error) from None
         _check(response)
-        return response.json() if response.content else None
+        return response.content
+
+    def _strange(self, path: str, error: ValidationError) -> ArchipelError:
+        fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(map(str, fault["loc"])) or "the whole answer"
+        return ArchipelError(
+            f"server {self.url}",
+            f"answered {path} with a document that this version cannot read ({where}: {fault['msg']})",
+            "install the version of Archipel that the server has (federation.version)",
+        )
 
     def store(self, blob: str, data: bytes) -> None:
         """Store a blob under its hash, unless the server has it already."""
@@ -93,8 +121,8 @@ class Connection:
         _check(response)
         return response.content
 
-    def events(self, path: str, after: int) -> Iterator[dict[str, Any]]:
-        """Server-sent events ``{seq, at, kind, body}`` after a number, as they happen, until the server ends them."""
+    def events(self, path: str, after: int) -> Iterator[Event]:
+        """Server-sent events after a number, as they happen, until the server ends them."""
         # The server sends a comment at least every 15 s; silence means that the way to it is broken.
         timeout = httpx.Timeout(45.0, connect=10.0)
         try:
@@ -104,9 +132,15 @@ class Connection:
                 _check(response)
                 for line in response.iter_lines():
                     if line.startswith("data:"):
-                        yield json.loads(line.removeprefix("data:"))
+                        yield self._event(path, line.removeprefix("data:"))
         except (httpx.HTTPError, httpx.StreamError) as error:
             raise _unreachable(self.url, error) from None
+
+    def _event(self, path: str, text: str) -> Event:
+        try:
+            return Event.model_validate_json(text)
+        except ValidationError as error:
+            raise self._strange(path, error) from None
 
     def close(self) -> None:
         """End the connection; nothing at the server ends with it."""
@@ -141,7 +175,7 @@ def _fetched_authority(url: str, fingerprint: str, proxy: str | None) -> str:
     except httpx.HTTPError as error:
         raise _unreachable(url, error) from None
     _check(response)
-    pem = AuthorityReply.model_validate(response.json()).ca
+    pem = AuthorityReply.model_validate_json(response.content).ca
     if authority_fingerprint(pem) != fingerprint:
         raise ArchipelError(
             f"server {url}",
@@ -157,10 +191,10 @@ def _check(response: httpx.Response) -> None:
     if not response.is_error:
         return
     try:
-        problem = response.json()
-        code = ErrorCode(problem["code"])
-        words = problem["thing"], problem["cause"], problem["remedy"]
-    except (ValueError, KeyError, TypeError):
+        problem = ErrorBody.model_validate_json(response.content)
+        code = ErrorCode(problem.code)
+        words = problem.thing, problem.cause, problem.remedy
+    except ValueError:
         words = str(response.url.path), f"answered {response.status_code}", "check that the address is a server's REST"
         code = ErrorCode.NOT_FOUND if response.status_code == httpx.codes.NOT_FOUND else ErrorCode.INTERNAL
     if code is ErrorCode.TOKEN:

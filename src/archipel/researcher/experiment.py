@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from archipel.governance import job_hash
 from archipel.plans.drafting import Draft
@@ -20,13 +20,23 @@ from archipel.researcher.progress import Progress, draft_html
 from archipel.researcher.screens import Screen, choose_screen
 from archipel.researcher.stalls import unfinished, without_quorum
 from archipel.researcher.watching import all_events, watch
+from archipel.transport.rest import (
+    Arguments,
+    Event,
+    ExperimentView,
+    FederationView,
+    ModelView,
+    RoundView,
+    Submission,
+)
 from archipel.vocabulary import ArchipelError, Conflict, ErrorCode, Job, NotFound, Value
+from archipel.vocabulary.states import ApprovalState, ControlVerb, ExperimentState
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-Document = dict[str, Any]
+_GOES_ON = (ExperimentState.RUNNING, ExperimentState.WAITING)
 
 
 class Experiment:
@@ -53,8 +63,8 @@ class Experiment:
 
         Raises NotFound, and ArchipelError (code trust) when the server's job and its hash do not belong together.
         """
-        document = connection.ask("GET", f"/v1/experiments/{name}")
-        found = cls(connection, Job.model_validate(document["job"]))
+        document = connection.ask(ExperimentView, "GET", f"/v1/experiments/{name}")
+        found = cls(connection, document.job)
         found._check_hash(document)
         return found
 
@@ -73,16 +83,14 @@ class Experiment:
         if self._draft is not None:
             self._connection.store(self._draft.plan.hash, self._draft.plan.source)
             self._connection.store(self.job.initial_model, self._draft.initial_model)
-        self._check_hash(
-            self._connection.ask("POST", "/v1/experiments", {"job": self.job.model_dump(mode="json", by_alias=True)})
-        )
+        self._check_hash(self._connection.ask(ExperimentView, "POST", "/v1/experiments", Submission(job=self.job)))
         self._draft = None
         return self
 
     def approvals(self) -> DataFrame:
         """One row a site: its answer and how many subjects its cohort has."""
         columns = ["site", "state", "subjects", "at"]
-        return frames.frame(self.document()["approvals"], columns=columns)
+        return frames.frame([answer.model_dump() for answer in self.document().approvals], columns=columns)
 
     def wait_for_approvals(self, enough: int | None = None) -> Experiment:
         """Wait until every site has answered, or until ``enough`` of them approved.
@@ -94,14 +102,14 @@ class Experiment:
         return self
 
     def _wait_for_approvals(self, screen: Screen, enough: int | None = None) -> None:
-        def settled(document: Document) -> bool:
-            states = [one["state"] for one in document["approvals"]]
-            approved, waiting = states.count("approved"), states.count("waiting")
+        def settled(document: ExperimentView) -> bool:
+            states = [answer.state for answer in document.approvals]
+            approved, waiting = states.count(ApprovalState.APPROVED), states.count(ApprovalState.WAITING)
             return not waiting or approved + waiting < self.job.terms.quorum or approved >= (enough or len(states))
 
         document = watch(self._connection, self.name, settled, screen)
-        approved = sum(one["state"] == "approved" for one in document["approvals"])
-        if document["state"] == "waiting" and approved < self.job.terms.quorum:
+        approved = sum(answer.state is ApprovalState.APPROVED for answer in document.approvals)
+        if document.state is ExperimentState.WAITING and approved < self.job.terms.quorum:
             raise without_quorum(document, self.job.terms.quorum)
 
     # While it runs
@@ -115,24 +123,24 @@ class Experiment:
         if self._draft is not None:
             self.submit()
         with self.screen() as screen:
-            if self.status == "waiting":
+            if self.status == ExperimentState.WAITING:
                 self._wait_for_approvals(screen)
             state = self.status
-            if state in ("waiting", "paused"):
-                self._control("resume" if state == "paused" else "start")
+            if state in (ExperimentState.WAITING, ExperimentState.PAUSED):
+                self._control(ControlVerb.RESUME if state == ExperimentState.PAUSED else ControlVerb.START)
             document = watch(self._connection, self.name, _has_stopped, screen)
-        if document["state"] != "finished":
+        if document.state is not ExperimentState.FINISHED:
             raise unfinished(document, self.rounds()[-1:])
-        return "finished"
+        return ExperimentState.FINISHED
 
     def start(self) -> str:
         """Start it and return at once. Raises Conflict while the quorum has not approved."""
-        return self._control("start")
+        return self._control(ControlVerb.START)
 
     def step(self) -> DataFrame:
         """Run one round, then pause; the round's rows of ``history``."""
-        before = self.document()["round"]
-        self._control("step")
+        before = self.document().round
+        self._control(ControlVerb.STEP)
         with self.screen() as screen:
             watch(self._connection, self.name, _has_stopped, screen)
         found = self.history
@@ -141,22 +149,21 @@ class Experiment:
 
     def pause(self) -> str:
         """Pause after the round that is open."""
-        return self._control("pause")
+        return self._control(ControlVerb.PAUSE)
 
     def resume(self) -> str:
         """Go on from where it paused, and return at once."""
-        return self._control("resume")
+        return self._control(ControlVerb.RESUME)
 
     def cancel(self) -> str:
         """End it for good; the models of its finished rounds stay."""
-        return self._control("cancel")
+        return self._control(ControlVerb.CANCEL)
 
     def watch(self) -> str:
         """Watch a running experiment until it pauses or ends; its state then."""
         _ = self._path
         with self.screen() as screen:
-            state: str = watch(self._connection, self.name, _has_stopped, screen)["state"]
-        return state
+            return watch(self._connection, self.name, _has_stopped, screen).state
 
     def set(self, **values: Value) -> dict[str, Value]:
         """Change hyper-parameters for the rounds to come, inside the bounds that the sites approved.
@@ -164,34 +171,31 @@ class Experiment:
         Returns every hyper-parameter's value. Raises BadInput for an unknown name or a broken bound.
         """
         path = f"{self._path}/arguments"
-        changed: dict[str, Value] = self._connection.ask("PATCH", path, {"arguments": values})["arguments"]
-        return changed
+        return self._connection.ask(ExperimentView, "PATCH", path, Arguments(arguments=values)).arguments
 
     # What came of it
 
-    def document(self) -> Document:
+    def document(self) -> ExperimentView:
         """The experiment as the server tells it: state, reason, round, arguments, approvals, baselines."""
-        document: Document = self._connection.ask("GET", self._path)
-        return document
+        return self._connection.ask(ExperimentView, "GET", self._path)
 
     @property
     def status(self) -> str:
         """draft, waiting, running, paused, finished or cancelled."""
-        return "draft" if self._draft is not None else str(self.document()["state"])
+        return "draft" if self._draft is not None else self.document().state
 
-    def rounds(self) -> list[dict[str, Any]]:
+    def rounds(self) -> list[RoundView]:
         """The rounds' records as the server tells them, oldest first."""
-        found: list[dict[str, Any]] = self._connection.ask("GET", f"{self._path}/rounds")
-        return found
+        return self._connection.ask_all(RoundView, f"{self._path}/rounds")
 
-    def events(self) -> list[dict[str, Any]]:
-        """Everything that happened, oldest first: ``{seq, at, kind, body}``."""
+    def events(self) -> list[Event]:
+        """Everything that happened, oldest first."""
         return list(all_events(self._connection, self._path))
 
     @property
     def history(self) -> DataFrame:
         """One row for each round and site, and one for all of them (``all_sites``)."""
-        return frames.history(self.rounds(), self.document()["baselines"])
+        return frames.history(self.rounds(), self.document().baselines)
 
     @property
     def failures(self) -> DataFrame:
@@ -207,19 +211,19 @@ class Experiment:
 
         One row a model and metric: ``all_sites`` is the mean over all subjects, then a column a site.
         """
-        return frames.baselines(self.document()["baselines"])
+        return frames.baselines(self.document().baselines)
 
     def plot(self) -> Figure:
         """Loss and validation over the rounds, each site and all together, with the baselines as lines."""
         document = self.document()
         validation = [metric.name for metric in self.job.validation]
-        return plots.curves(frames.history(self.rounds(), document["baselines"]), validation, document["baselines"])
+        return plots.curves(frames.history(self.rounds(), document.baselines), validation, document.baselines)
 
     def models(self) -> DataFrame:
         """The kept models: ``last``, ``best``, and ``local:<site>`` where that baseline was asked for."""
-        rows = [
-            {"name": one["name"], "round": one["round"], "hash": one["hash"], **(one["validation"] or {})}
-            for one in self._models()
+        rows: list[frames.Row] = [
+            {"name": kept.name, "round": kept.round, "hash": kept.hash, **(kept.validation or {})}
+            for kept in self._models()
         ]
         return frames.frame(rows)
 
@@ -229,14 +233,14 @@ class Experiment:
         ``which`` is last, best or local:<site>. ``path`` ends in .safetensors, or is a folder. Raises NotFound, and
         ArchipelError (code trust) when the bytes are not those that the server named.
         """
-        kept = {one["name"]: one for one in self._models()}
+        kept = {model.name: model for model in self._models()}
         if which not in kept:
             raise NotFound(f"model {which} of {self.name}", "is not kept", f"there are: {', '.join(sorted(kept))}")
         target = place_for(Path(path), self.name, which)
         data = self._connection.download(f"{self._path}/models/{which}")
-        software = {"server": str(self._connection.ask("GET", "/v1/federation")["version"])}
+        software = {"server": self._connection.ask(FederationView, "GET", "/v1/federation").version}
         card = model_card(self.job, self.job_hash, kept[which], self.document(), self.rounds(), software)
-        write_model(target, data, expected=kept[which]["hash"], card=card)
+        write_model(target, data, expected=kept[which].hash, card=card)
         return target
 
     def __repr__(self) -> str:
@@ -247,7 +251,7 @@ class Experiment:
     def _repr_html_(self) -> str:
         if self._draft is not None:
             return draft_html(self.job, self.left_out)
-        return Progress(self.document(), tuple(self.rounds())).html()
+        return Progress(self.name, self.document(), tuple(self.rounds())).html()
 
     @property
     def _path(self) -> str:
@@ -257,16 +261,14 @@ class Experiment:
             )
         return f"/v1/experiments/{self.name}"
 
-    def _models(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self._connection.ask("GET", f"{self._path}/models")
-        return found
+    def _models(self) -> list[ModelView]:
+        return self._connection.ask_all(ModelView, f"{self._path}/models")
 
-    def _control(self, verb: str) -> str:
-        state: str = self._connection.ask("POST", f"{self._path}/{verb}")["state"]
-        return state
+    def _control(self, verb: ControlVerb) -> str:
+        return self._connection.ask(ExperimentView, "POST", f"{self._path}/{verb}").state
 
-    def _check_hash(self, document: Mapping[str, Any]) -> None:
-        if document["job_hash"] != self.job_hash:
+    def _check_hash(self, document: ExperimentView) -> None:
+        if document.job_hash != self.job_hash:
             raise ArchipelError(
                 f"experiment {self.name}",
                 "the server holds another job than this one under its name",
@@ -275,5 +277,5 @@ class Experiment:
             )
 
 
-def _has_stopped(document: Document) -> bool:
-    return document["state"] not in ("running", "waiting")
+def _has_stopped(document: ExperimentView) -> bool:
+    return document.state not in _GOES_ON

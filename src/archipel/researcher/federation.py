@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from archipel.plans import Plan, load_own
 from archipel.plans.drafting import draft
@@ -18,6 +18,8 @@ from archipel.researcher.connection import Connection
 from archipel.researcher.experiment import Experiment
 from archipel.researcher.frames import frame
 from archipel.researcher.rostering import Wanted, choose
+from archipel.transport.messages import ColumnWords
+from archipel.transport.rest import ExperimentSummary, FederationView, SiteView
 from archipel.vocabulary import ArchipelError, BadInput, Baselines, ErrorCode, RoundTerms, Value, WorkerLimits
 from archipel.vocabulary.visible import visible
 
@@ -61,10 +63,8 @@ class Federation:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        about = connection.ask("GET", "/v1/federation")
-        self.name: str = about["name"]
-        self.server_key: str = about["server_key"]
-        self.version: str = about["version"]
+        about = connection.ask(FederationView, "GET", "/v1/federation")
+        self.name, self.server_key, self.version = about.name, about.server_key, about.version
 
     def __enter__(self) -> Self:
         return self
@@ -83,10 +83,10 @@ class Federation:
         """One row a site: whether it is connected, when it was last seen, how many datasets it tells of."""
         rows = [
             {
-                "site": site["site"],
-                "connected": site["connected"],
-                "last_seen": site["last_seen"],
-                "datasets": len(site["datasets"]),
+                "site": site.site,
+                "connected": site.connected,
+                "last_seen": site.last_seen,
+                "datasets": len(site.datasets),
             }
             for site in self._sites()
         ]
@@ -99,17 +99,17 @@ class Federation:
         """
         rows = [
             {
-                "site": site["site"],
-                "dataset": one["name"],
-                "kind": one["kind"],
-                "subjects": one["subjects"],
-                "labels": ", ".join(f"{value} {name}" for value, name in one["labels"].items()),
-                "modalities": ", ".join(one["modalities"]),
-                "columns": ", ".join(map(_column, one["columns"])),
-                "connected": site["connected"],
+                "site": site.site,
+                "dataset": dataset.name,
+                "kind": dataset.kind,
+                "subjects": dataset.subjects,
+                "labels": ", ".join(f"{value} {name}" for value, name in dataset.labels.items()),
+                "modalities": ", ".join(dataset.modalities),
+                "columns": ", ".join(map(_column, dataset.columns)),
+                "connected": site.connected,
             }
             for site in self._sites()
-            for one in site["datasets"]
+            for dataset in site.datasets
         ]
         return frame(
             rows, columns=["site", "dataset", "kind", "subjects", "labels", "modalities", "columns", "connected"]
@@ -177,21 +177,19 @@ class Federation:
     def experiments(self) -> DataFrame:
         """One row an experiment, newest first."""
         keys = ("experiment", "state", "round", "rounds", "reason", "created", "started", "ended")
-        rows = [{key: one.get(key) for key in keys} for one in self.documents()]
+        rows = [summary.model_dump(mode="json", include=set(keys)) for summary in self.summaries()]
         return frame(rows, columns=list(keys))
 
-    def documents(self) -> list[dict[str, Any]]:
-        """Every experiment as the server tells it, newest first."""
-        found: list[dict[str, Any]] = self._connection.ask("GET", "/v1/experiments")
-        return found
+    def summaries(self) -> list[ExperimentSummary]:
+        """Every experiment as the server tells it in a line, newest first."""
+        return self._connection.ask_all(ExperimentSummary, "/v1/experiments")
 
     def close(self) -> None:
         """End the connection; experiments go on."""
         self._connection.close()
 
-    def _sites(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self._connection.ask("GET", "/v1/sites")
-        return found
+    def _sites(self) -> list[SiteView]:
+        return self._connection.ask_all(SiteView, "/v1/sites")
 
 
 def _plan_file(plan: PlanFile, class_name: str | None) -> tuple[Path, str | None]:
@@ -247,6 +245,6 @@ def _terms(rounds: int, quorum: int, deadline: float, grace: float, retries: int
     return RoundTerms(rounds=rounds, quorum=quorum, deadline_s=deadline, grace_s=grace, retries=retries)
 
 
-def _column(column: Mapping[str, Any]) -> str:
-    unit = f" [{column['unit']}]" if column["unit"] else ""
-    return f"{column['name']}{unit}" + (f" ({' | '.join(column['categories'])})" if column["categories"] else "")
+def _column(column: ColumnWords) -> str:
+    unit = f" [{column.unit}]" if column.unit else ""
+    return f"{column.name}{unit}" + (f" ({' | '.join(column.categories)})" if column.categories else "")

@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from archipel.vocabulary import BadInput
+from archipel.transport.rest import (
+    BaselinesView,
+    ErrorReleased,
+    Event,
+    RoundView,
+    SiteFailed,
+)
+from archipel.vocabulary import BadInput, TaskKind
 from archipel.vocabulary.visible import visible
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+C = TypeVar("C")
 ALL_SITES = "all_sites"
 """The row of a round, or the column of a baseline, that stands for all its sites together."""
+
+Cell = str | int | float | bool | None
+Row = dict[str, Cell]
+"""A row of a table: columns differ from plan to plan, so they are keys and no fields."""
 
 _OF_A_FAILURE = ("code", "sentence", "exception", "line")
 
 
-def frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> DataFrame:
+def frame(rows: Sequence[Mapping[str, Cell]], columns: Sequence[str] | None = None) -> DataFrame:
     """Rows as a pandas frame, in texts of others everything hidden written out.
 
     Raises BadInput with the remedy when pandas is not installed.
@@ -42,7 +54,7 @@ def _optional(module: str) -> Any:
         raise BadInput(module, "is not installed", 'pip install "archipel[notebook]"') from error
 
 
-def history(rounds: Sequence[Mapping[str, Any]], baselines: Mapping[str, Any] | None = None) -> DataFrame:
+def history(rounds: Sequence[RoundView], baselines: BaselinesView | None = None) -> DataFrame:
     """Rounds as a frame, oldest first.
 
     Columns: ``round``, ``attempt``, ``site`` (or ``all_sites``), ``state``, ``samples``, ``seconds``, each training
@@ -50,85 +62,77 @@ def history(rounds: Sequence[Mapping[str, Any]], baselines: Mapping[str, Any] | 
     and as ``model_<name>`` (of the model that the round produced, known once a later exchange has measured it), and
     each hyper-parameter as ``argument_<name>``. A metric that is called ``validation_...`` gets no second prefix.
     """
-    rows: list[dict[str, Any]] = []
-    for one in rounds:
-        after = measured_after(one, rounds, baselines)
-        place = {"round": one["round"], "attempt": one["attempt"]}
-        arguments = _prefixed("argument", one["arguments"])
-        for site, part in sorted(one["sites"].items()):
-            counts = {"state": part["state"], "samples": part["samples"], "seconds": part["seconds"]}
-            values = {**part["metrics"], **_prefixed("validation", part["validation"])}
+    rows: list[Row] = []
+    for attempt in rounds:
+        after = measured_after(attempt, rounds, baselines)
+        place: Row = {"round": attempt.round, "attempt": attempt.attempt}
+        arguments = _prefixed("argument", attempt.arguments)
+        for site, part in sorted(attempt.sites.items()):
+            counts: Row = {"state": part.state.value, "samples": part.samples, "seconds": part.seconds}
+            values = {**part.metrics, **_prefixed("validation", part.validation)}
             values |= _prefixed("model", after.get(site, {}))
             rows.append({**place, "site": site, **counts, **values, **arguments})
-        samples = sum(one["sites"][site]["samples"] for site in one["contributors"] if site in one["sites"])
-        counts = {"state": one["state"], "samples": samples, "seconds": one["seconds"]}
-        values = {**one["metrics"], **_prefixed("validation", one["validation"])}
-        values |= _prefixed("model", one["model_validation"])
+        samples = sum(attempt.sites[site].samples for site in attempt.contributors if site in attempt.sites)
+        counts = {"state": attempt.state.value, "samples": samples, "seconds": attempt.seconds}
+        values = {**attempt.metrics, **_prefixed("validation", attempt.validation)}
+        values |= _prefixed("model", attempt.model_validation)
         rows.append({**place, "site": ALL_SITES, **counts, **values, **arguments})
     fixed = ["round", "attempt", "site", "state", "samples", "seconds"]
     return frame(rows, columns=fixed + sorted({key for row in rows for key in row} - set(fixed)))
 
 
-def failures(events: Sequence[Mapping[str, Any]]) -> DataFrame:
+def failures(events: Sequence[Event]) -> DataFrame:
     """``failure_rows`` as a frame."""
     return frame(failure_rows(events), columns=["round", "attempt", "stage", "site", *_OF_A_FAILURE, "detail"])
 
 
-def failure_rows(events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def failure_rows(events: Sequence[Event]) -> list[Row]:
     """Every failure of a site, oldest first, of training and of the stages after it.
 
     The code and the sentence are its agent's; ``exception`` is the error's class, ``line`` the plan's line; ``detail``
     is the error's full text where a person at the site released it, else empty.
     """
-    details: dict[tuple[Any, ...], list[str]] = {}
+    details: dict[tuple[str, int, int, TaskKind, str], list[str]] = {}
     for event in events:
-        if event["kind"] == "error-released":
-            details.setdefault(_task(event["body"]), []).append(str(event["body"]["detail"]))
-    rows = []
+        if isinstance(event.body, ErrorReleased):
+            details.setdefault(event.body.task, []).append(event.body.detail)
+    rows: list[Row] = []
     for event in events:
-        if event["kind"] == "site-failed":
-            body = event["body"]
-            stage = " ".join(str(body[name]) for name in ("kind", "about") if body.get(name))
-            place = {"round": body["round"], "attempt": body["attempt"], "stage": stage, "site": body["site"]}
-            failure = {key: body["failure"].get(key) for key in _OF_A_FAILURE}
-            rows.append({**place, **failure, "detail": "\n".join(details.get(_task(body), ()))})
+        if isinstance(body := event.body, SiteFailed):
+            place: Row = {"round": body.round, "attempt": body.attempt, "stage": body.stage, "site": body.site}
+            failure: Row = body.failure.model_dump(mode="json", include=set(_OF_A_FAILURE))
+            rows.append({**place, **failure, "detail": "\n".join(details.get(body.task, ()))})
     return rows
 
 
-def _task(body: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(body.get(name) for name in ("site", "round", "attempt", "kind", "about"))
-
-
 def measured_after(
-    one: Mapping[str, Any], rounds: Sequence[Mapping[str, Any]], baselines: Mapping[str, Any] | None
-) -> dict[str, Mapping[str, float]]:
+    attempt: RoundView, rounds: Sequence[RoundView], baselines: BaselinesView | None
+) -> Mapping[str, Mapping[str, float]]:
     """What each site measured of the model that this round produced: at the start of the next round, or at the end."""
-    if one["state"] != "committed":
+    if not attempt.is_committed:
         return {}
-    later = [other for other in rounds if other["round"] == one["round"] + 1 and other["state"] == "committed"]
+    later = [other for other in rounds if other.round == attempt.round + 1 and other.is_committed]
     if later:
-        return {site: part["validation"] for site, part in later[0]["sites"].items()}
-    last = max(other["round"] for other in rounds)
-    federated = (baselines or {}).get("federated")
-    return dict(federated["per_site"]) if federated and one["round"] == last else {}
+        return {site: part.validation for site, part in later[0].sites.items()}
+    federated = baselines.federated if baselines is not None else None
+    is_last = attempt.round == max(other.round for other in rounds)
+    return federated.per_site if federated is not None and is_last else {}
 
 
-def _prefixed(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+def _prefixed(prefix: str, values: Mapping[str, C]) -> dict[str, C]:
     return {name if name.startswith(f"{prefix}_") else f"{prefix}_{name}": value for name, value in values.items()}
 
 
-def baselines(found: Mapping[str, Any] | None) -> DataFrame:
-    """One row a model and metric: its mean over all subjects (``all_sites``), then at each site."""
-    measured = {name: (found or {})[name] for name in ("federated", "ensemble") if name in (found or {})}
-    measured |= {f"{site} alone": one for site, one in sorted((found or {}).get("local", {}).items())}
-    rows = [
+def baselines(measured: BaselinesView) -> DataFrame:
+    """One row per model and metric: its mean over all subjects (``all_sites``), then at each site."""
+    rows: list[Row] = [
         {
             "model": model,
             "metric": metric,
             ALL_SITES: value,
-            **{site: values[metric] for site, values in sorted(one["per_site"].items()) if metric in values},
+            **{site: values[metric] for site, values in sorted(found.per_site.items()) if metric in values},
         }
-        for model, one in measured.items()
-        for metric, value in sorted(one["validation"].items())
+        for model, found in measured.by_model().items()
+        for metric, value in sorted(found.validation.items())
     ]
     return frame(rows, columns=None if rows else ["model", "metric", ALL_SITES])

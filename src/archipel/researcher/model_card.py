@@ -6,28 +6,30 @@ import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
-from typing import Any
 
+from archipel.transport.rest import ExperimentView, ModelView, RoundView
 from archipel.vocabulary import Job
 from archipel.vocabulary.visible import visible
+
+_BASELINES = {"federated": "federated, last round"}
 
 
 def model_card(
     job: Job,
     job_hash: str,
-    model: Mapping[str, Any],
-    document: Mapping[str, Any],
-    rounds: Sequence[Mapping[str, Any]],
+    model: ModelView,
+    document: ExperimentView,
+    rounds: Sequence[RoundView],
     software: Mapping[str, str],
 ) -> str:
     """The card in Markdown. ``model`` is the server's entry of the kept model; the next two its records.
 
     ``software`` is what ran elsewhere, by name; the versions here are added to it.
     """
-    committed = [one for one in rounds if one["state"] == "committed" and one["round"] <= model["round"]]
-    local = model["name"].removeprefix("local:") if model["name"].startswith("local:") else None
+    committed = [attempt for attempt in rounds if attempt.is_committed and attempt.round <= model.round]
+    local = model.name.removeprefix("local:") if model.name.startswith("local:") else None
     sections = [
-        f"# Model card: {job.title or job.experiment}, {model['name']}",
+        f"# Model card: {job.title or job.experiment}, {model.name}",
         f"**Purpose**: {job.description or 'none was written by whoever created the experiment'}",
         _what_it_is(job, model, document, local),
         _lineage(job, job_hash, model),
@@ -40,32 +42,32 @@ def model_card(
     return visible("\n\n".join(section for section in sections if section) + "\n", keep="\n")
 
 
-def _what_it_is(job: Job, model: Mapping[str, Any], document: Mapping[str, Any], local: str | None) -> str:
+def _what_it_is(job: Job, model: ModelView, document: ExperimentView, local: str | None) -> str:
     count = sum(spec.elements for spec in job.tensors.tensors)
-    kind = f"trained at {local} alone, a baseline" if local else f"after round {model['round']} of {job.terms.rounds}"
+    kind = f"trained at {local} alone, a baseline" if local else f"after round {model.round} of {job.terms.rounds}"
     labels = ", ".join(f"{value} {name}" for value, name in sorted(job.needs.labels.items()))
     lines = [
-        f"- **Model**: {model['name']} ({kind})",
+        f"- **Model**: {model.name} ({kind})",
         f"- **Values**: {count:,} in {len(job.tensors.tensors)} tensors, {job.tensors.nbytes:,} bytes",
         f"- **Plan**: `{job.plan.file_name}`, class `{job.plan.class_name}`; the file is needed to use the model",
         f"- **Data it needs**: {job.needs.kind}" + (f", labels {labels}" if labels else ""),
-        f"- **Experiment**: {job.experiment}, submitted by {document.get('owner') or 'an unnamed token'}",
+        f"- **Experiment**: {job.experiment}, submitted by {document.owner or 'an unnamed token'}",
         f"- **When** (UTC): {_when(document)}",
     ]
     return "\n".join(lines)
 
 
-def _when(document: Mapping[str, Any]) -> str:
-    told = [(what, document.get(what)) for what in ("created", "started", "ended")]
-    return ", ".join(f"{what} {str(at)[:16].replace('T', ' ')}" for what, at in told if at)
+def _when(document: ExperimentView) -> str:
+    told = [("created", document.created), ("started", document.started), ("ended", document.ended)]
+    return ", ".join(f"{what} {at[:16].replace('T', ' ')}" for what, at in told if at)
 
 
-def _lineage(job: Job, job_hash: str, model: Mapping[str, Any]) -> str:
+def _lineage(job: Job, job_hash: str, model: ModelView) -> str:
     rows = [
         ("job", job_hash),
         ("plan", job.plan.hash),
         ("initial model", job.initial_model),
-        ("this model", model["hash"]),
+        ("this model", model.hash),
         ("server key", job.server_key),
         *((f"identity of {entry.site}", entry.identity_key) for entry in job.roster),
     ]
@@ -75,9 +77,7 @@ def _lineage(job: Job, job_hash: str, model: Mapping[str, Any]) -> str:
     ) + "\n".join(f"| {what} | `{value}` |" for what, value in rows)
 
 
-def _contributions(
-    job: Job, committed: Sequence[Mapping[str, Any]], document: Mapping[str, Any], local: str | None
-) -> str:
+def _contributions(job: Job, committed: Sequence[RoundView], document: ExperimentView, local: str | None) -> str:
     terms = (
         f"Strategy {job.strategy.name}, quorum {job.terms.quorum} of {len(job.roster)} sites, seed {job.seed}, "
         f"optimiser state {job.optimiser_state.value}."
@@ -87,12 +87,12 @@ def _contributions(
             f"## Training\n\nTrained at {local} alone, with as many passes as the federated model had rounds. {terms}"
         )
     rows = []
-    people = {one["site"]: one.get("subjects") for one in document.get("approvals", ())}
+    people = {answer.site: answer.subjects for answer in document.approvals}
     for site in job.sites:
-        there = [one["sites"][site] for one in committed if site in one["contributors"]]
-        samples = there[-1]["samples"] if there else 0
+        there = [attempt.sites[site] for attempt in committed if site in attempt.contributors]
+        samples = there[-1].samples if there else 0
         rows.append(f"| {site} | {people.get(site) or ''} | {len(there)} of {len(committed)} | {samples} |")
-    lacking = [one for one in committed if len(one["contributors"]) < len(job.sites)]
+    lacking = [attempt for attempt in committed if len(attempt.contributors) < len(job.sites)]
     count = "1 round" if len(lacking) == 1 else f"{len(lacking)} rounds"
     note = f"\n\n{count} lacked at least one site." if lacking else ""
     return (
@@ -101,13 +101,13 @@ def _contributions(
     )
 
 
-def _hyper_parameters(job: Job, committed: Sequence[Mapping[str, Any]]) -> str:
+def _hyper_parameters(job: Job, committed: Sequence[RoundView]) -> str:
     """Every hyper-parameter with its value, and with the rounds of each value where it was changed."""
     rows = []
     for name in sorted(job.arguments):
         runs = [
-            (value, [one["round"] for one in ones])
-            for value, ones in groupby(committed, key=lambda one: one["arguments"].get(name))
+            (value, [attempt.round for attempt in attempts])
+            for value, attempts in groupby(committed, key=lambda attempt: attempt.arguments.get(name))
         ]
         told = [f"{value} (rounds {there[0]}-{there[-1]})" for value, there in runs]
         rows.append(
@@ -131,11 +131,12 @@ def _software(elsewhere: Mapping[str, str]) -> str:
     )
 
 
-def _measured(job: Job, model: Mapping[str, Any], document: Mapping[str, Any], local: str | None) -> str:
-    count = ((document.get("baselines") or {}).get("federated") or {}).get("subjects")
+def _measured(job: Job, model: ModelView, document: ExperimentView, local: str | None) -> str:
+    federated = document.baselines.federated
+    count = federated.subjects if federated is not None else None
     fraction = f"{job.validation_fraction:.0%} of each site's subjects, chosen by hash of the subject's id"
     fraction = f"about {fraction}" + (f": {count} subjects in all" if count else "")
-    found = model.get("validation")
+    found = model.validation
     if not found:
         return f"## Measured\n\nThis model was not validated at the sites (held out: {fraction})."
     better = {metric.name: metric.better for metric in job.validation}
@@ -144,15 +145,13 @@ def _measured(job: Job, model: Mapping[str, Any], document: Mapping[str, Any], l
         f"## Measured\n\nMeans over the subjects that the sites held out of training ({fraction}); computed at the "
         "sites, reported as sums.\n\n| metric | value | |\n|---|---|---|\n" + "\n".join(lines)
     )
-    if model["name"] == "best":
+    if model.name == "best":
         text += "\n\nThis round was chosen by its validation result, which therefore flatters it somewhat."
-    baselines = document.get("baselines") or {}
-    others = [("federated, last round", baselines.get("federated")), ("ensemble", baselines.get("ensemble"))]
-    others += [(f"{site} alone", one) for site, one in sorted(baselines.get("local", {}).items())]
     rows = [
-        f"| {name} | " + " | ".join(_cell(one["validation"].get(metric)) for metric in sorted(found)) + " |"
-        for name, one in others
-        if one
+        f"| {_BASELINES.get(name, name)} | "
+        + " | ".join(_cell(measured.validation.get(metric)) for metric in sorted(found))
+        + " |"
+        for name, measured in document.baselines.by_model().items()
     ]
     if rows:
         head = "| model | " + " | ".join(sorted(found)) + " |\n|---|" + "---|" * len(found)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from archipel.researcher.frames import ALL_SITES, pyplot
 from archipel.researcher.screens import in_notebook
+from archipel.transport.rest import BaselinesView
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,18 +18,18 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8
 INK = "#12343B"
 
 
-def curves(history: DataFrame, validation: Sequence[str], baselines: Mapping[str, Any] | None = None) -> Figure:
+def curves(history: DataFrame, validation: Sequence[str], baselines: BaselinesView | None = None) -> Figure:
     """One panel for the training loss and one for each validation metric of the rounds' models.
 
     Thin lines are sites, the thick one all of them together. Dotted in a site's colour is what it reaches alone,
     dashed the ensemble of those models.
     """
-    plt = pyplot()
+    plt, measured = pyplot(), baselines or BaselinesView()
     committed = history[history["state"].isin(["committed", "delivered"])]
     panels = [name for name in ("loss",) if name in committed] + [
         f"model_{name}" for name in validation if f"model_{name}" in committed
     ]
-    colours = _colours(set(history["site"]) | set((baselines or {}).get("local", {})))
+    colours = _colours(set(history["site"]) | set(measured.local))
     figure, axes = plt.subplots(1, max(1, len(panels)), figsize=(5.2 * max(1, len(panels)), 3.6), squeeze=False)
     for axis, column in zip(axes[0], panels, strict=False):
         for site, rows in committed.groupby("site"):
@@ -44,7 +45,7 @@ def curves(history: DataFrame, validation: Sequence[str], baselines: Mapping[str
             )
         metric = column.removeprefix("model_")
         if column != metric:
-            _baselines(axis, metric, baselines or {}, colours)
+            _baselines(axis, metric, measured, colours)
         axis.set_xlabel("round")
         axis.set_title("training loss" if column == "loss" else f"validation {metric}", loc="left", fontsize=11)
         axis.spines[["top", "right"]].set_visible(False)
@@ -66,10 +67,10 @@ def _colours(sites: Collection[str]) -> dict[str, str]:
     return {site: PALETTE[number % len(PALETTE)] for number, site in enumerate(sorted(set(sites) - {ALL_SITES}))}
 
 
-def _baselines(axis: Any, metric: str, baselines: Mapping[str, Any], colours: Mapping[str, str]) -> None:
-    lines = [("ensemble", "#777777", "--", baselines.get("ensemble"))]
-    lines += [(f"{site} alone", colours[site], ":", one) for site, one in sorted(baselines.get("local", {}).items())]
+def _baselines(axis: Any, metric: str, baselines: BaselinesView, colours: Mapping[str, str]) -> None:
+    lines = [("ensemble", "#777777", "--", baselines.ensemble)]
+    lines += [(f"{site} alone", colours[site], ":", found) for site, found in sorted(baselines.local.items())]
     for name, colour, style, found in lines:
-        value = (found or {}).get("validation", {}).get(metric)
+        value = found.validation.get(metric) if found is not None else None
         if value is not None:
             axis.axhline(value, color=colour, linewidth=1.4, linestyle=style, label=name)

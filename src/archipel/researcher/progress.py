@@ -5,62 +5,88 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from html import escape
-from typing import Any
 
 from archipel.researcher.frames import measured_after
-from archipel.vocabulary import Failure, Job
+from archipel.transport.rest import (
+    ApprovalView,
+    ErrorReleased,
+    Event,
+    ExperimentView,
+    RoundEnded,
+    RoundOpened,
+    RoundView,
+    SiteFailed,
+    TaskAccepted,
+    UpdateReceived,
+)
+from archipel.vocabulary import Job, TaskKind
+from archipel.vocabulary.states import ApprovalState, ExperimentState
 from archipel.vocabulary.visible import visible
 
 _BARS = "▁▂▃▄▅▆▇█"
-_STAGES = {"train": "round", "local": "baselines: each site trains alone", "evaluate": "validating"}
+_STAGES = {
+    TaskKind.TRAIN: "round",
+    TaskKind.LOCAL: "baselines: each site trains alone",
+    TaskKind.EVALUATE: "validating",
+}
 
 
 @dataclass(frozen=True)
 class Progress:
     """An experiment's document and rounds, what each site does in the exchange that is open, and a notice.
 
-    ``released`` are error texts that people at sites released, a line each. Nothing that others wrote comes out of
-    here with control characters in it.
+    ``document`` is None before the server has answered. ``released`` are error texts that people at sites released, a
+    line each. Nothing that others wrote comes out of here with control characters in it.
     """
 
-    document: dict[str, Any]
-    rounds: tuple[Mapping[str, Any], ...]
+    name: str
+    document: ExperimentView | None = None
+    rounds: tuple[RoundView, ...] = ()
     stage: str = ""
     doing: Mapping[str, str] = field(default_factory=dict)
     notice: str = ""
     released: tuple[str, ...] = ()
 
     @property
-    def committed(self) -> list[Mapping[str, Any]]:
+    def state(self) -> ExperimentState | None:
+        """Where the experiment stands, as far as that is known."""
+        return self.document.state if self.document is not None else None
+
+    @property
+    def approvals(self) -> tuple[ApprovalView, ...]:
+        """The sites' answers, as far as they are known."""
+        return self.document.approvals if self.document is not None else ()
+
+    @property
+    def committed(self) -> list[RoundView]:
         """The rounds that count, oldest first."""
-        return [one for one in self.rounds if one["state"] == "committed"]
+        return [attempt for attempt in self.rounds if attempt.is_committed]
 
     def headline(self) -> str:
         """The experiment's name, state and how far it is, in one line."""
         document = self.document
-        parts = [str(document["experiment"]), str(document["state"])]
-        if document.get("rounds"):
-            parts.append(f"round {document['round']} of {document['rounds']}")
-        if self.stage and document["state"] == "running":
+        if document is None:
+            return visible(f"{self.name} · unknown")
+        parts = [self.name, str(document.state), f"round {document.round} of {document.rounds}"]
+        if self.stage and document.state is ExperimentState.RUNNING:
             parts.append(self.stage)
-        seconds = [one["seconds"] for one in self.committed if one["seconds"]]
+        seconds = [attempt.seconds for attempt in self.committed if attempt.seconds]
         if seconds:
             parts.append(f"{sorted(seconds)[len(seconds) // 2]:.3g} s a round")
-        if document.get("reason"):
-            parts.append(str(document["reason"]))
+        if document.reason:
+            parts.append(document.reason)
         return visible(" · ".join(parts))
 
     def remarks(self) -> list[str]:
         """Who has not answered and what they must type, and the newest error texts that were released."""
-        name = self.document["experiment"]
-        silent = [one["site"] for one in self.document.get("approvals", ()) if one["state"] == "waiting"]
+        silent = [answer.site for answer in self.approvals if answer.state is ApprovalState.WAITING]
         found = []
-        if silent and self.document["state"] == "waiting":
+        if silent and self.state is ExperimentState.WAITING:
             found.append(
-                f"no answer yet from {', '.join(silent)}: a person there types `archipel site plans {name}`, "
-                f"then `archipel site approve {name}`"
+                f"no answer yet from {', '.join(silent)}: a person there types `archipel site plans {self.name}`, "
+                f"then `archipel site approve {self.name}`"
             )
-        return [visible(one) for one in (*found, *self.released[-3:])]
+        return [visible(remark) for remark in (*found, *self.released[-3:])]
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Column names and rows: each site with its answer, what it does, and its numbers of the last full round.
@@ -69,40 +95,41 @@ class Progress:
         measured already, else the one that it started from.
         """
         last = self.committed[-1] if self.committed else None
-        training = sorted(last["metrics"]) if last else []
-        validation = sorted(last["validation"]) if last else []
-        produced = dict(last["model_validation"]) if last else {}
-        after = measured_after(last, self.rounds, self.document.get("baselines")) if last and produced else {}
+        training = sorted(last.metrics) if last else []
+        validation = sorted(last.validation) if last else []
+        produced = last.model_validation if last else {}
+        baselines = self.document.baselines if self.document is not None else None
+        after = measured_after(last, self.rounds, baselines) if last and produced else {}
         rows = []
-        for answer in self.document.get("approvals", ()):
-            site = answer["site"]
-            part = last["sites"].get(site) if last else None
-            now = self.doing.get(site) or (part["state"] if part else "")
-            if part and part["failure"]:
-                now = f"{now}: {Failure.model_validate(part['failure'])}"
-            measured = (after.get(site, {}) if produced else part["validation"]) if part else {}
-            numbers = [(part["metrics"] if part else {}).get(name) for name in training]
+        for answer in self.approvals:
+            site = answer.site
+            part = last.sites.get(site) if last else None
+            now = self.doing.get(site) or (str(part.state) if part else "")
+            if part and part.failure:
+                now = f"{now}: {part.failure}"
+            measured = (after.get(site, {}) if produced else part.validation) if part else {}
+            numbers = [(part.metrics if part else {}).get(name) for name in training]
             numbers += [measured.get(name) for name in validation]
-            counts = [str(part["samples"]), _number(part["seconds"])] if part else ["", ""]
-            rows.append([site, answer["state"], now, *counts, *map(_number, numbers)])
+            counts = [str(part.samples), _number(part.seconds)] if part else ["", ""]
+            rows.append([site, str(answer.state), now, *counts, *map(_number, numbers)])
         if last:
-            numbers = [last["metrics"].get(name) for name in training]
-            numbers += [(produced or last["validation"]).get(name) for name in validation]
-            samples = sum(last["sites"][site]["samples"] for site in last["contributors"])
-            rows.append(["all sites", "", "", str(samples), _number(last["seconds"]), *map(_number, numbers)])
-        model = f", model {last['round'] if produced else last['round'] - 1}" if last else ""
+            numbers = [last.metrics.get(name) for name in training]
+            numbers += [(produced or last.validation).get(name) for name in validation]
+            samples = sum(last.sites[site].samples for site in last.contributors)
+            rows.append(["all sites", "", "", str(samples), _number(last.seconds), *map(_number, numbers)])
+        model = f", model {last.round if produced else last.round - 1}" if last else ""
         heads = ["site", "answer", "now", "samples", "seconds", *training, *(f"{name}{model}" for name in validation)]
         return [visible(head) for head in heads], [[visible(cell) for cell in row] for row in rows]
 
     def course(self) -> list[tuple[str, list[float]]]:
         """Each validation metric's values for all sites over the committed rounds, with the last model's if known."""
         committed = self.committed
-        names = sorted({name for one in committed for name in one["validation"]})
+        names = sorted({name for attempt in committed for name in attempt.validation})
         return [
             (
                 visible(name),
-                [one["validation"][name] for one in committed if name in one["validation"]]
-                + [one["model_validation"][name] for one in committed[-1:] if name in one["model_validation"]],
+                [attempt.validation[name] for attempt in committed if name in attempt.validation]
+                + [last.model_validation[name] for last in committed[-1:] if name in last.model_validation],
             )
             for name in names
         ]
@@ -127,26 +154,25 @@ class Progress:
         )
 
 
-def advance(progress: Progress, event: Mapping[str, Any]) -> Progress:
+def advance(progress: Progress, event: Event) -> Progress:
     """What is known after one more event."""
-    body = event["body"]
-    match event["kind"]:
-        case "round-opened":
-            stage = _STAGES.get(str(body.get("kind", "train")), "")
-            about = f" {body['about']}" if body.get("about") else ""
-            attempt = f" (attempt {body['attempt']})" if body.get("attempt", 1) > 1 else ""
-            opened = f"{stage} {body['round']} is open" if stage == "round" else f"{stage}{about}"
+    match event.body:
+        case RoundOpened() as body:
+            stage = _STAGES[body.kind]
+            about = f" {body.about}" if body.about else ""
+            attempt = f" (attempt {body.attempt})" if body.attempt > 1 else ""
+            opened = f"{stage} {body.round} is open" if body.kind is TaskKind.TRAIN else f"{stage}{about}"
             return replace(progress, stage=opened + attempt, doing={})
-        case "task-accepted":
-            return replace(progress, doing={**progress.doing, body["site"]: "working"})
-        case "update-received":
-            return replace(progress, doing={**progress.doing, body["site"]: "delivered"})
-        case "site-failed":
-            said = f"failed: {Failure.model_validate(body['failure'])}"
-            return replace(progress, doing={**progress.doing, body["site"]: said}, notice=f"{body['site']} {said}")
-        case "error-released":
+        case TaskAccepted(site=site):
+            return replace(progress, doing={**progress.doing, site: "working"})
+        case UpdateReceived(site=site):
+            return replace(progress, doing={**progress.doing, site: "delivered"})
+        case SiteFailed(site=site, failure=failure):
+            said = f"failed: {failure}"
+            return replace(progress, doing={**progress.doing, site: said}, notice=f"{site} {said}")
+        case ErrorReleased() as body:
             return replace(progress, released=(*progress.released, _released(body)))
-        case "round-committed" | "round-failed":
+        case RoundEnded():
             return replace(progress, stage="", doing={})
     return progress
 
@@ -163,11 +189,11 @@ def sparkline(values: list[float], width: int = 40) -> str:
     return "".join(_BARS[min(len(_BARS) - 1, int((value - low) / span * len(_BARS)))] for value in shown)
 
 
-def _released(body: Mapping[str, Any]) -> str:
+def _released(body: ErrorReleased) -> str:
     """One line of an error's full text: its last, which names the error."""
-    lines = [line.strip() for line in str(body["detail"]).splitlines() if line.strip()]
+    lines = [line.strip() for line in body.detail.splitlines() if line.strip()]
     last = lines[-1][:300] if lines else "an empty text"
-    return f"{body['site']} released its error text of round {body['round']}: {last} (in full: .failures)"
+    return f"{body.site} released its error text of round {body.round}: {last} (in full: .failures)"
 
 
 def _number(value: float | None) -> str:

@@ -6,9 +6,11 @@ Nothing is left out in silence: a site that does not take part comes back with i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
+from archipel.transport.messages import DatasetSummary
+from archipel.transport.rest import SiteView
 from archipel.vocabulary import BadInput, DataNeeds, RosterEntry
 from archipel.vocabulary.visible import visible
 
@@ -23,9 +25,9 @@ class Chosen(NamedTuple):
     left_out: Mapping[str, str]
 
 
-def choose(sites: Sequence[Mapping[str, Any]], needs: DataNeeds, wanted: Wanted) -> Chosen:
+def choose(sites: Sequence[SiteView], needs: DataNeeds, wanted: Wanted) -> Chosen:
     """The dataset of each site. Raises BadInput for a site or dataset that does not fit, and when none is left."""
-    known = {site["site"]: site for site in sites}
+    known = {site.site: site for site in sites}
     left_out: dict[str, str] = {}
     if wanted is None:
         chosen = {}
@@ -41,14 +43,17 @@ def choose(sites: Sequence[Mapping[str, Any]], needs: DataNeeds, wanted: Wanted)
         reasons = ". ".join(f"{name}: {reason}" for name, reason in left_out.items()) or "the federation has no sites"
         raise BadInput("sites", f"none can take part ({reasons})", "choose sites and datasets that fit the plan")
     entries = (
-        RosterEntry(site=name, identity_key=known[name]["identity_key"], dataset=dataset)
+        RosterEntry(site=name, identity_key=known[name].identity_key, dataset=dataset)
         for name, dataset in sorted(chosen.items())
     )
     return Chosen(tuple(entries), left_out)
 
 
-def _asked_for(known: Mapping[str, Mapping[str, Any]], needs: DataNeeds, wanted: Any) -> dict[str, str]:
-    pairs = list(wanted.items()) if isinstance(wanted, Mapping) else [(name, None) for name in wanted]
+def _asked_for(
+    known: Mapping[str, SiteView], needs: DataNeeds, wanted: Sequence[str] | Mapping[str, str | None]
+) -> dict[str, str]:
+    pairs: list[tuple[str, str | None]] = []
+    pairs += wanted.items() if isinstance(wanted, Mapping) else [(name, None) for name in wanted]
     if not pairs:
         raise BadInput("sites", "none is named", "name at least one, or give no sites at all for every one that fits")
     twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
@@ -63,46 +68,46 @@ def _asked_for(known: Mapping[str, Mapping[str, Any]], needs: DataNeeds, wanted:
     return {name: dataset or _only_dataset(known[name], needs) for name, dataset in pairs}
 
 
-def _why_left_out(site: Mapping[str, Any], fitting: Sequence[str], needs: DataNeeds) -> str:
+def _why_left_out(site: SiteView, fitting: Sequence[str], needs: DataNeeds) -> str:
     if fitting:
-        choice = f"{site['site']}={fitting[0]}"
+        choice = f"{site.site}={fitting[0]}"
         return f"{len(fitting)} datasets fit: {', '.join(fitting)}; choose with --site {choice}"
-    found = [f"{one['name']} {_objection(one, needs) or _lacks(one, needs)}" for one in site["datasets"]]
+    found = [f"{one.name} {_objection(one, needs) or _lacks(one, needs)}" for one in site.datasets]
     return "; ".join(found) or "tells of no dataset"
 
 
-def _fitting(site: Mapping[str, Any], needs: DataNeeds) -> list[str]:
+def _fitting(site: SiteView, needs: DataNeeds) -> list[str]:
     """The datasets that tell of everything the plan needs; where there is none, those that tell nothing against it."""
-    found = [one for one in site["datasets"] if not _objection(one, needs) and not _lacks(one, needs)]
-    return [one["name"] for one in found if _tells_all(one, needs)] or [one["name"] for one in found]
+    found = [one for one in site.datasets if not _objection(one, needs) and not _lacks(one, needs)]
+    return [one.name for one in found if _tells_all(one, needs)] or [one.name for one in found]
 
 
-def _objection(dataset: Mapping[str, Any], needs: DataNeeds) -> str:
+def _objection(dataset: DatasetSummary, needs: DataNeeds) -> str:
     """Why a dataset cannot be asked for, or nothing."""
-    if dataset["kind"] != needs.kind:
-        return f"is of kind {dataset['kind']}, the plan needs {needs.kind}"
-    if _most(dataset["subjects"]) < needs.minimum_subjects:
-        return f"has {dataset['subjects']} subjects, the plan needs {needs.minimum_subjects}"
+    if dataset.kind != needs.kind:
+        return f"is of kind {dataset.kind}, the plan needs {needs.kind}"
+    if _most(dataset.subjects) < needs.minimum_subjects:
+        return f"has {dataset.subjects} subjects, the plan needs {needs.minimum_subjects}"
     # A site that named no labels is judged by its own policy and by the worker.
-    labels = dataset["labels"]
+    labels = dataset.labels
     differing = [value for value in needs.labels if labels and labels.get(value) != needs.labels[value]]
     return f"has labels {_labels(labels)}, the plan needs {_labels(needs.labels)}" if differing else ""
 
 
-def _lacks(dataset: Mapping[str, Any], needs: DataNeeds) -> str:
+def _lacks(dataset: DatasetSummary, needs: DataNeeds) -> str:
     """The columns that a dataset does not tell of, though it tells of others; a mapping at the site may have them."""
     told = _told_columns(dataset)
     lacking = [one.name for one in needs.all_columns if one.name not in told]
     return f"tells of no column {', '.join(lacking)}" if told and lacking else ""
 
 
-def _tells_all(dataset: Mapping[str, Any], needs: DataNeeds) -> bool:
+def _tells_all(dataset: DatasetSummary, needs: DataNeeds) -> bool:
     columns = {one.name for one in needs.all_columns} <= _told_columns(dataset)
-    return columns and (bool(dataset["labels"]) or not needs.labels)
+    return columns and (bool(dataset.labels) or not needs.labels)
 
 
-def _told_columns(dataset: Mapping[str, Any]) -> set[str]:
-    return {one["name"] for one in dataset.get("columns", ())}
+def _told_columns(dataset: DatasetSummary) -> set[str]:
+    return {column.name for column in dataset.columns}
 
 
 def _most(told: int | str) -> int:
@@ -110,35 +115,35 @@ def _most(told: int | str) -> int:
     return told if isinstance(told, int) else int(told[1:]) - 1
 
 
-def _only_dataset(site: Mapping[str, Any], needs: DataNeeds) -> str:
+def _only_dataset(site: SiteView, needs: DataNeeds) -> str:
     """The dataset of a site that was named without one; columns a site does not tell of do not speak against it."""
-    names = [one["name"] for one in site["datasets"]]
-    fitting = _fitting(site, needs) or [one["name"] for one in site["datasets"] if not _objection(one, needs)]
+    names = [one.name for one in site.datasets]
+    fitting = _fitting(site, needs) or [one.name for one in site.datasets if not _objection(one, needs)]
     if len(fitting) == 1:
         return fitting[0]
     if len(names) == 1:
         _check_dataset(site, names[0], needs)
-    name = site["site"]
+    name = site.site
     if fitting:
         remedy = f'choose one: --site {name}={fitting[0]}, in Python sites={{"{name}": "{fitting[0]}"}}'
         raise BadInput(f"site {name}", f"has {len(fitting)} datasets that fit ({', '.join(fitting)})", remedy)
     raise BadInput(f"site {name}", "has no dataset that fits", f"its datasets are: {_listed(names)}")
 
 
-def _check_dataset(site: Mapping[str, Any], name: str, needs: DataNeeds) -> None:
-    for dataset in site["datasets"]:
-        if dataset["name"] == name:
+def _check_dataset(site: SiteView, name: str, needs: DataNeeds) -> None:
+    for dataset in site.datasets:
+        if dataset.name == name:
             objection = _objection(dataset, needs)
             if objection:
-                raise BadInput(f"dataset {name} of {site['site']}", objection, "choose another one or leave it out")
+                raise BadInput(f"dataset {name} of {site.site}", objection, "choose another one or leave it out")
             return
-    names = [one["name"] for one in site["datasets"]]
-    raise BadInput(f"dataset {name}", f"is not at {site['site']}", f"its datasets are: {_listed(names)}")
+    names = [one.name for one in site.datasets]
+    raise BadInput(f"dataset {name}", f"is not at {site.site}", f"its datasets are: {_listed(names)}")
 
 
 def _labels(labels: Mapping[str, str]) -> str:
     return visible(", ".join(f"{value} {name}" for value, name in labels.items()))
 
 
-def _listed(names: Any) -> str:
+def _listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(names)) or "none"

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from archipel.researcher.progress import Progress, sparkline
+from archipel.vocabulary.states import ExperimentState
 from archipel.vocabulary.visible import visible
 
 
@@ -64,13 +65,14 @@ class LogScreen:
     def show(self, progress: Progress) -> None:
         """Print the line unless it was printed before."""
         document, stage = progress.document, progress.stage
-        if document["state"] == "running" and stage and (not stage.startswith("round") or "attempt" in stage):
+        running = document is not None and document.state is ExperimentState.RUNNING
+        if document is not None and running and stage and (not stage.startswith("round") or "attempt" in stage):
             # Numbers are those of the last round: a stage's line repeats none of them.
-            said = [document["experiment"], stage, document.get("reason")]
+            said = [progress.name, stage, document.reason or ""]
         else:
             numbers = [f"{name} {values[-1]:.4f}" for name, values in progress.course() if values]
             said = [replace(progress, stage="").headline(), *numbers]
-        line = visible(" · ".join(str(one) for one in [*said, progress.notice] if one))
+        line = visible(" · ".join(one for one in [*said, progress.notice] if one))
         for one in (line, *progress.remarks()):
             if one not in self._said:
                 self._console.print(Text(one), soft_wrap=True)

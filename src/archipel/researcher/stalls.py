@@ -2,38 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from archipel.vocabulary import ArchipelError, ErrorCode, Failure, Refused
+from archipel.transport.rest import ExperimentView, RoundView
+from archipel.vocabulary import ArchipelError, ErrorCode, Refused
+from archipel.vocabulary.states import ApprovalState, ExperimentState
 
 
-def without_quorum(document: Mapping[str, Any], quorum: int) -> Refused:
+def without_quorum(document: ExperimentView, quorum: int) -> Refused:
     """So many sites said no that the quorum can no longer be reached."""
-    others = [one for one in document["approvals"] if one["state"] != "approved"]
-    approved = len(document["approvals"]) - len(others)
-    no = ", ".join(f"{one['site']} {one['state']}" for one in others)
+    others = [answer for answer in document.approvals if answer.state is not ApprovalState.APPROVED]
+    approved = len(document.approvals) - len(others)
+    no = ", ".join(f"{answer.site} {answer.state}" for answer in others)
     return Refused(
-        f"experiment {document['experiment']}",
+        f"experiment {document.experiment}",
         f"{approved} sites approved, its quorum is {quorum}: {no}",
         "talk to the sites, then create a job that they accept",
         code=ErrorCode.NOT_APPROVED,
     )
 
 
-def unfinished(document: Mapping[str, Any], newest: Sequence[Mapping[str, Any]]) -> ArchipelError:
+def unfinished(document: ExperimentView, newest: Sequence[RoundView]) -> ArchipelError:
     """Why an experiment stands still, with what sites said in its newest round or attempt."""
     failed = {
-        site: Failure.model_validate(part["failure"])
-        for one in newest
-        for site, part in sorted(one["sites"].items())
-        if part["failure"]
+        site: part.failure
+        for attempt in newest
+        for site, part in sorted(attempt.sites.items())
+        if part.failure is not None
     }
-    name, reason = document["experiment"], document.get("reason")
-    goes_on = document["state"] == "paused" and all(failure.retry for failure in failed.values())
+    name, reason = document.experiment, document.reason
+    goes_on = document.state is ExperimentState.PAUSED and all(failure.retry for failure in failed.values())
     return ArchipelError(
         f"experiment {name}",
-        f"is {document['state']} after round {document['round']} of {document['rounds']}"
+        f"is {document.state} after round {document.round} of {document.rounds}"
         + (f" ({reason})" if reason else "")
         + "".join(f"; {site} failed: {failure}" for site, failure in list(failed.items())[:3]),
         f"look at .history and .failures (archipel experiment failures {name})"

@@ -5,63 +5,73 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
 
 from archipel.researcher.connection import Connection, Unreachable
 from archipel.researcher.progress import Progress, advance
 from archipel.researcher.screens import Screen
+from archipel.transport.rest import Event, EventKind, ExperimentView, RoundView
+from archipel.vocabulary.states import ExperimentState
 
-_OVER = ("finished", "cancelled")
 _LONGEST_PAUSE_S = 10.0
-# What these report shows in the experiment's document or in the rounds' records; the others are shown as they are.
-_ASK_AGAIN = ("approval", "arguments", "interrupted", "round-committed", "round-failed", "state", "submitted")
+_ASK_AGAIN = frozenset(
+    {
+        EventKind.APPROVAL,
+        EventKind.ARGUMENTS,
+        EventKind.INTERRUPTED,
+        EventKind.ROUND_COMMITTED,
+        EventKind.ROUND_FAILED,
+        EventKind.STATE,
+        EventKind.SUBMITTED,
+    }
+)
+"""What these report shows in the experiment's document or in the rounds' records; the others are shown as they are."""
 
 
-def watch(connection: Connection, name: str, until: Callable[[dict[str, Any]], bool], screen: Screen) -> dict[str, Any]:
+def watch(connection: Connection, name: str, until: Callable[[ExperimentView], bool], screen: Screen) -> ExperimentView:
     """Show the experiment until its document fulfils ``until`` or it is over; returns the document.
 
     A lost connection is awaited for as long as it takes, and said on the screen.
     """
     path = f"/v1/experiments/{name}"
     seen, wait = 0, 0.5
-    progress = Progress({"experiment": name, "state": "unknown"}, ())
+    progress = Progress(name)
     try:
         while True:
             try:
                 for event in all_events(connection, path, seen):
-                    progress, seen = advance(progress, event), event["seq"]
-                progress = _refreshed(connection, path, progress)
+                    progress, seen = advance(progress, event), event.seq
+                progress, document = _refreshed(connection, path, progress)
                 screen.show(progress)
                 wait = 0.5
-                if _done(progress, until):
-                    return progress.document
+                if _done(document, until):
+                    return document
                 for event in connection.events(f"{path}/events", seen):
-                    progress, seen = advance(progress, event), event["seq"]
-                    if event["kind"].startswith(_ASK_AGAIN):
-                        progress = _refreshed(connection, path, progress)
+                    progress, seen = advance(progress, event), event.seq
+                    if event.kind in _ASK_AGAIN:
+                        progress, document = _refreshed(connection, path, progress)
                     screen.show(progress)
-                    if _done(progress, until):
-                        return progress.document
+                    if _done(document, until):
+                        return document
             except Unreachable as error:
                 screen.show(replace(progress, notice=f"{error.cause}; trying again, the experiment goes on"))
             time.sleep(wait)
             wait = min(2 * wait, _LONGEST_PAUSE_S)
     except KeyboardInterrupt:
-        screen.show(replace(progress, notice=_stopped(name, progress.document["state"])))
+        screen.show(replace(progress, notice=_stopped(name, progress.state)))
     # A fresh one, outside of what it came through: forty lines of a connection's insides would hide what was said.
     raise KeyboardInterrupt
 
 
-def all_events(connection: Connection, path: str, after: int = 0) -> Iterator[dict[str, Any]]:
+def all_events(connection: Connection, path: str, after: int = 0) -> Iterator[Event]:
     """The events of the experiment at ``path`` after a number that are there now, however many pages they fill."""
-    while found := connection.ask("GET", f"{path}/events?after={after}&follow=false"):
+    while found := connection.ask_all(Event, f"{path}/events?after={after}&follow=false"):
         yield from found
-        after = found[-1]["seq"]
+        after = found[-1].seq
 
 
-def _stopped(name: str, state: str) -> str:
+def _stopped(name: str, state: ExperimentState | None) -> str:
     command = "archipel experiment"
-    if state == "waiting":
+    if state is ExperimentState.WAITING:
         return (
             f"you stopped waiting; the sites can still answer: `{command} start {name}` begins when they did, "
             f"`{command} cancel {name}` ends it (in Python: .run(), .cancel())"
@@ -72,10 +82,11 @@ def _stopped(name: str, state: str) -> str:
     )
 
 
-def _done(progress: Progress, until: Callable[[dict[str, Any]], bool]) -> bool:
-    return progress.document["state"] in _OVER or until(progress.document)
+def _done(document: ExperimentView, until: Callable[[ExperimentView], bool]) -> bool:
+    return document.state.is_over or until(document)
 
 
-def _refreshed(connection: Connection, path: str, progress: Progress) -> Progress:
-    document = connection.ask("GET", path)
-    return replace(progress, document=document, rounds=tuple(connection.ask("GET", f"{path}/rounds")), notice="")
+def _refreshed(connection: Connection, path: str, progress: Progress) -> tuple[Progress, ExperimentView]:
+    document = connection.ask(ExperimentView, "GET", path)
+    rounds = tuple(connection.ask_all(RoundView, f"{path}/rounds"))
+    return replace(progress, document=document, rounds=rounds, notice=""), document

@@ -13,13 +13,12 @@ from archipel.rounds.stages import ENSEMBLE, Stage, next_stage, stages_after_tra
 from archipel.rounds.tables import (
     EXPERIMENT_TABLE,
     SITE_TABLE,
-    ExperimentState,
     ExperimentVerb,
     SiteEvent,
-    SiteState,
     Verdict,
     verdict,
 )
+from archipel.vocabulary.states import ExperimentState, SiteState
 
 __all__ = [
     "ENSEMBLE",

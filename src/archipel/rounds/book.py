@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Protocol
 
 from archipel.rounds.stages import Stage
-from archipel.rounds.tables import ExperimentState, SiteState
 from archipel.vocabulary import Failure, Hash, MetricSum, Record, RoundClosed, Task, TaskKey, Update, Value
+from archipel.vocabulary.states import ExperimentState, SiteState
 
 
 class SiteRecord(Record):

@@ -19,7 +19,7 @@ from archipel.governance import record_hash
 from archipel.rounds.book import Book, Opened, Progress, SiteRecord, StageRecord
 from archipel.rounds.fleet import Accepted, Delivered, Failed, Fleet, FleetEvent, Lost, Nudged, Returned
 from archipel.rounds.stages import ENSEMBLE, Stage, next_stage, stages_after_training
-from archipel.rounds.tables import ENDED, SITE_TABLE, ExperimentState, SiteEvent, SiteState, Verdict, verdict
+from archipel.rounds.tables import ENDED, SITE_TABLE, SiteEvent, Verdict, verdict
 from archipel.storage import disk_errors_named
 from archipel.strategies import leaf_step
 from archipel.tensors import NotFiniteFrame, fold
@@ -38,6 +38,7 @@ from archipel.vocabulary import (
     Update,
 )
 from archipel.vocabulary.counting import counted
+from archipel.vocabulary.states import ExperimentState, SiteState
 
 _log = structlog.get_logger("archipel.rounds")
 T = TypeVar("T")

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from archipel.rounds.book import Opened, Progress, StageRecord
 from archipel.rounds.named_models import named_after, named_at_start
-from archipel.rounds.tables import ExperimentState, ExperimentVerb, SiteState, next_state
+from archipel.rounds.tables import ExperimentVerb, next_state
 from archipel.tensors import blob_hash
 from archipel.vocabulary import Failure, Job, RoundClosed, TaskKey, TaskKind, Update, Value
+from archipel.vocabulary.states import ExperimentState, SiteState
 
 
 def model_path(folder: Path, model: str) -> Path:

@@ -10,18 +10,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 
 from archipel.vocabulary import Conflict
-
-
-class SiteState(StrEnum):
-    """Where one site stands in one round."""
-
-    INVITED = "invited"
-    WORKING = "working"
-    LOST = "lost"
-    DELIVERED = "delivered"
-    FAILED = "failed"
-    LATE = "late"
-    MISSING = "missing"
+from archipel.vocabulary.states import ExperimentState, SiteState
 
 
 class SiteEvent(StrEnum):
@@ -68,16 +57,6 @@ def verdict(states: Iterable[SiteState], quorum: int) -> Verdict:
     if any(state not in ENDED for state in known):
         return Verdict.OPEN
     return Verdict.QUORUM if known.count(SiteState.DELIVERED) >= quorum else Verdict.NO_QUORUM
-
-
-class ExperimentState(StrEnum):
-    """Where an experiment stands. PAUSED between rounds; a round that is open when the pause comes is finished."""
-
-    WAITING = "waiting"
-    RUNNING = "running"
-    PAUSED = "paused"
-    FINISHED = "finished"
-    CANCELLED = "cancelled"
 
 
 class ExperimentVerb(StrEnum):

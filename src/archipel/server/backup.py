@@ -19,7 +19,7 @@ from sqlalchemy import and_, select
 
 from archipel.governance import check_chain
 from archipel.governance.journal import JournalEntry, entries
-from archipel.server.experiments.records import parsed_job
+from archipel.server.experiments.views import parsed_job
 from archipel.server.membership.federation import Federation
 from archipel.server.state import schema
 from archipel.server.state.folder import ServerState

@@ -6,7 +6,7 @@ the signature over exactly what was sent.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, TypeAdapter
 
@@ -27,6 +27,7 @@ from archipel.vocabulary import (
 )
 from archipel.vocabulary.bounds import LONGEST_WORD, MOST_CATEGORIES, MOST_COLUMNS, MOST_LABELS, MOST_MODALITIES
 from archipel.vocabulary.records import Many
+from archipel.vocabulary.states import ApprovalState, ExperimentState
 
 CHUNK = 1 << 20
 """Most bytes of a blob in one message: large messages are slow in gRPC, small ones cost a call each."""
@@ -89,8 +90,8 @@ def _in_few_words(datasets: tuple[DatasetSummary, ...]) -> tuple[DatasetSummary,
 
 Datasets = Annotated[Many[DatasetSummary], Field(max_length=MOST_DATASETS), AfterValidator(_in_few_words)]
 """What a site tells of all its datasets."""
-Document = Annotated[dict[str, Any], Field(max_length=20)]
-"""A signed document, carried whole."""
+Document = Annotated[dict[str, str | int | float | bool | None], Field(max_length=20)]
+"""A signed document, carried whole: its fields hold no lists or documents of their own."""
 
 
 Beat = Annotated[float, Field(ge=0.1, le=3600)]
@@ -133,7 +134,7 @@ class AnswerMessage(Record):
     type: Literal["answer"] = "answer"
     experiment: ExperimentId
     job_hash: Hash
-    state: Literal["approved", "rejected", "revoked"]
+    state: Literal[ApprovalState.APPROVED, ApprovalState.REJECTED, ApprovalState.REVOKED]
     approval: Document | None = None
     subjects: Count | None = None
     head: Document | None = None
@@ -231,7 +232,7 @@ class EndedMessage(Record):
 
     type: Literal["ended"] = "ended"
     experiment: ExperimentId
-    state: str
+    state: ExperimentState
 
 
 class RefusedMessage(Record):

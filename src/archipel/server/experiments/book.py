@@ -6,30 +6,59 @@ import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
-
-from archipel.governance import JournalHead, append
-from archipel.rounds import (
-    ExperimentState,
-    ExperimentVerb,
-    Opened,
-    Progress,
-    SiteState,
-    Stage,
-    StageRecord,
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Select,
+    Table,
+    and_,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
 )
+
+from archipel.governance import JournalHead
+from archipel.rounds import ExperimentVerb, Opened, Progress, Stage, StageRecord
 from archipel.rounds.named_models import NamedModel, named_after
 from archipel.rounds.tables import next_state
 from archipel.server.experiments import journal_heads
+from archipel.server.experiments.views import means
 from archipel.server.membership.federation import Federation
 from archipel.server.state import schema
+from archipel.server.state.journal_entries import (
+    AttemptCancelled,
+    AttemptClosed,
+    AttemptOpened,
+    ExperimentTurned,
+    JournalKind,
+    add_entry,
+)
 from archipel.storage import utc_now
 from archipel.tensors import blob_hash
+from archipel.transport.rest import (
+    EventBody,
+    RoundCommitted,
+    RoundFailed,
+    RoundOpened,
+    SiteFailed,
+    StateChanged,
+    TaskAccepted,
+    UpdateReceived,
+)
+from archipel.transport.rest.events import Place, place_of
 from archipel.vocabulary import Failure, Job, MetricSum, RoundClosed, Task, TaskKey, TaskKind, Update, Value
+from archipel.vocabulary.states import ApprovalState, ExperimentState, RoundState, SiteState, TaskState
 
-_STATES = {"offered": SiteState.INVITED, "received": SiteState.DELIVERED, "failed": SiteState.FAILED}
+_STATES = {
+    TaskState.OFFERED: SiteState.INVITED,
+    TaskState.RECEIVED: SiteState.DELIVERED,
+    TaskState.FAILED: SiteState.FAILED,
+}
 
 
 class SqlBook:
@@ -56,21 +85,21 @@ class SqlBook:
         with self.federation.database.read() as connection:
             row = connection.execute(self._of(schema.experiments)).mappings().one()
             table = schema.rounds
-            trained = (table.c.kind == TaskKind.TRAIN.value, table.c.state == "committed")
+            trained = (table.c.kind == TaskKind.TRAIN, table.c.state == RoundState.COMMITTED)
             last = select(func.max(table.c.round)).where(table.c.experiment == self._name, *trained)
             rounds_done = connection.scalar(last) or 0
-            recent = or_(table.c.round > rounds_done, table.c.kind != TaskKind.TRAIN.value, table.c.state == "open")
+            recent = or_(table.c.round > rounds_done, table.c.kind != TaskKind.TRAIN, table.c.state == RoundState.OPEN)
             rounds = connection.execute(self._of(table).where(recent)).mappings().all()
             models = {one["name"]: one["hash"] for one in connection.execute(self._of(schema.models)).mappings()}
             approved = select(schema.approvals.c.site).where(
-                schema.approvals.c.experiment == self._name, schema.approvals.c.state == "approved"
+                schema.approvals.c.experiment == self._name, schema.approvals.c.state == ApprovalState.APPROVED
             )
             invited = tuple(sorted(connection.scalars(approved)))
-            opened = next((self._reopen(connection, one) for one in rounds if one["state"] == "open"), None)
+            opened = next((self._reopen(connection, one) for one in rounds if one["state"] == RoundState.OPEN), None)
         attempts: dict[Stage, int] = {}
         for one in rounds:
             attempts[_stage(one)] = max(attempts.get(_stage(one), 0), one["attempt"])
-        done = [one for one in rounds if one["state"] == "committed"]
+        done = [one for one in rounds if one["state"] == RoundState.COMMITTED]
         return Progress(
             state=ExperimentState(row["state"]),
             rounds_done=rounds_done,
@@ -89,57 +118,53 @@ class SqlBook:
     def passes(self) -> dict[int, dict[str, Value]]:
         """The arguments of each committed round of training, by its number."""
         table = schema.rounds
-        query = self._of(table).where(table.c.kind == TaskKind.TRAIN.value, table.c.state == "committed")
+        query = self._of(table).where(table.c.kind == TaskKind.TRAIN, table.c.state == RoundState.COMMITTED)
         with self.federation.database.read() as connection:
             return {row["round"]: json.loads(row["arguments"]) for row in connection.execute(query).mappings()}
 
     def open(self, opened: Opened) -> None:
         """A stage's attempt begins."""
-        task, stage = opened.task, opened.stage
+        task = opened.task
         arguments = task.passes[0].arguments if task.passes else {}
-        place = {**_place(self._name, task.key), "arguments": arguments, "model": task.models[0]}
+        place, model, sites = place_of(task.key), task.models[0], sorted(opened.sites)
         now = datetime.now(UTC)
         with self.federation.database.write() as connection:
-            append(connection, schema.journal, "round-opened", {**place, "sites": sorted(opened.sites)})
+            entry = AttemptOpened(**place, arguments=arguments, model=model, sites=tuple(sites))
+            add_entry(connection, JournalKind.ROUND_OPENED, entry)
             connection.execute(
                 insert(schema.rounds).values(
-                    **_place(self._name, task.key),
-                    state="open",
-                    model_before=task.models[0],
+                    **place,
+                    state=RoundState.OPEN,
+                    model_before=model,
                     arguments=json.dumps(arguments),
                     opened_at=now.isoformat(timespec="microseconds"),
                     deadline_at=(now + timedelta(seconds=opened.remaining_s)).isoformat(timespec="microseconds"),
                     record="{}",
                 )
             )
-            common = {
-                **_place(self._name, task.key),
-                "task": task.model_dump_json(),
-                "state": "offered",
-                "at": utc_now(),
-            }
-            connection.execute(insert(schema.updates), [{**common, "site": site} for site in sorted(opened.sites)])
-            add_event(connection, self._name, "round-opened", {"stage": str(stage), **place})
+            common = {**place, "task": task.model_dump_json(), "state": TaskState.OFFERED, "at": utc_now()}
+            connection.execute(insert(schema.updates), [{**common, "site": site} for site in sites])
+            add_event(connection, self._name, RoundOpened(**place, arguments=arguments, model=model))
         self._changed()
 
     def accepted(self, key: TaskKey, site: str) -> None:
         """A site works on its task; researchers see it, and no journal line, for nothing follows from it."""
         with self.federation.database.write() as connection:
-            add_event(connection, self._name, "task-accepted", {**_place(self._name, key), "site": site})
+            add_event(connection, self._name, TaskAccepted(**place_of(key), site=site))
         self._changed()
 
     def delivered(self, key: TaskKey, site: str, update_: Update, frame: Path | None) -> None:
         """A site's update counts from now on."""
-        body = {**_place(self._name, key), "site": site, "model": update_.model, "samples": update_.samples}
+        body = UpdateReceived(**place_of(key), site=site, model=update_.model, samples=update_.samples)
         head = self._heads.pop(site, None)
         fetched = self._fetched.pop((site, key.experiment), 0)
         with self.federation.database.write() as connection:
-            append(connection, schema.journal, "update-received", body)
+            add_entry(connection, JournalKind.UPDATE_RECEIVED, body)
             connection.execute(
                 update(schema.updates)
                 .where(self._row(key, site))
                 .values(
-                    state="received",
+                    state=TaskState.RECEIVED,
                     update=update_.model_dump_json(),
                     spool=frame.name if frame else None,
                     bytes_up=update_.model_bytes,
@@ -149,17 +174,17 @@ class SqlBook:
             )
             if head is not None:
                 journal_heads.take(connection, site, head, in_order=False)
-            add_event(connection, self._name, "update-received", body)
+            add_event(connection, self._name, body)
         self._changed()
 
     def failed(self, key: TaskKey, site: str, failure: Failure) -> None:
         """A site's part failed."""
-        body = {**_place(self._name, key), "site": site, "failure": failure.model_dump(mode="json")}
+        body = SiteFailed(**place_of(key), site=site, failure=failure)
         with self.federation.database.write() as connection:
-            append(connection, schema.journal, "site-failed", body)
-            values = {"state": "failed", "failure": failure.model_dump_json(), "at": utc_now()}
+            add_entry(connection, JournalKind.SITE_FAILED, body)
+            values = {"state": TaskState.FAILED, "failure": failure.model_dump_json(), "at": utc_now()}
             connection.execute(update(schema.updates).where(self._row(key, site)).values(**values))
-            add_event(connection, self._name, "site-failed", body)
+            add_event(connection, self._name, body)
         self._changed()
 
     def frame_for_result(self) -> Path:
@@ -178,17 +203,14 @@ class SqlBook:
                     writer.write(chunk)
                 local_hashes[site] = writer.commit()
         key = closed.key
-        state = "committed" if record.committed else "failed"
-        body = {
-            **_place(self._name, key),
-            "state": state,
-            "contributors": list(record.contributors),
-            "model": record.model,
-            "others": {name: one.state for name, one in record.sites.items() if one.state != SiteState.DELIVERED},
-        }
+        state = RoundState.COMMITTED if record.committed else RoundState.FAILED
+        others = {name: part.state for name, part in record.sites.items() if part.state is not SiteState.DELIVERED}
+        entry = AttemptClosed(
+            **place_of(key), state=state, contributors=record.contributors, model=record.model, others=others
+        )
         unneeded: list[str] = []
         with self.federation.database.write() as connection:
-            append(connection, schema.journal, "round-closed", body)
+            add_entry(connection, JournalKind.ROUND_CLOSED, entry)
             connection.execute(
                 update(schema.rounds)
                 .where(self._round(key))
@@ -202,13 +224,22 @@ class SqlBook:
             )
             for site, one in record.sites.items():
                 if one.state in (SiteState.LATE, SiteState.MISSING):
-                    values = {"state": one.state.value, "at": utc_now()}
+                    values = {"state": TaskState(one.state), "at": utc_now()}
                     connection.execute(update(schema.updates).where(self._row(key, site)).values(**values))
             if record.committed:
                 unneeded = self._keep_models(connection, record, local_hashes)
                 self._pause_after_step(connection, record)
-            summary = {name: total.mean() for name, total in record.metrics.items() if total.weight}
-            add_event(connection, self._name, f"round-{state}", {**body, "seconds": record.seconds, "metrics": summary})
+            kind = RoundCommitted if record.committed else RoundFailed
+            ended = kind(
+                **place_of(key),
+                state=state,
+                contributors=record.contributors,
+                model=record.model,
+                others=others,
+                seconds=record.seconds,
+                metrics=means(record.metrics),
+            )
+            add_event(connection, self._name, ended)
         self._changed()
         for blob in unneeded:
             blobs.delete(blob)
@@ -262,8 +293,8 @@ class SqlBook:
     def refused(self, key: TaskKey, sites: Sequence[str]) -> None:
         """An attempt was cancelled while it was open."""
         with self.federation.database.write() as connection:
-            append(connection, schema.journal, "round-cancelled", {**_place(self._name, key), "sites": list(sites)})
-            values = {"state": "cancelled", "closed_at": utc_now()}
+            add_entry(connection, JournalKind.ROUND_CANCELLED, AttemptCancelled(**place_of(key), sites=tuple(sites)))
+            values = {"state": RoundState.CANCELLED, "closed_at": utc_now()}
             connection.execute(update(schema.rounds).where(self._round(key)).values(**values))
         self.sweep()
 
@@ -275,16 +306,20 @@ class SqlBook:
                 connection.scalars(
                     select(schema.updates.c.spool)
                     .join(schema.rounds, joined)
-                    .where(schema.rounds.c.experiment == self._name, schema.rounds.c.state == "open")
+                    .where(schema.rounds.c.experiment == self._name, schema.rounds.c.state == RoundState.OPEN)
                 )
             )
-            rounds = connection.execute(self._of(schema.rounds).where(schema.rounds.c.state == "open")).mappings().all()
+            rounds = (
+                connection.execute(self._of(schema.rounds).where(schema.rounds.c.state == RoundState.OPEN))
+                .mappings()
+                .all()
+            )
         under_way = tuple(f"{self._name}.{one['round']}.{one['attempt']}." for one in rounds)
         for path in self._spool.glob(f"{self._name}.*"):
             if path.name not in needed and not (path.name.endswith(".part") and path.name.startswith(under_way)):
                 path.unlink(missing_ok=True)
 
-    def _reopen(self, connection: Connection, row: Any) -> Opened:
+    def _reopen(self, connection: Connection, row: RowMapping) -> Opened:
         """An open round as it was left; the server's own absence does not count against its sites."""
         rows = connection.execute(
             select(schema.updates).where(
@@ -292,42 +327,35 @@ class SqlBook:
             )
         ).mappings()
         left = datetime.fromisoformat(row["deadline_at"]) - datetime.now(UTC)
-        found: list[Any] = list(rows)
-        received = [one for one in found if one["state"] == "received"]
+        found = list(rows)
+        received = [one for one in found if one["state"] == TaskState.RECEIVED]
         return Opened(
             stage=_stage(row),
             attempt=row["attempt"],
             task=Task.model_validate_json(found[0]["task"]),
-            sites={one["site"]: _STATES.get(one["state"], SiteState.INVITED) for one in found},
+            sites={one["site"]: _STATES.get(TaskState(one["state"]), SiteState.INVITED) for one in found},
             remaining_s=max(left.total_seconds(), self.job.terms.grace_s),
             updates={one["site"]: Update.model_validate_json(one["update"]) for one in received},
             frames={one["site"]: self._spool / one["spool"] for one in received if one["spool"]},
             failures={one["site"]: Failure.model_validate_json(one["failure"]) for one in found if one["failure"]},
         )
 
-    def _of(self, table: Any) -> Any:
+    def _of(self, table: Table) -> Select[tuple[object, ...]]:
         return select(table).where(table.c.experiment == self._name)
 
-    def _round(self, key: TaskKey) -> Any:
-        place = _place(self._name, key)
-        return and_(*(schema.rounds.c[name] == place[name] for name in _PLACE))
+    def _round(self, key: TaskKey) -> ColumnElement[bool]:
+        return at_place(schema.rounds, key)
 
-    def _row(self, key: TaskKey, site: str) -> Any:
-        place = _place(self._name, key)
-        return and_(schema.updates.c.site == site, *(schema.updates.c[name] == place[name] for name in _PLACE))
+    def _row(self, key: TaskKey, site: str) -> ColumnElement[bool]:
+        return at_place(schema.updates, key) & (schema.updates.c.site == site)
 
 
-_PLACE = ("experiment", "round", "kind", "about", "attempt")
+_PLACE = tuple(Place.__annotations__)
 
 
-def _place(experiment: str, key: TaskKey) -> dict[str, Any]:
-    return {
-        "experiment": experiment,
-        "round": key.round,
-        "kind": key.kind.value,
-        "about": key.about,
-        "attempt": key.attempt,
-    }
+def at_place(table: Table, key: TaskKey) -> ColumnElement[bool]:
+    """The rows of a table that are about the attempt at an exchange which this key names."""
+    return and_(*(table.c[name] == value for name, value in place_of(key).items()))
 
 
 def _sums(document: str | None) -> dict[str, MetricSum] | None:
@@ -337,30 +365,29 @@ def _sums(document: str | None) -> dict[str, MetricSum] | None:
     return {name: MetricSum.model_validate(one) for name, one in json.loads(document).items()}
 
 
-def _stage(row: Any) -> Stage:
+def _stage(row: RowMapping) -> Stage:
     return Stage(kind=TaskKind(row["kind"]), round=row["round"], about=row["about"])
 
 
-def add_event(connection: Connection, experiment: str, kind: str, body: dict[str, Any]) -> None:
+def add_event(connection: Connection, experiment: str, body: EventBody) -> None:
     """Something that a researcher watches for."""
-    connection.execute(
-        insert(schema.events).values(experiment=experiment, at=utc_now(), kind=kind, body=json.dumps(body))
-    )
+    values = {"experiment": experiment, "at": utc_now(), "kind": body.event.value, "body": body.model_dump_json()}
+    connection.execute(insert(schema.events).values(**values))
 
 
 def set_state(connection: Connection, experiment: str, state: ExperimentState, reason: str | None) -> None:
     """Journal and keep an experiment's new state."""
     table = schema.experiments
-    body = {"experiment": experiment, "state": state.value, "reason": reason}
-    append(connection, schema.journal, f"experiment-{state.value}", body)
-    values: dict[str, Any] = {"state": state.value, "reason": reason}
+    turned = ExperimentTurned(experiment=experiment, state=state, reason=reason)
+    add_entry(connection, JournalKind.of_experiment(state), turned)
+    values: dict[str, str | None] = {"state": state, "reason": reason}
     row = connection.execute(select(table).where(table.c.experiment == experiment)).mappings().one()
     if state is ExperimentState.RUNNING and row["started_at"] is None:
         values["started_at"] = utc_now()
-    if state in (ExperimentState.FINISHED, ExperimentState.CANCELLED):
+    if state.is_over:
         values["ended_at"] = utc_now()
     connection.execute(update(table).where(table.c.experiment == experiment).values(**values))
-    add_event(connection, experiment, "state", {"state": state.value, "reason": reason})
+    add_event(connection, experiment, StateChanged(state=state, reason=reason))
 
 
 def spool_start(update_: Update) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import structlog
 
@@ -40,7 +39,7 @@ class Stream:
     write: Send
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    head: dict[str, Any] | None = None
+    head: JournalHead | None = None
 
     async def say(self, message: FromServer) -> None:
         """Send, for who has the turn. A head that was read before one that went out since gives way to that.
@@ -48,9 +47,11 @@ class Stream:
         To the site a head that goes back is a fault of this server.
         """
         if isinstance(message, Welcome | RoundMessage | Heartbeat) and message.head is not None:
-            if self.head is not None and message.head["number"] < self.head["number"]:
-                message = message.model_copy(update={"head": self.head})
-            self.head = message.head
+            head = JournalHead.model_validate(message.head)
+            if self.head is not None and head.number < self.head.number:
+                message = message.model_copy(update={"head": self.head.model_dump(mode="json")})
+            else:
+                self.head = head
         await self.write(message)
 
     async def send(self, message: FromServer) -> None:

@@ -6,25 +6,27 @@ journal went back (a restored backup, say) is a fault once: while it grows from 
 
 from __future__ import annotations
 
-import json
-from typing import Any
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import structlog
+from pydantic import ValidationError
 from sqlalchemy import Connection, delete, insert, select, update
 
-from archipel.governance import SERVER_JOURNAL, HeadFault, JournalHead, append, follows, sign_head
+from archipel.governance import SERVER_JOURNAL, HeadFault, IdentityKey, JournalHead, follows, sign_head
 from archipel.governance import head as head_of
-from archipel.server.membership.federation import Federation
 from archipel.server.state import schema
-from archipel.storage import utc_now
-from archipel.vocabulary import ErrorCode, NotFound, NotPermitted
+from archipel.server.state.journal_entries import JournalFault, JournalKind, add_entry
+from archipel.storage import Database, utc_now
+from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, NotFound, NotPermitted
 
 _log = structlog.get_logger("archipel.heads")
-_FAULT, _OWN_FAULT = "site-journal-fault", "own-journal-fault"
 _heads = schema.site_heads
+_WHERE_FROM = "give a file that `site journal server-head` or `journal show --head` printed"
 
 
-def read(identity_key: str, site: str, document: dict[str, Any]) -> JournalHead:
+def read(identity_key: str, site: str, document: Mapping[str, object]) -> JournalHead:
     """A head as it came in a message. Raises NotPermitted unless the site signed it as one of its own journal."""
     head = JournalHead.model_validate(document)
     if head.owner != site or not head.is_signed_by(identity_key):
@@ -75,14 +77,14 @@ def take_first(connection: Connection, identity_key: str, site: str, head: Journ
 
 def note_fault(connection: Connection, site: str, fault: HeadFault) -> None:
     """Journal that a site showed a head that the one kept cannot come before, unless that is known of it."""
-    for earlier_site, earlier in reversed(_faults(connection)):
-        if earlier_site == site and earlier.kept == fault.kept and follows(fault.shown, earlier.shown):
+    for earlier in reversed(_faults(connection)):
+        if earlier.site == site and earlier.kept == fault.kept and follows(fault.shown, earlier.shown):
             return
-    append(connection, schema.journal, _FAULT, {"site": site, **fault.model_dump(mode="json")})
+    add_entry(connection, JournalKind.SITE_JOURNAL_FAULT, _of_site(site, fault))
     _log.error("a site's journal went back", site=site, fault=str(fault))
 
 
-def has(connection: Connection, identity_key: str, site: str, document: dict[str, Any]) -> bool | None:
+def has(connection: Connection, identity_key: str, site: str, document: Mapping[str, object]) -> bool | None:
     """Whether the server's journal has the head of it that a site kept; None when the server never signed that.
 
     When it has not, that is journaled, once for what was lost at one time.
@@ -96,47 +98,71 @@ def has(connection: Connection, identity_key: str, site: str, document: dict[str
     known = _own_faults(connection)
     if not any(kept.at <= earlier.shown.at and kept.number > earlier.shown.number for earlier in known):
         fault = HeadFault(kept=kept, shown=head_of(connection, table, SERVER_JOURNAL))
-        append(connection, table, _OWN_FAULT, {"site": site, **fault.model_dump(mode="json")})
+        add_entry(connection, JournalKind.OWN_JOURNAL_FAULT, _of_site(site, fault))
         _log.error("this server's own journal went back", site=site, fault=str(fault))
     return False
 
 
-def own_faults(federation: Federation) -> list[HeadFault]:
+def own_faults(database: Database) -> list[JournalFault]:
     """Every time a site held a head that this server's own journal had no more, oldest first."""
-    with federation.database.read() as connection:
+    with database.read() as connection:
         return _own_faults(connection)
 
 
-def _own_faults(connection: Connection) -> list[HeadFault]:
-    return [fault for _, fault in _faults(connection, _OWN_FAULT)]
+def _own_faults(connection: Connection) -> list[JournalFault]:
+    return _faults(connection, JournalKind.OWN_JOURNAL_FAULT)
 
 
-def faults(federation: Federation) -> list[tuple[str, HeadFault]]:
+def faults(database: Database) -> list[JournalFault]:
     """Every time a site's journal went back, oldest first: the site, and the two heads that tell of it."""
-    with federation.database.read() as connection:
+    with database.read() as connection:
         return _faults(connection)
 
 
-def _faults(connection: Connection, kind: str = _FAULT) -> list[tuple[str, HeadFault]]:
+def _faults(connection: Connection, kind: JournalKind = JournalKind.SITE_JOURNAL_FAULT) -> list[JournalFault]:
+    return list(_readable_faults(connection, kind))
+
+
+def _readable_faults(connection: Connection, kind: JournalKind) -> Iterator[JournalFault]:
     """What the journal says; a line that was damaged says nothing here, and does when the journal is verified."""
-    table, found = schema.journal, []
+    table = schema.journal
     for body in connection.scalars(select(table.c.body).where(table.c.kind == kind).order_by(table.c.number)):
-        try:
-            known = json.loads(body)
-            found.append((str(known.pop("site")), HeadFault.model_validate(known)))
-        except (ValueError, KeyError):
-            continue
-    return found
+        with contextlib.suppress(ValueError):
+            yield JournalFault.model_validate_json(body)
 
 
-def of_site(federation: Federation, site: str) -> JournalHead:
+def _of_site(site: str, fault: HeadFault) -> JournalFault:
+    return JournalFault(site=site, kept=fault.kept, shown=fault.shown)
+
+
+def of_site(database: Database, identity: IdentityKey, site: str) -> JournalHead:
     """The newest head kept of a site's journal, countersigned. Raises NotFound before the site showed one."""
-    with federation.database.read() as connection:
+    with database.read() as connection:
         found = newest(connection, site)
     if found is None:
         raise NotFound(f"journal head of {site}", "is not kept here", "it comes when the site connects")
-    return sign_head(federation.identity, found)
+    return sign_head(identity, found)
 
 
-def _row(head: JournalHead) -> dict[str, Any]:
+def read_own(path: Path, server_key: str, federation: str) -> JournalHead:
+    """A head of this server's journal that was kept in a file elsewhere.
+
+    Raises ArchipelError: code bad-input for another document or another journal's head, trust for a wrong signature.
+    """
+    thing = str(path)
+    try:
+        kept = JournalHead.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise BadInput(thing, "is not a journal head", _WHERE_FROM) from error
+    # Heads printed by an older version carry the federation's name.
+    if kept.owner not in (SERVER_JOURNAL, federation):
+        raise BadInput(thing, f"is a head of the journal of {kept.owner}", "give one of this server's")
+    if not kept.is_signed_by(server_key):
+        raise ArchipelError(
+            thing, "is not signed by this server", "give a head of this server's journal", code=ErrorCode.TRUST
+        )
+    return kept
+
+
+def _row(head: JournalHead) -> dict[str, object]:
     return head.model_dump(mode="json", exclude={"owner"}) | {"received_at": utc_now()}

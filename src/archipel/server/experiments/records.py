@@ -7,22 +7,31 @@ from __future__ import annotations
 
 import json
 import mmap
-from functools import lru_cache
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from archipel.governance import Approval, JournalHead, append, canonical, check_approval
+from archipel.governance import Approval, JournalHead, canonical, check_approval
 from archipel.plans import plan_text
 from archipel.plans.packaging import LARGEST_SOURCE
-from archipel.rounds import ExperimentState, ExperimentVerb
+from archipel.rounds import ExperimentVerb
 from archipel.rounds.tables import next_state
 from archipel.server.experiments import journal_heads, views
-from archipel.server.experiments.book import add_event, set_state
+from archipel.server.experiments.book import add_event, at_place, set_state
+from archipel.server.experiments.views import parsed_job
 from archipel.server.membership.federation import Federation
 from archipel.server.state import schema
+from archipel.server.state.journal_entries import (
+    AnswerKept,
+    ArgumentsKept,
+    ExperimentSubmitted,
+    JournalKind,
+    add_entry,
+)
 from archipel.storage import utc_now
 from archipel.tensors import check_header, frame_size
 from archipel.transport import AnswerMessage
+from archipel.transport.rest import AnswerReceived, ArgumentsChanged, ErrorReleased, EventKind, Submitted
+from archipel.transport.rest.events import place_of
 from archipel.vocabulary import (
     BadInput,
     Conflict,
@@ -32,17 +41,18 @@ from archipel.vocabulary import (
     Refused,
     Task,
     TaskKey,
+    TaskKind,
     Update,
     Value,
     check_arguments,
 )
 from archipel.vocabulary.bounds import LONGEST_JOB
+from archipel.vocabulary.states import ApprovalState, ExperimentState, RoundState, TaskState
 
 MOST_DETAILS = 3
 """Error texts that are kept of one site's part of a round: what a site sends must not fill the disk."""
 MOST_ANSWERS = 100
 """How often a site may change its answer to one job; after that it may only take an approval back."""
-OVER = (ExperimentState.FINISHED, ExperimentState.CANCELLED)
 
 
 class ExperimentRecords:
@@ -95,22 +105,26 @@ class ExperimentRecords:
                     return
                 raise Conflict(f"experiment {job.experiment}", "exists with another job", "choose another name")
             tokens = schema.access_tokens
-            body = {"experiment": job.experiment, "job_hash": digest, "owner": owner, "sites": list(job.sites)}
             asked_by = connection.scalar(select(tokens.c.name).where(tokens.c.id == owner)) or ""
-            append(connection, schema.journal, "experiment-submitted", body | {"asked_by": asked_by})
+            entry = ExperimentSubmitted(
+                experiment=job.experiment, job_hash=digest, owner=owner, sites=job.sites, asked_by=asked_by
+            )
+            add_entry(connection, JournalKind.EXPERIMENT_SUBMITTED, entry)
             connection.execute(
                 insert(table).values(
-                    experiment=job.experiment, job=canonical(job).decode(), job_hash=digest, state="waiting",
-                    arguments=json.dumps(job.arguments), owner=owner, created_at=utc_now(),
+                    experiment=job.experiment, job=canonical(job).decode(), job_hash=digest,
+                    state=ExperimentState.WAITING, arguments=json.dumps(job.arguments),
+                    owner=owner, created_at=utc_now(),
                 )
             )  # fmt: skip
             rows = [
-                {"experiment": job.experiment, "site": site, "state": "waiting", "at": utc_now()} for site in job.sites
+                {"experiment": job.experiment, "site": site, "state": ApprovalState.WAITING, "at": utc_now()}
+                for site in job.sites
             ]
             connection.execute(insert(schema.approvals), rows)
             first = {"experiment": job.experiment, "name": "initial", "round": 0, "hash": job.initial_model}
             connection.execute(insert(schema.models).values(**first, at=utc_now()))
-            add_event(connection, job.experiment, "submitted", {"job_hash": digest})
+            add_event(connection, job.experiment, Submitted(job_hash=digest))
 
     def _check_job(self, job: Job) -> None:
         thing = f"job {job.experiment}"
@@ -151,7 +165,7 @@ class ExperimentRecords:
             if state is ExperimentState.RUNNING:
                 approvals = select(schema.approvals).where(schema.approvals.c.experiment == job.experiment)
                 rows = connection.execute(approvals).mappings().all()
-                waiting = [one["site"] for one in rows if one["state"] != "approved"]
+                waiting = [one["site"] for one in rows if one["state"] != ApprovalState.APPROVED]
                 if len(rows) - len(waiting) < job.terms.quorum:
                     raise Conflict(
                         f"experiment {job.experiment}",
@@ -162,8 +176,8 @@ class ExperimentRecords:
             if verb is ExperimentVerb.STEP:
                 closed = select(schema.rounds.c.round).where(
                     schema.rounds.c.experiment == job.experiment,
-                    schema.rounds.c.kind == "train",
-                    schema.rounds.c.state == "committed",
+                    schema.rounds.c.kind == TaskKind.TRAIN,
+                    schema.rounds.c.state == RoundState.COMMITTED,
                 )
                 pause_after = max(connection.scalars(closed), default=0) + 1
             set_state(connection, job.experiment, state, None)
@@ -173,15 +187,15 @@ class ExperimentRecords:
     def keep_arguments(self, experiment: str, values: dict[str, Value]) -> None:
         """Change hyper-parameters for the rounds to come. Raises BadInput outside their bounds."""
         job, _, state = self.job(experiment)
-        if state in OVER:
+        if state.is_over:
             raise Conflict(f"experiment {experiment}", f"is {state}", "create a new experiment")
         table = schema.experiments
         with self.federation.database.write() as connection:
             now = json.loads(connection.scalar(select(table.c.arguments).where(table.c.experiment == experiment)) or "")
             new = check_arguments(job.parameters, {**now, **values})
-            append(connection, schema.journal, "arguments-changed", {"experiment": experiment, "arguments": new})
+            add_entry(connection, JournalKind.ARGUMENTS_CHANGED, ArgumentsKept(experiment=experiment, arguments=new))
             connection.execute(update(table).where(table.c.experiment == experiment).values(arguments=json.dumps(new)))
-            add_event(connection, experiment, "arguments", {"arguments": new})
+            add_event(connection, experiment, ArgumentsChanged(arguments=new))
 
     def keep_answer(self, site: str, message: AnswerMessage, head: JournalHead | None = None) -> JournalHead | None:
         """Keep what the people at a site decided. Raises Refused when signature or job is another.
@@ -196,32 +210,30 @@ class ExperimentRecords:
                 f"answer of {site}", "is about another version of the job", "approve the new job",
                 code=ErrorCode.NOT_APPROVED,
             )  # fmt: skip
-        text = None
-        if message.state == "approved":
+        text = approval = None
+        if message.state is ApprovalState.APPROVED:
             approval = Approval.model_validate(message.approval)
             if approval.site != site or approval.experiment != message.experiment:
                 raise Refused(f"answer of {site}", "carries another approval", "approve again")
             check_approval(approval, identity_key=job.entry(site).identity_key, job_hash=digest)
             text = canonical(approval).decode()
         table = schema.approvals
-        body = {"experiment": message.experiment, "site": site, "state": message.state, "job_hash": digest}
         with self.federation.database.write() as connection:
             kept = journal_heads.take(connection, site, head, in_order=False) if head is not None else None
             where = (table.c.experiment == message.experiment, table.c.site == site)
             before = connection.execute(select(table).where(*where)).mappings().one()
             if before["state"] == message.state and before["approval"] == text:
                 return kept
-            if before["state"] != "approved" or text is not None:
+            if before["state"] != ApprovalState.APPROVED or text is not None:
                 _check_patience(connection, message.experiment, site)
-            append(
-                connection,
-                schema.journal,
-                f"site-{message.state}",
-                {**body, "approval": json.loads(text) if text else None},
+            entry = AnswerKept(
+                experiment=message.experiment, site=site, state=message.state, job_hash=digest, approval=approval
             )
+            add_entry(connection, JournalKind.of_answer(message.state), entry)
             values = {"state": message.state, "approval": text, "subjects": message.subjects, "at": utc_now()}
             connection.execute(update(table).where(*where).values(**values))
-            add_event(connection, message.experiment, "approval", body)
+            received = AnswerReceived(experiment=message.experiment, site=site, state=message.state, job_hash=digest)
+            add_event(connection, message.experiment, received)
         return kept
 
     def expects(self, site: str, update_: Update) -> tuple[Job, bool]:
@@ -239,24 +251,17 @@ class ExperimentRecords:
             & (schema.rounds.c.about == table.c.about)
             & (schema.rounds.c.attempt == table.c.attempt),
         )
-        query = query.where(
-            table.c.experiment == key.experiment,
-            table.c.round == key.round,
-            table.c.attempt == key.attempt,
-            table.c.kind == key.kind.value,
-            table.c.about == key.about,
-            table.c.site == site,
-        )
+        query = query.where(at_place(table, key), table.c.site == site)
         with self.federation.database.read() as connection:
             row = connection.execute(query).mappings().first()
         thing = f"update of {site} for {key}"
         if row is None:
             raise Conflict(thing, "was not asked for", "nothing is to be done", code=ErrorCode.ROUND_CLOSED)
-        if row["state"] == "received":
+        if row["state"] == TaskState.RECEIVED:
             if row["update"] is not None and Update.model_validate_json(row["update"]) == update_:
                 return job, True
             raise Conflict(thing, "another update counts already", "send the first again", code=ErrorCode.REPLAYED)
-        if row["round_state"] != "open" or row["state"] in ("late", "failed", "lost"):
+        if row["round_state"] != RoundState.OPEN or row["state"] != TaskState.OFFERED:
             cause = f"the round is {row['round_state']} and the site's part {row['state']}"
             raise Conflict(thing, cause, "nothing is to be done", code=ErrorCode.ROUND_CLOSED)
         return job, False
@@ -267,7 +272,7 @@ class ExperimentRecords:
         A site of the roster may read the plan before it decides, and models once it has approved.
         """
         for name, job, _, state in self.known():
-            if site not in job.sites or state in OVER:
+            if site not in job.sites or state.is_over:
                 continue
             if blob == job.plan.hash:
                 return name
@@ -279,14 +284,14 @@ class ExperimentRecords:
         table = schema.approvals
         query = select(table.c.state).where(table.c.experiment == experiment, table.c.site == site)
         with self.federation.database.read() as connection:
-            return connection.scalar(query) == "approved"
+            return connection.scalar(query) == ApprovalState.APPROVED
 
     def _models_in_use(self, experiment: str, job: Job) -> set[str]:
         with self.federation.database.read() as connection:
             query = select(schema.models.c.hash).where(schema.models.c.experiment == experiment)
             found = set(connection.scalars(query))
             rounds = select(schema.updates.c.task).where(schema.updates.c.experiment == experiment)
-            tasks = connection.scalars(rounds.where(schema.updates.c.state == "offered").distinct())
+            tasks = connection.scalars(rounds.where(schema.updates.c.state == TaskState.OFFERED).distinct())
             for text in tasks:
                 found |= set(Task.model_validate_json(text).models)
         return found | {job.initial_model}
@@ -298,25 +303,27 @@ class ExperimentRecords:
         """
         self._check_failed(site, key)
         place = {"site": site, **key.model_dump(mode="json", exclude={"experiment"})}
-        body = {**place, "detail": detail}
+        released = ErrorReleased(**place_of(key), site=site, detail=detail)
         table = schema.events
         with self.federation.database.write() as connection:
-            query = select(table.c.body).where(table.c.experiment == key.experiment, table.c.kind == "error-released")
+            query = select(table.c.body).where(
+                table.c.experiment == key.experiment, table.c.kind == EventKind.ERROR_RELEASED
+            )
             same = (func.json_extract(table.c.body, f"$.{name}") == value for name, value in place.items())
-            known = [json.loads(text)["detail"] for text in connection.scalars(query.where(*same))]
+            bodies = connection.scalars(query.where(*same))
+            known = [ErrorReleased.model_validate_json(text).detail for text in bodies]
             if detail in known:
                 return
             if len(known) == MOST_DETAILS:
                 cause = f"is the {MOST_DETAILS + 1}th about {key}"
                 raise NotPermitted(f"error text of {site}", cause, "ask the site for the rest")
-            append(connection, schema.journal, "error-released", {"experiment": key.experiment, **body})
-            add_event(connection, key.experiment, "error-released", body)
+            add_entry(connection, JournalKind.ERROR_RELEASED, released)
+            add_event(connection, key.experiment, released)
 
     def _check_failed(self, site: str, key: TaskKey) -> None:
         """Raise NotPermitted unless the site told of a failure of this task: only such a text is asked for."""
         table = schema.updates
-        place = {**key.model_dump(mode="json"), "site": site}
-        query = select(table.c.failure).where(*(table.c[name] == value for name, value in place.items()))
+        query = select(table.c.failure).where(at_place(table, key), table.c.site == site)
         with self.federation.database.read() as connection:
             if connection.scalar(query) is None:
                 raise NotPermitted(f"error text of {site}", f"is about {key}, which did not fail there", "ignore")
@@ -325,13 +332,7 @@ class ExperimentRecords:
 def _check_patience(connection: Connection, experiment: str, site: str) -> None:
     """Raise NotPermitted when a site has changed its answer too often: each change is a line that stays."""
     table = schema.events
-    query = select(func.count()).where(table.c.experiment == experiment, table.c.kind == "approval")
+    query = select(func.count()).where(table.c.experiment == experiment, table.c.kind == EventKind.APPROVAL)
     if (connection.scalar(query.where(func.json_extract(table.c.body, "$.site") == site)) or 0) >= MOST_ANSWERS:
         cause = f"is its {MOST_ANSWERS + 1}th about {experiment}"
         raise NotPermitted(f"answer of {site}", cause, "submit the job under another name to ask again")
-
-
-@lru_cache(maxsize=256)
-def parsed_job(job: str) -> Job:
-    """A stored job; a large schema takes milliseconds to check, and every call of a site needs its job."""
-    return Job.model_validate_json(job)

@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import structlog
 from sqlalchemy import Connection, select, update
 
 from archipel.governance import SERVER_JOURNAL, JournalHead, head, job_hash, sign_head
-from archipel.rounds import ExperimentLoop, ExperimentState, ExperimentVerb, Nudged
+from archipel.rounds import Delivered, ExperimentLoop, ExperimentVerb, FleetEvent, Nudged
 from archipel.server.experiments import views
 from archipel.server.experiments.book import SqlBook, add_event
-from archipel.server.experiments.contract import ControlVerb
 from archipel.server.experiments.hub import Hub
-from archipel.server.experiments.records import OVER, ExperimentRecords, parsed_job
+from archipel.server.experiments.records import ExperimentRecords
 from archipel.server.membership.federation import Federation
 from archipel.server.state import schema
 from archipel.transport import AnswerMessage, EndedMessage, JobOffer
+from archipel.transport.rest import (
+    Event,
+    EventKind,
+    ExperimentSummary,
+    ExperimentView,
+    Interrupted,
+    ModelView,
+    RoundView,
+)
 from archipel.vocabulary import (
     ArchipelError,
     ErrorCode,
     Job,
     NotFound,
+    RoundClosed,
     StorageFull,
     TaskKey,
     Value,
 )
+from archipel.vocabulary.states import ControlVerb, ExperimentState
 
 _log = structlog.get_logger("archipel.experiments")
 RETRY_S = 10.0
@@ -45,7 +54,7 @@ class Experiments:
         self._again: set[str] = set()
         self._changed = asyncio.Condition()
 
-    def _signed_head(self) -> Any:
+    def _signed_head(self) -> JournalHead:
         with self.federation.database.read() as connection:
             return sign_head(self.federation.identity, head(connection, schema.journal, SERVER_JOURNAL))
 
@@ -68,7 +77,7 @@ class Experiments:
 
     def _sweep(self) -> None:
         with self.federation.database.read() as connection:
-            jobs = [parsed_job(text) for text in connection.scalars(select(schema.experiments.c.job))]
+            jobs = [views.parsed_job(text) for text in connection.scalars(select(schema.experiments.c.job))]
             kept = set(connection.scalars(select(schema.models.c.hash)))
             kept |= {row for row in connection.scalars(select(schema.rounds.c.model_before)) if row}
         kept |= {blob for job in jobs for blob in (job.plan.hash, job.initial_model)}
@@ -109,9 +118,9 @@ class Experiments:
             goes_on = False
             if interrupted is None:
                 try:
-                    if state in OVER:
+                    if state is not None and state.is_over:
                         for site in job.sites:
-                            await self.hub.send(site, EndedMessage(experiment=name, state=str(state)))
+                            await self.hub.send(site, EndedMessage(experiment=name, state=state))
                     goes_on = await self._goes_on(book)
                 except Exception as error:
                     interrupted = error
@@ -140,7 +149,7 @@ class Experiments:
             with self.federation.database.write() as connection:
                 if _is_told(connection, name, reason):
                     return False
-                add_event(connection, name, "interrupted", {"reason": reason})
+                add_event(connection, name, Interrupted(reason=reason))
                 table = schema.experiments
                 connection.execute(update(table).where(table.c.experiment == name).values(reason=reason))
                 return True
@@ -162,18 +171,18 @@ class Experiments:
         return [
             JobOffer(job=job, job_hash=digest, asked_by=askers.get(name, ""))
             for name, job, digest, state in self.records.known()
-            if site in job.sites and state not in OVER
+            if site in job.sites and not state.is_over
         ]
 
     def ended(self, site: str) -> list[EndedMessage]:
         """The experiments of this site that are over, so that a site that was away ends them too."""
         return [
-            EndedMessage(experiment=name, state=state.value)
+            EndedMessage(experiment=name, state=state)
             for name, job, _, state in self.records.known()
-            if site in job.sites and state in OVER
+            if site in job.sites and state.is_over
         ]
 
-    def last_words(self, site: str) -> list[Any]:
+    def last_words(self, site: str) -> list[RoundClosed]:
         """The newest closed round of each experiment of the site, which it may have missed."""
         return views.last_closed(self.federation.database, site)
 
@@ -196,7 +205,7 @@ class Experiments:
 
     # What researchers do (contract.ExperimentService)
 
-    async def submit(self, job: Job, owner: str) -> dict[str, Any]:
+    async def submit(self, job: Job, owner: str) -> ExperimentView:
         """Keep a job and ask its sites for approval."""
         digest = await asyncio.to_thread(job_hash, job)
         await asyncio.to_thread(self.records.keep_job, job, digest, owner)
@@ -209,50 +218,50 @@ class Experiments:
         """The id of the access token that submitted it."""
         return await asyncio.to_thread(self.records.owner, experiment)
 
-    async def all(self) -> list[dict[str, Any]]:
-        """Every experiment, newest first."""
+    async def all(self) -> list[ExperimentSummary]:
+        """Every experiment in a line, newest first."""
         return await asyncio.to_thread(views.experiments, self.federation.database)
 
-    async def get(self, experiment: str) -> dict[str, Any]:
+    async def get(self, experiment: str) -> ExperimentView:
         """One experiment with its approvals."""
         return await asyncio.to_thread(views.experiment, self.federation.database, experiment)
 
-    async def control(self, experiment: str, verb: ControlVerb) -> dict[str, Any]:
+    async def control(self, experiment: str, verb: ControlVerb) -> ExperimentView:
         """Steer it; the experiment as it is then."""
         job, digest, _ = await asyncio.to_thread(self.records.job, experiment)
         await asyncio.to_thread(self.records.steer, job, ExperimentVerb(verb))
-        if verb == "cancel" and experiment not in self.hub.fleets:
+        if verb is ControlVerb.CANCEL and experiment not in self.hub.fleets:
             for site in job.sites:
-                await self.hub.send(site, EndedMessage(experiment=experiment, state="cancelled"))
+                await self.hub.send(site, EndedMessage(experiment=experiment, state=ExperimentState.CANCELLED))
         else:
             self._ensure_loop(experiment, job, digest)
         await self._notify()
         return await self.get(experiment)
 
-    async def set_arguments(self, experiment: str, values: Mapping[str, Value]) -> dict[str, Any]:
+    async def set_arguments(self, experiment: str, values: Mapping[str, Value]) -> ExperimentView:
         """Change hyper-parameters for the rounds to come, inside their bounds."""
         await asyncio.to_thread(self.records.keep_arguments, experiment, dict(values))
         await self._notify()
         return await self.get(experiment)
 
-    async def rounds(self, experiment: str) -> list[dict[str, Any]]:
+    async def rounds(self, experiment: str) -> list[RoundView]:
         """The records of its rounds, oldest first."""
         return await asyncio.to_thread(views.rounds, self.federation.database, experiment)
 
-    async def events(self, experiment: str, after: int, follow: bool) -> AsyncIterator[dict[str, Any]]:
+    async def events(self, experiment: str, after: int, follow: bool) -> AsyncIterator[Event]:
         """Events after ``after``; with ``follow`` until the experiment has ended."""
         seen = after
         while True:
             found = await asyncio.to_thread(views.events, self.federation.database, experiment, seen)
             for event in found:
-                seen = event["seq"]
+                seen = event.seq
                 yield event
             if found:
                 continue
             if not follow:
                 return
             _, _, state = await asyncio.to_thread(self.records.job, experiment)
-            if state in OVER:
+            if state.is_over:
                 return
             try:
                 async with asyncio.timeout(1.0), self._changed:
@@ -260,15 +269,15 @@ class Experiments:
             except TimeoutError:
                 continue
 
-    async def models(self, experiment: str) -> list[dict[str, Any]]:
+    async def models(self, experiment: str) -> list[ModelView]:
         """Its kept models."""
         return await asyncio.to_thread(views.models, self.federation.database, experiment)
 
     async def open_model(self, experiment: str, name: str) -> tuple[BinaryIO, int]:
         """A model's safetensors file and its size in bytes."""
         for model in await self.models(experiment):
-            if model["name"] == name:
-                return self.federation.blobs.open(model["hash"]), self.federation.blobs.size(model["hash"])
+            if model.name == name:
+                return self.federation.blobs.open(model.hash), self.federation.blobs.size(model.hash)
         raise NotFound(f"model {name} of {experiment}", "is not kept", "list the experiment's models")
 
     def notify_threadsafe(self) -> None:
@@ -290,17 +299,19 @@ class Experiments:
 def _is_told(connection: Connection, name: str, reason: str) -> bool:
     """Whether this very interruption is the newest of the experiment and no round has closed since."""
     table = schema.events
-    kinds = ("interrupted", "round-committed", "round-failed")
-    query = select(table.c.body).where(table.c.experiment == name, table.c.kind.in_(kinds))
-    newest = connection.scalar(query.order_by(table.c.seq.desc()).limit(1))
-    return newest is not None and json.loads(newest).get("reason") == reason
+    kinds = (EventKind.INTERRUPTED, EventKind.ROUND_COMMITTED, EventKind.ROUND_FAILED)
+    query = select(table.c.kind, table.c.body).where(table.c.experiment == name, table.c.kind.in_(kinds))
+    newest = connection.execute(query.order_by(table.c.seq.desc()).limit(1)).first()
+    if newest is None or newest.kind != EventKind.INTERRUPTED:
+        return False
+    return Interrupted.model_validate_json(newest.body).reason == reason
 
 
-def _settle_rest(events: asyncio.Queue[Any]) -> None:
+def _settle_rest(events: asyncio.Queue[FleetEvent]) -> None:
     """Answer deliveries that came after the loop had ended: sent again, they meet the next loop or a closed round."""
     while not events.empty():
-        settled = getattr(events.get_nowait(), "settled", None)
-        if settled is not None and not settled.done():
-            settled.set_exception(
+        event = events.get_nowait()
+        if isinstance(event, Delivered) and not event.settled.done():
+            event.settled.set_exception(
                 ArchipelError("update", "the round was interrupted", "it is sent again", code=ErrorCode.LOST)
             )

@@ -1,17 +1,34 @@
-"""What researchers see of experiments: plain documents read from the database."""
+"""What researchers see of experiments, read from the database: the records that REST answers with."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
-from sqlalchemy import Connection, func, select
+from pydantic import TypeAdapter
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, func, select
 
-from archipel.rounds import ExperimentState, StageRecord
+from archipel.rounds import StageRecord
 from archipel.rounds.stages import ENSEMBLE
 from archipel.server.state import schema
 from archipel.storage import Database
-from archipel.vocabulary import MetricSum, NotFound, RoundClosed, TaskKind
+from archipel.transport.rest import (
+    ApprovalView,
+    BaselinesView,
+    Event,
+    ExperimentSummary,
+    ExperimentView,
+    Measurement,
+    ModelView,
+    RoundView,
+    SiteRoundView,
+)
+from archipel.vocabulary import Job, MetricSum, NotFound, RoundClosed, TaskKind, Value
+from archipel.vocabulary.states import ExperimentState, RoundState
+
+_arguments: TypeAdapter[dict[str, Value]] = TypeAdapter(dict[str, Value])
+_sums: TypeAdapter[dict[str, MetricSum]] = TypeAdapter(dict[str, MetricSum])
 
 
 def unknown(experiment: str) -> NotFound:
@@ -19,191 +36,201 @@ def unknown(experiment: str) -> NotFound:
     return NotFound(f"experiment {experiment}", "is not at this server", "list the experiments")
 
 
-def experiments(database: Database) -> list[dict[str, Any]]:
-    """Every experiment, newest first."""
-    query = select(schema.experiments.c.experiment).order_by(schema.experiments.c.created_at.desc())
+@lru_cache(maxsize=256)
+def parsed_job(job: str) -> Job:
+    """A stored job; a large schema takes milliseconds to check, and every call of a site needs its job."""
+    return Job.model_validate_json(job)
+
+
+def experiments(database: Database) -> list[ExperimentSummary]:
+    """Every experiment in a line, newest first: one query, since jobs and records are not read whole."""
     with database.read() as connection:
-        return [_experiment(connection, name) for name in connection.scalars(query).all()]
+        rows = connection.execute(_summaries().order_by(schema.experiments.c.created_at.desc())).mappings()
+        return [ExperimentSummary.model_validate(row) for row in rows]
 
 
-def standings(database: Database) -> list[dict[str, Any]]:
-    """Where every experiment stands in a line, newest first: cheap, since jobs and records are not read whole."""
+def _summaries() -> Select[tuple[object, ...]]:
     table, rounds, tokens = schema.experiments, schema.rounds, schema.access_tokens
     done = select(func.max(rounds.c.round)).where(
         rounds.c.experiment == table.c.experiment,
-        rounds.c.kind == TaskKind.TRAIN.value,
-        rounds.c.state == "committed",
+        rounds.c.kind == TaskKind.TRAIN,
+        rounds.c.state == RoundState.COMMITTED,
     )
-    query = select(
+    return select(
         table.c.experiment,
         table.c.state,
-        select(tokens.c.name).where(tokens.c.id == table.c.owner).scalar_subquery().label("asked_by"),
+        select(tokens.c.name).where(tokens.c.id == table.c.owner).scalar_subquery().label("owner"),
         func.coalesce(done.scalar_subquery(), 0).label("round"),
         func.json_extract(table.c.job, "$.terms.rounds").label("rounds"),
         table.c.reason,
         table.c.created_at.label("created"),
+        table.c.started_at.label("started"),
+        table.c.ended_at.label("ended"),
     )
-    with database.read() as connection:
-        return [dict(row) for row in connection.execute(query.order_by(table.c.created_at.desc())).mappings()]
 
 
-def experiment(database: Database, name: str) -> dict[str, Any]:
+def experiment(database: Database, name: str) -> ExperimentView:
     """One experiment with its approvals and baselines. Raises NotFound."""
-    with database.read() as connection:
-        return _experiment(connection, name)
-
-
-def _experiment(connection: Connection, name: str) -> dict[str, Any]:
     table = schema.experiments
-    row = connection.execute(select(table).where(table.c.experiment == name)).mappings().first()
-    if row is None:
-        raise unknown(name)
-    job = json.loads(row["job"])
-    answers = connection.execute(
-        select(schema.approvals).where(schema.approvals.c.experiment == name).order_by(schema.approvals.c.site)
-    ).mappings()
-    records = _records(connection, name)
-    done = [record.stage.round for _, record in records if record.committed and record.stage.kind is TaskKind.TRAIN]
-    return {
-        "experiment": name,
-        "job": job,
-        "owner": connection.scalar(
-            select(schema.access_tokens.c.name).where(schema.access_tokens.c.id == row["owner"])
-        ),
-        "job_hash": row["job_hash"],
-        "state": row["state"],
-        "reason": row["reason"],
-        "round": max(done, default=0),
-        "rounds": job["terms"]["rounds"],
-        "arguments": json.loads(row["arguments"]),
-        "approvals": [{key: one[key] for key in ("site", "state", "subjects", "at")} for one in answers],
-        "baselines": baselines([record for _, record in records]),
-        "created": row["created_at"],
-        "started": row["started_at"],
-        "ended": row["ended_at"],
-    }
+    query = _summaries().add_columns(table.c.job, table.c.job_hash, table.c.arguments)
+    with database.read() as connection:
+        row = connection.execute(query.where(table.c.experiment == name)).mappings().first()
+        if row is None:
+            raise unknown(name)
+        approvals = schema.approvals
+        answers = connection.execute(
+            select(approvals.c.site, approvals.c.state, approvals.c.subjects, approvals.c.at)
+            .where(approvals.c.experiment == name)
+            .order_by(approvals.c.site)
+        ).mappings()
+        measured = _records(connection, name, schema.rounds.c.kind == TaskKind.EVALUATE)
+        found = {name: row[name] for name in ExperimentSummary.model_fields}
+        return ExperimentView.model_validate(
+            found
+            | {
+                "job": parsed_job(row["job"]),
+                "job_hash": row["job_hash"],
+                "arguments": _arguments.validate_json(row["arguments"]),
+                "approvals": [ApprovalView.model_validate(answer) for answer in answers],
+                "baselines": baselines([record for _, record in measured]),
+            }
+        )
 
 
-def baselines(records: list[StageRecord]) -> dict[str, Any]:
+def baselines(records: Iterable[StageRecord]) -> BaselinesView:
     """The last model, each site's own and their ensemble, each validated at every site."""
-    found: dict[str, Any] = {}
+    federated = ensemble = None
+    local: dict[str, Measurement] = {}
     for record in records:
         if not record.committed or record.stage.kind is not TaskKind.EVALUATE:
             continue
-        measured = {
-            "validation": means(record.validation),
-            "per_site": {site: means(one.validation) for site, one in record.sites.items() if one.validation},
-            "subjects": max((int(one.weight) for one in record.validation.values()), default=0),
-        }
+        measured = Measurement(
+            validation=means(record.validation),
+            per_site={site: means(part.validation) for site, part in record.sites.items() if part.validation},
+            subjects=max((int(total.weight) for total in record.validation.values()), default=0),
+        )
         if not record.stage.about:
-            found["federated"] = measured
+            federated = measured
         elif record.stage.about == ENSEMBLE:
-            found["ensemble"] = measured
+            ensemble = measured
         else:
-            found.setdefault("local", {})[record.stage.about] = measured
-    return found
+            local[record.stage.about] = measured
+    return BaselinesView(federated=federated, ensemble=ensemble, local=local)
 
 
-def rounds(database: Database, name: str) -> list[dict[str, Any]]:
-    """The training rounds, oldest first, each with what its own model was measured at afterwards."""
+def rounds(database: Database, name: str) -> list[RoundView]:
+    """The training rounds, oldest first, each with what its own model was measured at afterwards. Raises NotFound."""
     table = schema.rounds
     with database.read() as connection:
-        _experiment(connection, name)
-        query = select(table).where(table.c.experiment == name, table.c.kind == TaskKind.TRAIN.value)
-        rows = connection.execute(query.order_by(table.c.round, table.c.attempt)).mappings().all()
+        check_known(connection, name)
+        rows = connection.execute(
+            select(table).where(table.c.experiment == name).order_by(table.c.closed_at)
+        ).mappings()
+        attempts = [(row, _stage_record(row)) for row in rows.all()]
         sent = _bytes(connection, name)
-        records = [record for _, record in _records(connection, name) if record.committed]
-    found = []
-    for row in rows:
-        record = StageRecord.model_validate_json(row["record"]) if row["record"] != "{}" else None
-        after = next((one.validation for one in records if _validates(one, row["round"])), {})
-        found.append(_round(row, record, after, sent))
+    measured = _measured_after([record for _, record in attempts if record is not None and record.committed])
+    training = [(row, record) for row, record in attempts if row["kind"] == TaskKind.TRAIN]
+    training.sort(key=lambda attempt: (attempt[0]["round"], attempt[0]["attempt"]))
+    return [_round(row, record, measured.get(row["round"], {}), sent) for row, record in training]
+
+
+def _measured_after(committed: Iterable[StageRecord]) -> dict[int, dict[str, MetricSum]]:
+    """By the number of a round, the first validation of the model that it produced."""
+    found: dict[int, dict[str, MetricSum]] = {}
+    for record in committed:
+        if record.stage.kind is TaskKind.TRAIN:
+            found.setdefault(record.stage.round - 1, record.validation)
+        elif record.stage.kind is TaskKind.EVALUATE and not record.stage.about:
+            found.setdefault(record.stage.round, record.validation)
     return found
-
-
-def _validates(record: StageRecord, number: int) -> bool:
-    """Whether this record's validation is of the model that round ``number`` produced."""
-    if record.stage.kind is TaskKind.TRAIN:
-        return record.stage.round == number + 1
-    return record.stage.kind is TaskKind.EVALUATE and not record.stage.about and record.stage.round == number
 
 
 def _round(
-    row: Any, record: StageRecord | None, after: dict[str, MetricSum], sent: dict[tuple[int, int], tuple[int, int]]
-) -> dict[str, Any]:
+    row: RowMapping,
+    record: StageRecord | None,
+    after: Mapping[str, MetricSum],
+    sent: Mapping[tuple[int, int], tuple[int, int]],
+) -> RoundView:
     down, up = sent.get((row["round"], row["attempt"]), (0, 0))
-    return {
-        "round": row["round"],
-        "attempt": row["attempt"],
-        "state": row["state"],
-        "seconds": row["seconds"],
-        "opened": row["opened_at"],
-        "closed": row["closed_at"],
-        "bytes_down": down,
-        "bytes_up": up,
-        "arguments": json.loads(row["arguments"]),
-        "model": row["model_after"],
-        "contributors": list(record.contributors) if record else [],
-        "sites": {
-            site: {
-                "state": one.state.value,
-                "samples": one.samples,
-                "seconds": one.seconds,
-                "metrics": means(one.metrics),
-                "validation": means(one.validation),
-                "failure": one.failure.model_dump(mode="json") if one.failure else None,
-            }
-            for site, one in (record.sites.items() if record else ())
+    return RoundView(
+        round=row["round"],
+        attempt=row["attempt"],
+        state=RoundState(row["state"]),
+        seconds=row["seconds"],
+        opened=row["opened_at"],
+        closed=row["closed_at"],
+        bytes_down=down,
+        bytes_up=up,
+        arguments=_arguments.validate_json(row["arguments"]),
+        model=row["model_after"],
+        contributors=record.contributors if record else (),
+        sites={
+            site: SiteRoundView(
+                state=part.state,
+                samples=part.samples,
+                seconds=part.seconds,
+                metrics=means(part.metrics),
+                validation=means(part.validation),
+                failure=part.failure,
+            )
+            for site, part in (record.sites.items() if record else ())
         },
-        "metrics": means(record.metrics) if record else {},
-        "validation": means(record.validation) if record else {},
-        "model_validation": means(after),
-    }
+        metrics=means(record.metrics) if record else {},
+        validation=means(record.validation) if record else {},
+        model_validation=means(after),
+    )
 
 
 def _bytes(connection: Connection, name: str) -> dict[tuple[int, int], tuple[int, int]]:
+    """Of each round's attempt, the bytes that went to its sites and came from them."""
     table = schema.updates
-    total: dict[tuple[int, int], tuple[int, int]] = {}
-    query = select(table).where(table.c.experiment == name, table.c.kind == TaskKind.TRAIN.value)
-    for row in connection.execute(query).mappings():
-        down, up = total.get((row["round"], row["attempt"]), (0, 0))
-        total[row["round"], row["attempt"]] = (down + row["bytes_down"], up + row["bytes_up"])
-    return total
+    query = (
+        select(table.c.round, table.c.attempt, func.sum(table.c.bytes_down), func.sum(table.c.bytes_up))
+        .where(table.c.experiment == name, table.c.kind == TaskKind.TRAIN)
+        .group_by(table.c.round, table.c.attempt)
+    )
+    return {(number, attempt): (down, up) for number, attempt, down, up in connection.execute(query)}
 
 
-def events(database: Database, name: str, after: int) -> list[dict[str, Any]]:
+def events(database: Database, name: str, after: int) -> list[Event]:
     """Events after a number, oldest first, at most 500 at a time."""
     table = schema.events
     query = select(table).where(table.c.experiment == name, table.c.seq > after).order_by(table.c.seq).limit(500)
     with database.read() as connection:
-        return [{**row, "body": json.loads(row["body"])} for row in map(_event, connection.execute(query).mappings())]
+        return [
+            Event.model_validate(
+                {"seq": row["seq"], "at": row["at"], "kind": row["kind"], "body": json.loads(row["body"])}
+            )
+            for row in connection.execute(query).mappings()
+        ]
 
 
-def _event(row: Any) -> dict[str, Any]:
-    return {key: row[key] for key in ("seq", "at", "kind", "body")}
-
-
-def models(database: Database, name: str) -> list[dict[str, Any]]:
-    """The kept models."""
+def models(database: Database, name: str) -> list[ModelView]:
+    """The kept models. Raises NotFound."""
     table = schema.models
     with database.read() as connection:
-        _experiment(connection, name)
+        check_known(connection, name)
         rows = connection.execute(select(table).where(table.c.experiment == name).order_by(table.c.name)).mappings()
         return [
-            {"name": row["name"], "round": row["round"], "hash": row["hash"], "validation": _validation(row)}
+            ModelView(name=row["name"], round=row["round"], hash=row["hash"], validation=_validation(row["validation"]))
             for row in rows
         ]
 
 
-def _validation(row: Any) -> dict[str, float] | None:
-    if not row["validation"]:
-        return None
-    return means({name: MetricSum.model_validate(one) for name, one in json.loads(row["validation"]).items()})
+def _validation(text: str | None) -> dict[str, float] | None:
+    return means(_sums.validate_json(text)) if text else None
 
 
-def means(sums: dict[str, MetricSum]) -> dict[str, float]:
+def means(sums: Mapping[str, MetricSum]) -> dict[str, float]:
     """The mean of each metric that was counted at all, and that JSON has a number for."""
     return {name: total.mean() for name, total in sums.items() if total.weight and total.adds_up}
+
+
+def check_known(connection: Connection, name: str) -> None:
+    """Raise NotFound unless there is such an experiment."""
+    table = schema.experiments
+    if connection.scalar(select(table.c.experiment).where(table.c.experiment == name)) is None:
+        raise unknown(name)
 
 
 def last_closed(database: Database, site: str) -> list[RoundClosed]:
@@ -212,18 +239,18 @@ def last_closed(database: Database, site: str) -> list[RoundClosed]:
     The last two closed stages, and the last round of training that the site is in: on this one it commits its state.
     """
     found = []
-    over = (ExperimentState.FINISHED.value, ExperimentState.CANCELLED.value)
+    over = [state for state in ExperimentState if state.is_over]
     with database.read() as connection:
         query = select(schema.experiments).where(schema.experiments.c.state.not_in(over))
         for row in connection.execute(query).mappings().all():
             records = [one for one in _records(connection, row["experiment"]) if site in one[1].sites]
             counted = [one for one in records if one[1].stage.kind is TaskKind.TRAIN and site in one[1].contributors]
-            for key, record in [*[one for one in counted[-1:] if one not in records[-2:]], *records[-2:]]:
+            for attempt, record in [*[one for one in counted[-1:] if one not in records[-2:]], *records[-2:]]:
                 found.append(
                     RoundClosed(
                         experiment=row["experiment"],
                         round=record.stage.round,
-                        attempt=key["attempt"],
+                        attempt=attempt,
                         kind=record.stage.kind,
                         about=record.stage.about,
                         job_hash=row["job_hash"],
@@ -235,7 +262,14 @@ def last_closed(database: Database, site: str) -> list[RoundClosed]:
     return found
 
 
-def _records(connection: Connection, name: str) -> list[tuple[Any, StageRecord]]:
+def _records(connection: Connection, name: str, *only: ColumnElement[bool]) -> Sequence[tuple[int, StageRecord]]:
+    """The closed attempts of an experiment in the order they closed in: the attempt's number and its record."""
     table = schema.rounds
-    query = select(table).where(table.c.experiment == name, table.c.record != "{}").order_by(table.c.closed_at)
-    return [(row, StageRecord.model_validate_json(row["record"])) for row in connection.execute(query).mappings()]
+    query = select(table).where(table.c.experiment == name, *only).order_by(table.c.closed_at)
+    attempts = [(row["attempt"], _stage_record(row)) for row in connection.execute(query).mappings()]
+    return [(attempt, record) for attempt, record in attempts if record is not None]
+
+
+def _stage_record(row: RowMapping) -> StageRecord | None:
+    """None for an attempt that is open or was cancelled."""
+    return StageRecord.model_validate_json(row["record"]) if row["record"] != "{}" else None

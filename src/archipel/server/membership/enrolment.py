@@ -7,21 +7,21 @@ one wins, and a crash leaves either both or nothing.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, RowMapping, insert, select, update
 
-from archipel.governance import append, canonical, verify
+from archipel.governance import canonical, verify
 from archipel.server.membership.authority import Authority
 from archipel.server.membership.prefixes import whole
 from archipel.server.membership.registry import Registry, enrol_site
 from archipel.server.membership.secret_hashes import hashed, matches, new_id, new_secret
-from archipel.server.state.schema import join_tokens, journal
+from archipel.server.state.journal_entries import JoinTokenCreated, JoinTokenRevoked, JournalKind, add_entry
+from archipel.server.state.schema import join_tokens
 from archipel.server.state.settings import ServerSettings
 from archipel.storage import Database, utc_now
 from archipel.transport.enrolment import EnrolmentReply, EnrolmentRequest, JoinToken, proof_message
-from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode, Record, SiteName
+from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode, NotFound, Record, SiteName
 
 
 class JoinTokenRow(Record):
@@ -64,9 +64,11 @@ class Enrolment:
             site=site,
             grpc=self._settings.grpc_address,
         )
-        row = {"id": token.id, "site": site, "created_at": _text(created), "expires_at": _text(created + lifetime)}
+        expires_at = _text(created + lifetime)
+        row = {"id": token.id, "site": site, "created_at": _text(created), "expires_at": expires_at}
         with self._database.write() as connection:
-            append(connection, journal, "join-token-created", {key: row[key] for key in ("id", "site", "expires_at")})
+            made = JoinTokenCreated(id=token.id, site=site, expires_at=expires_at)
+            add_entry(connection, JournalKind.JOIN_TOKEN_CREATED, made)
             connection.execute(insert(join_tokens).values(secret_hash=hashed(token.secret), **row))
         return token
 
@@ -75,6 +77,14 @@ class Enrolment:
         with self._database.read() as connection:
             rows = connection.execute(select(join_tokens).order_by(join_tokens.c.created_at.desc())).mappings().all()
         return [_token_row(row) for row in rows]
+
+    def row(self, token: str) -> JoinTokenRow:
+        """One join token as listed, by its id. Raises NotFound."""
+        with self._database.read() as connection:
+            row = connection.execute(select(join_tokens).where(join_tokens.c.id == token)).mappings().first()
+        if row is None:
+            raise NotFound(f"join token {token}", "does not exist", "see `archipel server join-token list`")
+        return _token_row(row)
 
     def revoke_token(self, token: str) -> JoinTokenRow:
         """End a join token that was not used, named by its id or how that begins; the token as it was.
@@ -93,7 +103,7 @@ class Enrolment:
                 )
             if row["revoked_at"] is not None:
                 raise Conflict(thing, f"was revoked on {row['revoked_at']}", "nothing is left to do")
-            append(connection, journal, "join-token-revoked", {"id": token, "site": row["site"]})
+            add_entry(connection, JournalKind.JOIN_TOKEN_REVOKED, JoinTokenRevoked(id=token, site=row["site"]))
             connection.execute(update(join_tokens).where(join_tokens.c.id == token).values(revoked_at=utc_now()))
         return _token_row(row)
 
@@ -151,7 +161,7 @@ class Enrolment:
 
     def _check_token(self, connection: Connection, request: EnrolmentRequest, now: datetime) -> None:
         query = select(join_tokens).where(join_tokens.c.id == request.id)
-        row: Any = connection.execute(query).mappings().first()
+        row = connection.execute(query).mappings().first()
         new_one = "ask the server's operator for a new one"
         if row is None or not matches(request.secret, row["secret_hash"]):
             raise _refused("is not known here", "copy the whole token, or " + new_one)
@@ -165,8 +175,8 @@ class Enrolment:
             raise _refused(f"expired on {row['expires_at']}", new_one)
 
 
-def _token_row(row: Any) -> JoinTokenRow:
-    return JoinTokenRow(**{key: row[key] for key in JoinTokenRow.model_fields})
+def _token_row(row: RowMapping) -> JoinTokenRow:
+    return JoinTokenRow.model_validate({key: row[key] for key in JoinTokenRow.model_fields})
 
 
 def _text(moment: datetime) -> str:

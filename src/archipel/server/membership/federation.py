@@ -14,12 +14,13 @@ from typing import Self
 
 from sqlalchemy import select
 
-from archipel.governance import IdentityKey, append
+from archipel.governance import IdentityKey
 from archipel.server.membership.authority import Authority
 from archipel.server.membership.enrolment import Enrolment
 from archipel.server.membership.registry import Registry
 from archipel.server.membership.tokens import AccessTokens
 from archipel.server.state.folder import ServerState
+from archipel.server.state.journal_entries import JournalKind, ServerInitialised, add_entry
 from archipel.server.state.migrations import upgrade
 from archipel.server.state.schema import journal
 from archipel.server.state.settings import ServerSettings
@@ -62,12 +63,8 @@ class Federation:
                     "is another server's database",
                     "give this server an empty database of its own",
                 )
-            append(
-                connection,
-                journal,
-                "server-initialised",
-                {"federation": settings.name, "server_key": identity.public, "ca": authority.fingerprint},
-            )
+            began = ServerInitialised(federation=settings.name, server_key=identity.public, ca=authority.fingerprint)
+            add_entry(connection, JournalKind.SERVER_INITIALISED, began)
         state.write_settings(settings)
         return cls._over(state, settings, database, identity, authority)
 

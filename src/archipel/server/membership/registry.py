@@ -9,19 +9,28 @@ import json
 import threading
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import Connection, PoolProxiedConnection, insert, select, update
+from sqlalchemy import Connection, PoolProxiedConnection, RowMapping, insert, select, update
 
-from archipel.governance import JournalHead, append, check_chain, head
+from archipel.governance import JournalHead, check_chain, head
 from archipel.governance.journal import JournalEntry, entries
 from archipel.server.membership.authority import Authority, SiteCertificate
 from archipel.server.membership.prefixes import whole
+from archipel.server.state.journal_entries import (
+    AnswerKept,
+    CertificateIssued,
+    CertificateRevoked,
+    JournalKind,
+    SiteEnrolled,
+    SiteNamed,
+    add_entry,
+)
 from archipel.server.state.schema import approvals, certificates, journal, sites
 from archipel.storage import Database, utc_now
 from archipel.transport.messages import Datasets, DatasetSummary
 from archipel.vocabulary import Conflict, ErrorCode, NotFound, NotPermitted, Record
+from archipel.vocabulary.states import ApprovalState, MemberState
 
 _told: TypeAdapter[tuple[DatasetSummary, ...]] = TypeAdapter(Datasets)
 
@@ -31,7 +40,7 @@ class Site(Record):
 
     site: str
     identity_key: str
-    state: str
+    state: MemberState
     enrolled_at: str
     last_seen: str | None
     datasets: tuple[DatasetSummary, ...]
@@ -62,8 +71,12 @@ class Registry:
         """Enrolled sites by name, and with ``removed`` the removed ones too."""
         query = select(sites).order_by(sites.c.site)
         with self._database.read() as connection:
-            rows = connection.execute(query if removed else query.where(sites.c.state == "enrolled")).mappings().all()
-        return [_site(dict(row)) for row in rows]
+            rows = (
+                connection.execute(query if removed else query.where(sites.c.state == MemberState.ENROLLED))
+                .mappings()
+                .all()
+            )
+        return [_site(row) for row in rows]
 
     def site(self, site: str) -> Site:
         """One enrolled site. Raises NotFound."""
@@ -74,8 +87,8 @@ class Registry:
         """End a site's membership: its certificates and approvals are revoked with it. Raises NotFound."""
         with self._database.write() as connection:
             _enrolled(connection, site)
-            append(connection, journal, "site-removed", {"site": site})
-            connection.execute(update(sites).where(sites.c.site == site).values(state="removed"))
+            add_entry(connection, JournalKind.SITE_REMOVED, SiteNamed(site=site))
+            connection.execute(update(sites).where(sites.c.site == site).values(state=MemberState.REMOVED))
             revoke_all(connection, site, "the site was removed")
             _end_approvals(connection, site)
 
@@ -121,7 +134,7 @@ class Registry:
         signed = self._authority.sign_site(site, csr, now or datetime.now(UTC), self.certificate_lifetime)
         with self._database.write() as connection:
             _enrolled(connection, site)
-            keep_certificate(connection, "certificate-renewed", signed)
+            keep_certificate(connection, JournalKind.CERTIFICATE_RENEWED, signed)
         return signed
 
     def site_of_serial(self, serial: str) -> str | None:
@@ -145,7 +158,7 @@ class Registry:
         query = (
             select(certificates.c.serial, certificates.c.site, certificates.c.not_after)
             .join(sites, sites.c.site == certificates.c.site)
-            .where(certificates.c.revoked_at.is_(None), sites.c.state == "enrolled")
+            .where(certificates.c.revoked_at.is_(None), sites.c.state == MemberState.ENROLLED)
         )
         with self._database.read() as connection:
             return {row.serial: (row.site, datetime.fromisoformat(row.not_after)) for row in connection.execute(query)}
@@ -227,19 +240,15 @@ def enrol_site(connection: Connection, site: str, identity_key: str, signed: Sit
     Raises Conflict when the site is enrolled with another identity key, which is kept for life.
     """
     row = connection.execute(select(sites).where(sites.c.site == site)).mappings().first()
-    if row is not None and row["state"] == "enrolled" and row["identity_key"] != identity_key:
+    if row is not None and row["state"] == MemberState.ENROLLED and row["identity_key"] != identity_key:
         raise Conflict(
             f"site {site}",
             "is enrolled with another identity key",
             "restore its state folder, or remove the site first (approvals of the old key end)",
         )
-    append(
-        connection,
-        journal,
-        "site-enrolled",
-        {"site": site, "identity_key": identity_key, "serial": signed.serial, "not_after": signed.not_after},
-    )
-    values = {"identity_key": identity_key, "state": "enrolled", "enrolled_at": signed.issued_at}
+    member = SiteEnrolled(site=site, identity_key=identity_key, serial=signed.serial, not_after=signed.not_after)
+    add_entry(connection, JournalKind.SITE_ENROLLED, member)
+    values = {"identity_key": identity_key, "state": MemberState.ENROLLED, "enrolled_at": signed.issued_at}
     if row is None:
         connection.execute(insert(sites).values(site=site, summary="[]", last_seen=None, **values))
     else:
@@ -248,9 +257,10 @@ def enrol_site(connection: Connection, site: str, identity_key: str, signed: Sit
     connection.execute(insert(certificates).values(**_certificate_row(signed)))
 
 
-def keep_certificate(connection: Connection, kind: str, signed: SiteCertificate) -> None:
+def keep_certificate(connection: Connection, kind: JournalKind, signed: SiteCertificate) -> None:
     """Record a certificate, journaled as ``kind``."""
-    append(connection, journal, kind, {"site": signed.site, "serial": signed.serial, "not_after": signed.not_after})
+    issued = CertificateIssued(site=signed.site, serial=signed.serial, not_after=signed.not_after)
+    add_entry(connection, kind, issued)
     connection.execute(insert(certificates).values(**_certificate_row(signed)))
 
 
@@ -263,24 +273,25 @@ def revoke_all(connection: Connection, site: str, reason: str) -> None:
 
 def _end_approvals(connection: Connection, site: str) -> None:
     """A removed site, or another one under its name, is in no quorum by what it signed before."""
-    mine = (approvals.c.site == site, approvals.c.state == "approved")
+    mine = (approvals.c.site == site, approvals.c.state == ApprovalState.APPROVED)
     for experiment in connection.scalars(select(approvals.c.experiment).where(*mine)).all():
-        body = {"experiment": experiment, "site": site, "state": "revoked", "reason": "the site was removed"}
-        append(connection, journal, "site-revoked", body)
-    connection.execute(update(approvals).where(*mine).values(state="revoked", at=utc_now()))
+        ended = AnswerKept(experiment=experiment, site=site, state=ApprovalState.REVOKED, reason="the site was removed")
+        add_entry(connection, JournalKind.SITE_REVOKED, ended)
+    connection.execute(update(approvals).where(*mine).values(state=ApprovalState.REVOKED, at=utc_now()))
 
 
 def _revoke(connection: Connection, serial: str, site: str, reason: str) -> None:
-    append(connection, journal, "certificate-revoked", {"site": site, "serial": serial, "reason": reason})
+    ended = CertificateRevoked(site=site, serial=serial, reason=reason)
+    add_entry(connection, JournalKind.CERTIFICATE_REVOKED, ended)
     change = update(certificates).where(certificates.c.serial == serial)
     connection.execute(change.values(revoked_at=utc_now(), reason=reason))
 
 
-def _certificate(row: Any) -> CertificateRow:
-    return CertificateRow(**{key: row[key] for key in CertificateRow.model_fields})
+def _certificate(row: RowMapping) -> CertificateRow:
+    return CertificateRow.model_validate({key: row[key] for key in CertificateRow.model_fields})
 
 
-def _certificate_row(signed: SiteCertificate) -> dict[str, Any]:
+def _certificate_row(signed: SiteCertificate) -> dict[str, str]:
     return {
         "serial": signed.serial,
         "site": signed.site,
@@ -296,18 +307,18 @@ def _enrolled(connection: Connection, site: str) -> Site:
         raise NotFound(
             f"site {site}", "is not enrolled", "see `archipel server site list`; a new site needs a join token"
         )
-    if row["state"] != "enrolled":
+    if row["state"] != MemberState.ENROLLED:
         raise NotPermitted(
             f"site {site}", "was removed from the federation", "give it a new join token", code=ErrorCode.REVOKED
         )
-    return _site(dict(row))
+    return _site(row)
 
 
-def _site(row: dict[str, Any]) -> Site:
-    text = row.pop("summary")
+def _site(row: RowMapping) -> Site:
     try:
-        datasets = _told.validate_json(text)
+        datasets = _told.validate_json(row["summary"])
     except ValidationError:
         # Kept before there were bounds; the site tells of them anew when it connects.
         datasets = ()
-    return Site(datasets=datasets, **row)
+    known = {name: row[name] for name in Site.model_fields if name != "datasets"}
+    return Site.model_validate(known | {"datasets": datasets})

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import structlog
-from sqlalchemy import insert, select, update
+from sqlalchemy import RowMapping, insert, select, update
 
-from archipel.governance import append
 from archipel.server.membership.prefixes import whole
 from archipel.server.membership.secret_hashes import hashed, matches, new_id, new_secret
-from archipel.server.state.schema import access_tokens, journal
+from archipel.server.state.journal_entries import AccessTokenCreated, AccessTokenRevoked, JournalKind, add_entry
+from archipel.server.state.schema import access_tokens
 from archipel.storage import Database, utc_now
 from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode, Record, StorageFull
+from archipel.vocabulary.states import Scope
 
 _log = structlog.get_logger("archipel.server")
 
-SCOPES = ("read", "research", "operate")
 _PREFIX = "archipel_"
 _NOTED_EVERY = timedelta(minutes=1)
 
@@ -32,15 +31,15 @@ class AccessToken(Record):
 
     id: str
     name: str
-    scopes: tuple[str, ...]
+    scopes: tuple[Scope, ...]
     created_at: str
     expires_at: str
     revoked_at: str | None = None
     last_used_at: str | None = None
 
-    def allows(self, scope: str) -> bool:
+    def allows(self, scope: Scope) -> bool:
         """Whether the token may do what ``scope`` covers; whoever has any scope may read."""
-        return scope == "read" or scope in self.scopes
+        return scope == Scope.READ or scope in self.scopes
 
 
 class AccessTokens:
@@ -51,9 +50,9 @@ class AccessTokens:
 
     def create(self, name: str, scopes: Collection[str], lifetime: timedelta, now: datetime) -> tuple[str, AccessToken]:
         """A new token: the text to hand over, shown this once, and the token as listed. Raises BadInput."""
-        unknown = sorted(set(scopes) - set(SCOPES))
+        unknown = sorted(set(scopes) - set(Scope))
         if unknown or not scopes:
-            raise BadInput(f"scope {', '.join(unknown) or 'none'}", "is not a scope", f"use {', '.join(SCOPES)}")
+            raise BadInput(f"scope {', '.join(unknown) or 'none'}", "is not a scope", f"use {', '.join(Scope)}")
         if not 0 < len(name) <= 100:
             raise BadInput("token name", "must have 1 to 100 characters", "name the person or program")
         if lifetime <= timedelta(0):
@@ -62,18 +61,14 @@ class AccessTokens:
         token = AccessToken(
             id=new_id(),
             name=name,
-            scopes=tuple(scope for scope in SCOPES if scope in scopes),
+            scopes=tuple(scope for scope in Scope if scope in scopes),
             created_at=_text(now),
             expires_at=_text(now + lifetime),
         )
         row = token.model_dump() | {"scopes": " ".join(token.scopes), "secret_hash": hashed(secret)}
         with self._database.write() as connection:
-            append(
-                connection,
-                journal,
-                "access-token-created",
-                {"id": token.id, "name": name, "scopes": list(token.scopes), "expires_at": token.expires_at},
-            )
+            made = AccessTokenCreated(id=token.id, name=name, scopes=token.scopes, expires_at=token.expires_at)
+            add_entry(connection, JournalKind.ACCESS_TOKEN_CREATED, made)
             connection.execute(insert(access_tokens).values(**row))
         return f"{_PREFIX}{token.id}_{secret}", token
 
@@ -81,7 +76,7 @@ class AccessTokens:
         """Every token, newest first."""
         with self._database.read() as connection:
             rows = connection.execute(select(access_tokens).order_by(access_tokens.c.created_at.desc())).mappings()
-            return [_token(dict(row)) for row in rows]
+            return [_token(row) for row in rows]
 
     def name_of(self, token: str) -> str | None:
         """Whose token it is or was, by its id; None for one that was never made."""
@@ -99,9 +94,9 @@ class AccessTokens:
             if row["revoked_at"] is not None:
                 cause = f"was revoked on {row['revoked_at']}"
                 raise Conflict(f"access token {token}", cause, "nothing is left to do")
-            append(connection, journal, "access-token-revoked", {"id": token, "name": row["name"]})
+            add_entry(connection, JournalKind.ACCESS_TOKEN_REVOKED, AccessTokenRevoked(id=token, name=row["name"]))
             connection.execute(update(access_tokens).where(access_tokens.c.id == token).values(revoked_at=utc_now()))
-        return _token(dict(row))
+        return _token(row)
 
     def check(self, text: str, now: datetime) -> AccessToken:
         """The token that ``text`` is. Raises ArchipelError (code token) when it is unknown, expired or revoked."""
@@ -117,7 +112,7 @@ class AccessTokens:
             raise _refused("was revoked", "ask the server's operator for a new one")
         if row["expires_at"] <= _text(now):
             raise _refused(f"expired on {row['expires_at']}", "ask the server's operator for a new one")
-        token = _token(dict(row))
+        token = _token(row)
         if token.last_used_at is None or datetime.fromisoformat(token.last_used_at) < now - _NOTED_EVERY:
             self._note_use(token, now)
         return token
@@ -136,9 +131,9 @@ def _text(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
-def _token(row: dict[str, Any]) -> AccessToken:
-    del row["secret_hash"]
-    return AccessToken(**(row | {"scopes": tuple(row["scopes"].split())}))
+def _token(row: RowMapping) -> AccessToken:
+    known = {name: row[name] for name in AccessToken.model_fields}
+    return AccessToken.model_validate(known | {"scopes": row["scopes"].split()})
 
 
 def _refused(cause: str, remedy: str) -> ArchipelError:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import FastAPI
 
 from archipel.server.rest import blobs, experiments, members
@@ -11,8 +9,8 @@ from archipel.server.rest.bodies import describe_bodies
 from archipel.server.rest.context import RestContext
 from archipel.server.rest.limits import BodyLimit
 from archipel.server.rest.problems import answer_in_words
-from archipel.server.rest.shapes import Arguments, JoinTokenOrder, Problem, Revocation, Submission
 from archipel.transport.enrolment import EnrolmentRequest
+from archipel.transport.rest import Arguments, ErrorBody, JoinTokenOrder, Revocation, Submission
 from archipel.version import VERSION
 
 _TAGS = [
@@ -23,20 +21,19 @@ _TAGS = [
     {"name": "operation", "description": "Admit, renew and remove sites; the journal. Scope operate."},
     {"name": "health", "description": "For monitors; open to everybody."},
 ]
+_REFUSED = {"model": ErrorBody, "description": "What, why, and what to do"}
 
 
 def create_app(context: RestContext) -> FastAPI:
     """The application for one server. It holds no state of its own but the context."""
-    problems: dict[int | str, dict[str, Any]] = {
-        "4XX": {"model": Problem, "description": "What, why, and what to do"},
-        "5XX": {"model": Problem, "description": "What, why, and what to do"},
-    }
     app = FastAPI(
         title=f"Archipel: {context.federation.settings.name}",
         version=VERSION,
         summary="One server of federated learning: sites, experiments, rounds and models.",
         openapi_tags=_TAGS,
-        responses=problems,
+        responses={
+            status: {"model": ErrorBody, "description": "What, why, and what to do"} for status in ("4XX", "5XX")
+        },
         # Nothing is told to anybody else: no telemetry, no page that loads scripts from a public network.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         docs_url=None,

@@ -13,8 +13,8 @@ from starlette.requests import ClientDisconnect
 from archipel.server.rest.context import context_of
 from archipel.server.rest.permission import Reader, Researcher
 from archipel.server.rest.problems import TooLarge
-from archipel.server.rest.shapes import BlobView
 from archipel.storage import BlobWriter
+from archipel.transport.rest import BlobView
 from archipel.vocabulary import BadInput
 
 router = APIRouter(prefix="/v1/blobs", tags=["blobs"])

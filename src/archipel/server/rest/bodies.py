@@ -9,7 +9,7 @@ import asyncio
 from typing import Any, TypeVar
 
 from fastapi import Depends, FastAPI, Request
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from archipel.server.rest.limits import LONGEST_BODY
 from archipel.server.rest.problems import first_fault
@@ -45,9 +45,9 @@ def body_of(kind: type[R]) -> Any:
     return Depends(body)
 
 
-def described(kind: type[Record]) -> dict[str, Any]:
+def described(kind: type[Record]) -> dict[str, JsonValue]:
     """What an endpoint's description says of its body; ``describe_bodies`` adds the shape that it names."""
-    shape = {"$ref": f"#/components/schemas/{kind.__name__}"}
+    shape: JsonValue = {"$ref": f"#/components/schemas/{kind.__name__}"}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": shape}}}}
 
 
@@ -55,6 +55,7 @@ def describe_bodies(app: FastAPI, *kinds: type[Record]) -> None:
     """Add the shapes of bodies to the application's description of itself."""
     told = app.openapi
 
+    # The type that FastAPI gives the description: an OpenAPI document, which is never taken apart but here.
     def openapi() -> dict[str, Any]:
         known = app.openapi_schema is not None
         found = told()

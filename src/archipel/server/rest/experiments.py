@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-from collections.abc import AsyncIterator, Callable
-from typing import Annotated, Any
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from archipel.server.experiments.contract import ControlVerb
 from archipel.server.rest.blobs import stream
 from archipel.server.rest.bodies import body_of, described
 from archipel.server.rest.context import context_of
 from archipel.server.rest.permission import Reader, Researcher, Steering, StillGood
-from archipel.server.rest.shapes import Arguments, EventView, ExperimentView, ModelView, RoundView, Submission
+from archipel.transport.rest import (
+    Arguments,
+    Event,
+    ExperimentSummary,
+    ExperimentView,
+    ModelView,
+    RoundView,
+    Submission,
+)
 from archipel.vocabulary.parameters import LARGEST
+from archipel.vocabulary.states import ControlVerb
 
 router = APIRouter(prefix="/v1/experiments", tags=["experiments"])
 
@@ -25,30 +32,28 @@ Experiment = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 KEEP_ALIVE_S = 15.0
 
 
-@router.post(
-    "", status_code=201, summary="Submit a job", response_model=ExperimentView, openapi_extra=described(Submission)
-)
+@router.post("", status_code=201, summary="Submit a job", openapi_extra=described(Submission))
 async def submit(
     request: Request, token: Researcher, submission: Annotated[Submission, body_of(Submission)]
-) -> dict[str, Any]:
+) -> ExperimentView:
     """The job's blobs (plan, initial model) are stored before. Each site of the roster is asked for its approval."""
     return await context_of(request).experiments.submit(submission.job, token.id)
 
 
-@router.get("", summary="Every experiment, newest first", response_model=list[ExperimentView])
-async def experiments(request: Request, _token: Reader) -> list[dict[str, Any]]:
-    """Where each of them stands."""
+@router.get("", summary="Every experiment, newest first")
+async def experiments(request: Request, _token: Reader) -> Sequence[ExperimentSummary]:
+    """Where each of them stands, in a line; its job, answers and measurements are in its own document."""
     return await context_of(request).experiments.all()
 
 
-@router.get("/{experiment}", summary="One experiment", response_model=ExperimentView)
-async def experiment(request: Request, experiment: Experiment, _token: Reader) -> dict[str, Any]:
+@router.get("/{experiment}", summary="One experiment")
+async def experiment(request: Request, experiment: Experiment, _token: Reader) -> ExperimentView:
     """Its job, state and approvals."""
     return await context_of(request).experiments.get(experiment)
 
 
-@router.post("/{experiment}/{verb}", summary="Start, pause, resume, step or cancel", response_model=ExperimentView)
-async def control(request: Request, experiment: Experiment, verb: ControlVerb, _token: Steering) -> dict[str, Any]:
+@router.post("/{experiment}/{verb}", summary="Start, pause, resume, step or cancel")
+async def control(request: Request, experiment: Experiment, verb: ControlVerb, _token: Steering) -> ExperimentView:
     """Answers with the experiment as it is then; 403 to others than its owner and operators, 409 by its state."""
     return await context_of(request).experiments.control(experiment, verb)
 
@@ -56,18 +61,17 @@ async def control(request: Request, experiment: Experiment, verb: ControlVerb, _
 @router.patch(
     "/{experiment}/arguments",
     summary="Change hyper-parameters",
-    response_model=ExperimentView,
     openapi_extra=described(Arguments),
 )
 async def set_arguments(
     request: Request, experiment: Experiment, _token: Steering, change: Annotated[Arguments, body_of(Arguments)]
-) -> dict[str, Any]:
+) -> ExperimentView:
     """For the rounds to come, and only inside the bounds that the sites approved."""
     return await context_of(request).experiments.set_arguments(experiment, change.arguments)
 
 
-@router.get("/{experiment}/rounds", summary="The rounds' records", response_model=list[RoundView])
-async def rounds(request: Request, experiment: Experiment, _token: Reader) -> list[dict[str, Any]]:
+@router.get("/{experiment}/rounds", summary="The rounds' records")
+async def rounds(request: Request, experiment: Experiment, _token: Reader) -> Sequence[RoundView]:
     """Oldest first: contributors, failures and why, seconds, bytes, metrics."""
     return await context_of(request).experiments.rounds(experiment)
 
@@ -75,7 +79,7 @@ async def rounds(request: Request, experiment: Experiment, _token: Reader) -> li
 @router.get(
     "/{experiment}/events",
     summary="What happens, as server-sent events or JSON",
-    response_model=list[EventView],
+    response_model=list[Event],
     responses={200: {"content": {"text/event-stream": {}}, "description": "Events, oldest first"}},
 )
 async def events(
@@ -87,7 +91,7 @@ async def events(
     after: Annotated[int, Query(ge=0, lt=LARGEST, description="the last sequence number already seen")] = 0,
     follow: Annotated[bool, Query(description="false: JSON of what is there now")] = True,
     last_event_id: Annotated[int | None, Header(ge=0, lt=LARGEST)] = None,
-) -> Any:
+) -> list[Event] | StreamingResponse:
     """A client that reconnects names the last event it has seen, by ``after`` or ``Last-Event-ID``."""
     service = context_of(request).experiments
     seen = max(after, last_event_id or 0)
@@ -101,8 +105,8 @@ async def events(
     )
 
 
-@router.get("/{experiment}/models", summary="The kept models", response_model=list[ModelView])
-async def models(request: Request, experiment: Experiment, _token: Reader) -> list[dict[str, Any]]:
+@router.get("/{experiment}/models", summary="The kept models")
+async def models(request: Request, experiment: Experiment, _token: Reader) -> Sequence[ModelView]:
     """Names, rounds, hashes and validation metrics."""
     return await context_of(request).experiments.models(experiment)
 
@@ -114,7 +118,7 @@ async def model(request: Request, experiment: Experiment, name: str, _token: Rea
     return stream(file, size, f"{experiment}-{name}")
 
 
-async def _server_sent(found: AsyncIterator[dict[str, Any]], good: Callable[[], bool]) -> AsyncIterator[str]:
+async def _server_sent(found: AsyncIterator[Event], good: Callable[[], bool]) -> AsyncIterator[str]:
     """Events in the text/event-stream format, with a comment now and then so that no proxy closes an idle stream.
 
     It ends with the events, and when the token of whoever listens is revoked or expires.
@@ -135,7 +139,7 @@ async def _server_sent(found: AsyncIterator[dict[str, Any]], good: Callable[[], 
             event = upcoming.result()
             if event is None:
                 return
-            yield f"id: {event['seq']}\nevent: {event['kind']}\ndata: {json.dumps(event)}\n\n"
+            yield f"id: {event.seq}\nevent: {event.kind}\ndata: {event.model_dump_json()}\n\n"
             upcoming = asyncio.ensure_future(anext(found, None))
     finally:
         upcoming.cancel()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from archipel.server.rest.problems import TooLarge, problem
+from archipel.server.rest.problems import TooLarge, error_response
 from archipel.vocabulary.bounds import LONGEST_JOB
 
 LONGEST_BODY = LONGEST_JOB + (1 << 20)
@@ -32,7 +32,7 @@ class BodyLimit:
         stated = dict(scope["headers"]).get(b"content-length", b"0")
         too_long = f"a body of more than {limit >> 10} KiB is not taken here"
         if stated.isdigit() and int(stated) > limit:
-            await problem(TooLarge(scope["path"], too_long, "send less, or a blob"))(scope, receive, send)
+            await error_response(TooLarge(scope["path"], too_long, "send less, or a blob"))(scope, receive, send)
             return
         taken = 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Annotated
 
 import structlog
@@ -14,11 +13,13 @@ from starlette.exceptions import HTTPException
 from archipel.governance import JournalHead, sign_head
 from archipel.governance.journal import JournalEntry
 from archipel.server.membership.enrolment import JoinTokenRow
+from archipel.server.membership.members import issue_join_token, members
 from archipel.server.membership.registry import CertificateRow
 from archipel.server.rest.bodies import body_of, described, read_body
 from archipel.server.rest.context import context_of
 from archipel.server.rest.permission import Operator, Reader, check_attempts
-from archipel.server.rest.shapes import (
+from archipel.transport.enrolment import AuthorityReply, EnrolmentReply, EnrolmentRequest
+from archipel.transport.rest import (
     FederationView,
     Health,
     JoinTokenIssued,
@@ -26,7 +27,6 @@ from archipel.server.rest.shapes import (
     Revocation,
     SiteView,
 )
-from archipel.transport.enrolment import AuthorityReply, EnrolmentReply, EnrolmentRequest
 from archipel.version import VERSION
 from archipel.vocabulary import ArchipelError
 
@@ -103,16 +103,15 @@ def federation(request: Request, _token: Reader) -> FederationView:
 def sites(request: Request, _token: Reader) -> list[SiteView]:
     """Counts and schema, never rows."""
     context = context_of(request)
-    connected = set(context.connected())
     return [
         SiteView(
-            site=site.site,
-            identity_key=site.identity_key,
-            connected=site.site in connected,
-            last_seen=site.last_seen,
-            datasets=site.datasets,
+            site=member.site,
+            identity_key=member.identity_key,
+            connected=bool(member.connected),
+            last_seen=member.last_seen,
+            datasets=member.datasets,
         )
-        for site in context.federation.registry.sites()
+        for member in members(context.federation.registry, context.connected())
     ]
 
 
@@ -135,9 +134,9 @@ def create_join_token(
 ) -> JoinTokenIssued:
     """The token is shown this once; hand it to the site's operator over a channel you trust."""
     context = context_of(request)
-    lifetime = timedelta(hours=order.hours) if order.hours is not None else None
-    token = context.federation.enrolment.create_token(order.site, lifetime, context.now())
-    return JoinTokenIssued(id=token.id, site=token.site, token=token.encode())
+    federation = context.federation
+    issued = issue_join_token(federation.enrolment, federation.registry, order.site, order.hours, context.now())
+    return JoinTokenIssued(id=issued.token.id, site=issued.token.site, token=issued.token.encode())
 
 
 @operating.get("/join-tokens", summary="Join tokens, used and open")

@@ -13,6 +13,7 @@ from archipel.server.membership.tokens import AccessToken
 from archipel.server.rest.context import context_of
 from archipel.server.rest.problems import TooManyAttempts
 from archipel.vocabulary import ArchipelError, ErrorCode, NotPermitted
+from archipel.vocabulary.states import Scope
 
 _bearer = HTTPBearer(auto_error=False, description="An access token: archipel_<id>_<secret>")
 
@@ -29,7 +30,7 @@ def asking(
     return context.federation.tokens.check(credentials.credentials, context.now())
 
 
-def _scope(scope: str) -> Callable[[AccessToken], AccessToken]:
+def _scope(scope: Scope) -> Callable[[AccessToken], AccessToken]:
     def permitted(token: Annotated[AccessToken, Depends(asking)]) -> AccessToken:
         if not token.allows(scope):
             raise NotPermitted(
@@ -40,9 +41,9 @@ def _scope(scope: str) -> Callable[[AccessToken], AccessToken]:
     return permitted
 
 
-Reader = Annotated[AccessToken, Depends(_scope("read"))]
-Researcher = Annotated[AccessToken, Depends(_scope("research"))]
-Operator = Annotated[AccessToken, Depends(_scope("operate"))]
+Reader = Annotated[AccessToken, Depends(_scope(Scope.READ))]
+Researcher = Annotated[AccessToken, Depends(_scope(Scope.RESEARCH))]
+Operator = Annotated[AccessToken, Depends(_scope(Scope.OPERATE))]
 
 
 async def _may_steer(request: Request, experiment: str, token: Annotated[AccessToken, Depends(asking)]) -> AccessToken:
@@ -50,9 +51,9 @@ async def _may_steer(request: Request, experiment: str, token: Annotated[AccessT
 
     Tokens end; a name stays. So the same name, which the operator gives, is the same person.
     """
-    if token.allows("operate"):
+    if token.allows(Scope.OPERATE):
         return token
-    _scope("research")(token)
+    _scope(Scope.RESEARCH)(token)
     context = context_of(request)
     owner = await context.experiments.owner(experiment)
     name = await asyncio.to_thread(context.federation.tokens.name_of, owner)

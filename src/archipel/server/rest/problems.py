@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 
-from archipel.server.rest.shapes import Problem
+from archipel.transport.rest import ErrorBody
 from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, StorageFull
 
 _log = structlog.get_logger("archipel.rest")
@@ -51,14 +49,14 @@ def status_of(error: ArchipelError) -> int:
     return _STATUS.get(error.code, 400)
 
 
-def problem(error: ArchipelError) -> JSONResponse:
+def error_response(error: ArchipelError) -> JSONResponse:
     """The response that says the error."""
-    body = Problem(code=error.code, thing=error.thing, cause=error.cause, remedy=error.remedy)
+    body = ErrorBody(code=error.code, thing=error.thing, cause=error.cause, remedy=error.remedy)
     headers = {"WWW-Authenticate": "Bearer"} if status_of(error) == 401 else None
     return JSONResponse(body.model_dump(mode="json"), status_of(error), headers)
 
 
-def first_fault(fault: Mapping[str, Any]) -> BadInput:
+def first_fault(fault: ErrorDetails) -> BadInput:
     """The error for one of pydantic's faults: where it is, and what."""
     where = ".".join(str(part) for part in fault["loc"] if part != "body") or "body"
     return BadInput(
@@ -67,25 +65,25 @@ def first_fault(fault: Mapping[str, Any]) -> BadInput:
 
 
 def answer_in_words(app: FastAPI) -> None:
-    """Make the application answer every error with a ``Problem``."""
+    """Make the application answer every error with an ``ErrorBody``."""
 
     @app.exception_handler(ArchipelError)
     async def _(request: Request, error: ArchipelError) -> JSONResponse:
         if isinstance(error, StorageFull) or error.code is ErrorCode.INTERNAL:
             _log.error("request failed", path=request.url.path, error=str(error))
-        return problem(error)
+        return error_response(error)
 
     @app.exception_handler(RequestValidationError)
     async def _(_request: Request, error: RequestValidationError) -> JSONResponse:
-        return problem(first_fault(error.errors()[0]))
+        return error_response(first_fault(error.errors()[0]))
 
     @app.exception_handler(HTTPException)
     async def _(request: Request, error: HTTPException) -> JSONResponse:
         code = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.BAD_INPUT}.get(error.status_code, ErrorCode.BAD_INPUT)
-        body = Problem(code=code, thing=request.url.path, cause=str(error.detail), remedy="see /openapi.json")
+        body = ErrorBody(code=code, thing=request.url.path, cause=str(error.detail), remedy="see /openapi.json")
         return JSONResponse(body.model_dump(mode="json"), error.status_code, error.headers)
 
     @app.exception_handler(Exception)
     async def _(request: Request, error: Exception) -> JSONResponse:
         _log.exception("request failed", path=request.url.path, exc_info=error)
-        return problem(ArchipelError(request.url.path, "an error in the server", "see the server's log"))
+        return error_response(ArchipelError(request.url.path, "an error in the server", "see the server's log"))

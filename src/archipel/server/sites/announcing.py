@@ -7,20 +7,32 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
 
 import structlog
 from sqlalchemy import func, select
 
 from archipel.server.membership.federation import Federation
+from archipel.server.state.journal_entries import JournalKind
 from archipel.server.state.schema import journal
 
 _log = structlog.get_logger("archipel.server")
 LOOK_S = 1.0
-_MEMBERSHIP = ("site-enrolled", "site-removed", "certificate-renewed", "certificate-revoked")
-_TOKENS = ("join-token-created", "join-token-revoked", "access-token-created", "access-token-revoked")
-_EXPERIMENTS = ("experiment-submitted", "site-approved", "site-rejected", "site-revoked")
-_KINDS = (*_MEMBERSHIP, *_TOKENS, *_EXPERIMENTS)
+_KINDS = frozenset(
+    {
+        JournalKind.SITE_ENROLLED,
+        JournalKind.SITE_REMOVED,
+        JournalKind.CERTIFICATE_RENEWED,
+        JournalKind.CERTIFICATE_REVOKED,
+        JournalKind.JOIN_TOKEN_CREATED,
+        JournalKind.JOIN_TOKEN_REVOKED,
+        JournalKind.ACCESS_TOKEN_CREATED,
+        JournalKind.ACCESS_TOKEN_REVOKED,
+        JournalKind.EXPERIMENT_SUBMITTED,
+        JournalKind.SITE_APPROVED,
+        JournalKind.SITE_REJECTED,
+        JournalKind.SITE_REVOKED,
+    }
+)
 _SAID = ("experiment", "asked_by", "sites", "site", "serial", "not_after", "id", "name", "scopes", "reason")
 """What is said of a line's body; documents and signatures are in the journal."""
 
@@ -64,7 +76,7 @@ def _announced(federation: Federation, after: int) -> int:
         return after
 
 
-def _of(body: str) -> dict[str, Any]:
+def _of(body: str) -> dict[str, object]:
     try:
         found = json.loads(body)
         return {key: found[key] for key in _SAID if found.get(key)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Any
 
 import structlog
 
@@ -36,6 +35,7 @@ from archipel.transport import (
     Welcome,
     message_size,
 )
+from archipel.transport.messages import Document
 from archipel.vocabulary import (
     ArchipelError,
     BadInput,
@@ -175,7 +175,7 @@ class Wire:
             case Hello():
                 raise BadInput(f"site {site}", "said hello twice", "open a new stream")
 
-    async def _keep_head(self, site: str, document: dict[str, Any]) -> None:
+    async def _keep_head(self, site: str, document: Document) -> None:
         head = journal_heads.read(self._identity_keys[site], site, document)
 
         def keep() -> JournalHead:
@@ -191,7 +191,7 @@ class Wire:
     async def _beat_back(self, stream: Stream, showed: bool) -> None:
         """A heartbeat, with a receipt when the site ``showed`` a head, and with the server's head when it is new."""
         head = await asyncio.to_thread(self.hub.head)
-        is_new = stream.head is None or head.number > stream.head["number"]
+        is_new = stream.head is None or head.number > stream.head.number
         receipt = self.hub.receipt(stream.peer.site) if showed else None
         await stream.send(Heartbeat(head=_dumped(head) if is_new else None, attested=_dumped(receipt)))
 
@@ -252,7 +252,7 @@ class Wire:
 
         await self._receiving.receive(start.update, start.offset, chunks, expected)
 
-    async def _hear_head(self, site: str, document: dict[str, Any]) -> None:
+    async def _hear_head(self, site: str, document: Document) -> None:
         """Note a head that came with an update; it is kept in the transaction in which the update is."""
         head = journal_heads.read(self._identity_keys[site], site, document)
         known = self.hub.attested.get(site)
@@ -280,5 +280,5 @@ class Wire:
             raise NotPermitted(f"update of {update.site}", f"was sent by {peer.site}", "send only your own")
 
 
-def _dumped(head: JournalHead | None) -> dict[str, Any] | None:
+def _dumped(head: JournalHead | None) -> Document | None:
     return head.model_dump(mode="json") if head else None

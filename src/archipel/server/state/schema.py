@@ -32,7 +32,7 @@ sites = Table(
     Column("last_seen", _TIME),
     Column("summary", Text, nullable=False),
 )
-"""``state`` is enrolled or removed; ``summary`` a JSON list of the datasets the site last announced."""
+"""``state`` is a ``MemberState``; ``summary`` a JSON list of the datasets the site last announced."""
 
 certificates = Table(
     "certificates",
@@ -100,7 +100,7 @@ approvals = Table(
     Column("subjects", Integer),
     Column("at", _TIME, nullable=False),
 )
-"""``state`` is waiting, approved, rejected or revoked; ``approval`` the site's signed document."""
+"""``state`` is an ``ApprovalState``; ``approval`` the site's signed document."""
 
 rounds = Table(
     "rounds",
@@ -140,7 +140,7 @@ updates = Table(
     Column("bytes_up", BigInteger, nullable=False, default=0),
     Column("at", _TIME, nullable=False),
 )
-"""One row a task of one site: offered, accepted, received, failed, late or lost; ``spool`` a file name in spool/."""
+"""One row per task of one site; ``state`` is a ``TaskState``, ``spool`` a file name in spool/."""
 
 models = Table(
     "models",

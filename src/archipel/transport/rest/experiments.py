@@ -1,0 +1,131 @@
+"""What REST says and takes of experiments: their jobs, states, rounds, measurements and models."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from archipel.transport.rest.reply import Reply
+from archipel.vocabulary import Failure, Hash, Job, Record, Value
+from archipel.vocabulary.bounds import MOST_PARAMETERS
+from archipel.vocabulary.states import ApprovalState, ExperimentState, RoundState, SiteState
+
+Means = dict[str, float]
+"""The mean of each metric by its name."""
+
+
+class Submission(Record):
+    """A job to keep and to ask its sites about."""
+
+    job: Job
+
+
+class Arguments(Record):
+    """Hyper-parameters to change."""
+
+    arguments: Annotated[dict[str, Value], Field(max_length=MOST_PARAMETERS)]
+
+
+class ApprovalView(Reply):
+    """What a site has answered; ``subjects`` is how many its cohort has, once it approved."""
+
+    site: str
+    state: ApprovalState
+    subjects: int | None = None
+    at: str
+
+
+class Measurement(Reply):
+    """One model on the held-out subjects: the means over all of them, and at each site."""
+
+    validation: Means
+    per_site: dict[str, Means]
+    subjects: int
+
+
+class BaselinesView(Reply):
+    """The last model, the ensemble of the sites' own models, and each of these, as far as they were measured."""
+
+    federated: Measurement | None = None
+    ensemble: Measurement | None = None
+    local: dict[str, Measurement] = {}
+
+    def by_model(self) -> dict[str, Measurement]:
+        """Each measured model by what people call it: the federated one, the ensemble, then each site alone."""
+        named = {"federated": self.federated, "ensemble": self.ensemble}
+        named |= {f"{site} alone": local for site, local in sorted(self.local.items())}
+        return {model: measured for model, measured in named.items() if measured is not None}
+
+
+class ExperimentSummary(Reply):
+    """An experiment in a line. ``owner`` is the name of the access token that submitted it; times are ISO, UTC."""
+
+    experiment: str
+    state: ExperimentState
+    owner: str | None = None
+    round: int
+    rounds: int
+    reason: str | None = None
+    created: str
+    started: str | None = None
+    ended: str | None = None
+
+
+class ExperimentView(ExperimentSummary):
+    """An experiment with its job, its sites' answers and what its models reached."""
+
+    job: Job
+    job_hash: Hash
+    arguments: dict[str, Value]
+    approvals: tuple[ApprovalView, ...] = ()
+    baselines: BaselinesView = BaselinesView()
+
+
+class SiteRoundView(Reply):
+    """One site's part of a round; ``validation`` is of the model that the round started from."""
+
+    state: SiteState
+    samples: int = 0
+    seconds: float = 0.0
+    metrics: Means = {}
+    validation: Means = {}
+    failure: Failure | None = None
+
+
+class RoundView(Reply):
+    """One attempt at a training round.
+
+    ``validation`` is of the model that it started from, ``model_validation`` of the one that it produced, known once a
+    later exchange has measured it.
+    """
+
+    round: int
+    attempt: int
+    state: RoundState
+    seconds: float | None = None
+    opened: str
+    closed: str | None = None
+    bytes_down: int = 0
+    bytes_up: int = 0
+    arguments: dict[str, Value] = {}
+    model: Hash | None = None
+    contributors: tuple[str, ...] = ()
+    sites: dict[str, SiteRoundView] = {}
+    metrics: Means = {}
+    validation: Means = {}
+    model_validation: Means = {}
+
+    @property
+    def is_committed(self) -> bool:
+        """Whether the round counts."""
+        return self.state is RoundState.COMMITTED
+
+
+class ModelView(Reply):
+    """A kept model: last, best, initial or ``local:<site>``; ``validation`` None until it was measured."""
+
+    name: str
+    round: int
+    hash: Hash
+    validation: Means | None = None

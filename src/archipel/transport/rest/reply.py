@@ -1,0 +1,13 @@
+"""The base of what a server answers with."""
+
+from __future__ import annotations
+
+from pydantic import ConfigDict
+
+from archipel.vocabulary import Record
+
+
+class Reply(Record):
+    """An answer of the server. What a newer server says beside it is left out, not refused."""
+
+    model_config = ConfigDict(extra="ignore")

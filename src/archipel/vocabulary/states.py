@@ -1,0 +1,89 @@
+"""The states and verbs that server, sites and researchers name alike: of experiments, rounds, tasks, approvals."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class ExperimentState(StrEnum):
+    """Where an experiment stands. PAUSED between rounds; a round that is open when the pause comes is finished."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    PAUSED = "paused"
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing can follow.
+
+        >>> ExperimentState.PAUSED.is_over, ExperimentState.CANCELLED.is_over
+        (False, True)
+        """
+        return self in (ExperimentState.FINISHED, ExperimentState.CANCELLED)
+
+
+class ControlVerb(StrEnum):
+    """What a researcher may do to an experiment."""
+
+    START = "start"
+    PAUSE = "pause"
+    RESUME = "resume"
+    STEP = "step"
+    CANCEL = "cancel"
+
+
+class ApprovalState(StrEnum):
+    """What the people at a site have answered to a job."""
+
+    WAITING = "waiting"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    REVOKED = "revoked"
+
+
+class RoundState(StrEnum):
+    """What became of one attempt at a round or at a later stage."""
+
+    OPEN = "open"
+    COMMITTED = "committed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class TaskState(StrEnum):
+    """What the server keeps of one site's part of a round."""
+
+    OFFERED = "offered"
+    RECEIVED = "received"
+    FAILED = "failed"
+    LATE = "late"
+    MISSING = "missing"
+
+
+class SiteState(StrEnum):
+    """Where one site stands in one round."""
+
+    INVITED = "invited"
+    WORKING = "working"
+    LOST = "lost"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    LATE = "late"
+    MISSING = "missing"
+
+
+class MemberState(StrEnum):
+    """Whether a site belongs to the federation."""
+
+    ENROLLED = "enrolled"
+    REMOVED = "removed"
+
+
+class Scope(StrEnum):
+    """What an access token lets its owner do: look, submit and steer own experiments, steer and govern all."""
+
+    READ = "read"
+    RESEARCH = "research"
+    OPERATE = "operate"
