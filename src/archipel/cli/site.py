@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.syntax import Syntax
@@ -31,6 +31,10 @@ from archipel.cli.site_terminal import (
     print_table,
     words,
 )
+
+if TYPE_CHECKING:
+    from archipel.site.approval.approvals import Offer
+    from archipel.site.state.folder import SiteState
 
 app = typer.Typer(name="site", help="A hospital's side: data, approvals, journal and the agent.", no_args_is_help=True)
 app.add_typer(dataset_app)
@@ -133,7 +137,7 @@ def status(state: State, as_json: AsJson = False) -> None:
     _print_offers(document["experiments"])
 
 
-def _opt_outs(site: Any) -> dict[str, Any] | None:
+def _opt_outs(site: SiteState) -> dict[str, Any] | None:
     """How many patients the opt-out list names, and which of its lines are of nobody; None where there is no list."""
     from archipel.site.withdrawals import opt_outs, withdrawals
     from archipel.vocabulary import BadInput
@@ -161,7 +165,7 @@ def _print_opt_outs(found: Any) -> None:
     screen.print(f"{OPT_OUT} names {found['patients']} patients{nobody}")
 
 
-def _row(offer: Any) -> dict[str, Any]:
+def _row(offer: Offer) -> dict[str, Any]:
     return {
         "experiment": offer.experiment,
         "state": offer.state.value,
@@ -194,6 +198,7 @@ def plans(
 ) -> None:
     """List what researchers ask to run here, or show one in words with its plan's text."""
     from archipel.site.approval import approvals
+    from archipel.site.services import offers
 
     with opened(state) as site:
         if experiment is None:
@@ -209,53 +214,16 @@ def plans(
                 _row(offer)
                 | {
                     "job": offer.job.model_dump(mode="json"),
-                    "explanation": _explained(site, offer, dataset),
-                    "needs": _needs(site, offer, dataset),
+                    "explanation": offers.explain(site, offer, dataset),
+                    "needs": needs_rows(offers.answer_needs(site, offer, dataset)),
                     "source": approvals.plan_source(site, offer.job),
                 }
             )
         else:
-            _show(site, offer, _explained(site, offer, dataset))
+            _show(site, offer, offers.explain(site, offer, dataset))
 
 
-def _explained(site: Any, offer: Any, dataset: str | None) -> list[tuple[str, str]]:
-    from archipel.site.approval import approvals
-    from archipel.site.approval.explanation import explanation
-    from archipel.vocabulary import NotFound
-
-    try:
-        return _explained_on(site, offer, approvals.asked_dataset(site, offer.job, dataset))
-    except NotFound as error:
-        asked = dataset or offer.job.entry(site.name).dataset
-        answers = explanation(offer.job, site.settings, site.joined().name, asked, 0, offer.asked_by)
-        return [*answers, ("What speaks against it?", str(error))]
-
-
-def _explained_on(site: Any, offer: Any, entry: Any, cohort: Any = None) -> list[tuple[str, str]]:
-    from archipel.site.approval import approvals
-    from archipel.site.approval.explanation import explanation
-    from archipel.site.cohorts import cohort_versions
-
-    left = None if cohort is None else cohort_versions.as_it_stands(site, cohort)
-    subjects, held_out = (entry.subjects, None) if left is None else (len(left.subjects), len(left.validation or ()))
-    answers = explanation(offer.job, site.settings, site.joined().name, entry.name, subjects, offer.asked_by, held_out)
-    met = "\n".join(f"- {answer}" for answer in approvals.needs_met(offer.job, entry, cohort))
-    against = approvals.reasons_against(site, offer.job, entry, cohort)
-    answers = [*answers, ("Does the data fit?", met)]
-    return [*answers, ("What speaks against it?", "; ".join(against))] if against else answers
-
-
-def _needs(site: Any, offer: Any, dataset: str | None) -> list[dict[str, str]]:
-    from archipel.site.approval import approvals
-    from archipel.vocabulary import NotFound
-
-    try:
-        return needs_rows(approvals.needs_met(offer.job, approvals.asked_dataset(site, offer.job, dataset)))
-    except NotFound:
-        return []
-
-
-def _show(site: Any, offer: Any, explained: list[tuple[str, str]]) -> None:
+def _show(site: SiteState, offer: Offer, explained: list[tuple[str, str]]) -> None:
     from archipel.site.approval import approvals
     from archipel.site.approval.explanation import shown
 
@@ -293,6 +261,7 @@ def approve(
     """Show what would run here, ask, freeze the cohort or take a version frozen before, and sign."""
     from archipel.site.approval import approvals
     from archipel.site.cohorts import cohort_versions, split_assignment
+    from archipel.site.services import offers
     from archipel.vocabulary import BadInput
 
     screen = console()
@@ -309,7 +278,7 @@ def approve(
             with screen.status(f"reading and hashing {extent(Path(entry.root))} of dataset {entry.name}"):
                 frozen = cohort_versions.freeze(site, entry, fraction=offer.job.validation_fraction)
         if not yes:
-            _show(site, offer, _explained_on(site, offer, frozen.dataset, frozen.cohort))
+            _show(site, offer, offers.explain_on(site, offer, frozen.dataset, frozen.cohort))
         for warning in split_assignment.changed(site, frozen.cohort):
             screen.print(f"warning: {warning}")
         if not yes and not typer.confirm("Run this on this site's data?", default=False):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from archipel.cli.site_terminal import AsJson, State, console, opened, print_json
+
+if TYPE_CHECKING:
+    from archipel.site.checks.findings import Rung
 
 NAME = "The experiment's name, as archipel site plans lists it."
 
@@ -54,7 +57,7 @@ def check(
         raise typer.Exit(1)
 
 
-def _say(rung: Any) -> None:
+def _say(rung: Rung) -> None:
     from archipel.site.approval.explanation import shown
 
     screen = console()

@@ -1,0 +1,31 @@
+"""Explaining an offer is a function of the site: no terminal is needed, and the command line says the same."""
+
+from __future__ import annotations
+
+import json
+
+from site_world import job_for, take_offer
+from typer.testing import CliRunner
+
+from archipel.cli.site import app
+from archipel.site.approval import approvals
+from archipel.site.services import offers
+from archipel.site.state.folder import SiteState
+
+
+def test_a_program_is_given_what_the_service_says(with_table: SiteState) -> None:
+    take_offer(with_table)
+    offer = approvals.offered(with_table, "heart")
+    done = CliRunner().invoke(app, ["plans", "heart", "--json", "--state", str(with_table.folder)])
+    document = json.loads(done.stdout)
+    assert document["explanation"] == [list(answer) for answer in offers.explain(with_table, offer)]
+    needs = offers.answer_needs(with_table, offer)
+    assert needs and document["needs"] == [answer.model_dump(mode="json") for answer in needs]
+
+
+def test_a_dataset_that_is_not_here_speaks_against_the_offer_and_answers_no_need(hospital: SiteState) -> None:
+    approvals.offer(hospital, job_for(hospital))
+    offer = approvals.offered(hospital, "heart")
+    question, answer = offers.explain(hospital, offer, "nowhere")[-1]
+    assert question == "What speaks against it?" and "dataset nowhere" in answer and "--dataset NAME" in answer
+    assert offers.answer_needs(hospital, offer, "nowhere") == ()
