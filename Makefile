@@ -1,4 +1,4 @@
-# The doors of the house. Each command sets up what it needs by itself; a second run starts at once.
+# Each command sets up what it needs by itself; a second run starts at once.
 #
 #   make demo DATA=<folder>     site-*/images/*.nii.gz + site-*/labels/*.nii.gz instead of the generated phantom
 #   make demo TORCH_INDEX=<url> an extra pip index to take torch from, e.g. that of its CPU or CUDA builds
@@ -42,7 +42,7 @@ test: $(WORKSHOP) ## the whole suite, with real processes, sandboxes and a real 
 test-fast: $(WORKSHOP) ## the part of the suite without real processes
 	@$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder --quiet -m "not processes"
 
-check: $(DOCS) ## lint, format, strict types, the contract between rooms, docs
+check: $(DOCS) ## lint, format, strict types, the contract between packages, docs
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
