@@ -6,9 +6,10 @@ sites. The base needs numpy only; ``TorchPlan`` and ``SegmentationPlan`` import 
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
-from archipel.plans.base import Array, Context, Model, Plan, TrainingResult, derive_seed
+from archipel.plans.base import TORCH_PLANS, Array, Context, Model, Plan, TrainingResult, derive_seed
 from archipel.plans.drafting import Draft, draft
 from archipel.plans.packaging import PackagedPlan, load, load_own, package
 from archipel.plans.source import plan_text
@@ -38,12 +39,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import the torch plans only when somebody wants one: torch takes seconds, a numpy plan does not."""
-    if name == "TorchPlan":
-        from archipel.plans.torch import TorchPlan
-
-        return TorchPlan
-    if name == "SegmentationPlan":
-        from archipel.plans.segmentation import SegmentationPlan
-
-        return SegmentationPlan
+    if name in TORCH_PLANS:
+        return getattr(importlib.import_module(TORCH_PLANS[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

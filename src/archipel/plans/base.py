@@ -29,6 +29,8 @@ from archipel.vocabulary import (
 
 Array = NDArray[Any]
 Model = dict[str, Array]
+# Plan classes that need torch, each with the module that is imported when one is first asked for.
+TORCH_PLANS = {"TorchPlan": "archipel.plans.torch", "SegmentationPlan": "archipel.plans.segmentation"}
 """A model: its parameters and buffers by name."""
 
 

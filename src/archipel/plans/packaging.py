@@ -18,7 +18,7 @@ from types import ModuleType
 
 from pydantic import ValidationError
 
-from archipel.plans.base import Plan
+from archipel.plans.base import TORCH_PLANS, Plan
 from archipel.plans.source import bad_plan, plan_text
 from archipel.tensors import blob_hash
 from archipel.vocabulary import (
@@ -32,7 +32,7 @@ from archipel.vocabulary import (
 
 LARGEST_SOURCE = 1 << 20
 _FILE_NAME = re.compile(r"^[A-Za-z0-9_.-]{1,97}\.py$")
-_BASES = ("Plan", "TorchPlan", "SegmentationPlan")
+_BASES = ("Plan", *TORCH_PLANS)
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def _read(path: Path, class_name: str | None) -> PackagedPlan:
         raise bad_plan(path.name, f"has {len(source)} bytes", f"keep a plan below {LARGEST_SOURCE} bytes")
     text = plan_text(source, path.name)
     found = plan_classes(text, path.name)
-    return PackagedPlan(source, text, blob_hash(source), _chosen(path.name, found, class_name), path.name)
+    return PackagedPlan(source, text, blob_hash(source), choose_class(path.name, found, class_name), path.name)
 
 
 def plan_classes(text: str, file_name: str) -> list[str]:
@@ -98,7 +98,8 @@ def _last_name(node: ast.expr) -> str | None:
     return None
 
 
-def _chosen(file_name: str, found: list[str], class_name: str | None) -> str:
+def choose_class(file_name: str, found: list[str], class_name: str | None) -> str:
+    """The class that is meant of those found in a file; BadInput (``bad-plan``) when none or several could be."""
     listed = ", ".join(found) or "none"
     if class_name is not None:
         if class_name not in found:
