@@ -15,7 +15,7 @@ from archipel.data import validation_ids
 from archipel.site.datasets import catalog
 from archipel.site.execution import failures
 from archipel.site.withdrawals import withdrawals
-from archipel.site.withdrawals.opt_outs import Optant
+from archipel.site.withdrawn.opt_outs import Optant
 
 pytestmark = pytest.mark.processes
 IDS = [f"site-a-{number:03d}" for number in range(40)]

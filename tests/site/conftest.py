@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from site_world import Terminal, new_site, table
 
-from archipel.site.datasets import catalog
+from archipel.site.services import datasets
 from archipel.site.state.folder import SiteState
 
 
@@ -30,7 +30,7 @@ def hospital(tmp_path: Path, template: Path) -> Iterator[SiteState]:
 @pytest.fixture
 def with_table(hospital: SiteState, tmp_path: Path) -> SiteState:
     """A joined site with a dataset called table."""
-    catalog.add(hospital, "table", table(tmp_path / "data"), "npz")
+    datasets.add(hospital, "table", table(tmp_path / "data"), "npz")
     return hospital
 
 

@@ -17,7 +17,7 @@ from archipel.site.agent.agent import Agent, _Work
 from archipel.site.approval import approvals
 from archipel.site.state import schema
 from archipel.site.state.folder import SiteState
-from archipel.site.withdrawals.opt_outs import OPT_OUT
+from archipel.site.withdrawn.opt_outs import OPT_OUT
 from archipel.tensors import blob_hash
 from archipel.transport import EndedMessage, TaskFailedMessage, TaskOffer
 from archipel.vocabulary import BadInput, ErrorCode, Job, Pass, PlanReference, Refused, Task, TaskKey

@@ -16,6 +16,7 @@ from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import catalog
 from archipel.site.datasets.catalog import DatasetProblems
 from archipel.site.execution import failures
+from archipel.site.services import cohorts
 from archipel.site.state import schema
 from archipel.site.state.folder import SiteState
 from archipel.site.state.settings import SiteSettings
@@ -98,7 +99,7 @@ def test_a_job_that_changed_while_a_person_read_is_not_approved(with_table: Site
 
 def test_a_dataset_removed_while_a_person_read_is_not_approved(with_table: SiteState) -> None:
     _, hashed = take_offer(with_table)
-    frozen = cohort_versions.freeze(with_table, catalog.dataset(with_table, "table"))
+    frozen = cohorts.freeze(with_table, catalog.dataset(with_table, "table"))
     catalog.remove(with_table, "table")
     with pytest.raises(NotFound, match="was removed meanwhile"):
         approvals.approve(with_table, "heart", frozen=frozen)
@@ -306,7 +307,7 @@ def test_a_server_that_invents_an_approval_gains_nothing(with_table: SiteState) 
 def test_what_the_rules_refuse_and_what_the_data_lacks_are_told_apart(with_table: SiteState) -> None:
     needs = DataNeeds(kind="volumes")
     job, _ = take_offer(with_table, needs=needs, terms=RoundTerms(rounds=20_000, quorum=1), validation_fraction=0.3)
-    entry, cohort, _ = cohort_versions.freeze(with_table, catalog.dataset(with_table, "table"), fraction=0.5)
+    entry, cohort, _ = cohorts.freeze(with_table, catalog.dataset(with_table, "table"), fraction=0.5)
     rules = approvals.rules_against(with_table, job, entry, cohort)
     assert [one.partition(" ")[0] for one in rules] == ["the", "version"]
     lacking = [str(one) for one in approvals.needs_met(job, entry, cohort) if one.verdict == "not met"]

@@ -28,9 +28,10 @@ from archipel.site.checks.rehearsal import Rehearsal
 from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import catalog
 from archipel.site.execution import preparation
+from archipel.site.services import cohorts, datasets
 from archipel.site.state.folder import SiteState
-from archipel.site.withdrawals.opt_outs import OPT_OUT, Optant
 from archipel.site.withdrawals.withdrawals import withdraw
+from archipel.site.withdrawn.opt_outs import OPT_OUT, Optant
 from archipel.vocabulary import NotFound, Refused
 
 pytestmark = [
@@ -61,7 +62,7 @@ def test_the_dummy_step_trains_on_nobodys_data_and_needs_no_approval(with_table:
 
 
 def test_generated_volumes_have_the_declared_labels_and_the_datasets_sizes(hospital: SiteState, tmp_path: Path) -> None:
-    catalog.add(hospital, "brains", volumes(tmp_path / "brains"), "nifti-pairs")
+    datasets.add(hospital, "brains", volumes(tmp_path / "brains"), "nifti-pairs")
     look = (
         "for volume in side.volumes():\n"
         "            assert volume.image.shape == (6, 7, 8), volume.image.shape\n"
@@ -79,14 +80,14 @@ def test_generated_volumes_have_the_declared_labels_and_the_datasets_sizes(hospi
 def test_generated_volumes_have_the_sizes_that_the_cohorts_recipe_gives(
     hospital: SiteState, tmp_path: Path, approved: bool
 ) -> None:
-    entry = catalog.add(hospital, "brains", volumes(tmp_path / "brains"), "nifti-pairs")
+    entry = datasets.add(hospital, "brains", volumes(tmp_path / "brains"), "nifti-pairs")
     offered(hospital, tmp_path, dataset="brains", needs='kind="volumes"', values=shape_is((12, 14, 16)))
     recipe = Recipe(spacing_mm=(0.5, 0.5, 0.5))
-    cohort_versions.freeze_version(hospital, "brains", recipe=recipe)
+    cohorts.freeze_version(hospital, "brains", recipe=recipe)
     if approved:
         approvals.approve(hospital, "heart", frozen=cohort_versions.stored(hospital, "brains"))
         with hospital.database.write() as connection:
-            cohort_versions.keep(hospital, connection, cohort_versions.freeze(hospital, entry, recipe=Recipe()))
+            cohort_versions.keep(hospital, connection, cohorts.freeze(hospital, entry, recipe=Recipe()))
     shutil.rmtree(tmp_path / "brains")
     (rung,) = climb(Ladder(hospital, "heart"), Step.DUMMY)
     assert rung.go, rung
@@ -102,7 +103,7 @@ def test_generated_volumes_are_turned_as_the_mapping_turns_the_datasets(
         for part, values in (("images", draw.normal(9, 2, (6, 7, 8))), ("labels", draw.integers(0, 3, (6, 7, 8)))):
             volume(tmp_path / "brains" / part / f"sub-{number}.nii.gz", values.astype(np.uint8), lying)
     turned = DataMapping(orientation="RAS")
-    catalog.add(hospital, "brains", tmp_path / "brains", "nifti-pairs", mapping=turned)
+    datasets.add(hospital, "brains", tmp_path / "brains", "nifti-pairs", mapping=turned)
     offered(hospital, tmp_path, dataset="brains", needs='kind="volumes"', values=shape_is((8, 6, 7)))
     if approved:
         approvals.approve(hospital, "heart")
@@ -149,7 +150,7 @@ def test_the_local_step_trains_on_nobody_who_withdrew_while_it_prepared(
     with_table: SiteState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, approved: bool, listed: bool
 ) -> None:
     offered(with_table, tmp_path)
-    cohort = cohort_versions.freeze(with_table, catalog.dataset(with_table, "table")).cohort
+    cohort = cohorts.freeze(with_table, catalog.dataset(with_table, "table")).cohort
     gone, prepare = cohort.training[0], preparation.prepared
     if approved:
         approvals.approve(with_table, "heart")
@@ -204,7 +205,7 @@ def test_the_local_step_ends_when_it_may_not_go_on(
         if ended_by == "revocation":
             approvals.revoke(with_table, "heart")
         else:
-            cohort = cohort_versions.freeze(with_table, catalog.dataset(with_table, "table")).cohort
+            cohort = cohorts.freeze(with_table, catalog.dataset(with_table, "table")).cohort
             withdraw(with_table, [Optant(cohort.training[0])])
         await asyncio.Event().wait()
         return await train(run, *terms, **more)

@@ -13,8 +13,7 @@ import numpy as np
 from site_world import Terminal, table, take_offer, volume, volumes
 
 from archipel.cli.site_dataset import extent
-from archipel.site.cohorts import cohort_versions
-from archipel.site.datasets import catalog
+from archipel.site.services import cohorts, datasets
 from archipel.site.state.folder import SiteState
 from archipel.vocabulary import RosterEntry
 
@@ -157,7 +156,7 @@ def test_a_mapping_that_names_what_is_not_there_is_said(terminal: Terminal, tmp_
 def test_a_dataset_whose_folder_is_gone_is_named_with_what_to_do(
     terminal: Terminal, with_table: SiteState, tmp_path: Path
 ) -> None:
-    cohort_versions.freeze_version(with_table, "table")
+    cohorts.freeze_version(with_table, "table")
     (tmp_path / "data").rename(tmp_path / "unmounted")
     for words in (("dataset", "check"), ("dataset", "report"), ("cohort", "freeze"), ("cohort", "diff")):
         gone = str(terminal(*words, "table", *(("1",) if words[1] == "diff" else ())).exception)
@@ -223,7 +222,7 @@ def test_plans_that_ask_for_another_dataset_are_not_among_its_needs(
     terminal: Terminal, with_table: SiteState, tmp_path: Path
 ) -> None:
     take_offer(with_table)
-    catalog.add(with_table, "bp", table(tmp_path / "bp"), "npz")
+    datasets.add(with_table, "bp", table(tmp_path / "bp"), "npz")
     assert terminal.json("dataset", "show", "bp")["needs"] == {}
     assert list(terminal.json("dataset", "show", "table")["needs"]) == ["heart"]
     assert terminal("approve", "heart", "--dataset", "bp", "--yes").exit_code == 0

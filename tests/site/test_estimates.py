@@ -10,10 +10,9 @@ import pytest
 from site_world import volume
 
 from archipel.data import DataMapping, Recipe
-from archipel.site.cohorts import cohort_versions
-from archipel.site.datasets import catalog
 from archipel.site.datasets.estimates import estimated
 from archipel.site.execution.preparation import prepared
+from archipel.site.services import cohorts, datasets
 from archipel.site.state.folder import SiteState
 
 LYING = np.array([[0, 0, -3.0, 90], [0.8, 0, 0, -20], [0, 0.4, 0, 5], [0, 0, 0, 1]])
@@ -35,8 +34,8 @@ def test_the_estimate_is_the_size_of_what_is_prepared(
     hospital: SiteState, tmp_path: Path, spacing: tuple[float, float, float] | None, orientation: str
 ) -> None:
     mapping = DataMapping(orientation=orientation)
-    entry = catalog.add(hospital, "heads", phantoms(tmp_path / "heads"), "nifti-pairs", mapping=mapping)
-    cohort = cohort_versions.freeze(hospital, entry, recipe=Recipe(spacing_mm=spacing)).cohort
+    entry = datasets.add(hospital, "heads", phantoms(tmp_path / "heads"), "nifti-pairs", mapping=mapping)
+    cohort = cohorts.freeze(hospital, entry, recipe=Recipe(spacing_mm=spacing)).cohort
     with asyncio.run(prepared(hospital, Path(entry.root), cohort)) as made:
         # A file has its arrays on whole pages, and a description.
         assert 0 <= made.size - estimated(hospital, entry, cohort).size < 3 * 3 * 4096

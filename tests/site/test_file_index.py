@@ -10,8 +10,8 @@ from archipel.data import FileFacts, MemoryIndex, Signature
 from archipel.site.datasets import file_index
 from archipel.site.datasets.file_index import SqlFileIndex
 from archipel.site.state.folder import SiteState
-from archipel.site.withdrawals.opt_outs import Optant
 from archipel.site.withdrawals.withdrawals import readmit, withdraw
+from archipel.site.withdrawn.opt_outs import Optant
 from archipel.tensors import blob_hash
 
 PLACES = [f"{folder}/{name}" for folder in ("images", "labels", "z é") for name in ("a", "b", "ä", "𝒳", "\uffff")]

@@ -16,6 +16,7 @@ from archipel.cli.site import app
 from archipel.site.approval import authorisation
 from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import catalog
+from archipel.site.services import datasets
 from archipel.site.state.folder import SiteState
 from archipel.vocabulary import DataNeeds, RosterEntry
 
@@ -107,7 +108,7 @@ def test_the_commands_answer_programs_too(with_table: SiteState, tmp_path: Path)
 
 
 def test_needs_that_are_not_met_say_why_before_anybody_is_asked(hospital: SiteState, tmp_path: Path) -> None:
-    catalog.add(hospital, "table", brains(tmp_path / "brains"), "nifti-pairs", leave_out_faulty=True)
+    datasets.add(hospital, "table", brains(tmp_path / "brains"), "nifti-pairs", leave_out_faulty=True)
     labels = {"1": "anterior", "2": "posterior", "3": "cyst", "9": "tumour"}
     take_offer(hospital, needs=DataNeeds(kind="volumes", modalities=("T1",), labels=labels))
     shown = run(hospital, "plans", "heart")

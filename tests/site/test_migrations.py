@@ -15,6 +15,7 @@ from archipel.governance import canonical, job_hash
 from archipel.site.approval import approvals
 from archipel.site.audit import journal
 from archipel.site.datasets import catalog
+from archipel.site.services import datasets
 from archipel.site.state import schema
 from archipel.site.state.folder import SiteState
 
@@ -114,7 +115,7 @@ def test_a_used_site_of_an_older_version_keeps_its_rows_and_asks_again(
         assert connection.execute(text("SELECT count(*) FROM tasks")).scalar() == 1
         assert connection.execute(text("SELECT count(*) FROM state_frames")).scalar() == 1
         assert connection.execute(text("PRAGMA foreign_key_check")).all() == []
-    assert catalog.check(site, "table").subjects == 6
+    assert datasets.check(site, "table").subjects == 6
     site.close()
 
 

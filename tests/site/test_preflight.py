@@ -21,8 +21,7 @@ from archipel.data import Recipe, validation_ids
 from archipel.site.approval import approvals
 from archipel.site.checks.dry_run import Ladder
 from archipel.site.checks.findings import Rung, Sign, Step
-from archipel.site.cohorts import cohort_versions
-from archipel.site.datasets import catalog, exclusions
+from archipel.site.services import cohorts, datasets
 from archipel.site.state.folder import SiteState
 from archipel.vocabulary import BadInput, NotFound
 from opened_files import opens_under
@@ -101,7 +100,7 @@ MADE: dict[str, Callable[[Path], Path]] = {
 def asked(site: SiteState, folder: Path, layout: str, *, approved: bool = False, rounds: int = 3) -> Path:
     """The site with a dataset of this format, and a job on it; returns the dataset's folder."""
     root = MADE[layout](folder / "there")
-    catalog.add(site, "there", root, layout)
+    datasets.add(site, "there", root, layout)
     offered(site, folder, dataset="there", needs=NEEDS[layout], rounds=rounds)
     if approved:
         approvals.approve(site, "heart")
@@ -131,7 +130,7 @@ def test_the_same_image_under_two_ids_on_both_sides_is_named(hospital: SiteState
     assert not rung.go
     both = f"{TRAINED} (trains) and {HELD_OUT} (validates)"
     assert findings(rung, Sign.MEND)["duplicates"] == f"{both} hold the same image; exclude one of them"
-    exclusions.exclude(hospital, "there", [HELD_OUT])
+    datasets.exclude(hospital, "there", [HELD_OUT])
     assert findings(checked(hospital), Sign.GO)["duplicates"] == "no image is on both sides of the split"
 
 
@@ -145,7 +144,7 @@ def test_equal_rows_under_two_ids_on_both_sides_are_to_be_looked_at(hospital: Si
 
 
 def test_rows_of_few_values_are_not_said_to_differ(hospital: SiteState, tmp_path: Path) -> None:
-    catalog.add(hospital, "there", rows_of(tmp_path / "there", ("a", "sick")), "table")
+    datasets.add(hospital, "there", rows_of(tmp_path / "there", ("a", "sick")), "table")
     offered(hospital, tmp_path, dataset="there", needs=NEEDS["table"])
     said = findings(checked(hospital), Sign.LOOK)["duplicates"]
     assert said == "no row was found on both sides of the split; 12 samples hold too little to be compared"
@@ -229,7 +228,7 @@ def test_many_faulty_files_are_counted(hospital: SiteState, tmp_path: Path) -> N
 
 
 def test_what_the_dataset_the_policy_and_the_settings_do_not_give_is_named(hospital: SiteState, tmp_path: Path) -> None:
-    catalog.add(hospital, "table", table(tmp_path / "rows"), "npz")
+    datasets.add(hospital, "table", table(tmp_path / "rows"), "npz")
     offered(hospital, tmp_path, needs='kind="arrays", minimum_subjects=50', rounds=20_000)
     said = findings(checked(hospital), Sign.MEND)
     assert said["at least 50 subjects"] == "not met: it has 6"
@@ -238,7 +237,7 @@ def test_what_the_dataset_the_policy_and_the_settings_do_not_give_is_named(hospi
 
 def test_a_cohort_larger_than_the_cache_is_known_before_it_is_prepared(hospital: SiteState, tmp_path: Path) -> None:
     hospital.settings = hospital.settings.model_copy(update={"cache_mb": 0})
-    catalog.add(hospital, "table", table(tmp_path / "rows"), "npz")
+    datasets.add(hospital, "table", table(tmp_path / "rows"), "npz")
     offered(hospital, tmp_path)
     said = findings(checked(hospital), Sign.MEND)
     assert "cache_mb in site.toml allows 0; raise it" in said["disk"]
@@ -248,11 +247,11 @@ def test_the_time_of_a_round_grows_with_samples_and_with_their_prepared_voxels(
     hospital: SiteState, tmp_path: Path
 ) -> None:
     root = volumes(tmp_path / "brains", 10)
-    catalog.add(hospital, "there", root, "nifti-pairs")
+    datasets.add(hospital, "there", root, "nifti-pairs")
     offered(hospital, tmp_path, dataset="there", needs='kind="volumes"', values=VOXELS)
     stored = checked(hospital, DUMMY).figures
     assert stored["round_s"] == pytest.approx(0.5 * stored["training_samples"] / 4 * (6 * 7 * 8) / 1000, abs=1e-4)
-    cohort_versions.freeze_version(hospital, "there", recipe=Recipe(spacing_mm=(0.5, 0.5, 0.5)))
+    cohorts.freeze_version(hospital, "there", recipe=Recipe(spacing_mm=(0.5, 0.5, 0.5)))
     prepared = checked(hospital, DUMMY).figures
     assert prepared["round_s"] == pytest.approx(8 * stored["round_s"], abs=1e-3)
 

@@ -10,11 +10,12 @@ from site_world import volumes
 from sqlalchemy import select
 
 from archipel.site.datasets import catalog, quality_report
-from archipel.site.datasets.quality_report import HTML, JSON, make_report
+from archipel.site.datasets.quality_report import HTML, JSON
+from archipel.site.services import datasets
 from archipel.site.state import schema
 from archipel.site.state.folder import SiteState
-from archipel.site.withdrawals.opt_outs import OPT_OUT, Optant
 from archipel.site.withdrawals.withdrawals import withdraw
+from archipel.site.withdrawn.opt_outs import OPT_OUT, Optant
 from archipel.vocabulary import Conflict
 
 
@@ -24,8 +25,8 @@ def known_places(site: SiteState) -> list[str]:
 
 
 def test_a_report_is_two_files_that_only_their_owner_reads(hospital: SiteState, tmp_path: Path) -> None:
-    catalog.add(hospital, "brain", volumes(tmp_path / "brain"), "nifti-pairs")
-    report = make_report(hospital, "brain", tmp_path / "out" / "brain")
+    datasets.add(hospital, "brain", volumes(tmp_path / "brain"), "nifti-pairs")
+    report = datasets.make_report(hospital, "brain", tmp_path / "out" / "brain")
     assert report.dataset == "brain"
     written = sorted((tmp_path / "out" / "brain").iterdir())
     assert [path.name for path in written] == [HTML, JSON]
@@ -38,7 +39,7 @@ def test_a_report_is_two_files_that_only_their_owner_reads(hospital: SiteState, 
 def test_a_report_that_a_withdrawal_overtook_is_not_written(
     hospital: SiteState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, listed: bool
 ) -> None:
-    catalog.add(hospital, "brain", volumes(tmp_path / "brain", 5), "nifti-pairs")
+    datasets.add(hospital, "brain", volumes(tmp_path / "brain", 5), "nifti-pairs")
     for path in (tmp_path / "brain").glob("*/*"):
         path.touch()
     owner: Any = catalog if step == "scanned" else quality_report
@@ -55,10 +56,10 @@ def test_a_report_that_a_withdrawal_overtook_is_not_written(
     with monkeypatch.context() as patched:
         patched.setattr(owner, step, overtaken)
         with pytest.raises(Conflict, match="somebody withdrew while it was made; make it again"):
-            make_report(hospital, "brain", tmp_path / "out")
+            datasets.make_report(hospital, "brain", tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert not [place for place in known_places(hospital) if "sub-01" in place]
-    report = make_report(hospital, "brain", tmp_path / "out")
+    report = datasets.make_report(hospital, "brain", tmp_path / "out")
     assert "sub-00" in (tmp_path / "out" / HTML).read_text()
     assert "sub-01" not in report.model_dump_json() + (tmp_path / "out" / HTML).read_text()
 
@@ -66,7 +67,7 @@ def test_a_report_that_a_withdrawal_overtook_is_not_written(
 def test_a_withdrawal_from_another_dataset_does_not_stop_a_report(
     with_table: SiteState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    catalog.add(with_table, "brain", volumes(tmp_path / "brain"), "nifti-pairs")
+    datasets.add(with_table, "brain", volumes(tmp_path / "brain"), "nifti-pairs")
     build = quality_report.build
 
     def beside(*arguments: Any, **others: Any) -> Any:
@@ -74,5 +75,5 @@ def test_a_withdrawal_from_another_dataset_does_not_stop_a_report(
         return build(*arguments, **others)
 
     monkeypatch.setattr(quality_report, "build", beside)
-    make_report(with_table, "brain", tmp_path / "out")
+    datasets.make_report(with_table, "brain", tmp_path / "out")
     assert (tmp_path / "out" / HTML).exists()

@@ -16,6 +16,7 @@ from archipel.governance import JournalHead, sign_head
 from archipel.site.approval import approvals, authorisation
 from archipel.site.audit import journal, journal_heads
 from archipel.site.datasets import catalog
+from archipel.site.services import datasets
 from archipel.site.state import schema
 from archipel.site.state.folder import SiteState
 from archipel.storage import utc_now
@@ -104,7 +105,7 @@ def test_a_patient_with_faulty_files_is_a_patient_here(
 ) -> None:
     root = volumes(tmp_path / "brain")
     (root / "labels" / "sub-01.nii.gz").write_bytes(b"no volume")
-    catalog.add(with_table, "brain", root, "nifti-pairs", leave_out_faulty=True)
+    datasets.add(with_table, "brain", root, "nifti-pairs", leave_out_faulty=True)
     assert terminal("cohort", "withdraw", "sub-01").exit_code == 0
 
 

@@ -14,6 +14,7 @@ from archipel.site.agent.agent import Agent
 from archipel.site.approval import approvals, disclosure
 from archipel.site.audit import journal
 from archipel.site.datasets import catalog
+from archipel.site.services import datasets
 from archipel.site.state.folder import SiteState
 from archipel.site.state.settings import SiteSettings
 from archipel.transport import AnswerMessage, DatasetsMessage, DatasetSummary, Hello
@@ -63,7 +64,7 @@ def with_heart(hospital: SiteState, tmp_path: Path) -> SiteState:
     (tmp_path / "dictionary.toml").write_text(DICTIONARY)
     mapping = DataMapping(columns={"pounds": ColumnMapping(source="weight_kg", scale=2.2046)})
     options = {"subject": "id", "dictionary": str(tmp_path / "dictionary.toml")}
-    catalog.add(hospital, "heart", root, "table", options=options, mapping=mapping)
+    datasets.add(hospital, "heart", root, "table", options=options, mapping=mapping)
     return hospital
 
 
@@ -89,7 +90,7 @@ def test_columns_that_nobody_described_are_not_told(hospital: SiteState, tmp_pat
     root = tmp_path / "heart"
     root.mkdir()
     (root / "heart.csv").write_text(HEART)
-    catalog.add(hospital, "heart", root, "table", options={"subject": "id"})
+    datasets.add(hospital, "heart", root, "table", options={"subject": "id"})
     assert disclosure.summaries(hospital)[0].columns == ()
     values = {"yes": "sick", "no": "healthy"}
     catalog.remap(hospital, "heart", DataMapping(columns={"disease": ColumnMapping(source="diagnosis", values=values)}))
@@ -98,7 +99,7 @@ def test_columns_that_nobody_described_are_not_told(hospital: SiteState, tmp_pat
 
 
 def test_of_volumes_label_names_and_mapped_modalities_are_told(hospital: SiteState, tmp_path: Path) -> None:
-    entry = catalog.add(hospital, "brain", volumes(tmp_path / "brain", 6), "nifti-pairs")
+    entry = datasets.add(hospital, "brain", volumes(tmp_path / "brain", 6), "nifti-pairs")
     assert disclosure.summary(entry, 5).modalities == ("image",)
     mapped = entry.model_copy(
         update={
@@ -115,16 +116,16 @@ def test_of_volumes_label_names_and_mapped_modalities_are_told(hospital: SiteSta
 async def test_a_count_below_the_smallest_cell_is_never_on_the_wire(
     hospital: SiteState, tmp_path: Path, rows: int, said: int | str
 ) -> None:
-    catalog.add(hospital, "table", table(tmp_path / "data", rows=rows), "npz")
+    datasets.add(hospital, "table", table(tmp_path / "data", rows=rows), "npz")
     take_offer(hospital)
     approvals.approve(hospital, "heart")
     wire = Wire()
     agent = Agent(hospital, wire)  # type: ignore[arg-type]
     await agent.decided()
     messages = [from_site.validate_json(text) for text in wire.sent]
-    (datasets,) = [one for one in messages if isinstance(one, DatasetsMessage)]
+    (told,) = [one for one in messages if isinstance(one, DatasetsMessage)]
     (answer,) = [one for one in messages if isinstance(one, AnswerMessage)]
-    assert [one.subjects for one in datasets.datasets] == [said]
+    assert [one.subjects for one in told.datasets] == [said]
     assert answer.subjects == (said if isinstance(said, int) else None)
     hello = Hello(site="charite", version="1", time="now", datasets=agent.telling.datasets(), head={})
     assert [one.subjects for one in hello.datasets] == [said]

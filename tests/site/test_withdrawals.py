@@ -17,13 +17,14 @@ from archipel.site.approval import approvals, authorisation, disclosure
 from archipel.site.audit import journal
 from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import catalog
-from archipel.site.datasets.quality_report import make_report
 from archipel.site.execution import preparation
+from archipel.site.services import cohorts, datasets
 from archipel.site.state import sample_cache, schema
 from archipel.site.state.folder import SiteState
-from archipel.site.withdrawals import opt_outs, withdrawals
-from archipel.site.withdrawals.opt_outs import OPT_OUT, Optant
+from archipel.site.withdrawals import withdrawals
 from archipel.site.withdrawals.withdrawals import withdraw
+from archipel.site.withdrawn import opt_outs, register
+from archipel.site.withdrawn.opt_outs import OPT_OUT, Optant, TakeOptOuts
 from archipel.transport.doorbell import Doorbell
 from archipel.vocabulary import BadInput, Conflict, DataNeeds, ErrorCode, NotFound, Refused
 
@@ -81,15 +82,15 @@ def test_a_withdrawal_applies_to_queries_and_to_what_is_frozen_later(with_table:
     assert catalog.dataset(with_table, "table").summary.subjects == 5
     assert disclosure.summaries(with_table)[0].subjects == 5
     table(tmp_path / "data", rows=9)
-    frozen = cohort_versions.freeze_version(with_table, "table")
+    frozen = cohorts.freeze_version(with_table, "table")
     assert frozen.subjects == 8
     assert "p-002" not in cohort_versions.stored(with_table, "table").cohort.subjects
-    assert catalog.check(with_table, "table").subjects == 8
+    assert datasets.check(with_table, "table").subjects == 8
 
 
 def test_a_patient_who_withdraws_while_a_person_reads_is_not_in_what_is_approved(with_table: SiteState) -> None:
     _, hashed = take_offer(with_table)
-    frozen = cohort_versions.freeze(with_table, catalog.dataset(with_table, "table"))
+    frozen = cohorts.freeze(with_table, catalog.dataset(with_table, "table"))
     out(with_table, "p-002")
     approvals.approve(with_table, "heart", frozen=frozen)
     assert "p-002" not in authorisation.is_allowed(with_table, "heart", hashed).cohort.subjects
@@ -97,7 +98,7 @@ def test_a_patient_who_withdraws_while_a_person_reads_is_not_in_what_is_approved
 
 def test_a_pseudonymised_patient_withdraws_by_the_id_that_the_hospital_knows(with_table: SiteState) -> None:
     _, hashed = take_offer(with_table)
-    cohort_versions.freeze_version(with_table, "table", pseudonymise=True)
+    cohorts.freeze_version(with_table, "table", pseudonymise=True)
     approvals.approve(with_table, "heart", frozen=cohort_versions.stored(with_table, "table"))
     pseudonym = cohort_versions.stored(with_table, "table").cohort.pseudonyms["p-002"]
     out(with_table, "p-002")
@@ -119,7 +120,7 @@ def test_withdrawing_twice_changes_nothing_and_wakes_the_agent_once(with_table: 
 
 
 def test_a_withdrawal_from_one_dataset_leaves_a_namesake_in_another(with_table: SiteState, tmp_path: Path) -> None:
-    catalog.add(with_table, "other", table(tmp_path / "other"), "npz")
+    datasets.add(with_table, "other", table(tmp_path / "other"), "npz")
     done = out(with_table, "p-002", dataset="other")
     assert done.datasets == ("other",)
     assert [entry.subjects for entry in catalog.datasets(with_table)] == [5, 6]
@@ -196,7 +197,7 @@ def test_a_withdrawal_that_somebody_deletes_brings_nobody_back(with_table: SiteS
 
 
 def test_a_cohort_under_another_datasets_name_escapes_no_withdrawal(with_table: SiteState, tmp_path: Path) -> None:
-    catalog.add(with_table, "other", table(tmp_path / "other"), "npz")
+    datasets.add(with_table, "other", table(tmp_path / "other"), "npz")
     _, hashed = take_offer(with_table)
     approvals.approve(with_table, "heart")
     out(with_table, "p-002", dataset="table")
@@ -233,7 +234,7 @@ def test_an_opt_out_list_is_taken_over_at_every_look(with_table: SiteState, tmp_
     listed.write_text("p-005\n")
     assert disclosure.summaries(with_table)[0].subjects == "<5"
     assert catalog.dataset(with_table, "table").subjects == 3
-    catalog.add(with_table, "other", table(tmp_path / "other"), "npz")
+    datasets.add(with_table, "other", table(tmp_path / "other"), "npz")
     assert catalog.dataset(with_table, "other").subjects == 4
     listed.unlink()
     assert len(authorisation.is_allowed(with_table, "heart", hashed).cohort.subjects) == 3
@@ -259,7 +260,7 @@ def test_a_mistaken_withdrawal_is_undone_for_new_versions_only(with_table: SiteS
     (with_table.folder / OPT_OUT).unlink()
     withdrawals.readmit(with_table, Optant("p-002"))
     assert "p-002" not in authorisation.is_allowed(with_table, "heart", hashed).cohort.subjects
-    fresh = cohort_versions.freeze_version(with_table, "table")
+    fresh = cohorts.freeze_version(with_table, "table")
     assert (fresh.version, fresh.left) == (2, 6)
     with pytest.raises(NotFound, match="is not withdrawn"):
         withdrawals.readmit(with_table, Optant("p-002"))
@@ -267,8 +268,8 @@ def test_a_mistaken_withdrawal_is_undone_for_new_versions_only(with_table: SiteS
 
 def test_what_was_prepared_of_a_patient_goes_with_the_withdrawal(hospital: SiteState, tmp_path: Path) -> None:
     root = volumes(tmp_path / "brain", 4)
-    catalog.add(hospital, "brain", root, "nifti-pairs")
-    cohort_versions.freeze_version(hospital, "brain")
+    datasets.add(hospital, "brain", root, "nifti-pairs")
+    cohorts.freeze_version(hospital, "brain")
     cohort = cohort_versions.stored(hospital, "brain").cohort
     cache = sample_cache.sample_cache(hospital)
     cache.prepare(root, cohort).close()
@@ -281,8 +282,8 @@ def test_what_was_prepared_of_a_patient_goes_with_the_withdrawal(hospital: SiteS
 
 def test_an_opt_out_list_does_not_wait_for_a_cache_at_work(hospital: SiteState, tmp_path: Path) -> None:
     root = volumes(tmp_path / "brain", 4)
-    catalog.add(hospital, "brain", root, "nifti-pairs")
-    cohort_versions.freeze_version(hospital, "brain")
+    datasets.add(hospital, "brain", root, "nifti-pairs")
+    cohorts.freeze_version(hospital, "brain")
     cohort = cohort_versions.stored(hospital, "brain").cohort
     (sample,) = (one for one in cohort.samples if one.subject == "sub-01")
     cache = sample_cache.sample_cache(hospital)
@@ -300,16 +301,16 @@ def test_an_opt_out_list_does_not_wait_for_a_cache_at_work(hospital: SiteState, 
 
 def test_nothing_that_was_found_in_a_patients_files_stays(hospital: SiteState, tmp_path: Path) -> None:
     """Facts of a scan, thumbnails among them, and reports that show the patient's pictures."""
-    catalog.add(hospital, "brain", volumes(tmp_path / "brain"), "nifti-pairs")
-    catalog.add(hospital, "other", table(tmp_path / "other"), "npz")
+    datasets.add(hospital, "brain", volumes(tmp_path / "brain"), "nifti-pairs")
+    datasets.add(hospital, "other", table(tmp_path / "other"), "npz")
     for name in ("brain", "other"):
-        make_report(hospital, name, hospital.reports / name)
+        datasets.make_report(hospital, name, hospital.reports / name)
     out(hospital, "sub-01")
     with hospital.database.read() as connection:
         known = set(connection.scalars(select(schema.files.c.dataset)))
     assert known == {"other"}
     assert [path.name for path in hospital.reports.iterdir()] == ["other"]
-    again = catalog.scanned(hospital, catalog.dataset(hospital, "brain"))
+    again = datasets.rescan(hospital, catalog.dataset(hospital, "brain"))
     assert [sample.subject for sample in again.samples] == ["sub-00", "sub-02"]
     with hospital.database.read() as connection:
         places = connection.scalars(select(schema.files.c.place)).all()
@@ -329,25 +330,25 @@ def test_an_id_is_the_same_however_its_accents_are_written(hospital: SiteState, 
         for folder in ("images", "labels"):
             values = numbers.integers(0, 3, (4, 5, 6)).astype(np.uint8)
             volume(tmp_path / "brain" / folder / f"{ending}.nii.gz", values)
-    catalog.add(hospital, "brain", tmp_path / "brain", "nifti-pairs")
+    datasets.add(hospital, "brain", tmp_path / "brain", "nifti-pairs")
     (hospital.folder / OPT_OUT).write_text(unicodedata.normalize("NFD", "zoë") + "\n", encoding="utf-8")
-    assert cohort_versions.freeze_version(hospital, "brain").subjects == 2
+    assert cohorts.freeze_version(hospital, "brain").subjects == 2
 
 
 def test_a_scan_that_a_withdrawal_overtook_brings_nobody_back(
     hospital: SiteState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither in the counts that are told outside nor in what the scan found in the patient's files."""
-    catalog.add(hospital, "brain", volumes(tmp_path / "brain", 6), "nifti-pairs")
+    datasets.add(hospital, "brain", volumes(tmp_path / "brain", 6), "nifti-pairs")
     scan_before = catalog.scanned
 
-    def overtaken(site: SiteState, entry: catalog.Dataset) -> Scan:
-        found = scan_before(site, entry)
+    def overtaken(site: SiteState, entry: catalog.Dataset, take_opt_outs: TakeOptOuts) -> Scan:
+        found = scan_before(site, entry, take_opt_outs)
         out(site, "sub-01")
         return found
 
     monkeypatch.setattr(catalog, "scanned", overtaken)
-    catalog.check(hospital, "brain")
+    datasets.check(hospital, "brain")
     assert catalog.dataset(hospital, "brain").subjects == 5
     assert disclosure.summaries(hospital)[0].subjects == 5
     with hospital.database.read() as connection:
@@ -356,7 +357,7 @@ def test_a_scan_that_a_withdrawal_overtook_brings_nobody_back(
 
 
 def test_an_approval_that_a_withdrawal_overtook_brings_no_count_back(with_table: SiteState) -> None:
-    cohort_versions.freeze_version(with_table, "table")
+    cohorts.freeze_version(with_table, "table")
     frozen = cohort_versions.stored(with_table, "table")
     take_offer(with_table)
     out(with_table, "p-002")
@@ -368,8 +369,8 @@ def test_nothing_that_was_found_of_a_faulty_patient_stays(hospital: SiteState, t
     """Who cannot be used is no member of the dataset, and is shown by reports before all others."""
     root = volumes(tmp_path / "brain", 4)
     (root / "labels" / "sub-01.nii.gz").write_bytes(b"no volume")
-    catalog.add(hospital, "brain", root, "nifti-pairs", leave_out_faulty=True)
-    make_report(hospital, "brain", hospital.reports / "brain")
+    datasets.add(hospital, "brain", root, "nifti-pairs", leave_out_faulty=True)
+    datasets.make_report(hospital, "brain", hospital.reports / "brain")
     out(hospital, "sub-01")
     with hospital.database.read() as connection:
         places = connection.scalars(select(schema.files.c.place)).all()
@@ -388,14 +389,14 @@ def test_a_withdrawn_patients_row_beside_volumes_is_not_kept_again(
         volume(root / f"sub-{number:02}" / "T1" / "scan.nii.gz", values)
     rows = "subject,age\nsub-00,40\nsub-01,31457\nsub-02,41\nsub-77,31458\n"
     (root / "demographics.csv").write_text(rows)
-    catalog.add(hospital, "study", root, "medical-folder")
+    datasets.add(hospital, "study", root, "medical-folder")
     told_before = facts_of(hospital, "demographics.csv")
     assert "31457" in told_before and "31458" in told_before
     out(hospital, subject)
     number = "31457" if subject == "sub-01" else "31458"
     assert number not in facts_of(hospital, "demographics.csv")
     (root / "demographics.csv").write_text(rows + f"{subject},{number}\n")
-    found = catalog.check(hospital, "study")
+    found = datasets.check(hospital, "study")
     assert subject not in "".join(map(str, found.problems))
     assert number not in facts_of(hospital, "demographics.csv")
 
@@ -408,8 +409,8 @@ def facts_of(site: SiteState, place: str) -> str:
 def test_what_was_prepared_for_a_check_goes_with_the_withdrawal(hospital: SiteState, tmp_path: Path) -> None:
     """A cohort that a check ran on is kept nowhere, and names its samples to nobody."""
     root = volumes(tmp_path / "brain", 4)
-    catalog.add(hospital, "brain", root, "nifti-pairs")
-    cohort = cohort_versions.freeze(hospital, catalog.dataset(hospital, "brain")).cohort
+    datasets.add(hospital, "brain", root, "nifti-pairs")
+    cohort = cohorts.freeze(hospital, catalog.dataset(hospital, "brain")).cohort
     cache = sample_cache.sample_cache(hospital)
     cache.prepare(root, cohort).close()
     (sample,) = (one for one in cohort.samples if one.subject == "sub-01")
@@ -426,8 +427,8 @@ def test_a_session_under_a_pseudonym_does_not_tell_the_id(hospital: SiteState, t
                 pixels = np.random.default_rng(seed + patient + ord(shot)).integers(0, 255, (8, 8), np.uint8)
                 name = f"{folder}{patient}_{shot}.png"
                 Image.fromarray(pixels).save(tmp_path / "xray" / folder / name)
-    catalog.add(hospital, "xray", tmp_path / "xray", "class-folders", options={"subject": "^[^_]+"})
-    cohort = cohort_versions.freeze(hospital, catalog.dataset(hospital, "xray"), pseudonymise=True).cohort
+    datasets.add(hospital, "xray", tmp_path / "xray", "class-folders", options={"subject": "^[^_]+"})
+    cohort = cohorts.freeze(hospital, catalog.dataset(hospital, "xray"), pseudonymise=True).cohort
     as_told = preparation.as_told(cohort, 0.2)
     assert {one.session for one in as_told.samples} == {"1", "2"}
     assert len({one.key for one in as_told.samples}) == 12
@@ -439,16 +440,16 @@ def test_lines_of_an_opt_out_list_that_match_nobody_are_known_by_their_numbers(
 ) -> None:
     listed = with_table.folder / OPT_OUT
     listed.write_text("# by letter\np-001\np-0O2\ntable/p-003\ntabel/p-004\ntable/p-999\n")
-    assert withdrawals.unmatched(with_table) == (3, 5, 6), "before the list was taken over"
+    assert register.unmatched(with_table) == (3, 5, 6), "before the list was taken over"
     withdrawals.take_opt_outs(with_table)
-    assert withdrawals.unmatched(with_table) == (3, 5, 6)
+    assert register.unmatched(with_table) == (3, 5, 6)
     table(tmp_path / "data", rows=3)
-    catalog.check(with_table, "table")
-    assert withdrawals.unmatched(with_table) == (3, 5, 6), "p-003 is gone from the files and was a patient here"
+    datasets.check(with_table, "table")
+    assert register.unmatched(with_table) == (3, 5, 6), "p-003 is gone from the files and was a patient here"
     catalog.remove(with_table, "table")
-    assert withdrawals.unmatched(with_table) == (3, 5, 6)
+    assert register.unmatched(with_table) == (3, 5, 6)
     listed.unlink()
-    assert withdrawals.unmatched(with_table) == ()
+    assert register.unmatched(with_table) == ()
 
 
 def test_a_line_matches_whom_a_later_scan_finds(hospital: SiteState, tmp_path: Path) -> None:
@@ -457,21 +458,21 @@ def test_a_line_matches_whom_a_later_scan_finds(hospital: SiteState, tmp_path: P
     root = volumes(tmp_path / "brain", 6)
     (root / "labels" / "sub-01.nii.gz").write_bytes(b"no volume")
     withdrawals.take_opt_outs(hospital)
-    assert withdrawals.unmatched(hospital) == (1, 2, 3, 4)
-    catalog.add(hospital, "brain", root, "nifti-pairs")
+    assert register.unmatched(hospital) == (1, 2, 3, 4)
+    datasets.add(hospital, "brain", root, "nifti-pairs")
     withdrawals.take_opt_outs(hospital)
-    assert withdrawals.unmatched(hospital) == (4,)
+    assert register.unmatched(hospital) == (4,)
 
 
 def test_a_line_holds_for_a_dataset_from_its_first_look_on(hospital: SiteState, tmp_path: Path) -> None:
     (hospital.folder / OPT_OUT).write_text("unknown/sub-01\nother/sub-02\n")
     root = volumes(tmp_path / "brain")
     (root / "labels" / "sub-01.nii.gz").write_bytes(b"no volume")
-    assert catalog.add(hospital, "unknown", root, "nifti-pairs").subjects == 2
+    assert datasets.add(hospital, "unknown", root, "nifti-pairs").subjects == 2
     with hospital.database.read() as connection:
         places = connection.scalars(select(schema.files.c.place)).all()
     assert not [place for place in places if "sub-01" in place]
-    assert cohort_versions.freeze_version(hospital, "unknown").subjects == 2
+    assert cohorts.freeze_version(hospital, "unknown").subjects == 2
 
 
 def test_a_line_matches_a_patient_who_is_out_of_a_dataset_already(with_table: SiteState) -> None:
@@ -479,11 +480,11 @@ def test_a_line_matches_a_patient_who_is_out_of_a_dataset_already(with_table: Si
     listed = with_table.folder / OPT_OUT
     listed.write_text("p-001\n")
     withdrawals.take_opt_outs(with_table)
-    assert withdrawals.unmatched(with_table) == ()
+    assert register.unmatched(with_table) == ()
 
 
 def test_whoever_was_never_here_is_a_stranger_also_once_withdrawn(with_table: SiteState) -> None:
     asked = [Optant("p-001"), Optant("p-0O2"), Optant("p-0O3")]
     for _ in range(2):
-        assert withdrawals.strangers(with_table, asked) == set(asked[1:])
+        assert register.strangers(with_table, asked) == set(asked[1:])
         withdraw(with_table, asked)

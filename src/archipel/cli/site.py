@@ -139,11 +139,11 @@ def status(state: State, as_json: AsJson = False) -> None:
 
 def _opt_outs(site: SiteState) -> dict[str, Any] | None:
     """How many patients the opt-out list names, and which of its lines are of nobody; None where there is no list."""
-    from archipel.site.withdrawals import opt_outs, withdrawals
+    from archipel.site.withdrawn import opt_outs, register
     from archipel.vocabulary import BadInput
 
     try:
-        lines, unmatched = opt_outs.listed(site), withdrawals.unmatched(site)
+        lines, unmatched = opt_outs.listed(site), register.unmatched(site)
     except BadInput as error:
         return {"patients": None, "unmatched": [], "problem": str(error)}
     if not lines:
@@ -152,7 +152,7 @@ def _opt_outs(site: SiteState) -> dict[str, Any] | None:
 
 
 def _print_opt_outs(found: Any) -> None:
-    from archipel.site.withdrawals.opt_outs import OPT_OUT, in_words
+    from archipel.site.withdrawn.opt_outs import OPT_OUT, in_words
 
     if found is None:
         return
@@ -261,7 +261,7 @@ def approve(
     """Show what would run here, ask, freeze the cohort or take a version frozen before, and sign."""
     from archipel.site.approval import approvals
     from archipel.site.cohorts import cohort_versions, split_assignment
-    from archipel.site.services import offers
+    from archipel.site.services import cohorts, offers
     from archipel.vocabulary import BadInput
 
     screen = console()
@@ -276,7 +276,7 @@ def approve(
             frozen = cohort_versions.stored(site, entry.name, version)
         else:
             with screen.status(f"reading and hashing {extent(Path(entry.root))} of dataset {entry.name}"):
-                frozen = cohort_versions.freeze(site, entry, fraction=offer.job.validation_fraction)
+                frozen = cohorts.freeze(site, entry, fraction=offer.job.validation_fraction)
         if not yes:
             _show(site, offer, offers.explain_on(site, offer, frozen.dataset, frozen.cohort))
         for warning in split_assignment.changed(site, frozen.cohort):

@@ -45,13 +45,14 @@ def cohort_freeze(
     from archipel.site.approval.explanation import few_measure
     from archipel.site.cohorts import cohort_versions, split_assignment
     from archipel.site.datasets import catalog
+    from archipel.site.services import cohorts
 
     screen, recipe = console(), _recipe(spacing)
     with opened(state) as site, listing_problems(screen):
         root = Path(catalog.dataset(site, dataset).root)
         before = {one.hash for one in cohort_versions.versions(site, dataset)}
         with screen.status(f"looking at {extent(root)} of dataset {dataset}"):
-            found = cohort_versions.freeze_version(
+            found = cohorts.freeze_version(
                 site, dataset, name=name, fraction=fraction, pseudonymise=pseudonymise, recipe=recipe
             )
         warnings = few_measure(found.validation, site.settings.policy.minimum_cell)
@@ -166,11 +167,11 @@ def cohort_diff(
 ) -> None:
     """Say what became of one version in another, by name of each subject. This stays here."""
     from archipel.site.approval.explanation import shown
-    from archipel.site.cohorts import cohort_versions
+    from archipel.site.services import cohorts
 
     screen = console()
     with opened(state) as site, listing_problems(screen):
-        found = cohort_versions.compare(site, dataset, before, after)
+        found = cohorts.compare(site, dataset, before, after)
     if as_json:
         print_json(found.model_dump(mode="json"))
         return
@@ -192,8 +193,9 @@ def cohort_withdraw(
     reason: Annotated[str, typer.Option("--reason", help="Why; kept here, beside the journal.")] = "",
 ) -> None:
     """Take patients out of every dataset, cohort and round from now on; no approval is asked again."""
-    from archipel.site.withdrawals import opt_outs, withdrawals
-    from archipel.site.withdrawals.opt_outs import Optant
+    from archipel.site.withdrawals import withdrawals
+    from archipel.site.withdrawn import opt_outs, register
+    from archipel.site.withdrawn.opt_outs import Optant
 
     listed: list[Optant] = []
     if file is not None:
@@ -209,7 +211,7 @@ def cohort_withdraw(
     with opened(state) as site:
         done = withdrawals.withdraw(site, asked, reason=reason)
         mistyped = _mistyped(site, typed, dataset, screen)
-        nobody = withdrawals.strangers(site, asked)
+        nobody = register.strangers(site, asked)
     if not done.patients and not mistyped:
         screen.print("they are withdrawn already")
         return
@@ -235,14 +237,15 @@ def _mistyped(site: Any, typed: list[Any], dataset: str, screen: Console) -> set
     """Those whom no dataset here ever had; says of each whom it may mean."""
     from archipel.site.approval.explanation import shown
     from archipel.site.datasets import suggestions
-    from archipel.site.withdrawals import withdrawals
+    from archipel.site.services import datasets
+    from archipel.site.withdrawn import register
 
-    if not withdrawals.strangers(site, typed):
+    if not register.strangers(site, typed):
         return set()
     with screen.status("looking who lies in the datasets"):
-        there = suggestions.subjects_there(site, dataset)
+        there = datasets.subjects_there(site, dataset)
     # Whoever has faulty files was never counted: the look has met them only now.
-    found: set[Any] = withdrawals.strangers(site, typed)
+    found: set[Any] = register.strangers(site, typed)
     for one in sorted(found):
         near = " or ".join(suggestions.alike(one.subject, there))
         where = f"dataset {dataset}" if dataset else "any dataset here"
@@ -256,7 +259,7 @@ def cohort_readmit(
 ) -> None:
     """Undo a mistaken withdrawal, for versions frozen from now on; those that were narrowed stay so."""
     from archipel.site.withdrawals import withdrawals
-    from archipel.site.withdrawals.opt_outs import Optant
+    from archipel.site.withdrawn.opt_outs import Optant
 
     with opened(state) as site:
         withdrawals.readmit(site, Optant(subject, dataset))

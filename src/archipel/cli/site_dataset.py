@@ -42,6 +42,7 @@ def dataset_add(
     """Check a folder of data and enter it in the catalog; nothing is added while anything is wrong with it."""
     from archipel.site.approval.explanation import shown
     from archipel.site.datasets import catalog
+    from archipel.site.services import datasets
 
     asked = asked_mapping(mapping, label)
     options = dict(read_option(text) for text in option or [])
@@ -50,7 +51,7 @@ def dataset_add(
     problems: list[Any] = []
     waiting = screen.status(f"reading and hashing {extent(path)} in {path}")
     with opened(state) as site, listing_problems(screen), waiting:
-        entry = catalog.add(
+        entry = datasets.add(
             site, name, path, found, options=options, mapping=asked, leave_out_faulty=leave_out_faulty,
             look=lambda scan: problems.extend(scan.problems),
         )  # fmt: skip
@@ -151,12 +152,13 @@ def dataset_list(state: State, as_json: AsJson = False) -> None:
 def dataset_check(name: Dataset, state: State, as_json: AsJson = False) -> None:
     """Look at a dataset's folder again; every problem by case, exit code 1 when something makes data unusable."""
     from archipel.site.datasets import catalog
+    from archipel.site.services import datasets
 
     screen = console()
     with opened(state) as site:
         entry = catalog.dataset(site, name)
         with screen.status(f"looking at {extent(Path(entry.root))} in {entry.root}"):
-            found = catalog.check(site, name)
+            found = datasets.check(site, name)
     if as_json:
         problems = [problem.model_dump(mode="json") for problem in found.problems]
         print_json({"dataset": name, "subjects": found.subjects, "samples": len(found.samples), "problems": problems})
@@ -278,10 +280,10 @@ def dataset_exclude(
     state: State,
 ) -> None:
     """Leave subjects out whose data is of no use, in every cohort frozen from now on."""
-    from archipel.site.datasets import exclusions
+    from archipel.site.services import datasets
 
     with opened(state) as site:
-        entry = exclusions.exclude(site, name, subjects)
+        entry = datasets.exclude(site, name, subjects)
     console().print(f"dataset {name} goes on without {', '.join(subjects)}: {entry.subjects} subjects")
 
 

@@ -23,13 +23,13 @@ def dataset_report(
     as_json: AsJson = False,
 ) -> None:
     """Look at a dataset's quality: a verdict with remedies, pictures and tables, as HTML and JSON. It stays here."""
-    from archipel.site.datasets.quality_report import make_report
+    from archipel.site.services import datasets
 
     screen = console()
     with opened(state) as site:
         folder = out or site.reports / name
         with screen.status(f"looking at dataset {name}"):
-            report = make_report(site, name, folder, by)
+            report = datasets.make_report(site, name, folder, by)
     if as_json:
         print_json(report.model_dump(mode="json"))
         return

@@ -28,8 +28,8 @@ from archipel.data.synthetic import phantom
 from archipel.plans import Context, load
 from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import catalog
-from archipel.site.datasets.quality_report import make_report
 from archipel.site.membership.founding import create_site
+from archipel.site.services import cohorts, datasets
 from archipel.site.state.folder import SiteState
 
 PLAN = Path(__file__).with_name("bench_plan.py")
@@ -161,14 +161,14 @@ def catalog_step(place: str, step: str) -> None:
         if step == "register":
             site = create_site(folder / "site", "bench")
             began = time.perf_counter()
-            subjects = catalog.add(site, "tiny", folder / "data", LAYOUT).subjects
+            subjects = datasets.add(site, "tiny", folder / "data", LAYOUT).subjects
         else:
             site = SiteState.open(folder / "site")
             changed = sorted((folder / "data" / "images").iterdir())[0]
             changed.write_bytes(changed.read_bytes())
             opened.clear()
             began = time.perf_counter()
-            subjects = catalog.usable_scan(site, catalog.dataset(site, "tiny")).subjects
+            subjects = datasets.rescan(site, catalog.dataset(site, "tiny")).subjects
         seconds = time.perf_counter() - began
     site.close()
     figures = {
@@ -248,13 +248,13 @@ def _steps(site: SiteState, name: str, root: Path) -> list[tuple[str, Callable[[
     """What a data manager does with a new folder, in order."""
 
     def freeze() -> None:
-        frozen = cohort_versions.freeze(site, catalog.dataset(site, name))
+        frozen = cohorts.freeze(site, catalog.dataset(site, name))
         with site.database.write() as connection:
             cohort_versions.keep(site, connection, frozen)
 
     return [
-        ("register", lambda: catalog.add(site, name, root, LAYOUT)),
-        ("check", lambda: catalog.check(site, name)),
-        ("report", lambda: make_report(site, name, site.reports / name)),
+        ("register", lambda: datasets.add(site, name, root, LAYOUT)),
+        ("check", lambda: datasets.check(site, name)),
+        ("report", lambda: datasets.make_report(site, name, site.reports / name)),
         ("freeze", freeze),
     ]

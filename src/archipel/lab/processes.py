@@ -22,9 +22,9 @@ from archipel.server.membership.federation import Federation as ServerFederation
 from archipel.server.state.folder import ServerState
 from archipel.server.state.settings import ServerSettings
 from archipel.site.approval import approvals
-from archipel.site.datasets import catalog
 from archipel.site.membership import enrolment
 from archipel.site.membership.founding import create_site
+from archipel.site.services import datasets
 from archipel.site.state.folder import SiteState
 from archipel.site.state.settings import SandboxRule
 from archipel.vocabulary import ArchipelError, ErrorCode, NotFound
@@ -193,7 +193,7 @@ class LocalFederation:
         joined = self.join_site(name, sandbox=sandbox, **settings)
         site = joined.state()
         try:
-            catalog.add(site, dataset, root, layout, mapping=DataMapping(label_names=labels or {}))
+            datasets.add(site, dataset, root, layout, mapping=DataMapping(label_names=labels or {}))
         finally:
             site.close()
         return joined

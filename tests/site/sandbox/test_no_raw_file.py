@@ -12,11 +12,11 @@ from site_world import SERVER, volumes
 from archipel.governance import job_hash
 from archipel.plans.drafting import draft
 from archipel.site.approval import approvals, authorisation
-from archipel.site.datasets import catalog
 from archipel.site.execution import preparation
 from archipel.site.execution.task_store import SiteShelf
 from archipel.site.execution.training import SandboxTrainer
 from archipel.site.sandbox import TaskFailed
+from archipel.site.services import datasets
 from archipel.site.state.folder import SiteState
 from archipel.vocabulary import BadInput, ErrorCode, Pass, RosterEntry, RoundTerms, Task, TaskKey, WorkerLimits
 
@@ -56,7 +56,7 @@ class Epochs:
 
     def __init__(self, site: SiteState, folder: Path, plan: str = PLAN) -> None:
         self.site, self.root = site, volumes(folder / "brains", 6)
-        catalog.add(site, "brains", self.root, "nifti-pairs")
+        datasets.add(site, "brains", self.root, "nifti-pairs")
         file = folder / "reads.py"
         file.write_text(plan)
         made = draft(

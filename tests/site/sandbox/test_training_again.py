@@ -23,7 +23,7 @@ from archipel.site.execution.training import SandboxTrainer
 from archipel.site.sandbox import TaskFailed, tree
 from archipel.site.state.folder import SiteState
 from archipel.site.withdrawals import withdrawals
-from archipel.site.withdrawals.opt_outs import Optant
+from archipel.site.withdrawn.opt_outs import Optant
 from archipel.tensors import decode
 from archipel.vocabulary import (
     ErrorCode,

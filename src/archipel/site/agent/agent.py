@@ -29,7 +29,7 @@ from archipel.site.execution.task_store import SiteShelf
 from archipel.site.execution.training import SandboxTrainer
 from archipel.site.sandbox import TaskFailed
 from archipel.site.state.folder import SiteState
-from archipel.site.withdrawals import opt_outs, withdrawals
+from archipel.site.withdrawn import opt_outs, register
 from archipel.tasks import Compute, Handler, Made, Once, Permitted, check_passes, failure_of
 from archipel.transport import (
     EndedMessage,
@@ -331,7 +331,7 @@ class Agent:
         if listed == self._listed:
             return
         self._listed = listed
-        unmatched = withdrawals.unmatched(self.site)
+        unmatched = register.unmatched(self.site)
         if unmatched:
             _log.warning(
                 "lines of opt-out.txt are of nobody in any dataset here", unmatched=opt_outs.in_words(unmatched)

@@ -31,6 +31,7 @@ from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import catalog
 from archipel.site.state import schema
 from archipel.site.state.folder import SiteState
+from archipel.site.withdrawals import withdrawals
 from archipel.storage import BlobStore, utc_now
 from archipel.tensors import blob_hash
 from archipel.vocabulary import Conflict, ErrorCode, Job, NotFound, Refused
@@ -262,7 +263,7 @@ def approve(
         )
     if frozen is None:
         entry = asked_dataset(site, known.job, dataset)
-        frozen = cohort_versions.freeze(site, entry, fraction=known.job.validation_fraction)
+        frozen = cohort_versions.freeze(site, entry, withdrawals.take_opt_outs, fraction=known.job.validation_fraction)
     entry, cohort = frozen.dataset, frozen.cohort
     against = reasons_against(site, known.job, entry, cohort)
     if against:

@@ -16,7 +16,8 @@ from archipel.governance import Approval, Subtraction, check_approval, check_sub
 from archipel.site.approval.approvals import OfferState
 from archipel.site.state import schema
 from archipel.site.state.folder import SiteState
-from archipel.site.withdrawals import signed_withdrawals, withdrawals
+from archipel.site.withdrawals import withdrawals
+from archipel.site.withdrawn import register, signed_withdrawals
 from archipel.vocabulary import ErrorCode, Job, Refused
 
 _rows = schema.experiments
@@ -109,7 +110,7 @@ def _withdrawn(connection: Connection, hashed: str, dataset: str) -> _Withdrawn:
     return _Withdrawn(
         signed_withdrawals.of(connection, hashed),
         signed_withdrawals.journaled(connection, hashed),
-        withdrawals.tokens_out_of(connection, dataset),
+        register.tokens_out_of(connection, dataset),
     )
 
 

@@ -49,7 +49,9 @@ class Permission:
         try:
             allowed = self._allowed()
         except Refused:
-            found = cohort_versions.freeze(self._site, self._entry, fraction=self._job.validation_fraction)
+            found = cohort_versions.freeze(
+                self._site, self._entry, withdrawals.take_opt_outs, fraction=self._job.validation_fraction
+            )
             return found.dataset, found.cohort
         return catalog.dataset(self._site, allowed.cohort.dataset), allowed.cohort
 

@@ -29,7 +29,8 @@ from archipel.site.cohorts import split_assignment, tags
 from archipel.site.datasets import catalog
 from archipel.site.state import schema
 from archipel.site.state.folder import SiteState
-from archipel.site.withdrawals import signed_withdrawals, withdrawals
+from archipel.site.withdrawn import register, signed_withdrawals
+from archipel.site.withdrawn.opt_outs import TakeOptOuts
 from archipel.storage import utc_now
 from archipel.vocabulary import BadInput, Conflict, ErrorCode, NotFound, Record, Refused
 
@@ -64,6 +65,7 @@ class Version(Record):
 def freeze(
     site: SiteState,
     entry: catalog.Dataset,
+    take_opt_outs: TakeOptOuts,
     *,
     fraction: float | None = None,
     pseudonymise: bool | None = None,
@@ -77,7 +79,7 @@ def freeze(
     """
     if fraction is not None and not 0 <= fraction < 1:
         raise BadInput(f"validation fraction {fraction}", "is not in [0, 1)", "give for example 0.2")
-    found = catalog.usable_scan(site, entry)
+    found = catalog.usable_scan(site, entry, take_opt_outs)
     samples = tuple(sorted(found.samples, key=lambda sample: sample.key))
     subjects = tuple(sorted({sample.subject for sample in samples}))
     key = site.cohort_key
@@ -173,7 +175,7 @@ def keep(site: SiteState, connection: Connection, frozen: Frozen, *, name: str =
         split_assignment.settle(connection, site, cohort)
     if name:
         tags.give(connection, cohort.dataset, hashed, name)
-    signed_withdrawals.narrow(connection, site, cohort, hashed, withdrawals.tokens_out_of(connection, cohort.dataset))
+    signed_withdrawals.narrow(connection, site, cohort, hashed, register.tokens_out_of(connection, cohort.dataset))
     return hashed
 
 
@@ -191,6 +193,7 @@ def _fraction_of(cohort: Cohort | None) -> float:
 def freeze_version(
     site: SiteState,
     dataset: str,
+    take_opt_outs: TakeOptOuts,
     *,
     name: str = "",
     fraction: float | None = None,
@@ -199,7 +202,7 @@ def freeze_version(
 ) -> Version:
     """Freeze a dataset and keep it as a version for later approvals. Raises as ``freeze`` and ``keep`` do."""
     entry = catalog.dataset(site, dataset)
-    frozen = freeze(site, entry, fraction=fraction, pseudonymise=pseudonymise, recipe=recipe)
+    frozen = freeze(site, entry, take_opt_outs, fraction=fraction, pseudonymise=pseudonymise, recipe=recipe)
     with site.database.write() as connection:
         keep(site, connection, frozen, name=name)
     site.ring()
@@ -244,18 +247,20 @@ def as_it_stands(site: SiteState, cohort: Cohort) -> Cohort:
     """A cohort, kept or not, without those who are withdrawn."""
     with site.database.read() as connection:
         found = signed_withdrawals.of(connection, hash_of(site, cohort))
-        gone = withdrawals.tokens_out_of(connection, cohort.dataset)
+        gone = register.tokens_out_of(connection, cohort.dataset)
     left = signed_withdrawals.subtracted(cohort, site.cohort_key, map(Subtraction.model_validate_json, found))
     return left.without(subject for subject in left.subjects if subject_token(subject, site.cohort_key) in gone)
 
 
-def compare(site: SiteState, dataset: str, before: int, after: int | None) -> CohortDifference:
+def compare(
+    site: SiteState, dataset: str, before: int, after: int | None, take_opt_outs: TakeOptOuts
+) -> CohortDifference:
     """What became of one version in another; without ``after``, in what lies on the disk now."""
     old = stored(site, dataset, before).cohort
     if after is not None:
         return difference(old, stored(site, dataset, after).cohort)
     fraction, pseudonymise = _fraction_of(old), bool(old.pseudonyms)
-    now = freeze(site, catalog.dataset(site, dataset), fraction=fraction, pseudonymise=pseudonymise)
+    now = freeze(site, catalog.dataset(site, dataset), take_opt_outs, fraction=fraction, pseudonymise=pseudonymise)
     return difference(old, now.cohort)
 
 

@@ -19,10 +19,12 @@ from archipel.data.files import LeavesOut
 from archipel.data.formats import checked_root, settled
 from archipel.data.formats.found_volumes import subject_id
 from archipel.site.audit import journal
+from archipel.site.datasets import members
 from archipel.site.datasets.file_index import SqlFileIndex
 from archipel.site.state import schema
 from archipel.site.state.folder import SiteState
-from archipel.site.withdrawals import withdrawals
+from archipel.site.withdrawn import register
+from archipel.site.withdrawn.opt_outs import TakeOptOuts
 from archipel.storage import utc_now
 from archipel.vocabulary import BadInput, Conflict, DataKind, ErrorCode, Name, NotFound, Record
 from archipel.vocabulary.counting import counted
@@ -66,6 +68,7 @@ def add(
     name: str,
     root: Path,
     layout: str,
+    take_opt_outs: TakeOptOuts,
     *,
     options: Mapping[str, str] | None = None,
     mapping: DataMapping | None = None,
@@ -100,40 +103,40 @@ def add(
         added_at=now,
         scanned_at=now,
     )
-    found = usable_scan(site, entry, new=True)
+    found = usable_scan(site, entry, take_opt_outs, new=True)
     entry = brought_up_to_date(entry, found)
     with site.database.write() as connection:
         _check_free(connection, name)
         journal.append(connection, "dataset-added", {"name": name, "format": layout, "subjects": entry.subjects})
         connection.execute(insert(schema.datasets).values(**_row(entry)))
-        _note_members(site, connection, name, subjects_of(found))
+        members.note(site, connection, name, subjects_of(found))
     site.ring()
     look(found)
     return dataset(site, name)
 
 
-def scanned(site: SiteState, entry: Dataset) -> Scan:
+def scanned(site: SiteState, entry: Dataset, take_opt_outs: TakeOptOuts) -> Scan:
     """What lies in the dataset's folder now, without excluded and withdrawn subjects; only changed files are opened.
 
-    Raises BadInput when the folder is not there.
+    The opt-out list is taken over first. Raises BadInput when the folder is not there and as ``take_opt_outs`` does.
     """
     try:
         checked_root(Path(entry.root))
     except BadInput as error:
         remedy = f"mount it again, or remove the dataset (archipel site dataset remove {entry.name})"
         raise BadInput(f"dataset {entry.name}", f"its folder {entry.root} is not there", remedy) from error
-    withdrawals.take_opt_outs(site, entry.name)
+    take_opt_outs(site, entry.name)
     met: set[str] = set()
     with SqlFileIndex(site, entry.name) as index:
         found = scan(entry.format, Path(entry.root), entry.options, index, _leaves_out(site, entry.name, met))
-    withdrawals.note_known(site, entry.name, met)
+    register.note_known(site, entry.name, met)
     return found
 
 
 def _leaves_out(site: SiteState, dataset: str, met: set[str]) -> LeavesOut:
     """Whether somebody is left out; the tokens of those who are withdrawn are added to ``met``."""
     with site.database.read() as connection:
-        tokens = withdrawals.tokens_out_of(connection, dataset)
+        tokens = register.tokens_out_of(connection, dataset)
         excluded = frozenset(map(subject_id, excluded_from(connection, dataset)))
 
     def leaves_out(subject: str) -> bool:
@@ -150,12 +153,12 @@ def subjects_of(found: Scan) -> tuple[str, ...]:
     return tuple(sorted({sample.subject for sample in found.samples}))
 
 
-def usable_scan(site: SiteState, entry: Dataset, *, new: bool = False) -> Scan:
+def usable_scan(site: SiteState, entry: Dataset, take_opt_outs: TakeOptOuts, *, new: bool = False) -> Scan:
     """A scan of at least one usable subject, and without errors unless the dataset leaves faulty subjects out.
 
     Raises DatasetProblems that names everything wrong, for a ``new`` dataset with what helps to add it.
     """
-    found = scanned(site, entry)
+    found = scanned(site, entry, take_opt_outs)
     if found.errors and not (entry.leave_out_faulty and found.samples):
         everybody = {*subjects_of(found), *(problem.subject for problem in found.errors if problem.subject)}
         usable = f"usable subjects: {found.subjects}{f' of {len(everybody)}' * (len(everybody) > found.subjects)}"
@@ -210,7 +213,7 @@ def _entry(row: Mapping[Any, Any]) -> Dataset:
 def is_behind(site: SiteState, entry: Dataset) -> bool:
     """Whether somebody withdrew here since the dataset was looked at: all counts but that of subjects are older."""
     with site.database.read() as connection:
-        return any(since > entry.scanned_at for _, since in withdrawals.out_of(connection, entry.name))
+        return any(since > entry.scanned_at for _, since in register.out_of(connection, entry.name))
 
 
 def remove(site: SiteState, name: str) -> None:
@@ -239,13 +242,13 @@ def remove(site: SiteState, name: str) -> None:
     site.ring()
 
 
-def check(site: SiteState, name: str) -> Scan:
+def check(site: SiteState, name: str, take_opt_outs: TakeOptOuts) -> Scan:
     """Look at a dataset again and bring its entry up to date with what is usable; everything wrong is in the answer.
 
     Raises NotFound, and BadInput when its folder is gone.
     """
     entry = dataset(site, name)
-    found = scanned(site, entry)
+    found = scanned(site, entry, take_opt_outs)
     with site.database.write() as connection:
         keep(site, connection, brought_up_to_date(entry, found), subjects_of(found))
     site.ring()
@@ -269,28 +272,19 @@ def excluded_from(connection: Connection, name: str) -> list[str]:
     return list(connection.scalars(query))
 
 
-def keep(site: SiteState, connection: Connection, entry: Dataset, members: Iterable[str] | None = None) -> None:
-    """Keep a dataset's entry, and who is in it where that is known, in the caller's transaction.
+def keep(site: SiteState, connection: Connection, entry: Dataset, found: Iterable[str] | None = None) -> None:
+    """Keep a dataset's entry, and who was found in it where that is known, in the caller's transaction.
 
     Raises NotFound when the dataset was removed meanwhile.
     """
     there, row = schema.datasets.c.name == entry.name, _row(entry)
-    if members is None:
+    if found is None:
         # Nobody looked: the counts that are kept may be newer, made less by a withdrawal since the entry was read.
         row = {name: value for name, value in row.items() if name not in ("subjects", "summary", "scanned_at")}
     if connection.execute(update(schema.datasets).where(there).values(**row)).rowcount == 0:
         raise NotFound(f"dataset {entry.name}", "was removed meanwhile", "add it again, then approve")
-    if members is not None:
-        _note_members(site, connection, entry.name, members)
-
-
-def _note_members(site: SiteState, connection: Connection, name: str, subjects: Iterable[str]) -> None:
-    table = schema.members
-    connection.execute(delete(table).where(table.c.dataset == name))
-    tokens = {subject_token(subject, site.cohort_key) for subject in subjects}
-    if tokens:
-        connection.execute(insert(table), [{"dataset": name, "token": token} for token in sorted(tokens)])
-    withdrawals.leave(connection, name)
+    if found is not None:
+        members.note(site, connection, entry.name, found)
 
 
 def _row(entry: Dataset) -> dict[str, Any]:

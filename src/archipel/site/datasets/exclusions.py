@@ -15,17 +15,18 @@ from archipel.site.audit import journal
 from archipel.site.datasets import catalog
 from archipel.site.state import schema
 from archipel.site.state.folder import SiteState
+from archipel.site.withdrawn.opt_outs import TakeOptOuts
 from archipel.storage import utc_now
 from archipel.vocabulary import NotFound
 
 
-def exclude(site: SiteState, name: str, subjects: Iterable[str]) -> catalog.Dataset:
+def exclude(site: SiteState, name: str, subjects: Iterable[str], take_opt_outs: TakeOptOuts) -> catalog.Dataset:
     """Leave subjects out of every later scan of a dataset; it is looked at again without them.
 
     However an id's accents are written, it is one subject. Raises NotFound for a dataset or subject that is not there.
     """
     entry, asked = catalog.dataset(site, name), sorted({subject_id(one) for one in subjects})
-    everything = catalog.scanned(site, entry)
+    everything = catalog.scanned(site, entry, take_opt_outs)
     known = {*catalog.subjects_of(everything), *(problem.subject for problem in everything.problems)}
     there = {subject_id(one) for one in known}
     for subject in asked:
@@ -36,7 +37,7 @@ def exclude(site: SiteState, name: str, subjects: Iterable[str]) -> catalog.Data
         journal.append(connection, "subjects-excluded", body)
         row = {"dataset": name, "excluded_at": utc_now()}
         connection.execute(insert(schema.exclusions), [row | {"subject": subject} for subject in asked])
-    catalog.check(site, name)
+    catalog.check(site, name, take_opt_outs)
     return catalog.dataset(site, name)
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, delete, insert, select
 from archipel.data import FileFacts, Signature
 from archipel.site.state import schema
 from archipel.site.state.folder import SiteState
-from archipel.site.withdrawals import withdrawals
+from archipel.site.withdrawn import register
 
 _files = schema.files
 _BATCH = 500
@@ -45,7 +45,7 @@ class SqlFileIndex:
 
     def is_overtaken(self, connection: Connection) -> bool:
         """Whether somebody withdrew from the dataset since this index was opened."""
-        return not withdrawals.out_of(connection, self._dataset) <= self._out
+        return not register.out_of(connection, self._dataset) <= self._out
 
     def get(self, place: str, purpose: str, signature: Signature) -> FileFacts | None:
         """The facts if the file is as it was."""
@@ -105,7 +105,7 @@ class SqlFileIndex:
 
     def __enter__(self) -> Self:
         with self._site.database.read() as connection:
-            self._out = withdrawals.out_of(connection, self._dataset)
+            self._out = register.out_of(connection, self._dataset)
         return self
 
     def __exit__(

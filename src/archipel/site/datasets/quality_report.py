@@ -11,14 +11,16 @@ from archipel.data.quality import QualityReport, build, draw_pictures, gather, p
 from archipel.site.datasets import catalog
 from archipel.site.datasets.file_index import SqlFileIndex
 from archipel.site.state.folder import SiteState
-from archipel.site.withdrawals import withdrawals
+from archipel.site.withdrawn.opt_outs import TakeOptOuts
 from archipel.storage import disk_errors_named, utc_now, write_private
 from archipel.vocabulary import Conflict
 
 HTML, JSON = "report.html", "report.json"
 
 
-def make_report(site: SiteState, name: str, folder: Path, class_column: str = "") -> QualityReport:
+def make_report(
+    site: SiteState, name: str, folder: Path, take_opt_outs: TakeOptOuts, class_column: str = ""
+) -> QualityReport:
     """Make the report of a dataset and write both files into ``folder``; returns the report.
 
     Files that have not changed since they were looked at are not opened again. Raises Conflict when somebody withdrew
@@ -26,9 +28,9 @@ def make_report(site: SiteState, name: str, folder: Path, class_column: str = ""
     """
     entry = catalog.dataset(site, name)
     root = Path(entry.root)
-    withdrawals.take_opt_outs(site)
+    take_opt_outs(site)
     with SqlFileIndex(site, name) as index:
-        found = catalog.scanned(site, entry)
+        found = catalog.scanned(site, entry, take_opt_outs)
         evidence = gather(root, entry.format, entry.options, found, index)
         report = build(
             name, entry.format, evidence, entry.mapping, made_at=utc_now(), class_column=class_column,
@@ -36,7 +38,7 @@ def make_report(site: SiteState, name: str, folder: Path, class_column: str = ""
         )  # fmt: skip
         pictures = draw_pictures(root, entry.format, entry.options, evidence, report, index)
     html = page(report, pictures)
-    withdrawals.take_opt_outs(site)
+    take_opt_outs(site)
     with site.database.write() as connection:
         if index.is_overtaken(connection):
             raise Conflict(f"the report of dataset {name}", "somebody withdrew while it was made", "make it again")

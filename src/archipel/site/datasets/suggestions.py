@@ -8,14 +8,14 @@ from collections.abc import Iterable
 
 from archipel.site.datasets import catalog
 from archipel.site.state.folder import SiteState
-from archipel.site.withdrawals.opt_outs import EVERYWHERE
+from archipel.site.withdrawn.opt_outs import EVERYWHERE, TakeOptOuts
 from archipel.vocabulary import ArchipelError
 
 _ALIKE = 0.75
 _MOST = 3
 
 
-def subjects_there(site: SiteState, dataset: str = EVERYWHERE) -> set[str]:
+def subjects_there(site: SiteState, take_opt_outs: TakeOptOuts, dataset: str = EVERYWHERE) -> set[str]:
     """Who lies in the dataset, or in any, without those who are left out; each is looked at again.
 
     A dataset that cannot be looked at now has nobody.
@@ -25,7 +25,7 @@ def subjects_there(site: SiteState, dataset: str = EVERYWHERE) -> set[str]:
         if dataset not in (EVERYWHERE, entry.name):
             continue
         try:
-            found.update(catalog.subjects_of(catalog.scanned(site, entry)))
+            found.update(catalog.subjects_of(catalog.scanned(site, entry, take_opt_outs)))
         except (ArchipelError, OSError):
             continue
     return found

@@ -1,4 +1,4 @@
-"""Patients who are not to be used: the opt-out list, withdrawals, and the signed withdrawals from kept cohorts.
+"""The act of withdrawing: patients leave every dataset and every kept cohort, in one transaction, or are readmitted.
 
-It knows the state folder and the audit log.
+It knows who is withdrawn, datasets and cohorts. It knows nothing of experiments and approvals.
 """

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -29,6 +29,17 @@ class Optant(NamedTuple):
 
     subject: str
     dataset: str = EVERYWHERE
+
+
+class TakeOptOuts(Protocol):
+    """Withdraws whom the list names and who is not out yet, those for the dataset ``coming`` among them.
+
+    Whatever looks at a dataset's files demands it and calls it first: only the act of withdrawing, which knows
+    datasets, can do it, and nobody may look without it. It is ``archipel.site.withdrawals.withdrawals.take_opt_outs``.
+    """
+
+    def __call__(self, site: SiteState, coming: str = EVERYWHERE) -> None:
+        """Raise BadInput (code configuration) when the list cannot be read: nothing is looked at then."""
 
 
 class Line(NamedTuple):

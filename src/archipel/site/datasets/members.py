@@ -1,0 +1,77 @@
+"""Who is in each dataset, by keyed tokens: noted after a look, and taken off again when somebody withdraws."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
+
+from archipel.data import subject_token
+from archipel.site.state import schema
+from archipel.site.state.folder import SiteState
+from archipel.site.withdrawn import register
+from archipel.site.withdrawn.opt_outs import EVERYWHERE, Optant
+from archipel.site.withdrawn.register import Withdrawal
+
+_MOST_LOOKED_FOR = 20
+"""Patients who are looked for in the names of files; where there are more, all is as if it held one of them."""
+_members = schema.members
+
+
+def note(site: SiteState, connection: Connection, name: str, subjects: Iterable[str]) -> None:
+    """Write down who a look at a dataset found, in the place of whoever was in it, in the caller's transaction.
+
+    Those who withdrew while it was looked at are taken off its counts at once; nothing of them stays found.
+    """
+    connection.execute(delete(_members).where(_members.c.dataset == name))
+    tokens = {subject_token(subject, site.cohort_key) for subject in subjects}
+    if tokens:
+        connection.execute(insert(_members), [{"dataset": name, "token": token} for token in sorted(tokens)])
+    there = set(connection.scalars(select(_members.c.token).where(_members.c.dataset == name)))
+    leave(connection, [Withdrawal(name, token) for token in sorted(there & register.tokens_out_of(connection, name))])
+
+
+def leave(connection: Connection, gone: Sequence[Withdrawal]) -> tuple[str, ...]:
+    """Take them off the datasets' counts; the names of the datasets that had any of them."""
+    held = set()
+    for dataset, token in gone:
+        mine = (_members.c.token == token, *((_members.c.dataset == dataset,) if dataset else ()))
+        held |= set(connection.scalars(select(_members.c.dataset).where(*mine)))
+        connection.execute(delete(_members).where(*mine))
+    for name in held:
+        there = schema.datasets.c.name == name
+        left = connection.scalar(select(func.count()).where(_members.c.dataset == name))
+        summary = json.loads(connection.scalar(select(schema.datasets.c.summary).where(there)) or "{}")
+        known = json.dumps(summary | {"subjects": left}) if summary else ""
+        connection.execute(update(schema.datasets).where(there).values(subjects=left, summary=known))
+        # What was found in the files, small pictures among it, cannot be told apart by patient: it is found again.
+        connection.execute(delete(schema.files).where(schema.files.c.dataset == name))
+    return tuple(sorted(held))
+
+
+def forget_faulty(connection: Connection, gone: Sequence[Optant]) -> set[str]:
+    """Forget what was found in files of patients who are no members, because their data is faulty or excluded.
+
+    The names of the datasets that may have had such files.
+    """
+    seen: set[str] = set()
+    files, out = schema.files, schema.exclusions
+    for dataset in {one.dataset for one in gone}:
+        ids = {one.subject for one in gone if one.dataset == dataset}
+        spelt = {unicodedata.normalize(form, one) for one in ids for form in ("NFC", "NFD")} | ids
+        named = func.max(*(func.instr(files.c.place, one) for one in spelt), 0) > 0
+        # A row of a table may be of somebody whose images are not here; what was found in it is small enough to look.
+        rows = and_(
+            files.c.purpose.like("%table%"), func.max(*(func.instr(files.c.facts, one) for one in spelt), 0) > 0
+        )
+        looked = select(files.c.dataset).distinct()
+        looked = looked.where(or_(named, rows)) if len(ids) <= _MOST_LOOKED_FOR else looked
+        excluded = select(out.c.dataset, out.c.subject)
+        names = set(connection.scalars(looked))
+        names |= {row.dataset for row in connection.execute(excluded) if row.subject in spelt}
+        seen |= {name for name in names if dataset in (EVERYWHERE, name)}
+    if seen:
+        connection.execute(delete(files).where(files.c.dataset.in_(seen)))
+    return seen

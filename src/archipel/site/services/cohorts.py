@@ -1,0 +1,44 @@
+"""Cohorts as a person freezes and compares them: whoever is on the opt-out list is withdrawn before any look."""
+
+from __future__ import annotations
+
+from archipel.data import CohortDifference, Recipe
+from archipel.site.cohorts import cohort_versions
+from archipel.site.cohorts.cohort_versions import Frozen, Version
+from archipel.site.datasets.catalog import Dataset
+from archipel.site.state.folder import SiteState
+from archipel.site.withdrawals.withdrawals import take_opt_outs
+
+
+def freeze(
+    site: SiteState,
+    entry: Dataset,
+    *,
+    fraction: float | None = None,
+    pseudonymise: bool | None = None,
+    recipe: Recipe | None = None,
+) -> Frozen:
+    """What a dataset holds now as a cohort that is not kept yet. Raises as ``cohort_versions.freeze`` does."""
+    return cohort_versions.freeze(
+        site, entry, take_opt_outs, fraction=fraction, pseudonymise=pseudonymise, recipe=recipe
+    )
+
+
+def freeze_version(
+    site: SiteState,
+    dataset: str,
+    *,
+    name: str = "",
+    fraction: float | None = None,
+    pseudonymise: bool | None = None,
+    recipe: Recipe | None = None,
+) -> Version:
+    """Freeze a dataset and keep it as a version. Raises as ``cohort_versions.freeze_version`` does."""
+    return cohort_versions.freeze_version(
+        site, dataset, take_opt_outs, name=name, fraction=fraction, pseudonymise=pseudonymise, recipe=recipe
+    )
+
+
+def compare(site: SiteState, dataset: str, before: int, after: int | None) -> CohortDifference:
+    """What became of one version in another, or in what lies there now. Raises as ``cohort_versions.compare`` does."""
+    return cohort_versions.compare(site, dataset, before, after, take_opt_outs)
