@@ -6,15 +6,18 @@ Everything here is made for reading, a thing a line; programs read the JSON.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-
-from archipel.cli.site_terminal import console, print_table
+from archipel.cli.site_terminal import Screen, console, print_table
 from archipel.vocabulary import BadInput
 from archipel.vocabulary.counting import counted, some
+
+if TYPE_CHECKING:
+    from archipel.data import Answer, ColumnMapping, ColumnSummary, DataMapping, DataSchema, Problem
+    from archipel.site.services.dataset_documents import DatasetRow
+    from archipel.transport import DatasetSummary
 
 LISTED = 6
 """Names of one kind that a line of a list has room for."""
@@ -22,43 +25,40 @@ OF_A_KIND = 5
 """Problems with one remedy that are printed when data is refused."""
 PROBLEMS = 20
 """Problems that are printed when a dataset was added; its check prints all."""
-Summary = Mapping[str, Any]
-"""A DataSchema as JSON, without what is at its default."""
 
 
-def in_short(summary: Summary) -> str:
+def in_short(summary: DataSchema) -> str:
     """What a dataset holds, in one line."""
-    columns = list(summary.get("columns", {}))
+    columns = list(summary.columns)
     parts = (
         [f"{len(columns)} columns" if len(columns) > LISTED else f"columns {some(columns, LISTED)}"] if columns else []
     )
     return "; ".join([*_beside_columns(summary, LISTED), *parts])
 
 
-def in_full(summary: Summary) -> list[str]:
+def in_full(summary: DataSchema) -> list[str]:
     """What a dataset holds, each column on a line of its own."""
     lines = _beside_columns(summary, None)
-    lines += [f"column {name}: {_column(column)}" for name, column in summary.get("columns", {}).items()]
-    for gap in summary.get("gaps", ()):
-        lines.append(f"{gap['samples']} samples lack {some(gap['columns'], None)}")
+    lines += [f"column {name}: {_column(column)}" for name, column in summary.columns.items()]
+    lines += [f"{gap.samples} samples lack {some(gap.columns, None)}" for gap in summary.gaps]
     return lines
 
 
-def _beside_columns(summary: Summary, most: int | None) -> list[str]:
-    samples = summary.get("samples", 0)
+def _beside_columns(summary: DataSchema, most: int | None) -> list[str]:
+    samples = summary.samples
     lines = []
-    if images := summary.get("modalities"):
+    if images := summary.modalities:
         lines.append("images " + some((_of(name, count, samples) for name, count in images.items()), most))
-    if values := summary.get("label_values"):
-        names = summary.get("label_names", {})
+    if values := summary.label_values:
+        names = summary.label_names
         told = (_of(f"{value} {names.get(value, '')}".rstrip(), count, samples) for value, count in values.items())
         lines.append("labels " + some(told, most))
-    if smallest := summary.get("shape_smallest"):
-        largest = summary.get("shape_largest", smallest)
+    if smallest := summary.shape_smallest:
+        largest = summary.shape_largest or smallest
         lines.append(_by(smallest) + (f" to {_by(largest)}" if largest != smallest else "") + " voxels")
-    if spacing := summary.get("spacing_mm_median"):
+    if spacing := summary.spacing_mm_median:
         lines.append(f"{_by(spacing)} mm")
-    if arrays := summary.get("arrays"):
+    if arrays := summary.arrays:
         lines.append("arrays " + some((f"{name} {what}" for name, what in arrays.items()), most))
     return lines
 
@@ -72,61 +72,61 @@ def _by(sizes: Iterable[float]) -> str:
     return " x ".join(f"{size:g}" for size in sizes)
 
 
-def _column(column: Mapping[str, Any]) -> str:
-    words = str(column["type"]) + (f" in {column['unit']}" if column.get("unit") else "")
-    if column.get("minimum") is not None:
-        words += f", {column['minimum']:g} to {column['maximum']:g}"
-    if categories := column.get("categories"):
-        words += ": " + some((f"{name} ({count})" for name, count in categories.items()), None)
-    if column.get("missing"):
-        codes = some((f"{code} ({count})" for code, count in column.get("missing_codes", {}).items()), None)
-        words += f"; {column['missing']} missing" + (f" (codes: {codes})" if codes else "")
+def _column(column: ColumnSummary) -> str:
+    words = column.type + (f" in {column.unit}" if column.unit else "")
+    if column.minimum is not None:
+        words += f", {column.minimum:g} to {column.maximum:g}"
+    if column.categories:
+        words += ": " + some((f"{name} ({count})" for name, count in column.categories.items()), None)
+    if column.missing:
+        codes = some((f"{code} ({count})" for code, count in column.missing_codes.items()), None)
+        words += f"; {column.missing} missing" + (f" (codes: {codes})" if codes else "")
     return words
 
 
-def outside(told: Mapping[str, Any]) -> list[str]:
+def outside(told: DatasetSummary) -> list[str]:
     """All that is told outside of a dataset."""
-    lines = [f"told outside: name {told['name']}, kind {told['kind']}, subjects {told['subjects']}"]
-    if told["labels"]:
-        lines.append("  labels " + some((f"{value} {name}" for value, name in told["labels"].items()), None))
-    if told["modalities"]:
-        lines.append("  images " + some(told["modalities"], None))
-    for column in told["columns"]:
-        unit = f" in {column['unit']}" if column["unit"] else ""
-        categories = f": {some(column['categories'], None)}" if column["categories"] else ""
-        lines.append(f"  column {column['name']}{unit}{categories}")
+    lines = [f"told outside: name {told.name}, kind {told.kind}, subjects {told.subjects}"]
+    if told.labels:
+        lines.append("  labels " + some((f"{value} {name}" for value, name in told.labels.items()), None))
+    if told.modalities:
+        lines.append("  images " + some(told.modalities, None))
+    for column in told.columns:
+        unit = f" in {column.unit}" if column.unit else ""
+        categories = f": {some(column.categories, None)}" if column.categories else ""
+        lines.append(f"  column {column.name}{unit}{categories}")
     return lines
 
 
-def mapped(mapping: Mapping[str, Any]) -> list[str]:
-    """A mapping, given as JSON without what is at its default; one line says that there is none."""
+def mapped(mapping: DataMapping) -> list[str]:
+    """A mapping without what is at its default; one line says that there is none."""
     lines = []
-    if labels := mapping.get("labels"):
+    if labels := mapping.labels:
         lines.append("  labels " + some((f"{stored} becomes {value}" for stored, value in labels.items()), None))
-    if mapping.get("drop_other_labels"):
+    if mapping.drop_other_labels:
         lines.append("  other labels become 0")
-    if names := mapping.get("label_names"):
+    if names := mapping.label_names:
         lines.append("  labels are called " + some((f"{value} {name}" for value, name in names.items()), None))
-    if images := mapping.get("modalities"):
+    if images := mapping.modalities:
         lines.append("  images " + some((f"{asked} is {stored}" for asked, stored in images.items()), None))
-    lines += [f"  column {name}: {_rule(name, rule)}" for name, rule in mapping.get("columns", {}).items()]
-    if mapping.get("drop_incomplete"):
+    lines += [f"  column {name}: {_rule(name, rule)}" for name, rule in mapping.columns.items()]
+    if mapping.drop_incomplete:
         lines.append("  samples that lack a column are left out")
-    if mapping.get("orientation"):
-        lines.append(f"  volumes are turned to {mapping['orientation']}")
+    if mapping.orientation:
+        lines.append(f"  volumes are turned to {mapping.orientation}")
     return ["mapping:", *lines] if lines else ["mapping: none"]
 
 
-def _rule(name: str, rule: Mapping[str, Any]) -> str:
-    words = [f"from {rule.get('source') or name}"]
-    if "scale" in rule:
-        words.append(f"times {rule['scale']:g}")
-    if "offset" in rule:
-        words.append(f"plus {rule['offset']:g}")
-    if rule.get("values"):
-        words.append("with " + some((f"{stored} = {value}" for stored, value in rule["values"].items()), None))
-    if rule.get("fill") is not None:
-        words.append(f"{rule['fill']} where it is missing")
+def _rule(name: str, rule: ColumnMapping) -> str:
+    words = [f"from {rule.source or name}"]
+    if rule.scale != 1:
+        words.append(f"times {rule.scale:g}")
+    if rule.offset != 0:
+        words.append(f"plus {rule.offset:g}")
+    if rule.values:
+        words.append("with " + some((f"{stored} = {value}" for stored, value in rule.values.items()), None))
+    if rule.fill is not None:
+        words.append(f"{rule.fill} where it is missing")
     return ", ".join(words)
 
 
@@ -136,7 +136,7 @@ def options(asked: Mapping[str, str]) -> str:
 
 
 def print_problems(
-    screen: Console, problems: Iterable[Any], most: int | None = None, of_a_kind: int | None = None
+    screen: Screen, problems: Iterable[Problem], most: int | None = None, of_a_kind: int | None = None
 ) -> None:
     """Print problems case by case, those of the dataset as a whole first; of more than ``most`` only the first.
 
@@ -156,7 +156,7 @@ def print_problems(
             screen.print(f"- and {count - of_a_kind} more of this kind: {shown(remedy)}{warning}")
 
 
-def print_found(screen: Console, name: str, problems: Iterable[Any]) -> None:
+def print_found(screen: Screen, name: str, problems: Iterable[Problem]) -> None:
     """Print what a scan found beside usable data, and where all of it is to be had."""
     found = list(problems)
     if not found:
@@ -171,7 +171,7 @@ def print_found(screen: Console, name: str, problems: Iterable[Any]) -> None:
 
 
 @contextmanager
-def listing_problems(screen: Console) -> Iterator[None]:
+def listing_problems(screen: Screen) -> Iterator[None]:
     """Print what is wrong with a dataset before its error is passed on, which then says no problem twice."""
     from archipel.site.datasets.catalog import DatasetProblems
 
@@ -183,43 +183,29 @@ def listing_problems(screen: Console) -> Iterator[None]:
         raise BadInput(error.thing, f"has {count}", error.remedy, code=error.code) from error
 
 
-def print_needs(screen: Console, experiment: str, rows: Iterable[Mapping[str, str]]) -> None:
+def print_needs(screen: Screen, experiment: str, answers: Iterable[Answer]) -> None:
     """Print whether a dataset has what an experiment's plan needs."""
     from archipel.site.approval.explanation import shown
 
     screen.print(f"needs of {experiment}:")
-    for row in rows:
-        screen.print(shown(f"- {row['need']}: {row['verdict']}" + (f" ({row['why']})" if row["why"] else "")))
+    for answer in answers:
+        screen.print(shown(f"- {answer}"))
 
 
-def needs_rows(answers: Any) -> list[dict[str, str]]:
-    """The answer for each need, as a program reads it."""
-    return [answer.model_dump(mode="json") for answer in answers]
-
-
-def print_datasets(rows: Any) -> None:
+def print_datasets(rows: Sequence[DatasetRow]) -> None:
     """Print the catalog."""
     if not rows:
         console().print("no dataset yet; add one with archipel site dataset add NAME PATH")
         return
     read = [
-        row
-        | {
-            "labels": some((f"{value} {label}" for value, label in row["labels"].items()), LISTED),
-            "summary": in_short(row["summary"]),
+        {
+            "name": row.name,
+            "format": row.format,
+            "kind": row.kind,
+            "subjects": row.subjects,
+            "labels": some((f"{value} {label}" for value, label in row.labels.items()), LISTED),
+            "summary": in_short(row.summary),
         }
         for row in rows
     ]
     print_table(["name", "format", "kind", "subjects", "labels", "summary"], read)
-
-
-def dataset_row(entry: Any) -> dict[str, Any]:
-    """A dataset as a program reads it."""
-    return {
-        "name": entry.name,
-        "format": entry.format,
-        "kind": entry.kind,
-        "subjects": entry.subjects,
-        "labels": entry.mapping.label_names,
-        "summary": entry.summary.model_dump(mode="json", exclude_defaults=True),
-    }

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.syntax import Syntax
 from rich.text import Text
 
-from archipel.cli.dataset_words import dataset_row, listing_problems, needs_rows, print_datasets
+from archipel.cli.dataset_words import listing_problems, print_datasets
 from archipel.cli.site_check import check
 from archipel.cli.site_cohort import cohort_app
 from archipel.cli.site_dataset import dataset_app, extent
@@ -33,7 +33,11 @@ from archipel.cli.site_terminal import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from archipel.site.approval.approvals import Offer
+    from archipel.site.services.offer_documents import OfferRow
+    from archipel.site.services.status import OptOutList
     from archipel.site.state.folder import SiteState
 
 app = typer.Typer(name="site", help="A hospital's side: data, approvals, journal and the agent.", no_args_is_help=True)
@@ -93,100 +97,50 @@ def start(state: State) -> None:
 @app.command()
 def status(state: State, as_json: AsJson = False) -> None:
     """Say where this site stands."""
-    from archipel.site.agent import link_status
-    from archipel.site.approval import approvals
-    from archipel.site.audit import journal_heads
-    from archipel.site.datasets import catalog
-    from archipel.site.membership import certificates
+    from archipel.site.services import status as services
 
     with opened(state) as site:
-        found = site.federation()
-        running = site.ring()
-        link = link_status.read(site) if running else None
-        until = certificates.credentials(site).expires.isoformat() if found else None
-        document: dict[str, Any] = {
-            "site": site.name,
-            "identity_key": site.identity.public,
-            "federation": found.model_dump() if found else None,
-            "certificate_until": until,
-            "agent": "running" if running else "stopped",
-            "link": link.model_dump() if link else None,
-            "sandbox": site.settings.sandbox.value,
-            "server_journal_faults": [str(fault) for fault in journal_heads.faults(site)],
-            "datasets": [dataset_row(entry) for entry in catalog.datasets(site)],
-            "opt_outs": _opt_outs(site),
-            "experiments": [_row(offer) for offer in approvals.offers(site)],
-        }
+        found = services.status(site)
     if as_json:
-        print_json(document)
+        print_json(found.model_dump(mode="json"))
         return
-    screen = console()
-    screen.print(f"site {document['site']}, agent {document['agent']}, sandbox {document['sandbox']}")
+    screen, federation, link = console(), found.federation, found.link
+    screen.print(f"site {found.site}, agent {found.agent}, sandbox {found.sandbox}")
     screen.print(
-        f"federation {found.name} at {found.grpc}, certificate until {until}"
-        if found
+        f"federation {federation.name} at {federation.grpc}, certificate until {found.certificate_until}"
+        if federation
         else "has joined no federation yet"
     )
     if link is not None:
         stands = "connected" if link.connected else f"not connected: {link.problem}"
         screen.print(words(f"{stands} (since {link.since})"))
-    for fault in document["server_journal_faults"]:
+    for fault in found.server_journal_faults:
         screen.print(f"the server's journal went back: {fault}; ask its operator which")
-    print_datasets(document["datasets"])
-    _print_opt_outs(document["opt_outs"])
-    _print_offers(document["experiments"])
+    print_datasets(found.datasets)
+    _print_opt_outs(found.opt_outs)
+    _print_offers(found.experiments)
 
 
-def _opt_outs(site: SiteState) -> dict[str, Any] | None:
-    """How many patients the opt-out list names, and which of its lines are of nobody; None where there is no list."""
-    from archipel.site.withdrawn import opt_outs, register
-    from archipel.vocabulary import BadInput
-
-    try:
-        lines, unmatched = opt_outs.listed(site), register.unmatched(site)
-    except BadInput as error:
-        return {"patients": None, "unmatched": [], "problem": str(error)}
-    if not lines:
-        return None
-    return {"patients": len({line.optant for line in lines}), "unmatched": list(unmatched), "problem": None}
-
-
-def _print_opt_outs(found: Any) -> None:
+def _print_opt_outs(found: OptOutList | None) -> None:
     from archipel.site.withdrawn.opt_outs import OPT_OUT, in_words
 
     if found is None:
         return
-    screen, unmatched = console(), found["unmatched"]
-    if found["problem"]:
-        screen.print(f"nothing runs: {found['problem']}")
+    screen, unmatched = console(), found.unmatched
+    if found.problem:
+        screen.print(f"nothing runs: {found.problem}")
         return
     are = "are" if len(unmatched) > 1 else "is"
     nobody = f"; {in_words(unmatched)} {are} of nobody in any dataset here" if unmatched else ""
-    screen.print(f"{OPT_OUT} names {found['patients']} patients{nobody}")
+    screen.print(f"{OPT_OUT} names {found.patients} patients{nobody}")
 
 
-def _row(offer: Offer) -> dict[str, Any]:
-    return {
-        "experiment": offer.experiment,
-        "state": offer.state.value,
-        "title": offer.job.title,
-        "plan": offer.job.plan.file_name,
-        "rounds": offer.job.terms.rounds,
-        "asked_by": offer.asked_by,
-        "job_hash": offer.job_hash,
-        "plan_hash": offer.job.plan.hash,
-        "cohort_hash": offer.cohort_hash,
-        "offered_at": offer.offered_at,
-        "decided_at": offer.decided_at,
-        "note": offer.note,
-    }
-
-
-def _print_offers(rows: Any) -> None:
+def _print_offers(rows: Sequence[OfferRow]) -> None:
     if not rows:
         console().print("no experiment was offered yet")
         return
-    print_table(["experiment", "state", "asked_by", "title", "plan", "rounds", "offered_at", "note"], rows)
+    columns = ["experiment", "state", "asked_by", "title", "plan", "rounds", "offered_at", "note"]
+    print_table(columns, [dict(row) for row in rows])
 
 
 @app.command()
@@ -198,27 +152,19 @@ def plans(
 ) -> None:
     """List what researchers ask to run here, or show one in words with its plan's text."""
     from archipel.site.approval import approvals
-    from archipel.site.services import offers
+    from archipel.site.services import offer_documents, offers
 
     with opened(state) as site:
         if experiment is None:
-            rows = [_row(offer) for offer in approvals.offers(site)]
+            rows = offer_documents.rows(site)
             if as_json:
-                print_json(rows)
+                print_json([row.model_dump(mode="json") for row in rows])
             else:
                 _print_offers(rows)
             return
         offer = approvals.offered(site, approvals.named(site, experiment))
         if as_json:
-            print_json(
-                _row(offer)
-                | {
-                    "job": offer.job.model_dump(mode="json"),
-                    "explanation": offers.explain(site, offer, dataset),
-                    "needs": needs_rows(offers.answer_needs(site, offer, dataset)),
-                    "source": approvals.plan_source(site, offer.job),
-                }
-            )
+            print_json(offer_documents.document(site, offer, dataset).model_dump(mode="json"))
         else:
             _show(site, offer, offers.explain(site, offer, dataset))
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from archipel.cli.dataset_words import listing_problems, mapped, options
 from archipel.cli.site_dataset import Dataset, extent
-from archipel.cli.site_terminal import AsJson, State, console, opened, print_json, print_table
+from archipel.cli.site_terminal import AsJson, Screen, State, console, opened, print_json, print_table
 from archipel.vocabulary import BadInput
 from archipel.vocabulary.counting import counted
+
+if TYPE_CHECKING:
+    from archipel.data import Recipe
+    from archipel.site.state.folder import SiteState
+    from archipel.site.withdrawn.opt_outs import Optant
 
 cohort_app = typer.Typer(name="cohort", help="Frozen versions of datasets; withdrawal.", no_args_is_help=True)
 Fraction = Annotated[
@@ -70,7 +74,7 @@ def cohort_freeze(
         screen.print(f"warning: {warning}")
 
 
-def _recipe(spacing: str | None) -> Any:
+def _recipe(spacing: str | None) -> Recipe | None:
     from pydantic import ValidationError
 
     from archipel.data import Recipe
@@ -115,44 +119,22 @@ def cohort_show(
 ) -> None:
     """Show a version: who is in it, on which side, under which pseudonym, and what made it. This stays here."""
     from archipel.site.approval.explanation import shown
-    from archipel.site.cohorts import cohort_versions
+    from archipel.site.services import cohort_documents
 
     with opened(state) as site:
-        cohort = cohort_versions.stored(site, dataset, number).cohort
-        about = cohort_versions.version(site, dataset, cohort.version)
-        left = cohort_versions.as_it_stands(site, cohort)
-    held_out = set(left.validation or ())
-    sessions: dict[str, int] = {}
-    for sample in left.samples:
-        sessions[sample.subject] = sessions.get(sample.subject, 0) + 1
-    rows: list[dict[str, Any]] = [
-        {
-            "subject": subject,
-            "pseudonym": left.pseudonyms.get(subject, ""),
-            "side": "validation" if subject in held_out else "training",
-            "samples": sessions[subject],
-        }
-        for subject in left.subjects
-    ]
-    made: dict[str, Any] = {
-        "format": cohort.format,
-        "options": cohort.options,
-        "mapping": cohort.mapping.model_dump(mode="json", exclude_defaults=True),
-        "recipe": cohort.recipe.model_dump(mode="json", exclude_defaults=True),
-    }
+        found = cohort_documents.document(site, dataset, number)
     if as_json:
-        print_json(about.model_dump(mode="json") | made | {"members": rows})
+        print_json(found.model_dump(mode="json"))
         return
-    print_table(["subject", "pseudonym", "side", "samples"], rows)
-    gone = about.subjects - about.left
+    print_table(["subject", "pseudonym", "side", "samples"], [dict(member) for member in found.members])
     screen = console()
-    called = f" {about.name}" if about.name else ""
-    screen.print(f"dataset {dataset} version {about.version}{called}, frozen {about.frozen_at}, {about.hash}")
-    screen.print(f"{about.left} subjects, {gone} withdrawn since")
-    lines = [f"format {cohort.format}" + (f", options {options(cohort.options)}" if cohort.options else "")]
-    lines += mapped(made["mapping"])
-    if cohort.recipe.spacing_mm:
-        lines.append(f"recipe: volumes resampled to {' x '.join(f'{size:g}' for size in cohort.recipe.spacing_mm)} mm")
+    called = f" {found.name}" if found.name else ""
+    screen.print(f"dataset {dataset} version {found.version}{called}, frozen {found.frozen_at}, {found.hash}")
+    screen.print(f"{found.left} subjects, {found.subjects - found.left} withdrawn since")
+    lines = [f"format {found.format}" + (f", options {options(found.options)}" if found.options else "")]
+    lines += mapped(found.mapping)
+    if found.recipe.spacing_mm:
+        lines.append(f"recipe: volumes resampled to {' x '.join(f'{size:g}' for size in found.recipe.spacing_mm)} mm")
     for line in lines:
         screen.print(shown(line))
 
@@ -233,7 +215,7 @@ def cohort_withdraw(
     raise typer.Exit(1)
 
 
-def _mistyped(site: Any, typed: list[Any], dataset: str, screen: Console) -> set[Any]:
+def _mistyped(site: SiteState, typed: list[Optant], dataset: str, screen: Screen) -> set[Optant]:
     """Those whom no dataset here ever had; says of each whom it may mean."""
     from archipel.site.approval.explanation import shown
     from archipel.site.datasets import suggestions
@@ -245,7 +227,7 @@ def _mistyped(site: Any, typed: list[Any], dataset: str, screen: Console) -> set
     with screen.status("looking who lies in the datasets"):
         there = datasets.subjects_there(site, dataset)
     # Whoever has faulty files was never counted: the look has met them only now.
-    found: set[Any] = register.strangers(site, typed)
+    found = register.strangers(site, typed)
     for one in sorted(found):
         near = " or ".join(suggestions.alike(one.subject, there))
         where = f"dataset {dataset}" if dataset else "any dataset here"

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from archipel.cli import dataset_words
-from archipel.cli.dataset_words import dataset_row, listing_problems, needs_rows, print_datasets, print_needs
-from archipel.cli.site_terminal import AsJson, State, console, opened, print_json
+from archipel.cli.dataset_words import listing_problems, print_datasets, print_needs
+from archipel.cli.site_terminal import AsJson, Screen, State, console, opened, print_json
 from archipel.vocabulary import BadInput
 from archipel.vocabulary.counting import counted
+
+if TYPE_CHECKING:
+    from archipel.data import DataMapping, Problem
 
 dataset_app = typer.Typer(name="dataset", help="The datasets this site has.", no_args_is_help=True)
 Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's name, as dataset list says it.")]
@@ -40,6 +43,7 @@ def dataset_add(
     ] = False,
 ) -> None:
     """Check a folder of data and enter it in the catalog; nothing is added while anything is wrong with it."""
+    from archipel.data import unmatched_names
     from archipel.site.approval.explanation import shown
     from archipel.site.datasets import catalog
     from archipel.site.services import datasets
@@ -48,7 +52,7 @@ def dataset_add(
     options = dict(read_option(text) for text in option or [])
     screen = console()
     found = layout or _looks_like(path, options, screen)
-    problems: list[Any] = []
+    problems: list[Problem] = []
     waiting = screen.status(f"reading and hashing {extent(path)} in {path}")
     with opened(state) as site, listing_problems(screen), waiting:
         entry = datasets.add(
@@ -57,23 +61,22 @@ def dataset_add(
         )  # fmt: skip
         same = [one.name for one in catalog.datasets(site) if one.root == entry.root and one.name != entry.name]
     dataset_words.print_found(screen, name, problems)
-    _print_unmatched(screen, entry)
+    _print_unmatched(screen, unmatched_names(entry.mapping, entry.summary))
     for other in same:
         screen.print(f"dataset {other} is of this folder too: whoever trains on both meets its patients twice")
-    held = dataset_words.in_short(entry.summary.model_dump(mode="json", exclude_defaults=True))
+    held = dataset_words.in_short(entry.summary)
     screen.print(shown(f"dataset {entry.name} added: {counted(entry.subjects, 'subject')}; {held}"))
 
 
-def _print_unmatched(screen: Console, entry: Any) -> None:
+def _print_unmatched(screen: Screen, lines: Iterable[str]) -> None:
     """Print what a mapping names and the dataset does not have."""
-    from archipel.data import unmatched_names
     from archipel.site.approval.explanation import shown
 
-    for line in unmatched_names(entry.mapping, entry.summary):
+    for line in lines:
         screen.print(shown(f"- mapping: {line}"))
 
 
-def _looks_like(path: Path, options: dict[str, str], screen: Console) -> str:
+def _looks_like(path: Path, options: dict[str, str], screen: Screen) -> str:
     from archipel.data.formats.guessing import guessed
 
     first, *others = guessed(path, options)
@@ -108,13 +111,17 @@ def read_option(text: str) -> tuple[str, str]:
     return name, value
 
 
-def asked_mapping(path: Path | None, labels: list[str] | None) -> Any:
+def asked_mapping(path: Path | None, labels: list[str] | None) -> DataMapping:
     """The mapping in a TOML file, with label names (VALUE=NAME) given beside it. Raises BadInput as read_mapping does,
     and for a label that is no such text."""
     from archipel.data import DataMapping, read_mapping
 
     found = read_mapping(path) if path else DataMapping()
-    return found.model_copy(update={"label_names": found.label_names | dict(map(_label, labels or []))})
+    return found.model_copy(update={"label_names": found.label_names | _label_names(labels)})
+
+
+def _label_names(labels: list[str] | None) -> dict[str, str]:
+    return dict(map(_label, labels or []))
 
 
 @dataset_app.command("formats")
@@ -135,15 +142,12 @@ def dataset_formats() -> None:
 @dataset_app.command("list")
 def dataset_list(state: State, as_json: AsJson = False) -> None:
     """List the datasets of this site."""
-    from archipel.site.datasets import catalog
+    from archipel.site.services import dataset_documents
 
     with opened(state) as site:
-        entries = [
-            dataset_row(entry) | {"root": entry.root, "scanned_at": entry.scanned_at}
-            for entry in catalog.datasets(site)
-        ]
+        entries = dataset_documents.listed(site)
     if as_json:
-        print_json(entries)
+        print_json([entry.model_dump(mode="json") for entry in entries])
     else:
         print_datasets(entries)
 
@@ -175,98 +179,54 @@ def dataset_check(name: Dataset, state: State, as_json: AsJson = False) -> None:
 @dataset_app.command("show")
 def dataset_show(name: Dataset, state: State, as_json: AsJson = False) -> None:
     """Show a dataset: what it holds, its mapping, what is told of it outside, and what plans that ask here need."""
-    from archipel.site.approval import approvals, disclosure
     from archipel.site.approval.explanation import shown
-    from archipel.site.datasets import catalog, exclusions
+    from archipel.site.services import dataset_documents
 
     with opened(state) as site:
-        entry = catalog.dataset(site, name)
-        outside = disclosure.summary(entry, site.settings.policy.minimum_cell).model_dump(mode="json")
-        excluded = exclusions.excluded(site, name)
-        is_behind = catalog.is_behind(site, entry)
-        needs = {offer.experiment: needs_rows(approvals.needs_met(offer.job, entry)) for offer in _asking(site, name)}
-    document = dataset_row(entry) | {
-        "root": entry.root,
-        "options": entry.options,
-        "mapping": entry.mapping.model_dump(mode="json", exclude_defaults=True),
-        "leave_out_faulty": entry.leave_out_faulty,
-        "excluded": excluded,
-        "told_outside": outside,
-        "needs": needs,
-        "scanned_at": entry.scanned_at,
-        "counts_are_from_before_a_withdrawal": is_behind,
-    }
+        found = dataset_documents.document(site, name)
     if as_json:
-        print_json(document)
+        print_json(found.model_dump(mode="json"))
         return
     screen = console()
-    screen.print(f"dataset {name} ({entry.format}, {entry.kind}) in {entry.root}, looked at {entry.scanned_at}")
-    if is_behind:
+    screen.print(f"dataset {name} ({found.format}, {found.kind}) in {found.root}, looked at {found.scanned_at}")
+    if found.counts_are_from_before_a_withdrawal:
         screen.print(
-            f"{entry.subjects} subjects; somebody withdrew since it was looked at, and what follows still counts"
+            f"{found.subjects} subjects; somebody withdrew since it was looked at, and what follows still counts"
         )
         screen.print(f"them: archipel site dataset check {name} counts anew")
     else:
-        screen.print(f"{counted(entry.subjects, 'subject')}, {counted(entry.summary.samples, 'sample')}")
-    lines = [f"  {line}" for line in dataset_words.in_full(document["summary"])]
-    lines += [f"options: {dataset_words.options(entry.options)}"] if entry.options else []
-    lines += dataset_words.mapped(document["mapping"])
-    lines.append(f"excluded: {', '.join(excluded) or 'nobody'}")
-    lines += dataset_words.outside(outside)
+        screen.print(f"{counted(found.subjects, 'subject')}, {counted(found.summary.samples, 'sample')}")
+    lines = [f"  {line}" for line in dataset_words.in_full(found.summary)]
+    lines += [f"options: {dataset_words.options(found.options)}"] if found.options else []
+    lines += dataset_words.mapped(found.mapping)
+    lines.append(f"excluded: {', '.join(found.excluded) or 'nobody'}")
+    lines += dataset_words.outside(found.told_outside)
     for line in lines:
         screen.print(shown(line))
-    for experiment, rows in needs.items():
-        print_needs(screen, experiment, rows)
-
-
-def _asking(site: Any, name: str) -> list[Any]:
-    """The experiments that run on this dataset or would; one that names a dataset unknown here may run on any."""
-    from archipel.site.approval import approvals
-    from archipel.site.cohorts import cohort_versions
-    from archipel.site.datasets import catalog
-
-    versions = {one.hash for one in cohort_versions.versions(site, name)}
-    others = {entry.name for entry in catalog.datasets(site)} - {name}
-    return [
-        offer
-        for offer in approvals.offers(site)
-        if (offer.state == "offered" and offer.job.entry(site.name).dataset not in others)
-        or (offer.state == "approved" and offer.cohort_hash in versions)
-    ]
+    for experiment, answers in found.needs.items():
+        print_needs(screen, experiment, answers)
 
 
 @dataset_app.command("map")
 def dataset_map(name: Dataset, state: State, mapping: MappingFile = None, label: Labels = None) -> None:
     """Give a dataset another mapping; the answer says what that changes. Cohorts already frozen stay as they are."""
-    from archipel.data import changes
-    from archipel.site.approval import approvals
-    from archipel.site.datasets import catalog
+    from archipel.data import read_mapping
+    from archipel.site.services import dataset_documents
 
     if mapping is None and not label:
         raise BadInput("mapping", "is not given", "name a file with --mapping, or labels with --label 1=anterior")
     screen = console()
     with opened(state) as site:
-        before = catalog.dataset(site, name)
-        asked = asked_mapping(mapping, label)
-        if mapping is None:
-            names = {**before.mapping.label_names, **asked.label_names}
-            asked = before.mapping.model_copy(update={"label_names": names})
-        found = changes(before.mapping, asked)
-        if not found:
-            screen.print(f"dataset {name} has this mapping already")
-            return
-        after = catalog.remap(site, name, asked)
-        answers = {
-            offer.experiment: [approvals.needs_met(offer.job, entry) for entry in (before, after)]
-            for offer in _asking(site, name)
-        }
-    for line in found:
+        asked = read_mapping(mapping) if mapping else None
+        found = dataset_documents.change_mapping(site, name, asked, _label_names(label))
+    if not found.changed:
+        screen.print(f"dataset {name} has this mapping already")
+        return
+    for line in found.changed:
         screen.print(f"- {line}")
-    for experiment, (old, new) in answers.items():
-        differing = [answer for answer in new if answer not in old]
-        if differing:
-            print_needs(screen, experiment, needs_rows(differing))
-    _print_unmatched(screen, after)
+    for experiment, answers in found.answers.items():
+        print_needs(screen, experiment, answers)
+    _print_unmatched(screen, found.unmatched)
     screen.print(
         f"dataset {name} has a new mapping: the next cohort frozen is a new version, and what was approved goes "
         "on with its own"

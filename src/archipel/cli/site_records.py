@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,8 @@ from archipel.vocabulary import BadInput, Conflict
 
 if TYPE_CHECKING:
     from archipel.governance import JournalHead
+    from archipel.site.audit.journal import Proof
+    from archipel.site.execution.failures import FailedTask
 
 journal_app = typer.Typer(name="journal", help="What happened at this site, provably.", no_args_is_help=True)
 errors_app = typer.Typer(name="errors", help="Errors of plans in full; they stay here.", no_args_is_help=True)
@@ -102,7 +104,7 @@ def _verify_file(file: Path, key: str | None, fresh: list[JournalHead], as_json:
         raise typer.Exit(1)
 
 
-def _verdict(proof: Any, site: str, joined: bool) -> str:
+def _verdict(proof: Proof, site: str, joined: bool) -> str:
     """What verifying proved, in a sentence that claims no more: lines after the last attested head may be cut off."""
     if not proof.whole:
         return f"the journal is NOT whole: {proof.lines} lines, held against {proof.heads} attested heads"
@@ -192,7 +194,7 @@ def errors_list(state: State, as_json: AsJson = False) -> None:
         console().print("no task failed here")
 
 
-def _error_row(task: Any) -> dict[str, Any]:
+def _error_row(task: FailedTask) -> dict[str, str | int | bool | None]:
     key = task.key.model_dump(mode="json")
     return {**key, "failure": str(task.failure), "released": task.released, "done_at": task.done_at}
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from archipel.cli.site_terminal import AsJson, State, console, opened, print_json
+
+if TYPE_CHECKING:
+    from archipel.data.quality.records import QualityReport
 
 NAMED = 5
 """Samples of one finding that the terminal names."""
@@ -36,7 +39,7 @@ def dataset_report(
     _print(report, folder)
 
 
-def _print(report: Any, folder: Path) -> None:
+def _print(report: QualityReport, folder: Path) -> None:
     from archipel.site.approval.explanation import shown
     from archipel.site.datasets.quality_report import HTML
 

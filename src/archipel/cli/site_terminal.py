@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
@@ -43,14 +44,24 @@ def opened(state: Path) -> Iterator[SiteState]:
         site.close()
 
 
-class _ForPeople(Console):
-    def print(self, *objects: Any, **how: Any) -> None:
-        super().print(*(readable(one) if isinstance(one, str) else one for one in objects), **how)
-
-
-def console() -> Console:
+class Screen:
     """Where people read: times in one form, and no markup, so that a stranger's text stays text."""
-    return _ForPeople(highlight=False, markup=False)
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False, markup=False)
+
+    def print(self, *objects: RenderableType) -> None:
+        """Print them on a line."""
+        self._console.print(*(readable(one) if isinstance(one, str) else one for one in objects))
+
+    def status(self, text: str) -> Status:
+        """What is being done, shown while the block runs."""
+        return self._console.status(text)
+
+
+def console() -> Screen:
+    """The terminal of the person who gave the command."""
+    return Screen()
 
 
 def print_json(document: object) -> None:
@@ -58,7 +69,7 @@ def print_json(document: object) -> None:
     typer.echo(json.dumps(document, indent=2))
 
 
-def print_table(columns: list[str], rows: list[dict[str, Any]]) -> None:
+def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> None:
     """Print these columns of the rows; characters that could hide something are written out."""
     from archipel.site.approval.explanation import shown
 
@@ -70,7 +81,7 @@ def print_table(columns: list[str], rows: list[dict[str, Any]]) -> None:
     console().print(table)
 
 
-def words(value: Any) -> str:
+def words(value: object) -> str:
     """A JSON value as a person reads it."""
     if isinstance(value, dict):
         return ", ".join(f"{key} {words(inner)}" for key, inner in value.items())

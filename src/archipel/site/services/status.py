@@ -1,0 +1,74 @@
+"""Where a site stands: its federation, its agent and link, its datasets, its opt-out list, and its experiments."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from archipel.site.agent import link_status
+from archipel.site.agent.link_status import Standing
+from archipel.site.audit import journal_heads
+from archipel.site.membership import certificates
+from archipel.site.services import dataset_documents, offer_documents
+from archipel.site.services.dataset_documents import DatasetRow
+from archipel.site.services.offer_documents import OfferRow
+from archipel.site.state.folder import Federation, SiteState
+from archipel.site.state.settings import SandboxRule
+from archipel.site.withdrawn import opt_outs, register
+from archipel.vocabulary import BadInput, Record
+
+
+class OptOutList(Record):
+    """How many patients the opt-out list names, and the numbers of its lines that name nobody in any dataset here.
+
+    ``problem`` says why nothing runs: the list cannot be read, and ``patients`` is None then.
+    """
+
+    patients: int | None
+    unmatched: tuple[int, ...] = ()
+    problem: str | None = None
+
+
+class SiteStatus(Record):
+    """The whole status. ``link`` is there while an agent runs and has said how it stands; times are ISO 8601 in UTC."""
+
+    site: str
+    identity_key: str
+    federation: Federation | None
+    certificate_until: str | None
+    agent: Literal["running", "stopped"]
+    link: Standing | None
+    sandbox: SandboxRule
+    server_journal_faults: tuple[str, ...]
+    datasets: tuple[DatasetRow, ...]
+    opt_outs: OptOutList | None
+    experiments: tuple[OfferRow, ...]
+
+
+def status(site: SiteState) -> SiteStatus:
+    """Where the site stands now. It wakes the agent: whether one answers is how it is known that one runs."""
+    federation = site.federation()
+    running = site.ring()
+    return SiteStatus(
+        site=site.name,
+        identity_key=site.identity.public,
+        federation=federation,
+        certificate_until=certificates.credentials(site).expires.isoformat() if federation else None,
+        agent="running" if running else "stopped",
+        link=link_status.read(site) if running else None,
+        sandbox=site.settings.sandbox,
+        server_journal_faults=tuple(str(fault) for fault in journal_heads.faults(site)),
+        datasets=dataset_documents.rows(site),
+        opt_outs=_opt_outs(site),
+        experiments=offer_documents.rows(site),
+    )
+
+
+def _opt_outs(site: SiteState) -> OptOutList | None:
+    """None where there is no list."""
+    try:
+        lines, unmatched = opt_outs.listed(site), register.unmatched(site)
+    except BadInput as error:
+        return OptOutList(patients=None, problem=str(error))
+    if not lines:
+        return None
+    return OptOutList(patients=len({line.optant for line in lines}), unmatched=unmatched)
