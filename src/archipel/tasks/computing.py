@@ -19,6 +19,7 @@ from typing import Protocol
 
 from archipel.governance import record_hash
 from archipel.plans.runtime import Outcome
+from archipel.rounds import check_releases, check_what_leaves
 from archipel.storage import disk_errors_named, sync_folder
 from archipel.tasks.handling import Made, Room, no_room
 from archipel.tensors import FrameWriter, frame_header
@@ -54,6 +55,7 @@ class Compute:
 
     async def __call__(self, task: Task) -> Made:
         """Train or evaluate, and make the update."""
+        check_releases(self._job)
         began = time.monotonic()
         trained = await self._trainer.run(task)
         frame, model, size = None, None, 0
@@ -76,6 +78,7 @@ class Compute:
                 validation=trained.outcome.validation,
                 seconds=time.monotonic() - began,
             )
+            check_what_leaves(self._job, update)
         except BaseException:
             if frame is not None:
                 frame.unlink(missing_ok=True)
@@ -84,7 +87,7 @@ class Compute:
 
     async def _sealed(self, task: Task, result: memoryview, frame: Path) -> str:
         while True:
-            sealing = asyncio.ensure_future(asyncio.to_thread(seal, self._job.tensors, result, frame))
+            sealing = asyncio.ensure_future(asyncio.to_thread(seal, self._job.update_schema, result, frame))
             try:
                 return await asyncio.shield(sealing)
             except StorageFull as error:
