@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from archipel.governance import record_hash
+from archipel.privacy import steps_of
 from archipel.rounds.book import Opened, SiteRecord, StageRecord
 from archipel.vocabulary import (
     UPDATE_FIELDS,
@@ -22,7 +23,11 @@ LARGEST_COUNT = 2**53
 
 
 def check_releases(job: Job) -> None:
-    """Raise BadInput for a job whose updates may leave only within a sum: there is no such way out of a site yet."""
+    """Raise BadInput for a job whose updates may leave only within a sum: there is no such way out of a site yet.
+
+    And for privacy steps that are not known here.
+    """
+    steps_of(job)
     summed = [field for field in UPDATE_FIELDS if job.release_of(field) is Release.SUM]
     if summed:
         cause = f"lets {', '.join(summed)} leave only in a sum, and no way to sum without seeing each site's is there"
@@ -57,8 +62,9 @@ def check_update(job: Job, task: Task, update: Update, has_frame: bool) -> None:
         raise BadInput(thing, "has no model or no samples", "train on at least one sample", code=ErrorCode.BAD_UPDATE)
     if update.samples >= LARGEST_COUNT:
         raise BadInput(thing, "counts more samples than can be", "count each once", code=ErrorCode.BAD_UPDATE)
-    for given, declared in ((update.metrics, job.metrics), (update.validation, job.validation)):
-        unknown = sorted(set(given) - {metric.name for metric in declared})
+    declared = {metric.name for metric in job.metrics} | {name for step in steps_of(job) for name in step.metrics}
+    for given, known in ((update.metrics, declared), (update.validation, {metric.name for metric in job.validation})):
+        unknown = sorted(set(given) - known)
         if unknown:
             raise BadInput(thing, f"metric {unknown[0]} is not in the job", "send the job's", code=ErrorCode.BAD_UPDATE)
         for name, value in given.items():

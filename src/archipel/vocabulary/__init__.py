@@ -26,6 +26,7 @@ from archipel.vocabulary.jobs import (
     RosterEntry,
     RoundTerms,
     Selection,
+    StepTerms,
     StrategyTerms,
     WorkerLimits,
 )
@@ -72,6 +73,7 @@ __all__ = [
     "RoundTerms",
     "Selection",
     "SiteName",
+    "StepTerms",
     "StorageFull",
     "StrategyTerms",
     "Task",

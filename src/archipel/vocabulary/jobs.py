@@ -55,10 +55,25 @@ class StrategyTerms(Record):
     parameters: Arguments = {}
 
 
+MOST_STEPS = 16
+"""Each step reads a whole update once more."""
+
+
+class StepTerms(Record):
+    """One change of an update before it leaves a site: a registered step by name, and its parameters' values."""
+
+    name: Name
+    parameters: Arguments = {}
+
+
 class PrivacyTerms(Record):
-    """How updates leave a site. Without secure aggregation each site's update leaves individually."""
+    """How updates leave a site. Without secure aggregation each site's update leaves individually.
+
+    ``steps`` change each update at its site, in this order.
+    """
 
     release: Release = Release.INDIVIDUALLY
+    steps: Annotated[Many[StepTerms], Field(max_length=MOST_STEPS)] = ()
 
 
 class RoundTerms(Record):
