@@ -491,12 +491,12 @@ async def test_a_fold_that_finds_the_disk_full_leaves_nothing_behind(
 ) -> None:
     written: list[Path] = []
 
-    def fold(schema: object, frames: object, weights: object, out: Path, step: object) -> str:
+    def fold(schema: object, frames: object, weights: object, out: Path, rule: object, between: object) -> str:
         out.write_bytes(b"half a model")
         written.append(out)
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("archipel.rounds.loop.fold", fold)
+    monkeypatch.setattr("archipel.rounds.aggregation.fold", fold)
     scene.start()
     task = await scene.task()
     for site in ALL:

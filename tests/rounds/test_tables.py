@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from archipel.rounds import (
     EXPERIMENT_TABLE,
-    SITE_TABLE,
     ExperimentState,
     ExperimentVerb,
     SiteEvent,
@@ -18,7 +17,7 @@ from archipel.rounds import (
     Verdict,
     verdict,
 )
-from archipel.rounds.tables import ENDED, next_state
+from archipel.rounds.tables import ENDED, next_site_state, next_state
 from archipel.vocabulary import Conflict
 
 S, E = SiteState, SiteEvent
@@ -43,7 +42,7 @@ def expected(state: SiteState, event: SiteEvent) -> SiteState:
 
 @pytest.mark.parametrize(("state", "event"), list(itertools.product(SiteState, SiteEvent)))
 def test_a_site_goes_where_the_table_says(state: SiteState, event: SiteEvent) -> None:
-    assert SITE_TABLE[state][event] is expected(state, event)
+    assert next_site_state(state, event) is expected(state, event)
 
 
 X, V = ExperimentState, ExperimentVerb
@@ -101,5 +100,5 @@ def test_a_round_of_ended_sites_counts_only_what_was_delivered(found: list[SiteS
 def test_the_deadline_ends_every_round(events: list[tuple[int, SiteEvent]]) -> None:
     found = [S.INVITED] * 4
     for site, event in events:
-        found[site] = SITE_TABLE[found[site]][event]
-    assert verdict([SITE_TABLE[state][E.DEADLINE] for state in found], 1) is not Verdict.OPEN
+        found[site] = next_site_state(found[site], event)
+    assert verdict([next_site_state(state, E.DEADLINE) for state in found], 1) is not Verdict.OPEN

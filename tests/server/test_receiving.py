@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from archipel.rounds import Delivered
-from archipel.server.experiments.book import spool_name
+from archipel.server.experiments.spool_names import spool_name
 from archipel.server.sites import receiving, spooling
 from archipel.server.sites.receiving import Receiving
 from archipel.tensors import FrameWriter, blob_hash, encode, schema_of
@@ -179,7 +179,7 @@ class Server:
     def __init__(self, folder: Path) -> None:
         self.told: list[str] = []
         self.received = False
-        self.job: Any = SimpleNamespace(tensors=schema_of(ARRAYS))
+        self.job: Any = SimpleNamespace(update_schema=schema_of(ARRAYS))
         self.fleet = SimpleNamespace(events=asyncio.Queue[Delivered]())
         self.hub = SimpleNamespace(fleets={"heart": self.fleet})
         self.federation = SimpleNamespace(state=SimpleNamespace(spool=folder))

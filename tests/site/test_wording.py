@@ -13,7 +13,7 @@ from archipel.site.approval.explanation import explanation, shown
 from archipel.site.state.folder import SiteState
 from archipel.site.state.settings import SandboxRule, SiteSettings
 from archipel.vocabulary import (
-    UPDATE_RELEASE,
+    UPDATE_FIELDS,
     Baselines,
     HyperParameter,
     MetricSpec,
@@ -74,7 +74,7 @@ def test_every_field_that_leaves_is_spoken_of(hospital: SiteState) -> None:
         "seconds": "the seconds it took",
         "failure": "If it fails: a code, a kind of error, a line number",
     }
-    assert spoken.keys() == UPDATE_RELEASE.keys()
+    assert set(spoken) == set(UPDATE_FIELDS)
     validation = tuple(MetricSpec(name=name, better="higher") for name in ("accuracy", "dice"))
     leaves = words(hospital, validation=validation)["What leaves this site?"]
     for text in spoken.values():

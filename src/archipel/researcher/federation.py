@@ -18,9 +18,20 @@ from archipel.researcher.connection import Connection
 from archipel.researcher.experiment import Experiment
 from archipel.researcher.frames import frame
 from archipel.researcher.rostering import Wanted, choose
+from archipel.rounds import check_releases
+from archipel.strategies import check_strategy
 from archipel.transport.messages import ColumnWords
 from archipel.transport.rest import ExperimentSummary, FederationView, SiteView
-from archipel.vocabulary import ArchipelError, BadInput, Baselines, ErrorCode, RoundTerms, Value, WorkerLimits
+from archipel.vocabulary import (
+    ArchipelError,
+    BadInput,
+    Baselines,
+    ErrorCode,
+    RoundTerms,
+    StrategyTerms,
+    Value,
+    WorkerLimits,
+)
 from archipel.vocabulary.visible import visible
 
 if TYPE_CHECKING:
@@ -134,6 +145,7 @@ class Federation:
         validation_fraction: float = 0.2,
         seed: int = 0,
         limits: WorkerLimits | None = None,
+        strategy: StrategyTerms | None = None,
     ) -> Experiment:
         """Write the job of a new experiment; nothing is sent before ``submit``.
 
@@ -141,7 +153,8 @@ class Federation:
         dataset (None there: the one that fits); None means every site with one fitting dataset, and a warning names
         each that is left out and why. ``quorum`` (default: all of them) sites must deliver in each round;
         ``deadline`` and ``grace`` are seconds. ``baselines=True`` also trains each site alone and measures the
-        ensemble of those models. The initial model is made here, from ``seed``.
+        ensemble of those models. ``strategy`` (default: federated averaging) names how updates become the next model,
+        with its parameters. The initial model is made here, from ``seed``.
 
         Raises BadInput for a plan, site, dataset or argument that does not fit.
         """
@@ -167,7 +180,10 @@ class Federation:
             baselines=Baselines(local=baselines, ensemble=baselines) if isinstance(baselines, bool) else baselines,
             validation_fraction=validation_fraction,
             limits=limits or WorkerLimits(),
+            strategy=strategy or StrategyTerms(),
         )
+        check_strategy(drafted.job)
+        check_releases(drafted.job)
         return Experiment(self._connection, drafted.job, drafted, left_out)
 
     def experiment(self, name: str) -> Experiment:

@@ -4,7 +4,8 @@ It knows jobs, tasks, updates and time as a number; it does not know sockets, da
 and plans cannot tell whether the fleet is deployed or simulated.
 """
 
-from archipel.rounds.book import Book, Opened, Progress, SiteRecord, StageRecord
+from archipel.rounds.accounting import check_releases, check_what_leaves
+from archipel.rounds.book import Book, Kept, Opened, Progress, SiteRecord, StageRecord
 from archipel.rounds.fleet import Accepted, Delivered, Failed, Fleet, FleetEvent, Lost, Nudged, Returned
 from archipel.rounds.loop import ExperimentLoop
 from archipel.rounds.memory import MemoryBook, model_path
@@ -33,6 +34,7 @@ __all__ = [
     "Failed",
     "Fleet",
     "FleetEvent",
+    "Kept",
     "Lost",
     "MemoryBook",
     "NamedModel",
@@ -46,6 +48,8 @@ __all__ = [
     "Stage",
     "StageRecord",
     "Verdict",
+    "check_releases",
+    "check_what_leaves",
     "model_path",
     "named_after",
     "named_at_start",

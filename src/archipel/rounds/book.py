@@ -6,9 +6,11 @@ in memory. The loop holds no other lasting state.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from archipel.rounds.stages import Stage
@@ -60,11 +62,19 @@ class Opened:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """A finished file and the content address of its bytes."""
+
+    file: Path
+    hash: Hash
+
+
+@dataclass(frozen=True)
 class Progress:
     """Where an experiment is: all that the loop needs to go on, of a size that does not grow with its rounds.
 
     ``rounds_done`` rounds of training are committed and the later stages in ``done``; ``attempts`` counts those made
-    at a stage that is not.
+    at a stage that is not. ``memory`` is what the strategy keeps after the last committed round, by name.
     """
 
     state: ExperimentState
@@ -77,6 +87,10 @@ class Progress:
     invited: tuple[str, ...]
     opened: Opened | None = None
     pause_after: int | None = None
+    memory: Mapping[str, Hash] = field(default_factory=dict)
+
+
+NO_MEMORY: Mapping[str, Kept] = MappingProxyType({})
 
 
 class Book(Protocol):
@@ -103,8 +117,22 @@ class Book(Protocol):
     def frame_for_result(self) -> Path:
         """A place for the next model's frame, in the file system that ``close`` will keep it in."""
 
-    def close(self, record: StageRecord, closed: RoundClosed, result: Path | None, local: dict[str, Path]) -> None:
-        """The attempt ends: its record, the new model (``result``) and each site's own model (``local``) are kept."""
+    def local(self, blob: Hash) -> AbstractContextManager[Path]:
+        """A local file with a model or memory that ``progress`` names, to be read within the context."""
+
+    def close(
+        self,
+        record: StageRecord,
+        closed: RoundClosed,
+        result: Path | None,
+        local: dict[str, Path],
+        memory: Mapping[str, Kept] = NO_MEMORY,
+    ) -> None:
+        """The attempt ends: its record, the new model (``result``) and each site's own model (``local``) are kept.
+
+        ``memory`` is what the strategy keeps from now on, in place of what it kept before; it counts if and only if
+        the round does.
+        """
 
     def stall(self, reason: str) -> None:
         """The experiment cannot go on by itself and pauses, with the reason in words."""

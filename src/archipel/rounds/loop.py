@@ -7,29 +7,24 @@ on where the book ends, with the updates of an open round that had arrived.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import structlog
 
-from archipel.governance import record_hash
-from archipel.rounds.book import Book, Opened, Progress, SiteRecord, StageRecord
+from archipel.rounds.accounting import check_update, stage_record
+from archipel.rounds.aggregation import Aggregated, aggregate
+from archipel.rounds.book import Book, Opened, Progress
 from archipel.rounds.fleet import Accepted, Delivered, Failed, Fleet, FleetEvent, Lost, Nudged, Returned
 from archipel.rounds.stages import ENSEMBLE, Stage, next_stage, stages_after_training
-from archipel.rounds.tables import ENDED, SITE_TABLE, SiteEvent, Verdict, verdict
-from archipel.storage import disk_errors_named
-from archipel.strategies import leaf_step
-from archipel.tensors import NotFiniteFrame, fold
+from archipel.rounds.tables import ENDED, SiteEvent, Verdict, next_site_state, verdict
+from archipel.tensors import NotFiniteFrame, NotFiniteResult
 from archipel.vocabulary import (
-    BadInput,
     Conflict,
     ErrorCode,
     Failure,
     Job,
-    MetricSum,
     Pass,
     RoundClosed,
     Task,
@@ -42,8 +37,6 @@ from archipel.vocabulary.states import ExperimentState, SiteState
 
 _log = structlog.get_logger("archipel.rounds")
 T = TypeVar("T")
-LARGEST_COUNT = 2**53
-"""Counts below this are exact as float64 and as JSON; a larger one is no count of anything, and sums could overflow."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 """How long the loop waits before it tries a failed stage again: doubling from the first to the longest."""
 
@@ -253,20 +246,17 @@ class ExperimentLoop:
         """Close the attempt; False when the fold found a site at fault and the verdict must be taken again."""
         committed = verdict(opened.sites.values(), self._quorum(opened.stage)) is Verdict.QUORUM
         contributors = sorted(site for site, state in opened.sites.items() if state is SiteState.DELIVERED)
-        result, model = None, None
+        made, unable = Aggregated(), ""
         if committed and opened.stage.kind is TaskKind.TRAIN:
-            result = await _in_thread(self.book.frame_for_result)
-            frames = [opened.frames[site] for site in contributors]
-            weights = [float(opened.updates[site].samples) for site in contributors]
             try:
-                with _removed_on_error(result), disk_errors_named(result.parent):
-                    model = await asyncio.to_thread(
-                        fold, self.job.tensors, frames, weights, result, leaf_step(self.job.strategy)
-                    )
+                made = await asyncio.to_thread(aggregate, self.job, self.book, opened, contributors)
             except NotFiniteFrame as error:
                 await self._expel(opened, contributors[error.index], error)
                 return False
-        record = _record(opened, committed, contributors, model, seconds)
+            except NotFiniteResult as error:
+                committed, unable = False, f"strategy {self.job.strategy.name}: {error}"
+        model = made.model.hash if made.model else None
+        record = stage_record(opened, committed, contributors, model, seconds)
         closed = RoundClosed(
             experiment=self.job.experiment,
             round=opened.stage.round,
@@ -279,9 +269,14 @@ class ExperimentLoop:
             model=model,
         )
         local = dict(opened.frames) if committed and opened.stage.kind is TaskKind.LOCAL else {}
-        with _removed_on_error(result):
-            await _in_thread(self.book.close, record, closed, result, local)
+        try:
+            result = made.model.file if made.model else None
+            await _in_thread(self.book.close, record, closed, result, local, made.memory)
+        except Exception:
+            made.remove()
+            raise
         self._count_tries(opened, committed)
+        self._for_good = self._for_good or unable
         for site, state in opened.sites.items():
             if state in (SiteState.LATE, SiteState.MISSING):
                 await self.fleet.withdraw(site, opened.task.key, f"the round closed and this site was {state}")
@@ -313,75 +308,8 @@ class ExperimentLoop:
             await self.fleet.withdraw(site, opened.task.key, "the experiment was cancelled")
 
 
-def check_update(job: Job, task: Task, update: Update, has_frame: bool) -> None:
-    """Raise BadInput unless the update answers the task in the job's terms."""
-    thing = f"update of {update.site} for {update.key}"
-    if update.task_hash != record_hash(task):
-        raise BadInput(thing, "answers another task", "send the update of this task", code=ErrorCode.BAD_UPDATE)
-    trained = task.key.kind is not TaskKind.EVALUATE
-    if trained != has_frame or (trained and update.samples == 0):
-        raise BadInput(thing, "has no model or no samples", "train on at least one sample", code=ErrorCode.BAD_UPDATE)
-    if update.samples >= LARGEST_COUNT:
-        raise BadInput(thing, "counts more samples than can be", "count each once", code=ErrorCode.BAD_UPDATE)
-    for given, declared in ((update.metrics, job.metrics), (update.validation, job.validation)):
-        unknown = sorted(set(given) - {metric.name for metric in declared})
-        if unknown:
-            raise BadInput(thing, f"metric {unknown[0]} is not in the job", "send the job's", code=ErrorCode.BAD_UPDATE)
-        for name, value in given.items():
-            if not value.adds_up:
-                cause = f"metric {name} is out of the bounds within which sites add up to a finite mean"
-                raise BadInput(thing, cause, "mend it", code=ErrorCode.BAD_UPDATE)
-
-
-@contextlib.contextmanager
-def _removed_on_error(result: Path | None) -> Iterator[None]:
-    """What was folded so far would keep the room that the next try needs."""
-    try:
-        yield
-    except Exception:
-        if result is not None:
-            result.unlink(missing_ok=True)
-        raise
-
-
 def _step(opened: Opened, site: str, event: SiteEvent) -> None:
-    opened.sites[site] = SITE_TABLE[opened.sites[site]][event]
-
-
-def _record(opened: Opened, committed: bool, contributors: list[str], model: str | None, seconds: float) -> StageRecord:
-    sites = {}
-    for site, state in opened.sites.items():
-        update = opened.updates.get(site) if state is SiteState.DELIVERED else None
-        sites[site] = SiteRecord(
-            state=state,
-            samples=update.samples if update else 0,
-            seconds=update.seconds if update else 0.0,
-            bytes_up=update.model_bytes if update else 0,
-            metrics=update.metrics if update else {},
-            validation=update.validation if update else {},
-            failure=opened.failures.get(site),
-        )
-    counted = [sites[site] for site in contributors]
-    return StageRecord(
-        stage=opened.stage,
-        attempt=opened.attempt,
-        committed=committed,
-        seconds=seconds,
-        contributors=tuple(contributors),
-        sites=sites,
-        metrics=pooled([site.metrics for site in counted]),
-        validation=pooled([site.validation for site in counted]),
-        model=model,
-    )
-
-
-def pooled(parts: list[dict[str, MetricSum]]) -> dict[str, MetricSum]:
-    """The sum of each metric over the sites that reported it."""
-    total: dict[str, MetricSum] = {}
-    for part in parts:
-        for name, value in part.items():
-            total[name] = total[name] + value if name in total else value
-    return total
+    opened.sites[site] = next_site_state(opened.sites[site], event)
 
 
 async def _in_thread(function: Callable[..., T], *arguments: Any) -> T:

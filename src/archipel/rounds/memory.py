@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from archipel.rounds.book import Opened, Progress, StageRecord
-from archipel.rounds.named_models import named_after, named_at_start
+from archipel.rounds.book import NO_MEMORY, Kept, Opened, Progress, StageRecord
+from archipel.rounds.named_models import MEMORY, named_after, named_at_start
 from archipel.rounds.tables import ExperimentVerb, next_state
 from archipel.tensors import blob_hash
 from archipel.vocabulary import Failure, Job, RoundClosed, TaskKey, TaskKind, Update, Value
@@ -65,6 +66,9 @@ class MemoryBook:
             invited=self.invited,
             opened=self._opened,
             pause_after=self.pause_after,
+            memory={
+                name.removeprefix(MEMORY): one.model for name, one in self.named.items() if name.startswith(MEMORY)
+            },
         )
 
     def passes(self) -> dict[int, dict[str, Value]]:
@@ -99,11 +103,24 @@ class MemoryBook:
         """A place for the next model's frame."""
         return self.folder / f"frame-{next(self._names)}"
 
-    def close(self, record: StageRecord, closed: RoundClosed, result: Path | None, local: dict[str, Path]) -> None:
+    def local(self, blob: str) -> AbstractContextManager[Path]:
+        """A file with a model or memory."""
+        return nullcontext(self.models[blob])
+
+    def close(
+        self,
+        record: StageRecord,
+        closed: RoundClosed,
+        result: Path | None,
+        local: dict[str, Path],
+        memory: Mapping[str, Kept] = NO_MEMORY,
+    ) -> None:
         """The attempt ends."""
         if result is not None and closed.model is not None:
             self._keep(result, closed.model)
             self.model = closed.model
+        for kept in memory.values():
+            self._keep(kept.file, kept.hash)
         for site, frame in local.items():
             self.local_models[site] = self._keep(frame, blob_hash(frame.read_bytes()))
         opened = self._opened
@@ -115,7 +132,9 @@ class MemoryBook:
         self._opened = None
         if record.committed:
             made = {site: self.local_models[site] for site in local}
-            self.named = named_after(self.job, self.named, record, made)
+            self.named = named_after(
+                self.job, self.named, record, made, {name: kept.hash for name, kept in memory.items()}
+            )
             self._delete_unnamed()
         if record.committed and record.stage.kind is TaskKind.TRAIN and record.stage.round == self.pause_after:
             self.state, self.pause_after = ExperimentState.PAUSED, None

@@ -7,12 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from archipel.rounds.book import StageRecord
 from archipel.vocabulary import Hash, Job, MetricSum, TaskKind
 
-INITIAL, LAST, BEST, LOCAL = "initial", "last", "best", "local:"
-"""Names of models; a site's own model is called ``local:`` and the site's name."""
+INITIAL, LAST, BEST, LOCAL, MEMORY = "initial", "last", "best", "local:", "memory:"
+"""Names of models; a site's own model is called ``local:`` and the site's name.
+
+``memory:`` and a name is what the strategy keeps between rounds: kept as models are, but handed to nobody.
+"""
+
+
+NO_HASHES: Mapping[str, Hash] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -30,9 +37,15 @@ def named_at_start(job: Job) -> dict[str, NamedModel]:
 
 
 def named_after(
-    job: Job, named: Mapping[str, NamedModel], record: StageRecord, local: Mapping[str, Hash]
+    job: Job,
+    named: Mapping[str, NamedModel],
+    record: StageRecord,
+    local: Mapping[str, Hash],
+    memory: Mapping[str, Hash] = NO_HASHES,
 ) -> dict[str, NamedModel]:
     """The models by name after a committed stage; ``local`` are the sites' own models that it made, by site.
+
+    ``memory``, by name, is what the strategy keeps after a round of training, in place of what it kept before.
 
     The best model is the best by the job's selection. A round of training measures the model that it starts from.
     """
@@ -48,6 +61,9 @@ def named_after(
             after[BEST] = measured
     if record.model is not None:
         after[LAST] = NamedModel(record.model, stage.round)
+    if stage.kind is TaskKind.TRAIN:
+        after = {name: one for name, one in after.items() if not name.startswith(MEMORY)}
+        after |= {MEMORY + name: NamedModel(kept, stage.round) for name, kept in memory.items()}
     for site, model in local.items():
         after[LOCAL + site] = NamedModel(model, stage.round)
     if stage.kind is TaskKind.EVALUATE and stage.about in job.sites:

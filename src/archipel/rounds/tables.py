@@ -29,18 +29,29 @@ _S, _E = SiteState, SiteEvent
 ENDED = frozenset({_S.DELIVERED, _S.FAILED, _S.LATE, _S.MISSING})
 """States that a site does not leave again in this round."""
 
-# fmt: off
-SITE_TABLE: dict[SiteState, dict[SiteEvent, SiteState]] = {
-    # columns: accepted, delivered, failed, lost, returned, grace over, deadline
-    _S.INVITED:   {_E.ACCEPTED: _S.WORKING,   _E.DELIVERED: _S.DELIVERED, _E.FAILED: _S.FAILED,    _E.LOST: _S.LOST,      _E.RETURNED: _S.INVITED,   _E.GRACE_OVER: _S.INVITED,   _E.DEADLINE: _S.LATE},  # noqa: E501
-    _S.WORKING:   {_E.ACCEPTED: _S.WORKING,   _E.DELIVERED: _S.DELIVERED, _E.FAILED: _S.FAILED,    _E.LOST: _S.LOST,      _E.RETURNED: _S.WORKING,   _E.GRACE_OVER: _S.WORKING,   _E.DEADLINE: _S.LATE},  # noqa: E501
-    _S.LOST:      {_E.ACCEPTED: _S.WORKING,   _E.DELIVERED: _S.DELIVERED, _E.FAILED: _S.FAILED,    _E.LOST: _S.LOST,      _E.RETURNED: _S.INVITED,   _E.GRACE_OVER: _S.MISSING,   _E.DEADLINE: _S.LATE},  # noqa: E501
-    _S.DELIVERED: {_E.ACCEPTED: _S.DELIVERED, _E.DELIVERED: _S.DELIVERED, _E.FAILED: _S.DELIVERED, _E.LOST: _S.DELIVERED, _E.RETURNED: _S.DELIVERED, _E.GRACE_OVER: _S.DELIVERED, _E.DEADLINE: _S.DELIVERED},  # noqa: E501
-    _S.FAILED:    {_E.ACCEPTED: _S.FAILED,    _E.DELIVERED: _S.FAILED,    _E.FAILED: _S.FAILED,    _E.LOST: _S.FAILED,    _E.RETURNED: _S.FAILED,    _E.GRACE_OVER: _S.FAILED,    _E.DEADLINE: _S.FAILED},  # noqa: E501
-    _S.LATE:      {_E.ACCEPTED: _S.LATE,      _E.DELIVERED: _S.LATE,      _E.FAILED: _S.LATE,      _E.LOST: _S.LATE,      _E.RETURNED: _S.LATE,      _E.GRACE_OVER: _S.LATE,      _E.DEADLINE: _S.LATE},  # noqa: E501
-    _S.MISSING:   {_E.ACCEPTED: _S.MISSING,   _E.DELIVERED: _S.MISSING,   _E.FAILED: _S.MISSING,   _E.LOST: _S.MISSING,   _E.RETURNED: _S.MISSING,   _E.GRACE_OVER: _S.MISSING,   _E.DEADLINE: _S.MISSING},  # noqa: E501
+SITE_TABLE: dict[tuple[SiteState, SiteEvent], SiteState] = {
+    (_S.INVITED, _E.ACCEPTED): _S.WORKING,
+    (_S.INVITED, _E.DELIVERED): _S.DELIVERED,
+    (_S.INVITED, _E.FAILED): _S.FAILED,
+    (_S.INVITED, _E.LOST): _S.LOST,
+    (_S.INVITED, _E.DEADLINE): _S.LATE,
+    (_S.WORKING, _E.DELIVERED): _S.DELIVERED,
+    (_S.WORKING, _E.FAILED): _S.FAILED,
+    (_S.WORKING, _E.LOST): _S.LOST,
+    (_S.WORKING, _E.DEADLINE): _S.LATE,
+    (_S.LOST, _E.ACCEPTED): _S.WORKING,
+    (_S.LOST, _E.DELIVERED): _S.DELIVERED,
+    (_S.LOST, _E.FAILED): _S.FAILED,
+    (_S.LOST, _E.RETURNED): _S.INVITED,
+    (_S.LOST, _E.GRACE_OVER): _S.MISSING,
+    (_S.LOST, _E.DEADLINE): _S.LATE,
 }
-# fmt: on
+"""Every step a site may take in a round; at an event that is not here it stays as it is."""
+
+
+def next_site_state(state: SiteState, event: SiteEvent) -> SiteState:
+    """Where the site is after the event."""
+    return SITE_TABLE.get((state, event), state)
 
 
 class Verdict(StrEnum):

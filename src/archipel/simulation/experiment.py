@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from archipel.governance import job_hash
-from archipel.rounds import ExperimentLoop, ExperimentState, ExperimentVerb, MemoryBook
+from archipel.rounds import ExperimentLoop, ExperimentState, ExperimentVerb, MemoryBook, check_releases
 from archipel.simulation.fleet import SimulatedFleet
 from archipel.simulation.site_specs import SiteSpec, site_handler
 from archipel.simulation.sites import SimulatedSite
 from archipel.simulation.workers import worker_handlers
+from archipel.strategies import check_strategy
 from archipel.tasks import Handler
 from archipel.vocabulary import ArchipelError, BadInput, Job
 
@@ -30,6 +31,8 @@ async def simulate(
     Raises ArchipelError when the experiment stalls, with the first site's full error, which only a simulation can
     show, and when a worker dies, with the names of its sites.
     """
+    check_strategy(job)
+    check_releases(job)
     if workers < 1:
         raise BadInput(f"workers {workers}", "is less than one", "give the number of processes that train")
     book = MemoryBook(job, folder)

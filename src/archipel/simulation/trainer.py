@@ -26,21 +26,22 @@ class InProcessTrainer:
     async def run(self, task: Task) -> Trained:
         """Run the task in a thread while holding the turn."""
         async with self._turn:
-            outcome, result = await asyncio.to_thread(self._run, task)
-        return Trained(outcome, result, release=lambda: None)
+            outcome, result, given = await asyncio.to_thread(self._run, task)
+        return Trained(outcome, result, release=lambda: None, given=given)
 
-    def _run(self, task: Task) -> tuple[Outcome, memoryview | None]:
+    def _run(self, task: Task) -> tuple[Outcome, memoryview | None, memoryview | None]:
         if not self._prepared:
             self._runtime.prepare()
             self._prepared = True
         models = ReadInTurn(len(task.models), lambda at: memoryview(self._read(task.models[at])).toreadonly())
         if task.key.kind is TaskKind.EVALUATE:
-            return self._runtime.evaluate(task, models), None
+            return self._runtime.evaluate(task, models), None, None
         result = memoryview(bytearray(frame_size(self._runtime.job.tensors)))
         before = max((number for number in self._states if number < task.key.round), default=None)
         state = self._states[before] if before is not None and task.key.kind is TaskKind.TRAIN else None
-        outcome = self._runtime.train(task, models[0], result, state)
+        given = models[0]
+        outcome = self._runtime.train(task, given, result, state)
         if task.key.kind is TaskKind.TRAIN:
             # A round that is tried again starts from the state before it.
             self._states = {task.key.round: outcome.state, **({before: state} if before is not None else {})}
-        return outcome, result
+        return outcome, result, given

@@ -1,15 +1,18 @@
 """How updates become the next model: pure functions over one chunk of one leaf at a time, no I/O.
 
-It knows tensors and numbers; it does not know sites, rounds or files.
+It knows tensors and numbers; it does not know rounds or files.
 """
 
+from archipel.strategies.contract import SiteStats, Strategy
 from archipel.strategies.fedavg import FedAvg
-from archipel.tensors import LeafStep
-from archipel.vocabulary import StrategyTerms
+from archipel.strategies.registry import StrategyKind, check_strategy, register_strategy, strategy_of
 
-__all__ = ["FedAvg", "leaf_step"]
-
-
-def leaf_step(terms: StrategyTerms) -> LeafStep:
-    """The step of the strategy that a job names."""
-    return {"fedavg": FedAvg()}[terms.name].step
+__all__ = [
+    "FedAvg",
+    "SiteStats",
+    "Strategy",
+    "StrategyKind",
+    "check_strategy",
+    "register_strategy",
+    "strategy_of",
+]

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
+from archipel.strategies.contract import SiteStats
+from archipel.tensors import WeightedMean
+from archipel.vocabulary import Release
 
-from archipel.vocabulary import Release, TensorSpec
 
-
-class FedAvg:
+class FedAvg(WeightedMean):
     """sum(n * w) / sum(n) over end weights; keeps no memory between rounds.
 
     The mean of end weights equals the global model plus the mean of deltas, so nothing but end weights is needed, and
-    the sum alone would do: ``needs`` is SUM.
+    the sum alone would do: ``needs`` is SUM. Subclass it for a strategy that does something with that mean.
     """
 
     needs = Release.SUM
 
-    def step(self, spec: TensorSpec, start: int, mean: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """The chunk of the next model, float64: the mean as it is."""
-        return mean
+    def weights(self, stats: Sequence[SiteStats]) -> list[float]:
+        """Each site's number of samples."""
+        return [float(one.samples) for one in stats]

@@ -1,42 +1,39 @@
 """Compute: the innermost handler. The plan trains somewhere, its result is sealed into a frame of the site's own.
 
-Sealing copies the result chunk by chunk out of memory that the plan can still write, hashing what was copied: what is
-hashed, kept and sent are the same bytes, whatever the plan does meanwhile. The steps that a job's privacy terms name
-belong into this pass.
+The steps that the job's privacy terms name change the update while it is sealed; see ``sealing``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path
 from typing import Protocol
 
 from archipel.governance import record_hash
 from archipel.plans.runtime import Outcome
-from archipel.storage import disk_errors_named, sync_folder
+from archipel.privacy import Step, steps_of
+from archipel.rounds import check_releases, check_what_leaves
 from archipel.tasks.handling import Made, Room, no_room
-from archipel.tensors import FrameWriter, frame_header
-from archipel.vocabulary import Job, StorageFull, Task, TaskKind, TensorSchema, Update
-
-CHUNK = 1 << 20
+from archipel.tasks.sealing import seal
+from archipel.vocabulary import Job, MetricSum, StorageFull, Task, TaskKind, Update
 
 
 @dataclass(frozen=True)
 class Trained:
     """What came back from where the plan runs: numbers, and the result's memory (None for an evaluation).
 
-    ``release`` gives the memory back; it is called once the result is sealed.
+    ``given`` is the frame of the model that was trained. ``release`` gives the memory of both back; it is called once
+    the result is sealed.
     """
 
     outcome: Outcome
     result: memoryview | None
     release: Callable[[], None]
+    given: memoryview | None = None
 
 
 class Trainer(Protocol):
@@ -54,14 +51,17 @@ class Compute:
 
     async def __call__(self, task: Task) -> Made:
         """Train or evaluate, and make the update."""
+        check_releases(self._job)
+        steps = steps_of(self._job)
         began = time.monotonic()
         trained = await self._trainer.run(task)
         frame, model, size = None, None, 0
+        reported: dict[str, MetricSum] = {}
         try:
             try:
                 if task.key.kind is not TaskKind.EVALUATE and trained.result is not None:
                     frame = self._folder / f"{_file_name(task)}.{os.urandom(8).hex()}.frame"
-                    model = await self._sealed(task, trained.result, frame)
+                    model, reported = await self._sealed(task, trained, steps, frame)
                     size = trained.result.nbytes
             finally:
                 trained.release()
@@ -72,65 +72,36 @@ class Compute:
                 model=model,
                 model_bytes=size,
                 samples=trained.outcome.samples,
-                metrics=trained.outcome.metrics,
+                metrics=trained.outcome.metrics | reported,
                 validation=trained.outcome.validation,
                 seconds=time.monotonic() - began,
             )
+            check_what_leaves(self._job, update)
         except BaseException:
             if frame is not None:
                 frame.unlink(missing_ok=True)
             raise
         return Made(update, frame, trained.outcome.state)
 
-    async def _sealed(self, task: Task, result: memoryview, frame: Path) -> str:
+    async def _sealed(
+        self, task: Task, trained: Trained, steps: Sequence[Step], frame: Path
+    ) -> tuple[str, dict[str, MetricSum]]:
+        result, schema = trained.result, self._job.update_schema
+        assert result is not None
         while True:
-            sealing = asyncio.ensure_future(asyncio.to_thread(seal, self._job.tensors, result, frame))
+            sealing = asyncio.ensure_future(asyncio.to_thread(seal, schema, result, frame, steps, trained.given))
             try:
-                return await asyncio.shield(sealing)
+                digest = await asyncio.shield(sealing)
+                return digest, {name: value for step in steps for name, value in step.report().items()}
             except StorageFull as error:
                 await self._room(task, error)
+                # What a step measured of the try before counts no more.
+                steps = steps_of(self._job)
             except asyncio.CancelledError:
                 # The thread still reads the memory that is given back next.
                 await asyncio.wait({sealing})
                 _ = sealing.exception()
                 raise
-
-
-def spare(frame: Path) -> Path:
-    """Where a frame that is no longer needed waits to be written over by its experiment's next one."""
-    return frame.with_name(f"{frame.name.split('.')[0]}.spare")
-
-
-def seal(schema: TensorSchema, result: memoryview, frame: Path) -> str:
-    """Copy a result into a durable file of the site's own and return the hash of what was copied.
-
-    The header is the job's, never the result's. The experiment's ``spare`` is written over if there is one: new pages
-    and blocks for each round would cost more than the copy. Raises StorageFull; nothing is left behind then.
-    """
-    head = frame_header(schema)
-    chunk = bytearray(CHUNK)
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            spare(frame).rename(frame)
-        with disk_errors_named(frame.parent), _opened(frame) as file:
-            writer = FrameWriter(file)
-            writer.write(head)
-            for start in range(len(head), result.nbytes, CHUNK):
-                part = memoryview(chunk)[: min(CHUNK, result.nbytes - start)]
-                part[:] = result[start : start + part.nbytes]
-                writer.write(part)
-            file.truncate()
-            writer.sync()
-            sync_folder(frame.parent)
-    except BaseException:
-        frame.unlink(missing_ok=True)
-        raise
-    return writer.digest()
-
-
-def _opened(frame: Path) -> FileIO:
-    descriptor = os.open(frame, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    return os.fdopen(descriptor, "wb", buffering=0)
 
 
 def _file_name(task: Task) -> str:

@@ -17,16 +17,22 @@ from archipel.tensors.frames import (
     write_header,
 )
 from archipel.tensors.hashing import BlobHasher, blob_hash, document_hash
-from archipel.tensors.sums import LeafStep, NotFiniteFrame, WeightedSum, fold, in_type, keep_mean
+from archipel.tensors.stacks import Array, ChunkStack, NotFiniteFrame, in_type, is_finite
+from archipel.tensors.sums import Between, Folded, NotFiniteResult, Rule, WeightedMean, fold, memory_schema
 from archipel.tensors.writing import FrameWriter, write_all
 
 __all__ = [
+    "Array",
     "Arrays",
+    "Between",
     "BlobHasher",
+    "ChunkStack",
+    "Folded",
     "FrameWriter",
-    "LeafStep",
     "NotFiniteFrame",
-    "WeightedSum",
+    "NotFiniteResult",
+    "Rule",
+    "WeightedMean",
     "blob_hash",
     "check_header",
     "decode",
@@ -36,8 +42,9 @@ __all__ = [
     "frame_header",
     "frame_size",
     "in_type",
-    "keep_mean",
+    "is_finite",
     "leaf_offsets",
+    "memory_schema",
     "read_schema",
     "schema_of",
     "views",

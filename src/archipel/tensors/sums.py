@@ -1,119 +1,199 @@
-"""Sums that add: the weighted mean of parameter trees, in memory as a value and leaf by leaf over frames on disk.
+"""The fold: many frames become the next model's frame, chunk by chunk, in memory that does not grow with the model.
 
-The law: ``(a + b).mean()`` is the mean of a and b weighted by their weights, and ``+`` is associative in exact
-arithmetic. The streaming fold forms the same numbers as adding the values in the same order, bit for bit, in memory
-that depends neither on the number of frames nor on the size of the model.
+What is made of each chunk is a ``Rule``'s business (a strategy is one); the fold reads, calls the rule in the order of
+the frame, and writes. With the weighted mean as the rule it forms the same numbers as adding whole parameter trees in
+the same order, bit for bit.
 """
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 
 from archipel.tensors.frames import frame_header, leaf_offsets
+from archipel.tensors.hashing import BlobHasher
+from archipel.tensors.stacks import Array, ChunkStack, in_type, is_finite, read_exactly
 from archipel.tensors.writing import FrameWriter
 from archipel.vocabulary import TensorSchema, TensorSpec
 
-Array = np.ndarray[Any, Any]
 CHUNK_ELEMENTS = 1 << 17
 """How many numbers of a leaf are in memory at once, per frame buffer: small enough to stay in the processor's cache."""
 THREADS = 2
 """How many chunks are formed at once; numpy lets go of the interpreter while it adds."""
+_HASHED_AT_ONCE = 1 << 20
+
+
+class Rule(Protocol):
+    """What the fold makes of each chunk; called from several threads, so it keeps nothing between calls.
+
+    ``memory`` names the frames that ``step`` reads and writes; ``uses_model`` says whether it reads the model that
+    the round started from (to read it costs time).
+    """
+
+    @property
+    def memory(self) -> tuple[str, ...]:
+        """The names of what is kept from round to round."""
+
+    @property
+    def uses_model(self) -> bool:
+        """Whether ``step`` looks at the model that the round started from."""
+
+    def combine(self, stack: ChunkStack, weights: Sequence[float]) -> Array:
+        """One chunk, float64, out of that of every frame."""
+
+    def step(
+        self, leaf: TensorSpec, start: int, model: Array, aggregate: Array, memory: Mapping[str, Array]
+    ) -> tuple[Array, Mapping[str, Array]]:
+        """The chunk of the next model and of each memory, float64."""
+
+
+class WeightedMean:
+    """The rule that makes the weighted mean itself the next model."""
+
+    memory: tuple[str, ...] = ()
+    uses_model = False
+
+    def combine(self, stack: ChunkStack, weights: Sequence[float]) -> Array:
+        """sum(n * w) / sum(n)."""
+        return stack.mean(weights)
+
+    def step(
+        self, leaf: TensorSpec, start: int, model: Array, aggregate: Array, memory: Mapping[str, Array]
+    ) -> tuple[Array, Mapping[str, Array]]:
+        """The mean as it is."""
+        return aggregate, {}
+
+
+class NotFiniteResult(Exception):
+    """A rule made ``tensor`` of the next model, or of a memory, NaN or infinite out of finite frames."""
+
+    def __init__(self, tensor: str) -> None:
+        super().__init__(f"tensor {tensor} of the next model or of the strategy's memory became NaN or infinite")
+        self.tensor = tensor
 
 
 @dataclass(frozen=True)
-class WeightedSum:
-    """sum(n * w) of parameter trees and sum(n), in float64."""
+class Between:
+    """What a rule reads and writes besides the frames: files of the start model and of its memory, old and new.
 
-    total: Mapping[str, Array]
-    weight: float
+    ``memory`` lacks a name before the first round (zeros are read then); ``kept`` has a place for each.
+    """
 
-    @classmethod
-    def of(cls, arrays: Mapping[str, Array], weight: float) -> WeightedSum:
-        """One tree with its weight."""
-        return cls({name: np.multiply(array, weight, dtype=np.float64) for name, array in arrays.items()}, weight)
-
-    def __add__(self, other: WeightedSum) -> WeightedSum:
-        total = {name: self.total[name] + other.total[name] for name in self.total}
-        return WeightedSum(total, self.weight + other.weight)
-
-    def mean(self, dtypes: Mapping[str, np.dtype[Any]] | None = None) -> dict[str, Array]:
-        """sum(n * w) / sum(n), in each leaf's own type when ``dtypes`` gives it; integers are rounded to nearest."""
-        means = {name: np.asarray(total / self.weight) for name, total in self.total.items()}
-        return {name: in_type(mean, dtypes[name]) for name, mean in means.items()} if dtypes else means
+    model: Path | None = None
+    memory: Mapping[str, Path] = field(default_factory=dict)
+    kept: Mapping[str, Path] = field(default_factory=dict)
 
 
-def in_type(mean: Array, dtype: np.dtype[Any] | str) -> Array:
-    """A float64 mean in the leaf's own type: integers and booleans rounded to nearest, half to even."""
-    kind = np.dtype(dtype)
-    return mean.astype(kind) if kind.kind == "f" else np.rint(mean).astype(kind)
+@dataclass(frozen=True)
+class Folded:
+    """The content addresses of what was written: the next model's frame, and each memory's."""
+
+    model: str
+    memory: Mapping[str, str] = field(default_factory=dict)
 
 
-LeafStep = Callable[[TensorSpec, int, Array], Array]
-"""(tensor, first element, float64 mean of a chunk) -> the chunk of the next model, in float64."""
+def memory_schema(schema: TensorSchema) -> TensorSchema:
+    """The tensors of one memory of a model with ``schema``: the same names and shapes, each in float64.
 
-
-class NotFiniteFrame(Exception):
-    """A frame that cannot be averaged: ``tensor`` of the frame at ``index`` is not finite, or makes the sum so."""
-
-    def __init__(self, index: int, tensor: str) -> None:
-        super().__init__(f"tensor {tensor} of frame {index} holds NaN or infinite values")
-        self.index, self.tensor = index, tensor
-
-
-def keep_mean(_spec: TensorSpec, _start: int, mean: Array) -> Array:
-    """The step that makes the mean itself the next model (FedAvg)."""
-    return mean
+    A moment of a float32 weight or of a whole number loses nothing between two rounds.
+    """
+    return TensorSchema.of([spec.model_copy(update={"dtype": "float64"}) for spec in schema.tensors])
 
 
 def fold(
-    schema: TensorSchema, frames: Sequence[Path], weights: Sequence[float], out: Path, step: LeafStep = keep_mean
-) -> str:
-    """Write the next model's frame to ``out`` from the weighted mean of ``frames``, in their given order.
+    schema: TensorSchema,
+    frames: Sequence[Path],
+    weights: Sequence[float],
+    out: Path,
+    rule: Rule | None = None,
+    between: Between | None = None,
+) -> Folded:
+    """Write the next model's frame to ``out`` from ``frames``, in their given order; without a rule, their mean.
 
-    All frames have this schema (checked when they were received). Memory is a few chunks, whatever the number and
-    size of the frames. Returns the content address of what was written; the caller renames and records it.
-    Raises NotFiniteFrame for the first frame that holds a NaN or an infinity, or that brings the sum there.
+    All frames have this schema (checked when they were received). With a rule that only takes means, memory is a few
+    chunks, whatever the number and size of the frames. The caller renames and records what was written.
+    Raises NotFiniteFrame for the first frame that holds a NaN or an infinity, or that brings the sum there, and
+    NotFiniteResult when the rule makes one.
     """
     if not frames or len(frames) != len(weights) or not sum(weights) > 0:
         raise ValueError("fold needs one positive-sum weight a frame and at least one frame")
     if len(frames) == 1:
         # n * w / n is not w in float64; one site's model must come out bit for bit.
         weights = [1.0]
-    descriptors: list[int] = []
-    try:
-        descriptors.extend(os.open(frame, os.O_RDONLY | os.O_CLOEXEC) for frame in frames)
+    with ExitStack() as open_files:
+        opened = _Files.opened(schema, frames, rule or WeightedMean(), between or Between(), open_files)
         with out.open("wb", buffering=0) as file:
             writer = FrameWriter(file)
             writer.write(frame_header(schema))
-            for chunk in _folded(schema, descriptors, weights, step):
+            for chunk, kept in _folded(schema, opened, weights):
                 writer.write(chunk.data.cast("B"))
+                for name, (values, offset) in kept.items():
+                    _write_exactly(opened.kept[name], values, offset)
             writer.sync()
-    finally:
-        for descriptor in descriptors:
-            os.close(descriptor)
-    return writer.digest()
+        return Folded(writer.digest(), {name: _synced_hash(kept) for name, kept in opened.kept.items()})
 
 
-def _folded(
-    schema: TensorSchema, descriptors: Sequence[int], weights: Sequence[float], step: LeafStep
-) -> Iterator[Array]:
+@dataclass(frozen=True)
+class _Files:
+    """Open descriptors of a fold, its rule, and where each tensor begins in a memory's frame."""
+
+    frames: Sequence[int]
+    model: int | None
+    memory: Mapping[str, int]
+    kept: Mapping[str, int]
+    rule: Rule
+    places: Mapping[str, int]
+
+    @classmethod
+    def opened(
+        cls, schema: TensorSchema, frames: Sequence[Path], rule: Rule, between: Between, open_files: ExitStack
+    ) -> _Files:
+        def held(path: Path, flags: int = os.O_RDONLY) -> int:
+            descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
+            open_files.callback(os.close, descriptor)
+            return descriptor
+
+        if (rule.uses_model and between.model is None) or set(rule.memory) - set(between.kept):
+            raise ValueError("this rule needs the start model's file, and a place for each of its memories")
+        wide = memory_schema(schema)
+        kept = {name: held(between.kept[name], os.O_RDWR | os.O_CREAT | os.O_TRUNC) for name in rule.memory}
+        header = np.frombuffer(frame_header(wide), np.uint8)
+        for descriptor in kept.values():
+            _write_exactly(descriptor, header, 0)
+        return cls(
+            frames=[held(frame) for frame in frames],
+            model=held(between.model) if rule.uses_model and between.model is not None else None,
+            memory={name: held(between.memory[name]) for name in rule.memory if name in between.memory},
+            kept=kept,
+            rule=rule,
+            places={spec.name: offset for spec, offset in leaf_offsets(wide)} if rule.memory else {},
+        )
+
+
+_Chunk = tuple[Array, Mapping[str, tuple[Array, int]]]
+"""A chunk of the next model in its own type, and by memory name a chunk of it and where its bytes go."""
+
+
+def _folded(schema: TensorSchema, files: _Files, weights: Sequence[float]) -> Iterator[_Chunk]:
     """The chunks of the next model in order, a few of them formed at the same time."""
     with ThreadPoolExecutor(THREADS) as pool:
-        waiting: deque[Future[Array]] = deque()
+        waiting: deque[Future[_Chunk]] = deque()
         try:
-            for spec, offset in leaf_offsets(schema):
-                for start in range(0, spec.elements, CHUNK_ELEMENTS):
+            for leaf, offset in leaf_offsets(schema):
+                for start in range(0, leaf.elements, CHUNK_ELEMENTS):
                     if len(waiting) == 2 * THREADS:
                         yield waiting.popleft().result()
-                    waiting.append(pool.submit(_mean_chunk, spec, offset, start, descriptors, weights, step))
+                    count = min(CHUNK_ELEMENTS, leaf.elements - start)
+                    stack = ChunkStack(leaf, offset, start, count, files.frames)
+                    waiting.append(pool.submit(_next_chunk, stack, files, weights))
             while waiting:
                 yield waiting.popleft().result()
         finally:
@@ -121,50 +201,43 @@ def _folded(
                 left.cancel()
 
 
-def _mean_chunk(
-    spec: TensorSpec, offset: int, start: int, descriptors: Sequence[int], weights: Sequence[float], step: LeafStep
-) -> Array:
-    dtype = np.dtype(spec.dtype)
-    count = min(CHUNK_ELEMENTS, spec.elements - start)
-    values = np.empty(count, dtype)
-    total, product = np.empty(count), np.empty(count)
-    for index, (descriptor, weight) in enumerate(zip(descriptors, weights, strict=True)):
-        _read_exactly(descriptor, values.data.cast("B"), offset + start * dtype.itemsize)
-        np.multiply(values, weight, out=product if index else total, dtype=np.float64)
-        if index:
-            with np.errstate(over="ignore"):
-                np.add(total, product, out=total)
-        if dtype.kind == "f" and not _is_finite(product if index else total):
-            raise NotFiniteFrame(index, spec.name)
-    if dtype == np.float64 and not _is_finite(total):
-        # Every product is finite and their sum is not, which narrower types cannot come to.
-        raise NotFiniteFrame(_farthest(spec, offset, start, descriptors, weights, ~np.isfinite(total)), spec.name)
-    np.divide(total, float(sum(weights)), out=total)
-    return in_type(step(spec, start, total), dtype)
-
-
-def _farthest(
-    spec: TensorSpec, offset: int, start: int, descriptors: Sequence[int], weights: Sequence[float], where: Array
-) -> int:
-    """The frame that brings a sum of float64 numbers out of bounds: the first of those with the largest product."""
-    values = np.empty(len(where))
-    largest = []
-    for descriptor, weight in zip(descriptors, weights, strict=True):
-        _read_exactly(descriptor, values.data.cast("B"), offset + start * values.itemsize)
-        largest.append(float(np.abs(values[where] * weight).max()))
-    return int(np.argmax(largest))
-
-
-def _is_finite(values: Array) -> bool:
-    """Whether every value is finite; a finite sum shows it in one fast pass, else each is looked at."""
+def _next_chunk(stack: ChunkStack, files: _Files, weights: Sequence[float]) -> _Chunk:
+    leaf, rule = stack.leaf, files.rule
+    aggregate = rule.combine(stack, weights)
+    model = np.empty(0)
+    if files.model is not None:
+        values = np.empty(stack.count, leaf.dtype)
+        read_exactly(files.model, values, stack.offset + stack.start * values.itemsize)
+        model = values.astype(np.float64)
+    place = files.places[leaf.name] + stack.start * 8 if rule.memory else 0
+    memory = {}
+    for name in rule.memory:
+        memory[name] = np.zeros(stack.count)
+        if name in files.memory:
+            read_exactly(files.memory[name], memory[name], place)
     with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(values.sum())) or bool(np.isfinite(values).all())
+        found, kept = rule.step(leaf, stack.start, model, aggregate, memory)
+        result = in_type(found, leaf.dtype)
+    made = [found, result, *kept.values()]
+    if found is not aggregate and not all(is_finite(one) for one in made if one.dtype.kind == "f"):
+        raise NotFiniteResult(leaf.name)
+    if set(kept) != set(rule.memory) or any(one.shape != (stack.count,) for one in (found, *kept.values())):
+        raise ValueError(f"the strategy's step must return {stack.count} numbers and its memories {rule.memory}")
+    return result, {name: (np.ascontiguousarray(kept[name], np.float64), place) for name in rule.memory}
 
 
-def _read_exactly(descriptor: int, window: memoryview, offset: int) -> None:
+def _write_exactly(descriptor: int, values: Array, offset: int) -> None:
+    window = values.data.cast("B")
     done = 0
     while done < window.nbytes:
-        got = os.preadv(descriptor, [window[done:]], offset + done)
-        if got == 0:
-            raise OSError(f"a frame ended at byte {offset + done}")
-        done += got
+        done += os.pwrite(descriptor, window[done:], offset + done)
+
+
+def _synced_hash(descriptor: int) -> str:
+    """Make a memory durable and name it by its content: it was not written in the order of its bytes."""
+    os.fsync(descriptor)
+    hasher, position = BlobHasher(), 0
+    while chunk := os.pread(descriptor, _HASHED_AT_ONCE, position):
+        hasher.update(chunk)
+        position += len(chunk)
+    return hasher.digest()

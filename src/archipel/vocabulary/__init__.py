@@ -26,6 +26,7 @@ from archipel.vocabulary.jobs import (
     RosterEntry,
     RoundTerms,
     Selection,
+    StepTerms,
     StrategyTerms,
     WorkerLimits,
 )
@@ -33,13 +34,13 @@ from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName, Value
 from archipel.vocabulary.needs import ColumnNeed, DataKind, DataNeeds
 from archipel.vocabulary.parameters import HyperParameter, check_arguments
 from archipel.vocabulary.records import Record
-from archipel.vocabulary.releases import UPDATE_RELEASE, Release
+from archipel.vocabulary.releases import UPDATE_FIELDS, Release
 from archipel.vocabulary.schemas import DType, TensorSchema, TensorSpec
 from archipel.vocabulary.tasks import Count, MetricSum, Pass, RoundClosed, Task, TaskKey, TaskKind, Update
 
 __all__ = [
     "EXCEPTION_CLASSES",
-    "UPDATE_RELEASE",
+    "UPDATE_FIELDS",
     "ArchipelError",
     "BadInput",
     "Baselines",
@@ -72,6 +73,7 @@ __all__ = [
     "RoundTerms",
     "Selection",
     "SiteName",
+    "StepTerms",
     "StorageFull",
     "StrategyTerms",
     "Task",

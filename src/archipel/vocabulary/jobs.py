@@ -12,7 +12,7 @@ from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName
 from archipel.vocabulary.needs import DataNeeds
 from archipel.vocabulary.parameters import HyperParameter, check_arguments
 from archipel.vocabulary.records import Many, Record
-from archipel.vocabulary.releases import Release
+from archipel.vocabulary.releases import OPERATIONAL_FIELDS, UPDATE_FIELDS, Release
 from archipel.vocabulary.schemas import TensorSchema
 from archipel.vocabulary.tasks import Arguments
 
@@ -49,15 +49,31 @@ class OptimiserState(StrEnum):
 
 
 class StrategyTerms(Record):
-    """How updates become the next model."""
+    """How updates become the next model: a registered strategy by name, and the values of its parameters."""
 
-    name: Literal["fedavg"] = "fedavg"
+    name: Name = "fedavg"
+    parameters: Arguments = {}
+
+
+MOST_STEPS = 16
+"""Each step reads a whole update once more."""
+
+
+class StepTerms(Record):
+    """One change of an update before it leaves a site: a registered step by name, and its parameters' values."""
+
+    name: Name
+    parameters: Arguments = {}
 
 
 class PrivacyTerms(Record):
-    """How updates leave a site. Without secure aggregation each site's update leaves individually."""
+    """How updates leave a site. Without secure aggregation each site's update leaves individually.
+
+    ``steps`` change each update at its site, in this order.
+    """
 
     release: Release = Release.INDIVIDUALLY
+    steps: Annotated[Many[StepTerms], Field(max_length=MOST_STEPS)] = ()
 
 
 class RoundTerms(Record):
@@ -156,6 +172,20 @@ class Job(Record):
     def sites(self) -> tuple[str, ...]:
         """The roster's site names in site order, the order in which updates are folded."""
         return tuple(sorted(entry.site for entry in self.roster))
+
+    @property
+    def update_schema(self) -> TensorSchema:
+        """The tensors of the frame that a site sends: those of the model, as no step changes them yet."""
+        return self.tensors
+
+    def release_of(self, field: str) -> Release:
+        """How a field of an update (one of UPDATE_FIELDS) may leave a site, by this job's privacy terms.
+
+        Raises KeyError for a field that no update has.
+        """
+        if field not in UPDATE_FIELDS:
+            raise KeyError(field)
+        return Release.INDIVIDUALLY if field in OPERATIONAL_FIELDS else self.privacy.release
 
     def entry(self, site: str) -> RosterEntry:
         """The roster entry of a site. Raises KeyError when the site is not in the roster."""

@@ -80,7 +80,9 @@ def _is_whole(value: Value) -> bool:
     return isinstance(value, float) and value.is_integer()
 
 
-def check_arguments(parameters: Sequence[HyperParameter], given: Mapping[str, Value]) -> dict[str, Value]:
+def check_arguments(
+    parameters: Sequence[HyperParameter], given: Mapping[str, Value], *, owner: str = "the plan"
+) -> dict[str, Value]:
     """Every parameter's value: the given one, checked, or its default.
 
     Raises BadInput for a name that no parameter has and for a value outside its bounds.
@@ -89,5 +91,5 @@ def check_arguments(parameters: Sequence[HyperParameter], given: Mapping[str, Va
     for name in given:
         if name not in known:
             names = ", ".join(sorted(known)) or "none"
-            raise BadInput(f"argument {name}", "the plan declares no such hyper-parameter", f"declared are: {names}")
+            raise BadInput(f"argument {name}", f"{owner} declares no such hyper-parameter", f"declared are: {names}")
     return {name: parameter.check(given.get(name, parameter.default)) for name, parameter in known.items()}

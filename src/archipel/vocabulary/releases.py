@@ -12,12 +12,7 @@ class Release(StrEnum):
     INDIVIDUALLY = "individually"
 
 
-UPDATE_RELEASE: dict[str, Release] = {
-    "model": Release.INDIVIDUALLY,
-    "samples": Release.INDIVIDUALLY,
-    "metrics": Release.INDIVIDUALLY,
-    "validation": Release.INDIVIDUALLY,
-    "seconds": Release.INDIVIDUALLY,
-    "failure": Release.INDIVIDUALLY,
-}
-"""How each field of an Update leaves a site when no secure aggregation is in the job: the server sees every one."""
+UPDATE_FIELDS = ("model", "samples", "metrics", "validation", "seconds", "failure")
+"""What leaves a site for a task: five fields of an Update, and the failure that comes instead of one."""
+OPERATIONAL_FIELDS = frozenset({"seconds", "failure"})
+"""Fields that run the federation and are not computed from patients' values: the server needs each site's."""

@@ -8,7 +8,10 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from archipel.site.withdrawals.opt_outs import Optant
+from clip import registered
 from sandbox_world import PLAN
 from site_world import SERVER
 
@@ -24,13 +27,16 @@ from archipel.site.sandbox import TaskFailed, tree
 from archipel.site.state.folder import SiteState
 from archipel.site.withdrawals import withdrawals
 from archipel.site.withdrawn.opt_outs import Optant
+from archipel.tasks import Compute
 from archipel.tensors import decode
 from archipel.vocabulary import (
     ErrorCode,
     Pass,
+    PrivacyTerms,
     Refused,
     RosterEntry,
     RoundTerms,
+    StepTerms,
     StorageFull,
     Task,
     TaskKey,
@@ -43,7 +49,7 @@ pytestmark = pytest.mark.processes
 class Trial:
     """An approved experiment with the hostile plan at a joined site."""
 
-    def __init__(self, site: SiteState) -> None:
+    def __init__(self, site: SiteState, privacy: PrivacyTerms | None = None) -> None:
         made = draft(
             PLAN,
             experiment="again",
@@ -51,6 +57,7 @@ class Trial:
             server_key=SERVER.public,
             terms=RoundTerms(rounds=9, quorum=1),
             limits=WorkerLimits(memory_mb=400, wall_s=30, tmp_mb=16, processes=24),
+            privacy=privacy or PrivacyTerms(),
         )
         self.site, self.job, self.hash = site, made.job, job_hash(made.job)
         site.blobs.put(made.plan.source)
@@ -177,3 +184,22 @@ async def test_who_is_withdrawn_while_samples_are_prepared_is_not_given_to_the_w
     assert withdrawn in cohorts[0].subjects and withdrawn not in cohorts[1].subjects
     (started,) = [line for line in journal.lines(trial.site) if line.kind == "worker-started"]
     assert started.body["subjects"] == len(cohorts[1].subjects)
+
+
+async def test_a_step_changes_what_a_worker_trained_before_it_leaves(with_table: SiteState, tmp_path: Path) -> None:
+    clip = StepTerms(name="clip", parameters={"bound": 0.5})
+    with registered():
+        trial = Trial(with_table, PrivacyTerms(steps=(clip,)))
+        try:
+            computing = Compute(trial.job, with_table.name, trial.trainer, tmp_path)
+            for number in (1, 2):
+                made = await computing(trial.task("model['weight'][:] += 3", number))
+                assert made.frame is not None
+                with trial.trainer._models._frames[trial.job.initial_model].view() as window:
+                    given = decode(bytes(window))
+                left = decode(made.frame.read_bytes())
+                moved = np.concatenate([(left[name].astype(float) - given[name]).ravel() for name in given])
+                assert np.linalg.norm(moved) == pytest.approx(0.5, rel=1e-5)
+                assert made.update.metrics["update_norm"].mean() >= 6.0 - 1e-6
+        finally:
+            await trial.trainer.close()

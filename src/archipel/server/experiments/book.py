@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -23,10 +24,12 @@ from sqlalchemy import (
 )
 
 from archipel.governance import JournalHead
-from archipel.rounds import ExperimentVerb, Opened, Progress, Stage, StageRecord
-from archipel.rounds.named_models import NamedModel, named_after
+from archipel.rounds import ExperimentVerb, Kept, Opened, Progress, Stage, StageRecord
+from archipel.rounds.book import NO_MEMORY
+from archipel.rounds.named_models import MEMORY, NamedModel, named_after
 from archipel.rounds.tables import next_state
 from archipel.server.experiments import journal_heads
+from archipel.server.experiments.states import add_event, set_state
 from archipel.server.experiments.views import means
 from archipel.server.membership.federation import Federation
 from archipel.server.state import schema
@@ -34,19 +37,15 @@ from archipel.server.state.journal_entries import (
     AttemptCancelled,
     AttemptClosed,
     AttemptOpened,
-    ExperimentTurned,
     JournalKind,
     add_entry,
 )
 from archipel.storage import utc_now
-from archipel.tensors import blob_hash
 from archipel.transport.rest import (
-    EventBody,
     RoundCommitted,
     RoundFailed,
     RoundOpened,
     SiteFailed,
-    StateChanged,
     TaskAccepted,
     UpdateReceived,
 )
@@ -113,6 +112,7 @@ class SqlBook:
             invited=invited,
             opened=opened,
             pause_after=row["pause_after"],
+            memory={name.removeprefix(MEMORY): blob for name, blob in models.items() if name.startswith(MEMORY)},
         )
 
     def passes(self) -> dict[int, dict[str, Value]]:
@@ -191,11 +191,24 @@ class SqlBook:
         """A place for the next model's frame, in the file system that ``close`` will keep it in."""
         return self.federation.blobs.work_file()
 
-    def close(self, record: StageRecord, closed: RoundClosed, result: Path | None, local: dict[str, Path]) -> None:
-        """The attempt ends: the record, the models that last, and then the spools go."""
+    def local(self, blob: str) -> AbstractContextManager[Path]:
+        """A file with a model or memory."""
+        return self.federation.blobs.local(blob)
+
+    def close(
+        self,
+        record: StageRecord,
+        closed: RoundClosed,
+        result: Path | None,
+        local: dict[str, Path],
+        memory: Mapping[str, Kept] = NO_MEMORY,
+    ) -> None:
+        """The attempt ends: the record, the models and the memory that last, and then the spools go."""
         blobs = self.federation.blobs
         if result is not None and closed.model is not None:
             blobs.put_file(result, closed.model)
+        for kept in memory.values():
+            blobs.put_file(kept.file, kept.hash)
         local_hashes = {}
         for site, frame in local.items():
             with frame.open("rb") as file, blobs.writer() as writer:
@@ -227,7 +240,7 @@ class SqlBook:
                     values = {"state": TaskState(one.state), "at": utc_now()}
                     connection.execute(update(schema.updates).where(self._row(key, site)).values(**values))
             if record.committed:
-                unneeded = self._keep_models(connection, record, local_hashes)
+                unneeded = self._keep_models(connection, record, local_hashes, memory)
                 self._pause_after_step(connection, record)
             kind = RoundCommitted if record.committed else RoundFailed
             ended = kind(
@@ -245,11 +258,17 @@ class SqlBook:
             blobs.delete(blob)
         self.sweep()
 
-    def _keep_models(self, connection: Connection, record: StageRecord, local: dict[str, str]) -> list[str]:
-        """Name the models that are kept; returns the blobs that no name holds any more."""
+    def _keep_models(
+        self, connection: Connection, record: StageRecord, local: dict[str, str], memory: Mapping[str, Kept]
+    ) -> list[str]:
+        """Name the models and the memory that are kept; returns the blobs that no name holds any more."""
         rows = connection.execute(self._of(schema.models)).mappings().all()
         known = {row["name"]: NamedModel(row["hash"], row["round"], _sums(row["validation"])) for row in rows}
-        for name, one in named_after(self.job, known, record, local).items():
+        memory_hashes = {name: kept.hash for name, kept in memory.items()}
+        after = named_after(self.job, known, record, local, memory_hashes)
+        for name in known.keys() - after.keys():
+            self._forget_model(connection, name)
+        for name, one in after.items():
             if one != known.get(name):
                 self._set_model(connection, name, one)
         named = set(connection.scalars(select(schema.models.c.hash)))
@@ -259,12 +278,16 @@ class SqlBook:
         table = schema.models
         sums = one.validation
         validation = None if sums is None else json.dumps({metric: sums[metric].model_dump() for metric in sums})
-        connection.execute(delete(table).where(table.c.experiment == self._name, table.c.name == name))
+        self._forget_model(connection, name)
         connection.execute(
             insert(table).values(
                 experiment=self._name, name=name, round=one.round, hash=one.model, validation=validation, at=utc_now()
             )
         )
+
+    def _forget_model(self, connection: Connection, name: str) -> None:
+        table = schema.models
+        connection.execute(delete(table).where(table.c.experiment == self._name, table.c.name == name))
 
     def _pause_after_step(self, connection: Connection, record: StageRecord) -> None:
         table = schema.experiments
@@ -367,35 +390,3 @@ def _sums(document: str | None) -> dict[str, MetricSum] | None:
 
 def _stage(row: RowMapping) -> Stage:
     return Stage(kind=TaskKind(row["kind"]), round=row["round"], about=row["about"])
-
-
-def add_event(connection: Connection, experiment: str, body: EventBody) -> None:
-    """Something that a researcher watches for."""
-    values = {"experiment": experiment, "at": utc_now(), "kind": body.event.value, "body": body.model_dump_json()}
-    connection.execute(insert(schema.events).values(**values))
-
-
-def set_state(connection: Connection, experiment: str, state: ExperimentState, reason: str | None) -> None:
-    """Journal and keep an experiment's new state."""
-    table = schema.experiments
-    turned = ExperimentTurned(experiment=experiment, state=state, reason=reason)
-    add_entry(connection, JournalKind.of_experiment(state), turned)
-    values: dict[str, str | None] = {"state": state, "reason": reason}
-    row = connection.execute(select(table).where(table.c.experiment == experiment)).mappings().one()
-    if state is ExperimentState.RUNNING and row["started_at"] is None:
-        values["started_at"] = utc_now()
-    if state.is_over:
-        values["ended_at"] = utc_now()
-    connection.execute(update(table).where(table.c.experiment == experiment).values(**values))
-    add_event(connection, experiment, StateChanged(state=state, reason=reason))
-
-
-def spool_start(update_: Update) -> str:
-    """How the names of a site's spool files for one task begin."""
-    digest = blob_hash(f"{update_.key}|{update_.site}".encode()).removeprefix("blake3:")
-    return f"{update_.key.experiment}.{update_.key.round}.{update_.key.attempt}.{update_.site}.{digest[:16]}"
-
-
-def spool_name(update_: Update) -> str:
-    """The spool file of an update: one per task, site and content."""
-    return f"{spool_start(update_)}.{blob_hash(str(update_.model).encode()).removeprefix('blake3:')[:16]}"

@@ -13,10 +13,12 @@ from sqlalchemy import Connection, func, insert, select, update
 from archipel.governance import Approval, JournalHead, canonical, check_approval
 from archipel.plans import plan_text
 from archipel.plans.packaging import LARGEST_SOURCE
-from archipel.rounds import ExperimentVerb
+from archipel.rounds import ExperimentVerb, check_releases
+from archipel.rounds.named_models import MEMORY
 from archipel.rounds.tables import next_state
 from archipel.server.experiments import journal_heads, views
-from archipel.server.experiments.book import add_event, at_place, set_state
+from archipel.server.experiments.book import at_place
+from archipel.server.experiments.states import add_event, set_state
 from archipel.server.experiments.views import parsed_job
 from archipel.server.membership.federation import Federation
 from archipel.server.state import schema
@@ -28,6 +30,7 @@ from archipel.server.state.journal_entries import (
     add_entry,
 )
 from archipel.storage import utc_now
+from archipel.strategies import check_strategy
 from archipel.tensors import check_header, frame_size
 from archipel.transport import AnswerMessage
 from archipel.transport.rest import AnswerReceived, ArgumentsChanged, ErrorReleased, EventKind, Submitted
@@ -97,6 +100,8 @@ class ExperimentRecords:
     def keep_job(self, job: Job, digest: str, owner: str) -> None:
         """Keep a job and its sites as waiting. Raises BadInput, Conflict."""
         self._check_job(job)
+        check_strategy(job)
+        check_releases(job)
         table = schema.experiments
         with self.federation.database.write() as connection:
             known = connection.execute(select(table).where(table.c.experiment == job.experiment)).mappings().first()
@@ -288,7 +293,9 @@ class ExperimentRecords:
 
     def _models_in_use(self, experiment: str, job: Job) -> set[str]:
         with self.federation.database.read() as connection:
-            query = select(schema.models.c.hash).where(schema.models.c.experiment == experiment)
+            query = select(schema.models.c.hash).where(
+                schema.models.c.experiment == experiment, schema.models.c.name.not_like(f"{MEMORY}%")
+            )
             found = set(connection.scalars(query))
             rounds = select(schema.updates.c.task).where(schema.updates.c.experiment == experiment)
             tasks = connection.scalars(rounds.where(schema.updates.c.state == TaskState.OFFERED).distinct())

@@ -12,9 +12,10 @@ from sqlalchemy import Connection, select, update
 from archipel.governance import SERVER_JOURNAL, JournalHead, head, job_hash, sign_head
 from archipel.rounds import Delivered, ExperimentLoop, ExperimentVerb, FleetEvent, Nudged
 from archipel.server.experiments import views
-from archipel.server.experiments.book import SqlBook, add_event
+from archipel.server.experiments.book import SqlBook
 from archipel.server.experiments.hub import Hub
 from archipel.server.experiments.records import ExperimentRecords
+from archipel.server.experiments.states import add_event
 from archipel.server.membership.federation import Federation
 from archipel.server.state import schema
 from archipel.transport import AnswerMessage, EndedMessage, JobOffer

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, func, select
 
 from archipel.rounds import StageRecord
+from archipel.rounds.named_models import MEMORY
 from archipel.rounds.stages import ENSEMBLE
 from archipel.server.state import schema
 from archipel.storage import Database
@@ -214,6 +215,7 @@ def models(database: Database, name: str) -> list[ModelView]:
         return [
             ModelView(name=row["name"], round=row["round"], hash=row["hash"], validation=_validation(row["validation"]))
             for row in rows
+            if not row["name"].startswith(MEMORY)
         ]
 
 

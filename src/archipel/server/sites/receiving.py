@@ -13,9 +13,9 @@ from weakref import WeakValueDictionary
 import structlog
 
 from archipel.rounds import Delivered
-from archipel.server.experiments.book import spool_name, spool_start
 from archipel.server.experiments.hub import DeployedFleet
 from archipel.server.experiments.service import Experiments
+from archipel.server.experiments.spool_names import spool_name, spool_start
 from archipel.server.sites.spooling import held, spool
 from archipel.server.sites.waiting import to_its_end
 from archipel.storage import disk_errors_named, sync_folder
@@ -59,7 +59,7 @@ class Receiving:
 
     async def _spooled(self, job: Job, update: Update, offset: int, chunks: AsyncIterator[bytes]) -> str:
         """Take the frame's bytes behind what is there already; returns the hash of the whole."""
-        size = frame_size(job.tensors)
+        size = frame_size(job.update_schema)
         if update.model_bytes != size:
             cause = f"announces {update.model_bytes} bytes where the job's model has {size}"
             raise BadInput(_thing(update), cause, "send the tensors of the job", code=ErrorCode.BAD_UPDATE)
@@ -147,4 +147,4 @@ def _verify(job: Job, update: Update, digest: str | None, descriptor: int, size:
         cause = "its bytes have another hash than announced"
         raise BadInput(_thing(update), cause, "send it again", code=ErrorCode.BAD_UPDATE)
     # Not closed here: an error still looks into it. It goes with the last view.
-    check_header(job.tensors, mmap.mmap(descriptor, size, prot=mmap.PROT_READ))
+    check_header(job.update_schema, mmap.mmap(descriptor, size, prot=mmap.PROT_READ))

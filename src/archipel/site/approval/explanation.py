@@ -7,7 +7,7 @@ what a terminal shows are made visible.
 from __future__ import annotations
 
 from archipel.site.state.settings import SandboxRule, SiteSettings
-from archipel.vocabulary import HyperParameter, Job, OptimiserState, Release
+from archipel.vocabulary import HyperParameter, Job, OptimiserState, Release, StepTerms
 from archipel.vocabulary.counting import counted
 from archipel.vocabulary.visible import visible
 
@@ -102,6 +102,11 @@ def few_measure(held_out: int, smallest_cell: int) -> list[str]:
     return [f"{who} the model, so a metric that leaves is close to one patient's own value"]
 
 
+def _parameters(step: StepTerms) -> str:
+    found = ", ".join(f"{shown(name)}={shown(str(value))}" for name, value in sorted(step.parameters.items()))
+    return f"({found})" if found else ""
+
+
 def _leaves(job: Job) -> str:
     alone = job.privacy.release is Release.INDIVIDUALLY
     how = "the server sees this site's by itself" if alone else "the server sees only the sum over sites"
@@ -112,6 +117,9 @@ def _leaves(job: Job) -> str:
         f"From measuring: {_names([metric.name for metric in job.validation])}, as sums with their weights.",
         "If it fails: a code, a kind of error, a line number of the plan and a sentence the agent wrote.",
     ]
+    if job.privacy.steps:
+        steps = ", then ".join(f"{shown(one.name)} {_parameters(one)}".strip() for one in job.privacy.steps)
+        words.append(f"Before a model leaves, this site changes what was trained by: {steps}.")
     if job.baselines.local:
         words.append("Also a second model, trained on this site's data alone, as a comparison.")
     if job.baselines.local and job.validation and len(job.sites) > 1:

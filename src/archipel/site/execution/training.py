@@ -152,6 +152,7 @@ class SandboxTrainer:
                 state = self._shelf.last_state(task.key.experiment, task.key.round)
             outcome = await self._done(lambda worker: worker.train(task, model, result, state))
             window = result.view()
+            given = model.view() if self._job.privacy.steps else None
         except BaseException:
             if self._turn.locked():
                 self._turn.release()
@@ -159,9 +160,11 @@ class SandboxTrainer:
 
         def release() -> None:
             window.release()
+            if given is not None:
+                given.release()
             self._turn.release()
 
-        return Trained(outcome, window, release)
+        return Trained(outcome, window, release, given)
 
     async def _done(self, work: Callable[[SandboxedWorker], Awaitable[Outcome]]) -> Outcome:
         """Do the work; a worker that died under it, which says nothing of the plan, is replaced once.

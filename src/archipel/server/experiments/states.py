@@ -1,0 +1,32 @@
+"""An experiment's state and events in the database, each inside the transaction of whoever changes it."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, insert, select, update
+
+from archipel.server.state import schema
+from archipel.server.state.journal_entries import ExperimentTurned, JournalKind, add_entry
+from archipel.storage import utc_now
+from archipel.transport.rest import EventBody, StateChanged
+from archipel.vocabulary.states import ExperimentState
+
+
+def add_event(connection: Connection, experiment: str, body: EventBody) -> None:
+    """Something that a researcher watches for."""
+    values = {"experiment": experiment, "at": utc_now(), "kind": body.event.value, "body": body.model_dump_json()}
+    connection.execute(insert(schema.events).values(**values))
+
+
+def set_state(connection: Connection, experiment: str, state: ExperimentState, reason: str | None) -> None:
+    """Journal and keep an experiment's new state."""
+    table = schema.experiments
+    turned = ExperimentTurned(experiment=experiment, state=state, reason=reason)
+    add_entry(connection, JournalKind.of_experiment(state), turned)
+    values: dict[str, str | None] = {"state": state, "reason": reason}
+    row = connection.execute(select(table).where(table.c.experiment == experiment)).mappings().one()
+    if state is ExperimentState.RUNNING and row["started_at"] is None:
+        values["started_at"] = utc_now()
+    if state.is_over:
+        values["ended_at"] = utc_now()
+    connection.execute(update(table).where(table.c.experiment == experiment).values(**values))
+    add_event(connection, experiment, StateChanged(state=state, reason=reason))

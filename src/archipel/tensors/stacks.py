@@ -1,0 +1,108 @@
+"""One chunk of one tensor as every frame holds it: the stack that a strategy combines to one chunk.
+
+The weighted mean reads frame after frame into one buffer, so its memory does not depend on the number of frames; the
+rows of a stack are in memory together, one chunk per frame.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from archipel.vocabulary import TensorSpec
+
+Array = np.ndarray[Any, Any]
+
+
+class NotFiniteFrame(Exception):
+    """A frame that cannot be averaged: ``tensor`` of the frame at ``index`` is not finite, or makes the sum so."""
+
+    def __init__(self, index: int, tensor: str) -> None:
+        super().__init__(f"tensor {tensor} of frame {index} holds NaN or infinite values")
+        self.index, self.tensor = index, tensor
+
+
+@dataclass(frozen=True)
+class ChunkStack:
+    """``count`` numbers of tensor ``leaf`` from element ``start`` on, in each of the open frames ``descriptors``.
+
+    ``offset`` is where the tensor's bytes begin in a frame.
+    """
+
+    leaf: TensorSpec
+    offset: int
+    start: int
+    count: int
+    descriptors: Sequence[int]
+
+    def mean(self, weights: Sequence[float]) -> Array:
+        """sum(n * w) / sum(n), float64 [count], added in the order of the frames.
+
+        Raises NotFiniteFrame for the first frame that holds a NaN or an infinity, or that brings the sum there.
+        """
+        dtype = np.dtype(self.leaf.dtype)
+        values = np.empty(self.count, dtype)
+        total, product = np.empty(self.count), np.empty(self.count)
+        for index, (descriptor, weight) in enumerate(zip(self.descriptors, weights, strict=True)):
+            self._read(descriptor, values)
+            np.multiply(values, weight, out=product if index else total, dtype=np.float64)
+            if index:
+                with np.errstate(over="ignore"):
+                    np.add(total, product, out=total)
+            if dtype.kind == "f" and not is_finite(product if index else total):
+                raise NotFiniteFrame(index, self.leaf.name)
+        if dtype == np.float64 and not is_finite(total):
+            # Every product is finite and their sum is not, which narrower types cannot come to.
+            raise NotFiniteFrame(self._farthest(weights, ~np.isfinite(total)), self.leaf.name)
+        np.divide(total, float(sum(weights)), out=total)
+        return total
+
+    def rows(self) -> Array:
+        """What each frame holds, float64 [frames, count]. Raises NotFiniteFrame."""
+        values = np.empty(self.count, self.leaf.dtype)
+        found = np.empty((len(self.descriptors), self.count))
+        for index, descriptor in enumerate(self.descriptors):
+            self._read(descriptor, values)
+            found[index] = values
+            if not is_finite(found[index]):
+                raise NotFiniteFrame(index, self.leaf.name)
+        return found
+
+    def _farthest(self, weights: Sequence[float], where: Array) -> int:
+        """The frame that brings a sum of float64 numbers out of bounds: the first with the largest product."""
+        values = np.empty(self.count)
+        largest = []
+        for descriptor, weight in zip(self.descriptors, weights, strict=True):
+            self._read(descriptor, values)
+            largest.append(float(np.abs(values[where] * weight).max()))
+        return int(np.argmax(largest))
+
+    def _read(self, descriptor: int, values: Array) -> None:
+        read_exactly(descriptor, values, self.offset + self.start * values.itemsize)
+
+
+def in_type(mean: Array, dtype: np.dtype[Any] | str) -> Array:
+    """A float64 mean in the leaf's own type: integers and booleans rounded to nearest, half to even."""
+    kind = np.dtype(dtype)
+    return mean.astype(kind) if kind.kind == "f" else np.rint(mean).astype(kind)
+
+
+def is_finite(values: Array) -> bool:
+    """Whether every value is finite; a finite sum shows it in one fast pass, else each is looked at."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(values.sum())) or bool(np.isfinite(values).all())
+
+
+def read_exactly(descriptor: int, values: Array, offset: int) -> None:
+    """Fill ``values`` with the file's bytes from ``offset`` on. Raises OSError when the file ends before."""
+    window = values.data.cast("B")
+    done = 0
+    while done < window.nbytes:
+        got = os.preadv(descriptor, [window[done:]], offset + done)
+        if got == 0:
+            raise OSError(f"a frame ended at byte {offset + done}")
+        done += got

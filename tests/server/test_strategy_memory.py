@@ -1,0 +1,132 @@
+"""A strategy's memory in the server's book: committed with its round, found again, replaced, never handed out."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+from other_strategies import registered
+from server_world import Applicant
+from sqlalchemy import update
+
+from archipel.governance import job_hash, record_hash
+from archipel.rounds import Delivered, ExperimentLoop, ExperimentState, FleetEvent
+from archipel.server.experiments import views
+from archipel.server.experiments.book import SqlBook
+from archipel.server.experiments.records import ExperimentRecords
+from archipel.server.membership.federation import Federation
+from archipel.server.state import schema
+from archipel.tensors import blob_hash, decode, encode, schema_of
+from archipel.vocabulary import BadInput, Job, PrivacyTerms, Release, RoundClosed, StrategyTerms, Task, TaskKey, Update
+
+FIRST = {"w": np.ones(4, np.float32)}
+TERMS = StrategyTerms(name="fedavgm", parameters={"beta": 0.5})
+
+
+def the_job(federation: Federation, site: Applicant, strategy: StrategyTerms = TERMS) -> Job:
+    return Job.model_validate(
+        {
+            "experiment": "first",
+            "plan": {"hash": federation.blobs.put(b"plan"), "class_name": "Plan", "file_name": "plan.py"},
+            "initial_model": federation.blobs.put(encode(FIRST)),
+            "tensors": schema_of(FIRST),
+            "needs": {"kind": "arrays"},
+            "metrics": [],
+            "terms": {"rounds": 3, "quorum": 1},
+            "strategy": strategy,
+            "roster": [{"site": site.site, "identity_key": site.identity.public, "dataset": "table"}],
+            "server_key": federation.identity.public,
+        }
+    )
+
+
+class Trains:
+    """A fleet whose one site answers round r with weights of r, up to round ``last``; then it says nothing."""
+
+    def __init__(self, spool: Path, last: int) -> None:
+        self.events: asyncio.Queue[FleetEvent] = asyncio.Queue()
+        self.spool, self.last, self.silent = spool, last, asyncio.Event()
+
+    def connected(self, site: str) -> bool:
+        return True
+
+    async def offer(self, site: str, task: Task, remaining_s: float) -> None:
+        if task.key.round > self.last:
+            self.silent.set()
+            return
+        data = encode({"w": np.full(4, float(task.key.round), np.float32)})
+        frame = self.spool / f"first.{task.key.round}.{task.key.attempt}.{site}"
+        frame.write_bytes(data)
+        made = Update(
+            key=task.key,
+            site=site,
+            task_hash=record_hash(task),
+            model=blob_hash(data),
+            model_bytes=len(data),
+            samples=3,
+        )
+        settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.events.put_nowait(Delivered(site, made, frame, settled))
+
+    async def withdraw(self, site: str, key: TaskKey, reason: str) -> None: ...
+
+    async def announce(self, sites: object, closed: RoundClosed) -> None: ...
+
+
+async def test_memory_survives_a_kill_between_rounds_and_is_replaced(
+    federation: Federation, enrolled: Applicant
+) -> None:
+    with registered():
+        job = the_job(federation, enrolled)
+        ExperimentRecords(federation).keep_job(job, job_hash(job), "ada")
+        with federation.database.write() as connection:
+            connection.execute(update(schema.approvals).values(state="approved"))
+            connection.execute(update(schema.experiments).values(state="running"))
+
+        def book() -> SqlBook:
+            return SqlBook(federation, job, job_hash(job), {}, {}, lambda: None)
+
+        model, momentum, seen = np.ones(4), np.zeros(4), []
+        for last in (1, 2, 3):
+            fleet = Trains(federation.state.spool, last)
+            loop = asyncio.create_task(ExperimentLoop(job, job_hash(job), book(), fleet).run())
+            over = asyncio.create_task(fleet.silent.wait())
+            done, _ = await asyncio.wait({loop, over}, timeout=20, return_when="FIRST_COMPLETED")
+            assert done, "the round never closed"
+            if last == 3:
+                assert await loop is ExperimentState.FINISHED
+            # The process dies while the next round is open; nothing but the database and the blobs is left.
+            loop.cancel()
+            over.cancel()
+            await asyncio.gather(loop, over, return_exceptions=True)
+            momentum = 0.5 * momentum + (model - last)
+            model = model - momentum
+            progress = book().progress()
+            seen.append(progress.memory["momentum"])
+            assert progress.rounds_done == last
+            with book().local(progress.model) as made, book().local(seen[-1]) as kept:
+                np.testing.assert_allclose(decode(made.read_bytes())["w"], model, rtol=1e-6)
+                np.testing.assert_allclose(decode(kept.read_bytes())["w"], momentum, rtol=1e-6)
+        assert len(set(seen)) == 3
+        assert [federation.blobs.has(blob) for blob in seen] == [False, False, True]
+        names = [one.name for one in views.models(federation.database, "first")]
+        assert names == ["initial", "last"], "a memory is no model that anybody fetches"
+
+
+def test_a_strategy_that_looks_at_each_update_is_refused_when_only_sums_leave(
+    federation: Federation, enrolled: Applicant
+) -> None:
+    with registered():
+        job = the_job(federation, enrolled, StrategyTerms(name="median"))
+        job = job.model_copy(update={"privacy": PrivacyTerms(release=Release.SUM)})
+        with pytest.raises(BadInput, match="strategy median needs each site's own update"):
+            ExperimentRecords(federation).keep_job(job, job_hash(job), "ada")
+    averaged = the_job(federation, enrolled, StrategyTerms())
+    summed = averaged.model_copy(update={"privacy": PrivacyTerms(release=Release.SUM)})
+    with pytest.raises(BadInput, match="lets model, samples, metrics, validation leave only in a sum"):
+        ExperimentRecords(federation).keep_job(summed, job_hash(summed), "ada")
+    with pytest.raises(BadInput, match="is not known here"):
+        job = the_job(federation, enrolled)
+        ExperimentRecords(federation).keep_job(job, job_hash(job), "ada")
