@@ -67,9 +67,9 @@ def bubblewrap_arguments(
     """The bubblewrap command up to the worker's own arguments.
 
     ``plan`` is a descriptor with the plan's source; ``dataset`` pairs a file here with its place under ``/data``.
-    ``uid`` is the worker's own when the agent is root;
-    else the worker keeps the agent's, in a user namespace of its own. ``hidden``, the site's state folder, must not
-    become visible: raises BadInput (code sandbox) when a bind would show it.
+    ``uid`` is the worker's own when the agent is root; else the worker keeps the agent's, in a user namespace that only
+    it is in. ``hidden``, the site's state folder, must not become visible: raises BadInput (code sandbox) when a bind
+    would show it.
     """
     shown: list[tuple[Path, str]] = [(path, str(path)) for path in map(Path, _SYSTEM) if path.exists()]
     shown += [(path, str(path)) for path in visible_code() if not _inside_system(path)]
@@ -89,13 +89,12 @@ def bubblewrap_arguments(
         "--hostname",
         "worker",
         "--clearenv",
-        "--seccomp",
-        str(seccomp),
     ]
+    filtered = ["--seccomp", str(seccomp)]
     if uid is None:
-        arguments += ["--unshare-user", "--uid", str(os.getuid()), "--gid", str(os.getgid())]
+        arguments += _user_namespace()
     else:
-        arguments += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+        arguments += [*filtered, "--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
         arguments += ["--cap-add", "CAP_SETPCAP"]
     for name, value in environment(limits).items():
         arguments += ["--setenv", name, value]
@@ -113,9 +112,21 @@ def bubblewrap_arguments(
     arguments += ["--perms", "0444", "--ro-bind-data", str(plan), f"{PLAN}/{plan_name}"]
     arguments += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp"]  # noqa: S108
     arguments.append("--")
-    if uid is not None:
-        arguments += _as_uid(uid)
-    return arguments
+    # The filter forbids new namespaces, so that it waits for the last one.
+    return arguments + ([*inner_namespace(), *filtered, "--"] if uid is None else _as_uid(uid))
+
+
+def inner_namespace() -> list[str]:
+    """Start of a second bubblewrap, up to its last options, for an agent that is no root.
+
+    The worker then has the uid of process 1. In one user namespace with it a plan could write to ``/proc/1/mem`` and
+    so run code that is never frozen; the kernel refuses that from a namespace further in.
+    """
+    return [shutil.which("bwrap") or "bwrap", *_user_namespace(), "--die-with-parent", "--dev-bind", "/", "/"]
+
+
+def _user_namespace() -> list[str]:
+    return ["--unshare-user", "--uid", str(os.getuid()), "--gid", str(os.getgid())]
 
 
 def _as_uid(uid: int) -> list[str]:
