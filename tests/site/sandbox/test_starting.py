@@ -49,13 +49,42 @@ async def test_a_bubblewrap_that_cannot_work_is_a_clear_refusal(
     assert refused.value.code is ErrorCode.SANDBOX
 
 
+def others_may_read(path: str) -> bool:
+    """Whether a user who owns nothing here gets this far."""
+    ids = {"user": ordinary_user.UID, "group": ordinary_user.UID, "extra_groups": []}
+    return subprocess.run(["/usr/bin/test", "-r", path], check=False, **ids).returncode == 0
+
+
+@pytest.mark.processes
+async def test_where_the_workers_uid_cannot_read_the_program_it_is_said(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only an agent that runs as root gives workers another uid")
+    monkeypatch.setattr(trial, "check", cannot)
+    (tmp_path / "home").mkdir(mode=0o700)
+    (tmp_path / "home" / "python").symlink_to(sys.executable)
+    monkeypatch.setattr(command.sys, "executable", str(tmp_path / "home" / "python"))
+    with pytest.raises(ArchipelError, match="home/python: cannot be read by the worker") as refused:
+        await Sandbox.start(replace(world.spec, mode="none-i-accept-the-risk"))
+    assert refused.value.code is ErrorCode.SANDBOX
+    assert not list(world.spec.state_folder.glob("stage-*"))
+
+
 @pytest.mark.processes
 async def test_an_owner_who_accepts_the_risk_goes_without_and_it_is_said(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trial, "check", cannot)
     world.folder.chmod(0o700)
-    worker = await Sandbox.start(replace(world.spec, mode="none-i-accept-the-risk"))
+    spec = replace(world.spec, mode="none-i-accept-the-risk")
+    if os.getuid() == 0 and not (others_may_read(sys.executable) and others_may_read(archipel.__file__)):
+        with pytest.raises(
+            ArchipelError, match=r"cannot be read by the worker.*install Python and archipel where every user"
+        ):
+            await Sandbox.start(spec)
+        return
+    worker = await Sandbox.start(spec)
     try:
         await worker.prepare()
         assert "NONE, by the owner's configuration" in worker.description

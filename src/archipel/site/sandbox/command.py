@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import archipel
-from archipel.vocabulary import BadInput, ErrorCode, WorkerLimits
+from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, WorkerLimits
 from archipel.vocabulary.threads import thread_variables
 
 DATA = "/data"
@@ -44,8 +45,21 @@ def environment(limits: WorkerLimits) -> dict[str, str]:
 
 
 def bare_arguments(uid: int | None) -> list[str]:
-    """What runs the worker without a sandbox: its own uid at least, when the agent may give one."""
-    return [] if uid is None else _as_uid(uid)
+    """What runs the worker without a sandbox: its own uid at least, when the agent may give one.
+
+    Raises ArchipelError (code sandbox) when that uid may not read the interpreter or this package.
+    """
+    if uid is None:
+        return []
+    for needed in (sys.executable, archipel.__file__):
+        # Asked of the kernel as that uid: bits of one file do not tell what folders above and access lists say.
+        if subprocess.run([*_as_uid(uid), "/usr/bin/test", "-r", needed], check=False).returncode != 0:
+            raise ArchipelError(
+                needed, "cannot be read by the worker, which has a uid of its own without a sandbox too",
+                "install Python and archipel where every user may read",
+                code=ErrorCode.SANDBOX,
+            )  # fmt: skip
+    return _as_uid(uid)
 
 
 def visible_code() -> list[Path]:
