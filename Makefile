@@ -2,7 +2,7 @@
 #
 #   make demo DATA=<folder>     site-*/images/*.nii.gz + site-*/labels/*.nii.gz instead of the generated phantom
 #   make demo TORCH_INDEX=<url> an extra pip index to take torch from, e.g. that of its CPU or CUDA builds
-#   make demo PYTHON=python3.12 another interpreter, 3.11 or newer
+#   make demo PYTHON=python3.12 another interpreter, 3.11 to 3.13
 
 PYTHON ?= python3
 DATA ?=
@@ -71,7 +71,7 @@ clean: ## remove what these commands made, .venv too
 
 $(BIN)/python:
 	@scripts/need "no virtual environment can be made" $(PYTHON) ensurepip=python3-venv
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another one: make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "Python 3.11, 3.12 or 3.13 is needed, this is " + sys.version.split()[0] + "; name another one: make PYTHON=python3.12")'
 	@$(PYTHON) -m venv $(VENV)
 
 $(RUNTIME): | $(BIN)/python

@@ -49,13 +49,42 @@ async def test_a_bubblewrap_that_cannot_work_is_a_clear_refusal(
     assert refused.value.code is ErrorCode.SANDBOX
 
 
+def others_may_read(path: str) -> bool:
+    """Whether a user who owns nothing here gets this far."""
+    ids = {"user": ordinary_user.UID, "group": ordinary_user.UID, "extra_groups": []}
+    return subprocess.run(["/usr/bin/test", "-r", path], check=False, **ids).returncode == 0
+
+
+@pytest.mark.processes
+async def test_where_the_workers_uid_cannot_read_the_program_it_is_said(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only an agent that runs as root gives workers another uid")
+    monkeypatch.setattr(trial, "check", cannot)
+    (tmp_path / "home").mkdir(mode=0o700)
+    (tmp_path / "home" / "python").symlink_to(sys.executable)
+    monkeypatch.setattr(command.sys, "executable", str(tmp_path / "home" / "python"))
+    with pytest.raises(ArchipelError, match="home/python: cannot be read by the worker") as refused:
+        await Sandbox.start(replace(world.spec, mode="none-i-accept-the-risk"))
+    assert refused.value.code is ErrorCode.SANDBOX
+    assert not list(world.spec.state_folder.glob("stage-*"))
+
+
 @pytest.mark.processes
 async def test_an_owner_who_accepts_the_risk_goes_without_and_it_is_said(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trial, "check", cannot)
     world.folder.chmod(0o700)
-    worker = await Sandbox.start(replace(world.spec, mode="none-i-accept-the-risk"))
+    spec = replace(world.spec, mode="none-i-accept-the-risk")
+    if os.getuid() == 0 and not (others_may_read(sys.executable) and others_may_read(archipel.__file__)):
+        with pytest.raises(
+            ArchipelError, match=r"cannot be read by the worker.*install Python and archipel where every user"
+        ):
+            await Sandbox.start(spec)
+        return
+    worker = await Sandbox.start(spec)
     try:
         await worker.prepare()
         assert "NONE, by the owner's configuration" in worker.description
@@ -170,18 +199,31 @@ sys.path.insert(0, sys.argv[2])
 from sandbox_world import World
 from archipel.site.sandbox import Sandbox
 
+LOOK = '''
+import os
+others = [name for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]
+touched = []
+for name in others:
+    try:
+        os.close(os.open("/proc/" + name + "/mem", os.O_RDWR))
+        touched.append(name)
+    except OSError:
+        pass
+said = (os.getuid(), len(others), touched, os.listdir("/"))
+'''
+
 async def agent():
     world = World.make(Path(sys.argv[1]))
     worker = await Sandbox.start(world.spec)
     await worker.prepare()
-    said = await world.say(worker, "import os; said = (os.getuid(), open('/proc/self/status').read(), os.listdir('/'))")
+    said = await world.say(worker, LOOK)
     await world.run(worker, "import os, time\\nif os.fork() == 0: time.sleep(60)" if "stray" in sys.argv else "")
     print(worker.pid, worker.main, said[0], worker.description, flush=True)
     if "busy" in sys.argv:
         await world.run(worker, "while True: pass")
     if "stop" in sys.argv:
         await worker.kill()
-        print("secret" if "identity.key" in str(said[2]) else "hidden", flush=True)
+        print("secret" if "identity.key" in str(said[3]) else "hidden", said[1], said[2], flush=True)
         return
     await asyncio.sleep(60)
 
@@ -224,4 +266,4 @@ def test_an_agent_of_an_ordinary_user_has_a_sandbox_too(tmp_path: Path) -> None:
     first, second = done.stdout.splitlines()
     assert first.split()[2] == str(ordinary_user.UID)
     assert "a user namespace of its own" in first and "memory watched by the agent" in first
-    assert second == "hidden"
+    assert second == "hidden 2 []"

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import archipel
-from archipel.vocabulary import BadInput, ErrorCode, WorkerLimits
+from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, WorkerLimits
 from archipel.vocabulary.threads import thread_variables
 
 DATA = "/data"
@@ -44,8 +45,21 @@ def environment(limits: WorkerLimits) -> dict[str, str]:
 
 
 def bare_arguments(uid: int | None) -> list[str]:
-    """What runs the worker without a sandbox: its own uid at least, when the agent may give one."""
-    return [] if uid is None else _as_uid(uid)
+    """What runs the worker without a sandbox: its own uid at least, when the agent may give one.
+
+    Raises ArchipelError (code sandbox) when that uid may not read the interpreter or this package.
+    """
+    if uid is None:
+        return []
+    for needed in (sys.executable, archipel.__file__):
+        # Asked of the kernel as that uid: bits of one file do not tell what folders above and access lists say.
+        if subprocess.run([*_as_uid(uid), "/usr/bin/test", "-r", needed], check=False).returncode != 0:
+            raise ArchipelError(
+                needed, "cannot be read by the worker, which has a uid of its own without a sandbox too",
+                "install Python and archipel where every user may read",
+                code=ErrorCode.SANDBOX,
+            )  # fmt: skip
+    return _as_uid(uid)
 
 
 def visible_code() -> list[Path]:
@@ -67,9 +81,9 @@ def bubblewrap_arguments(
     """The bubblewrap command up to the worker's own arguments.
 
     ``plan`` is a descriptor with the plan's source; ``dataset`` pairs a file here with its place under ``/data``.
-    ``uid`` is the worker's own when the agent is root;
-    else the worker keeps the agent's, in a user namespace of its own. ``hidden``, the site's state folder, must not
-    become visible: raises BadInput (code sandbox) when a bind would show it.
+    ``uid`` is the worker's own when the agent is root; else the worker keeps the agent's, in a user namespace that only
+    it is in. ``hidden``, the site's state folder, must not become visible: raises BadInput (code sandbox) when a bind
+    would show it.
     """
     shown: list[tuple[Path, str]] = [(path, str(path)) for path in map(Path, _SYSTEM) if path.exists()]
     shown += [(path, str(path)) for path in visible_code() if not _inside_system(path)]
@@ -89,13 +103,12 @@ def bubblewrap_arguments(
         "--hostname",
         "worker",
         "--clearenv",
-        "--seccomp",
-        str(seccomp),
     ]
+    filtered = ["--seccomp", str(seccomp)]
     if uid is None:
-        arguments += ["--unshare-user", "--uid", str(os.getuid()), "--gid", str(os.getgid())]
+        arguments += _user_namespace()
     else:
-        arguments += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+        arguments += [*filtered, "--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
         arguments += ["--cap-add", "CAP_SETPCAP"]
     for name, value in environment(limits).items():
         arguments += ["--setenv", name, value]
@@ -113,9 +126,21 @@ def bubblewrap_arguments(
     arguments += ["--perms", "0444", "--ro-bind-data", str(plan), f"{PLAN}/{plan_name}"]
     arguments += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp"]  # noqa: S108
     arguments.append("--")
-    if uid is not None:
-        arguments += _as_uid(uid)
-    return arguments
+    # The filter forbids new namespaces, so that it waits for the last one.
+    return arguments + ([*inner_namespace(), *filtered, "--"] if uid is None else _as_uid(uid))
+
+
+def inner_namespace() -> list[str]:
+    """Start of a second bubblewrap, up to its last options, for an agent that is no root.
+
+    The worker then has the uid of process 1. In one user namespace with it a plan could write to ``/proc/1/mem`` and
+    so run code that is never frozen; the kernel refuses that from a namespace further in.
+    """
+    return [shutil.which("bwrap") or "bwrap", *_user_namespace(), "--die-with-parent", "--dev-bind", "/", "/"]
+
+
+def _user_namespace() -> list[str]:
+    return ["--unshare-user", "--uid", str(os.getuid()), "--gid", str(os.getgid())]
 
 
 def _as_uid(uid: int) -> list[str]:

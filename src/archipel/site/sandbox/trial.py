@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 
+from archipel.site.sandbox.command import inner_namespace
 from archipel.vocabulary import ArchipelError, ErrorCode
 
 _TRIAL_S = 30.0
@@ -21,7 +22,10 @@ async def check() -> None:
     trial = [program, "--unshare-net", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent"]
     if os.getuid() != 0:
         trial.append("--unshare-user")
-    trial += ["--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--", "/bin/true"]
+    trial += ["--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--"]
+    if os.getuid() != 0:
+        trial += [*inner_namespace(), "--"]
+    trial.append("/bin/true")
     process = await asyncio.create_subprocess_exec(
         *trial, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
     )
