@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from archipel.site.withdrawals.opt_outs import Optant
 from clip import registered
 from sandbox_world import PLAN
 from site_world import SERVER
