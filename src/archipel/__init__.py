@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from archipel.version import VERSION as __version__
+from archipel.version import VERSION as __version__  # noqa: N811 - the name that Python expects of a package
 
 if TYPE_CHECKING:
     from archipel.plans import Context, Plan, SegmentationPlan, TorchPlan, TrainingResult

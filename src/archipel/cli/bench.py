@@ -1,13 +1,21 @@
-"""``archipel bench``: measure this machine; every figure comes as JSON and can be run alone."""
+"""``archipel bench``: measure this machine; every figure comes as JSON and can be run alone.
+
+What measures is in ``benchmarks/`` beside ``src/``: it is part of a checkout, and of no wheel.
+"""
 
 from __future__ import annotations
 
+import importlib
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import typer
+
+from archipel.vocabulary import NotFound
 
 app = typer.Typer(no_args_is_help=True, help="Measure rounds, training and the way of the data on this machine.")
 
@@ -23,9 +31,7 @@ def round_(
     as_json: AsJson = False,
 ) -> None:
     """A round of real processes and sandboxed workers beside the same bytes over plain gRPC with mutual TLS."""
-    from archipel.lab.bench_round import bench_round
-
-    _print(bench_round(sites, size_mb, pairs, folder), as_json)
+    _print(_benchmark("bench_round").bench_round(sites, size_mb, pairs, folder), as_json)
 
 
 @app.command()
@@ -36,9 +42,7 @@ def training(
     """A site's local epoch in the sandboxed worker beside the same epoch as a bare PyTorch loop."""
     import asyncio
 
-    from archipel.lab.bench_training import run
-
-    _print(asyncio.run(run(pairs=pairs)), as_json)
+    _print(asyncio.run(_benchmark("bench_training").run(pairs=pairs)), as_json)
 
 
 @app.command()
@@ -50,9 +54,19 @@ def data(
     as_json: AsJson = False,
 ) -> None:
     """From files to batches: the loader beside memory, a catalog of many files, an import beside bare nibabel."""
-    from archipel.lab.bench_data import bench_data
+    _print(_benchmark("bench_data").bench_data(files, pairs, data, folder), as_json)
 
-    _print(bench_data(files, pairs, data, folder), as_json)
+
+def _benchmark(name: str) -> ModuleType:
+    """The module of that name in the checkout that this command runs from; raises NotFound where there is none."""
+    folder = Path(__file__).resolve().parents[3] / "benchmarks"
+    if not (folder / f"{name}.py").is_file():
+        raise NotFound(
+            "benchmarks", "are not part of an installed archipel", "run this command in a checkout: make bench"
+        )
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    return importlib.import_module(name)
 
 
 def _print(figures: Mapping[str, object], as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""Virtual hospitals on one machine: a server and sites as real processes, for the demo, the benchmarks and the tests.
+"""Virtual hospitals on one machine: a server and sites as real processes, for the demo, benchmarks/ and the tests.
 
 It plays every person of a federation (operator, data managers, researcher) through the same functions the command
 lines call. Nothing in it is used by a deployed server or site.

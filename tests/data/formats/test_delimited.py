@@ -26,7 +26,7 @@ from archipel.data import (
     split,
     verify,
 )
-from archipel.data.formats import settled
+from archipel.data.formats import detect, settled
 from archipel.data.tables.dictionary import ColumnReader, ColumnRule, Misfit
 from archipel.vocabulary import BadInput, ColumnNeed, DataNeeds, ErrorCode
 from real_data import real_data
@@ -116,7 +116,9 @@ class TestHeaderlessWithADictionary(Delimited):
         (root / "processed.data").write_text("\n".join(";".join(line) for line in lines))
 
     def test_the_format_is_found_from_the_folder(self, root):
-        """Nothing tells a file without a header from any other text: a person must say so."""
+        # Nothing tells a file without a header from any other text: a person must say so.
+        self.write(root)
+        assert self.format not in [fit.format for fit in detect(root)]
 
 
 # Bad input

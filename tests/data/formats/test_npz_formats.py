@@ -64,7 +64,13 @@ class TestMedMnist(TestNpz):
         return "val-00000"
 
     def test_a_sample_that_is_there_twice_is_reported(self, root):
-        """Rows have no ids of their own, so that none can be there twice."""
+        # Rows have no ids of their own: the same row twice is two samples, named by where they stand.
+        rows = self.rows(SUBJECTS)
+        rows["sub-02"] = rows["sub-01"]
+        self.save(root, rows)
+        found = self.scanned(root)
+        assert found.problems == ()
+        assert [sample.subject for sample in found.samples] == ["train-00000", "train-00001", "val-00000"]
 
 
 def medmnist(root, **changes):

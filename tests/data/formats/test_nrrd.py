@@ -118,7 +118,7 @@ def test_voxels_in_another_file_are_named_and_not_read(tmp_path, name, header):
 
 
 def test_the_remedy_for_voxels_in_another_file_helps(tmp_path):
-    SimpleITK = pytest.importorskip("SimpleITK")
+    SimpleITK = pytest.importorskip("SimpleITK")  # noqa: N806 - a module
     (tmp_path / "data").mkdir()
     itk(tmp_path / "a_image.mhd", intensities(0))
     itk(tmp_path / "data/a_label.nrrd", segmentation(0))

@@ -19,7 +19,7 @@ _CHILDREN_ARE_LISTED = Path("/proc/thread-self/children").exists()
 
 def descendants(root: int) -> list[int]:
     """``root`` and every process below it, parents first."""
-    children = _children_listed if _CHILDREN_ARE_LISTED else _children_by_parent()
+    children = _children_listed if _CHILDREN_ARE_LISTED else _ChildrenByParent()
     found, waiting = [], [root]
     while waiting:
         pid = waiting.pop(0)
@@ -87,7 +87,7 @@ def _children_listed(pid: int) -> list[int]:
     return found
 
 
-class _children_by_parent:
+class _ChildrenByParent:
     """The same from every process's parent, for kernels built without CONFIG_PROC_CHILDREN."""
 
     def __init__(self) -> None:

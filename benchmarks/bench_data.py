@@ -32,6 +32,7 @@ from archipel.site.membership.founding import create_site
 from archipel.site.services import cohorts, datasets
 from archipel.site.state.folder import SiteState
 
+HERE = str(Path(__file__).parent)
 PLAN = Path(__file__).with_name("bench_plan.py")
 LAYOUT = "nifti-pairs"
 
@@ -132,7 +133,8 @@ def in_a_process_of_its_own(folder: Path, files: int) -> dict[str, Any]:
     tiny_dataset(folder / "data", files)
     found: dict[str, Any] = {"files": files}
     for step in ("register", "rescan"):
-        code = f"from archipel.lab.bench_data import catalog_step; catalog_step({str(folder)!r}, {step!r})"
+        call = f"from bench_data import catalog_step; catalog_step({str(folder)!r}, {step!r})"
+        code = f"import sys; sys.path.insert(0, {HERE!r}); {call}"
         done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
         found |= json.loads(done.stdout)
     found["rss_mb"] = max(found["register_rss_mb"], found["rescan_rss_mb"])
@@ -177,7 +179,7 @@ def catalog_step(place: str, step: str) -> None:
         f"{step}_files_opened": len(opened),
         f"{step}_rss_mb": round(_peak_memory() / 1e6, 1),
     }
-    print(json.dumps(figures))  # noqa: T201
+    print(json.dumps(figures))
 
 
 def _peak_memory() -> int:

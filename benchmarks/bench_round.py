@@ -19,11 +19,11 @@ import httpx
 import numpy as np
 
 from archipel.lab.processes import LocalFederation, wait_for
-from archipel.lab.reference import Reference
 from archipel.plans import Draft, draft
 from archipel.site.sandbox.usage import measure
 from archipel.tensors import blob_hash, decode, frame_size, in_type
 from archipel.vocabulary import ArchipelError, RosterEntry, RoundTerms, WorkerLimits
+from reference import Reference
 
 PLAN = Path(__file__).with_name("round_plan.py")
 NAME = "bench-round"

@@ -99,7 +99,7 @@ class Reference:
 
     def _start(self, role: str, port: int, size: int, folder: Path) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "archipel.lab.reference", role, str(port), str(size), str(folder)],
+            [sys.executable, str(Path(__file__)), role, str(port), str(size), str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
