@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conformance import BlobStoreConformance, written
+from blob_store_conformance import BlobStoreConformance, written
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import DataObject

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conformance import BlobStoreConformance
+from blob_store_conformance import BlobStoreConformance
 from memory_blobs import MemoryBlobStore
 
 
