@@ -49,7 +49,7 @@ check: $(DOCS) ## lint, format, strict types, the contract between packages, doc
 	@$(BIN)/lint-imports --no-logo
 	@scripts/build-docs
 
-format: $(WORKSHOP) ## mend what ruff can mend
+format: $(WORKSHOP) ## fix what ruff can fix
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 

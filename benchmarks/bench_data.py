@@ -30,7 +30,7 @@ from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import catalog
 from archipel.site.membership.founding import create_site
 from archipel.site.services import cohorts, datasets
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 
 HERE = str(Path(__file__).parent)
 PLAN = Path(__file__).with_name("bench_plan.py")
@@ -165,7 +165,7 @@ def catalog_step(place: str, step: str) -> None:
             began = time.perf_counter()
             subjects = datasets.add(site, "tiny", folder / "data", LAYOUT).subjects
         else:
-            site = SiteState.open(folder / "site")
+            site = StateFolder.open(folder / "site")
             changed = sorted((folder / "data" / "images").iterdir())[0]
             changed.write_bytes(changed.read_bytes())
             opened.clear()
@@ -246,7 +246,7 @@ def imported(folder: Path, data: Path, pairs: int) -> dict[str, Any]:
     }
 
 
-def _steps(site: SiteState, name: str, root: Path) -> list[tuple[str, Callable[[], object]]]:
+def _steps(site: StateFolder, name: str, root: Path) -> list[tuple[str, Callable[[], object]]]:
     """What a data manager does with a new folder, in order."""
 
     def freeze() -> None:

@@ -21,7 +21,7 @@ import numpy as np
 from archipel.lab.processes import LocalFederation, wait_for
 from archipel.plans import Draft, draft
 from archipel.site.sandbox.usage import measure
-from archipel.tensors import blob_hash, decode, frame_size, in_type
+from archipel.tensors import blob_hash, decode, in_type, tensor_file_size
 from archipel.vocabulary import ArchipelError, RosterEntry, RoundTerms, WorkerLimits
 from reference import Reference
 
@@ -38,7 +38,7 @@ def bench_round(sites: int, size_mb: float, pairs: int = 7, folder: Path | None 
     """Run the benchmark; the result is the JSON that the command prints. Sizes in 10^6 bytes, times in seconds."""
     with tempfile.TemporaryDirectory(prefix="archipel-bench-", dir=folder) as place:
         root = Path(place)
-        with LocalFederation.found(root / "federation") as federation:
+        with LocalFederation.create(root / "federation") as federation:
             federation.start_server()
             names = [f"site-{number:02d}" for number in range(sites)]
             for number, name in enumerate(names):
@@ -48,7 +48,7 @@ def bench_round(sites: int, size_mb: float, pairs: int = 7, folder: Path | None 
             drawn = _submit(federation, size_mb, sites)
             for site in federation.sites.values():
                 site.approve(NAME)
-            size = frame_size(drawn.job.tensors)
+            size = tensor_file_size(drawn.job.tensors)
             with Reference(root / "reference", sites, size) as reference, federation.client() as client:
                 _wait_approved(client, sites)
                 return _measure(federation, client, reference, drawn, size, pairs, idle)

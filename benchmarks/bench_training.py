@@ -18,10 +18,10 @@ from typing import Any
 from archipel.data import Cohort, PreparedCache, RawSource, scan, split
 from archipel.data.synthetic import phantom
 from archipel.plans import load
-from archipel.plans.drafting import draft
-from archipel.site.sandbox import Sandbox, SandboxSpec, SharedFrame
+from archipel.plans.job_builder import draft
+from archipel.site.sandbox import Sandbox, SandboxSpec, SharedBuffer
 from archipel.tensors import blob_hash
-from archipel.vocabulary import Job, Pass, RosterEntry, RoundTerms, Task, TaskKey, WorkerLimits
+from archipel.vocabulary import Job, RosterEntry, RoundTerms, Task, TaskKey, TrainingPass, WorkerLimits
 
 PLAN = Path(__file__).with_name("bench_plan.py")
 SITE = "site-a"
@@ -61,7 +61,7 @@ def bench_spec(subjects: int, folder: Path) -> tuple[SandboxSpec, Path, bytes]:
 def bench_task(job: Job, round_: int) -> Task:
     """One round of training."""
     key = TaskKey(experiment=job.experiment, round=round_)
-    return Task(key=key, job_hash=blob_hash(b""), models=(job.initial_model,), passes=(Pass(round=round_),))
+    return Task(key=key, job_hash=blob_hash(b""), models=(job.initial_model,), passes=(TrainingPass(round=round_),))
 
 
 def bare_epoch(root: Path, cohort: Cohort) -> Callable[[], float]:
@@ -99,7 +99,7 @@ async def run(pairs: int = 11, subjects: int = 40) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="archipel-bench-") as name:
         spec, root, frame = bench_spec(subjects, Path(name))
         epoch = bare_epoch(root, spec.cohort)
-        model, result = SharedFrame.create(len(frame)), SharedFrame.create(len(frame))
+        model, result = SharedBuffer.create(len(frame)), SharedBuffer.create(len(frame))
         model.write(frame, 0)
         worker = await Sandbox.start(spec)
         try:

@@ -27,7 +27,7 @@ os.environ.update(thread_variables(1))
 import numpy as np
 
 from archipel.plans import draft, load
-from archipel.rounds import MemoryBook
+from archipel.rounds import MemoryExperimentStore
 from archipel.simulation import SimulatedSite, scanned_site, simulate
 from archipel.vocabulary import RosterEntry, RoundTerms
 
@@ -52,17 +52,17 @@ def made_sites(folder: Path, count: int) -> list[SimulatedSite]:
 def ends_of_rounds() -> Iterator[list[float]]:
     """When each round was over, its model folded and kept."""
     ends: list[float] = []
-    close = MemoryBook.close
+    close = MemoryExperimentStore.close
 
-    def timed(self: MemoryBook, *words: Any) -> None:
+    def timed(self: MemoryExperimentStore, *words: Any) -> None:
         close(self, *words)
         ends.append(time.perf_counter())
 
-    MemoryBook.close = timed  # type: ignore[method-assign]
+    MemoryExperimentStore.close = timed  # type: ignore[method-assign]
     try:
         yield ends
     finally:
-        MemoryBook.close = close  # type: ignore[method-assign]
+        MemoryExperimentStore.close = close  # type: ignore[method-assign]
 
 
 def run(sites: list[SimulatedSite], rounds: int, workers: int) -> tuple[str, list[float], float]:

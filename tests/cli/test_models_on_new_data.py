@@ -156,4 +156,4 @@ def test_a_folder_without_sites_is_named(tmp_path: Path) -> None:
 def test_a_simulation_whose_model_can_go_nowhere_does_not_begin(tmp_path: Path) -> None:
     done = typed("simulate", EXAMPLES / "tiny_numpy.py", tmp_path, "--out", tmp_path / "absent" / "m.safetensors")
     assert isinstance(done.exception, BadInput)
-    assert f"{tmp_path / 'absent'}: is no folder that can be written to" in str(done.exception)
+    assert f"{tmp_path / 'absent'}: is not a folder that can be written to" in str(done.exception)

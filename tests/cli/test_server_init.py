@@ -12,7 +12,7 @@ from archipel.server.state.folder import ServerState
 from archipel.server.state.settings import ServerSettings
 from archipel.vocabulary import ArchipelError, ErrorCode
 
-NO_HOST = "is no DNS name or IP address; give the name alone, without https:// and port, as in --host fl.example.org"
+NO_HOST = "is not a DNS name or IP address; give the name alone, without https:// and port, as in --host fl.example.org"
 
 
 def init(folder: Path, *words: str) -> ArchipelError | None:
@@ -58,9 +58,13 @@ def test_names_and_addresses_of_both_kinds_are_hosts(tmp_path: Path, host: str) 
     ("option", "value", "cause"),
     [
         ("--name", "/etc", "is not a name that a federation may have; use letters, digits, spaces, . _ and -"),
-        ("--listen", "0.0.0", "is no DNS name or IP address; give an address of this machine, such as 0.0.0.0 for all"),
-        ("--rest-port", "0", "is no port; give a number from 1 to 65535"),
-        ("--grpc-port", "70000", "is no port; give a number from 1 to 65535"),
+        (
+            "--listen",
+            "0.0.0",
+            "is not a DNS name or IP address; give an address of this machine, such as 0.0.0.0 for all",
+        ),
+        ("--rest-port", "0", "is not a port; give a number from 1 to 65535"),
+        ("--grpc-port", "70000", "is not a port; give a number from 1 to 65535"),
         ("--grpc-port", "8443", "is the port of --rest-port too; give people and sites a port each"),
         ("--database", "postgresql://db/fl", "is not an SQLite address, and no other database is supported; give sql"),
     ],
@@ -84,5 +88,5 @@ def test_a_host_that_was_mistyped_in_the_settings_is_said_in_words_too(tmp_path:
     assert init(tmp_path / "server", "--host", "fl.example.org") is None
     path = tmp_path / "server" / "server.toml"
     path.write_text(path.read_text().replace("fl.example.org", "https://fl.example.org"))
-    with pytest.raises(ArchipelError, match=r"server.toml: hosts.0: is no DNS name or IP address; mend its value"):
+    with pytest.raises(ArchipelError, match=r"server.toml: hosts.0: is not a DNS name or IP address; fix its value"):
         ServerState(tmp_path / "server").settings()

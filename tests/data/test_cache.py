@@ -16,7 +16,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from archipel.data import Cohort, DataMapping, Prepared, PreparedCache, PreparedSource, RawSource, Reading, Sample, scan
+from archipel.data import (
+    Cohort,
+    DataMapping,
+    Prepared,
+    PreparedCache,
+    PreparedSource,
+    RawSource,
+    Sample,
+    SampleData,
+    scan,
+)
 from archipel.data.prepared.source import Damaged, Keyed, Preparation, PreparedFile, write_prepared
 from archipel.tensors import blob_hash
 from archipel.vocabulary import BadInput, Conflict, ErrorCode
@@ -64,10 +74,10 @@ def steps(array: np.ndarray) -> list[int]:
     return [] if array.size < 2 else [step for step, size in zip(array.strides, array.shape, strict=True) if size > 1]
 
 
-def same(one: Reading, other: Reading) -> bool:
+def same(one: SampleData, other: SampleData) -> bool:
     """The same arrays, to the last bit and in the same memory order, and the same values."""
 
-    def arrays_of(reading: Reading) -> dict[str, np.ndarray]:
+    def arrays_of(reading: SampleData) -> dict[str, np.ndarray]:
         found = {"affine": reading.affine, "label": reading.label, **reading.images, **reading.arrays}
         return {name: np.asarray(array) for name, array in found.items() if array is not None}
 
@@ -119,7 +129,7 @@ def test_any_array_comes_back_in_its_type_shape_and_memory_order(tmp_path: Path,
     kind = np.dtype(data.draw(KINDS))
     stored = data.draw(arrays(kind, array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5)))
     axes = data.draw(st.permutations(range(stored.ndim)))
-    reading = Reading(
+    reading = SampleData(
         arrays={"x": stored.transpose(axes)},
         values={"age": data.draw(st.floats(allow_nan=False, allow_infinity=False))},
     )
@@ -132,7 +142,7 @@ def test_any_array_comes_back_in_its_type_shape_and_memory_order(tmp_path: Path,
 
 
 def test_python_objects_are_not_prepared(tmp_path: Path) -> None:
-    reading = Reading(arrays={"x": np.array([{}])})
+    reading = SampleData(arrays={"x": np.array([{}])})
     with (tmp_path / "one").open("xb", buffering=0) as file, pytest.raises(BadInput, match="array x has type object"):
         write_prepared(file, Preparation(layout="npz"), [Keyed("key", reading)])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from archipel.data import Cohort, ColumnMapping, ColumnSummary, DataMapping, DataSchema, Recipe
+from archipel.data import Cohort, ColumnMapping, ColumnSummary, DataMapping, DataSchema, Preprocessing
 from archipel.data.synthetic.dummy import Dummies, as_given
 from archipel.vocabulary import ColumnNeed, DataNeeds
 
@@ -48,7 +48,7 @@ SCHEMA = DataSchema(
 
 
 def cohort(orientation: str = "", spacing: tuple[float, float, float] | None = None) -> Cohort:
-    mapping, recipe = DataMapping(orientation=orientation), Recipe(spacing_mm=spacing)
+    mapping, recipe = DataMapping(orientation=orientation), Preprocessing(spacing_mm=spacing)
     return Cohort(dataset="heads", format="nifti-pairs", mapping=mapping, recipe=recipe, samples=())
 
 

@@ -72,7 +72,7 @@ def test_the_readme_holds_what_it_shows(
     script = SCRIPT.replace("rounds=20", "rounds=2")
     assert script != SCRIPT
     failed: list[BaseException] = []
-    with LocalFederation.found(tmp_path / "federation") as federation:
+    with LocalFederation.create(tmp_path / "federation") as federation:
         monkeypatch.setenv("ARCHIPEL_TOKEN", federation.token)
         shutil.copy(federation.authority, "ca.pem")
         federation.start_server()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from archipel.plans import Draft, draft, load
-from archipel.rounds import MemoryBook
+from archipel.rounds import MemoryExperimentStore
 from archipel.simulation import scanned_site, simulate
 from archipel.vocabulary import Baselines, RosterEntry, RoundTerms
 
@@ -39,7 +39,7 @@ def exact_job(key: str, dataset: str = "table") -> Draft:
     )
 
 
-async def simulated(folder: Path, made: Draft) -> MemoryBook:
+async def simulated(folder: Path, made: Draft) -> MemoryExperimentStore:
     """The experiment in this process."""
     needs = load(PLAN).needs
     who = [scanned_site(site, write_data(folder / site, site), needs) for site in SITES]

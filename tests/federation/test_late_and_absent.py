@@ -81,17 +81,17 @@ def test_a_changed_job_is_another_experiment_that_asks_again(world: World) -> No
         assert same.is_success
         assert other.status_code == httpx.codes.CONFLICT
         assert "exists with another job" in other.text and "choose another name" in other.text
-        renamed = changed.model_copy(update={"experiment": "settled-anew"})
+        renamed = changed.model_copy(update={"experiment": "settled-again"})
         assert client.post("/v1/experiments", json={"job": renamed.model_dump(mode="json")}).is_success
-        assert client.post("/v1/experiments/settled-anew/start").status_code == httpx.codes.CONFLICT
+        assert client.post("/v1/experiments/settled-again/start").status_code == httpx.codes.CONFLICT
     assert {one["state"] for one in world.show("settled")["approvals"]} == {"approved"}
-    assert {one["state"] for one in world.show("settled-anew")["approvals"]} == {"waiting"}
-    wait(lambda: any(kind == "job-offered" for kind, _ in world.site_lines("site-a", "settled-anew")), "the offer")
+    assert {one["state"] for one in world.show("settled-again")["approvals"]} == {"waiting"}
+    wait(lambda: any(kind == "job-offered" for kind, _ in world.site_lines("site-a", "settled-again")), "the offer")
     state = world.lab.sites["site-a"].state()
     try:
         found = {one.experiment: one.state.value for one in approvals.offers(state)}
     finally:
         state.close()
-    assert found["settled"] == "approved" and found["settled-anew"] == "offered"
+    assert found["settled"] == "approved" and found["settled-again"] == "offered"
     world.do("settled", "cancel")
-    world.do("settled-anew", "cancel")
+    world.do("settled-again", "cancel")

@@ -29,7 +29,7 @@ from archipel.transport import (
     Welcome,
     start_grpc_server,
 )
-from archipel.vocabulary import ErrorCode, NotFound, Pass, Task, TaskKey, TaskKind, Update
+from archipel.vocabulary import ErrorCode, NotFound, Task, TaskKey, TaskKind, TrainingPass, Update
 
 pytestmark = pytest.mark.processes
 
@@ -105,7 +105,7 @@ def test_the_same_task_twice_is_answered_with_the_same_bytes_and_another_under_i
                 wire.cut()
                 send = await server.talk.get()
                 key = TaskKey(experiment="twice", round=1, attempt=1, kind=TaskKind.TRAIN)
-                passes = (Pass(round=1, arguments=dict(job.arguments)),)
+                passes = (TrainingPass(round=1, arguments=dict(job.arguments)),)
                 task = Task(key=key, job_hash=job_hash(job), models=(job.initial_model,), passes=passes)
                 await send(TaskOffer(task=task, remaining_s=60))
                 first = await server.updates.get()
@@ -113,7 +113,7 @@ def test_the_same_task_twice_is_answered_with_the_same_bytes_and_another_under_i
                 assert first[0].task_hash == record_hash(task) and first[1]
 
                 arguments = {**job.arguments, "pause_s": 0.5}
-                other = task.model_copy(update={"passes": (Pass(round=1, arguments=arguments),)})
+                other = task.model_copy(update={"passes": (TrainingPass(round=1, arguments=arguments),)})
                 failed = None
                 while failed is None:
                     await send(TaskOffer(task=other, remaining_s=60))

@@ -14,12 +14,12 @@ from world import SITES, World, wait
 
 import archipel
 from archipel.governance import HeadFault
-from archipel.server.membership.federation import Federation
+from archipel.server.membership.federation import ServerContext
 from archipel.server.state.folder import ServerState
 from archipel.site.approval import approvals
 from archipel.site.audit import journal, journal_heads
 from archipel.site.execution import failures as site_failures
-from archipel.transport.doorbell import ring
+from archipel.transport.wakeup import wake
 
 pytestmark = pytest.mark.processes
 CODES = {
@@ -239,10 +239,10 @@ def test_what_is_written_while_connected_is_attested_without_another_round(world
 
 def test_a_revoked_certificate_is_cut_at_once_and_the_site_says_why(world: World) -> None:
     log = world.lab.sites["site-b"].running.log
-    with Federation.open(ServerState(world.lab.folder / "server")) as federation:
+    with ServerContext.open(ServerState(world.lab.folder / "server")) as federation:
         for (serial,) in world.query("select serial from certificates where site = 'site-b'"):
             federation.registry.revoke_certificate(serial, "a lost laptop")
-    ring(world.lab.folder / "server")
+    wake(world.lab.folder / "server")
 
     def gone() -> bool:
         return not {one["site"]: one["connected"] for one in world.lab.get("/v1/sites")}["site-b"]

@@ -24,7 +24,7 @@ from typer.testing import CliRunner, Result
 
 from archipel.cli.main import app
 from archipel.lab.processes import Running, free_port
-from archipel.server.membership.federation import Federation
+from archipel.server.membership.federation import ServerContext
 from archipel.server.state.folder import ServerState
 from archipel.vocabulary import ArchipelError
 from real_data import real_data
@@ -105,7 +105,7 @@ class Page:
 
     def told(self) -> set[str]:
         """The sites whose datasets the server knows."""
-        with Federation.open(ServerState(self.folder / "fl" / "server")) as federation:
+        with ServerContext.open(ServerState(self.folder / "fl" / "server")) as federation:
             return {site.site for site in federation.registry.sites() if site.datasets}
 
     def until(self, true: object, what: str) -> None:

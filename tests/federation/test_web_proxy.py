@@ -25,7 +25,7 @@ def test_an_experiment_runs_through_a_proxy_that_cuts_idle_streams(tmp_path: Pat
     lines = [f"Port {port}", f"Listen {HOST}", f"Timeout {IDLE_S}", "MaxClients 20", f'LogFile "{log}"']
     (tmp_path / "tinyproxy.conf").write_text("\n".join([*lines, "LogLevel Connect", f"Allow {HOST}", ""]))
     proxy = subprocess.Popen(["tinyproxy", "-d", "-c", str(tmp_path / "tinyproxy.conf")], stdout=subprocess.DEVNULL)
-    lab = LocalFederation.found(tmp_path / "lab", heartbeat_s=0.5)
+    lab = LocalFederation.create(tmp_path / "lab", heartbeat_s=0.5)
     try:
         with lab:
             lab.start_server()

@@ -15,7 +15,7 @@ from archipel.data import validation_ids
 from archipel.site.datasets import catalog
 from archipel.site.execution import failures
 from archipel.site.withdrawals import withdrawals
-from archipel.site.withdrawn.opt_outs import Optant
+from archipel.site.withdrawn.opt_outs import OptOut
 
 pytestmark = pytest.mark.processes
 IDS = [f"site-a-{number:03d}" for number in range(40)]
@@ -54,7 +54,7 @@ def test_a_patient_who_withdraws_in_mid_round_is_in_no_update_of_it(world: World
     world.do("leaving", "start")
     wait(lambda: at_work(world, "leaving"), "the worker to be at the first round")
     # Here and not by a command, whose start may take longer than the plan does.
-    withdrawals.withdraw(site, [Optant(TRAINING[0])], reason="changed her mind")
+    withdrawals.withdraw(site, [OptOut(TRAINING[0])], reason="changed her mind")
     assert not world.seen("site-a", "leaving", "update-made")
     site.close()
     world.wait_state("leaving")

@@ -141,7 +141,7 @@ class World:
         settings: dict[str, Any] = {"heartbeat_s": 1.0}
         if wire is not None:
             settings["public_grpc"] = f"{HOST}:{wire.port}"
-        lab = LocalFederation.found(folder / "lab", **settings)
+        lab = LocalFederation.create(folder / "lab", **settings)
         if wire is not None:
             wire.target = lab.settings.grpc_port
             wire.start()

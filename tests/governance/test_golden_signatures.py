@@ -10,7 +10,7 @@ from archipel.governance import (
     IdentityKey,
     JournalEntry,
     JournalHead,
-    Subtraction,
+    SignedWithdrawal,
     approve,
     canonical,
     check_approval,
@@ -18,7 +18,7 @@ from archipel.governance import (
     job_hash,
     sign_closed,
     sign_head,
-    subtract,
+    sign_withdrawal,
 )
 from archipel.governance.journal import GENESIS
 from archipel.vocabulary import Job, Record, RoundClosed
@@ -78,12 +78,12 @@ def test_an_approval_that_was_signed_before_is_valid() -> None:
 
 
 def test_a_withdrawal_a_closed_round_and_a_head_have_the_golden_signatures() -> None:
-    withdrawal = Subtraction(site="berlin", cohort_hash=COHORT, subjects=("a" * 64,), at=AT)
+    withdrawal = SignedWithdrawal(site="berlin", cohort_hash=COHORT, subjects=("a" * 64,), at=AT)
     closed = RoundClosed(
         experiment="first", round=2, attempt=1, job_hash=JOB_HASH, committed=True, contributors=("berlin",)
     )
     head = JournalHead(owner="berlin", number=3, hash=COHORT, at=AT)
-    assert subtract(KEY, withdrawal).signature == WITHDRAWAL
+    assert sign_withdrawal(KEY, withdrawal).signature == WITHDRAWAL
     assert sign_closed(KEY, closed) == CLOSED
     assert sign_head(KEY, head).signature == HEAD
 

@@ -11,13 +11,13 @@ from archipel.plans import Plan
 from archipel.tensors import blob_hash, encode, schema_of
 from archipel.vocabulary import (
     Job,
-    Pass,
     PlanReference,
     RosterEntry,
     RoundTerms,
     Task,
     TaskKey,
     TaskKind,
+    TrainingPass,
 )
 
 
@@ -46,7 +46,7 @@ def task_for(job: Job, kind: TaskKind = TaskKind.TRAIN, round_: int = 0, passes:
         key=TaskKey(experiment=job.experiment, round=round_, kind=kind),
         job_hash=blob_hash(b"job"),
         models=(job.initial_model,),
-        passes=tuple(Pass(round=round_ + n, arguments=job.arguments) for n in range(passes)),
+        passes=tuple(TrainingPass(round=round_ + n, arguments=job.arguments) for n in range(passes)),
     )
 
 

@@ -37,7 +37,7 @@ def test_a_base_of_the_researchers_own_is_not_taken_for_the_plan(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("class A(Plan):\n  def\n", r"plan\.py: has a syntax error in line 2: .*; mend it"),
+        ("class A(Plan):\n  def\n", r"plan\.py: has a syntax error in line 2: .*; fix it"),
         ("x = 1\n", r"plan\.py: has no plan class; define a class that derives from Plan, TorchPlan, SegmentationPlan"),
         (TINY + CLASS.format("A", "Plan") + CLASS.format("B", "Plan"), r"has 2 plan classes \(A, B\); say which one"),
         (b"\xff\xfe\x00", "is not UTF-8 text; save the plan as UTF-8"),
@@ -166,13 +166,13 @@ def test_utf_8_text_of_any_system_loads(tmp_path, harmless):
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ("import numpyy\n", r"plan\.py: ModuleNotFoundError: No module named 'numpyy' \(line 1\); mend the plan"),
+        ("import numpyy\n", r"plan\.py: ModuleNotFoundError: No module named 'numpyy' \(line 1\); fix the plan"),
         ("\nraise RuntimeError('boom\\n  twice')\n", r"RuntimeError: boom twice \(line 2\)"),
         ("raise KeyError\n", r"plan\.py: KeyError \(line 1\)"),
         (
             "from archipel.vocabulary import HyperParameter\n\n"
             "HyperParameter(name='x', kind='float', default=50, maximum=10)\n",
-            r"plan\.py: HyperParameter: .* \(line 3\); mend the plan",
+            r"plan\.py: HyperParameter: .* \(line 3\); fix the plan",
         ),
     ],
     ids=["a misspelt module", "an error", "no text", "a default outside its bounds"],
@@ -200,11 +200,11 @@ def test_what_a_plan_raises_for_its_initial_model_is_said_with_its_line(tmp_path
 
 @pytest.mark.parametrize("seed", [-1, 2**53, 1.5, True, "1"])
 def test_what_is_no_seed_is_said(seed):
-    with pytest.raises(BadInput, match=r"seed=.*: is no seed; give a whole number from 0"):
+    with pytest.raises(BadInput, match=r"seed=.*: is not a seed; give a whole number from 0"):
         drafted(EXAMPLES / "tiny_numpy.py", seed=seed)
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 1, 20, True, "a fifth"])
 def test_what_is_no_share_of_the_subjects_is_said(fraction):
-    with pytest.raises(BadInput, match=r"validation_fraction .*: is no share of the subjects; give a number from 0"):
+    with pytest.raises(BadInput, match=r"validation_fraction .*: is not a share of the subjects; give a number from 0"):
         drafted(EXAMPLES / "tiny_numpy.py", validation_fraction=fraction)

@@ -49,7 +49,7 @@ SIDEWAYS = np.array([[0, 0, -1.0, 20], [1.0, 0, 0, -5], [0, 1.0, 0, 3], [0, 0, 0
 
 
 def volumes(root, affine, subjects=5, shape=(6, 11, 9)):
-    """Bright boxes with the label 7, on a grid that is no multiple of anything and partly outside ``shape``."""
+    """Bright boxes with the label 7, on a grid that is not a multiple of anything and partly outside ``shape``."""
     numbers = np.random.default_rng(0)
     for number in range(subjects):
         image = numbers.normal(0, 1, shape).astype(np.float32)

@@ -22,8 +22,8 @@ from rich.console import Console
 
 import archipel
 from archipel.governance import IdentityKey, canonical, job_hash
-from archipel.researcher.screens import LogScreen
-from archipel.server.membership.federation import Federation
+from archipel.researcher.display import LogScreen
+from archipel.server.membership.federation import ServerContext
 from archipel.server.rest import RestContext, RestServer, create_app, listen
 from archipel.server.state.folder import ServerState
 from archipel.server.state.settings import ServerSettings
@@ -280,7 +280,7 @@ def _baselines(sites: tuple[str, ...], metric: str, federated: float) -> dict[st
 class World:
     """A served federation with three sites."""
 
-    federation: Federation
+    federation: ServerContext
     folder: Path
     experiments: ScriptedExperiments = field(default_factory=ScriptedExperiments)
 
@@ -299,7 +299,7 @@ class World:
         return self.federation.tokens.create("anna", scopes or ("research",), timedelta(days=1), now)[0]
 
 
-def enrol(federation: Federation, site: str, datasets: list[DatasetSummary]) -> None:
+def enrol(federation: ServerContext, site: str, datasets: list[DatasetSummary]) -> None:
     identity, tls = IdentityKey.generate(), ec.generate_private_key(ec.SECP256R1())
     token = federation.enrolment.create_token(site)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, site)])
@@ -324,7 +324,7 @@ def served(folder: Path) -> Iterator[World]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
     settings = ServerSettings(name="north sea", hosts=("127.0.0.1",), rest_port=port)
-    with Federation.found(ServerState(folder / "server"), settings) as federation:
+    with ServerContext.create(ServerState(folder / "server"), settings) as federation:
         for index, site in enumerate(("site-a", "site-b", "site-c")):
             enrol(federation, site, [DatasetSummary(name="table", kind="arrays", subjects=20 + index)])
         world = World(federation, folder)

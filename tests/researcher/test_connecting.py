@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 from rest_world import TINY_PLAN, World
 
 import archipel
-from archipel.server.membership.federation import Federation
+from archipel.server.membership.federation import ServerContext
 from archipel.server.state.folder import ServerState
 from archipel.server.state.settings import ServerSettings
 from archipel.vocabulary import BadInput, ErrorCode, NotFound, NotPermitted
@@ -52,7 +52,9 @@ def test_what_is_not_given_comes_from_the_environment(world: World, monkeypatch:
 
 
 def test_another_federations_ca_is_not_trusted(world: World, tmp_path: Path) -> None:
-    with Federation.found(ServerState(tmp_path / "other"), ServerSettings(name="other", hosts=("127.0.0.1",))) as other:
+    with ServerContext.create(
+        ServerState(tmp_path / "other"), ServerSettings(name="other", hosts=("127.0.0.1",))
+    ) as other:
         (tmp_path / "other.pem").write_text(other.authority.pem)
         for ca in (tmp_path / "other.pem", other.authority.fingerprint):
             with pytest.raises(archipel.ArchipelError) as caught:

@@ -77,13 +77,13 @@ def test_a_name_that_another_job_has_is_refused(federation: archipel.Federation)
         ({"sites": {"site-a": "scans"}}, "dataset scans: is not at site-a; its datasets are: table"),
         ({"arguments": {"steps": 0}}, r"argument steps=0: is outside its bounds"),
         ({"arguments": {"depth": 3}}, "argument depth: the plan declares no such hyper-parameter"),
-        ({"rounds": 0}, "rounds=0: is not a whole number that makes sense"),
+        ({"rounds": 0}, "rounds=0: is not a whole number that is valid"),
         ({"rounds": 2.5}, r"rounds=2.5: is not a whole number"),
         ({"quorum": 4}, "quorum 4 is more than the 3 sites"),
         ({"deadline": 0}, "are not lengths of time"),
         ({"plan_class": "Other"}, "has no plan class Other"),
-        ({"name": "Has Blanks"}, r"name 'Has Blanks': is none that an experiment may have; .*, such as has-blanks"),
-        ({"validation_fraction": 20}, "validation_fraction 20: is no share of the subjects; .* such as 0.2"),
+        ({"name": "Has Blanks"}, r"name 'Has Blanks': is not a name an experiment may have; .*, such as has-blanks"),
+        ({"validation_fraction": 20}, "validation_fraction 20: is not a share of the subjects; .* such as 0.2"),
         ({"sites": ["site-a", "site-a"]}, "site site-a: is named twice; name each site once"),
         ({"sites": []}, "sites: none is named"),
         ({"sites": {"site-a": None, "site-x": None}}, "site site-x: is not in this federation"),
@@ -213,7 +213,7 @@ def test_an_error_of_the_plan_is_one_sentence_with_its_line(federation: archipel
 
 @pytest.mark.parametrize("verb", ["start", "step", "pause", "resume", "cancel", "watch", "document", "rounds"])
 def test_a_draft_says_that_it_must_be_submitted_first(federation: archipel.Federation, verb: str) -> None:
-    with pytest.raises(Conflict, match=r"is a draft that was not submitted; submit\(\) it first"):
+    with pytest.raises(Conflict, match=r"is a draft and was not submitted; submit\(\) it first"):
         getattr(federation.create(TINY_PLAN), verb)()
 
 

@@ -108,7 +108,7 @@ def test_the_report_stands_alone_and_says_how_it_was_measured(result: DemoResult
         "83 s",
         "the model of the last round, not of the best one",
         "7; one run",
-        "a 36 training, 9 held out, 0.9 s a round",
+        "a 36 training, 9 held out, 0.9 s per round",
         "mutual TLS between them",
         "sha256:" + "cd" * 32,
         "A research model, not a medical device.",

@@ -10,7 +10,7 @@ import pytest
 from rest_world import World, logged, model
 
 import archipel
-from archipel.researcher import frames
+from archipel.researcher import tables
 from archipel.researcher.progress import Progress, advance, sparkline
 from archipel.tensors import decode
 from archipel.transport.rest import Event, RoundView
@@ -56,7 +56,7 @@ def test_a_metric_called_validation_gets_no_second_prefix() -> None:
         "opened": "", "sites": {"a": part}, "metrics": {}, "model_validation": {},
         "validation": {"validation_loss": 2.0},
     }  # fmt: skip
-    assert frames.history([RoundView.model_validate(one)])["validation_loss"].tolist() == [2.0, 2.0]
+    assert tables.history([RoundView.model_validate(one)])["validation_loss"].tolist() == [2.0, 2.0]
 
 
 def test_failures_are_told_in_the_agents_words_and_in_full_once_a_person_released_it(
@@ -108,7 +108,7 @@ def test_a_model_comes_home_with_its_card(finished: archipel.Experiment, tmp_pat
     path = finished.download(tmp_path / "models" / "tiny.safetensors", which="best")
     assert decode(path.read_bytes())["weight"].tolist() == [4.0] * 8
     card = path.with_suffix(".md").read_text()
-    assert f"archipel {archipel.__version__}" in card and "purpose**: none was written" in card.lower()
+    assert f"archipel {archipel.__version__}" in card and "purpose**: not stated" in card.lower()
     assert "submitted by anna" in card and "| learning_rate | 0.5 |" in card and ": 12 subjects in all" in card
     assert "archipel evaluate" not in card, "it takes no plan on arrays"
     for fact in (

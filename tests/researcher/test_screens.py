@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from archipel.researcher.display import LogScreen, drawn
 from archipel.researcher.progress import Progress, advance
-from archipel.researcher.screens import LogScreen, drawn
 from archipel.transport.rest import Event, ExperimentView, RoundView
 from archipel.vocabulary import (
     DataNeeds,
@@ -95,13 +95,13 @@ def test_an_experiment_is_a_line_for_each_round_and_stage(screen: LogScreen, wri
     assert written.getvalue().splitlines() == [
         "heart · waiting · round 0 of 2",
         "heart · running · round 0 of 2",
-        "heart · running · round 1 of 2 · 2 s a round · dice 0.5000",
-        "heart · running · round 2 of 2 · 2 s a round · dice 0.6000",
+        "heart · running · round 1 of 2 · 2 s per round · dice 0.5000",
+        "heart · running · round 2 of 2 · 2 s per round · dice 0.6000",
         "heart · validating",
-        "heart · running · round 2 of 2 · 2 s a round · dice 0.7000",
+        "heart · running · round 2 of 2 · 2 s per round · dice 0.7000",
         "heart · baselines: each site trains alone",
         "heart · validating site-a",
-        "heart · finished · round 2 of 2 · 2 s a round · dice 0.7000",
+        "heart · finished · round 2 of 2 · 2 s per round · dice 0.7000",
     ]
 
 
@@ -110,7 +110,7 @@ def test_another_attempt_a_reason_and_a_notice_are_said(screen: LogScreen, writt
     screen.show(replace(at(1, committed(1, 0.5)), notice="site-b failed"))
     assert written.getvalue().splitlines() == [
         "heart · round 2 is open (attempt 2) · the disk is full",
-        "heart · running · round 1 of 2 · 2 s a round · dice 0.5000 · site-b failed",
+        "heart · running · round 1 of 2 · 2 s per round · dice 0.5000 · site-b failed",
     ]
 
 

@@ -11,7 +11,7 @@ from rest_world import TINY_PLAN, World, logged
 from rich.console import Console
 
 import archipel
-from archipel.researcher.screens import LogScreen, NotebookScreen, TerminalScreen
+from archipel.researcher.display import LogScreen, NotebookScreen, TerminalScreen
 from archipel.vocabulary import ArchipelError, BadInput, Conflict, Refused
 
 
@@ -91,7 +91,7 @@ def test_what_may_succeed_later_is_told_how_it_goes_on(world: World, experiment:
     world.experiments.stall_after = 2
     world.experiments.failing = {"round": 2, "site": "site-b", "failure": failure}
     try:
-        with pytest.raises(ArchipelError, match=r"it goes on with run\(\) or resume\(\)"):
+        with pytest.raises(ArchipelError, match=r"continue with run\(\) or resume\(\)"):
             experiment.run()
     finally:
         world.experiments.stall_after = world.experiments.failing = None
@@ -135,7 +135,7 @@ def test_ctrl_c_stops_the_watching_only(
     # What a notebook prints of it is short: nothing of a connection's insides.
     assert caught.value.__context__ is None
     assert all("archipel/researcher" in str(entry.path) for entry in caught.traceback[1:])
-    assert "the experiment goes on at the server" in written.getvalue()
+    assert "the experiment continues at the server" in written.getvalue()
     assert f"`archipel experiment cancel {experiment.name}` ends it" in written.getvalue()
     assert experiment.status == "running"
     world.experiments.hold.set()

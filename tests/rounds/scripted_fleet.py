@@ -20,10 +20,10 @@ from archipel.rounds import (
     Failed,
     FleetEvent,
     Lost,
-    MemoryBook,
+    MemoryExperimentStore,
     Nudged,
+    ParticipantStatus,
     Returned,
-    SiteState,
 )
 from archipel.tensors import blob_hash, decode, encode, schema_of
 from archipel.vocabulary import (
@@ -100,7 +100,7 @@ class Scene:
 
     def __init__(self, folder: Path, job_: Job, **book: Any) -> None:
         self.folder, self.job, self.clock = folder, job_, Clock()
-        self.book = MemoryBook(job_, folder, **book)
+        self.book = MemoryExperimentStore(job_, folder, **book)
         self.fleet = ScriptedFleet(job_.sites)
         self.running: asyncio.Task[ExperimentState] | None = None
         self._names = itertools.count()
@@ -133,7 +133,7 @@ class Scene:
             await asyncio.sleep(0.001)
         raise AssertionError("this never came to hold")
 
-    def state(self, site: str) -> SiteState | None:
+    def state(self, site: str) -> ParticipantStatus | None:
         opened = self.book.progress().opened
         return opened.sites[site] if opened else None
 
@@ -190,7 +190,7 @@ class Scene:
             await asyncio.wait({settled, *([self.running] if self.running else [])}, return_when="FIRST_COMPLETED")
             if not settled.done():
                 # The loop ended with this in its queue; a server answers what is left there (experiments._settle_rest).
-                raise Conflict("update", "its loop has ended", "nothing is to be done", code=ErrorCode.ROUND_CLOSED)
+                raise Conflict("update", "its loop has ended", "no action is needed", code=ErrorCode.ROUND_CLOSED)
             await settled
 
     def accept(self, site: str, task: Task) -> None:

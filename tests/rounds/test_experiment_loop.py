@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scripted_fleet import Scene, job
 
-from archipel.rounds import Accepted, ExperimentState, ExperimentVerb, SiteState, Stage
+from archipel.rounds import Accepted, ExperimentState, ExperimentVerb, ParticipantStatus, Stage
 from archipel.rounds.fleet import FleetEvent
 from archipel.vocabulary import ArchipelError, Baselines, ErrorCode, MetricSum, StorageFull, TaskKind
 
@@ -70,14 +70,14 @@ async def test_a_late_site_is_recorded_and_the_round_closes_with_the_quorum(scen
     await scene.deliver("a", task)
     await scene.deliver("b", task)
     scene.accept("c", task)
-    await scene.until(lambda: scene.state("c") is SiteState.WORKING)
+    await scene.until(lambda: scene.state("c") is ParticipantStatus.WORKING)
     scene.pass_time(99)
     # Answered by the loop itself once it has looked at the clock: the round is still open.
     await refused(scene, "a", task, ErrorCode.REPLAYED, value=2.0)
     assert not scene.book.records
     scene.pass_time(1)
     await scene.until(lambda: scene.book.records and scene.fleet.withdrawn)
-    assert scene.book.records[0].sites["c"].state is SiteState.LATE
+    assert scene.book.records[0].sites["c"].state is ParticipantStatus.LATE
     assert scene.book.records[0].contributors == ("a", "b")
     assert scene.fleet.withdrawn == [("c", task.key)]
     with pytest.raises(ArchipelError) as caught:
@@ -155,7 +155,7 @@ async def test_a_site_that_only_came_too_late_may_do_better_the_next_time(scene:
     await scene.deliver("a", task)
     scene.fail("b", task, retry=False)
     scene.accept("c", task)
-    await scene.until(lambda: scene.state("c") is SiteState.WORKING)
+    await scene.until(lambda: scene.state("c") is ParticipantStatus.WORKING)
     scene.pass_time(100)
     await scene.until(lambda: scene.fleet.announced)
     scene.pass_time(1)
@@ -175,7 +175,7 @@ async def test_a_lost_site_that_returns_within_grace_is_offered_the_same_task(sc
     task = await scene.task()
     scene.accept("c", task)
     scene.lose("c")
-    await scene.until(lambda: scene.state("c") is SiteState.LOST)
+    await scene.until(lambda: scene.state("c") is ParticipantStatus.LOST)
     scene.pass_time(9)
     scene.come_back("c")
     await scene.until(lambda: [site for site, _, _ in scene.fleet.offers].count("c") == 2)
@@ -195,10 +195,10 @@ async def test_a_lost_site_is_not_awaited_longer_than_its_grace(scene: Scene) ->
     await scene.deliver("a", task)
     await scene.deliver("b", task)
     scene.lose("c")
-    await scene.until(lambda: scene.state("c") is SiteState.LOST)
+    await scene.until(lambda: scene.state("c") is ParticipantStatus.LOST)
     scene.pass_time(10)
     await scene.until(lambda: scene.book.records)
-    assert scene.book.records[0].sites["c"].state is SiteState.MISSING
+    assert scene.book.records[0].sites["c"].state is ParticipantStatus.MISSING
     scene.come_back("c")
     await scene.task(2)
     await finish(scene, 2)
@@ -309,7 +309,7 @@ async def test_a_site_whose_model_is_not_finite_is_expelled_and_the_round_still_
     await scene.deliver("c", task, 3.0)
     await scene.until(lambda: scene.book.records)
     record = scene.book.records[0]
-    assert record.contributors == ("a", "c") and record.sites["b"].state is SiteState.FAILED
+    assert record.contributors == ("a", "c") and record.sites["b"].state is ParticipantStatus.FAILED
     failure = record.sites["b"].failure
     assert failure is not None and failure.code is ErrorCode.NOT_FINITE and "weight" in failure.sentence
     assert np.array_equal(scene.weights(), [2.0, 2.0, 2.0])
@@ -389,7 +389,7 @@ async def test_an_update_of_a_failed_site_and_of_a_closed_round_is_refused(scene
     scene.start()
     task = await scene.task()
     scene.fail("c", task)
-    await scene.until(lambda: scene.state("c") is SiteState.FAILED)
+    await scene.until(lambda: scene.state("c") is ParticipantStatus.FAILED)
     await refused(scene, "c", task, ErrorCode.ROUND_CLOSED)
     await scene.deliver("a", task)
     await scene.deliver("b", task)
@@ -404,7 +404,7 @@ async def test_after_a_crash_in_mid_round_finished_work_is_kept(scene: Scene) ->
     task = await scene.task()
     await scene.deliver("a", task, 1.0)
     scene.fail("b", task)
-    await scene.until(lambda: scene.state("b") is SiteState.FAILED)
+    await scene.until(lambda: scene.state("b") is ParticipantStatus.FAILED)
     await scene.crash()
     scene.start(None)
     await scene.until(lambda: scene.fleet.offers)
@@ -483,7 +483,7 @@ async def test_a_site_that_speaks_without_end_does_not_keep_the_deadline_away(tm
     scene.clock.now += 100
     heard.put_nowait(Accepted("c", task.key))
     assert await scene.ended() is ExperimentState.FINISHED
-    assert scene.book.records[0].sites["c"].state is SiteState.LATE
+    assert scene.book.records[0].sites["c"].state is ParticipantStatus.LATE
 
 
 async def test_a_fold_that_finds_the_disk_full_leaves_nothing_behind(

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted_fleet import Scene, job
 
-from archipel.rounds import ExperimentState, ExperimentVerb, SiteState
+from archipel.rounds import ExperimentState, ExperimentVerb, ParticipantStatus
 from archipel.vocabulary import ArchipelError, ErrorCode, Update
 
 SITES = ("a", "b", "c")
@@ -101,11 +101,12 @@ async def play(folder: Path, events: list[tuple[str, str]]) -> Scene:
     keys = [(record.stage, record.attempt) for record in scene.book.records]
     assert len(set(keys)) == len(keys)
     for record in scene.book.records:
-        delivered = {site for site, one in record.sites.items() if one.state is SiteState.DELIVERED}
+        delivered = {site for site, one in record.sites.items() if one.state is ParticipantStatus.DELIVERED}
         assert set(record.contributors) == delivered
         assert record.committed == (len(delivered) >= 2)
         assert all(
-            one.state not in (SiteState.INVITED, SiteState.WORKING, SiteState.LOST) for one in record.sites.values()
+            one.state not in (ParticipantStatus.INVITED, ParticipantStatus.WORKING, ParticipantStatus.LOST)
+            for one in record.sites.values()
         )
     last = committed[-1]
     total = np.zeros(3)
@@ -129,8 +130,10 @@ LATE = [("deliver", "a"), ("deliver", "b"), ("accept", "c"), ("deadline", "c"), 
 def test_a_site_that_is_late_is_so_in_the_record_and_the_round_counts_without_it(before: list[tuple[str, str]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         scene = asyncio.run(play(Path(folder), [*before, *LATE]))
-    (late,) = [one for one in scene.book.records if SiteState.LATE in [site.state for site in one.sites.values()]][-1:]
-    assert late.committed and late.sites["c"].state is SiteState.LATE and late.contributors == ("a", "b")
+    (late,) = [
+        one for one in scene.book.records if ParticipantStatus.LATE in [site.state for site in one.sites.values()]
+    ][-1:]
+    assert late.committed and late.sites["c"].state is ParticipantStatus.LATE and late.contributors == ("a", "b")
 
 
 def test_a_verb_is_never_lost_between_two_loops() -> None:

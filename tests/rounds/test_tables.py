@@ -12,15 +12,15 @@ from archipel.rounds import (
     EXPERIMENT_TABLE,
     ExperimentState,
     ExperimentVerb,
+    ParticipantStatus,
     SiteEvent,
-    SiteState,
-    Verdict,
+    UpdateVerdict,
     verdict,
 )
 from archipel.rounds.tables import ENDED, next_site_state, next_state
 from archipel.vocabulary import Conflict
 
-S, E = SiteState, SiteEvent
+S, E = ParticipantStatus, SiteEvent
 AFTER = {
     E.ACCEPTED: S.WORKING,
     E.DELIVERED: S.DELIVERED,
@@ -30,7 +30,7 @@ AFTER = {
 }
 
 
-def expected(state: SiteState, event: SiteEvent) -> SiteState:
+def expected(state: ParticipantStatus, event: SiteEvent) -> ParticipantStatus:
     if state in ENDED:
         return state
     if event is E.RETURNED:
@@ -40,8 +40,8 @@ def expected(state: SiteState, event: SiteEvent) -> SiteState:
     return AFTER[event]
 
 
-@pytest.mark.parametrize(("state", "event"), list(itertools.product(SiteState, SiteEvent)))
-def test_a_site_goes_where_the_table_says(state: SiteState, event: SiteEvent) -> None:
+@pytest.mark.parametrize(("state", "event"), list(itertools.product(ParticipantStatus, SiteEvent)))
+def test_a_site_goes_where_the_table_says(state: ParticipantStatus, event: SiteEvent) -> None:
     assert next_site_state(state, event) is expected(state, event)
 
 
@@ -74,26 +74,26 @@ def test_an_experiment_goes_where_the_table_says(state: ExperimentState, verb: E
     assert "stall" not in caught.value.remedy and "finish" not in caught.value.remedy
 
 
-states = st.lists(st.sampled_from(SiteState), min_size=1, max_size=8)
+states = st.lists(st.sampled_from(ParticipantStatus), min_size=1, max_size=8)
 
 
 @given(states, st.integers(1, 8))
-def test_a_round_is_open_exactly_while_a_site_may_still_deliver(found: list[SiteState], quorum: int) -> None:
+def test_a_round_is_open_exactly_while_a_site_may_still_deliver(found: list[ParticipantStatus], quorum: int) -> None:
     open_ = any(state in (S.INVITED, S.WORKING, S.LOST) for state in found)
-    assert (verdict(found, quorum) is Verdict.OPEN) == open_
+    assert (verdict(found, quorum) is UpdateVerdict.OPEN) == open_
 
 
 @given(states, st.integers(1, 8), st.randoms())
-def test_a_verdict_depends_on_neither_order_nor_who(found: list[SiteState], quorum: int, random) -> None:  # type: ignore[no-untyped-def]
+def test_a_verdict_depends_on_neither_order_nor_who(found: list[ParticipantStatus], quorum: int, random) -> None:  # type: ignore[no-untyped-def]
     mixed = list(found)
     random.shuffle(mixed)
     assert verdict(mixed, quorum) is verdict(found, quorum)
 
 
 @given(st.lists(st.sampled_from(sorted(ENDED)), min_size=1, max_size=8), st.integers(1, 8))
-def test_a_round_of_ended_sites_counts_only_what_was_delivered(found: list[SiteState], quorum: int) -> None:
+def test_a_round_of_ended_sites_counts_only_what_was_delivered(found: list[ParticipantStatus], quorum: int) -> None:
     enough = sum(state is S.DELIVERED for state in found) >= quorum
-    assert verdict(found, quorum) is (Verdict.QUORUM if enough else Verdict.NO_QUORUM)
+    assert verdict(found, quorum) is (UpdateVerdict.QUORUM if enough else UpdateVerdict.NO_QUORUM)
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(SiteEvent)), max_size=40))
@@ -101,4 +101,4 @@ def test_the_deadline_ends_every_round(events: list[tuple[int, SiteEvent]]) -> N
     found = [S.INVITED] * 4
     for site, event in events:
         found[site] = next_site_state(found[site], event)
-    assert verdict([next_site_state(state, E.DEADLINE) for state in found], 1) is not Verdict.OPEN
+    assert verdict([next_site_state(state, E.DEADLINE) for state in found], 1) is not UpdateVerdict.OPEN

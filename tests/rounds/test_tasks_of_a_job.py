@@ -16,7 +16,7 @@ from scripted_fleet import Scene, job
 
 from archipel.governance import job_hash
 from archipel.rounds import ExperimentState
-from archipel.tasks import check_passes
+from archipel.tasks import check_task_of_job
 from archipel.vocabulary import ArchipelError, Job, Task, TaskKind
 
 SITES = ("a", "b", "c")
@@ -113,8 +113,8 @@ def test_every_task_of_the_loop_is_taken_on_and_no_change_of_one(job_: Job, fail
     assert {task.key.kind for task in made} >= {TaskKind.TRAIN}
     digest = job_hash(job_)
     for task in made:
-        check_passes(job_, digest, task)
+        check_task_of_job(job_, digest, task)
         for change in mutations(job_, task):
             with pytest.raises((ArchipelError, ValidationError)):
-                check_passes(job_, digest, Task.model_validate({**task.model_dump(mode="json"), **change}))
+                check_task_of_job(job_, digest, Task.model_validate({**task.model_dump(mode="json"), **change}))
                 pytest.fail(f"{task.key} was taken on with {change}")

@@ -13,7 +13,7 @@ from archipel.plans.runtime import Outcome
 from archipel.rounds import check_releases, check_what_leaves
 from archipel.rounds.accounting import check_update
 from archipel.tasks import Compute, Trained
-from archipel.vocabulary import UPDATE_FIELDS, BadInput, MetricSum, Pass, Release, Task, TaskKey, Update
+from archipel.vocabulary import UPDATE_FIELDS, BadInput, MetricSum, Release, Task, TaskKey, TrainingPass, Update
 
 SUMMED = job(privacy={"release": "sum"})
 ONE = MetricSum(total=1.0, weight=1.0)
@@ -21,7 +21,7 @@ ONE = MetricSum(total=1.0, weight=1.0)
 
 def task_of() -> Task:
     key = TaskKey(experiment=SUMMED.experiment, round=1)
-    return Task(key=key, job_hash=job_hash(SUMMED), models=(SUMMED.initial_model,), passes=(Pass(round=1),))
+    return Task(key=key, job_hash=job_hash(SUMMED), models=(SUMMED.initial_model,), passes=(TrainingPass(round=1),))
 
 
 def update_of(**fields: Any) -> Update:

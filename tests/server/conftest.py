@@ -11,18 +11,18 @@ from pathlib import Path
 import pytest
 from server_world import Applicant, Served, serving, settings
 
-from archipel.server.membership.federation import Federation
+from archipel.server.membership.federation import ServerContext
 from archipel.server.state.folder import ServerState
 
 
 @pytest.fixture
-def federation(tmp_path: Path) -> Iterator[Federation]:
-    with Federation.found(ServerState(tmp_path / "server"), settings()) as founded:
+def federation(tmp_path: Path) -> Iterator[ServerContext]:
+    with ServerContext.create(ServerState(tmp_path / "server"), settings()) as founded:
         yield founded
 
 
 @pytest.fixture
-async def served(federation: Federation) -> AsyncIterator[Served]:
+async def served(federation: ServerContext) -> AsyncIterator[Served]:
     async with serving(federation) as found:
         yield found
 
@@ -40,7 +40,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def enrolled(federation: Federation) -> Applicant:
+def enrolled(federation: ServerContext) -> Applicant:
     """Site berlin, enrolled."""
     applicant = Applicant("berlin")
     token = federation.enrolment.create_token("berlin")

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from archipel.governance import IdentityKey, canonical, job_hash
-from archipel.server.membership.federation import Federation
+from archipel.server.membership.federation import ServerContext
 from archipel.server.rest import RestContext, RestServer, create_app, listen
 from archipel.server.state.settings import ServerSettings
 from archipel.transport.enrolment import EnrolmentRequest, JoinToken, proof_message
@@ -168,7 +168,7 @@ class MemoryExperiments:
 class Served:
     """A federation behind its real HTTPS port."""
 
-    federation: Federation
+    federation: ServerContext
     experiments: MemoryExperiments
     changes: list[int]
 
@@ -187,7 +187,7 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(federation: Federation) -> AsyncIterator[Served]:
+async def serving(federation: ServerContext) -> AsyncIterator[Served]:
     experiments, changes = MemoryExperiments(), []
     context = RestContext(
         federation=federation,

@@ -6,14 +6,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from archipel.server.membership.federation import Federation
+from archipel.server.membership.federation import ServerContext
 from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode, NotFound
 
 NOW = datetime(2026, 11, 21, 8, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
-def test_a_token_is_known_again_with_its_scopes(federation: Federation) -> None:
+def test_a_token_is_known_again_with_its_scopes(federation: ServerContext) -> None:
     text, made = federation.tokens.create("ada", ["research"], DAY, NOW)
     found = federation.tokens.check(text, NOW)
     assert text.startswith(f"archipel_{made.id}_")
@@ -26,21 +26,21 @@ def test_a_token_is_known_again_with_its_scopes(federation: Federation) -> None:
 @pytest.mark.parametrize(
     "spoil", [lambda t: t[:-1] + ("0" if t[-1] != "0" else "1"), lambda t: "archipel_x_y", lambda t: ""]
 )
-def test_another_secret_is_refused(federation: Federation, spoil) -> None:
+def test_another_secret_is_refused(federation: ServerContext, spoil) -> None:
     text, _ = federation.tokens.create("ada", ["read"], DAY, NOW)
     with pytest.raises(ArchipelError) as refused:
         federation.tokens.check(spoil(text), NOW)
     assert refused.value.code is ErrorCode.TOKEN
 
 
-def test_a_token_expires(federation: Federation) -> None:
+def test_a_token_expires(federation: ServerContext) -> None:
     text, _ = federation.tokens.create("ada", ["read"], DAY, NOW)
     federation.tokens.check(text, NOW + DAY - timedelta(seconds=1))
     with pytest.raises(ArchipelError, match="expired on"):
         federation.tokens.check(text, NOW + DAY)
 
 
-def test_a_revoked_token_is_refused_and_revoking_twice_says_so(federation: Federation) -> None:
+def test_a_revoked_token_is_refused_and_revoking_twice_says_so(federation: ServerContext) -> None:
     text, made = federation.tokens.create("ada", ["read"], DAY, NOW)
     federation.tokens.revoke(made.id)
     with pytest.raises(ArchipelError, match="was revoked"):
@@ -51,7 +51,7 @@ def test_a_revoked_token_is_refused_and_revoking_twice_says_so(federation: Feder
         federation.tokens.revoke("nobody")
 
 
-def test_use_is_noted_once_a_minute(federation: Federation) -> None:
+def test_use_is_noted_once_a_minute(federation: ServerContext) -> None:
     text, _ = federation.tokens.create("ada", ["read"], DAY, NOW)
     for seconds in (0, 30, 59):
         federation.tokens.check(text, NOW + timedelta(seconds=seconds))
@@ -60,7 +60,7 @@ def test_use_is_noted_once_a_minute(federation: Federation) -> None:
     assert federation.tokens.all()[0].last_used_at == "2026-11-21T08:01:01.000000+00:00"
 
 
-def test_every_change_is_in_the_journal(federation: Federation) -> None:
+def test_every_change_is_in_the_journal(federation: ServerContext) -> None:
     _, made = federation.tokens.create("ada", ["operate"], DAY, NOW)
     federation.tokens.revoke(made.id)
     kinds = [line.kind for line in federation.registry.journal()]
@@ -72,6 +72,6 @@ def test_every_change_is_in_the_journal(federation: Federation) -> None:
     ("name", "scopes", "lifetime"),
     [("ada", ["admin"], DAY), ("ada", [], DAY), ("", ["read"], DAY), ("ada", ["read"], -DAY)],
 )
-def test_a_token_that_means_nothing_is_not_made(federation: Federation, name, scopes, lifetime) -> None:
+def test_a_token_that_means_nothing_is_not_made(federation: ServerContext, name, scopes, lifetime) -> None:
     with pytest.raises(BadInput):
         federation.tokens.create(name, scopes, lifetime, NOW)

@@ -8,11 +8,11 @@ from server_world import Applicant
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from archipel.server.membership.federation import Federation
+from archipel.server.membership.federation import ServerContext
 from archipel.server.sites import announcing
 
 
-def test_each_new_line_is_told_once_with_whom_it_is_about(federation: Federation) -> None:
+def test_each_new_line_is_told_once_with_whom_it_is_about(federation: ServerContext) -> None:
     after = announcing.newest(federation)
     berlin = Applicant("berlin")
     federation.enrolment.enrol(berlin.request(federation.enrolment.create_token("berlin")), datetime.now(UTC))
@@ -28,7 +28,7 @@ def test_each_new_line_is_told_once_with_whom_it_is_about(federation: Federation
     assert (told[2]["reason"], told[3]["name"]) == ("laptop stolen", "Ada")
 
 
-def test_a_damaged_line_does_not_end_the_log(federation: Federation) -> None:
+def test_a_damaged_line_does_not_end_the_log(federation: ServerContext) -> None:
     after = announcing.newest(federation)
     federation.enrolment.create_token("berlin")
     federation.enrolment.create_token("rome")

@@ -14,22 +14,22 @@ from typer.testing import CliRunner
 from archipel.cli.server import app
 from archipel.server import backup
 from archipel.server.experiments import views
-from archipel.server.membership.federation import Federation
+from archipel.server.membership.federation import ServerContext
 from archipel.server.state.folder import ServerState
 from archipel.vocabulary import Conflict
 
 
-def hashes(federation: Federation) -> set[str]:
+def hashes(federation: ServerContext) -> set[str]:
     return {model.hash for model in views.models(federation.database, "first")}
 
 
 def test_a_copy_is_a_server_with_the_same_keys_journal_and_models(
-    federation: Federation, enrolled: Applicant, tmp_path: Path
+    federation: ServerContext, enrolled: Applicant, tmp_path: Path
 ) -> None:
     close(book(federation, enrolled, "higher"), 1, 0.5)
     copied = backup.copy(federation, tmp_path / "copy")
     assert copied.faults == () and copied.lines == federation.registry.journal_head("north sea").number
-    with Federation.open(ServerState(tmp_path / "copy")) as other:
+    with ServerContext.open(ServerState(tmp_path / "copy")) as other:
         assert other.registry.journal() == federation.registry.journal()
         assert (other.identity.public, other.authority.pem) == (federation.identity.public, federation.authority.pem)
         assert hashes(other) == hashes(federation)
@@ -39,7 +39,7 @@ def test_a_copy_is_a_server_with_the_same_keys_journal_and_models(
 
 
 def test_a_round_that_commits_while_it_is_copied_leaves_nothing_out(
-    federation: Federation, enrolled: Applicant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    federation: ServerContext, enrolled: Applicant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = book(federation, enrolled, "higher")
     close(kept, 1, 0.5)
@@ -55,26 +55,26 @@ def test_a_round_that_commits_while_it_is_copied_leaves_nothing_out(
     monkeypatch.setattr(backup, "_copy_named", busy)
     assert backup.copy(federation, tmp_path / "copy").faults == ()
     assert not any(federation.blobs.has(blob) for blob in first - hashes(federation))
-    with Federation.open(ServerState(tmp_path / "copy")) as other:
+    with ServerContext.open(ServerState(tmp_path / "copy")) as other:
         assert hashes(other) == hashes(federation) != first
         assert all(other.blobs.has(blob) for blob in hashes(other))
         assert not any(other.blobs.has(blob) for blob in first - hashes(other))
 
 
-def test_what_lies_elsewhere_lies_in_the_copy(federation: Federation, tmp_path: Path) -> None:
+def test_what_lies_elsewhere_lies_in_the_copy(federation: ServerContext, tmp_path: Path) -> None:
     settings = federation.settings.model_copy(
         update={"database": f"sqlite:///{federation.state.root / 'server.db'}", "blobs": str(tmp_path / "far")}
     )
     federation.state.write_settings(settings)
-    with Federation.open(federation.state) as other:
+    with ServerContext.open(federation.state) as other:
         backup.copy(other, tmp_path / "copy")
-    with Federation.open(ServerState(tmp_path / "copy")) as other:
+    with ServerContext.open(ServerState(tmp_path / "copy")) as other:
         assert (other.settings.database, other.settings.blobs) == (None, "blobs")
         assert other.database.engine.url.database == str(tmp_path / "copy" / "server.db")
 
 
 def test_no_folder_is_written_over_and_nothing_is_left_half(
-    federation: Federation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    federation: ServerContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backup.copy(federation, tmp_path / "copy")
     with pytest.raises(Conflict, match="is there already; name a new folder for each copy"):
@@ -89,7 +89,7 @@ def test_no_folder_is_written_over_and_nothing_is_left_half(
     assert not list(tmp_path.glob("other*"))
 
 
-def test_what_is_damaged_is_copied_and_told_of(federation: Federation, enrolled: Applicant, tmp_path: Path) -> None:
+def test_what_is_damaged_is_copied_and_told_of(federation: ServerContext, enrolled: Applicant, tmp_path: Path) -> None:
     kept = book(federation, enrolled, "higher")
     federation.blobs.path(kept.job.plan.hash).write_bytes(b"changed")
     with federation.database.write() as connection:

@@ -12,11 +12,11 @@ from server_world import Applicant
 from test_models_that_last import book
 
 from archipel.governance import JournalHead
-from archipel.rounds import Opened, SiteState, Stage
+from archipel.rounds import Opened, ParticipantStatus, Stage
 from archipel.server.experiments import views
-from archipel.server.experiments.book import SqlBook
+from archipel.server.experiments.experiment_store import SqlExperimentStore
 from archipel.server.experiments.records import MOST_DETAILS, ExperimentRecords
-from archipel.server.membership.federation import Federation
+from archipel.server.membership.federation import ServerContext
 from archipel.transport.messages import from_site
 from archipel.transport.rest import ErrorReleased, TaskAccepted
 from archipel.vocabulary import (
@@ -24,26 +24,26 @@ from archipel.vocabulary import (
     ErrorCode,
     Failure,
     NotPermitted,
-    Pass,
     Task,
     TaskKey,
     TaskKind,
+    TrainingPass,
 )
 
 KEY = {"experiment": "first", "round": 1, "attempt": 1, "kind": "train", "about": ""}
 FAILURE = {"code": "plan-error", "sentence": "the plan raised"}
 
 
-def opened(kept: SqlBook, attempt: int = 1) -> TaskKey:
+def opened(kept: SqlExperimentStore, attempt: int = 1) -> TaskKey:
     """An open round of training."""
     key = TaskKey(experiment="first", round=1, attempt=attempt)
-    one = Pass(round=1, arguments={})
+    one = TrainingPass(round=1, arguments={})
     task = Task(key=key, job_hash=kept.job_hash, models=(kept.job.initial_model,), passes=(one,))
-    kept.open(Opened(Stage(kind=TaskKind.TRAIN, round=1), attempt, task, {"berlin": SiteState.INVITED}, 60.0))
+    kept.open(Opened(Stage(kind=TaskKind.TRAIN, round=1), attempt, task, {"berlin": ParticipantStatus.INVITED}, 60.0))
     return key
 
 
-def released(federation: Federation) -> list[dict[str, Any]]:
+def released(federation: ServerContext) -> list[dict[str, Any]]:
     return [one.body for one in views.events(federation.database, "first", 0) if isinstance(one.body, ErrorReleased)]
 
 
@@ -85,7 +85,9 @@ def test_a_journal_head_out_of_bounds_is_none(change: dict[str, Any]) -> None:
         JournalHead.model_validate({**head, **change})
 
 
-def test_a_released_text_is_kept_once_and_only_so_many_of_one_task(federation: Federation, enrolled: Applicant) -> None:
+def test_a_released_text_is_kept_once_and_only_so_many_of_one_task(
+    federation: ServerContext, enrolled: Applicant
+) -> None:
     kept, records = book(federation, enrolled, "higher"), ExperimentRecords(federation)
     key = opened(kept)
     with pytest.raises(NotPermitted, match="which did not fail there"):
@@ -107,7 +109,7 @@ def test_a_released_text_is_kept_once_and_only_so_many_of_one_task(federation: F
     assert [(one.attempt, one.detail) for one in released(federation)][-1] == (2, "first")
 
 
-def test_researchers_see_that_a_site_works_on_its_task(federation: Federation, enrolled: Applicant) -> None:
+def test_researchers_see_that_a_site_works_on_its_task(federation: ServerContext, enrolled: Applicant) -> None:
     kept = book(federation, enrolled, "higher")
     before = len(federation.registry.journal())
     kept.accepted(opened(kept), "berlin")

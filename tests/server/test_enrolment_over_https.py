@@ -16,7 +16,7 @@ from server_world import Applicant, Served, settings
 
 from archipel.governance import IdentityKey, canonical
 from archipel.server.membership.authority import Authority
-from archipel.server.membership.federation import Federation
+from archipel.server.membership.federation import ServerContext
 from archipel.server.rest.limits import LONGEST_ENROLMENT
 from archipel.server.state.folder import ServerState
 from archipel.transport.enrolment import EnrolmentReply, JoinToken, authority_fingerprint, proof_message
@@ -53,11 +53,11 @@ async def test_a_site_that_knows_only_the_token_ends_with_a_certificate_of_that_
 
 
 def test_another_ca_than_the_token_names_is_refused_before_the_secret_is_sent(
-    federation: Federation, tmp_path: Any
+    federation: ServerContext, tmp_path: Any
 ) -> None:
     token = federation.enrolment.create_token("berlin")
     with (
-        Federation.found(ServerState(tmp_path / "other"), settings()) as other,
+        ServerContext.create(ServerState(tmp_path / "other"), settings()) as other,
         pytest.raises(ArchipelError, match="another CA") as refused,
     ):
         token.check_authority(other.authority.pem)
@@ -66,7 +66,7 @@ def test_another_ca_than_the_token_names_is_refused_before_the_secret_is_sent(
 
 
 async def test_a_client_that_pins_another_ca_does_not_connect(served: Served, tmp_path: Any) -> None:
-    with Federation.found(ServerState(tmp_path / "other"), settings()) as other:
+    with ServerContext.create(ServerState(tmp_path / "other"), settings()) as other:
         async with served.client(ca=other.authority.pem) as client:
             with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
                 await client.get("/v1/health")
@@ -193,7 +193,7 @@ async def test_an_enrolled_name_cannot_be_taken_by_another_identity(served: Serv
 
 
 def test_enrolling_again_with_the_same_identity_ends_the_older_certificate(
-    federation: Federation, enrolled: Applicant
+    federation: ServerContext, enrolled: Applicant
 ) -> None:
     (old,) = federation.registry.certificates()
     token = federation.enrolment.create_token("berlin")
@@ -204,7 +204,7 @@ def test_enrolling_again_with_the_same_identity_ends_the_older_certificate(
 
 
 def test_a_server_that_dies_before_it_has_recorded_the_certificate_leaves_the_token_good(
-    federation: Federation, monkeypatch: pytest.MonkeyPatch
+    federation: ServerContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def dies(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -220,12 +220,12 @@ def test_a_server_that_dies_before_it_has_recorded_the_certificate_leaves_the_to
     assert federation.registry.journal_faults() == []
 
 
-def test_a_bad_site_name_gets_no_token(federation: Federation) -> None:
+def test_a_bad_site_name_gets_no_token(federation: ServerContext) -> None:
     with pytest.raises(ArchipelError, match="is not a site name"):
         federation.enrolment.create_token("Berlin Charité")
 
 
-def test_secrets_are_not_in_the_database(federation: Federation, enrolled: Applicant) -> None:
+def test_secrets_are_not_in_the_database(federation: ServerContext, enrolled: Applicant) -> None:
     join = federation.enrolment.create_token("paris")
     access, _ = federation.tokens.create("me", ["research"], timedelta(days=1), datetime.now(UTC))
     files = [path.read_bytes() for path in federation.state.root.glob("server.db*")]
@@ -240,7 +240,7 @@ def test_a_damaged_token_string_is_one_clear_error(text: str) -> None:
     assert refused.value.code is ErrorCode.TOKEN
 
 
-def test_a_fingerprint_is_of_der_bytes(federation: Federation) -> None:
+def test_a_fingerprint_is_of_der_bytes(federation: ServerContext) -> None:
     assert authority_fingerprint(federation.authority.pem) == federation.authority.fingerprint
     again = Authority.load(federation.state)
     assert again.fingerprint == federation.authority.fingerprint

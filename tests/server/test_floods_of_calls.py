@@ -14,7 +14,7 @@ import grpc
 import pytest
 from server_world import Applicant
 
-from archipel.server.membership.federation import Federation
+from archipel.server.membership.federation import ServerContext
 from archipel.server.membership.registry import Site
 from archipel.server.state.schema import sites
 from archipel.transport import FetchStart, Peer, start_grpc_server
@@ -70,7 +70,7 @@ class Attacked:
 
 
 @pytest.fixture
-async def attacked(federation: Federation) -> AsyncIterator[Attacked]:
+async def attacked(federation: ServerContext) -> AsyncIterator[Attacked]:
     site, state = Applicant("berlin"), federation.state
     token = federation.enrolment.create_token("berlin")
     certificate = federation.enrolment.enrol(site.request(token), datetime.now(UTC)).certificate
@@ -140,7 +140,7 @@ async def test_a_site_has_so_many_fetches_at_a_time_over_all_its_connections(att
 
 
 def test_what_was_kept_of_a_sites_datasets_before_there_were_bounds_hides_no_site(
-    federation: Federation, enrolled: Applicant
+    federation: ServerContext, enrolled: Applicant
 ) -> None:
     with federation.database.write() as connection:
         kept = json.dumps([{"name": "d", "kind": "x" * 1000, "subjects": 5}])

@@ -15,14 +15,14 @@ from archipel.governance import IdentityKey, JournalHead, sign_head
 from archipel.server.experiments import journal_heads
 from archipel.server.experiments.hub import Stream
 from archipel.server.experiments.service import Experiments
-from archipel.server.membership.federation import Federation
-from archipel.server.sites.servicer import Wire
+from archipel.server.membership.federation import ServerContext
+from archipel.server.sites.servicer import FederationServicer
 from archipel.server.state import schema
 from archipel.transport import Heartbeat, Hello, Peer
 from archipel.vocabulary import ArchipelError, ErrorCode, RoundClosed
 
 
-def faults(federation: Federation) -> list[str]:
+def faults(federation: ServerContext) -> list[str]:
     query = select(schema.journal.c.kind).where(schema.journal.c.kind == "site-journal-fault")
     with federation.database.read() as connection:
         return list(connection.scalars(query))
@@ -31,9 +31,9 @@ def faults(federation: Federation) -> list[str]:
 class Site:
     """Site berlin showing heads of its journal."""
 
-    def __init__(self, federation: Federation, applicant) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, federation: ServerContext, applicant) -> None:  # type: ignore[no-untyped-def]
         self.applicant = applicant
-        self.wire = Wire(Experiments(federation))
+        self.wire = FederationServicer(Experiments(federation))
 
     def head(self, number: int, digit: str = "1") -> JournalHead:
         unsigned = JournalHead(owner="berlin", number=number, hash="sha256:" + digit * 64, at="")
@@ -57,7 +57,7 @@ async def test_an_older_head_does_not_take_the_place_of_a_newer_one(federation, 
     await site.upload(site.head(9))
     await site.upload(site.head(7))
     assert site.newest == site.head(9) and site.wire.hub.heads["berlin"] == site.head(9)
-    # Uploads of two experiments may overtake each other, so that alone is no fault.
+    # Uploads of two experiments may overtake each other, so that alone is not a fault.
     assert faults(federation) == []
 
 
@@ -127,7 +127,7 @@ class Heard:
         return self.said[-1] if self.said else None
 
 
-def kept(federation: Federation) -> list[int]:
+def kept(federation: ServerContext) -> list[int]:
     with federation.database.read() as connection:
         return list(connection.scalars(select(schema.site_heads.c.number)))
 

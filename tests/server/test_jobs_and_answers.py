@@ -17,11 +17,11 @@ from archipel.governance import Approval, IdentityKey, JournalHead, approve, job
 from archipel.rounds import ExperimentState, ExperimentVerb
 from archipel.server.experiments import hub, views
 from archipel.server.experiments import service as of_experiments
-from archipel.server.experiments.book import SqlBook
+from archipel.server.experiments.experiment_store import SqlExperimentStore
 from archipel.server.experiments.records import MOST_ANSWERS, ExperimentRecords
 from archipel.server.experiments.service import Experiments
-from archipel.server.membership.federation import Federation
-from archipel.server.sites.servicer import Wire
+from archipel.server.membership.federation import ServerContext
+from archipel.server.sites.servicer import FederationServicer
 from archipel.server.state import schema
 from archipel.tensors import encode
 from archipel.transport import AnswerMessage, FromServer, Peer
@@ -30,16 +30,16 @@ from archipel.vocabulary import BadInput, Job, NotPermitted, StorageFull
 from archipel.vocabulary.bounds import LONGEST_JOB
 
 
-def lines(federation: Federation, kind: str) -> list[dict[str, Any]]:
+def lines(federation: ServerContext, kind: str) -> list[dict[str, Any]]:
     return [line.body for line in federation.registry.journal() if line.kind == kind]
 
 
-def answer(kept: SqlBook, site: Applicant, state: str, approval: dict[str, Any] | None) -> AnswerMessage:
+def answer(kept: SqlExperimentStore, site: Applicant, state: str, approval: dict[str, Any] | None) -> AnswerMessage:
     values = {"experiment": kept.job.experiment, "job_hash": kept.job_hash, "state": state, "approval": approval}
     return AnswerMessage.model_validate(values)
 
 
-def approved(federation: Federation, kept: SqlBook, site: Applicant) -> None:
+def approved(federation: ServerContext, kept: SqlExperimentStore, site: Applicant) -> None:
     draft = Approval(
         experiment=kept.job.experiment,
         site=site.site,
@@ -51,11 +51,11 @@ def approved(federation: Federation, kept: SqlBook, site: Applicant) -> None:
     ExperimentRecords(federation).keep_answer(site.site, answer(kept, site, "approved", signed))
 
 
-def state(federation: Federation) -> str:
+def state(federation: ServerContext) -> str:
     return str(views.experiment(federation.database, "first").state)
 
 
-def test_a_job_too_long_for_one_message_to_a_site_is_refused(federation: Federation, enrolled: Applicant) -> None:
+def test_a_job_too_long_for_one_message_to_a_site_is_refused(federation: ServerContext, enrolled: Applicant) -> None:
     job = book(federation, enrolled, "higher").job
     labels = {str(number): "x" * 1000 for number in range(LONGEST_JOB // 1000)}
     long = job.model_copy(update={"experiment": "long", "needs": job.needs.model_copy(update={"labels": labels})})
@@ -63,7 +63,9 @@ def test_a_job_too_long_for_one_message_to_a_site_is_refused(federation: Federat
         ExperimentRecords(federation).keep_job(long, job_hash(long), "ada")
 
 
-def test_a_site_is_told_whose_token_asks_and_the_journal_keeps_it(federation: Federation, enrolled: Applicant) -> None:
+def test_a_site_is_told_whose_token_asks_and_the_journal_keeps_it(
+    federation: ServerContext, enrolled: Applicant
+) -> None:
     _, ada = federation.tokens.create("Ada", ["research"], timedelta(days=1), datetime.now(UTC))
     job = book(federation, enrolled, "higher").job.model_copy(update={"experiment": "second"})
     ExperimentRecords(federation).keep_job(job, job_hash(job), ada.id)
@@ -72,7 +74,7 @@ def test_a_site_is_told_whose_token_asks_and_the_journal_keeps_it(federation: Fe
     assert lines(federation, "experiment-submitted")[-1]["asked_by"] == "Ada"
 
 
-def test_where_an_experiment_stands_is_one_row(federation: Federation, enrolled: Applicant) -> None:
+def test_where_an_experiment_stands_is_one_row(federation: ServerContext, enrolled: Applicant) -> None:
     kept = book(federation, enrolled, "higher")
     standing = {"experiment": "first", "state": "waiting", "round": 0, "rounds": kept.job.terms.rounds, "reason": None}
     (row,) = views.experiments(federation.database)
@@ -80,21 +82,21 @@ def test_where_an_experiment_stands_is_one_row(federation: Federation, enrolled:
     assert row.created == views.experiment(federation.database, "first").created
 
 
-def test_bounds_that_do_not_read_back_from_json_are_refused(federation: Federation, enrolled: Applicant) -> None:
+def test_bounds_that_do_not_read_back_from_json_are_refused(federation: ServerContext, enrolled: Applicant) -> None:
     values = book(federation, enrolled, "higher").job.model_dump(mode="json")
     wide = {"name": "rate", "kind": "float", "default": 1e16, "minimum": 0, "maximum": 1e17}
     with pytest.raises(ValueError, match="hyper-parameter rate: bounds must lie within 2\\*\\*53"):
         Job.model_validate(values | {"parameters": [wide], "arguments": {"rate": 1e16}})
 
 
-def test_a_job_without_canonical_form_is_told_so(federation: Federation, enrolled: Applicant) -> None:
+def test_a_job_without_canonical_form_is_told_so(federation: ServerContext, enrolled: Applicant) -> None:
     values = book(federation, enrolled, "higher").job.model_dump(mode="json")
     values["limits"]["memory_mb"] = 2**60
     with pytest.raises(BadInput, match="job first: has no canonical form"):
         job_hash(Job.model_validate(values))
 
 
-def test_an_answer_that_approves_nothing_brings_no_document(federation: Federation, enrolled: Applicant) -> None:
+def test_an_answer_that_approves_nothing_brings_no_document(federation: ServerContext, enrolled: Applicant) -> None:
     kept = book(federation, enrolled, "higher")
     said = answer(kept, enrolled, "rejected", {"anything": "x" * 100_000})
     ExperimentRecords(federation).keep_answer("berlin", said)
@@ -103,7 +105,7 @@ def test_an_answer_that_approves_nothing_brings_no_document(federation: Federati
         assert connection.scalar(select(schema.approvals.c.approval)) is None
 
 
-def test_the_head_that_comes_with_an_answer_is_kept_with_it(federation: Federation, enrolled: Applicant) -> None:
+def test_the_head_that_comes_with_an_answer_is_kept_with_it(federation: ServerContext, enrolled: Applicant) -> None:
     kept = book(federation, enrolled, "higher")
     records = ExperimentRecords(federation)
     for number, stays, state_ in [(7, 7, "rejected"), (9, 9, "rejected"), (8, 9, "revoked")]:
@@ -117,10 +119,10 @@ def test_the_head_that_comes_with_an_answer_is_kept_with_it(federation: Federati
 
 
 async def test_an_answer_with_a_head_takes_a_receipt_and_one_with_a_strangers_is_refused(
-    federation: Federation, enrolled: Applicant
+    federation: ServerContext, enrolled: Applicant
 ) -> None:
     kept = book(federation, enrolled, "higher")
-    wire, said = Wire(Experiments(federation)), []
+    wire, said = FederationServicer(Experiments(federation)), []
     wire._identity_keys["berlin"] = enrolled.identity.public
 
     async def send(message: FromServer) -> None:
@@ -136,7 +138,7 @@ async def test_an_answer_with_a_head_takes_a_receipt_and_one_with_a_strangers_is
     assert beat.attested["number"] == 7 and len(lines(federation, "site-rejected")) == 1
 
 
-def test_an_approval_is_a_small_document(federation: Federation, enrolled: Applicant) -> None:
+def test_an_approval_is_a_small_document(federation: ServerContext, enrolled: Applicant) -> None:
     kept = book(federation, enrolled, "higher")
     draft = Approval(
         experiment="first", site="berlin", job_hash=kept.job_hash, cohort_hash="sha256:" + "0" * 64, approved_at="now"
@@ -150,7 +152,7 @@ def test_an_approval_is_a_small_document(federation: Federation, enrolled: Appli
 
 
 def test_a_site_changes_its_mind_so_often_and_no_more_but_may_always_revoke(
-    federation: Federation, enrolled: Applicant
+    federation: ServerContext, enrolled: Applicant
 ) -> None:
     kept = book(federation, enrolled, "higher")
     records = ExperimentRecords(federation)
@@ -168,7 +170,7 @@ def test_a_site_changes_its_mind_so_often_and_no_more_but_may_always_revoke(
     assert kept.progress().invited == ()
 
 
-def test_a_removed_sites_approvals_count_no_more(federation: Federation, enrolled: Applicant) -> None:
+def test_a_removed_sites_approvals_count_no_more(federation: ServerContext, enrolled: Applicant) -> None:
     kept = book(federation, enrolled, "higher")
     approved(federation, kept, enrolled)
     assert kept.progress().invited == ("berlin",)
@@ -177,7 +179,7 @@ def test_a_removed_sites_approvals_count_no_more(federation: Federation, enrolle
     assert [line["reason"] for line in lines(federation, "site-revoked")] == ["the site was removed"]
 
 
-def test_the_pause_after_one_step_is_journaled(federation: Federation, enrolled: Applicant) -> None:
+def test_the_pause_after_one_step_is_journaled(federation: ServerContext, enrolled: Applicant) -> None:
     kept = book(federation, enrolled, "higher")
     approved(federation, kept, enrolled)
     ExperimentRecords(federation).steer(kept.job, ExperimentVerb.STEP)
@@ -187,14 +189,14 @@ def test_the_pause_after_one_step_is_journaled(federation: Federation, enrolled:
 
 
 async def test_a_disk_that_is_full_between_two_loops_ends_no_experiment(
-    federation: Federation, enrolled: Applicant, monkeypatch: pytest.MonkeyPatch
+    federation: ServerContext, enrolled: Applicant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(of_experiments, "RETRY_S", 0.01)
     kept = book(federation, enrolled, "higher", encode({"w": np.zeros(2, np.float32)}))
     approved(federation, kept, enrolled)
     experiments, looks = Experiments(federation), 0
 
-    async def look(found: SqlBook) -> bool:
+    async def look(found: SqlExperimentStore) -> bool:
         nonlocal looks
         looks += 1
         if looks == 1:

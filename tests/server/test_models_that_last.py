@@ -7,19 +7,19 @@ import pytest
 from server_world import Applicant
 
 from archipel.governance import job_hash
-from archipel.rounds import Opened, SiteState, Stage, StageRecord
-from archipel.rounds.book import SiteRecord
+from archipel.rounds import Opened, ParticipantStatus, Stage, StageRecord
+from archipel.rounds.experiment_store import SiteRecord
 from archipel.server.experiments import views
-from archipel.server.experiments.book import SqlBook
+from archipel.server.experiments.experiment_store import SqlExperimentStore
 from archipel.server.experiments.records import ExperimentRecords
-from archipel.server.membership.federation import Federation
+from archipel.server.membership.federation import ServerContext
 from archipel.tensors import blob_hash, encode
-from archipel.vocabulary import BadInput, Job, MetricSum, Pass, RoundClosed, Task, TaskKey, TaskKind
+from archipel.vocabulary import BadInput, Job, MetricSum, RoundClosed, Task, TaskKey, TaskKind, TrainingPass
 
 FIRST = encode({"w": np.zeros(2, np.float32)})
 
 
-def book(federation: Federation, site: Applicant, better: str, first: bytes = FIRST) -> SqlBook:
+def book(federation: ServerContext, site: Applicant, better: str, first: bytes = FIRST) -> SqlExperimentStore:
     job = Job.model_validate(
         {
             "experiment": "first",
@@ -38,17 +38,17 @@ def book(federation: Federation, site: Applicant, better: str, first: bytes = FI
     )
     digest = job_hash(job)
     ExperimentRecords(federation).keep_job(job, digest, "ada")
-    return SqlBook(federation, job, digest, {}, {}, lambda: None)
+    return SqlExperimentStore(federation, job, digest, {}, {}, lambda: None)
 
 
-def close(kept: SqlBook, number: int, found: float, kind: TaskKind = TaskKind.TRAIN) -> None:
+def close(kept: SqlExperimentStore, number: int, found: float, kind: TaskKind = TaskKind.TRAIN) -> None:
     """A committed stage of round ``number`` that measured ``found`` on the model it started from."""
     job, stage = kept.job, Stage(kind=kind, round=number)
     before = kept.progress().model
     key = TaskKey(experiment=job.experiment, round=number, kind=kind)
-    passes = (Pass(round=number, arguments={}),) if kind is TaskKind.TRAIN else ()
+    passes = (TrainingPass(round=number, arguments={}),) if kind is TaskKind.TRAIN else ()
     task = Task(key=key, job_hash=kept.job_hash, models=(before,), passes=passes)
-    kept.open(Opened(stage, 1, task, {"berlin": SiteState.INVITED}, 60.0))
+    kept.open(Opened(stage, 1, task, {"berlin": ParticipantStatus.INVITED}, 60.0))
     result, model = None, None
     if kind is TaskKind.TRAIN:
         result = kept.frame_for_result()
@@ -61,7 +61,7 @@ def close(kept: SqlBook, number: int, found: float, kind: TaskKind = TaskKind.TR
         committed=True,
         seconds=1.0,
         contributors=("berlin",),
-        sites={"berlin": SiteRecord(state=SiteState.DELIVERED)},
+        sites={"berlin": SiteRecord(state=ParticipantStatus.DELIVERED)},
         validation=measured,
         model=model,
     )
@@ -80,7 +80,7 @@ def close(kept: SqlBook, number: int, found: float, kind: TaskKind = TaskKind.TR
 
 @pytest.mark.parametrize(("better", "best"), [("higher", 2), ("lower", 3)])
 def test_the_best_model_is_that_of_the_named_metric_in_its_direction(
-    federation: Federation, enrolled: Applicant, better: str, best: int
+    federation: ServerContext, enrolled: Applicant, better: str, best: int
 ) -> None:
     kept = book(federation, enrolled, better)
     # What a round measures is the model it starts from: that of the round before.
@@ -106,14 +106,14 @@ def test_the_best_model_is_that_of_the_named_metric_in_its_direction(
     ids=["empty", "longer", "other-name", "junk"],
 )
 def test_a_job_whose_initial_model_is_of_other_tensors_is_refused(
-    federation: Federation, enrolled: Applicant, first: bytes, cause: str
+    federation: ServerContext, enrolled: Applicant, first: bytes, cause: str
 ) -> None:
     with pytest.raises(BadInput, match=f"job first: .*{cause}.*; make the job and its initial model from the same"):
         book(federation, enrolled, "higher", first)
     assert views.experiments(federation.database) == []
 
 
-def test_a_job_made_for_another_federation_is_refused(federation: Federation, enrolled: Applicant) -> None:
+def test_a_job_made_for_another_federation_is_refused(federation: ServerContext, enrolled: Applicant) -> None:
     job = book(federation, enrolled, "higher").job.model_copy(
         update={"experiment": "second", "server_key": "ed25519:" + "7" * 64}
     )

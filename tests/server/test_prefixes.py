@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from server_world import Applicant
 from sqlalchemy import Column, MetaData, String, Table, create_engine, insert
 
-from archipel.server.membership.federation import Federation
+from archipel.server.membership.federation import ServerContext
 from archipel.server.membership.prefixes import SHORTEST, whole
 from archipel.vocabulary import Conflict, NotFound
 
@@ -35,7 +35,7 @@ def test_a_beginning_names_the_one_value_that_has_it(names: set[str], text: str)
     engine.dispose()
 
 
-def test_a_certificate_is_revoked_by_its_first_characters(federation: Federation, enrolled: Applicant) -> None:
+def test_a_certificate_is_revoked_by_its_first_characters(federation: ServerContext, enrolled: Applicant) -> None:
     (row,) = federation.registry.certificates()
     with pytest.raises(NotFound, match="the first 4 characters or more name one"):
         federation.registry.revoke_certificate(row.serial[:3], "lost")
@@ -44,7 +44,7 @@ def test_a_certificate_is_revoked_by_its_first_characters(federation: Federation
     assert federation.registry.journal()[-1].body["serial"] == row.serial
 
 
-def test_tokens_of_both_kinds_are_revoked_by_their_first_characters(federation: Federation) -> None:
+def test_tokens_of_both_kinds_are_revoked_by_their_first_characters(federation: ServerContext) -> None:
     _, ada = federation.tokens.create("Ada", ["read"], timedelta(days=1), datetime.now(UTC))
     assert federation.tokens.revoke(ada.id[:8]).id == ada.id
     spare = federation.enrolment.create_token("rome")

@@ -9,19 +9,19 @@ from collections.abc import Callable, Iterator
 import pytest
 from server_world import Applicant
 
-from archipel.server.membership.federation import Federation
+from archipel.server.membership.federation import ServerContext
 from archipel.server.sites import presence
-from archipel.transport.doorbell import Doorbell
+from archipel.transport.wakeup import Wakeup
 
 
 @pytest.fixture
-def running(federation: Federation) -> Iterator[None]:
-    bell = Doorbell(federation.state.root)
+def running(federation: ServerContext) -> Iterator[None]:
+    bell = Wakeup(federation.state.root)
     yield
     bell.close()
 
 
-async def following(federation: Federation, streams: set[str], until: Callable[[], bool]) -> None:
+async def following(federation: ServerContext, streams: set[str], until: Callable[[], bool]) -> None:
     task = asyncio.create_task(presence.follow(federation, lambda: set(streams)))
     while not until():  # noqa: ASYNC110 - what it waits for is in a file
         await asyncio.sleep(0.01)
@@ -30,13 +30,13 @@ async def following(federation: Federation, streams: set[str], until: Callable[[
         await task
 
 
-def test_nobody_is_known_to_be_connected_where_no_server_runs(federation: Federation) -> None:
+def test_nobody_is_known_to_be_connected_where_no_server_runs(federation: ServerContext) -> None:
     presence.note(federation.state, {"berlin"})
     assert presence.read(federation.state) is None
 
 
 @pytest.mark.usefixtures("running")
-def test_a_damaged_note_says_nothing(federation: Federation) -> None:
+def test_a_damaged_note_says_nothing(federation: ServerContext) -> None:
     assert presence.read(federation.state) == frozenset()
     (federation.state.root / "connected.json").write_text("{ half")
     assert presence.read(federation.state) == frozenset()
@@ -44,7 +44,7 @@ def test_a_damaged_note_says_nothing(federation: Federation) -> None:
 
 @pytest.mark.usefixtures("running")
 async def test_sites_that_come_and_go_are_noted(
-    federation: Federation, enrolled: Applicant, monkeypatch: pytest.MonkeyPatch
+    federation: ServerContext, enrolled: Applicant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(presence, "LOOK_S", 0.01)
     streams = {"berlin"}
@@ -55,7 +55,7 @@ async def test_sites_that_come_and_go_are_noted(
 
 @pytest.mark.usefixtures("running")
 async def test_a_site_that_stays_is_seen_again_and_again_and_one_that_leaves_once_more(
-    federation: Federation, enrolled: Applicant, monkeypatch: pytest.MonkeyPatch
+    federation: ServerContext, enrolled: Applicant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(presence, "LOOK_S", 0.01)
     monkeypatch.setattr(presence, "NOTED_S", 0.02)

@@ -19,7 +19,7 @@ from archipel.rounds import Delivered
 from archipel.server.experiments.spool_names import spool_name
 from archipel.server.sites import receiving, spooling
 from archipel.server.sites.receiving import Receiving
-from archipel.tensors import FrameWriter, blob_hash, encode, schema_of
+from archipel.tensors import TensorFileWriter, blob_hash, encode, schema_of
 from archipel.transport import CHUNK
 from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, StorageFull, TaskKey, Update
 
@@ -47,14 +47,14 @@ class SlowDisk:
     """Every write waits until it is let through; ``begun`` says that one waits."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.begun, self.through, write = threading.Event(), threading.Event(), FrameWriter.write
+        self.begun, self.through, write = threading.Event(), threading.Event(), TensorFileWriter.write
 
-        def slow(writer: FrameWriter, data: bytes) -> None:
+        def slow(writer: TensorFileWriter, data: bytes) -> None:
             self.begun.set()
             assert self.through.wait(30)
             write(writer, data)
 
-        monkeypatch.setattr(FrameWriter, "write", slow)
+        monkeypatch.setattr(TensorFileWriter, "write", slow)
 
     async def is_writing(self) -> None:
         assert await asyncio.to_thread(self.begun.wait, 30)
@@ -76,7 +76,7 @@ async def steps(count: int = 20) -> None:
 @pytest.mark.parametrize("kept", [0, 1, 3])
 async def test_what_was_here_and_what_comes_are_the_whole_frame(tmp_path: Path, size: int, kept: int) -> None:
     part = tmp_path / "update.part"
-    # What an earlier call left behind its last whole chunk is written anew.
+    # What an earlier call left behind its last whole chunk is written again.
     part.write_bytes(FRAME[: kept * CHUNK] + b"torn")
     assert spooling.held(part) == kept * CHUNK
     digest = await spool(part, said(FRAME[kept * CHUNK :], size), kept * CHUNK)
@@ -138,12 +138,12 @@ async def test_a_slow_disk_is_not_taken_for_a_silent_connection(
     assert await call == blob_hash(FRAME)
 
 
-def full(_: FrameWriter, data: bytes) -> None:
+def full(_: TensorFileWriter, data: bytes) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
 async def test_a_full_disk_is_named_whichever_chunk_meets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FrameWriter, "write", full)
+    monkeypatch.setattr(TensorFileWriter, "write", full)
     for data in (FRAME[:CHUNK], FRAME):
         with pytest.raises(StorageFull, match="the disk is full"):
             await spool(tmp_path / "update.part", said(data))
@@ -152,12 +152,12 @@ async def test_a_full_disk_is_named_whichever_chunk_meets_it(tmp_path: Path, mon
 async def test_a_cancelled_call_ends_as_cancelled_when_the_disk_is_full_too(
     tmp_path: Path, disk: SlowDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def slow_and_full(writer: FrameWriter, data: bytes) -> None:
+    def slow_and_full(writer: TensorFileWriter, data: bytes) -> None:
         disk.begun.set()
         assert disk.through.wait(30)
         full(writer, data)
 
-    monkeypatch.setattr(FrameWriter, "write", slow_and_full)
+    monkeypatch.setattr(TensorFileWriter, "write", slow_and_full)
     forgotten: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: forgotten.append(context))
     call = asyncio.create_task(spool(tmp_path / "update.part", for_ever(FRAME[:CHUNK])))

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from server_world import Applicant, settings
 
-from archipel.server.membership.federation import Federation
+from archipel.server.membership.federation import ServerContext
 from archipel.server.membership.registry import DatasetSummary
 from archipel.server.state.folder import ServerState
 from archipel.transport.service import site_of_certificate
@@ -38,7 +38,7 @@ def handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> tuple[ssl.SSLOb
 
 
 def test_a_sites_certificate_and_the_servers_make_a_mutual_tls_connection(
-    federation: Federation, enrolled: Applicant, tmp_path: Path
+    federation: ServerContext, enrolled: Applicant, tmp_path: Path
 ) -> None:
     renewed = federation.registry.renew("berlin", enrolled.csr())
     (tmp_path / "tls.pem").write_text(renewed.pem)
@@ -56,11 +56,11 @@ def test_a_sites_certificate_and_the_servers_make_a_mutual_tls_connection(
 
 
 def test_a_certificate_of_another_federation_does_not_connect(
-    federation: Federation, enrolled: Applicant, tmp_path: Path
+    federation: ServerContext, enrolled: Applicant, tmp_path: Path
 ) -> None:
     (tmp_path / "tls.pem").write_text(federation.registry.renew("berlin", enrolled.csr()).pem)
     (tmp_path / "tls.key").write_bytes(enrolled.tls_pem())
-    with Federation.found(ServerState(tmp_path / "other"), settings()) as other:
+    with ServerContext.create(ServerState(tmp_path / "other"), settings()) as other:
         server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=other.authority.pem)
         server.verify_mode = ssl.CERT_REQUIRED
         server.load_cert_chain(other.state.tls_certificate, other.state.tls_key)
@@ -73,13 +73,13 @@ def test_a_certificate_of_another_federation_does_not_connect(
             other.enrolment.enrol(enrolled.request(token), datetime.now(UTC))
 
 
-def test_the_servers_own_certificate_is_no_sites(federation: Federation) -> None:
+def test_the_servers_own_certificate_is_no_sites(federation: ServerContext) -> None:
     _, serial = site_of_certificate(federation.state.tls_certificate.read_bytes())
     assert federation.registry.site_of_serial(serial) is None
 
 
 def test_a_renewed_certificate_keeps_the_identity_and_the_old_one_lasts(
-    federation: Federation, enrolled: Applicant
+    federation: ServerContext, enrolled: Applicant
 ) -> None:
     (old,) = federation.registry.certificates()
     renewed = federation.registry.renew("berlin", Applicant("berlin").csr())
@@ -89,10 +89,10 @@ def test_a_renewed_certificate_keeps_the_identity_and_the_old_one_lasts(
 
 
 def test_a_revoked_certificate_is_invalid_at_once_for_a_process_that_had_it_in_memory(
-    federation: Federation, enrolled: Applicant
+    federation: ServerContext, enrolled: Applicant
 ) -> None:
     (row,) = federation.registry.certificates()
-    with Federation.open(federation.state) as command_line:
+    with ServerContext.open(federation.state) as command_line:
         assert federation.registry.site_of_serial(row.serial)
         command_line.registry.revoke_certificate(row.serial, "laptop stolen")
         assert not federation.registry.site_of_serial(row.serial)
@@ -105,13 +105,13 @@ def test_a_revoked_certificate_is_invalid_at_once_for_a_process_that_had_it_in_m
         federation.registry.revoke_certificate("abc", "unknown")
 
 
-def test_a_certificate_ends_by_itself(federation: Federation, enrolled: Applicant) -> None:
+def test_a_certificate_ends_by_itself(federation: ServerContext, enrolled: Applicant) -> None:
     signed = federation.registry.renew("berlin", enrolled.csr(), datetime.now(UTC) - timedelta(days=91))
     assert not federation.registry.site_of_serial(signed.serial)
 
 
 def test_a_removed_site_is_out_and_can_come_back_with_a_new_identity(
-    federation: Federation, enrolled: Applicant
+    federation: ServerContext, enrolled: Applicant
 ) -> None:
     (row,) = federation.registry.certificates()
     federation.registry.remove_site("berlin")
@@ -126,7 +126,9 @@ def test_a_removed_site_is_out_and_can_come_back_with_a_new_identity(
     assert federation.registry.site("berlin").identity_key == again.identity.public
 
 
-def test_names_come_from_the_registry_and_never_from_the_request(federation: Federation, enrolled: Applicant) -> None:
+def test_names_come_from_the_registry_and_never_from_the_request(
+    federation: ServerContext, enrolled: Applicant
+) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     hostile = (
         x509.CertificateSigningRequestBuilder()
@@ -141,14 +143,14 @@ def test_names_come_from_the_registry_and_never_from_the_request(federation: Fed
     assert not certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
 
 
-def test_a_key_that_grpc_cannot_use_is_refused(federation: Federation, enrolled: Applicant) -> None:
+def test_a_key_that_grpc_cannot_use_is_refused(federation: ServerContext, enrolled: Applicant) -> None:
     key = rsa.generate_private_key(65537, 2048)
     request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
     with pytest.raises(BadInput, match="not ECDSA on P-256"):
         federation.registry.renew("berlin", request.public_bytes(serialization.Encoding.PEM).decode())
 
 
-def test_the_servers_certificate_is_made_anew_only_when_it_must(federation: Federation) -> None:
+def test_the_servers_certificate_is_made_anew_only_when_it_must(federation: ServerContext) -> None:
     state, hosts = federation.state, federation.settings.hosts
     now = datetime.now(UTC)
     assert not federation.authority.ensure_server_certificate(state, hosts, now)
@@ -156,7 +158,7 @@ def test_the_servers_certificate_is_made_anew_only_when_it_must(federation: Fede
     assert federation.authority.ensure_server_certificate(state, (*hosts, "server.example"), now + timedelta(days=600))
 
 
-def test_a_site_announces_counts_and_schema(federation: Federation, enrolled: Applicant) -> None:
+def test_a_site_announces_counts_and_schema(federation: ServerContext, enrolled: Applicant) -> None:
     summary = DatasetSummary(name="hippocampus", kind="volumes", subjects=40, labels={"1": "anterior"})
     federation.registry.set_datasets("berlin", [summary])
     found = federation.registry.site("berlin")
@@ -164,7 +166,7 @@ def test_a_site_announces_counts_and_schema(federation: Federation, enrolled: Ap
     assert found.last_seen is not None
 
 
-def test_every_change_of_membership_is_in_the_journal(federation: Federation, enrolled: Applicant) -> None:
+def test_every_change_of_membership_is_in_the_journal(federation: ServerContext, enrolled: Applicant) -> None:
     federation.registry.renew("berlin", enrolled.csr())
     federation.registry.remove_site("berlin")
     kinds = [line.kind for line in federation.registry.journal()]
@@ -184,7 +186,7 @@ def test_every_change_of_membership_is_in_the_journal(federation: Federation, en
     "change", ["body = 'no json'", "hash = 'x'", "body = '{}'", "kind = 'other'", "previous = 'sha256:0'"]
 )
 def test_a_journal_line_changed_in_the_database_is_named(
-    federation: Federation, enrolled: Applicant, change: str
+    federation: ServerContext, enrolled: Applicant, change: str
 ) -> None:
     with federation.database.write() as connection:
         connection.exec_driver_sql(f"UPDATE journal SET {change} WHERE number = 2")
@@ -192,7 +194,7 @@ def test_a_journal_line_changed_in_the_database_is_named(
 
 
 def test_a_revocation_that_could_not_be_read_is_read_at_the_next_look(
-    federation: Federation, enrolled: Applicant, monkeypatch: pytest.MonkeyPatch
+    federation: ServerContext, enrolled: Applicant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (row,) = federation.registry.certificates()
     assert federation.registry.site_of_serial(row.serial)

@@ -15,7 +15,7 @@ import pytest
 from server_world import Applicant, Served, serving, settings
 from structlog.testing import capture_logs
 
-from archipel.server.membership.federation import Federation
+from archipel.server.membership.federation import ServerContext
 from archipel.server.rest import bodies, listen
 from archipel.server.rest import experiments as experiment_endpoints
 from archipel.server.rest.limits import LONGEST_BODY, LONGEST_OTHER
@@ -29,7 +29,7 @@ from archipel.vocabulary.documents import parsed
 from archipel.vocabulary.states import ExperimentState
 
 
-def job(federation: Federation, site: Applicant) -> dict[str, Any]:
+def job(federation: ServerContext, site: Applicant) -> dict[str, Any]:
     return {
         "experiment": "first",
         "plan": {"hash": blob_hash(b"plan"), "class_name": "Plan", "file_name": "plan.py"},
@@ -182,7 +182,7 @@ async def test_a_full_disk_is_said_and_leaves_nothing_behind(served: Served, mon
 
 
 async def test_a_full_disk_loses_nothing_and_the_token_stays_good(tiny_disk: Path) -> None:
-    with Federation.found(ServerState(tiny_disk / "server"), settings()) as federation:
+    with ServerContext.create(ServerState(tiny_disk / "server"), settings()) as federation:
         token = federation.enrolment.create_token("berlin")
         site = Applicant("berlin")
         async with serving(federation) as served, served.client("research") as client:

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from server_world import settings
 
-from archipel.server.membership.federation import Federation
+from archipel.server.membership.federation import ServerContext
 from archipel.server.state.folder import ServerState
 from archipel.server.state.settings import ServerSettings
 from archipel.storage import load_settings
 from archipel.vocabulary import ArchipelError, Conflict, ErrorCode
 
 
-def test_only_the_owner_can_read_any_of_it(federation: Federation) -> None:
+def test_only_the_owner_can_read_any_of_it(federation: ServerContext) -> None:
     root = federation.state.root
     secrets = [root, federation.state.keys, federation.state.spool, *federation.state.keys.iterdir()]
     secrets += [path for path in root.iterdir() if path.is_file()]
@@ -30,15 +30,15 @@ def test_only_the_owner_can_read_any_of_it(federation: Federation) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
 
 
-def test_settings_come_back_as_they_were_written(federation: Federation) -> None:
+def test_settings_come_back_as_they_were_written(federation: ServerContext) -> None:
     assert federation.state.settings() == federation.settings
 
 
-def test_an_unknown_key_names_the_nearest_one(federation: Federation) -> None:
+def test_an_unknown_key_names_the_nearest_one(federation: ServerContext) -> None:
     file = federation.state.settings_file
     file.write_text(file.read_text() + "hartbeat_s = 3\n")
     with pytest.raises(ArchipelError, match=r"hartbeat_s: is not a known key; did you mean heartbeat_s\?") as refused:
-        Federation.open(federation.state)
+        ServerContext.open(federation.state)
     assert refused.value.code is ErrorCode.CONFIGURATION
 
 
@@ -52,35 +52,35 @@ def test_a_value_that_does_not_fit_is_named(tmp_path: Path, line: str, word: str
         load_settings(tmp_path / "server.toml", ServerSettings)
 
 
-def test_init_on_a_servers_state_changes_nothing(federation: Federation) -> None:
+def test_init_on_a_servers_state_changes_nothing(federation: ServerContext) -> None:
     before = {path: path.read_bytes() for path in federation.state.keys.iterdir()}
     with pytest.raises(Conflict, match="holds a server's state already"):
-        Federation.found(federation.state, settings())
+        ServerContext.create(federation.state, settings())
     assert {path: path.read_bytes() for path in federation.state.keys.iterdir()} == before
 
 
 def test_init_in_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(Conflict, match=r"holds other things \(thesis.tex\)"):
-        Federation.found(ServerState(tmp_path), settings())
+        ServerContext.create(ServerState(tmp_path), settings())
 
 
-def test_an_init_cut_short_can_be_run_again(federation: Federation) -> None:
+def test_an_init_cut_short_can_be_run_again(federation: ServerContext) -> None:
     federation.state.settings_file.unlink()
-    with Federation.found(federation.state, settings()) as again:
+    with ServerContext.create(federation.state, settings()) as again:
         assert [line.kind for line in again.registry.journal()] == ["server-initialised"]
 
 
-def test_a_database_that_is_gone_is_not_made_anew_in_silence(federation: Federation) -> None:
+def test_a_database_that_is_gone_is_not_made_anew_in_silence(federation: ServerContext) -> None:
     (federation.state.root / "server.db").unlink()
     with pytest.raises(ArchipelError, match="the database is not there; restore it"):
-        Federation.open(federation.state)
+        ServerContext.open(federation.state)
 
 
-def test_another_servers_database_is_refused(federation: Federation, tmp_path: Path) -> None:
+def test_another_servers_database_is_refused(federation: ServerContext, tmp_path: Path) -> None:
     url = f"sqlite:///{federation.state.root / 'server.db'}"
     with pytest.raises(Conflict, match="another server's database"):
-        Federation.found(ServerState(tmp_path / "second"), settings(database=url))
+        ServerContext.create(ServerState(tmp_path / "second"), settings(database=url))
 
 
 def test_a_folder_that_is_no_state_says_what_to_do(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_folder_that_is_no_state_says_what_to_do(tmp_path: Path) -> None:
         pass
 
 
-def test_one_process_serves_a_folder(federation: Federation) -> None:
+def test_one_process_serves_a_folder(federation: ServerContext) -> None:
     refused = pytest.raises(ArchipelError, match="served by another process")
     with federation.state.held(), refused, federation.state.held():
         pass
@@ -96,7 +96,7 @@ def test_one_process_serves_a_folder(federation: Federation) -> None:
         pass
 
 
-def test_a_lost_key_is_named(federation: Federation) -> None:
+def test_a_lost_key_is_named(federation: ServerContext) -> None:
     federation.state.ca_key.unlink()
     with pytest.raises(ArchipelError, match=r"ca\.key"):
-        Federation.open(federation.state)
+        ServerContext.open(federation.state)

@@ -14,9 +14,9 @@ from sqlalchemy import update
 from archipel.governance import job_hash, record_hash
 from archipel.rounds import Delivered, ExperimentLoop, ExperimentState, FleetEvent
 from archipel.server.experiments import views
-from archipel.server.experiments.book import SqlBook
+from archipel.server.experiments.experiment_store import SqlExperimentStore
 from archipel.server.experiments.records import ExperimentRecords
-from archipel.server.membership.federation import Federation
+from archipel.server.membership.federation import ServerContext
 from archipel.server.state import schema
 from archipel.tensors import blob_hash, decode, encode, schema_of
 from archipel.vocabulary import BadInput, Job, PrivacyTerms, Release, RoundClosed, StrategyTerms, Task, TaskKey, Update
@@ -25,7 +25,7 @@ FIRST = {"w": np.ones(4, np.float32)}
 TERMS = StrategyTerms(name="fedavgm", parameters={"beta": 0.5})
 
 
-def the_job(federation: Federation, site: Applicant, strategy: StrategyTerms = TERMS) -> Job:
+def the_job(federation: ServerContext, site: Applicant, strategy: StrategyTerms = TERMS) -> Job:
     return Job.model_validate(
         {
             "experiment": "first",
@@ -76,7 +76,7 @@ class Trains:
 
 
 async def test_memory_survives_a_kill_between_rounds_and_is_replaced(
-    federation: Federation, enrolled: Applicant
+    federation: ServerContext, enrolled: Applicant
 ) -> None:
     with registered():
         job = the_job(federation, enrolled)
@@ -85,8 +85,8 @@ async def test_memory_survives_a_kill_between_rounds_and_is_replaced(
             connection.execute(update(schema.approvals).values(state="approved"))
             connection.execute(update(schema.experiments).values(state="running"))
 
-        def book() -> SqlBook:
-            return SqlBook(federation, job, job_hash(job), {}, {}, lambda: None)
+        def book() -> SqlExperimentStore:
+            return SqlExperimentStore(federation, job, job_hash(job), {}, {}, lambda: None)
 
         model, momentum, seen = np.ones(4), np.zeros(4), []
         for last in (1, 2, 3):
@@ -116,7 +116,7 @@ async def test_memory_survives_a_kill_between_rounds_and_is_replaced(
 
 
 def test_a_strategy_that_looks_at_each_update_is_refused_when_only_sums_leave(
-    federation: Federation, enrolled: Applicant
+    federation: ServerContext, enrolled: Applicant
 ) -> None:
     with registered():
         job = the_job(federation, enrolled, StrategyTerms(name="median"))

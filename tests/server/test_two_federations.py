@@ -10,28 +10,28 @@ import pytest
 from server_world import Applicant, settings
 
 from archipel.server.experiments.service import Experiments
-from archipel.server.membership.federation import Federation
-from archipel.server.sites.servicer import Wire
+from archipel.server.membership.federation import ServerContext
+from archipel.server.sites.servicer import FederationServicer
 from archipel.server.state.folder import ServerState
 from archipel.transport import Peer
 from archipel.vocabulary import ArchipelError, ErrorCode, NotPermitted
 
 
 @pytest.fixture
-def south(tmp_path: Path) -> Iterator[Federation]:
+def south(tmp_path: Path) -> Iterator[ServerContext]:
     """The other federation, which has a site berlin of its own too."""
-    with Federation.found(ServerState(tmp_path / "south"), settings(name="south")) as founded:
+    with ServerContext.create(ServerState(tmp_path / "south"), settings(name="south")) as founded:
         token = founded.enrolment.create_token("berlin")
         founded.enrolment.enrol(Applicant("berlin").request(token), datetime.now(UTC))
         yield founded
 
 
-def test_keys_and_fingerprints_are_each_ones_own(federation: Federation, south: Federation) -> None:
+def test_keys_and_fingerprints_are_each_ones_own(federation: ServerContext, south: ServerContext) -> None:
     assert federation.identity.public != south.identity.public
     assert federation.authority.fingerprint != south.authority.fingerprint
 
 
-def test_a_join_token_is_refused_and_stays_good_at_home(federation: Federation, south: Federation) -> None:
+def test_a_join_token_is_refused_and_stays_good_at_home(federation: ServerContext, south: ServerContext) -> None:
     token = federation.enrolment.create_token("rome")
     with pytest.raises(ArchipelError) as refused:
         south.enrolment.enrol(Applicant("rome").request(token), datetime.now(UTC))
@@ -39,7 +39,7 @@ def test_a_join_token_is_refused_and_stays_good_at_home(federation: Federation, 
     federation.enrolment.enrol(Applicant("rome").request(token), datetime.now(UTC))
 
 
-def test_an_access_token_is_refused(federation: Federation, south: Federation) -> None:
+def test_an_access_token_is_refused(federation: ServerContext, south: ServerContext) -> None:
     text, _ = federation.tokens.create("ada", ["operate"], timedelta(days=1), datetime.now(UTC))
     assert federation.tokens.check(text, datetime.now(UTC)).name == "ada"
     with pytest.raises(ArchipelError, match="is not known here") as refused:
@@ -48,16 +48,18 @@ def test_an_access_token_is_refused(federation: Federation, south: Federation) -
 
 
 def test_a_certificate_under_the_same_name_is_not_admitted(
-    federation: Federation, south: Federation, enrolled: Applicant
+    federation: ServerContext, south: ServerContext, enrolled: Applicant
 ) -> None:
     (certificate,) = federation.registry.certificates()
     peer = Peer("berlin", certificate.serial, "127.0.0.1")
-    Wire(Experiments(federation)).admit(peer)
+    FederationServicer(Experiments(federation)).admit(peer)
     with pytest.raises(NotPermitted, match=f"certificate {certificate.serial} of berlin"):
-        Wire(Experiments(south)).admit(peer)
+        FederationServicer(Experiments(south)).admit(peer)
 
 
-def test_revoking_in_one_leaves_the_other_alone(federation: Federation, south: Federation, enrolled: Applicant) -> None:
+def test_revoking_in_one_leaves_the_other_alone(
+    federation: ServerContext, south: ServerContext, enrolled: Applicant
+) -> None:
     federation.registry.remove_site("berlin")
     assert not federation.registry.sites()
     assert [site.site for site in south.registry.sites()] == ["berlin"]
@@ -65,6 +67,6 @@ def test_revoking_in_one_leaves_the_other_alone(federation: Federation, south: F
     assert south.registry.site_of_serial(theirs.serial)
 
 
-def test_a_blob_is_in_its_own_store_only(federation: Federation, south: Federation) -> None:
+def test_a_blob_is_in_its_own_store_only(federation: ServerContext, south: ServerContext) -> None:
     held = federation.blobs.put(b"a model")
     assert federation.blobs.has(held) and not south.blobs.has(held)

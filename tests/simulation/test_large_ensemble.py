@@ -13,7 +13,7 @@ from archipel.plans import draft, load
 from archipel.rounds import ENSEMBLE, model_path
 from archipel.simulation import SiteSpec, scanned_site, site_handler
 from archipel.tensors import blob_hash, encode
-from archipel.vocabulary import Baselines, Pass, RosterEntry, RoundTerms, Task, TaskKey, TaskKind
+from archipel.vocabulary import Baselines, RosterEntry, RoundTerms, Task, TaskKey, TaskKind, TrainingPass
 
 COUNT, ELEMENTS = 300, 100_000
 PLAN = f"""
@@ -61,7 +61,7 @@ async def test_three_hundred_models_take_the_memory_of_a_few(tmp_path: Path) -> 
         SiteSpec(made.job, plan, "site-0", site.data, site.cohort, tmp_path, tmp_path / "site-0"), asyncio.Lock()
     )
     key = TaskKey(experiment="large", round=1, kind=TaskKind.EVALUATE, about=ENSEMBLE)
-    passes = (Pass(round=1, arguments=made.job.arguments),)
+    passes = (TrainingPass(round=1, arguments=made.job.arguments),)
     task = Task(key=key, job_hash=job_hash(made.job), models=tuple(models), passes=passes)
     tracemalloc.start()
     try:

@@ -14,7 +14,7 @@ from archipel.data import draw as draw_of
 from archipel.governance import IdentityKey
 from archipel.plans import Draft, draft, load
 from archipel.plans.runtime import PlanRuntime
-from archipel.rounds import MemoryBook
+from archipel.rounds import MemoryExperimentStore
 from archipel.simulation import SimulatedSite, pooled_site, scanned_site, simulate
 from archipel.simulation.pooled import PooledSource
 from archipel.tasks import Compute
@@ -45,7 +45,7 @@ def made(names: list[str], rounds: int = 3, **more: Any) -> Draft:
     return draft(TINY, experiment="simulated", roster=roster, server_key=KEY, terms=terms, **more)
 
 
-async def run(folder: Path, who: list[SimulatedSite], **more: Any) -> MemoryBook:
+async def run(folder: Path, who: list[SimulatedSite], **more: Any) -> MemoryExperimentStore:
     folder.mkdir()  # noqa: ASYNC240 - a test has nothing else to do
     found = made([site.name for site in who], **more)
     return await simulate(found.job, TINY, found.initial_model, who, folder)

@@ -18,7 +18,7 @@ import pytest
 from deed_plan import DIES, FORKS_AND_DIES, RAISES, RAISES_WHAT_CANNOT_TRAVEL, SLEEPS, TRAINS
 
 from archipel.plans import draft, load
-from archipel.rounds import MemoryBook
+from archipel.rounds import MemoryExperimentStore
 from archipel.simulation import SimulatedSite, SiteSpec, scanned_site, simulate
 from archipel.vocabulary import (
     ArchipelError,
@@ -59,7 +59,9 @@ def doing(root: Path, deeds: Sequence[int]) -> list[SimulatedSite]:
     ]
 
 
-async def run(folder: Path, plan: Path, who: Sequence[SimulatedSite], *, workers: int, **more: Any) -> MemoryBook:
+async def run(
+    folder: Path, plan: Path, who: Sequence[SimulatedSite], *, workers: int, **more: Any
+) -> MemoryExperimentStore:
     folder.mkdir()  # noqa: ASYNC240 - a test has nothing else to do
     made = draft(
         plan,
@@ -72,7 +74,7 @@ async def run(folder: Path, plan: Path, who: Sequence[SimulatedSite], *, workers
     return await simulate(made.job, plan, made.initial_model, who, folder, workers=workers)
 
 
-def told(book: MemoryBook) -> list[Any]:
+def told(book: MemoryExperimentStore) -> list[Any]:
     """Everything that an experiment says, but for the time that it took."""
     return [
         (

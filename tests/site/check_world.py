@@ -6,10 +6,10 @@ from pathlib import Path
 
 from site_world import SERVER
 
-from archipel.plans.drafting import draft
+from archipel.plans.job_builder import draft
 from archipel.site.approval import approvals
-from archipel.site.checks.findings import Rung, Sign
-from archipel.site.state.folder import SiteState
+from archipel.site.checks.findings import CheckResult, Sign
+from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import RosterEntry, RoundTerms, WorkerLimits
 
 PLAN = '''
@@ -47,7 +47,7 @@ VOXELS = "return np.array([volume.image.mean() for volume in side.volumes()])"
 
 
 def offered(
-    site: SiteState, folder: Path, *, dataset: str = "table", needs: str = 'kind="arrays"', values: str = ROWS,
+    site: StateFolder, folder: Path, *, dataset: str = "table", needs: str = 'kind="arrays"', values: str = ROWS,
     train: str = "pass", rounds: int = 3, **terms: float,
 ) -> None:  # fmt: skip
     """Offer the plan with these parts as experiment ``heart``."""
@@ -65,5 +65,5 @@ def offered(
     approvals.offer(site, made.job)
 
 
-def findings(rung: Rung, sign: Sign) -> dict[str, str]:
+def findings(rung: CheckResult, sign: Sign) -> dict[str, str]:
     return {one.what: one.said for one in rung.findings if one.sign is sign}

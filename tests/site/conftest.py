@@ -8,7 +8,7 @@ import pytest
 from site_world import Terminal, new_site, table
 
 from archipel.site.services import datasets
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 
 
 @pytest.fixture(scope="session")
@@ -20,20 +20,20 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def hospital(tmp_path: Path, template: Path) -> Iterator[SiteState]:
+def hospital(tmp_path: Path, template: Path) -> Iterator[StateFolder]:
     """A joined site without data."""
-    site = SiteState.open(shutil.copytree(template, tmp_path / "state"))
+    site = StateFolder.open(shutil.copytree(template, tmp_path / "state"))
     yield site
     site.close()
 
 
 @pytest.fixture
-def with_table(hospital: SiteState, tmp_path: Path) -> SiteState:
+def with_table(hospital: StateFolder, tmp_path: Path) -> StateFolder:
     """A joined site with a dataset called table."""
     datasets.add(hospital, "table", table(tmp_path / "data"), "npz")
     return hospital
 
 
 @pytest.fixture
-def terminal(with_table: SiteState) -> Terminal:
+def terminal(with_table: StateFolder) -> Terminal:
     return Terminal(with_table.folder)

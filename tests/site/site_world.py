@@ -21,7 +21,7 @@ from archipel.site.approval import approvals
 from archipel.site.membership.certificates import keep_certificate, tls_request
 from archipel.site.membership.founding import create_site
 from archipel.site.state import schema
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.storage import utc_now
 from archipel.tensors import blob_hash
 from archipel.vocabulary import (
@@ -40,7 +40,7 @@ PLAN = b"class Tiny(Plan):\n    needs = 'a table'\n"
 SERVER = IdentityKey.generate()
 
 
-def new_site(folder: Path, name: str = "charite") -> SiteState:
+def new_site(folder: Path, name: str = "charite") -> StateFolder:
     """A site that joined the federation of SERVER, with a certificate that it signed itself."""
     site = create_site(folder, name)
     key, certificate = pair()
@@ -93,7 +93,7 @@ def volumes(root: Path, subjects: int = 3) -> Path:
     return root
 
 
-def job_for(site: SiteState, **changes) -> Job:
+def job_for(site: StateFolder, **changes) -> Job:
     values = {
         "experiment": "heart",
         "title": "Heart disease from a table",
@@ -112,7 +112,7 @@ def job_for(site: SiteState, **changes) -> Job:
     return Job.model_validate({**values, **changes})
 
 
-def take_offer(site: SiteState, **changes) -> tuple[Job, str]:
+def take_offer(site: StateFolder, **changes) -> tuple[Job, str]:
     """Offer a job whose plan was fetched; the job and its hash."""
     job = job_for(site, **changes)
     site.blobs.put(PLAN)

@@ -16,11 +16,11 @@ from archipel.plans.packaging import LARGEST_SOURCE
 from archipel.site.agent.agent import Agent, _Work
 from archipel.site.approval import approvals
 from archipel.site.state import schema
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawn.opt_outs import OPT_OUT
 from archipel.tensors import blob_hash
 from archipel.transport import EndedMessage, TaskFailedMessage, TaskOffer
-from archipel.vocabulary import BadInput, ErrorCode, Job, Pass, PlanReference, Refused, Task, TaskKey
+from archipel.vocabulary import BadInput, ErrorCode, Job, PlanReference, Refused, Task, TaskKey, TrainingPass
 
 CHUNK = 1 << 18
 
@@ -61,7 +61,7 @@ class Stopped:
         """Nobody was withdrawn."""
 
 
-def agent_of(site: SiteState, endless: bool = False) -> tuple[Agent, Line]:
+def agent_of(site: StateFolder, endless: bool = False) -> tuple[Agent, Line]:
     line = Line(endless)
     return Agent(site, line), line  # type: ignore[arg-type]
 
@@ -77,21 +77,21 @@ async def at_work(agent: Agent, line: Line, job: Job, job_hash: str) -> Task:
 
     agent._work[job.experiment] = _Work(job, job_hash, Stopped(line), handler)  # type: ignore[arg-type]
     key = TaskKey(experiment=job.experiment, round=1)
-    one = Pass(round=1, arguments={"rate": 0.1})
+    one = TrainingPass(round=1, arguments={"rate": 0.1})
     task = Task(key=key, job_hash=job_hash, models=(job.initial_model,), passes=(one,))
     await agent.take(TaskOffer(task=task, remaining_s=60))
     await began.wait()
     return task
 
 
-async def test_the_plan_of_a_job_that_is_not_of_this_federation_is_not_fetched(hospital: SiteState) -> None:
+async def test_the_plan_of_a_job_that_is_not_of_this_federation_is_not_fetched(hospital: StateFolder) -> None:
     agent, line = agent_of(hospital)
     with pytest.raises(Refused, match="names another federation's server"):
         await agent._offered(job_for(hospital, server_key=IdentityKey.generate().public))
     assert line.fetched == 0 and approvals.names(hospital) == []
 
 
-async def test_a_plan_that_does_not_end_is_not_taken_on(hospital: SiteState) -> None:
+async def test_a_plan_that_does_not_end_is_not_taken_on(hospital: StateFolder) -> None:
     agent, line = agent_of(hospital, endless=True)
     with pytest.raises(Refused, match=f"its plan has more than {LARGEST_SOURCE} bytes"):
         await agent._offered(job_for(hospital))
@@ -99,7 +99,7 @@ async def test_a_plan_that_does_not_end_is_not_taken_on(hospital: SiteState) -> 
     assert list(hospital.blobs.incoming.iterdir()) == [] and approvals.names(hospital) == []
 
 
-async def test_a_plan_whose_text_is_not_what_python_would_run_is_not_taken_on(hospital: SiteState) -> None:
+async def test_a_plan_whose_text_is_not_what_python_would_run_is_not_taken_on(hospital: StateFolder) -> None:
     hidden = b"# harmless\rprint('runs')\n"
     reference = PlanReference(hash=blob_hash(hidden), class_name="Tiny", file_name="tiny.py")
     agent, line = agent_of(hospital)
@@ -114,7 +114,7 @@ async def test_a_plan_whose_text_is_not_what_python_would_run_is_not_taken_on(ho
         approvals.approve(hospital, "heart")
 
 
-async def test_a_start_sweeps_what_killed_fetches_left_and_plans_that_were_changed(hospital: SiteState) -> None:
+async def test_a_start_sweeps_what_killed_fetches_left_and_plans_that_were_changed(hospital: StateFolder) -> None:
     job, _ = take_offer(hospital)
     other = b"class Tiny(Plan): ...\n"
     hospital.blobs.put(other)
@@ -134,7 +134,7 @@ async def test_a_start_sweeps_what_killed_fetches_left_and_plans_that_were_chang
 
 
 async def test_a_revoked_worker_is_stopped_before_anything_is_told_and_though_another_row_is_damaged(
-    with_table: SiteState,
+    with_table: StateFolder,
 ) -> None:
     job, hashed = take_offer(with_table)
     approvals.approve(with_table, "heart")
@@ -153,7 +153,7 @@ async def test_a_revoked_worker_is_stopped_before_anything_is_told_and_though_an
     assert agent._work == {}
 
 
-async def test_a_worker_whose_own_row_is_damaged_is_stopped(with_table: SiteState) -> None:
+async def test_a_worker_whose_own_row_is_damaged_is_stopped(with_table: StateFolder) -> None:
     job, hashed = take_offer(with_table)
     approvals.approve(with_table, "heart")
     agent, line = agent_of(with_table)
@@ -164,7 +164,7 @@ async def test_a_worker_whose_own_row_is_damaged_is_stopped(with_table: SiteStat
     assert agent._work == {} and line.at_hand == "stopped"
 
 
-async def test_work_on_an_older_job_ends_when_a_task_of_the_new_one_comes(with_table: SiteState) -> None:
+async def test_work_on_an_older_job_ends_when_a_task_of_the_new_one_comes(with_table: StateFolder) -> None:
     job, hashed = take_offer(with_table)
     approvals.approve(with_table, "heart")
     agent, line = agent_of(with_table)
@@ -179,7 +179,9 @@ async def test_work_on_an_older_job_ends_when_a_task_of_the_new_one_comes(with_t
     await agent.stop()
 
 
-async def test_lines_of_the_opt_out_list_that_match_nobody_are_logged_once_for_each_list(with_table: SiteState) -> None:
+async def test_lines_of_the_opt_out_list_that_match_nobody_are_logged_once_for_each_list(
+    with_table: StateFolder,
+) -> None:
     agent, line = agent_of(with_table)
     listed = with_table.folder / OPT_OUT
     with capture_logs() as logs:
@@ -192,7 +194,7 @@ async def test_lines_of_the_opt_out_list_that_match_nobody_are_logged_once_for_e
     assert "p-0O" not in str(lines) + str(line.said)
 
 
-async def test_an_experiment_that_ends_is_noted_once(with_table: SiteState) -> None:
+async def test_an_experiment_that_ends_is_noted_once(with_table: StateFolder) -> None:
     take_offer(with_table)
     agent, _ = agent_of(with_table)
     kept = with_table.spool / "heart.spare"

@@ -18,10 +18,10 @@ from archipel.site.datasets.catalog import DatasetProblems
 from archipel.site.execution import failures
 from archipel.site.services import cohorts
 from archipel.site.state import schema
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.site.state.settings import SiteSettings
 from archipel.storage import utc_now
-from archipel.transport.doorbell import Doorbell
+from archipel.transport.wakeup import Wakeup
 from archipel.vocabulary import (
     Conflict,
     DataNeeds,
@@ -38,13 +38,15 @@ from archipel.vocabulary import (
 )
 
 
-def refused(site: SiteState, job_hash: str, code: ErrorCode = ErrorCode.NOT_APPROVED, words: str | None = None) -> None:
+def refused(
+    site: StateFolder, job_hash: str, code: ErrorCode = ErrorCode.NOT_APPROVED, words: str | None = None
+) -> None:
     with pytest.raises(Refused, match=words) as caught:
-        authorisation.is_allowed(site, "heart", job_hash)
+        authorisation.authorise(site, "heart", job_hash)
     assert caught.value.code is code
 
 
-def test_nothing_is_allowed_before_a_person_approved(with_table: SiteState) -> None:
+def test_nothing_is_allowed_before_a_person_approved(with_table: StateFolder) -> None:
     refused(with_table, "sha256:" + "0" * 64, words="was never offered here")
     _, hashed = take_offer(with_table)
     refused(with_table, hashed, words="is offered, not approved")
@@ -52,29 +54,29 @@ def test_nothing_is_allowed_before_a_person_approved(with_table: SiteState) -> N
     refused(with_table, hashed, words="is rejected")
 
 
-def test_an_approval_is_the_sites_signature_over_the_job_and_its_cohort(with_table: SiteState) -> None:
+def test_an_approval_is_the_sites_signature_over_the_job_and_its_cohort(with_table: StateFolder) -> None:
     job, hashed = take_offer(with_table)
     approval = approvals.approve(with_table, "heart")
     check_approval(approval, identity_key=with_table.identity.public, job_hash=hashed)
-    allowed = authorisation.is_allowed(with_table, "heart", hashed)
+    allowed = authorisation.authorise(with_table, "heart", hashed)
     assert (allowed.job, allowed.approval) == (job, approval)
     assert list(allowed.cohort.subjects) == [f"p-{n:03}" for n in range(6)]
     line = journal.lines(with_table)[-1]
     assert (line.kind, line.body["signature"]) == ("approved", approval.signature)
 
 
-def test_the_cohort_is_what_lies_on_the_disk_when_a_person_approves(with_table: SiteState, tmp_path: Path) -> None:
+def test_the_cohort_is_what_lies_on_the_disk_when_a_person_approves(with_table: StateFolder, tmp_path: Path) -> None:
     _, hashed = take_offer(with_table)
     table(tmp_path / "data", rows=9)
     approvals.approve(with_table, "heart")
-    assert len(authorisation.is_allowed(with_table, "heart", hashed).cohort.subjects) == 9
+    assert len(authorisation.authorise(with_table, "heart", hashed).cohort.subjects) == 9
     assert catalog.dataset(with_table, "table").subjects == 9
     (tmp_path / "data" / "table.npz").write_bytes(b"spoilt")
     with pytest.raises(DatasetProblems, match=r"table.npz: cannot be read"):
         approvals.approve(with_table, "heart")
 
 
-def test_a_changed_job_asks_again_and_the_same_job_does_not(with_table: SiteState) -> None:
+def test_a_changed_job_asks_again_and_the_same_job_does_not(with_table: StateFolder) -> None:
     job, first = take_offer(with_table)
     approvals.approve(with_table, "heart")
     assert approvals.offer(with_table, job) == "approved"
@@ -83,42 +85,42 @@ def test_a_changed_job_asks_again_and_the_same_job_does_not(with_table: SiteStat
     refused(with_table, first, words="is offered")
     assert approvals.offered(with_table, "heart").approval is None
     approvals.approve(with_table, "heart")
-    assert authorisation.is_allowed(with_table, "heart", second).job.terms.rounds == 4
+    assert authorisation.authorise(with_table, "heart", second).job.terms.rounds == 4
     refused(with_table, first, words="another job was approved")
     kinds = [line.kind for line in journal.lines(with_table)]
     assert kinds[2:] == ["job-offered", "cohort-frozen", "approved", "job-changed", "approved"]
 
 
-def test_a_job_that_changed_while_a_person_read_is_not_approved(with_table: SiteState) -> None:
+def test_a_job_that_changed_while_a_person_read_is_not_approved(with_table: StateFolder) -> None:
     _, read = take_offer(with_table)
     _, now = take_offer(with_table, seed=7)
-    with pytest.raises(Conflict, match="changed meanwhile; read the new one"):
+    with pytest.raises(Conflict, match="has changed since it was shown; read the new one"):
         approvals.approve(with_table, "heart", shown=read)
     refused(with_table, now)
 
 
-def test_a_dataset_removed_while_a_person_read_is_not_approved(with_table: SiteState) -> None:
+def test_a_dataset_removed_while_a_person_read_is_not_approved(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table)
     frozen = cohorts.freeze(with_table, catalog.dataset(with_table, "table"))
     catalog.remove(with_table, "table")
-    with pytest.raises(NotFound, match="was removed meanwhile"):
+    with pytest.raises(NotFound, match="was removed in the meantime"):
         approvals.approve(with_table, "heart", frozen=frozen)
     refused(with_table, hashed)
 
 
-def test_revoking_takes_effect_at_once_and_can_be_undone_by_approving_again(with_table: SiteState) -> None:
+def test_revoking_takes_effect_at_once_and_can_be_undone_by_approving_again(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table)
     with pytest.raises(Conflict, match="is offered, not approved"):
         approvals.revoke(with_table, "heart")
     approvals.approve(with_table, "heart")
-    authorisation.is_allowed(with_table, "heart", hashed)
+    authorisation.authorise(with_table, "heart", hashed)
     approvals.revoke(with_table, "heart", "the ethics board asked")
     refused(with_table, hashed, ErrorCode.REVOKED, "was revoked by this site")
     approvals.approve(with_table, "heart")
-    authorisation.is_allowed(with_table, "heart", hashed)
+    authorisation.authorise(with_table, "heart", hashed)
 
 
-def test_an_ended_experiment_stays_ended(with_table: SiteState) -> None:
+def test_an_ended_experiment_stays_ended(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table)
     approvals.approve(with_table, "heart")
     approvals.end(with_table, "heart", "finished")
@@ -131,8 +133,8 @@ def test_an_ended_experiment_stays_ended(with_table: SiteState) -> None:
     assert [line.kind for line in journal.lines(with_table)].count("experiment-ended") == 1
 
 
-def test_every_decision_rings_the_doorbell(with_table: SiteState) -> None:
-    bell = Doorbell(with_table.folder)
+def test_every_decision_rings_the_doorbell(with_table: StateFolder) -> None:
+    bell = Wakeup(with_table.folder)
     try:
         for decide in (approvals.approve, approvals.revoke, approvals.reject):
             take_offer(with_table)
@@ -142,12 +144,12 @@ def test_every_decision_rings_the_doorbell(with_table: SiteState) -> None:
         bell.close()
 
 
-def test_a_doorbell_nobody_listens_to_does_not_stop_a_decision(with_table: SiteState) -> None:
+def test_a_doorbell_nobody_listens_to_does_not_stop_a_decision(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as dead:
         dead.bind(str(with_table.folder / "doorbell"))
     approvals.approve(with_table, "heart")
-    authorisation.is_allowed(with_table, "heart", hashed)
+    authorisation.authorise(with_table, "heart", hashed)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +163,7 @@ def test_a_doorbell_nobody_listens_to_does_not_stop_a_decision(with_table: SiteS
     ],
 )
 def test_what_the_sites_rules_refuse_no_person_can_approve(
-    with_table: SiteState, changes: dict[str, object], words: str
+    with_table: StateFolder, changes: dict[str, object], words: str
 ) -> None:
     if "privacy" in changes:
         with_table.settings = settings(with_table, releases=["sum"])
@@ -173,18 +175,18 @@ def test_what_the_sites_rules_refuse_no_person_can_approve(
     refused(with_table, hashed)
 
 
-def settings(site: SiteState, **policy: object) -> SiteSettings:
+def settings(site: StateFolder, **policy: object) -> SiteSettings:
     return SiteSettings.model_validate({"site": site.name, "policy": policy})
 
 
-def test_a_policy_made_stricter_stops_what_was_approved(with_table: SiteState) -> None:
+def test_a_policy_made_stricter_stops_what_was_approved(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table)
     approvals.approve(with_table, "heart")
     with_table.settings = settings(with_table, minimum_subjects=50)
     refused(with_table, hashed, ErrorCode.POLICY, "has 6 subjects; the policy asks for 50")
 
 
-def test_label_values_that_the_plan_does_not_know_are_refused_early(with_table: SiteState) -> None:
+def test_label_values_that_the_plan_does_not_know_are_refused_early(with_table: StateFolder) -> None:
     job = job_for(with_table, needs=DataNeeds(kind="volumes", labels={"1": "anterior"}))
     entry = catalog.dataset(with_table, "table").model_copy(
         update={
@@ -200,17 +202,17 @@ def test_label_values_that_the_plan_does_not_know_are_refused_early(with_table: 
     assert second.startswith("dataset table: no other label values: not met (the dataset also has 3; map them")
 
 
-def test_a_missing_dataset_is_named_and_another_can_be_chosen(with_table: SiteState) -> None:
+def test_a_missing_dataset_is_named_and_another_can_be_chosen(with_table: StateFolder) -> None:
     roster = (RosterEntry(site="charite", identity_key=with_table.identity.public, dataset="hearts"),)
     _, hashed = take_offer(with_table, roster=roster)
     with pytest.raises(NotFound, match=r"dataset hearts: .* --dataset NAME"):
         approvals.approve(with_table, "heart")
     approvals.approve(with_table, "heart", dataset="table")
-    assert authorisation.is_allowed(with_table, "heart", hashed).cohort.dataset == "table"
+    assert authorisation.authorise(with_table, "heart", hashed).cohort.dataset == "table"
 
 
 @pytest.mark.parametrize("field", ["server_key", "identity_key", "site"])
-def test_a_job_of_strangers_is_not_taken_on(with_table: SiteState, field: str) -> None:
+def test_a_job_of_strangers_is_not_taken_on(with_table: StateFolder, field: str) -> None:
     stranger = IdentityKey.generate().public
     key = stranger if field == "identity_key" else with_table.identity.public
     roster = (RosterEntry(site="other" if field == "site" else "charite", identity_key=key, dataset="table"),)
@@ -221,7 +223,7 @@ def test_a_job_of_strangers_is_not_taken_on(with_table: SiteState, field: str) -
     assert approvals.offers(with_table) == []
 
 
-def test_a_plan_nobody_can_read_is_not_approved(with_table: SiteState) -> None:
+def test_a_plan_nobody_can_read_is_not_approved(with_table: StateFolder) -> None:
     job = job_for(with_table)
     approvals.offer(with_table, job)
     with pytest.raises(Refused, match="its plan has not been fetched yet"):
@@ -232,7 +234,7 @@ def test_a_plan_nobody_can_read_is_not_approved(with_table: SiteState) -> None:
         approvals.approve(with_table, "heart")
 
 
-def test_a_tampered_approval_row_allows_nothing(with_table: SiteState) -> None:
+def test_a_tampered_approval_row_allows_nothing(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table)
     approval = approvals.approve(with_table, "heart")
     stranger = sign(IdentityKey.generate(), approval)
@@ -249,43 +251,43 @@ def test_a_tampered_approval_row_allows_nothing(with_table: SiteState) -> None:
     store(with_table, approval="{}")
     refused(with_table, hashed, words="cannot be read")
     store(with_table, approval=approval.model_dump_json())
-    assert authorisation.is_allowed(with_table, "heart", hashed).approval == approval
+    assert authorisation.authorise(with_table, "heart", hashed).approval == approval
 
 
-def store(site: SiteState, **values: object) -> None:
+def store(site: StateFolder, **values: object) -> None:
     with site.database.write() as connection:
         connection.execute(update(schema.experiments).values(**values))
 
 
-def test_a_revoked_row_set_back_to_approved_allows_nothing(with_table: SiteState) -> None:
+def test_a_revoked_row_set_back_to_approved_allows_nothing(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table)
     approvals.approve(with_table, "heart")
     approvals.revoke(with_table, "heart")
     store(with_table, state="approved")
-    refused(with_table, hashed, words="its approval is gone; somebody changed this site's database")
+    refused(with_table, hashed, words="its approval is gone; this site's database was changed by hand")
 
 
-def test_a_tampered_job_allows_nothing(with_table: SiteState) -> None:
+def test_a_tampered_job_allows_nothing(with_table: StateFolder) -> None:
     job, hashed = take_offer(with_table)
     approvals.approve(with_table, "heart")
     store(with_table, job=canonical(job.model_copy(update={"seed": 99})).decode())
     refused(with_table, hashed, words="the stored job is not the one that was approved")
 
 
-def test_a_tampered_cohort_allows_nothing_until_it_is_approved_again(with_table: SiteState) -> None:
+def test_a_tampered_cohort_allows_nothing_until_it_is_approved_again(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table)
     approval = approvals.approve(with_table, "heart")
-    cohort = authorisation.is_allowed(with_table, "heart", hashed).cohort
+    cohort = authorisation.authorise(with_table, "heart", hashed).cohort
     smaller = cohort.without(frozenset({"p-000"})).model_dump_json()
     with with_table.database.write() as connection:
         connection.execute(update(schema.cohorts).values(body=smaller))
     refused(with_table, hashed, words="is for another cohort")
     again = approvals.approve(with_table, "heart")
     assert again.cohort_hash == approval.cohort_hash
-    assert authorisation.is_allowed(with_table, "heart", hashed).cohort == cohort
+    assert authorisation.authorise(with_table, "heart", hashed).cohort == cohort
 
 
-def test_a_server_that_invents_an_approval_gains_nothing(with_table: SiteState) -> None:
+def test_a_server_that_invents_an_approval_gains_nothing(with_table: StateFolder) -> None:
     """The stored cohort's foreign key and the site's own signature are what counts, not that a row says approved."""
     _, hashed = take_offer(with_table)
     cohort = Cohort(dataset="table", format="npz", samples=())
@@ -304,7 +306,7 @@ def test_a_server_that_invents_an_approval_gains_nothing(with_table: SiteState) 
     refused(with_table, hashed, words="signature is not the site's")
 
 
-def test_what_the_rules_refuse_and_what_the_data_lacks_are_told_apart(with_table: SiteState) -> None:
+def test_what_the_rules_refuse_and_what_the_data_lacks_are_told_apart(with_table: StateFolder) -> None:
     needs = DataNeeds(kind="volumes")
     job, _ = take_offer(with_table, needs=needs, terms=RoundTerms(rounds=20_000, quorum=1), validation_fraction=0.3)
     entry, cohort, _ = cohorts.freeze(with_table, catalog.dataset(with_table, "table"), fraction=0.5)
@@ -315,7 +317,7 @@ def test_what_the_rules_refuse_and_what_the_data_lacks_are_told_apart(with_table
     assert lacking and against == [*rules, *(f"dataset table: {one}" for one in lacking)]
 
 
-def test_an_errors_text_leaves_only_after_a_person_released_it(with_table: SiteState) -> None:
+def test_an_errors_text_leaves_only_after_a_person_released_it(with_table: StateFolder) -> None:
     take_offer(with_table)
     key = TaskKey(experiment="heart", round=2)
     failure = Failure(code=ErrorCode.PLAN_ERROR, sentence="the plan raised", exception="KeyError", line=7)

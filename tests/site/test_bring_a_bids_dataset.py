@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from archipel.cli.site import app
 from archipel.site.datasets import catalog
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from real_data import real_data
 
 PAGE = Path(__file__).parents[2] / "docs" / "bring-a-bids-dataset.md"
@@ -21,7 +21,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), re.DOTALL)
 
 
-def test_every_command_of_the_page_does_what_the_page_says(hospital: SiteState) -> None:
+def test_every_command_of_the_page_does_what_the_page_says(hospital: StateFolder) -> None:
     pytest.importorskip("bids")
     tree = real_data("bids_spine")
     output = ""

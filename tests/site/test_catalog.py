@@ -19,13 +19,15 @@ from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import catalog
 from archipel.site.datasets.catalog import DatasetProblems
 from archipel.site.services import cohorts, datasets
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawals import withdrawals
-from archipel.site.withdrawn.opt_outs import Optant
+from archipel.site.withdrawn.opt_outs import OptOut
 from archipel.vocabulary import BadInput, Conflict, NotFound, StorageFull
 
 
-def test_a_dataset_is_listed_with_counts_and_schema_but_never_its_subjects(hospital: SiteState, tmp_path: Path) -> None:
+def test_a_dataset_is_listed_with_counts_and_schema_but_never_its_subjects(
+    hospital: StateFolder, tmp_path: Path
+) -> None:
     entry = datasets.add(
         hospital,
         "brain",
@@ -83,7 +85,7 @@ BAD = {
 }
 
 
-def test_what_is_wrong_names_the_way_on_without_it(hospital: SiteState, tmp_path: Path) -> None:
+def test_what_is_wrong_names_the_way_on_without_it(hospital: StateFolder, tmp_path: Path) -> None:
     root = volumes(tmp_path / "brain")
     _no_label(root)
     with pytest.raises(DatasetProblems, match=r"add it again, or go on without .* \(--leave-out-faulty\)"):
@@ -98,7 +100,7 @@ def test_what_is_wrong_names_the_way_on_without_it(hospital: SiteState, tmp_path
         cohorts.freeze_version(hospital, "sound")
 
 
-def test_what_a_scan_found_is_told_when_a_dataset_was_added(hospital: SiteState, tmp_path: Path) -> None:
+def test_what_a_scan_found_is_told_when_a_dataset_was_added(hospital: StateFolder, tmp_path: Path) -> None:
     (tmp_path / "rows").mkdir()
     (tmp_path / "rows" / "table.csv").write_text("id,age\na,40\nb,-9999\n")
     heard = []
@@ -108,7 +110,7 @@ def test_what_a_scan_found_is_told_when_a_dataset_was_added(hospital: SiteState,
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_data_is_named_and_nothing_is_added(hospital: SiteState, tmp_path: Path, case: str) -> None:
+def test_bad_data_is_named_and_nothing_is_added(hospital: StateFolder, tmp_path: Path, case: str) -> None:
     spoil, words = BAD[case]
     spoil(volumes(tmp_path / "brain"))
     with pytest.raises(DatasetProblems, match=words) as caught:
@@ -118,7 +120,7 @@ def test_bad_data_is_named_and_nothing_is_added(hospital: SiteState, tmp_path: P
     assert [line.kind for line in journal.lines(hospital)] == ["site-made"]
 
 
-def test_all_problems_are_listed_at_once(hospital: SiteState, tmp_path: Path) -> None:
+def test_all_problems_are_listed_at_once(hospital: StateFolder, tmp_path: Path) -> None:
     root = volumes(tmp_path / "brain", 4)
     (root / "labels" / "sub-01.nii.gz").unlink()
     (root / "images" / "sub-02.nii.gz").unlink()
@@ -138,7 +140,7 @@ def test_all_problems_are_listed_at_once(hospital: SiteState, tmp_path: Path) ->
     ],
 )
 def test_a_mistaken_entry_is_named(
-    hospital: SiteState, tmp_path: Path, name: str, root: str, kind: str, words: str
+    hospital: StateFolder, tmp_path: Path, name: str, root: str, kind: str, words: str
 ) -> None:
     (tmp_path / "there").mkdir()
     with pytest.raises(BadInput, match=words):
@@ -146,14 +148,14 @@ def test_a_mistaken_entry_is_named(
     assert catalog.datasets(hospital) == []
 
 
-def test_a_taken_name_is_refused_and_a_missing_one_names_what_is_there(with_table: SiteState, tmp_path: Path) -> None:
+def test_a_taken_name_is_refused_and_a_missing_one_names_what_is_there(with_table: StateFolder, tmp_path: Path) -> None:
     with pytest.raises(Conflict, match="is in the catalog already"):
         datasets.add(with_table, "table", tmp_path / "data", "npz")
     with pytest.raises(NotFound, match=r"there: table"):
         catalog.dataset(with_table, "tabel")
 
 
-def test_a_dataset_that_an_approved_experiment_uses_stays(with_table: SiteState) -> None:
+def test_a_dataset_that_an_approved_experiment_uses_stays(with_table: StateFolder) -> None:
     take_offer(with_table)
     approvals.approve(with_table, "heart")
     with pytest.raises(Conflict, match="approved experiments train on"):
@@ -173,7 +175,7 @@ def test_a_cohort_hash_is_keyed_by_the_site_and_ignores_order(tmp_path: Path) ->
     assert cohort_versions.hash_of(first, turned) == cohort_versions.hash_of(first, made[0])
 
 
-def test_a_full_database_disk_is_named_and_nothing_is_half_added(hospital: SiteState, tmp_path: Path) -> None:
+def test_a_full_database_disk_is_named_and_nothing_is_half_added(hospital: StateFolder, tmp_path: Path) -> None:
     """SQLite's own page limit raises the error of a full disk, on any file system."""
 
     @event.listens_for(hospital.database.engine, "connect")
@@ -210,10 +212,10 @@ def test_a_full_disk_loses_nothing_that_was_there(small_disk: Path, tmp_path: Pa
         approvals.approve(site, "heart", note="n" * 100_000)
     site.close()
     (small_disk / "ballast").unlink()
-    site = SiteState.open(small_disk / "state")
+    site = StateFolder.open(small_disk / "state")
     assert approvals.offered(site, "heart").state == "offered"
     approvals.approve(site, "heart")
-    assert len(authorisation.is_allowed(site, "heart", hashed).cohort.subjects) == 6
+    assert len(authorisation.authorise(site, "heart", hashed).cohort.subjects) == 6
     assert journal.verify(site).whole
     site.close()
 
@@ -254,15 +256,15 @@ def test_a_full_disk_lets_nobody_be_frozen_or_withdrawn_by_half(small_disk: Path
     before = len(journal.lines(site))
     with pytest.raises(StorageFull, match="the disk is full"):
         cohorts.freeze_version(site, "table")
-    people = [Optant(f"p-{n:03}") for n in range(150)]
+    people = [OptOut(f"p-{n:03}") for n in range(150)]
     with pytest.raises(StorageFull, match="the disk is full"):
         withdrawals.withdraw(site, people)
     assert len(journal.lines(site)) == before
-    assert len(authorisation.is_allowed(site, "heart", hashed).cohort.subjects) == 200
+    assert len(authorisation.authorise(site, "heart", hashed).cohort.subjects) == 200
     assert [one.version for one in cohort_versions.versions(site)] == [1]
     ballast.unlink()
     withdrawals.withdraw(site, people)
-    assert len(authorisation.is_allowed(site, "heart", hashed).cohort.subjects) == 50
+    assert len(authorisation.authorise(site, "heart", hashed).cohort.subjects) == 50
     assert cohorts.freeze_version(site, "table").subjects == 70
     site.close()
 

@@ -9,7 +9,7 @@ from site_world import pair
 from archipel.site.membership import certificates
 from archipel.site.membership.certificates import credentials, keep_certificate
 from archipel.site.membership.founding import create_site
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.storage import write_private
 from archipel.vocabulary import ArchipelError, ErrorCode
 
@@ -20,7 +20,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("written", range(3))
 def test_a_kill_at_any_step_of_a_renewal_leaves_a_pair_that_fits(
-    hospital: SiteState, monkeypatch: pytest.MonkeyPatch, written: int
+    hospital: StateFolder, monkeypatch: pytest.MonkeyPatch, written: int
 ) -> None:
     before, (key, certificate) = credentials(hospital), pair()
     count = 0
@@ -32,7 +32,7 @@ def test_a_kill_at_any_step_of_a_renewal_leaves_a_pair_that_fits(
         count += 1
         write_private(path, data)
 
-    def dying_at_last(_: SiteState) -> None:
+    def dying_at_last(_: StateFolder) -> None:
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
@@ -45,20 +45,20 @@ def test_a_kill_at_any_step_of_a_renewal_leaves_a_pair_that_fits(
     assert not (hospital.keys / "tls.key.next").exists()
 
 
-def test_a_certificate_on_another_key_is_refused_and_the_old_pair_stays(hospital: SiteState) -> None:
+def test_a_certificate_on_another_key_is_refused_and_the_old_pair_stays(hospital: StateFolder) -> None:
     before, (key, _), (_, certificate) = credentials(hospital), pair(), pair()
     with pytest.raises(ArchipelError, match="signed another key than this site's"):
         keep_certificate(hospital, key, certificate)
     assert credentials(hospital) == before
 
 
-def test_the_end_of_a_certificate_is_known(hospital: SiteState) -> None:
+def test_the_end_of_a_certificate_is_known(hospital: StateFolder) -> None:
     keep_certificate(hospital, *pair(days=10))
     left = credentials(hospital).expires - datetime.now(UTC)
     assert timedelta(days=9) < left < timedelta(days=10)
 
 
-def test_a_site_that_has_not_joined_or_lost_a_file_says_so(hospital: SiteState, tmp_path: Path) -> None:
+def test_a_site_that_has_not_joined_or_lost_a_file_says_so(hospital: StateFolder, tmp_path: Path) -> None:
     with pytest.raises(ArchipelError, match="has joined no federation yet"):
         credentials(create_site(tmp_path / "new", "new"))
     (hospital.keys / "tls.pem").unlink()

@@ -1,4 +1,4 @@
-"""The ladder at a site: each step runs in the real sandbox and says go, or what is to be mended."""
+"""The ladder at a site: each step runs in the real sandbox and says go, or what is to be fixed."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from site_world import volume, volumes
 from typer.testing import CliRunner
 
 from archipel.cli.site import app
-from archipel.data import Cohort, DataMapping, Prepared, Recipe
+from archipel.data import Cohort, DataMapping, Prepared, Preprocessing
 from archipel.data.prepared.source import keys_in
 from archipel.governance import job_hash
 from archipel.plans.runtime import Outcome
 from archipel.site.approval import approvals
 from archipel.site.audit import journal
-from archipel.site.checks.dry_run import Ladder, climb
+from archipel.site.checks.dry_run import Checks, run_checks
 from archipel.site.checks.findings import Sign, Step
 from archipel.site.checks.rehearsal import Rehearsal
 from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import catalog
 from archipel.site.execution import preparation
 from archipel.site.services import cohorts, datasets
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawals.withdrawals import withdraw
-from archipel.site.withdrawn.opt_outs import OPT_OUT, Optant
+from archipel.site.withdrawn.opt_outs import OPT_OUT, OptOut
 from archipel.vocabulary import NotFound, Refused
 
 pytestmark = [
@@ -45,14 +45,14 @@ def shape_is(shape: tuple[int, ...]) -> str:
     return f"assert all(one.image.shape == {shape} for one in side.volumes()), side[0]\n        {VOXELS}"
 
 
-def kinds(site: SiteState) -> list[str]:
+def kinds(site: StateFolder) -> list[str]:
     return [line.kind for line in journal.lines(site)]
 
 
-def test_the_dummy_step_trains_on_nobodys_data_and_needs_no_approval(with_table: SiteState, tmp_path: Path) -> None:
+def test_the_dummy_step_trains_on_nobodys_data_and_needs_no_approval(with_table: StateFolder, tmp_path: Path) -> None:
     offered(with_table, tmp_path)
     shutil.rmtree(tmp_path / "data")
-    (rung,) = climb(Ladder(with_table, "heart"), Step.DUMMY)
+    (rung,) = run_checks(Checks(with_table, "heart"), Step.DUMMY)
     assert rung.go
     assert rung.figures["dummy_round_s"] > 0 and rung.figures["dummy_peak_mib"] > 1
     assert findings(rung, Sign.GO)["initial model"] == "the plan makes here what the job names"
@@ -61,7 +61,9 @@ def test_the_dummy_step_trains_on_nobodys_data_and_needs_no_approval(with_table:
     assert not list(with_table.folder.glob("check-*"))
 
 
-def test_generated_volumes_have_the_declared_labels_and_the_datasets_sizes(hospital: SiteState, tmp_path: Path) -> None:
+def test_generated_volumes_have_the_declared_labels_and_the_datasets_sizes(
+    hospital: StateFolder, tmp_path: Path
+) -> None:
     datasets.add(hospital, "brains", volumes(tmp_path / "brains"), "nifti-pairs")
     look = (
         "for volume in side.volumes():\n"
@@ -72,31 +74,31 @@ def test_generated_volumes_have_the_declared_labels_and_the_datasets_sizes(hospi
     offered(
         hospital, tmp_path, dataset="brains", needs='kind="volumes", labels={"1": "a", "2": "b"}', values=look
     )  # fmt: skip
-    (rung,) = climb(Ladder(hospital, "heart"), Step.DUMMY)
+    (rung,) = run_checks(Checks(hospital, "heart"), Step.DUMMY)
     assert rung.go, rung
 
 
 @pytest.mark.parametrize("approved", [True, False], ids=["approved", "frozen"])
 def test_generated_volumes_have_the_sizes_that_the_cohorts_recipe_gives(
-    hospital: SiteState, tmp_path: Path, approved: bool
+    hospital: StateFolder, tmp_path: Path, approved: bool
 ) -> None:
     entry = datasets.add(hospital, "brains", volumes(tmp_path / "brains"), "nifti-pairs")
     offered(hospital, tmp_path, dataset="brains", needs='kind="volumes"', values=shape_is((12, 14, 16)))
-    recipe = Recipe(spacing_mm=(0.5, 0.5, 0.5))
+    recipe = Preprocessing(spacing_mm=(0.5, 0.5, 0.5))
     cohorts.freeze_version(hospital, "brains", recipe=recipe)
     if approved:
         approvals.approve(hospital, "heart", frozen=cohort_versions.stored(hospital, "brains"))
         with hospital.database.write() as connection:
-            cohort_versions.keep(hospital, connection, cohorts.freeze(hospital, entry, recipe=Recipe()))
+            cohort_versions.keep(hospital, connection, cohorts.freeze(hospital, entry, recipe=Preprocessing()))
     shutil.rmtree(tmp_path / "brains")
-    (rung,) = climb(Ladder(hospital, "heart"), Step.DUMMY)
+    (rung,) = run_checks(Checks(hospital, "heart"), Step.DUMMY)
     assert rung.go, rung
     assert rung.figures["dummy_voxels"] == 12 * 14 * 16
 
 
 @pytest.mark.parametrize("approved", [True, False], ids=["approved", "offered"])
 def test_generated_volumes_are_turned_as_the_mapping_turns_the_datasets(
-    hospital: SiteState, tmp_path: Path, approved: bool
+    hospital: StateFolder, tmp_path: Path, approved: bool
 ) -> None:
     draw, lying = np.random.default_rng(0), np.array([[0, 0, -3.0, 90], [0.8, 0, 0, 0], [0, 0.4, 0, 0], [0, 0, 0, 1]])
     for number in range(3):
@@ -108,35 +110,35 @@ def test_generated_volumes_are_turned_as_the_mapping_turns_the_datasets(
     if approved:
         approvals.approve(hospital, "heart")
         catalog.remap(hospital, "brains", DataMapping())
-    (rung,) = climb(Ladder(hospital, "heart"), Step.DUMMY)
+    (rung,) = run_checks(Checks(hospital, "heart"), Step.DUMMY)
     assert rung.go, rung
 
 
 def test_a_plan_that_breaks_on_the_dummy_is_named_with_its_line_and_nothing_more_is_tried(
-    with_table: SiteState, tmp_path: Path
+    with_table: StateFolder, tmp_path: Path
 ) -> None:
     offered(with_table, tmp_path, train="raise KeyError('no such column')")
-    rungs = climb(Ladder(with_table, "heart"), Step.PREFLIGHT)
+    rungs = run_checks(Checks(with_table, "heart"), Step.PREFLIGHT)
     assert [rung.step for rung in rungs] == [Step.DUMMY]
     said = findings(rungs[0], Sign.MEND)["plan"]
     assert "KeyError" in said and "line" in said and "no such column" in said and "heart.check.log" in said
 
 
-def test_the_local_step_needs_the_approval_or_a_word_that_is_journaled(with_table: SiteState, tmp_path: Path) -> None:
+def test_the_local_step_needs_the_approval_or_a_word_that_is_journaled(with_table: StateFolder, tmp_path: Path) -> None:
     offered(with_table, tmp_path)
     with pytest.raises(Refused, match="add --i-have-read-the-plan"):
-        climb(Ladder(with_table, "heart"), Step.LOCAL)
+        run_checks(Checks(with_table, "heart"), Step.LOCAL)
     assert "checked" not in kinds(with_table)
-    rungs = climb(Ladder(with_table, "heart"), Step.LOCAL, plan_was_read=True, passes=2)
+    rungs = run_checks(Checks(with_table, "heart"), Step.LOCAL, plan_was_read=True, passes=2)
     assert [(rung.step, rung.go) for rung in rungs] == [(step, True) for step in Step]
     assert kinds(with_table).count("plan-read-for-a-check") == 1
     assert "worker-started" not in kinds(with_table)
 
 
-def test_the_local_step_shows_the_metrics_of_this_site_alone(with_table: SiteState, tmp_path: Path) -> None:
+def test_the_local_step_shows_the_metrics_of_this_site_alone(with_table: StateFolder, tmp_path: Path) -> None:
     offered(with_table, tmp_path)
     approvals.approve(with_table, "heart")
-    rung = climb(Ladder(with_table, "heart"), Step.LOCAL, passes=9)[-1]
+    rung = run_checks(Checks(with_table, "heart"), Step.LOCAL, passes=9)[-1]
     assert rung.go and "plan-read-for-a-check" not in kinds(with_table)
     x = np.load(tmp_path / "data/table.npz")["x"].mean(1)
     before, after = rung.figures["distance_before"], rung.figures["distance"]
@@ -147,7 +149,7 @@ def test_the_local_step_shows_the_metrics_of_this_site_alone(with_table: SiteSta
 @pytest.mark.parametrize("approved", [True, False], ids=["approved", "read"])
 @pytest.mark.parametrize("listed", [True, False], ids=["by-list", "by-command"])
 def test_the_local_step_trains_on_nobody_who_withdrew_while_it_prepared(
-    with_table: SiteState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, approved: bool, listed: bool
+    with_table: StateFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, approved: bool, listed: bool
 ) -> None:
     offered(with_table, tmp_path)
     cohort = cohorts.freeze(with_table, catalog.dataset(with_table, "table")).cohort
@@ -155,16 +157,16 @@ def test_the_local_step_trains_on_nobody_who_withdrew_while_it_prepared(
     if approved:
         approvals.approve(with_table, "heart")
 
-    async def overtaken(site: SiteState, root: Path, asked: Cohort) -> Prepared:
+    async def overtaken(site: StateFolder, root: Path, asked: Cohort) -> Prepared:
         found = await prepare(site, root, asked)
         if gone in asked.subjects and listed:
             (site.folder / OPT_OUT).write_text(f"{gone}\n")
         elif gone in asked.subjects:
-            withdraw(site, [Optant(gone)])
+            withdraw(site, [OptOut(gone)])
         return found
 
     monkeypatch.setattr(preparation, "prepared", overtaken)
-    rung = asyncio.run(Ladder(with_table, "heart").local(2, plan_was_read=True))
+    rung = asyncio.run(Checks(with_table, "heart").local(2, plan_was_read=True))
     assert rung.go, rung
     assert findings(rung, Sign.GO)["training"] == "2 passes over 4 samples"
     for thread in threading.enumerate():
@@ -176,24 +178,24 @@ def test_the_local_step_trains_on_nobody_who_withdrew_while_it_prepared(
 
 
 def test_the_local_step_ends_when_the_approval_is_revoked_while_it_prepared(
-    with_table: SiteState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    with_table: StateFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     offered(with_table, tmp_path)
     approvals.approve(with_table, "heart")
     prepare = preparation.prepared
 
-    async def overtaken(site: SiteState, root: Path, asked: Cohort) -> Prepared:
+    async def overtaken(site: StateFolder, root: Path, asked: Cohort) -> Prepared:
         approvals.revoke(site, "heart")
         return await prepare(site, root, asked)
 
     monkeypatch.setattr(preparation, "prepared", overtaken)
-    rung = asyncio.run(Ladder(with_table, "heart").local(plan_was_read=True))
+    rung = asyncio.run(Checks(with_table, "heart").local(plan_was_read=True))
     assert "was revoked by this site" in findings(rung, Sign.MEND)["experiment heart"]
 
 
 @pytest.mark.parametrize("ended_by", ["withdrawal", "revocation"])
 def test_the_local_step_ends_when_it_may_not_go_on(
-    with_table: SiteState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended_by: str
+    with_table: StateFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended_by: str
 ) -> None:
     offered(with_table, tmp_path)
     approvals.approve(with_table, "heart")
@@ -206,27 +208,27 @@ def test_the_local_step_ends_when_it_may_not_go_on(
             approvals.revoke(with_table, "heart")
         else:
             cohort = cohorts.freeze(with_table, catalog.dataset(with_table, "table")).cohort
-            withdraw(with_table, [Optant(cohort.training[0])])
+            withdraw(with_table, [OptOut(cohort.training[0])])
         await asyncio.Event().wait()
         return await train(run, *terms, **more)
 
     monkeypatch.setattr(Rehearsal, "train", overtaken)
-    rung = asyncio.run(Ladder(with_table, "heart").local())
+    rung = asyncio.run(Checks(with_table, "heart").local())
     said = " ".join(findings(rung, Sign.MEND).values())
     assert ("was revoked by this site" if ended_by == "revocation" else "has withdrawn; run it again") in said
     assert "training" not in findings(rung, Sign.GO)
     assert not workers[0].exists()
 
 
-def test_a_plan_not_fetched_yet_is_said(with_table: SiteState, tmp_path: Path) -> None:
+def test_a_plan_not_fetched_yet_is_said(with_table: StateFolder, tmp_path: Path) -> None:
     offered(with_table, tmp_path)
     with_table.blobs.sweep(())
     with pytest.raises(NotFound, match="start the agent, which fetches it"):
-        Ladder(with_table, "heart")
+        Checks(with_table, "heart")
 
 
 def test_the_command_prints_each_step_and_its_exit_code_says_whether_to_go_on(
-    with_table: SiteState, tmp_path: Path
+    with_table: StateFolder, tmp_path: Path
 ) -> None:
     offered(with_table, tmp_path)
     state = str(with_table.folder)

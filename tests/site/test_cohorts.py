@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from site_world import Terminal, new_site, table, take_offer, volume, volumes
 from sqlalchemy import update
 
-from archipel.data import Cohort, DataMapping, PreparedSource, RawSource, Recipe, cohort_hash, validation_ids
+from archipel.data import Cohort, DataMapping, PreparedSource, Preprocessing, RawSource, cohort_hash, validation_ids
 from archipel.site.approval import approvals, authorisation
 from archipel.site.audit import journal
 from archipel.site.cohorts import cohort_versions, split_assignment
@@ -18,7 +18,7 @@ from archipel.site.datasets import catalog, exclusions
 from archipel.site.execution import preparation
 from archipel.site.services import cohorts, datasets
 from archipel.site.state import sample_cache, schema
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import BadInput, Conflict, NotFound, Refused
 
 
@@ -28,7 +28,7 @@ def write_table(root: Path, ids: list[str]) -> Path:
     return root
 
 
-def test_freezing_counts_versions_and_nothing_new_is_no_new_version(with_table: SiteState, tmp_path: Path) -> None:
+def test_freezing_counts_versions_and_nothing_new_is_no_new_version(with_table: StateFolder, tmp_path: Path) -> None:
     first = cohorts.freeze_version(with_table, "table", name="spring")
     assert (first.version, first.name, first.subjects) == (1, "spring", 6)
     assert cohorts.freeze_version(with_table, "table") == first
@@ -42,7 +42,7 @@ def test_freezing_counts_versions_and_nothing_new_is_no_new_version(with_table: 
     assert [line.kind for line in journal.lines(with_table)].count("cohort-frozen") == 2
 
 
-def test_a_version_keeps_its_name_and_no_other_gets_it(with_table: SiteState, tmp_path: Path) -> None:
+def test_a_version_keeps_its_name_and_no_other_gets_it(with_table: StateFolder, tmp_path: Path) -> None:
     spring = cohorts.freeze_version(with_table, "table", name="spring")
     assert cohorts.freeze_version(with_table, "table", name="spring") == spring
     with pytest.raises(Conflict, match="holds nothing new since version 1, which is called spring"):
@@ -58,7 +58,7 @@ def test_a_version_keeps_its_name_and_no_other_gets_it(with_table: SiteState, tm
     assert [(one["version"], one["name"]) for one in named] == [(1, "spring"), (2, "summer")]
 
 
-def test_a_fraction_stays_until_another_is_asked_for(with_table: SiteState, tmp_path: Path) -> None:
+def test_a_fraction_stays_until_another_is_asked_for(with_table: StateFolder, tmp_path: Path) -> None:
     assert cohorts.freeze_version(with_table, "table").validation_fraction == 0.2
     assert cohorts.freeze_version(with_table, "table", fraction=0.4).version == 2
     assert cohorts.freeze_version(with_table, "table").version == 2
@@ -66,13 +66,13 @@ def test_a_fraction_stays_until_another_is_asked_for(with_table: SiteState, tmp_
     assert cohorts.freeze_version(with_table, "table").validation_fraction == 0.4
 
 
-def test_versions_are_counted_for_each_dataset(with_table: SiteState, tmp_path: Path) -> None:
+def test_versions_are_counted_for_each_dataset(with_table: StateFolder, tmp_path: Path) -> None:
     datasets.add(with_table, "other", table(tmp_path / "other", rows=4), "npz")
     assert cohorts.freeze_version(with_table, "table").version == 1
     assert cohorts.freeze_version(with_table, "other").version == 1
 
 
-def test_a_mapping_makes_another_version_and_the_difference_says_so(hospital: SiteState, tmp_path: Path) -> None:
+def test_a_mapping_makes_another_version_and_the_difference_says_so(hospital: StateFolder, tmp_path: Path) -> None:
     datasets.add(hospital, "brain", volumes(tmp_path / "brain", 4), "nifti-pairs")
     cohorts.freeze_version(hospital, "brain")
     catalog.remap(hospital, "brain", DataMapping(labels={"2": 1}, label_names={"1": "hippocampus"}))
@@ -85,7 +85,7 @@ def test_a_mapping_makes_another_version_and_the_difference_says_so(hospital: Si
     assert (found.added, found.removed, found.changed) == ((), (), ())
 
 
-def test_a_difference_names_who_came_went_and_changed(hospital: SiteState, tmp_path: Path) -> None:
+def test_a_difference_names_who_came_went_and_changed(hospital: StateFolder, tmp_path: Path) -> None:
     root = volumes(tmp_path / "brain", 4)
     datasets.add(hospital, "brain", root, "nifti-pairs")
     cohorts.freeze_version(hospital, "brain")
@@ -99,7 +99,7 @@ def test_a_difference_names_who_came_went_and_changed(hospital: SiteState, tmp_p
     assert cohorts.compare(hospital, "brain", 2, 2).nothing
 
 
-def test_two_people_who_freeze_at_once_do_not_make_one_version_twice(with_table: SiteState, tmp_path: Path) -> None:
+def test_two_people_who_freeze_at_once_do_not_make_one_version_twice(with_table: StateFolder, tmp_path: Path) -> None:
     entry = catalog.dataset(with_table, "table")
     first = cohorts.freeze(with_table, entry)
     table(tmp_path / "data", rows=8)
@@ -107,13 +107,13 @@ def test_two_people_who_freeze_at_once_do_not_make_one_version_twice(with_table:
     with with_table.database.write() as connection:
         cohort_versions.keep(with_table, connection, first)
     with (
-        pytest.raises(Conflict, match="was frozen by somebody else meanwhile"),
+        pytest.raises(Conflict, match="was frozen by another person at the same time"),
         with_table.database.write() as connection,
     ):
         cohort_versions.keep(with_table, connection, second)
 
 
-def test_a_stored_version_that_was_tampered_with_is_refused(with_table: SiteState) -> None:
+def test_a_stored_version_that_was_tampered_with_is_refused(with_table: StateFolder) -> None:
     cohorts.freeze_version(with_table, "table")
     cohort = cohort_versions.stored(with_table, "table").cohort
     with with_table.database.write() as connection:
@@ -123,7 +123,7 @@ def test_a_stored_version_that_was_tampered_with_is_refused(with_table: SiteStat
 
 
 def test_one_version_is_looked_up_with_one_check_of_its_hash(
-    with_table: SiteState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    with_table: StateFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for rows in (6, 7, 8):
         table(tmp_path / "data", rows=rows)
@@ -131,7 +131,7 @@ def test_one_version_is_looked_up_with_one_check_of_its_hash(
     hashed: list[int] = []
     hash_of = cohort_versions.hash_of
 
-    def counted(site: SiteState, cohort: Cohort) -> str:
+    def counted(site: StateFolder, cohort: Cohort) -> str:
         hashed.append(cohort.version)
         return hash_of(site, cohort)
 
@@ -142,7 +142,7 @@ def test_one_version_is_looked_up_with_one_check_of_its_hash(
     assert hashed == [3, 2]
 
 
-def test_a_version_nobody_froze_is_named(with_table: SiteState) -> None:
+def test_a_version_nobody_froze_is_named(with_table: StateFolder) -> None:
     with pytest.raises(NotFound, match=r"cohort table version 3: was never frozen"):
         cohort_versions.stored(with_table, "table", 3)
 
@@ -180,7 +180,7 @@ def test_nobody_ever_changes_sides(
         site.close()
 
 
-def test_who_changes_sides_with_another_fraction_is_counted(with_table: SiteState, tmp_path: Path) -> None:
+def test_who_changes_sides_with_another_fraction_is_counted(with_table: StateFolder, tmp_path: Path) -> None:
     """In both directions, and never silently: sides hold for one fraction."""
     write_table(tmp_path / "data", [f"patient-{number}" for number in range(40)])
 
@@ -204,7 +204,7 @@ def test_who_changes_sides_with_another_fraction_is_counted(with_table: SiteStat
     assert f"warning: {len(many - few)} subjects who train in a version of another" in " ".join(printed.split())
 
 
-def test_approving_with_another_fraction_says_who_changes_sides(with_table: SiteState, tmp_path: Path) -> None:
+def test_approving_with_another_fraction_says_who_changes_sides(with_table: StateFolder, tmp_path: Path) -> None:
     write_table(tmp_path / "data", [f"patient-{number}" for number in range(40)])
     cohorts.freeze_version(with_table, "table", fraction=0.5)
     job, _ = take_offer(with_table)
@@ -214,19 +214,19 @@ def test_approving_with_another_fraction_says_who_changes_sides(with_table: Site
     assert warning < said.index("Run this on this site's data?")
 
 
-def test_the_first_split_is_the_one_of_a_simulation(with_table: SiteState) -> None:
+def test_the_first_split_is_the_one_of_a_simulation(with_table: StateFolder) -> None:
     """A deployed run and a simulated one hold the same subjects out."""
     cohort = cohorts.freeze(with_table, catalog.dataset(with_table, "table"), fraction=0.3).cohort
     assert set(cohort.validation or ()) == validation_ids(cohort.subjects, 0.3)
 
 
-def test_pseudonyms_move_nobody_and_tell_nobody(with_table: SiteState, tmp_path: Path) -> None:
+def test_pseudonyms_move_nobody_and_tell_nobody(with_table: StateFolder, tmp_path: Path) -> None:
     plain = cohorts.freeze(with_table, catalog.dataset(with_table, "table")).cohort
     cohorts.freeze_version(with_table, "table")
     cohorts.freeze_version(with_table, "table", pseudonymise=True)
     veiled = cohort_versions.stored(with_table, "table", 2).cohort
     assert veiled.validation == plain.validation
-    told = preparation.as_told(veiled, 0.2)
+    told = preparation.as_disclosed(veiled, 0.2)
     assert not any(subject in told.model_dump_json() for subject in plain.subjects)
     assert len(set(told.subjects)) == 6
     assert {veiled.pseudonyms[one] for one in veiled.validation or ()} == set(told.validation or ())
@@ -237,7 +237,7 @@ def test_pseudonyms_move_nobody_and_tell_nobody(with_table: SiteState, tmp_path:
     other.close()
 
 
-def test_a_dataset_that_was_pseudonymised_stays_so(with_table: SiteState, tmp_path: Path) -> None:
+def test_a_dataset_that_was_pseudonymised_stays_so(with_table: StateFolder, tmp_path: Path) -> None:
     cohorts.freeze_version(with_table, "table", pseudonymise=True)
     table(tmp_path / "data", rows=8)
     assert cohorts.freeze_version(with_table, "table").pseudonyms
@@ -247,17 +247,17 @@ def test_a_dataset_that_was_pseudonymised_stays_so(with_table: SiteState, tmp_pa
 # Approving a version
 
 
-def test_a_frozen_version_is_approved_as_it_was(with_table: SiteState, tmp_path: Path) -> None:
+def test_a_frozen_version_is_approved_as_it_was(with_table: StateFolder, tmp_path: Path) -> None:
     _, hashed = take_offer(with_table)
     first = cohorts.freeze_version(with_table, "table")
     table(tmp_path / "data", rows=9)
     cohorts.freeze_version(with_table, "table")
     approval = approvals.approve(with_table, "heart", frozen=cohort_versions.stored(with_table, "table", 1))
     assert approval.cohort_hash == first.hash
-    assert len(authorisation.is_allowed(with_table, "heart", hashed).cohort.subjects) == 6
+    assert len(authorisation.authorise(with_table, "heart", hashed).cohort.subjects) == 6
 
 
-def test_a_version_with_another_validation_list_than_the_job_asks_is_refused(with_table: SiteState) -> None:
+def test_a_version_with_another_validation_list_than_the_job_asks_is_refused(with_table: StateFolder) -> None:
     take_offer(with_table, validation_fraction=0.4)
     cohorts.freeze_version(with_table, "table")
     words = "version 1 of dataset table keeps 0.2 for validation; the job asks for 0.4"
@@ -267,10 +267,10 @@ def test_a_version_with_another_validation_list_than_the_job_asks_is_refused(wit
     assert cohort_versions.stored(with_table, "table").cohort.validation_fraction == 0.4
 
 
-def test_approving_freezes_with_the_jobs_fraction_and_a_worker_gets_that_list(with_table: SiteState) -> None:
+def test_approving_freezes_with_the_jobs_fraction_and_a_worker_gets_that_list(with_table: StateFolder) -> None:
     job, hashed = take_offer(with_table, validation_fraction=0.5)
     approvals.approve(with_table, "heart")
-    cohort = authorisation.is_allowed(with_table, "heart", hashed).cohort
+    cohort = authorisation.authorise(with_table, "heart", hashed).cohort
     assert set(cohort.validation or ()) == validation_ids(cohort.subjects, job.validation_fraction)
 
 
@@ -286,7 +286,7 @@ def test_a_cohort_of_an_older_version_keeps_its_hash_when_fields_are_added() -> 
 # Exclusion and checks
 
 
-def test_an_excluded_subject_is_as_if_it_were_not_there(hospital: SiteState, tmp_path: Path) -> None:
+def test_an_excluded_subject_is_as_if_it_were_not_there(hospital: StateFolder, tmp_path: Path) -> None:
     root = volumes(tmp_path / "brain", 4)
     datasets.add(hospital, "brain", root, "nifti-pairs")
     (root / "labels" / "sub-02.nii.gz").unlink()
@@ -302,7 +302,7 @@ def test_an_excluded_subject_is_as_if_it_were_not_there(hospital: SiteState, tmp
     assert "sub-02" not in str(journal.lines(hospital))
 
 
-def test_an_excluded_subject_is_the_same_however_its_accents_are_written(hospital: SiteState, tmp_path: Path) -> None:
+def test_an_excluded_subject_is_the_same_however_its_accents_are_written(hospital: StateFolder, tmp_path: Path) -> None:
     """On a file system, in a table, and as it is typed."""
     composed, apart = (unicodedata.normalize(form, "Zoë") for form in ("NFC", "NFD"))
     for number, name in enumerate((composed, "Bo", "Cy")):
@@ -317,7 +317,7 @@ def test_an_excluded_subject_is_the_same_however_its_accents_are_written(hospita
     assert datasets.exclude(hospital, "rows", [composed]).subjects == 2
 
 
-def test_excluding_mends_counts_that_a_plan_needs(hospital: SiteState, tmp_path: Path) -> None:
+def test_excluding_mends_counts_that_a_plan_needs(hospital: StateFolder, tmp_path: Path) -> None:
     """A label value that only the excluded subject has is gone from the dataset's schema with it."""
     root = volumes(tmp_path / "brain", 4)
     volume(root / "labels" / "sub-03.nii.gz", np.full((6, 7, 8), 7, np.uint8))
@@ -326,7 +326,7 @@ def test_excluding_mends_counts_that_a_plan_needs(hospital: SiteState, tmp_path:
     assert "7" not in datasets.exclude(hospital, "brain", ["sub-03"]).summary.label_values
 
 
-def test_a_dataset_whose_folder_disappears_is_named_and_comes_back(with_table: SiteState, tmp_path: Path) -> None:
+def test_a_dataset_whose_folder_disappears_is_named_and_comes_back(with_table: StateFolder, tmp_path: Path) -> None:
     (tmp_path / "data").rename(tmp_path / "elsewhere")
     entry = catalog.dataset(with_table, "table")
     for look in (
@@ -342,10 +342,10 @@ def test_a_dataset_whose_folder_disappears_is_named_and_comes_back(with_table: S
     assert cohorts.freeze_version(with_table, "table").subjects == 6
 
 
-def test_a_spacing_makes_another_version_and_workers_get_volumes_of_it(hospital: SiteState, tmp_path: Path) -> None:
+def test_a_spacing_makes_another_version_and_workers_get_volumes_of_it(hospital: StateFolder, tmp_path: Path) -> None:
     datasets.add(hospital, "brain", volumes(tmp_path / "brain"), "nifti-pairs")
     cohorts.freeze_version(hospital, "brain")
-    asked = cohorts.freeze_version(hospital, "brain", recipe=Recipe(spacing_mm=(2, 1, 1)))
+    asked = cohorts.freeze_version(hospital, "brain", recipe=Preprocessing(spacing_mm=(2, 1, 1)))
     again = cohorts.freeze_version(hospital, "brain")
     assert (asked.version, again.version) == (2, 2), "a recipe stays until another is asked for"
     older, newer = (cohort_versions.stored(hospital, "brain", number).cohort for number in (1, 2))

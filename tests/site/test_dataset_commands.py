@@ -14,7 +14,7 @@ from site_world import Terminal, table, take_offer, volume, volumes
 
 from archipel.cli.site_dataset import extent
 from archipel.site.services import cohorts, datasets
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import RosterEntry
 
 
@@ -49,7 +49,7 @@ def test_files_that_may_not_be_looked_at_are_said_and_crash_no_command(template:
             (home / "closed").chmod(0)
             (root / "locked").chmod(0o444)
             refused = terminal("dataset", "add", "brain", str(root))
-            assert "has 1 problem; mend the data" in str(refused.exception)
+            assert "has 1 problem; fix the data" in str(refused.exception)
             assert "- images/leak.nii.gz: is a link out of the dataset" in refused.stdout
             added = terminal("dataset", "add", "brain", str(root), "--leave-out-faulty")
             assert "dataset brain added: 3 subjects" in added.stdout
@@ -95,7 +95,7 @@ def test_data_that_is_refused_is_a_few_lines_of_each_kind_and_says_how_to_go_on(
     assert refused.stdout.count("no label beside the image") == 5
     assert "- and 20 more of this kind: add the file or exclude the subject" in refused.stdout
     said = str(refused.exception)
-    assert "dataset brain: has 25 problems; mend the data and add it again" in said
+    assert "dataset brain: has 25 problems; fix the data and add it again" in said
     assert "usable subjects: 5 of 30 (--leave-out-faulty)" in said and "no label" not in said
 
 
@@ -134,7 +134,7 @@ def test_a_name_that_differs_in_large_letters_only_is_taken(terminal: Terminal, 
 
 def test_a_folder_that_is_a_dataset_already_is_said(terminal: Terminal, tmp_path: Path) -> None:
     said = terminal("dataset", "add", "again", str(tmp_path / "data")).stdout
-    assert "dataset table is of this folder too: whoever trains on both meets its patients twice" in said
+    assert "dataset table uses the same folder; a plan that trains on both would see these patients twice" in said
 
 
 def test_a_mapping_that_names_what_is_not_there_is_said(terminal: Terminal, tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_mapping_that_names_what_is_not_there_is_said(terminal: Terminal, tmp_
 
 
 def test_a_dataset_whose_folder_is_gone_is_named_with_what_to_do(
-    terminal: Terminal, with_table: SiteState, tmp_path: Path
+    terminal: Terminal, with_table: StateFolder, tmp_path: Path
 ) -> None:
     cohorts.freeze_version(with_table, "table")
     (tmp_path / "data").rename(tmp_path / "unmounted")
@@ -211,7 +211,7 @@ def test_counts_from_before_a_withdrawal_are_not_shown_as_if_they_held(terminal:
     assert "6 subjects, 6 samples" in terminal("dataset", "show", "table").stdout
     terminal("cohort", "withdraw", "p-001")
     said = " ".join(terminal("dataset", "show", "table").stdout.split())
-    assert "5 subjects; somebody withdrew since" in said and "archipel site dataset check table counts anew" in said
+    assert "5 subjects; somebody withdrew since" in said and "archipel site dataset check table counts again" in said
     assert "6 samples" not in said
     assert terminal.json("dataset", "show", "table")["counts_are_from_before_a_withdrawal"] is True
     terminal("dataset", "check", "table")
@@ -219,7 +219,7 @@ def test_counts_from_before_a_withdrawal_are_not_shown_as_if_they_held(terminal:
 
 
 def test_plans_that_ask_for_another_dataset_are_not_among_its_needs(
-    terminal: Terminal, with_table: SiteState, tmp_path: Path
+    terminal: Terminal, with_table: StateFolder, tmp_path: Path
 ) -> None:
     take_offer(with_table)
     datasets.add(with_table, "bp", table(tmp_path / "bp"), "npz")
@@ -232,5 +232,5 @@ def test_plans_that_ask_for_another_dataset_are_not_among_its_needs(
     assert list(terminal.json("dataset", "show", "table")["needs"]) == ["lungs"], "no dataset here has this name"
 
 
-def with_table_entry(site: SiteState, dataset: str) -> RosterEntry:
+def with_table_entry(site: StateFolder, dataset: str) -> RosterEntry:
     return RosterEntry(site=site.name, identity_key=site.identity.public, dataset=dataset)

@@ -15,11 +15,11 @@ from archipel.cli.site import app
 from archipel.governance import IdentityKey, JournalHead, sign_head
 from archipel.site.audit import export, journal
 from archipel.site.membership.founding import create_site
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import BadInput, Conflict
 
 
-def text_of(site: SiteState) -> str:
+def text_of(site: StateFolder) -> str:
     return "".join(f"{line}\n" for line in journal.export(site))
 
 
@@ -27,7 +27,7 @@ def terminal(*words: str | Path) -> Result:
     return CliRunner().invoke(app, ["journal", *map(str, words)], env={"COLUMNS": "250", "ARCHIPEL_SITE_STATE": ""})
 
 
-def test_an_export_proves_itself_and_says_whose_key_signed(with_table: SiteState) -> None:
+def test_an_export_proves_itself_and_says_whose_key_signed(with_table: StateFolder) -> None:
     proof = export.verify(text_of(with_table))
     assert proof.whole and (proof.site, proof.key) == ("charite", with_table.identity.public)
     assert proof.lines == len(journal.lines(with_table))
@@ -36,7 +36,7 @@ def test_an_export_proves_itself_and_says_whose_key_signed(with_table: SiteState
 
 @settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_one_character_changed_anywhere_is_found(with_table: SiteState, data: st.DataObject) -> None:
+def test_one_character_changed_anywhere_is_found(with_table: StateFolder, data: st.DataObject) -> None:
     text = text_of(with_table)
     place = data.draw(st.integers(0, len(text) - 1))
     other = data.draw(st.sampled_from('0a}"{,:Z\n ').filter(lambda one: one != text[place]))
@@ -50,7 +50,7 @@ def test_one_character_changed_anywhere_is_found(with_table: SiteState, data: st
 
 
 @pytest.mark.parametrize("gone", [0, 1, -2])
-def test_a_line_that_was_taken_out_is_found(with_table: SiteState, gone: int) -> None:
+def test_a_line_that_was_taken_out_is_found(with_table: StateFolder, gone: int) -> None:
     lines = text_of(with_table).splitlines()
     del lines[gone]
     assert not export.verify("\n".join(lines)).whole
@@ -59,7 +59,7 @@ def test_a_line_that_was_taken_out_is_found(with_table: SiteState, gone: int) ->
 
 
 def test_a_journal_written_anew_by_another_key_is_found_by_who_knows_the_key_or_kept_a_head(
-    with_table: SiteState, tmp_path: Path
+    with_table: StateFolder, tmp_path: Path
 ) -> None:
     kept = sign_head(SERVER, journal.signed_head(with_table))
     other = create_site(tmp_path / "other", "charite")
@@ -71,12 +71,12 @@ def test_a_journal_written_anew_by_another_key_is_found_by_who_knows_the_key_or_
     assert not export.verify(forged, None, [kept]).whole
 
 
-def test_a_head_that_nobody_known_signed_proves_nothing(with_table: SiteState) -> None:
+def test_a_head_that_nobody_known_signed_proves_nothing(with_table: StateFolder) -> None:
     stranger = sign_head(IdentityKey.generate(), journal.signed_head(with_table))
     assert any("nobody known signed it" in one for one in export.verify(text_of(with_table), None, [stranger]).problems)
 
 
-def test_what_was_written_is_said_and_no_file_is_written_over(with_table: SiteState, tmp_path: Path) -> None:
+def test_what_was_written_is_said_and_no_file_is_written_over(with_table: StateFolder, tmp_path: Path) -> None:
     file, state = tmp_path / "journal.jsonl", ("--state", with_table.folder)
     said = terminal("export", file, *state).stdout
     count = len(journal.lines(with_table))
@@ -87,13 +87,13 @@ def test_what_was_written_is_said_and_no_file_is_written_over(with_table: SiteSt
     assert json.loads(printed.stdout.splitlines()[-1])["number"] == count and f"wrote {count} lines" in printed.stderr
 
 
-def test_a_file_is_verified_without_a_sites_folder(with_table: SiteState, tmp_path: Path) -> None:
+def test_a_file_is_verified_without_a_sites_folder(with_table: StateFolder, tmp_path: Path) -> None:
     file, head = tmp_path / "journal.jsonl", tmp_path / "head.json"
     file.write_text(text_of(with_table))
     head.write_text(sign_head(with_table.identity, journal.signed_head(with_table)).model_dump_json())
     done = terminal("verify", "--file", file, "--head", head)
     assert done.exit_code == 0 and "the export of charite is whole" in done.stdout
-    assert "compare it, or give theirs with --key" in done.stdout
+    assert "compare it with the server's copy, or pass that with --key" in done.stdout
     stranger = IdentityKey.generate().public
     done = terminal("verify", "--file", file, "--key", stranger, "--json")
     assert done.exit_code == 1 and json.loads(done.stdout)["whole"] is False

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from archipel.data import FileFacts, MemoryIndex, Signature
 from archipel.site.datasets import file_index
 from archipel.site.datasets.file_index import SqlFileIndex
-from archipel.site.state.folder import SiteState
-from archipel.site.withdrawals.withdrawals import readmit, withdraw
-from archipel.site.withdrawn.opt_outs import Optant
+from archipel.site.state.folder import StateFolder
+from archipel.site.withdrawals.withdrawals import reinstate, withdraw
+from archipel.site.withdrawn.opt_outs import OptOut
 from archipel.tensors import blob_hash
 
 PLACES = [f"{folder}/{name}" for folder in ("images", "labels", "z é") for name in ("a", "b", "ä", "𝒳", "\uffff")]
@@ -28,7 +28,7 @@ FACTS = [FileFacts(hash=blob_hash(bytes([number])), facts={"number": number}) fo
 @given(sessions=st.lists(ACTIONS, min_size=1, max_size=3))
 @pytest.mark.parametrize("batch", [1, 3, 500])
 def test_the_index_answers_as_one_in_memory_does(
-    hospital: SiteState, monkeypatch: pytest.MonkeyPatch, batch: int, sessions: list[list[tuple[str, str, str, int]]]
+    hospital: StateFolder, monkeypatch: pytest.MonkeyPatch, batch: int, sessions: list[list[tuple[str, str, str, int]]]
 ) -> None:
     monkeypatch.setattr(file_index, "_BATCH", batch)
     memory, name = MemoryIndex(), f"d{abs(hash(repr(sessions)))}-{batch}"
@@ -43,27 +43,27 @@ def test_the_index_answers_as_one_in_memory_does(
                     assert index.get(place, purpose, signature) == memory.get(place, purpose, signature)
 
 
-def test_an_index_that_a_withdrawal_overtook_keeps_nothing(with_table: SiteState) -> None:
+def test_an_index_that_a_withdrawal_overtook_keeps_nothing(with_table: StateFolder) -> None:
     """What it found may be of whoever withdrew, in whatever order a scan and the withdrawal wrote."""
     signature, places = Signature(1, 1, 1, 1), ("images/a", "images/b")
     with SqlFileIndex(with_table, "table") as index:
         index.put(places[0], "one", signature, FACTS[0])
         index.flush()
-        withdraw(with_table, [Optant("p-002")])
+        withdraw(with_table, [OptOut("p-002")])
         index.put(places[1], "one", signature, FACTS[1])
         index.flush()
     with SqlFileIndex(with_table, "table") as index:
         assert [index.get(place, "one", signature) for place in places] == [None, None]
 
 
-def test_who_comes_back_and_withdraws_again_overtakes_an_index_too(with_table: SiteState) -> None:
-    withdraw(with_table, [Optant("p-002")])
+def test_who_comes_back_and_withdraws_again_overtakes_an_index_too(with_table: StateFolder) -> None:
+    withdraw(with_table, [OptOut("p-002")])
     signature = Signature(1, 1, 1, 1)
     with SqlFileIndex(with_table, "table") as index:
-        readmit(with_table, Optant("p-002"))
+        reinstate(with_table, OptOut("p-002"))
         index.put("images/a", "one", signature, FACTS[0])
         index.flush()
         assert index.get("images/a", "one", signature) == FACTS[0]
-        withdraw(with_table, [Optant("p-002")])
+        withdraw(with_table, [OptOut("p-002")])
     with SqlFileIndex(with_table, "table") as index:
         assert index.get("images/a", "one", signature) is None

@@ -17,7 +17,7 @@ from archipel.site.approval import authorisation
 from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import catalog
 from archipel.site.services import datasets
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import DataNeeds, RosterEntry
 
 PAGE = Path(__file__).parents[2] / "docs" / "from-folder-to-cohort.md"
@@ -39,7 +39,7 @@ def brains(root: Path) -> Path:
 
 
 def test_every_command_of_the_page_does_what_the_page_says(
-    hospital: SiteState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hospital: StateFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = brains(tmp_path / "brains")
     monkeypatch.chdir(tmp_path)
@@ -77,20 +77,20 @@ def test_every_command_of_the_page_does_what_the_page_says(
         "told outside: name brains, kind volumes, subjects 5",
     ):
         assert words in output, words
-    allowed = authorisation.is_allowed(hospital, EXPERIMENT, hashed)
+    allowed = authorisation.authorise(hospital, EXPERIMENT, hashed)
     assert allowed.cohort.subjects == ("sub-00", "sub-02", "sub-04", "sub-06", "sub-07")
     assert allowed.cohort.mapping.orientation == "RAS"
     assert catalog.dataset(hospital, "brains").subjects == 5
     assert [one.left for one in cohort_versions.versions(hospital)] == [5, 5]
 
 
-def run(site: SiteState, *words: str) -> str:
+def run(site: StateFolder, *words: str) -> str:
     done = CliRunner().invoke(app, list(words), env={"ARCHIPEL_SITE_STATE": str(site.folder), "COLUMNS": "200"})
     assert done.exit_code == 0, (done.output, done.exception)
     return done.stdout
 
 
-def test_the_commands_answer_programs_too(with_table: SiteState, tmp_path: Path) -> None:
+def test_the_commands_answer_programs_too(with_table: StateFolder, tmp_path: Path) -> None:
     frozen = json.loads(run(with_table, "cohort", "freeze", "table", "--pseudonymise", "--json"))
     assert (frozen["version"], frozen["pseudonyms"], frozen["left"]) == (1, True, 6)
     assert json.loads(run(with_table, "cohort", "list", "--json")) == [frozen]
@@ -107,7 +107,7 @@ def test_the_commands_answer_programs_too(with_table: SiteState, tmp_path: Path)
     assert needs == document["needs"]["heart"]
 
 
-def test_needs_that_are_not_met_say_why_before_anybody_is_asked(hospital: SiteState, tmp_path: Path) -> None:
+def test_needs_that_are_not_met_say_why_before_anybody_is_asked(hospital: StateFolder, tmp_path: Path) -> None:
     datasets.add(hospital, "table", brains(tmp_path / "brains"), "nifti-pairs", leave_out_faulty=True)
     labels = {"1": "anterior", "2": "posterior", "3": "cyst", "9": "tumour"}
     take_offer(hospital, needs=DataNeeds(kind="volumes", modalities=("T1",), labels=labels))

@@ -11,10 +11,10 @@ from structlog.testing import capture_logs
 from archipel.governance import IdentityKey, JournalHead, sign_closed, sign_head
 from archipel.site.agent.agent import Agent
 from archipel.site.audit import journal, journal_heads
-from archipel.site.execution.task_store import SiteShelf
-from archipel.site.state.folder import SiteState
+from archipel.site.execution.task_store import SiteTaskStore
+from archipel.site.state.folder import StateFolder
 from archipel.transport import Heartbeat, RoundMessage, Welcome
-from archipel.vocabulary import BadInput, Pass, RoundClosed, Task, TaskKey
+from archipel.vocabulary import BadInput, RoundClosed, Task, TaskKey, TrainingPass
 
 
 def head(number: int, digit: str = "1", owner: str = "server", key: IdentityKey = SERVER) -> dict[str, Any]:
@@ -22,20 +22,20 @@ def head(number: int, digit: str = "1", owner: str = "server", key: IdentityKey 
     return sign_head(key, unsigned).model_dump(mode="json")
 
 
-def shown(site: SiteState, *numbers: int) -> list[str]:
+def shown(site: StateFolder, *numbers: int) -> list[str]:
     """The faults after these heads came, one after the other."""
     for number in numbers:
-        journal_heads.heard(site, head(number), None)
+        journal_heads.record_seen(site, head(number), None)
     return [str(fault) for fault in journal_heads.faults(site)]
 
 
-def test_a_journal_that_grows_is_no_fault(hospital: SiteState) -> None:
+def test_a_journal_that_grows_is_no_fault(hospital: StateFolder) -> None:
     assert shown(hospital, 5, 5, 9, 40) == []
     assert journal_heads.of_server(hospital).number == 40
 
 
 def test_a_journal_that_became_shorter_is_one_fault_however_often_it_is_shown_and_as_it_grows(
-    hospital: SiteState,
+    hospital: StateFolder,
 ) -> None:
     with capture_logs() as logs:
         found = shown(hospital, 30, 42, 17, 17, 17, 18, 30)
@@ -47,34 +47,34 @@ def test_a_journal_that_became_shorter_is_one_fault_however_often_it_is_shown_an
     assert [line.kind for line in journal.lines(hospital)].count("server-journal-fault") == 2
 
 
-def test_a_backup_that_ends_at_a_line_that_was_shown_before_is_one_fault(hospital: SiteState) -> None:
+def test_a_backup_that_ends_at_a_line_that_was_shown_before_is_one_fault(hospital: StateFolder) -> None:
     assert len(shown(hospital, 17, 42, 17, 18, 19)) == 1
 
 
-def test_another_line_at_the_same_number_is_a_fault(hospital: SiteState) -> None:
+def test_another_line_at_the_same_number_is_a_fault(hospital: StateFolder) -> None:
     shown(hospital, 42)
-    journal_heads.heard(hospital, head(42, "2"), None)
-    journal_heads.heard(hospital, head(42, "2"), None)
+    journal_heads.record_seen(hospital, head(42, "2"), None)
+    journal_heads.record_seen(hospital, head(42, "2"), None)
     (fault,) = journal_heads.faults(hospital)
     assert "line 42 is another one on" in str(fault)
     assert fault.kept.is_signed_by(SERVER.public) and fault.shown.is_signed_by(SERVER.public)
 
 
-def test_a_longer_journal_without_the_line_that_was_shown_before_is_a_fault(hospital: SiteState) -> None:
+def test_a_longer_journal_without_the_line_that_was_shown_before_is_a_fault(hospital: StateFolder) -> None:
     shown(hospital, 42)
-    journal_heads.heard(hospital, head(42), None, contains=True)
-    journal_heads.heard(hospital, head(50), None, contains=True)
+    journal_heads.record_seen(hospital, head(42), None, contains=True)
+    journal_heads.record_seen(hospital, head(50), None, contains=True)
     assert journal_heads.faults(hospital) == []
-    journal_heads.heard(hospital, head(60), None, contains=False)
+    journal_heads.record_seen(hospital, head(60), None, contains=False)
     (fault,) = journal_heads.faults(hospital)
     assert (fault.kept.number, fault.shown.number) == (50, 60) and "line 50 is another one on" in str(fault)
     assert len(shown(hospital, 60, 61)) == 1
 
 
-def test_what_the_server_did_not_sign_as_its_own_is_not_kept(hospital: SiteState) -> None:
+def test_what_the_server_did_not_sign_as_its_own_is_not_kept(hospital: StateFolder) -> None:
     for strange in (head(9, key=IdentityKey.generate()), head(9, owner=hospital.name), head(9) | {"number": 10}):
-        with pytest.raises(BadInput, match="is not this server's signed word"):
-            journal_heads.heard(hospital, strange, None)
+        with pytest.raises(BadInput, match="is not signed by this server"):
+            journal_heads.record_seen(hospital, strange, None)
     assert shown(hospital, 5) == []
 
 
@@ -87,12 +87,12 @@ class Silent:
         return False
 
 
-async def test_a_welcome_a_heartbeat_and_a_word_on_a_round_each_show_a_head(with_table: SiteState) -> None:
+async def test_a_welcome_a_heartbeat_and_a_word_on_a_round_each_show_a_head(with_table: StateFolder) -> None:
     job, hashed = take_offer(with_table)
     agent = Agent(with_table, Silent())  # type: ignore[arg-type]
     key = TaskKey(experiment=job.experiment, round=1)
-    task = Task(key=key, job_hash=hashed, models=(job.initial_model,), passes=(Pass(round=1, arguments={}),))
-    SiteShelf(with_table).begin(task)
+    task = Task(key=key, job_hash=hashed, models=(job.initial_model,), passes=(TrainingPass(round=1, arguments={}),))
+    SiteTaskStore(with_table).begin(task)
     closed = RoundClosed(experiment="heart", round=1, attempt=1, job_hash=hashed, committed=False, contributors=())
 
     def word(shown: dict[str, Any]) -> RoundMessage:
@@ -114,7 +114,7 @@ async def test_a_welcome_a_heartbeat_and_a_word_on_a_round_each_show_a_head(with
     assert kinds.count("round-closed") == 1 and journal.verify(with_table).whole
 
 
-async def test_receipts_come_with_heartbeats(hospital: SiteState) -> None:
+async def test_receipts_come_with_heartbeats(hospital: StateFolder) -> None:
     agent = Agent(hospital, Silent())  # type: ignore[arg-type]
     now = journal.unattested_head(hospital)
     assert now is not None

@@ -21,15 +21,15 @@ from site_world import pair
 
 from archipel.governance import IdentityKey
 from archipel.server.experiments.service import Experiments
-from archipel.server.membership.federation import Federation
+from archipel.server.membership.federation import ServerContext
 from archipel.server.rest import RestContext, RestServer, create_app
-from archipel.server.sites.servicer import Wire
+from archipel.server.sites.servicer import FederationServicer
 from archipel.server.state.folder import ServerState
 from archipel.server.state.settings import ServerSettings
 from archipel.site.audit import journal
 from archipel.site.membership import enrolment, renewal
 from archipel.site.membership.founding import create_site
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.transport import Peer, RenewRequest
 from archipel.transport.enrolment import JoinToken
 from archipel.vocabulary import ArchipelError, Conflict, ErrorCode, NotPermitted
@@ -48,7 +48,7 @@ class Clock:
 class Server:
     """A federation's real REST server on a port of its own, in a thread of this process."""
 
-    federation: Federation
+    federation: ServerContext
     clock: Clock
 
     def token(self, site: str = "charite", **changes: Any) -> str:
@@ -62,7 +62,7 @@ class Server:
 def serving(folder: Path, name: str, clock: Clock) -> Iterator[Server]:
     bound = socket.create_server(("127.0.0.1", 0))
     settings = ServerSettings(name=name, hosts=("127.0.0.1", "localhost"), rest_port=bound.getsockname()[1])
-    with Federation.found(ServerState(folder), settings) as federation:
+    with ServerContext.create(ServerState(folder), settings) as federation:
         context = RestContext(federation=federation, experiments=None, connected=tuple, changed=lambda: None, now=clock)
         loop, started = asyncio.new_event_loop(), threading.Event()
         rest = RestServer(create_app(context), federation.state, bound)
@@ -93,13 +93,13 @@ def other_server(tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.fixture
-def newcomer(tmp_path: Path) -> Iterator[SiteState]:
+def newcomer(tmp_path: Path) -> Iterator[StateFolder]:
     site = create_site(tmp_path / "site", "charite")
     yield site
     site.close()
 
 
-def refused(site: SiteState, token: str, code: ErrorCode, words: str, proxy: str | None = None) -> None:
+def refused(site: StateFolder, token: str, code: ErrorCode, words: str, proxy: str | None = None) -> None:
     with pytest.raises(ArchipelError, match=words) as caught:
         enrolment.join(site, token, proxy)
     assert caught.value.code is code
@@ -107,7 +107,7 @@ def refused(site: SiteState, token: str, code: ErrorCode, words: str, proxy: str
     assert not (site.keys / "tls.key").exists()
 
 
-def test_a_site_joins_with_keys_made_here(server: Server, newcomer: SiteState) -> None:
+def test_a_site_joins_with_keys_made_here(server: Server, newcomer: StateFolder) -> None:
     joined = enrolment.join(newcomer, server.token())
     assert joined == newcomer.joined()
     assert (joined.name, joined.server_key) == ("North", server.federation.identity.public)
@@ -121,11 +121,11 @@ def test_a_site_joins_with_keys_made_here(server: Server, newcomer: SiteState) -
     assert journal.verify(newcomer).whole
 
 
-def test_joining_again_keeps_the_identity_and_makes_a_new_tls_key(server: Server, newcomer: SiteState) -> None:
+def test_joining_again_keeps_the_identity_and_makes_a_new_tls_key(server: Server, newcomer: StateFolder) -> None:
     enrolment.join(newcomer, server.token())
     identity, tls = newcomer.identity.public, (newcomer.keys / "tls.key").read_bytes()
     enrolment.join(newcomer, server.token())
-    assert SiteState.open(newcomer.folder).identity.public == identity
+    assert StateFolder.open(newcomer.folder).identity.public == identity
     assert (newcomer.keys / "tls.key").read_bytes() != tls
     assert [site.identity_key for site in server.federation.registry.sites()] == [identity]
 
@@ -134,25 +134,25 @@ class Line:
     """A link to the server's own way of renewing, without the wire."""
 
     def __init__(self, server: Server) -> None:
-        self.wire = Wire(Experiments(server.federation))
+        self.wire = FederationServicer(Experiments(server.federation))
 
     async def renew(self, request: RenewRequest) -> str:
         return await self.wire.renew(Peer("charite", "0", "here"), request)
 
 
-async def test_a_renewal_keeps_the_identity_and_makes_a_new_tls_key(server: Server, newcomer: SiteState) -> None:
+async def test_a_renewal_keeps_the_identity_and_makes_a_new_tls_key(server: Server, newcomer: StateFolder) -> None:
     enrolment.join(newcomer, server.token())
     identity, tls = newcomer.identity.public, (newcomer.keys / "tls.key").read_bytes()
     await renewal.renew(newcomer, Line(server))
     assert (newcomer.keys / "tls.key").read_bytes() != tls
-    assert SiteState.open(newcomer.folder).identity.public == identity
+    assert StateFolder.open(newcomer.folder).identity.public == identity
     old, new = sorted(server.federation.registry.certificates(), key=lambda one: one.issued_at)
     assert x509.load_pem_x509_certificate((newcomer.keys / "tls.pem").read_bytes()).serial_number == int(new.serial, 16)
     assert server.federation.registry.site_of_serial(old.serial), "calls under way are not cut"
     assert journal.lines(newcomer)[-1].kind == "certificate-renewed"
 
 
-async def test_a_renewal_needs_the_identity_keys_word(server: Server, newcomer: SiteState, tmp_path: Path) -> None:
+async def test_a_renewal_needs_the_identity_keys_word(server: Server, newcomer: StateFolder, tmp_path: Path) -> None:
     enrolment.join(newcomer, server.token())
     before = (newcomer.keys / "tls.pem").read_bytes()
     newcomer.identity = IdentityKey.generate()
@@ -161,7 +161,7 @@ async def test_a_renewal_needs_the_identity_keys_word(server: Server, newcomer: 
     assert (newcomer.keys / "tls.pem").read_bytes() == before
 
 
-def test_a_certificate_is_renewed_in_the_last_third_of_its_life(server: Server, newcomer: SiteState) -> None:
+def test_a_certificate_is_renewed_in_the_last_third_of_its_life(server: Server, newcomer: StateFolder) -> None:
     enrolment.join(newcomer, server.token())
     pem = (newcomer.keys / "tls.pem").read_bytes()
     certificate = x509.load_pem_x509_certificate(pem)
@@ -170,7 +170,7 @@ def test_a_certificate_is_renewed_in_the_last_third_of_its_life(server: Server, 
     assert renewal.is_due(pem, certificate.not_valid_before_utc + life * 0.7)
 
 
-def test_a_token_is_good_once(server: Server, newcomer: SiteState, tmp_path: Path) -> None:
+def test_a_token_is_good_once(server: Server, newcomer: StateFolder, tmp_path: Path) -> None:
     token = server.token()
     enrolment.join(newcomer, token)
     thief = create_site(tmp_path / "thief", "charite")
@@ -180,23 +180,23 @@ def test_a_token_is_good_once(server: Server, newcomer: SiteState, tmp_path: Pat
     assert newcomer.joined().name == "North"
 
 
-def test_an_expired_token_is_named(server: Server, newcomer: SiteState) -> None:
+def test_an_expired_token_is_named(server: Server, newcomer: StateFolder) -> None:
     past = datetime.now(UTC) - timedelta(hours=3)
     token = server.federation.enrolment.create_token("charite", timedelta(hours=1), past).encode()
     refused(newcomer, token, ErrorCode.TOKEN, "join token: expired on")
 
 
 @pytest.mark.parametrize("token", ["", "archipel1.", "archipel1.e30", "hello", "archipel2.e30"])
-def test_something_else_than_a_token_is_named(newcomer: SiteState, token: str) -> None:
+def test_something_else_than_a_token_is_named(newcomer: StateFolder, token: str) -> None:
     refused(newcomer, token, ErrorCode.TOKEN, "is damaged or not a join token")
 
 
-def test_another_sites_token_is_refused_without_asking_the_server(server: Server, newcomer: SiteState) -> None:
+def test_another_sites_token_is_refused_without_asking_the_server(server: Server, newcomer: StateFolder) -> None:
     refused(newcomer, server.token("mayo"), ErrorCode.TOKEN, "is for site mayo; this is site charite")
 
 
 def test_a_wrong_ca_is_refused_and_the_secret_is_not_sent(
-    server: Server, newcomer: SiteState, monkeypatch: pytest.MonkeyPatch
+    server: Server, newcomer: StateFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
     ask = enrolment._ask
@@ -213,7 +213,7 @@ def test_a_wrong_ca_is_refused_and_the_secret_is_not_sent(
 
 
 def test_a_server_that_shows_the_right_ca_but_has_not_its_certificate_gets_no_secret(
-    server: Server, other_server: Server, newcomer: SiteState
+    server: Server, other_server: Server, newcomer: StateFolder
 ) -> None:
     """The impostor hands out the true CA certificate, as anybody can, on its own TLS certificate."""
     impostor = other_server.federation
@@ -226,7 +226,7 @@ def test_a_server_that_shows_the_right_ca_but_has_not_its_certificate_gets_no_se
 
 @pytest.mark.parametrize("ahead", [-3600, 3600])
 def test_a_clock_that_is_off_is_named_and_the_token_stays_good(
-    server: Server, newcomer: SiteState, ahead: float
+    server: Server, newcomer: StateFolder, ahead: float
 ) -> None:
     token = server.token()
     server.clock.ahead = timedelta(seconds=ahead)
@@ -236,7 +236,7 @@ def test_a_clock_that_is_off_is_named_and_the_token_stays_good(
     enrolment.join(newcomer, token)
 
 
-def test_a_site_does_not_change_its_federation(server: Server, other_server: Server, newcomer: SiteState) -> None:
+def test_a_site_does_not_change_its_federation(server: Server, other_server: Server, newcomer: StateFolder) -> None:
     enrolment.join(newcomer, server.token())
     with pytest.raises(Conflict, match="belongs to federation North already"):
         enrolment.join(newcomer, other_server.token())
@@ -244,13 +244,13 @@ def test_a_site_does_not_change_its_federation(server: Server, other_server: Ser
     assert newcomer.joined().name == "North"
 
 
-def test_a_server_that_is_not_there_is_named(server: Server, newcomer: SiteState) -> None:
+def test_a_server_that_is_not_there_is_named(server: Server, newcomer: StateFolder) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"https://127.0.0.1:{free.getsockname()[1]}"
     refused(newcomer, server.token(url=url), ErrorCode.LOST, f"server {url}: cannot be reached; check the address")
 
 
-def test_a_port_that_speaks_something_else_is_named(server: Server, newcomer: SiteState) -> None:
+def test_a_port_that_speaks_something_else_is_named(server: Server, newcomer: StateFolder) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def hello() -> None:
@@ -293,7 +293,7 @@ class Flooding:
     ids=["plain", "packed"],
 )
 def test_an_answer_without_end_is_not_read_to_its_end(
-    server: Server, newcomer: SiteState, tmp_path: Path, headers: bytes, chunk: bytes
+    server: Server, newcomer: StateFolder, tmp_path: Path, headers: bytes, chunk: bytes
 ) -> None:
     flooding = Flooding(tmp_path, headers, chunk)
     thread = threading.Thread(target=flooding.answer)
@@ -336,29 +336,29 @@ def tinyproxy(tmp_path: Path) -> Iterator[Callable[[str], str]]:
 
 @pytest.mark.processes
 def test_a_site_joins_through_a_real_proxy_and_remembers_it(
-    server: Server, newcomer: SiteState, tinyproxy: Callable[[str], str], tmp_path: Path
+    server: Server, newcomer: StateFolder, tinyproxy: Callable[[str], str], tmp_path: Path
 ) -> None:
     proxy = tinyproxy("")
     enrolment.join(newcomer, server.token(), proxy)
-    assert SiteState.open(newcomer.folder).settings.proxy == proxy
+    assert StateFolder.open(newcomer.folder).settings.proxy == proxy
     assert "CONNECT" in (tmp_path / "proxy.log").read_text()
 
 
 @pytest.mark.processes
 def test_a_proxy_that_forbids_the_way_is_named(
-    server: Server, newcomer: SiteState, tinyproxy: Callable[[str], str]
+    server: Server, newcomer: StateFolder, tinyproxy: Callable[[str], str]
 ) -> None:
     proxy = tinyproxy("ConnectPort 443")
     refused(newcomer, server.token(), ErrorCode.LOST, f"proxy {proxy}: refused the way to", proxy)
-    assert SiteState.open(newcomer.folder).settings.proxy == ""
+    assert StateFolder.open(newcomer.folder).settings.proxy == ""
 
 
-def test_a_proxy_that_is_not_there_is_named(server: Server, newcomer: SiteState) -> None:
+def test_a_proxy_that_is_not_there_is_named(server: Server, newcomer: StateFolder) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         proxy = f"http://127.0.0.1:{free.getsockname()[1]}"
     refused(newcomer, server.token(), ErrorCode.LOST, f"cannot be reached through proxy {proxy}", proxy)
 
 
-def test_an_address_that_is_no_proxy_is_named_before_anything_is_sent(server: Server, newcomer: SiteState) -> None:
+def test_an_address_that_is_no_proxy_is_named_before_anything_is_sent(server: Server, newcomer: StateFolder) -> None:
     refused(newcomer, server.token(), ErrorCode.CONFIGURATION, "is not the address of a web proxy", "proxy:3128")
     assert server.used() == [False]

@@ -12,16 +12,16 @@ from sqlalchemy import text
 from archipel.governance import IdentityKey, JournalHead, sign_head
 from archipel.governance.journal import JournalEntry
 from archipel.site.audit import journal, journal_heads
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import BadInput
 
 
-def keep_receipt(site: SiteState, receipt: JournalHead) -> None:
-    journal_heads.heard(site, None, receipt.model_dump(mode="json"))
+def keep_receipt(site: StateFolder, receipt: JournalHead) -> None:
+    journal_heads.record_seen(site, None, receipt.model_dump(mode="json"))
 
 
 @pytest.fixture
-def written(hospital: SiteState) -> SiteState:
+def written(hospital: StateFolder) -> StateFolder:
     """A site whose journal has lines 1..6; the server countersigned it at 3 and 6."""
     for number in range(2, 7):
         with hospital.database.write() as connection:
@@ -31,13 +31,13 @@ def written(hospital: SiteState) -> SiteState:
     return hospital
 
 
-def change(site: SiteState, *statements: str) -> None:
+def change(site: StateFolder, *statements: str) -> None:
     with site.database.write() as connection:
         for statement in statements:
             connection.exec_driver_sql(statement)
 
 
-def test_a_whole_journal_is_proven_against_its_receipts(written: SiteState) -> None:
+def test_a_whole_journal_is_proven_against_its_receipts(written: StateFolder) -> None:
     proof = journal.verify(written)
     assert (proof.whole, proof.lines, proof.heads, proof.attested) == (True, 6, 2, 6)
 
@@ -59,15 +59,15 @@ def test_a_whole_journal_is_proven_against_its_receipts(written: SiteState) -> N
         ("INSERT INTO journal SELECT 7, at, kind, body, previous, hash FROM journal WHERE number = 6", "line 7 .* was"),
     ],
 )
-def test_what_was_done_to_the_journal_is_found(written: SiteState, statement: str, words: str) -> None:
+def test_what_was_done_to_the_journal_is_found(written: StateFolder, statement: str, words: str) -> None:
     change(written, statement)
     proof = journal.verify(written)
     assert not proof.whole
     assert any(re.search(words, problem) for problem in proof.problems), proof.problems
 
 
-def rewritten(site: SiteState, drop: int | None = None, insert_after: int | None = None) -> None:
-    """Forge the chain anew from the start, every hash right, as one who owns the database could."""
+def rewritten(site: StateFolder, drop: int | None = None, insert_after: int | None = None) -> None:
+    """Forge the chain again from the start, every hash right, as one who owns the database could."""
     lines = journal.lines(site)
     change(site, "DELETE FROM journal")
     for line in lines:
@@ -79,40 +79,40 @@ def rewritten(site: SiteState, drop: int | None = None, insert_after: int | None
                 journal.append(connection, "approved", {"experiment": "never"})
 
 
-def test_a_line_inserted_into_a_chain_made_anew_is_found_by_the_receipts(written: SiteState) -> None:
+def test_a_line_inserted_into_a_chain_made_anew_is_found_by_the_receipts(written: StateFolder) -> None:
     rewritten(written, insert_after=2)
     assert "line 3 is not the one attested" in journal.verify(written).problems[0]
 
 
-def test_a_line_removed_from_a_chain_made_anew_is_found_by_the_receipts(written: SiteState) -> None:
+def test_a_line_removed_from_a_chain_made_anew_is_found_by_the_receipts(written: StateFolder) -> None:
     rewritten(written, drop=5)
     assert any("line 6 was attested" in problem for problem in journal.verify(written).problems)
 
 
-def test_a_cut_with_its_receipts_is_found_by_a_fresh_head(written: SiteState) -> None:
+def test_a_cut_with_its_receipts_is_found_by_a_fresh_head(written: StateFolder) -> None:
     fresh = sign_head(SERVER, journal.signed_head(written))
     change(written, "DELETE FROM journal WHERE number > 2", "DELETE FROM receipts")
     assert journal.verify(written).whole
     assert "cut off after line 2: line 6 was attested" in journal.verify(written, [fresh]).problems[0]
 
 
-def test_a_head_without_the_servers_signature_proves_nothing(written: SiteState) -> None:
+def test_a_head_without_the_servers_signature_proves_nothing(written: StateFolder) -> None:
     forged = sign_head(IdentityKey.generate(), journal.signed_head(written))
     assert "does not carry the server's or this site's signature" in journal.verify(written, [forged]).problems[0]
-    with pytest.raises(BadInput, match="is not this server's signed word"):
+    with pytest.raises(BadInput, match="is not signed by this server"):
         keep_receipt(written, forged)
     other = sign_head(SERVER, forged.model_copy(update={"owner": "other", "signature": ""}))
     assert "is of the journal of other" in journal.verify(written, [other]).problems[0]
 
 
-def test_a_receipt_forged_in_the_database_is_found(written: SiteState) -> None:
+def test_a_receipt_forged_in_the_database_is_found(written: StateFolder) -> None:
     change(written, "UPDATE receipts SET number = 2 WHERE number = 3")
     assert any("does not carry the server's signature" in problem for problem in journal.verify(written).problems)
     change(written, "UPDATE receipts SET hash = 'x' WHERE number = 2")
     assert any("cannot be read: it was changed" in problem for problem in journal.verify(written).problems)
 
 
-def test_a_receipt_kept_twice_is_kept_once_and_the_first_stays(written: SiteState) -> None:
+def test_a_receipt_kept_twice_is_kept_once_and_the_first_stays(written: StateFolder) -> None:
     def kept() -> list[object]:
         with written.database.read() as connection:
             return list(connection.execute(text("SELECT number, signature FROM receipts WHERE number = 6")).all())
@@ -125,7 +125,7 @@ def test_a_receipt_kept_twice_is_kept_once_and_the_first_stays(written: SiteStat
     assert kept() == before
 
 
-def test_how_far_the_journal_is_attested_is_known(written: SiteState) -> None:
+def test_how_far_the_journal_is_attested_is_known(written: StateFolder) -> None:
     assert journal.unattested_head(written) is None
     change(written, "DELETE FROM receipts WHERE number = 6")
     assert journal.verify(written).attested == 3
@@ -140,14 +140,14 @@ def test_how_far_the_journal_is_attested_is_known(written: SiteState) -> None:
     assert journal.verify(written).problems == ("every line is gone: the first of a site's journal is site-made",)
 
 
-def test_a_receipt_that_only_the_site_itself_signed_attests_nothing(written: SiteState) -> None:
+def test_a_receipt_that_only_the_site_itself_signed_attests_nothing(written: StateFolder) -> None:
     own = journal.signed_head(written)
     change(written, f"UPDATE receipts SET at = '{own.at}', signature = '{own.signature}' WHERE number = 6")
     proof = journal.verify(written)
     assert not proof.whole and proof.attested == 3
 
 
-def test_an_export_holds_every_line_and_the_signed_head(written: SiteState) -> None:
+def test_an_export_holds_every_line_and_the_signed_head(written: StateFolder) -> None:
     *lines, head = [json.loads(line) for line in journal.export(written)]
     assert [JournalEntry(**line) for line in lines] == journal.lines(written)
     assert JournalHead(**head).is_signed_by(written.identity.public)
@@ -157,7 +157,7 @@ def test_an_export_holds_every_line_and_the_signed_head(written: SiteState) -> N
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(number=st.integers(1, 6), column=st.sampled_from(["at", "kind", "body", "previous", "hash"]), data=st.data())
 def test_one_character_changed_anywhere_is_found(
-    written: SiteState, number: int, column: str, data: st.DataObject
+    written: StateFolder, number: int, column: str, data: st.DataObject
 ) -> None:
     with written.database.read() as connection:
         query = f"SELECT {column} FROM journal WHERE number = {number}"
@@ -172,6 +172,6 @@ def test_one_character_changed_anywhere_is_found(
     assert journal.verify(written).whole
 
 
-def store(site: SiteState, column: str, number: int, value: str) -> None:
+def store(site: StateFolder, column: str, number: int, value: str) -> None:
     with site.database.write() as connection:
         connection.exec_driver_sql(f"UPDATE journal SET {column} = ? WHERE number = ?", (value, number))

@@ -12,9 +12,9 @@ from site_world import SERVER
 
 from archipel.governance import JournalHead, sign_head
 from archipel.site.agent import connection as of_link
-from archipel.site.agent.connection import Link
+from archipel.site.agent.connection import ServerConnection
 from archipel.site.audit import journal_heads
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.transport import Welcome
 
 WELCOME = {"federation": "North", "time": ""}
@@ -56,7 +56,7 @@ class Uplink:
 
 
 async def test_a_server_that_welcomes_again_gets_one_heartbeat(
-    hospital: SiteState, monkeypatch: pytest.MonkeyPatch
+    hospital: StateFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uplinks: list[Uplink] = []
 
@@ -66,8 +66,8 @@ async def test_a_server_that_welcomes_again_gets_one_heartbeat(
 
     monkeypatch.setattr(of_link, "Uplink", dialled)
     known = sign_head(SERVER, JournalHead(owner="server", number=7, hash="sha256:" + "1" * 64, at=""))
-    journal_heads.heard(hospital, known.model_dump(mode="json"), None)
-    link, welcomes, beating = Link(hospital), asyncio.Queue[None](), set()
+    journal_heads.record_seen(hospital, known.model_dump(mode="json"), None)
+    link, welcomes, beating = ServerConnection(hospital), asyncio.Queue[None](), set()
 
     async def beat(_: float) -> None:
         beating.add(asyncio.current_task())

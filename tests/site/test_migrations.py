@@ -17,14 +17,14 @@ from archipel.site.audit import journal
 from archipel.site.datasets import catalog
 from archipel.site.services import datasets
 from archipel.site.state import schema
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 
 MIGRATIONS = Path(schema.__file__).parent / "migrations"
 OLD = "2026-01-01T00:00:00.000000+00:00"
 COHORT = "sha256:" + "c" * 64
 
 
-def back_to(site: SiteState, revision: str) -> None:
+def back_to(site: StateFolder, revision: str) -> None:
     """Give the site's database the schema of an older version, the journal and the federation kept."""
     with site.database.write() as connection:
         kept = {
@@ -51,7 +51,7 @@ def _insert(connection: Connection, name: str, row: dict[str, object]) -> None:
     connection.execute(text(f"INSERT INTO {name} ({columns}) VALUES ({', '.join(':' + key for key in row)})"), row)
 
 
-def used(site: SiteState, tmp_path: Path, revision: str) -> None:
+def used(site: StateFolder, tmp_path: Path, revision: str) -> None:
     """What a used site of that version has: a dataset with label names, a cohort and experiments in every state."""
     back_to(site, revision)
     common = {"name": "table", "root": str(table(tmp_path / "data")), "subjects": 6, "added_at": OLD, "scanned_at": OLD}
@@ -80,7 +80,7 @@ def used(site: SiteState, tmp_path: Path, revision: str) -> None:
         _insert(connection, "state_frames", frame)
 
 
-def _approval(site: SiteState, experiment: str, job: str) -> dict[str, str]:
+def _approval(site: StateFolder, experiment: str, job: str) -> dict[str, str]:
     return {
         "experiment": experiment,
         "site": site.name,
@@ -93,11 +93,11 @@ def _approval(site: SiteState, experiment: str, job: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("revision", ["0001", "0002"])
 def test_a_used_site_of_an_older_version_keeps_its_rows_and_asks_again(
-    hospital: SiteState, tmp_path: Path, revision: str
+    hospital: StateFolder, tmp_path: Path, revision: str
 ) -> None:
     used(hospital, tmp_path, revision)
     hospital.close()
-    site = SiteState.open(hospital.folder)
+    site = StateFolder.open(hospital.folder)
     states = {offer.experiment: offer.state.value for offer in approvals.offers(site)}
     assert states == {
         "heart-offered": "offered",
@@ -119,16 +119,16 @@ def test_a_used_site_of_an_older_version_keeps_its_rows_and_asks_again(
     site.close()
 
 
-def test_opening_twice_migrates_once(hospital: SiteState, tmp_path: Path) -> None:
+def test_opening_twice_migrates_once(hospital: StateFolder, tmp_path: Path) -> None:
     used(hospital, tmp_path, "0001")
     for _ in range(2):
         hospital.close()
-        SiteState.open(hospital.folder).close()
-    kinds = [line.kind for line in journal.lines(SiteState.open(hospital.folder))]
+        StateFolder.open(hospital.folder).close()
+    kinds = [line.kind for line in journal.lines(StateFolder.open(hospital.folder))]
     assert kinds.count("approval-asked-again") == 1
 
 
-def test_of_withdrawals_before_it_is_known_who_was_ever_in_a_frozen_cohort(with_table: SiteState) -> None:
+def test_of_withdrawals_before_it_is_known_who_was_ever_in_a_frozen_cohort(with_table: StateFolder) -> None:
     back_to(with_table, "0004")
     with with_table.database.write() as connection:
         _insert(connection, "sides", {"dataset": "table", "fraction": 0.2, "token": "a", "validates": False})
@@ -136,7 +136,7 @@ def test_of_withdrawals_before_it_is_known_who_was_ever_in_a_frozen_cohort(with_
             row = {"dataset": "", "token": token, "source": "person", "withdrawn_at": OLD}
             _insert(connection, "withdrawals", row)
     with_table.close()
-    site = SiteState.open(with_table.folder)
+    site = StateFolder.open(with_table.folder)
     with site.database.read() as connection:
         rows = connection.execute(text("SELECT token, known FROM withdrawals ORDER BY token")).all()
     assert [tuple(row) for row in rows] == [("a", 1), ("b", 0)]
@@ -144,7 +144,7 @@ def test_of_withdrawals_before_it_is_known_who_was_ever_in_a_frozen_cohort(with_
     site.close()
 
 
-def test_of_tasks_before_it_is_known_whose_rounds_are_closed(with_table: SiteState) -> None:
+def test_of_tasks_before_it_is_known_whose_rounds_are_closed(with_table: StateFolder) -> None:
     back_to(with_table, "0005")
     row = {"experiment": "heart", "job": "{}", "job_hash": COHORT, "plan_hash": COHORT, "state": "ended"}
     key = {"experiment": "heart", "round": 2, "attempt": 1, "kind": "train", "about": ""}
@@ -159,7 +159,7 @@ def test_of_tasks_before_it_is_known_whose_rounds_are_closed(with_table: SiteSta
             text("UPDATE journal SET body = '{ damaged' WHERE number = (SELECT max(number) FROM journal)")
         )
     with_table.close()
-    site = SiteState.open(with_table.folder)
+    site = StateFolder.open(with_table.folder)
     with site.database.read() as connection:
         closed = connection.execute(text("SELECT round FROM tasks WHERE closed_at IS NOT NULL ORDER BY round"))
         assert closed.scalars().all() == [1, 2, 5]

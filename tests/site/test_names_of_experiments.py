@@ -10,19 +10,19 @@ from typer.testing import CliRunner, Result
 
 from archipel.cli.site import app
 from archipel.site.approval import approvals
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import Conflict, NotFound
 
 
 @pytest.fixture
-def offered(with_table: SiteState) -> SiteState:
+def offered(with_table: StateFolder) -> StateFolder:
     with_table.blobs.put(PLAN)
     for name in ("hippocampus-5c3d0e", "hippocampus-5c3d0e-2", "heart-9a", "heart-1b"):
         approvals.offer(with_table, job_for(with_table, experiment=name))
     return with_table
 
 
-def terminal(site: SiteState, *words: str | Path, answer: str | None = None) -> Result:
+def terminal(site: StateFolder, *words: str | Path, answer: str | None = None) -> Result:
     return CliRunner().invoke(app, [*map(str, words), "--state", str(site.folder)], input=answer)
 
 
@@ -34,17 +34,17 @@ def terminal(site: SiteState, *words: str | Path, answer: str | None = None) -> 
         ("hippocampus-5c3d0e-", "hippocampus-5c3d0e-2"),
     ],
 )
-def test_a_beginning_that_only_one_name_has_is_that_name(offered: SiteState, text: str, name: str) -> None:
+def test_a_beginning_that_only_one_name_has_is_that_name(offered: StateFolder, text: str, name: str) -> None:
     assert approvals.named(offered, text) == name
     assert f"experiment {name} (offered)" in terminal(offered, "plans", text).stdout
 
 
-def test_a_beginning_of_several_names_them(offered: SiteState) -> None:
+def test_a_beginning_of_several_names_them(offered: StateFolder) -> None:
     with pytest.raises(Conflict, match=r"experiment heart: may be heart-(9a|1b), heart-(9a|1b); give more of its name"):
         approvals.named(offered, "heart")
 
 
-def test_a_mistyped_name_is_answered_with_what_is_like_it(offered: SiteState) -> None:
+def test_a_mistyped_name_is_answered_with_what_is_like_it(offered: StateFolder) -> None:
     with pytest.raises(NotFound, match=r"did you mean hippocampus-5c3d0e or hippocampus-5c3d0e-2\?"):
         approvals.named(offered, "hipocampus-5c3d0e")
     for nothing in ("", "xyz"):
@@ -52,9 +52,9 @@ def test_a_mistyped_name_is_answered_with_what_is_like_it(offered: SiteState) ->
             approvals.named(offered, nothing)
 
 
-def test_decisions_take_a_beginning_and_a_script_takes_the_whole_name(offered: SiteState) -> None:
+def test_decisions_take_a_beginning_and_a_script_takes_the_whole_name(offered: StateFolder) -> None:
     assert "rejected heart-9a" in terminal(offered, "reject", "heart-9").stdout
-    assert "is the beginning of heart-1b; name it in full with --yes" in str(
+    assert "matches the beginning of heart-1b; name it in full with --yes" in str(
         terminal(offered, "approve", "heart-1", "--yes").exception
     )
     assert "approved heart-1b for 6 subjects" in terminal(offered, "approve", "heart-1", answer="y\n").stdout

@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 from archipel.cli.site import app
 from archipel.site.approval import approvals
 from archipel.site.services import offers
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 
 
-def test_a_program_is_given_what_the_service_says(with_table: SiteState) -> None:
+def test_a_program_is_given_what_the_service_says(with_table: StateFolder) -> None:
     take_offer(with_table)
     offer = approvals.offered(with_table, "heart")
     done = CliRunner().invoke(app, ["plans", "heart", "--json", "--state", str(with_table.folder)])
@@ -23,7 +23,7 @@ def test_a_program_is_given_what_the_service_says(with_table: SiteState) -> None
     assert needs and document["needs"] == [answer.model_dump(mode="json") for answer in needs]
 
 
-def test_a_dataset_that_is_not_here_speaks_against_the_offer_and_answers_no_need(hospital: SiteState) -> None:
+def test_a_dataset_that_is_not_here_speaks_against_the_offer_and_answers_no_need(hospital: StateFolder) -> None:
     approvals.offer(hospital, job_for(hospital))
     offer = approvals.offered(hospital, "heart")
     question, answer = offers.explain(hospital, offer, "nowhere")[-1]

@@ -1,4 +1,4 @@
-"""Offers that nobody has decided on fill no disk: they are counted, measured, and make room when they have ended."""
+"""Offers without a decision fill no disk: they are counted, measured, and make room when they have ended."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from site_world import job_for, take_offer
 from archipel.site.approval import approvals, offer_limits
 from archipel.site.approval.approvals import OfferState
 from archipel.site.audit import journal
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import DataNeeds, PlanReference, Refused
 from archipel.vocabulary.bounds import LONGEST_JOB
 
@@ -25,7 +25,7 @@ def named(number: int, **changes: Any) -> dict[str, Any]:
     return {"experiment": f"e{number}", **changes}
 
 
-def refused(site: SiteState, words: str, **changes: Any) -> None:
+def refused(site: StateFolder, words: str, **changes: Any) -> None:
     """Before anything is fetched, and again when it would be kept; neither leaves a line."""
     before = len(journal.lines(site))
     job = job_for(site, **changes)
@@ -35,10 +35,10 @@ def refused(site: SiteState, words: str, **changes: Any) -> None:
     assert len(journal.lines(site)) == before
 
 
-def test_one_offer_too_many_is_refused_until_somebody_decides(with_table: SiteState, few: int) -> None:
+def test_one_offer_too_many_is_refused_until_somebody_decides(with_table: StateFolder, few: int) -> None:
     for number in range(few):
         take_offer(with_table, **named(number))
-    refused(with_table, f"finds {few} offers of .* that nobody has decided on; approve or reject", **named(few))
+    refused(with_table, f"finds {few} offers of .* without a decision; approve or reject", **named(few))
     take_offer(with_table, **named(0))
     take_offer(with_table, **named(0, seed=7))
     approvals.reject(with_table, "e0")
@@ -46,7 +46,7 @@ def test_one_offer_too_many_is_refused_until_somebody_decides(with_table: SiteSt
     assert len(approvals.names(with_table)) == few + 1
 
 
-def test_what_is_known_here_is_offered_again_at_every_connection(with_table: SiteState, few: int) -> None:
+def test_what_is_known_here_is_offered_again_at_every_connection(with_table: StateFolder, few: int) -> None:
     job, _ = take_offer(with_table)
     approvals.approve(with_table, "heart")
     for number in range(few):
@@ -55,7 +55,7 @@ def test_what_is_known_here_is_offered_again_at_every_connection(with_table: Sit
     assert approvals.offer(with_table, job) is OfferState.APPROVED
 
 
-def test_offers_are_measured_together(with_table: SiteState, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offers_are_measured_together(with_table: StateFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(offer_limits, "MOST_BYTES", 20_000)
     for number in range(2):
         take_offer(with_table, **named(number, description="x" * 4000))
@@ -66,7 +66,7 @@ def test_offers_are_measured_together(with_table: SiteState, monkeypatch: pytest
     )
 
 
-def test_a_job_longer_than_a_server_takes_is_not_taken_here(with_table: SiteState) -> None:
+def test_a_job_longer_than_a_server_takes_is_not_taken_here(with_table: StateFolder) -> None:
     labels = {str(number): "x" * 900 for number in range(4900)}
     job = job_for(with_table, needs=DataNeeds(kind="volumes", labels=labels))
     tripled = job.model_copy(update={"needs": job.needs.model_copy(update={"labels": {"1": "x" * LONGEST_JOB}})})
@@ -75,7 +75,7 @@ def test_a_job_longer_than_a_server_takes_is_not_taken_here(with_table: SiteStat
         approvals.check_offer(with_table, tripled)
 
 
-def test_offers_that_ended_undecided_make_room_with_their_plans(with_table: SiteState, few: int) -> None:
+def test_offers_that_ended_undecided_make_room_with_their_plans(with_table: StateFolder, few: int) -> None:
     plans = []
     for number in range(4 * few):
         plan = with_table.blobs.put(b"class P%d: pass\n" % number)
@@ -87,7 +87,7 @@ def test_offers_that_ended_undecided_make_room_with_their_plans(with_table: Site
     assert journal.verify(with_table).whole
 
 
-def test_the_plan_of_a_job_that_changed_goes(with_table: SiteState) -> None:
+def test_the_plan_of_a_job_that_changed_goes(with_table: StateFolder) -> None:
     plans = [with_table.blobs.put(b"class P%d: pass\n" % number) for number in range(3)]
     for plan in plans:
         take_offer(with_table, plan=PlanReference(hash=plan, class_name="P", file_name="p.py"))

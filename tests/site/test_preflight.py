@@ -17,12 +17,12 @@ from site_world import table, volumes
 from typer.testing import CliRunner
 
 from archipel.cli.site import app
-from archipel.data import Recipe, validation_ids
+from archipel.data import Preprocessing, validation_ids
 from archipel.site.approval import approvals
-from archipel.site.checks.dry_run import Ladder
-from archipel.site.checks.findings import Rung, Sign, Step
+from archipel.site.checks.dry_run import Checks
+from archipel.site.checks.findings import CheckResult, Sign, Step
 from archipel.site.services import cohorts, datasets
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import BadInput, NotFound
 from opened_files import opens_under
 
@@ -97,7 +97,7 @@ MADE: dict[str, Callable[[Path], Path]] = {
 }
 
 
-def asked(site: SiteState, folder: Path, layout: str, *, approved: bool = False, rounds: int = 3) -> Path:
+def asked(site: StateFolder, folder: Path, layout: str, *, approved: bool = False, rounds: int = 3) -> Path:
     """The site with a dataset of this format, and a job on it; returns the dataset's folder."""
     root = MADE[layout](folder / "there")
     datasets.add(site, "there", root, layout)
@@ -107,12 +107,12 @@ def asked(site: SiteState, folder: Path, layout: str, *, approved: bool = False,
     return root
 
 
-def checked(site: SiteState, figures: dict[str, float] | None = None) -> Rung:
+def checked(site: StateFolder, figures: dict[str, float] | None = None) -> CheckResult:
     """What preflight finds, after a dummy run with these figures."""
-    return Ladder(site, "heart").preflight(figures and Rung(step=Step.DUMMY, findings=(), figures=figures))
+    return Checks(site, "heart").preflight(figures and CheckResult(step=Step.DUMMY, findings=(), figures=figures))
 
 
-def test_each_thing_is_said_to_be_met(with_table: SiteState, tmp_path: Path) -> None:
+def test_each_thing_is_said_to_be_met(with_table: StateFolder, tmp_path: Path) -> None:
     offered(with_table, tmp_path)
     rung = checked(with_table, DUMMY)
     assert rung.go, rung
@@ -124,7 +124,9 @@ def test_each_thing_is_said_to_be_met(with_table: SiteState, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("layout", ["npz", "class-folders", "nifti-pairs"])
-def test_the_same_image_under_two_ids_on_both_sides_is_named(hospital: SiteState, tmp_path: Path, layout: str) -> None:
+def test_the_same_image_under_two_ids_on_both_sides_is_named(
+    hospital: StateFolder, tmp_path: Path, layout: str
+) -> None:
     asked(hospital, tmp_path, layout)
     rung = checked(hospital)
     assert not rung.go
@@ -134,7 +136,7 @@ def test_the_same_image_under_two_ids_on_both_sides_is_named(hospital: SiteState
     assert findings(checked(hospital), Sign.GO)["duplicates"] == "no image is on both sides of the split"
 
 
-def test_equal_rows_under_two_ids_on_both_sides_are_to_be_looked_at(hospital: SiteState, tmp_path: Path) -> None:
+def test_equal_rows_under_two_ids_on_both_sides_are_to_be_looked_at(hospital: StateFolder, tmp_path: Path) -> None:
     asked(hospital, tmp_path, "table")
     rung = checked(hospital)
     said = findings(rung, Sign.LOOK)["duplicates"]
@@ -143,7 +145,7 @@ def test_equal_rows_under_two_ids_on_both_sides_are_to_be_looked_at(hospital: Si
     assert rung.go, "two patients may have equal rows"
 
 
-def test_rows_of_few_values_are_not_said_to_differ(hospital: SiteState, tmp_path: Path) -> None:
+def test_rows_of_few_values_are_not_said_to_differ(hospital: StateFolder, tmp_path: Path) -> None:
     datasets.add(hospital, "there", rows_of(tmp_path / "there", ("a", "sick")), "table")
     offered(hospital, tmp_path, dataset="there", needs=NEEDS["table"])
     said = findings(checked(hospital), Sign.LOOK)["duplicates"]
@@ -152,7 +154,7 @@ def test_rows_of_few_values_are_not_said_to_differ(hospital: SiteState, tmp_path
 
 @pytest.mark.parametrize("layout", MADE)
 @pytest.mark.parametrize("approved", [True, False], ids=["approved", "offered"])
-def test_a_second_preflight_opens_no_file(hospital: SiteState, tmp_path: Path, layout: str, approved: bool) -> None:
+def test_a_second_preflight_opens_no_file(hospital: StateFolder, tmp_path: Path, layout: str, approved: bool) -> None:
     root = asked(hospital, tmp_path, layout, approved=approved)
     with opens_under(root) as opened:
         first = checked(hospital)
@@ -163,7 +165,7 @@ def test_a_second_preflight_opens_no_file(hospital: SiteState, tmp_path: Path, l
 
 
 @pytest.mark.parametrize("layout", MADE)
-def test_a_folder_that_is_gone_is_to_be_mended(hospital: SiteState, tmp_path: Path, layout: str) -> None:
+def test_a_folder_that_is_gone_is_to_be_mended(hospital: StateFolder, tmp_path: Path, layout: str) -> None:
     root = asked(hospital, tmp_path, layout, approved=True)
     shutil.rmtree(root)
     rung = checked(hospital, DUMMY)
@@ -174,7 +176,9 @@ def test_a_folder_that_is_gone_is_to_be_mended(hospital: SiteState, tmp_path: Pa
     assert not {"files", "duplicates", "disk", "time"} & {one.what for one in rung.findings}
 
 
-def test_a_folder_that_is_gone_before_anything_is_approved_is_to_be_mended(hospital: SiteState, tmp_path: Path) -> None:
+def test_a_folder_that_is_gone_before_anything_is_approved_is_to_be_mended(
+    hospital: StateFolder, tmp_path: Path
+) -> None:
     root = asked(hospital, tmp_path, "nifti-pairs")
     shutil.rmtree(root)
     rung = checked(hospital)
@@ -206,7 +210,7 @@ def other_content(path: Path) -> None:
 @pytest.mark.parametrize("layout", MADE)
 @pytest.mark.parametrize("happened", [remove, spoil, other_content])
 def test_a_file_that_is_not_what_was_approved_is_named(
-    hospital: SiteState, tmp_path: Path, layout: str, happened: Callable[[Path], None]
+    hospital: StateFolder, tmp_path: Path, layout: str, happened: Callable[[Path], None]
 ) -> None:
     root = asked(hospital, tmp_path, layout, approved=True)
     one = next(path for path in sorted(root.rglob(f"{TRAINED}.*")) or root.iterdir() if path.is_file())
@@ -218,7 +222,7 @@ def test_a_file_that_is_not_what_was_approved_is_named(
     assert "disk" not in findings(rung, Sign.GO)
 
 
-def test_many_faulty_files_are_counted(hospital: SiteState, tmp_path: Path) -> None:
+def test_many_faulty_files_are_counted(hospital: StateFolder, tmp_path: Path) -> None:
     root = asked(hospital, tmp_path, "nifti-pairs", approved=True)
     shutil.rmtree(root / "images")
     shutil.rmtree(root / "labels")
@@ -227,7 +231,9 @@ def test_many_faulty_files_are_counted(hospital: SiteState, tmp_path: Path) -> N
     assert len(said) == 21 and said[-1].said.startswith(f"{2 * len(NAMES) - 20} more")
 
 
-def test_what_the_dataset_the_policy_and_the_settings_do_not_give_is_named(hospital: SiteState, tmp_path: Path) -> None:
+def test_what_the_dataset_the_policy_and_the_settings_do_not_give_is_named(
+    hospital: StateFolder, tmp_path: Path
+) -> None:
     datasets.add(hospital, "table", table(tmp_path / "rows"), "npz")
     offered(hospital, tmp_path, needs='kind="arrays", minimum_subjects=50', rounds=20_000)
     said = findings(checked(hospital), Sign.MEND)
@@ -235,7 +241,7 @@ def test_what_the_dataset_the_policy_and_the_settings_do_not_give_is_named(hospi
     assert "20000 rounds" in said["this site's rules"] or "rounds" in said["this site's rules"]
 
 
-def test_a_cohort_larger_than_the_cache_is_known_before_it_is_prepared(hospital: SiteState, tmp_path: Path) -> None:
+def test_a_cohort_larger_than_the_cache_is_known_before_it_is_prepared(hospital: StateFolder, tmp_path: Path) -> None:
     hospital.settings = hospital.settings.model_copy(update={"cache_mb": 0})
     datasets.add(hospital, "table", table(tmp_path / "rows"), "npz")
     offered(hospital, tmp_path)
@@ -244,19 +250,19 @@ def test_a_cohort_larger_than_the_cache_is_known_before_it_is_prepared(hospital:
 
 
 def test_the_time_of_a_round_grows_with_samples_and_with_their_prepared_voxels(
-    hospital: SiteState, tmp_path: Path
+    hospital: StateFolder, tmp_path: Path
 ) -> None:
     root = volumes(tmp_path / "brains", 10)
     datasets.add(hospital, "there", root, "nifti-pairs")
     offered(hospital, tmp_path, dataset="there", needs='kind="volumes"', values=VOXELS)
     stored = checked(hospital, DUMMY).figures
     assert stored["round_s"] == pytest.approx(0.5 * stored["training_samples"] / 4 * (6 * 7 * 8) / 1000, abs=1e-4)
-    cohorts.freeze_version(hospital, "there", recipe=Recipe(spacing_mm=(0.5, 0.5, 0.5)))
+    cohorts.freeze_version(hospital, "there", recipe=Preprocessing(spacing_mm=(0.5, 0.5, 0.5)))
     prepared = checked(hospital, DUMMY).figures
     assert prepared["round_s"] == pytest.approx(8 * stored["round_s"], abs=1e-3)
 
 
-def test_the_time_of_a_round_is_told_in_units_of_people(with_table: SiteState, tmp_path: Path) -> None:
+def test_the_time_of_a_round_is_told_in_units_of_people(with_table: StateFolder, tmp_path: Path) -> None:
     offered(with_table, tmp_path, rounds=100)
     said = findings(checked(with_table, DUMMY | {"dummy_voxels": 0, "dummy_round_s": 0.004}), Sign.GO)["time"]
     assert said == (
@@ -269,7 +275,7 @@ def test_the_time_of_a_round_is_told_in_units_of_people(with_table: SiteState, t
     assert "a round may take 60 seconds: ask the researcher" in said
 
 
-def test_the_command_takes_the_experiment_also_as_a_job(with_table: SiteState, tmp_path: Path) -> None:
+def test_the_command_takes_the_experiment_also_as_a_job(with_table: StateFolder, tmp_path: Path) -> None:
     """Its errors are those of the command line when it is named twice, differently, or not at all."""
     state = ["--state", str(with_table.folder)]
     for words in (["check", "heart"], ["check", "--job", "heart"], ["check", "heart", "--job", "heart"]):

@@ -13,18 +13,18 @@ from archipel.site.datasets import catalog, quality_report
 from archipel.site.datasets.quality_report import HTML, JSON
 from archipel.site.services import datasets
 from archipel.site.state import schema
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawals.withdrawals import withdraw
-from archipel.site.withdrawn.opt_outs import OPT_OUT, Optant
+from archipel.site.withdrawn.opt_outs import OPT_OUT, OptOut
 from archipel.vocabulary import Conflict
 
 
-def known_places(site: SiteState) -> list[str]:
+def known_places(site: StateFolder) -> list[str]:
     with site.database.read() as connection:
         return list(connection.scalars(select(schema.files.c.place)))
 
 
-def test_a_report_is_two_files_that_only_their_owner_reads(hospital: SiteState, tmp_path: Path) -> None:
+def test_a_report_is_two_files_that_only_their_owner_reads(hospital: StateFolder, tmp_path: Path) -> None:
     datasets.add(hospital, "brain", volumes(tmp_path / "brain"), "nifti-pairs")
     report = datasets.make_report(hospital, "brain", tmp_path / "out" / "brain")
     assert report.dataset == "brain"
@@ -37,7 +37,7 @@ def test_a_report_is_two_files_that_only_their_owner_reads(hospital: SiteState, 
 @pytest.mark.parametrize("listed", [True, False], ids=["by-list", "by-command"])
 @pytest.mark.parametrize("step", ["scanned", "gather", "draw_pictures", "page"])
 def test_a_report_that_a_withdrawal_overtook_is_not_written(
-    hospital: SiteState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, listed: bool
+    hospital: StateFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, listed: bool
 ) -> None:
     datasets.add(hospital, "brain", volumes(tmp_path / "brain", 5), "nifti-pairs")
     for path in (tmp_path / "brain").glob("*/*"):
@@ -50,12 +50,12 @@ def test_a_report_that_a_withdrawal_overtook_is_not_written(
         if listed:
             (hospital.folder / OPT_OUT).write_text("sub-01\n")
         else:
-            withdraw(hospital, [Optant("sub-01")])
+            withdraw(hospital, [OptOut("sub-01")])
         return found
 
     with monkeypatch.context() as patched:
         patched.setattr(owner, step, overtaken)
-        with pytest.raises(Conflict, match="somebody withdrew while it was made; make it again"):
+        with pytest.raises(Conflict, match="a patient withdrew while it was made; make it again"):
             datasets.make_report(hospital, "brain", tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert not [place for place in known_places(hospital) if "sub-01" in place]
@@ -65,13 +65,13 @@ def test_a_report_that_a_withdrawal_overtook_is_not_written(
 
 
 def test_a_withdrawal_from_another_dataset_does_not_stop_a_report(
-    with_table: SiteState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    with_table: StateFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     datasets.add(with_table, "brain", volumes(tmp_path / "brain"), "nifti-pairs")
     build = quality_report.build
 
     def beside(*arguments: Any, **others: Any) -> Any:
-        withdraw(with_table, [Optant("p-002", "table")])
+        withdraw(with_table, [OptOut("p-002", "table")])
         return build(*arguments, **others)
 
     monkeypatch.setattr(quality_report, "build", beside)

@@ -13,10 +13,10 @@ from archipel.governance import JournalHead, record_hash, sign_head
 from archipel.site.agent.upload import deliver
 from archipel.site.audit import journal
 from archipel.site.execution import failures
-from archipel.site.execution.task_store import SiteShelf
-from archipel.site.state.folder import SiteState
-from archipel.tasks import Made
-from archipel.tasks.handling import Once, Room, no_room
+from archipel.site.execution.task_store import SiteTaskStore
+from archipel.site.state.folder import StateFolder
+from archipel.tasks import LocalUpdate
+from archipel.tasks.handling import Idempotent, Room, no_waiting
 from archipel.tensors import blob_hash
 from archipel.transport import UploadStart
 from archipel.vocabulary import (
@@ -24,11 +24,11 @@ from archipel.vocabulary import (
     ErrorCode,
     Failure,
     Job,
-    Pass,
     RoundClosed,
     StorageFull,
     Task,
     TaskKey,
+    TrainingPass,
     Update,
 )
 
@@ -38,12 +38,12 @@ HEAD = sign_head(SERVER, JournalHead(owner="server", number=1, hash="sha256:" + 
 class Bench:
     """A site with an approved-looking job, its shelf, and a trainer that counts how often it is asked."""
 
-    def __init__(self, site: SiteState, job: Job, job_hash: str) -> None:
+    def __init__(self, site: StateFolder, job: Job, job_hash: str) -> None:
         self.site, self.job, self.hash = site, job, job_hash
-        self.shelf, self.trained = SiteShelf(site), 0
-        self.handler = Once(self._train, self.shelf)
+        self.shelf, self.trained = SiteTaskStore(site), 0
+        self.handler = Idempotent(self._train, self.shelf)
 
-    async def _train(self, task: Task) -> Made:
+    async def _train(self, task: Task) -> LocalUpdate:
         self.trained += 1
         frame = self.site.spool / f"{task.key.experiment}.{self.trained}.frame"
         frame.write_bytes(b"weights %d" % self.trained)
@@ -56,11 +56,11 @@ class Bench:
             samples=4,
             seconds=1.0,
         )
-        return Made(update, frame, state=b"momentum %d" % self.trained)
+        return LocalUpdate(update, frame, state=b"momentum %d" % self.trained)
 
     def task(self, round_: int = 1, attempt: int = 1, rate: float = 0.1) -> Task:
         key = TaskKey(experiment=self.job.experiment, round=round_, attempt=attempt)
-        one = Pass(round=round_, arguments={"rate": rate})
+        one = TrainingPass(round=round_, arguments={"rate": rate})
         return Task(key=key, job_hash=self.hash, models=(self.job.initial_model,), passes=(one,))
 
     def close(self, task: Task, *, named: bool, committed: bool = True) -> None:
@@ -79,13 +79,13 @@ class Bench:
 
 
 @pytest.fixture
-def bench(with_table: SiteState) -> Bench:
+def bench(with_table: StateFolder) -> Bench:
     return Bench(with_table, *take_offer(with_table))
 
 
 async def test_the_same_task_delivered_twice_is_answered_with_the_bytes_already_made(bench: Bench) -> None:
     first = await bench.handler(bench.task())
-    again = await Once(bench._train, SiteShelf(bench.site))(bench.task())
+    again = await Idempotent(bench._train, SiteTaskStore(bench.site))(bench.task())
     assert bench.trained == 1
     assert again.update == first.update
     assert again.frame is not None and again.frame.read_bytes() == b"weights 1"
@@ -237,16 +237,16 @@ async def test_an_update_that_finds_no_room_is_kept_later_and_not_made_again(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     room = waiting(bench, monkeypatch, 3)
-    made = await Once(bench._train, bench.shelf, room)(bench.task())
+    made = await Idempotent(bench._train, bench.shelf, room)(bench.task())
     assert bench.trained == 1
     assert sorted(path.read_bytes() for path in bench.files()) == [b"momentum 1", b"weights 1"]
-    assert bench.shelf.find(bench.task()) == Made(made.update, made.frame)
+    assert bench.shelf.find(bench.task()) == LocalUpdate(made.update, made.frame)
 
 
 async def test_an_update_that_cannot_be_kept_leaves_no_file(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     waiting(bench, monkeypatch, 1)
     with pytest.raises(StorageFull):
-        await Once(bench._train, bench.shelf, no_room)(bench.task())
+        await Idempotent(bench._train, bench.shelf, no_waiting)(bench.task())
     assert bench.files() == []
 
 

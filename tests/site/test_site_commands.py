@@ -18,16 +18,16 @@ from archipel.site.audit import journal, journal_heads
 from archipel.site.datasets import catalog
 from archipel.site.services import datasets
 from archipel.site.state import schema
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.storage import utc_now
 from archipel.tensors import blob_hash
-from archipel.transport.doorbell import Doorbell
+from archipel.transport.wakeup import Wakeup
 from archipel.vocabulary import ArchipelError, ErrorCode, Failure, PlanReference
 
 
 def test_a_new_site_says_its_name_and_identity(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["init", str(tmp_path / "s"), "--name", "charite"])
-    identity = SiteState.open(tmp_path / "s").identity.public
+    identity = StateFolder.open(tmp_path / "s").identity.public
     assert "site charite made" in result.stdout
     assert identity in result.stdout
     status = Terminal(tmp_path / "s")("status").stdout
@@ -35,7 +35,7 @@ def test_a_new_site_says_its_name_and_identity(tmp_path: Path) -> None:
     assert "agent stopped" in status
 
 
-def test_the_state_folder_can_be_named_on_the_command(with_table: SiteState) -> None:
+def test_the_state_folder_can_be_named_on_the_command(with_table: StateFolder) -> None:
     result = CliRunner().invoke(app, ["dataset", "list", "--state", str(with_table.folder), "--json"])
     assert [entry["name"] for entry in json.loads(result.stdout)] == ["table"]
 
@@ -46,9 +46,9 @@ def test_a_folder_that_is_no_site_is_named(tmp_path: Path) -> None:
     assert "site.toml: is not there; run init first" in str(result.exception)
 
 
-def test_status_for_a_program_holds_everything(terminal: Terminal, with_table: SiteState) -> None:
+def test_status_for_a_program_holds_everything(terminal: Terminal, with_table: StateFolder) -> None:
     take_offer(with_table)
-    bell = Doorbell(terminal.state)
+    bell = Wakeup(terminal.state)
     try:
         status = terminal.json("status")
     finally:
@@ -78,18 +78,18 @@ def test_status_says_which_lines_of_the_opt_out_list_match_nobody(terminal: Term
 def test_a_mistyped_patient_is_no_success_and_the_likely_one_is_named(terminal: Terminal) -> None:
     done = terminal("cohort", "withdraw", "p-0O2")
     assert done.exit_code == 1
-    assert "p-0O2 is nobody in any dataset here; did you mean p-002?" in done.stdout
+    assert "p-0O2 matches no subject in any dataset here; did you mean p-002?" in done.stdout
     assert "0 of 1 are patients here" in done.stdout and "kept for later" in done.stdout
     assert terminal.json("dataset", "list")[0]["subjects"] == 6
     again = terminal("cohort", "withdraw", "p-0O2")
     assert again.exit_code == 1 and "already" not in again.stdout
     done = terminal("cohort", "withdraw", "p-01", "p-3", "--dataset", "table")
     assert done.exit_code == 1
-    assert "p-01 is nobody in dataset table; did you mean p-001?" in done.stdout
-    assert "p-3 is nobody in dataset table; did you mean p-003?" in done.stdout
+    assert "p-01 matches no subject in dataset table; did you mean p-001?" in done.stdout
+    assert "p-3 matches no subject in dataset table; did you mean p-003?" in done.stdout
     done = terminal("cohort", "withdraw", "p-001", "somebody else")
     assert done.exit_code == 1
-    assert "somebody else is nobody in any dataset here\n" in done.stdout
+    assert "somebody else matches no subject in any dataset here\n" in done.stdout
     assert "1 of 2 is a patient here" in done.stdout
     assert terminal.json("dataset", "list")[0]["subjects"] == 5
     assert terminal("cohort", "withdraw", "p-003").exit_code == 0
@@ -101,7 +101,7 @@ def test_whoever_withdrew_is_not_suggested_for_a_mistyped_id(terminal: Terminal)
 
 
 def test_a_patient_with_faulty_files_is_a_patient_here(
-    terminal: Terminal, with_table: SiteState, tmp_path: Path
+    terminal: Terminal, with_table: StateFolder, tmp_path: Path
 ) -> None:
     root = volumes(tmp_path / "brain")
     (root / "labels" / "sub-01.nii.gz").write_bytes(b"no volume")
@@ -118,7 +118,7 @@ def test_an_opt_out_list_may_name_patients_who_are_not_here(terminal: Terminal, 
 
 
 def test_freezing_says_when_the_version_was_there_and_when_few_measure(
-    terminal: Terminal, with_table: SiteState, tmp_path: Path
+    terminal: Terminal, with_table: StateFolder, tmp_path: Path
 ) -> None:
     said = terminal("cohort", "freeze", "table", "--name", "spring", "--validation-fraction", "0.25").stdout
     assert "dataset table version 1 spring: 6 subjects" in said and "already" not in said
@@ -130,7 +130,7 @@ def test_freezing_says_when_the_version_was_there_and_when_few_measure(
     assert "warning" not in terminal("cohort", "freeze", "table").stdout
 
 
-def test_approving_says_how_many_measure_the_model(terminal: Terminal, with_table: SiteState) -> None:
+def test_approving_says_how_many_measure_the_model(terminal: Terminal, with_table: StateFolder) -> None:
     take_offer(with_table, validation_fraction=0.25)
     said = terminal("approve", "heart", answer="n\n").stdout
     assert "of the 6 subjects (asked for: about 25%)" in said
@@ -144,7 +144,7 @@ def test_every_problem_of_a_dataset_is_printed(terminal: Terminal, tmp_path: Pat
     result = terminal("dataset", "add", "brain", str(root))
     assert "- sub-00: no label beside the image" in result.stdout
     assert "- sub-01: the image has shape" in result.stdout
-    assert "dataset brain: has 2 problems; mend the data and add it again" in str(result.exception)
+    assert "dataset brain: has 2 problems; fix the data and add it again" in str(result.exception)
     assert len(terminal.json("dataset", "list")) == 1
 
 
@@ -159,7 +159,7 @@ def test_a_dataset_is_added_with_label_names_and_removed(terminal: Terminal, tmp
     assert "is not VALUE=NAME; give for example --label 1=anterior" in str(wrong.exception)
 
 
-def test_approving_shows_what_will_run_and_asks(terminal: Terminal, with_table: SiteState) -> None:
+def test_approving_shows_what_will_run_and_asks(terminal: Terminal, with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table)
     no = terminal("approve", "heart", answer="n\n")
     assert no.exit_code == 1
@@ -169,12 +169,12 @@ def test_approving_shows_what_will_run_and_asks(terminal: Terminal, with_table: 
     assert approvals.offered(with_table, "heart").state == "offered"
     yes = terminal("approve", "heart", answer="y\n")
     assert f"approved heart for 6 subjects of dataset table version 1: job {hashed}" in yes.stdout
-    authorisation.is_allowed(with_table, "heart", hashed)
+    authorisation.authorise(with_table, "heart", hashed)
 
 
 @pytest.mark.parametrize("decisions", [["approve"], ["reject"], ["approve", "revoke"]])
 def test_a_note_on_a_decision_is_in_the_journal_and_shown_with_the_experiment(
-    terminal: Terminal, with_table: SiteState, decisions: list[str]
+    terminal: Terminal, with_table: StateFolder, decisions: list[str]
 ) -> None:
     take_offer(with_table)
     for verb in decisions:
@@ -191,7 +191,7 @@ def test_a_note_on_a_decision_is_in_the_journal_and_shown_with_the_experiment(
 
 
 def test_the_subjects_a_person_is_asked_about_are_those_on_the_disk(
-    terminal: Terminal, with_table: SiteState, tmp_path: Path
+    terminal: Terminal, with_table: StateFolder, tmp_path: Path
 ) -> None:
     take_offer(with_table)
     table(tmp_path / "data", rows=8)
@@ -204,7 +204,7 @@ def test_the_subjects_a_person_is_asked_about_are_those_on_the_disk(
     assert "Who asks?" not in gone.stdout
 
 
-def test_decisions_by_a_script_need_no_answer(terminal: Terminal, with_table: SiteState) -> None:
+def test_decisions_by_a_script_need_no_answer(terminal: Terminal, with_table: StateFolder) -> None:
     take_offer(with_table)
     assert terminal("approve", "heart", "--yes", "--note", "board 12/3").exit_code == 0
     assert terminal.json("plans")[0]["note"] == "board 12/3"
@@ -215,14 +215,14 @@ def test_decisions_by_a_script_need_no_answer(terminal: Terminal, with_table: Si
     assert kinds == ["approved", "revoked", "rejected"]
 
 
-def test_a_script_approves_only_the_job_it_names(terminal: Terminal, with_table: SiteState) -> None:
+def test_a_script_approves_only_the_job_it_names(terminal: Terminal, with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table)
     other = terminal("approve", "heart", "--yes", "--job", "sha256:" + "0" * 64)
-    assert "its job changed meanwhile; read the new one" in str(other.exception)
+    assert "its job has changed since it was shown; read the new one" in str(other.exception)
     assert terminal("approve", "heart", "--yes", "--job", hashed).exit_code == 0
 
 
-def test_a_plan_cannot_hide_its_lines_from_the_terminal(terminal: Terminal, with_table: SiteState) -> None:
+def test_a_plan_cannot_hide_its_lines_from_the_terminal(terminal: Terminal, with_table: StateFolder) -> None:
     hidden = "steal = 1  # \x1b[1A\x1b[2K\x1b[8m \u202e [red]x[/red]"
     source = PLAN + hidden.encode()
     with_table.blobs.put(source)
@@ -236,7 +236,7 @@ def test_a_plan_cannot_hide_its_lines_from_the_terminal(terminal: Terminal, with
 
 
 def test_a_job_with_reasons_against_it_shows_them_before_anybody_is_asked(
-    terminal: Terminal, with_table: SiteState
+    terminal: Terminal, with_table: StateFolder
 ) -> None:
     job, _ = take_offer(with_table)
     catalog.remove(with_table, "table")
@@ -247,7 +247,9 @@ def test_a_job_with_reasons_against_it_shows_them_before_anybody_is_asked(
     assert document["source"] == PLAN.decode()
 
 
-def test_verifying_the_journal_answers_by_exit_code(terminal: Terminal, with_table: SiteState, tmp_path: Path) -> None:
+def test_verifying_the_journal_answers_by_exit_code(
+    terminal: Terminal, with_table: StateFolder, tmp_path: Path
+) -> None:
     head = tmp_path / "head.json"
     head.write_text(sign_head(SERVER, journal.signed_head(with_table)).model_dump_json())
     assert terminal.json("journal", "verify", "--head", str(head))["heads"] == 1
@@ -262,7 +264,7 @@ def test_verifying_the_journal_answers_by_exit_code(terminal: Terminal, with_tab
     assert "is not a journal head" in str(terminal("journal", "verify", "--head", str(head)).exception)
 
 
-def test_verifying_the_journal_says_how_far_it_is_attested(terminal: Terminal, with_table: SiteState) -> None:
+def test_verifying_the_journal_says_how_far_it_is_attested(terminal: Terminal, with_table: StateFolder) -> None:
     def verdict() -> str:
         return " ".join(terminal("journal", "verify").stdout.split())
 
@@ -274,7 +276,7 @@ def test_verifying_the_journal_says_how_far_it_is_attested(terminal: Terminal, w
     assert "the chain of 2 lines fits and is attested by nobody: lines may be missing at its end" in verdict()
     assert "archipel server site head charite" in verdict()
     receipt = sign_head(SERVER, journal.signed_head(with_table)).model_dump(mode="json")
-    journal_heads.heard(with_table, None, receipt)
+    journal_heads.record_seen(with_table, None, receipt)
     assert "the journal is whole up to line 2: held against 1 attested heads, and nothing follows it" in verdict()
     write("note")
     assert "whole up to line 2: held against 1 attested heads; line 3 is attested by nobody yet" in verdict()
@@ -293,13 +295,13 @@ def test_verifying_the_journal_says_how_far_it_is_attested(terminal: Terminal, w
     assert "nobody attests it before the site has joined" in verdict()
 
 
-def test_a_server_whose_journal_went_back_is_seen_in_the_status(terminal: Terminal, with_table: SiteState) -> None:
+def test_a_server_whose_journal_went_back_is_seen_in_the_status(terminal: Terminal, with_table: StateFolder) -> None:
     missing = terminal("journal", "server-head").exception
     assert "head of the server's journal: none came yet" in str(missing)
     assert terminal.json("status")["server_journal_faults"] == []
     for number in (42, 17):
         unsigned = JournalHead(owner="server", number=number, hash="sha256:" + "1" * 64, at=f"day {number}")
-        journal_heads.heard(with_table, sign_head(SERVER, unsigned).model_dump(mode="json"), None)
+        journal_heads.record_seen(with_table, sign_head(SERVER, unsigned).model_dump(mode="json"), None)
     (fault,) = terminal.json("status")["server_journal_faults"]
     assert fault.startswith("line 42 was there on day 42; on day 17 line 17 was the last: a backup was restored there")
     assert "the server's journal went back: line 42" in terminal("status").stdout
@@ -317,7 +319,7 @@ def test_the_journal_is_exported_as_json_lines(terminal: Terminal, tmp_path: Pat
     assert (tmp_path / "journal.jsonl").read_text().splitlines()[:2] == printed.splitlines()[:2]
 
 
-def test_errors_are_listed_shown_and_released(terminal: Terminal, with_table: SiteState) -> None:
+def test_errors_are_listed_shown_and_released(terminal: Terminal, with_table: StateFolder) -> None:
     take_offer(with_table)
     failure = Failure(code=ErrorCode.PLAN_ERROR, sentence="the plan raised an error", exception="KeyError", line=7)
     row = {"experiment": "heart", "round": 1, "attempt": 1, "kind": "train", "about": "", "task": "{}"}
@@ -352,7 +354,7 @@ def test_the_commands_work_as_processes_and_say_errors_in_one_line(tmp_path: Pat
 
 
 @pytest.mark.processes
-def test_a_running_agents_tracebacks_hold_no_values(hospital: SiteState) -> None:
+def test_a_running_agents_tracebacks_hold_no_values(hospital: StateFolder) -> None:
     program = (
         "import sys, structlog; from archipel.cli import main; from archipel.site.agent import process\n"
         "def run(folder):\n"
@@ -378,8 +380,8 @@ def test_two_processes_append_to_one_journal_without_breaking_its_chain(tmp_path
     site = new_site(tmp_path / "state")
     program = (
         "import sys; from pathlib import Path\n"
-        "from archipel.site.audit import journal; from archipel.site.state.folder import SiteState\n"
-        "site = SiteState.open(Path(sys.argv[1]))\n"
+        "from archipel.site.audit import journal; from archipel.site.state.folder import StateFolder\n"
+        "site = StateFolder.open(Path(sys.argv[1]))\n"
         "for number in range(40):\n"
         "    with site.database.write() as connection:\n"
         "        journal.append(connection, 'note', {'number': number})\n"

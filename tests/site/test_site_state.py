@@ -11,31 +11,31 @@ from sqlalchemy import text
 
 from archipel.site.membership.founding import create_site
 from archipel.site.state import schema
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.site.state.settings import set_proxy
 from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode
 
 
-def test_migrations_lead_to_exactly_the_schema(hospital: SiteState) -> None:
+def test_migrations_lead_to_exactly_the_schema(hospital: StateFolder) -> None:
     with hospital.database.read() as connection:
         assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
 
 
-def test_opening_an_upgraded_database_keeps_its_rows(hospital: SiteState) -> None:
-    again = SiteState.open(hospital.folder)
+def test_opening_an_upgraded_database_keeps_its_rows(hospital: StateFolder) -> None:
+    again = StateFolder.open(hospital.folder)
     assert again.joined().name == "North"
     assert again.identity.public == hospital.identity.public
     again.close()
 
 
-def test_a_database_of_a_newer_version_is_refused(hospital: SiteState) -> None:
+def test_a_database_of_a_newer_version_is_refused(hospital: StateFolder) -> None:
     with hospital.database.write() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(ArchipelError, match="newer version of Archipel; install"):
-        SiteState.open(hospital.folder)
+        StateFolder.open(hospital.folder)
 
 
-def test_everything_in_the_folder_is_readable_by_its_owner_only(hospital: SiteState) -> None:
+def test_everything_in_the_folder_is_readable_by_its_owner_only(hospital: StateFolder) -> None:
     hospital.joined()
     for path in [hospital.folder, *hospital.folder.rglob("*")]:
         mode = stat.S_IMODE(path.stat().st_mode)
@@ -44,11 +44,11 @@ def test_everything_in_the_folder_is_readable_by_its_owner_only(hospital: SiteSt
     assert {"site.toml", "site.db", "keys", "blobs", "spool", "state", "logs"} <= names
 
 
-def test_an_unknown_key_is_named_with_the_nearest_known_one(hospital: SiteState) -> None:
+def test_an_unknown_key_is_named_with_the_nearest_known_one(hospital: StateFolder) -> None:
     file = hospital.folder / "site.toml"
     file.write_text('prxy = ""\n' + file.read_text())
     with pytest.raises(ArchipelError, match="prxy: is not a known key; did you mean proxy") as caught:
-        SiteState.open(hospital.folder)
+        StateFolder.open(hospital.folder)
     assert caught.value.code is ErrorCode.CONFIGURATION
 
 
@@ -56,20 +56,20 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(hospital: SiteState)
     "line",
     ['sandbox = "none"', 'proxy = "proxy:3128"', "uid_base = 0", "reconnect_first_s = 0", 'policy = "open"'],
 )
-def test_a_value_that_does_not_fit_is_named(hospital: SiteState, line: str) -> None:
+def test_a_value_that_does_not_fit_is_named(hospital: StateFolder, line: str) -> None:
     key = line.split(" ", maxsplit=1)[0]
     (hospital.folder / "site.toml").write_text(f'site = "charite"\n{line}\n')
     with pytest.raises(ArchipelError, match=key):
-        SiteState.open(hospital.folder)
+        StateFolder.open(hospital.folder)
 
 
-def test_setting_the_proxy_keeps_the_rest_of_the_file(hospital: SiteState) -> None:
+def test_setting_the_proxy_keeps_the_rest_of_the_file(hospital: StateFolder) -> None:
     file = hospital.folder / "site.toml"
     before = file.read_text().splitlines()
     set_proxy(file, "http://proxy.clinic:3128")
     after = file.read_text().splitlines()
     assert [line for line in after if line not in before] == ['proxy = "http://proxy.clinic:3128"']
-    assert SiteState.open(hospital.folder).settings.proxy == "http://proxy.clinic:3128"
+    assert StateFolder.open(hospital.folder).settings.proxy == "http://proxy.clinic:3128"
     with pytest.raises(BadInput, match="is not the address of a web proxy; give http://host:port"):
         set_proxy(file, 'http://x:1"\nsandbox = "none-i-accept-the-risk')
 
@@ -81,7 +81,7 @@ def test_a_name_no_site_may_have_leaves_nothing_behind(tmp_path: Path, name: str
     assert not (tmp_path / "state").exists()
 
 
-def test_a_folder_in_use_is_not_taken_over(hospital: SiteState, tmp_path: Path) -> None:
+def test_a_folder_in_use_is_not_taken_over(hospital: StateFolder, tmp_path: Path) -> None:
     with pytest.raises(Conflict, match="is a site already"):
         create_site(hospital.folder, "other")
     (tmp_path / "full").mkdir()
@@ -91,15 +91,15 @@ def test_a_folder_in_use_is_not_taken_over(hospital: SiteState, tmp_path: Path) 
     assert (tmp_path / "full" / "thesis.txt").read_text() == "mine"
 
 
-def test_a_lost_identity_key_is_not_replaced_silently(hospital: SiteState) -> None:
+def test_a_lost_identity_key_is_not_replaced_silently(hospital: StateFolder) -> None:
     (hospital.keys / "identity.key").unlink()
     with pytest.raises(ArchipelError, match="restore it from the backup"):
-        _ = SiteState.open(hospital.folder).identity
+        _ = StateFolder.open(hospital.folder).identity
     assert not (hospital.keys / "identity.key").exists()
 
 
-def test_one_folder_has_one_agent(hospital: SiteState) -> None:
-    other = SiteState.open(hospital.folder)
+def test_one_folder_has_one_agent(hospital: StateFolder) -> None:
+    other = StateFolder.open(hospital.folder)
     with hospital.held(), pytest.raises(Conflict, match="by an agent already"), other.held():
         pass
     with other.held():

@@ -15,7 +15,7 @@ from archipel.site.approval import approvals, disclosure
 from archipel.site.audit import journal
 from archipel.site.datasets import catalog
 from archipel.site.services import datasets
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.site.state.settings import SiteSettings
 from archipel.transport import AnswerMessage, DatasetsMessage, DatasetSummary, Hello
 from archipel.transport.messages import from_site
@@ -57,7 +57,7 @@ class Wire:
 
 
 @pytest.fixture
-def with_heart(hospital: SiteState, tmp_path: Path) -> SiteState:
+def with_heart(hospital: StateFolder, tmp_path: Path) -> StateFolder:
     root = tmp_path / "heart"
     root.mkdir()
     (root / "heart.csv").write_text(HEART)
@@ -68,11 +68,11 @@ def with_heart(hospital: SiteState, tmp_path: Path) -> SiteState:
     return hospital
 
 
-def stricter(site: SiteState, minimum_cell: int) -> None:
+def stricter(site: StateFolder, minimum_cell: int) -> None:
     site.settings = SiteSettings.model_validate({"site": site.name, "policy": {"minimum_cell": minimum_cell}})
 
 
-def test_of_a_table_the_words_of_the_dictionary_and_the_mapping_are_told_and_no_value(with_heart: SiteState) -> None:
+def test_of_a_table_the_words_of_the_dictionary_and_the_mapping_are_told_and_no_value(with_heart: StateFolder) -> None:
     (found,) = disclosure.summaries(with_heart)
     columns = {column.name: (column.unit, column.categories) for column in found.columns}
     assert columns == {
@@ -86,7 +86,7 @@ def test_of_a_table_the_words_of_the_dictionary_and_the_mapping_are_told_and_no_
         assert secret not in text, secret
 
 
-def test_columns_that_nobody_described_are_not_told(hospital: SiteState, tmp_path: Path) -> None:
+def test_columns_that_nobody_described_are_not_told(hospital: StateFolder, tmp_path: Path) -> None:
     root = tmp_path / "heart"
     root.mkdir()
     (root / "heart.csv").write_text(HEART)
@@ -98,7 +98,7 @@ def test_columns_that_nobody_described_are_not_told(hospital: SiteState, tmp_pat
     assert (column.name, column.categories) == ("disease", ("sick", "healthy"))
 
 
-def test_of_volumes_label_names_and_mapped_modalities_are_told(hospital: SiteState, tmp_path: Path) -> None:
+def test_of_volumes_label_names_and_mapped_modalities_are_told(hospital: StateFolder, tmp_path: Path) -> None:
     entry = datasets.add(hospital, "brain", volumes(tmp_path / "brain", 6), "nifti-pairs")
     assert disclosure.summary(entry, 5).modalities == ("image",)
     mapped = entry.model_copy(
@@ -114,7 +114,7 @@ def test_of_volumes_label_names_and_mapped_modalities_are_told(hospital: SiteSta
 
 @pytest.mark.parametrize(("rows", "said"), [(4, "<5"), (5, 5), (6, 6)])
 async def test_a_count_below_the_smallest_cell_is_never_on_the_wire(
-    hospital: SiteState, tmp_path: Path, rows: int, said: int | str
+    hospital: StateFolder, tmp_path: Path, rows: int, said: int | str
 ) -> None:
     datasets.add(hospital, "table", table(tmp_path / "data", rows=rows), "npz")
     take_offer(hospital)
@@ -135,14 +135,14 @@ async def test_a_count_below_the_smallest_cell_is_never_on_the_wire(
             assert f'"subjects":{rows}' not in text
 
 
-async def test_the_smallest_cell_is_the_sites_own_rule(with_table: SiteState) -> None:
+async def test_the_smallest_cell_is_the_sites_own_rule(with_table: StateFolder) -> None:
     stricter(with_table, 50)
     (found,) = disclosure.summaries(with_table)
     assert found.subjects == "<50"
     assert DatasetSummary.model_validate_json(found.model_dump_json()) == found
 
 
-async def test_what_was_told_is_in_the_journal_once_for_each_change(with_table: SiteState) -> None:
+async def test_what_was_told_is_in_the_journal_once_for_each_change(with_table: StateFolder) -> None:
     agent = Agent(with_table, Wire())  # type: ignore[arg-type]
     for _ in range(3):
         agent.telling.datasets()

@@ -13,25 +13,25 @@ from archipel.cli.site import app
 from archipel.governance import canonical, job_hash
 from archipel.site.approval import approvals
 from archipel.site.audit import journal
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 
 
-def plans(site: SiteState, *words: str) -> str:
+def plans(site: StateFolder, *words: str) -> str:
     done = CliRunner().invoke(app, ["plans", *words, "--state", str(site.folder)], env={"COLUMNS": "250"})
     assert done.exit_code == 0, done.output
     return done.stdout
 
 
-def test_the_name_is_in_the_list_in_words_for_programs_and_in_the_journal(hospital: SiteState) -> None:
+def test_the_name_is_in_the_list_in_words_for_programs_and_in_the_journal(hospital: StateFolder) -> None:
     approvals.offer(hospital, job_for(hospital), "Anna Berg")
     assert "Anna Berg" in plans(hospital)
-    assert "Anna Berg, by the word of the server of federation North; this site would" in plans(hospital, "heart")
+    assert "Anna Berg, according to the server of federation North; this site would" in plans(hospital, "heart")
     assert json.loads(plans(hospital, "--json"))[0]["asked_by"] == "Anna Berg"
     line = journal.lines(hospital)[-1]
     assert (line.kind, line.body["asked_by"]) == ("job-offered", "Anna Berg")
 
 
-def test_another_name_for_a_known_job_is_noted_once_and_asks_nobody_again(with_table: SiteState) -> None:
+def test_another_name_for_a_known_job_is_noted_once_and_asks_nobody_again(with_table: StateFolder) -> None:
     job, _ = take_offer(with_table)
     approvals.approve(with_table, "heart")
     for name in ("Anna Berg", "Anna Berg", ""):
@@ -41,13 +41,13 @@ def test_another_name_for_a_known_job_is_noted_once_and_asks_nobody_again(with_t
     assert lines == [{"experiment": "heart", "asked_by": "Anna Berg", "before": ""}]
 
 
-def test_a_name_is_a_strangers_text(hospital: SiteState) -> None:
+def test_a_name_is_a_strangers_text(hospital: StateFolder) -> None:
     approvals.offer(hospital, job_for(hospital), "Anna\x1b[2J")
     for said in (plans(hospital), plans(hospital, "heart")):
         assert "\x1b[2J" not in said and "Anna" in said
 
 
-def test_an_offer_of_before_is_read_and_nobody_is_named(hospital: SiteState) -> None:
+def test_an_offer_of_before_is_read_and_nobody_is_named(hospital: StateFolder) -> None:
     job = job_for(hospital)
     back_to(hospital, "0006")
     row = {"experiment": "heart", "job": canonical(job).decode(), "job_hash": job_hash(job), "plan_hash": job.plan.hash}

@@ -12,7 +12,7 @@ from site_world import table, take_offer, volume, volumes
 from sqlalchemy import select, text, update
 
 from archipel.data import Scan
-from archipel.governance import IdentityKey, Subtraction, subtract
+from archipel.governance import IdentityKey, SignedWithdrawal, sign_withdrawal
 from archipel.site.approval import approvals, authorisation, disclosure
 from archipel.site.audit import journal
 from archipel.site.cohorts import cohort_versions
@@ -20,25 +20,25 @@ from archipel.site.datasets import catalog
 from archipel.site.execution import preparation
 from archipel.site.services import cohorts, datasets
 from archipel.site.state import sample_cache, schema
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawals import withdrawals
 from archipel.site.withdrawals.withdrawals import withdraw
 from archipel.site.withdrawn import opt_outs, register
-from archipel.site.withdrawn.opt_outs import OPT_OUT, Optant, TakeOptOuts
-from archipel.transport.doorbell import Doorbell
+from archipel.site.withdrawn.opt_outs import OPT_OUT, OptOut, TakeOptOuts
+from archipel.transport.wakeup import Wakeup
 from archipel.vocabulary import BadInput, Conflict, DataNeeds, ErrorCode, NotFound, Refused
 
 
-def out(site: SiteState, *subjects: str, dataset: str = "") -> withdrawals.Withdrawn:
-    return withdraw(site, [Optant(subject, dataset) for subject in subjects])
+def out(site: StateFolder, *subjects: str, dataset: str = "") -> withdrawals.Withdrawn:
+    return withdraw(site, [OptOut(subject, dataset) for subject in subjects])
 
 
-def test_a_withdrawal_narrows_what_was_approved_and_asks_nobody(with_table: SiteState) -> None:
+def test_a_withdrawal_narrows_what_was_approved_and_asks_nobody(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table)
     approval = approvals.approve(with_table, "heart")
-    before = authorisation.is_allowed(with_table, "heart", hashed)
+    before = authorisation.authorise(with_table, "heart", hashed)
     done = out(with_table, "p-002")
-    after = authorisation.is_allowed(with_table, "heart", hashed)
+    after = authorisation.authorise(with_table, "heart", hashed)
     assert set(before.cohort.subjects) - set(after.cohort.subjects) == {"p-002"}
     assert "p-002" not in (after.cohort.validation or ())
     assert after.approval == approval
@@ -51,32 +51,32 @@ def test_a_withdrawal_narrows_what_was_approved_and_asks_nobody(with_table: Site
     )
 
 
-def test_nobody_else_changes_sides_by_a_withdrawal(with_table: SiteState) -> None:
+def test_nobody_else_changes_sides_by_a_withdrawal(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table)
     approvals.approve(with_table, "heart")
-    before = authorisation.is_allowed(with_table, "heart", hashed).cohort
+    before = authorisation.authorise(with_table, "heart", hashed).cohort
     gone = (before.validation or ())[0]
     out(with_table, gone)
-    after = authorisation.is_allowed(with_table, "heart", hashed).cohort
+    after = authorisation.authorise(with_table, "heart", hashed).cohort
     assert after.training == before.training
     assert set(after.validation or ()) == set(before.validation or ()) - {gone}
 
 
-def test_a_withdrawal_is_a_signed_document_that_names_nobody(with_table: SiteState) -> None:
+def test_a_withdrawal_is_a_signed_document_that_names_nobody(with_table: StateFolder) -> None:
     take_offer(with_table)
     approvals.approve(with_table, "heart")
-    withdraw(with_table, [Optant("p-002")], reason="Frau Müller changed her mind")
+    withdraw(with_table, [OptOut("p-002")], reason="Frau Müller changed her mind")
     with with_table.database.read() as connection:
         (body,) = connection.scalars(select(schema.subtractions.c.body))
-    signed = Subtraction.model_validate_json(body)
-    assert signed.signature == subtract(with_table.identity, signed).signature
+    signed = SignedWithdrawal.model_validate_json(body)
+    assert signed.signature == sign_withdrawal(with_table.identity, signed).signature
     written = "".join(f"{line.kind} {line.body}" for line in journal.lines(with_table))
     assert "patient-withdrawn" in written and "cohort-narrowed" in written and signed.signature in written
     for one in (body, "".join(journal.export(with_table)), str(disclosure.summaries(with_table))):
         assert "p-002" not in one and "Müller" not in one
 
 
-def test_a_withdrawal_applies_to_queries_and_to_what_is_frozen_later(with_table: SiteState, tmp_path: Path) -> None:
+def test_a_withdrawal_applies_to_queries_and_to_what_is_frozen_later(with_table: StateFolder, tmp_path: Path) -> None:
     out(with_table, "p-002")
     assert catalog.dataset(with_table, "table").subjects == 5
     assert catalog.dataset(with_table, "table").summary.subjects == 5
@@ -88,27 +88,27 @@ def test_a_withdrawal_applies_to_queries_and_to_what_is_frozen_later(with_table:
     assert datasets.check(with_table, "table").subjects == 8
 
 
-def test_a_patient_who_withdraws_while_a_person_reads_is_not_in_what_is_approved(with_table: SiteState) -> None:
+def test_a_patient_who_withdraws_while_a_person_reads_is_not_in_what_is_approved(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table)
     frozen = cohorts.freeze(with_table, catalog.dataset(with_table, "table"))
     out(with_table, "p-002")
     approvals.approve(with_table, "heart", frozen=frozen)
-    assert "p-002" not in authorisation.is_allowed(with_table, "heart", hashed).cohort.subjects
+    assert "p-002" not in authorisation.authorise(with_table, "heart", hashed).cohort.subjects
 
 
-def test_a_pseudonymised_patient_withdraws_by_the_id_that_the_hospital_knows(with_table: SiteState) -> None:
+def test_a_pseudonymised_patient_withdraws_by_the_id_that_the_hospital_knows(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table)
     cohorts.freeze_version(with_table, "table", pseudonymise=True)
     approvals.approve(with_table, "heart", frozen=cohort_versions.stored(with_table, "table"))
     pseudonym = cohort_versions.stored(with_table, "table").cohort.pseudonyms["p-002"]
     out(with_table, "p-002")
-    left = authorisation.is_allowed(with_table, "heart", hashed).cohort
+    left = authorisation.authorise(with_table, "heart", hashed).cohort
     assert "p-002" not in left.subjects and "p-002" not in left.pseudonyms
-    assert pseudonym not in preparation.as_told(left, 0.2).subjects
+    assert pseudonym not in preparation.as_disclosed(left, 0.2).subjects
 
 
-def test_withdrawing_twice_changes_nothing_and_wakes_the_agent_once(with_table: SiteState) -> None:
-    bell = Doorbell(with_table.folder)
+def test_withdrawing_twice_changes_nothing_and_wakes_the_agent_once(with_table: StateFolder) -> None:
+    bell = Wakeup(with_table.folder)
     try:
         out(with_table, "p-002")
         assert bell._socket.recv(16) == b"!"
@@ -119,7 +119,7 @@ def test_withdrawing_twice_changes_nothing_and_wakes_the_agent_once(with_table: 
         bell.close()
 
 
-def test_a_withdrawal_from_one_dataset_leaves_a_namesake_in_another(with_table: SiteState, tmp_path: Path) -> None:
+def test_a_withdrawal_from_one_dataset_leaves_a_namesake_in_another(with_table: StateFolder, tmp_path: Path) -> None:
     datasets.add(with_table, "other", table(tmp_path / "other"), "npz")
     done = out(with_table, "p-002", dataset="other")
     assert done.datasets == ("other",)
@@ -129,74 +129,76 @@ def test_a_withdrawal_from_one_dataset_leaves_a_namesake_in_another(with_table: 
 
 
 @pytest.mark.parametrize("subject", ["", "a/b", "x" * 201, "line\nbreak"])
-def test_what_cannot_be_a_subject_is_refused(with_table: SiteState, subject: str) -> None:
+def test_what_cannot_be_a_subject_is_refused(with_table: StateFolder, subject: str) -> None:
     with pytest.raises(BadInput, match="cannot be a subject's id"):
         out(with_table, subject)
     with pytest.raises(NotFound, match="dataset nowhere: is not in the catalog"):
         out(with_table, "p-002", dataset="nowhere")
 
 
-def test_too_few_patients_left_stop_the_experiment_with_a_clear_error(with_table: SiteState) -> None:
+def test_too_few_patients_left_stop_the_experiment_with_a_clear_error(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table, needs=DataNeeds(kind="arrays", minimum_subjects=5))
     approvals.approve(with_table, "heart")
     out(with_table, "p-001")
-    authorisation.is_allowed(with_table, "heart", hashed)
+    authorisation.authorise(with_table, "heart", hashed)
     out(with_table, "p-002")
     with pytest.raises(
         Refused, match="patients were withdrawn and 4 subjects are left of its cohort; at least 5"
     ) as caught:
-        authorisation.is_allowed(with_table, "heart", hashed)
+        authorisation.authorise(with_table, "heart", hashed)
     assert caught.value.code is ErrorCode.BAD_DATA
 
 
-def test_a_cohort_with_nobody_left_to_train_on_is_refused(with_table: SiteState) -> None:
+def test_a_cohort_with_nobody_left_to_train_on_is_refused(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table, validation_fraction=0.5)
     approvals.approve(with_table, "heart")
-    cohort = authorisation.is_allowed(with_table, "heart", hashed).cohort
+    cohort = authorisation.authorise(with_table, "heart", hashed).cohort
     assert len(cohort.validation or ()) >= 2
     out(with_table, *cohort.training)
     with pytest.raises(Refused, match="one of them to train on"):
-        authorisation.is_allowed(with_table, "heart", hashed)
+        authorisation.authorise(with_table, "heart", hashed)
 
 
-def test_a_subtraction_that_somebody_else_wrote_stops_everything(with_table: SiteState) -> None:
+def test_a_subtraction_that_somebody_else_wrote_stops_everything(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table)
     approvals.approve(with_table, "heart")
     out(with_table, "p-002")
     with with_table.database.read() as connection:
         (body,) = connection.scalars(select(schema.subtractions.c.body))
-    mine = Subtraction.model_validate_json(body)
-    elsewhere = subtract(with_table.identity, mine.model_copy(update={"cohort_hash": "sha256:" + "1" * 64}))
+    mine = SignedWithdrawal.model_validate_json(body)
+    elsewhere = sign_withdrawal(with_table.identity, mine.model_copy(update={"cohort_hash": "sha256:" + "1" * 64}))
     for forged, words in [
-        (subtract(IdentityKey.generate(), mine), "signature is not the site's"),
+        (sign_withdrawal(IdentityKey.generate(), mine), "signature is not the site's"),
         (mine.model_copy(update={"subjects": ()}), "signature is not the site's"),
         (elsewhere, "is for another cohort"),
     ]:
         with with_table.database.write() as connection:
             connection.execute(update(schema.subtractions).values(body=forged.model_dump_json()))
         with pytest.raises(Refused, match=words) as caught:
-            authorisation.is_allowed(with_table, "heart", hashed)
+            authorisation.authorise(with_table, "heart", hashed)
         assert caught.value.code is ErrorCode.NOT_APPROVED
 
 
 @pytest.mark.parametrize("elsewhere", ["", "withdrawals", "journal WHERE kind = 'cohort-narrowed'"])
-def test_a_withdrawal_that_somebody_deletes_brings_nobody_back(with_table: SiteState, elsewhere: str) -> None:
+def test_a_withdrawal_that_somebody_deletes_brings_nobody_back(with_table: StateFolder, elsewhere: str) -> None:
     """Who is out stands in three places: among the withdrawals, in the journal, and signed with the cohort."""
     _, hashed = take_offer(with_table)
     approvals.approve(with_table, "heart")
     out(with_table, "p-001")
     out(with_table, "p-002")
-    authorisation.is_allowed(with_table, "heart", hashed)
+    authorisation.authorise(with_table, "heart", hashed)
     with with_table.database.write() as connection:
         connection.execute(text("DELETE FROM subtractions WHERE number = (SELECT max(number) FROM subtractions)"))
         if elsewhere:
             connection.execute(text(f"DELETE FROM {elsewhere}"))
-    with pytest.raises(Refused, match="a withdrawal from its cohort is gone; somebody changed") as caught:
-        authorisation.is_allowed(with_table, "heart", hashed)
+    with pytest.raises(
+        Refused, match="a withdrawal from its cohort is gone; this site's database was changed by hand"
+    ) as caught:
+        authorisation.authorise(with_table, "heart", hashed)
     assert caught.value.code is ErrorCode.NOT_APPROVED
 
 
-def test_a_cohort_under_another_datasets_name_escapes_no_withdrawal(with_table: SiteState, tmp_path: Path) -> None:
+def test_a_cohort_under_another_datasets_name_escapes_no_withdrawal(with_table: StateFolder, tmp_path: Path) -> None:
     datasets.add(with_table, "other", table(tmp_path / "other"), "npz")
     _, hashed = take_offer(with_table)
     approvals.approve(with_table, "heart")
@@ -205,27 +207,27 @@ def test_a_cohort_under_another_datasets_name_escapes_no_withdrawal(with_table: 
         connection.execute(text("DELETE FROM subtractions"))
         connection.execute(text("DELETE FROM journal WHERE kind = 'cohort-narrowed'"))
         connection.execute(text("UPDATE cohorts SET dataset = 'other'"))
-    with pytest.raises(Refused, match="its cohort is filed under another dataset; somebody changed"):
-        authorisation.is_allowed(with_table, "heart", hashed)
+    with pytest.raises(Refused, match="its cohort is filed under another dataset"):
+        authorisation.authorise(with_table, "heart", hashed)
 
 
-def test_the_way_out_of_a_deleted_withdrawal_is_a_new_version(with_table: SiteState) -> None:
+def test_the_way_out_of_a_deleted_withdrawal_is_a_new_version(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table)
     approvals.approve(with_table, "heart")
     out(with_table, "p-002")
     with with_table.database.write() as connection:
         connection.execute(text("DELETE FROM subtractions"))
     approvals.approve(with_table, "heart")
-    cohort = authorisation.is_allowed(with_table, "heart", hashed).cohort
+    cohort = authorisation.authorise(with_table, "heart", hashed).cohort
     assert cohort.version == 2 and "p-002" not in cohort.subjects
 
 
-def test_an_opt_out_list_is_taken_over_at_every_look(with_table: SiteState, tmp_path: Path) -> None:
+def test_an_opt_out_list_is_taken_over_at_every_look(with_table: StateFolder, tmp_path: Path) -> None:
     _, hashed = take_offer(with_table)
     approvals.approve(with_table, "heart")
     listed = with_table.folder / OPT_OUT
     listed.write_text("\ufeff# opted out by letter\np-001   # 12 March\n\nother/p-003\ntable/p-004\n", encoding="utf-8")
-    assert set(authorisation.is_allowed(with_table, "heart", hashed).cohort.subjects) == {
+    assert set(authorisation.authorise(with_table, "heart", hashed).cohort.subjects) == {
         "p-000",
         "p-002",
         "p-003",
@@ -237,36 +239,36 @@ def test_an_opt_out_list_is_taken_over_at_every_look(with_table: SiteState, tmp_
     datasets.add(with_table, "other", table(tmp_path / "other"), "npz")
     assert catalog.dataset(with_table, "other").subjects == 4
     listed.unlink()
-    assert len(authorisation.is_allowed(with_table, "heart", hashed).cohort.subjects) == 3
+    assert len(authorisation.authorise(with_table, "heart", hashed).cohort.subjects) == 3
 
 
 @pytest.mark.parametrize("line", [b"a/b/c", b"/p-001", b"table/", b"\xff\xfe"])
-def test_an_opt_out_list_that_cannot_be_read_stops_everything(with_table: SiteState, line: bytes) -> None:
+def test_an_opt_out_list_that_cannot_be_read_stops_everything(with_table: StateFolder, line: bytes) -> None:
     _, hashed = take_offer(with_table)
     approvals.approve(with_table, "heart")
     (with_table.folder / OPT_OUT).write_bytes(b"p-001\n" + line + b"\n")
     with pytest.raises(BadInput, match=r"opt-out.txt") as caught:
-        authorisation.is_allowed(with_table, "heart", hashed)
+        authorisation.authorise(with_table, "heart", hashed)
     assert caught.value.code is ErrorCode.CONFIGURATION
 
 
-def test_a_mistaken_withdrawal_is_undone_for_new_versions_only(with_table: SiteState) -> None:
+def test_a_mistaken_withdrawal_is_undone_for_new_versions_only(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table)
     approvals.approve(with_table, "heart")
     out(with_table, "p-002")
     (with_table.folder / OPT_OUT).write_text("p-002\n")
     with pytest.raises(Conflict, match=r"is named in opt-out.txt; remove the line"):
-        withdrawals.readmit(with_table, Optant("p-002"))
+        withdrawals.reinstate(with_table, OptOut("p-002"))
     (with_table.folder / OPT_OUT).unlink()
-    withdrawals.readmit(with_table, Optant("p-002"))
-    assert "p-002" not in authorisation.is_allowed(with_table, "heart", hashed).cohort.subjects
+    withdrawals.reinstate(with_table, OptOut("p-002"))
+    assert "p-002" not in authorisation.authorise(with_table, "heart", hashed).cohort.subjects
     fresh = cohorts.freeze_version(with_table, "table")
     assert (fresh.version, fresh.left) == (2, 6)
     with pytest.raises(NotFound, match="is not withdrawn"):
-        withdrawals.readmit(with_table, Optant("p-002"))
+        withdrawals.reinstate(with_table, OptOut("p-002"))
 
 
-def test_what_was_prepared_of_a_patient_goes_with_the_withdrawal(hospital: SiteState, tmp_path: Path) -> None:
+def test_what_was_prepared_of_a_patient_goes_with_the_withdrawal(hospital: StateFolder, tmp_path: Path) -> None:
     root = volumes(tmp_path / "brain", 4)
     datasets.add(hospital, "brain", root, "nifti-pairs")
     cohorts.freeze_version(hospital, "brain")
@@ -280,7 +282,7 @@ def test_what_was_prepared_of_a_patient_goes_with_the_withdrawal(hospital: SiteS
     assert gone and all(sample.hash.partition(":")[2] in path.name for path in gone)
 
 
-def test_an_opt_out_list_does_not_wait_for_a_cache_at_work(hospital: SiteState, tmp_path: Path) -> None:
+def test_an_opt_out_list_does_not_wait_for_a_cache_at_work(hospital: StateFolder, tmp_path: Path) -> None:
     root = volumes(tmp_path / "brain", 4)
     datasets.add(hospital, "brain", root, "nifti-pairs")
     cohorts.freeze_version(hospital, "brain")
@@ -299,7 +301,7 @@ def test_an_opt_out_list_does_not_wait_for_a_cache_at_work(hospital: SiteState, 
     assert not [path for path in cache.folder.rglob("*") if sample.hash.partition(":")[2] in path.name]
 
 
-def test_nothing_that_was_found_in_a_patients_files_stays(hospital: SiteState, tmp_path: Path) -> None:
+def test_nothing_that_was_found_in_a_patients_files_stays(hospital: StateFolder, tmp_path: Path) -> None:
     """Facts of a scan, thumbnails among them, and reports that show the patient's pictures."""
     datasets.add(hospital, "brain", volumes(tmp_path / "brain"), "nifti-pairs")
     datasets.add(hospital, "other", table(tmp_path / "other"), "npz")
@@ -317,13 +319,13 @@ def test_nothing_that_was_found_in_a_patients_files_stays(hospital: SiteState, t
     assert not [place for place in places if "sub-01" in place]
 
 
-def test_an_id_with_a_number_sign_withdraws_that_patient_and_no_other(with_table: SiteState) -> None:
+def test_an_id_with_a_number_sign_withdraws_that_patient_and_no_other(with_table: StateFolder) -> None:
     listed = with_table.folder / OPT_OUT
     listed.write_text("p-001#2\np-003 # by letter\n#p-004\n")
-    assert opt_outs.read(listed) == ((1, Optant("p-001#2")), (2, Optant("p-003")))
+    assert opt_outs.read(listed) == ((1, OptOut("p-001#2")), (2, OptOut("p-003")))
 
 
-def test_an_id_is_the_same_however_its_accents_are_written(hospital: SiteState, tmp_path: Path) -> None:
+def test_an_id_is_the_same_however_its_accents_are_written(hospital: StateFolder, tmp_path: Path) -> None:
     composed = unicodedata.normalize("NFC", "zoë")
     for number, ending in enumerate((composed, "b", "c")):
         numbers = np.random.default_rng(number)
@@ -336,13 +338,13 @@ def test_an_id_is_the_same_however_its_accents_are_written(hospital: SiteState, 
 
 
 def test_a_scan_that_a_withdrawal_overtook_brings_nobody_back(
-    hospital: SiteState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hospital: StateFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither in the counts that are told outside nor in what the scan found in the patient's files."""
     datasets.add(hospital, "brain", volumes(tmp_path / "brain", 6), "nifti-pairs")
     scan_before = catalog.scanned
 
-    def overtaken(site: SiteState, entry: catalog.Dataset, take_opt_outs: TakeOptOuts) -> Scan:
+    def overtaken(site: StateFolder, entry: catalog.Dataset, take_opt_outs: TakeOptOuts) -> Scan:
         found = scan_before(site, entry, take_opt_outs)
         out(site, "sub-01")
         return found
@@ -356,7 +358,7 @@ def test_a_scan_that_a_withdrawal_overtook_brings_nobody_back(
     assert not [place for place in places if "sub-01" in place]
 
 
-def test_an_approval_that_a_withdrawal_overtook_brings_no_count_back(with_table: SiteState) -> None:
+def test_an_approval_that_a_withdrawal_overtook_brings_no_count_back(with_table: StateFolder) -> None:
     cohorts.freeze_version(with_table, "table")
     frozen = cohort_versions.stored(with_table, "table")
     take_offer(with_table)
@@ -365,8 +367,8 @@ def test_an_approval_that_a_withdrawal_overtook_brings_no_count_back(with_table:
     assert catalog.dataset(with_table, "table").subjects == 5
 
 
-def test_nothing_that_was_found_of_a_faulty_patient_stays(hospital: SiteState, tmp_path: Path) -> None:
-    """Who cannot be used is no member of the dataset, and is shown by reports before all others."""
+def test_nothing_that_was_found_of_a_faulty_patient_stays(hospital: StateFolder, tmp_path: Path) -> None:
+    """Who cannot be used is not a member of the dataset, and is shown by reports before all others."""
     root = volumes(tmp_path / "brain", 4)
     (root / "labels" / "sub-01.nii.gz").write_bytes(b"no volume")
     datasets.add(hospital, "brain", root, "nifti-pairs", leave_out_faulty=True)
@@ -380,7 +382,7 @@ def test_nothing_that_was_found_of_a_faulty_patient_stays(hospital: SiteState, t
 
 @pytest.mark.parametrize("subject", ["sub-01", "sub-77"])
 def test_a_withdrawn_patients_row_beside_volumes_is_not_kept_again(
-    hospital: SiteState, tmp_path: Path, subject: str
+    hospital: StateFolder, tmp_path: Path, subject: str
 ) -> None:
     """Also of somebody who has a row and no volume; neither at once, nor after the next scans."""
     root = tmp_path / "study"
@@ -401,12 +403,12 @@ def test_a_withdrawn_patients_row_beside_volumes_is_not_kept_again(
     assert number not in facts_of(hospital, "demographics.csv")
 
 
-def facts_of(site: SiteState, place: str) -> str:
+def facts_of(site: StateFolder, place: str) -> str:
     with site.database.read() as connection:
         return "\n".join(connection.scalars(select(schema.files.c.facts).where(schema.files.c.place == place)))
 
 
-def test_what_was_prepared_for_a_check_goes_with_the_withdrawal(hospital: SiteState, tmp_path: Path) -> None:
+def test_what_was_prepared_for_a_check_goes_with_the_withdrawal(hospital: StateFolder, tmp_path: Path) -> None:
     """A cohort that a check ran on is kept nowhere, and names its samples to nobody."""
     root = volumes(tmp_path / "brain", 4)
     datasets.add(hospital, "brain", root, "nifti-pairs")
@@ -418,7 +420,7 @@ def test_what_was_prepared_for_a_check_goes_with_the_withdrawal(hospital: SiteSt
     assert not [path for path in cache.folder.rglob("*") if sample.hash.partition(":")[2] in path.name]
 
 
-def test_a_session_under_a_pseudonym_does_not_tell_the_id(hospital: SiteState, tmp_path: Path) -> None:
+def test_a_session_under_a_pseudonym_does_not_tell_the_id(hospital: StateFolder, tmp_path: Path) -> None:
     """Class folders know a patient's pictures by their whole names."""
     for folder, seed in (("normal", 0), ("ill", 9)):
         (tmp_path / "xray" / folder).mkdir(parents=True)
@@ -429,14 +431,14 @@ def test_a_session_under_a_pseudonym_does_not_tell_the_id(hospital: SiteState, t
                 Image.fromarray(pixels).save(tmp_path / "xray" / folder / name)
     datasets.add(hospital, "xray", tmp_path / "xray", "class-folders", options={"subject": "^[^_]+"})
     cohort = cohorts.freeze(hospital, catalog.dataset(hospital, "xray"), pseudonymise=True).cohort
-    as_told = preparation.as_told(cohort, 0.2)
+    as_told = preparation.as_disclosed(cohort, 0.2)
     assert {one.session for one in as_told.samples} == {"1", "2"}
     assert len({one.key for one in as_told.samples}) == 12
     assert not [one for one in cohort.subjects if one in "".join(sample.name for sample in as_told.samples)]
 
 
 def test_lines_of_an_opt_out_list_that_match_nobody_are_known_by_their_numbers(
-    with_table: SiteState, tmp_path: Path
+    with_table: StateFolder, tmp_path: Path
 ) -> None:
     listed = with_table.folder / OPT_OUT
     listed.write_text("# by letter\np-001\np-0O2\ntable/p-003\ntabel/p-004\ntable/p-999\n")
@@ -452,8 +454,8 @@ def test_lines_of_an_opt_out_list_that_match_nobody_are_known_by_their_numbers(
     assert register.unmatched(with_table) == ()
 
 
-def test_a_line_matches_whom_a_later_scan_finds(hospital: SiteState, tmp_path: Path) -> None:
-    """Also one whose files are faulty, and who is no subject of the dataset therefore."""
+def test_a_line_matches_whom_a_later_scan_finds(hospital: StateFolder, tmp_path: Path) -> None:
+    """Also one whose files are faulty, and who is not a subject of the dataset therefore."""
     (hospital.folder / OPT_OUT).write_text("sub-00\nsub-01\nbrain/sub-02\nsub-07\n")
     root = volumes(tmp_path / "brain", 6)
     (root / "labels" / "sub-01.nii.gz").write_bytes(b"no volume")
@@ -464,7 +466,7 @@ def test_a_line_matches_whom_a_later_scan_finds(hospital: SiteState, tmp_path: P
     assert register.unmatched(hospital) == (4,)
 
 
-def test_a_line_holds_for_a_dataset_from_its_first_look_on(hospital: SiteState, tmp_path: Path) -> None:
+def test_a_line_holds_for_a_dataset_from_its_first_look_on(hospital: StateFolder, tmp_path: Path) -> None:
     (hospital.folder / OPT_OUT).write_text("unknown/sub-01\nother/sub-02\n")
     root = volumes(tmp_path / "brain")
     (root / "labels" / "sub-01.nii.gz").write_bytes(b"no volume")
@@ -475,7 +477,7 @@ def test_a_line_holds_for_a_dataset_from_its_first_look_on(hospital: SiteState, 
     assert cohorts.freeze_version(hospital, "unknown").subjects == 2
 
 
-def test_a_line_matches_a_patient_who_is_out_of_a_dataset_already(with_table: SiteState) -> None:
+def test_a_line_matches_a_patient_who_is_out_of_a_dataset_already(with_table: StateFolder) -> None:
     out(with_table, "p-001", dataset="table")
     listed = with_table.folder / OPT_OUT
     listed.write_text("p-001\n")
@@ -483,8 +485,8 @@ def test_a_line_matches_a_patient_who_is_out_of_a_dataset_already(with_table: Si
     assert register.unmatched(with_table) == ()
 
 
-def test_whoever_was_never_here_is_a_stranger_also_once_withdrawn(with_table: SiteState) -> None:
-    asked = [Optant("p-001"), Optant("p-0O2"), Optant("p-0O3")]
+def test_whoever_was_never_here_is_a_stranger_also_once_withdrawn(with_table: StateFolder) -> None:
+    asked = [OptOut("p-001"), OptOut("p-0O2"), OptOut("p-0O3")]
     for _ in range(2):
-        assert register.strangers(with_table, asked) == set(asked[1:])
+        assert register.unknown_subjects(with_table, asked) == set(asked[1:])
         withdraw(with_table, asked)

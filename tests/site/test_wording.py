@@ -10,7 +10,7 @@ from site_world import job_for
 
 from archipel.data.quality import markup
 from archipel.site.approval.explanation import explanation, shown
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.site.state.settings import SandboxRule, SiteSettings
 from archipel.vocabulary import (
     UPDATE_FIELDS,
@@ -25,11 +25,11 @@ from archipel.vocabulary import (
 )
 
 
-def words(site: SiteState, settings: SiteSettings | None = None, **changes) -> dict[str, str]:
+def words(site: StateFolder, settings: SiteSettings | None = None, **changes) -> dict[str, str]:
     return dict(explanation(job_for(site, **changes), settings or site.settings, "North", "table", 6))
 
 
-def test_how_many_measure_the_model_is_said_and_too_few_are_warned_of(hospital: SiteState) -> None:
+def test_how_many_measure_the_model_is_said_and_too_few_are_warned_of(hospital: StateFolder) -> None:
     job = job_for(hospital, validation_fraction=0.2)
 
     def data(subjects: int, held_out: int | None) -> str:
@@ -65,7 +65,7 @@ def test_ordinary_text_is_shown_as_it_is(text: str) -> None:
     assert shown(text) == text
 
 
-def test_every_field_that_leaves_is_spoken_of(hospital: SiteState) -> None:
+def test_every_field_that_leaves_is_spoken_of(hospital: StateFolder) -> None:
     spoken = {
         "model": "the trained model (12 bytes)",
         "samples": "How many subjects or samples",
@@ -84,7 +84,7 @@ def test_every_field_that_leaves_is_spoken_of(hospital: SiteState) -> None:
     assert "only the sum over sites" in summed
 
 
-def test_a_model_that_goes_to_other_hospitals_is_said_to(hospital: SiteState) -> None:
+def test_a_model_that_goes_to_other_hospitals_is_said_to(hospital: StateFolder) -> None:
     entries = [("charite", hospital.identity.public), ("mayo", "ed25519:" + "1" * 64)]
     several = {"roster": tuple(RosterEntry(site=site, identity_key=key, dataset="table") for site, key in entries)}
     measured = {"validation": (MetricSpec(name="dice", better="higher"),)}
@@ -102,7 +102,7 @@ def test_a_model_that_goes_to_other_hospitals_is_said_to(hospital: SiteState) ->
     assert "sent to the other sites" not in leaves(True, True, **measured)
 
 
-def test_who_takes_part_and_for_how_long_is_said(hospital: SiteState) -> None:
+def test_who_takes_part_and_for_how_long_is_said(hospital: StateFolder) -> None:
     entries = [("charite", hospital.identity.public), ("mayo", "ed25519:" + "1" * 64), ("ucl", "ed25519:" + "2" * 64)]
     roster = tuple(RosterEntry(site=site, identity_key=key, dataset="table") for site, key in entries)
     said = words(hospital, roster=roster, terms=RoundTerms(rounds=20, quorum=2, deadline_s=7200, retries=0))
@@ -111,7 +111,7 @@ def test_who_takes_part_and_for_how_long_is_said(hospital: SiteState) -> None:
     assert said["For how long?"].startswith("20 rounds of at most 2 hours each. A round counts when 2 of 3 sites")
 
 
-def test_bounds_and_what_stays_are_said(hospital: SiteState) -> None:
+def test_bounds_and_what_stays_are_said(hospital: StateFolder) -> None:
     parameters = (
         HyperParameter(name="rate", kind="float", default=0.1, minimum=0, maximum=1),
         HyperParameter(name="flip", kind="bool", default=True),
@@ -127,7 +127,7 @@ def test_bounds_and_what_stays_are_said(hospital: SiteState) -> None:
     assert "optimiser's state is kept at this site" in said["What stays here?"]
 
 
-def test_a_site_without_a_sandbox_warns_its_own_people(hospital: SiteState) -> None:
+def test_a_site_without_a_sandbox_warns_its_own_people(hospital: StateFolder) -> None:
     assert "sandbox without network" in words(hospital)["With which limits?"]
     careless = SiteSettings(site="charite", sandbox=SandboxRule.NONE)
     assert "WITHOUT a sandbox" in words(hospital, careless)["With which limits?"]

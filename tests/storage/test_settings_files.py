@@ -32,10 +32,10 @@ def test_a_file_is_a_frozen_record(tmp_path: Path) -> None:
         ("zzz = 5", "lamp.toml: zzz", "known keys are brightness, bulb, colour"),
         ("[bulb]\nwats = 5", "lamp.toml: bulb.wats", "did you mean bulb.watts?"),
         ("[bulb]\nzzz = 5", "lamp.toml: bulb.zzz", "known keys are watts"),
-        ("[bulb]\nwatts = 'x'", "lamp.toml: bulb.watts", "mend its value"),
-        ('brightness = "much"', "lamp.toml: brightness", "mend its value"),
-        ("brightness = ", "lamp.toml", "mend that line"),
-        ("brightness = 1\nbrightness = 2", "lamp.toml", "mend that line"),
+        ("[bulb]\nwatts = 'x'", "lamp.toml: bulb.watts", "fix its value"),
+        ('brightness = "much"', "lamp.toml: brightness", "fix its value"),
+        ("brightness = ", "lamp.toml", "fix that line"),
+        ("brightness = 1\nbrightness = 2", "lamp.toml", "fix that line"),
     ],
 )
 def test_a_mistake_is_named_with_its_remedy(tmp_path: Path, text: str, thing: str, remedy: str) -> None:

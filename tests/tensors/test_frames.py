@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load, save
 
-from archipel.tensors import check_header, decode, encode, frame_size, read_schema, schema_of, views
+from archipel.tensors import check_header, decode, encode, read_schema, schema_of, tensor_file_size, views
 from archipel.vocabulary import BadInput
 
 DTYPES = ["float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool"]
@@ -25,7 +25,7 @@ arrays = st.dictionaries(
 @given(arrays)
 def test_a_frame_is_read_by_the_safetensors_library_and_back(tree):
     frame = encode(tree)
-    assert frame_size(schema_of(tree)) == len(frame)
+    assert tensor_file_size(schema_of(tree)) == len(frame)
     theirs = load(frame)
     for mine in (theirs, decode(frame), decode(save(tree))):
         assert set(mine) == set(tree)
@@ -52,7 +52,7 @@ def test_a_damaged_frame_is_refused_or_still_one_of_its_schema(tree, data):
     except BadInput:
         return
     # Damage that still reads as a frame is one in every way: its values have the shapes and the size it declares.
-    assert frame_size(schema) == len(frame)
+    assert tensor_file_size(schema) == len(frame)
     assert schema_of(decode(frame)) == schema
 
 

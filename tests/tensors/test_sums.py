@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from weighted_sum import WeightedSum
 
-from archipel.tensors import NotFiniteFrame, blob_hash, decode, encode, fold, schema_of
+from archipel.tensors import NotFiniteUpdate, blob_hash, decode, encode, fold, schema_of
 from archipel.tensors import sums as sums_module
 
 finite = st.floats(-1e6, 1e6, width=32)
@@ -63,7 +63,7 @@ def test_finite_numbers_whose_sum_is_not_are_no_model(tmp_path, monkeypatch, chu
     paths = [tmp_path / f"{index}.frame" for index in range(len(trees))]
     for path, tree in zip(paths, trees, strict=True):
         path.write_bytes(encode(tree))
-    with pytest.raises(NotFiniteFrame) as found:
+    with pytest.raises(NotFiniteUpdate) as found:
         fold(schema_of(trees[0]), paths, [1.0] * 4, tmp_path / "out")
     assert (found.value.index, found.value.tensor) == (1, "w")
     del paths[1]

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from archipel.transport.enrolment import AuthorityReply, EnrolmentReply, EnrolmentRequest
 from archipel.transport.messages import (
-    LONGEST_TOLD,
+    MAX_DISCLOSED_BYTES,
     MOST_DATASETS,
     DatasetsMessage,
     DatasetSummary,
@@ -21,9 +21,9 @@ from archipel.transport.messages import (
     RenewReply,
     RenewRequest,
     UploadStart,
+    disclosed_bytes,
     from_server,
     from_site,
-    told_bytes,
 )
 from archipel.transport.reading import LONGEST_FROM_SERVER, LONGEST_FROM_SITE, LONGEST_START, read
 from archipel.transport.rest import Arguments, JoinTokenOrder, Revocation, Submission
@@ -106,6 +106,6 @@ def test_a_site_tells_of_so_many_datasets_and_words_and_no_more() -> None:
     with pytest.raises(ValueError, match=f"at most {MOST_DATASETS} items"):
         DatasetsMessage(datasets=(*some, named(100)))
     wordy = tuple(named(number, 200) for number in range(MOST_DATASETS))
-    assert sum(map(told_bytes, wordy)) > LONGEST_TOLD
-    with pytest.raises(ValueError, match=f"more than {LONGEST_TOLD} bytes are told"):
+    assert sum(map(disclosed_bytes, wordy)) > MAX_DISCLOSED_BYTES
+    with pytest.raises(ValueError, match=f"more than {MAX_DISCLOSED_BYTES} bytes are told"):
         DatasetsMessage(datasets=wordy)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from archipel.transport.doorbell import Doorbell, ring
 from archipel.transport.service import check_port
+from archipel.transport.wakeup import Wakeup, wake
 from archipel.vocabulary import ArchipelError, ErrorCode
 
 
@@ -21,23 +21,23 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 async def test_a_ring_wakes_the_listener_once(folder: Path) -> None:
-    bell = Doorbell(folder)
+    bell = Wakeup(folder)
     try:
-        assert ring(folder)
+        assert wake(folder)
         await asyncio.wait_for(bell.wait(), 10)
         waiting = asyncio.ensure_future(bell.wait())
         await asyncio.sleep(0.02)
         assert not waiting.done()
-        assert ring(folder)
+        assert wake(folder)
         await asyncio.wait_for(waiting, 10)
     finally:
         bell.close()
 
 
 async def test_a_burst_of_rings_never_blocks_and_is_one(folder: Path) -> None:
-    bell = Doorbell(folder)
+    bell = Wakeup(folder)
     try:
-        assert all(ring(folder) for _ in range(2000))
+        assert all(wake(folder) for _ in range(2000))
         await asyncio.wait_for(bell.wait(), 10)
         waiting = asyncio.ensure_future(bell.wait())
         await asyncio.sleep(0.02)
@@ -48,22 +48,22 @@ async def test_a_burst_of_rings_never_blocks_and_is_one(folder: Path) -> None:
 
 
 def test_nobody_listening_is_no_error(folder: Path) -> None:
-    assert not ring(folder)
+    assert not wake(folder)
 
 
 async def test_a_listener_that_crashed_is_nobody_and_the_next_one_takes_its_place(folder: Path) -> None:
-    dead = Doorbell(folder)
+    dead = Wakeup(folder)
     dead._socket.close()
-    assert (folder / "doorbell").exists() and not ring(folder)
-    bell = Doorbell(folder)
-    assert ring(folder)
+    assert (folder / "doorbell").exists() and not wake(folder)
+    bell = Wakeup(folder)
+    assert wake(folder)
     await asyncio.wait_for(bell.wait(), 10)
     bell.close()
-    assert not (folder / "doorbell").exists() and not ring(folder)
+    assert not (folder / "doorbell").exists() and not wake(folder)
 
 
 async def test_only_the_owner_may_ring(folder: Path) -> None:
-    bell = Doorbell(folder)
+    bell = Wakeup(folder)
     assert (folder / "doorbell").stat().st_mode & 0o777 == 0o600
     bell.close()
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from archipel.server.sites.servicer import Wire
+from archipel.server.sites.servicer import FederationServicer
 from archipel.site.agent import upload
 from archipel.storage import FolderBlobStore
 from archipel.transport import CHUNK, SMALLEST, FetchStart, Offset, UploadStart, message_size
@@ -47,7 +47,7 @@ async def test_a_blob_goes_out_in_the_messages_of_so_many_sites(
         hub=SimpleNamespace(streams=dict.fromkeys(range(sites)), fetched={}),
     )
     start = FetchStart(hash=known, offset=offset)
-    chunks = [chunk async for chunk in Wire.fetch(server, SimpleNamespace(site="a"), start)]  # type: ignore[arg-type]
+    chunks = [chunk async for chunk in FederationServicer.fetch(server, SimpleNamespace(site="a"), start)]  # type: ignore[arg-type]
     assert b"".join(chunks) == FRAME[offset:] and max(map(len, chunks)) == largest
 
 

@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from archipel.vocabulary import DataNeeds, HyperParameter, MetricSum, Pass, TensorSchema, TensorSpec, check_arguments
+from archipel.vocabulary import (
+    DataNeeds,
+    HyperParameter,
+    MetricSum,
+    TensorSchema,
+    TensorSpec,
+    TrainingPass,
+    check_arguments,
+)
 from archipel.vocabulary.bounds import (
     EXACT,
     LONGEST_TEXT,
@@ -67,7 +75,7 @@ def test_labels_and_arguments_are_words() -> None:
     with pytest.raises(ValidationError, match="at most"):
         DataNeeds(kind="volumes", labels={str(value): "x" for value in range(MOST_LABELS + 1)})
     with pytest.raises(ValidationError, match="at most"):
-        Pass(round=1, arguments={f"a{number}": 1 for number in range(MOST_PARAMETERS + 1)})
+        TrainingPass(round=1, arguments={f"a{number}": 1 for number in range(MOST_PARAMETERS + 1)})
     assert check_arguments((HyperParameter.model_validate(CHOICE),), {"mode": "a"}) == {"mode": "a"}
 
 

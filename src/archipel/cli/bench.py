@@ -17,7 +17,7 @@ import typer
 
 from archipel.vocabulary import NotFound
 
-app = typer.Typer(no_args_is_help=True, help="Measure rounds, training and the way of the data on this machine.")
+app = typer.Typer(no_args_is_help=True, help="Benchmark rounds, local training and data loading on this machine.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one line of JSON for programs.")]
 

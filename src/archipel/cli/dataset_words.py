@@ -1,6 +1,6 @@
 """A dataset in words: what it holds in one line or in full, what is told of it outside, and what is wrong with it.
 
-Everything here is made for reading, a thing a line; programs read the JSON.
+Everything here is made for reading, one thing per line; programs read the JSON.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from archipel.cli.site_terminal import Screen, console, print_table
 from archipel.vocabulary import BadInput
-from archipel.vocabulary.counting import counted, some
+from archipel.vocabulary.counting import abbreviate, pluralise
 
 if TYPE_CHECKING:
-    from archipel.data import Answer, ColumnMapping, ColumnSummary, DataMapping, DataSchema, Problem
+    from archipel.data import Answer, ColumnMapping, ColumnSummary, DataIssue, DataMapping, DataSchema
     from archipel.site.services.dataset_documents import DatasetRow
     from archipel.transport import DatasetSummary
 
@@ -31,7 +31,9 @@ def in_short(summary: DataSchema) -> str:
     """What a dataset holds, in one line."""
     columns = list(summary.columns)
     parts = (
-        [f"{len(columns)} columns" if len(columns) > LISTED else f"columns {some(columns, LISTED)}"] if columns else []
+        [f"{len(columns)} columns" if len(columns) > LISTED else f"columns {abbreviate(columns, LISTED)}"]
+        if columns
+        else []
     )
     return "; ".join([*_beside_columns(summary, LISTED), *parts])
 
@@ -40,7 +42,7 @@ def in_full(summary: DataSchema) -> list[str]:
     """What a dataset holds, each column on a line of its own."""
     lines = _beside_columns(summary, None)
     lines += [f"column {name}: {_column(column)}" for name, column in summary.columns.items()]
-    lines += [f"{gap.samples} samples lack {some(gap.columns, None)}" for gap in summary.gaps]
+    lines += [f"{gap.samples} samples lack {abbreviate(gap.columns, None)}" for gap in summary.gaps]
     return lines
 
 
@@ -48,18 +50,18 @@ def _beside_columns(summary: DataSchema, most: int | None) -> list[str]:
     samples = summary.samples
     lines = []
     if images := summary.modalities:
-        lines.append("images " + some((_of(name, count, samples) for name, count in images.items()), most))
+        lines.append("images " + abbreviate((_of(name, count, samples) for name, count in images.items()), most))
     if values := summary.label_values:
         names = summary.label_names
         told = (_of(f"{value} {names.get(value, '')}".rstrip(), count, samples) for value, count in values.items())
-        lines.append("labels " + some(told, most))
+        lines.append("labels " + abbreviate(told, most))
     if smallest := summary.shape_smallest:
         largest = summary.shape_largest or smallest
         lines.append(_by(smallest) + (f" to {_by(largest)}" if largest != smallest else "") + " voxels")
     if spacing := summary.spacing_mm_median:
         lines.append(f"{_by(spacing)} mm")
     if arrays := summary.arrays:
-        lines.append("arrays " + some((f"{name} {what}" for name, what in arrays.items()), most))
+        lines.append("arrays " + abbreviate((f"{name} {what}" for name, what in arrays.items()), most))
     return lines
 
 
@@ -77,9 +79,9 @@ def _column(column: ColumnSummary) -> str:
     if column.minimum is not None:
         words += f", {column.minimum:g} to {column.maximum:g}"
     if column.categories:
-        words += ": " + some((f"{name} ({count})" for name, count in column.categories.items()), None)
+        words += ": " + abbreviate((f"{name} ({count})" for name, count in column.categories.items()), None)
     if column.missing:
-        codes = some((f"{code} ({count})" for code, count in column.missing_codes.items()), None)
+        codes = abbreviate((f"{code} ({count})" for code, count in column.missing_codes.items()), None)
         words += f"; {column.missing} missing" + (f" (codes: {codes})" if codes else "")
     return words
 
@@ -88,12 +90,12 @@ def outside(told: DatasetSummary) -> list[str]:
     """All that is told outside of a dataset."""
     lines = [f"told outside: name {told.name}, kind {told.kind}, subjects {told.subjects}"]
     if told.labels:
-        lines.append("  labels " + some((f"{value} {name}" for value, name in told.labels.items()), None))
+        lines.append("  labels " + abbreviate((f"{value} {name}" for value, name in told.labels.items()), None))
     if told.modalities:
-        lines.append("  images " + some(told.modalities, None))
+        lines.append("  images " + abbreviate(told.modalities, None))
     for column in told.columns:
         unit = f" in {column.unit}" if column.unit else ""
-        categories = f": {some(column.categories, None)}" if column.categories else ""
+        categories = f": {abbreviate(column.categories, None)}" if column.categories else ""
         lines.append(f"  column {column.name}{unit}{categories}")
     return lines
 
@@ -102,13 +104,13 @@ def mapped(mapping: DataMapping) -> list[str]:
     """A mapping without what is at its default; one line says that there is none."""
     lines = []
     if labels := mapping.labels:
-        lines.append("  labels " + some((f"{stored} becomes {value}" for stored, value in labels.items()), None))
+        lines.append("  labels " + abbreviate((f"{stored} becomes {value}" for stored, value in labels.items()), None))
     if mapping.drop_other_labels:
         lines.append("  other labels become 0")
     if names := mapping.label_names:
-        lines.append("  labels are called " + some((f"{value} {name}" for value, name in names.items()), None))
+        lines.append("  labels are called " + abbreviate((f"{value} {name}" for value, name in names.items()), None))
     if images := mapping.modalities:
-        lines.append("  images " + some((f"{asked} is {stored}" for asked, stored in images.items()), None))
+        lines.append("  images " + abbreviate((f"{asked} is {stored}" for asked, stored in images.items()), None))
     lines += [f"  column {name}: {_rule(name, rule)}" for name, rule in mapping.columns.items()]
     if mapping.drop_incomplete:
         lines.append("  samples that lack a column are left out")
@@ -124,7 +126,7 @@ def _rule(name: str, rule: ColumnMapping) -> str:
     if rule.offset != 0:
         words.append(f"plus {rule.offset:g}")
     if rule.values:
-        words.append("with " + some((f"{stored} = {value}" for stored, value in rule.values.items()), None))
+        words.append("with " + abbreviate((f"{stored} = {value}" for stored, value in rule.values.items()), None))
     if rule.fill is not None:
         words.append(f"{rule.fill} where it is missing")
     return ", ".join(words)
@@ -132,11 +134,13 @@ def _rule(name: str, rule: ColumnMapping) -> str:
 
 def options(asked: Mapping[str, str]) -> str:
     """A format's options; a data dictionary, which is taken in with its whole text, is only named."""
-    return some((f"{name}={'(taken in)' if text.startswith('{') else text}" for name, text in asked.items()), None)
+    return abbreviate(
+        (f"{name}={'(taken in)' if text.startswith('{') else text}" for name, text in asked.items()), None
+    )
 
 
 def print_problems(
-    screen: Screen, problems: Iterable[Problem], most: int | None = None, of_a_kind: int | None = None
+    screen: Screen, problems: Iterable[DataIssue], most: int | None = None, of_a_kind: int | None = None
 ) -> None:
     """Print problems case by case, those of the dataset as a whole first; of more than ``most`` only the first.
 
@@ -156,7 +160,7 @@ def print_problems(
             screen.print(f"- and {count - of_a_kind} more of this kind: {shown(remedy)}{warning}")
 
 
-def print_found(screen: Screen, name: str, problems: Iterable[Problem]) -> None:
+def print_found(screen: Screen, name: str, problems: Iterable[DataIssue]) -> None:
     """Print what a scan found beside usable data, and where all of it is to be had."""
     found = list(problems)
     if not found:
@@ -165,7 +169,7 @@ def print_found(screen: Screen, name: str, problems: Iterable[Problem]) -> None:
     # What keeps data out comes first, where not everything is printed.
     print_problems(screen, (errors + [one for one in found if one not in errors])[:PROBLEMS])
     counts = (len(errors), "error", ", left out"), (len(found) - len(errors), "warning", "")
-    words = " and ".join(f"{counted(count, what)}{then}" for count, what, then in counts if count)
+    words = " and ".join(f"{pluralise(count, what)}{then}" for count, what, then in counts if count)
     shown = f" ({PROBLEMS} are shown)" if len(found) > PROBLEMS else ""
     screen.print(f"{words}{shown}: archipel site dataset check {name}")
 
@@ -179,7 +183,7 @@ def listing_problems(screen: Screen) -> Iterator[None]:
         yield
     except DatasetProblems as error:
         print_problems(screen, error.problems, of_a_kind=OF_A_KIND)
-        count = counted(len(error.problems), "problem")
+        count = pluralise(len(error.problems), "problem")
         raise BadInput(error.thing, f"has {count}", error.remedy, code=error.code) from error
 
 
@@ -203,7 +207,7 @@ def print_datasets(rows: Sequence[DatasetRow]) -> None:
             "format": row.format,
             "kind": row.kind,
             "subjects": row.subjects,
-            "labels": some((f"{value} {label}" for value, label in row.labels.items()), LISTED),
+            "labels": abbreviate((f"{value} {label}" for value, label in row.labels.items()), LISTED),
             "summary": in_short(row.summary),
         }
         for row in rows

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="The whole thing on this machine: hospitals, server, one model.")
+app = typer.Typer(help="Run a whole federation on this machine: three hospitals, a server, one model.")
 
 PHANTOM_SITES = ("site-a", "site-b", "site-c")
 PHANTOM_SUBJECTS = 20

@@ -56,7 +56,7 @@ def failures(
     as_json: AsJson = False,
 ) -> None:
     """What failed where and why, with each error's full text where a person at the site released it."""
-    from archipel.researcher.frames import failure_rows
+    from archipel.researcher.tables import failure_rows
 
     with _experiment(name, server, token, authority, proxy) as experiment:
         show(f"failures of {name}", failure_rows(experiment.events()), as_json)

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from typer._click.core import Command, Context
 
 SUB_COMMANDS = {
-    "server": "Found, start and govern a federation's server.",
+    "server": "Create, start and administer a federation's server.",
     "site": "A hospital's agent: join, datasets, approvals, journal.",
-    "run": "Run a plan on a federation's sites and say what it reached.",
-    "demo": "The whole thing on this machine: hospitals, server, one model.",
+    "run": "Run a plan on a federation's sites and show the result.",
+    "demo": "Run a whole federation on this machine: three hospitals, a server, one model.",
     "simulate": "Run a plan's federated rounds on this machine.",
     "experiment": "Experiments at a server: list, watch, start, pause, resume, cancel.",
     "predict": "Run a downloaded model on new volumes.",
@@ -109,10 +109,10 @@ def _print_error(text: str) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from archipel.vocabulary.visible import visible
+    from archipel.vocabulary.visible import escape_hidden
 
     # A part of it may come from another party: nothing hidden reaches the terminal.
-    line = Text.assemble(("error: ", "bold red"), (visible(text, keep="\n"), "red"))
+    line = Text.assemble(("error: ", "bold red"), (escape_hidden(text, keep="\n"), "red"))
     # A terminal wraps the line as it likes; a log or a pipe gets it whole.
     console = Console(stderr=True)
     console.print(line, soft_wrap=True, highlight=False)

@@ -13,11 +13,11 @@ from archipel.cli.connecting import Authority, Proxy, Server, Token
 from archipel.cli.scores import Scores, arguments, as_document, print_scores
 
 if TYPE_CHECKING:
-    from archipel.researcher.rostering import Wanted
-    from archipel.researcher.screens import LogScreen
+    from archipel.researcher.display import LogScreen
+    from archipel.researcher.site_selection import Wanted
     from archipel.transport.rest import BaselinesView
 
-app = typer.Typer(help="Run a plan on a federation's sites and say what it reached.")
+app = typer.Typer(help="Run a plan on a federation's sites and show the result.")
 
 
 @app.command()
@@ -35,12 +35,15 @@ def run(
     title: Annotated[str, typer.Option(help="What it is, in a few words, for the people who must approve it.")] = "",
     description: Annotated[str, typer.Option(help="What it is for, in words for the people who must approve it.")] = "",
     rounds: Annotated[int, typer.Option(min=1, help="How many rounds.")] = 10,
-    quorum: Annotated[int | None, typer.Option(help="So many sites make a round (by default all).")] = None,
+    quorum: Annotated[
+        int | None,
+        typer.Option(help="Minimum number of sites that must deliver for a round to count (by default all)."),
+    ] = None,
     deadline: Annotated[float, typer.Option(help="Seconds that a round may last.")] = 3600.0,
     seed: Annotated[int, typer.Option(help="Seed of the initial model and of the training.")] = 0,
     set_: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE, a hyper-parameter.")] = None,
     validation_fraction: Annotated[float, typer.Option(help="Share of each site's subjects that validate.")] = 0.2,
-    baselines: Annotated[bool, typer.Option("--baselines", help="Train each site alone, too.")] = False,
+    baselines: Annotated[bool, typer.Option("--baselines", help="Also train each site alone, as a baseline.")] = False,
     out: Annotated[Path | None, typer.Option(help="Where the last model goes, as .safetensors.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
@@ -110,7 +113,7 @@ def _quiet() -> LogScreen:
 
     from rich.console import Console
 
-    from archipel.researcher.screens import LogScreen
+    from archipel.researcher.display import LogScreen
 
     return LogScreen(Console(file=io.StringIO()))
 

@@ -1,4 +1,4 @@
-"""What models reached, as people read it in a terminal: a row a model, a column a site, and all sites together."""
+"""What models reached, as people read it in a terminal: a row a model, one column per site, and all sites together."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def print_scores(scores: Sequence[Scores]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from archipel.vocabulary.visible import visible
+    from archipel.vocabulary.visible import escape_hidden
 
     sites = sorted({site for one in scores for site in one.per_site})
     for metric in sorted({metric for one in scores for metric in one.all_sites}):
-        table = Table("model", "all sites", *map(visible, sites), title=visible(metric))
+        table = Table("model", "all sites", *map(escape_hidden, sites), title=escape_hidden(metric))
         for one in scores:
             cells = [one.all_sites.get(metric), *(one.per_site.get(site, {}).get(metric) for site in sites)]
-            table.add_row(Text(visible(one.model)), *("-" if cell is None else f"{cell:.4f}" for cell in cells))
+            table.add_row(Text(escape_hidden(one.model)), *("-" if cell is None else f"{cell:.4f}" for cell in cells))
         Console().print(table)
 
 

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from archipel.server.state.settings import ServerSettings
     from archipel.server.status import ServerStatus
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Found, start and govern a federation's server.")
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Create, start and administer a federation's server."
+)
 for sub in (*server_members.apps, server_journal.app):
     app.add_typer(sub)
 
@@ -53,7 +55,7 @@ def init(
     ] = None,
 ) -> None:
     """Make a state folder: the federation's CA, keys, database and settings."""
-    from archipel.server.membership.federation import Federation
+    from archipel.server.membership.federation import ServerContext
     from archipel.server.state.folder import ServerState
 
     hosts = tuple(host or ("127.0.0.1", "localhost"))
@@ -67,7 +69,7 @@ def init(
         grpc_port=grpc_port,
         database=database,
     )
-    with Federation.found(ServerState(state.absolute()), settings) as federation:
+    with ServerContext.create(ServerState(state.absolute()), settings) as federation:
         print(f"federation  {settings.name}")
         print(f"state       {state.absolute()}")
         print(f"REST        {settings.rest_url}")
@@ -172,7 +174,7 @@ def _settings(**values: str | int | tuple[str, ...] | None) -> ServerSettings:
         raise ArchipelError(f"{option} {first['input']!r}", cause, remedy, code=ErrorCode.CONFIGURATION) from error
 
 
-_NO_HOST, _NO_PORT = "is no DNS name or IP address", ("is no port", "give a number from 1 to 65535")
+_NO_HOST, _NO_PORT = "is not a DNS name or IP address", ("is not a port", "give a number from 1 to 65535")
 _NO_ADDRESS = (_NO_HOST, "give an address of this machine, such as 0.0.0.0 for all of them")
 _OPTIONS = {
     "name": (

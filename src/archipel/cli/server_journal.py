@@ -39,7 +39,10 @@ def verify(
     if kept:
         print(f"the journal is whole up to line {kept[0].number}; it has {length} lines")
     else:
-        print(f"the chain of {length} lines fits; that its end was not cut off only a --head kept elsewhere shows")
+        print(
+            f"all {length} entries are consistent; only a head kept elsewhere (--head) "
+            "can prove that none were removed from the end"
+        )
 
 
 @app.command("show")

@@ -11,7 +11,7 @@ from archipel.cli.tables import show
 from archipel.cli.times import readable
 
 if TYPE_CHECKING:
-    from archipel.server.membership.federation import Federation
+    from archipel.server.membership.federation import ServerContext
 
 join_token = typer.Typer(name="join-token", no_args_is_help=True, help="Single-use tokens with which sites join.")
 site = typer.Typer(name="site", no_args_is_help=True, help="The sites of the federation.")
@@ -160,7 +160,7 @@ def token_create(
         return
     print(issued.token)
     # Only the token goes to standard output, so that it can be piped into a file or a password store.
-    typer.echo(f"for {issued.url} with CA {issued.ca}; it is not shown again", err=True)
+    typer.echo(f"for {issued.url} with CA {issued.ca}; it is shown only once", err=True)
 
 
 @token.command("list")
@@ -179,7 +179,7 @@ def token_revoke(token_id: Annotated[str, typer.Argument(metavar="ID", help=_ID)
     print(f"access token {revoked.id} of {revoked.name} is revoked")
 
 
-def _ring(federation: Federation) -> None:
-    from archipel.transport.doorbell import ring
+def _ring(federation: ServerContext) -> None:
+    from archipel.transport.wakeup import wake
 
-    ring(federation.state.root)
+    wake(federation.state.root)

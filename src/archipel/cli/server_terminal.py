@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from archipel.server.membership.federation import Federation
+    from archipel.server.membership.federation import ServerContext
 
 State = Annotated[
     Path, typer.Option("--state", envvar="ARCHIPEL_SERVER_STATE", help="The server's state folder.", show_default=False)
@@ -19,10 +19,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")
 
 
 @contextmanager
-def opened(state: Path) -> Iterator[Federation]:
+def opened(state: Path) -> Iterator[ServerContext]:
     """The federation kept in this folder, closed at the end of the block."""
-    from archipel.server.membership.federation import Federation
+    from archipel.server.membership.federation import ServerContext
     from archipel.server.state.folder import ServerState
 
-    with Federation.open(ServerState(state.absolute())) as federation:
+    with ServerContext.open(ServerState(state.absolute())) as federation:
         yield federation

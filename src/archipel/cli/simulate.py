@@ -14,7 +14,7 @@ import typer
 from archipel.cli.scores import Scores, arguments, as_document, print_scores
 
 if TYPE_CHECKING:
-    from archipel.rounds import MemoryBook, StageRecord
+    from archipel.rounds import MemoryExperimentStore, StageRecord
     from archipel.simulation import SimulatedSite
     from archipel.vocabulary import DataNeeds, MetricSum
 
@@ -26,9 +26,12 @@ def simulate(
     plan: Annotated[Path, typer.Argument(help="The plan's Python file.")],
     data: Annotated[Path, typer.Argument(help="A folder with one folder of data per site, or that --sites describes.")],
     sites: Annotated[
-        Path | None, typer.Option("--sites", help="A TOML file with a table a site: path, format, options, mapping.")
+        Path | None,
+        typer.Option("--sites", help="A TOML file with one table per site: path, format, options, mapping."),
     ] = None,
-    layout: Annotated[str | None, typer.Option("--format", help="How the sites' data lies in their folders.")] = None,
+    layout: Annotated[
+        str | None, typer.Option("--format", help="The layout of the sites' folders; detected when left out.")
+    ] = None,
     option: Annotated[list[str] | None, typer.Option("--option", help="NAME=VALUE, an option of the format.")] = None,
     mapping: Annotated[Path | None, typer.Option("--mapping", help="A TOML file with the sites' mapping.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="How many rounds.")] = 5,
@@ -43,8 +46,10 @@ def simulate(
             help="How many processes train at the same time; the numbers are the same.",
         ),
     ] = 1,
-    baselines: Annotated[bool, typer.Option("--baselines", help="Train each site alone, too.")] = False,
-    pooled: Annotated[bool, typer.Option("--pooled", help="Train on all sites' data together, too.")] = False,
+    baselines: Annotated[bool, typer.Option("--baselines", help="Also train each site alone, as a baseline.")] = False,
+    pooled: Annotated[
+        bool, typer.Option("--pooled", help="Also train on all sites' data together, as a baseline.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """The same rounds, steps and numbers as a deployed federation, without network and sandbox."""
@@ -63,7 +68,7 @@ def simulate(
     from archipel.vocabulary import BadInput, Baselines, RosterEntry, RoundTerms
 
     if out is not None and not os.access(out.parent, os.W_OK):
-        raise BadInput(str(out.parent), "is no folder that can be written to", "choose another place for --out")
+        raise BadInput(str(out.parent), "is not a folder that can be written to", "choose another place for --out")
     if sites is not None and (layout or option or mapping):
         raise BadInput("--sites", "comes with --format, --option or --mapping", "write them into its tables")
     found = _sites(load_own(plan).needs, data, sites, layout, option, mapping)
@@ -130,7 +135,7 @@ def _sites(
     ]
 
 
-def _print_rounds(book: MemoryBook) -> None:
+def _print_rounds(book: MemoryExperimentStore) -> None:
     from rich.console import Console
 
     from archipel.vocabulary import TaskKind
@@ -144,7 +149,7 @@ def _print_rounds(book: MemoryBook) -> None:
         console.print(f"{what} {record.stage.round}{about}: {means} ({record.seconds:.1f} s)")
 
 
-def _scores(book: MemoryBook) -> list[Scores]:
+def _scores(book: MemoryExperimentStore) -> list[Scores]:
     """What each model that was measured at the end reached: the federated one first."""
     from archipel.vocabulary import TaskKind
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from archipel.site.approval.approvals import Offer
     from archipel.site.services.offer_documents import OfferRow
     from archipel.site.services.status import OptOutList
-    from archipel.site.state.folder import SiteState
+    from archipel.site.state.folder import StateFolder
 
 app = typer.Typer(name="site", help="A hospital's side: data, approvals, journal and the agent.", no_args_is_help=True)
 app.add_typer(dataset_app)
@@ -147,7 +147,9 @@ def _print_offers(rows: Sequence[OfferRow]) -> None:
 def plans(
     state: State,
     experiment: Annotated[str | None, typer.Argument(help="Show this one in full.")] = None,
-    dataset: Annotated[str | None, typer.Option("--dataset", help="As if run on this dataset.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", help="Explain the job as if it ran on this dataset.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List what researchers ask to run here, or show one in words with its plan's text."""
@@ -169,7 +171,7 @@ def plans(
             _show(site, offer, offers.explain(site, offer, dataset))
 
 
-def _show(site: SiteState, offer: Offer, explained: list[tuple[str, str]]) -> None:
+def _show(site: StateFolder, offer: Offer, explained: list[tuple[str, str]]) -> None:
     from archipel.site.approval import approvals
     from archipel.site.approval.explanation import shown
 
@@ -198,7 +200,10 @@ def approve(
     state: State,
     dataset: Annotated[str | None, typer.Option("--dataset", help="Run it on this dataset instead.")] = None,
     version: Annotated[
-        int | None, typer.Option("--cohort", help="A version frozen before; without it, what lies there now is frozen.")
+        int | None,
+        typer.Option(
+            "--cohort", help="A version that was frozen before; without it, the dataset is frozen as it is now."
+        ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask; for scripts.")] = False,
     job: Annotated[str | None, typer.Option("--job", help="Approve only the job with this hash.")] = None,
@@ -215,7 +220,7 @@ def approve(
         name = approvals.named(site, experiment)
         if yes and name != experiment:
             # A person who is asked reads the name first; a script names what it means.
-            raise BadInput(f"experiment {experiment}", f"is the beginning of {name}", "name it in full with --yes")
+            raise BadInput(f"experiment {experiment}", f"matches the beginning of {name}", "name it in full with --yes")
         offer = approvals.offered(site, name)
         entry = approvals.asked_dataset(site, offer.job, dataset)
         if version is not None:

@@ -9,7 +9,7 @@ import typer
 from archipel.cli.site_terminal import AsJson, State, console, opened, print_json
 
 if TYPE_CHECKING:
-    from archipel.site.checks.findings import Rung
+    from archipel.site.checks.findings import CheckResult
 
 NAME = "The experiment's name, as archipel site plans lists it."
 
@@ -18,7 +18,9 @@ def check(
     state: State,
     experiment: Annotated[str, typer.Argument(help=NAME, show_default=False)] = "",
     job: Annotated[str, typer.Option("--job", help="The same, as an option.", show_default=False)] = "",
-    dataset: Annotated[str | None, typer.Option("--dataset", help="As if run on this dataset.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", help="Explain the job as if it ran on this dataset.")
+    ] = None,
     step: Annotated[
         str, typer.Option("--step", help="How far to go: dummy, preflight (with dummy) or local (with both).")
     ] = "preflight",
@@ -30,10 +32,10 @@ def check(
 ) -> None:
     """Try an experiment here: generated data, then this machine and dataset, then this site alone.
 
-    Nothing leaves the site. The exit code is 1 when something has to be mended.
+    Nothing leaves the site. The exit code is 1 when something has to be fixed.
     """
     from archipel.site.approval import approvals
-    from archipel.site.checks.dry_run import Ladder, climb
+    from archipel.site.checks.dry_run import Checks, run_checks
     from archipel.site.checks.findings import Step
     from archipel.vocabulary import BadInput
 
@@ -46,9 +48,9 @@ def check(
         raise BadInput(f"step {step}", "is none of the ladder", f"choose one of {', '.join(Step)}")
     with opened(state) as site:
         name = approvals.named(site, name)
-        ladder = Ladder(site, name, dataset)
+        ladder = Checks(site, name, dataset)
         say = (lambda rung: None) if as_json else _say
-        rungs = climb(ladder, Step(step), passes=passes, plan_was_read=plan_was_read, say=say)
+        rungs = run_checks(ladder, Step(step), passes=passes, plan_was_read=plan_was_read, say=say)
     go = all(rung.go for rung in rungs)
     if as_json:
         steps = [rung.model_dump(mode="json") | {"go": rung.go} for rung in rungs]
@@ -57,10 +59,10 @@ def check(
         raise typer.Exit(1)
 
 
-def _say(rung: Rung) -> None:
+def _say(rung: CheckResult) -> None:
     from archipel.site.approval.explanation import shown
 
     screen = console()
-    screen.print(f"{rung.step}: {'go' if rung.go else 'mend this first'}")
+    screen.print(f"{rung.step}: {'go' if rung.go else 'fix this first'}")
     for one in rung.findings:
         screen.print(f"  {one.sign:<4}  {shown(one.what)}" + (f": {shown(one.said)}" if one.said else ""))

@@ -11,19 +11,19 @@ from archipel.cli.dataset_words import listing_problems, mapped, options
 from archipel.cli.site_dataset import Dataset, extent
 from archipel.cli.site_terminal import AsJson, Screen, State, console, opened, print_json, print_table
 from archipel.vocabulary import BadInput
-from archipel.vocabulary.counting import counted
+from archipel.vocabulary.counting import pluralise
 
 if TYPE_CHECKING:
-    from archipel.data import Recipe
-    from archipel.site.state.folder import SiteState
-    from archipel.site.withdrawn.opt_outs import Optant
+    from archipel.data import Preprocessing
+    from archipel.site.state.folder import StateFolder
+    from archipel.site.withdrawn.opt_outs import OptOut
 
 cohort_app = typer.Typer(name="cohort", help="Frozen versions of datasets; withdrawal.", no_args_is_help=True)
 Fraction = Annotated[
     float | None,
     typer.Option(
         "--validation-fraction",
-        help="The part of the subjects that only measures the model; without it, as the last time, and 0.2 at first.",
+        help="The share of subjects that validate the model; without it, as in the last version, at first 0.2.",
     ),
 ]
 OnlyFrom = Annotated[str, typer.Option("--dataset", help="Only from this dataset; without it, from every one.")]
@@ -33,15 +33,20 @@ OnlyFrom = Annotated[str, typer.Option("--dataset", help="Only from this dataset
 def cohort_freeze(
     dataset: Dataset,
     state: State,
-    name: Annotated[str, typer.Option("--name", help="What you call this version.")] = "",
+    name: Annotated[str, typer.Option("--name", help="A name for this version.")] = "",
     fraction: Fraction = None,
     pseudonymise: Annotated[
         bool | None,
-        typer.Option("--pseudonymise/--no-pseudonymise", help="Tell plans pseudonyms; without it, as the last time."),
+        typer.Option(
+            "--pseudonymise/--no-pseudonymise",
+            help="Give plans pseudonyms instead of ids; without it, as in the last version.",
+        ),
     ] = None,
     spacing: Annotated[
         str | None,
-        typer.Option("--spacing", help="Resample volumes to X,Y,Z millimetres, or no; without it, as the last time."),
+        typer.Option(
+            "--spacing", help="Resample volumes to X,Y,Z millimetres, or no; without it, as in the last version."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -68,23 +73,23 @@ def cohort_freeze(
         screen.print(f"nothing is new since version {found.version}: it was there already")
     called = f" {found.name}" if found.name else ""
     split = f"{found.training} train, {found.validation} validate"
-    people = counted(found.left, "subject")
+    people = pluralise(found.left, "subject")
     screen.print(f"dataset {dataset} version {found.version}{called}: {people} ({split}), {found.hash}")
     for warning in warnings:
         screen.print(f"warning: {warning}")
 
 
-def _recipe(spacing: str | None) -> Recipe | None:
+def _recipe(spacing: str | None) -> Preprocessing | None:
     from pydantic import ValidationError
 
-    from archipel.data import Recipe
+    from archipel.data import Preprocessing
 
     if spacing is None:
         return None
     if spacing == "no":
-        return Recipe()
+        return Preprocessing()
     try:
-        return Recipe.model_validate({"spacing_mm": spacing.split(",")})
+        return Preprocessing.model_validate({"spacing_mm": spacing.split(",")})
     except ValidationError as error:
         raise BadInput(
             f"spacing {spacing}", "is not three sizes of 0.05 to 100 mm", "give for example --spacing 1,1,1"
@@ -144,7 +149,9 @@ def cohort_diff(
     dataset: Dataset,
     before: Annotated[int, typer.Argument(metavar="VERSION")],
     state: State,
-    after: Annotated[int | None, typer.Argument(metavar="VERSION", help="Without it, what lies there now.")] = None,
+    after: Annotated[
+        int | None, typer.Argument(metavar="VERSION", help="Without it, the dataset as it is now.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what became of one version in another, by name of each subject. This stays here."""
@@ -168,24 +175,24 @@ def cohort_diff(
 def cohort_withdraw(
     state: State,
     subjects: Annotated[
-        list[str] | None, typer.Argument(metavar="SUBJECT...", help="As the dataset names them.")
+        list[str] | None, typer.Argument(metavar="SUBJECT...", help="The subject ids, as the dataset names them.")
     ] = None,
-    file: Annotated[Path | None, typer.Option("--file", help="An opt-out list: a subject a line.")] = None,
+    file: Annotated[Path | None, typer.Option("--file", help="An opt-out list: one subject per line.")] = None,
     dataset: OnlyFrom = "",
     reason: Annotated[str, typer.Option("--reason", help="Why; kept here, beside the journal.")] = "",
 ) -> None:
     """Take patients out of every dataset, cohort and round from now on; no approval is asked again."""
     from archipel.site.withdrawals import withdrawals
     from archipel.site.withdrawn import opt_outs, register
-    from archipel.site.withdrawn.opt_outs import Optant
+    from archipel.site.withdrawn.opt_outs import OptOut
 
-    listed: list[Optant] = []
+    listed: list[OptOut] = []
     if file is not None:
         try:
             listed += [line.optant for line in opt_outs.read(file)]
         except FileNotFoundError as error:
             raise BadInput(str(file), "is not there", "name the opt-out list") from error
-    typed = [Optant(subject, dataset) for subject in subjects or []]
+    typed = [OptOut(subject, dataset) for subject in subjects or []]
     asked = list(dict.fromkeys([*listed, *typed]))
     if not asked:
         raise BadInput("withdrawal", "names nobody", "name subjects, or a list with --file")
@@ -193,7 +200,7 @@ def cohort_withdraw(
     with opened(state) as site:
         done = withdrawals.withdraw(site, asked, reason=reason)
         mistyped = _mistyped(site, typed, dataset, screen)
-        nobody = register.strangers(site, asked)
+        nobody = register.unknown_subjects(site, asked)
     if not done.patients and not mistyped:
         screen.print("they are withdrawn already")
         return
@@ -201,48 +208,52 @@ def cohort_withdraw(
         who = "them" if nobody.issuperset(asked) else f"{len(nobody - mistyped)} of them"
         screen.print(f"no dataset here knows {who} under this id; if one ever does, they are left out")
     for name in done.datasets:
-        screen.print(f"dataset {name} goes on without them")
+        screen.print(f"dataset {name} leaves them out")
     for one in done.cohorts:
         screen.print(f"dataset {one.dataset} version {one.version} has {one.left} subjects left")
     if not mistyped:
-        screen.print(f"{done.patients} withdrawn: from the next task on no plan sees them; nothing was asked again")
+        screen.print(f"{done.patients} withdrawn and excluded from the next task on; existing approvals stay valid")
         return
     here = len(asked) - len(nobody)
     screen.print(
         f"{here} of {len(asked)} {'is a patient' if here == 1 else 'are patients'} here, withdrawn from the next task "
-        "on; the rest is kept for later: a dataset that ever has them goes on without them"
+        "on; the rest is kept for later: a dataset that ever has them leaves them out"
     )
     raise typer.Exit(1)
 
 
-def _mistyped(site: SiteState, typed: list[Optant], dataset: str, screen: Screen) -> set[Optant]:
+def _mistyped(site: StateFolder, typed: list[OptOut], dataset: str, screen: Screen) -> set[OptOut]:
     """Those whom no dataset here ever had; says of each whom it may mean."""
     from archipel.site.approval.explanation import shown
     from archipel.site.datasets import suggestions
     from archipel.site.services import datasets
     from archipel.site.withdrawn import register
 
-    if not register.strangers(site, typed):
+    if not register.unknown_subjects(site, typed):
         return set()
-    with screen.status("looking who lies in the datasets"):
+    with screen.status("looking for the subjects in the datasets"):
         there = datasets.subjects_there(site, dataset)
     # Whoever has faulty files was never counted: the look has met them only now.
-    found = register.strangers(site, typed)
+    found = register.unknown_subjects(site, typed)
     for one in sorted(found):
         near = " or ".join(suggestions.alike(one.subject, there))
         where = f"dataset {dataset}" if dataset else "any dataset here"
-        screen.print(shown(f"{one.subject} is nobody in {where}" + (f"; did you mean {near}?" if near else "")))
+        screen.print(
+            shown(f"{one.subject} matches no subject in {where}" + (f"; did you mean {near}?" if near else ""))
+        )
     return found
 
 
 @cohort_app.command("readmit")
 def cohort_readmit(
-    subject: Annotated[str, typer.Argument(help="Who was withdrawn by mistake.")], state: State, dataset: OnlyFrom = ""
+    subject: Annotated[str, typer.Argument(help="The subject who was withdrawn by mistake.")],
+    state: State,
+    dataset: OnlyFrom = "",
 ) -> None:
     """Undo a mistaken withdrawal, for versions frozen from now on; those that were narrowed stay so."""
     from archipel.site.withdrawals import withdrawals
-    from archipel.site.withdrawn.opt_outs import Optant
+    from archipel.site.withdrawn.opt_outs import OptOut
 
     with opened(state) as site:
-        withdrawals.readmit(site, Optant(subject, dataset))
+        withdrawals.reinstate(site, OptOut(subject, dataset))
     console().print("readmitted; freeze the dataset again and approve the new version")

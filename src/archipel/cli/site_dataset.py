@@ -15,10 +15,10 @@ from archipel.cli import dataset_words
 from archipel.cli.dataset_words import listing_problems, print_datasets, print_needs
 from archipel.cli.site_terminal import AsJson, Screen, State, console, opened, print_json
 from archipel.vocabulary import BadInput
-from archipel.vocabulary.counting import counted
+from archipel.vocabulary.counting import pluralise
 
 if TYPE_CHECKING:
-    from archipel.data import DataMapping, Problem
+    from archipel.data import DataIssue, DataMapping
 
 dataset_app = typer.Typer(name="dataset", help="The datasets this site has.", no_args_is_help=True)
 Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's name, as dataset list says it.")]
@@ -33,13 +33,13 @@ def dataset_add(
     state: State,
     layout: Annotated[
         str | None,
-        typer.Option("--format", help="How it lies there; without it, what it looks like."),
+        typer.Option("--format", help="The layout of the files; detected when left out."),
     ] = None,
     mapping: MappingFile = None,
     option: Annotated[list[str] | None, typer.Option("--option", help="NAME=VALUE, an option of the format.")] = None,
     label: Labels = None,
     leave_out_faulty: Annotated[
-        bool, typer.Option("--leave-out-faulty", help="Go on without the subjects that have errors.")
+        bool, typer.Option("--leave-out-faulty", help="Leave out the subjects that have errors.")
     ] = False,
 ) -> None:
     """Check a folder of data and enter it in the catalog; nothing is added while anything is wrong with it."""
@@ -52,7 +52,7 @@ def dataset_add(
     options = dict(read_option(text) for text in option or [])
     screen = console()
     found = layout or _looks_like(path, options, screen)
-    problems: list[Problem] = []
+    problems: list[DataIssue] = []
     waiting = screen.status(f"reading and hashing {extent(path)} in {path}")
     with opened(state) as site, listing_problems(screen), waiting:
         entry = datasets.add(
@@ -63,9 +63,9 @@ def dataset_add(
     dataset_words.print_found(screen, name, problems)
     _print_unmatched(screen, unmatched_names(entry.mapping, entry.summary))
     for other in same:
-        screen.print(f"dataset {other} is of this folder too: whoever trains on both meets its patients twice")
+        screen.print(f"dataset {other} uses the same folder; a plan that trains on both would see these patients twice")
     held = dataset_words.in_short(entry.summary)
-    screen.print(shown(f"dataset {entry.name} added: {counted(entry.subjects, 'subject')}; {held}"))
+    screen.print(shown(f"dataset {entry.name} added: {pluralise(entry.subjects, 'subject')}; {held}"))
 
 
 def _print_unmatched(screen: Screen, lines: Iterable[str]) -> None:
@@ -77,7 +77,7 @@ def _print_unmatched(screen: Screen, lines: Iterable[str]) -> None:
 
 
 def _looks_like(path: Path, options: dict[str, str], screen: Screen) -> str:
-    from archipel.data.formats.guessing import guessed
+    from archipel.data.formats.detection import guessed
 
     first, *others = guessed(path, options)
     also = f"; it could be {', '.join(fit.format for fit in others)} too" if others else ""
@@ -93,7 +93,7 @@ def extent(path: Path) -> str:
             with suppress(OSError):
                 found = Path(folder, name).lstat()
                 sizes += [found.st_size] if stat.S_ISREG(found.st_mode) else []
-    return f"{counted(len(sizes), 'file')} ({sum(sizes) / 2**20:.0f} MiB)"
+    return f"{pluralise(len(sizes), 'file')} ({sum(sizes) / 2**20:.0f} MiB)"
 
 
 def _label(text: str) -> tuple[str, str]:
@@ -113,7 +113,7 @@ def read_option(text: str) -> tuple[str, str]:
 
 def asked_mapping(path: Path | None, labels: list[str] | None) -> DataMapping:
     """The mapping in a TOML file, with label names (VALUE=NAME) given beside it. Raises BadInput as read_mapping does,
-    and for a label that is no such text."""
+    and for a label that is not such a text."""
     from archipel.data import DataMapping, read_mapping
 
     found = read_mapping(path) if path else DataMapping()
@@ -193,9 +193,9 @@ def dataset_show(name: Dataset, state: State, as_json: AsJson = False) -> None:
         screen.print(
             f"{found.subjects} subjects; somebody withdrew since it was looked at, and what follows still counts"
         )
-        screen.print(f"them: archipel site dataset check {name} counts anew")
+        screen.print(f"them: archipel site dataset check {name} counts again")
     else:
-        screen.print(f"{counted(found.subjects, 'subject')}, {counted(found.summary.samples, 'sample')}")
+        screen.print(f"{pluralise(found.subjects, 'subject')}, {pluralise(found.summary.samples, 'sample')}")
     lines = [f"  {line}" for line in dataset_words.in_full(found.summary)]
     lines += [f"options: {dataset_words.options(found.options)}"] if found.options else []
     lines += dataset_words.mapped(found.mapping)

@@ -97,7 +97,9 @@ def _verify_file(file: Path, key: str | None, fresh: list[JournalHead], as_json:
         if proof.whole:
             screen.print(f"the export of {proof.site} is whole: {proof.lines} lines, signed by {proof.key}")
             if key is None:
-                screen.print("that this is the site's key only others can say: compare it, or give theirs with --key")
+                screen.print(
+                    "this does not prove whose key it is: compare it with the server's copy, or pass that with --key"
+                )
         else:
             screen.print(f"the export of {proof.site} is NOT whole: {proof.lines} lines")
     if not proof.whole:
@@ -159,14 +161,14 @@ def journal_show(
 def journal_export(
     state: State,
     to: Annotated[Path | None, typer.Argument(help="A file; without it, standard output.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Write the whole journal as JSON lines, the signed head last; `verify --file` proves it anywhere."""
     from archipel.site.audit import journal
     from archipel.storage import write_private
 
     if to is not None and to.exists() and not force:
-        raise Conflict(str(to), "is there already", "name another file, or write over it with --force")
+        raise Conflict(str(to), "is there already", "name another file, or overwrite it with --force")
     with opened(state) as site:
         written = list(journal.export(site))
         key = site.identity.public

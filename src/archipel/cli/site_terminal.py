@@ -17,7 +17,7 @@ from rich.text import Text
 from archipel.cli.times import readable
 
 if TYPE_CHECKING:
-    from archipel.site.state.folder import SiteState
+    from archipel.site.state.folder import StateFolder
 
 State = Annotated[
     Path, typer.Option("--state", envvar="ARCHIPEL_SITE_STATE", help="The site's folder.", show_default=False)
@@ -30,14 +30,14 @@ Experiment = Annotated[
 
 
 @contextmanager
-def opened(state: Path) -> Iterator[SiteState]:
+def opened(state: Path) -> Iterator[StateFolder]:
     """The site kept in this folder, closed at the end of the block.
 
     The folder is named in full from here on: a sandbox that is given its files stands in another folder.
     """
-    from archipel.site.state.folder import SiteState
+    from archipel.site.state.folder import StateFolder
 
-    site = SiteState.open(state.resolve())
+    site = StateFolder.open(state.resolve())
     try:
         yield site
     finally:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from archipel.cli.times import readable
-from archipel.vocabulary.visible import visible
+from archipel.vocabulary.visible import escape_hidden
 
 _WHOLE = {"id", "serial"}
 """Columns whose values name something: never broken over lines."""
@@ -40,5 +40,5 @@ def cell(value: object) -> str:
         case bool():
             return "yes" if value else "no"
         case list() | tuple():
-            return visible(" ".join(str(one) for one in value))
-    return visible(readable(str(value)), keep="\n")
+            return escape_hidden(" ".join(str(one) for one in value))
+    return escape_hidden(readable(str(value)), keep="\n")

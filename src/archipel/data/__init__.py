@@ -15,14 +15,14 @@ from archipel.data.cohorts.cohort import (
 )
 from archipel.data.cohorts.mapping import ColumnMapping, DataMapping, read_mapping
 from archipel.data.cohorts.needs_check import Answer, Verdict, check_needs, unmatched_names
-from archipel.data.cohorts.preprocessing import Recipe
+from archipel.data.cohorts.preprocessing import Preprocessing
 from archipel.data.cohorts.splits import draw, validation_ids
 from archipel.data.files import FileFacts, FileIndex, MemoryIndex, Signature
 from archipel.data.formats import FORMATS, format_named, scan
 from archipel.data.prepared.cache import Prepared, PreparedCache
 from archipel.data.prepared.source import PreparedSource
-from archipel.data.reading import Affine, FloatVolume, LabelVolume, Reading
-from archipel.data.samples import ColumnSummary, DataSchema, Problem, Sample, Scan
+from archipel.data.sample_data import Affine, FloatVolume, LabelVolume, SampleData
+from archipel.data.samples import ColumnSummary, DataIssue, DataSchema, Sample, Scan
 from archipel.data.subjects import RawSource, Source, SubjectSet, Table, Volume, split, usable, verify
 from archipel.data.volumes.orientation import Orientation
 
@@ -34,6 +34,7 @@ __all__ = [
     "CohortDifference",
     "ColumnMapping",
     "ColumnSummary",
+    "DataIssue",
     "DataMapping",
     "DataSchema",
     "FileFacts",
@@ -45,11 +46,10 @@ __all__ = [
     "Prepared",
     "PreparedCache",
     "PreparedSource",
-    "Problem",
+    "Preprocessing",
     "RawSource",
-    "Reading",
-    "Recipe",
     "Sample",
+    "SampleData",
     "Scan",
     "Signature",
     "Source",

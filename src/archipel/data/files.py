@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from archipel.data.samples import Problem, problem_of
+from archipel.data.samples import DataIssue, problem_of
 from archipel.tensors import BlobHasher, blob_hash
 from archipel.vocabulary import BadInput, ErrorCode, Hash, Record
 
@@ -37,7 +37,7 @@ class FileFacts(Record):
 
     hash: Hash
     facts: dict[str, Any] = {}
-    problem: Problem | None = None
+    problem: DataIssue | None = None
 
 
 Examine = Callable[[Path], dict[str, Any]]
@@ -88,7 +88,7 @@ class Folder:
         self.index = index or MemoryIndex()
         self.leaves_out: LeavesOut = leaves_out or (lambda _: False)
 
-    def files(self, pattern: str, problems: list[Problem]) -> Iterator[str]:
+    def files(self, pattern: str, problems: list[DataIssue]) -> Iterator[str]:
         """Places of the files that match, sorted folder by folder.
 
         The pattern is as in ``Path.glob``; ``**`` does not go through links to folders. Hidden names match only where
@@ -97,7 +97,7 @@ class Folder:
         """
         yield from self._walk("", pattern.split("/"), problems, wanted=stat.S_IFREG)
 
-    def folders(self, pattern: str, problems: list[Problem]) -> Iterator[str]:
+    def folders(self, pattern: str, problems: list[DataIssue]) -> Iterator[str]:
         """Places of the folders that match, in the same way."""
         yield from self._walk("", pattern.split("/"), problems, wanted=stat.S_IFDIR)
 
@@ -141,7 +141,7 @@ class Folder:
                 return known
             hashed, examine = begin(path)
         except OSError as error:
-            gone = BadInput(place, f"cannot be opened ({error.strerror})", "look at the file and its rights")
+            gone = BadInput(place, f"cannot be opened ({error.strerror})", "check the file and its permissions")
             return FileFacts(hash=hashed, problem=problem_of(gone))
         except (BadInput, MemoryError) as error:
             return FileFacts(hash=hashed, problem=problem_of(_without_memory(path, error)))
@@ -157,7 +157,7 @@ class Folder:
         self.index.put(place, purpose, signature, found)
         return found
 
-    def _walk(self, place: str, parts: list[str], problems: list[Problem], wanted: int) -> Iterator[str]:
+    def _walk(self, place: str, parts: list[str], problems: list[DataIssue], wanted: int) -> Iterator[str]:
         head, rest = parts[0], parts[1:]
         if head == "**":
             yield from self._walk(place, rest, problems, wanted)
@@ -171,7 +171,7 @@ class Folder:
             elif not rest and kind == wanted:
                 yield inner
 
-    def _entries(self, place: str, pattern: str, problems: list[Problem]) -> Iterator[tuple[str, int]]:
+    def _entries(self, place: str, pattern: str, problems: list[DataIssue]) -> Iterator[tuple[str, int]]:
         """Entries of a folder whose names match, sorted, each with its kind of file."""
         if pattern == "..":
             return
@@ -186,7 +186,7 @@ class Folder:
             return
         except OSError as error:
             cause = f"cannot be listed ({error.strerror})"
-            _report(problems, place or self.root.name, cause, "give the site's user the right to read it")
+            _report(problems, place or self.root.name, cause, "give the site's user permission to read it")
             return
         for name, kind in names:
             if wild and (name.startswith(".") or not fnmatchcase(name, pattern)):
@@ -200,13 +200,13 @@ class Folder:
             else:
                 yield inner, kind
 
-    def _kind_behind(self, place: str, problems: list[Problem]) -> int:
+    def _kind_behind(self, place: str, problems: list[DataIssue]) -> int:
         """The kind of file that a link leads to, 0 where it leads nowhere that may be read."""
         path = self.root / place
         try:
             real = path.resolve()
             if not real.is_relative_to(self._real):
-                remedy = f"copy what it stands for into {Path(place).parent.as_posix()}/"
+                remedy = f"replace it by a copy of its target in {Path(place).parent.as_posix()}/"
                 _report(problems, place, "is a link out of the dataset", remedy)
                 return 0
             return stat.S_IFMT(real.stat().st_mode)
@@ -224,8 +224,8 @@ def _kind(entry: os.DirEntry[str]) -> int:
     return stat.S_IFREG if entry.is_file(follow_symlinks=False) else 0
 
 
-def _report(problems: list[Problem], thing: str, cause: str, remedy: str) -> None:
-    problem = Problem(thing=thing, cause=cause, remedy=remedy)
+def _report(problems: list[DataIssue], thing: str, cause: str, remedy: str) -> None:
+    problem = DataIssue(thing=thing, cause=cause, remedy=remedy)
     if problem not in problems:
         problems.append(problem)
 
@@ -259,7 +259,7 @@ def _checked_size(path: Path, found: os.stat_result, most: int) -> int:
     """A sparse file says that it holds what no disk has, and every byte of it can be read."""
     if not stat.S_ISREG(found.st_mode) or found.st_size > most:
         what = f"holds {found.st_size >> 20} MiB; {most >> 20} are allowed"
-        cause = what if stat.S_ISREG(found.st_mode) else "is no file"
+        cause = what if stat.S_ISREG(found.st_mode) else "is not a file"
         raise BadInput(f"{path.parent.name}/{path.name}", cause, "exclude it", code=ErrorCode.BAD_DATA)
     return found.st_size
 

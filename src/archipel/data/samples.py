@@ -61,8 +61,8 @@ class Sample(Record):
         return self.subject, self.session
 
 
-class Problem(Record):
-    """One thing that is wrong with a dataset: what, why, and how it is mended.
+class DataIssue(Record):
+    """One thing that is wrong with a dataset: what, why, and how it is fixed.
 
     ``subject`` is whose data it concerns, "" when it is the dataset as a whole. An ``error`` makes the sample
     unusable; a ``warning`` is for people to look at.
@@ -85,7 +85,7 @@ class ColumnSummary(Record):
     unit: str = ""
     missing: int = 0
     missing_codes: dict[str, int] = {}
-    """How often each code stood for a missing value, impossible zeros among them; an empty field is no code."""
+    """How often each code stood for a missing value, impossible zeros among them; an empty field is not a code."""
     categories: dict[str, int] = {}
     """Each category with the number of subjects that have it."""
     minimum: float | None = None
@@ -131,11 +131,11 @@ class Scan:
     """
 
     samples: tuple[Sample, ...]
-    problems: tuple[Problem, ...]
+    problems: tuple[DataIssue, ...]
     schema: DataSchema
 
     @property
-    def errors(self) -> tuple[Problem, ...]:
+    def errors(self) -> tuple[DataIssue, ...]:
         """The problems that make data unusable."""
         return tuple(problem for problem in self.problems if problem.severity == "error")
 
@@ -145,7 +145,7 @@ class Scan:
         return len({sample.subject for sample in self.samples})
 
 
-def problem_of(error: Any, subject: str = "", *, severity: str = "error") -> Problem:
+def problem_of(error: Any, subject: str = "", *, severity: str = "error") -> DataIssue:
     """A BadInput as a line of a scan; the sentence begins with the subject where there is one."""
     thing = f"{subject}: {error.thing}" if subject and error.thing != subject else error.thing
-    return Problem(thing=thing, cause=error.cause, remedy=error.remedy, subject=subject, severity=severity)
+    return DataIssue(thing=thing, cause=error.cause, remedy=error.remedy, subject=subject, severity=severity)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from archipel.data.cohorts import mapping
 from archipel.data.cohorts.cohort import Cohort
 from archipel.data.formats import format_named
-from archipel.data.reading import Affine, FloatVolume, LabelVolume, Reading
+from archipel.data.sample_data import Affine, FloatVolume, LabelVolume, SampleData
 from archipel.data.samples import Sample
 from archipel.vocabulary import BadInput, ColumnNeed, DataNeeds, ErrorCode, Value
 
@@ -21,7 +21,7 @@ from archipel.vocabulary import BadInput, ColumnNeed, DataNeeds, ErrorCode, Valu
 class Source(Protocol):
     """Where samples' content comes from: the dataset's own files, or what was prepared from them."""
 
-    def read(self, samples: Sequence[Sample]) -> Iterator[Reading]:
+    def read(self, samples: Sequence[Sample]) -> Iterator[SampleData]:
         """The samples as plans get them, mapped, one after the other."""
 
 
@@ -32,7 +32,7 @@ class RawSource:
     root: Path
     cohort: Cohort
 
-    def read(self, samples: Sequence[Sample]) -> Iterator[Reading]:
+    def read(self, samples: Sequence[Sample]) -> Iterator[SampleData]:
         """Read and map. Raises BadInput as a scan would."""
         layout = format_named(self.cohort.format)
         for reading in layout.read(self.root, samples, self.cohort.options):

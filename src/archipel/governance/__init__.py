@@ -20,8 +20,8 @@ from archipel.governance.journal import (
 )
 from archipel.governance.keys import IdentityKey, verify
 from archipel.governance.policy import SitePolicy, objections
-from archipel.governance.subtractions import Subtraction, check_subtraction, subtract
-from archipel.governance.words import closed_is_signed_by, sign_closed
+from archipel.governance.round_result import closed_is_signed_by, sign_closed
+from archipel.governance.signed_withdrawals import SignedWithdrawal, check_withdrawal, sign_withdrawal
 
 __all__ = [
     "SERVER_JOURNAL",
@@ -30,14 +30,14 @@ __all__ = [
     "IdentityKey",
     "JournalEntry",
     "JournalHead",
+    "SignedWithdrawal",
     "SitePolicy",
-    "Subtraction",
     "append",
     "approve",
     "canonical",
     "check_approval",
     "check_chain",
-    "check_subtraction",
+    "check_withdrawal",
     "closed_is_signed_by",
     "follows",
     "head",
@@ -47,6 +47,6 @@ __all__ = [
     "record_hash",
     "sign_closed",
     "sign_head",
-    "subtract",
+    "sign_withdrawal",
     "verify",
 ]

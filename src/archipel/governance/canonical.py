@@ -35,10 +35,10 @@ def record_hash(document: Record | dict[str, Any]) -> str:
 def job_hash(job: Job) -> str:
     """What a site approves: the hash of the whole canonical job.
 
-    Raises BadInput for a job with a number that JSON cannot carry exactly or text that is no Unicode.
+    Raises BadInput for a job with a number that JSON cannot carry exactly or text that is not Unicode.
     """
     try:
         return record_hash(job)
     except ValueError as error:
         thing = f"job {job.experiment}"
-        raise BadInput(thing, f"has no canonical form ({error})", "mend that number or text") from error
+        raise BadInput(thing, f"has no canonical form ({error})", "fix that number or text") from error

@@ -81,7 +81,7 @@ class HeadFault(Record):
             what = f"line {kept.number} is another one on {shown.at} than it was on {kept.at}"
         else:
             what = f"line {kept.number} was there on {kept.at}; on {shown.at} line {shown.number} was the last"
-        return f"{what}: a backup was restored there, or lines were removed or written anew"
+        return f"{what}: a backup was restored there, or lines were removed or written again"
 
 
 def follows(head: JournalHead, known: JournalHead) -> bool:

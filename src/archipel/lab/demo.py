@@ -62,7 +62,7 @@ def run_demo(roots: Mapping[str, Path], terms: DemoTerms, say: Say) -> DemoResul
     with (
         tempfile.TemporaryDirectory(prefix="archipel-demo-") as place,
         PooledInBackground(PLAN, roots, terms.rounds, terms.epochs, terms.seed) as pooled,
-        LocalFederation.found(Path(place) / "federation", name=NAME) as federation,
+        LocalFederation.create(Path(place) / "federation", name=NAME) as federation,
     ):
         say(f"server on {federation.url}; {len(roots)} hospitals join, each with a sandbox of its own")
         federation.start_server()

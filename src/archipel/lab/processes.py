@@ -18,14 +18,14 @@ from typing import Any, Self
 import httpx
 
 from archipel.data import DataMapping
-from archipel.server.membership.federation import Federation as ServerFederation
+from archipel.server.membership.federation import ServerContext as ServerFederation
 from archipel.server.state.folder import ServerState
 from archipel.server.state.settings import ServerSettings
 from archipel.site.approval import approvals
 from archipel.site.membership import enrolment
 from archipel.site.membership.founding import create_site
 from archipel.site.services import datasets
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.site.state.settings import SandboxRule
 from archipel.vocabulary import ArchipelError, ErrorCode, NotFound
 
@@ -107,9 +107,9 @@ class LocalSite:
     folder: Path
     running: Running
 
-    def state(self) -> SiteState:
+    def state(self) -> StateFolder:
         """Its state folder, opened; close it after use."""
-        return SiteState.open(self.folder)
+        return StateFolder.open(self.folder)
 
     def approve(self, experiment: str) -> None:
         """Approve as its data manager would, as soon as the offer and the plan are here."""
@@ -143,14 +143,14 @@ class LocalFederation:
     sites: dict[str, LocalSite] = field(default_factory=dict)
 
     @classmethod
-    def found(cls, folder: Path, name: str = "lab", **settings: Any) -> Self:
+    def create(cls, folder: Path, name: str = "lab", **settings: Any) -> Self:
         """Make the server's state and a researcher's token; start nothing yet."""
         chosen = ServerSettings(
             name=name, hosts=(HOST,), rest_port=free_port(), grpc_port=free_port(), **{"heartbeat_s": 5.0, **settings}
         )
         state = ServerState(folder / "server")
         folder.mkdir(parents=True, exist_ok=True)
-        with ServerFederation.found(state, chosen) as federation:
+        with ServerFederation.create(state, chosen) as federation:
             token, _ = federation.tokens.create("researcher", ("research",), timedelta(days=1), datetime.now(UTC))
         running = Running(["server", "start", "--state", str(state.root)], folder / "server.log")
         return cls(folder, chosen, running, token)

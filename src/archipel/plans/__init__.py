@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from archipel.plans.base import TORCH_PLANS, Array, Context, Model, Plan, TrainingResult, derive_seed
-from archipel.plans.drafting import Draft, draft
+from archipel.plans.job_builder import Draft, draft
 from archipel.plans.packaging import PackagedPlan, load, load_own, package
 from archipel.plans.source import plan_text
 

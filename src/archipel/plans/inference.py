@@ -107,7 +107,7 @@ def evaluate_folder(plan: Plan, models: Models, root: Path) -> Evaluation:
     problems = [str(problem) for _, found in scans for problem in found.errors]
     if problems:
         raise BadInput(
-            str(root), f"has {len(problems)} problems ({'. '.join(problems)})", "mend them", code=ErrorCode.BAD_DATA
+            str(root), f"has {len(problems)} problems ({'. '.join(problems)})", "fix them", code=ErrorCode.BAD_DATA
         )
     subjects: dict[str, Scores] = {}
     for folder, found in scans:

@@ -109,7 +109,7 @@ def _module(path: str) -> str:
 
 
 def _file_name(package: str, path: str) -> str:
-    # In angle brackets, as Python writes what is no file: tools then ask the loader for the source, not the disk.
+    # In angle brackets, as Python writes what is not a file: tools then ask the loader for the source, not the disk.
     return f"<{package}>/{path}"
 
 

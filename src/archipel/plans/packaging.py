@@ -79,7 +79,7 @@ def plan_classes(text: str, file_name: str) -> list[str]:
         tree = ast.parse(text, filename=file_name)
     except SyntaxError as error:
         raise bad_plan(
-            file_name, f"has a syntax error in line {error.lineno}: {error.msg}", "mend it and package it again"
+            file_name, f"has a syntax error in line {error.lineno}: {error.msg}", "fix it and package it again"
         ) from error
     plans: dict[str, set[str]] = {}
     for node in tree.body:
@@ -158,7 +158,7 @@ def plan_errors_named(path: Path) -> Iterator[None]:
     except Exception as error:
         line = line_of(error, str(path))
         where = "" if line is None else f" (line {line})"
-        raise bad_plan(path.name, f"{_said(error)}{where}", "mend the plan") from error
+        raise bad_plan(path.name, f"{_said(error)}{where}", "fix the plan") from error
 
 
 def _said(error: Exception) -> str:

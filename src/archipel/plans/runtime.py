@@ -27,9 +27,9 @@ from archipel.vocabulary import (
     MetricSpec,
     MetricSum,
     OptimiserState,
-    Pass,
     Task,
     TaskKind,
+    TrainingPass,
 )
 
 T = TypeVar("T")
@@ -85,7 +85,7 @@ class PlanRuntime:
             source = RawSource(source, self.cohort)
         training, validation = split(source, self.cohort, self.job.validation_fraction, needs)
         self._validation_subjects = len(validation)
-        self.plan.prepare(training, validation, self._context(Pass(round=0, arguments=self.job.arguments)))
+        self.plan.prepare(training, validation, self._context(TrainingPass(round=0, arguments=self.job.arguments)))
 
     def begin(self, result: memoryview) -> None:
         """Write the plan's own initial model, for the job's seed, as a frame.
@@ -128,12 +128,12 @@ class PlanRuntime:
         """
         if not (self._validation_subjects and self.job.validation):
             return Outcome(samples=0)
-        one = task.passes[0] if task.passes else Pass(round=task.key.round, arguments=self.job.arguments)
+        one = task.passes[0] if task.passes else TrainingPass(round=task.key.round, arguments=self.job.arguments)
         frames = ReadInTurn(len(models), lambda number: views(self.job.tensors, models[number]))
         found = _finite_or_error(lambda: self.plan.evaluate(frames, self._context(one)))
         return Outcome(self._validation_subjects, validation=_declared(found, self.job.validation, "evaluate"))
 
-    def _context(self, one: Pass) -> Context:
+    def _context(self, one: TrainingPass) -> Context:
         return Context(
             site=self.site,
             seed=derive_seed(self.job.seed, self.site, one.round),
@@ -143,7 +143,7 @@ class PlanRuntime:
             threads=self.job.limits.threads,
         )
 
-    def _one_pass(self, one: Pass, arrays: Model) -> TrainingResult:
+    def _one_pass(self, one: TrainingPass, arrays: Model) -> TrainingResult:
         given = dict(arrays)
         trained = _finite_or_error(lambda: self.plan.train(given, self._context(one)))
         if trained.samples < 1:

@@ -1,6 +1,6 @@
 """TorchPlan: a plan around a PyTorch network. The researcher writes the network, the loss and the optimiser.
 
-A site's examples are kept in memory as two tensors, or made anew for each batch. A round is ``epochs`` passes over
+A site's examples are kept in memory as two tensors, or made again for each batch. A round is ``epochs`` passes over
 shuffled batches; every random number comes from the round's seed, so that a round repeated after a crash gives the same
 weights.
 """

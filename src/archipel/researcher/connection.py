@@ -41,7 +41,7 @@ _RAISED: dict[ErrorCode, type[ArchipelError]] = {
 
 
 class Unreachable(ArchipelError):
-    """The server did not answer; what runs there goes on, and asking again is safe."""
+    """The server did not answer; experiments there continue, and asking again is safe."""
 
     code = ErrorCode.LOST
 
@@ -207,12 +207,12 @@ def _unreachable(url: str, error: Exception) -> ArchipelError:
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         return ArchipelError(
             f"server {url}",
-            f"is not vouched for by the federation's CA ({error})",
+            f"is not certified by the federation's CA ({error})",
             "check the address and ca= with the server's operator",
             code=ErrorCode.TRUST,
         )
     cause = str(error) or type(error).__name__
     if isinstance(error, httpx.RemoteProtocolError):
-        remedy = "check the port: researchers use the REST port, not the sites' one; what runs there goes on"
+        remedy = "check the port: researchers use the REST port, not the sites' one; experiments there continue"
         return Unreachable(f"server {url}", f"did not answer as a server's REST does ({cause})", remedy)
-    return Unreachable(f"server {url}", f"was not reached ({cause})", "check the network; what runs there goes on")
+    return Unreachable(f"server {url}", f"was not reached ({cause})", "check the network; experiments there continue")

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archipel.governance import job_hash
-from archipel.plans.drafting import Draft
-from archipel.researcher import frames, plots
+from archipel.plans.job_builder import Draft
+from archipel.researcher import plots, tables
 from archipel.researcher.connection import Connection
+from archipel.researcher.display import Screen, choose_screen
 from archipel.researcher.model_card import model_card
 from archipel.researcher.model_files import place_for, write_model
 from archipel.researcher.progress import Progress, draft_html
-from archipel.researcher.screens import Screen, choose_screen
-from archipel.researcher.stalls import unfinished, without_quorum
+from archipel.researcher.stop_reasons import unfinished, without_quorum
 from archipel.researcher.watching import all_events, watch
 from archipel.transport.rest import (
     Arguments,
@@ -90,7 +90,7 @@ class Experiment:
     def approvals(self) -> DataFrame:
         """One row a site: its answer and how many subjects its cohort has."""
         columns = ["site", "state", "subjects", "at"]
-        return frames.frame([answer.model_dump() for answer in self.document().approvals], columns=columns)
+        return tables.frame([answer.model_dump() for answer in self.document().approvals], columns=columns)
 
     def wait_for_approvals(self, enough: int | None = None) -> Experiment:
         """Wait until every site has answered, or until ``enough`` of them approved.
@@ -195,7 +195,7 @@ class Experiment:
     @property
     def history(self) -> DataFrame:
         """One row for each round and site, and one for all of them (``all_sites``)."""
-        return frames.history(self.rounds(), self.document().baselines)
+        return tables.history(self.rounds(), self.document().baselines)
 
     @property
     def failures(self) -> DataFrame:
@@ -203,29 +203,29 @@ class Experiment:
 
         ``detail`` is the error's full text where a person at the site released it (``archipel site errors release``).
         """
-        return frames.failures(self.events())
+        return tables.failures(self.events())
 
     @property
     def baselines(self) -> DataFrame:
         """The federated model beside each site's own and their ensemble, on the same held-out subjects of every site.
 
-        One row a model and metric: ``all_sites`` is the mean over all subjects, then a column a site.
+        One row a model and metric: ``all_sites`` is the mean over all subjects, then one column per site.
         """
-        return frames.baselines(self.document().baselines)
+        return tables.baselines(self.document().baselines)
 
     def plot(self) -> Figure:
         """Loss and validation over the rounds, each site and all together, with the baselines as lines."""
         document = self.document()
         validation = [metric.name for metric in self.job.validation]
-        return plots.curves(frames.history(self.rounds(), document.baselines), validation, document.baselines)
+        return plots.curves(tables.history(self.rounds(), document.baselines), validation, document.baselines)
 
     def models(self) -> DataFrame:
         """The kept models: ``last``, ``best``, and ``local:<site>`` where that baseline was asked for."""
-        rows: list[frames.Row] = [
+        rows: list[tables.Row] = [
             {"name": kept.name, "round": kept.round, "hash": kept.hash, **(kept.validation or {})}
             for kept in self._models()
         ]
-        return frames.frame(rows)
+        return tables.frame(rows)
 
     def download(self, path: str | Path, which: str = "last") -> Path:
         """Write a model as safetensors, and its model card (Markdown) beside it; returns the model's path.
@@ -257,7 +257,7 @@ class Experiment:
     def _path(self) -> str:
         if self._draft is not None:
             raise Conflict(
-                f"experiment {self.name}", "is a draft that was not submitted", "submit() it first, or run() it"
+                f"experiment {self.name}", "is a draft and was not submitted", "submit() it first, or run() it"
             )
         return f"/v1/experiments/{self.name}"
 

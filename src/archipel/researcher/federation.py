@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from archipel.plans import Plan, load_own
-from archipel.plans.drafting import draft
+from archipel.plans.job_builder import draft
 from archipel.researcher.connection import Connection
 from archipel.researcher.experiment import Experiment
-from archipel.researcher.frames import frame
-from archipel.researcher.rostering import Wanted, choose
+from archipel.researcher.site_selection import Wanted, choose
+from archipel.researcher.tables import frame
 from archipel.rounds import check_releases
 from archipel.strategies import check_strategy
 from archipel.transport.messages import ColumnWords
@@ -32,7 +32,7 @@ from archipel.vocabulary import (
     Value,
     WorkerLimits,
 )
-from archipel.vocabulary.visible import visible
+from archipel.vocabulary.visible import escape_hidden
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -84,11 +84,11 @@ class Federation:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Federation {visible(self.name)} at {self._connection.url}>"
+        return f"<Federation {escape_hidden(self.name)} at {self._connection.url}>"
 
     def _repr_html_(self) -> str:
         table: str = self.datasets().to_html(index=False, border=0)
-        return f"<p><b>{escape(visible(self.name))}</b></p>{table}"
+        return f"<p><b>{escape(escape_hidden(self.name))}</b></p>{table}"
 
     def sites(self) -> DataFrame:
         """One row a site: whether it is connected, when it was last seen, how many datasets it tells of."""
@@ -247,7 +247,7 @@ def _check_name(name: str | None) -> None:
     if name is not None and not _EXPERIMENT.fullmatch(name):
         raise BadInput(
             f"name {name!r}",
-            "is none that an experiment may have",
+            "is not a name an experiment may have",
             f"use lower-case letters, digits and hyphens, at most 63, such as {_slug(name)}",
         )
 
@@ -255,7 +255,7 @@ def _check_name(name: str | None) -> None:
 def _terms(rounds: int, quorum: int, deadline: float, grace: float, retries: int) -> RoundTerms:
     for name, value, least in (("rounds", rounds, 1), ("quorum", quorum, 1), ("retries", retries, 0)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise BadInput(f"{name}={value!r}", "is not a whole number that makes sense", f"give at least {least}")
+            raise BadInput(f"{name}={value!r}", "is not a whole number that is valid", f"give at least {least}")
     if not (deadline > 0 and grace >= 0):
         raise BadInput(f"deadline={deadline!r}, grace={grace!r}", "are not lengths of time", "give seconds")
     return RoundTerms(rounds=rounds, quorum=quorum, deadline_s=deadline, grace_s=grace, retries=retries)

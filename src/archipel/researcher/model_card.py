@@ -9,7 +9,7 @@ from itertools import groupby
 
 from archipel.transport.rest import ExperimentView, ModelView, RoundView
 from archipel.vocabulary import Job
-from archipel.vocabulary.visible import visible
+from archipel.vocabulary.visible import escape_hidden
 
 _BASELINES = {"federated": "federated, last round"}
 
@@ -30,7 +30,7 @@ def model_card(
     local = model.name.removeprefix("local:") if model.name.startswith("local:") else None
     sections = [
         f"# Model card: {job.title or job.experiment}, {model.name}",
-        f"**Purpose**: {job.description or 'none was written by whoever created the experiment'}",
+        f"**Purpose**: {job.description or 'not stated by the researcher'}",
         _what_it_is(job, model, document, local),
         _lineage(job, job_hash, model),
         _contributions(job, committed, document, local),
@@ -39,7 +39,7 @@ def model_card(
         _software(software),
         _limits(job, local),
     ]
-    return visible("\n\n".join(section for section in sections if section) + "\n", keep="\n")
+    return escape_hidden("\n\n".join(section for section in sections if section) + "\n", keep="\n")
 
 
 def _what_it_is(job: Job, model: ModelView, document: ExperimentView, local: str | None) -> str:

@@ -16,7 +16,7 @@ def place_for(path: Path, experiment: str, which: str) -> Path:
     if path.suffix == _SUFFIX:
         return path
     if path.suffix == ".md":
-        raise BadInput(str(path), "is no place for a model", f"give a folder or a name ending in {_SUFFIX}")
+        raise BadInput(str(path), "is not a place for a model", f"give a folder or a name ending in {_SUFFIX}")
     return path / f"{experiment}-{which.replace(':', '-')}{_SUFFIX}"
 
 

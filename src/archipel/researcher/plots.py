@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from archipel.researcher.frames import ALL_SITES, pyplot
-from archipel.researcher.screens import in_notebook
+from archipel.researcher.display import in_notebook
+from archipel.researcher.tables import ALL_SITES, pyplot
 from archipel.transport.rest import BaselinesView
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from html import escape
 
-from archipel.researcher.frames import measured_after
+from archipel.researcher.tables import measured_after
 from archipel.transport.rest import (
     ApprovalView,
     ErrorReleased,
@@ -21,7 +21,7 @@ from archipel.transport.rest import (
 )
 from archipel.vocabulary import Job, TaskKind
 from archipel.vocabulary.states import ApprovalState, ExperimentState
-from archipel.vocabulary.visible import visible
+from archipel.vocabulary.visible import escape_hidden
 
 _BARS = "▁▂▃▄▅▆▇█"
 _STAGES = {
@@ -66,16 +66,16 @@ class Progress:
         """The experiment's name, state and how far it is, in one line."""
         document = self.document
         if document is None:
-            return visible(f"{self.name} · unknown")
+            return escape_hidden(f"{self.name} · unknown")
         parts = [self.name, str(document.state), f"round {document.round} of {document.rounds}"]
         if self.stage and document.state is ExperimentState.RUNNING:
             parts.append(self.stage)
         seconds = [attempt.seconds for attempt in self.committed if attempt.seconds]
         if seconds:
-            parts.append(f"{sorted(seconds)[len(seconds) // 2]:.3g} s a round")
+            parts.append(f"{sorted(seconds)[len(seconds) // 2]:.3g} s per round")
         if document.reason:
             parts.append(document.reason)
-        return visible(" · ".join(parts))
+        return escape_hidden(" · ".join(parts))
 
     def remarks(self) -> list[str]:
         """Who has not answered and what they must type, and the newest error texts that were released."""
@@ -86,7 +86,7 @@ class Progress:
                 f"no answer yet from {', '.join(silent)}: a person there types `archipel site plans {self.name}`, "
                 f"then `archipel site approve {self.name}`"
             )
-        return [visible(remark) for remark in (*found, *self.released[-3:])]
+        return [escape_hidden(remark) for remark in (*found, *self.released[-3:])]
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Column names and rows: each site with its answer, what it does, and its numbers of the last full round.
@@ -119,7 +119,7 @@ class Progress:
             rows.append(["all sites", "", "", str(samples), _number(last.seconds), *map(_number, numbers)])
         model = f", model {last.round if produced else last.round - 1}" if last else ""
         heads = ["site", "answer", "now", "samples", "seconds", *training, *(f"{name}{model}" for name in validation)]
-        return [visible(head) for head in heads], [[visible(cell) for cell in row] for row in rows]
+        return [escape_hidden(head) for head in heads], [[escape_hidden(cell) for cell in row] for row in rows]
 
     def course(self) -> list[tuple[str, list[float]]]:
         """Each validation metric's values for all sites over the committed rounds, with the last model's if known."""
@@ -127,7 +127,7 @@ class Progress:
         names = sorted({name for attempt in committed for name in attempt.validation})
         return [
             (
-                visible(name),
+                escape_hidden(name),
                 [attempt.validation[name] for attempt in committed if name in attempt.validation]
                 + [last.model_validation[name] for last in committed[-1:] if name in last.model_validation],
             )
@@ -146,7 +146,7 @@ class Progress:
             f"<div><code>{escape(name)} {sparkline(values)}</code> {values[-1]:.4f}</div>"
             for name, values in self.course()
         )
-        said = [*self.remarks(), visible(self.notice)]
+        said = [*self.remarks(), escape_hidden(self.notice)]
         notice = "".join(f"<p><em>{escape(one)}</em></p>" for one in said if one)
         return (
             f"<div><p><strong>{escape(self.headline())}</strong></p>"
@@ -205,7 +205,9 @@ def draft_html(job: Job, left_out: Mapping[str, str]) -> str:
     rows = [(entry.site, entry.dataset) for entry in job.roster]
     rows += [(site, f"left out: {reason}") for site, reason in left_out.items()]
     cell = "<td style='text-align:left'>{}</td>"
-    body = "".join(f"<tr>{cell.format(escape(site))}{cell.format(escape(visible(what)))}</tr>" for site, what in rows)
+    body = "".join(
+        f"<tr>{cell.format(escape(site))}{cell.format(escape(escape_hidden(what)))}</tr>" for site, what in rows
+    )
     return (
         f"<div><p><strong>{escape(job.experiment)}</strong> · draft, not submitted yet · {job.terms.rounds} rounds · "
         f"quorum {job.terms.quorum} of {len(job.roster)} sites</p><table><thead><tr>"

@@ -152,7 +152,7 @@ def _method(result: DemoResult) -> str:
     )
     sites = "; ".join(
         f"{site.name} {site.training} training, {site.held_out} held out"
-        + (f", {site.seconds:.2g} s a round" if site.seconds is not None else "")
+        + (f", {site.seconds:.2g} s per round" if site.seconds is not None else "")
         for site in result.sites
     )
     rows = [
@@ -181,7 +181,7 @@ def _epochs(count: int) -> str:
 
 
 def _limits(result: DemoResult) -> Iterable[str]:
-    yield "One seed and a small network on crops: it shows that the machinery works, not how well the task can be done."
+    yield "One seed and a small network on crops: it shows that the system works, not how well the task can be done."
     yield "No formal privacy: the server sees each site's weights by themselves in this demonstration."
     if result.deployed:
         yield "All processes ran on one machine over the loopback device; times say nothing of a wide-area network."

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from archipel.researcher.frames import pyplot
 from archipel.researcher.outcome import DemoResult, MiddleSlice
 from archipel.researcher.plots import INK, PALETTE
+from archipel.researcher.tables import pyplot
 
 TRUE, FOUND = "#35C2FF", "#FF9F1C"
 _GREY = "#6b7b7d"

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from archipel.researcher.connection import Connection, Unreachable
+from archipel.researcher.display import Screen
 from archipel.researcher.progress import Progress, advance
-from archipel.researcher.screens import Screen
 from archipel.transport.rest import Event, EventKind, ExperimentView, RoundView
 from archipel.vocabulary.states import ExperimentState
 
@@ -53,7 +53,7 @@ def watch(connection: Connection, name: str, until: Callable[[ExperimentView], b
                     if _done(document, until):
                         return document
             except Unreachable as error:
-                screen.show(replace(progress, notice=f"{error.cause}; trying again, the experiment goes on"))
+                screen.show(replace(progress, notice=f"{error.cause}; trying again; the experiment continues"))
             time.sleep(wait)
             wait = min(2 * wait, _LONGEST_PAUSE_S)
     except KeyboardInterrupt:
@@ -77,7 +77,7 @@ def _stopped(name: str, state: ExperimentState | None) -> str:
             f"`{command} cancel {name}` ends it (in Python: .run(), .cancel())"
         )
     return (
-        f"you stopped watching; the experiment goes on at the server: `{command} watch {name}` shows it again, "
+        f"you stopped watching; the experiment continues at the server: `{command} watch {name}` shows it again, "
         f"`{command} cancel {name}` ends it (in Python: .watch(), .cancel())"
     )
 

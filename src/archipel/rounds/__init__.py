@@ -5,10 +5,10 @@ and plans cannot tell whether the fleet is deployed or simulated.
 """
 
 from archipel.rounds.accounting import check_releases, check_what_leaves
-from archipel.rounds.book import Book, Kept, Opened, Progress, SiteRecord, StageRecord
+from archipel.rounds.experiment_store import ExperimentStore, Kept, Opened, Progress, SiteRecord, StageRecord
 from archipel.rounds.fleet import Accepted, Delivered, Failed, Fleet, FleetEvent, Lost, Nudged, Returned
 from archipel.rounds.loop import ExperimentLoop
-from archipel.rounds.memory import MemoryBook, model_path
+from archipel.rounds.memory_store import MemoryExperimentStore, model_path
 from archipel.rounds.named_models import NamedModel, named_after, named_at_start
 from archipel.rounds.stages import ENSEMBLE, Stage, next_stage, stages_after_training
 from archipel.rounds.tables import (
@@ -16,38 +16,38 @@ from archipel.rounds.tables import (
     SITE_TABLE,
     ExperimentVerb,
     SiteEvent,
-    Verdict,
+    UpdateVerdict,
     verdict,
 )
-from archipel.vocabulary.states import ExperimentState, SiteState
+from archipel.vocabulary.states import ExperimentState, ParticipantStatus
 
 __all__ = [
     "ENSEMBLE",
     "EXPERIMENT_TABLE",
     "SITE_TABLE",
     "Accepted",
-    "Book",
     "Delivered",
     "ExperimentLoop",
     "ExperimentState",
+    "ExperimentStore",
     "ExperimentVerb",
     "Failed",
     "Fleet",
     "FleetEvent",
     "Kept",
     "Lost",
-    "MemoryBook",
+    "MemoryExperimentStore",
     "NamedModel",
     "Nudged",
     "Opened",
+    "ParticipantStatus",
     "Progress",
     "Returned",
     "SiteEvent",
     "SiteRecord",
-    "SiteState",
     "Stage",
     "StageRecord",
-    "Verdict",
+    "UpdateVerdict",
     "check_releases",
     "check_what_leaves",
     "model_path",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from archipel.governance import record_hash
 from archipel.privacy import steps_of
-from archipel.rounds.book import Opened, SiteRecord, StageRecord
+from archipel.rounds.experiment_store import Opened, SiteRecord, StageRecord
 from archipel.vocabulary import (
     UPDATE_FIELDS,
     BadInput,
@@ -16,14 +16,14 @@ from archipel.vocabulary import (
     TaskKind,
     Update,
 )
-from archipel.vocabulary.states import SiteState
+from archipel.vocabulary.states import ParticipantStatus
 
 LARGEST_COUNT = 2**53
-"""Counts below this are exact as float64 and as JSON; a larger one is no count of anything, and sums could overflow."""
+"""Counts below this are exact as float64 and as JSON; a larger one counts nothing real, and sums could overflow."""
 
 
 def check_releases(job: Job) -> None:
-    """Raise BadInput for a job whose updates may leave only within a sum: there is no such way out of a site yet.
+    """Raise BadInput for a job whose updates may leave only within a sum: there is not such a way out of a site yet.
 
     And for privacy steps that are not known here.
     """
@@ -70,7 +70,7 @@ def check_update(job: Job, task: Task, update: Update, has_frame: bool) -> None:
         for name, value in given.items():
             if not value.adds_up:
                 cause = f"metric {name} is out of the bounds within which sites add up to a finite mean"
-                raise BadInput(thing, cause, "mend it", code=ErrorCode.BAD_UPDATE)
+                raise BadInput(thing, cause, "fix it", code=ErrorCode.BAD_UPDATE)
 
 
 def stage_record(
@@ -79,7 +79,7 @@ def stage_record(
     """What became of an attempt that closes now; ``model`` is the hash of the one it made, if any."""
     sites = {}
     for site, state in opened.sites.items():
-        update = opened.updates.get(site) if state is SiteState.DELIVERED else None
+        update = opened.updates.get(site) if state is ParticipantStatus.DELIVERED else None
         sites[site] = SiteRecord(
             state=state,
             samples=update.samples if update else 0,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from archipel.rounds.book import Book, Kept, Opened
+from archipel.rounds.experiment_store import ExperimentStore, Kept, Opened
 from archipel.storage import disk_errors_named
 from archipel.strategies import SiteStats, check_strategy
 from archipel.tensors import Between, fold
@@ -26,7 +26,7 @@ class Aggregated:
             kept.file.unlink(missing_ok=True)
 
 
-def aggregate(job: Job, book: Book, opened: Opened, contributors: Sequence[str]) -> Aggregated:
+def aggregate(job: Job, book: ExperimentStore, opened: Opened, contributors: Sequence[str]) -> Aggregated:
     """Fold the contributors' frames by the job's strategy, in the order given.
 
     Raises NotFiniteFrame, NotFiniteResult, StorageFull and BadInput; no file is left behind then.

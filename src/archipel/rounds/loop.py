@@ -15,25 +15,25 @@ import structlog
 
 from archipel.rounds.accounting import check_update, stage_record
 from archipel.rounds.aggregation import Aggregated, aggregate
-from archipel.rounds.book import Book, Opened, Progress
+from archipel.rounds.experiment_store import ExperimentStore, Opened, Progress
 from archipel.rounds.fleet import Accepted, Delivered, Failed, Fleet, FleetEvent, Lost, Nudged, Returned
 from archipel.rounds.stages import ENSEMBLE, Stage, next_stage, stages_after_training
-from archipel.rounds.tables import ENDED, SiteEvent, Verdict, next_site_state, verdict
-from archipel.tensors import NotFiniteFrame, NotFiniteResult
+from archipel.rounds.tables import ENDED, SiteEvent, UpdateVerdict, next_site_state, verdict
+from archipel.tensors import NotFiniteResult, NotFiniteUpdate
 from archipel.vocabulary import (
     Conflict,
     ErrorCode,
     Failure,
     Job,
-    Pass,
     RoundClosed,
     Task,
     TaskKey,
     TaskKind,
+    TrainingPass,
     Update,
 )
-from archipel.vocabulary.counting import counted
-from archipel.vocabulary.states import ExperimentState, SiteState
+from archipel.vocabulary.counting import pluralise
+from archipel.vocabulary.states import ExperimentState, ParticipantStatus
 
 _log = structlog.get_logger("archipel.rounds")
 T = TypeVar("T")
@@ -45,7 +45,7 @@ class ExperimentLoop:
     """Runs one experiment until it is finished, paused or cancelled."""
 
     def __init__(
-        self, job: Job, job_hash: str, book: Book, fleet: Fleet, clock: Callable[[], float] = time.monotonic
+        self, job: Job, job_hash: str, book: ExperimentStore, fleet: Fleet, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.job, self.job_hash, self.book, self.fleet, self.clock = job, job_hash, book, fleet, clock
         self._tries = 0
@@ -77,7 +77,7 @@ class ExperimentLoop:
         if isinstance(event, Delivered) and not event.settled.done():
             thing = f"update of {event.site} for {event.update.key}"
             cause = "that round is not open"
-            event.settled.set_exception(Conflict(thing, cause, "nothing is to be done", code=ErrorCode.ROUND_CLOSED))
+            event.settled.set_exception(Conflict(thing, cause, "no action is needed", code=ErrorCode.ROUND_CLOSED))
 
     async def _open_next(self, progress: Progress) -> Opened | None:
         done = {*progress.done, *self._impossible(progress)}
@@ -93,7 +93,7 @@ class ExperimentLoop:
             await self._turn(self.book.stall, reason)
             return None
         if self._for_good or self._tries > self.job.terms.retries:
-            tried = f"{stage} was tried {counted(self._tries, 'time')} without its quorum of {quorum}"
+            tried = f"{stage} was tried {pluralise(self._tries, 'time')} without its quorum of {quorum}"
             why = f", and would fail again: {self._for_good}" if self._for_good else "; see the sites' failures"
             self._tries, self._for_good = 0, ""
             await self._turn(self.book.stall, tried + why)
@@ -104,7 +104,7 @@ class ExperimentLoop:
             stage=stage,
             attempt=attempt,
             task=await self._task(stage, attempt, progress),
-            sites=dict.fromkeys(progress.invited, SiteState.INVITED),
+            sites=dict.fromkeys(progress.invited, ParticipantStatus.INVITED),
             remaining_s=self.job.terms.deadline_s * passes,
         )
         await _in_thread(self.book.open, opened)
@@ -130,11 +130,11 @@ class ExperimentLoop:
             experiment=self.job.experiment, round=stage.round, attempt=attempt, kind=stage.kind, about=stage.about
         )
         models: tuple[str, ...] = (progress.model,)
-        passes: tuple[Pass, ...] = (Pass(round=stage.round, arguments=progress.arguments),)
+        passes: tuple[TrainingPass, ...] = (TrainingPass(round=stage.round, arguments=progress.arguments),)
         if stage.kind is TaskKind.LOCAL:
             models = (self.job.initial_model,)
             made = await _in_thread(self.book.passes)
-            passes = tuple(Pass(round=number, arguments=made[number]) for number in sorted(made))
+            passes = tuple(TrainingPass(round=number, arguments=made[number]) for number in sorted(made))
         elif stage.about == ENSEMBLE:
             models = tuple(model for _, model in sorted(progress.local_models.items()))
         elif stage.about:
@@ -150,7 +150,7 @@ class ExperimentLoop:
             if state not in ENDED:
                 await self._reach(opened, site, ends, awaited)
         while True:
-            while verdict(opened.sites.values(), self._quorum(opened.stage)) is Verdict.OPEN:
+            while verdict(opened.sites.values(), self._quorum(opened.stage)) is UpdateVerdict.OPEN:
                 event = await self._next_event(min([ends, *awaited.values()]))
                 if isinstance(event, Nudged):
                     if (await _in_thread(self.book.progress)).state is ExperimentState.CANCELLED:
@@ -190,7 +190,7 @@ class ExperimentLoop:
     async def _take(self, opened: Opened, event: FleetEvent, ends: float, awaited: dict[str, float]) -> None:
         match event:
             case Accepted(site, key) if key == opened.task.key and site in opened.sites:
-                if opened.sites[site] in (SiteState.INVITED, SiteState.LOST):
+                if opened.sites[site] in (ParticipantStatus.INVITED, ParticipantStatus.LOST):
                     await _in_thread(self.book.accepted, key, site)
                 _step(opened, site, SiteEvent.ACCEPTED)
             case Failed(site, key, failure) if key == opened.task.key and site in opened.sites:
@@ -233,9 +233,13 @@ class ExperimentLoop:
         """Raise unless this update may count now, or is one that counts already, sent again."""
         thing = f"update of {site} for {update.key}"
         state = opened.sites.get(site)
-        if update.key != opened.task.key or state is None or (state in ENDED and state is not SiteState.DELIVERED):
+        if (
+            update.key != opened.task.key
+            or state is None
+            or (state in ENDED and state is not ParticipantStatus.DELIVERED)
+        ):
             cause = f"the round is closed to it ({state})" if state else "that round is not open"
-            raise Conflict(thing, cause, "nothing is to be done", code=ErrorCode.ROUND_CLOSED)
+            raise Conflict(thing, cause, "no action is needed", code=ErrorCode.ROUND_CLOSED)
         if site in opened.updates:
             if opened.updates[site] != update:
                 raise Conflict(thing, "another update counts already", "send the first again", code=ErrorCode.REPLAYED)
@@ -244,13 +248,13 @@ class ExperimentLoop:
 
     async def _close(self, opened: Opened, seconds: float) -> bool:
         """Close the attempt; False when the fold found a site at fault and the verdict must be taken again."""
-        committed = verdict(opened.sites.values(), self._quorum(opened.stage)) is Verdict.QUORUM
-        contributors = sorted(site for site, state in opened.sites.items() if state is SiteState.DELIVERED)
+        committed = verdict(opened.sites.values(), self._quorum(opened.stage)) is UpdateVerdict.QUORUM
+        contributors = sorted(site for site, state in opened.sites.items() if state is ParticipantStatus.DELIVERED)
         made, unable = Aggregated(), ""
         if committed and opened.stage.kind is TaskKind.TRAIN:
             try:
                 made = await asyncio.to_thread(aggregate, self.job, self.book, opened, contributors)
-            except NotFiniteFrame as error:
+            except NotFiniteUpdate as error:
                 await self._expel(opened, contributors[error.index], error)
                 return False
             except NotFiniteResult as error:
@@ -278,7 +282,7 @@ class ExperimentLoop:
         self._count_tries(opened, committed)
         self._for_good = self._for_good or unable
         for site, state in opened.sites.items():
-            if state in (SiteState.LATE, SiteState.MISSING):
+            if state in (ParticipantStatus.LATE, ParticipantStatus.MISSING):
                 await self.fleet.withdraw(site, opened.task.key, f"the round closed and this site was {state}")
         await self.fleet.announce(sorted(opened.sites), closed)
         return True
@@ -291,15 +295,15 @@ class ExperimentLoop:
         pause = min(FIRST_PAUSE_S * 2**self._tries, LONGEST_PAUSE_S)
         self._tries += 1
         self._not_before = self.clock() + pause
-        awaited = any(state in (SiteState.LATE, SiteState.MISSING) for state in opened.sites.values())
+        awaited = any(state in (ParticipantStatus.LATE, ParticipantStatus.MISSING) for state in opened.sites.values())
         if not awaited and opened.failures and not any(one.retry for one in opened.failures.values()):
             self._for_good = "; ".join(f"{site}: {one}" for site, one in sorted(opened.failures.items()))
 
-    async def _expel(self, opened: Opened, site: str, error: NotFiniteFrame) -> None:
+    async def _expel(self, opened: Opened, site: str, error: NotFiniteUpdate) -> None:
         failure = Failure(code=ErrorCode.NOT_FINITE, sentence=f"tensor {error.tensor} holds NaN or infinite values")
         await _in_thread(self.book.failed, opened.task.key, site, failure)
         opened.failures[site] = failure
-        opened.sites[site] = SiteState.FAILED
+        opened.sites[site] = ParticipantStatus.FAILED
 
     async def _cancel(self, opened: Opened) -> None:
         working = [site for site, state in opened.sites.items() if state not in ENDED]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from archipel.rounds.book import StageRecord
+from archipel.rounds.experiment_store import StageRecord
 from archipel.vocabulary import Hash, Job, MetricSum, TaskKind
 
 INITIAL, LAST, BEST, LOCAL, MEMORY = "initial", "last", "best", "local:", "memory:"

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 
 from archipel.vocabulary import Conflict
-from archipel.vocabulary.states import ExperimentState, SiteState
+from archipel.vocabulary.states import ExperimentState, ParticipantStatus
 
 
 class SiteEvent(StrEnum):
@@ -25,11 +25,11 @@ class SiteEvent(StrEnum):
     DEADLINE = "deadline"
 
 
-_S, _E = SiteState, SiteEvent
+_S, _E = ParticipantStatus, SiteEvent
 ENDED = frozenset({_S.DELIVERED, _S.FAILED, _S.LATE, _S.MISSING})
 """States that a site does not leave again in this round."""
 
-SITE_TABLE: dict[tuple[SiteState, SiteEvent], SiteState] = {
+SITE_TABLE: dict[tuple[ParticipantStatus, SiteEvent], ParticipantStatus] = {
     (_S.INVITED, _E.ACCEPTED): _S.WORKING,
     (_S.INVITED, _E.DELIVERED): _S.DELIVERED,
     (_S.INVITED, _E.FAILED): _S.FAILED,
@@ -49,12 +49,12 @@ SITE_TABLE: dict[tuple[SiteState, SiteEvent], SiteState] = {
 """Every step a site may take in a round; at an event that is not here it stays as it is."""
 
 
-def next_site_state(state: SiteState, event: SiteEvent) -> SiteState:
+def next_site_state(state: ParticipantStatus, event: SiteEvent) -> ParticipantStatus:
     """Where the site is after the event."""
     return SITE_TABLE.get((state, event), state)
 
 
-class Verdict(StrEnum):
+class UpdateVerdict(StrEnum):
     """What a round has come to."""
 
     OPEN = "open"
@@ -62,12 +62,12 @@ class Verdict(StrEnum):
     NO_QUORUM = "no-quorum"
 
 
-def verdict(states: Iterable[SiteState], quorum: int) -> Verdict:
+def verdict(states: Iterable[ParticipantStatus], quorum: int) -> UpdateVerdict:
     """Open while a site may still deliver; then whether at least ``quorum`` of them did."""
     known = list(states)
     if any(state not in ENDED for state in known):
-        return Verdict.OPEN
-    return Verdict.QUORUM if known.count(SiteState.DELIVERED) >= quorum else Verdict.NO_QUORUM
+        return UpdateVerdict.OPEN
+    return UpdateVerdict.QUORUM if known.count(ParticipantStatus.DELIVERED) >= quorum else UpdateVerdict.NO_QUORUM
 
 
 class ExperimentVerb(StrEnum):

@@ -20,7 +20,7 @@ from sqlalchemy import and_, select
 from archipel.governance import check_chain
 from archipel.governance.journal import JournalEntry, entries
 from archipel.server.experiments.views import parsed_job
-from archipel.server.membership.federation import Federation
+from archipel.server.membership.federation import ServerContext
 from archipel.server.state import schema
 from archipel.server.state.folder import ServerState
 from archipel.storage import BlobStore, Database, disk_errors_named, sync_folder
@@ -46,7 +46,7 @@ class _Named(NamedTuple):
     spools: frozenset[str]
 
 
-def copy(federation: Federation, folder: Path) -> Copied:
+def copy(federation: ServerContext, folder: Path) -> Copied:
     """Copy the state folder to ``folder``, which is there when the copy is whole and not before.
 
     A journal that is not whole and files that are missing or damaged are copied as they are and told of, for such a
@@ -70,7 +70,7 @@ def copy(federation: Federation, folder: Path) -> Copied:
     return copied
 
 
-def _fill(federation: Federation, copied: ServerState) -> Copied:
+def _fill(federation: ServerContext, copied: ServerState) -> Copied:
     with disk_errors_named(copied.root):
         for path in (copied.keys, copied.spool):
             path.mkdir(mode=0o700)
@@ -125,7 +125,7 @@ def _named(place: Path) -> _Named:
         return _Named(frozenset(blobs), frozenset(connection.scalars(spools)))
 
 
-def _copy_named(federation: Federation, named: _Named, copied: ServerState, blobs: BlobStore) -> list[str]:
+def _copy_named(federation: ServerContext, named: _Named, copied: ServerState, blobs: BlobStore) -> list[str]:
     """Copy what is not there yet; what is named and was not found, or has other bytes than its name says."""
     missing: list[str] = []
 

@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 import structlog
 
 from archipel.server.experiments.service import Experiments
-from archipel.server.membership.federation import Federation
+from archipel.server.membership.federation import ServerContext
 from archipel.server.rest import RestContext, RestServer, create_app, listen
 from archipel.server.sites import announcing, presence
-from archipel.server.sites.servicer import Wire
+from archipel.server.sites.servicer import FederationServicer
 from archipel.server.state.folder import ServerState
-from archipel.transport import residence, start_grpc_server
-from archipel.transport.doorbell import Doorbell, ring
+from archipel.transport import process_memory, start_grpc_server
+from archipel.transport.wakeup import Wakeup, wake
 
 _log = structlog.get_logger("archipel.server")
 LOOK_AGAIN_S = 5.0
@@ -28,8 +28,8 @@ def run(state: ServerState) -> None:
     """Serve the state folder until SIGTERM or SIGINT."""
     os.umask(0o077)
     open_all_there_are()
-    residence.one_heap()
-    with state.held(), Federation.open(state) as federation:
+    process_memory.single_arena()
+    with state.held(), ServerContext.open(state) as federation:
         asyncio.run(_serve(federation))
 
 
@@ -39,13 +39,13 @@ def open_all_there_are() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-async def _serve(federation: Federation) -> None:
+async def _serve(federation: ServerContext) -> None:
     state, settings = federation.state, federation.settings
     last = announcing.newest(federation)
     federation.authority.ensure_server_certificate(state, settings.hosts, datetime.now(UTC))
     bound = listen(settings.rest_host, settings.rest_port, "rest_port")
     experiments = Experiments(federation)
-    wire = Wire(experiments)
+    wire = FederationServicer(experiments)
     grpc, _ = await start_grpc_server(
         wire,
         host=settings.grpc_host,
@@ -60,7 +60,7 @@ async def _serve(federation: Federation) -> None:
         connected=lambda: set(experiments.hub.streams),
         changed=lambda: _ring(state),
     )
-    rest, bell, stop = RestServer(create_app(context), state, bound), Doorbell(state.root), asyncio.Event()
+    rest, bell, stop = RestServer(create_app(context), state, bound), Wakeup(state.root), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await experiments.start()
@@ -70,7 +70,7 @@ async def _serve(federation: Federation) -> None:
         asyncio.create_task(presence.follow(federation, lambda: set(experiments.hub.streams))),
         asyncio.create_task(announcing.follow(federation, last)),
     ]
-    residence.settled()
+    process_memory.freeze_gc()
     _log.info("serving", rest=settings.rest_url, grpc=settings.grpc_address)
     await stop.wait()
     for task in beside:
@@ -83,7 +83,7 @@ async def _serve(federation: Federation) -> None:
     bell.close()
 
 
-async def _watch(bell: Doorbell, wire: Wire) -> None:
+async def _watch(bell: Wakeup, wire: FederationServicer) -> None:
     """Act on what another process or a REST call changed: a revoked certificate is cut now.
 
     What cannot be looked at now (a full disk, say) is looked at again.
@@ -100,4 +100,4 @@ async def _watch(bell: Doorbell, wire: Wire) -> None:
 
 
 def _ring(state: ServerState) -> None:
-    ring(state.root)
+    wake(state.root)

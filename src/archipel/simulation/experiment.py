@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from archipel.governance import job_hash
-from archipel.rounds import ExperimentLoop, ExperimentState, ExperimentVerb, MemoryBook, check_releases
+from archipel.rounds import ExperimentLoop, ExperimentState, ExperimentVerb, MemoryExperimentStore, check_releases
 from archipel.simulation.fleet import SimulatedFleet
 from archipel.simulation.site_specs import SiteSpec, site_handler
 from archipel.simulation.sites import SimulatedSite
@@ -20,7 +20,7 @@ from archipel.vocabulary import ArchipelError, BadInput, Job
 
 async def simulate(
     job: Job, plan_file: Path, initial_model: bytes, sites: Sequence[SimulatedSite], folder: Path, *, workers: int = 1
-) -> MemoryBook:
+) -> MemoryExperimentStore:
     """Run the whole job; returns its book with every record, and the models that a server would keep, too.
 
     ``folder`` takes the frames and must be empty. With one worker all sites train in this process, one after the
@@ -35,7 +35,7 @@ async def simulate(
     check_releases(job)
     if workers < 1:
         raise BadInput(f"workers {workers}", "is less than one", "give the number of processes that train")
-    book = MemoryBook(job, folder)
+    book = MemoryExperimentStore(job, folder)
     book.add_model(initial_model, job.initial_model)
     specs = [
         SiteSpec(job, plan_file, site.name, site.data, site.cohort, models=folder, frames=folder / site.name)
@@ -51,7 +51,7 @@ async def simulate(
 
 
 async def _run(
-    job: Job, book: MemoryBook, handlers: Mapping[str, Handler], died: asyncio.Future[None] | None = None
+    job: Job, book: MemoryExperimentStore, handlers: Mapping[str, Handler], died: asyncio.Future[None] | None = None
 ) -> None:
     """Run the experiment to its end; ``died`` ends it early with its error."""
     fleet = SimulatedFleet(handlers)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from archipel.data import Cohort, RawSource, Reading, Sample, Source
+from archipel.data import Cohort, RawSource, Sample, SampleData, Source
 from archipel.data.subjects import usable
 from archipel.governance import job_hash
 from archipel.plans import draft, load
@@ -37,7 +37,7 @@ class PooledSource:
     origins: Mapping[_Key, tuple[int, Sample]]
     """For each pooled sample its site, by place, and the sample as it is there."""
 
-    def read(self, samples: Sequence[Sample]) -> Iterator[Reading]:
+    def read(self, samples: Sequence[Sample]) -> Iterator[SampleData]:
         """The samples in order; each site's are read one after the other, in one go."""
         origins = [self.origins[sample.key] for sample in samples]
         readings = {
@@ -47,11 +47,11 @@ class PooledSource:
         for place, _ in origins:
             yield self._in_the_plans_words(self.sites[place], next(readings[place]))
 
-    def _in_the_plans_words(self, site: SimulatedSite, reading: Reading) -> Reading:
+    def _in_the_plans_words(self, site: SimulatedSite, reading: SampleData) -> SampleData:
         rule = site.cohort.mapping
         values = {one.name: rule.value(one.name, reading.values) for one in self.needs.all_columns}
         images = {asked: reading.images.get(rule.stored_modality(asked)) for asked in self.needs.images}
-        return Reading(
+        return SampleData(
             images={asked: image for asked, image in images.items() if image is not None},
             label=reading.label,
             affine=reading.affine,

@@ -22,7 +22,7 @@ from archipel.plans import load
 from archipel.plans.runtime import PlanRuntime
 from archipel.rounds import model_path
 from archipel.simulation.trainer import InProcessTrainer
-from archipel.tasks import Compute, Handler, MemoryShelf, Once, Permitted, check_passes
+from archipel.tasks import Compute, Handler, Idempotent, MemoryTaskStore, RequirePermission, check_task_of_job
 from archipel.vocabulary import Job, Task
 
 
@@ -58,7 +58,7 @@ def site_handler(spec: SiteSpec, turn: asyncio.Lock) -> Handler:
         return model_path(spec.models, model).read_bytes()
 
     def permission(task: Task) -> None:
-        check_passes(job, digest, task)
+        check_task_of_job(job, digest, task)
 
     trainer = InProcessTrainer(runtime, turn, read)
-    return Permitted(Once(Compute(job, spec.site, trainer, spec.frames), MemoryShelf()), permission)
+    return RequirePermission(Idempotent(Compute(job, spec.site, trainer, spec.frames), MemoryTaskStore()), permission)

@@ -45,7 +45,7 @@ def scanned_site(
     found = scan(layout, root, kept)
     if found.errors:
         more = f" (and {len(found.errors) - 1} more)" if len(found.errors) > 1 else ""
-        raise BadInput(str(root), f"{found.errors[0]}{more}", "mend the data", code=ErrorCode.BAD_DATA)
+        raise BadInput(str(root), f"{found.errors[0]}{more}", "fix the data", code=ErrorCode.BAD_DATA)
     for answer in check_needs(needs, found.schema, mapping):
         if answer.verdict is Verdict.NOT_MET:
             raise BadInput(f"site {name}", str(answer), "give a mapping, or other data", code=ErrorCode.BAD_DATA)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from archipel.plans.in_turn import ReadInTurn
 from archipel.plans.runtime import Outcome, PlanRuntime
 from archipel.tasks import Trained
-from archipel.tensors import frame_size
+from archipel.tensors import tensor_file_size
 from archipel.vocabulary import Task, TaskKind
 
 
@@ -36,7 +36,7 @@ class InProcessTrainer:
         models = ReadInTurn(len(task.models), lambda at: memoryview(self._read(task.models[at])).toreadonly())
         if task.key.kind is TaskKind.EVALUATE:
             return self._runtime.evaluate(task, models), None, None
-        result = memoryview(bytearray(frame_size(self._runtime.job.tensors)))
+        result = memoryview(bytearray(tensor_file_size(self._runtime.job.tensors)))
         before = max((number for number in self._states if number < task.key.round), default=None)
         state = self._states[before] if before is not None and task.key.kind is TaskKind.TRAIN else None
         given = models[0]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from archipel.plans.packaging import line_of
 from archipel.simulation.site_specs import SiteSpec, site_handler
-from archipel.tasks import Handler, Made
+from archipel.tasks import Handler, LocalUpdate
 from archipel.vocabulary import ArchipelError, Task
 
 
@@ -72,7 +72,7 @@ class WorkerTraceback(Exception):
 
 Question = tuple[int, str, Task]
 """A number to know the answer by, the site and its task."""
-Answer = Ready | Made | Raised
+Answer = Ready | LocalUpdate | Raised
 
 
 def serve(channel: Connection, specs: Sequence[SiteSpec]) -> None:

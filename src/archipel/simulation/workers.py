@@ -13,7 +13,7 @@ from typing import Any
 
 from archipel.simulation.site_specs import SiteSpec
 from archipel.simulation.worker import Answer, Question, Raised, serve
-from archipel.tasks import Handler, Made
+from archipel.tasks import Handler, LocalUpdate
 from archipel.vocabulary import ArchipelError, ErrorCode, Task
 from archipel.vocabulary.threads import thread_variables
 
@@ -47,12 +47,12 @@ class SimulationWorker:
     def handler(self, site: str) -> Handler:
         """The site's handler: it passes each task on to the process."""
 
-        async def handle(task: Task) -> Made:
+        async def handle(task: Task) -> LocalUpdate:
             async with self._room:
                 made = await self._answer(site, task)
             if isinstance(made, Raised):
                 raise made.error(site)
-            assert isinstance(made, Made)
+            assert isinstance(made, LocalUpdate)
             return made
 
         return handle

@@ -9,7 +9,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from archipel.vocabulary import ArchipelError, ErrorCode, Record
-from archipel.vocabulary.misspelt import meant
+from archipel.vocabulary.misspelt import suggest_key
 
 Settings = TypeVar("Settings", bound=Record)
 
@@ -25,15 +25,15 @@ def load_settings(path: Path, model: type[Settings]) -> Settings:
     except FileNotFoundError as error:
         raise _wrong(str(path), "is not there", "run init first, or name the right folder with --state") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise _wrong(str(path), f"is not valid TOML ({error})", "mend that line") from error
+        raise _wrong(str(path), f"is not valid TOML ({error})", "fix that line") from error
     try:
         return model.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            raise _wrong(f"{path}: {key}", "is not a known key", meant(model, first["loc"])) from error
-        raise _wrong(f"{path}: {key}", first["msg"], "mend its value") from error
+            raise _wrong(f"{path}: {key}", "is not a known key", suggest_key(model, first["loc"])) from error
+        raise _wrong(f"{path}: {key}", first["msg"], "fix its value") from error
 
 
 def _wrong(thing: str, cause: str, remedy: str) -> ArchipelError:

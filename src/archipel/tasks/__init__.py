@@ -6,25 +6,34 @@ sockets, the sandbox or how a site keeps its rows (those come in as values of th
 
 from archipel.tasks.computing import Compute, Trained, Trainer
 from archipel.tasks.failing import failure_of, sentence_of
-from archipel.tasks.handling import Handler, Made, MemoryShelf, Once, Permitted, Room, Shelf, no_room
-from archipel.tasks.permitting import check_passes
-from archipel.tasks.sealing import seal, spare
+from archipel.tasks.handling import (
+    Handler,
+    Idempotent,
+    LocalUpdate,
+    MemoryTaskStore,
+    RequirePermission,
+    Room,
+    TaskStore,
+    no_waiting,
+)
+from archipel.tasks.permitting import check_task_of_job
+from archipel.tasks.sealing import reusable_file, seal
 
 __all__ = [
     "Compute",
     "Handler",
-    "Made",
-    "MemoryShelf",
-    "Once",
-    "Permitted",
+    "Idempotent",
+    "LocalUpdate",
+    "MemoryTaskStore",
+    "RequirePermission",
     "Room",
-    "Shelf",
+    "TaskStore",
     "Trained",
     "Trainer",
-    "check_passes",
+    "check_task_of_job",
     "failure_of",
-    "no_room",
+    "no_waiting",
+    "reusable_file",
     "seal",
     "sentence_of",
-    "spare",
 ]

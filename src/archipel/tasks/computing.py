@@ -17,7 +17,7 @@ from archipel.governance import record_hash
 from archipel.plans.runtime import Outcome
 from archipel.privacy import Step, steps_of
 from archipel.rounds import check_releases, check_what_leaves
-from archipel.tasks.handling import Made, Room, no_room
+from archipel.tasks.handling import LocalUpdate, Room, no_waiting
 from archipel.tasks.sealing import seal
 from archipel.vocabulary import Job, MetricSum, StorageFull, Task, TaskKind, Update
 
@@ -46,10 +46,10 @@ class Trainer(Protocol):
 class Compute:
     """Run the task and seal its result into ``folder``; on a full disk the result waits for ``room`` in memory."""
 
-    def __init__(self, job: Job, site: str, trainer: Trainer, folder: Path, room: Room = no_room) -> None:
+    def __init__(self, job: Job, site: str, trainer: Trainer, folder: Path, room: Room = no_waiting) -> None:
         self._job, self._site, self._trainer, self._folder, self._room = job, site, trainer, folder, room
 
-    async def __call__(self, task: Task) -> Made:
+    async def __call__(self, task: Task) -> LocalUpdate:
         """Train or evaluate, and make the update."""
         check_releases(self._job)
         steps = steps_of(self._job)
@@ -81,7 +81,7 @@ class Compute:
             if frame is not None:
                 frame.unlink(missing_ok=True)
             raise
-        return Made(update, frame, trained.outcome.state)
+        return LocalUpdate(update, frame, trained.outcome.state)
 
     async def _sealed(
         self, task: Task, trained: Trained, steps: Sequence[Step], frame: Path

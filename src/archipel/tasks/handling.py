@@ -12,7 +12,7 @@ from archipel.vocabulary import Conflict, ErrorCode, StorageFull, Task, Update
 
 
 @dataclass(frozen=True)
-class Made:
+class LocalUpdate:
     """An update ready to leave, its model frame on disk, and the optimiser's state that stays."""
 
     update: Update
@@ -20,54 +20,54 @@ class Made:
     state: bytes | None = None
 
 
-Handler = Callable[[Task], Awaitable[Made]]
+Handler = Callable[[Task], Awaitable[LocalUpdate]]
 """The one shape of everything a site does with a task. Raises ArchipelError when it will not or cannot."""
 
 
 Room = Callable[[Task, StorageFull], Awaitable[None]]
-"""Waits until a full disk may have room again, or raises; what is finished waits with it and is not made anew."""
+"""Waits until a full disk may have room again, or raises; what is finished waits with it and is not made again."""
 
 
-async def no_room(_task: Task, error: StorageFull) -> None:
+async def no_waiting(_task: Task, error: StorageFull) -> None:
     """Where nobody waits for room."""
     raise error
 
 
-class Permitted:
+class RequirePermission:
     """Nothing runs that the site does not allow: ``permission`` raises for a task that may not run here."""
 
     def __init__(self, inner: Handler, permission: Callable[[Task], None]) -> None:
         self._inner, self._permission = inner, permission
 
-    async def __call__(self, task: Task) -> Made:
+    async def __call__(self, task: Task) -> LocalUpdate:
         """Ask, then pass the task on."""
         self._permission(task)
         return await self._inner(task)
 
 
-class Shelf(Protocol):
+class TaskStore(Protocol):
     """Where a site keeps what it made for each task key."""
 
-    def find(self, task: Task) -> Made | None:
+    def find(self, task: Task) -> LocalUpdate | None:
         """What was made for this very task. Raises Conflict (replayed) for other content under a used key."""
 
     def begin(self, task: Task) -> None:
         """The task is accepted; from here on its key is used."""
 
-    def keep(self, task: Task, made: Made) -> None:
+    def keep(self, task: Task, made: LocalUpdate) -> None:
         """The update is made and durable."""
 
 
-class Once:
+class Idempotent:
     """The same task delivered again is answered with the bytes already made: nothing is trained twice.
 
     On a full disk, ``room`` is awaited with what was made at hand; what cannot be kept leaves no frame behind.
     """
 
-    def __init__(self, inner: Handler, shelf: Shelf, room: Room = no_room) -> None:
+    def __init__(self, inner: Handler, shelf: TaskStore, room: Room = no_waiting) -> None:
         self._inner, self._shelf, self._room = inner, shelf, room
 
-    async def __call__(self, task: Task) -> Made:
+    async def __call__(self, task: Task) -> LocalUpdate:
         """Answer from the shelf, or make it and put it there."""
         made = self._shelf.find(task)
         if made is None:
@@ -76,7 +76,7 @@ class Once:
             await self._keep(task, made)
         return made
 
-    async def _keep(self, task: Task, made: Made) -> None:
+    async def _keep(self, task: Task, made: LocalUpdate) -> None:
         try:
             while True:
                 try:
@@ -89,7 +89,7 @@ class Once:
             raise
 
 
-class MemoryShelf:
+class MemoryTaskStore:
     """A shelf that lives as long as its process, for simulations.
 
     It keeps what was made last, with the optimiser's state: an earlier task's frame is gone once its round is closed.
@@ -97,9 +97,9 @@ class MemoryShelf:
 
     def __init__(self) -> None:
         self._tasks: dict[str, str] = {}
-        self._last: tuple[str, Made] | None = None
+        self._last: tuple[str, LocalUpdate] | None = None
 
-    def find(self, task: Task) -> Made | None:
+    def find(self, task: Task) -> LocalUpdate | None:
         """What was made for this very task."""
         key = str(task.key)
         if self._tasks.get(key, record_hash(task)) != record_hash(task):
@@ -110,7 +110,7 @@ class MemoryShelf:
         """The task is accepted."""
         self._tasks[str(task.key)] = record_hash(task)
 
-    def keep(self, task: Task, made: Made) -> None:
+    def keep(self, task: Task, made: LocalUpdate) -> None:
         """The update is made."""
         self._last = str(task.key), made
 

@@ -13,7 +13,7 @@ MOST_ATTEMPTS = 100_000
 """A stage is tried again after pauses and by people: no experiment comes near."""
 
 
-def check_passes(job: Job, job_hash: str, task: Task) -> None:
+def check_task_of_job(job: Job, job_hash: str, task: Task) -> None:
     """Raise unless the task is one of this job's: its hash, a stage of it, and arguments inside the approved bounds.
 
     Raises Conflict (code not-approved) that names what does not fit, and BadInput for an argument.
@@ -36,7 +36,7 @@ def _stage(job: Job, task: Task) -> str:
     if key.round > rounds:
         return f"round {key.round} is beyond the job's {rounds}"
     stage = Stage(kind=key.kind, round=key.round, about=key.about)
-    return "" if stage in stages_after_training(job) else f"{stage} is no stage of the job"
+    return "" if stage in stages_after_training(job) else f"{stage} is not a stage of the job"
 
 
 def _models(job: Job, task: Task) -> str:

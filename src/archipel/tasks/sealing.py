@@ -16,14 +16,14 @@ import numpy as np
 
 from archipel.privacy import Step
 from archipel.storage import disk_errors_named, sync_folder
-from archipel.tensors import Array, FrameWriter, frame_header, in_type, leaf_offsets
+from archipel.tensors import Array, TensorFileWriter, in_type, leaf_offsets, tensor_file_header
 from archipel.tensors.sums import CHUNK_ELEMENTS
 from archipel.vocabulary import BadInput, ErrorCode, TensorSchema, TensorSpec
 
 CHUNK = 1 << 20
 
 
-def spare(frame: Path) -> Path:
+def reusable_file(frame: Path) -> Path:
     """Where a frame that is no longer needed waits to be written over by its experiment's next one."""
     return frame.with_name(f"{frame.name.split('.')[0]}.spare")
 
@@ -37,18 +37,18 @@ def seal(
 ) -> str:
     """Copy a result into a durable file of the site's own and return the hash of what the file holds.
 
-    The header is the job's, never the result's. The experiment's ``spare`` is written over if there is one: new pages
-    and blocks for each round would cost more than the copy. With ``steps``, the copy is changed in place by each of
-    them in turn; ``given`` is the frame of the model that the result was trained from. Raises StorageFull, and BadInput
+    The header is the job's, never the result's. The experiment's ``reusable_file`` is overwritten if there is one: new
+    pages and blocks for each round would cost more than the copy. With ``steps``, each of them in turn changes the copy
+    in place; ``given`` is the frame of the model that the result was trained from. Raises StorageFull, and BadInput
     for an update that is not finite when a step is to measure it; nothing is left behind then.
     """
-    head = frame_header(schema)
+    head = tensor_file_header(schema)
     chunk = bytearray(CHUNK)
     try:
         with contextlib.suppress(FileNotFoundError):
-            spare(frame).rename(frame)
+            reusable_file(frame).rename(frame)
         with disk_errors_named(frame.parent), _opened(frame) as file:
-            writer = FrameWriter(file)
+            writer = TensorFileWriter(file)
             writer.write(head)
             for start in range(len(head), result.nbytes, CHUNK):
                 part = memoryview(chunk)[: min(CHUNK, result.nbytes - start)]
@@ -67,14 +67,14 @@ def seal(
     return writer.digest()
 
 
-def _changed(schema: TensorSchema, file: FileIO, given: memoryview, steps: Sequence[Step]) -> FrameWriter:
+def _changed(schema: TensorSchema, file: FileIO, given: memoryview, steps: Sequence[Step]) -> TensorFileWriter:
     """Let each step measure what the steps before it make of the copy; then write what all of them make of it."""
     for number, step in enumerate(steps):
         for leaf, start, _, delta in _deltas(schema, file, given, steps[:number]):
             step.measure(leaf, start, delta)
     file.seek(0)
-    writer = FrameWriter(file)
-    writer.write(frame_header(schema))
+    writer = TensorFileWriter(file)
+    writer.write(tensor_file_header(schema))
     for leaf, _, base, delta in _deltas(schema, file, given, steps):
         writer.write(np.ascontiguousarray(in_type(base + delta, leaf.dtype)).data.cast("B"))
     return writer

@@ -3,23 +3,23 @@
 It knows names, types, shapes and bytes; it does not know what a round, a site or a plan is.
 """
 
-from archipel.tensors.frames import (
+from archipel.tensors.hashing import BlobHasher, blob_hash, document_hash
+from archipel.tensors.stacks import Array, ChunkStack, NotFiniteUpdate, in_type, is_finite
+from archipel.tensors.sums import Between, Folded, NotFiniteResult, Rule, WeightedMean, fold, memory_schema
+from archipel.tensors.tensor_files import (
     Arrays,
     check_header,
     decode,
     encode,
-    frame_header,
-    frame_size,
     leaf_offsets,
     read_schema,
     schema_of,
+    tensor_file_header,
+    tensor_file_size,
     views,
     write_header,
 )
-from archipel.tensors.hashing import BlobHasher, blob_hash, document_hash
-from archipel.tensors.stacks import Array, ChunkStack, NotFiniteFrame, in_type, is_finite
-from archipel.tensors.sums import Between, Folded, NotFiniteResult, Rule, WeightedMean, fold, memory_schema
-from archipel.tensors.writing import FrameWriter, write_all
+from archipel.tensors.writing import TensorFileWriter, write_all
 
 __all__ = [
     "Array",
@@ -28,10 +28,10 @@ __all__ = [
     "BlobHasher",
     "ChunkStack",
     "Folded",
-    "FrameWriter",
-    "NotFiniteFrame",
     "NotFiniteResult",
+    "NotFiniteUpdate",
     "Rule",
+    "TensorFileWriter",
     "WeightedMean",
     "blob_hash",
     "check_header",
@@ -39,14 +39,14 @@ __all__ = [
     "document_hash",
     "encode",
     "fold",
-    "frame_header",
-    "frame_size",
     "in_type",
     "is_finite",
     "leaf_offsets",
     "memory_schema",
     "read_schema",
     "schema_of",
+    "tensor_file_header",
+    "tensor_file_size",
     "views",
     "write_all",
     "write_header",

@@ -18,7 +18,7 @@ from archipel.vocabulary import TensorSpec
 Array = np.ndarray[Any, Any]
 
 
-class NotFiniteFrame(Exception):
+class NotFiniteUpdate(Exception):
     """A frame that cannot be averaged: ``tensor`` of the frame at ``index`` is not finite, or makes the sum so."""
 
     def __init__(self, index: int, tensor: str) -> None:
@@ -42,7 +42,7 @@ class ChunkStack:
     def mean(self, weights: Sequence[float]) -> Array:
         """sum(n * w) / sum(n), float64 [count], added in the order of the frames.
 
-        Raises NotFiniteFrame for the first frame that holds a NaN or an infinity, or that brings the sum there.
+        Raises NotFiniteUpdate for the first frame that holds a NaN or an infinity, or that brings the sum there.
         """
         dtype = np.dtype(self.leaf.dtype)
         values = np.empty(self.count, dtype)
@@ -54,22 +54,22 @@ class ChunkStack:
                 with np.errstate(over="ignore"):
                     np.add(total, product, out=total)
             if dtype.kind == "f" and not is_finite(product if index else total):
-                raise NotFiniteFrame(index, self.leaf.name)
+                raise NotFiniteUpdate(index, self.leaf.name)
         if dtype == np.float64 and not is_finite(total):
             # Every product is finite and their sum is not, which narrower types cannot come to.
-            raise NotFiniteFrame(self._farthest(weights, ~np.isfinite(total)), self.leaf.name)
+            raise NotFiniteUpdate(self._farthest(weights, ~np.isfinite(total)), self.leaf.name)
         np.divide(total, float(sum(weights)), out=total)
         return total
 
     def rows(self) -> Array:
-        """What each frame holds, float64 [frames, count]. Raises NotFiniteFrame."""
+        """What each frame holds, float64 [frames, count]. Raises NotFiniteUpdate."""
         values = np.empty(self.count, self.leaf.dtype)
         found = np.empty((len(self.descriptors), self.count))
         for index, descriptor in enumerate(self.descriptors):
             self._read(descriptor, values)
             found[index] = values
             if not is_finite(found[index]):
-                raise NotFiniteFrame(index, self.leaf.name)
+                raise NotFiniteUpdate(index, self.leaf.name)
         return found
 
     def _farthest(self, weights: Sequence[float], where: Array) -> int:

@@ -18,10 +18,10 @@ from typing import Protocol
 
 import numpy as np
 
-from archipel.tensors.frames import frame_header, leaf_offsets
 from archipel.tensors.hashing import BlobHasher
 from archipel.tensors.stacks import Array, ChunkStack, in_type, is_finite, read_exactly
-from archipel.tensors.writing import FrameWriter
+from archipel.tensors.tensor_files import leaf_offsets, tensor_file_header
+from archipel.tensors.writing import TensorFileWriter
 from archipel.vocabulary import TensorSchema, TensorSpec
 
 CHUNK_ELEMENTS = 1 << 17
@@ -131,8 +131,8 @@ def fold(
     with ExitStack() as open_files:
         opened = _Files.opened(schema, frames, rule or WeightedMean(), between or Between(), open_files)
         with out.open("wb", buffering=0) as file:
-            writer = FrameWriter(file)
-            writer.write(frame_header(schema))
+            writer = TensorFileWriter(file)
+            writer.write(tensor_file_header(schema))
             for chunk, kept in _folded(schema, opened, weights):
                 writer.write(chunk.data.cast("B"))
                 for name, (values, offset) in kept.items():
@@ -165,7 +165,7 @@ class _Files:
             raise ValueError("this rule needs the start model's file, and a place for each of its memories")
         wide = memory_schema(schema)
         kept = {name: held(between.kept[name], os.O_RDWR | os.O_CREAT | os.O_TRUNC) for name in rule.memory}
-        header = np.frombuffer(frame_header(wide), np.uint8)
+        header = np.frombuffer(tensor_file_header(wide), np.uint8)
         for descriptor in kept.values():
             _write_exactly(descriptor, header, 0)
         return cls(

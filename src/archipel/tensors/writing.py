@@ -22,7 +22,7 @@ def write_all(file: FileIO, data: Buffer) -> None:
         window = window[file.write(window) or 0 :]
 
 
-class FrameWriter:
+class TensorFileWriter:
     """Writes an unbuffered file front to back from where it stands, and hashes what it writes.
 
     ``hasher`` is one that has seen what lies before that place.

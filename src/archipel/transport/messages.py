@@ -73,18 +73,18 @@ class DatasetSummary(Record):
 
 
 MOST_DATASETS = 100
-LONGEST_TOLD = 512 << 10
+MAX_DISCLOSED_BYTES = 512 << 10
 """Bytes of what a site tells of all its datasets, as JSON: whoever lists the sites reads it of every one."""
 
 
-def told_bytes(dataset: DatasetSummary) -> int:
-    """How much of ``LONGEST_TOLD`` a dataset takes."""
+def disclosed_bytes(dataset: DatasetSummary) -> int:
+    """How much of ``MAX_DISCLOSED_BYTES`` a dataset takes."""
     return len(dataset.model_dump_json())
 
 
 def _in_few_words(datasets: tuple[DatasetSummary, ...]) -> tuple[DatasetSummary, ...]:
-    if sum(map(told_bytes, datasets)) > LONGEST_TOLD:
-        raise ValueError(f"more than {LONGEST_TOLD} bytes are told of datasets")
+    if sum(map(disclosed_bytes, datasets)) > MAX_DISCLOSED_BYTES:
+        raise ValueError(f"more than {MAX_DISCLOSED_BYTES} bytes are told of datasets")
     return datasets
 
 

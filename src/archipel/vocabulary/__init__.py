@@ -36,7 +36,7 @@ from archipel.vocabulary.parameters import HyperParameter, check_arguments
 from archipel.vocabulary.records import Record
 from archipel.vocabulary.releases import UPDATE_FIELDS, Release
 from archipel.vocabulary.schemas import DType, TensorSchema, TensorSpec
-from archipel.vocabulary.tasks import Count, MetricSum, Pass, RoundClosed, Task, TaskKey, TaskKind, Update
+from archipel.vocabulary.tasks import Count, MetricSum, RoundClosed, Task, TaskKey, TaskKind, TrainingPass, Update
 
 __all__ = [
     "EXCEPTION_CLASSES",
@@ -62,7 +62,6 @@ __all__ = [
     "NotFound",
     "NotPermitted",
     "OptimiserState",
-    "Pass",
     "PlanReference",
     "PrivacyTerms",
     "Record",
@@ -81,6 +80,7 @@ __all__ = [
     "TaskKind",
     "TensorSchema",
     "TensorSpec",
+    "TrainingPass",
     "Update",
     "Value",
     "WorkerLimits",

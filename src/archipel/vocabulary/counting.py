@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 
-def counted(number: int, thing: str, several: str = "") -> str:
+def pluralise(number: int, thing: str, several: str = "") -> str:
     """The number with its thing; ``several`` where the plural is not made by an s.
 
-    >>> counted(1, "subject"), counted(3, "subject"), counted(2, "entry", "entries")
+    >>> pluralise(1, "subject"), pluralise(3, "subject"), pluralise(2, "entry", "entries")
     ('1 subject', '3 subjects', '2 entries')
     """
     return f"{number:,} {thing if number == 1 else several or f'{thing}s'}"
 
 
-def some(names: Iterable[str], most: int | None = 5) -> str:
+def abbreviate(names: Iterable[str], most: int | None = 5) -> str:
     """The first names, and how many more there are; all with ``most`` None.
 
-    >>> some("abc", 3), some("abcde", 3)
+    >>> abbreviate("abc", 3), abbreviate("abcde", 3)
     ('a, b, c', 'a, b, c and 2 more')
     """
     held = list(names)

@@ -9,7 +9,7 @@ from typing import Any, get_args, get_origin
 from archipel.vocabulary.records import Record
 
 
-def meant(model: type[Record], place: Sequence[str | int]) -> str:
+def suggest_key(model: type[Record], place: Sequence[str | int]) -> str:
     """The nearest known key to the last one of ``place``, or all that are known beside it."""
     *section, key = map(str, place)
     known = _keys(model, section)

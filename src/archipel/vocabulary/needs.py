@@ -11,8 +11,8 @@ from archipel.vocabulary.names import Name
 from archipel.vocabulary.records import Many, Record
 
 DataKind = Literal["volumes", "table", "arrays"]
-"""``volumes``: 3-D images on a grid in the patient's space; ``table``: named columns, a row a visit; ``arrays``: one
-array ``x`` and one ``y`` a sample, 2-D images with a class among them."""
+"""``volumes``: 3-D images on a grid in the patient's space; ``table``: named columns, one row per visit; ``arrays``:
+one array ``x`` and one ``y`` a sample, 2-D images with a class among them."""
 
 LabelValue = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,4})$")]
 LabelName = Annotated[str, StringConstraints(max_length=LONGEST_WORD)]

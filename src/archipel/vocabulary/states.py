@@ -62,7 +62,7 @@ class TaskState(StrEnum):
     MISSING = "missing"
 
 
-class SiteState(StrEnum):
+class ParticipantStatus(StrEnum):
     """Where one site stands in one round."""
 
     INVITED = "invited"

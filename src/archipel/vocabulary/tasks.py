@@ -49,7 +49,7 @@ class TaskKey(Record):
         return f"{self.experiment} round {self.round}.{self.attempt} {self.kind}{about}"
 
 
-class Pass(Record):
+class TrainingPass(Record):
     """One pass of training: the round whose random streams and schedule it uses, and the plan's arguments."""
 
     round: Count
@@ -62,7 +62,7 @@ class Task(Record):
     key: TaskKey
     job_hash: Hash
     models: Annotated[Many[Hash], Field(min_length=1, max_length=MOST_SITES)]
-    passes: Annotated[Many[Pass], Field(max_length=MOST_ROUNDS)] = ()
+    passes: Annotated[Many[TrainingPass], Field(max_length=MOST_ROUNDS)] = ()
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:

@@ -7,10 +7,10 @@ import unicodedata
 _HIDDEN = frozenset(("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"))
 
 
-def visible(text: str, keep: str = "") -> str:
+def escape_hidden(text: str, keep: str = "") -> str:
     r"""The text with every control, format and unassigned character written out, but for those in ``keep``.
 
-    >>> visible("ok\x1b[2J" + chr(0x202E))
+    >>> escape_hidden("ok\x1b[2J" + chr(0x202E))
     'ok\\x1b[2J\\u202e'
     """
     if text.isascii() and text.isprintable():

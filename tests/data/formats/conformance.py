@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from archipel.data import Cohort, MemoryIndex, Reading, Sample, format_named, scan, verify
+from archipel.data import Cohort, MemoryIndex, Sample, SampleData, format_named, scan, verify
 from archipel.data.formats import detect
 from archipel.vocabulary import BadInput, ErrorCode
 from opened_files import opens_under
@@ -51,7 +51,7 @@ def same(left: Any, right: Any) -> bool:
     return bool(np.array_equal(np.asarray(left), np.asarray(right)))
 
 
-def check_reading(reading: Reading, expected: Expected) -> None:
+def check_reading(reading: SampleData, expected: Expected) -> None:
     if expected.images:
         assert set(reading.images) == set(expected.images)
         for name, image in expected.images.items():
@@ -112,7 +112,7 @@ class Conformance:
     def cohort(self, samples: Sequence[Sample]) -> Cohort:
         return Cohort(dataset="tested", format=self.format, options=dict(self.options), samples=tuple(samples))
 
-    def read(self, root: Path, samples: Sequence[Sample]) -> list[Reading]:
+    def read(self, root: Path, samples: Sequence[Sample]) -> list[SampleData]:
         return list(format_named(self.format).read(root, samples, self.options))
 
     def test_a_sound_dataset_scans_without_a_problem_and_is_counted(self, root):

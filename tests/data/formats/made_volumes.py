@@ -1,4 +1,4 @@
-"""Volumes that the tests of formats write: small, each different, with an affine that is no identity."""
+"""Volumes that the tests of formats write: small, each different, with an affine that is not an identity."""
 
 from __future__ import annotations
 

@@ -96,7 +96,9 @@ def test_a_volume_that_does_not_say_how_it_lies_is_a_warning(tmp_path):
     found = scan("nifti-pairs", tmp_path)
     assert len(found.samples) == 1 and found.schema.spacing_mm_median == (2, 3, 4)
     assert [one.severity for one in found.problems] == ["warning"]
-    assert "a: does not say how it lies in the patient (images/a.nii.gz, labels/a.nii.gz)" in str(found.problems[0])
+    assert "a: does not state its orientation in the patient (images/a.nii.gz, labels/a.nii.gz)" in str(
+        found.problems[0]
+    )
 
 
 @pytest.mark.parametrize("fields", [{"pixdim": [0, 2, 3, 4, 0, 0, 0, 0]}, {"pixdim": [-1, 2, -3, 4, 0, 0, 0, 0]}])
@@ -127,7 +129,7 @@ def test_colours_and_complex_numbers_are_named(tmp_path):
 
 def test_a_header_of_more_voxels_than_the_file_can_hold_is_named_and_takes_no_memory(tmp_path):
     path = raw(tmp_path / "a.nii.gz", dim=[3, 32000, 32000, 32000, 1, 1, 1, 1])
-    assert "its header speaks of 32768000000000 voxels" in the_fault(path)
+    assert "its header declares 32768000000000 voxels" in the_fault(path)
 
 
 def test_a_huge_label_for_a_small_image_is_named(tmp_path):

@@ -13,8 +13,8 @@ from made_volumes import AFFINE, intensities, nifti, segmentation
 from archipel.data import format_named, scan
 from archipel.data.files import Folder
 from archipel.data.formats import bids_validation
+from archipel.data.formats.covariates import side_table
 from archipel.data.formats.found_volumes import FoundVolumes
-from archipel.data.formats.side_tables import side_table
 from archipel.vocabulary import BadInput
 from real_data import real_data
 
@@ -76,7 +76,7 @@ class TestBids(Conformance):
         return "sub-03: has 2 T1w images (sub-03_T1w.nii.gz, sub-03_run-2_T1w.nii.gz)"
 
     def test_a_second_scan_opens_only_what_changed(self, root):
-        # A sidecar is no part of a sample: rewritten with the image, it is not read again.
+        # A sidecar is not a part of a sample: rewritten with the image, it is not read again.
         self.write(root)
         json_file = root / "sub-02/anat/sub-02_T1w.json"
         before = json_file.stat()
@@ -127,7 +127,7 @@ def test_the_validator_says_nothing_of_subjects_who_are_left_out(tree):
     assert any(line.startswith("sub-03/anat/sub-03_note.txt: is not BIDS") for line in sentences(found))
     (tree / "sub-02/away").symlink_to(tree.parent)
     (warning,) = bids_validation.validate(tree, leaves_out="sub-02".__eq__)
-    assert "links out of it or to folders; copy" in str(warning)
+    assert "symbolic links to folders or to files outside it; replace" in str(warning)
 
 
 def test_the_sessions_of_a_subject_who_is_left_out_are_not_read(tree):
@@ -173,7 +173,9 @@ def test_the_validator_follows_no_link_out_wherever_it_lies(tree, tmp_path, plac
     (tree / place).symlink_to(tmp_path / "elsewhere")
     (warning,) = bids_validation.validate(tree)
     assert warning.severity == "warning"
-    assert f"was not validated: it holds links out of it or to folders ({place})" in str(warning)
+    assert f"was not validated because it contains symbolic links to folders or to files outside it ({place})" in str(
+        warning
+    )
     (tree / place).unlink()
     assert bids_validation.validate(tree) == []
 
@@ -197,7 +199,7 @@ def test_links_to_files_of_the_tree_itself_are_validated(tree):
 @pytest.mark.parametrize("value", ["*", "an?t", "[a]nat", "..", ".", "", "../tree/sub-01", "anat/"])
 @pytest.mark.parametrize("option", ["datatype", "derivatives"])
 def test_an_option_that_is_no_name_of_a_folder_is_refused(tree, option, value):
-    with pytest.raises(BadInput, match=re.escape(f"option {option}={value}: is no name of a folder")):
+    with pytest.raises(BadInput, match=re.escape(f"option {option}={value}: is not a name of a folder")):
         scan("bids", tree, {**OPTIONS, option: value})
 
 

@@ -1,4 +1,4 @@
-"""Pictures in folders, a folder a class."""
+"""Pictures in folders, one folder per class."""
 
 from __future__ import annotations
 
@@ -98,8 +98,8 @@ def test_a_damaged_picture_is_a_line_and_the_others_are_used(root):
     (root / "b/3.png").write_bytes(b"<html>log in</html>")
     found = scan("class-folders", root)
     assert [str(one).split(" (")[0] for one in found.problems] == [
-        "a/1.png: is no picture, or a damaged one",
-        "b/3.png: is no picture, or a damaged one",
+        "a/1.png: is not a picture, or a damaged one",
+        "b/3.png: is not a picture, or a damaged one",
     ]
     assert [sample.subject for sample in found.samples] == ["2", "4"]
 
@@ -139,8 +139,8 @@ def test_colours_and_depth_are_kept_as_asked(root):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"size": "big"}, "option size=big: makes no sense"),
-        ({"mode": "cmyk"}, "option mode=cmyk: makes no sense"),
+        ({"size": "big"}, "option size=big: is not valid"),
+        ({"mode": "cmyk"}, "option mode=cmyk: is not valid"),
         ({"subject": "("}, "option subject=(: missing )"),
     ],
 )
@@ -239,7 +239,7 @@ def test_a_file_is_no_picture_of_another_kind(root):
     picture(root, "healthy/b.png")
     (root / "ill").mkdir()
     (root / "ill/a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 5 6\n%%EndComments\nshowpage\n")
-    assert "a.png: is no picture, or a damaged one (UnidentifiedImageError)" in the_problem(root)
+    assert "a.png: is not a picture, or a damaged one (UnidentifiedImageError)" in the_problem(root)
 
 
 def test_a_sparse_picture_is_named_by_its_size(root):

@@ -171,7 +171,7 @@ def test_a_decimal_comma_in_a_column_of_numbers_is_an_error_of_its_line(tmp_path
     write(tmp_path / "data", "id;age\na;40,5\nb;50\n")
     (tmp_path / "words.toml").write_text('[column.age]\ntype = "number"\nunit = "years"\n')
     (line,) = problems(tmp_path / "data", dictionary=str(tmp_path / "words.toml"))
-    assert line == "table.csv line 2: age has a decimal comma; say decimal=, or mend the value"
+    assert line == "table.csv line 2: age has a decimal comma; say decimal=, or fix the value"
 
 
 def test_duplicated_ids_are_named_with_their_lines_and_none_of_them_is_used(tmp_path):
@@ -263,7 +263,7 @@ def test_ragged_rows_are_named_and_the_others_used(tmp_path):
         ("id,age,age\na,1,2\n", "has more than one column named age;"),
         ("id,age\n,4\nb,5\n", "table.csv line 2: has no subject id;"),
         ("id,age\n../x,4\nb,5\n", "table.csv line 2: has an id that is too long or holds / or control characters;"),
-        ("PK\x03\x04zip", "is no text but a zip archive (an Excel workbook, perhaps);"),
+        ("PK\x03\x04zip", "is not text but a zip archive (an Excel workbook, perhaps);"),
     ],
 )
 def test_what_is_no_table_is_named(tmp_path, text, words):
@@ -275,7 +275,7 @@ def test_what_is_no_table_is_named(tmp_path, text, words):
 def test_a_parquet_file_that_is_none_is_named(tmp_path):
     write(tmp_path, SOUND, "table.parquet")
     (line,) = problems(tmp_path)
-    assert line.startswith("table.parquet: is no Parquet file (ArrowInvalid);")
+    assert line.startswith("table.parquet: is not a Parquet file (ArrowInvalid);")
 
 
 @pytest.mark.parametrize("role", ["subject", "session"])
@@ -371,10 +371,10 @@ def test_missing_codes_and_impossible_zeros_become_missing_and_are_counted(tmp_p
 def test_a_value_that_does_not_fit_is_an_error_of_its_line_and_column(tmp_path, coded):
     write(tmp_path / "data", CODED + "e,old,200,1\nf,30,200,7\n")
     found = scan("table", tmp_path / "data", coded)
-    remedy = "mend the value, or name it in the dictionary as a missing code or a category"
+    remedy = "fix the value, or name it in the dictionary as a missing code or a category"
     assert [str(one) for one in found.problems] == [
-        f"table.csv line 6: age is no number; {remedy}",
-        f"table.csv line 7: ill is none of the dictionary's categories; {remedy}",
+        f"table.csv line 6: age is not a number; {remedy}",
+        f"table.csv line 7: ill is not one of the dictionary's categories; {remedy}",
     ]
     assert [one.subject for one in found.problems] == ["e", "f"]
     assert [sample.subject for sample in found.samples] == ["a", "b", "c", "d"]
@@ -402,7 +402,7 @@ def test_a_dictionary_may_be_a_sheet(tmp_path, coded):
     [
         ("[column.age]\ntype = 'integer'\n", "dictionary words.toml: column.age.type: Input should be 'number'"),
         ("[column.age]\ntype = 'number'\ncolour = 1\n", "column.age.colour: Extra inputs are not permitted"),
-        ("column = ", "dictionary words.toml: is no TOML"),
+        ("column = ", "dictionary words.toml: is not TOML"),
     ],
 )
 def test_a_dictionary_with_faults_is_named(tmp_path, text, words):

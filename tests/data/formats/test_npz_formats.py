@@ -113,7 +113,7 @@ def test_parts_that_do_not_fit_together_are_named(tmp_path, changes, words):
 def test_a_split_is_followed_only_where_there_is_one(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.zeros((2, 1)), y=np.zeros(2), subject=np.array(["a", "b"]))
     assert "has no split of its own" in str(scan("npz", tmp_path, {"split": "own"}).errors[0])
-    with pytest.raises(BadInput, match="option split=mine: makes no sense"):
+    with pytest.raises(BadInput, match="option split=mine: is not valid"):
         scan("npz", tmp_path, {"split": "mine"})
 
 

@@ -92,7 +92,7 @@ def test_a_nrrd_without_a_space_is_used_with_a_warning(tmp_path):
         (tmp_path / f"a_{role}.nrrd").write_bytes(header.encode() + values.tobytes(order="F"))
     found = scan("nrrd", tmp_path)
     assert [sample.subject for sample in found.samples] == ["a"] and found.errors == ()
-    assert "a: does not say how it lies in the patient (a_image.nrrd, a_label.nrrd)" in str(found.problems[0])
+    assert "a: does not state its orientation in the patient (a_image.nrrd, a_label.nrrd)" in str(found.problems[0])
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_header_of_more_voxels_than_the_file_can_hold_is_named(tmp_path):
     header = "NRRD0004\ntype: float\ndimension: 3\nsizes: 90000 90000 90000\nendian: little\nencoding: gzip\n\n"
     (tmp_path / "a_image.nrrd").write_bytes(header.encode() + bytes(100))
     itk(tmp_path / "a_label.nrrd", segmentation(0))
-    assert "its header speaks of 729000000000000 voxels" in str(scan("nrrd", tmp_path).problems[0])
+    assert "its header declares 729000000000000 voxels" in str(scan("nrrd", tmp_path).problems[0])
 
 
 def test_colours_and_flat_images_are_named(tmp_path):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from archipel.data import ColumnSummary, DataMapping, DataSchema, Problem, Sample, Scan
+from archipel.data import ColumnSummary, DataIssue, DataMapping, DataSchema, Sample, Scan
 from archipel.data.quality import ArrayFacts, Evidence, QualityReport, VolumeFacts, build
 from archipel.tensors import blob_hash
 
@@ -66,7 +66,7 @@ def with_volume(evidence: Evidence, subject: str, role: str = "image", **changes
     return replace(evidence, volumes=dict(evidence.volumes) | {key: changed})
 
 
-def with_scan(evidence: Evidence, samples=None, problems: tuple[Problem, ...] = ()) -> Evidence:
+def with_scan(evidence: Evidence, samples=None, problems: tuple[DataIssue, ...] = ()) -> Evidence:
     found = evidence.scan
     samples = found.samples if samples is None else tuple(samples)
     return replace(evidence, scan=Scan(samples, (*found.problems, *problems), found.schema))

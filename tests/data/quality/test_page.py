@@ -7,7 +7,7 @@ from pathlib import Path
 from evidence_world import report_of, sample, sound_rows, sound_volumes, with_scan, with_volume
 from volumes import dataset, write
 
-from archipel.data import DataMapping, MemoryIndex, Problem, scan
+from archipel.data import DataIssue, DataMapping, MemoryIndex, scan
 from archipel.data.quality import Pictures, build, draw_pictures, gather, page
 from archipel.data.quality.markup import text
 from archipel.data.quality.page_tables import ROWS
@@ -84,7 +84,7 @@ def test_names_of_files_are_text_and_never_markup(tmp_path: Path) -> None:
 
 
 def test_what_a_scan_says_and_what_a_table_holds_is_text_too() -> None:
-    problem = Problem(thing=HOSTILE, cause=HOSTILE, remedy=HOSTILE, subject=HOSTILE.replace("/", ""))
+    problem = DataIssue(thing=HOSTILE, cause=HOSTILE, remedy=HOSTILE, subject=HOSTILE.replace("/", ""))
     rows = sound_rows()
     samples = [
         one.model_copy(update={"values": {**one.values, HOSTILE: HOSTILE, "diagnosis": HOSTILE}})

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nibabel.orientations import aff2axcodes
 
-from archipel.data import DataMapping, Problem
+from archipel.data import DataIssue, DataMapping
 from archipel.data.quality import Evidence, Readiness, Severity
 from archipel.data.quality.evidence import orientation_codes
 
@@ -160,7 +160,7 @@ def test_subjects_without_a_label_or_a_modality_are_named() -> None:
 
 def test_what_the_scan_found_is_in_the_report_with_alike_problems_together() -> None:
     problems = tuple(
-        Problem(
+        DataIssue(
             thing=f"sub-{number}",
             cause=f"the image has shape [{number}, 50, 36] and the label [35, 50, 36]",
             remedy="draw the label on the image's grid, or exclude the subject",

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from archipel.data import Cohort, PreparedCache, scan
-from archipel.plans.drafting import draft
+from archipel.plans.job_builder import draft
 from archipel.plans.runtime import Outcome
-from archipel.site.sandbox import SandboxedWorker, SandboxSpec, SharedFrame, TaskFailed
-from archipel.vocabulary import ErrorCode, Pass, RosterEntry, RoundTerms, Task, TaskKey, TaskKind, WorkerLimits
+from archipel.site.sandbox import SandboxedWorker, SandboxSpec, SharedBuffer, TaskFailed
+from archipel.vocabulary import ErrorCode, RosterEntry, RoundTerms, Task, TaskKey, TaskKind, TrainingPass, WorkerLimits
 
 PLAN = Path(__file__).with_name("hostile_plan.py")
 LIMITS = WorkerLimits(memory_mb=400, cpu_s=20, wall_s=20, tmp_mb=16, processes=24)
@@ -29,8 +29,8 @@ class World:
     folder: Path
     root: Path
     spec: SandboxSpec
-    model: SharedFrame
-    result: SharedFrame
+    model: SharedBuffer
+    result: SharedBuffer
     round: int = 0
 
     @classmethod
@@ -70,7 +70,7 @@ class World:
             uid_base=731_000,
         )
         frame = made.initial_model
-        return cls(folder, root, spec, SharedFrame.holding(frame), SharedFrame.create(len(frame)))
+        return cls(folder, root, spec, SharedBuffer.holding(frame), SharedBuffer.create(len(frame)))
 
     def limited(self, **limits: Any) -> SandboxSpec:
         """The spec with other limits."""
@@ -88,7 +88,7 @@ class World:
             key=key,
             job_hash=job.initial_model,
             models=(job.initial_model,),
-            passes=(Pass(round=self.round, arguments=arguments),),
+            passes=(TrainingPass(round=self.round, arguments=arguments),),
         )
 
     async def run(self, worker: SandboxedWorker, code: str) -> Outcome:

@@ -12,9 +12,9 @@ from sandbox_world import KEY, LIMITS, World, open_descriptors
 from test_what_a_worker_can_say import forged
 
 from archipel.site.execution.training import MOST_MODELS, ModelCache
-from archipel.site.sandbox import Sandbox, SandboxedWorker, SharedFrame, TaskFailed
+from archipel.site.sandbox import Sandbox, SandboxedWorker, SharedBuffer, TaskFailed
 from archipel.tensors import blob_hash, encode
-from archipel.vocabulary import ArchipelError, Baselines, ErrorCode, Pass, RosterEntry, Task, TaskKey, TaskKind
+from archipel.vocabulary import ArchipelError, Baselines, ErrorCode, RosterEntry, Task, TaskKey, TaskKind, TrainingPass
 
 pytestmark = pytest.mark.processes
 
@@ -25,7 +25,9 @@ def frame(value: float) -> bytes:
 
 def ensemble(world: World, models: Sequence[str], round_: int = 1) -> Task:
     key = TaskKey(experiment=world.spec.job.experiment, round=round_, kind=TaskKind.EVALUATE, about="ensemble")
-    return Task(key=key, job_hash=world.spec.job.initial_model, models=tuple(models), passes=(Pass(round=round_),))
+    return Task(
+        key=key, job_hash=world.spec.job.initial_model, models=tuple(models), passes=(TrainingPass(round=round_),)
+    )
 
 
 async def prepared(folder: Path, evaluating: str, **limits: float) -> tuple[World, SandboxedWorker]:
@@ -58,7 +60,7 @@ async def test_more_models_than_descriptors_fit_into_a_message_are_evaluated_in_
     cache, before, most = ModelCache(job, fetch), open_descriptors(), 0
     task = ensemble(world, list(frames))
 
-    async def model(number: int) -> SharedFrame:
+    async def model(number: int) -> SharedBuffer:
         nonlocal most
         found = await cache.get(task.models[number])
         most = max(most, open_descriptors())
@@ -82,9 +84,9 @@ async def test_more_models_than_descriptors_fit_into_a_message_are_evaluated_in_
 async def test_a_model_that_a_plan_keeps_stays_as_it_was(tmp_path: Path) -> None:
     """The agent writes the next model into the same memory; the plan pays for its copy."""
     world, worker = await prepared(tmp_path, "kept = list(models); accuracy = float(sum(m['weight'][0] for m in kept))")
-    shared = SharedFrame.create(len(frame(0)))
+    shared = SharedBuffer.create(len(frame(0)))
 
-    async def model(number: int) -> SharedFrame:
+    async def model(number: int) -> SharedBuffer:
         shared.reuse()
         shared.write(frame(10.0**number), 0)
         return shared
@@ -99,9 +101,9 @@ async def test_a_model_that_a_plan_keeps_stays_as_it_was(tmp_path: Path) -> None
 
 async def two(world: World, worker: SandboxedWorker, waits: Sequence[float]) -> float:
     """Evaluate an ensemble of two; each time a model is asked for it takes so many seconds."""
-    held, left = SharedFrame.holding(frame(1)), iter(waits)
+    held, left = SharedBuffer.holding(frame(1)), iter(waits)
 
-    async def model(_: int) -> SharedFrame:
+    async def model(_: int) -> SharedBuffer:
         await asyncio.sleep(next(left))
         return held
 
@@ -133,7 +135,7 @@ async def test_the_time_that_a_model_takes_to_arrive_is_not_the_workers_but_read
 async def test_a_model_that_cannot_be_fetched_ends_the_worker_and_is_the_error(tmp_path: Path) -> None:
     world, worker = await prepared(tmp_path, SUM)
 
-    async def model(number: int) -> SharedFrame:
+    async def model(number: int) -> SharedBuffer:
         raise ArchipelError(f"model {number}", "is nowhere", "look elsewhere", code=ErrorCode.LOST)
 
     with pytest.raises(ArchipelError, match="model 0: is nowhere"):

@@ -10,15 +10,15 @@ import pytest
 from site_world import SERVER, volumes
 
 from archipel.governance import job_hash
-from archipel.plans.drafting import draft
+from archipel.plans.job_builder import draft
 from archipel.site.approval import approvals, authorisation
 from archipel.site.execution import preparation
-from archipel.site.execution.task_store import SiteShelf
+from archipel.site.execution.task_store import SiteTaskStore
 from archipel.site.execution.training import SandboxTrainer
 from archipel.site.sandbox import TaskFailed
 from archipel.site.services import datasets
-from archipel.site.state.folder import SiteState
-from archipel.vocabulary import BadInput, ErrorCode, Pass, RosterEntry, RoundTerms, Task, TaskKey, WorkerLimits
+from archipel.site.state.folder import StateFolder
+from archipel.vocabulary import BadInput, ErrorCode, RosterEntry, RoundTerms, Task, TaskKey, TrainingPass, WorkerLimits
 
 pytestmark = pytest.mark.processes
 
@@ -54,7 +54,7 @@ class Reads(Plan):
 class Epochs:
     """An approved experiment at a site with volumes."""
 
-    def __init__(self, site: SiteState, folder: Path, plan: str = PLAN) -> None:
+    def __init__(self, site: StateFolder, folder: Path, plan: str = PLAN) -> None:
         self.site, self.root = site, volumes(folder / "brains", 6)
         datasets.add(site, "brains", self.root, "nifti-pairs")
         file = folder / "reads.py"
@@ -76,19 +76,19 @@ class Epochs:
             yield made.initial_model
 
         self.trainer = SandboxTrainer(
-            site, SiteShelf(site), made.job, lambda: authorisation.is_allowed(site, "epochs", self.hash), fetch
+            site, SiteTaskStore(site), made.job, lambda: authorisation.authorise(site, "epochs", self.hash), fetch
         )
 
     async def run(self, round_: int) -> dict[str, float]:
         key = TaskKey(experiment="epochs", round=round_)
-        task = Task(key=key, job_hash=self.hash, models=(self.job.initial_model,), passes=(Pass(round=round_),))
+        task = Task(key=key, job_hash=self.hash, models=(self.job.initial_model,), passes=(TrainingPass(round=round_),))
         trained = await self.trainer.run(task)
         trained.release()
         return {name: value.mean() for name, value in trained.outcome.metrics.items()}
 
 
 @pytest.fixture
-async def epochs(hospital: SiteState, tmp_path: Path) -> AsyncIterator[Epochs]:
+async def epochs(hospital: StateFolder, tmp_path: Path) -> AsyncIterator[Epochs]:
     made = Epochs(hospital, tmp_path)
     yield made
     await made.trainer.close()
@@ -118,9 +118,9 @@ async def test_a_cohort_larger_than_the_cache_trains_nothing_and_names_the_setti
 
 
 async def test_a_plan_is_told_no_path_and_pseudonyms_instead_of_ids(epochs: Epochs) -> None:
-    cohort = authorisation.is_allowed(epochs.site, "epochs", epochs.hash).cohort
+    cohort = authorisation.authorise(epochs.site, "epochs", epochs.hash).cohort
     known = {subject: f"p-{number}" for number, subject in enumerate(cohort.subjects)}
-    told = preparation.as_told(cohort.model_copy(update={"pseudonyms": known}), 0.2)
+    told = preparation.as_disclosed(cohort.model_copy(update={"pseudonyms": known}), 0.2)
     text = told.model_dump_json()
     assert "sub-0" not in text and ".nii.gz" not in text
     assert sorted(told.subjects) == sorted(known.values())
@@ -140,7 +140,7 @@ async def test_what_was_prepared_of_a_patient_goes_when_the_patient_does(epochs:
 
 
 async def test_a_plan_that_writes_into_a_volume_is_told_that_it_is_read_only(
-    hospital: SiteState, tmp_path: Path
+    hospital: StateFolder, tmp_path: Path
 ) -> None:
     made = Epochs(
         hospital, tmp_path, PLAN.replace("means = [", "next(self.training.volumes()).image[:] = 0; means = [")

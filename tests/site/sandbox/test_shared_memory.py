@@ -9,14 +9,14 @@ import os
 
 import pytest
 
-from archipel.site.sandbox import SharedFrame
+from archipel.site.sandbox import SharedBuffer
 from archipel.vocabulary import Conflict
 
 F_GET_SEALS = 1034
 
 
 def test_a_sealed_frame_is_read_and_not_written() -> None:
-    frame = SharedFrame.holding(b"a model")
+    frame = SharedBuffer.holding(b"a model")
     with frame.view() as window:
         assert bytes(window) == b"a model"
         assert window.readonly
@@ -34,7 +34,7 @@ def test_a_sealed_frame_is_read_and_not_written() -> None:
 
 
 def test_a_read_only_mapping_of_a_sealed_frame_cannot_be_made_writable() -> None:
-    frame = SharedFrame.holding(b"x" * mmap.PAGESIZE)
+    frame = SharedBuffer.holding(b"x" * mmap.PAGESIZE)
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p
     address = ctypes.c_void_p(libc.mmap(None, mmap.PAGESIZE, mmap.PROT_READ, mmap.MAP_SHARED, frame.fd, 0))
@@ -44,7 +44,7 @@ def test_a_read_only_mapping_of_a_sealed_frame_cannot_be_made_writable() -> None
 
 
 def test_only_the_agent_writes_a_frame_that_is_used_again() -> None:
-    frame = SharedFrame.holding(b"first")
+    frame = SharedBuffer.holding(b"first")
     given = os.dup(frame.fd)
     frame.reuse()
     frame.write(b"again", 0)
@@ -58,7 +58,7 @@ def test_only_the_agent_writes_a_frame_that_is_used_again() -> None:
 
 
 def test_no_frame_changes_its_size() -> None:
-    frame = SharedFrame.create(100)
+    frame = SharedBuffer.create(100)
     for size in (1, 1000):
         with pytest.raises(PermissionError):
             os.ftruncate(frame.fd, size)
@@ -66,7 +66,7 @@ def test_no_frame_changes_its_size() -> None:
 
 
 def test_no_seal_is_taken_off_and_an_overlong_write_is_refused() -> None:
-    frame = SharedFrame.create(4)
+    frame = SharedBuffer.create(4)
     with pytest.raises(ValueError, match="different structures"):
         frame.write(b"12345", 0)
     frame.seal()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from archipel.site.sandbox import staging
-from archipel.site.sandbox.staging import Stage
+from archipel.site.sandbox.staging import StagedFiles
 from archipel.vocabulary import ArchipelError, ErrorCode
 
 
@@ -24,7 +24,7 @@ def prepared(folder: Path, *names: str) -> list[tuple[Path, str]]:
 
 def test_a_few_files_are_shown_where_they_are(tmp_path: Path) -> None:
     given = prepared(tmp_path, "a", "b")
-    stage = Stage(given, tmp_path)
+    stage = StagedFiles(given, tmp_path)
     assert list(stage.files) == given
     assert not list(tmp_path.glob("stage-*"))
 
@@ -33,7 +33,7 @@ def test_a_file_that_went_from_the_cache_is_a_task_to_be_done_again(tmp_path: Pa
     given = prepared(tmp_path, "a", "b")
     given[1][0].unlink()
     with pytest.raises(ArchipelError, match="the prepared file b: was removed from the cache") as refused:
-        Stage(given, tmp_path)
+        StagedFiles(given, tmp_path)
     assert refused.value.code is ErrorCode.LOST
 
 
@@ -44,7 +44,7 @@ def test_many_files_are_one_folder_that_any_worker_can_enter(
     monkeypatch.setattr(staging, "MOST_BINDS", 2)
     given = prepared(tmp_path, *"abcde")
     os.umask(mask)
-    stage = Stage(given, tmp_path)
+    stage = StagedFiles(given, tmp_path)
     ((together, place),) = stage.files
     assert place == ""
     assert sorted(path.name for path in together.iterdir()) == list("abcde")
@@ -61,7 +61,7 @@ def test_files_that_cannot_be_linked_are_copied(tmp_path: Path, monkeypatch: pyt
         raise OSError(18, "Invalid cross-device link")
 
     monkeypatch.setattr(os, "link", no_links)
-    stage = Stage(prepared(tmp_path, "a"), tmp_path, bound=False)
+    stage = StagedFiles(prepared(tmp_path, "a"), tmp_path, bound=False)
     assert (stage.root / "a").read_text() == "a"
     assert (stage.root / "a").stat().st_mode & 0o777 == 0o444
     stage.close()

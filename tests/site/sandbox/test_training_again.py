@@ -16,21 +16,20 @@ from site_world import SERVER
 
 from archipel.data import Cohort, Prepared
 from archipel.governance import job_hash
-from archipel.plans.drafting import draft
+from archipel.plans.job_builder import draft
 from archipel.site.approval import approvals, authorisation
 from archipel.site.audit import journal
 from archipel.site.execution import preparation
-from archipel.site.execution.task_store import SiteShelf
+from archipel.site.execution.task_store import SiteTaskStore
 from archipel.site.execution.training import SandboxTrainer
 from archipel.site.sandbox import TaskFailed, tree
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawals import withdrawals
-from archipel.site.withdrawn.opt_outs import Optant
+from archipel.site.withdrawn.opt_outs import OptOut
 from archipel.tasks import Compute
 from archipel.tensors import decode
 from archipel.vocabulary import (
     ErrorCode,
-    Pass,
     PrivacyTerms,
     Refused,
     RosterEntry,
@@ -39,6 +38,7 @@ from archipel.vocabulary import (
     StorageFull,
     Task,
     TaskKey,
+    TrainingPass,
     WorkerLimits,
 )
 
@@ -48,7 +48,7 @@ pytestmark = pytest.mark.processes
 class Trial:
     """An approved experiment with the hostile plan at a joined site."""
 
-    def __init__(self, site: SiteState, privacy: PrivacyTerms | None = None) -> None:
+    def __init__(self, site: StateFolder, privacy: PrivacyTerms | None = None) -> None:
         made = draft(
             PLAN,
             experiment="again",
@@ -68,14 +68,14 @@ class Trial:
             self.fetched += 1
             yield made.initial_model
 
-        def allowed() -> authorisation.Allowed:
-            return authorisation.is_allowed(site, "again", self.hash)
+        def allowed() -> authorisation.Authorisation:
+            return authorisation.authorise(site, "again", self.hash)
 
-        self.trainer = SandboxTrainer(site, SiteShelf(site), made.job, allowed, fetch)
+        self.trainer = SandboxTrainer(site, SiteTaskStore(site), made.job, allowed, fetch)
 
     def task(self, code: str, round_: int = 1) -> Task:
         key = TaskKey(experiment="again", round=round_)
-        one = Pass(round=round_, arguments={"code": code})
+        one = TrainingPass(round=round_, arguments={"code": code})
         return Task(key=key, job_hash=self.hash, models=(self.job.initial_model,), passes=(one,))
 
     def starts(self) -> int:
@@ -103,7 +103,7 @@ async def until(ready: Callable[[], bool]) -> None:
 
 
 @pytest.fixture
-async def trial(with_table: SiteState) -> AsyncIterator[Trial]:
+async def trial(with_table: StateFolder) -> AsyncIterator[Trial]:
     made = Trial(with_table)
     yield made
     await made.trainer.close()
@@ -167,14 +167,14 @@ async def test_who_is_withdrawn_while_samples_are_prepared_is_not_given_to_the_w
 ) -> None:
     prepare, withdrawn = (
         preparation.prepared,
-        authorisation.is_allowed(trial.site, "again", trial.hash).cohort.subjects[0],
+        authorisation.authorise(trial.site, "again", trial.hash).cohort.subjects[0],
     )
     cohorts: list[Cohort] = []
 
-    async def prepared(site: SiteState, root: Path, cohort: Cohort) -> Prepared:
+    async def prepared(site: StateFolder, root: Path, cohort: Cohort) -> Prepared:
         made = await prepare(site, root, cohort)
         if not cohorts:
-            withdrawals.withdraw(site, [Optant(withdrawn)])
+            withdrawals.withdraw(site, [OptOut(withdrawn)])
         cohorts.append(cohort)
         return made
 
@@ -185,7 +185,7 @@ async def test_who_is_withdrawn_while_samples_are_prepared_is_not_given_to_the_w
     assert started.body["subjects"] == len(cohorts[1].subjects)
 
 
-async def test_a_step_changes_what_a_worker_trained_before_it_leaves(with_table: SiteState, tmp_path: Path) -> None:
+async def test_a_step_changes_what_a_worker_trained_before_it_leaves(with_table: StateFolder, tmp_path: Path) -> None:
     clip = StepTerms(name="clip", parameters={"bound": 0.5})
     with registered():
         trial = Trial(with_table, PrivacyTerms(steps=(clip,)))

@@ -17,9 +17,9 @@ from pydantic import Field, model_validator
 
 from archipel.data.cohorts import mapping, preprocessing
 from archipel.data.cohorts.mapping import DataMapping
-from archipel.data.cohorts.preprocessing import Recipe
+from archipel.data.cohorts.preprocessing import Preprocessing
 from archipel.data.cohorts.splits import validation_ids
-from archipel.data.reading import Affine, Reading
+from archipel.data.sample_data import Affine, SampleData
 from archipel.data.samples import Sample, SubjectId
 from archipel.vocabulary import Name, Record
 
@@ -38,7 +38,7 @@ class Cohort(Record):
     format: str
     options: dict[str, str] = {}
     mapping: DataMapping = DataMapping()
-    recipe: Recipe = Recipe()
+    recipe: Preprocessing = Preprocessing()
     samples: tuple[Sample, ...]
     validation: tuple[SubjectId, ...] | None = None
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] | None = None
@@ -65,7 +65,7 @@ class Cohort(Record):
         """Who validates: whom the cohort's own list names, else whom each subject's draw and ``fraction`` choose."""
         return validation_ids(self.subjects, fraction) if self.validation is None else frozenset(self.validation)
 
-    def given(self, reading: Reading) -> Reading:
+    def given(self, reading: SampleData) -> SampleData:
         """What plans get of a sample that was read: mapped, then made by the recipe."""
         return preprocessing.apply(self.recipe, mapping.apply(self.mapping, reading))
 
@@ -118,7 +118,7 @@ def _keyed(message: bytes, key: bytes) -> str:
 
 
 class CohortDifference(Record):
-    """What one cohort has that another has not: subjects by name, and every other thing that was settled anew."""
+    """What one cohort has that another has not: subjects by name, and every other thing that was settled again."""
 
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()

@@ -14,10 +14,10 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, ValidationError
 
-from archipel.data.reading import Affine, Reading
+from archipel.data.sample_data import Affine, SampleData
 from archipel.data.volumes.orientation import Orientation
 from archipel.vocabulary import BadInput, DataNeeds, ErrorCode, Name, Record, Value
-from archipel.vocabulary.misspelt import meant
+from archipel.vocabulary.misspelt import suggest_key
 from archipel.vocabulary.needs import LabelValue
 
 
@@ -101,17 +101,17 @@ def read_mapping(file: Path) -> DataMapping:
         first = error.errors()[0]
         place = f"{thing}: {'.'.join(map(str, first['loc']))}"
         if first["type"] == "extra_forbidden":
-            raise BadInput(place, "is not a known key", meant(DataMapping, first["loc"])) from error
+            raise BadInput(place, "is not a known key", suggest_key(DataMapping, first["loc"])) from error
         raise BadInput(place, str(first["msg"]), remedy) from error
     except ValueError as error:
-        raise BadInput(thing, f"is no TOML: {error}", remedy) from error
+        raise BadInput(thing, f"is not TOML: {error}", remedy) from error
     for name, rule in found.columns.items():
         if rule.scale == 0:
             raise BadInput(f"{thing}: columns.{name}", "scale 0 makes every value the same", remedy)
     return found
 
 
-def apply(mapping: DataMapping, reading: Reading) -> Reading:
+def apply(mapping: DataMapping, reading: SampleData) -> SampleData:
     """The sample as plans get it: labels and orientation. Names of modalities and columns are looked up when asked."""
     label = reading.label
     if label is not None and (mapping.labels or mapping.drop_other_labels):
@@ -125,7 +125,7 @@ def apply(mapping: DataMapping, reading: Reading) -> Reading:
         images = {name: np.ascontiguousarray(turn.apply(image)) for name, image in images.items()}
         label = None if label is None else np.ascontiguousarray(turn.apply(label))
         affine = turn.turned(affine, shape)
-    return Reading(images=images, label=label, affine=affine, arrays=reading.arrays, values=reading.values)
+    return SampleData(images=images, label=label, affine=affine, arrays=reading.arrays, values=reading.values)
 
 
 def grid_after(mapping: DataMapping, shape: Sequence[int], affine: Affine) -> tuple[tuple[int, ...], Affine]:

@@ -12,7 +12,7 @@ from enum import StrEnum
 from archipel.data.cohorts.mapping import ColumnMapping, DataMapping
 from archipel.data.samples import ColumnSummary, DataSchema
 from archipel.vocabulary import ColumnNeed, DataNeeds, Record
-from archipel.vocabulary.counting import counted
+from archipel.vocabulary.counting import pluralise
 
 _SHOWN = 8
 """Names that a sentence lists."""
@@ -91,7 +91,7 @@ def _incomplete(needs: DataNeeds, schema: DataSchema, mapping: DataMapping) -> i
 
 
 def _subjects(needs: DataNeeds, schema: DataSchema, incomplete: int) -> Answer:
-    need = f"at least {counted(needs.minimum_subjects, 'subject')}"
+    need = f"at least {pluralise(needs.minimum_subjects, 'subject')}"
     # Each sample that is left out may be a subject's only one.
     left = schema.subjects - incomplete
     verdict = Verdict.MET if left >= needs.minimum_subjects else Verdict.NOT_MET

@@ -8,13 +8,13 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from archipel.data.reading import Affine, FloatVolume, LabelVolume, Reading
+from archipel.data.sample_data import Affine, FloatVolume, LabelVolume, SampleData
 from archipel.vocabulary import ArchipelError, ErrorCode, Record
 
 Millimetres = Annotated[float, Field(ge=0.05, le=100)]
 
 
-class Recipe(Record):
+class Preprocessing(Record):
     """Preprocessing that a site chose for a cohort. The default does nothing: plans get what the files hold.
 
     ``spacing_mm``: the voxel sizes to which volumes are resampled, along the axes that the mapping's orientation gives.
@@ -23,7 +23,7 @@ class Recipe(Record):
     spacing_mm: tuple[Millimetres, Millimetres, Millimetres] | None = None
 
 
-def apply(recipe: Recipe, reading: Reading) -> Reading:
+def apply(recipe: Preprocessing, reading: SampleData) -> SampleData:
     """The sample after the recipe: images by linear interpolation, the label by its nearest voxel.
 
     The field of view stays where it is, to less than a voxel at its end. Shrinking does not smooth first.
@@ -38,16 +38,16 @@ def apply(recipe: Recipe, reading: Reading) -> Reading:
     )
     images = {name: _resampled(image, ratio, order=1) for name, image in reading.images.items()}
     label = None if reading.label is None else np.asarray(_resampled(reading.label, ratio, order=0), dtype=np.int16)
-    return Reading(images=images, label=label, affine=affine, arrays=reading.arrays, values=reading.values)
+    return SampleData(images=images, label=label, affine=affine, arrays=reading.arrays, values=reading.values)
 
 
-def shape_after(recipe: Recipe, shape: Sequence[int], affine: Affine) -> tuple[int, ...]:
+def shape_after(recipe: Preprocessing, shape: Sequence[int], affine: Affine) -> tuple[int, ...]:
     """The shape of a volume after the recipe, from its shape and affine before."""
     ratio = _ratio(recipe, affine)
     return tuple(shape) if ratio is None else _shape(shape, ratio)
 
 
-def _ratio(recipe: Recipe, affine: Affine) -> Affine | None:
+def _ratio(recipe: Preprocessing, affine: Affine) -> Affine | None:
     """How many stored voxels a new one is long, along each axis; None when it stays as it is."""
     if recipe.spacing_mm is None:
         return None

@@ -19,7 +19,7 @@ SPLIT, TRAINING, VALIDATION = "split", "training", "validation"
 
 
 def draw(subject_id: str) -> float:
-    """The subject's number in [0, 1), the same at every site and for ever."""
+    """The subject's number in [0, 1), the same at every site and forever."""
     digest = hashlib.sha256(b"archipel-split/1\0" + subject_id.encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 

@@ -18,7 +18,7 @@ from archipel.data.formats.nnunet import NnunetRaw
 from archipel.data.formats.npz import NpzTable
 from archipel.data.formats.nrrd import NrrdPairs
 from archipel.data.formats.volume_names import is_of
-from archipel.data.samples import Problem, Scan
+from archipel.data.samples import DataIssue, Scan
 from archipel.vocabulary import BadInput
 
 _KNOWN: tuple[Format, ...] = (
@@ -111,7 +111,7 @@ def _without(found: Scan, leaves_out: LeavesOut) -> Scan:
     return Scan(samples, problems, found.schema.model_copy(update=counts))
 
 
-def _is_about(problem: Problem, leaves_out: LeavesOut) -> bool:
+def _is_about(problem: DataIssue, leaves_out: LeavesOut) -> bool:
     """Whether a problem is of somebody who is left out: what is wrong with a file is known before whose it is."""
     return leaves_out(problem.subject) if problem.subject else is_of(problem.thing, leaves_out)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from archipel.data.files import Folder, content_hash, data_changed, file_hash
-from archipel.data.reading import Affine, Reading
+from archipel.data.sample_data import Affine, SampleData
 from archipel.data.samples import LABEL, Sample, Scan
 from archipel.data.volumes import volumes
 from archipel.vocabulary import DataKind
@@ -35,7 +35,7 @@ class Format(Protocol):
     def scan(self, folder: Folder, options: Options) -> Scan:
         """Every sample and every problem. Raises BadInput only for options that make no sense."""
 
-    def read(self, root: Path, samples: Sequence[Sample], options: Options) -> Iterator[Reading]:
+    def read(self, root: Path, samples: Sequence[Sample], options: Options) -> Iterator[SampleData]:
         """The samples' content, one after the other. Raises BadInput as the scan would."""
 
     def verify(self, root: Path, samples: Sequence[Sample], options: Options) -> None:
@@ -50,7 +50,7 @@ class VolumeFormat:
     title: ClassVar[str]
     options: ClassVar[Mapping[str, str]] = {}
 
-    def read(self, root: Path, samples: Sequence[Sample], options: Options) -> Iterator[Reading]:
+    def read(self, root: Path, samples: Sequence[Sample], options: Options) -> Iterator[SampleData]:
         """Images and label of each sample on one grid."""
         for sample in samples:
             yield read_volumes(root, sample)
@@ -61,7 +61,7 @@ class VolumeFormat:
             verify_files(root, sample)
 
 
-def read_volumes(root: Path, sample: Sample) -> Reading:
+def read_volumes(root: Path, sample: Sample) -> SampleData:
     """The sample's images and label. Raises BadInput when one cannot be read or they lie on different grids."""
     images, label = {}, None
     first: tuple[str, tuple[int, ...], Affine] | None = None
@@ -76,7 +76,7 @@ def read_volumes(root: Path, sample: Sample) -> Reading:
             first = role, shape, affine
         else:
             volumes.check_one_grid(sample.name, (first[0], role), (first[1], shape), (first[2], affine))
-    return Reading(images=images, label=label, affine=first[2] if first else None, values=sample.values)
+    return SampleData(images=images, label=label, affine=first[2] if first else None, values=sample.values)
 
 
 def verify_files(root: Path, sample: Sample) -> None:

@@ -18,11 +18,11 @@ from typing import Any, ClassVar
 from archipel.data.files import Folder
 from archipel.data.formats.base import Options, VolumeFormat
 from archipel.data.formats.bids_validation import validate
+from archipel.data.formats.covariates import SideTable, compare, side_table
 from archipel.data.formats.descriptions import description
 from archipel.data.formats.found_volumes import FoundVolumes
-from archipel.data.formats.side_tables import SideTable, compare, side_table
 from archipel.data.formats.volume_names import listed, volumes_in
-from archipel.data.samples import LABEL, Problem, Scan, sample_name
+from archipel.data.samples import LABEL, DataIssue, Scan, sample_name
 from archipel.data.volumes.decoding import NIFTI
 from archipel.vocabulary import BadInput, Value
 
@@ -84,7 +84,7 @@ class BidsTree(VolumeFormat):
         if not visits:
             cause = f"has no image (looked in sub-*/[ses-*/]{_folder_name(options, 'datatype', 'anat')}/)"
             remedy = "name the root of the BIDS tree, or another suffix or datatype"
-            found.report(Problem(thing=folder.root.name, cause=cause, remedy=remedy))
+            found.report(DataIssue(thing=folder.root.name, cause=cause, remedy=remedy))
         if options.get("validate", "yes") != "no" and visits:
             found.problems += validate(folder.root, folder.leaves_out)
         return found.scan()
@@ -101,7 +101,7 @@ class BidsTree(VolumeFormat):
         name = sample_name(*key)
 
         def report(cause: str, remedy: str) -> None:
-            found.report(Problem(thing=name, cause=cause, remedy=remedy), key[0])
+            found.report(DataIssue(thing=name, cause=cause, remedy=remedy), key[0])
 
         files: dict[str, str] = {}
         for suffix in suffixes:
@@ -157,7 +157,7 @@ def _images(
             if not suffix or not _is_where_its_name_says(stem, place):
                 cause = "has a name that BIDS does not know"
                 remedy = f"call it sub-<id>[_ses-<id>]_<suffix>.nii.gz in its subject's {datatype}/"
-                found.warn(Problem(thing=place, cause=cause, remedy=remedy), place.split("/")[0])
+                found.warn(DataIssue(thing=place, cause=cause, remedy=remedy), place.split("/")[0])
                 continue
             if (wanted and suffix not in wanted) or not set(parts) <= set(stem.split("_")):
                 continue
@@ -165,7 +165,7 @@ def _images(
             if not _has_sidecar(place, stem, suffix, sidecars):
                 cause = f"has no sidecar (looked for {stem}.json)"
                 remedy = "export it again with dcm2niix, or do without what it would say"
-                found.warn(Problem(thing=place, cause=cause, remedy=remedy), place.split("/")[0])
+                found.warn(DataIssue(thing=place, cause=cause, remedy=remedy), place.split("/")[0])
     return visits
 
 
@@ -183,7 +183,7 @@ def _labels(
         return _point_out(folder, pipelines, found)
     if len(pipelines) != 1:
         cause = f"has {len(pipelines)} folders in derivatives/ ({', '.join(pipelines) or 'none'})"
-        return found.report(Problem(thing=folder.root.name, cause=cause, remedy="say which with derivatives=..."))
+        return found.report(DataIssue(thing=folder.root.name, cause=cause, remedy="say which with derivatives=..."))
     base = f"derivatives/{pipelines[0]}"
     before = len(found.problems)
     some = False
@@ -194,11 +194,11 @@ def _labels(
             visits[_key(means)].labels.append((stem, place))
     if not some and len(found.problems) == before:
         cause = f"holds no segmentation (looked for sub-*/**/*_{ending}.nii.gz)"
-        found.report(Problem(thing=base, cause=cause, remedy="mend the options derivatives and label"))
+        found.report(DataIssue(thing=base, cause=cause, remedy="fix the options derivatives and label"))
     return None
 
 
-def _derived(folder: Folder, base: str, problems: list[Problem]) -> Iterator[tuple[str, str]]:
+def _derived(folder: Folder, base: str, problems: list[DataIssue]) -> Iterator[tuple[str, str]]:
     within = glob.escape(base)
     for pattern in (f"{within}/sub-*/*/*", f"{within}/sub-*/ses-*/*/*"):
         yield from volumes_in(folder, pattern, NIFTI, problems)
@@ -216,7 +216,7 @@ def _point_out(folder: Folder, pipelines: Sequence[str], found: FoundVolumes) ->
             cause = f"holds {endings.total()} segmentations {names}, and none is taken"
             where = f" --option derivatives={pipeline}" if len(pipelines) > 1 else ""
             remedy = f"add the dataset with --option label={ordered[0]}{where} to have them as labels"
-            found.warn(Problem(thing=base, cause=cause, remedy=remedy))
+            found.warn(DataIssue(thing=base, cause=cause, remedy=remedy))
 
 
 def _ending(stem: str) -> str:
@@ -231,7 +231,7 @@ def _folder_name(options: Options, name: str, usual: str) -> str:
     value = options.get(name, usual)
     if name in options and (value in ("", ".", "..") or any(letter in value for letter in "/*?[]")):
         remedy = f"give the name alone, without / and without *, as in {name}={usual or 'labels'}"
-        raise BadInput(f"option {name}={value}", "is no name of a folder", remedy)
+        raise BadInput(f"option {name}={value}", "is not a name of a folder", remedy)
     return value
 
 

@@ -18,14 +18,16 @@ from typing import Any
 
 from archipel.data.files import LeavesOut
 from archipel.data.formats.volume_names import is_of
-from archipel.data.samples import Problem
+from archipel.data.samples import DataIssue
 
 PATIENCE_SECONDS = 600
 _SHOWN = 3
 """How many places of one kind of fault are named."""
 
 
-def validate(root: Path, leaves_out: LeavesOut = lambda _: False, patience: float = PATIENCE_SECONDS) -> list[Problem]:
+def validate(
+    root: Path, leaves_out: LeavesOut = lambda _: False, patience: float = PATIENCE_SECONDS
+) -> list[DataIssue]:
     """The validator's errors as warnings, a line for each kind; or why it said nothing.
 
     What it says of the files of subjects who are left out is dropped.
@@ -36,8 +38,10 @@ def validate(root: Path, leaves_out: LeavesOut = lambda _: False, patience: floa
     places = _leading_elsewhere(root)
     if places:
         named = [place for place in places if not is_of(place, leaves_out)]
-        cause = "was not validated: it holds links out of it or to folders" + (f" ({_some(named)})" if named else "")
-        return [_said(root, cause, "copy what they stand for, or set the option validate=no")]
+        cause = "was not validated because it contains symbolic links to folders or to files outside it" + (
+            f" ({_some(named)})" if named else ""
+        )
+        return [_said(root, cause, "replace each link by a copy of its target, or set the option validate=no")]
     with tempfile.TemporaryDirectory(prefix="archipel-bids-") as home:
         surroundings = {
             "PATH": os.defpath,
@@ -84,7 +88,7 @@ def _command() -> list[str] | None:
     return [os.fsdecode(find_deno_bin()), "run", *rights, str(script), "--format", "json", "--ignoreWarnings", "."]
 
 
-def _lines(issues: list[dict[str, Any]], meaning: dict[str, str], leaves_out: LeavesOut) -> list[Problem]:
+def _lines(issues: list[dict[str, Any]], meaning: dict[str, str], leaves_out: LeavesOut) -> list[DataIssue]:
     kinds: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for issue in issues:
         if issue.get("severity") == "error" and not is_of(str(issue.get("location", "")), leaves_out):
@@ -94,8 +98,8 @@ def _lines(issues: list[dict[str, Any]], meaning: dict[str, str], leaves_out: Le
         shown = _some([_place(issue) for issue in found])
         sentence = " ".join(str(meaning.get(code, "")).split()).split(". ")[0].rstrip(".")
         cause = f"is not BIDS ({code}{f' {part}' if part else ''}: {sentence or 'see the standard'})"
-        remedy = "mend it as the standard asks; volumes are used as they are"
-        lines.append(Problem(thing=shown, cause=cause, remedy=remedy, severity="warning"))
+        remedy = "fix it as the standard asks; volumes are used as they are"
+        lines.append(DataIssue(thing=shown, cause=cause, remedy=remedy, severity="warning"))
     return lines
 
 
@@ -108,5 +112,5 @@ def _place(issue: dict[str, Any]) -> str:
     return f"{place} line {issue['line']}" if issue.get("line") else place
 
 
-def _said(root: Path, cause: str, remedy: str) -> Problem:
-    return Problem(thing=root.name, cause=cause, remedy=remedy, severity="warning")
+def _said(root: Path, cause: str, remedy: str) -> DataIssue:
+    return DataIssue(thing=root.name, cause=cause, remedy=remedy, severity="warning")

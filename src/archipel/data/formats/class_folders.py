@@ -22,8 +22,8 @@ from pydantic import TypeAdapter, ValidationError
 from archipel.data.files import FileFacts, Folder, content_hash, read_whole, short_of_memory
 from archipel.data.formats.base import Options, verify_files
 from archipel.data.formats.name_patterns import found_in
-from archipel.data.reading import Reading
-from archipel.data.samples import ColumnSummary, DataSchema, Problem, Sample, Scan, SubjectId, problem_of
+from archipel.data.sample_data import SampleData
+from archipel.data.samples import ColumnSummary, DataIssue, DataSchema, Sample, Scan, SubjectId, problem_of
 from archipel.tensors import BlobHasher, blob_hash
 from archipel.vocabulary import BadInput, DataKind, ErrorCode
 
@@ -42,7 +42,7 @@ class ClassFolders:
 
     name: ClassVar[str] = "class-folders"
     kind: ClassVar[DataKind] = "arrays"
-    title: ClassVar[str] = "<class>/<image>.png, .jpg or .tif: 2-D images, a folder a class"
+    title: ClassVar[str] = "<class>/<image>.png, .jpg or .tif: 2-D images, one folder per class"
     options: ClassVar[Mapping[str, str]] = {
         "size": "WIDTHxHEIGHT: resize every image, for example 28x28",
         "mode": "gray (as usual) or rgb",
@@ -58,7 +58,7 @@ class ClassFolders:
     def scan(self, folder: Folder, options: Options) -> Scan:
         """Every picture; one that has not changed is not opened again."""
         asked = _Asked(options)
-        problems: list[Problem] = []
+        problems: list[DataIssue] = []
         places = list(_places(folder, problems))
         classes = asked.classes or sorted({PurePosixPath(place).parts[0] for place in places})
         found: dict[str, tuple[Sample, FileFacts]] = {}
@@ -76,14 +76,16 @@ class ClassFolders:
         _warn_of_twins(found, problems)
         if not found and not problems:
             cause = f"holds no class/image ({', '.join(SUFFIXES)})"
-            problems.append(Problem(thing=folder.root.name, cause=cause, remedy="put the pictures in a folder a class"))
+            problems.append(
+                DataIssue(thing=folder.root.name, cause=cause, remedy="put the pictures in one folder per class")
+            )
         for name in classes:
             if found and not any(sample.values[CLASS] == name for sample, _ in found.values()):
                 problems.append(_warning(name, "is a class without a picture", "add pictures, or go on without"))
         samples = sorted((sample for sample, _ in found.values()), key=lambda sample: sample.key)
         return Scan(tuple(samples), tuple(problems), _schema(samples, found, asked))
 
-    def read(self, root: Path, samples: Sequence[Sample], options: Options) -> Iterator[Reading]:
+    def read(self, root: Path, samples: Sequence[Sample], options: Options) -> Iterator[SampleData]:
         """``x`` uint8 (uint16 where a gray picture has 16 bits) ``[height, width]``, or ``[height, width, 3]`` for
         mode rgb, and ``y`` int64, the class's number."""
         asked = _Asked(options)
@@ -95,7 +97,9 @@ class ClassFolders:
                 raise _bad(place, f"cannot be read ({error.strerror})") from error
             except MemoryError as error:
                 raise short_of_memory(root / place) from error
-            yield Reading(arrays={"x": x, "y": np.asarray(sample.values[NUMBER], dtype=np.int64)}, values=sample.values)
+            yield SampleData(
+                arrays={"x": x, "y": np.asarray(sample.values[NUMBER], dtype=np.int64)}, values=sample.values
+            )
 
     def verify(self, root: Path, samples: Sequence[Sample], options: Options) -> None:
         """Hash every file again."""
@@ -104,15 +108,15 @@ class ClassFolders:
 
 
 class _Asked:
-    """The options, understood. Raises BadInput for one that makes no sense."""
+    """The options, understood. Raises BadInput for one that is not valid."""
 
     def __init__(self, options: Options) -> None:
         size = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", options.get("size", "1"))
         mode = options.get("mode", "gray")
         if size is None:
-            raise BadInput(f"option size={options['size']}", "makes no sense", "give for example size=28x28")
+            raise BadInput(f"option size={options['size']}", "is not valid", "give for example size=28x28")
         if mode not in _MODES:
-            raise BadInput(f"option mode={mode}", "makes no sense", "give mode=gray or mode=rgb")
+            raise BadInput(f"option mode={mode}", "is not valid", "give mode=gray or mode=rgb")
         self.size = (int(size[1]), int(size[2] or size[1])) if "size" in options else None
         self.mode = _MODES[mode]
         self.classes = [name.strip() for name in options["classes"].split(",")] if "classes" in options else []
@@ -139,24 +143,24 @@ class _Asked:
         return f"{'uint16' if facts['mode'].startswith('I') else 'uint8'} [{height}, {width}]"
 
 
-def _places(folder: Folder, problems: list[Problem]) -> Iterator[str]:
+def _places(folder: Folder, problems: list[DataIssue]) -> Iterator[str]:
     return (place for place in folder.files("*/*", problems) if place.lower().endswith(SUFFIXES))
 
 
 def _sample(
-    folder: Folder, place: str, subject: str, asked: _Asked, classes: Sequence[str], problems: list[Problem]
+    folder: Folder, place: str, subject: str, asked: _Asked, classes: Sequence[str], problems: list[DataIssue]
 ) -> tuple[Sample, FileFacts] | None:
     path = PurePosixPath(place)
     if folder.leaves_out(subject):
         return None
     if path.parts[0] not in classes:
         cause = f"is in folder {path.parts[0]}, which is none of the classes {', '.join(classes)}"
-        problems.append(Problem(thing=place, cause=cause, remedy="name the class in classes=..., or move the file"))
+        problems.append(DataIssue(thing=place, cause=cause, remedy="name the class in classes=..., or move the file"))
         return None
     try:
         _SUBJECT.validate_python(subject)
     except ValidationError:
-        problems.append(Problem(thing=place, cause="has no patient in its name", remedy="mend subject=..., or rename"))
+        problems.append(DataIssue(thing=place, cause="has no patient in its name", remedy="fix subject=..., or rename"))
         return None
     found = folder.look_at_bytes(place, "picture/1", _examined)
     if found.problem is not None:
@@ -208,7 +212,7 @@ def _opened(place: str, content: bytes) -> Any:
             ImageOps.exif_transpose(picture, in_place=True)
     except (OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, OverflowError,
             struct.error, zlib.error, Image.DecompressionBombError) as error:  # fmt: skip
-        raise _bad(place, f"is no picture, or a damaged one ({type(error).__name__})") from error
+        raise _bad(place, f"is not a picture, or a damaged one ({type(error).__name__})") from error
     return picture
 
 
@@ -216,11 +220,11 @@ def _bad(place: str, cause: str, remedy: str = "copy it again from its source or
     return BadInput(place, cause, remedy, code=ErrorCode.BAD_DATA)
 
 
-def _warning(thing: str, cause: str, remedy: str) -> Problem:
-    return Problem(thing=thing, cause=cause, remedy=remedy, severity="warning")
+def _warning(thing: str, cause: str, remedy: str) -> DataIssue:
+    return DataIssue(thing=thing, cause=cause, remedy=remedy, severity="warning")
 
 
-def _refuse_repeated(found: dict[str, tuple[Sample, FileFacts]], problems: list[Problem]) -> None:
+def _refuse_repeated(found: dict[str, tuple[Sample, FileFacts]], problems: list[DataIssue]) -> None:
     """Pictures of one name: in two classes nobody knows which is right, so none of them is used."""
     places: dict[tuple[str, str], list[str]] = defaultdict(list)
     for place, (sample, _) in found.items():
@@ -228,12 +232,12 @@ def _refuse_repeated(found: dict[str, tuple[Sample, FileFacts]], problems: list[
     for (subject, _), several in places.items():
         if len(several) > 1:
             cause = f"is there {len(several)} times ({', '.join(several)})"
-            problems.append(Problem(thing=subject, cause=cause, remedy="keep one of them", subject=subject))
+            problems.append(DataIssue(thing=subject, cause=cause, remedy="keep one of them", subject=subject))
             for place in several:
                 del found[place]
 
 
-def _refuse_odd_ones(found: dict[str, tuple[Sample, FileFacts]], asked: _Asked, problems: list[Problem]) -> None:
+def _refuse_odd_ones(found: dict[str, tuple[Sample, FileFacts]], asked: _Asked, problems: list[DataIssue]) -> None:
     """Pictures of another shape than most have: rows of arrays are all of one shape."""
     shapes = Counter(asked.shape(facts.facts) for _, facts in found.values())
     if len(shapes) < 2:
@@ -247,7 +251,7 @@ def _refuse_odd_ones(found: dict[str, tuple[Sample, FileFacts]], asked: _Asked, 
             del found[place]
 
 
-def _warn_of_twins(found: Mapping[str, tuple[Sample, FileFacts]], problems: list[Problem]) -> None:
+def _warn_of_twins(found: Mapping[str, tuple[Sample, FileFacts]], problems: list[DataIssue]) -> None:
     """The same pixels under two classes: one of the two is wrong."""
     twins: dict[str, list[str]] = defaultdict(list)
     for place, (_, facts) in found.items():

@@ -1,6 +1,6 @@
-"""Format ``table``: one CSV, TSV or Parquet file, a row a visit, with a data dictionary beside it or elsewhere.
+"""Format ``table``: one CSV, TSV or Parquet file, one row per visit, with a data dictionary beside it or elsewhere.
 
-A row is known by its subject and session, so that a table may be sorted anew, or gain rows, after a cohort was frozen
+A row is known by its subject and session, so that a table may be sorted again, or gain rows, after a cohort was frozen
 from it. The dictionary's content is put in the place of its path when a dataset is added: rows are read as the scan
 read them, whatever became of the dictionary's file.
 """
@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 
 from archipel.data.files import Folder, data_changed
 from archipel.data.formats.base import Options
-from archipel.data.reading import Reading
-from archipel.data.samples import ColumnSummary, DataSchema, Gap, Problem, Sample, Scan, sample_name
+from archipel.data.sample_data import SampleData
+from archipel.data.samples import ColumnSummary, DataIssue, DataSchema, Gap, Sample, Scan, sample_name
 from archipel.data.tables.dictionary import read_dictionary
 from archipel.data.tables.repeated_rows import repeated
 from archipel.data.tables.table_checks import examine
@@ -34,7 +34,7 @@ class Tables:
 
     name: ClassVar[str] = "table"
     kind: ClassVar[DataKind] = "table"
-    title: ClassVar[str] = "one .csv, .tsv or .parquet file, a row a visit"
+    title: ClassVar[str] = "one .csv, .tsv or .parquet file, one row per visit"
     options: ClassVar[Mapping[str, str]] = {
         "file": "the file's name, where the folder holds several tables",
         "subject": "the column with the patient's id",
@@ -70,7 +70,7 @@ class Tables:
     def scan(self, folder: Folder, options: Options) -> Scan:
         """Every row of the file; a table that has not changed is not opened again."""
         settled = self.settled(folder.root, options)
-        problems: list[Problem] = []
+        problems: list[DataIssue] = []
         place = _place(folder, settled, problems)
         if place is None:
             return Scan((), tuple(problems), _EMPTY)
@@ -85,13 +85,13 @@ class Tables:
         if gone:
             purpose += f" without {blob_hash(json.dumps(gone).encode())}"
             found = folder.look(place, purpose, lambda path: _columns(path, settled, gone))
-        problems += [*map(Problem.model_validate, found.facts["problems"]), *again]
+        problems += [*map(DataIssue.model_validate, found.facts["problems"]), *again]
         return Scan(tuple(samples), tuple(problems), _schema(found.facts, samples))
 
-    def read(self, root: Path, samples: Sequence[Sample], options: Options) -> Iterator[Reading]:
+    def read(self, root: Path, samples: Sequence[Sample], options: Options) -> Iterator[SampleData]:
         """The samples' rows as values by column; one that is missing is not among them."""
         for table, row, _ in _found(root, samples, self.settled(root, options)):
-            yield Reading(values=table.values(row))
+            yield SampleData(values=table.values(row))
 
     def verify(self, root: Path, samples: Sequence[Sample], options: Options) -> None:
         """Hash every row again."""
@@ -107,7 +107,7 @@ def _columns(path: Path, options: Options, left_out: Sequence[str]) -> dict[str,
     return {"columns": found["columns"], "problems": found["problems"]}
 
 
-def _place(folder: Folder, options: Options, problems: list[Problem]) -> str | None:
+def _place(folder: Folder, options: Options, problems: list[DataIssue]) -> str | None:
     """The table's place inside the folder; a problem when there is not exactly one."""
     named = options.get("file", "")
     found = [place for place in folder.files("**/*" if named else "*", problems) if _is_table(place, named)]
@@ -118,7 +118,7 @@ def _place(folder: Folder, options: Options, problems: list[Problem]) -> str | N
     several = f"holds {len(found)} tables ({', '.join(sorted(found)[:5])})" if found else "holds no table"
     cause = f"has no file {named}" if named else several
     remedy = "name a file that is there" if named else "name one with file=..." if found else "add a .csv file"
-    problems.append(Problem(thing=folder.root.name, cause=cause, remedy=remedy))
+    problems.append(DataIssue(thing=folder.root.name, cause=cause, remedy=remedy))
     return None
 
 

@@ -9,22 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from archipel.data.files import Folder
-from archipel.data.samples import Problem
+from archipel.data.samples import DataIssue
 from archipel.vocabulary import BadInput, ErrorCode
 
 _LARGEST = 64 << 20
 _DIGITS = re.compile("[0-9]{1,9}")
-_REMEDY = "mend it as the layout asks, or add the folder in another format"
+_REMEDY = "fix it as the layout asks, or add the folder in another format"
 
 
-def description(folder: Folder, place: str, problems: list[Problem]) -> dict[str, Any] | None:
+def description(folder: Folder, place: str, problems: list[DataIssue]) -> dict[str, Any] | None:
     """The JSON object in a file; None, with the reason among ``problems``, when there is none."""
     found = folder.look(place, "json/1", _parsed) if folder.has(place) else None
     if found is None:
         if not any(problem.thing == place for problem in problems):
             list(folder.files(place, problems))
             cause = f"has no {place}"
-            problems.append(Problem(thing=folder.root.name, cause=cause, remedy="add it, or choose another format"))
+            problems.append(DataIssue(thing=folder.root.name, cause=cause, remedy="add it, or choose another format"))
         return None
     if found.problem is not None:
         problems.append(found.problem)

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from archipel.data.files import FileFacts, Folder
 from archipel.data.formats.base import content_of
-from archipel.data.samples import LABEL, ColumnSummary, DataSchema, Problem, Sample, Scan, problem_of, sample_name
+from archipel.data.samples import LABEL, ColumnSummary, DataIssue, DataSchema, Sample, Scan, problem_of, sample_name
 from archipel.data.volumes import volumes
 from archipel.data.volumes.thumbnails import Sketchbook
 from archipel.vocabulary import BadInput, Value
@@ -35,7 +35,7 @@ class FoundVolumes:
     """
 
     def __init__(self, folder: Folder, declared: Mapping[int, str] | None = None) -> None:
-        self.problems: list[Problem] = []
+        self.problems: list[DataIssue] = []
         self._folder = folder
         self._sketchbook = Sketchbook()
         self._declared = dict(declared or {})
@@ -61,7 +61,7 @@ class FoundVolumes:
         key = (subject, session)
         if key in self._samples:
             cause = f"is there twice (again in {', '.join(sorted(files.values()))})"
-            self.report(Problem(thing=name, cause=cause, remedy="keep one of them"), subject)
+            self.report(DataIssue(thing=name, cause=cause, remedy="keep one of them"), subject)
             return False
         facts = self._look(files, channels or {})
         faults = dict.fromkeys(found.problem for found in facts.values() if found.problem is not None)
@@ -78,7 +78,7 @@ class FoundVolumes:
             sample = Sample(subject=subject, files=dict(files), hash=content, file_hashes=hashes, **known)
         except ValidationError as error:
             cause = f"cannot be used as it is called ({error.errors()[0]['msg']})"
-            self.report(Problem(thing=name, cause=cause, remedy="rename its files and folders"), subject)
+            self.report(DataIssue(thing=name, cause=cause, remedy="rename its files and folders"), subject)
             return False
         self._samples[key] = sample
         self._count({role: found.facts for role, found in facts.items()})
@@ -126,21 +126,21 @@ class FoundVolumes:
         """Say what a person should look at, though the sample can be used."""
         lost = [files[role] for role, found in facts.items() if not found.facts["is_placed"]]
         if lost:
-            cause = f"does not say how it lies in the patient ({', '.join(dict.fromkeys(lost))})"
+            cause = f"does not state its orientation in the patient ({', '.join(dict.fromkeys(lost))})"
             remedy = "make sure that its first axis runs to the patient's left, or export it with its orientation"
-            self.warn(Problem(thing=name, cause=cause, remedy=remedy), subject)
+            self.warn(DataIssue(thing=name, cause=cause, remedy=remedy), subject)
         if LABEL in facts and self._declared:
             strange = [one for one in facts[LABEL].facts["label_voxels"] if int(one) not in self._declared]
             if strange:
                 cause = f"its label has values that the description does not name ({', '.join(strange)})"
-                remedy = "map or drop them (labels of the mapping), or mend the description"
-                self.warn(Problem(thing=name, cause=cause, remedy=remedy), subject)
+                remedy = "map or drop them (labels of the mapping), or fix the description"
+                self.warn(DataIssue(thing=name, cause=cause, remedy=remedy), subject)
 
-    def report(self, problem: Problem, subject: str = "") -> None:
+    def report(self, problem: DataIssue, subject: str = "") -> None:
         """Something is wrong."""
         self.problems.append(problem.model_copy(update={"subject": subject or problem.subject}))
 
-    def warn(self, problem: Problem, subject: str = "") -> None:
+    def warn(self, problem: DataIssue, subject: str = "") -> None:
         """A person should look at something."""
         self.report(problem.model_copy(update={"severity": "warning"}), subject)
 

@@ -12,18 +12,18 @@ from typing import ClassVar
 
 from archipel.data.files import Folder
 from archipel.data.formats.base import Options, VolumeFormat
+from archipel.data.formats.covariates import compare, side_table
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
-from archipel.data.formats.side_tables import compare, side_table
 from archipel.data.formats.volume_names import listed, nothing_found, stem_of, volumes_in
-from archipel.data.samples import LABEL, Problem, Scan
+from archipel.data.samples import LABEL, DataIssue, Scan
 from archipel.data.volumes.decoding import SUFFIXES
-from archipel.vocabulary.counting import some
+from archipel.vocabulary.counting import abbreviate
 
 TABLE = "demographics.csv"
 
 
 class MedicalFolder(VolumeFormat):
-    """A folder a subject, in it a folder a modality."""
+    """One folder per subject, with one folder per modality."""
 
     name: ClassVar[str] = "medical-folder"
     title: ClassVar[str] = "demographics.csv with sub-01/T1/*.nii.gz, sub-01/T2/*.nii.gz"
@@ -63,7 +63,7 @@ class MedicalFolder(VolumeFormat):
             if subject_id(place) not in held:
                 cause = "holds no volume (looked in its folders)"
                 remedy = "add the volumes or remove the folder"
-                found.warn(Problem(thing=place, cause=cause, remedy=remedy), subject_id(place))
+                found.warn(DataIssue(thing=place, cause=cause, remedy=remedy), subject_id(place))
         if not held:
             nothing_found(folder, found, "*/*/*.nii.gz")
         where = options.get("table", TABLE)
@@ -71,7 +71,7 @@ class MedicalFolder(VolumeFormat):
         if table is None and held and not folder.has(glob.escape(where)):
             cause = f"has no {where}"
             remedy = "add it, name another with the option table, or do without values"
-            found.warn(Problem(thing=folder.root.name, cause=cause, remedy=remedy))
+            found.warn(DataIssue(thing=folder.root.name, cause=cause, remedy=remedy))
         if table is not None:
             compare(found, table, list(held))
         for subject in sorted(held):
@@ -79,11 +79,11 @@ class MedicalFolder(VolumeFormat):
             twice = {name: places for name, places in parts.items() if len(places) > 1}
             if twice:
                 name, places = next(iter(sorted(twice.items())))
-                cause = f"has {len(places)} volumes in {name} ({some(place.split('/')[2] for place in places)})"
-                found.report(Problem(thing=subject, cause=cause, remedy="keep one of them"), subject)
+                cause = f"has {len(places)} volumes in {name} ({abbreviate(place.split('/')[2] for place in places)})"
+                found.report(DataIssue(thing=subject, cause=cause, remedy="keep one of them"), subject)
             elif label and (label not in parts or len(parts) == 1):
                 cause = f"has no volume in {label}" if label not in parts else "has a label and no image"
-                found.report(Problem(thing=subject, cause=cause, remedy="add it or exclude the subject"), subject)
+                found.report(DataIssue(thing=subject, cause=cause, remedy="add it or exclude the subject"), subject)
             else:
                 roles = {label: LABEL} | ({modalities[0]: "image"} if len(modalities) == 1 else {})
                 files = {roles.get(name, name): places[0] for name, places in sorted(parts.items())}

@@ -16,7 +16,7 @@ from archipel.data.formats.base import Options, VolumeFormat
 from archipel.data.formats.descriptions import by_number, description, modalities_of
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
 from archipel.data.formats.volume_names import by_subject, nothing_found, stem_of, volumes_in
-from archipel.data.samples import Problem, Scan, problem_of
+from archipel.data.samples import DataIssue, Scan, problem_of
 from archipel.data.volumes.decoding import NIFTI
 from archipel.vocabulary import BadInput
 
@@ -36,7 +36,7 @@ class MsdTask(VolumeFormat):
 
     def scan(self, folder: Folder, options: Options) -> Scan:
         """Pair imagesTr with labelsTr by name, as the list in dataset.json says."""
-        problems: list[Problem] = []
+        problems: list[DataIssue] = []
         told = description(folder, FILE, problems)
         try:
             modalities = modalities_of(FILE, "modality", by_number(FILE, "modality", (told or {}).get("modality")))
@@ -54,7 +54,7 @@ class MsdTask(VolumeFormat):
             if subject not in images or subject not in drawn:
                 what, where = ("label", "labelsTr") if subject in images else ("image", "imagesTr")
                 cause = f"no {what} (looked for {where}/{subject}.nii.gz)"
-                found.report(Problem(thing=subject, cause=cause, remedy="add it or exclude the subject"), subject)
+                found.report(DataIssue(thing=subject, cause=cause, remedy="add it or exclude the subject"), subject)
                 continue
             places = dict.fromkeys(modalities, images[subject])
             channels = {name: place for place, name in enumerate(modalities)} if len(modalities) > 1 else None
@@ -80,4 +80,4 @@ def _compare(folder: Folder, found: FoundVolumes, training: Any, there: set[str]
         who = {one for one in cases if not folder.leaves_out(one)}
         if who:
             some = ", ".join(sorted(who)[:5]) + (", ..." if len(who) > 5 else "")
-            found.warn(Problem(thing=FILE, cause=cause.format(len(who), some), remedy=remedy))
+            found.warn(DataIssue(thing=FILE, cause=cause.format(len(who), some), remedy=remedy))

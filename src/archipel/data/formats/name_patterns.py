@@ -22,7 +22,7 @@ _PROGRAM = Path(__file__).with_name("pattern_finder.py")
 def found_in(names: Sequence[str], pattern: str) -> dict[str, str]:
     """The first group, or all that matches where there is none, for each name; "" where nothing does.
 
-    Raises BadInput for a text that is no pattern, is too long, or takes too much time.
+    Raises BadInput for a text that is not a pattern, is too long, or takes too much time.
     """
     thing, remedy = f"option subject={pattern}", "give a regular expression, for example ^[^_]+"
     if len(pattern) > LONGEST:

@@ -15,7 +15,7 @@ from archipel.data.files import Folder
 from archipel.data.formats.base import Options, VolumeFormat
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
 from archipel.data.formats.volume_names import listed, nothing_found, volumes_in
-from archipel.data.samples import Problem, Scan
+from archipel.data.samples import DataIssue, Scan
 from archipel.data.volumes.decoding import NIFTI
 
 _NOT_GROUPS = frozenset(("images", "labels", "imagesTr", "labelsTr", "imagesTs", "labelsTs", "derivatives"))
@@ -60,7 +60,7 @@ class NiftiGroups(VolumeFormat):
                 images[subject_id(name), group].append((stem, place))
             if asked and len(images) == before:
                 cause = "is named as a group and holds no volume"
-                found.report(Problem(thing=group, cause=cause, remedy="add its images or mend the option groups"))
+                found.report(DataIssue(thing=group, cause=cause, remedy="add its images or fix the option groups"))
         if not images:
             nothing_found(folder, found, "*/*.nii.gz and */*/*.nii.gz")
         member = defaultdict(list)
@@ -70,14 +70,14 @@ class NiftiGroups(VolumeFormat):
         for subject, group in sorted(images):
             if len(member[subject]) > 1:
                 cause = f"is in {len(member[subject])} groups ({', '.join(sorted(member[subject]))})"
-                found.report(Problem(thing=subject, cause=cause, remedy="keep the files in one of them"), subject)
+                found.report(DataIssue(thing=subject, cause=cause, remedy="keep the files in one of them"), subject)
                 continue
             files: dict[str, str] = {}
             for stem, place in images[subject, group]:
                 modality = _modality(subject_id(stem), subject) if several else "image"
                 if modality in files:
                     cause = f"two files for {modality} ({files[modality]}, {place})"
-                    found.report(Problem(thing=subject, cause=cause, remedy="keep one of them"), subject)
+                    found.report(DataIssue(thing=subject, cause=cause, remedy="keep one of them"), subject)
                     break
                 files[modality] = place
             else:

@@ -14,7 +14,7 @@ from archipel.data.files import Folder
 from archipel.data.formats.base import Options, VolumeFormat
 from archipel.data.formats.found_volumes import FoundVolumes
 from archipel.data.formats.volume_names import add_pairs, by_subject, name_subjects, nothing_found, volumes_in
-from archipel.data.samples import Problem, Scan
+from archipel.data.samples import DataIssue, Scan
 from archipel.data.volumes.decoding import NIFTI
 
 
@@ -67,7 +67,7 @@ class NiftiPairs(VolumeFormat):
         if told:
             remedy = f"say what follows the subject's id in them: {' '.join(told)}"
             cause = "no label has the name of an image"
-            found.report(Problem(thing=folder.root.name, cause=cause, remedy=remedy))
+            found.report(DataIssue(thing=folder.root.name, cause=cause, remedy=remedy))
             return found.scan()
         add_pairs(found, images, labels, (f"images/{{}}{endings[0]}.nii.gz", f"labels/{{}}{endings[1]}.nii.gz"))
         return found.scan()

@@ -17,7 +17,7 @@ from archipel.data.formats.base import Options, VolumeFormat
 from archipel.data.formats.descriptions import bad_description, by_number, description, modalities_of
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
 from archipel.data.formats.volume_names import by_subject, name_subjects, nothing_found, volumes_in
-from archipel.data.samples import Problem, Scan, problem_of
+from archipel.data.samples import DataIssue, Scan, problem_of
 from archipel.data.volumes.decoding import SUFFIXES
 from archipel.vocabulary import BadInput
 
@@ -38,7 +38,7 @@ class NnunetRaw(VolumeFormat):
 
     def scan(self, folder: Folder, options: Options) -> Scan:
         """Each case with all its channels and its label."""
-        problems: list[Problem] = []
+        problems: list[DataIssue] = []
         told = description(folder, FILE, problems)
         try:
             modalities, labels, ending = _settled(told or {})
@@ -52,12 +52,12 @@ class NnunetRaw(VolumeFormat):
             match = _CHANNEL.fullmatch(stem)
             if match is None:
                 cause = "has a name that does not end with a channel"
-                found.report(Problem(thing=place, cause=cause, remedy=f"call it <case>_0000{ending}"))
+                found.report(DataIssue(thing=place, cause=cause, remedy=f"call it <case>_0000{ending}"))
                 continue
             case, channel = subject_id(match[1]), int(match[2])
             if channel in images[case]:
                 cause = f"two files for channel {match[2]} ({images[case][channel]}, {place})"
-                found.report(Problem(thing=case, cause=cause, remedy="keep one of them"), case)
+                found.report(DataIssue(thing=case, cause=cause, remedy="keep one of them"), case)
             images[case][channel] = place
         drawn = by_subject(volumes_in(folder, "labelsTr/*", (ending,), found.problems), found)
         if not images and not drawn:
@@ -70,10 +70,10 @@ class NnunetRaw(VolumeFormat):
             beyond = sorted(set(images.get(subject, {})) - set(range(len(modalities))))
             if missing:
                 cause = f"has not all its files (looked for {', '.join(missing)})"
-                found.report(Problem(thing=subject, cause=cause, remedy="add them or exclude the subject"), subject)
+                found.report(DataIssue(thing=subject, cause=cause, remedy="add them or exclude the subject"), subject)
             elif beyond:
                 cause = f"has channel {beyond[0]:04} where channel_names has {len(modalities)}"
-                found.report(Problem(thing=subject, cause=cause, remedy=f"mend {FILE} or move it away"), subject)
+                found.report(DataIssue(thing=subject, cause=cause, remedy=f"fix {FILE} or move it away"), subject)
             else:
                 found.add(subject, {**wanted, "label": drawn[subject]})
         name_subjects(found, *(f"_{channel:04}" for channel in range(len(modalities))), "")

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from archipel.data.cohorts.splits import SPLIT, TRAINING, VALIDATION
 from archipel.data.files import Folder, data_changed, short_of_memory
 from archipel.data.formats.base import Options
-from archipel.data.reading import Reading
-from archipel.data.samples import DataSchema, Problem, Sample, Scan
+from archipel.data.sample_data import SampleData
+from archipel.data.samples import DataIssue, DataSchema, Sample, Scan
 from archipel.tensors import BlobHasher
 from archipel.vocabulary import BadInput, DataKind, ErrorCode
 
@@ -56,20 +56,20 @@ class NpzTable:
         """Every row of the file; a file that has not changed is not opened again."""
         own = options.get("split", "")
         if own not in ("", "own"):
-            raise BadInput(f"option split={own}", "makes no sense", "give split=own, or leave it out")
-        problems: list[Problem] = []
+            raise BadInput(f"option split={own}", "is not valid", "give split=own, or leave it out")
+        problems: list[DataIssue] = []
         files = list(folder.files("*.npz", problems))
         if len(files) != 1:
             cause = f"{len(files)} .npz files in the folder" if files else "no .npz file in the folder"
-            problems.append(Problem(thing=folder.root.name, cause=cause, remedy="keep exactly one"))
+            problems.append(DataIssue(thing=folder.root.name, cause=cause, remedy="keep exactly one"))
             return Scan((), tuple(problems), _EMPTY)
         place = files[0]
         found = folder.look(place, "npz/1", _examined)
         if found.problem is not None:
             return Scan((), (*problems, found.problem), _EMPTY)
-        problems += [Problem.model_validate(one) for one in found.facts["problems"]]
+        problems += [DataIssue.model_validate(one) for one in found.facts["problems"]]
         if own and not found.facts["splits"]:
-            problems.append(Problem(thing=place, cause="has no split of its own", remedy="leave split=own out"))
+            problems.append(DataIssue(thing=place, cause="has no split of its own", remedy="leave split=own out"))
         samples, left_out = [], 0
         for subject, part, row, digest in found.facts["rows"]:
             if folder.leaves_out(subject):
@@ -86,10 +86,10 @@ class NpzTable:
         schema = DataSchema(kind="arrays", arrays=found.facts["arrays"], **counts)
         return Scan(tuple(sorted(samples, key=lambda sample: sample.key)), tuple(problems), schema)
 
-    def read(self, root: Path, samples: Sequence[Sample], options: Options) -> Iterator[Reading]:
+    def read(self, root: Path, samples: Sequence[Sample], options: Options) -> Iterator[SampleData]:
         """The rows of the samples."""
         for (x, y), _ in _rows(root, samples):
-            yield Reading(arrays={"x": x, "y": y})
+            yield SampleData(arrays={"x": x, "y": y})
 
     def verify(self, root: Path, samples: Sequence[Sample], options: Options) -> None:
         """Hash every row again."""
@@ -122,8 +122,8 @@ class _Arrays(NamedTuple):
     parts: tuple[str, ...]
 
 
-def _warning(thing: str, cause: str, remedy: str) -> Problem:
-    return Problem(thing=thing, cause=cause, remedy=remedy, severity="warning")
+def _warning(thing: str, cause: str, remedy: str) -> DataIssue:
+    return DataIssue(thing=thing, cause=cause, remedy=remedy, severity="warning")
 
 
 def _examined(path: Path) -> dict[str, Any]:
@@ -133,18 +133,18 @@ def _examined(path: Path) -> dict[str, Any]:
     for row, (subject, part) in enumerate(zip(ids, parts, strict=True)):
         if not _is_id(subject):
             cause = f"row {row} has no id that a subject may have"
-            problems.append(Problem(thing=path.name, cause=cause, remedy="name it without / and control characters"))
+            problems.append(DataIssue(thing=path.name, cause=cause, remedy="name it without / and control characters"))
         elif subject in seen:
             cause = f"is in {path.name} more than once"
-            problems.append(Problem(thing=subject, cause=cause, remedy="keep one row per subject", subject=subject))
+            problems.append(DataIssue(thing=subject, cause=cause, remedy="keep one row per subject", subject=subject))
         elif not (_finite(x[row]) and _finite(y[row])):
-            cause = f"its row of {path.name} holds NaN or infinities"
-            problems.append(Problem(thing=subject, cause=cause, remedy="mend or remove the row", subject=subject))
+            cause = f"its row of {path.name} contains NaN or infinite values"
+            problems.append(DataIssue(thing=subject, cause=cause, remedy="fix or remove the row", subject=subject))
         else:
             rows.append((subject, part, row, _row_hash(x[row], y[row])))
         seen.add(subject)
     if not ids:
-        problems.append(Problem(thing=path.name, cause="holds no row", remedy="add the subjects' rows"))
+        problems.append(DataIssue(thing=path.name, cause="holds no row", remedy="add the subjects' rows"))
     return {
         "rows": rows,
         "splits": any(parts),
@@ -218,7 +218,7 @@ def _check_directory(path: Path, file: IO[bytes]) -> None:
     if tail[-22:-18] != b"PK\5\6" or tail[-2:] != b"\0\0":
         raise zipfile.BadZipFile("something follows the list of arrays")
     if int.from_bytes(length, "little") > _MOST_NAMES:
-        raise _bad(path, "lists more arrays than anybody has", "keep those that are used")
+        raise _bad(path, "lists more arrays than are allowed", "keep those that are used")
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -244,9 +244,9 @@ def _arrays(path: Path) -> _Arrays:
         _check_headers(path)
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive}
-        # numpy gives a member that is no array as its bytes.
+        # numpy gives a member that is not an array as its bytes.
         if not all(isinstance(array, np.ndarray) for array in arrays.values()):
-            raise TypeError("a member is no array")
+            raise TypeError("a member is not an array")
     except (OSError, ValueError, TypeError, EOFError, KeyError, NotImplementedError, RuntimeError, AttributeError,
             OverflowError, zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
         raise _bad(

@@ -13,7 +13,7 @@ from archipel.data.files import Folder
 from archipel.data.formats.base import Options, VolumeFormat
 from archipel.data.formats.found_volumes import FoundVolumes
 from archipel.data.formats.volume_names import add_pairs, by_subject, name_subjects, nothing_found, volumes_in
-from archipel.data.samples import Problem, Scan
+from archipel.data.samples import DataIssue, Scan
 from archipel.data.volumes.decoding import ITK
 
 
@@ -46,7 +46,7 @@ class NrrdPairs(VolumeFormat):
             for stem, place in flat:
                 if (stem, place) not in named and (stem, place) not in drawn:
                     cause = f"has a name that ends neither with {images} nor with {labels}"
-                    found.report(Problem(thing=place, cause=cause, remedy="rename it, or set image_suffix"))
+                    found.report(DataIssue(thing=place, cause=cause, remedy="rename it, or set image_suffix"))
             looked = f"{{}}{images}", f"{{}}{labels}"
         else:
             named = volumes_in(folder, "images/*", ITK, found.problems)

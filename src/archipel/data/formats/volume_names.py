@@ -8,12 +8,12 @@ from pathlib import PurePosixPath
 from archipel.data.files import Folder, LeavesOut
 from archipel.data.formats.base import Options
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
-from archipel.data.samples import Problem
+from archipel.data.samples import DataIssue
 from archipel.data.volumes.decoding import SUFFIXES
 
 
 def stem_of(place: str, suffixes: Sequence[str]) -> str | None:
-    """The file's name without its suffix; None when it is no volume, or nothing is left."""
+    """The file's name without its suffix; None when it is not a volume, or nothing is left."""
     name = PurePosixPath(place).name
     for suffix in suffixes:
         if name.lower().endswith(suffix) and len(name) > len(suffix):
@@ -33,7 +33,9 @@ def is_of(place: str, leaves_out: LeavesOut) -> bool:
     return any(leaves_out(subject_id(part)) for part in (*folders, stem) if part)
 
 
-def volumes_in(folder: Folder, pattern: str, suffixes: Sequence[str], problems: list[Problem]) -> list[tuple[str, str]]:
+def volumes_in(
+    folder: Folder, pattern: str, suffixes: Sequence[str], problems: list[DataIssue]
+) -> list[tuple[str, str]]:
     """(stem, place) of each volume that matches the pattern, in the order of places."""
     found = ((stem_of(place, suffixes), place) for place in folder.files(pattern, problems))
     return [(stem, place) for stem, place in found if stem]
@@ -46,11 +48,11 @@ def by_subject(named: Sequence[tuple[str, str]], found: FoundVolumes, ending: st
         subject = subject_id(stem.removesuffix(ending))
         if not stem.endswith(ending) or not subject:
             cause = f"has a name that does not end with {ending}"
-            found.report(Problem(thing=place, cause=cause, remedy="rename it, move it away or mend the option"))
+            found.report(DataIssue(thing=place, cause=cause, remedy="rename it, move it away or fix the option"))
         elif subject in places:
             where = PurePosixPath(place).parent.as_posix()
             cause = f"two files in {where}/ ({PurePosixPath(places[subject]).name}, {PurePosixPath(place).name})"
-            found.report(Problem(thing=subject, cause=cause, remedy="keep one of them"), subject)
+            found.report(DataIssue(thing=subject, cause=cause, remedy="keep one of them"), subject)
         else:
             places[subject] = place
     return places
@@ -71,10 +73,10 @@ def add_pairs(found: FoundVolumes, images: dict[str, str], labels: dict[str, str
     for subject in sorted(images.keys() | labels.keys()):
         if subject not in labels:
             cause = f"no label beside the image (looked for {looked[1].format(subject)})"
-            found.report(Problem(thing=subject, cause=cause, remedy="add the file or exclude the subject"), subject)
+            found.report(DataIssue(thing=subject, cause=cause, remedy="add the file or exclude the subject"), subject)
         elif subject not in images:
             cause = f"no image for the label (looked for {looked[0].format(subject)})"
-            found.report(Problem(thing=subject, cause=cause, remedy="add the file or remove the label"), subject)
+            found.report(DataIssue(thing=subject, cause=cause, remedy="add the file or remove the label"), subject)
         else:
             found.add(subject, {"image": images[subject], "label": labels[subject]})
 
@@ -84,7 +86,7 @@ def nothing_found(folder: Folder, found: FoundVolumes, looked: str) -> None:
     if not found.problems:
         cause = f"no image found (looked in {looked})"
         remedy = "put the volumes there or name another folder"
-        found.report(Problem(thing=folder.root.name, cause=cause, remedy=remedy))
+        found.report(DataIssue(thing=folder.root.name, cause=cause, remedy=remedy))
 
 
 def listed(options: Options, name: str) -> tuple[str, ...]:

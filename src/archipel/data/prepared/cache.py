@@ -23,7 +23,7 @@ from archipel.data.cohorts.cohort import Cohort
 from archipel.data.files import data_changed, signature_of
 from archipel.data.formats import format_named
 from archipel.data.prepared.source import ROWS, Damaged, Keyed, Preparation, is_rows, keys_in, write_prepared
-from archipel.data.reading import Reading
+from archipel.data.sample_data import SampleData
 from archipel.data.samples import Sample
 from archipel.vocabulary import BadInput, Conflict, ErrorCode
 
@@ -238,7 +238,7 @@ class _Work:
         samples = cohort.samples
         self.names = [self.how.rows_key(samples)] if self.is_rows else self.how.keys(samples)
 
-    def readings(self, samples: Sequence[Sample]) -> Iterator[Reading]:
+    def readings(self, samples: Sequence[Sample]) -> Iterator[SampleData]:
         """The samples, read from the dataset's files and mapped."""
         for reading in self.layout.read(self.root, samples, self.cohort.options):
             yield self.cohort.given(reading)
@@ -296,4 +296,4 @@ def _all_digits(hashes: Iterable[str]) -> set[str]:
 
 def _check(stop: threading.Event) -> None:
     if stop.is_set():
-        raise Conflict("preparing the cohort", "was stopped", "it goes on when the experiment runs again")
+        raise Conflict("preparing the cohort", "was stopped", "it continues when the experiment runs again")

@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from typing_extensions import Buffer
 
 from archipel.data.cohorts.cohort import Cohort
-from archipel.data.cohorts.preprocessing import Recipe
+from archipel.data.cohorts.preprocessing import Preprocessing
 from archipel.data.formats import format_named
-from archipel.data.reading import Reading
+from archipel.data.sample_data import SampleData
 from archipel.data.samples import Sample
 from archipel.tensors import blob_hash, write_all
 from archipel.vocabulary import BadInput, ErrorCode, Record
@@ -49,7 +49,7 @@ _NOT_CONTENT = {"subject", "session", "files", "file_hashes", "row", "hash"}
 class Preparation(Record):
     """What is done to a sample before a plan sees it, as far as it changes voxels, arrays or values.
 
-    Names of modalities and columns are looked up when a plan asks, so that mapping them makes nothing anew.
+    Names of modalities and columns are looked up when a plan asks, so that mapping them makes nothing again.
     """
 
     form: Literal["archipel-prepared/1"] = "archipel-prepared/1"
@@ -58,7 +58,7 @@ class Preparation(Record):
     labels: dict[LabelValue, int] = {}
     drop_other_labels: bool = False
     orientation: str = ""
-    recipe: Recipe = Recipe()
+    recipe: Preprocessing = Preprocessing()
 
     @classmethod
     def of(cls, cohort: Cohort) -> Preparation:
@@ -107,7 +107,7 @@ class Keyed(NamedTuple):
     """A sample on its way into a prepared file."""
 
     key: str
-    reading: Reading
+    reading: SampleData
 
 
 def write_prepared(file: FileIO, how: Preparation, samples: Iterable[Keyed]) -> int:
@@ -146,7 +146,7 @@ def write_prepared(file: FileIO, how: Preparation, samples: Iterable[Keyed]) -> 
     return position
 
 
-def _arrays_of(reading: Reading) -> Iterator[tuple[str, NDArray[Any]]]:
+def _arrays_of(reading: SampleData) -> Iterator[tuple[str, NDArray[Any]]]:
     if reading.affine is not None:
         yield "affine", reading.affine
     for name, image in reading.images.items():
@@ -181,7 +181,7 @@ class PreparedFile:
             os.close(descriptor)
         return cls(window, {key: (values, arrays) for key, values, arrays in index["samples"]})
 
-    def reading(self, key: str) -> Reading:
+    def reading(self, key: str) -> SampleData:
         """A sample's content: read-only arrays on the mapped file."""
         values, arrays = self.samples[key]
         images, others, single = {}, {}, {}
@@ -193,7 +193,7 @@ class PreparedFile:
                 others[name.removeprefix(_ARRAY)] = array
             else:
                 single[name] = array
-        return Reading(
+        return SampleData(
             images=images, label=single.get("label"), affine=single.get("affine"), arrays=others, values=values
         ).sealed()
 
@@ -270,7 +270,7 @@ class PreparedSource:
         self._keys = {sample.key: key for sample, key in zip(cohort.samples, keys, strict=True)}
         self._mapped: OrderedDict[str, PreparedFile] = OrderedDict()
 
-    def read(self, samples: Sequence[Sample]) -> Iterator[Reading]:
+    def read(self, samples: Sequence[Sample]) -> Iterator[SampleData]:
         """The samples as plans get them. Raises BadInput when one was not prepared."""
         for sample in samples:
             key = self._keys[sample.key]

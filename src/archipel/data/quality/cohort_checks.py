@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from archipel.data.quality.contents import contents
 from archipel.data.quality.evidence import Evidence, Key
 from archipel.data.quality.records import Finding, Severity
-from archipel.data.samples import LABEL, Problem, Sample, Scan
+from archipel.data.samples import LABEL, DataIssue, Sample, Scan
 
 FEW_SUBJECTS = 10
 IMBALANCE = 10
@@ -23,7 +23,7 @@ def named(samples: Sequence[Sample]) -> tuple[str, ...]:
 
 def scan_findings(found: Scan, leave_out_faulty: bool) -> Iterator[Finding]:
     """What the scan reported, problems of the same kind together."""
-    alike: dict[tuple[str, str, str], list[Problem]] = defaultdict(list)
+    alike: dict[tuple[str, str, str], list[DataIssue]] = defaultdict(list)
     for problem in found.problems:
         kind = re.sub(r"\(.*?\)|\[.*?\]|\d+([.,]\d+)*", "#", problem.cause)
         alike[problem.severity, kind, problem.remedy].append(problem)
@@ -51,7 +51,7 @@ def size_findings(found: Scan) -> Iterator[Finding]:
             severity=Severity.ERROR,
             what="no usable sample",
             count=0,
-            remedy="mend what is listed above, or name the folder and format that hold the data",
+            remedy="fix what is listed above, or name the folder and format that hold the data",
         )
     elif found.subjects < FEW_SUBJECTS:
         yield Finding(

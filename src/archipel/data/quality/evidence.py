@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from archipel.data.files import FileIndex, Folder
 from archipel.data.formats import Options, format_named
-from archipel.data.reading import Affine
 from archipel.data.requests import RequestIndex, request_of
+from archipel.data.sample_data import Affine
 from archipel.data.samples import Sample, Scan
 from archipel.data.volumes import volumes
 from archipel.tensors import blob_hash

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from archipel.vocabulary.visible import visible
+from archipel.vocabulary.visible import escape_hidden
 
 
 class Html(str):
@@ -22,7 +22,7 @@ def text(value: object) -> Html:
     """
     if isinstance(value, Html):
         return value
-    return Html(escape(visible(str(value)), quote=True))
+    return Html(escape(escape_hidden(str(value)), quote=True))
 
 
 def joined(parts: Iterable[object], between: str = "") -> Html:

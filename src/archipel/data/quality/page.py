@@ -24,7 +24,7 @@ _MASK_ALPHA = 130
 _VERDICTS = {
     Readiness.READY: ("ready", "Nothing was found that speaks against freezing a cohort."),
     Readiness.REMARKS: ("remarks", "A cohort can be frozen. Look at the warnings first."),
-    Readiness.NOT_READY: ("not-ready", "Mend the errors, or leave the subjects out, before a cohort is frozen."),
+    Readiness.NOT_READY: ("not-ready", "Fix the errors, or leave the subjects out, before a cohort is frozen."),
 }
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 

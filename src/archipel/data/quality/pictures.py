@@ -1,6 +1,7 @@
 """Pictures of a report: which samples are shown, and their thumbnails, from the file index where they are known.
 
-Volumes: a mosaic of every sample's axial slice, and three planes of some samples in full. 2-D images: a mosaic a class.
+Volumes: a mosaic of every sample's axial slice, and three planes of some samples in full. 2-D images: one mosaic per
+class.
 The caps are said on the page.
 """
 

@@ -48,7 +48,7 @@ class Severity(StrEnum):
     """What a finding means for the dataset."""
 
     ERROR = "error"
-    """Must be mended, or the subject left out, before a cohort is frozen."""
+    """Must be fixed, or the subject left out, before a cohort is frozen."""
     WARNING = "warning"
     """A person should look at it."""
     NOTE = "note"

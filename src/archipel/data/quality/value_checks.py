@@ -59,7 +59,7 @@ def constant_columns(columns: Sequence[ColumnReport], samples: Sequence[Sample])
             severity=Severity.NOTE,
             what=f"columns with one value only: {', '.join(constant)}",
             count=len(constant),
-            remedy="nothing to mend if that is so; a model learns nothing from them here",
+            remedy="nothing to fix if that is so; a model learns nothing from them here",
         )
 
 
@@ -89,7 +89,7 @@ def value_outliers(columns: Sequence[ColumnReport], samples: Sequence[Sample]) -
             what=f"numbers far from the others (robust z-score above {THRESHOLD:g}): {'; '.join(said[:SAID])}{more}",
             count=len(concerned),
             samples=named(concerned),
-            remedy="look whether a unit, a comma or a code for missing was mistaken; mend it at the source or in the "
+            remedy="check for a wrong unit, decimal comma or missing-value code; fix it at the source or in the "
             "data dictionary",
         )
 

@@ -108,12 +108,12 @@ def _shared_masks(held: Volumes) -> Iterator[Finding]:
             what=f"the same mask, voxel for voxel, in several subjects: {words}",
             count=len(shared),
             samples=named([sample for samples in shared for sample in samples]),
-            remedy="look whose mask it is; a mask copied to another patient does not fit that patient's image",
+            remedy="find out whose mask it is; a mask copied to another patient does not fit that patient's image",
         )
 
 
 def _labels_of_some(held: Volumes, values: dict[tuple[str, str], set[int]], present: set[int]) -> Iterator[Finding]:
-    """Labels that nearly every mask has and a few lack: a structure forgotten. A rare label is no such case."""
+    """Labels that nearly every mask has and a few lack: a structure forgotten. A rare label is not such a case."""
     lacking = {}
     for value in sorted(present):
         without = [key for key, own in values.items() if value not in own]
@@ -128,7 +128,7 @@ def _labels_of_some(held: Volumes, values: dict[tuple[str, str], set[int]], pres
             + ", ".join(f"{value} (in {len(keys)})" for value, keys in list(lacking.items())[:12]),
             count=len(concerned),
             samples=named(concerned),
-            remedy="look whether the structure was forgotten in these masks; draw it or exclude them",
+            remedy="check whether the structure was forgotten in these masks; draw it or exclude them",
         )
 
 
@@ -163,7 +163,7 @@ class Measure:
 
 def _along(name: str, unit: str, code: Code, floor: float, axis: int, remedy: str) -> Measure:
     def of(volume: VolumeFacts) -> float:
-        # Grids are compared in one order of axes: a volume stored in another orientation is no outlier by that alone.
+        # Grids are compared in one order of axes: another orientation alone does not make a volume an outlier.
         stored = next(place for place, letter in enumerate(volume.orientation) if letter in ("LR", "PA", "IS")[axis])
         return float((volume.spacing if code.startswith("spacing") else volume.shape)[stored])
 
@@ -171,10 +171,7 @@ def _along(name: str, unit: str, code: Code, floor: float, axis: int, remedy: st
     return Measure(code, f"{name} {side}", unit, of, remedy, floor)
 
 
-_GRID = (
-    "look whether it is another sequence or a damaged header; export it again, exclude the subject, or let the plan "
-    "resample"
-)
+_GRID = "check for another sequence or a damaged header; export it again, exclude the subject, or let the plan resample"
 _INTENSITY = (
     "look at the picture: another sequence, another scanner or a damaged file; exclude the subject if it is not what "
     "the dataset says"
@@ -248,7 +245,7 @@ def label_volume_outliers(held: Volumes, mapping: DataMapping) -> Iterator[Findi
             + _each(concerned),
             count=len(concerned),
             samples=tuple(sorted(concerned)),
-            remedy="look at the overlay: a slip of the brush, a missing part, the wrong patient's mask; draw it again",
+            remedy="check the overlay: a slip of the brush, a missing part, the wrong patient's mask; draw it again",
         )
 
 

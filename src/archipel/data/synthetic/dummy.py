@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from archipel.data.cohorts.cohort import Cohort
 from archipel.data.cohorts.mapping import DataMapping, grid_after
 from archipel.data.prepared.source import ROWS, Keyed, Preparation, is_rows, write_prepared
-from archipel.data.reading import Affine, LabelVolume, Reading
+from archipel.data.sample_data import Affine, LabelVolume, SampleData
 from archipel.data.samples import DataSchema, Sample
 from archipel.tensors import blob_hash
 from archipel.vocabulary import BadInput, ColumnNeed, DataNeeds, ErrorCode, Value
@@ -68,7 +68,7 @@ class Dummies:
 
     @property
     def voxels(self) -> float:
-        """Voxels of a sample on average; 0 for what is no volume."""
+        """Voxels of a sample on average; 0 for what is not a volume."""
         if self._needs.kind != "volumes":
             return 0.0
         return float(np.mean([np.prod(self._shape(number)) for number in range(len(self.cohort.samples))]))
@@ -84,7 +84,7 @@ class Dummies:
             (folder / name).chmod(0o444)
         return tuple((folder / name, name) for name in groups)
 
-    def readings(self) -> Iterator[Reading]:
+    def readings(self) -> Iterator[SampleData]:
         """The samples' content. Raises BadInput for arrays of a type that nobody can make up."""
         draw = np.random.default_rng(self._seed)
         for number in range(len(self.cohort.samples)):
@@ -96,15 +96,15 @@ class Dummies:
                 yield self._volume(number, draw, values)
             elif self._needs.kind == "arrays":
                 arrays = {name: _array(form, number, draw) for name, form in self._schema.arrays.items()}
-                yield Reading(arrays=arrays, values=values)
+                yield SampleData(arrays=arrays, values=values)
             else:
-                yield Reading(values=values)
+                yield SampleData(values=values)
 
     def _shape(self, number: int) -> tuple[int, ...]:
         ends = (self._schema.shape_largest, self._schema.shape_smallest)
         return ends[number % 2] or _SHAPE
 
-    def _volume(self, number: int, draw: np.random.Generator, values: dict[str, Value]) -> Reading:
+    def _volume(self, number: int, draw: np.random.Generator, values: dict[str, Value]) -> SampleData:
         shape = self._shape(number)
         label: LabelVolume | None = None
         if self._needs.labels:
@@ -122,7 +122,7 @@ class Dummies:
             noise = draw.normal(100, 20, shape)
             images[name] = np.asarray(noise if label is None else noise + 40 * (label > 0), dtype=np.float32)
         affine: Affine = np.diag([*(self._schema.spacing_mm_median or (1.0, 1.0, 1.0)), 1.0])
-        return Reading(images=images, label=label, affine=affine, values=values)
+        return SampleData(images=images, label=label, affine=affine, values=values)
 
     def _value(self, column: ColumnNeed, number: int, draw: np.random.Generator) -> Value:
         if column.is_category:

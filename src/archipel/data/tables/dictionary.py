@@ -116,14 +116,14 @@ class ColumnReader:
 
     def _text(self, text: str) -> str:
         if self._type == "number":
-            raise Misfit("has a decimal comma" if is_comma_number(text) else "is no number")
+            raise Misfit("has a decimal comma" if is_comma_number(text) else "is not a number")
         return self._category(text) if self._type == "category" else text
 
     def _category(self, code: str) -> str:
         if not self._categories:
             return code
         if code not in self._categories:
-            raise Misfit("is none of the dictionary's categories")
+            raise Misfit("is not one of the dictionary's categories")
         return self._categories[code]
 
 
@@ -150,7 +150,7 @@ def read_dictionary(path: Path) -> Dictionary:
         document = tomllib.loads(text) if path.suffix == ".toml" else _from_csv(thing, text)
         return Dictionary.model_validate(document)
     except tomllib.TOMLDecodeError as error:
-        raise BadInput(thing, f"is no TOML: {error}", "mend it", code=ErrorCode.BAD_INPUT) from error
+        raise BadInput(thing, f"is not TOML: {error}", "fix it", code=ErrorCode.BAD_INPUT) from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -23,7 +23,7 @@ _PROGRAM = Path(__file__).with_name("parquet_reader.py")
 
 
 def columns(path: Path) -> tuple[str, ...]:
-    """The columns' names. Raises BadInput for a file that is no Parquet file, or says itself that it is too large."""
+    """The columns' names. Raises BadInput for a file that is not Parquet, or declares too large a size."""
     lines = _lines(path)
     names = next(lines)
     lines.close()
@@ -73,7 +73,7 @@ def _fault(path: Path, number: int, end: str) -> BadInput:
     elif end == "row":
         cause = f"has a line {number + 1} of more than {LONGEST_ROW >> 20} MiB"
     elif number < 0:
-        cause, remedy = f"is no Parquet file ({end})", f"{remedy}, or name it .csv"
+        cause, remedy = f"is not a Parquet file ({end})", f"{remedy}, or name it .csv"
     else:
         cause = f"breaks off after row {number} ({end})"
     return BadInput(path.name, cause, remedy, code=ErrorCode.BAD_DATA)

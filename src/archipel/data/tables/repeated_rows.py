@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from archipel.data.files import Folder
-from archipel.data.samples import Problem, sample_name
+from archipel.data.samples import DataIssue, sample_name
 from archipel.data.tables.table_files import Row
 from archipel.data.tables.table_rows import Key, PatientTable
 
@@ -59,7 +59,7 @@ class RepeatedRows:
         return {"repeated": [[*key, lines] for key, lines in self._lines.items()], "visits": names}
 
 
-def repeated(place: str, facts: Mapping[str, Any], folder: Folder, sound: Collection[str]) -> list[Problem]:
+def repeated(place: str, facts: Mapping[str, Any], folder: Folder, sound: Collection[str]) -> list[DataIssue]:
     """What is wrong with repeated rows of those who are not left out; ``sound`` are the subjects of the other rows."""
     found = [one for one in facts["repeated"] if not folder.leaves_out(one[0])]
     if len(found) <= _FEW:
@@ -67,10 +67,10 @@ def repeated(place: str, facts: Mapping[str, Any], folder: Folder, sound: Collec
     if any(session for _, session, _ in found):
         names = ", ".join(sample_name(subject, session) for subject, session, _ in found[:_FEW])
         cause = f"has several rows of {len(found)} visits ({names}, ...)"
-        return [Problem(thing=place, cause=cause, remedy="keep one row of each")]
+        return [DataIssue(thing=place, cause=cause, remedy="keep one row of each")]
     everybody = {subject for subject, _, _ in found} | set(sound)
     cause = f"{len(found)} of {len(everybody)} patients have several rows"
-    return [Problem(thing=place, cause=cause, remedy=_told_apart(facts["visits"]))]
+    return [DataIssue(thing=place, cause=cause, remedy=_told_apart(facts["visits"]))]
 
 
 def _told_apart(visits: Sequence[str]) -> str:
@@ -82,8 +82,8 @@ def _told_apart(visits: Sequence[str]) -> str:
     return f"if these are visits, name the column that tells them apart: --option {option}{also}"
 
 
-def _one(place: str, subject: str, session: str, lines: Sequence[int]) -> Problem:
+def _one(place: str, subject: str, session: str, lines: Sequence[int]) -> DataIssue:
     where = ", ".join(map(str, lines[:_FEW])) + (", ..." if len(lines) > _FEW else "")
     remedy = "keep one of the rows" + (", or name the column of the visit with session=" if not session else "")
     cause = f"is there {len(lines)} times (lines {where})"
-    return Problem(thing=f"{place}: {sample_name(subject, session)}", cause=cause, remedy=remedy, subject=subject)
+    return DataIssue(thing=f"{place}: {sample_name(subject, session)}", cause=cause, remedy=remedy, subject=subject)

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from archipel.data.samples import ColumnSummary, Problem, Session, SubjectId
+from archipel.data.samples import ColumnSummary, DataIssue, Session, SubjectId
 from archipel.data.tables.dictionary import ColumnReader, Misfit, is_comma_number
 from archipel.data.tables.repeated_rows import RepeatedRows
 from archipel.data.tables.table_files import Row
@@ -27,7 +27,8 @@ def examine(path: Path, options: Mapping[str, str], left_out: Collection[str] = 
     """Facts about a table, as JSON values; rows of subjects who are ``left_out`` are passed over.
 
     ``rows``: for each sound row its subject, session, hash and the columns that have no value; ``columns``: a
-    ColumnSummary each; ``problems``; and what ``RepeatedRows`` collects. Raises BadInput for a file that is no table.
+    ColumnSummary each; ``problems``; and what ``RepeatedRows`` collects. Raises BadInput for
+    a file that is not a table.
     """
     table = PatientTable.opened(path, options)
     faults = _Faults(path.name)
@@ -39,7 +40,7 @@ def examine(path: Path, options: Mapping[str, str], left_out: Collection[str] = 
     for number, row in table.rows():
         if not table.fits(row):
             cause = f"has {len(row.fields)} fields where there are {len(table.file.names)} columns"
-            faults.line(row, cause, "quote fields that hold the delimiter, or mend the line")
+            faults.line(row, cause, "quote fields that hold the delimiter, or fix the line")
             continue
         key = table.key(row, number)
         if key[0] in left_out:
@@ -88,9 +89,9 @@ def _values(table: PatientTable, row: Row, key: Key, faults: _Faults) -> list[Va
             found.append(reader(row.fields[at]))
         except Misfit as error:
             sound = False
-            remedy = "mend the value, or name it in the dictionary as a missing code or a category"
+            remedy = "fix the value, or name it in the dictionary as a missing code or a category"
             if is_comma_number(row.fields[at]):
-                remedy = "say decimal=, or mend the value"
+                remedy = "say decimal=, or fix the value"
             faults.line(row, f"{name} {error}", remedy, key[0])
     return found if sound else None
 
@@ -100,7 +101,7 @@ class _Faults:
 
     def __init__(self, file: str) -> None:
         self._file = file
-        self._found: list[Problem] = []
+        self._found: list[DataIssue] = []
         self._lines: Counter[tuple[str, str]] = Counter()
 
     @property
@@ -108,19 +109,19 @@ class _Faults:
         return any(problem.severity == "error" for problem in self._found)
 
     def add(self, thing: str, cause: str, remedy: str, subject: str = "", severity: str = "error") -> None:
-        self._found.append(Problem(thing=thing, cause=cause, remedy=remedy, subject=subject, severity=severity))
+        self._found.append(DataIssue(thing=thing, cause=cause, remedy=remedy, subject=subject, severity=severity))
 
     def line(self, row: Row, cause: str, remedy: str, subject: str = "") -> None:
         self._lines[cause, remedy] += 1
         if self._lines[cause, remedy] <= _LISTED:
             self.add(f"{self._file} line {row.line}", cause, remedy, subject)
 
-    def all(self) -> Iterator[Problem]:
+    def all(self) -> Iterator[DataIssue]:
         """Everything, and how many lines more each kind of fault has."""
         yield from self._found
         for (cause, remedy), count in self._lines.items():
             if count > _LISTED:
-                yield Problem(thing=f"{self._file}, {count - _LISTED} lines more", cause=cause, remedy=remedy)
+                yield DataIssue(thing=f"{self._file}, {count - _LISTED} lines more", cause=cause, remedy=remedy)
 
 
 class _Tally:

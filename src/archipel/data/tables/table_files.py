@@ -64,7 +64,7 @@ def open_table(
 ) -> TableFile:
     """Look at a table. ``names`` are its columns when it has no ``header``.
 
-    Raises BadInput for a file that is no table, is not in the encoding or is not divided as was said.
+    Raises BadInput for a file that is not a table, is not in the encoding or is not divided as was said.
     """
     notes: list[tuple[str, str]] = []
     if path.suffix.lower() == parquet_files.SUFFIX:
@@ -162,7 +162,7 @@ def _check_agreement(path: Path, delimiters: Iterable[str], encoding: str, bette
         cause = (
             f"has {width} columns in its first line when divided by {_word(one)}, and another number in line {lines}"
         )
-        remedy = "quote fields that hold the delimiter or mend the lines, or say delimiter=..."
+        remedy = "quote fields that hold the delimiter or fix the lines, or say delimiter=..."
         raise bad(path, cause, "; ".join(better) or remedy)
 
 
@@ -212,7 +212,7 @@ def _encoding(path: Path, told: str, notes: list[tuple[str, str]]) -> str:
                 running += len(chunk) if ended < 0 else ended
                 if running > _LONGEST_LINE:
                     cause = f"has a line {line} of more than {_LONGEST_LINE >> 20} MiB"
-                    raise bad(path, cause, "it is no table, or damaged; export it again")
+                    raise bad(path, cause, "it is not a table, or damaged; export it again")
                 if ended >= 0:
                     running = len(chunk) - 1 - max(chunk.rfind(b"\n"), chunk.rfind(b"\r"))
                 high.update(set(chunk).difference(range(128)))
@@ -226,7 +226,7 @@ def _encoding(path: Path, told: str, notes: list[tuple[str, str]]) -> str:
                     decoder.reset()
                 line += chunk.count(b"\n")
     except OSError as error:
-        raise bad(path, f"cannot be read ({error.strerror})", "look at the file and its rights") from error
+        raise bad(path, f"cannot be read ({error.strerror})", "check the file and its permissions") from error
     if not first:
         raise bad(path, "is empty", "export the table again")
     try:
@@ -256,7 +256,7 @@ def _check_text(path: Path, first: bytes, told: str) -> None:
         raise bad(path, "is UTF-16", "say encoding=utf-16, or export it as UTF-8")
     for magic, what in _BINARY.items():
         if first.startswith(magic):
-            raise bad(path, f"is no text but {what}", "export the table as CSV, or name the file by what it is")
+            raise bad(path, f"is not text but {what}", "export the table as CSV, or name the file by what it is")
 
 
 def _is_latin1(byte: int) -> bool:

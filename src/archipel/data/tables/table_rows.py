@@ -42,7 +42,7 @@ class PatientTable:
 
     @classmethod
     def opened(cls, path: Path, options: Mapping[str, str]) -> PatientTable:
-        """Raises BadInput for a file that is no table, or options that do not fit it."""
+        """Raises BadInput for a file that is not a table, or options that do not fit it."""
         told = options.get("dictionary", "")
         dictionary = Dictionary.model_validate_json(told) if told else Dictionary()
         header = _has_header(path, options, dictionary)
@@ -93,7 +93,7 @@ class PatientTable:
             try:
                 value = reader(row.fields[at])
             except Misfit as error:
-                raise bad(self.file.path, f"line {row.line}: {name} {error}", "mend the value") from error
+                raise bad(self.file.path, f"line {row.line}: {name} {error}", "fix the value") from error
             if value is not None:
                 found[name] = value
         return found
@@ -111,7 +111,7 @@ def _is_number(text: str) -> bool:
 def _has_header(path: Path, options: Mapping[str, str], dictionary: Dictionary) -> bool:
     told = options.get("header", "")
     if told not in ("", "yes", "no"):
-        raise bad(path, f"header={told} makes no sense", "give header=yes or header=no")
+        raise bad(path, f"header={told} is not valid", "give header=yes or header=no")
     found = dictionary.header if not told else told == "yes"
     if not found and not dictionary.column:
         raise bad(path, "has no header and nothing names its columns", "give a dictionary, or leave header=no out")
@@ -133,7 +133,7 @@ def _values(
 ) -> tuple[tuple[int, str, ColumnReader], ...]:
     decimal = options.get("decimal", ".")
     if decimal not in (".", ","):
-        raise bad(file.path, f"decimal={decimal} makes no sense", "give decimal=. or decimal=,")
+        raise bad(file.path, f"decimal={decimal} is not valid", "give decimal=. or decimal=,")
     return tuple(
         (at, name, ColumnReader(dictionary.column.get(name), dictionary.missing, decimal))
         for at, name in enumerate(file.names)

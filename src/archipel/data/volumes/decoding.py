@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from archipel.data.reading import Affine
+from archipel.data.sample_data import Affine
 from archipel.data.volumes import itk_headers
 from archipel.data.volumes.unpacking import GZIP, MOST_GAIN, BrokenOff, unpacked
 from archipel.data.volumes.volume_header import NOT_3D, Stored, bad_volume, damaged
@@ -28,7 +28,7 @@ ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
 SUFFIXES = (*NIFTI, *ITK)
 
 MOST_BYTES = 2 << 30
-"""What one volume may take in memory, as it is stored and as float32: 800 x 800 x 800 voxels; more is no image of a
+"""What one volume may take in memory, as it is stored and as float32: 800 x 800 x 800 voxels; more is not an image of a
 patient. Reading holds both at once, and the file."""
 _HEADER_BYTES = 4096
 _CHUNK = 1 << 20
@@ -48,7 +48,7 @@ class Decoded(NamedTuple):
 
 
 def suffix_of(name: str) -> str:
-    """The suffix by which a file is decoded, "" where it is no volume."""
+    """The suffix by which a file is decoded, "" where it is not a volume."""
     return next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
 
 
@@ -80,7 +80,7 @@ def _voxels(path: Path, content: bytes, stored: Stored) -> NDArray[Any]:
     length = stored.first + voxels * stored.type.itemsize
     there = len(content) if stored.packed is None else (len(content) - stored.packed) * MOST_GAIN
     if min(stored.shape) < 0 or length > there:
-        raise damaged(path, f"its header speaks of {voxels} voxels")
+        raise damaged(path, f"its header declares {voxels} voxels")
     needed = max(length, voxels * np.dtype(np.float32).itemsize)
     if needed > MOST_BYTES:
         cause = f"would take {needed >> 20} MiB in memory; {MOST_BYTES >> 20} are allowed"
@@ -120,7 +120,7 @@ def _nifti(path: Path, content: bytes) -> Stored:
     is_second = start[4:8] == b"n+2\0"
     if not is_second and start[344:348] != b"n+1\0":
         if start.lstrip()[:1] == b"<":
-            cause = "is no volume: it holds a web page or XML"
+            cause = "is not a volume: it holds a web page or XML"
             raise bad_volume(path, cause, "fetch it again from its source, signed in there, or exclude the subject")
         raise damaged(path, _what_it_is(start))
     kind = Nifti2Header if is_second else Nifti1Header

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from archipel.data.reading import Affine
+from archipel.data.sample_data import Affine
 from archipel.data.volumes.volume_header import NOT_3D, Stored, bad_volume, damaged
 
 _MOST_HEADER = 1 << 20
@@ -99,7 +99,7 @@ def _nrrd(path: Path, content: bytes) -> Stored:
     sizes = [_count(size) for size in said["sizes"].split()]
     dimensions = _count(said["dimension"])
     if not 0 < dimensions <= _MOST_AXES or len(sizes) != dimensions:
-        raise damaged(path, f"its header speaks of {said['dimension'][:20]} dimensions")
+        raise damaged(path, f"its header declares {said['dimension'][:20]} dimensions")
     directions = _vectors(said.get("spacedirections", ""))
     kinds = [one.lower() for one in said.get("kinds", "").split()]
     for values in (directions, kinds):
@@ -205,7 +205,7 @@ def _meta(path: Path, content: bytes) -> Stored:
     dimensions = _count(said["NDims"])
     shape = [_count(size) for size in said["DimSize"].split()]
     if not 0 < dimensions <= _MOST_AXES or len(shape) != dimensions:
-        raise damaged(path, f"its header speaks of {said['NDims'][:20]} dimensions")
+        raise damaged(path, f"its header declares {said['NDims'][:20]} dimensions")
     channels = _count(said.get("ElementNumberOfChannels", "1"))
     if dimensions < 3 or channels != 1:
         whole = [*shape, channels] if channels != 1 else shape
@@ -263,7 +263,7 @@ def _numbers(text: str, count: int) -> list[float]:
 
 
 def _count(text: str) -> int:
-    """Raises ValueError for what is no number, or longer than any that counts voxels."""
+    """Raises ValueError for what is not a number, or longer than any that counts voxels."""
     if len(text) > 15:
         raise ValueError("digits")
     return int(text)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archipel.data.reading import Affine
+from archipel.data.sample_data import Affine
 
 
 @dataclass(frozen=True)

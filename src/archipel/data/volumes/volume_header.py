@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from archipel.data.reading import Affine
+from archipel.data.sample_data import Affine
 from archipel.vocabulary import BadInput, ErrorCode
 
 EXPORT = "export the volume again or exclude the subject"

@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archipel.data.files import FileFacts, Folder, read_whole, short_of_memory
-from archipel.data.reading import Affine, FloatVolume, LabelVolume
+from archipel.data.sample_data import Affine, FloatVolume, LabelVolume
 from archipel.data.samples import LABEL, problem_of
 from archipel.data.volumes.decoding import Decoded, bad_volume, decode
 from archipel.data.volumes.thumbnails import Sketch
 from archipel.data.volumes.volume_header import NOT_3D
 from archipel.tensors import blob_hash
 from archipel.vocabulary import BadInput, ErrorCode
-from archipel.vocabulary.counting import counted
+from archipel.vocabulary.counting import pluralise
 
 AFFINE_TOLERANCE = 1e-3
 """How far two affines may differ, in millimetres (and millimetres per voxel), and still be the same grid."""
@@ -68,7 +68,7 @@ def look(folder: Folder, place: str, role: str, channel: int | None = None, sket
     if channel < len(channels):
         return FileFacts(hash=found.hash, facts=grid | channels[channel])
     cause = f"has {len(channels)} channel{'s' if len(channels) > 1 else ''}; {role} would be the {channel + 1}th"
-    problem = problem_of(bad_volume(folder.root / place, cause, "mend the description or the image"))
+    problem = problem_of(bad_volume(folder.root / place, cause, "fix the description or the image"))
     return FileFacts(hash=found.hash, problem=problem)
 
 
@@ -132,7 +132,7 @@ def _content(path: Path) -> Iterator[bytes]:
     try:
         yield read_whole(path)
     except OSError as error:
-        remedy = "look at the file and its rights, or exclude the subject"
+        remedy = "check the file and its permissions, or exclude the subject"
         raise bad_volume(path, f"cannot be opened ({error.strerror})", remedy) from error
     except MemoryError as error:
         raise short_of_memory(path) from error
@@ -175,7 +175,7 @@ def _check_finite(path: Path, volume: FloatVolume) -> None:
     # NaN and infinities show in the extremes, so that a sound volume is passed over twice and no mask is made.
     if not (np.isfinite(volume.min()) and np.isfinite(volume.max())):
         unusable = volume.size - int(np.count_nonzero(np.isfinite(volume)))
-        raise bad_volume(path, f"{counted(unusable, 'voxel')} {'is' if unusable == 1 else 'are'} NaN or infinite")
+        raise bad_volume(path, f"{pluralise(unusable, 'voxel')} {'is' if unusable == 1 else 'are'} NaN or infinite")
 
 
 def _grid(shape: tuple[int, ...], found: Decoded) -> dict[str, Any]:

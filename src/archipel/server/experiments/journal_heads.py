@@ -68,7 +68,7 @@ def take(connection: Connection, site: str, head: JournalHead, *, in_order: bool
 
 
 def take_first(connection: Connection, identity_key: str, site: str, head: JournalHead) -> JournalHead:
-    """The same for the head in a site's hello. One of another identity is no measure: that was another journal."""
+    """The same for the head in a site's hello. One of another identity is not a measure: that was another journal."""
     known = newest(connection, site)
     if known is not None and not known.is_signed_by(identity_key):
         connection.execute(delete(_heads).where(_heads.c.site == site))

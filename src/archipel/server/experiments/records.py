@@ -17,10 +17,10 @@ from archipel.rounds import ExperimentVerb, check_releases
 from archipel.rounds.named_models import MEMORY
 from archipel.rounds.tables import next_state
 from archipel.server.experiments import journal_heads, views
-from archipel.server.experiments.book import at_place
+from archipel.server.experiments.experiment_store import at_place
 from archipel.server.experiments.states import add_event, set_state
 from archipel.server.experiments.views import parsed_job
-from archipel.server.membership.federation import Federation
+from archipel.server.membership.federation import ServerContext
 from archipel.server.state import schema
 from archipel.server.state.journal_entries import (
     AnswerKept,
@@ -31,7 +31,7 @@ from archipel.server.state.journal_entries import (
 )
 from archipel.storage import utc_now
 from archipel.strategies import check_strategy
-from archipel.tensors import check_header, frame_size
+from archipel.tensors import check_header, tensor_file_size
 from archipel.transport import AnswerMessage
 from archipel.transport.rest import AnswerReceived, ArgumentsChanged, ErrorReleased, EventKind, Submitted
 from archipel.transport.rest.events import place_of
@@ -61,7 +61,7 @@ MOST_ANSWERS = 100
 class ExperimentRecords:
     """Every experiment of this server, as rows."""
 
-    def __init__(self, federation: Federation) -> None:
+    def __init__(self, federation: ServerContext) -> None:
         self.federation = federation
 
     def known(self) -> list[tuple[str, Job, str, ExperimentState]]:
@@ -151,7 +151,7 @@ class ExperimentRecords:
         with blobs.open(job.plan.hash) as file:
             plan_text(file.read(), job.plan.file_name)
         remedy = "make the job and its initial model from the same plan"
-        if (size := blobs.size(job.initial_model)) != (needed := frame_size(job.tensors)):
+        if (size := blobs.size(job.initial_model)) != (needed := tensor_file_size(job.tensors)):
             raise BadInput(thing, f"its initial model has {size} bytes, its tensors make {needed}", remedy)
         with blobs.local(job.initial_model) as path, path.open("rb") as file:
             # Not closed here: an error still looks into it. It goes with the last view.
@@ -261,14 +261,14 @@ class ExperimentRecords:
             row = connection.execute(query).mappings().first()
         thing = f"update of {site} for {key}"
         if row is None:
-            raise Conflict(thing, "was not asked for", "nothing is to be done", code=ErrorCode.ROUND_CLOSED)
+            raise Conflict(thing, "was not asked for", "no action is needed", code=ErrorCode.ROUND_CLOSED)
         if row["state"] == TaskState.RECEIVED:
             if row["update"] is not None and Update.model_validate_json(row["update"]) == update_:
                 return job, True
             raise Conflict(thing, "another update counts already", "send the first again", code=ErrorCode.REPLAYED)
         if row["round_state"] != RoundState.OPEN or row["state"] != TaskState.OFFERED:
             cause = f"the round is {row['round_state']} and the site's part {row['state']}"
-            raise Conflict(thing, cause, "nothing is to be done", code=ErrorCode.ROUND_CLOSED)
+            raise Conflict(thing, cause, "no action is needed", code=ErrorCode.ROUND_CLOSED)
         return job, False
 
     def may_fetch(self, site: str, blob: str) -> str | None:

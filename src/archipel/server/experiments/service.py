@@ -12,11 +12,11 @@ from sqlalchemy import Connection, select, update
 from archipel.governance import SERVER_JOURNAL, JournalHead, head, job_hash, sign_head
 from archipel.rounds import Delivered, ExperimentLoop, ExperimentVerb, FleetEvent, Nudged
 from archipel.server.experiments import views
-from archipel.server.experiments.book import SqlBook
+from archipel.server.experiments.experiment_store import SqlExperimentStore
 from archipel.server.experiments.hub import Hub
 from archipel.server.experiments.records import ExperimentRecords
 from archipel.server.experiments.states import add_event
-from archipel.server.membership.federation import Federation
+from archipel.server.membership.federation import ServerContext
 from archipel.server.state import schema
 from archipel.transport import AnswerMessage, EndedMessage, JobOffer
 from archipel.transport.rest import (
@@ -47,7 +47,7 @@ RETRY_S = 10.0
 class Experiments:
     """Every experiment of this server."""
 
-    def __init__(self, federation: Federation) -> None:
+    def __init__(self, federation: ServerContext) -> None:
         self.federation = federation
         self.records = ExperimentRecords(federation)
         self.hub = Hub(federation.identity, self._signed_head)
@@ -90,8 +90,10 @@ class Experiments:
             if path.name.split(".")[0] not in names:
                 path.unlink()
 
-    def _book(self, job: Job, digest: str) -> SqlBook:
-        return SqlBook(self.federation, job, digest, self.hub.heads, self.hub.fetched, self.notify_threadsafe)
+    def _book(self, job: Job, digest: str) -> SqlExperimentStore:
+        return SqlExperimentStore(
+            self.federation, job, digest, self.hub.heads, self.hub.fetched, self.notify_threadsafe
+        )
 
     def _ensure_loop(self, name: str, job: Job, digest: str) -> None:
         running = self._loops.get(name)
@@ -140,7 +142,7 @@ class Experiments:
             _log.error("experiment interrupted", experiment=name, error=reason, exc_info=unexpected)
         await asyncio.sleep(RETRY_S)
 
-    async def _goes_on(self, book: SqlBook) -> bool:
+    async def _goes_on(self, book: SqlExperimentStore) -> bool:
         return (await asyncio.to_thread(book.progress)).state is ExperimentState.RUNNING
 
     async def note_interruption(self, name: str, reason: str) -> bool:

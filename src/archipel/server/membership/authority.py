@@ -107,7 +107,7 @@ class Authority:
     def ensure_server_certificate(self, state: ServerState, hosts: Sequence[str], now: datetime) -> bool:
         """Make the server's TLS key and certificate unless good ones are there; returns whether it made them.
 
-        A certificate is made anew when it lacks one of ``hosts``, was signed by another CA or nears its end. The CA
+        A certificate is made again when it lacks one of ``hosts``, was signed by another CA or nears its end. The CA
         stays, so no site needs to do anything.
         """
         if state.tls_key.exists() and state.tls_certificate.exists():

@@ -29,7 +29,7 @@ from archipel.vocabulary import ArchipelError, Conflict, ErrorCode
 
 
 @dataclass(frozen=True)
-class Federation:
+class ServerContext:
     """Everything that follows from a state folder; close it, or use it as a context manager."""
 
     state: ServerState
@@ -43,7 +43,7 @@ class Federation:
     blobs: BlobStore
 
     @classmethod
-    def found(cls, state: ServerState, settings: ServerSettings) -> Self:
+    def create(cls, state: ServerState, settings: ServerSettings) -> Self:
         """Make a new federation: its CA, identity, TLS certificate and database.
 
         Raises Conflict when the folder holds one already. Settings are written last, so a crash before leaves a

@@ -318,7 +318,7 @@ def _site(row: RowMapping) -> Site:
     try:
         datasets = _told.validate_json(row["summary"])
     except ValidationError:
-        # Kept before there were bounds; the site tells of them anew when it connects.
+        # Kept before there were bounds; the site tells of them again when it connects.
         datasets = ()
     known = {name: row[name] for name in Site.model_fields if name != "datasets"}
     return Site.model_validate(known | {"datasets": datasets})

@@ -33,7 +33,7 @@ async def read_body(request: Request, kind: type[R]) -> R:
     except ValidationError as error:
         raise first_fault(error.errors(include_url=False, include_context=False)[0]) from None
     except ValueError as error:
-        raise BadInput("body", str(error)[:200], "mend the request; see /openapi.json") from None
+        raise BadInput("body", str(error)[:200], "fix the request; see /openapi.json") from None
 
 
 def body_of(kind: type[R]) -> Any:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from fastapi import Request
 
 from archipel.server.experiments.contract import ExperimentService
-from archipel.server.membership.federation import Federation
+from archipel.server.membership.federation import ServerContext
 from archipel.server.rest.attempts import Attempts
 
 
@@ -21,7 +21,7 @@ def _utc() -> datetime:
 class RestContext:
     """``connected`` tells which sites have a control stream now; ``changed`` is called after every change made here."""
 
-    federation: Federation
+    federation: ServerContext
     experiments: ExperimentService
     connected: Callable[[], Collection[str]]
     changed: Callable[[], None]

@@ -45,7 +45,7 @@ def authority(request: Request) -> AuthorityReply:
 
 
 async def _asked(request: Request, address: Annotated[str, Depends(check_attempts)]) -> EnrolmentRequest:
-    """Who asks to be enrolled; a body that is no such request is a failed attempt."""
+    """Who asks to be enrolled; a body that is not such a request is a failed attempt."""
     try:
         return await read_body(request, EnrolmentRequest)
     except (ArchipelError, HTTPException):

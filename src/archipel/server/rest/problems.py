@@ -60,7 +60,7 @@ def first_fault(fault: ErrorDetails) -> BadInput:
     """The error for one of pydantic's faults: where it is, and what."""
     where = ".".join(str(part) for part in fault["loc"] if part != "body") or "body"
     return BadInput(
-        where[:200], fault["msg"].removeprefix("Value error, ")[:1000], "mend the request; see /openapi.json"
+        where[:200], fault["msg"].removeprefix("Value error, ")[:1000], "fix the request; see /openapi.json"
     )
 
 

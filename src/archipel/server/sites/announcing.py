@@ -11,7 +11,7 @@ import json
 import structlog
 from sqlalchemy import func, select
 
-from archipel.server.membership.federation import Federation
+from archipel.server.membership.federation import ServerContext
 from archipel.server.state.journal_entries import JournalKind
 from archipel.server.state.schema import journal
 
@@ -37,13 +37,13 @@ _SAID = ("experiment", "asked_by", "sites", "site", "serial", "not_after", "id",
 """What is said of a line's body; documents and signatures are in the journal."""
 
 
-def newest(federation: Federation) -> int:
+def newest(federation: ServerContext) -> int:
     """The number of the journal's last line."""
     with federation.database.read() as connection:
         return connection.scalar(select(func.max(journal.c.number))) or 0
 
 
-def announce(federation: Federation, after: int) -> int:
+def announce(federation: ServerContext, after: int) -> int:
     """Log the lines after number ``after`` that tell of members, tokens and experiments; the last line's number."""
     query = select(journal.c.number, journal.c.kind, journal.c.body).where(journal.c.number > after)
     with federation.database.read() as connection:
@@ -54,7 +54,7 @@ def announce(federation: Federation, after: int) -> int:
     return rows[-1].number if rows else after
 
 
-async def follow(federation: Federation, after: int) -> None:
+async def follow(federation: ServerContext, after: int) -> None:
     """Log new lines until cancelled, and then what came last.
 
     Asked in the event loop itself: one look at the end of an index, which a thread would make longer and, when it is
@@ -68,7 +68,7 @@ async def follow(federation: Federation, after: int) -> None:
         _announced(federation, after)
 
 
-def _announced(federation: Federation, after: int) -> int:
+def _announced(federation: ServerContext, after: int) -> int:
     try:
         return announce(federation, after)
     except Exception as error:

@@ -13,10 +13,10 @@ from collections.abc import Callable, Collection
 import structlog
 from pydantic import ValidationError
 
-from archipel.server.membership.federation import Federation
+from archipel.server.membership.federation import ServerContext
 from archipel.server.state.folder import ServerState
 from archipel.storage import write_private
-from archipel.transport.doorbell import ring
+from archipel.transport.wakeup import wake
 from archipel.vocabulary import Record, SiteName
 
 _log = structlog.get_logger("archipel.server")
@@ -33,7 +33,7 @@ class Presence(Record):
 
 def read(state: ServerState) -> frozenset[str] | None:
     """The sites that are connected now; None when no process serves the folder."""
-    if not ring(state.root):
+    if not wake(state.root):
         return None
     try:
         return frozenset(Presence.model_validate(json.loads((state.root / _NAME).read_bytes())).sites)
@@ -46,7 +46,7 @@ def note(state: ServerState, sites: Collection[str]) -> None:
     write_private(state.root / _NAME, Presence(sites=tuple(sorted(sites))).model_dump_json().encode())
 
 
-async def follow(federation: Federation, connected: Callable[[], Collection[str]]) -> None:
+async def follow(federation: ServerContext, connected: Callable[[], Collection[str]]) -> None:
     """Keep the file and the times until cancelled. What a full disk refuses is written a minute later."""
     clock = asyncio.get_running_loop().time
     before: frozenset[str] | None = None

@@ -17,9 +17,9 @@ from archipel.server.experiments.hub import DeployedFleet
 from archipel.server.experiments.service import Experiments
 from archipel.server.experiments.spool_names import spool_name, spool_start
 from archipel.server.sites.spooling import held, spool
-from archipel.server.sites.waiting import to_its_end
+from archipel.server.sites.waiting import shielded
 from archipel.storage import disk_errors_named, sync_folder
-from archipel.tensors import check_header, frame_size
+from archipel.tensors import check_header, tensor_file_size
 from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode, Job, StorageFull, Update
 
 _log = structlog.get_logger("archipel.receiving")
@@ -42,7 +42,7 @@ class Receiving:
         """Spool an update's frame, verify it, and return once the round has recorded it.
 
         ``expected`` is called before the first chunk is taken, when the update is one that is waited for. Raises
-        ArchipelError; what has code ``lost`` or ``disk-full`` is mended by sending it again.
+        ArchipelError; what has code ``lost`` or ``disk-full`` is fixed by sending it again.
         """
         async with self._turns.setdefault(spool_start(update), asyncio.Lock()):
             job, known = await asyncio.to_thread(self._experiments.records.expects, update.site, update)
@@ -55,11 +55,11 @@ class Receiving:
                 async with self._room_awaited(update):
                     digest = await self._spooled(job, update, offset, chunks)
             # From here on the call's own end (a site that dies now) must not come between the spool and the book.
-            await to_its_end(asyncio.ensure_future(self._settle(job, update, digest)))
+            await shielded(asyncio.ensure_future(self._settle(job, update, digest)))
 
     async def _spooled(self, job: Job, update: Update, offset: int, chunks: AsyncIterator[bytes]) -> str:
         """Take the frame's bytes behind what is there already; returns the hash of the whole."""
-        size = frame_size(job.update_schema)
+        size = tensor_file_size(job.update_schema)
         if update.model_bytes != size:
             cause = f"announces {update.model_bytes} bytes where the job's model has {size}"
             raise BadInput(_thing(update), cause, "send the tensors of the job", code=ErrorCode.BAD_UPDATE)

@@ -14,7 +14,7 @@ from archipel.server.experiments import journal_heads
 from archipel.server.experiments.hub import Stream
 from archipel.server.experiments.service import Experiments
 from archipel.server.sites.receiving import Receiving
-from archipel.server.sites.waiting import heard_within
+from archipel.server.sites.waiting import with_timeout
 from archipel.transport import (
     AnswerMessage,
     DatasetsMessage,
@@ -51,7 +51,7 @@ PATIENCE = 3
 """How many heartbeats may be missed before the other side counts as gone."""
 
 
-class Wire:
+class FederationServicer:
     """The server's side of every call."""
 
     def __init__(self, experiments: Experiments) -> None:
@@ -81,7 +81,7 @@ class Wire:
     async def control(self, peer: Peer, incoming: AsyncIterator[FromSite], send: Send) -> None:
         """Serve one site's control stream until either side ends it or heartbeats stop."""
         patience = PATIENCE * self.federation.settings.heartbeat_s
-        hello = await heard_within(patience, anext(incoming, None))
+        hello = await with_timeout(patience, anext(incoming, None))
         if not isinstance(hello, Hello) or hello.site != peer.site:
             raise NotPermitted(f"site {peer.site}", "did not say hello as itself", "check which keys the site uses")
         self._check_clock(hello)

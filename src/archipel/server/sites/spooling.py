@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator
 from io import FileIO
 from pathlib import Path
 
-from archipel.server.sites.waiting import heard_within, to_its_end
+from archipel.server.sites.waiting import shielded, with_timeout
 from archipel.storage import disk_errors_named
-from archipel.tensors import BlobHasher, FrameWriter
+from archipel.tensors import BlobHasher, TensorFileWriter
 from archipel.transport import CHUNK
 from archipel.vocabulary import BadInput, Conflict, ErrorCode
 
@@ -38,7 +38,7 @@ async def spool(part: Path, offset: int, chunks: AsyncIterator[bytes], *, size: 
     """
     with disk_errors_named(part.parent), part.open("ab", buffering=0) as file:
         _go_back(file, offset, thing)
-        writer = FrameWriter(file, await asyncio.to_thread(_hashed, part, offset))
+        writer = TensorFileWriter(file, await asyncio.to_thread(_hashed, part, offset))
         await _write(writer, chunks, size, thing)
     return writer.digest()
 
@@ -55,26 +55,26 @@ def _go_back(file: FileIO, offset: int, thing: str) -> None:
     file.seek(offset)
 
 
-async def _write(writer: FrameWriter, chunks: AsyncIterator[bytes], size: int, thing: str) -> None:
+async def _write(writer: TensorFileWriter, chunks: AsyncIterator[bytes], size: int, thing: str) -> None:
     loop, arrived = asyncio.get_running_loop(), writer.position
     writing: asyncio.Future[None] | None = None
     try:
-        while (chunk := await heard_within(STALLED_S, anext(chunks, None))) is not None:
+        while (chunk := await with_timeout(STALLED_S, anext(chunks, None))) is not None:
             arrived += len(chunk)
             if arrived > size:
                 cause = f"has more than its {size} bytes"
                 raise BadInput(thing, cause, "send it again", code=ErrorCode.BAD_UPDATE)
             if writing is not None:
-                await to_its_end(writing)
+                await shielded(writing)
             writing = loop.run_in_executor(None, writer.write, chunk)
     except BaseException:
         if writing is not None:
             # What ended the call is what is told; a disk that is full too is met again by the next one.
             with contextlib.suppress(Exception):
-                await to_its_end(writing)
+                await shielded(writing)
         raise
     if writing is not None:
-        await to_its_end(writing)
+        await shielded(writing)
 
 
 def _hashed(part: Path, size: int) -> BlobHasher:

@@ -11,7 +11,7 @@ from archipel.vocabulary import ArchipelError, ErrorCode
 T = TypeVar("T")
 
 
-async def heard_within(seconds: float, what: Awaitable[T]) -> T:
+async def with_timeout(seconds: float, what: Awaitable[T]) -> T:
     """What the other side says. Raises ArchipelError (code lost) when it says nothing for that long."""
     try:
         async with asyncio.timeout(seconds):
@@ -22,7 +22,7 @@ async def heard_within(seconds: float, what: Awaitable[T]) -> T:
         ) from error
 
 
-async def to_its_end(work: asyncio.Future[T]) -> T:
+async def shielded(work: asyncio.Future[T]) -> T:
     """The result of work that must not be left alone, such as a thread that writes to a file which closes after it.
 
     Being cancelled, however often, does not end the waiting; it is raised when the work is done.

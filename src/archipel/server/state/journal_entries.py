@@ -14,7 +14,7 @@ from archipel.governance import Approval, HeadFault, append
 from archipel.server.state.schema import journal
 from archipel.transport.rest.events import StageEvent
 from archipel.vocabulary import Hash, Record, Value
-from archipel.vocabulary.states import ApprovalState, ExperimentState, RoundState, Scope, SiteState
+from archipel.vocabulary.states import ApprovalState, ExperimentState, ParticipantStatus, RoundState, Scope
 
 
 class JournalKind(StrEnum):
@@ -178,7 +178,7 @@ class AttemptClosed(StageEvent):
     state: RoundState
     contributors: tuple[str, ...]
     model: Hash | None
-    others: dict[str, SiteState]
+    others: dict[str, ParticipantStatus]
 
 
 class AttemptCancelled(StageEvent):

@@ -25,7 +25,7 @@ def _host(text: str) -> str:
     except ValueError:
         known = _DNS_NAME.fullmatch(text) is not None
     if not known:
-        raise PydanticCustomError("host", "is no DNS name or IP address")
+        raise PydanticCustomError("host", "is not a DNS name or IP address")
     return text
 
 

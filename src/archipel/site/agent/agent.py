@@ -1,6 +1,6 @@
 """The agent: what a site does with each message of its server, each decision of its people, and nothing else.
 
-Every task goes through the same steps: permitted (the approval is proven anew), once (what was made is sent again, not
+Every task goes through the same steps: permitted (the approval is proven again), once (what was made is sent again, not
 made again), computed (in the sandbox). What fails leaves as a typed failure; the full text stays in the database.
 """
 
@@ -18,19 +18,19 @@ import structlog
 from archipel.governance import JournalHead, closed_is_signed_by
 from archipel.plans import plan_text
 from archipel.plans.packaging import LARGEST_SOURCE
-from archipel.site.agent.connection import Link
-from archipel.site.agent.reporting import Telling
+from archipel.site.agent.connection import ServerConnection
+from archipel.site.agent.reporting import StatusReporting
 from archipel.site.agent.upload import deliver
 from archipel.site.approval import approvals, authorisation
 from archipel.site.approval.approvals import OfferState
 from archipel.site.audit import journal, journal_heads
-from archipel.site.execution.consistent_cohort import OnOneView
-from archipel.site.execution.task_store import SiteShelf
+from archipel.site.execution.consistent_cohort import RepeatOnCohortChange
+from archipel.site.execution.task_store import SiteTaskStore
 from archipel.site.execution.training import SandboxTrainer
 from archipel.site.sandbox import TaskFailed
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawn import opt_outs, register
-from archipel.tasks import Compute, Handler, Made, Once, Permitted, check_passes, failure_of
+from archipel.tasks import Compute, Handler, Idempotent, LocalUpdate, RequirePermission, check_task_of_job, failure_of
 from archipel.transport import (
     EndedMessage,
     FromServer,
@@ -65,12 +65,12 @@ class _Work:
 class Agent:
     """One site's agent over one link."""
 
-    def __init__(self, site: SiteState, link: Link) -> None:
+    def __init__(self, site: StateFolder, link: ServerConnection) -> None:
         self.site, self.link = site, link
-        self.telling = Telling(site, link)
-        self._shelf = SiteShelf(site)
+        self.telling = StatusReporting(site, link)
+        self._shelf = SiteTaskStore(site)
         self._work: dict[str, _Work] = {}
-        self._listed: tuple[opt_outs.Line, ...] = ()
+        self._listed: tuple[opt_outs.OptOutLine, ...] = ()
         self._aside: set[asyncio.Task[Any]] = set()
         self._offering = asyncio.Lock()
         self._waits: dict[str, str] = {}
@@ -116,7 +116,7 @@ class Agent:
     ) -> None:
         """Keep the heads of both journals; what cannot be kept now comes again and must not break the connection."""
         try:
-            journal_heads.heard(self.site, head, attested, contains)
+            journal_heads.record_seen(self.site, head, attested, contains)
         except ArchipelError as error:
             _log.error("heads that the server sent were not kept", error=str(error))
 
@@ -191,7 +191,7 @@ class Agent:
         """The experiment's work; made when its job is approved here, None when it is not."""
         experiment = task.key.experiment
         try:
-            allowed = authorisation.is_allowed(self.site, experiment, task.job_hash)
+            allowed = authorisation.authorise(self.site, experiment, task.job_hash)
         except ArchipelError:
             return None
         work = self._work.get(experiment)
@@ -202,29 +202,29 @@ class Agent:
         return work
 
     def _new_work(self, job: Job, job_hash: str) -> _Work:
-        def allowed() -> authorisation.Allowed:
-            return authorisation.is_allowed(self.site, job.experiment, job_hash)
+        def allowed() -> authorisation.Authorisation:
+            return authorisation.authorise(self.site, job.experiment, job_hash)
 
         def permission(task: Task) -> None:
             allowed()
-            check_passes(job, job_hash, task)
+            check_task_of_job(job, job_hash, task)
 
         trainer = SandboxTrainer(self.site, self._shelf, job, allowed, self.link.fetch)
         made_here = Compute(job, self.site.name, trainer, self.site.spool, self._room)
-        compute = OnOneView(made_here, lambda: allowed().view)
+        compute = RepeatOnCohortChange(made_here, lambda: allowed().view)
 
-        async def accepted(task: Task) -> Made:
+        async def accepted(task: Task) -> LocalUpdate:
             await self.link.send(TaskAcceptedMessage(key=task.key))
             return await compute(task)
 
-        handler = Permitted(Once(accepted, self._shelf, self._room), permission)
+        handler = RequirePermission(Idempotent(accepted, self._shelf, self._room), permission)
         return _Work(job, job_hash, trainer, handler)
 
     async def _do(self, task: Task, work: _Work | None) -> None:
         """One task from offer to delivered update or failure."""
         try:
             if work is None:
-                authorisation.is_allowed(self.site, task.key.experiment, task.job_hash)
+                authorisation.authorise(self.site, task.key.experiment, task.job_hash)
                 return
             await deliver(self.site, self._shelf, self.link, await self._make(task, work.handler))
         except TaskFailed as error:
@@ -243,7 +243,7 @@ class Agent:
             _log.error("the task waits for room", task=str(task.key), error=str(error))
         await asyncio.sleep(ROOM_S)
 
-    async def _make(self, task: Task, handler: Handler) -> Made:
+    async def _make(self, task: Task, handler: Handler) -> LocalUpdate:
         """What was made for the task; tried again while the disk has no room even to begin."""
         try:
             while True:
@@ -280,7 +280,7 @@ class Agent:
         if not closed_is_signed_by(server_key, closed, message.signature) or not journal_heads.is_of_server(
             self.site, head
         ):
-            _log.error("a word on a round without the server's signature was ignored", task=str(closed.key))
+            _log.error("a round result without the server's signature was ignored", task=str(closed.key))
             return
         receipt = JournalHead.model_validate(message.attested) if message.attested else None
         if receipt is not None and not journal_heads.is_receipt(self.site, receipt):
@@ -334,7 +334,8 @@ class Agent:
         unmatched = register.unmatched(self.site)
         if unmatched:
             _log.warning(
-                "lines of opt-out.txt are of nobody in any dataset here", unmatched=opt_outs.in_words(unmatched)
+                "lines of opt-out.txt match no subject in any dataset of this site",
+                unmatched=opt_outs.in_words(unmatched),
             )
 
     async def _narrowed(self, experiment: str) -> None:
@@ -354,7 +355,7 @@ class Agent:
             if (await asyncio.to_thread(approvals.offered, self.site, experiment)).state is OfferState.APPROVED:
                 return []
         except StorageFull as error:
-            # Says nothing about the approval, which is proven anew before each task.
+            # Says nothing about the approval, which is proven again before each task.
             _log.error("could not look for a revocation", experiment=experiment, error=str(error))
             return []
         except Exception as error:

@@ -1,4 +1,4 @@
-"""The link: one control stream to the server, kept up for ever, and the calls that need it.
+"""The link: one control stream to the server, kept up forever, and the calls that need it.
 
 It dials out, says hello, sends a heartbeat as often as the server asked (with the journal's head while lines of it are
 not attested), and counts the server as gone when nothing was heard for three of them. After a break it waits a random
@@ -19,7 +19,7 @@ import structlog
 from archipel.site.agent import link_status
 from archipel.site.audit import journal, journal_heads
 from archipel.site.membership.certificates import credentials
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.transport import (
     DatasetSummary,
     FromServer,
@@ -43,10 +43,10 @@ HEALTHY_S = 30.0
 """A connection that lasted this long was a good one: the next wait starts small again."""
 
 
-class Link:
+class ServerConnection:
     """The site's connection. ``take`` gets every message; ``datasets`` tells what the hello says of them."""
 
-    def __init__(self, site: SiteState) -> None:
+    def __init__(self, site: StateFolder) -> None:
         self._site = site
         self._uplink: Uplink | None = None
         self._stream: ControlStream | None = None
@@ -147,7 +147,7 @@ class Link:
                 return await stream.receive()
         except TimeoutError as error:
             cause = f"said nothing for {patience:.0f} s"
-            raise ArchipelError("server", cause, "it is dialled again", code=ErrorCode.LOST) from error
+            raise ArchipelError("server", cause, "the agent connects again", code=ErrorCode.LOST) from error
 
     async def _beat(self, seconds: float) -> None:
         while True:
@@ -180,11 +180,11 @@ class Link:
     async def _connected(self) -> Uplink:
         await self._up.wait()
         if self._uplink is None:
-            raise ArchipelError("server", "is not connected", "it is dialled again", code=ErrorCode.LOST)
+            raise ArchipelError("server", "is not connected", "the agent connects again", code=ErrorCode.LOST)
         return self._uplink
 
     async def fetch(self, blob: str) -> AsyncGenerator[bytes, None]:
-        """A blob's bytes, in chunks; a break is mended by going on at the byte where it came."""
+        """A blob's bytes, in chunks; a break is fixed by going on at the byte where it came."""
         position = 0
         while True:
             try:

@@ -12,11 +12,11 @@ import structlog
 
 from archipel.site.agent import link_status
 from archipel.site.agent.agent import Agent
-from archipel.site.agent.connection import Link
+from archipel.site.agent.connection import ServerConnection
 from archipel.site.membership.renewal import renew_when_due
-from archipel.site.state.folder import SiteState
-from archipel.transport import residence
-from archipel.transport.doorbell import Doorbell
+from archipel.site.state.folder import StateFolder
+from archipel.transport import process_memory
+from archipel.transport.wakeup import Wakeup
 
 _log = structlog.get_logger("archipel.site")
 
@@ -24,8 +24,8 @@ _log = structlog.get_logger("archipel.site")
 def run(folder: Path) -> None:
     """Run the site kept in this folder until SIGTERM or SIGINT."""
     os.umask(0o077)
-    residence.one_heap()
-    site = SiteState.open(folder)
+    process_memory.single_arena()
+    site = StateFolder.open(folder)
     try:
         site.joined()
         with site.held():
@@ -34,12 +34,12 @@ def run(folder: Path) -> None:
         site.close()
 
 
-async def _serve(site: SiteState) -> None:
-    link, stop = Link(site), asyncio.Event()
+async def _serve(site: StateFolder) -> None:
+    link, stop = ServerConnection(site), asyncio.Event()
     agent = Agent(site, link)
     agent.start()
     link_status.note(site, "the server has not been reached yet")
-    bell = Doorbell(site.folder)
+    bell = Wakeup(site.folder)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     tasks = [
@@ -48,7 +48,7 @@ async def _serve(site: SiteState) -> None:
         asyncio.create_task(renew_when_due(site, link)),
         asyncio.create_task(stop.wait()),
     ]
-    residence.settled()
+    process_memory.freeze_gc()
     _log.info("site started", site=site.name, federation=site.joined().name)
     done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in pending:
@@ -62,7 +62,7 @@ async def _serve(site: SiteState) -> None:
         task.result()
 
 
-async def _listen(bell: Doorbell, agent: Agent, link: Link) -> None:
+async def _listen(bell: Wakeup, agent: Agent, link: ServerConnection) -> None:
     """Act on what the command line changed."""
     while True:
         await bell.wait()

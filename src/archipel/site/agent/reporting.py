@@ -1,6 +1,6 @@
 """What the server is told of a site: its datasets, what its people answered, and the error texts they released.
 
-Answers are given anew on each connection, because the server may have missed one; the rest is said when it is new.
+Answers are given again on each connection, because the server may have missed one; the rest is said when it is new.
 """
 
 from __future__ import annotations
@@ -9,22 +9,22 @@ import asyncio
 
 import structlog
 
-from archipel.site.agent.connection import Link
+from archipel.site.agent.connection import ServerConnection
 from archipel.site.approval import approvals, authorisation, disclosure
 from archipel.site.approval.approvals import OfferState
 from archipel.site.audit import journal
 from archipel.site.execution import failures
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.transport import AnswerMessage, DatasetsMessage, DatasetSummary, DetailMessage
 from archipel.vocabulary import ArchipelError
 
 _log = structlog.get_logger("archipel.telling")
 
 
-class Telling:
+class StatusReporting:
     """What was said over one link, and what is new since."""
 
-    def __init__(self, site: SiteState, link: Link) -> None:
+    def __init__(self, site: StateFolder, link: ServerConnection) -> None:
         self._site, self._link = site, link
         self._answered: dict[str, tuple[str, str]] = {}
         self._datasets: tuple[DatasetSummary, ...] = ()
@@ -65,7 +65,7 @@ class Telling:
             return
         subjects = None
         if offer.state is OfferState.APPROVED:
-            allowed = await asyncio.to_thread(authorisation.is_allowed, self._site, offer.experiment, offer.job_hash)
+            allowed = await asyncio.to_thread(authorisation.authorise, self._site, offer.experiment, offer.job_hash)
             here = len(allowed.cohort.subjects)
             subjects = here if here >= self._site.settings.policy.minimum_cell else None
         head = await asyncio.to_thread(journal.unattested_head, self._site)

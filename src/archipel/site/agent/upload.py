@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 
 import structlog
 
-from archipel.site.agent.connection import Link
+from archipel.site.agent.connection import ServerConnection
 from archipel.site.audit import journal
-from archipel.site.execution.task_store import SiteShelf
-from archipel.site.state.folder import SiteState
-from archipel.tasks import Made
+from archipel.site.execution.task_store import SiteTaskStore
+from archipel.site.state.folder import StateFolder
+from archipel.tasks import LocalUpdate
 from archipel.transport import CHUNK, Offset, UploadStart
 from archipel.vocabulary import ArchipelError, Conflict, ErrorCode
 
@@ -19,8 +19,8 @@ _log = structlog.get_logger("archipel.delivery")
 _AGAIN = frozenset({ErrorCode.LOST, ErrorCode.DISK_FULL, ErrorCode.INTERNAL})
 
 
-async def deliver(site: SiteState, shelf: SiteShelf, link: Link, made: Made) -> None:
-    """Send an update; after a break it goes on where that came, and so does an agent that was started anew.
+async def deliver(site: StateFolder, shelf: SiteTaskStore, link: ServerConnection, made: LocalUpdate) -> None:
+    """Send an update; after a break it goes on where that came, and so does an agent that was started again.
 
     An update of one chunk is sent without asking how much is there. Raises ArchipelError when the server refuses it or
     the last word on its round comes first.
@@ -52,7 +52,7 @@ async def deliver(site: SiteState, shelf: SiteShelf, link: Link, made: Made) -> 
         return
 
 
-async def _chunks(made: Made, there: Offset) -> AsyncIterator[bytes]:
+async def _chunks(made: LocalUpdate, there: Offset) -> AsyncIterator[bytes]:
     if made.frame is None:
         return
     try:
@@ -60,7 +60,7 @@ async def _chunks(made: Made, there: Offset) -> AsyncIterator[bytes]:
     except FileNotFoundError as error:
         # Only the last word on its round takes an update's file away.
         raise Conflict(
-            f"update for {made.update.key}", "its round is closed", "nothing is to be done", code=ErrorCode.ROUND_CLOSED
+            f"update for {made.update.key}", "its round is closed", "no action is needed", code=ErrorCode.ROUND_CLOSED
         ) from error
     with opened as file:
         file.seek(there.offset)

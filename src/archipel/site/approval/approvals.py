@@ -30,7 +30,7 @@ from archipel.site.audit import journal
 from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import catalog
 from archipel.site.state import schema
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawals import withdrawals
 from archipel.storage import BlobStore, utc_now
 from archipel.tensors import blob_hash
@@ -65,7 +65,7 @@ class Offer(NamedTuple):
     asked_by: str
 
 
-def check_ours(site: SiteState, job: Job) -> None:
+def check_ours(site: StateFolder, job: Job) -> None:
     """Raise Refused when a job is not of this federation or does not name this site by its identity key."""
     thing = f"experiment {job.experiment}"
     if job.server_key != site.joined().server_key:
@@ -75,16 +75,16 @@ def check_ours(site: SiteState, job: Job) -> None:
         raise Refused(thing, "does not name this site by its identity key", "it was not taken on", code=ErrorCode.TRUST)
 
 
-def check_offer(site: SiteState, job: Job) -> None:
+def check_offer(site: StateFolder, job: Job) -> None:
     """Raise Refused when this site will not take the job on, before anything is fetched for it."""
     check_ours(site, job)
     with site.database.read() as connection:
         row = _find(connection, job.experiment)
         if row is None or row["job_hash"] != job_hash(job):
-            offer_limits.check_room(connection, job, len(canonical(job)))
+            offer_limits.check_limits(connection, job, len(canonical(job)))
 
 
-def offer(site: SiteState, job: Job, asked_by: str = "") -> OfferState:
+def offer(site: StateFolder, job: Job, asked_by: str = "") -> OfferState:
     """Take note of a job that the server offers; a job that differs from the one known asks the people here again.
 
     ``asked_by`` is whom the server names as the one who asks; another name for a known job is noted and no more, for
@@ -102,7 +102,7 @@ def offer(site: SiteState, job: Job, asked_by: str = "") -> OfferState:
                 change = update(_rows).where(_rows.c.experiment == job.experiment)
                 connection.execute(change.values(asked_by=asked_by))
             return OfferState(row["state"])
-        offer_limits.check_room(connection, job, len(document))
+        offer_limits.check_limits(connection, job, len(document))
         unused |= offer_limits.forget_ended(connection)
         values = {
             "job": document.decode(),
@@ -130,20 +130,20 @@ def offer(site: SiteState, job: Job, asked_by: str = "") -> OfferState:
     return OfferState.OFFERED
 
 
-def offers(site: SiteState) -> list[Offer]:
+def offers(site: StateFolder) -> list[Offer]:
     """Every experiment this site was ever offered, the newest offer first."""
     with site.database.read() as connection:
         rows = connection.execute(select(_rows).order_by(_rows.c.offered_at.desc())).mappings().all()
     return [_offer(row) for row in rows]
 
 
-def names(site: SiteState) -> list[str]:
+def names(site: StateFolder) -> list[str]:
     """Every experiment this site was ever offered, the newest offer first."""
     with site.database.read() as connection:
         return list(connection.scalars(select(_rows.c.experiment).order_by(_rows.c.offered_at.desc())))
 
 
-def named(site: SiteState, text: str) -> str:
+def named(site: StateFolder, text: str) -> str:
     """The experiment that is called so, or the only one whose name begins so.
 
     Raises Conflict when several do, and NotFound, with the names that are like it, when none does.
@@ -162,13 +162,13 @@ def named(site: SiteState, text: str) -> str:
     raise NotFound(thing, "was not offered to this site", remedy)
 
 
-def offered(site: SiteState, experiment: str) -> Offer:
+def offered(site: StateFolder, experiment: str) -> Offer:
     """One experiment. Raises NotFound."""
     with site.database.read() as connection:
         return _offer(_known(connection, experiment))
 
 
-def plan_source(site: SiteState, job: Job) -> str | None:
+def plan_source(site: StateFolder, job: Job) -> str | None:
     """The plan's source as the job's hash names it, None while it has not been fetched.
 
     Raises Refused when what is kept is not what the hash says, and BadInput when it is not a text that can be read as
@@ -188,7 +188,7 @@ def plan_source(site: SiteState, job: Job) -> str | None:
     return plan_text(source, job.plan.file_name)
 
 
-def whole_plans(site: SiteState) -> set[str]:
+def whole_plans(site: StateFolder) -> set[str]:
     """The hashes of the plans that are here as they were offered."""
     with site.database.read() as connection:
         known = set(connection.scalars(select(_rows.c.plan_hash)))
@@ -202,7 +202,7 @@ def _is_whole(blobs: BlobStore, blob: str) -> bool:
         return blob_hash(file.read()) == blob
 
 
-def asked_dataset(site: SiteState, job: Job, dataset: str | None = None) -> catalog.Dataset:
+def asked_dataset(site: StateFolder, job: Job, dataset: str | None = None) -> catalog.Dataset:
     """The dataset to run on: the one named here, else the one the job asks for. Raises NotFound when it is not here."""
     name = dataset or job.entry(site.name).dataset
     try:
@@ -216,7 +216,7 @@ def needs_met(job: Job, entry: catalog.Dataset, cohort: Cohort | None = None) ->
     return check_needs(job.needs, entry.summary, entry.mapping if cohort is None else cohort.mapping)
 
 
-def rules_against(site: SiteState, job: Job, entry: catalog.Dataset, cohort: Cohort | None = None) -> list[str]:
+def rules_against(site: StateFolder, job: Job, entry: catalog.Dataset, cohort: Cohort | None = None) -> list[str]:
     """Why the site's rules do not allow the job, whatever the dataset holds.
 
     ``cohort`` is the one that would be approved, where that is settled; without it, all subjects of the dataset.
@@ -231,14 +231,14 @@ def rules_against(site: SiteState, job: Job, entry: catalog.Dataset, cohort: Coh
     return found
 
 
-def reasons_against(site: SiteState, job: Job, entry: catalog.Dataset, cohort: Cohort | None = None) -> list[str]:
+def reasons_against(site: StateFolder, job: Job, entry: catalog.Dataset, cohort: Cohort | None = None) -> list[str]:
     """Why the site's rules or the dataset do not fit the job; nothing is approved while there is a reason."""
     unmet = [answer for answer in needs_met(job, entry, cohort) if answer.verdict is Verdict.NOT_MET]
     return rules_against(site, job, entry, cohort) + [f"dataset {entry.name}: {answer}" for answer in unmet]
 
 
 def approve(
-    site: SiteState,
+    site: StateFolder,
     experiment: str,
     *,
     shown: str | None = None,
@@ -280,7 +280,11 @@ def approve(
 
     def decide(connection: Connection, row: Mapping[Any, Any]) -> dict[str, Any]:
         if {row["job_hash"], shown or known.job_hash} != {known.job_hash}:
-            raise Conflict(f"experiment {experiment}", "its job changed meanwhile", "read the new one, then approve it")
+            raise Conflict(
+                f"experiment {experiment}",
+                "its job has changed since it was shown",
+                "read the new one, then approve it",
+            )
         if row["state"] == OfferState.ENDED:
             raise Conflict(f"experiment {experiment}", "has ended", "nothing is left to approve")
         cohort_versions.keep(site, connection, frozen)
@@ -304,20 +308,22 @@ def approve(
     return approval
 
 
-def reject(site: SiteState, experiment: str, note: str = "") -> None:
+def reject(site: StateFolder, experiment: str, note: str = "") -> None:
     """Say no to an offer. Raises Conflict when it is approved already (revoke it) or has ended."""
 
     def decide(_: Connection, row: Mapping[Any, Any]) -> dict[str, Any]:
         if row["state"] in (OfferState.APPROVED, OfferState.ENDED):
             raise Conflict(
-                f"experiment {experiment}", f"is {row['state']}", "revoke an approved one; an ended one rests"
+                f"experiment {experiment}",
+                f"is {row['state']}",
+                "to withdraw an approval use revoke; an experiment that ended needs no decision",
             )
         return {"state": OfferState.REJECTED, "approval": None, "note": note}
 
     _decide(site, experiment, "rejected", {"note": note}, decide)
 
 
-def revoke(site: SiteState, experiment: str, note: str = "") -> None:
+def revoke(site: StateFolder, experiment: str, note: str = "") -> None:
     """Take an approval back; from this moment no task of the experiment is allowed, and the agent kills its worker.
 
     Raises Conflict when there is no approval to take back.
@@ -331,7 +337,7 @@ def revoke(site: SiteState, experiment: str, note: str = "") -> None:
     _decide(site, experiment, "revoked", {"note": note}, decide)
 
 
-def end(site: SiteState, experiment: str, how: str) -> None:
+def end(site: StateFolder, experiment: str, how: str) -> None:
     """Record that the server ended the experiment (``how``: finished, cancelled, ...); does nothing the second time."""
     with site.database.write() as connection:
         row = _known(connection, experiment)
@@ -343,7 +349,7 @@ def end(site: SiteState, experiment: str, how: str) -> None:
 
 
 def _decide(
-    site: SiteState,
+    site: StateFolder,
     experiment: str,
     kind: str,
     body: dict[str, Any],

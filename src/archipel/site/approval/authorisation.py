@@ -1,4 +1,4 @@
-"""The proof before every task: what the people here signed is held against what is stored, every time anew.
+"""The proof before every task: what the people here signed is held against what is stored, every time again.
 
 What is allowed is the approved job on the approved cohort, without those who were withdrawn since.
 """
@@ -12,10 +12,10 @@ from pydantic import ValidationError
 from sqlalchemy import Connection, select
 
 from archipel.data import Cohort, cohort_hash, subject_token
-from archipel.governance import Approval, Subtraction, check_approval, check_subtraction, job_hash, objections
+from archipel.governance import Approval, SignedWithdrawal, check_approval, check_withdrawal, job_hash, objections
 from archipel.site.approval.approvals import OfferState
 from archipel.site.state import schema
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawals import withdrawals
 from archipel.site.withdrawn import register, signed_withdrawals
 from archipel.vocabulary import ErrorCode, Job, Refused
@@ -23,7 +23,7 @@ from archipel.vocabulary import ErrorCode, Job, Refused
 _rows = schema.experiments
 
 
-class Allowed(NamedTuple):
+class Authorisation(NamedTuple):
     """What the agent may run: the job, the cohort to run it on, and the site's own signature that says so.
 
     ``cohort`` is without those who were withdrawn since. ``view`` is another text whenever the cohort is another one:
@@ -36,8 +36,8 @@ class Allowed(NamedTuple):
     view: str
 
 
-def is_allowed(site: SiteState, experiment: str, job: str) -> Allowed:
-    """What may run for this experiment under the job with hash ``job``, proven anew on every call.
+def authorise(site: StateFolder, experiment: str, job: str) -> Authorisation:
+    """What may run for this experiment under the job with hash ``job``, proven again on every call.
 
     Raises Refused when the job was not approved, changed or revoked, when the row was tampered with (the signature,
     the job's hash and the cohort's keyed hash must all agree, and no withdrawal may be missing), when the site's policy
@@ -84,7 +84,7 @@ def is_allowed(site: SiteState, experiment: str, job: str) -> Allowed:
     return allowed
 
 
-def _check_enough(site: SiteState, thing: str, allowed: Allowed) -> None:
+def _check_enough(site: StateFolder, thing: str, allowed: Authorisation) -> None:
     """Raise Refused when too few are left of a cohort that patients were withdrawn from."""
     left, policy = len(allowed.cohort.subjects), site.settings.policy
     needed = max(policy.minimum_subjects, allowed.job.needs.minimum_subjects)
@@ -128,14 +128,14 @@ class _Stored(NamedTuple):
 
 
 @lru_cache(maxsize=16)
-def _proven(stored: _Stored, identity_key: str, cohort_key: bytes) -> Allowed:
-    """The proof as a function of the stored texts alone: a text that changed is another call and is checked anew."""
+def _proven(stored: _Stored, identity_key: str, cohort_key: bytes) -> Authorisation:
+    """The proof as a function of the stored texts alone: a text that changed is another call and is checked again."""
     thing = f"experiment {stored.experiment}"
     try:
         job = Job.model_validate_json(stored.job)
         approval = Approval.model_validate_json(stored.approval)
         cohort = Cohort.model_validate_json(stored.cohort)
-        signed = [Subtraction.model_validate_json(body) for body in stored.withdrawn.signed]
+        signed = [SignedWithdrawal.model_validate_json(body) for body in stored.withdrawn.signed]
     except ValidationError as error:
         raise _tampered(thing, "a stored document cannot be read") from error
     if job_hash(job) != stored.job_hash or job.experiment != stored.experiment:
@@ -147,15 +147,15 @@ def _proven(stored: _Stored, identity_key: str, cohort_key: bytes) -> Allowed:
     hashed = cohort_hash(cohort, cohort_key)
     check_approval(approval, identity_key=identity_key, job_hash=stored.job_hash, cohort_hash=hashed)
     for one in signed:
-        check_subtraction(one, identity_key=identity_key, cohort_hash=hashed)
+        check_withdrawal(one, identity_key=identity_key, cohort_hash=hashed)
     left = signed_withdrawals.subtracted(cohort, cohort_key, signed)
     here = {subject_token(subject, cohort_key) for subject in left.subjects}
     if len(set(stored.withdrawn.signed)) < stored.withdrawn.journaled or here & stored.withdrawn.tokens:
         raise _tampered(thing, "a withdrawal from its cohort is gone")
-    return Allowed(job, left, approval, f"{hashed} less {len(signed)}")
+    return Authorisation(job, left, approval, f"{hashed} less {len(signed)}")
 
 
 def _tampered(thing: str, cause: str) -> Refused:
     return Refused(
-        thing, cause, "somebody changed this site's database: look at its journal", code=ErrorCode.NOT_APPROVED
+        thing, cause, "this site's database was changed by hand: check its journal", code=ErrorCode.NOT_APPROVED
     )

@@ -19,10 +19,10 @@ from archipel.data.tables.dictionary import ColumnRule, Dictionary
 from archipel.site.audit import journal
 from archipel.site.datasets import catalog
 from archipel.site.state import schema
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawals import withdrawals
 from archipel.transport import ColumnWords, DatasetSummary
-from archipel.transport.messages import LONGEST_TOLD, MOST_DATASETS, told_bytes
+from archipel.transport.messages import MAX_DISCLOSED_BYTES, MOST_DATASETS, disclosed_bytes
 
 _log = structlog.get_logger("archipel.site")
 _OWN_WORDS = frozenset({"image"})
@@ -40,7 +40,7 @@ def count(subjects: int, smallest_cell: int) -> int | str:
     return subjects if subjects >= smallest_cell else f"<{smallest_cell}"
 
 
-def summaries(site: SiteState) -> tuple[DatasetSummary, ...]:
+def summaries(site: StateFolder) -> tuple[DatasetSummary, ...]:
     """Every dataset of a format known here as it may be told of now, those who opted out already gone."""
     withdrawals.take_opt_outs(site)
     smallest = site.settings.policy.minimum_cell
@@ -55,10 +55,10 @@ def within_bounds(found: Iterable[DatasetSummary]) -> tuple[DatasetSummary, ...]
     """
     whole = list(found)[:MOST_DATASETS]
     bare = [_bare(one) for one in whole]
-    room = LONGEST_TOLD - sum(map(told_bytes, bare))
+    room = MAX_DISCLOSED_BYTES - sum(map(disclosed_bytes, bare))
     told = []
     for one, short in zip(whole, bare, strict=True):
-        words = told_bytes(one) - told_bytes(short)
+        words = disclosed_bytes(one) - disclosed_bytes(short)
         told.append(one if words <= room else short)
         room -= words if words <= room else 0
     return tuple(told)
@@ -122,7 +122,7 @@ def _dictionary(entry: catalog.Dataset) -> Dictionary:
     return Dictionary.model_validate_json(text) if text.startswith("{") else Dictionary()
 
 
-def note(site: SiteState, told: Iterable[DatasetSummary]) -> None:
+def note(site: StateFolder, told: Iterable[DatasetSummary]) -> None:
     """Write down what is about to be told, unless it is what was told last."""
     body = {"datasets": [one.model_dump(mode="json", exclude_defaults=True) for one in told]}
     table = schema.journal

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from archipel.site.state.settings import SandboxRule, SiteSettings
 from archipel.vocabulary import HyperParameter, Job, OptimiserState, Release, StepTerms
-from archipel.vocabulary.counting import counted
-from archipel.vocabulary.visible import visible
+from archipel.vocabulary.counting import pluralise
+from archipel.vocabulary.visible import escape_hidden
 
 
 def shown(text: str) -> str:
     """The text for a terminal: newlines and tabs are kept, everything else that does not show is written out."""
-    return visible(text, keep="\n\t")
+    return escape_hidden(text, keep="\n\t")
 
 
 def explanation(
@@ -48,7 +48,7 @@ def _asks(job: Job, settings: SiteSettings, federation: str, asked_by: str) -> s
     others = [name for name in job.sites if name != settings.site]
     company = f" together with {', '.join(others)}" if others else ", which would be the only site"
     who = (
-        f"{shown(asked_by)}, by the word of the server of federation {shown(federation)}"
+        f"{shown(asked_by)}, according to the server of federation {shown(federation)}"
         if asked_by
         else f"A researcher of federation {shown(federation)}, whom its server does not name"
     )
@@ -70,7 +70,7 @@ def _model(job: Job) -> str:
 
 def _data(job: Job, settings: SiteSettings, dataset: str, subjects: int, held_out: int | None) -> str:
     labels = ", ".join(f"{shown(value)} = {shown(name)}" for value, name in sorted(job.needs.labels.items()))
-    held = counted(subjects, "subject")
+    held = pluralise(subjects, "subject")
     words = [f"Dataset {dataset}, which holds {held} (the plan needs {job.needs.minimum_subjects})."]
     if labels:
         words.append(f"Labels: {labels}.")
@@ -126,7 +126,7 @@ def _leaves(job: Job) -> str:
         together = ", alone and together with theirs" if job.baselines.ensemble else ""
         words.append(f"That second model is also sent to the other sites, which measure it on their data{together}.")
     words.append(
-        "A model can remember traces of what it was trained on; whoever gets it could try to find out whether a "
+        "A model can remember traces of what it was trained on; anyone who receives it could try to find out whether a "
         "known patient was among them."
     )
     return " ".join(words)
@@ -141,9 +141,9 @@ def _stays(job: Job) -> str:
 
 def _rounds(job: Job) -> str:
     terms = job.terms
-    tries = f"; each is tried again up to {counted(terms.retries, 'time')}" if terms.retries else ""
+    tries = f"; each is tried again up to {pluralise(terms.retries, 'time')}" if terms.retries else ""
     return (
-        f"{counted(terms.rounds, 'round')} of at most {duration(terms.deadline_s)} each{tries}. A round counts when "
+        f"{pluralise(terms.rounds, 'round')} of at most {duration(terms.deadline_s)} each{tries}. A round counts when "
         f"{terms.quorum} of {len(job.roster)} sites deliver. You can revoke at any moment; the work stops at once."
     )
 
@@ -175,8 +175,8 @@ def _limits(job: Job, settings: SiteSettings) -> str:
         "whatever this account can read and use the network."
     )
     return (
-        f"{_size(limits.memory_mb << 20)} of memory, {counted(limits.processes, 'process', 'processes')}, "
-        f"{counted(limits.threads, 'thread')}, "
+        f"{_size(limits.memory_mb << 20)} of memory, {pluralise(limits.processes, 'process', 'processes')}, "
+        f"{pluralise(limits.threads, 'thread')}, "
         f"{_size(limits.tmp_mb << 20)} of temporary files; per pass {duration(limits.cpu_s)} of processor time and "
         f"{duration(limits.wall_s)} altogether. {sandbox}"
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, and_, delete, func, select
 
 from archipel.site.state import schema
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import Job, Refused
 from archipel.vocabulary.bounds import LONGEST_JOB
 
@@ -20,7 +20,7 @@ _rows = schema.experiments
 _ended_undecided = and_(_rows.c.state == "ended", _rows.c.decided_at.is_(None))
 
 
-def check_room(connection: Connection, job: Job, length: int) -> None:
+def check_limits(connection: Connection, job: Job, length: int) -> None:
     """Raise Refused when a job of ``length`` bytes is too long, or one more than people here can be asked about."""
     thing = f"experiment {job.experiment}"
     if length > LONGEST_JOB:
@@ -30,7 +30,7 @@ def check_room(connection: Connection, job: Job, length: int) -> None:
     query = select(func.count(), func.coalesce(func.sum(func.length(_rows.c.job)), 0)).where(*others)
     count, taken = connection.execute(query).one()
     if count >= MOST_OFFERS or taken + length > MOST_BYTES:
-        cause = f"finds {count} offers of {taken} bytes here that nobody has decided on"
+        cause = f"finds {count} offers of {taken} bytes here without a decision"
         raise Refused(thing, cause, "approve or reject some of them: archipel site plans")
 
 
@@ -45,7 +45,7 @@ def forget_ended(connection: Connection) -> set[str]:
     return plans
 
 
-def drop_plans(site: SiteState, plans: set[str]) -> None:
+def drop_plans(site: StateFolder, plans: set[str]) -> None:
     """Delete those of these plans that belong to no offer any more."""
     with site.database.read() as connection:
         plans = plans - set(connection.scalars(select(_rows.c.plan_hash).where(_rows.c.plan_hash.in_(plans))))

@@ -40,7 +40,7 @@ def verify(text: str, key: str | None = None, heads: Iterable[JournalHead] = ())
     try:
         end = JournalHead.model_validate_json(last)
     except ValidationError as error:
-        cause = "does not end with a signed head: its end was cut off, or it is no export"
+        cause = "does not end with a signed head: its end was cut off, or it is not an export"
         raise BadInput("exported journal", cause, "give a file that `archipel site journal export` wrote") from error
     problems: list[str] = []
     entries: list[JournalEntry] = []
@@ -48,7 +48,7 @@ def verify(text: str, key: str | None = None, heads: Iterable[JournalHead] = ())
         try:
             entries.append(JournalEntry.model_validate_json(line))
         except ValidationError:
-            problems.append(f"line {number} of the file is no line of a journal")
+            problems.append(f"line {number} of the file is not a line of a journal")
     said = _said(entries, "identity_key", FIRST)
     signer = key or (said[0] if said else "")
     if key is not None and key not in said:

@@ -1,7 +1,7 @@
 """The site's journal: lines are added in the transaction of what they record, and anybody here can prove it whole.
 
 Heads of this journal that the server countersigned (receipts) and a head that the server gives when asked show what
-the chain alone cannot: an end that was cut off, and a journal that was written anew.
+the chain alone cannot: an end that was cut off, and a journal that was written again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from archipel.site.state import schema
 from archipel.storage import utc_now
 
 if TYPE_CHECKING:
-    from archipel.site.state.folder import SiteState
+    from archipel.site.state.folder import StateFolder
 
 FIRST = "site-made"
 """The kind of every site's first line."""
@@ -34,7 +34,7 @@ def append(connection: Connection, kind: str, body: dict[str, Any]) -> JournalEn
     return append_to(connection, schema.journal, kind, body)
 
 
-def signed_head(site: SiteState) -> JournalHead:
+def signed_head(site: StateFolder) -> JournalHead:
     """The journal's head now, signed with the site's identity key; what the server keeps."""
     with site.database.read() as connection:
         return sign_head(site.identity, head_of(connection, schema.journal, site.name))
@@ -47,7 +47,7 @@ def newest_receipt(connection: Connection, owner: str) -> JournalHead | None:
     return JournalHead(owner=owner, **{name: row[name] for name in _HEAD}) if row else None
 
 
-def unattested_head(site: SiteState) -> JournalHead | None:
+def unattested_head(site: StateFolder) -> JournalHead | None:
     """The journal's head, signed, when its last lines are under no receipt yet; None when all of them are."""
     with site.database.read() as connection:
         now, attested = head_of(connection, schema.journal, site.name), newest_receipt(connection, site.name)
@@ -56,21 +56,21 @@ def unattested_head(site: SiteState) -> JournalHead | None:
     return sign_head(site.identity, now)
 
 
-def lines(site: SiteState, after: int = 0) -> list[JournalEntry]:
+def lines(site: StateFolder, after: int = 0) -> list[JournalEntry]:
     """The lines after number ``after``, oldest first, whether or not somebody changed them."""
     query = select(schema.journal).where(schema.journal.c.number > after).order_by(schema.journal.c.number)
     with site.database.read() as connection:
         return [_line(row) for row in connection.execute(query).mappings()]
 
 
-def newest(site: SiteState, count: int) -> list[JournalEntry]:
+def newest(site: StateFolder, count: int) -> list[JournalEntry]:
     """The last ``count`` lines, oldest first."""
     query = select(schema.journal).order_by(schema.journal.c.number.desc()).limit(count)
     with site.database.read() as connection:
         return [_line(row) for row in connection.execute(query).mappings()][::-1]
 
 
-def of_kind(site: SiteState, kind: str) -> list[JournalEntry]:
+def of_kind(site: StateFolder, kind: str) -> list[JournalEntry]:
     """The lines of one kind, oldest first."""
     query = select(schema.journal).where(schema.journal.c.kind == kind).order_by(schema.journal.c.number)
     with site.database.read() as connection:
@@ -114,7 +114,7 @@ class Proof:
         return not self.problems
 
 
-def verify(site: SiteState, fresh: Iterable[JournalHead] = ()) -> Proof:
+def verify(site: StateFolder, fresh: Iterable[JournalHead] = ()) -> Proof:
     """Hold the journal against itself, the receipts kept here and ``fresh`` heads that somebody else kept.
 
     A receipt counts with the server's signature, a fresh head with the server's or the site's own; one without is
@@ -159,7 +159,7 @@ def _receipts(owner: str, rows: Iterable[RowMapping], problems: list[str]) -> It
             problems.append(f"the receipt for line {row['number']} cannot be read: it was changed")
 
 
-def export(site: SiteState) -> Iterator[str]:
+def export(site: StateFolder) -> Iterator[str]:
     """The journal as JSON lines: every line, then the signed head of the last, for whoever audits it elsewhere."""
     written = lines(site)
     for entry in written:

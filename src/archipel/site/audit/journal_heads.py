@@ -16,7 +16,7 @@ from sqlalchemy import Connection, delete, insert, select, text
 from archipel.governance import SERVER_JOURNAL, HeadFault, JournalHead, follows
 from archipel.site.audit import journal
 from archipel.site.state import schema
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.storage import utc_now
 from archipel.vocabulary import BadInput, ErrorCode, NotFound
 
@@ -25,18 +25,18 @@ _FAULT = "server-journal-fault"
 _FIELDS = ("number", "hash", "at", "signature")
 
 
-def is_of_server(site: SiteState, head: JournalHead) -> bool:
+def is_of_server(site: StateFolder, head: JournalHead) -> bool:
     """Whether the server signed this head as one of its own journal."""
     return head.owner == SERVER_JOURNAL and head.is_signed_by(site.joined().server_key)
 
 
-def is_receipt(site: SiteState, head: JournalHead) -> bool:
+def is_receipt(site: StateFolder, head: JournalHead) -> bool:
     """Whether the server countersigned this head of the site's journal."""
     return head.owner == site.name and head.is_signed_by(site.joined().server_key)
 
 
-def heard(
-    site: SiteState, shown: dict[str, Any] | None, attested: dict[str, Any] | None, contains: bool | None = None
+def record_seen(
+    site: StateFolder, shown: dict[str, Any] | None, attested: dict[str, Any] | None, contains: bool | None = None
 ) -> None:
     """Keep what a welcome or a heartbeat of the server carries, in one transaction; what is known already costs none.
 
@@ -86,13 +86,13 @@ def newest(connection: Connection) -> JournalHead | None:
     return JournalHead(owner=SERVER_JOURNAL, **{name: row[name] for name in _FIELDS}) if row else None
 
 
-def last(site: SiteState) -> JournalHead | None:
+def last(site: StateFolder) -> JournalHead | None:
     """The same, in a transaction of its own."""
     with site.database.read() as connection:
         return newest(connection)
 
 
-def of_server(site: SiteState) -> JournalHead:
+def of_server(site: StateFolder) -> JournalHead:
     """The head of the server's journal that came last, for its operator to hold that journal against.
 
     Raises NotFound before any came.
@@ -103,7 +103,7 @@ def of_server(site: SiteState) -> JournalHead:
     return found
 
 
-def faults(site: SiteState) -> list[HeadFault]:
+def faults(site: StateFolder) -> list[HeadFault]:
     """Every time the server's journal went back, oldest first; a line that was damaged says nothing here."""
     found = []
     for line in journal.of_kind(site, _FAULT):
@@ -123,4 +123,4 @@ def _row(head: JournalHead) -> dict[str, Any]:
 
 
 def _unsigned(thing: str) -> BadInput:
-    return BadInput(thing, "is not this server's signed word", "it was not kept", code=ErrorCode.TRUST)
+    return BadInput(thing, "is not signed by this server", "it was not kept", code=ErrorCode.TRUST)

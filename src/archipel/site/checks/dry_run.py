@@ -19,7 +19,7 @@ from archipel.plans.runtime import Outcome
 from archipel.site.approval import approvals
 from archipel.site.approval.approvals import Offer
 from archipel.site.audit import journal
-from archipel.site.checks.findings import Notes, Rung, Step
+from archipel.site.checks.findings import CheckResult, Notes, Step
 from archipel.site.checks.permission import Permission
 from archipel.site.checks.preflight import Preflight
 from archipel.site.checks.rehearsal import Rehearsal
@@ -27,16 +27,16 @@ from archipel.site.datasets import catalog
 from archipel.site.datasets.estimates import stored_grids
 from archipel.site.execution.training import sandbox_spec
 from archipel.site.sandbox import TaskFailed
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import ArchipelError, BadInput, MetricSum, NotFound, TaskKind
 
 PASSES = 5
 
 
-class Ladder:
+class Checks:
     """The steps for one offered experiment at this site. ``dataset`` takes the place of the one the job asks for."""
 
-    def __init__(self, site: SiteState, experiment: str, dataset: str | None = None) -> None:
+    def __init__(self, site: StateFolder, experiment: str, dataset: str | None = None) -> None:
         self._site, self._offer = site, approvals.offered(site, experiment)
         self._job = self._offer.job
         if approvals.plan_source(site, self._job) is None:
@@ -55,7 +55,7 @@ class Ladder:
         """The experiment as it stands here."""
         return self._offer
 
-    async def dummy(self) -> Rung:
+    async def dummy(self) -> CheckResult:
         """Train twice and validate on generated data: what breaks here is the plan's or the sandbox's."""
         notes = Notes()
         job, site = self._job, self._site
@@ -90,14 +90,14 @@ class Ladder:
             self._failed(error, notes)
         return self._rung(Step.DUMMY, notes)
 
-    def preflight(self, dummy: Rung | None = None) -> Rung:
+    def preflight(self, dummy: CheckResult | None = None) -> CheckResult:
         """Whether data, rules and machine fit the job; with the dummy run's figures, memory and time as well."""
         notes, job = Notes(), self._job
         try:
             entry, cohort = self._permission.cohort()
         except catalog.DatasetProblems as error:
             for problem in error.problems:
-                notes.mend(problem.thing, f"{problem.cause}; {problem.remedy}")
+                notes.fix(problem.thing, f"{problem.cause}; {problem.remedy}")
         except BadInput as error:
             self._failed(error, notes)
         else:
@@ -105,7 +105,7 @@ class Ladder:
             Preflight(self._site, job, entry, cohort, notes).look(figures)
         return self._rung(Step.PREFLIGHT, notes)
 
-    async def local(self, passes: int = PASSES, *, plan_was_read: bool = False) -> Rung:
+    async def local(self, passes: int = PASSES, *, plan_was_read: bool = False) -> CheckResult:
         """Train on this site's cohort alone, and the validation metrics before and after.
 
         Raises Refused unless the experiment is approved here, or a person says that its plan was read.
@@ -162,12 +162,12 @@ class Ladder:
         if isinstance(error, TaskFailed):
             last = error.detail.strip().splitlines()[-1:] or [""]
             log = self._site.logs / f"{self._job.experiment}.check.log"
-            notes.mend("plan", f"{error.failure}: {last[0]}; tell the researcher (the worker's output is in {log})")
+            notes.fix("plan", f"{error.failure}: {last[0]}; tell the researcher (the worker's output is in {log})")
         else:
-            notes.mend(error.thing, f"{error.cause}; {error.remedy}")
+            notes.fix(error.thing, f"{error.cause}; {error.remedy}")
 
-    def _rung(self, step: Step, notes: Notes) -> Rung:
-        rung = Rung(step=step, findings=tuple(notes.findings), figures=notes.figures)
+    def _rung(self, step: Step, notes: Notes) -> CheckResult:
+        rung = CheckResult(step=step, findings=tuple(notes.findings), figures=notes.figures)
         with self._site.database.write() as connection:
             body = {"experiment": self._job.experiment, "job_hash": self._offer.job_hash, "step": step, "go": rung.go}
             journal.append(connection, "checked", body)
@@ -178,18 +178,18 @@ def _means(sums: Mapping[str, MetricSum]) -> dict[str, float]:
     return {name: value.mean() for name, value in sums.items() if value.weight}
 
 
-def climb(
-    ladder: Ladder,
+def run_checks(
+    ladder: Checks,
     last: Step,
     *,
     passes: int = PASSES,
     plan_was_read: bool = False,
-    say: Callable[[Rung], None] = lambda rung: None,
-) -> list[Rung]:
+    say: Callable[[CheckResult], None] = lambda rung: None,
+) -> list[CheckResult]:
     """The steps up to ``last``, each only after the one below said go; ``say`` hears of each when it is done."""
-    rungs: list[Rung] = []
+    rungs: list[CheckResult] = []
 
-    def done(rung: Rung) -> bool:
+    def done(rung: CheckResult) -> bool:
         rungs.append(rung)
         say(rung)
         return rung.go and rung.step is not last

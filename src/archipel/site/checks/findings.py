@@ -17,14 +17,14 @@ class Step(StrEnum):
 
 
 class Sign(StrEnum):
-    """What one thing looked at means: go on, go on but look at it, or mend it first."""
+    """What one thing looked at means: go on, go on but look at it, or fix it first."""
 
     GO = "go"
     LOOK = "look"
-    MEND = "mend"
+    MEND = "fix"
 
 
-class Finding(Record):
+class CheckFinding(Record):
     """One thing that was looked at."""
 
     what: str
@@ -32,16 +32,16 @@ class Finding(Record):
     said: str = ""
 
 
-class Rung(Record):
+class CheckResult(Record):
     """One step of the ladder: its findings and figures (seconds, bytes in MiB, metrics)."""
 
     step: Step
-    findings: tuple[Finding, ...]
+    findings: tuple[CheckFinding, ...]
     figures: dict[str, float] = {}
 
     @property
     def go(self) -> bool:
-        """Whether nothing has to be mended."""
+        """Whether nothing has to be fixed."""
         return not any(one.sign is Sign.MEND for one in self.findings)
 
 
@@ -49,20 +49,20 @@ class Rung(Record):
 class Notes:
     """The findings and figures of a step that is on its way."""
 
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[CheckFinding] = field(default_factory=list)
     figures: dict[str, float] = field(default_factory=dict)
 
     def go(self, what: str, said: str = "") -> None:
         """It is as it should be."""
-        self.findings.append(Finding(what=what, sign=Sign.GO, said=said))
+        self.findings.append(CheckFinding(what=what, sign=Sign.GO, said=said))
 
     def look(self, what: str, said: str) -> None:
         """It does not stop anybody, and somebody should look."""
-        self.findings.append(Finding(what=what, sign=Sign.LOOK, said=said))
+        self.findings.append(CheckFinding(what=what, sign=Sign.LOOK, said=said))
 
-    def mend(self, what: str, said: str) -> None:
-        """It has to be mended first."""
-        self.findings.append(Finding(what=what, sign=Sign.MEND, said=said))
+    def fix(self, what: str, said: str) -> None:
+        """It has to be fixed first."""
+        self.findings.append(CheckFinding(what=what, sign=Sign.MEND, said=said))
 
     def number(self, name: str, value: float) -> None:
         """A figure, to four digits after the point."""

@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from archipel.data import Cohort, Prepared, Recipe
+from archipel.data import Cohort, Prepared, Preprocessing
 from archipel.site.approval import approvals, authorisation
 from archipel.site.approval.approvals import Offer
 from archipel.site.audit import journal
@@ -19,7 +19,7 @@ from archipel.site.datasets import catalog
 from archipel.site.datasets.catalog import Dataset
 from archipel.site.execution import preparation
 from archipel.site.state import sample_cache
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawals import withdrawals
 from archipel.vocabulary import ErrorCode, NotFound, Refused
 
@@ -28,7 +28,7 @@ LOOK_S = 1.0
 Found = TypeVar("Found")
 
 
-class Permitted(NamedTuple):
+class PermittedCohort(NamedTuple):
     """A cohort that a check may run on, and the view under which it is approved; None where nobody approved it."""
 
     cohort: Cohort
@@ -38,7 +38,7 @@ class Permitted(NamedTuple):
 class Permission:
     """What one offered experiment may be tried on here; ``entry`` is the dataset where nothing is approved yet."""
 
-    def __init__(self, site: SiteState, offer: Offer, entry: Dataset) -> None:
+    def __init__(self, site: StateFolder, offer: Offer, entry: Dataset) -> None:
         self._site, self._offer, self._job, self._entry = site, offer, offer.job, entry
 
     def cohort(self) -> tuple[Dataset, Cohort]:
@@ -68,12 +68,12 @@ class Permission:
             try:
                 recipe = cohort_versions.stored(self._site, entry.name).cohort.recipe
             except NotFound:
-                recipe = Recipe()
+                recipe = Preprocessing()
             how = {"format": entry.format, "options": entry.options, "mapping": entry.mapping, "recipe": recipe}
             return entry, Cohort(dataset=entry.name, samples=(), **how)
         return catalog.dataset(self._site, allowed.cohort.dataset), allowed.cohort
 
-    def check(self, plan_was_read: bool) -> Permitted | None:
+    def check(self, plan_was_read: bool) -> PermittedCohort | None:
         """The approved cohort; None where nobody approved and a person says that the plan was read, else Refused."""
         try:
             allowed = self._allowed()
@@ -81,14 +81,14 @@ class Permission:
             if not plan_was_read:
                 raise Refused(
                     f"the local step of {self._job.experiment}",
-                    "runs the plan on patients' data, and nobody here has approved it",
+                    "runs the plan on patients' data and is not approved at this site",
                     "read the plan (archipel site plans), then approve it or add --i-have-read-the-plan",
                     code=ErrorCode.NOT_APPROVED,
                 ) from None
             return None
-        return Permitted(allowed.cohort, allowed.view)
+        return PermittedCohort(allowed.cohort, allowed.view)
 
-    def given(self, plan_was_read: bool) -> Permitted:
+    def given(self, plan_was_read: bool) -> PermittedCohort:
         """What the plan may see now; a person's word in the place of an approval is journaled.
 
         Raises Refused without either, and when the site's rules or the data do not fit the job.
@@ -99,7 +99,7 @@ class Permission:
         entry, cohort = self.cohort()
         against = approvals.reasons_against(self._site, self._job, entry, cohort)
         if against:
-            raise Refused(f"the local step of {self._job.experiment}", "; ".join(against), "mend this first")
+            raise Refused(f"the local step of {self._job.experiment}", "; ".join(against), "fix this first")
         with self._site.database.write() as connection:
             body = {
                 "experiment": self._job.experiment,
@@ -109,9 +109,9 @@ class Permission:
                 "by": approvals.person(),
             }
             journal.append(connection, "plan-read-for-a-check", body)
-        return Permitted(cohort, None)
+        return PermittedCohort(cohort, None)
 
-    async def prepared(self, permitted: Permitted, plan_was_read: bool) -> tuple[Permitted, Prepared]:
+    async def prepared(self, permitted: PermittedCohort, plan_was_read: bool) -> tuple[PermittedCohort, Prepared]:
         """What is permitted without those who withdrew while it was prepared, and its files; close these after use.
 
         Raises what ``given`` and ``preparing.prepared`` raise.
@@ -130,7 +130,7 @@ class Permission:
                 return permitted, prepared
             permitted = self.given(plan_was_read)
 
-    async def while_given(self, permitted: Permitted, work: Coroutine[Any, Any, Found]) -> Found:
+    async def while_given(self, permitted: PermittedCohort, work: Coroutine[Any, Any, Found]) -> Found:
         """What the work gives. It is ended, and Refused raised, once somebody withdrew or the approval is revoked."""
         trying = asyncio.ensure_future(work)
         try:
@@ -144,15 +144,15 @@ class Permission:
             # Looked at, so that what nobody waits for any more is not reported as an error.
             _ = trying.cancelled() or trying.exception()
 
-    def _check_is_still(self, permitted: Permitted) -> None:
+    def _check_is_still(self, permitted: PermittedCohort) -> None:
         if not self._is_still(permitted):
             raise Refused(
                 f"the local step of {self._job.experiment}",
-                "was ended: somebody whom it trained on has withdrawn",
-                "run it again, which goes on without them",
+                "was ended because a patient in its cohort has withdrawn",
+                "run it again, which leaves them out",
             )
 
-    def _is_still(self, permitted: Permitted) -> bool:
+    def _is_still(self, permitted: PermittedCohort) -> bool:
         """Whether nobody withdrew meanwhile. Raises Refused when what was approved is so no more."""
         if permitted.view is not None:
             return self._allowed().view == permitted.view
@@ -164,5 +164,5 @@ class Permission:
         gone = [sample for sample in cohort.samples if sample.subject not in left]
         await asyncio.to_thread(sample_cache.forget, self._site, gone)
 
-    def _allowed(self) -> authorisation.Allowed:
-        return authorisation.is_allowed(self._site, self._job.experiment, self._offer.job_hash)
+    def _allowed(self) -> authorisation.Authorisation:
+        return authorisation.authorise(self._site, self._job.experiment, self._offer.job_hash)

@@ -9,11 +9,11 @@ from pathlib import Path
 from archipel.data import Cohort, RawSource, Sample, Verdict, split
 from archipel.site.approval import approvals
 from archipel.site.approval.explanation import duration
-from archipel.site.checks.findings import Finding, Notes, Sign
+from archipel.site.checks.findings import CheckFinding, Notes, Sign
 from archipel.site.datasets import integrity, split_leakage
 from archipel.site.datasets.catalog import Dataset
 from archipel.site.datasets.estimates import Estimate, estimated
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import Job
 
 MOST_SHOWN = 20
@@ -23,13 +23,13 @@ MOST_SHOWN = 20
 class Preflight:
     """What is looked at for one job on one cohort; everything that is found goes into ``notes``."""
 
-    def __init__(self, site: SiteState, job: Job, entry: Dataset, cohort: Cohort, notes: Notes) -> None:
+    def __init__(self, site: StateFolder, job: Job, entry: Dataset, cohort: Cohort, notes: Notes) -> None:
         self._site, self._job, self._entry, self._cohort, self._notes = site, job, entry, cohort, notes
 
     def look(self, dummy: Mapping[str, float]) -> None:
         """Look at everything; ``dummy`` are the figures of a dummy run, without which nobody knows memory and time.
 
-        Where files are not what was frozen, that is to be mended before anything that follows from them is looked at.
+        Where files are not what was frozen, that is to be fixed before anything that follows from them is looked at.
         """
         self._needs_and_rules()
         training, validation = self._split()
@@ -46,9 +46,9 @@ class Preflight:
         for answer in approvals.needs_met(self._job, self._entry, self._cohort):
             sign = Sign.MEND if answer.verdict is Verdict.NOT_MET else Sign.GO
             said = f"{answer.verdict}: {answer.why}" if answer.why else str(answer.verdict)
-            self._notes.findings.append(Finding(what=answer.need, sign=sign, said=said))
+            self._notes.findings.append(CheckFinding(what=answer.need, sign=sign, said=said))
         for reason in approvals.rules_against(self._site, self._job, self._entry, self._cohort):
-            self._notes.mend("this site's rules", reason)
+            self._notes.fix("this site's rules", reason)
 
     def _split(self) -> tuple[Sequence[Sample], Sequence[Sample]]:
         source = RawSource(Path(self._entry.root), self._cohort)
@@ -67,9 +67,9 @@ class Preflight:
         """Whether the cohort's files are there and as they were frozen."""
         found = integrity.faults(self._site, self._entry, self._cohort)
         for one in found[:MOST_SHOWN]:
-            self._notes.mend(one.thing, f"{one.cause}; {one.remedy}")
+            self._notes.fix(one.thing, f"{one.cause}; {one.remedy}")
         if len(found) > MOST_SHOWN:
-            self._notes.mend("files", f"{len(found) - MOST_SHOWN} more cannot be used either; mend these first")
+            self._notes.fix("files", f"{len(found) - MOST_SHOWN} more cannot be used either; fix these first")
         if not found:
             self._notes.go("files", "all are as they were frozen")
         return not found
@@ -78,7 +78,7 @@ class Preflight:
         pairs, thing, uncompared = split_leakage.across(self._site, self._entry, self._cohort, training, validation)
         # Two patients may have equal rows; nobody has another's image. The quality report weighs them alike.
         is_table = self._entry.kind == "table"
-        say = self._notes.look if is_table else self._notes.mend
+        say = self._notes.look if is_table else self._notes.fix
         for one, other in pairs[:MOST_SHOWN]:
             both = f"{one} (trains) and {other} (validates)"
             if is_table:
@@ -98,9 +98,9 @@ class Preflight:
         self._notes.number("prepared_mib", size / 2**20)
         said = f"about {_mib(size)} MiB for prepared samples"
         if size > room:
-            self._notes.mend("disk", f"{said}, and cache_mb in site.toml allows {_mib(room)}; raise it")
+            self._notes.fix("disk", f"{said}, and cache_mb in site.toml allows {_mib(room)}; raise it")
         elif size > free:
-            self._notes.mend("disk", f"{said}, and {_mib(free)} MiB are free in {self._site.folder}; free space there")
+            self._notes.fix("disk", f"{said}, and {_mib(free)} MiB are free in {self._site.folder}; free space there")
         else:
             self._notes.go("disk", f"{said}; {_mib(min(room, free))} MiB may be used")
 
@@ -130,7 +130,7 @@ class Preflight:
         longest = min(terms.deadline_s, limits.wall_s)
         if seconds > longest:
             ask = f"a round may take {duration(longest)}: ask the researcher for a longer deadline"
-            self._notes.mend("time", f"{said}; {ask}")
+            self._notes.fix("time", f"{said}; {ask}")
         else:
             self._notes.go("time", said)
 

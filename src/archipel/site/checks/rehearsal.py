@@ -10,10 +10,10 @@ from typing import Self
 
 from archipel.governance import job_hash
 from archipel.plans.runtime import Outcome
-from archipel.site.sandbox import Sandbox, SandboxedWorker, SandboxSpec, SharedFrame
-from archipel.site.state.folder import SiteState
-from archipel.tensors import BlobHasher, frame_size
-from archipel.vocabulary import OptimiserState, Pass, Task, TaskKey, TaskKind
+from archipel.site.sandbox import Sandbox, SandboxedWorker, SandboxSpec, SharedBuffer
+from archipel.site.state.folder import StateFolder
+from archipel.tensors import BlobHasher, tensor_file_size
+from archipel.vocabulary import OptimiserState, Task, TaskKey, TaskKind, TrainingPass
 
 
 class Rehearsal:
@@ -26,10 +26,10 @@ class Rehearsal:
     started_s: float
     prepared_s: float
 
-    def __init__(self, spec: SandboxSpec, site: SiteState) -> None:
+    def __init__(self, spec: SandboxSpec, site: StateFolder) -> None:
         self._spec, self._site, self._job = spec, site, spec.job
-        self._result = SharedFrame.create(frame_size(spec.job.tensors))
-        self._model: SharedFrame | None = None
+        self._result = SharedBuffer.create(tensor_file_size(spec.job.tensors))
+        self._model: SharedBuffer | None = None
         self._state: bytes | None = None
 
     async def __aenter__(self) -> Self:
@@ -65,7 +65,7 @@ class Rehearsal:
     def take_result(self) -> None:
         """What was trained last is the model from now on."""
         with self._result.view() as window:
-            trained = SharedFrame.holding(bytes(window))
+            trained = SharedBuffer.holding(bytes(window))
         if self._model is not None:
             self._model.close()
         self._model = trained
@@ -82,7 +82,7 @@ class Rehearsal:
     async def evaluate(self) -> Outcome:
         """Validate the model."""
 
-        async def model(_number: int) -> SharedFrame:
+        async def model(_number: int) -> SharedBuffer:
             assert self._model is not None
             return self._model
 
@@ -97,5 +97,5 @@ class Rehearsal:
 
     def _task(self, round_: int, kind: TaskKind, passes: int) -> Task:
         key = TaskKey(experiment=self._job.experiment, round=round_, kind=kind)
-        given = tuple(Pass(round=round_ + number, arguments=self._job.arguments) for number in range(passes))
+        given = tuple(TrainingPass(round=round_ + number, arguments=self._job.arguments) for number in range(passes))
         return Task(key=key, job_hash=job_hash(self._job), models=(self._job.initial_model,), passes=given)

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, func, insert, select, update
 from archipel.data import (
     Cohort,
     CohortDifference,
-    Recipe,
+    Preprocessing,
     cohort_hash,
     difference,
     pseudonym,
@@ -23,12 +23,12 @@ from archipel.data import (
     validation_ids,
 )
 from archipel.data.cohorts.splits import own_sides
-from archipel.governance import Subtraction
+from archipel.governance import SignedWithdrawal
 from archipel.site.audit import journal
 from archipel.site.cohorts import split_assignment, tags
 from archipel.site.datasets import catalog
 from archipel.site.state import schema
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawn import register, signed_withdrawals
 from archipel.site.withdrawn.opt_outs import TakeOptOuts
 from archipel.storage import utc_now
@@ -63,13 +63,13 @@ class Version(Record):
 
 
 def freeze(
-    site: SiteState,
+    site: StateFolder,
     entry: catalog.Dataset,
     take_opt_outs: TakeOptOuts,
     *,
     fraction: float | None = None,
     pseudonymise: bool | None = None,
-    recipe: Recipe | None = None,
+    recipe: Preprocessing | None = None,
 ) -> Frozen:
     """All usable subjects that the dataset holds now, as a cohort that is not kept yet.
 
@@ -95,14 +95,14 @@ def freeze(
     if len(held_out) == len(subjects):
         raise BadInput(
             f"dataset {entry.name}",
-            f"has nobody left to train on: its {len(subjects)} subjects are all kept for validation",
+            f"has no subject left to train on: all its {len(subjects)} subjects are kept for validation",
             "add subjects, or choose another validation fraction",
             code=ErrorCode.BAD_DATA,
         )
     if pseudonymise is None:
         pseudonymise = newest is not None and bool(newest.pseudonyms)
     if recipe is None:
-        recipe = newest.recipe if newest is not None else Recipe()
+        recipe = newest.recipe if newest is not None else Preprocessing()
     cohort = Cohort(
         dataset=entry.name,
         version=newest.version + 1 if newest else 1,
@@ -118,7 +118,7 @@ def freeze(
     return Frozen(catalog.brought_up_to_date(entry, found), _known_version(site, cohort))
 
 
-def _known_version(site: SiteState, cohort: Cohort) -> Cohort:
+def _known_version(site: StateFolder, cohort: Cohort) -> Cohort:
     """The cohort under the number of an older version that is the same in everything else, if there is one.
 
     A version from which somebody was withdrawn is never the same: it stays narrowed for good.
@@ -139,12 +139,12 @@ def _known_version(site: SiteState, cohort: Cohort) -> Cohort:
     return cohort
 
 
-def hash_of(site: SiteState, cohort: Cohort) -> str:
+def hash_of(site: StateFolder, cohort: Cohort) -> str:
     """The cohort's hash under this site's own key; it tells nobody else who is in it."""
     return cohort_hash(cohort, site.cohort_key)
 
 
-def keep(site: SiteState, connection: Connection, frozen: Frozen, *, name: str = "") -> str:
+def keep(site: StateFolder, connection: Connection, frozen: Frozen, *, name: str = "") -> str:
     """Keep a frozen cohort, its sides and the dataset's new counts, in the caller's transaction; the cohort's hash.
 
     Whoever was withdrawn since it was frozen is signed out of it at once. Raises NotFound when the dataset was
@@ -161,7 +161,7 @@ def keep(site: SiteState, connection: Connection, frozen: Frozen, *, name: str =
         newest = connection.scalar(select(func.max(_rows.c.version)).where(_rows.c.dataset == cohort.dataset)) or 0
         if cohort.version != newest + 1:
             raise Conflict(
-                f"dataset {entry.name}", "was frozen by somebody else meanwhile", "look at it, then try again"
+                f"dataset {entry.name}", "was frozen by another person at the same time", "look at it, then try again"
             )
         body = {
             "dataset": cohort.dataset,
@@ -191,14 +191,14 @@ def _fraction_of(cohort: Cohort | None) -> float:
 
 
 def freeze_version(
-    site: SiteState,
+    site: StateFolder,
     dataset: str,
     take_opt_outs: TakeOptOuts,
     *,
     name: str = "",
     fraction: float | None = None,
     pseudonymise: bool | None = None,
-    recipe: Recipe | None = None,
+    recipe: Preprocessing | None = None,
 ) -> Version:
     """Freeze a dataset and keep it as a version for later approvals. Raises as ``freeze`` and ``keep`` do."""
     entry = catalog.dataset(site, dataset)
@@ -209,7 +209,7 @@ def freeze_version(
     return version(site, dataset, frozen.cohort.version)
 
 
-def versions(site: SiteState, dataset: str | None = None) -> list[Version]:
+def versions(site: StateFolder, dataset: str | None = None) -> list[Version]:
     """Every kept cohort, by dataset and version."""
     query = select(_rows).order_by(_rows.c.dataset, _rows.c.version)
     if dataset is not None:
@@ -218,13 +218,13 @@ def versions(site: SiteState, dataset: str | None = None) -> list[Version]:
         return [_listed(site, connection, row) for row in connection.execute(query).mappings().all()]
 
 
-def version(site: SiteState, dataset: str, number: int | None = None) -> Version:
+def version(site: StateFolder, dataset: str, number: int | None = None) -> Version:
     """One version, the newest without a number. Raises NotFound."""
     wanted = stored(site, dataset, number).cohort.version
     return next(one for one in versions(site, dataset) if one.version == wanted)
 
 
-def stored(site: SiteState, dataset: str, number: int | None = None) -> Frozen:
+def stored(site: StateFolder, dataset: str, number: int | None = None) -> Frozen:
     """A kept cohort as it was frozen, the newest without a number.
 
     Raises NotFound, and Refused when what is kept is not what was frozen.
@@ -239,21 +239,21 @@ def stored(site: SiteState, dataset: str, number: int | None = None) -> Frozen:
         raise NotFound(thing, "was never frozen", "see archipel site cohort list")
     cohort = _read(row)
     if hash_of(site, cohort) != row["hash"]:
-        raise Refused(thing, "is not what was frozen", "somebody changed this site's database: look at its journal")
+        raise Refused(thing, "is not what was frozen", "this site's database was changed by hand: check its journal")
     return Frozen(catalog.dataset(site, dataset), cohort, scanned=False)
 
 
-def as_it_stands(site: SiteState, cohort: Cohort) -> Cohort:
+def as_it_stands(site: StateFolder, cohort: Cohort) -> Cohort:
     """A cohort, kept or not, without those who are withdrawn."""
     with site.database.read() as connection:
         found = signed_withdrawals.of(connection, hash_of(site, cohort))
         gone = register.tokens_out_of(connection, cohort.dataset)
-    left = signed_withdrawals.subtracted(cohort, site.cohort_key, map(Subtraction.model_validate_json, found))
+    left = signed_withdrawals.subtracted(cohort, site.cohort_key, map(SignedWithdrawal.model_validate_json, found))
     return left.without(subject for subject in left.subjects if subject_token(subject, site.cohort_key) in gone)
 
 
 def compare(
-    site: SiteState, dataset: str, before: int, after: int | None, take_opt_outs: TakeOptOuts
+    site: StateFolder, dataset: str, before: int, after: int | None, take_opt_outs: TakeOptOuts
 ) -> CohortDifference:
     """What became of one version in another; without ``after``, in what lies on the disk now."""
     old = stored(site, dataset, before).cohort
@@ -271,14 +271,14 @@ def _read(row: Mapping[Any, Any]) -> Cohort:
         raise Refused(
             f"cohort {row['dataset']} version {row['version']}",
             "cannot be read",
-            "somebody changed this site's database: look at its journal",
+            "this site's database was changed by hand: check its journal",
         ) from error
 
 
-def _listed(site: SiteState, connection: Connection, row: Mapping[Any, Any]) -> Version:
+def _listed(site: StateFolder, connection: Connection, row: Mapping[Any, Any]) -> Version:
     cohort = _read(row)
     found = signed_withdrawals.of(connection, row["hash"])
-    left = signed_withdrawals.subtracted(cohort, site.cohort_key, map(Subtraction.model_validate_json, found))
+    left = signed_withdrawals.subtracted(cohort, site.cohort_key, map(SignedWithdrawal.model_validate_json, found))
     return Version(
         dataset=row["dataset"],
         version=row["version"],

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from archipel.data import Cohort, subject_token
 from archipel.site.state import schema
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 
 _rows = schema.sides
 
@@ -23,7 +23,7 @@ def settled(connection: Connection, dataset: str, fraction: float) -> dict[str, 
     return {row.token: row.validates for row in connection.execute(query)}
 
 
-def changed(site: SiteState, cohort: Cohort) -> list[str]:
+def changed(site: StateFolder, cohort: Cohort) -> list[str]:
     """What is to be known of subjects who stood on the other side in a version of another validation fraction."""
     query = select(_rows.c.token, _rows.c.validates).where(
         _rows.c.dataset == cohort.dataset, _rows.c.fraction != cohort.validation_fraction
@@ -51,7 +51,7 @@ def _do(count: int, verb: str) -> str:
     return f"{verb}s" if count == 1 else verb
 
 
-def settle(connection: Connection, site: SiteState, cohort: Cohort) -> None:
+def settle(connection: Connection, site: StateFolder, cohort: Cohort) -> None:
     """Keep the sides of a new cohort, in the caller's transaction; who has one already keeps it."""
     if cohort.validation is None or cohort.validation_fraction is None or not cohort.samples:
         return

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from archipel.data import DataMapping, DataSchema, Problem, Scan, format_named, scan, subject_token
+from archipel.data import DataIssue, DataMapping, DataSchema, Scan, format_named, scan, subject_token
 from archipel.data.files import LeavesOut
 from archipel.data.formats import checked_root, settled
 from archipel.data.formats.found_volumes import subject_id
@@ -22,15 +22,15 @@ from archipel.site.audit import journal
 from archipel.site.datasets import members
 from archipel.site.datasets.file_index import SqlFileIndex
 from archipel.site.state import schema
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawn import register
 from archipel.site.withdrawn.opt_outs import TakeOptOuts
 from archipel.storage import utc_now
 from archipel.vocabulary import BadInput, Conflict, DataKind, ErrorCode, Name, NotFound, Record
-from archipel.vocabulary.counting import counted
+from archipel.vocabulary.counting import pluralise
 
-_MEND = "mend the data, or leave subjects out with archipel site dataset exclude"
-_NOT_YET = "mend the data and add it again"
+_MEND = "fix the data, or leave subjects out with archipel site dataset exclude"
+_NOT_YET = "fix the data and add it again"
 
 
 class Dataset(Record):
@@ -58,13 +58,13 @@ class DatasetProblems(BadInput):
 
     code = ErrorCode.BAD_DATA
 
-    def __init__(self, name: str, problems: tuple[Problem, ...], remedy: str = _MEND) -> None:
-        super().__init__(f"dataset {name}", f"has {counted(len(problems), 'problem')}: {problems[0]}", remedy)
+    def __init__(self, name: str, problems: tuple[DataIssue, ...], remedy: str = _MEND) -> None:
+        super().__init__(f"dataset {name}", f"has {pluralise(len(problems), 'problem')}: {problems[0]}", remedy)
         self.problems = problems
 
 
 def add(
-    site: SiteState,
+    site: StateFolder,
     name: str,
     root: Path,
     layout: str,
@@ -115,7 +115,7 @@ def add(
     return dataset(site, name)
 
 
-def scanned(site: SiteState, entry: Dataset, take_opt_outs: TakeOptOuts) -> Scan:
+def scanned(site: StateFolder, entry: Dataset, take_opt_outs: TakeOptOuts) -> Scan:
     """What lies in the dataset's folder now, without excluded and withdrawn subjects; only changed files are opened.
 
     The opt-out list is taken over first. Raises BadInput when the folder is not there and as ``take_opt_outs`` does.
@@ -129,11 +129,11 @@ def scanned(site: SiteState, entry: Dataset, take_opt_outs: TakeOptOuts) -> Scan
     met: set[str] = set()
     with SqlFileIndex(site, entry.name) as index:
         found = scan(entry.format, Path(entry.root), entry.options, index, _leaves_out(site, entry.name, met))
-    register.note_known(site, entry.name, met)
+    register.mark_seen(site, entry.name, met)
     return found
 
 
-def _leaves_out(site: SiteState, dataset: str, met: set[str]) -> LeavesOut:
+def _leaves_out(site: StateFolder, dataset: str, met: set[str]) -> LeavesOut:
     """Whether somebody is left out; the tokens of those who are withdrawn are added to ``met``."""
     with site.database.read() as connection:
         tokens = register.tokens_out_of(connection, dataset)
@@ -153,7 +153,7 @@ def subjects_of(found: Scan) -> tuple[str, ...]:
     return tuple(sorted({sample.subject for sample in found.samples}))
 
 
-def usable_scan(site: SiteState, entry: Dataset, take_opt_outs: TakeOptOuts, *, new: bool = False) -> Scan:
+def usable_scan(site: StateFolder, entry: Dataset, take_opt_outs: TakeOptOuts, *, new: bool = False) -> Scan:
     """A scan of at least one usable subject, and without errors unless the dataset leaves faulty subjects out.
 
     Raises DatasetProblems that names everything wrong, for a ``new`` dataset with what helps to add it.
@@ -165,7 +165,7 @@ def usable_scan(site: SiteState, entry: Dataset, take_opt_outs: TakeOptOuts, *, 
         otherwise = f", or go on without those that have errors: {usable} (--leave-out-faulty)" if found.samples else ""
         raise DatasetProblems(entry.name, found.errors, _NOT_YET + otherwise if new else _MEND)
     if not found.samples:
-        nothing = Problem(thing=entry.root, cause="holds no subject", remedy="add data or name another folder")
+        nothing = DataIssue(thing=entry.root, cause="holds no subject", remedy="add data or name another folder")
         raise DatasetProblems(entry.name, (nothing,), _NOT_YET)
     return found
 
@@ -185,14 +185,14 @@ def _check_free(connection: Connection, name: str) -> None:
         raise Conflict(f"dataset {name}", f"is in the catalog already{also} ({row.root})", remedy)
 
 
-def datasets(site: SiteState) -> list[Dataset]:
+def datasets(site: StateFolder) -> list[Dataset]:
     """Every dataset, by name."""
     with site.database.read() as connection:
         rows = connection.execute(select(schema.datasets).order_by(schema.datasets.c.name)).mappings().all()
     return [_entry(row) for row in rows]
 
 
-def dataset(site: SiteState, name: str) -> Dataset:
+def dataset(site: StateFolder, name: str) -> Dataset:
     """One dataset. Raises NotFound."""
     with site.database.read() as connection:
         row = connection.execute(select(schema.datasets).where(schema.datasets.c.name == name)).mappings().first()
@@ -210,13 +210,13 @@ def _entry(row: Mapping[Any, Any]) -> Dataset:
     return Dataset.model_validate(dict(row) | read | unknown)
 
 
-def is_behind(site: SiteState, entry: Dataset) -> bool:
+def is_behind(site: StateFolder, entry: Dataset) -> bool:
     """Whether somebody withdrew here since the dataset was looked at: all counts but that of subjects are older."""
     with site.database.read() as connection:
         return any(since > entry.scanned_at for _, since in register.out_of(connection, entry.name))
 
 
-def remove(site: SiteState, name: str) -> None:
+def remove(site: StateFolder, name: str) -> None:
     """Take a dataset out of the catalog; its files are not touched.
 
     Raises Conflict while an approved experiment trains on it.
@@ -242,7 +242,7 @@ def remove(site: SiteState, name: str) -> None:
     site.ring()
 
 
-def check(site: SiteState, name: str, take_opt_outs: TakeOptOuts) -> Scan:
+def check(site: StateFolder, name: str, take_opt_outs: TakeOptOuts) -> Scan:
     """Look at a dataset again and bring its entry up to date with what is usable; everything wrong is in the answer.
 
     Raises NotFound, and BadInput when its folder is gone.
@@ -255,7 +255,7 @@ def check(site: SiteState, name: str, take_opt_outs: TakeOptOuts) -> Scan:
     return found
 
 
-def remap(site: SiteState, name: str, mapping: DataMapping) -> Dataset:
+def remap(site: StateFolder, name: str, mapping: DataMapping) -> Dataset:
     """Give a dataset another mapping, for cohorts frozen from now on. Raises NotFound."""
     entry = dataset(site, name).model_copy(update={"mapping": mapping})
     with site.database.write() as connection:
@@ -272,17 +272,17 @@ def excluded_from(connection: Connection, name: str) -> list[str]:
     return list(connection.scalars(query))
 
 
-def keep(site: SiteState, connection: Connection, entry: Dataset, found: Iterable[str] | None = None) -> None:
+def keep(site: StateFolder, connection: Connection, entry: Dataset, found: Iterable[str] | None = None) -> None:
     """Keep a dataset's entry, and who was found in it where that is known, in the caller's transaction.
 
-    Raises NotFound when the dataset was removed meanwhile.
+    Raises NotFound when the dataset was removed in the meantime.
     """
     there, row = schema.datasets.c.name == entry.name, _row(entry)
     if found is None:
         # Nobody looked: the counts that are kept may be newer, made less by a withdrawal since the entry was read.
         row = {name: value for name, value in row.items() if name not in ("subjects", "summary", "scanned_at")}
     if connection.execute(update(schema.datasets).where(there).values(**row)).rowcount == 0:
-        raise NotFound(f"dataset {entry.name}", "was removed meanwhile", "add it again, then approve")
+        raise NotFound(f"dataset {entry.name}", "was removed in the meantime", "add it again, then approve")
     if found is not None:
         members.note(site, connection, entry.name, found)
 

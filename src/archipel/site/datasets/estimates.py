@@ -15,18 +15,18 @@ from archipel.data.samples import LABEL
 from archipel.data.volumes import volumes
 from archipel.site.datasets.catalog import Dataset
 from archipel.site.datasets.file_index import SqlFileIndex
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 
 
 class Estimate(NamedTuple):
     """About how many bytes the prepared files take, 0 for rows of numbers; and the voxels of a sample on average, 0 for
-    what is no volume."""
+    what is not a volume."""
 
     size: int
     voxels: float = 0.0
 
 
-def estimated(site: SiteState, entry: Dataset, cohort: Cohort) -> Estimate:
+def estimated(site: StateFolder, entry: Dataset, cohort: Cohort) -> Estimate:
     """The estimate for all samples of the cohort, as its mapping and recipe make them."""
     if entry.kind == "volumes":
         with SqlFileIndex(site, entry.name) as index:
@@ -48,7 +48,7 @@ def _of_volumes(folder: Folder, cohort: Cohort, sample: Sample) -> Estimate:
     return Estimate(size, voxels)
 
 
-def stored_grids(site: SiteState, cohort: Cohort) -> list[tuple[tuple[int, ...], Affine]]:
+def stored_grids(site: StateFolder, cohort: Cohort) -> list[tuple[tuple[int, ...], Affine]]:
     """Shape and affine of the volumes in the cohort's files as they are stored, as far as it is written down.
 
     Of all volumes of the dataset for a cohort without samples. No file is looked at, not even whether it is there.

@@ -14,13 +14,13 @@ from archipel.data.formats.found_volumes import subject_id
 from archipel.site.audit import journal
 from archipel.site.datasets import catalog
 from archipel.site.state import schema
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawn.opt_outs import TakeOptOuts
 from archipel.storage import utc_now
 from archipel.vocabulary import NotFound
 
 
-def exclude(site: SiteState, name: str, subjects: Iterable[str], take_opt_outs: TakeOptOuts) -> catalog.Dataset:
+def exclude(site: StateFolder, name: str, subjects: Iterable[str], take_opt_outs: TakeOptOuts) -> catalog.Dataset:
     """Leave subjects out of every later scan of a dataset; it is looked at again without them.
 
     However an id's accents are written, it is one subject. Raises NotFound for a dataset or subject that is not there.
@@ -41,7 +41,7 @@ def exclude(site: SiteState, name: str, subjects: Iterable[str], take_opt_outs: 
     return catalog.dataset(site, name)
 
 
-def excluded(site: SiteState, name: str) -> list[str]:
+def excluded(site: StateFolder, name: str) -> list[str]:
     """Who is left out of a dataset, in order."""
     with site.database.read() as connection:
         return catalog.excluded_from(connection, name)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, insert, select
 
 from archipel.data import FileFacts, Signature
 from archipel.site.state import schema
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawn import register
 
 _files = schema.files
@@ -36,7 +36,7 @@ class SqlFileIndex:
     What is found may be of anybody in the dataset: when somebody withdraws meanwhile, nothing of it is kept.
     """
 
-    def __init__(self, site: SiteState, dataset: str) -> None:
+    def __init__(self, site: StateFolder, dataset: str) -> None:
         self._site, self._dataset = site, dataset
         self._new: dict[tuple[str, str], dict[str, Any]] = {}
         self._ahead: dict[str, _Ahead] = {}

@@ -10,9 +10,9 @@ from sqlalchemy import Connection, and_, delete, func, insert, or_, select, upda
 
 from archipel.data import subject_token
 from archipel.site.state import schema
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawn import register
-from archipel.site.withdrawn.opt_outs import EVERYWHERE, Optant
+from archipel.site.withdrawn.opt_outs import EVERYWHERE, OptOut
 from archipel.site.withdrawn.register import Withdrawal
 
 _MOST_LOOKED_FOR = 20
@@ -20,7 +20,7 @@ _MOST_LOOKED_FOR = 20
 _members = schema.members
 
 
-def note(site: SiteState, connection: Connection, name: str, subjects: Iterable[str]) -> None:
+def note(site: StateFolder, connection: Connection, name: str, subjects: Iterable[str]) -> None:
     """Write down who a look at a dataset found, in the place of whoever was in it, in the caller's transaction.
 
     Those who withdrew while it was looked at are taken off its counts at once; nothing of them stays found.
@@ -51,8 +51,8 @@ def leave(connection: Connection, gone: Sequence[Withdrawal]) -> tuple[str, ...]
     return tuple(sorted(held))
 
 
-def forget_faulty(connection: Connection, gone: Sequence[Optant]) -> set[str]:
-    """Forget what was found in files of patients who are no members, because their data is faulty or excluded.
+def forget_faulty(connection: Connection, gone: Sequence[OptOut]) -> set[str]:
+    """Forget what was found in files of patients who are not members, because their data is faulty or excluded.
 
     The names of the datasets that may have had such files.
     """

@@ -10,7 +10,7 @@ from pathlib import Path
 from archipel.data.quality import QualityReport, build, draw_pictures, gather, page
 from archipel.site.datasets import catalog
 from archipel.site.datasets.file_index import SqlFileIndex
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawn.opt_outs import TakeOptOuts
 from archipel.storage import disk_errors_named, utc_now, write_private
 from archipel.vocabulary import Conflict
@@ -19,7 +19,7 @@ HTML, JSON = "report.html", "report.json"
 
 
 def make_report(
-    site: SiteState, name: str, folder: Path, take_opt_outs: TakeOptOuts, class_column: str = ""
+    site: StateFolder, name: str, folder: Path, take_opt_outs: TakeOptOuts, class_column: str = ""
 ) -> QualityReport:
     """Make the report of a dataset and write both files into ``folder``; returns the report.
 
@@ -41,7 +41,7 @@ def make_report(
     take_opt_outs(site)
     with site.database.write() as connection:
         if index.is_overtaken(connection):
-            raise Conflict(f"the report of dataset {name}", "somebody withdrew while it was made", "make it again")
+            raise Conflict(f"the report of dataset {name}", "a patient withdrew while it was made", "make it again")
         # Inside the transaction: who withdraws after this waits for the files and takes them away.
         with disk_errors_named(folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -13,7 +13,7 @@ from archipel.data import Cohort, Sample, Scan
 from archipel.data.quality import contents, gather
 from archipel.site.datasets.catalog import Dataset
 from archipel.site.datasets.file_index import SqlFileIndex
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 
 
 class Across(NamedTuple):
@@ -28,7 +28,7 @@ class Across(NamedTuple):
 
 
 def across(
-    site: SiteState, entry: Dataset, cohort: Cohort, training: Sequence[Sample], validation: Sequence[Sample]
+    site: StateFolder, entry: Dataset, cohort: Cohort, training: Sequence[Sample], validation: Sequence[Sample]
 ) -> Across:
     """Held against each other are the two sides; what the file index knows is not read again.
 

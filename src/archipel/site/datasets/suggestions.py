@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 
 from archipel.site.datasets import catalog
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawn.opt_outs import EVERYWHERE, TakeOptOuts
 from archipel.vocabulary import ArchipelError
 
@@ -15,7 +15,7 @@ _ALIKE = 0.75
 _MOST = 3
 
 
-def subjects_there(site: SiteState, take_opt_outs: TakeOptOuts, dataset: str = EVERYWHERE) -> set[str]:
+def subjects_there(site: StateFolder, take_opt_outs: TakeOptOuts, dataset: str = EVERYWHERE) -> set[str]:
     """Who lies in the dataset, or in any, without those who are left out; each is looked at again.
 
     A dataset that cannot be looked at now has nobody.

@@ -6,19 +6,19 @@ from collections.abc import Callable
 
 import structlog
 
-from archipel.tasks import Handler, Made
+from archipel.tasks import Handler, LocalUpdate
 from archipel.vocabulary import Task
 
 _log = structlog.get_logger("archipel.narrowing")
 
 
-class OnOneView:
+class RepeatOnCohortChange:
     """A handler around another: what it made counts when ``view`` is the same before and after."""
 
     def __init__(self, inner: Handler, view: Callable[[], str]) -> None:
         self._inner, self._view = inner, view
 
-    async def __call__(self, task: Task) -> Made:
+    async def __call__(self, task: Task) -> LocalUpdate:
         """Make it, and again as long as the view changes under it. Raises what ``view`` raises."""
         while True:
             before = self._view()

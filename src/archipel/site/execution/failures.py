@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 
 from archipel.site.audit import journal
 from archipel.site.state import schema
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.tensors import document_hash
 from archipel.vocabulary import Failure, NotFound, TaskKey
 
@@ -30,7 +30,7 @@ class FailedTask(NamedTuple):
     done_at: str | None
 
 
-def failed(site: SiteState, experiment: str | None = None, round_number: int | None = None) -> list[FailedTask]:
+def failed(site: StateFolder, experiment: str | None = None, round_number: int | None = None) -> list[FailedTask]:
     """Failed tasks with their full texts, oldest first; of one experiment and round when these are given."""
     query = select(_tasks).where(_tasks.c.failure.is_not(None)).order_by(_tasks.c.accepted_at)
     if experiment is not None:
@@ -41,7 +41,7 @@ def failed(site: SiteState, experiment: str | None = None, round_number: int | N
         return [_failed(row) for row in connection.execute(query).mappings()]
 
 
-def of_round(site: SiteState, experiment: str, round_number: int) -> list[FailedTask]:
+def of_round(site: StateFolder, experiment: str, round_number: int) -> list[FailedTask]:
     """A round's failed tasks that have a text. Raises NotFound when there are none."""
     found = [task for task in failed(site, experiment, round_number) if task.detail]
     if not found:
@@ -51,7 +51,7 @@ def of_round(site: SiteState, experiment: str, round_number: int) -> list[Failed
     return found
 
 
-def release(site: SiteState, experiment: str, round_number: int) -> list[FailedTask]:
+def release(site: StateFolder, experiment: str, round_number: int) -> list[FailedTask]:
     """Let the full texts of a round's errors leave the site, and wake the agent, which sends them.
 
     The journal keeps each text's hash. Raises NotFound when the round has no failed task with a text.
@@ -67,14 +67,14 @@ def release(site: SiteState, experiment: str, round_number: int) -> list[FailedT
     return found
 
 
-def to_send(site: SiteState) -> list[tuple[TaskKey, str]]:
+def to_send(site: StateFolder) -> list[tuple[TaskKey, str]]:
     """Released texts that the server has not got yet; the agent sends each and then calls ``mark_sent``."""
     query = select(_tasks).where(_tasks.c.released, ~_tasks.c.release_sent).order_by(_tasks.c.accepted_at)
     with site.database.read() as connection:
         return [(task.key, task.detail) for task in map(_failed, connection.execute(query).mappings())]
 
 
-def mark_sent(site: SiteState, key: TaskKey) -> None:
+def mark_sent(site: StateFolder, key: TaskKey) -> None:
     """Remember that the server has this released text."""
     with site.database.write() as connection:
         journal.append(connection, "error-sent", key.model_dump(mode="json"))

@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 
 from archipel.data import Cohort, Prepared, Sample
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.site.state.sample_cache import sample_cache
 from archipel.storage import disk_errors_named
 
@@ -25,7 +25,7 @@ _log = structlog.get_logger("archipel.preparing")
 _SAY_S = 10.0
 
 
-async def prepared(site: SiteState, root: Path, cohort: Cohort) -> Prepared:
+async def prepared(site: StateFolder, root: Path, cohort: Cohort) -> Prepared:
     """The cohort's prepared files, held until closed; what is not in the cache is made from the dataset's files.
 
     Raises BadInput (``data-changed``) naming a file that is not what was frozen, BadInput (``configuration``) when
@@ -47,7 +47,7 @@ def _let_go(doing: asyncio.Task[Prepared]) -> None:
         doing.result().close()
 
 
-def _prepare(site: SiteState, root: Path, cohort: Cohort, stop: threading.Event) -> Prepared:
+def _prepare(site: StateFolder, root: Path, cohort: Cohort, stop: threading.Event) -> Prepared:
     cache, told = sample_cache(site), time.monotonic()
 
     def progress(done: int, of: int) -> None:
@@ -63,7 +63,7 @@ def _prepare(site: SiteState, root: Path, cohort: Cohort, stop: threading.Event)
     return found
 
 
-def as_told(cohort: Cohort, fraction: float) -> Cohort:
+def as_disclosed(cohort: Cohort, fraction: float) -> Cohort:
     """The cohort as a worker is told of it: no paths, and pseudonyms in the place of ids where it has them.
 
     Under a pseudonym sessions are numbers from 1: as files call them, they may hold the id, or a date of the patient's.

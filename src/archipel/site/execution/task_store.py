@@ -18,22 +18,22 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from archipel.governance import JournalHead, record_hash
 from archipel.site.audit import journal, journal_heads
 from archipel.site.state import schema
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.storage import disk_errors_named, sync_folder, utc_now
-from archipel.tasks import Made, spare
+from archipel.tasks import LocalUpdate, reusable_file
 from archipel.tasks.handling import replayed
 from archipel.vocabulary import Conflict, ErrorCode, Failure, RoundClosed, Task, TaskKey, TaskKind, Update
 
 _tasks, _frames = schema.tasks, schema.state_frames
 
 
-class SiteShelf:
+class SiteTaskStore:
     """One site's shelf."""
 
-    def __init__(self, site: SiteState) -> None:
+    def __init__(self, site: StateFolder) -> None:
         self._site = site
 
-    def find(self, task: Task) -> Made | None:
+    def find(self, task: Task) -> LocalUpdate | None:
         """What was made for this very task. Raises Conflict (replayed) for other content under a used key."""
         with self._site.database.read() as connection:
             row = connection.execute(select(_tasks).where(_is(task.key))).mappings().first()
@@ -50,9 +50,9 @@ class SiteShelf:
         made = Update.model_validate_json(row["update"])
         frame = self._site.spool / row["spool"] if row["spool"] else None
         if frame is not None and not frame.exists():
-            cause = "its update was made and is no longer in the spool"
+            cause = "its update was made and is missing from the spool"
             raise Conflict(f"task {task.key}", cause, "the server opens a new attempt", code=ErrorCode.NOT_FOUND)
-        return Made(made, frame)
+        return LocalUpdate(made, frame)
 
     def begin(self, task: Task) -> None:
         """The task is accepted; the same task begun again after a crash is the same line."""
@@ -73,7 +73,7 @@ class SiteShelf:
                 values = {"state": "accepted", "failure": None, "detail": None}
                 connection.execute(update(_tasks).where(_is(task.key)).values(**values))
 
-    def keep(self, task: Task, made: Made) -> None:
+    def keep(self, task: Task, made: LocalUpdate) -> None:
         """The update is made: the optimiser's frame first, then one transaction names it and the update."""
         path = self._write_state(task, made.state) if made.state is not None else None
         body = {
@@ -187,7 +187,7 @@ class SiteShelf:
                 gone += self._settle_state(connection, closed, named)
             journal_heads.keep(connection, server_head, receipt)
         if spool is not None and spool.exists():
-            spool.rename(spare(spool))
+            spool.rename(reusable_file(spool))
         for path in gone:
             path.unlink(missing_ok=True)
 
@@ -216,7 +216,7 @@ class SiteShelf:
         with self._site.database.write() as connection:
             gone = [self._site.spool / name for name in connection.scalars(spools)]
             gone += self._drop_frames(connection, _frames.c.experiment == experiment)
-        for path in (*gone, spare(self._site.spool / experiment)):
+        for path in (*gone, reusable_file(self._site.spool / experiment)):
             path.unlink(missing_ok=True)
 
     def sweep(self) -> None:

@@ -13,16 +13,16 @@ import structlog
 
 from archipel.data import Cohort, Prepared
 from archipel.plans.runtime import Outcome
-from archipel.site.approval.authorisation import Allowed
+from archipel.site.approval.authorisation import Authorisation
 from archipel.site.audit import journal
 from archipel.site.datasets import catalog
 from archipel.site.execution import preparation
-from archipel.site.execution.task_store import SiteShelf
-from archipel.site.sandbox import Sandbox, SandboxedWorker, SandboxSpec, SharedFrame, TaskFailed
+from archipel.site.execution.task_store import SiteTaskStore
+from archipel.site.sandbox import Sandbox, SandboxedWorker, SandboxSpec, SharedBuffer, TaskFailed
 from archipel.site.state import sample_cache
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.tasks import Trained
-from archipel.tensors import BlobHasher, check_header, frame_size
+from archipel.tensors import BlobHasher, check_header, tensor_file_size
 from archipel.vocabulary import BadInput, ErrorCode, Job, OptimiserState, Task, TaskKind
 
 _log = structlog.get_logger("archipel.training")
@@ -48,10 +48,10 @@ class ModelCache:
 
     def __init__(self, job: Job, fetch: Fetch) -> None:
         self._job, self._fetch = job, fetch
-        self._frames: OrderedDict[str, SharedFrame] = OrderedDict()
+        self._frames: OrderedDict[str, SharedBuffer] = OrderedDict()
         self._most = min(2 + (len(job.sites) if job.baselines.local else 0), MOST_MODELS)
 
-    async def get(self, blob: str) -> SharedFrame:
+    async def get(self, blob: str) -> SharedBuffer:
         """The model's frame. Raises BadInput when its bytes are not those of the hash or not the job's tensors."""
         if blob in self._frames:
             self._frames.move_to_end(blob)
@@ -59,7 +59,7 @@ class ModelCache:
         if len(self._frames) >= self._most:
             frame = self._emptied()
         else:
-            frame = SharedFrame.create(frame_size(self._job.tensors))
+            frame = SharedBuffer.create(tensor_file_size(self._job.tensors))
         try:
             await self._fill(frame, blob)
             frame.seal()
@@ -71,13 +71,13 @@ class ModelCache:
         self._frames[blob] = frame
         return frame
 
-    def _emptied(self) -> SharedFrame:
-        """The frame that was not asked for the longest, to be filled anew; the worker is at no task now."""
+    def _emptied(self) -> SharedBuffer:
+        """The frame that was not asked for the longest, to be filled again; the worker is at no task now."""
         frame = self._frames.popitem(last=False)[1]
         frame.reuse()
         return frame
 
-    async def _fill(self, frame: SharedFrame, blob: str) -> None:
+    async def _fill(self, frame: SharedBuffer, blob: str) -> None:
         hasher, position = BlobHasher(), 0
         async for chunk in self._fetch(blob):
             if position + len(chunk) > frame.size:
@@ -96,7 +96,7 @@ class ModelCache:
 
 
 def sandbox_spec(
-    site: SiteState, job: Job, cohort: Cohort, files: tuple[tuple[Path, str], ...], *, log: str = ""
+    site: StateFolder, job: Job, cohort: Cohort, files: tuple[tuple[Path, str], ...], *, log: str = ""
 ) -> SandboxSpec:
     """A worker of this site for a job, on the prepared files of a cohort; ``log`` names its log."""
     return SandboxSpec(
@@ -104,7 +104,7 @@ def sandbox_spec(
         site=site.name,
         open_plan=partial(site.blobs.local, job.plan.hash),
         class_name=job.plan.class_name,
-        cohort=preparation.as_told(cohort, job.validation_fraction),
+        cohort=preparation.as_disclosed(cohort, job.validation_fraction),
         files=files,
         limits=job.limits,
         mode=site.settings.sandbox.value,
@@ -122,7 +122,7 @@ class SandboxTrainer:
     """
 
     def __init__(
-        self, site: SiteState, shelf: SiteShelf, job: Job, allowed: Callable[[], Allowed], fetch: Fetch
+        self, site: StateFolder, shelf: SiteTaskStore, job: Job, allowed: Callable[[], Authorisation], fetch: Fetch
     ) -> None:
         self._site, self._shelf, self._job, self._allowed = site, shelf, job, allowed
         self._models = ModelCache(job, fetch)
@@ -130,7 +130,7 @@ class SandboxTrainer:
         self._view = ""
         self._cohort: Cohort | None = None
         self._prepared: Prepared | None = None
-        self._result: SharedFrame | None = None
+        self._result: SharedBuffer | None = None
         self._turn = asyncio.Lock()
 
     async def run(self, task: Task) -> Trained:
@@ -145,7 +145,7 @@ class SandboxTrainer:
                 return Trained(outcome, None, release=lambda: None)
             model = await self._models.get(task.models[0])
             if self._result is None:
-                self._result = SharedFrame.create(frame_size(self._job.tensors))
+                self._result = SharedBuffer.create(tensor_file_size(self._job.tensors))
             result = self._result
             state = None
             if task.key.kind is TaskKind.TRAIN and self._job.optimiser_state is OptimiserState.CONTINUE_LOCAL:
@@ -203,7 +203,7 @@ class SandboxTrainer:
                 self._worker = await self._started(allowed, self._prepared)
                 self._view = allowed.view
 
-    async def _started(self, allowed: Allowed, prepared: Prepared) -> SandboxedWorker:
+    async def _started(self, allowed: Authorisation, prepared: Prepared) -> SandboxedWorker:
         """A worker that has read these files; the journal says that it was started."""
         worker = await Sandbox.start(sandbox_spec(self._site, allowed.job, allowed.cohort, prepared.files))
         try:

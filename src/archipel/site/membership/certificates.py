@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.storage import disk_errors_named, sync_folder, write_private
 from archipel.vocabulary import ArchipelError, ErrorCode
 
@@ -47,7 +47,7 @@ def tls_request(name: str) -> tuple[bytes, str]:
     return pem, request.public_bytes(serialization.Encoding.PEM).decode()
 
 
-def keep_certificate(site: SiteState, key: bytes, certificate: str, authority: str | None = None) -> None:
+def keep_certificate(site: StateFolder, key: bytes, certificate: str, authority: str | None = None) -> None:
     """Keep a TLS key with its certificate, and the CA's when it is given.
 
     Raises ArchipelError (code trust) when the certificate is on another key; the old pair is kept then.
@@ -67,7 +67,7 @@ def keep_certificate(site: SiteState, key: bytes, certificate: str, authority: s
         _settle(site)
 
 
-def credentials(site: SiteState) -> Credentials:
+def credentials(site: StateFolder) -> Credentials:
     """The key, certificate and CA to dial with. Raises ArchipelError (code configuration) when they are not there."""
     site.joined()
     try:
@@ -85,7 +85,7 @@ def credentials(site: SiteState) -> Credentials:
 
 
 @contextmanager
-def _alone(site: SiteState) -> Iterator[None]:
+def _alone(site: StateFolder) -> Iterator[None]:
     descriptor = os.open(site.keys, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -94,7 +94,7 @@ def _alone(site: SiteState) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _settle(site: SiteState) -> None:
+def _settle(site: StateFolder) -> None:
     """Finish a change of the pair: the next key takes its place exactly when the certificate is on it."""
     following, certificate = site.keys / _NEXT, site.keys / "tls.pem"
     if not following.exists():

@@ -21,7 +21,7 @@ from archipel.governance import canonical
 from archipel.site.audit import journal
 from archipel.site.membership.certificates import keep_certificate, tls_request
 from archipel.site.state import schema
-from archipel.site.state.folder import Federation, SiteState
+from archipel.site.state.folder import FederationMembership, StateFolder
 from archipel.site.state.settings import checked_proxy, set_proxy
 from archipel.storage import utc_now
 from archipel.transport.enrolment import (
@@ -45,7 +45,7 @@ _TIMEOUT_S = 30.0
 _BEFORE_TRUST = "check the address in the token, the network and, if there is one, the proxy in site.toml"
 
 
-def join(site: SiteState, token: str, proxy: str | None = None) -> Federation:
+def join(site: StateFolder, token: str, proxy: str | None = None) -> FederationMembership:
     """Join the federation that the token names and keep its certificate; ``proxy`` is kept in the settings if given.
 
     Joining the same federation again (an expired certificate) keeps the identity key. Raises ArchipelError for a
@@ -71,7 +71,7 @@ def join(site: SiteState, token: str, proxy: str | None = None) -> Federation:
     if known is not None and known.server_key != reply.server_key:
         raise _other_federation(site, known, reply.federation)
     keep_certificate(site, key, reply.certificate, reply.ca)
-    joined = Federation(
+    joined = FederationMembership(
         name=reply.federation,
         server_key=reply.server_key,
         grpc=reply.grpc,
@@ -92,7 +92,7 @@ def join(site: SiteState, token: str, proxy: str | None = None) -> Federation:
     return joined
 
 
-def _other_federation(site: SiteState, known: Federation, other: str) -> Conflict:
+def _other_federation(site: StateFolder, known: FederationMembership, other: str) -> Conflict:
     return Conflict(
         f"site {site.name}",
         f"belongs to federation {known.name} already, and {other} is another one",
@@ -113,7 +113,7 @@ def _authority(ticket: JoinToken, proxy: str) -> AuthorityReply:
     return authority
 
 
-def _enrol(site: SiteState, ticket: JoinToken, authority: str, csr: str, proxy: str) -> EnrolmentReply:
+def _enrol(site: StateFolder, ticket: JoinToken, authority: str, csr: str, proxy: str) -> EnrolmentReply:
     statement = enrolment_statement(ticket.id, site.name, site.identity.public, csr)
     request = EnrolmentRequest(
         **statement,
@@ -144,7 +144,7 @@ def _ask(ticket: JoinToken, proxy: str, trust: ssl.SSLContext, path: str, body: 
         raise ArchipelError(
             f"proxy {shown_proxy}",
             f"refused the way to {ticket.url} ({error})",
-            "ask whoever runs it to allow that address",
+            "ask its administrator to allow that address",
             code=ErrorCode.LOST,
         ) from error
     except httpx.ConnectError as error:

@@ -11,13 +11,13 @@ from pydantic import TypeAdapter, ValidationError
 from archipel.governance import IdentityKey
 from archipel.site.audit import journal
 from archipel.site.state import settings
-from archipel.site.state.folder import FOLDERS, SiteState, open_database
+from archipel.site.state.folder import FOLDERS, StateFolder, open_database
 from archipel.site.state.settings import SiteSettings
 from archipel.storage import disk_errors_named, load_settings, write_private
 from archipel.vocabulary import BadInput, Conflict, SiteName
 
 
-def create_site(folder: Path, site: str) -> SiteState:
+def create_site(folder: Path, site: str) -> StateFolder:
     """Make a new site in a new or empty folder.
 
     Raises Conflict when the folder holds something already and BadInput for a name that a site may not have.
@@ -48,7 +48,7 @@ def create_site(folder: Path, site: str) -> SiteState:
         raise
 
 
-def _fill(folder: Path, site: str) -> SiteState:
+def _fill(folder: Path, site: str) -> StateFolder:
     with disk_errors_named(folder):
         for name in FOLDERS:
             (folder / name).mkdir(mode=0o700)
@@ -60,4 +60,4 @@ def _fill(folder: Path, site: str) -> SiteState:
     with database.write() as connection:
         journal.append(connection, journal.FIRST, {"site": site, "identity_key": identity.public})
     settings.write_first(folder / "site.toml", site)
-    return SiteState(folder, load_settings(folder / "site.toml", SiteSettings), database)
+    return StateFolder(folder, load_settings(folder / "site.toml", SiteSettings), database)

@@ -12,7 +12,7 @@ from cryptography import x509
 from archipel.governance import canonical
 from archipel.site.audit import journal
 from archipel.site.membership.certificates import credentials, keep_certificate, tls_request
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.transport import RenewRequest, Uplink
 from archipel.vocabulary import ArchipelError, ErrorCode
 
@@ -30,7 +30,7 @@ class Line(Protocol):
         """A new certificate (PEM). Raises ArchipelError."""
 
 
-async def renew_when_due(site: SiteState, link: Line) -> None:
+async def renew_when_due(site: StateFolder, link: Line) -> None:
     """Look every hour; renew over the link when it is time. A failure is logged and tried at the next look."""
     while True:
         if is_due((site.keys / "tls.pem").read_bytes(), datetime.now(UTC)):
@@ -48,7 +48,7 @@ def is_due(pem: bytes, now: datetime) -> bool:
     return certificate.not_valid_after_utc - now < life * FRACTION_LEFT
 
 
-async def renew(site: SiteState, link: Line) -> None:
+async def renew(site: StateFolder, link: Line) -> None:
     """Get a certificate on a new TLS key; the identity key stays. Raises ArchipelError."""
     key, csr = tls_request(site.name)
     message = b"archipel-renewal/1\n" + canonical({"site": site.name, "csr": csr})
@@ -59,7 +59,7 @@ async def renew(site: SiteState, link: Line) -> None:
     _log.info("certificate renewed")
 
 
-async def renew_now(site: SiteState) -> datetime:
+async def renew_now(site: StateFolder) -> datetime:
     """Renew over a connection of its own, whether an agent runs or not; until when the new certificate lasts (UTC).
 
     Raises ArchipelError when the server cannot be reached or refuses; the certificate that is here stays then.
@@ -86,7 +86,7 @@ async def renew_now(site: SiteState) -> datetime:
     return credentials(site).expires
 
 
-def _unreachable(site: SiteState, cause: str) -> ArchipelError:
+def _unreachable(site: StateFolder, cause: str) -> ArchipelError:
     until = f"{credentials(site).expires:%Y-%m-%d %H:%M:%S} UTC"
     remedy = f"try again when it can; the certificate that is here lasts until {until}"
     return ArchipelError(f"server {site.joined().grpc}", cause, remedy, code=ErrorCode.LOST)

@@ -3,9 +3,9 @@
 It knows processes, namespaces and limits; it does not know servers, rounds or approvals.
 """
 
-from archipel.site.sandbox.memory import SharedFrame
+from archipel.site.sandbox.memory import SharedBuffer
 from archipel.site.sandbox.spec import SandboxSpec, TaskFailed
 from archipel.site.sandbox.starting import Sandbox
 from archipel.site.sandbox.worker import SandboxedWorker
 
-__all__ = ["Sandbox", "SandboxSpec", "SandboxedWorker", "SharedFrame", "TaskFailed"]
+__all__ = ["Sandbox", "SandboxSpec", "SandboxedWorker", "SharedBuffer", "TaskFailed"]

@@ -21,7 +21,7 @@ class Gone(Exception):
 
 
 class Malformed(Exception):
-    """What came is no message of the protocol, or came unasked."""
+    """What came is not a message of the protocol, or came unasked."""
 
 
 class NotFinite(Exception):
@@ -58,7 +58,7 @@ class Dialogue:
                 raise NotFinite(str(error)[:1000]) from error
             raise Malformed(f"sent a reply that does not fit: {str(error)[:1000]}") from error
         except ValueError as error:
-            raise Malformed(f"sent what is no message: {str(error)[:200]}") from error
+            raise Malformed(f"sent what is not a message: {str(error)[:200]}") from error
 
     def check_silent(self) -> None:
         """Raise Malformed when something came that nobody asked for, Gone when the other end is closed."""

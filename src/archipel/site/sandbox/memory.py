@@ -17,7 +17,7 @@ F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_FUTURE_WRITE = 1, 2, 4, 16
 """fcntl(2). The last, from Linux 5.1 on, refuses every write but those through mappings made before it."""
 
 
-class SharedFrame:
+class SharedBuffer:
     """Memory of a fixed size behind a descriptor that a worker can be given.
 
     Its size is sealed from the start, so that a worker that shrinks it cannot make the agent's reads fault.

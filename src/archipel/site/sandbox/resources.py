@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from archipel.site.sandbox.groups import ControlGroup
 from archipel.site.sandbox.identities import Identity
 from archipel.site.sandbox.output import Output
-from archipel.site.sandbox.staging import Stage
+from archipel.site.sandbox.staging import StagedFiles
 
 
 @dataclass
@@ -15,7 +15,7 @@ class Resources:
     """A worker's uid, its staged files, its output and its control group."""
 
     identity: Identity
-    stage: Stage
+    stage: StagedFiles
     output: Output
     group: ControlGroup | None = None
 

@@ -24,7 +24,7 @@ _MAKING = threading.Lock()
 """Held from a folder's making until it is locked, so that no sweep of this agent finds it between the two."""
 
 
-class Stage:
+class StagedFiles:
     """The files of one worker: ``files`` pairs what is to be shown with its place under the data; "" is all of it.
 
     ``given`` are the prepared files with their names; with ``bound`` false they are always linked into one folder.

@@ -16,11 +16,11 @@ from archipel.site.sandbox import command, groups, seccomp, tree, trial
 from archipel.site.sandbox.dialogue import Dialogue, Gone, Malformed, NotFinite
 from archipel.site.sandbox.identities import Identity
 from archipel.site.sandbox.limits import Watch
-from archipel.site.sandbox.memory import SharedFrame
+from archipel.site.sandbox.memory import SharedBuffer
 from archipel.site.sandbox.output import Output
 from archipel.site.sandbox.resources import Resources
 from archipel.site.sandbox.spec import NO_SANDBOX, SandboxSpec
-from archipel.site.sandbox.staging import Stage
+from archipel.site.sandbox.staging import StagedFiles
 from archipel.site.sandbox.worker import SandboxedWorker
 from archipel.site.worker.protocol import Ready, Start
 from archipel.tensors import blob_hash
@@ -44,7 +44,7 @@ class Sandbox:
         sandboxed = await _sandbox_is_there(spec)
         identity = Identity.claim(spec.uid_base)
         try:
-            stage = await asyncio.to_thread(Stage, spec.files, spec.state_folder, bound=sandboxed)
+            stage = await asyncio.to_thread(StagedFiles, spec.files, spec.state_folder, bound=sandboxed)
         except BaseException:
             identity.close()
             raise
@@ -107,9 +107,9 @@ def _launched(
 ) -> tuple[subprocess.Popen[bytes], _Places]:
     with ExitStack() as given:
         given.callback(resources.output.given)
-        plan = given.enter_context(closing(SharedFrame.holding(_approved_plan(spec)))).fd
+        plan = given.enter_context(closing(SharedBuffer.holding(_approved_plan(spec)))).fd
         if sandboxed:
-            filter_ = given.enter_context(closing(SharedFrame.holding(seccomp.program_here()))).fd
+            filter_ = given.enter_context(closing(SharedBuffer.holding(seccomp.program_here()))).fd
             places = _Places(f"{command.PLAN}/{spec.job.plan.file_name}", command.DATA)
             passed = [plan, filter_]
             arguments = command.bubblewrap_arguments(
@@ -149,7 +149,7 @@ def _approved_plan(spec: SandboxSpec) -> bytes:
         raise ArchipelError(
             f"the plan's file {path}",
             f"is not the approved text: its hash is {found}, the job's is {spec.job.plan.hash}",
-            "find out who changed it, remove it and start the agent again, which fetches the text anew",
+            "find out who changed it, remove it and start the agent again, which fetches the text again",
             code=ErrorCode.TRUST,
         )
     return source

@@ -20,7 +20,7 @@ from archipel.plans.runtime import Outcome
 from archipel.site.sandbox import tree
 from archipel.site.sandbox.dialogue import Dialogue, Gone, Malformed, NotFinite
 from archipel.site.sandbox.limits import Watch
-from archipel.site.sandbox.memory import SharedFrame
+from archipel.site.sandbox.memory import SharedBuffer
 from archipel.site.sandbox.resources import Resources
 from archipel.site.sandbox.spec import SandboxSpec, TaskFailed
 from archipel.site.worker.protocol import (
@@ -32,11 +32,11 @@ from archipel.site.worker.protocol import (
     NeedModel,
     NeedState,
     Prepare,
-    Prepared,
-    Problem,
     StateSpace,
     ToWorker,
     Train,
+    WorkerError,
+    WorkerReady,
 )
 from archipel.tasks.failing import sentence_of
 from archipel.vocabulary import (
@@ -67,7 +67,7 @@ _MAY_SAY = frozenset(
 _FREEZE_S = 5.0
 _SWEEPS = 50
 T = TypeVar("T")
-GivesModel = Callable[[int], Awaitable[SharedFrame]]
+GivesModel = Callable[[int], Awaitable[SharedBuffer]]
 """A task's model by its place in the task, in memory that is valid until the next one is asked for."""
 
 
@@ -102,10 +102,10 @@ class SandboxedWorker:
     async def prepare(self) -> None:
         """Load the plan and its data. Raises TaskFailed."""
         reply = await self._guarded(self._ask(Prepare(), ()), self.spec.prepare_wall_s, self.spec.limits.cpu_s)
-        if not isinstance(reply, Prepared):
+        if not isinstance(reply, WorkerReady):
             raise await self._misbehaved("answered another question than prepare")
 
-    async def begin(self, result: SharedFrame) -> None:
+    async def begin(self, result: SharedBuffer) -> None:
         """Make the plan's own initial model into the result's memory. Raises TaskFailed."""
         result.lend()
         limits = self.spec.limits
@@ -113,13 +113,13 @@ class SandboxedWorker:
         if not isinstance(reply, Done):
             raise await self._misbehaved("answered another question than begin")
 
-    async def train(self, task: Task, model: SharedFrame, result: SharedFrame, state: bytes | None) -> Outcome:
+    async def train(self, task: Task, model: SharedBuffer, result: SharedBuffer, state: bytes | None) -> Outcome:
         """Train the model into the result's memory. Raises TaskFailed; the worker may be dead then."""
         frames = [model, result]
         model.seal()
         result.lend()
         if state is not None:
-            frames.append(SharedFrame.holding(state))
+            frames.append(SharedBuffer.holding(state))
         try:
             request = Train(task=task, has_state=state is not None)
             return await self._task(request, [one.fd for one in frames], passes=len(task.passes))
@@ -156,7 +156,7 @@ class SandboxedWorker:
         reply = await self._ask(request, descriptors)
         if model is not None:
             reply = await self._in_turn(reply, len(request.task.models), model)
-        state: SharedFrame | None = None
+        state: SharedBuffer | None = None
         try:
             if isinstance(reply, NeedState):
                 state = await self._room_for_state(request, reply.size)
@@ -191,13 +191,13 @@ class SandboxedWorker:
             reply = await self._ask(Model(), [frame.fd])
         return reply
 
-    async def _room_for_state(self, request: Train | Evaluate, size: int) -> SharedFrame:
+    async def _room_for_state(self, request: Train | Evaluate, size: int) -> SharedBuffer:
         job = self.spec.job
         keeps = job.optimiser_state is OptimiserState.CONTINUE_LOCAL and request.task.key.kind is TaskKind.TRAIN
         most = 4 * job.tensors.nbytes + (64 << 20) if keeps else 0
         if size > most:
             raise await self._misbehaved(f"asked for {size} bytes of state; at most {most} are given")
-        return SharedFrame.create(size)
+        return SharedBuffer.create(size)
 
     def _check_names(self, found: dict[str, MetricSum], declared: Sequence[MetricSpec]) -> None:
         unknown = sorted(set(found) - {spec.name for spec in declared})
@@ -214,7 +214,7 @@ class SandboxedWorker:
             raise failed(ErrorCode.NOT_FINITE, f"a reply held NaN or infinite numbers: {error}") from error
         except Malformed as error:
             raise await self._misbehaved(str(error)) from error
-        if isinstance(reply, Problem):
+        if isinstance(reply, WorkerError):
             raise self._told(reply)
         return reply
 
@@ -303,7 +303,7 @@ class SandboxedWorker:
             return set(tree.living_below(self._process.pid, self._own))
         return {pid for pid in self._resources.grouped() - self._own if tree.state_of(pid) not in "ZX"}
 
-    def _told(self, problem: Problem) -> TaskFailed:
+    def _told(self, problem: WorkerError) -> TaskFailed:
         """The failure that may leave the site, from an error that the worker told."""
         code = ErrorCode(problem.code) if problem.code in set(_MAY_SAY) else ErrorCode.PLAN_ERROR
         with self.spec.open_plan() as path:

@@ -7,10 +7,10 @@ from typing import Literal
 
 from pydantic import JsonValue, field_serializer
 
-from archipel.data import DataMapping, Recipe
+from archipel.data import DataMapping, Preprocessing
 from archipel.site.cohorts import cohort_versions
 from archipel.site.cohorts.cohort_versions import Version
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import Record
 
 
@@ -29,15 +29,15 @@ class CohortDocument(Version):
     format: str
     options: dict[str, str]
     mapping: DataMapping
-    recipe: Recipe
+    recipe: Preprocessing
     members: tuple[CohortMember, ...]
 
     @field_serializer("mapping", "recipe")
-    def _short(self, value: DataMapping | Recipe) -> dict[str, JsonValue]:
+    def _short(self, value: DataMapping | Preprocessing) -> dict[str, JsonValue]:
         return value.model_dump(mode="json", exclude_defaults=True)
 
 
-def document(site: SiteState, dataset: str, number: int | None = None) -> CohortDocument:
+def document(site: StateFolder, dataset: str, number: int | None = None) -> CohortDocument:
     """A version in full, the newest without ``number``. Raises NotFound."""
     cohort = cohort_versions.stored(site, dataset, number).cohort
     about = cohort_versions.version(site, dataset, cohort.version)

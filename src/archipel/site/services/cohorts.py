@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from archipel.data import CohortDifference, Recipe
+from archipel.data import CohortDifference, Preprocessing
 from archipel.site.cohorts import cohort_versions
 from archipel.site.cohorts.cohort_versions import Frozen, Version
 from archipel.site.datasets.catalog import Dataset
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawals.withdrawals import take_opt_outs
 
 
 def freeze(
-    site: SiteState,
+    site: StateFolder,
     entry: Dataset,
     *,
     fraction: float | None = None,
     pseudonymise: bool | None = None,
-    recipe: Recipe | None = None,
+    recipe: Preprocessing | None = None,
 ) -> Frozen:
     """What a dataset holds now as a cohort that is not kept yet. Raises as ``cohort_versions.freeze`` does."""
     return cohort_versions.freeze(
@@ -25,13 +25,13 @@ def freeze(
 
 
 def freeze_version(
-    site: SiteState,
+    site: StateFolder,
     dataset: str,
     *,
     name: str = "",
     fraction: float | None = None,
     pseudonymise: bool | None = None,
-    recipe: Recipe | None = None,
+    recipe: Preprocessing | None = None,
 ) -> Version:
     """Freeze a dataset and keep it as a version. Raises as ``cohort_versions.freeze_version`` does."""
     return cohort_versions.freeze_version(
@@ -39,6 +39,6 @@ def freeze_version(
     )
 
 
-def compare(site: SiteState, dataset: str, before: int, after: int | None) -> CohortDifference:
+def compare(site: StateFolder, dataset: str, before: int, after: int | None) -> CohortDifference:
     """What became of one version in another, or in what lies there now. Raises as ``cohort_versions.compare`` does."""
     return cohort_versions.compare(site, dataset, before, after, take_opt_outs)

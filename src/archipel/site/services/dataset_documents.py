@@ -11,7 +11,7 @@ from archipel.site.approval import approvals, disclosure
 from archipel.site.approval.approvals import Offer, OfferState
 from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import catalog, exclusions
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.transport import DatasetSummary
 from archipel.vocabulary import DataKind, Record
 
@@ -71,7 +71,7 @@ class MappingChange(Record):
     unmatched: tuple[str, ...] = ()
 
 
-def rows(site: SiteState) -> tuple[DatasetRow, ...]:
+def rows(site: StateFolder) -> tuple[DatasetRow, ...]:
     """Every dataset of the catalog, by name."""
     return tuple(row(entry) for entry in catalog.datasets(site))
 
@@ -88,7 +88,7 @@ def row(entry: catalog.Dataset) -> DatasetRow:
     )
 
 
-def listed(site: SiteState) -> tuple[ListedDataset, ...]:
+def listed(site: StateFolder) -> tuple[ListedDataset, ...]:
     """Every dataset of the catalog, by name, with its folder."""
     return tuple(
         ListedDataset(**dict(row(entry)), root=entry.root, scanned_at=entry.scanned_at)
@@ -96,7 +96,7 @@ def listed(site: SiteState) -> tuple[ListedDataset, ...]:
     )
 
 
-def document(site: SiteState, name: str) -> DatasetDocument:
+def document(site: StateFolder, name: str) -> DatasetDocument:
     """One dataset in full. Raises NotFound."""
     entry = catalog.dataset(site, name)
     return DatasetDocument(
@@ -113,7 +113,7 @@ def document(site: SiteState, name: str) -> DatasetDocument:
     )
 
 
-def asking(site: SiteState, name: str) -> list[Offer]:
+def asking(site: StateFolder, name: str) -> list[Offer]:
     """The experiments that run on this dataset or would; one that names a dataset unknown here may run on any."""
     versions = {one.hash for one in cohort_versions.versions(site, name)}
     others = {entry.name for entry in catalog.datasets(site)} - {name}
@@ -126,7 +126,7 @@ def asking(site: SiteState, name: str) -> list[Offer]:
 
 
 def change_mapping(
-    site: SiteState, name: str, mapping: DataMapping | None, label_names: Mapping[str, str]
+    site: StateFolder, name: str, mapping: DataMapping | None, label_names: Mapping[str, str]
 ) -> MappingChange:
     """Give a dataset another mapping; None keeps the one it has, with ``label_names`` put over its own.
 

@@ -9,13 +9,13 @@ from archipel.data import DataMapping, Scan
 from archipel.data.quality import QualityReport
 from archipel.site.datasets import catalog, exclusions, quality_report, suggestions
 from archipel.site.datasets.catalog import Dataset
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawals.withdrawals import take_opt_outs
 from archipel.site.withdrawn.opt_outs import EVERYWHERE
 
 
 def add(
-    site: SiteState,
+    site: StateFolder,
     name: str,
     root: Path,
     layout: str,
@@ -32,26 +32,26 @@ def add(
     )  # fmt: skip
 
 
-def check(site: SiteState, name: str) -> Scan:
+def check(site: StateFolder, name: str) -> Scan:
     """Look at a dataset again; everything wrong is in the answer. Raises as ``catalog.check`` does."""
     return catalog.check(site, name, take_opt_outs)
 
 
-def rescan(site: SiteState, entry: Dataset) -> Scan:
+def rescan(site: StateFolder, entry: Dataset) -> Scan:
     """What lies in a dataset's folder now, of at least one usable subject. Raises as ``catalog.usable_scan`` does."""
     return catalog.usable_scan(site, entry, take_opt_outs)
 
 
-def exclude(site: SiteState, name: str, subjects: Iterable[str]) -> Dataset:
+def exclude(site: StateFolder, name: str, subjects: Iterable[str]) -> Dataset:
     """Leave subjects out whose data is of no use. Raises as ``exclusions.exclude`` does."""
     return exclusions.exclude(site, name, subjects, take_opt_outs)
 
 
-def make_report(site: SiteState, name: str, folder: Path, class_column: str = "") -> QualityReport:
+def make_report(site: StateFolder, name: str, folder: Path, class_column: str = "") -> QualityReport:
     """Make a dataset's quality report in ``folder``. Raises as ``quality_report.make_report`` does."""
     return quality_report.make_report(site, name, folder, take_opt_outs, class_column)
 
 
-def subjects_there(site: SiteState, dataset: str = EVERYWHERE) -> set[str]:
+def subjects_there(site: StateFolder, dataset: str = EVERYWHERE) -> set[str]:
     """Who lies in the dataset, or in any, without those who are left out; each is looked at again."""
     return suggestions.subjects_there(site, take_opt_outs, dataset)

@@ -6,7 +6,7 @@ from archipel.data import Answer
 from archipel.site.approval import approvals
 from archipel.site.approval.approvals import Offer, OfferState
 from archipel.site.services import offers
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import Job, Record
 
 
@@ -54,12 +54,12 @@ def row(offer: Offer) -> OfferRow:
     )
 
 
-def rows(site: SiteState) -> tuple[OfferRow, ...]:
+def rows(site: StateFolder) -> tuple[OfferRow, ...]:
     """Every experiment this site was ever offered, the newest offer first."""
     return tuple(map(row, approvals.offers(site)))
 
 
-def document(site: SiteState, offer: Offer, dataset: str | None = None) -> OfferDocument:
+def document(site: StateFolder, offer: Offer, dataset: str | None = None) -> OfferDocument:
     """An offer in full, on ``dataset`` or on the one that it asks for."""
     return OfferDocument(
         **dict(row(offer)),

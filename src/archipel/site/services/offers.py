@@ -8,14 +8,14 @@ from archipel.site.approval.approvals import Offer
 from archipel.site.approval.explanation import explanation
 from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets.catalog import Dataset
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import NotFound
 
 Explanation = list[tuple[str, str]]
 """Questions a person would ask about a job, each with its answer."""
 
 
-def explain(site: SiteState, offer: Offer, dataset: str | None = None) -> Explanation:
+def explain(site: StateFolder, offer: Offer, dataset: str | None = None) -> Explanation:
     """The offer on ``dataset``, or on the one that it asks for; one that is not here is said to speak against it."""
     try:
         return explain_on(site, offer, approvals.asked_dataset(site, offer.job, dataset))
@@ -25,7 +25,7 @@ def explain(site: SiteState, offer: Offer, dataset: str | None = None) -> Explan
         return [*answers, ("What speaks against it?", str(error))]
 
 
-def explain_on(site: SiteState, offer: Offer, entry: Dataset, cohort: Cohort | None = None) -> Explanation:
+def explain_on(site: StateFolder, offer: Offer, entry: Dataset, cohort: Cohort | None = None) -> Explanation:
     """The offer on a dataset of the catalog, or on the ``cohort`` of it that would be approved."""
     left = None if cohort is None else cohort_versions.as_it_stands(site, cohort)
     subjects, held_out = (entry.subjects, None) if left is None else (len(left.subjects), len(left.validation or ()))
@@ -36,7 +36,7 @@ def explain_on(site: SiteState, offer: Offer, entry: Dataset, cohort: Cohort | N
     return [*answers, ("What speaks against it?", "; ".join(against))] if against else answers
 
 
-def answer_needs(site: SiteState, offer: Offer, dataset: str | None = None) -> tuple[Answer, ...]:
+def answer_needs(site: StateFolder, offer: Offer, dataset: str | None = None) -> tuple[Answer, ...]:
     """The answer for each need of the offer's plan; none where the dataset is not here."""
     try:
         return approvals.needs_met(offer.job, approvals.asked_dataset(site, offer.job, dataset))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Literal
 
 from archipel.site.agent import link_status
-from archipel.site.agent.link_status import Standing
+from archipel.site.agent.link_status import LinkStatus
 from archipel.site.audit import journal_heads
 from archipel.site.membership import certificates
 from archipel.site.services import dataset_documents, offer_documents
 from archipel.site.services.dataset_documents import DatasetRow
 from archipel.site.services.offer_documents import OfferRow
-from archipel.site.state.folder import Federation, SiteState
+from archipel.site.state.folder import FederationMembership, StateFolder
 from archipel.site.state.settings import SandboxRule
 from archipel.site.withdrawn import opt_outs, register
 from archipel.vocabulary import BadInput, Record
@@ -33,10 +33,10 @@ class SiteStatus(Record):
 
     site: str
     identity_key: str
-    federation: Federation | None
+    federation: FederationMembership | None
     certificate_until: str | None
     agent: Literal["running", "stopped"]
-    link: Standing | None
+    link: LinkStatus | None
     sandbox: SandboxRule
     server_journal_faults: tuple[str, ...]
     datasets: tuple[DatasetRow, ...]
@@ -44,7 +44,7 @@ class SiteStatus(Record):
     experiments: tuple[OfferRow, ...]
 
 
-def status(site: SiteState) -> SiteStatus:
+def status(site: StateFolder) -> SiteStatus:
     """Where the site stands now. It wakes the agent: whether one answers is how it is known that one runs."""
     federation = site.federation()
     running = site.ring()
@@ -63,7 +63,7 @@ def status(site: SiteState) -> SiteStatus:
     )
 
 
-def _opt_outs(site: SiteState) -> OptOutList | None:
+def _opt_outs(site: StateFolder) -> OptOutList | None:
     """None where there is no list."""
     try:
         lines, unmatched = opt_outs.listed(site), register.unmatched(site)

@@ -21,13 +21,13 @@ from archipel.governance import IdentityKey
 from archipel.site.state import schema
 from archipel.site.state.settings import SiteSettings
 from archipel.storage import BlobStore, Database, FolderBlobStore, disk_errors_named, load_settings
-from archipel.transport.doorbell import ring
+from archipel.transport.wakeup import wake
 from archipel.vocabulary import ArchipelError, Conflict, ErrorCode, Record, StorageFull
 
 FOLDERS = ("keys", "blobs", "spool", "state", "logs")
 
 
-class Federation(Record):
+class FederationMembership(Record):
     """The federation this site joined: where it is and whose signature its server has."""
 
     name: str
@@ -38,7 +38,7 @@ class Federation(Record):
     joined_at: str
 
 
-class SiteState:
+class StateFolder:
     """An opened state folder. Several processes may have the same one open (the agent and its command line)."""
 
     def __init__(self, folder: Path, values: SiteSettings, database: Database) -> None:
@@ -52,7 +52,7 @@ class SiteState:
         self.reports = folder / "reports"
 
     @classmethod
-    def open(cls, folder: Path) -> SiteState:
+    def open(cls, folder: Path) -> StateFolder:
         """The site kept in this folder, its database brought to this version.
 
         Raises ArchipelError (code configuration) when there is none or its settings are wrong.
@@ -100,13 +100,13 @@ class SiteState:
         """Plans and models fetched from the server."""
         return FolderBlobStore(self.folder / "blobs")
 
-    def federation(self) -> Federation | None:
+    def federation(self) -> FederationMembership | None:
         """The federation this site joined, None before it did."""
         with self.database.read() as connection:
             row = connection.execute(select(schema.federation)).mappings().first()
         return _federation(row) if row else None
 
-    def joined(self) -> Federation:
+    def joined(self) -> FederationMembership:
         """The federation this site joined. Raises ArchipelError before it did."""
         found = self.federation()
         if found is None:
@@ -137,11 +137,11 @@ class SiteState:
 
     def ring(self) -> bool:
         """Wake the agent of this folder, when one runs; False when none does."""
-        return ring(self.folder)
+        return wake(self.folder)
 
 
-def _federation(row: Mapping[Any, Any]) -> Federation:
-    return Federation(**{name: row[name] for name in Federation.model_fields})
+def _federation(row: Mapping[Any, Any]) -> FederationMembership:
+    return FederationMembership(**{name: row[name] for name in FederationMembership.model_fields})
 
 
 def open_database(folder: Path) -> Database:

@@ -31,7 +31,7 @@ class SiteSettings(Record):
 
     ``uid_base``: each worker gets an unprivileged uid of its own, counted from here (only used by an agent that runs
     as root). ``reconnect_first_s`` and ``reconnect_longest_s``: after a lost connection the agent waits a random time
-    whose upper end doubles from the first to the longest, for ever. ``cache_mb``: how much disk the
+    whose upper end doubles from the first to the longest, forever. ``cache_mb``: how much disk the
     prepared samples of all datasets may take; a cohort in use must fit. ``log_level``: what a running agent writes to
     standard error.
     """
@@ -58,7 +58,7 @@ proxy = "{proxy}"
 # "none-i-accept-the-risk": it trains without a sandbox when none can be had, and the journal says so on every run.
 sandbox = "required"
 
-# Waiting before the server is dialled again, in seconds: random, doubling from the first to the longest, for ever.
+# Waiting before the server is dialled again, in seconds: random, doubling from the first to the longest, forever.
 reconnect_first_s = 0.5
 reconnect_longest_s = 60.0
 

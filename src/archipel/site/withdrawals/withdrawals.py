@@ -19,9 +19,9 @@ from archipel.data import Cohort, Sample, subject_token
 from archipel.site.audit import journal
 from archipel.site.datasets import members
 from archipel.site.state import sample_cache, schema
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawn import register, signed_withdrawals
-from archipel.site.withdrawn.opt_outs import EVERYWHERE, OPT_OUT, Optant, check_subject, listed
+from archipel.site.withdrawn.opt_outs import EVERYWHERE, OPT_OUT, OptOut, check_subject, listed
 from archipel.site.withdrawn.register import Withdrawal
 from archipel.vocabulary import ArchipelError, Conflict, NotFound
 
@@ -38,14 +38,14 @@ class NarrowedCohort(NamedTuple):
 
 
 class Withdrawn(NamedTuple):
-    """What a withdrawal changed: how many patients it named anew, whose datasets had them, which cohorts had."""
+    """What a withdrawal changed: how many patients it named again, whose datasets had them, which cohorts had."""
 
     patients: int
     datasets: tuple[str, ...]
     cohorts: tuple[NarrowedCohort, ...]
 
 
-def withdraw(site: SiteState, optants: Iterable[Optant], *, reason: str = "") -> Withdrawn:
+def withdraw(site: StateFolder, optants: Iterable[OptOut], *, reason: str = "") -> Withdrawn:
     """Take patients out, all in one transaction, and wake the agent; those who are out already change nothing.
 
     Nothing that was prepared of them stays in the cache, nor what a scan found in their files, nor a report in the
@@ -66,7 +66,7 @@ class _Traces(NamedTuple):
 
 
 def _withdraw(
-    site: SiteState, optants: Iterable[Optant], reason: str, source: str, coming: str = EVERYWHERE
+    site: StateFolder, optants: Iterable[OptOut], reason: str, source: str, coming: str = EVERYWHERE
 ) -> tuple[Withdrawn, _Traces | None]:
     """What changed, and whose traces go from the cache; None when nobody is out who was not before."""
     asked = list(dict.fromkeys(optants))
@@ -92,7 +92,7 @@ def _withdraw(
     return Withdrawn(len({token for _, token in new}), held, narrowed), traces
 
 
-def readmit(site: SiteState, optant: Optant) -> None:
+def reinstate(site: StateFolder, optant: OptOut) -> None:
     """Undo a mistaken withdrawal, for cohorts frozen from now on; those that were narrowed stay so.
 
     Raises NotFound when the patient is not withdrawn, Conflict while ``opt-out.txt`` still names them.
@@ -107,11 +107,11 @@ def readmit(site: SiteState, optant: Optant) -> None:
         journal.append(connection, "patient-readmitted", body)
 
 
-def take_opt_outs(site: SiteState, coming: str = EVERYWHERE) -> None:
+def take_opt_outs(site: StateFolder, coming: str = EVERYWHERE) -> None:
     """Withdraw whom ``opt-out.txt`` names and who is not out yet; a line that was removed brings nobody back.
 
     ``coming``: a dataset that is not in the catalog yet, whose lines count already.
-    Raises BadInput (code configuration) when the file cannot be read or a line makes no sense: nothing runs then.
+    Raises BadInput (code configuration) when the file cannot be read or a line is not valid: nothing runs then.
     """
     asked = [line.optant for line in listed(site)]
     if not asked:
@@ -129,7 +129,7 @@ def take_opt_outs(site: SiteState, coming: str = EVERYWHERE) -> None:
         threading.Thread(target=_forget, args=(site, traces), name="forget-withdrawn").start()
 
 
-def _forget(site: SiteState, traces: _Traces) -> None:
+def _forget(site: StateFolder, traces: _Traces) -> None:
     try:
         sample_cache.forget(site, *traces)
     except (ArchipelError, OSError) as error:
@@ -143,7 +143,7 @@ def _check_datasets(connection: Connection, names: set[str]) -> None:
 
 
 def _narrow_cohorts(
-    connection: Connection, site: SiteState, gone: Sequence[Withdrawal]
+    connection: Connection, site: StateFolder, gone: Sequence[Withdrawal]
 ) -> tuple[tuple[NarrowedCohort, ...], _Traces]:
     """Narrow every kept cohort; which became smaller, and what is in them no more and still."""
     found: list[NarrowedCohort] = []

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from archipel.data.files import Signature, signature_of
 from archipel.data.samples import SubjectId
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import BadInput, ErrorCode
 
 OPT_OUT = "opt-out.txt"
@@ -24,7 +24,7 @@ _RUNS = 10
 _REMARK = re.compile(r"(?:^|\s)#")
 
 
-class Optant(NamedTuple):
+class OptOut(NamedTuple):
     """Whose data is not to be used, and of which dataset; "" is every one."""
 
     subject: str
@@ -38,18 +38,18 @@ class TakeOptOuts(Protocol):
     datasets, can do it, and nobody may look without it. It is ``archipel.site.withdrawals.withdrawals.take_opt_outs``.
     """
 
-    def __call__(self, site: SiteState, coming: str = EVERYWHERE) -> None:
+    def __call__(self, site: StateFolder, coming: str = EVERYWHERE) -> None:
         """Raise BadInput (code configuration) when the list cannot be read: nothing is looked at then."""
 
 
-class Line(NamedTuple):
+class OptOutLine(NamedTuple):
     """A line that names a patient."""
 
     number: int
-    optant: Optant
+    optant: OptOut
 
 
-def listed(site: SiteState) -> tuple[Line, ...]:
+def listed(site: StateFolder) -> tuple[OptOutLine, ...]:
     """What stands in the site's list now. Raises BadInput (code configuration) as ``read`` does."""
     path = site.folder / OPT_OUT
     try:
@@ -59,10 +59,10 @@ def listed(site: SiteState) -> tuple[Line, ...]:
 
 
 @lru_cache(maxsize=4)
-def read(path: Path, signature: Signature | None = None) -> tuple[Line, ...]:
+def read(path: Path, signature: Signature | None = None) -> tuple[OptOutLine, ...]:
     """Who is named in an opt-out list. The answer is kept while the file's ``signature`` stays the same.
 
-    Raises FileNotFoundError, and BadInput (code configuration) naming a line that makes no sense.
+    Raises FileNotFoundError, and BadInput (code configuration) naming a line that is not valid.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -84,7 +84,7 @@ def read(path: Path, signature: Signature | None = None) -> tuple[Line, ...]:
         try:
             check_subject(subject)
             if slash and (not dataset or "/" in dataset):
-                raise BadInput(words, "is no subject", "write SUBJECT or DATASET/SUBJECT")
+                raise BadInput(words, "is not a subject", "write SUBJECT or DATASET/SUBJECT")
         except BadInput as error:
             raise BadInput(
                 f"{path.name} line {number}",
@@ -92,7 +92,7 @@ def read(path: Path, signature: Signature | None = None) -> tuple[Line, ...]:
                 "write SUBJECT or DATASET/SUBJECT",
                 code=ErrorCode.CONFIGURATION,
             ) from error
-        found.append(Line(number, Optant(subject, dataset)))
+        found.append(OptOutLine(number, OptOut(subject, dataset)))
     return tuple(found)
 
 

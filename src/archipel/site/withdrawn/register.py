@@ -12,8 +12,8 @@ from sqlalchemy import Connection, delete, insert, select, true, update
 
 from archipel.data import subject_token
 from archipel.site.state import schema
-from archipel.site.state.folder import SiteState
-from archipel.site.withdrawn.opt_outs import EVERYWHERE, Optant, listed
+from archipel.site.state.folder import StateFolder
+from archipel.site.withdrawn.opt_outs import EVERYWHERE, OptOut, listed
 from archipel.storage import utc_now
 
 _AT_ONCE = 500
@@ -28,12 +28,12 @@ class Withdrawal(NamedTuple):
     token: str
 
 
-def withdrawal(site: SiteState, one: Optant) -> Withdrawal:
+def withdrawal(site: StateFolder, one: OptOut) -> Withdrawal:
     """How the register names this patient and dataset."""
     return Withdrawal(one.dataset, subject_token(one.subject, site.cohort_key))
 
 
-def ways_out(site: SiteState, one: Optant) -> set[Withdrawal]:
+def ways_out(site: StateFolder, one: OptOut) -> set[Withdrawal]:
     """The withdrawals by which this patient is out: of the dataset named, or of every one."""
     mine = withdrawal(site, one)
     return {mine, mine._replace(dataset=EVERYWHERE)}
@@ -69,17 +69,17 @@ def tokens_out_of(connection: Connection, dataset: str) -> frozenset[str]:
     return frozenset(token for token, _ in out_of(connection, dataset))
 
 
-def unmatched(site: SiteState) -> tuple[int, ...]:
+def unmatched(site: StateFolder) -> tuple[int, ...]:
     """The numbers of the lines of ``opt-out.txt`` that name no patient whom a dataset here ever had, as far as known.
 
     Raises BadInput (code configuration) as ``opt_outs.read`` does.
     """
     lines = listed(site)
-    nobody = strangers(site, [line.optant for line in lines])
+    nobody = unknown_subjects(site, [line.optant for line in lines])
     return tuple(line.number for line in lines if line.optant in nobody)
 
 
-def strangers(site: SiteState, optants: Iterable[Optant]) -> set[Optant]:
+def unknown_subjects(site: StateFolder, optants: Iterable[OptOut]) -> set[OptOut]:
     """Those of them whom no dataset here ever had, as far as known."""
     pairs = {one: withdrawal(site, one) for one in optants}
     with site.database.read() as connection:
@@ -87,7 +87,7 @@ def strangers(site: SiteState, optants: Iterable[Optant]) -> set[Optant]:
     return {one for one, pair in pairs.items() if not _matches(pair, ever)}
 
 
-def note_known(site: SiteState, dataset: str, tokens: Collection[str]) -> None:
+def mark_seen(site: StateFolder, dataset: str, tokens: Collection[str]) -> None:
     """Write down that a scan of the dataset met these patients, who are withdrawn from it."""
     if not tokens:
         return

@@ -7,28 +7,30 @@ from collections.abc import Iterable
 from sqlalchemy import Connection, func, insert, select
 
 from archipel.data import Cohort, subject_token
-from archipel.governance import Subtraction, subtract
+from archipel.governance import SignedWithdrawal, sign_withdrawal
 from archipel.site.audit import journal
 from archipel.site.state import schema
-from archipel.site.state.folder import SiteState
+from archipel.site.state.folder import StateFolder
 from archipel.storage import utc_now
 
 _rows = schema.subtractions
 _KIND = "cohort-narrowed"
 
 
-def narrow(connection: Connection, site: SiteState, cohort: Cohort, hashed: str, tokens: Iterable[str]) -> Cohort:
+def narrow(connection: Connection, site: StateFolder, cohort: Cohort, hashed: str, tokens: Iterable[str]) -> Cohort:
     """Sign these patients out of a kept cohort, unless they are already; what is left of it.
 
     Called in the transaction that withdraws, or that keeps a cohort frozen before.
     """
-    found = map(Subtraction.model_validate_json, of(connection, hashed))
+    found = map(SignedWithdrawal.model_validate_json, of(connection, hashed))
     left = subtracted(cohort, site.cohort_key, found)
     here = {subject_token(subject, site.cohort_key) for subject in left.subjects}
     gone = tuple(sorted(here & set(tokens)))
     if not gone:
         return left
-    signed = subtract(site.identity, Subtraction(site=site.name, cohort_hash=hashed, subjects=gone, at=utc_now()))
+    signed = sign_withdrawal(
+        site.identity, SignedWithdrawal(site=site.name, cohort_hash=hashed, subjects=gone, at=utc_now())
+    )
     left = subtracted(left, site.cohort_key, [signed])
     body = {
         "cohort_hash": hashed,
@@ -55,7 +57,7 @@ def journaled(connection: Connection, hashed: str) -> int:
     return connection.scalar(select(func.count()).select_from(lines).where(*mine)) or 0
 
 
-def subtracted(cohort: Cohort, key: bytes, found: Iterable[Subtraction]) -> Cohort:
+def subtracted(cohort: Cohort, key: bytes, found: Iterable[SignedWithdrawal]) -> Cohort:
     """The cohort without those whom the subtractions name."""
     gone = {token for one in found for token in one.subjects}
     if not gone:

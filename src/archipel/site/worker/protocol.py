@@ -85,7 +85,7 @@ class Ready(Record):
     type: Literal["ready"] = "ready"
 
 
-class Prepared(Record):
+class WorkerReady(Record):
     """The plan and its data are loaded."""
 
     type: Literal["prepared"] = "prepared"
@@ -115,7 +115,7 @@ class Done(Record):
     state: bool = False
 
 
-class Problem(Record):
+class WorkerError(Record):
     """An error in full, for the site's log. The agent decides what of it may leave."""
 
     type: Literal["problem"] = "problem"
@@ -126,7 +126,7 @@ class Problem(Record):
 
 
 ToWorker = Annotated[Start | Prepare | Begin | Train | Evaluate | StateSpace | Model, Field(discriminator="type")]
-FromWorker = Annotated[Ready | Prepared | NeedState | NeedModel | Done | Problem, Field(discriminator="type")]
+FromWorker = Annotated[Ready | WorkerReady | NeedState | NeedModel | Done | WorkerError, Field(discriminator="type")]
 to_worker: TypeAdapter[ToWorker] = TypeAdapter(ToWorker)
 from_worker: TypeAdapter[FromWorker] = TypeAdapter(FromWorker)
 

@@ -23,11 +23,11 @@ from archipel.site.worker.protocol import (
     NeedModel,
     NeedState,
     Prepare,
-    Prepared,
-    Problem,
     Start,
     StateSpace,
     Train,
+    WorkerError,
+    WorkerReady,
     receive,
     send,
 )
@@ -37,7 +37,7 @@ from archipel.vocabulary import EXCEPTION_CLASSES, ArchipelError, ErrorCode, Rec
 class Windows:
     """Frames mapped into this process, and kept: the agent uses the same memory round after round.
 
-    A mapping made anew costs a page fault for every few pages touched. ``most`` are kept, the latest used.
+    A mapping made again costs a page fault for every few pages touched. ``most`` are kept, the latest used.
     """
 
     def __init__(self, most: int = 3) -> None:
@@ -99,7 +99,7 @@ class Served:
         match request:
             case Prepare():
                 self._runtime = self._prepared()
-                return Prepared()
+                return WorkerReady()
             case Begin() if self._runtime is not None:
                 self._runtime.begin(self.windows.on(descriptors[0], write=True))
                 return Done(samples=0)
@@ -173,13 +173,13 @@ def _contents(descriptor: int) -> bytes:
     return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
 
 
-def problem(error: BaseException, plan_file: str) -> Problem:
+def problem(error: BaseException, plan_file: str) -> WorkerError:
     """The error for the agent: in full, with the class and the plan's line that may leave the site picked out."""
     code = error.code if isinstance(error, ArchipelError) else ErrorCode.PLAN_ERROR
     if isinstance(error, MemoryError):
         code = ErrorCode.LIMIT_MEMORY
     kind = next((one.__name__ for one in type(error).__mro__ if one.__name__ in EXCEPTION_CLASSES), "Exception")
-    return Problem(code=code.value, exception=kind, line=line_of(error, plan_file), text=_text(error))
+    return WorkerError(code=code.value, exception=kind, line=line_of(error, plan_file), text=_text(error))
 
 
 def _text(error: BaseException) -> str:

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, model_validator
 
 from archipel.transport.rest.reply import Reply
 from archipel.vocabulary import Failure, Hash, TaskKey, TaskKind, Value
-from archipel.vocabulary.states import ApprovalState, ExperimentState, RoundState, SiteState
+from archipel.vocabulary.states import ApprovalState, ExperimentState, ParticipantStatus, RoundState
 
 
 class EventKind(StrEnum):
@@ -146,7 +146,7 @@ class RoundEnded(StageEvent):
     state: RoundState
     contributors: tuple[str, ...]
     model: Hash | None = None
-    others: dict[str, SiteState] = {}
+    others: dict[str, ParticipantStatus] = {}
     seconds: float
     metrics: dict[str, float] = {}
 

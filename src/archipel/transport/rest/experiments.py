@@ -9,7 +9,7 @@ from pydantic import Field
 from archipel.transport.rest.reply import Reply
 from archipel.vocabulary import Failure, Hash, Job, Record, Value
 from archipel.vocabulary.bounds import MOST_PARAMETERS
-from archipel.vocabulary.states import ApprovalState, ExperimentState, RoundState, SiteState
+from archipel.vocabulary.states import ApprovalState, ExperimentState, ParticipantStatus, RoundState
 
 Means = dict[str, float]
 """The mean of each metric by its name."""
@@ -85,7 +85,7 @@ class ExperimentView(ExperimentSummary):
 class SiteRoundView(Reply):
     """One site's part of a round; ``validation`` is of the model that the round started from."""
 
-    state: SiteState
+    state: ParticipantStatus
     samples: int = 0
     seconds: float = 0.0
     metrics: Means = {}

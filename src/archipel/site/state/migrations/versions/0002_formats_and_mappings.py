@@ -1,4 +1,4 @@
-"""Datasets have a format, options and a mapping; files are remembered; cohorts are frozen anew in their new form.
+"""Datasets have a format, options and a mapping; files are remembered; cohorts are frozen again in their new form.
 
 A cohort of the first schema is another document than one of this: an approval that named it asks again.
 """

@@ -38,6 +38,6 @@ def unfinished(document: ExperimentView, newest: Sequence[RoundView]) -> Archipe
         + (f" ({reason})" if reason else "")
         + "".join(f"; {site} failed: {failure}" for site, failure in list(failed.items())[:3]),
         f"look at .history and .failures (archipel experiment failures {name})"
-        + ("; it goes on with run() or resume()" if goes_on else ""),
+        + ("; continue with run() or resume()" if goes_on else ""),
         code=ErrorCode.CONFLICT,
     )

@@ -17,7 +17,7 @@ Affine = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Reading:
+class SampleData:
     """A sample's content: ``images`` float32 ``[X, Y, Z]`` by modality and ``label`` int16 on one grid with its
     ``affine`` (voxel to millimetres, RAS); or ``arrays`` named x and y; and ``values`` known beside them."""
 
@@ -27,7 +27,7 @@ class Reading:
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     values: Mapping[str, Value] = field(default_factory=dict)
 
-    def sealed(self) -> Reading:
+    def sealed(self) -> SampleData:
         """The same, its arrays read-only: what plans get may be one mapped file for all epochs."""
         for array in (*self.images.values(), *self.arrays.values(), self.label, self.affine):
             if isinstance(array, np.ndarray):

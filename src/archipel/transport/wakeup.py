@@ -16,7 +16,7 @@ from pathlib import Path
 _NAME = "doorbell"
 
 
-def ring(folder: Path) -> bool:
+def wake(folder: Path) -> bool:
     """Wake the process that serves this state folder; False when none listens."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as bell:
         try:
@@ -29,7 +29,7 @@ def ring(folder: Path) -> bool:
     return True
 
 
-class Doorbell:
+class Wakeup:
     """The listening end; ``async for _ in Doorbell(folder)`` yields once per burst of rings."""
 
     def __init__(self, folder: Path) -> None:

@@ -35,7 +35,7 @@ _LONGEST_HEADER = 16 << 20
 Arrays = Mapping[str, "np.ndarray[Any, Any]"]
 
 
-def frame_header(schema: TensorSchema) -> bytes:
+def tensor_file_header(schema: TensorSchema) -> bytes:
     """The first bytes of every frame of this schema: length prefix and JSON, padded to a multiple of 8."""
     document: dict[str, Any] = {}
     for spec, start in _offsets(schema):
@@ -49,14 +49,14 @@ def frame_header(schema: TensorSchema) -> bytes:
     return struct.pack("<Q", len(text)) + text
 
 
-def frame_size(schema: TensorSchema) -> int:
+def tensor_file_size(schema: TensorSchema) -> int:
     """Length in bytes of every frame of this schema, header included."""
-    return len(frame_header(schema)) + schema.nbytes
+    return len(tensor_file_header(schema)) + schema.nbytes
 
 
 def leaf_offsets(schema: TensorSchema) -> list[tuple[TensorSpec, int]]:
     """Each tensor and where its bytes begin in a frame, in frame order."""
-    head = len(frame_header(schema))
+    head = len(tensor_file_header(schema))
     return [(spec, head + start) for spec, start in _offsets(schema)]
 
 
@@ -102,15 +102,15 @@ def views(schema: TensorSchema, buffer: Buffer, *, writable: bool = False) -> di
 
 
 def write_header(schema: TensorSchema, buffer: Buffer) -> None:
-    """Write the frame's header at the start of a writable buffer of ``frame_size(schema)`` bytes."""
-    head = frame_header(schema)
+    """Write the frame's header at the start of a writable buffer of ``tensor_file_size(schema)`` bytes."""
+    head = tensor_file_header(schema)
     memoryview(buffer)[: len(head)] = head
 
 
 def encode(arrays: Arrays) -> bytes:
     """These arrays as one frame, readable by any safetensors library."""
     schema = schema_of(arrays)
-    parts = [frame_header(schema)]
+    parts = [tensor_file_header(schema)]
     parts += [np.ascontiguousarray(arrays[spec.name]).tobytes() for spec in schema.tensors]
     return b"".join(parts)
 
@@ -169,7 +169,7 @@ def check_header(schema: TensorSchema, data: Buffer) -> None:
     Raises BadInput that names the first difference: a wrong length, a missing or unknown tensor, a type or a shape.
     """
     window = memoryview(data)
-    head = frame_header(schema)
+    head = tensor_file_header(schema)
     if window.nbytes == len(head) + schema.nbytes and window[: len(head)] == head:
         return
     raise BadInput("model frame", _difference(schema, window), "send the tensors of the job", code=ErrorCode.BAD_UPDATE)
@@ -179,7 +179,7 @@ def _difference(schema: TensorSchema, window: memoryview) -> str:
     try:
         other = read_schema(window)
     except BadInput:
-        return f"has {window.nbytes} bytes and no readable header where {frame_size(schema)} bytes are expected"
+        return f"has {window.nbytes} bytes and no readable header where {tensor_file_size(schema)} bytes are expected"
     mine = {spec.name: spec for spec in schema.tensors}
     theirs = {spec.name: spec for spec in other.tensors}
     for name, spec in mine.items():

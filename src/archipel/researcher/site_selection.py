@@ -12,7 +12,7 @@ from typing import NamedTuple
 from archipel.transport.messages import DatasetSummary
 from archipel.transport.rest import SiteView
 from archipel.vocabulary import BadInput, DataNeeds, RosterEntry
-from archipel.vocabulary.visible import visible
+from archipel.vocabulary.visible import escape_hidden
 
 Wanted = Sequence[str] | Mapping[str, str | None] | None
 """Names of sites, or site to dataset (None: the one that fits); None alone: every site with one that fits."""
@@ -142,7 +142,7 @@ def _check_dataset(site: SiteView, name: str, needs: DataNeeds) -> None:
 
 
 def _labels(labels: Mapping[str, str]) -> str:
-    return visible(", ".join(f"{value} {name}" for value, name in labels.items()))
+    return escape_hidden(", ".join(f"{value} {name}" for value, name in labels.items()))
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -25,13 +25,13 @@ from sqlalchemy import (
 
 from archipel.governance import JournalHead
 from archipel.rounds import ExperimentVerb, Kept, Opened, Progress, Stage, StageRecord
-from archipel.rounds.book import NO_MEMORY
+from archipel.rounds.experiment_store import NO_MEMORY
 from archipel.rounds.named_models import MEMORY, NamedModel, named_after
 from archipel.rounds.tables import next_state
 from archipel.server.experiments import journal_heads
 from archipel.server.experiments.states import add_event, set_state
 from archipel.server.experiments.views import means
-from archipel.server.membership.federation import Federation
+from archipel.server.membership.federation import ServerContext
 from archipel.server.state import schema
 from archipel.server.state.journal_entries import (
     AttemptCancelled,
@@ -51,23 +51,23 @@ from archipel.transport.rest import (
 )
 from archipel.transport.rest.events import Place, place_of
 from archipel.vocabulary import Failure, Job, MetricSum, RoundClosed, Task, TaskKey, TaskKind, Update, Value
-from archipel.vocabulary.states import ApprovalState, ExperimentState, RoundState, SiteState, TaskState
+from archipel.vocabulary.states import ApprovalState, ExperimentState, ParticipantStatus, RoundState, TaskState
 
 _STATES = {
-    TaskState.OFFERED: SiteState.INVITED,
-    TaskState.RECEIVED: SiteState.DELIVERED,
-    TaskState.FAILED: SiteState.FAILED,
+    TaskState.OFFERED: ParticipantStatus.INVITED,
+    TaskState.RECEIVED: ParticipantStatus.DELIVERED,
+    TaskState.FAILED: ParticipantStatus.FAILED,
 }
 
 
-class SqlBook:
+class SqlExperimentStore:
     """The book of one experiment. ``shown`` and ``fetched`` are what the wire learned since the last update of a site:
     its newest journal head, and how many bytes of a model it took. ``changed`` is called after every change.
     """
 
     def __init__(
         self,
-        federation: Federation,
+        federation: ServerContext,
         job: Job,
         job_hash: str,
         shown: dict[str, JournalHead],
@@ -217,7 +217,9 @@ class SqlBook:
                 local_hashes[site] = writer.commit()
         key = closed.key
         state = RoundState.COMMITTED if record.committed else RoundState.FAILED
-        others = {name: part.state for name, part in record.sites.items() if part.state is not SiteState.DELIVERED}
+        others = {
+            name: part.state for name, part in record.sites.items() if part.state is not ParticipantStatus.DELIVERED
+        }
         entry = AttemptClosed(
             **place_of(key), state=state, contributors=record.contributors, model=record.model, others=others
         )
@@ -236,7 +238,7 @@ class SqlBook:
                 )
             )
             for site, one in record.sites.items():
-                if one.state in (SiteState.LATE, SiteState.MISSING):
+                if one.state in (ParticipantStatus.LATE, ParticipantStatus.MISSING):
                     values = {"state": TaskState(one.state), "at": utc_now()}
                     connection.execute(update(schema.updates).where(self._row(key, site)).values(**values))
             if record.committed:
@@ -356,7 +358,7 @@ class SqlBook:
             stage=_stage(row),
             attempt=row["attempt"],
             task=Task.model_validate_json(found[0]["task"]),
-            sites={one["site"]: _STATES.get(TaskState(one["state"]), SiteState.INVITED) for one in found},
+            sites={one["site"]: _STATES.get(TaskState(one["state"]), ParticipantStatus.INVITED) for one in found},
             remaining_s=max(left.total_seconds(), self.job.terms.grace_s),
             updates={one["site"]: Update.model_validate_json(one["update"]) for one in received},
             frames={one["site"]: self._spool / one["spool"] for one in received if one["spool"]},

@@ -8,12 +8,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from archipel.rounds.book import NO_MEMORY, Kept, Opened, Progress, StageRecord
+from archipel.rounds.experiment_store import NO_MEMORY, Kept, Opened, Progress, StageRecord
 from archipel.rounds.named_models import MEMORY, named_after, named_at_start
 from archipel.rounds.tables import ExperimentVerb, next_state
 from archipel.tensors import blob_hash
 from archipel.vocabulary import Failure, Job, RoundClosed, TaskKey, TaskKind, Update, Value
-from archipel.vocabulary.states import ExperimentState, SiteState
+from archipel.vocabulary.states import ExperimentState, ParticipantStatus
 
 
 def model_path(folder: Path, model: str) -> Path:
@@ -21,7 +21,7 @@ def model_path(folder: Path, model: str) -> Path:
     return folder / f"{model.partition(':')[2]}.model"
 
 
-class MemoryBook:
+class MemoryExperimentStore:
     """One experiment's book; the frames of its models are files in ``folder``, see ``model_path``.
 
     ``models`` are the files by hash. Only models that have a name are kept, by the same rule as at a server.
@@ -83,12 +83,12 @@ class MemoryBook:
 
     def accepted(self, key: TaskKey, site: str) -> None:
         """A site works on its task."""
-        self._current(key).sites[site] = SiteState.WORKING
+        self._current(key).sites[site] = ParticipantStatus.WORKING
 
     def delivered(self, key: TaskKey, site: str, update: Update, frame: Path | None) -> None:
         """A site's update counts from now on."""
         opened = self._current(key)
-        opened.sites[site] = SiteState.DELIVERED
+        opened.sites[site] = ParticipantStatus.DELIVERED
         opened.updates[site] = update
         if frame is not None:
             opened.frames[site] = frame
@@ -96,7 +96,7 @@ class MemoryBook:
     def failed(self, key: TaskKey, site: str, failure: Failure) -> None:
         """A site's part failed."""
         opened = self._current(key)
-        opened.sites[site] = SiteState.FAILED
+        opened.sites[site] = ParticipantStatus.FAILED
         opened.failures[site] = failure
 
     def frame_for_result(self) -> Path:

@@ -15,13 +15,13 @@ from typing import Protocol
 
 from archipel.rounds.stages import Stage
 from archipel.vocabulary import Failure, Hash, MetricSum, Record, RoundClosed, Task, TaskKey, Update, Value
-from archipel.vocabulary.states import ExperimentState, SiteState
+from archipel.vocabulary.states import ExperimentState, ParticipantStatus
 
 
 class SiteRecord(Record):
     """One site's part of a closed round."""
 
-    state: SiteState
+    state: ParticipantStatus
     samples: int = 0
     seconds: float = 0.0
     bytes_up: int = 0
@@ -54,7 +54,7 @@ class Opened:
     stage: Stage
     attempt: int
     task: Task
-    sites: dict[str, SiteState]
+    sites: dict[str, ParticipantStatus]
     remaining_s: float
     updates: dict[str, Update] = field(default_factory=dict)
     frames: dict[str, Path] = field(default_factory=dict)
@@ -93,7 +93,7 @@ class Progress:
 NO_MEMORY: Mapping[str, Kept] = MappingProxyType({})
 
 
-class Book(Protocol):
+class ExperimentStore(Protocol):
     """Lasting state of one experiment. Every call is durable when it returns."""
 
     def progress(self) -> Progress:

@@ -18,7 +18,7 @@ from typing import Any
 from archipel.data.files import Folder
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
 from archipel.data.requests import RequestIndex
-from archipel.data.samples import Problem
+from archipel.data.samples import DataIssue
 from archipel.data.tables.table_files import Row, open_table
 from archipel.tensors import blob_hash
 from archipel.vocabulary import BadInput, ErrorCode, Value
@@ -66,7 +66,7 @@ def side_table(
         found.warn(looked.problem, subject)
         return None
     for cause, remedy, whose in looked.facts["remarks"]:
-        found.warn(Problem(thing=place, cause=cause, remedy=remedy), subject or whose)
+        found.warn(DataIssue(thing=place, cause=cause, remedy=remedy), subject or whose)
     return SideTable(place, looked.facts["key"], looked.facts["rows"])
 
 
@@ -74,10 +74,10 @@ def compare(found: FoundVolumes, table: SideTable, subjects: Sequence[str]) -> N
     """Warn of subjects without a row and of rows without a subject."""
     for subject in sorted(set(subjects) - set(table.rows)):
         cause = f"has no row in {table.place}"
-        found.warn(Problem(thing=subject, cause=cause, remedy="add the row, or do without its values"), subject)
+        found.warn(DataIssue(thing=subject, cause=cause, remedy="add the row, or do without its values"), subject)
     for subject in sorted(set(table.rows) - set(subjects)):
         cause = f"has a row in {table.place} and no folder with volumes"
-        found.warn(Problem(thing=subject, cause=cause, remedy="add the volumes or remove the row"), subject)
+        found.warn(DataIssue(thing=subject, cause=cause, remedy="add the volumes or remove the row"), subject)
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _examine(table: _Opened, left_out: Collection[str], what: str) -> dict[str, 
             continue
         if len(fields) != len(names):
             cause = f"line {line} has {len(fields)} fields, the header {len(names)}; the row is left out"
-            remarks.append((cause, "mend the line", ""))
+            remarks.append((cause, "fix the line", ""))
             continue
         if not subject:
             remarks.append((f"line {line} names no {what}; the row is left out", "fill in the id", ""))

@@ -70,16 +70,16 @@ def draft(
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or experiment
-        raise BadInput(f"job {experiment}: {where}", str(first["msg"]), "mend it and create the job again") from error
+        raise BadInput(f"job {experiment}: {where}", str(first["msg"]), "fix it and create the job again") from error
     return Draft(job, packaged, frame)
 
 
 def _check_seed(seed: int) -> None:
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < _SEEDS:
-        raise BadInput(f"seed={seed!r}", "is no seed", f"give a whole number from 0 to {_SEEDS - 1}")
+        raise BadInput(f"seed={seed!r}", "is not a seed", f"give a whole number from 0 to {_SEEDS - 1}")
 
 
 def _check_fraction(fraction: float) -> None:
     if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 <= fraction < 1:
-        cause = "is no share of the subjects"
+        cause = "is not a share of the subjects"
         raise BadInput(f"validation_fraction {fraction!r}", cause, "give a number from 0 to below 1, such as 0.2")

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from archipel.researcher.progress import Progress, sparkline
 from archipel.vocabulary.states import ExperimentState
-from archipel.vocabulary.visible import visible
+from archipel.vocabulary.visible import escape_hidden
 
 
 class Screen(Protocol):
@@ -72,7 +72,7 @@ class LogScreen:
         else:
             numbers = [f"{name} {values[-1]:.4f}" for name, values in progress.course() if values]
             said = [replace(progress, stage="").headline(), *numbers]
-        line = visible(" · ".join(one for one in [*said, progress.notice] if one))
+        line = escape_hidden(" · ".join(one for one in [*said, progress.notice] if one))
         for one in (line, *progress.remarks()):
             if one not in self._said:
                 self._console.print(Text(one), soft_wrap=True)
@@ -110,7 +110,7 @@ def drawn(progress: Progress) -> Group:
         table.add_row(*map(Text, row), style="bold" if row[0] == "all sites" else "")
     parts: list[Any] = [Text(progress.headline(), style="bold cyan"), table]
     parts += [Text(f"{name} {sparkline(values)} {values[-1]:.4f}") for name, values in progress.course()]
-    parts += [Text(visible(one), style="yellow") for one in (*progress.remarks(), progress.notice) if one]
+    parts += [Text(escape_hidden(one), style="yellow") for one in (*progress.remarks(), progress.notice) if one]
     return Group(*parts)
 
 

@@ -17,7 +17,7 @@ from archipel.vocabulary import ErrorCode, Hash, Record, Refused, SiteName
 SubjectToken = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
-class Subtraction(Record):
+class SignedWithdrawal(Record):
     """Which cohort is narrowed, by whom (as tokens), and when."""
 
     site: SiteName
@@ -31,15 +31,15 @@ class Subtraction(Record):
         return b"archipel-subtraction/1\n" + canonical(self.model_copy(update={"signature": ""}))
 
 
-def subtract(key: IdentityKey, subtraction: Subtraction) -> Subtraction:
+def sign_withdrawal(key: IdentityKey, subtraction: SignedWithdrawal) -> SignedWithdrawal:
     """The subtraction with the site's signature."""
     return subtraction.model_copy(update={"signature": key.sign(subtraction.message())})
 
 
-def check_subtraction(subtraction: Subtraction, *, identity_key: str, cohort_hash: str) -> None:
+def check_withdrawal(subtraction: SignedWithdrawal, *, identity_key: str, cohort_hash: str) -> None:
     """Raise Refused unless the site itself signed it, for this very cohort."""
     thing = f"withdrawal from cohort {cohort_hash}"
-    remedy = "somebody changed this site's database: look at its journal"
+    remedy = "this site's database was changed by hand: check its journal"
     if not verify(identity_key, subtraction.signature, subtraction.message()):
         raise Refused(thing, "its signature is not the site's", remedy, code=ErrorCode.NOT_APPROVED)
     if subtraction.cohort_hash != cohort_hash:

@@ -13,13 +13,13 @@ import gc
 _ARENA_MAX = -8
 
 
-def one_heap() -> bool:
+def single_arena() -> bool:
     """Give all threads one heap; call it before they start. False on a C library that has no such setting."""
     library = ctypes.CDLL(None)
     return hasattr(library, "mallopt") and library.mallopt(_ARENA_MAX, 1) == 1
 
 
-def settled() -> None:
+def freeze_gc() -> None:
     """What is there by now stays for the life of the process: take it out of every later collection."""
     gc.collect()
     gc.freeze()
