@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 
 from site_world import job_for, take_offer
-from test_migrations import _insert as insert
-from test_migrations import back_to
 from typer.testing import CliRunner
 
 from archipel.cli.site import app
-from archipel.governance import canonical, job_hash
 from archipel.site.approval import approvals
 from archipel.site.audit import journal
 from archipel.site.state.folder import StateFolder
@@ -47,10 +44,6 @@ def test_a_name_is_a_strangers_text(hospital: StateFolder) -> None:
         assert "\x1b[2J" not in said and "Anna" in said
 
 
-def test_an_offer_of_before_is_read_and_nobody_is_named(hospital: StateFolder) -> None:
-    job = job_for(hospital)
-    back_to(hospital, "0006")
-    row = {"experiment": "heart", "job": canonical(job).decode(), "job_hash": job_hash(job), "plan_hash": job.plan.hash}
-    with hospital.database.write() as connection:
-        insert(connection, "experiments", row | {"state": "offered", "offered_at": "2026-01-01T00:00:00.000000+00:00"})
+def test_an_offer_whose_server_names_nobody_says_so(hospital: StateFolder) -> None:
+    approvals.offer(hospital, job_for(hospital), "")
     assert "A researcher of federation North, whom its server does not name" in plans(hospital, "heart")

@@ -21,10 +21,10 @@ from archipel.server.membership.registry import Registry
 from archipel.server.membership.tokens import AccessTokens
 from archipel.server.state.folder import ServerState
 from archipel.server.state.journal_entries import JournalKind, ServerInitialised, add_entry
-from archipel.server.state.migrations import upgrade
-from archipel.server.state.schema import journal
+from archipel.server.state.schema import HISTORY, journal
 from archipel.server.state.settings import ServerSettings
 from archipel.storage import BlobStore, Database
+from archipel.storage.migrations import upgrade
 from archipel.vocabulary import ArchipelError, Conflict, ErrorCode
 
 
@@ -72,7 +72,8 @@ class ServerContext:
     def open(cls, state: ServerState) -> Self:
         """An existing federation, its database brought to this version's schema.
 
-        Raises ArchipelError (code configuration) for whatever is missing or malformed.
+        Raises ArchipelError (code configuration) for whatever is missing or malformed, and for a database whose
+        schema this version does not know.
         """
         settings = state.settings()
         identity, authority = IdentityKey.load(state.identity_key), Authority.load(state)
@@ -124,5 +125,5 @@ def _database(state: ServerState, settings: ServerSettings, *, new: bool) -> Dat
             )
         # SQLite gives its WAL and shared-memory files the mode of the database file, so this one decides for all.
         os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    upgrade(database)
+    upgrade(database, HISTORY)
     return database

@@ -6,9 +6,15 @@ are the words of the vocabulary. Whether a site is connected is not here: that i
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
 
 from archipel.governance import journal_table
+from archipel.storage.migrations import SchemaHistory
+
+HISTORY = SchemaHistory(Path(__file__).parent / "revisions", newest="first")
+"""A test holds that its newest revision leads to exactly ``metadata``."""
 
 metadata = MetaData()
 

@@ -21,6 +21,7 @@ from archipel.governance import IdentityKey
 from archipel.site.state import schema
 from archipel.site.state.settings import SiteSettings
 from archipel.storage import BlobStore, Database, FolderBlobStore, disk_errors_named, load_settings
+from archipel.storage.migrations import upgrade
 from archipel.transport.wakeup import wake
 from archipel.vocabulary import ArchipelError, Conflict, ErrorCode, Record, StorageFull
 
@@ -55,7 +56,8 @@ class StateFolder:
     def open(cls, folder: Path) -> StateFolder:
         """The site kept in this folder, its database brought to this version.
 
-        Raises ArchipelError (code configuration) when there is none or its settings are wrong.
+        Raises ArchipelError (code configuration) when there is none, its settings are wrong, or its database has a
+        schema that this version does not know.
         """
         values = load_settings(folder / "site.toml", SiteSettings)
         if not (folder / "site.db").exists():
@@ -148,7 +150,7 @@ def open_database(folder: Path) -> Database:
     """The database, of this version. The first connection writes SQLite's side files, so a full disk shows here."""
     database = Database(f"sqlite:///{(folder / 'site.db').absolute()}")
     try:
-        schema.upgrade(database)
+        upgrade(database, schema.HISTORY)
     except OperationalError as error:
         database.close()
         if "disk is full" in str(error.orig):

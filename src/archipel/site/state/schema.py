@@ -1,4 +1,4 @@
-"""The tables of a site's database and how a database of an older version becomes one of this version."""
+"""The tables of a site's database, and the history of its schema."""
 
 from __future__ import annotations
 
@@ -17,16 +17,13 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    inspect,
-    select,
 )
 
 from archipel.governance import journal_table
-from archipel.storage import Database
-from archipel.vocabulary import ArchipelError, ErrorCode
+from archipel.storage.migrations import SchemaHistory
 
-HEAD = "0007"
-"""The newest migration; a test holds that it leads to exactly ``metadata``."""
+HISTORY = SchemaHistory(Path(__file__).parent / "revisions", newest="first")
+"""A test holds that its newest revision leads to exactly ``metadata``."""
 
 metadata = MetaData()
 
@@ -109,12 +106,12 @@ cohorts = Table(
     metadata,
     Column("hash", String(71), primary_key=True),
     Column("dataset", String(63), nullable=False),
-    Column("version", Integer, nullable=False),
-    Column("name", String(200), nullable=False, server_default=""),
     Column("subjects", Integer, nullable=False),
     Column("body", Text, nullable=False),
     Column("frozen_at", String(32), nullable=False),
-    UniqueConstraint("dataset", "version"),
+    Column("version", Integer, nullable=False),
+    Column("name", String(200), nullable=False, server_default=""),
+    UniqueConstraint("dataset", "version", name="uq_cohorts_dataset_version"),
 )
 """Frozen lists of subjects, counted from 1 in each dataset; never leave the site, only their keyed hash does."""
 
@@ -217,33 +214,3 @@ receipts = Table(
 
 journal = journal_table(metadata)
 Index("ix_journal_kind", journal.c.kind, journal.c.number)
-
-_version = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
-
-
-def upgrade(database: Database) -> None:
-    """Bring the database to this version's schema, whole or not at all.
-
-    Raises ArchipelError when a newer Archipel made it.
-    """
-    with database.read() as connection:
-        known = inspect(connection).has_table("alembic_version")
-        if known and connection.execute(select(_version.c.version_num)).scalar() == HEAD:
-            return
-    from alembic import command
-    from alembic.config import Config
-    from alembic.util import CommandError
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    try:
-        with database.write() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-    except CommandError as error:
-        raise ArchipelError(
-            str(database.engine.url.database),
-            "was made by a newer version of Archipel",
-            "install that version or a newer one here",
-            code=ErrorCode.CONFIGURATION,
-        ) from error

@@ -1,18 +1,16 @@
-"""The first schema: federation, catalog, experiments, tasks, state frames, heads, receipts and the journal."""
-
-from __future__ import annotations
+"""The first schema: federation, datasets, cohorts, withdrawals, experiments, tasks, heads and the journal."""
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001"
+revision = "first"
 down_revision = None
 branch_labels = None
 depends_on = None
 
 
 def upgrade() -> None:
-    """Make every table."""
+    """Create every table."""
     op.create_table(
         "cohorts",
         sa.Column("hash", sa.String(length=71), nullable=False),
@@ -20,19 +18,31 @@ def upgrade() -> None:
         sa.Column("subjects", sa.Integer(), nullable=False),
         sa.Column("body", sa.Text(), nullable=False),
         sa.Column("frozen_at", sa.String(length=32), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(length=200), server_default="", nullable=False),
         sa.PrimaryKeyConstraint("hash"),
+        sa.UniqueConstraint("dataset", "version", name="uq_cohorts_dataset_version"),
     )
     op.create_table(
         "datasets",
         sa.Column("name", sa.String(length=63), nullable=False),
-        sa.Column("kind", sa.String(length=32), nullable=False),
+        sa.Column("format", sa.String(length=32), nullable=False),
         sa.Column("root", sa.Text(), nullable=False),
         sa.Column("subjects", sa.Integer(), nullable=False),
         sa.Column("summary", sa.Text(), nullable=False),
-        sa.Column("labels", sa.Text(), nullable=False),
         sa.Column("added_at", sa.String(length=32), nullable=False),
         sa.Column("scanned_at", sa.String(length=32), nullable=False),
+        sa.Column("options", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("mapping", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("leave_out_faulty", sa.Boolean(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("name"),
+    )
+    op.create_table(
+        "exclusions",
+        sa.Column("dataset", sa.String(length=63), nullable=False),
+        sa.Column("subject", sa.String(length=200), nullable=False),
+        sa.Column("excluded_at", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("dataset", "subject"),
     )
     op.create_table(
         "federation",
@@ -46,6 +56,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_table(
+        "files",
+        sa.Column("dataset", sa.String(length=63), nullable=False),
+        sa.Column("place", sa.Text(), nullable=False),
+        sa.Column("purpose", sa.String(length=63), nullable=False),
+        sa.Column("size", sa.Integer(), nullable=False),
+        sa.Column("modified_ns", sa.Integer(), nullable=False),
+        sa.Column("changed_ns", sa.Integer(), nullable=False),
+        sa.Column("inode", sa.Integer(), nullable=False),
+        sa.Column("facts", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("dataset", "place", "purpose"),
+    )
+    op.create_table(
         "journal",
         sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("at", sa.String(length=32), nullable=False),
@@ -54,6 +76,13 @@ def upgrade() -> None:
         sa.Column("previous", sa.String(length=71), nullable=False),
         sa.Column("hash", sa.String(length=71), nullable=False),
         sa.PrimaryKeyConstraint("number"),
+    )
+    op.create_index("ix_journal_kind", "journal", ["kind", "number"])
+    op.create_table(
+        "members",
+        sa.Column("dataset", sa.String(length=63), nullable=False),
+        sa.Column("token", sa.String(length=64), nullable=False),
+        sa.PrimaryKeyConstraint("dataset", "token"),
     )
     op.create_table(
         "receipts",
@@ -74,6 +103,24 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("number", "hash"),
     )
     op.create_table(
+        "sides",
+        sa.Column("dataset", sa.String(length=63), nullable=False),
+        sa.Column("fraction", sa.Float(), nullable=False),
+        sa.Column("token", sa.String(length=64), nullable=False),
+        sa.Column("validates", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("dataset", "fraction", "token"),
+    )
+    op.create_table(
+        "withdrawals",
+        sa.Column("dataset", sa.String(length=63), nullable=False),
+        sa.Column("token", sa.String(length=64), nullable=False),
+        sa.Column("source", sa.String(length=16), nullable=False),
+        sa.Column("reason", sa.Text(), server_default="", nullable=False),
+        sa.Column("withdrawn_at", sa.String(length=32), nullable=False),
+        sa.Column("known", sa.Boolean(), server_default="0", nullable=False),
+        sa.PrimaryKeyConstraint("dataset", "token"),
+    )
+    op.create_table(
         "experiments",
         sa.Column("experiment", sa.String(length=63), nullable=False),
         sa.Column("job", sa.Text(), nullable=False),
@@ -86,12 +133,25 @@ def upgrade() -> None:
         sa.Column("offered_at", sa.String(length=32), nullable=False),
         sa.Column("decided_at", sa.String(length=32), nullable=True),
         sa.Column("ended_at", sa.String(length=32), nullable=True),
+        sa.Column("asked_by", sa.String(length=100), server_default="", nullable=False),
         sa.ForeignKeyConstraint(
             ["cohort_hash"],
             ["cohorts.hash"],
         ),
         sa.PrimaryKeyConstraint("experiment"),
     )
+    op.create_table(
+        "subtractions",
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("cohort_hash", sa.String(length=71), nullable=False),
+        sa.Column("body", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["cohort_hash"],
+            ["cohorts.hash"],
+        ),
+        sa.PrimaryKeyConstraint("number"),
+    )
+    op.create_index(op.f("ix_subtractions_cohort_hash"), "subtractions", ["cohort_hash"])
     op.create_table(
         "state_frames",
         sa.Column("experiment", sa.String(length=63), nullable=False),
@@ -123,25 +183,10 @@ def upgrade() -> None:
         sa.Column("release_sent", sa.Boolean(), server_default="0", nullable=False),
         sa.Column("accepted_at", sa.String(length=32), nullable=False),
         sa.Column("done_at", sa.String(length=32), nullable=True),
+        sa.Column("closed_at", sa.String(length=32), nullable=True),
         sa.ForeignKeyConstraint(
             ["experiment"],
             ["experiments.experiment"],
         ),
         sa.PrimaryKeyConstraint("experiment", "round", "attempt", "kind", "about"),
     )
-
-
-def downgrade() -> None:
-    """Remove every table."""
-    for table in (
-        "tasks",
-        "state_frames",
-        "experiments",
-        "server_heads",
-        "receipts",
-        "journal",
-        "federation",
-        "datasets",
-        "cohorts",
-    ):
-        op.drop_table(table)

@@ -1,9 +1,9 @@
-"""The first schema: sites and who vouches for them, experiments and their rounds, the journal."""
+"""The first schema: sites and their certificates, experiments and their rounds, updates, models and the journal."""
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001"
+revision = "first"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -76,7 +76,6 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("approval", sa.Text(), nullable=True),
         sa.Column("subjects", sa.Integer(), nullable=True),
-        sa.Column("note", sa.Text(), nullable=True),
         sa.Column("at", sa.String(length=32), nullable=False),
         sa.ForeignKeyConstraint(
             ["experiment"],
@@ -99,7 +98,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("serial"),
     )
-    op.create_index("ix_certificates_site", "certificates", ["site"])
+    op.create_index(op.f("ix_certificates_site"), "certificates", ["site"])
     op.create_table(
         "events",
         sa.Column("seq", sa.Integer(), autoincrement=True, nullable=False),
@@ -174,7 +173,6 @@ def upgrade() -> None:
         sa.Column("about", sa.String(length=63), nullable=False),
         sa.Column("site", sa.String(length=63), nullable=False),
         sa.Column("task", sa.Text(), nullable=False),
-        sa.Column("task_hash", sa.String(length=71), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("update", sa.Text(), nullable=True),
         sa.Column("spool", sa.Text(), nullable=True),

@@ -1,0 +1,1 @@
+"""The schemas of a server's database, oldest first: one Alembic revision per file."""

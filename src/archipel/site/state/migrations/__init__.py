@@ -1,1 +1,0 @@
-"""Steps from one version of a site's database to the next (Alembic)."""
