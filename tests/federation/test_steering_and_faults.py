@@ -158,7 +158,7 @@ def test_both_sides_hold_each_others_journal_heads(world: World) -> None:
         state = world.lab.sites[site].state()
         proof = journal.verify(state)
         state.close()
-        assert proof.whole and proof.heads > 0
+        assert proof.whole and proof.journal_heads > 0
         assert world.query("select number from site_heads where site = ?", site)[0][0] > 0
 
 

@@ -76,8 +76,8 @@ def used(site: StateFolder, tmp_path: Path, revision: str) -> None:
             _insert(connection, "experiments", row)
         task = {"experiment": "heart-approved", "round": 1, "attempt": 1, "kind": "train", "about": "", "task": "{}"}
         _insert(connection, "tasks", task | {"task_hash": COHORT, "state": "closed", "accepted_at": OLD})
-        frame = {"experiment": "heart-approved", "round": 1, "attempt": 1, "path": "frame", "committed": True}
-        _insert(connection, "state_frames", frame)
+        tensor_file = {"experiment": "heart-approved", "round": 1, "attempt": 1, "path": "frame", "committed": True}
+        _insert(connection, "state_frames", tensor_file)
 
 
 def _approval(site: StateFolder, experiment: str, job: str) -> dict[str, str]:

@@ -153,7 +153,7 @@ models = Table(
     Column("at", _TIME, nullable=False),
 )
 
-site_heads = Table(
+site_journal_heads = Table(
     "site_heads",
     metadata,
     Column("site", _NAME, ForeignKey("sites.site"), primary_key=True),
