@@ -28,7 +28,7 @@ from archipel.data.synthetic import phantom
 from archipel.plans import Context, load
 from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import catalog
-from archipel.site.membership.founding import create_site
+from archipel.site.membership.creation import create_site
 from archipel.site.services import cohorts, datasets
 from archipel.site.state.folder import StateFolder
 

@@ -28,7 +28,7 @@ SITE = "site-a"
 
 
 def bench_spec(subjects: int, folder: Path) -> tuple[SandboxSpec, Path, bytes]:
-    """What the worker needs, with the dataset's folder and the initial model's frame; every subject trains."""
+    """What the worker needs, with the dataset's folder and the initial model's tensor file; every subject trains."""
     folder.chmod(0o755)
     (folder / "site").mkdir()
     (root,) = phantom.generate(folder / "data", (SITE,), subjects_per_site=subjects)
@@ -97,10 +97,10 @@ async def run(pairs: int = 11, subjects: int = 40) -> dict[str, Any]:
     Raises ArchipelError (code ``sandbox``) where the sandbox cannot be had: nothing else would be the worker.
     """
     with tempfile.TemporaryDirectory(prefix="archipel-bench-") as name:
-        spec, root, frame = bench_spec(subjects, Path(name))
+        spec, root, tensor_file = bench_spec(subjects, Path(name))
         epoch = bare_epoch(root, spec.cohort)
-        model, result = SharedBuffer.create(len(frame)), SharedBuffer.create(len(frame))
-        model.write(frame, 0)
+        model, result = SharedBuffer.create(len(tensor_file)), SharedBuffer.create(len(tensor_file))
+        model.write(tensor_file, 0)
         worker = await Sandbox.start(spec)
         try:
             await worker.prepare()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         WorkerLimits,
     )
 
-_ROOMS = {
+_PACKAGES = {
     "Context": "plans",
     "Plan": "plans",
     "SegmentationPlan": "plans",
@@ -68,10 +68,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name from its room (PEP 562)."""
-    if name not in _ROOMS:
+    """Load a public name from its package (PEP 562)."""
+    if name not in _PACKAGES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"archipel.{_ROOMS[name]}"), name)
+    return getattr(importlib.import_module(f"archipel.{_PACKAGES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -6,8 +6,8 @@ from archipel.governance import JournalEntry
 AGE = {"name": "age", "unit": "years"}
 
 
-def told(number: int, *datasets: object) -> JournalEntry:
-    return line(number, "datasets-told", {"datasets": list(datasets)})
+def disclosed(number: int, *datasets: object) -> JournalEntry:
+    return line(number, "datasets-disclosed", {"datasets": list(datasets)})
 
 
 def line(number: int, kind: str, body: dict[str, object]) -> JournalEntry:
@@ -28,11 +28,15 @@ def test_parts_that_say_nothing_are_left_out() -> None:
 def test_what_was_told_is_shown_as_the_change_since_the_line_before() -> None:
     whole = dataset("hips", 15, labels={"1": "front"}, columns=[AGE])
     entries = [
-        told(1, whole),
+        disclosed(1, whole),
         line(2, "task-accepted", {"round": 1}),
-        told(3, dataset("hips", 14, labels={"1": "front"}, columns=[AGE, {"name": "sex"}]), dataset("knees", "<5")),
-        told(4, dataset("hips", 14, labels={"1": "back"}, columns=[{**AGE, "unit": "months"}]), dataset("knees", "<5")),
-        told(5, dataset("knees", "<5")),
+        disclosed(
+            3, dataset("hips", 14, labels={"1": "front"}, columns=[AGE, {"name": "sex"}]), dataset("knees", "<5")
+        ),
+        disclosed(
+            4, dataset("hips", 14, labels={"1": "back"}, columns=[{**AGE, "unit": "months"}]), dataset("knees", "<5")
+        ),
+        disclosed(5, dataset("knees", "<5")),
     ]
     bodies = [row["body"] for row in rows(entries)]
     assert bodies == [
@@ -44,11 +48,11 @@ def test_what_was_told_is_shown_as_the_change_since_the_line_before() -> None:
     ]
     assert [row["body"] for row in rows([entries[-1]], entries[-2].body)] == ["hips no more"]
     again = dataset("hips", 15, labels={"1": "front"}, columns=[{**AGE, "unit": "months"}])
-    assert [row["body"] for row in rows([told(9, again)], entries[0].body)] == ["hips: columns in other words"]
+    assert [row["body"] for row in rows([disclosed(9, again)], entries[0].body)] == ["hips: columns in other words"]
 
 
 def test_a_line_that_somebody_changed_is_shown_as_it_stands() -> None:
-    entries = [told(1, dataset("hips", 15)), told(2, "no dataset"), told(3, dataset("hips", 15))]
+    entries = [disclosed(1, dataset("hips", 15)), disclosed(2, "no dataset"), disclosed(3, dataset("hips", 15))]
     bodies = [row["body"] for row in rows(entries)]
     assert bodies[1] == "datasets no dataset"
     assert bodies[2].startswith("datasets (name hips")

@@ -16,6 +16,6 @@ job_file, plan, data, folder = map(Path, sys.argv[1:])
 job = Job.model_validate_json(job_file.read_text())
 sites = [scanned_site(site, data / site, job.needs) for site in job.sites]
 initial = encode(load(plan, job.plan.class_name).initial_model(job.seed))
-book = asyncio.run(simulate(job, plan, initial, sites, folder))
-[ensemble] = [record.validation["accuracy"] for record in book.records if record.stage.about == "ensemble"]
-print(json.dumps({"last": book.model, "local": book.local_models, "ensemble": ensemble.mean()}))
+store = asyncio.run(simulate(job, plan, initial, sites, folder))
+[ensemble] = [record.validation["accuracy"] for record in store.records if record.stage.about == "ensemble"]
+print(json.dumps({"last": store.model, "local": store.local_models, "ensemble": ensemble.mean()}))

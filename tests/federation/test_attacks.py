@@ -38,38 +38,38 @@ class Attacker:
         address = self.state.joined().grpc
         return Uplink(address, key=self.keys.key, certificate=self.keys.certificate, authority=self.keys.authority)
 
-    def frame(self, value: float = 1.0) -> bytes:
+    def tensor_file(self, value: float = 1.0) -> bytes:
         elements = self.job.tensors.tensors[0].shape[0]
         return encode({"weight": np.full(elements, value)})
 
-    def update(self, frame: bytes, **changes: Any) -> Update:
+    def update(self, tensor_file: bytes, **changes: Any) -> Update:
         made = Update(
             key=self.task.key,
             site="site-b",
             task_hash=record_hash(self.task),
-            model=blob_hash(frame),
-            model_bytes=len(frame),
+            model=blob_hash(tensor_file),
+            model_bytes=len(tensor_file),
             samples=5,
             metrics={"loss": MetricSum(total=1.0, weight=5.0)},
         )
         return made.model_copy(update=changes)
 
-    def send(self, update: Update, frame: bytes, offset: int = 0, head: dict[str, Any] | None = None) -> None:
+    def send(self, update: Update, tensor_file: bytes, offset: int = 0, head: dict[str, Any] | None = None) -> None:
         async def go() -> None:
             async def chunks() -> AsyncIterator[bytes]:
-                for start in range(0, len(frame), CHUNK):
-                    yield frame[start : start + CHUNK]
+                for start in range(0, len(tensor_file), CHUNK):
+                    yield tensor_file[start : start + CHUNK]
 
             async with self.uplink() as uplink:
                 await uplink.upload(UploadStart(update=update, offset=offset, head=head), chunks())
 
         asyncio.run(asyncio.wait_for(go(), 30))
 
-    def refused(self, update: Update, frame: bytes, *codes: ErrorCode, **more: Any) -> None:
+    def refused(self, update: Update, tensor_file: bytes, *codes: ErrorCode, **more: Any) -> None:
         """Sent again when the connection broke, as a site does: an answer that comes early may get lost."""
         for _ in range(5):
             with pytest.raises(ArchipelError) as caught:
-                self.send(update, frame, **more)
+                self.send(update, tensor_file, **more)
             if caught.value.code is not ErrorCode.LOST:
                 break
         assert caught.value.code in codes, caught.value
@@ -98,43 +98,51 @@ def attacking(world: World, class_name: str = "SlowPlan") -> Iterator[Attacker]:
 
 def test_bytes_that_are_not_what_was_announced_never_count(world: World) -> None:
     with attacking(world) as attacker:
-        frame = attacker.frame()
-        wrong = attacker.update(frame, model="blake3:" + "0" * 64)
-        attacker.refused(wrong, frame, ErrorCode.BAD_UPDATE)
-        attacker.refused(attacker.update(frame), frame[:-8], ErrorCode.BAD_UPDATE)
-        attacker.refused(attacker.update(frame), frame + b"more", ErrorCode.BAD_UPDATE)
-        attacker.refused(attacker.update(frame, model_bytes=len(frame) + 8), frame + bytes(8), ErrorCode.BAD_UPDATE)
-        attacker.refused(attacker.update(frame, model_bytes=2**50), frame, ErrorCode.BAD_UPDATE)
-        other = frame.replace(b'"weight"', b'"height"')
+        tensor_file = attacker.tensor_file()
+        wrong = attacker.update(tensor_file, model="blake3:" + "0" * 64)
+        attacker.refused(wrong, tensor_file, ErrorCode.BAD_UPDATE)
+        attacker.refused(attacker.update(tensor_file), tensor_file[:-8], ErrorCode.BAD_UPDATE)
+        attacker.refused(attacker.update(tensor_file), tensor_file + b"more", ErrorCode.BAD_UPDATE)
+        attacker.refused(
+            attacker.update(tensor_file, model_bytes=len(tensor_file) + 8), tensor_file + bytes(8), ErrorCode.BAD_UPDATE
+        )
+        attacker.refused(attacker.update(tensor_file, model_bytes=2**50), tensor_file, ErrorCode.BAD_UPDATE)
+        other = tensor_file.replace(b'"weight"', b'"height"')
         attacker.refused(attacker.update(other), other, ErrorCode.BAD_INPUT, ErrorCode.BAD_UPDATE)
-        junk = bytes(len(frame))
+        junk = bytes(len(tensor_file))
         attacker.refused(attacker.update(junk), junk, ErrorCode.BAD_INPUT, ErrorCode.BAD_UPDATE)
-        attacker.refused(attacker.update(frame), frame, ErrorCode.LOST, offset=CHUNK)
-        attacker.refused(attacker.update(frame), frame, ErrorCode.BAD_UPDATE, offset=7)
+        attacker.refused(attacker.update(tensor_file), tensor_file, ErrorCode.LOST, offset=CHUNK)
+        attacker.refused(attacker.update(tensor_file), tensor_file, ErrorCode.BAD_UPDATE, offset=7)
 
 
 def test_an_update_speaks_for_its_sender_and_its_task_only(world: World) -> None:
     with attacking(world) as attacker:
-        frame = attacker.frame()
-        update, key = attacker.update(frame), attacker.task.key
-        attacker.refused(update.model_copy(update={"site": "site-a"}), frame, ErrorCode.NOT_PERMITTED)
+        tensor_file = attacker.tensor_file()
+        update, key = attacker.update(tensor_file), attacker.task.key
+        attacker.refused(update.model_copy(update={"site": "site-a"}), tensor_file, ErrorCode.NOT_PERMITTED)
         for changed in ({"round": 2}, {"attempt": 2}, {"experiment": "no-such"}, {"kind": TaskKind.LOCAL}):
             other = update.model_copy(update={"key": key.model_copy(update=changed)})
-            attacker.refused(other, frame, ErrorCode.ROUND_CLOSED, ErrorCode.NOT_FOUND)
-        attacker.refused(attacker.update(frame, task_hash="sha256:" + "0" * 64), frame, ErrorCode.BAD_UPDATE)
-        attacker.refused(attacker.update(frame, samples=0), frame, ErrorCode.BAD_UPDATE)
+            attacker.refused(other, tensor_file, ErrorCode.ROUND_CLOSED, ErrorCode.NOT_FOUND)
         attacker.refused(
-            attacker.update(frame, metrics={"names": MetricSum(total=1, weight=1)}), frame, ErrorCode.BAD_UPDATE
+            attacker.update(tensor_file, task_hash="sha256:" + "0" * 64), tensor_file, ErrorCode.BAD_UPDATE
         )
-        attacker.refused(attacker.update(frame, model=None, model_bytes=0), b"", ErrorCode.BAD_UPDATE)
+        attacker.refused(attacker.update(tensor_file, samples=0), tensor_file, ErrorCode.BAD_UPDATE)
+        attacker.refused(
+            attacker.update(tensor_file, metrics={"names": MetricSum(total=1, weight=1)}),
+            tensor_file,
+            ErrorCode.BAD_UPDATE,
+        )
+        attacker.refused(attacker.update(tensor_file, model=None, model_bytes=0), b"", ErrorCode.BAD_UPDATE)
         empty = JournalHead(owner="site-a", number=10**6, hash="sha256:" + "1" * 64, at="", signature="")
         forged = sign_head(attacker.state.identity, empty)
-        attacker.refused(update, frame, ErrorCode.TRUST, ErrorCode.NOT_PERMITTED, head=forged.model_dump(mode="json"))
+        attacker.refused(
+            update, tensor_file, ErrorCode.TRUST, ErrorCode.NOT_PERMITTED, head=forged.model_dump(mode="json")
+        )
 
 
 def test_a_flood_of_bytes_is_cut_at_the_size_of_the_model(world: World) -> None:
     with attacking(world) as attacker:
-        frame = attacker.frame()
+        tensor_file = attacker.tensor_file()
         spool = world.lab.folder / "server" / "spool"
 
         async def flood() -> int:
@@ -148,13 +156,15 @@ def test_a_flood_of_bytes_is_cut_at_the_size_of_the_model(world: World) -> None:
 
             async with attacker.uplink() as uplink:
                 with pytest.raises(ArchipelError) as caught:
-                    await asyncio.wait_for(uplink.upload(UploadStart(update=attacker.update(frame)), chunks()), 30)
+                    await asyncio.wait_for(
+                        uplink.upload(UploadStart(update=attacker.update(tensor_file)), chunks()), 30
+                    )
                 # A flooded transport may break before the refusal gets through.
                 assert caught.value.code in (ErrorCode.BAD_UPDATE, ErrorCode.LOST)
             return sent
 
         asyncio.run(flood())
-        assert sum(path.stat().st_size for path in spool.iterdir()) < len(frame) * 3
+        assert sum(path.stat().st_size for path in spool.iterdir()) < len(tensor_file) * 3
 
 
 def test_blobs_of_others_are_not_given_out(world: World) -> None:

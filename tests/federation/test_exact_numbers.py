@@ -22,9 +22,9 @@ LOCAL = {
 
 async def test_the_simulation_gives_the_golden_models(tmp_path: Path) -> None:
     made = exact_job(IdentityKey.generate().public)
-    book = await simulated(tmp_path, made)
-    assert (blob_hash(made.initial_model), book.model, book.local_models) == (INITIAL, LAST, LOCAL)
-    [ensemble] = [record.validation["reached"] for record in book.records if record.stage.about == "ensemble"]
+    store = await simulated(tmp_path, made)
+    assert (blob_hash(made.initial_model), store.model, store.local_models) == (INITIAL, LAST, LOCAL)
+    [ensemble] = [record.validation["reached"] for record in store.records if record.stage.about == "ensemble"]
     assert (ensemble.total, ensemble.weight) == (6, 10)
 
 

@@ -158,8 +158,8 @@ def test_both_sides_hold_each_others_journal_heads(world: World) -> None:
         state = world.lab.sites[site].state()
         proof = journal.verify(state)
         state.close()
-        assert proof.whole and proof.heads > 0
-        assert world.query("select number from site_heads where site = ?", site)[0][0] > 0
+        assert proof.whole and proof.journal_heads > 0
+        assert world.query("select number from site_journal_heads where site = ?", site)[0][0] > 0
 
 
 def test_a_journal_whose_tail_was_cut_is_found_out_on_both_sides(world: World) -> None:
@@ -231,7 +231,7 @@ def test_what_is_written_while_connected_is_attested_without_another_round(world
     approvals.revoke(state, "attested", "no")
     state.close()
     wait(lambda: (found := proven()).attested == found.lines > lines, "a receipt for the revocation")
-    number, hashed = world.query("select number, hash from site_heads where site = 'site-a'")[0]
+    number, hashed = world.query("select number, hash from site_journal_heads where site = 'site-a'")[0]
     state = site.state()
     assert journal.newest(state, 1)[0].hash == hashed and number == proven().lines
     state.close()

@@ -50,7 +50,7 @@ def task_for(job: Job, kind: TaskKind = TaskKind.TRAIN, round_: int = 0, passes:
     )
 
 
-def frame(plan: Plan, seed: int = 0) -> memoryview:
+def tensor_file(plan: Plan, seed: int = 0) -> memoryview:
     return memoryview(encode(plan.initial_model(seed)))
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from plan_jobs import frame, job_for, table, task_for
+from plan_jobs import job_for, table, task_for, tensor_file
 
 from archipel.plans import Plan, TrainingResult, load
 from archipel.plans.runtime import PlanRuntime
@@ -40,7 +40,7 @@ def train(runtime, task, model, state=None):
 
 def test_a_tiny_plan_trains_validates_and_keeps_its_state(tiny):
     plan, job, runtime = tiny
-    outcome, result = train(runtime, task_for(job), frame(plan))
+    outcome, result = train(runtime, task_for(job), tensor_file(plan))
     assert outcome.samples == len(plan.training.ids)
     assert outcome.validation["accuracy"].weight == len(plan.held_out.ids) > 0
     assert outcome.state is not None and decode(outcome.state)["momentum"].any()
@@ -50,7 +50,7 @@ def test_a_tiny_plan_trains_validates_and_keeps_its_state(tiny):
 
 def test_the_same_task_gives_the_same_bytes_in_a_worker_that_was_restarted(tiny, tmp_path):
     plan, job, runtime = tiny
-    first, one = train(runtime, task_for(job), frame(plan))
+    first, one = train(runtime, task_for(job), tensor_file(plan))
     second, two = train(runtime, task_for(job, round_=1), one, first.state)
     again = PlanRuntime(load(TINY), job, "site-a", tmp_path, runtime.cohort)
     again.prepare()
@@ -60,11 +60,11 @@ def test_the_same_task_gives_the_same_bytes_in_a_worker_that_was_restarted(tiny,
 
 def test_local_training_of_three_passes_is_three_rounds_of_one_site(tiny):
     plan, job, runtime = tiny
-    model, state = frame(plan), None
+    model, state = tensor_file(plan), None
     for round_ in range(3):
         outcome, model = train(runtime, task_for(job, round_=round_), model, state)
         state = outcome.state
-    local, result = train(runtime, task_for(job, TaskKind.LOCAL, passes=3), frame(plan), state)
+    local, result = train(runtime, task_for(job, TaskKind.LOCAL, passes=3), tensor_file(plan), state)
     assert bytes(result) == bytes(model)
     assert local.state is None
 
@@ -75,15 +75,15 @@ def test_reset_starts_each_pass_with_a_fresh_optimiser(tmp_path):
     cohort = table(tmp_path)
     runtime = PlanRuntime(plan, job_for(plan), "site-a", tmp_path, cohort)
     runtime.prepare()
-    outcome, one = train(runtime, task_for(runtime.job), frame(plan))
+    outcome, one = train(runtime, task_for(runtime.job), tensor_file(plan))
     assert outcome.state is None
-    _, again = train(runtime, task_for(runtime.job), frame(plan))
+    _, again = train(runtime, task_for(runtime.job), tensor_file(plan))
     assert bytes(one) == bytes(again)
 
 
 def test_an_ensemble_is_evaluated_on_all_its_models(tiny):
     plan, job, runtime = tiny
-    outcome = runtime.evaluate(task_for(job, TaskKind.EVALUATE, passes=0), [frame(plan), frame(plan, 1)])
+    outcome = runtime.evaluate(task_for(job, TaskKind.EVALUATE, passes=0), [tensor_file(plan), tensor_file(plan, 1)])
     assert set(outcome.validation) == {"accuracy"}
 
 
@@ -91,7 +91,7 @@ def test_without_validation_subjects_nothing_is_validated(tmp_path):
     plan = load(TINY)
     runtime = PlanRuntime(plan, job_for(plan, validation_fraction=0.0), "site-a", tmp_path, table(tmp_path))
     runtime.prepare()
-    assert train(runtime, task_for(runtime.job), frame(plan))[0].validation == {}
+    assert train(runtime, task_for(runtime.job), tensor_file(plan))[0].validation == {}
 
 
 def test_a_changed_file_is_named_before_training(tmp_path):
@@ -146,7 +146,7 @@ def test_a_model_that_changes_form_or_is_not_finite_is_refused(tmp_path, monkeyp
     runtime = PlanRuntime(plan, job_for(plan), "site-a", tmp_path, table(tmp_path))
     runtime.prepare()
     with pytest.raises(ArchipelError, match=words) as caught:
-        train(runtime, task_for(runtime.job), frame(plan))
+        train(runtime, task_for(runtime.job), tensor_file(plan))
     assert caught.value.code is code
 
 
@@ -155,7 +155,7 @@ def test_an_array_put_in_place_of_the_frames_reaches_the_frame(tmp_path, monkeyp
     plan = Odd()
     runtime = PlanRuntime(plan, job_for(plan), "site-a", tmp_path, table(tmp_path))
     runtime.prepare()
-    _, result = train(runtime, task_for(runtime.job), frame(plan))
+    _, result = train(runtime, task_for(runtime.job), tensor_file(plan))
     assert decode(result)["weight"].tolist() == [0, 1, 2]
 
 
@@ -174,7 +174,7 @@ def test_a_metric_that_is_nan_or_undeclared_is_refused(tmp_path, monkeypatch, re
     runtime = PlanRuntime(plan, job_for(plan), "site-a", tmp_path, table(tmp_path))
     runtime.prepare()
     with pytest.raises(ArchipelError, match=words) as caught:
-        train(runtime, task_for(runtime.job), frame(plan))
+        train(runtime, task_for(runtime.job), tensor_file(plan))
     assert caught.value.code is code
 
 

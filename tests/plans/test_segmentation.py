@@ -6,7 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from plan_jobs import cohort, frame, job_for, task_for
+from plan_jobs import cohort, job_for, task_for, tensor_file
 
 from archipel.data import PreparedCache, PreparedSource
 from archipel.data.synthetic import phantom
@@ -68,7 +68,7 @@ def test_validation_is_measured_on_the_whole_original_grid(tmp_path, affine):
     plan = Bright()
     runtime = PlanRuntime(plan, job_for(plan), "site-a", tmp_path, cohort(volumes(tmp_path, affine), "nifti-pairs"))
     runtime.prepare()
-    outcome = runtime.evaluate(task_for(runtime.job, TaskKind.EVALUATE, passes=0), [frame(plan)])
+    outcome = runtime.evaluate(task_for(runtime.job, TaskKind.EVALUATE, passes=0), [tensor_file(plan)])
     assert list(outcome.validation) == ["dice", "dice_dark", "dice_bright"]
     assert outcome.validation["dice"].mean() == 1.0
     assert outcome.validation["dice_bright"].weight == outcome.samples >= 1
@@ -81,7 +81,9 @@ def test_training_volumes_have_the_declared_shape_and_channel_numbers(tmp_path):
     images, labels = plan.training.inputs, plan.training.targets
     assert images.shape == labels.shape == (len(images), 1, 8, 8, 8)
     assert labels.dtype == torch.int64 and set(labels.unique().tolist()) == {0, 2}
-    outcome = runtime.train(task_for(runtime.job), frame(plan), memoryview(bytearray(len(frame(plan)))), None)
+    outcome = runtime.train(
+        task_for(runtime.job), tensor_file(plan), memoryview(bytearray(len(tensor_file(plan)))), None
+    )
     assert outcome.samples == len(images) and outcome.validation["dice"].mean() == 1.0
 
 
@@ -172,7 +174,7 @@ def test_the_hippocampus_plan_learns_a_phantom(tmp_path):
     plan = load(Path(__file__).parents[2] / "examples" / "hippocampus.py")
     runtime = PlanRuntime(plan, job_for(plan, rounds=2), "site-a", folder, cohort(folder, "nifti-pairs"))
     runtime.prepare()
-    model = frame(plan)
+    model = tensor_file(plan)
     result = memoryview(bytearray(len(model)))
     first = runtime.train(task_for(runtime.job), model, result, None)
     again = memoryview(bytearray(len(model)))
@@ -202,7 +204,7 @@ def test_monai_dictionary_transforms_move_image_and_label_together_and_follow_th
         job = job_for(plan, validation_fraction=0.0)
         runtime = PlanRuntime(plan, job, "site-a", root, cohort(root, "nifti-pairs"))
         runtime.prepare()
-        runtime.train(task_for(job), frame(plan), memoryview(bytearray(len(frame(plan)))), None)
+        runtime.train(task_for(job), tensor_file(plan), memoryview(bytearray(len(tensor_file(plan)))), None)
         return torch.cat([outputs for outputs, _ in seen]), torch.cat([targets for _, targets in seen])
 
     outputs, targets = once()
@@ -233,7 +235,7 @@ def test_volumes_read_from_prepared_files_for_each_batch_give_the_same_model_bit
     for plan, data in ((Kept(), root), (Small(), PreparedSource(shown, whole))):
         runtime = PlanRuntime(plan, job_for(plan), "site-a", data, whole)
         runtime.prepare()
-        result = memoryview(bytearray(len(frame(plan))))
-        found.append((runtime.train(task_for(runtime.job), frame(plan), result, None), bytes(result)))
+        result = memoryview(bytearray(len(tensor_file(plan))))
+        found.append((runtime.train(task_for(runtime.job), tensor_file(plan), result, None), bytes(result)))
     assert found[0] == found[1]
     assert found[0][0].validation["dice"].weight > 0

@@ -5,7 +5,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from plan_jobs import frame, job_for, table, task_for
+from plan_jobs import job_for, table, task_for, tensor_file
 
 from archipel.plans import TorchPlan
 from archipel.plans.in_turn import ReadInTurn
@@ -61,7 +61,7 @@ def test_the_initial_model_follows_from_its_seed_and_leaves_the_generator_alone(
 def test_integer_buffers_keep_their_type_and_count_the_batches(tmp_path):
     plan = Net()
     runtime = runtime_of(plan, tmp_path)
-    _, result = train(runtime, frame(plan))
+    _, result = train(runtime, tensor_file(plan))
     counted = decode(result)["1.num_batches_tracked"]
     assert counted.dtype == np.int64 and counted == -(-len(plan.training) // 8)
 
@@ -70,7 +70,7 @@ def test_integer_buffers_keep_their_type_and_count_the_batches(tmp_path):
 def test_rounds_split_over_two_workers_equal_one_workers_bit_for_bit(tmp_path, monkeypatch, optimiser):
     monkeypatch.setattr(Net, "optimiser", optimiser)
     one = runtime_of(Net(), tmp_path)
-    model, state = frame(Net()), None
+    model, state = tensor_file(Net()), None
     for round_ in range(3):
         outcome, model = train(one, model, round_, state)
         state = outcome.state
@@ -87,11 +87,11 @@ def test_rounds_split_over_two_workers_equal_one_workers_bit_for_bit(tmp_path, m
 
 def test_local_passes_equal_rounds_of_one_site(tmp_path):
     runtime = runtime_of(Net(), tmp_path)
-    model, state = frame(Net()), None
+    model, state = tensor_file(Net()), None
     for round_ in range(3):
         outcome, model = train(runtime, model, round_, state)
         state = outcome.state
-    _, local = train(runtime, frame(Net()), kind=TaskKind.LOCAL, passes=3)
+    _, local = train(runtime, tensor_file(Net()), kind=TaskKind.LOCAL, passes=3)
     assert bytes(local) == bytes(model)
 
 
@@ -100,7 +100,7 @@ def test_continuing_the_optimiser_differs_from_resetting_it(tmp_path):
         plan = Net()
         plan.optimiser_state = treatment
         runtime = runtime_of(plan, tmp_path)
-        outcome, model = train(runtime, frame(plan))
+        outcome, model = train(runtime, tensor_file(plan))
         return bytes(train(runtime, model, 1, outcome.state)[1])
 
     assert second_round(OptimiserState.RESET) != second_round(OptimiserState.CONTINUE_LOCAL)
@@ -109,8 +109,8 @@ def test_continuing_the_optimiser_differs_from_resetting_it(tmp_path):
 def test_validation_changes_neither_buffers_nor_the_random_streams(tmp_path):
     with_validation, without = runtime_of(Net(), tmp_path), runtime_of(Net(), tmp_path)
     without._validation_subjects = 0
-    validated, one = train(with_validation, frame(Net()))
-    silent, other = train(without, frame(Net()))
+    validated, one = train(with_validation, tensor_file(Net()))
+    silent, other = train(without, tensor_file(Net()))
     assert validated.validation["validation_loss"].weight > 0 and silent.validation == {}
     assert bytes(one) == bytes(other)
 
@@ -118,8 +118,8 @@ def test_validation_changes_neither_buffers_nor_the_random_streams(tmp_path):
 def test_an_ensemble_of_one_model_twice_equals_the_model(tmp_path):
     runtime = runtime_of(Net(), tmp_path)
     task = task_for(runtime.job, TaskKind.EVALUATE, passes=0)
-    one = runtime.evaluate(task, [frame(Net())]).validation["validation_loss"]
-    twice = runtime.evaluate(task, [frame(Net())] * 2).validation["validation_loss"]
+    one = runtime.evaluate(task, [tensor_file(Net())]).validation["validation_loss"]
+    twice = runtime.evaluate(task, [tensor_file(Net())] * 2).validation["validation_loss"]
     assert twice.mean() == pytest.approx(one.mean())
 
 
@@ -127,7 +127,7 @@ def test_a_loss_that_turns_nan_is_named_with_its_round(tmp_path):
     plan = Net()
     plan.loss = lambda outputs, targets: outputs.sum() * float("nan")
     with pytest.raises(ArchipelError, match="the loss in round 0: is NaN or infinite") as caught:
-        train(runtime_of(plan, tmp_path, validation_fraction=0.0), frame(Net()))
+        train(runtime_of(plan, tmp_path, validation_fraction=0.0), tensor_file(Net()))
     assert caught.value.code is ErrorCode.NOT_FINITE
 
 
@@ -136,12 +136,12 @@ def test_a_network_that_changes_between_rounds_is_refused(tmp_path):
     runtime = runtime_of(plan, tmp_path)
     plan.network = torch.nn.Linear(8, 2)
     with pytest.raises(BadInput, match=r"parameter 0\.bias: is absent in the plan's network") as caught:
-        train(runtime, frame(Net()))
+        train(runtime, tensor_file(Net()))
     assert caught.value.code is ErrorCode.MODEL_CHANGED
 
 
 def test_a_bfloat16_network_is_refused_with_a_remedy():
-    with pytest.raises(BadInput, match="is bfloat16, which a frame cannot hold"):
+    with pytest.raises(BadInput, match="is bfloat16, which a tensor file cannot hold"):
         export_model(torch.nn.Linear(2, 2).bfloat16())
 
 
@@ -153,7 +153,7 @@ def test_an_optimiser_whose_state_is_no_number_cannot_continue(tmp_path, monkeyp
 
     monkeypatch.setattr(Net, "optimiser", staticmethod(strange))
     with pytest.raises(BadInput, match="keeps note as tuple, which cannot continue between rounds"):
-        train(runtime_of(Net(), tmp_path), frame(Net()))
+        train(runtime_of(Net(), tmp_path), tensor_file(Net()))
 
 
 def test_a_random_transform_is_seeded_by_the_round(tmp_path):
@@ -166,9 +166,9 @@ def test_a_random_transform_is_seeded_by_the_round(tmp_path):
 
     def once(plan):
         plan.transforms = lambda: [Jitter(), lambda example: example]
-        return bytes(train(runtime_of(plan, tmp_path), frame(Net()))[1])
+        return bytes(train(runtime_of(plan, tmp_path), tensor_file(Net()))[1])
 
-    assert once(Net()) == once(Net()) != bytes(train(runtime_of(Net(), tmp_path), frame(Net()))[1])
+    assert once(Net()) == once(Net()) != bytes(train(runtime_of(Net(), tmp_path), tensor_file(Net()))[1])
 
 
 def test_an_epochs_argument_takes_the_place_of_the_attribute(tmp_path):
@@ -179,7 +179,7 @@ def test_an_epochs_argument_takes_the_place_of_the_attribute(tmp_path):
         )
 
     plan = Longer()
-    outcome, result = train(runtime_of(plan, tmp_path), frame(plan))
+    outcome, result = train(runtime_of(plan, tmp_path), tensor_file(plan))
     assert decode(result)["1.num_batches_tracked"] == 2 * -(-outcome.samples // 8)
     assert outcome.metrics["loss"].weight == 2 * outcome.samples
 
@@ -190,7 +190,7 @@ class OnDemandNet(Net):
 
 def test_examples_made_for_each_batch_train_the_same_model_bit_for_bit(tmp_path):
     kept, made = runtime_of(Net(), tmp_path), runtime_of(OnDemandNet(), tmp_path)
-    (before, expected), (after, found) = (train(runtime, frame(Net()), passes=1) for runtime in (kept, made))
+    (before, expected), (after, found) = (train(runtime, tensor_file(Net()), passes=1) for runtime in (kept, made))
     assert bytes(expected) == bytes(found)
     assert (before.metrics, before.validation, before.state) == (after.metrics, after.validation, after.state)
 
@@ -203,7 +203,7 @@ def test_an_error_in_making_examples_ends_the_task_as_it_is(tmp_path):
             return super().examples(subjects)
 
     with pytest.raises(BadInput, match="p-011: cannot be used"):
-        train(runtime_of(Broken(), tmp_path, validation_fraction=0.0), frame(Net()))
+        train(runtime_of(Broken(), tmp_path, validation_fraction=0.0), tensor_file(Net()))
 
 
 def outputs_of(plan, models, groups):

@@ -24,10 +24,10 @@ def norm(tree: dict[str, Array]) -> float:
 
 
 def sealed(folder: Path, *steps: Clip, result: bytes | bytearray | None = None) -> dict[str, Array]:
-    frame = folder / "x.frame"
-    digest = seal(SCHEMA, memoryview(result or encode(RESULT)), frame, steps, memoryview(encode(GIVEN)))
-    assert digest == blob_hash(frame.read_bytes())
-    return decode(frame.read_bytes())
+    tensor_file = folder / "x.frame"
+    digest = seal(SCHEMA, memoryview(result or encode(RESULT)), tensor_file, steps, memoryview(encode(GIVEN)))
+    assert digest == blob_hash(tensor_file.read_bytes())
+    return decode(tensor_file.read_bytes())
 
 
 @pytest.mark.parametrize("chunk", [3, 1 << 17])

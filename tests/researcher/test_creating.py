@@ -12,7 +12,7 @@ import archipel
 from archipel.governance import job_hash
 from archipel.plans import load
 from archipel.tensors import blob_hash, encode
-from archipel.transport.messages import ColumnWords, DatasetSummary
+from archipel.transport.messages import DatasetSummary, DisclosedColumn
 from archipel.vocabulary import BadInput, Conflict
 
 Tell = Callable[[str, list[DatasetSummary]], None]
@@ -164,7 +164,7 @@ def test_a_dataset_that_tells_all_columns_is_preferred_to_one_that_tells_nothing
     }.items():
         summaries = []
         for name, names in tables:
-            columns = tuple(ColumnWords(name=one) for one in names)
+            columns = tuple(DisclosedColumn(name=one) for one in names)
             summaries.append(DatasetSummary(name=name, kind="table", subjects=30, columns=columns))
         tell(site, summaries)
     with pytest.warns(UserWarning, match=r"left out: site-b \(brain tells of no column ill\)"):

@@ -1,4 +1,4 @@
-"""History as a frame, the plot, baselines, and a model taken home with its card."""
+"""History as a DataFrame, the plot, baselines, and a model taken home with its card."""
 
 from __future__ import annotations
 

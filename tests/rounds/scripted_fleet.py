@@ -98,22 +98,22 @@ class ScriptedFleet:
 class Scene:
     """A loop under way over a scripted fleet."""
 
-    def __init__(self, folder: Path, job_: Job, **book: Any) -> None:
+    def __init__(self, folder: Path, job_: Job, **store: Any) -> None:
         self.folder, self.job, self.clock = folder, job_, Clock()
-        self.book = MemoryExperimentStore(job_, folder, **book)
+        self.store = MemoryExperimentStore(job_, folder, **store)
         self.fleet = ScriptedFleet(job_.sites)
         self.running: asyncio.Task[ExperimentState] | None = None
         self._names = itertools.count()
 
     def start(self, verb: ExperimentVerb | None = ExperimentVerb.START) -> None:
-        """Start a loop on the book as it is."""
+        """Start a loop on the experiment store as it is."""
         if verb is not None:
-            self.book.control(verb)
-        loop = ExperimentLoop(self.job, job_hash(self.job), self.book, self.fleet, self.clock)
+            self.store.control(verb)
+        loop = ExperimentLoop(self.job, job_hash(self.job), self.store, self.fleet, self.clock)
         self.running = asyncio.create_task(loop.run())
 
     async def crash(self) -> None:
-        """The process dies: the loop, the queue and every waiting delivery are gone, the book stays."""
+        """The process dies: the loop, the queue and every waiting delivery are gone, the experiment store stays."""
         assert self.running is not None
         self.running.cancel()
         await asyncio.gather(self.running, return_exceptions=True)
@@ -134,14 +134,14 @@ class Scene:
         raise AssertionError("this never came to hold")
 
     def state(self, site: str) -> ParticipantStatus | None:
-        opened = self.book.progress().opened
+        opened = self.store.progress().opened
         return opened.sites[site] if opened else None
 
     async def task(self, round_: int = 1, attempt: int = 1, kind: TaskKind = TaskKind.TRAIN, about: str = "") -> Task:
         """The task of an attempt, once it is open."""
 
         def found() -> Task | None:
-            opened = self.book.progress().opened
+            opened = self.store.progress().opened
             key = opened.task.key if opened else None
             wanted = (round_, attempt, kind, about)
             return opened.task if opened and key and (key.round, key.attempt, key.kind, key.about) == wanted else None
@@ -151,8 +151,8 @@ class Scene:
         assert task is not None
         return task
 
-    def frame(self, values: float | Sequence[float]) -> tuple[Path, str, int]:
-        """A spooled frame whose weights are ``values``."""
+    def tensor_file(self, values: float | Sequence[float]) -> tuple[Path, str, int]:
+        """A spooled tensor file whose weights are ``values``."""
         model = {"weight": np.zeros(3) + np.asarray(values, float), "count": np.asarray(1, np.int64)}
         data = encode(model)
         path = self.folder / f"spool-{next(self._names)}"
@@ -174,7 +174,7 @@ class Scene:
 
     async def deliver(self, site: str, task: Task, value: float | Sequence[float] = 1.0, **changes: Any) -> Update:
         """A site's update arrives; raises what the site would be told."""
-        path, digest, size = self.frame(value)
+        path, digest, size = self.tensor_file(value)
         update = self.update(site, task, digest, size, **changes)
         await self.send(site, update, path)
         return update
@@ -183,9 +183,9 @@ class Scene:
         found = {"accuracy": MetricSum(total=accuracy, weight=1.0)}
         await self.send(site, self.update(site, task, None, 0, metrics={}, validation=found), None)
 
-    async def send(self, site: str, update: Update, frame: Path | None) -> None:
+    async def send(self, site: str, update: Update, tensor_file: Path | None) -> None:
         settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.fleet.events.put_nowait(Delivered(site, update, frame, settled))
+        self.fleet.events.put_nowait(Delivered(site, update, tensor_file, settled))
         async with asyncio.timeout(10):
             await asyncio.wait({settled, *([self.running] if self.running else [])}, return_when="FIRST_COMPLETED")
             if not settled.done():
@@ -218,4 +218,4 @@ class Scene:
 
     def weights(self) -> np.ndarray[Any, Any]:
         """The weights of the newest model."""
-        return decode(self.book.models[self.book.model].read_bytes())["weight"]
+        return decode(self.store.models[self.store.model].read_bytes())["weight"]

@@ -40,11 +40,11 @@ async def test_a_round_closes_with_the_weighted_mean_when_every_site_has_deliver
         await scene.deliver(site, task, value, samples=samples)
     await scene.until(lambda: scene.fleet.announced)
     assert np.allclose(scene.weights(), (2 * 1.0 + 3 * 2.0 + 1 * 4.0) / 6, rtol=0, atol=1e-15)
-    record = scene.book.records[0]
+    record = scene.store.records[0]
     assert record.contributors == ALL and record.committed
     assert record.metrics["loss"] == MetricSum(total=6.0, weight=6.0)
     sites, closed = scene.fleet.announced[0]
-    assert sites == ALL and closed.contributors == ALL and closed.model == scene.book.model
+    assert sites == ALL and closed.contributors == ALL and closed.model == scene.store.model
     await finish(scene, 2)
 
 
@@ -60,7 +60,7 @@ async def test_the_model_does_not_depend_on_the_order_of_arrival(tmp_path: Path)
         for site in order:
             await scene.deliver(site, task, values[site])
         assert await scene.ended() is ExperimentState.FINISHED
-        found.add(scene.book.model)
+        found.add(scene.store.model)
     assert len(found) == 1
 
 
@@ -74,11 +74,11 @@ async def test_a_late_site_is_recorded_and_the_round_closes_with_the_quorum(scen
     scene.pass_time(99)
     # Answered by the loop itself once it has looked at the clock: the round is still open.
     await refused(scene, "a", task, ErrorCode.REPLAYED, value=2.0)
-    assert not scene.book.records
+    assert not scene.store.records
     scene.pass_time(1)
-    await scene.until(lambda: scene.book.records and scene.fleet.withdrawn)
-    assert scene.book.records[0].sites["c"].state is ParticipantStatus.LATE
-    assert scene.book.records[0].contributors == ("a", "b")
+    await scene.until(lambda: scene.store.records and scene.fleet.withdrawn)
+    assert scene.store.records[0].sites["c"].state is ParticipantStatus.LATE
+    assert scene.store.records[0].contributors == ("a", "b")
     assert scene.fleet.withdrawn == [("c", task.key)]
     with pytest.raises(ArchipelError) as caught:
         await scene.deliver("c", task)
@@ -96,9 +96,9 @@ async def test_without_a_quorum_the_round_is_tried_again_and_then_the_experiment
         await scene.until(lambda wanted=attempt: len(scene.fleet.announced) == wanted)
         scene.pass_time(30)
     assert await scene.ended() is ExperimentState.PAUSED
-    assert "train 1 was tried 2 times without its quorum of 2" in scene.book.reason
-    assert [record.committed for record in scene.book.records] == [False, False]
-    failure = scene.book.records[0].sites["b"].failure
+    assert "train 1 was tried 2 times without its quorum of 2" in scene.store.reason
+    assert [record.committed for record in scene.store.records] == [False, False]
+    failure = scene.store.records[0].sites["b"].failure
     assert failure is not None and failure.code is ErrorCode.PLAN_ERROR
     scene.start(ExperimentVerb.RESUME)
     await finish(scene, 1, attempt=3)
@@ -116,7 +116,7 @@ async def test_failed_attempts_follow_each_other_after_pauses_that_grow(tmp_path
         scene.pass_time(pause - 0.25)
         # Refused by the loop itself, once it has looked at the clock and rests on.
         await refused(scene, "a", task, ErrorCode.ROUND_CLOSED)
-        assert scene.book.progress().opened is None
+        assert scene.store.progress().opened is None
         scene.pass_time(0.25)
     await scene.task(1, 7)
     await finish(scene, 1, attempt=7)
@@ -127,8 +127,8 @@ async def test_a_pause_between_attempts_ends_at_once_when_the_experiment_is_canc
     task = await scene.task()
     for site in ALL:
         scene.fail(site, task)
-    await scene.until(lambda: scene.book.records)
-    scene.book.control(ExperimentVerb.CANCEL)
+    await scene.until(lambda: scene.store.records)
+    scene.store.control(ExperimentVerb.CANCEL)
     scene.nudge()
     assert await scene.ended() is ExperimentState.CANCELLED
 
@@ -142,9 +142,9 @@ async def test_failures_that_would_come_again_pause_the_experiment_at_once_with_
     scene.fail("b", task, retry=False)
     scene.fail("c", task, retry=False)
     assert await scene.ended() is ExperimentState.PAUSED
-    assert len(scene.book.records) == 1
-    assert "without its quorum of 2" in scene.book.reason
-    assert "b: the plan raised (line 7 of the plan); c: the plan raised" in scene.book.reason
+    assert len(scene.store.records) == 1
+    assert "without its quorum of 2" in scene.store.reason
+    assert "b: the plan raised (line 7 of the plan); c: the plan raised" in scene.store.reason
     scene.start(ExperimentVerb.RESUME)
     await finish(scene, 1, attempt=2)
 
@@ -167,7 +167,7 @@ async def test_too_few_approvals_pause_the_experiment_and_say_so(tmp_path: Path)
     scene = Scene(tmp_path, job(), invited=("a",))
     scene.start()
     assert await scene.ended() is ExperimentState.PAUSED
-    assert "1 sites have approved, the quorum is 2" in scene.book.reason
+    assert "1 sites have approved, the quorum is 2" in scene.store.reason
 
 
 async def test_a_lost_site_that_returns_within_grace_is_offered_the_same_task(scene: Scene) -> None:
@@ -184,8 +184,8 @@ async def test_a_lost_site_that_returns_within_grace_is_offered_the_same_task(sc
     scene.pass_time(5)
     for site in ALL:
         await scene.deliver(site, task)
-    await scene.until(lambda: scene.book.records)
-    assert scene.book.records[0].contributors == ALL
+    await scene.until(lambda: scene.store.records)
+    assert scene.store.records[0].contributors == ALL
     await finish(scene, 2)
 
 
@@ -197,8 +197,8 @@ async def test_a_lost_site_is_not_awaited_longer_than_its_grace(scene: Scene) ->
     scene.lose("c")
     await scene.until(lambda: scene.state("c") is ParticipantStatus.LOST)
     scene.pass_time(10)
-    await scene.until(lambda: scene.book.records)
-    assert scene.book.records[0].sites["c"].state is ParticipantStatus.MISSING
+    await scene.until(lambda: scene.store.records)
+    assert scene.store.records[0].sites["c"].state is ParticipantStatus.MISSING
     scene.come_back("c")
     await scene.task(2)
     await finish(scene, 2)
@@ -223,8 +223,8 @@ async def test_a_site_that_delivered_and_then_went_away_counts(scene: Scene) -> 
     scene.lose("c")
     await scene.deliver("a", task)
     await scene.deliver("b", task)
-    await scene.until(lambda: scene.book.records)
-    assert scene.book.records[0].contributors == ALL
+    await scene.until(lambda: scene.store.records)
+    assert scene.store.records[0].contributors == ALL
     scene.come_back("c")
     await finish(scene, 2)
 
@@ -233,35 +233,35 @@ async def test_a_cancelled_experiment_stops_in_mid_round(scene: Scene) -> None:
     scene.start()
     task = await scene.task()
     await scene.deliver("a", task)
-    scene.book.control(ExperimentVerb.CANCEL)
+    scene.store.control(ExperimentVerb.CANCEL)
     scene.nudge()
     assert await scene.ended() is ExperimentState.CANCELLED
     assert sorted(scene.fleet.withdrawn) == [("b", task.key), ("c", task.key)]
-    assert scene.book.records == [] and scene.book.progress().opened is None
+    assert scene.store.records == [] and scene.store.progress().opened is None
 
 
 async def test_a_cancellation_that_a_crash_followed_is_not_forgotten(scene: Scene) -> None:
     scene.start()
     task = await scene.task()
     await scene.crash()
-    scene.book.control(ExperimentVerb.CANCEL)
+    scene.store.control(ExperimentVerb.CANCEL)
     scene.start(None)
     assert await scene.ended() is ExperimentState.CANCELLED
     assert {site for site, _ in scene.fleet.withdrawn} == set(ALL) and scene.fleet.offers == []
-    assert scene.book.progress().opened is None
+    assert scene.store.progress().opened is None
     assert task.key.round == 1
 
 
 async def test_a_cancellation_while_a_round_is_about_to_open_wins(scene: Scene, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    seen = scene.book.progress
+    seen = scene.store.progress
 
     def cancelled_meanwhile():  # type: ignore[no-untyped-def]
         found = seen()
         if found.state is ExperimentState.RUNNING and found.opened is None and found.rounds_done == 2:
-            scene.book.control(ExperimentVerb.CANCEL)
+            scene.store.control(ExperimentVerb.CANCEL)
         return found
 
-    monkeypatch.setattr(scene.book, "progress", cancelled_meanwhile)
+    monkeypatch.setattr(scene.store, "progress", cancelled_meanwhile)
     scene.start()
     for number in (1, 2):
         await scene.until(lambda wanted=number: (now := seen()).opened and now.opened.task.key.round == wanted)
@@ -275,12 +275,12 @@ async def test_a_cancellation_while_a_round_is_about_to_open_wins(scene: Scene, 
 async def test_a_pause_in_mid_round_lets_the_round_finish(scene: Scene) -> None:
     scene.start()
     task = await scene.task()
-    scene.book.control(ExperimentVerb.PAUSE)
+    scene.store.control(ExperimentVerb.PAUSE)
     scene.nudge()
     for site in ALL:
         await scene.deliver(site, task)
     assert await scene.ended() is ExperimentState.PAUSED
-    assert [record.stage.round for record in scene.book.records] == [1]
+    assert [record.stage.round for record in scene.store.records] == [1]
     scene.start(ExperimentVerb.RESUME)
     await finish(scene, 2)
 
@@ -291,11 +291,11 @@ async def test_a_step_is_one_round(scene: Scene) -> None:
     for site in ALL:
         await scene.deliver(site, task)
     assert await scene.ended() is ExperimentState.PAUSED
-    scene.book.arguments["rate"] = 0.25
+    scene.store.arguments["rate"] = 0.25
     scene.start(ExperimentVerb.RESUME)
     assert (await scene.task(2)).passes[0].arguments == {"rate": 0.25}
     await finish(scene, 2)
-    assert scene.book.passes() == {1: {"rate": 0.5}, 2: {"rate": 0.25}}
+    assert scene.store.passes() == {1: {"rate": 0.5}, 2: {"rate": 0.25}}
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -307,8 +307,8 @@ async def test_a_site_whose_model_is_not_finite_is_expelled_and_the_round_still_
     await scene.deliver("a", task, 1.0)
     await scene.deliver("b", task, [0.0, bad, 0.0])
     await scene.deliver("c", task, 3.0)
-    await scene.until(lambda: scene.book.records)
-    record = scene.book.records[0]
+    await scene.until(lambda: scene.store.records)
+    record = scene.store.records[0]
     assert record.contributors == ("a", "c") and record.sites["b"].state is ParticipantStatus.FAILED
     failure = record.sites["b"].failure
     assert failure is not None and failure.code is ErrorCode.NOT_FINITE and "weight" in failure.sentence
@@ -319,14 +319,14 @@ async def test_a_site_whose_model_is_not_finite_is_expelled_and_the_round_still_
 async def test_the_same_update_twice_counts_once(scene: Scene) -> None:
     scene.start()
     task = await scene.task()
-    path, digest, size = scene.frame(1.0)
+    path, digest, size = scene.tensor_file(1.0)
     update = scene.update("a", task, digest, size)
     await scene.send("a", update, path)
     await scene.send("a", update, path)
     await scene.deliver("b", task)
     await scene.deliver("c", task)
-    await scene.until(lambda: scene.book.records)
-    assert scene.book.records[0].metrics["loss"].weight == 6.0
+    await scene.until(lambda: scene.store.records)
+    assert scene.store.records[0].metrics["loss"].weight == 6.0
     await finish(scene, 2)
 
 
@@ -344,7 +344,7 @@ async def test_other_bytes_under_a_used_key_are_refused(scene: Scene) -> None:
     await refused(scene, "a", task, ErrorCode.REPLAYED, value=1.0, samples=3)
     for site in ("b", "c"):
         await scene.deliver(site, task, 1.0)
-    await scene.until(lambda: scene.book.records)
+    await scene.until(lambda: scene.store.records)
     assert np.array_equal(scene.weights(), [1.0, 1.0, 1.0])
     await finish(scene, 2)
 
@@ -410,8 +410,8 @@ async def test_after_a_crash_in_mid_round_finished_work_is_kept(scene: Scene) ->
     await scene.until(lambda: scene.fleet.offers)
     assert [(site, offer) for site, offer, _ in scene.fleet.offers] == [("c", task)]
     await scene.deliver("c", task, 3.0)
-    await scene.until(lambda: scene.book.records)
-    assert scene.book.records[0].contributors == ("a", "c")
+    await scene.until(lambda: scene.store.records)
+    assert scene.store.records[0].contributors == ("a", "c")
     assert np.array_equal(scene.weights(), [2.0, 2.0, 2.0])
     await finish(scene, 2)
 
@@ -424,14 +424,14 @@ async def test_after_a_crash_when_all_had_delivered_the_round_closes_by_itself(s
         raise ArchipelError("disk", "is full", "free space", code=ErrorCode.DISK_FULL)
 
     with monkeypatch.context() as broken:
-        broken.setattr(scene.book, "close", full_disk)
+        broken.setattr(scene.store, "close", full_disk)
         for site in ALL:
             await scene.deliver(site, task, 1.5)
         with pytest.raises(ArchipelError, match="is full"):
             await scene.ended()
     scene.start(None)
-    await scene.until(lambda: scene.book.records)
-    assert len(scene.fleet.offers) in (3, 6) and scene.book.records[0].contributors == ALL
+    await scene.until(lambda: scene.store.records)
+    assert len(scene.fleet.offers) in (3, 6) and scene.store.records[0].contributors == ALL
     assert np.array_equal(scene.weights(), [1.5, 1.5, 1.5])
     await finish(scene, 2)
 
@@ -457,7 +457,7 @@ async def test_baselines_follow_the_rounds_and_a_site_that_failed_alone_has_no_m
         for site in ALL:
             await scene.evaluate(site, task)
     assert await scene.ended() is ExperimentState.FINISHED
-    done = [record.stage for record in scene.book.records]
+    done = [record.stage for record in scene.store.records]
     assert Stage(kind=TaskKind.EVALUATE, round=1, about="c") not in done and len(done) == 6
 
 
@@ -483,7 +483,7 @@ async def test_a_site_that_speaks_without_end_does_not_keep_the_deadline_away(tm
     scene.clock.now += 100
     heard.put_nowait(Accepted("c", task.key))
     assert await scene.ended() is ExperimentState.FINISHED
-    assert scene.book.records[0].sites["c"].state is ParticipantStatus.LATE
+    assert scene.store.records[0].sites["c"].state is ParticipantStatus.LATE
 
 
 async def test_a_fold_that_finds_the_disk_full_leaves_nothing_behind(
@@ -491,7 +491,7 @@ async def test_a_fold_that_finds_the_disk_full_leaves_nothing_behind(
 ) -> None:
     written: list[Path] = []
 
-    def fold(schema: object, frames: object, weights: object, out: Path, rule: object, between: object) -> str:
+    def fold(schema: object, tensor_files: object, weights: object, out: Path, rule: object, between: object) -> str:
         out.write_bytes(b"half a model")
         written.append(out)
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -506,5 +506,5 @@ async def test_a_fold_that_finds_the_disk_full_leaves_nothing_behind(
     assert written and not any(path.exists() for path in written)
     monkeypatch.undo()
     scene.start(None)
-    await scene.until(lambda: scene.book.records)
+    await scene.until(lambda: scene.store.records)
     await finish(scene, 2)

@@ -17,7 +17,7 @@ TERMS = StrategyTerms(name="fedavgm", parameters={"beta": 0.5})
 async def test_the_loop_gives_the_numbers_of_momentum_and_a_failed_round_keeps_the_memory(tmp_path: Path) -> None:
     with registered():
         scene = Scene(tmp_path, job(strategy=TERMS, terms={"rounds": 3, "quorum": 3}))
-        scene.book.add_model(encode(MODEL), scene.job.initial_model)
+        scene.store.add_model(encode(MODEL), scene.job.initial_model)
         scene.start()
         weight, momentum = np.zeros(3), np.zeros(3)
         for number, value in enumerate((1.0, 3.0, -2.0), start=1):
@@ -26,7 +26,7 @@ async def test_the_loop_gives_the_numbers_of_momentum_and_a_failed_round_keeps_t
                 task = await scene.task(2)
                 for site in scene.job.sites:
                     scene.fail(site, task)
-                await scene.until(lambda: len(scene.book.records) == 2)
+                await scene.until(lambda: len(scene.store.records) == 2)
                 scene.pass_time(5)
                 attempt = 2
             task = await scene.task(number, attempt)
@@ -34,6 +34,6 @@ async def test_the_loop_gives_the_numbers_of_momentum_and_a_failed_round_keeps_t
                 await scene.deliver(site, task, value + more)
             momentum = 0.5 * momentum + (weight - (value + 1.0))
             weight = weight - momentum
-        await scene.until(lambda: len([one for one in scene.book.records if one.committed]) == 3)
-    found = decode(scene.book.models[scene.book.model].read_bytes())["weight"]
+        await scene.until(lambda: len([one for one in scene.store.records if one.committed]) == 3)
+    found = decode(scene.store.models[scene.store.model].read_bytes())["weight"]
     np.testing.assert_allclose(found, weight)

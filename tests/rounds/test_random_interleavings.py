@@ -26,7 +26,7 @@ async def opened_or_done(scene: Scene) -> None:
     """Until there is a task or nothing more to do; time passes while the loop waits before another attempt."""
 
     def reached() -> object:
-        found = scene.book.progress().opened or (scene.running and scene.running.done())
+        found = scene.store.progress().opened or (scene.running and scene.running.done())
         if not found:
             scene.pass_time(1)
         return found
@@ -42,7 +42,7 @@ async def play(folder: Path, events: list[tuple[str, str]]) -> Scene:
         if scene.running is not None and scene.running.done():
             break
         await opened_or_done(scene)
-        opened = scene.book.progress().opened
+        opened = scene.store.progress().opened
         if opened is None:
             if scene.running is not None and scene.running.done():
                 break
@@ -51,7 +51,7 @@ async def play(folder: Path, events: list[tuple[str, str]]) -> Scene:
         try:
             match what:
                 case "deliver":
-                    path, digest, size = scene.frame(VALUE[site] * task.key.round)
+                    path, digest, size = scene.tensor_file(VALUE[site] * task.key.round)
                     update = scene.update(site, task, digest, size)
                     sent[site] = (update, path)
                     await scene.send(site, update, path)
@@ -82,7 +82,7 @@ async def play(folder: Path, events: list[tuple[str, str]]) -> Scene:
         scene.come_back(site)
     for _ in range(200):
         await opened_or_done(scene)
-        opened = scene.book.progress().opened
+        opened = scene.store.progress().opened
         if opened is None:
             if scene.running is not None and scene.running.done():
                 break
@@ -93,14 +93,14 @@ async def play(folder: Path, events: list[tuple[str, str]]) -> Scene:
             except ArchipelError:
                 continue
         await scene.until(
-            lambda key=opened.task.key: (now := scene.book.progress().opened) is None or now.task.key != key
+            lambda key=opened.task.key: (now := scene.store.progress().opened) is None or now.task.key != key
         )
     assert await scene.ended() is ExperimentState.FINISHED
-    committed = [record for record in scene.book.records if record.committed]
+    committed = [record for record in scene.store.records if record.committed]
     assert [record.stage.round for record in committed] == [1, 2]
-    keys = [(record.stage, record.attempt) for record in scene.book.records]
+    keys = [(record.stage, record.attempt) for record in scene.store.records]
     assert len(set(keys)) == len(keys)
-    for record in scene.book.records:
+    for record in scene.store.records:
         delivered = {site for site, one in record.sites.items() if one.state is ParticipantStatus.DELIVERED}
         assert set(record.contributors) == delivered
         assert record.committed == (len(delivered) >= 2)
@@ -131,7 +131,7 @@ def test_a_site_that_is_late_is_so_in_the_record_and_the_round_counts_without_it
     with tempfile.TemporaryDirectory() as folder:
         scene = asyncio.run(play(Path(folder), [*before, *LATE]))
     (late,) = [
-        one for one in scene.book.records if ParticipantStatus.LATE in [site.state for site in one.sites.values()]
+        one for one in scene.store.records if ParticipantStatus.LATE in [site.state for site in one.sites.values()]
     ][-1:]
     assert late.committed and late.sites["c"].state is ParticipantStatus.LATE and late.contributors == ("a", "b")
 
@@ -141,7 +141,7 @@ def test_a_verb_is_never_lost_between_two_loops() -> None:
         scene = Scene(folder, job(validation=[]))
         scene.start()
         task = await scene.task()
-        scene.book.control(ExperimentVerb.PAUSE)
+        scene.store.control(ExperimentVerb.PAUSE)
         await scene.crash()
         scene.start(None)
         for site in SITES:

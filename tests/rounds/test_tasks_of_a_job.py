@@ -41,14 +41,14 @@ async def every_task(folder: Path, job_: Job, failing: frozenset[str]) -> list[T
     while True:
 
         def reached() -> object:
-            opened = scene.book.progress().opened
+            opened = scene.store.progress().opened
             over = scene.running is not None and scene.running.done()
             if not over and opened is None:
                 scene.pass_time(1)
             return over or (opened and opened.task not in made)
 
         await scene.until(reached)
-        opened = scene.book.progress().opened
+        opened = scene.store.progress().opened
         if opened is None:
             break
         made.append(opened.task)
@@ -59,7 +59,7 @@ async def every_task(folder: Path, job_: Job, failing: frozenset[str]) -> list[T
                 await scene.evaluate(site, opened.task)
             else:
                 await scene.deliver(site, opened.task, number)
-        scene.book.arguments["rate"] = 0.25
+        scene.store.arguments["rate"] = 0.25
     assert await scene.ended() is ExperimentState.FINISHED
     return made
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from server_world import Applicant
 from sqlalchemy import text
-from test_models_that_last import book, close
+from test_models_that_last import close, store
 from typer.testing import CliRunner
 
 from archipel.cli.server import app
@@ -26,7 +26,7 @@ def hashes(federation: ServerContext) -> set[str]:
 def test_a_copy_is_a_server_with_the_same_keys_journal_and_models(
     federation: ServerContext, enrolled: Applicant, tmp_path: Path
 ) -> None:
-    close(book(federation, enrolled, "higher"), 1, 0.5)
+    close(store(federation, enrolled, "higher"), 1, 0.5)
     copied = backup.copy(federation, tmp_path / "copy")
     assert copied.faults == () and copied.lines == federation.registry.journal_head("north sea").number
     with ServerContext.open(ServerState(tmp_path / "copy")) as other:
@@ -41,7 +41,7 @@ def test_a_copy_is_a_server_with_the_same_keys_journal_and_models(
 def test_a_round_that_commits_while_it_is_copied_leaves_nothing_out(
     federation: ServerContext, enrolled: Applicant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = book(federation, enrolled, "higher")
+    kept = store(federation, enrolled, "higher")
     close(kept, 1, 0.5)
     first, rounds = hashes(federation), iter((2, 3))
     really = backup._copy_named
@@ -90,7 +90,7 @@ def test_no_folder_is_written_over_and_nothing_is_left_half(
 
 
 def test_what_is_damaged_is_copied_and_told_of(federation: ServerContext, enrolled: Applicant, tmp_path: Path) -> None:
-    kept = book(federation, enrolled, "higher")
+    kept = store(federation, enrolled, "higher")
     federation.blobs.path(kept.job.plan.hash).write_bytes(b"changed")
     with federation.database.write() as connection:
         connection.execute(text("UPDATE journal SET body = '{}' WHERE number = 2"))

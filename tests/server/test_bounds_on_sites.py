@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from server_world import Applicant
-from test_models_that_last import book
+from test_models_that_last import store
 
 from archipel.governance import JournalHead
 from archipel.rounds import Opened, ParticipantStatus, Stage
@@ -88,7 +88,7 @@ def test_a_journal_head_out_of_bounds_is_none(change: dict[str, Any]) -> None:
 def test_a_released_text_is_kept_once_and_only_so_many_of_one_task(
     federation: ServerContext, enrolled: Applicant
 ) -> None:
-    kept, records = book(federation, enrolled, "higher"), ExperimentRecords(federation)
+    kept, records = store(federation, enrolled, "higher"), ExperimentRecords(federation)
     key = opened(kept)
     with pytest.raises(NotPermitted, match="which did not fail there"):
         records.keep_detail("berlin", key, "early")
@@ -110,7 +110,7 @@ def test_a_released_text_is_kept_once_and_only_so_many_of_one_task(
 
 
 def test_researchers_see_that_a_site_works_on_its_task(federation: ServerContext, enrolled: Applicant) -> None:
-    kept = book(federation, enrolled, "higher")
+    kept = store(federation, enrolled, "higher")
     before = len(federation.registry.journal())
     kept.accepted(opened(kept), "berlin")
     newest = views.events(federation.database, "first", 0)[-1]

@@ -56,7 +56,7 @@ async def test_an_older_head_does_not_take_the_place_of_a_newer_one(federation, 
     site.hello(site.head(5))
     await site.upload(site.head(9))
     await site.upload(site.head(7))
-    assert site.newest == site.head(9) and site.wire.hub.heads["berlin"] == site.head(9)
+    assert site.newest == site.head(9) and site.wire.hub.journal_heads["berlin"] == site.head(9)
     # Uploads of two experiments may overtake each other, so that alone is not a fault.
     assert faults(federation) == []
 
@@ -129,7 +129,7 @@ class Heard:
 
 def kept(federation: ServerContext) -> list[int]:
     with federation.database.read() as connection:
-        return list(connection.scalars(select(schema.site_heads.c.number)))
+        return list(connection.scalars(select(schema.site_journal_heads.c.number)))
 
 
 async def test_a_heartbeat_brings_a_head_and_takes_a_receipt_and_the_servers_head_when_there_is_news(
@@ -161,7 +161,7 @@ async def test_heads_that_overtake_each_other_are_no_fault_and_the_newest_stays(
     assert answer.attested["number"] == 9 and faults(federation) == []
     await line.take(Heartbeat(head=site.head(12).model_dump(mode="json")))
     with federation.database.write() as connection:
-        journal_heads.take(connection, "berlin", site.wire.hub.heads["berlin"], in_order=False)
+        journal_heads.take(connection, "berlin", site.wire.hub.journal_heads["berlin"], in_order=False)
     assert kept(federation) == [12] and faults(federation) == []
     await line.take(Heartbeat(head=site.head(12, "2").model_dump(mode="json")))
     assert len(faults(federation)) == 1 and site.newest == site.head(12)
@@ -177,7 +177,7 @@ async def test_the_servers_head_never_goes_back_on_a_stream(federation, enrolled
     before = hub.head()
     federation.enrolment.create_token("rome")
     await line.stream.send((await site.wire._missed("berlin"))[0])
-    await line.stream.send(hub.signed_word(closed, "berlin", before))
+    await line.stream.send(hub.signed_result(closed, "berlin", before))
     assert [message.head["number"] for message in line.said] == [before.number + 1] * 2
     assert all(JournalHead.model_validate(one.head).is_signed_by(federation.identity.public) for one in line.said)
 

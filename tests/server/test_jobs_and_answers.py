@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 from server_world import Applicant
 from sqlalchemy import select
-from test_models_that_last import book, close
+from test_models_that_last import close, store
 
 from archipel.governance import Approval, IdentityKey, JournalHead, approve, job_hash, sign_head
 from archipel.rounds import ExperimentState, ExperimentVerb
@@ -56,7 +56,7 @@ def state(federation: ServerContext) -> str:
 
 
 def test_a_job_too_long_for_one_message_to_a_site_is_refused(federation: ServerContext, enrolled: Applicant) -> None:
-    job = book(federation, enrolled, "higher").job
+    job = store(federation, enrolled, "higher").job
     labels = {str(number): "x" * 1000 for number in range(LONGEST_JOB // 1000)}
     long = job.model_copy(update={"experiment": "long", "needs": job.needs.model_copy(update={"labels": labels})})
     with pytest.raises(BadInput, match="job long: is a document of 8 MiB; at most 8 reach a site in one message"):
@@ -67,7 +67,7 @@ def test_a_site_is_told_whose_token_asks_and_the_journal_keeps_it(
     federation: ServerContext, enrolled: Applicant
 ) -> None:
     _, ada = federation.tokens.create("Ada", ["research"], timedelta(days=1), datetime.now(UTC))
-    job = book(federation, enrolled, "higher").job.model_copy(update={"experiment": "second"})
+    job = store(federation, enrolled, "higher").job.model_copy(update={"experiment": "second"})
     ExperimentRecords(federation).keep_job(job, job_hash(job), ada.id)
     named = {offer.job.experiment: offer.asked_by for offer in Experiments(federation).offers("berlin")}
     assert named["second"] == "Ada"
@@ -75,7 +75,7 @@ def test_a_site_is_told_whose_token_asks_and_the_journal_keeps_it(
 
 
 def test_where_an_experiment_stands_is_one_row(federation: ServerContext, enrolled: Applicant) -> None:
-    kept = book(federation, enrolled, "higher")
+    kept = store(federation, enrolled, "higher")
     standing = {"experiment": "first", "state": "waiting", "round": 0, "rounds": kept.job.terms.rounds, "reason": None}
     (row,) = views.experiments(federation.database)
     assert {key: getattr(row, key) for key in standing} == standing
@@ -83,21 +83,21 @@ def test_where_an_experiment_stands_is_one_row(federation: ServerContext, enroll
 
 
 def test_bounds_that_do_not_read_back_from_json_are_refused(federation: ServerContext, enrolled: Applicant) -> None:
-    values = book(federation, enrolled, "higher").job.model_dump(mode="json")
+    values = store(federation, enrolled, "higher").job.model_dump(mode="json")
     wide = {"name": "rate", "kind": "float", "default": 1e16, "minimum": 0, "maximum": 1e17}
     with pytest.raises(ValueError, match="hyper-parameter rate: bounds must lie within 2\\*\\*53"):
         Job.model_validate(values | {"parameters": [wide], "arguments": {"rate": 1e16}})
 
 
 def test_a_job_without_canonical_form_is_told_so(federation: ServerContext, enrolled: Applicant) -> None:
-    values = book(federation, enrolled, "higher").job.model_dump(mode="json")
+    values = store(federation, enrolled, "higher").job.model_dump(mode="json")
     values["limits"]["memory_mb"] = 2**60
     with pytest.raises(BadInput, match="job first: has no canonical form"):
         job_hash(Job.model_validate(values))
 
 
 def test_an_answer_that_approves_nothing_brings_no_document(federation: ServerContext, enrolled: Applicant) -> None:
-    kept = book(federation, enrolled, "higher")
+    kept = store(federation, enrolled, "higher")
     said = answer(kept, enrolled, "rejected", {"anything": "x" * 100_000})
     ExperimentRecords(federation).keep_answer("berlin", said)
     assert [line["approval"] for line in lines(federation, "site-rejected")] == [None]
@@ -106,7 +106,7 @@ def test_an_answer_that_approves_nothing_brings_no_document(federation: ServerCo
 
 
 def test_the_head_that_comes_with_an_answer_is_kept_with_it(federation: ServerContext, enrolled: Applicant) -> None:
-    kept = book(federation, enrolled, "higher")
+    kept = store(federation, enrolled, "higher")
     records = ExperimentRecords(federation)
     for number, stays, state_ in [(7, 7, "rejected"), (9, 9, "rejected"), (8, 9, "revoked")]:
         unsigned = JournalHead(owner="berlin", number=number, hash="sha256:" + "1" * 64, at="")
@@ -114,14 +114,14 @@ def test_the_head_that_comes_with_an_answer_is_kept_with_it(federation: ServerCo
         newest = records.keep_answer("berlin", answer(kept, enrolled, state_, None), head)
         assert newest is not None and newest.number == stays
     with federation.database.read() as connection:
-        assert connection.scalar(select(schema.site_heads.c.number)) == 9
+        assert connection.scalar(select(schema.site_journal_heads.c.number)) == 9
     assert lines(federation, "site-journal-fault") == []
 
 
 async def test_an_answer_with_a_head_takes_a_receipt_and_one_with_a_strangers_is_refused(
     federation: ServerContext, enrolled: Applicant
 ) -> None:
-    kept = book(federation, enrolled, "higher")
+    kept = store(federation, enrolled, "higher")
     wire, said = FederationServicer(Experiments(federation)), []
     wire._identity_keys["berlin"] = enrolled.identity.public
 
@@ -139,7 +139,7 @@ async def test_an_answer_with_a_head_takes_a_receipt_and_one_with_a_strangers_is
 
 
 def test_an_approval_is_a_small_document(federation: ServerContext, enrolled: Applicant) -> None:
-    kept = book(federation, enrolled, "higher")
+    kept = store(federation, enrolled, "higher")
     draft = Approval(
         experiment="first", site="berlin", job_hash=kept.job_hash, cohort_hash="sha256:" + "0" * 64, approved_at="now"
     )
@@ -154,7 +154,7 @@ def test_an_approval_is_a_small_document(federation: ServerContext, enrolled: Ap
 def test_a_site_changes_its_mind_so_often_and_no_more_but_may_always_revoke(
     federation: ServerContext, enrolled: Applicant
 ) -> None:
-    kept = book(federation, enrolled, "higher")
+    kept = store(federation, enrolled, "higher")
     records = ExperimentRecords(federation)
     for number in range(MOST_ANSWERS - 1):
         records.keep_answer("berlin", answer(kept, enrolled, "rejected" if number % 2 else "revoked", None))
@@ -171,7 +171,7 @@ def test_a_site_changes_its_mind_so_often_and_no_more_but_may_always_revoke(
 
 
 def test_a_removed_sites_approvals_count_no_more(federation: ServerContext, enrolled: Applicant) -> None:
-    kept = book(federation, enrolled, "higher")
+    kept = store(federation, enrolled, "higher")
     approved(federation, kept, enrolled)
     assert kept.progress().invited == ("berlin",)
     federation.registry.remove_site("berlin")
@@ -180,7 +180,7 @@ def test_a_removed_sites_approvals_count_no_more(federation: ServerContext, enro
 
 
 def test_the_pause_after_one_step_is_journaled(federation: ServerContext, enrolled: Applicant) -> None:
-    kept = book(federation, enrolled, "higher")
+    kept = store(federation, enrolled, "higher")
     approved(federation, kept, enrolled)
     ExperimentRecords(federation).steer(kept.job, ExperimentVerb.STEP)
     close(kept, 1, 0.5)
@@ -192,7 +192,7 @@ async def test_a_disk_that_is_full_between_two_loops_ends_no_experiment(
     federation: ServerContext, enrolled: Applicant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(of_experiments, "RETRY_S", 0.01)
-    kept = book(federation, enrolled, "higher", encode({"w": np.zeros(2, np.float32)}))
+    kept = store(federation, enrolled, "higher", encode({"w": np.zeros(2, np.float32)}))
     approved(federation, kept, enrolled)
     experiments, looks = Experiments(federation), 0
 

@@ -19,7 +19,7 @@ from archipel.vocabulary import BadInput, Job, MetricSum, RoundClosed, Task, Tas
 FIRST = encode({"w": np.zeros(2, np.float32)})
 
 
-def book(federation: ServerContext, site: Applicant, better: str, first: bytes = FIRST) -> SqlExperimentStore:
+def store(federation: ServerContext, site: Applicant, better: str, first: bytes = FIRST) -> SqlExperimentStore:
     job = Job.model_validate(
         {
             "experiment": "first",
@@ -51,7 +51,7 @@ def close(kept: SqlExperimentStore, number: int, found: float, kind: TaskKind = 
     kept.open(Opened(stage, 1, task, {"berlin": ParticipantStatus.INVITED}, 60.0))
     result, model = None, None
     if kind is TaskKind.TRAIN:
-        result = kept.frame_for_result()
+        result = kept.result_file()
         result.write_bytes(b"model %d" % number)
         model = blob_hash(result.read_bytes())
     measured = {name: MetricSum(total=2 * found, weight=2.0) for name in ("dice", "hd95")}
@@ -82,7 +82,7 @@ def close(kept: SqlExperimentStore, number: int, found: float, kind: TaskKind = 
 def test_the_best_model_is_that_of_the_named_metric_in_its_direction(
     federation: ServerContext, enrolled: Applicant, better: str, best: int
 ) -> None:
-    kept = book(federation, enrolled, better)
+    kept = store(federation, enrolled, better)
     # What a round measures is the model it starts from: that of the round before.
     for number, found in ((1, 0.5), (2, 0.6), (3, 0.9), (4, 0.2)):
         close(kept, number, found)
@@ -109,12 +109,12 @@ def test_a_job_whose_initial_model_is_of_other_tensors_is_refused(
     federation: ServerContext, enrolled: Applicant, first: bytes, cause: str
 ) -> None:
     with pytest.raises(BadInput, match=f"job first: .*{cause}.*; make the job and its initial model from the same"):
-        book(federation, enrolled, "higher", first)
+        store(federation, enrolled, "higher", first)
     assert views.experiments(federation.database) == []
 
 
 def test_a_job_made_for_another_federation_is_refused(federation: ServerContext, enrolled: Applicant) -> None:
-    job = book(federation, enrolled, "higher").job.model_copy(
+    job = store(federation, enrolled, "higher").job.model_copy(
         update={"experiment": "second", "server_key": "ed25519:" + "7" * 64}
     )
     with pytest.raises(BadInput, match="job second: names another server's key; make the job with this server's"):

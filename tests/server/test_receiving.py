@@ -193,8 +193,8 @@ class Server:
             model_bytes=len(FRAME),
             samples=1,
         )
-        self.frame = folder / spool_name(self.update)
-        self.part = self.frame.with_name(f"{self.frame.name}.part")
+        self.tensor_file = folder / spool_name(self.update)
+        self.part = self.tensor_file.with_name(f"{self.tensor_file.name}.part")
 
     async def note_interruption(self, name: str, reason: str) -> bool:
         self.told.append(reason)
@@ -207,9 +207,9 @@ class Server:
         return asyncio.create_task(self.receiving.receive(self.update, offset, chunks, expected))
 
     async def records_it(self) -> None:
-        """The round takes the next update into its book."""
+        """The round takes the next update into its experiment store."""
         delivered = await self.fleet.events.get()
-        assert delivered.frame is not None and delivered.frame.read_bytes() == FRAME
+        assert delivered.tensor_file is not None and delivered.tensor_file.read_bytes() == FRAME
         self.received = True
         delivered.settled.set_result(None)
 
@@ -230,7 +230,7 @@ async def test_a_retry_goes_on_only_when_the_call_before_has_left_the_file(serve
     disk.through.set()
     await server.records_it()
     await retry
-    assert first.cancelled() and server.frame.read_bytes() == FRAME
+    assert first.cancelled() and server.tensor_file.read_bytes() == FRAME
 
 
 async def test_a_site_that_goes_while_its_frame_is_verified_takes_nothing_back(
@@ -257,7 +257,7 @@ async def test_a_site_that_goes_while_its_frame_is_verified_takes_nothing_back(
     with pytest.raises(asyncio.CancelledError):
         await call
     await retry
-    assert server.frame.read_bytes() == FRAME and server.fleet.events.empty()
+    assert server.tensor_file.read_bytes() == FRAME and server.fleet.events.empty()
 
 
 async def test_a_frame_that_could_not_be_made_durable_is_sent_whole_again(
@@ -280,7 +280,7 @@ async def test_a_frame_that_could_not_be_made_durable_is_sent_whole_again(
 async def test_a_frame_with_other_bytes_is_forgotten(server: Server) -> None:
     with pytest.raises(BadInput, match="its bytes have another hash than announced"):
         await server.call(said(FRAME[:-1] + bytes([FRAME[-1] ^ 1])))
-    assert not server.part.exists() and not server.frame.exists()
+    assert not server.part.exists() and not server.tensor_file.exists()
 
 
 async def test_half_a_frame_stays_and_the_other_half_completes_it(server: Server) -> None:

@@ -1,4 +1,6 @@
-"""A strategy's memory in the server's book: committed with its round, found again, replaced, never handed out."""
+"""A strategy's memory in the server's experiment store: committed with its round, found again, replaced, never handed
+out.
+"""
 
 from __future__ import annotations
 
@@ -57,8 +59,8 @@ class Trains:
             self.silent.set()
             return
         data = encode({"w": np.full(4, float(task.key.round), np.float32)})
-        frame = self.spool / f"first.{task.key.round}.{task.key.attempt}.{site}"
-        frame.write_bytes(data)
+        tensor_file = self.spool / f"first.{task.key.round}.{task.key.attempt}.{site}"
+        tensor_file.write_bytes(data)
         made = Update(
             key=task.key,
             site=site,
@@ -68,7 +70,7 @@ class Trains:
             samples=3,
         )
         settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.events.put_nowait(Delivered(site, made, frame, settled))
+        self.events.put_nowait(Delivered(site, made, tensor_file, settled))
 
     async def withdraw(self, site: str, key: TaskKey, reason: str) -> None: ...
 
@@ -85,13 +87,13 @@ async def test_memory_survives_a_kill_between_rounds_and_is_replaced(
             connection.execute(update(schema.approvals).values(state="approved"))
             connection.execute(update(schema.experiments).values(state="running"))
 
-        def book() -> SqlExperimentStore:
+        def store() -> SqlExperimentStore:
             return SqlExperimentStore(federation, job, job_hash(job), {}, {}, lambda: None)
 
         model, momentum, seen = np.ones(4), np.zeros(4), []
         for last in (1, 2, 3):
             fleet = Trains(federation.state.spool, last)
-            loop = asyncio.create_task(ExperimentLoop(job, job_hash(job), book(), fleet).run())
+            loop = asyncio.create_task(ExperimentLoop(job, job_hash(job), store(), fleet).run())
             over = asyncio.create_task(fleet.silent.wait())
             done, _ = await asyncio.wait({loop, over}, timeout=20, return_when="FIRST_COMPLETED")
             assert done, "the round never closed"
@@ -103,10 +105,10 @@ async def test_memory_survives_a_kill_between_rounds_and_is_replaced(
             await asyncio.gather(loop, over, return_exceptions=True)
             momentum = 0.5 * momentum + (model - last)
             model = model - momentum
-            progress = book().progress()
+            progress = store().progress()
             seen.append(progress.memory["momentum"])
             assert progress.rounds_done == last
-            with book().local(progress.model) as made, book().local(seen[-1]) as kept:
+            with store().local(progress.model) as made, store().local(seen[-1]) as kept:
                 np.testing.assert_allclose(decode(made.read_bytes())["w"], model, rtol=1e-6)
                 np.testing.assert_allclose(decode(kept.read_bytes())["w"], momentum, rtol=1e-6)
         assert len(set(seen)) == 3

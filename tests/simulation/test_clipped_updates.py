@@ -18,7 +18,7 @@ CLIP = PrivacyTerms(steps=(StepTerms(name="clip", parameters={"bound": 0.01}),))
 async def test_what_is_averaged_is_each_sites_clipped_update(tmp_path: Path) -> None:
     who = sites(tmp_path / "data", "a", "b", "c")
     with registered():
-        book = await run(tmp_path / "all", who, rounds=1, privacy=CLIP)
+        store = await run(tmp_path / "all", who, rounds=1, privacy=CLIP)
     initial = {name: value.astype(float) for name, value in decode(made(["a"]).initial_model).items()}
     samples, deltas = [], []
     for site in who:
@@ -29,9 +29,9 @@ async def test_what_is_averaged_is_each_sites_clipped_update(tmp_path: Path) -> 
         assert norm > 0.01, "nothing would be clipped"
         deltas.append({name: value * 0.01 / norm for name, value in delta.items()})
         samples.append(alone.records[0].sites[site.name].samples)
-        found = book.records[0].sites[site.name].metrics["update_norm"]
+        found = store.records[0].sites[site.name].metrics["update_norm"]
         assert found.mean() == pytest.approx(norm, rel=1e-6)
-    model = decode(book.models[book.model].read_bytes())
+    model = decode(store.models[store.model].read_bytes())
     for name, before in initial.items():
         oracle = before + np.average([delta[name] for delta in deltas], axis=0, weights=samples)
         wanted = oracle if model[name].dtype.kind == "f" else np.rint(oracle)

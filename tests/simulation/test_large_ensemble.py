@@ -54,9 +54,9 @@ async def test_three_hundred_models_take_the_memory_of_a_few(tmp_path: Path) -> 
     )
     models = []
     for number in range(COUNT):
-        frame = encode({"w": np.full(ELEMENTS, float(number))})
-        models.append(blob_hash(frame))
-        model_path(tmp_path, models[-1]).write_bytes(frame)
+        tensor_file = encode({"w": np.full(ELEMENTS, float(number))})
+        models.append(blob_hash(tensor_file))
+        model_path(tmp_path, models[-1]).write_bytes(tensor_file)
     handle = site_handler(
         SiteSpec(made.job, plan, "site-0", site.data, site.cohort, tmp_path, tmp_path / "site-0"), asyncio.Lock()
     )

@@ -63,13 +63,13 @@ async def test_the_same_seed_gives_the_same_model_twice_and_another_seed_another
 
 async def test_a_round_is_the_weighted_mean_of_what_the_sites_trained(tmp_path: Path) -> None:
     who = sites(tmp_path / "data", "a", "b", "c")
-    book = await run(tmp_path / "1", who, rounds=1)
+    store = await run(tmp_path / "1", who, rounds=1)
     trained, samples = [], []
     for site in who:
         alone = await run(tmp_path / f"alone-{site.name}", [site], rounds=1)
         trained.append(decode(alone.models[alone.model].read_bytes()))
         samples.append(alone.records[0].sites[site.name].samples)
-    found = decode(book.models[book.model].read_bytes())
+    found = decode(store.models[store.model].read_bytes())
     for name in ("weight", "bias"):
         oracle = sum(n * model[name].astype(np.float64) for n, model in zip(samples, trained, strict=True)) / sum(
             samples
@@ -81,26 +81,26 @@ async def test_a_round_is_the_weighted_mean_of_what_the_sites_trained(tmp_path: 
 async def test_one_site_alone_is_its_own_local_baseline(tmp_path: Path) -> None:
     """n=1 federated equals centralised: the same seeds, the same optimiser treatment, bit for bit."""
     who = sites(tmp_path / "data", "a")
-    book = await run(tmp_path / "1", who, rounds=5, baselines=Baselines(local=True))
-    assert book.local_models["a"] == book.model
+    store = await run(tmp_path / "1", who, rounds=5, baselines=Baselines(local=True))
+    assert store.local_models["a"] == store.model
 
 
 async def test_a_long_simulation_keeps_the_models_that_a_server_keeps(tmp_path: Path) -> None:
     who = sites(tmp_path / "data", "a", "b")
-    book = await run(tmp_path / "1", who, rounds=12, baselines=Baselines(local=True))
-    assert book.named.keys() == {"initial", "last", "best", "local:a", "local:b"}
-    named = {one.model for one in book.named.values()}
-    assert book.named["last"].model == book.model and book.named["last"].round == 12
+    store = await run(tmp_path / "1", who, rounds=12, baselines=Baselines(local=True))
+    assert store.named.keys() == {"initial", "last", "best", "local:a", "local:b"}
+    named = {one.model for one in store.named.values()}
+    assert store.named["last"].model == store.model and store.named["last"].round == 12
     reached = {
-        record.stage.round - 1: record.validation["accuracy"].mean() for record in book.committed(TaskKind.TRAIN)
+        record.stage.round - 1: record.validation["accuracy"].mean() for record in store.committed(TaskKind.TRAIN)
     }
-    [measured] = book.committed(TaskKind.EVALUATE)
+    [measured] = store.committed(TaskKind.EVALUATE)
     reached[12] = measured.validation["accuracy"].mean()
-    assert book.named["best"].round == max(reached, key=lambda number: reached[number])
-    assert book.models.keys() == named
-    assert {blob_hash(path.read_bytes()) for path in book.models.values()} == named
+    assert store.named["best"].round == max(reached, key=lambda number: reached[number])
+    assert store.models.keys() == named
+    assert {blob_hash(path.read_bytes()) for path in store.models.values()} == named
     files = [path for path in (tmp_path / "1").rglob("*") if path.is_file()]
-    assert sorted(files) == sorted(book.models.values())
+    assert sorted(files) == sorted(store.models.values())
 
 
 async def test_identical_sites_equal_one_site(tmp_path: Path) -> None:
@@ -109,20 +109,20 @@ async def test_identical_sites_equal_one_site(tmp_path: Path) -> None:
     twin = SimulatedSite("b", tmp_path / "data" / "b", one.cohort)
     alone = await run(tmp_path / "1", [one], rounds=4)
     both = await run(tmp_path / "2", [one, twin], rounds=4)
-    found = [decode(book.models[book.model].read_bytes())["weight"] for book in (alone, both)]
+    found = [decode(store.models[store.model].read_bytes())["weight"] for store in (alone, both)]
     assert np.allclose(*found, rtol=1e-12, atol=1e-14)
 
 
 async def test_every_baseline_is_there(tmp_path: Path) -> None:
     who = sites(tmp_path / "data", "a", "b")
-    book = await run(tmp_path / "1", who, baselines=Baselines(local=True, ensemble=True))
-    assert set(book.local_models) == {"a", "b"}
+    store = await run(tmp_path / "1", who, baselines=Baselines(local=True, ensemble=True))
+    assert set(store.local_models) == {"a", "b"}
     for about in ("", "a", "b", "ensemble"):
-        [record] = book.committed(TaskKind.EVALUATE, about)
+        [record] = store.committed(TaskKind.EVALUATE, about)
         assert record.validation["accuracy"].weight > 0
     pooled = await run(tmp_path / "2", [pooled_site(who, load(TINY).needs, 0.2)])
     [record] = pooled.committed(TaskKind.EVALUATE)
-    [federated] = book.committed(TaskKind.EVALUATE)
+    [federated] = store.committed(TaskKind.EVALUATE)
     assert record.validation["accuracy"].weight == federated.validation["accuracy"].weight
 
 
@@ -160,7 +160,7 @@ async def test_an_update_that_the_loop_refuses_ends_the_simulation_at_once(
 
     async def without_samples(self: Compute, task: Any) -> Any:
         found = await inner(self, task)
-        return type(found)(found.update.model_copy(update={"samples": 0}), found.frame, found.state)
+        return type(found)(found.update.model_copy(update={"samples": 0}), found.tensor_file, found.state)
 
     monkeypatch.setattr(Compute, "__call__", without_samples)
     with pytest.raises(ArchipelError, match="no samples"):

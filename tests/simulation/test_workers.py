@@ -74,14 +74,14 @@ async def run(
     return await simulate(made.job, plan, made.initial_model, who, folder, workers=workers)
 
 
-def told(book: MemoryExperimentStore) -> list[Any]:
+def told(store: MemoryExperimentStore) -> list[Any]:
     """Everything that an experiment says, but for the time that it took."""
     return [
         (
             record.stage, record.contributors, record.model, record.metrics, record.validation,
             {name: (one.samples, one.metrics, one.validation) for name, one in record.sites.items()},
         )
-        for record in book.records
+        for record in store.records
     ]  # fmt: skip
 
 
@@ -116,8 +116,8 @@ async def test_processes_give_the_same_bits_as_one_and_a_state_that_stays_at_its
 
 
 async def test_a_site_stays_with_its_worker_and_no_process_is_left(tmp_path: Path) -> None:
-    book = await run(tmp_path / "out", DEEDS, doing(tmp_path / "data", [TRAINS] * 5), workers=2)
-    trained = book.committed(TaskKind.TRAIN)
+    store = await run(tmp_path / "out", DEEDS, doing(tmp_path / "data", [TRAINS] * 5), workers=2)
+    trained = store.committed(TaskKind.TRAIN)
     assert len(trained) == 3
     of_round = [{name: one.metrics["loss"].total for name, one in record.sites.items()} for record in trained]
     assert of_round[0] == of_round[1] == of_round[2]
@@ -217,8 +217,8 @@ def test_ctrl_c_ends_all(tmp_path: Path, at_once: bool) -> None:
         [sys.executable, "-m", "archipel", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True, env={**os.environ, "TMPDIR": str(tmp_path)},
     ) as started:  # fmt: skip
-        frames = "archipel-simulation-*/site-1" if not at_once else "archipel-simulation-*"
-        while not list(tmp_path.glob(frames)):
+        tensor_files = "archipel-simulation-*/site-1" if not at_once else "archipel-simulation-*"
+        while not list(tmp_path.glob(tensor_files)):
             assert started.poll() is None
             time.sleep(0.05)
         while not (workers := workers_of(started.pid)):

@@ -19,7 +19,7 @@ from archipel.cli.site import app
 from archipel.governance import IdentityKey, job_hash
 from archipel.site.approval import approvals
 from archipel.site.membership.certificates import keep_certificate, tls_request
-from archipel.site.membership.founding import create_site
+from archipel.site.membership.creation import create_site
 from archipel.site.state import schema
 from archipel.site.state.folder import StateFolder
 from archipel.storage import utc_now

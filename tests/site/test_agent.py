@@ -71,7 +71,7 @@ async def at_work(agent: Agent, line: Line, job: Job, job_hash: str) -> Task:
     began = asyncio.Event()
 
     async def handler(task: Task) -> Any:
-        agent._shelf.begin(task)
+        agent._store.begin(task)
         began.set()
         await asyncio.Event().wait()
 

@@ -8,7 +8,7 @@ from site_world import pair
 
 from archipel.site.membership import certificates
 from archipel.site.membership.certificates import credentials, keep_certificate
-from archipel.site.membership.founding import create_site
+from archipel.site.membership.creation import create_site
 from archipel.site.state.folder import StateFolder
 from archipel.storage import write_private
 from archipel.vocabulary import ArchipelError, ErrorCode

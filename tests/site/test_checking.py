@@ -1,4 +1,4 @@
-"""The ladder at a site: each step runs in the real sandbox and says go, or what is to be fixed."""
+"""The checks at a site: each step runs in the real sandbox and says go, or what is to be fixed."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_plan_that_breaks_on_the_dummy_is_named_with_its_line_and_nothing_more
     offered(with_table, tmp_path, train="raise KeyError('no such column')")
     rungs = run_checks(Checks(with_table, "heart"), Step.PREFLIGHT)
     assert [rung.step for rung in rungs] == [Step.DUMMY]
-    said = findings(rungs[0], Sign.MEND)["plan"]
+    said = findings(rungs[0], Sign.FIX)["plan"]
     assert "KeyError" in said and "line" in said and "no such column" in said and "heart.check.log" in said
 
 
@@ -190,7 +190,7 @@ def test_the_local_step_ends_when_the_approval_is_revoked_while_it_prepared(
 
     monkeypatch.setattr(preparation, "prepared", overtaken)
     rung = asyncio.run(Checks(with_table, "heart").local(plan_was_read=True))
-    assert "was revoked by this site" in findings(rung, Sign.MEND)["experiment heart"]
+    assert "was revoked by this site" in findings(rung, Sign.FIX)["experiment heart"]
 
 
 @pytest.mark.parametrize("ended_by", ["withdrawal", "revocation"])
@@ -214,7 +214,7 @@ def test_the_local_step_ends_when_it_may_not_go_on(
 
     monkeypatch.setattr(Rehearsal, "train", overtaken)
     rung = asyncio.run(Checks(with_table, "heart").local())
-    said = " ".join(findings(rung, Sign.MEND).values())
+    said = " ".join(findings(rung, Sign.FIX).values())
     assert ("was revoked by this site" if ended_by == "revocation" else "has withdrawn; run it again") in said
     assert "training" not in findings(rung, Sign.GO)
     assert not workers[0].exists()

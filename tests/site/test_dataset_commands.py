@@ -185,7 +185,7 @@ def test_a_dataset_is_shown_a_column_a_line_with_its_unit_and_categories(termina
         "  1 samples lack chol",
         "options: file=table.csv, dictionary=(taken in)",
         "  column gender: from sex, with female = f, male = m",
-        "told outside: name rows, kind table, subjects 8",
+        "disclosed: name rows, kind table, subjects 8",
         "  column chol in mg/dl",
         "  column sex: female, male",
         "  column gender: f, m",

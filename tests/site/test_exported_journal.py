@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from archipel.cli.site import app
 from archipel.governance import IdentityKey, JournalHead, sign_head
 from archipel.site.audit import export, journal
-from archipel.site.membership.founding import create_site
+from archipel.site.membership.creation import create_site
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import BadInput, Conflict
 

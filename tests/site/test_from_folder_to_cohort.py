@@ -74,7 +74,7 @@ def test_every_command_of_the_page_does_what_the_page_says(
         "- label 1 anterior: met",
         f"approved {EXPERIMENT} for 7 subjects of dataset brains version 1",
         "dataset brains version 1 has 6 subjects left",
-        "told outside: name brains, kind volumes, subjects 5",
+        "disclosed: name brains, kind volumes, subjects 5",
     ):
         assert words in output, words
     allowed = authorisation.authorise(hospital, EXPERIMENT, hashed)
@@ -101,7 +101,7 @@ def test_the_commands_answer_programs_too(with_table: StateFolder, tmp_path: Pat
     assert json.loads(run(with_table, "dataset", "check", "table", "--json"))["problems"] == []
     take_offer(with_table)
     document = json.loads(run(with_table, "dataset", "show", "table", "--json"))
-    assert document["told_outside"]["subjects"] == 6
+    assert document["disclosed"]["subjects"] == 6
     assert [row["verdict"] for row in document["needs"]["heart"]] == ["met", "met"]
     needs = json.loads(run(with_table, "plans", "heart", "--json"))["needs"]
     assert needs == document["needs"]["heart"]

@@ -28,7 +28,7 @@ from archipel.server.state.folder import ServerState
 from archipel.server.state.settings import ServerSettings
 from archipel.site.audit import journal
 from archipel.site.membership import enrolment, renewal
-from archipel.site.membership.founding import create_site
+from archipel.site.membership.creation import create_site
 from archipel.site.state.folder import StateFolder
 from archipel.transport import Peer, RenewRequest
 from archipel.transport.enrolment import JoinToken

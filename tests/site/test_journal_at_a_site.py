@@ -39,7 +39,7 @@ def change(site: StateFolder, *statements: str) -> None:
 
 def test_a_whole_journal_is_proven_against_its_receipts(written: StateFolder) -> None:
     proof = journal.verify(written)
-    assert (proof.whole, proof.lines, proof.heads, proof.attested) == (True, 6, 2, 6)
+    assert (proof.whole, proof.lines, proof.journal_heads, proof.attested) == (True, 6, 2, 6)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The step of the ladder that runs no plan: data, rules and machine, from what is known of the files."""
+"""The step of the checks that runs no plan: data, rules and machine, from what is known of the files."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_the_same_image_under_two_ids_on_both_sides_is_named(
     rung = checked(hospital)
     assert not rung.go
     both = f"{TRAINED} (trains) and {HELD_OUT} (validates)"
-    assert findings(rung, Sign.MEND)["duplicates"] == f"{both} hold the same image; exclude one of them"
+    assert findings(rung, Sign.FIX)["duplicates"] == f"{both} hold the same image; exclude one of them"
     datasets.exclude(hospital, "there", [HELD_OUT])
     assert findings(checked(hospital), Sign.GO)["duplicates"] == "no image is on both sides of the split"
 
@@ -171,7 +171,7 @@ def test_a_folder_that_is_gone_is_to_be_mended(hospital: StateFolder, tmp_path: 
     rung = checked(hospital, DUMMY)
     assert not rung.go
     gone = f"its folder {root} is not there; mount it again, or remove the dataset"
-    assert findings(rung, Sign.MEND)["dataset there"] == gone
+    assert findings(rung, Sign.FIX)["dataset there"] == gone
     # Nothing is said of what nobody can know.
     assert not {"files", "duplicates", "disk", "time"} & {one.what for one in rung.findings}
 
@@ -218,7 +218,7 @@ def test_a_file_that_is_not_what_was_approved_is_named(
     for _ in range(2):
         rung = checked(hospital, DUMMY)
         assert not rung.go
-        assert list(findings(rung, Sign.MEND)) == [one.relative_to(root).as_posix()]
+        assert list(findings(rung, Sign.FIX)) == [one.relative_to(root).as_posix()]
     assert "disk" not in findings(rung, Sign.GO)
 
 
@@ -227,7 +227,7 @@ def test_many_faulty_files_are_counted(hospital: StateFolder, tmp_path: Path) ->
     shutil.rmtree(root / "images")
     shutil.rmtree(root / "labels")
     rung = checked(hospital)
-    said = [one for one in rung.findings if one.sign is Sign.MEND]
+    said = [one for one in rung.findings if one.sign is Sign.FIX]
     assert len(said) == 21 and said[-1].said.startswith(f"{2 * len(NAMES) - 20} more")
 
 
@@ -236,7 +236,7 @@ def test_what_the_dataset_the_policy_and_the_settings_do_not_give_is_named(
 ) -> None:
     datasets.add(hospital, "table", table(tmp_path / "rows"), "npz")
     offered(hospital, tmp_path, needs='kind="arrays", minimum_subjects=50', rounds=20_000)
-    said = findings(checked(hospital), Sign.MEND)
+    said = findings(checked(hospital), Sign.FIX)
     assert said["at least 50 subjects"] == "not met: it has 6"
     assert "20000 rounds" in said["this site's rules"] or "rounds" in said["this site's rules"]
 
@@ -245,7 +245,7 @@ def test_a_cohort_larger_than_the_cache_is_known_before_it_is_prepared(hospital:
     hospital.settings = hospital.settings.model_copy(update={"cache_mb": 0})
     datasets.add(hospital, "table", table(tmp_path / "rows"), "npz")
     offered(hospital, tmp_path)
-    said = findings(checked(hospital), Sign.MEND)
+    said = findings(checked(hospital), Sign.FIX)
     assert "cache_mb in site.toml allows 0; raise it" in said["disk"]
 
 
@@ -271,7 +271,7 @@ def test_the_time_of_a_round_is_told_in_units_of_people(with_table: StateFolder,
     )
     said = findings(checked(with_table, DUMMY | {"dummy_voxels": 0, "dummy_round_s": 20}), Sign.GO)["time"]
     assert said.startswith("about 25 seconds a round, about 41.7 minutes for 100 rounds")
-    said = findings(checked(with_table, DUMMY | {"dummy_voxels": 0, "dummy_round_s": 8000}), Sign.MEND)["time"]
+    said = findings(checked(with_table, DUMMY | {"dummy_voxels": 0, "dummy_round_s": 8000}), Sign.FIX)["time"]
     assert "a round may take 60 seconds: ask the researcher" in said
 
 

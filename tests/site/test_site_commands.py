@@ -252,7 +252,7 @@ def test_verifying_the_journal_answers_by_exit_code(
 ) -> None:
     head = tmp_path / "head.json"
     head.write_text(sign_head(SERVER, journal.signed_head(with_table)).model_dump_json())
-    assert terminal.json("journal", "verify", "--head", str(head))["heads"] == 1
+    assert terminal.json("journal", "verify", "--head", str(head))["journal_heads"] == 1
     with with_table.database.write() as connection:
         connection.exec_driver_sql("DELETE FROM journal WHERE number = 2")
     assert terminal("journal", "verify").exit_code == 0

@@ -9,7 +9,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from site_world import new_site
 
-from archipel.site.membership.founding import create_site
+from archipel.site.membership.creation import create_site
 from archipel.site.state import schema
 from archipel.site.state.folder import StateFolder
 from archipel.site.state.settings import set_proxy

@@ -67,7 +67,7 @@ def test_a_withdrawal_is_a_signed_document_that_names_nobody(with_table: StateFo
     approvals.approve(with_table, "heart")
     withdraw(with_table, [OptOut("p-002")], reason="Frau Müller changed her mind")
     with with_table.database.read() as connection:
-        (body,) = connection.scalars(select(schema.subtractions.c.body))
+        (body,) = connection.scalars(select(schema.signed_withdrawals.c.body))
     signed = SignedWithdrawal.model_validate_json(body)
     assert signed.signature == sign_withdrawal(with_table.identity, signed).signature
     written = "".join(f"{line.kind} {line.body}" for line in journal.lines(with_table))
@@ -164,7 +164,7 @@ def test_a_subtraction_that_somebody_else_wrote_stops_everything(with_table: Sta
     approvals.approve(with_table, "heart")
     out(with_table, "p-002")
     with with_table.database.read() as connection:
-        (body,) = connection.scalars(select(schema.subtractions.c.body))
+        (body,) = connection.scalars(select(schema.signed_withdrawals.c.body))
     mine = SignedWithdrawal.model_validate_json(body)
     elsewhere = sign_withdrawal(with_table.identity, mine.model_copy(update={"cohort_hash": "sha256:" + "1" * 64}))
     for forged, words in [
@@ -173,7 +173,7 @@ def test_a_subtraction_that_somebody_else_wrote_stops_everything(with_table: Sta
         (elsewhere, "is for another cohort"),
     ]:
         with with_table.database.write() as connection:
-            connection.execute(update(schema.subtractions).values(body=forged.model_dump_json()))
+            connection.execute(update(schema.signed_withdrawals).values(body=forged.model_dump_json()))
         with pytest.raises(Refused, match=words) as caught:
             authorisation.authorise(with_table, "heart", hashed)
         assert caught.value.code is ErrorCode.NOT_APPROVED
@@ -188,7 +188,9 @@ def test_a_withdrawal_that_somebody_deletes_brings_nobody_back(with_table: State
     out(with_table, "p-002")
     authorisation.authorise(with_table, "heart", hashed)
     with with_table.database.write() as connection:
-        connection.execute(text("DELETE FROM subtractions WHERE number = (SELECT max(number) FROM subtractions)"))
+        connection.execute(
+            text("DELETE FROM signed_withdrawals WHERE number = (SELECT max(number) FROM signed_withdrawals)")
+        )
         if elsewhere:
             connection.execute(text(f"DELETE FROM {elsewhere}"))
     with pytest.raises(
@@ -204,7 +206,7 @@ def test_a_cohort_under_another_datasets_name_escapes_no_withdrawal(with_table: 
     approvals.approve(with_table, "heart")
     out(with_table, "p-002", dataset="table")
     with with_table.database.write() as connection:
-        connection.execute(text("DELETE FROM subtractions"))
+        connection.execute(text("DELETE FROM signed_withdrawals"))
         connection.execute(text("DELETE FROM journal WHERE kind = 'cohort-narrowed'"))
         connection.execute(text("UPDATE cohorts SET dataset = 'other'"))
     with pytest.raises(Refused, match="its cohort is filed under another dataset"):
@@ -216,7 +218,7 @@ def test_the_way_out_of_a_deleted_withdrawal_is_a_new_version(with_table: StateF
     approvals.approve(with_table, "heart")
     out(with_table, "p-002")
     with with_table.database.write() as connection:
-        connection.execute(text("DELETE FROM subtractions"))
+        connection.execute(text("DELETE FROM signed_withdrawals"))
     approvals.approve(with_table, "heart")
     cohort = authorisation.authorise(with_table, "heart", hashed).cohort
     assert cohort.version == 2 and "p-002" not in cohort.subjects
@@ -340,7 +342,7 @@ def test_an_id_is_the_same_however_its_accents_are_written(hospital: StateFolder
 def test_a_scan_that_a_withdrawal_overtook_brings_nobody_back(
     hospital: StateFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither in the counts that are told outside nor in what the scan found in the patient's files."""
+    """Neither in the counts that are disclosed nor in what the scan found in the patient's files."""
     datasets.add(hospital, "brain", volumes(tmp_path / "brain", 6), "nifti-pairs")
     scan_before = catalog.scanned
 

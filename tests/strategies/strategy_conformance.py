@@ -42,16 +42,16 @@ class StrategyConformance(ABC):
         found, expected = [], []
         samples = [one + 1 for one in range(sites)]
         for number in range(1, count + 1):
-            trees, frames = self.trees(sites, seed=number), []
+            trees, tensor_files = self.trees(sites, seed=number), []
             for index, tree in enumerate(trees):
-                frames.append(folder / f"{number}-{index}")
-                frames[-1].write_bytes(encode(tree))
+                tensor_files.append(folder / f"{number}-{index}")
+                tensor_files[-1].write_bytes(encode(tree))
             before = decode(model.read_bytes())
             expected.append(self.oracle(before, trees, samples, known))
             weights = self.strategy.weights([SiteStats(str(one), n) for one, n in enumerate(samples)])
             kept = {name: folder / f"{name}-{number}" for name in self.strategy.memory}
             out = folder / f"model-{number}"
-            fold(schema, frames, weights, out, self.strategy, Between(model, memory, kept))
+            fold(schema, tensor_files, weights, out, self.strategy, Between(model, memory, kept))
             model, memory = out, kept
             found.append(out.read_bytes())
         return found, expected

@@ -1,4 +1,4 @@
-"""Frames are safetensors files whose header follows from the schema."""
+"""Tensor files are safetensors files whose header follows from the schema."""
 
 import numpy as np
 import pytest
@@ -24,10 +24,10 @@ arrays = st.dictionaries(
 
 @given(arrays)
 def test_a_frame_is_read_by_the_safetensors_library_and_back(tree):
-    frame = encode(tree)
-    assert tensor_file_size(schema_of(tree)) == len(frame)
-    theirs = load(frame)
-    for mine in (theirs, decode(frame), decode(save(tree))):
+    tensor_file = encode(tree)
+    assert tensor_file_size(schema_of(tree)) == len(tensor_file)
+    theirs = load(tensor_file)
+    for mine in (theirs, decode(tensor_file), decode(save(tree))):
         assert set(mine) == set(tree)
         for name, array in tree.items():
             np.testing.assert_array_equal(mine[name], array)
@@ -44,16 +44,16 @@ def test_the_header_follows_from_the_schema_alone(tree):
 
 @given(arrays, st.data())
 def test_a_damaged_frame_is_refused_or_still_one_of_its_schema(tree, data):
-    frame = bytearray(encode(tree))
-    position = data.draw(st.integers(0, len(frame) - 1))
-    frame[position] ^= data.draw(st.integers(1, 255))
+    tensor_file = bytearray(encode(tree))
+    position = data.draw(st.integers(0, len(tensor_file) - 1))
+    tensor_file[position] ^= data.draw(st.integers(1, 255))
     try:
-        schema = read_schema(frame)
+        schema = read_schema(tensor_file)
     except BadInput:
         return
-    # Damage that still reads as a frame is one in every way: its values have the shapes and the size it declares.
-    assert tensor_file_size(schema) == len(frame)
-    assert schema_of(decode(frame)) == schema
+    # Damage that still reads as a tensor file is one in every way: its values have the shapes and the size it declares.
+    assert tensor_file_size(schema) == len(tensor_file)
+    assert schema_of(decode(tensor_file)) == schema
 
 
 @pytest.mark.parametrize(
@@ -79,11 +79,11 @@ def test_a_frame_cut_short_is_refused():
 
 def test_views_share_the_frames_memory_and_are_read_only_unless_asked():
     tree = {"w": np.arange(4, dtype="float32")}
-    frame = bytearray(encode(tree))
-    views(schema_of(tree), frame, writable=True)["w"][0] = 7
-    assert decode(frame)["w"][0] == 7
+    tensor_file = bytearray(encode(tree))
+    views(schema_of(tree), tensor_file, writable=True)["w"][0] = 7
+    assert decode(tensor_file)["w"][0] == 7
     with pytest.raises(ValueError, match="read-only"):
-        views(schema_of(tree), frame)["w"][0] = 1
+        views(schema_of(tree), tensor_file)["w"][0] = 1
 
 
 def test_a_type_that_no_frame_holds_is_named():

@@ -1,4 +1,4 @@
-"""The doorbell wakes whoever listens, wherever the folder lies; a port that is taken is named."""
+"""The wake-up wakes whoever listens, wherever the folder lies; a port that is taken is named."""
 
 from __future__ import annotations
 

@@ -69,9 +69,9 @@ async def test_an_update_is_sent_in_the_messages_that_the_server_takes(
     monkeypatch.setattr(upload.journal, "signed_head", lambda site: head)
     # Neither update nor head is looked at here.
     monkeypatch.setattr(upload, "UploadStart", UploadStart.model_construct)
-    made: Any = SimpleNamespace(update=SimpleNamespace(model_bytes=len(FRAME), key="k"), frame=tmp_path / "frame")
-    shelf: Any = SimpleNamespace(sent=lambda key: None)
+    made: Any = SimpleNamespace(update=SimpleNamespace(model_bytes=len(FRAME), key="k"), tensor_file=tmp_path / "frame")
+    store: Any = SimpleNamespace(sent=lambda key: None)
     link: Any = Link()
     site: Any = None
-    await upload.deliver(site, shelf, link, made)
+    await upload.deliver(site, store, link, made)
     assert b"".join(sent) == FRAME[CHUNK:] and {len(chunk) for chunk in sent[:-1]} == {SMALLEST}

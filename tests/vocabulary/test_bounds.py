@@ -20,8 +20,8 @@ from archipel.vocabulary import (
 )
 from archipel.vocabulary.bounds import (
     EXACT,
+    LONGEST_NAME,
     LONGEST_TEXT,
-    LONGEST_WORD,
     MOST_DIMENSIONS,
     MOST_LABELS,
     MOST_PARAMETERS,
@@ -57,7 +57,7 @@ def test_every_model_that_fits_somewhere_is_taken(shape: tuple[int, ...]) -> Non
     "change",
     [
         {"description": "y" * (LONGEST_TEXT + 1)},
-        {"choices": ("a", "y" * (LONGEST_WORD + 1))},
+        {"choices": ("a", "y" * (LONGEST_NAME + 1))},
         {"choices": tuple(f"a{number}" for number in range(1001))},
     ],
     ids=["description", "choice", "choices"],
@@ -69,9 +69,9 @@ def test_a_hyper_parameter_tells_no_novel(change: dict[str, Any]) -> None:
 
 
 def test_labels_and_arguments_are_words() -> None:
-    assert DataNeeds(kind="volumes", labels={str(value): "x" * LONGEST_WORD for value in range(1, MOST_LABELS)})
+    assert DataNeeds(kind="volumes", labels={str(value): "x" * LONGEST_NAME for value in range(1, MOST_LABELS)})
     with pytest.raises(ValidationError, match="at most"):
-        DataNeeds(kind="volumes", labels={"1": "x" * (LONGEST_WORD + 1)})
+        DataNeeds(kind="volumes", labels={"1": "x" * (LONGEST_NAME + 1)})
     with pytest.raises(ValidationError, match="at most"):
         DataNeeds(kind="volumes", labels={str(value): "x" for value in range(MOST_LABELS + 1)})
     with pytest.raises(ValidationError, match="at most"):

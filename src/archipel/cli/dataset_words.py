@@ -1,4 +1,5 @@
-"""A dataset in words: what it holds in one line or in full, what is told of it outside, and what is wrong with it.
+"""A dataset in words: what it holds in one line or in full, what the site discloses about it, and what is wrong with
+it.
 
 Everything here is made for reading, one thing per line; programs read the JSON.
 """
@@ -53,8 +54,8 @@ def _beside_columns(summary: DataSchema, most: int | None) -> list[str]:
         lines.append("images " + abbreviate((_of(name, count, samples) for name, count in images.items()), most))
     if values := summary.label_values:
         names = summary.label_names
-        told = (_of(f"{value} {names.get(value, '')}".rstrip(), count, samples) for value, count in values.items())
-        lines.append("labels " + abbreviate(told, most))
+        shown = (_of(f"{value} {names.get(value, '')}".rstrip(), count, samples) for value, count in values.items())
+        lines.append("labels " + abbreviate(shown, most))
     if smallest := summary.shape_smallest:
         largest = summary.shape_largest or smallest
         lines.append(_by(smallest) + (f" to {_by(largest)}" if largest != smallest else "") + " voxels")
@@ -86,14 +87,14 @@ def _column(column: ColumnSummary) -> str:
     return words
 
 
-def outside(told: DatasetSummary) -> list[str]:
-    """All that is told outside of a dataset."""
-    lines = [f"told outside: name {told.name}, kind {told.kind}, subjects {told.subjects}"]
-    if told.labels:
-        lines.append("  labels " + abbreviate((f"{value} {name}" for value, name in told.labels.items()), None))
-    if told.modalities:
-        lines.append("  images " + abbreviate(told.modalities, None))
-    for column in told.columns:
+def outside(summary: DatasetSummary) -> list[str]:
+    """All that the site discloses about a dataset."""
+    lines = [f"disclosed: name {summary.name}, kind {summary.kind}, subjects {summary.subjects}"]
+    if summary.labels:
+        lines.append("  labels " + abbreviate((f"{value} {name}" for value, name in summary.labels.items()), None))
+    if summary.modalities:
+        lines.append("  images " + abbreviate(summary.modalities, None))
+    for column in summary.columns:
         unit = f" in {column.unit}" if column.unit else ""
         categories = f": {abbreviate(column.categories, None)}" if column.categories else ""
         lines.append(f"  column {column.name}{unit}{categories}")

@@ -1,4 +1,6 @@
-"""A journal's lines as people read them: parts that say nothing are left out, and of what was told only the change."""
+"""A journal's lines as people read them: parts that say nothing are left out, and of what was disclosed only the
+change.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +12,19 @@ from pydantic import JsonValue
 if TYPE_CHECKING:
     from archipel.governance import JournalEntry
 
-TOLD = "datasets-told"
-"""The kind of the lines that say what was told outside."""
+DISCLOSED = "datasets-disclosed"
+"""The kind of the entries that say what the site disclosed."""
 
 
 def rows(
-    entries: Iterable[JournalEntry], told_before: Mapping[str, JsonValue] | None = None
+    entries: Iterable[JournalEntry], disclosed_before: Mapping[str, JsonValue] | None = None
 ) -> list[dict[str, str | int]]:
-    """A table's rows. ``told_before``: the newest line of what was told outside before these, if there is one."""
-    before = _by_name(told_before or {})
+    """A table's rows. ``disclosed_before``: the newest disclosure before these entries, if there is one."""
+    before = _by_name(disclosed_before or {})
     found: list[dict[str, str | int]] = []
     for entry in entries:
         body = plain(entry.body)
-        if entry.kind == TOLD:
+        if entry.kind == DISCLOSED:
             now = _by_name(entry.body)
             if before is not None and now is not None:
                 body = _change(before, now)
@@ -57,7 +59,7 @@ def _nests(value: JsonValue) -> bool:
 
 
 def _by_name(body: Mapping[str, JsonValue]) -> dict[str, dict[str, JsonValue]] | None:
-    """What was told of each dataset; None for a line that cannot be read."""
+    """What was disclosed about each dataset; None for a line that cannot be read."""
     named = _named(body.get("datasets", []))
     return None if named is None else {str(one["name"]): one for one in named}
 
@@ -86,7 +88,7 @@ def _named(value: JsonValue) -> list[dict[str, JsonValue]] | None:
 
 
 def _names(columns: JsonValue) -> JsonValue:
-    """Columns by name only: what else is told of each is what dataset show says."""
+    """Columns by name only: dataset show says what else is disclosed about each."""
     named = _named(columns)
     return columns if named is None else [one["name"] for one in named]
 

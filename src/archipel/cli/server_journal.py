@@ -49,7 +49,7 @@ def verify(
 def show_lines(
     state: State,
     after: Annotated[int, typer.Option(help="Only lines after this number.")] = 0,
-    last: Annotated[int | None, typer.Option(min=1, help="Only so many of the newest lines.")] = None,
+    last: Annotated[int | None, typer.Option(min=1, help="Only this number of the newest entries.")] = None,
     head: Annotated[bool, typer.Option("--head", help="Print the signed head instead, to be kept elsewhere.")] = False,
     as_json: AsJson = False,
 ) -> None:

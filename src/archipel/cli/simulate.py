@@ -87,13 +87,13 @@ def simulate(
         limits=limits,
     )
     with tempfile.TemporaryDirectory(prefix="archipel-simulation-") as place:
-        book = asyncio.run(run(drafted.job, plan, drafted.initial_model, found, Path(place), workers=workers))
+        store = asyncio.run(run(drafted.job, plan, drafted.initial_model, found, Path(place), workers=workers))
         if not as_json:
-            _print_rounds(book)
+            _print_rounds(store)
         if out is not None:
             with disk_errors_named(out.parent):
-                out.write_bytes(book.models[book.model].read_bytes())
-    scores = _scores(book)
+                out.write_bytes(store.models[store.model].read_bytes())
+    scores = _scores(store)
     if pooled:
         with tempfile.TemporaryDirectory(prefix="archipel-pooled-") as place:
             trained = train_pooled(
@@ -135,13 +135,13 @@ def _sites(
     ]
 
 
-def _print_rounds(book: MemoryExperimentStore) -> None:
+def _print_rounds(store: MemoryExperimentStore) -> None:
     from rich.console import Console
 
     from archipel.vocabulary import TaskKind
 
     console = Console(highlight=False)
-    for record in book.records:
+    for record in store.records:
         numbers = {**record.metrics, **{f"validation {name}": one for name, one in record.validation.items()}}
         means = ", ".join(f"{name} {one.mean():.4f}" for name, one in numbers.items() if one.weight)
         what = "round" if record.stage.kind is TaskKind.TRAIN else str(record.stage.kind)
@@ -149,11 +149,11 @@ def _print_rounds(book: MemoryExperimentStore) -> None:
         console.print(f"{what} {record.stage.round}{about}: {means} ({record.seconds:.1f} s)")
 
 
-def _scores(book: MemoryExperimentStore) -> list[Scores]:
+def _scores(store: MemoryExperimentStore) -> list[Scores]:
     """What each model that was measured at the end reached: the federated one first."""
     from archipel.vocabulary import TaskKind
 
-    measured = [record for record in book.records if record.committed and record.stage.kind is TaskKind.EVALUATE]
+    measured = [record for record in store.records if record.committed and record.stage.kind is TaskKind.EVALUATE]
     measured.sort(key=lambda record: ["", "ensemble"].index(record.stage.about) if not _is_local(record) else 2)
     return [
         _scored(

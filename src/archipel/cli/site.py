@@ -1,6 +1,6 @@
 """``archipel site``: what the people at a hospital say to their site, whether its agent runs or not.
 
-Every command opens the state folder, does one thing and rings the running agent's doorbell when it should know.
+Every command opens the state folder, does one thing and rings the running agent's wake-up when it should know.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def init(
     name: Annotated[str, typer.Option("--name", help="The site's name in the federation, e.g. charite.")],
 ) -> None:
     """Make a new site: its folder, its settings and its identity key."""
-    from archipel.site.membership.founding import create_site
+    from archipel.site.membership.creation import create_site
 
     site = create_site(state, name)
     console().print(f"site {site.name} made in {state}; identity {site.identity.public}")

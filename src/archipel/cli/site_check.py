@@ -45,24 +45,24 @@ def check(
         raise BadInput("the experiment to check", cause, "name one experiment, as archipel site plans lists them")
     name = named.pop()
     if step not in set(Step):
-        raise BadInput(f"step {step}", "is none of the ladder", f"choose one of {', '.join(Step)}")
+        raise BadInput(f"step {step}", "is not a step of the check", f"choose one of {', '.join(Step)}")
     with opened(state) as site:
         name = approvals.named(site, name)
-        ladder = Checks(site, name, dataset)
-        say = (lambda rung: None) if as_json else _say
-        rungs = run_checks(ladder, Step(step), passes=passes, plan_was_read=plan_was_read, say=say)
-    go = all(rung.go for rung in rungs)
+        checks = Checks(site, name, dataset)
+        say = (lambda result: None) if as_json else _say
+        results = run_checks(checks, Step(step), passes=passes, plan_was_read=plan_was_read, say=say)
+    go = all(result.go for result in results)
     if as_json:
-        steps = [rung.model_dump(mode="json") | {"go": rung.go} for rung in rungs]
+        steps = [result.model_dump(mode="json") | {"go": result.go} for result in results]
         print_json({"experiment": name, "go": go, "steps": steps})
     if not go:
         raise typer.Exit(1)
 
 
-def _say(rung: CheckResult) -> None:
+def _say(result: CheckResult) -> None:
     from archipel.site.approval.explanation import shown
 
     screen = console()
-    screen.print(f"{rung.step}: {'go' if rung.go else 'fix this first'}")
-    for one in rung.findings:
+    screen.print(f"{result.step}: {'go' if result.go else 'fix this first'}")
+    for one in result.findings:
         screen.print(f"  {one.sign:<4}  {shown(one.what)}" + (f": {shown(one.said)}" if one.said else ""))

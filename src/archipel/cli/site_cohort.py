@@ -189,7 +189,7 @@ def cohort_withdraw(
     listed: list[OptOut] = []
     if file is not None:
         try:
-            listed += [line.optant for line in opt_outs.read(file)]
+            listed += [line.opt_out for line in opt_outs.read(file)]
         except FileNotFoundError as error:
             raise BadInput(str(file), "is not there", "name the opt-out list") from error
     typed = [OptOut(subject, dataset) for subject in subjects or []]
@@ -245,7 +245,7 @@ def _mistyped(site: StateFolder, typed: list[OptOut], dataset: str, screen: Scre
 
 
 @cohort_app.command("readmit")
-def cohort_readmit(
+def cohort_reinstate(
     subject: Annotated[str, typer.Argument(help="The subject who was withdrawn by mistake.")],
     state: State,
     dataset: OnlyFrom = "",

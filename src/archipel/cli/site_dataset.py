@@ -178,7 +178,7 @@ def dataset_check(name: Dataset, state: State, as_json: AsJson = False) -> None:
 
 @dataset_app.command("show")
 def dataset_show(name: Dataset, state: State, as_json: AsJson = False) -> None:
-    """Show a dataset: what it holds, its mapping, what is told of it outside, and what plans that ask here need."""
+    """Show a dataset: its content and mapping, what the site discloses about it, and what plans here need of it."""
     from archipel.site.approval.explanation import shown
     from archipel.site.services import dataset_documents
 
@@ -200,7 +200,7 @@ def dataset_show(name: Dataset, state: State, as_json: AsJson = False) -> None:
     lines += [f"options: {dataset_words.options(found.options)}"] if found.options else []
     lines += dataset_words.mapped(found.mapping)
     lines.append(f"excluded: {', '.join(found.excluded) or 'nobody'}")
-    lines += dataset_words.outside(found.told_outside)
+    lines += dataset_words.outside(found.disclosed)
     for line in lines:
         screen.print(shown(line))
     for experiment, answers in found.needs.items():

@@ -55,7 +55,7 @@ def journal_verify(
                 "whole": proof.whole,
                 "lines": proof.lines,
                 "attested": proof.attested,
-                "heads": proof.heads,
+                "journal_heads": proof.journal_heads,
                 "problems": proof.problems,
             }
         )
@@ -109,7 +109,7 @@ def _verify_file(file: Path, key: str | None, fresh: list[JournalHead], as_json:
 def _verdict(proof: Proof, site: str, joined: bool) -> str:
     """What verifying proved, in a sentence that claims no more: lines after the last attested head may be cut off."""
     if not proof.whole:
-        return f"the journal is NOT whole: {proof.lines} lines, held against {proof.heads} attested heads"
+        return f"the journal is NOT whole: {proof.lines} lines, held against {proof.journal_heads} attested heads"
     if not joined:
         return f"the chain of {proof.lines} lines fits; nobody attests it before the site has joined a federation"
     if not proof.attested:
@@ -117,7 +117,7 @@ def _verdict(proof: Proof, site: str, joined: bool) -> str:
             f"the chain of {proof.lines} lines fits and is attested by nobody: lines may be missing at its end. "
             f"Ask the server's operator for a head (archipel server site head {site}) and give it with --head"
         )
-    whole = f"the journal is whole up to line {proof.attested}: held against {proof.heads} attested heads"
+    whole = f"the journal is whole up to line {proof.attested}: held against {proof.journal_heads} attested heads"
     if proof.attested == proof.lines:
         return f"{whole}, and nothing follows it"
     first, last = proof.attested + 1, proof.lines
@@ -149,7 +149,7 @@ def journal_show(
     with opened(state) as site:
         entries = journal.newest(site, last)
         first = entries[0].number if entries else 0
-        before = [line for line in journal.of_kind(site, journal_lines.TOLD) if line.number < first]
+        before = [line for line in journal.of_kind(site, journal_lines.DISCLOSED) if line.number < first]
     if as_json:
         print_json([entry.model_dump(mode="json") for entry in entries])
     else:

@@ -134,10 +134,10 @@ def sign_head(key: IdentityKey, unsigned: JournalHead) -> JournalHead:
     return unsigned.model_copy(update={"signature": key.sign(unsigned.message())})
 
 
-def check_chain(lines: Iterable[JournalEntry], heads: Iterable[JournalHead] = ()) -> list[str]:
+def check_chain(lines: Iterable[JournalEntry], journal_heads: Iterable[JournalHead] = ()) -> list[str]:
     """What is wrong with a journal, one sentence each; an empty list proves it whole.
 
-    ``heads`` are heads of this journal that somebody else kept (their signatures checked by the caller).
+    ``journal_heads`` are heads of this journal that somebody else kept (their signatures checked by the caller).
     """
     found: list[str] = []
     hashes = {0: GENESIS}
@@ -151,7 +151,7 @@ def check_chain(lines: Iterable[JournalEntry], heads: Iterable[JournalHead] = ()
             found.append(f"line {line.number} ({line.kind}, {line.at}) does not continue line {number}")
         previous, number = line.hash, line.number
         hashes[number] = previous
-    for known in heads:
+    for known in journal_heads:
         if known.number > number:
             found.append(f"the end was cut off after line {number}: line {known.number} was attested on {known.at}")
         elif hashes.get(known.number) != known.hash:

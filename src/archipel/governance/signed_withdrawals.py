@@ -1,4 +1,4 @@
-"""A subtraction: a site's signature that certain patients of a cohort are not to be used any more.
+"""A signed withdrawal: a site's signature that certain patients of a cohort are not to be used any more.
 
 It only narrows what an approval allows, so it asks nobody again. Subjects stand in it as keyed tokens that tell nobody
 outside the site who they are.
@@ -31,16 +31,16 @@ class SignedWithdrawal(Record):
         return b"archipel-subtraction/1\n" + canonical(self.model_copy(update={"signature": ""}))
 
 
-def sign_withdrawal(key: IdentityKey, subtraction: SignedWithdrawal) -> SignedWithdrawal:
-    """The subtraction with the site's signature."""
-    return subtraction.model_copy(update={"signature": key.sign(subtraction.message())})
+def sign_withdrawal(key: IdentityKey, withdrawal: SignedWithdrawal) -> SignedWithdrawal:
+    """The signed withdrawal with the site's signature."""
+    return withdrawal.model_copy(update={"signature": key.sign(withdrawal.message())})
 
 
-def check_withdrawal(subtraction: SignedWithdrawal, *, identity_key: str, cohort_hash: str) -> None:
+def check_withdrawal(withdrawal: SignedWithdrawal, *, identity_key: str, cohort_hash: str) -> None:
     """Raise Refused unless the site itself signed it, for this very cohort."""
     thing = f"withdrawal from cohort {cohort_hash}"
     remedy = "this site's database was changed by hand: check its journal"
-    if not verify(identity_key, subtraction.signature, subtraction.message()):
+    if not verify(identity_key, withdrawal.signature, withdrawal.message()):
         raise Refused(thing, "its signature is not the site's", remedy, code=ErrorCode.NOT_APPROVED)
-    if subtraction.cohort_hash != cohort_hash:
+    if withdrawal.cohort_hash != cohort_hash:
         raise Refused(thing, "is for another cohort", remedy, code=ErrorCode.NOT_APPROVED)

@@ -23,7 +23,7 @@ from archipel.server.state.folder import ServerState
 from archipel.server.state.settings import ServerSettings
 from archipel.site.approval import approvals
 from archipel.site.membership import enrolment
-from archipel.site.membership.founding import create_site
+from archipel.site.membership.creation import create_site
 from archipel.site.services import datasets
 from archipel.site.state.folder import StateFolder
 from archipel.site.state.settings import SandboxRule

@@ -48,12 +48,12 @@ def draft(
     plan = load_own(plan_file, packaged.class_name)
     with plan_errors_named(plan_file):
         model = plan.initial_model(seed)
-    frame = encode(model)
+    tensor_file = encode(model)
     try:
         job = Job(
             experiment=experiment,
             plan=packaged.reference,
-            initial_model=blob_hash(frame),
+            initial_model=blob_hash(tensor_file),
             tensors=schema_of(model),
             needs=plan.needs,
             metrics=plan.metrics,
@@ -71,7 +71,7 @@ def draft(
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or experiment
         raise BadInput(f"job {experiment}: {where}", str(first["msg"]), "fix it and create the job again") from error
-    return Draft(job, packaged, frame)
+    return Draft(job, packaged, tensor_file)
 
 
 def _check_seed(seed: int) -> None:

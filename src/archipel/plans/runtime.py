@@ -1,4 +1,4 @@
-"""PlanRuntime: a plan at work on one site's cohort, task by task, with frames in and a frame out.
+"""PlanRuntime: a plan at work on one site's cohort, task by task, with tensor files in and a tensor file out.
 
 It runs wherever a plan runs: in the sandboxed worker of a deployed site and inside a simulation. It derives the seed of
 each pass, decides what becomes of the optimiser's state, and refuses what no server should ever add up: parameters
@@ -37,7 +37,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a task gave besides the model frame. ``state`` is the optimiser's frame to keep at the site, or None."""
+    """What a task gave besides the tensor file of the model. ``state`` is the optimiser's tensor file to keep at the
+    site, or None.
+    """
 
     samples: int
     metrics: dict[str, MetricSum] = field(default_factory=dict)
@@ -88,7 +90,7 @@ class PlanRuntime:
         self.plan.prepare(training, validation, self._context(TrainingPass(round=0, arguments=self.job.arguments)))
 
     def begin(self, result: memoryview) -> None:
-        """Write the plan's own initial model, for the job's seed, as a frame.
+        """Write the plan's own initial model, for the job's seed, as a tensor file.
 
         Raises ArchipelError (code ``plan-error``) when it has not the job's tensors.
         """
@@ -99,7 +101,7 @@ class PlanRuntime:
         result[:] = encode(arrays)
 
     def train(self, task: Task, model: memoryview, result: memoryview, state: bytes | None) -> Outcome:
-        """Train the ``model`` frame into the writable ``result`` frame of the same size.
+        """Train the ``model`` tensor file into the writable ``result`` tensor file of the same size.
 
         A TRAIN task validates the incoming model first and makes one pass; a LOCAL task makes all its passes with
         the same seeds and optimiser treatment, from a fresh optimiser. Raises ArchipelError with code ``not-finite``
@@ -129,8 +131,8 @@ class PlanRuntime:
         if not (self._validation_subjects and self.job.validation):
             return Outcome(samples=0)
         one = task.passes[0] if task.passes else TrainingPass(round=task.key.round, arguments=self.job.arguments)
-        frames = ReadInTurn(len(models), lambda number: views(self.job.tensors, models[number]))
-        found = _finite_or_error(lambda: self.plan.evaluate(frames, self._context(one)))
+        tensor_files = ReadInTurn(len(models), lambda number: views(self.job.tensors, models[number]))
+        found = _finite_or_error(lambda: self.plan.evaluate(tensor_files, self._context(one)))
         return Outcome(self._validation_subjects, validation=_declared(found, self.job.validation, "evaluate"))
 
     def _context(self, one: TrainingPass) -> Context:
@@ -181,7 +183,7 @@ def _check_same_terms(plan: Plan, job: Job) -> None:
 
 
 def _write_back(given: Model, arrays: Model) -> None:
-    """Bring arrays that the plan put in place of the frame's into the frame, if they fit it exactly."""
+    """Bring arrays that the plan put in place of the tensor file's into the tensor file, if they fit it exactly."""
     for name in given.keys() | arrays.keys():
         if name not in arrays:
             raise _changed(f"parameter {name}", "was added during training")

@@ -255,7 +255,7 @@ def export_model(network: torch.nn.Module, into: Model | None = None) -> Model:
         if tensor.dtype is torch.bfloat16:
             raise BadInput(
                 f"parameter {name}",
-                "is bfloat16, which a frame cannot hold",
+                "is bfloat16, which a tensor file cannot hold",
                 "keep weights float32 and compute under torch.autocast",
                 code=ErrorCode.BAD_PLAN,
             )

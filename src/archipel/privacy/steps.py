@@ -14,8 +14,8 @@ class Step(Protocol):
     """One change of an update, for one task: made from the job, used once.
 
     A chunk of the update is ``delta``, float64: what the site trained minus the model that it was given, from element
-    ``start`` of ``leaf`` on. All chunks pass ``measure`` in the order of the frame; then all pass ``apply``, with the
-    same numbers. A step of a list is given what the steps before it return; ``apply`` may therefore be called more
+    ``start`` of ``leaf`` on. All chunks pass ``measure`` in the order of the tensor file; then all pass ``apply``, with
+    the same numbers. A step of a list is given what the steps before it return; ``apply`` may therefore be called more
     than once for a chunk and must return the same each time. Nothing that is given may be written to.
     """
 

@@ -90,7 +90,7 @@ class Experiment:
     def approvals(self) -> DataFrame:
         """One row a site: its answer and how many subjects its cohort has."""
         columns = ["site", "state", "subjects", "at"]
-        return tables.frame([answer.model_dump() for answer in self.document().approvals], columns=columns)
+        return tables.to_table([answer.model_dump() for answer in self.document().approvals], columns=columns)
 
     def wait_for_approvals(self, enough: int | None = None) -> Experiment:
         """Wait until every site has answered, or until ``enough`` of them approved.
@@ -225,7 +225,7 @@ class Experiment:
             {"name": kept.name, "round": kept.round, "hash": kept.hash, **(kept.validation or {})}
             for kept in self._models()
         ]
-        return tables.frame(rows)
+        return tables.to_table(rows)
 
     def download(self, path: str | Path, which: str = "last") -> Path:
         """Write a model as safetensors, and its model card (Markdown) beside it; returns the model's path.

@@ -17,10 +17,10 @@ from archipel.plans.job_builder import draft
 from archipel.researcher.connection import Connection
 from archipel.researcher.experiment import Experiment
 from archipel.researcher.site_selection import Wanted, choose
-from archipel.researcher.tables import frame
+from archipel.researcher.tables import to_table
 from archipel.rounds import check_releases
 from archipel.strategies import check_strategy
-from archipel.transport.messages import ColumnWords
+from archipel.transport.messages import DisclosedColumn
 from archipel.transport.rest import ExperimentSummary, FederationView, SiteView
 from archipel.vocabulary import (
     ArchipelError,
@@ -101,7 +101,7 @@ class Federation:
             }
             for site in self._sites()
         ]
-        return frame(rows, columns=["site", "connected", "last_seen", "datasets"])
+        return to_table(rows, columns=["site", "connected", "last_seen", "datasets"])
 
     def datasets(self) -> DataFrame:
         """One row a dataset of a site: its kind, how many subjects, and which words its site made public.
@@ -122,7 +122,7 @@ class Federation:
             for site in self._sites()
             for dataset in site.datasets
         ]
-        return frame(
+        return to_table(
             rows, columns=["site", "dataset", "kind", "subjects", "labels", "modalities", "columns", "connected"]
         )
 
@@ -194,7 +194,7 @@ class Federation:
         """One row an experiment, newest first."""
         keys = ("experiment", "state", "round", "rounds", "reason", "created", "started", "ended")
         rows = [summary.model_dump(mode="json", include=set(keys)) for summary in self.summaries()]
-        return frame(rows, columns=list(keys))
+        return to_table(rows, columns=list(keys))
 
     def summaries(self) -> list[ExperimentSummary]:
         """Every experiment as the server tells it in a line, newest first."""
@@ -261,6 +261,6 @@ def _terms(rounds: int, quorum: int, deadline: float, grace: float, retries: int
     return RoundTerms(rounds=rounds, quorum=quorum, deadline_s=deadline, grace_s=grace, retries=retries)
 
 
-def _column(column: ColumnWords) -> str:
+def _column(column: DisclosedColumn) -> str:
     unit = f" [{column.unit}]" if column.unit else ""
     return f"{column.name}{unit}" + (f" ({' | '.join(column.categories)})" if column.categories else "")

@@ -1,4 +1,4 @@
-"""Records of rounds as a pandas frame: one row for each round and site, and one for all sites together."""
+"""Records of rounds as a pandas DataFrame: one row for each round and site, and one for all sites together."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ Row = dict[str, Cell]
 _OF_A_FAILURE = ("code", "sentence", "exception", "line")
 
 
-def frame(rows: Sequence[Mapping[str, Cell]], columns: Sequence[str] | None = None) -> DataFrame:
-    """Rows as a pandas frame, in texts of others everything hidden written out.
+def to_table(rows: Sequence[Mapping[str, Cell]], columns: Sequence[str] | None = None) -> DataFrame:
+    """Rows as a pandas DataFrame, in texts of others everything hidden written out.
 
     Raises BadInput with the remedy when pandas is not installed.
     """
@@ -56,7 +56,7 @@ def _optional(module: str) -> Any:
 
 
 def history(rounds: Sequence[RoundView], baselines: BaselinesView | None = None) -> DataFrame:
-    """Rounds as a frame, oldest first.
+    """Rounds as a DataFrame, oldest first.
 
     Columns: ``round``, ``attempt``, ``site`` (or ``all_sites``), ``state``, ``samples``, ``seconds``, each training
     metric by its name, each validation metric as ``validation_<name>`` (of the model that the round started from)
@@ -79,12 +79,12 @@ def history(rounds: Sequence[RoundView], baselines: BaselinesView | None = None)
         values |= _prefixed("model", attempt.model_validation)
         rows.append({**place, "site": ALL_SITES, **counts, **values, **arguments})
     fixed = ["round", "attempt", "site", "state", "samples", "seconds"]
-    return frame(rows, columns=fixed + sorted({key for row in rows for key in row} - set(fixed)))
+    return to_table(rows, columns=fixed + sorted({key for row in rows for key in row} - set(fixed)))
 
 
 def failures(events: Sequence[Event]) -> DataFrame:
-    """``failure_rows`` as a frame."""
-    return frame(failure_rows(events), columns=["round", "attempt", "stage", "site", *_OF_A_FAILURE, "detail"])
+    """``failure_rows`` as a DataFrame."""
+    return to_table(failure_rows(events), columns=["round", "attempt", "stage", "site", *_OF_A_FAILURE, "detail"])
 
 
 def failure_rows(events: Sequence[Event]) -> list[Row]:
@@ -136,4 +136,4 @@ def baselines(measured: BaselinesView) -> DataFrame:
         for model, found in measured.by_model().items()
         for metric, value in sorted(found.validation.items())
     ]
-    return frame(rows, columns=None if rows else ["model", "metric", ALL_SITES])
+    return to_table(rows, columns=None if rows else ["model", "metric", ALL_SITES])

@@ -51,14 +51,14 @@ def check_what_leaves(job: Job, update: Update) -> None:
             raise BadInput(thing, cause, "set privacy.release to individually in a new job", code=ErrorCode.BAD_UPDATE)
 
 
-def check_update(job: Job, task: Task, update: Update, has_frame: bool) -> None:
+def check_update(job: Job, task: Task, update: Update, has_file: bool) -> None:
     """Raise BadInput unless the update answers the task in the job's terms."""
     thing = f"update of {update.site} for {update.key}"
     if update.task_hash != record_hash(task):
         raise BadInput(thing, "answers another task", "send the update of this task", code=ErrorCode.BAD_UPDATE)
     check_what_leaves(job, update)
     trained = task.key.kind is not TaskKind.EVALUATE
-    if trained != has_frame or (trained and update.samples == 0):
+    if trained != has_file or (trained and update.samples == 0):
         raise BadInput(thing, "has no model or no samples", "train on at least one sample", code=ErrorCode.BAD_UPDATE)
     if update.samples >= LARGEST_COUNT:
         raise BadInput(thing, "counts more samples than can be", "count each once", code=ErrorCode.BAD_UPDATE)

@@ -1,4 +1,4 @@
-"""Aggregation: the frames of a round's contributors become the next model and the strategy's next memory."""
+"""Aggregation: the tensor files of a round's contributors become the next model and the strategy's next memory."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ class Aggregated:
             kept.file.unlink(missing_ok=True)
 
 
-def aggregate(job: Job, book: ExperimentStore, opened: Opened, contributors: Sequence[str]) -> Aggregated:
-    """Fold the contributors' frames by the job's strategy, in the order given.
+def aggregate(job: Job, store: ExperimentStore, opened: Opened, contributors: Sequence[str]) -> Aggregated:
+    """Fold the contributors' tensor files by the job's strategy, in the order given.
 
     Raises NotFiniteFrame, NotFiniteResult, StorageFull and BadInput; no file is left behind then.
     """
     strategy = check_strategy(job)
-    before = book.progress().memory if strategy.memory else {}
+    before = store.progress().memory if strategy.memory else {}
     weights = strategy.weights([SiteStats(site, opened.updates[site].samples) for site in contributors])
-    result = book.frame_for_result()
-    kept = {name: book.frame_for_result() for name in strategy.memory}
+    result = store.result_file()
+    kept = {name: store.result_file() for name in strategy.memory}
     with ExitStack() as read, ExitStack() as on_error, disk_errors_named(result.parent):
         between = Between(
-            model=read.enter_context(book.local(opened.task.models[0])) if strategy.uses_model else None,
-            memory={name: read.enter_context(book.local(before[name])) for name in strategy.memory if name in before},
+            model=read.enter_context(store.local(opened.task.models[0])) if strategy.uses_model else None,
+            memory={name: read.enter_context(store.local(before[name])) for name in strategy.memory if name in before},
             kept=kept,
         )
         for path in (result, *kept.values()):
             on_error.callback(path.unlink, missing_ok=True)
-        frames = [opened.frames[site] for site in contributors]
-        folded = fold(job.tensors, frames, weights, result, strategy, between)
+        tensor_files = [opened.tensor_files[site] for site in contributors]
+        folded = fold(job.tensors, tensor_files, weights, result, strategy, between)
         on_error.pop_all()
     memory = {name: Kept(kept[name], digest) for name, digest in folded.memory.items()}
     return Aggregated(Kept(result, folded.model), memory)

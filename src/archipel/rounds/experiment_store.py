@@ -1,4 +1,4 @@
-"""The book: what an experiment's loop must find again after a crash, behind one interface.
+"""The experiment store: what an experiment's loop must find again after a crash, behind one interface.
 
 The server keeps it in its database, each call one transaction together with the journal's line; a simulation keeps it
 in memory. The loop holds no other lasting state.
@@ -57,7 +57,7 @@ class Opened:
     sites: dict[str, ParticipantStatus]
     remaining_s: float
     updates: dict[str, Update] = field(default_factory=dict)
-    frames: dict[str, Path] = field(default_factory=dict)
+    tensor_files: dict[str, Path] = field(default_factory=dict)
     failures: dict[str, Failure] = field(default_factory=dict)
 
 
@@ -108,14 +108,14 @@ class ExperimentStore(Protocol):
     def accepted(self, key: TaskKey, site: str) -> None:
         """A site works on its task: for whoever looks on, nothing follows from it."""
 
-    def delivered(self, key: TaskKey, site: str, update: Update, frame: Path | None) -> None:
+    def delivered(self, key: TaskKey, site: str, update: Update, tensor_file: Path | None) -> None:
         """A site's update counts from now on."""
 
     def failed(self, key: TaskKey, site: str, failure: Failure) -> None:
         """A site's part failed."""
 
-    def frame_for_result(self) -> Path:
-        """A place for the next model's frame, in the file system that ``close`` will keep it in."""
+    def result_file(self) -> Path:
+        """A place for the next model's tensor file, in the file system that ``close`` will keep it in."""
 
     def local(self, blob: Hash) -> AbstractContextManager[Path]:
         """A local file with a model or memory that ``progress`` names, to be read within the context."""

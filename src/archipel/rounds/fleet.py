@@ -26,11 +26,11 @@ class Accepted:
 
 @dataclass(frozen=True)
 class Delivered:
-    """The site's update is spooled and verified; ``frame`` is None when the task asked for no model."""
+    """The site's update is spooled and verified; ``tensor_file`` is None when the task asked for no model."""
 
     site: str
     update: Update
-    frame: Path | None
+    tensor_file: Path | None
     settled: asyncio.Future[None]
 
 

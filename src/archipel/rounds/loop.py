@@ -1,7 +1,7 @@
 """The experiment loop: opens stages one after the other over a fleet, and closes each when the table says so.
 
-Everything it must not forget is in the book, written before it takes effect; started again on the same book it goes
-on where the book ends, with the updates of an open round that had arrived.
+Everything it must not forget is in the experiment store, written before it takes effect; started again on the same
+store it continues where that ends, with the updates of an open round that had arrived.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ class ExperimentLoop:
     """Runs one experiment until it is finished, paused or cancelled."""
 
     def __init__(
-        self, job: Job, job_hash: str, book: ExperimentStore, fleet: Fleet, clock: Callable[[], float] = time.monotonic
+        self, job: Job, job_hash: str, store: ExperimentStore, fleet: Fleet, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.job, self.job_hash, self.book, self.fleet, self.clock = job, job_hash, book, fleet, clock
+        self.job, self.job_hash, self.store, self.fleet, self.clock = job, job_hash, store, fleet, clock
         self._tries = 0
         self._not_before = clock()
         self._for_good = ""
 
     async def run(self) -> ExperimentState:
-        """Go on from where the book ends; returns the state in which there is nothing more to do."""
+        """Go on from where the experiment store ends; returns the state in which there is nothing more to do."""
         while True:
-            progress = await _in_thread(self.book.progress)
+            progress = await _in_thread(self.store.progress)
             opened = progress.opened
             if opened is None:
                 if progress.state is not ExperimentState.RUNNING:
@@ -83,20 +83,20 @@ class ExperimentLoop:
         done = {*progress.done, *self._impossible(progress)}
         stage = next_stage(self.job, progress.rounds_done, done)
         if stage is None:
-            await self._turn(self.book.finish)
+            await self._turn(self.store.finish)
             return None
         quorum = self._quorum(stage)
         if len(progress.invited) < quorum:
             reason = (
                 f"{stage}: {len(progress.invited)} sites have approved, the quorum is {quorum}; approve at more sites"
             )
-            await self._turn(self.book.stall, reason)
+            await self._turn(self.store.stall, reason)
             return None
         if self._for_good or self._tries > self.job.terms.retries:
             tried = f"{stage} was tried {pluralise(self._tries, 'time')} without its quorum of {quorum}"
             why = f", and would fail again: {self._for_good}" if self._for_good else "; see the sites' failures"
             self._tries, self._for_good = 0, ""
-            await self._turn(self.book.stall, tried + why)
+            await self._turn(self.store.stall, tried + why)
             return None
         attempt = progress.attempts.get(stage, 0) + 1
         passes = self.job.terms.rounds if stage.kind is TaskKind.LOCAL else 1
@@ -107,14 +107,14 @@ class ExperimentLoop:
             sites=dict.fromkeys(progress.invited, ParticipantStatus.INVITED),
             remaining_s=self.job.terms.deadline_s * passes,
         )
-        await _in_thread(self.book.open, opened)
+        await _in_thread(self.store.open, opened)
         return opened
 
     async def _turn(self, turn: Callable[..., None], *words: str) -> None:
         try:
             await _in_thread(turn, *words)
         except Conflict as error:
-            # Somebody cancelled since the book was read; the next reading shows it.
+            # Somebody cancelled since the experiment store was read; the next reading shows it.
             _log.info("overtaken", experiment=self.job.experiment, error=str(error))
 
     def _impossible(self, progress: Progress) -> list[Stage]:
@@ -133,7 +133,7 @@ class ExperimentLoop:
         passes: tuple[TrainingPass, ...] = (TrainingPass(round=stage.round, arguments=progress.arguments),)
         if stage.kind is TaskKind.LOCAL:
             models = (self.job.initial_model,)
-            made = await _in_thread(self.book.passes)
+            made = await _in_thread(self.store.passes)
             passes = tuple(TrainingPass(round=number, arguments=made[number]) for number in sorted(made))
         elif stage.about == ENSEMBLE:
             models = tuple(model for _, model in sorted(progress.local_models.items()))
@@ -153,7 +153,7 @@ class ExperimentLoop:
             while verdict(opened.sites.values(), self._quorum(opened.stage)) is UpdateVerdict.OPEN:
                 event = await self._next_event(min([ends, *awaited.values()]))
                 if isinstance(event, Nudged):
-                    if (await _in_thread(self.book.progress)).state is ExperimentState.CANCELLED:
+                    if (await _in_thread(self.store.progress)).state is ExperimentState.CANCELLED:
                         await self._cancel(opened)
                         return
                 elif event is not None:
@@ -191,11 +191,11 @@ class ExperimentLoop:
         match event:
             case Accepted(site, key) if key == opened.task.key and site in opened.sites:
                 if opened.sites[site] in (ParticipantStatus.INVITED, ParticipantStatus.LOST):
-                    await _in_thread(self.book.accepted, key, site)
+                    await _in_thread(self.store.accepted, key, site)
                 _step(opened, site, SiteEvent.ACCEPTED)
             case Failed(site, key, failure) if key == opened.task.key and site in opened.sites:
                 if opened.sites[site] not in ENDED:
-                    await _in_thread(self.book.failed, key, site, failure)
+                    await _in_thread(self.store.failed, key, site, failure)
                     opened.failures[site] = failure
                     _step(opened, site, SiteEvent.FAILED)
             case Delivered():
@@ -215,12 +215,12 @@ class ExperimentLoop:
     async def _receive(self, opened: Opened, event: Delivered) -> None:
         site, update = event.site, event.update
         try:
-            self._check(opened, site, update, event.frame is not None)
+            self._check(opened, site, update, event.tensor_file is not None)
             if site not in opened.updates:
-                await _in_thread(self.book.delivered, update.key, site, update, event.frame)
+                await _in_thread(self.store.delivered, update.key, site, update, event.tensor_file)
                 opened.updates[site] = update
-                if event.frame is not None:
-                    opened.frames[site] = event.frame
+                if event.tensor_file is not None:
+                    opened.tensor_files[site] = event.tensor_file
                 _step(opened, site, SiteEvent.DELIVERED)
         except Exception as error:
             if not event.settled.done():
@@ -229,7 +229,7 @@ class ExperimentLoop:
         if not event.settled.done():
             event.settled.set_result(None)
 
-    def _check(self, opened: Opened, site: str, update: Update, has_frame: bool) -> None:
+    def _check(self, opened: Opened, site: str, update: Update, has_file: bool) -> None:
         """Raise unless this update may count now, or is one that counts already, sent again."""
         thing = f"update of {site} for {update.key}"
         state = opened.sites.get(site)
@@ -244,7 +244,7 @@ class ExperimentLoop:
             if opened.updates[site] != update:
                 raise Conflict(thing, "another update counts already", "send the first again", code=ErrorCode.REPLAYED)
             return
-        check_update(self.job, opened.task, update, has_frame)
+        check_update(self.job, opened.task, update, has_file)
 
     async def _close(self, opened: Opened, seconds: float) -> bool:
         """Close the attempt; False when the fold found a site at fault and the verdict must be taken again."""
@@ -253,7 +253,7 @@ class ExperimentLoop:
         made, unable = Aggregated(), ""
         if committed and opened.stage.kind is TaskKind.TRAIN:
             try:
-                made = await asyncio.to_thread(aggregate, self.job, self.book, opened, contributors)
+                made = await asyncio.to_thread(aggregate, self.job, self.store, opened, contributors)
             except NotFiniteUpdate as error:
                 await self._expel(opened, contributors[error.index], error)
                 return False
@@ -272,10 +272,10 @@ class ExperimentLoop:
             contributors=tuple(contributors),
             model=model,
         )
-        local = dict(opened.frames) if committed and opened.stage.kind is TaskKind.LOCAL else {}
+        local = dict(opened.tensor_files) if committed and opened.stage.kind is TaskKind.LOCAL else {}
         try:
             result = made.model.file if made.model else None
-            await _in_thread(self.book.close, record, closed, result, local, made.memory)
+            await _in_thread(self.store.close, record, closed, result, local, made.memory)
         except Exception:
             made.remove()
             raise
@@ -301,13 +301,13 @@ class ExperimentLoop:
 
     async def _expel(self, opened: Opened, site: str, error: NotFiniteUpdate) -> None:
         failure = Failure(code=ErrorCode.NOT_FINITE, sentence=f"tensor {error.tensor} holds NaN or infinite values")
-        await _in_thread(self.book.failed, opened.task.key, site, failure)
+        await _in_thread(self.store.failed, opened.task.key, site, failure)
         opened.failures[site] = failure
         opened.sites[site] = ParticipantStatus.FAILED
 
     async def _cancel(self, opened: Opened) -> None:
         working = [site for site, state in opened.sites.items() if state not in ENDED]
-        await _in_thread(self.book.refused, opened.task.key, working)
+        await _in_thread(self.store.refused, opened.task.key, working)
         for site in working:
             await self.fleet.withdraw(site, opened.task.key, "the experiment was cancelled")
 

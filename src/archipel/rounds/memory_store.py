@@ -1,4 +1,4 @@
-"""A book in memory, for simulations and tests: the same rules as a durable one, gone with the process."""
+"""An experiment store in memory, for simulations and tests: the same rules as a durable one, gone with the process."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from archipel.vocabulary.states import ExperimentState, ParticipantStatus
 
 
 def model_path(folder: Path, model: str) -> Path:
-    """Where a book with this folder keeps the frame of a model, by the model's hash."""
+    """Where an experiment store with this folder keeps the tensor file of a model, by the model's hash."""
     return folder / f"{model.partition(':')[2]}.model"
 
 
 class MemoryExperimentStore:
-    """One experiment's book; the frames of its models are files in ``folder``, see ``model_path``.
+    """One experiment store; the tensor files of its models are files in ``folder``, see ``model_path``.
 
     ``models`` are the files by hash. Only models that have a name are kept, by the same rule as at a server.
     """
@@ -85,13 +85,13 @@ class MemoryExperimentStore:
         """A site works on its task."""
         self._current(key).sites[site] = ParticipantStatus.WORKING
 
-    def delivered(self, key: TaskKey, site: str, update: Update, frame: Path | None) -> None:
+    def delivered(self, key: TaskKey, site: str, update: Update, tensor_file: Path | None) -> None:
         """A site's update counts from now on."""
         opened = self._current(key)
         opened.sites[site] = ParticipantStatus.DELIVERED
         opened.updates[site] = update
-        if frame is not None:
-            opened.frames[site] = frame
+        if tensor_file is not None:
+            opened.tensor_files[site] = tensor_file
 
     def failed(self, key: TaskKey, site: str, failure: Failure) -> None:
         """A site's part failed."""
@@ -99,9 +99,9 @@ class MemoryExperimentStore:
         opened.sites[site] = ParticipantStatus.FAILED
         opened.failures[site] = failure
 
-    def frame_for_result(self) -> Path:
-        """A place for the next model's frame."""
-        return self.folder / f"frame-{next(self._names)}"
+    def result_file(self) -> Path:
+        """A place for the next model's tensor file."""
+        return self.folder / f"result-{next(self._names)}"
 
     def local(self, blob: str) -> AbstractContextManager[Path]:
         """A file with a model or memory."""
@@ -121,13 +121,13 @@ class MemoryExperimentStore:
             self.model = closed.model
         for kept in memory.values():
             self._keep(kept.file, kept.hash)
-        for site, frame in local.items():
-            self.local_models[site] = self._keep(frame, blob_hash(frame.read_bytes()))
+        for site, tensor_file in local.items():
+            self.local_models[site] = self._keep(tensor_file, blob_hash(tensor_file.read_bytes()))
         opened = self._opened
         if opened is not None:
-            for site, frame in opened.frames.items():
+            for site, tensor_file in opened.tensor_files.items():
                 if site not in local:
-                    frame.unlink(missing_ok=True)
+                    tensor_file.unlink(missing_ok=True)
         self.records.append(record)
         self._opened = None
         if record.committed:
@@ -157,13 +157,13 @@ class MemoryExperimentStore:
         wanted = [record for record in self.records if record.committed and record.stage.kind is kind]
         return [record for record in wanted if record.stage.about == about]
 
-    def add_model(self, frame: bytes, model: str) -> None:
-        """Put a model's frame, which has the hash ``model``, where the sites find it."""
+    def add_model(self, tensor_file: bytes, model: str) -> None:
+        """Put a model's tensor file, which has the hash ``model``, where the sites find it."""
         self.models[model] = model_path(self.folder, model)
-        self.models[model].write_bytes(frame)
+        self.models[model].write_bytes(tensor_file)
 
-    def _keep(self, frame: Path, model: str) -> str:
-        self.models[model] = frame.replace(model_path(self.folder, model))
+    def _keep(self, tensor_file: Path, model: str) -> str:
+        self.models[model] = tensor_file.replace(model_path(self.folder, model))
         return model
 
     def _delete_unnamed(self) -> None:

@@ -1,4 +1,4 @@
-"""One experiment without a network, from a job and sites' cohorts to a finished book."""
+"""One experiment without a network, from a job and sites' cohorts to a finished experiment store."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from archipel.vocabulary import ArchipelError, BadInput, Job
 async def simulate(
     job: Job, plan_file: Path, initial_model: bytes, sites: Sequence[SimulatedSite], folder: Path, *, workers: int = 1
 ) -> MemoryExperimentStore:
-    """Run the whole job; returns its book with every record, and the models that a server would keep, too.
+    """Run the whole job; returns its experiment store with every record, and the models that a server would keep, too.
 
-    ``folder`` takes the frames and must be empty. With one worker all sites train in this process, one after the
+    ``folder`` takes the tensor files and must be empty. With one worker all sites train in this process, one after the
     other. With more, each worker is a process of its own with the threads that the job allows (by default one); a site
     stays with its worker, and the models are the same to the last bit as those of one process with as many threads.
     Each process reads the data of its sites only, but loads the plan and its libraries itself.
@@ -35,28 +35,28 @@ async def simulate(
     check_releases(job)
     if workers < 1:
         raise BadInput(f"workers {workers}", "is less than one", "give the number of processes that train")
-    book = MemoryExperimentStore(job, folder)
-    book.add_model(initial_model, job.initial_model)
+    store = MemoryExperimentStore(job, folder)
+    store.add_model(initial_model, job.initial_model)
     specs = [
-        SiteSpec(job, plan_file, site.name, site.data, site.cohort, models=folder, frames=folder / site.name)
+        SiteSpec(job, plan_file, site.name, site.data, site.cohort, models=folder, tensor_files=folder / site.name)
         for site in sites
     ]
     if workers == 1:
         turn = asyncio.Lock()
-        await _run(job, book, {spec.site: site_handler(spec, turn) for spec in specs})
+        await _run(job, store, {spec.site: site_handler(spec, turn) for spec in specs})
     else:
         async with worker_handlers(specs, min(workers, len(specs))) as (handlers, died):
-            await _run(job, book, handlers, died)
-    return book
+            await _run(job, store, handlers, died)
+    return store
 
 
 async def _run(
-    job: Job, book: MemoryExperimentStore, handlers: Mapping[str, Handler], died: asyncio.Future[None] | None = None
+    job: Job, store: MemoryExperimentStore, handlers: Mapping[str, Handler], died: asyncio.Future[None] | None = None
 ) -> None:
     """Run the experiment to its end; ``died`` ends it early with its error."""
     fleet = SimulatedFleet(handlers)
-    book.control(ExperimentVerb.START)
-    running = asyncio.ensure_future(ExperimentLoop(job, job_hash(job), book, fleet).run())
+    store.control(ExperimentVerb.START)
+    running = asyncio.ensure_future(ExperimentLoop(job, job_hash(job), store, fleet).run())
     awaited: set[asyncio.Future[Any]] = {running} if died is None else {running, died}
     try:
         await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
@@ -71,4 +71,4 @@ async def _run(
         cause = next(iter(fleet.problems.values()), None)
         if cause is not None:
             raise cause
-        raise ArchipelError(f"experiment {job.experiment}", book.reason, "see the sites' failures")
+        raise ArchipelError(f"experiment {job.experiment}", store.reason, "see the sites' failures")

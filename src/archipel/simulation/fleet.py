@@ -36,7 +36,7 @@ class SimulatedFleet:
         """Nothing to stop: a simulated site has finished before anybody could ask."""
 
     async def announce(self, sites: Sequence[str], closed: RoundClosed) -> None:
-        """Nothing to tell: a simulated site keeps no frames to commit."""
+        """Nothing to tell: a simulated site keeps no tensor files to commit."""
 
     async def close(self) -> None:
         """Stop what still runs; nobody waits for it any more."""
@@ -49,7 +49,7 @@ class SimulatedFleet:
         try:
             made = await self._sites[site](task)
             settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            await self.events.put(Delivered(site, made.update, made.frame, settled))
+            await self.events.put(Delivered(site, made.update, made.tensor_file, settled))
             await settled
         except Exception as error:
             self.problems[site] = error

@@ -115,12 +115,12 @@ def train_pooled(plan: Path, sites: Sequence[SimulatedSite], *, rounds: int, fol
         **terms,
     )
     pooled = pooled_site(sites, needs, fraction)
-    book = asyncio.run(simulate(drafted.job, plan, drafted.initial_model, [pooled], folder))
-    model = book.models[book.model].read_bytes()
-    trained = tuple(book.committed(TaskKind.TRAIN))
-    (last,) = book.committed(TaskKind.EVALUATE)
+    store = asyncio.run(simulate(drafted.job, plan, drafted.initial_model, [pooled], folder))
+    model = store.models[store.model].read_bytes()
+    trained = tuple(store.committed(TaskKind.TRAIN))
+    (last,) = store.committed(TaskKind.EVALUATE)
     key = TaskKey(experiment=NAME, round=rounds, kind=TaskKind.EVALUATE)
-    task = Task(key=key, job_hash=job_hash(drafted.job), models=(book.model,))
+    task = Task(key=key, job_hash=job_hash(drafted.job), models=(store.model,))
     per_site = {}
     for site in sites:
         runtime = PlanRuntime(load(plan), drafted.job, NAME, site.data, site.cohort)

@@ -4,9 +4,9 @@
 several machines, can be written over it without a change elsewhere: each actor is given some specifications, makes
 their handlers with ``site_handler`` and keeps them for the whole experiment, since an optimiser's state stays in the
 handler; the fleet passes each task to the actor of its site and puts ``Accepted``, ``Delivered`` or ``Failed`` into its
-queue, as ``SimulatedFleet`` does. ``models`` and ``frames`` must then be folders that all machines see, or the actor
-copies the model in before it handles a task and the frame out afterwards; and unlike here, a task may then have to be
-withdrawn, and an actor that is gone is a ``Lost`` site.
+queue, as ``SimulatedFleet`` does. ``models`` and ``tensor_files`` must then be folders that all machines see, or the
+actor copies the model in before it handles a task and the tensor file out afterwards; and unlike here, a task may then
+have to be withdrawn, and an actor that is gone is a ``Lost`` site.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class SiteSpec:
     """One simulated site of an experiment; it can be pickled.
 
     ``data`` is the folder of the dataset or another source of its samples, ``models`` the folder in which the models
-    are found by their hash (see ``model_path``), and ``frames`` the site's own folder for what it trained.
+    are found by their hash (see ``model_path``), and ``tensor_files`` the site's own folder for what it trained.
     """
 
     job: Job
@@ -40,19 +40,19 @@ class SiteSpec:
     data: Path | Source
     cohort: Cohort
     models: Path
-    frames: Path
+    tensor_files: Path
 
 
 def site_handler(spec: SiteSpec, turn: asyncio.Lock) -> Handler:
     """The handler of a site's tasks, with the same steps as at a deployed site. It loads the plan.
 
-    ``turn`` is shared by all handlers of a process. The site's folder of frames is emptied. Raises what loading the
-    plan raises, and BadInput when the plan does not declare what the job says.
+    ``turn`` is shared by all handlers of a process. The site's folder of tensor files is emptied. Raises what loading
+    the plan raises, and BadInput when the plan does not declare what the job says.
     """
     job, digest = spec.job, job_hash(spec.job)
     runtime = PlanRuntime(load(spec.plan_file, job.plan.class_name), job, spec.site, spec.data, spec.cohort)
-    shutil.rmtree(spec.frames, ignore_errors=True)
-    spec.frames.mkdir()
+    shutil.rmtree(spec.tensor_files, ignore_errors=True)
+    spec.tensor_files.mkdir()
 
     def read(model: str) -> bytes:
         return model_path(spec.models, model).read_bytes()
@@ -61,4 +61,6 @@ def site_handler(spec: SiteSpec, turn: asyncio.Lock) -> Handler:
         check_task_of_job(job, digest, task)
 
     trainer = InProcessTrainer(runtime, turn, read)
-    return RequirePermission(Idempotent(Compute(job, spec.site, trainer, spec.frames), MemoryTaskStore()), permission)
+    return RequirePermission(
+        Idempotent(Compute(job, spec.site, trainer, spec.tensor_files), MemoryTaskStore()), permission
+    )

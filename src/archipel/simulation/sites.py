@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from archipel.data import Cohort, DataMapping, Source, Verdict, check_needs, read_mapping, scan
-from archipel.data.cohorts.splits import own_sides
+from archipel.data.cohorts.splits import predefined_split
 from archipel.data.formats import settled
 from archipel.vocabulary import BadInput, DataNeeds, ErrorCode, Record
 
@@ -49,7 +49,7 @@ def scanned_site(
     for answer in check_needs(needs, found.schema, mapping):
         if answer.verdict is Verdict.NOT_MET:
             raise BadInput(f"site {name}", str(answer), "give a mapping, or other data", code=ErrorCode.BAD_DATA)
-    sides = own_sides(found.samples)
+    sides = predefined_split(found.samples)
     held_out = tuple(sorted(one for one, validates in sides.items() if validates)) if sides else None
     cohort = Cohort(
         dataset="data", format=layout, options=kept, mapping=mapping, samples=found.samples, validation=held_out

@@ -15,7 +15,7 @@ from archipel.vocabulary import Task, TaskKind
 class InProcessTrainer:
     """A site's trainer in a simulation. ``turn`` is shared by all sites: plans never run at the same time.
 
-    ``read`` gives a model frame's bytes by its hash.
+    ``read`` gives a tensor file of the model's bytes by its hash.
     """
 
     def __init__(self, runtime: PlanRuntime, turn: asyncio.Lock, read: Callable[[str], bytes]) -> None:

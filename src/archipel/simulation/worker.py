@@ -76,7 +76,7 @@ Answer = Ready | LocalUpdate | Raised
 
 
 def serve(channel: Connection, specs: Sequence[SiteSpec]) -> None:
-    """Answer questions until the other end is closed: (number, what was made). The frames stay files."""
+    """Answer questions until the other end is closed: (number, what was made). The tensor files stay files."""
     # A Ctrl-C goes to every process of the terminal; the researcher's ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])

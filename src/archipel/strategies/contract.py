@@ -27,7 +27,7 @@ class Strategy(Protocol):
     """A subclass must give ``needs`` and the three methods; ``memory`` and ``uses_model`` say what ``step`` is given.
 
     ``needs``: SUM when the weighted mean of the updates is enough; INDIVIDUALLY when ``combine`` looks at rows or
-    ``weights`` depends on more than each site's own samples. ``memory``: names of the frames kept at the server
+    ``weights`` depends on more than each site's own samples. ``memory``: names of the tensor files kept at the server
     between rounds, each with the model's tensors in float64. ``uses_model``: whether ``step`` reads the model that the
     round started from.
     """

@@ -1,6 +1,6 @@
 """A site's side of a round: a task goes in, an update comes out, through steps of one shape.
 
-The deployed site and the simulated one run the same steps. It knows tasks, updates and frames; it does not know
+The deployed site and the simulated one run the same steps. It knows tasks, updates and tensor files; it does not know
 sockets, the sandbox or how a site keeps its rows (those come in as values of the shapes below).
 """
 
@@ -12,8 +12,8 @@ from archipel.tasks.handling import (
     LocalUpdate,
     MemoryTaskStore,
     RequirePermission,
-    Room,
     TaskStore,
+    WaitForSpace,
     no_waiting,
 )
 from archipel.tasks.permitting import check_task_of_job
@@ -26,10 +26,10 @@ __all__ = [
     "LocalUpdate",
     "MemoryTaskStore",
     "RequirePermission",
-    "Room",
     "TaskStore",
     "Trained",
     "Trainer",
+    "WaitForSpace",
     "check_task_of_job",
     "failure_of",
     "no_waiting",

@@ -13,10 +13,10 @@ from archipel.vocabulary import Conflict, ErrorCode, StorageFull, Task, Update
 
 @dataclass(frozen=True)
 class LocalUpdate:
-    """An update ready to leave, its model frame on disk, and the optimiser's state that stays."""
+    """An update ready to leave, its tensor file of the model on disk, and the optimiser's state that stays."""
 
     update: Update
-    frame: Path | None = None
+    tensor_file: Path | None = None
     state: bytes | None = None
 
 
@@ -24,7 +24,7 @@ Handler = Callable[[Task], Awaitable[LocalUpdate]]
 """The one shape of everything a site does with a task. Raises ArchipelError when it will not or cannot."""
 
 
-Room = Callable[[Task, StorageFull], Awaitable[None]]
+WaitForSpace = Callable[[Task, StorageFull], Awaitable[None]]
 """Waits until a full disk may have room again, or raises; what is finished waits with it and is not made again."""
 
 
@@ -61,17 +61,18 @@ class TaskStore(Protocol):
 class Idempotent:
     """The same task delivered again is answered with the bytes already made: nothing is trained twice.
 
-    On a full disk, ``room`` is awaited with what was made at hand; what cannot be kept leaves no frame behind.
+    On a full disk, ``wait_for_space`` is awaited with what was made at hand; what cannot be kept leaves no tensor file
+    behind.
     """
 
-    def __init__(self, inner: Handler, shelf: TaskStore, room: Room = no_waiting) -> None:
-        self._inner, self._shelf, self._room = inner, shelf, room
+    def __init__(self, inner: Handler, store: TaskStore, wait_for_space: WaitForSpace = no_waiting) -> None:
+        self._inner, self._store, self._wait_for_space = inner, store, wait_for_space
 
     async def __call__(self, task: Task) -> LocalUpdate:
-        """Answer from the shelf, or make it and put it there."""
-        made = self._shelf.find(task)
+        """Answer from the task store, or make it and put it there."""
+        made = self._store.find(task)
         if made is None:
-            self._shelf.begin(task)
+            self._store.begin(task)
             made = await self._inner(task)
             await self._keep(task, made)
         return made
@@ -80,19 +81,20 @@ class Idempotent:
         try:
             while True:
                 try:
-                    return self._shelf.keep(task, made)
+                    return self._store.keep(task, made)
                 except StorageFull as error:
-                    await self._room(task, error)
+                    await self._wait_for_space(task, error)
         except BaseException:
-            if made.frame is not None:
-                made.frame.unlink(missing_ok=True)
+            if made.tensor_file is not None:
+                made.tensor_file.unlink(missing_ok=True)
             raise
 
 
 class MemoryTaskStore:
-    """A shelf that lives as long as its process, for simulations.
+    """A task store that lives as long as its process, for simulations.
 
-    It keeps what was made last, with the optimiser's state: an earlier task's frame is gone once its round is closed.
+    It keeps what was made last, with the optimiser's state: an earlier task's tensor file is gone once its round is
+    closed.
     """
 
     def __init__(self) -> None:

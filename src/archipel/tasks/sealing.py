@@ -23,15 +23,15 @@ from archipel.vocabulary import BadInput, ErrorCode, TensorSchema, TensorSpec
 CHUNK = 1 << 20
 
 
-def reusable_file(frame: Path) -> Path:
-    """Where a frame that is no longer needed waits to be written over by its experiment's next one."""
-    return frame.with_name(f"{frame.name.split('.')[0]}.spare")
+def reusable_file(tensor_file: Path) -> Path:
+    """Where a tensor file that is no longer needed waits to be written over by its experiment's next one."""
+    return tensor_file.with_name(f"{tensor_file.name.split('.')[0]}.spare")
 
 
 def seal(
     schema: TensorSchema,
     result: memoryview,
-    frame: Path,
+    tensor_file: Path,
     steps: Sequence[Step] = (),
     given: memoryview | None = None,
 ) -> str:
@@ -39,15 +39,15 @@ def seal(
 
     The header is the job's, never the result's. The experiment's ``reusable_file`` is overwritten if there is one: new
     pages and blocks for each round would cost more than the copy. With ``steps``, each of them in turn changes the copy
-    in place; ``given`` is the frame of the model that the result was trained from. Raises StorageFull, and BadInput
-    for an update that is not finite when a step is to measure it; nothing is left behind then.
+    in place; ``given`` is the tensor file of the model that the result was trained from. Raises StorageFull, and
+    BadInput for an update that is not finite when a step is to measure it; nothing is left behind then.
     """
     head = tensor_file_header(schema)
     chunk = bytearray(CHUNK)
     try:
         with contextlib.suppress(FileNotFoundError):
-            reusable_file(frame).rename(frame)
-        with disk_errors_named(frame.parent), _opened(frame) as file:
+            reusable_file(tensor_file).rename(tensor_file)
+        with disk_errors_named(tensor_file.parent), _opened(tensor_file) as file:
             writer = TensorFileWriter(file)
             writer.write(head)
             for start in range(len(head), result.nbytes, CHUNK):
@@ -60,9 +60,9 @@ def seal(
                     raise ValueError("steps need the model that the result was trained from")
                 writer = _changed(schema, file, given, steps)
             writer.sync()
-            sync_folder(frame.parent)
+            sync_folder(tensor_file.parent)
     except BaseException:
-        frame.unlink(missing_ok=True)
+        tensor_file.unlink(missing_ok=True)
         raise
     return writer.digest()
 
@@ -83,7 +83,9 @@ def _changed(schema: TensorSchema, file: FileIO, given: memoryview, steps: Seque
 def _deltas(
     schema: TensorSchema, file: FileIO, given: memoryview, steps: Sequence[Step]
 ) -> Iterator[tuple[TensorSpec, int, Array, Array]]:
-    """Each chunk in frame order: its leaf, its first element, the given model's numbers, and the update's, float64."""
+    """Each chunk in tensor file order: its leaf, its first element, the given model's numbers, and the update's,
+    float64.
+    """
     for leaf, offset in leaf_offsets(schema):
         size = np.dtype(leaf.dtype).itemsize
         for start in range(0, leaf.elements, CHUNK_ELEMENTS):
@@ -101,6 +103,6 @@ def _deltas(
             yield leaf, start, base, delta
 
 
-def _opened(frame: Path) -> FileIO:
-    descriptor = os.open(frame, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _opened(tensor_file: Path) -> FileIO:
+    descriptor = os.open(tensor_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     return os.fdopen(descriptor, "r+b", buffering=0)

@@ -1,4 +1,4 @@
-"""Parameter trees as frames (safetensors layout), their hashes, and sums over them that fit in small memory.
+"""Parameter trees as tensor files (safetensors layout), their hashes, and sums over them that fit in small memory.
 
 It knows names, types, shapes and bytes; it does not know what a round, a site or a plan is.
 """

@@ -1,7 +1,7 @@
-"""One chunk of one tensor as every frame holds it: the stack that a strategy combines to one chunk.
+"""One chunk of one tensor as every tensor file holds it: the stack that a strategy combines to one chunk.
 
-The weighted mean reads frame after frame into one buffer, so its memory does not depend on the number of frames; the
-rows of a stack are in memory together, one chunk per frame.
+The weighted mean reads tensor file after tensor file into one buffer, so its memory does not depend on the number of
+tensor files; the rows of a stack are in memory together, one chunk per tensor file.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ Array = np.ndarray[Any, Any]
 
 
 class NotFiniteUpdate(Exception):
-    """A frame that cannot be averaged: ``tensor`` of the frame at ``index`` is not finite, or makes the sum so."""
+    """An update that cannot be averaged: ``tensor`` of the one at ``index`` is not finite, or makes the sum so."""
 
     def __init__(self, index: int, tensor: str) -> None:
-        super().__init__(f"tensor {tensor} of frame {index} holds NaN or infinite values")
+        super().__init__(f"tensor {tensor} of update {index} contains NaN or infinite values")
         self.index, self.tensor = index, tensor
 
 
 @dataclass(frozen=True)
 class ChunkStack:
-    """``count`` numbers of tensor ``leaf`` from element ``start`` on, in each of the open frames ``descriptors``.
+    """``count`` numbers of tensor ``leaf`` from element ``start`` on, in each of the open tensor files ``descriptors``.
 
-    ``offset`` is where the tensor's bytes begin in a frame.
+    ``offset`` is where the tensor's bytes begin in a tensor file.
     """
 
     leaf: TensorSpec
@@ -40,9 +40,9 @@ class ChunkStack:
     descriptors: Sequence[int]
 
     def mean(self, weights: Sequence[float]) -> Array:
-        """sum(n * w) / sum(n), float64 [count], added in the order of the frames.
+        """sum(n * w) / sum(n), float64 [count], added in the order of the tensor files.
 
-        Raises NotFiniteUpdate for the first frame that holds a NaN or an infinity, or that brings the sum there.
+        Raises NotFiniteUpdate for the first tensor file that holds a NaN or an infinity, or that brings the sum there.
         """
         dtype = np.dtype(self.leaf.dtype)
         values = np.empty(self.count, dtype)
@@ -62,7 +62,7 @@ class ChunkStack:
         return total
 
     def rows(self) -> Array:
-        """What each frame holds, float64 [frames, count]. Raises NotFiniteUpdate."""
+        """What each tensor file holds, float64 [updates, count]. Raises NotFiniteUpdate."""
         values = np.empty(self.count, self.leaf.dtype)
         found = np.empty((len(self.descriptors), self.count))
         for index, descriptor in enumerate(self.descriptors):
@@ -73,7 +73,7 @@ class ChunkStack:
         return found
 
     def _farthest(self, weights: Sequence[float], where: Array) -> int:
-        """The frame that brings a sum of float64 numbers out of bounds: the first with the largest product."""
+        """The tensor file that brings a sum of float64 numbers out of bounds: the first with the largest product."""
         values = np.empty(self.count)
         largest = []
         for descriptor, weight in zip(self.descriptors, weights, strict=True):
@@ -104,5 +104,5 @@ def read_exactly(descriptor: int, values: Array, offset: int) -> None:
     while done < window.nbytes:
         got = os.preadv(descriptor, [window[done:]], offset + done)
         if got == 0:
-            raise OSError(f"a frame ended at byte {offset + done}")
+            raise OSError(f"a tensor file ended at byte {offset + done}")
         done += got

@@ -1,8 +1,9 @@
-"""The fold: many frames become the next model's frame, chunk by chunk, in memory that does not grow with the model.
+"""The fold: many tensor files become the next model's tensor file, chunk by chunk, in memory that does not grow with
+the model.
 
 What is made of each chunk is a ``Rule``'s business (a strategy is one); the fold reads, calls the rule in the order of
-the frame, and writes. With the weighted mean as the rule it forms the same numbers as adding whole parameter trees in
-the same order, bit for bit.
+the tensor file, and writes. With the weighted mean as the rule it forms the same numbers as adding whole parameter
+trees in the same order, bit for bit.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from archipel.tensors.writing import TensorFileWriter
 from archipel.vocabulary import TensorSchema, TensorSpec
 
 CHUNK_ELEMENTS = 1 << 17
-"""How many numbers of a leaf are in memory at once, per frame buffer: small enough to stay in the processor's cache."""
+"""How many numbers of a leaf are in memory at once, per tensor file buffer: small enough to stay in the processor's
+cache.
+"""
 THREADS = 2
 """How many chunks are formed at once; numpy lets go of the interpreter while it adds."""
 _HASHED_AT_ONCE = 1 << 20
@@ -34,8 +37,8 @@ _HASHED_AT_ONCE = 1 << 20
 class Rule(Protocol):
     """What the fold makes of each chunk; called from several threads, so it keeps nothing between calls.
 
-    ``memory`` names the frames that ``step`` reads and writes; ``uses_model`` says whether it reads the model that
-    the round started from (to read it costs time).
+    ``memory`` names the tensor files that ``step`` reads and writes; ``uses_model`` says whether it reads the model
+    that the round started from (to read it costs time).
     """
 
     @property
@@ -47,7 +50,7 @@ class Rule(Protocol):
         """Whether ``step`` looks at the model that the round started from."""
 
     def combine(self, stack: ChunkStack, weights: Sequence[float]) -> Array:
-        """One chunk, float64, out of that of every frame."""
+        """One chunk, float64, out of that of every tensor file."""
 
     def step(
         self, leaf: TensorSpec, start: int, model: Array, aggregate: Array, memory: Mapping[str, Array]
@@ -73,7 +76,7 @@ class WeightedMean:
 
 
 class NotFiniteResult(Exception):
-    """A rule made ``tensor`` of the next model, or of a memory, NaN or infinite out of finite frames."""
+    """A rule made ``tensor`` of the next model, or of a memory, NaN or infinite out of finite tensor files."""
 
     def __init__(self, tensor: str) -> None:
         super().__init__(f"tensor {tensor} of the next model or of the strategy's memory became NaN or infinite")
@@ -82,7 +85,7 @@ class NotFiniteResult(Exception):
 
 @dataclass(frozen=True)
 class Between:
-    """What a rule reads and writes besides the frames: files of the start model and of its memory, old and new.
+    """What a rule reads and writes besides the tensor files: files of the start model and of its memory, old and new.
 
     ``memory`` lacks a name before the first round (zeros are read then); ``kept`` has a place for each.
     """
@@ -94,7 +97,7 @@ class Between:
 
 @dataclass(frozen=True)
 class Folded:
-    """The content addresses of what was written: the next model's frame, and each memory's."""
+    """The content addresses of what was written: the next model's tensor file, and each memory's."""
 
     model: str
     memory: Mapping[str, str] = field(default_factory=dict)
@@ -110,26 +113,26 @@ def memory_schema(schema: TensorSchema) -> TensorSchema:
 
 def fold(
     schema: TensorSchema,
-    frames: Sequence[Path],
+    updates: Sequence[Path],
     weights: Sequence[float],
     out: Path,
     rule: Rule | None = None,
     between: Between | None = None,
 ) -> Folded:
-    """Write the next model's frame to ``out`` from ``frames``, in their given order; without a rule, their mean.
+    """Write the next model's tensor file to ``out`` from ``updates``, in their given order; without a rule, their mean.
 
-    All frames have this schema (checked when they were received). With a rule that only takes means, memory is a few
-    chunks, whatever the number and size of the frames. The caller renames and records what was written.
-    Raises NotFiniteFrame for the first frame that holds a NaN or an infinity, or that brings the sum there, and
+    All tensor files have this schema (checked when they were received). With a rule that only takes means, memory is a
+    few chunks, whatever the number and size of the tensor files. The caller renames and records what was written.
+    Raises NotFiniteUpdate for the first tensor file that holds a NaN or an infinity, or that brings the sum there, and
     NotFiniteResult when the rule makes one.
     """
-    if not frames or len(frames) != len(weights) or not sum(weights) > 0:
-        raise ValueError("fold needs one positive-sum weight a frame and at least one frame")
-    if len(frames) == 1:
+    if not updates or len(updates) != len(weights) or not sum(weights) > 0:
+        raise ValueError("fold needs at least one update and one weight per update, with a positive sum")
+    if len(updates) == 1:
         # n * w / n is not w in float64; one site's model must come out bit for bit.
         weights = [1.0]
     with ExitStack() as open_files:
-        opened = _Files.opened(schema, frames, rule or WeightedMean(), between or Between(), open_files)
+        opened = _Files.opened(schema, updates, rule or WeightedMean(), between or Between(), open_files)
         with out.open("wb", buffering=0) as file:
             writer = TensorFileWriter(file)
             writer.write(tensor_file_header(schema))
@@ -143,9 +146,9 @@ def fold(
 
 @dataclass(frozen=True)
 class _Files:
-    """Open descriptors of a fold, its rule, and where each tensor begins in a memory's frame."""
+    """Open descriptors of a fold, its rule, and where each tensor begins in a memory's tensor file."""
 
-    frames: Sequence[int]
+    updates: Sequence[int]
     model: int | None
     memory: Mapping[str, int]
     kept: Mapping[str, int]
@@ -154,7 +157,7 @@ class _Files:
 
     @classmethod
     def opened(
-        cls, schema: TensorSchema, frames: Sequence[Path], rule: Rule, between: Between, open_files: ExitStack
+        cls, schema: TensorSchema, updates: Sequence[Path], rule: Rule, between: Between, open_files: ExitStack
     ) -> _Files:
         def held(path: Path, flags: int = os.O_RDONLY) -> int:
             descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
@@ -169,7 +172,7 @@ class _Files:
         for descriptor in kept.values():
             _write_exactly(descriptor, header, 0)
         return cls(
-            frames=[held(frame) for frame in frames],
+            updates=[held(update) for update in updates],
             model=held(between.model) if rule.uses_model and between.model is not None else None,
             memory={name: held(between.memory[name]) for name in rule.memory if name in between.memory},
             kept=kept,
@@ -192,7 +195,7 @@ def _folded(schema: TensorSchema, files: _Files, weights: Sequence[float]) -> It
                     if len(waiting) == 2 * THREADS:
                         yield waiting.popleft().result()
                     count = min(CHUNK_ELEMENTS, leaf.elements - start)
-                    stack = ChunkStack(leaf, offset, start, count, files.frames)
+                    stack = ChunkStack(leaf, offset, start, count, files.updates)
                     waiting.append(pool.submit(_next_chunk, stack, files, weights))
             while waiting:
                 yield waiting.popleft().result()

@@ -1,9 +1,10 @@
-"""A frame: a model's parameters as one file in the safetensors layout, whose header follows from the schema alone.
+"""A tensor file: a model's parameters as one file in the safetensors layout, whose header follows from the schema
+alone.
 
-Because the header is a function of the schema, every frame of a job has the same length and the same first bytes; to
-check a received frame's names, types and shapes is to compare its first bytes, and a leaf's bytes lie at a known
-offset of every spool. Source of the layout: the safetensors format description (8-byte little-endian header length,
-JSON header padded with spaces, then the data, row-major and little-endian).
+Because the header is a function of the schema, every tensor file of a job has the same length and the same first bytes;
+to check a received tensor file's names, types and shapes is to compare its first bytes, and a leaf's bytes are at a
+known offset of every spool. Source of the layout: the safetensors format description (8-byte little-endian header
+length, JSON header padded with spaces, then the data, row-major and little-endian).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ Arrays = Mapping[str, "np.ndarray[Any, Any]"]
 
 
 def tensor_file_header(schema: TensorSchema) -> bytes:
-    """The first bytes of every frame of this schema: length prefix and JSON, padded to a multiple of 8."""
+    """The first bytes of every tensor file of this schema: length prefix and JSON, padded to a multiple of 8."""
     document: dict[str, Any] = {}
     for spec, start in _offsets(schema):
         document[spec.name] = {
@@ -50,12 +51,12 @@ def tensor_file_header(schema: TensorSchema) -> bytes:
 
 
 def tensor_file_size(schema: TensorSchema) -> int:
-    """Length in bytes of every frame of this schema, header included."""
+    """Length in bytes of every tensor file of this schema, header included."""
     return len(tensor_file_header(schema)) + schema.nbytes
 
 
 def leaf_offsets(schema: TensorSchema) -> list[tuple[TensorSpec, int]]:
-    """Each tensor and where its bytes begin in a frame, in frame order."""
+    """Each tensor and where its bytes begin in a tensor file, in tensor file order."""
     head = len(tensor_file_header(schema))
     return [(spec, head + start) for spec, start in _offsets(schema)]
 
@@ -70,7 +71,7 @@ def _offsets(schema: TensorSchema) -> Iterator[tuple[TensorSpec, int]]:
 def schema_of(arrays: Arrays) -> TensorSchema:
     """The schema of these arrays.
 
-    Raises BadInput for a type that a frame cannot hold (complex numbers, objects, bfloat16).
+    Raises BadInput for a type that a tensor file cannot hold (complex numbers, objects, bfloat16).
     """
     specs = []
     for name, array in arrays.items():
@@ -78,16 +79,16 @@ def schema_of(arrays: Arrays) -> TensorSchema:
         if dtype not in _WIRE:
             kinds = ", ".join(_WIRE)
             raise BadInput(
-                f"parameter {name}", f"has type {array.dtype.name}, which a frame cannot hold", f"use {kinds}"
+                f"parameter {name}", f"has type {array.dtype.name}, which a tensor file cannot hold", f"use {kinds}"
             )
         specs.append(TensorSpec(name=name, dtype=dtype, shape=array.shape))
     return TensorSchema.of(specs)
 
 
 def views(schema: TensorSchema, buffer: Buffer, *, writable: bool = False) -> dict[str, np.ndarray[Any, Any]]:
-    """Arrays on a whole frame's bytes, without a copy.
+    """Arrays on a whole tensor file's bytes, without a copy.
 
-    Raises BadInput when the buffer is not exactly one frame of this schema. The arrays are read-only unless
+    Raises BadInput when the buffer is not exactly one tensor file of this schema. The arrays are read-only unless
     ``writable``; they keep the buffer alive.
     """
     window = memoryview(buffer)
@@ -102,13 +103,13 @@ def views(schema: TensorSchema, buffer: Buffer, *, writable: bool = False) -> di
 
 
 def write_header(schema: TensorSchema, buffer: Buffer) -> None:
-    """Write the frame's header at the start of a writable buffer of ``tensor_file_size(schema)`` bytes."""
+    """Write the tensor file's header at the start of a writable buffer of ``tensor_file_size(schema)`` bytes."""
     head = tensor_file_header(schema)
     memoryview(buffer)[: len(head)] = head
 
 
 def encode(arrays: Arrays) -> bytes:
-    """These arrays as one frame, readable by any safetensors library."""
+    """These arrays as one tensor file, readable by any safetensors library."""
     schema = schema_of(arrays)
     parts = [tensor_file_header(schema)]
     parts += [np.ascontiguousarray(arrays[spec.name]).tobytes() for spec in schema.tensors]
@@ -136,7 +137,7 @@ def read_schema(data: Buffer) -> TensorSchema:
 
 
 def _parsed(window: memoryview) -> list[tuple[TensorSpec, int]]:
-    damaged = BadInput("frame", "its header is damaged", "send a safetensors file", code=ErrorCode.BAD_UPDATE)
+    damaged = BadInput("tensor file", "its header is damaged", "send a safetensors file", code=ErrorCode.BAD_UPDATE)
     if window.nbytes < 8:
         raise damaged
     (length,) = struct.unpack("<Q", window[:8])
@@ -164,7 +165,7 @@ def _parsed(window: memoryview) -> list[tuple[TensorSpec, int]]:
 
 
 def check_header(schema: TensorSchema, data: Buffer) -> None:
-    """Compare a frame with the schema it must have.
+    """Compare a tensor file with the schema it must have.
 
     Raises BadInput that names the first difference: a wrong length, a missing or unknown tensor, a type or a shape.
     """
@@ -172,7 +173,7 @@ def check_header(schema: TensorSchema, data: Buffer) -> None:
     head = tensor_file_header(schema)
     if window.nbytes == len(head) + schema.nbytes and window[: len(head)] == head:
         return
-    raise BadInput("model frame", _difference(schema, window), "send the tensors of the job", code=ErrorCode.BAD_UPDATE)
+    raise BadInput("tensor file", _difference(schema, window), "send the tensors of the job", code=ErrorCode.BAD_UPDATE)
 
 
 def _difference(schema: TensorSchema, window: memoryview) -> str:

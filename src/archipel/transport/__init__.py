@@ -1,7 +1,8 @@
-"""How records and frames cross the network: gRPC with mutual TLS, one control stream a site, raw chunks for blobs.
+"""How records and tensor files cross the network: gRPC with mutual TLS, one control stream a site, raw chunks for
+blobs.
 
 It knows records, bytes and certificates; it does not decide anything: what a message means is the business of the
-server's and the site's rooms. Records travel as JSON with a schema (docs/decisions/0002), frames as raw bytes.
+server's and the site's packages. Records travel as JSON with a schema (docs/decisions/0002), tensor files as raw bytes.
 """
 
 from archipel.transport.channel import Uplink
@@ -9,10 +10,10 @@ from archipel.transport.messages import (
     CHUNK,
     SMALLEST,
     AnswerMessage,
-    ColumnWords,
     DatasetsMessage,
     DatasetSummary,
     DetailMessage,
+    DisclosedColumn,
     EndedMessage,
     FetchStart,
     FromServer,
@@ -38,10 +39,10 @@ __all__ = [
     "CHUNK",
     "SMALLEST",
     "AnswerMessage",
-    "ColumnWords",
     "DatasetSummary",
     "DatasetsMessage",
     "DetailMessage",
+    "DisclosedColumn",
     "EndedMessage",
     "FederationService",
     "FetchStart",

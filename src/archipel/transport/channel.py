@@ -95,7 +95,7 @@ class Uplink:
             call.cancel()
 
     async def upload(self, start: UploadStart, chunks: AsyncIterator[bytes]) -> None:
-        """Send an update and its frame; returns once the server has recorded it."""
+        """Send an update and its tensor file; returns once the server has recorded it."""
         call = self._upload()
         try:
             with _errors_named():
@@ -112,7 +112,7 @@ class Uplink:
             call.cancel()
 
     async def offset(self, start: UploadStart) -> Offset:
-        """How many bytes of the update's frame the server holds already, and how it takes the others."""
+        """How many bytes of the update's tensor file the server holds already, and how it takes the others."""
         with _errors_named():
             reply = await self._offset(start.model_dump_json().encode())
         return read(Offset.model_validate, reply, LONGEST_START)

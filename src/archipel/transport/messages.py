@@ -25,7 +25,7 @@ from archipel.vocabulary import (
     TaskKey,
     Update,
 )
-from archipel.vocabulary.bounds import LONGEST_WORD, MOST_CATEGORIES, MOST_COLUMNS, MOST_LABELS, MOST_MODALITIES
+from archipel.vocabulary.bounds import LONGEST_NAME, MOST_CATEGORIES, MOST_COLUMNS, MOST_LABELS, MOST_MODALITIES
 from archipel.vocabulary.records import Many
 from archipel.vocabulary.states import ApprovalState, ExperimentState
 
@@ -47,10 +47,10 @@ def message_size(connections: int) -> int:
     return min(CHUNK, max(SMALLEST, 1 << share.bit_length() - 1))
 
 
-Word = Annotated[str, Field(max_length=LONGEST_WORD)]
+ShortText = Annotated[str, Field(max_length=LONGEST_NAME)]
 
 
-class ColumnWords(Record):
+class DisclosedColumn(Record):
     """What a site says of a column: its name, its unit, and the names of its categories; never how many have which."""
 
     name: Annotated[str, Field(max_length=200)]
@@ -67,9 +67,9 @@ class DatasetSummary(Record):
     name: Name
     kind: Annotated[str, Field(max_length=40)]
     subjects: Count | Annotated[str, Field(pattern="^<[1-9][0-9]{0,8}$")]
-    labels: Annotated[dict[Word, Word], Field(max_length=MOST_LABELS)] = {}
+    labels: Annotated[dict[ShortText, ShortText], Field(max_length=MOST_LABELS)] = {}
     modalities: Annotated[Many[Name], Field(max_length=MOST_MODALITIES)] = ()
-    columns: Annotated[Many[ColumnWords], Field(max_length=MOST_COLUMNS)] = ()
+    columns: Annotated[Many[DisclosedColumn], Field(max_length=MOST_COLUMNS)] = ()
 
 
 MOST_DATASETS = 100
@@ -258,7 +258,7 @@ from_server: TypeAdapter[FromServer] = TypeAdapter(FromServer)
 
 
 class UploadStart(Record):
-    """First message of an upload, before its raw chunks: the update, and from which byte of its frame they go on.
+    """First message of an upload, before its raw chunks: the update, and from which byte of its tensor file they go on.
 
     ``head`` is the signed head of the site's journal at that moment, for the server to keep.
     """

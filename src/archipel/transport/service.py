@@ -1,7 +1,7 @@
 """The server's end: five methods on one gRPC port that asks every caller for a certificate of the federation's CA.
 
-Messages are bytes as they are; blobs and updates are raw chunks with no wrapping, which keeps a frame's bytes from
-being copied into and out of a message object.
+Messages are bytes as they are; blobs and updates are raw chunks with no wrapping, which keeps a tensor file's bytes
+from being copied into and out of a message object.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SITE_TAKES = ("grpc.max_receive_message_length", LONGEST_FROM_SERVER)
 SERVER_TAKES = ("grpc.max_receive_message_length", LONGEST_FROM_SITE)
 MOST_STREAMS = 16
 """Calls at a time on one connection of a site; a further one waits for its turn there. A site has one control stream,
-and a call for each frame that is on its way."""
+and a call for each tensor file that is on its way."""
 MOST_FETCHES = 32
 """Fetches of one site at a time, over all its connections: each holds chunks in memory until the site takes them."""
 HANDSHAKE_MS = 10_000
@@ -62,7 +62,7 @@ class Peer:
 
 
 class FederationService(Protocol):
-    """What the server's room does with each call."""
+    """What the server does with each call."""
 
     def admit(self, peer: Peer) -> None:
         """Raise NotPermitted unless this certificate is valid now; asked for every message."""
@@ -74,10 +74,10 @@ class FederationService(Protocol):
         """The bytes of a blob."""
 
     async def upload(self, peer: Peer, start: UploadStartRecord, chunks: AsyncIterator[bytes]) -> None:
-        """Take an update with its frame; returns once it is durable and counts."""
+        """Take an update with its tensor file; returns once it is durable and counts."""
 
     async def offset(self, peer: Peer, start: UploadStartRecord) -> Offset:
-        """How many bytes of this update's frame are here, and how the others are to come."""
+        """How many bytes of this update's tensor file are here, and how the others are to come."""
 
     async def renew(self, peer: Peer, request: RenewRequest) -> str:
         """A new certificate (PEM) for the same site."""

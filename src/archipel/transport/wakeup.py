@@ -1,4 +1,4 @@
-"""The doorbell: how a command line tells the running process of the same state folder to look at its database.
+"""The wake-up: how a command line tells the running process of the same state folder to look at its database.
 
 A ring carries no content; the one who is woken reads the database, which is the only truth. Nobody listening is fine:
 the process reads the database when it starts.

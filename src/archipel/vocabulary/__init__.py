@@ -1,7 +1,7 @@
-"""The frozen records that every room speaks in: jobs, tasks, updates, failures and errors.
+"""The frozen records that all packages share: jobs, tasks, updates, failures and errors.
 
 It holds values and their own consistency rules only. It knows nothing of disks, sockets, tensors' bytes or time, and
-imports no other room. Every record is a frozen pydantic model that refuses unknown keys, so that a misspelt field is
+imports no other package. Every record is a frozen pydantic model that refuses unknown keys, so that a misspelt field is
 an error at the border where it enters and not a default that nobody meant.
 """
 

@@ -20,7 +20,7 @@ MOST_COLUMNS = 100_000
 MOST_CATEGORIES = 10_000
 LONGEST_TEXT = 4_000
 """Characters of a description."""
-LONGEST_WORD = 1_000
+LONGEST_NAME = 1_000
 """Characters of a choice or a label's name."""
 LONGEST_JOB = 8 << 20
 """Bytes of a job as one document; a longer one would break the control stream of every site it is offered to."""

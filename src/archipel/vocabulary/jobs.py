@@ -175,7 +175,7 @@ class Job(Record):
 
     @property
     def update_schema(self) -> TensorSchema:
-        """The tensors of the frame that a site sends: those of the model, as no step changes them yet."""
+        """The tensors of the tensor file that a site sends: those of the model, as no step changes them yet."""
         return self.tensors
 
     def release_of(self, field: str) -> Release:

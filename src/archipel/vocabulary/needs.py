@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from archipel.vocabulary.bounds import LONGEST_WORD, MOST_CATEGORIES, MOST_COLUMNS, MOST_LABELS, MOST_MODALITIES
+from archipel.vocabulary.bounds import LONGEST_NAME, MOST_CATEGORIES, MOST_COLUMNS, MOST_LABELS, MOST_MODALITIES
 from archipel.vocabulary.names import Name
 from archipel.vocabulary.records import Many, Record
 
@@ -15,7 +15,7 @@ DataKind = Literal["volumes", "table", "arrays"]
 one array ``x`` and one ``y`` a sample, 2-D images with a class among them."""
 
 LabelValue = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,4})$")]
-LabelName = Annotated[str, StringConstraints(max_length=LONGEST_WORD)]
+LabelName = Annotated[str, StringConstraints(max_length=LONGEST_NAME)]
 Unit = Annotated[str, StringConstraints(max_length=40)]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from archipel.vocabulary.bounds import EXACT, LONGEST_TEXT, LONGEST_WORD, MOST_CHOICES
+from archipel.vocabulary.bounds import EXACT, LONGEST_NAME, LONGEST_TEXT, MOST_CHOICES
 from archipel.vocabulary.errors import BadInput
 from archipel.vocabulary.names import Name, Value
 from archipel.vocabulary.records import Many, Record
@@ -28,7 +28,7 @@ class HyperParameter(Record):
     minimum: float | None = None
     maximum: float | None = None
     choices: Annotated[
-        Many[Annotated[str, StringConstraints(max_length=LONGEST_WORD)]], Field(max_length=MOST_CHOICES)
+        Many[Annotated[str, StringConstraints(max_length=LONGEST_NAME)]], Field(max_length=MOST_CHOICES)
     ] = ()
     description: Annotated[str, Field(max_length=LONGEST_TEXT)] = ""
 

@@ -44,7 +44,7 @@ class TensorSpec(Record):
 
 
 class TensorSchema(Record):
-    """All parameters of a model in frame order: wider types first, then by name, so that every leaf is aligned."""
+    """All parameters of a model in file order: wider types first, then by name, so that every leaf is aligned."""
 
     tensors: Annotated[Many[TensorSpec], Field(max_length=MOST_TENSORS)]
 
@@ -59,7 +59,7 @@ class TensorSchema(Record):
 
     @classmethod
     def of(cls, specs: list[TensorSpec] | tuple[TensorSpec, ...]) -> TensorSchema:
-        """The schema of these tensors, in frame order."""
+        """The schema of these tensors, in tensor file order."""
         return cls(tensors=tuple(sorted(specs, key=lambda spec: (-ITEM_SIZE[spec.dtype], spec.name))))
 
     @property

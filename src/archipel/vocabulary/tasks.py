@@ -112,7 +112,8 @@ MetricSums = Annotated[dict[Name, MetricSum], Field(max_length=MOST_METRICS)]
 
 
 class Update(Record):
-    """What a site sends back for a task: counts and metric sums here, the tensors in the frame named by ``model``.
+    """What a site sends back for a task: counts and metric sums here, the tensors in the tensor file named by
+    ``model``.
 
     ``samples`` is the weight n of this site's end weights in sum(n*w)/sum(n). ``metrics`` come from training,
     ``validation`` from validating the task's model before training. ``seconds`` is wall time in the worker.

@@ -13,7 +13,7 @@ from made_volumes import AFFINE, intensities, nifti, segmentation
 from archipel.data import format_named, scan
 from archipel.data.files import Folder
 from archipel.data.formats import bids_validation
-from archipel.data.formats.covariates import side_table
+from archipel.data.formats.covariates import read_covariates
 from archipel.data.formats.found_volumes import FoundVolumes
 from archipel.vocabulary import BadInput
 from real_data import real_data
@@ -212,9 +212,9 @@ def test_no_name_in_the_tree_is_taken_for_a_pattern(tree):
     (tree / "sub-0").mkdir()
     (tree / "sub-0/sub-0_sessions.tsv").write_text("session_id\tscore\nses-pre\t3\n")
     found = FoundVolumes(Folder(tree))
-    assert side_table(Folder(tree), "sub-[0]/sub-[0]_sessions.tsv", found) is None
-    assert side_table(Folder(tree), "sub-*/sub-0_sessions.tsv", found) is None
-    assert side_table(Folder(tree), "sub-0/sub-0_sessions.tsv", found) is not None
+    assert read_covariates(Folder(tree), "sub-[0]/sub-[0]_sessions.tsv", found) is None
+    assert read_covariates(Folder(tree), "sub-*/sub-0_sessions.tsv", found) is None
+    assert read_covariates(Folder(tree), "sub-0/sub-0_sessions.tsv", found) is not None
 
 
 def test_segmentations_that_nobody_asked_for_are_pointed_out(tree):

@@ -7,7 +7,7 @@ import pytest
 from conformance import SUBJECTS, Conformance, Expected
 
 from archipel.data import Cohort, RawSource, scan, split
-from archipel.data.cohorts.splits import own_sides, validation_ids
+from archipel.data.cohorts.splits import predefined_split, validation_ids
 from archipel.vocabulary import BadInput, DataNeeds
 from real_data import real_data
 
@@ -85,11 +85,11 @@ def medmnist(root, **changes):
 def test_a_files_own_split_is_followed_when_asked_and_its_test_rows_are_left_out(tmp_path):
     medmnist(tmp_path)
     drawn = scan("npz", tmp_path)
-    assert (len(drawn.samples), drawn.problems, own_sides(drawn.samples)) == (11, (), {})
+    assert (len(drawn.samples), drawn.problems, predefined_split(drawn.samples)) == (11, (), {})
     found = scan("npz", tmp_path, {"split": "own"})
     (warning,) = found.problems
     assert warning.severity == "warning" and "2 test rows are left out" in str(warning)
-    sides = own_sides(found.samples)
+    sides = predefined_split(found.samples)
     held_out = validation_ids(sides, 0.2, sides)
     assert held_out == {"val-00000", "val-00001", "val-00002"} and len(found.samples) == 9
     cohort = Cohort(dataset="m", format="npz", samples=found.samples, validation=tuple(sorted(held_out)))
@@ -122,4 +122,4 @@ def test_pneumonia_mnist_is_read_as_it_is():
     found = scan("npz", root, {"split": "own"})
     assert found.problems == () and found.schema.subjects == 2428 + 270
     assert found.schema.arrays == {"x": "uint8 [28, 28]", "y": "uint8 []"}
-    assert sum(own_sides(found.samples).values()) == 270
+    assert sum(predefined_split(found.samples).values()) == 270

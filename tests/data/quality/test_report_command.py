@@ -19,7 +19,7 @@ from volumes import dataset, write
 from archipel.cli.site import app
 from archipel.data.quality import QualityReport
 from archipel.data.quality.records import Code
-from archipel.site.membership.founding import create_site
+from archipel.site.membership.creation import create_site
 from real_data import real_data
 
 ROOT = Path(__file__).parents[3]

@@ -46,19 +46,19 @@ async def test_more_models_than_descriptors_fit_into_a_message_are_evaluated_in_
     tmp_path: Path,
 ) -> None:
     world, worker = await prepared(tmp_path, SUM)
-    frames = {blob_hash(frame(value)): frame(value) for value in range(300)}
+    tensor_files = {blob_hash(frame(value)): frame(value) for value in range(300)}
     roster = tuple(
-        RosterEntry(site=f"site-{number}", identity_key=KEY, dataset="table") for number in range(len(frames))
+        RosterEntry(site=f"site-{number}", identity_key=KEY, dataset="table") for number in range(len(tensor_files))
     )
     job = world.spec.job.model_copy(update={"roster": roster, "baselines": Baselines(local=True, ensemble=True)})
     fetched: list[str] = []
 
     async def fetch(blob: str) -> AsyncIterator[bytes]:
         fetched.append(blob)
-        yield frames[blob]
+        yield tensor_files[blob]
 
     cache, before, most = ModelCache(job, fetch), open_descriptors(), 0
-    task = ensemble(world, list(frames))
+    task = ensemble(world, list(tensor_files))
 
     async def model(number: int) -> SharedBuffer:
         nonlocal most
@@ -69,13 +69,13 @@ async def test_more_models_than_descriptors_fit_into_a_message_are_evaluated_in_
     try:
         outcome = await worker.evaluate(task, model)
         assert outcome.validation["accuracy"].total == sum((number + 1) * number for number in range(300))
-        assert fetched == list(frames)
-        # A frame has a descriptor, and its mapping another.
+        assert fetched == list(tensor_files)
+        # A tensor file has a descriptor, and its mapping another.
         assert most - before <= 2 * MOST_MODELS
         # The worker is well, and a smaller ensemble's models are still there.
         again = await worker.evaluate(ensemble(world, task.models[-3:], 2), lambda at: cache.get(task.models[at - 3]))
         assert again.validation["accuracy"].total == 297 + 2 * 298 + 3 * 299
-        assert fetched == list(frames)
+        assert fetched == list(tensor_files)
     finally:
         await worker.kill()
         cache.close()

@@ -193,10 +193,10 @@ async def test_a_step_changes_what_a_worker_trained_before_it_leaves(with_table:
             computing = Compute(trial.job, with_table.name, trial.trainer, tmp_path)
             for number in (1, 2):
                 made = await computing(trial.task("model['weight'][:] += 3", number))
-                assert made.frame is not None
+                assert made.tensor_file is not None
                 with trial.trainer._models._frames[trial.job.initial_model].view() as window:
                     given = decode(bytes(window))
-                left = decode(made.frame.read_bytes())
+                left = decode(made.tensor_file.read_bytes())
                 moved = np.concatenate([(left[name].astype(float) - given[name]).ravel() for name in given])
                 assert np.linalg.norm(moved) == pytest.approx(0.5, rel=1e-5)
                 assert made.update.metrics["update_norm"].mean() >= 6.0 - 1e-6

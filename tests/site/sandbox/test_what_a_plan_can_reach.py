@@ -279,7 +279,7 @@ async def test_the_inherited_descriptors_are_the_socket_and_the_output(
                 pass
         """,
     )
-    # Each of the two frames of the task: as it came, and as the mapping keeps it.
+    # Each of the two tensor files of the task: as it came, and as the mapping keeps it.
     assert sum(one.startswith("socket:") for one in said) == 1
     assert sum(one.startswith("pipe:") for one in said) == 2
     assert sum(one.startswith("/memfd:archipel") for one in said) == 4
@@ -310,12 +310,12 @@ async def test_the_model_is_sealed_and_the_result_keeps_its_size(
         shared_worker,
         """
         import fcntl, mmap, os
-        frames = sorted(
+        tensor files = sorted(
             (int(name) for name in os.listdir("/proc/self/fd")
              if os.path.exists("/proc/self/fd/" + name)
              and os.readlink("/proc/self/fd/" + name).startswith("/memfd")))
         said = []
-        for fd in frames[:2]:
+        for fd in tensor files[:2]:
             tried = []
             for attack in (
                 lambda: os.ftruncate(fd, 1), lambda: os.ftruncate(fd, 1 << 20), lambda: os.pwrite(fd, b"x", 0),

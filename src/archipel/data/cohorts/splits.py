@@ -24,7 +24,7 @@ def draw(subject_id: str) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def own_sides(samples: Iterable[Sample]) -> dict[str, bool]:
+def predefined_split(samples: Iterable[Sample]) -> dict[str, bool]:
     """Who has a side in the dataset itself, and whether it is validation."""
     return {one.subject: one.values[SPLIT] == VALIDATION for one in samples if SPLIT in one.values}
 

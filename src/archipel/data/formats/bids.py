@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from archipel.data.files import Folder
 from archipel.data.formats.base import Options, VolumeFormat
 from archipel.data.formats.bids_validation import validate
-from archipel.data.formats.covariates import SideTable, compare, side_table
+from archipel.data.formats.covariates import CovariateTable, compare, read_covariates
 from archipel.data.formats.descriptions import description
 from archipel.data.formats.found_volumes import FoundVolumes
 from archipel.data.formats.volume_names import listed, volumes_in
@@ -71,7 +71,7 @@ class BidsTree(VolumeFormat):
         suffixes = listed(options, "suffix") or tuple(
             sorted({one for visit in visits.values() for one in visit.images})
         )
-        participants = side_table(folder, PARTICIPANTS, found, key="participant_id", delimiter="\t")
+        participants = read_covariates(folder, PARTICIPANTS, found, key="participant_id", delimiter="\t")
         subjects = sorted({subject for subject, _ in visits})
         if participants is not None:
             compare(found, participants, subjects)
@@ -265,10 +265,10 @@ def _has_sidecar(place: str, stem: str, suffix: str, sidecars: frozenset[str]) -
     return any(set(PurePosixPath(one).stem.split("_")) <= parts for one in inherited)
 
 
-def _sessions(folder: Folder, subject: str, found: FoundVolumes) -> SideTable | None:
+def _sessions(folder: Folder, subject: str, found: FoundVolumes) -> CovariateTable | None:
     place = f"{subject}/{subject}_sessions.tsv"
-    return side_table(folder, place, found, key="session_id", delimiter="\t", subject=subject)
+    return read_covariates(folder, place, found, key="session_id", delimiter="\t", subject=subject)
 
 
-def _of_session(table: SideTable | None, session: str) -> Mapping[str, Value]:
+def _of_session(table: CovariateTable | None, session: str) -> Mapping[str, Value]:
     return table.rows.get(session, {}) if table is not None and session else {}

@@ -36,7 +36,7 @@ _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,15})")
 
 
 @dataclass(frozen=True)
-class SideTable:
+class CovariateTable:
     """Values by the text that names a subject in the table, and by the column that does."""
 
     place: str
@@ -44,9 +44,9 @@ class SideTable:
     rows: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
 
 
-def side_table(
+def read_covariates(
     folder: Folder, place: str, found: FoundVolumes, *, key: str = "", delimiter: str = "", subject: str = ""
-) -> SideTable | None:
+) -> CovariateTable | None:
     """The table at this place; None, said as a warning, when there is none or it cannot be read.
 
     ``key`` is the column with the ids, the first one when it is not said. ``subject`` is whose sessions the rows are;
@@ -67,10 +67,10 @@ def side_table(
         return None
     for cause, remedy, whose in looked.facts["remarks"]:
         found.warn(DataIssue(thing=place, cause=cause, remedy=remedy), subject or whose)
-    return SideTable(place, looked.facts["key"], looked.facts["rows"])
+    return CovariateTable(place, looked.facts["key"], looked.facts["rows"])
 
 
-def compare(found: FoundVolumes, table: SideTable, subjects: Sequence[str]) -> None:
+def compare(found: FoundVolumes, table: CovariateTable, subjects: Sequence[str]) -> None:
     """Warn of subjects without a row and of rows without a subject."""
     for subject in sorted(set(subjects) - set(table.rows)):
         cause = f"has no row in {table.place}"

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from archipel.data.files import Folder
 from archipel.data.formats.base import Options, VolumeFormat
-from archipel.data.formats.covariates import compare, side_table
+from archipel.data.formats.covariates import compare, read_covariates
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
 from archipel.data.formats.volume_names import listed, nothing_found, stem_of, volumes_in
 from archipel.data.samples import LABEL, DataIssue, Scan
@@ -67,7 +67,7 @@ class MedicalFolder(VolumeFormat):
         if not held:
             nothing_found(folder, found, "*/*/*.nii.gz")
         where = options.get("table", TABLE)
-        table = side_table(folder, where, found, key=options.get("id_column", ""))
+        table = read_covariates(folder, where, found, key=options.get("id_column", ""))
         if table is None and held and not folder.has(glob.escape(where)):
             cause = f"has no {where}"
             remedy = "add it, name another with the option table, or do without values"

@@ -1,4 +1,4 @@
-"""An experiment's book in the server's database: every call is one transaction with its journal line and its event."""
+"""An experiment store in the server's database: every call is one transaction with its journal line and its event."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ _STATES = {
 
 
 class SqlExperimentStore:
-    """The book of one experiment. ``shown`` and ``fetched`` are what the wire learned since the last update of a site:
-    its newest journal head, and how many bytes of a model it took. ``changed`` is called after every change.
+    """The experiment store of one experiment. ``shown`` and ``fetched`` are what the wire learned since the last update
+    of a site: its newest journal head, and how many bytes of a model it took. ``changed`` is called after every change.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class SqlExperimentStore:
             add_event(connection, self._name, TaskAccepted(**place_of(key), site=site))
         self._changed()
 
-    def delivered(self, key: TaskKey, site: str, update_: Update, frame: Path | None) -> None:
+    def delivered(self, key: TaskKey, site: str, update_: Update, tensor_file: Path | None) -> None:
         """A site's update counts from now on."""
         body = UpdateReceived(**place_of(key), site=site, model=update_.model, samples=update_.samples)
         head = self._heads.pop(site, None)
@@ -166,7 +166,7 @@ class SqlExperimentStore:
                 .values(
                     state=TaskState.RECEIVED,
                     update=update_.model_dump_json(),
-                    spool=frame.name if frame else None,
+                    spool=tensor_file.name if tensor_file else None,
                     bytes_up=update_.model_bytes,
                     bytes_down=fetched,
                     at=utc_now(),
@@ -187,8 +187,8 @@ class SqlExperimentStore:
             add_event(connection, self._name, body)
         self._changed()
 
-    def frame_for_result(self) -> Path:
-        """A place for the next model's frame, in the file system that ``close`` will keep it in."""
+    def result_file(self) -> Path:
+        """A place for the next model's tensor file, in the file system that ``close`` will keep it in."""
         return self.federation.blobs.work_file()
 
     def local(self, blob: str) -> AbstractContextManager[Path]:
@@ -210,8 +210,8 @@ class SqlExperimentStore:
         for kept in memory.values():
             blobs.put_file(kept.file, kept.hash)
         local_hashes = {}
-        for site, frame in local.items():
-            with frame.open("rb") as file, blobs.writer() as writer:
+        for site, tensor_file in local.items():
+            with tensor_file.open("rb") as file, blobs.writer() as writer:
                 while chunk := file.read(1 << 20):
                     writer.write(chunk)
                 local_hashes[site] = writer.commit()
@@ -361,7 +361,7 @@ class SqlExperimentStore:
             sites={one["site"]: _STATES.get(TaskState(one["state"]), ParticipantStatus.INVITED) for one in found},
             remaining_s=max(left.total_seconds(), self.job.terms.grace_s),
             updates={one["site"]: Update.model_validate_json(one["update"]) for one in received},
-            frames={one["site"]: self._spool / one["spool"] for one in received if one["spool"]},
+            tensor_files={one["site"]: self._spool / one["spool"] for one in received if one["spool"]},
             failures={one["site"]: Failure.model_validate_json(one["failure"]) for one in found if one["failure"]},
         )
 

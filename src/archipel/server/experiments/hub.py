@@ -77,7 +77,7 @@ class Hub:
         self.identity, self.head = identity, head
         self.streams: dict[str, Stream] = {}
         self.fleets: dict[str, DeployedFleet] = {}
-        self.heads: dict[str, JournalHead] = {}
+        self.journal_heads: dict[str, JournalHead] = {}
         self.attested: dict[str, JournalHead] = {}
         self.fetched: dict[tuple[str, str], int] = {}
 
@@ -128,9 +128,9 @@ class Hub:
     async def round_message(self, closed: RoundClosed, site: str) -> RoundMessage:
         """The signed word on a closed round for one site, with the journal heads of both."""
         head = await asyncio.to_thread(self.head)
-        return self.signed_word(closed, site, head)
+        return self.signed_result(closed, site, head)
 
-    def signed_word(self, closed: RoundClosed, site: str, head: JournalHead) -> RoundMessage:
+    def signed_result(self, closed: RoundClosed, site: str, head: JournalHead) -> RoundMessage:
         """The same with a head that is at hand."""
         attested = self.receipt(site)
         return RoundMessage(
@@ -164,4 +164,4 @@ class DeployedFleet:
         """Send each connected site the signed word."""
         head = await asyncio.to_thread(self._hub.head)
         for site in sites:
-            await self._hub.send(site, self._hub.signed_word(closed, site, head))
+            await self._hub.send(site, self._hub.signed_result(closed, site, head))

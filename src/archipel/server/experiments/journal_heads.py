@@ -22,7 +22,7 @@ from archipel.storage import Database, utc_now
 from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, NotFound, NotPermitted
 
 _log = structlog.get_logger("archipel.heads")
-_heads = schema.site_heads
+_heads = schema.site_journal_heads
 _WHERE_FROM = "give a file that `site journal server-head` or `journal show --head` printed"
 
 

@@ -155,9 +155,9 @@ class ExperimentRecords:
             raise BadInput(thing, f"its initial model has {size} bytes, its tensors make {needed}", remedy)
         with blobs.local(job.initial_model) as path, path.open("rb") as file:
             # Not closed here: an error still looks into it. It goes with the last view.
-            frame = mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ)
+            tensor_file = mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ)
         try:
-            check_header(job.tensors, frame)
+            check_header(job.tensors, tensor_file)
         except BadInput as error:
             raise BadInput(thing, f"its initial model is of other tensors ({error.cause})", remedy) from error
 

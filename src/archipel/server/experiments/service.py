@@ -65,8 +65,8 @@ class Experiments:
         """Sweep what a crash left, and go on with every experiment that was running or has an open round."""
         await asyncio.to_thread(self._sweep)
         for name, job, digest, state in await asyncio.to_thread(self.records.known):
-            book = self._book(job, digest)
-            opened = (await asyncio.to_thread(book.progress)).opened is not None
+            store = self._book(job, digest)
+            opened = (await asyncio.to_thread(store.progress)).opened is not None
             if state is ExperimentState.RUNNING or opened:
                 self._ensure_loop(name, job, digest)
 
@@ -92,7 +92,7 @@ class Experiments:
 
     def _book(self, job: Job, digest: str) -> SqlExperimentStore:
         return SqlExperimentStore(
-            self.federation, job, digest, self.hub.heads, self.hub.fetched, self.notify_threadsafe
+            self.federation, job, digest, self.hub.journal_heads, self.hub.fetched, self.notify_threadsafe
         )
 
     def _ensure_loop(self, name: str, job: Job, digest: str) -> None:
@@ -107,12 +107,12 @@ class Experiments:
     async def _supervise(self, name: str, job: Job, digest: str) -> None:
         """Run the loop; what it cannot handle (a full disk, say) is logged, told, and tried again: nothing is lost."""
         while True:
-            book = self._book(job, digest)
+            store = self._book(job, digest)
             fleet = self.hub.fleet(name)
             interrupted: Exception | None = None
             state = None
             try:
-                state = await ExperimentLoop(job, digest, book, fleet).run()
+                state = await ExperimentLoop(job, digest, store, fleet).run()
             except Exception as error:
                 interrupted = error
             finally:
@@ -124,7 +124,7 @@ class Experiments:
                     if state is not None and state.is_over:
                         for site in job.sites:
                             await self.hub.send(site, EndedMessage(experiment=name, state=state))
-                    goes_on = await self._goes_on(book)
+                    goes_on = await self._goes_on(store)
                 except Exception as error:
                     interrupted = error
             if interrupted is not None:
@@ -142,8 +142,8 @@ class Experiments:
             _log.error("experiment interrupted", experiment=name, error=reason, exc_info=unexpected)
         await asyncio.sleep(RETRY_S)
 
-    async def _goes_on(self, book: SqlExperimentStore) -> bool:
-        return (await asyncio.to_thread(book.progress)).state is ExperimentState.RUNNING
+    async def _goes_on(self, store: SqlExperimentStore) -> bool:
+        return (await asyncio.to_thread(store.progress)).state is ExperimentState.RUNNING
 
     async def note_interruption(self, name: str, reason: str) -> bool:
         """Tell researchers what an experiment waits for; False when they were told since its last closed round."""
@@ -185,7 +185,7 @@ class Experiments:
             if site in job.sites and state.is_over
         ]
 
-    def last_words(self, site: str) -> list[RoundClosed]:
+    def missed_results(self, site: str) -> list[RoundClosed]:
         """The newest closed round of each experiment of the site, which it may have missed."""
         return views.last_closed(self.federation.database, site)
 

@@ -174,7 +174,7 @@ class Registry:
             lines = iter(entries(connection, journal, after))
             return [line for _, line in zip(range(limit), lines, strict=False)] if limit else list(lines)
 
-    def journal_faults(self, heads: Sequence[JournalHead] = ()) -> list[str]:
+    def journal_faults(self, journal_heads: Sequence[JournalHead] = ()) -> list[str]:
         """What is wrong with the server's journal; an empty list proves it whole."""
         lines: list[JournalEntry] = []
         with self._database.read() as connection:
@@ -183,7 +183,7 @@ class Registry:
             except ValueError:
                 number = lines[-1].number + 1 if lines else 1
                 return [*check_chain(lines), f"line {number} was changed: it cannot be read"]
-        return check_chain(lines, heads)
+        return check_chain(lines, journal_heads)
 
     def close(self) -> None:
         """Give back the connection that watches for changes."""

@@ -33,13 +33,13 @@ class Receiving:
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def held(self, update: Update) -> int:
-        """How many bytes of this update's frame are here, in whole chunks."""
+        """How many bytes of this update's tensor file are here, in whole chunks."""
         return held(self._part(update))
 
     async def receive(
         self, update: Update, offset: int, chunks: AsyncIterator[bytes], expected: Callable[[], Awaitable[None]]
     ) -> None:
-        """Spool an update's frame, verify it, and return once the round has recorded it.
+        """Spool an update's tensor file, verify it, and return once the round has recorded it.
 
         ``expected`` is called before the first chunk is taken, when the update is one that is waited for. Raises
         ArchipelError; what has code ``lost`` or ``disk-full`` is fixed by sending it again.
@@ -54,11 +54,12 @@ class Receiving:
             if update.model is not None:
                 async with self._room_awaited(update):
                     digest = await self._spooled(job, update, offset, chunks)
-            # From here on the call's own end (a site that dies now) must not come between the spool and the book.
+            # From here on the call's own end (a site that dies now) must not come between the spool and the experiment
+            # store.
             await shielded(asyncio.ensure_future(self._settle(job, update, digest)))
 
     async def _spooled(self, job: Job, update: Update, offset: int, chunks: AsyncIterator[bytes]) -> str:
-        """Take the frame's bytes behind what is there already; returns the hash of the whole."""
+        """Take the tensor file's bytes behind what is there already; returns the hash of the whole."""
         size = tensor_file_size(job.update_schema)
         if update.model_bytes != size:
             cause = f"announces {update.model_bytes} bytes where the job's model has {size}"
@@ -82,24 +83,26 @@ class Receiving:
             raise
 
     async def _settle(self, job: Job, update: Update, digest: str | None) -> None:
-        """Name a received frame, and wait until the round has recorded the update or refused it."""
-        frame = None
+        """Name a received tensor file, and wait until the round has recorded the update or refused it."""
+        tensor_file = None
         if update.model is not None:
             async with self._room_awaited(update):
-                frame = await asyncio.to_thread(self._finish, job, update, digest)
+                tensor_file = await asyncio.to_thread(self._finish, job, update, digest)
         settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         try:
-            self._fleet(update).events.put_nowait(Delivered(update.site, update, frame, settled))
+            self._fleet(update).events.put_nowait(Delivered(update.site, update, tensor_file, settled))
             await settled
         except BaseException:
-            if frame is not None:
-                await asyncio.to_thread(self._drop, update, frame)
+            if tensor_file is not None:
+                await asyncio.to_thread(self._drop, update, tensor_file)
             raise
 
     def _finish(self, job: Job, update: Update, digest: str | None) -> Path:
-        """Verify a received frame, make it durable and give it its name. A frame that is not right is forgotten."""
+        """Verify a received tensor file, make it durable and give it its name. A tensor file that is not right is
+        forgotten.
+        """
         part = self._part(update)
-        frame = part.with_suffix("")
+        tensor_file = part.with_suffix("")
         if not part.exists():
             raise Conflict(_thing(update), "its round closed meanwhile", "it is sent again", code=ErrorCode.LOST)
         with part.open("rb") as file:
@@ -115,18 +118,18 @@ class Receiving:
                 # After a failed sync the kernel may take lost pages for written ones: only new bytes settle that.
                 part.unlink(missing_ok=True)
                 raise
-        part.replace(frame)
-        sync_folder(frame.parent)
-        return frame
+        part.replace(tensor_file)
+        sync_folder(tensor_file.parent)
+        return tensor_file
 
-    def _drop(self, update: Update, frame: Path) -> None:
-        """Remove a spool that did not come to count, unless the book took it before the error came."""
+    def _drop(self, update: Update, tensor_file: Path) -> None:
+        """Remove a spool that did not come to count, unless the experiment store took it before the error came."""
         try:
             _, counts = self._experiments.records.expects(update.site, update)
         except ArchipelError:
             counts = False
         if not counts:
-            frame.unlink(missing_ok=True)
+            tensor_file.unlink(missing_ok=True)
 
     def _fleet(self, update: Update) -> DeployedFleet:
         fleet = self._experiments.hub.fleets.get(update.key.experiment)

@@ -113,7 +113,7 @@ class FederationServicer:
         )
         ended = await asyncio.to_thread(self.experiments.ended, site)
         offers = await asyncio.to_thread(self.experiments.offers, site)
-        closed = await asyncio.to_thread(self.experiments.last_words, site)
+        closed = await asyncio.to_thread(self.experiments.missed_results, site)
         return [welcome, *ended, *offers, *[await self.hub.round_message(word, site) for word in closed]]
 
     async def _listen(self, stream: Stream, incoming: AsyncIterator[FromSite], patience: float) -> None:
@@ -238,12 +238,14 @@ class FederationServicer:
         self.hub.fetched[key] = self.hub.fetched.get(key, 0) + position - start.offset
 
     async def offset(self, peer: Peer, start: UploadStart) -> Offset:
-        """How many bytes of this update's frame are here, in whole chunks, and in what messages the others may come."""
+        """How many bytes of this update's tensor file are here, in whole chunks, and in what messages the others may
+        come.
+        """
         self._check_sender(peer, start.update)
         return Offset(offset=self._receiving.held(start.update), message=message_size(len(self.hub.streams)))
 
     async def upload(self, peer: Peer, start: UploadStart, chunks: AsyncIterator[bytes]) -> None:
-        """Take an update with its frame; returns once the round has recorded it."""
+        """Take an update with its tensor file; returns once the round has recorded it."""
         self._check_sender(peer, start.update)
 
         async def expected() -> None:
@@ -257,7 +259,7 @@ class FederationServicer:
         head = journal_heads.read(self._identity_keys[site], site, document)
         known = self.hub.attested.get(site)
         if known is None or head.number > known.number:
-            self.hub.heads[site] = head
+            self.hub.journal_heads[site] = head
             self.hub.attest(site, head)
         elif head.number == known.number and head.hash != known.hash:
             await asyncio.to_thread(self._note_fault, site, HeadFault(kept=known, shown=head))

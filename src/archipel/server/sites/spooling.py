@@ -1,4 +1,5 @@
-"""An update's frame on its way to the disk: each chunk is hashed and written by a thread while the next one arrives.
+"""An update's tensor file on its way to the disk: each chunk is hashed and written by a thread while the next one
+arrives.
 
 However a call ends, nobody writes to the file any more when it has: the next call goes on where this one came.
 """
@@ -22,7 +23,7 @@ STALLED_S = 60.0
 
 
 def held(part: Path) -> int:
-    """How many bytes of a frame are here, in whole chunks."""
+    """How many bytes of a tensor file are here, in whole chunks."""
     try:
         return part.stat().st_size // CHUNK * CHUNK
     except FileNotFoundError:
@@ -32,9 +33,9 @@ def held(part: Path) -> int:
 async def spool(part: Path, offset: int, chunks: AsyncIterator[bytes], *, size: int, thing: str) -> str:
     """Write the chunks to ``part`` from byte ``offset`` on; returns the hash of the whole, formed on the way.
 
-    ``size`` is how long the frame may become, ``thing`` what it is called in errors. Raises BadInput (code bad-update)
-    for bytes beyond that, Conflict (code lost) for an offset that is not here, ArchipelError (code lost) when no chunk
-    comes for a minute, StorageFull.
+    ``size`` is how long the tensor file may become, ``thing`` what it is called in errors. Raises BadInput (code
+    bad-update) for bytes beyond that, Conflict (code lost) for an offset that is not here, ArchipelError (code lost)
+    when no chunk comes for a minute, StorageFull.
     """
     with disk_errors_named(part.parent), part.open("ab", buffering=0) as file:
         _go_back(file, offset, thing)

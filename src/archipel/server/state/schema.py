@@ -159,8 +159,8 @@ models = Table(
     Column("at", _TIME, nullable=False),
 )
 
-site_heads = Table(
-    "site_heads",
+site_journal_heads = Table(
+    "site_journal_heads",
     metadata,
     Column("site", _NAME, ForeignKey("sites.site"), primary_key=True),
     Column("number", Integer, nullable=False),

@@ -47,7 +47,7 @@ from archipel.vocabulary import ArchipelError, ErrorCode, Failure, Job, Refused,
 
 _log = structlog.get_logger("archipel.agent")
 _GONE = frozenset({ErrorCode.ROUND_CLOSED})
-ROOM_S = 5.0
+SPACE_WAIT_S = 5.0
 """How long to wait before a task that found the disk full is tried again."""
 
 
@@ -67,8 +67,8 @@ class Agent:
 
     def __init__(self, site: StateFolder, link: ServerConnection) -> None:
         self.site, self.link = site, link
-        self.telling = StatusReporting(site, link)
-        self._shelf = SiteTaskStore(site)
+        self.reporting = StatusReporting(site, link)
+        self._store = SiteTaskStore(site)
         self._work: dict[str, _Work] = {}
         self._listed: tuple[opt_outs.OptOutLine, ...] = ()
         self._aside: set[asyncio.Task[Any]] = set()
@@ -77,7 +77,7 @@ class Agent:
 
     def start(self) -> None:
         """Sweep what a crash left, and plans whose bytes are not what was offered: those are fetched again."""
-        self._shelf.sweep()
+        self._store.sweep()
         self.site.blobs.sweep(approvals.whole_plans(self.site))
 
     async def stop(self) -> None:
@@ -91,7 +91,7 @@ class Agent:
         """Act on one message. Never waits for a task to finish."""
         match message:
             case Welcome(attested=attested, head=head, contains=contains):
-                self.telling.connected()
+                self.reporting.connected()
                 await asyncio.to_thread(self._heard, head, attested, contains)
                 if attested is not None:
                     await asyncio.to_thread(self._check_attested, JournalHead.model_validate(attested))
@@ -181,7 +181,7 @@ class Agent:
     async def _met_at_work(self, task: Task) -> None:
         """An offer whose key is at work: accepted when it is the same task, refused when its content is another."""
         try:
-            await asyncio.to_thread(self._shelf.find, task)
+            await asyncio.to_thread(self._store.find, task)
         except ArchipelError as error:
             await self._failed(task, failure_of(error), str(error))
             return
@@ -209,7 +209,7 @@ class Agent:
             allowed()
             check_task_of_job(job, job_hash, task)
 
-        trainer = SandboxTrainer(self.site, self._shelf, job, allowed, self.link.fetch)
+        trainer = SandboxTrainer(self.site, self._store, job, allowed, self.link.fetch)
         made_here = Compute(job, self.site.name, trainer, self.site.spool, self._room)
         compute = RepeatOnCohortChange(made_here, lambda: allowed().view)
 
@@ -217,7 +217,7 @@ class Agent:
             await self.link.send(TaskAcceptedMessage(key=task.key))
             return await compute(task)
 
-        handler = RequirePermission(Idempotent(accepted, self._shelf, self._room), permission)
+        handler = RequirePermission(Idempotent(accepted, self._store, self._room), permission)
         return _Work(job, job_hash, trainer, handler)
 
     async def _do(self, task: Task, work: _Work | None) -> None:
@@ -226,7 +226,7 @@ class Agent:
             if work is None:
                 authorisation.authorise(self.site, task.key.experiment, task.job_hash)
                 return
-            await deliver(self.site, self._shelf, self.link, await self._make(task, work.handler))
+            await deliver(self.site, self._store, self.link, await self._make(task, work.handler))
         except TaskFailed as error:
             await self._failed(task, error.failure, error.detail)
         except ArchipelError as error:
@@ -241,7 +241,7 @@ class Agent:
         if self._waits.get(str(task.key)) != str(error):
             self._waits[str(task.key)] = str(error)
             _log.error("the task waits for room", task=str(task.key), error=str(error))
-        await asyncio.sleep(ROOM_S)
+        await asyncio.sleep(SPACE_WAIT_S)
 
     async def _make(self, task: Task, handler: Handler) -> LocalUpdate:
         """What was made for the task; tried again while the disk has no room even to begin."""
@@ -257,7 +257,7 @@ class Agent:
     async def _failed(self, task: Task, failure: Failure, detail: str) -> None:
         _log.warning("task failed", task=str(task.key), code=failure.code, detail=detail[:2000])
         try:
-            await asyncio.to_thread(self._shelf.fail, task, failure, detail)
+            await asyncio.to_thread(self._store.fail, task, failure, detail)
         except StorageFull as error:
             # The server must learn of the failure even when it cannot be written down here.
             _log.error("a failure could not be kept", task=str(task.key), error=str(error))
@@ -285,14 +285,14 @@ class Agent:
         receipt = JournalHead.model_validate(message.attested) if message.attested else None
         if receipt is not None and not journal_heads.is_receipt(self.site, receipt):
             receipt = None
-        self._shelf.settle(closed, head, receipt)
+        self._store.settle(closed, head, receipt)
 
     async def _ended(self, experiment: str, state: str) -> None:
         await self._end_work(experiment)
         try:
             offer = await asyncio.to_thread(approvals.offered, self.site, experiment)
             if offer.state is not OfferState.ENDED:
-                await asyncio.to_thread(self._shelf.forget, experiment)
+                await asyncio.to_thread(self._store.forget, experiment)
                 await asyncio.to_thread(approvals.end, self.site, experiment, state)
         except ArchipelError as error:
             # The server says it again at the next connection.
@@ -322,7 +322,7 @@ class Agent:
             await self._narrowed(experiment)
         for experiment, keys in stopped.items():
             await self._tell_revoked(experiment, keys)
-        await self.telling.tell()
+        await self.reporting.report()
         await asyncio.to_thread(self._look_at_opt_outs)
 
     def _look_at_opt_outs(self) -> None:
@@ -369,6 +369,6 @@ class Agent:
     async def _tell_revoked(self, experiment: str, keys: list[str]) -> None:
         """Say so for each task that the stopped worker was at."""
         failure = Failure(code=ErrorCode.REVOKED, sentence="the site withdrew its approval")
-        for task in await asyncio.to_thread(self._shelf.unfinished, experiment) if keys else ():
+        for task in await asyncio.to_thread(self._store.unfinished, experiment) if keys else ():
             if str(task.key) in keys:
                 await self._failed(task, failure, "the approval was withdrawn while the task ran")

@@ -1,4 +1,4 @@
-"""The agent's process: one link out, one agent, a doorbell; until it is told to stop."""
+"""The agent's process: one link out, one agent, a wake-up; until it is told to stop."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def _serve(site: StateFolder) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     tasks = [
-        asyncio.create_task(link.run(agent.take, agent.telling.datasets)),
+        asyncio.create_task(link.run(agent.take, agent.reporting.datasets)),
         asyncio.create_task(_listen(bell, agent, link)),
         asyncio.create_task(renew_when_due(site, link)),
         asyncio.create_task(stop.wait()),

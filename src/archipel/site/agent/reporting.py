@@ -40,7 +40,7 @@ class StatusReporting:
         self._datasets = found
         return self._datasets
 
-    async def tell(self) -> None:
+    async def report(self) -> None:
         """Say what is new."""
         for offer in await asyncio.to_thread(self._offers):
             if offer.state in (OfferState.APPROVED, OfferState.REJECTED, OfferState.REVOKED):

@@ -19,7 +19,7 @@ _log = structlog.get_logger("archipel.delivery")
 _AGAIN = frozenset({ErrorCode.LOST, ErrorCode.DISK_FULL, ErrorCode.INTERNAL})
 
 
-async def deliver(site: StateFolder, shelf: SiteTaskStore, link: ServerConnection, made: LocalUpdate) -> None:
+async def deliver(site: StateFolder, store: SiteTaskStore, link: ServerConnection, made: LocalUpdate) -> None:
     """Send an update; after a break it goes on where that came, and so does an agent that was started again.
 
     An update of one chunk is sent without asking how much is there. Raises ArchipelError when the server refuses it or
@@ -48,15 +48,15 @@ async def deliver(site: StateFolder, shelf: SiteTaskStore, link: ServerConnectio
                 whole = True
                 continue
             raise
-        await asyncio.to_thread(shelf.sent, made.update.key)
+        await asyncio.to_thread(store.sent, made.update.key)
         return
 
 
 async def _chunks(made: LocalUpdate, there: Offset) -> AsyncIterator[bytes]:
-    if made.frame is None:
+    if made.tensor_file is None:
         return
     try:
-        opened = made.frame.open("rb", buffering=0)
+        opened = made.tensor_file.open("rb", buffering=0)
     except FileNotFoundError as error:
         # Only the last word on its round takes an update's file away.
         raise Conflict(

@@ -98,7 +98,7 @@ def _check_enough(site: StateFolder, thing: str, allowed: Authorisation) -> None
 class _Withdrawn(NamedTuple):
     """Who is out of a cohort, in the three places where that is written down.
 
-    As subtractions signed with the cohort, as so many lines of the journal, and as tokens among the withdrawals.
+    As signed withdrawals signed with the cohort, as so many lines of the journal, and as tokens among the withdrawals.
     """
 
     signed: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""What the server and researchers are told of this site's datasets, and the journal's line of it.
+"""What this site discloses about its datasets to the server and to researchers, and the journal's entry of it.
 
 A name, a kind, how many subjects (``<5`` where they are fewer than the policy's smallest cell), and of all words in the
 data only those that somebody here wrote for others to read: in the dataset's mapping or its data dictionary.
@@ -21,18 +21,18 @@ from archipel.site.datasets import catalog
 from archipel.site.state import schema
 from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawals import withdrawals
-from archipel.transport import ColumnWords, DatasetSummary
+from archipel.transport import DatasetSummary, DisclosedColumn
 from archipel.transport.messages import MAX_DISCLOSED_BYTES, MOST_DATASETS, disclosed_bytes
 
 _log = structlog.get_logger("archipel.site")
 _OWN_WORDS = frozenset({"image"})
 """What Archipel itself calls the only modality of a layout that names none."""
-_KIND = "datasets-told"
+_KIND = "datasets-disclosed"
 _LONGEST = 200
 
 
 def count(subjects: int, smallest_cell: int) -> int | str:
-    """A number of subjects as it is told outside.
+    """A number of subjects as it is disclosed.
 
     >>> count(7, 5), count(4, 5), count(0, 5)
     (7, '<5', '<5')
@@ -41,7 +41,7 @@ def count(subjects: int, smallest_cell: int) -> int | str:
 
 
 def summaries(site: StateFolder) -> tuple[DatasetSummary, ...]:
-    """Every dataset of a format known here as it may be told of now, those who opted out already gone."""
+    """Every dataset of a format known here as it may be disclosed now, without those who opted out."""
     withdrawals.take_opt_outs(site)
     smallest = site.settings.policy.minimum_cell
     known = (entry for entry in catalog.datasets(site) if entry.format in FORMATS)
@@ -69,7 +69,7 @@ def _bare(one: DatasetSummary) -> DatasetSummary:
 
 
 def summary(entry: catalog.Dataset, smallest_cell: int) -> DatasetSummary:
-    """What may be told of one dataset."""
+    """What may be disclosed about one dataset."""
     mapping = entry.mapping
     known = {name for name in entry.summary.modalities if name != LABEL}
     modalities = known & _OWN_WORDS | {asked for asked, stored in mapping.modalities.items() if stored in known}
@@ -84,18 +84,18 @@ def summary(entry: catalog.Dataset, smallest_cell: int) -> DatasetSummary:
             columns=tuple(_columns(entry)),
         )
     except ValidationError as error:
-        _log.warning("more words than can be told of a dataset", dataset=entry.name, faults=error.error_count())
+        _log.warning("more text than can be disclosed about a dataset", dataset=entry.name, faults=error.error_count())
         return bare
 
 
-def _columns(entry: catalog.Dataset) -> Iterable[ColumnWords]:
+def _columns(entry: catalog.Dataset) -> Iterable[DisclosedColumn]:
     """The columns that the dictionary describes, and those the mapping makes of others, by name."""
-    found: dict[str, ColumnWords] = {}
+    found: dict[str, DisclosedColumn] = {}
     rules = _dictionary(entry).column
     present = entry.summary.columns
     for name, rule in rules.items():
         if name in present and rule.type != "text":
-            found[name] = ColumnWords(name=name[:_LONGEST], unit=rule.unit, categories=_meanings(rule))
+            found[name] = DisclosedColumn(name=name[:_LONGEST], unit=rule.unit, categories=_meanings(rule))
     for name, mapped in entry.mapping.columns.items():
         source = entry.mapping.stored_column(name)
         if source not in present:
@@ -103,7 +103,7 @@ def _columns(entry: catalog.Dataset) -> Iterable[ColumnWords]:
         told = rules.get(source)
         converted = (mapped.scale, mapped.offset) != (1.0, 0.0)
         meanings = _meanings(told) if told else ()
-        found[name] = ColumnWords(
+        found[name] = DisclosedColumn(
             name=name,
             unit=told.unit if told and not converted else "",
             categories=tuple(
@@ -122,9 +122,9 @@ def _dictionary(entry: catalog.Dataset) -> Dictionary:
     return Dictionary.model_validate_json(text) if text.startswith("{") else Dictionary()
 
 
-def note(site: StateFolder, told: Iterable[DatasetSummary]) -> None:
-    """Write down what is about to be told, unless it is what was told last."""
-    body = {"datasets": [one.model_dump(mode="json", exclude_defaults=True) for one in told]}
+def note(site: StateFolder, disclosed: Iterable[DatasetSummary]) -> None:
+    """Write to the journal what is about to be disclosed, unless it is the same as last time."""
+    body = {"datasets": [one.model_dump(mode="json", exclude_defaults=True) for one in disclosed]}
     table = schema.journal
     last = select(table.c.body).where(table.c.kind == _KIND).order_by(table.c.number.desc()).limit(1)
     with site.database.write() as connection:

@@ -31,8 +31,9 @@ class ExportProof:
         return not self.problems
 
 
-def verify(text: str, key: str | None = None, heads: Iterable[JournalHead] = ()) -> ExportProof:
-    """Prove an export whole; ``key`` is the site's identity key where it is known, ``heads`` were kept elsewhere.
+def verify(text: str, key: str | None = None, journal_heads: Iterable[JournalHead] = ()) -> ExportProof:
+    """Prove an export whole; ``key`` is the site's identity key where it is known, ``journal_heads`` were kept
+    elsewhere.
 
     Raises BadInput when the text does not end with a signed head.
     """
@@ -58,10 +59,10 @@ def verify(text: str, key: str | None = None, heads: Iterable[JournalHead] = ())
     if end.number != len(written):
         problems.append(f"its head is of line {end.number}, and {len(written)} lines come before it")
     keys = {signer, *_said(entries, "server_key", "joined")}
-    for known in heads:
+    for known in journal_heads:
         if known.owner != end.owner or not any(known.is_signed_by(one) for one in keys):
             problems.append(f"the head for line {known.number} is not of this journal, or nobody known signed it")
-    return ExportProof(end.owner, len(written), signer, (*check_chain(entries, [end, *heads]), *problems))
+    return ExportProof(end.owner, len(written), signer, (*check_chain(entries, [end, *journal_heads]), *problems))
 
 
 def _said(entries: list[JournalEntry], name: str, kind: str) -> list[str]:

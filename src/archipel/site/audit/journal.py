@@ -99,12 +99,12 @@ def _line(row: RowMapping) -> JournalEntry:
 class Proof:
     """What verifying found.
 
-    ``lines``: how many there are. ``heads``: how many heads that somebody attested they were held against.
+    ``lines``: how many there are. ``journal_heads``: how many heads that somebody attested they were held against.
     ``attested``: the last line under one of these that fits. ``problems``: what is wrong.
     """
 
     lines: int
-    heads: int
+    journal_heads: int
     attested: int
     problems: tuple[str, ...]
 

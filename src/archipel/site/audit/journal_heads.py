@@ -70,7 +70,7 @@ def keep(
             journal.append(connection, _FAULT, fault.model_dump(mode="json"))
             _log.error("the server's journal went back", fault=str(fault))
         if not _same(head, known):
-            table = schema.server_heads
+            table = schema.server_journal_heads
             # Anew also when it was there: the one inserted last is the one that came last, whatever the clock says.
             connection.execute(delete(table).where(table.c.number == head.number, table.c.hash == head.hash))
             connection.execute(insert(table).values(**_row(head)))
@@ -81,7 +81,7 @@ def keep(
 
 def newest(connection: Connection) -> JournalHead | None:
     """The head of the server's journal that came last; None before any came."""
-    query = select(schema.server_heads).order_by(text("rowid DESC")).limit(1)
+    query = select(schema.server_journal_heads).order_by(text("rowid DESC")).limit(1)
     row = connection.execute(query).mappings().first()
     return JournalHead(owner=SERVER_JOURNAL, **{name: row[name] for name in _FIELDS}) if row else None
 

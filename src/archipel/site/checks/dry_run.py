@@ -1,4 +1,4 @@
-"""The ladder: what a site tries before a round is spent on it, each step in the real sandbox and each with a verdict.
+"""The checks: what a site tries before a round is spent on it, each step in the real sandbox and each with a verdict.
 
 *Dummy*: the plan trains on generated data of the declared shape; no sample is touched, so nobody need approve it.
 *Preflight*: needs, rules, counts, split, duplicates, disk, memory and time. *Local*: the plan trains on this site's
@@ -167,11 +167,11 @@ class Checks:
             notes.fix(error.thing, f"{error.cause}; {error.remedy}")
 
     def _rung(self, step: Step, notes: Notes) -> CheckResult:
-        rung = CheckResult(step=step, findings=tuple(notes.findings), figures=notes.figures)
+        result = CheckResult(step=step, findings=tuple(notes.findings), figures=notes.figures)
         with self._site.database.write() as connection:
-            body = {"experiment": self._job.experiment, "job_hash": self._offer.job_hash, "step": step, "go": rung.go}
+            body = {"experiment": self._job.experiment, "job_hash": self._offer.job_hash, "step": step, "go": result.go}
             journal.append(connection, "checked", body)
-        return rung
+        return result
 
 
 def _means(sums: Mapping[str, MetricSum]) -> dict[str, float]:
@@ -179,25 +179,25 @@ def _means(sums: Mapping[str, MetricSum]) -> dict[str, float]:
 
 
 def run_checks(
-    ladder: Checks,
+    checks: Checks,
     last: Step,
     *,
     passes: int = PASSES,
     plan_was_read: bool = False,
-    say: Callable[[CheckResult], None] = lambda rung: None,
+    say: Callable[[CheckResult], None] = lambda result: None,
 ) -> list[CheckResult]:
     """The steps up to ``last``, each only after the one below said go; ``say`` hears of each when it is done."""
-    rungs: list[CheckResult] = []
+    results: list[CheckResult] = []
 
-    def done(rung: CheckResult) -> bool:
-        rungs.append(rung)
-        say(rung)
-        return rung.go and rung.step is not last
+    def done(result: CheckResult) -> bool:
+        results.append(result)
+        say(result)
+        return result.go and result.step is not last
 
     if last is Step.LOCAL:
         # Said before anything is spent on the steps below.
-        ladder.check_permission(plan_was_read)
-    dummy = asyncio.run(ladder.dummy())
-    if done(dummy) and done(ladder.preflight(dummy)):
-        done(asyncio.run(ladder.local(passes, plan_was_read=plan_was_read)))
-    return rungs
+        checks.check_permission(plan_was_read)
+    dummy = asyncio.run(checks.dummy())
+    if done(dummy) and done(checks.preflight(dummy)):
+        done(asyncio.run(checks.local(passes, plan_was_read=plan_was_read)))
+    return results

@@ -1,4 +1,4 @@
-"""What a check says: per step of the ladder its findings, each with a sign, and its figures."""
+"""What a check says: per step of the checks its findings, each with a sign, and its figures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from archipel.vocabulary import Record
 
 
 class Step(StrEnum):
-    """The rungs, from the lowest."""
+    """The steps, from the cheapest."""
 
     DUMMY = "dummy"
     PREFLIGHT = "preflight"
@@ -21,7 +21,7 @@ class Sign(StrEnum):
 
     GO = "go"
     LOOK = "look"
-    MEND = "fix"
+    FIX = "fix"
 
 
 class CheckFinding(Record):
@@ -33,7 +33,7 @@ class CheckFinding(Record):
 
 
 class CheckResult(Record):
-    """One step of the ladder: its findings and figures (seconds, bytes in MiB, metrics)."""
+    """One step of the checks: its findings and figures (seconds, bytes in MiB, metrics)."""
 
     step: Step
     findings: tuple[CheckFinding, ...]
@@ -42,7 +42,7 @@ class CheckResult(Record):
     @property
     def go(self) -> bool:
         """Whether nothing has to be fixed."""
-        return not any(one.sign is Sign.MEND for one in self.findings)
+        return not any(one.sign is Sign.FIX for one in self.findings)
 
 
 @dataclass
@@ -62,7 +62,7 @@ class Notes:
 
     def fix(self, what: str, said: str) -> None:
         """It has to be fixed first."""
-        self.findings.append(CheckFinding(what=what, sign=Sign.MEND, said=said))
+        self.findings.append(CheckFinding(what=what, sign=Sign.FIX, said=said))
 
     def number(self, name: str, value: float) -> None:
         """A figure, to four digits after the point."""

@@ -44,7 +44,7 @@ class Preflight:
 
     def _needs_and_rules(self) -> None:
         for answer in approvals.needs_met(self._job, self._entry, self._cohort):
-            sign = Sign.MEND if answer.verdict is Verdict.NOT_MET else Sign.GO
+            sign = Sign.FIX if answer.verdict is Verdict.NOT_MET else Sign.GO
             said = f"{answer.verdict}: {answer.why}" if answer.why else str(answer.verdict)
             self._notes.findings.append(CheckFinding(what=answer.need, sign=sign, said=said))
         for reason in approvals.rules_against(self._site, self._job, self._entry, self._cohort):

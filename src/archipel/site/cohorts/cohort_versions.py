@@ -22,7 +22,7 @@ from archipel.data import (
     subject_token,
     validation_ids,
 )
-from archipel.data.cohorts.splits import own_sides
+from archipel.data.cohorts.splits import predefined_split
 from archipel.governance import SignedWithdrawal
 from archipel.site.audit import journal
 from archipel.site.cohorts import split_assignment, tags
@@ -89,7 +89,7 @@ def freeze(
             fraction = _fraction_of(newest)
         settled = split_assignment.settled(connection, entry.name, fraction)
     tokens = {subject: subject_token(subject, key) for subject in subjects}
-    before = own_sides(samples)
+    before = predefined_split(samples)
     before |= {subject: settled[token] for subject, token in tokens.items() if token in settled}
     held_out = validation_ids(subjects, fraction, before)
     if len(held_out) == len(subjects):
@@ -123,7 +123,7 @@ def _known_version(site: StateFolder, cohort: Cohort) -> Cohort:
 
     A version from which somebody was withdrawn is never the same: it stays narrowed for good.
     """
-    narrowed = select(schema.subtractions.c.cohort_hash)
+    narrowed = select(schema.signed_withdrawals.c.cohort_hash)
     query = (
         select(_rows.c.version, _rows.c.hash)
         .where(_rows.c.dataset == cohort.dataset, _rows.c.subjects == len(cohort.subjects))
@@ -175,7 +175,9 @@ def keep(site: StateFolder, connection: Connection, frozen: Frozen, *, name: str
         split_assignment.settle(connection, site, cohort)
     if name:
         tags.give(connection, cohort.dataset, hashed, name)
-    signed_withdrawals.narrow(connection, site, cohort, hashed, register.tokens_out_of(connection, cohort.dataset))
+    signed_withdrawals.withdraw_from(
+        connection, site, cohort, hashed, register.tokens_out_of(connection, cohort.dataset)
+    )
     return hashed
 
 

@@ -14,7 +14,7 @@ from archipel.data import Cohort, subject_token
 from archipel.site.state import schema
 from archipel.site.state.folder import StateFolder
 
-_rows = schema.sides
+_rows = schema.split_assignments
 
 
 def settled(connection: Connection, dataset: str, fraction: float) -> dict[str, bool]:

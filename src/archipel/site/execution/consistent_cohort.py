@@ -27,8 +27,8 @@ class RepeatOnCohortChange:
             try:
                 same = self._view() == before
             finally:
-                if not same and made.frame is not None:
-                    made.frame.unlink(missing_ok=True)
+                if not same and made.tensor_file is not None:
+                    made.tensor_file.unlink(missing_ok=True)
             if same:
                 return made
             _log.warning("a patient was withdrawn and the task is done again", task=str(task.key))

@@ -1,4 +1,5 @@
-"""The site's shelf: every task taken on and what was made of it, in the database, each change with its journal line.
+"""The site's task store: every task taken on and what was made of it, in the database, each change with its journal
+line.
 
 What was made stays until the server's signed word on the round: then the optimiser's state of a named site becomes the
 one to go on from, that of an unnamed one is dropped, and the spool goes.
@@ -24,11 +25,11 @@ from archipel.tasks import LocalUpdate, reusable_file
 from archipel.tasks.handling import replayed
 from archipel.vocabulary import Conflict, ErrorCode, Failure, RoundClosed, Task, TaskKey, TaskKind, Update
 
-_tasks, _frames = schema.tasks, schema.state_frames
+_tasks, _states = schema.tasks, schema.optimiser_states
 
 
 class SiteTaskStore:
-    """One site's shelf."""
+    """One site's task store."""
 
     def __init__(self, site: StateFolder) -> None:
         self._site = site
@@ -48,11 +49,11 @@ class SiteTaskStore:
         if row["update"] is None:
             return None
         made = Update.model_validate_json(row["update"])
-        frame = self._site.spool / row["spool"] if row["spool"] else None
-        if frame is not None and not frame.exists():
+        tensor_file = self._site.spool / row["spool"] if row["spool"] else None
+        if tensor_file is not None and not tensor_file.exists():
             cause = "its update was made and is missing from the spool"
             raise Conflict(f"task {task.key}", cause, "the server opens a new attempt", code=ErrorCode.NOT_FOUND)
-        return LocalUpdate(made, frame)
+        return LocalUpdate(made, tensor_file)
 
     def begin(self, task: Task) -> None:
         """The task is accepted; the same task begun again after a crash is the same line."""
@@ -74,7 +75,7 @@ class SiteTaskStore:
                 connection.execute(update(_tasks).where(_is(task.key)).values(**values))
 
     def keep(self, task: Task, made: LocalUpdate) -> None:
-        """The update is made: the optimiser's frame first, then one transaction names it and the update."""
+        """The update is made: the optimiser's tensor file first, then one transaction names it and the update."""
         path = self._write_state(task, made.state) if made.state is not None else None
         body = {
             **task.key.model_dump(mode="json"),
@@ -85,7 +86,7 @@ class SiteTaskStore:
         values = {
             "state": "done",
             "update": made.update.model_dump_json(),
-            "spool": made.frame.name if made.frame else None,
+            "spool": made.tensor_file.name if made.tensor_file else None,
             "done_at": utc_now(),
         }
         with _removed_on_error(path), self._site.database.write() as connection:
@@ -93,13 +94,13 @@ class SiteTaskStore:
             connection.execute(update(_tasks).where(_is(task.key)).values(**values))
             if path is not None:
                 place = {"experiment": task.key.experiment, "round": task.key.round, "attempt": task.key.attempt}
-                statement = upsert(_frames).values(**place, path=path.name, committed=False)
+                statement = upsert(_states).values(**place, path=path.name, committed=False)
                 connection.execute(
                     statement.on_conflict_do_update(index_elements=list(place), set_={"path": path.name})
                 )
 
     def _write_state(self, task: Task, state: bytes) -> Path:
-        folder = self._site.frames
+        folder = self._site.tensor_files
         path = folder / f"{task.key.experiment}.{task.key.round}.{task.key.attempt}.{os.urandom(4).hex()}"
         with _removed_on_error(path), disk_errors_named(folder):
             with path.open("xb") as file:
@@ -154,16 +155,16 @@ class SiteTaskStore:
             return [Task.model_validate_json(text) for text in connection.scalars(query)]
 
     def last_state(self, experiment: str, before_round: int) -> bytes | None:
-        """The optimiser's frame of the newest round that counted, before this one."""
+        """The optimiser's tensor file of the newest round that counted, before this one."""
         query = (
-            select(_frames.c.path)
-            .where(_frames.c.experiment == experiment, _frames.c.round < before_round, _frames.c.committed)
-            .order_by(_frames.c.round.desc())
+            select(_states.c.path)
+            .where(_states.c.experiment == experiment, _states.c.round < before_round, _states.c.committed)
+            .order_by(_states.c.round.desc())
             .limit(1)
         )
         with self._site.database.read() as connection:
             path = connection.scalar(query)
-        return (self._site.frames / path).read_bytes() if path else None
+        return (self._site.tensor_files / path).read_bytes() if path else None
 
     def settle(self, closed: RoundClosed, server_head: JournalHead, receipt: JournalHead | None) -> None:
         """Act on the server's word on a closed round, once: commit or drop what was kept for it.
@@ -192,18 +193,18 @@ class SiteTaskStore:
             path.unlink(missing_ok=True)
 
     def _settle_state(self, connection: Connection, closed: RoundClosed, named: bool) -> list[Path]:
-        mine = and_(_frames.c.experiment == closed.experiment, _frames.c.round == closed.round)
-        this = and_(mine, _frames.c.attempt == closed.attempt)
-        old = and_(_frames.c.experiment == closed.experiment, _frames.c.round < closed.round)
+        mine = and_(_states.c.experiment == closed.experiment, _states.c.round == closed.round)
+        this = and_(mine, _states.c.attempt == closed.attempt)
+        old = and_(_states.c.experiment == closed.experiment, _states.c.round < closed.round)
         if not named:
-            return self._drop_frames(connection, this)
-        connection.execute(update(_frames).where(this).values(committed=True))
-        return self._drop_frames(connection, old)
+            return self._drop_states(connection, this)
+        connection.execute(update(_states).where(this).values(committed=True))
+        return self._drop_states(connection, old)
 
-    def _drop_frames(self, connection: Connection, which: Any) -> list[Path]:
-        paths = list(connection.scalars(select(_frames.c.path).where(which)))
-        connection.execute(delete(_frames).where(which))
-        return [self._site.frames / path for path in paths]
+    def _drop_states(self, connection: Connection, which: Any) -> list[Path]:
+        paths = list(connection.scalars(select(_states.c.path).where(which)))
+        connection.execute(delete(_states).where(which))
+        return [self._site.tensor_files / path for path in paths]
 
     def forget(self, experiment: str) -> None:
         """Remove the files kept for an experiment that is over: nobody waits for an update, no round comes.
@@ -215,7 +216,7 @@ class SiteTaskStore:
         )
         with self._site.database.write() as connection:
             gone = [self._site.spool / name for name in connection.scalars(spools)]
-            gone += self._drop_frames(connection, _frames.c.experiment == experiment)
+            gone += self._drop_states(connection, _states.c.experiment == experiment)
         for path in (*gone, reusable_file(self._site.spool / experiment)):
             path.unlink(missing_ok=True)
 
@@ -223,8 +224,8 @@ class SiteTaskStore:
         """Remove files that no row names; called when the agent starts."""
         with self._site.database.read() as connection:
             spools = select(_tasks.c.spool).where(_tasks.c.spool.is_not(None), _tasks.c.state.in_(("done", "sent")))
-            named = set(connection.scalars(spools)) | set(connection.scalars(select(_frames.c.path)))
-        for folder in (self._site.spool, self._site.frames):
+            named = set(connection.scalars(spools)) | set(connection.scalars(select(_states.c.path)))
+        for folder in (self._site.spool, self._site.tensor_files):
             for path in folder.iterdir():
                 if path.name not in named:
                     path.unlink()

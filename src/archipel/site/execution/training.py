@@ -48,41 +48,43 @@ class ModelCache:
 
     def __init__(self, job: Job, fetch: Fetch) -> None:
         self._job, self._fetch = job, fetch
-        self._frames: OrderedDict[str, SharedBuffer] = OrderedDict()
+        self._buffers: OrderedDict[str, SharedBuffer] = OrderedDict()
         self._most = min(2 + (len(job.sites) if job.baselines.local else 0), MOST_MODELS)
 
     async def get(self, blob: str) -> SharedBuffer:
-        """The model's frame. Raises BadInput when its bytes are not those of the hash or not the job's tensors."""
-        if blob in self._frames:
-            self._frames.move_to_end(blob)
-            return self._frames[blob]
-        if len(self._frames) >= self._most:
-            frame = self._emptied()
+        """The model's buffer. Raises BadInput when its bytes are not those of the hash or not the job's tensors."""
+        if blob in self._buffers:
+            self._buffers.move_to_end(blob)
+            return self._buffers[blob]
+        if len(self._buffers) >= self._most:
+            buffer = self._emptied()
         else:
-            frame = SharedBuffer.create(tensor_file_size(self._job.tensors))
+            buffer = SharedBuffer.create(tensor_file_size(self._job.tensors))
         try:
-            await self._fill(frame, blob)
-            frame.seal()
-            with frame.view() as window:
+            await self._fill(buffer, blob)
+            buffer.seal()
+            with buffer.view() as window:
                 check_header(self._job.tensors, window)
         except BaseException:
-            frame.close()
+            buffer.close()
             raise
-        self._frames[blob] = frame
-        return frame
+        self._buffers[blob] = buffer
+        return buffer
 
     def _emptied(self) -> SharedBuffer:
-        """The frame that was not asked for the longest, to be filled again; the worker is at no task now."""
-        frame = self._frames.popitem(last=False)[1]
-        frame.reuse()
-        return frame
+        """The buffer that was not asked for the longest, to be filled again; the worker is at no task now."""
+        buffer = self._buffers.popitem(last=False)[1]
+        buffer.reuse()
+        return buffer
 
-    async def _fill(self, frame: SharedBuffer, blob: str) -> None:
+    async def _fill(self, buffer: SharedBuffer, blob: str) -> None:
         hasher, position = BlobHasher(), 0
         async for chunk in self._fetch(blob):
-            if position + len(chunk) > frame.size:
-                raise BadInput(f"model {blob}", f"has more than {frame.size} bytes", "the job's model has another size")
-            frame.write(chunk, position)
+            if position + len(chunk) > buffer.size:
+                raise BadInput(
+                    f"model {blob}", f"has more than {buffer.size} bytes", "the job's model has another size"
+                )
+            buffer.write(chunk, position)
             hasher.update(chunk)
             position += len(chunk)
         if hasher.digest() != blob:
@@ -90,9 +92,9 @@ class ModelCache:
 
     def close(self) -> None:
         """Give the memory back."""
-        for frame in self._frames.values():
-            frame.close()
-        self._frames.clear()
+        for buffer in self._buffers.values():
+            buffer.close()
+        self._buffers.clear()
 
 
 def sandbox_spec(
@@ -122,9 +124,9 @@ class SandboxTrainer:
     """
 
     def __init__(
-        self, site: StateFolder, shelf: SiteTaskStore, job: Job, allowed: Callable[[], Authorisation], fetch: Fetch
+        self, site: StateFolder, store: SiteTaskStore, job: Job, allowed: Callable[[], Authorisation], fetch: Fetch
     ) -> None:
-        self._site, self._shelf, self._job, self._allowed = site, shelf, job, allowed
+        self._site, self._store, self._job, self._allowed = site, store, job, allowed
         self._models = ModelCache(job, fetch)
         self._worker: SandboxedWorker | None = None
         self._view = ""
@@ -149,7 +151,7 @@ class SandboxTrainer:
             result = self._result
             state = None
             if task.key.kind is TaskKind.TRAIN and self._job.optimiser_state is OptimiserState.CONTINUE_LOCAL:
-                state = self._shelf.last_state(task.key.experiment, task.key.round)
+                state = self._store.last_state(task.key.experiment, task.key.round)
             outcome = await self._done(lambda worker: worker.train(task, model, result, state))
             window = result.view()
             given = model.view() if self._job.privacy.steps else None

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from archipel.site.worker.protocol import HEADER, LARGEST_REPLY, FromWorker, ToWorker, frame, from_worker
+from archipel.site.worker.protocol import HEADER, LARGEST_REPLY, FromWorker, ToWorker, encode_message, from_worker
 from archipel.vocabulary.documents import parsed
 
 
@@ -37,7 +37,7 @@ class Dialogue:
 
     async def say(self, message: ToWorker, descriptors: Sequence[int] = ()) -> None:
         """Send a message, with descriptors beside its first byte. Raises Gone; waits while the worker reads nothing."""
-        data = frame(message)
+        data = encode_message(message)
         try:
             if descriptors:
                 sent = socket.send_fds(self._channel, [data[:1]], list(descriptors))

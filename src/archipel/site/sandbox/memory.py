@@ -39,15 +39,15 @@ class SharedBuffer:
     @classmethod
     def holding(cls, data: bytes) -> Self:
         """Sealed memory with this content."""
-        frame = cls.create(len(data))
-        frame.write(data, 0)
-        frame.seal()
-        return frame
+        buffer = cls.create(len(data))
+        buffer.write(data, 0)
+        buffer.seal()
+        return buffer
 
     def write(self, chunk: bytes | memoryview, position: int) -> None:
         """Write bytes at a position. Raises Conflict once sealed, ValueError when they do not fit."""
         if self._sealed:
-            raise Conflict("a sealed frame", "is not written any more", "call reuse() when no worker runs on it")
+            raise Conflict("a sealed buffer", "is not written any more", "call reuse() when no worker runs on it")
         if self._map is None:
             self._map = mmap.mmap(self.fd, self.size)
         with memoryview(self._map) as window:

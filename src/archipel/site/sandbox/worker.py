@@ -115,16 +115,16 @@ class SandboxedWorker:
 
     async def train(self, task: Task, model: SharedBuffer, result: SharedBuffer, state: bytes | None) -> Outcome:
         """Train the model into the result's memory. Raises TaskFailed; the worker may be dead then."""
-        frames = [model, result]
+        buffers = [model, result]
         model.seal()
         result.lend()
         if state is not None:
-            frames.append(SharedBuffer.holding(state))
+            buffers.append(SharedBuffer.holding(state))
         try:
             request = Train(task=task, has_state=state is not None)
-            return await self._task(request, [one.fd for one in frames], passes=len(task.passes))
+            return await self._task(request, [one.fd for one in buffers], passes=len(task.passes))
         finally:
-            for one in frames[2:]:
+            for one in buffers[2:]:
                 one.close()
 
     async def evaluate(self, task: Task, model: GivesModel) -> Outcome:
@@ -135,9 +135,9 @@ class SandboxedWorker:
         """
         if len(task.models) > 1:
             return await self._task(Evaluate(task=task), (), passes=1, model=model)
-        frame = await model(0)
-        frame.seal()
-        return await self._task(Evaluate(task=task), [frame.fd], passes=1)
+        buffer = await model(0)
+        buffer.seal()
+        return await self._task(Evaluate(task=task), [buffer.fd], passes=1)
 
     async def kill(self) -> None:
         """End the worker and everything it started."""
@@ -185,10 +185,10 @@ class SandboxedWorker:
             if reply.number >= count:
                 raise await self._misbehaved(f"asked for model {reply.number} of an ensemble of {count}")
             with self._watch.paused() if asked < count else contextlib.nullcontext():
-                frame = await model(reply.number)
+                buffer = await model(reply.number)
             asked += 1
-            frame.seal()
-            reply = await self._ask(Model(), [frame.fd])
+            buffer.seal()
+            reply = await self._ask(Model(), [buffer.fd])
         return reply
 
     async def _room_for_state(self, request: Train | Evaluate, size: int) -> SharedBuffer:

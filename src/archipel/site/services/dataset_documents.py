@@ -50,7 +50,7 @@ class DatasetDocument(DatasetRow):
     mapping: DataMapping
     leave_out_faulty: bool
     excluded: tuple[str, ...]
-    told_outside: DatasetSummary
+    disclosed: DatasetSummary
     needs: dict[str, tuple[Answer, ...]]
     scanned_at: str
     counts_are_from_before_a_withdrawal: bool
@@ -106,7 +106,7 @@ def document(site: StateFolder, name: str) -> DatasetDocument:
         mapping=entry.mapping,
         leave_out_faulty=entry.leave_out_faulty,
         excluded=tuple(exclusions.excluded(site, name)),
-        told_outside=disclosure.summary(entry, site.settings.policy.minimum_cell),
+        disclosed=disclosure.summary(entry, site.settings.policy.minimum_cell),
         needs={offer.experiment: approvals.needs_met(offer.job, entry) for offer in asking(site, name)},
         scanned_at=entry.scanned_at,
         counts_are_from_before_a_withdrawal=catalog.is_behind(site, entry),

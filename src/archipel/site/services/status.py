@@ -71,4 +71,4 @@ def _opt_outs(site: StateFolder) -> OptOutList | None:
         return OptOutList(patients=None, problem=str(error))
     if not lines:
         return None
-    return OptOutList(patients=len({line.optant for line in lines}), unmatched=unmatched)
+    return OptOutList(patients=len({line.opt_out for line in lines}), unmatched=unmatched)

@@ -1,7 +1,7 @@
 """A site's state folder: where its settings, keys, database, blobs and spools lie, readable by its owner only.
 
 ``site.toml`` settings, ``site.db`` database, ``keys/`` secrets, ``blobs/`` plans and models fetched, ``spool/`` updates
-made, ``state/`` optimiser frames, ``logs/``, and the doorbell's socket.
+made, ``state/`` optimiser tensor files, ``logs/``, and the wake-up's socket.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class StateFolder:
         self.database = database
         self.keys = folder / "keys"
         self.spool = folder / "spool"
-        self.frames = folder / "state"
+        self.tensor_files = folder / "state"
         self.logs = folder / "logs"
         self.reports = folder / "reports"
 

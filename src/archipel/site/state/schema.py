@@ -115,8 +115,8 @@ cohorts = Table(
 )
 """Frozen lists of subjects, counted from 1 in each dataset; never leave the site, only their keyed hash does."""
 
-sides = Table(
-    "sides",
+split_assignments = Table(
+    "split_assignments",
     metadata,
     Column("dataset", String(63), primary_key=True),
     Column("fraction", Float, primary_key=True),
@@ -126,8 +126,8 @@ sides = Table(
 """On which side of a split each subject stood when it was first frozen; it stands there in every later
 version of the same validation fraction."""
 
-subtractions = Table(
-    "subtractions",
+signed_withdrawals = Table(
+    "signed_withdrawals",
     metadata,
     Column("number", Integer, primary_key=True),
     Column("cohort_hash", String(71), ForeignKey("cohorts.hash"), nullable=False, index=True),
@@ -179,8 +179,8 @@ tasks = Table(
 ``detail``, the full error text, stays here; ``closed_at`` is when the server's last word on the round came.
 """
 
-state_frames = Table(
-    "state_frames",
+optimiser_states = Table(
+    "optimiser_states",
     metadata,
     Column("experiment", String(63), ForeignKey("experiments.experiment"), primary_key=True),
     Column("round", Integer, primary_key=True),
@@ -188,10 +188,10 @@ state_frames = Table(
     Column("path", Text, nullable=False),
     Column("committed", Boolean(create_constraint=False), nullable=False, server_default="0"),
 )
-"""State a site keeps for an experiment (optimiser), one frame a round and attempt."""
+"""State a site keeps for an experiment (optimiser), one tensor file a round and attempt."""
 
-server_heads = Table(
-    "server_heads",
+server_journal_heads = Table(
+    "server_journal_heads",
     metadata,
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("hash", String(71), primary_key=True),

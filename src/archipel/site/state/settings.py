@@ -69,7 +69,7 @@ cache_mb = 16384
 [policy]
 releases = ["sum", "individually"]
 minimum_subjects = 2
-# A dataset or cohort of fewer subjects than this is told outside as "<5", never by its number.
+# A dataset or cohort of fewer subjects than this is disclosed as "<5", never by its number.
 minimum_cell = 5
 maximum_rounds = 10000
 

@@ -1,8 +1,8 @@
 """Patients who are not to be used any more: taken out of every dataset, every cohort and every round from now on.
 
 A withdrawal is written down as a keyed token of the patient's id, never the id, and for each cohort that is frozen
-already as a subtraction that the site signs. The file ``opt-out.txt`` in the state folder is taken over whenever the
-site looks: before it tells of its datasets, before it scans or freezes, and before each task.
+already as a signed withdrawal that the site signs. The file ``opt-out.txt`` in the state folder is taken over whenever
+the site looks: before it tells of its datasets, before it scans or freezes, and before each task.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ class Withdrawn(NamedTuple):
     cohorts: tuple[NarrowedCohort, ...]
 
 
-def withdraw(site: StateFolder, optants: Iterable[OptOut], *, reason: str = "") -> Withdrawn:
+def withdraw(site: StateFolder, people: Iterable[OptOut], *, reason: str = "") -> Withdrawn:
     """Take patients out, all in one transaction, and wake the agent; those who are out already change nothing.
 
     Nothing that was prepared of them stays in the cache, nor what a scan found in their files, nor a report in the
     state folder that may show them. Raises BadInput for what cannot be a subject's id and NotFound for a dataset that
     is not in the catalog.
     """
-    done, traces = _withdraw(site, optants, reason, "person")
+    done, traces = _withdraw(site, people, reason, "person")
     if traces is not None:
         sample_cache.forget(site, *traces)
     return done
@@ -66,10 +66,10 @@ class _Traces(NamedTuple):
 
 
 def _withdraw(
-    site: StateFolder, optants: Iterable[OptOut], reason: str, source: str, coming: str = EVERYWHERE
+    site: StateFolder, people: Iterable[OptOut], reason: str, source: str, coming: str = EVERYWHERE
 ) -> tuple[Withdrawn, _Traces | None]:
     """What changed, and whose traces go from the cache; None when nobody is out who was not before."""
-    asked = list(dict.fromkeys(optants))
+    asked = list(dict.fromkeys(people))
     for one in asked:
         check_subject(one.subject)
     tokens = {register.withdrawal(site, one): one for one in asked}
@@ -92,18 +92,18 @@ def _withdraw(
     return Withdrawn(len({token for _, token in new}), held, narrowed), traces
 
 
-def reinstate(site: StateFolder, optant: OptOut) -> None:
+def reinstate(site: StateFolder, opt_out: OptOut) -> None:
     """Undo a mistaken withdrawal, for cohorts frozen from now on; those that were narrowed stay so.
 
     Raises NotFound when the patient is not withdrawn, Conflict while ``opt-out.txt`` still names them.
     """
-    token = subject_token(optant.subject, site.cohort_key)
-    if any(subject_token(one.optant.subject, site.cohort_key) == token for one in listed(site)):
+    token = subject_token(opt_out.subject, site.cohort_key)
+    if any(subject_token(one.opt_out.subject, site.cohort_key) == token for one in listed(site)):
         raise Conflict("the patient", f"is named in {OPT_OUT}", "remove the line there first")
     with site.database.write() as connection:
-        if not register.strike(connection, Withdrawal(optant.dataset, token)):
+        if not register.strike(connection, Withdrawal(opt_out.dataset, token)):
             raise NotFound("the patient", "is not withdrawn there", "name the dataset as it was named then")
-        body = {"subject": token, "dataset": optant.dataset or "every dataset"}
+        body = {"subject": token, "dataset": opt_out.dataset or "every dataset"}
         journal.append(connection, "patient-readmitted", body)
 
 
@@ -113,14 +113,14 @@ def take_opt_outs(site: StateFolder, coming: str = EVERYWHERE) -> None:
     ``coming``: a dataset that is not in the catalog yet, whose lines count already.
     Raises BadInput (code configuration) when the file cannot be read or a line is not valid: nothing runs then.
     """
-    asked = [line.optant for line in listed(site)]
+    asked = [line.opt_out for line in listed(site)]
     if not asked:
         return
     with site.database.read() as connection:
         known = register.known(connection)
         names = set(connection.scalars(select(schema.datasets.c.name)))
     names |= {EVERYWHERE, coming}
-    new = [one for one in asked if one.dataset in names and known.isdisjoint(register.ways_out(site, one))]
+    new = [one for one in asked if one.dataset in names and known.isdisjoint(register.withdrawals_of(site, one))]
     if not new:
         return
     _, traces = _withdraw(site, new, "", "opt-out list", coming)
@@ -156,7 +156,7 @@ def _narrow_cohorts(
         tokens = [token for dataset, token in gone if dataset in (EVERYWHERE, row.dataset)]
         cohort = Cohort.model_validate_json(row.body)
         before = len(signed_withdrawals.of(connection, row.hash))
-        left = signed_withdrawals.narrow(connection, site, cohort, row.hash, tokens)
+        left = signed_withdrawals.withdraw_from(connection, site, cohort, row.hash, tokens)
         hashes.update(sample.hash for sample in left.samples)
         if len(signed_withdrawals.of(connection, row.hash)) > before:
             found.append(NarrowedCohort(cohort.dataset, cohort.version, len(left.subjects)))

@@ -46,7 +46,7 @@ class OptOutLine(NamedTuple):
     """A line that names a patient."""
 
     number: int
-    optant: OptOut
+    opt_out: OptOut
 
 
 def listed(site: StateFolder) -> tuple[OptOutLine, ...]:

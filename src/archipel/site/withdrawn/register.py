@@ -33,7 +33,7 @@ def withdrawal(site: StateFolder, one: OptOut) -> Withdrawal:
     return Withdrawal(one.dataset, subject_token(one.subject, site.cohort_key))
 
 
-def ways_out(site: StateFolder, one: OptOut) -> set[Withdrawal]:
+def withdrawals_of(site: StateFolder, one: OptOut) -> set[Withdrawal]:
     """The withdrawals by which this patient is out: of the dataset named, or of every one."""
     mine = withdrawal(site, one)
     return {mine, mine._replace(dataset=EVERYWHERE)}
@@ -75,13 +75,13 @@ def unmatched(site: StateFolder) -> tuple[int, ...]:
     Raises BadInput (code configuration) as ``opt_outs.read`` does.
     """
     lines = listed(site)
-    nobody = unknown_subjects(site, [line.optant for line in lines])
-    return tuple(line.number for line in lines if line.optant in nobody)
+    nobody = unknown_subjects(site, [line.opt_out for line in lines])
+    return tuple(line.number for line in lines if line.opt_out in nobody)
 
 
-def unknown_subjects(site: StateFolder, optants: Iterable[OptOut]) -> set[OptOut]:
+def unknown_subjects(site: StateFolder, people: Iterable[OptOut]) -> set[OptOut]:
     """Those of them whom no dataset here ever had, as far as known."""
-    pairs = {one: withdrawal(site, one) for one in optants}
+    pairs = {one: withdrawal(site, one) for one in people}
     with site.database.read() as connection:
         ever = _ever_here(connection, {pair.token for pair in pairs.values()})
     return {one for one, pair in pairs.items() if not _matches(pair, ever)}
@@ -104,7 +104,7 @@ def _ever_here(connection: Connection, tokens: Collection[str]) -> dict[str, set
     """The datasets that have or had each of these patients, as far as that is written down."""
     found: dict[str, set[str]] = {}
     asked = sorted(tokens)
-    for table, written in ((schema.members, true()), (schema.sides, true()), (_rows, _rows.c.known)):
+    for table, written in ((schema.members, true()), (schema.split_assignments, true()), (_rows, _rows.c.known)):
         for start in range(0, len(asked), _AT_ONCE):
             some = table.c.token.in_(asked[start : start + _AT_ONCE])
             for row in connection.execute(select(table.c.dataset, table.c.token).where(some, written)):

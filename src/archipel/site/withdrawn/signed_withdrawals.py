@@ -1,4 +1,4 @@
-"""What is left of a frozen cohort: the cohort without those whom the site's signed subtractions name."""
+"""What is left of a frozen cohort: the cohort without those whom the site's signed signed withdrawals name."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from archipel.site.state import schema
 from archipel.site.state.folder import StateFolder
 from archipel.storage import utc_now
 
-_rows = schema.subtractions
+_rows = schema.signed_withdrawals
 _KIND = "cohort-narrowed"
 
 
-def narrow(connection: Connection, site: StateFolder, cohort: Cohort, hashed: str, tokens: Iterable[str]) -> Cohort:
+def withdraw_from(
+    connection: Connection, site: StateFolder, cohort: Cohort, hashed: str, tokens: Iterable[str]
+) -> Cohort:
     """Sign these patients out of a kept cohort, unless they are already; what is left of it.
 
     Called in the transaction that withdraws, or that keeps a cohort frozen before.
@@ -46,19 +48,19 @@ def narrow(connection: Connection, site: StateFolder, cohort: Cohort, hashed: st
 
 
 def of(connection: Connection, hashed: str) -> tuple[str, ...]:
-    """The signed subtractions from a cohort, word for word, oldest first."""
+    """The signed signed withdrawals from a cohort, word for word, oldest first."""
     return tuple(connection.scalars(select(_rows.c.body).where(_rows.c.cohort_hash == hashed).order_by(_rows.c.number)))
 
 
 def journaled(connection: Connection, hashed: str) -> int:
-    """How many subtractions from a cohort the journal tells of: none of them may be gone."""
+    """How many signed withdrawals from a cohort the journal tells of: none of them may be gone."""
     lines = schema.journal
     mine = (lines.c.kind == _KIND, func.instr(lines.c.body, hashed) > 0)
     return connection.scalar(select(func.count()).select_from(lines).where(*mine)) or 0
 
 
 def subtracted(cohort: Cohort, key: bytes, found: Iterable[SignedWithdrawal]) -> Cohort:
-    """The cohort without those whom the subtractions name."""
+    """The cohort without those whom the signed withdrawals name."""
     gone = {token for one in found for token in one.subjects}
     if not gone:
         return cohort

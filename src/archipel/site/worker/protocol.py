@@ -131,7 +131,7 @@ to_worker: TypeAdapter[ToWorker] = TypeAdapter(ToWorker)
 from_worker: TypeAdapter[FromWorker] = TypeAdapter(FromWorker)
 
 
-def frame(message: Record) -> bytes:
+def encode_message(message: Record) -> bytes:
     """A message as it goes over the socket."""
     body = message.model_dump_json().encode()
     return HEADER.pack(len(body)) + body
@@ -161,4 +161,4 @@ def _exactly(channel: socket.socket, length: int, descriptors: list[int]) -> byt
 
 def send(channel: socket.socket, message: Record) -> None:
     """The worker's side: send a whole message."""
-    channel.sendall(frame(message))
+    channel.sendall(encode_message(message))

@@ -35,7 +35,7 @@ from archipel.vocabulary import EXCEPTION_CLASSES, ArchipelError, ErrorCode, Rec
 
 
 class Windows:
-    """Frames mapped into this process, and kept: the agent uses the same memory round after round.
+    """Tensor files mapped into this process, and kept: the agent uses the same memory round after round.
 
     A mapping made again costs a page fault for every few pages touched. ``most`` are kept, the latest used.
     """
@@ -45,7 +45,7 @@ class Windows:
         self._kept: OrderedDict[tuple[int, int, bool], mmap.mmap] = OrderedDict()
 
     def on(self, descriptor: int, *, write: bool = False) -> memoryview:
-        """The whole frame behind a descriptor."""
+        """The whole tensor file behind a descriptor."""
         about = os.fstat(descriptor)
         key = (about.st_dev, about.st_ino, write)
         if key not in self._kept:

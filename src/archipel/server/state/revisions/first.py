@@ -151,7 +151,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("experiment", "round", "kind", "about", "attempt"),
     )
     op.create_table(
-        "site_heads",
+        "site_journal_heads",
         sa.Column("site", sa.String(length=63), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("hash", sa.String(length=71), nullable=False),

@@ -94,7 +94,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("number", "hash"),
     )
     op.create_table(
-        "server_heads",
+        "server_journal_heads",
         sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("hash", sa.String(length=71), nullable=False),
         sa.Column("at", sa.String(length=32), nullable=False),
@@ -103,7 +103,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("number", "hash"),
     )
     op.create_table(
-        "sides",
+        "split_assignments",
         sa.Column("dataset", sa.String(length=63), nullable=False),
         sa.Column("fraction", sa.Float(), nullable=False),
         sa.Column("token", sa.String(length=64), nullable=False),
@@ -141,7 +141,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("experiment"),
     )
     op.create_table(
-        "subtractions",
+        "signed_withdrawals",
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("cohort_hash", sa.String(length=71), nullable=False),
         sa.Column("body", sa.Text(), nullable=False),
@@ -151,9 +151,9 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("number"),
     )
-    op.create_index(op.f("ix_subtractions_cohort_hash"), "subtractions", ["cohort_hash"])
+    op.create_index(op.f("ix_subtractions_cohort_hash"), "signed_withdrawals", ["cohort_hash"])
     op.create_table(
-        "state_frames",
+        "optimiser_states",
         sa.Column("experiment", sa.String(length=63), nullable=False),
         sa.Column("round", sa.Integer(), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),

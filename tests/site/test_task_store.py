@@ -36,27 +36,27 @@ HEAD = sign_head(SERVER, JournalHead(owner="server", number=1, hash="sha256:" + 
 
 
 class Bench:
-    """A site with an approved-looking job, its shelf, and a trainer that counts how often it is asked."""
+    """A site with an approved-looking job, its task store, and a trainer that counts how often it is asked."""
 
     def __init__(self, site: StateFolder, job: Job, job_hash: str) -> None:
         self.site, self.job, self.hash = site, job, job_hash
-        self.shelf, self.trained = SiteTaskStore(site), 0
-        self.handler = Idempotent(self._train, self.shelf)
+        self.store, self.trained = SiteTaskStore(site), 0
+        self.handler = Idempotent(self._train, self.store)
 
     async def _train(self, task: Task) -> LocalUpdate:
         self.trained += 1
-        frame = self.site.spool / f"{task.key.experiment}.{self.trained}.frame"
-        frame.write_bytes(b"weights %d" % self.trained)
+        tensor_file = self.site.spool / f"{task.key.experiment}.{self.trained}.frame"
+        tensor_file.write_bytes(b"weights %d" % self.trained)
         update = Update(
             key=task.key,
             site=self.site.name,
             task_hash=record_hash(task),
-            model=blob_hash(frame.read_bytes()),
-            model_bytes=frame.stat().st_size,
+            model=blob_hash(tensor_file.read_bytes()),
+            model_bytes=tensor_file.stat().st_size,
             samples=4,
             seconds=1.0,
         )
-        return LocalUpdate(update, frame, state=b"momentum %d" % self.trained)
+        return LocalUpdate(update, tensor_file, state=b"momentum %d" % self.trained)
 
     def task(self, round_: int = 1, attempt: int = 1, rate: float = 0.1) -> Task:
         key = TaskKey(experiment=self.job.experiment, round=round_, attempt=attempt)
@@ -72,10 +72,10 @@ class Bench:
             committed=committed,
             contributors=(self.site.name,) if named else ("elsewhere",),
         )
-        self.shelf.settle(closed, HEAD, None)
+        self.store.settle(closed, HEAD, None)
 
     def files(self) -> list[Path]:
-        return [*self.site.spool.iterdir(), *self.site.frames.iterdir()]
+        return [*self.site.spool.iterdir(), *self.site.tensor_files.iterdir()]
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ async def test_the_same_task_delivered_twice_is_answered_with_the_bytes_already_
     again = await Idempotent(bench._train, SiteTaskStore(bench.site))(bench.task())
     assert bench.trained == 1
     assert again.update == first.update
-    assert again.frame is not None and again.frame.read_bytes() == b"weights 1"
+    assert again.tensor_file is not None and again.tensor_file.read_bytes() == b"weights 1"
     assert [line.kind for line in journal.lines(bench.site)].count("update-made") == 1
 
 
@@ -112,7 +112,7 @@ async def test_a_task_of_a_closed_round_is_refused(bench: Bench) -> None:
 
 async def test_state_goes_on_only_from_rounds_that_name_this_site(bench: Bench) -> None:
     def before(round_: int) -> bytes | None:
-        return bench.shelf.last_state(bench.job.experiment, round_)
+        return bench.store.last_state(bench.job.experiment, round_)
 
     await bench.handler(bench.task())
     assert before(2) is None, "the server has not said that the round counts"
@@ -135,10 +135,10 @@ async def test_state_goes_on_only_from_rounds_that_name_this_site(bench: Bench) 
 async def test_a_sweep_keeps_what_a_row_names(bench: Bench) -> None:
     made = await bench.handler(bench.task())
     (bench.site.spool / "half").write_bytes(b"written when the agent was killed")
-    (bench.site.frames / "half").write_bytes(b"written when the agent was killed")
-    bench.shelf.sweep()
+    (bench.site.tensor_files / "half").write_bytes(b"written when the agent was killed")
+    bench.store.sweep()
     assert sorted(path.read_bytes() for path in bench.files()) == [b"momentum 1", b"weights 1"]
-    assert made.frame is not None and made.frame.exists()
+    assert made.tensor_file is not None and made.tensor_file.exists()
 
 
 async def test_nothing_is_kept_for_an_experiment_that_is_over_and_a_last_word_still_finds_its_task(
@@ -149,7 +149,7 @@ async def test_nothing_is_kept_for_an_experiment_that_is_over_and_a_last_word_st
     await bench.handler(bench.task(2))
     other = bench.site.spool / "lung.1.1.train.0.frame"
     other.write_bytes(b"of another experiment")
-    bench.shelf.forget(bench.job.experiment)
+    bench.store.forget(bench.job.experiment)
     assert bench.files() == [other]
     with pytest.raises(Conflict) as gone:
         await bench.handler(bench.task(2))
@@ -173,8 +173,8 @@ FAILURE = Failure(code=ErrorCode.INTERNAL, sentence="something broke")
 
 
 async def test_the_word_on_a_task_that_failed_is_journaled_once_however_often_it_is_said(bench: Bench) -> None:
-    bench.shelf.begin(bench.task())
-    bench.shelf.fail(bench.task(), FAILURE, "in full")
+    bench.store.begin(bench.task())
+    bench.store.fail(bench.task(), FAILURE, "in full")
     for _ in range(3):
         bench.close(bench.task(), named=False)
     assert kinds(bench, "round-closed") == 1 and state_of(bench) == "failed"
@@ -183,8 +183,8 @@ async def test_the_word_on_a_task_that_failed_is_journaled_once_however_often_it
 
 
 async def test_a_task_that_failed_is_tried_again_while_its_round_is_open(bench: Bench) -> None:
-    bench.shelf.begin(bench.task())
-    bench.shelf.fail(bench.task(), FAILURE, "in full")
+    bench.store.begin(bench.task())
+    bench.store.fail(bench.task(), FAILURE, "in full")
     await bench.handler(bench.task())
     bench.close(bench.task(), named=True)
     assert bench.trained == 1 and state_of(bench) == "closed" and kinds(bench, "round-closed") == 1
@@ -193,7 +193,7 @@ async def test_a_task_that_failed_is_tried_again_while_its_round_is_open(bench: 
 async def test_what_goes_wrong_after_the_last_word_on_a_round_is_no_failure_of_its_task(bench: Bench) -> None:
     await bench.handler(bench.task())
     bench.close(bench.task(), named=True)
-    bench.shelf.fail(bench.task(), FAILURE, "the frame is gone")
+    bench.store.fail(bench.task(), FAILURE, "the frame is gone")
     assert state_of(bench) == "closed" and kinds(bench, "task-failed") == 0
     assert failures.failed(bench.site) == []
 
@@ -213,7 +213,7 @@ class Ends:
 async def test_a_second_delivery_that_meets_the_end_of_its_round_is_over_too(bench: Bench) -> None:
     made = await bench.handler(bench.task())
     with pytest.raises(Conflict) as over:
-        await deliver(bench.site, bench.shelf, Ends(bench), made)  # type: ignore[arg-type]
+        await deliver(bench.site, bench.store, Ends(bench), made)  # type: ignore[arg-type]
     assert over.value.code is ErrorCode.ROUND_CLOSED
 
 
@@ -237,16 +237,16 @@ async def test_an_update_that_finds_no_room_is_kept_later_and_not_made_again(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     room = waiting(bench, monkeypatch, 3)
-    made = await Idempotent(bench._train, bench.shelf, room)(bench.task())
+    made = await Idempotent(bench._train, bench.store, room)(bench.task())
     assert bench.trained == 1
     assert sorted(path.read_bytes() for path in bench.files()) == [b"momentum 1", b"weights 1"]
-    assert bench.shelf.find(bench.task()) == LocalUpdate(made.update, made.frame)
+    assert bench.store.find(bench.task()) == LocalUpdate(made.update, made.tensor_file)
 
 
 async def test_an_update_that_cannot_be_kept_leaves_no_file(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     waiting(bench, monkeypatch, 1)
     with pytest.raises(StorageFull):
-        await Idempotent(bench._train, bench.shelf, no_waiting)(bench.task())
+        await Idempotent(bench._train, bench.store, no_waiting)(bench.task())
     assert bench.files() == []
 
 
@@ -256,5 +256,5 @@ async def test_half_a_state_is_removed(bench: Bench, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(os, "fsync", broken)
     with pytest.raises(StorageFull):
-        bench.shelf.keep(bench.task(), await bench._train(bench.task()))
-    assert list(bench.site.frames.iterdir()) == []
+        bench.store.keep(bench.task(), await bench._train(bench.task()))
+    assert list(bench.site.tensor_files.iterdir()) == []
