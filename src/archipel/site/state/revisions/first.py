@@ -151,7 +151,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("number"),
     )
-    op.create_index(op.f("ix_subtractions_cohort_hash"), "signed_withdrawals", ["cohort_hash"])
+    op.create_index(op.f("ix_signed_withdrawals_cohort_hash"), "signed_withdrawals", ["cohort_hash"])
     op.create_table(
         "optimiser_states",
         sa.Column("experiment", sa.String(length=63), nullable=False),
