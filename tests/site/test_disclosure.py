@@ -127,7 +127,7 @@ async def test_a_count_below_the_smallest_cell_is_never_on_the_wire(
     (answer,) = [one for one in messages if isinstance(one, AnswerMessage)]
     assert [one.subjects for one in told.datasets] == [said]
     assert answer.subjects == (said if isinstance(said, int) else None)
-    hello = Hello(site="charite", version="1", time="now", datasets=agent.telling.datasets(), head={})
+    hello = Hello(site="charite", version="1", time="now", datasets=agent.reporting.datasets(), head={})
     assert [one.subjects for one in hello.datasets] == [said]
     for text in wire.sent:
         assert "p-00" not in text and str(tmp_path) not in text
@@ -145,16 +145,16 @@ async def test_the_smallest_cell_is_the_sites_own_rule(with_table: StateFolder) 
 async def test_what_was_told_is_in_the_journal_once_for_each_change(with_table: StateFolder) -> None:
     agent = Agent(with_table, Wire())  # type: ignore[arg-type]
     for _ in range(3):
-        agent.telling.datasets()
+        agent.reporting.datasets()
     catalog.remap(with_table, "table", DataMapping(label_names={"1": "sick"}))
-    agent.telling.datasets()
+    agent.reporting.datasets()
     lines = [line.body["datasets"] for line in journal.lines(with_table) if line.kind == "datasets-disclosed"]
     assert lines == [
         [{"name": "table", "kind": "arrays", "subjects": 6}],
         [{"name": "table", "kind": "arrays", "subjects": 6, "labels": {"1": "sick"}}],
     ]
     again = Agent(with_table, Wire())  # type: ignore[arg-type]
-    again.telling.datasets()
+    again.reporting.datasets()
     assert [line.kind for line in journal.lines(with_table)].count("datasets-disclosed") == 2
 
 

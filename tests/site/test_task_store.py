@@ -16,7 +16,7 @@ from archipel.site.execution import failures
 from archipel.site.execution.task_store import SiteTaskStore
 from archipel.site.state.folder import StateFolder
 from archipel.tasks import LocalUpdate
-from archipel.tasks.handling import Idempotent, Room, no_waiting
+from archipel.tasks.handling import Idempotent, WaitForSpace, no_waiting
 from archipel.tensors import blob_hash
 from archipel.transport import UploadStart
 from archipel.vocabulary import (
@@ -217,7 +217,7 @@ async def test_a_second_delivery_that_meets_the_end_of_its_round_is_over_too(ben
     assert over.value.code is ErrorCode.ROUND_CLOSED
 
 
-def waiting(bench: Bench, monkeypatch: pytest.MonkeyPatch, times: int) -> Room:
+def waiting(bench: Bench, monkeypatch: pytest.MonkeyPatch, times: int) -> WaitForSpace:
     """The database finds no room for the row of an update; after so many waits it does."""
     keep, waits = journal.append, []
 

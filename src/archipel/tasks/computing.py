@@ -70,7 +70,7 @@ class Compute:
         try:
             try:
                 if task.key.kind is not TaskKind.EVALUATE and trained.result is not None:
-                    tensor_file = self._folder / f"{_file_name(task)}.{os.urandom(8).hex()}.frame"
+                    tensor_file = self._folder / f"{_file_name(task)}.{os.urandom(8).hex()}.safetensors"
                     model, reported = await self._sealed(task, trained, steps, tensor_file)
                     size = trained.result.nbytes
             finally:

@@ -18,7 +18,7 @@ from archipel.site.state.folder import StateFolder
 from archipel.transport import AnswerMessage, DatasetsMessage, DatasetSummary, DetailMessage
 from archipel.vocabulary import ArchipelError
 
-_log = structlog.get_logger("archipel.telling")
+_log = structlog.get_logger("archipel.reporting")
 
 
 class StatusReporting:
