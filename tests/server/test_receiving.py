@@ -21,7 +21,7 @@ from archipel.server.sites import receiving, spooling
 from archipel.server.sites.receiving import Receiving
 from archipel.tensors import TensorFileWriter, blob_hash, encode, schema_of
 from archipel.transport import CHUNK
-from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, StorageFull, TaskKey, Update
+from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, PrivacyTerms, StorageFull, TaskKey, Update
 
 ARRAYS = {"w": np.random.default_rng(0).normal(size=400_000)}
 FRAME = encode(ARRAYS)
@@ -179,7 +179,7 @@ class Server:
     def __init__(self, folder: Path) -> None:
         self.told: list[str] = []
         self.received = False
-        self.job: Any = SimpleNamespace(update_schema=schema_of(ARRAYS))
+        self.job: Any = SimpleNamespace(tensors=schema_of(ARRAYS), privacy=PrivacyTerms())
         self.fleet = SimpleNamespace(events=asyncio.Queue[Delivered]())
         self.hub = SimpleNamespace(fleets={"heart": self.fleet})
         self.federation = SimpleNamespace(state=SimpleNamespace(spool=folder))
