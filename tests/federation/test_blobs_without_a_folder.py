@@ -29,7 +29,7 @@ from archipel.site.agent.agent import Agent
 from archipel.site.agent.connection import ServerConnection
 from archipel.site.approval import approvals
 from archipel.site.membership import enrolment
-from archipel.site.membership.founding import create_site
+from archipel.site.membership.creation import create_site
 from archipel.site.services import datasets
 from archipel.site.state.folder import StateFolder
 from archipel.storage import BlobStore
@@ -92,7 +92,7 @@ async def connected(site: StateFolder) -> AsyncIterator[Agent]:
     link = ServerConnection(site)
     agent = Agent(site, link)
     agent.start()
-    dials = asyncio.create_task(link.run(agent.take, agent.telling.datasets))
+    dials = asyncio.create_task(link.run(agent.take, agent.reporting.datasets))
     try:
         yield agent
     finally:
