@@ -98,15 +98,17 @@ def addend_of(job: Job, kind: TaskKind, own: UpdateSums) -> Addend:
 def added_up(job: Job, numbers: Mapping[str, float]) -> UpdateSums:
     """The fields of several sites from the sum of each of their tensors, by name.
 
-    Raises BadInput, which cannot name a site, when a sum is not finite, a count is negative, or nothing was counted.
+    Raises BadInput, which cannot name a site, when a sum is not finite, a weight or a count is negative, or nothing was
+    counted.
     """
+    remedy = "ask the sites: a sum does not show whose part is at fault"
     for name, number in numbers.items():
         counts = name in (SAMPLES, WEIGHT) or name.endswith("/weight")
-        if not math.isfinite(number) or (counts and not 0 <= number <= EXACT):
+        if not math.isfinite(number) or (counts and number < 0):
             cause = f"{name} adds up to {number}"
-            raise BadInput("the sum of the updates", cause, "see the sites' logs", code=ErrorCode.NOT_FINITE)
+            raise BadInput("the sum of the updates", cause, remedy, code=ErrorCode.NOT_FINITE)
     if WEIGHT in numbers and not numbers[WEIGHT] > 0:
-        raise BadInput("the sum of the updates", "has no weight", "see the sites' logs", code=ErrorCode.BAD_UPDATE)
+        raise BadInput("the sum of the updates", "has no weight", remedy, code=ErrorCode.BAD_UPDATE)
 
     def sums(prefix: str, names: set[str]) -> dict[str, MetricSum]:
         found = {

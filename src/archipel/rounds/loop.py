@@ -260,7 +260,7 @@ class ExperimentLoop:
             except NotFiniteResult as error:
                 committed, unable = False, f"strategy {self.job.strategy.name}: {error}"
             except UnusableSum as error:
-                committed, unable = False, f"{error}; each site's log tells whether its part was sound"
+                committed, unable = False, f"{error}; a sum does not show whose part is at fault"
         model = made.model.hash if made.model else None
         record = stage_record(self.job, opened, committed, contributors, model, seconds, made.sums)
         closed = RoundClosed(

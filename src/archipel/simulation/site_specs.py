@@ -35,7 +35,7 @@ class SiteSpec:
     ``data`` is the folder of the dataset or another source of its samples, ``models`` the folder in which the models
     are found by their hash (see ``model_path``), and ``tensor_files`` the site's own folder for what it trained.
     ``modules`` are imported first, by name: whatever registers strategies and privacy steps of the researcher's own,
-    which a process that was started anew does not have.
+    which a new process does not have.
     """
 
     job: Job
