@@ -33,6 +33,10 @@ def job(**changes: Any) -> Job:
     return Job.model_validate(values | changes)
 
 
+SEVERAL: dict[str, Any] = {
+    "terms": {"rounds": 3, "quorum": 2},
+    "roster": [{"site": site, "identity_key": KEY.public, "dataset": "table"} for site in ("berlin", "paris")],
+}
 JOB = job()
 APPROVAL = approve(
     KEY,
@@ -133,11 +137,27 @@ def test_a_key_comes_back_from_its_file_and_a_bad_file_is_named(tmp_path: Path) 
         ({}, {}, 3, "the plan needs 4"),
         ({"maximum_rounds": 2}, {}, 10, "the job has 3 rounds; the policy allows 2"),
         ({}, {"limits": {"memory_mb": 99_999}}, 10, "the job asks for memory_mb=99999"),
+        ({}, {"strategy": {"name": "median"}}, 10, None),
     ],
 )
 def test_a_policy_names_each_thing_it_refuses(
     policy: dict[str, Any], changes: dict[str, Any], subjects: int, words: str | None
 ) -> None:
-    found = objections(job(**changes), SitePolicy(**policy), subjects)
+    found = objections(job(**changes), SitePolicy(**policy), subjects, Release.INDIVIDUALLY)
     assert len(found) == (words is not None)
     assert words is None or words in found[0]
+
+
+@pytest.mark.parametrize(
+    ("needs", "words"),
+    [
+        (Release.SUM, None),
+        (Release.INDIVIDUALLY, "only sums may leave, and strategy median needs each site's own update"),
+        (None, "only sums may leave, and strategy median is not known here"),
+    ],
+)
+def test_a_strategy_that_sums_are_not_enough_for_is_refused_at_the_site(
+    needs: Release | None, words: str | None
+) -> None:
+    summed = job(strategy={"name": "median"}, privacy={"release": "sum"}, **SEVERAL)
+    assert objections(summed, SitePolicy(), 10, needs) == ([words] if words else [])

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from archipel.privacy import register_step
+from archipel.privacy import STEPS
 from archipel.tensors import Array
 from archipel.vocabulary import HyperParameter, MetricSum, TensorSpec, Value
 
@@ -40,7 +40,7 @@ def registered() -> Iterator[None]:
         return Clip(float(values["bound"]))
 
     bound = HyperParameter(name="bound", kind="float", default=1.0, minimum=1e-6, maximum=1e6)
-    forget = register_step("clip", made, bound)
+    forget = STEPS.register("clip", made, bound)
     try:
         yield
     finally:

@@ -148,6 +148,7 @@ class ScriptedExperiments:
             "model": "blake3:" + "0" * 64,
             "contributors": contributors,
             "sites": sites,
+            "samples": sum(sites[site]["samples"] for site in contributors),
             "metrics": {"loss": 1.0 / number},
             "validation": {metric: accuracy},
             "model_validation": {},

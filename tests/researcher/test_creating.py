@@ -13,8 +13,9 @@ from archipel.governance import job_hash
 from archipel.plans import load
 from archipel.tensors import blob_hash, encode
 from archipel.transport.messages import DatasetSummary, DisclosedColumn
-from archipel.vocabulary import BadInput, Conflict
+from archipel.vocabulary import BadInput, Conflict, PrivacyTerms, Release, StepTerms
 
+SUM = PrivacyTerms(release=Release.SUM)
 Tell = Callable[[str, list[DatasetSummary]], None]
 
 
@@ -53,6 +54,11 @@ def test_a_job_holds_what_the_plan_declares_and_the_roster(world: World, federat
         assert all(word in shown for word in ("site-a", "site-c", "table"))
 
 
+def test_a_job_may_let_nothing_leave_but_sums(federation: archipel.Federation) -> None:
+    assert federation.create(TINY_PLAN).job.privacy == PrivacyTerms()
+    assert federation.create(TINY_PLAN, privacy=SUM).job.privacy.release is Release.SUM
+
+
 def test_submitting_stores_the_blobs_and_twice_is_once(world: World, federation: archipel.Federation) -> None:
     made = federation.create(TINY_PLAN).submit()
     blobs = world.federation.blobs
@@ -87,6 +93,9 @@ def test_a_name_that_another_job_has_is_refused(federation: archipel.Federation)
         ({"sites": ["site-a", "site-a"]}, "site site-a: is named twice; name each site once"),
         ({"sites": []}, "sites: none is named"),
         ({"sites": {"site-a": None, "site-x": None}}, "site site-x: is not in this federation"),
+        ({"privacy": SUM, "baselines": True}, "a site's own model is not a sum"),
+        ({"privacy": SUM, "quorum": 1}, "the sum over one site is its own update"),
+        ({"privacy": PrivacyTerms(steps=(StepTerms(name="blur"),))}, "privacy step blur: is not known here"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_sent(

@@ -15,17 +15,29 @@ from typing import Any
 import numpy as np
 import pytest
 
+from archipel.privacy import update_schema
 from archipel.rounds import Delivered
 from archipel.server.experiments.spool_names import spool_name
 from archipel.server.sites import receiving, spooling
 from archipel.server.sites.receiving import Receiving
 from archipel.tensors import TensorFileWriter, blob_hash, encode, schema_of
 from archipel.transport import CHUNK
-from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, StorageFull, TaskKey, Update
+from archipel.vocabulary import (
+    ArchipelError,
+    BadInput,
+    ErrorCode,
+    PrivacyTerms,
+    Release,
+    StorageFull,
+    TaskKey,
+    TaskKind,
+    Update,
+)
 
 ARRAYS = {"w": np.random.default_rng(0).normal(size=400_000)}
 FRAME = encode(ARRAYS)
 THING = "update of berlin"
+NO_METRICS: dict[str, Any] = {"metrics": (), "validation": ()}
 
 
 async def said(data: bytes, size: int = CHUNK) -> AsyncIterator[bytes]:
@@ -179,7 +191,7 @@ class Server:
     def __init__(self, folder: Path) -> None:
         self.told: list[str] = []
         self.received = False
-        self.job: Any = SimpleNamespace(update_schema=schema_of(ARRAYS))
+        self.job: Any = SimpleNamespace(tensors=schema_of(ARRAYS), privacy=PrivacyTerms())
         self.fleet = SimpleNamespace(events=asyncio.Queue[Delivered]())
         self.hub = SimpleNamespace(fleets={"heart": self.fleet})
         self.federation = SimpleNamespace(state=SimpleNamespace(spool=folder))
@@ -193,7 +205,12 @@ class Server:
             model_bytes=len(FRAME),
             samples=1,
         )
-        self.tensor_file = folder / spool_name(self.update)
+        self.folder = folder
+        self.placed()
+
+    def placed(self) -> None:
+        """Where the update's file goes."""
+        self.tensor_file = self.folder / spool_name(self.update)
         self.part = self.tensor_file.with_name(f"{self.tensor_file.name}.part")
 
     async def note_interruption(self, name: str, reason: str) -> bool:
@@ -280,6 +297,23 @@ async def test_a_frame_that_could_not_be_made_durable_is_sent_whole_again(
 async def test_a_frame_with_other_bytes_is_forgotten(server: Server) -> None:
     with pytest.raises(BadInput, match="its bytes have another hash than announced"):
         await server.call(said(FRAME[:-1] + bytes([FRAME[-1] ^ 1])))
+    assert not server.part.exists() and not server.tensor_file.exists()
+
+
+async def test_an_update_of_another_form_than_the_job_s_is_refused(server: Server) -> None:
+    # As it may leave individually, of a job whose updates leave only within a sum: too short for that.
+    server.job = SimpleNamespace(**vars(server.job) | {"privacy": PrivacyTerms(release=Release.SUM), **NO_METRICS})
+    with pytest.raises(BadInput, match=f"announces {len(FRAME)} bytes where the job's update has"):
+        await server.call(said(FRAME))
+    # And one of the right length whose tensors have other names.
+    summed = update_schema(server.job, TaskKind.TRAIN)
+    numbers = {spec.name: np.zeros(spec.shape) for spec in summed.tensors}
+    other = encode({name.replace("#samples", "#example"): value for name, value in numbers.items()})
+    assert len(other) == len(encode(numbers))
+    server.update = server.update.model_copy(update={"model": blob_hash(other), "model_bytes": len(other)})
+    server.placed()
+    with pytest.raises(BadInput, match="tensor #samples is missing"):
+        await server.call(said(other))
     assert not server.part.exists() and not server.tensor_file.exists()
 
 

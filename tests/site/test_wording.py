@@ -80,8 +80,11 @@ def test_every_field_that_leaves_is_spoken_of(hospital: StateFolder) -> None:
     for text in spoken.values():
         assert text in leaves
     assert "the server sees this site's by itself" in leaves
-    summed = words(hospital, privacy=PrivacyTerms(release=Release.SUM))["What leaves this site?"]
-    assert "only the sum over sites" in summed
+    entries = [("charite", hospital.identity.public), ("mayo", "ed25519:" + "1" * 64)]
+    roster = tuple(RosterEntry(site=site, identity_key=key, dataset="table") for site, key in entries)
+    several = {"roster": roster, "terms": RoundTerms(rounds=3, quorum=2)}
+    summed = words(hospital, privacy=PrivacyTerms(release=Release.SUM), **several)["What leaves this site?"]
+    assert "keeps only the sum over sites; they are not masked yet" in summed
 
 
 def test_a_model_that_goes_to_other_hospitals_is_said_to(hospital: StateFolder) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from archipel.strategies import FedAvg, register_strategy
+from archipel.strategies import STRATEGIES, FedAvg
 from archipel.tensors import Array, ChunkStack
 from archipel.vocabulary import HyperParameter, Release, TensorSpec, Value
 
@@ -47,7 +47,7 @@ def registered() -> Iterator[None]:
     def momentum(values: Mapping[str, Value]) -> FedAvgM:
         return FedAvgM(float(values["beta"]))
 
-    undo = [register_strategy("fedavgm", momentum, BETA), register_strategy("median", lambda _: CoordinateMedian())]
+    undo = [STRATEGIES.register("fedavgm", momentum, BETA), STRATEGIES.register("median", lambda _: CoordinateMedian())]
     try:
         yield
     finally:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from archipel.strategies import SiteStats, Strategy
-from archipel.tensors import Array, Between, decode, encode, fold, schema_of, sums
+from archipel.tensors import Array, Between, WeightedUpdates, decode, encode, fold, schema_of, sums
 from archipel.vocabulary import Release
 
 Tree = dict[str, Array]
@@ -77,3 +77,33 @@ class StrategyConformance(ABC):
 
     def test_it_says_what_must_leave_a_site(self) -> None:
         assert self.strategy.needs in Release
+
+    def test_sums_of_weighted_updates_give_the_same_model_where_sums_are_enough(self, tmp_path: Path) -> None:
+        if self.strategy.needs is Release.INDIVIDUALLY:
+            with pytest.raises(ValueError, match="only the sum of these updates may be looked at"):
+                self.of_sums(tmp_path)
+            return
+        apart, summed = self.of_sums(tmp_path)
+        for name, values in apart.items():
+            np.testing.assert_allclose(summed[name], values, rtol=1e-6, atol=1e-12)
+
+    def of_sums(self, folder: Path) -> tuple[Tree, Tree]:
+        """The next model from updates as they are, and from updates that each site multiplied by its own weight."""
+        trees, samples = self.trees(3, seed=1), [SiteStats("a", 2), SiteStats("b", 3), SiteStats("c", 7)]
+        alone = [self.strategy.weights([one])[0] for one in samples]
+        weighted = [
+            {name: value.astype(float) * weight for name, value in tree.items()}
+            for tree, weight in zip(trees, alone, strict=True)
+        ]
+        (folder / "start").write_bytes(encode(self.trees(1, seed=0)[0]))
+        made = []
+        for number, (parts, weights) in enumerate([(trees, self.strategy.weights(samples)), (weighted, [1.0] * 3)]):
+            files = [folder / f"{number}-{index}" for index in range(3)]
+            for file, part in zip(files, parts, strict=True):
+                file.write_bytes(encode(part))
+            kept = {name: folder / f"{number}-{name}" for name in self.strategy.memory}
+            between, out = Between(folder / "start", {}, kept), folder / f"model-{number}"
+            sent = WeightedUpdates(schema_of(weighted[0]), sum(alone)) if number else None
+            fold(schema_of(trees[0]), files, weights, out, self.strategy, between, sent)
+            made.append(decode(out.read_bytes()))
+        return made[0], made[1]

@@ -8,7 +8,7 @@ from other_strategies import CoordinateMedian, FedAvgM, registered
 from strategy_conformance import StrategyConformance, Tree
 
 from archipel.governance import canonical
-from archipel.strategies import FedAvg, register_strategy, strategy_of
+from archipel.strategies import STRATEGIES, FedAvg, strategy_of
 from archipel.vocabulary import BadInput, Conflict, StrategyTerms
 
 
@@ -52,7 +52,7 @@ def test_parameters_are_those_that_a_strategy_declares() -> None:
         with pytest.raises(BadInput, match="outside its bounds"):
             strategy_of(StrategyTerms(name="fedavgm", parameters={"beta": 2.0}))
         with pytest.raises(Conflict, match="registered already"):
-            register_strategy("fedavgm", lambda _: FedAvg())
+            STRATEGIES.register("fedavgm", lambda _: FedAvg())
     with pytest.raises(BadInput, match="not known here; choose one of: fedavg"):
         strategy_of(StrategyTerms(name="fedavgm"))
 

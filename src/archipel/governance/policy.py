@@ -26,11 +26,19 @@ class SitePolicy(Record):
     )
 
 
-def objections(job: Job, policy: SitePolicy, subjects: int) -> list[str]:
-    """Why this site will not run the job with a cohort of ``subjects``: one sentence each, none when it will."""
+def objections(job: Job, policy: SitePolicy, subjects: int, strategy_needs: Release | None) -> list[str]:
+    """Why this site will not run the job with a cohort of ``subjects``: one sentence each, none when it will.
+
+    ``strategy_needs`` is what must leave the sites for the job's strategy to work, None where the site does not know
+    the strategy; it matters where only sums may leave.
+    """
     found: list[str] = []
     if job.privacy.release not in policy.releases:
         found.append(f"updates would leave {job.privacy.release}; the policy allows {_listed(policy.releases)}")
+    if job.privacy.release is Release.SUM and strategy_needs is None:
+        found.append(f"only sums may leave, and strategy {job.strategy.name} is not known here")
+    if job.privacy.release is Release.SUM and strategy_needs is Release.INDIVIDUALLY:
+        found.append(f"only sums may leave, and strategy {job.strategy.name} needs each site's own update")
     if subjects < policy.minimum_subjects:
         found.append(f"the cohort has {subjects} subjects; the policy asks for {policy.minimum_subjects}")
     if subjects < job.needs.minimum_subjects:

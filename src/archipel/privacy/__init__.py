@@ -1,8 +1,30 @@
-"""What a site does to its update before it leaves: steps that a job names in its privacy terms.
+"""What a site does to its update before it leaves: steps that a job names, and fields that leave only within a sum.
 
 It knows tensors and numbers; it does not know tasks, files or how an update is sent.
 """
 
-from archipel.privacy.steps import Step, register_step, steps_of
+from archipel.privacy.steps import STEPS, Step, steps_of
+from archipel.privacy.summed_fields import (
+    Addend,
+    UpdateSums,
+    added_up,
+    addend_of,
+    declared_metrics,
+    field_names,
+    only_sums,
+    update_schema,
+)
 
-__all__ = ["Step", "register_step", "steps_of"]
+__all__ = [
+    "STEPS",
+    "Addend",
+    "Step",
+    "UpdateSums",
+    "added_up",
+    "addend_of",
+    "declared_metrics",
+    "field_names",
+    "only_sums",
+    "steps_of",
+    "update_schema",
+]

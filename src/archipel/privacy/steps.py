@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Protocol
 
 from archipel.tensors import Array
-from archipel.vocabulary import BadInput, Conflict, HyperParameter, Job, MetricSum, TensorSpec, Value, check_arguments
+from archipel.vocabulary import Job, MetricSum, Registry, TensorSpec
 
 
 class Step(Protocol):
@@ -30,42 +29,13 @@ class Step(Protocol):
         """The chunk that leaves instead, float64 of the same length."""
 
     def report(self) -> Mapping[str, MetricSum]:
-        """What the step says about itself with the update; it leaves the site as the job's metrics do."""
+        """What the step says about itself, once all chunks passed ``measure``; it leaves the site as metrics do."""
 
 
-@dataclass(frozen=True)
-class _Kind:
-    parameters: tuple[HyperParameter, ...]
-    make: Callable[[Mapping[str, Value]], Step]
-
-
-_KINDS: dict[str, _Kind] = {}
-
-
-def register_step(
-    name: str, make: Callable[[Mapping[str, Value]], Step], *parameters: HyperParameter
-) -> Callable[[], None]:
-    """Make a step known by ``name``, in every program that is to run or submit it; returns how to undo that.
-
-    Raises Conflict when the name is taken.
-    """
-    if name in _KINDS:
-        raise Conflict(f"privacy step {name}", "is registered already", "choose another name")
-    _KINDS[name] = _Kind(parameters, make)
-
-    def forget() -> None:
-        del _KINDS[name]
-
-    return forget
+STEPS: Registry[Step] = Registry("privacy step")
+"""Every privacy step that this process knows."""
 
 
 def steps_of(job: Job) -> tuple[Step, ...]:
     """New steps for one task of the job, in its order. Raises BadInput for one that is not known here."""
-    found = []
-    for terms in job.privacy.steps:
-        kind = _KINDS.get(terms.name)
-        if kind is None:
-            known = ", ".join(sorted(_KINDS)) or "none"
-            raise BadInput(f"privacy step {terms.name}", "is not known here", f"choose one of: {known}")
-        found.append(kind.make(check_arguments(kind.parameters, terms.parameters, owner=f"privacy step {terms.name}")))
-    return tuple(found)
+    return tuple(STEPS.make(terms.name, terms.parameters) for terms in job.privacy.steps)

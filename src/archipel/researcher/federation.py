@@ -27,6 +27,7 @@ from archipel.vocabulary import (
     BadInput,
     Baselines,
     ErrorCode,
+    PrivacyTerms,
     RoundTerms,
     StrategyTerms,
     Value,
@@ -146,6 +147,7 @@ class Federation:
         seed: int = 0,
         limits: WorkerLimits | None = None,
         strategy: StrategyTerms | None = None,
+        privacy: PrivacyTerms | None = None,
     ) -> Experiment:
         """Write the job of a new experiment; nothing is sent before ``submit``.
 
@@ -154,7 +156,9 @@ class Federation:
         each that is left out and why. ``quorum`` (default: all of them) sites must deliver in each round;
         ``deadline`` and ``grace`` are seconds. ``baselines=True`` also trains each site alone and measures the
         ensemble of those models. ``strategy`` (default: federated averaging) names how updates become the next model,
-        with its parameters. The initial model is made here, from ``seed``.
+        with its parameters. ``privacy`` (default: each site's update by itself, unchanged) says how updates leave a
+        site: ``PrivacyTerms(release="sum")`` lets nothing leave but what is added to the other sites'. The initial
+        model is made here, from ``seed``.
 
         Raises BadInput for a plan, site, dataset or argument that does not fit.
         """
@@ -181,6 +185,7 @@ class Federation:
             validation_fraction=validation_fraction,
             limits=limits or WorkerLimits(),
             strategy=strategy or StrategyTerms(),
+            privacy=privacy or PrivacyTerms(),
         )
         check_strategy(drafted.job)
         check_releases(drafted.job)

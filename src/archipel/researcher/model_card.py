@@ -90,7 +90,8 @@ def _contributions(job: Job, committed: Sequence[RoundView], document: Experimen
     people = {answer.site: answer.subjects for answer in document.approvals}
     for site in job.sites:
         there = [attempt.sites[site] for attempt in committed if site in attempt.contributors]
-        samples = there[-1].samples if there else 0
+        counted = there[-1].samples if there else 0
+        samples = "only within a sum" if counted is None else counted
         rows.append(f"| {site} | {people.get(site) or ''} | {len(there)} of {len(committed)} | {samples} |")
     lacking = [attempt for attempt in committed if len(attempt.contributors) < len(job.sites)]
     count = "1 round" if len(lacking) == 1 else f"{len(lacking)} rounds"

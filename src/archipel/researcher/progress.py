@@ -110,13 +110,12 @@ class Progress:
             measured = (after.get(site, {}) if produced else part.validation) if part else {}
             numbers = [(part.metrics if part else {}).get(name) for name in training]
             numbers += [measured.get(name) for name in validation]
-            counts = [str(part.samples), _number(part.seconds)] if part else ["", ""]
+            counts = ["" if part.samples is None else str(part.samples), _number(part.seconds)] if part else ["", ""]
             rows.append([site, str(answer.state), now, *counts, *map(_number, numbers)])
         if last:
             numbers = [last.metrics.get(name) for name in training]
             numbers += [(produced or last.validation).get(name) for name in validation]
-            samples = sum(last.sites[site].samples for site in last.contributors)
-            rows.append(["all sites", "", "", str(samples), _number(last.seconds), *map(_number, numbers)])
+            rows.append(["all sites", "", "", str(last.samples), _number(last.seconds), *map(_number, numbers)])
         model = f", model {last.round if produced else last.round - 1}" if last else ""
         heads = ["site", "answer", "now", "samples", "seconds", *training, *(f"{name}{model}" for name in validation)]
         return [escape_hidden(head) for head in heads], [[escape_hidden(cell) for cell in row] for row in rows]

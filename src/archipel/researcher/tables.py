@@ -61,7 +61,8 @@ def history(rounds: Sequence[RoundView], baselines: BaselinesView | None = None)
     Columns: ``round``, ``attempt``, ``site`` (or ``all_sites``), ``state``, ``samples``, ``seconds``, each training
     metric by its name, each validation metric as ``validation_<name>`` (of the model that the round started from)
     and as ``model_<name>`` (of the model that the round produced, known once a later exchange has measured it), and
-    each hyper-parameter as ``argument_<name>``. A metric that is called ``validation_...`` gets no second prefix.
+    each hyper-parameter as ``argument_<name>``. A metric that is called ``validation_...`` gets no second prefix. What
+    leaves a site only within a sum is there for ``all_sites`` alone.
     """
     rows: list[Row] = []
     for attempt in rounds:
@@ -73,8 +74,7 @@ def history(rounds: Sequence[RoundView], baselines: BaselinesView | None = None)
             values = {**part.metrics, **_prefixed("validation", part.validation)}
             values |= _prefixed("model", after.get(site, {}))
             rows.append({**place, "site": site, **counts, **values, **arguments})
-        samples = sum(attempt.sites[site].samples for site in attempt.contributors if site in attempt.sites)
-        counts = {"state": attempt.state.value, "samples": samples, "seconds": attempt.seconds}
+        counts = {"state": attempt.state.value, "samples": attempt.samples, "seconds": attempt.seconds}
         values = {**attempt.metrics, **_prefixed("validation", attempt.validation)}
         values |= _prefixed("model", attempt.model_validation)
         rows.append({**place, "site": ALL_SITES, **counts, **values, **arguments})

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from archipel.governance import record_hash
-from archipel.privacy import steps_of
+from archipel.privacy import UpdateSums, declared_metrics, only_sums, steps_of
 from archipel.rounds.experiment_store import Opened, SiteRecord, StageRecord
 from archipel.vocabulary import (
-    UPDATE_FIELDS,
     BadInput,
     ErrorCode,
     Job,
@@ -23,32 +22,25 @@ LARGEST_COUNT = 2**53
 
 
 def check_releases(job: Job) -> None:
-    """Raise BadInput for a job whose updates may leave only within a sum: there is not such a way out of a site yet.
-
-    And for privacy steps that are not known here.
-    """
+    """Raise BadInput for a job that names a privacy step which is not known here."""
     steps_of(job)
-    summed = [field for field in UPDATE_FIELDS if job.release_of(field) is Release.SUM]
-    if summed:
-        cause = f"lets {', '.join(summed)} leave only in a sum, and no way to sum without seeing each site's is there"
-        raise BadInput(f"job {job.experiment}", cause, "set privacy.release to individually")
 
 
 def check_what_leaves(job: Job, update: Update) -> None:
-    """Raise BadInput when a field of an update is filled that may leave its site only within a sum.
+    """Raise BadInput when an update says by itself what may leave its site only within a sum.
 
-    Called where a site makes an update and where a server takes one.
+    Such a field is a tensor of the update's file. Called where a site makes an update and where a server takes one.
     """
-    filled = {
-        "model": update.model is not None,
+    said = {
         "samples": update.samples > 0,
         "metrics": bool(update.metrics),
         "validation": bool(update.validation),
     }
-    for field, given in filled.items():
-        if given and job.release_of(field) is Release.SUM:
+    for field, is_said in said.items():
+        if is_said and job.release_of(field) is Release.SUM:
             thing, cause = f"update of {update.site} for {update.key}", f"{field} may leave a site only in a sum"
-            raise BadInput(thing, cause, "set privacy.release to individually in a new job", code=ErrorCode.BAD_UPDATE)
+            remedy = "write it into the update's file, or set privacy.release to individually in a new job"
+            raise BadInput(thing, cause, remedy, code=ErrorCode.BAD_UPDATE)
 
 
 def check_update(job: Job, task: Task, update: Update, has_file: bool) -> None:
@@ -58,12 +50,14 @@ def check_update(job: Job, task: Task, update: Update, has_file: bool) -> None:
         raise BadInput(thing, "answers another task", "send the update of this task", code=ErrorCode.BAD_UPDATE)
     check_what_leaves(job, update)
     trained = task.key.kind is not TaskKind.EVALUATE
-    if trained != has_file or (trained and update.samples == 0):
+    if (trained or only_sums(job)) != has_file or (trained and not only_sums(job) and update.samples == 0):
         raise BadInput(thing, "has no model or no samples", "train on at least one sample", code=ErrorCode.BAD_UPDATE)
     if update.samples >= LARGEST_COUNT:
         raise BadInput(thing, "counts more samples than can be", "count each once", code=ErrorCode.BAD_UPDATE)
-    declared = {metric.name for metric in job.metrics} | {name for step in steps_of(job) for name in step.metrics}
-    for given, known in ((update.metrics, declared), (update.validation, {metric.name for metric in job.validation})):
+    for given, known in (
+        (update.metrics, declared_metrics(job)),
+        (update.validation, {metric.name for metric in job.validation}),
+    ):
         unknown = sorted(set(given) - known)
         if unknown:
             raise BadInput(thing, f"metric {unknown[0]} is not in the job", "send the job's", code=ErrorCode.BAD_UPDATE)
@@ -74,15 +68,25 @@ def check_update(job: Job, task: Task, update: Update, has_file: bool) -> None:
 
 
 def stage_record(
-    opened: Opened, committed: bool, contributors: list[str], model: str | None, seconds: float
+    job: Job,
+    opened: Opened,
+    committed: bool,
+    contributors: list[str],
+    model: str | None,
+    seconds: float,
+    sums: UpdateSums | None = None,
 ) -> StageRecord:
-    """What became of an attempt that closes now; ``model`` is the hash of the one it made, if any."""
-    sites = {}
+    """What became of an attempt that closes now; ``model`` is the hash of the one it made, if any.
+
+    ``sums`` is what the contributors' files add up to where a site's own numbers may not leave it; no site has numbers
+    in the record then.
+    """
+    sites, alone = {}, not only_sums(job)
     for site, state in opened.sites.items():
         update = opened.updates.get(site) if state is ParticipantStatus.DELIVERED else None
         sites[site] = SiteRecord(
             state=state,
-            samples=update.samples if update else 0,
+            samples=(update.samples if update else 0) if alone else None,
             seconds=update.seconds if update else 0.0,
             bytes_up=update.model_bytes if update else 0,
             metrics=update.metrics if update else {},
@@ -90,6 +94,13 @@ def stage_record(
             failure=opened.failures.get(site),
         )
     counted = [sites[site] for site in contributors]
+    if alone:
+        sums = UpdateSums(
+            samples=sum(site.samples or 0 for site in counted),
+            metrics=pooled([site.metrics for site in counted]),
+            validation=pooled([site.validation for site in counted]),
+        )
+    sums = sums or UpdateSums()
     return StageRecord(
         stage=opened.stage,
         attempt=opened.attempt,
@@ -97,8 +108,9 @@ def stage_record(
         seconds=seconds,
         contributors=tuple(contributors),
         sites=sites,
-        metrics=pooled([site.metrics for site in counted]),
-        validation=pooled([site.validation for site in counted]),
+        samples=sums.samples,
+        metrics=dict(sums.metrics),
+        validation=dict(sums.validation),
         model=model,
     )
 

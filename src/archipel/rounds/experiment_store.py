@@ -19,10 +19,10 @@ from archipel.vocabulary.states import ExperimentState, ParticipantStatus
 
 
 class SiteRecord(Record):
-    """One site's part of a closed round."""
+    """One site's part of a closed round; ``samples`` is None where it leaves the site only within a sum."""
 
     state: ParticipantStatus
-    samples: int = 0
+    samples: int | None = 0
     seconds: float = 0.0
     bytes_up: int = 0
     metrics: dict[str, MetricSum] = {}
@@ -33,7 +33,8 @@ class SiteRecord(Record):
 class StageRecord(Record):
     """What became of one attempt at a stage: who contributed, what it took, what was measured.
 
-    ``validation`` is of the model the stage started from, summed over the contributing sites.
+    ``samples``, ``metrics`` and ``validation`` are sums over the contributing sites; ``validation`` is of the model
+    that the stage started from.
     """
 
     stage: Stage
@@ -42,6 +43,7 @@ class StageRecord(Record):
     seconds: float
     contributors: tuple[str, ...]
     sites: dict[str, SiteRecord]
+    samples: int = 0
     metrics: dict[str, MetricSum] = {}
     validation: dict[str, MetricSum] = {}
     model: Hash | None = None

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import structlog
 
 from archipel.rounds.accounting import check_update, stage_record
-from archipel.rounds.aggregation import Aggregated, aggregate
+from archipel.rounds.aggregation import Aggregated, UnusableSum, aggregate
 from archipel.rounds.experiment_store import ExperimentStore, Opened, Progress
 from archipel.rounds.fleet import Accepted, Delivered, Failed, Fleet, FleetEvent, Lost, Nudged, Returned
 from archipel.rounds.stages import ENSEMBLE, Stage, next_stage, stages_after_training
@@ -251,7 +251,7 @@ class ExperimentLoop:
         committed = verdict(opened.sites.values(), self._quorum(opened.stage)) is UpdateVerdict.QUORUM
         contributors = sorted(site for site, state in opened.sites.items() if state is ParticipantStatus.DELIVERED)
         made, unable = Aggregated(), ""
-        if committed and opened.stage.kind is TaskKind.TRAIN:
+        if committed:
             try:
                 made = await asyncio.to_thread(aggregate, self.job, self.store, opened, contributors)
             except NotFiniteUpdate as error:
@@ -259,8 +259,10 @@ class ExperimentLoop:
                 return False
             except NotFiniteResult as error:
                 committed, unable = False, f"strategy {self.job.strategy.name}: {error}"
+            except UnusableSum as error:
+                committed, unable = False, f"{error}; a sum does not show whose part is at fault"
         model = made.model.hash if made.model else None
-        record = stage_record(opened, committed, contributors, model, seconds)
+        record = stage_record(self.job, opened, committed, contributors, model, seconds, made.sums)
         closed = RoundClosed(
             experiment=self.job.experiment,
             round=opened.stage.round,

@@ -10,7 +10,7 @@ from typing import Any
 from archipel.governance import job_hash
 from archipel.rounds import ExperimentLoop, ExperimentState, ExperimentVerb, MemoryExperimentStore, check_releases
 from archipel.simulation.fleet import SimulatedFleet
-from archipel.simulation.site_specs import SiteSpec, site_handler
+from archipel.simulation.site_specs import SiteSpec, import_modules, site_handler
 from archipel.simulation.sites import SimulatedSite
 from archipel.simulation.workers import worker_handlers
 from archipel.strategies import check_strategy
@@ -19,7 +19,14 @@ from archipel.vocabulary import ArchipelError, BadInput, Job
 
 
 async def simulate(
-    job: Job, plan_file: Path, initial_model: bytes, sites: Sequence[SimulatedSite], folder: Path, *, workers: int = 1
+    job: Job,
+    plan_file: Path,
+    initial_model: bytes,
+    sites: Sequence[SimulatedSite],
+    folder: Path,
+    *,
+    workers: int = 1,
+    modules: Sequence[str] = (),
 ) -> MemoryExperimentStore:
     """Run the whole job; returns its experiment store with every record, and the models that a server would keep, too.
 
@@ -28,9 +35,13 @@ async def simulate(
     stays with its worker, and the models are the same to the last bit as those of one process with as many threads.
     Each process reads the data of its sites only, but loads the plan and its libraries itself.
 
+    ``modules`` are imported by name in this process and in each worker before anything else: they register the
+    strategies and privacy steps that the job names and Archipel does not have.
+
     Raises ArchipelError when the experiment stalls, with the first site's full error, which only a simulation can
     show, and when a worker dies, with the names of its sites.
     """
+    import_modules(modules)
     check_strategy(job)
     check_releases(job)
     if workers < 1:
@@ -38,9 +49,12 @@ async def simulate(
     store = MemoryExperimentStore(job, folder)
     store.add_model(initial_model, job.initial_model)
     specs = [
-        SiteSpec(job, plan_file, site.name, site.data, site.cohort, models=folder, tensor_files=folder / site.name)
+        SiteSpec(
+            job, plan_file, site.name, site.data, site.cohort, models=folder, tensor_files=folder / site.name,
+            modules=tuple(modules),
+        )
         for site in sites
-    ]
+    ]  # fmt: skip
     if workers == 1:
         turn = asyncio.Lock()
         await _run(job, store, {spec.site: site_handler(spec, turn) for spec in specs})

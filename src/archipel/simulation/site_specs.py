@@ -12,7 +12,9 @@ have to be withdrawn, and an actor that is gone is a ``Lost`` site.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from archipel.plans.runtime import PlanRuntime
 from archipel.rounds import model_path
 from archipel.simulation.trainer import InProcessTrainer
 from archipel.tasks import Compute, Handler, Idempotent, MemoryTaskStore, RequirePermission, check_task_of_job
-from archipel.vocabulary import Job, Task
+from archipel.vocabulary import BadInput, Job, Task
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class SiteSpec:
 
     ``data`` is the folder of the dataset or another source of its samples, ``models`` the folder in which the models
     are found by their hash (see ``model_path``), and ``tensor_files`` the site's own folder for what it trained.
+    ``modules`` are imported first, by name: whatever registers strategies and privacy steps of the researcher's own,
+    which a new process does not have.
     """
 
     job: Job
@@ -41,6 +45,17 @@ class SiteSpec:
     cohort: Cohort
     models: Path
     tensor_files: Path
+    modules: tuple[str, ...] = ()
+
+
+def import_modules(names: Sequence[str]) -> None:
+    """Import modules by name. Raises BadInput for one that is not there or that fails."""
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            cause = f"cannot be imported: {type(error).__name__}: {error}"
+            raise BadInput(f"module {name}", cause, "name a module on Python's path that imports cleanly") from error
 
 
 def site_handler(spec: SiteSpec, turn: asyncio.Lock) -> Handler:
@@ -49,6 +64,7 @@ def site_handler(spec: SiteSpec, turn: asyncio.Lock) -> Handler:
     ``turn`` is shared by all handlers of a process. The site's folder of tensor files is emptied. Raises what loading
     the plan raises, and BadInput when the plan does not declare what the job says.
     """
+    import_modules(spec.modules)
     job, digest = spec.job, job_hash(spec.job)
     runtime = PlanRuntime(load(spec.plan_file, job.plan.class_name), job, spec.site, spec.data, spec.cohort)
     shutil.rmtree(spec.tensor_files, ignore_errors=True)

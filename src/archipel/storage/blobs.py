@@ -1,7 +1,7 @@
 """A content-addressed store: a blob's name is the hash of its bytes, so a name that exists has the right content.
 
 ``BlobStore`` is the contract that every user is typed by: only the places that open a store name an implementation.
-``FolderBlobStore`` keeps blobs in a folder. ``tests/storage/conformance.py`` is what every implementation passes.
+``FolderBlobStore`` keeps blobs in a folder. Every implementation passes ``tests/storage/blob_store_conformance.py``.
 """
 
 from __future__ import annotations

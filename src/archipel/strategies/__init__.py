@@ -5,14 +5,14 @@ It knows tensors and numbers; it does not know rounds or files.
 
 from archipel.strategies.contract import SiteStats, Strategy
 from archipel.strategies.fedavg import FedAvg
-from archipel.strategies.registry import StrategyKind, check_strategy, register_strategy, strategy_of
+from archipel.strategies.registry import STRATEGIES, check_strategy, known_needs, strategy_of
 
 __all__ = [
+    "STRATEGIES",
     "FedAvg",
     "SiteStats",
     "Strategy",
-    "StrategyKind",
     "check_strategy",
-    "register_strategy",
+    "known_needs",
     "strategy_of",
 ]

@@ -45,10 +45,16 @@ class Strategy(Protocol):
         """Whether ``step`` looks at the model that the round started from."""
 
     def weights(self, stats: Sequence[SiteStats]) -> list[float]:
-        """One weight per site, in site order: none negative, a positive sum."""
+        """One weight per site, in site order: none negative, a positive sum.
+
+        Where only sums may leave, each site asks for its own weight alone, and multiplies its update by it.
+        """
 
     def combine(self, stack: ChunkStack, weights: Sequence[float]) -> Array:
-        """One chunk, float64 [count], out of every site's: ``stack.mean(weights)``, or of ``stack.rows()``."""
+        """One chunk, float64 [count], out of every site's: ``stack.mean(weights)``, or of ``stack.rows()``.
+
+        Where only sums may leave there are no rows, and the mean is of updates that were multiplied at their sites.
+        """
 
     def step(
         self, leaf: TensorSpec, start: int, model: Array, aggregate: Array, memory: Mapping[str, Array]

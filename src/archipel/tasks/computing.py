@@ -1,6 +1,7 @@
 """Compute: the innermost handler. The plan trains somewhere, its result is sealed into a tensor file of the site's own.
 
-The steps that the job's privacy terms name change the update while it is sealed; see ``sealing``.
+The steps that the job's privacy terms name change the update while it is sealed; see ``sealing``. Of a job whose
+updates leave only within a sum, everything that is said about the update is in its file.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from typing import Protocol
 
 from archipel.governance import record_hash
 from archipel.plans.runtime import Outcome
-from archipel.privacy import Step, steps_of
+from archipel.privacy import Addend, Step, UpdateSums, addend_of, only_sums, steps_of
 from archipel.rounds import check_releases, check_what_leaves
+from archipel.strategies import SiteStats, Strategy, check_strategy
 from archipel.tasks.handling import LocalUpdate, WaitForSpace, no_waiting
-from archipel.tasks.sealing import seal
+from archipel.tasks.sealing import seal, seal_fields
 from archipel.vocabulary import Job, MetricSum, StorageFull, Task, TaskKind, Update
 
 
@@ -61,48 +63,49 @@ class Compute:
 
     async def __call__(self, task: Task) -> LocalUpdate:
         """Train or evaluate, and make the update."""
-        check_releases(self._job)
-        steps = steps_of(self._job)
+        job = self._job
+        check_releases(job)
+        # Raises before anything is trained where a step, or the strategy that is to weigh a sum, is not known here.
+        steps = steps_of(job)
+        strategy = check_strategy(job) if only_sums(job) else None
         began = time.monotonic()
         trained = await self._trainer.run(task)
-        tensor_file, model, size = None, None, 0
-        reported: dict[str, MetricSum] = {}
+        outcome, sealed = trained.outcome, None
         try:
             try:
-                if task.key.kind is not TaskKind.EVALUATE and trained.result is not None:
-                    tensor_file = self._folder / f"{_file_name(task)}.{os.urandom(8).hex()}.safetensors"
-                    model, reported = await self._sealed(task, trained, steps, tensor_file)
-                    size = trained.result.nbytes
+                if (task.key.kind is not TaskKind.EVALUATE and trained.result is not None) or strategy is not None:
+                    sealed = await self._sealed(task, trained, steps, strategy)
             finally:
                 trained.release()
             update = Update(
                 key=task.key,
                 site=self._site,
                 task_hash=record_hash(task),
-                model=model,
-                model_bytes=size,
-                samples=trained.outcome.samples,
-                metrics=trained.outcome.metrics | reported,
-                validation=trained.outcome.validation,
+                model=sealed.hash if sealed else None,
+                model_bytes=sealed.size if sealed else 0,
+                samples=0 if strategy else outcome.samples,
+                metrics={} if strategy else outcome.metrics | (sealed.reported if sealed else {}),
+                validation={} if strategy else outcome.validation,
                 seconds=time.monotonic() - began,
             )
-            check_what_leaves(self._job, update)
+            check_what_leaves(job, update)
         except BaseException:
-            if tensor_file is not None:
-                tensor_file.unlink(missing_ok=True)
+            if sealed is not None:
+                sealed.tensor_file.unlink(missing_ok=True)
             raise
-        return LocalUpdate(update, tensor_file, trained.outcome.state)
+        kept = outcome.samples if strategy else None
+        return LocalUpdate(update, sealed.tensor_file if sealed else None, outcome.state, kept)
 
     async def _sealed(
-        self, task: Task, trained: Trained, steps: Sequence[Step], tensor_file: Path
-    ) -> tuple[str, dict[str, MetricSum]]:
-        result, schema = trained.result, self._job.update_schema
-        assert result is not None
+        self, task: Task, trained: Trained, steps: Sequence[Step], strategy: Strategy | None
+    ) -> _SealedFile:
+        """The update's file; with a ``strategy``, which weighs it, one that is to be added to other sites'."""
+        tensor_file = self._folder / f"{_file_name(task)}.{os.urandom(8).hex()}.safetensors"
         while True:
-            sealing = asyncio.ensure_future(asyncio.to_thread(seal, schema, result, tensor_file, steps, trained.given))
+            sealing = asyncio.ensure_future(asyncio.to_thread(self._seal, task, trained, tensor_file, steps, strategy))
             try:
                 digest = await asyncio.shield(sealing)
-                return digest, {name: value for step in steps for name, value in step.report().items()}
+                return _SealedFile(tensor_file, digest, tensor_file.stat().st_size, _reported(steps))
             except StorageFull as error:
                 await self._wait_for_space(task, error)
                 # What a step measured of the try before counts no more.
@@ -110,8 +113,40 @@ class Compute:
             except asyncio.CancelledError:
                 # The thread still reads the memory that is given back next.
                 await asyncio.wait({sealing})
-                _ = sealing.exception()
+                if sealing.exception() is None:
+                    tensor_file.unlink(missing_ok=True)
                 raise
+
+    def _seal(
+        self, task: Task, trained: Trained, tensor_file: Path, steps: Sequence[Step], strategy: Strategy | None
+    ) -> str:
+        job, kind, outcome = self._job, task.key.kind, trained.outcome
+
+        def addend(strategy: Strategy) -> Addend:
+            if kind is TaskKind.EVALUATE:
+                return addend_of(job, kind, UpdateSums(validation=outcome.validation))
+            (weight,) = strategy.weights([SiteStats(self._site, outcome.samples)])
+            own = UpdateSums(outcome.samples, weight, outcome.metrics | _reported(steps), outcome.validation)
+            return addend_of(job, kind, own)
+
+        if strategy is None:
+            assert trained.result is not None
+            return seal(job.tensors, trained.result, tensor_file, steps, trained.given)
+        if trained.result is None:
+            return seal_fields(tensor_file, addend(strategy))
+        return seal(job.tensors, trained.result, tensor_file, steps, trained.given, lambda: addend(strategy))
+
+
+@dataclass(frozen=True)
+class _SealedFile:
+    tensor_file: Path
+    hash: str
+    size: int
+    reported: dict[str, MetricSum]
+
+
+def _reported(steps: Sequence[Step]) -> dict[str, MetricSum]:
+    return {name: value for step in steps for name, value in step.report().items()}
 
 
 def _file_name(task: Task) -> str:

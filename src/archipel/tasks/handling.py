@@ -13,11 +13,13 @@ from archipel.vocabulary import Conflict, ErrorCode, StorageFull, Task, Update
 
 @dataclass(frozen=True)
 class LocalUpdate:
-    """An update ready to leave, its tensor file of the model on disk, and the optimiser's state that stays."""
+    """An update ready to leave, its file on disk, and what stays: the optimiser's state, and how many ``samples`` were
+    trained on where the update itself does not say so."""
 
     update: Update
     tensor_file: Path | None = None
     state: bytes | None = None
+    samples: int | None = None
 
 
 Handler = Callable[[Task], Awaitable[LocalUpdate]]

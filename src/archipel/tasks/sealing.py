@@ -1,20 +1,22 @@
 """Sealing: a result is copied out of memory that the plan can still write into a file of the site's own.
 
 What is hashed, kept and sent are the same bytes, whatever the plan does meanwhile. The steps of the job's privacy
-terms pass over the copy, never over the plan's memory: both of their passes see the same bytes.
+terms pass over the copy, never over the plan's memory: both of their passes see the same bytes. Where updates leave
+only within a sum, a file to be added is written from the copy, as ``privacy/summed_fields.py`` lays it out.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
 import numpy as np
 
-from archipel.privacy import Step
+from archipel.privacy import Addend, Step
 from archipel.storage import disk_errors_named, sync_folder
 from archipel.tensors import Array, TensorFileWriter, in_type, leaf_offsets, tensor_file_header
 from archipel.tensors.sums import CHUNK_ELEMENTS
@@ -34,16 +36,22 @@ def seal(
     tensor_file: Path,
     steps: Sequence[Step] = (),
     given: memoryview | None = None,
+    addend: Callable[[], Addend] | None = None,
 ) -> str:
     """Copy a result into a durable file of the site's own and return the hash of what the file holds.
 
     The header is the job's, never the result's. The experiment's ``reusable_file`` is overwritten if there is one: new
     pages and blocks for each round would cost more than the copy. With ``steps``, each of them in turn changes the copy
-    in place; ``given`` is the tensor file of the model that the result was trained from. Raises StorageFull, and
-    BadInput for an update that is not finite when a step is to measure it; nothing is left behind then.
+    in place; ``given`` is the tensor file of the model that the result was trained from. With ``addend``, asked for
+    when the steps have measured, the file is one that can be added to other sites': of the addend's schema, with its
+    fields.
+    Raises StorageFull, and BadInput for an update that is not finite when it is to be measured or added; nothing is
+    left behind then.
     """
     head = tensor_file_header(schema)
     chunk = bytearray(CHUNK)
+    if steps and given is None:
+        raise ValueError("steps need the model that the result was trained from")
     try:
         with contextlib.suppress(FileNotFoundError):
             reusable_file(tensor_file).rename(tensor_file)
@@ -55,10 +63,17 @@ def seal(
                 part[:] = result[start : start + part.nbytes]
                 writer.write(part)
             file.truncate()
+            copied = _Copied(schema, file, given, steps)
+            copied.measure()
+            if addend is not None:
+                return _sealed_addend(tensor_file, addend(), copied)
             if steps:
-                if given is None:
-                    raise ValueError("steps need the model that the result was trained from")
-                writer = _changed(schema, file, given, steps)
+                file.seek(0)
+                writer = TensorFileWriter(file)
+                writer.write(head)
+                for leaf, offset in leaf_offsets(schema):
+                    for numbers in copied.leaving(leaf, offset):
+                        writer.write(np.ascontiguousarray(in_type(numbers, leaf.dtype)).data.cast("B"))
             writer.sync()
             sync_folder(tensor_file.parent)
     except BaseException:
@@ -67,40 +82,97 @@ def seal(
     return writer.digest()
 
 
-def _changed(schema: TensorSchema, file: FileIO, given: memoryview, steps: Sequence[Step]) -> TensorFileWriter:
-    """Let each step measure what the steps before it make of the copy; then write what all of them make of it."""
-    for number, step in enumerate(steps):
-        for leaf, start, _, delta in _deltas(schema, file, given, steps[:number]):
-            step.measure(leaf, start, delta)
-    file.seek(0)
-    writer = TensorFileWriter(file)
-    writer.write(tensor_file_header(schema))
-    for leaf, _, base, delta in _deltas(schema, file, given, steps):
-        writer.write(np.ascontiguousarray(in_type(base + delta, leaf.dtype)).data.cast("B"))
-    return writer
+def seal_fields(tensor_file: Path, addend: Addend) -> str:
+    """Write an update that has fields and no model into a durable file; returns the hash. Raises StorageFull."""
+    with disk_errors_named(tensor_file.parent):
+        return _sealed_addend(tensor_file, addend, None)
 
 
-def _deltas(
-    schema: TensorSchema, file: FileIO, given: memoryview, steps: Sequence[Step]
-) -> Iterator[tuple[TensorSpec, int, Array, Array]]:
-    """Each chunk in tensor file order: its leaf, its first element, the given model's numbers, and the update's,
-    float64.
-    """
-    for leaf, offset in leaf_offsets(schema):
+@dataclass(frozen=True)
+class _Copied:
+    """A result in a file of the site's own, what it was trained from, and the steps that change it."""
+
+    schema: TensorSchema
+    file: FileIO
+    given: memoryview | None
+    steps: Sequence[Step]
+
+    def measure(self) -> None:
+        """Let each step measure what the steps before it make of the copy."""
+        for number, step in enumerate(self.steps):
+            for leaf, offset in leaf_offsets(self.schema):
+                for start, _, delta in self._deltas(leaf, offset, self.steps[:number]):
+                    step.measure(leaf, start, delta)
+
+    def leaving(self, leaf: TensorSpec, offset: int) -> Iterator[Array]:
+        """The numbers of a tensor that leave, chunk by chunk, float64."""
+        if not self.steps:
+            for _, _, numbers in self._chunks(leaf, offset):
+                yield numbers
+            return
+        for _, base, delta in self._deltas(leaf, offset, self.steps):
+            yield base + delta
+
+    def _chunks(self, leaf: TensorSpec, offset: int) -> Iterator[tuple[int, int, Array]]:
+        """Each chunk of a tensor: its first element, where its bytes begin, and what was trained, float64."""
         size = np.dtype(leaf.dtype).itemsize
         for start in range(0, leaf.elements, CHUNK_ELEMENTS):
-            count, at = min(CHUNK_ELEMENTS, leaf.elements - start), offset + start * np.dtype(leaf.dtype).itemsize
-            copied = os.pread(file.fileno(), count * size, at)
-            base = np.frombuffer(given[at : at + count * size], leaf.dtype).astype(np.float64)
+            count, at = min(CHUNK_ELEMENTS, leaf.elements - start), offset + start * size
+            read = os.pread(self.file.fileno(), count * size, at)
+            yield start, at, np.frombuffer(read, leaf.dtype).astype(np.float64)
+
+    def _deltas(self, leaf: TensorSpec, offset: int, steps: Sequence[Step]) -> Iterator[tuple[int, Array, Array]]:
+        """Each chunk of a tensor: its first element, the given model's numbers, and the update's, float64."""
+        assert self.given is not None
+        size = np.dtype(leaf.dtype).itemsize
+        for start, at, trained in self._chunks(leaf, offset):
+            base = np.frombuffer(self.given[at : at + len(trained) * size], leaf.dtype).astype(np.float64)
             with np.errstate(over="ignore", invalid="ignore"):
-                delta = np.frombuffer(copied, leaf.dtype).astype(np.float64) - base
-            if not np.isfinite(delta).all():
-                cause = "holds NaN or infinite values, which no privacy step can bound"
-                remedy = "let the plan train with a smaller step"
-                raise BadInput(f"tensor {leaf.name} of the update", cause, remedy, code=ErrorCode.NOT_FINITE)
+                delta = trained - base
+            _check_finite(leaf, delta, "which no privacy step can bound")
             for step in steps:
                 delta = step.apply(leaf, start, delta)
-            yield leaf, start, base, delta
+            yield start, base, delta
+
+
+def _sealed_addend(tensor_file: Path, addend: Addend, copied: _Copied | None) -> str:
+    """Write the file of an addend in place of ``tensor_file``, which may be the copy that its numbers come from."""
+    places = {} if copied is None else {spec.name: (spec, at) for spec, at in leaf_offsets(copied.schema)}
+    beside = tensor_file.with_name(f"{tensor_file.name}.sum")
+    try:
+        with _opened(beside) as file:
+            writer = TensorFileWriter(file)
+            writer.write(tensor_file_header(addend.schema))
+            for spec in addend.schema.tensors:
+                if spec.name in addend.fields:
+                    writer.write(np.float64(addend.fields[spec.name]).tobytes())
+                else:
+                    if copied is None:
+                        raise ValueError(f"tensor {spec.name} is of a model, and this update has none")
+                    for numbers in copied.leaving(*places[spec.name]):
+                        writer.write(_weighted(spec, numbers, addend.weight).data.cast("B"))
+            writer.sync()
+        beside.replace(tensor_file)
+        sync_folder(tensor_file.parent)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    return writer.digest()
+
+
+def _weighted(spec: TensorSpec, numbers: Array, weight: float) -> Array:
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = np.ascontiguousarray((numbers * weight).astype(spec.dtype))
+    _check_finite(spec, found, "and so would the sum of all sites be")
+    return found
+
+
+def _check_finite(leaf: TensorSpec, numbers: Array, so: str) -> None:
+    """Raise BadInput unless all numbers of a chunk of ``leaf`` are finite."""
+    if not np.isfinite(numbers).all():
+        cause = f"holds NaN or infinite values, {so}"
+        remedy = "let the plan train with a smaller step"
+        raise BadInput(f"tensor {leaf.name} of the update", cause, remedy, code=ErrorCode.NOT_FINITE)
 
 
 def _opened(tensor_file: Path) -> FileIO:

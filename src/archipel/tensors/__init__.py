@@ -5,7 +5,17 @@ It knows names, types, shapes and bytes; it does not know what a round, a site o
 
 from archipel.tensors.hashing import BlobHasher, blob_hash, document_hash
 from archipel.tensors.stacks import Array, ChunkStack, NotFiniteUpdate, in_type, is_finite
-from archipel.tensors.sums import Between, Folded, NotFiniteResult, Rule, WeightedMean, fold, memory_schema
+from archipel.tensors.sums import (
+    Between,
+    Folded,
+    NotFiniteResult,
+    Rule,
+    WeightedMean,
+    WeightedUpdates,
+    fold,
+    memory_schema,
+    sum_of_numbers,
+)
 from archipel.tensors.tensor_files import (
     Arrays,
     check_header,
@@ -33,6 +43,7 @@ __all__ = [
     "Rule",
     "TensorFileWriter",
     "WeightedMean",
+    "WeightedUpdates",
     "blob_hash",
     "check_header",
     "decode",
@@ -45,6 +56,7 @@ __all__ = [
     "memory_schema",
     "read_schema",
     "schema_of",
+    "sum_of_numbers",
     "tensor_file_header",
     "tensor_file_size",
     "views",

@@ -30,7 +30,8 @@ class NotFiniteUpdate(Exception):
 class ChunkStack:
     """``count`` numbers of tensor ``leaf`` from element ``start`` on, in each of the open tensor files ``descriptors``.
 
-    ``offset`` is where the tensor's bytes begin in a tensor file.
+    ``offset`` is where the tensor's bytes begin in a tensor file. ``divisor`` is the sum of the weights that the
+    updates were multiplied by where they were made; None for updates that were not.
     """
 
     leaf: TensorSpec
@@ -38,10 +39,12 @@ class ChunkStack:
     start: int
     count: int
     descriptors: Sequence[int]
+    divisor: float | None = None
 
     def mean(self, weights: Sequence[float]) -> Array:
         """sum(n * w) / sum(n), float64 [count], added in the order of the tensor files.
 
+        Of updates that were weighted before, sum(w) / ``divisor``; each counts once, and ``weights`` are ones.
         Raises NotFiniteUpdate for the first tensor file that holds a NaN or an infinity, or that brings the sum there.
         """
         dtype = np.dtype(self.leaf.dtype)
@@ -58,11 +61,16 @@ class ChunkStack:
         if dtype == np.float64 and not is_finite(total):
             # Every product is finite and their sum is not, which narrower types cannot come to.
             raise NotFiniteUpdate(self._farthest(weights, ~np.isfinite(total)), self.leaf.name)
-        np.divide(total, float(sum(weights)), out=total)
+        np.divide(total, float(sum(weights)) if self.divisor is None else self.divisor, out=total)
         return total
 
     def rows(self) -> Array:
-        """What each tensor file holds, float64 [updates, count]. Raises NotFiniteUpdate."""
+        """What each tensor file holds, float64 [updates, count].
+
+        Raises NotFiniteUpdate, and ValueError for updates of which only the sum may be looked at.
+        """
+        if self.divisor is not None:
+            raise ValueError("only the sum of these updates may be looked at; the strategy must say that it needs each")
         values = np.empty(self.count, self.leaf.dtype)
         found = np.empty((len(self.descriptors), self.count))
         for index, descriptor in enumerate(self.descriptors):

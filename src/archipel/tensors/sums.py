@@ -96,6 +96,17 @@ class Between:
 
 
 @dataclass(frozen=True)
+class WeightedUpdates:
+    """Updates whose tensors were multiplied where they were made: their schema, and the sum of their weights.
+
+    The schema has each of the model's tensors by name, in a type that may be wider, and may have others.
+    """
+
+    schema: TensorSchema
+    weight: float
+
+
+@dataclass(frozen=True)
 class Folded:
     """The content addresses of what was written: the next model's tensor file, and each memory's."""
 
@@ -118,11 +129,13 @@ def fold(
     out: Path,
     rule: Rule | None = None,
     between: Between | None = None,
+    weighted: WeightedUpdates | None = None,
 ) -> Folded:
     """Write the next model's tensor file to ``out`` from ``updates``, in their given order; without a rule, their mean.
 
-    All tensor files have this schema (checked when they were received). With a rule that only takes means, memory is a
-    few chunks, whatever the number and size of the tensor files. The caller renames and records what was written.
+    All tensor files have this schema, or that of ``weighted`` (checked when they were received). With a rule that only
+    takes means, memory is a few chunks, whatever the number and size of the tensor files. The caller renames and
+    records what was written.
     Raises NotFiniteUpdate for the first tensor file that holds a NaN or an infinity, or that brings the sum there, and
     NotFiniteResult when the rule makes one.
     """
@@ -136,7 +149,7 @@ def fold(
         with out.open("wb", buffering=0) as file:
             writer = TensorFileWriter(file)
             writer.write(tensor_file_header(schema))
-            for chunk, kept in _folded(schema, opened, weights):
+            for chunk, kept in _folded(schema, opened, weights, weighted):
                 writer.write(chunk.data.cast("B"))
                 for name, (values, offset) in kept.items():
                     _write_exactly(opened.kept[name], values, offset)
@@ -185,8 +198,12 @@ _Chunk = tuple[Array, Mapping[str, tuple[Array, int]]]
 """A chunk of the next model in its own type, and by memory name a chunk of it and where its bytes go."""
 
 
-def _folded(schema: TensorSchema, files: _Files, weights: Sequence[float]) -> Iterator[_Chunk]:
+def _folded(
+    schema: TensorSchema, files: _Files, weights: Sequence[float], weighted: WeightedUpdates | None
+) -> Iterator[_Chunk]:
     """The chunks of the next model in order, a few of them formed at the same time."""
+    sent = {spec.name: (spec, at) for spec, at in leaf_offsets(weighted.schema if weighted else schema)}
+    divisor = weighted.weight if weighted else None
     with ThreadPoolExecutor(THREADS) as pool:
         waiting: deque[Future[_Chunk]] = deque()
         try:
@@ -195,8 +212,8 @@ def _folded(schema: TensorSchema, files: _Files, weights: Sequence[float]) -> It
                     if len(waiting) == 2 * THREADS:
                         yield waiting.popleft().result()
                     count = min(CHUNK_ELEMENTS, leaf.elements - start)
-                    stack = ChunkStack(leaf, offset, start, count, files.updates)
-                    waiting.append(pool.submit(_next_chunk, stack, files, weights))
+                    stack = ChunkStack(*sent[leaf.name], start, count, files.updates, divisor)
+                    waiting.append(pool.submit(_next_chunk, leaf, offset, stack, files, weights))
             while waiting:
                 yield waiting.popleft().result()
         finally:
@@ -204,13 +221,13 @@ def _folded(schema: TensorSchema, files: _Files, weights: Sequence[float]) -> It
                 left.cancel()
 
 
-def _next_chunk(stack: ChunkStack, files: _Files, weights: Sequence[float]) -> _Chunk:
-    leaf, rule = stack.leaf, files.rule
+def _next_chunk(leaf: TensorSpec, offset: int, stack: ChunkStack, files: _Files, weights: Sequence[float]) -> _Chunk:
+    rule = files.rule
     aggregate = rule.combine(stack, weights)
     model = np.empty(0)
     if files.model is not None:
         values = np.empty(stack.count, leaf.dtype)
-        read_exactly(files.model, values, stack.offset + stack.start * values.itemsize)
+        read_exactly(files.model, values, offset + stack.start * values.itemsize)
         model = values.astype(np.float64)
     place = files.places[leaf.name] + stack.start * 8 if rule.memory else 0
     memory = {}
@@ -227,6 +244,22 @@ def _next_chunk(stack: ChunkStack, files: _Files, weights: Sequence[float]) -> _
     if set(kept) != set(rule.memory) or any(one.shape != (stack.count,) for one in (found, *kept.values())):
         raise ValueError(f"the strategy's step must return {stack.count} numbers and its memories {rule.memory}")
     return result, {name: (np.ascontiguousarray(kept[name], np.float64), place) for name in rule.memory}
+
+
+def sum_of_numbers(schema: TensorSchema, updates: Sequence[Path], names: Sequence[str]) -> dict[str, float]:
+    """The sum over tensor files of this schema of each tensor named, one float64 number each, in the order given.
+
+    A sum that is not finite is returned as it is.
+    """
+    places = {spec.name: offset for spec, offset in leaf_offsets(schema)}
+    found = dict.fromkeys(names, 0.0)
+    for update in updates:
+        with update.open("rb", buffering=0) as file:
+            for name in names:
+                number = np.empty(1)
+                read_exactly(file.fileno(), number, places[name])
+                found[name] += float(number[0])
+    return found
 
 
 def _write_exactly(descriptor: int, values: Array, offset: int) -> None:

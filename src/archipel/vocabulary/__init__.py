@@ -34,6 +34,7 @@ from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName, Value
 from archipel.vocabulary.needs import ColumnNeed, DataKind, DataNeeds
 from archipel.vocabulary.parameters import HyperParameter, check_arguments
 from archipel.vocabulary.records import Record
+from archipel.vocabulary.registry import Registry
 from archipel.vocabulary.releases import UPDATE_FIELDS, Release
 from archipel.vocabulary.schemas import DType, TensorSchema, TensorSpec
 from archipel.vocabulary.tasks import Count, MetricSum, RoundClosed, Task, TaskKey, TaskKind, TrainingPass, Update
@@ -66,6 +67,7 @@ __all__ = [
     "PrivacyTerms",
     "Record",
     "Refused",
+    "Registry",
     "Release",
     "RosterEntry",
     "RoundClosed",

@@ -12,7 +12,7 @@ from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName
 from archipel.vocabulary.needs import DataNeeds
 from archipel.vocabulary.parameters import HyperParameter, check_arguments
 from archipel.vocabulary.records import Many, Record
-from archipel.vocabulary.releases import OPERATIONAL_FIELDS, UPDATE_FIELDS, Release
+from archipel.vocabulary.releases import OPERATIONAL_FIELDS, SUMMED_PREFIX, UPDATE_FIELDS, Release
 from archipel.vocabulary.schemas import TensorSchema
 from archipel.vocabulary.tasks import Arguments
 
@@ -67,9 +67,10 @@ class StepTerms(Record):
 
 
 class PrivacyTerms(Record):
-    """How updates leave a site. Without secure aggregation each site's update leaves individually.
+    """How updates leave a site.
 
-    ``steps`` change each update at its site, in this order.
+    ``release``: by itself, or only as something to be added to the other sites', whose sum the server keeps (see
+    ``privacy/summed_fields.py``). ``steps`` change each update at its site, in this order.
     """
 
     release: Release = Release.INDIVIDUALLY
@@ -166,20 +167,29 @@ class Job(Record):
         if set(self.arguments) != {parameter.name for parameter in self.parameters}:
             raise ValueError("arguments must name every hyper-parameter of the plan and nothing else")
         check_arguments(self.parameters, self.arguments)
+        if self.privacy.release is Release.SUM:
+            self._check_sums()
         return self
+
+    def _check_sums(self) -> None:
+        """Raise ValueError where a single site's numbers would leave although only sums may."""
+        if self.terms.quorum < 2:
+            raise ValueError("with release sum the quorum must be 2 or more: the sum over one site is its own update")
+        if self.baselines.local:
+            raise ValueError("release sum and baseline local exclude each other: a site's own model is not a sum")
+        for spec in self.tensors.tensors:
+            if spec.name.startswith(SUMMED_PREFIX):
+                raise ValueError(f"with release sum no tensor may be called {spec.name}: fields to be added begin so")
 
     @property
     def sites(self) -> tuple[str, ...]:
         """The roster's site names in site order, the order in which updates are folded."""
         return tuple(sorted(entry.site for entry in self.roster))
 
-    @property
-    def update_schema(self) -> TensorSchema:
-        """The tensors of the tensor file that a site sends: those of the model, as no step changes them yet."""
-        return self.tensors
-
     def release_of(self, field: str) -> Release:
         """How a field of an update (one of UPDATE_FIELDS) may leave a site, by this job's privacy terms.
+
+        One that may leave only within a sum is a tensor of the update's file, see ``privacy.update_schema``.
 
         Raises KeyError for a field that no update has.
         """

@@ -14,5 +14,7 @@ class Release(StrEnum):
 
 UPDATE_FIELDS = ("model", "samples", "metrics", "validation", "seconds", "failure")
 """What leaves a site for a task: five fields of an Update, and the failure that comes instead of one."""
+SUMMED_PREFIX = "#"
+"""How the tensor of a field begins that travels within a file of tensors that are to be added up."""
 OPERATIONAL_FIELDS = frozenset({"seconds", "failure"})
 """Fields that run the federation and are not computed from patients' values: the server needs each site's."""

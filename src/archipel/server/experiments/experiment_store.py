@@ -24,6 +24,7 @@ from sqlalchemy import (
 )
 
 from archipel.governance import JournalHead
+from archipel.privacy import only_sums
 from archipel.rounds import ExperimentVerb, Kept, Opened, Progress, Stage, StageRecord
 from archipel.rounds.experiment_store import NO_MEMORY
 from archipel.rounds.named_models import MEMORY, NamedModel, named_after
@@ -155,7 +156,8 @@ class SqlExperimentStore:
 
     def delivered(self, key: TaskKey, site: str, update_: Update, tensor_file: Path | None) -> None:
         """A site's update counts from now on."""
-        body = UpdateReceived(**place_of(key), site=site, model=update_.model, samples=update_.samples)
+        samples = None if only_sums(self.job) else update_.samples
+        body = UpdateReceived(**place_of(key), site=site, model=update_.model, samples=samples)
         head = self._heads.pop(site, None)
         fetched = self._fetched.pop((site, key.experiment), 0)
         with self.federation.database.write() as connection:

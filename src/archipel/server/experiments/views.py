@@ -176,6 +176,7 @@ def _round(
             )
             for site, part in (record.sites.items() if record else ())
         },
+        samples=record.samples if record else 0,
         metrics=means(record.metrics) if record else {},
         validation=means(record.validation) if record else {},
         model_validation=means(after),

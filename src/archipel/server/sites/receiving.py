@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 
+from archipel.privacy import update_schema
 from archipel.rounds import Delivered
 from archipel.server.experiments.hub import DeployedFleet
 from archipel.server.experiments.service import Experiments
@@ -60,9 +61,9 @@ class Receiving:
 
     async def _spooled(self, job: Job, update: Update, offset: int, chunks: AsyncIterator[bytes]) -> str:
         """Take the tensor file's bytes behind what is there already; returns the hash of the whole."""
-        size = tensor_file_size(job.update_schema)
+        size = tensor_file_size(update_schema(job, update.key.kind))
         if update.model_bytes != size:
-            cause = f"announces {update.model_bytes} bytes where the job's model has {size}"
+            cause = f"announces {update.model_bytes} bytes where the job's update has {size}"
             raise BadInput(_thing(update), cause, "send the tensors of the job", code=ErrorCode.BAD_UPDATE)
         part = self._part(update)
         # A site has one upload for a task: whatever it began to send before under other hashes takes no room.
@@ -150,4 +151,4 @@ def _verify(job: Job, update: Update, digest: str | None, descriptor: int, size:
         cause = "its bytes have another hash than announced"
         raise BadInput(_thing(update), cause, "send it again", code=ErrorCode.BAD_UPDATE)
     # Not closed here: an error still looks into it. It goes with the last view.
-    check_header(job.update_schema, mmap.mmap(descriptor, size, prot=mmap.PROT_READ))
+    check_header(update_schema(job, update.key.kind), mmap.mmap(descriptor, size, prot=mmap.PROT_READ))

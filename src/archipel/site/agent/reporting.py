@@ -9,6 +9,7 @@ import asyncio
 
 import structlog
 
+from archipel.privacy import only_sums
 from archipel.site.agent.connection import ServerConnection
 from archipel.site.approval import approvals, authorisation, disclosure
 from archipel.site.approval.approvals import OfferState
@@ -67,7 +68,9 @@ class StatusReporting:
         if offer.state is OfferState.APPROVED:
             allowed = await asyncio.to_thread(authorisation.authorise, self._site, offer.experiment, offer.job_hash)
             here = len(allowed.cohort.subjects)
-            subjects = here if here >= self._site.settings.policy.minimum_cell else None
+            # Where counts leave only within sums, the size of the cohort would say what the sum hides.
+            told = here >= self._site.settings.policy.minimum_cell and not only_sums(allowed.job)
+            subjects = here if told else None
         head = await asyncio.to_thread(journal.unattested_head, self._site)
         message = AnswerMessage(
             experiment=offer.experiment,

@@ -33,6 +33,7 @@ from archipel.site.state import schema
 from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawals import withdrawals
 from archipel.storage import BlobStore, utc_now
+from archipel.strategies import known_needs
 from archipel.tensors import blob_hash
 from archipel.vocabulary import Conflict, ErrorCode, Job, NotFound, Refused
 
@@ -222,7 +223,7 @@ def rules_against(site: StateFolder, job: Job, entry: catalog.Dataset, cohort: C
     ``cohort`` is the one that would be approved, where that is settled; without it, all subjects of the dataset.
     """
     subjects = entry.subjects if cohort is None else len(cohort_versions.as_it_stands(site, cohort).subjects)
-    found = objections(job, site.settings.policy, subjects)
+    found = objections(job, site.settings.policy, subjects, known_needs(job.strategy))
     if cohort is not None and cohort.validation_fraction not in (None, job.validation_fraction):
         found.append(
             f"version {cohort.version} of dataset {entry.name} keeps {cohort.validation_fraction:g} for validation; "

@@ -18,6 +18,7 @@ from archipel.site.state import schema
 from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawals import withdrawals
 from archipel.site.withdrawn import register, signed_withdrawals
+from archipel.strategies import known_needs
 from archipel.vocabulary import ErrorCode, Job, Refused
 
 _rows = schema.experiments
@@ -78,7 +79,9 @@ def authorise(site: StateFolder, experiment: str, job: str) -> Authorisation:
     allowed = _proven(stored, site.identity.public, site.cohort_key)
     if out.signed:
         _check_enough(site, thing, allowed)
-    against = objections(allowed.job, site.settings.policy, len(allowed.cohort.subjects))
+    against = objections(
+        allowed.job, site.settings.policy, len(allowed.cohort.subjects), known_needs(allowed.job.strategy)
+    )
     if against:
         raise Refused(thing, "; ".join(against), "the site's policy changed; it must allow this first")
     return allowed

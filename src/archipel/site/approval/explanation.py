@@ -109,7 +109,12 @@ def _parameters(step: StepTerms) -> str:
 
 def _leaves(job: Job) -> str:
     alone = job.privacy.release is Release.INDIVIDUALLY
-    how = "the server sees this site's by itself" if alone else "the server sees only the sum over sites"
+    how = (
+        "the server sees this site's by itself"
+        if alone
+        else "the server adds it, and the counts and metrics below, to those of the other sites and keeps only the sum "
+        "over sites; they are not masked yet, so a server that breaks this rule could read this site's"
+    )
     words = [
         f"After every round the trained model ({_size(job.tensors.nbytes)}); {how}.",
         "How many subjects or samples it was trained on and the seconds it took.",

@@ -80,7 +80,7 @@ class SiteTaskStore:
         body = {
             **task.key.model_dump(mode="json"),
             "model": made.update.model,
-            "samples": made.update.samples,
+            "samples": made.update.samples if made.samples is None else made.samples,
             "bytes": made.update.model_bytes,
         }
         values = {

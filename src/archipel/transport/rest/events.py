@@ -119,11 +119,11 @@ class TaskAccepted(SiteEvent):
 
 
 class UpdateReceived(SiteEvent):
-    """A site's update counts."""
+    """A site's update counts; ``samples`` is None where it leaves the site only within a sum."""
 
     event = EventKind.UPDATE_RECEIVED
     model: Hash | None = None
-    samples: int
+    samples: int | None
 
 
 class SiteFailed(SiteEvent):

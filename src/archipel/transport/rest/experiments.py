@@ -28,7 +28,7 @@ class Arguments(Record):
 
 
 class ApprovalView(Reply):
-    """What a site has answered; ``subjects`` is how many its cohort has, once it approved."""
+    """What a site has answered; ``subjects`` is how many its cohort has, once it approved, where the site says so."""
 
     site: str
     state: ApprovalState
@@ -83,10 +83,13 @@ class ExperimentView(ExperimentSummary):
 
 
 class SiteRoundView(Reply):
-    """One site's part of a round; ``validation`` is of the model that the round started from."""
+    """One site's part of a round; ``validation`` is of the model that the round started from.
+
+    ``samples`` is None, and the metrics are empty, where they leave the site only within a sum.
+    """
 
     state: ParticipantStatus
-    samples: int = 0
+    samples: int | None = 0
     seconds: float = 0.0
     metrics: Means = {}
     validation: Means = {}
@@ -94,7 +97,7 @@ class SiteRoundView(Reply):
 
 
 class RoundView(Reply):
-    """One attempt at a training round.
+    """One attempt at a training round; ``samples`` is the sum over the sites that contributed.
 
     ``validation`` is of the model that it started from, ``model_validation`` of the one that it produced, known once a
     later exchange has measured it.
@@ -112,6 +115,7 @@ class RoundView(Reply):
     model: Hash | None = None
     contributors: tuple[str, ...] = ()
     sites: dict[str, SiteRoundView] = {}
+    samples: int = 0
     metrics: Means = {}
     validation: Means = {}
     model_validation: Means = {}

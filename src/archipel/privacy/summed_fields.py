@@ -1,0 +1,134 @@
+"""What may leave a site only within a sum: further tensors of the update's own file, beside the model's.
+
+Where a job says ``release: sum``, nothing about an update is said outside its file, and each tensor of the file is
+something to be added: the model's numbers times the site's weight, and one number each for the weight, the samples, and
+the total and the weight of every metric. The server adds the files of all sites and divides by the sum of the weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from archipel.privacy.steps import steps_of
+from archipel.vocabulary import BadInput, ErrorCode, Job, MetricSum, Release, TaskKind, TensorSchema, TensorSpec
+from archipel.vocabulary.bounds import EXACT
+from archipel.vocabulary.releases import SUMMED_PREFIX
+
+SAMPLES, WEIGHT = f"{SUMMED_PREFIX}samples", f"{SUMMED_PREFIX}weight"
+_METRIC, _VALIDATION = f"{SUMMED_PREFIX}metric/", f"{SUMMED_PREFIX}validation/"
+
+
+@dataclass(frozen=True)
+class UpdateSums:
+    """The fields that add up, of one site or of several: ``weight`` is what the model's numbers were multiplied by."""
+
+    samples: int = 0
+    weight: float = 0.0
+    metrics: Mapping[str, MetricSum] = field(default_factory=dict)
+    validation: Mapping[str, MetricSum] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Addend:
+    """One site's part of a sum: the schema of its file, the weight, and the number of each field by tensor name."""
+
+    schema: TensorSchema
+    weight: float
+    fields: Mapping[str, float]
+
+
+def only_sums(job: Job) -> bool:
+    """Whether updates of this job may leave a site only within a sum."""
+    return job.privacy.release is Release.SUM
+
+
+def update_schema(job: Job, kind: TaskKind) -> TensorSchema:
+    """The tensors of the file that a site sends for a task of this kind; of none where there is nothing to send.
+
+    A weighted tensor is float32 where the model's is at most that wide a float, else float64. Raises BadInput for a
+    privacy step that is not known here.
+    """
+    if not only_sums(job):
+        return TensorSchema(tensors=()) if kind is TaskKind.EVALUATE else job.tensors
+    model = () if kind is TaskKind.EVALUATE else job.tensors.tensors
+    weighted = [spec.model_copy(update={"dtype": _weighted_type(spec)}) for spec in model]
+    return TensorSchema.of([*weighted, *(_number(name) for name in field_names(job, kind))])
+
+
+def field_names(job: Job, kind: TaskKind) -> list[str]:
+    """The tensors of ``update_schema`` that hold one number each, of a job whose updates leave only within a sum."""
+    found = [_VALIDATION + metric.name for metric in job.validation]
+    if kind is not TaskKind.EVALUATE:
+        found += [_METRIC + name for name in sorted(declared_metrics(job))]
+    sums = [f"{name}/{part}" for name in found for part in ("total", "weight")]
+    return sums if kind is TaskKind.EVALUATE else [SAMPLES, WEIGHT, *sums]
+
+
+def declared_metrics(job: Job) -> set[str]:
+    """The metrics that may come from training: the plan's, and what the job's privacy steps say about themselves."""
+    return {metric.name for metric in job.metrics} | {name for step in steps_of(job) for name in step.metrics}
+
+
+def addend_of(job: Job, kind: TaskKind, own: UpdateSums) -> Addend:
+    """One site's fields as they are written into its file.
+
+    Raises BadInput for a metric that the job does not have, and for a number that could not be added up.
+    """
+    numbers = {SAMPLES: float(own.samples), WEIGHT: own.weight}
+    parts = {_METRIC + name: one for name, one in own.metrics.items()}
+    parts |= {_VALIDATION + name: one for name, one in own.validation.items()}
+    for name, one in parts.items():
+        if not one.adds_up:
+            cause = "is out of the bounds within which sites add up to a finite mean"
+            raise BadInput(f"metric {name.partition('/')[2]}", cause, "fix the plan", code=ErrorCode.BAD_UPDATE)
+        numbers |= {f"{name}/total": one.total, f"{name}/weight": one.weight}
+    names = field_names(job, kind)
+    unknown = sorted(parts.keys() - {name.rpartition("/")[0] for name in names})
+    if unknown:
+        name = unknown[0].partition("/")[2]
+        raise BadInput(f"metric {name}", "is not in the job", "send the job's", code=ErrorCode.BAD_UPDATE)
+    if SAMPLES in names and not (0 < own.samples < EXACT and math.isfinite(own.weight) and own.weight >= 0):
+        cause = f"has {own.samples} samples and weight {own.weight}, which cannot be added up"
+        raise BadInput("the update", cause, "train on at least one sample", code=ErrorCode.BAD_UPDATE)
+    return Addend(update_schema(job, kind), own.weight, {name: numbers.get(name, 0.0) for name in names})
+
+
+def added_up(job: Job, numbers: Mapping[str, float]) -> UpdateSums:
+    """The fields of several sites from the sum of each of their tensors, by name.
+
+    Raises BadInput, which cannot name a site, when a sum is not finite, a weight or a count is negative, or nothing was
+    counted.
+    """
+    remedy = "ask the sites: a sum does not show whose part is at fault"
+    for name, number in numbers.items():
+        counts = name in (SAMPLES, WEIGHT) or name.endswith("/weight")
+        if not math.isfinite(number) or (counts and number < 0):
+            cause = f"{name} adds up to {number}"
+            raise BadInput("the sum of the updates", cause, remedy, code=ErrorCode.NOT_FINITE)
+    if WEIGHT in numbers and not numbers[WEIGHT] > 0:
+        raise BadInput("the sum of the updates", "has no weight", remedy, code=ErrorCode.BAD_UPDATE)
+
+    def sums(prefix: str, names: set[str]) -> dict[str, MetricSum]:
+        found = {
+            name: MetricSum(total=numbers[f"{prefix}{name}/total"], weight=numbers[f"{prefix}{name}/weight"])
+            for name in sorted(names)
+            if f"{prefix}{name}/total" in numbers
+        }
+        return {name: one for name, one in found.items() if one.weight or one.total}
+
+    return UpdateSums(
+        samples=round(numbers.get(SAMPLES, 0.0)),
+        weight=numbers.get(WEIGHT, 0.0),
+        metrics=sums(_METRIC, declared_metrics(job)),
+        validation=sums(_VALIDATION, {metric.name for metric in job.validation}),
+    )
+
+
+def _number(name: str) -> TensorSpec:
+    return TensorSpec(name=name, dtype="float64", shape=())
+
+
+def _weighted_type(spec: TensorSpec) -> str:
+    return "float32" if spec.dtype in ("float32", "float16") else "float64"

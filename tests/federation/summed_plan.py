@@ -1,0 +1,43 @@
+"""A plan whose numbers a few lines of numpy repeat, with counts of ten digits that nothing else has."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from archipel.plans import Plan, TrainingResult
+from archipel.vocabulary import DataNeeds, MetricSpec, MetricSum
+
+SAMPLES, HELD_OUT = 1_000_000_007, 2_000_000_011
+"""Samples per row that the plan claims to train on, and to measure on."""
+
+
+class SummedPlan(Plan):
+    """Halves the model and adds the mean of all rows, whichever of them are held out."""
+
+    needs = DataNeeds(kind="arrays", minimum_subjects=2)
+    metrics = (MetricSpec(name="moved", better="lower"),)
+    validation = (MetricSpec(name="height", better="higher"),)
+
+    def initial_model(self, seed):
+        start = np.arange(5) / 4
+        narrow = {"small": np.float32(start[:3]), "tiny": np.float16(start[:2])}
+        return {"passes": np.zeros((), np.int64), "place": start, **narrow}
+
+    def prepare(self, training, validation, context):
+        rows = np.concatenate([training.table()[0], validation.table()[0]])
+        self.count, self.mean = len(rows), rows.mean(axis=0)
+
+    def train(self, model, context):
+        before = model["place"].copy()
+        model["place"] *= 0.5
+        model["place"] += self.mean
+        model["small"][:] = model["place"][:3]
+        model["tiny"][:] = model["place"][:2]
+        model["passes"] += self.count
+        samples = SAMPLES * self.count
+        moved = float(np.abs(model["place"] - before).sum()) * samples
+        return TrainingResult(samples=samples, metrics={"moved": MetricSum(total=moved, weight=samples)})
+
+    def evaluate(self, models, context):
+        weight = HELD_OUT * self.count
+        return {"height": MetricSum(total=float(models[0]["place"].sum() + self.mean[0]) * weight, weight=weight)}
