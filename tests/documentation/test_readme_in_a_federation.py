@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from archipel.cli.main import app
 from archipel.data.synthetic import phantom
 from archipel.lab.processes import LocalFederation, LocalSite, wait_for
-from archipel.site.approval import approvals
+from archipel.site.approval import offers
 from archipel.vocabulary import NotFound
 
 mpl.use("Agg")
@@ -43,7 +43,7 @@ def offered(site: LocalSite) -> bool:
     """Whether the experiment and its plan have come."""
     state = site.state()
     try:
-        return approvals.plan_source(state, approvals.offered(state, "hippocampus").job) is not None
+        return offers.plan_source(state.blobs, offers.offered(state.database, "hippocampus").job) is not None
     except NotFound:
         return False
     finally:
