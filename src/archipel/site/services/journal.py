@@ -79,7 +79,10 @@ def verify(site: StateFolder, fresh: Iterable[JournalHead] = ()) -> VerifiedJour
 
 
 def verify_export(text: str, key: str | None = None, kept: Iterable[JournalHead] = ()) -> VerifiedExport:
-    """Prove an exported journal whole, without a site's folder; ``kept`` are heads kept elsewhere. Raises BadInput as ``audit.export.verify`` does."""
+    """Prove an exported journal whole, without a site's folder; ``kept`` are heads kept elsewhere.
+
+    Raises BadInput as ``audit.export.verify`` does.
+    """
     proof = exports.verify(text, key, kept)
     return VerifiedExport(site=proof.site, whole=proof.whole, lines=proof.lines, key=proof.key, problems=proof.problems)
 
