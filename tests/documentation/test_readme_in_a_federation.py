@@ -103,7 +103,7 @@ def test_the_readme_holds_what_it_shows(
             researcher.join(200)
         assert not failed, failed
         assert not researcher.is_alive()
-        assert "no plan sees them" in at(site, after[2], data[name])
+        assert "excluded from the next task on" in at(site, after[2], data[name])
     printed = capsys.readouterr().out
     assert "round 2 of 2" in printed
     assert "north alone" in printed and "ensemble" in printed

@@ -89,7 +89,7 @@ def test_a_withdrawal_while_the_agent_is_away_counts_when_it_is_back(world: Worl
     (before,) = trained_on(world, "away")
     world.kill_site("site-a")
     said = archipel(world, "cohort", "withdraw", TRAINING[2])
-    assert "from the next task on no plan sees them; nothing was asked again" in said
+    assert "excluded from the next task on; existing approvals stay valid" in said
     world.start_site("site-a")
     world.lab.wait_connected(set(SITES))
     world.do("away", "resume")
