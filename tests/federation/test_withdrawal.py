@@ -115,7 +115,7 @@ def test_too_few_patients_left_fail_the_task_with_a_typed_error(world: World) ->
         (told,) = [body for kind, body in world.server_lines("few") if kind == "site-failed"]
         assert told["failure"]["code"] == "bad-data"
         assert "the site's data does not meet the plan's needs" in str(told)
-        (known,) = failures.failed(site.database.database, "few")
+        (known,) = failures.failed(site.database, "few")
         assert f"patients were withdrawn and {here - 1} subjects are left" in known.detail
         settings.write_text(text)
     finally:
