@@ -30,6 +30,7 @@ from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import catalog
 from archipel.site.membership.creation import create_site
 from archipel.site.services import cohorts, datasets
+from archipel.site.state.actor import Actor
 from archipel.site.state.folder import StateFolder
 
 HERE = str(Path(__file__).parent)
@@ -163,7 +164,7 @@ def catalog_step(place: str, step: str) -> None:
         if step == "register":
             site = create_site(folder / "site", "bench")
             began = time.perf_counter()
-            subjects = datasets.add(site, "tiny", folder / "data", LAYOUT).subjects
+            subjects = datasets.add(site, "tiny", folder / "data", LAYOUT, by=Actor.of_terminal()).subjects
         else:
             site = StateFolder.open(folder / "site")
             changed = sorted((folder / "data" / "images").iterdir())[0]
@@ -252,10 +253,10 @@ def _steps(site: StateFolder, name: str, root: Path) -> list[tuple[str, Callable
     def freeze() -> None:
         frozen = cohorts.freeze(site, catalog.dataset(site, name))
         with site.database.write() as connection:
-            cohort_versions.keep(site, connection, frozen)
+            cohort_versions.keep(site, connection, frozen, by=Actor.of_terminal())
 
     return [
-        ("register", lambda: datasets.add(site, name, root, LAYOUT)),
+        ("register", lambda: datasets.add(site, name, root, LAYOUT, by=Actor.of_terminal())),
         ("check", lambda: datasets.check(site, name)),
         ("report", lambda: datasets.make_report(site, name, site.reports / name)),
         ("freeze", freeze),

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from archipel.cli.main import app
 from archipel.data.synthetic import phantom
 from archipel.lab.processes import LocalFederation, LocalSite, wait_for
-from archipel.site.approval import approvals
+from archipel.site.approval import offers
 from archipel.vocabulary import NotFound
 
 mpl.use("Agg")
@@ -43,7 +43,7 @@ def offered(site: LocalSite) -> bool:
     """Whether the experiment and its plan have come."""
     state = site.state()
     try:
-        return approvals.plan_source(state, approvals.offered(state, "hippocampus").job) is not None
+        return offers.plan_source(state.blobs, offers.offered(state.database, "hippocampus").job) is not None
     except NotFound:
         return False
     finally:
@@ -103,7 +103,7 @@ def test_the_readme_holds_what_it_shows(
             researcher.join(200)
         assert not failed, failed
         assert not researcher.is_alive()
-        assert "no plan sees them" in at(site, after[2], data[name])
+        assert "excluded from the next task on" in at(site, after[2], data[name])
     printed = capsys.readouterr().out
     assert "round 2 of 2" in printed
     assert "north alone" in printed and "ensemble" in printed

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from world import SITES, World, wait
 
-from archipel.site.approval import approvals
+from archipel.site.approval import offers
 
 pytestmark = pytest.mark.processes
 
@@ -89,7 +89,7 @@ def test_a_changed_job_is_another_experiment_that_asks_again(world: World) -> No
     wait(lambda: any(kind == "job-offered" for kind, _ in world.site_lines("site-a", "settled-again")), "the offer")
     state = world.lab.sites["site-a"].state()
     try:
-        found = {one.experiment: one.state.value for one in approvals.offers(state)}
+        found = {one.experiment: one.state.value for one in offers.all_offers(state.database)}
     finally:
         state.close()
     assert found["settled"] == "approved" and found["settled-again"] == "offered"

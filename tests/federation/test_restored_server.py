@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from world import SITES, World, wait
 
 from archipel.cli.server import app
-from archipel.site.approval import approvals
+from archipel.site.approval import offers
 from archipel.site.audit import journal, journal_heads
 
 pytestmark = pytest.mark.processes
@@ -38,7 +38,7 @@ def test_an_experiment_goes_on_from_an_older_copy_and_what_the_copy_does_not_kno
     assert done == [(1, 1, "committed"), (2, 1, "failed"), (2, 2, "committed"), (3, 1, "committed")]
     for site in SITES:
         state = world.lab.sites[site].state()
-        assert approvals.offered(state, "unknown").state == "approved"
+        assert offers.offered(state.database, "unknown").state == "approved"
         assert ["a backup was restored there" in str(fault) for fault in journal_heads.faults(state)] == [True]
         assert journal.verify(state).whole
         state.close()

@@ -16,6 +16,7 @@ from archipel.site.datasets import catalog
 from archipel.site.execution import failures
 from archipel.site.withdrawals import withdrawals
 from archipel.site.withdrawn.opt_outs import OptOut
+from people import ANNA
 
 pytestmark = pytest.mark.processes
 IDS = [f"site-a-{number:03d}" for number in range(40)]
@@ -54,7 +55,7 @@ def test_a_patient_who_withdraws_in_mid_round_is_in_no_update_of_it(world: World
     world.do("leaving", "start")
     wait(lambda: at_work(world, "leaving"), "the worker to be at the first round")
     # Here and not by a command, whose start may take longer than the plan does.
-    withdrawals.withdraw(site, [OptOut(TRAINING[0])], reason="changed her mind")
+    withdrawals.withdraw(site, [OptOut(TRAINING[0])], reason="changed her mind", by=ANNA)
     assert not world.seen("site-a", "leaving", "update-made")
     site.close()
     world.wait_state("leaving")
@@ -88,7 +89,7 @@ def test_a_withdrawal_while_the_agent_is_away_counts_when_it_is_back(world: Worl
     (before,) = trained_on(world, "away")
     world.kill_site("site-a")
     said = archipel(world, "cohort", "withdraw", TRAINING[2])
-    assert "from the next task on no plan sees them; nothing was asked again" in said
+    assert "excluded from the next task on; existing approvals stay valid" in said
     world.start_site("site-a")
     world.lab.wait_connected(set(SITES))
     world.do("away", "resume")
@@ -114,7 +115,7 @@ def test_too_few_patients_left_fail_the_task_with_a_typed_error(world: World) ->
         (told,) = [body for kind, body in world.server_lines("few") if kind == "site-failed"]
         assert told["failure"]["code"] == "bad-data"
         assert "the site's data does not meet the plan's needs" in str(told)
-        (known,) = failures.failed(site, "few")
+        (known,) = failures.failed(site.database, "few")
         assert f"patients were withdrawn and {here - 1} subjects are left" in known.detail
         settings.write_text(text)
     finally:

@@ -15,6 +15,7 @@ import pytest
 from server_world import Applicant, Served, serving, settings
 from structlog.testing import capture_logs
 
+from archipel.governance import SERVER_JOURNAL, JournalHead
 from archipel.server.membership.federation import ServerContext
 from archipel.server.rest import bodies, listen
 from archipel.server.rest import experiments as experiment_endpoints
@@ -306,6 +307,9 @@ async def test_an_operator_admits_and_removes(served: Served) -> None:
         head = (await client.get("/v1/journal/head")).json()
         lines = (await client.get("/v1/journal")).json()
     assert lines[-1]["hash"] == head["hash"]
+    signed = JournalHead.model_validate(head)
+    # As the command line prints it and sites take it, whatever the federation is called.
+    assert signed.owner == SERVER_JOURNAL and signed.is_signed_by(served.federation.identity.public)
     assert lines[-1]["kind"] == "site-removed"
 
 

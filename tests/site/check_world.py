@@ -7,7 +7,7 @@ from pathlib import Path
 from site_world import SERVER
 
 from archipel.plans.job_builder import draft
-from archipel.site.approval import approvals
+from archipel.site.approval import offers
 from archipel.site.checks.findings import CheckResult, Sign
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import RosterEntry, RoundTerms, WorkerLimits
@@ -62,7 +62,7 @@ def offered(
         limits=WorkerLimits(memory_mb=600, cpu_s=60, wall_s=60),
     )
     site.blobs.put(made.plan.source)
-    approvals.offer(site, made.job)
+    offers.record(site, made.job)
 
 
 def findings(rung: CheckResult, sign: Sign) -> dict[str, str]:

@@ -9,6 +9,7 @@ from site_world import Terminal, new_site, table
 
 from archipel.site.services import datasets
 from archipel.site.state.folder import StateFolder
+from people import ANNA
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +31,7 @@ def hospital(tmp_path: Path, template: Path) -> Iterator[StateFolder]:
 @pytest.fixture
 def with_table(hospital: StateFolder, tmp_path: Path) -> StateFolder:
     """A joined site with a dataset called table."""
-    datasets.add(hospital, "table", table(tmp_path / "data"), "npz")
+    datasets.add(hospital, "table", table(tmp_path / "data"), "npz", by=ANNA)
     return hospital
 
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 from archipel.cli.site import app
 from archipel.governance import IdentityKey, job_hash
-from archipel.site.approval import approvals
+from archipel.site.approval import offers
 from archipel.site.membership.certificates import keep_certificate, tls_request
 from archipel.site.membership.creation import create_site
 from archipel.site.state import schema
@@ -116,7 +116,7 @@ def take_offer(site: StateFolder, **changes) -> tuple[Job, str]:
     """Offer a job whose plan was fetched; the job and its hash."""
     job = job_for(site, **changes)
     site.blobs.put(PLAN)
-    approvals.offer(site, job)
+    offers.record(site, job)
     return job, job_hash(job)
 
 

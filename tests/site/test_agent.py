@@ -14,13 +14,14 @@ from structlog.testing import capture_logs
 from archipel.governance import IdentityKey
 from archipel.plans.packaging import LARGEST_SOURCE
 from archipel.site.agent.agent import Agent, _Work
-from archipel.site.approval import approvals
+from archipel.site.approval import decisions, offers
 from archipel.site.state import schema
 from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawn.opt_outs import OPT_OUT
 from archipel.tensors import blob_hash
 from archipel.transport import EndedMessage, TaskFailedMessage, TaskOffer
 from archipel.vocabulary import BadInput, ErrorCode, Job, PlanReference, Refused, Task, TaskKey, TrainingPass
+from people import ANNA, approve
 
 CHUNK = 1 << 18
 
@@ -88,7 +89,7 @@ async def test_the_plan_of_a_job_that_is_not_of_this_federation_is_not_fetched(h
     agent, line = agent_of(hospital)
     with pytest.raises(Refused, match="names another federation's server"):
         await agent._offered(job_for(hospital, server_key=IdentityKey.generate().public))
-    assert line.fetched == 0 and approvals.names(hospital) == []
+    assert line.fetched == 0 and offers.names(hospital.database) == []
 
 
 async def test_a_plan_that_does_not_end_is_not_taken_on(hospital: StateFolder) -> None:
@@ -96,7 +97,7 @@ async def test_a_plan_that_does_not_end_is_not_taken_on(hospital: StateFolder) -
     with pytest.raises(Refused, match=f"its plan has more than {LARGEST_SOURCE} bytes"):
         await agent._offered(job_for(hospital))
     assert line.fetched <= LARGEST_SOURCE + CHUNK
-    assert list(hospital.blobs.incoming.iterdir()) == [] and approvals.names(hospital) == []
+    assert list(hospital.blobs.incoming.iterdir()) == [] and offers.names(hospital.database) == []
 
 
 async def test_a_plan_whose_text_is_not_what_python_would_run_is_not_taken_on(hospital: StateFolder) -> None:
@@ -106,12 +107,12 @@ async def test_a_plan_whose_text_is_not_what_python_would_run_is_not_taken_on(ho
     line.plan = hidden
     with pytest.raises(BadInput, match=r"tiny\.py: has a carriage return without a line feed in line 1"):
         await agent._offered(job_for(hospital, plan=reference))
-    assert approvals.names(hospital) == [] and not hospital.blobs.has(reference.hash)
+    assert offers.names(hospital.database) == [] and not hospital.blobs.has(reference.hash)
     # Kept by an earlier version, it is neither shown nor approved.
     hospital.blobs.put(hidden)
-    approvals.offer(hospital, job_for(hospital, plan=reference))
+    offers.record(hospital, job_for(hospital, plan=reference))
     with pytest.raises(BadInput, match="carriage return"):
-        approvals.approve(hospital, "heart")
+        approve(hospital, "heart")
 
 
 async def test_a_start_sweeps_what_killed_fetches_left_and_plans_that_were_changed(hospital: StateFolder) -> None:
@@ -119,7 +120,7 @@ async def test_a_start_sweeps_what_killed_fetches_left_and_plans_that_were_chang
     other = b"class Tiny(Plan): ...\n"
     hospital.blobs.put(other)
     reference = PlanReference(hash=blob_hash(other), class_name="Tiny", file_name="tiny.py")
-    approvals.offer(hospital, job_for(hospital, experiment="lung", plan=reference))
+    offers.record(hospital, job_for(hospital, experiment="lung", plan=reference))
     hospital.blobs.path(blob_hash(other)).write_bytes(b"changed on the disk")
     unnamed = hospital.blobs.put(b"of no experiment")
     (hospital.blobs.incoming / "half").write_bytes(b"class Ti")
@@ -137,14 +138,14 @@ async def test_a_revoked_worker_is_stopped_before_anything_is_told_and_though_an
     with_table: StateFolder,
 ) -> None:
     job, hashed = take_offer(with_table)
-    approvals.approve(with_table, "heart")
-    approvals.offer(with_table, job_for(with_table, experiment="lung"))
+    approve(with_table, "heart")
+    offers.record(with_table, job_for(with_table, experiment="lung"))
     agent, line = agent_of(with_table)
     task = await at_work(agent, line, job, hashed)
     with with_table.database.write() as connection:
         table = schema.experiments
         connection.execute(update(table).where(table.c.experiment == "lung").values(job="{ damaged"))
-    approvals.revoke(with_table, "heart", "a patient asked")
+    decisions.revoke(with_table, "heart", note="a patient asked", by=ANNA)
     await agent.decided()
     failed = [(said.key, said.failure.code) for said, _ in line.said if isinstance(said, TaskFailedMessage)]
     assert failed == [(task.key, ErrorCode.REVOKED)]
@@ -155,7 +156,7 @@ async def test_a_revoked_worker_is_stopped_before_anything_is_told_and_though_an
 
 async def test_a_worker_whose_own_row_is_damaged_is_stopped(with_table: StateFolder) -> None:
     job, hashed = take_offer(with_table)
-    approvals.approve(with_table, "heart")
+    approve(with_table, "heart")
     agent, line = agent_of(with_table)
     await at_work(agent, line, job, hashed)
     with with_table.database.write() as connection:
@@ -166,12 +167,12 @@ async def test_a_worker_whose_own_row_is_damaged_is_stopped(with_table: StateFol
 
 async def test_work_on_an_older_job_ends_when_a_task_of_the_new_one_comes(with_table: StateFolder) -> None:
     job, hashed = take_offer(with_table)
-    approvals.approve(with_table, "heart")
+    approve(with_table, "heart")
     agent, line = agent_of(with_table)
     task = await at_work(agent, line, job, hashed)
     before = agent._work["heart"]
     changed, new = take_offer(with_table, seed=7)
-    approvals.approve(with_table, "heart")
+    approve(with_table, "heart")
     assert agent._work_of(task.model_copy(update={"job_hash": new})) is agent._work["heart"] is not before
     await asyncio.gather(*agent._aside)
     assert line.at_hand == "stopped" and not before.running
@@ -202,4 +203,4 @@ async def test_an_experiment_that_ends_is_noted_once(with_table: StateFolder) ->
         kept.write_bytes(b"an older frame")
         await agent.take(EndedMessage(experiment=name, state="cancelled"))
         assert kept.exists() == (name == "unknown")
-    assert approvals.offered(with_table, "heart").state == "ended"
+    assert offers.offered(with_table.database, "heart").state == "ended"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,13 @@ from sqlalchemy import text, update
 from archipel.data import Cohort, DataMapping, DataSchema
 from archipel.governance import Approval, IdentityKey, canonical, check_approval
 from archipel.governance import approve as sign
-from archipel.site.approval import approvals, authorisation
+from archipel.site.approval import authorisation, decisions, offers, suitability
 from archipel.site.audit import journal
 from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import catalog
 from archipel.site.datasets.catalog import DatasetProblems
 from archipel.site.execution import failures
-from archipel.site.services import cohorts
+from archipel.site.services import approvals, cohorts
 from archipel.site.state import schema
 from archipel.site.state.folder import StateFolder
 from archipel.site.state.settings import SiteSettings
@@ -36,6 +37,7 @@ from archipel.vocabulary import (
     TaskKey,
     WorkerLimits,
 )
+from people import ANNA, approve
 
 
 def refused(
@@ -50,13 +52,13 @@ def test_nothing_is_allowed_before_a_person_approved(with_table: StateFolder) ->
     refused(with_table, "sha256:" + "0" * 64, words="was never offered here")
     _, hashed = take_offer(with_table)
     refused(with_table, hashed, words="is offered, not approved")
-    approvals.reject(with_table, "heart", "not now")
+    decisions.reject(with_table, "heart", note="not now", by=ANNA)
     refused(with_table, hashed, words="is rejected")
 
 
 def test_an_approval_is_the_sites_signature_over_the_job_and_its_cohort(with_table: StateFolder) -> None:
     job, hashed = take_offer(with_table)
-    approval = approvals.approve(with_table, "heart")
+    approval = approve(with_table, "heart")
     check_approval(approval, identity_key=with_table.identity.public, job_hash=hashed)
     allowed = authorisation.authorise(with_table, "heart", hashed)
     assert (allowed.job, allowed.approval) == (job, approval)
@@ -68,23 +70,23 @@ def test_an_approval_is_the_sites_signature_over_the_job_and_its_cohort(with_tab
 def test_the_cohort_is_what_lies_on_the_disk_when_a_person_approves(with_table: StateFolder, tmp_path: Path) -> None:
     _, hashed = take_offer(with_table)
     table(tmp_path / "data", rows=9)
-    approvals.approve(with_table, "heart")
+    approve(with_table, "heart")
     assert len(authorisation.authorise(with_table, "heart", hashed).cohort.subjects) == 9
     assert catalog.dataset(with_table, "table").subjects == 9
     (tmp_path / "data" / "table.npz").write_bytes(b"spoilt")
     with pytest.raises(DatasetProblems, match=r"table.npz: cannot be read"):
-        approvals.approve(with_table, "heart")
+        approve(with_table, "heart")
 
 
 def test_a_changed_job_asks_again_and_the_same_job_does_not(with_table: StateFolder) -> None:
     job, first = take_offer(with_table)
-    approvals.approve(with_table, "heart")
-    assert approvals.offer(with_table, job) == "approved"
+    approve(with_table, "heart")
+    assert offers.record(with_table, job) == "approved"
     _, second = take_offer(with_table, terms=RoundTerms(rounds=4, quorum=1))
     refused(with_table, second, words="is offered")
     refused(with_table, first, words="is offered")
-    assert approvals.offered(with_table, "heart").approval is None
-    approvals.approve(with_table, "heart")
+    assert offers.offered(with_table.database, "heart").approval is None
+    approve(with_table, "heart")
     assert authorisation.authorise(with_table, "heart", second).job.terms.rounds == 4
     refused(with_table, first, words="another job was approved")
     kinds = [line.kind for line in journal.lines(with_table)]
@@ -93,52 +95,55 @@ def test_a_changed_job_asks_again_and_the_same_job_does_not(with_table: StateFol
 
 def test_a_job_that_changed_while_a_person_read_is_not_approved(with_table: StateFolder) -> None:
     _, read = take_offer(with_table)
+    asked = approvals.prepare(with_table, "heart")
     _, now = take_offer(with_table, seed=7)
     with pytest.raises(Conflict, match="has changed since it was shown; read the new one"):
-        approvals.approve(with_table, "heart", shown=read)
+        approvals.approve(with_table, "heart", job_hash=read, cohort_hash=asked.cohort_hash, by=ANNA)
     refused(with_table, now)
 
 
 def test_a_dataset_removed_while_a_person_read_is_not_approved(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table)
     frozen = cohorts.freeze(with_table, catalog.dataset(with_table, "table"))
-    catalog.remove(with_table, "table")
+    catalog.remove(with_table, "table", by=ANNA)
     with pytest.raises(NotFound, match="was removed in the meantime"):
-        approvals.approve(with_table, "heart", frozen=frozen)
+        decisions.approve(with_table, "heart", job_hash=hashed, frozen=frozen, by=ANNA)
     refused(with_table, hashed)
 
 
 def test_revoking_takes_effect_at_once_and_can_be_undone_by_approving_again(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table)
     with pytest.raises(Conflict, match="is offered, not approved"):
-        approvals.revoke(with_table, "heart")
-    approvals.approve(with_table, "heart")
+        decisions.revoke(with_table, "heart", by=ANNA)
+    approve(with_table, "heart")
     authorisation.authorise(with_table, "heart", hashed)
-    approvals.revoke(with_table, "heart", "the ethics board asked")
+    decisions.revoke(with_table, "heart", note="the ethics board asked", by=ANNA)
     refused(with_table, hashed, ErrorCode.REVOKED, "was revoked by this site")
-    approvals.approve(with_table, "heart")
+    approve(with_table, "heart")
     authorisation.authorise(with_table, "heart", hashed)
 
 
 def test_an_ended_experiment_stays_ended(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table)
-    approvals.approve(with_table, "heart")
-    approvals.end(with_table, "heart", "finished")
-    approvals.end(with_table, "heart", "finished")
+    approve(with_table, "heart")
+    offers.end(with_table.database, "heart", "finished")
+    offers.end(with_table.database, "heart", "finished")
     refused(with_table, hashed, words="is ended")
     with pytest.raises(Conflict, match="has ended"):
-        approvals.approve(with_table, "heart")
+        approve(with_table, "heart")
     with pytest.raises(Conflict, match="is ended"):
-        approvals.reject(with_table, "heart")
+        decisions.reject(with_table, "heart", by=ANNA)
     assert [line.kind for line in journal.lines(with_table)].count("experiment-ended") == 1
 
 
 def test_every_decision_rings_the_doorbell(with_table: StateFolder) -> None:
     bell = Wakeup(with_table.folder)
     try:
-        for decide in (approvals.approve, approvals.revoke, approvals.reject):
+        frozen = cohorts.freeze(with_table, catalog.dataset(with_table, "table"))
+        approving = partial(decisions.approve, job_hash=take_offer(with_table)[1], frozen=frozen)
+        for decide in (approving, decisions.revoke, decisions.reject):
             take_offer(with_table)
-            decide(with_table, "heart")
+            decide(with_table, "heart", by=ANNA)
             assert bell._socket.recv(16) == b"!"
     finally:
         bell.close()
@@ -148,7 +153,7 @@ def test_a_doorbell_nobody_listens_to_does_not_stop_a_decision(with_table: State
     _, hashed = take_offer(with_table)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as dead:
         dead.bind(str(with_table.folder / "doorbell"))
-    approvals.approve(with_table, "heart")
+    approve(with_table, "heart")
     authorisation.authorise(with_table, "heart", hashed)
 
 
@@ -171,7 +176,7 @@ def test_what_the_sites_rules_refuse_no_person_can_approve(
         with_table.settings = settings(with_table, maximum_rounds=100)
     _, hashed = take_offer(with_table, **changes)
     with pytest.raises(Refused, match=words):
-        approvals.approve(with_table, "heart")
+        approve(with_table, "heart")
     refused(with_table, hashed)
 
 
@@ -181,7 +186,7 @@ def settings(site: StateFolder, **policy: object) -> SiteSettings:
 
 def test_a_policy_made_stricter_stops_what_was_approved(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table)
-    approvals.approve(with_table, "heart")
+    approve(with_table, "heart")
     with_table.settings = settings(with_table, minimum_subjects=50)
     refused(with_table, hashed, ErrorCode.POLICY, "has 6 subjects; the policy asks for 50")
 
@@ -197,7 +202,7 @@ def test_label_values_that_the_plan_does_not_know_are_refused_early(with_table: 
             "mapping": DataMapping(label_names={"1": "tumour"}),
         }
     )
-    first, second = approvals.reasons_against(with_table, job, entry)
+    first, second = suitability.reasons_against(with_table, job, entry)
     assert first == "dataset table: label 1 anterior: not met (value 1 is tumour here; map it)"
     assert second.startswith("dataset table: no other label values: not met (the dataset also has 3; map them")
 
@@ -206,8 +211,8 @@ def test_a_missing_dataset_is_named_and_another_can_be_chosen(with_table: StateF
     roster = (RosterEntry(site="charite", identity_key=with_table.identity.public, dataset="hearts"),)
     _, hashed = take_offer(with_table, roster=roster)
     with pytest.raises(NotFound, match=r"dataset hearts: .* --dataset NAME"):
-        approvals.approve(with_table, "heart")
-    approvals.approve(with_table, "heart", dataset="table")
+        approve(with_table, "heart")
+    approve(with_table, "heart", dataset="table")
     assert authorisation.authorise(with_table, "heart", hashed).cohort.dataset == "table"
 
 
@@ -218,25 +223,25 @@ def test_a_job_of_strangers_is_not_taken_on(with_table: StateFolder, field: str)
     roster = (RosterEntry(site="other" if field == "site" else "charite", identity_key=key, dataset="table"),)
     changes = {"server_key": stranger} if field == "server_key" else {"roster": roster}
     with pytest.raises(Refused) as caught:
-        approvals.offer(with_table, job_for(with_table, **changes))
+        offers.record(with_table, job_for(with_table, **changes))
     assert caught.value.code is ErrorCode.TRUST
-    assert approvals.offers(with_table) == []
+    assert offers.all_offers(with_table.database) == []
 
 
 def test_a_plan_nobody_can_read_is_not_approved(with_table: StateFolder) -> None:
     job = job_for(with_table)
-    approvals.offer(with_table, job)
+    offers.record(with_table, job)
     with pytest.raises(Refused, match="its plan has not been fetched yet"):
-        approvals.approve(with_table, "heart")
+        approve(with_table, "heart")
     with_table.blobs.put(PLAN)
     with_table.blobs.path(job.plan.hash).write_bytes(PLAN + b"import os")
     with pytest.raises(Refused, match="is not what the job names"):
-        approvals.approve(with_table, "heart")
+        approve(with_table, "heart")
 
 
 def test_a_tampered_approval_row_allows_nothing(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table)
-    approval = approvals.approve(with_table, "heart")
+    approval = approve(with_table, "heart")
     stranger = sign(IdentityKey.generate(), approval)
     elsewhere = sign(with_table.identity, approval.model_copy(update={"experiment": "lung"}))
     other_cohort = approval.model_copy(update={"cohort_hash": "sha256:" + "1" * 64})
@@ -261,28 +266,28 @@ def store(site: StateFolder, **values: object) -> None:
 
 def test_a_revoked_row_set_back_to_approved_allows_nothing(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table)
-    approvals.approve(with_table, "heart")
-    approvals.revoke(with_table, "heart")
+    approve(with_table, "heart")
+    decisions.revoke(with_table, "heart", by=ANNA)
     store(with_table, state="approved")
     refused(with_table, hashed, words="its approval is gone; this site's database was changed by hand")
 
 
 def test_a_tampered_job_allows_nothing(with_table: StateFolder) -> None:
     job, hashed = take_offer(with_table)
-    approvals.approve(with_table, "heart")
+    approve(with_table, "heart")
     store(with_table, job=canonical(job.model_copy(update={"seed": 99})).decode())
     refused(with_table, hashed, words="the stored job is not the one that was approved")
 
 
 def test_a_tampered_cohort_allows_nothing_until_it_is_approved_again(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table)
-    approval = approvals.approve(with_table, "heart")
+    approval = approve(with_table, "heart")
     cohort = authorisation.authorise(with_table, "heart", hashed).cohort
     smaller = cohort.without(frozenset({"p-000"})).model_dump_json()
     with with_table.database.write() as connection:
         connection.execute(update(schema.cohorts).values(body=smaller))
     refused(with_table, hashed, words="is for another cohort")
-    again = approvals.approve(with_table, "heart")
+    again = approve(with_table, "heart")
     assert again.cohort_hash == approval.cohort_hash
     assert authorisation.authorise(with_table, "heart", hashed).cohort == cohort
 
@@ -301,7 +306,7 @@ def test_a_server_that_invents_an_approval_gains_nothing(with_table: StateFolder
         signature="00" * 64,
     )
     with with_table.database.write() as connection:
-        cohort_versions.keep(with_table, connection, frozen)
+        cohort_versions.keep(with_table, connection, frozen, by=ANNA)
     store(with_table, state="approved", cohort_hash=invented.cohort_hash, approval=invented.model_dump_json())
     refused(with_table, hashed, words="signature is not the site's")
 
@@ -310,10 +315,10 @@ def test_what_the_rules_refuse_and_what_the_data_lacks_are_told_apart(with_table
     needs = DataNeeds(kind="volumes")
     job, _ = take_offer(with_table, needs=needs, terms=RoundTerms(rounds=20_000, quorum=1), validation_fraction=0.3)
     entry, cohort, _ = cohorts.freeze(with_table, catalog.dataset(with_table, "table"), fraction=0.5)
-    rules = approvals.rules_against(with_table, job, entry, cohort)
+    rules = suitability.rules_against(with_table, job, entry, cohort)
     assert [one.partition(" ")[0] for one in rules] == ["the", "version"]
-    lacking = [str(one) for one in approvals.needs_met(job, entry, cohort) if one.verdict == "not met"]
-    against = approvals.reasons_against(with_table, job, entry, cohort)
+    lacking = [str(one) for one in suitability.needs_met(job, entry, cohort) if one.verdict == "not met"]
+    against = suitability.reasons_against(with_table, job, entry, cohort)
     assert lacking and against == [*rules, *(f"dataset table: {one}" for one in lacking)]
 
 
@@ -333,15 +338,15 @@ def test_an_errors_text_leaves_only_after_a_person_released_it(with_table: State
                 accepted_at=utc_now(),
             )
         )
-    assert [task.key for task in failures.failed(with_table)] == [key]
-    assert failures.to_send(with_table) == []
+    assert [task.key for task in failures.failed(with_table.database)] == [key]
+    assert failures.to_send(with_table.database) == []
     with pytest.raises(NotFound, match="errors of heart round 3"):
-        failures.release(with_table, "heart", 3)
-    failures.release(with_table, "heart", 2)
-    failures.release(with_table, "heart", 2)
-    assert failures.to_send(with_table) == [(key, "Traceback ... KeyError: 'patient Müller'")]
-    failures.mark_sent(with_table, key)
-    assert failures.to_send(with_table) == []
+        failures.release(with_table, "heart", 3, by=ANNA)
+    failures.release(with_table, "heart", 2, by=ANNA)
+    failures.release(with_table, "heart", 2, by=ANNA)
+    assert failures.to_send(with_table.database) == [(key, "Traceback ... KeyError: 'patient Müller'")]
+    failures.mark_sent(with_table.database, key)
+    assert failures.to_send(with_table.database) == []
     kinds = [line.kind for line in journal.lines(with_table)]
     assert kinds.count("error-released") == 1
     with with_table.database.read() as connection:

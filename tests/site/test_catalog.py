@@ -13,7 +13,7 @@ from site_world import new_site, table, take_offer, volume, volumes
 from sqlalchemy import event
 
 from archipel.data import DataMapping
-from archipel.site.approval import approvals, authorisation
+from archipel.site.approval import authorisation, decisions, offers
 from archipel.site.audit import journal
 from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import catalog
@@ -23,6 +23,7 @@ from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawals import withdrawals
 from archipel.site.withdrawn.opt_outs import OptOut
 from archipel.vocabulary import BadInput, Conflict, NotFound, StorageFull
+from people import ANNA, approve
 
 
 def test_a_dataset_is_listed_with_counts_and_schema_but_never_its_subjects(
@@ -34,6 +35,7 @@ def test_a_dataset_is_listed_with_counts_and_schema_but_never_its_subjects(
         volumes(tmp_path / "brain"),
         "nifti-pairs",
         mapping=DataMapping(label_names={"1": "anterior"}),
+        by=ANNA,
     )
     assert catalog.datasets(hospital) == [entry]
     assert entry.subjects == 3
@@ -89,22 +91,22 @@ def test_what_is_wrong_names_the_way_on_without_it(hospital: StateFolder, tmp_pa
     root = volumes(tmp_path / "brain")
     _no_label(root)
     with pytest.raises(DatasetProblems, match=r"add it again, or go on without .* \(--leave-out-faulty\)"):
-        datasets.add(hospital, "brain", root, "nifti-pairs")
-    datasets.add(hospital, "brain", root, "nifti-pairs", leave_out_faulty=True)
+        datasets.add(hospital, "brain", root, "nifti-pairs", by=ANNA)
+    datasets.add(hospital, "brain", root, "nifti-pairs", leave_out_faulty=True, by=ANNA)
     _empty(root)
     with pytest.raises(DatasetProblems, match=r"add it again$"):
-        datasets.add(hospital, "empty", root, "nifti-pairs")
-    datasets.add(hospital, "sound", volumes(tmp_path / "sound"), "nifti-pairs")
+        datasets.add(hospital, "empty", root, "nifti-pairs", by=ANNA)
+    datasets.add(hospital, "sound", volumes(tmp_path / "sound"), "nifti-pairs", by=ANNA)
     _no_label(tmp_path / "sound")
     with pytest.raises(DatasetProblems, match=r"leave subjects out with archipel site dataset exclude$"):
-        cohorts.freeze_version(hospital, "sound")
+        cohorts.freeze_version(hospital, "sound", by=ANNA)
 
 
 def test_what_a_scan_found_is_told_when_a_dataset_was_added(hospital: StateFolder, tmp_path: Path) -> None:
     (tmp_path / "rows").mkdir()
     (tmp_path / "rows" / "table.csv").write_text("id,age\na,40\nb,-9999\n")
     heard = []
-    datasets.add(hospital, "rows", tmp_path / "rows", "table", look=heard.append)
+    datasets.add(hospital, "rows", tmp_path / "rows", "table", look=heard.append, by=ANNA)
     (found,) = heard
     assert [one.severity for one in found.problems] == ["warning"] and "-9999" in str(found.problems[0])
 
@@ -114,7 +116,7 @@ def test_bad_data_is_named_and_nothing_is_added(hospital: StateFolder, tmp_path:
     spoil, words = BAD[case]
     spoil(volumes(tmp_path / "brain"))
     with pytest.raises(DatasetProblems, match=words) as caught:
-        datasets.add(hospital, "brain", tmp_path / "brain", "nifti-pairs")
+        datasets.add(hospital, "brain", tmp_path / "brain", "nifti-pairs", by=ANNA)
     assert len(caught.value.problems) == 1
     assert catalog.datasets(hospital) == []
     assert [line.kind for line in journal.lines(hospital)] == ["site-made"]
@@ -126,7 +128,7 @@ def test_all_problems_are_listed_at_once(hospital: StateFolder, tmp_path: Path) 
     (root / "images" / "sub-02.nii.gz").unlink()
     volume(root / "labels" / "sub-03.nii.gz", np.zeros((6, 7, 9), np.uint8))
     with pytest.raises(DatasetProblems, match="has 3 problems") as caught:
-        datasets.add(hospital, "brain", root, "nifti-pairs")
+        datasets.add(hospital, "brain", root, "nifti-pairs", by=ANNA)
     assert [problem.subject for problem in caught.value.problems] == ["sub-01", "sub-02", "sub-03"]
 
 
@@ -144,31 +146,31 @@ def test_a_mistaken_entry_is_named(
 ) -> None:
     (tmp_path / "there").mkdir()
     with pytest.raises(BadInput, match=words):
-        datasets.add(hospital, name, tmp_path / "there" / root, kind)
+        datasets.add(hospital, name, tmp_path / "there" / root, kind, by=ANNA)
     assert catalog.datasets(hospital) == []
 
 
 def test_a_taken_name_is_refused_and_a_missing_one_names_what_is_there(with_table: StateFolder, tmp_path: Path) -> None:
     with pytest.raises(Conflict, match="is in the catalog already"):
-        datasets.add(with_table, "table", tmp_path / "data", "npz")
+        datasets.add(with_table, "table", tmp_path / "data", "npz", by=ANNA)
     with pytest.raises(NotFound, match=r"there: table"):
         catalog.dataset(with_table, "tabel")
 
 
 def test_a_dataset_that_an_approved_experiment_uses_stays(with_table: StateFolder) -> None:
     take_offer(with_table)
-    approvals.approve(with_table, "heart")
+    approve(with_table, "heart")
     with pytest.raises(Conflict, match="approved experiments train on"):
-        catalog.remove(with_table, "table")
-    approvals.revoke(with_table, "heart")
-    catalog.remove(with_table, "table")
+        catalog.remove(with_table, "table", by=ANNA)
+    decisions.revoke(with_table, "heart", by=ANNA)
+    catalog.remove(with_table, "table", by=ANNA)
     assert catalog.datasets(with_table) == []
 
 
 def test_a_cohort_hash_is_keyed_by_the_site_and_ignores_order(tmp_path: Path) -> None:
     root = table(tmp_path / "data")
     first, second = new_site(tmp_path / "a", "a"), new_site(tmp_path / "b", "b")
-    made = [cohorts.freeze(site, datasets.add(site, "table", root, "npz")).cohort for site in (first, second)]
+    made = [cohorts.freeze(site, datasets.add(site, "table", root, "npz", by=ANNA)).cohort for site in (first, second)]
     assert made[0] == made[1]
     assert cohort_versions.hash_of(first, made[0]) != cohort_versions.hash_of(second, made[0])
     turned = made[0].model_copy(update={"samples": made[0].samples[::-1]})
@@ -186,7 +188,9 @@ def test_a_full_database_disk_is_named_and_nothing_is_half_added(hospital: State
     hospital.database.close()
     labels = {str(value): "x" * 60 for value in range(400)}
     with pytest.raises(StorageFull, match="the disk is full; free space there"):
-        datasets.add(hospital, "table", table(tmp_path / "data"), "npz", mapping=DataMapping(label_names=labels))
+        datasets.add(
+            hospital, "table", table(tmp_path / "data"), "npz", mapping=DataMapping(label_names=labels), by=ANNA
+        )
     assert catalog.datasets(hospital) == []
     assert journal.verify(hospital).whole
 
@@ -203,18 +207,18 @@ def small_disk(tmp_path: Path) -> Callable[[], None]:
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 def test_a_full_disk_loses_nothing_that_was_there(small_disk: Path, tmp_path: Path) -> None:
     site = new_site(small_disk / "state")
-    datasets.add(site, "table", table(tmp_path / "data"), "npz")
+    datasets.add(site, "table", table(tmp_path / "data"), "npz", by=ANNA)
     _, hashed = take_offer(site)
     with (small_disk / "ballast").open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
         while True:
             file.write(bytes(4096))
     with pytest.raises(StorageFull, match="the disk is full"):
-        approvals.approve(site, "heart", note="n" * 100_000)
+        approve(site, "heart", note="n" * 100_000)
     site.close()
     (small_disk / "ballast").unlink()
     site = StateFolder.open(small_disk / "state")
-    assert approvals.offered(site, "heart").state == "offered"
-    approvals.approve(site, "heart")
+    assert offers.offered(site.database, "heart").state == "offered"
+    approve(site, "heart")
     assert len(authorisation.authorise(site, "heart", hashed).cohort.subjects) == 6
     assert journal.verify(site).whole
     site.close()
@@ -236,11 +240,11 @@ def test_a_disk_that_fills_up_in_mid_import_leaves_nothing_half_done(small_disk:
     before = len(journal.lines(site))
     ballast = fill(small_disk, leave=96 * 1024)
     with pytest.raises(StorageFull, match="the disk is full; free space there"):
-        datasets.add(site, "brain", root, "nifti-pairs", mapping=DataMapping(label_names={"1": "x" * 120_000}))
+        datasets.add(site, "brain", root, "nifti-pairs", mapping=DataMapping(label_names={"1": "x" * 120_000}), by=ANNA)
     assert catalog.datasets(site) == []
     assert len(journal.lines(site)) == before
     ballast.unlink()
-    assert datasets.add(site, "brain", root, "nifti-pairs").subjects == 60
+    assert datasets.add(site, "brain", root, "nifti-pairs", by=ANNA).subjects == 60
     assert journal.verify(site).whole
     site.close()
 
@@ -248,24 +252,24 @@ def test_a_disk_that_fills_up_in_mid_import_leaves_nothing_half_done(small_disk:
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 def test_a_full_disk_lets_nobody_be_frozen_or_withdrawn_by_half(small_disk: Path, tmp_path: Path) -> None:
     site = new_site(small_disk / "state")
-    datasets.add(site, "table", table(tmp_path / "data", rows=200), "npz")
+    datasets.add(site, "table", table(tmp_path / "data", rows=200), "npz", by=ANNA)
     _, hashed = take_offer(site)
-    approvals.approve(site, "heart")
+    approve(site, "heart")
     table(tmp_path / "data", rows=220)
     ballast = fill(small_disk, leave=0)
     before = len(journal.lines(site))
     with pytest.raises(StorageFull, match="the disk is full"):
-        cohorts.freeze_version(site, "table")
+        cohorts.freeze_version(site, "table", by=ANNA)
     people = [OptOut(f"p-{n:03}") for n in range(150)]
     with pytest.raises(StorageFull, match="the disk is full"):
-        withdrawals.withdraw(site, people)
+        withdrawals.withdraw(site, people, by=ANNA)
     assert len(journal.lines(site)) == before
     assert len(authorisation.authorise(site, "heart", hashed).cohort.subjects) == 200
     assert [one.version for one in cohort_versions.versions(site)] == [1]
     ballast.unlink()
-    withdrawals.withdraw(site, people)
+    withdrawals.withdraw(site, people, by=ANNA)
     assert len(authorisation.authorise(site, "heart", hashed).cohort.subjects) == 50
-    assert cohorts.freeze_version(site, "table").subjects == 70
+    assert cohorts.freeze_version(site, "table", by=ANNA).subjects == 70
     site.close()
 
 

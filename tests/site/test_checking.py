@@ -20,7 +20,7 @@ from archipel.data import Cohort, DataMapping, Prepared, Preprocessing
 from archipel.data.prepared.source import keys_in
 from archipel.governance import job_hash
 from archipel.plans.runtime import Outcome
-from archipel.site.approval import approvals
+from archipel.site.approval import decisions, offers
 from archipel.site.audit import journal
 from archipel.site.checks.dry_run import Checks, run_checks
 from archipel.site.checks.findings import Sign, Step
@@ -33,6 +33,7 @@ from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawals.withdrawals import withdraw
 from archipel.site.withdrawn.opt_outs import OPT_OUT, OptOut
 from archipel.vocabulary import NotFound, Refused
+from people import ANNA, approve
 
 pytestmark = [
     pytest.mark.processes,
@@ -52,7 +53,7 @@ def kinds(site: StateFolder) -> list[str]:
 def test_the_dummy_step_trains_on_nobodys_data_and_needs_no_approval(with_table: StateFolder, tmp_path: Path) -> None:
     offered(with_table, tmp_path)
     shutil.rmtree(tmp_path / "data")
-    (rung,) = run_checks(Checks(with_table, "heart"), Step.DUMMY)
+    (rung,) = run_checks(Checks(with_table, "heart", by=ANNA), Step.DUMMY)
     assert rung.go
     assert rung.figures["dummy_round_s"] > 0 and rung.figures["dummy_peak_mib"] > 1
     assert findings(rung, Sign.GO)["initial model"] == "the plan makes here what the job names"
@@ -64,7 +65,7 @@ def test_the_dummy_step_trains_on_nobodys_data_and_needs_no_approval(with_table:
 def test_generated_volumes_have_the_declared_labels_and_the_datasets_sizes(
     hospital: StateFolder, tmp_path: Path
 ) -> None:
-    datasets.add(hospital, "brains", volumes(tmp_path / "brains"), "nifti-pairs")
+    datasets.add(hospital, "brains", volumes(tmp_path / "brains"), "nifti-pairs", by=ANNA)
     look = (
         "for volume in side.volumes():\n"
         "            assert volume.image.shape == (6, 7, 8), volume.image.shape\n"
@@ -74,7 +75,7 @@ def test_generated_volumes_have_the_declared_labels_and_the_datasets_sizes(
     offered(
         hospital, tmp_path, dataset="brains", needs='kind="volumes", labels={"1": "a", "2": "b"}', values=look
     )  # fmt: skip
-    (rung,) = run_checks(Checks(hospital, "heart"), Step.DUMMY)
+    (rung,) = run_checks(Checks(hospital, "heart", by=ANNA), Step.DUMMY)
     assert rung.go, rung
 
 
@@ -82,16 +83,16 @@ def test_generated_volumes_have_the_declared_labels_and_the_datasets_sizes(
 def test_generated_volumes_have_the_sizes_that_the_cohorts_recipe_gives(
     hospital: StateFolder, tmp_path: Path, approved: bool
 ) -> None:
-    entry = datasets.add(hospital, "brains", volumes(tmp_path / "brains"), "nifti-pairs")
+    entry = datasets.add(hospital, "brains", volumes(tmp_path / "brains"), "nifti-pairs", by=ANNA)
     offered(hospital, tmp_path, dataset="brains", needs='kind="volumes"', values=shape_is((12, 14, 16)))
     recipe = Preprocessing(spacing_mm=(0.5, 0.5, 0.5))
-    cohorts.freeze_version(hospital, "brains", recipe=recipe)
+    cohorts.freeze_version(hospital, "brains", recipe=recipe, by=ANNA)
     if approved:
-        approvals.approve(hospital, "heart", frozen=cohort_versions.stored(hospital, "brains"))
+        approve(hospital, "heart", version=1)
         with hospital.database.write() as connection:
-            cohort_versions.keep(hospital, connection, cohorts.freeze(hospital, entry, recipe=Preprocessing()))
+            cohort_versions.keep(hospital, connection, cohorts.freeze(hospital, entry, recipe=Preprocessing()), by=ANNA)
     shutil.rmtree(tmp_path / "brains")
-    (rung,) = run_checks(Checks(hospital, "heart"), Step.DUMMY)
+    (rung,) = run_checks(Checks(hospital, "heart", by=ANNA), Step.DUMMY)
     assert rung.go, rung
     assert rung.figures["dummy_voxels"] == 12 * 14 * 16
 
@@ -105,12 +106,12 @@ def test_generated_volumes_are_turned_as_the_mapping_turns_the_datasets(
         for part, values in (("images", draw.normal(9, 2, (6, 7, 8))), ("labels", draw.integers(0, 3, (6, 7, 8)))):
             volume(tmp_path / "brains" / part / f"sub-{number}.nii.gz", values.astype(np.uint8), lying)
     turned = DataMapping(orientation="RAS")
-    datasets.add(hospital, "brains", tmp_path / "brains", "nifti-pairs", mapping=turned)
+    datasets.add(hospital, "brains", tmp_path / "brains", "nifti-pairs", mapping=turned, by=ANNA)
     offered(hospital, tmp_path, dataset="brains", needs='kind="volumes"', values=shape_is((8, 6, 7)))
     if approved:
-        approvals.approve(hospital, "heart")
-        catalog.remap(hospital, "brains", DataMapping())
-    (rung,) = run_checks(Checks(hospital, "heart"), Step.DUMMY)
+        approve(hospital, "heart")
+        catalog.remap(hospital, "brains", DataMapping(), by=ANNA)
+    (rung,) = run_checks(Checks(hospital, "heart", by=ANNA), Step.DUMMY)
     assert rung.go, rung
 
 
@@ -118,7 +119,7 @@ def test_a_plan_that_breaks_on_the_dummy_is_named_with_its_line_and_nothing_more
     with_table: StateFolder, tmp_path: Path
 ) -> None:
     offered(with_table, tmp_path, train="raise KeyError('no such column')")
-    rungs = run_checks(Checks(with_table, "heart"), Step.PREFLIGHT)
+    rungs = run_checks(Checks(with_table, "heart", by=ANNA), Step.PREFLIGHT)
     assert [rung.step for rung in rungs] == [Step.DUMMY]
     said = findings(rungs[0], Sign.FIX)["plan"]
     assert "KeyError" in said and "line" in said and "no such column" in said and "heart.check.log" in said
@@ -127,9 +128,9 @@ def test_a_plan_that_breaks_on_the_dummy_is_named_with_its_line_and_nothing_more
 def test_the_local_step_needs_the_approval_or_a_word_that_is_journaled(with_table: StateFolder, tmp_path: Path) -> None:
     offered(with_table, tmp_path)
     with pytest.raises(Refused, match="add --i-have-read-the-plan"):
-        run_checks(Checks(with_table, "heart"), Step.LOCAL)
+        run_checks(Checks(with_table, "heart", by=ANNA), Step.LOCAL)
     assert "checked" not in kinds(with_table)
-    rungs = run_checks(Checks(with_table, "heart"), Step.LOCAL, plan_was_read=True, passes=2)
+    rungs = run_checks(Checks(with_table, "heart", by=ANNA), Step.LOCAL, plan_was_read=True, passes=2)
     assert [(rung.step, rung.go) for rung in rungs] == [(step, True) for step in Step]
     assert kinds(with_table).count("plan-read-for-a-check") == 1
     assert "worker-started" not in kinds(with_table)
@@ -137,8 +138,8 @@ def test_the_local_step_needs_the_approval_or_a_word_that_is_journaled(with_tabl
 
 def test_the_local_step_shows_the_metrics_of_this_site_alone(with_table: StateFolder, tmp_path: Path) -> None:
     offered(with_table, tmp_path)
-    approvals.approve(with_table, "heart")
-    rung = run_checks(Checks(with_table, "heart"), Step.LOCAL, passes=9)[-1]
+    approve(with_table, "heart")
+    rung = run_checks(Checks(with_table, "heart", by=ANNA), Step.LOCAL, passes=9)[-1]
     assert rung.go and "plan-read-for-a-check" not in kinds(with_table)
     x = np.load(tmp_path / "data/table.npz")["x"].mean(1)
     before, after = rung.figures["distance_before"], rung.figures["distance"]
@@ -155,18 +156,18 @@ def test_the_local_step_trains_on_nobody_who_withdrew_while_it_prepared(
     cohort = cohorts.freeze(with_table, catalog.dataset(with_table, "table")).cohort
     gone, prepare = cohort.training[0], preparation.prepared
     if approved:
-        approvals.approve(with_table, "heart")
+        approve(with_table, "heart")
 
     async def overtaken(site: StateFolder, root: Path, asked: Cohort) -> Prepared:
         found = await prepare(site, root, asked)
         if gone in asked.subjects and listed:
             (site.folder / OPT_OUT).write_text(f"{gone}\n")
         elif gone in asked.subjects:
-            withdraw(site, [OptOut(gone)])
+            withdraw(site, [OptOut(gone)], by=ANNA)
         return found
 
     monkeypatch.setattr(preparation, "prepared", overtaken)
-    rung = asyncio.run(Checks(with_table, "heart").local(2, plan_was_read=True))
+    rung = asyncio.run(Checks(with_table, "heart", by=ANNA).local(2, plan_was_read=True))
     assert rung.go, rung
     assert findings(rung, Sign.GO)["training"] == "2 passes over 4 samples"
     for thread in threading.enumerate():
@@ -181,15 +182,15 @@ def test_the_local_step_ends_when_the_approval_is_revoked_while_it_prepared(
     with_table: StateFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     offered(with_table, tmp_path)
-    approvals.approve(with_table, "heart")
+    approve(with_table, "heart")
     prepare = preparation.prepared
 
     async def overtaken(site: StateFolder, root: Path, asked: Cohort) -> Prepared:
-        approvals.revoke(site, "heart")
+        decisions.revoke(site, "heart", by=ANNA)
         return await prepare(site, root, asked)
 
     monkeypatch.setattr(preparation, "prepared", overtaken)
-    rung = asyncio.run(Checks(with_table, "heart").local(plan_was_read=True))
+    rung = asyncio.run(Checks(with_table, "heart", by=ANNA).local(plan_was_read=True))
     assert "was revoked by this site" in findings(rung, Sign.FIX)["experiment heart"]
 
 
@@ -198,22 +199,22 @@ def test_the_local_step_ends_when_it_may_not_go_on(
     with_table: StateFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended_by: str
 ) -> None:
     offered(with_table, tmp_path)
-    approvals.approve(with_table, "heart")
+    approve(with_table, "heart")
     train, workers = Rehearsal.train, []
 
     async def overtaken(run: Rehearsal, *terms: Any, **more: Any) -> Outcome:
         workers.append(Path(f"/proc/{run.worker.main}"))
         assert workers[0].exists()
         if ended_by == "revocation":
-            approvals.revoke(with_table, "heart")
+            decisions.revoke(with_table, "heart", by=ANNA)
         else:
             cohort = cohorts.freeze(with_table, catalog.dataset(with_table, "table")).cohort
-            withdraw(with_table, [OptOut(cohort.training[0])])
+            withdraw(with_table, [OptOut(cohort.training[0])], by=ANNA)
         await asyncio.Event().wait()
         return await train(run, *terms, **more)
 
     monkeypatch.setattr(Rehearsal, "train", overtaken)
-    rung = asyncio.run(Checks(with_table, "heart").local())
+    rung = asyncio.run(Checks(with_table, "heart", by=ANNA).local())
     said = " ".join(findings(rung, Sign.FIX).values())
     assert ("was revoked by this site" if ended_by == "revocation" else "has withdrawn; run it again") in said
     assert "training" not in findings(rung, Sign.GO)
@@ -224,7 +225,7 @@ def test_a_plan_not_fetched_yet_is_said(with_table: StateFolder, tmp_path: Path)
     offered(with_table, tmp_path)
     with_table.blobs.sweep(())
     with pytest.raises(NotFound, match="start the agent, which fetches it"):
-        Checks(with_table, "heart")
+        Checks(with_table, "heart", by=ANNA)
 
 
 def test_the_command_prints_each_step_and_its_exit_code_says_whether_to_go_on(
@@ -240,4 +241,4 @@ def test_the_command_prints_each_step_and_its_exit_code_says_whether_to_go_on(
     document = json.loads(done.output)
     assert (done.exit_code, document["go"]) == (1, False)
     assert [one["step"] for one in document["steps"]] == ["dummy", "preflight"]
-    assert job_hash(approvals.offered(with_table, "heart").job)
+    assert job_hash(offers.offered(with_table.database, "heart").job)

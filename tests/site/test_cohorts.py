@@ -11,7 +11,7 @@ from site_world import Terminal, new_site, table, take_offer, volume, volumes
 from sqlalchemy import update
 
 from archipel.data import Cohort, DataMapping, PreparedSource, Preprocessing, RawSource, cohort_hash, validation_ids
-from archipel.site.approval import approvals, authorisation
+from archipel.site.approval import authorisation
 from archipel.site.audit import journal
 from archipel.site.cohorts import cohort_versions, split_assignment
 from archipel.site.datasets import catalog, exclusions
@@ -20,6 +20,7 @@ from archipel.site.services import cohorts, datasets
 from archipel.site.state import sample_cache, schema
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import BadInput, Conflict, NotFound, Refused
+from people import ANNA, approve
 
 
 def write_table(root: Path, ids: list[str]) -> Path:
@@ -29,54 +30,54 @@ def write_table(root: Path, ids: list[str]) -> Path:
 
 
 def test_freezing_counts_versions_and_nothing_new_is_no_new_version(with_table: StateFolder, tmp_path: Path) -> None:
-    first = cohorts.freeze_version(with_table, "table", name="spring")
+    first = cohorts.freeze_version(with_table, "table", name="spring", by=ANNA)
     assert (first.version, first.name, first.subjects) == (1, "spring", 6)
-    assert cohorts.freeze_version(with_table, "table") == first
+    assert cohorts.freeze_version(with_table, "table", by=ANNA) == first
     table(tmp_path / "data", rows=9)
-    second = cohorts.freeze_version(with_table, "table")
+    second = cohorts.freeze_version(with_table, "table", by=ANNA)
     assert (second.version, second.subjects) == (2, 9)
     assert second.hash != first.hash
     table(tmp_path / "data", rows=6)
-    assert cohorts.freeze_version(with_table, "table").version == 1
+    assert cohorts.freeze_version(with_table, "table", by=ANNA).version == 1
     assert [one.version for one in cohort_versions.versions(with_table, "table")] == [1, 2]
     assert [line.kind for line in journal.lines(with_table)].count("cohort-frozen") == 2
 
 
 def test_a_version_keeps_its_name_and_no_other_gets_it(with_table: StateFolder, tmp_path: Path) -> None:
-    spring = cohorts.freeze_version(with_table, "table", name="spring")
-    assert cohorts.freeze_version(with_table, "table", name="spring") == spring
+    spring = cohorts.freeze_version(with_table, "table", name="spring", by=ANNA)
+    assert cohorts.freeze_version(with_table, "table", name="spring", by=ANNA) == spring
     with pytest.raises(Conflict, match="holds nothing new since version 1, which is called spring"):
-        cohorts.freeze_version(with_table, "table", name="summer")
+        cohorts.freeze_version(with_table, "table", name="summer", by=ANNA)
     table(tmp_path / "data", rows=9)
     with pytest.raises(Conflict, match="name spring: is that of version 1 of dataset table; choose another"):
-        cohorts.freeze_version(with_table, "table", name="spring")
+        cohorts.freeze_version(with_table, "table", name="spring", by=ANNA)
     assert cohort_versions.versions(with_table) == [spring], "what is refused is not kept"
-    assert cohorts.freeze_version(with_table, "table").name == ""
-    assert cohorts.freeze_version(with_table, "table", name="summer").version == 2
+    assert cohorts.freeze_version(with_table, "table", by=ANNA).name == ""
+    assert cohorts.freeze_version(with_table, "table", name="summer", by=ANNA).version == 2
     assert [one.name for one in cohort_versions.versions(with_table)] == ["spring", "summer"]
     named = [line.body for line in journal.lines(with_table) if line.kind == "cohort-named"]
     assert [(one["version"], one["name"]) for one in named] == [(1, "spring"), (2, "summer")]
 
 
 def test_a_fraction_stays_until_another_is_asked_for(with_table: StateFolder, tmp_path: Path) -> None:
-    assert cohorts.freeze_version(with_table, "table").validation_fraction == 0.2
-    assert cohorts.freeze_version(with_table, "table", fraction=0.4).version == 2
-    assert cohorts.freeze_version(with_table, "table").version == 2
+    assert cohorts.freeze_version(with_table, "table", by=ANNA).validation_fraction == 0.2
+    assert cohorts.freeze_version(with_table, "table", fraction=0.4, by=ANNA).version == 2
+    assert cohorts.freeze_version(with_table, "table", by=ANNA).version == 2
     table(tmp_path / "data", rows=9)
-    assert cohorts.freeze_version(with_table, "table").validation_fraction == 0.4
+    assert cohorts.freeze_version(with_table, "table", by=ANNA).validation_fraction == 0.4
 
 
 def test_versions_are_counted_for_each_dataset(with_table: StateFolder, tmp_path: Path) -> None:
-    datasets.add(with_table, "other", table(tmp_path / "other", rows=4), "npz")
-    assert cohorts.freeze_version(with_table, "table").version == 1
-    assert cohorts.freeze_version(with_table, "other").version == 1
+    datasets.add(with_table, "other", table(tmp_path / "other", rows=4), "npz", by=ANNA)
+    assert cohorts.freeze_version(with_table, "table", by=ANNA).version == 1
+    assert cohorts.freeze_version(with_table, "other", by=ANNA).version == 1
 
 
 def test_a_mapping_makes_another_version_and_the_difference_says_so(hospital: StateFolder, tmp_path: Path) -> None:
-    datasets.add(hospital, "brain", volumes(tmp_path / "brain", 4), "nifti-pairs")
-    cohorts.freeze_version(hospital, "brain")
-    catalog.remap(hospital, "brain", DataMapping(labels={"2": 1}, label_names={"1": "hippocampus"}))
-    assert cohorts.freeze_version(hospital, "brain").version == 2
+    datasets.add(hospital, "brain", volumes(tmp_path / "brain", 4), "nifti-pairs", by=ANNA)
+    cohorts.freeze_version(hospital, "brain", by=ANNA)
+    catalog.remap(hospital, "brain", DataMapping(labels={"2": 1}, label_names={"1": "hippocampus"}), by=ANNA)
+    assert cohorts.freeze_version(hospital, "brain", by=ANNA).version == 2
     found = cohorts.compare(hospital, "brain", 1, 2)
     assert found.settings == (
         "mapping.labels: nothing -> 2=1",
@@ -87,14 +88,14 @@ def test_a_mapping_makes_another_version_and_the_difference_says_so(hospital: St
 
 def test_a_difference_names_who_came_went_and_changed(hospital: StateFolder, tmp_path: Path) -> None:
     root = volumes(tmp_path / "brain", 4)
-    datasets.add(hospital, "brain", root, "nifti-pairs")
-    cohorts.freeze_version(hospital, "brain")
+    datasets.add(hospital, "brain", root, "nifti-pairs", by=ANNA)
+    cohorts.freeze_version(hospital, "brain", by=ANNA)
     for folder in ("images", "labels"):
         (root / folder / "sub-00.nii.gz").rename(root / folder / "sub-99.nii.gz")
     volume(root / "labels" / "sub-01.nii.gz", np.ones((6, 7, 8), np.uint8))
     with_disk = cohorts.compare(hospital, "brain", 1, None)
     assert (with_disk.added, with_disk.removed, with_disk.changed) == (("sub-99",), ("sub-00",), ("sub-01 (label)",))
-    cohorts.freeze_version(hospital, "brain")
+    cohorts.freeze_version(hospital, "brain", by=ANNA)
     assert cohorts.compare(hospital, "brain", 1, 2) == with_disk
     assert cohorts.compare(hospital, "brain", 2, 2).nothing
 
@@ -105,16 +106,16 @@ def test_two_people_who_freeze_at_once_do_not_make_one_version_twice(with_table:
     table(tmp_path / "data", rows=8)
     second = cohorts.freeze(with_table, entry)
     with with_table.database.write() as connection:
-        cohort_versions.keep(with_table, connection, first)
+        cohort_versions.keep(with_table, connection, first, by=ANNA)
     with (
         pytest.raises(Conflict, match="was frozen by another person at the same time"),
         with_table.database.write() as connection,
     ):
-        cohort_versions.keep(with_table, connection, second)
+        cohort_versions.keep(with_table, connection, second, by=ANNA)
 
 
 def test_a_stored_version_that_was_tampered_with_is_refused(with_table: StateFolder) -> None:
-    cohorts.freeze_version(with_table, "table")
+    cohorts.freeze_version(with_table, "table", by=ANNA)
     cohort = cohort_versions.stored(with_table, "table").cohort
     with with_table.database.write() as connection:
         connection.execute(update(schema.cohorts).values(body=cohort.without({"p-000"}).model_dump_json()))
@@ -127,7 +128,7 @@ def test_one_version_is_looked_up_with_one_check_of_its_hash(
 ) -> None:
     for rows in (6, 7, 8):
         table(tmp_path / "data", rows=rows)
-        cohorts.freeze_version(with_table, "table")
+        cohorts.freeze_version(with_table, "table", by=ANNA)
     hashed: list[int] = []
     hash_of = cohort_versions.hash_of
 
@@ -160,13 +161,15 @@ def test_nobody_ever_changes_sides(
 ) -> None:
     folder = tmp_path_factory.mktemp("sides")
     site = new_site(folder / "state")
-    datasets.add(site, "table", write_table(folder / "data", history[0]), "npz")
+    datasets.add(site, "table", write_table(folder / "data", history[0]), "npz", by=ANNA)
     side: dict[str, bool] = {}
     try:
         for number, ids in enumerate(history):
             write_table(folder / "data", ids)
             try:
-                version = cohorts.freeze_version(site, "table", fraction=fraction, pseudonymise=number % 2 == 1)
+                version = cohorts.freeze_version(
+                    site, "table", fraction=fraction, pseudonymise=number % 2 == 1, by=ANNA
+                )
             except BadInput as error:
                 assert "nobody left to train on" in str(error)
                 assert all(side[one] for one in ids)
@@ -185,7 +188,7 @@ def test_who_changes_sides_with_another_fraction_is_counted(with_table: StateFol
     write_table(tmp_path / "data", [f"patient-{number}" for number in range(40)])
 
     def frozen(fraction: float) -> tuple[set[str], list[str]]:
-        version = cohorts.freeze_version(with_table, "table", fraction=fraction)
+        version = cohorts.freeze_version(with_table, "table", fraction=fraction, by=ANNA)
         cohort = cohort_versions.stored(with_table, "table", version.version).cohort
         return set(cohort.validation or ()), split_assignment.changed(with_table, cohort)
 
@@ -206,7 +209,7 @@ def test_who_changes_sides_with_another_fraction_is_counted(with_table: StateFol
 
 def test_approving_with_another_fraction_says_who_changes_sides(with_table: StateFolder, tmp_path: Path) -> None:
     write_table(tmp_path / "data", [f"patient-{number}" for number in range(40)])
-    cohorts.freeze_version(with_table, "table", fraction=0.5)
+    cohorts.freeze_version(with_table, "table", fraction=0.5, by=ANNA)
     job, _ = take_offer(with_table)
     assert job.validation_fraction != 0.5
     said = Terminal(with_table.folder)("approve", "heart", answer="n\n").stdout
@@ -222,8 +225,8 @@ def test_the_first_split_is_the_one_of_a_simulation(with_table: StateFolder) -> 
 
 def test_pseudonyms_move_nobody_and_tell_nobody(with_table: StateFolder, tmp_path: Path) -> None:
     plain = cohorts.freeze(with_table, catalog.dataset(with_table, "table")).cohort
-    cohorts.freeze_version(with_table, "table")
-    cohorts.freeze_version(with_table, "table", pseudonymise=True)
+    cohorts.freeze_version(with_table, "table", by=ANNA)
+    cohorts.freeze_version(with_table, "table", pseudonymise=True, by=ANNA)
     veiled = cohort_versions.stored(with_table, "table", 2).cohort
     assert veiled.validation == plain.validation
     told = preparation.as_disclosed(veiled, 0.2)
@@ -231,17 +234,17 @@ def test_pseudonyms_move_nobody_and_tell_nobody(with_table: StateFolder, tmp_pat
     assert len(set(told.subjects)) == 6
     assert {veiled.pseudonyms[one] for one in veiled.validation or ()} == set(told.validation or ())
     other = new_site(tmp_path / "other", "b")
-    datasets.add(other, "table", tmp_path / "data", "npz")
+    datasets.add(other, "table", tmp_path / "data", "npz", by=ANNA)
     elsewhere = cohorts.freeze(other, catalog.dataset(other, "table"), pseudonymise=True).cohort
     assert not set(elsewhere.pseudonyms.values()) & set(veiled.pseudonyms.values())
     other.close()
 
 
 def test_a_dataset_that_was_pseudonymised_stays_so(with_table: StateFolder, tmp_path: Path) -> None:
-    cohorts.freeze_version(with_table, "table", pseudonymise=True)
+    cohorts.freeze_version(with_table, "table", pseudonymise=True, by=ANNA)
     table(tmp_path / "data", rows=8)
-    assert cohorts.freeze_version(with_table, "table").pseudonyms
-    assert not cohorts.freeze_version(with_table, "table", pseudonymise=False).pseudonyms
+    assert cohorts.freeze_version(with_table, "table", by=ANNA).pseudonyms
+    assert not cohorts.freeze_version(with_table, "table", pseudonymise=False, by=ANNA).pseudonyms
 
 
 # Approving a version
@@ -249,27 +252,27 @@ def test_a_dataset_that_was_pseudonymised_stays_so(with_table: StateFolder, tmp_
 
 def test_a_frozen_version_is_approved_as_it_was(with_table: StateFolder, tmp_path: Path) -> None:
     _, hashed = take_offer(with_table)
-    first = cohorts.freeze_version(with_table, "table")
+    first = cohorts.freeze_version(with_table, "table", by=ANNA)
     table(tmp_path / "data", rows=9)
-    cohorts.freeze_version(with_table, "table")
-    approval = approvals.approve(with_table, "heart", frozen=cohort_versions.stored(with_table, "table", 1))
+    cohorts.freeze_version(with_table, "table", by=ANNA)
+    approval = approve(with_table, "heart", version=1)
     assert approval.cohort_hash == first.hash
     assert len(authorisation.authorise(with_table, "heart", hashed).cohort.subjects) == 6
 
 
 def test_a_version_with_another_validation_list_than_the_job_asks_is_refused(with_table: StateFolder) -> None:
     take_offer(with_table, validation_fraction=0.4)
-    cohorts.freeze_version(with_table, "table")
+    cohorts.freeze_version(with_table, "table", by=ANNA)
     words = "version 1 of dataset table keeps 0.2 for validation; the job asks for 0.4"
     with pytest.raises(Refused, match=words):
-        approvals.approve(with_table, "heart", frozen=cohort_versions.stored(with_table, "table"))
-    approvals.approve(with_table, "heart")
+        approve(with_table, "heart", version=1)
+    approve(with_table, "heart")
     assert cohort_versions.stored(with_table, "table").cohort.validation_fraction == 0.4
 
 
 def test_approving_freezes_with_the_jobs_fraction_and_a_worker_gets_that_list(with_table: StateFolder) -> None:
     job, hashed = take_offer(with_table, validation_fraction=0.5)
-    approvals.approve(with_table, "heart")
+    approve(with_table, "heart")
     cohort = authorisation.authorise(with_table, "heart", hashed).cohort
     assert set(cohort.validation or ()) == validation_ids(cohort.subjects, job.validation_fraction)
 
@@ -288,17 +291,17 @@ def test_a_cohort_of_an_older_version_keeps_its_hash_when_fields_are_added() -> 
 
 def test_an_excluded_subject_is_as_if_it_were_not_there(hospital: StateFolder, tmp_path: Path) -> None:
     root = volumes(tmp_path / "brain", 4)
-    datasets.add(hospital, "brain", root, "nifti-pairs")
+    datasets.add(hospital, "brain", root, "nifti-pairs", by=ANNA)
     (root / "labels" / "sub-02.nii.gz").unlink()
     found = datasets.check(hospital, "brain")
     assert [problem.subject for problem in found.errors] == ["sub-02"]
     assert catalog.dataset(hospital, "brain").subjects == 3
-    assert datasets.exclude(hospital, "brain", ["sub-02"]).subjects == 3
+    assert datasets.exclude(hospital, "brain", ["sub-02"], by=ANNA).subjects == 3
     assert datasets.check(hospital, "brain").problems == ()
     assert exclusions.excluded(hospital, "brain") == ["sub-02"]
-    assert cohorts.freeze_version(hospital, "brain").subjects == 3
+    assert cohorts.freeze_version(hospital, "brain", by=ANNA).subjects == 3
     with pytest.raises(NotFound, match="subject sub-77: is not in dataset brain"):
-        datasets.exclude(hospital, "brain", ["sub-77"])
+        datasets.exclude(hospital, "brain", ["sub-77"], by=ANNA)
     assert "sub-02" not in str(journal.lines(hospital))
 
 
@@ -309,21 +312,21 @@ def test_an_excluded_subject_is_the_same_however_its_accents_are_written(hospita
         for folder in ("images", "labels"):
             values = np.random.default_rng(number).integers(0, 3, (4, 5, 6)).astype(np.uint8)
             volume(tmp_path / "brain" / folder / f"{name}.nii.gz", values)
-    datasets.add(hospital, "brain", tmp_path / "brain", "nifti-pairs")
-    assert datasets.exclude(hospital, "brain", [apart]).subjects == 2
+    datasets.add(hospital, "brain", tmp_path / "brain", "nifti-pairs", by=ANNA)
+    assert datasets.exclude(hospital, "brain", [apart], by=ANNA).subjects == 2
     (tmp_path / "rows").mkdir()
     (tmp_path / "rows" / "table.csv").write_text(f"id,age\n{apart},40\nBo,41\nCy,42\n", encoding="utf-8")
-    datasets.add(hospital, "rows", tmp_path / "rows", "table")
-    assert datasets.exclude(hospital, "rows", [composed]).subjects == 2
+    datasets.add(hospital, "rows", tmp_path / "rows", "table", by=ANNA)
+    assert datasets.exclude(hospital, "rows", [composed], by=ANNA).subjects == 2
 
 
 def test_excluding_mends_counts_that_a_plan_needs(hospital: StateFolder, tmp_path: Path) -> None:
     """A label value that only the excluded subject has is gone from the dataset's schema with it."""
     root = volumes(tmp_path / "brain", 4)
     volume(root / "labels" / "sub-03.nii.gz", np.full((6, 7, 8), 7, np.uint8))
-    entry = datasets.add(hospital, "brain", root, "nifti-pairs")
+    entry = datasets.add(hospital, "brain", root, "nifti-pairs", by=ANNA)
     assert entry.summary.label_values["7"] == 1
-    assert "7" not in datasets.exclude(hospital, "brain", ["sub-03"]).summary.label_values
+    assert "7" not in datasets.exclude(hospital, "brain", ["sub-03"], by=ANNA).summary.label_values
 
 
 def test_a_dataset_whose_folder_disappears_is_named_and_comes_back(with_table: StateFolder, tmp_path: Path) -> None:
@@ -339,14 +342,14 @@ def test_a_dataset_whose_folder_disappears_is_named_and_comes_back(with_table: S
             look()
     assert catalog.dataset(with_table, "table") == entry
     (tmp_path / "elsewhere").rename(tmp_path / "data")
-    assert cohorts.freeze_version(with_table, "table").subjects == 6
+    assert cohorts.freeze_version(with_table, "table", by=ANNA).subjects == 6
 
 
 def test_a_spacing_makes_another_version_and_workers_get_volumes_of_it(hospital: StateFolder, tmp_path: Path) -> None:
-    datasets.add(hospital, "brain", volumes(tmp_path / "brain"), "nifti-pairs")
-    cohorts.freeze_version(hospital, "brain")
-    asked = cohorts.freeze_version(hospital, "brain", recipe=Preprocessing(spacing_mm=(2, 1, 1)))
-    again = cohorts.freeze_version(hospital, "brain")
+    datasets.add(hospital, "brain", volumes(tmp_path / "brain"), "nifti-pairs", by=ANNA)
+    cohorts.freeze_version(hospital, "brain", by=ANNA)
+    asked = cohorts.freeze_version(hospital, "brain", recipe=Preprocessing(spacing_mm=(2, 1, 1)), by=ANNA)
+    again = cohorts.freeze_version(hospital, "brain", by=ANNA)
     assert (asked.version, again.version) == (2, 2), "a recipe stays until another is asked for"
     older, newer = (cohort_versions.stored(hospital, "brain", number).cohort for number in (1, 2))
     assert "recipe" in str(cohorts.compare(hospital, "brain", 1, 2))

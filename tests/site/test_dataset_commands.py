@@ -16,6 +16,7 @@ from archipel.cli.site_dataset import extent
 from archipel.site.services import cohorts, datasets
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import RosterEntry
+from people import ANNA
 
 
 @contextmanager
@@ -156,7 +157,7 @@ def test_a_mapping_that_names_what_is_not_there_is_said(terminal: Terminal, tmp_
 def test_a_dataset_whose_folder_is_gone_is_named_with_what_to_do(
     terminal: Terminal, with_table: StateFolder, tmp_path: Path
 ) -> None:
-    cohorts.freeze_version(with_table, "table")
+    cohorts.freeze_version(with_table, "table", by=ANNA)
     (tmp_path / "data").rename(tmp_path / "unmounted")
     for words in (("dataset", "check"), ("dataset", "report"), ("cohort", "freeze"), ("cohort", "diff")):
         gone = str(terminal(*words, "table", *(("1",) if words[1] == "diff" else ())).exception)
@@ -222,7 +223,7 @@ def test_plans_that_ask_for_another_dataset_are_not_among_its_needs(
     terminal: Terminal, with_table: StateFolder, tmp_path: Path
 ) -> None:
     take_offer(with_table)
-    datasets.add(with_table, "bp", table(tmp_path / "bp"), "npz")
+    datasets.add(with_table, "bp", table(tmp_path / "bp"), "npz", by=ANNA)
     assert terminal.json("dataset", "show", "bp")["needs"] == {}
     assert list(terminal.json("dataset", "show", "table")["needs"]) == ["heart"]
     assert terminal("approve", "heart", "--dataset", "bp", "--yes").exit_code == 0

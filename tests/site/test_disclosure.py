@@ -11,7 +11,7 @@ from site_world import table, take_offer, volumes
 
 from archipel.data import ColumnMapping, DataMapping
 from archipel.site.agent.agent import Agent
-from archipel.site.approval import approvals, disclosure
+from archipel.site.approval import disclosure
 from archipel.site.audit import journal
 from archipel.site.datasets import catalog
 from archipel.site.services import datasets
@@ -19,6 +19,7 @@ from archipel.site.state.folder import StateFolder
 from archipel.site.state.settings import SiteSettings
 from archipel.transport import AnswerMessage, DatasetsMessage, DatasetSummary, Hello
 from archipel.transport.messages import from_site
+from people import ANNA, approve
 
 HEART = """id,years,weight_kg,town,diagnosis
 frieda,61,70,Bremen,yes
@@ -64,7 +65,7 @@ def with_heart(hospital: StateFolder, tmp_path: Path) -> StateFolder:
     (tmp_path / "dictionary.toml").write_text(DICTIONARY)
     mapping = DataMapping(columns={"pounds": ColumnMapping(source="weight_kg", scale=2.2046)})
     options = {"subject": "id", "dictionary": str(tmp_path / "dictionary.toml")}
-    datasets.add(hospital, "heart", root, "table", options=options, mapping=mapping)
+    datasets.add(hospital, "heart", root, "table", options=options, mapping=mapping, by=ANNA)
     return hospital
 
 
@@ -90,16 +91,18 @@ def test_columns_that_nobody_described_are_not_told(hospital: StateFolder, tmp_p
     root = tmp_path / "heart"
     root.mkdir()
     (root / "heart.csv").write_text(HEART)
-    datasets.add(hospital, "heart", root, "table", options={"subject": "id"})
+    datasets.add(hospital, "heart", root, "table", options={"subject": "id"}, by=ANNA)
     assert disclosure.summaries(hospital)[0].columns == ()
     values = {"yes": "sick", "no": "healthy"}
-    catalog.remap(hospital, "heart", DataMapping(columns={"disease": ColumnMapping(source="diagnosis", values=values)}))
+    catalog.remap(
+        hospital, "heart", DataMapping(columns={"disease": ColumnMapping(source="diagnosis", values=values)}), by=ANNA
+    )
     (column,) = disclosure.summaries(hospital)[0].columns
     assert (column.name, column.categories) == ("disease", ("sick", "healthy"))
 
 
 def test_of_volumes_label_names_and_mapped_modalities_are_told(hospital: StateFolder, tmp_path: Path) -> None:
-    entry = datasets.add(hospital, "brain", volumes(tmp_path / "brain", 6), "nifti-pairs")
+    entry = datasets.add(hospital, "brain", volumes(tmp_path / "brain", 6), "nifti-pairs", by=ANNA)
     assert disclosure.summary(entry, 5).modalities == ("image",)
     mapped = entry.model_copy(
         update={
@@ -116,9 +119,9 @@ def test_of_volumes_label_names_and_mapped_modalities_are_told(hospital: StateFo
 async def test_a_count_below_the_smallest_cell_is_never_on_the_wire(
     hospital: StateFolder, tmp_path: Path, rows: int, said: int | str
 ) -> None:
-    datasets.add(hospital, "table", table(tmp_path / "data", rows=rows), "npz")
+    datasets.add(hospital, "table", table(tmp_path / "data", rows=rows), "npz", by=ANNA)
     take_offer(hospital)
-    approvals.approve(hospital, "heart")
+    approve(hospital, "heart")
     wire = Wire()
     agent = Agent(hospital, wire)  # type: ignore[arg-type]
     await agent.decided()
@@ -146,7 +149,7 @@ async def test_what_was_told_is_in_the_journal_once_for_each_change(with_table: 
     agent = Agent(with_table, Wire())  # type: ignore[arg-type]
     for _ in range(3):
         agent.reporting.datasets()
-    catalog.remap(with_table, "table", DataMapping(label_names={"1": "sick"}))
+    catalog.remap(with_table, "table", DataMapping(label_names={"1": "sick"}), by=ANNA)
     agent.reporting.datasets()
     lines = [line.body["datasets"] for line in journal.lines(with_table) if line.kind == "datasets-disclosed"]
     assert lines == [

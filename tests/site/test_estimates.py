@@ -14,6 +14,7 @@ from archipel.site.datasets.estimates import estimated
 from archipel.site.execution.preparation import prepared
 from archipel.site.services import cohorts, datasets
 from archipel.site.state.folder import StateFolder
+from people import ANNA
 
 LYING = np.array([[0, 0, -3.0, 90], [0.8, 0, 0, -20], [0, 0.4, 0, 5], [0, 0, 0, 1]])
 """Voxels of 0.8 x 0.4 x 3 mm whose axes run to the front, the top and the left."""
@@ -34,7 +35,7 @@ def test_the_estimate_is_the_size_of_what_is_prepared(
     hospital: StateFolder, tmp_path: Path, spacing: tuple[float, float, float] | None, orientation: str
 ) -> None:
     mapping = DataMapping(orientation=orientation)
-    entry = datasets.add(hospital, "heads", phantoms(tmp_path / "heads"), "nifti-pairs", mapping=mapping)
+    entry = datasets.add(hospital, "heads", phantoms(tmp_path / "heads"), "nifti-pairs", mapping=mapping, by=ANNA)
     cohort = cohorts.freeze(hospital, entry, recipe=Preprocessing(spacing_mm=spacing)).cohort
     with asyncio.run(prepared(hospital, Path(entry.root), cohort)) as made:
         # A file has its arrays on whole pages, and a description.

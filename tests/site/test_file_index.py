@@ -13,6 +13,7 @@ from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawals.withdrawals import reinstate, withdraw
 from archipel.site.withdrawn.opt_outs import OptOut
 from archipel.tensors import blob_hash
+from people import ANNA
 
 PLACES = [f"{folder}/{name}" for folder in ("images", "labels", "z é") for name in ("a", "b", "ä", "𝒳", "\uffff")]
 ACTIONS = st.lists(
@@ -49,7 +50,7 @@ def test_an_index_that_a_withdrawal_overtook_keeps_nothing(with_table: StateFold
     with SqlFileIndex(with_table, "table") as index:
         index.put(places[0], "one", signature, FACTS[0])
         index.flush()
-        withdraw(with_table, [OptOut("p-002")])
+        withdraw(with_table, [OptOut("p-002")], by=ANNA)
         index.put(places[1], "one", signature, FACTS[1])
         index.flush()
     with SqlFileIndex(with_table, "table") as index:
@@ -57,13 +58,13 @@ def test_an_index_that_a_withdrawal_overtook_keeps_nothing(with_table: StateFold
 
 
 def test_who_comes_back_and_withdraws_again_overtakes_an_index_too(with_table: StateFolder) -> None:
-    withdraw(with_table, [OptOut("p-002")])
+    withdraw(with_table, [OptOut("p-002")], by=ANNA)
     signature = Signature(1, 1, 1, 1)
     with SqlFileIndex(with_table, "table") as index:
-        reinstate(with_table, OptOut("p-002"))
+        reinstate(with_table, OptOut("p-002"), by=ANNA)
         index.put("images/a", "one", signature, FACTS[0])
         index.flush()
         assert index.get("images/a", "one", signature) == FACTS[0]
-        withdraw(with_table, [OptOut("p-002")])
+        withdraw(with_table, [OptOut("p-002")], by=ANNA)
     with SqlFileIndex(with_table, "table") as index:
         assert index.get("images/a", "one", signature) is None

@@ -19,6 +19,7 @@ from archipel.site.datasets import catalog
 from archipel.site.services import datasets
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import DataNeeds, RosterEntry
+from people import ANNA
 
 PAGE = Path(__file__).parents[2] / "docs" / "from-folder-to-cohort.md"
 EXPERIMENT = "hippocampus-3fa9c1"
@@ -108,7 +109,7 @@ def test_the_commands_answer_programs_too(with_table: StateFolder, tmp_path: Pat
 
 
 def test_needs_that_are_not_met_say_why_before_anybody_is_asked(hospital: StateFolder, tmp_path: Path) -> None:
-    datasets.add(hospital, "table", brains(tmp_path / "brains"), "nifti-pairs", leave_out_faulty=True)
+    datasets.add(hospital, "table", brains(tmp_path / "brains"), "nifti-pairs", leave_out_faulty=True, by=ANNA)
     labels = {"1": "anterior", "2": "posterior", "3": "cyst", "9": "tumour"}
     take_offer(hospital, needs=DataNeeds(kind="volumes", modalities=("T1",), labels=labels))
     shown = run(hospital, "plans", "heart")

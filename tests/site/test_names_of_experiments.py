@@ -9,7 +9,7 @@ from site_world import PLAN, job_for
 from typer.testing import CliRunner, Result
 
 from archipel.cli.site import app
-from archipel.site.approval import approvals
+from archipel.site.approval import offers
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import Conflict, NotFound
 
@@ -18,7 +18,7 @@ from archipel.vocabulary import Conflict, NotFound
 def offered(with_table: StateFolder) -> StateFolder:
     with_table.blobs.put(PLAN)
     for name in ("hippocampus-5c3d0e", "hippocampus-5c3d0e-2", "heart-9a", "heart-1b"):
-        approvals.offer(with_table, job_for(with_table, experiment=name))
+        offers.record(with_table, job_for(with_table, experiment=name))
     return with_table
 
 
@@ -35,21 +35,21 @@ def terminal(site: StateFolder, *words: str | Path, answer: str | None = None) -
     ],
 )
 def test_a_beginning_that_only_one_name_has_is_that_name(offered: StateFolder, text: str, name: str) -> None:
-    assert approvals.named(offered, text) == name
+    assert offers.named(offered.database, text) == name
     assert f"experiment {name} (offered)" in terminal(offered, "plans", text).stdout
 
 
 def test_a_beginning_of_several_names_them(offered: StateFolder) -> None:
     with pytest.raises(Conflict, match=r"experiment heart: may be heart-(9a|1b), heart-(9a|1b); give more of its name"):
-        approvals.named(offered, "heart")
+        offers.named(offered.database, "heart")
 
 
 def test_a_mistyped_name_is_answered_with_what_is_like_it(offered: StateFolder) -> None:
     with pytest.raises(NotFound, match=r"did you mean hippocampus-5c3d0e or hippocampus-5c3d0e-2\?"):
-        approvals.named(offered, "hipocampus-5c3d0e")
+        offers.named(offered.database, "hipocampus-5c3d0e")
     for nothing in ("", "xyz"):
         with pytest.raises(NotFound, match="was not offered to this site; see archipel site plans"):
-            approvals.named(offered, nothing)
+            offers.named(offered.database, nothing)
 
 
 def test_decisions_take_a_beginning_and_a_script_takes_the_whole_name(offered: StateFolder) -> None:

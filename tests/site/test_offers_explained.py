@@ -8,24 +8,24 @@ from site_world import job_for, take_offer
 from typer.testing import CliRunner
 
 from archipel.cli.site import app
-from archipel.site.approval import approvals
-from archipel.site.services import offers
+from archipel.site.approval import offers
+from archipel.site.services import explanations
 from archipel.site.state.folder import StateFolder
 
 
 def test_a_program_is_given_what_the_service_says(with_table: StateFolder) -> None:
     take_offer(with_table)
-    offer = approvals.offered(with_table, "heart")
+    offer = offers.offered(with_table.database, "heart")
     done = CliRunner().invoke(app, ["plans", "heart", "--json", "--state", str(with_table.folder)])
     document = json.loads(done.stdout)
-    assert document["explanation"] == [list(answer) for answer in offers.explain(with_table, offer)]
-    needs = offers.answer_needs(with_table, offer)
+    assert document["explanation"] == [list(answer) for answer in explanations.explain(with_table, offer)]
+    needs = explanations.answer_needs(with_table, offer)
     assert needs and document["needs"] == [answer.model_dump(mode="json") for answer in needs]
 
 
 def test_a_dataset_that_is_not_here_speaks_against_the_offer_and_answers_no_need(hospital: StateFolder) -> None:
-    approvals.offer(hospital, job_for(hospital))
-    offer = approvals.offered(hospital, "heart")
-    question, answer = offers.explain(hospital, offer, "nowhere")[-1]
+    offers.record(hospital, job_for(hospital))
+    offer = offers.offered(hospital.database, "heart")
+    question, answer = explanations.explain(hospital, offer, "nowhere")[-1]
     assert question == "What speaks against it?" and "dataset nowhere" in answer and "--dataset NAME" in answer
-    assert offers.answer_needs(hospital, offer, "nowhere") == ()
+    assert explanations.answer_needs(hospital, offer, "nowhere") == ()

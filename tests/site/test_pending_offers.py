@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 from site_world import job_for, take_offer
 
-from archipel.site.approval import approvals, offer_limits
-from archipel.site.approval.approvals import OfferState
+from archipel.site.approval import decisions, offer_limits, offers
+from archipel.site.approval.offers import OfferState
 from archipel.site.audit import journal
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import DataNeeds, PlanReference, Refused
 from archipel.vocabulary.bounds import LONGEST_JOB
+from people import ANNA, approve
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def refused(site: StateFolder, words: str, **changes: Any) -> None:
     """Before anything is fetched, and again when it would be kept; neither leaves a line."""
     before = len(journal.lines(site))
     job = job_for(site, **changes)
-    for take in (approvals.check_offer, approvals.offer):
+    for take in (offers.check_offer, offers.record):
         with pytest.raises(Refused, match=words):
             take(site, job)
     assert len(journal.lines(site)) == before
@@ -41,18 +42,18 @@ def test_one_offer_too_many_is_refused_until_somebody_decides(with_table: StateF
     refused(with_table, f"finds {few} offers of .* without a decision; approve or reject", **named(few))
     take_offer(with_table, **named(0))
     take_offer(with_table, **named(0, seed=7))
-    approvals.reject(with_table, "e0")
+    decisions.reject(with_table, "e0", by=ANNA)
     take_offer(with_table, **named(few))
-    assert len(approvals.names(with_table)) == few + 1
+    assert len(offers.names(with_table.database)) == few + 1
 
 
 def test_what_is_known_here_is_offered_again_at_every_connection(with_table: StateFolder, few: int) -> None:
     job, _ = take_offer(with_table)
-    approvals.approve(with_table, "heart")
+    approve(with_table, "heart")
     for number in range(few):
         take_offer(with_table, **named(number))
-    approvals.check_offer(with_table, job)
-    assert approvals.offer(with_table, job) is OfferState.APPROVED
+    offers.check_offer(with_table, job)
+    assert offers.record(with_table, job) is OfferState.APPROVED
 
 
 def test_offers_are_measured_together(with_table: StateFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,9 +71,9 @@ def test_a_job_longer_than_a_server_takes_is_not_taken_here(with_table: StateFol
     labels = {str(number): "x" * 900 for number in range(4900)}
     job = job_for(with_table, needs=DataNeeds(kind="volumes", labels=labels))
     tripled = job.model_copy(update={"needs": job.needs.model_copy(update={"labels": {"1": "x" * LONGEST_JOB}})})
-    approvals.check_offer(with_table, job)
+    offers.check_offer(with_table, job)
     with pytest.raises(Refused, match=f"at most {LONGEST_JOB} are taken"):
-        approvals.check_offer(with_table, tripled)
+        offers.check_offer(with_table, tripled)
 
 
 def test_offers_that_ended_undecided_make_room_with_their_plans(with_table: StateFolder, few: int) -> None:
@@ -81,8 +82,8 @@ def test_offers_that_ended_undecided_make_room_with_their_plans(with_table: Stat
         plan = with_table.blobs.put(b"class P%d: pass\n" % number)
         plans.append(plan)
         take_offer(with_table, **named(number, plan=PlanReference(hash=plan, class_name="P", file_name="p.py")))
-        approvals.end(with_table, f"e{number}", "cancelled")
-    assert len(approvals.names(with_table)) <= few + 1
+        offers.end(with_table.database, f"e{number}", "cancelled")
+    assert len(offers.names(with_table.database)) <= few + 1
     assert sum(map(with_table.blobs.has, plans)) <= few + 1
     assert journal.verify(with_table).whole
 

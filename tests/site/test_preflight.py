@@ -18,13 +18,13 @@ from typer.testing import CliRunner
 
 from archipel.cli.site import app
 from archipel.data import Preprocessing, validation_ids
-from archipel.site.approval import approvals
 from archipel.site.checks.dry_run import Checks
 from archipel.site.checks.findings import CheckResult, Sign, Step
 from archipel.site.services import cohorts, datasets
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import BadInput, NotFound
 from opened_files import opens_under
+from people import ANNA, approve
 
 NAMES = [f"p-{number:03}" for number in range(12)]
 HELD_OUT = sorted(validation_ids(NAMES, 0.2))[0]
@@ -100,16 +100,18 @@ MADE: dict[str, Callable[[Path], Path]] = {
 def asked(site: StateFolder, folder: Path, layout: str, *, approved: bool = False, rounds: int = 3) -> Path:
     """The site with a dataset of this format, and a job on it; returns the dataset's folder."""
     root = MADE[layout](folder / "there")
-    datasets.add(site, "there", root, layout)
+    datasets.add(site, "there", root, layout, by=ANNA)
     offered(site, folder, dataset="there", needs=NEEDS[layout], rounds=rounds)
     if approved:
-        approvals.approve(site, "heart")
+        approve(site, "heart")
     return root
 
 
 def checked(site: StateFolder, figures: dict[str, float] | None = None) -> CheckResult:
     """What preflight finds, after a dummy run with these figures."""
-    return Checks(site, "heart").preflight(figures and CheckResult(step=Step.DUMMY, findings=(), figures=figures))
+    return Checks(site, "heart", by=ANNA).preflight(
+        figures and CheckResult(step=Step.DUMMY, findings=(), figures=figures)
+    )
 
 
 def test_each_thing_is_said_to_be_met(with_table: StateFolder, tmp_path: Path) -> None:
@@ -132,7 +134,7 @@ def test_the_same_image_under_two_ids_on_both_sides_is_named(
     assert not rung.go
     both = f"{TRAINED} (trains) and {HELD_OUT} (validates)"
     assert findings(rung, Sign.FIX)["duplicates"] == f"{both} hold the same image; exclude one of them"
-    datasets.exclude(hospital, "there", [HELD_OUT])
+    datasets.exclude(hospital, "there", [HELD_OUT], by=ANNA)
     assert findings(checked(hospital), Sign.GO)["duplicates"] == "no image is on both sides of the split"
 
 
@@ -146,7 +148,7 @@ def test_equal_rows_under_two_ids_on_both_sides_are_to_be_looked_at(hospital: St
 
 
 def test_rows_of_few_values_are_not_said_to_differ(hospital: StateFolder, tmp_path: Path) -> None:
-    datasets.add(hospital, "there", rows_of(tmp_path / "there", ("a", "sick")), "table")
+    datasets.add(hospital, "there", rows_of(tmp_path / "there", ("a", "sick")), "table", by=ANNA)
     offered(hospital, tmp_path, dataset="there", needs=NEEDS["table"])
     said = findings(checked(hospital), Sign.LOOK)["duplicates"]
     assert said == "no row was found on both sides of the split; 12 samples hold too little to be compared"
@@ -234,7 +236,7 @@ def test_many_faulty_files_are_counted(hospital: StateFolder, tmp_path: Path) ->
 def test_what_the_dataset_the_policy_and_the_settings_do_not_give_is_named(
     hospital: StateFolder, tmp_path: Path
 ) -> None:
-    datasets.add(hospital, "table", table(tmp_path / "rows"), "npz")
+    datasets.add(hospital, "table", table(tmp_path / "rows"), "npz", by=ANNA)
     offered(hospital, tmp_path, needs='kind="arrays", minimum_subjects=50', rounds=20_000)
     said = findings(checked(hospital), Sign.FIX)
     assert said["at least 50 subjects"] == "not met: it has 6"
@@ -243,7 +245,7 @@ def test_what_the_dataset_the_policy_and_the_settings_do_not_give_is_named(
 
 def test_a_cohort_larger_than_the_cache_is_known_before_it_is_prepared(hospital: StateFolder, tmp_path: Path) -> None:
     hospital.settings = hospital.settings.model_copy(update={"cache_mb": 0})
-    datasets.add(hospital, "table", table(tmp_path / "rows"), "npz")
+    datasets.add(hospital, "table", table(tmp_path / "rows"), "npz", by=ANNA)
     offered(hospital, tmp_path)
     said = findings(checked(hospital), Sign.FIX)
     assert "cache_mb in site.toml allows 0; raise it" in said["disk"]
@@ -253,11 +255,11 @@ def test_the_time_of_a_round_grows_with_samples_and_with_their_prepared_voxels(
     hospital: StateFolder, tmp_path: Path
 ) -> None:
     root = volumes(tmp_path / "brains", 10)
-    datasets.add(hospital, "there", root, "nifti-pairs")
+    datasets.add(hospital, "there", root, "nifti-pairs", by=ANNA)
     offered(hospital, tmp_path, dataset="there", needs='kind="volumes"', values=VOXELS)
     stored = checked(hospital, DUMMY).figures
     assert stored["round_s"] == pytest.approx(0.5 * stored["training_samples"] / 4 * (6 * 7 * 8) / 1000, abs=1e-4)
-    cohorts.freeze_version(hospital, "there", recipe=Preprocessing(spacing_mm=(0.5, 0.5, 0.5)))
+    cohorts.freeze_version(hospital, "there", recipe=Preprocessing(spacing_mm=(0.5, 0.5, 0.5)), by=ANNA)
     prepared = checked(hospital, DUMMY).figures
     assert prepared["round_s"] == pytest.approx(8 * stored["round_s"], abs=1e-3)
 

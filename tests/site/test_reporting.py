@@ -17,6 +17,7 @@ from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawals.withdrawals import withdraw
 from archipel.site.withdrawn.opt_outs import OPT_OUT, OptOut
 from archipel.vocabulary import Conflict
+from people import ANNA
 
 
 def known_places(site: StateFolder) -> list[str]:
@@ -25,7 +26,7 @@ def known_places(site: StateFolder) -> list[str]:
 
 
 def test_a_report_is_two_files_that_only_their_owner_reads(hospital: StateFolder, tmp_path: Path) -> None:
-    datasets.add(hospital, "brain", volumes(tmp_path / "brain"), "nifti-pairs")
+    datasets.add(hospital, "brain", volumes(tmp_path / "brain"), "nifti-pairs", by=ANNA)
     report = datasets.make_report(hospital, "brain", tmp_path / "out" / "brain")
     assert report.dataset == "brain"
     written = sorted((tmp_path / "out" / "brain").iterdir())
@@ -39,7 +40,7 @@ def test_a_report_is_two_files_that_only_their_owner_reads(hospital: StateFolder
 def test_a_report_that_a_withdrawal_overtook_is_not_written(
     hospital: StateFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, listed: bool
 ) -> None:
-    datasets.add(hospital, "brain", volumes(tmp_path / "brain", 5), "nifti-pairs")
+    datasets.add(hospital, "brain", volumes(tmp_path / "brain", 5), "nifti-pairs", by=ANNA)
     for path in (tmp_path / "brain").glob("*/*"):
         path.touch()
     owner: Any = catalog if step == "scanned" else quality_report
@@ -50,7 +51,7 @@ def test_a_report_that_a_withdrawal_overtook_is_not_written(
         if listed:
             (hospital.folder / OPT_OUT).write_text("sub-01\n")
         else:
-            withdraw(hospital, [OptOut("sub-01")])
+            withdraw(hospital, [OptOut("sub-01")], by=ANNA)
         return found
 
     with monkeypatch.context() as patched:
@@ -67,11 +68,11 @@ def test_a_report_that_a_withdrawal_overtook_is_not_written(
 def test_a_withdrawal_from_another_dataset_does_not_stop_a_report(
     with_table: StateFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    datasets.add(with_table, "brain", volumes(tmp_path / "brain"), "nifti-pairs")
+    datasets.add(with_table, "brain", volumes(tmp_path / "brain"), "nifti-pairs", by=ANNA)
     build = quality_report.build
 
     def beside(*arguments: Any, **others: Any) -> Any:
-        withdraw(with_table, [OptOut("p-002", "table")])
+        withdraw(with_table, [OptOut("p-002", "table")], by=ANNA)
         return build(*arguments, **others)
 
     monkeypatch.setattr(quality_report, "build", beside)

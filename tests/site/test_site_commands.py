@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from archipel.cli.site import app
 from archipel.governance import JournalHead, sign_head
-from archipel.site.approval import approvals, authorisation
+from archipel.site.approval import authorisation, offers
 from archipel.site.audit import journal, journal_heads
 from archipel.site.datasets import catalog
 from archipel.site.services import datasets
@@ -23,6 +23,7 @@ from archipel.storage import utc_now
 from archipel.tensors import blob_hash
 from archipel.transport.wakeup import Wakeup
 from archipel.vocabulary import ArchipelError, ErrorCode, Failure, PlanReference
+from people import ANNA
 
 
 def test_a_new_site_says_its_name_and_identity(tmp_path: Path) -> None:
@@ -105,7 +106,7 @@ def test_a_patient_with_faulty_files_is_a_patient_here(
 ) -> None:
     root = volumes(tmp_path / "brain")
     (root / "labels" / "sub-01.nii.gz").write_bytes(b"no volume")
-    datasets.add(with_table, "brain", root, "nifti-pairs", leave_out_faulty=True)
+    datasets.add(with_table, "brain", root, "nifti-pairs", leave_out_faulty=True, by=ANNA)
     assert terminal("cohort", "withdraw", "sub-01").exit_code == 0
 
 
@@ -166,7 +167,7 @@ def test_approving_shows_what_will_run_and_asks(terminal: Terminal, with_table: 
     assert "nothing was approved" in no.stdout
     for words in ("Who asks?", "What leaves this site?", "1 class Tiny(Plan):", "rate (now 0.1): 0 to 1", hashed):
         assert words in no.stdout, words
-    assert approvals.offered(with_table, "heart").state == "offered"
+    assert offers.offered(with_table.database, "heart").state == "offered"
     yes = terminal("approve", "heart", answer="y\n")
     assert f"approved heart for 6 subjects of dataset table version 1: job {hashed}" in yes.stdout
     authorisation.authorise(with_table, "heart", hashed)
@@ -227,7 +228,7 @@ def test_a_plan_cannot_hide_its_lines_from_the_terminal(terminal: Terminal, with
     source = PLAN + hidden.encode()
     with_table.blobs.put(source)
     reference = PlanReference(hash=blob_hash(source), class_name="Tiny", file_name="tiny.py")
-    approvals.offer(with_table, job_for(with_table, plan=reference, title="\x1b[2Jnice"))
+    offers.record(with_table, job_for(with_table, plan=reference, title="\x1b[2Jnice"))
     result = terminal("plans", "heart")
     assert r"steal = 1  # \x1b[1A\x1b[2K\x1b[8m \u202e [red]x[/red]" in result.stdout
     assert r"\x1b[2Jnice" in result.stdout
@@ -239,7 +240,7 @@ def test_a_job_with_reasons_against_it_shows_them_before_anybody_is_asked(
     terminal: Terminal, with_table: StateFolder
 ) -> None:
     job, _ = take_offer(with_table)
-    catalog.remove(with_table, "table")
+    catalog.remove(with_table, "table", by=ANNA)
     document = terminal.json("plans", "heart")
     questions = dict(document["explanation"])
     assert "dataset table: is not in the catalog" in questions["What speaks against it?"]

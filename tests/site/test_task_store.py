@@ -195,7 +195,7 @@ async def test_what_goes_wrong_after_the_last_word_on_a_round_is_no_failure_of_i
     bench.close(bench.task(), named=True)
     bench.store.fail(bench.task(), FAILURE, "the frame is gone")
     assert state_of(bench) == "closed" and kinds(bench, "task-failed") == 0
-    assert failures.failed(bench.site) == []
+    assert failures.failed(bench.site.database) == []
 
 
 class Ends:

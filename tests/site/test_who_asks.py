@@ -8,9 +8,10 @@ from site_world import job_for, take_offer
 from typer.testing import CliRunner
 
 from archipel.cli.site import app
-from archipel.site.approval import approvals
+from archipel.site.approval import offers
 from archipel.site.audit import journal
 from archipel.site.state.folder import StateFolder
+from people import approve
 
 
 def plans(site: StateFolder, *words: str) -> str:
@@ -20,7 +21,7 @@ def plans(site: StateFolder, *words: str) -> str:
 
 
 def test_the_name_is_in_the_list_in_words_for_programs_and_in_the_journal(hospital: StateFolder) -> None:
-    approvals.offer(hospital, job_for(hospital), "Anna Berg")
+    offers.record(hospital, job_for(hospital), "Anna Berg")
     assert "Anna Berg" in plans(hospital)
     assert "Anna Berg, according to the server of federation North; this site would" in plans(hospital, "heart")
     assert json.loads(plans(hospital, "--json"))[0]["asked_by"] == "Anna Berg"
@@ -30,20 +31,20 @@ def test_the_name_is_in_the_list_in_words_for_programs_and_in_the_journal(hospit
 
 def test_another_name_for_a_known_job_is_noted_once_and_asks_nobody_again(with_table: StateFolder) -> None:
     job, _ = take_offer(with_table)
-    approvals.approve(with_table, "heart")
+    approve(with_table, "heart")
     for name in ("Anna Berg", "Anna Berg", ""):
-        assert approvals.offer(with_table, job, name) == "approved"
-    assert approvals.offered(with_table, "heart").asked_by == "Anna Berg"
+        assert offers.record(with_table, job, name) == "approved"
+    assert offers.offered(with_table.database, "heart").asked_by == "Anna Berg"
     lines = [line.body for line in journal.lines(with_table) if line.kind == "job-asker"]
     assert lines == [{"experiment": "heart", "asked_by": "Anna Berg", "before": ""}]
 
 
 def test_a_name_is_a_strangers_text(hospital: StateFolder) -> None:
-    approvals.offer(hospital, job_for(hospital), "Anna\x1b[2J")
+    offers.record(hospital, job_for(hospital), "Anna\x1b[2J")
     for said in (plans(hospital), plans(hospital, "heart")):
         assert "\x1b[2J" not in said and "Anna" in said
 
 
 def test_an_offer_whose_server_names_nobody_says_so(hospital: StateFolder) -> None:
-    approvals.offer(hospital, job_for(hospital), "")
+    offers.record(hospital, job_for(hospital), "")
     assert "A researcher of federation North, whom its server does not name" in plans(hospital, "heart")

@@ -13,7 +13,7 @@ from sqlalchemy import select, text, update
 
 from archipel.data import Scan
 from archipel.governance import IdentityKey, SignedWithdrawal, sign_withdrawal
-from archipel.site.approval import approvals, authorisation, disclosure
+from archipel.site.approval import authorisation, decisions, disclosure, offers
 from archipel.site.audit import journal
 from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import catalog
@@ -27,22 +27,23 @@ from archipel.site.withdrawn import opt_outs, register
 from archipel.site.withdrawn.opt_outs import OPT_OUT, OptOut, TakeOptOuts
 from archipel.transport.wakeup import Wakeup
 from archipel.vocabulary import BadInput, Conflict, DataNeeds, ErrorCode, NotFound, Refused
+from people import ANNA, approve
 
 
 def out(site: StateFolder, *subjects: str, dataset: str = "") -> withdrawals.Withdrawn:
-    return withdraw(site, [OptOut(subject, dataset) for subject in subjects])
+    return withdraw(site, [OptOut(subject, dataset) for subject in subjects], by=ANNA)
 
 
 def test_a_withdrawal_narrows_what_was_approved_and_asks_nobody(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table)
-    approval = approvals.approve(with_table, "heart")
+    approval = approve(with_table, "heart")
     before = authorisation.authorise(with_table, "heart", hashed)
     done = out(with_table, "p-002")
     after = authorisation.authorise(with_table, "heart", hashed)
     assert set(before.cohort.subjects) - set(after.cohort.subjects) == {"p-002"}
     assert "p-002" not in (after.cohort.validation or ())
     assert after.approval == approval
-    assert approvals.offered(with_table, "heart").state == "approved"
+    assert offers.offered(with_table.database, "heart").state == "approved"
     assert after.view != before.view
     assert (done.patients, done.datasets, [(one.version, one.left) for one in done.cohorts]) == (
         1,
@@ -53,7 +54,7 @@ def test_a_withdrawal_narrows_what_was_approved_and_asks_nobody(with_table: Stat
 
 def test_nobody_else_changes_sides_by_a_withdrawal(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table)
-    approvals.approve(with_table, "heart")
+    approve(with_table, "heart")
     before = authorisation.authorise(with_table, "heart", hashed).cohort
     gone = (before.validation or ())[0]
     out(with_table, gone)
@@ -64,8 +65,8 @@ def test_nobody_else_changes_sides_by_a_withdrawal(with_table: StateFolder) -> N
 
 def test_a_withdrawal_is_a_signed_document_that_names_nobody(with_table: StateFolder) -> None:
     take_offer(with_table)
-    approvals.approve(with_table, "heart")
-    withdraw(with_table, [OptOut("p-002")], reason="Frau Müller changed her mind")
+    approve(with_table, "heart")
+    withdraw(with_table, [OptOut("p-002")], reason="Frau Müller changed her mind", by=ANNA)
     with with_table.database.read() as connection:
         (body,) = connection.scalars(select(schema.signed_withdrawals.c.body))
     signed = SignedWithdrawal.model_validate_json(body)
@@ -82,7 +83,7 @@ def test_a_withdrawal_applies_to_queries_and_to_what_is_frozen_later(with_table:
     assert catalog.dataset(with_table, "table").summary.subjects == 5
     assert disclosure.summaries(with_table)[0].subjects == 5
     table(tmp_path / "data", rows=9)
-    frozen = cohorts.freeze_version(with_table, "table")
+    frozen = cohorts.freeze_version(with_table, "table", by=ANNA)
     assert frozen.subjects == 8
     assert "p-002" not in cohort_versions.stored(with_table, "table").cohort.subjects
     assert datasets.check(with_table, "table").subjects == 8
@@ -92,14 +93,14 @@ def test_a_patient_who_withdraws_while_a_person_reads_is_not_in_what_is_approved
     _, hashed = take_offer(with_table)
     frozen = cohorts.freeze(with_table, catalog.dataset(with_table, "table"))
     out(with_table, "p-002")
-    approvals.approve(with_table, "heart", frozen=frozen)
+    decisions.approve(with_table, "heart", job_hash=hashed, frozen=frozen, by=ANNA)
     assert "p-002" not in authorisation.authorise(with_table, "heart", hashed).cohort.subjects
 
 
 def test_a_pseudonymised_patient_withdraws_by_the_id_that_the_hospital_knows(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table)
-    cohorts.freeze_version(with_table, "table", pseudonymise=True)
-    approvals.approve(with_table, "heart", frozen=cohort_versions.stored(with_table, "table"))
+    cohorts.freeze_version(with_table, "table", pseudonymise=True, by=ANNA)
+    approve(with_table, "heart", version=1)
     pseudonym = cohort_versions.stored(with_table, "table").cohort.pseudonyms["p-002"]
     out(with_table, "p-002")
     left = authorisation.authorise(with_table, "heart", hashed).cohort
@@ -120,7 +121,7 @@ def test_withdrawing_twice_changes_nothing_and_wakes_the_agent_once(with_table: 
 
 
 def test_a_withdrawal_from_one_dataset_leaves_a_namesake_in_another(with_table: StateFolder, tmp_path: Path) -> None:
-    datasets.add(with_table, "other", table(tmp_path / "other"), "npz")
+    datasets.add(with_table, "other", table(tmp_path / "other"), "npz", by=ANNA)
     done = out(with_table, "p-002", dataset="other")
     assert done.datasets == ("other",)
     assert [entry.subjects for entry in catalog.datasets(with_table)] == [5, 6]
@@ -138,7 +139,7 @@ def test_what_cannot_be_a_subject_is_refused(with_table: StateFolder, subject: s
 
 def test_too_few_patients_left_stop_the_experiment_with_a_clear_error(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table, needs=DataNeeds(kind="arrays", minimum_subjects=5))
-    approvals.approve(with_table, "heart")
+    approve(with_table, "heart")
     out(with_table, "p-001")
     authorisation.authorise(with_table, "heart", hashed)
     out(with_table, "p-002")
@@ -151,7 +152,7 @@ def test_too_few_patients_left_stop_the_experiment_with_a_clear_error(with_table
 
 def test_a_cohort_with_nobody_left_to_train_on_is_refused(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table, validation_fraction=0.5)
-    approvals.approve(with_table, "heart")
+    approve(with_table, "heart")
     cohort = authorisation.authorise(with_table, "heart", hashed).cohort
     assert len(cohort.validation or ()) >= 2
     out(with_table, *cohort.training)
@@ -161,7 +162,7 @@ def test_a_cohort_with_nobody_left_to_train_on_is_refused(with_table: StateFolde
 
 def test_a_subtraction_that_somebody_else_wrote_stops_everything(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table)
-    approvals.approve(with_table, "heart")
+    approve(with_table, "heart")
     out(with_table, "p-002")
     with with_table.database.read() as connection:
         (body,) = connection.scalars(select(schema.signed_withdrawals.c.body))
@@ -183,7 +184,7 @@ def test_a_subtraction_that_somebody_else_wrote_stops_everything(with_table: Sta
 def test_a_withdrawal_that_somebody_deletes_brings_nobody_back(with_table: StateFolder, elsewhere: str) -> None:
     """Who is out stands in three places: among the withdrawals, in the journal, and signed with the cohort."""
     _, hashed = take_offer(with_table)
-    approvals.approve(with_table, "heart")
+    approve(with_table, "heart")
     out(with_table, "p-001")
     out(with_table, "p-002")
     authorisation.authorise(with_table, "heart", hashed)
@@ -201,9 +202,9 @@ def test_a_withdrawal_that_somebody_deletes_brings_nobody_back(with_table: State
 
 
 def test_a_cohort_under_another_datasets_name_escapes_no_withdrawal(with_table: StateFolder, tmp_path: Path) -> None:
-    datasets.add(with_table, "other", table(tmp_path / "other"), "npz")
+    datasets.add(with_table, "other", table(tmp_path / "other"), "npz", by=ANNA)
     _, hashed = take_offer(with_table)
-    approvals.approve(with_table, "heart")
+    approve(with_table, "heart")
     out(with_table, "p-002", dataset="table")
     with with_table.database.write() as connection:
         connection.execute(text("DELETE FROM signed_withdrawals"))
@@ -215,18 +216,18 @@ def test_a_cohort_under_another_datasets_name_escapes_no_withdrawal(with_table: 
 
 def test_the_way_out_of_a_deleted_withdrawal_is_a_new_version(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table)
-    approvals.approve(with_table, "heart")
+    approve(with_table, "heart")
     out(with_table, "p-002")
     with with_table.database.write() as connection:
         connection.execute(text("DELETE FROM signed_withdrawals"))
-    approvals.approve(with_table, "heart")
+    approve(with_table, "heart")
     cohort = authorisation.authorise(with_table, "heart", hashed).cohort
     assert cohort.version == 2 and "p-002" not in cohort.subjects
 
 
 def test_an_opt_out_list_is_taken_over_at_every_look(with_table: StateFolder, tmp_path: Path) -> None:
     _, hashed = take_offer(with_table)
-    approvals.approve(with_table, "heart")
+    approve(with_table, "heart")
     listed = with_table.folder / OPT_OUT
     listed.write_text("\ufeff# opted out by letter\np-001   # 12 March\n\nother/p-003\ntable/p-004\n", encoding="utf-8")
     assert set(authorisation.authorise(with_table, "heart", hashed).cohort.subjects) == {
@@ -238,7 +239,7 @@ def test_an_opt_out_list_is_taken_over_at_every_look(with_table: StateFolder, tm
     listed.write_text("p-005\n")
     assert disclosure.summaries(with_table)[0].subjects == "<5"
     assert catalog.dataset(with_table, "table").subjects == 3
-    datasets.add(with_table, "other", table(tmp_path / "other"), "npz")
+    datasets.add(with_table, "other", table(tmp_path / "other"), "npz", by=ANNA)
     assert catalog.dataset(with_table, "other").subjects == 4
     listed.unlink()
     assert len(authorisation.authorise(with_table, "heart", hashed).cohort.subjects) == 3
@@ -247,7 +248,7 @@ def test_an_opt_out_list_is_taken_over_at_every_look(with_table: StateFolder, tm
 @pytest.mark.parametrize("line", [b"a/b/c", b"/p-001", b"table/", b"\xff\xfe"])
 def test_an_opt_out_list_that_cannot_be_read_stops_everything(with_table: StateFolder, line: bytes) -> None:
     _, hashed = take_offer(with_table)
-    approvals.approve(with_table, "heart")
+    approve(with_table, "heart")
     (with_table.folder / OPT_OUT).write_bytes(b"p-001\n" + line + b"\n")
     with pytest.raises(BadInput, match=r"opt-out.txt") as caught:
         authorisation.authorise(with_table, "heart", hashed)
@@ -256,24 +257,24 @@ def test_an_opt_out_list_that_cannot_be_read_stops_everything(with_table: StateF
 
 def test_a_mistaken_withdrawal_is_undone_for_new_versions_only(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table)
-    approvals.approve(with_table, "heart")
+    approve(with_table, "heart")
     out(with_table, "p-002")
     (with_table.folder / OPT_OUT).write_text("p-002\n")
     with pytest.raises(Conflict, match=r"is named in opt-out.txt; remove the line"):
-        withdrawals.reinstate(with_table, OptOut("p-002"))
+        withdrawals.reinstate(with_table, OptOut("p-002"), by=ANNA)
     (with_table.folder / OPT_OUT).unlink()
-    withdrawals.reinstate(with_table, OptOut("p-002"))
+    withdrawals.reinstate(with_table, OptOut("p-002"), by=ANNA)
     assert "p-002" not in authorisation.authorise(with_table, "heart", hashed).cohort.subjects
-    fresh = cohorts.freeze_version(with_table, "table")
+    fresh = cohorts.freeze_version(with_table, "table", by=ANNA)
     assert (fresh.version, fresh.left) == (2, 6)
     with pytest.raises(NotFound, match="is not withdrawn"):
-        withdrawals.reinstate(with_table, OptOut("p-002"))
+        withdrawals.reinstate(with_table, OptOut("p-002"), by=ANNA)
 
 
 def test_what_was_prepared_of_a_patient_goes_with_the_withdrawal(hospital: StateFolder, tmp_path: Path) -> None:
     root = volumes(tmp_path / "brain", 4)
-    datasets.add(hospital, "brain", root, "nifti-pairs")
-    cohorts.freeze_version(hospital, "brain")
+    datasets.add(hospital, "brain", root, "nifti-pairs", by=ANNA)
+    cohorts.freeze_version(hospital, "brain", by=ANNA)
     cohort = cohort_versions.stored(hospital, "brain").cohort
     cache = sample_cache.sample_cache(hospital)
     cache.prepare(root, cohort).close()
@@ -286,8 +287,8 @@ def test_what_was_prepared_of_a_patient_goes_with_the_withdrawal(hospital: State
 
 def test_an_opt_out_list_does_not_wait_for_a_cache_at_work(hospital: StateFolder, tmp_path: Path) -> None:
     root = volumes(tmp_path / "brain", 4)
-    datasets.add(hospital, "brain", root, "nifti-pairs")
-    cohorts.freeze_version(hospital, "brain")
+    datasets.add(hospital, "brain", root, "nifti-pairs", by=ANNA)
+    cohorts.freeze_version(hospital, "brain", by=ANNA)
     cohort = cohort_versions.stored(hospital, "brain").cohort
     (sample,) = (one for one in cohort.samples if one.subject == "sub-01")
     cache = sample_cache.sample_cache(hospital)
@@ -305,8 +306,8 @@ def test_an_opt_out_list_does_not_wait_for_a_cache_at_work(hospital: StateFolder
 
 def test_nothing_that_was_found_in_a_patients_files_stays(hospital: StateFolder, tmp_path: Path) -> None:
     """Facts of a scan, thumbnails among them, and reports that show the patient's pictures."""
-    datasets.add(hospital, "brain", volumes(tmp_path / "brain"), "nifti-pairs")
-    datasets.add(hospital, "other", table(tmp_path / "other"), "npz")
+    datasets.add(hospital, "brain", volumes(tmp_path / "brain"), "nifti-pairs", by=ANNA)
+    datasets.add(hospital, "other", table(tmp_path / "other"), "npz", by=ANNA)
     for name in ("brain", "other"):
         datasets.make_report(hospital, name, hospital.reports / name)
     out(hospital, "sub-01")
@@ -334,16 +335,16 @@ def test_an_id_is_the_same_however_its_accents_are_written(hospital: StateFolder
         for folder in ("images", "labels"):
             values = numbers.integers(0, 3, (4, 5, 6)).astype(np.uint8)
             volume(tmp_path / "brain" / folder / f"{ending}.nii.gz", values)
-    datasets.add(hospital, "brain", tmp_path / "brain", "nifti-pairs")
+    datasets.add(hospital, "brain", tmp_path / "brain", "nifti-pairs", by=ANNA)
     (hospital.folder / OPT_OUT).write_text(unicodedata.normalize("NFD", "zoë") + "\n", encoding="utf-8")
-    assert cohorts.freeze_version(hospital, "brain").subjects == 2
+    assert cohorts.freeze_version(hospital, "brain", by=ANNA).subjects == 2
 
 
 def test_a_scan_that_a_withdrawal_overtook_brings_nobody_back(
     hospital: StateFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither in the counts that are disclosed nor in what the scan found in the patient's files."""
-    datasets.add(hospital, "brain", volumes(tmp_path / "brain", 6), "nifti-pairs")
+    datasets.add(hospital, "brain", volumes(tmp_path / "brain", 6), "nifti-pairs", by=ANNA)
     scan_before = catalog.scanned
 
     def overtaken(site: StateFolder, entry: catalog.Dataset, take_opt_outs: TakeOptOuts) -> Scan:
@@ -361,11 +362,11 @@ def test_a_scan_that_a_withdrawal_overtook_brings_nobody_back(
 
 
 def test_an_approval_that_a_withdrawal_overtook_brings_no_count_back(with_table: StateFolder) -> None:
-    cohorts.freeze_version(with_table, "table")
+    cohorts.freeze_version(with_table, "table", by=ANNA)
     frozen = cohort_versions.stored(with_table, "table")
-    take_offer(with_table)
+    _, hashed = take_offer(with_table)
     out(with_table, "p-002")
-    approvals.approve(with_table, "heart", frozen=frozen)
+    decisions.approve(with_table, "heart", job_hash=hashed, frozen=frozen, by=ANNA)
     assert catalog.dataset(with_table, "table").subjects == 5
 
 
@@ -373,7 +374,7 @@ def test_nothing_that_was_found_of_a_faulty_patient_stays(hospital: StateFolder,
     """Who cannot be used is not a member of the dataset, and is shown by reports before all others."""
     root = volumes(tmp_path / "brain", 4)
     (root / "labels" / "sub-01.nii.gz").write_bytes(b"no volume")
-    datasets.add(hospital, "brain", root, "nifti-pairs", leave_out_faulty=True)
+    datasets.add(hospital, "brain", root, "nifti-pairs", leave_out_faulty=True, by=ANNA)
     datasets.make_report(hospital, "brain", hospital.reports / "brain")
     out(hospital, "sub-01")
     with hospital.database.read() as connection:
@@ -393,7 +394,7 @@ def test_a_withdrawn_patients_row_beside_volumes_is_not_kept_again(
         volume(root / f"sub-{number:02}" / "T1" / "scan.nii.gz", values)
     rows = "subject,age\nsub-00,40\nsub-01,31457\nsub-02,41\nsub-77,31458\n"
     (root / "demographics.csv").write_text(rows)
-    datasets.add(hospital, "study", root, "medical-folder")
+    datasets.add(hospital, "study", root, "medical-folder", by=ANNA)
     told_before = facts_of(hospital, "demographics.csv")
     assert "31457" in told_before and "31458" in told_before
     out(hospital, subject)
@@ -413,7 +414,7 @@ def facts_of(site: StateFolder, place: str) -> str:
 def test_what_was_prepared_for_a_check_goes_with_the_withdrawal(hospital: StateFolder, tmp_path: Path) -> None:
     """A cohort that a check ran on is kept nowhere, and names its samples to nobody."""
     root = volumes(tmp_path / "brain", 4)
-    datasets.add(hospital, "brain", root, "nifti-pairs")
+    datasets.add(hospital, "brain", root, "nifti-pairs", by=ANNA)
     cohort = cohorts.freeze(hospital, catalog.dataset(hospital, "brain")).cohort
     cache = sample_cache.sample_cache(hospital)
     cache.prepare(root, cohort).close()
@@ -431,7 +432,7 @@ def test_a_session_under_a_pseudonym_does_not_tell_the_id(hospital: StateFolder,
                 pixels = np.random.default_rng(seed + patient + ord(shot)).integers(0, 255, (8, 8), np.uint8)
                 name = f"{folder}{patient}_{shot}.png"
                 Image.fromarray(pixels).save(tmp_path / "xray" / folder / name)
-    datasets.add(hospital, "xray", tmp_path / "xray", "class-folders", options={"subject": "^[^_]+"})
+    datasets.add(hospital, "xray", tmp_path / "xray", "class-folders", options={"subject": "^[^_]+"}, by=ANNA)
     cohort = cohorts.freeze(hospital, catalog.dataset(hospital, "xray"), pseudonymise=True).cohort
     as_told = preparation.as_disclosed(cohort, 0.2)
     assert {one.session for one in as_told.samples} == {"1", "2"}
@@ -450,7 +451,7 @@ def test_lines_of_an_opt_out_list_that_match_nobody_are_known_by_their_numbers(
     table(tmp_path / "data", rows=3)
     datasets.check(with_table, "table")
     assert register.unmatched(with_table) == (3, 5, 6), "p-003 is gone from the files and was a patient here"
-    catalog.remove(with_table, "table")
+    catalog.remove(with_table, "table", by=ANNA)
     assert register.unmatched(with_table) == (3, 5, 6)
     listed.unlink()
     assert register.unmatched(with_table) == ()
@@ -463,7 +464,7 @@ def test_a_line_matches_whom_a_later_scan_finds(hospital: StateFolder, tmp_path:
     (root / "labels" / "sub-01.nii.gz").write_bytes(b"no volume")
     withdrawals.take_opt_outs(hospital)
     assert register.unmatched(hospital) == (1, 2, 3, 4)
-    datasets.add(hospital, "brain", root, "nifti-pairs")
+    datasets.add(hospital, "brain", root, "nifti-pairs", by=ANNA)
     withdrawals.take_opt_outs(hospital)
     assert register.unmatched(hospital) == (4,)
 
@@ -472,11 +473,11 @@ def test_a_line_holds_for_a_dataset_from_its_first_look_on(hospital: StateFolder
     (hospital.folder / OPT_OUT).write_text("unknown/sub-01\nother/sub-02\n")
     root = volumes(tmp_path / "brain")
     (root / "labels" / "sub-01.nii.gz").write_bytes(b"no volume")
-    assert datasets.add(hospital, "unknown", root, "nifti-pairs").subjects == 2
+    assert datasets.add(hospital, "unknown", root, "nifti-pairs", by=ANNA).subjects == 2
     with hospital.database.read() as connection:
         places = connection.scalars(select(schema.files.c.place)).all()
     assert not [place for place in places if "sub-01" in place]
-    assert cohorts.freeze_version(hospital, "unknown").subjects == 2
+    assert cohorts.freeze_version(hospital, "unknown", by=ANNA).subjects == 2
 
 
 def test_a_line_matches_a_patient_who_is_out_of_a_dataset_already(with_table: StateFolder) -> None:
@@ -491,4 +492,4 @@ def test_whoever_was_never_here_is_a_stranger_also_once_withdrawn(with_table: St
     asked = [OptOut("p-001"), OptOut("p-0O2"), OptOut("p-0O3")]
     for _ in range(2):
         assert register.unknown_subjects(with_table, asked) == set(asked[1:])
-        withdraw(with_table, asked)
+        withdraw(with_table, asked, by=ANNA)

@@ -57,9 +57,10 @@ def init(
     """Make a state folder: the federation's CA, keys, database and settings."""
     from archipel.server.membership.federation import ServerContext
     from archipel.server.state.folder import ServerState
+    from archipel.server.state.settings import listening_address
 
     hosts = tuple(host or ("127.0.0.1", "localhost"))
-    address = listen or ("127.0.0.1" if all(_is_loopback(one) for one in hosts) else "0.0.0.0")  # noqa: S104
+    address = listen or listening_address(hosts)
     settings = _settings(
         name=name,
         hosts=hosts,
@@ -191,12 +192,3 @@ _OPTIONS = {
     "database": ("--database", "is not an SQLite address, and no other database is supported", "give sqlite:///PATH"),
 }
 """For each setting that init takes, and for a wrong combination: its option, what is wrong, and the remedy."""
-
-
-def _is_loopback(host: str) -> bool:
-    import ipaddress
-
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

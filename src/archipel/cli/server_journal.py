@@ -23,24 +23,25 @@ def verify(
     ] = None,
 ) -> None:
     """Prove the journal whole, or say which line was changed, removed, inserted or cut off."""
-    from archipel.governance import SERVER_JOURNAL
-    from archipel.server.experiments import journal_heads
+    from archipel.server.experiments import journal_heads, own_journal
     from archipel.vocabulary import ArchipelError, ErrorCode
 
     with opened(state) as federation:
         key, name = federation.identity.public, federation.settings.name
         kept = [journal_heads.read_own(head, key, name)] if head is not None else []
-        faults = federation.registry.journal_faults(kept)
-        length = federation.registry.journal_head(SERVER_JOURNAL).number
-    if faults:
+        found = own_journal.verify(federation.registry, kept)
+    if not found.whole:
         raise ArchipelError(
-            "journal", "; ".join(faults), "compare with the backup and find out who did it", code=ErrorCode.TRUST
+            "journal",
+            "; ".join(found.problems),
+            "compare with the backup and find out who did it",
+            code=ErrorCode.TRUST,
         )
     if kept:
-        print(f"the journal is whole up to line {kept[0].number}; it has {length} lines")
+        print(f"the journal is whole up to line {found.attested}; it has {found.lines} lines")
     else:
         print(
-            f"all {length} entries are consistent; only a head kept elsewhere (--head) "
+            f"all {found.lines} entries are consistent; only a head kept elsewhere (--head) "
             "can prove that none were removed from the end"
         )
 
@@ -54,15 +55,13 @@ def show_lines(
     as_json: AsJson = False,
 ) -> None:
     """Show the journal's lines."""
-    from archipel.governance import SERVER_JOURNAL, sign_head
+    from archipel.server.experiments import own_journal
 
     with opened(state) as federation:
         if head:
-            print(sign_head(federation.identity, federation.registry.journal_head(SERVER_JOURNAL)).model_dump_json())
+            print(own_journal.signed_head(federation.registry, federation.identity).model_dump_json())
             return
-        if last is not None:
-            after = max(after, federation.registry.journal_head(SERVER_JOURNAL).number - last)
-        lines = federation.registry.journal(after)
+        lines = own_journal.newest(federation.registry, after, last)
     rows = [line.model_dump(mode="json") for line in lines]
     if not as_json:
         rows = [

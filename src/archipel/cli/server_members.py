@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from archipel.cli.server_terminal import AsJson, State, opened
 from archipel.cli.tables import show
 from archipel.cli.times import readable
-
-if TYPE_CHECKING:
-    from archipel.server.membership.federation import ServerContext
 
 join_token = typer.Typer(name="join-token", no_args_is_help=True, help="Single-use tokens with which sites join.")
 site = typer.Typer(name="site", no_args_is_help=True, help="The sites of the federation.")
@@ -91,14 +88,15 @@ def site_remove(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask; for scripts.")] = False,
 ) -> None:
     """End a site's membership; its certificates are revoked and its connection is cut at once."""
+    from archipel.server.membership.members import remove_site
+
     with opened(state) as federation:
         federation.registry.site(site_name)
         question = f"Remove {site_name}? Its certificates and approvals end; it comes back with a new join token only"
         if not yes and not typer.confirm(question, default=False):
             print("nothing was removed")
             raise typer.Exit(1)
-        federation.registry.remove_site(site_name)
-        _ring(federation)
+        remove_site(federation, site_name)
     print(f"site {site_name} is removed and its certificates are revoked")
 
 
@@ -108,10 +106,10 @@ def site_head(site_name: Annotated[str, typer.Argument(metavar="SITE")], state: 
     from archipel.server.experiments import journal_heads
 
     with opened(state) as federation:
-        print(journal_heads.of_site(federation.database, federation.identity, site_name).model_dump_json())
-        for fault in journal_heads.faults(federation.database):
-            if fault.site == site_name:
-                typer.echo(f"its journal went back: {fault}", err=True)
+        found = journal_heads.shown_to_operator(federation.database, federation.identity, site_name)
+    print(found.head.model_dump_json())
+    for fault in found.faults:
+        typer.echo(f"its journal went back: {fault}", err=True)
 
 
 @certificate.command("list")
@@ -131,9 +129,10 @@ def certificate_revoke(
     reason: Annotated[str, typer.Option(help="Why; goes into the journal.")] = "revoked",
 ) -> None:
     """End a certificate; whoever uses it is cut at once."""
+    from archipel.server.membership import members
+
     with opened(state) as federation:
-        revoked = federation.registry.revoke_certificate(serial, reason)
-        _ring(federation)
+        revoked = members.revoke_certificate(federation, serial, reason)
     print(f"certificate {revoked.serial} of {revoked.site} is revoked")
 
 
@@ -177,9 +176,3 @@ def token_revoke(token_id: Annotated[str, typer.Argument(metavar="ID", help=_ID)
     with opened(state) as federation:
         revoked = federation.tokens.revoke(token_id)
     print(f"access token {revoked.id} of {revoked.name} is revoked")
-
-
-def _ring(federation: ServerContext) -> None:
-    from archipel.transport.wakeup import wake
-
-    wake(federation.state.root)

@@ -16,7 +16,7 @@ from rich.text import Text
 from archipel.cli.dataset_words import listing_problems, print_datasets
 from archipel.cli.site_check import check
 from archipel.cli.site_cohort import cohort_app
-from archipel.cli.site_dataset import dataset_app, extent
+from archipel.cli.site_dataset import dataset_app
 from archipel.cli.site_membership import renew
 from archipel.cli.site_records import errors_app, journal_app
 from archipel.cli.site_report import dataset_report
@@ -27,6 +27,7 @@ from archipel.cli.site_terminal import (
     State,
     console,
     opened,
+    person,
     print_json,
     print_table,
     words,
@@ -35,10 +36,8 @@ from archipel.cli.site_terminal import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from archipel.site.approval.approvals import Offer
-    from archipel.site.services.offer_documents import OfferRow
+    from archipel.site.services.offer_documents import OfferDocument, OfferRow
     from archipel.site.services.status import OptOutList
-    from archipel.site.state.folder import StateFolder
 
 app = typer.Typer(name="site", help="A hospital's side: data, approvals, journal and the agent.", no_args_is_help=True)
 app.add_typer(dataset_app)
@@ -153,8 +152,7 @@ def plans(
     as_json: AsJson = False,
 ) -> None:
     """List what researchers ask to run here, or show one in words with its plan's text."""
-    from archipel.site.approval import approvals
-    from archipel.site.services import offer_documents, offers
+    from archipel.site.services import offer_documents
 
     with opened(state) as site:
         if experiment is None:
@@ -164,30 +162,29 @@ def plans(
             else:
                 _print_offers(rows)
             return
-        offer = approvals.offered(site, approvals.named(site, experiment))
-        if as_json:
-            print_json(offer_documents.document(site, offer, dataset).model_dump(mode="json"))
-        else:
-            _show(site, offer, offers.explain(site, offer, dataset))
+        found = offer_documents.document(site, offer_documents.full_name(site, experiment), dataset)
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+    else:
+        _show(found)
 
 
-def _show(site: StateFolder, offer: Offer, explained: list[tuple[str, str]]) -> None:
-    from archipel.site.approval import approvals
+def _show(offer: OfferDocument) -> None:
     from archipel.site.approval.explanation import shown
 
     screen = console()
     screen.print(Text(f"experiment {offer.experiment} ({offer.state.value})", style="bold"))
     if offer.note:
         screen.print(Text(f"noted here: {shown(offer.note)}"))
-    for question, answer in explained:
+    for question, answer in offer.explanation:
         screen.print(Text(f"\n{question}", style="bold"))
         screen.print(Text(shown(answer)))
-    source = approvals.plan_source(site, offer.job)
-    screen.print(Text(f"\nThe plan, {offer.job.plan.file_name}, {offer.job.plan.hash}", style="bold"))
-    if source is None:
+    screen.print(Text(f"\nThe plan, {offer.plan}, {offer.plan_hash}", style="bold"))
+    if offer.source is None:
         screen.print("has not been fetched yet; the running agent fetches it")
     else:
-        screen.print(Syntax(shown(source), "python", line_numbers=True, word_wrap=True, background_color="default"))
+        code = Syntax(shown(offer.source), "python", line_numbers=True, word_wrap=True, background_color="default")
+        screen.print(code)
     screen.print(Text(f"\njob {offer.job_hash}"))
 
 
@@ -210,54 +207,49 @@ def approve(
     note: Note = "",
 ) -> None:
     """Show what would run here, ask, freeze the cohort or take a version frozen before, and sign."""
-    from archipel.site.approval import approvals
-    from archipel.site.cohorts import cohort_versions, split_assignment
-    from archipel.site.services import cohorts, offers
+    from archipel.site.services import approvals, offer_documents
     from archipel.vocabulary import BadInput
 
     screen = console()
     with opened(state) as site, listing_problems(screen):
-        name = approvals.named(site, experiment)
+        name = offer_documents.full_name(site, experiment)
         if yes and name != experiment:
             # A person who is asked reads the name first; a script names what it means.
             raise BadInput(f"experiment {experiment}", f"matches the beginning of {name}", "name it in full with --yes")
-        offer = approvals.offered(site, name)
-        entry = approvals.asked_dataset(site, offer.job, dataset)
-        if version is not None:
-            frozen = cohort_versions.stored(site, entry.name, version)
-        else:
-            with screen.status(f"reading and hashing {extent(Path(entry.root))} of dataset {entry.name}"):
-                frozen = cohorts.freeze(site, entry, fraction=offer.job.validation_fraction)
+        with screen.status(f"reading the data that {name} would run on"):
+            asked = approvals.prepare(site, name, dataset=dataset, version=version)
         if not yes:
-            _show(site, offer, offers.explain_on(site, offer, frozen.dataset, frozen.cohort))
-        for warning in split_assignment.changed(site, frozen.cohort):
+            _show(asked.offer)
+        for warning in asked.warnings:
             screen.print(f"warning: {warning}")
         if not yes and not typer.confirm("Run this on this site's data?", default=False):
             screen.print("nothing was approved")
             raise typer.Exit(1)
-        approval = approvals.approve(site, name, shown=job or offer.job_hash, frozen=frozen, note=note)
-        left = len(cohort_versions.as_it_stands(site, frozen.cohort).subjects)
-    people = f"{left} subjects of dataset {entry.name} version {frozen.cohort.version}"
-    screen.print(f"approved {name} for {people}: job {approval.job_hash}, cohort {approval.cohort_hash}")
+        done = approvals.approve(
+            site, name, job_hash=job or asked.job_hash, cohort_hash=asked.cohort_hash,
+            by=person(), dataset=dataset, version=version, note=note,
+        )  # fmt: skip
+    people = f"{done.subjects} subjects of dataset {done.dataset} version {done.version}"
+    screen.print(f"approved {name} for {people}: job {done.job_hash}, cohort {done.cohort_hash}")
 
 
 @app.command()
 def reject(experiment: Experiment, state: State, note: Note = "") -> None:
     """Say no to an experiment."""
-    from archipel.site.approval import approvals
+    from archipel.site.services import approvals, offer_documents
 
     with opened(state) as site:
-        name = approvals.named(site, experiment)
-        approvals.reject(site, name, note)
+        name = offer_documents.full_name(site, experiment)
+        approvals.reject(site, name, by=person(), note=note)
     console().print(f"rejected {name}")
 
 
 @app.command()
 def revoke(experiment: Experiment, state: State, note: Note = "") -> None:
     """Take an approval back; the worker is stopped at once."""
-    from archipel.site.approval import approvals
+    from archipel.site.services import approvals, offer_documents
 
     with opened(state) as site:
-        name = approvals.named(site, experiment)
-        approvals.revoke(site, name, note)
+        name = offer_documents.full_name(site, experiment)
+        approvals.revoke(site, name, by=person(), note=note)
     console().print(f"revoked {name}; nothing of it runs here any more")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from archipel.cli.site_terminal import AsJson, State, console, opened, print_json
+from archipel.cli.site_terminal import AsJson, State, console, opened, person, print_json
 
 if TYPE_CHECKING:
     from archipel.site.checks.findings import CheckResult
@@ -34,9 +34,8 @@ def check(
 
     Nothing leaves the site. The exit code is 1 when something has to be fixed.
     """
-    from archipel.site.approval import approvals
-    from archipel.site.checks.dry_run import Checks, run_checks
     from archipel.site.checks.findings import Step
+    from archipel.site.services import checks, offer_documents
     from archipel.vocabulary import BadInput
 
     named = {experiment, job} - {""}
@@ -47,15 +46,15 @@ def check(
     if step not in set(Step):
         raise BadInput(f"step {step}", "is not a step of the check", f"choose one of {', '.join(Step)}")
     with opened(state) as site:
-        name = approvals.named(site, name)
-        checks = Checks(site, name, dataset)
+        name = offer_documents.full_name(site, name)
         say = (lambda result: None) if as_json else _say
-        results = run_checks(checks, Step(step), passes=passes, plan_was_read=plan_was_read, say=say)
-    go = all(result.go for result in results)
+        report = checks.check(
+            site, name, Step(step),
+            by=person(), dataset=dataset, passes=passes, plan_was_read=plan_was_read, say=say,
+        )  # fmt: skip
     if as_json:
-        steps = [result.model_dump(mode="json") | {"go": result.go} for result in results]
-        print_json({"experiment": name, "go": go, "steps": steps})
-    if not go:
+        print_json(report.model_dump(mode="json"))
+    if not report.go:
         raise typer.Exit(1)
 
 

@@ -9,13 +9,12 @@ import typer
 
 from archipel.cli.dataset_words import listing_problems, mapped, options
 from archipel.cli.site_dataset import Dataset, extent
-from archipel.cli.site_terminal import AsJson, Screen, State, console, opened, print_json, print_table
+from archipel.cli.site_terminal import AsJson, State, console, opened, person, print_json, print_table
 from archipel.vocabulary import BadInput
 from archipel.vocabulary.counting import pluralise
 
 if TYPE_CHECKING:
     from archipel.data import Preprocessing
-    from archipel.site.state.folder import StateFolder
     from archipel.site.withdrawn.opt_outs import OptOut
 
 cohort_app = typer.Typer(name="cohort", help="Frozen versions of datasets; withdrawal.", no_args_is_help=True)
@@ -62,7 +61,7 @@ def cohort_freeze(
         before = {one.hash for one in cohort_versions.versions(site, dataset)}
         with screen.status(f"looking at {extent(root)} of dataset {dataset}"):
             found = cohorts.freeze_version(
-                site, dataset, name=name, fraction=fraction, pseudonymise=pseudonymise, recipe=recipe
+                site, dataset, by=person(), name=name, fraction=fraction, pseudonymise=pseudonymise, recipe=recipe
             )
         warnings = few_measure(found.validation, site.settings.policy.minimum_cell)
         warnings += split_assignment.changed(site, cohort_versions.stored(site, dataset, found.version).cohort)
@@ -182,9 +181,9 @@ def cohort_withdraw(
     reason: Annotated[str, typer.Option("--reason", help="Why; kept here, beside the journal.")] = "",
 ) -> None:
     """Take patients out of every dataset, cohort and round from now on; no approval is asked again."""
-    from archipel.site.withdrawals import withdrawals
-    from archipel.site.withdrawn import opt_outs, register
-    from archipel.site.withdrawn.opt_outs import OptOut
+    from archipel.site.approval.explanation import shown
+    from archipel.site.services import withdrawals
+    from archipel.site.withdrawn import opt_outs
 
     listed: list[OptOut] = []
     if file is not None:
@@ -192,56 +191,33 @@ def cohort_withdraw(
             listed += [line.opt_out for line in opt_outs.read(file)]
         except FileNotFoundError as error:
             raise BadInput(str(file), "is not there", "name the opt-out list") from error
-    typed = [OptOut(subject, dataset) for subject in subjects or []]
-    asked = list(dict.fromkeys([*listed, *typed]))
-    if not asked:
-        raise BadInput("withdrawal", "names nobody", "name subjects, or a list with --file")
     screen = console()
-    with opened(state) as site:
-        done = withdrawals.withdraw(site, asked, reason=reason)
-        mistyped = _mistyped(site, typed, dataset, screen)
-        nobody = register.unknown_subjects(site, asked)
-    if not done.patients and not mistyped:
+    with opened(state) as site, screen.status("withdrawing"):
+        done = withdrawals.withdraw(site, subjects or [], by=person(), listed=listed, dataset=dataset, reason=reason)
+    for one in done.mistyped:
+        near = f"; did you mean {' or '.join(one.suggestions)}?" if one.suggestions else ""
+        where = f"dataset {dataset}" if dataset else "any dataset here"
+        screen.print(shown(f"{one.subject} matches no subject in {where}{near}"))
+    if not done.patients and not done.mistyped:
         screen.print("they are withdrawn already")
         return
-    if nobody - mistyped:
-        who = "them" if nobody.issuperset(asked) else f"{len(nobody - mistyped)} of them"
+    unknown = done.unknown_listed + len(done.mistyped)
+    if done.unknown_listed:
+        who = "them" if unknown == done.asked else f"{done.unknown_listed} of them"
         screen.print(f"no dataset here knows {who} under this id; if one ever does, they are left out")
     for name in done.datasets:
         screen.print(f"dataset {name} leaves them out")
-    for one in done.cohorts:
-        screen.print(f"dataset {one.dataset} version {one.version} has {one.left} subjects left")
-    if not mistyped:
+    for cohort in done.cohorts:
+        screen.print(f"dataset {cohort.dataset} version {cohort.version} has {cohort.left} subjects left")
+    if not done.mistyped:
         screen.print(f"{done.patients} withdrawn and excluded from the next task on; existing approvals stay valid")
         return
-    here = len(asked) - len(nobody)
+    here = done.asked - unknown
     screen.print(
-        f"{here} of {len(asked)} {'is a patient' if here == 1 else 'are patients'} here, withdrawn from the next task "
+        f"{here} of {done.asked} {'is a patient' if here == 1 else 'are patients'} here, withdrawn from the next task "
         "on; the rest is kept for later: a dataset that ever has them leaves them out"
     )
     raise typer.Exit(1)
-
-
-def _mistyped(site: StateFolder, typed: list[OptOut], dataset: str, screen: Screen) -> set[OptOut]:
-    """Those whom no dataset here ever had; says of each whom it may mean."""
-    from archipel.site.approval.explanation import shown
-    from archipel.site.datasets import suggestions
-    from archipel.site.services import datasets
-    from archipel.site.withdrawn import register
-
-    if not register.unknown_subjects(site, typed):
-        return set()
-    with screen.status("looking for the subjects in the datasets"):
-        there = datasets.subjects_there(site, dataset)
-    # Whoever has faulty files was never counted: the look has met them only now.
-    found = register.unknown_subjects(site, typed)
-    for one in sorted(found):
-        near = " or ".join(suggestions.alike(one.subject, there))
-        where = f"dataset {dataset}" if dataset else "any dataset here"
-        screen.print(
-            shown(f"{one.subject} matches no subject in {where}" + (f"; did you mean {near}?" if near else ""))
-        )
-    return found
 
 
 @cohort_app.command("readmit")
@@ -251,9 +227,8 @@ def cohort_reinstate(
     dataset: OnlyFrom = "",
 ) -> None:
     """Undo a mistaken withdrawal, for versions frozen from now on; those that were narrowed stay so."""
-    from archipel.site.withdrawals import withdrawals
-    from archipel.site.withdrawn.opt_outs import OptOut
+    from archipel.site.services import withdrawals
 
     with opened(state) as site:
-        withdrawals.reinstate(site, OptOut(subject, dataset))
+        withdrawals.reinstate(site, subject, by=person(), dataset=dataset)
     console().print("readmitted; freeze the dataset again and approve the new version")

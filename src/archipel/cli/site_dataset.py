@@ -13,7 +13,7 @@ import typer
 
 from archipel.cli import dataset_words
 from archipel.cli.dataset_words import listing_problems, print_datasets, print_needs
-from archipel.cli.site_terminal import AsJson, Screen, State, console, opened, print_json
+from archipel.cli.site_terminal import AsJson, Screen, State, console, opened, person, print_json
 from archipel.vocabulary import BadInput
 from archipel.vocabulary.counting import pluralise
 
@@ -56,7 +56,7 @@ def dataset_add(
     waiting = screen.status(f"reading and hashing {extent(path)} in {path}")
     with opened(state) as site, listing_problems(screen), waiting:
         entry = datasets.add(
-            site, name, path, found, options=options, mapping=asked, leave_out_faulty=leave_out_faulty,
+            site, name, path, found, by=person(), options=options, mapping=asked, leave_out_faulty=leave_out_faulty,
             look=lambda scan: problems.extend(scan.problems),
         )  # fmt: skip
         same = [one.name for one in catalog.datasets(site) if one.root == entry.root and one.name != entry.name]
@@ -164,8 +164,7 @@ def dataset_check(name: Dataset, state: State, as_json: AsJson = False) -> None:
         with screen.status(f"looking at {extent(Path(entry.root))} in {entry.root}"):
             found = datasets.check(site, name)
     if as_json:
-        problems = [problem.model_dump(mode="json") for problem in found.problems]
-        print_json({"dataset": name, "subjects": found.subjects, "samples": len(found.samples), "problems": problems})
+        print_json(found.model_dump(mode="json"))
     else:
         dataset_words.print_problems(screen, found.problems)
         warnings = len(found.problems) - len(found.errors)
@@ -218,7 +217,7 @@ def dataset_map(name: Dataset, state: State, mapping: MappingFile = None, label:
     screen = console()
     with opened(state) as site:
         asked = read_mapping(mapping) if mapping else None
-        found = dataset_documents.change_mapping(site, name, asked, _label_names(label))
+        found = dataset_documents.change_mapping(site, name, asked, _label_names(label), by=person())
     if not found.changed:
         screen.print(f"dataset {name} has this mapping already")
         return
@@ -243,15 +242,15 @@ def dataset_exclude(
     from archipel.site.services import datasets
 
     with opened(state) as site:
-        entry = datasets.exclude(site, name, subjects)
+        entry = datasets.exclude(site, name, subjects, by=person())
     console().print(f"dataset {name} goes on without {', '.join(subjects)}: {entry.subjects} subjects")
 
 
 @dataset_app.command("remove")
 def dataset_remove(name: Dataset, state: State) -> None:
     """Take a dataset out of the catalog; its files stay."""
-    from archipel.site.datasets import catalog
+    from archipel.site.services import datasets
 
     with opened(state) as site:
-        catalog.remove(site, name)
+        datasets.remove(site, name, by=person())
     console().print(f"dataset {name} removed from the catalog; its files are untouched")

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from archipel.cli.site_terminal import AsJson, Experiment, State, console, opened, print_json, print_table
+from archipel.cli.site_terminal import AsJson, Experiment, State, console, opened, person, print_json, print_table
 from archipel.vocabulary import BadInput, Conflict
 
 if TYPE_CHECKING:
     from archipel.governance import JournalHead
-    from archipel.site.audit.journal import Proof
-    from archipel.site.execution.failures import FailedTask
+    from archipel.site.services.journal import VerifiedJournal
 
 journal_app = typer.Typer(name="journal", help="What happened at this site, provably.", no_args_is_help=True)
 errors_app = typer.Typer(name="errors", help="Errors of plans in full; they stay here.", no_args_is_help=True)
@@ -38,7 +37,7 @@ def journal_verify(
     as_json: AsJson = False,
 ) -> None:
     """Prove the journal whole as far as it is attested, or say which line was changed, removed, inserted or cut off."""
-    from archipel.site.audit import journal
+    from archipel.site.services import journal
 
     fresh = [] if head is None else [_head(head)]
     if file is not None:
@@ -48,22 +47,13 @@ def journal_verify(
         raise BadInput("--state", "is missing", "name the site's folder, or an exported journal with --file")
     with opened(state) as site:
         proof = journal.verify(site, fresh)
-        joined = site.federation() is not None
     if as_json:
-        print_json(
-            {
-                "whole": proof.whole,
-                "lines": proof.lines,
-                "attested": proof.attested,
-                "journal_heads": proof.journal_heads,
-                "problems": proof.problems,
-            }
-        )
+        print_json(proof.model_dump(mode="json"))
     else:
         screen = console()
         for problem in proof.problems:
             screen.print(f"- {problem}")
-        screen.print(_verdict(proof, site.name, joined))
+        screen.print(_verdict(proof))
     if not proof.whole:
         raise typer.Exit(1)
 
@@ -80,16 +70,15 @@ def _head(path: Path) -> JournalHead:
 
 
 def _verify_file(file: Path, key: str | None, fresh: list[JournalHead], as_json: bool) -> None:
-    from archipel.site.audit import export
+    from archipel.site.services import journal
 
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(str(file), "cannot be read", "give a file that `archipel site journal export` wrote") from error
-    proof = export.verify(text, key, fresh)
+    proof = journal.verify_export(text, key, fresh)
     if as_json:
-        found = {"site": proof.site, "lines": proof.lines, "key": proof.key}
-        print_json({"whole": proof.whole, **found, "problems": list(proof.problems)})
+        print_json(proof.model_dump(mode="json"))
     else:
         screen = console()
         for problem in proof.problems:
@@ -106,16 +95,16 @@ def _verify_file(file: Path, key: str | None, fresh: list[JournalHead], as_json:
         raise typer.Exit(1)
 
 
-def _verdict(proof: Proof, site: str, joined: bool) -> str:
+def _verdict(proof: VerifiedJournal) -> str:
     """What verifying proved, in a sentence that claims no more: lines after the last attested head may be cut off."""
     if not proof.whole:
         return f"the journal is NOT whole: {proof.lines} lines, held against {proof.journal_heads} attested heads"
-    if not joined:
+    if not proof.joined:
         return f"the chain of {proof.lines} lines fits; nobody attests it before the site has joined a federation"
     if not proof.attested:
         return (
             f"the chain of {proof.lines} lines fits and is attested by nobody: lines may be missing at its end. "
-            f"Ask the server's operator for a head (archipel server site head {site}) and give it with --head"
+            f"Ask the server's operator for a head (archipel server site head {proof.site}) and give it with --head"
         )
     whole = f"the journal is whole up to line {proof.attested}: held against {proof.journal_heads} attested heads"
     if proof.attested == proof.lines:
@@ -128,12 +117,13 @@ def _verdict(proof: Proof, site: str, joined: bool) -> str:
 @journal_app.command("server-head")
 def journal_server_head(state: State) -> None:
     """Print the newest head of the server's journal that came here, for `archipel server journal verify --head`."""
-    from archipel.site.audit import journal_heads
+    from archipel.site.services import journal
 
     with opened(state) as site:
-        typer.echo(journal_heads.of_server(site).model_dump_json())
-        for fault in journal_heads.faults(site):
-            typer.echo(f"the server's journal went back: {fault}", err=True)
+        found = journal.server_head(site)
+    typer.echo(found.head.model_dump_json())
+    for fault in found.faults:
+        typer.echo(f"the server's journal went back: {fault}", err=True)
 
 
 @journal_app.command("show")
@@ -144,16 +134,15 @@ def journal_show(
 ) -> None:
     """Show the newest lines of the journal."""
     from archipel.cli import journal_lines
-    from archipel.site.audit import journal
+    from archipel.site.services import journal
 
     with opened(state) as site:
-        entries = journal.newest(site, last)
-        first = entries[0].number if entries else 0
-        before = [line for line in journal.of_kind(site, journal_lines.DISCLOSED) if line.number < first]
+        found = journal.newest(site, last)
     if as_json:
-        print_json([entry.model_dump(mode="json") for entry in entries])
+        print_json([entry.model_dump(mode="json") for entry in found.lines])
     else:
-        rows = journal_lines.rows(entries, before[-1].body if before else None)
+        before = found.disclosed_before
+        rows = journal_lines.rows(found.lines, before.body if before else None)
         print_table(["number", "at", "kind", "body"], rows)
 
 
@@ -164,30 +153,28 @@ def journal_export(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Write the whole journal as JSON lines, the signed head last; `verify --file` proves it anywhere."""
-    from archipel.site.audit import journal
+    from archipel.site.services import journal
     from archipel.storage import write_private
 
     if to is not None and to.exists() and not force:
         raise Conflict(str(to), "is there already", "name another file, or overwrite it with --force")
     with opened(state) as site:
-        written = list(journal.export(site))
-        key = site.identity.public
-    text = "".join(f"{line}\n" for line in written)
+        written = journal.export(site)
     if to is None:
-        typer.echo(text, nl=False)
+        typer.echo(written.text, nl=False)
     else:
-        write_private(to, text.encode())
+        write_private(to, written.text.encode())
     where = "" if to is None else f" to {to}"
-    typer.echo(f"wrote {len(written) - 1} lines{where}, the last with its head signed by {key}", err=to is None)
+    typer.echo(f"wrote {written.lines} lines{where}, the last with its head signed by {written.key}", err=to is None)
 
 
 @errors_app.command("list")
 def errors_list(state: State, as_json: AsJson = False) -> None:
     """List the tasks that failed here."""
-    from archipel.site.execution import failures
+    from archipel.site.services import failures
 
     with opened(state) as site:
-        rows = [_error_row(task) for task in failures.failed(site)]
+        rows = [row.model_dump(mode="json") for row in failures.rows(site)]
     if as_json:
         print_json(rows)
     elif rows:
@@ -196,23 +183,18 @@ def errors_list(state: State, as_json: AsJson = False) -> None:
         console().print("no task failed here")
 
 
-def _error_row(task: FailedTask) -> dict[str, str | int | bool | None]:
-    key = task.key.model_dump(mode="json")
-    return {**key, "failure": str(task.failure), "released": task.released, "done_at": task.done_at}
-
-
 @errors_app.command("show")
 def errors_show(
     experiment: Experiment, round_number: Annotated[int, typer.Argument(metavar="ROUND")], state: State
 ) -> None:
     """Show the full texts of a round's errors; they may quote data."""
-    from archipel.site.approval import approvals
     from archipel.site.approval.explanation import shown
-    from archipel.site.execution import failures
+    from archipel.site.services import failures, offer_documents
 
     with opened(state) as site:
-        for task in failures.of_round(site, approvals.named(site, experiment), round_number):
-            typer.echo(f"{task.key}: {task.failure}\n{shown(task.detail)}")
+        found = failures.texts(site, offer_documents.full_name(site, experiment), round_number)
+    for one in found:
+        typer.echo(f"{one.task}: {one.failure}\n{shown(one.text)}")
 
 
 @errors_app.command("release")
@@ -220,10 +202,9 @@ def errors_release(
     experiment: Experiment, round_number: Annotated[int, typer.Argument(metavar="ROUND")], state: State
 ) -> None:
     """Let the full texts of a round's errors go to the researcher."""
-    from archipel.site.approval import approvals
-    from archipel.site.execution import failures
+    from archipel.site.services import failures, offer_documents
 
     with opened(state) as site:
-        name = approvals.named(site, experiment)
-        found = failures.release(site, name, round_number)
+        name = offer_documents.full_name(site, experiment)
+        found = failures.release(site, name, round_number, by=person())
     console().print(f"released {len(found)} error text(s) of {name} round {round_number}")

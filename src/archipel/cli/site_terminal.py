@@ -17,6 +17,7 @@ from rich.text import Text
 from archipel.cli.times import readable
 
 if TYPE_CHECKING:
+    from archipel.site.state.actor import Actor
     from archipel.site.state.folder import StateFolder
 
 State = Annotated[
@@ -42,6 +43,13 @@ def opened(state: Path) -> Iterator[StateFolder]:
         yield site
     finally:
         site.close()
+
+
+def person() -> Actor:
+    """Who gave the command: the operating system's account."""
+    from archipel.site.state.actor import Actor
+
+    return Actor.of_terminal()
 
 
 class Screen:

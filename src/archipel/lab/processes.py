@@ -21,10 +21,11 @@ from archipel.data import DataMapping
 from archipel.server.membership.federation import ServerContext as ServerFederation
 from archipel.server.state.folder import ServerState
 from archipel.server.state.settings import ServerSettings
-from archipel.site.approval import approvals
+from archipel.site.approval import offers
 from archipel.site.membership import enrolment
 from archipel.site.membership.creation import create_site
-from archipel.site.services import datasets
+from archipel.site.services import approvals, datasets
+from archipel.site.state.actor import Actor
 from archipel.site.state.folder import StateFolder
 from archipel.site.state.settings import SandboxRule
 from archipel.vocabulary import ArchipelError, ErrorCode, NotFound
@@ -117,8 +118,8 @@ class LocalSite:
         def ready() -> bool:
             site = self.state()
             try:
-                offer = approvals.offered(site, experiment)
-                return approvals.plan_source(site, offer.job) is not None
+                offer = offers.offered(site.database, experiment)
+                return offers.plan_source(site.blobs, offer.job) is not None
             except NotFound:
                 return False
             finally:
@@ -127,7 +128,14 @@ class LocalSite:
         wait_for(ready, f"{self.name} to be offered {experiment}", self.running.check)
         site = self.state()
         try:
-            approvals.approve(site, experiment)
+            asked = approvals.prepare(site, experiment)
+            approvals.approve(
+                site,
+                experiment,
+                job_hash=asked.job_hash,
+                cohort_hash=asked.cohort_hash,
+                by=Actor.of_terminal(),
+            )
         finally:
             site.close()
 
@@ -193,7 +201,8 @@ class LocalFederation:
         joined = self.join_site(name, sandbox=sandbox, **settings)
         site = joined.state()
         try:
-            datasets.add(site, dataset, root, layout, mapping=DataMapping(label_names=labels or {}))
+            mapping = DataMapping(label_names=labels or {})
+            datasets.add(site, dataset, root, layout, by=Actor.of_terminal(), mapping=mapping)
         finally:
             site.close()
         return joined

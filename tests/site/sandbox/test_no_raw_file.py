@@ -11,7 +11,7 @@ from site_world import SERVER, volumes
 
 from archipel.governance import job_hash
 from archipel.plans.job_builder import draft
-from archipel.site.approval import approvals, authorisation
+from archipel.site.approval import authorisation, offers
 from archipel.site.execution import preparation
 from archipel.site.execution.task_store import SiteTaskStore
 from archipel.site.execution.training import SandboxTrainer
@@ -19,6 +19,7 @@ from archipel.site.sandbox import TaskFailed
 from archipel.site.services import datasets
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import BadInput, ErrorCode, RosterEntry, RoundTerms, Task, TaskKey, TrainingPass, WorkerLimits
+from people import ANNA, approve
 
 pytestmark = pytest.mark.processes
 
@@ -56,7 +57,7 @@ class Epochs:
 
     def __init__(self, site: StateFolder, folder: Path, plan: str = PLAN) -> None:
         self.site, self.root = site, volumes(folder / "brains", 6)
-        datasets.add(site, "brains", self.root, "nifti-pairs")
+        datasets.add(site, "brains", self.root, "nifti-pairs", by=ANNA)
         file = folder / "reads.py"
         file.write_text(plan)
         made = draft(
@@ -69,8 +70,8 @@ class Epochs:
         )
         self.job, self.hash = made.job, job_hash(made.job)
         site.blobs.put(made.plan.source)
-        approvals.offer(site, made.job)
-        approvals.approve(site, "epochs")
+        offers.record(site, made.job)
+        approve(site, "epochs")
 
         async def fetch(blob: str) -> AsyncIterator[bytes]:
             yield made.initial_model

@@ -17,7 +17,7 @@ from site_world import SERVER
 from archipel.data import Cohort, Prepared
 from archipel.governance import job_hash
 from archipel.plans.job_builder import draft
-from archipel.site.approval import approvals, authorisation
+from archipel.site.approval import authorisation, decisions, offers
 from archipel.site.audit import journal
 from archipel.site.execution import preparation
 from archipel.site.execution.task_store import SiteTaskStore
@@ -41,6 +41,7 @@ from archipel.vocabulary import (
     TrainingPass,
     WorkerLimits,
 )
+from people import ANNA, approve
 
 pytestmark = pytest.mark.processes
 
@@ -60,8 +61,8 @@ class Trial:
         )
         self.site, self.job, self.hash = site, made.job, job_hash(made.job)
         site.blobs.put(made.plan.source)
-        approvals.offer(site, made.job)
-        approvals.approve(site, "again")
+        offers.record(site, made.job)
+        approve(site, "again")
         self.fetched = 0
 
         async def fetch(blob: str) -> AsyncIterator[bytes]:
@@ -142,7 +143,7 @@ async def test_a_worker_is_not_started_again_for_an_approval_that_was_withdrawn(
     doing = asyncio.create_task(trial.trainer.run(trial.task("import time; time.sleep(30)")))
     await until(lambda: trial.starts() == 1 and len(workers()) == 1)
     await asyncio.sleep(0.1)
-    approvals.revoke(trial.site, "again")
+    decisions.revoke(trial.site, "again", by=ANNA)
     await trial.trainer.stop()
     with pytest.raises(Refused):
         await doing
@@ -174,7 +175,7 @@ async def test_who_is_withdrawn_while_samples_are_prepared_is_not_given_to_the_w
     async def prepared(site: StateFolder, root: Path, cohort: Cohort) -> Prepared:
         made = await prepare(site, root, cohort)
         if not cohorts:
-            withdrawals.withdraw(site, [OptOut(withdrawn)])
+            withdrawals.withdraw(site, [OptOut(withdrawn)], by=ANNA)
         cohorts.append(cohort)
         return made
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 from pydantic import ValidationError
@@ -142,6 +143,19 @@ def of_site(database: Database, identity: IdentityKey, site: str) -> JournalHead
     if found is None:
         raise NotFound(f"journal head of {site}", "is not kept here", "it comes when the site connects")
     return sign_head(identity, found)
+
+
+class SiteHead(NamedTuple):
+    """The newest head kept of a site's journal, countersigned, and every time that journal went back."""
+
+    head: JournalHead
+    faults: tuple[JournalFault, ...]
+
+
+def shown_to_operator(database: Database, identity: IdentityKey, site: str) -> SiteHead:
+    """What an operator gives to the people of a site. Raises NotFound before the site showed a head."""
+    went_back = tuple(fault for fault in faults(database) if fault.site == site)
+    return SiteHead(of_site(database, identity, site), went_back)
 
 
 def read_own(path: Path, server_key: str, federation: str) -> JournalHead:

@@ -7,10 +7,12 @@ from datetime import datetime, timedelta
 
 from archipel.server.membership.authority import Authority
 from archipel.server.membership.enrolment import Enrolment
-from archipel.server.membership.registry import Registry, Site
+from archipel.server.membership.federation import ServerContext
+from archipel.server.membership.registry import CertificateRow, Registry, Site
 from archipel.server.membership.tokens import AccessTokens
 from archipel.server.state.settings import ServerSettings
 from archipel.transport.enrolment import JoinToken
+from archipel.transport.wakeup import wake
 from archipel.vocabulary import Record
 from archipel.vocabulary.states import Scope
 
@@ -46,6 +48,19 @@ def members(registry: Registry, connected: Collection[str] | None, *, removed: b
         Member(**dict(site), connected=None if connected is None else site.site in connected)
         for site in registry.sites(removed=removed)
     ]
+
+
+def remove_site(federation: ServerContext, site: str) -> None:
+    """End a site's membership and have the serving process, if one runs, cut its connection. Raises NotFound."""
+    federation.registry.remove_site(site)
+    wake(federation.state.root)
+
+
+def revoke_certificate(federation: ServerContext, serial: str, reason: str) -> CertificateRow:
+    """End a certificate and have the serving process, if one runs, cut whoever uses it. Raises as the registry does."""
+    revoked = federation.registry.revoke_certificate(serial, reason)
+    wake(federation.state.root)
+    return revoked
 
 
 def issue_join_token(

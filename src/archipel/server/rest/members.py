@@ -10,8 +10,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
-from archipel.governance import JournalHead, sign_head
+from archipel.governance import JournalHead
 from archipel.governance.journal import JournalEntry
+from archipel.server.experiments import own_journal
 from archipel.server.membership.enrolment import JoinTokenRow
 from archipel.server.membership.members import issue_join_token, members
 from archipel.server.membership.registry import CertificateRow
@@ -176,7 +177,7 @@ def revoke_certificate(
 def journal_head(request: Request, _token: Operator) -> JournalHead:
     """Keep it: a journal that no longer contains it was cut off or rewritten."""
     federation = context_of(request).federation
-    return sign_head(federation.identity, federation.registry.journal_head(federation.settings.name))
+    return own_journal.signed_head(federation.registry, federation.identity)
 
 
 @operating.get("/journal", summary="Lines of the server's journal")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo, field_validator
@@ -16,6 +17,22 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 # A name whose last part is a number is an address with a mistake in it (RFC 1123, section 2.1).
 _DNS_NAME = re.compile(rf"(?=.{{1,253}}$)({_LABEL}\.)*(?!\d+$){_LABEL}")
+
+
+def listening_address(hosts: Iterable[str]) -> str:
+    """Where a server listens that is reached under these names: on loopback when all are, else on every address.
+
+    >>> listening_address(["127.0.0.1", "localhost"]), listening_address(["localhost", "fl.example.org"])
+    ('127.0.0.1', '0.0.0.0')
+    """
+    return "127.0.0.1" if all(map(_is_loopback, hosts)) else "0.0.0.0"  # noqa: S104
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _host(text: str) -> str:

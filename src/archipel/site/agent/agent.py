@@ -21,8 +21,8 @@ from archipel.plans.packaging import LARGEST_SOURCE
 from archipel.site.agent.connection import ServerConnection
 from archipel.site.agent.reporting import StatusReporting
 from archipel.site.agent.upload import deliver
-from archipel.site.approval import approvals, authorisation
-from archipel.site.approval.approvals import OfferState
+from archipel.site.approval import authorisation, offers
+from archipel.site.approval.offers import OfferState
 from archipel.site.audit import journal, journal_heads
 from archipel.site.execution.consistent_cohort import RepeatOnCohortChange
 from archipel.site.execution.task_store import SiteTaskStore
@@ -78,7 +78,7 @@ class Agent:
     def start(self) -> None:
         """Sweep what a crash left, and plans whose bytes are not what was offered: those are fetched again."""
         self._store.sweep()
-        self.site.blobs.sweep(approvals.whole_plans(self.site))
+        self.site.blobs.sweep(offers.whole_plans(self.site.database, self.site.blobs))
 
     async def stop(self) -> None:
         """Stop all work; the database holds what is to be gone on with."""
@@ -144,10 +144,10 @@ class Agent:
     async def _offered(self, job: Job, asked_by: str = "") -> None:
         # One at a time: whether there is room for another offer is known when the one before is kept.
         async with self._offering:
-            await asyncio.to_thread(approvals.check_offer, self.site, job)
+            await asyncio.to_thread(offers.check_offer, self.site, job)
             if not self.site.blobs.has(job.plan.hash):
                 await self._fetch_plan(job)
-            await asyncio.to_thread(approvals.offer, self.site, job, asked_by)
+            await asyncio.to_thread(offers.record, self.site, job, asked_by)
         await self.decided()
 
     async def _fetch_plan(self, job: Job) -> None:
@@ -290,10 +290,10 @@ class Agent:
     async def _ended(self, experiment: str, state: str) -> None:
         await self._end_work(experiment)
         try:
-            offer = await asyncio.to_thread(approvals.offered, self.site, experiment)
+            offer = await asyncio.to_thread(offers.offered, self.site.database, experiment)
             if offer.state is not OfferState.ENDED:
                 await asyncio.to_thread(self._store.forget, experiment)
-                await asyncio.to_thread(approvals.end, self.site, experiment, state)
+                await asyncio.to_thread(offers.end, self.site.database, experiment, state)
         except ArchipelError as error:
             # The server says it again at the next connection.
             _log.info("the end of an experiment was not noted", experiment=experiment, error=str(error))
@@ -352,7 +352,7 @@ class Agent:
     async def _stop_revoked(self, experiment: str) -> list[str]:
         """Stop the worker at once unless its experiment is approved; the keys of the tasks it was at."""
         try:
-            if (await asyncio.to_thread(approvals.offered, self.site, experiment)).state is OfferState.APPROVED:
+            if (await asyncio.to_thread(offers.offered, self.site.database, experiment)).state is OfferState.APPROVED:
                 return []
         except StorageFull as error:
             # Says nothing about the approval, which is proven again before each task.

@@ -11,8 +11,8 @@ import structlog
 
 from archipel.privacy import only_sums
 from archipel.site.agent.connection import ServerConnection
-from archipel.site.approval import approvals, authorisation, disclosure
-from archipel.site.approval.approvals import OfferState
+from archipel.site.approval import authorisation, disclosure, offers
+from archipel.site.approval.offers import OfferState
 from archipel.site.audit import journal
 from archipel.site.execution import failures
 from archipel.site.state.folder import StateFolder
@@ -55,11 +55,11 @@ class StatusReporting:
         before = self._datasets
         if await asyncio.to_thread(self.datasets) != before:
             await self._link.send(DatasetsMessage(datasets=self._datasets))
-        for key, detail in await asyncio.to_thread(failures.to_send, self._site):
+        for key, detail in await asyncio.to_thread(failures.to_send, self._site.database):
             if await self._link.send(DetailMessage(key=key, detail=detail[-200_000:])):
-                await asyncio.to_thread(failures.mark_sent, self._site, key)
+                await asyncio.to_thread(failures.mark_sent, self._site.database, key)
 
-    async def _answer(self, offer: approvals.Offer) -> None:
+    async def _answer(self, offer: offers.Offer) -> None:
         approval = offer.approval.model_dump(mode="json") if offer.approval else None
         said = (offer.job_hash, f"{offer.state}{offer.cohort_hash}{offer.decided_at}")
         if self._answered.get(offer.experiment) == said:
@@ -83,12 +83,12 @@ class StatusReporting:
         if await self._link.send(message):
             self._answered[offer.experiment] = said
 
-    def _offers(self) -> list[approvals.Offer]:
+    def _offers(self) -> list[offers.Offer]:
         """Every experiment whose row can be read."""
         found = []
-        for experiment in approvals.names(self._site):
+        for experiment in offers.names(self._site.database):
             try:
-                found.append(approvals.offered(self._site, experiment))
+                found.append(offers.offered(self._site.database, experiment))
             except Exception as error:
                 _log.error("an experiment's row cannot be read", experiment=experiment, error=str(error))
         return found

@@ -27,7 +27,8 @@ from archipel.transport.messages import MAX_DISCLOSED_BYTES, MOST_DATASETS, disc
 _log = structlog.get_logger("archipel.site")
 _OWN_WORDS = frozenset({"image"})
 """What Archipel itself calls the only modality of a layout that names none."""
-_KIND = "datasets-disclosed"
+KIND = "datasets-disclosed"
+"""The kind of the journal lines that say what was disclosed outside."""
 _LONGEST = 200
 
 
@@ -126,8 +127,8 @@ def note(site: StateFolder, disclosed: Iterable[DatasetSummary]) -> None:
     """Write to the journal what is about to be disclosed, unless it is the same as last time."""
     body = {"datasets": [one.model_dump(mode="json", exclude_defaults=True) for one in disclosed]}
     table = schema.journal
-    last = select(table.c.body).where(table.c.kind == _KIND).order_by(table.c.number.desc()).limit(1)
+    last = select(table.c.body).where(table.c.kind == KIND).order_by(table.c.number.desc()).limit(1)
     with site.database.write() as connection:
         before = connection.scalar(last)
         if before is None or json.loads(before) != body:
-            journal.append(connection, _KIND, body)
+            journal.append(connection, KIND, body)

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from archipel.data.synthetic.dummy import Dummies, as_given
 from archipel.plans.runtime import Outcome
-from archipel.site.approval import approvals
-from archipel.site.approval.approvals import Offer
+from archipel.site.approval import offers, suitability
+from archipel.site.approval.offers import Offer
 from archipel.site.audit import journal
 from archipel.site.checks.findings import CheckResult, Notes, Step
 from archipel.site.checks.permission import Permission
@@ -27,6 +27,7 @@ from archipel.site.datasets import catalog
 from archipel.site.datasets.estimates import stored_grids
 from archipel.site.execution.training import sandbox_spec
 from archipel.site.sandbox import TaskFailed
+from archipel.site.state.actor import Actor
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import ArchipelError, BadInput, MetricSum, NotFound, TaskKind
 
@@ -34,17 +35,20 @@ PASSES = 5
 
 
 class Checks:
-    """The steps for one offered experiment at this site. ``dataset`` takes the place of the one the job asks for."""
+    """The steps for one offered experiment at this site. ``dataset`` takes the place of the one the job asks for.
 
-    def __init__(self, site: StateFolder, experiment: str, dataset: str | None = None) -> None:
-        self._site, self._offer = site, approvals.offered(site, experiment)
+    ``by`` is the person who checks.
+    """
+
+    def __init__(self, site: StateFolder, experiment: str, dataset: str | None = None, *, by: Actor) -> None:
+        self._site, self._offer = site, offers.offered(site.database, experiment)
         self._job = self._offer.job
-        if approvals.plan_source(site, self._job) is None:
+        if offers.plan_source(site.blobs, self._job) is None:
             raise NotFound(
                 f"the plan of {experiment}", "has not been fetched yet", "start the agent, which fetches it, then check"
             )
-        self._entry = approvals.asked_dataset(site, self._job, dataset)
-        self._permission = Permission(site, self._offer, self._entry)
+        self._entry = suitability.asked_dataset(site, self._job, dataset)
+        self._permission = Permission(site, self._offer, self._entry, by)
 
     def check_permission(self, plan_was_read: bool) -> None:
         """Raise Refused unless the local step may run: approved, or by a person's word that the plan was read."""

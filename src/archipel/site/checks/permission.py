@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from archipel.data import Cohort, Prepared, Preprocessing
-from archipel.site.approval import approvals, authorisation
-from archipel.site.approval.approvals import Offer
+from archipel.site.approval import authorisation, suitability
+from archipel.site.approval.offers import Offer
 from archipel.site.audit import journal
 from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import catalog
 from archipel.site.datasets.catalog import Dataset
 from archipel.site.execution import preparation
 from archipel.site.state import sample_cache
+from archipel.site.state.actor import Actor
 from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawals import withdrawals
 from archipel.vocabulary import ErrorCode, NotFound, Refused
@@ -36,9 +37,13 @@ class PermittedCohort(NamedTuple):
 
 
 class Permission:
-    """What one offered experiment may be tried on here; ``entry`` is the dataset where nothing is approved yet."""
+    """What one offered experiment may be tried on here; ``entry`` is the dataset where nothing is approved yet.
 
-    def __init__(self, site: StateFolder, offer: Offer, entry: Dataset) -> None:
+    ``by`` is the person who tries it, whose word may stand in the place of an approval.
+    """
+
+    def __init__(self, site: StateFolder, offer: Offer, entry: Dataset, by: Actor) -> None:
+        self._by = by
         self._site, self._offer, self._job, self._entry = site, offer, offer.job, entry
 
     def cohort(self) -> tuple[Dataset, Cohort]:
@@ -97,7 +102,7 @@ class Permission:
         if approved is not None:
             return approved
         entry, cohort = self.cohort()
-        against = approvals.reasons_against(self._site, self._job, entry, cohort)
+        against = suitability.reasons_against(self._site, self._job, entry, cohort)
         if against:
             raise Refused(f"the local step of {self._job.experiment}", "; ".join(against), "fix this first")
         with self._site.database.write() as connection:
@@ -106,7 +111,7 @@ class Permission:
                 "job_hash": self._offer.job_hash,
                 "dataset": cohort.dataset,
                 "subjects": len(cohort.subjects),
-                "by": approvals.person(),
+                "by": self._by.journal_name,
             }
             journal.append(connection, "plan-read-for-a-check", body)
         return PermittedCohort(cohort, None)

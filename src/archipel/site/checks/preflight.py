@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from archipel.data import Cohort, RawSource, Sample, Verdict, split
-from archipel.site.approval import approvals
+from archipel.site.approval import suitability
 from archipel.site.approval.explanation import duration
 from archipel.site.checks.findings import CheckFinding, Notes, Sign
 from archipel.site.datasets import integrity, split_leakage
@@ -43,11 +43,11 @@ class Preflight:
             self._time(len(training), estimate, dummy)
 
     def _needs_and_rules(self) -> None:
-        for answer in approvals.needs_met(self._job, self._entry, self._cohort):
+        for answer in suitability.needs_met(self._job, self._entry, self._cohort):
             sign = Sign.FIX if answer.verdict is Verdict.NOT_MET else Sign.GO
             said = f"{answer.verdict}: {answer.why}" if answer.why else str(answer.verdict)
             self._notes.findings.append(CheckFinding(what=answer.need, sign=sign, said=said))
-        for reason in approvals.rules_against(self._site, self._job, self._entry, self._cohort):
+        for reason in suitability.rules_against(self._site, self._job, self._entry, self._cohort):
             self._notes.fix("this site's rules", reason)
 
     def _split(self) -> tuple[Sequence[Sample], Sequence[Sample]]:

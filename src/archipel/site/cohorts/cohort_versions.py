@@ -28,6 +28,7 @@ from archipel.site.audit import journal
 from archipel.site.cohorts import split_assignment, tags
 from archipel.site.datasets import catalog
 from archipel.site.state import schema
+from archipel.site.state.actor import Actor
 from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawn import register, signed_withdrawals
 from archipel.site.withdrawn.opt_outs import TakeOptOuts
@@ -144,7 +145,7 @@ def hash_of(site: StateFolder, cohort: Cohort) -> str:
     return cohort_hash(cohort, site.cohort_key)
 
 
-def keep(site: StateFolder, connection: Connection, frozen: Frozen, *, name: str = "") -> str:
+def keep(site: StateFolder, connection: Connection, frozen: Frozen, *, by: Actor, name: str = "") -> str:
     """Keep a frozen cohort, its sides and the dataset's new counts, in the caller's transaction; the cohort's hash.
 
     Whoever was withdrawn since it was frozen is signed out of it at once. Raises NotFound when the dataset was
@@ -168,13 +169,14 @@ def keep(site: StateFolder, connection: Connection, frozen: Frozen, *, name: str
             "version": cohort.version,
             "cohort_hash": hashed,
             "subjects": len(cohort.subjects),
+            "by": by.journal_name,
         }
         journal.append(connection, "cohort-frozen", body)
         values = {"hash": hashed, "dataset": cohort.dataset, "version": cohort.version, "frozen_at": utc_now()}
         connection.execute(insert(_rows).values(**values, **row))
         split_assignment.settle(connection, site, cohort)
     if name:
-        tags.give(connection, cohort.dataset, hashed, name)
+        tags.give(connection, cohort.dataset, hashed, name, by=by)
     signed_withdrawals.withdraw_from(
         connection, site, cohort, hashed, register.tokens_out_of(connection, cohort.dataset)
     )
@@ -197,6 +199,7 @@ def freeze_version(
     dataset: str,
     take_opt_outs: TakeOptOuts,
     *,
+    by: Actor,
     name: str = "",
     fraction: float | None = None,
     pseudonymise: bool | None = None,
@@ -206,7 +209,7 @@ def freeze_version(
     entry = catalog.dataset(site, dataset)
     frozen = freeze(site, entry, take_opt_outs, fraction=fraction, pseudonymise=pseudonymise, recipe=recipe)
     with site.database.write() as connection:
-        keep(site, connection, frozen, name=name)
+        keep(site, connection, frozen, by=by, name=name)
     site.ring()
     return version(site, dataset, frozen.cohort.version)
 

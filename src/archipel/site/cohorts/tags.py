@@ -6,12 +6,13 @@ from sqlalchemy import Connection, select, update
 
 from archipel.site.audit import journal
 from archipel.site.state import schema
+from archipel.site.state.actor import Actor
 from archipel.vocabulary import Conflict
 
 _rows = schema.cohorts
 
 
-def give(connection: Connection, dataset: str, hashed: str, name: str) -> None:
+def give(connection: Connection, dataset: str, hashed: str, name: str, *, by: Actor) -> None:
     """Call the kept cohort with this hash ``name``, in the caller's transaction, and say so in the journal.
 
     Does nothing when it is called so. Raises Conflict when another version has the name, or this one another name.
@@ -32,6 +33,6 @@ def give(connection: Connection, dataset: str, hashed: str, name: str) -> None:
             raise Conflict(
                 f"name {name}", f"is that of version {row.version} of dataset {dataset}", "choose another --name"
             )
-    body = {"dataset": dataset, "version": mine.version, "cohort_hash": hashed, "name": name}
+    body = {"dataset": dataset, "version": mine.version, "cohort_hash": hashed, "name": name, "by": by.journal_name}
     journal.append(connection, "cohort-named", body)
     connection.execute(update(_rows).where(_rows.c.hash == hashed).values(name=name))

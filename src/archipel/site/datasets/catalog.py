@@ -22,6 +22,7 @@ from archipel.site.audit import journal
 from archipel.site.datasets import members
 from archipel.site.datasets.file_index import SqlFileIndex
 from archipel.site.state import schema
+from archipel.site.state.actor import Actor
 from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawn import register
 from archipel.site.withdrawn.opt_outs import TakeOptOuts
@@ -70,6 +71,7 @@ def add(
     layout: str,
     take_opt_outs: TakeOptOuts,
     *,
+    by: Actor,
     options: Mapping[str, str] | None = None,
     mapping: DataMapping | None = None,
     leave_out_faulty: bool = False,
@@ -107,7 +109,8 @@ def add(
     entry = brought_up_to_date(entry, found)
     with site.database.write() as connection:
         _check_free(connection, name)
-        journal.append(connection, "dataset-added", {"name": name, "format": layout, "subjects": entry.subjects})
+        body = {"name": name, "format": layout, "subjects": entry.subjects, "by": by.journal_name}
+        journal.append(connection, "dataset-added", body)
         connection.execute(insert(schema.datasets).values(**_row(entry)))
         members.note(site, connection, name, subjects_of(found))
     site.ring()
@@ -216,7 +219,7 @@ def is_behind(site: StateFolder, entry: Dataset) -> bool:
         return any(since > entry.scanned_at for _, since in register.out_of(connection, entry.name))
 
 
-def remove(site: StateFolder, name: str) -> None:
+def remove(site: StateFolder, name: str, *, by: Actor) -> None:
     """Take a dataset out of the catalog; its files are not touched.
 
     Raises Conflict while an approved experiment trains on it.
@@ -235,7 +238,7 @@ def remove(site: StateFolder, name: str) -> None:
                 f"is what approved experiments train on ({', '.join(using)})",
                 "revoke them first, or wait for their end",
             )
-        journal.append(connection, "dataset-removed", {"name": name})
+        journal.append(connection, "dataset-removed", {"name": name, "by": by.journal_name})
         for table in (schema.files, schema.members, schema.exclusions):
             connection.execute(delete(table).where(table.c.dataset == name))
         connection.execute(delete(schema.datasets).where(schema.datasets.c.name == name))
@@ -255,11 +258,12 @@ def check(site: StateFolder, name: str, take_opt_outs: TakeOptOuts) -> Scan:
     return found
 
 
-def remap(site: StateFolder, name: str, mapping: DataMapping) -> Dataset:
+def remap(site: StateFolder, name: str, mapping: DataMapping, *, by: Actor) -> Dataset:
     """Give a dataset another mapping, for cohorts frozen from now on. Raises NotFound."""
     entry = dataset(site, name).model_copy(update={"mapping": mapping})
     with site.database.write() as connection:
-        journal.append(connection, "dataset-mapped", {"name": name, "mapping": mapping.model_dump(mode="json")})
+        body = {"name": name, "mapping": mapping.model_dump(mode="json"), "by": by.journal_name}
+        journal.append(connection, "dataset-mapped", body)
         keep(site, connection, entry)
     site.ring()
     return entry

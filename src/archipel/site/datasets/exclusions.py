@@ -14,13 +14,16 @@ from archipel.data.formats.found_volumes import subject_id
 from archipel.site.audit import journal
 from archipel.site.datasets import catalog
 from archipel.site.state import schema
+from archipel.site.state.actor import Actor
 from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawn.opt_outs import TakeOptOuts
 from archipel.storage import utc_now
 from archipel.vocabulary import NotFound
 
 
-def exclude(site: StateFolder, name: str, subjects: Iterable[str], take_opt_outs: TakeOptOuts) -> catalog.Dataset:
+def exclude(
+    site: StateFolder, name: str, subjects: Iterable[str], take_opt_outs: TakeOptOuts, *, by: Actor
+) -> catalog.Dataset:
     """Leave subjects out of every later scan of a dataset; it is looked at again without them.
 
     However an id's accents are written, it is one subject. Raises NotFound for a dataset or subject that is not there.
@@ -33,7 +36,8 @@ def exclude(site: StateFolder, name: str, subjects: Iterable[str], take_opt_outs
         if subject not in there:
             raise NotFound(f"subject {subject}", f"is not in dataset {name}", "see archipel site dataset check")
     with site.database.write() as connection:
-        body = {"name": name, "subjects": [subject_token(subject, site.cohort_key) for subject in asked]}
+        tokens = [subject_token(subject, site.cohort_key) for subject in asked]
+        body = {"name": name, "subjects": tokens, "by": by.journal_name}
         journal.append(connection, "subjects-excluded", body)
         row = {"dataset": name, "excluded_at": utc_now()}
         connection.execute(insert(schema.exclusions), [row | {"subject": subject} for subject in asked])

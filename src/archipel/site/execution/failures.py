@@ -13,7 +13,9 @@ from sqlalchemy import select, update
 
 from archipel.site.audit import journal
 from archipel.site.state import schema
+from archipel.site.state.actor import Actor
 from archipel.site.state.folder import StateFolder
+from archipel.storage import Database
 from archipel.tensors import document_hash
 from archipel.vocabulary import Failure, NotFound, TaskKey
 
@@ -30,20 +32,20 @@ class FailedTask(NamedTuple):
     done_at: str | None
 
 
-def failed(site: StateFolder, experiment: str | None = None, round_number: int | None = None) -> list[FailedTask]:
+def failed(database: Database, experiment: str | None = None, round_number: int | None = None) -> list[FailedTask]:
     """Failed tasks with their full texts, oldest first; of one experiment and round when these are given."""
     query = select(_tasks).where(_tasks.c.failure.is_not(None)).order_by(_tasks.c.accepted_at)
     if experiment is not None:
         query = query.where(_tasks.c.experiment == experiment)
     if round_number is not None:
         query = query.where(_tasks.c.round == round_number)
-    with site.database.read() as connection:
+    with database.read() as connection:
         return [_failed(row) for row in connection.execute(query).mappings()]
 
 
-def of_round(site: StateFolder, experiment: str, round_number: int) -> list[FailedTask]:
+def of_round(database: Database, experiment: str, round_number: int) -> list[FailedTask]:
     """A round's failed tasks that have a text. Raises NotFound when there are none."""
-    found = [task for task in failed(site, experiment, round_number) if task.detail]
+    found = [task for task in failed(database, experiment, round_number) if task.detail]
     if not found:
         raise NotFound(
             f"errors of {experiment} round {round_number}", "there are none here", "see archipel site errors list"
@@ -51,32 +53,33 @@ def of_round(site: StateFolder, experiment: str, round_number: int) -> list[Fail
     return found
 
 
-def release(site: StateFolder, experiment: str, round_number: int) -> list[FailedTask]:
+def release(site: StateFolder, experiment: str, round_number: int, *, by: Actor) -> list[FailedTask]:
     """Let the full texts of a round's errors leave the site, and wake the agent, which sends them.
 
     The journal keeps each text's hash. Raises NotFound when the round has no failed task with a text.
     """
-    found = of_round(site, experiment, round_number)
+    found = of_round(site.database, experiment, round_number)
     with site.database.write() as connection:
         for task in found:
             if not task.released:
-                body = {**task.key.model_dump(mode="json"), "text": document_hash(task.detail.encode())}
+                text = {"text": document_hash(task.detail.encode()), "by": by.journal_name}
+                body = task.key.model_dump(mode="json") | text
                 journal.append(connection, "error-released", body)
                 connection.execute(update(_tasks).where(*_same(task.key)).values(released=True))
     site.ring()
     return found
 
 
-def to_send(site: StateFolder) -> list[tuple[TaskKey, str]]:
+def to_send(database: Database) -> list[tuple[TaskKey, str]]:
     """Released texts that the server has not got yet; the agent sends each and then calls ``mark_sent``."""
     query = select(_tasks).where(_tasks.c.released, ~_tasks.c.release_sent).order_by(_tasks.c.accepted_at)
-    with site.database.read() as connection:
+    with database.read() as connection:
         return [(task.key, task.detail) for task in map(_failed, connection.execute(query).mappings())]
 
 
-def mark_sent(site: StateFolder, key: TaskKey) -> None:
+def mark_sent(database: Database, key: TaskKey) -> None:
     """Remember that the server has this released text."""
-    with site.database.write() as connection:
+    with database.write() as connection:
         journal.append(connection, "error-sent", key.model_dump(mode="json"))
         connection.execute(update(_tasks).where(*_same(key)).values(release_sent=True))
 

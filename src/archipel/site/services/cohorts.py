@@ -6,6 +6,7 @@ from archipel.data import CohortDifference, Preprocessing
 from archipel.site.cohorts import cohort_versions
 from archipel.site.cohorts.cohort_versions import Frozen, Version
 from archipel.site.datasets.catalog import Dataset
+from archipel.site.state.actor import Actor
 from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawals.withdrawals import take_opt_outs
 
@@ -28,6 +29,7 @@ def freeze_version(
     site: StateFolder,
     dataset: str,
     *,
+    by: Actor,
     name: str = "",
     fraction: float | None = None,
     pseudonymise: bool | None = None,
@@ -35,7 +37,7 @@ def freeze_version(
 ) -> Version:
     """Freeze a dataset and keep it as a version. Raises as ``cohort_versions.freeze_version`` does."""
     return cohort_versions.freeze_version(
-        site, dataset, take_opt_outs, name=name, fraction=fraction, pseudonymise=pseudonymise, recipe=recipe
+        site, dataset, take_opt_outs, by=by, name=name, fraction=fraction, pseudonymise=pseudonymise, recipe=recipe
     )
 
 

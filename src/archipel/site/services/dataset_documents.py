@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pydantic import JsonValue, field_serializer
 
 from archipel.data import Answer, DataMapping, DataSchema, changes, unmatched_names
-from archipel.site.approval import approvals, disclosure
-from archipel.site.approval.approvals import Offer, OfferState
+from archipel.site.approval import disclosure, offers, suitability
+from archipel.site.approval.offers import Offer, OfferState
 from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import catalog, exclusions
+from archipel.site.state.actor import Actor
 from archipel.site.state.folder import StateFolder
 from archipel.transport import DatasetSummary
 from archipel.vocabulary import DataKind, Record
@@ -107,7 +108,7 @@ def document(site: StateFolder, name: str) -> DatasetDocument:
         leave_out_faulty=entry.leave_out_faulty,
         excluded=tuple(exclusions.excluded(site, name)),
         disclosed=disclosure.summary(entry, site.settings.policy.minimum_cell),
-        needs={offer.experiment: approvals.needs_met(offer.job, entry) for offer in asking(site, name)},
+        needs={offer.experiment: suitability.needs_met(offer.job, entry) for offer in asking(site, name)},
         scanned_at=entry.scanned_at,
         counts_are_from_before_a_withdrawal=catalog.is_behind(site, entry),
     )
@@ -119,14 +120,14 @@ def asking(site: StateFolder, name: str) -> list[Offer]:
     others = {entry.name for entry in catalog.datasets(site)} - {name}
     return [
         offer
-        for offer in approvals.offers(site)
+        for offer in offers.all_offers(site.database)
         if (offer.state == OfferState.OFFERED and offer.job.entry(site.name).dataset not in others)
         or (offer.state == OfferState.APPROVED and offer.cohort_hash in versions)
     ]
 
 
 def change_mapping(
-    site: StateFolder, name: str, mapping: DataMapping | None, label_names: Mapping[str, str]
+    site: StateFolder, name: str, mapping: DataMapping | None, label_names: Mapping[str, str], *, by: Actor
 ) -> MappingChange:
     """Give a dataset another mapping; None keeps the one it has, with ``label_names`` put over its own.
 
@@ -138,11 +139,11 @@ def change_mapping(
     changed = tuple(changes(before.mapping, asked))
     if not changed:
         return MappingChange(changed=())
-    after = catalog.remap(site, name, asked)
+    after = catalog.remap(site, name, asked, by=by)
     answers: dict[str, tuple[Answer, ...]] = {}
     for offer in asking(site, name):
-        old = approvals.needs_met(offer.job, before)
-        differing = tuple(answer for answer in approvals.needs_met(offer.job, after) if answer not in old)
+        old = suitability.needs_met(offer.job, before)
+        differing = tuple(answer for answer in suitability.needs_met(offer.job, after) if answer not in old)
         if differing:
             answers[offer.experiment] = differing
     return MappingChange(changed=changed, answers=answers, unmatched=unmatched_names(after.mapping, after.summary))

@@ -5,13 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from archipel.data import DataMapping, Scan
+from archipel.data import DataIssue, DataMapping, Scan
 from archipel.data.quality import QualityReport
 from archipel.site.datasets import catalog, exclusions, quality_report, suggestions
 from archipel.site.datasets.catalog import Dataset
+from archipel.site.state.actor import Actor
 from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawals.withdrawals import take_opt_outs
 from archipel.site.withdrawn.opt_outs import EVERYWHERE
+from archipel.vocabulary import Record
+
+
+class DatasetCheck(Record):
+    """What a look at a dataset found: how many subjects and samples are usable, and everything that is wrong."""
+
+    dataset: str
+    subjects: int
+    samples: int
+    problems: tuple[DataIssue, ...]
+
+    @property
+    def errors(self) -> tuple[DataIssue, ...]:
+        """The problems that keep data out."""
+        return tuple(problem for problem in self.problems if problem.severity == "error")
 
 
 def add(
@@ -20,6 +36,7 @@ def add(
     root: Path,
     layout: str,
     *,
+    by: Actor,
     options: Mapping[str, str] | None = None,
     mapping: DataMapping | None = None,
     leave_out_faulty: bool = False,
@@ -28,13 +45,19 @@ def add(
     """Look at a folder and enter it in the catalog. Raises as ``catalog.add`` and ``take_opt_outs`` do."""
     return catalog.add(
         site, name, root, layout, take_opt_outs,
-        options=options, mapping=mapping, leave_out_faulty=leave_out_faulty, look=look,
+        by=by, options=options, mapping=mapping, leave_out_faulty=leave_out_faulty, look=look,
     )  # fmt: skip
 
 
-def check(site: StateFolder, name: str) -> Scan:
+def check(site: StateFolder, name: str) -> DatasetCheck:
     """Look at a dataset again; everything wrong is in the answer. Raises as ``catalog.check`` does."""
-    return catalog.check(site, name, take_opt_outs)
+    found = catalog.check(site, name, take_opt_outs)
+    return DatasetCheck(dataset=name, subjects=found.subjects, samples=len(found.samples), problems=found.problems)
+
+
+def remove(site: StateFolder, name: str, *, by: Actor) -> None:
+    """Take a dataset out of the catalog; its files are not touched. Raises as ``catalog.remove`` does."""
+    catalog.remove(site, name, by=by)
 
 
 def rescan(site: StateFolder, entry: Dataset) -> Scan:
@@ -42,9 +65,9 @@ def rescan(site: StateFolder, entry: Dataset) -> Scan:
     return catalog.usable_scan(site, entry, take_opt_outs)
 
 
-def exclude(site: StateFolder, name: str, subjects: Iterable[str]) -> Dataset:
+def exclude(site: StateFolder, name: str, subjects: Iterable[str], *, by: Actor) -> Dataset:
     """Leave subjects out whose data is of no use. Raises as ``exclusions.exclude`` does."""
-    return exclusions.exclude(site, name, subjects, take_opt_outs)
+    return exclusions.exclude(site, name, subjects, take_opt_outs, by=by)
 
 
 def make_report(site: StateFolder, name: str, folder: Path, class_column: str = "") -> QualityReport:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from archipel.data import Answer
-from archipel.site.approval import approvals
-from archipel.site.approval.approvals import Offer, OfferState
-from archipel.site.services import offers
+from archipel.data import Answer, Cohort
+from archipel.site.approval import offers, suitability
+from archipel.site.approval.offers import Offer, OfferState
+from archipel.site.datasets.catalog import Dataset
+from archipel.site.services import explanations
+from archipel.site.services.explanations import Explanation
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import Job, Record
 
@@ -56,15 +58,32 @@ def row(offer: Offer) -> OfferRow:
 
 def rows(site: StateFolder) -> tuple[OfferRow, ...]:
     """Every experiment this site was ever offered, the newest offer first."""
-    return tuple(map(row, approvals.offers(site)))
+    return tuple(map(row, offers.all_offers(site.database)))
 
 
-def document(site: StateFolder, offer: Offer, dataset: str | None = None) -> OfferDocument:
-    """An offer in full, on ``dataset`` or on the one that it asks for."""
+def full_name(site: StateFolder, text: str) -> str:
+    """The experiment that is called so, or the only one whose name begins so. Raises as ``offers.named`` does."""
+    return offers.named(site.database, text)
+
+
+def document(site: StateFolder, experiment: str, dataset: str | None = None) -> OfferDocument:
+    """An offer in full, on ``dataset`` or on the one that it asks for. Raises NotFound."""
+    offer = offers.offered(site.database, experiment)
+    needs = explanations.answer_needs(site, offer, dataset)
+    return _document(site, offer, explanations.explain(site, offer, dataset), needs)
+
+
+def document_on(site: StateFolder, offer: Offer, entry: Dataset, cohort: Cohort) -> OfferDocument:
+    """An offer in full, on the cohort that would be approved."""
+    needs = suitability.needs_met(offer.job, entry, cohort)
+    return _document(site, offer, explanations.explain_on(site, offer, entry, cohort), needs)
+
+
+def _document(site: StateFolder, offer: Offer, explained: Explanation, needs: tuple[Answer, ...]) -> OfferDocument:
     return OfferDocument(
         **dict(row(offer)),
         job=offer.job,
-        explanation=tuple(offers.explain(site, offer, dataset)),
-        needs=offers.answer_needs(site, offer, dataset),
-        source=approvals.plan_source(site, offer.job),
+        explanation=explained,
+        needs=needs,
+        source=offers.plan_source(site.blobs, offer.job),
     )

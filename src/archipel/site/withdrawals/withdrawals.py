@@ -19,17 +19,18 @@ from archipel.data import Cohort, Sample, subject_token
 from archipel.site.audit import journal
 from archipel.site.datasets import members
 from archipel.site.state import sample_cache, schema
+from archipel.site.state.actor import Actor
 from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawn import register, signed_withdrawals
 from archipel.site.withdrawn.opt_outs import EVERYWHERE, OPT_OUT, OptOut, check_subject, listed
 from archipel.site.withdrawn.register import Withdrawal
-from archipel.vocabulary import ArchipelError, Conflict, NotFound
+from archipel.vocabulary import ArchipelError, Conflict, NotFound, Record
 
 _log = structlog.get_logger("archipel.withdrawals")
 _cohorts = schema.cohorts
 
 
-class NarrowedCohort(NamedTuple):
+class NarrowedCohort(Record):
     """A frozen cohort that became smaller, and how many subjects it has left."""
 
     dataset: str
@@ -45,14 +46,14 @@ class Withdrawn(NamedTuple):
     cohorts: tuple[NarrowedCohort, ...]
 
 
-def withdraw(site: StateFolder, people: Iterable[OptOut], *, reason: str = "") -> Withdrawn:
+def withdraw(site: StateFolder, people: Iterable[OptOut], *, by: Actor, reason: str = "") -> Withdrawn:
     """Take patients out, all in one transaction, and wake the agent; those who are out already change nothing.
 
     Nothing that was prepared of them stays in the cache, nor what a scan found in their files, nor a report in the
     state folder that may show them. Raises BadInput for what cannot be a subject's id and NotFound for a dataset that
     is not in the catalog.
     """
-    done, traces = _withdraw(site, people, reason, "person")
+    done, traces = _withdraw(site, people, reason, by)
     if traces is not None:
         sample_cache.forget(site, *traces)
     return done
@@ -66,9 +67,14 @@ class _Traces(NamedTuple):
 
 
 def _withdraw(
-    site: StateFolder, people: Iterable[OptOut], reason: str, source: str, coming: str = EVERYWHERE
+    site: StateFolder, people: Iterable[OptOut], reason: str, by: Actor | None, coming: str = EVERYWHERE
 ) -> tuple[Withdrawn, _Traces | None]:
-    """What changed, and whose traces go from the cache; None when nobody is out who was not before."""
+    """What changed, and whose traces go from the cache; None when nobody is out who was not before.
+
+    ``by`` None: the opt-out list names them.
+    """
+    source = "opt-out list" if by is None else "person"
+    person = {} if by is None else {"by": by.journal_name}
     asked = list(dict.fromkeys(people))
     for one in asked:
         check_subject(one.subject)
@@ -80,7 +86,7 @@ def _withdraw(
         if not new:
             return Withdrawn(0, (), ()), None
         for dataset, token in new:
-            body = {"subject": token, "dataset": dataset or "every dataset", "source": source}
+            body = {"subject": token, "dataset": dataset or "every dataset", "source": source, **person}
             journal.append(connection, "patient-withdrawn", body)
         register.enter(connection, new, source=source, reason=reason)
         held = members.leave(connection, new)
@@ -92,7 +98,7 @@ def _withdraw(
     return Withdrawn(len({token for _, token in new}), held, narrowed), traces
 
 
-def reinstate(site: StateFolder, opt_out: OptOut) -> None:
+def reinstate(site: StateFolder, opt_out: OptOut, *, by: Actor) -> None:
     """Undo a mistaken withdrawal, for cohorts frozen from now on; those that were narrowed stay so.
 
     Raises NotFound when the patient is not withdrawn, Conflict while ``opt-out.txt`` still names them.
@@ -103,7 +109,7 @@ def reinstate(site: StateFolder, opt_out: OptOut) -> None:
     with site.database.write() as connection:
         if not register.strike(connection, Withdrawal(opt_out.dataset, token)):
             raise NotFound("the patient", "is not withdrawn there", "name the dataset as it was named then")
-        body = {"subject": token, "dataset": opt_out.dataset or "every dataset"}
+        body = {"subject": token, "dataset": opt_out.dataset or "every dataset", "by": by.journal_name}
         journal.append(connection, "patient-readmitted", body)
 
 
@@ -123,7 +129,7 @@ def take_opt_outs(site: StateFolder, coming: str = EVERYWHERE) -> None:
     new = [one for one in asked if one.dataset in names and known.isdisjoint(register.withdrawals_of(site, one))]
     if not new:
         return
-    _, traces = _withdraw(site, new, "", "opt-out list", coming)
+    _, traces = _withdraw(site, new, "", None, coming)
     if traces is not None:
         # The cache may be at work for long, and the agent's loop, which asks before each task, must not wait for it.
         threading.Thread(target=_forget, args=(site, traces), name="forget-withdrawn").start()
@@ -159,7 +165,7 @@ def _narrow_cohorts(
         left = signed_withdrawals.withdraw_from(connection, site, cohort, row.hash, tokens)
         hashes.update(sample.hash for sample in left.samples)
         if len(signed_withdrawals.of(connection, row.hash)) > before:
-            found.append(NarrowedCohort(cohort.dataset, cohort.version, len(left.subjects)))
+            found.append(NarrowedCohort(dataset=cohort.dataset, version=cohort.version, left=len(left.subjects)))
             kept = set(left.subjects)
             samples += [sample for sample in cohort.samples if sample.subject not in kept]
     return tuple(found), _Traces(samples, frozenset(hashes))

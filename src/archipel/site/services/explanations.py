@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from archipel.data import Answer, Cohort
-from archipel.site.approval import approvals
-from archipel.site.approval.approvals import Offer
+from archipel.site.approval import suitability
 from archipel.site.approval.explanation import explanation
+from archipel.site.approval.offers import Offer
 from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets.catalog import Dataset
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import NotFound
 
-Explanation = list[tuple[str, str]]
+Explanation = tuple[tuple[str, str], ...]
 """Questions a person would ask about a job, each with its answer."""
 
 
 def explain(site: StateFolder, offer: Offer, dataset: str | None = None) -> Explanation:
     """The offer on ``dataset``, or on the one that it asks for; one that is not here is said to speak against it."""
     try:
-        return explain_on(site, offer, approvals.asked_dataset(site, offer.job, dataset))
+        return explain_on(site, offer, suitability.asked_dataset(site, offer.job, dataset))
     except NotFound as error:
         asked = dataset or offer.job.entry(site.name).dataset
         answers = explanation(offer.job, site.settings, site.joined().name, asked, 0, offer.asked_by)
-        return [*answers, ("What speaks against it?", str(error))]
+        return (*answers, ("What speaks against it?", str(error)))
 
 
 def explain_on(site: StateFolder, offer: Offer, entry: Dataset, cohort: Cohort | None = None) -> Explanation:
@@ -30,15 +30,15 @@ def explain_on(site: StateFolder, offer: Offer, entry: Dataset, cohort: Cohort |
     left = None if cohort is None else cohort_versions.as_it_stands(site, cohort)
     subjects, held_out = (entry.subjects, None) if left is None else (len(left.subjects), len(left.validation or ()))
     answers = explanation(offer.job, site.settings, site.joined().name, entry.name, subjects, offer.asked_by, held_out)
-    met = "\n".join(f"- {answer}" for answer in approvals.needs_met(offer.job, entry, cohort))
-    against = approvals.reasons_against(site, offer.job, entry, cohort)
-    answers = [*answers, ("Does the data fit?", met)]
-    return [*answers, ("What speaks against it?", "; ".join(against))] if against else answers
+    met = "\n".join(f"- {answer}" for answer in suitability.needs_met(offer.job, entry, cohort))
+    against = suitability.reasons_against(site, offer.job, entry, cohort)
+    objection = (("What speaks against it?", "; ".join(against)),) if against else ()
+    return (*answers, ("Does the data fit?", met), *objection)
 
 
 def answer_needs(site: StateFolder, offer: Offer, dataset: str | None = None) -> tuple[Answer, ...]:
     """The answer for each need of the offer's plan; none where the dataset is not here."""
     try:
-        return approvals.needs_met(offer.job, approvals.asked_dataset(site, offer.job, dataset))
+        return suitability.needs_met(offer.job, suitability.asked_dataset(site, offer.job, dataset))
     except NotFound:
         return ()

@@ -1,0 +1,153 @@
+"""What the people at this site decide about an offer: they approve, reject or revoke it.
+
+Approving signs (job hash, cohort hash) of the job that was shown and a frozen cohort. Every decision is a journal line
+in the same transaction, which names the person, and the agent is woken after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sqlalchemy import Connection, update
+
+from archipel.governance import Approval
+from archipel.governance import approve as sign
+from archipel.site.approval import offers, suitability
+from archipel.site.approval.offers import Offer, OfferState
+from archipel.site.audit import journal
+from archipel.site.cohorts import cohort_versions
+from archipel.site.state import schema
+from archipel.site.state.actor import Actor
+from archipel.site.state.folder import StateFolder
+from archipel.storage import BlobStore, utc_now
+from archipel.vocabulary import Conflict, ErrorCode, Refused
+
+_rows = schema.experiments
+
+
+def approve(
+    site: StateFolder,
+    experiment: str,
+    *,
+    job_hash: str,
+    frozen: cohort_versions.Frozen,
+    by: Actor,
+    note: str = "",
+) -> Approval:
+    """Approve the job with this hash on a frozen cohort, and wake the agent.
+
+    ``job_hash`` is that of the job that the person saw; ``frozen`` is a version kept before or one just frozen, which
+    is kept with the approval. Raises Refused when the site's rules object or the plan is not here to be read, and
+    Conflict when the job changed since it was shown or the experiment ended.
+    """
+    known = offers.offered(site.database, experiment)
+    check_shown(known, job_hash)
+    check_readable(site.blobs, known)
+    entry, cohort = frozen.dataset, frozen.cohort
+    against = suitability.reasons_against(site, known.job, entry, cohort)
+    if against:
+        raise Refused(f"experiment {experiment}", "; ".join(against), "it cannot be approved as it is")
+    hashed = cohort_versions.hash_of(site, cohort)
+    draft = Approval(
+        experiment=experiment,
+        site=site.name,
+        job_hash=job_hash,
+        cohort_hash=hashed,
+        approved_at=utc_now(),
+    )
+    approval = sign(site.identity, draft)
+
+    def decide(connection: Connection, row: Mapping[Any, Any]) -> dict[str, Any]:
+        if row["job_hash"] != job_hash:
+            raise _changed(experiment)
+        if row["state"] == OfferState.ENDED:
+            raise Conflict(f"experiment {experiment}", "has ended", "nothing is left to approve")
+        cohort_versions.keep(site, connection, frozen, by=by)
+        return {
+            "state": OfferState.APPROVED,
+            "cohort_hash": hashed,
+            "approval": approval.model_dump_json(),
+            "note": note,
+        }
+
+    body = {
+        "job_hash": job_hash,
+        "cohort_hash": hashed,
+        "dataset": entry.name,
+        "version": cohort.version,
+        "subjects": len(cohort.subjects),
+        "signature": approval.signature,
+        "note": note,
+    }
+    _decide(site, experiment, "approved", by, body, decide)
+    return approval
+
+
+def check_shown(offer: Offer, job_hash: str) -> None:
+    """Raise Conflict unless the offer's job is the one with this hash, which a person saw."""
+    if offer.job_hash != job_hash:
+        raise _changed(offer.experiment)
+
+
+def check_readable(blobs: BlobStore, offer: Offer) -> None:
+    """Raise Refused while the offer's plan has not been fetched, and as ``offers.plan_source`` does."""
+    if offers.plan_source(blobs, offer.job) is None:
+        raise Refused(
+            f"experiment {offer.experiment}",
+            "its plan has not been fetched yet",
+            "start the agent, which fetches it, then approve",
+            code=ErrorCode.NOT_APPROVED,
+        )
+
+
+def _changed(experiment: str) -> Conflict:
+    return Conflict(
+        f"experiment {experiment}", "its job has changed since it was shown", "read the new one, then approve it"
+    )
+
+
+def reject(site: StateFolder, experiment: str, *, by: Actor, note: str = "") -> None:
+    """Say no to an offer. Raises Conflict when it is approved already (revoke it) or has ended."""
+
+    def decide(_: Connection, row: Mapping[Any, Any]) -> dict[str, Any]:
+        if row["state"] in (OfferState.APPROVED, OfferState.ENDED):
+            raise Conflict(
+                f"experiment {experiment}",
+                f"is {row['state']}",
+                "to withdraw an approval use revoke; an experiment that ended needs no decision",
+            )
+        return {"state": OfferState.REJECTED, "approval": None, "note": note}
+
+    _decide(site, experiment, "rejected", by, {"note": note}, decide)
+
+
+def revoke(site: StateFolder, experiment: str, *, by: Actor, note: str = "") -> None:
+    """Take an approval back; from this moment no task of the experiment is allowed, and the agent kills its worker.
+
+    Raises Conflict when there is no approval to take back.
+    """
+
+    def decide(_: Connection, row: Mapping[Any, Any]) -> dict[str, Any]:
+        if row["state"] != OfferState.APPROVED:
+            raise Conflict(f"experiment {experiment}", f"is {row['state']}, not approved", "there is nothing to revoke")
+        return {"state": OfferState.REVOKED, "approval": None, "note": note}
+
+    _decide(site, experiment, "revoked", by, {"note": note}, decide)
+
+
+def _decide(
+    site: StateFolder,
+    experiment: str,
+    kind: str,
+    by: Actor,
+    body: dict[str, Any],
+    decide: Callable[[Connection, Mapping[Any, Any]], dict[str, Any]],
+) -> None:
+    """Journal and store one decision in one transaction, then wake the agent."""
+    with site.database.write() as connection:
+        values = decide(connection, offers.known_row(connection, experiment))
+        journal.append(connection, kind, {"experiment": experiment, "by": by.journal_name} | body)
+        query = update(_rows).where(_rows.c.experiment == experiment)
+        connection.execute(query.values(decided_at=utc_now(), **values))
+    site.ring()

@@ -1,0 +1,230 @@
+"""The jobs that the server offered to this site, and what the people here decided about each.
+
+An offer is a job's document and nothing more; a changed job is a new offer. What is decided is in ``decisions``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from difflib import get_close_matches
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, insert, select, update
+
+from archipel.governance import Approval, canonical, job_hash
+from archipel.plans import plan_text
+from archipel.site.approval import offer_limits
+from archipel.site.audit import journal
+from archipel.site.state import schema
+from archipel.site.state.folder import StateFolder
+from archipel.storage import BlobStore, Database, utc_now
+from archipel.tensors import blob_hash
+from archipel.vocabulary import Conflict, ErrorCode, Job, NotFound, Refused
+
+_rows = schema.experiments
+
+
+class OfferState(StrEnum):
+    """Where an experiment stands at this site."""
+
+    OFFERED = "offered"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    REVOKED = "revoked"
+    ENDED = "ended"
+
+
+class Offer(NamedTuple):
+    """An experiment at this site: its job, where it stands, and the approval if there is one."""
+
+    experiment: str
+    state: OfferState
+    job: Job
+    job_hash: str
+    cohort_hash: str | None
+    approval: Approval | None
+    note: str
+    offered_at: str
+    decided_at: str | None
+    ended_at: str | None
+    asked_by: str
+
+
+def check_ours(site: StateFolder, job: Job) -> None:
+    """Raise Refused when a job is not of this federation or does not name this site by its identity key."""
+    thing = f"experiment {job.experiment}"
+    if job.server_key != site.joined().server_key:
+        raise Refused(thing, "names another federation's server", "it was not taken on", code=ErrorCode.TRUST)
+    entries = {entry.site: entry for entry in job.roster}
+    if site.name not in entries or entries[site.name].identity_key != site.identity.public:
+        raise Refused(thing, "does not name this site by its identity key", "it was not taken on", code=ErrorCode.TRUST)
+
+
+def check_offer(site: StateFolder, job: Job) -> None:
+    """Raise Refused when this site will not take the job on, before anything is fetched for it."""
+    check_ours(site, job)
+    with site.database.read() as connection:
+        row = find(connection, job.experiment)
+        if row is None or row["job_hash"] != job_hash(job):
+            offer_limits.check_limits(connection, job, len(canonical(job)))
+
+
+def record(site: StateFolder, job: Job, asked_by: str = "") -> OfferState:
+    """Take note of a job that the server offers; a job that differs from the one known asks the people here again.
+
+    ``asked_by`` is whom the server names as the one who asks; another name for a known job is noted and no more, for
+    what was approved is the job. Returns where the experiment stands now. Raises Refused when the job is not of this
+    federation or does not name this site by its identity key, and when too many wait for a decision here.
+    """
+    check_ours(site, job)
+    hashed, document, unused = job_hash(job), canonical(job), set[str]()
+    with site.database.write() as connection:
+        row = find(connection, job.experiment)
+        if row is not None and row["job_hash"] == hashed:
+            if asked_by not in ("", row["asked_by"]):
+                body = {"experiment": job.experiment, "asked_by": asked_by, "before": row["asked_by"]}
+                journal.append(connection, "job-asker", body)
+                change = update(_rows).where(_rows.c.experiment == job.experiment)
+                connection.execute(change.values(asked_by=asked_by))
+            return OfferState(row["state"])
+        offer_limits.check_limits(connection, job, len(document))
+        unused |= offer_limits.forget_ended(connection)
+        values = {
+            "job": document.decode(),
+            "job_hash": hashed,
+            "plan_hash": job.plan.hash,
+            "state": OfferState.OFFERED,
+            "cohort_hash": None,
+            "approval": None,
+            "note": "",
+            "offered_at": utc_now(),
+            "decided_at": None,
+            "ended_at": None,
+            "asked_by": asked_by,
+        }
+        body = {"experiment": job.experiment, "job_hash": hashed, "plan_hash": job.plan.hash, "asked_by": asked_by}
+        if row is None:
+            journal.append(connection, "job-offered", body)
+            connection.execute(insert(_rows).values(experiment=job.experiment, **values))
+        else:
+            unused.add(row["plan_hash"])
+            body |= {"before": row["job_hash"], "was": row["state"]}
+            journal.append(connection, "job-changed", body)
+            connection.execute(update(_rows).where(_rows.c.experiment == job.experiment).values(**values))
+    offer_limits.drop_plans(site, unused)
+    return OfferState.OFFERED
+
+
+def all_offers(database: Database) -> list[Offer]:
+    """Every experiment this site was ever offered, the newest offer first."""
+    with database.read() as connection:
+        rows = connection.execute(select(_rows).order_by(_rows.c.offered_at.desc())).mappings().all()
+    return [_offer(row) for row in rows]
+
+
+def names(database: Database) -> list[str]:
+    """Every experiment this site was ever offered, the newest offer first."""
+    with database.read() as connection:
+        return list(connection.scalars(select(_rows.c.experiment).order_by(_rows.c.offered_at.desc())))
+
+
+def named(database: Database, text: str) -> str:
+    """The experiment that is called so, or the only one whose name begins so.
+
+    Raises Conflict when several do, and NotFound, with the names that are like it, when none does.
+    """
+    known = names(database)
+    if text in known:
+        return text
+    begins = [name for name in known if text and name.startswith(text)]
+    if len(begins) == 1:
+        return begins[0]
+    thing = f"experiment {text}"
+    if begins:
+        raise Conflict(thing, f"may be {', '.join(begins[:5])}", "give more of its name")
+    like = get_close_matches(text, known, n=3)
+    remedy = f"did you mean {' or '.join(like)}?" if like else "see archipel site plans"
+    raise NotFound(thing, "was not offered to this site", remedy)
+
+
+def offered(database: Database, experiment: str) -> Offer:
+    """One experiment. Raises NotFound."""
+    with database.read() as connection:
+        return _offer(known_row(connection, experiment))
+
+
+def plan_source(blobs: BlobStore, job: Job) -> str | None:
+    """The plan's source as the job's hash names it, None while it has not been fetched.
+
+    Raises Refused when what is kept is not what the hash says, and BadInput when it is not a text that can be read as
+    Python reads it.
+    """
+    if not blobs.has(job.plan.hash):
+        return None
+    with blobs.open(job.plan.hash) as file:
+        source = file.read()
+    if blob_hash(source) != job.plan.hash:
+        raise Refused(
+            f"plan {job.plan.file_name}",
+            "what is kept here is not what the job names",
+            "restart the agent, which fetches it again",
+            code=ErrorCode.BAD_PLAN,
+        )
+    return plan_text(source, job.plan.file_name)
+
+
+def whole_plans(database: Database, blobs: BlobStore) -> set[str]:
+    """The hashes of the plans that are here as they were offered."""
+    with database.read() as connection:
+        known = set(connection.scalars(select(_rows.c.plan_hash)))
+    return {one for one in known if _is_whole(blobs, one)}
+
+
+def _is_whole(blobs: BlobStore, blob: str) -> bool:
+    if not blobs.has(blob):
+        return False
+    with blobs.open(blob) as file:
+        return blob_hash(file.read()) == blob
+
+
+def end(database: Database, experiment: str, how: str) -> None:
+    """Record that the server ended the experiment (``how``: finished, cancelled, ...); does nothing the second time."""
+    with database.write() as connection:
+        row = known_row(connection, experiment)
+        if row["state"] == OfferState.ENDED:
+            return
+        journal.append(connection, "experiment-ended", {"experiment": experiment, "how": how})
+        values = {"state": OfferState.ENDED, "ended_at": utc_now()}
+        connection.execute(update(_rows).where(_rows.c.experiment == experiment).values(**values))
+
+
+def find(connection: Connection, experiment: str) -> Mapping[Any, Any] | None:
+    """The row of an experiment, None when it was never offered."""
+    return connection.execute(select(_rows).where(_rows.c.experiment == experiment)).mappings().first()
+
+
+def known_row(connection: Connection, experiment: str) -> Mapping[Any, Any]:
+    """The row of an experiment. Raises NotFound when it was never offered."""
+    row = find(connection, experiment)
+    if row is None:
+        raise NotFound(f"experiment {experiment}", "was not offered to this site", "see archipel site plans")
+    return row
+
+
+def _offer(row: Mapping[Any, Any]) -> Offer:
+    approval = Approval.model_validate_json(row["approval"]) if row["approval"] else None
+    return Offer(
+        experiment=row["experiment"],
+        state=OfferState(row["state"]),
+        job=Job.model_validate(json.loads(row["job"])),
+        job_hash=row["job_hash"],
+        cohort_hash=row["cohort_hash"],
+        approval=approval,
+        note=row["note"],
+        offered_at=row["offered_at"],
+        decided_at=row["decided_at"],
+        ended_at=row["ended_at"],
+        asked_by=row["asked_by"],
+    )

@@ -1,0 +1,46 @@
+"""Whether an offered job fits this site: its dataset, what the plan needs, and the site's rules."""
+
+from __future__ import annotations
+
+from archipel.data import Answer, Cohort, Verdict, check_needs
+from archipel.governance import objections
+from archipel.site.cohorts import cohort_versions
+from archipel.site.datasets import catalog
+from archipel.site.state.folder import StateFolder
+from archipel.strategies import known_needs
+from archipel.vocabulary import Job, NotFound
+
+
+def asked_dataset(site: StateFolder, job: Job, dataset: str | None = None) -> catalog.Dataset:
+    """The dataset to run on: the one named here, else the one the job asks for. Raises NotFound when it is not here."""
+    name = dataset or job.entry(site.name).dataset
+    try:
+        return catalog.dataset(site, name)
+    except NotFound as error:
+        raise NotFound(error.thing, error.cause, "add it, or choose another one with --dataset NAME") from error
+
+
+def needs_met(job: Job, entry: catalog.Dataset, cohort: Cohort | None = None) -> tuple[Answer, ...]:
+    """The answer for each need of the job's plan: by the dataset as it was last looked at, and the cohort's mapping."""
+    return check_needs(job.needs, entry.summary, entry.mapping if cohort is None else cohort.mapping)
+
+
+def rules_against(site: StateFolder, job: Job, entry: catalog.Dataset, cohort: Cohort | None = None) -> list[str]:
+    """Why the site's rules do not allow the job, whatever the dataset holds.
+
+    ``cohort`` is the one that would be approved, where that is settled; without it, all subjects of the dataset.
+    """
+    subjects = entry.subjects if cohort is None else len(cohort_versions.as_it_stands(site, cohort).subjects)
+    found = objections(job, site.settings.policy, subjects, known_needs(job.strategy))
+    if cohort is not None and cohort.validation_fraction not in (None, job.validation_fraction):
+        found.append(
+            f"version {cohort.version} of dataset {entry.name} keeps {cohort.validation_fraction:g} for validation; "
+            f"the job asks for {job.validation_fraction:g}"
+        )
+    return found
+
+
+def reasons_against(site: StateFolder, job: Job, entry: catalog.Dataset, cohort: Cohort | None = None) -> list[str]:
+    """Why the site's rules or the dataset do not fit the job; nothing is approved while there is a reason."""
+    unmet = [answer for answer in needs_met(job, entry, cohort) if answer.verdict is Verdict.NOT_MET]
+    return rules_against(site, job, entry, cohort) + [f"dataset {entry.name}: {answer}" for answer in unmet]

@@ -1,0 +1,130 @@
+"""Decisions on an offered experiment: it is prepared, shown, and then approved exactly as shown; or rejected, revoked.
+
+Preparing and approving may be two processes or two requests. Preparing keeps nothing: it names the job and the cohort
+by their hashes. Approving makes the same choice again and refuses when it comes to another job or another cohort.
+"""
+
+from __future__ import annotations
+
+from archipel.site.approval import decisions, offers, suitability
+from archipel.site.approval.offers import Offer
+from archipel.site.cohorts import cohort_versions, split_assignment
+from archipel.site.cohorts.cohort_versions import Frozen
+from archipel.site.services import cohorts, offer_documents
+from archipel.site.services.offer_documents import OfferDocument, OfferRow
+from archipel.site.state.actor import Actor
+from archipel.site.state.folder import StateFolder
+from archipel.vocabulary import Conflict, Record
+
+
+class PreparedApproval(Record):
+    """What a person reads before approving. ``approve`` takes the two hashes back.
+
+    ``subjects`` are those of the cohort who are not withdrawn. While there are ``objections`` it cannot be approved.
+    ``warnings`` are for the person to weigh.
+    """
+
+    experiment: str
+    job_hash: str
+    cohort_hash: str
+    dataset: str
+    version: int
+    subjects: int
+    objections: tuple[str, ...]
+    warnings: tuple[str, ...]
+    offer: OfferDocument
+
+
+class ApprovedExperiment(Record):
+    """What was approved: the signed hashes, and how many subjects of which cohort it runs on."""
+
+    experiment: str
+    job_hash: str
+    cohort_hash: str
+    dataset: str
+    version: int
+    subjects: int
+    approved_at: str
+
+
+def prepare(
+    site: StateFolder, experiment: str, *, dataset: str | None = None, version: int | None = None
+) -> PreparedApproval:
+    """What would be approved: the job, on a kept ``version`` of the dataset or on all that the dataset holds now.
+
+    ``dataset`` takes the place of the one that the job asks for. Reads and hashes new files; keeps no cohort and signs
+    nothing. Raises NotFound, Refused while the plan has not been fetched, and DatasetProblems when the data has become
+    unusable.
+    """
+    offer = offers.offered(site.database, experiment)
+    decisions.check_readable(site.blobs, offer)
+    frozen = _choose(site, offer, dataset, version)
+    entry, cohort = frozen.dataset, frozen.cohort
+    return PreparedApproval(
+        experiment=experiment,
+        job_hash=offer.job_hash,
+        cohort_hash=cohort_versions.hash_of(site, cohort),
+        dataset=entry.name,
+        version=cohort.version,
+        subjects=len(cohort_versions.as_it_stands(site, cohort).subjects),
+        objections=tuple(suitability.reasons_against(site, offer.job, entry, cohort)),
+        warnings=tuple(split_assignment.changed(site, cohort)),
+        offer=offer_documents.document_on(site, offer, entry, cohort),
+    )
+
+
+def approve(
+    site: StateFolder,
+    experiment: str,
+    *,
+    job_hash: str,
+    cohort_hash: str,
+    by: Actor,
+    dataset: str | None = None,
+    version: int | None = None,
+    note: str = "",
+) -> ApprovedExperiment:
+    """Approve exactly what ``prepare`` showed for the same ``dataset`` and ``version``, and wake the agent.
+
+    Raises Conflict when the job or the cohort is another one than was shown or the experiment ended, Refused when the
+    site's rules object, and as ``prepare`` does.
+    """
+    offer = offers.offered(site.database, experiment)
+    decisions.check_shown(offer, job_hash)
+    decisions.check_readable(site.blobs, offer)
+    frozen = _choose(site, offer, dataset, version)
+    if cohort_versions.hash_of(site, frozen.cohort) != cohort_hash:
+        raise Conflict(
+            f"experiment {experiment}",
+            f"its cohort of dataset {frozen.dataset.name} has changed since it was shown",
+            "read the explanation again, then approve it",
+        )
+    approval = decisions.approve(site, experiment, job_hash=job_hash, frozen=frozen, by=by, note=note)
+    return ApprovedExperiment(
+        experiment=experiment,
+        job_hash=approval.job_hash,
+        cohort_hash=approval.cohort_hash,
+        dataset=frozen.dataset.name,
+        version=frozen.cohort.version,
+        subjects=len(cohort_versions.as_it_stands(site, frozen.cohort).subjects),
+        approved_at=approval.approved_at,
+    )
+
+
+def reject(site: StateFolder, experiment: str, *, by: Actor, note: str = "") -> OfferRow:
+    """Say no to an offer; where it stands then. Raises as ``decisions.reject`` does."""
+    decisions.reject(site, experiment, by=by, note=note)
+    return offer_documents.row(offers.offered(site.database, experiment))
+
+
+def revoke(site: StateFolder, experiment: str, *, by: Actor, note: str = "") -> OfferRow:
+    """Take an approval back; where the experiment stands then. Raises as ``decisions.revoke`` does."""
+    decisions.revoke(site, experiment, by=by, note=note)
+    return offer_documents.row(offers.offered(site.database, experiment))
+
+
+def _choose(site: StateFolder, offer: Offer, dataset: str | None, version: int | None) -> Frozen:
+    entry = suitability.asked_dataset(site, offer.job, dataset)
+    if version is not None:
+        return cohort_versions.stored(site, entry.name, version)
+    return cohorts.freeze(site, entry, fraction=offer.job.validation_fraction)

@@ -1,0 +1,51 @@
+"""Trying an offered experiment at this site before a round is spent on it, and what every step found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from archipel.site.checks.dry_run import PASSES, Checks, run_checks
+from archipel.site.checks.findings import CheckFinding, CheckResult, Step
+from archipel.site.state.actor import Actor
+from archipel.site.state.folder import StateFolder
+from archipel.vocabulary import Record
+
+
+class CheckedStep(Record):
+    """One step: ``go`` when nothing has to be fixed, its findings, and its figures (seconds, MiB, metrics)."""
+
+    step: Step
+    findings: tuple[CheckFinding, ...]
+    figures: dict[str, float]
+    go: bool
+
+
+class CheckReport(Record):
+    """Every step that was run, in order; ``go`` when none of them found something to fix."""
+
+    experiment: str
+    go: bool
+    steps: tuple[CheckedStep, ...]
+
+
+def check(
+    site: StateFolder,
+    experiment: str,
+    last: Step,
+    *,
+    by: Actor,
+    dataset: str | None = None,
+    passes: int = PASSES,
+    plan_was_read: bool = False,
+    say: Callable[[CheckResult], None] = lambda _: None,
+) -> CheckReport:
+    """Run the steps up to ``last``, each only after the one before said go; ``say`` hears of each when it is done.
+
+    ``plan_was_read`` is the person's word that stands in the place of an approval; it is journaled. Raises NotFound
+    while the plan has not been fetched, and Refused when the last step may not see data.
+    """
+    results = run_checks(
+        Checks(site, experiment, dataset, by=by), last, passes=passes, plan_was_read=plan_was_read, say=say
+    )
+    steps = [CheckedStep(**dict(result), go=result.go) for result in results]
+    return CheckReport(experiment=experiment, go=all(step.go for step in steps), steps=tuple(steps))

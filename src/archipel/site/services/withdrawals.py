@@ -1,0 +1,85 @@
+"""Withdrawals as a person asks for them: who was named, whom no dataset here knows, and whom they may mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from archipel.site.datasets import suggestions
+from archipel.site.services import datasets
+from archipel.site.state.actor import Actor
+from archipel.site.state.folder import StateFolder
+from archipel.site.withdrawals import withdrawals
+from archipel.site.withdrawals.withdrawals import NarrowedCohort
+from archipel.site.withdrawn import register
+from archipel.site.withdrawn.opt_outs import EVERYWHERE, OptOut
+from archipel.vocabulary import BadInput, Record
+
+
+class UnknownSubject(Record):
+    """A typed id that no dataset here ever had, and the ids that are like it."""
+
+    subject: str
+    suggestions: tuple[str, ...]
+
+
+class WithdrawalReport(Record):
+    """What a withdrawal changed.
+
+    ``asked``: how many patients were named; ``patients``: how many of them were not withdrawn before. ``mistyped`` are
+    typed ids, and ``unknown_listed`` counts those of a list, whom no dataset here knows: they are kept for later.
+    """
+
+    asked: int
+    patients: int
+    datasets: tuple[str, ...]
+    cohorts: tuple[NarrowedCohort, ...]
+    mistyped: tuple[UnknownSubject, ...]
+    unknown_listed: int
+
+
+def withdraw(
+    site: StateFolder,
+    typed: Sequence[str],
+    *,
+    by: Actor,
+    listed: Sequence[OptOut] = (),
+    dataset: str = EVERYWHERE,
+    reason: str = "",
+) -> WithdrawalReport:
+    """Take patients out from now on: ``typed`` ids of ``dataset``, "" being every one, and those of an opt-out list.
+
+    Where no dataset knows a typed id, the datasets are looked at again for ids that are like it. Raises BadInput when
+    nobody is named, and as ``withdrawals.withdraw`` does.
+    """
+    named = [OptOut(subject, dataset) for subject in typed]
+    asked = list(dict.fromkeys([*listed, *named]))
+    if not asked:
+        raise BadInput("withdrawal", "names nobody", "name subjects, or a list with --file")
+    done = withdrawals.withdraw(site, asked, by=by, reason=reason)
+    mistyped = _mistyped(site, named, dataset)
+    unknown = register.unknown_subjects(site, asked)
+    return WithdrawalReport(
+        asked=len(asked),
+        patients=done.patients,
+        datasets=done.datasets,
+        cohorts=done.cohorts,
+        mistyped=tuple(mistyped.values()),
+        unknown_listed=len(unknown - mistyped.keys()),
+    )
+
+
+def reinstate(site: StateFolder, subject: str, *, by: Actor, dataset: str = EVERYWHERE) -> None:
+    """Undo a mistaken withdrawal. Raises as ``withdrawals.reinstate`` does."""
+    withdrawals.reinstate(site, OptOut(subject, dataset), by=by)
+
+
+def _mistyped(site: StateFolder, named: Sequence[OptOut], dataset: str) -> dict[OptOut, UnknownSubject]:
+    if not register.unknown_subjects(site, named):
+        return {}
+    there = datasets.subjects_there(site, dataset)
+    # Whoever has faulty files was never counted: the look has met them only now.
+    found = sorted(register.unknown_subjects(site, named))
+    return {
+        one: UnknownSubject(subject=one.subject, suggestions=tuple(suggestions.alike(one.subject, there)))
+        for one in found
+    }
