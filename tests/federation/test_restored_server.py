@@ -39,6 +39,6 @@ def test_an_experiment_goes_on_from_an_older_copy_and_what_the_copy_does_not_kno
     for site in SITES:
         state = world.lab.sites[site].state()
         assert offers.offered(state.database, "unknown").state == "approved"
-        assert ["a backup was restored there" in str(fault) for fault in journal_heads.faults(state)] == [True]
+        assert ["a backup was restored there" in str(fault) for fault in journal_heads.faults(state.database)] == [True]
         assert journal.verify(state).whole
         state.close()

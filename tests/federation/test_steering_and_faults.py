@@ -188,7 +188,7 @@ def test_a_server_whose_journals_tail_was_cut_is_found_out_by_its_sites_once_and
 ) -> None:
     def told(site: str) -> list[HeadFault]:
         state = world.lab.sites[site].state()
-        found = journal_heads.faults(state)
+        found = journal_heads.faults(state.database)
         state.close()
         return found
 
@@ -234,7 +234,7 @@ def test_what_is_written_while_connected_is_attested_without_another_round(world
     wait(lambda: (found := proven()).attested == found.lines > lines, "a receipt for the revocation")
     number, hashed = world.query("select number, hash from site_journal_heads where site = 'site-a'")[0]
     state = site.state()
-    assert journal.newest(state, 1)[0].hash == hashed and number == proven().lines
+    assert journal.newest(state.database, 1)[0].hash == hashed and number == proven().lines
     state.close()
 
 

@@ -37,7 +37,7 @@ def test_every_act_of_a_person_is_journaled_with_that_person(hospital: StateFold
     withdrawals.reinstate(hospital, "p-002", by=BERTA)
     approvals.revoke(hospital, "heart", by=BERTA)
     datasets.remove(hospital, "table", by=BERTA)
-    acts = [line for line in journal.lines(hospital) if "by" in line.body]
+    acts = [line for line in journal.lines(hospital.database) if "by" in line.body]
     assert [line.kind for line in acts] == [
         "dataset-added",
         "dataset-mapped",
@@ -58,14 +58,14 @@ def test_every_act_of_a_person_is_journaled_with_that_person(hospital: StateFold
 def test_what_the_opt_out_list_withdraws_is_no_persons_act(with_table: StateFolder) -> None:
     (with_table.folder / "opt-out.txt").write_text("p-002\n")
     assert datasets.check(with_table, "table").subjects == 5
-    (line,) = [line for line in journal.lines(with_table) if line.kind == "patient-withdrawn"]
+    (line,) = [line for line in journal.lines(with_table.database) if line.kind == "patient-withdrawn"]
     assert line.body["source"] == "opt-out list" and "by" not in line.body
 
 
 def test_a_persons_word_that_a_plan_was_read_carries_their_name(with_table: StateFolder) -> None:
     take_offer(with_table)
     Checks(with_table, "heart", by=BERTA)._permission.given(plan_was_read=True)
-    (line,) = [line for line in journal.lines(with_table) if line.kind == "plan-read-for-a-check"]
+    (line,) = [line for line in journal.lines(with_table.database) if line.kind == "plan-read-for-a-check"]
     assert line.body["by"] == "console:berta"
 
 
@@ -73,7 +73,7 @@ def test_a_terminals_account_is_journaled_by_its_plain_name(terminal: Terminal, 
     take_offer(with_table)
     assert terminal("reject", "heart").exit_code == 0
     account = pwd.getpwuid(os.getuid()).pw_name
-    assert journal.lines(with_table)[-1].body == {"experiment": "heart", "by": account, "note": ""}
+    assert journal.lines(with_table.database)[-1].body == {"experiment": "heart", "by": account, "note": ""}
     assert Actor.of_terminal().journal_name == account
 
 
@@ -115,4 +115,4 @@ def test_a_checks_report_says_which_step_has_something_to_fix(with_table: StateF
 
 def test_a_mapping_keeps_what_it_had(with_table: StateFolder) -> None:
     found = dataset_documents.change_mapping(with_table, "table", DataMapping(), {}, by=BERTA)
-    assert found.changed == () and journal.lines(with_table)[-1].kind == "dataset-added"
+    assert found.changed == () and journal.lines(with_table.database)[-1].kind == "dataset-added"

@@ -37,7 +37,7 @@ def unchanged(site: StateFolder, lines: int, experiment: str = "heart") -> None:
     """Nothing was signed, kept or journaled."""
     offer = offers.offered(site.database, experiment)
     assert offer.state is OfferState.OFFERED and offer.approval is None
-    assert len(journal.lines(site)) == lines and cohort_versions.versions(site) == []
+    assert len(journal.lines(site.database)) == lines and cohort_versions.versions(site) == []
 
 
 @pytest.mark.processes
@@ -56,7 +56,7 @@ def test_another_process_approves_what_this_one_prepared(with_table: StateFolder
     assert approval is not None and approval.approved_at == done.approved_at
     identity = with_table.identity.public
     check_approval(approval, identity_key=identity, job_hash=hashed, cohort_hash=asked.cohort_hash)
-    assert journal.lines(with_table)[-1].body["by"] == "console:berta"
+    assert journal.lines(with_table.database)[-1].body["by"] == "console:berta"
     assert len(authorisation.authorise(with_table, "heart", hashed).cohort.subjects) == 6
 
 

@@ -63,7 +63,7 @@ def test_an_approval_is_the_sites_signature_over_the_job_and_its_cohort(with_tab
     allowed = authorisation.authorise(with_table, "heart", hashed)
     assert (allowed.job, allowed.approval) == (job, approval)
     assert list(allowed.cohort.subjects) == [f"p-{n:03}" for n in range(6)]
-    line = journal.lines(with_table)[-1]
+    line = journal.lines(with_table.database)[-1]
     assert (line.kind, line.body["signature"]) == ("approved", approval.signature)
 
 
@@ -89,7 +89,7 @@ def test_a_changed_job_asks_again_and_the_same_job_does_not(with_table: StateFol
     approve(with_table, "heart")
     assert authorisation.authorise(with_table, "heart", second).job.terms.rounds == 4
     refused(with_table, first, words="another job was approved")
-    kinds = [line.kind for line in journal.lines(with_table)]
+    kinds = [line.kind for line in journal.lines(with_table.database)]
     assert kinds[2:] == ["job-offered", "cohort-frozen", "approved", "job-changed", "approved"]
 
 
@@ -133,7 +133,7 @@ def test_an_ended_experiment_stays_ended(with_table: StateFolder) -> None:
         approve(with_table, "heart")
     with pytest.raises(Conflict, match="is ended"):
         decisions.reject(with_table, "heart", by=ANNA)
-    assert [line.kind for line in journal.lines(with_table)].count("experiment-ended") == 1
+    assert [line.kind for line in journal.lines(with_table.database)].count("experiment-ended") == 1
 
 
 def test_every_decision_rings_the_doorbell(with_table: StateFolder) -> None:
@@ -347,7 +347,7 @@ def test_an_errors_text_leaves_only_after_a_person_released_it(with_table: State
     assert failures.to_send(with_table.database) == [(key, "Traceback ... KeyError: 'patient Müller'")]
     failures.mark_sent(with_table.database, key)
     assert failures.to_send(with_table.database) == []
-    kinds = [line.kind for line in journal.lines(with_table)]
+    kinds = [line.kind for line in journal.lines(with_table.database)]
     assert kinds.count("error-released") == 1
     with with_table.database.read() as connection:
         assert "Müller" not in str(connection.execute(text("SELECT body FROM journal")).all())

@@ -41,7 +41,7 @@ def test_a_dataset_is_listed_with_counts_and_schema_but_never_its_subjects(
     assert entry.subjects == 3
     assert entry.summary.label_values == {"0": 3, "1": 3, "2": 3}
     assert "sub-00" not in entry.summary.model_dump_json()
-    assert [line.kind for line in journal.lines(hospital)] == ["site-made", "dataset-added"]
+    assert [line.kind for line in journal.lines(hospital.database)] == ["site-made", "dataset-added"]
 
 
 def _other_shape(root: Path) -> None:
@@ -119,7 +119,7 @@ def test_bad_data_is_named_and_nothing_is_added(hospital: StateFolder, tmp_path:
         datasets.add(hospital, "brain", tmp_path / "brain", "nifti-pairs", by=ANNA)
     assert len(caught.value.problems) == 1
     assert catalog.datasets(hospital) == []
-    assert [line.kind for line in journal.lines(hospital)] == ["site-made"]
+    assert [line.kind for line in journal.lines(hospital.database)] == ["site-made"]
 
 
 def test_all_problems_are_listed_at_once(hospital: StateFolder, tmp_path: Path) -> None:
@@ -237,12 +237,12 @@ def test_a_disk_that_fills_up_in_mid_import_leaves_nothing_half_done(small_disk:
     """There is room for the first facts about the files, not for the last."""
     site = new_site(small_disk / "state")
     root = volumes(tmp_path / "brain", 60)
-    before = len(journal.lines(site))
+    before = len(journal.lines(site.database))
     ballast = fill(small_disk, leave=96 * 1024)
     with pytest.raises(StorageFull, match="the disk is full; free space there"):
         datasets.add(site, "brain", root, "nifti-pairs", mapping=DataMapping(label_names={"1": "x" * 120_000}), by=ANNA)
     assert catalog.datasets(site) == []
-    assert len(journal.lines(site)) == before
+    assert len(journal.lines(site.database)) == before
     ballast.unlink()
     assert datasets.add(site, "brain", root, "nifti-pairs", by=ANNA).subjects == 60
     assert journal.verify(site).whole
@@ -257,13 +257,13 @@ def test_a_full_disk_lets_nobody_be_frozen_or_withdrawn_by_half(small_disk: Path
     approve(site, "heart")
     table(tmp_path / "data", rows=220)
     ballast = fill(small_disk, leave=0)
-    before = len(journal.lines(site))
+    before = len(journal.lines(site.database))
     with pytest.raises(StorageFull, match="the disk is full"):
         cohorts.freeze_version(site, "table", by=ANNA)
     people = [OptOut(f"p-{n:03}") for n in range(150)]
     with pytest.raises(StorageFull, match="the disk is full"):
         withdrawals.withdraw(site, people, by=ANNA)
-    assert len(journal.lines(site)) == before
+    assert len(journal.lines(site.database)) == before
     assert len(authorisation.authorise(site, "heart", hashed).cohort.subjects) == 200
     assert [one.version for one in cohort_versions.versions(site)] == [1]
     ballast.unlink()

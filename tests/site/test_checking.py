@@ -47,7 +47,7 @@ def shape_is(shape: tuple[int, ...]) -> str:
 
 
 def kinds(site: StateFolder) -> list[str]:
-    return [line.kind for line in journal.lines(site)]
+    return [line.kind for line in journal.lines(site.database)]
 
 
 def test_the_dummy_step_trains_on_nobodys_data_and_needs_no_approval(with_table: StateFolder, tmp_path: Path) -> None:

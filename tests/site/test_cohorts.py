@@ -40,7 +40,7 @@ def test_freezing_counts_versions_and_nothing_new_is_no_new_version(with_table: 
     table(tmp_path / "data", rows=6)
     assert cohorts.freeze_version(with_table, "table", by=ANNA).version == 1
     assert [one.version for one in cohort_versions.versions(with_table, "table")] == [1, 2]
-    assert [line.kind for line in journal.lines(with_table)].count("cohort-frozen") == 2
+    assert [line.kind for line in journal.lines(with_table.database)].count("cohort-frozen") == 2
 
 
 def test_a_version_keeps_its_name_and_no_other_gets_it(with_table: StateFolder, tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_version_keeps_its_name_and_no_other_gets_it(with_table: StateFolder, 
     assert cohorts.freeze_version(with_table, "table", by=ANNA).name == ""
     assert cohorts.freeze_version(with_table, "table", name="summer", by=ANNA).version == 2
     assert [one.name for one in cohort_versions.versions(with_table)] == ["spring", "summer"]
-    named = [line.body for line in journal.lines(with_table) if line.kind == "cohort-named"]
+    named = [line.body for line in journal.lines(with_table.database) if line.kind == "cohort-named"]
     assert [(one["version"], one["name"]) for one in named] == [(1, "spring"), (2, "summer")]
 
 
@@ -298,11 +298,11 @@ def test_an_excluded_subject_is_as_if_it_were_not_there(hospital: StateFolder, t
     assert catalog.dataset(hospital, "brain").subjects == 3
     assert datasets.exclude(hospital, "brain", ["sub-02"], by=ANNA).subjects == 3
     assert datasets.check(hospital, "brain").problems == ()
-    assert exclusions.excluded(hospital, "brain") == ["sub-02"]
+    assert exclusions.excluded(hospital.database, "brain") == ["sub-02"]
     assert cohorts.freeze_version(hospital, "brain", by=ANNA).subjects == 3
     with pytest.raises(NotFound, match="subject sub-77: is not in dataset brain"):
         datasets.exclude(hospital, "brain", ["sub-77"], by=ANNA)
-    assert "sub-02" not in str(journal.lines(hospital))
+    assert "sub-02" not in str(journal.lines(hospital.database))
 
 
 def test_an_excluded_subject_is_the_same_however_its_accents_are_written(hospital: StateFolder, tmp_path: Path) -> None:

@@ -151,14 +151,14 @@ async def test_what_was_told_is_in_the_journal_once_for_each_change(with_table: 
         agent.reporting.datasets()
     catalog.remap(with_table, "table", DataMapping(label_names={"1": "sick"}), by=ANNA)
     agent.reporting.datasets()
-    lines = [line.body["datasets"] for line in journal.lines(with_table) if line.kind == "datasets-disclosed"]
+    lines = [line.body["datasets"] for line in journal.lines(with_table.database) if line.kind == "datasets-disclosed"]
     assert lines == [
         [{"name": "table", "kind": "arrays", "subjects": 6}],
         [{"name": "table", "kind": "arrays", "subjects": 6, "labels": {"1": "sick"}}],
     ]
     again = Agent(with_table, Wire())  # type: ignore[arg-type]
     again.reporting.datasets()
-    assert [line.kind for line in journal.lines(with_table)].count("datasets-disclosed") == 2
+    assert [line.kind for line in journal.lines(with_table.database)].count("datasets-disclosed") == 2
 
 
 @pytest.mark.parametrize("subjects", ["<0", "< 5", "<5x", -1, "many"])

@@ -30,7 +30,7 @@ def terminal(*words: str | Path) -> Result:
 def test_an_export_proves_itself_and_says_whose_key_signed(with_table: StateFolder) -> None:
     proof = export.verify(text_of(with_table))
     assert proof.whole and (proof.site, proof.key) == ("charite", with_table.identity.public)
-    assert proof.lines == len(journal.lines(with_table))
+    assert proof.lines == len(journal.lines(with_table.database))
     assert export.verify(text_of(with_table), with_table.identity.public).whole
 
 
@@ -79,7 +79,7 @@ def test_a_head_that_nobody_known_signed_proves_nothing(with_table: StateFolder)
 def test_what_was_written_is_said_and_no_file_is_written_over(with_table: StateFolder, tmp_path: Path) -> None:
     file, state = tmp_path / "journal.jsonl", ("--state", with_table.folder)
     said = terminal("export", file, *state).stdout
-    count = len(journal.lines(with_table))
+    count = len(journal.lines(with_table.database))
     assert f"wrote {count} lines to {file}, the last with its head signed by {with_table.identity.public}" in said
     assert isinstance(terminal("export", file, *state).exception, Conflict)
     assert terminal("export", file, "--force", *state).exit_code == 0

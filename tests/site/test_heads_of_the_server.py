@@ -26,12 +26,12 @@ def shown(site: StateFolder, *numbers: int) -> list[str]:
     """The faults after these heads came, one after the other."""
     for number in numbers:
         journal_heads.record_seen(site, head(number), None)
-    return [str(fault) for fault in journal_heads.faults(site)]
+    return [str(fault) for fault in journal_heads.faults(site.database)]
 
 
 def test_a_journal_that_grows_is_no_fault(hospital: StateFolder) -> None:
     assert shown(hospital, 5, 5, 9, 40) == []
-    assert journal_heads.of_server(hospital).number == 40
+    assert journal_heads.of_server(hospital.database).number == 40
 
 
 def test_a_journal_that_became_shorter_is_one_fault_however_often_it_is_shown_and_as_it_grows(
@@ -44,7 +44,7 @@ def test_a_journal_that_became_shorter_is_one_fault_however_often_it_is_shown_an
     assert "a backup was restored there, or lines were removed" in found[0]
     assert [entry["log_level"] for entry in logs] == ["error"]
     assert len(shown(hospital, 25)) == 2
-    assert [line.kind for line in journal.lines(hospital)].count("server-journal-fault") == 2
+    assert [line.kind for line in journal.lines(hospital.database)].count("server-journal-fault") == 2
 
 
 def test_a_backup_that_ends_at_a_line_that_was_shown_before_is_one_fault(hospital: StateFolder) -> None:
@@ -55,7 +55,7 @@ def test_another_line_at_the_same_number_is_a_fault(hospital: StateFolder) -> No
     shown(hospital, 42)
     journal_heads.record_seen(hospital, head(42, "2"), None)
     journal_heads.record_seen(hospital, head(42, "2"), None)
-    (fault,) = journal_heads.faults(hospital)
+    (fault,) = journal_heads.faults(hospital.database)
     assert "line 42 is another one on" in str(fault)
     assert fault.kept.is_signed_by(SERVER.public) and fault.shown.is_signed_by(SERVER.public)
 
@@ -64,9 +64,9 @@ def test_a_longer_journal_without_the_line_that_was_shown_before_is_a_fault(hosp
     shown(hospital, 42)
     journal_heads.record_seen(hospital, head(42), None, contains=True)
     journal_heads.record_seen(hospital, head(50), None, contains=True)
-    assert journal_heads.faults(hospital) == []
+    assert journal_heads.faults(hospital.database) == []
     journal_heads.record_seen(hospital, head(60), None, contains=False)
-    (fault,) = journal_heads.faults(hospital)
+    (fault,) = journal_heads.faults(hospital.database)
     assert (fault.kept.number, fault.shown.number) == (50, 60) and "line 50 is another one on" in str(fault)
     assert len(shown(hospital, 60, 61)) == 1
 
@@ -103,14 +103,14 @@ async def test_a_welcome_a_heartbeat_and_a_word_on_a_round_each_show_a_head(with
 
     await agent.take(welcome(50))
     await agent.take(word(head(40)))
-    assert len(journal_heads.faults(with_table)) == 1
+    assert len(journal_heads.faults(with_table.database)) == 1
     await agent.take(Heartbeat(head=head(30)))
     await agent.take(welcome(20))
     await agent.take(welcome(20))
     await agent.take(welcome(25).model_copy(update={"contains": False}))
     await agent.take(Heartbeat(head=head(10, key=IdentityKey.generate())))
-    assert [fault.shown.number for fault in journal_heads.faults(with_table)] == [40, 30, 20, 25]
-    kinds = [line.kind for line in journal.lines(with_table)]
+    assert [fault.shown.number for fault in journal_heads.faults(with_table.database)] == [40, 30, 20, 25]
+    kinds = [line.kind for line in journal.lines(with_table.database)]
     assert kinds.count("round-closed") == 1 and journal.verify(with_table).whole
 
 

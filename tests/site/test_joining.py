@@ -117,7 +117,7 @@ def test_a_site_joins_with_keys_made_here(server: Server, newcomer: StateFolder)
     authority = x509.load_pem_x509_certificate((newcomer.keys / "ca.pem").read_bytes())
     certificate.verify_directly_issued_by(authority)
     assert [site.identity_key for site in server.federation.registry.sites()] == [newcomer.identity.public]
-    assert journal.lines(newcomer)[-1].kind == "joined"
+    assert journal.lines(newcomer.database)[-1].kind == "joined"
     assert journal.verify(newcomer).whole
 
 
@@ -149,7 +149,7 @@ async def test_a_renewal_keeps_the_identity_and_makes_a_new_tls_key(server: Serv
     old, new = sorted(server.federation.registry.certificates(), key=lambda one: one.issued_at)
     assert x509.load_pem_x509_certificate((newcomer.keys / "tls.pem").read_bytes()).serial_number == int(new.serial, 16)
     assert server.federation.registry.site_of_serial(old.serial), "calls under way are not cut"
-    assert journal.lines(newcomer)[-1].kind == "certificate-renewed"
+    assert journal.lines(newcomer.database)[-1].kind == "certificate-renewed"
 
 
 async def test_a_renewal_needs_the_identity_keys_word(server: Server, newcomer: StateFolder, tmp_path: Path) -> None:

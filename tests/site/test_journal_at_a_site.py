@@ -68,7 +68,7 @@ def test_what_was_done_to_the_journal_is_found(written: StateFolder, statement: 
 
 def rewritten(site: StateFolder, drop: int | None = None, insert_after: int | None = None) -> None:
     """Forge the chain again from the start, every hash right, as one who owns the database could."""
-    lines = journal.lines(site)
+    lines = journal.lines(site.database)
     change(site, "DELETE FROM journal")
     for line in lines:
         if line.number == drop:
@@ -149,7 +149,7 @@ def test_a_receipt_that_only_the_site_itself_signed_attests_nothing(written: Sta
 
 def test_an_export_holds_every_line_and_the_signed_head(written: StateFolder) -> None:
     *lines, head = [json.loads(line) for line in journal.export(written)]
-    assert [JournalEntry(**line) for line in lines] == journal.lines(written)
+    assert [JournalEntry(**line) for line in lines] == journal.lines(written.database)
     assert JournalHead(**head).is_signed_by(written.identity.public)
     assert head["number"] == 6
 

@@ -28,12 +28,12 @@ def named(number: int, **changes: Any) -> dict[str, Any]:
 
 def refused(site: StateFolder, words: str, **changes: Any) -> None:
     """Before anything is fetched, and again when it would be kept; neither leaves a line."""
-    before = len(journal.lines(site))
+    before = len(journal.lines(site.database))
     job = job_for(site, **changes)
     for take in (offers.check_offer, offers.record):
         with pytest.raises(Refused, match=words):
             take(site, job)
-    assert len(journal.lines(site)) == before
+    assert len(journal.lines(site.database)) == before
 
 
 def test_one_offer_too_many_is_refused_until_somebody_decides(with_table: StateFolder, few: int) -> None:

@@ -53,7 +53,7 @@ def test_a_failure_is_listed_without_its_text_and_read_with_it(failed: StateFold
 def test_whoever_releases_an_error_is_journaled_with_the_texts_hash(failed: StateFolder) -> None:
     (text,) = failures.release(failed, "heart", 2, by=BERTA)
     assert text.text == TEXT
-    line = audit.lines(failed)[-1]
+    line = audit.lines(failed.database)[-1]
     assert (line.kind, line.body["by"], line.body["text"]) == (
         "error-released",
         "console:berta",

@@ -181,7 +181,7 @@ def test_a_note_on_a_decision_is_in_the_journal_and_shown_with_the_experiment(
     for verb in decisions:
         asked = ["--yes"] if verb == "approve" else []
         assert terminal(verb, "heart", *asked, "--note", f"ethics vote on {verb}").exit_code == 0
-        assert journal.lines(with_table)[-1].body["note"] == f"ethics vote on {verb}"
+        assert journal.lines(with_table.database)[-1].body["note"] == f"ethics vote on {verb}"
     note = f"ethics vote on {decisions[-1]}"
     for shown in (terminal("plans"), terminal("plans", "heart"), terminal("status")):
         assert note in shown.stdout

@@ -89,7 +89,7 @@ async def test_the_same_task_delivered_twice_is_answered_with_the_bytes_already_
     assert bench.trained == 1
     assert again.update == first.update
     assert again.tensor_file is not None and again.tensor_file.read_bytes() == b"weights 1"
-    assert [line.kind for line in journal.lines(bench.site)].count("update-made") == 1
+    assert [line.kind for line in journal.lines(bench.site.database)].count("update-made") == 1
 
 
 async def test_a_replayed_task_with_other_content_is_refused_and_the_first_stays(bench: Bench) -> None:
@@ -157,11 +157,11 @@ async def test_nothing_is_kept_for_an_experiment_that_is_over_and_a_last_word_st
     bench.close(bench.task(2), named=True)
     with pytest.raises(Conflict, match="its round is closed"):
         await bench.handler(bench.task(2))
-    assert [line.kind for line in journal.lines(bench.site)].count("round-closed") == 2
+    assert [line.kind for line in journal.lines(bench.site.database)].count("round-closed") == 2
 
 
 def kinds(bench: Bench, kind: str) -> int:
-    return [line.kind for line in journal.lines(bench.site)].count(kind)
+    return [line.kind for line in journal.lines(bench.site.database)].count(kind)
 
 
 def state_of(bench: Bench) -> str:

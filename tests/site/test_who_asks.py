@@ -25,7 +25,7 @@ def test_the_name_is_in_the_list_in_words_for_programs_and_in_the_journal(hospit
     assert "Anna Berg" in plans(hospital)
     assert "Anna Berg, according to the server of federation North; this site would" in plans(hospital, "heart")
     assert json.loads(plans(hospital, "--json"))[0]["asked_by"] == "Anna Berg"
-    line = journal.lines(hospital)[-1]
+    line = journal.lines(hospital.database)[-1]
     assert (line.kind, line.body["asked_by"]) == ("job-offered", "Anna Berg")
 
 
@@ -35,7 +35,7 @@ def test_another_name_for_a_known_job_is_noted_once_and_asks_nobody_again(with_t
     for name in ("Anna Berg", "Anna Berg", ""):
         assert offers.record(with_table, job, name) == "approved"
     assert offers.offered(with_table.database, "heart").asked_by == "Anna Berg"
-    lines = [line.body for line in journal.lines(with_table) if line.kind == "job-asker"]
+    lines = [line.body for line in journal.lines(with_table.database) if line.kind == "job-asker"]
     assert lines == [{"experiment": "heart", "asked_by": "Anna Berg", "before": ""}]
 
 

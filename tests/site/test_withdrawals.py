@@ -71,7 +71,7 @@ def test_a_withdrawal_is_a_signed_document_that_names_nobody(with_table: StateFo
         (body,) = connection.scalars(select(schema.signed_withdrawals.c.body))
     signed = SignedWithdrawal.model_validate_json(body)
     assert signed.signature == sign_withdrawal(with_table.identity, signed).signature
-    written = "".join(f"{line.kind} {line.body}" for line in journal.lines(with_table))
+    written = "".join(f"{line.kind} {line.body}" for line in journal.lines(with_table.database))
     assert "patient-withdrawn" in written and "cohort-narrowed" in written and signed.signature in written
     for one in (body, "".join(journal.export(with_table)), str(disclosure.summaries(with_table))):
         assert "p-002" not in one and "Müller" not in one
@@ -113,9 +113,9 @@ def test_withdrawing_twice_changes_nothing_and_wakes_the_agent_once(with_table: 
     try:
         out(with_table, "p-002")
         assert bell._socket.recv(16) == b"!"
-        lines = len(journal.lines(with_table))
+        lines = len(journal.lines(with_table.database))
         assert out(with_table, "p-002") == withdrawals.Withdrawn(0, (), ())
-        assert len(journal.lines(with_table)) == lines
+        assert len(journal.lines(with_table.database)) == lines
     finally:
         bell.close()
 

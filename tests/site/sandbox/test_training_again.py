@@ -80,7 +80,7 @@ class Trial:
         return Task(key=key, job_hash=self.hash, models=(self.job.initial_model,), passes=(one,))
 
     def starts(self) -> int:
-        return sum(line.kind == "worker-started" for line in journal.lines(self.site))
+        return sum(line.kind == "worker-started" for line in journal.lines(self.site.database))
 
 
 def workers() -> list[int]:
@@ -182,7 +182,7 @@ async def test_who_is_withdrawn_while_samples_are_prepared_is_not_given_to_the_w
     monkeypatch.setattr(preparation, "prepared", prepared)
     (await trial.trainer.run(trial.task(""))).release()
     assert withdrawn in cohorts[0].subjects and withdrawn not in cohorts[1].subjects
-    (started,) = [line for line in journal.lines(trial.site) if line.kind == "worker-started"]
+    (started,) = [line for line in journal.lines(trial.site.database) if line.kind == "worker-started"]
     assert started.body["subjects"] == len(cohorts[1].subjects)
 
 

@@ -107,7 +107,7 @@ class ServerConnection:
             self._uplink, self._stream = uplink, stream
             beating: asyncio.Task[None] | None = None
             try:
-                known = await asyncio.to_thread(journal_heads.last, self._site)
+                known = await asyncio.to_thread(journal_heads.last, self._site.database)
                 await stream.send(
                     Hello(
                         site=self._site.name,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, and_, delete, func, select
 
 from archipel.site.state import schema
-from archipel.site.state.folder import StateFolder
+from archipel.storage import BlobStore, Database
 from archipel.vocabulary import Job, Refused
 from archipel.vocabulary.bounds import LONGEST_JOB
 
@@ -45,9 +45,9 @@ def forget_ended(connection: Connection) -> set[str]:
     return plans
 
 
-def drop_plans(site: StateFolder, plans: set[str]) -> None:
+def drop_plans(database: Database, blobs: BlobStore, plans: set[str]) -> None:
     """Delete those of these plans that belong to no offer any more."""
-    with site.database.read() as connection:
+    with database.read() as connection:
         plans = plans - set(connection.scalars(select(_rows.c.plan_hash).where(_rows.c.plan_hash.in_(plans))))
     for plan in plans:
-        site.blobs.delete(plan)
+        blobs.delete(plan)

@@ -113,7 +113,7 @@ def record(site: StateFolder, job: Job, asked_by: str = "") -> OfferState:
             body |= {"before": row["job_hash"], "was": row["state"]}
             journal.append(connection, "job-changed", body)
             connection.execute(update(_rows).where(_rows.c.experiment == job.experiment).values(**values))
-    offer_limits.drop_plans(site, unused)
+    offer_limits.drop_plans(site.database, site.blobs, unused)
     return OfferState.OFFERED
 
 

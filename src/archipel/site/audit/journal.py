@@ -19,7 +19,7 @@ from archipel.governance import head as head_of
 from archipel.governance.canonical import canonical
 from archipel.governance.journal import GENESIS
 from archipel.site.state import schema
-from archipel.storage import utc_now
+from archipel.storage import Database, utc_now
 
 if TYPE_CHECKING:
     from archipel.site.state.folder import StateFolder
@@ -56,24 +56,24 @@ def unattested_head(site: StateFolder) -> JournalHead | None:
     return sign_head(site.identity, now)
 
 
-def lines(site: StateFolder, after: int = 0) -> list[JournalEntry]:
+def lines(database: Database, after: int = 0) -> list[JournalEntry]:
     """The lines after number ``after``, oldest first, whether or not somebody changed them."""
     query = select(schema.journal).where(schema.journal.c.number > after).order_by(schema.journal.c.number)
-    with site.database.read() as connection:
+    with database.read() as connection:
         return [_line(row) for row in connection.execute(query).mappings()]
 
 
-def newest(site: StateFolder, count: int) -> list[JournalEntry]:
+def newest(database: Database, count: int) -> list[JournalEntry]:
     """The last ``count`` lines, oldest first."""
     query = select(schema.journal).order_by(schema.journal.c.number.desc()).limit(count)
-    with site.database.read() as connection:
+    with database.read() as connection:
         return [_line(row) for row in connection.execute(query).mappings()][::-1]
 
 
-def of_kind(site: StateFolder, kind: str) -> list[JournalEntry]:
+def of_kind(database: Database, kind: str) -> list[JournalEntry]:
     """The lines of one kind, oldest first."""
     query = select(schema.journal).where(schema.journal.c.kind == kind).order_by(schema.journal.c.number)
-    with site.database.read() as connection:
+    with database.read() as connection:
         return [_line(row) for row in connection.execute(query).mappings()]
 
 
@@ -161,7 +161,7 @@ def _receipts(owner: str, rows: Iterable[RowMapping], problems: list[str]) -> It
 
 def export(site: StateFolder) -> Iterator[str]:
     """The journal as JSON lines: every line, then the signed head of the last, for whoever audits it elsewhere."""
-    written = lines(site)
+    written = lines(site.database)
     for entry in written:
         yield entry.model_dump_json()
     # Of what was written: a line that another process adds meanwhile is in neither.

@@ -17,7 +17,7 @@ from archipel.governance import SERVER_JOURNAL, HeadFault, JournalHead, follows
 from archipel.site.audit import journal
 from archipel.site.state import schema
 from archipel.site.state.folder import StateFolder
-from archipel.storage import utc_now
+from archipel.storage import Database, utc_now
 from archipel.vocabulary import BadInput, ErrorCode, NotFound
 
 _log = structlog.get_logger("archipel.heads")
@@ -86,27 +86,27 @@ def newest(connection: Connection) -> JournalHead | None:
     return JournalHead(owner=SERVER_JOURNAL, **{name: row[name] for name in _FIELDS}) if row else None
 
 
-def last(site: StateFolder) -> JournalHead | None:
+def last(database: Database) -> JournalHead | None:
     """The same, in a transaction of its own."""
-    with site.database.read() as connection:
+    with database.read() as connection:
         return newest(connection)
 
 
-def of_server(site: StateFolder) -> JournalHead:
+def of_server(database: Database) -> JournalHead:
     """The head of the server's journal that came last, for its operator to hold that journal against.
 
     Raises NotFound before any came.
     """
-    found = last(site)
+    found = last(database)
     if found is None:
         raise NotFound("head of the server's journal", "none came yet", "start the agent, which gets one")
     return found
 
 
-def faults(site: StateFolder) -> list[HeadFault]:
+def faults(database: Database) -> list[HeadFault]:
     """Every time the server's journal went back, oldest first; a line that was damaged says nothing here."""
     found = []
-    for line in journal.of_kind(site, _FAULT):
+    for line in journal.of_kind(database, _FAULT):
         try:
             found.append(HeadFault.model_validate(line.body))
         except ValidationError:

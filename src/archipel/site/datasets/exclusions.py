@@ -17,7 +17,7 @@ from archipel.site.state import schema
 from archipel.site.state.actor import Actor
 from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawn.opt_outs import TakeOptOuts
-from archipel.storage import utc_now
+from archipel.storage import Database, utc_now
 from archipel.vocabulary import NotFound
 
 
@@ -45,7 +45,7 @@ def exclude(
     return catalog.dataset(site, name)
 
 
-def excluded(site: StateFolder, name: str) -> list[str]:
+def excluded(database: Database, name: str) -> list[str]:
     """Who is left out of a dataset, in order."""
-    with site.database.read() as connection:
+    with database.read() as connection:
         return catalog.excluded_from(connection, name)

@@ -106,7 +106,7 @@ def document(site: StateFolder, name: str) -> DatasetDocument:
         options=entry.options,
         mapping=entry.mapping,
         leave_out_faulty=entry.leave_out_faulty,
-        excluded=tuple(exclusions.excluded(site, name)),
+        excluded=tuple(exclusions.excluded(site.database, name)),
         disclosed=disclosure.summary(entry, site.settings.policy.minimum_cell),
         needs={offer.experiment: suitability.needs_met(offer.job, entry) for offer in asking(site, name)},
         scanned_at=entry.scanned_at,

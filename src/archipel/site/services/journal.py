@@ -89,9 +89,9 @@ def verify_export(text: str, key: str | None = None, kept: Iterable[JournalHead]
 
 def newest(site: StateFolder, count: int) -> JournalExcerpt:
     """The last ``count`` lines."""
-    lines = journal.newest(site, count)
+    lines = journal.newest(site.database, count)
     first = lines[0].number if lines else 0
-    before = [line for line in journal.of_kind(site, disclosure.KIND) if line.number < first]
+    before = [line for line in journal.of_kind(site.database, disclosure.KIND) if line.number < first]
     return JournalExcerpt(lines=tuple(lines), disclosed_before=before[-1] if before else None)
 
 
@@ -104,4 +104,4 @@ def export(site: StateFolder) -> ExportedJournal:
 
 def server_head(site: StateFolder) -> ServerHead:
     """What the server showed last of its own journal, for its operator. Raises NotFound before any head came."""
-    return ServerHead(head=journal_heads.of_server(site), faults=tuple(journal_heads.faults(site)))
+    return ServerHead(head=journal_heads.of_server(site.database), faults=tuple(journal_heads.faults(site.database)))

@@ -56,7 +56,7 @@ def status(site: StateFolder) -> SiteStatus:
         agent="running" if running else "stopped",
         link=link_status.read(site) if running else None,
         sandbox=site.settings.sandbox,
-        server_journal_faults=tuple(str(fault) for fault in journal_heads.faults(site)),
+        server_journal_faults=tuple(str(fault) for fault in journal_heads.faults(site.database)),
         datasets=dataset_documents.rows(site),
         opt_outs=_opt_outs(site),
         experiments=offer_documents.rows(site),
