@@ -27,10 +27,11 @@ from archipel.server.state.settings import ServerSettings
 from archipel.simulation import scanned_site, simulate
 from archipel.site.agent.agent import Agent
 from archipel.site.agent.connection import ServerConnection
-from archipel.site.approval import approvals
+from archipel.site.approval import offers
 from archipel.site.membership import enrolment
 from archipel.site.membership.creation import create_site
-from archipel.site.services import datasets
+from archipel.site.services import approvals, datasets
+from archipel.site.state.actor import Actor
 from archipel.site.state.folder import StateFolder
 from archipel.storage import BlobStore
 from archipel.tensors import blob_hash
@@ -134,7 +135,7 @@ async def test_two_rounds_run_on_blobs_that_have_no_files(tmp_path: Path) -> Non
             site = MemoryStateFolder.open(tmp_path / SITE)
             try:
                 await asyncio.to_thread(enrolment.join, site, federation.enrolment.create_token(SITE).encode())
-                datasets.add(site, "data", write_data(tmp_path / "data", SITE), "npz")
+                datasets.add(site, "data", write_data(tmp_path / "data", SITE), "npz", by=Actor.of_terminal())
                 made = the_draft(site, federation.identity.public)
                 async with connected(site) as agent:
                     await steer(federation, site, agent, made)
@@ -165,12 +166,14 @@ async def steer(federation: ServerContext, site: StateFolder, agent: Agent, made
 
         async def offered() -> bool:
             try:
-                return approvals.plan_source(site, approvals.offered(site, "exact").job) is not None
+                return offers.plan_source(site.blobs, offers.offered(site.database, "exact").job) is not None
             except NotFound:
                 return False
 
         await until(offered)
-        await asyncio.to_thread(approvals.approve, site, "exact")
+        asked = await asyncio.to_thread(approvals.prepare, site, "exact")
+        shown = {"job_hash": asked.job_hash, "cohort_hash": asked.cohort_hash}
+        await asyncio.to_thread(approvals.approve, site, "exact", **shown, by=Actor.of_terminal())
         await agent.decided()
 
         async def approved() -> bool:
