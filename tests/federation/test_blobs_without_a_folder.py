@@ -30,13 +30,13 @@ from archipel.site.agent.connection import ServerConnection
 from archipel.site.approval import offers
 from archipel.site.membership import enrolment
 from archipel.site.membership.creation import create_site
-from archipel.site.services import datasets
+from archipel.site.services import approvals, datasets
+from archipel.site.state.actor import Actor
 from archipel.site.state.folder import StateFolder
 from archipel.storage import BlobStore
 from archipel.tensors import blob_hash
 from archipel.transport import start_grpc_server
 from archipel.vocabulary import NotFound, RosterEntry, RoundTerms
-from people import ANNA, approve
 
 pytestmark = pytest.mark.processes
 SITE = "site-a"
@@ -135,7 +135,7 @@ async def test_two_rounds_run_on_blobs_that_have_no_files(tmp_path: Path) -> Non
             site = MemoryStateFolder.open(tmp_path / SITE)
             try:
                 await asyncio.to_thread(enrolment.join, site, federation.enrolment.create_token(SITE).encode())
-                datasets.add(site, "data", write_data(tmp_path / "data", SITE), "npz", by=ANNA)
+                datasets.add(site, "data", write_data(tmp_path / "data", SITE), "npz", by=Actor.of_terminal())
                 made = the_draft(site, federation.identity.public)
                 async with connected(site) as agent:
                     await steer(federation, site, agent, made)
@@ -171,7 +171,9 @@ async def steer(federation: ServerContext, site: StateFolder, agent: Agent, made
                 return False
 
         await until(offered)
-        await asyncio.to_thread(approve, site, "exact")
+        asked = await asyncio.to_thread(approvals.prepare, site, "exact")
+        shown = {"job_hash": asked.job_hash, "cohort_hash": asked.cohort_hash}
+        await asyncio.to_thread(approvals.approve, site, "exact", **shown, by=Actor.of_terminal())
         await agent.decided()
 
         async def approved() -> bool:

@@ -67,13 +67,14 @@ class Compute:
         check_releases(job)
         # Raises before anything is trained where a step, or the strategy that is to weigh a sum, is not known here.
         steps = steps_of(job)
-        strategy = check_strategy(job) if only_sums(job) else None
+        within_sum = only_sums(job)
+        strategy = check_strategy(job) if within_sum else None
         began = time.monotonic()
         trained = await self._trainer.run(task)
         outcome, sealed = trained.outcome, None
         try:
             try:
-                if (task.key.kind is not TaskKind.EVALUATE and trained.result is not None) or strategy is not None:
+                if (task.key.kind is not TaskKind.EVALUATE and trained.result is not None) or within_sum:
                     sealed = await self._sealed(task, trained, steps, strategy)
             finally:
                 trained.release()
@@ -83,9 +84,9 @@ class Compute:
                 task_hash=record_hash(task),
                 model=sealed.hash if sealed else None,
                 model_bytes=sealed.size if sealed else 0,
-                samples=0 if strategy else outcome.samples,
-                metrics={} if strategy else outcome.metrics | (sealed.reported if sealed else {}),
-                validation={} if strategy else outcome.validation,
+                samples=0 if within_sum else outcome.samples,
+                metrics={} if within_sum else outcome.metrics | (sealed.reported if sealed else {}),
+                validation={} if within_sum else outcome.validation,
                 seconds=time.monotonic() - began,
             )
             check_what_leaves(job, update)
@@ -93,7 +94,7 @@ class Compute:
             if sealed is not None:
                 sealed.tensor_file.unlink(missing_ok=True)
             raise
-        kept = outcome.samples if strategy else None
+        kept = outcome.samples if within_sum else None
         return LocalUpdate(update, sealed.tensor_file if sealed else None, outcome.state, kept)
 
     async def _sealed(
