@@ -21,6 +21,7 @@ from archipel.site.state.actor import Actor
 from archipel.site.state.folder import StateFolder
 from archipel.storage import BlobStore, utc_now
 from archipel.vocabulary import Conflict, ErrorCode, Refused
+from archipel.vocabulary.remedies import ShowOffer, StartAgent
 
 _rows = schema.experiments
 DecidedColumns = dict[str, str | None]
@@ -48,7 +49,13 @@ def approve(
     entry, cohort = frozen.dataset, frozen.cohort
     against = suitability.reasons_against(site, known.job, entry, cohort)
     if against:
-        raise Refused(f"experiment {experiment}", "; ".join(against), "it cannot be approved as it is")
+        raise Refused(
+            f"experiment {experiment}",
+            "; ".join(against),
+            "it cannot be approved as it is",
+            values={"experiment": experiment, "reasons": len(against)},
+            command=ShowOffer(experiment=experiment),
+        )
     hashed = cohort_versions.hash_of(site, cohort)
     draft = Approval(
         experiment=experiment,
@@ -101,6 +108,8 @@ def check_readable(blobs: BlobStore, offer: Offer) -> None:
             "its plan has not been fetched yet",
             "start the agent, which fetches it, then approve",
             code=ErrorCode.NOT_APPROVED,
+            values={"experiment": offer.experiment},
+            command=StartAgent(),
         )
 
 
