@@ -13,7 +13,7 @@ from volumes import dataset, pair, write
 
 from archipel.data import scan
 from archipel.data.files import Folder, MemoryIndex, file_hash, signature_of
-from archipel.data.volumes.volumes import look, read_image, read_label
+from archipel.data.volumes.volumes import IMAGE, look, read_image, read_label
 from archipel.vocabulary import BadInput
 
 SHORT = "needs more memory than this machine has left; free memory and look again, or exclude it"
@@ -71,7 +71,7 @@ def test_reading_takes_few_bytes_a_voxel(tmp_path, role, bytes_a_voxel, slope):
     facts = look(folder, "a.nii.gz", role)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert facts.problem is None and facts.facts["shape"] == [256, 256, 128]
+    assert facts.problem is None and facts.facts.shape == (256, 256, 128)
     # Besides, a few chunks of a million voxels.
     assert peak < bytes_a_voxel * values.size + (40 << 20)
 
@@ -93,8 +93,8 @@ def test_memory_that_runs_out_is_a_problem_that_is_not_remembered(tmp_path):
         raise MemoryError
 
     for looked in (Folder(tmp_path, index).look_at_bytes, Folder(tmp_path, index).look):
-        found = looked("a.nii.gz", "image/3", short)
-        assert SHORT in str(found.problem) and index.get("a.nii.gz", "image/3", signature_of(path)) is None
+        found = looked("a.nii.gz", IMAGE, short)
+        assert SHORT in str(found.problem) and index.get("a.nii.gz", IMAGE, signature_of(path)) is None
     assert look(Folder(tmp_path, index), "a.nii.gz", "image").problem is None
 
 

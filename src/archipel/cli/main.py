@@ -7,7 +7,9 @@ Every sub-command's file ``cli/<name>.py`` has a Typer application called ``app`
 from __future__ import annotations
 
 import importlib
+import json
 import signal
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -87,12 +89,16 @@ def _root(
 def main() -> None:
     """Run the command line; an ArchipelError is one red line on standard error and exit code 1.
 
+    With ``--json`` the error is on standard output too, as a document: code, values and the command that is its remedy.
+
     SIGTERM ends a command as Ctrl-C does: what it started is stopped, what it wrote for itself is removed.
     """
     signal.signal(signal.SIGTERM, _terminated)
     try:
         app()
     except ArchipelError as error:
+        if "--json" in sys.argv[1:]:
+            print(json.dumps({"error": error.document()}, indent=2))
         _print_error(readable(str(error)))
         raise SystemExit(1) from None
     except KeyboardInterrupt:

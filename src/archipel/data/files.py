@@ -1,7 +1,8 @@
 """Files of a dataset: listed inside its root only, hashed, and examined once as long as they stay the same.
 
 An index remembers what was found in a file together with the file's size, times and inode. A file with the same ones
-is not opened again; the change time cannot be set back by an ordinary user.
+is not opened again; the change time cannot be set back by an ordinary user. Every purpose of an examination has a
+record for what it finds.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from archipel.data.samples import DataIssue, problem_of
 from archipel.tensors import BlobHasher, blob_hash
@@ -32,17 +35,55 @@ class Signature(NamedTuple):
     inode: int
 
 
-class FileFacts(Record):
-    """What one look into a file found: the hash of its bytes, and facts in JSON or the problem it has."""
+Found = TypeVar("Found", bound=Record)
+Beside = TypeVar("Beside", bound=Record)
+
+
+class FileFacts(Record, Generic[Found]):
+    """What one look into a file found: the hash of its bytes, and facts or the problem it has."""
 
     hash: Hash
-    facts: dict[str, Any] = {}
+    found: Found | None = None
     problem: DataIssue | None = None
+    request: str = ""
+
+    @property
+    def facts(self) -> Found:
+        """What was found. Raises ValueError for a file that has a problem: ask for that first."""
+        if self.found is None:
+            raise ValueError(f"there are no facts of a file that cannot be used ({self.problem})")
+        return self.found
 
 
-Examine = Callable[[Path], dict[str, Any]]
-"""Opens a file and returns its facts as JSON values. Raises BadInput when it cannot be used."""
-ExamineBytes = Callable[[Path, bytes], dict[str, Any]]
+@dataclass(frozen=True)
+class Purpose(Generic[Found]):
+    """Why a file is examined, and the record that holds what is found.
+
+    The name carries a number, which changes when other facts are found. Where the answer depends on more than the file
+    (the rows of some samples, a slice at some place), ``request`` says on what, and an index keeps the last answer
+    only. Were each request a name of its own, it would keep the answer to every one ever made, patients who have left
+    among them.
+    """
+
+    name: str
+    facts: type[Found]
+    request: str = ""
+
+    @property
+    def record(self) -> type[FileFacts[Found]]:
+        """The class of what an index keeps for this purpose."""
+        return _record(self.facts)
+
+
+@cache
+def _record(facts: type[Found]) -> type[FileFacts[Found]]:
+    # Kept for good: pydantic itself forgets a class that nothing holds, and making one takes a millisecond.
+    return FileFacts[facts]  # type: ignore[valid-type]
+
+
+Examine = Callable[[Path], Found]
+"""Opens a file and returns its facts. Raises BadInput when it cannot be used."""
+ExamineBytes = Callable[[Path, bytes], Found]
 """The same for a file whose bytes are in memory already, so that it is read once for its hash and its facts."""
 
 
@@ -51,29 +92,29 @@ LeavesOut = Callable[[str], bool]
 
 
 class FileIndex(Protocol):
-    """Remembers facts by (place, purpose); ``purpose`` names and versions the examination."""
+    """Remembers facts by place and by the name of the purpose: one answer, whatever was requested."""
 
-    def get(self, place: str, purpose: str, signature: Signature) -> FileFacts | None:
-        """The facts if the file is as it was."""
+    def get(self, place: str, purpose: Purpose[Found], signature: Signature) -> FileFacts[Found] | None:
+        """The last answer if the file is as it was; the caller compares its request."""
 
-    def put(self, place: str, purpose: str, signature: Signature, facts: FileFacts) -> None:
-        """Remember the facts."""
+    def put(self, place: str, purpose: Purpose[Found], signature: Signature, facts: FileFacts[Found]) -> None:
+        """Remember the facts in the place of the last answer."""
 
 
 class MemoryIndex:
     """An index for the life of a process."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], tuple[Signature, FileFacts]] = {}
+        self._known: dict[tuple[str, str], tuple[Signature, object]] = {}
 
-    def get(self, place: str, purpose: str, signature: Signature) -> FileFacts | None:
-        """The facts if the file is as it was."""
-        known = self._known.get((place, purpose))
-        return known[1] if known is not None and known[0] == signature else None
+    def get(self, place: str, purpose: Purpose[Found], signature: Signature) -> FileFacts[Found] | None:
+        """The last answer if the file is as it was."""
+        then, known = self._known.get((place, purpose.name), (None, None))
+        return known if then == signature and isinstance(known, purpose.record) else None
 
-    def put(self, place: str, purpose: str, signature: Signature, facts: FileFacts) -> None:
-        """Remember the facts."""
-        self._known[place, purpose] = (signature, facts)
+    def put(self, place: str, purpose: Purpose[Found], signature: Signature, facts: FileFacts[Found]) -> None:
+        """Remember the facts in the place of the last answer."""
+        self._known[place, purpose.name] = (signature, facts)
 
 
 class Folder:
@@ -105,22 +146,27 @@ class Folder:
         """Whether any file matches any of the patterns."""
         return any(next(self.files(pattern, []), None) is not None for pattern in patterns)
 
-    def look(self, place: str, purpose: str, examine: Examine) -> FileFacts:
+    def look(self, place: str, purpose: Purpose[Found], examine: Examine[Found]) -> FileFacts[Found]:
         """The facts of a file, from the index when it has not changed. A file that is gone is a problem too.
 
         So is one for which memory runs out; that is not remembered, since another time there may be more.
         """
-        return self._look(place, purpose, lambda path: (file_hash(path), lambda: examine(path)), {})
+        nothing: Mapping[Purpose[Record], Record] = {}
+        return self._look(place, purpose, lambda path: (file_hash(path), lambda: examine(path)), nothing)
 
     def look_at_bytes(
-        self, place: str, purpose: str, examine: ExamineBytes, beside: Mapping[str, dict[str, Any]] | None = None
-    ) -> FileFacts:
+        self,
+        place: str,
+        purpose: Purpose[Found],
+        examine: ExamineBytes[Found],
+        beside: Mapping[Purpose[Beside], Beside] | None = None,
+    ) -> FileFacts[Found]:
         """The same for a file that fits into memory; it is read once.
 
         What a successful examination leaves in ``beside``, facts by purpose, is remembered for those purposes.
         """
 
-        def read(path: Path) -> tuple[str, Callable[[], dict[str, Any]]]:
+        def read(path: Path) -> tuple[str, Callable[[], Found]]:
             content = read_whole(path)
             return blob_hash(content), lambda: examine(path, content)
 
@@ -129,31 +175,32 @@ class Folder:
     def _look(
         self,
         place: str,
-        purpose: str,
-        begin: Callable[[Path], tuple[str, Callable[[], dict[str, Any]]]],
-        beside: Mapping[str, dict[str, Any]],
-    ) -> FileFacts:
-        path, hashed = self.root / place, blob_hash(b"")
+        purpose: Purpose[Found],
+        begin: Callable[[Path], tuple[str, Callable[[], Found]]],
+        beside: Mapping[Purpose[Beside], Beside],
+    ) -> FileFacts[Found]:
+        path, hashed, record = self.root / place, blob_hash(b""), purpose.record
         try:
             signature = signature_of(path)
             known = self.index.get(place, purpose, signature)
-            if known is not None:
+            if known is not None and known.request == purpose.request:
                 return known
             hashed, examine = begin(path)
         except OSError as error:
             gone = BadInput(place, f"cannot be opened ({error.strerror})", "check the file and its permissions")
-            return FileFacts(hash=hashed, problem=problem_of(gone))
+            return record(hash=hashed, problem=problem_of(gone))
         except (BadInput, MemoryError) as error:
-            return FileFacts(hash=hashed, problem=problem_of(_without_memory(path, error)))
+            return record(hash=hashed, problem=problem_of(_without_memory(path, error)))
         try:
-            found = FileFacts(hash=hashed, facts=examine())
+            found = record(hash=hashed, found=examine(), request=purpose.request)
         except MemoryError as error:
-            return FileFacts(hash=hashed, problem=problem_of(_without_memory(path, error)))
+            return record(hash=hashed, problem=problem_of(_without_memory(path, error)))
         except BadInput as error:
-            found = FileFacts(hash=hashed, problem=problem_of(error))
+            found = record(hash=hashed, problem=problem_of(error), request=purpose.request)
         else:
             for other, facts in beside.items():
-                self.index.put(place, other, signature, FileFacts(hash=hashed, facts=facts))
+                made = other.record(hash=hashed, found=facts, request=other.request)
+                self.index.put(place, other, signature, made)
         self.index.put(place, purpose, signature, found)
         return found
 
@@ -283,4 +330,4 @@ def content_hash(parts: dict[str, str]) -> str:
 def data_changed(thing: str, cause: str) -> BadInput:
     """The error for data that is not what was frozen."""
     remedy = "restore it, or freeze the dataset again and approve the new cohort"
-    return BadInput(thing, cause, remedy, code=ErrorCode.DATA_CHANGED)
+    return BadInput(thing, cause, remedy, code=ErrorCode.DATA_CHANGED, values={"place": thing})

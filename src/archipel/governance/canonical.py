@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 import rfc8785
+from pydantic import JsonValue
 
 from archipel.tensors import document_hash
-from archipel.vocabulary import BadInput, Job, Record
+from archipel.vocabulary import BadInput, Job, JsonObject, Record
 
 
-def canonical(document: Record | dict[str, Any]) -> bytes:
+def canonical(document: Record | Mapping[str, JsonValue]) -> bytes:
     """The document's canonical JSON bytes.
 
     A field of a record that has its default value is left out, so that a field which a later version adds changes no
@@ -19,15 +20,15 @@ def canonical(document: Record | dict[str, Any]) -> bytes:
     >>> canonical({"b": 1, "a": 2.0})
     b'{"a":2,"b":1}'
     """
-    return rfc8785.dumps(_without_defaults(document) if isinstance(document, Record) else document)
+    return rfc8785.dumps(_without_defaults(document) if isinstance(document, Record) else dict(document))
 
 
-def _without_defaults(record: Record) -> dict[str, Any]:
-    document = record.model_dump(mode="json", exclude_defaults=True)
+def _without_defaults(record: Record) -> JsonObject:
+    document: JsonObject = record.model_dump(mode="json", exclude_defaults=True)
     return document | {"format": record.format} if isinstance(record, Job) else document
 
 
-def record_hash(document: Record | dict[str, Any]) -> str:
+def record_hash(document: Record | Mapping[str, JsonValue]) -> str:
     """The content address of a document, ``sha256:...`` over its canonical bytes."""
     return document_hash(canonical(document))
 

@@ -9,17 +9,17 @@ show the cut.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import Annotated, Any
+from collections.abc import Iterable, Mapping
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, Text, insert, select
 
 from archipel.governance.canonical import canonical
 from archipel.governance.keys import IdentityKey, verify
 from archipel.storage import utc_now
 from archipel.tensors import document_hash
-from archipel.vocabulary import Hash, Record
+from archipel.vocabulary import Hash, JsonObject, Record
 
 GENESIS = "sha256:" + "0" * 64
 SERVER_JOURNAL = "server"
@@ -32,7 +32,7 @@ class JournalEntry(Record):
     number: int
     at: str
     kind: str
-    body: dict[str, Any]
+    body: JsonObject
     previous: Hash
     hash: Hash
 
@@ -103,11 +103,11 @@ def journal_table(metadata: MetaData) -> Table:
     )
 
 
-def append(connection: Connection, table: Table, kind: str, body: dict[str, Any]) -> JournalEntry:
+def append(connection: Connection, table: Table, kind: str, body: Mapping[str, JsonValue]) -> JournalEntry:
     """Add a line inside the caller's write transaction, together with the change that it records."""
     last = connection.execute(select(table.c.number, table.c.hash).order_by(table.c.number.desc()).limit(1)).first()
     number, previous = (last.number + 1, last.hash) if last else (1, GENESIS)
-    draft = JournalEntry(number=number, at=utc_now(), kind=kind, body=body, previous=previous, hash=GENESIS)
+    draft = JournalEntry(number=number, at=utc_now(), kind=kind, body=dict(body), previous=previous, hash=GENESIS)
     entry = draft.model_copy(update={"hash": draft.expected_hash()})
     row = entry.model_dump(mode="json") | {"body": canonical(body).decode()}
     connection.execute(insert(table).values(**row))

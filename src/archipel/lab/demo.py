@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from archipel.data import format_named, scan, validation_ids
+from archipel.data import Sample, format_named, scan, validation_ids
 from archipel.lab.pooled import Pooled, PooledInBackground
 from archipel.lab.processes import LocalFederation
 from archipel.plans import Plan, load
@@ -173,7 +174,7 @@ def _pooled_score(pooled: Pooled) -> ModelScore:
     )
 
 
-def _slice(site: str, root: Path, subject: Any, plan: Plan, arrays: Mapping[str, Any]) -> MiddleSlice:
+def _slice(site: str, root: Path, subject: Sample, plan: Plan, arrays: Mapping[str, NDArray[Any]]) -> MiddleSlice:
     from archipel.plans.segmentation import dice_scores
 
     (reading,) = format_named("nifti-pairs").read(root, [subject], {})

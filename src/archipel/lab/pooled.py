@@ -77,8 +77,8 @@ class PooledInBackground:
             cause = f"ended by itself (exit code {self._process.exitcode})"
             raise ArchipelError("the pooled baseline", cause, "read what it printed above") from None
         if failed is not None:
-            thing, cause, remedy, code = failed
-            raise ArchipelError(thing, cause, remedy, code=code)
+            assert isinstance(failed, ArchipelError)
+            raise failed
         assert isinstance(found, Pooled)
         return found
 
@@ -97,4 +97,4 @@ def _answer(answers: Connection, *terms: Any) -> None:
     try:
         answers.send((run_pooled(*terms), None))
     except ArchipelError as error:
-        answers.send((None, (error.thing, error.cause, error.remedy, error.code)))
+        answers.send((None, error))

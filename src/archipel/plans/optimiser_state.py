@@ -7,7 +7,6 @@ Entries are named ``<parameter index>.<name>``; numbers that are not tensors bec
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +36,7 @@ def export_state(optimiser: torch.optim.Optimizer) -> Model:
 
 def restore_state(optimiser: torch.optim.Optimizer, state: Mapping[str, Array]) -> None:
     """Give a fresh optimiser the state that ``export_state`` took from one over the same parameters."""
-    entries: dict[int, dict[str, Any]] = {}
+    entries: dict[int, dict[str, torch.Tensor | bool | int | float]] = {}
     for key, array in state.items():
         index, _, name = key.partition(".")
         if name.endswith("#"):

@@ -24,7 +24,9 @@ from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, MetricSpec, 
 
 Tensor: TypeAlias = torch.Tensor
 T = TypeVar("T")
-Transform = Callable[[dict[str, Any]], dict[str, Any]]
+Example = dict[str, Any]
+"""What MONAI's transforms take and give: image and label, and whatever entries they add of their own."""
+Transform = Callable[[Example], Example]
 
 
 class TorchPlan(Plan):
@@ -232,7 +234,7 @@ class TorchPlan(Plan):
             return inputs, targets
         examples = []
         for image, label in zip(inputs, targets, strict=True):
-            example: dict[str, Any] = {"image": image, "label": label}
+            example: Example = {"image": image, "label": label}
             for transform in self._transforms:
                 example = transform(example)
             examples.append((_plain(example["image"]), _plain(example["label"])))

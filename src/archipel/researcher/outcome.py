@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,41 @@ class MiddleSlice:
     dice: float
 
 
+class SiteNumbers(TypedDict):
+    """A site in ``summary.json``: its subjects."""
+
+    training: int
+    held_out: int
+
+
+class ModelNumbers(TypedDict):
+    """A model in ``summary.json``: its Dice."""
+
+    dice: float
+    per_site: dict[str, float]
+    per_structure: dict[str, float]
+
+
+class Summary(TypedDict):
+    """What ``summary.json`` holds; programs read it, so that its keys stay."""
+
+    title: str
+    data: str
+    deployed: bool
+    dice: dict[str, float | dict[str, float]]
+    ratio: float | None
+    rounds: int
+    epochs_per_round: int
+    seed: int
+    sites: dict[str, SiteNumbers]
+    held_out: int
+    seconds: dict[str, float]
+    job_hash: str
+    plan_hash: str
+    models: dict[str, ModelNumbers]
+    versions: dict[str, str]
+
+
 @dataclass(frozen=True)
 class DemoResult:
     """Everything that goes into ``demo-results/``.
@@ -100,14 +135,12 @@ class DemoResult:
         federated, pooled = self.score("federated"), self.score("pooled")
         return federated.dice / pooled.dice if federated and pooled and pooled.dice else None
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Summary:
         """The numbers of ``summary.json``."""
-        dice: dict[str, Any] = {}
+        dice: dict[str, float | dict[str, float]] = {}
+        alone = {score.name: score.dice for score in self.scores if score.kind == "local"}
         for score in self.scores:
-            if score.kind == "local":
-                dice.setdefault("local", {})[score.name] = score.dice
-            else:
-                dice[score.kind] = score.dice
+            dice[score.kind] = alone if score.kind == "local" else score.dice
         return {
             "title": self.title,
             "data": self.data,

@@ -43,8 +43,15 @@ def _dice(axis: Any, result: DemoResult) -> None:
     for name, values in result.curves.items():
         federated = name == "federated"
         colour = INK if federated else _GREY
-        style: dict[str, Any] = {"linewidth": 2.6} if federated else {"linewidth": 1.6, "linestyle": (0, (5, 2))}
-        axis.plot(range(1, len(values) + 1), values, color=colour, zorder=4 if federated else 3, **style)
+        width, style = (2.6, "-") if federated else (1.6, (0, (5, 2)))
+        axis.plot(
+            range(1, len(values) + 1),
+            values,
+            color=colour,
+            zorder=4 if federated else 3,
+            linewidth=width,
+            linestyle=style,
+        )
         if values:
             ends.append((measured.get(name, values[-1]), name, colour))
     colours = dict(zip([site.name for site in result.sites], PALETTE, strict=False))

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import OperationalError
 
 from archipel.vocabulary import StorageFull
+from archipel.vocabulary.remedies import FreeDiskSpace
 
 _WRITE = "archipel_write"
 _NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
@@ -66,8 +67,13 @@ class Database:
             yield
         except OperationalError as error:
             if getattr(error.orig, "sqlite_errorcode", None) in _NO_ROOM:
+                path = str(self.engine.url.database)
                 raise StorageFull(
-                    str(self.engine.url.database), "the disk is full", "free space there; what was finished is kept"
+                    path,
+                    "the disk is full",
+                    "free space there; what was finished is kept",
+                    values={"file": path},
+                    command=FreeDiskSpace(path=path),
                 ) from error
             raise
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from archipel.vocabulary import ArchipelError, ErrorCode, StorageFull
+from archipel.vocabulary.remedies import FreeDiskSpace, GrantAccess
 
 
 @contextmanager
@@ -22,10 +23,17 @@ def disk_errors_named(folder: Path) -> Iterator[None]:
                 str(folder),
                 "the disk is full",
                 "free space there; finished work is kept and goes on by itself",
+                values={"folder": str(folder)},
+                command=FreeDiskSpace(path=str(folder)),
             ) from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise ArchipelError(
-                str(folder), "cannot be written", "give this user write permission there", code=ErrorCode.CONFIGURATION
+                str(folder),
+                "cannot be written",
+                "give this user write permission there",
+                code=ErrorCode.CONFIGURATION,
+                values={"folder": str(folder)},
+                command=GrantAccess(path=str(folder)),
             ) from error
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG):
             cause = f"cannot be written ({error.strerror})"

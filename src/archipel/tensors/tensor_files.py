@@ -38,7 +38,7 @@ Arrays = Mapping[str, "np.ndarray[Any, Any]"]
 
 def tensor_file_header(schema: TensorSchema) -> bytes:
     """The first bytes of every tensor file of this schema: length prefix and JSON, padded to a multiple of 8."""
-    document: dict[str, Any] = {}
+    document: dict[str, dict[str, str | list[int]]] = {}
     for spec, start in _offsets(schema):
         document[spec.name] = {
             "dtype": _WIRE[spec.dtype],

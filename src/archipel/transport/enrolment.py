@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import ssl
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, ValidationError
 
@@ -76,6 +76,15 @@ class AuthorityReply(Record):
     time: str
 
 
+class EnrolmentStatement(Record):
+    """What an enrolling site signs with its identity key; a field never gets a default, which would not be signed."""
+
+    id: str
+    site: str
+    identity_key: str
+    csr: str
+
+
 class EnrolmentRequest(Record):
     """``POST /v1/enrolment``: the token's id and secret, the site's identity key and its certificate request.
 
@@ -91,9 +100,9 @@ class EnrolmentRequest(Record):
     proof: Annotated[str, Field(max_length=200)]
     time: Annotated[str, Field(max_length=40)]
 
-    def statement(self) -> dict[str, Any]:
+    def statement(self) -> EnrolmentStatement:
         """What the identity key signs; the caller makes it canonical."""
-        return enrolment_statement(self.id, self.site, self.identity_key, self.csr)
+        return EnrolmentStatement(id=self.id, site=self.site, identity_key=self.identity_key, csr=self.csr)
 
 
 class EnrolmentReply(Record):
@@ -105,11 +114,6 @@ class EnrolmentReply(Record):
     federation: str
     grpc: str
     heartbeat_s: Beat
-
-
-def enrolment_statement(token: str, site: str, identity_key: str, csr: str) -> dict[str, Any]:
-    """What an enrolling site signs with its identity key; the caller makes it canonical."""
-    return {"id": token, "site": site, "identity_key": identity_key, "csr": csr}
 
 
 def proof_message(statement: bytes) -> bytes:

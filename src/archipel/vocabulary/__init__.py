@@ -10,6 +10,7 @@ from archipel.vocabulary.errors import (
     BadInput,
     Conflict,
     ErrorCode,
+    ErrorValue,
     NotFound,
     NotPermitted,
     Refused,
@@ -33,7 +34,7 @@ from archipel.vocabulary.jobs import (
 from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName, Value
 from archipel.vocabulary.needs import ColumnNeed, DataKind, DataNeeds
 from archipel.vocabulary.parameters import HyperParameter, check_arguments
-from archipel.vocabulary.records import Record
+from archipel.vocabulary.records import JsonObject, Record
 from archipel.vocabulary.registry import Registry
 from archipel.vocabulary.releases import UPDATE_FIELDS, Release
 from archipel.vocabulary.schemas import DType, TensorSchema, TensorSpec
@@ -52,11 +53,13 @@ __all__ = [
     "DataKind",
     "DataNeeds",
     "ErrorCode",
+    "ErrorValue",
     "ExperimentId",
     "Failure",
     "Hash",
     "HyperParameter",
     "Job",
+    "JsonObject",
     "MetricSpec",
     "MetricSum",
     "Name",

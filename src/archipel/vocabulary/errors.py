@@ -1,12 +1,21 @@
 """Errors are few and typed; each names the thing, the cause and the remedy.
 
-A code is for programs and for what leaves a site; the sentence is for people.
+A code is for programs and for what leaves a site; the sentence is for people. Beside the sentence an error may carry
+values by name, for programs that say it in other words, and a command that is the remedy. Both stay in the program and
+on the machine where it was raised: no message to another machine has a field for them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
+from typing import Self
+
+from archipel.vocabulary.records import JsonObject
+from archipel.vocabulary.remedies import Remedy
+
+ErrorValue = str | int | float | bool
+"""What an error may say by name: a place, a count, a number of seconds; never a list or a document."""
 
 
 class ErrorCode(StrEnum):
@@ -52,18 +61,49 @@ class ArchipelError(Exception):
 
     code = ErrorCode.INTERNAL
 
-    def __init__(self, thing: str, cause: str, remedy: str, *, code: ErrorCode | None = None) -> None:
+    def __init__(
+        self,
+        thing: str,
+        cause: str,
+        remedy: str,
+        *,
+        code: ErrorCode | None = None,
+        values: Mapping[str, ErrorValue] | None = None,
+        command: Remedy | None = None,
+    ) -> None:
         super().__init__(f"{thing}: {cause}; {remedy}")
         self.thing, self.cause, self.remedy = thing, cause, remedy
+        self.values: dict[str, ErrorValue] = dict(values or {})
+        self.command = command
         if code is not None:
             self.code = code
 
-    def __reduce__(self) -> tuple[Callable[..., ArchipelError], tuple[object, ...]]:
-        return _again, (type(self), self.thing, self.cause, self.remedy, self.code)
+    def offering(self, command: Remedy, **values: ErrorValue) -> Self:
+        """This error with a command, and with more values: for who knows more than where it was raised."""
+        self.command = command
+        self.values |= values
+        return self
+
+    def document(self) -> JsonObject:
+        """The error as a program on this machine reads it."""
+        return {
+            "code": self.code.value,
+            "thing": self.thing,
+            "cause": self.cause,
+            "remedy": self.remedy,
+            "values": dict(self.values),
+            "command": None if self.command is None else self.command.document(),
+        }
+
+    def __reduce__(self) -> tuple[Callable[..., ArchipelError], tuple[object, ...], dict[str, object]]:
+        return _again, (type(self), self.thing, self.cause, self.remedy), dict(self.__dict__)
 
 
-def _again(kind: type[ArchipelError], thing: str, cause: str, remedy: str, code: ErrorCode) -> ArchipelError:
-    return kind(thing, cause, remedy, code=code)
+def _again(kind: type[ArchipelError], thing: str, cause: str, remedy: str) -> ArchipelError:
+    # Not by the class itself, whose arguments may be others; pickle fills in the rest from the error's attributes.
+    error = kind.__new__(kind)
+    ArchipelError.__init__(error, thing, cause, remedy)
+    return error
 
 
 class BadInput(ArchipelError):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, FailFast
+from pydantic import BaseModel, ConfigDict, FailFast, JsonValue
 
 T = TypeVar("T")
 
 Many = Annotated[tuple[T, ...], FailFast()]
 """A list in a record. It is refused at its first item that is wrong: to name the others would cost without bound."""
+
+
+JsonObject = dict[str, JsonValue]
+"""A JSON object whose keys nobody promised, as a file or a program from outside gives it; else there is a record."""
 
 
 class Record(BaseModel):

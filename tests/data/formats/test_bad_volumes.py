@@ -175,10 +175,10 @@ def facts_of(path):
 def test_facts_of_an_image_are_numpys(tmp_path):
     values = intensities(5, (40, 30, 20))
     facts = facts_of(nifti(tmp_path / "a.nii", values))
-    assert facts["minimum"] == values.min() and facts["maximum"] == values.max()
-    assert facts["mean"] == pytest.approx(values.mean(dtype=np.float64))
-    assert facts["spread"] == pytest.approx(values.std(dtype=np.float64))
-    assert facts["percentiles"] == pytest.approx(np.percentile(values, [1, 50, 99]))
+    assert facts.minimum == values.min() and facts.maximum == values.max()
+    assert facts.mean == pytest.approx(values.mean(dtype=np.float64))
+    assert facts.spread == pytest.approx(values.std(dtype=np.float64))
+    assert facts.percentiles == pytest.approx(np.percentile(values, [1, 50, 99]))
 
 
 def test_percentiles_of_a_large_volume_come_from_a_fixed_part_of_it(tmp_path):
@@ -186,15 +186,15 @@ def test_percentiles_of_a_large_volume_come_from_a_fixed_part_of_it(tmp_path):
     path = nifti(tmp_path / "a.nii", values)
     facts = facts_of(path)
     assert facts == facts_of(path)
-    assert facts["percentiles"] == pytest.approx(np.percentile(values, [1, 50, 99]), abs=1.0)
-    assert facts["spread"] == pytest.approx(values.std(dtype=np.float64))
+    assert facts.percentiles == pytest.approx(np.percentile(values, [1, 50, 99]), abs=1.0)
+    assert facts.spread == pytest.approx(values.std(dtype=np.float64))
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_the_looked_at_part_of_a_large_volume_is_not_some_planes_of_it(tmp_path, axis):
     values = np.zeros((128, 128, 64), np.float32)
     np.moveaxis(values, axis, 0)[::4] = 1000
-    assert facts_of(nifti(tmp_path / "a.nii", values))["percentiles"] == [0, 0, 1000]
+    assert facts_of(nifti(tmp_path / "a.nii", values)).percentiles == (0, 0, 1000)
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -153,7 +153,7 @@ def test_a_validator_that_is_not_there_hangs_or_fails_is_said(tree, monkeypatch)
     assert "took longer than 1 seconds" in said([sys.executable, "-c", "import time; time.sleep(60)"])
     assert "the BIDS validator failed (JSONDecodeError)" in said([sys.executable, "-c", "print('no JSON')"])
     assert "the BIDS validator failed (FileNotFoundError)" in said(["/nowhere/deno"])
-    assert "the BIDS validator failed (TypeError)" in said([sys.executable, "-c", "print('[]')"])
+    assert "the BIDS validator failed (ValidationError)" in said([sys.executable, "-c", "print('[]')"])
 
 
 def test_the_validator_reads_the_tree_and_nothing_else(tree, tmp_path):

@@ -162,7 +162,7 @@ class Remembered(MemoryIndex):
         self._facts = {}
 
     def put(self, place, purpose, signature, facts):
-        self._facts[place, purpose] = facts.model_dump_json()
+        self._facts[place, purpose.name] = facts.model_dump_json()
         super().put(place, purpose, signature, facts)
 
     def kept(self, name):

@@ -6,6 +6,7 @@ import re
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -18,6 +19,7 @@ from PIL import Image
 from volumes import write
 
 from archipel.data import DataMapping, FileFacts, MemoryIndex, Signature, scan
+from archipel.data.files import Purpose
 from archipel.data.quality import QualityReport, build, draw_pictures, gather, page
 from archipel.data.quality.pictures import Pictures, grey, overlay
 from archipel.data.volumes import decoding, png, thumbnails, volumes
@@ -137,8 +139,8 @@ def test_what_a_scan_has_decoded_is_not_opened_again_for_pictures(
         return draw_pictures(tmp_path, "nifti-pairs", {}, evidence, report, index)
 
     class WithoutSketches(MemoryIndex):
-        def put(self, place: str, purpose: str, signature: Signature, facts: FileFacts) -> None:
-            if decoded[place] > 1 or not purpose.startswith("thumbnails"):
+        def put(self, place: str, purpose: Purpose[Any], signature: Signature, facts: FileFacts[Any]) -> None:
+            if decoded[place] > 1 or not purpose.name.startswith("thumbnails"):
                 super().put(place, purpose, signature, facts)
 
     decoded: Counter[str] = Counter()

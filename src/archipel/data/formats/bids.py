@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from archipel.data.files import Folder
 from archipel.data.formats.base import Options, VolumeFormat
@@ -27,7 +27,8 @@ from archipel.data.volumes.decoding import NIFTI
 from archipel.vocabulary import BadInput, Value
 
 DESCRIPTION, PARTICIPANTS = "dataset_description.json", "participants.tsv"
-Entities = Mapping[str, Any]
+Entities = Mapping[str, object]
+"""The parts of a name by what the standard calls them; pybids gives texts, numbers and whether a part is there."""
 _DRAWN = frozenset(("dseg", "mask", "label", "labels", "seg", "lesion"))
 """With what a segmentation's name ends: the standard's words, and those that hand-drawn ones have."""
 _DRAWN_BY = ("desc-", "label-", "atlas-")

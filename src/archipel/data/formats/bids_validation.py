@@ -14,7 +14,8 @@ import subprocess
 import tempfile
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from archipel.data.files import LeavesOut
 from archipel.data.formats.volume_names import is_of
@@ -23,6 +24,31 @@ from archipel.data.samples import DataIssue
 PATIENCE_SECONDS = 600
 _SHOWN = 3
 """How many places of one kind of fault are named."""
+
+
+class _Finding(BaseModel):
+    """One of the validator's issues; what else it says of one is not used."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    code: str
+    part: str | None = Field(None, alias="subCode")
+    severity: str | None = None
+    location: str | None = None
+    line: int | None = None
+
+
+class _Findings(BaseModel):
+    """The validator's issues, and what their codes mean."""
+
+    issues: tuple[_Finding, ...]
+    meanings: dict[str, str] = Field({}, alias="codeMessages")
+
+
+class _Output(BaseModel):
+    """What the validator writes."""
+
+    issues: _Findings
 
 
 def validate(
@@ -55,12 +81,11 @@ def validate(
                 command, env=surroundings, cwd=root, stdin=subprocess.DEVNULL, capture_output=True, timeout=patience,
                 check=False,
             )  # fmt: skip
-            issues = json.loads(ended.stdout)["issues"]
-            return _lines(issues["issues"], issues.get("codeMessages", {}), leaves_out)
+            return _lines(_Output.model_validate(json.loads(ended.stdout)).issues, leaves_out)
         except subprocess.TimeoutExpired:
             cause = f"was not validated: the BIDS validator took longer than {patience:g} seconds"
             return [_said(root, cause, "run it by hand, or set the option validate=no")]
-        except (OSError, ValueError, LookupError, TypeError) as error:
+        except (OSError, ValueError) as error:
             cause = f"was not validated: the BIDS validator failed ({type(error).__name__})"
             return [_said(root, cause, "run it by hand, or set the option validate=no")]
 
@@ -88,15 +113,15 @@ def _command() -> list[str] | None:
     return [os.fsdecode(find_deno_bin()), "run", *rights, str(script), "--format", "json", "--ignoreWarnings", "."]
 
 
-def _lines(issues: list[dict[str, Any]], meaning: dict[str, str], leaves_out: LeavesOut) -> list[DataIssue]:
-    kinds: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for issue in issues:
-        if issue.get("severity") == "error" and not is_of(str(issue.get("location", "")), leaves_out):
-            kinds[str(issue["code"]), str(issue.get("subCode", ""))].append(issue)
+def _lines(said: _Findings, leaves_out: LeavesOut) -> list[DataIssue]:
+    kinds: dict[tuple[str, str], list[_Finding]] = defaultdict(list)
+    for issue in said.issues:
+        if issue.severity == "error" and not is_of(issue.location or "", leaves_out):
+            kinds[issue.code, issue.part or ""].append(issue)
     lines = []
     for (code, part), found in sorted(kinds.items()):
         shown = _some([_place(issue) for issue in found])
-        sentence = " ".join(str(meaning.get(code, "")).split()).split(". ")[0].rstrip(".")
+        sentence = " ".join(said.meanings.get(code, "").split()).split(". ")[0].rstrip(".")
         cause = f"is not BIDS ({code}{f' {part}' if part else ''}: {sentence or 'see the standard'})"
         remedy = "fix it as the standard asks; volumes are used as they are"
         lines.append(DataIssue(thing=shown, cause=cause, remedy=remedy, severity="warning"))
@@ -107,9 +132,9 @@ def _some(places: list[str]) -> str:
     return ", ".join(places[:_SHOWN]) + (f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else "")
 
 
-def _place(issue: dict[str, Any]) -> str:
-    place = str(issue.get("location", "")).lstrip("/") or "the dataset"
-    return f"{place} line {issue['line']}" if issue.get("line") else place
+def _place(issue: _Finding) -> str:
+    place = (issue.location or "").lstrip("/") or "the dataset"
+    return f"{place} line {issue.line}" if issue.line else place
 
 
 def _said(root: Path, cause: str, remedy: str) -> DataIssue:

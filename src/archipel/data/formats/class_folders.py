@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from archipel.data.files import FileFacts, Folder, content_hash, read_whole, short_of_memory
+from archipel.data.files import FileFacts, Folder, Purpose, content_hash, read_whole, short_of_memory
 from archipel.data.formats.base import Options, verify_files
 from archipel.data.formats.name_patterns import found_in
 from archipel.data.sample_data import SampleData
 from archipel.data.samples import ColumnSummary, DataIssue, DataSchema, Sample, Scan, SubjectId, problem_of
 from archipel.tensors import BlobHasher, blob_hash
-from archipel.vocabulary import BadInput, DataKind, ErrorCode
+from archipel.vocabulary import BadInput, DataKind, ErrorCode, Record
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 CLASS, NUMBER = "class", "class_number"
@@ -61,7 +61,7 @@ class ClassFolders:
         problems: list[DataIssue] = []
         places = list(_places(folder, problems))
         classes = asked.classes or sorted({PurePosixPath(place).parts[0] for place in places})
-        found: dict[str, tuple[Sample, FileFacts]] = {}
+        found: dict[str, _Looked] = {}
         unread = [one.thing for one in problems if one.thing.lower().endswith(SUFFIXES)]
         subjects = asked.subjects(sorted({PurePosixPath(place).stem for place in (*places, *unread)}))
         problems = [one.model_copy(update={"subject": subjects.get(PurePosixPath(one.thing).stem, "")})
@@ -107,6 +107,19 @@ class ClassFolders:
             verify_files(root, sample)
 
 
+class PictureFacts(Record):
+    """A picture: its size in pixels, Pillow's name of its mode, and a hash of the pixels."""
+
+    width: int
+    height: int
+    mode: str
+    pixels: str
+
+
+_PICTURE = Purpose("picture/2", PictureFacts)
+_Looked = tuple[Sample, FileFacts[PictureFacts]]
+
+
 class _Asked:
     """The options, understood. Raises BadInput for one that is not valid."""
 
@@ -135,12 +148,12 @@ class _Asked:
         values = np.asarray(picture)
         return np.rint(values).clip(0, 65_535).astype(np.uint16) if deep else values
 
-    def shape(self, facts: Mapping[str, Any]) -> str:
+    def shape(self, facts: PictureFacts) -> str:
         """Type and shape of a picture's pixels, as a schema tells it."""
-        width, height = self.size or (facts["width"], facts["height"])
+        width, height = self.size or (facts.width, facts.height)
         if self.mode == "RGB":
             return f"uint8 [{height}, {width}, 3]"
-        return f"{'uint16' if facts['mode'].startswith('I') else 'uint8'} [{height}, {width}]"
+        return f"{'uint16' if facts.mode.startswith('I') else 'uint8'} [{height}, {width}]"
 
 
 def _places(folder: Folder, problems: list[DataIssue]) -> Iterator[str]:
@@ -149,7 +162,7 @@ def _places(folder: Folder, problems: list[DataIssue]) -> Iterator[str]:
 
 def _sample(
     folder: Folder, place: str, subject: str, asked: _Asked, classes: Sequence[str], problems: list[DataIssue]
-) -> tuple[Sample, FileFacts] | None:
+) -> _Looked | None:
     path = PurePosixPath(place)
     if folder.leaves_out(subject):
         return None
@@ -162,7 +175,7 @@ def _sample(
     except ValidationError:
         problems.append(DataIssue(thing=place, cause="has no patient in its name", remedy="fix subject=..., or rename"))
         return None
-    found = folder.look_at_bytes(place, "picture/1", _examined)
+    found = folder.look_at_bytes(place, _PICTURE, _examined)
     if found.problem is not None:
         problems.append(found.problem.model_copy(update={"thing": place, "subject": subject}))
         return None
@@ -178,19 +191,14 @@ def _sample(
     return sample, found
 
 
-def _examined(path: Path, content: bytes) -> dict[str, Any]:
+def _examined(path: Path, content: bytes) -> PictureFacts:
     """Size, mode and a hash of the pixels. Raises BadInput for a picture that is damaged."""
     picture = _opened(path.name, content)
     pixels = np.ascontiguousarray(np.asarray(picture))
     hasher = BlobHasher()
     hasher.update(f"{pixels.dtype.str}{pixels.shape}".encode())
     hasher.update(pixels.reshape(-1).view(np.uint8).data)
-    return {
-        "width": picture.width,
-        "height": picture.height,
-        "mode": picture.mode,
-        "pixels": hasher.digest(),
-    }
+    return PictureFacts(width=picture.width, height=picture.height, mode=picture.mode, pixels=hasher.digest())
 
 
 def _opened(place: str, content: bytes) -> Any:
@@ -224,7 +232,7 @@ def _warning(thing: str, cause: str, remedy: str) -> DataIssue:
     return DataIssue(thing=thing, cause=cause, remedy=remedy, severity="warning")
 
 
-def _refuse_repeated(found: dict[str, tuple[Sample, FileFacts]], problems: list[DataIssue]) -> None:
+def _refuse_repeated(found: dict[str, _Looked], problems: list[DataIssue]) -> None:
     """Pictures of one name: in two classes nobody knows which is right, so none of them is used."""
     places: dict[tuple[str, str], list[str]] = defaultdict(list)
     for place, (sample, _) in found.items():
@@ -237,7 +245,7 @@ def _refuse_repeated(found: dict[str, tuple[Sample, FileFacts]], problems: list[
                 del found[place]
 
 
-def _refuse_odd_ones(found: dict[str, tuple[Sample, FileFacts]], asked: _Asked, problems: list[DataIssue]) -> None:
+def _refuse_odd_ones(found: dict[str, _Looked], asked: _Asked, problems: list[DataIssue]) -> None:
     """Pictures of another shape than most have: rows of arrays are all of one shape."""
     shapes = Counter(asked.shape(facts.facts) for _, facts in found.values())
     if len(shapes) < 2:
@@ -251,18 +259,18 @@ def _refuse_odd_ones(found: dict[str, tuple[Sample, FileFacts]], asked: _Asked, 
             del found[place]
 
 
-def _warn_of_twins(found: Mapping[str, tuple[Sample, FileFacts]], problems: list[DataIssue]) -> None:
+def _warn_of_twins(found: Mapping[str, _Looked], problems: list[DataIssue]) -> None:
     """The same pixels under two classes: one of the two is wrong."""
     twins: dict[str, list[str]] = defaultdict(list)
     for place, (_, facts) in found.items():
-        twins[facts.facts["pixels"]].append(place)
+        twins[facts.facts.pixels].append(place)
     for places in twins.values():
         if len({PurePosixPath(place).parts[0] for place in places}) > 1:
             cause = f"has the same pixels as {', '.join(places[1:])}, in another class"
             problems.append(_warning(places[0], cause, "find out which class is right, and remove the other"))
 
 
-def _schema(samples: Sequence[Sample], found: Mapping[str, tuple[Sample, FileFacts]], asked: _Asked) -> DataSchema:
+def _schema(samples: Sequence[Sample], found: Mapping[str, _Looked], asked: _Asked) -> DataSchema:
     if not samples:
         return DataSchema(kind="arrays")
     x = asked.shape(next(iter(found.values()))[1].facts)

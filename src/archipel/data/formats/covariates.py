@@ -13,15 +13,13 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from archipel.data.files import Folder
+from archipel.data.files import Folder, Purpose
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
-from archipel.data.requests import RequestIndex
 from archipel.data.samples import DataIssue
 from archipel.data.tables.table_files import Row, open_table
 from archipel.tensors import blob_hash
-from archipel.vocabulary import BadInput, ErrorCode, Value
+from archipel.vocabulary import BadInput, ErrorCode, Record, Value
 
 MISSING = frozenset(("", "-", "n/a", "na", "nan", "none", "null", "unknown", "?"))
 """What stands for no value, in any case of letters."""
@@ -44,6 +42,28 @@ class CovariateTable:
     rows: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
 
 
+class CovariateIds(Record):
+    """Who is named in a table."""
+
+    ids: tuple[str, ...]
+
+
+class Remark(Record):
+    """What a person should look at in a table; ``subject`` where it is about one."""
+
+    cause: str
+    remedy: str
+    subject: str = ""
+
+
+class CovariateFacts(Record):
+    """A table's values by the id and the column; ``key`` is the column with the ids."""
+
+    key: str
+    rows: dict[str, dict[str, Value]]
+    remarks: tuple[Remark, ...]
+
+
 def read_covariates(
     folder: Folder, place: str, found: FoundVolumes, *, key: str = "", delimiter: str = "", subject: str = ""
 ) -> CovariateTable | None:
@@ -57,17 +77,19 @@ def read_covariates(
     if not present:
         return None
     how, what = f"{delimiter!r} {key}", "session" if subject else "subject"
-    named = folder.look(place, f"side-table-ids/1 {how}", lambda path: {"ids": _opened(path, key, delimiter).ids()})
-    gone = frozenset(() if subject else filter(folder.leaves_out, named.facts.get("ids", ())))
+    ids = Purpose(f"side-table-ids/2 {how}", CovariateIds)
+    named = folder.look(place, ids, lambda path: _opened(path, key, delimiter).ids())
+    gone = frozenset(() if subject or named.found is None else filter(folder.leaves_out, named.found.ids))
     # An answer without somebody takes the place of the one before, so that the index forgets what it had of them.
-    asked = Folder(folder.root, RequestIndex(folder.index, blob_hash("\n".join(sorted(gone)).encode())))
-    looked = asked.look(place, f"side-table/2 {how}", lambda path: _examine(_opened(path, key, delimiter), gone, what))
+    without = blob_hash("\n".join(sorted(gone)).encode())
+    purpose = Purpose(f"side-table/3 {how}", CovariateFacts, without)
+    looked = folder.look(place, purpose, lambda path: _examine(_opened(path, key, delimiter), gone, what))
     if looked.problem is not None:
         found.warn(looked.problem, subject)
         return None
-    for cause, remedy, whose in looked.facts["remarks"]:
-        found.warn(DataIssue(thing=place, cause=cause, remedy=remedy), subject or whose)
-    return CovariateTable(place, looked.facts["key"], looked.facts["rows"])
+    for remark in looked.facts.remarks:
+        found.warn(DataIssue(thing=place, cause=remark.cause, remedy=remark.remedy), subject or remark.subject)
+    return CovariateTable(place, looked.facts.key, looked.facts.rows)
 
 
 def compare(found: FoundVolumes, table: CovariateTable, subjects: Sequence[str]) -> None:
@@ -93,9 +115,9 @@ class _Opened:
         """Whose row it is, also of one that has too many or too few fields; "" when it names nobody."""
         return subject_id(row.fields[self.at].strip()) if len(row.fields) > self.at else ""
 
-    def ids(self) -> list[str]:
+    def ids(self) -> CovariateIds:
         """Who is named."""
-        return sorted({self.id_in(row) for row in self.lines} - {""})
+        return CovariateIds(ids=tuple(sorted({self.id_in(row) for row in self.lines} - {""})))
 
 
 def _opened(path: Path, key: str, delimiter: str) -> _Opened:
@@ -114,13 +136,10 @@ def _opened(path: Path, key: str, delimiter: str) -> _Opened:
     return _Opened(names, names.index(column), list(table.rows()), table.notes)
 
 
-def _examine(table: _Opened, left_out: Collection[str], what: str) -> dict[str, Any]:
-    """Facts about a table, as JSON values; rows of those who are ``left_out`` are passed over.
-
-    ``remarks``: cause, remedy and, where it is about one, the id.
-    """
+def _examine(table: _Opened, left_out: Collection[str], what: str) -> CovariateFacts:
+    """Facts about a table; rows of those who are ``left_out`` are passed over."""
     names, at = table.names, table.at
-    remarks: list[tuple[str, str, str]] = [(*note, "") for note in table.notes]
+    remarks = [Remark(cause=cause, remedy=remedy) for cause, remedy in table.notes]
     texts: dict[str, list[str]] = {}
     times: Counter[str] = Counter()
     for row in table.lines:
@@ -130,20 +149,22 @@ def _examine(table: _Opened, left_out: Collection[str], what: str) -> dict[str, 
             continue
         if len(fields) != len(names):
             cause = f"line {line} has {len(fields)} fields, the header {len(names)}; the row is left out"
-            remarks.append((cause, "fix the line", ""))
+            remarks.append(Remark(cause=cause, remedy="fix the line"))
             continue
         if not subject:
-            remarks.append((f"line {line} names no {what}; the row is left out", "fill in the id", ""))
+            cause = f"line {line} names no {what}; the row is left out"
+            remarks.append(Remark(cause=cause, remedy="fill in the id"))
             continue
         times[subject] += 1
         texts[subject] = [one.strip() for one in fields]
     for subject in sorted(one for one, count in times.items() if count > 1):
-        remarks.append((f"{subject} has {times[subject]} rows; none is used", "keep one of them", subject))
+        cause = f"{subject} has {times[subject]} rows; none is used"
+        remarks.append(Remark(cause=cause, remedy="keep one of them", subject=subject))
         del texts[subject]
     personal = [name for name in names if name.strip().lower().replace(" ", "_") in IDENTIFYING]
     if personal:
         cause = f"has columns that may name a person ({', '.join(personal)}); they are not taken"
-        remarks.append((cause, "remove them from the file", ""))
+        remarks.append(Remark(cause=cause, remedy="remove them from the file"))
     rows: dict[str, dict[str, Value]] = {subject: {} for subject in sorted(texts)}
     for place, name in enumerate(names):
         if place == at or name in personal:
@@ -151,7 +172,7 @@ def _examine(table: _Opened, left_out: Collection[str], what: str) -> dict[str, 
         stored = {subject: fields[place] for subject, fields in texts.items() if fields[place].lower() not in MISSING}
         for subject, value in _typed(stored).items():
             rows[subject][name] = value
-    return {"key": names[at], "rows": rows, "remarks": remarks}
+    return CovariateFacts(key=names[at], rows=rows, remarks=tuple(remarks))
 
 
 def _typed(texts: Mapping[str, str]) -> Mapping[str, Value]:

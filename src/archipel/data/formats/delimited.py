@@ -11,15 +11,15 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from archipel.data.files import Folder, data_changed
+from archipel.data.files import Folder, Purpose, data_changed
 from archipel.data.formats.base import Options
 from archipel.data.sample_data import SampleData
-from archipel.data.samples import ColumnSummary, DataIssue, DataSchema, Gap, Sample, Scan, sample_name
+from archipel.data.samples import DataIssue, DataSchema, Gap, Sample, Scan, sample_name
 from archipel.data.tables.dictionary import read_dictionary
 from archipel.data.tables.repeated_rows import repeated
-from archipel.data.tables.table_checks import examine
+from archipel.data.tables.table_checks import ColumnFacts, TableFacts, examine
 from archipel.data.tables.table_files import Row
 from archipel.data.tables.table_rows import Key, PatientTable
 from archipel.tensors import blob_hash
@@ -74,19 +74,23 @@ class Tables:
         place = _place(folder, settled, problems)
         if place is None:
             return Scan((), tuple(problems), _EMPTY)
-        purpose = f"table/2 {blob_hash(json.dumps(settled, sort_keys=True).encode())}"
-        found = folder.look(place, purpose, lambda path: examine(path, settled))
-        if found.problem is not None:
-            return Scan((), (*problems, found.problem), _EMPTY)
-        whole = sorted(_samples(place, found.facts), key=lambda one: one.key)
+        name = f"table/3 {blob_hash(json.dumps(settled, sort_keys=True).encode())}"
+        table = folder.look(place, Purpose(name, TableFacts), lambda path: examine(path, settled))
+        if table.problem is not None:
+            return Scan((), (*problems, table.problem), _EMPTY)
+        whole = sorted(_samples(place, table.facts), key=lambda one: one.key)
         samples = [one for one in whole if not folder.leaves_out(one.subject)]
-        again = repeated(PurePosixPath(place).name, found.facts, folder, {one.subject for one in samples})
+        again = repeated(PurePosixPath(place).name, table.facts.several, folder, {one.subject for one in samples})
         gone = sorted({one.subject for one in whole} - {one.subject for one in samples})
+        columns: ColumnFacts = table.facts
         if gone:
-            purpose += f" without {blob_hash(json.dumps(gone).encode())}"
-            found = folder.look(place, purpose, lambda path: _columns(path, settled, gone))
-        problems += [*map(DataIssue.model_validate, found.facts["problems"]), *again]
-        return Scan(tuple(samples), tuple(problems), _schema(found.facts, samples))
+            name += f" without {blob_hash(json.dumps(gone).encode())}"
+            looked = folder.look(place, Purpose(name, ColumnFacts), lambda path: _columns(path, settled, gone))
+            if looked.problem is not None:
+                return Scan((), (*problems, looked.problem), _EMPTY)
+            columns = looked.facts
+        problems += [*columns.problems, *again]
+        return Scan(tuple(samples), tuple(problems), _schema(columns, samples))
 
     def read(self, root: Path, samples: Sequence[Sample], options: Options) -> Iterator[SampleData]:
         """The samples' rows as values by column; one that is missing is not among them."""
@@ -101,10 +105,10 @@ class Tables:
                 raise data_changed(sample.files["table"], cause)
 
 
-def _columns(path: Path, options: Options, left_out: Sequence[str]) -> dict[str, Any]:
+def _columns(path: Path, options: Options, left_out: Sequence[str]) -> ColumnFacts:
     """What a table's columns hold without some subjects, and what is wrong then; its rows are known already."""
     found = examine(path, options, frozenset(left_out))
-    return {"columns": found["columns"], "problems": found["problems"]}
+    return ColumnFacts(columns=found.columns, problems=found.problems)
 
 
 def _place(folder: Folder, options: Options, problems: list[DataIssue]) -> str | None:
@@ -126,10 +130,10 @@ def _is_table(place: str, named: str) -> bool:
     return place == named if named else place.lower().endswith(SUFFIXES)
 
 
-def _samples(place: str, facts: Mapping[str, Any]) -> Iterator[Sample]:
-    for subject, session, digest, missing in facts["rows"]:
+def _samples(place: str, facts: TableFacts) -> Iterator[Sample]:
+    for subject, session, digest, missing in facts.rows:
         files = {"table": place}
-        yield Sample(subject=subject, session=session, files=files, hash=digest, missing=tuple(missing))
+        yield Sample(subject=subject, session=session, files=files, hash=digest, missing=missing)
 
 
 def _found(root: Path, samples: Sequence[Sample], options: Options) -> Iterator[tuple[PatientTable, Row, Sample]]:
@@ -158,16 +162,15 @@ def _found(root: Path, samples: Sequence[Sample], options: Options) -> Iterator[
         yield table, Row(line, fields), sample
 
 
-def _schema(facts: Mapping[str, Any], samples: Sequence[Sample]) -> DataSchema:
+def _schema(facts: ColumnFacts, samples: Sequence[Sample]) -> DataSchema:
     gaps = Counter(sample.missing for sample in samples if sample.missing)
     missing: Counter[str] = Counter()
     for together, count in gaps.items():
         missing.update(dict.fromkeys(together, count))
-    columns = {name: ColumnSummary.model_validate(one) for name, one in facts["columns"].items()}
     return DataSchema(
         kind="table",
         subjects=len({sample.subject for sample in samples}),
         samples=len(samples),
-        columns={name: one.model_copy(update={"missing": missing[name]}) for name, one in columns.items()},
+        columns={name: one.model_copy(update={"missing": missing[name]}) for name, one in facts.columns.items()},
         gaps=tuple(Gap(columns=together, samples=count) for together, count in sorted(gaps.items())),
     )

@@ -6,20 +6,30 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from archipel.data.files import Folder
+from pydantic import JsonValue
+
+from archipel.data.files import Folder, Purpose
 from archipel.data.samples import DataIssue
-from archipel.vocabulary import BadInput, ErrorCode
+from archipel.vocabulary import BadInput, ErrorCode, JsonObject, Record
 
 _LARGEST = 64 << 20
 _DIGITS = re.compile("[0-9]{1,9}")
 _REMEDY = "fix it as the layout asks, or add the folder in another format"
 
 
-def description(folder: Folder, place: str, problems: list[DataIssue]) -> dict[str, Any] | None:
+class Description(Record):
+    """What somebody wrote into a description: any JSON object, checked key by key where it is used."""
+
+    content: JsonObject
+
+
+_DESCRIPTION = Purpose("json/2", Description)
+
+
+def description(folder: Folder, place: str, problems: list[DataIssue]) -> JsonObject | None:
     """The JSON object in a file; None, with the reason among ``problems``, when there is none."""
-    found = folder.look(place, "json/1", _parsed) if folder.has(place) else None
+    found = folder.look(place, _DESCRIPTION, _parsed) if folder.has(place) else None
     if found is None:
         if not any(problem.thing == place for problem in problems):
             list(folder.files(place, problems))
@@ -29,22 +39,20 @@ def description(folder: Folder, place: str, problems: list[DataIssue]) -> dict[s
     if found.problem is not None:
         problems.append(found.problem)
         return None
-    content: dict[str, Any] = found.facts["content"]
-    return content
+    return found.facts.content
 
 
-def _parsed(path: Path) -> dict[str, Any]:
+def _parsed(path: Path) -> Description:
     try:
         if path.stat().st_size > _LARGEST:
             raise ValueError(f"more than {_LARGEST >> 20} MiB")
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-        # What is kept goes through JSON again; NaN, lone surrogates and depth are refused here.
-        json.dumps(content, allow_nan=False).encode()
         if not isinstance(content, dict):
             raise TypeError("not an object")
+        # What is kept goes through JSON again; NaN, lone surrogates and depth are refused here.
+        return Description.model_validate_json(json.dumps({"content": content}, allow_nan=False))
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise bad_description(path.name, f"cannot be read as JSON ({str(error)[:120]})") from error
-    return {"content": content}
 
 
 def bad_description(place: str, cause: str) -> BadInput:
@@ -52,7 +60,7 @@ def bad_description(place: str, cause: str) -> BadInput:
     return BadInput(place, cause, _REMEDY, code=ErrorCode.BAD_DATA)
 
 
-def by_number(place: str, key: str, stored: Any) -> dict[int, str]:
+def by_number(place: str, key: str, stored: JsonValue) -> dict[int, str]:
     """Channels or labels, by number: from ``{"0": "T1"}``, or the other way round as nnU-Net writes labels.
 
     Regions (a list of values under one name) name no value of their own. Raises BadInput.
@@ -65,7 +73,8 @@ def by_number(place: str, key: str, stored: Any) -> dict[int, str]:
         if isinstance(number, list):
             continue
         if (
-            isinstance(number, bool)
+            not isinstance(number, str | int | float)
+            or isinstance(number, bool)
             or not _DIGITS.fullmatch(str(number))
             or not isinstance(name, str)
             or not name.strip()

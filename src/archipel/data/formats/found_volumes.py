@@ -6,16 +6,16 @@ import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
 
-from archipel.data.files import FileFacts, Folder
+from archipel.data.files import Folder
 from archipel.data.formats.base import content_of
 from archipel.data.samples import LABEL, ColumnSummary, DataIssue, DataSchema, Sample, Scan, problem_of, sample_name
 from archipel.data.volumes import volumes
 from archipel.data.volumes.thumbnails import Sketchbook
+from archipel.data.volumes.volume_facts import ImageFacts, MaskFacts
 from archipel.vocabulary import BadInput, Value
 
 MOST_CATEGORIES = 50
@@ -72,10 +72,10 @@ class FoundVolumes:
         hashes = {role: found.hash for role, found in facts.items()}
         # Only what is there is named: a record remembers which fields it was given, which takes as much as they do.
         given = {"session": session, "values": dict(values or {}), "channels": dict(channels or {})}
-        known: dict[str, Any] = {name: value for name, value in given.items() if value}
         try:
             content = content_of(hashes, channels or {})
-            sample = Sample(subject=subject, files=dict(files), hash=content, file_hashes=hashes, **known)
+            known = {"subject": subject, "files": dict(files), "hash": content, "file_hashes": hashes}
+            sample = Sample.model_validate(known | {name: value for name, value in given.items() if value})
         except ValidationError as error:
             cause = f"cannot be used as it is called ({error.errors()[0]['msg']})"
             self.report(DataIssue(thing=name, cause=cause, remedy="rename its files and folders"), subject)
@@ -85,7 +85,7 @@ class FoundVolumes:
         self._remark(name, subject, files, facts)
         return True
 
-    def _look(self, files: Mapping[str, str], channels: Mapping[str, int]) -> dict[str, FileFacts]:
+    def _look(self, files: Mapping[str, str], channels: Mapping[str, int]) -> dict[str, volumes.VolumeLook]:
         """What is known of each file; the mask is looked at first, as thumbnails are cut where it is."""
         sketch = self._sketchbook.next(LABEL in files)
         facts = {
@@ -94,7 +94,7 @@ class FoundVolumes:
         }
         return {role: facts[role] for role in files}
 
-    def _one_grid(self, name: str, subject: str, facts: Mapping[str, FileFacts]) -> bool:
+    def _one_grid(self, name: str, subject: str, facts: Mapping[str, volumes.VolumeLook]) -> bool:
         """Each volume is held against the label, or where there is none against the first modality."""
         if len(facts) < 2:
             return True
@@ -105,8 +105,8 @@ class FoundVolumes:
                 continue
             pair = (role, base) if base == LABEL else (base, role)
             grids = {role: found.facts, base: own}
-            shapes = tuple(grids[pair[0]]["shape"]), tuple(grids[pair[1]]["shape"])
-            affines = np.array(grids[pair[0]]["affine"]), np.array(grids[pair[1]]["affine"])
+            shapes = grids[pair[0]].shape, grids[pair[1]].shape
+            affines = np.array(grids[pair[0]].affine), np.array(grids[pair[1]].affine)
             try:
                 volumes.check_one_grid(name, pair, shapes, affines)
             except BadInput as error:
@@ -114,23 +114,25 @@ class FoundVolumes:
                 return False
         return True
 
-    def _count(self, facts: Mapping[str, Mapping[str, Any]]) -> None:
+    def _count(self, facts: Mapping[str, ImageFacts | MaskFacts]) -> None:
         self._modalities.update(role for role in facts if role != LABEL)
-        if LABEL in facts:
-            self._values.update(list(facts[LABEL]["label_voxels"]))
+        self._values.update(value for one in facts.values() if isinstance(one, MaskFacts) for value in one.label_voxels)
         first = next(one for role, one in facts.items() if role != LABEL or len(facts) == 1)
-        self._shapes.extend(first["shape"])
-        self._spacings.extend(first["spacing"])
+        self._shapes.extend(first.shape)
+        self._spacings.extend(first.spacing)
 
-    def _remark(self, name: str, subject: str, files: Mapping[str, str], facts: Mapping[str, FileFacts]) -> None:
+    def _remark(
+        self, name: str, subject: str, files: Mapping[str, str], facts: Mapping[str, volumes.VolumeLook]
+    ) -> None:
         """Say what a person should look at, though the sample can be used."""
-        lost = [files[role] for role, found in facts.items() if not found.facts["is_placed"]]
+        lost = [files[role] for role, found in facts.items() if not found.facts.is_placed]
         if lost:
             cause = f"does not state its orientation in the patient ({', '.join(dict.fromkeys(lost))})"
             remedy = "make sure that its first axis runs to the patient's left, or export it with its orientation"
             self.warn(DataIssue(thing=name, cause=cause, remedy=remedy), subject)
-        if LABEL in facts and self._declared:
-            strange = [one for one in facts[LABEL].facts["label_voxels"] if int(one) not in self._declared]
+        mask = facts[LABEL].found if LABEL in facts else None
+        if isinstance(mask, MaskFacts) and self._declared:
+            strange = [one for one in mask.label_voxels if int(one) not in self._declared]
             if strange:
                 cause = f"its label has values that the description does not name ({', '.join(strange)})"
                 remedy = "map or drop them (labels of the mapping), or fix the description"

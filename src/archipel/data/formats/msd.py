@@ -9,7 +9,9 @@ Source: Simpson et al. 2019, "A large annotated medical image dataset", arXiv:19
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import Any, ClassVar
+from typing import ClassVar
+
+from pydantic import JsonValue
 
 from archipel.data.files import Folder
 from archipel.data.formats.base import Options, VolumeFormat
@@ -63,7 +65,7 @@ class MsdTask(VolumeFormat):
         return found.scan()
 
 
-def _compare(folder: Folder, found: FoundVolumes, training: Any, there: set[str]) -> None:
+def _compare(folder: Folder, found: FoundVolumes, training: JsonValue, there: set[str]) -> None:
     """Say where the list of cases and the files differ; a case is used when its files are there."""
     named = set()
     for entry in training if isinstance(training, list) else []:

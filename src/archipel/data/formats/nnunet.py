@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from archipel.data.files import Folder
 from archipel.data.formats.base import Options, VolumeFormat
@@ -19,7 +19,7 @@ from archipel.data.formats.found_volumes import FoundVolumes, subject_id
 from archipel.data.formats.volume_names import by_subject, name_subjects, nothing_found, volumes_in
 from archipel.data.samples import DataIssue, Scan, problem_of
 from archipel.data.volumes.decoding import SUFFIXES
-from archipel.vocabulary import BadInput
+from archipel.vocabulary import BadInput, JsonObject
 
 FILE = "dataset.json"
 _CHANNEL = re.compile(r"(.+)_(\d{4})", re.DOTALL)
@@ -80,7 +80,7 @@ class NnunetRaw(VolumeFormat):
         return found.scan()
 
 
-def _settled(told: dict[str, Any]) -> tuple[list[str], dict[int, str], str]:
+def _settled(told: JsonObject) -> tuple[list[str], dict[int, str], str]:
     """Modalities in order, label names by value, and how files end. Raises BadInput."""
     modalities = modalities_of(FILE, "channel_names", by_number(FILE, "channel_names", told.get("channel_names")))
     labels = by_number(FILE, "labels", told.get("labels"))

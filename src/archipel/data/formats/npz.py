@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archipel.data.cohorts.splits import SPLIT, TRAINING, VALIDATION
-from archipel.data.files import Folder, data_changed, short_of_memory
+from archipel.data.files import Folder, Purpose, data_changed, short_of_memory
 from archipel.data.formats.base import Options
 from archipel.data.sample_data import SampleData
 from archipel.data.samples import DataIssue, DataSchema, Sample, Scan
 from archipel.tensors import BlobHasher
-from archipel.vocabulary import BadInput, DataKind, ErrorCode
+from archipel.vocabulary import BadInput, DataKind, ErrorCode, Record
 
 _ARRAYS = ("x", "y", "subject")
 _SPLITS = {"train": TRAINING, "val": VALIDATION, "test": ""}
@@ -36,6 +36,21 @@ MOST_ROWS = 1_000_000
 """Each becomes a sample, which takes some 2 KB of memory whatever its row takes."""
 _MOST_NAMES = 1 << 16
 """Bytes of the list of a file's arrays."""
+
+
+class NpzFacts(Record):
+    """A file of arrays: each sound row's subject, part of the file, number and hash; whether the file has parts.
+
+    ``arrays`` are type and shape of one sample by name.
+    """
+
+    rows: tuple[tuple[str, str, int, str], ...]
+    splits: bool
+    arrays: dict[str, str]
+    problems: tuple[DataIssue, ...]
+
+
+_FACTS = Purpose("npz/2", NpzFacts)
 
 
 class NpzTable:
@@ -64,14 +79,14 @@ class NpzTable:
             problems.append(DataIssue(thing=folder.root.name, cause=cause, remedy="keep exactly one"))
             return Scan((), tuple(problems), _EMPTY)
         place = files[0]
-        found = folder.look(place, "npz/1", _examined)
+        found = folder.look(place, _FACTS, _examined)
         if found.problem is not None:
             return Scan((), (*problems, found.problem), _EMPTY)
-        problems += [DataIssue.model_validate(one) for one in found.facts["problems"]]
-        if own and not found.facts["splits"]:
+        problems += found.facts.problems
+        if own and not found.facts.splits:
             problems.append(DataIssue(thing=place, cause="has no split of its own", remedy="leave split=own out"))
         samples, left_out = [], 0
-        for subject, part, row, digest in found.facts["rows"]:
+        for subject, part, row, digest in found.facts.rows:
             if folder.leaves_out(subject):
                 continue
             if own and part and not _SPLITS[part]:
@@ -83,7 +98,7 @@ class NpzTable:
             cause = f"{left_out} test rows are left out"
             problems.append(_warning(place, cause, "nothing to do: they are for after the training"))
         counts = {"subjects": len(samples), "samples": len(samples)}
-        schema = DataSchema(kind="arrays", arrays=found.facts["arrays"], **counts)
+        schema = DataSchema(kind="arrays", arrays=found.facts.arrays, **counts)
         return Scan(tuple(sorted(samples, key=lambda sample: sample.key)), tuple(problems), schema)
 
     def read(self, root: Path, samples: Sequence[Sample], options: Options) -> Iterator[SampleData]:
@@ -126,8 +141,7 @@ def _warning(thing: str, cause: str, remedy: str) -> DataIssue:
     return DataIssue(thing=thing, cause=cause, remedy=remedy, severity="warning")
 
 
-def _examined(path: Path) -> dict[str, Any]:
-    """Each row's subject, part of the file, number and hash; type and shape of the arrays; what is wrong."""
+def _examined(path: Path) -> NpzFacts:
     x, y, ids, parts = _arrays(path)
     problems, rows, seen = [], [], set()
     for row, (subject, part) in enumerate(zip(ids, parts, strict=True)):
@@ -145,12 +159,12 @@ def _examined(path: Path) -> dict[str, Any]:
         seen.add(subject)
     if not ids:
         problems.append(DataIssue(thing=path.name, cause="holds no row", remedy="add the subjects' rows"))
-    return {
-        "rows": rows,
-        "splits": any(parts),
-        "arrays": {name: f"{array.dtype.name} {list(array.shape)}" for name, array in (("x", x), ("y", y))},
-        "problems": [problem.model_dump(mode="json") for problem in problems],
-    }
+    return NpzFacts(
+        rows=tuple(rows),
+        splits=any(parts),
+        arrays={name: f"{array.dtype.name} {list(array.shape)}" for name, array in (("x", x), ("y", y))},
+        problems=tuple(problems),
+    )
 
 
 def _is_id(subject: str) -> bool:

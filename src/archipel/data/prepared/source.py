@@ -31,7 +31,7 @@ from archipel.data.formats import format_named
 from archipel.data.sample_data import SampleData
 from archipel.data.samples import Sample
 from archipel.tensors import blob_hash, write_all
-from archipel.vocabulary import BadInput, ErrorCode, Record
+from archipel.vocabulary import BadInput, ErrorCode, Hash, Record, Value
 from archipel.vocabulary.needs import LabelValue
 
 ROWS = "rows.prepared"
@@ -103,6 +103,18 @@ def is_rows(cohort: Cohort) -> bool:
     return format_named(cohort.format).kind != "volumes"
 
 
+_StoredArray = tuple[str, str, tuple[int, ...], tuple[int, ...], int]
+"""An array in a prepared file: name, type, shape, its axes from the slowest to the fastest, and where it begins."""
+
+
+class _Index(Record):
+    """What is in a prepared file: for each sample its key, its values and its arrays."""
+
+    form: str
+    preparation: Hash
+    samples: tuple[tuple[str, dict[str, Value], tuple[_StoredArray, ...]], ...]
+
+
 class Keyed(NamedTuple):
     """A sample on its way into a prepared file."""
 
@@ -168,7 +180,7 @@ class PreparedFile:
     """A prepared file, mapped into memory; the samples in it by their keys."""
 
     window: NDArray[np.uint8]
-    samples: Mapping[str, tuple[Mapping[str, Any], Sequence[Any]]]
+    samples: Mapping[str, tuple[Mapping[str, Value], Sequence[_StoredArray]]]
 
     @classmethod
     def open(cls, path: Path) -> PreparedFile:
@@ -179,7 +191,7 @@ class PreparedFile:
             window = _mapped(descriptor, os.fstat(descriptor).st_size)
         finally:
             os.close(descriptor)
-        return cls(window, {key: (values, arrays) for key, values, arrays in index["samples"]})
+        return cls(window, {key: (values, arrays) for key, values, arrays in index.samples})
 
     def reading(self, key: str) -> SampleData:
         """A sample's content: read-only arrays on the mapped file."""
@@ -197,10 +209,10 @@ class PreparedFile:
             images=images, label=single.get("label"), affine=single.get("affine"), arrays=others, values=values
         ).sealed()
 
-    def _array(self, dtype: str, shape: list[int], order: list[int], start: int) -> NDArray[Any]:
+    def _array(self, dtype: str, shape: Sequence[int], order: Sequence[int], start: int) -> NDArray[Any]:
         kind = np.dtype(dtype)
         stored = np.ndarray([shape[axis] for axis in order], kind, self.window.data, start)
-        return stored.transpose(sorted(range(len(order)), key=order.__getitem__))
+        return stored.transpose([order.index(axis) for axis in range(len(order))])
 
 
 class Damaged(Exception):
@@ -211,12 +223,12 @@ def keys_in(path: Path) -> list[str]:
     """The keys of the samples in a prepared file. Raises Damaged when it is not whole, OSError when it is gone."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return [key for key, _, _ in _index(descriptor, path.name)["samples"]]
+        return [key for key, _, _ in _index(descriptor, path.name).samples]
     finally:
         os.close(descriptor)
 
 
-def _index(descriptor: int, name: str) -> dict[str, Any]:
+def _index(descriptor: int, name: str) -> _Index:
     size = os.fstat(descriptor).st_size
     if size < len(_MAGIC) + _TRAILER.size:
         raise Damaged(f"{name} has {size} bytes")
@@ -226,8 +238,7 @@ def _index(descriptor: int, name: str) -> dict[str, Any]:
     text = os.pread(descriptor, length, size - _TRAILER.size - length)
     if _digits(blob_hash(text)).encode() != hashed:
         raise Damaged(f"{name} has another index than was written")
-    found: dict[str, Any] = json.loads(text)
-    return found
+    return _Index.model_validate_json(text)
 
 
 _libc = ctypes.CDLL(None, use_errno=True)

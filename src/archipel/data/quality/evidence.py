@@ -14,19 +14,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archipel.data.files import FileIndex, Folder
+from archipel.data.files import FileIndex, Folder, Purpose
 from archipel.data.formats import Options, format_named
-from archipel.data.requests import RequestIndex, request_of
+from archipel.data.requests import request_of
 from archipel.data.sample_data import Affine
 from archipel.data.samples import Sample, Scan
 from archipel.data.volumes import volumes
+from archipel.data.volumes.volume_facts import ImageFacts, MaskFacts
 from archipel.tensors import blob_hash
-from archipel.vocabulary import DataKind, Value
+from archipel.vocabulary import DataKind, Record, Value
 
 Key = tuple[str, str]
 """A sample's subject and session."""
-PIXELS = "pixels/1"
-VALUES = "values/1"
+PIXELS = "pixels/2"
+VALUES = "values/2"
 """What an index calls the examinations of 2-D images and of tables; a new number when they find other facts."""
 CELLS = 500_000
 """Values of a table up to which they are kept in the index; a larger table is read for every report."""
@@ -52,19 +53,21 @@ class VolumeFacts:
     label_voxels: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, facts: Mapping[str, Any]) -> VolumeFacts:
+    def of(cls, facts: ImageFacts | MaskFacts) -> VolumeFacts:
         """From the facts of ``volumes.look``."""
+        codes = orientation_codes(np.array(facts.affine))
+        if isinstance(facts, MaskFacts):
+            return cls(facts.shape, facts.spacing, codes, facts.voxels, label_voxels=facts.label_voxels)
         return cls(
-            shape=tuple(facts["shape"]),
-            spacing=tuple(facts["spacing"]),
-            orientation=orientation_codes(np.array(facts["affine"])),
-            voxels=facts["voxels"],
-            minimum=facts.get("minimum", 0.0),
-            maximum=facts.get("maximum", 0.0),
-            mean=facts.get("mean", 0.0),
-            spread=facts.get("spread", 0.0),
-            percentiles=tuple(facts.get("percentiles", ())),
-            label_voxels=facts.get("label_voxels", {}),
+            facts.shape,
+            facts.spacing,
+            codes,
+            facts.voxels,
+            minimum=facts.minimum,
+            maximum=facts.maximum,
+            mean=facts.mean,
+            spread=facts.spread,
+            percentiles=facts.percentiles,
         )
 
     @property
@@ -83,6 +86,18 @@ class ArrayFacts:
     mean: float
     shape: tuple[int, ...]
     label: str = ""
+
+
+class ArraysExamined(Record):
+    """The facts of a file's arrays, in the order of the samples that were asked for."""
+
+    rows: tuple[ArrayFacts, ...]
+
+
+class RowsExamined(Record):
+    """The values of a table's rows, in the order of the samples that were asked for."""
+
+    rows: tuple[dict[str, Value], ...]
 
 
 @dataclass(frozen=True)
@@ -127,18 +142,17 @@ def _arrays_of(
     by_place: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
         by_place[next(iter(sample.files.values()))].append(sample)
-    known = {}
+    known: dict[Key, ArrayFacts] = {}
     for place, inside in by_place.items():
 
-        def examine(_: Path, inside: Sequence[Sample] = inside) -> dict[str, Any]:
+        def examine(_: Path, inside: Sequence[Sample] = inside) -> ArraysExamined:
             readings = format_named(layout).read(root, inside, options)
-            return {"rows": [_pixel_facts(reading.arrays) for reading in readings]}
+            return ArraysExamined(rows=tuple(_array_facts(reading.arrays) for reading in readings))
 
-        asked = Folder(root, RequestIndex(index, request_of(options, inside)))
-        looked = asked.look(place, PIXELS, examine)
-        for sample, row in zip(inside, looked.facts.get("rows", ()), strict=False):
-            facts = ArrayFacts(**row | {"shape": tuple(row["shape"])})
-            known[sample.key] = facts
+        purpose = Purpose(PIXELS, ArraysExamined, request_of(options, inside))
+        looked = Folder(root, index).look(place, purpose, examine)
+        if looked.found is not None:
+            known.update(zip((sample.key for sample in inside), looked.found.rows, strict=True))
     return known
 
 
@@ -152,27 +166,28 @@ def _with_values(root: Path, index: FileIndex, layout: str, options: Options, fo
         def rows(inside: Sequence[Sample] = inside) -> Iterator[Mapping[str, Value]]:
             return (reading.values for reading in format_named(layout).read(root, inside, options))
 
-        def examine(_: Path) -> dict[str, Any]:
-            return {"rows": [dict(one) for one in rows()]}
+        def examine(_: Path) -> RowsExamined:
+            return RowsExamined(rows=tuple(dict(one) for one in rows()))
 
         values: Iterable[Mapping[str, Value]] = rows()
         if len(inside) * len(found.schema.columns) <= CELLS:
-            asked = Folder(root, RequestIndex(index, request_of(options, inside)))
-            values = asked.look(place, VALUES, examine).facts.get("rows", ())
+            purpose = Purpose(VALUES, RowsExamined, request_of(options, inside))
+            looked = Folder(root, index).look(place, purpose, examine)
+            values = looked.found.rows if looked.found is not None else ()
         for sample, known in zip(inside, values, strict=False):
             yield sample.model_copy(update={"values": dict(known)})
 
 
-def _pixel_facts(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+def _array_facts(arrays: Mapping[str, NDArray[Any]]) -> ArrayFacts:
     x, y = np.ascontiguousarray(arrays["x"]), np.asarray(arrays["y"])
-    return {
-        "pixels": blob_hash(f"{x.dtype.str}{list(x.shape)}".encode() + x.tobytes()),
-        "minimum": float(x.min()) if x.size else 0.0,
-        "maximum": float(x.max()) if x.size else 0.0,
-        "mean": float(x.mean()) if x.size else 0.0,
-        "shape": list(x.shape),
-        "label": f"{y.item():g}" if y.size == 1 and y.dtype.kind in "iub" else "",
-    }
+    return ArrayFacts(
+        pixels=blob_hash(f"{x.dtype.str}{list(x.shape)}".encode() + x.tobytes()),
+        minimum=float(x.min()) if x.size else 0.0,
+        maximum=float(x.max()) if x.size else 0.0,
+        mean=float(x.mean()) if x.size else 0.0,
+        shape=x.shape,
+        label=f"{y.item():g}" if y.size == 1 and y.dtype.kind in "iub" else "",
+    )
 
 
 def orientation_codes(affine: Affine) -> str:

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archipel.data.files import FileIndex, Folder
+from archipel.data.files import FileIndex, Folder, Purpose
 from archipel.data.formats import Options, format_named
 from archipel.data.quality.cohort_checks import classes_of
 from archipel.data.quality.evidence import Evidence, VolumeFacts
 from archipel.data.quality.records import QualityReport
-from archipel.data.requests import RequestIndex, request_of
+from archipel.data.requests import request_of
 from archipel.data.samples import LABEL, Sample
 from archipel.data.volumes import png
 from archipel.data.volumes.thumbnails import (
@@ -36,11 +36,12 @@ from archipel.data.volumes.thumbnails import (
     shrunk,
     window_of,
 )
+from archipel.vocabulary import Record
 
 A_CLASS = 24
 """2-D images shown of each class."""
 CLASSES = 20
-TILES = "tiles/1"
+TILES = "tiles/2"
 TILE_SIDE = 56
 
 
@@ -51,6 +52,12 @@ class VolumePicture:
     name: str
     images: dict[str, Thumbnails]
     label: Thumbnails | None
+
+
+class Tiles(Record):
+    """Small pictures of some samples of one file, in their order: PNG files in base64."""
+
+    tiles: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -166,17 +173,16 @@ def _tiles(
     by_place: dict[str, list[Sample]] = defaultdict(list)
     for sample in shown:
         by_place[next(iter(sample.files.values()))].append(sample)
-    tiles = {}
+    tiles: dict[tuple[str, str], str] = {}
     for place, inside in by_place.items():
 
-        def examine(_: Path, inside: Sequence[Sample] = inside) -> dict[str, Any]:
+        def examine(_: Path, inside: Sequence[Sample] = inside) -> Tiles:
             readings = format_named(layout).read(root, inside, options)
-            return {"tiles": [_tile(np.asarray(reading.arrays["x"])) for reading in readings]}
+            return Tiles(tiles=tuple(_tile(np.asarray(reading.arrays["x"])) for reading in readings))
 
-        asked = Folder(root, RequestIndex(index, request_of(options, inside)))
-        found = asked.look(place, TILES, examine)
-        for sample, tile in zip(inside, found.facts.get("tiles", ()), strict=False):
-            tiles[sample.key] = str(tile)
+        looked = Folder(root, index).look(place, Purpose(TILES, Tiles, request_of(options, inside)), examine)
+        if looked.found is not None:
+            tiles.update(zip((sample.key for sample in inside), looked.found.tiles, strict=True))
     return tiles
 
 

@@ -15,7 +15,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -184,14 +183,16 @@ def generate(
         for part in ("images", "labels"):
             (folder / part).mkdir(parents=True, exist_ok=True)
         machine = scanner(site_number, seed)
-        recorded: dict[str, Any] = {"seed": seed, "scanner": asdict(machine), "subjects": {}}
+        anatomies: dict[str, SubjectParameters] = {}
         for number in range(subjects_per_site):
             anatomy = subject(site_number, number, seed)
             image, label = render(anatomy, machine)
             subject_id = f"{site}-{number:03}"
-            recorded["subjects"][subject_id] = asdict(anatomy)
+            anatomies[subject_id] = anatomy
             for part, values in (("images", np.rint(image).astype(np.int16)), ("labels", label)):
                 nibabel.Nifti1Image(values, np.eye(4)).to_filename(folder / part / f"{subject_id}.nii.gz")
+        subjects = {name: asdict(one) for name, one in anatomies.items()}
+        recorded = {"seed": seed, "scanner": asdict(machine), "subjects": subjects}
         (folder / "parameters.json").write_text(json.dumps(recorded, indent=1) + "\n")
         folders.append(folder)
     return folders

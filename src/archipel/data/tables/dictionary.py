@@ -138,6 +138,10 @@ def _normal(code: str) -> str:
     return f"{float(code):g}" if _NUMBER.fullmatch(code) else code
 
 
+_Cell = str | bool | list[str] | dict[str, str]
+"""What a cell of a dictionary in CSV says."""
+
+
 def read_dictionary(path: Path) -> Dictionary:
     """The dictionary in a ``.toml`` or ``.csv`` file. Raises BadInput naming the line or key that is wrong."""
     thing = f"dictionary {path.name}"
@@ -158,7 +162,7 @@ def read_dictionary(path: Path) -> Dictionary:
         raise BadInput(f"{thing}: {where}", str(first["msg"]), f"a column has: {known}") from error
 
 
-def _from_csv(thing: str, text: str) -> dict[str, Any]:
+def _from_csv(thing: str, text: str) -> dict[str, dict[str, dict[str, _Cell]]]:
     """Lines of column, type, unit, missing (``?|-9999``), impossible_zero (yes) and categories (``0=no|1=yes``)."""
     sheet = csv.DictReader(text.splitlines(), delimiter=";" if text.partition("\n")[0].count(";") else ",")
     given = {name.strip() for name in sheet.fieldnames or ()}
@@ -166,7 +170,7 @@ def _from_csv(thing: str, text: str) -> dict[str, Any]:
     if not {"column", "type"} <= given or not given <= known:
         cause = f"has the columns {', '.join(sorted(given)) or 'none'}"
         raise BadInput(thing, cause, f"give column and type, and of {', '.join(ColumnRule.model_fields)} what is known")
-    columns: dict[str, Any] = {}
+    columns: dict[str, dict[str, _Cell]] = {}
     for line in sheet:
         cells = {str(name).strip(): (cell or "").strip() for name, cell in line.items() if not isinstance(cell, list)}
         name = cells.pop("column")
@@ -177,7 +181,7 @@ def _from_csv(thing: str, text: str) -> dict[str, Any]:
     return {"column": columns}
 
 
-def _cell(key: str, cell: str) -> Any:
+def _cell(key: str, cell: str) -> _Cell:
     match key:
         case "missing":
             return cell.split("|")

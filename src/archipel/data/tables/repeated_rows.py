@@ -6,18 +6,25 @@ Where no column says which visit a row is of, the columns that could are named.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
 from archipel.data.files import Folder
 from archipel.data.samples import DataIssue, sample_name
 from archipel.data.tables.table_files import Row
 from archipel.data.tables.table_rows import Key, PatientTable
+from archipel.vocabulary import Record
 
 _FEW = 5
 _LOOKED_AT = 10_000
 """Rows in which columns are looked for that tell visits apart; more would take memory and say the same."""
 _OF_A_VISIT = re.compile(r"session|visit|scan|exam|study|mri|date|day|time|wave", re.IGNORECASE)
+
+
+class RepeatedFacts(Record):
+    """Keys that more than one row has: subject, session and lines; and the columns that tell such rows apart."""
+
+    rows: tuple[tuple[str, str, tuple[int, ...]], ...] = ()
+    visits: tuple[str, ...] = ()
 
 
 class RepeatedRows:
@@ -53,15 +60,16 @@ class RepeatedRows:
                 held.add(field)
         return True
 
-    def facts(self) -> dict[str, Any]:
-        """What was collected, as JSON values; columns whose names speak of a visit come first."""
+    def facts(self) -> RepeatedFacts:
+        """What was collected; columns whose names speak of a visit come first."""
         names = sorted((self._names[at] for at in self._held), key=lambda name: not _OF_A_VISIT.search(name))
-        return {"repeated": [[*key, lines] for key, lines in self._lines.items()], "visits": names}
+        rows = tuple((*key, tuple(lines)) for key, lines in self._lines.items())
+        return RepeatedFacts(rows=rows, visits=tuple(names))
 
 
-def repeated(place: str, facts: Mapping[str, Any], folder: Folder, sound: Collection[str]) -> list[DataIssue]:
+def repeated(place: str, facts: RepeatedFacts, folder: Folder, sound: Collection[str]) -> list[DataIssue]:
     """What is wrong with repeated rows of those who are not left out; ``sound`` are the subjects of the other rows."""
-    found = [one for one in facts["repeated"] if not folder.leaves_out(one[0])]
+    found = [one for one in facts.rows if not folder.leaves_out(one[0])]
     if len(found) <= _FEW:
         return [_one(place, *one) for one in found]
     if any(session for _, session, _ in found):
@@ -70,7 +78,7 @@ def repeated(place: str, facts: Mapping[str, Any], folder: Folder, sound: Collec
         return [DataIssue(thing=place, cause=cause, remedy="keep one row of each")]
     everybody = {subject for subject, _, _ in found} | set(sound)
     cause = f"{len(found)} of {len(everybody)} patients have several rows"
-    return [DataIssue(thing=place, cause=cause, remedy=_told_apart(facts["visits"]))]
+    return [DataIssue(thing=place, cause=cause, remedy=_told_apart(facts.visits))]
 
 
 def _told_apart(visits: Sequence[str]) -> str:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from archipel.data.samples import ColumnSummary, DataIssue, Session, SubjectId
 from archipel.data.tables.dictionary import ColumnReader, Misfit, is_comma_number
-from archipel.data.tables.repeated_rows import RepeatedRows
+from archipel.data.tables.repeated_rows import RepeatedFacts, RepeatedRows
 from archipel.data.tables.table_files import Row
 from archipel.data.tables.table_rows import Key, PatientTable
-from archipel.vocabulary import Value
+from archipel.vocabulary import Record, Value
 
 _LISTED = 20
 """So many faulty lines of one kind are listed; the others are counted."""
@@ -23,12 +22,24 @@ _SUSPICIOUS = frozenset({"-9999", "-999", "-99", "9999"})
 _KEY = TypeAdapter(tuple[SubjectId, Session])
 
 
-def examine(path: Path, options: Mapping[str, str], left_out: Collection[str] = frozenset()) -> dict[str, Any]:
-    """Facts about a table, as JSON values; rows of subjects who are ``left_out`` are passed over.
+class ColumnFacts(Record):
+    """What a table's columns hold, and what is wrong."""
 
-    ``rows``: for each sound row its subject, session, hash and the columns that have no value; ``columns``: a
-    ColumnSummary each; ``problems``; and what ``RepeatedRows`` collects. Raises BadInput for
-    a file that is not a table.
+    columns: dict[str, ColumnSummary]
+    problems: tuple[DataIssue, ...]
+
+
+class TableFacts(ColumnFacts):
+    """The same with the sound rows: subject, session, hash and the columns that have no value."""
+
+    rows: tuple[tuple[str, str, str, tuple[str, ...]], ...]
+    several: RepeatedFacts
+
+
+def examine(path: Path, options: Mapping[str, str], left_out: Collection[str] = frozenset()) -> TableFacts:
+    """Facts about a table; rows of subjects who are ``left_out`` are passed over.
+
+    Raises BadInput for a file that is not a table.
     """
     table = PatientTable.opened(path, options)
     faults = _Faults(path.name)
@@ -36,7 +47,7 @@ def examine(path: Path, options: Mapping[str, str], left_out: Collection[str] = 
         faults.add(path.name, cause, remedy, severity="warning")
     several = RepeatedRows(table)
     tallies = [_Tally(name, reader) for _, name, reader in table.columns.values]
-    rows: list[tuple[str, str, str, list[str]]] = []
+    rows: list[tuple[str, str, str, tuple[str, ...]]] = []
     for number, row in table.rows():
         if not table.fits(row):
             cause = f"has {len(row.fields)} fields where there are {len(table.file.names)} columns"
@@ -56,7 +67,7 @@ def examine(path: Path, options: Mapping[str, str], left_out: Collection[str] = 
             continue
         for tally, value in zip(tallies, values, strict=True):
             tally.add(value)
-        missing = [tally.name for tally, value in zip(tallies, values, strict=True) if value is None]
+        missing = tuple(tally.name for tally, value in zip(tallies, values, strict=True) if value is None)
         rows.append((*key, table.hash(row), missing))
     if not rows and not faults.errors and not several:
         only = options.get("rows", "")
@@ -64,12 +75,12 @@ def examine(path: Path, options: Mapping[str, str], left_out: Collection[str] = 
     for tally in tallies:
         for cause, remedy in tally.suspicions():
             faults.add(path.name, cause, remedy, severity="warning")
-    return {
-        "rows": rows,
-        "columns": {tally.name: tally.summary().model_dump(mode="json") for tally in tallies},
-        "problems": [problem.model_dump(mode="json") for problem in faults.all()],
-        **several.facts(),
-    }
+    return TableFacts(
+        rows=tuple(rows),
+        columns={tally.name: tally.summary() for tally in tallies},
+        problems=tuple(faults.all()),
+        several=several.facts(),
+    )
 
 
 def _is_named(key: Key) -> bool:

@@ -8,7 +8,7 @@ on the left, front and head up, in a profile the face to the left.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archipel.data.files import FileIndex, Folder
-from archipel.data.requests import RequestIndex, answered
+from archipel.data.files import FileIndex, Folder, Purpose
 from archipel.data.volumes import png
 from archipel.data.volumes.decoding import Decoded, bad_volume, decode
 from archipel.data.volumes.orientation import Orientation
+from archipel.data.volumes.volume_facts import ImageFacts
 from archipel.vocabulary import Record
 
-IMAGE, MASK = "thumbnails/1 image", "thumbnails/1 label"
-"""What an index calls them."""
+IMAGE, MASK = "thumbnails/2 image", "thumbnails/2 label"
+"""What an index calls them; a new number when they are drawn otherwise."""
 MOSAIC = 150
 """Samples of a dataset that a report shows in its mosaic, by an axial slice."""
 IN_FULL = 12
@@ -71,26 +71,22 @@ def image_thumbnails(
     ``window`` are the intensities that become black and white. None when the image cannot be read.
     """
 
-    def examine(path: Path, content: bytes) -> dict[str, Any]:
+    def examine(path: Path, content: bytes) -> Thumbnails:
         return _of_image(path, decode(path, content), window, at, planes, channel)
 
     which = "" if channel is None else f" channel {channel}"
-    asked = RequestIndex(index, _image_request(planes, at, window))
-    return _found(Folder(root, asked), place, IMAGE + which, examine)
+    purpose = Purpose(IMAGE + which, Thumbnails, _image_request(planes, at, window))
+    return Folder(root, index).look_at_bytes(place, purpose, examine).found
 
 
 def label_thumbnails(root: Path, index: FileIndex, place: str, planes: Sequence[str] = PLANES) -> Thumbnails | None:
     """Slices of a mask, each where most of it is seen; None when it cannot be read."""
 
-    def examine(path: Path, content: bytes) -> dict[str, Any]:
+    def examine(path: Path, content: bytes) -> Thumbnails:
         return _of_label(path, decode(path, content), planes)
 
-    return _found(Folder(root, RequestIndex(index, _label_request(planes))), place, MASK, examine)
-
-
-def _found(folder: Folder, place: str, purpose: str, examine: Any) -> Thumbnails | None:
-    looked = folder.look_at_bytes(place, purpose, examine)
-    return None if looked.problem is not None else Thumbnails.model_validate(looked.facts)
+    purpose = Purpose(MASK, Thumbnails, _label_request(planes))
+    return Folder(root, index).look_at_bytes(place, purpose, examine).found
 
 
 @dataclass
@@ -105,20 +101,19 @@ class Sketch:
     has_mask: bool
     at: Places | None = None
 
-    def label(self, path: Path, found: Decoded) -> dict[str, dict[str, Any]]:
+    def label(self, path: Path, found: Decoded) -> dict[Purpose[Thumbnails], Thumbnails]:
         """Of the mask."""
         made = _of_label(path, found, self.planes)
-        x, y, z = made["places"]
-        self.at = (x, y, z)
-        return {MASK: answered(made, _label_request(self.planes))}
+        self.at = made.places
+        return {Purpose(MASK, Thumbnails, _label_request(self.planes)): made}
 
-    def image(self, path: Path, found: Decoded, facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    def image(self, path: Path, found: Decoded, facts: ImageFacts) -> dict[Purpose[Thumbnails], Thumbnails]:
         """Of a 3-D image with the ``facts`` of its examination; nothing when the mask's place is not known."""
         if self.has_mask and self.at is None:
             return {}
-        window = window_of(facts["percentiles"], facts["minimum"], facts["maximum"])
+        window = window_of(facts.percentiles, facts.minimum, facts.maximum)
         made = _of_image(path, found, window, self.at, self.planes, None)
-        return {IMAGE: answered(made, _image_request(self.planes, self.at, window))}
+        return {Purpose(IMAGE, Thumbnails, _image_request(self.planes, self.at, window)): made}
 
 
 class Sketchbook:
@@ -156,13 +151,13 @@ def _of_image(
     at: Places | None,
     planes: Sequence[str],
     channel: int | None,
-) -> dict[str, Any]:
+) -> Thumbnails:
     turned, spacing = _turned(path, found, channel)
     middle = at or tuple(size // 2 for size in turned.shape)
     return _thumbnails(turned, spacing, middle, planes, lambda cut: _grey_slice(cut, *window))
 
 
-def _of_label(path: Path, found: Decoded, planes: Sequence[str]) -> dict[str, Any]:
+def _of_label(path: Path, found: Decoded, planes: Sequence[str]) -> Thumbnails:
     turned, spacing = _turned(path, found, None)
     return _thumbnails(turned, spacing, _largest_cuts(turned), planes, _label_slice)
 
@@ -194,7 +189,7 @@ def _thumbnails(
     places: Sequence[int],
     planes: Sequence[str],
     draw: Callable[[NDArray[Any]], Slice],
-) -> dict[str, Any]:
+) -> Thumbnails:
     slices = {}
     for plane in planes:
         across = _ACROSS[plane]
@@ -204,7 +199,7 @@ def _thumbnails(
         height_mm = volume.shape[vertical] * spacing[vertical]
         slices[plane] = draw(cut).model_copy(update={"width_mm": width_mm, "height_mm": height_mm})
     x, y, z = (int(place) for place in places)
-    return Thumbnails(slices=slices, places=(x, y, z)).model_dump(mode="json")
+    return Thumbnails(slices=slices, places=(x, y, z))
 
 
 def _grey_slice(cut: NDArray[Any], low: float, high: float) -> Slice:

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archipel.data.files import FileFacts, Folder, read_whole, short_of_memory
+from archipel.data.files import FileFacts, Folder, Purpose, read_whole, short_of_memory
 from archipel.data.sample_data import Affine, FloatVolume, LabelVolume
 from archipel.data.samples import LABEL, problem_of
 from archipel.data.volumes.decoding import Decoded, bad_volume, decode
-from archipel.data.volumes.thumbnails import Sketch
+from archipel.data.volumes.thumbnails import Sketch, Thumbnails
+from archipel.data.volumes.volume_facts import ChannelsFacts, Grid, ImageFacts, Intensities, MaskFacts
 from archipel.data.volumes.volume_header import NOT_3D
 from archipel.tensors import blob_hash
 from archipel.vocabulary import BadInput, ErrorCode
@@ -27,23 +28,25 @@ from archipel.vocabulary.counting import pluralise
 
 AFFINE_TOLERANCE = 1e-3
 """How far two affines may differ, in millimetres (and millimetres per voxel), and still be the same grid."""
-IMAGE, CHANNELS, MASK = "image/3", "channels/2", "label/2"
-"""What an index calls the examinations; a new number when they find other facts."""
+IMAGE = Purpose("image/4", ImageFacts)
+CHANNELS = Purpose("channels/3", ChannelsFacts)
+MASK = Purpose("label/3", MaskFacts)
+VolumeLook = FileFacts[ImageFacts] | FileFacts[MaskFacts]
 _SAMPLED = 1 << 15
 """Percentiles of larger volumes are those of about this many voxels, taken at equal steps: the same ones each time."""
 _CHUNK = 1 << 20
 
 
-def look(folder: Folder, place: str, role: str, channel: int | None = None, sketch: Sketch | None = None) -> FileFacts:
+def look(folder: Folder, place: str, role: str, channel: int | None = None, sketch: Sketch | None = None) -> VolumeLook:
     """What is known of a sample's file with this role, decoded only when it is not known yet.
 
     With a ``channel``, what is known of that channel of a 4-D image. With a ``sketch``, a file that is decoded now is
     drawn for a report's pictures too.
     """
-    drawn: dict[str, dict[str, Any]] = {}
+    drawn: dict[Purpose[Thumbnails], Thumbnails] = {}
     if role == LABEL:
 
-        def examine_mask(path: Path, content: bytes) -> dict[str, Any]:
+        def examine_mask(path: Path, content: bytes) -> MaskFacts:
             volume, found = _label(path, content)
             if sketch is not None:
                 drawn.update(sketch.label(path, found._replace(values=volume)))
@@ -52,28 +55,27 @@ def look(folder: Folder, place: str, role: str, channel: int | None = None, sket
         return folder.look_at_bytes(place, MASK, examine_mask, drawn)
     if channel is None:
 
-        def examine(path: Path, content: bytes) -> dict[str, Any]:
+        def examine(path: Path, content: bytes) -> ImageFacts:
             volume, found = _image(path, content)
-            facts = {**_grid(volume.shape, found), **_intensities(volume)}
+            facts = _image_facts(_grid(volume.shape, found), _intensities(volume))
             if sketch is not None:
                 drawn.update(sketch.image(path, found, facts))
             return facts
 
         return folder.look_at_bytes(place, IMAGE, examine, drawn)
     found = folder.look_at_bytes(place, CHANNELS, examine_channels)
-    if found.problem is not None:
-        return found
-    grid = dict(found.facts)
-    channels = grid.pop("channels")
+    if found.found is None:
+        return FileFacts[ImageFacts](hash=found.hash, problem=found.problem)
+    channels = found.found.channels
     if channel < len(channels):
-        return FileFacts(hash=found.hash, facts=grid | channels[channel])
+        return FileFacts[ImageFacts](hash=found.hash, found=_image_facts(found.found, channels[channel]))
     cause = f"has {len(channels)} channel{'s' if len(channels) > 1 else ''}; {role} would be the {channel + 1}th"
     problem = problem_of(bad_volume(folder.root / place, cause, "fix the description or the image"))
-    return FileFacts(hash=found.hash, problem=problem)
+    return FileFacts[ImageFacts](hash=found.hash, problem=problem)
 
 
-def examine_channels(path: Path, content: bytes) -> dict[str, Any]:
-    """The same for an image of several channels: one list of facts, ``channels``, and the grid they share."""
+def examine_channels(path: Path, content: bytes) -> ChannelsFacts:
+    """The facts of an image of several channels, and the grid they share. Raises BadInput."""
     found = decode(path, content)
     if found.values.ndim not in (3, 4):
         raise _dimensions(path, found.values)
@@ -83,21 +85,27 @@ def examine_channels(path: Path, content: bytes) -> dict[str, Any]:
         volume = np.asarray(stacked[..., place], dtype=np.float32)
         _check_finite(path, volume)
         channels.append(_intensities(volume))
-    return {**_grid(stacked.shape[:3], found), "channels": channels}
+    return ChannelsFacts(**dict(_grid(stacked.shape[:3], found)), channels=tuple(channels))
 
 
-def _label_facts(volume: LabelVolume, found: Decoded) -> dict[str, Any]:
+def _image_facts(grid: Grid, values: Intensities) -> ImageFacts:
+    return ImageFacts(
+        shape=grid.shape, affine=grid.affine, spacing=grid.spacing, is_placed=grid.is_placed, **dict(values)
+    )
+
+
+def _label_facts(volume: LabelVolume, found: Decoded) -> MaskFacts:
     flat, most = volume.ravel(order="K"), int(volume.max()) + 1
     # Counting takes 8 bytes a voxel.
     counts = sum(
         (np.bincount(flat[at : at + _CHUNK], minlength=most) for at in range(0, flat.size, _CHUNK)),
         start=np.zeros(most, np.int64),
     )
-    return {
-        **_grid(volume.shape, found),
-        "label_voxels": {str(value): int(counts[value]) for value in np.flatnonzero(counts)},
-        "voxels": voxel_hash(volume),
-    }
+    return MaskFacts(
+        **dict(_grid(volume.shape, found)),
+        label_voxels={str(value): int(counts[value]) for value in np.flatnonzero(counts)},
+        voxels=voxel_hash(volume),
+    )
 
 
 def voxel_hash(volume: NDArray[Any]) -> str:
@@ -178,30 +186,30 @@ def _check_finite(path: Path, volume: FloatVolume) -> None:
         raise bad_volume(path, f"{pluralise(unusable, 'voxel')} {'is' if unusable == 1 else 'are'} NaN or infinite")
 
 
-def _grid(shape: tuple[int, ...], found: Decoded) -> dict[str, Any]:
-    return {
-        "shape": list(shape),
-        "affine": [[float(value) for value in row] for row in found.affine],
-        "spacing": [round(float(size), 5) for size in np.linalg.norm(found.affine[:3, :3], axis=0)],
-        "is_placed": found.is_placed,
-    }
+def _grid(shape: tuple[int, ...], found: Decoded) -> Grid:
+    return Grid(
+        shape=shape,
+        affine=tuple(tuple(float(value) for value in row) for row in found.affine),
+        spacing=tuple(round(float(size), 5) for size in np.linalg.norm(found.affine[:3, :3], axis=0)),
+        is_placed=found.is_placed,
+    )
 
 
-def _intensities(volume: FloatVolume) -> dict[str, Any]:
+def _intensities(volume: FloatVolume) -> Intensities:
     flat = volume.ravel(order="K")
     mean = float(flat.mean(dtype=np.float64))
     squares = sum(
         float(np.square(flat[at : at + _CHUNK] - np.float64(mean)).sum()) for at in range(0, flat.size, _CHUNK)
     )
     low, middle, high = (float(value) for value in np.percentile(flat[:: _step(volume.shape)], [1, 50, 99]))
-    return {
-        "minimum": float(flat.min()),
-        "maximum": float(flat.max()),
-        "mean": mean,
-        "spread": float(np.sqrt(squares / flat.size)),
-        "percentiles": [low, middle, high],
-        "voxels": voxel_hash(volume),
-    }
+    return Intensities(
+        minimum=float(flat.min()),
+        maximum=float(flat.max()),
+        mean=mean,
+        spread=float(np.sqrt(squares / flat.size)),
+        percentiles=(low, middle, high),
+        voxels=voxel_hash(volume),
+    )
 
 
 def _step(shape: tuple[int, ...]) -> int:

@@ -43,6 +43,7 @@ from archipel.transport import (
     TaskWithdrawn,
     Welcome,
 )
+from archipel.transport.messages import Document
 from archipel.vocabulary import ArchipelError, ErrorCode, Failure, Job, Refused, StorageFull, Task, TaskKey
 
 _log = structlog.get_logger("archipel.agent")
@@ -111,9 +112,7 @@ class Agent:
             case _:
                 pass
 
-    def _heard(
-        self, head: dict[str, Any] | None, attested: dict[str, Any] | None, contains: bool | None = None
-    ) -> None:
+    def _heard(self, head: Document | None, attested: Document | None, contains: bool | None = None) -> None:
         """Keep the heads of both journals; what cannot be kept now comes again and must not break the connection."""
         try:
             journal_heads.record_seen(self.site, head, attested, contains)

@@ -12,7 +12,6 @@ import contextlib
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any
 
 import structlog
 
@@ -34,6 +33,7 @@ from archipel.transport import (
     Welcome,
 )
 from archipel.transport.channel import ControlStream
+from archipel.transport.messages import Document
 from archipel.version import VERSION
 from archipel.vocabulary import ArchipelError, ErrorCode
 
@@ -154,7 +154,7 @@ class ServerConnection:
             await asyncio.sleep(seconds)
             await self.send(Heartbeat(head=await self._unattested()))
 
-    async def _unattested(self) -> dict[str, Any] | None:
+    async def _unattested(self) -> Document | None:
         """The journal's head, when the server has not attested its last lines."""
         try:
             head = await asyncio.to_thread(journal.unattested_head, self._site)

@@ -20,6 +20,7 @@ from archipel.site.withdrawals import withdrawals
 from archipel.site.withdrawn import register, signed_withdrawals
 from archipel.strategies import known_needs
 from archipel.vocabulary import ErrorCode, Job, Refused
+from archipel.vocabulary.remedies import Approve, CheckJournal, FreezeAgain, Nothing, ShowOffer
 
 _rows = schema.experiments
 
@@ -64,13 +65,16 @@ def authorise(site: StateFolder, experiment: str, job: str) -> Authorisation:
         row = connection.execute(query).first()
         out = _withdrawn(connection, row.cohort_hash or "", row.dataset or "") if row is not None else _Withdrawn()
     if row is None:
-        raise Refused(thing, "was never offered here", "nothing to do", code=ErrorCode.NOT_APPROVED)
+        nothing = Nothing()
+        raise Refused(thing, "was never offered here", "nothing to do", code=ErrorCode.NOT_APPROVED, command=nothing)
+    about = {"experiment": experiment, "state": str(row.state)}
+    decide = Approve(experiment=experiment)
     if row.state == OfferState.REVOKED:
-        raise Refused(thing, "was revoked by this site", "its people may approve it again", code=ErrorCode.REVOKED)
+        cause, remedy = "was revoked by this site", "its people may approve it again"
+        raise Refused(thing, cause, remedy, code=ErrorCode.REVOKED, values=about, command=decide)
     if row.state != OfferState.APPROVED:
-        raise Refused(
-            thing, f"is {row.state}, not approved, at this site", "its people decide", code=ErrorCode.NOT_APPROVED
-        )
+        cause = f"is {row.state}, not approved, at this site"
+        raise Refused(thing, cause, "its people decide", code=ErrorCode.NOT_APPROVED, values=about, command=decide)
     if row.job_hash != job:
         raise Refused(thing, "another job was approved", "offer the changed job and wait", code=ErrorCode.NOT_APPROVED)
     if row.approval is None or row.body is None:
@@ -83,7 +87,8 @@ def authorise(site: StateFolder, experiment: str, job: str) -> Authorisation:
         allowed.job, site.settings.policy, len(allowed.cohort.subjects), known_needs(allowed.job.strategy)
     )
     if against:
-        raise Refused(thing, "; ".join(against), "the site's policy changed; it must allow this first")
+        remedy, show = "the site's policy changed; it must allow this first", ShowOffer(experiment=experiment)
+        raise Refused(thing, "; ".join(against), remedy, values={"experiment": experiment}, command=show)
     return allowed
 
 
@@ -95,7 +100,15 @@ def _check_enough(site: StateFolder, thing: str, allowed: Authorisation) -> None
         least = f"at least {needed} are needed, and one of them to train on"
         cause = f"patients were withdrawn and {left} subjects are left of its cohort; {least}"
         remedy = "approve it with a cohort that has more"
-        raise Refused(thing, cause, remedy, code=ErrorCode.BAD_DATA)
+        dataset = allowed.cohort.dataset
+        raise Refused(
+            thing,
+            cause,
+            remedy,
+            code=ErrorCode.BAD_DATA,
+            values={"dataset": dataset, "subjects": left, "needed": needed},
+            command=FreezeAgain(dataset=dataset),
+        )
 
 
 class _Withdrawn(NamedTuple):
@@ -159,6 +172,5 @@ def _proven(stored: _Stored, identity_key: str, cohort_key: bytes) -> Authorisat
 
 
 def _tampered(thing: str, cause: str) -> Refused:
-    return Refused(
-        thing, cause, "this site's database was changed by hand: check its journal", code=ErrorCode.NOT_APPROVED
-    )
+    remedy = "this site's database was changed by hand: check its journal"
+    return Refused(thing, cause, remedy, code=ErrorCode.NOT_APPROVED, command=CheckJournal())

@@ -6,24 +6,26 @@ in the same transaction, which names the person, and the agent is woken after it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, RowMapping, update
 
 from archipel.governance import Approval
 from archipel.governance import approve as sign
 from archipel.site.approval import offers, suitability
 from archipel.site.approval.offers import Offer, OfferState
-from archipel.site.audit import journal
+from archipel.site.audit.journal_entries import Approved, Decided, JournalKind, add_entry
 from archipel.site.cohorts import cohort_versions
 from archipel.site.state import schema
 from archipel.site.state.actor import Actor
 from archipel.site.state.folder import StateFolder
 from archipel.storage import BlobStore, utc_now
 from archipel.vocabulary import Conflict, ErrorCode, Refused
+from archipel.vocabulary.remedies import ShowOffer, StartAgent
 
 _rows = schema.experiments
+DecidedColumns = dict[str, str | None]
+"""What a decision writes into the experiment's row, by column."""
 
 
 def approve(
@@ -47,7 +49,13 @@ def approve(
     entry, cohort = frozen.dataset, frozen.cohort
     against = suitability.reasons_against(site, known.job, entry, cohort)
     if against:
-        raise Refused(f"experiment {experiment}", "; ".join(against), "it cannot be approved as it is")
+        raise Refused(
+            f"experiment {experiment}",
+            "; ".join(against),
+            "it cannot be approved as it is",
+            values={"experiment": experiment, "reasons": len(against)},
+            command=ShowOffer(experiment=experiment),
+        )
     hashed = cohort_versions.hash_of(site, cohort)
     draft = Approval(
         experiment=experiment,
@@ -58,7 +66,7 @@ def approve(
     )
     approval = sign(site.identity, draft)
 
-    def decide(connection: Connection, row: Mapping[Any, Any]) -> dict[str, Any]:
+    def decide(connection: Connection, row: RowMapping) -> DecidedColumns:
         if row["job_hash"] != job_hash:
             raise _changed(experiment)
         if row["state"] == OfferState.ENDED:
@@ -71,16 +79,18 @@ def approve(
             "note": note,
         }
 
-    body = {
-        "job_hash": job_hash,
-        "cohort_hash": hashed,
-        "dataset": entry.name,
-        "version": cohort.version,
-        "subjects": len(cohort.subjects),
-        "signature": approval.signature,
-        "note": note,
-    }
-    _decide(site, experiment, "approved", by, body, decide)
+    body = Approved(
+        experiment=experiment,
+        by=by.journal_name,
+        job_hash=job_hash,
+        cohort_hash=hashed,
+        dataset=entry.name,
+        version=cohort.version,
+        subjects=len(cohort.subjects),
+        signature=approval.signature,
+        note=note,
+    )
+    _decide(site, JournalKind.APPROVED, body, decide)
     return approval
 
 
@@ -98,6 +108,8 @@ def check_readable(blobs: BlobStore, offer: Offer) -> None:
             "its plan has not been fetched yet",
             "start the agent, which fetches it, then approve",
             code=ErrorCode.NOT_APPROVED,
+            values={"experiment": offer.experiment},
+            command=StartAgent(),
         )
 
 
@@ -110,7 +122,7 @@ def _changed(experiment: str) -> Conflict:
 def reject(site: StateFolder, experiment: str, *, by: Actor, note: str = "") -> None:
     """Say no to an offer. Raises Conflict when it is approved already (revoke it) or has ended."""
 
-    def decide(_: Connection, row: Mapping[Any, Any]) -> dict[str, Any]:
+    def decide(_: Connection, row: RowMapping) -> DecidedColumns:
         if row["state"] in (OfferState.APPROVED, OfferState.ENDED):
             raise Conflict(
                 f"experiment {experiment}",
@@ -119,7 +131,8 @@ def reject(site: StateFolder, experiment: str, *, by: Actor, note: str = "") -> 
             )
         return {"state": OfferState.REJECTED, "approval": None, "note": note}
 
-    _decide(site, experiment, "rejected", by, {"note": note}, decide)
+    body = Decided(experiment=experiment, by=by.journal_name, note=note)
+    _decide(site, JournalKind.REJECTED, body, decide)
 
 
 def revoke(site: StateFolder, experiment: str, *, by: Actor, note: str = "") -> None:
@@ -128,26 +141,25 @@ def revoke(site: StateFolder, experiment: str, *, by: Actor, note: str = "") -> 
     Raises Conflict when there is no approval to take back.
     """
 
-    def decide(_: Connection, row: Mapping[Any, Any]) -> dict[str, Any]:
+    def decide(_: Connection, row: RowMapping) -> DecidedColumns:
         if row["state"] != OfferState.APPROVED:
             raise Conflict(f"experiment {experiment}", f"is {row['state']}, not approved", "there is nothing to revoke")
         return {"state": OfferState.REVOKED, "approval": None, "note": note}
 
-    _decide(site, experiment, "revoked", by, {"note": note}, decide)
+    body = Decided(experiment=experiment, by=by.journal_name, note=note)
+    _decide(site, JournalKind.REVOKED, body, decide)
 
 
 def _decide(
     site: StateFolder,
-    experiment: str,
-    kind: str,
-    by: Actor,
-    body: dict[str, Any],
-    decide: Callable[[Connection, Mapping[Any, Any]], dict[str, Any]],
+    kind: JournalKind,
+    body: Decided,
+    decide: Callable[[Connection, RowMapping], DecidedColumns],
 ) -> None:
     """Journal and store one decision in one transaction, then wake the agent."""
     with site.database.write() as connection:
-        values = decide(connection, offers.known_row(connection, experiment))
-        journal.append(connection, kind, {"experiment": experiment, "by": by.journal_name} | body)
-        query = update(_rows).where(_rows.c.experiment == experiment)
+        values = decide(connection, offers.known_row(connection, body.experiment))
+        add_entry(connection, kind, body)
+        query = update(_rows).where(_rows.c.experiment == body.experiment)
         connection.execute(query.values(decided_at=utc_now(), **values))
     site.ring()

@@ -16,7 +16,7 @@ from sqlalchemy import select
 from archipel.data import FORMATS
 from archipel.data.samples import LABEL
 from archipel.data.tables.dictionary import ColumnRule, Dictionary
-from archipel.site.audit import journal
+from archipel.site.audit.journal_entries import DatasetsDisclosed, JournalKind, add_entry
 from archipel.site.datasets import catalog
 from archipel.site.state import schema
 from archipel.site.state.folder import StateFolder
@@ -27,8 +27,6 @@ from archipel.transport.messages import MAX_DISCLOSED_BYTES, MOST_DATASETS, disc
 _log = structlog.get_logger("archipel.site")
 _OWN_WORDS = frozenset({"image"})
 """What Archipel itself calls the only modality of a layout that names none."""
-KIND = "datasets-disclosed"
-"""The kind of the journal lines that say what was disclosed outside."""
 _LONGEST = 200
 
 
@@ -125,10 +123,15 @@ def _dictionary(entry: catalog.Dataset) -> Dictionary:
 
 def note(site: StateFolder, disclosed: Iterable[DatasetSummary]) -> None:
     """Write to the journal what is about to be disclosed, unless it is the same as last time."""
-    body = {"datasets": [one.model_dump(mode="json", exclude_defaults=True) for one in disclosed]}
+    body = DatasetsDisclosed(datasets=tuple(disclosed))
     table = schema.journal
-    last = select(table.c.body).where(table.c.kind == KIND).order_by(table.c.number.desc()).limit(1)
+    last = (
+        select(table.c.body)
+        .where(table.c.kind == JournalKind.DATASETS_DISCLOSED)
+        .order_by(table.c.number.desc())
+        .limit(1)
+    )
     with site.database.write() as connection:
         before = connection.scalar(last)
-        if before is None or json.loads(before) != body:
-            journal.append(connection, KIND, body)
+        if before is None or json.loads(before) != body.document():
+            add_entry(connection, JournalKind.DATASETS_DISCLOSED, body)

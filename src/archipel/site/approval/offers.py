@@ -6,17 +6,23 @@ An offer is a job's document and nothing more; a changed job is a new offer. Wha
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from difflib import get_close_matches
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, RowMapping, insert, select, update
 
 from archipel.governance import Approval, canonical, job_hash
 from archipel.plans import plan_text
 from archipel.site.approval import offer_limits
-from archipel.site.audit import journal
+from archipel.site.audit.journal_entries import (
+    ExperimentEnded,
+    JobAsker,
+    JobChanged,
+    JobOffered,
+    JournalKind,
+    add_entry,
+)
 from archipel.site.state import schema
 from archipel.site.state.folder import StateFolder
 from archipel.storage import BlobStore, Database, utc_now
@@ -84,8 +90,8 @@ def record(site: StateFolder, job: Job, asked_by: str = "") -> OfferState:
         row = find(connection, job.experiment)
         if row is not None and row["job_hash"] == hashed:
             if asked_by not in ("", row["asked_by"]):
-                body = {"experiment": job.experiment, "asked_by": asked_by, "before": row["asked_by"]}
-                journal.append(connection, "job-asker", body)
+                body = JobAsker(experiment=job.experiment, asked_by=asked_by, before=row["asked_by"])
+                add_entry(connection, JournalKind.JOB_ASKER, body)
                 change = update(_rows).where(_rows.c.experiment == job.experiment)
                 connection.execute(change.values(asked_by=asked_by))
             return OfferState(row["state"])
@@ -104,14 +110,14 @@ def record(site: StateFolder, job: Job, asked_by: str = "") -> OfferState:
             "ended_at": None,
             "asked_by": asked_by,
         }
-        body = {"experiment": job.experiment, "job_hash": hashed, "plan_hash": job.plan.hash, "asked_by": asked_by}
+        offered = JobOffered(experiment=job.experiment, job_hash=hashed, plan_hash=job.plan.hash, asked_by=asked_by)
         if row is None:
-            journal.append(connection, "job-offered", body)
+            add_entry(connection, JournalKind.JOB_OFFERED, offered)
             connection.execute(insert(_rows).values(experiment=job.experiment, **values))
         else:
             unused.add(row["plan_hash"])
-            body |= {"before": row["job_hash"], "was": row["state"]}
-            journal.append(connection, "job-changed", body)
+            changed = JobChanged(**dict(offered), before=row["job_hash"], was=row["state"])
+            add_entry(connection, JournalKind.JOB_CHANGED, changed)
             connection.execute(update(_rows).where(_rows.c.experiment == job.experiment).values(**values))
     offer_limits.drop_plans(site.database, site.blobs, unused)
     return OfferState.OFFERED
@@ -195,17 +201,17 @@ def end(database: Database, experiment: str, how: str) -> None:
         row = known_row(connection, experiment)
         if row["state"] == OfferState.ENDED:
             return
-        journal.append(connection, "experiment-ended", {"experiment": experiment, "how": how})
+        add_entry(connection, JournalKind.EXPERIMENT_ENDED, ExperimentEnded(experiment=experiment, how=how))
         values = {"state": OfferState.ENDED, "ended_at": utc_now()}
         connection.execute(update(_rows).where(_rows.c.experiment == experiment).values(**values))
 
 
-def find(connection: Connection, experiment: str) -> Mapping[Any, Any] | None:
+def find(connection: Connection, experiment: str) -> RowMapping | None:
     """The row of an experiment, None when it was never offered."""
     return connection.execute(select(_rows).where(_rows.c.experiment == experiment)).mappings().first()
 
 
-def known_row(connection: Connection, experiment: str) -> Mapping[Any, Any]:
+def known_row(connection: Connection, experiment: str) -> RowMapping:
     """The row of an experiment. Raises NotFound when it was never offered."""
     row = find(connection, experiment)
     if row is None:
@@ -213,7 +219,7 @@ def known_row(connection: Connection, experiment: str) -> Mapping[Any, Any]:
     return row
 
 
-def _offer(row: Mapping[Any, Any]) -> Offer:
+def _offer(row: RowMapping) -> Offer:
     approval = Approval.model_validate_json(row["approval"]) if row["approval"] else None
     return Offer(
         experiment=row["experiment"],

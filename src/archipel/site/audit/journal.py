@@ -7,10 +7,11 @@ the chain alone cannot: an end that was cut off, and a journal that was written 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from pydantic import JsonValue
 from sqlalchemy import Connection, RowMapping, select
 
 from archipel.governance import JournalEntry, JournalHead, check_chain, sign_head
@@ -29,8 +30,8 @@ FIRST = "site-made"
 _HEAD = ("number", "hash", "at", "signature")
 
 
-def append(connection: Connection, kind: str, body: dict[str, Any]) -> JournalEntry:
-    """Add a line, inside the caller's write transaction."""
+def append(connection: Connection, kind: str, body: Mapping[str, JsonValue]) -> JournalEntry:
+    """Add a line, inside the caller's write transaction; ``journal_entries.add_entry`` says what lines there are."""
     return append_to(connection, schema.journal, kind, body)
 
 

@@ -7,21 +7,20 @@ others are held against, so that one restored backup is one fault.
 
 from __future__ import annotations
 
-from typing import Any
-
 import structlog
 from pydantic import ValidationError
 from sqlalchemy import Connection, delete, insert, select, text
 
 from archipel.governance import SERVER_JOURNAL, HeadFault, JournalHead, follows
 from archipel.site.audit import journal
+from archipel.site.audit.journal_entries import JournalKind, ServerJournalFault, add_entry
 from archipel.site.state import schema
 from archipel.site.state.folder import StateFolder
 from archipel.storage import Database, utc_now
+from archipel.transport.messages import Document
 from archipel.vocabulary import BadInput, ErrorCode, NotFound
 
 _log = structlog.get_logger("archipel.heads")
-_FAULT = "server-journal-fault"
 _FIELDS = ("number", "hash", "at", "signature")
 
 
@@ -36,7 +35,7 @@ def is_receipt(site: StateFolder, head: JournalHead) -> bool:
 
 
 def record_seen(
-    site: StateFolder, shown: dict[str, Any] | None, attested: dict[str, Any] | None, contains: bool | None = None
+    site: StateFolder, shown: Document | None, attested: Document | None, contains: bool | None = None
 ) -> None:
     """Keep what a welcome or a heartbeat of the server carries, in one transaction; what is known already costs none.
 
@@ -67,16 +66,16 @@ def keep(
         known = newest(connection)
         if known is not None and (not follows(head, known) or (contains is False and not _same(head, known))):
             fault = HeadFault(kept=known, shown=head)
-            journal.append(connection, _FAULT, fault.model_dump(mode="json"))
+            add_entry(connection, JournalKind.SERVER_JOURNAL_FAULT, ServerJournalFault(**dict(fault)))
             _log.error("the server's journal went back", fault=str(fault))
         if not _same(head, known):
             table = schema.server_journal_heads
             # Anew also when it was there: the one inserted last is the one that came last, whatever the clock says.
             connection.execute(delete(table).where(table.c.number == head.number, table.c.hash == head.hash))
-            connection.execute(insert(table).values(**_row(head)))
+            connection.execute(insert(table).values(_row(head)))
     if receipt is not None:
         statement = insert(schema.receipts).prefix_with("OR IGNORE", dialect="sqlite")
-        connection.execute(statement.values(**_row(receipt)))
+        connection.execute(statement.values(_row(receipt)))
 
 
 def newest(connection: Connection) -> JournalHead | None:
@@ -106,7 +105,7 @@ def of_server(database: Database) -> JournalHead:
 def faults(database: Database) -> list[HeadFault]:
     """Every time the server's journal went back, oldest first; a line that was damaged says nothing here."""
     found = []
-    for line in journal.of_kind(database, _FAULT):
+    for line in journal.of_kind(database, JournalKind.SERVER_JOURNAL_FAULT):
         try:
             found.append(HeadFault.model_validate(line.body))
         except ValidationError:
@@ -118,8 +117,8 @@ def _same(head: JournalHead, known: JournalHead | None) -> bool:
     return known is not None and (head.number, head.hash) == (known.number, known.hash)
 
 
-def _row(head: JournalHead) -> dict[str, Any]:
-    return head.model_dump(exclude={"owner"}) | {"received_at": utc_now()}
+def _row(head: JournalHead) -> dict[str, int | str]:
+    return {"received_at": utc_now()} | head.model_dump(exclude={"owner"})
 
 
 def _unsigned(thing: str) -> BadInput:

@@ -18,7 +18,7 @@ from archipel.data.synthetic.dummy import Dummies, as_given
 from archipel.plans.runtime import Outcome
 from archipel.site.approval import offers, suitability
 from archipel.site.approval.offers import Offer
-from archipel.site.audit import journal
+from archipel.site.audit.journal_entries import Checked, JournalKind, add_entry
 from archipel.site.checks.findings import CheckResult, Notes, Step
 from archipel.site.checks.permission import Permission
 from archipel.site.checks.preflight import Preflight
@@ -173,8 +173,10 @@ class Checks:
     def _rung(self, step: Step, notes: Notes) -> CheckResult:
         result = CheckResult(step=step, findings=tuple(notes.findings), figures=notes.figures)
         with self._site.database.write() as connection:
-            body = {"experiment": self._job.experiment, "job_hash": self._offer.job_hash, "step": step, "go": result.go}
-            journal.append(connection, "checked", body)
+            body = Checked(
+                experiment=self._job.experiment, job_hash=self._offer.job_hash, step=step.value, go=result.go
+            )
+            add_entry(connection, JournalKind.CHECKED, body)
         return result
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from archipel.data import Cohort, Prepared, Preprocessing
 from archipel.site.approval import authorisation, suitability
 from archipel.site.approval.offers import Offer
-from archipel.site.audit import journal
+from archipel.site.audit.journal_entries import JournalKind, PlanRead, add_entry
 from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import catalog
 from archipel.site.datasets.catalog import Dataset
@@ -23,6 +23,7 @@ from archipel.site.state.actor import Actor
 from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawals import withdrawals
 from archipel.vocabulary import ErrorCode, NotFound, Refused
+from archipel.vocabulary.remedies import Approve, ShowOffer
 
 LOOK_S = 1.0
 """How often it is looked, while a plan trains, whether it still may."""
@@ -89,6 +90,8 @@ class Permission:
                     "runs the plan on patients' data and is not approved at this site",
                     "read the plan (archipel site plans), then approve it or add --i-have-read-the-plan",
                     code=ErrorCode.NOT_APPROVED,
+                    values={"experiment": self._job.experiment},
+                    command=Approve(experiment=self._job.experiment),
                 ) from None
             return None
         return PermittedCohort(allowed.cohort, allowed.view)
@@ -104,16 +107,23 @@ class Permission:
         entry, cohort = self.cohort()
         against = suitability.reasons_against(self._site, self._job, entry, cohort)
         if against:
-            raise Refused(f"the local step of {self._job.experiment}", "; ".join(against), "fix this first")
+            name = self._job.experiment
+            raise Refused(
+                f"the local step of {name}",
+                "; ".join(against),
+                "fix this first",
+                values={"experiment": name, "reasons": len(against)},
+                command=ShowOffer(experiment=name),
+            )
         with self._site.database.write() as connection:
-            body = {
-                "experiment": self._job.experiment,
-                "job_hash": self._offer.job_hash,
-                "dataset": cohort.dataset,
-                "subjects": len(cohort.subjects),
-                "by": self._by.journal_name,
-            }
-            journal.append(connection, "plan-read-for-a-check", body)
+            body = PlanRead(
+                experiment=self._job.experiment,
+                job_hash=self._offer.job_hash,
+                dataset=cohort.dataset,
+                subjects=len(cohort.subjects),
+                by=self._by.journal_name,
+            )
+            add_entry(connection, JournalKind.PLAN_READ_FOR_A_CHECK, body)
         return PermittedCohort(cohort, None)
 
     async def prepared(self, permitted: PermittedCohort, plan_was_read: bool) -> tuple[PermittedCohort, Prepared]:

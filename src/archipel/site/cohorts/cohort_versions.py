@@ -6,11 +6,10 @@ id, so that it stands there in every later version of the same validation fracti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, func, insert, select, update
 
 from archipel.data import (
     Cohort,
@@ -24,7 +23,7 @@ from archipel.data import (
 )
 from archipel.data.cohorts.splits import predefined_split
 from archipel.governance import SignedWithdrawal
-from archipel.site.audit import journal
+from archipel.site.audit.journal_entries import CohortFrozen, JournalKind, add_entry
 from archipel.site.cohorts import split_assignment, tags
 from archipel.site.datasets import catalog
 from archipel.site.state import schema
@@ -154,7 +153,7 @@ def keep(site: StateFolder, connection: Connection, frozen: Frozen, *, by: Actor
     entry, cohort, scanned = frozen
     hashed = hash_of(site, cohort)
     catalog.keep(site, connection, entry, cohort.subjects if scanned else None)
-    row: dict[str, Any] = {"subjects": len(cohort.subjects), "body": cohort.model_dump_json()}
+    row: dict[str, int | str] = {"subjects": len(cohort.subjects), "body": cohort.model_dump_json()}
     same = _rows.c.hash == hashed
     if connection.execute(select(_rows.c.hash).where(same)).first():
         connection.execute(update(_rows).where(same).values(**row))
@@ -164,14 +163,14 @@ def keep(site: StateFolder, connection: Connection, frozen: Frozen, *, by: Actor
             raise Conflict(
                 f"dataset {entry.name}", "was frozen by another person at the same time", "look at it, then try again"
             )
-        body = {
-            "dataset": cohort.dataset,
-            "version": cohort.version,
-            "cohort_hash": hashed,
-            "subjects": len(cohort.subjects),
-            "by": by.journal_name,
-        }
-        journal.append(connection, "cohort-frozen", body)
+        body = CohortFrozen(
+            dataset=cohort.dataset,
+            version=cohort.version,
+            cohort_hash=hashed,
+            subjects=len(cohort.subjects),
+            by=by.journal_name,
+        )
+        add_entry(connection, JournalKind.COHORT_FROZEN, body)
         values = {"hash": hashed, "dataset": cohort.dataset, "version": cohort.version, "frozen_at": utc_now()}
         connection.execute(insert(_rows).values(**values, **row))
         split_assignment.settle(connection, site, cohort)
@@ -269,7 +268,7 @@ def compare(
     return difference(old, now.cohort)
 
 
-def _read(row: Mapping[Any, Any]) -> Cohort:
+def _read(row: RowMapping) -> Cohort:
     try:
         return Cohort.model_validate_json(row["body"])
     except ValidationError as error:
@@ -280,7 +279,7 @@ def _read(row: Mapping[Any, Any]) -> Cohort:
         ) from error
 
 
-def _listed(site: StateFolder, connection: Connection, row: Mapping[Any, Any]) -> Version:
+def _listed(site: StateFolder, connection: Connection, row: RowMapping) -> Version:
     cohort = _read(row)
     found = signed_withdrawals.of(connection, row["hash"])
     left = signed_withdrawals.subtracted(cohort, site.cohort_key, map(SignedWithdrawal.model_validate_json, found))

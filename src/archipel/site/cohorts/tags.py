@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, select, update
 
-from archipel.site.audit import journal
+from archipel.site.audit.journal_entries import CohortNamed, JournalKind, add_entry
 from archipel.site.state import schema
 from archipel.site.state.actor import Actor
 from archipel.vocabulary import Conflict
@@ -33,6 +33,6 @@ def give(connection: Connection, dataset: str, hashed: str, name: str, *, by: Ac
             raise Conflict(
                 f"name {name}", f"is that of version {row.version} of dataset {dataset}", "choose another --name"
             )
-    body = {"dataset": dataset, "version": mine.version, "cohort_hash": hashed, "name": name, "by": by.journal_name}
-    journal.append(connection, "cohort-named", body)
+    body = CohortNamed(dataset=dataset, version=mine.version, cohort_hash=hashed, name=name, by=by.journal_name)
+    add_entry(connection, JournalKind.COHORT_NAMED, body)
     connection.execute(update(_rows).where(_rows.c.hash == hashed).values(name=name))

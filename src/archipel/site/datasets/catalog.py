@@ -9,16 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
 
 from archipel.data import DataIssue, DataMapping, DataSchema, Scan, format_named, scan, subject_token
 from archipel.data.files import LeavesOut
 from archipel.data.formats import checked_root, settled
 from archipel.data.formats.found_volumes import subject_id
-from archipel.site.audit import journal
+from archipel.site.audit.journal_entries import DatasetAdded, DatasetMapped, DatasetRemoved, JournalKind, add_entry
 from archipel.site.datasets import members
 from archipel.site.datasets.file_index import SqlFileIndex
 from archipel.site.state import schema
@@ -29,6 +28,7 @@ from archipel.site.withdrawn.opt_outs import TakeOptOuts
 from archipel.storage import utc_now
 from archipel.vocabulary import BadInput, Conflict, DataKind, ErrorCode, Name, NotFound, Record
 from archipel.vocabulary.counting import pluralise
+from archipel.vocabulary.remedies import ExcludeSubjects, MountFolder, Remedy
 
 _MEND = "fix the data, or leave subjects out with archipel site dataset exclude"
 _NOT_YET = "fix the data and add it again"
@@ -53,14 +53,25 @@ class Dataset(Record):
         """The kind of data that plans ask for."""
         return format_named(self.format).kind
 
+    def row(self) -> dict[str, str | int | bool]:
+        """The columns of its row in the catalog's table; summary, options and mapping are JSON in it."""
+        plain = self.model_dump(exclude={"summary", "options", "mapping"})
+        texts = {"summary": self.summary.model_dump_json(), "mapping": self.mapping.model_dump_json()}
+        return plain | texts | {"options": json.dumps(self.options)}
+
 
 class DatasetProblems(BadInput):
     """A dataset cannot be used as it is; ``problems`` says everything that is wrong, one sentence each."""
 
     code = ErrorCode.BAD_DATA
 
-    def __init__(self, name: str, problems: tuple[DataIssue, ...], remedy: str = _MEND) -> None:
-        super().__init__(f"dataset {name}", f"has {pluralise(len(problems), 'problem')}: {problems[0]}", remedy)
+    def __init__(
+        self, name: str, problems: tuple[DataIssue, ...], remedy: str = _MEND, command: Remedy | None = None
+    ) -> None:
+        cause = f"has {pluralise(len(problems), 'problem')}: {problems[0]}"
+        super().__init__(
+            f"dataset {name}", cause, remedy, values={"dataset": name, "problems": len(problems)}, command=command
+        )
         self.problems = problems
 
 
@@ -109,9 +120,9 @@ def add(
     entry = brought_up_to_date(entry, found)
     with site.database.write() as connection:
         _check_free(connection, name)
-        body = {"name": name, "format": layout, "subjects": entry.subjects, "by": by.journal_name}
-        journal.append(connection, "dataset-added", body)
-        connection.execute(insert(schema.datasets).values(**_row(entry)))
+        body = DatasetAdded(name=name, format=layout, subjects=entry.subjects, by=by.journal_name)
+        add_entry(connection, JournalKind.DATASET_ADDED, body)
+        connection.execute(insert(schema.datasets).values(**entry.row()))
         members.note(site, connection, name, subjects_of(found))
     site.ring()
     look(found)
@@ -127,7 +138,13 @@ def scanned(site: StateFolder, entry: Dataset, take_opt_outs: TakeOptOuts) -> Sc
         checked_root(Path(entry.root))
     except BadInput as error:
         remedy = f"mount it again, or remove the dataset (archipel site dataset remove {entry.name})"
-        raise BadInput(f"dataset {entry.name}", f"its folder {entry.root} is not there", remedy) from error
+        raise BadInput(
+            f"dataset {entry.name}",
+            f"its folder {entry.root} is not there",
+            remedy,
+            values={"dataset": entry.name, "folder": entry.root},
+            command=MountFolder(dataset=entry.name, folder=entry.root),
+        ) from error
     take_opt_outs(site, entry.name)
     met: set[str] = set()
     with SqlFileIndex(site, entry.name) as index:
@@ -166,7 +183,11 @@ def usable_scan(site: StateFolder, entry: Dataset, take_opt_outs: TakeOptOuts, *
         everybody = {*subjects_of(found), *(problem.subject for problem in found.errors if problem.subject)}
         usable = f"usable subjects: {found.subjects}{f' of {len(everybody)}' * (len(everybody) > found.subjects)}"
         otherwise = f", or go on without those that have errors: {usable} (--leave-out-faulty)" if found.samples else ""
-        raise DatasetProblems(entry.name, found.errors, _NOT_YET + otherwise if new else _MEND)
+        if new:
+            raise DatasetProblems(entry.name, found.errors, _NOT_YET + otherwise)
+        faulty = tuple(sorted({problem.subject for problem in found.errors if problem.subject}))
+        leave_out = ExcludeSubjects(dataset=entry.name, subjects=faulty) if faulty else None
+        raise DatasetProblems(entry.name, found.errors, _MEND, leave_out)
     if not found.samples:
         nothing = DataIssue(thing=entry.root, cause="holds no subject", remedy="add data or name another folder")
         raise DatasetProblems(entry.name, (nothing,), _NOT_YET)
@@ -207,7 +228,7 @@ def dataset(site: StateFolder, name: str) -> Dataset:
     return _entry(row)
 
 
-def _entry(row: Mapping[Any, Any]) -> Dataset:
+def _entry(row: RowMapping) -> Dataset:
     read = {name: json.loads(row[name]) for name in ("summary", "options", "mapping") if row[name]}
     unknown = {} if row["summary"] else {"summary": {"kind": format_named(row["format"]).kind}}
     return Dataset.model_validate(dict(row) | read | unknown)
@@ -238,7 +259,7 @@ def remove(site: StateFolder, name: str, *, by: Actor) -> None:
                 f"is what approved experiments train on ({', '.join(using)})",
                 "revoke them first, or wait for their end",
             )
-        journal.append(connection, "dataset-removed", {"name": name, "by": by.journal_name})
+        add_entry(connection, JournalKind.DATASET_REMOVED, DatasetRemoved(name=name, by=by.journal_name))
         for table in (schema.files, schema.members, schema.exclusions):
             connection.execute(delete(table).where(table.c.dataset == name))
         connection.execute(delete(schema.datasets).where(schema.datasets.c.name == name))
@@ -262,8 +283,7 @@ def remap(site: StateFolder, name: str, mapping: DataMapping, *, by: Actor) -> D
     """Give a dataset another mapping, for cohorts frozen from now on. Raises NotFound."""
     entry = dataset(site, name).model_copy(update={"mapping": mapping})
     with site.database.write() as connection:
-        body = {"name": name, "mapping": mapping.model_dump(mode="json"), "by": by.journal_name}
-        journal.append(connection, "dataset-mapped", body)
+        add_entry(connection, JournalKind.DATASET_MAPPED, DatasetMapped(name=name, mapping=mapping, by=by.journal_name))
         keep(site, connection, entry)
     site.ring()
     return entry
@@ -281,7 +301,7 @@ def keep(site: StateFolder, connection: Connection, entry: Dataset, found: Itera
 
     Raises NotFound when the dataset was removed in the meantime.
     """
-    there, row = schema.datasets.c.name == entry.name, _row(entry)
+    there, row = schema.datasets.c.name == entry.name, entry.row()
     if found is None:
         # Nobody looked: the counts that are kept may be newer, made less by a withdrawal since the entry was read.
         row = {name: value for name, value in row.items() if name not in ("subjects", "summary", "scanned_at")}
@@ -289,11 +309,3 @@ def keep(site: StateFolder, connection: Connection, entry: Dataset, found: Itera
         raise NotFound(f"dataset {entry.name}", "was removed in the meantime", "add it again, then approve")
     if found is not None:
         members.note(site, connection, entry.name, found)
-
-
-def _row(entry: Dataset) -> dict[str, Any]:
-    return entry.model_dump() | {
-        "summary": entry.summary.model_dump_json(),
-        "options": json.dumps(entry.options),
-        "mapping": entry.mapping.model_dump_json(),
-    }

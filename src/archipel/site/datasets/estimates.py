@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from archipel.data import Affine, Cohort, Sample
-from archipel.data.files import Folder
+from archipel.data.files import Folder, Purpose
 from archipel.data.samples import LABEL
 from archipel.data.volumes import volumes
+from archipel.data.volumes.volume_facts import Grid
 from archipel.site.datasets.catalog import Dataset
 from archipel.site.datasets.file_index import SqlFileIndex
 from archipel.site.state.folder import StateFolder
+
+G = TypeVar("G", bound=Grid)
 
 
 class Estimate(NamedTuple):
@@ -40,10 +44,10 @@ def estimated(site: StateFolder, entry: Dataset, cohort: Cohort) -> Estimate:
 def _of_volumes(folder: Folder, cohort: Cohort, sample: Sample) -> Estimate:
     size = voxels = 0
     for role, place in sample.files.items():
-        facts = volumes.look(folder, place, role, sample.channels.get(role)).facts
-        if facts:
+        found = volumes.look(folder, place, role, sample.channels.get(role)).found
+        if found is not None:
             # All volumes of a sample lie on one grid.
-            voxels = math.prod(cohort.shape_given(facts["shape"], np.array(facts["affine"])))
+            voxels = math.prod(cohort.shape_given(found.shape, np.array(found.affine)))
             size += (2 if role == LABEL else 4) * voxels
     return Estimate(size, voxels)
 
@@ -56,11 +60,18 @@ def stored_grids(site: StateFolder, cohort: Cohort) -> list[tuple[tuple[int, ...
     wanted = {place for sample in cohort.samples for place in sample.files.values()}
     with SqlFileIndex(site, cohort.dataset) as index:
         return [
-            (tuple(found.facts["shape"]), np.array(found.facts["affine"]))
-            for purpose in (volumes.IMAGE, volumes.CHANNELS, volumes.MASK)
-            for place, found in index.known(purpose)
-            if found.problem is None and (place in wanted or not wanted)
+            *_grids(index, volumes.IMAGE, wanted),
+            *_grids(index, volumes.CHANNELS, wanted),
+            *_grids(index, volumes.MASK, wanted),
         ]
+
+
+def _grids(
+    index: SqlFileIndex, purpose: Purpose[G], wanted: Collection[str]
+) -> Iterator[tuple[tuple[int, ...], Affine]]:
+    for place, looked in index.known(purpose):
+        if looked.found is not None and (place in wanted or not wanted):
+            yield looked.found.shape, np.array(looked.found.affine)
 
 
 def _form(text: str) -> tuple[str, str]:

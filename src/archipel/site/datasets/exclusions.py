@@ -11,7 +11,7 @@ from sqlalchemy import insert
 
 from archipel.data import subject_token
 from archipel.data.formats.found_volumes import subject_id
-from archipel.site.audit import journal
+from archipel.site.audit.journal_entries import JournalKind, SubjectsExcluded, add_entry
 from archipel.site.datasets import catalog
 from archipel.site.state import schema
 from archipel.site.state.actor import Actor
@@ -36,9 +36,9 @@ def exclude(
         if subject not in there:
             raise NotFound(f"subject {subject}", f"is not in dataset {name}", "see archipel site dataset check")
     with site.database.write() as connection:
-        tokens = [subject_token(subject, site.cohort_key) for subject in asked]
-        body = {"name": name, "subjects": tokens, "by": by.journal_name}
-        journal.append(connection, "subjects-excluded", body)
+        tokens = tuple(subject_token(subject, site.cohort_key) for subject in asked)
+        body = SubjectsExcluded(name=name, subjects=tokens, by=by.journal_name)
+        add_entry(connection, JournalKind.SUBJECTS_EXCLUDED, body)
         row = {"dataset": name, "excluded_at": utc_now()}
         connection.execute(insert(schema.exclusions), [row | {"subject": subject} for subject in asked])
     catalog.check(site, name, take_opt_outs)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from sqlalchemy import Connection, delete, insert, select
 
 from archipel.data import FileFacts, Signature
+from archipel.data.files import Found, Purpose
 from archipel.site.state import schema
 from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawn import register
@@ -18,12 +19,29 @@ _BATCH = 500
 """How many new facts are written in one transaction: a scan of many files neither fills memory nor starts over."""
 
 
+class _Row(NamedTuple):
+    """A row of the table ``files``, in the order of its columns after the dataset; ``facts`` is a FileFacts as JSON."""
+
+    place: str
+    purpose: str
+    size: int
+    modified_ns: int
+    changed_ns: int
+    inode: int
+    facts: str
+
+    @property
+    def signature(self) -> Signature:
+        """What the file was like when it was examined."""
+        return Signature(self.size, self.modified_ns, self.changed_ns, self.inode)
+
+
 class _Ahead(NamedTuple):
     """Rows of one purpose, all there are from place ``first`` to ``last``, or to the end when that is None."""
 
     first: str
     last: str | None
-    rows: Mapping[str, Mapping[Any, Any]]
+    rows: Mapping[str, _Row]
 
     def covers(self, place: str) -> bool:
         """Whether the rows answer for this place."""
@@ -38,7 +56,7 @@ class SqlFileIndex:
 
     def __init__(self, site: StateFolder, dataset: str) -> None:
         self._site, self._dataset = site, dataset
-        self._new: dict[tuple[str, str], dict[str, Any]] = {}
+        self._new: dict[tuple[str, str], _Row] = {}
         self._ahead: dict[str, _Ahead] = {}
         self._out: frozenset[tuple[str, str]] = frozenset()
         self._wrote = False
@@ -47,46 +65,39 @@ class SqlFileIndex:
         """Whether somebody withdrew from the dataset since this index was opened."""
         return not register.out_of(connection, self._dataset) <= self._out
 
-    def get(self, place: str, purpose: str, signature: Signature) -> FileFacts | None:
-        """The facts if the file is as it was."""
-        row: Mapping[Any, Any] | None = self._new.get((place, purpose))
-        if row is None:
-            row = self._read(place, purpose)
-        if row is None or signature != Signature(row["size"], row["modified_ns"], row["changed_ns"], row["inode"]):
+    def get(self, place: str, purpose: Purpose[Found], signature: Signature) -> FileFacts[Found] | None:
+        """The last answer if the file is as it was."""
+        row = self._new.get((place, purpose.name)) or self._read(place, purpose.name)
+        if row is None or row.signature != signature:
             return None
-        return FileFacts.model_validate_json(row["facts"])
+        return purpose.record.model_validate_json(row.facts)
 
-    def _read(self, place: str, purpose: str) -> Mapping[Any, Any] | None:
+    def _read(self, place: str, purpose: str) -> _Row | None:
         """What the database has: scans ask in the order of places, so that one query answers for many files."""
         ahead = self._ahead.get(purpose)
         if ahead is None or not ahead.covers(place):
-            query = select(_files).where(
+            query = select(*(_files.c[name] for name in _Row._fields)).where(
                 _files.c.dataset == self._dataset, _files.c.purpose == purpose, _files.c.place >= place
             )
             with self._site.database.read() as connection:
-                rows = connection.execute(query.order_by(_files.c.place).limit(_BATCH)).mappings().all()
-            last = rows[-1]["place"] if len(rows) == _BATCH else None
-            ahead = self._ahead[purpose] = _Ahead(place, last, {row["place"]: row for row in rows})
+                rows = [_Row(*row) for row in connection.execute(query.order_by(_files.c.place).limit(_BATCH))]
+            last = rows[-1].place if len(rows) == _BATCH else None
+            ahead = self._ahead[purpose] = _Ahead(place, last, {row.place: row for row in rows})
         return ahead.rows.get(place)
 
-    def known(self, purpose: str) -> Iterator[tuple[str, FileFacts]]:
+    def known(self, purpose: Purpose[Found]) -> Iterator[tuple[str, FileFacts[Found]]]:
         """All that was found in the dataset's files for one purpose, place by place; they may have changed since."""
         query = select(_files.c.place, _files.c.facts).where(
-            _files.c.dataset == self._dataset, _files.c.purpose == purpose
+            _files.c.dataset == self._dataset, _files.c.purpose == purpose.name
         )
         with self._site.database.read() as connection:
             for row in connection.execute(query.order_by(_files.c.place)):
-                yield row.place, FileFacts.model_validate_json(row.facts)
+                yield row.place, purpose.record.model_validate_json(row.facts)
 
-    def put(self, place: str, purpose: str, signature: Signature, facts: FileFacts) -> None:
-        """Remember the facts."""
-        self._new[place, purpose] = {
-            "dataset": self._dataset,
-            "place": place,
-            "purpose": purpose,
-            **signature._asdict(),
-            "facts": facts.model_dump_json(),
-        }
+    def put(self, place: str, purpose: Purpose[Found], signature: Signature, facts: FileFacts[Found]) -> None:
+        """Remember the facts in the place of the last answer."""
+        text = facts.model_dump_json(exclude_defaults=True)
+        self._new[place, purpose.name] = _Row(place, purpose.name, *signature, text)
         if len(self._new) >= _BATCH:
             self.flush()
 
@@ -98,7 +109,8 @@ class SqlFileIndex:
             if self.is_overtaken(connection):
                 connection.execute(delete(_files).where(_files.c.dataset == self._dataset))
             elif self._new:
-                connection.execute(insert(_files).prefix_with("OR REPLACE", dialect="sqlite"), list(self._new.values()))
+                rows = [{"dataset": self._dataset, **row._asdict()} for row in self._new.values()]
+                connection.execute(insert(_files).prefix_with("OR REPLACE", dialect="sqlite"), rows)
                 self._wrote = True
         self._new.clear()
         self._ahead.clear()

@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from archipel.data import Cohort, DataIssue, Sample, format_named
-from archipel.data.files import Folder, data_changed
-from archipel.data.requests import RequestIndex, request_of
+from archipel.data.files import Folder, Purpose, data_changed
+from archipel.data.requests import request_of
 from archipel.data.samples import problem_of
 from archipel.data.volumes import volumes
 from archipel.site.datasets.catalog import Dataset
 from archipel.site.datasets.file_index import SqlFileIndex
 from archipel.site.state.folder import StateFolder
 from archipel.tensors import blob_hash
+from archipel.vocabulary import Record
 
-VERIFIED = "verified/1"
+VERIFIED = "verified/2"
 """What an index calls the look at files of arrays and tables; a new number when it looks at something else."""
+
+
+class Verified(Record):
+    """A file holds what it held when it was frozen; there is nothing else to say of it."""
 
 
 def faults(site: StateFolder, entry: Dataset, cohort: Cohort) -> tuple[DataIssue, ...]:
@@ -53,11 +57,11 @@ def _rows(root: Path, index: SqlFileIndex, cohort: Cohort) -> Iterator[DataIssue
         by_place[next(iter(sample.files.values()))].append(sample)
     for place, inside in by_place.items():
 
-        def examine(_: Path, inside: Sequence[Sample] = inside) -> dict[str, Any]:
+        def examine(_: Path, inside: Sequence[Sample] = inside) -> Verified:
             layout.verify(root, inside, cohort.options)
-            return {}
+            return Verified()
 
         request = blob_hash(repr((request_of(cohort.options, inside), [one.hash for one in inside])).encode())
-        found = Folder(root, RequestIndex(index, request)).look(place, VERIFIED, examine)
+        found = Folder(root, index).look(place, Purpose(VERIFIED, Verified, request), examine)
         if found.problem is not None:
             yield found.problem.model_copy(update={"thing": place})

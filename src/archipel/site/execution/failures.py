@@ -6,12 +6,11 @@ data, so a person reads it first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import select, update
+from sqlalchemy import RowMapping, select, update
 
-from archipel.site.audit import journal
+from archipel.site.audit.journal_entries import ErrorReleased, JournalKind, TaskLine, add_entry
 from archipel.site.state import schema
 from archipel.site.state.actor import Actor
 from archipel.site.state.folder import StateFolder
@@ -62,9 +61,8 @@ def release(site: StateFolder, experiment: str, round_number: int, *, by: Actor)
     with site.database.write() as connection:
         for task in found:
             if not task.released:
-                text = {"text": document_hash(task.detail.encode()), "by": by.journal_name}
-                body = task.key.model_dump(mode="json") | text
-                journal.append(connection, "error-released", body)
+                body = ErrorReleased(**dict(task.key), text=document_hash(task.detail.encode()), by=by.journal_name)
+                add_entry(connection, JournalKind.ERROR_RELEASED, body)
                 connection.execute(update(_tasks).where(*_same(task.key)).values(released=True))
     site.ring()
     return found
@@ -80,7 +78,7 @@ def to_send(database: Database) -> list[tuple[TaskKey, str]]:
 def mark_sent(database: Database, key: TaskKey) -> None:
     """Remember that the server has this released text."""
     with database.write() as connection:
-        journal.append(connection, "error-sent", key.model_dump(mode="json"))
+        add_entry(connection, JournalKind.ERROR_SENT, TaskLine(**dict(key)))
         connection.execute(update(_tasks).where(*_same(key)).values(release_sent=True))
 
 
@@ -88,7 +86,7 @@ def _same(key: TaskKey) -> list[Any]:
     return [_tasks.c[name] == value for name, value in key.model_dump(mode="json").items()]
 
 
-def _failed(row: Mapping[Any, Any]) -> FailedTask:
+def _failed(row: RowMapping) -> FailedTask:
     key = TaskKey(**{name: row[name] for name in TaskKey.model_fields})
     failure = Failure.model_validate_json(row["failure"])
     return FailedTask(key, failure, row["detail"] or "", bool(row["released"]), row["done_at"])

@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -20,6 +19,8 @@ from archipel.data import Cohort, Prepared, Sample
 from archipel.site.state.folder import StateFolder
 from archipel.site.state.sample_cache import sample_cache
 from archipel.storage import disk_errors_named
+from archipel.vocabulary import BadInput, ErrorCode
+from archipel.vocabulary.remedies import FreezeAgain
 
 _log = structlog.get_logger("archipel.preparing")
 _SAY_S = 10.0
@@ -28,8 +29,8 @@ _SAY_S = 10.0
 async def prepared(site: StateFolder, root: Path, cohort: Cohort) -> Prepared:
     """The cohort's prepared files, held until closed; what is not in the cache is made from the dataset's files.
 
-    Raises BadInput (``data-changed``) naming a file that is not what was frozen, BadInput (``configuration``) when
-    ``cache_mb`` is too small, StorageFull.
+    Raises BadInput (``data-changed``) naming a file that is not what was frozen, with the command to freeze it again;
+    BadInput (``configuration``) when ``cache_mb`` is too small; StorageFull.
     """
     stop = threading.Event()
     doing = asyncio.create_task(asyncio.to_thread(_prepare, site, root, cohort, stop))
@@ -38,6 +39,10 @@ async def prepared(site: StateFolder, root: Path, cohort: Cohort) -> Prepared:
     except asyncio.CancelledError:
         stop.set()
         doing.add_done_callback(_let_go)
+        raise
+    except BadInput as error:
+        if error.code is ErrorCode.DATA_CHANGED:
+            error.offering(FreezeAgain(dataset=cohort.dataset), dataset=cohort.dataset, version=cohort.version)
         raise
 
 
@@ -78,10 +83,10 @@ def as_disclosed(cohort: Cohort, fraction: float) -> Cohort:
 
 
 def _sample_as_told(sample: Sample, known: Mapping[str, str], numbers: Mapping[tuple[str, str], str]) -> Sample:
-    hidden: dict[str, Any] = {"files": {}, "file_hashes": {}}
-    if sample.subject in known:
-        hidden |= {"subject": known[sample.subject], "session": numbers.get(sample.key, "")}
-    return sample.model_copy(update=hidden)
+    told = sample.model_copy(update={"files": {}, "file_hashes": {}})
+    if sample.subject not in known:
+        return told
+    return told.model_copy(update={"subject": known[sample.subject], "session": numbers.get(sample.key, "")})
 
 
 def _session_numbers(samples: Iterable[Sample]) -> dict[tuple[str, str], str]:

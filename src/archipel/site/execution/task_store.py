@@ -17,7 +17,16 @@ from sqlalchemy import Connection, and_, delete, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from archipel.governance import JournalHead, record_hash
-from archipel.site.audit import journal, journal_heads
+from archipel.site.audit import journal_heads
+from archipel.site.audit.journal_entries import (
+    JournalKind,
+    RoundSettled,
+    TaskAccepted,
+    TaskFailed,
+    TaskLine,
+    UpdateMade,
+    add_entry,
+)
 from archipel.site.state import schema
 from archipel.site.state.folder import StateFolder
 from archipel.storage import disk_errors_named, sync_folder, utc_now
@@ -57,7 +66,7 @@ class SiteTaskStore:
 
     def begin(self, task: Task) -> None:
         """The task is accepted; the same task begun again after a crash is the same line."""
-        body = {**task.key.model_dump(mode="json"), "task": record_hash(task), "models": list(task.models)}
+        body = TaskAccepted(**dict(task.key), task=record_hash(task), models=tuple(task.models))
         row = {
             **task.key.model_dump(mode="json"),
             "task": task.model_dump_json(),
@@ -67,7 +76,8 @@ class SiteTaskStore:
         }
         with self._site.database.write() as connection:
             known = connection.execute(select(_tasks.c.task_hash).where(_is(task.key))).first()
-            journal.append(connection, "task-accepted" if known is None else "task-begun-again", body)
+            kind = JournalKind.TASK_ACCEPTED if known is None else JournalKind.TASK_BEGUN_AGAIN
+            add_entry(connection, kind, body)
             if known is None:
                 connection.execute(insert(_tasks).values(**row))
             else:
@@ -77,12 +87,13 @@ class SiteTaskStore:
     def keep(self, task: Task, made: LocalUpdate) -> None:
         """The update is made: the optimiser's tensor file first, then one transaction names it and the update."""
         path = self._write_state(task, made.state) if made.state is not None else None
-        body = {
-            **task.key.model_dump(mode="json"),
-            "model": made.update.model,
-            "samples": made.update.samples if made.samples is None else made.samples,
-            "bytes": made.update.model_bytes,
-        }
+        result = made.update
+        body = UpdateMade(
+            **dict(task.key),
+            model=result.model,
+            samples=result.samples if made.samples is None else made.samples,
+            bytes=result.model_bytes,
+        )
         values = {
             "state": "done",
             "update": made.update.model_dump_json(),
@@ -90,7 +101,7 @@ class SiteTaskStore:
             "done_at": utc_now(),
         }
         with _removed_on_error(path), self._site.database.write() as connection:
-            journal.append(connection, "update-made", body)
+            add_entry(connection, JournalKind.UPDATE_MADE, body)
             connection.execute(update(_tasks).where(_is(task.key)).values(**values))
             if path is not None:
                 place = {"experiment": task.key.experiment, "round": task.key.round, "attempt": task.key.attempt}
@@ -113,13 +124,13 @@ class SiteTaskStore:
     def sent(self, key: TaskKey) -> None:
         """The server has the update."""
         with self._site.database.write() as connection:
-            journal.append(connection, "update-sent", key.model_dump(mode="json"))
+            add_entry(connection, JournalKind.UPDATE_SENT, TaskLine(**dict(key)))
             # The word on the round may have come before this; a settled task stays settled.
             connection.execute(update(_tasks).where(_is(key), _tasks.c.state == "done").values(state="sent"))
 
     def fail(self, task: Task, failure: Failure, detail: str) -> None:
         """The task failed; ``detail``, the full text, stays here. One whose round is closed fails no more."""
-        body = {**task.key.model_dump(mode="json"), "failure": failure.model_dump(mode="json")}
+        body = TaskFailed(**dict(task.key), failure=failure)
         row = {
             **task.key.model_dump(mode="json"),
             "task": task.model_dump_json(),
@@ -129,17 +140,17 @@ class SiteTaskStore:
         values = {"state": "failed", "failure": failure.model_dump_json(), "detail": detail, "done_at": utc_now()}
         with self._site.database.write() as connection:
             if not self._known_experiment(connection, task.key.experiment):
-                journal.append(connection, "task-refused", body)
+                add_entry(connection, JournalKind.TASK_REFUSED, body)
                 return
             query = select(_tasks.c.task_hash, _tasks.c.closed_at).where(_is(task.key))
             known = connection.execute(query).first()
             if known is not None and known.task_hash != record_hash(task):
                 # Other content under a used key: the first task's row is the truth and stays as it is.
-                journal.append(connection, "task-refused", body)
+                add_entry(connection, JournalKind.TASK_REFUSED, body)
                 return
             if known is not None and known.closed_at is not None:
                 return
-            journal.append(connection, "task-failed", body)
+            add_entry(connection, JournalKind.TASK_FAILED, body)
             statement = upsert(_tasks).values(**row, **values)
             keys = list(TaskKey.model_fields)
             connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=values))
@@ -177,8 +188,7 @@ class SiteTaskStore:
             row = connection.execute(select(_tasks).where(_is(closed.key))).mappings().first()
             if row is None or row["closed_at"] is not None:
                 return
-            body = {**closed.model_dump(mode="json"), "server_head": server_head.model_dump(mode="json")}
-            journal.append(connection, "round-closed", body)
+            add_entry(connection, JournalKind.ROUND_CLOSED, RoundSettled(**dict(closed), server_head=server_head))
             values = {"closed_at": utc_now()}
             if row["state"] != "failed":
                 values["state"] = "closed" if named else "rolled-back"

@@ -14,7 +14,7 @@ import structlog
 from archipel.data import Cohort, Prepared
 from archipel.plans.runtime import Outcome
 from archipel.site.approval.authorisation import Authorisation
-from archipel.site.audit import journal
+from archipel.site.audit.journal_entries import JournalKind, WorkerStarted, add_entry
 from archipel.site.datasets import catalog
 from archipel.site.execution import preparation
 from archipel.site.execution.task_store import SiteTaskStore
@@ -210,13 +210,13 @@ class SandboxTrainer:
         worker = await Sandbox.start(sandbox_spec(self._site, allowed.job, allowed.cohort, prepared.files))
         try:
             with self._site.database.write() as connection:
-                body = {
-                    "experiment": self._job.experiment,
-                    "sandbox": worker.description,
-                    "cohort_hash": allowed.approval.cohort_hash,
-                    "subjects": len(allowed.cohort.subjects),
-                }
-                journal.append(connection, "worker-started", body)
+                body = WorkerStarted(
+                    experiment=self._job.experiment,
+                    sandbox=worker.description,
+                    cohort_hash=allowed.approval.cohort_hash,
+                    subjects=len(allowed.cohort.subjects),
+                )
+                add_entry(connection, JournalKind.WORKER_STARTED, body)
             await worker.prepare()
         except BaseException:
             await worker.kill()

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from archipel.governance import IdentityKey
-from archipel.site.audit import journal
+from archipel.site.audit.journal_entries import JournalKind, SiteMade, add_entry
 from archipel.site.state import settings
 from archipel.site.state.folder import FOLDERS, StateFolder, open_database
 from archipel.site.state.settings import SiteSettings
@@ -58,6 +58,6 @@ def _fill(folder: Path, site: str) -> StateFolder:
     identity.save(folder / "keys" / "identity.key")
     write_private(folder / "keys" / "cohort.key", secrets.token_bytes(32))
     with database.write() as connection:
-        journal.append(connection, journal.FIRST, {"site": site, "identity_key": identity.public})
+        add_entry(connection, JournalKind.SITE_MADE, SiteMade(site=site, identity_key=identity.public))
     settings.write_first(folder / "site.toml", site)
     return StateFolder(folder, load_settings(folder / "site.toml", SiteSettings), database)

@@ -11,14 +11,14 @@ import re
 import ssl
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import TypeVar
 
 import httpx
-from pydantic import ValidationError
+from pydantic import JsonValue, TypeAdapter
 from sqlalchemy import insert, select, update
 
 from archipel.governance import canonical
-from archipel.site.audit import journal
+from archipel.site.audit.journal_entries import Joined, JournalKind, add_entry
 from archipel.site.membership.certificates import keep_certificate, tls_request
 from archipel.site.state import schema
 from archipel.site.state.folder import FederationMembership, StateFolder
@@ -28,12 +28,12 @@ from archipel.transport.enrolment import (
     AuthorityReply,
     EnrolmentReply,
     EnrolmentRequest,
+    EnrolmentStatement,
     JoinToken,
     authority_fingerprint,
-    enrolment_statement,
     proof_message,
 )
-from archipel.vocabulary import ArchipelError, Conflict, ErrorCode
+from archipel.vocabulary import ArchipelError, Conflict, ErrorCode, Record
 from archipel.vocabulary.documents import parsed
 
 CLOCK_TOLERANCE_S = 300.0
@@ -43,6 +43,9 @@ LONGEST_ANSWER = 1 << 20
 """Bytes of an answer: two certificates and some words."""
 _TIMEOUT_S = 30.0
 _BEFORE_TRUST = "check the address in the token, the network and, if there is one, the proxy in site.toml"
+
+R = TypeVar("R", bound=Record)
+_ANY_JSON: TypeAdapter[JsonValue] = TypeAdapter(JsonValue)
 
 
 def join(site: StateFolder, token: str, proxy: str | None = None) -> FederationMembership:
@@ -80,8 +83,8 @@ def join(site: StateFolder, token: str, proxy: str | None = None) -> FederationM
         joined_at=utc_now(),
     )
     with site.database.write() as connection:
-        body = {"federation": joined.name, "server_key": joined.server_key, "again": known is not None}
-        journal.append(connection, "joined", body)
+        body = Joined(federation=joined.name, server_key=joined.server_key, again=known is not None)
+        add_entry(connection, JournalKind.JOINED, body)
         if connection.execute(select(schema.federation.c.id)).first() is None:
             connection.execute(insert(schema.federation).values(id=1, **joined.model_dump()))
         else:
@@ -104,34 +107,29 @@ def _authority(ticket: JoinToken, proxy: str) -> AuthorityReply:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    reply = _ask(ticket, proxy, context, "/v1/enrolment/authority")
-    try:
-        authority = AuthorityReply.model_validate(reply)
-    except ValidationError as error:
-        raise _strange(ticket) from error
+    authority = _ask(ticket, proxy, context, "/v1/enrolment/authority", AuthorityReply)
     ticket.check_authority(authority.ca)
     return authority
 
 
 def _enrol(site: StateFolder, ticket: JoinToken, authority: str, csr: str, proxy: str) -> EnrolmentReply:
-    statement = enrolment_statement(ticket.id, site.name, site.identity.public, csr)
+    statement = EnrolmentStatement(id=ticket.id, site=site.name, identity_key=site.identity.public, csr=csr)
     request = EnrolmentRequest(
-        **statement,
+        **dict(statement),
         secret=ticket.secret,
         proof=site.identity.sign(proof_message(canonical(statement))),
         time=utc_now(),
     )
     context = ssl.create_default_context(cadata=authority)
-    reply = _ask(ticket, proxy, context, "/v1/enrolment", request.model_dump(mode="json"))
-    try:
-        enrolled = EnrolmentReply.model_validate(reply)
-    except ValidationError as error:
-        raise _strange(ticket) from error
+    enrolled = _ask(ticket, proxy, context, "/v1/enrolment", EnrolmentReply, request)
     ticket.check_authority(enrolled.ca)
     return enrolled
 
 
-def _ask(ticket: JoinToken, proxy: str, trust: ssl.SSLContext, path: str, body: dict[str, Any] | None = None) -> Any:
+def _ask(
+    ticket: JoinToken, proxy: str, trust: ssl.SSLContext, path: str, reply: type[R], request: Record | None = None
+) -> R:
+    body = request.model_dump(mode="json") if request is not None else None
     thing, shown_proxy = f"server {ticket.url}", re.sub(r"//[^@]*@", "//", proxy)
     try:
         with httpx.Client(verify=trust, proxy=proxy or None, trust_env=False, timeout=_TIMEOUT_S) as client:
@@ -162,12 +160,11 @@ def _ask(ticket: JoinToken, proxy: str, trust: ssl.SSLContext, path: str, body: 
             thing, f"gave no answer ({type(error).__name__})", _BEFORE_TRUST, code=ErrorCode.LOST
         ) from error
     try:
-        document = parsed(lambda value: value, answer, LONGEST_ANSWER)
+        if response.is_success:
+            return parsed(reply.model_validate, answer, LONGEST_ANSWER)
+        raise _refusal(ticket, response.status_code, parsed(_ANY_JSON.validate_python, answer, LONGEST_ANSWER))
     except ValueError as error:
         raise _strange(ticket) from error
-    if response.is_success:
-        return document
-    raise _refusal(ticket, response.status_code, document)
 
 
 def _whole(ticket: JoinToken, response: httpx.Response) -> bytes:
@@ -182,12 +179,13 @@ def _whole(ticket: JoinToken, response: httpx.Response) -> bytes:
     return answer
 
 
-def _refusal(ticket: JoinToken, status: int, document: Any) -> ArchipelError:
+def _refusal(ticket: JoinToken, status: int, document: JsonValue) -> ArchipelError:
     """The server's own words for why it refused, when it gave them in its form."""
+    said = document if isinstance(document, dict) else {}
     try:
-        thing, cause, remedy = (str(document[name])[:500] for name in ("thing", "cause", "remedy"))
-        code = ErrorCode(document["code"])
-    except (KeyError, TypeError, ValueError):
+        thing, cause, remedy = (str(said[name])[:500] for name in ("thing", "cause", "remedy"))
+        code = ErrorCode(str(said["code"]))
+    except (KeyError, ValueError):
         return ArchipelError(
             f"server {ticket.url}", f"refused with status {status}", "ask its operator to look at its log"
         )

@@ -10,11 +10,12 @@ import structlog
 from cryptography import x509
 
 from archipel.governance import canonical
-from archipel.site.audit import journal
+from archipel.site.audit.journal_entries import CertificateRenewed, JournalKind, add_entry
 from archipel.site.membership.certificates import credentials, keep_certificate, tls_request
 from archipel.site.state.folder import StateFolder
 from archipel.transport import RenewRequest, Uplink
 from archipel.vocabulary import ArchipelError, ErrorCode
+from archipel.vocabulary.remedies import RenewCertificate
 
 _log = structlog.get_logger("archipel.renewal")
 LOOK_S = 3600.0
@@ -55,7 +56,7 @@ async def renew(site: StateFolder, link: Line) -> None:
     certificate = await link.renew(RenewRequest(csr=csr, proof=site.identity.sign(message)))
     keep_certificate(site, key, certificate)
     with site.database.write() as connection:
-        journal.append(connection, "certificate-renewed", {"site": site.name})
+        add_entry(connection, JournalKind.CERTIFICATE_RENEWED, CertificateRenewed(site=site.name))
     _log.info("certificate renewed")
 
 
@@ -89,4 +90,8 @@ async def renew_now(site: StateFolder) -> datetime:
 def _unreachable(site: StateFolder, cause: str) -> ArchipelError:
     until = f"{credentials(site).expires:%Y-%m-%d %H:%M:%S} UTC"
     remedy = f"try again when it can; the certificate that is here lasts until {until}"
-    return ArchipelError(f"server {site.joined().grpc}", cause, remedy, code=ErrorCode.LOST)
+    server = site.joined().grpc
+    values = {"server": server, "until": credentials(site).expires.isoformat()}
+    return ArchipelError(
+        f"server {server}", cause, remedy, code=ErrorCode.LOST, values=values, command=RenewCertificate()
+    )

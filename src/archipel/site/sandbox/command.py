@@ -15,6 +15,7 @@ from pathlib import Path
 
 import archipel
 from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, WorkerLimits
+from archipel.vocabulary.remedies import GrantAccess
 from archipel.vocabulary.threads import thread_variables
 
 DATA = "/data"
@@ -57,7 +58,7 @@ def bare_arguments(uid: int | None) -> list[str]:
             raise ArchipelError(
                 needed, "cannot be read by the worker, which has a uid of its own without a sandbox too",
                 "install Python and archipel where every user may read",
-                code=ErrorCode.SANDBOX,
+                code=ErrorCode.SANDBOX, values={"path": needed, "uid": uid}, command=GrantAccess(path=needed),
             )  # fmt: skip
     return _as_uid(uid)
 

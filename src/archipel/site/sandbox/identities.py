@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 from archipel.vocabulary import ArchipelError, ErrorCode
+from archipel.vocabulary.remedies import GrantAccess
 
 CLAIMS = Path("/run/archipel/uids")
 _MOST = 10_000
@@ -41,6 +42,7 @@ class Identity:
             raise ArchipelError(
                 str(claims), f"cannot hold the claims of workers' uids ({error.strerror})",
                 "let the agent write there, or run it as an ordinary user", code=ErrorCode.SANDBOX,
+                values={"folder": str(claims)}, command=GrantAccess(path=str(claims)),
             ) from error  # fmt: skip
         raise ArchipelError(
             f"uids {base} to {base + _MOST - 1}", "are all in use", "stop workers or change uid_base",

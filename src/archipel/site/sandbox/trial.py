@@ -8,6 +8,7 @@ import shutil
 
 from archipel.site.sandbox.command import inner_namespace
 from archipel.vocabulary import ArchipelError, ErrorCode
+from archipel.vocabulary.remedies import AllowSandbox
 
 _TRIAL_S = 30.0
 
@@ -45,4 +46,4 @@ async def check() -> None:
 
 
 def _cannot(thing: str, cause: str, remedy: str) -> ArchipelError:
-    return ArchipelError(thing, cause, remedy, code=ErrorCode.SANDBOX)
+    return ArchipelError(thing, cause, remedy, code=ErrorCode.SANDBOX, command=AllowSandbox())

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from archipel.governance import HeadFault, JournalEntry, JournalHead
-from archipel.site.approval import disclosure
 from archipel.site.audit import export as exports
 from archipel.site.audit import journal, journal_heads
+from archipel.site.audit.journal_entries import JournalKind
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import Record
 
@@ -91,7 +91,7 @@ def newest(site: StateFolder, count: int) -> JournalExcerpt:
     """The last ``count`` lines."""
     lines = journal.newest(site.database, count)
     first = lines[0].number if lines else 0
-    before = [line for line in journal.of_kind(site.database, disclosure.KIND) if line.number < first]
+    before = [line for line in journal.of_kind(site.database, JournalKind.DATASETS_DISCLOSED) if line.number < first]
     return JournalExcerpt(lines=tuple(lines), disclosed_before=before[-1] if before else None)
 
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import RowMapping, select
 from sqlalchemy.exc import OperationalError
 
 from archipel.governance import IdentityKey
@@ -24,6 +23,7 @@ from archipel.storage import BlobStore, Database, FolderBlobStore, disk_errors_n
 from archipel.storage.migrations import upgrade
 from archipel.transport.wakeup import wake
 from archipel.vocabulary import ArchipelError, Conflict, ErrorCode, Record, StorageFull
+from archipel.vocabulary.remedies import FreeDiskSpace
 
 FOLDERS = ("keys", "blobs", "spool", "state", "logs")
 
@@ -142,7 +142,7 @@ class StateFolder:
         return wake(self.folder)
 
 
-def _federation(row: Mapping[Any, Any]) -> FederationMembership:
+def _federation(row: RowMapping) -> FederationMembership:
     return FederationMembership(**{name: row[name] for name in FederationMembership.model_fields})
 
 
@@ -154,6 +154,12 @@ def open_database(folder: Path) -> Database:
     except OperationalError as error:
         database.close()
         if "disk is full" in str(error.orig):
-            raise StorageFull(str(folder), "the disk is full", "free space there; what was finished is kept") from error
+            raise StorageFull(
+                str(folder),
+                "the disk is full",
+                "free space there; what was finished is kept",
+                values={"folder": str(folder)},
+                command=FreeDiskSpace(path=str(folder)),
+            ) from error
         raise
     return database

@@ -8,13 +8,12 @@ from sqlalchemy import Connection, func, insert, select
 
 from archipel.data import Cohort, subject_token
 from archipel.governance import SignedWithdrawal, sign_withdrawal
-from archipel.site.audit import journal
+from archipel.site.audit.journal_entries import CohortNarrowed, JournalKind, add_entry
 from archipel.site.state import schema
 from archipel.site.state.folder import StateFolder
 from archipel.storage import utc_now
 
 _rows = schema.signed_withdrawals
-_KIND = "cohort-narrowed"
 
 
 def withdraw_from(
@@ -34,15 +33,15 @@ def withdraw_from(
         site.identity, SignedWithdrawal(site=site.name, cohort_hash=hashed, subjects=gone, at=utc_now())
     )
     left = subtracted(left, site.cohort_key, [signed])
-    body = {
-        "cohort_hash": hashed,
-        "dataset": cohort.dataset,
-        "version": cohort.version,
-        "subjects": len(gone),
-        "left": len(left.subjects),
-        "signature": signed.signature,
-    }
-    journal.append(connection, _KIND, body)
+    body = CohortNarrowed(
+        cohort_hash=hashed,
+        dataset=cohort.dataset,
+        version=cohort.version,
+        subjects=len(gone),
+        left=len(left.subjects),
+        signature=signed.signature,
+    )
+    add_entry(connection, JournalKind.COHORT_NARROWED, body)
     connection.execute(insert(_rows).values(cohort_hash=hashed, body=signed.model_dump_json()))
     return left
 
@@ -55,7 +54,7 @@ def of(connection: Connection, hashed: str) -> tuple[str, ...]:
 def journaled(connection: Connection, hashed: str) -> int:
     """How many signed withdrawals from a cohort the journal tells of: none of them may be gone."""
     lines = schema.journal
-    mine = (lines.c.kind == _KIND, func.instr(lines.c.body, hashed) > 0)
+    mine = (lines.c.kind == JournalKind.COHORT_NARROWED, func.instr(lines.c.body, hashed) > 0)
     return connection.scalar(select(func.count()).select_from(lines).where(*mine)) or 0
 
 

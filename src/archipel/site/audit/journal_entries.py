@@ -1,0 +1,293 @@
+"""What a site's journal says: the kinds of its lines, and for each kind the record that its body is.
+
+``add_entry`` appends a line inside the transaction of the change that it is about.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from sqlalchemy import Connection
+
+from archipel.data import DataMapping
+from archipel.governance import HeadFault, JournalHead
+from archipel.site.audit import journal
+from archipel.transport import DatasetSummary
+from archipel.vocabulary import Failure, Hash, JsonObject, Record, RoundClosed, TaskKey
+
+
+class JournalKind(StrEnum):
+    """The kinds of lines."""
+
+    SITE_MADE = journal.FIRST
+    JOINED = "joined"
+    CERTIFICATE_RENEWED = "certificate-renewed"
+    DATASET_ADDED = "dataset-added"
+    DATASET_MAPPED = "dataset-mapped"
+    DATASET_REMOVED = "dataset-removed"
+    DATASETS_DISCLOSED = "datasets-disclosed"
+    SUBJECTS_EXCLUDED = "subjects-excluded"
+    COHORT_FROZEN = "cohort-frozen"
+    COHORT_NAMED = "cohort-named"
+    COHORT_NARROWED = "cohort-narrowed"
+    PATIENT_WITHDRAWN = "patient-withdrawn"
+    PATIENT_READMITTED = "patient-readmitted"
+    JOB_OFFERED = "job-offered"
+    JOB_CHANGED = "job-changed"
+    JOB_ASKER = "job-asker"
+    CHECKED = "checked"
+    PLAN_READ_FOR_A_CHECK = "plan-read-for-a-check"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    REVOKED = "revoked"
+    EXPERIMENT_ENDED = "experiment-ended"
+    WORKER_STARTED = "worker-started"
+    TASK_ACCEPTED = "task-accepted"
+    TASK_BEGUN_AGAIN = "task-begun-again"
+    TASK_REFUSED = "task-refused"
+    TASK_FAILED = "task-failed"
+    UPDATE_MADE = "update-made"
+    UPDATE_SENT = "update-sent"
+    ROUND_CLOSED = "round-closed"
+    ERROR_RELEASED = "error-released"
+    ERROR_SENT = "error-sent"
+    SERVER_JOURNAL_FAULT = "server-journal-fault"
+
+
+class JournalBody(Record):
+    """What one line says. Its fields are written as they were given, those that were not given are left out."""
+
+    def document(self) -> JsonObject:
+        """The body as the journal keeps it."""
+        return self.model_dump(mode="json", include=self.model_fields_set)
+
+
+class PersonalBody(JournalBody):
+    """A line about what a person did; ``by`` is who, and is not given where nobody in particular did it."""
+
+    by: str = ""
+
+
+class SiteMade(JournalBody):
+    """The first line: whose journal this is."""
+
+    site: str
+    identity_key: str
+
+
+class Joined(JournalBody):
+    """The site joined a federation; ``again``: it was a member before."""
+
+    federation: str
+    server_key: str
+    again: bool
+
+
+class CertificateRenewed(JournalBody):
+    """The site has a new certificate."""
+
+    site: str
+
+
+class DatasetAdded(PersonalBody):
+    """A dataset came into the catalog."""
+
+    name: str
+    format: str
+    subjects: int
+
+
+class DatasetMapped(PersonalBody):
+    """A dataset has another mapping."""
+
+    name: str
+    mapping: DataMapping
+
+
+class DatasetRemoved(PersonalBody):
+    """A dataset left the catalog."""
+
+    name: str
+
+
+class DatasetsDisclosed(JournalBody):
+    """What the server is told of the datasets from now on."""
+
+    datasets: tuple[DatasetSummary, ...]
+
+    def document(self) -> JsonObject:
+        """The body as the journal keeps it: of each dataset only what is said of it."""
+        return {"datasets": [one.model_dump(mode="json", exclude_defaults=True) for one in self.datasets]}
+
+
+class SubjectsExcluded(PersonalBody):
+    """Subjects whose data is of no use, as tokens."""
+
+    name: str
+    subjects: tuple[str, ...]
+
+
+class CohortNamed(PersonalBody):
+    """A version of a dataset has a name."""
+
+    dataset: str
+    version: int
+    cohort_hash: Hash
+    name: str
+
+
+class CohortFrozen(PersonalBody):
+    """A new version of a dataset, and how many subjects it has."""
+
+    dataset: str
+    version: int
+    cohort_hash: Hash
+    subjects: int
+
+
+class CohortNarrowed(JournalBody):
+    """Subjects were signed out of a version: how many, and how many are left."""
+
+    cohort_hash: Hash
+    dataset: str
+    version: int
+    subjects: int
+    left: int
+    signature: str
+
+
+class PatientReadmitted(PersonalBody):
+    """A withdrawal was a mistake; ``subject`` is a token."""
+
+    subject: str
+    dataset: str
+
+
+class PatientWithdrawn(PatientReadmitted):
+    """A patient withdrew; ``source`` says from where this is known."""
+
+    source: str
+
+
+class JobOffered(JournalBody):
+    """The server offers an experiment."""
+
+    experiment: str
+    job_hash: Hash
+    plan_hash: Hash
+    asked_by: str
+
+
+class JobChanged(JobOffered):
+    """The server offers another job under a known name; ``was`` is the state of the offer before."""
+
+    before: Hash
+    was: str
+
+
+class JobAsker(JournalBody):
+    """The server names somebody else as the one who asks."""
+
+    experiment: str
+    asked_by: str
+    before: str
+
+
+class Checked(JournalBody):
+    """One step of a local check of an experiment, and whether it went well."""
+
+    experiment: str
+    job_hash: Hash
+    step: str
+    go: bool
+
+
+class PlanRead(JournalBody):
+    """A person said that the plan was read, so that a check may run it on data before it is approved."""
+
+    experiment: str
+    job_hash: Hash
+    dataset: str
+    subjects: int
+    by: str
+
+
+class Decided(JournalBody):
+    """An offer was rejected, or an approval revoked."""
+
+    experiment: str
+    by: str
+    note: str
+
+
+class Approved(Decided):
+    """An offer was approved: what runs, and on whom."""
+
+    job_hash: Hash
+    cohort_hash: Hash
+    dataset: str
+    version: int
+    subjects: int
+    signature: str
+
+
+class ExperimentEnded(JournalBody):
+    """The server ended an experiment."""
+
+    experiment: str
+    how: str
+
+
+class WorkerStarted(JournalBody):
+    """A plan's process started in this sandbox, with the data of so many subjects."""
+
+    experiment: str
+    sandbox: str
+    cohort_hash: Hash
+    subjects: int
+
+
+class TaskLine(TaskKey, JournalBody):
+    """A line about a task; all of its key is written."""
+
+
+class TaskAccepted(TaskLine):
+    """A task began: its hash, and the models it starts from."""
+
+    task: Hash
+    models: tuple[Hash, ...]
+
+
+class TaskFailed(TaskLine):
+    """A task failed or was refused; this is what the server is told."""
+
+    failure: Failure
+
+
+class UpdateMade(TaskLine):
+    """An update is ready to leave: the hash and the bytes of its model, and the samples it counts."""
+
+    model: Hash | None
+    samples: int
+    bytes: int
+
+
+class ErrorReleased(TaskLine, PersonalBody):
+    """Somebody let the full text of an error leave the site; this is its hash."""
+
+    text: Hash
+
+
+class RoundSettled(RoundClosed, JournalBody):
+    """The server's word on a round, with the head of its own journal then."""
+
+    server_head: JournalHead
+
+
+class ServerJournalFault(HeadFault, JournalBody):
+    """The server's journal went back."""
+
+
+def add_entry(connection: Connection, kind: JournalKind, body: JournalBody) -> None:
+    """Append a line to the site's journal."""
+    journal.append(connection, kind.value, body.document())
