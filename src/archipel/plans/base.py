@@ -42,7 +42,14 @@ def derive_seed(*parts: object) -> int:
 
 @dataclass(frozen=True)
 class Context:
-    """Where and when a plan runs. ``seed`` already follows from (job seed, site, round); draw only from it."""
+    """Where and when a plan runs. ``seed`` already follows from (job seed, site, round); draw only from it.
+
+    >>> context = Context(site="charite", seed=7, round=1, rounds=20, arguments={"learning_rate": 0.01})
+    >>> context.number("learning_rate")
+    0.01
+    >>> context.generator("shuffle").permutation(3).shape
+    (3,)
+    """
 
     site: str
     seed: int
@@ -62,7 +69,12 @@ class Context:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """How many samples the new weights stand for, and metric sums over them."""
+    """How many samples the model was trained on, and metric sums over them.
+
+    >>> result = TrainingResult(samples=20, metrics={"loss": MetricSum(total=5.0, weight=20.0)})
+    >>> result.metrics["loss"].mean()
+    0.25
+    """
 
     samples: int
     metrics: Mapping[str, MetricSum] = field(default_factory=dict)
@@ -71,8 +83,27 @@ class TrainingResult:
 class Plan:
     """Base of every plan.
 
+    A subclass must declare ``needs`` and define ``initial_model``, ``prepare`` and ``train``. To be validated it also
+    declares the metrics in ``validation`` and defines ``evaluate``. With ``optimiser_state`` continue-local it defines
+    ``state`` and ``restore``. It has no ``__init__`` of its own with parameters, and draws only from ``Context``.
+
     The runtime calls ``prepare`` once in a worker's life, then for each round ``restore``, ``train`` and ``state``.
     The random streams of a round are the same however often a worker was restarted before it.
+
+    >>> class MeanPlan(Plan):
+    ...     needs = DataNeeds(kind="arrays")
+    ...
+    ...     def initial_model(self, seed):
+    ...         return {"mean": np.zeros(2)}
+    ...
+    ...     def prepare(self, training, validation, context):
+    ...         self.values = training.arrays()["x"]
+    ...
+    ...     def train(self, model, context):
+    ...         model["mean"][:] = self.values.mean(axis=0)
+    ...         return TrainingResult(samples=len(self.values))
+    >>> MeanPlan().initial_model(seed=0)["mean"].shape
+    (2,)
     """
 
     needs: ClassVar[DataNeeds]

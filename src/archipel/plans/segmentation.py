@@ -27,6 +27,12 @@ class SegmentationPlan(TorchPlan):
     are the background and then the labels in rising order. ``shape`` is what a training volume is cut or padded to;
     ``divisor`` what the network's input sizes must be multiples of. Validation metrics follow from the labels:
     ``dice`` of the whole structure and ``dice_<label>`` of each.
+
+    >>> class HippocampusPlan(SegmentationPlan):
+    ...     needs = DataNeeds(kind="volumes", labels={"1": "anterior", "2": "posterior"})
+    ...     shape = (40, 56, 40)
+    >>> [metric.name for metric in HippocampusPlan.validation]
+    ['dice', 'dice_anterior', 'dice_posterior']
     """
 
     needs: ClassVar[DataNeeds]

@@ -37,6 +37,15 @@ class TorchPlan(Plan):
     ``in_memory`` False is for datasets larger than memory: ``examples`` is then called with the subjects of one batch
     at a time, in every epoch, and must make each example from its subject alone. ``held_bytes`` bounds the inputs and
     outputs that wait while the models of an ensemble are gone through.
+
+    >>> from archipel import DataNeeds
+    >>> class LinearPlan(TorchPlan):
+    ...     needs = DataNeeds(kind="arrays")
+    ...
+    ...     def build_model(self):
+    ...         return torch.nn.Linear(3, 1)
+    >>> {name: array.shape for name, array in LinearPlan().initial_model(seed=0).items()}
+    {'weight': (1, 3), 'bias': (1,)}
     """
 
     batch_size: ClassVar[int] = 4

@@ -43,6 +43,15 @@ class Experiment:
     """One experiment. ``job`` is what every site of it approves, ``job_hash`` what they sign.
 
     ``left_out`` are, for one that was just created, the sites that do not take part, each with the reason.
+
+    >>> import archipel
+    >>> federation = archipel.connect()
+    >>> experiment = federation.create("examples/tiny_numpy.py", name="tiny", rounds=3)
+    >>> experiment.status
+    'draft'
+    >>> print(experiment.submit().status)
+    waiting
+    >>> federation.close()
     """
 
     def __init__(

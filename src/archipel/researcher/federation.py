@@ -51,6 +51,10 @@ def connect(
     ``sha256:`` fingerprint. What is not given is taken from the environment: ARCHIPEL_SERVER, ARCHIPEL_TOKEN,
     ARCHIPEL_CA, so that no token need stand in a notebook. Raises BadInput for what is missing, ArchipelError for a
     server that is not reached, not trusted, or does not know the token.
+
+    >>> with connect() as federation:  # ARCHIPEL_SERVER, ARCHIPEL_TOKEN and ARCHIPEL_CA are set
+    ...     federation.name
+    'north sea'
     """
     found: dict[str, str] = {}
     for argument, variable, given in (
@@ -71,7 +75,13 @@ def connect(
 
 
 class Federation:
-    """A federation as a researcher sees it; as a context manager it closes its connection at the end."""
+    """A federation as a researcher sees it; as a context manager it closes its connection at the end.
+
+    >>> with connect() as federation:
+    ...     datasets = federation.datasets()
+    >>> datasets[["site", "dataset", "subjects"]].values.tolist()
+    [['site-a', 'table', 20], ['site-b', 'table', 21], ['site-c', 'table', 22]]
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

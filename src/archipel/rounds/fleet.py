@@ -66,7 +66,12 @@ FleetEvent = Accepted | Delivered | Failed | Lost | Returned | Nudged
 
 
 class Fleet(Protocol):
-    """The sites of one experiment as its loop sees them."""
+    """The sites of one experiment as its loop sees them.
+
+    A class that is a fleet must define ``events`` and the four methods. ``offer``, ``withdraw`` and ``announce`` must
+    return without waiting for a site. For each task that was offered, the fleet puts ``Delivered`` or ``Failed`` into
+    ``events``, or ``Lost`` when the site is gone and ``Returned`` when it is back; an event may come twice.
+    """
 
     events: asyncio.Queue[FleetEvent]
 

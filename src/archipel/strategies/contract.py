@@ -24,7 +24,7 @@ class SiteStats:
 
 
 class Strategy(Protocol):
-    """A subclass must give ``needs`` and the three methods; ``memory`` and ``uses_model`` say what ``step`` is given.
+    """A class that is a strategy must define all six members below; none of them may keep state between calls.
 
     ``needs``: SUM when the weighted mean of the updates is enough; INDIVIDUALLY when ``combine`` looks at rows or
     ``weights`` depends on more than each site's own samples. ``memory``: names of the tensor files kept at the server

@@ -39,7 +39,11 @@ class Trained:
 
 
 class Trainer(Protocol):
-    """Where the plan runs: a sandboxed worker, or this process in a simulation."""
+    """Where the plan runs: a sandboxed worker, or this process in a simulation.
+
+    A class that is a trainer must define ``run``. It runs the plan on the approved cohort only, gives the same result
+    for the same task, and leaves the memory that it returns in ``Trained`` alone until ``release`` is called.
+    """
 
     async def run(self, task: Task) -> Trained:
         """Run the task on the cohort. Raises ArchipelError."""

@@ -55,6 +55,11 @@ class ErrorCode(StrEnum):
 class ArchipelError(Exception):
     """Something was refused or went wrong: ``thing: cause; remedy``.
 
+    >>> try:
+    ...     raise BadInput("seed -1", "is negative", "give a seed from 0 on")
+    ... except ArchipelError as error:
+    ...     print(error.cause, "->", error.remedy)
+    is negative -> give a seed from 0 on
     >>> str(BadInput("sub-07", "no label beside the image", "add labels/sub-07.nii.gz or exclude the subject"))
     'sub-07: no label beside the image; add labels/sub-07.nii.gz or exclude the subject'
     """

@@ -28,21 +28,33 @@ class PlanReference(Record):
 
 
 class MetricSpec(Record):
-    """A number a site may report: a sum and a weight, so that any group of sites has a mean."""
+    """A number a site may report: a sum and a weight, so that any group of sites has a mean.
+
+    >>> MetricSpec(name="dice", better="higher").name
+    'dice'
+    """
 
     name: Name
     better: Literal["higher", "lower"]
 
 
 class Selection(Record):
-    """Which checkpoint is the best one: a validation metric and its direction."""
+    """Which checkpoint is the best one: a validation metric and its direction.
+
+    >>> Selection(metric="dice", better="higher").metric
+    'dice'
+    """
 
     metric: Name
     better: Literal["higher", "lower"]
 
 
 class OptimiserState(StrEnum):
-    """What becomes of the optimiser's state between rounds; it never leaves the site."""
+    """What happens to the optimiser's state between rounds; it never leaves the site.
+
+    >>> OptimiserState("continue-local") is OptimiserState.CONTINUE_LOCAL
+    True
+    """
 
     RESET = "reset"
     CONTINUE_LOCAL = "continue-local"
@@ -92,7 +104,11 @@ class RoundTerms(Record):
 
 
 class Baselines(Record):
-    """What the federated result is shown against: each site alone, and the ensemble of those models."""
+    """What the federated model is compared with: each site's own model, and the ensemble of these models.
+
+    >>> Baselines(local=True, ensemble=True).ensemble
+    True
+    """
 
     local: bool = False
     ensemble: bool = False
@@ -105,7 +121,13 @@ class Baselines(Record):
 
 
 class WorkerLimits(Record):
-    """What one worker may use at a site; ``cpu_s`` and ``wall_s`` are per pass of a task."""
+    """What one worker may use at a site: memory and temporary files in 2**20 bytes, times in seconds.
+
+    ``cpu_s`` and ``wall_s`` are limits for one training pass.
+
+    >>> WorkerLimits(memory_mb=8192, threads=2).wall_s
+    3600.0
+    """
 
     memory_mb: Annotated[int, Field(ge=64)] = 4096
     cpu_s: Annotated[float, Field(gt=0)] = 7200.0

@@ -43,6 +43,9 @@ class DataNeeds(Record):
     ``modalities`` are the images of a subject that the plan reads; ``labels`` the label values of a segmentation and
     their names (none: no label volume is read). ``columns`` are the inputs of a plan on tables, in their order, and
     ``target`` what it predicts, for volumes too. Sites bring their own names to these by a mapping.
+
+    >>> DataNeeds(kind="volumes", modalities=("T1w",), labels={"1": "anterior", "2": "posterior"}).labels["2"]
+    'posterior'
     """
 
     kind: DataKind

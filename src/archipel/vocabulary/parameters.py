@@ -20,6 +20,10 @@ class HyperParameter(Record):
     """One argument of a plan: its type, its default and what it may be.
 
     A float or int has ``minimum`` and ``maximum`` (both inclusive); a choice lists its ``choices``; a bool is free.
+
+    >>> rate = HyperParameter(name="learning_rate", kind="float", default=1e-3, minimum=1e-5, maximum=1e-2)
+    >>> rate.check(0.005)
+    0.005
     """
 
     name: Name

@@ -21,7 +21,14 @@ Options = Mapping[str, str]
 
 
 class Format(Protocol):
-    """One layout on disk. ``options`` says what may be asked of it, each with a line of help."""
+    """One layout on disk.
+
+    A class that is a format must define the four class attributes (``options``: each option's name with a line of
+    help) and the four methods. ``scan`` collects every problem of a dataset and does not stop at the first. ``read``
+    must give the samples in the order asked for and change no file. ``verify`` must notice every change of a file or
+    row that ``read`` would use. A format of volumes that are files of their own inherits ``VolumeFormat`` and defines
+    ``fits`` and ``scan`` only. Every format passes the suite ``tests/data/formats/conformance.py``.
+    """
 
     name: ClassVar[str]
     kind: ClassVar[DataKind]
