@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -28,21 +29,19 @@ from archipel.vocabulary import Job, MetricSum, StorageFull, Task, TaskKind, Upd
 class Trained:
     """What came back from where the plan runs: numbers, and the result's memory (None for an evaluation).
 
-    ``given`` is the tensor file of the model that was trained. ``release`` gives the memory of both back; it is called
-    once the result is sealed.
+    ``given`` is the tensor file of the model that was trained, where the trainer has it at hand.
     """
 
     outcome: Outcome
-    result: memoryview | None
-    release: Callable[[], None]
+    result: memoryview | None = None
     given: memoryview | None = None
 
 
 class Trainer(Protocol):
     """Where the plan runs: a sandboxed worker, or this process in a simulation."""
 
-    async def run(self, task: Task) -> Trained:
-        """Run the task on the cohort. Raises ArchipelError."""
+    def run(self, task: Task) -> AbstractAsyncContextManager[Trained]:
+        """Run the task on the cohort; after the block the memory is the trainer's again. Raises ArchipelError."""
 
 
 class Compute:
@@ -69,14 +68,12 @@ class Compute:
         steps = steps_of(job)
         strategy = check_strategy(job) if only_sums(job) else None
         began = time.monotonic()
-        trained = await self._trainer.run(task)
-        outcome, sealed = trained.outcome, None
+        sealed = None
         try:
-            try:
+            async with self._trainer.run(task) as trained:
+                outcome = trained.outcome
                 if (task.key.kind is not TaskKind.EVALUATE and trained.result is not None) or strategy is not None:
                     sealed = await self._sealed(task, trained, steps, strategy)
-            finally:
-                trained.release()
             update = Update(
                 key=task.key,
                 site=self._site,

@@ -23,7 +23,7 @@ from archipel.transport.rest import (
     RoundView,
     Submission,
 )
-from archipel.vocabulary.parameters import LARGEST
+from archipel.vocabulary.bounds import EXACT
 from archipel.vocabulary.states import ControlVerb
 
 router = APIRouter(prefix="/v1/experiments", tags=["experiments"])
@@ -88,9 +88,9 @@ async def events(
     experiment: Experiment,
     _token: Reader,
     good: StillGood,
-    after: Annotated[int, Query(ge=0, lt=LARGEST, description="the last sequence number already seen")] = 0,
+    after: Annotated[int, Query(ge=0, lt=EXACT, description="the last sequence number already seen")] = 0,
     follow: Annotated[bool, Query(description="false: JSON of what is there now")] = True,
-    last_event_id: Annotated[int | None, Header(ge=0, lt=LARGEST)] = None,
+    last_event_id: Annotated[int | None, Header(ge=0, lt=EXACT)] = None,
 ) -> list[Event] | StreamingResponse:
     """A client that reconnects names the last event it has seen, by ``after`` or ``Last-Event-ID``."""
     service = context_of(request).experiments
