@@ -197,7 +197,7 @@ async def test_a_step_changes_what_a_worker_trained_before_it_leaves(with_table:
             for number in (1, 2):
                 made = await computing(trial.task("model['weight'][:] += 3", number))
                 assert made.tensor_file is not None
-                with trial.trainer._models._frames[trial.job.initial_model].view() as window:
+                with (await trial.trainer._models.get(trial.job.initial_model)).view() as window:
                     given = decode(bytes(window))
                 left = decode(made.tensor_file.read_bytes())
                 moved = np.concatenate([(left[name].astype(float) - given[name]).ravel() for name in given])
