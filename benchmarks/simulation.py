@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from archipel.vocabulary.threads import thread_variables
 
@@ -54,15 +55,12 @@ def ends_of_rounds() -> Iterator[list[float]]:
     ends: list[float] = []
     close = MemoryExperimentStore.close
 
-    def timed(self: MemoryExperimentStore, *words: Any) -> None:
-        close(self, *words)
+    def timed(store: MemoryExperimentStore, *words: Any) -> None:
+        close(store, *words)
         ends.append(time.perf_counter())
 
-    MemoryExperimentStore.close = timed  # type: ignore[method-assign]
-    try:
+    with patch.object(MemoryExperimentStore, "close", timed):
         yield ends
-    finally:
-        MemoryExperimentStore.close = close  # type: ignore[method-assign]
 
 
 def run(sites: list[SimulatedSite], rounds: int, workers: int) -> tuple[str, list[float], float]:

@@ -6,7 +6,8 @@ import time
 
 import numpy as np
 
-from archipel.plans import Plan, TrainingResult
+from archipel.data import SubjectSet
+from archipel.plans import Context, Model, Plan, TrainingResult
 from archipel.vocabulary import DataNeeds, MetricSpec, MetricSum
 
 STEPS = 1500
@@ -18,15 +19,15 @@ class FixedWork(Plan):
     needs = DataNeeds(kind="arrays", minimum_subjects=2)
     metrics = (MetricSpec(name="cpu_seconds", better="lower"),)
 
-    def initial_model(self, seed):
+    def initial_model(self, seed: int) -> Model:
         """64 small weights."""
         return {"weight": np.random.default_rng(seed).normal(0, 0.01, 64)}
 
-    def prepare(self, training, validation, context):
+    def prepare(self, training: SubjectSet, validation: SubjectSet, context: Context) -> None:
         """All of the table."""
         self.x, self.y, _ = training.table()
 
-    def train(self, model, context):
+    def train(self, model: Model, context: Context) -> TrainingResult:
         """``STEPS`` steps on all subjects."""
         began = time.thread_time()
         weight = model["weight"]

@@ -6,8 +6,8 @@ import importlib
 import re
 
 import pytest
+from click.testing import CliRunner as ClickRunner
 from typer.main import get_command
-from typer.testing import CliRunner
 
 from archipel.cli.main import SUB_COMMANDS, app
 from archipel.cli.site import app as site_app
@@ -27,7 +27,8 @@ def test_the_commands_of_a_site_come_in_the_order_of_its_life() -> None:
 @pytest.mark.parametrize("name", SUB_COMMANDS)
 def test_no_help_ends_in_a_gap(name: str) -> None:
     # Rich takes [words] for markup and leaves nothing of them.
+    program = get_command(app)
     found = every_command(get_command(importlib.import_module(f"archipel.cli.{name}").app), (name,))
     for words, _ in found:
-        done = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "300"})
+        done = ClickRunner().invoke(program, [*words, "--help"], env={"COLUMNS": "300"})
         assert done.exit_code == 0 and not re.search(r" \.(\s|$)", done.stdout), (words, done.stdout)

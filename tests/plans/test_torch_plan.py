@@ -256,8 +256,8 @@ def test_a_large_ensemble_is_one_network_at_a_time_and_read_once_for_what_waits_
         return Net().initial_model(number % 7)
 
     groups = torch.arange(len(plan.held_out)).tensor_split(2)
-    found = outputs_of(plan, ReadInTurn(300, model), groups)
+    found = outputs_of(plan, ReadInTurn(60, model), groups)
     assert sum(map(len, found)) == len(plan.held_out)
-    assert read == list(range(300)) * readings
+    assert read == list(range(60)) * readings
     # The one that is made while the last still has a name.
     assert most - before <= 2

@@ -13,7 +13,7 @@ import archipel
 from archipel.researcher import tables
 from archipel.researcher.progress import Progress, advance, sparkline
 from archipel.tensors import decode
-from archipel.transport.rest import Event, RoundView
+from archipel.transport.rest import Event, RoundView, UnknownEvent
 from archipel.vocabulary import NotFound
 
 mpl.use("Agg")
@@ -177,6 +177,9 @@ def test_the_open_exchange_is_folded_from_events() -> None:
     assert progress.stage == "round 1 is open (attempt 2)"
     ended = happened("round-committed", state="committed", contributors=[], seconds=1.0)
     assert advance(progress, ended).doing == {}
+    newer = happened("site-drained", hours=3)
+    assert isinstance(newer.body, UnknownEvent)
+    assert advance(progress, newer) == progress
 
 
 def test_a_course_of_equal_values_is_drawn_flat() -> None:

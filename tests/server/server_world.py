@@ -8,20 +8,25 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, BinaryIO
 
 import httpx
+import numpy as np
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from sqlalchemy import update
 
 from archipel.governance import IdentityKey, canonical, job_hash
+from archipel.server.experiments.records import ExperimentRecords
 from archipel.server.membership.federation import ServerContext
 from archipel.server.rest import RestContext, RestServer, create_app, listen
+from archipel.server.state import schema
 from archipel.server.state.settings import ServerSettings
+from archipel.tensors import Arrays, encode, schema_of
 from archipel.transport.enrolment import EnrolmentRequest, JoinToken, proof_message
 from archipel.transport.rest import (
     Event,
@@ -33,7 +38,7 @@ from archipel.transport.rest import (
     StateChanged,
     Submitted,
 )
-from archipel.vocabulary import Conflict, Job, NotFound, Value
+from archipel.vocabulary import Conflict, Job, NotFound, StrategyTerms, Value
 from archipel.vocabulary.states import ControlVerb, ExperimentState, RoundState
 
 AT = "2026-11-21T08:00:00+00:00"
@@ -79,6 +84,50 @@ class Applicant:
         )
         signed = draft.model_copy(update={"proof": self.identity.sign(proof_message(canonical(draft.statement())))})
         return signed.model_copy(update=changes)
+
+
+FIRST_MODEL = {"w": np.ones(4, np.float32)}
+
+
+def job_of(
+    federation: ServerContext,
+    site: Applicant,
+    strategy: StrategyTerms | None = None,
+    model: Arrays = FIRST_MODEL,
+    **terms: Any,
+) -> Job:
+    """Experiment "first" at one site, whose plan and initial model are stored; ``terms`` are further fields."""
+    return Job.model_validate(
+        {
+            "experiment": "first",
+            "plan": {"hash": federation.blobs.put(b"plan"), "class_name": "Plan", "file_name": "plan.py"},
+            "initial_model": federation.blobs.put(encode(model)),
+            "tensors": schema_of(model),
+            "needs": {"kind": "arrays"},
+            "metrics": [],
+            "terms": {"rounds": 3, "quorum": 1},
+            "strategy": strategy or StrategyTerms(),
+            "roster": [{"site": site.site, "identity_key": site.identity.public, "dataset": "table"}],
+            "server_key": federation.identity.public,
+            **terms,
+        }
+    )
+
+
+def running_job(
+    federation: ServerContext,
+    site: Applicant,
+    strategy: StrategyTerms | None = None,
+    model: Arrays = FIRST_MODEL,
+    **terms: Any,
+) -> Job:
+    """That experiment, approved and running."""
+    job = job_of(federation, site, strategy, model, **terms)
+    ExperimentRecords(federation).keep_job(job, job_hash(job), "ada")
+    with federation.database.write() as connection:
+        connection.execute(update(schema.approvals).values(state="approved"))
+        connection.execute(update(schema.experiments).values(state="running"))
+    return job
 
 
 class MemoryExperiments:
@@ -187,7 +236,9 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(federation: ServerContext) -> AsyncIterator[Served]:
+async def serving(federation: ServerContext, **limits: float) -> AsyncIterator[Served]:
+    """Serve it over TLS; ``limits`` are those of ``ServerLimits`` that are not to be the usual ones."""
+    federation = replace(federation, limits=replace(federation.limits, **limits))
     experiments, changes = MemoryExperiments(), []
     context = RestContext(
         federation=federation,
@@ -196,7 +247,7 @@ async def serving(federation: ServerContext) -> AsyncIterator[Served]:
         changed=lambda: changes.append(1),
     )
     bound = listen(federation.settings.rest_host, federation.settings.rest_port, "rest_port")
-    server = RestServer(create_app(context), federation.state, bound)
+    server = RestServer(create_app(context), federation.state, bound, federation.limits)
     await server.start()
     try:
         yield Served(federation, experiments, changes)

@@ -5,24 +5,25 @@ from __future__ import annotations
 import asyncio
 import resource
 import ssl
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from server_world import Served
+from server_world import Served, serving
 
 from archipel.server import process
-from archipel.server.rest import bodies, serving
+from archipel.server.membership.federation import ServerContext
 
 
 @pytest.fixture
-def brief_handshakes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "REQUEST_S", 1.0)
+async def hurried(federation: ServerContext) -> AsyncIterator[Served]:
+    async with serving(federation, request_s=1.0) as found:
+        yield found
 
 
 @pytest.fixture
-def hurry(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once it listens, so that it is patient with this test's own handshakes."""
-    monkeypatch.setattr(serving, "REQUEST_S", 1.0)
+async def three_connections(federation: ServerContext) -> AsyncIterator[Served]:
+    async with serving(federation, connections=3) as found:
+        yield found
 
 
 async def dialled(served: Served, tls: bool = True) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -45,18 +46,16 @@ async def ended(reader: asyncio.StreamReader) -> bytes:
 BEGUN = b"GET /v1/health HTTP/1.1\r\nHost: x\r\n"
 
 
-@pytest.mark.usefixtures("hurry")
 @pytest.mark.parametrize("said", [b"", BEGUN, b"G"], ids=["nothing", "half a request", "a byte"])
-async def test_a_connection_without_a_whole_request_is_closed(served: Served, said: bytes) -> None:
-    reader, writer = await dialled(served)
+async def test_a_connection_without_a_whole_request_is_closed(hurried: Served, said: bytes) -> None:
+    reader, writer = await dialled(hurried)
     writer.write(said)
     assert await ended(reader) == b""
     writer.close()
 
 
-@pytest.mark.usefixtures("hurry")
-async def test_a_second_request_that_does_not_end_is_not_waited_for_either(served: Served) -> None:
-    reader, writer = await dialled(served)
+async def test_a_second_request_that_does_not_end_is_not_waited_for_either(hurried: Served) -> None:
+    reader, writer = await dialled(hurried)
     writer.write(BEGUN + b"\r\n")
     assert (await reader.readuntil(b'"}')).startswith(b"HTTP/1.1 200")
     writer.write(BEGUN)
@@ -64,16 +63,15 @@ async def test_a_second_request_that_does_not_end_is_not_waited_for_either(serve
     writer.close()
 
 
-@pytest.mark.usefixtures("brief_handshakes")
-async def test_a_connection_that_never_begins_tls_is_closed(served: Served) -> None:
-    reader, writer = await dialled(served, tls=False)
-    assert await ended(reader) == b""
-    writer.close()
+async def test_a_connection_that_never_begins_tls_is_closed(federation: ServerContext) -> None:
+    async with serving(federation, handshake_s=1.0) as served:
+        reader, writer = await dialled(served, tls=False)
+        assert await ended(reader) == b""
+        writer.close()
 
 
-@pytest.mark.usefixtures("hurry")
-async def test_a_body_may_take_longer_than_what_stands_before_it(served: Served) -> None:
-    async with served.client("operate") as client:
+async def test_a_body_may_take_longer_than_what_stands_before_it(hurried: Served) -> None:
+    async with hurried.client("operate") as client:
 
         async def slow() -> object:
             yield b'{"site":'
@@ -83,33 +81,32 @@ async def test_a_body_may_take_longer_than_what_stands_before_it(served: Served)
         assert (await client.post("/v1/join-tokens", content=slow())).status_code == 201
 
 
-async def test_a_body_that_does_not_come_is_not_waited_for(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "BODY_S", 0.2)
-    reader, writer = await dialled(served)
-    writer.write(b"POST /v1/enrolment HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
-    said = await ended(reader)
-    assert said.startswith(b"HTTP/1.1 400") and b"did not come within" in said
-    writer.close()
+async def test_a_body_that_does_not_come_is_not_waited_for(federation: ServerContext) -> None:
+    async with serving(federation, body_s=0.2) as served:
+        reader, writer = await dialled(served)
+        writer.write(b"POST /v1/enrolment HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        said = await ended(reader)
+        assert said.startswith(b"HTTP/1.1 400") and b"did not come within" in said
+        writer.close()
 
 
 async def test_one_connection_too_many_is_closed_and_the_next_is_served_when_one_goes(
-    served: Served, monkeypatch: pytest.MonkeyPatch
+    three_connections: Served,
 ) -> None:
-    monkeypatch.setattr(serving, "MOST_CONNECTIONS", 3)
     held = []
     for _ in range(3):
-        reader, writer = await dialled(served)
+        reader, writer = await dialled(three_connections)
         writer.write(BEGUN + b"\r\n")
         assert (await reader.readuntil(b'"}')).startswith(b"HTTP/1.1 200")
         held.append(writer)
-    reader, writer = await dialled(served)
+    reader, writer = await dialled(three_connections)
     assert await ended(reader) == b""
     writer.close()
     held[0].close()
     async with asyncio.timeout(30):
         said = b""
         while not said:
-            reader, writer = await dialled(served)
+            reader, writer = await dialled(three_connections)
             writer.write(BEGUN + b"Connection: close\r\n\r\n")
             said = await ended(reader)
             writer.close()
@@ -119,12 +116,11 @@ async def test_one_connection_too_many_is_closed_and_the_next_is_served_when_one
 
 
 async def test_for_one_connection_too_many_goes_the_one_that_has_said_nothing_for_longest(
-    served: Served, monkeypatch: pytest.MonkeyPatch
+    three_connections: Served,
 ) -> None:
-    monkeypatch.setattr(serving, "MOST_CONNECTIONS", 3)
-    silent = [await dialled(served) for _ in range(3)]
+    silent = [await dialled(three_connections) for _ in range(3)]
     for gone in range(2):
-        reader, writer = await dialled(served)
+        reader, writer = await dialled(three_connections)
         writer.write(BEGUN + b"\r\n")
         assert (await reader.readuntil(b'"}')).startswith(b"HTTP/1.1 200")
         assert await ended(silent[gone][0]) == b""

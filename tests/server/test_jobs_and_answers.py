@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,13 +17,13 @@ from test_models_that_last import close, store
 from archipel.governance import Approval, IdentityKey, JournalHead, approve, job_hash, sign_head
 from archipel.rounds import ExperimentState, ExperimentVerb
 from archipel.server.experiments import hub, views
-from archipel.server.experiments import service as of_experiments
 from archipel.server.experiments.experiment_store import SqlExperimentStore
 from archipel.server.experiments.records import MOST_ANSWERS, ExperimentRecords
 from archipel.server.experiments.service import Experiments
 from archipel.server.membership.federation import ServerContext
 from archipel.server.sites.servicer import FederationServicer
 from archipel.server.state import schema
+from archipel.server.state.limits import ServerLimits
 from archipel.tensors import encode
 from archipel.transport import AnswerMessage, FromServer, Peer
 from archipel.transport.rest import Interrupted
@@ -191,10 +192,9 @@ def test_the_pause_after_one_step_is_journaled(federation: ServerContext, enroll
 async def test_a_disk_that_is_full_between_two_loops_ends_no_experiment(
     federation: ServerContext, enrolled: Applicant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(of_experiments, "RETRY_S", 0.01)
     kept = store(federation, enrolled, "higher", encode({"w": np.zeros(2, np.float32)}))
     approved(federation, kept, enrolled)
-    experiments, looks = Experiments(federation), 0
+    experiments, looks = Experiments(replace(federation, limits=ServerLimits(retry_s=0.01))), 0
 
     async def look(found: SqlExperimentStore) -> bool:
         nonlocal looks
@@ -212,13 +212,12 @@ async def test_a_disk_that_is_full_between_two_loops_ends_no_experiment(
     assert told == [Interrupted(reason="server.db: the disk is full; free space there")]
 
 
-async def test_a_site_that_takes_no_message_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "TAKES_S", 0.01)
+async def test_a_site_that_takes_no_message_is_let_go() -> None:
 
     async def never(_: Any) -> None:
         await asyncio.Event().wait()
 
-    stream = hub.Stream(Peer("berlin", "1", ""), never)
+    stream = hub.Stream(Peer("berlin", "1", ""), never, message_s=0.01)
     async with asyncio.timeout(20):
         await stream.send(hub.TaskWithdrawn.model_validate({"key": {"experiment": "first", "round": 1}, "reason": ""}))
     assert stream.closed.is_set()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 from server_world import Applicant
 
 from archipel.server.membership.federation import ServerContext
 from archipel.server.sites import presence
+from archipel.server.state.limits import ServerLimits
 from archipel.transport.wakeup import Wakeup
 
 
@@ -21,8 +23,11 @@ def running(federation: ServerContext) -> Iterator[None]:
     bell.close()
 
 
-async def following(federation: ServerContext, streams: set[str], until: Callable[[], bool]) -> None:
-    task = asyncio.create_task(presence.follow(federation, lambda: set(streams)))
+async def following(
+    federation: ServerContext, streams: set[str], until: Callable[[], bool], last_seen_s: float = 3600.0
+) -> None:
+    limits = ServerLimits(presence_s=0.01, last_seen_s=last_seen_s)
+    task = asyncio.create_task(presence.follow(replace(federation, limits=limits), lambda: set(streams)))
     while not until():  # noqa: ASYNC110 - what it waits for is in a file
         await asyncio.sleep(0.01)
     task.cancel()
@@ -43,10 +48,7 @@ def test_a_damaged_note_says_nothing(federation: ServerContext) -> None:
 
 
 @pytest.mark.usefixtures("running")
-async def test_sites_that_come_and_go_are_noted(
-    federation: ServerContext, enrolled: Applicant, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(presence, "LOOK_S", 0.01)
+async def test_sites_that_come_and_go_are_noted(federation: ServerContext, enrolled: Applicant) -> None:
     streams = {"berlin"}
     await following(federation, streams, lambda: presence.read(federation.state) == {"berlin"})
     streams.clear()
@@ -55,17 +57,14 @@ async def test_sites_that_come_and_go_are_noted(
 
 @pytest.mark.usefixtures("running")
 async def test_a_site_that_stays_is_seen_again_and_again_and_one_that_leaves_once_more(
-    federation: ServerContext, enrolled: Applicant, monkeypatch: pytest.MonkeyPatch
+    federation: ServerContext, enrolled: Applicant
 ) -> None:
-    monkeypatch.setattr(presence, "LOOK_S", 0.01)
-    monkeypatch.setattr(presence, "NOTED_S", 0.02)
 
     def seen() -> str:
         return federation.registry.site("berlin").last_seen or ""
 
     times: set[str] = set()
-    await following(federation, {"berlin"}, lambda: bool(times.add(seen()) or len(times - {""}) > 2))
-    monkeypatch.setattr(presence, "NOTED_S", 3600.0)
+    await following(federation, {"berlin"}, lambda: bool(times.add(seen()) or len(times - {""}) > 2), 0.02)
     streams, before = {"berlin"}, seen()
     await following(federation, streams, lambda: seen() != before)
     before = seen()

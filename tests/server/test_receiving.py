@@ -8,20 +8,29 @@ import gc
 import os
 import threading
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from server_world import Applicant, running_job
 
+from archipel.governance import job_hash, record_hash
 from archipel.privacy import update_schema
 from archipel.rounds import Delivered
+from archipel.rounds.experiment_store import Opened
+from archipel.rounds.stages import Stage
+from archipel.server.experiments import views
+from archipel.server.experiments.experiment_store import SqlExperimentStore
+from archipel.server.experiments.service import Experiments
 from archipel.server.experiments.spool_names import spool_name
+from archipel.server.membership.federation import ServerContext
 from archipel.server.sites import receiving, spooling
 from archipel.server.sites.receiving import Receiving
-from archipel.tensors import TensorFileWriter, blob_hash, encode, schema_of
+from archipel.tensors import TensorFileWriter, blob_hash, encode
 from archipel.transport import CHUNK
+from archipel.transport.rest import Interrupted
 from archipel.vocabulary import (
     ArchipelError,
     BadInput,
@@ -29,15 +38,17 @@ from archipel.vocabulary import (
     PrivacyTerms,
     Release,
     StorageFull,
+    Task,
     TaskKey,
     TaskKind,
+    TrainingPass,
     Update,
 )
+from archipel.vocabulary.states import ParticipantStatus
 
 ARRAYS = {"w": np.random.default_rng(0).normal(size=400_000)}
 FRAME = encode(ARRAYS)
 THING = "update of berlin"
-NO_METRICS: dict[str, Any] = {"metrics": (), "validation": ()}
 
 
 async def said(data: bytes, size: int = CHUNK) -> AsyncIterator[bytes]:
@@ -51,8 +62,8 @@ async def for_ever(*chunks: bytes) -> AsyncIterator[bytes]:
     await asyncio.Event().wait()
 
 
-async def spool(part: Path, chunks: AsyncIterator[bytes], offset: int = 0) -> str:
-    return await spooling.spool(part, offset, chunks, size=len(FRAME), thing=THING)
+async def spool(part: Path, chunks: AsyncIterator[bytes], offset: int = 0, patience_s: float = 60.0) -> str:
+    return await spooling.spool(part, offset, chunks, size=len(FRAME), thing=THING, patience_s=patience_s)
 
 
 class SlowDisk:
@@ -128,22 +139,16 @@ async def test_a_call_that_is_cancelled_again_and_again_still_waits_for_its_writ
     assert part.read_bytes() == FRAME[:CHUNK]
 
 
-async def test_a_connection_that_says_nothing_is_given_up_and_what_came_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(spooling, "STALLED_S", 0.05)
+async def test_a_connection_that_says_nothing_is_given_up_and_what_came_stays(tmp_path: Path) -> None:
     part = tmp_path / "update.part"
     with pytest.raises(ArchipelError, match="said nothing") as lost:
-        await spool(part, for_ever(FRAME[:CHUNK]))
+        await spool(part, for_ever(FRAME[:CHUNK]), patience_s=0.05)
     assert lost.value.code is ErrorCode.LOST
     assert part.read_bytes() == FRAME[:CHUNK]
 
 
-async def test_a_slow_disk_is_not_taken_for_a_silent_connection(
-    tmp_path: Path, disk: SlowDisk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(spooling, "STALLED_S", 0.05)
-    call = asyncio.create_task(spool(tmp_path / "update.part", said(FRAME)))
+async def test_a_slow_disk_is_not_taken_for_a_silent_connection(tmp_path: Path, disk: SlowDisk) -> None:
+    call = asyncio.create_task(spool(tmp_path / "update.part", said(FRAME), patience_s=0.05))
     await disk.is_writing()
     await asyncio.sleep(0.2)
     disk.through.set()
@@ -186,36 +191,33 @@ async def test_a_cancelled_call_ends_as_cancelled_when_the_disk_is_full_too(
 
 
 class Server:
-    """An experiment whose round waits for berlin's update; ``told`` is what its followers heard."""
+    """A server whose running experiment has a round open that waits for berlin's update."""
 
-    def __init__(self, folder: Path) -> None:
-        self.told: list[str] = []
-        self.received = False
-        self.job: Any = SimpleNamespace(tensors=schema_of(ARRAYS), privacy=PrivacyTerms())
-        self.fleet = SimpleNamespace(events=asyncio.Queue[Delivered]())
-        self.hub = SimpleNamespace(fleets={"heart": self.fleet})
-        self.federation = SimpleNamespace(state=SimpleNamespace(spool=folder))
-        self.records = SimpleNamespace(expects=lambda site, update: (self.job, self.received))
-        self.receiving = Receiving(self)  # type: ignore[arg-type]
+    def __init__(self, federation: ServerContext, site: Applicant, **terms: Any) -> None:
+        self.federation = federation
+        self.job = job = running_job(federation, site, model=ARRAYS, **terms)
+        experiments = Experiments(federation)
+        self.fleet = experiments.hub.fleet("first")
+        self.receiving = Receiving(experiments)
+        self.store = SqlExperimentStore(federation, job, job_hash(job), {}, {}, lambda: None)
+        key = TaskKey(experiment="first", round=1)
+        task = Task(key=key, job_hash=job_hash(job), models=(job.initial_model,), passes=(TrainingPass(round=1),))
+        stage = Stage(kind=TaskKind.TRAIN, round=1)
+        self.store.open(Opened(stage, 1, task, {"berlin": ParticipantStatus.INVITED}, 3600.0))
         self.update = Update(
-            key=TaskKey(experiment="heart", round=1),
+            key=key,
             site="berlin",
-            task_hash=blob_hash(b"task"),
+            task_hash=record_hash(task),
             model=blob_hash(FRAME),
             model_bytes=len(FRAME),
             samples=1,
         )
-        self.folder = folder
         self.placed()
 
     def placed(self) -> None:
         """Where the update's file goes."""
-        self.tensor_file = self.folder / spool_name(self.update)
+        self.tensor_file = self.federation.state.spool / spool_name(self.update)
         self.part = self.tensor_file.with_name(f"{self.tensor_file.name}.part")
-
-    async def note_interruption(self, name: str, reason: str) -> bool:
-        self.told.append(reason)
-        return True
 
     def call(self, chunks: AsyncIterator[bytes], offset: int = 0) -> asyncio.Task[None]:
         async def expected() -> None:
@@ -226,14 +228,20 @@ class Server:
     async def records_it(self) -> None:
         """The round takes the next update into its experiment store."""
         delivered = await self.fleet.events.get()
+        assert isinstance(delivered, Delivered)
         assert delivered.tensor_file is not None and delivered.tensor_file.read_bytes() == FRAME
-        self.received = True
+        self.store.delivered(self.update.key, "berlin", delivered.update, delivered.tensor_file)
         delivered.settled.set_result(None)
+
+    def interruptions(self) -> list[str]:
+        """What researchers were told."""
+        bodies = [event.body for event in views.events(self.federation.database, "first", 0)]
+        return [body.reason for body in bodies if isinstance(body, Interrupted)]
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Server:
-    return Server(tmp_path)
+def server(federation: ServerContext, enrolled: Applicant) -> Server:
+    return Server(federation, enrolled)
 
 
 async def test_a_retry_goes_on_only_when_the_call_before_has_left_the_file(server: Server, disk: SlowDisk) -> None:
@@ -287,7 +295,8 @@ async def test_a_frame_that_could_not_be_made_durable_is_sent_whole_again(
         patch.setattr(os, "fsync", fails)
         with pytest.raises(StorageFull):
             await server.call(said(FRAME))
-    assert len(server.told) == 1 and "the disk is full" in server.told[0]
+    (told,) = server.interruptions()
+    assert "the disk is full" in told
     assert server.receiving.held(server.update) == 0
     call = server.call(said(FRAME))
     await server.records_it()
@@ -300,9 +309,15 @@ async def test_a_frame_with_other_bytes_is_forgotten(server: Server) -> None:
     assert not server.part.exists() and not server.tensor_file.exists()
 
 
-async def test_an_update_of_another_form_than_the_job_s_is_refused(server: Server) -> None:
+async def test_an_update_of_another_form_than_the_job_s_is_refused(
+    federation: ServerContext, enrolled: Applicant
+) -> None:
     # As it may leave individually, of a job whose updates leave only within a sum: too short for that.
-    server.job = SimpleNamespace(**vars(server.job) | {"privacy": PrivacyTerms(release=Release.SUM), **NO_METRICS})
+    rome = Applicant("rome")
+    federation.enrolment.enrol(rome.request(federation.enrolment.create_token("rome")), datetime.now(UTC))
+    roster = [{"site": one.site, "identity_key": one.identity.public, "dataset": "table"} for one in (enrolled, rome)]
+    terms = {"rounds": 1, "quorum": 2, "retries": 0}
+    server = Server(federation, enrolled, privacy=PrivacyTerms(release=Release.SUM), roster=roster, terms=terms)
     with pytest.raises(BadInput, match=f"announces {len(FRAME)} bytes where the job's update has"):
         await server.call(said(FRAME))
     # And one of the right length whose tensors have other names.

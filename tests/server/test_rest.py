@@ -18,7 +18,6 @@ from structlog.testing import capture_logs
 from archipel.governance import SERVER_JOURNAL, JournalHead
 from archipel.server.membership.federation import ServerContext
 from archipel.server.rest import bodies, listen
-from archipel.server.rest import experiments as experiment_endpoints
 from archipel.server.rest.limits import LONGEST_BODY, LONGEST_OTHER
 from archipel.server.rest.problems import status_of
 from archipel.server.state.folder import ServerState
@@ -268,23 +267,21 @@ async def test_events_are_followed_as_they_happen_and_taken_up_again(served: Ser
         assert (await client.get("/v1/experiments/other/events")).status_code == 404
 
 
-async def test_a_revoked_token_ends_its_event_stream(
-    served: Served, enrolled: Applicant, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(experiment_endpoints, "KEEP_ALIVE_S", 0.05)
-    await submitted(served, enrolled)
-    async with (
-        served.client("read") as client,
-        client.stream("GET", "/v1/experiments/first/events") as answer,
-    ):
-        reader = client.headers["authorization"].split("_")[1]
-        lines = answer.aiter_lines()
-        async for line in lines:
-            if line == ": still here":
-                served.federation.tokens.revoke(reader)
-                break
-        async for line in lines:
-            assert not line.startswith("data:")
+async def test_a_revoked_token_ends_its_event_stream(federation: ServerContext, enrolled: Applicant) -> None:
+    async with serving(federation, keep_alive_s=0.05) as served:
+        await submitted(served, enrolled)
+        async with (
+            served.client("read") as client,
+            client.stream("GET", "/v1/experiments/first/events") as answer,
+        ):
+            reader = client.headers["authorization"].split("_")[1]
+            lines = answer.aiter_lines()
+            async for line in lines:
+                if line == ": still here":
+                    served.federation.tokens.revoke(reader)
+                    break
+            async for line in lines:
+                assert not line.startswith("data:")
 
 
 async def test_an_operator_admits_and_removes(served: Served) -> None:

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from other_strategies import registered
-from server_world import Applicant
-from sqlalchemy import update
+from server_world import Applicant, job_of, running_job
 
 from archipel.governance import job_hash, record_hash
 from archipel.rounds import Delivered, ExperimentLoop, ExperimentState, FleetEvent
@@ -19,29 +18,10 @@ from archipel.server.experiments import views
 from archipel.server.experiments.experiment_store import SqlExperimentStore
 from archipel.server.experiments.records import ExperimentRecords
 from archipel.server.membership.federation import ServerContext
-from archipel.server.state import schema
-from archipel.tensors import blob_hash, decode, encode, schema_of
-from archipel.vocabulary import BadInput, Job, PrivacyTerms, Release, RoundClosed, StrategyTerms, Task, TaskKey, Update
+from archipel.tensors import blob_hash, decode, encode
+from archipel.vocabulary import BadInput, PrivacyTerms, Release, RoundClosed, StrategyTerms, Task, TaskKey, Update
 
-FIRST = {"w": np.ones(4, np.float32)}
 TERMS = StrategyTerms(name="fedavgm", parameters={"beta": 0.5})
-
-
-def the_job(federation: ServerContext, site: Applicant, strategy: StrategyTerms = TERMS) -> Job:
-    return Job.model_validate(
-        {
-            "experiment": "first",
-            "plan": {"hash": federation.blobs.put(b"plan"), "class_name": "Plan", "file_name": "plan.py"},
-            "initial_model": federation.blobs.put(encode(FIRST)),
-            "tensors": schema_of(FIRST),
-            "needs": {"kind": "arrays"},
-            "metrics": [],
-            "terms": {"rounds": 3, "quorum": 1},
-            "strategy": strategy,
-            "roster": [{"site": site.site, "identity_key": site.identity.public, "dataset": "table"}],
-            "server_key": federation.identity.public,
-        }
-    )
 
 
 class Trains:
@@ -81,11 +61,7 @@ async def test_memory_survives_a_kill_between_rounds_and_is_replaced(
     federation: ServerContext, enrolled: Applicant
 ) -> None:
     with registered():
-        job = the_job(federation, enrolled)
-        ExperimentRecords(federation).keep_job(job, job_hash(job), "ada")
-        with federation.database.write() as connection:
-            connection.execute(update(schema.approvals).values(state="approved"))
-            connection.execute(update(schema.experiments).values(state="running"))
+        job = running_job(federation, enrolled, TERMS)
 
         def store() -> SqlExperimentStore:
             return SqlExperimentStore(federation, job, job_hash(job), {}, {}, lambda: None)
@@ -121,10 +97,10 @@ def test_a_strategy_that_looks_at_each_update_is_refused_when_only_sums_leave(
     federation: ServerContext, enrolled: Applicant
 ) -> None:
     with registered():
-        job = the_job(federation, enrolled, StrategyTerms(name="median"))
+        job = job_of(federation, enrolled, StrategyTerms(name="median"))
         job = job.model_copy(update={"privacy": PrivacyTerms(release=Release.SUM)})
         with pytest.raises(BadInput, match="strategy median needs each site's own update"):
             ExperimentRecords(federation).keep_job(job, job_hash(job), "ada")
     with pytest.raises(BadInput, match="is not known here"):
-        job = the_job(federation, enrolled)
+        job = job_of(federation, enrolled, TERMS)
         ExperimentRecords(federation).keep_job(job, job_hash(job), "ada")

@@ -28,11 +28,12 @@ from archipel.site.checks.rehearsal import Rehearsal
 from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import catalog
 from archipel.site.execution import preparation
+from archipel.site.sandbox import SandboxedWorker
 from archipel.site.services import cohorts, datasets
 from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawals.withdrawals import withdraw
 from archipel.site.withdrawn.opt_outs import OPT_OUT, OptOut
-from archipel.vocabulary import NotFound, Refused
+from archipel.vocabulary import NotFound, Refused, Task
 from people import ANNA, approve
 
 pytestmark = [
@@ -60,6 +61,23 @@ def test_the_dummy_step_trains_on_nobodys_data_and_needs_no_approval(with_table:
     assert "bubblewrap" in findings(rung, Sign.GO)["sandbox"]
     assert kinds(with_table)[-1] == "checked"
     assert not list(with_table.folder.glob("check-*"))
+
+
+def test_a_rehearsal_trains_for_the_very_job_that_is_offered(
+    with_table: StateFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offered(with_table, tmp_path)
+    job = offers.offered(with_table.database, "heart").job
+    train, tasks = SandboxedWorker.train, []
+
+    async def seen(worker: SandboxedWorker, task: Task, *more: Any) -> Outcome:
+        tasks.append(task)
+        return await train(worker, task, *more)
+
+    monkeypatch.setattr(SandboxedWorker, "train", seen)
+    (rung,) = run_checks(Checks(with_table, "heart", by=ANNA), Step.DUMMY)
+    assert rung.go and tasks
+    assert {task.job_hash for task in tasks} == {job_hash(job)} != {job.initial_model}
 
 
 def test_generated_volumes_have_the_declared_labels_and_the_datasets_sizes(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import unicodedata
 from pathlib import Path
 
@@ -157,10 +158,10 @@ NAMES = st.lists(st.sampled_from([f"patient-{n}" for n in range(14)]), min_size=
 @settings(max_examples=25)
 @given(history=st.lists(NAMES, min_size=2, max_size=5), fraction=st.sampled_from([0.1, 0.2, 0.5]))
 def test_nobody_ever_changes_sides(
-    history: list[list[str]], fraction: float, tmp_path_factory: pytest.TempPathFactory
+    history: list[list[str]], fraction: float, template: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("sides")
-    site = new_site(folder / "state")
+    site = StateFolder.open(shutil.copytree(template, folder / "state"))
     datasets.add(site, "table", write_table(folder / "data", history[0]), "npz", by=ANNA)
     side: dict[str, bool] = {}
     try:

@@ -20,6 +20,7 @@ from archipel.governance.keys import IdentityKey, verify
 from archipel.storage import utc_now
 from archipel.tensors import document_hash
 from archipel.vocabulary import Hash, JsonObject, Record
+from archipel.vocabulary.bounds import EXACT
 
 GENESIS = "sha256:" + "0" * 64
 SERVER_JOURNAL = "server"
@@ -52,7 +53,7 @@ class JournalHead(Record):
     """How long a journal was and what its last line hashed to, signed by its owner."""
 
     owner: Annotated[str, Field(max_length=63)]
-    number: Annotated[int, Field(ge=0, lt=2**53)]
+    number: Annotated[int, Field(ge=0, lt=EXACT)]
     hash: Hash
     at: Annotated[str, Field(max_length=40)]
     signature: Annotated[str, Field(max_length=200)] = ""

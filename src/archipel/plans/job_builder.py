@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from archipel.plans.packaging import PackagedPlan, load_own, package, plan_errors_named
 from archipel.tensors import blob_hash, encode, schema_of
 from archipel.vocabulary import BadInput, Job, RosterEntry, Value
+from archipel.vocabulary.bounds import EXACT
 
-_SEEDS = 2**53
 """Seeds are below, as the whole numbers are that every JSON reader takes exactly."""
 
 
@@ -75,8 +75,8 @@ def draft(
 
 
 def _check_seed(seed: int) -> None:
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < _SEEDS:
-        raise BadInput(f"seed={seed!r}", "is not a seed", f"give a whole number from 0 to {_SEEDS - 1}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < EXACT:
+        raise BadInput(f"seed={seed!r}", "is not a seed", f"give a whole number from 0 to {EXACT - 1}")
 
 
 def _check_fraction(fraction: float) -> None:

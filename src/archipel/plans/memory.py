@@ -6,9 +6,8 @@ each time, which must then hand out and clear the same pages again: measured at 
 
 from __future__ import annotations
 
-import ctypes
+from archipel.linux import HeapSetting, set_heap
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _LARGEST_FROM_HEAP = 32 << 20  # glibc takes no larger value
 
 
@@ -17,8 +16,5 @@ def keep_freed_memory() -> bool:
 
     The process's peak does not grow, it only stays near its peak.
     """
-    library = ctypes.CDLL(None)
-    if not hasattr(library, "mallopt"):
-        return False
-    settings = ((_MMAP_THRESHOLD, _LARGEST_FROM_HEAP), (_TRIM_THRESHOLD, 2**31 - 1))
-    return all(library.mallopt(option, value) == 1 for option, value in settings)
+    settings = ((HeapSetting.MMAP_THRESHOLD, _LARGEST_FROM_HEAP), (HeapSetting.TRIM_THRESHOLD, 2**31 - 1))
+    return all(set_heap(setting, value) for setting, value in settings)

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from archipel.data import Cohort, RawSource, Source, format_named, split, usable, verify
 from archipel.plans.base import Array, Context, Model, Plan, TrainingResult, derive_seed
 from archipel.plans.in_turn import ReadInTurn
-from archipel.tensors import decode, encode, schema_of, views
+from archipel.tensors import decode, encode, is_finite, schema_of, views
 from archipel.vocabulary import (
     ArchipelError,
     BadInput,
@@ -154,7 +154,7 @@ class PlanRuntime:
             )
         _write_back(given, arrays)
         for name, array in arrays.items():
-            if array.dtype.kind == "f" and not _all_finite(array):
+            if array.dtype.kind == "f" and not is_finite(array):
                 raise ArchipelError(
                     f"parameter {name}",
                     f"is NaN or infinite after round {one.round}",
@@ -200,12 +200,6 @@ def _write_back(given: Model, arrays: Model) -> None:
 def _changed(thing: str, cause: str) -> ArchipelError:
     remedy = "a model keeps its names, types and shapes for a whole job; change the plan"
     return ArchipelError(thing, cause, remedy, code=ErrorCode.MODEL_CHANGED)
-
-
-def _all_finite(array: Array) -> bool:
-    # A sum needs no memory and is finite when all its terms are, unless it overflows; the thorough look decides then.
-    with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
 
 
 def _finite_or_error(work: Callable[[], T]) -> T:

@@ -15,10 +15,8 @@ from archipel.vocabulary import (
     TaskKind,
     Update,
 )
+from archipel.vocabulary.bounds import EXACT
 from archipel.vocabulary.states import ParticipantStatus
-
-LARGEST_COUNT = 2**53
-"""Counts below this are exact as float64 and as JSON; a larger one counts nothing real, and sums could overflow."""
 
 
 def check_releases(job: Job) -> None:
@@ -52,7 +50,7 @@ def check_update(job: Job, task: Task, update: Update, has_file: bool) -> None:
     trained = task.key.kind is not TaskKind.EVALUATE
     if (trained or only_sums(job)) != has_file or (trained and not only_sums(job) and update.samples == 0):
         raise BadInput(thing, "has no model or no samples", "train on at least one sample", code=ErrorCode.BAD_UPDATE)
-    if update.samples >= LARGEST_COUNT:
+    if update.samples >= EXACT:
         raise BadInput(thing, "counts more samples than can be", "count each once", code=ErrorCode.BAD_UPDATE)
     for given, known in (
         (update.metrics, declared_metrics(job)),

@@ -21,7 +21,6 @@ from archipel.transport import process_memory, start_grpc_server
 from archipel.transport.wakeup import Wakeup, wake
 
 _log = structlog.get_logger("archipel.server")
-LOOK_AGAIN_S = 5.0
 
 
 def run(state: ServerState) -> None:
@@ -60,13 +59,17 @@ async def _serve(federation: ServerContext) -> None:
         connected=lambda: set(experiments.hub.streams),
         changed=lambda: _ring(state),
     )
-    rest, bell, stop = RestServer(create_app(context), state, bound), Wakeup(state.root), asyncio.Event()
+    rest, bell, stop = (
+        RestServer(create_app(context), state, bound, federation.limits),
+        Wakeup(state.root),
+        asyncio.Event(),
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await experiments.start()
     await rest.start()
     beside = [
-        asyncio.create_task(_watch(bell, wire)),
+        asyncio.create_task(_watch(bell, wire, federation.limits.revoked_retry_s)),
         asyncio.create_task(presence.follow(federation, lambda: set(experiments.hub.streams))),
         asyncio.create_task(announcing.follow(federation, last)),
     ]
@@ -83,14 +86,14 @@ async def _serve(federation: ServerContext) -> None:
     bell.close()
 
 
-async def _watch(bell: Wakeup, wire: FederationServicer) -> None:
+async def _watch(bell: Wakeup, wire: FederationServicer, retry_s: float) -> None:
     """Act on what another process or a REST call changed: a revoked certificate is cut now.
 
     What cannot be looked at now (a full disk, say) is looked at again.
     """
     again = False
     while True:
-        await (asyncio.sleep(LOOK_AGAIN_S) if again else bell.wait())
+        await (asyncio.sleep(retry_s) if again else bell.wait())
         try:
             await wire.cut_revoked()
             again = False

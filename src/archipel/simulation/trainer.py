@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from archipel.plans.in_turn import ReadInTurn
-from archipel.plans.runtime import Outcome, PlanRuntime
+from archipel.plans.runtime import PlanRuntime
 from archipel.tasks import Trained
 from archipel.tensors import tensor_file_size
 from archipel.vocabulary import Task, TaskKind
@@ -23,19 +24,20 @@ class InProcessTrainer:
         self._prepared = False
         self._states: dict[int, bytes | None] = {}
 
-    async def run(self, task: Task) -> Trained:
-        """Run the task in a thread while holding the turn."""
+    @asynccontextmanager
+    async def run(self, task: Task) -> AsyncIterator[Trained]:
+        """Run the task in a thread while holding the turn; what follows is done while the next site trains."""
         async with self._turn:
-            outcome, result, given = await asyncio.to_thread(self._run, task)
-        return Trained(outcome, result, release=lambda: None, given=given)
+            trained = await asyncio.to_thread(self._run, task)
+        yield trained
 
-    def _run(self, task: Task) -> tuple[Outcome, memoryview | None, memoryview | None]:
+    def _run(self, task: Task) -> Trained:
         if not self._prepared:
             self._runtime.prepare()
             self._prepared = True
         models = ReadInTurn(len(task.models), lambda at: memoryview(self._read(task.models[at])).toreadonly())
         if task.key.kind is TaskKind.EVALUATE:
-            return self._runtime.evaluate(task, models), None, None
+            return Trained(self._runtime.evaluate(task, models))
         result = memoryview(bytearray(tensor_file_size(self._runtime.job.tensors)))
         before = max((number for number in self._states if number < task.key.round), default=None)
         state = self._states[before] if before is not None and task.key.kind is TaskKind.TRAIN else None
@@ -44,4 +46,4 @@ class InProcessTrainer:
         if task.key.kind is TaskKind.TRAIN:
             # A round that is tried again starts from the state before it.
             self._states = {task.key.round: outcome.state, **({before: state} if before is not None else {})}
-        return outcome, result, given
+        return Trained(outcome, result, given)

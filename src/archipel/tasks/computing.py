@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -28,13 +29,11 @@ from archipel.vocabulary import Job, MetricSum, StorageFull, Task, TaskKind, Upd
 class Trained:
     """What came back from where the plan runs: numbers, and the result's memory (None for an evaluation).
 
-    ``given`` is the tensor file of the model that was trained. ``release`` gives the memory of both back; it is called
-    once the result is sealed.
+    ``given`` is the tensor file of the model that was trained, where the trainer has it at hand.
     """
 
     outcome: Outcome
-    result: memoryview | None
-    release: Callable[[], None]
+    result: memoryview | None = None
     given: memoryview | None = None
 
 
@@ -42,11 +41,11 @@ class Trainer(Protocol):
     """Where the plan runs: a sandboxed worker, or this process in a simulation.
 
     A class that is a trainer must define ``run``. It runs the plan on the approved cohort only, gives the same result
-    for the same task, and leaves the memory that it returns in ``Trained`` alone until ``release`` is called.
+    for the same task, and leaves the memory that it gives in ``Trained`` alone until the block ends.
     """
 
-    async def run(self, task: Task) -> Trained:
-        """Run the task on the cohort. Raises ArchipelError."""
+    def run(self, task: Task) -> AbstractAsyncContextManager[Trained]:
+        """Run the task on the cohort; after the block the memory is the trainer's again. Raises ArchipelError."""
 
 
 class Compute:
@@ -74,14 +73,12 @@ class Compute:
         within_sum = only_sums(job)
         strategy = check_strategy(job) if within_sum else None
         began = time.monotonic()
-        trained = await self._trainer.run(task)
-        outcome, sealed = trained.outcome, None
+        sealed = None
         try:
-            try:
+            async with self._trainer.run(task) as trained:
+                outcome = trained.outcome
                 if (task.key.kind is not TaskKind.EVALUATE and trained.result is not None) or within_sum:
                     sealed = await self._sealed(task, trained, steps, strategy)
-            finally:
-                trained.release()
             update = Update(
                 key=task.key,
                 site=self._site,

@@ -18,7 +18,7 @@ import numpy as np
 
 from archipel.privacy import Addend, Step
 from archipel.storage import disk_errors_named, sync_folder
-from archipel.tensors import Array, TensorFileWriter, in_type, leaf_offsets, tensor_file_header
+from archipel.tensors import Array, TensorFileWriter, in_type, is_finite, leaf_offsets, tensor_file_header
 from archipel.tensors.sums import CHUNK_ELEMENTS
 from archipel.vocabulary import BadInput, ErrorCode, TensorSchema, TensorSpec
 
@@ -169,7 +169,7 @@ def _weighted(spec: TensorSpec, numbers: Array, weight: float) -> Array:
 
 def _check_finite(leaf: TensorSpec, numbers: Array, so: str) -> None:
     """Raise BadInput unless all numbers of a chunk of ``leaf`` are finite."""
-    if not np.isfinite(numbers).all():
+    if not is_finite(numbers):
         cause = f"holds NaN or infinite values, {so}"
         remedy = "let the plan train with a smaller step"
         raise BadInput(f"tensor {leaf.name} of the update", cause, remedy, code=ErrorCode.NOT_FINITE)

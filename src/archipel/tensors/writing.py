@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from io import FileIO
 
 from typing_extensions import Buffer
 
+from archipel.linux import begin_writing_back
 from archipel.tensors.hashing import BlobHasher
 
 _EARLY = 8 << 20
-_SYNC_FILE_RANGE_WRITE = 2
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def write_all(file: FileIO, data: Buffer) -> None:
@@ -40,9 +38,8 @@ class TensorFileWriter:
         write_all(self._file, data)
         self.position += memoryview(data).nbytes
         if self.position - self._begun >= _EARLY:
-            # A hint without a promise: the kernel begins to write these pages while the next ones are made.
-            length = ctypes.c_longlong(self.position - self._begun)
-            _libc.sync_file_range(self._file.fileno(), ctypes.c_longlong(self._begun), length, _SYNC_FILE_RANGE_WRITE)
+            # The kernel writes these pages while the next ones are made.
+            begin_writing_back(self._file.fileno(), self._begun, self.position - self._begun)
             self._begun = self.position
 
     def sync(self) -> None:

@@ -7,16 +7,14 @@ of a round's processor time.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 
-_ARENA_MAX = -8
+from archipel.linux import HeapSetting, set_heap
 
 
 def single_arena() -> bool:
     """Give all threads one heap; call it before they start. False on a C library that has no such setting."""
-    library = ctypes.CDLL(None)
-    return hasattr(library, "mallopt") and library.mallopt(_ARENA_MAX, 1) == 1
+    return set_heap(HeapSetting.ARENA_MAX, 1)
 
 
 def freeze_gc() -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from archipel.vocabulary.bounds import LONGEST_TEXT, MOST_METRICS, MOST_PARAMETERS, MOST_ROUNDS, MOST_SITES
+from archipel.vocabulary.bounds import EXACT, LONGEST_TEXT, MOST_METRICS, MOST_PARAMETERS, MOST_ROUNDS, MOST_SITES
 from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName
 from archipel.vocabulary.needs import DataNeeds
 from archipel.vocabulary.parameters import HyperParameter, check_arguments
@@ -165,7 +165,7 @@ class Job(Record):
     arguments: Arguments = {}
     optimiser_state: OptimiserState = OptimiserState.RESET
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    seed: Annotated[int, Field(ge=0, lt=2**53)] = 0
+    seed: Annotated[int, Field(ge=0, lt=EXACT)] = 0
     strategy: StrategyTerms = StrategyTerms()
     privacy: PrivacyTerms = PrivacyTerms()
     terms: RoundTerms

@@ -12,9 +12,6 @@ from archipel.vocabulary.errors import BadInput
 from archipel.vocabulary.names import Name, Value
 from archipel.vocabulary.records import Many, Record
 
-LARGEST = EXACT
-"""From here on canonical JSON has no form for a whole number that reads back as the same number."""
-
 
 class HyperParameter(Record):
     """One argument of a plan: its type, its default and what it may be.
@@ -40,7 +37,7 @@ class HyperParameter(Record):
     def _default_is_allowed(self) -> Self:
         if self.kind in ("float", "int") and (self.minimum is None or self.maximum is None):
             raise ValueError(f"hyper-parameter {self.name}: a number needs minimum and maximum")
-        if any(abs(bound) >= LARGEST for bound in (self.minimum, self.maximum) if bound is not None):
+        if any(abs(bound) >= EXACT for bound in (self.minimum, self.maximum) if bound is not None):
             raise ValueError(
                 f"hyper-parameter {self.name}: bounds must lie within 2**53, beyond which JSON is not exact"
             )

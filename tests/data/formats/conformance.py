@@ -331,9 +331,9 @@ class Conformance:
                 assert found.errors, path
             path.write_bytes(whole)
 
-    @pytest.mark.parametrize("seed", range(6))
+    @pytest.mark.parametrize("seed", range(4))
     def test_damaged_bytes_never_raise(self, root, seed):
-        self.write(root)
+        self.write(root, SUBJECTS[:2])
         numbers = np.random.default_rng(seed)
         for path in files_under(root):
             whole = path.read_bytes()

@@ -164,19 +164,18 @@ def test_the_validator_reads_the_tree_and_nothing_else(tree, tmp_path):
     assert bids_validation.validate(awkward) == []
 
 
-@pytest.mark.parametrize("place", ["sourcedata/raw", "sub-01/ses-pre/func", "code/a/b"])
-def test_the_validator_follows_no_link_out_wherever_it_lies(tree, tmp_path, place):
+def test_the_validator_follows_no_link_out_wherever_it_lies(tree, tmp_path):
     """It would list the names in a folder that is none of the dataset's."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere/Anna Muster.txt").write_text("a name")
-    (tree / place).parent.mkdir(parents=True, exist_ok=True)
-    (tree / place).symlink_to(tmp_path / "elsewhere")
-    (warning,) = bids_validation.validate(tree)
-    assert warning.severity == "warning"
-    assert f"was not validated because it contains symbolic links to folders or to files outside it ({place})" in str(
-        warning
-    )
-    (tree / place).unlink()
+    why = "was not validated because it contains symbolic links to folders or to files outside it"
+    for place in ("sourcedata/raw", "sub-01/ses-pre/func", "code/a/b"):
+        (tree / place).parent.mkdir(parents=True, exist_ok=True)
+        (tree / place).symlink_to(tmp_path / "elsewhere")
+        (warning,) = bids_validation.validate(tree)
+        assert warning.severity == "warning"
+        assert f"{why} ({place})" in str(warning)
+        (tree / place).unlink()
     assert bids_validation.validate(tree) == []
 
 

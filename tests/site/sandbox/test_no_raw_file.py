@@ -83,9 +83,8 @@ class Epochs:
     async def run(self, round_: int) -> dict[str, float]:
         key = TaskKey(experiment="epochs", round=round_)
         task = Task(key=key, job_hash=self.hash, models=(self.job.initial_model,), passes=(TrainingPass(round=round_),))
-        trained = await self.trainer.run(task)
-        trained.release()
-        return {name: value.mean() for name, value in trained.outcome.metrics.items()}
+        async with self.trainer.run(task) as trained:
+            return {name: value.mean() for name, value in trained.outcome.metrics.items()}
 
 
 @pytest.fixture

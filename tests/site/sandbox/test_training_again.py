@@ -79,6 +79,12 @@ class Trial:
         one = TrainingPass(round=round_, arguments={"code": code})
         return Task(key=key, job_hash=self.hash, models=(self.job.initial_model,), passes=(one,))
 
+    async def run(self, code: str, round_: int = 1) -> dict[str, np.ndarray]:
+        """The tensors that the plan trained."""
+        async with self.trainer.run(self.task(code, round_)) as trained:
+            assert trained.result is not None
+            return decode(bytes(trained.result))
+
     def starts(self) -> int:
         return sum(line.kind == "worker-started" for line in journal.lines(self.site.database))
 
@@ -112,35 +118,31 @@ async def trial(with_table: StateFolder) -> AsyncIterator[Trial]:
 
 async def test_a_worker_killed_from_outside_costs_no_round(trial: Trial) -> None:
     code = "import time; time.sleep(0.4); model['weight'][:] = 5"
-    doing = asyncio.create_task(trial.trainer.run(trial.task(code)))
+    doing = asyncio.create_task(trial.run(code))
     await until(lambda: trial.starts() == 1 and len(workers()) == 1)
     (first,) = workers()
     os.kill(first, signal.SIGKILL)
-    trained = await doing
-    assert trained.result is not None
-    assert decode(bytes(trained.result))["weight"].tolist() == [5.0] * 4
-    trained.release()
+    assert (await doing)["weight"].tolist() == [5.0] * 4
     assert trial.starts() == 2
     assert trial.fetched == 1
 
 
 async def test_a_plan_that_always_kills_its_worker_fails_after_the_second(trial: Trial) -> None:
     with pytest.raises(TaskFailed) as failed:
-        await trial.trainer.run(trial.task("import os; os.kill(os.getpid(), 9)"))
+        await trial.run("import os; os.kill(os.getpid(), 9)")
     assert (failed.value.failure.code, failed.value.failure.retry) == (ErrorCode.CRASHED, True)
     assert trial.starts() == 2
 
 
 async def test_a_plan_that_raises_is_not_tried_again_and_keeps_its_worker(trial: Trial) -> None:
     with pytest.raises(TaskFailed):
-        await trial.trainer.run(trial.task("raise ValueError"))
-    trained = await trial.trainer.run(trial.task("", 2))
-    trained.release()
+        await trial.run("raise ValueError")
+    await trial.run("", 2)
     assert trial.starts() == 1
 
 
 async def test_a_worker_is_not_started_again_for_an_approval_that_was_withdrawn(trial: Trial) -> None:
-    doing = asyncio.create_task(trial.trainer.run(trial.task("import time; time.sleep(30)")))
+    doing = asyncio.create_task(trial.run("import time; time.sleep(30)"))
     await until(lambda: trial.starts() == 1 and len(workers()) == 1)
     await asyncio.sleep(0.1)
     decisions.revoke(trial.site, "again", by=ANNA)
@@ -159,7 +161,7 @@ async def test_a_worker_that_the_journal_has_no_room_for_does_not_live(
 
     monkeypatch.setattr(journal, "append", full)
     with pytest.raises(StorageFull):
-        await trial.trainer.run(trial.task(""))
+        await trial.run("")
     assert not workers()
 
 
@@ -180,7 +182,7 @@ async def test_who_is_withdrawn_while_samples_are_prepared_is_not_given_to_the_w
         return made
 
     monkeypatch.setattr(preparation, "prepared", prepared)
-    (await trial.trainer.run(trial.task(""))).release()
+    await trial.run("")
     assert withdrawn in cohorts[0].subjects and withdrawn not in cohorts[1].subjects
     (started,) = [line for line in journal.lines(trial.site.database) if line.kind == "worker-started"]
     assert started.body["subjects"] == len(cohorts[1].subjects)
@@ -195,7 +197,7 @@ async def test_a_step_changes_what_a_worker_trained_before_it_leaves(with_table:
             for number in (1, 2):
                 made = await computing(trial.task("model['weight'][:] += 3", number))
                 assert made.tensor_file is not None
-                with trial.trainer._models._buffers[trial.job.initial_model].view() as window:
+                with (await trial.trainer._models.get(trial.job.initial_model)).view() as window:
                     given = decode(bytes(window))
                 left = decode(made.tensor_file.read_bytes())
                 moved = np.concatenate([(left[name].astype(float) - given[name]).ravel() for name in given])

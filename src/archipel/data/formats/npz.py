@@ -24,7 +24,7 @@ from archipel.data.files import Folder, Purpose, data_changed, short_of_memory
 from archipel.data.formats.base import Options
 from archipel.data.sample_data import SampleData
 from archipel.data.samples import DataIssue, DataSchema, Sample, Scan
-from archipel.tensors import BlobHasher
+from archipel.tensors import BlobHasher, is_finite
 from archipel.vocabulary import BadInput, DataKind, ErrorCode, Record
 
 _ARRAYS = ("x", "y", "subject")
@@ -192,7 +192,7 @@ def _rows(root: Path, samples: Sequence[Sample]) -> Iterator[tuple[tuple[NDArray
 
 def _finite(values: Any) -> bool:
     array = np.asarray(values)
-    return array.dtype.kind not in "fc" or bool(np.isfinite(array).all())
+    return array.dtype.kind not in "fc" or is_finite(array)
 
 
 def _row_hash(*row: Any) -> str:

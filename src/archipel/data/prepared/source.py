@@ -8,11 +8,9 @@ its end has none.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import struct
-import weakref
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +28,7 @@ from archipel.data.cohorts.preprocessing import Preprocessing
 from archipel.data.formats import format_named
 from archipel.data.sample_data import SampleData
 from archipel.data.samples import Sample
+from archipel.linux import private_mapping
 from archipel.tensors import blob_hash, write_all
 from archipel.vocabulary import BadInput, ErrorCode, Hash, Record, Value
 from archipel.vocabulary.needs import LabelValue
@@ -241,12 +240,6 @@ def _index(descriptor: int, name: str) -> _Index:
     return _Index.model_validate_json(text)
 
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.mmap.restype = ctypes.c_void_p
-_libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *(ctypes.c_int,) * 3, ctypes.c_long)
-_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
-_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-_READ_AND_WRITE, _PRIVATE, _POPULATE_READ = 3, 2, 22
 _READ_AHEAD = 8 << 20
 """Files up to this size are mapped page by page at once: a fault for each costs more than copying them."""
 
@@ -254,19 +247,9 @@ _READ_AHEAD = 8 << 20
 def _mapped(descriptor: int, size: int) -> NDArray[np.uint8]:
     """The file in memory, unmapped with the last array on it.
 
-    What is written there in spite of all stays this process's own. Python's own mapping keeps a descriptor open for
-    each, and a worker has few where a cohort may have thousands.
+    Python's own mapping keeps a descriptor open for each, and a worker has few where a cohort may have thousands.
     """
-    address = _libc.mmap(None, size, _READ_AND_WRITE, _PRIVATE, descriptor, 0)
-    if address == ctypes.c_void_p(-1).value:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    if size <= _READ_AHEAD:
-        # Refused by kernels before 5.14, which map each page when it is touched.
-        _libc.madvise(address, size, _POPULATE_READ)
-    memory = (ctypes.c_char * size).from_address(address)
-    weakref.finalize(memory, _libc.munmap, address, size).atexit = False
-    return np.frombuffer(memoryview(memory).cast("B"), dtype=np.uint8)
+    return np.frombuffer(private_mapping(descriptor, size, at_once=size <= _READ_AHEAD), dtype=np.uint8)
 
 
 class PreparedSource:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archipel.vocabulary import BadInput
+from archipel.vocabulary.bounds import EXACT
 
 SHAPE = (40, 56, 40)
 Field3 = NDArray[np.float32]
@@ -88,7 +89,7 @@ def subject(site_number: int, number: int, seed: int) -> SubjectParameters:
         bend=float(round(draw.normal(0.012, 0.006), 5)),
         tilt=(float(round(draw.normal(0, 0.15), 4)), float(round(draw.normal(0, 0.15), 4))),
         border=float(round(draw.uniform(0.36, 0.50), 4)),
-        seed=int(draw.integers(2**53)),
+        seed=int(draw.integers(EXACT)),
     )
 
 

@@ -10,6 +10,7 @@ import structlog
 
 from archipel.governance import IdentityKey, JournalHead, sign_closed, sign_head
 from archipel.rounds import FleetEvent, Lost, Returned
+from archipel.server.state.limits import ServerLimits
 from archipel.transport import (
     FromServer,
     Heartbeat,
@@ -24,15 +25,14 @@ from archipel.transport import (
 from archipel.vocabulary import ArchipelError, RoundClosed, Task, TaskKey
 
 _log = structlog.get_logger("archipel.hub")
-TAKES_S = 120.0
-"""How long a site may leave a message untaken: the rounds of all other sites wait behind it."""
 
 
 @dataclass(eq=False)
 class Stream:
     """One site's open control stream; messages leave it one after the other. ``closed`` ends it.
 
-    ``head`` is the newest head of the server's journal that went out on it.
+    ``head`` is the newest head of the server's journal that went out on it; ``message_s`` how long the site may leave
+    a message untaken.
     """
 
     peer: Peer
@@ -40,6 +40,7 @@ class Stream:
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     head: JournalHead | None = None
+    message_s: float = ServerLimits.message_s
 
     async def say(self, message: FromServer) -> None:
         """Send, for who has the turn. A head that was read before one that went out since gives way to that.
@@ -57,7 +58,7 @@ class Stream:
     async def send(self, message: FromServer) -> None:
         """Send, or close the stream when it is broken; the site gets what it missed when it returns."""
         try:
-            async with asyncio.timeout(TAKES_S), self.turn:
+            async with asyncio.timeout(self.message_s), self.turn:
                 await self.say(message)
         except Exception as error:
             # gRPC raises several kinds for a stream that is gone; all mean that the site must connect again.

@@ -41,7 +41,6 @@ from archipel.vocabulary import (
 from archipel.vocabulary.states import ControlVerb, ExperimentState
 
 _log = structlog.get_logger("archipel.experiments")
-RETRY_S = 10.0
 
 
 class Experiments:
@@ -140,7 +139,7 @@ class Experiments:
         unexpected = None if isinstance(error, StorageFull) else error
         if await self.note_interruption(name, reason) or unexpected:
             _log.error("experiment interrupted", experiment=name, error=reason, exc_info=unexpected)
-        await asyncio.sleep(RETRY_S)
+        await asyncio.sleep(self.federation.limits.retry_s)
 
     async def _goes_on(self, store: SqlExperimentStore) -> bool:
         return (await asyncio.to_thread(store.progress)).state is ExperimentState.RUNNING

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from pydantic import TypeAdapter
@@ -246,9 +246,7 @@ def last_closed(database: Database, site: str) -> list[RoundClosed]:
     with database.read() as connection:
         query = select(schema.experiments).where(schema.experiments.c.state.not_in(over))
         for row in connection.execute(query).mappings().all():
-            records = [one for one in _records(connection, row["experiment"]) if site in one[1].sites]
-            counted = [one for one in records if one[1].stage.kind is TaskKind.TRAIN and site in one[1].contributors]
-            for attempt, record in [*[one for one in counted[-1:] if one not in records[-2:]], *records[-2:]]:
+            for attempt, record in reversed(_missed(_newest_records(connection, row["experiment"]), site)):
                 found.append(
                     RoundClosed(
                         experiment=row["experiment"],
@@ -263,6 +261,32 @@ def last_closed(database: Database, site: str) -> list[RoundClosed]:
                     )
                 )
     return found
+
+
+def _missed(newest: Iterable[tuple[int, StageRecord]], site: str) -> list[tuple[int, StageRecord]]:
+    """The site's last two stages and the last training that it counted in, newest first; no older record is read."""
+    found: list[tuple[int, StageRecord]] = []
+    counted = False
+    for attempt, record in newest:
+        if site not in record.sites:
+            continue
+        trained = record.stage.kind is TaskKind.TRAIN and site in record.contributors
+        if len(found) < 2 or (trained and not counted):
+            found.append((attempt, record))
+        counted = counted or trained
+        if counted and len(found) >= 2:
+            break
+    return found
+
+
+def _newest_records(connection: Connection, name: str) -> Iterator[tuple[int, StageRecord]]:
+    """As ``_records``, but the newest first, and each read when it is asked for."""
+    table = schema.rounds
+    query = select(table).where(table.c.experiment == name).order_by(table.c.closed_at.desc())
+    for row in connection.execute(query).mappings():
+        record = _stage_record(row)
+        if record is not None:
+            yield row["attempt"], record
 
 
 def _records(connection: Connection, name: str, *only: ColumnElement[bool]) -> Sequence[tuple[int, StageRecord]]:

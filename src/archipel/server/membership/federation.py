@@ -6,7 +6,7 @@ The serving process and the command line open the same folder the same way; the 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,7 @@ from archipel.server.membership.registry import Registry
 from archipel.server.membership.tokens import AccessTokens
 from archipel.server.state.folder import ServerState
 from archipel.server.state.journal_entries import JournalKind, ServerInitialised, add_entry
+from archipel.server.state.limits import ServerLimits
 from archipel.server.state.schema import HISTORY, journal
 from archipel.server.state.settings import ServerSettings
 from archipel.storage import BlobStore, Database
@@ -41,6 +42,7 @@ class ServerContext:
     enrolment: Enrolment
     tokens: AccessTokens
     blobs: BlobStore
+    limits: ServerLimits = field(default_factory=ServerLimits)
 
     @classmethod
     def create(cls, state: ServerState, settings: ServerSettings) -> Self:

@@ -11,23 +11,23 @@ from typing import Any, TypeVar
 from fastapi import Depends, FastAPI, Request
 from pydantic import JsonValue, ValidationError
 
+from archipel.server.rest.context import context_of
 from archipel.server.rest.limits import LONGEST_BODY
 from archipel.server.rest.problems import first_fault
 from archipel.vocabulary import BadInput, Record
 from archipel.vocabulary.documents import parsed
 
 R = TypeVar("R", bound=Record)
-BODY_S = 120.0
-"""How long a body may take: a slow line carries the longest job in that."""
 
 
 async def read_body(request: Request, kind: type[R]) -> R:
     """The body as a record. Raises BadInput that names the first fault."""
+    patience = context_of(request).federation.limits.body_s
     try:
-        async with asyncio.timeout(BODY_S):
+        async with asyncio.timeout(patience):
             body = await request.body()
     except TimeoutError:
-        raise BadInput("body", f"did not come within {BODY_S:.0f} s", "send it again") from None
+        raise BadInput("body", f"did not come within {patience:.0f} s", "send it again") from None
     try:
         return await asyncio.to_thread(parsed, kind.model_validate, body, LONGEST_BODY)
     except ValidationError as error:

@@ -23,13 +23,12 @@ from archipel.transport.rest import (
     RoundView,
     Submission,
 )
-from archipel.vocabulary.parameters import LARGEST
+from archipel.vocabulary.bounds import EXACT
 from archipel.vocabulary.states import ControlVerb
 
 router = APIRouter(prefix="/v1/experiments", tags=["experiments"])
 
 Experiment = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-KEEP_ALIVE_S = 15.0
 
 
 @router.post("", status_code=201, summary="Submit a job", openapi_extra=described(Submission))
@@ -88,9 +87,9 @@ async def events(
     experiment: Experiment,
     _token: Reader,
     good: StillGood,
-    after: Annotated[int, Query(ge=0, lt=LARGEST, description="the last sequence number already seen")] = 0,
+    after: Annotated[int, Query(ge=0, lt=EXACT, description="the last sequence number already seen")] = 0,
     follow: Annotated[bool, Query(description="false: JSON of what is there now")] = True,
-    last_event_id: Annotated[int | None, Header(ge=0, lt=LARGEST)] = None,
+    last_event_id: Annotated[int | None, Header(ge=0, lt=EXACT)] = None,
 ) -> list[Event] | StreamingResponse:
     """A client that reconnects names the last event it has seen, by ``after`` or ``Last-Event-ID``."""
     service = context_of(request).experiments
@@ -99,7 +98,7 @@ async def events(
         return [event async for event in service.events(experiment, seen, False)]
     await service.get(experiment)
     return StreamingResponse(
-        _server_sent(service.events(experiment, seen, True), good),
+        _server_sent(service.events(experiment, seen, True), good, context_of(request).federation.limits.keep_alive_s),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
@@ -118,7 +117,9 @@ async def model(request: Request, experiment: Experiment, name: str, _token: Rea
     return stream(file, size, f"{experiment}-{name}")
 
 
-async def _server_sent(found: AsyncIterator[Event], good: Callable[[], bool]) -> AsyncIterator[str]:
+async def _server_sent(
+    found: AsyncIterator[Event], good: Callable[[], bool], keep_alive_s: float
+) -> AsyncIterator[str]:
     """Events in the text/event-stream format, with a comment now and then so that no proxy closes an idle stream.
 
     It ends with the events, and when the token of whoever listens is revoked or expires.
@@ -128,8 +129,8 @@ async def _server_sent(found: AsyncIterator[Event], good: Callable[[], bool]) ->
     upcoming = asyncio.ensure_future(anext(found, None))
     try:
         while True:
-            done, _ = await asyncio.wait({upcoming}, timeout=KEEP_ALIVE_S)
-            if loop.time() - checked >= KEEP_ALIVE_S:
+            done, _ = await asyncio.wait({upcoming}, timeout=keep_alive_s)
+            if loop.time() - checked >= keep_alive_s:
                 checked = loop.time()
                 if not await asyncio.to_thread(good):
                     return

@@ -11,18 +11,15 @@ import errno
 import math
 import socket
 from collections.abc import Generator
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from archipel.server.state.folder import ServerState
+from archipel.server.state.limits import ServerLimits
 from archipel.vocabulary import ArchipelError, ErrorCode
-
-MOST_CONNECTIONS = 500
-"""Connections at a time; for a further one goes the one that has said nothing for longest, else itself."""
-REQUEST_S = 10.0
-"""How long a connection may go without TLS, and then without a whole request, its body aside."""
 
 
 def listen(host: str, port: int, key: str) -> socket.socket:
@@ -58,10 +55,10 @@ def listen(host: str, port: int, key: str) -> socket.socket:
 class RestServer:
     """The application on a socket, in the running event loop; ``start`` returns when it answers."""
 
-    def __init__(self, app: FastAPI, state: ServerState, bound: socket.socket) -> None:
+    def __init__(self, app: FastAPI, state: ServerState, bound: socket.socket, limits: ServerLimits) -> None:
         config = uvicorn.Config(
             app,
-            http=_Impatient,
+            http=H11Protocol,
             ssl_keyfile=str(state.tls_key),
             ssl_certfile=str(state.tls_certificate),
             log_config=None,
@@ -70,7 +67,7 @@ class RestServer:
             lifespan="off",
             timeout_graceful_shutdown=5,
         )
-        self._server = _Embedded(config, bound)
+        self._server = _Embedded(config, bound, limits)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -93,18 +90,21 @@ class RestServer:
 class _Impatient(H11Protocol):
     """One connection; it is closed when it is one too many, or when a request does not come or come to its end."""
 
-    _timer: asyncio.TimerHandle | None = None
+    def __init__(self, limits: ServerLimits, *of_uvicorn: Any) -> None:
+        super().__init__(*of_uvicorn)
+        self._limits = limits
+        self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > MOST_CONNECTIONS:
+        if len(self.connections) > self._limits.connections:
             silent = [one for one in self.connections if isinstance(one, _Impatient) and one._timer is not None]
             oldest = min(silent, key=_Impatient._until, default=self)
             oldest._forgive()
             oldest.transport.abort()
             if oldest is self:
                 return
-        self._timer = self.loop.call_later(REQUEST_S, transport.abort)
+        self._timer = self.loop.call_later(self._limits.request_s, transport.abort)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -112,7 +112,7 @@ class _Impatient(H11Protocol):
             self._forgive()
         elif self._timer is None:
             # A further request, of which this is not all; between two of them uvicorn looks at the time.
-            self._timer = self.loop.call_later(REQUEST_S, self.transport.abort)
+            self._timer = self.loop.call_later(self._limits.request_s, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forgive()
@@ -130,8 +130,9 @@ class _Impatient(H11Protocol):
 class _Embedded(uvicorn.Server):
     """Says when it answers, and leaves signals to the process it is part of."""
 
-    def __init__(self, config: uvicorn.Config, bound: socket.socket) -> None:
+    def __init__(self, config: uvicorn.Config, bound: socket.socket, limits: ServerLimits) -> None:
         super().__init__(config)
+        self._limits = limits
         self.ready = asyncio.Event()
         self._bound = bound
 
@@ -139,10 +140,10 @@ class _Embedded(uvicorn.Server):
         await super().startup(sockets=sockets)
         # Listened to here and not by uvicorn, which has no setting for the time that TLS may take.
         server = await asyncio.get_running_loop().create_server(
-            lambda: _Impatient(self.config, self.server_state, self.lifespan.state),
+            lambda: _Impatient(self._limits, self.config, self.server_state, self.lifespan.state),
             sock=self._bound,
             ssl=self.config.ssl,
-            ssl_handshake_timeout=REQUEST_S,
+            ssl_handshake_timeout=self._limits.handshake_s,
             backlog=self.config.backlog,
         )
         self.servers.append(server)

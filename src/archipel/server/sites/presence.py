@@ -21,8 +21,6 @@ from archipel.vocabulary import Record, SiteName
 
 _log = structlog.get_logger("archipel.server")
 _NAME = "connected.json"
-LOOK_S = 1.0
-NOTED_S = 60.0
 
 
 class Presence(Record):
@@ -53,7 +51,7 @@ async def follow(federation: ServerContext, connected: Callable[[], Collection[s
     noted = clock()
     while True:
         now = frozenset(connected())
-        due = clock() - noted >= NOTED_S
+        due = clock() - noted >= federation.limits.last_seen_s
         if due or now != before:
             seen = now if due or before is None else before - now
             try:
@@ -62,4 +60,4 @@ async def follow(federation: ServerContext, connected: Callable[[], Collection[s
             except Exception as error:
                 _log.error("could not note which sites are connected", error=str(error))
             before, noted = now, clock() if due else noted
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(federation.limits.presence_s)

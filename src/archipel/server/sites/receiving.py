@@ -70,7 +70,8 @@ class Receiving:
         for other in part.parent.glob(f"{spool_start(update)}.*.part"):
             if other != part:
                 other.unlink(missing_ok=True)
-        return await spool(part, offset, chunks, size=size, thing=_thing(update))
+        patience = self._experiments.federation.limits.upload_s
+        return await spool(part, offset, chunks, size=size, thing=_thing(update), patience_s=patience)
 
     @contextlib.asynccontextmanager
     async def _room_awaited(self, update: Update) -> AsyncIterator[None]:

@@ -86,7 +86,7 @@ class FederationServicer:
             raise NotPermitted(f"site {peer.site}", "did not say hello as itself", "check which keys the site uses")
         self._check_clock(hello)
         contains = await asyncio.to_thread(self._note_hello, peer, hello)
-        stream = Stream(peer, send)
+        stream = Stream(peer, send, message_s=self.federation.limits.message_s)
         try:
             async with stream.turn:
                 # Attached first and with its turn held: what is announced from now on waits until the site has learned

@@ -18,9 +18,6 @@ from archipel.tensors import BlobHasher, TensorFileWriter
 from archipel.transport import CHUNK
 from archipel.vocabulary import BadInput, Conflict, ErrorCode
 
-STALLED_S = 60.0
-"""How long an upload may go without a chunk before it is given up; what arrived stays for the next try."""
-
 
 def held(part: Path) -> int:
     """How many bytes of a tensor file are here, in whole chunks."""
@@ -30,17 +27,20 @@ def held(part: Path) -> int:
         return 0
 
 
-async def spool(part: Path, offset: int, chunks: AsyncIterator[bytes], *, size: int, thing: str) -> str:
+async def spool(
+    part: Path, offset: int, chunks: AsyncIterator[bytes], *, size: int, thing: str, patience_s: float
+) -> str:
     """Write the chunks to ``part`` from byte ``offset`` on; returns the hash of the whole, formed on the way.
 
-    ``size`` is how long the tensor file may become, ``thing`` what it is called in errors. Raises BadInput (code
-    bad-update) for bytes beyond that, Conflict (code lost) for an offset that is not here, ArchipelError (code lost)
-    when no chunk comes for a minute, StorageFull.
+    ``size`` is how long the tensor file may become, ``thing`` what it is called in errors, ``patience_s``
+    how long the next chunk may take; what arrived before stays for the next try. Raises BadInput (code bad-update)
+    for bytes beyond that, Conflict (code lost) for an offset that is not here, ArchipelError (code lost) when no chunk
+    comes in time, StorageFull.
     """
     with disk_errors_named(part.parent), part.open("ab", buffering=0) as file:
         _go_back(file, offset, thing)
         writer = TensorFileWriter(file, await asyncio.to_thread(_hashed, part, offset))
-        await _write(writer, chunks, size, thing)
+        await _write(writer, chunks, size, thing, patience_s)
     return writer.digest()
 
 
@@ -56,11 +56,13 @@ def _go_back(file: FileIO, offset: int, thing: str) -> None:
     file.seek(offset)
 
 
-async def _write(writer: TensorFileWriter, chunks: AsyncIterator[bytes], size: int, thing: str) -> None:
+async def _write(
+    writer: TensorFileWriter, chunks: AsyncIterator[bytes], size: int, thing: str, patience_s: float
+) -> None:
     loop, arrived = asyncio.get_running_loop(), writer.position
     writing: asyncio.Future[None] | None = None
     try:
-        while (chunk := await with_timeout(STALLED_S, anext(chunks, None))) is not None:
+        while (chunk := await with_timeout(patience_s, anext(chunks, None))) is not None:
             arrived += len(chunk)
             if arrived > size:
                 cause = f"has more than its {size} bytes"

@@ -223,9 +223,11 @@ def versions(site: StateFolder, dataset: str | None = None) -> list[Version]:
 
 
 def version(site: StateFolder, dataset: str, number: int | None = None) -> Version:
-    """One version, the newest without a number. Raises NotFound."""
-    wanted = stored(site, dataset, number).cohort.version
-    return next(one for one in versions(site, dataset) if one.version == wanted)
+    """One version, the newest without a number. Raises NotFound, and Refused when it is not what was frozen."""
+    with site.database.read() as connection:
+        row = _row(connection, dataset, number)
+        _checked(site, row)
+        return _listed(site, connection, row)
 
 
 def stored(site: StateFolder, dataset: str, number: int | None = None) -> Frozen:
@@ -233,17 +235,8 @@ def stored(site: StateFolder, dataset: str, number: int | None = None) -> Frozen
 
     Raises NotFound, and Refused when what is kept is not what was frozen.
     """
-    query = select(_rows).where(_rows.c.dataset == dataset).order_by(_rows.c.version.desc())
-    if number is not None:
-        query = query.where(_rows.c.version == number)
     with site.database.read() as connection:
-        row = connection.execute(query.limit(1)).mappings().first()
-    thing = f"cohort {dataset}" + (f" version {number}" if number is not None else "")
-    if row is None:
-        raise NotFound(thing, "was never frozen", "see archipel site cohort list")
-    cohort = _read(row)
-    if hash_of(site, cohort) != row["hash"]:
-        raise Refused(thing, "is not what was frozen", "this site's database was changed by hand: check its journal")
+        cohort = _checked(site, _row(connection, dataset, number))
     return Frozen(catalog.dataset(site, dataset), cohort, scanned=False)
 
 
@@ -266,6 +259,27 @@ def compare(
     fraction, pseudonymise = _fraction_of(old), bool(old.pseudonyms)
     now = freeze(site, catalog.dataset(site, dataset), take_opt_outs, fraction=fraction, pseudonymise=pseudonymise)
     return difference(old, now.cohort)
+
+
+def _row(connection: Connection, dataset: str, number: int | None) -> RowMapping:
+    """The row of one version, the newest without a number. Raises NotFound."""
+    query = select(_rows).where(_rows.c.dataset == dataset).order_by(_rows.c.version.desc())
+    if number is not None:
+        query = query.where(_rows.c.version == number)
+    row = connection.execute(query.limit(1)).mappings().first()
+    if row is None:
+        thing = f"cohort {dataset}" + (f" version {number}" if number is not None else "")
+        raise NotFound(thing, "was never frozen", "see archipel site cohort list")
+    return row
+
+
+def _checked(site: StateFolder, row: RowMapping) -> Cohort:
+    """The cohort of a row. Raises Refused when it is not what was frozen."""
+    cohort = _read(row)
+    if hash_of(site, cohort) != row["hash"]:
+        thing = f"cohort {row['dataset']} version {row['version']}"
+        raise Refused(thing, "is not what was frozen", "this site's database was changed by hand: check its journal")
+    return cohort
 
 
 def _read(row: RowMapping) -> Cohort:

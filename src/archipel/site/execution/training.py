@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -135,16 +136,16 @@ class SandboxTrainer:
         self._result: SharedBuffer | None = None
         self._turn = asyncio.Lock()
 
-    async def run(self, task: Task) -> Trained:
-        """Run the task; the result's memory is the caller's until it is released."""
-        await self._turn.acquire()
-        try:
+    @asynccontextmanager
+    async def run(self, task: Task) -> AsyncIterator[Trained]:
+        """Run the task; no other is run, and the memory of the result is not used again, before the block ends."""
+        async with self._turn:
             if task.key.kind is TaskKind.EVALUATE:
-                outcome = await self._done(
+                evaluated = await self._done(
                     lambda worker: worker.evaluate(task, lambda number: self._models.get(task.models[number]))
                 )
-                self._turn.release()
-                return Trained(outcome, None, release=lambda: None)
+                yield Trained(evaluated)
+                return
             model = await self._models.get(task.models[0])
             if self._result is None:
                 self._result = SharedBuffer.create(tensor_file_size(self._job.tensors))
@@ -153,20 +154,8 @@ class SandboxTrainer:
             if task.key.kind is TaskKind.TRAIN and self._job.optimiser_state is OptimiserState.CONTINUE_LOCAL:
                 state = self._store.last_state(task.key.experiment, task.key.round)
             outcome = await self._done(lambda worker: worker.train(task, model, result, state))
-            window = result.view()
-            given = model.view() if self._job.privacy.steps else None
-        except BaseException:
-            if self._turn.locked():
-                self._turn.release()
-            raise
-
-        def release() -> None:
-            window.release()
-            if given is not None:
-                given.release()
-            self._turn.release()
-
-        return Trained(outcome, window, release, given)
+            with result.view() as window, model.view() if self._job.privacy.steps else nullcontext() as given:
+                yield Trained(outcome, window, given)
 
     async def _done(self, work: Callable[[SandboxedWorker], Awaitable[Outcome]]) -> Outcome:
         """Do the work; a worker that died under it, which says nothing of the plan, is replaced once.

@@ -15,7 +15,7 @@ from pydantic import Field, TypeAdapter
 
 from archipel.data import Cohort
 from archipel.vocabulary import Job, Record, Task
-from archipel.vocabulary.bounds import MOST_SITES
+from archipel.vocabulary.bounds import EXACT, MOST_SITES
 from archipel.vocabulary.tasks import MetricSums
 
 HEADER = struct.Struct("<I")
@@ -95,7 +95,7 @@ class NeedState(Record):
     """The optimiser's state has this many bytes; give me memory for it."""
 
     type: Literal["need-state"] = "need-state"
-    size: Annotated[int, Field(ge=1, lt=2**53)]
+    size: Annotated[int, Field(ge=1, lt=EXACT)]
 
 
 class NeedModel(Record):
@@ -109,7 +109,7 @@ class Done(Record):
     """A task is done: its numbers. ``state`` says whether the state memory was filled."""
 
     type: Literal["done"] = "done"
-    samples: Annotated[int, Field(ge=0, le=2**53)]
+    samples: Annotated[int, Field(ge=0, le=EXACT)]
     metrics: MetricSums = {}
     validation: MetricSums = {}
     state: bool = False

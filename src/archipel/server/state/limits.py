@@ -1,0 +1,33 @@
+"""How long a server waits, and how much it takes at a time: one value, which a test replaces by its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ServerLimits:
+    """Limits that no operator needs to change; names that end in ``_s`` are seconds."""
+
+    connections: int = 500
+    """REST connections at a time; for a further one, the one that was silent for longest is closed, else itself."""
+    handshake_s: float = 10.0
+    """How long a REST connection may go without TLS."""
+    request_s: float = 10.0
+    """How long a REST connection may go without a whole request, its body aside."""
+    body_s: float = 120.0
+    """How long a request's body may take: a slow line carries the longest job in that."""
+    keep_alive_s: float = 15.0
+    """After this time without an event a watcher gets a comment, and the access token is looked at again."""
+    message_s: float = 120.0
+    """How long a site may leave a message untaken: the rounds of all other sites wait behind it."""
+    upload_s: float = 60.0
+    """How long an upload may go without a chunk before it is given up; what arrived stays for the next try."""
+    retry_s: float = 10.0
+    """How long an experiment that was interrupted (by a full disk, say) waits before it goes on."""
+    revoked_retry_s: float = 5.0
+    """How long the server waits when it could not look for revoked certificates."""
+    presence_s: float = 1.0
+    """How often the server looks which sites are connected."""
+    last_seen_s: float = 60.0
+    """How often it writes down when the connected sites were last seen."""
