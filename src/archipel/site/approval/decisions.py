@@ -150,4 +150,3 @@ def _decide(
         journal.append(connection, kind, {"experiment": experiment, "by": by.journal_name} | body)
         query = update(_rows).where(_rows.c.experiment == experiment)
         connection.execute(query.values(decided_at=utc_now(), **values))
-    site.ring()

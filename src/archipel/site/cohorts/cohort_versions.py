@@ -210,7 +210,6 @@ def freeze_version(
     frozen = freeze(site, entry, take_opt_outs, fraction=fraction, pseudonymise=pseudonymise, recipe=recipe)
     with site.database.write() as connection:
         keep(site, connection, frozen, by=by, name=name)
-    site.ring()
     return version(site, dataset, frozen.cohort.version)
 
 

@@ -21,8 +21,9 @@ from archipel.data.formats.found_volumes import subject_id
 from archipel.site.audit import journal
 from archipel.site.datasets import members
 from archipel.site.datasets.file_index import SqlFileIndex
-from archipel.site.state import schema
+from archipel.site.state import changes, schema
 from archipel.site.state.actor import Actor
+from archipel.site.state.change_records import ChangeKind, DatasetChange
 from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawn import register
 from archipel.site.withdrawn.opt_outs import TakeOptOuts
@@ -113,7 +114,6 @@ def add(
         journal.append(connection, "dataset-added", body)
         connection.execute(insert(schema.datasets).values(**_row(entry)))
         members.note(site, connection, name, subjects_of(found))
-    site.ring()
     look(found)
     return dataset(site, name)
 
@@ -242,7 +242,6 @@ def remove(site: StateFolder, name: str, *, by: Actor) -> None:
         for table in (schema.files, schema.members, schema.exclusions):
             connection.execute(delete(table).where(table.c.dataset == name))
         connection.execute(delete(schema.datasets).where(schema.datasets.c.name == name))
-    site.ring()
 
 
 def check(site: StateFolder, name: str, take_opt_outs: TakeOptOuts) -> Scan:
@@ -254,7 +253,7 @@ def check(site: StateFolder, name: str, take_opt_outs: TakeOptOuts) -> Scan:
     found = scanned(site, entry, take_opt_outs)
     with site.database.write() as connection:
         keep(site, connection, brought_up_to_date(entry, found), subjects_of(found))
-    site.ring()
+        changes.append(connection, DatasetChange(kind=ChangeKind.DATASET_CHECKED, dataset=name))
     return found
 
 
@@ -265,7 +264,6 @@ def remap(site: StateFolder, name: str, mapping: DataMapping, *, by: Actor) -> D
         body = {"name": name, "mapping": mapping.model_dump(mode="json"), "by": by.journal_name}
         journal.append(connection, "dataset-mapped", body)
         keep(site, connection, entry)
-    site.ring()
     return entry
 
 
