@@ -20,7 +20,7 @@ from site_world import take_offer
 import archipel.site
 from archipel.site.agent import link_status
 from archipel.site.agent.process import DECISIONS, follow_decisions
-from archipel.site.approval import approvals
+from archipel.site.approval import decisions
 from archipel.site.audit import journal
 from archipel.site.services import cohorts, datasets
 from archipel.site.state import changes
@@ -39,6 +39,7 @@ from archipel.site.state.folder import StateFolder
 from archipel.storage import Database
 from archipel.transport.wakeup import FOLDER, Wakeup
 from archipel.vocabulary import TaskKey
+from people import ANNA, approve
 
 FOLLOWER = """
 import asyncio, sys
@@ -151,16 +152,16 @@ async def test_the_agent_acts_at_once_on_a_decision_whoever_else_listens(with_ta
     console = asyncio.create_task(look_on())
     await asyncio.sleep(0.1)
     assert with_table.agent_runs()
-    await asyncio.to_thread(approvals.approve, with_table, "heart")
+    await asyncio.to_thread(approve, with_table, "heart")
     await asyncio.wait_for(asyncio.gather(decided.wait(), other_came.wait()), 30)
     console.cancel()
     await asyncio.gather(console, return_exceptions=True)
     decided.clear()
-    await asyncio.to_thread(approvals.revoke, with_table, "heart")
+    await asyncio.to_thread(decisions.revoke, with_table, "heart", by=ANNA)
     await asyncio.wait_for(decided.wait(), 30)
     decided.clear()
     await asyncio.to_thread(write, with_table, "the agent's own change")
-    await asyncio.to_thread(approvals.reject, with_table, "heart")
+    await asyncio.to_thread(decisions.reject, with_table, "heart", by=ANNA)
     await asyncio.wait_for(decided.wait(), 30)
     agent.cancel()
     await asyncio.gather(agent, return_exceptions=True)
@@ -221,12 +222,12 @@ def test_a_number_that_never_was_is_an_older_backup(hospital: StateFolder) -> No
 
 def test_what_people_and_the_agent_do_comes_as_typed_changes(with_table: StateFolder) -> None:
     take_offer(with_table)
-    cohorts.freeze_version(with_table, "table", name="first")
-    approvals.approve(with_table, "heart")
+    cohorts.freeze_version(with_table, "table", name="first", by=ANNA)
+    approve(with_table, "heart")
     link_status.note(with_table, "", connected=True)
     link_status.note(with_table, "", connected=True)
     datasets.check(with_table, "table")
-    datasets.exclude(with_table, "table", ["p-001"])
+    datasets.exclude(with_table, "table", ["p-001"], by=ANNA)
     found = changes.read(with_table, 0)
     assert [change.number for change in found] == list(range(1, len(found) + 1))
     assert [change.kind for change in found] == [

@@ -25,7 +25,7 @@ from archipel.site.withdrawals import withdrawals
 from archipel.site.withdrawals.withdrawals import withdraw
 from archipel.site.withdrawn import opt_outs, register
 from archipel.site.withdrawn.opt_outs import OPT_OUT, OptOut, TakeOptOuts
-from archipel.vocabulary import BadInput, Conflict, DataNeeds, ErrorCode, NotFound, Refused
+from archipel.vocabulary import BadInput, Conflict, DataNeeds, ErrorCode, NotFound, Refused, Watch
 from people import ANNA, approve
 
 
@@ -343,8 +343,8 @@ def test_a_scan_that_a_withdrawal_overtook_brings_nobody_back(
     datasets.add(hospital, "brain", volumes(tmp_path / "brain", 6), "nifti-pairs", by=ANNA)
     scan_before = catalog.scanned
 
-    def overtaken(site: StateFolder, entry: catalog.Dataset, take_opt_outs: TakeOptOuts) -> Scan:
-        found = scan_before(site, entry, take_opt_outs)
+    def overtaken(site: StateFolder, entry: catalog.Dataset, take_opt_outs: TakeOptOuts, watch: Watch) -> Scan:
+        found = scan_before(site, entry, take_opt_outs, watch)
         out(site, "sub-01")
         return found
 

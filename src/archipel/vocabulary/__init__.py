@@ -30,6 +30,15 @@ from archipel.vocabulary.jobs import (
     StrategyTerms,
     WorkerLimits,
 )
+from archipel.vocabulary.long_work import (
+    UNWATCHED,
+    Cancellation,
+    Cancelled,
+    ShowProgress,
+    Watch,
+    WorkProgress,
+    show_nothing,
+)
 from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName, Value
 from archipel.vocabulary.needs import ColumnNeed, DataKind, DataNeeds
 from archipel.vocabulary.parameters import HyperParameter, check_arguments
@@ -41,10 +50,13 @@ from archipel.vocabulary.tasks import Count, MetricSum, RoundClosed, Task, TaskK
 
 __all__ = [
     "EXCEPTION_CLASSES",
+    "UNWATCHED",
     "UPDATE_FIELDS",
     "ArchipelError",
     "BadInput",
     "Baselines",
+    "Cancellation",
+    "Cancelled",
     "ColumnNeed",
     "Conflict",
     "Count",
@@ -73,6 +85,7 @@ __all__ = [
     "RoundClosed",
     "RoundTerms",
     "Selection",
+    "ShowProgress",
     "SiteName",
     "StepTerms",
     "StorageFull",
@@ -85,6 +98,9 @@ __all__ = [
     "TrainingPass",
     "Update",
     "Value",
+    "Watch",
+    "WorkProgress",
     "WorkerLimits",
     "check_arguments",
+    "show_nothing",
 ]

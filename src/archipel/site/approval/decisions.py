@@ -144,7 +144,7 @@ def _decide(
     body: dict[str, Any],
     decide: Callable[[Connection, Mapping[Any, Any]], dict[str, Any]],
 ) -> None:
-    """Journal and store one decision in one transaction, then wake the agent."""
+    """Journal and store one decision in one transaction, of which the agent then learns."""
     with site.database.write() as connection:
         values = decide(connection, offers.known_row(connection, experiment))
         journal.append(connection, kind, {"experiment": experiment, "by": by.journal_name} | body)
