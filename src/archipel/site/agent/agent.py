@@ -274,7 +274,7 @@ class Agent:
             await running
         await work.trainer.stop()
         try:
-            await asyncio.to_thread(self._shelf.withdrawn, key)
+            await asyncio.to_thread(self._store.withdrawn, key)
         except StorageFull as error:
             _log.error("that a task was withdrawn could not be kept", task=str(key), error=str(error))
 

@@ -25,7 +25,7 @@ class ChangeKind(StrEnum):
     DATASET_MAPPED = "dataset-mapped"
     DATASET_REMOVED = "dataset-removed"
     SUBJECTS_EXCLUDED = "subjects-excluded"
-    DATASETS_DISCLOSED = "datasets-told"
+    DATASETS_DISCLOSED = "datasets-disclosed"
     COHORT_FROZEN = "cohort-frozen"
     COHORT_NAMED = "cohort-named"
     COHORT_NARROWED = "cohort-narrowed"

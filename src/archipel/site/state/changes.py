@@ -39,11 +39,11 @@ _rows = schema.changes
 class ChangesMissing(NotFound):
     """A follower asked for changes after a number that this site cannot go on from.
 
-    ``newest`` is the number of the newest change there is: whoever reads the site's state anew goes on after it.
+    ``newest`` is the number of the newest change there is: whoever reads the site's state again goes on after it.
     """
 
     def __init__(self, site: str, cause: str, newest: int) -> None:
-        super().__init__(f"changes of site {site}", cause, f"read the site's state anew, then follow after {newest}")
+        super().__init__(f"changes of site {site}", cause, f"read the site's state again, then follow after {newest}")
         self.newest = newest
 
 
