@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import nibabel
@@ -29,7 +28,7 @@ from archipel.data import (
 )
 from archipel.data.prepared.source import Damaged, Keyed, Preparation, PreparedFile, write_prepared
 from archipel.tensors import blob_hash
-from archipel.vocabulary import BadInput, Conflict, ErrorCode
+from archipel.vocabulary import BadInput, Cancellation, Cancelled, ErrorCode, Watch, WorkProgress
 
 ROOM = 1 << 30
 
@@ -383,9 +382,17 @@ def test_two_processes_make_each_sample_once(tmp_path: Path) -> None:
 
 def test_preparing_can_be_stopped_and_goes_on_later(tmp_path: Path) -> None:
     root = volumes(tmp_path / "data")
-    whole, cache, stop = cohort(root), PreparedCache(tmp_path / "cache", ROOM), threading.Event()
-    with pytest.raises(Conflict, match="was stopped"):
-        cache.prepare(root, whole, progress=lambda done, of: stop.set() if done == 2 else None, stop=stop)
+    whole, cache, stop = cohort(root), PreparedCache(tmp_path / "cache", ROOM), Cancellation()
+    shown: list[WorkProgress] = []
+
+    def show(progress: WorkProgress) -> None:
+        shown.append(progress)
+        if progress.done == 2:
+            stop.cancel()
+
+    with pytest.raises(Cancelled):
+        cache.prepare(root, whole, watch=Watch(show, stop))
+    assert shown == [("samples prepared", 1, len(whole.samples)), ("samples prepared", 2, len(whole.samples))]
     with cache.prepare(root, whole) as prepared:
         assert prepared.made == 2
 

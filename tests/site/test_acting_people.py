@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import os
 import pwd
 from pathlib import Path
@@ -107,7 +108,9 @@ def test_only_the_actors_module_asks_the_operating_system_who_it_is() -> None:
 def test_a_checks_report_says_which_step_has_something_to_fix(with_table: StateFolder) -> None:
     take_offer(with_table)
     heard: list[Step] = []
-    report = checks.check(with_table, "heart", Step.PREFLIGHT, by=BERTA, say=lambda result: heard.append(result.step))
+    report = asyncio.run(
+        checks.check(with_table, "heart", Step.PREFLIGHT, by=BERTA, say=lambda result: heard.append(result.step))
+    )
     assert (report.experiment, report.go) == ("heart", False)
     assert [step.step for step in report.steps] == heard == [Step.DUMMY]
     assert not report.steps[0].go and any(finding.sign == "fix" for finding in report.steps[0].findings)

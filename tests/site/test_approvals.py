@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import socket
+import contextlib
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from archipel.site.datasets import catalog
 from archipel.site.datasets.catalog import DatasetProblems
 from archipel.site.execution import failures
 from archipel.site.services import approvals, cohorts
-from archipel.site.state import schema
+from archipel.site.state import changes, schema
 from archipel.site.state.folder import StateFolder
 from archipel.site.state.settings import SiteSettings
 from archipel.storage import utc_now
@@ -136,23 +136,28 @@ def test_an_ended_experiment_stays_ended(with_table: StateFolder) -> None:
     assert [line.kind for line in journal.lines(with_table.database)].count("experiment-ended") == 1
 
 
-def test_every_decision_rings_the_doorbell(with_table: StateFolder) -> None:
-    bell = Wakeup(with_table.folder)
+def test_every_decision_wakes_whoever_listens_with_the_change_to_be_read(with_table: StateFolder) -> None:
+    listener = Wakeup(with_table.folder)
     try:
         frozen = cohorts.freeze(with_table, catalog.dataset(with_table, "table"))
         approving = partial(decisions.approve, job_hash=take_offer(with_table)[1], frozen=frozen)
-        for decide in (approving, decisions.revoke, decisions.reject):
+        by_kind = {"approved": approving, "revoked": decisions.revoke, "rejected": decisions.reject}
+        for kind, decide in by_kind.items():
             take_offer(with_table)
+            known = changes.newest(with_table)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    listener._socket.recv(16)
             decide(with_table, "heart", by=ANNA)
-            assert bell._socket.recv(16) == b"!"
+            assert listener._socket.recv(16) == b"!"
+            assert kind in [change.kind for change in changes.read(with_table, known)]
     finally:
-        bell.close()
+        listener.close()
 
 
-def test_a_doorbell_nobody_listens_to_does_not_stop_a_decision(with_table: StateFolder) -> None:
+def test_a_listener_that_was_killed_does_not_stop_a_decision(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as dead:
-        dead.bind(str(with_table.folder / "doorbell"))
+    Wakeup(with_table.folder)._socket.close()
     approve(with_table, "heart")
     authorisation.authorise(with_table, "heart", hashed)
 

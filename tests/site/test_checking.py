@@ -33,7 +33,7 @@ from archipel.site.services import cohorts, datasets
 from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawals.withdrawals import withdraw
 from archipel.site.withdrawn.opt_outs import OPT_OUT, OptOut
-from archipel.vocabulary import NotFound, Refused, Task
+from archipel.vocabulary import NotFound, Refused, ShowProgress, Task
 from people import ANNA, approve
 
 pytestmark = [
@@ -54,7 +54,7 @@ def kinds(site: StateFolder) -> list[str]:
 def test_the_dummy_step_trains_on_nobodys_data_and_needs_no_approval(with_table: StateFolder, tmp_path: Path) -> None:
     offered(with_table, tmp_path)
     shutil.rmtree(tmp_path / "data")
-    (rung,) = run_checks(Checks(with_table, "heart", by=ANNA), Step.DUMMY)
+    (rung,) = asyncio.run(run_checks(Checks(with_table, "heart", by=ANNA), Step.DUMMY))
     assert rung.go
     assert rung.figures["dummy_round_s"] > 0 and rung.figures["dummy_peak_mib"] > 1
     assert findings(rung, Sign.GO)["initial model"] == "the plan makes here what the job names"
@@ -93,7 +93,7 @@ def test_generated_volumes_have_the_declared_labels_and_the_datasets_sizes(
     offered(
         hospital, tmp_path, dataset="brains", needs='kind="volumes", labels={"1": "a", "2": "b"}', values=look
     )  # fmt: skip
-    (rung,) = run_checks(Checks(hospital, "heart", by=ANNA), Step.DUMMY)
+    (rung,) = asyncio.run(run_checks(Checks(hospital, "heart", by=ANNA), Step.DUMMY))
     assert rung.go, rung
 
 
@@ -110,7 +110,7 @@ def test_generated_volumes_have_the_sizes_that_the_cohorts_recipe_gives(
         with hospital.database.write() as connection:
             cohort_versions.keep(hospital, connection, cohorts.freeze(hospital, entry, recipe=Preprocessing()), by=ANNA)
     shutil.rmtree(tmp_path / "brains")
-    (rung,) = run_checks(Checks(hospital, "heart", by=ANNA), Step.DUMMY)
+    (rung,) = asyncio.run(run_checks(Checks(hospital, "heart", by=ANNA), Step.DUMMY))
     assert rung.go, rung
     assert rung.figures["dummy_voxels"] == 12 * 14 * 16
 
@@ -129,7 +129,7 @@ def test_generated_volumes_are_turned_as_the_mapping_turns_the_datasets(
     if approved:
         approve(hospital, "heart")
         catalog.remap(hospital, "brains", DataMapping(), by=ANNA)
-    (rung,) = run_checks(Checks(hospital, "heart", by=ANNA), Step.DUMMY)
+    (rung,) = asyncio.run(run_checks(Checks(hospital, "heart", by=ANNA), Step.DUMMY))
     assert rung.go, rung
 
 
@@ -137,7 +137,7 @@ def test_a_plan_that_breaks_on_the_dummy_is_named_with_its_line_and_nothing_more
     with_table: StateFolder, tmp_path: Path
 ) -> None:
     offered(with_table, tmp_path, train="raise KeyError('no such column')")
-    rungs = run_checks(Checks(with_table, "heart", by=ANNA), Step.PREFLIGHT)
+    rungs = asyncio.run(run_checks(Checks(with_table, "heart", by=ANNA), Step.PREFLIGHT))
     assert [rung.step for rung in rungs] == [Step.DUMMY]
     said = findings(rungs[0], Sign.FIX)["plan"]
     assert "KeyError" in said and "line" in said and "no such column" in said and "heart.check.log" in said
@@ -146,9 +146,9 @@ def test_a_plan_that_breaks_on_the_dummy_is_named_with_its_line_and_nothing_more
 def test_the_local_step_needs_the_approval_or_a_word_that_is_journaled(with_table: StateFolder, tmp_path: Path) -> None:
     offered(with_table, tmp_path)
     with pytest.raises(Refused, match="add --i-have-read-the-plan"):
-        run_checks(Checks(with_table, "heart", by=ANNA), Step.LOCAL)
+        asyncio.run(run_checks(Checks(with_table, "heart", by=ANNA), Step.LOCAL))
     assert "checked" not in kinds(with_table)
-    rungs = run_checks(Checks(with_table, "heart", by=ANNA), Step.LOCAL, plan_was_read=True, passes=2)
+    rungs = asyncio.run(run_checks(Checks(with_table, "heart", by=ANNA), Step.LOCAL, plan_was_read=True, passes=2))
     assert [(rung.step, rung.go) for rung in rungs] == [(step, True) for step in Step]
     assert kinds(with_table).count("plan-read-for-a-check") == 1
     assert "worker-started" not in kinds(with_table)
@@ -157,7 +157,7 @@ def test_the_local_step_needs_the_approval_or_a_word_that_is_journaled(with_tabl
 def test_the_local_step_shows_the_metrics_of_this_site_alone(with_table: StateFolder, tmp_path: Path) -> None:
     offered(with_table, tmp_path)
     approve(with_table, "heart")
-    rung = run_checks(Checks(with_table, "heart", by=ANNA), Step.LOCAL, passes=9)[-1]
+    rung = asyncio.run(run_checks(Checks(with_table, "heart", by=ANNA), Step.LOCAL, passes=9))[-1]
     assert rung.go and "plan-read-for-a-check" not in kinds(with_table)
     x = np.load(tmp_path / "data/table.npz")["x"].mean(1)
     before, after = rung.figures["distance_before"], rung.figures["distance"]
@@ -176,8 +176,8 @@ def test_the_local_step_trains_on_nobody_who_withdrew_while_it_prepared(
     if approved:
         approve(with_table, "heart")
 
-    async def overtaken(site: StateFolder, root: Path, asked: Cohort) -> Prepared:
-        found = await prepare(site, root, asked)
+    async def overtaken(site: StateFolder, root: Path, asked: Cohort, show: ShowProgress) -> Prepared:
+        found = await prepare(site, root, asked, show)
         if gone in asked.subjects and listed:
             (site.folder / OPT_OUT).write_text(f"{gone}\n")
         elif gone in asked.subjects:
@@ -203,9 +203,9 @@ def test_the_local_step_ends_when_the_approval_is_revoked_while_it_prepared(
     approve(with_table, "heart")
     prepare = preparation.prepared
 
-    async def overtaken(site: StateFolder, root: Path, asked: Cohort) -> Prepared:
+    async def overtaken(site: StateFolder, root: Path, asked: Cohort, show: ShowProgress) -> Prepared:
         decisions.revoke(site, "heart", by=ANNA)
-        return await prepare(site, root, asked)
+        return await prepare(site, root, asked, show)
 
     monkeypatch.setattr(preparation, "prepared", overtaken)
     rung = asyncio.run(Checks(with_table, "heart", by=ANNA).local(plan_was_read=True))

@@ -19,14 +19,13 @@ from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import catalog
 from archipel.site.execution import preparation
 from archipel.site.services import cohorts, datasets
-from archipel.site.state import sample_cache, schema
+from archipel.site.state import changes, sample_cache, schema
 from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawals import withdrawals
 from archipel.site.withdrawals.withdrawals import withdraw
 from archipel.site.withdrawn import opt_outs, register
 from archipel.site.withdrawn.opt_outs import OPT_OUT, OptOut, TakeOptOuts
-from archipel.transport.wakeup import Wakeup
-from archipel.vocabulary import BadInput, Conflict, DataNeeds, ErrorCode, NotFound, Refused
+from archipel.vocabulary import BadInput, Conflict, DataNeeds, ErrorCode, NotFound, Refused, Watch
 from people import ANNA, approve
 
 
@@ -108,16 +107,13 @@ def test_a_pseudonymised_patient_withdraws_by_the_id_that_the_hospital_knows(wit
     assert pseudonym not in preparation.as_disclosed(left, 0.2).subjects
 
 
-def test_withdrawing_twice_changes_nothing_and_wakes_the_agent_once(with_table: StateFolder) -> None:
-    bell = Wakeup(with_table.folder)
-    try:
-        out(with_table, "p-002")
-        assert bell._socket.recv(16) == b"!"
-        lines = len(journal.lines(with_table.database))
-        assert out(with_table, "p-002") == withdrawals.Withdrawn(0, (), ())
-        assert len(journal.lines(with_table.database)) == lines
-    finally:
-        bell.close()
+def test_withdrawing_twice_changes_nothing_and_is_one_change(with_table: StateFolder) -> None:
+    known = changes.newest(with_table)
+    out(with_table, "p-002")
+    assert [change.kind for change in changes.read(with_table, known)] == ["patient-withdrawn"]
+    lines, known = len(journal.lines(with_table.database)), changes.newest(with_table)
+    assert out(with_table, "p-002") == withdrawals.Withdrawn(0, (), ())
+    assert len(journal.lines(with_table.database)) == lines and not changes.read(with_table, known)
 
 
 def test_a_withdrawal_from_one_dataset_leaves_a_namesake_in_another(with_table: StateFolder, tmp_path: Path) -> None:
@@ -347,8 +343,8 @@ def test_a_scan_that_a_withdrawal_overtook_brings_nobody_back(
     datasets.add(hospital, "brain", volumes(tmp_path / "brain", 6), "nifti-pairs", by=ANNA)
     scan_before = catalog.scanned
 
-    def overtaken(site: StateFolder, entry: catalog.Dataset, take_opt_outs: TakeOptOuts) -> Scan:
-        found = scan_before(site, entry, take_opt_outs)
+    def overtaken(site: StateFolder, entry: catalog.Dataset, take_opt_outs: TakeOptOuts, watch: Watch) -> Scan:
+        found = scan_before(site, entry, take_opt_outs, watch)
         out(site, "sub-01")
         return found
 

@@ -1,6 +1,6 @@
 """``archipel server``: found a federation's server, serve it, see whether it answers; the other commands lie beside.
 
-Commands write to the state folder's database themselves and ring the wake-up of the serving process, if one runs.
+Commands write to the state folder's database themselves and wake the serving process, if one runs.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """``archipel site``: what the people at a hospital say to their site, whether its agent runs or not.
 
-Every command opens the state folder, does one thing and rings the running agent's wake-up when it should know.
+Every command opens the state folder, does one thing; the running agent follows what changes there.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from archipel.cli.site_terminal import AsJson, State, console, opened, person, print_json
+from archipel.cli.site_terminal import AsJson, Screen, State, console, opened, person, print_json
 
 if TYPE_CHECKING:
     from archipel.site.checks.findings import CheckResult
@@ -34,6 +34,8 @@ def check(
 
     Nothing leaves the site. The exit code is 1 when something has to be fixed.
     """
+    import asyncio
+
     from archipel.site.checks.findings import Step
     from archipel.site.services import checks, offer_documents
     from archipel.vocabulary import BadInput
@@ -47,21 +49,23 @@ def check(
         raise BadInput(f"step {step}", "is not a step of the check", f"choose one of {', '.join(Step)}")
     with opened(state) as site:
         name = offer_documents.full_name(site, name)
-        say = (lambda result: None) if as_json else _say
-        report = checks.check(
-            site, name, Step(step),
-            by=person(), dataset=dataset, passes=passes, plan_was_read=plan_was_read, say=say,
-        )  # fmt: skip
+        screen = console()
+        say = (lambda result: None) if as_json else (lambda result: _say(screen, result))
+        with screen.progress(f"checking {name}") as show:
+            checking = checks.check(
+                site, name, Step(step),
+                by=person(), dataset=dataset, passes=passes, plan_was_read=plan_was_read, say=say, show=show,
+            )  # fmt: skip
+            report = asyncio.run(checking)
     if as_json:
         print_json(report.model_dump(mode="json"))
     if not report.go:
         raise typer.Exit(1)
 
 
-def _say(result: CheckResult) -> None:
+def _say(screen: Screen, result: CheckResult) -> None:
     from archipel.site.approval.explanation import shown
 
-    screen = console()
     screen.print(f"{result.step}: {'go' if result.go else 'fix this first'}")
     for one in result.findings:
         screen.print(f"  {one.sign:<4}  {shown(one.what)}" + (f": {shown(one.said)}" if one.said else ""))

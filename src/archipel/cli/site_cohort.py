@@ -10,7 +10,7 @@ import typer
 from archipel.cli.dataset_words import listing_problems, mapped, options
 from archipel.cli.site_dataset import Dataset, extent
 from archipel.cli.site_terminal import AsJson, State, console, opened, person, print_json, print_table
-from archipel.vocabulary import BadInput
+from archipel.vocabulary import BadInput, Watch
 from archipel.vocabulary.counting import pluralise
 
 if TYPE_CHECKING:
@@ -59,10 +59,11 @@ def cohort_freeze(
     with opened(state) as site, listing_problems(screen):
         root = Path(catalog.dataset(site, dataset).root)
         before = {one.hash for one in cohort_versions.versions(site, dataset)}
-        with screen.status(f"looking at {extent(root)} of dataset {dataset}"):
+        with screen.progress(f"looking at {extent(root)} of dataset {dataset}") as show:
             found = cohorts.freeze_version(
-                site, dataset, by=person(), name=name, fraction=fraction, pseudonymise=pseudonymise, recipe=recipe
-            )
+                site, dataset, by=person(), name=name,
+                fraction=fraction, pseudonymise=pseudonymise, recipe=recipe, watch=Watch(show),
+            )  # fmt: skip
         warnings = few_measure(found.validation, site.settings.policy.minimum_cell)
         warnings += split_assignment.changed(site, cohort_versions.stored(site, dataset, found.version).cohort)
     if as_json:

@@ -14,7 +14,7 @@ import typer
 from archipel.cli import dataset_words
 from archipel.cli.dataset_words import listing_problems, print_datasets, print_needs
 from archipel.cli.site_terminal import AsJson, Screen, State, console, opened, person, print_json
-from archipel.vocabulary import BadInput
+from archipel.vocabulary import BadInput, Watch
 from archipel.vocabulary.counting import pluralise
 
 if TYPE_CHECKING:
@@ -53,11 +53,11 @@ def dataset_add(
     screen = console()
     found = layout or _looks_like(path, options, screen)
     problems: list[DataIssue] = []
-    waiting = screen.status(f"reading and hashing {extent(path)} in {path}")
-    with opened(state) as site, listing_problems(screen), waiting:
+    waiting = screen.progress(f"reading and hashing {extent(path)} in {path}")
+    with opened(state) as site, listing_problems(screen), waiting as show:
         entry = datasets.add(
             site, name, path, found, by=person(), options=options, mapping=asked, leave_out_faulty=leave_out_faulty,
-            look=lambda scan: problems.extend(scan.problems),
+            look=lambda scan: problems.extend(scan.problems), watch=Watch(show),
         )  # fmt: skip
         same = [one.name for one in catalog.datasets(site) if one.root == entry.root and one.name != entry.name]
     dataset_words.print_found(screen, name, problems)
@@ -161,8 +161,8 @@ def dataset_check(name: Dataset, state: State, as_json: AsJson = False) -> None:
     screen = console()
     with opened(state) as site:
         entry = catalog.dataset(site, name)
-        with screen.status(f"looking at {extent(Path(entry.root))} in {entry.root}"):
-            found = datasets.check(site, name)
+        with screen.progress(f"looking at {extent(Path(entry.root))} in {entry.root}") as show:
+            found = datasets.check(site, name, watch=Watch(show))
     if as_json:
         print_json(found.model_dump(mode="json"))
     else:

@@ -17,7 +17,7 @@ def renew(state: State) -> None:
     with opened(state) as site:
         before = certificates.credentials(site).expires
         until = asyncio.run(renewal.renew_now(site))
-        running = site.ring()
+        running = site.agent_runs()
         screen = console()
         screen.print(
             f"site {site.name} has a new certificate until {until:%Y-%m-%d %H:%M:%S} UTC; its identity key stays"

@@ -27,12 +27,13 @@ def dataset_report(
 ) -> None:
     """Look at a dataset's quality: a verdict with remedies, pictures and tables, as HTML and JSON. It stays here."""
     from archipel.site.services import datasets
+    from archipel.vocabulary import Watch
 
     screen = console()
     with opened(state) as site:
         folder = out or site.reports / name
-        with screen.status(f"looking at dataset {name}"):
-            report = datasets.make_report(site, name, folder, by)
+        with screen.progress(f"looking at dataset {name}") as show:
+            report = datasets.make_report(site, name, folder, by, watch=Watch(show))
     if as_json:
         print_json(report.model_dump(mode="json"))
         return

@@ -19,6 +19,7 @@ from archipel.cli.times import readable
 if TYPE_CHECKING:
     from archipel.site.state.actor import Actor
     from archipel.site.state.folder import StateFolder
+    from archipel.vocabulary import ShowProgress
 
 State = Annotated[
     Path, typer.Option("--state", envvar="ARCHIPEL_SITE_STATE", help="The site's folder.", show_default=False)
@@ -65,6 +66,12 @@ class Screen:
     def status(self, text: str) -> Status:
         """What is being done, shown while the block runs."""
         return self._console.status(text)
+
+    @contextmanager
+    def progress(self, text: str) -> Iterator[ShowProgress]:
+        """The same, followed by how far it is."""
+        with self.status(text) as status:
+            yield lambda progress: status.update(f"{text}: {progress}")
 
 
 def console() -> Screen:

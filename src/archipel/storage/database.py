@@ -7,7 +7,7 @@ never append to the same journal head; a read transaction sees one consistent st
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -29,10 +29,13 @@ def utc_now() -> str:
 
 
 class Database:
-    """One database by SQLAlchemy URL; ``read()`` and ``write()`` are its transactions."""
+    """One database by SQLAlchemy URL; ``read()`` and ``write()`` are its transactions.
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    ``committed`` is called after each write transaction that was committed, to wake who follows the database.
+    """
+
+    def __init__(self, url: str, committed: Callable[[], object] = lambda: None) -> None:
+        self.url, self._committed = url, committed
         self.engine: Engine = create_engine(url, future=True)
         if self.engine.dialect.name == "sqlite":
             event.listen(self.engine, "connect", _set_up_sqlite)
@@ -60,6 +63,7 @@ class Database:
             connection.begin(),
         ):
             yield connection
+        self._committed()
 
     @contextmanager
     def _full_disk_named(self) -> Iterator[None]:

@@ -1,7 +1,9 @@
-"""The wake-up: how a command line tells the running process of the same state folder to look at its database.
+"""Wake-ups: how one process tells the others that have the same state folder open to look at its database.
 
-A ring carries no content; the one who is woken reads the database, which is the only truth. Nobody listening is fine:
-the process reads the database when it starts.
+A wake-up carries no content; the one who is woken reads the database, which is the only truth. Each listener has a
+socket of its own in the folder ``listeners``, so that any number of them listen and none disturbs another. Nobody
+listening is fine: a process reads the database when it starts. What a killed listener left is removed by the next
+wake-up.
 """
 
 from __future__ import annotations
@@ -9,60 +11,105 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
-_NAME = "doorbell"
+FOLDER = "listeners"
+_PROCESS, _FOLLOWER = "process", "follower"
+_UNFINISHED = "."
+"""Begins the name of a socket that is being made: nobody sends to it, for it would refuse and be removed as dead."""
+_UNFINISHED_S = 60.0
+"""A socket that is still being made after so long belongs to a process that was killed."""
 
 
 def wake(folder: Path) -> bool:
-    """Wake the process that serves this state folder; False when none listens."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as bell:
-        try:
-            with _address(folder) as address:
-                bell.sendto(b"!", address)
-        except (FileNotFoundError, ConnectionRefusedError):
-            return False
-        except BlockingIOError:
-            return True
+    """Wake everybody who listens in this state folder; whether the process that serves the folder is among them."""
+    served = False
+    try:
+        paths = list((folder / FOLDER).iterdir())
+    except FileNotFoundError:
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
+        for path in paths:
+            if not path.name.startswith(_UNFINISHED):
+                served |= _send(sender, path) and path.name.startswith(_PROCESS)
+    return served
+
+
+def _send(sender: socket.socket, path: Path) -> bool:
+    """Whether somebody listens at this socket; that of a dead process is removed. No name is used a second time, so
+    that what is removed cannot be a new listener's."""
+    try:
+        with _address(path) as address:
+            sender.sendto(b"!", address)
+    except FileNotFoundError:
+        return False
+    except ConnectionRefusedError:
+        path.unlink(missing_ok=True)
+        return False
+    except BlockingIOError:
+        # Its queue is full of wake-ups that it has not read yet: it will wake.
+        return True
     return True
 
 
 class Wakeup:
-    """The listening end; ``async for _ in Doorbell(folder)`` yields once per burst of rings."""
+    """One listener. ``follower``: it only follows what happens and is not the process that serves the folder."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        Path(folder / _NAME).unlink(missing_ok=True)
+    def __init__(self, folder: Path, *, follower: bool = False) -> None:
+        place = folder / FOLDER
+        place.mkdir(mode=0o700, exist_ok=True)
+        _remove_unfinished(place)
+        name = f"{_FOLLOWER if follower else _PROCESS}.{secrets.token_hex(8)}"
+        self._path, unfinished = place / name, place / f"{_UNFINISHED}{name}"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        with _address(folder) as address:
-            self._socket.bind(address)
-        (folder / _NAME).chmod(0o600)
+        try:
+            with _address(unfinished) as address:
+                self._socket.bind(address)
+            unfinished.chmod(0o600)
+            # A socket is found by its inode: under its new name it is reached as before.
+            unfinished.rename(self._path)
+        except BaseException:
+            self._socket.close()
+            unfinished.unlink(missing_ok=True)
+            raise
 
-    async def wait(self) -> None:
-        """Return at the next ring; rings that came together are one."""
-        loop = asyncio.get_running_loop()
-        await loop.sock_recv(self._socket, 16)
+    async def wait(self, timeout_s: float | None = None) -> bool:
+        """Return at the next wake-up, or False after ``timeout_s`` seconds; wake-ups that came together are one."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.get_running_loop().sock_recv(self._socket, 16)
+        except TimeoutError:
+            return False
         with contextlib.suppress(BlockingIOError):
             while True:
                 self._socket.recv(16)
+        return True
 
     def close(self) -> None:
         """Stop listening."""
         self._socket.close()
-        (self._folder / _NAME).unlink(missing_ok=True)
+        self._path.unlink(missing_ok=True)
+
+
+def _remove_unfinished(place: Path) -> None:
+    for path in place.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if path.name.startswith(_UNFINISHED) and time.time() - path.lstat().st_mtime > _UNFINISHED_S:
+                path.unlink()
 
 
 @contextlib.contextmanager
-def _address(folder: Path) -> Iterator[str]:
+def _address(path: Path) -> Iterator[str]:
     """The socket's address; a Unix socket's path is at most 107 bytes, so a longer one goes through /proc."""
-    path = str(folder / _NAME)
-    if len(path.encode()) < 108:
-        yield path
+    if len(str(path).encode()) < 108:
+        yield str(path)
         return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        yield f"/proc/self/fd/{descriptor}/{_NAME}"
+        yield f"/proc/self/fd/{descriptor}/{path.name}"
     finally:
         os.close(descriptor)

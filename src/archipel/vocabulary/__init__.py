@@ -31,6 +31,15 @@ from archipel.vocabulary.jobs import (
     StrategyTerms,
     WorkerLimits,
 )
+from archipel.vocabulary.long_work import (
+    UNWATCHED,
+    Cancellation,
+    Cancelled,
+    ShowProgress,
+    Watch,
+    WorkProgress,
+    show_nothing,
+)
 from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName, Value
 from archipel.vocabulary.needs import ColumnNeed, DataKind, DataNeeds
 from archipel.vocabulary.parameters import HyperParameter, check_arguments
@@ -42,10 +51,13 @@ from archipel.vocabulary.tasks import Count, MetricSum, RoundClosed, Task, TaskK
 
 __all__ = [
     "EXCEPTION_CLASSES",
+    "UNWATCHED",
     "UPDATE_FIELDS",
     "ArchipelError",
     "BadInput",
     "Baselines",
+    "Cancellation",
+    "Cancelled",
     "ColumnNeed",
     "Conflict",
     "Count",
@@ -76,6 +88,7 @@ __all__ = [
     "RoundClosed",
     "RoundTerms",
     "Selection",
+    "ShowProgress",
     "SiteName",
     "StepTerms",
     "StorageFull",
@@ -88,6 +101,9 @@ __all__ = [
     "TrainingPass",
     "Update",
     "Value",
+    "Watch",
+    "WorkProgress",
     "WorkerLimits",
     "check_arguments",
+    "show_nothing",
 ]

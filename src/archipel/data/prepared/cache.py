@@ -11,9 +11,8 @@ import contextlib
 import fcntl
 import os
 import secrets
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -25,10 +24,10 @@ from archipel.data.formats import format_named
 from archipel.data.prepared.source import ROWS, Damaged, Keyed, Preparation, is_rows, keys_in, write_prepared
 from archipel.data.sample_data import SampleData
 from archipel.data.samples import Sample
-from archipel.vocabulary import BadInput, Conflict, ErrorCode
+from archipel.vocabulary import UNWATCHED, BadInput, ErrorCode, Watch
 
-Progress = Callable[[int, int], None]
-"""Told how many samples of how many are ready."""
+READY = "samples prepared"
+"""What is counted while a cohort is prepared."""
 _LOOK_S = 0.1
 
 
@@ -69,16 +68,14 @@ class PreparedCache:
             one.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
 
-    def prepare(
-        self, root: Path, cohort: Cohort, *, progress: Progress | None = None, stop: threading.Event | None = None
-    ) -> Prepared:
+    def prepare(self, root: Path, cohort: Cohort, *, watch: Watch = UNWATCHED) -> Prepared:
         """Verify every sample against its hash and make what is not here yet; the files stay until it is closed.
 
         Raises BadInput (``data-changed``) naming a file that is no longer what was frozen, BadInput
-        (``configuration``) when the cohort is larger than the cache may be, Conflict when ``stop`` was set, OSError.
+        (``configuration``) when the cohort is larger than the cache may be, Cancelled when ``watch`` stops it, OSError.
         """
-        work = _Work(root, cohort, progress or (lambda done, of: None), stop or threading.Event())
-        with self._alone(work.stop):
+        work = _Work(root, cohort, watch)
+        with self._alone(watch):
             for part in self._incoming.iterdir():
                 part.unlink()
             lock, hold = self._hold(work.names)
@@ -101,7 +98,7 @@ class PreparedCache:
         rest = None if kept is None else _all_digits(kept) - digits
         gone = self._remove(digits, rest)
         # Once more alone: whoever was preparing meanwhile may have made it again.
-        with self._alone(threading.Event()):
+        with self._alone(UNWATCHED):
             return gone + self._remove(digits, rest)
 
     @property
@@ -136,7 +133,7 @@ class PreparedCache:
         return self.folder / (name[:2] if "." in name else "rows") / name
 
     @contextmanager
-    def _alone(self, stop: threading.Event) -> Iterator[None]:
+    def _alone(self, watch: Watch) -> Iterator[None]:
         """Hold the cache's lock; it goes with the process, however that ends."""
         lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -145,7 +142,7 @@ class PreparedCache:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except BlockingIOError:
-                    _check(stop)
+                    watch.check()
                     time.sleep(_LOOK_S)
             yield
         finally:
@@ -174,13 +171,13 @@ class PreparedCache:
     def _make_volumes(self, work: _Work) -> int:
         made, room = 0, _Room(self)
         for number, (sample, name) in enumerate(zip(work.cohort.samples, work.names, strict=True)):
-            _check(work.stop)
+            work.watch.check()
             with _unchanged(work.root, [sample]):
                 work.layout.verify(work.root, [sample], work.cohort.options)
                 if not self._is_whole(name):
                     self._write(work, name, [Keyed(name, next(iter(work.readings([sample]))))], room)
                     made += 1
-            work.progress(number + 1, len(work.names))
+            work.watch.at(READY, number + 1, len(work.names))
         return made
 
     def _make_rows(self, work: _Work) -> int:
@@ -195,9 +192,9 @@ class PreparedCache:
 
     def _told(self, keyed: Iterator[Keyed], work: _Work) -> Iterator[Keyed]:
         for number, one in enumerate(keyed):
-            _check(work.stop)
+            work.watch.check()
             yield one
-            work.progress(number + 1, len(work.cohort.samples))
+            work.watch.at(READY, number + 1, len(work.cohort.samples))
 
     def _is_whole(self, name: str) -> bool:
         """Whether the entry is here; it counts as used now, and a damaged one is removed."""
@@ -232,8 +229,8 @@ class PreparedCache:
 class _Work:
     """One cohort on its way into the cache."""
 
-    def __init__(self, root: Path, cohort: Cohort, progress: Progress, stop: threading.Event) -> None:
-        self.root, self.cohort, self.progress, self.stop = root, cohort, progress, stop
+    def __init__(self, root: Path, cohort: Cohort, watch: Watch) -> None:
+        self.root, self.cohort, self.watch = root, cohort, watch
         self.layout, self.how, self.is_rows = format_named(cohort.format), Preparation.of(cohort), is_rows(cohort)
         samples = cohort.samples
         self.names = [self.how.rows_key(samples)] if self.is_rows else self.how.keys(samples)
@@ -292,8 +289,3 @@ def _unchanged(root: Path, samples: Sequence[Sample]) -> Iterator[None]:
 
 def _all_digits(hashes: Iterable[str]) -> set[str]:
     return {hashed.partition(":")[2] for hashed in hashes}
-
-
-def _check(stop: threading.Event) -> None:
-    if stop.is_set():
-        raise Conflict("preparing the cohort", "was stopped", "it continues when the experiment runs again")

@@ -272,6 +272,10 @@ class Agent:
         with contextlib.suppress(asyncio.CancelledError):
             await running
         await work.trainer.stop()
+        try:
+            await asyncio.to_thread(self._store.withdrawn, key)
+        except StorageFull as error:
+            _log.error("that a task was withdrawn could not be kept", task=str(key), error=str(error))
 
     def _settle(self, message: RoundMessage) -> None:
         closed, server_key = message.closed, self.site.joined().server_key

@@ -1,21 +1,22 @@
 """How the link to the server stands, kept where the command line finds it while the agent runs in another process.
 
-One small file in the state folder, written when something changes; without a running agent it says nothing.
+One row of the database, written when something changes, together with the change that followers are given; without a
+running agent it says nothing.
 """
 
 from __future__ import annotations
 
-import json
-
 import structlog
-from pydantic import ValidationError
+from sqlalchemy import Connection, delete, insert, select
 
+from archipel.site.state import changes, schema
+from archipel.site.state.change_records import LinkChange
 from archipel.site.state.folder import StateFolder
-from archipel.storage import utc_now, write_private
+from archipel.storage import utc_now
 from archipel.vocabulary import ArchipelError, Record
 
 _log = structlog.get_logger("archipel.link")
-_NAME = "link.json"
+_row = schema.link
 
 
 class LinkStatus(Record):
@@ -28,19 +29,24 @@ class LinkStatus(Record):
 
 def note(site: StateFolder, problem: str, *, connected: bool = False) -> None:
     """Keep how the link stands now; an unchanged standing keeps its time. A full disk is logged and stops nothing."""
-    before = read(site)
-    if before is not None and (before.connected, before.problem) == (connected, problem):
-        return
-    standing = LinkStatus(connected=connected, problem=problem, since=utc_now())
     try:
-        write_private(site.folder / _NAME, standing.model_dump_json().encode())
+        before = read(site)
+        if before is not None and (before.connected, before.problem) == (connected, problem):
+            return
+        with site.database.write() as connection:
+            connection.execute(delete(_row))
+            connection.execute(insert(_row).values(id=1, connected=connected, problem=problem, since=utc_now()))
+            changes.append(connection, LinkChange(connected=connected, problem=problem))
     except ArchipelError as error:
         _log.error("could not store the state of the connection", error=str(error))
 
 
 def read(site: StateFolder) -> LinkStatus | None:
-    """How the link stood when the agent last said; None when it never did or the file is damaged."""
-    try:
-        return LinkStatus.model_validate(json.loads((site.folder / _NAME).read_bytes()))
-    except (FileNotFoundError, ValueError, ValidationError):
-        return None
+    """How the link stood when the agent last said; None when it never did."""
+    with site.database.read() as connection:
+        return _read(connection)
+
+
+def _read(connection: Connection) -> LinkStatus | None:
+    row = connection.execute(select(_row.c.connected, _row.c.problem, _row.c.since)).mappings().first()
+    return None if row is None else LinkStatus.model_validate(dict(row))

@@ -1,4 +1,4 @@
-"""The agent's process: one link out, one agent, a wake-up; until it is told to stop."""
+"""The agent's process: one link out, one agent, and the changes at its site; until it is told to stop."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import os
 import signal
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from pathlib import Path
 
 import structlog
@@ -14,11 +16,25 @@ from archipel.site.agent import link_status
 from archipel.site.agent.agent import Agent
 from archipel.site.agent.connection import ServerConnection
 from archipel.site.membership.renewal import renew_when_due
+from archipel.site.state import changes
+from archipel.site.state.change_records import ChangeKind
 from archipel.site.state.folder import StateFolder
 from archipel.transport import process_memory
 from archipel.transport.wakeup import Wakeup
 
 _log = structlog.get_logger("archipel.site")
+AGAIN_S = 5.0
+"""How long to wait before the changes are looked at again when they cannot be read (a full disk, say)."""
+DECISIONS = frozenset(
+    {
+        ChangeKind.JOINED, ChangeKind.CERTIFICATE_RENEWED,
+        ChangeKind.DATASET_ADDED, ChangeKind.DATASET_CHECKED, ChangeKind.DATASET_MAPPED, ChangeKind.DATASET_REMOVED,
+        ChangeKind.SUBJECTS_EXCLUDED, ChangeKind.COHORT_FROZEN, ChangeKind.COHORT_NAMED,
+        ChangeKind.PATIENT_WITHDRAWN, ChangeKind.PATIENT_READMITTED,
+        ChangeKind.APPROVED, ChangeKind.REJECTED, ChangeKind.REVOKED, ChangeKind.ERROR_RELEASED,
+    }
+)  # fmt: skip
+"""What people decide here, on which the agent acts. What it does itself is not among them: it would wake itself."""
 
 
 def run(folder: Path) -> None:
@@ -35,16 +51,21 @@ def run(folder: Path) -> None:
 
 
 async def _serve(site: StateFolder) -> None:
-    link, stop = ServerConnection(site), asyncio.Event()
+    link, stop, newest = ServerConnection(site), asyncio.Event(), changes.newest(site)
     agent = Agent(site, link)
     agent.start()
     link_status.note(site, "the server has not been reached yet")
-    bell = Wakeup(site.folder)
+    listener = Wakeup(site.folder)
+
+    async def decided() -> None:
+        link.redial()
+        await agent.decided()
+
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     tasks = [
         asyncio.create_task(link.run(agent.take, agent.reporting.datasets)),
-        asyncio.create_task(_listen(bell, agent, link)),
+        asyncio.create_task(follow_decisions(site, newest, listener, decided)),
         asyncio.create_task(renew_when_due(site, link)),
         asyncio.create_task(stop.wait()),
     ]
@@ -57,18 +78,41 @@ async def _serve(site: StateFolder) -> None:
     for task in pending:
         with contextlib.suppress(asyncio.CancelledError):
             await task
-    bell.close()
+    listener.close()
     for task in done:
         task.result()
 
 
-async def _listen(bell: Wakeup, agent: Agent, link: ServerConnection) -> None:
-    """Act on what the command line changed."""
+async def follow_decisions(
+    site: StateFolder,
+    after: int,
+    listener: Wakeup,
+    decided: Callable[[], Awaitable[None]],
+    *,
+    look_s: float = changes.LOOK_S,
+) -> None:
+    """Call ``decided`` for each burst of changes after number ``after`` in which people of this site decided something.
+
+    What fails is logged: the database still holds what was decided, and it is looked at again.
+    """
     while True:
-        await bell.wait()
-        link.redial()
         try:
-            await agent.decided()
+            async with aclosing(changes.follow_bursts(site, after, listener, look_s=look_s)) as bursts:
+                async for burst in bursts:
+                    after = burst[-1].number
+                    if any(change.kind in DECISIONS for change in burst):
+                        await _act(decided)
+        except changes.ChangesMissing as error:
+            # What was decided is read from the database, whichever changes are gone.
+            after = error.newest
+            await _act(decided)
         except Exception as error:
-            # A full disk, say. The database still holds what was decided, and it is looked at again.
-            _log.error("could not act on what changed here", exc_info=error)
+            _log.error("could not follow what changes here", exc_info=error)
+            await asyncio.sleep(AGAIN_S)
+
+
+async def _act(decided: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await decided()
+    except Exception as error:
+        _log.error("could not act on what changed here", exc_info=error)

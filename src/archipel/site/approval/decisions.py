@@ -1,7 +1,7 @@
 """What the people at this site decide about an offer: they approve, reject or revoke it.
 
 Approving signs (job hash, cohort hash) of the job that was shown and a frozen cohort. Every decision is a journal line
-in the same transaction, which names the person, and the agent is woken after it.
+in the same transaction, which names the person, and the agent learns of it at once.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def approve(
     by: Actor,
     note: str = "",
 ) -> Approval:
-    """Approve the job with this hash on a frozen cohort, and wake the agent.
+    """Approve the job with this hash on a frozen cohort; the agent learns of it at once.
 
     ``job_hash`` is that of the job that the person saw; ``frozen`` is a version kept before or one just frozen, which
     is kept with the approval. Raises Refused when the site's rules object or the plan is not here to be read, and
@@ -156,10 +156,9 @@ def _decide(
     body: Decided,
     decide: Callable[[Connection, RowMapping], DecidedColumns],
 ) -> None:
-    """Journal and store one decision in one transaction, then wake the agent."""
+    """Journal and store one decision in one transaction, of which the agent then learns."""
     with site.database.write() as connection:
         values = decide(connection, offers.known_row(connection, body.experiment))
         add_entry(connection, kind, body)
         query = update(_rows).where(_rows.c.experiment == body.experiment)
         connection.execute(query.values(decided_at=utc_now(), **values))
-    site.ring()

@@ -19,7 +19,8 @@ from archipel.governance import append as append_to
 from archipel.governance import head as head_of
 from archipel.governance.canonical import canonical
 from archipel.governance.journal import GENESIS
-from archipel.site.state import schema
+from archipel.site.state import changes, schema
+from archipel.site.state.change_records import change_of_line
 from archipel.storage import Database, utc_now
 
 if TYPE_CHECKING:
@@ -31,8 +32,13 @@ _HEAD = ("number", "hash", "at", "signature")
 
 
 def append(connection: Connection, kind: str, body: Mapping[str, JsonValue]) -> JournalEntry:
-    """Add a line, inside the caller's write transaction; ``journal_entries.add_entry`` says what lines there are."""
-    return append_to(connection, schema.journal, kind, body)
+    """Add a line and the change that it records, inside the caller's write transaction.
+
+    ``journal_entries.add_entry`` says what lines there are.
+    """
+    entry = append_to(connection, schema.journal, kind, body)
+    changes.append(connection, change_of_line(kind, body), line=entry.number)
+    return entry
 
 
 def signed_head(site: StateFolder) -> JournalHead:

@@ -8,7 +8,6 @@ verdict; nothing of it leaves the site.
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from archipel.site.approval import offers, suitability
 from archipel.site.approval.offers import Offer
 from archipel.site.audit.journal_entries import Checked, JournalKind, add_entry
 from archipel.site.checks.findings import CheckResult, Notes, Step
+from archipel.site.checks.in_thread import run_in_thread
 from archipel.site.checks.permission import Permission
 from archipel.site.checks.preflight import Preflight
 from archipel.site.checks.rehearsal import Rehearsal
@@ -29,9 +29,21 @@ from archipel.site.execution.training import sandbox_spec
 from archipel.site.sandbox import TaskFailed
 from archipel.site.state.actor import Actor
 from archipel.site.state.folder import StateFolder
-from archipel.vocabulary import ArchipelError, BadInput, MetricSum, NotFound, TaskKind
+from archipel.vocabulary import (
+    UNWATCHED,
+    ArchipelError,
+    BadInput,
+    MetricSum,
+    NotFound,
+    ShowProgress,
+    TaskKind,
+    Watch,
+    WorkProgress,
+    show_nothing,
+)
 
 PASSES = 5
+DUMMY_ROUNDS = "rounds on generated data"
 
 
 class Checks:
@@ -59,7 +71,7 @@ class Checks:
         """The experiment as it stands here."""
         return self._offer
 
-    async def dummy(self) -> CheckResult:
+    async def dummy(self, show: ShowProgress = show_nothing) -> CheckResult:
         """Train twice and validate on generated data: what breaks here is the plan's or the sandbox's."""
         notes = Notes()
         job, site = self._job, self._site
@@ -68,18 +80,21 @@ class Checks:
             schema = as_given(entry.summary, cohort, stored_grids(site, cohort) if entry.kind == "volumes" else ())
             dummies = Dummies(job.needs, schema, cohort.mapping, cohort.format)
             with tempfile.TemporaryDirectory(prefix="check-", dir=site.folder) as place:
-                files = dummies.write(Path(place))
+                files = await run_in_thread(lambda _: dummies.write(Path(place)))
                 spec = sandbox_spec(site, job, dummies.cohort, files, log=f"{job.experiment}.check")
                 async with Rehearsal(spec, site) as run:
                     notes.go("sandbox", run.worker.description)
                     notes.go("generated data", f"{len(dummies.cohort.samples)} samples read")
                     notes.number("start_s", run.started_s)
                     notes.number("prepare_s", run.prepared_s)
+                    show(WorkProgress(DUMMY_ROUNDS, 0, 2))
                     await self._begun(run, notes)
                     outcome = await run.train(round_=0)
+                    show(WorkProgress(DUMMY_ROUNDS, 1, 2))
                     began = time.monotonic()
                     outcome = await run.train(round_=min(1, job.terms.rounds - 1))
                     notes.number("dummy_round_s", time.monotonic() - began)
+                    show(WorkProgress(DUMMY_ROUNDS, 2, 2))
                     notes.number("dummy_training_samples", outcome.samples)
                     notes.number("dummy_voxels", dummies.voxels)
                     notes.number("dummy_peak_mib", run.peak_mib())
@@ -94,11 +109,14 @@ class Checks:
             self._failed(error, notes)
         return self._rung(Step.DUMMY, notes)
 
-    def preflight(self, dummy: CheckResult | None = None) -> CheckResult:
-        """Whether data, rules and machine fit the job; with the dummy run's figures, memory and time as well."""
+    def preflight(self, dummy: CheckResult | None = None, watch: Watch = UNWATCHED) -> CheckResult:
+        """Whether data, rules and machine fit the job; with the dummy run's figures, memory and time as well.
+
+        It blocks while files are looked at. Raises Cancelled when ``watch`` stops it; nothing is journaled then.
+        """
         notes, job = Notes(), self._job
         try:
-            entry, cohort = self._permission.cohort()
+            entry, cohort = self._permission.cohort(watch)
         except catalog.DatasetProblems as error:
             for problem in error.problems:
                 notes.fix(problem.thing, f"{problem.cause}; {problem.remedy}")
@@ -106,19 +124,22 @@ class Checks:
             self._failed(error, notes)
         else:
             figures = dummy.figures if dummy is not None and dummy.go else {}
-            Preflight(self._site, job, entry, cohort, notes).look(figures)
+            Preflight(self._site, job, entry, cohort, notes, watch).look(figures)
+        watch.check()
         return self._rung(Step.PREFLIGHT, notes)
 
-    async def local(self, passes: int = PASSES, *, plan_was_read: bool = False) -> CheckResult:
+    async def local(
+        self, passes: int = PASSES, *, plan_was_read: bool = False, show: ShowProgress = show_nothing
+    ) -> CheckResult:
         """Train on this site's cohort alone, and the validation metrics before and after.
 
         Raises Refused unless the experiment is approved here, or a person says that its plan was read.
         """
-        permitted = self._permission.given(plan_was_read)
+        permitted = await run_in_thread(lambda watch: self._permission.given(plan_was_read, watch), show)
         notes, job, site = Notes(), self._job, self._site
         passes = min(passes, job.terms.rounds)
         try:
-            permitted, prepared = await self._permission.prepared(permitted, plan_was_read)
+            permitted, prepared = await self._permission.prepared(permitted, plan_was_read, show)
             with prepared:
                 spec = sandbox_spec(site, job, permitted.cohort, prepared.files, log=f"{job.experiment}.check")
                 async with Rehearsal(spec, site) as run:
@@ -184,15 +205,19 @@ def _means(sums: Mapping[str, MetricSum]) -> dict[str, float]:
     return {name: value.mean() for name, value in sums.items() if value.weight}
 
 
-def run_checks(
+async def run_checks(
     checks: Checks,
     last: Step,
     *,
     passes: int = PASSES,
     plan_was_read: bool = False,
     say: Callable[[CheckResult], None] = lambda result: None,
+    show: ShowProgress = show_nothing,
 ) -> list[CheckResult]:
-    """The steps up to ``last``, each only after the one below said go; ``say`` hears of each when it is done."""
+    """The steps up to ``last``, each only after the one below said go; ``say`` hears of each when it is done.
+
+    Whoever cancels it ends the worker with it; the step that was under way is not journaled and leaves no file.
+    """
     results: list[CheckResult] = []
 
     def done(result: CheckResult) -> bool:
@@ -203,7 +228,7 @@ def run_checks(
     if last is Step.LOCAL:
         # Said before anything is spent on the steps below.
         checks.check_permission(plan_was_read)
-    dummy = asyncio.run(checks.dummy())
-    if done(dummy) and done(checks.preflight(dummy)):
-        done(asyncio.run(checks.local(passes, plan_was_read=plan_was_read)))
+    dummy = await checks.dummy(show)
+    if done(dummy) and done(await run_in_thread(lambda watch: checks.preflight(dummy, watch), show)):
+        done(await checks.local(passes, plan_was_read=plan_was_read, show=show))
     return results

@@ -14,6 +14,7 @@ from archipel.data import Cohort, Prepared, Preprocessing
 from archipel.site.approval import authorisation, suitability
 from archipel.site.approval.offers import Offer
 from archipel.site.audit.journal_entries import JournalKind, PlanRead, add_entry
+from archipel.site.checks.in_thread import run_in_thread
 from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import catalog
 from archipel.site.datasets.catalog import Dataset
@@ -22,7 +23,7 @@ from archipel.site.state import sample_cache
 from archipel.site.state.actor import Actor
 from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawals import withdrawals
-from archipel.vocabulary import ErrorCode, NotFound, Refused
+from archipel.vocabulary import UNWATCHED, ErrorCode, NotFound, Refused, ShowProgress, Watch, show_nothing
 from archipel.vocabulary.remedies import Approve, ShowOffer
 
 LOOK_S = 1.0
@@ -47,16 +48,20 @@ class Permission:
         self._by = by
         self._site, self._offer, self._job, self._entry = site, offer, offer.job, entry
 
-    def cohort(self) -> tuple[Dataset, Cohort]:
+    def cohort(self, watch: Watch = UNWATCHED) -> tuple[Dataset, Cohort]:
         """The approved cohort where there is one, else what would be approved now, and its dataset.
 
-        Raises DatasetProblems when the data has become unusable.
+        Raises DatasetProblems when the data has become unusable, Cancelled when ``watch`` stops it.
         """
         try:
             allowed = self._allowed()
         except Refused:
             found = cohort_versions.freeze(
-                self._site, self._entry, withdrawals.take_opt_outs, fraction=self._job.validation_fraction
+                self._site,
+                self._entry,
+                withdrawals.take_opt_outs,
+                fraction=self._job.validation_fraction,
+                watch=watch,
             )
             return found.dataset, found.cohort
         return catalog.dataset(self._site, allowed.cohort.dataset), allowed.cohort
@@ -96,15 +101,16 @@ class Permission:
             return None
         return PermittedCohort(allowed.cohort, allowed.view)
 
-    def given(self, plan_was_read: bool) -> PermittedCohort:
+    def given(self, plan_was_read: bool, watch: Watch = UNWATCHED) -> PermittedCohort:
         """What the plan may see now; a person's word in the place of an approval is journaled.
 
-        Raises Refused without either, and when the site's rules or the data do not fit the job.
+        Raises Refused without either, and when the site's rules or the data do not fit the job; Cancelled when
+        ``watch`` stops it.
         """
         approved = self.check(plan_was_read)
         if approved is not None:
             return approved
-        entry, cohort = self.cohort()
+        entry, cohort = self.cohort(watch)
         against = suitability.reasons_against(self._site, self._job, entry, cohort)
         if against:
             name = self._job.experiment
@@ -115,6 +121,7 @@ class Permission:
                 values={"experiment": name, "reasons": len(against)},
                 command=ShowOffer(experiment=name),
             )
+        watch.check()
         with self._site.database.write() as connection:
             body = PlanRead(
                 experiment=self._job.experiment,
@@ -126,7 +133,9 @@ class Permission:
             add_entry(connection, JournalKind.PLAN_READ_FOR_A_CHECK, body)
         return PermittedCohort(cohort, None)
 
-    async def prepared(self, permitted: PermittedCohort, plan_was_read: bool) -> tuple[PermittedCohort, Prepared]:
+    async def prepared(
+        self, permitted: PermittedCohort, plan_was_read: bool, show: ShowProgress = show_nothing
+    ) -> tuple[PermittedCohort, Prepared]:
         """What is permitted without those who withdrew while it was prepared, and its files; close these after use.
 
         Raises what ``given`` and ``preparing.prepared`` raise.
@@ -134,7 +143,7 @@ class Permission:
         while True:
             cohort, still = permitted.cohort, False
             root = Path(catalog.dataset(self._site, cohort.dataset).root)
-            prepared = await preparation.prepared(self._site, root, cohort)
+            prepared = await preparation.prepared(self._site, root, cohort, show)
             try:
                 still = self._is_still(permitted)
             finally:
@@ -143,7 +152,7 @@ class Permission:
                     await self._forget_withdrawn(cohort)
             if still:
                 return permitted, prepared
-            permitted = self.given(plan_was_read)
+            permitted = await run_in_thread(lambda watch: self.given(plan_was_read, watch), show)
 
     async def while_given(self, permitted: PermittedCohort, work: Coroutine[Any, Any, Found]) -> Found:
         """What the work gives. It is ended, and Refused raised, once somebody withdrew or the approval is revoked."""

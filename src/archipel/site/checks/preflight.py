@@ -14,7 +14,7 @@ from archipel.site.datasets import integrity, split_leakage
 from archipel.site.datasets.catalog import Dataset
 from archipel.site.datasets.estimates import Estimate, estimated
 from archipel.site.state.folder import StateFolder
-from archipel.vocabulary import Job
+from archipel.vocabulary import UNWATCHED, Job, Watch
 
 MOST_SHOWN = 20
 """How many findings of one kind are named one by one."""
@@ -23,13 +23,23 @@ MOST_SHOWN = 20
 class Preflight:
     """What is looked at for one job on one cohort; everything that is found goes into ``notes``."""
 
-    def __init__(self, site: StateFolder, job: Job, entry: Dataset, cohort: Cohort, notes: Notes) -> None:
+    def __init__(
+        self,
+        site: StateFolder,
+        job: Job,
+        entry: Dataset,
+        cohort: Cohort,
+        notes: Notes,
+        watch: Watch = UNWATCHED,
+    ) -> None:
         self._site, self._job, self._entry, self._cohort, self._notes = site, job, entry, cohort, notes
+        self._watch = watch
 
     def look(self, dummy: Mapping[str, float]) -> None:
         """Look at everything; ``dummy`` are the figures of a dummy run, without which nobody knows memory and time.
 
         Where files are not what was frozen, that is to be fixed before anything that follows from them is looked at.
+        Raises Cancelled when the watch stops it.
         """
         self._needs_and_rules()
         training, validation = self._split()
@@ -65,7 +75,7 @@ class Preflight:
 
     def _files(self) -> bool:
         """Whether the cohort's files are there and as they were frozen."""
-        found = integrity.faults(self._site, self._entry, self._cohort)
+        found = integrity.faults(self._site, self._entry, self._cohort, self._watch)
         for one in found[:MOST_SHOWN]:
             self._notes.fix(one.thing, f"{one.cause}; {one.remedy}")
         if len(found) > MOST_SHOWN:
@@ -75,7 +85,9 @@ class Preflight:
         return not found
 
     def _duplicates(self, training: Sequence[Sample], validation: Sequence[Sample]) -> None:
-        pairs, thing, uncompared = split_leakage.across(self._site, self._entry, self._cohort, training, validation)
+        pairs, thing, uncompared = split_leakage.across(
+            self._site, self._entry, self._cohort, training, validation, self._watch
+        )
         # Two patients may have equal rows; nobody has another's image. The quality report weighs them alike.
         is_table = self._entry.kind == "table"
         say = self._notes.look if is_table else self._notes.fix

@@ -32,7 +32,7 @@ from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawn import register, signed_withdrawals
 from archipel.site.withdrawn.opt_outs import TakeOptOuts
 from archipel.storage import utc_now
-from archipel.vocabulary import BadInput, Conflict, ErrorCode, NotFound, Record, Refused
+from archipel.vocabulary import UNWATCHED, BadInput, Conflict, ErrorCode, NotFound, Record, Refused, Watch
 
 DEFAULT_FRACTION = 0.2
 _rows = schema.cohorts
@@ -70,16 +70,18 @@ def freeze(
     fraction: float | None = None,
     pseudonymise: bool | None = None,
     recipe: Preprocessing | None = None,
+    watch: Watch = UNWATCHED,
 ) -> Frozen:
     """All usable subjects that the dataset holds now, as a cohort that is not kept yet.
 
     It is an older version when nothing is new since. A split that the dataset comes with is kept. ``fraction``,
     ``pseudonymise`` and ``recipe`` None are as in the newest version. Raises DatasetProblems when the files have
-    become unusable, BadInput for a fraction outside [0, 1) and when nobody is left to train on.
+    become unusable, BadInput for a fraction outside [0, 1) and when nobody is left to train on, Cancelled when
+    ``watch`` stops it.
     """
     if fraction is not None and not 0 <= fraction < 1:
         raise BadInput(f"validation fraction {fraction}", "is not in [0, 1)", "give for example 0.2")
-    found = catalog.usable_scan(site, entry, take_opt_outs)
+    found = catalog.usable_scan(site, entry, take_opt_outs, watch=watch)
     samples = tuple(sorted(found.samples, key=lambda sample: sample.key))
     subjects = tuple(sorted({sample.subject for sample in samples}))
     key = site.cohort_key
@@ -203,13 +205,16 @@ def freeze_version(
     fraction: float | None = None,
     pseudonymise: bool | None = None,
     recipe: Preprocessing | None = None,
+    watch: Watch = UNWATCHED,
 ) -> Version:
     """Freeze a dataset and keep it as a version for later approvals. Raises as ``freeze`` and ``keep`` do."""
     entry = catalog.dataset(site, dataset)
-    frozen = freeze(site, entry, take_opt_outs, fraction=fraction, pseudonymise=pseudonymise, recipe=recipe)
+    frozen = freeze(
+        site, entry, take_opt_outs, fraction=fraction, pseudonymise=pseudonymise, recipe=recipe, watch=watch
+    )
+    watch.check()
     with site.database.write() as connection:
         keep(site, connection, frozen, by=by, name=name)
-    site.ring()
     return version(site, dataset, frozen.cohort.version)
 
 
@@ -250,14 +255,20 @@ def as_it_stands(site: StateFolder, cohort: Cohort) -> Cohort:
 
 
 def compare(
-    site: StateFolder, dataset: str, before: int, after: int | None, take_opt_outs: TakeOptOuts
+    site: StateFolder,
+    dataset: str,
+    before: int,
+    after: int | None,
+    take_opt_outs: TakeOptOuts,
+    watch: Watch = UNWATCHED,
 ) -> CohortDifference:
     """What became of one version in another; without ``after``, in what lies on the disk now."""
     old = stored(site, dataset, before).cohort
     if after is not None:
         return difference(old, stored(site, dataset, after).cohort)
     fraction, pseudonymise = _fraction_of(old), bool(old.pseudonyms)
-    now = freeze(site, catalog.dataset(site, dataset), take_opt_outs, fraction=fraction, pseudonymise=pseudonymise)
+    entry = catalog.dataset(site, dataset)
+    now = freeze(site, entry, take_opt_outs, fraction=fraction, pseudonymise=pseudonymise, watch=watch)
     return difference(old, now.cohort)
 
 

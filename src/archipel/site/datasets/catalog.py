@@ -20,13 +20,15 @@ from archipel.data.formats.found_volumes import subject_id
 from archipel.site.audit.journal_entries import DatasetAdded, DatasetMapped, DatasetRemoved, JournalKind, add_entry
 from archipel.site.datasets import members
 from archipel.site.datasets.file_index import SqlFileIndex
-from archipel.site.state import schema
+from archipel.site.datasets.watched_index import WatchedIndex
+from archipel.site.state import changes, schema
 from archipel.site.state.actor import Actor
+from archipel.site.state.change_records import ChangeKind, DatasetChange
 from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawn import register
 from archipel.site.withdrawn.opt_outs import TakeOptOuts
 from archipel.storage import utc_now
-from archipel.vocabulary import BadInput, Conflict, DataKind, ErrorCode, Name, NotFound, Record
+from archipel.vocabulary import UNWATCHED, BadInput, Conflict, DataKind, ErrorCode, Name, NotFound, Record, Watch
 from archipel.vocabulary.counting import pluralise
 from archipel.vocabulary.remedies import ExcludeSubjects, MountFolder, Remedy
 
@@ -87,12 +89,13 @@ def add(
     mapping: DataMapping | None = None,
     leave_out_faulty: bool = False,
     look: Callable[[Scan], None] = lambda _: None,
+    watch: Watch = UNWATCHED,
 ) -> Dataset:
     """Scan the folder and enter it in the catalog under ``name``, as a dataset of the format ``layout``.
 
     ``look`` gets what the scan found, warnings among it, when the dataset was entered. Raises DatasetProblems when
     anything is wrong with the data (unless faulty subjects are to be left out and others remain), Conflict when the
-    name is taken; nothing is added then.
+    name is taken, Cancelled when ``watch`` stops it; nothing is added then.
     """
     try:
         TypeAdapter(Name).validate_python(name)
@@ -116,7 +119,7 @@ def add(
         added_at=now,
         scanned_at=now,
     )
-    found = usable_scan(site, entry, take_opt_outs, new=True)
+    found = usable_scan(site, entry, take_opt_outs, new=True, watch=watch)
     entry = brought_up_to_date(entry, found)
     with site.database.write() as connection:
         _check_free(connection, name)
@@ -124,15 +127,15 @@ def add(
         add_entry(connection, JournalKind.DATASET_ADDED, body)
         connection.execute(insert(schema.datasets).values(**entry.row()))
         members.note(site, connection, name, subjects_of(found))
-    site.ring()
     look(found)
     return dataset(site, name)
 
 
-def scanned(site: StateFolder, entry: Dataset, take_opt_outs: TakeOptOuts) -> Scan:
+def scanned(site: StateFolder, entry: Dataset, take_opt_outs: TakeOptOuts, watch: Watch = UNWATCHED) -> Scan:
     """What lies in the dataset's folder now, without excluded and withdrawn subjects; only changed files are opened.
 
-    The opt-out list is taken over first. Raises BadInput when the folder is not there and as ``take_opt_outs`` does.
+    The opt-out list is taken over first. Raises BadInput when the folder is not there, Cancelled when ``watch``
+    stops it (what was found in files until then is remembered for the next look), and as ``take_opt_outs`` does.
     """
     try:
         checked_root(Path(entry.root))
@@ -148,7 +151,9 @@ def scanned(site: StateFolder, entry: Dataset, take_opt_outs: TakeOptOuts) -> Sc
     take_opt_outs(site, entry.name)
     met: set[str] = set()
     with SqlFileIndex(site, entry.name) as index:
-        found = scan(entry.format, Path(entry.root), entry.options, index, _leaves_out(site, entry.name, met))
+        watched = WatchedIndex(index, watch, total=index.count())
+        found = scan(entry.format, Path(entry.root), entry.options, watched, _leaves_out(site, entry.name, met))
+    watch.check()
     register.mark_seen(site, entry.name, met)
     return found
 
@@ -173,12 +178,14 @@ def subjects_of(found: Scan) -> tuple[str, ...]:
     return tuple(sorted({sample.subject for sample in found.samples}))
 
 
-def usable_scan(site: StateFolder, entry: Dataset, take_opt_outs: TakeOptOuts, *, new: bool = False) -> Scan:
+def usable_scan(
+    site: StateFolder, entry: Dataset, take_opt_outs: TakeOptOuts, *, new: bool = False, watch: Watch = UNWATCHED
+) -> Scan:
     """A scan of at least one usable subject, and without errors unless the dataset leaves faulty subjects out.
 
     Raises DatasetProblems that names everything wrong, for a ``new`` dataset with what helps to add it.
     """
-    found = scanned(site, entry, take_opt_outs)
+    found = scanned(site, entry, take_opt_outs, watch)
     if found.errors and not (entry.leave_out_faulty and found.samples):
         everybody = {*subjects_of(found), *(problem.subject for problem in found.errors if problem.subject)}
         usable = f"usable subjects: {found.subjects}{f' of {len(everybody)}' * (len(everybody) > found.subjects)}"
@@ -263,19 +270,18 @@ def remove(site: StateFolder, name: str, *, by: Actor) -> None:
         for table in (schema.files, schema.members, schema.exclusions):
             connection.execute(delete(table).where(table.c.dataset == name))
         connection.execute(delete(schema.datasets).where(schema.datasets.c.name == name))
-    site.ring()
 
 
-def check(site: StateFolder, name: str, take_opt_outs: TakeOptOuts) -> Scan:
+def check(site: StateFolder, name: str, take_opt_outs: TakeOptOuts, watch: Watch = UNWATCHED) -> Scan:
     """Look at a dataset again and bring its entry up to date with what is usable; everything wrong is in the answer.
 
-    Raises NotFound, and BadInput when its folder is gone.
+    Raises NotFound, BadInput when its folder is gone, and Cancelled when ``watch`` stops it; the entry stays as it is.
     """
     entry = dataset(site, name)
-    found = scanned(site, entry, take_opt_outs)
+    found = scanned(site, entry, take_opt_outs, watch)
     with site.database.write() as connection:
         keep(site, connection, brought_up_to_date(entry, found), subjects_of(found))
-    site.ring()
+        changes.append(connection, DatasetChange(kind=ChangeKind.DATASET_CHECKED, dataset=name))
     return found
 
 
@@ -285,7 +291,6 @@ def remap(site: StateFolder, name: str, mapping: DataMapping, *, by: Actor) -> D
     with site.database.write() as connection:
         add_entry(connection, JournalKind.DATASET_MAPPED, DatasetMapped(name=name, mapping=mapping, by=by.journal_name))
         keep(site, connection, entry)
-    site.ring()
     return entry
 
 

@@ -18,18 +18,25 @@ from archipel.site.state.actor import Actor
 from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawn.opt_outs import TakeOptOuts
 from archipel.storage import Database, utc_now
-from archipel.vocabulary import NotFound
+from archipel.vocabulary import UNWATCHED, NotFound, Watch
 
 
 def exclude(
-    site: StateFolder, name: str, subjects: Iterable[str], take_opt_outs: TakeOptOuts, *, by: Actor
+    site: StateFolder,
+    name: str,
+    subjects: Iterable[str],
+    take_opt_outs: TakeOptOuts,
+    watch: Watch = UNWATCHED,
+    *,
+    by: Actor,
 ) -> catalog.Dataset:
     """Leave subjects out of every later scan of a dataset; it is looked at again without them.
 
-    However an id's accents are written, it is one subject. Raises NotFound for a dataset or subject that is not there.
+    However an id's accents are written, it is one subject. Raises NotFound for a dataset or subject that is not there,
+    Cancelled when ``watch`` stops the first look; nobody is left out then.
     """
     entry, asked = catalog.dataset(site, name), sorted({subject_id(one) for one in subjects})
-    everything = catalog.scanned(site, entry, take_opt_outs)
+    everything = catalog.scanned(site, entry, take_opt_outs, watch)
     known = {*catalog.subjects_of(everything), *(problem.subject for problem in everything.problems)}
     there = {subject_id(one) for one in known}
     for subject in asked:

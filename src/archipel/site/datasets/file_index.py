@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, func, insert, select
 
 from archipel.data import FileFacts, Signature
 from archipel.data.files import Found, Purpose
@@ -84,6 +84,12 @@ class SqlFileIndex:
             last = rows[-1].place if len(rows) == _BATCH else None
             ahead = self._ahead[purpose] = _Ahead(place, last, {row.place: row for row in rows})
         return ahead.rows.get(place)
+
+    def count(self) -> int:
+        """How many files of the dataset were looked at before; 0 for a new one."""
+        query = select(func.count(_files.c.place.distinct())).where(_files.c.dataset == self._dataset)
+        with self._site.database.read() as connection:
+            return connection.scalar(query) or 0
 
     def known(self, purpose: Purpose[Found]) -> Iterator[tuple[str, FileFacts[Found]]]:
         """All that was found in the dataset's files for one purpose, place by place; they may have changed since."""

@@ -7,15 +7,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from archipel.data import Cohort, DataIssue, Sample, format_named
-from archipel.data.files import Folder, Purpose, data_changed
+from archipel.data.files import FileIndex, Folder, Purpose, data_changed
 from archipel.data.requests import request_of
 from archipel.data.samples import problem_of
 from archipel.data.volumes import volumes
 from archipel.site.datasets.catalog import Dataset
 from archipel.site.datasets.file_index import SqlFileIndex
+from archipel.site.datasets.watched_index import WatchedIndex
 from archipel.site.state.folder import StateFolder
 from archipel.tensors import blob_hash
-from archipel.vocabulary import Record
+from archipel.vocabulary import UNWATCHED, Record, Watch
 
 VERIFIED = "verified/2"
 """What an index calls the look at files of arrays and tables; a new number when it looks at something else."""
@@ -25,10 +26,10 @@ class Verified(Record):
     """A file holds what it held when it was frozen; there is nothing else to say of it."""
 
 
-def faults(site: StateFolder, entry: Dataset, cohort: Cohort) -> tuple[DataIssue, ...]:
+def faults(site: StateFolder, entry: Dataset, cohort: Cohort, watch: Watch = UNWATCHED) -> tuple[DataIssue, ...]:
     """What is wrong with the files from which the cohort is to be prepared, one sentence a file; none when all is well.
 
-    ``thing`` is the file's place in the dataset's folder.
+    ``thing`` is the file's place in the dataset's folder. Raises Cancelled when ``watch`` stops it.
     """
     root = Path(entry.root)
     if not root.is_dir():
@@ -36,10 +37,11 @@ def faults(site: StateFolder, entry: Dataset, cohort: Cohort) -> tuple[DataIssue
         return (DataIssue(thing=f"dataset {entry.name}", cause=gone, remedy="mount it again, or remove the dataset"),)
     look = _volumes if entry.kind == "volumes" else _rows
     with SqlFileIndex(site, entry.name) as index:
-        return tuple(dict.fromkeys(look(root, index, cohort)))
+        files = len({place for sample in cohort.samples for place in sample.files.values()})
+        return tuple(dict.fromkeys(look(root, WatchedIndex(index, watch, files), cohort)))
 
 
-def _volumes(root: Path, index: SqlFileIndex, cohort: Cohort) -> Iterator[DataIssue]:
+def _volumes(root: Path, index: FileIndex, cohort: Cohort) -> Iterator[DataIssue]:
     folder = Folder(root, index)
     for sample in cohort.samples:
         for role, place in sample.files.items():
@@ -50,7 +52,7 @@ def _volumes(root: Path, index: SqlFileIndex, cohort: Cohort) -> Iterator[DataIs
                 yield problem_of(data_changed(place, "has other content than when the cohort was frozen"))
 
 
-def _rows(root: Path, index: SqlFileIndex, cohort: Cohort) -> Iterator[DataIssue]:
+def _rows(root: Path, index: FileIndex, cohort: Cohort) -> Iterator[DataIssue]:
     layout = format_named(cohort.format)
     by_place: dict[str, list[Sample]] = defaultdict(list)
     for sample in cohort.samples:

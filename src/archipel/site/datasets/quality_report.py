@@ -10,34 +10,46 @@ from pathlib import Path
 from archipel.data.quality import QualityReport, build, draw_pictures, gather, page
 from archipel.site.datasets import catalog
 from archipel.site.datasets.file_index import SqlFileIndex
+from archipel.site.datasets.watched_index import WatchedIndex
 from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawn.opt_outs import TakeOptOuts
 from archipel.storage import disk_errors_named, utc_now, write_private
-from archipel.vocabulary import Conflict
+from archipel.vocabulary import UNWATCHED, Conflict, Watch
 
 HTML, JSON = "report.html", "report.json"
 
 
 def make_report(
-    site: StateFolder, name: str, folder: Path, take_opt_outs: TakeOptOuts, class_column: str = ""
+    site: StateFolder,
+    name: str,
+    folder: Path,
+    take_opt_outs: TakeOptOuts,
+    class_column: str = "",
+    watch: Watch = UNWATCHED,
 ) -> QualityReport:
     """Make the report of a dataset and write both files into ``folder``; returns the report.
 
     Files that have not changed since they were looked at are not opened again. Raises Conflict when somebody withdrew
-    from the dataset meanwhile, NotFound, and BadInput when its folder is gone.
+    from the dataset meanwhile, NotFound, BadInput when its folder is gone, and Cancelled when ``watch`` stops it: the
+    report that is there stays then.
     """
     entry = catalog.dataset(site, name)
     root = Path(entry.root)
     take_opt_outs(site)
     with SqlFileIndex(site, name) as index:
-        found = catalog.scanned(site, entry, take_opt_outs)
-        evidence = gather(root, entry.format, entry.options, found, index)
+        found = catalog.scanned(site, entry, take_opt_outs, watch)
+        files = len({place for sample in found.samples for place in sample.files.values()})
+        measured = WatchedIndex(index, watch, files, "files measured")
+        evidence = gather(root, entry.format, entry.options, found, measured)
         report = build(
             name, entry.format, evidence, entry.mapping, made_at=utc_now(), class_column=class_column,
             leave_out_faulty=entry.leave_out_faulty,
         )  # fmt: skip
-        pictures = draw_pictures(root, entry.format, entry.options, evidence, report, index)
+        pictures = draw_pictures(
+            root, entry.format, entry.options, evidence, report, WatchedIndex(index, watch, what="files drawn")
+        )
     html = page(report, pictures)
+    watch.check()
     take_opt_outs(site)
     with site.database.write() as connection:
         if index.is_overtaken(connection):

@@ -13,7 +13,9 @@ from archipel.data import Cohort, Sample, Scan
 from archipel.data.quality import contents, gather
 from archipel.site.datasets.catalog import Dataset
 from archipel.site.datasets.file_index import SqlFileIndex
+from archipel.site.datasets.watched_index import WatchedIndex
 from archipel.site.state.folder import StateFolder
+from archipel.vocabulary import UNWATCHED, Watch
 
 
 class Across(NamedTuple):
@@ -28,16 +30,23 @@ class Across(NamedTuple):
 
 
 def across(
-    site: StateFolder, entry: Dataset, cohort: Cohort, training: Sequence[Sample], validation: Sequence[Sample]
+    site: StateFolder,
+    entry: Dataset,
+    cohort: Cohort,
+    training: Sequence[Sample],
+    validation: Sequence[Sample],
+    watch: Watch = UNWATCHED,
 ) -> Across:
     """Held against each other are the two sides; what the file index knows is not read again.
 
-    Raises BadInput for a large table that is not what was frozen.
+    Raises BadInput for a large table that is not what was frozen, Cancelled when ``watch`` stops it.
     """
     # All of the cohort is asked for, as a report does: the index keeps what was answered last.
     asked = Scan(cohort.samples, (), entry.summary)
     with SqlFileIndex(site, entry.name) as index:
-        evidence = gather(Path(entry.root), cohort.format, cohort.options, asked, index)
+        files = len({place for sample in cohort.samples for place in sample.files.values()})
+        watched = WatchedIndex(index, watch, files, "files compared")
+        evidence = gather(Path(entry.root), cohort.format, cohort.options, asked, watched)
     held = {sample.key: [content for content, _ in contents(evidence, sample)] for sample in evidence.scan.samples}
     seen: dict[Hashable, str] = {content: one.name for one in training for content in held.get(one.key, ())}
     pairs = {(seen[content], one.name) for one in validation for content in held.get(one.key, ()) if content in seen}

@@ -53,7 +53,7 @@ def of_round(database: Database, experiment: str, round_number: int) -> list[Fai
 
 
 def release(site: StateFolder, experiment: str, round_number: int, *, by: Actor) -> list[FailedTask]:
-    """Let the full texts of a round's errors leave the site, and wake the agent, which sends them.
+    """Let the full texts of a round's errors leave the site, to the agent, which sends them.
 
     The journal keeps each text's hash. Raises NotFound when the round has no failed task with a text.
     """
@@ -64,7 +64,6 @@ def release(site: StateFolder, experiment: str, round_number: int, *, by: Actor)
                 body = ErrorReleased(**dict(task.key), text=document_hash(task.detail.encode()), by=by.journal_name)
                 add_entry(connection, JournalKind.ERROR_RELEASED, body)
                 connection.execute(update(_tasks).where(*_same(task.key)).values(released=True))
-    site.ring()
     return found
 
 

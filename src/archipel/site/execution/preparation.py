@@ -7,10 +7,10 @@ loop and says every few seconds how far it came.
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -19,25 +19,25 @@ from archipel.data import Cohort, Prepared, Sample
 from archipel.site.state.folder import StateFolder
 from archipel.site.state.sample_cache import sample_cache
 from archipel.storage import disk_errors_named
-from archipel.vocabulary import BadInput, ErrorCode
+from archipel.vocabulary import BadInput, Cancellation, ErrorCode, ShowProgress, Watch, WorkProgress, show_nothing
 from archipel.vocabulary.remedies import FreezeAgain
 
 _log = structlog.get_logger("archipel.preparing")
 _SAY_S = 10.0
 
 
-async def prepared(site: StateFolder, root: Path, cohort: Cohort) -> Prepared:
+async def prepared(site: StateFolder, root: Path, cohort: Cohort, show: ShowProgress = show_nothing) -> Prepared:
     """The cohort's prepared files, held until closed; what is not in the cache is made from the dataset's files.
 
     Raises BadInput (``data-changed``) naming a file that is not what was frozen, with the command to freeze it again;
     BadInput (``configuration``) when ``cache_mb`` is too small; StorageFull.
     """
-    stop = threading.Event()
-    doing = asyncio.create_task(asyncio.to_thread(_prepare, site, root, cohort, stop))
+    stop = Cancellation()
+    doing = asyncio.create_task(asyncio.to_thread(_prepare, site, root, cohort, Watch(show, stop)))
     try:
         return await asyncio.shield(doing)
     except asyncio.CancelledError:
-        stop.set()
+        stop.cancel()
         doing.add_done_callback(_let_go)
         raise
     except BadInput as error:
@@ -52,17 +52,18 @@ def _let_go(doing: asyncio.Task[Prepared]) -> None:
         doing.result().close()
 
 
-def _prepare(site: StateFolder, root: Path, cohort: Cohort, stop: threading.Event) -> Prepared:
+def _prepare(site: StateFolder, root: Path, cohort: Cohort, watch: Watch) -> Prepared:
     cache, told = sample_cache(site), time.monotonic()
 
-    def progress(done: int, of: int) -> None:
+    def show(progress: WorkProgress) -> None:
         nonlocal told
+        watch.show(progress)
         if time.monotonic() - told > _SAY_S:
             told = time.monotonic()
-            _log.info("preparing samples", dataset=cohort.dataset, done=done, of=of)
+            _log.info("preparing samples", dataset=cohort.dataset, done=progress.done, of=progress.total)
 
     with disk_errors_named(cache.folder):
-        found = cache.prepare(root, cohort, progress=progress, stop=stop)
+        found = cache.prepare(root, cohort, watch=replace(watch, show=show))
     if found.made:
         _log.info("samples prepared", dataset=cohort.dataset, made=found.made, mib=found.size >> 20)
     return found

@@ -27,7 +27,8 @@ from archipel.site.audit.journal_entries import (
     UpdateMade,
     add_entry,
 )
-from archipel.site.state import schema
+from archipel.site.state import changes, schema
+from archipel.site.state.change_records import ChangeKind, TaskChange
 from archipel.site.state.folder import StateFolder
 from archipel.storage import disk_errors_named, sync_folder, utc_now
 from archipel.tasks import LocalUpdate, reusable_file
@@ -127,6 +128,11 @@ class SiteTaskStore:
             add_entry(connection, JournalKind.UPDATE_SENT, TaskLine(**dict(key)))
             # The word on the round may have come before this; a settled task stays settled.
             connection.execute(update(_tasks).where(_is(key), _tasks.c.state == "done").values(state="sent"))
+
+    def withdrawn(self, key: TaskKey) -> None:
+        """The server wants the task no more: whoever follows this site is told; its row stays as it is."""
+        with self._site.database.write() as connection:
+            changes.append(connection, TaskChange(kind=ChangeKind.TASK_WITHDRAWN, task=key))
 
     def fail(self, task: Task, failure: Failure, detail: str) -> None:
         """The task failed; ``detail``, the full text, stays here. One whose round is closed fails no more."""

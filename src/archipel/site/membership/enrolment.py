@@ -91,7 +91,6 @@ def join(site: StateFolder, token: str, proxy: str | None = None) -> FederationM
             connection.execute(update(schema.federation).values(**joined.model_dump()))
     if proxy is not None:
         set_proxy(site.folder / "site.toml", proxy)
-    site.ring()
     return joined
 
 

@@ -8,7 +8,7 @@ from archipel.site.checks.dry_run import PASSES, Checks, run_checks
 from archipel.site.checks.findings import CheckFinding, CheckResult, Step
 from archipel.site.state.actor import Actor
 from archipel.site.state.folder import StateFolder
-from archipel.vocabulary import Record
+from archipel.vocabulary import Record, ShowProgress, show_nothing
 
 
 class CheckedStep(Record):
@@ -28,7 +28,7 @@ class CheckReport(Record):
     steps: tuple[CheckedStep, ...]
 
 
-def check(
+async def check(
     site: StateFolder,
     experiment: str,
     last: Step,
@@ -38,14 +38,15 @@ def check(
     passes: int = PASSES,
     plan_was_read: bool = False,
     say: Callable[[CheckResult], None] = lambda _: None,
+    show: ShowProgress = show_nothing,
 ) -> CheckReport:
     """Run the steps up to ``last``, each only after the one before said go; ``say`` hears of each when it is done.
 
     ``plan_was_read`` is the person's word that stands in the place of an approval; it is journaled. Raises NotFound
-    while the plan has not been fetched, and Refused when the last step may not see data.
+    while the plan has not been fetched, and Refused when the last step may not see data. Whoever cancels it ends the
+    worker with it, and nothing of the step that was under way is kept.
     """
-    results = run_checks(
-        Checks(site, experiment, dataset, by=by), last, passes=passes, plan_was_read=plan_was_read, say=say
-    )
+    checks = Checks(site, experiment, dataset, by=by)
+    results = await run_checks(checks, last, passes=passes, plan_was_read=plan_was_read, say=say, show=show)
     steps = [CheckedStep(**dict(result), go=result.go) for result in results]
     return CheckReport(experiment=experiment, go=all(step.go for step in steps), steps=tuple(steps))

@@ -9,6 +9,7 @@ from archipel.site.datasets.catalog import Dataset
 from archipel.site.state.actor import Actor
 from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawals.withdrawals import take_opt_outs
+from archipel.vocabulary import UNWATCHED, Watch
 
 
 def freeze(
@@ -18,10 +19,11 @@ def freeze(
     fraction: float | None = None,
     pseudonymise: bool | None = None,
     recipe: Preprocessing | None = None,
+    watch: Watch = UNWATCHED,
 ) -> Frozen:
     """What a dataset holds now as a cohort that is not kept yet. Raises as ``cohort_versions.freeze`` does."""
     return cohort_versions.freeze(
-        site, entry, take_opt_outs, fraction=fraction, pseudonymise=pseudonymise, recipe=recipe
+        site, entry, take_opt_outs, fraction=fraction, pseudonymise=pseudonymise, recipe=recipe, watch=watch
     )
 
 
@@ -34,13 +36,24 @@ def freeze_version(
     fraction: float | None = None,
     pseudonymise: bool | None = None,
     recipe: Preprocessing | None = None,
+    watch: Watch = UNWATCHED,
 ) -> Version:
     """Freeze a dataset and keep it as a version. Raises as ``cohort_versions.freeze_version`` does."""
     return cohort_versions.freeze_version(
-        site, dataset, take_opt_outs, by=by, name=name, fraction=fraction, pseudonymise=pseudonymise, recipe=recipe
+        site,
+        dataset,
+        take_opt_outs,
+        by=by,
+        name=name,
+        fraction=fraction,
+        pseudonymise=pseudonymise,
+        recipe=recipe,
+        watch=watch,
     )
 
 
-def compare(site: StateFolder, dataset: str, before: int, after: int | None) -> CohortDifference:
+def compare(
+    site: StateFolder, dataset: str, before: int, after: int | None, *, watch: Watch = UNWATCHED
+) -> CohortDifference:
     """What became of one version in another, or in what lies there now. Raises as ``cohort_versions.compare`` does."""
-    return cohort_versions.compare(site, dataset, before, after, take_opt_outs)
+    return cohort_versions.compare(site, dataset, before, after, take_opt_outs, watch)

@@ -1,4 +1,7 @@
-"""Datasets as a person adds, checks and reports on them: whoever is on the opt-out list is withdrawn before a look."""
+"""Datasets as a person adds, checks and reports on them: whoever is on the opt-out list is withdrawn before a look.
+
+What takes long shows its progress to a ``Watch`` and stops when that says so, with nothing half done.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from archipel.site.state.actor import Actor
 from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawals.withdrawals import take_opt_outs
 from archipel.site.withdrawn.opt_outs import EVERYWHERE
-from archipel.vocabulary import Record
+from archipel.vocabulary import UNWATCHED, Record, Watch
 
 
 class DatasetCheck(Record):
@@ -41,17 +44,18 @@ def add(
     mapping: DataMapping | None = None,
     leave_out_faulty: bool = False,
     look: Callable[[Scan], None] = lambda _: None,
+    watch: Watch = UNWATCHED,
 ) -> Dataset:
     """Look at a folder and enter it in the catalog. Raises as ``catalog.add`` and ``take_opt_outs`` do."""
     return catalog.add(
         site, name, root, layout, take_opt_outs,
-        by=by, options=options, mapping=mapping, leave_out_faulty=leave_out_faulty, look=look,
+        by=by, options=options, mapping=mapping, leave_out_faulty=leave_out_faulty, look=look, watch=watch,
     )  # fmt: skip
 
 
-def check(site: StateFolder, name: str) -> DatasetCheck:
+def check(site: StateFolder, name: str, *, watch: Watch = UNWATCHED) -> DatasetCheck:
     """Look at a dataset again; everything wrong is in the answer. Raises as ``catalog.check`` does."""
-    found = catalog.check(site, name, take_opt_outs)
+    found = catalog.check(site, name, take_opt_outs, watch)
     return DatasetCheck(dataset=name, subjects=found.subjects, samples=len(found.samples), problems=found.problems)
 
 
@@ -60,19 +64,21 @@ def remove(site: StateFolder, name: str, *, by: Actor) -> None:
     catalog.remove(site, name, by=by)
 
 
-def rescan(site: StateFolder, entry: Dataset) -> Scan:
+def rescan(site: StateFolder, entry: Dataset, *, watch: Watch = UNWATCHED) -> Scan:
     """What lies in a dataset's folder now, of at least one usable subject. Raises as ``catalog.usable_scan`` does."""
-    return catalog.usable_scan(site, entry, take_opt_outs)
+    return catalog.usable_scan(site, entry, take_opt_outs, watch=watch)
 
 
-def exclude(site: StateFolder, name: str, subjects: Iterable[str], *, by: Actor) -> Dataset:
+def exclude(site: StateFolder, name: str, subjects: Iterable[str], *, by: Actor, watch: Watch = UNWATCHED) -> Dataset:
     """Leave subjects out whose data is of no use. Raises as ``exclusions.exclude`` does."""
-    return exclusions.exclude(site, name, subjects, take_opt_outs, by=by)
+    return exclusions.exclude(site, name, subjects, take_opt_outs, watch, by=by)
 
 
-def make_report(site: StateFolder, name: str, folder: Path, class_column: str = "") -> QualityReport:
+def make_report(
+    site: StateFolder, name: str, folder: Path, class_column: str = "", *, watch: Watch = UNWATCHED
+) -> QualityReport:
     """Make a dataset's quality report in ``folder``. Raises as ``quality_report.make_report`` does."""
-    return quality_report.make_report(site, name, folder, take_opt_outs, class_column)
+    return quality_report.make_report(site, name, folder, take_opt_outs, class_column, watch)
 
 
 def subjects_there(site: StateFolder, dataset: str = EVERYWHERE) -> set[str]:

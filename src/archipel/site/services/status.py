@@ -45,9 +45,9 @@ class SiteStatus(Record):
 
 
 def status(site: StateFolder) -> SiteStatus:
-    """Where the site stands now. It wakes the agent: whether one answers is how it is known that one runs."""
+    """Where the site stands now. Whether a process listens for the agent is how it is known that one runs."""
     federation = site.federation()
-    running = site.ring()
+    running = site.agent_runs()
     return SiteStatus(
         site=site.name,
         identity_key=site.identity.public,

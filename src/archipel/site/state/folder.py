@@ -1,7 +1,7 @@
 """A site's state folder: where its settings, keys, database, blobs and spools lie, readable by its owner only.
 
 ``site.toml`` settings, ``site.db`` database, ``keys/`` secrets, ``blobs/`` plans and models fetched, ``spool/`` updates
-made, ``state/`` optimiser tensor files, ``logs/``, and the wake-up's socket.
+made, ``state/`` optimiser tensor files, ``logs/``, and ``listeners/`` sockets by which processes wake one another.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from sqlalchemy import RowMapping, select
@@ -137,8 +137,8 @@ class StateFolder:
         finally:
             os.close(descriptor)
 
-    def ring(self) -> bool:
-        """Wake the agent of this folder, when one runs; False when none does."""
+    def agent_runs(self) -> bool:
+        """Whether an agent serves this folder; everybody who listens here is woken to find out."""
         return wake(self.folder)
 
 
@@ -148,7 +148,7 @@ def _federation(row: RowMapping) -> FederationMembership:
 
 def open_database(folder: Path) -> Database:
     """The database, of this version. The first connection writes SQLite's side files, so a full disk shows here."""
-    database = Database(f"sqlite:///{(folder / 'site.db').absolute()}")
+    database = Database(f"sqlite:///{(folder / 'site.db').absolute()}", committed=partial(wake, folder))
     try:
         upgrade(database, schema.HISTORY)
     except OperationalError as error:

@@ -212,5 +212,25 @@ receipts = Table(
 )
 """Heads of this site's journal that the server countersigned."""
 
+changes = Table(
+    "changes",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("at", String(32), nullable=False),
+    Column("line", Integer),
+    Column("what", Text, nullable=False),
+)
+"""The newest of what changed here, in order; ``line`` is the journal's line that records the change, if one does."""
+
+link = Table(
+    "link",
+    metadata,
+    Column("id", Integer, CheckConstraint("id = 1"), primary_key=True, autoincrement=False),
+    Column("connected", Boolean(create_constraint=False), nullable=False),
+    Column("problem", Text, nullable=False),
+    Column("since", String(32), nullable=False),
+)
+"""How the agent's connection to the server stood when the agent last said: at most one row."""
+
 journal = journal_table(metadata)
 Index("ix_journal_kind", journal.c.kind, journal.c.number)

@@ -94,7 +94,6 @@ def _withdraw(
         narrowed, traces = _narrow_cohorts(connection, site, new)
     for name in {*held, *seen}:
         shutil.rmtree(site.reports / name, ignore_errors=True)
-    site.ring()
     return Withdrawn(len({token for _, token in new}), held, narrowed), traces
 
 

@@ -85,6 +85,23 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("dataset", "token"),
     )
     op.create_table(
+        "changes",
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("at", sa.String(length=32), nullable=False),
+        sa.Column("line", sa.Integer(), nullable=True),
+        sa.Column("what", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("number"),
+    )
+    op.create_table(
+        "link",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("connected", sa.Boolean(), nullable=False),
+        sa.Column("problem", sa.Text(), nullable=False),
+        sa.Column("since", sa.String(length=32), nullable=False),
+        sa.CheckConstraint("id = 1"),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
         "receipts",
         sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("hash", sa.String(length=71), nullable=False),

@@ -1,0 +1,84 @@
+"""Long work that a person waits for: how far it is, shown while it runs, and a way to stop it.
+
+Work that blocks takes a ``Watch``. Work that waits (``async``) takes a ``ShowProgress`` and is stopped as any task is,
+by cancelling it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class WorkProgress(NamedTuple):
+    """How far some work is: ``what`` is counted, in the plural; ``total`` is None where nobody knows it yet."""
+
+    what: str
+    done: int
+    total: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.done}{'' if self.total is None else f' of {self.total}'} {self.what}"
+
+
+ShowProgress = Callable[[WorkProgress], None]
+"""Shows how far some work is; called from the thread that works, often, and so must return at once."""
+
+
+class Cancelled(Exception):
+    """The work was stopped because somebody asked for it; nothing of it was kept but looks into single files."""
+
+
+class Cancellation:
+    """A wish to stop, which any thread may express; the work notices it at its next step, a file or a sample."""
+
+    def __init__(self) -> None:
+        self._wished = threading.Event()
+
+    def cancel(self) -> None:
+        """Ask the work to stop."""
+        self._wished.set()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody asked for it."""
+        return self._wished.is_set()
+
+
+def show_nothing(_: WorkProgress) -> None:
+    """Nobody looks on."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who looks on at some work and may stop it.
+
+    >>> seen = []
+    >>> watch = Watch(seen.append, Cancellation())
+    >>> watch.at("files", 3, 10)
+    >>> str(seen[0])
+    '3 of 10 files'
+    >>> watch.cancellation.cancel()
+    >>> watch.at("files", 4, 10)
+    Traceback (most recent call last):
+    archipel.vocabulary.long_work.Cancelled
+    """
+
+    show: ShowProgress = show_nothing
+    cancellation: Cancellation | None = None
+
+    def at(self, what: str, done: int, total: int | None = None) -> None:
+        """The work is so far. Raises Cancelled when it is to stop."""
+        self.check()
+        self.show(WorkProgress(what, done, total))
+
+    def check(self) -> None:
+        """Raise Cancelled when the work is to stop."""
+        if self.cancellation is not None and self.cancellation.cancelled:
+            raise Cancelled
+
+
+UNWATCHED = Watch()
+"""Nobody looks on, and nobody stops it."""

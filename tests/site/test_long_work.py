@@ -1,0 +1,188 @@
+"""Long work at a site shows how far it is, and whoever stops it finds the site as it was."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from check_world import offered
+from site_world import volume, volumes
+
+from archipel.site.audit import journal
+from archipel.site.checks.dry_run import Checks, run_checks
+from archipel.site.checks.findings import Step
+from archipel.site.checks.in_thread import run_in_thread
+from archipel.site.cohorts import cohort_versions
+from archipel.site.datasets import catalog
+from archipel.site.datasets.quality_report import HTML, JSON
+from archipel.site.services import cohorts, datasets
+from archipel.site.state import changes
+from archipel.site.state.folder import StateFolder
+from archipel.vocabulary import Cancellation, Cancelled, Watch, WorkProgress
+from people import ANNA
+
+SUBJECTS = 5
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    """A folder of volumes."""
+    return volumes(tmp_path / "scans", SUBJECTS)
+
+
+def stops_at(what: str, done: int) -> Watch:
+    """Somebody who stops the work when so many were counted."""
+    stop = Cancellation()
+
+    def show(progress: WorkProgress) -> None:
+        if (progress.what, progress.done) == (what, done):
+            stop.cancel()
+
+    return Watch(show, stop)
+
+
+def as_it_is(site: StateFolder) -> object:
+    """All that a person sees of the site's data."""
+    return (
+        catalog.datasets(site),
+        cohort_versions.versions(site),
+        journal.lines(site),
+        changes.read(site, 0),
+        sorted(str(path) for path in site.reports.rglob("*")) if site.reports.exists() else [],
+    )
+
+
+def test_a_dataset_whose_scan_is_stopped_is_not_added_and_can_be_added_then(hospital: StateFolder, scans: Path) -> None:
+    before = as_it_is(hospital)
+    with pytest.raises(Cancelled):
+        datasets.add(hospital, "heart", scans, "nifti-pairs", by=ANNA, watch=stops_at("files looked at", 4))
+    assert as_it_is(hospital) == before
+    assert datasets.add(hospital, "heart", scans, "nifti-pairs", by=ANNA).subjects == SUBJECTS
+    assert [change.kind for change in changes.read(hospital, 0)][-1] == "dataset-added"
+
+
+def added(site: StateFolder, scans: Path) -> None:
+    datasets.add(site, "heart", scans, "nifti-pairs", by=ANNA)
+    # A file more, so that a second look has something to find.
+    shutil.copy(scans / "images" / "sub-00.nii.gz", scans / "images" / "sub-99.nii.gz")
+    shutil.copy(scans / "labels" / "sub-00.nii.gz", scans / "labels" / "sub-99.nii.gz")
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda site, watch: datasets.check(site, "heart", watch=watch),
+        lambda site, watch: datasets.exclude(site, "heart", ["sub-01"], by=ANNA, watch=watch),
+        lambda site, watch: datasets.make_report(site, "heart", site.reports / "heart", watch=watch),
+        lambda site, watch: cohorts.freeze_version(site, "heart", name="first", by=ANNA, watch=watch),
+    ],
+    ids=["check", "exclude", "report", "freeze"],
+)
+def test_what_is_stopped_leaves_the_site_as_it_was_and_succeeds_the_next_time(
+    hospital: StateFolder, scans: Path, work: Callable[[StateFolder, Watch], object]
+) -> None:
+    added(hospital, scans)
+    before = as_it_is(hospital)
+    with pytest.raises(Cancelled):
+        work(hospital, stops_at("files looked at", 2))
+    assert as_it_is(hospital) == before
+    work(hospital, Watch())
+    assert as_it_is(hospital) != before
+
+
+@pytest.mark.parametrize("what", ["files measured", "files drawn"])
+def test_a_report_that_is_stopped_late_leaves_the_last_one_in_place(
+    hospital: StateFolder, scans: Path, what: str
+) -> None:
+    datasets.add(hospital, "heart", scans, "nifti-pairs", by=ANNA)
+    folder = hospital.reports / "heart"
+    datasets.make_report(hospital, "heart", folder)
+    files = {name: (folder / name).read_bytes() for name in (HTML, JSON)}
+    volume(scans / "images" / "sub-00.nii.gz", np.ones((6, 7, 8), dtype=np.float32))
+    with pytest.raises(Cancelled):
+        datasets.make_report(hospital, "heart", folder, watch=stops_at(what, 1))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
+
+
+def test_how_far_a_scan_is_is_known_exactly_the_second_time(hospital: StateFolder, scans: Path) -> None:
+    shown: list[WorkProgress] = []
+    datasets.add(hospital, "heart", scans, "nifti-pairs", by=ANNA, watch=Watch(shown.append))
+    assert shown == [("files looked at", done, None) for done in range(2 * SUBJECTS)]
+    shown.clear()
+    datasets.check(hospital, "heart", watch=Watch(shown.append))
+    assert shown == [("files looked at", done, 2 * SUBJECTS) for done in range(2 * SUBJECTS)]
+    assert str(shown[3]) == "3 of 10 files looked at"
+
+
+async def test_work_in_a_thread_has_ended_when_its_cancelled_caller_goes_on() -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def work(watch: Watch) -> None:
+        try:
+            while True:
+                watch.at("steps", 1)
+                begun.set()
+        finally:
+            ended.set()
+
+    doing = asyncio.create_task(run_in_thread(work))
+    await asyncio.to_thread(begun.wait, 30)
+    doing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await doing
+    assert ended.is_set()
+
+
+async def test_work_in_a_thread_gives_what_it_gives_and_raises_what_it_raises() -> None:
+    shown: list[WorkProgress] = []
+
+    def work(watch: Watch) -> int:
+        watch.at("steps", 1, 2)
+        return 7
+
+    def fails(_: Watch) -> None:
+        raise OSError("gone")
+
+    assert await run_in_thread(work, shown.append) == 7
+    assert shown == [("steps", 1, 2)]
+    with pytest.raises(OSError, match="gone"):
+        await run_in_thread(fails)
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="the Debian package bubblewrap is not installed")
+@pytest.mark.parametrize("what", ["rounds on generated data", "files looked at"])
+async def test_checks_that_are_cancelled_leave_no_worker_no_file_and_no_line(
+    with_table: StateFolder, tmp_path: Path, what: str
+) -> None:
+    offered(with_table, tmp_path)
+    reached, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def show(progress: WorkProgress) -> None:
+        if progress.what == what:
+            loop.call_soon_threadsafe(reached.set)
+
+    def workers() -> list[psutil.Process]:
+        return psutil.Process().children(recursive=True)
+
+    before = set(workers())
+    checking = asyncio.create_task(run_checks(Checks(with_table, "heart", by=ANNA), Step.PREFLIGHT, show=show))
+    await asyncio.wait_for(reached.wait(), 60)
+    checking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await checking
+    _, alive = await asyncio.to_thread(psutil.wait_procs, set(workers()) - before, 10)
+    assert not alive
+    assert not list(with_table.folder.glob("check-*"))
+    said = [line.body["step"] for line in journal.of_kind(with_table, "checked")]
+    assert said == ([] if what == "rounds on generated data" else ["dummy"])
+    shown: list[WorkProgress] = []
+    results = await run_checks(Checks(with_table, "heart", by=ANNA), Step.PREFLIGHT, show=shown.append)
+    assert [result.go for result in results] == [True, True]
+    assert {"rounds on generated data", "files looked at", "files compared"} <= {one.what for one in shown}

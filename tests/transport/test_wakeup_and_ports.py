@@ -1,0 +1,127 @@
+"""A wake-up reaches everybody who listens, wherever the folder is; a port that is taken is named."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from archipel.transport.service import check_port
+from archipel.transport.wakeup import FOLDER, Wakeup, wake
+from archipel.vocabulary import ArchipelError, ErrorCode
+
+
+@pytest.fixture(params=["short", "a-folder-whose-name-makes-the-path-too-long-for-a-socket" * 4], ids=["short", "long"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    found = tmp_path / str(request.param)
+    found.mkdir()
+    return found
+
+
+async def test_a_wakeup_reaches_the_listener_once(folder: Path) -> None:
+    bell = Wakeup(folder)
+    try:
+        assert wake(folder)
+        await asyncio.wait_for(bell.wait(), 10)
+        waiting = asyncio.ensure_future(bell.wait())
+        await asyncio.sleep(0.02)
+        assert not waiting.done()
+        assert wake(folder)
+        await asyncio.wait_for(waiting, 10)
+    finally:
+        bell.close()
+
+
+async def test_a_burst_of_wakeups_never_blocks_and_is_one(folder: Path) -> None:
+    bell = Wakeup(folder)
+    try:
+        assert all(wake(folder) for _ in range(2000))
+        await asyncio.wait_for(bell.wait(), 10)
+        waiting = asyncio.ensure_future(bell.wait())
+        await asyncio.sleep(0.02)
+        assert not waiting.done()
+        waiting.cancel()
+    finally:
+        bell.close()
+
+
+def test_nobody_listening_is_no_error(folder: Path) -> None:
+    assert not wake(folder)
+
+
+async def test_a_second_listener_takes_nothing_from_the_first(folder: Path) -> None:
+    serving = Wakeup(folder)
+    follower = Wakeup(folder, follower=True)
+    try:
+        assert wake(folder)
+        assert await serving.wait(10) and await follower.wait(10)
+        follower.close()
+        assert wake(folder)
+        assert await serving.wait(10)
+    finally:
+        serving.close()
+
+
+async def test_a_follower_is_woken_and_is_not_the_process_that_serves(folder: Path) -> None:
+    follower = Wakeup(folder, follower=True)
+    try:
+        assert not wake(folder)
+        assert await follower.wait(10)
+    finally:
+        follower.close()
+
+
+async def test_without_a_wakeup_the_wait_ends_and_says_so(folder: Path) -> None:
+    bell = Wakeup(folder)
+    try:
+        assert not await bell.wait(0.01)
+        assert wake(folder)
+        assert await bell.wait(10)
+    finally:
+        bell.close()
+
+
+async def test_what_a_listener_that_crashed_left_is_removed_and_the_next_one_is_woken(folder: Path) -> None:
+    dead = Wakeup(folder)
+    dead._socket.close()
+    assert dead._path.exists() and not wake(folder)
+    assert not dead._path.exists()
+    bell = Wakeup(folder)
+    assert wake(folder)
+    await asyncio.wait_for(bell.wait(), 10)
+    bell.close()
+    assert not list((folder / FOLDER).iterdir()) and not wake(folder)
+
+
+def test_a_socket_that_is_being_made_is_left_alone_and_one_left_by_a_kill_goes(folder: Path) -> None:
+    place = folder / FOLDER
+    place.mkdir()
+    new, old = place / ".process.new", place / ".process.old"
+    new.touch()
+    old.touch()
+    os.utime(old, (time.time() - 3600,) * 2)
+    assert not wake(folder) and new.exists()
+    Wakeup(folder).close()
+    assert new.exists() and not old.exists()
+
+
+async def test_only_the_owner_may_wake(folder: Path) -> None:
+    bell = Wakeup(folder)
+    assert bell._path.stat().st_mode & 0o777 == 0o600
+    assert (folder / FOLDER).stat().st_mode & 0o777 == 0o700
+    bell.close()
+
+
+def test_a_taken_port_is_named_and_a_free_one_is_left_free() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ArchipelError) as caught:
+            check_port("127.0.0.1", port)
+        assert caught.value.code is ErrorCode.PORT_IN_USE
+        assert str(port) in caught.value.thing and "server.toml" in caught.value.remedy
+    check_port("127.0.0.1", port)
+    socket.create_server(("127.0.0.1", port)).close()
