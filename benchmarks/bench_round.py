@@ -139,7 +139,7 @@ def _submit(federation: LocalFederation, size_mb: float, sites: int) -> Draft:
     )
     with federation.client() as client:
         client.timeout = httpx.Timeout(300)
-        for blob in (drawn.initial_model, drawn.plan.source):
+        for blob in drawn.blobs.values():
             client.put(f"/v1/blobs/{blob_hash(blob)}", content=blob).raise_for_status()
         client.post("/v1/experiments", json={"job": drawn.job.model_dump(mode="json")}).raise_for_status()
     return drawn

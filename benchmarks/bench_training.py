@@ -45,8 +45,7 @@ def bench_spec(subjects: int, folder: Path) -> tuple[SandboxSpec, Path, bytes]:
     spec = SandboxSpec(
         job=made.job,
         site=SITE,
-        open_plan=lambda: nullcontext(PLAN),
-        class_name=made.plan.class_name,
+        open_file=lambda _: nullcontext(PLAN),
         cohort=cohort,
         files=PreparedCache(folder / "site" / "prepared", 1 << 30).prepare(root, cohort).files,
         limits=made.job.limits,

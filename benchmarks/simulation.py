@@ -73,7 +73,9 @@ def run(sites: list[SimulatedSite], rounds: int, workers: int) -> tuple[str, lis
         terms=RoundTerms(rounds=rounds, quorum=len(sites), deadline_s=3600),
     )
     with tempfile.TemporaryDirectory(prefix="archipel-bench-") as place, ends_of_rounds() as ends:
-        store = asyncio.run(simulate(drafted.job, PLAN, drafted.initial_model, sites, Path(place), workers=workers))
+        store = asyncio.run(
+            simulate(drafted.job, drafted.plan, drafted.initial_model, sites, Path(place), workers=workers)
+        )
     trained = [record.metrics["cpu_seconds"].mean() for record in store.records[1:]]
     return store.model, [end - begin for begin, end in itertools.pairwise(ends)], statistics.mean(trained)
 

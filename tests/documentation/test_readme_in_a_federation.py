@@ -43,7 +43,7 @@ def offered(site: LocalSite) -> bool:
     """Whether the experiment and its plan have come."""
     state = site.state()
     try:
-        return offers.plan_source(state.blobs, offers.offered(state.database, "hippocampus").job) is not None
+        return offers.plan_files(state.blobs, offers.offered(state.database, "hippocampus").job) is not None
     except NotFound:
         return False
     finally:

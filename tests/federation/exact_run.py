@@ -44,4 +44,4 @@ async def simulated(folder: Path, made: Draft) -> MemoryExperimentStore:
     needs = load(PLAN).needs
     who = [scanned_site(site, write_data(folder / site, site), needs) for site in SITES]
     (folder / "run").mkdir()
-    return await simulate(made.job, PLAN, made.initial_model, who, folder / "run")
+    return await simulate(made.job, made.plan, made.initial_model, who, folder / "run")

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from archipel.plans import load
+from archipel.plans import load_packaged, package
 from archipel.simulation import scanned_site, simulate
 from archipel.tensors import encode
 from archipel.vocabulary import Job
@@ -15,7 +15,8 @@ from archipel.vocabulary import Job
 job_file, plan, data, folder = map(Path, sys.argv[1:])
 job = Job.model_validate_json(job_file.read_text())
 sites = [scanned_site(site, data / site, job.needs) for site in job.sites]
-initial = encode(load(plan, job.plan.class_name).initial_model(job.seed))
-store = asyncio.run(simulate(job, plan, initial, sites, folder))
+packaged = package(plan, job.plan.class_name)
+initial = encode(load_packaged(packaged).initial_model(job.seed))
+store = asyncio.run(simulate(job, packaged, initial, sites, folder))
 [ensemble] = [record.validation["accuracy"] for record in store.records if record.stage.about == "ensemble"]
 print(json.dumps({"last": store.model, "local": store.local_models, "ensemble": ensemble.mean()}))

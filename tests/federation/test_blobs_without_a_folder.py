@@ -124,7 +124,7 @@ def the_draft(site: StateFolder, server_key: str) -> Draft:
 async def simulated_model(folder: Path, made: Draft) -> str:
     who = [scanned_site(SITE, write_data(folder / "data", SITE), load(PLAN).needs)]
     (folder / "run").mkdir()
-    return (await simulate(made.job, PLAN, made.initial_model, who, folder / "run")).model
+    return (await simulate(made.job, made.plan, made.initial_model, who, folder / "run")).model
 
 
 async def test_two_rounds_run_on_blobs_that_have_no_files(tmp_path: Path) -> None:
@@ -159,14 +159,14 @@ async def steer(federation: ServerContext, site: StateFolder, agent: Agent, made
         headers={"Authorization": f"Bearer {token}"},
         timeout=60,
     ) as client:
-        for data in (made.initial_model, made.plan.source):
+        for data in made.blobs.values():
             (await client.put(f"/v1/blobs/{blob_hash(data)}", content=data)).raise_for_status()
         reply = await client.post("/v1/experiments", json={"job": made.job.model_dump(mode="json")})
         assert reply.is_success, reply.text
 
         async def offered() -> bool:
             try:
-                return offers.plan_source(site.blobs, offers.offered(site.database, "exact").job) is not None
+                return offers.plan_files(site.blobs, offers.offered(site.database, "exact").job) is not None
             except NotFound:
                 return False
 

@@ -89,7 +89,7 @@ async def test_a_simulation_of_sums_is_numpys_and_its_record_has_no_numbers_of_a
     needs = load(PLAN).needs
     who = [scanned_site(site, write_data(tmp_path / site, site), needs) for site in SITES]
     (tmp_path / "run").mkdir()
-    book = await simulate(made.job, PLAN, made.initial_model, who, tmp_path / "run")
+    book = await simulate(made.job, made.plan, made.initial_model, who, tmp_path / "run")
     oracle = Oracle(tmp_path)
     oracle.check(book.models[book.model].read_bytes())
     trained = book.committed(TaskKind.TRAIN)

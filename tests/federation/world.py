@@ -177,7 +177,7 @@ class World:
             **more,
         )
         with self.lab.client() as client:
-            for data in (made.initial_model, made.plan.source):
+            for data in made.blobs.values():
                 client.put(f"/v1/blobs/{blob_hash(data)}", content=data).raise_for_status()
             reply = client.post("/v1/experiments", json={"job": made.job.model_dump(mode="json")})
             assert reply.is_success, reply.text

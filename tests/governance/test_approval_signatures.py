@@ -19,7 +19,7 @@ HASH = "sha256:" + "1" * 64
 def job(**changes: Any) -> Job:
     values: dict[str, Any] = {
         "experiment": "first",
-        "plan": {"hash": "blake3:" + "0" * 64, "class_name": "Plan", "file_name": "plan.py"},
+        "plan": {"files": {"plan.py": "blake3:" + "0" * 64}, "entry": "plan.py", "class_name": "Plan"},
         "initial_model": "blake3:" + "2" * 64,
         "tensors": {"tensors": []},
         "needs": {"kind": "arrays", "minimum_subjects": 4},
@@ -63,7 +63,7 @@ def test_an_approval_holds_for_its_job_and_cohort() -> None:
         {"arguments": {"rate": 0.2}},
         {"terms": {"rounds": 4, "quorum": 1}},
         {"initial_model": "blake3:" + "3" * 64},
-        {"plan": {"hash": "blake3:" + "4" * 64, "class_name": "Plan", "file_name": "plan.py"}},
+        {"plan": {"files": {"plan.py": "blake3:" + "4" * 64}, "entry": "plan.py", "class_name": "Plan"}},
         {"parameters": [{"name": "rate", "kind": "float", "default": 0.1, "minimum": 0, "maximum": 2}]},
         {"roster": [{"site": "berlin", "identity_key": KEY.public, "dataset": "other"}]},
     ],

@@ -30,7 +30,7 @@ JOB = Job.model_validate(
     {
         "experiment": "first",
         "title": "Hippocampus, café",
-        "plan": {"hash": "blake3:" + "0" * 64, "class_name": "Plan", "file_name": "plan.py"},
+        "plan": {"files": {"plan.py": "blake3:" + "0" * 64}, "entry": "plan.py", "class_name": "Plan"},
         "initial_model": "blake3:" + "2" * 64,
         "tensors": {"tensors": [{"name": "weight", "dtype": "float32", "shape": [3, 2]}]},
         "needs": {"kind": "arrays", "minimum_subjects": 4},
@@ -43,10 +43,12 @@ JOB = Job.model_validate(
     }
 )
 
-JOB_HASH = "sha256:8e528e46918fa9b5d96133afc84236c16efe2979d183c6136b8ec920a00eab73"
+JOB_HASH = "sha256:71f127c35e231ea79916aa5cfc50ea5190428f8ac1411761c1488931334fe6fd"
+CLOSED_JOB = "sha256:8e528e46918fa9b5d96133afc84236c16efe2979d183c6136b8ec920a00eab73"
+"""The job of the round that was closed: a hash like any other."""
 APPROVAL = (
-    "34762080040b541e01adf8092eaca16e4fc2c1418e6287d2168f6881d90fdcc2"
-    "a768fd5a7950df1189d96a8a617f8abb05b9e618be39ae8cd76a08dbabc9a40a"
+    "786dafadbba0f1bd1c81023afd040b537cb4bc307c265d4ff87079af22f23fb5"
+    "df6b50c422421350db8b4eddabd9dfcdd227761f5a32a469a5f9b31d8fba100e"
 )
 WITHDRAWAL = (
     "53939e77061a6e18e987a96590c9669557a65457ec3ad33ab7858448a648b5c0"
@@ -80,7 +82,7 @@ def test_an_approval_that_was_signed_before_is_valid() -> None:
 def test_a_withdrawal_a_closed_round_and_a_head_have_the_golden_signatures() -> None:
     withdrawal = SignedWithdrawal(site="berlin", cohort_hash=COHORT, subjects=("a" * 64,), at=AT)
     closed = RoundClosed(
-        experiment="first", round=2, attempt=1, job_hash=JOB_HASH, committed=True, contributors=("berlin",)
+        experiment="first", round=2, attempt=1, job_hash=CLOSED_JOB, committed=True, contributors=("berlin",)
     )
     head = JournalHead(owner="berlin", number=3, hash=COHORT, at=AT)
     assert sign_withdrawal(KEY, withdrawal).signature == WITHDRAWAL

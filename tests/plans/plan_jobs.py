@@ -25,7 +25,7 @@ def job_for(plan: Plan, *, site: str = "site-a", rounds: int = 3, **changes) -> 
     model = plan.initial_model(0)
     terms = {
         "experiment": "test",
-        "plan": PlanReference(hash=blob_hash(b""), class_name=type(plan).__name__, file_name="plan.py"),
+        "plan": PlanReference(files={"plan.py": blob_hash(b"")}, entry="plan.py", class_name=type(plan).__name__),
         "initial_model": blob_hash(encode(model)),
         "tensors": schema_of(model),
         "needs": plan.needs,

@@ -85,7 +85,8 @@ def test_an_experiment_is_listed_watched_and_ended_by_its_name(world: World, typ
 
 
 def test_an_error_text_that_was_released_is_read_by_a_command(world: World, typed: Typed) -> None:
-    failure = {"code": "plan-error", "sentence": "the plan failed", "exception": "KeyError", "line": 3, "retry": False}
+    failure = {"code": "plan-error", "sentence": "the plan failed", "exception": "KeyError"}
+    failure |= {"file": "plan.py", "line": 3, "retry": False}
     world.experiments.failing = {"round": 1, "site": "site-b", "failure": failure}
     try:
         typed("run", TINY_PLAN, "--rounds", 1, "--name", "faulty")

@@ -216,7 +216,7 @@ def test_a_torch_plan_without_a_loss_is_refused_before_a_hospital_sees_it(
 def test_an_error_of_the_plan_is_one_sentence_with_its_line(federation: archipel.Federation, tmp_path: Path) -> None:
     plan = tmp_path / "plan.py"
     plan.write_text("import nibabbel\n" + TORCH_PLAN)
-    with pytest.raises(BadInput, match=r"plan.py: ModuleNotFoundError: No module named 'nibabbel' \(line 1\)"):
+    with pytest.raises(BadInput, match=r"plan.py:1: ModuleNotFoundError: No module named 'nibabbel'; fix the plan"):
         federation.create(plan)
 
 
@@ -233,7 +233,7 @@ def test_a_plan_may_be_a_class_of_an_imported_file(
     monkeypatch.syspath_prepend(tmp_path)
     from my_plan import TinyPlan
 
-    assert federation.create(TinyPlan).job.plan.file_name == "my_plan.py"
+    assert federation.create(TinyPlan).job.plan.entry == "my_plan.py"
 
     class Loose(TinyPlan):
         __module__ = "__main__"

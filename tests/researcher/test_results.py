@@ -22,6 +22,7 @@ FAILURE = {
     "code": "plan-error",
     "sentence": "the plan raised an error while it trained",
     "exception": "ValueError",
+    "file": "plan.py",
     "line": 12,
     "retry": False,
 }
@@ -64,13 +65,14 @@ def test_failures_are_told_in_the_agents_words_and_in_full_once_a_person_release
 ) -> None:
     def told() -> list[tuple[Any, ...]]:
         rows = finished.failures.to_dict("records")
-        return [(row["round"], row["stage"], row["site"], row["sentence"], row["line"], row["detail"]) for row in rows]
+        columns = ("round", "stage", "site", "sentence", "file", "line", "detail")
+        return [tuple(row[column] for column in columns) for row in rows]
 
-    assert told() == [(2, "train", "site-b", FAILURE["sentence"], 12, "")]
+    assert told() == [(2, "train", "site-b", FAILURE["sentence"], "plan.py", 12, "")]
     world.experiments.release(finished.name, "site-b", 2, "Traceback:\n  line 12\nValueError: 3 channels\x1b[2J")
     world.experiments.release(finished.name, "site-a", 2, "of another site")
     full = "Traceback:\n  line 12\nValueError: 3 channels\\x1b[2J"
-    assert told() == [(2, "train", "site-b", FAILURE["sentence"], 12, full)]
+    assert told() == [(2, "train", "site-b", FAILURE["sentence"], "plan.py", 12, full)]
 
 
 def test_events_of_several_pages_are_all_read(finished: archipel.Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +173,7 @@ def test_the_open_exchange_is_folded_from_events() -> None:
         ("site-failed", {"site": "c", "failure": FAILURE}),
     ):
         progress = advance(progress, happened(kind, **body))
-    words = "failed: the plan raised an error while it trained [ValueError] (line 12 of the plan)"
+    words = "failed: the plan raised an error while it trained [ValueError] (plan.py:12)"
     assert progress.doing == {"a": "working", "b": "delivered", "c": words}
     assert progress.notice == f"c {words}"
     assert progress.stage == "round 1 is open (attempt 2)"

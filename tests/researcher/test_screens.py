@@ -26,7 +26,7 @@ from archipel.vocabulary import (
 AT = "2026-11-21T08:00:00+00:00"
 JOB = Job(
     experiment="heart",
-    plan=PlanReference(hash="blake3:" + "0" * 64, class_name="Plan", file_name="plan.py"),
+    plan=PlanReference(files={"plan.py": "blake3:" + "0" * 64}, entry="plan.py", class_name="Plan"),
     initial_model="blake3:" + "1" * 64,
     tensors=TensorSchema(tensors=(TensorSpec(name="w", dtype="float32", shape=(1,)),)),
     needs=DataNeeds(kind="arrays"),

@@ -72,10 +72,11 @@ def test_stepping_and_changing_a_bounded_parameter(world: World, experiment: arc
 
 def test_an_experiment_that_stalls_does_not_report_success(world: World, experiment: archipel.Experiment) -> None:
     logged(experiment)
-    failure = {"code": "plan-error", "sentence": "the plan raised", "exception": "KeyError", "line": 3, "retry": False}
+    failure = {"code": "plan-error", "sentence": "the plan raised", "exception": "KeyError"}
+    failure |= {"file": "plan.py", "line": 3, "retry": False}
     world.experiments.stall_after = 2
     world.experiments.failing = {"round": 2, "site": "site-b", "failure": failure}
-    words = r"is paused after round 2 of 3 \(no quorum\); site-b failed: the plan raised \[KeyError\] \(line 3"
+    words = r"is paused after round 2 of 3 \(no quorum\); site-b failed: the plan raised \[KeyError\] \(plan\.py:3\)"
     try:
         with pytest.raises(ArchipelError, match=words) as caught:
             experiment.run()

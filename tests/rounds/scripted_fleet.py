@@ -48,7 +48,7 @@ def job(sites: Sequence[str] = ("a", "b", "c"), **changes: Any) -> Job:
     terms = {"rounds": 2, "quorum": 2, "deadline_s": 100, "grace_s": 10, "retries": 1}
     values: dict[str, Any] = {
         "experiment": "scripted",
-        "plan": {"hash": "blake3:" + "0" * 64, "class_name": "Plan", "file_name": "plan.py"},
+        "plan": {"files": {"plan.py": "blake3:" + "0" * 64}, "entry": "plan.py", "class_name": "Plan"},
         "initial_model": blob_hash(encode(MODEL)),
         "tensors": schema_of(MODEL),
         "needs": {"kind": "arrays"},
@@ -197,7 +197,7 @@ class Scene:
         self.fleet.events.put_nowait(Accepted(site, task.key))
 
     def fail(self, site: str, task: Task, retry: bool = True) -> None:
-        failure = Failure(code=ErrorCode.PLAN_ERROR, sentence="the plan raised", line=7, retry=retry)
+        failure = Failure(code=ErrorCode.PLAN_ERROR, sentence="the plan raised", file="plan.py", line=7, retry=retry)
         self.fleet.events.put_nowait(Failed(site, task.key, failure))
 
     def lose(self, site: str) -> None:

@@ -100,7 +100,7 @@ def job_of(
     return Job.model_validate(
         {
             "experiment": "first",
-            "plan": {"hash": federation.blobs.put(b"plan"), "class_name": "Plan", "file_name": "plan.py"},
+            "plan": {"files": {"plan.py": federation.blobs.put(b"plan")}, "entry": "plan.py", "class_name": "Plan"},
             "initial_model": federation.blobs.put(encode(model)),
             "tensors": schema_of(model),
             "needs": {"kind": "arrays"},

@@ -23,7 +23,7 @@ def store(federation: ServerContext, site: Applicant, better: str, first: bytes 
     job = Job.model_validate(
         {
             "experiment": "first",
-            "plan": {"hash": federation.blobs.put(b"plan"), "class_name": "Plan", "file_name": "plan.py"},
+            "plan": {"files": {"plan.py": federation.blobs.put(b"plan")}, "entry": "plan.py", "class_name": "Plan"},
             "initial_model": federation.blobs.put(first),
             "tensors": {"tensors": [{"name": "w", "dtype": "float32", "shape": [2]}]},
             "needs": {"kind": "arrays"},

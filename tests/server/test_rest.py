@@ -32,7 +32,7 @@ from archipel.vocabulary.states import ExperimentState
 def job(federation: ServerContext, site: Applicant) -> dict[str, Any]:
     return {
         "experiment": "first",
-        "plan": {"hash": blob_hash(b"plan"), "class_name": "Plan", "file_name": "plan.py"},
+        "plan": {"files": {"plan.py": blob_hash(b"plan")}, "entry": "plan.py", "class_name": "Plan"},
         "initial_model": blob_hash(b"model"),
         "tensors": {"tensors": [{"name": "w", "dtype": "float32", "shape": [2]}]},
         "needs": {"kind": "arrays"},

@@ -58,7 +58,7 @@ async def test_three_hundred_models_take_the_memory_of_a_few(tmp_path: Path) -> 
         models.append(blob_hash(tensor_file))
         model_path(tmp_path, models[-1]).write_bytes(tensor_file)
     handle = site_handler(
-        SiteSpec(made.job, plan, "site-0", site.data, site.cohort, tmp_path, tmp_path / "site-0"), asyncio.Lock()
+        SiteSpec(made.job, made.plan, "site-0", site.data, site.cohort, tmp_path, tmp_path / "site-0"), asyncio.Lock()
     )
     key = TaskKey(experiment="large", round=1, kind=TaskKind.EVALUATE, about=ENSEMBLE)
     passes = (TrainingPass(round=1, arguments=made.job.arguments),)

@@ -30,7 +30,9 @@ async def run(folder: Path, workers: int, privacy: PrivacyTerms, modules: tuple[
         strategy=MOMENTUM,
         privacy=privacy,
     )
-    return await simulate(made.job, TINY, made.initial_model, who, folder / "run", workers=workers, modules=modules)
+    return await simulate(
+        made.job, made.plan, made.initial_model, who, folder / "run", workers=workers, modules=modules
+    )
 
 
 @pytest.mark.parametrize("release", list(Release))

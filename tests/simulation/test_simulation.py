@@ -48,7 +48,7 @@ def made(names: list[str], rounds: int = 3, **more: Any) -> Draft:
 async def run(folder: Path, who: list[SimulatedSite], **more: Any) -> MemoryExperimentStore:
     folder.mkdir()  # noqa: ASYNC240 - a test has nothing else to do
     found = made([site.name for site in who], **more)
-    return await simulate(found.job, TINY, found.initial_model, who, folder)
+    return await simulate(found.job, found.plan, found.initial_model, who, folder)
 
 
 async def test_the_same_seed_gives_the_same_model_twice_and_another_seed_another(tmp_path: Path) -> None:

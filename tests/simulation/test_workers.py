@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from deed_plan import DIES, FORKS_AND_DIES, RAISES, RAISES_WHAT_CANNOT_TRAVEL, SLEEPS, TRAINS
 
-from archipel.plans import draft, load
+from archipel.plans import draft, load, package
 from archipel.rounds import MemoryExperimentStore
 from archipel.simulation import SimulatedSite, SiteSpec, scanned_site, simulate
 from archipel.vocabulary import (
@@ -71,7 +71,7 @@ async def run(
         terms=RoundTerms(rounds=3, quorum=len(who), deadline_s=3600),
         **more,
     )
-    return await simulate(made.job, plan, made.initial_model, who, folder, workers=workers)
+    return await simulate(made.job, made.plan, made.initial_model, who, folder, workers=workers)
 
 
 def told(store: MemoryExperimentStore) -> list[Any]:
@@ -180,7 +180,7 @@ async def test_a_plan_that_cannot_be_loaded_is_told_before_the_first_round(tmp_p
     broken.write_text(DEEDS.read_text().replace("import os\n", "import os\nimport nowhere_to_be_found\n"))
     (tmp_path / "out").mkdir()
     with pytest.raises(ModuleNotFoundError, match="nowhere_to_be_found"):
-        await simulate(made.job, broken, made.initial_model, who, tmp_path / "out", workers=2)
+        await simulate(made.job, package(broken), made.initial_model, who, tmp_path / "out", workers=2)
 
 
 async def test_no_number_of_workers_below_one(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_specification_is_a_value_that_travels(tmp_path: Path) -> None:
         DEEDS, experiment="simulated", server_key=NOBODY, terms=RoundTerms(rounds=1, quorum=1),
         roster=[RosterEntry(site=site.name, identity_key=NOBODY, dataset="data")],
     )  # fmt: skip
-    spec = SiteSpec(made.job, DEEDS, site.name, site.data, site.cohort, tmp_path, tmp_path / site.name)
+    spec = SiteSpec(made.job, made.plan, site.name, site.data, site.cohort, tmp_path, tmp_path / site.name)
     assert pickle.loads(pickle.dumps(spec)) == spec
 
 

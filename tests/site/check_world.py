@@ -61,7 +61,8 @@ def offered(
         terms=RoundTerms(rounds=rounds, quorum=1, **terms),
         limits=WorkerLimits(memory_mb=600, cpu_s=60, wall_s=60),
     )
-    site.blobs.put(made.plan.source)
+    for content in made.plan.files.blobs.values():
+        site.blobs.put(content)
     offers.record(site, made.job)
 
 

@@ -97,7 +97,7 @@ def job_for(site: StateFolder, **changes) -> Job:
     values = {
         "experiment": "heart",
         "title": "Heart disease from a table",
-        "plan": PlanReference(hash=blob_hash(PLAN), class_name="Tiny", file_name="tiny.py"),
+        "plan": PlanReference(files={"tiny.py": blob_hash(PLAN)}, entry="tiny.py", class_name="Tiny"),
         "initial_model": blob_hash(b"model"),
         "tensors": TensorSchema.of([TensorSpec(name="w", dtype="float32", shape=(3,))]),
         "needs": DataNeeds(kind="arrays"),

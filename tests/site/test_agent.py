@@ -12,7 +12,7 @@ from sqlalchemy import update
 from structlog.testing import capture_logs
 
 from archipel.governance import IdentityKey
-from archipel.plans.packaging import LARGEST_SOURCE
+from archipel.plans.files import LARGEST_PLAN
 from archipel.site.agent.agent import Agent, _Work
 from archipel.site.approval import decisions, offers
 from archipel.site.state import schema
@@ -94,15 +94,15 @@ async def test_the_plan_of_a_job_that_is_not_of_this_federation_is_not_fetched(h
 
 async def test_a_plan_that_does_not_end_is_not_taken_on(hospital: StateFolder) -> None:
     agent, line = agent_of(hospital, endless=True)
-    with pytest.raises(Refused, match=f"its plan has more than {LARGEST_SOURCE} bytes"):
+    with pytest.raises(Refused, match=f"its plan has more than {LARGEST_PLAN} bytes"):
         await agent._offered(job_for(hospital))
-    assert line.fetched <= LARGEST_SOURCE + CHUNK
+    assert line.fetched <= LARGEST_PLAN + CHUNK
     assert list(hospital.blobs.incoming.iterdir()) == [] and offers.names(hospital.database) == []
 
 
 async def test_a_plan_whose_text_is_not_what_python_would_run_is_not_taken_on(hospital: StateFolder) -> None:
     hidden = b"# harmless\rprint('runs')\n"
-    reference = PlanReference(hash=blob_hash(hidden), class_name="Tiny", file_name="tiny.py")
+    reference = PlanReference(files={"tiny.py": blob_hash(hidden)}, entry="tiny.py", class_name="Tiny")
     agent, line = agent_of(hospital)
     line.plan = hidden
     with pytest.raises(BadInput, match=r"tiny\.py: has a carriage return without a line feed in line 1"):
@@ -119,7 +119,7 @@ async def test_a_start_sweeps_what_killed_fetches_left_and_plans_that_were_chang
     job, _ = take_offer(hospital)
     other = b"class Tiny(Plan): ...\n"
     hospital.blobs.put(other)
-    reference = PlanReference(hash=blob_hash(other), class_name="Tiny", file_name="tiny.py")
+    reference = PlanReference(files={"tiny.py": blob_hash(other)}, entry="tiny.py", class_name="Tiny")
     offers.record(hospital, job_for(hospital, experiment="lung", plan=reference))
     hospital.blobs.path(blob_hash(other)).write_bytes(b"changed on the disk")
     unnamed = hospital.blobs.put(b"of no experiment")

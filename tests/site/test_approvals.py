@@ -330,7 +330,9 @@ def test_what_the_rules_refuse_and_what_the_data_lacks_are_told_apart(with_table
 def test_an_errors_text_leaves_only_after_a_person_released_it(with_table: StateFolder) -> None:
     take_offer(with_table)
     key = TaskKey(experiment="heart", round=2)
-    failure = Failure(code=ErrorCode.PLAN_ERROR, sentence="the plan raised", exception="KeyError", line=7)
+    failure = Failure(
+        code=ErrorCode.PLAN_ERROR, sentence="the plan raised", exception="KeyError", file="plan.py", line=7
+    )
     with with_table.database.write() as connection:
         connection.execute(
             schema.tasks.insert().values(

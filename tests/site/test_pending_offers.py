@@ -81,7 +81,7 @@ def test_offers_that_ended_undecided_make_room_with_their_plans(with_table: Stat
     for number in range(4 * few):
         plan = with_table.blobs.put(b"class P%d: pass\n" % number)
         plans.append(plan)
-        take_offer(with_table, **named(number, plan=PlanReference(hash=plan, class_name="P", file_name="p.py")))
+        take_offer(with_table, **named(number, plan=PlanReference(files={"p.py": plan}, entry="p.py", class_name="P")))
         offers.end(with_table.database, f"e{number}", "cancelled")
     assert len(offers.names(with_table.database)) <= few + 1
     assert sum(map(with_table.blobs.has, plans)) <= few + 1
@@ -91,5 +91,5 @@ def test_offers_that_ended_undecided_make_room_with_their_plans(with_table: Stat
 def test_the_plan_of_a_job_that_changed_goes(with_table: StateFolder) -> None:
     plans = [with_table.blobs.put(b"class P%d: pass\n" % number) for number in range(3)]
     for plan in plans:
-        take_offer(with_table, plan=PlanReference(hash=plan, class_name="P", file_name="p.py"))
+        take_offer(with_table, plan=PlanReference(files={"p.py": plan}, entry="p.py", class_name="P"))
     assert [with_table.blobs.has(plan) for plan in plans] == [False, False, True]

@@ -31,7 +31,9 @@ TEXT = "Traceback ... KeyError: 'patient Müller'"
 def failed(with_table: StateFolder) -> StateFolder:
     """A site where a task of the second round failed."""
     take_offer(with_table)
-    failure = Failure(code=ErrorCode.PLAN_ERROR, sentence="the plan raised", exception="KeyError", line=7)
+    failure = Failure(
+        code=ErrorCode.PLAN_ERROR, sentence="the plan raised", exception="KeyError", file="plan.py", line=7
+    )
     row = {"task": "{}", "task_hash": "sha256:" + "0" * 64, "state": "failed", "accepted_at": utc_now()}
     key = TaskKey(experiment="heart", round=2).model_dump(mode="json")
     with with_table.database.write() as connection:

@@ -227,7 +227,7 @@ def test_a_plan_cannot_hide_its_lines_from_the_terminal(terminal: Terminal, with
     hidden = "steal = 1  # \x1b[1A\x1b[2K\x1b[8m \u202e [red]x[/red]"
     source = PLAN + hidden.encode()
     with_table.blobs.put(source)
-    reference = PlanReference(hash=blob_hash(source), class_name="Tiny", file_name="tiny.py")
+    reference = PlanReference(files={"tiny.py": blob_hash(source)}, entry="tiny.py", class_name="Tiny")
     offers.record(with_table, job_for(with_table, plan=reference, title="\x1b[2Jnice"))
     result = terminal("plans", "heart")
     assert r"steal = 1  # \x1b[1A\x1b[2K\x1b[8m \u202e [red]x[/red]" in result.stdout
@@ -245,7 +245,23 @@ def test_a_job_with_reasons_against_it_shows_them_before_anybody_is_asked(
     questions = dict(document["explanation"])
     assert "dataset table: is not in the catalog" in questions["What speaks against it?"]
     assert document["job"] == job.model_dump(mode="json")
-    assert document["source"] == PLAN.decode()
+    assert document["files"] == {"tiny.py": PLAN.decode()}
+
+
+def test_every_file_of_a_plan_is_shown_with_its_name_and_hash(terminal: Terminal, with_table: StateFolder) -> None:
+    losses = b"def loss(): return 'second'  # \x1b[2J\n"
+    files = {"tiny.py": blob_hash(PLAN), "losses.py": with_table.blobs.put(losses)}
+    take_offer(with_table, plan=PlanReference(files=files, entry="tiny.py", class_name="Tiny"))
+    shown = terminal("plans", "heart").stdout
+    assert f"The plan, tiny.py, {files['tiny.py']}" in shown and "class Tiny" in shown
+    assert f"A file of the plan, losses.py, {files['losses.py']}" in shown and "return 'second'" in shown
+    assert "tiny.py, which uses losses.py (the whole text of each is below)" in " ".join(shown.split())
+    assert "\x1b[2J" not in shown
+    document = terminal.json("plans", "heart")
+    assert document["files"] == {"tiny.py": PLAN.decode(), "losses.py": losses.decode()}
+    with_table.blobs.delete(files["losses.py"])
+    assert terminal("plans", "heart").stdout.count("has not been fetched yet") == 2
+    assert "its plan has not been fetched yet" in str(terminal("approve", "heart", "--yes").exception)
 
 
 def test_verifying_the_journal_answers_by_exit_code(
@@ -322,12 +338,14 @@ def test_the_journal_is_exported_as_json_lines(terminal: Terminal, tmp_path: Pat
 
 def test_errors_are_listed_shown_and_released(terminal: Terminal, with_table: StateFolder) -> None:
     take_offer(with_table)
-    failure = Failure(code=ErrorCode.PLAN_ERROR, sentence="the plan raised an error", exception="KeyError", line=7)
+    failure = Failure(
+        code=ErrorCode.PLAN_ERROR, sentence="the plan raised an error", exception="KeyError", file="plan.py", line=7
+    )
     row = {"experiment": "heart", "round": 1, "attempt": 1, "kind": "train", "about": "", "task": "{}"}
     row |= {"task_hash": "sha256:" + "0" * 64, "state": "failed", "failure": failure.model_dump_json()}
     with with_table.database.write() as connection:
         connection.execute(schema.tasks.insert().values(**row, detail="KeyError: \x1b[2Jp-001", accepted_at=utc_now()))
-    assert terminal.json("errors", "list")[0]["failure"] == "the plan raised an error [KeyError] (line 7 of the plan)"
+    assert terminal.json("errors", "list")[0]["failure"] == "the plan raised an error [KeyError] (plan.py:7)"
     assert r"KeyError: \x1b[2Jp-001" in terminal("errors", "show", "heart", "1").stdout
     assert "released 1 error text(s) of heart round 1" in terminal("errors", "release", "heart", "1").stdout
     assert terminal.json("errors", "list")[0]["released"] is True

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from archipel.cli.plan_option import PLAN, Entry
+
 if TYPE_CHECKING:
     from archipel.plans.inference import Evaluation
 
@@ -17,15 +19,16 @@ app = typer.Typer(help="Score a downloaded model on labelled volumes.")
 @app.command()
 def evaluate(
     model: Annotated[list[Path], typer.Option("--model", help="A .safetensors file; several make an ensemble.")],
-    plan: Annotated[Path, typer.Option("--plan", help="The plan's Python file. It is run: use one you trust.")],
+    plan: Annotated[Path, typer.Option("--plan", help=f"{PLAN} It is run: use one you trust.")],
     data: Annotated[Path, typer.Option("--data", help="A folder with images/ and labels/, or one such per site.")],
+    entry: Entry = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Dice per label and of the whole structure, and HD95 in mm, for each subject and their mean."""
-    from archipel.plans import load_own
+    from archipel.plans import load_own, package
     from archipel.plans.inference import evaluate_folder, read_models
 
-    found = evaluate_folder(load_own(plan), read_models(model), data)
+    found = evaluate_folder(load_own(package(plan, entry=entry)), read_models(model), data)
     if as_json:
         typer.echo(json.dumps(found))
         return

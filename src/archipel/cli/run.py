@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from archipel.cli.connecting import Authority, Proxy, Server, Token
+from archipel.cli.plan_option import PLAN, Entry
 from archipel.cli.scores import Scores, arguments, as_document, print_scores
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ app = typer.Typer(help="Run a plan on a federation's sites and show the result."
 
 @app.command()
 def run(
-    plan: Annotated[Path, typer.Argument(help="The plan's Python file.")],
+    plan: Annotated[Path, typer.Argument(help=PLAN)],
     server: Server = None,
     token: Token = None,
     authority: Authority = None,
@@ -34,6 +35,7 @@ def run(
     name: Annotated[str | None, typer.Option(help="The experiment's name (by default made from the plan's).")] = None,
     title: Annotated[str, typer.Option(help="What it is, in a few words, for the people who must approve it.")] = "",
     description: Annotated[str, typer.Option(help="What it is for, in words for the people who must approve it.")] = "",
+    entry: Entry = None,
     rounds: Annotated[int, typer.Option(min=1, help="How many rounds.")] = 10,
     quorum: Annotated[
         int | None,
@@ -61,6 +63,7 @@ def run(
         warnings.simplefilter("ignore", UserWarning)
         experiment = federation.create(
             plan,
+            plan_entry=entry,
             sites=_chosen(site),
             rounds=rounds,
             arguments=arguments(set_),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from archipel.cli.plan_option import PLAN, Entry
 from archipel.cli.scores import Scores, arguments, as_document, print_scores
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ app = typer.Typer(help="Run a plan's federated rounds on this machine.")
 
 @app.command()
 def simulate(
-    plan: Annotated[Path, typer.Argument(help="The plan's Python file.")],
+    plan: Annotated[Path, typer.Argument(help=PLAN)],
     data: Annotated[Path, typer.Argument(help="A folder with one folder of data per site, or that --sites describes.")],
     sites: Annotated[
         Path | None,
@@ -34,6 +35,7 @@ def simulate(
     ] = None,
     option: Annotated[list[str] | None, typer.Option("--option", help="NAME=VALUE, an option of the format.")] = None,
     mapping: Annotated[Path | None, typer.Option("--mapping", help="A TOML file with the sites' mapping.")] = None,
+    entry: Entry = None,
     rounds: Annotated[int, typer.Option(min=1, help="How many rounds.")] = 5,
     seed: Annotated[int, typer.Option(help="Seed of the initial model and of the training.")] = 0,
     set_: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE, a hyper-parameter.")] = None,
@@ -61,7 +63,7 @@ def simulate(
     limits = WorkerLimits()
     # Before anything loads numpy: as many threads as a hospital's worker has, and as each of --workers has.
     os.environ.update(thread_variables(limits.threads))
-    from archipel.plans import draft, load_own
+    from archipel.plans import draft, load_own, package
     from archipel.simulation import simulate as run
     from archipel.simulation import train_pooled
     from archipel.storage import disk_errors_named
@@ -71,11 +73,12 @@ def simulate(
         raise BadInput(str(out.parent), "is not a folder that can be written to", "choose another place for --out")
     if sites is not None and (layout or option or mapping):
         raise BadInput("--sites", "comes with --format, --option or --mapping", "write them into its tables")
-    found = _sites(load_own(plan).needs, data, sites, layout, option, mapping)
+    found = _sites(load_own(package(plan, entry=entry)).needs, data, sites, layout, option, mapping)
     values = arguments(set_)
     nobody = "ed25519:" + "0" * 64
     drafted = draft(
         plan,
+        entry=entry,
         experiment="simulation",
         roster=[RosterEntry(site=site.name, identity_key=nobody, dataset="data") for site in found],
         server_key=nobody,
@@ -87,7 +90,7 @@ def simulate(
         limits=limits,
     )
     with tempfile.TemporaryDirectory(prefix="archipel-simulation-") as place:
-        store = asyncio.run(run(drafted.job, plan, drafted.initial_model, found, Path(place), workers=workers))
+        store = asyncio.run(run(drafted.job, drafted.plan, drafted.initial_model, found, Path(place), workers=workers))
         if not as_json:
             _print_rounds(store)
         if out is not None:
@@ -99,6 +102,7 @@ def simulate(
             trained = train_pooled(
                 plan,
                 found,
+                entry=entry,
                 rounds=rounds,
                 folder=Path(place),
                 fraction=validation_fraction,

@@ -179,12 +179,15 @@ def _show(offer: OfferDocument) -> None:
     for question, answer in offer.explanation:
         screen.print(Text(f"\n{question}", style="bold"))
         screen.print(Text(shown(answer)))
-    screen.print(Text(f"\nThe plan, {offer.plan}, {offer.plan_hash}", style="bold"))
-    if offer.source is None:
-        screen.print("has not been fetched yet; the running agent fetches it")
-    else:
-        code = Syntax(shown(offer.source), "python", line_numbers=True, word_wrap=True, background_color="default")
-        screen.print(code)
+    plan = offer.job.plan
+    for path in plan.paths:
+        what = "The plan" if path == plan.entry else "A file of the plan"
+        screen.print(Text(f"\n{what}, {path}, {plan.files[path]}", style="bold"))
+        if offer.files is None:
+            screen.print("has not been fetched yet; the running agent fetches it")
+        else:
+            text = shown(offer.files[path])
+            screen.print(Syntax(text, "python", line_numbers=True, word_wrap=True, background_color="default"))
     screen.print(Text(f"\njob {offer.job_hash}"))
 
 

@@ -119,7 +119,7 @@ class LocalSite:
             site = self.state()
             try:
                 offer = offers.offered(site.database, experiment)
-                return offers.plan_source(site.blobs, offer.job) is not None
+                return offers.plan_files(site.blobs, offer.job) is not None
             except NotFound:
                 return False
             finally:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from archipel.plans.base import TORCH_PLANS, Array, Context, Model, Plan, TrainingResult, derive_seed
 from archipel.plans.job_builder import Draft, draft
-from archipel.plans.packaging import PackagedPlan, load, load_own, package
-from archipel.plans.source import plan_text
+from archipel.plans.loading import load, load_own, load_packaged
+from archipel.plans.packaging import PackagedPlan, declared, package
 
 if TYPE_CHECKING:
     from archipel.plans.segmentation import SegmentationPlan
@@ -28,12 +28,13 @@ __all__ = [
     "SegmentationPlan",
     "TorchPlan",
     "TrainingResult",
+    "declared",
     "derive_seed",
     "draft",
     "load",
     "load_own",
+    "load_packaged",
     "package",
-    "plan_text",
 ]
 
 

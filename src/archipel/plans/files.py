@@ -6,18 +6,19 @@ very texts that are shown, hashed and run; nothing reads them a second time.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from archipel.plans.source import bad_plan, plan_text
 from archipel.tensors import blob_hash
+from archipel.vocabulary.plans import LONGEST_PLAN_PATH, MOST_PLAN_FILES, PlanPath, check_distinct
 
-MOST_FILES = 64
-LARGEST_FILES = 1 << 20
-_LONGEST_PATH = 200
-_PATH = re.compile(r"(?:[A-Za-z0-9_-]+/)*[A-Za-z0-9_-]+\.py")
+LARGEST_PLAN = 1 << 20
+"""Bytes of all files of a plan together."""
+_path: TypeAdapter[str] = TypeAdapter(PlanPath)
 
 
 @dataclass(frozen=True)
@@ -27,27 +28,39 @@ class PlanFiles:
     texts: Mapping[str, str]
     hashes: Mapping[str, str]
 
+    @property
+    def blobs(self) -> dict[str, bytes]:
+        """The files' bytes by their hashes, as they travel."""
+        return {self.hashes[path]: text.encode() for path, text in self.texts.items()}
+
 
 def check_paths(paths: Iterable[str]) -> list[str]:
     """The paths in order, or BadInput (code ``bad-plan``) for a path that leaves the folder, hides or clashes."""
     listed = sorted(paths)
     if not listed:
         raise bad_plan("the plan", "has no files", "name its Python files")
-    if len(listed) > MOST_FILES:
-        raise bad_plan("the plan", f"has {len(listed)} files", f"keep a plan to {MOST_FILES} files")
+    if len(listed) > MOST_PLAN_FILES:
+        raise bad_plan("the plan", f"has {len(listed)} files", f"keep a plan to {MOST_PLAN_FILES} files")
     for path in listed:
-        if len(path) > _LONGEST_PATH or not _PATH.fullmatch(path):
+        try:
+            _path.validate_python(path)
+        except ValidationError:
             raise bad_plan(
-                repr(path[:_LONGEST_PATH]),
+                repr(path[:LONGEST_PLAN_PATH]),
                 "is not a path that a plan's file may have",
                 "use a relative path of letters, digits, _ - and /, with the ending .py",
-            )
-    modules = [path.removesuffix(".py").lower() for path in listed]
-    folders = {module.rsplit("/", depth)[0] for module in modules for depth in range(1, module.count("/") + 1)}
-    for path, module in zip(listed, modules, strict=True):
-        if modules.count(module) > 1 or module in folders:
-            raise bad_plan(path, "has the name of another file or folder of the plan", "rename one of the two")
+            ) from None
+    check_distinct(listed)
     return listed
+
+
+def read_file(path: Path) -> PlanFiles:
+    """A plan of one file. BadInput (``bad-plan``) when it is missing, too large or not what a plan may hold."""
+    if not path.is_file():
+        raise bad_plan(str(path), "is not a file", "name the plan's Python file, or the folder of its files")
+    check_paths([path.name])
+    with path.open("rb") as opened:
+        return files_of([(path.name, opened.read(LARGEST_PLAN + 1))])
 
 
 def read_folder(folder: Path) -> PlanFiles:
@@ -63,42 +76,38 @@ def read_folder(folder: Path) -> PlanFiles:
         if any(part.startswith(".") for part in relative.parts):
             continue
         paths.append(relative.as_posix())
-        if len(paths) > MOST_FILES:
+        if len(paths) > MOST_PLAN_FILES:
             break
-    return _read(folder, check_paths(paths))
+    return files_of(_bytes_below(folder, check_paths(paths)))
 
 
-def read_declared(folder: Path, hashes: Mapping[str, str]) -> PlanFiles:
-    """Exactly the files that ``hashes`` declares; BadInput (code ``bad-plan``) when one of them has another hash."""
-    files = _read(folder, check_paths(hashes))
-    for path, declared in hashes.items():
-        if files.hashes[path] != declared:
-            raise bad_plan(path, "is not the file that its hash names", "fetch the plan again")
-    return files
+def files_of(sources: Iterable[tuple[str, bytes]]) -> PlanFiles:
+    """A plan's files from their bytes, one after the other.
 
-
-def _read(folder: Path, paths: list[str]) -> PlanFiles:
+    Raises BadInput (code ``bad-plan``) as soon as they are too large together, and for what ``plan_text`` refuses.
+    """
     texts: dict[str, str] = {}
     hashes: dict[str, str] = {}
-    left = LARGEST_FILES
-    for path in paths:
-        source = _bytes(folder, path, left)
-        left -= len(source)
+    taken = 0
+    for path, source in sources:
+        taken += len(source)
+        if taken > LARGEST_PLAN:
+            cause = f"takes the plan above {LARGEST_PLAN} bytes"
+            raise bad_plan(path, cause, "keep all files of a plan together below that, and data out of them")
         texts[path] = plan_text(source, path)
         hashes[path] = blob_hash(source)
+    check_paths(texts)
     return PlanFiles(texts, hashes)
 
 
-def _bytes(folder: Path, path: str, left: int) -> bytes:
-    file = folder
-    for part in path.split("/"):
-        file = file / part
-        if file.is_symlink():
-            raise bad_plan(path, "is reached through a link", "copy the file into the plan's folder")
-    if not file.is_file():
-        raise bad_plan(path, "is not a file", "add it to the plan's folder")
-    with file.open("rb") as opened:
-        source = opened.read(left + 1)
-    if len(source) > left:
-        raise bad_plan(path, f"takes the plan above {LARGEST_FILES} bytes", "keep all files of a plan below that")
-    return source
+def _bytes_below(folder: Path, paths: list[str]) -> Iterator[tuple[str, bytes]]:
+    for path in paths:
+        file = folder
+        for part in path.split("/"):
+            file = file / part
+            if file.is_symlink():
+                raise bad_plan(path, "is reached through a link", "copy the file into the plan's folder")
+        if not file.is_file():
+            raise bad_plan(path, "is not a file", "add it to the plan's folder")
+        with file.open("rb") as opened:
+            yield path, opened.read(LARGEST_PLAN + 1)

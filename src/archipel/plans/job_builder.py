@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from archipel.plans.packaging import PackagedPlan, load_own, package, plan_errors_named
+from archipel.plans.loading import load_own, plan_errors_named
+from archipel.plans.packaging import PackagedPlan, package
 from archipel.tensors import blob_hash, encode, schema_of
 from archipel.vocabulary import BadInput, Job, RosterEntry, Value
 from archipel.vocabulary.bounds import EXACT
@@ -17,37 +18,44 @@ from archipel.vocabulary.bounds import EXACT
 
 
 class Draft(NamedTuple):
-    """A job with the two blobs it names."""
+    """A job with the plan and the initial model that it names."""
 
     job: Job
     plan: PackagedPlan
     initial_model: bytes
 
+    @property
+    def blobs(self) -> dict[str, bytes]:
+        """Everything that the job names by hash."""
+        return {**self.plan.files.blobs, self.job.initial_model: self.initial_model}
+
 
 def draft(
-    plan_file: Path,
+    plan: Path,
     *,
     experiment: str,
     roster: Sequence[RosterEntry],
     server_key: str,
     seed: int = 0,
     class_name: str | None = None,
+    entry: str | None = None,
     arguments: Mapping[str, Value] | None = None,
     **terms: Any,
 ) -> Draft:
     """Run the researcher's own plan here to make its initial model from ``seed``, and write the job.
 
+    ``plan``, ``class_name`` and ``entry`` say which plan, as for ``package``.
     ``terms`` are fields of ``Job`` that the plan does not settle: ``terms``, ``baselines``, ``limits``, ``title``,
     ``validation_fraction`` and so on. Raises BadInput for a plan that cannot be loaded, arguments outside their
     bounds and terms that do not fit together.
     """
-    packaged = package(plan_file, class_name)
+    packaged = package(plan, class_name, entry)
     _check_seed(seed)
     if "validation_fraction" in terms:
         _check_fraction(terms["validation_fraction"])
-    plan = load_own(plan_file, packaged.class_name)
-    with plan_errors_named(plan_file):
-        model = plan.initial_model(seed)
+    loaded = load_own(packaged)
+    with plan_errors_named(packaged):
+        model = loaded.initial_model(seed)
     tensor_file = encode(model)
     try:
         job = Job(
@@ -55,13 +63,13 @@ def draft(
             plan=packaged.reference,
             initial_model=blob_hash(tensor_file),
             tensors=schema_of(model),
-            needs=plan.needs,
-            metrics=plan.metrics,
-            validation=plan.validation,
-            parameters=plan.hyper_parameters,
-            arguments=plan.arguments(arguments),
-            optimiser_state=plan.optimiser_state,
-            selection=plan.selection,
+            needs=loaded.needs,
+            metrics=loaded.metrics,
+            validation=loaded.validation,
+            parameters=loaded.hyper_parameters,
+            arguments=loaded.arguments(arguments),
+            optimiser_state=loaded.optimiser_state,
+            selection=loaded.selection,
             seed=seed,
             roster=tuple(roster),
             server_key=server_key,

@@ -1,4 +1,4 @@
-"""Running a plan of several files: its own modules come from texts in memory, never from a disk.
+"""Running a plan: its modules come from texts in memory, never from a disk.
 
 Each plan is a package of its own, named by the hash of its files, and its files import each other relatively
 (``from .losses import dice``). So a file named like an installed module shadows nothing, and no plan sees the modules
@@ -12,17 +12,22 @@ import json
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.abc import InspectLoader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import CodeType, ModuleType
+
+from pydantic import ValidationError
 
 from archipel.plans.base import Plan
 from archipel.plans.files import PlanFiles
-from archipel.plans.packaging import check_declarations, choose_class, plan_classes
+from archipel.plans.packaging import PackagedPlan, check_declarations, explain, package
 from archipel.plans.source import bad_plan
 from archipel.tensors import blob_hash
+from archipel.vocabulary import ArchipelError
 
 _LOADING = threading.RLock()
 _MOST_CAUSES = 20
@@ -35,32 +40,31 @@ class PlanLine:
     file: str
     line: int
 
-
-def explain_files(files: PlanFiles, entry: str, class_name: str | None = None) -> str:
-    """The name of the plan class in the entry, found without running; BadInput (``bad-plan``) when there is none."""
-    if entry.endswith("__init__.py"):
-        raise bad_plan(entry, "cannot be the entry of a plan", "put the plan class into a file with another name")
-    if entry not in files.texts:
-        raise bad_plan(entry, "is not one of the plan's files", f"name one of: {', '.join(sorted(files.texts))}")
-    classes = {path: plan_classes(text, path) for path, text in files.texts.items()}
-    return choose_class(entry, classes[entry], class_name)
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
 
 
-def load_files(files: PlanFiles, entry: str, class_name: str | None = None) -> Plan:
+def load(path: Path, class_name: str | None = None, entry: str | None = None) -> Plan:
+    """Run the plan of a file or folder and make its plan. Raises as ``package`` and ``load_packaged`` do."""
+    return load_packaged(package(path, class_name, entry))
+
+
+def load_packaged(packaged: PackagedPlan) -> Plan:
     """Run a plan's entry and make its plan.
 
-    Raises BadInput as ``explain_files`` does, and when what the class declares is not of the right type. Whatever the
-    files themselves raise while they run passes through.
+    Raises BadInput when the entry does not hold the class, and when what the class declares is not of the right type.
+    Whatever the files themselves raise while they run passes through.
     """
-    chosen = explain_files(files, entry, class_name)
-    package = package_name(files)
+    files, entry = packaged.files, packaged.entry
+    chosen = explain(files, entry, packaged.class_name)
+    name = package_name(files)
     with _LOADING:
-        _forget(package)
-        sys.meta_path.insert(0, _PlanFinder(package, files))
+        _forget(name)
+        sys.meta_path.insert(0, _PlanFinder(name, files))
         try:
-            module = importlib.import_module(f"{package}.{_module(entry)}")
+            module = importlib.import_module(f"{name}.{_module(entry)}")
         except BaseException:
-            _forget(package)
+            _forget(name)
             raise
     made = getattr(module, chosen, None)
     if not (isinstance(made, type) and issubclass(made, Plan)):
@@ -68,6 +72,45 @@ def load_files(files: PlanFiles, entry: str, class_name: str | None = None) -> P
     plan = made()
     check_declarations(plan)
     return plan
+
+
+def load_own(packaged: PackagedPlan) -> Plan:
+    """``load_packaged`` in the process of the plan's author: what its files raise while they run is one BadInput."""
+    with plan_errors_named(packaged):
+        return load_packaged(packaged)
+
+
+@contextmanager
+def plan_errors_named(packaged: PackagedPlan) -> Iterator[None]:
+    """Turn what a plan's own code raises into a BadInput with its line; the error itself is the cause of that."""
+    try:
+        yield
+    except ArchipelError:
+        raise
+    except Exception as error:
+        place = plan_line_of(error, packaged.files)
+        thing = packaged.entry if place is None else str(place)
+        said = _said(error).replace(f"{package_name(packaged.files)}.", "")
+        raise bad_plan(thing, said, _remedy(error, packaged.files)) from error
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        return f"{error.title}{f', {field}' if field else ''}: {first['msg'].removeprefix('Value error, ')}"
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _remedy(error: Exception, files: PlanFiles) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name is not None:
+        package, _, own = error.name.partition(".")
+        if package == package_name(files):
+            return f"add {own.replace('.', '/')}.py to the plan's folder, and give that folder"
+        if any(_module(path).split(".")[0] == package for path in files.texts):
+            return f"import a file of the plan with a dot: from .{error.name} import ..."
+    return "fix the plan"
 
 
 def package_name(files: PlanFiles) -> str:

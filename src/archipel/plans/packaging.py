@@ -1,76 +1,87 @@
-"""A plan travels as its source file and that file's hash, never as a pickle.
+"""A plan travels as its source files and their hashes, never as a pickle.
 
-``package`` reads the file without running it, so a server or an agent may call it; ``load`` runs it and belongs in
-the worker's sandbox or in the researcher's own process.
+Everything here reads a plan without running it, so a server or an agent may call it. ``loading`` runs one; that belongs
+in the worker's sandbox or in the researcher's own process.
 """
 
 from __future__ import annotations
 
 import ast
-import re
-import sys
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-
-from pydantic import ValidationError
 
 from archipel.plans.base import TORCH_PLANS, Plan
-from archipel.plans.source import bad_plan, plan_text
-from archipel.tensors import blob_hash
-from archipel.vocabulary import (
-    ArchipelError,
-    DataNeeds,
-    HyperParameter,
-    MetricSpec,
-    PlanReference,
-    Selection,
-)
+from archipel.plans.files import PlanFiles, files_of, read_file, read_folder
+from archipel.plans.source import bad_plan
+from archipel.vocabulary import DataNeeds, HyperParameter, MetricSpec, PlanReference, Selection
+from archipel.vocabulary.plans import check_entry
 
-LARGEST_SOURCE = 1 << 20
-_FILE_NAME = re.compile(r"^[A-Za-z0-9_.-]{1,97}\.py$")
+USUAL_ENTRY = "plan.py"
 _BASES = ("Plan", *TORCH_PLANS)
 
 
 @dataclass(frozen=True)
 class PackagedPlan:
-    """A plan's source bytes, the text they are, their hash, and which class of which file it is."""
+    """A plan's files, which of them is the entry, and which class of it is the plan."""
 
-    source: bytes
-    text: str
-    hash: str
+    files: PlanFiles
+    entry: str
     class_name: str
-    file_name: str
 
     @property
     def reference(self) -> PlanReference:
         """How a job names this plan."""
-        return PlanReference(hash=self.hash, class_name=self.class_name, file_name=self.file_name)
+        return PlanReference(files=dict(self.files.hashes), entry=self.entry, class_name=self.class_name)
 
 
-def package(path: Path, class_name: str | None = None) -> PackagedPlan:
-    """Package a plan file, reading it without running it.
+def package(path: Path, class_name: str | None = None, entry: str | None = None) -> PackagedPlan:
+    """Package a plan, reading it without running it: a Python file, or a folder with all the ``*.py`` files below it.
 
-    Raises BadInput (code ``bad-plan``) for a file that is missing, too large, not UTF-8 or not Python, and when it
-    holds no plan class, or several and ``class_name`` does not choose.
+    ``entry`` is the file of a folder that holds the plan class; without it ``plan.py``, else the only file with one.
+    Raises BadInput (code ``bad-plan``) for files that are missing, too many, too large, not UTF-8 or not Python, and
+    when the entry holds no plan class, or several and ``class_name`` does not choose.
     """
-    if not _FILE_NAME.match(path.name):
-        raise bad_plan(path.name, "is not a name a plan may have", "use letters, digits, _ . - and the ending .py")
-    return _read(path, class_name)
+    if path.is_dir():
+        files = read_folder(path)
+        chosen = entry or _usual_entry(path, files)
+    else:
+        files = read_file(path)
+        chosen = entry or path.name
+    return PackagedPlan(files, chosen, explain(files, chosen, class_name))
 
 
-def _read(path: Path, class_name: str | None) -> PackagedPlan:
-    if not path.is_file():
-        raise bad_plan(str(path), "is not a file", "name the Python file that holds the plan")
-    source = path.read_bytes()
-    if len(source) > LARGEST_SOURCE:
-        raise bad_plan(path.name, f"has {len(source)} bytes", f"keep a plan below {LARGEST_SOURCE} bytes")
-    text = plan_text(source, path.name)
-    found = plan_classes(text, path.name)
-    return PackagedPlan(source, text, blob_hash(source), choose_class(path.name, found, class_name), path.name)
+def declared(reference: PlanReference, sources: Iterable[tuple[str, bytes]]) -> PackagedPlan:
+    """The plan that a job names, from the bytes of its files.
+
+    Raises BadInput (code ``bad-plan``) when one of them is missing, is not what its hash names, or has bytes that a
+    plan may not have.
+    """
+    files = files_of(sources)
+    for path in reference.paths:
+        if files.hashes.get(path) != reference.files[path]:
+            raise bad_plan(path, "is not the file that its hash names", "fetch the plan again")
+    if extra := sorted(files.hashes.keys() - reference.files.keys()):
+        raise bad_plan(extra[0], "is not one of the plan's files", "fetch the plan again")
+    return PackagedPlan(files, reference.entry, reference.class_name)
+
+
+def explain(files: PlanFiles, entry: str, class_name: str | None = None) -> str:
+    """The name of the plan class in the entry, found without running; BadInput (``bad-plan``) when there is none."""
+    check_entry(entry, files.texts)
+    classes = {path: plan_classes(text, path) for path, text in files.texts.items()}
+    return choose_class(entry, classes[entry], class_name)
+
+
+def _usual_entry(folder: Path, files: PlanFiles) -> str:
+    if USUAL_ENTRY in files.texts:
+        return USUAL_ENTRY
+    holding = [path for path, text in sorted(files.texts.items()) if plan_classes(text, path)]
+    if len(holding) != 1:
+        found = f"plan classes in {', '.join(holding)}" if holding else "no plan class in any file"
+        remedy = f"name the file with the plan class {USUAL_ENTRY}, or give it as the entry"
+        raise bad_plan(str(folder), f"has no {USUAL_ENTRY}, and {found}", remedy)
+    return holding[0]
 
 
 def plan_classes(text: str, file_name: str) -> list[str]:
@@ -114,74 +125,6 @@ def choose_class(file_name: str, found: list[str], class_name: str | None) -> st
             file_name, f"has {len(found)} plan classes ({listed})", "say which one is meant by its class name"
         )
     return found[0]
-
-
-def load(path: Path, class_name: str | None = None) -> Plan:
-    """Run a plan file as a module and make its plan; the file may have any name, as a blob has.
-
-    Raises BadInput as ``package`` does, and when what the class declares is not of the right type. Whatever the
-    file itself raises while it runs passes through.
-    """
-    packaged = _read(path, class_name)
-    name = f"archipel_plan_{packaged.hash.partition(':')[2][:16]}"
-    module = ModuleType(name)
-    module.__file__ = str(path)
-    sys.modules[name] = module
-    # Compiled from the very text that people are shown; an import would read the file again, obey a coding line and
-    # leave a cache beside the file.
-    exec(compile(packaged.text, str(path), "exec", dont_inherit=True), module.__dict__)  # noqa: S102
-    made = getattr(module, packaged.class_name, None)
-    if not (isinstance(made, type) and issubclass(made, Plan)):
-        raise bad_plan(
-            path.name,
-            f"{packaged.class_name} is not an archipel Plan",
-            "derive it from archipel.plans.Plan or TorchPlan",
-        )
-    plan = made()
-    check_declarations(plan)
-    return plan
-
-
-def load_own(path: Path, class_name: str | None = None) -> Plan:
-    """``load`` in the process of the plan's author: also what the file raises while it runs is one BadInput."""
-    with plan_errors_named(path):
-        return load(path, class_name)
-
-
-@contextmanager
-def plan_errors_named(path: Path) -> Iterator[None]:
-    """Turn what a plan's own code raises into a BadInput with its line; the error itself is the cause of that."""
-    try:
-        yield
-    except ArchipelError:
-        raise
-    except Exception as error:
-        line = line_of(error, str(path))
-        where = "" if line is None else f" (line {line})"
-        raise bad_plan(path.name, f"{_said(error)}{where}", "fix the plan") from error
-
-
-def _said(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        return f"{error.title}{f', {field}' if field else ''}: {first['msg'].removeprefix('Value error, ')}"
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def line_of(error: BaseException | None, plan_file: str) -> int | None:
-    """The innermost line of the plan that an error or one of its causes passed through, or of its syntax error."""
-    for _ in range(20):
-        if error is None:
-            return None
-        if isinstance(error, SyntaxError) and error.filename == plan_file:
-            return error.lineno
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == plan_file]
-        if lines:
-            return lines[-1]
-        error = error.__cause__
-    return None
 
 
 def check_declarations(plan: Plan) -> None:

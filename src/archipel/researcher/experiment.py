@@ -90,8 +90,8 @@ class Experiment:
         Submitting the same job again changes nothing. Raises what the server refuses it with.
         """
         if self._draft is not None:
-            self._connection.store(self._draft.plan.hash, self._draft.plan.source)
-            self._connection.store(self.job.initial_model, self._draft.initial_model)
+            for blob, content in self._draft.blobs.items():
+                self._connection.store(blob, content)
         self._check_hash(self._connection.ask(ExperimentView, "POST", "/v1/experiments", Submission(job=self.job)))
         self._draft = None
         return self

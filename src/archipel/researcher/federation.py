@@ -12,7 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from archipel.plans import Plan, load_own
+from archipel.plans import Plan, load_own, package
 from archipel.plans.job_builder import draft
 from archipel.researcher.connection import Connection
 from archipel.researcher.experiment import Experiment
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 _EXPERIMENT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-PlanFile = str | Path | type[Plan]
+PlanPlace = str | Path | type[Plan]
 
 
 def connect(
@@ -139,7 +139,7 @@ class Federation:
 
     def create(
         self,
-        plan: PlanFile,
+        plan: PlanPlace,
         *,
         sites: Wanted = None,
         rounds: int = 10,
@@ -148,6 +148,7 @@ class Federation:
         title: str = "",
         description: str = "",
         plan_class: str | None = None,
+        plan_entry: str | None = None,
         quorum: int | None = None,
         deadline: float = 3600.0,
         grace: float = 300.0,
@@ -161,9 +162,12 @@ class Federation:
     ) -> Experiment:
         """Write the job of a new experiment; nothing is sent before ``submit``.
 
-        ``plan`` is a plan's file, or its class from an imported file. ``sites`` are names, or a mapping from name to
-        dataset (None there: the one that fits); None means every site with one fitting dataset, and a warning names
-        each that is left out and why. ``quorum`` (default: all of them) sites must deliver in each round;
+        ``plan`` is a plan's file, or its class from an imported file, or a folder of files that import each other.
+        ``plan_entry`` is then the one that holds the class (default: ``plan.py``).
+
+        ``sites`` are names, or a mapping from name to dataset (None there: the one that fits); None means every site
+        with one fitting dataset, and a warning names each that is left out and why. ``quorum`` (default: all of them)
+        sites must deliver in each round;
         ``deadline`` and ``grace`` are seconds. ``baselines=True`` also trains each site alone and measures the
         ensemble of those models. ``strategy`` (default: federated averaging) names how updates become the next model,
         with its parameters. ``privacy`` (default: each site's update by itself, unchanged) says how updates leave a
@@ -172,8 +176,8 @@ class Federation:
 
         Raises BadInput for a plan, site, dataset or argument that does not fit.
         """
-        file, class_name = _plan_file(plan, plan_class)
-        loaded = load_own(file, class_name)
+        path, class_name = _plan_path(plan, plan_class)
+        loaded = load_own(package(path, class_name, plan_entry))
         _check_loss(loaded)
         _check_name(name)
         roster, left_out = choose(self._sites(), loaded.needs, sites)
@@ -181,12 +185,13 @@ class Federation:
             words = "; ".join(f"{site} ({reason})" for site, reason in left_out.items())
             warnings.warn(f"left out: {words}", stacklevel=2)
         drafted = draft(
-            file,
-            experiment=name or f"{_slug(file.stem)}-{secrets.token_hex(3)}",
+            path,
+            experiment=name or f"{_slug(path.resolve().stem)}-{secrets.token_hex(3)}",
             roster=roster,
             server_key=self.server_key,
             seed=seed,
             class_name=class_name,
+            entry=plan_entry,
             arguments=arguments,
             title=title,
             description=description,
@@ -223,7 +228,7 @@ class Federation:
         return self._connection.ask_all(SiteView, "/v1/sites")
 
 
-def _plan_file(plan: PlanFile, class_name: str | None) -> tuple[Path, str | None]:
+def _plan_path(plan: PlanPlace, class_name: str | None) -> tuple[Path, str | None]:
     if not isinstance(plan, type):
         return Path(plan), class_name
     source = inspect.getsourcefile(plan) if plan.__module__ != "__main__" else None

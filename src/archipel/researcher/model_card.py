@@ -49,12 +49,20 @@ def _what_it_is(job: Job, model: ModelView, document: ExperimentView, local: str
     lines = [
         f"- **Model**: {model.name} ({kind})",
         f"- **Values**: {count:,} in {len(job.tensors.tensors)} tensors, {job.tensors.nbytes:,} bytes",
-        f"- **Plan**: `{job.plan.file_name}`, class `{job.plan.class_name}`; the file is needed to use the model",
+        f"- **Plan**: {_plan(job)}",
         f"- **Data it needs**: {job.needs.kind}" + (f", labels {labels}" if labels else ""),
         f"- **Experiment**: {job.experiment}, submitted by {document.owner or 'an unnamed token'}",
         f"- **When** (UTC): {_when(document)}",
     ]
     return "\n".join(lines)
+
+
+def _plan(job: Job) -> str:
+    entry, *others = job.plan.paths
+    if not others:
+        return f"`{entry}`, class `{job.plan.class_name}`; the file is needed to use the model"
+    listed = ", ".join(f"`{path}`" for path in others)
+    return f"`{entry}`, class `{job.plan.class_name}`, with {listed}; the files are needed to use the model"
 
 
 def _when(document: ExperimentView) -> str:
@@ -65,7 +73,7 @@ def _when(document: ExperimentView) -> str:
 def _lineage(job: Job, job_hash: str, model: ModelView) -> str:
     rows = [
         ("job", job_hash),
-        ("plan", job.plan.hash),
+        *((f"plan, {path}", job.plan.files[path]) for path in job.plan.paths),
         ("initial model", job.initial_model),
         ("this model", model.hash),
         ("server key", job.server_key),

@@ -27,7 +27,7 @@ Cell = str | int | float | bool | None
 Row = dict[str, Cell]
 """A row of a table: columns differ from plan to plan, so they are keys and no fields."""
 
-_OF_A_FAILURE = ("code", "sentence", "exception", "line")
+_OF_A_FAILURE = ("code", "sentence", "exception", "file", "line")
 
 
 def to_table(rows: Sequence[Mapping[str, Cell]], columns: Sequence[str] | None = None) -> DataFrame:

@@ -121,7 +121,7 @@ def _named(place: Path) -> _Named:
         blobs |= set(connection.scalars(select(schema.rounds.c.model_before).where(schema.rounds.c.state == "open")))
         for text in connection.scalars(select(schema.experiments.c.job)):
             job = parsed_job(text)
-            blobs |= {job.plan.hash, job.initial_model}
+            blobs |= {*job.plan.files.values(), job.initial_model}
         return _Named(frozenset(blobs), frozenset(connection.scalars(spools)))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from archipel.governance import job_hash
+from archipel.plans import PackagedPlan
 from archipel.rounds import ExperimentLoop, ExperimentState, ExperimentVerb, MemoryExperimentStore, check_releases
 from archipel.simulation.fleet import SimulatedFleet
 from archipel.simulation.site_specs import SiteSpec, import_modules, site_handler
@@ -20,7 +21,7 @@ from archipel.vocabulary import ArchipelError, BadInput, Job
 
 async def simulate(
     job: Job,
-    plan_file: Path,
+    plan: PackagedPlan,
     initial_model: bytes,
     sites: Sequence[SimulatedSite],
     folder: Path,
@@ -50,7 +51,7 @@ async def simulate(
     store.add_model(initial_model, job.initial_model)
     specs = [
         SiteSpec(
-            job, plan_file, site.name, site.data, site.cohort, models=folder, tensor_files=folder / site.name,
+            job, plan, site.name, site.data, site.cohort, models=folder, tensor_files=folder / site.name,
             modules=tuple(modules),
         )
         for site in sites

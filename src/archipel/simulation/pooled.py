@@ -16,7 +16,7 @@ from typing import Any
 from archipel.data import Cohort, RawSource, Sample, SampleData, Source
 from archipel.data.subjects import usable
 from archipel.governance import job_hash
-from archipel.plans import draft, load
+from archipel.plans import draft, load_packaged
 from archipel.plans.runtime import PlanRuntime
 from archipel.rounds import StageRecord
 from archipel.simulation.experiment import simulate
@@ -102,9 +102,8 @@ def train_pooled(plan: Path, sites: Sequence[SimulatedSite], *, rounds: int, fol
                  **terms: Any) -> Pooled:  # fmt: skip
     """Train on the union of the sites' training subjects, then validate on the held-out ones of each site.
 
-    ``folder`` takes the rounds' models; ``terms`` are those of ``draft``: seed, arguments, limits and so on.
+    ``folder`` takes the rounds' models; ``terms`` are those of ``draft``: entry, seed, arguments, limits and so on.
     """
-    needs = load(plan).needs
     drafted = draft(
         plan,
         experiment=NAME,
@@ -114,8 +113,8 @@ def train_pooled(plan: Path, sites: Sequence[SimulatedSite], *, rounds: int, fol
         validation_fraction=fraction,
         **terms,
     )
-    pooled = pooled_site(sites, needs, fraction)
-    store = asyncio.run(simulate(drafted.job, plan, drafted.initial_model, [pooled], folder))
+    pooled = pooled_site(sites, drafted.job.needs, fraction)
+    store = asyncio.run(simulate(drafted.job, drafted.plan, drafted.initial_model, [pooled], folder))
     model = store.models[store.model].read_bytes()
     trained = tuple(store.committed(TaskKind.TRAIN))
     (last,) = store.committed(TaskKind.EVALUATE)
@@ -123,7 +122,7 @@ def train_pooled(plan: Path, sites: Sequence[SimulatedSite], *, rounds: int, fol
     task = Task(key=key, job_hash=job_hash(drafted.job), models=(store.model,))
     per_site = {}
     for site in sites:
-        runtime = PlanRuntime(load(plan), drafted.job, NAME, site.data, site.cohort)
+        runtime = PlanRuntime(load_packaged(drafted.plan), drafted.job, NAME, site.data, site.cohort)
         runtime.prepare()
         per_site[site.name] = runtime.evaluate(task, [memoryview(model)]).validation
     return Pooled(trained, last, per_site)

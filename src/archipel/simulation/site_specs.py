@@ -20,7 +20,7 @@ from pathlib import Path
 
 from archipel.data import Cohort, Source
 from archipel.governance import job_hash
-from archipel.plans import load
+from archipel.plans import PackagedPlan, load_packaged
 from archipel.plans.runtime import PlanRuntime
 from archipel.rounds import model_path
 from archipel.simulation.trainer import InProcessTrainer
@@ -39,7 +39,7 @@ class SiteSpec:
     """
 
     job: Job
-    plan_file: Path
+    plan: PackagedPlan
     site: str
     data: Path | Source
     cohort: Cohort
@@ -66,7 +66,7 @@ def site_handler(spec: SiteSpec, turn: asyncio.Lock) -> Handler:
     """
     import_modules(spec.modules)
     job, digest = spec.job, job_hash(spec.job)
-    runtime = PlanRuntime(load(spec.plan_file, job.plan.class_name), job, spec.site, spec.data, spec.cohort)
+    runtime = PlanRuntime(load_packaged(spec.plan), job, spec.site, spec.data, spec.cohort)
     shutil.rmtree(spec.tensor_files, ignore_errors=True)
     spec.tensor_files.mkdir()
 

@@ -11,9 +11,9 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
-from pathlib import Path
 
-from archipel.plans.packaging import line_of
+from archipel.plans.loading import plan_line_of
+from archipel.plans.packaging import PackagedPlan
 from archipel.simulation.site_specs import SiteSpec, site_handler
 from archipel.tasks import Handler, LocalUpdate
 from archipel.vocabulary import ArchipelError, Task
@@ -33,11 +33,11 @@ class Raised:
     pickled: bytes | None = None
 
     @classmethod
-    def of(cls, error: BaseException, plan_file: Path) -> Raised:
+    def of(cls, error: BaseException, plan: PackagedPlan) -> Raised:
         """What can be sent of an error."""
         text = "".join(traceback.format_exception(error))
-        line = line_of(error, str(plan_file))
-        where = "" if line is None else f" (line {line} of {plan_file.name})"
+        place = plan_line_of(error, plan.files)
+        where = "" if place is None else f" ({place})"
         summary = " ".join(f"{type(error).__name__}: {error}".split()) + where
         try:
             pickled = pickle.dumps(error)
@@ -84,13 +84,13 @@ def serve(channel: Connection, specs: Sequence[SiteSpec]) -> None:
     try:
         handlers = {spec.site: site_handler(spec, turn) for spec in specs}
     except Exception as error:
-        channel.send((0, Raised.of(error, specs[0].plan_file)))
+        channel.send((0, Raised.of(error, specs[0].plan)))
         return
     channel.send((0, Ready()))
-    asyncio.run(_until_closed(channel, handlers, specs[0].plan_file))
+    asyncio.run(_until_closed(channel, handlers, specs[0].plan))
 
 
-async def _until_closed(channel: Connection, handlers: Mapping[str, Handler], plan_file: Path) -> None:
+async def _until_closed(channel: Connection, handlers: Mapping[str, Handler], plan: PackagedPlan) -> None:
     """While one site trains, another's result may be sealed: the ``turn`` of the handlers keeps training apart."""
     loop = asyncio.get_running_loop()
     closed = asyncio.Event()
@@ -102,7 +102,7 @@ async def _until_closed(channel: Connection, handlers: Mapping[str, Handler], pl
         except (EOFError, OSError):
             closed.set()
             return
-        work = loop.create_task(_answer(channel, number, handlers[site], task, plan_file))
+        work = loop.create_task(_answer(channel, number, handlers[site], task, plan))
         working.add(work)
         work.add_done_callback(working.discard)
 
@@ -113,11 +113,11 @@ async def _until_closed(channel: Connection, handlers: Mapping[str, Handler], pl
         os._exit(1)
 
 
-async def _answer(channel: Connection, number: int, handler: Handler, task: Task, plan_file: Path) -> None:
+async def _answer(channel: Connection, number: int, handler: Handler, task: Task, plan: PackagedPlan) -> None:
     try:
         # The optimiser's state stays here.
         answer: Answer = replace(await handler(task), state=None)
     except Exception as error:
-        answer = Raised.of(error, plan_file)
+        answer = Raised.of(error, plan)
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         channel.send((number, answer))

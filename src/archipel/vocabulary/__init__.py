@@ -22,7 +22,6 @@ from archipel.vocabulary.jobs import (
     Job,
     MetricSpec,
     OptimiserState,
-    PlanReference,
     PrivacyTerms,
     RosterEntry,
     RoundTerms,
@@ -43,6 +42,7 @@ from archipel.vocabulary.long_work import (
 from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName, Value
 from archipel.vocabulary.needs import ColumnNeed, DataKind, DataNeeds
 from archipel.vocabulary.parameters import HyperParameter, check_arguments
+from archipel.vocabulary.plans import PlanPath, PlanReference
 from archipel.vocabulary.records import JsonObject, Record
 from archipel.vocabulary.registry import Registry
 from archipel.vocabulary.releases import UPDATE_FIELDS, Release
@@ -78,6 +78,7 @@ __all__ = [
     "NotFound",
     "NotPermitted",
     "OptimiserState",
+    "PlanPath",
     "PlanReference",
     "PrivacyTerms",
     "Record",

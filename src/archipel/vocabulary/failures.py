@@ -1,12 +1,13 @@
-"""What may leave a site when a task fails: a code, a class from a fixed list, a line number, the agent's sentence."""
+"""What may leave a site when a task fails: a code, a class from a list, a line of the plan, the agent's sentence."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from archipel.vocabulary.errors import ErrorCode
+from archipel.vocabulary.plans import PlanPath
 from archipel.vocabulary.records import Record
 
 EXCEPTION_CLASSES = frozenset(
@@ -55,18 +56,25 @@ def known_class(name: str) -> str:
 class Failure(Record):
     """Why a site's part of a round failed, in words the agent chose; no text a plan wrote is in it.
 
-    ``sentence`` is one the agent wrote. ``line`` is a line of the approved plan file, or None. ``retry`` says whether
-    the same task may succeed later (a lost worker) or not (a plan that raises).
+    ``sentence`` is one the agent wrote. ``file`` is one of the approved plan's files and ``line`` a line of it, both or
+    neither. ``retry`` says whether the same task may succeed later (a lost worker) or not (a plan that raises).
     """
 
     code: ErrorCode
     sentence: Annotated[str, Field(max_length=1000)]
     exception: Annotated[str, Field(max_length=200), AfterValidator(known_class)] | None = None
+    file: PlanPath | None = None
     line: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     retry: bool = False
 
+    @model_validator(mode="after")
+    def _line_of_a_file(self) -> Self:
+        if (self.file is None) != (self.line is None):
+            raise ValueError("a file of the plan and a line of it are named together")
+        return self
+
     def __str__(self) -> str:
-        where = f" (line {self.line} of the plan)" if self.line is not None else ""
+        where = f" ({self.file}:{self.line})" if self.file is not None else ""
         what = f" [{self.exception}]" if self.exception else ""
         happened, then, remedy = self.sentence.partition("; ")
         return f"{happened}{what}{where}{then}{remedy}"

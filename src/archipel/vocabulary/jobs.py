@@ -11,20 +11,13 @@ from archipel.vocabulary.bounds import EXACT, LONGEST_TEXT, MOST_METRICS, MOST_P
 from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName
 from archipel.vocabulary.needs import DataNeeds
 from archipel.vocabulary.parameters import HyperParameter, check_arguments
+from archipel.vocabulary.plans import PlanReference
 from archipel.vocabulary.records import Many, Record
 from archipel.vocabulary.releases import OPERATIONAL_FIELDS, SUMMED_PREFIX, UPDATE_FIELDS, Release
 from archipel.vocabulary.schemas import TensorSchema
 from archipel.vocabulary.tasks import Arguments
 
 PublicKey = Annotated[str, StringConstraints(pattern=r"^ed25519:[0-9a-f]{64}$")]
-
-
-class PlanReference(Record):
-    """The plan as packaged: one Python source file, by hash, and the class in it."""
-
-    hash: Hash
-    class_name: Name
-    file_name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,100}\.py$")]
 
 
 class MetricSpec(Record):

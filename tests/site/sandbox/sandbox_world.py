@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +58,7 @@ class World:
         spec = SandboxSpec(
             job=made.job,
             site="site-a",
-            open_plan=partial(nullcontext, plan),
-            class_name="HostilePlan",
+            open_file=lambda _: nullcontext(plan),
             cohort=cohort,
             files=PreparedCache(state / "prepared", 1 << 30).prepare(root, cohort).files,
             limits=limits,

@@ -69,7 +69,8 @@ class Epochs:
             limits=WorkerLimits(memory_mb=600, wall_s=60),
         )
         self.job, self.hash = made.job, job_hash(made.job)
-        site.blobs.put(made.plan.source)
+        for content in made.plan.files.blobs.values():
+            site.blobs.put(content)
         offers.record(site, made.job)
         approve(site, "epochs")
 

@@ -133,7 +133,7 @@ async def test_state_beside_what_is_shown_is_refused_in_any_mode(world: World, m
 @pytest.mark.processes
 @pytest.mark.parametrize("mode", ["required", "none-i-accept-the-risk"])
 async def test_a_plan_file_that_is_not_the_approved_one_never_runs(world: World, mode: str) -> None:
-    with world.spec.open_plan() as path, path.open("a") as plan:
+    with world.spec.open_file("") as path, path.open("a") as plan:
         plan.write("\n# one more line\n")
     with pytest.raises(ArchipelError, match=r"is not the approved text: its hash is blake3:.*remove it") as refused:
         await Sandbox.start(replace(world.spec, mode=mode))

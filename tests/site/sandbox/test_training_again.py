@@ -60,7 +60,8 @@ class Trial:
             privacy=privacy or PrivacyTerms(),
         )
         self.site, self.job, self.hash = site, made.job, job_hash(made.job)
-        site.blobs.put(made.plan.source)
+        for content in made.plan.files.blobs.values():
+            site.blobs.put(content)
         offers.record(site, made.job)
         approve(site, "again")
         self.fetched = 0

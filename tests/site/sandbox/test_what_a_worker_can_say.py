@@ -118,9 +118,9 @@ async def test_training_on_nothing_is_no_answer(world: World) -> None:
 
 
 CLAIMS = [
-    {"code": "revoked", "exception": "PatientSevenIsIll", "line": 10**9, "text": "secret"},
-    {"code": "limit-time", "exception": "ValueError; secret", "line": -4, "text": "secret"},
-    {"code": "secret words", "exception": "secret", "line": None, "text": "secret"},
+    {"code": "revoked", "exception": "PatientSevenIsIll", "file": "hostile_plan.py", "line": 10**9, "text": "secret"},
+    {"code": "limit-time", "exception": "ValueError; secret", "file": "secret.py", "line": 4, "text": "secret"},
+    {"code": "secret words", "exception": "secret", "file": "hostile_plan.py", "line": -4, "text": "secret"},
 ]
 
 
@@ -130,7 +130,7 @@ async def test_only_fixed_words_of_an_error_leave(world: World, claim: dict[str,
     leaves = failed.failure
     assert leaves.code is ErrorCode.PLAN_ERROR
     assert leaves.exception in {*EXCEPTION_CLASSES, "Exception"}
-    assert leaves.line is None
+    assert leaves.file is None and leaves.line is None
     assert "secret" not in leaves.model_dump_json().lower() and "patient" not in leaves.model_dump_json().lower()
     assert failed.detail == "secret"
 

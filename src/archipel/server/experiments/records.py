@@ -11,8 +11,8 @@ import mmap
 from sqlalchemy import Connection, func, insert, select, update
 
 from archipel.governance import Approval, JournalHead, canonical, check_approval
-from archipel.plans import plan_text
-from archipel.plans.packaging import LARGEST_SOURCE
+from archipel.plans import declared
+from archipel.plans.files import LARGEST_PLAN
 from archipel.rounds import ExperimentVerb, check_releases
 from archipel.rounds.named_models import MEMORY
 from archipel.rounds.tables import next_state
@@ -29,7 +29,7 @@ from archipel.server.state.journal_entries import (
     JournalKind,
     add_entry,
 )
-from archipel.storage import utc_now
+from archipel.storage import BlobStore, utc_now
 from archipel.strategies import check_strategy
 from archipel.tensors import check_header, tensor_file_size
 from archipel.transport import AnswerMessage
@@ -145,11 +145,10 @@ class ExperimentRecords:
             if known[entry.site] != entry.identity_key:
                 raise BadInput(thing, f"has another identity key for {entry.site}", "make the job again")
         blobs = self.federation.blobs
-        if blobs.size(job.plan.hash) > LARGEST_SOURCE:
-            cause = f"has a plan of more than {LARGEST_SOURCE} bytes"
+        if sum(map(blobs.size, job.plan.files.values())) > LARGEST_PLAN:
+            cause = f"has a plan of more than {LARGEST_PLAN} bytes"
             raise BadInput(thing, cause, "keep data out of the plan's source")
-        with blobs.open(job.plan.hash) as file:
-            plan_text(file.read(), job.plan.file_name)
+        declared(job.plan, ((path, _contents(blobs, blob)) for path, blob in job.plan.files.items()))
         remedy = "make the job and its initial model from the same plan"
         if (size := blobs.size(job.initial_model)) != (needed := tensor_file_size(job.tensors)):
             raise BadInput(thing, f"its initial model has {size} bytes, its tensors make {needed}", remedy)
@@ -279,7 +278,7 @@ class ExperimentRecords:
         for name, job, _, state in self.known():
             if site not in job.sites or state.is_over:
                 continue
-            if blob == job.plan.hash:
+            if blob in job.plan.files.values():
                 return name
             if self._approved(name, site) and blob in self._models_in_use(name, job):
                 return name
@@ -334,6 +333,11 @@ class ExperimentRecords:
         with self.federation.database.read() as connection:
             if connection.scalar(query) is None:
                 raise NotPermitted(f"error text of {site}", f"is about {key}, which did not fail there", "ignore")
+
+
+def _contents(blobs: BlobStore, blob: str) -> bytes:
+    with blobs.open(blob) as file:
+        return file.read()
 
 
 def _check_patience(connection: Connection, experiment: str, site: str) -> None:

@@ -80,7 +80,7 @@ class Experiments:
             jobs = [views.parsed_job(text) for text in connection.scalars(select(schema.experiments.c.job))]
             kept = set(connection.scalars(select(schema.models.c.hash)))
             kept |= {row for row in connection.scalars(select(schema.rounds.c.model_before)) if row}
-        kept |= {blob for job in jobs for blob in (job.plan.hash, job.initial_model)}
+        kept |= {blob for job in jobs for blob in (*job.plan.files.values(), job.initial_model)}
         self.federation.blobs.sweep(kept)
         names = {job.experiment for job in jobs}
         for job in jobs:

@@ -16,8 +16,8 @@ from typing import Any
 import structlog
 
 from archipel.governance import JournalHead, closed_is_signed_by
-from archipel.plans import plan_text
-from archipel.plans.packaging import LARGEST_SOURCE
+from archipel.plans.files import LARGEST_PLAN
+from archipel.plans.source import plan_text
 from archipel.site.agent.connection import ServerConnection
 from archipel.site.agent.reporting import StatusReporting
 from archipel.site.agent.upload import deliver
@@ -144,23 +144,35 @@ class Agent:
         # One at a time: whether there is room for another offer is known when the one before is kept.
         async with self._offering:
             await asyncio.to_thread(offers.check_offer, self.site, job)
-            if not self.site.blobs.has(job.plan.hash):
-                await self._fetch_plan(job)
+            await self._fetch_plan(job)
             await asyncio.to_thread(offers.record, self.site, job, asked_by)
         await self.decided()
 
     async def _fetch_plan(self, job: Job) -> None:
+        """Fetch the files of the plan that are not here yet; all together may be as large as a plan."""
+        left = LARGEST_PLAN
+        for path in job.plan.paths:
+            blob = job.plan.files[path]
+            left -= (
+                self.site.blobs.size(blob) if self.site.blobs.has(blob) else await self._fetch_file(path, blob, left)
+            )
+            if left < 0:
+                cause = f"its plan has more than {LARGEST_PLAN} bytes"
+                raise Refused(f"experiment {job.experiment}", cause, "it was not taken on")
+
+    async def _fetch_file(self, path: str, blob: str, most: int) -> int:
+        """Fetch and keep one file of a plan, if it has at most so many bytes; how many came."""
         with self.site.blobs.writer() as writer:
             source = bytearray()
-            async with contextlib.aclosing(self.link.fetch(job.plan.hash)) as chunks:
+            async with contextlib.aclosing(self.link.fetch(blob)) as chunks:
                 async for chunk in chunks:
                     source += chunk
-                    if len(source) > LARGEST_SOURCE:
-                        cause = f"its plan has more than {LARGEST_SOURCE} bytes"
-                        raise Refused(f"experiment {job.experiment}", cause, "it was not taken on")
+                    if len(source) > most:
+                        return len(source)
                     writer.write(chunk)
-            plan_text(bytes(source), job.plan.file_name)
-            writer.commit(job.plan.hash)
+            plan_text(bytes(source), path)
+            writer.commit(blob)
+            return len(source)
 
     def _begin(self, task: Task) -> None:
         work = self._work_of(task)

@@ -101,8 +101,8 @@ def check_shown(offer: Offer, job_hash: str) -> None:
 
 
 def check_readable(blobs: BlobStore, offer: Offer) -> None:
-    """Raise Refused while the offer's plan has not been fetched, and as ``offers.plan_source`` does."""
-    if offers.plan_source(blobs, offer.job) is None:
+    """Raise Refused while the offer's plan has not been fetched, and as ``offers.plan_files`` does."""
+    if offers.plan_files(blobs, offer.job) is None:
         raise Refused(
             f"experiment {offer.experiment}",
             "its plan has not been fetched yet",

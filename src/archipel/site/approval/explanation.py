@@ -62,8 +62,12 @@ def _purpose(job: Job) -> str:
 
 def _model(job: Job) -> str:
     count = sum(spec.elements for spec in job.tensors.tensors)
+    entry, *others = job.plan.paths
+    files = f"{entry} (its whole text is below)"
+    if others:
+        files = f"{entry}, which uses {', '.join(others)} (the whole text of each is below),"
     return (
-        f"The Python class {job.plan.class_name} from {job.plan.file_name} (its whole text is below) trains a model of "
+        f"The Python class {job.plan.class_name} from {files} trains a model of "
         f"{count:,} numbers ({_size(job.tensors.nbytes)})."
     )
 

@@ -5,7 +5,9 @@ Offers that ended without a decision are kept for people to see, and make room f
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, and_, delete, func, select
+import json
+
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, select
 
 from archipel.site.state import schema
 from archipel.storage import BlobStore, Database
@@ -35,19 +37,31 @@ def check_limits(connection: Connection, job: Job, length: int) -> None:
 
 
 def forget_ended(connection: Connection) -> set[str]:
-    """Forget offers that ended undecided, when those have become too many; returns their plans."""
+    """Forget offers that ended undecided, when those have become too many; returns the hashes of their plans' files."""
     query = select(func.count(), func.coalesce(func.sum(func.length(_rows.c.job)), 0)).where(_ended_undecided)
     count, taken = connection.execute(query).one()
     if count < MOST_OFFERS and taken <= MOST_BYTES:
         return set()
-    plans = set(connection.scalars(select(_rows.c.plan_hash).where(_ended_undecided)))
+    files = plan_blobs(connection, _ended_undecided)
     connection.execute(delete(_rows).where(_ended_undecided))
-    return plans
+    return files
 
 
-def drop_plans(database: Database, blobs: BlobStore, plans: set[str]) -> None:
-    """Delete those of these plans that belong to no offer any more."""
+def plan_blobs(connection: Connection, *which: ColumnElement[bool]) -> set[str]:
+    """The hashes of the files of the plans of these offers, by default of all."""
+    return set().union(*map(files_in, connection.scalars(select(_rows.c.job).where(*which))))
+
+
+def files_in(job: str) -> set[str]:
+    """The hashes of the plan's files in a job's document."""
+    return set(json.loads(job)["plan"]["files"].values())
+
+
+def drop_files(database: Database, blobs: BlobStore, files: set[str]) -> None:
+    """Delete those of these files that belong to the plan of no offer any more."""
+    if not files:
+        return
     with database.read() as connection:
-        plans = plans - set(connection.scalars(select(_rows.c.plan_hash).where(_rows.c.plan_hash.in_(plans))))
-    for plan in plans:
-        blobs.delete(plan)
+        files = files - plan_blobs(connection)
+    for one in files:
+        blobs.delete(one)

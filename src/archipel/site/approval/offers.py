@@ -13,7 +13,8 @@ from typing import NamedTuple
 from sqlalchemy import Connection, RowMapping, insert, select, update
 
 from archipel.governance import Approval, canonical, job_hash
-from archipel.plans import plan_text
+from archipel.plans import declared
+from archipel.plans.files import PlanFiles
 from archipel.site.approval import offer_limits
 from archipel.site.audit.journal_entries import (
     ExperimentEnded,
@@ -100,7 +101,6 @@ def record(site: StateFolder, job: Job, asked_by: str = "") -> OfferState:
         values = {
             "job": document.decode(),
             "job_hash": hashed,
-            "plan_hash": job.plan.hash,
             "state": OfferState.OFFERED,
             "cohort_hash": None,
             "approval": None,
@@ -115,11 +115,11 @@ def record(site: StateFolder, job: Job, asked_by: str = "") -> OfferState:
             add_entry(connection, JournalKind.JOB_OFFERED, offered)
             connection.execute(insert(_rows).values(experiment=job.experiment, **values))
         else:
-            unused.add(row["plan_hash"])
+            unused |= offer_limits.files_in(row["job"])
             changed = JobChanged(**dict(offered), before=row["job_hash"], was=row["state"])
             add_entry(connection, JournalKind.JOB_CHANGED, changed)
             connection.execute(update(_rows).where(_rows.c.experiment == job.experiment).values(**values))
-    offer_limits.drop_plans(site.database, site.blobs, unused)
+    offer_limits.drop_files(site.database, site.blobs, unused)
     return OfferState.OFFERED
 
 
@@ -161,30 +161,34 @@ def offered(database: Database, experiment: str) -> Offer:
         return _offer(known_row(connection, experiment))
 
 
-def plan_source(blobs: BlobStore, job: Job) -> str | None:
-    """The plan's source as the job's hash names it, None while it has not been fetched.
+def plan_files(blobs: BlobStore, job: Job) -> PlanFiles | None:
+    """The texts of the plan's files as the job's hashes name them, None while one of them has not been fetched.
 
-    Raises Refused when what is kept is not what the hash says, and BadInput when it is not a text that can be read as
+    Raises Refused when what is kept is not what a hash says, and BadInput when it is not a text that can be read as
     Python reads it.
     """
-    if not blobs.has(job.plan.hash):
+    if not all(map(blobs.has, job.plan.files.values())):
         return None
-    with blobs.open(job.plan.hash) as file:
+    return declared(job.plan, ((path, _kept(blobs, job, path)) for path in job.plan.paths)).files
+
+
+def _kept(blobs: BlobStore, job: Job, path: str) -> bytes:
+    with blobs.open(job.plan.files[path]) as file:
         source = file.read()
-    if blob_hash(source) != job.plan.hash:
+    if blob_hash(source) != job.plan.files[path]:
         raise Refused(
-            f"plan {job.plan.file_name}",
+            f"plan {path}",
             "what is kept here is not what the job names",
             "restart the agent, which fetches it again",
             code=ErrorCode.BAD_PLAN,
         )
-    return plan_text(source, job.plan.file_name)
+    return source
 
 
 def whole_plans(database: Database, blobs: BlobStore) -> set[str]:
-    """The hashes of the plans that are here as they were offered."""
+    """The hashes of the plans' files that are here as they were offered."""
     with database.read() as connection:
-        known = set(connection.scalars(select(_rows.c.plan_hash)))
+        known = offer_limits.plan_blobs(connection)
     return {one for one in known if _is_whole(blobs, one)}
 
 

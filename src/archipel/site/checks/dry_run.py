@@ -55,7 +55,7 @@ class Checks:
     def __init__(self, site: StateFolder, experiment: str, dataset: str | None = None, *, by: Actor) -> None:
         self._site, self._offer = site, offers.offered(site.database, experiment)
         self._job = self._offer.job
-        if offers.plan_source(site.blobs, self._job) is None:
+        if offers.plan_files(site.blobs, self._job) is None:
             raise NotFound(
                 f"the plan of {experiment}", "has not been fetched yet", "start the agent, which fetches it, then check"
             )

@@ -6,7 +6,6 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -105,8 +104,7 @@ def sandbox_spec(
     return SandboxSpec(
         job=job,
         site=site.name,
-        open_plan=partial(site.blobs.local, job.plan.hash),
-        class_name=job.plan.class_name,
+        open_file=site.blobs.local,
         cohort=preparation.as_disclosed(cohort, job.validation_fraction),
         files=files,
         limits=job.limits,

@@ -1,7 +1,7 @@
 """The command that starts a worker: what it may see and what it may not, as a list of arguments.
 
 Everything the worker sees is named here; there is no rule that takes something away again. Paths are those of the
-agent's own interpreter and installation, the plan's file and the prepared data.
+agent's own interpreter and installation, the plan's files and the prepared data.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import archipel
@@ -71,8 +71,7 @@ def visible_code() -> list[Path]:
 
 def bubblewrap_arguments(
     *,
-    plan: int,
-    plan_name: str,
+    plan: Mapping[str, int],
     dataset: Sequence[tuple[Path, str]],
     limits: WorkerLimits,
     seccomp: int,
@@ -81,10 +80,10 @@ def bubblewrap_arguments(
 ) -> list[str]:
     """The bubblewrap command up to the worker's own arguments.
 
-    ``plan`` is a descriptor with the plan's source; ``dataset`` pairs a file here with its place under ``/data``.
-    ``uid`` is the worker's own when the agent is root; else the worker keeps the agent's, in a user namespace that only
-    it is in. ``hidden``, the site's state folder, must not become visible: raises BadInput (code sandbox) when a bind
-    would show it.
+    ``plan`` has a descriptor for each of the plan's files by its path; ``dataset`` pairs a file here with its place
+    under ``/data``. ``uid`` is the worker's own when the agent is root; else the worker keeps the agent's, in a user
+    namespace that only it is in. ``hidden``, the site's state folder, must not become visible: raises BadInput (code
+    sandbox) when a bind would show it.
     """
     shown: list[tuple[Path, str]] = [(path, str(path)) for path in map(Path, _SYSTEM) if path.exists()]
     shown += [(path, str(path)) for path in visible_code() if not _inside_system(path)]
@@ -116,7 +115,8 @@ def bubblewrap_arguments(
     arguments += ["--proc", "/proc", "--dev", "/dev", "--size", size, "--perms", "1777", "--tmpfs", "/dev/shm"]  # noqa: S108
     arguments += ["--size", size, "--perms", "1777", "--tmpfs", "/tmp"]  # noqa: S108
     inside = [(source, f"{DATA}/{place}".rstrip("/")) for source, place in dataset]
-    arguments += _folders_above([place for _, place in (*shown, *inside)])
+    files = {f"{PLAN}/{path}": descriptor for path, descriptor in plan.items()}
+    arguments += _folders_above([*files, *(place for _, place in (*shown, *inside))])
     for source, place in shown:
         if source.is_symlink() and place in _SYSTEM:
             arguments += ["--symlink", str(source.readlink()), place]
@@ -124,7 +124,8 @@ def bubblewrap_arguments(
             arguments += ["--ro-bind", str(source), place]
     for source, place in inside:
         arguments += ["--ro-bind", str(source), place]
-    arguments += ["--perms", "0444", "--ro-bind-data", str(plan), f"{PLAN}/{plan_name}"]
+    for place, descriptor in files.items():
+        arguments += ["--perms", "0444", "--ro-bind-data", str(descriptor), place]
     arguments += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp"]  # noqa: S108
     arguments.append("--")
     # The filter forbids new namespaces, so that it waits for the last one.

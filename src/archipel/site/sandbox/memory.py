@@ -40,7 +40,8 @@ class SharedBuffer:
     def holding(cls, data: bytes) -> Self:
         """Sealed memory with this content."""
         buffer = cls.create(len(data))
-        buffer.write(data, 0)
+        if data:
+            buffer.write(data, 0)
         buffer.seal()
         return buffer
 
@@ -55,7 +56,8 @@ class SharedBuffer:
 
     def seal(self) -> None:
         """From now on nobody can change the content: no worker ever, the agent not before ``reuse``."""
-        if self._map is None:
+        # Memory of no bytes, which an empty file of a plan is, cannot be mapped and needs none.
+        if self._map is None and self.size:
             self._map = mmap.mmap(self.fd, self.size)
         self._fix(F_SEAL_FUTURE_WRITE)
         self._sealed = True

@@ -28,14 +28,13 @@ class TaskFailed(Exception):
 class SandboxSpec:
     """One worker. ``files`` are the prepared ones of ``cohort``, each with the name the worker knows it by.
 
-    ``open_plan`` gives a local file of the plan's text for as long as it is read, as ``BlobStore.local`` does;
-    ``state_folder``, the site's own, must never be visible to it; ``prepare_wall_s`` in seconds.
+    ``open_file`` gives a local copy of a plan's file, by its hash, for as long as it is read, as ``BlobStore.local``
+    does; ``state_folder``, the site's own, must never be visible to it; ``prepare_wall_s`` in seconds.
     """
 
     job: Job
     site: str
-    open_plan: Callable[[], AbstractContextManager[Path]]
-    class_name: str
+    open_file: Callable[[str], AbstractContextManager[Path]]
     cohort: Cohort
     files: tuple[tuple[Path, str], ...]
     limits: WorkerLimits

@@ -76,7 +76,7 @@ async def _started(spec: SandboxSpec, sandboxed: bool, resources: Resources) -> 
         finally:
             # Held here, it would hide that the worker is gone.
             theirs.close()
-        start = Start(job=spec.job, site=spec.site, plan_file=places.plan, root=places.data, cohort=spec.cohort)
+        start = Start(job=spec.job, site=spec.site, plan=places.plan, root=places.data, cohort=spec.cohort)
         await _until_ready(dialogue, start, process, resources)
         main = tree.descendants(process.pid)[-1]
         tree.signal_all([main], SIGSTOP)
@@ -96,9 +96,9 @@ async def _started(spec: SandboxSpec, sandboxed: bool, resources: Resources) -> 
 
 
 class _Places(NamedTuple):
-    """Where the worker finds its plan's file and its data."""
+    """Where the worker finds its plan's files, by their paths, and its data."""
 
-    plan: str
+    plan: dict[str, str]
     data: str
 
 
@@ -107,14 +107,16 @@ def _launched(
 ) -> tuple[subprocess.Popen[bytes], _Places]:
     with ExitStack() as given:
         given.callback(resources.output.given)
-        plan = given.enter_context(closing(SharedBuffer.holding(_approved_plan(spec)))).fd
+        plan = {
+            path: given.enter_context(closing(SharedBuffer.holding(_approved_file(spec, path)))).fd
+            for path in spec.job.plan.paths
+        }
         if sandboxed:
             filter_ = given.enter_context(closing(SharedBuffer.holding(seccomp.program_here()))).fd
-            places = _Places(f"{command.PLAN}/{spec.job.plan.file_name}", command.DATA)
-            passed = [plan, filter_]
+            places = _Places({path: f"{command.PLAN}/{path}" for path in plan}, command.DATA)
+            passed = [*plan.values(), filter_]
             arguments = command.bubblewrap_arguments(
                 plan=plan,
-                plan_name=spec.job.plan.file_name,
                 dataset=resources.stage.files,
                 limits=spec.limits,
                 seccomp=filter_,
@@ -125,8 +127,8 @@ def _launched(
             # Handed over open: the state folder, where both lie, lets no uid in but the agent's.
             data = os.open(resources.stage.root, os.O_RDONLY | os.O_DIRECTORY)
             given.callback(os.close, data)
-            places = _Places(f"/proc/self/fd/{plan}", f"/proc/self/fd/{data}")
-            passed = [plan, data]
+            places = _Places({path: f"/proc/self/fd/{file}" for path, file in plan.items()}, f"/proc/self/fd/{data}")
+            passed = [*plan.values(), data]
             arguments = command.bare_arguments(resources.identity.uid)
         process = subprocess.Popen(
             [*arguments, *command.worker_arguments(theirs.fileno())],
@@ -141,14 +143,15 @@ def _launched(
     return process, places
 
 
-def _approved_plan(spec: SandboxSpec) -> bytes:
-    """The plan's text. Raises ArchipelError (code trust) when it is not the one that was approved."""
-    with spec.open_plan() as path:
-        source = path.read_bytes()
-    if (found := blob_hash(source)) != spec.job.plan.hash:
+def _approved_file(spec: SandboxSpec, path: str) -> bytes:
+    """One file of the plan. Raises ArchipelError (code trust) when it is not the one that was approved."""
+    approved = spec.job.plan.files[path]
+    with spec.open_file(approved) as place:
+        source = place.read_bytes()
+    if (found := blob_hash(source)) != approved:
         raise ArchipelError(
-            f"the plan's file {path}",
-            f"is not the approved text: its hash is {found}, the job's is {spec.job.plan.hash}",
+            f"the plan's file {path}, kept as {place},",
+            f"is not the approved text: its hash is {found}, the job's is {approved}",
             "find out who changed it, remove it and start the agent again, which fetches the text again",
             code=ErrorCode.TRUST,
         )

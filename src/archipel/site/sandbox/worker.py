@@ -306,12 +306,19 @@ class SandboxedWorker:
     def _told(self, problem: WorkerError) -> TaskFailed:
         """The failure that may leave the site, from an error that the worker told."""
         code = ErrorCode(problem.code) if problem.code in set(_MAY_SAY) else ErrorCode.PLAN_ERROR
-        with self.spec.open_plan() as path:
-            lines = path.read_bytes().count(b"\n") + 1
-        line = problem.line if problem.line is not None and 1 <= problem.line <= lines else None
         exception = problem.exception if problem.exception in EXCEPTION_CLASSES else "Exception"
-        failure = Failure(code=code, sentence=sentence_of(code), exception=exception, line=line)
+        failure = Failure(code=code, sentence=sentence_of(code), exception=exception)
+        if self._is_line_of_plan(problem.file, problem.line):
+            failure = failure.model_copy(update={"file": problem.file, "line": problem.line})
         return TaskFailed(failure, problem.text, told=True)
+
+    def _is_line_of_plan(self, file: str | None, line: int | None) -> bool:
+        """Whether the approved plan has this line: no other name or number of a worker's may leave the site."""
+        blob = self.spec.job.plan.files.get(file or "")
+        if blob is None or line is None:
+            return False
+        with self.spec.open_file(blob) as path:
+            return 1 <= line <= path.read_bytes().count(b"\n") + 1
 
     async def _misbehaved(self, detail: str) -> TaskFailed:
         """The worker broke the protocol: it is ended, whatever it is."""

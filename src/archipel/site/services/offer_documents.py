@@ -13,7 +13,7 @@ from archipel.vocabulary import Job, Record
 
 
 class OfferRow(Record):
-    """An experiment in a row. ``plan`` is the plan's file name; times are ISO 8601 in UTC."""
+    """An experiment in a row. ``plan`` is the file that holds the plan class; times are ISO 8601 in UTC."""
 
     experiment: str
     state: OfferState
@@ -30,12 +30,12 @@ class OfferRow(Record):
 
 
 class OfferDocument(OfferRow):
-    """An experiment in full. ``source`` is the plan's text, None while it has not been fetched."""
+    """An experiment in full. ``files`` are the texts of the plan's files by path, None while they are not fetched."""
 
     job: Job
     explanation: tuple[tuple[str, str], ...]
     needs: tuple[Answer, ...]
-    source: str | None
+    files: dict[str, str] | None
 
 
 def row(offer: Offer) -> OfferRow:
@@ -44,7 +44,7 @@ def row(offer: Offer) -> OfferRow:
         experiment=offer.experiment,
         state=offer.state,
         title=offer.job.title,
-        plan=offer.job.plan.file_name,
+        plan=offer.job.plan.entry,
         rounds=offer.job.terms.rounds,
         asked_by=offer.asked_by,
         job_hash=offer.job_hash,
@@ -80,10 +80,11 @@ def document_on(site: StateFolder, offer: Offer, entry: Dataset, cohort: Cohort)
 
 
 def _document(site: StateFolder, offer: Offer, explained: Explanation, needs: tuple[Answer, ...]) -> OfferDocument:
+    kept = offers.plan_files(site.blobs, offer.job)
     return OfferDocument(
         **dict(row(offer)),
         job=offer.job,
         explanation=explained,
         needs=needs,
-        source=offers.plan_source(site.blobs, offer.job),
+        files=None if kept is None else {path: kept.texts[path] for path in offer.job.plan.paths},
     )

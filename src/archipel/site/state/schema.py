@@ -141,7 +141,6 @@ experiments = Table(
     Column("experiment", String(63), primary_key=True),
     Column("job", Text, nullable=False),
     Column("job_hash", String(71), nullable=False),
-    Column("plan_hash", String(71), nullable=False),
     Column("state", String(16), nullable=False),
     Column("cohort_hash", String(71), ForeignKey("cohorts.hash")),
     Column("approval", Text),

@@ -16,6 +16,7 @@ from pydantic import Field, TypeAdapter
 from archipel.data import Cohort
 from archipel.vocabulary import Job, Record, Task
 from archipel.vocabulary.bounds import EXACT, MOST_SITES
+from archipel.vocabulary.plans import LONGEST_PLAN_PATH
 from archipel.vocabulary.tasks import MetricSums
 
 HEADER = struct.Struct("<I")
@@ -30,12 +31,12 @@ MOST_DESCRIPTORS = 3
 
 
 class Start(Record):
-    """First message: what the worker works on for its whole life."""
+    """First message: what the worker works on for its whole life. ``plan``: where each of the plan's files lies."""
 
     type: Literal["start"] = "start"
     job: Job
     site: str
-    plan_file: str
+    plan: dict[str, str]
     root: str
     cohort: Cohort
 
@@ -121,6 +122,7 @@ class WorkerError(Record):
     type: Literal["problem"] = "problem"
     code: Annotated[str, Field(max_length=64)]
     exception: Annotated[str, Field(max_length=64)]
+    file: Annotated[str, Field(max_length=LONGEST_PLAN_PATH)] | None = None
     line: int | None = None
     text: Annotated[str, Field(max_length=LONGEST_TEXT)]
 

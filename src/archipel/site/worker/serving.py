@@ -12,7 +12,8 @@ from pathlib import Path
 
 from archipel.data import PreparedSource
 from archipel.plans.in_turn import ReadInTurn
-from archipel.plans.packaging import line_of, load
+from archipel.plans.loading import load_packaged, plan_line_of
+from archipel.plans.packaging import PackagedPlan, declared
 from archipel.plans.runtime import Outcome, PlanRuntime
 from archipel.site.worker.protocol import (
     LONGEST_TEXT,
@@ -78,7 +79,7 @@ def serve(channel: socket.socket, start: Start) -> None:
             reply = served.answer(request, descriptors)
         except BaseException as error:
             # Whatever a plan raises, SystemExit and KeyboardInterrupt too, is this task's failure and no more.
-            reply = problem(error, start.plan_file)
+            reply = problem(error, served.plan)
         finally:
             for one in descriptors:
                 os.close(one)
@@ -92,6 +93,7 @@ class Served:
     def __init__(self, channel: socket.socket, start: Start) -> None:
         self._channel, self._start = channel, start
         self._runtime: PlanRuntime | None = None
+        self.plan: PackagedPlan | None = None
         self.windows = Windows()
 
     def answer(self, request: Record, descriptors: Sequence[int]) -> Record:
@@ -114,9 +116,9 @@ class Served:
 
     def _prepared(self) -> PlanRuntime:
         start = self._start
-        plan = load(Path(start.plan_file), start.job.plan.class_name)
+        self.plan = declared(start.job.plan, ((path, Path(place).read_bytes()) for path, place in start.plan.items()))
         source = PreparedSource(Path(start.root), start.cohort)
-        runtime = PlanRuntime(plan, start.job, start.site, source, start.cohort)
+        runtime = PlanRuntime(load_packaged(self.plan), start.job, start.site, source, start.cohort)
         runtime.prepare()
         return runtime
 
@@ -173,13 +175,15 @@ def _contents(descriptor: int) -> bytes:
     return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
 
 
-def problem(error: BaseException, plan_file: str) -> WorkerError:
+def problem(error: BaseException, plan: PackagedPlan | None) -> WorkerError:
     """The error for the agent: in full, with the class and the plan's line that may leave the site picked out."""
     code = error.code if isinstance(error, ArchipelError) else ErrorCode.PLAN_ERROR
     if isinstance(error, MemoryError):
         code = ErrorCode.LIMIT_MEMORY
     kind = next((one.__name__ for one in type(error).__mro__ if one.__name__ in EXCEPTION_CLASSES), "Exception")
-    return WorkerError(code=code.value, exception=kind, line=line_of(error, plan_file), text=_text(error))
+    place = plan_line_of(error, plan.files) if plan is not None else None
+    file, line = (place.file, place.line) if place is not None else (None, None)
+    return WorkerError(code=code.value, exception=kind, file=file, line=line, text=_text(error))
 
 
 def _text(error: BaseException) -> str:

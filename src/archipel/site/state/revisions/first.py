@@ -142,7 +142,6 @@ def upgrade() -> None:
         sa.Column("experiment", sa.String(length=63), nullable=False),
         sa.Column("job", sa.Text(), nullable=False),
         sa.Column("job_hash", sa.String(length=71), nullable=False),
-        sa.Column("plan_hash", sa.String(length=71), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("cohort_hash", sa.String(length=71), nullable=True),
         sa.Column("approval", sa.Text(), nullable=True),
