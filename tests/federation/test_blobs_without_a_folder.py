@@ -76,7 +76,9 @@ async def served(federation: ServerContext) -> AsyncIterator[None]:
         connected=lambda: set(experiments.hub.streams),
         changed=lambda: None,
     )
-    rest = RestServer(create_app(context), state, listen(settings.rest_host, settings.rest_port, "rest_port"))
+    rest = RestServer(
+        create_app(context), state, listen(settings.rest_host, settings.rest_port, "rest_port"), federation.limits
+    )
     await experiments.start()
     await rest.start()
     try:

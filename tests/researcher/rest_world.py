@@ -334,7 +334,7 @@ def served(folder: Path) -> Iterator[World]:
         ready, stop = threading.Event(), threading.Event()
 
         async def serve() -> None:
-            server = RestServer(create_app(context), federation.state, bound)
+            server = RestServer(create_app(context), federation.state, bound, federation.limits)
             await server.start()
             ready.set()
             await asyncio.to_thread(stop.wait)

@@ -65,7 +65,7 @@ def serving(folder: Path, name: str, clock: Clock) -> Iterator[Server]:
     with ServerContext.create(ServerState(folder), settings) as federation:
         context = RestContext(federation=federation, experiments=None, connected=tuple, changed=lambda: None, now=clock)
         loop, started = asyncio.new_event_loop(), threading.Event()
-        rest = RestServer(create_app(context), federation.state, bound)
+        rest = RestServer(create_app(context), federation.state, bound, federation.limits)
 
         def serve() -> None:
             loop.run_until_complete(rest.start())
