@@ -182,7 +182,7 @@ def test_a_line_is_written_as_the_first_version_wrote_it(hospital: StateFolder, 
     body, written = LINES[kind]
     with hospital.database.write() as connection:
         journal_entries.add_entry(connection, kind, body)
-    line = journal.newest(hospital, 1)[0]
+    line = journal.newest(hospital.database, 1)[0]
     assert (line.kind, canonical(line.body).decode()) == (kind.value, written)
     assert json.loads(written) == line.body and line.fits_its_hash()
 

@@ -52,7 +52,7 @@ def as_it_is(site: StateFolder) -> object:
     return (
         catalog.datasets(site),
         cohort_versions.versions(site),
-        journal.lines(site),
+        journal.lines(site.database),
         changes.read(site, 0),
         sorted(str(path) for path in site.reports.rglob("*")) if site.reports.exists() else [],
     )
@@ -180,7 +180,7 @@ async def test_checks_that_are_cancelled_leave_no_worker_no_file_and_no_line(
     _, alive = await asyncio.to_thread(psutil.wait_procs, set(workers()) - before, 10)
     assert not alive
     assert not list(with_table.folder.glob("check-*"))
-    said = [line.body["step"] for line in journal.of_kind(with_table, "checked")]
+    said = [line.body["step"] for line in journal.of_kind(with_table.database, "checked")]
     assert said == ([] if what == "rounds on generated data" else ["dummy"])
     shown: list[WorkProgress] = []
     results = await run_checks(Checks(with_table, "heart", by=ANNA), Step.PREFLIGHT, show=shown.append)

@@ -42,7 +42,7 @@ class ListedDataset(DatasetRow):
 class DatasetDocument(DatasetRow):
     """One dataset in full. The JSON of ``mapping`` leaves out what is at its default.
 
-    ``told_outside`` is all that server and researchers are told; ``needs`` has, for each experiment that runs on this
+    ``disclosed`` is all that server and researchers are told; ``needs`` has, for each experiment that runs on this
     dataset or would, whether the dataset has what its plan needs.
     """
 
