@@ -27,7 +27,8 @@ WRITTEN_HEAD = f'{{"at":"2026-01-02","hash":"{SHA}","number":7,"owner":"server",
 CLOSED = RoundClosed(experiment="brains", round=3, attempt=1, job_hash=SHA, committed=True, contributors=("nord",))
 FAILURE = Failure(code=ErrorCode.BAD_DATA, exception="ValueError", sentence="bad data")
 WRITTEN_FAILURE = (
-    '{"about":"","attempt":1,"experiment":"brains","failure":{"code":"bad-data","exception":"ValueError","line":null,'
+    '{"about":"","attempt":1,"experiment":"brains","failure":{"code":"bad-data","exception":"ValueError",'
+    '"file":null,"line":null,'
     '"retry":false,"sentence":"bad data"},"kind":"evaluate","round":3}'
 )
 E = journal_entries
