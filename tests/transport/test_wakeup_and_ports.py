@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import tempfile
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from archipel.transport.service import check_port
 from archipel.transport.wakeup import FOLDER, Wakeup, wake
+from archipel.transport.wakeup import _address as socket_address
 from archipel.vocabulary import ArchipelError, ErrorCode
 
 
@@ -114,6 +116,62 @@ async def test_only_the_owner_may_wake(folder: Path) -> None:
     assert bell._path.stat().st_mode & 0o777 == 0o600
     assert (folder / FOLDER).stat().st_mode & 0o777 == 0o700
     bell.close()
+
+
+def put_hostile(place: Path) -> list[socket.socket]:
+    """What others may have left among the listeners, and sockets that keep them alive."""
+    (place / "process.folder").mkdir()
+    (place / "process.file").write_text("text")
+    os.mkfifo(place / "process.pipe")
+    (place / "process.loop").symlink_to(place / "process.loop")
+    (place / "process.nowhere").symlink_to(place / "nothing")
+    (place / ("process." + "x" * 200)).write_text("a name that no socket can have")
+    stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with socket_address(place / "process.stream") as address:
+        stream.bind(address)
+    stream.listen()
+    return [stream]
+
+
+async def test_what_cannot_be_woken_disturbs_neither_a_commit_nor_the_other_listeners(folder: Path) -> None:
+    bell = Wakeup(folder)
+    place = folder / FOLDER
+    others = put_hostile(place)
+    before = {path.name for path in place.iterdir()}
+    try:
+        assert wake(folder)
+        assert await bell.wait(10)
+        assert {path.name for path in place.iterdir()} == before, "what is not a listener's is left alone"
+        bell.close()
+        assert not wake(folder), "none of the others serves this folder"
+    finally:
+        bell.close()
+        for one in others:
+            one.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root follows a folder of another account")
+async def test_a_follower_of_root_breaks_nothing_for_the_account_of_the_agent() -> None:
+    nobody = 65534
+    # Not below pytest's folder, which lets no other account through.
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        os.chown(folder, nobody, nobody)
+        follower = Wakeup(folder, follower=True)
+        try:
+            os.setegid(nobody)
+            os.seteuid(nobody)
+            try:
+                assert not wake(folder)
+                serving = Wakeup(folder)
+                assert wake(folder) and await serving.wait(10)
+                serving.close()
+            finally:
+                os.seteuid(0)
+                os.setegid(0)
+            assert not wake(folder) and await follower.wait(10)
+        finally:
+            follower.close()
 
 
 def test_a_taken_port_is_named_and_a_free_one_is_left_free() -> None:

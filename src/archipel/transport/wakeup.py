@@ -3,7 +3,7 @@
 A wake-up carries no content; the one who is woken reads the database, which is the only truth. Each listener has a
 socket of its own in the folder ``listeners``, so that any number of them listen and none disturbs another. Nobody
 listening is fine: a process reads the database when it starts. What a killed listener left is removed by the next
-wake-up.
+wake-up. A listener that cannot be woken is left out: what was committed stands, and whoever follows looks now and then.
 """
 
 from __future__ import annotations
@@ -13,10 +13,14 @@ import contextlib
 import os
 import secrets
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import structlog
+
+_log = structlog.get_logger("archipel.wakeup")
 FOLDER = "listeners"
 _PROCESS, _FOLLOWER = "process", "follower"
 _UNFINISHED = "."
@@ -26,23 +30,30 @@ _UNFINISHED_S = 60.0
 
 
 def wake(folder: Path) -> bool:
-    """Wake everybody who listens in this state folder; whether the process that serves the folder is among them."""
+    """Wake everybody who listens in this state folder; whether the process that serves the folder is among them.
+
+    Never raises OSError: it is called after a commit, which would then look as if it had failed.
+    """
     served = False
     try:
         paths = list((folder / FOLDER).iterdir())
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
+            for path in paths:
+                if not path.name.startswith(_UNFINISHED):
+                    served |= _send(sender, path) and path.name.startswith(_PROCESS)
     except FileNotFoundError:
         return False
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
-        for path in paths:
-            if not path.name.startswith(_UNFINISHED):
-                served |= _send(sender, path) and path.name.startswith(_PROCESS)
+    except OSError as error:
+        _log.warning("nobody was woken", folder=str(folder), error=str(error))
     return served
 
 
 def _send(sender: socket.socket, path: Path) -> bool:
     """Whether somebody listens at this socket; that of a dead process is removed. No name is used a second time, so
-    that what is removed cannot be a new listener's."""
+    that what is removed cannot be a new listener's. What is not a socket is left alone."""
     try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            return False
         with _address(path) as address:
             sender.sendto(b"!", address)
     except FileNotFoundError:
@@ -53,6 +64,10 @@ def _send(sender: socket.socket, path: Path) -> bool:
     except BlockingIOError:
         # Its queue is full of wake-ups that it has not read yet: it will wake.
         return True
+    except OSError as error:
+        # A socket of another account (root follows a site of another account) or of another kind.
+        _log.warning("a listener was not woken", path=str(path), error=str(error))
+        return False
     return True
 
 
@@ -61,7 +76,7 @@ class Wakeup:
 
     def __init__(self, folder: Path, *, follower: bool = False) -> None:
         place = folder / FOLDER
-        place.mkdir(mode=0o700, exist_ok=True)
+        _make(place)
         _remove_unfinished(place)
         name = f"{_FOLLOWER if follower else _PROCESS}.{secrets.token_hex(8)}"
         self._path, unfinished = place / name, place / f"{_UNFINISHED}{name}"
@@ -93,6 +108,21 @@ class Wakeup:
         """Stop listening."""
         self._socket.close()
         self._path.unlink(missing_ok=True)
+
+
+def _make(place: Path) -> None:
+    """The folder of the listeners; made by root it belongs to whom the state folder belongs, whose agent listens."""
+    try:
+        place.mkdir(mode=0o700)
+    except FileExistsError:
+        return
+    owner = place.parent.stat()
+    if owner.st_uid != os.geteuid():
+        descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        finally:
+            os.close(descriptor)
 
 
 def _remove_unfinished(place: Path) -> None:
