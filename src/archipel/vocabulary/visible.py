@@ -5,10 +5,15 @@ from __future__ import annotations
 import unicodedata
 
 _HIDDEN = frozenset(("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"))
+_BLANK = frozenset(
+    [0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, 0x16FE4, 0x1D159]
+    + [*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)]
+)
+"""Letters, marks and symbols that show nothing. Some of them are names to Python: ``def f(x, HANGUL FILLER)``."""
 
 
 def escape_hidden(text: str, keep: str = "") -> str:
-    r"""The text with every control, format and unassigned character written out, but for those in ``keep``.
+    r"""The text with every control, format, unassigned and blank character written out, but for those in ``keep``.
 
     >>> escape_hidden("ok\x1b[2J" + chr(0x202E))
     'ok\\x1b[2J\\u202e'
@@ -19,5 +24,5 @@ def escape_hidden(text: str, keep: str = "") -> str:
 
 
 def _written_out(character: str) -> str:
-    hidden = unicodedata.category(character) in _HIDDEN
+    hidden = ord(character) in _BLANK or unicodedata.category(character) in _HIDDEN
     return character.encode("unicode_escape").decode("ascii") if hidden else character
