@@ -12,8 +12,9 @@ from sqlalchemy import select
 from typer.testing import CliRunner
 
 from archipel.cli.site import app
-from archipel.governance import JournalHead, sign_head
+from archipel.governance import JournalHead, job_hash, sign_head
 from archipel.site.approval import authorisation, offers
+from archipel.site.approval.offers import OfferState
 from archipel.site.audit import journal, journal_heads
 from archipel.site.datasets import catalog
 from archipel.site.services import datasets
@@ -223,6 +224,23 @@ def test_a_script_approves_only_the_job_it_names(terminal: Terminal, with_table:
     assert terminal("approve", "heart", "--yes", "--job", hashed).exit_code == 0
 
 
+def test_nobody_is_asked_about_another_job_than_the_one_named(terminal: Terminal, with_table: StateFolder) -> None:
+    # Shown one job, and another named: were the other one offered before the answer, it would be approved unseen.
+    _, shown = take_offer(with_table)
+    other = job_for(with_table, title="another")
+
+    def answers(*_: object, **__: object) -> bool:
+        offers.record(with_table, other)
+        return True
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("typer.confirm", answers)
+        result = terminal("approve", "heart", "--job", job_hash(other))
+    assert "its job has changed since it was shown" in str(result.exception)
+    offer = offers.offered(with_table.database, "heart")
+    assert (offer.state, offer.job_hash) == (OfferState.OFFERED, shown)
+
+
 def test_a_plan_cannot_hide_its_lines_from_the_terminal(terminal: Terminal, with_table: StateFolder) -> None:
     hidden = "steal = 1  # \x1b[1A\x1b[2K\x1b[8m \u202e [red]x[/red]"
     source = PLAN + hidden.encode()
@@ -234,6 +252,18 @@ def test_a_plan_cannot_hide_its_lines_from_the_terminal(terminal: Terminal, with
     assert r"\x1b[2Jnice" in result.stdout
     assert "\x1b[2J" not in result.stdout
     assert r"\x1b[2Jnice" in terminal("plans").stdout
+
+
+@pytest.mark.parametrize("blank", ["\u3164", "\u115f", "\u1160", "\uffa0"])
+def test_a_name_that_shows_nothing_is_written_out(terminal: Terminal, with_table: StateFolder, blank: str) -> None:
+    assert blank.isidentifier(), "to Python it is a name like any other"
+    source = PLAN + f"def quiet(samples, {blank}=print): return [samples,{blank}]\n".encode()
+    with_table.blobs.put(source)
+    reference = PlanReference(files={"tiny.py": blob_hash(source)}, entry="tiny.py", class_name="Tiny")
+    offers.record(with_table, job_for(with_table, plan=reference))
+    shown = terminal("plans", "heart").stdout
+    written = blank.encode("unicode_escape").decode()
+    assert f"def quiet(samples, {written}=print): return [samples,{written}]" in shown and blank not in shown
 
 
 def test_a_job_with_reasons_against_it_shows_them_before_anybody_is_asked(

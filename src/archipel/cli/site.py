@@ -220,7 +220,7 @@ def approve(
             # A person who is asked reads the name first; a script names what it means.
             raise BadInput(f"experiment {experiment}", f"matches the beginning of {name}", "name it in full with --yes")
         with screen.status(f"reading the data that {name} would run on"):
-            asked = approvals.prepare(site, name, dataset=dataset, version=version)
+            asked = approvals.prepare(site, name, dataset=dataset, version=version, job_hash=job)
         if not yes:
             _show(asked.offer)
         for warning in asked.warnings:
@@ -229,7 +229,7 @@ def approve(
             screen.print("nothing was approved")
             raise typer.Exit(1)
         done = approvals.approve(
-            site, name, job_hash=job or asked.job_hash, cohort_hash=asked.cohort_hash,
+            site, name, job_hash=asked.job_hash, cohort_hash=asked.cohort_hash,
             by=person(), dataset=dataset, version=version, note=note,
         )  # fmt: skip
     people = f"{done.subjects} subjects of dataset {done.dataset} version {done.version}"

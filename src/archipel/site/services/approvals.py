@@ -48,15 +48,22 @@ class ApprovedExperiment(Record):
 
 
 def prepare(
-    site: StateFolder, experiment: str, *, dataset: str | None = None, version: int | None = None
+    site: StateFolder,
+    experiment: str,
+    *,
+    dataset: str | None = None,
+    version: int | None = None,
+    job_hash: str | None = None,
 ) -> PreparedApproval:
     """What would be approved: the job, on a kept ``version`` of the dataset or on all that the dataset holds now.
 
-    ``dataset`` takes the place of the one that the job asks for. Reads and hashes new files; keeps no cohort and signs
-    nothing. Raises NotFound, Refused while the plan has not been fetched, and DatasetProblems when the data has become
-    unusable.
+    ``dataset`` takes the place of the one that the job asks for, ``job_hash`` names the only job that is meant. Reads
+    and hashes new files; keeps no cohort and signs nothing. Raises NotFound, Conflict when another job is offered,
+    Refused while the plan has not been fetched, and DatasetProblems when the data has become unusable.
     """
     offer = offers.offered(site.database, experiment)
+    if job_hash is not None:
+        decisions.check_shown(offer, job_hash)
     decisions.check_readable(site.blobs, offer)
     frozen = _choose(site, offer, dataset, version)
     entry, cohort = frozen.dataset, frozen.cohort
