@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from site_world import SERVER
+from site_world import SERVER, job_for
 from typer.testing import CliRunner, Result
 
 from archipel.cli.site import app
 from archipel.governance import IdentityKey, JournalHead, sign_head
+from archipel.site.approval import decisions, offers
 from archipel.site.audit import export, journal
 from archipel.site.membership.creation import create_site
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import BadInput, Conflict
+from people import ANNA
 
 
 def text_of(site: StateFolder) -> str:
@@ -47,6 +49,23 @@ def test_one_character_changed_anywhere_is_found(with_table: StateFolder, data: 
         assert not export.verify(changed, with_table.identity.public).whole
     except BadInput as error:
         assert "does not end with a signed head" in str(error)
+
+
+@pytest.mark.parametrize("end", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\r", "\n", "\r\n"])
+def test_no_character_in_a_note_breaks_the_proof(with_table: StateFolder, end: str) -> None:
+    offers.record(with_table, job_for(with_table), f"Dr.{end}Who")
+    decisions.reject(with_table, "heart", by=ANNA, note=f"no{end}{{}}{end}yes")
+    text = text_of(with_table)
+    assert export.verify(text).problems == ()
+    assert export.verify(text.replace("\n", "\r\n")).problems == (), "as it comes from a Windows editor"
+
+
+def test_a_line_that_says_one_thing_twice_is_found(with_table: StateFolder) -> None:
+    text = text_of(with_table)
+    forged = text.replace('"kind":"dataset-added"', '"kind":"dataset-removed","kind":"dataset-added"')
+    assert forged != text and not export.verify(forged).whole
+    inside = text.replace('"name":"table"', '"name":"brains","name":"table"')
+    assert inside != text and not export.verify(inside).whole
 
 
 @pytest.mark.parametrize("gone", [0, 1, -2])

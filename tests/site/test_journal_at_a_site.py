@@ -49,6 +49,7 @@ def test_a_whole_journal_is_proven_against_its_receipts(written: StateFolder) ->
         ("""UPDATE journal SET body = '{"number":9,"number":4}' WHERE number = 4""", "line 4 .* was changed"),
         ("UPDATE journal SET body = 'not json' WHERE number = 4", "line 4 .* was changed"),
         ("""UPDATE journal SET body = '{"n":NaN}' WHERE number = 4""", "line 4 .* was changed"),
+        (f"""UPDATE journal SET body = '{{"n":{"[" * 9999}{"]" * 9999}}}' WHERE number = 4""", "line 4 .* was changed"),
         ("UPDATE journal SET kind = 'approved' WHERE number = 4", "line 4 .* was changed"),
         ("UPDATE journal SET at = '2020' WHERE number = 4", "line 4 .* was changed"),
         ("UPDATE journal SET hash = 'sha256:x' WHERE number = 4", "line 4 .* was changed"),

@@ -37,7 +37,8 @@ def verify(text: str, key: str | None = None, journal_heads: Iterable[JournalHea
 
     Raises BadInput when the text does not end with a signed head.
     """
-    *written, last = text.splitlines() or [""]
+    # Not splitlines: a line of the journal may hold what that takes for its end, such as U+2028 in a note.
+    *written, last = text.removesuffix("\n").replace("\r\n", "\n").split("\n")
     try:
         end = JournalHead.model_validate_json(last)
     except ValidationError as error:
@@ -47,9 +48,13 @@ def verify(text: str, key: str | None = None, journal_heads: Iterable[JournalHea
     entries: list[JournalEntry] = []
     for number, line in enumerate(written, 1):
         try:
-            entries.append(JournalEntry.model_validate_json(line))
+            entry = JournalEntry.model_validate_json(line)
         except ValidationError:
             problems.append(f"line {number} of the file is not a line of a journal")
+            continue
+        entries.append(entry)
+        if entry.model_dump_json() != line:
+            problems.append(f"line {number} of the file is not as it was exported: it may say one thing twice")
     said = _said(entries, "identity_key", FIRST)
     signer = key or (said[0] if said else "")
     if key is not None and key not in said:

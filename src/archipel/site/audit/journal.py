@@ -90,7 +90,7 @@ def _line(row: RowMapping) -> JournalEntry:
         entry = JournalEntry(**(dict(row) | {"body": json.loads(row["body"])}))
         if canonical(entry.body).decode() != row["body"]:
             raise ValueError("not the canonical text, as two values for one key would be")
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return JournalEntry.model_construct(
             number=row["number"],
             at=str(row["at"]),
