@@ -98,8 +98,8 @@ def addend_of(job: Job, kind: TaskKind, own: UpdateSums) -> Addend:
 def added_up(job: Job, numbers: Mapping[str, float]) -> UpdateSums:
     """The fields of several sites from the sum of each of their tensors, by name.
 
-    Raises BadInput, which cannot name a site, when a sum is not finite, a weight or a count is negative, or nothing was
-    counted.
+    Raises BadInput, which cannot name a site, when a sum is not finite, a weight or a count is negative, nothing was
+    counted, or more than can be: one site's part may be any number, and its sum is written down and compared.
     """
     remedy = "ask the sites: a sum does not show whose part is at fault"
     for name, number in numbers.items():
@@ -109,6 +109,9 @@ def added_up(job: Job, numbers: Mapping[str, float]) -> UpdateSums:
             raise BadInput("the sum of the updates", cause, remedy, code=ErrorCode.NOT_FINITE)
     if WEIGHT in numbers and not numbers[WEIGHT] > 0:
         raise BadInput("the sum of the updates", "has no weight", remedy, code=ErrorCode.BAD_UPDATE)
+    if SAMPLES in numbers and not 1 <= numbers[SAMPLES] < EXACT:
+        cause = f"{SAMPLES} adds up to {numbers[SAMPLES]}, which no sites have"
+        raise BadInput("the sum of the updates", cause, remedy, code=ErrorCode.BAD_UPDATE)
 
     def sums(prefix: str, names: set[str]) -> dict[str, MetricSum]:
         found = {
@@ -116,6 +119,10 @@ def added_up(job: Job, numbers: Mapping[str, float]) -> UpdateSums:
             for name in sorted(names)
             if f"{prefix}{name}/total" in numbers
         }
+        for name, one in found.items():
+            if not one.adds_up:
+                cause = f"metric {name} adds up to {one.total} over a weight of {one.weight}, which has no mean"
+                raise BadInput("the sum of the updates", cause, remedy, code=ErrorCode.BAD_UPDATE)
         return {name: one for name, one in found.items() if one.weight or one.total}
 
     return UpdateSums(
