@@ -5,11 +5,11 @@ from __future__ import annotations
 import unicodedata
 
 _HIDDEN = frozenset(("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"))
-_BLANK = frozenset(
-    [0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, 0x16FE4, 0x1D159]
-    + [*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)]
-)
-"""Letters, marks and symbols that show nothing. Some of them are names to Python: ``def f(x, HANGUL FILLER)``."""
+_BLANKS = (
+    (0x034F, 0x034F), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F), (0x2800, 0x2800), (0x3164, 0x3164),
+    (0xFE00, 0xFE0F), (0xFFA0, 0xFFA0), (0x16FE4, 0x16FE4), (0x1D159, 0x1D159), (0xE0100, 0xE01EF),
+)  # fmt: skip
+"""Letters, marks and symbols that show nothing, first to last of each. Python takes some of them for names: U+3164."""
 
 
 def escape_hidden(text: str, keep: str = "") -> str:
@@ -24,5 +24,6 @@ def escape_hidden(text: str, keep: str = "") -> str:
 
 
 def _written_out(character: str) -> str:
-    hidden = ord(character) in _BLANK or unicodedata.category(character) in _HIDDEN
+    blank = any(first <= ord(character) <= last for first, last in _BLANKS)
+    hidden = blank or unicodedata.category(character) in _HIDDEN
     return character.encode("unicode_escape").decode("ascii") if hidden else character
