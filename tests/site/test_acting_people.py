@@ -20,6 +20,7 @@ from archipel.site.checks.findings import Step
 from archipel.site.services import approvals, checks, cohorts, dataset_documents, datasets, withdrawals
 from archipel.site.state.actor import Actor
 from archipel.site.state.folder import StateFolder
+from archipel.vocabulary import Conflict
 
 BERTA = Actor(name="berta", authentication="console")
 
@@ -102,6 +103,17 @@ def test_only_the_actors_module_asks_the_operating_system_who_it_is() -> None:
             if {"pwd", "getpass"}.intersection(names) or called in ("getlogin", "getuser"):
                 asking.add(path.name)
     assert asking == {"actor.py"}
+
+
+def test_a_persons_word_is_about_the_job_that_they_read(with_table: StateFolder, terminal: Terminal) -> None:
+    _, read = take_offer(with_table)
+    take_offer(with_table, title="another")
+    lines = len(journal.lines(with_table.database))
+    with pytest.raises(Conflict, match="its job has changed since it was shown"):
+        asyncio.run(checks.check(with_table, "heart", Step.LOCAL, by=BERTA, plan_was_read=True, job_hash=read))
+    words = ("check", "heart", "--step", "local", "--i-have-read-the-plan", "--job-hash", read)
+    assert "its job has changed since it was shown" in str(terminal(*words).exception)
+    assert len(journal.lines(with_table.database)) == lines, "nothing was run, and nobody's word was written down"
 
 
 @pytest.mark.processes

@@ -28,6 +28,10 @@ def check(
     plan_was_read: Annotated[
         bool, typer.Option("--i-have-read-the-plan", help="Let the local step touch data before approval; journaled.")
     ] = False,
+    job_hash: Annotated[
+        str | None,
+        typer.Option("--job-hash", help="Check only the job with this hash."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Try an experiment here: generated data, then this machine and dataset, then this site alone.
@@ -54,7 +58,8 @@ def check(
         with screen.progress(f"checking {name}") as show:
             checking = checks.check(
                 site, name, Step(step),
-                by=person(), dataset=dataset, passes=passes, plan_was_read=plan_was_read, say=say, show=show,
+                by=person(), dataset=dataset, passes=passes, plan_was_read=plan_was_read, job_hash=job_hash,
+                say=say, show=show,
             )  # fmt: skip
             report = asyncio.run(checking)
     if as_json:

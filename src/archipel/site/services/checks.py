@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from archipel.site.approval.decisions import check_shown
 from archipel.site.checks.dry_run import PASSES, Checks, run_checks
 from archipel.site.checks.findings import CheckFinding, CheckResult, Step
 from archipel.site.state.actor import Actor
@@ -37,16 +38,20 @@ async def check(
     dataset: str | None = None,
     passes: int = PASSES,
     plan_was_read: bool = False,
+    job_hash: str | None = None,
     say: Callable[[CheckResult], None] = lambda _: None,
     show: ShowProgress = show_nothing,
 ) -> CheckReport:
     """Run the steps up to ``last``, each only after the one before said go; ``say`` hears of each when it is done.
 
-    ``plan_was_read`` is the person's word that stands in the place of an approval; it is journaled. Raises NotFound
-    while the plan has not been fetched, and Refused when the last step may not see data. Whoever cancels it ends the
-    worker with it, and nothing of the step that was under way is kept.
+    ``plan_was_read`` is the person's word that stands in the place of an approval; it is journaled. ``job_hash`` names
+    the only job that is meant: a program gives that of the job whose plan it showed. Raises NotFound while the plan has
+    not been fetched, Conflict when another job is offered, and Refused when the last step may not see data. Whoever
+    cancels it ends the worker with it, and nothing of the step that was under way is kept.
     """
     checks = Checks(site, experiment, dataset, by=by)
+    if job_hash is not None:
+        check_shown(checks.offer, job_hash)
     results = await run_checks(checks, last, passes=passes, plan_was_read=plan_was_read, say=say, show=show)
     steps = [CheckedStep(**dict(result), go=result.go) for result in results]
     return CheckReport(experiment=experiment, go=all(step.go for step in steps), steps=tuple(steps))
