@@ -76,6 +76,22 @@ def test_a_schema_of_an_older_or_a_newer_version_is_refused_and_left_alone(datab
     assert _content(database) == before
 
 
+@pytest.mark.parametrize("marked", ["DROP TABLE alembic_version", "DELETE FROM alembic_version"])
+@pytest.mark.parametrize("foreign", ["", "ALTER TABLE readings RENAME TO patients"], ids=["own", "of another program"])
+def test_tables_that_nobody_says_the_schema_of_are_refused_and_left_alone(
+    database: Database, marked: str, foreign: str
+) -> None:
+    with database.write() as connection:
+        for statement in filter(None, (marked, foreign)):
+            connection.execute(text(statement))
+        before = inspect(connection).get_table_names()
+    with pytest.raises(ArchipelError, match="has tables without a schema's name") as refused:
+        upgrade(database, HISTORY)
+    assert refused.value.code is ErrorCode.CONFIGURATION
+    with database.read() as connection:
+        assert inspect(connection).get_table_names() == before
+
+
 def test_a_database_of_the_newest_schema_opens_without_alembic(database: Database) -> None:
     upgrade(database, HISTORY)
     program = f"""

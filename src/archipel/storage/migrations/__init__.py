@@ -29,12 +29,13 @@ def upgrade(database: Database, history: SchemaHistory, revision: str | None = N
     """Bring the database to the newest schema (or to ``revision``), whole or not at all.
 
     Raises ArchipelError (code configuration) when the database has a schema that ``history`` does not hold: an older
-    or a newer version of Archipel made it. It is then as it was before.
+    or a newer version of Archipel made it, or another program. It is then as it was before.
     """
     target = revision or history.newest
     with database.read() as connection:
         marked = inspect(connection).has_table(_version.name)
         current = connection.execute(select(_version.c.version_num)).scalar() if marked else None
+        tables = inspect(connection).get_table_names() if current is None else []
     if current == target:
         return
     from alembic import command
@@ -47,10 +48,11 @@ def upgrade(database: Database, history: SchemaHistory, revision: str | None = N
     config.set_main_option("version_locations", str(history.revisions).replace("%", "%%"))
     config.set_main_option("path_separator", "newline")
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if current is not None and current not in known:
+    if current not in known and (current is not None or set(tables) - {_version.name}):
+        schema = "tables without a schema's name" if current is None else f"schema {current!r}"
         raise ArchipelError(
             str(database.engine.url.database),
-            f"has schema {current!r}, which this version of Archipel does not know",
+            f"has {schema}, which this version of Archipel does not know",
             "open it with the version of Archipel that made it, or start over in a new state folder",
             code=ErrorCode.CONFIGURATION,
         )
