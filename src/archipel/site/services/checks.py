@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from archipel.site.checks.dry_run import PASSES, Checks, run_checks
-from archipel.site.checks.findings import CheckFinding, CheckResult, Step
-from archipel.site.state.actor import Actor
-from archipel.site.state.folder import StateFolder
+from archipel.site.checks import PASSES, CheckFinding, CheckResult, Checks, Step, run_checks
+from archipel.site.state import Actor, StateFolder
 from archipel.vocabulary import Record, ShowProgress, show_nothing
 
 
