@@ -28,10 +28,9 @@ from archipel.data.synthetic import phantom
 from archipel.plans import Context, load
 from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import catalog
-from archipel.site.membership.creation import create_site
+from archipel.site.membership import create_site
 from archipel.site.services import cohorts, datasets
-from archipel.site.state.actor import Actor
-from archipel.site.state.folder import StateFolder
+from archipel.site.state import Actor, StateFolder
 
 HERE = str(Path(__file__).parent)
 PLAN = Path(__file__).with_name("bench_plan.py")

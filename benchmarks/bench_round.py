@@ -20,7 +20,7 @@ import numpy as np
 
 from archipel.lab.processes import LocalFederation, wait_for
 from archipel.plans import Draft, draft
-from archipel.site.sandbox.usage import measure
+from archipel.site.sandbox import measure
 from archipel.tensors import blob_hash, decode, in_type, tensor_file_size
 from archipel.vocabulary import ArchipelError, RosterEntry, RoundTerms, WorkerLimits
 from reference import Reference

@@ -19,9 +19,9 @@ from typing import Any, Self
 import grpc
 
 from archipel.lab.processes import HOST, free_port
-from archipel.server.membership.authority import Authority
-from archipel.server.state.folder import ServerState
-from archipel.site.membership.certificates import tls_request
+from archipel.server.membership import Authority
+from archipel.server.state import ServerState
+from archipel.site.membership import tls_request
 
 CHUNK = 1 << 20
 OPTIONS = [("grpc.max_receive_message_length", 32 << 20), ("grpc.max_send_message_length", 32 << 20)]

@@ -5,9 +5,9 @@ The names a researcher needs are here; each is loaded when it is first used, so 
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from archipel.lazy import lazy_names
 from archipel.version import VERSION as __version__  # noqa: N811 - the name that Python expects of a package
 
 if TYPE_CHECKING:
@@ -24,26 +24,25 @@ if TYPE_CHECKING:
         Selection,
         WorkerLimits,
     )
-
-_PACKAGES = {
-    "Context": "plans",
-    "Plan": "plans",
-    "SegmentationPlan": "plans",
-    "TorchPlan": "plans",
-    "TrainingResult": "plans",
-    "Experiment": "researcher",
-    "Federation": "researcher",
-    "connect": "researcher",
-    "ArchipelError": "vocabulary",
-    "Baselines": "vocabulary",
-    "DataNeeds": "vocabulary",
-    "HyperParameter": "vocabulary",
-    "MetricSpec": "vocabulary",
-    "MetricSum": "vocabulary",
-    "OptimiserState": "vocabulary",
-    "Selection": "vocabulary",
-    "WorkerLimits": "vocabulary",
-}
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "plans": ["Context", "Plan", "SegmentationPlan", "TorchPlan", "TrainingResult"],
+            "researcher": ["Experiment", "Federation", "connect"],
+            "vocabulary": [
+                "ArchipelError",
+                "Baselines",
+                "DataNeeds",
+                "HyperParameter",
+                "MetricSpec",
+                "MetricSum",
+                "OptimiserState",
+                "Selection",
+                "WorkerLimits",
+            ],
+        },
+    )
 
 __all__ = [
     "ArchipelError",
@@ -65,14 +64,3 @@ __all__ = [
     "__version__",
     "connect",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    """Load a public name from its package (PEP 562)."""
-    if name not in _PACKAGES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"archipel.{_PACKAGES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__

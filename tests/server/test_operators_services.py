@@ -58,8 +58,8 @@ def test_ending_a_membership_wakes_the_process_that_serves(federation: ServerCon
             members.remove_site(federation, "berlin")
     finally:
         bell.close()
-    assert members.members(federation.registry, None) == []
-    (removed,) = members.members(federation.registry, None, removed=True)
+    assert members.list_members(federation.registry, None) == []
+    (removed,) = members.list_members(federation.registry, None, removed=True)
     assert (removed.site, removed.connected) == ("berlin", None)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from site_world import job_for
 
 from archipel.data.quality import markup
-from archipel.site.approval.explanation import explanation, shown
+from archipel.site.approval.explanation import explain_offer, shown
 from archipel.site.state.folder import StateFolder
 from archipel.site.state.settings import SandboxRule, SiteSettings
 from archipel.vocabulary import (
@@ -26,14 +26,14 @@ from archipel.vocabulary import (
 
 
 def words(site: StateFolder, settings: SiteSettings | None = None, **changes) -> dict[str, str]:
-    return dict(explanation(job_for(site, **changes), settings or site.settings, "North", "table", 6))
+    return dict(explain_offer(job_for(site, **changes), settings or site.settings, "North", "table", 6))
 
 
 def test_how_many_measure_the_model_is_said_and_too_few_are_warned_of(hospital: StateFolder) -> None:
     job = job_for(hospital, validation_fraction=0.2)
 
     def data(subjects: int, held_out: int | None) -> str:
-        answers = explanation(job, hospital.settings, "North", "table", subjects, held_out=held_out)
+        answers = explain_offer(job, hospital.settings, "North", "table", subjects, held_out=held_out)
         return dict(answers)["On which data?"]
 
     assert "About 20% of the subjects are only used to measure the model" in data(8, None)
@@ -44,7 +44,7 @@ def test_how_many_measure_the_model_is_said_and_too_few_are_warned_of(hospital: 
     assert "WARNING: only 3 subjects measure the model" in three
     assert "5 of the 25 subjects" in five and "WARNING" not in five
     unmeasured = job_for(hospital, validation=())
-    answers = explanation(unmeasured, hospital.settings, "North", "table", 8, held_out=1)
+    answers = explain_offer(unmeasured, hospital.settings, "North", "table", 8, held_out=1)
     assert "WARNING" not in dict(answers)["On which data?"], "nothing that is measured leaves"
 
 

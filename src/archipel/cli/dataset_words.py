@@ -17,7 +17,7 @@ from archipel.vocabulary.counting import abbreviate, pluralise
 
 if TYPE_CHECKING:
     from archipel.data import Answer, ColumnMapping, ColumnSummary, DataIssue, DataMapping, DataSchema
-    from archipel.site.services.dataset_documents import DatasetRow
+    from archipel.site.services import DatasetRow
     from archipel.transport import DatasetSummary
 
 LISTED = 6
@@ -147,7 +147,7 @@ def print_problems(
 
     Of those with one remedy ``of_a_kind`` are printed, and how many more there are.
     """
-    from archipel.site.approval.explanation import shown
+    from archipel.site.approval import shown
 
     ordered = sorted(problems, key=lambda problem: problem.subject)
     kinds: Counter[tuple[str, str]] = Counter()
@@ -178,7 +178,7 @@ def print_found(screen: Screen, name: str, problems: Iterable[DataIssue]) -> Non
 @contextmanager
 def listing_problems(screen: Screen) -> Iterator[None]:
     """Print what is wrong with a dataset before its error is passed on, which then says no problem twice."""
-    from archipel.site.datasets.catalog import DatasetProblems
+    from archipel.site.datasets import DatasetProblems
 
     try:
         yield
@@ -190,7 +190,7 @@ def listing_problems(screen: Screen) -> Iterator[None]:
 
 def print_needs(screen: Screen, experiment: str, answers: Iterable[Answer]) -> None:
     """Print whether a dataset has what an experiment's plan needs."""
-    from archipel.site.approval.explanation import shown
+    from archipel.site.approval import shown
 
     screen.print(f"needs of {experiment}:")
     for answer in answers:

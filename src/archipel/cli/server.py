@@ -17,8 +17,8 @@ from archipel.cli.tables import show
 from archipel.cli.times import readable
 
 if TYPE_CHECKING:
-    from archipel.server.state.settings import ServerSettings
-    from archipel.server.status import ServerStatus
+    from archipel.server import ServerStatus
+    from archipel.server.state import ServerSettings
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Create, start and administer a federation's server."
@@ -55,9 +55,8 @@ def init(
     ] = None,
 ) -> None:
     """Make a state folder: the federation's CA, keys, database and settings."""
-    from archipel.server.membership.federation import ServerContext
-    from archipel.server.state.folder import ServerState
-    from archipel.server.state.settings import listening_address
+    from archipel.server.membership import ServerContext
+    from archipel.server.state import ServerState, listening_address
 
     hosts = tuple(host or ("127.0.0.1", "localhost"))
     address = listen or listening_address(hosts)
@@ -84,8 +83,8 @@ def init(
 def start(state: State) -> None:
     """Serve until stopped by SIGTERM or Ctrl-C."""
     from archipel.cli.logs import configure_logs
-    from archipel.server.process import run
-    from archipel.server.state.folder import ServerState
+    from archipel.server import run
+    from archipel.server.state import ServerState
 
     served = ServerState(state.absolute())
     configure_logs(served.settings().log_level)
@@ -95,10 +94,10 @@ def start(state: State) -> None:
 @app.command()
 def status(state: State, as_json: AsJson = False) -> None:
     """Whether the server answers, and what it holds. Exit code 1 when it does not answer."""
-    from archipel.server.status import status as status_of
+    from archipel.server import read_status
 
     with opened(state) as federation:
-        found = status_of(federation)
+        found = read_status(federation)
     if as_json:
         print(found.model_dump_json())
     else:
@@ -163,7 +162,7 @@ def backup(
 def _settings(**values: str | int | tuple[str, ...] | None) -> ServerSettings:
     from pydantic import ValidationError
 
-    from archipel.server.state.settings import ServerSettings
+    from archipel.server.state import ServerSettings
     from archipel.vocabulary import ArchipelError, ErrorCode
 
     try:

@@ -31,7 +31,7 @@ def join_token_create(
     """Print a token with which one site may join once."""
     from datetime import UTC, datetime
 
-    from archipel.server.membership.members import issue_join_token
+    from archipel.server.membership import issue_join_token
 
     with opened(state) as federation:
         issued = issue_join_token(federation.enrolment, federation.registry, site_name, hours, datetime.now(UTC))
@@ -68,11 +68,11 @@ def site_list(
     as_json: AsJson = False,
 ) -> None:
     """List the sites, which are connected, and what they announced of their datasets."""
-    from archipel.server.membership.members import members
+    from archipel.server.membership import list_members
     from archipel.server.sites import presence
 
     with opened(state) as federation:
-        found = members(federation.registry, presence.read(federation.state), removed=removed)
+        found = list_members(federation.registry, presence.read(federation.state), removed=removed)
     rows = [member.model_dump(mode="json") for member in found]
     if not as_json:
         for row, member in zip(rows, found, strict=True):
@@ -88,7 +88,7 @@ def site_remove(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask; for scripts.")] = False,
 ) -> None:
     """End a site's membership; its certificates are revoked and its connection is cut at once."""
-    from archipel.server.membership.members import remove_site
+    from archipel.server.membership import remove_site
 
     with opened(state) as federation:
         federation.registry.site(site_name)
@@ -129,10 +129,10 @@ def certificate_revoke(
     reason: Annotated[str, typer.Option(help="Why; goes into the journal.")] = "revoked",
 ) -> None:
     """End a certificate; whoever uses it is cut at once."""
-    from archipel.server.membership import members
+    from archipel.server.membership import revoke_certificate
 
     with opened(state) as federation:
-        revoked = members.revoke_certificate(federation, serial, reason)
+        revoked = revoke_certificate(federation, serial, reason)
     print(f"certificate {revoked.serial} of {revoked.site} is revoked")
 
 
@@ -147,7 +147,7 @@ def token_create(
     """Print an access token, this once; without --scope it is one for research."""
     from datetime import UTC, datetime
 
-    from archipel.server.membership.members import issue_access_token
+    from archipel.server.membership import issue_access_token
     from archipel.vocabulary.states import Scope
 
     with opened(state) as federation:

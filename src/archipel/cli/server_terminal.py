@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from archipel.server.membership.federation import ServerContext
+    from archipel.server.membership import ServerContext
 
 State = Annotated[
     Path, typer.Option("--state", envvar="ARCHIPEL_SERVER_STATE", help="The server's state folder.", show_default=False)
@@ -21,8 +21,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")
 @contextmanager
 def opened(state: Path) -> Iterator[ServerContext]:
     """The federation kept in this folder, closed at the end of the block."""
-    from archipel.server.membership.federation import ServerContext
-    from archipel.server.state.folder import ServerState
+    from archipel.server.membership import ServerContext
+    from archipel.server.state import ServerState
 
     with ServerContext.open(ServerState(state.absolute())) as federation:
         yield federation

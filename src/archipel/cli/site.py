@@ -36,8 +36,7 @@ from archipel.cli.site_terminal import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from archipel.site.services.offer_documents import OfferDocument, OfferRow
-    from archipel.site.services.status import OptOutList
+    from archipel.site.services import OfferDocument, OfferRow, OptOutList
 
 app = typer.Typer(name="site", help="A hospital's side: data, approvals, journal and the agent.", no_args_is_help=True)
 app.add_typer(dataset_app)
@@ -58,7 +57,7 @@ def init(
     name: Annotated[str, typer.Option("--name", help="The site's name in the federation, e.g. charite.")],
 ) -> None:
     """Make a new site: its folder, its settings and its identity key."""
-    from archipel.site.membership.creation import create_site
+    from archipel.site.membership import create_site
 
     site = create_site(state, name)
     console().print(f"site {site.name} made in {state}; identity {site.identity.public}")
@@ -86,7 +85,7 @@ app.command()(renew)
 def start(state: State) -> None:
     """Run the agent until SIGTERM or Ctrl-C."""
     from archipel.cli.logs import configure_logs
-    from archipel.site.agent.process import run
+    from archipel.site.agent import run
 
     with opened(state) as site:
         configure_logs(site.settings.log_level)
@@ -121,7 +120,7 @@ def status(state: State, as_json: AsJson = False) -> None:
 
 
 def _print_opt_outs(found: OptOutList | None) -> None:
-    from archipel.site.withdrawn.opt_outs import OPT_OUT, in_words
+    from archipel.site.withdrawn import OPT_OUT, in_words
 
     if found is None:
         return
@@ -170,7 +169,7 @@ def plans(
 
 
 def _show(offer: OfferDocument) -> None:
-    from archipel.site.approval.explanation import shown
+    from archipel.site.approval import shown
 
     screen = console()
     screen.print(Text(f"experiment {offer.experiment} ({offer.state.value})", style="bold"))

@@ -9,7 +9,7 @@ import typer
 from archipel.cli.site_terminal import AsJson, Screen, State, console, opened, person, print_json
 
 if TYPE_CHECKING:
-    from archipel.site.checks.findings import CheckResult
+    from archipel.site.checks import CheckResult
 
 NAME = "The experiment's name, as archipel site plans lists it."
 
@@ -40,7 +40,7 @@ def check(
     """
     import asyncio
 
-    from archipel.site.checks.findings import Step
+    from archipel.site.checks import Step
     from archipel.site.services import checks, offer_documents
     from archipel.vocabulary import BadInput
 
@@ -69,7 +69,7 @@ def check(
 
 
 def _say(screen: Screen, result: CheckResult) -> None:
-    from archipel.site.approval.explanation import shown
+    from archipel.site.approval import shown
 
     screen.print(f"{result.step}: {'go' if result.go else 'fix this first'}")
     for one in result.findings:

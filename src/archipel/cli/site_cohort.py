@@ -15,7 +15,7 @@ from archipel.vocabulary.counting import pluralise
 
 if TYPE_CHECKING:
     from archipel.data import Preprocessing
-    from archipel.site.withdrawn.opt_outs import OptOut
+    from archipel.site.withdrawn import OptOut
 
 cohort_app = typer.Typer(name="cohort", help="Frozen versions of datasets; withdrawal.", no_args_is_help=True)
 Fraction = Annotated[
@@ -50,7 +50,7 @@ def cohort_freeze(
     as_json: AsJson = False,
 ) -> None:
     """Freeze what a dataset holds now as a version; when nothing is new, it is the version there was."""
-    from archipel.site.approval.explanation import few_measure
+    from archipel.site.approval import few_measure
     from archipel.site.cohorts import cohort_versions, split_assignment
     from archipel.site.datasets import catalog
     from archipel.site.services import cohorts
@@ -123,7 +123,7 @@ def cohort_show(
     as_json: AsJson = False,
 ) -> None:
     """Show a version: who is in it, on which side, under which pseudonym, and what made it. This stays here."""
-    from archipel.site.approval.explanation import shown
+    from archipel.site.approval import shown
     from archipel.site.services import cohort_documents
 
     with opened(state) as site:
@@ -155,7 +155,7 @@ def cohort_diff(
     as_json: AsJson = False,
 ) -> None:
     """Say what became of one version in another, by name of each subject. This stays here."""
-    from archipel.site.approval.explanation import shown
+    from archipel.site.approval import shown
     from archipel.site.services import cohorts
 
     screen = console()
@@ -182,7 +182,7 @@ def cohort_withdraw(
     reason: Annotated[str, typer.Option("--reason", help="Why; kept here, beside the journal.")] = "",
 ) -> None:
     """Take patients out of every dataset, cohort and round from now on; no approval is asked again."""
-    from archipel.site.approval.explanation import shown
+    from archipel.site.approval import shown
     from archipel.site.services import withdrawals
     from archipel.site.withdrawn import opt_outs
 

@@ -44,7 +44,7 @@ def dataset_add(
 ) -> None:
     """Check a folder of data and enter it in the catalog; nothing is added while anything is wrong with it."""
     from archipel.data import unmatched_names
-    from archipel.site.approval.explanation import shown
+    from archipel.site.approval import shown
     from archipel.site.datasets import catalog
     from archipel.site.services import datasets
 
@@ -70,14 +70,14 @@ def dataset_add(
 
 def _print_unmatched(screen: Screen, lines: Iterable[str]) -> None:
     """Print what a mapping names and the dataset does not have."""
-    from archipel.site.approval.explanation import shown
+    from archipel.site.approval import shown
 
     for line in lines:
         screen.print(shown(f"- mapping: {line}"))
 
 
 def _looks_like(path: Path, options: dict[str, str], screen: Screen) -> str:
-    from archipel.data.formats.detection import guessed
+    from archipel.data.formats import guessed
 
     first, *others = guessed(path, options)
     also = f"; it could be {', '.join(fit.format for fit in others)} too" if others else ""
@@ -178,7 +178,7 @@ def dataset_check(name: Dataset, state: State, as_json: AsJson = False) -> None:
 @dataset_app.command("show")
 def dataset_show(name: Dataset, state: State, as_json: AsJson = False) -> None:
     """Show a dataset: its content and mapping, what the site discloses about it, and what plans here need of it."""
-    from archipel.site.approval.explanation import shown
+    from archipel.site.approval import shown
     from archipel.site.services import dataset_documents
 
     with opened(state) as site:

@@ -12,7 +12,7 @@ from archipel.vocabulary import BadInput, Conflict
 
 if TYPE_CHECKING:
     from archipel.governance import JournalHead
-    from archipel.site.services.journal import VerifiedJournal
+    from archipel.site.services import VerifiedJournal
 
 journal_app = typer.Typer(name="journal", help="What happened at this site, provably.", no_args_is_help=True)
 errors_app = typer.Typer(name="errors", help="Errors of plans in full; they stay here.", no_args_is_help=True)
@@ -188,7 +188,7 @@ def errors_show(
     experiment: Experiment, round_number: Annotated[int, typer.Argument(metavar="ROUND")], state: State
 ) -> None:
     """Show the full texts of a round's errors; they may quote data."""
-    from archipel.site.approval.explanation import shown
+    from archipel.site.approval import shown
     from archipel.site.services import failures, offer_documents
 
     with opened(state) as site:

@@ -10,7 +10,7 @@ import typer
 from archipel.cli.site_terminal import AsJson, State, console, opened, print_json
 
 if TYPE_CHECKING:
-    from archipel.data.quality.records import QualityReport
+    from archipel.data.quality import QualityReport
 
 NAMED = 5
 """Samples of one finding that the terminal names."""
@@ -41,8 +41,8 @@ def dataset_report(
 
 
 def _print(report: QualityReport, folder: Path) -> None:
-    from archipel.site.approval.explanation import shown
-    from archipel.site.datasets.quality_report import HTML
+    from archipel.site.approval import shown
+    from archipel.site.datasets import HTML
 
     screen = console()
     for finding in report.findings:

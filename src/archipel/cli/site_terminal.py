@@ -17,8 +17,7 @@ from rich.text import Text
 from archipel.cli.times import readable
 
 if TYPE_CHECKING:
-    from archipel.site.state.actor import Actor
-    from archipel.site.state.folder import StateFolder
+    from archipel.site.state import Actor, StateFolder
     from archipel.vocabulary import ShowProgress
 
 State = Annotated[
@@ -37,7 +36,7 @@ def opened(state: Path) -> Iterator[StateFolder]:
 
     The folder is named in full from here on: a sandbox that is given its files stands in another folder.
     """
-    from archipel.site.state.folder import StateFolder
+    from archipel.site.state import StateFolder
 
     site = StateFolder.open(state.resolve())
     try:
@@ -48,7 +47,7 @@ def opened(state: Path) -> Iterator[StateFolder]:
 
 def person() -> Actor:
     """Who gave the command: the operating system's account."""
-    from archipel.site.state.actor import Actor
+    from archipel.site.state import Actor
 
     return Actor.of_terminal()
 
@@ -86,7 +85,7 @@ def print_json(document: object) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> None:
     """Print these columns of the rows; characters that could hide something are written out."""
-    from archipel.site.approval.explanation import shown
+    from archipel.site.approval import shown
 
     table = Table()
     for column in columns:

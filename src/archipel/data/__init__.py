@@ -4,30 +4,48 @@ It reads files and says what is wrong with them. It knows nothing of models, rou
 for volumes and tables are imported only when one is read.
 """
 
-from archipel.data.cohorts.cohort import (
+from archipel.data.cohorts import (
+    Answer,
     Cohort,
     CohortDifference,
+    ColumnMapping,
+    DataMapping,
+    Preprocessing,
+    Verdict,
     changes,
+    check_needs,
     cohort_hash,
     difference,
+    draw,
     pseudonym,
+    read_mapping,
     subject_token,
+    unmatched_names,
+    validation_ids,
 )
-from archipel.data.cohorts.mapping import ColumnMapping, DataMapping, read_mapping
-from archipel.data.cohorts.needs_check import Answer, Verdict, check_needs, unmatched_names
-from archipel.data.cohorts.preprocessing import Preprocessing
-from archipel.data.cohorts.splits import draw, validation_ids
-from archipel.data.files import FileFacts, FileIndex, MemoryIndex, Signature
+from archipel.data.files import (
+    FileFacts,
+    FileIndex,
+    Folder,
+    Found,
+    LeavesOut,
+    MemoryIndex,
+    Purpose,
+    Signature,
+    data_changed,
+    signature_of,
+)
 from archipel.data.formats import FORMATS, format_named, scan
-from archipel.data.prepared.cache import Prepared, PreparedCache
-from archipel.data.prepared.source import PreparedSource
+from archipel.data.prepared import Prepared, PreparedCache, PreparedSource
+from archipel.data.requests import request_of
 from archipel.data.sample_data import Affine, FloatVolume, LabelVolume, SampleData
-from archipel.data.samples import ColumnSummary, DataIssue, DataSchema, Sample, Scan
-from archipel.data.subjects import RawSource, Source, SubjectSet, Table, Volume, split, usable, verify
-from archipel.data.volumes.orientation import Orientation
+from archipel.data.samples import LABEL, ColumnSummary, DataIssue, DataSchema, Sample, Scan, SubjectId, problem_of
+from archipel.data.subjects import RawSource, Source, SubjectSet, Volume, split, usable, verify
+from archipel.data.volumes import Orientation
 
 __all__ = [
     "FORMATS",
+    "LABEL",
     "Affine",
     "Answer",
     "Cohort",
@@ -40,32 +58,40 @@ __all__ = [
     "FileFacts",
     "FileIndex",
     "FloatVolume",
+    "Folder",
+    "Found",
     "LabelVolume",
+    "LeavesOut",
     "MemoryIndex",
     "Orientation",
     "Prepared",
     "PreparedCache",
     "PreparedSource",
     "Preprocessing",
+    "Purpose",
     "RawSource",
     "Sample",
     "SampleData",
     "Scan",
     "Signature",
     "Source",
+    "SubjectId",
     "SubjectSet",
-    "Table",
     "Verdict",
     "Volume",
     "changes",
     "check_needs",
     "cohort_hash",
+    "data_changed",
     "difference",
     "draw",
     "format_named",
+    "problem_of",
     "pseudonym",
     "read_mapping",
+    "request_of",
     "scan",
+    "signature_of",
     "split",
     "subject_token",
     "unmatched_names",

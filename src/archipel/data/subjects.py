@@ -10,8 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from archipel.data.cohorts import mapping
-from archipel.data.cohorts.cohort import Cohort
+from archipel.data.cohorts import Cohort, mapping
 from archipel.data.formats import format_named
 from archipel.data.sample_data import Affine, FloatVolume, LabelVolume, SampleData
 from archipel.data.samples import Sample

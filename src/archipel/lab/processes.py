@@ -18,16 +18,12 @@ from typing import Any, Self
 import httpx
 
 from archipel.data import DataMapping
-from archipel.server.membership.federation import ServerContext as ServerFederation
-from archipel.server.state.folder import ServerState
-from archipel.server.state.settings import ServerSettings
+from archipel.server.membership import ServerContext as ServerFederation
+from archipel.server.state import ServerSettings, ServerState
 from archipel.site.approval import offers
-from archipel.site.membership import enrolment
-from archipel.site.membership.creation import create_site
+from archipel.site.membership import create_site, enrolment
 from archipel.site.services import approvals, datasets
-from archipel.site.state.actor import Actor
-from archipel.site.state.folder import StateFolder
-from archipel.site.state.settings import SandboxRule
+from archipel.site.state import Actor, SandboxRule, StateFolder
 from archipel.vocabulary import ArchipelError, ErrorCode, NotFound
 
 HOST = "127.0.0.1"

@@ -13,7 +13,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from archipel.data import Affine, FloatVolume, LabelVolume, format_named, scan
-from archipel.data.volumes.volumes import read_image
+from archipel.data.volumes import read_image
 from archipel.plans.base import Array, Plan
 from archipel.plans.surfaces import hausdorff_95
 from archipel.tensors import decode

@@ -19,10 +19,9 @@ from sqlalchemy import and_, select
 
 from archipel.governance import check_chain
 from archipel.governance.journal import JournalEntry, entries
-from archipel.server.experiments.views import parsed_job
-from archipel.server.membership.federation import ServerContext
-from archipel.server.state import schema
-from archipel.server.state.folder import ServerState
+from archipel.server.experiments import parsed_job
+from archipel.server.membership import ServerContext
+from archipel.server.state import ServerState, schema
 from archipel.storage import BlobStore, Database, disk_errors_named, sync_folder
 from archipel.vocabulary import BadInput, Conflict, NotFound
 

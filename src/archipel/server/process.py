@@ -11,12 +11,11 @@ from datetime import UTC, datetime
 
 import structlog
 
-from archipel.server.experiments.service import Experiments
-from archipel.server.membership.federation import ServerContext
+from archipel.server.experiments import Experiments
+from archipel.server.membership import ServerContext
 from archipel.server.rest import RestContext, RestServer, create_app, listen
-from archipel.server.sites import announcing, presence
-from archipel.server.sites.servicer import FederationServicer
-from archipel.server.state.folder import ServerState
+from archipel.server.sites import FederationServicer, announcing, presence
+from archipel.server.state import ServerState
 from archipel.transport import process_memory, start_grpc_server
 from archipel.transport.wakeup import Wakeup, wake
 

@@ -8,10 +8,9 @@ import httpx
 from pydantic import ValidationError
 
 from archipel.server.experiments import journal_heads, views
-from archipel.server.membership.authority import Authority
-from archipel.server.membership.federation import ServerContext
+from archipel.server.membership import Authority, ServerContext
 from archipel.server.sites import presence
-from archipel.server.state.settings import ServerSettings
+from archipel.server.state import ServerSettings
 from archipel.transport.rest import ExperimentSummary, Health
 from archipel.vocabulary import Record
 
@@ -36,7 +35,7 @@ class ServerStatus(Record):
     own_journal_faults: tuple[str, ...]
 
 
-def status(federation: ServerContext) -> ServerStatus:
+def read_status(federation: ServerContext) -> ServerStatus:
     """The status now; waits at most a few seconds for the server's answer."""
     settings, database = federation.settings, federation.database
     connected = presence.read(federation.state)

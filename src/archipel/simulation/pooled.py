@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from archipel.data import Cohort, RawSource, Sample, SampleData, Source
-from archipel.data.subjects import usable
+from archipel.data import Cohort, RawSource, Sample, SampleData, Source, usable
 from archipel.governance import job_hash
 from archipel.plans import draft, load_packaged
 from archipel.plans.runtime import PlanRuntime

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from archipel.data import Cohort, DataMapping, Source, Verdict, check_needs, read_mapping, scan
-from archipel.data.cohorts.splits import predefined_split
+from archipel.data.cohorts import predefined_split
 from archipel.data.formats import settled
 from archipel.vocabulary import BadInput, DataNeeds, ErrorCode, Record
 

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from archipel.data.sample_data import Affine, SampleData
-from archipel.data.volumes.orientation import Orientation
+from archipel.data.volumes import Orientation
 from archipel.vocabulary import BadInput, DataNeeds, ErrorCode, Name, Record, Value
 from archipel.vocabulary.misspelt import suggest_key
 from archipel.vocabulary.needs import LabelValue

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from archipel.data.files import FileIndex, Folder, LeavesOut
 from archipel.data.formats.base import Format, Options
 from archipel.data.formats.bids import BidsTree
 from archipel.data.formats.class_folders import ClassFolders
 from archipel.data.formats.delimited import Tables
+from archipel.data.formats.found_volumes import subject_id
 from archipel.data.formats.medical_folder import MedicalFolder
 from archipel.data.formats.msd import MsdTask
 from archipel.data.formats.nifti_groups import NiftiGroups
@@ -19,7 +20,14 @@ from archipel.data.formats.npz import NpzTable
 from archipel.data.formats.nrrd import NrrdPairs
 from archipel.data.formats.volume_names import is_of
 from archipel.data.samples import DataIssue, Scan
+from archipel.lazy import lazy_names
 from archipel.vocabulary import BadInput
+
+if TYPE_CHECKING:
+    from archipel.data.formats.detection import guessed
+else:
+    # Detection reads FORMATS of this page, which must be there first.
+    __getattr__, __dir__ = lazy_names(__name__, {"detection": ["guessed"]})
 
 _KNOWN: tuple[Format, ...] = (
     BidsTree(),
@@ -116,4 +124,15 @@ def _is_about(problem: DataIssue, leaves_out: LeavesOut) -> bool:
     return leaves_out(problem.subject) if problem.subject else is_of(problem.thing, leaves_out)
 
 
-__all__ = ["FORMATS", "Fit", "Format", "Options", "checked_root", "detect", "format_named", "scan", "settled"]
+__all__ = [
+    "FORMATS",
+    "Format",
+    "Options",
+    "checked_root",
+    "detect",
+    "format_named",
+    "guessed",
+    "scan",
+    "settled",
+    "subject_id",
+]

@@ -23,7 +23,7 @@ from archipel.data.formats.descriptions import description
 from archipel.data.formats.found_volumes import FoundVolumes
 from archipel.data.formats.volume_names import listed, volumes_in
 from archipel.data.samples import LABEL, DataIssue, Scan, sample_name
-from archipel.data.volumes.decoding import NIFTI
+from archipel.data.volumes import NIFTI
 from archipel.vocabulary import BadInput, Value
 
 DESCRIPTION, PARTICIPANTS = "dataset_description.json", "participants.tsv"

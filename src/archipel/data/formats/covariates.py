@@ -17,7 +17,7 @@ from pathlib import Path
 from archipel.data.files import Folder, Purpose
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
 from archipel.data.samples import DataIssue
-from archipel.data.tables.table_files import Row, open_table
+from archipel.data.tables import Row, open_table
 from archipel.tensors import blob_hash
 from archipel.vocabulary import BadInput, ErrorCode, Record, Value
 

@@ -17,11 +17,7 @@ from archipel.data.files import Folder, Purpose, data_changed
 from archipel.data.formats.base import Options
 from archipel.data.sample_data import SampleData
 from archipel.data.samples import DataIssue, DataSchema, Gap, Sample, Scan, sample_name
-from archipel.data.tables.dictionary import read_dictionary
-from archipel.data.tables.repeated_rows import repeated
-from archipel.data.tables.table_checks import ColumnFacts, TableFacts, examine
-from archipel.data.tables.table_files import Row
-from archipel.data.tables.table_rows import Key, PatientTable
+from archipel.data.tables import ColumnFacts, Key, PatientTable, Row, TableFacts, examine, read_dictionary, repeated
 from archipel.tensors import blob_hash
 from archipel.vocabulary import DataKind
 

@@ -13,9 +13,7 @@ from pydantic import ValidationError
 from archipel.data.files import Folder
 from archipel.data.formats.base import content_of
 from archipel.data.samples import LABEL, ColumnSummary, DataIssue, DataSchema, Sample, Scan, problem_of, sample_name
-from archipel.data.volumes import volumes
-from archipel.data.volumes.thumbnails import Sketchbook
-from archipel.data.volumes.volume_facts import ImageFacts, MaskFacts
+from archipel.data.volumes import ImageFacts, MaskFacts, Sketchbook, volumes
 from archipel.vocabulary import BadInput, Value
 
 MOST_CATEGORIES = 50

@@ -16,7 +16,7 @@ from archipel.data.formats.covariates import compare, read_covariates
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
 from archipel.data.formats.volume_names import listed, nothing_found, stem_of, volumes_in
 from archipel.data.samples import LABEL, DataIssue, Scan
-from archipel.data.volumes.decoding import SUFFIXES
+from archipel.data.volumes import SUFFIXES
 from archipel.vocabulary.counting import abbreviate
 
 TABLE = "demographics.csv"

@@ -19,7 +19,7 @@ from archipel.data.formats.descriptions import by_number, description, modalitie
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
 from archipel.data.formats.volume_names import by_subject, nothing_found, stem_of, volumes_in
 from archipel.data.samples import DataIssue, Scan, problem_of
-from archipel.data.volumes.decoding import NIFTI
+from archipel.data.volumes import NIFTI
 from archipel.vocabulary import BadInput
 
 FILE = "dataset.json"

@@ -16,7 +16,7 @@ from archipel.data.formats.base import Options, VolumeFormat
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
 from archipel.data.formats.volume_names import listed, nothing_found, volumes_in
 from archipel.data.samples import DataIssue, Scan
-from archipel.data.volumes.decoding import NIFTI
+from archipel.data.volumes import NIFTI
 
 _NOT_GROUPS = frozenset(("images", "labels", "imagesTr", "labelsTr", "imagesTs", "labelsTs", "derivatives"))
 

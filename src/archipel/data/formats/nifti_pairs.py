@@ -15,7 +15,7 @@ from archipel.data.formats.base import Options, VolumeFormat
 from archipel.data.formats.found_volumes import FoundVolumes
 from archipel.data.formats.volume_names import add_pairs, by_subject, name_subjects, nothing_found, volumes_in
 from archipel.data.samples import DataIssue, Scan
-from archipel.data.volumes.decoding import NIFTI
+from archipel.data.volumes import NIFTI
 
 
 def endings_of(images: Collection[str], labels: Collection[str]) -> list[str]:

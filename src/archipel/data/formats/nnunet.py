@@ -18,7 +18,7 @@ from archipel.data.formats.descriptions import bad_description, by_number, descr
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
 from archipel.data.formats.volume_names import by_subject, name_subjects, nothing_found, volumes_in
 from archipel.data.samples import DataIssue, Scan, problem_of
-from archipel.data.volumes.decoding import SUFFIXES
+from archipel.data.volumes import SUFFIXES
 from archipel.vocabulary import BadInput, JsonObject
 
 FILE = "dataset.json"

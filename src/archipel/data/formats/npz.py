@@ -19,7 +19,7 @@ from typing import IO, Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from archipel.data.cohorts.splits import SPLIT, TRAINING, VALIDATION
+from archipel.data.cohorts import SPLIT, TRAINING, VALIDATION
 from archipel.data.files import Folder, Purpose, data_changed, short_of_memory
 from archipel.data.formats.base import Options
 from archipel.data.sample_data import SampleData

@@ -9,7 +9,7 @@ from archipel.data.files import Folder, LeavesOut
 from archipel.data.formats.base import Options
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
 from archipel.data.samples import DataIssue
-from archipel.data.volumes.decoding import SUFFIXES
+from archipel.data.volumes import SUFFIXES
 
 
 def stem_of(place: str, suffixes: Sequence[str]) -> str | None:

@@ -2,3 +2,17 @@
 
 It knows cohorts and formats. It knows nothing of plans.
 """
+
+from archipel.data.prepared.cache import Prepared, PreparedCache
+from archipel.data.prepared.source import ROWS, Keyed, Preparation, PreparedSource, is_rows, write_prepared
+
+__all__ = [
+    "ROWS",
+    "Keyed",
+    "Preparation",
+    "Prepared",
+    "PreparedCache",
+    "PreparedSource",
+    "is_rows",
+    "write_prepared",
+]

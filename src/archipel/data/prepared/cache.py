@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from archipel.data.cohorts.cohort import Cohort
+from archipel.data.cohorts import Cohort
 from archipel.data.files import data_changed, signature_of
 from archipel.data.formats import format_named
 from archipel.data.prepared.source import ROWS, Damaged, Keyed, Preparation, is_rows, keys_in, write_prepared

@@ -23,8 +23,7 @@ import rfc8785
 from numpy.typing import NDArray
 from typing_extensions import Buffer
 
-from archipel.data.cohorts.cohort import Cohort
-from archipel.data.cohorts.preprocessing import Preprocessing
+from archipel.data.cohorts import Cohort, Preprocessing
 from archipel.data.formats import format_named
 from archipel.data.sample_data import SampleData
 from archipel.data.samples import Sample

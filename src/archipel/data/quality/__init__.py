@@ -6,17 +6,14 @@ nothing. ``page`` writes the report and its pictures as one HTML file. All of it
 
 from archipel.data.quality.contents import contents
 from archipel.data.quality.evidence import ArrayFacts, Evidence, VolumeFacts, gather
-from archipel.data.quality.outliers import THRESHOLD
 from archipel.data.quality.page import page
 from archipel.data.quality.pictures import Pictures, draw_pictures
-from archipel.data.quality.records import Finding, QualityReport, Readiness, Severity
+from archipel.data.quality.records import QualityReport, Readiness, Severity
 from archipel.data.quality.report import build
 
 __all__ = [
-    "THRESHOLD",
     "ArrayFacts",
     "Evidence",
-    "Finding",
     "Pictures",
     "QualityReport",
     "Readiness",

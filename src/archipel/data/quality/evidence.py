@@ -19,8 +19,7 @@ from archipel.data.formats import Options, format_named
 from archipel.data.requests import request_of
 from archipel.data.sample_data import Affine
 from archipel.data.samples import Sample, Scan
-from archipel.data.volumes import volumes
-from archipel.data.volumes.volume_facts import ImageFacts, MaskFacts
+from archipel.data.volumes import ImageFacts, MaskFacts, volumes
 from archipel.tensors import blob_hash
 from archipel.vocabulary import DataKind, Record, Value
 

@@ -15,7 +15,7 @@ from archipel.data.quality.page_tables import labels_section, modalities_section
 from archipel.data.quality.pictures import Pictures, VolumePicture, grey, overlay
 from archipel.data.quality.records import Finding, LabelSummary, QualityReport, Readiness, Severity
 from archipel.data.samples import LABEL
-from archipel.data.volumes.thumbnails import PLANES, Slice
+from archipel.data.volumes import PLANES, Slice
 
 NAMED = 12
 """Samples of one finding that the page names; the JSON names all."""

@@ -24,8 +24,7 @@ from archipel.data.quality.evidence import Evidence, VolumeFacts
 from archipel.data.quality.records import QualityReport
 from archipel.data.requests import request_of
 from archipel.data.samples import LABEL, Sample
-from archipel.data.volumes import png
-from archipel.data.volumes.thumbnails import (
+from archipel.data.volumes import (
     IN_FULL,
     MOSAIC,
     PLANES,
@@ -33,6 +32,7 @@ from archipel.data.volumes.thumbnails import (
     Thumbnails,
     image_thumbnails,
     label_thumbnails,
+    png,
     shrunk,
     window_of,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from archipel.data.cohorts.mapping import DataMapping
+from archipel.data.cohorts import DataMapping
 from archipel.data.quality import cohort_checks, summaries, value_checks, volume_checks
 from archipel.data.quality.cohort_checks import ARRAY_CLASS, classes_of, tally
 from archipel.data.quality.evidence import Evidence, Key

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from archipel.data.cohorts.mapping import DataMapping
+from archipel.data.cohorts import DataMapping
 from archipel.data.quality.evidence import Evidence, Key, VolumeFacts
 from archipel.data.quality.records import (
     ColumnReport,

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from archipel.data.cohorts.mapping import DataMapping
+from archipel.data.cohorts import DataMapping
 from archipel.data.quality.cohort_checks import named
 from archipel.data.quality.evidence import Evidence, VolumeFacts
 from archipel.data.quality.figures import number

@@ -2,3 +2,12 @@
 
 It knows cohorts and prepared samples.
 """
+
+from archipel.data.synthetic import phantom
+from archipel.data.synthetic.dummy import Dummies, as_given
+
+__all__ = [
+    "Dummies",
+    "as_given",
+    "phantom",
+]

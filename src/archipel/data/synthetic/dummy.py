@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archipel.data.cohorts.cohort import Cohort
-from archipel.data.cohorts.mapping import DataMapping, grid_after
-from archipel.data.prepared.source import ROWS, Keyed, Preparation, is_rows, write_prepared
+from archipel.data.cohorts import Cohort, DataMapping, grid_after
+from archipel.data.prepared import ROWS, Keyed, Preparation, is_rows, write_prepared
 from archipel.data.sample_data import Affine, LabelVolume, SampleData
 from archipel.data.samples import DataSchema, Sample
 from archipel.tensors import blob_hash

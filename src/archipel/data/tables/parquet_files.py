@@ -9,7 +9,7 @@ import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
-from archipel.data.volumes.decoding import MOST_BYTES
+from archipel.data.volumes import MOST_BYTES
 from archipel.vocabulary import BadInput, ErrorCode
 
 SUFFIX = ".parquet"

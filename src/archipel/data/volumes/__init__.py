@@ -2,3 +2,47 @@
 
 It knows files and samples. It knows nothing of the layout of folders.
 """
+
+from archipel.data.volumes import png, volumes
+from archipel.data.volumes.decoding import ITK, MOST_BYTES, NIFTI, SUFFIXES
+from archipel.data.volumes.orientation import Orientation
+from archipel.data.volumes.png import Colour
+from archipel.data.volumes.thumbnails import (
+    IN_FULL,
+    MOSAIC,
+    PLANES,
+    Sketchbook,
+    Slice,
+    Thumbnails,
+    image_thumbnails,
+    label_thumbnails,
+    shrunk,
+    window_of,
+)
+from archipel.data.volumes.volume_facts import Grid, ImageFacts, MaskFacts
+from archipel.data.volumes.volumes import read_image
+
+__all__ = [
+    "IN_FULL",
+    "ITK",
+    "MOSAIC",
+    "MOST_BYTES",
+    "NIFTI",
+    "PLANES",
+    "SUFFIXES",
+    "Colour",
+    "Grid",
+    "ImageFacts",
+    "MaskFacts",
+    "Orientation",
+    "Sketchbook",
+    "Slice",
+    "Thumbnails",
+    "image_thumbnails",
+    "label_thumbnails",
+    "png",
+    "read_image",
+    "shrunk",
+    "volumes",
+    "window_of",
+]

@@ -2,3 +2,42 @@
 
 It knows the state folder and membership. It knows nothing of gRPC and HTTP.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from archipel.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from archipel.server.experiments import journal_heads, own_journal, views
+    from archipel.server.experiments.contract import ExperimentService
+    from archipel.server.experiments.hub import DeployedFleet, Stream
+    from archipel.server.experiments.service import Experiments
+    from archipel.server.experiments.spool_names import spool_name, spool_start
+    from archipel.server.experiments.views import parsed_job
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "contract": ["ExperimentService"],
+            "hub": ["DeployedFleet", "Stream"],
+            "service": ["Experiments"],
+            "spool_names": ["spool_name", "spool_start"],
+            "views": ["parsed_job"],
+        },
+        modules=["journal_heads", "own_journal", "views"],
+    )
+
+__all__ = [
+    "DeployedFleet",
+    "ExperimentService",
+    "Experiments",
+    "Stream",
+    "journal_heads",
+    "own_journal",
+    "parsed_job",
+    "spool_name",
+    "spool_start",
+    "views",
+]

@@ -32,15 +32,8 @@ from archipel.rounds.tables import next_state
 from archipel.server.experiments import journal_heads
 from archipel.server.experiments.states import add_event, set_state
 from archipel.server.experiments.views import means
-from archipel.server.membership.federation import ServerContext
-from archipel.server.state import schema
-from archipel.server.state.journal_entries import (
-    AttemptCancelled,
-    AttemptClosed,
-    AttemptOpened,
-    JournalKind,
-    add_entry,
-)
+from archipel.server.membership import ServerContext
+from archipel.server.state import AttemptCancelled, AttemptClosed, AttemptOpened, JournalKind, add_entry, schema
 from archipel.storage import utc_now
 from archipel.transport.rest import (
     RoundCommitted,

@@ -10,7 +10,7 @@ import structlog
 
 from archipel.governance import IdentityKey, JournalHead, sign_closed, sign_head
 from archipel.rounds import FleetEvent, Lost, Returned
-from archipel.server.state.limits import ServerLimits
+from archipel.server.state import ServerLimits
 from archipel.transport import (
     FromServer,
     Heartbeat,

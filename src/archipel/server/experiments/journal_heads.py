@@ -17,8 +17,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from archipel.governance import SERVER_JOURNAL, HeadFault, IdentityKey, JournalHead, follows, sign_head
 from archipel.governance import head as head_of
-from archipel.server.state import schema
-from archipel.server.state.journal_entries import JournalFault, JournalKind, add_entry
+from archipel.server.state import JournalFault, JournalKind, add_entry, schema
 from archipel.storage import Database, utc_now
 from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, NotFound, NotPermitted
 

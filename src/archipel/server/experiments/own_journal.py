@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from archipel.governance import SERVER_JOURNAL, IdentityKey, JournalEntry, JournalHead, sign_head
-from archipel.server.membership.registry import Registry
+from archipel.server.membership import Registry
 from archipel.vocabulary import Record
 
 

@@ -20,15 +20,8 @@ from archipel.server.experiments import journal_heads, views
 from archipel.server.experiments.experiment_store import at_place
 from archipel.server.experiments.states import add_event, set_state
 from archipel.server.experiments.views import parsed_job
-from archipel.server.membership.federation import ServerContext
-from archipel.server.state import schema
-from archipel.server.state.journal_entries import (
-    AnswerKept,
-    ArgumentsKept,
-    ExperimentSubmitted,
-    JournalKind,
-    add_entry,
-)
+from archipel.server.membership import ServerContext
+from archipel.server.state import AnswerKept, ArgumentsKept, ExperimentSubmitted, JournalKind, add_entry, schema
 from archipel.storage import BlobStore, utc_now
 from archipel.strategies import check_strategy
 from archipel.tensors import check_header, tensor_file_size

@@ -16,7 +16,7 @@ from archipel.server.experiments.experiment_store import SqlExperimentStore
 from archipel.server.experiments.hub import Hub
 from archipel.server.experiments.records import ExperimentRecords
 from archipel.server.experiments.states import add_event
-from archipel.server.membership.federation import ServerContext
+from archipel.server.membership import ServerContext
 from archipel.server.state import schema
 from archipel.transport import AnswerMessage, EndedMessage, JobOffer
 from archipel.transport.rest import (

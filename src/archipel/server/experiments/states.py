@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, insert, select, update
 
-from archipel.server.state import schema
-from archipel.server.state.journal_entries import ExperimentTurned, JournalKind, add_entry
+from archipel.server.state import ExperimentTurned, JournalKind, add_entry, schema
 from archipel.storage import utc_now
 from archipel.transport.rest import EventBody, StateChanged
 from archipel.vocabulary.states import ExperimentState

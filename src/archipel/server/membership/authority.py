@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from archipel.server.state.folder import ServerState
+from archipel.server.state import ServerState
 from archipel.storage import write_private
 from archipel.tensors import document_hash
 from archipel.vocabulary import ArchipelError, BadInput, ErrorCode

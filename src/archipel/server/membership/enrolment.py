@@ -16,9 +16,7 @@ from archipel.server.membership.authority import Authority
 from archipel.server.membership.prefixes import whole
 from archipel.server.membership.registry import Registry, enrol_site
 from archipel.server.membership.secret_hashes import hashed, matches, new_id, new_secret
-from archipel.server.state.journal_entries import JoinTokenCreated, JoinTokenRevoked, JournalKind, add_entry
-from archipel.server.state.schema import join_tokens
-from archipel.server.state.settings import ServerSettings
+from archipel.server.state import JoinTokenCreated, JoinTokenRevoked, JournalKind, ServerSettings, add_entry, schema
 from archipel.storage import Database, utc_now
 from archipel.transport.enrolment import EnrolmentReply, EnrolmentRequest, JoinToken, proof_message
 from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode, NotFound, Record, SiteName
@@ -69,19 +67,27 @@ class Enrolment:
         with self._database.write() as connection:
             made = JoinTokenCreated(id=token.id, site=site, expires_at=expires_at)
             add_entry(connection, JournalKind.JOIN_TOKEN_CREATED, made)
-            connection.execute(insert(join_tokens).values(secret_hash=hashed(token.secret), **row))
+            connection.execute(insert(schema.join_tokens).values(secret_hash=hashed(token.secret), **row))
         return token
 
     def tokens(self) -> list[JoinTokenRow]:
         """Every join token, newest first."""
         with self._database.read() as connection:
-            rows = connection.execute(select(join_tokens).order_by(join_tokens.c.created_at.desc())).mappings().all()
+            rows = (
+                connection.execute(select(schema.join_tokens).order_by(schema.join_tokens.c.created_at.desc()))
+                .mappings()
+                .all()
+            )
         return [_token_row(row) for row in rows]
 
     def row(self, token: str) -> JoinTokenRow:
         """One join token as listed, by its id. Raises NotFound."""
         with self._database.read() as connection:
-            row = connection.execute(select(join_tokens).where(join_tokens.c.id == token)).mappings().first()
+            row = (
+                connection.execute(select(schema.join_tokens).where(schema.join_tokens.c.id == token))
+                .mappings()
+                .first()
+            )
         if row is None:
             raise NotFound(f"join token {token}", "does not exist", "see `archipel server join-token list`")
         return _token_row(row)
@@ -92,9 +98,11 @@ class Enrolment:
         Raises NotFound and Conflict.
         """
         with self._database.write() as connection:
-            token = whole(connection, join_tokens.c.id, token, "join token", "archipel server join-token list")
+            token = whole(connection, schema.join_tokens.c.id, token, "join token", "archipel server join-token list")
             thing = f"join token {token}"
-            row = connection.execute(select(join_tokens).where(join_tokens.c.id == token)).mappings().one()
+            row = (
+                connection.execute(select(schema.join_tokens).where(schema.join_tokens.c.id == token)).mappings().one()
+            )
             if row["used_at"] is not None:
                 raise Conflict(
                     thing,
@@ -104,7 +112,9 @@ class Enrolment:
             if row["revoked_at"] is not None:
                 raise Conflict(thing, f"was revoked on {row['revoked_at']}", "nothing is left to do")
             add_entry(connection, JournalKind.JOIN_TOKEN_REVOKED, JoinTokenRevoked(id=token, site=row["site"]))
-            connection.execute(update(join_tokens).where(join_tokens.c.id == token).values(revoked_at=utc_now()))
+            connection.execute(
+                update(schema.join_tokens).where(schema.join_tokens.c.id == token).values(revoked_at=utc_now())
+            )
         return _token_row(row)
 
     def enrol(self, request: EnrolmentRequest, now: datetime) -> EnrolmentReply:
@@ -128,8 +138,8 @@ class Enrolment:
             signed = self._authority.sign_site(request.site, request.csr, now, lifetime)
             enrol_site(connection, request.site, request.identity_key, signed)
             taken = connection.execute(
-                update(join_tokens)
-                .where(join_tokens.c.id == request.id, join_tokens.c.used_at.is_(None))
+                update(schema.join_tokens)
+                .where(schema.join_tokens.c.id == request.id, schema.join_tokens.c.used_at.is_(None))
                 .values(used_at=_text(now))
             )
             if taken.rowcount != 1:
@@ -160,7 +170,7 @@ class Enrolment:
             )
 
     def _check_token(self, connection: Connection, request: EnrolmentRequest, now: datetime) -> None:
-        query = select(join_tokens).where(join_tokens.c.id == request.id)
+        query = select(schema.join_tokens).where(schema.join_tokens.c.id == request.id)
         row = connection.execute(query).mappings().first()
         new_one = "ask the server's operator for a new one"
         if row is None or not matches(request.secret, row["secret_hash"]):

@@ -19,11 +19,15 @@ from archipel.server.membership.authority import Authority
 from archipel.server.membership.enrolment import Enrolment
 from archipel.server.membership.registry import Registry
 from archipel.server.membership.tokens import AccessTokens
-from archipel.server.state.folder import ServerState
-from archipel.server.state.journal_entries import JournalKind, ServerInitialised, add_entry
-from archipel.server.state.limits import ServerLimits
-from archipel.server.state.schema import HISTORY, journal
-from archipel.server.state.settings import ServerSettings
+from archipel.server.state import (
+    JournalKind,
+    ServerInitialised,
+    ServerLimits,
+    ServerSettings,
+    ServerState,
+    add_entry,
+    schema,
+)
 from archipel.storage import BlobStore, Database
 from archipel.storage.migrations import upgrade
 from archipel.vocabulary import ArchipelError, Conflict, ErrorCode
@@ -59,7 +63,7 @@ class ServerContext:
         authority.ensure_server_certificate(state, settings.hosts, now)
         database = _database(state, settings, new=True)
         with database.write() as connection:
-            if connection.execute(select(journal.c.number).limit(1)).first() is not None:
+            if connection.execute(select(schema.journal.c.number).limit(1)).first() is not None:
                 raise Conflict(
                     database.engine.url.render_as_string(hide_password=True),
                     "is another server's database",
@@ -127,5 +131,5 @@ def _database(state: ServerState, settings: ServerSettings, *, new: bool) -> Dat
             )
         # SQLite gives its WAL and shared-memory files the mode of the database file, so this one decides for all.
         os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    upgrade(database, HISTORY)
+    upgrade(database, schema.HISTORY)
     return database

@@ -10,7 +10,7 @@ from archipel.server.membership.enrolment import Enrolment
 from archipel.server.membership.federation import ServerContext
 from archipel.server.membership.registry import CertificateRow, Registry, Site
 from archipel.server.membership.tokens import AccessTokens
-from archipel.server.state.settings import ServerSettings
+from archipel.server.state import ServerSettings
 from archipel.transport.enrolment import JoinToken
 from archipel.transport.wakeup import wake
 from archipel.vocabulary import Record
@@ -42,7 +42,7 @@ class IssuedAccessToken(Record):
     ca: str
 
 
-def members(registry: Registry, connected: Collection[str] | None, *, removed: bool = False) -> list[Member]:
+def list_members(registry: Registry, connected: Collection[str] | None, *, removed: bool = False) -> list[Member]:
     """Enrolled sites by name, and with ``removed`` the removed ones too."""
     return [
         Member(**dict(site), connected=None if connected is None else site.site in connected)

@@ -17,7 +17,7 @@ from archipel.governance import JournalHead, check_chain, head
 from archipel.governance.journal import JournalEntry, entries
 from archipel.server.membership.authority import Authority, SiteCertificate
 from archipel.server.membership.prefixes import whole
-from archipel.server.state.journal_entries import (
+from archipel.server.state import (
     AnswerKept,
     CertificateIssued,
     CertificateRevoked,
@@ -25,8 +25,8 @@ from archipel.server.state.journal_entries import (
     SiteEnrolled,
     SiteNamed,
     add_entry,
+    schema,
 )
-from archipel.server.state.schema import approvals, certificates, journal, sites
 from archipel.storage import Database, utc_now
 from archipel.transport.messages import Datasets, DatasetSummary
 from archipel.vocabulary import Conflict, ErrorCode, NotFound, NotPermitted, Record
@@ -69,10 +69,10 @@ class Registry:
 
     def sites(self, *, removed: bool = False) -> list[Site]:
         """Enrolled sites by name, and with ``removed`` the removed ones too."""
-        query = select(sites).order_by(sites.c.site)
+        query = select(schema.sites).order_by(schema.sites.c.site)
         with self._database.read() as connection:
             rows = (
-                connection.execute(query if removed else query.where(sites.c.state == MemberState.ENROLLED))
+                connection.execute(query if removed else query.where(schema.sites.c.state == MemberState.ENROLLED))
                 .mappings()
                 .all()
             )
@@ -88,7 +88,9 @@ class Registry:
         with self._database.write() as connection:
             _enrolled(connection, site)
             add_entry(connection, JournalKind.SITE_REMOVED, SiteNamed(site=site))
-            connection.execute(update(sites).where(sites.c.site == site).values(state=MemberState.REMOVED))
+            connection.execute(
+                update(schema.sites).where(schema.sites.c.site == site).values(state=MemberState.REMOVED)
+            )
             revoke_all(connection, site, "the site was removed")
             _end_approvals(connection, site)
 
@@ -97,18 +99,26 @@ class Registry:
         if not names:
             return
         with self._database.write() as connection:
-            connection.execute(update(sites).where(sites.c.site.in_(names)).values(last_seen=at or utc_now()))
+            connection.execute(
+                update(schema.sites).where(schema.sites.c.site.in_(names)).values(last_seen=at or utc_now())
+            )
 
     def set_datasets(self, site: str, datasets: Sequence[DatasetSummary]) -> None:
         """Keep what the site announced of its datasets."""
         text = json.dumps([dataset.model_dump(mode="json") for dataset in datasets])
         with self._database.write() as connection:
-            connection.execute(update(sites).where(sites.c.site == site).values(summary=text, last_seen=utc_now()))
+            connection.execute(
+                update(schema.sites).where(schema.sites.c.site == site).values(summary=text, last_seen=utc_now())
+            )
 
     def certificates(self) -> list[CertificateRow]:
         """Every certificate ever issued, newest first."""
         with self._database.read() as connection:
-            rows = connection.execute(select(certificates).order_by(certificates.c.issued_at.desc())).mappings().all()
+            rows = (
+                connection.execute(select(schema.certificates).order_by(schema.certificates.c.issued_at.desc()))
+                .mappings()
+                .all()
+            )
         return [_certificate(row) for row in rows]
 
     def revoke_certificate(self, serial: str, reason: str) -> CertificateRow:
@@ -118,8 +128,12 @@ class Registry:
         """
         with self._database.write() as connection:
             listed = "archipel server certificate list"
-            serial = whole(connection, certificates.c.serial, serial, "certificate", listed)
-            row = connection.execute(select(certificates).where(certificates.c.serial == serial)).mappings().one()
+            serial = whole(connection, schema.certificates.c.serial, serial, "certificate", listed)
+            row = (
+                connection.execute(select(schema.certificates).where(schema.certificates.c.serial == serial))
+                .mappings()
+                .one()
+            )
             if row["revoked_at"] is not None:
                 cause = f"was revoked on {row['revoked_at']}"
                 raise Conflict(f"certificate {serial}", cause, "nothing is left to do")
@@ -156,9 +170,9 @@ class Registry:
 
     def _read_valid(self) -> dict[str, tuple[str, datetime]]:
         query = (
-            select(certificates.c.serial, certificates.c.site, certificates.c.not_after)
-            .join(sites, sites.c.site == certificates.c.site)
-            .where(certificates.c.revoked_at.is_(None), sites.c.state == MemberState.ENROLLED)
+            select(schema.certificates.c.serial, schema.certificates.c.site, schema.certificates.c.not_after)
+            .join(schema.sites, schema.sites.c.site == schema.certificates.c.site)
+            .where(schema.certificates.c.revoked_at.is_(None), schema.sites.c.state == MemberState.ENROLLED)
         )
         with self._database.read() as connection:
             return {row.serial: (row.site, datetime.fromisoformat(row.not_after)) for row in connection.execute(query)}
@@ -166,12 +180,12 @@ class Registry:
     def journal_head(self, owner: str) -> JournalHead:
         """The server's unsigned journal head now."""
         with self._database.read() as connection:
-            return head(connection, journal, owner)
+            return head(connection, schema.journal, owner)
 
     def journal(self, after: int = 0, limit: int | None = None) -> list[JournalEntry]:
         """Journal lines after number ``after``, oldest first."""
         with self._database.read() as connection:
-            lines = iter(entries(connection, journal, after))
+            lines = iter(entries(connection, schema.journal, after))
             return [line for _, line in zip(range(limit), lines, strict=False)] if limit else list(lines)
 
     def journal_faults(self, journal_heads: Sequence[JournalHead] = ()) -> list[str]:
@@ -179,7 +193,7 @@ class Registry:
         lines: list[JournalEntry] = []
         with self._database.read() as connection:
             try:
-                lines.extend(entries(connection, journal))
+                lines.extend(entries(connection, schema.journal))
             except ValueError:
                 number = lines[-1].number + 1 if lines else 1
                 return [*check_chain(lines), f"line {number} was changed: it cannot be read"]
@@ -239,7 +253,7 @@ def enrol_site(connection: Connection, site: str, identity_key: str, signed: Sit
 
     Raises Conflict when the site is enrolled with another identity key, which is kept for life.
     """
-    row = connection.execute(select(sites).where(sites.c.site == site)).mappings().first()
+    row = connection.execute(select(schema.sites).where(schema.sites.c.site == site)).mappings().first()
     if row is not None and row["state"] == MemberState.ENROLLED and row["identity_key"] != identity_key:
         raise Conflict(
             f"site {site}",
@@ -250,40 +264,42 @@ def enrol_site(connection: Connection, site: str, identity_key: str, signed: Sit
     add_entry(connection, JournalKind.SITE_ENROLLED, member)
     values = {"identity_key": identity_key, "state": MemberState.ENROLLED, "enrolled_at": signed.issued_at}
     if row is None:
-        connection.execute(insert(sites).values(site=site, summary="[]", last_seen=None, **values))
+        connection.execute(insert(schema.sites).values(site=site, summary="[]", last_seen=None, **values))
     else:
-        connection.execute(update(sites).where(sites.c.site == site).values(**values))
+        connection.execute(update(schema.sites).where(schema.sites.c.site == site).values(**values))
         revoke_all(connection, site, "the site enrolled again")
-    connection.execute(insert(certificates).values(**_certificate_row(signed)))
+    connection.execute(insert(schema.certificates).values(**_certificate_row(signed)))
 
 
 def keep_certificate(connection: Connection, kind: JournalKind, signed: SiteCertificate) -> None:
     """Record a certificate, journaled as ``kind``."""
     issued = CertificateIssued(site=signed.site, serial=signed.serial, not_after=signed.not_after)
     add_entry(connection, kind, issued)
-    connection.execute(insert(certificates).values(**_certificate_row(signed)))
+    connection.execute(insert(schema.certificates).values(**_certificate_row(signed)))
 
 
 def revoke_all(connection: Connection, site: str, reason: str) -> None:
     """Revoke every certificate of a site that is not revoked yet."""
-    query = select(certificates.c.serial).where(certificates.c.site == site, certificates.c.revoked_at.is_(None))
+    query = select(schema.certificates.c.serial).where(
+        schema.certificates.c.site == site, schema.certificates.c.revoked_at.is_(None)
+    )
     for serial in connection.scalars(query).all():
         _revoke(connection, serial, site, reason)
 
 
 def _end_approvals(connection: Connection, site: str) -> None:
     """A removed site, or another one under its name, is in no quorum by what it signed before."""
-    mine = (approvals.c.site == site, approvals.c.state == ApprovalState.APPROVED)
-    for experiment in connection.scalars(select(approvals.c.experiment).where(*mine)).all():
+    mine = (schema.approvals.c.site == site, schema.approvals.c.state == ApprovalState.APPROVED)
+    for experiment in connection.scalars(select(schema.approvals.c.experiment).where(*mine)).all():
         ended = AnswerKept(experiment=experiment, site=site, state=ApprovalState.REVOKED, reason="the site was removed")
         add_entry(connection, JournalKind.SITE_REVOKED, ended)
-    connection.execute(update(approvals).where(*mine).values(state=ApprovalState.REVOKED, at=utc_now()))
+    connection.execute(update(schema.approvals).where(*mine).values(state=ApprovalState.REVOKED, at=utc_now()))
 
 
 def _revoke(connection: Connection, serial: str, site: str, reason: str) -> None:
     ended = CertificateRevoked(site=site, serial=serial, reason=reason)
     add_entry(connection, JournalKind.CERTIFICATE_REVOKED, ended)
-    change = update(certificates).where(certificates.c.serial == serial)
+    change = update(schema.certificates).where(schema.certificates.c.serial == serial)
     connection.execute(change.values(revoked_at=utc_now(), reason=reason))
 
 
@@ -302,7 +318,7 @@ def _certificate_row(signed: SiteCertificate) -> dict[str, str]:
 
 
 def _enrolled(connection: Connection, site: str) -> Site:
-    row = connection.execute(select(sites).where(sites.c.site == site)).mappings().first()
+    row = connection.execute(select(schema.sites).where(schema.sites.c.site == site)).mappings().first()
     if row is None:
         raise NotFound(
             f"site {site}", "is not enrolled", "see `archipel server site list`; a new site needs a join token"

@@ -14,8 +14,7 @@ from sqlalchemy import RowMapping, insert, select, update
 
 from archipel.server.membership.prefixes import whole
 from archipel.server.membership.secret_hashes import hashed, matches, new_id, new_secret
-from archipel.server.state.journal_entries import AccessTokenCreated, AccessTokenRevoked, JournalKind, add_entry
-from archipel.server.state.schema import access_tokens
+from archipel.server.state import AccessTokenCreated, AccessTokenRevoked, JournalKind, add_entry, schema
 from archipel.storage import Database, utc_now
 from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode, Record, StorageFull
 from archipel.vocabulary.states import Scope
@@ -69,19 +68,21 @@ class AccessTokens:
         with self._database.write() as connection:
             made = AccessTokenCreated(id=token.id, name=name, scopes=token.scopes, expires_at=token.expires_at)
             add_entry(connection, JournalKind.ACCESS_TOKEN_CREATED, made)
-            connection.execute(insert(access_tokens).values(**row))
+            connection.execute(insert(schema.access_tokens).values(**row))
         return f"{_PREFIX}{token.id}_{secret}", token
 
     def all(self) -> list[AccessToken]:
         """Every token, newest first."""
         with self._database.read() as connection:
-            rows = connection.execute(select(access_tokens).order_by(access_tokens.c.created_at.desc())).mappings()
+            rows = connection.execute(
+                select(schema.access_tokens).order_by(schema.access_tokens.c.created_at.desc())
+            ).mappings()
             return [_token(row) for row in rows]
 
     def name_of(self, token: str) -> str | None:
         """Whose token it is or was, by its id; None for one that was never made."""
         with self._database.read() as connection:
-            return connection.scalar(select(access_tokens.c.name).where(access_tokens.c.id == token))
+            return connection.scalar(select(schema.access_tokens.c.name).where(schema.access_tokens.c.id == token))
 
     def revoke(self, token: str) -> AccessToken:
         """End a token now, named by its id or how that begins; the token as it was.
@@ -89,13 +90,19 @@ class AccessTokens:
         Raises NotFound, and Conflict when it is revoked already or several begin so.
         """
         with self._database.write() as connection:
-            token = whole(connection, access_tokens.c.id, token, "access token", "archipel server token list")
-            row = connection.execute(select(access_tokens).where(access_tokens.c.id == token)).mappings().one()
+            token = whole(connection, schema.access_tokens.c.id, token, "access token", "archipel server token list")
+            row = (
+                connection.execute(select(schema.access_tokens).where(schema.access_tokens.c.id == token))
+                .mappings()
+                .one()
+            )
             if row["revoked_at"] is not None:
                 cause = f"was revoked on {row['revoked_at']}"
                 raise Conflict(f"access token {token}", cause, "nothing is left to do")
             add_entry(connection, JournalKind.ACCESS_TOKEN_REVOKED, AccessTokenRevoked(id=token, name=row["name"]))
-            connection.execute(update(access_tokens).where(access_tokens.c.id == token).values(revoked_at=utc_now()))
+            connection.execute(
+                update(schema.access_tokens).where(schema.access_tokens.c.id == token).values(revoked_at=utc_now())
+            )
         return _token(row)
 
     def check(self, text: str, now: datetime) -> AccessToken:
@@ -104,7 +111,7 @@ class AccessTokens:
         if not text.startswith(_PREFIX) or len(parts) != 2:
             raise _refused("is not an access token", "send `Authorization: Bearer archipel_...`")
         with self._database.read() as connection:
-            query = select(access_tokens).where(access_tokens.c.id == parts[0])
+            query = select(schema.access_tokens).where(schema.access_tokens.c.id == parts[0])
             row = connection.execute(query).mappings().first()
         if row is None or not matches(parts[1], row["secret_hash"]):
             raise _refused("is not known here", "ask the server's operator for a token")
@@ -118,7 +125,9 @@ class AccessTokens:
         return token
 
     def _note_use(self, token: AccessToken, now: datetime) -> None:
-        change = update(access_tokens).where(access_tokens.c.id == token.id).values(last_used_at=_text(now))
+        change = (
+            update(schema.access_tokens).where(schema.access_tokens.c.id == token.id).values(last_used_at=_text(now))
+        )
         try:
             with self._database.write() as connection:
                 connection.execute(change)

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 from fastapi import Request
 
-from archipel.server.experiments.contract import ExperimentService
-from archipel.server.membership.federation import ServerContext
+from archipel.server.experiments import ExperimentService
+from archipel.server.membership import ServerContext
 from archipel.server.rest.attempts import Attempts
 
 

@@ -13,9 +13,7 @@ from starlette.exceptions import HTTPException
 from archipel.governance import JournalHead
 from archipel.governance.journal import JournalEntry
 from archipel.server.experiments import own_journal
-from archipel.server.membership.enrolment import JoinTokenRow
-from archipel.server.membership.members import issue_join_token, members
-from archipel.server.membership.registry import CertificateRow
+from archipel.server.membership import CertificateRow, JoinTokenRow, issue_join_token, list_members
 from archipel.server.rest.bodies import body_of, described, read_body
 from archipel.server.rest.context import context_of
 from archipel.server.rest.permission import Operator, Reader, check_attempts
@@ -112,7 +110,7 @@ def sites(request: Request, _token: Reader) -> list[SiteView]:
             last_seen=member.last_seen,
             datasets=member.datasets,
         )
-        for member in members(context.federation.registry, context.connected())
+        for member in list_members(context.federation.registry, context.connected())
     ]
 
 

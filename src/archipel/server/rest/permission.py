@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from archipel.server.membership.tokens import AccessToken
+from archipel.server.membership import AccessToken
 from archipel.server.rest.context import context_of
 from archipel.server.rest.problems import TooManyAttempts
 from archipel.vocabulary import ArchipelError, ErrorCode, NotPermitted

@@ -17,8 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from archipel.server.state.folder import ServerState
-from archipel.server.state.limits import ServerLimits
+from archipel.server.state import ServerLimits, ServerState
 from archipel.vocabulary import ArchipelError, ErrorCode
 
 

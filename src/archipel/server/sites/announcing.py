@@ -11,9 +11,8 @@ import json
 import structlog
 from sqlalchemy import func, select
 
-from archipel.server.membership.federation import ServerContext
-from archipel.server.state.journal_entries import JournalKind
-from archipel.server.state.schema import journal
+from archipel.server.membership import ServerContext
+from archipel.server.state import JournalKind, schema
 
 _log = structlog.get_logger("archipel.server")
 LOOK_S = 1.0
@@ -40,14 +39,16 @@ _SAID = ("experiment", "asked_by", "sites", "site", "serial", "not_after", "id",
 def newest(federation: ServerContext) -> int:
     """The number of the journal's last line."""
     with federation.database.read() as connection:
-        return connection.scalar(select(func.max(journal.c.number))) or 0
+        return connection.scalar(select(func.max(schema.journal.c.number))) or 0
 
 
 def announce(federation: ServerContext, after: int) -> int:
     """Log the lines after number ``after`` that tell of members, tokens and experiments; the last line's number."""
-    query = select(journal.c.number, journal.c.kind, journal.c.body).where(journal.c.number > after)
+    query = select(schema.journal.c.number, schema.journal.c.kind, schema.journal.c.body).where(
+        schema.journal.c.number > after
+    )
     with federation.database.read() as connection:
-        rows = connection.execute(query.order_by(journal.c.number)).all()
+        rows = connection.execute(query.order_by(schema.journal.c.number)).all()
     for row in rows:
         if row.kind in _KINDS:
             _log.info(row.kind, **_of(row.body))

@@ -13,8 +13,8 @@ from collections.abc import Callable, Collection
 import structlog
 from pydantic import ValidationError
 
-from archipel.server.membership.federation import ServerContext
-from archipel.server.state.folder import ServerState
+from archipel.server.membership import ServerContext
+from archipel.server.state import ServerState
 from archipel.storage import write_private
 from archipel.transport.wakeup import wake
 from archipel.vocabulary import Record, SiteName

@@ -14,9 +14,7 @@ import structlog
 
 from archipel.privacy import update_schema
 from archipel.rounds import Delivered
-from archipel.server.experiments.hub import DeployedFleet
-from archipel.server.experiments.service import Experiments
-from archipel.server.experiments.spool_names import spool_name, spool_start
+from archipel.server.experiments import DeployedFleet, Experiments, spool_name, spool_start
 from archipel.server.sites.spooling import held, spool
 from archipel.server.sites.waiting import shielded
 from archipel.storage import disk_errors_named, sync_folder

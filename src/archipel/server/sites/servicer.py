@@ -10,9 +10,7 @@ import structlog
 
 from archipel.governance import HeadFault, JournalHead, canonical, verify
 from archipel.rounds import Accepted, Failed
-from archipel.server.experiments import journal_heads
-from archipel.server.experiments.hub import Stream
-from archipel.server.experiments.service import Experiments
+from archipel.server.experiments import Experiments, Stream, journal_heads
 from archipel.server.sites.receiving import Receiving
 from archipel.server.sites.waiting import with_timeout
 from archipel.transport import (

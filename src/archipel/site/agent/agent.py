@@ -21,14 +21,11 @@ from archipel.plans.source import plan_text
 from archipel.site.agent.connection import ServerConnection
 from archipel.site.agent.reporting import StatusReporting
 from archipel.site.agent.upload import deliver
-from archipel.site.approval import authorisation, offers
-from archipel.site.approval.offers import OfferState
+from archipel.site.approval import OfferState, authorisation, offers
 from archipel.site.audit import journal, journal_heads
-from archipel.site.execution.consistent_cohort import RepeatOnCohortChange
-from archipel.site.execution.task_store import SiteTaskStore
-from archipel.site.execution.training import SandboxTrainer
+from archipel.site.execution import RepeatOnCohortChange, SandboxTrainer, SiteTaskStore
 from archipel.site.sandbox import TaskFailed
-from archipel.site.state.folder import StateFolder
+from archipel.site.state import StateFolder
 from archipel.site.withdrawn import opt_outs, register
 from archipel.tasks import Compute, Handler, Idempotent, LocalUpdate, RequirePermission, check_task_of_job, failure_of
 from archipel.transport import (

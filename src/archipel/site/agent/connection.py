@@ -17,8 +17,8 @@ import structlog
 
 from archipel.site.agent import link_status
 from archipel.site.audit import journal, journal_heads
-from archipel.site.membership.certificates import credentials
-from archipel.site.state.folder import StateFolder
+from archipel.site.membership import credentials
+from archipel.site.state import StateFolder
 from archipel.transport import (
     DatasetSummary,
     FromServer,

@@ -9,9 +9,7 @@ from __future__ import annotations
 import structlog
 from sqlalchemy import Connection, delete, insert, select
 
-from archipel.site.state import changes, schema
-from archipel.site.state.change_records import LinkChange
-from archipel.site.state.folder import StateFolder
+from archipel.site.state import LinkChange, StateFolder, changes, schema
 from archipel.storage import utc_now
 from archipel.vocabulary import ArchipelError, Record
 

@@ -15,10 +15,8 @@ import structlog
 from archipel.site.agent import link_status
 from archipel.site.agent.agent import Agent
 from archipel.site.agent.connection import ServerConnection
-from archipel.site.membership.renewal import renew_when_due
-from archipel.site.state import changes
-from archipel.site.state.change_records import ChangeKind
-from archipel.site.state.folder import StateFolder
+from archipel.site.membership import renew_when_due
+from archipel.site.state import ChangeKind, StateFolder, changes
 from archipel.transport import process_memory
 from archipel.transport.wakeup import Wakeup
 

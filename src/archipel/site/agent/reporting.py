@@ -11,11 +11,10 @@ import structlog
 
 from archipel.privacy import only_sums
 from archipel.site.agent.connection import ServerConnection
-from archipel.site.approval import authorisation, disclosure, offers
-from archipel.site.approval.offers import OfferState
+from archipel.site.approval import OfferState, authorisation, disclosure, offers
 from archipel.site.audit import journal
 from archipel.site.execution import failures
-from archipel.site.state.folder import StateFolder
+from archipel.site.state import StateFolder
 from archipel.transport import AnswerMessage, DatasetsMessage, DatasetSummary, DetailMessage
 from archipel.vocabulary import ArchipelError
 

@@ -9,8 +9,8 @@ import structlog
 
 from archipel.site.agent.connection import ServerConnection
 from archipel.site.audit import journal
-from archipel.site.execution.task_store import SiteTaskStore
-from archipel.site.state.folder import StateFolder
+from archipel.site.execution import SiteTaskStore
+from archipel.site.state import StateFolder
 from archipel.tasks import LocalUpdate
 from archipel.transport import CHUNK, Offset, UploadStart
 from archipel.vocabulary import ArchipelError, Conflict, ErrorCode

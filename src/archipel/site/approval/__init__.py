@@ -2,3 +2,40 @@
 
 It knows cohorts and datasets, and what of them is disclosed to the server. It runs nothing.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from archipel.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from archipel.site.approval import authorisation, decisions, disclosure, offers, suitability
+    from archipel.site.approval.authorisation import Authorisation
+    from archipel.site.approval.explanation import duration, explain_offer, few_measure, shown
+    from archipel.site.approval.offers import Offer, OfferState
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "authorisation": ["Authorisation"],
+            "explanation": ["duration", "explain_offer", "few_measure", "shown"],
+            "offers": ["Offer", "OfferState"],
+        },
+        modules=["authorisation", "decisions", "disclosure", "offers", "suitability"],
+    )
+
+__all__ = [
+    "Authorisation",
+    "Offer",
+    "OfferState",
+    "authorisation",
+    "decisions",
+    "disclosure",
+    "duration",
+    "explain_offer",
+    "few_measure",
+    "offers",
+    "shown",
+    "suitability",
+]

@@ -14,8 +14,7 @@ from sqlalchemy import Connection, select
 from archipel.data import Cohort, cohort_hash, subject_token
 from archipel.governance import Approval, SignedWithdrawal, check_approval, check_withdrawal, job_hash, objections
 from archipel.site.approval.offers import OfferState
-from archipel.site.state import schema
-from archipel.site.state.folder import StateFolder
+from archipel.site.state import StateFolder, schema
 from archipel.site.withdrawals import withdrawals
 from archipel.site.withdrawn import register, signed_withdrawals
 from archipel.strategies import known_needs

@@ -14,11 +14,9 @@ from archipel.governance import Approval
 from archipel.governance import approve as sign
 from archipel.site.approval import offers, suitability
 from archipel.site.approval.offers import Offer, OfferState
-from archipel.site.audit.journal_entries import Approved, Decided, JournalKind, add_entry
+from archipel.site.audit import Approved, Decided, JournalKind, add_entry
 from archipel.site.cohorts import cohort_versions
-from archipel.site.state import schema
-from archipel.site.state.actor import Actor
-from archipel.site.state.folder import StateFolder
+from archipel.site.state import Actor, StateFolder, schema
 from archipel.storage import BlobStore, utc_now
 from archipel.vocabulary import Conflict, ErrorCode, Refused
 from archipel.vocabulary.remedies import ShowOffer, StartAgent

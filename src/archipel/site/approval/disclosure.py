@@ -13,13 +13,11 @@ import structlog
 from pydantic import ValidationError
 from sqlalchemy import select
 
-from archipel.data import FORMATS
-from archipel.data.samples import LABEL
-from archipel.data.tables.dictionary import ColumnRule, Dictionary
-from archipel.site.audit.journal_entries import DatasetsDisclosed, JournalKind, add_entry
+from archipel.data import FORMATS, LABEL
+from archipel.data.tables import ColumnRule, Dictionary
+from archipel.site.audit import DatasetsDisclosed, JournalKind, add_entry
 from archipel.site.datasets import catalog
-from archipel.site.state import schema
-from archipel.site.state.folder import StateFolder
+from archipel.site.state import StateFolder, schema
 from archipel.site.withdrawals import withdrawals
 from archipel.transport import DatasetSummary, DisclosedColumn
 from archipel.transport.messages import MAX_DISCLOSED_BYTES, MOST_DATASETS, disclosed_bytes

@@ -6,7 +6,7 @@ what a terminal shows are made visible.
 
 from __future__ import annotations
 
-from archipel.site.state.settings import SandboxRule, SiteSettings
+from archipel.site.state import SandboxRule, SiteSettings
 from archipel.vocabulary import HyperParameter, Job, OptimiserState, Release, StepTerms
 from archipel.vocabulary.counting import pluralise
 from archipel.vocabulary.visible import escape_hidden
@@ -17,7 +17,7 @@ def shown(text: str) -> str:
     return escape_hidden(text, keep="\n\t")
 
 
-def explanation(
+def explain_offer(
     job: Job,
     settings: SiteSettings,
     federation: str,

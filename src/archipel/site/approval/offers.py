@@ -16,16 +16,8 @@ from archipel.governance import Approval, canonical, job_hash
 from archipel.plans import declared
 from archipel.plans.files import PlanFiles
 from archipel.site.approval import offer_limits
-from archipel.site.audit.journal_entries import (
-    ExperimentEnded,
-    JobAsker,
-    JobChanged,
-    JobOffered,
-    JournalKind,
-    add_entry,
-)
-from archipel.site.state import schema
-from archipel.site.state.folder import StateFolder
+from archipel.site.audit import ExperimentEnded, JobAsker, JobChanged, JobOffered, JournalKind, add_entry
+from archipel.site.state import StateFolder, schema
 from archipel.storage import BlobStore, Database, utc_now
 from archipel.tensors import blob_hash
 from archipel.vocabulary import Conflict, ErrorCode, Job, NotFound, Refused

@@ -6,7 +6,7 @@ from archipel.data import Answer, Cohort, Verdict, check_needs
 from archipel.governance import objections
 from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import catalog
-from archipel.site.state.folder import StateFolder
+from archipel.site.state import StateFolder
 from archipel.strategies import known_needs
 from archipel.vocabulary import Job, NotFound
 

@@ -2,3 +2,119 @@
 
 It knows the state folder. What the lines mean is known to whoever writes them.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from archipel.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from archipel.site.audit import export, journal, journal_heads
+    from archipel.site.audit.journal_entries import (
+        Approved,
+        CertificateRenewed,
+        Checked,
+        CohortFrozen,
+        CohortNamed,
+        CohortNarrowed,
+        DatasetAdded,
+        DatasetMapped,
+        DatasetRemoved,
+        DatasetsDisclosed,
+        Decided,
+        ErrorReleased,
+        ExperimentEnded,
+        JobAsker,
+        JobChanged,
+        JobOffered,
+        Joined,
+        JournalKind,
+        PatientReadmitted,
+        PatientWithdrawn,
+        PlanRead,
+        RoundSettled,
+        SiteMade,
+        SubjectsExcluded,
+        TaskAccepted,
+        TaskFailed,
+        TaskLine,
+        UpdateMade,
+        WorkerStarted,
+        add_entry,
+    )
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "journal_entries": [
+                "Approved",
+                "CertificateRenewed",
+                "Checked",
+                "CohortFrozen",
+                "CohortNamed",
+                "CohortNarrowed",
+                "DatasetAdded",
+                "DatasetMapped",
+                "DatasetRemoved",
+                "DatasetsDisclosed",
+                "Decided",
+                "ErrorReleased",
+                "ExperimentEnded",
+                "JobAsker",
+                "JobChanged",
+                "JobOffered",
+                "Joined",
+                "JournalKind",
+                "PatientReadmitted",
+                "PatientWithdrawn",
+                "PlanRead",
+                "RoundSettled",
+                "SiteMade",
+                "SubjectsExcluded",
+                "TaskAccepted",
+                "TaskFailed",
+                "TaskLine",
+                "UpdateMade",
+                "WorkerStarted",
+                "add_entry",
+            ]
+        },
+        modules=["export", "journal", "journal_heads"],
+    )
+
+__all__ = [
+    "Approved",
+    "CertificateRenewed",
+    "Checked",
+    "CohortFrozen",
+    "CohortNamed",
+    "CohortNarrowed",
+    "DatasetAdded",
+    "DatasetMapped",
+    "DatasetRemoved",
+    "DatasetsDisclosed",
+    "Decided",
+    "ErrorReleased",
+    "ExperimentEnded",
+    "JobAsker",
+    "JobChanged",
+    "JobOffered",
+    "Joined",
+    "JournalKind",
+    "PatientReadmitted",
+    "PatientWithdrawn",
+    "PlanRead",
+    "RoundSettled",
+    "SiteMade",
+    "SubjectsExcluded",
+    "TaskAccepted",
+    "TaskFailed",
+    "TaskLine",
+    "UpdateMade",
+    "WorkerStarted",
+    "add_entry",
+    "export",
+    "journal",
+    "journal_heads",
+]

@@ -19,12 +19,11 @@ from archipel.governance import append as append_to
 from archipel.governance import head as head_of
 from archipel.governance.canonical import canonical
 from archipel.governance.journal import GENESIS
-from archipel.site.state import changes, schema
-from archipel.site.state.change_records import change_of_line
+from archipel.site.state import change_of_line, changes, schema
 from archipel.storage import Database, utc_now
 
 if TYPE_CHECKING:
-    from archipel.site.state.folder import StateFolder
+    from archipel.site.state import StateFolder
 
 FIRST = "site-made"
 """The kind of every site's first line."""

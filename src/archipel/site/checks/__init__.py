@@ -2,3 +2,26 @@
 
 It knows everything at the site but the agent.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from archipel.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from archipel.site.checks.dry_run import PASSES, Checks, run_checks
+    from archipel.site.checks.findings import CheckFinding, CheckResult, Step
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__, {"dry_run": ["PASSES", "Checks", "run_checks"], "findings": ["CheckFinding", "CheckResult", "Step"]}
+    )
+
+__all__ = [
+    "PASSES",
+    "CheckFinding",
+    "CheckResult",
+    "Checks",
+    "Step",
+    "run_checks",
+]

@@ -13,22 +13,19 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from archipel.data.synthetic.dummy import Dummies, as_given
+from archipel.data.synthetic import Dummies, as_given
 from archipel.plans.runtime import Outcome
-from archipel.site.approval import offers, suitability
-from archipel.site.approval.offers import Offer
-from archipel.site.audit.journal_entries import Checked, JournalKind, add_entry
+from archipel.site.approval import Offer, offers, suitability
+from archipel.site.audit import Checked, JournalKind, add_entry
 from archipel.site.checks.findings import CheckResult, Notes, Step
 from archipel.site.checks.in_thread import run_in_thread
 from archipel.site.checks.permission import Permission
 from archipel.site.checks.preflight import Preflight
 from archipel.site.checks.rehearsal import Rehearsal
-from archipel.site.datasets import catalog
-from archipel.site.datasets.estimates import stored_grids
-from archipel.site.execution.training import sandbox_spec
+from archipel.site.datasets import catalog, stored_grids
+from archipel.site.execution import sandbox_spec
 from archipel.site.sandbox import TaskFailed
-from archipel.site.state.actor import Actor
-from archipel.site.state.folder import StateFolder
+from archipel.site.state import Actor, StateFolder
 from archipel.vocabulary import (
     UNWATCHED,
     ArchipelError,

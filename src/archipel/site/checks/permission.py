@@ -11,17 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from archipel.data import Cohort, Prepared, Preprocessing
-from archipel.site.approval import authorisation, suitability
-from archipel.site.approval.offers import Offer
-from archipel.site.audit.journal_entries import JournalKind, PlanRead, add_entry
+from archipel.site.approval import Offer, authorisation, suitability
+from archipel.site.audit import JournalKind, PlanRead, add_entry
 from archipel.site.checks.in_thread import run_in_thread
 from archipel.site.cohorts import cohort_versions
-from archipel.site.datasets import catalog
-from archipel.site.datasets.catalog import Dataset
+from archipel.site.datasets import Dataset, catalog
 from archipel.site.execution import preparation
-from archipel.site.state import sample_cache
-from archipel.site.state.actor import Actor
-from archipel.site.state.folder import StateFolder
+from archipel.site.state import Actor, StateFolder, sample_cache
 from archipel.site.withdrawals import withdrawals
 from archipel.vocabulary import UNWATCHED, ErrorCode, NotFound, Refused, ShowProgress, Watch, show_nothing
 from archipel.vocabulary.remedies import Approve, ShowOffer

@@ -7,13 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from archipel.data import Cohort, RawSource, Sample, Verdict, split
-from archipel.site.approval import suitability
-from archipel.site.approval.explanation import duration
+from archipel.site.approval import duration, suitability
 from archipel.site.checks.findings import CheckFinding, Notes, Sign
-from archipel.site.datasets import integrity, split_leakage
-from archipel.site.datasets.catalog import Dataset
-from archipel.site.datasets.estimates import Estimate, estimated
-from archipel.site.state.folder import StateFolder
+from archipel.site.datasets import Dataset, Estimate, estimated, integrity, split_leakage
+from archipel.site.state import StateFolder
 from archipel.vocabulary import UNWATCHED, Job, Watch
 
 MOST_SHOWN = 20

@@ -11,7 +11,7 @@ from typing import Self
 from archipel.governance import job_hash
 from archipel.plans.runtime import Outcome
 from archipel.site.sandbox import Sandbox, SandboxedWorker, SandboxSpec, SharedBuffer
-from archipel.site.state.folder import StateFolder
+from archipel.site.state import StateFolder
 from archipel.tensors import BlobHasher, tensor_file_size
 from archipel.vocabulary import OptimiserState, Task, TaskKey, TaskKind, TrainingPass
 

@@ -2,3 +2,24 @@
 
 It knows datasets and who is withdrawn. It knows nothing of experiments and approvals.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from archipel.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from archipel.site.cohorts import cohort_versions, split_assignment
+    from archipel.site.cohorts.cohort_versions import Frozen, Version
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__, {"cohort_versions": ["Frozen", "Version"]}, modules=["cohort_versions", "split_assignment"]
+    )
+
+__all__ = [
+    "Frozen",
+    "Version",
+    "cohort_versions",
+    "split_assignment",
+]

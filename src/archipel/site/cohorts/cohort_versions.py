@@ -21,16 +21,13 @@ from archipel.data import (
     subject_token,
     validation_ids,
 )
-from archipel.data.cohorts.splits import predefined_split
+from archipel.data.cohorts import predefined_split
 from archipel.governance import SignedWithdrawal
-from archipel.site.audit.journal_entries import CohortFrozen, JournalKind, add_entry
+from archipel.site.audit import CohortFrozen, JournalKind, add_entry
 from archipel.site.cohorts import split_assignment, tags
 from archipel.site.datasets import catalog
-from archipel.site.state import schema
-from archipel.site.state.actor import Actor
-from archipel.site.state.folder import StateFolder
-from archipel.site.withdrawn import register, signed_withdrawals
-from archipel.site.withdrawn.opt_outs import TakeOptOuts
+from archipel.site.state import Actor, StateFolder, schema
+from archipel.site.withdrawn import TakeOptOuts, register, signed_withdrawals
 from archipel.storage import utc_now
 from archipel.vocabulary import UNWATCHED, BadInput, Conflict, ErrorCode, NotFound, Record, Refused, Watch
 

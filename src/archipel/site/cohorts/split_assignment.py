@@ -11,8 +11,7 @@ from sqlalchemy import Connection, select
 from sqlalchemy.dialects.sqlite import insert
 
 from archipel.data import Cohort, subject_token
-from archipel.site.state import schema
-from archipel.site.state.folder import StateFolder
+from archipel.site.state import StateFolder, schema
 
 _rows = schema.split_assignments
 

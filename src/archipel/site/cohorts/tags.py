@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, select, update
 
-from archipel.site.audit.journal_entries import CohortNamed, JournalKind, add_entry
-from archipel.site.state import schema
-from archipel.site.state.actor import Actor
+from archipel.site.audit import CohortNamed, JournalKind, add_entry
+from archipel.site.state import Actor, schema
 from archipel.vocabulary import Conflict
 
 _rows = schema.cohorts

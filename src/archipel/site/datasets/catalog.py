@@ -13,20 +13,14 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
 
-from archipel.data import DataIssue, DataMapping, DataSchema, Scan, format_named, scan, subject_token
-from archipel.data.files import LeavesOut
-from archipel.data.formats import checked_root, settled
-from archipel.data.formats.found_volumes import subject_id
-from archipel.site.audit.journal_entries import DatasetAdded, DatasetMapped, DatasetRemoved, JournalKind, add_entry
+from archipel.data import DataIssue, DataMapping, DataSchema, LeavesOut, Scan, format_named, scan, subject_token
+from archipel.data.formats import checked_root, settled, subject_id
+from archipel.site.audit import DatasetAdded, DatasetMapped, DatasetRemoved, JournalKind, add_entry
 from archipel.site.datasets import members
 from archipel.site.datasets.file_index import SqlFileIndex
 from archipel.site.datasets.watched_index import WatchedIndex
-from archipel.site.state import changes, schema
-from archipel.site.state.actor import Actor
-from archipel.site.state.change_records import ChangeKind, DatasetChange
-from archipel.site.state.folder import StateFolder
-from archipel.site.withdrawn import register
-from archipel.site.withdrawn.opt_outs import TakeOptOuts
+from archipel.site.state import Actor, ChangeKind, DatasetChange, StateFolder, changes, schema
+from archipel.site.withdrawn import TakeOptOuts, register
 from archipel.storage import utc_now
 from archipel.vocabulary import UNWATCHED, BadInput, Conflict, DataKind, ErrorCode, Name, NotFound, Record, Watch
 from archipel.vocabulary.counting import pluralise

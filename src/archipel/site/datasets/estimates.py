@@ -10,14 +10,11 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from archipel.data import Affine, Cohort, Sample
-from archipel.data.files import Folder, Purpose
-from archipel.data.samples import LABEL
-from archipel.data.volumes import volumes
-from archipel.data.volumes.volume_facts import Grid
+from archipel.data import LABEL, Affine, Cohort, Folder, Purpose, Sample
+from archipel.data.volumes import Grid, volumes
 from archipel.site.datasets.catalog import Dataset
 from archipel.site.datasets.file_index import SqlFileIndex
-from archipel.site.state.folder import StateFolder
+from archipel.site.state import StateFolder
 
 G = TypeVar("G", bound=Grid)
 

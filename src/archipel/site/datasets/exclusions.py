@@ -10,13 +10,11 @@ from collections.abc import Iterable
 from sqlalchemy import insert
 
 from archipel.data import subject_token
-from archipel.data.formats.found_volumes import subject_id
-from archipel.site.audit.journal_entries import JournalKind, SubjectsExcluded, add_entry
+from archipel.data.formats import subject_id
+from archipel.site.audit import JournalKind, SubjectsExcluded, add_entry
 from archipel.site.datasets import catalog
-from archipel.site.state import schema
-from archipel.site.state.actor import Actor
-from archipel.site.state.folder import StateFolder
-from archipel.site.withdrawn.opt_outs import TakeOptOuts
+from archipel.site.state import Actor, StateFolder, schema
+from archipel.site.withdrawn import TakeOptOuts
 from archipel.storage import Database, utc_now
 from archipel.vocabulary import UNWATCHED, NotFound, Watch
 

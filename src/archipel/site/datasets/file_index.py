@@ -8,10 +8,8 @@ from typing import NamedTuple, Self
 
 from sqlalchemy import Connection, delete, func, insert, select
 
-from archipel.data import FileFacts, Signature
-from archipel.data.files import Found, Purpose
-from archipel.site.state import schema
-from archipel.site.state.folder import StateFolder
+from archipel.data import FileFacts, Found, Purpose, Signature
+from archipel.site.state import StateFolder, schema
 from archipel.site.withdrawn import register
 
 _files = schema.files

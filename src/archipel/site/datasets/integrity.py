@@ -6,15 +6,23 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from archipel.data import Cohort, DataIssue, Sample, format_named
-from archipel.data.files import FileIndex, Folder, Purpose, data_changed
-from archipel.data.requests import request_of
-from archipel.data.samples import problem_of
+from archipel.data import (
+    Cohort,
+    DataIssue,
+    FileIndex,
+    Folder,
+    Purpose,
+    Sample,
+    data_changed,
+    format_named,
+    problem_of,
+    request_of,
+)
 from archipel.data.volumes import volumes
 from archipel.site.datasets.catalog import Dataset
 from archipel.site.datasets.file_index import SqlFileIndex
 from archipel.site.datasets.watched_index import WatchedIndex
-from archipel.site.state.folder import StateFolder
+from archipel.site.state import StateFolder
 from archipel.tensors import blob_hash
 from archipel.vocabulary import UNWATCHED, Record, Watch
 

@@ -9,11 +9,8 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
 
 from archipel.data import subject_token
-from archipel.site.state import schema
-from archipel.site.state.folder import StateFolder
-from archipel.site.withdrawn import register
-from archipel.site.withdrawn.opt_outs import EVERYWHERE, OptOut
-from archipel.site.withdrawn.register import Withdrawal
+from archipel.site.state import StateFolder, schema
+from archipel.site.withdrawn import EVERYWHERE, OptOut, Withdrawal, register
 
 _MOST_LOOKED_FOR = 20
 """Patients who are looked for in the names of files; where there are more, all is as if it held one of them."""

@@ -11,8 +11,8 @@ from archipel.data.quality import QualityReport, build, draw_pictures, gather, p
 from archipel.site.datasets import catalog
 from archipel.site.datasets.file_index import SqlFileIndex
 from archipel.site.datasets.watched_index import WatchedIndex
-from archipel.site.state.folder import StateFolder
-from archipel.site.withdrawn.opt_outs import TakeOptOuts
+from archipel.site.state import StateFolder
+from archipel.site.withdrawn import TakeOptOuts
 from archipel.storage import disk_errors_named, utc_now, write_private
 from archipel.vocabulary import UNWATCHED, Conflict, Watch
 

@@ -14,7 +14,7 @@ from archipel.data.quality import contents, gather
 from archipel.site.datasets.catalog import Dataset
 from archipel.site.datasets.file_index import SqlFileIndex
 from archipel.site.datasets.watched_index import WatchedIndex
-from archipel.site.state.folder import StateFolder
+from archipel.site.state import StateFolder
 from archipel.vocabulary import UNWATCHED, Watch
 
 

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable
 
 from archipel.site.datasets import catalog
-from archipel.site.state.folder import StateFolder
-from archipel.site.withdrawn.opt_outs import EVERYWHERE, TakeOptOuts
+from archipel.site.state import StateFolder
+from archipel.site.withdrawn import EVERYWHERE, TakeOptOuts
 from archipel.vocabulary import ArchipelError
 
 _ALIKE = 0.75

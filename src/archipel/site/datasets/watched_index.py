@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from archipel.data import FileFacts, Signature
-from archipel.data.files import FileIndex, Found, Purpose
+from archipel.data import FileFacts, FileIndex, Found, Purpose, Signature
 from archipel.vocabulary import Watch
 
 FILES = "files looked at"

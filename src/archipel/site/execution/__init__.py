@@ -2,3 +2,37 @@
 
 It knows approvals, cohorts and the sandbox. It knows nothing of the connection to the server.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from archipel.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from archipel.site.execution import failures, preparation
+    from archipel.site.execution.consistent_cohort import RepeatOnCohortChange
+    from archipel.site.execution.failures import FailedTask
+    from archipel.site.execution.task_store import SiteTaskStore
+    from archipel.site.execution.training import SandboxTrainer, sandbox_spec
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "consistent_cohort": ["RepeatOnCohortChange"],
+            "failures": ["FailedTask"],
+            "task_store": ["SiteTaskStore"],
+            "training": ["SandboxTrainer", "sandbox_spec"],
+        },
+        modules=["failures", "preparation"],
+    )
+
+__all__ = [
+    "FailedTask",
+    "RepeatOnCohortChange",
+    "SandboxTrainer",
+    "SiteTaskStore",
+    "failures",
+    "preparation",
+    "sandbox_spec",
+]

@@ -10,10 +10,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import RowMapping, select, update
 
-from archipel.site.audit.journal_entries import ErrorReleased, JournalKind, TaskLine, add_entry
-from archipel.site.state import schema
-from archipel.site.state.actor import Actor
-from archipel.site.state.folder import StateFolder
+from archipel.site.audit import ErrorReleased, JournalKind, TaskLine, add_entry
+from archipel.site.state import Actor, StateFolder, schema
 from archipel.storage import Database
 from archipel.tensors import document_hash
 from archipel.vocabulary import Failure, NotFound, TaskKey

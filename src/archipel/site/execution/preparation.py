@@ -16,8 +16,7 @@ from pathlib import Path
 import structlog
 
 from archipel.data import Cohort, Prepared, Sample
-from archipel.site.state.folder import StateFolder
-from archipel.site.state.sample_cache import sample_cache
+from archipel.site.state import StateFolder, open_sample_cache
 from archipel.storage import disk_errors_named
 from archipel.vocabulary import BadInput, Cancellation, ErrorCode, ShowProgress, Watch, WorkProgress, show_nothing
 from archipel.vocabulary.remedies import FreezeAgain
@@ -53,7 +52,7 @@ def _let_go(doing: asyncio.Task[Prepared]) -> None:
 
 
 def _prepare(site: StateFolder, root: Path, cohort: Cohort, watch: Watch) -> Prepared:
-    cache, told = sample_cache(site), time.monotonic()
+    cache, told = open_sample_cache(site), time.monotonic()
 
     def show(progress: WorkProgress) -> None:
         nonlocal told

@@ -17,8 +17,7 @@ from sqlalchemy import Connection, and_, delete, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from archipel.governance import JournalHead, record_hash
-from archipel.site.audit import journal_heads
-from archipel.site.audit.journal_entries import (
+from archipel.site.audit import (
     JournalKind,
     RoundSettled,
     TaskAccepted,
@@ -26,10 +25,9 @@ from archipel.site.audit.journal_entries import (
     TaskLine,
     UpdateMade,
     add_entry,
+    journal_heads,
 )
-from archipel.site.state import changes, schema
-from archipel.site.state.change_records import ChangeKind, TaskChange
-from archipel.site.state.folder import StateFolder
+from archipel.site.state import ChangeKind, StateFolder, TaskChange, changes, schema
 from archipel.storage import disk_errors_named, sync_folder, utc_now
 from archipel.tasks import LocalUpdate, reusable_file
 from archipel.tasks.handling import replayed

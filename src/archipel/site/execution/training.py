@@ -13,14 +13,13 @@ import structlog
 
 from archipel.data import Cohort, Prepared
 from archipel.plans.runtime import Outcome
-from archipel.site.approval.authorisation import Authorisation
-from archipel.site.audit.journal_entries import JournalKind, WorkerStarted, add_entry
+from archipel.site.approval import Authorisation
+from archipel.site.audit import JournalKind, WorkerStarted, add_entry
 from archipel.site.datasets import catalog
 from archipel.site.execution import preparation
 from archipel.site.execution.task_store import SiteTaskStore
 from archipel.site.sandbox import Sandbox, SandboxedWorker, SandboxSpec, SharedBuffer, TaskFailed
-from archipel.site.state import sample_cache
-from archipel.site.state.folder import StateFolder
+from archipel.site.state import StateFolder, sample_cache
 from archipel.tasks import Trained
 from archipel.tensors import BlobHasher, check_header, tensor_file_size
 from archipel.vocabulary import BadInput, ErrorCode, Job, OptimiserState, Task, TaskKind

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from archipel.site.state.folder import StateFolder
+from archipel.site.state import StateFolder
 from archipel.storage import disk_errors_named, sync_folder, write_private
 from archipel.vocabulary import ArchipelError, ErrorCode
 

@@ -9,10 +9,8 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from archipel.governance import IdentityKey
-from archipel.site.audit.journal_entries import JournalKind, SiteMade, add_entry
-from archipel.site.state import settings
-from archipel.site.state.folder import FOLDERS, StateFolder, open_database
-from archipel.site.state.settings import SiteSettings
+from archipel.site.audit import JournalKind, SiteMade, add_entry
+from archipel.site.state import FOLDERS, SiteSettings, StateFolder, open_database, settings
 from archipel.storage import disk_errors_named, load_settings, write_private
 from archipel.vocabulary import BadInput, Conflict, SiteName
 

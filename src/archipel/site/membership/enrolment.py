@@ -18,11 +18,9 @@ from pydantic import JsonValue, TypeAdapter
 from sqlalchemy import insert, select, update
 
 from archipel.governance import canonical
-from archipel.site.audit.journal_entries import Joined, JournalKind, add_entry
+from archipel.site.audit import Joined, JournalKind, add_entry
 from archipel.site.membership.certificates import keep_certificate, tls_request
-from archipel.site.state import schema
-from archipel.site.state.folder import FederationMembership, StateFolder
-from archipel.site.state.settings import checked_proxy, set_proxy
+from archipel.site.state import FederationMembership, StateFolder, checked_proxy, schema, set_proxy
 from archipel.storage import utc_now
 from archipel.transport.enrolment import (
     AuthorityReply,

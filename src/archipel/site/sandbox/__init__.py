@@ -6,6 +6,14 @@ It knows processes, namespaces and limits; it does not know servers, rounds or a
 from archipel.site.sandbox.memory import SharedBuffer
 from archipel.site.sandbox.spec import SandboxSpec, TaskFailed
 from archipel.site.sandbox.starting import Sandbox
+from archipel.site.sandbox.usage import measure
 from archipel.site.sandbox.worker import SandboxedWorker
 
-__all__ = ["Sandbox", "SandboxSpec", "SandboxedWorker", "SharedBuffer", "TaskFailed"]
+__all__ = [
+    "Sandbox",
+    "SandboxSpec",
+    "SandboxedWorker",
+    "SharedBuffer",
+    "TaskFailed",
+    "measure",
+]

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from archipel.site.worker.protocol import HEADER, LARGEST_REPLY, FromWorker, ToWorker, encode_message, from_worker
+from archipel.site.worker import HEADER, LARGEST_REPLY, FromWorker, ToWorker, encode_message, from_worker
 from archipel.vocabulary.documents import parsed
 
 

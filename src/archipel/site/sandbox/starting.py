@@ -22,7 +22,7 @@ from archipel.site.sandbox.resources import Resources
 from archipel.site.sandbox.spec import NO_SANDBOX, SandboxSpec
 from archipel.site.sandbox.staging import StagedFiles
 from archipel.site.sandbox.worker import SandboxedWorker
-from archipel.site.worker.protocol import Ready, Start
+from archipel.site.worker import Ready, Start
 from archipel.tensors import blob_hash
 from archipel.vocabulary import ArchipelError, ErrorCode
 

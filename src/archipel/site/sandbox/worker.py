@@ -23,7 +23,7 @@ from archipel.site.sandbox.limits import Watch
 from archipel.site.sandbox.memory import SharedBuffer
 from archipel.site.sandbox.resources import Resources
 from archipel.site.sandbox.spec import SandboxSpec, TaskFailed
-from archipel.site.worker.protocol import (
+from archipel.site.worker import (
     Begin,
     Done,
     Evaluate,

@@ -2,3 +2,70 @@
 
 It knows everything at the site. It prints nothing and asks nothing.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from archipel.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from archipel.site.services import (
+        approvals,
+        checks,
+        cohort_documents,
+        cohorts,
+        dataset_documents,
+        datasets,
+        failures,
+        journal,
+        offer_documents,
+        status,
+        withdrawals,
+    )
+    from archipel.site.services.dataset_documents import DatasetRow
+    from archipel.site.services.journal import VerifiedJournal
+    from archipel.site.services.offer_documents import OfferDocument, OfferRow
+    from archipel.site.services.status import OptOutList
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "dataset_documents": ["DatasetRow"],
+            "journal": ["VerifiedJournal"],
+            "offer_documents": ["OfferDocument", "OfferRow"],
+            "status": ["OptOutList"],
+        },
+        modules=[
+            "approvals",
+            "checks",
+            "cohort_documents",
+            "cohorts",
+            "dataset_documents",
+            "datasets",
+            "failures",
+            "journal",
+            "offer_documents",
+            "status",
+            "withdrawals",
+        ],
+    )
+
+__all__ = [
+    "DatasetRow",
+    "OfferDocument",
+    "OfferRow",
+    "OptOutList",
+    "VerifiedJournal",
+    "approvals",
+    "checks",
+    "cohort_documents",
+    "cohorts",
+    "dataset_documents",
+    "datasets",
+    "failures",
+    "journal",
+    "offer_documents",
+    "status",
+    "withdrawals",
+]

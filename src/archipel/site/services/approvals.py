@@ -6,14 +6,11 @@ by their hashes. Approving makes the same choice again and refuses when it comes
 
 from __future__ import annotations
 
-from archipel.site.approval import decisions, offers, suitability
-from archipel.site.approval.offers import Offer
-from archipel.site.cohorts import cohort_versions, split_assignment
-from archipel.site.cohorts.cohort_versions import Frozen
+from archipel.site.approval import Offer, decisions, offers, suitability
+from archipel.site.cohorts import Frozen, cohort_versions, split_assignment
 from archipel.site.services import cohorts, offer_documents
 from archipel.site.services.offer_documents import OfferDocument, OfferRow
-from archipel.site.state.actor import Actor
-from archipel.site.state.folder import StateFolder
+from archipel.site.state import Actor, StateFolder
 from archipel.vocabulary import Conflict, Record
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from archipel.site.approval.decisions import check_shown
-from archipel.site.checks.dry_run import PASSES, Checks, run_checks
-from archipel.site.checks.findings import CheckFinding, CheckResult, Step
-from archipel.site.state.actor import Actor
-from archipel.site.state.folder import StateFolder
+from archipel.site.approval import decisions
+from archipel.site.checks import PASSES, CheckFinding, CheckResult, Checks, Step, run_checks
+from archipel.site.state import Actor, StateFolder
 from archipel.vocabulary import Record, ShowProgress, show_nothing
 
 
@@ -51,7 +49,7 @@ async def check(
     """
     checks = Checks(site, experiment, dataset, by=by)
     if job_hash is not None:
-        check_shown(checks.offer, job_hash)
+        decisions.check_shown(checks.offer, job_hash)
     results = await run_checks(checks, last, passes=passes, plan_was_read=plan_was_read, say=say, show=show)
     steps = [CheckedStep(**dict(result), go=result.go) for result in results]
     return CheckReport(experiment=experiment, go=all(step.go for step in steps), steps=tuple(steps))

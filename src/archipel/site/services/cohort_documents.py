@@ -8,9 +8,8 @@ from typing import Literal
 from pydantic import JsonValue, field_serializer
 
 from archipel.data import DataMapping, Preprocessing
-from archipel.site.cohorts import cohort_versions
-from archipel.site.cohorts.cohort_versions import Version
-from archipel.site.state.folder import StateFolder
+from archipel.site.cohorts import Version, cohort_versions
+from archipel.site.state import StateFolder
 from archipel.vocabulary import Record
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from archipel.data import CohortDifference, Preprocessing
-from archipel.site.cohorts import cohort_versions
-from archipel.site.cohorts.cohort_versions import Frozen, Version
-from archipel.site.datasets.catalog import Dataset
-from archipel.site.state.actor import Actor
-from archipel.site.state.folder import StateFolder
-from archipel.site.withdrawals.withdrawals import take_opt_outs
+from archipel.site.cohorts import Frozen, Version, cohort_versions
+from archipel.site.datasets import Dataset
+from archipel.site.state import Actor, StateFolder
+from archipel.site.withdrawals import take_opt_outs
 from archipel.vocabulary import UNWATCHED, Watch
 
 

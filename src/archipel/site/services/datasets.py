@@ -10,12 +10,10 @@ from pathlib import Path
 
 from archipel.data import DataIssue, DataMapping, Scan
 from archipel.data.quality import QualityReport
-from archipel.site.datasets import catalog, exclusions, quality_report, suggestions
-from archipel.site.datasets.catalog import Dataset
-from archipel.site.state.actor import Actor
-from archipel.site.state.folder import StateFolder
-from archipel.site.withdrawals.withdrawals import take_opt_outs
-from archipel.site.withdrawn.opt_outs import EVERYWHERE
+from archipel.site.datasets import Dataset, catalog, exclusions, quality_report, suggestions
+from archipel.site.state import Actor, StateFolder
+from archipel.site.withdrawals import take_opt_outs
+from archipel.site.withdrawn import EVERYWHERE
 from archipel.vocabulary import UNWATCHED, Record, Watch
 
 

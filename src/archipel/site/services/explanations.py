@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from archipel.data import Answer, Cohort
-from archipel.site.approval import suitability
-from archipel.site.approval.explanation import explanation
-from archipel.site.approval.offers import Offer
+from archipel.site.approval import Offer, explain_offer, suitability
 from archipel.site.cohorts import cohort_versions
-from archipel.site.datasets.catalog import Dataset
-from archipel.site.state.folder import StateFolder
+from archipel.site.datasets import Dataset
+from archipel.site.state import StateFolder
 from archipel.vocabulary import NotFound
 
 Explanation = tuple[tuple[str, str], ...]
@@ -21,7 +19,7 @@ def explain(site: StateFolder, offer: Offer, dataset: str | None = None) -> Expl
         return explain_on(site, offer, suitability.asked_dataset(site, offer.job, dataset))
     except NotFound as error:
         asked = dataset or offer.job.entry(site.name).dataset
-        answers = explanation(offer.job, site.settings, site.joined().name, asked, 0, offer.asked_by)
+        answers = explain_offer(offer.job, site.settings, site.joined().name, asked, 0, offer.asked_by)
         return (*answers, ("What speaks against it?", str(error)))
 
 
@@ -29,7 +27,9 @@ def explain_on(site: StateFolder, offer: Offer, entry: Dataset, cohort: Cohort |
     """The offer on a dataset of the catalog, or on the ``cohort`` of it that would be approved."""
     left = None if cohort is None else cohort_versions.as_it_stands(site, cohort)
     subjects, held_out = (entry.subjects, None) if left is None else (len(left.subjects), len(left.validation or ()))
-    answers = explanation(offer.job, site.settings, site.joined().name, entry.name, subjects, offer.asked_by, held_out)
+    answers = explain_offer(
+        offer.job, site.settings, site.joined().name, entry.name, subjects, offer.asked_by, held_out
+    )
     met = "\n".join(f"- {answer}" for answer in suitability.needs_met(offer.job, entry, cohort))
     against = suitability.reasons_against(site, offer.job, entry, cohort)
     objection = (("What speaks against it?", "; ".join(against)),) if against else ()

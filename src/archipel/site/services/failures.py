@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from archipel.site.execution import failures
-from archipel.site.execution.failures import FailedTask
-from archipel.site.state.actor import Actor
-from archipel.site.state.folder import StateFolder
+from archipel.site.execution import FailedTask, failures
+from archipel.site.state import Actor, StateFolder
 from archipel.vocabulary import TaskKey
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from archipel.governance import HeadFault, JournalEntry, JournalHead
+from archipel.site.audit import JournalKind, journal, journal_heads
 from archipel.site.audit import export as exports
-from archipel.site.audit import journal, journal_heads
-from archipel.site.audit.journal_entries import JournalKind
-from archipel.site.state.folder import StateFolder
+from archipel.site.state import StateFolder
 from archipel.vocabulary import Record
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from archipel.data import Answer, Cohort
-from archipel.site.approval import offers, suitability
-from archipel.site.approval.offers import Offer, OfferState
-from archipel.site.datasets.catalog import Dataset
+from archipel.site.approval import Offer, OfferState, offers, suitability
+from archipel.site.datasets import Dataset
 from archipel.site.services import explanations
 from archipel.site.services.explanations import Explanation
-from archipel.site.state.folder import StateFolder
+from archipel.site.state import StateFolder
 from archipel.vocabulary import Job, Record
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from archipel.site.agent import link_status
-from archipel.site.agent.link_status import LinkStatus
+from archipel.site.agent import LinkStatus, link_status
 from archipel.site.audit import journal_heads
 from archipel.site.membership import certificates
 from archipel.site.services import dataset_documents, offer_documents
 from archipel.site.services.dataset_documents import DatasetRow
 from archipel.site.services.offer_documents import OfferRow
-from archipel.site.state.folder import FederationMembership, StateFolder
-from archipel.site.state.settings import SandboxRule
+from archipel.site.state import FederationMembership, SandboxRule, StateFolder
 from archipel.site.withdrawn import opt_outs, register
 from archipel.vocabulary import BadInput, Record
 

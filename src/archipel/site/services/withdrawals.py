@@ -6,12 +6,9 @@ from collections.abc import Sequence
 
 from archipel.site.datasets import suggestions
 from archipel.site.services import datasets
-from archipel.site.state.actor import Actor
-from archipel.site.state.folder import StateFolder
-from archipel.site.withdrawals import withdrawals
-from archipel.site.withdrawals.withdrawals import NarrowedCohort
-from archipel.site.withdrawn import register
-from archipel.site.withdrawn.opt_outs import EVERYWHERE, OptOut
+from archipel.site.state import Actor, StateFolder
+from archipel.site.withdrawals import NarrowedCohort, withdrawals
+from archipel.site.withdrawn import EVERYWHERE, OptOut, register
 from archipel.vocabulary import BadInput, Record
 
 

@@ -2,3 +2,51 @@
 
 It opens and holds what the other packages of the site work on; it makes no decision and knows none of them.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from archipel.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from archipel.site.state import changes, sample_cache, schema, settings
+    from archipel.site.state.actor import Actor
+    from archipel.site.state.change_records import ChangeKind, DatasetChange, LinkChange, TaskChange, change_of_line
+    from archipel.site.state.folder import FOLDERS, FederationMembership, StateFolder, open_database
+    from archipel.site.state.sample_cache import open_sample_cache
+    from archipel.site.state.settings import SandboxRule, SiteSettings, checked_proxy, set_proxy
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "actor": ["Actor"],
+            "change_records": ["ChangeKind", "DatasetChange", "LinkChange", "TaskChange", "change_of_line"],
+            "folder": ["FOLDERS", "FederationMembership", "StateFolder", "open_database"],
+            "sample_cache": ["open_sample_cache"],
+            "settings": ["SandboxRule", "SiteSettings", "checked_proxy", "set_proxy"],
+        },
+        modules=["changes", "sample_cache", "schema", "settings"],
+    )
+
+__all__ = [
+    "FOLDERS",
+    "Actor",
+    "ChangeKind",
+    "DatasetChange",
+    "FederationMembership",
+    "LinkChange",
+    "SandboxRule",
+    "SiteSettings",
+    "StateFolder",
+    "TaskChange",
+    "change_of_line",
+    "changes",
+    "checked_proxy",
+    "open_database",
+    "open_sample_cache",
+    "sample_cache",
+    "schema",
+    "set_proxy",
+    "settings",
+]

@@ -9,7 +9,7 @@ from archipel.site.state.folder import StateFolder
 from archipel.storage import disk_errors_named
 
 
-def sample_cache(site: StateFolder) -> PreparedCache:
+def open_sample_cache(site: StateFolder) -> PreparedCache:
     """The site's cache of prepared samples, of the size that its settings allow. Raises StorageFull."""
     folder = site.folder / "prepared"
     with disk_errors_named(folder):
@@ -21,6 +21,6 @@ def forget(site: StateFolder, samples: Iterable[Sample], kept: Iterable[str] | N
 
     With ``kept``, hashes of samples, what was prepared of others goes too: a check's cohort is written down nowhere.
     """
-    cache = sample_cache(site)
+    cache = open_sample_cache(site)
     with disk_errors_named(cache.folder):
         return cache.forget((sample.hash for sample in samples), kept)

@@ -2,3 +2,23 @@
 
 It knows who is withdrawn, datasets and cohorts. It knows nothing of experiments and approvals.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from archipel.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from archipel.site.withdrawals import withdrawals
+    from archipel.site.withdrawals.withdrawals import NarrowedCohort, take_opt_outs
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__, {"withdrawals": ["NarrowedCohort", "take_opt_outs"]}, modules=["withdrawals"]
+    )
+
+__all__ = [
+    "NarrowedCohort",
+    "take_opt_outs",
+    "withdrawals",
+]

@@ -16,14 +16,19 @@ import structlog
 from sqlalchemy import Connection, select
 
 from archipel.data import Cohort, Sample, subject_token
-from archipel.site.audit.journal_entries import JournalKind, PatientReadmitted, PatientWithdrawn, add_entry
+from archipel.site.audit import JournalKind, PatientReadmitted, PatientWithdrawn, add_entry
 from archipel.site.datasets import members
-from archipel.site.state import sample_cache, schema
-from archipel.site.state.actor import Actor
-from archipel.site.state.folder import StateFolder
-from archipel.site.withdrawn import register, signed_withdrawals
-from archipel.site.withdrawn.opt_outs import EVERYWHERE, OPT_OUT, OptOut, check_subject, listed
-from archipel.site.withdrawn.register import Withdrawal
+from archipel.site.state import Actor, StateFolder, sample_cache, schema
+from archipel.site.withdrawn import (
+    EVERYWHERE,
+    OPT_OUT,
+    OptOut,
+    Withdrawal,
+    check_subject,
+    listed,
+    register,
+    signed_withdrawals,
+)
 from archipel.vocabulary import ArchipelError, Conflict, NotFound, Record
 
 _log = structlog.get_logger("archipel.withdrawals")

@@ -2,3 +2,45 @@
 
 It knows the state folder and the audit log. It changes no dataset, and keeps no cohort: that is the act of withdrawing.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from archipel.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from archipel.site.withdrawn import opt_outs, register, signed_withdrawals
+    from archipel.site.withdrawn.opt_outs import (
+        EVERYWHERE,
+        OPT_OUT,
+        OptOut,
+        TakeOptOuts,
+        check_subject,
+        in_words,
+        listed,
+    )
+    from archipel.site.withdrawn.register import Withdrawal
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "opt_outs": ["EVERYWHERE", "OPT_OUT", "OptOut", "TakeOptOuts", "check_subject", "in_words", "listed"],
+            "register": ["Withdrawal"],
+        },
+        modules=["opt_outs", "register", "signed_withdrawals"],
+    )
+
+__all__ = [
+    "EVERYWHERE",
+    "OPT_OUT",
+    "OptOut",
+    "TakeOptOuts",
+    "Withdrawal",
+    "check_subject",
+    "in_words",
+    "listed",
+    "opt_outs",
+    "register",
+    "signed_withdrawals",
+]

@@ -10,9 +10,8 @@ from typing import NamedTuple, Protocol
 
 from pydantic import TypeAdapter, ValidationError
 
-from archipel.data.files import Signature, signature_of
-from archipel.data.samples import SubjectId
-from archipel.site.state.folder import StateFolder
+from archipel.data import Signature, SubjectId, signature_of
+from archipel.site.state import StateFolder
 from archipel.vocabulary import BadInput, ErrorCode
 
 OPT_OUT = "opt-out.txt"

@@ -11,8 +11,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, delete, insert, select, true, update
 
 from archipel.data import subject_token
-from archipel.site.state import schema
-from archipel.site.state.folder import StateFolder
+from archipel.site.state import StateFolder, schema
 from archipel.site.withdrawn.opt_outs import EVERYWHERE, OptOut, listed
 from archipel.storage import utc_now
 

@@ -8,9 +8,8 @@ from sqlalchemy import Connection, func, insert, select
 
 from archipel.data import Cohort, subject_token
 from archipel.governance import SignedWithdrawal, sign_withdrawal
-from archipel.site.audit.journal_entries import CohortNarrowed, JournalKind, add_entry
-from archipel.site.state import schema
-from archipel.site.state.folder import StateFolder
+from archipel.site.audit import CohortNarrowed, JournalKind, add_entry
+from archipel.site.state import StateFolder, schema
 from archipel.storage import utc_now
 
 _rows = schema.signed_withdrawals
