@@ -9,12 +9,12 @@ import tracemalloc
 import nibabel
 import numpy as np
 import pytest
-from volumes import dataset, pair, write
 
 from archipel.data import scan
 from archipel.data.files import Folder, MemoryIndex, file_hash, signature_of
 from archipel.data.volumes.volumes import IMAGE, look, read_image, read_label
 from archipel.vocabulary import BadInput
+from worlds.data_files import write_pair, write_pairs, write_volume
 
 SHORT = "needs more memory than this machine has left; free memory and look again, or exclude it"
 
@@ -44,7 +44,7 @@ def test_a_sparse_file_is_not_hashed(tmp_path):
 
 
 def test_the_other_subjects_of_a_dataset_are_used(tmp_path):
-    dataset(tmp_path, 2)
+    write_pairs(tmp_path, 2)
     sparse(tmp_path / "images/sub-00.nii.gz")
     found = scan("nifti-pairs", tmp_path)
     assert [one.subject for one in found.samples] == ["sub-01"] and "holds 307200 MiB" in str(found.problems[0])
@@ -78,7 +78,7 @@ def test_reading_takes_few_bytes_a_voxel(tmp_path, role, bytes_a_voxel, slope):
 
 def test_voxels_are_counted_as_what_they_are_read_into(tmp_path, monkeypatch):
     """A byte each on disk, four in memory."""
-    write(tmp_path / "a.nii.gz", np.zeros((20, 20, 20), np.uint8))
+    write_volume(tmp_path / "a.nii.gz", np.zeros((20, 20, 20), np.uint8))
     monkeypatch.setattr("archipel.data.volumes.decoding.MOST_BYTES", 31_999)
     assert "would take 0 MiB in memory" in str(look(Folder(tmp_path), "a.nii.gz", "image").problem)
     monkeypatch.setattr("archipel.data.volumes.decoding.MOST_BYTES", 32_000)
@@ -86,7 +86,7 @@ def test_voxels_are_counted_as_what_they_are_read_into(tmp_path, monkeypatch):
 
 
 def test_memory_that_runs_out_is_a_problem_that_is_not_remembered(tmp_path):
-    path = write(tmp_path / "a.nii.gz", np.ones((4, 4, 4), np.float32))
+    path = write_volume(tmp_path / "a.nii.gz", np.ones((4, 4, 4), np.float32))
     index = MemoryIndex()
 
     def short(*_):
@@ -99,7 +99,7 @@ def test_memory_that_runs_out_is_a_problem_that_is_not_remembered(tmp_path):
 
 
 def test_memory_that_runs_out_while_a_volume_is_decoded_is_not_damage(tmp_path, monkeypatch):
-    path = write(tmp_path / "a.nii.gz", np.ones((4, 4, 4), np.float32))
+    path = write_volume(tmp_path / "a.nii.gz", np.ones((4, 4, 4), np.float32))
 
     def short(*_, **__):
         raise MemoryError
@@ -112,9 +112,9 @@ def test_memory_that_runs_out_while_a_volume_is_decoded_is_not_damage(tmp_path, 
 
 
 def test_a_site_that_has_little_memory_names_the_large_volume_and_uses_the_others(tmp_path):
-    pair(tmp_path, "small")
+    write_pair(tmp_path, "small")
     for folder, kind in (("images", np.int16), ("labels", np.uint8)):
-        write(tmp_path / folder / "large.nii.gz", np.zeros((512, 512, 256), kind))
+        write_volume(tmp_path / folder / "large.nii.gz", np.zeros((512, 512, 256), kind))
     code = f"""
 import resource
 from pathlib import Path

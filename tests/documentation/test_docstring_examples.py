@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rest_world import World, served
 
 import archipel
+from worlds.research import World, served
 
 ROOT = Path(__file__).parents[2]
 SOURCE = Path(archipel.__file__).parent

@@ -6,7 +6,8 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from world import World
+
+from worlds.federation import World
 
 
 @pytest.fixture(scope="module", autouse=True)

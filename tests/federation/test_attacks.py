@@ -11,7 +11,6 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from world import World, wait
 
 from archipel.governance import JournalHead, record_hash, sign_head
 from archipel.site.membership.certificates import credentials
@@ -20,6 +19,7 @@ from archipel.transport import CHUNK, FetchStart, UploadStart
 from archipel.transport.channel import Uplink
 from archipel.transport.service import SERVICE
 from archipel.vocabulary import ArchipelError, ErrorCode, Job, MetricSum, Task, TaskKind, Update
+from worlds.federation import World, wait
 
 pytestmark = pytest.mark.processes
 TERMS = {"rounds": 1, "quorum": 2, "deadline_s": 60, "grace_s": 60}

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from exact_run import PLAN, SEED, exact_job, simulated, write_data
-from world import World
 
 from archipel.governance import IdentityKey
 from archipel.tensors import blob_hash
 from archipel.vocabulary import Baselines
+from worlds.federation import World
 
 INITIAL = "blake3:ecdc76bdb13853af759b4a9f7624ee2a58d46dda577e223e87b10bf795a31011"
 LAST = "blake3:00f6eee53ed7c2417415ab13cd18c7bb387940500ede289d68a2fc16c1ca2fe1"

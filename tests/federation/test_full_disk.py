@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from world import World, wait
+
+from worlds.federation import World, wait
 
 pytestmark = pytest.mark.processes
 MB = 1 << 20

@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from world import SITES, World, wait
+
+from worlds.federation import SITES, World, wait
 
 pytestmark = pytest.mark.processes
 SLOW = {"pause_s": 0.15, "last_pause_s": 0.5}

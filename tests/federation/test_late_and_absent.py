@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from world import SITES, World, wait
 
 from archipel.site.approval import offers
+from worlds.federation import SITES, World, wait
 
 pytestmark = pytest.mark.processes
 

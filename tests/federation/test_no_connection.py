@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from world import World, wait
 
 from archipel.lab.processes import HOST, free_port
 from archipel.server.membership.federation import ServerContext
 from archipel.server.state.folder import ServerState
 from archipel.server.state.settings import ServerSettings
+from worlds.federation import World, wait
 
 pytestmark = pytest.mark.processes
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from exact_run import SITES, write_data
 from summed_plan import HELD_OUT, SAMPLES
-from world import World
 
 from archipel.governance import IdentityKey
 from archipel.plans import draft, load
 from archipel.simulation import scanned_site, simulate
 from archipel.tensors import decode
 from archipel.vocabulary import MetricSum, PrivacyTerms, Release, RosterEntry, RoundTerms, TaskKind
+from worlds.federation import World
 
 PLAN = Path(__file__).with_name("summed_plan.py")
 SUM = PrivacyTerms(release=Release.SUM)

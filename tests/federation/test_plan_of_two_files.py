@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from world import World
 
 from archipel.plans import PackagedPlan, load_packaged, package
 from archipel.plans.loading import PlanLine, plan_line_of
@@ -16,6 +15,7 @@ from archipel.rounds import MemoryExperimentStore
 from archipel.simulation import scanned_site, simulate
 from archipel.tensors import blob_hash, encode
 from archipel.vocabulary import Job
+from worlds.federation import World
 
 pytestmark = pytest.mark.processes
 PLAN = Path(__file__).parent / "two_files"

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from world import World, wait
+
+from worlds.federation import World, wait
 
 pytestmark = pytest.mark.processes
 SITE = "site-a"

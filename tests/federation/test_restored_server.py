@@ -6,11 +6,11 @@ import shutil
 
 import pytest
 from typer.testing import CliRunner
-from world import SITES, World, wait
 
 from archipel.cli.server import app
 from archipel.site.approval import offers
 from archipel.site.audit import journal, journal_heads
+from worlds.federation import SITES, World, wait
 
 pytestmark = pytest.mark.processes
 

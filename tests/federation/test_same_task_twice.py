@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
-from world import SITES, World
 
 from archipel.governance import job_hash, record_hash
 from archipel.lab.processes import HOST, free_port
@@ -30,6 +29,7 @@ from archipel.transport import (
     start_grpc_server,
 )
 from archipel.vocabulary import ErrorCode, NotFound, Task, TaskKey, TaskKind, TrainingPass, Update
+from worlds.federation import SITES, World
 
 pytestmark = pytest.mark.processes
 

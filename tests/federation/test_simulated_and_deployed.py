@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from world import SITES, TINY, World
 
 from archipel.vocabulary import Baselines
+from worlds.federation import SITES, TINY, World
 
 pytestmark = pytest.mark.processes
 

@@ -9,8 +9,6 @@ import sys
 
 import psutil
 import pytest
-from slow_plan import CANARY
-from world import SITES, World, wait
 
 import archipel
 from archipel.governance import HeadFault
@@ -20,7 +18,9 @@ from archipel.site.approval import decisions
 from archipel.site.audit import journal, journal_heads
 from archipel.site.execution import failures as site_failures
 from archipel.transport.wakeup import wake
-from people import ANNA
+from worlds.federation import SITES, World, wait
+from worlds.people import ANNA
+from worlds.slow_plan import CANARY
 
 pytestmark = pytest.mark.processes
 CODES = {

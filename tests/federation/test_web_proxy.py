@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
-from world import World, write_table
 
 from archipel.lab import LocalFederation
 from archipel.lab.processes import HOST, free_port
+from worlds.federation import World, write_table
 
 pytestmark = [
     pytest.mark.processes,

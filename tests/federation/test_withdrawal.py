@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from world import SITES, World, wait
 
 from archipel.data import validation_ids
 from archipel.site.datasets import catalog
 from archipel.site.execution import failures
 from archipel.site.withdrawals import withdrawals
 from archipel.site.withdrawn.opt_outs import OptOut
-from people import ANNA
+from worlds.federation import SITES, World, wait
+from worlds.people import ANNA
 
 pytestmark = pytest.mark.processes
 IDS = [f"site-a-{number:03d}" for number in range(40)]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from rest_world import TINY_PLAN, World, served
 
 import archipel
+from worlds.research import TINY_PLAN, World, served
 
 
 @pytest.fixture(scope="module")

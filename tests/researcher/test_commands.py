@@ -7,11 +7,11 @@ import json
 from collections.abc import Callable, Iterator
 
 import pytest
-from rest_world import TINY_PLAN, World
 from typer.testing import CliRunner, Result
 
 from archipel.transport.messages import DatasetSummary
 from archipel.vocabulary import BadInput
+from worlds.research import TINY_PLAN, World
 
 Typed = Callable[..., Result]
 

@@ -14,13 +14,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from rest_world import TINY_PLAN, World
 
 import archipel
 from archipel.server.membership.federation import ServerContext
 from archipel.server.state.folder import ServerState
 from archipel.server.state.settings import ServerSettings
 from archipel.vocabulary import BadInput, ErrorCode, NotFound, NotPermitted
+from worlds.research import TINY_PLAN, World
 
 
 def test_importing_archipel_loads_no_heavy_module() -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from rest_world import TINY_PLAN, World
 
 import archipel
 from archipel.governance import job_hash
@@ -14,6 +13,7 @@ from archipel.plans import load
 from archipel.tensors import blob_hash, encode
 from archipel.transport.messages import DatasetSummary, DisclosedColumn
 from archipel.vocabulary import BadInput, Conflict, PrivacyTerms, Release, StepTerms
+from worlds.research import TINY_PLAN, World
 
 SUM = PrivacyTerms(release=Release.SUM)
 Tell = Callable[[str, list[DatasetSummary]], None]

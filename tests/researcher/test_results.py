@@ -7,7 +7,6 @@ from typing import Any
 
 import matplotlib as mpl
 import pytest
-from rest_world import World, logged, model
 
 import archipel
 from archipel.researcher import tables
@@ -15,6 +14,8 @@ from archipel.researcher.progress import Progress, advance, sparkline
 from archipel.tensors import decode
 from archipel.transport.rest import Event, RoundView, UnknownEvent
 from archipel.vocabulary import NotFound
+from worlds.research import World
+from worlds.scripted_experiments import logged, model
 
 mpl.use("Agg")
 

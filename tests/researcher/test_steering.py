@@ -7,12 +7,13 @@ import threading
 from typing import Any
 
 import pytest
-from rest_world import TINY_PLAN, World, logged
 from rich.console import Console
 
 import archipel
 from archipel.researcher.display import LogScreen, NotebookScreen, TerminalScreen
 from archipel.vocabulary import ArchipelError, BadInput, Conflict, Refused
+from worlds.research import TINY_PLAN, World
+from worlds.scripted_experiments import logged
 
 
 def test_run_waits_for_approvals_then_shows_every_round(world: World, federation: archipel.Federation) -> None:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from server_world import Applicant, Served, serving, settings
 
 from archipel.server.membership.federation import ServerContext
-from archipel.server.state.folder import ServerState
+from worlds.server import Applicant, Served, make_server, serving
 
 
 @pytest.fixture
 def federation(tmp_path: Path) -> Iterator[ServerContext]:
-    with ServerContext.create(ServerState(tmp_path / "server"), settings()) as founded:
+    with make_server(tmp_path / "server") as founded:
         yield founded
 
 
@@ -42,7 +40,4 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def enrolled(federation: ServerContext) -> Applicant:
     """Site berlin, enrolled."""
-    applicant = Applicant("berlin")
-    token = federation.enrolment.create_token("berlin")
-    federation.enrolment.enrol(applicant.request(token), datetime.now(UTC))
-    return applicant
+    return Applicant("berlin").enrol(federation)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from server_world import Applicant
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from archipel.server.membership.federation import ServerContext
 from archipel.server.sites import announcing
+from worlds.server import Applicant
 
 
 def test_each_new_line_is_told_once_with_whom_it_is_about(federation: ServerContext) -> None:

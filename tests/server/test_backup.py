@@ -6,7 +6,6 @@ import stat
 from pathlib import Path
 
 import pytest
-from server_world import Applicant
 from sqlalchemy import text
 from test_models_that_last import close, store
 from typer.testing import CliRunner
@@ -17,6 +16,7 @@ from archipel.server.experiments import views
 from archipel.server.membership.federation import ServerContext
 from archipel.server.state.folder import ServerState
 from archipel.vocabulary import Conflict
+from worlds.server import Applicant
 
 
 def hashes(federation: ServerContext) -> set[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from server_world import Applicant, running_job
 
 from archipel.server.experiments.hub import Stream
 from archipel.server.experiments.service import Experiments
@@ -13,6 +12,7 @@ from archipel.server.sites.servicer import FederationServicer
 from archipel.tensors import encode
 from archipel.transport import CHUNK, FetchStart, FromServer, Peer
 from archipel.vocabulary import NotFound
+from worlds.server import Applicant, running_job
 
 MODEL = {"w": np.random.default_rng(0).normal(size=3 * CHUNK // 8 + 9)}
 

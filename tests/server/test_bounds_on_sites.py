@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from server_world import Applicant
 from test_models_that_last import store
 
 from archipel.governance import JournalHead
@@ -29,6 +28,7 @@ from archipel.vocabulary import (
     TaskKind,
     TrainingPass,
 )
+from worlds.server import Applicant
 
 KEY = {"experiment": "first", "round": 1, "attempt": 1, "kind": "train", "about": ""}
 FAILURE = {"code": "plan-error", "sentence": "the plan raised"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 
 import pytest
-from server_world import Applicant, running_job
 from sqlalchemy import delete, insert, update
 
 from archipel.governance import job_hash, record_hash
@@ -30,6 +29,7 @@ from archipel.vocabulary import (
     Update,
 )
 from archipel.vocabulary.states import ParticipantStatus
+from worlds.server import Applicant, running_job
 
 
 def store_of(federation: ServerContext, job: Job) -> SqlExperimentStore:

@@ -8,10 +8,10 @@ import ssl
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from server_world import Served, serving
 
 from archipel.server import process
 from archipel.server.membership.federation import ServerContext
+from worlds.server import Served, serving
 
 
 @pytest.fixture

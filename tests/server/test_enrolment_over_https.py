@@ -12,16 +12,15 @@ import pytest
 from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
-from server_world import Applicant, Served, settings
 
 from archipel.governance import IdentityKey, canonical
 from archipel.server.membership.authority import Authority
 from archipel.server.membership.federation import ServerContext
 from archipel.server.rest.limits import LONGEST_ENROLMENT
-from archipel.server.state.folder import ServerState
 from archipel.transport.enrolment import EnrolmentReply, JoinToken, authority_fingerprint, proof_message
 from archipel.transport.service import site_of_certificate
 from archipel.vocabulary import ArchipelError, ErrorCode
+from worlds.server import Applicant, Served, make_server
 
 
 async def post(served: Served, request: Any) -> httpx.Response:
@@ -57,7 +56,7 @@ def test_another_ca_than_the_token_names_is_refused_before_the_secret_is_sent(
 ) -> None:
     token = federation.enrolment.create_token("berlin")
     with (
-        ServerContext.create(ServerState(tmp_path / "other"), settings()) as other,
+        make_server(tmp_path / "other") as other,
         pytest.raises(ArchipelError, match="another CA") as refused,
     ):
         token.check_authority(other.authority.pem)
@@ -66,7 +65,7 @@ def test_another_ca_than_the_token_names_is_refused_before_the_secret_is_sent(
 
 
 async def test_a_client_that_pins_another_ca_does_not_connect(served: Served, tmp_path: Any) -> None:
-    with ServerContext.create(ServerState(tmp_path / "other"), settings()) as other:
+    with make_server(tmp_path / "other") as other:
         async with served.client(ca=other.authority.pem) as client:
             with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
                 await client.get("/v1/health")

@@ -12,7 +12,6 @@ from typing import Any
 
 import grpc
 import pytest
-from server_world import Applicant
 
 from archipel.server.membership.federation import ServerContext
 from archipel.server.membership.registry import Site
@@ -22,6 +21,7 @@ from archipel.transport.messages import FromSite, Offset, RenewRequest, UploadSt
 from archipel.transport.reading import LONGEST_FROM_SITE
 from archipel.transport.service import MOST_FETCHES, MOST_STREAMS, SERVICE
 from archipel.vocabulary import ErrorCode
+from worlds.server import Applicant
 
 FETCH = FetchStart(hash="blake3:" + "0" * 64).model_dump_json().encode()
 

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from server_world import Applicant
 from sqlalchemy import select
 
 from archipel.governance import IdentityKey, JournalHead, sign_head
@@ -20,6 +19,7 @@ from archipel.server.sites.servicer import FederationServicer
 from archipel.server.state import schema
 from archipel.transport import Heartbeat, Hello, Peer
 from archipel.vocabulary import ArchipelError, ErrorCode, RoundClosed
+from worlds.server import Applicant
 
 
 def faults(federation: ServerContext) -> list[str]:

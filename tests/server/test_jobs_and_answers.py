@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from server_world import Applicant
 from sqlalchemy import select
 from test_models_that_last import close, store
 
@@ -29,6 +28,7 @@ from archipel.transport import AnswerMessage, FromServer, Peer
 from archipel.transport.rest import Interrupted
 from archipel.vocabulary import BadInput, Job, NotPermitted, StorageFull
 from archipel.vocabulary.bounds import LONGEST_JOB
+from worlds.server import Applicant
 
 
 def lines(federation: ServerContext, kind: str) -> list[dict[str, Any]]:

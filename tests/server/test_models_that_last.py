@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from server_world import Applicant
 
 from archipel.governance import job_hash
 from archipel.rounds import Opened, ParticipantStatus, Stage, StageRecord
@@ -15,6 +14,7 @@ from archipel.server.experiments.records import ExperimentRecords
 from archipel.server.membership.federation import ServerContext
 from archipel.tensors import blob_hash, encode
 from archipel.vocabulary import BadInput, Job, MetricSum, RoundClosed, Task, TaskKey, TaskKind, TrainingPass
+from worlds.server import Applicant
 
 FIRST = encode({"w": np.zeros(2, np.float32)})
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from server_world import Applicant
 from sqlalchemy import delete, update
 
 from archipel.governance import SERVER_JOURNAL
@@ -16,6 +15,7 @@ from archipel.server.state import schema
 from archipel.transport.wakeup import Wakeup
 from archipel.vocabulary import NotFound, NotPermitted
 from archipel.vocabulary.states import Scope
+from worlds.server import Applicant
 
 
 def test_the_servers_journal_is_proved_as_far_as_a_head_was_kept(

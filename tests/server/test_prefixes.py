@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from server_world import Applicant
 from sqlalchemy import Column, MetaData, String, Table, create_engine, insert
 
 from archipel.server.membership.federation import ServerContext
 from archipel.server.membership.prefixes import SHORTEST, whole
 from archipel.vocabulary import Conflict, NotFound
+from worlds.server import Applicant
 
 NAMES = st.sets(st.text("0123abc_%", min_size=1, max_size=8), max_size=8)
 

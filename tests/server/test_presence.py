@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
-from server_world import Applicant
 
 from archipel.server.membership.federation import ServerContext
 from archipel.server.sites import presence
 from archipel.server.state.limits import ServerLimits
 from archipel.transport.wakeup import Wakeup
+from worlds.server import Applicant
 
 
 @pytest.fixture

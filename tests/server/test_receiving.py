@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from server_world import Applicant, running_job
 
 from archipel.governance import job_hash, record_hash
 from archipel.privacy import update_schema
@@ -45,6 +44,7 @@ from archipel.vocabulary import (
     Update,
 )
 from archipel.vocabulary.states import ParticipantStatus
+from worlds.server import Applicant, running_job
 
 ARRAYS = {"w": np.random.default_rng(0).normal(size=400_000)}
 FRAME = encode(ARRAYS)

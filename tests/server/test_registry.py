@@ -10,13 +10,12 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from server_world import Applicant, settings
 
 from archipel.server.membership.federation import ServerContext
 from archipel.server.membership.registry import DatasetSummary
-from archipel.server.state.folder import ServerState
 from archipel.transport.service import site_of_certificate
 from archipel.vocabulary import ArchipelError, BadInput, Conflict, NotFound, StorageFull
+from worlds.server import Applicant, make_server
 
 
 def handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> tuple[ssl.SSLObject, ssl.SSLObject]:
@@ -60,7 +59,7 @@ def test_a_certificate_of_another_federation_does_not_connect(
 ) -> None:
     (tmp_path / "tls.pem").write_text(federation.registry.renew("berlin", enrolled.csr()).pem)
     (tmp_path / "tls.key").write_bytes(enrolled.tls_pem())
-    with ServerContext.create(ServerState(tmp_path / "other"), settings()) as other:
+    with make_server(tmp_path / "other") as other:
         server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=other.authority.pem)
         server.verify_mode = ssl.CERT_REQUIRED
         server.load_cert_chain(other.state.tls_certificate, other.state.tls_key)

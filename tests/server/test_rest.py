@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from server_world import Applicant, Served, serving, settings
 from structlog.testing import capture_logs
 
 from archipel.governance import SERVER_JOURNAL, JournalHead
@@ -20,13 +19,13 @@ from archipel.server.membership.federation import ServerContext
 from archipel.server.rest import bodies, listen
 from archipel.server.rest.limits import LONGEST_BODY, LONGEST_OTHER
 from archipel.server.rest.problems import status_of
-from archipel.server.state.folder import ServerState
 from archipel.tensors import blob_hash
 from archipel.transport.enrolment import JoinToken
 from archipel.transport.rest import Interrupted, StateChanged
 from archipel.vocabulary import ArchipelError, ErrorCode, StorageFull
 from archipel.vocabulary.documents import parsed
 from archipel.vocabulary.states import ExperimentState
+from worlds.server import Applicant, Served, make_server, serving, settings
 
 
 def job(federation: ServerContext, site: Applicant) -> dict[str, Any]:
@@ -182,7 +181,7 @@ async def test_a_full_disk_is_said_and_leaves_nothing_behind(served: Served, mon
 
 
 async def test_a_full_disk_loses_nothing_and_the_token_stays_good(tiny_disk: Path) -> None:
-    with ServerContext.create(ServerState(tiny_disk / "server"), settings()) as federation:
+    with make_server(tiny_disk / "server") as federation:
         token = federation.enrolment.create_token("berlin")
         site = Applicant("berlin")
         async with serving(federation) as served, served.client("research") as client:

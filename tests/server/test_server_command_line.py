@@ -18,17 +18,18 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-from server_world import Applicant, free_port
 
 from archipel import __version__
 from archipel.cli import main
 from archipel.governance import JournalHead, sign_head
+from archipel.lab.processes import free_port
 from archipel.server.experiments import journal_heads
 from archipel.server.membership.federation import ServerContext
 from archipel.server.process import run
 from archipel.server.state.folder import ServerState
 from archipel.transport.enrolment import JoinToken
 from archipel.vocabulary import ArchipelError
+from worlds.server import Applicant
 
 
 @dataclass

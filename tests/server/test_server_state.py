@@ -6,13 +6,13 @@ import stat
 from pathlib import Path
 
 import pytest
-from server_world import settings
 
 from archipel.server.membership.federation import ServerContext
 from archipel.server.state.folder import ServerState
 from archipel.server.state.settings import ServerSettings
 from archipel.storage import load_settings
 from archipel.vocabulary import ArchipelError, Conflict, ErrorCode
+from worlds.server import make_server, settings
 
 
 def test_only_the_owner_can_read_any_of_it(federation: ServerContext) -> None:
@@ -62,7 +62,7 @@ def test_init_on_a_servers_state_changes_nothing(federation: ServerContext) -> N
 def test_init_in_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(Conflict, match=r"holds other things \(thesis.tex\)"):
-        ServerContext.create(ServerState(tmp_path), settings())
+        make_server(tmp_path)
 
 
 def test_an_init_cut_short_can_be_run_again(federation: ServerContext) -> None:
@@ -80,7 +80,7 @@ def test_a_database_that_is_gone_is_not_made_anew_in_silence(federation: ServerC
 def test_another_servers_database_is_refused(federation: ServerContext, tmp_path: Path) -> None:
     url = f"sqlite:///{federation.state.root / 'server.db'}"
     with pytest.raises(Conflict, match="another server's database"):
-        ServerContext.create(ServerState(tmp_path / "second"), settings(database=url))
+        make_server(tmp_path / "second", database=url)
 
 
 def test_a_folder_that_is_no_state_says_what_to_do(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from other_strategies import registered
-from server_world import Applicant, job_of, running_job
 
 from archipel.governance import job_hash, record_hash
 from archipel.rounds import Delivered, ExperimentLoop, ExperimentState, FleetEvent
@@ -20,6 +19,7 @@ from archipel.server.experiments.records import ExperimentRecords
 from archipel.server.membership.federation import ServerContext
 from archipel.tensors import blob_hash, decode, encode
 from archipel.vocabulary import BadInput, PrivacyTerms, Release, RoundClosed, StrategyTerms, Task, TaskKey, Update
+from worlds.server import Applicant, job_of, running_job
 
 TERMS = StrategyTerms(name="fedavgm", parameters={"beta": 0.5})
 

@@ -7,22 +7,20 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from server_world import Applicant, settings
 
 from archipel.server.experiments.service import Experiments
 from archipel.server.membership.federation import ServerContext
 from archipel.server.sites.servicer import FederationServicer
-from archipel.server.state.folder import ServerState
 from archipel.transport import Peer
 from archipel.vocabulary import ArchipelError, ErrorCode, NotPermitted
+from worlds.server import Applicant, make_server
 
 
 @pytest.fixture
 def south(tmp_path: Path) -> Iterator[ServerContext]:
     """The other federation, which has a site berlin of its own too."""
-    with ServerContext.create(ServerState(tmp_path / "south"), settings(name="south")) as founded:
-        token = founded.enrolment.create_token("berlin")
-        founded.enrolment.enrol(Applicant("berlin").request(token), datetime.now(UTC))
+    with make_server(tmp_path / "south", name="south") as founded:
+        Applicant("berlin").enrol(founded)
         yield founded
 
 

@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
-from server_world import Applicant, Served
 from test_rest import job
+
+from worlds.server import Applicant, Served
 
 CHANGES = ["start", "pause", "step", "cancel"]
 

@@ -5,18 +5,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from site_world import Terminal, new_site, table
 
 from archipel.site.services import datasets
 from archipel.site.state.folder import StateFolder
-from people import ANNA
+from worlds.data_files import write_rows
+from worlds.people import ANNA
+from worlds.site import Terminal, make_site
 
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A joined site's folder, made once and copied for each test."""
     folder = tmp_path_factory.mktemp("template") / "state"
-    new_site(folder).close()
+    make_site(folder).close()
     return folder
 
 
@@ -31,7 +32,7 @@ def hospital(tmp_path: Path, template: Path) -> Iterator[StateFolder]:
 @pytest.fixture
 def with_table(hospital: StateFolder, tmp_path: Path) -> StateFolder:
     """A joined site with a dataset called table."""
-    datasets.add(hospital, "table", table(tmp_path / "data"), "npz", by=ANNA)
+    datasets.add(hospital, "table", write_rows(tmp_path / "data"), "npz", by=ANNA)
     return hospital
 
 

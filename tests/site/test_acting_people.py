@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
-from site_world import Terminal, table, take_offer
 
 import archipel.site
 from archipel.data import DataMapping
@@ -21,12 +20,14 @@ from archipel.site.services import approvals, checks, cohorts, dataset_documents
 from archipel.site.state.actor import Actor
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import Conflict
+from worlds.data_files import write_rows
+from worlds.site import Terminal, take_offer
 
 BERTA = Actor(name="berta", authentication="console")
 
 
 def test_every_act_of_a_person_is_journaled_with_that_person(hospital: StateFolder, tmp_path: Path) -> None:
-    datasets.add(hospital, "table", table(tmp_path / "data"), "npz", by=BERTA)
+    datasets.add(hospital, "table", write_rows(tmp_path / "data"), "npz", by=BERTA)
     take_offer(hospital)
     dataset_documents.change_mapping(hospital, "table", None, {"1": "sick"}, by=BERTA)
     datasets.exclude(hospital, "table", ["p-004"], by=BERTA)

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from site_world import PLAN, job_for, take_offer
 from sqlalchemy import update
 from structlog.testing import capture_logs
 
@@ -21,7 +20,8 @@ from archipel.site.withdrawn.opt_outs import OPT_OUT
 from archipel.tensors import blob_hash
 from archipel.transport import EndedMessage, TaskFailedMessage, TaskOffer
 from archipel.vocabulary import BadInput, ErrorCode, Job, PlanReference, Refused, Task, TaskKey, TrainingPass
-from people import ANNA, approve
+from worlds.people import ANNA, approve
+from worlds.site import PLAN, job_for, take_offer
 
 CHUNK = 1 << 18
 

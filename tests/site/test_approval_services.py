@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from site_world import Terminal, table, take_offer, volumes
 
 from archipel.governance import check_approval
 from archipel.site.approval import authorisation, offers
@@ -18,7 +17,9 @@ from archipel.site.cohorts import cohort_versions
 from archipel.site.services import approvals, cohorts, datasets, withdrawals
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import Conflict, NotFound, Refused
-from people import ANNA
+from worlds.data_files import write_pairs, write_rows
+from worlds.people import ANNA
+from worlds.site import Terminal, take_offer
 
 ELSEWHERE = """
 import json, sys
@@ -63,7 +64,7 @@ def test_another_process_approves_what_this_one_prepared(with_table: StateFolder
 def test_data_that_changed_since_it_was_shown_is_not_approved(with_table: StateFolder, tmp_path: Path) -> None:
     take_offer(with_table)
     asked = approvals.prepare(with_table, "heart")
-    table(tmp_path / "data", rows=9)
+    write_rows(tmp_path / "data", rows=9)
     with pytest.raises(Conflict, match="its cohort of dataset table has changed since it was shown; read the expl"):
         approvals.approve(with_table, "heart", job_hash=asked.job_hash, cohort_hash=asked.cohort_hash, by=ANNA)
     unchanged(with_table, 3)
@@ -96,7 +97,7 @@ def test_a_job_that_changed_since_it_was_shown_is_not_approved(with_table: State
 def test_a_version_is_approved_under_its_own_hash_only(with_table: StateFolder, tmp_path: Path) -> None:
     take_offer(with_table)
     first = cohorts.freeze_version(with_table, "table", by=ANNA)
-    table(tmp_path / "data", rows=9)
+    write_rows(tmp_path / "data", rows=9)
     second = cohorts.freeze_version(with_table, "table", by=ANNA)
     asked = approvals.prepare(with_table, "heart", version=1)
     assert (asked.cohort_hash, asked.version, asked.subjects) == (first.hash, 1, 6)
@@ -110,7 +111,7 @@ def test_a_version_is_approved_under_its_own_hash_only(with_table: StateFolder, 
 
 
 def test_what_speaks_against_it_is_shown_and_refused(hospital: StateFolder, tmp_path: Path) -> None:
-    datasets.add(hospital, "table", volumes(tmp_path / "data"), "nifti-pairs", by=ANNA)
+    datasets.add(hospital, "table", write_pairs(tmp_path / "data"), "nifti-pairs", by=ANNA)
     take_offer(hospital)
     asked = approvals.prepare(hospital, "heart")
     assert asked.objections and asked.offer.explanation[-1] == ("What speaks against it?", "; ".join(asked.objections))
@@ -145,7 +146,7 @@ def test_the_command_line_approves_what_it_showed(
     take_offer(with_table)
 
     def confirmed(*_: object, **__: object) -> bool:
-        table(tmp_path / "data", rows=9)
+        write_rows(tmp_path / "data", rows=9)
         return True
 
     monkeypatch.setattr("typer.confirm", confirmed)

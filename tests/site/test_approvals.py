@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from site_world import PLAN, job_for, table, take_offer
 from sqlalchemy import text, update
 
 from archipel.data import Cohort, DataMapping, DataSchema
@@ -37,7 +36,9 @@ from archipel.vocabulary import (
     TaskKey,
     WorkerLimits,
 )
-from people import ANNA, approve
+from worlds.data_files import write_rows
+from worlds.people import ANNA, approve
+from worlds.site import PLAN, job_for, take_offer
 
 
 def refused(
@@ -69,7 +70,7 @@ def test_an_approval_is_the_sites_signature_over_the_job_and_its_cohort(with_tab
 
 def test_the_cohort_is_what_lies_on_the_disk_when_a_person_approves(with_table: StateFolder, tmp_path: Path) -> None:
     _, hashed = take_offer(with_table)
-    table(tmp_path / "data", rows=9)
+    write_rows(tmp_path / "data", rows=9)
     approve(with_table, "heart")
     assert len(authorisation.authorise(with_table, "heart", hashed).cohort.subjects) == 9
     assert catalog.dataset(with_table, "table").subjects == 9

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from site_world import new_site, table, take_offer, volume, volumes
 from sqlalchemy import event
 
 from archipel.data import DataMapping
@@ -23,7 +22,9 @@ from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawals import withdrawals
 from archipel.site.withdrawn.opt_outs import OptOut
 from archipel.vocabulary import BadInput, Conflict, NotFound, StorageFull
-from people import ANNA, approve
+from worlds.data_files import write_pairs, write_rows, write_volume
+from worlds.people import ANNA, approve
+from worlds.site import make_site, take_offer
 
 
 def test_a_dataset_is_listed_with_counts_and_schema_but_never_its_subjects(
@@ -32,7 +33,7 @@ def test_a_dataset_is_listed_with_counts_and_schema_but_never_its_subjects(
     entry = datasets.add(
         hospital,
         "brain",
-        volumes(tmp_path / "brain"),
+        write_pairs(tmp_path / "brain"),
         "nifti-pairs",
         mapping=DataMapping(label_names={"1": "anterior"}),
         by=ANNA,
@@ -45,11 +46,11 @@ def test_a_dataset_is_listed_with_counts_and_schema_but_never_its_subjects(
 
 
 def _other_shape(root: Path) -> None:
-    volume(root / "labels" / "sub-00.nii.gz", np.zeros((6, 7, 9), np.uint8))
+    write_volume(root / "labels" / "sub-00.nii.gz", np.zeros((6, 7, 9), np.uint8))
 
 
 def _other_affine(root: Path) -> None:
-    volume(root / "labels" / "sub-00.nii.gz", np.zeros((6, 7, 8), np.uint8), np.diag([2.0, 1, 1, 1]))
+    write_volume(root / "labels" / "sub-00.nii.gz", np.zeros((6, 7, 8), np.uint8), np.diag([2.0, 1, 1, 1]))
 
 
 def _no_label(root: Path) -> None:
@@ -68,7 +69,7 @@ def _truncated(root: Path) -> None:
 def _not_a_number(root: Path) -> None:
     values = np.ones((6, 7, 8), np.float32)
     values[1, 2, 3] = np.nan
-    volume(root / "images" / "sub-00.nii.gz", values)
+    write_volume(root / "images" / "sub-00.nii.gz", values)
 
 
 def _empty(root: Path) -> None:
@@ -88,7 +89,7 @@ BAD = {
 
 
 def test_what_is_wrong_names_the_way_on_without_it(hospital: StateFolder, tmp_path: Path) -> None:
-    root = volumes(tmp_path / "brain")
+    root = write_pairs(tmp_path / "brain")
     _no_label(root)
     with pytest.raises(DatasetProblems, match=r"add it again, or go on without .* \(--leave-out-faulty\)"):
         datasets.add(hospital, "brain", root, "nifti-pairs", by=ANNA)
@@ -96,7 +97,7 @@ def test_what_is_wrong_names_the_way_on_without_it(hospital: StateFolder, tmp_pa
     _empty(root)
     with pytest.raises(DatasetProblems, match=r"add it again$"):
         datasets.add(hospital, "empty", root, "nifti-pairs", by=ANNA)
-    datasets.add(hospital, "sound", volumes(tmp_path / "sound"), "nifti-pairs", by=ANNA)
+    datasets.add(hospital, "sound", write_pairs(tmp_path / "sound"), "nifti-pairs", by=ANNA)
     _no_label(tmp_path / "sound")
     with pytest.raises(DatasetProblems, match=r"leave subjects out with archipel site dataset exclude$"):
         cohorts.freeze_version(hospital, "sound", by=ANNA)
@@ -114,7 +115,7 @@ def test_what_a_scan_found_is_told_when_a_dataset_was_added(hospital: StateFolde
 @pytest.mark.parametrize("case", BAD)
 def test_bad_data_is_named_and_nothing_is_added(hospital: StateFolder, tmp_path: Path, case: str) -> None:
     spoil, words = BAD[case]
-    spoil(volumes(tmp_path / "brain"))
+    spoil(write_pairs(tmp_path / "brain"))
     with pytest.raises(DatasetProblems, match=words) as caught:
         datasets.add(hospital, "brain", tmp_path / "brain", "nifti-pairs", by=ANNA)
     assert len(caught.value.problems) == 1
@@ -123,10 +124,10 @@ def test_bad_data_is_named_and_nothing_is_added(hospital: StateFolder, tmp_path:
 
 
 def test_all_problems_are_listed_at_once(hospital: StateFolder, tmp_path: Path) -> None:
-    root = volumes(tmp_path / "brain", 4)
+    root = write_pairs(tmp_path / "brain", 4)
     (root / "labels" / "sub-01.nii.gz").unlink()
     (root / "images" / "sub-02.nii.gz").unlink()
-    volume(root / "labels" / "sub-03.nii.gz", np.zeros((6, 7, 9), np.uint8))
+    write_volume(root / "labels" / "sub-03.nii.gz", np.zeros((6, 7, 9), np.uint8))
     with pytest.raises(DatasetProblems, match="has 3 problems") as caught:
         datasets.add(hospital, "brain", root, "nifti-pairs", by=ANNA)
     assert [problem.subject for problem in caught.value.problems] == ["sub-01", "sub-02", "sub-03"]
@@ -168,8 +169,8 @@ def test_a_dataset_that_an_approved_experiment_uses_stays(with_table: StateFolde
 
 
 def test_a_cohort_hash_is_keyed_by_the_site_and_ignores_order(tmp_path: Path) -> None:
-    root = table(tmp_path / "data")
-    first, second = new_site(tmp_path / "a", "a"), new_site(tmp_path / "b", "b")
+    root = write_rows(tmp_path / "data")
+    first, second = make_site(tmp_path / "a", "a"), make_site(tmp_path / "b", "b")
     made = [cohorts.freeze(site, datasets.add(site, "table", root, "npz", by=ANNA)).cohort for site in (first, second)]
     assert made[0] == made[1]
     assert cohort_versions.hash_of(first, made[0]) != cohort_versions.hash_of(second, made[0])
@@ -189,7 +190,7 @@ def test_a_full_database_disk_is_named_and_nothing_is_half_added(hospital: State
     labels = {str(value): "x" * 60 for value in range(400)}
     with pytest.raises(StorageFull, match="the disk is full; free space there"):
         datasets.add(
-            hospital, "table", table(tmp_path / "data"), "npz", mapping=DataMapping(label_names=labels), by=ANNA
+            hospital, "table", write_rows(tmp_path / "data"), "npz", mapping=DataMapping(label_names=labels), by=ANNA
         )
     assert catalog.datasets(hospital) == []
     assert journal.verify(hospital).whole
@@ -206,8 +207,8 @@ def small_disk(tmp_path: Path) -> Callable[[], None]:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 def test_a_full_disk_loses_nothing_that_was_there(small_disk: Path, tmp_path: Path) -> None:
-    site = new_site(small_disk / "state")
-    datasets.add(site, "table", table(tmp_path / "data"), "npz", by=ANNA)
+    site = make_site(small_disk / "state")
+    datasets.add(site, "table", write_rows(tmp_path / "data"), "npz", by=ANNA)
     _, hashed = take_offer(site)
     with (small_disk / "ballast").open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
         while True:
@@ -235,8 +236,8 @@ def fill(disk: Path, leave: int) -> Path:
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 def test_a_disk_that_fills_up_in_mid_import_leaves_nothing_half_done(small_disk: Path, tmp_path: Path) -> None:
     """There is room for the first facts about the files, not for the last."""
-    site = new_site(small_disk / "state")
-    root = volumes(tmp_path / "brain", 60)
+    site = make_site(small_disk / "state")
+    root = write_pairs(tmp_path / "brain", 60)
     before = len(journal.lines(site.database))
     ballast = fill(small_disk, leave=96 * 1024)
     with pytest.raises(StorageFull, match="the disk is full; free space there"):
@@ -251,11 +252,11 @@ def test_a_disk_that_fills_up_in_mid_import_leaves_nothing_half_done(small_disk:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 def test_a_full_disk_lets_nobody_be_frozen_or_withdrawn_by_half(small_disk: Path, tmp_path: Path) -> None:
-    site = new_site(small_disk / "state")
-    datasets.add(site, "table", table(tmp_path / "data", rows=200), "npz", by=ANNA)
+    site = make_site(small_disk / "state")
+    datasets.add(site, "table", write_rows(tmp_path / "data", rows=200), "npz", by=ANNA)
     _, hashed = take_offer(site)
     approve(site, "heart")
-    table(tmp_path / "data", rows=220)
+    write_rows(tmp_path / "data", rows=220)
     ballast = fill(small_disk, leave=0)
     before = len(journal.lines(site.database))
     with pytest.raises(StorageFull, match="the disk is full"):
@@ -279,5 +280,5 @@ def test_a_site_that_finds_no_room_at_init_leaves_nothing(small_disk: Path) -> N
         while True:
             file.write(bytes(4096))
     with pytest.raises(StorageFull):
-        new_site(small_disk / "state")
+        make_site(small_disk / "state")
     assert not (small_disk / "state").exists()

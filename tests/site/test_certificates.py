@@ -4,7 +4,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from site_world import pair
 
 from archipel.site.membership import certificates
 from archipel.site.membership.certificates import credentials, keep_certificate
@@ -12,6 +11,7 @@ from archipel.site.membership.creation import create_site
 from archipel.site.state.folder import StateFolder
 from archipel.storage import write_private
 from archipel.vocabulary import ArchipelError, ErrorCode
+from worlds.site import pair
 
 
 class Killed(BaseException):

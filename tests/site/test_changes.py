@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from site_world import take_offer
 
 from archipel.site.agent import link_status
 from archipel.site.agent.process import DECISIONS, follow_decisions
@@ -38,7 +37,8 @@ from archipel.site.state.folder import StateFolder
 from archipel.storage import Database
 from archipel.transport.wakeup import FOLDER, Wakeup
 from archipel.vocabulary import TaskKey
-from people import ANNA, approve
+from worlds.people import ANNA, approve
+from worlds.site import take_offer
 
 FOLLOWER = """
 import asyncio, sys

@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from check_world import VOXELS, findings, offered
-from site_world import volume, volumes
 from typer.testing import CliRunner
 
 from archipel.cli.site import app
@@ -34,7 +32,9 @@ from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawals.withdrawals import withdraw
 from archipel.site.withdrawn.opt_outs import OPT_OUT, OptOut
 from archipel.vocabulary import NotFound, Refused, ShowProgress, Task
-from people import ANNA, approve
+from worlds.data_files import write_pairs, write_volume
+from worlds.offers import VOXELS, findings, offered
+from worlds.people import ANNA, approve
 
 pytestmark = [
     pytest.mark.processes,
@@ -83,7 +83,7 @@ def test_a_rehearsal_trains_for_the_very_job_that_is_offered(
 def test_generated_volumes_have_the_declared_labels_and_the_datasets_sizes(
     hospital: StateFolder, tmp_path: Path
 ) -> None:
-    datasets.add(hospital, "brains", volumes(tmp_path / "brains"), "nifti-pairs", by=ANNA)
+    datasets.add(hospital, "brains", write_pairs(tmp_path / "brains"), "nifti-pairs", by=ANNA)
     look = (
         "for volume in side.volumes():\n"
         "            assert volume.image.shape == (6, 7, 8), volume.image.shape\n"
@@ -101,7 +101,7 @@ def test_generated_volumes_have_the_declared_labels_and_the_datasets_sizes(
 def test_generated_volumes_have_the_sizes_that_the_cohorts_recipe_gives(
     hospital: StateFolder, tmp_path: Path, approved: bool
 ) -> None:
-    entry = datasets.add(hospital, "brains", volumes(tmp_path / "brains"), "nifti-pairs", by=ANNA)
+    entry = datasets.add(hospital, "brains", write_pairs(tmp_path / "brains"), "nifti-pairs", by=ANNA)
     offered(hospital, tmp_path, dataset="brains", needs='kind="volumes"', values=shape_is((12, 14, 16)))
     recipe = Preprocessing(spacing_mm=(0.5, 0.5, 0.5))
     cohorts.freeze_version(hospital, "brains", recipe=recipe, by=ANNA)
@@ -122,7 +122,7 @@ def test_generated_volumes_are_turned_as_the_mapping_turns_the_datasets(
     draw, lying = np.random.default_rng(0), np.array([[0, 0, -3.0, 90], [0.8, 0, 0, 0], [0, 0.4, 0, 0], [0, 0, 0, 1]])
     for number in range(3):
         for part, values in (("images", draw.normal(9, 2, (6, 7, 8))), ("labels", draw.integers(0, 3, (6, 7, 8)))):
-            volume(tmp_path / "brains" / part / f"sub-{number}.nii.gz", values.astype(np.uint8), lying)
+            write_volume(tmp_path / "brains" / part / f"sub-{number}.nii.gz", values.astype(np.uint8), lying)
     turned = DataMapping(orientation="RAS")
     datasets.add(hospital, "brains", tmp_path / "brains", "nifti-pairs", mapping=turned, by=ANNA)
     offered(hospital, tmp_path, dataset="brains", needs='kind="volumes"', values=shape_is((8, 6, 7)))

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from site_world import Terminal, new_site, table, take_offer, volume, volumes
 from sqlalchemy import update
 
 from archipel.data import Cohort, DataMapping, PreparedSource, Preprocessing, RawSource, cohort_hash, validation_ids
@@ -21,7 +20,9 @@ from archipel.site.services import cohorts, datasets
 from archipel.site.state import sample_cache, schema
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import BadInput, Conflict, NotFound, Refused
-from people import ANNA, approve
+from worlds.data_files import write_pairs, write_rows, write_volume
+from worlds.people import ANNA, approve
+from worlds.site import Terminal, make_site, take_offer
 
 
 def write_table(root: Path, ids: list[str]) -> Path:
@@ -34,11 +35,11 @@ def test_freezing_counts_versions_and_nothing_new_is_no_new_version(with_table: 
     first = cohorts.freeze_version(with_table, "table", name="spring", by=ANNA)
     assert (first.version, first.name, first.subjects) == (1, "spring", 6)
     assert cohorts.freeze_version(with_table, "table", by=ANNA) == first
-    table(tmp_path / "data", rows=9)
+    write_rows(tmp_path / "data", rows=9)
     second = cohorts.freeze_version(with_table, "table", by=ANNA)
     assert (second.version, second.subjects) == (2, 9)
     assert second.hash != first.hash
-    table(tmp_path / "data", rows=6)
+    write_rows(tmp_path / "data", rows=6)
     assert cohorts.freeze_version(with_table, "table", by=ANNA).version == 1
     assert [one.version for one in cohort_versions.versions(with_table, "table")] == [1, 2]
     assert [line.kind for line in journal.lines(with_table.database)].count("cohort-frozen") == 2
@@ -49,7 +50,7 @@ def test_a_version_keeps_its_name_and_no_other_gets_it(with_table: StateFolder, 
     assert cohorts.freeze_version(with_table, "table", name="spring", by=ANNA) == spring
     with pytest.raises(Conflict, match="holds nothing new since version 1, which is called spring"):
         cohorts.freeze_version(with_table, "table", name="summer", by=ANNA)
-    table(tmp_path / "data", rows=9)
+    write_rows(tmp_path / "data", rows=9)
     with pytest.raises(Conflict, match="name spring: is that of version 1 of dataset table; choose another"):
         cohorts.freeze_version(with_table, "table", name="spring", by=ANNA)
     assert cohort_versions.versions(with_table) == [spring], "what is refused is not kept"
@@ -64,18 +65,18 @@ def test_a_fraction_stays_until_another_is_asked_for(with_table: StateFolder, tm
     assert cohorts.freeze_version(with_table, "table", by=ANNA).validation_fraction == 0.2
     assert cohorts.freeze_version(with_table, "table", fraction=0.4, by=ANNA).version == 2
     assert cohorts.freeze_version(with_table, "table", by=ANNA).version == 2
-    table(tmp_path / "data", rows=9)
+    write_rows(tmp_path / "data", rows=9)
     assert cohorts.freeze_version(with_table, "table", by=ANNA).validation_fraction == 0.4
 
 
 def test_versions_are_counted_for_each_dataset(with_table: StateFolder, tmp_path: Path) -> None:
-    datasets.add(with_table, "other", table(tmp_path / "other", rows=4), "npz", by=ANNA)
+    datasets.add(with_table, "other", write_rows(tmp_path / "other", rows=4), "npz", by=ANNA)
     assert cohorts.freeze_version(with_table, "table", by=ANNA).version == 1
     assert cohorts.freeze_version(with_table, "other", by=ANNA).version == 1
 
 
 def test_a_mapping_makes_another_version_and_the_difference_says_so(hospital: StateFolder, tmp_path: Path) -> None:
-    datasets.add(hospital, "brain", volumes(tmp_path / "brain", 4), "nifti-pairs", by=ANNA)
+    datasets.add(hospital, "brain", write_pairs(tmp_path / "brain", 4), "nifti-pairs", by=ANNA)
     cohorts.freeze_version(hospital, "brain", by=ANNA)
     catalog.remap(hospital, "brain", DataMapping(labels={"2": 1}, label_names={"1": "hippocampus"}), by=ANNA)
     assert cohorts.freeze_version(hospital, "brain", by=ANNA).version == 2
@@ -88,12 +89,12 @@ def test_a_mapping_makes_another_version_and_the_difference_says_so(hospital: St
 
 
 def test_a_difference_names_who_came_went_and_changed(hospital: StateFolder, tmp_path: Path) -> None:
-    root = volumes(tmp_path / "brain", 4)
+    root = write_pairs(tmp_path / "brain", 4)
     datasets.add(hospital, "brain", root, "nifti-pairs", by=ANNA)
     cohorts.freeze_version(hospital, "brain", by=ANNA)
     for folder in ("images", "labels"):
         (root / folder / "sub-00.nii.gz").rename(root / folder / "sub-99.nii.gz")
-    volume(root / "labels" / "sub-01.nii.gz", np.ones((6, 7, 8), np.uint8))
+    write_volume(root / "labels" / "sub-01.nii.gz", np.ones((6, 7, 8), np.uint8))
     with_disk = cohorts.compare(hospital, "brain", 1, None)
     assert (with_disk.added, with_disk.removed, with_disk.changed) == (("sub-99",), ("sub-00",), ("sub-01 (label)",))
     cohorts.freeze_version(hospital, "brain", by=ANNA)
@@ -104,7 +105,7 @@ def test_a_difference_names_who_came_went_and_changed(hospital: StateFolder, tmp
 def test_two_people_who_freeze_at_once_do_not_make_one_version_twice(with_table: StateFolder, tmp_path: Path) -> None:
     entry = catalog.dataset(with_table, "table")
     first = cohorts.freeze(with_table, entry)
-    table(tmp_path / "data", rows=8)
+    write_rows(tmp_path / "data", rows=8)
     second = cohorts.freeze(with_table, entry)
     with with_table.database.write() as connection:
         cohort_versions.keep(with_table, connection, first, by=ANNA)
@@ -128,7 +129,7 @@ def test_one_version_is_looked_up_with_one_check_of_its_hash(
     with_table: StateFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for rows in (6, 7, 8):
-        table(tmp_path / "data", rows=rows)
+        write_rows(tmp_path / "data", rows=rows)
         cohorts.freeze_version(with_table, "table", by=ANNA)
     hashed: list[int] = []
     hash_of = cohort_versions.hash_of
@@ -234,7 +235,7 @@ def test_pseudonyms_move_nobody_and_tell_nobody(with_table: StateFolder, tmp_pat
     assert not any(subject in told.model_dump_json() for subject in plain.subjects)
     assert len(set(told.subjects)) == 6
     assert {veiled.pseudonyms[one] for one in veiled.validation or ()} == set(told.validation or ())
-    other = new_site(tmp_path / "other", "b")
+    other = make_site(tmp_path / "other", "b")
     datasets.add(other, "table", tmp_path / "data", "npz", by=ANNA)
     elsewhere = cohorts.freeze(other, catalog.dataset(other, "table"), pseudonymise=True).cohort
     assert not set(elsewhere.pseudonyms.values()) & set(veiled.pseudonyms.values())
@@ -243,7 +244,7 @@ def test_pseudonyms_move_nobody_and_tell_nobody(with_table: StateFolder, tmp_pat
 
 def test_a_dataset_that_was_pseudonymised_stays_so(with_table: StateFolder, tmp_path: Path) -> None:
     cohorts.freeze_version(with_table, "table", pseudonymise=True, by=ANNA)
-    table(tmp_path / "data", rows=8)
+    write_rows(tmp_path / "data", rows=8)
     assert cohorts.freeze_version(with_table, "table", by=ANNA).pseudonyms
     assert not cohorts.freeze_version(with_table, "table", pseudonymise=False, by=ANNA).pseudonyms
 
@@ -254,7 +255,7 @@ def test_a_dataset_that_was_pseudonymised_stays_so(with_table: StateFolder, tmp_
 def test_a_frozen_version_is_approved_as_it_was(with_table: StateFolder, tmp_path: Path) -> None:
     _, hashed = take_offer(with_table)
     first = cohorts.freeze_version(with_table, "table", by=ANNA)
-    table(tmp_path / "data", rows=9)
+    write_rows(tmp_path / "data", rows=9)
     cohorts.freeze_version(with_table, "table", by=ANNA)
     approval = approve(with_table, "heart", version=1)
     assert approval.cohort_hash == first.hash
@@ -291,7 +292,7 @@ def test_a_cohort_of_an_older_version_keeps_its_hash_when_fields_are_added() -> 
 
 
 def test_an_excluded_subject_is_as_if_it_were_not_there(hospital: StateFolder, tmp_path: Path) -> None:
-    root = volumes(tmp_path / "brain", 4)
+    root = write_pairs(tmp_path / "brain", 4)
     datasets.add(hospital, "brain", root, "nifti-pairs", by=ANNA)
     (root / "labels" / "sub-02.nii.gz").unlink()
     found = datasets.check(hospital, "brain")
@@ -312,7 +313,7 @@ def test_an_excluded_subject_is_the_same_however_its_accents_are_written(hospita
     for number, name in enumerate((composed, "Bo", "Cy")):
         for folder in ("images", "labels"):
             values = np.random.default_rng(number).integers(0, 3, (4, 5, 6)).astype(np.uint8)
-            volume(tmp_path / "brain" / folder / f"{name}.nii.gz", values)
+            write_volume(tmp_path / "brain" / folder / f"{name}.nii.gz", values)
     datasets.add(hospital, "brain", tmp_path / "brain", "nifti-pairs", by=ANNA)
     assert datasets.exclude(hospital, "brain", [apart], by=ANNA).subjects == 2
     (tmp_path / "rows").mkdir()
@@ -323,8 +324,8 @@ def test_an_excluded_subject_is_the_same_however_its_accents_are_written(hospita
 
 def test_excluding_mends_counts_that_a_plan_needs(hospital: StateFolder, tmp_path: Path) -> None:
     """A label value that only the excluded subject has is gone from the dataset's schema with it."""
-    root = volumes(tmp_path / "brain", 4)
-    volume(root / "labels" / "sub-03.nii.gz", np.full((6, 7, 8), 7, np.uint8))
+    root = write_pairs(tmp_path / "brain", 4)
+    write_volume(root / "labels" / "sub-03.nii.gz", np.full((6, 7, 8), 7, np.uint8))
     entry = datasets.add(hospital, "brain", root, "nifti-pairs", by=ANNA)
     assert entry.summary.label_values["7"] == 1
     assert "7" not in datasets.exclude(hospital, "brain", ["sub-03"], by=ANNA).summary.label_values
@@ -347,7 +348,7 @@ def test_a_dataset_whose_folder_disappears_is_named_and_comes_back(with_table: S
 
 
 def test_a_spacing_makes_another_version_and_workers_get_volumes_of_it(hospital: StateFolder, tmp_path: Path) -> None:
-    datasets.add(hospital, "brain", volumes(tmp_path / "brain"), "nifti-pairs", by=ANNA)
+    datasets.add(hospital, "brain", write_pairs(tmp_path / "brain"), "nifti-pairs", by=ANNA)
     cohorts.freeze_version(hospital, "brain", by=ANNA)
     asked = cohorts.freeze_version(hospital, "brain", recipe=Preprocessing(spacing_mm=(2, 1, 1)), by=ANNA)
     again = cohorts.freeze_version(hospital, "brain", by=ANNA)

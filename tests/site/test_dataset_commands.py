@@ -10,13 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from site_world import Terminal, table, take_offer, volume, volumes
 
 from archipel.cli.site_dataset import extent
 from archipel.site.services import cohorts, datasets
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import RosterEntry
-from people import ANNA
+from worlds.data_files import write_pairs, write_rows, write_volume
+from worlds.people import ANNA
+from worlds.site import Terminal, take_offer
 
 
 @contextmanager
@@ -39,7 +40,7 @@ def test_files_that_may_not_be_looked_at_are_said_and_crash_no_command(template:
     with tempfile.TemporaryDirectory() as made:
         home = Path(made)
         shutil.copytree(template, home / "state")
-        root = volumes(home / "brain")
+        root = write_pairs(home / "brain")
         (home / "closed").mkdir()
         (home / "closed" / "leak.nii.gz").write_bytes(b"of somebody else")
         (root / "images" / "leak.nii.gz").symlink_to(home / "closed" / "leak.nii.gz")
@@ -78,7 +79,7 @@ def test_a_dataset_is_added_with_everything_a_person_should_look_at(terminal: Te
     assert "- table.csv: column age holds -9999 in 1 rows" in said
     assert "1 warning: archipel site dataset check rows" in said
     assert "dataset rows added: 3 subjects; columns age, weight" in said
-    brain = volumes(tmp_path / "brain", 30)
+    brain = write_pairs(tmp_path / "brain", 30)
     for number in range(25):
         (brain / "labels" / f"sub-{number:02}.nii.gz").unlink()
     said = terminal("dataset", "add", "brain", str(brain), "--leave-out-faulty").stdout
@@ -89,7 +90,7 @@ def test_a_dataset_is_added_with_everything_a_person_should_look_at(terminal: Te
 def test_data_that_is_refused_is_a_few_lines_of_each_kind_and_says_how_to_go_on(
     terminal: Terminal, tmp_path: Path
 ) -> None:
-    brain = volumes(tmp_path / "brain", 30)
+    brain = write_pairs(tmp_path / "brain", 30)
     for number in range(25):
         (brain / "labels" / f"sub-{number:02}.nii.gz").unlink()
     refused = terminal("dataset", "add", "brain", str(brain))
@@ -102,7 +103,7 @@ def test_data_that_is_refused_is_a_few_lines_of_each_kind_and_says_how_to_go_on(
 
 def test_the_folder_above_or_below_a_dataset_is_told_from_it(terminal: Terminal, tmp_path: Path) -> None:
     for site in ("charite", "tum"):
-        volumes(tmp_path / "sites" / site)
+        write_pairs(tmp_path / "sites" / site)
     said = str(terminal("dataset", "add", "brain", str(tmp_path / "sites")).exception)
     assert "holds 2 folders that look like a dataset each" in said
     assert f"name one, for example {tmp_path / 'sites' / 'charite'} (nifti-pairs)" in said
@@ -115,7 +116,7 @@ def test_the_folder_above_or_below_a_dataset_is_told_from_it(terminal: Terminal,
 def test_a_folder_of_subjects_is_no_wrong_folder(terminal: Terminal, tmp_path: Path) -> None:
     for subject in ("sub-01", "sub-02"):
         for modality in ("T1", "T2"):
-            volume(tmp_path / "mri" / subject / modality / "a.nii.gz", np.ones((4, 5, 6), np.float32))
+            write_volume(tmp_path / "mri" / subject / modality / "a.nii.gz", np.ones((4, 5, 6), np.float32))
     assert "format medical-folder" in terminal("dataset", "add", "mri", str(tmp_path / "mri")).stdout
 
 
@@ -146,7 +147,7 @@ def test_a_mapping_that_names_what_is_not_there_is_said(terminal: Terminal, tmp_
         "- mapping: modalities.T1: the dataset has no image nope (there: image)",
         "- mapping: columns.age: the dataset has no column years (there: none)",
     )
-    added = terminal("dataset", "add", "brain", str(volumes(tmp_path / "b")), "--mapping", str(file)).stdout
+    added = terminal("dataset", "add", "brain", str(write_pairs(tmp_path / "b")), "--mapping", str(file)).stdout
     assert [line for line in added.splitlines() if line.startswith("- mapping")] == list(words)
     terminal("dataset", "map", "brain", "--label", "1=front")
     again = terminal("dataset", "map", "brain", "--mapping", str(file)).stdout
@@ -202,7 +203,7 @@ def test_a_dataset_is_shown_a_column_a_line_with_its_unit_and_categories(termina
 
 def test_a_list_of_names_is_cut_and_says_how_many_more_there_are(terminal: Terminal, tmp_path: Path) -> None:
     labels = [part for number in range(1, 10) for part in ("--label", f"{number}=region {number}")]
-    terminal("dataset", "add", "brain", str(volumes(tmp_path / "b")), *labels)
+    terminal("dataset", "add", "brain", str(write_pairs(tmp_path / "b")), *labels)
     listed = " ".join(terminal("dataset", "list").stdout.replace("│", " ").split())
     assert "6 region 6 and 3 more" in listed
     assert "9 region 9" in terminal("dataset", "show", "brain").stdout
@@ -223,7 +224,7 @@ def test_plans_that_ask_for_another_dataset_are_not_among_its_needs(
     terminal: Terminal, with_table: StateFolder, tmp_path: Path
 ) -> None:
     take_offer(with_table)
-    datasets.add(with_table, "bp", table(tmp_path / "bp"), "npz", by=ANNA)
+    datasets.add(with_table, "bp", write_rows(tmp_path / "bp"), "npz", by=ANNA)
     assert terminal.json("dataset", "show", "bp")["needs"] == {}
     assert list(terminal.json("dataset", "show", "table")["needs"]) == ["heart"]
     assert terminal("approve", "heart", "--dataset", "bp", "--yes").exit_code == 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import numpy as np
-from site_world import take_offer
 from sqlalchemy import select
 
 from archipel.governance import JournalHead, record_hash
@@ -18,6 +17,7 @@ from archipel.tasks import LocalUpdate
 from archipel.tensors import blob_hash
 from archipel.transport import CHUNK, SMALLEST, Offset, UploadStart
 from archipel.vocabulary import Task, TaskKey, TrainingPass, Update
+from worlds.site import take_offer
 
 FRAME = np.random.default_rng(0).bytes(3 * CHUNK + 77)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from site_world import table, take_offer, volumes
 
 from archipel.data import ColumnMapping, DataMapping
 from archipel.site.agent.agent import Agent
@@ -19,7 +18,9 @@ from archipel.site.state.folder import StateFolder
 from archipel.site.state.settings import SiteSettings
 from archipel.transport import AnswerMessage, DatasetsMessage, DatasetSummary, Hello
 from archipel.transport.messages import from_site
-from people import ANNA, approve
+from worlds.data_files import write_pairs, write_rows
+from worlds.people import ANNA, approve
+from worlds.site import take_offer
 
 HEART = """id,years,weight_kg,town,diagnosis
 frieda,61,70,Bremen,yes
@@ -102,7 +103,7 @@ def test_columns_that_nobody_described_are_not_told(hospital: StateFolder, tmp_p
 
 
 def test_of_volumes_label_names_and_mapped_modalities_are_told(hospital: StateFolder, tmp_path: Path) -> None:
-    entry = datasets.add(hospital, "brain", volumes(tmp_path / "brain", 6), "nifti-pairs", by=ANNA)
+    entry = datasets.add(hospital, "brain", write_pairs(tmp_path / "brain", 6), "nifti-pairs", by=ANNA)
     assert disclosure.summary(entry, 5).modalities == ("image",)
     mapped = entry.model_copy(
         update={
@@ -119,7 +120,7 @@ def test_of_volumes_label_names_and_mapped_modalities_are_told(hospital: StateFo
 async def test_a_count_below_the_smallest_cell_is_never_on_the_wire(
     hospital: StateFolder, tmp_path: Path, rows: int, said: int | str
 ) -> None:
-    datasets.add(hospital, "table", table(tmp_path / "data", rows=rows), "npz", by=ANNA)
+    datasets.add(hospital, "table", write_rows(tmp_path / "data", rows=rows), "npz", by=ANNA)
     take_offer(hospital)
     approve(hospital, "heart")
     wire = Wire()

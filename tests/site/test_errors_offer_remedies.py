@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from site_world import Terminal, table, take_offer
 from sqlalchemy import update
 
 from archipel.site.approval import authorisation
@@ -28,7 +27,9 @@ from archipel.vocabulary.remedies import (
     Nothing,
     RenewCertificate,
 )
-from people import ANNA
+from worlds.data_files import write_rows
+from worlds.people import ANNA
+from worlds.site import Terminal, take_offer
 
 
 def spoil(root: Path, subject: str) -> None:
@@ -99,7 +100,7 @@ async def test_the_remedy_of_changed_data_is_a_command_that_helps(
 ) -> None:
     frozen = cohort_versions.freeze_version(with_table, "table", take_opt_outs, by=ANNA)
     cohort = cohort_versions.stored(with_table, "table", frozen.version).cohort
-    table(tmp_path / "data", seed=1)
+    write_rows(tmp_path / "data", seed=1)
     with pytest.raises(BadInput) as caught:
         await prepared(with_table, tmp_path / "data", cohort)
     assert caught.value.code is ErrorCode.DATA_CHANGED

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from site_world import volume
 
 from archipel.data import DataMapping, Preprocessing
 from archipel.site.datasets.estimates import estimated
 from archipel.site.execution.preparation import prepared
 from archipel.site.services import cohorts, datasets
 from archipel.site.state.folder import StateFolder
-from people import ANNA
+from worlds.data_files import write_volume
+from worlds.people import ANNA
 
 LYING = np.array([[0, 0, -3.0, 90], [0.8, 0, 0, -20], [0, 0.4, 0, 5], [0, 0, 0, 1]])
 """Voxels of 0.8 x 0.4 x 3 mm whose axes run to the front, the top and the left."""
@@ -24,8 +24,8 @@ def phantoms(root: Path, subjects: int = 3) -> Path:
     for number in range(subjects):
         draw = np.random.default_rng(number)
         shape = (50, 60 + number, 14)
-        volume(root / f"images/sub-{number}.nii.gz", draw.normal(9, 2, shape).astype(np.float32), LYING)
-        volume(root / f"labels/sub-{number}.nii.gz", draw.integers(0, 3, shape).astype(np.uint8), LYING)
+        write_volume(root / f"images/sub-{number}.nii.gz", draw.normal(9, 2, shape).astype(np.float32), LYING)
+        write_volume(root / f"labels/sub-{number}.nii.gz", draw.integers(0, 3, shape).astype(np.uint8), LYING)
     return root
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from site_world import SERVER, job_for
 from typer.testing import CliRunner, Result
 
 from archipel.cli.site import app
@@ -18,7 +17,8 @@ from archipel.site.audit import export, journal
 from archipel.site.membership.creation import create_site
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import BadInput, Conflict
-from people import ANNA
+from worlds.people import ANNA
+from worlds.site import SERVER, job_for
 
 
 def text_of(site: StateFolder) -> str:

@@ -15,7 +15,7 @@ from archipel.site.withdrawals.withdrawals import reinstate, withdraw
 from archipel.site.withdrawn.opt_outs import OptOut
 from archipel.tensors import blob_hash
 from archipel.vocabulary import Record
-from people import ANNA
+from worlds.people import ANNA
 
 PLACES = [f"{folder}/{name}" for folder in ("images", "labels", "z é") for name in ("a", "b", "ä", "𝒳", "\uffff")]
 

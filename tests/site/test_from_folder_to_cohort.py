@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from site_world import take_offer, volume
 from typer.testing import CliRunner
 
 from archipel.cli.site import app
@@ -19,7 +18,9 @@ from archipel.site.datasets import catalog
 from archipel.site.services import datasets
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import DataNeeds, RosterEntry
-from people import ANNA
+from worlds.data_files import write_volume
+from worlds.people import ANNA
+from worlds.site import take_offer
 
 PAGE = Path(__file__).parents[2] / "docs" / "from-folder-to-cohort.md"
 EXPERIMENT = "hippocampus-3fa9c1"
@@ -33,8 +34,8 @@ def brains(root: Path) -> Path:
     """Eight subjects; one of them has no label."""
     for number in range(8):
         numbers = np.random.default_rng(number)
-        volume(root / "images" / f"sub-{number:02}.nii.gz", numbers.normal(9, 2, (6, 7, 8)).astype(np.float32))
-        volume(root / "labels" / f"sub-{number:02}.nii.gz", numbers.integers(0, 4, (6, 7, 8)).astype(np.uint8))
+        write_volume(root / "images" / f"sub-{number:02}.nii.gz", numbers.normal(9, 2, (6, 7, 8)).astype(np.float32))
+        write_volume(root / "labels" / f"sub-{number:02}.nii.gz", numbers.integers(0, 4, (6, 7, 8)).astype(np.uint8))
     (root / "labels" / "sub-03.nii.gz").unlink()
     return root
 

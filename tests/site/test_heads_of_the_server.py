@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from site_world import SERVER, take_offer
 from structlog.testing import capture_logs
 
 from archipel.governance import IdentityKey, JournalHead, sign_closed, sign_head
@@ -15,6 +14,7 @@ from archipel.site.execution.task_store import SiteTaskStore
 from archipel.site.state.folder import StateFolder
 from archipel.transport import Heartbeat, RoundMessage, Welcome
 from archipel.vocabulary import BadInput, RoundClosed, Task, TaskKey, TrainingPass
+from worlds.site import SERVER, take_offer
 
 
 def head(number: int, digit: str = "1", owner: str = "server", key: IdentityKey = SERVER) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from site_world import pair
 
 from archipel.governance import IdentityKey
 from archipel.server.experiments.service import Experiments
@@ -33,6 +32,7 @@ from archipel.site.state.folder import StateFolder
 from archipel.transport import Peer, RenewRequest
 from archipel.transport.enrolment import JoinToken
 from archipel.vocabulary import ArchipelError, Conflict, ErrorCode, NotPermitted
+from worlds.site import pair
 
 
 class Clock:

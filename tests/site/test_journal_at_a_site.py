@@ -6,7 +6,6 @@ import re
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from site_world import SERVER
 from sqlalchemy import text
 
 from archipel.governance import IdentityKey, JournalHead, sign_head
@@ -14,6 +13,7 @@ from archipel.governance.journal import JournalEntry
 from archipel.site.audit import journal, journal_heads
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import BadInput
+from worlds.site import SERVER
 
 
 def keep_receipt(site: StateFolder, receipt: JournalHead) -> None:

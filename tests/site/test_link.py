@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from site_world import SERVER
 
 from archipel.governance import JournalHead, sign_head
 from archipel.site.agent import connection as of_link
@@ -16,6 +15,7 @@ from archipel.site.agent.connection import ServerConnection
 from archipel.site.audit import journal_heads
 from archipel.site.state.folder import StateFolder
 from archipel.transport import Welcome
+from worlds.site import SERVER
 
 WELCOME = {"federation": "North", "time": ""}
 

@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from check_world import offered
-from site_world import volume, volumes
 
 from archipel.site.audit import journal
 from archipel.site.checks.dry_run import Checks, run_checks
@@ -25,7 +23,9 @@ from archipel.site.services import cohorts, datasets
 from archipel.site.state import changes
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import Cancellation, Cancelled, Watch, WorkProgress
-from people import ANNA
+from worlds.data_files import write_pairs, write_volume
+from worlds.offers import offered
+from worlds.people import ANNA
 
 SUBJECTS = 5
 
@@ -33,7 +33,7 @@ SUBJECTS = 5
 @pytest.fixture
 def scans(tmp_path: Path) -> Path:
     """A folder of volumes."""
-    return volumes(tmp_path / "scans", SUBJECTS)
+    return write_pairs(tmp_path / "scans", SUBJECTS)
 
 
 def stops_at(what: str, done: int) -> Watch:
@@ -104,7 +104,7 @@ def test_a_report_that_is_stopped_late_leaves_the_last_one_in_place(
     folder = hospital.reports / "heart"
     datasets.make_report(hospital, "heart", folder)
     files = {name: (folder / name).read_bytes() for name in (HTML, JSON)}
-    volume(scans / "images" / "sub-00.nii.gz", np.ones((6, 7, 8), dtype=np.float32))
+    write_volume(scans / "images" / "sub-00.nii.gz", np.ones((6, 7, 8), dtype=np.float32))
     with pytest.raises(Cancelled):
         datasets.make_report(hospital, "heart", folder, watch=stops_at(what, 1))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == files

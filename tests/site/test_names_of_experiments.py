@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from site_world import PLAN, job_for
 from typer.testing import CliRunner, Result
 
 from archipel.cli.site import app
 from archipel.site.approval import offers
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import Conflict, NotFound
+from worlds.site import PLAN, job_for
 
 
 @pytest.fixture

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 
-from site_world import job_for, take_offer
 from typer.testing import CliRunner
 
 from archipel.cli.site import app
 from archipel.site.approval import offers
 from archipel.site.services import explanations
 from archipel.site.state.folder import StateFolder
+from worlds.site import job_for, take_offer
 
 
 def test_a_program_is_given_what_the_service_says(with_table: StateFolder) -> None:

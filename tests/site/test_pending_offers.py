@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from site_world import job_for, take_offer
 
 from archipel.site.approval import decisions, offer_limits, offers
 from archipel.site.approval.offers import OfferState
@@ -13,7 +12,8 @@ from archipel.site.audit import journal
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import DataNeeds, PlanReference, Refused
 from archipel.vocabulary.bounds import LONGEST_JOB
-from people import ANNA, approve
+from worlds.people import ANNA, approve
+from worlds.site import job_for, take_offer
 
 
 @pytest.fixture

@@ -11,9 +11,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from check_world import VOXELS, findings, offered
 from PIL import Image
-from site_world import table, volumes
 from typer.testing import CliRunner
 
 from archipel.cli.site import app
@@ -24,7 +22,9 @@ from archipel.site.services import cohorts, datasets
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import BadInput, NotFound
 from opened_files import opens_under
-from people import ANNA, approve
+from worlds.data_files import write_pairs, write_rows
+from worlds.offers import VOXELS, findings, offered
+from worlds.people import ANNA, approve
 
 NAMES = [f"p-{number:03}" for number in range(12)]
 HELD_OUT = sorted(validation_ids(NAMES, 0.2))[0]
@@ -73,7 +73,7 @@ def pictures_of(root: Path) -> Path:
 
 def brains_of(root: Path) -> Path:
     """NIfTI pairs in which the same two have one image, stored as another type."""
-    volumes(root, len(NAMES))
+    write_pairs(root, len(NAMES))
     for part in ("images", "labels"):
         for number, name in enumerate(NAMES):
             (root / part / f"sub-{number:02}.nii.gz").rename(root / part / f"{name}.nii.gz")
@@ -236,7 +236,7 @@ def test_many_faulty_files_are_counted(hospital: StateFolder, tmp_path: Path) ->
 def test_what_the_dataset_the_policy_and_the_settings_do_not_give_is_named(
     hospital: StateFolder, tmp_path: Path
 ) -> None:
-    datasets.add(hospital, "table", table(tmp_path / "rows"), "npz", by=ANNA)
+    datasets.add(hospital, "table", write_rows(tmp_path / "rows"), "npz", by=ANNA)
     offered(hospital, tmp_path, needs='kind="arrays", minimum_subjects=50', rounds=20_000)
     said = findings(checked(hospital), Sign.FIX)
     assert said["at least 50 subjects"] == "not met: it has 6"
@@ -245,7 +245,7 @@ def test_what_the_dataset_the_policy_and_the_settings_do_not_give_is_named(
 
 def test_a_cohort_larger_than_the_cache_is_known_before_it_is_prepared(hospital: StateFolder, tmp_path: Path) -> None:
     hospital.settings = hospital.settings.model_copy(update={"cache_mb": 0})
-    datasets.add(hospital, "table", table(tmp_path / "rows"), "npz", by=ANNA)
+    datasets.add(hospital, "table", write_rows(tmp_path / "rows"), "npz", by=ANNA)
     offered(hospital, tmp_path)
     said = findings(checked(hospital), Sign.FIX)
     assert "cache_mb in site.toml allows 0; raise it" in said["disk"]
@@ -254,7 +254,7 @@ def test_a_cohort_larger_than_the_cache_is_known_before_it_is_prepared(hospital:
 def test_the_time_of_a_round_grows_with_samples_and_with_their_prepared_voxels(
     hospital: StateFolder, tmp_path: Path
 ) -> None:
-    root = volumes(tmp_path / "brains", 10)
+    root = write_pairs(tmp_path / "brains", 10)
     datasets.add(hospital, "there", root, "nifti-pairs", by=ANNA)
     offered(hospital, tmp_path, dataset="there", needs='kind="volumes"', values=VOXELS)
     stored = checked(hospital, DUMMY).figures

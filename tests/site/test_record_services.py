@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from site_world import Terminal, take_offer
 from sqlalchemy import insert, update
 
 from archipel.governance import JournalHead, sign_head
@@ -22,6 +21,7 @@ from archipel.site.state.folder import StateFolder
 from archipel.storage import utc_now
 from archipel.tensors import document_hash
 from archipel.vocabulary import BadInput, ErrorCode, Failure, NotFound, TaskKey
+from worlds.site import Terminal, take_offer
 
 BERTA = Actor(name="berta", authentication="console")
 TEXT = "Traceback ... KeyError: 'patient Müller'"

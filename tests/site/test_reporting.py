@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from site_world import volumes
 from sqlalchemy import select
 
 from archipel.site.datasets import catalog, quality_report
@@ -17,7 +16,8 @@ from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawals.withdrawals import withdraw
 from archipel.site.withdrawn.opt_outs import OPT_OUT, OptOut
 from archipel.vocabulary import Conflict
-from people import ANNA
+from worlds.data_files import write_pairs
+from worlds.people import ANNA
 
 
 def known_places(site: StateFolder) -> list[str]:
@@ -26,7 +26,7 @@ def known_places(site: StateFolder) -> list[str]:
 
 
 def test_a_report_is_two_files_that_only_their_owner_reads(hospital: StateFolder, tmp_path: Path) -> None:
-    datasets.add(hospital, "brain", volumes(tmp_path / "brain"), "nifti-pairs", by=ANNA)
+    datasets.add(hospital, "brain", write_pairs(tmp_path / "brain"), "nifti-pairs", by=ANNA)
     report = datasets.make_report(hospital, "brain", tmp_path / "out" / "brain")
     assert report.dataset == "brain"
     written = sorted((tmp_path / "out" / "brain").iterdir())
@@ -40,7 +40,7 @@ def test_a_report_is_two_files_that_only_their_owner_reads(hospital: StateFolder
 def test_a_report_that_a_withdrawal_overtook_is_not_written(
     hospital: StateFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, listed: bool
 ) -> None:
-    datasets.add(hospital, "brain", volumes(tmp_path / "brain", 5), "nifti-pairs", by=ANNA)
+    datasets.add(hospital, "brain", write_pairs(tmp_path / "brain", 5), "nifti-pairs", by=ANNA)
     for path in (tmp_path / "brain").glob("*/*"):
         path.touch()
     owner: Any = catalog if step == "scanned" else quality_report
@@ -68,7 +68,7 @@ def test_a_report_that_a_withdrawal_overtook_is_not_written(
 def test_a_withdrawal_from_another_dataset_does_not_stop_a_report(
     with_table: StateFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    datasets.add(with_table, "brain", volumes(tmp_path / "brain"), "nifti-pairs", by=ANNA)
+    datasets.add(with_table, "brain", write_pairs(tmp_path / "brain"), "nifti-pairs", by=ANNA)
     build = quality_report.build
 
     def beside(*arguments: Any, **others: Any) -> Any:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from site_world import PLAN, SERVER, Terminal, job_for, new_site, table, take_offer, volume, volumes
 from sqlalchemy import select
 from typer.testing import CliRunner
 
@@ -24,7 +23,9 @@ from archipel.storage import utc_now
 from archipel.tensors import blob_hash
 from archipel.transport.wakeup import Wakeup
 from archipel.vocabulary import ArchipelError, ErrorCode, Failure, PlanReference
-from people import ANNA
+from worlds.data_files import write_pairs, write_rows, write_volume
+from worlds.people import ANNA
+from worlds.site import PLAN, SERVER, Terminal, job_for, make_site, take_offer
 
 
 def test_a_new_site_says_its_name_and_identity(tmp_path: Path) -> None:
@@ -105,7 +106,7 @@ def test_whoever_withdrew_is_not_suggested_for_a_mistyped_id(terminal: Terminal)
 def test_a_patient_with_faulty_files_is_a_patient_here(
     terminal: Terminal, with_table: StateFolder, tmp_path: Path
 ) -> None:
-    root = volumes(tmp_path / "brain")
+    root = write_pairs(tmp_path / "brain")
     (root / "labels" / "sub-01.nii.gz").write_bytes(b"no volume")
     datasets.add(with_table, "brain", root, "nifti-pairs", leave_out_faulty=True, by=ANNA)
     assert terminal("cohort", "withdraw", "sub-01").exit_code == 0
@@ -128,7 +129,7 @@ def test_freezing_says_when_the_version_was_there_and_when_few_measure(
     said = terminal("cohort", "freeze", "table", "--name", "spring").stdout
     assert "nothing is new since version 1: it was there already" in said
     assert terminal.json("cohort", "list")[0]["validation_fraction"] == 0.25
-    table(tmp_path / "data", rows=60)
+    write_rows(tmp_path / "data", rows=60)
     assert "warning" not in terminal("cohort", "freeze", "table").stdout
 
 
@@ -140,9 +141,9 @@ def test_approving_says_how_many_measure_the_model(terminal: Terminal, with_tabl
 
 
 def test_every_problem_of_a_dataset_is_printed(terminal: Terminal, tmp_path: Path) -> None:
-    root = volumes(tmp_path / "brain")
+    root = write_pairs(tmp_path / "brain")
     (root / "labels" / "sub-00.nii.gz").unlink()
-    volume(root / "labels" / "sub-01.nii.gz", np.zeros((6, 7, 9), np.uint8))
+    write_volume(root / "labels" / "sub-01.nii.gz", np.zeros((6, 7, 9), np.uint8))
     result = terminal("dataset", "add", "brain", str(root))
     assert "- sub-00: no label beside the image" in result.stdout
     assert "- sub-01: the image has shape" in result.stdout
@@ -152,7 +153,7 @@ def test_every_problem_of_a_dataset_is_printed(terminal: Terminal, tmp_path: Pat
 
 def test_a_dataset_is_added_with_label_names_and_removed(terminal: Terminal, tmp_path: Path) -> None:
     result = terminal(
-        "dataset", "add", "brain", str(volumes(tmp_path / "b")), "--label", "1=front", "--label", "2=back"
+        "dataset", "add", "brain", str(write_pairs(tmp_path / "b")), "--label", "1=front", "--label", "2=back"
     )
     assert "dataset brain added: 3 subjects" in result.stdout
     assert terminal.json("dataset", "list")[0]["labels"] == {"1": "front", "2": "back"}
@@ -196,7 +197,7 @@ def test_the_subjects_a_person_is_asked_about_are_those_on_the_disk(
     terminal: Terminal, with_table: StateFolder, tmp_path: Path
 ) -> None:
     take_offer(with_table)
-    table(tmp_path / "data", rows=8)
+    write_rows(tmp_path / "data", rows=8)
     asked = terminal("approve", "heart", answer="y\n")
     assert "Dataset table, which holds 8 subjects" in asked.stdout
     assert terminal.json("dataset", "list")[0]["subjects"] == 8
@@ -388,7 +389,7 @@ def test_the_commands_work_as_processes_and_say_errors_in_one_line(tmp_path: Pat
         command = [sys.executable, "-c", "from archipel.cli import main; main()", "site", *words]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
-    state, data = str(tmp_path / "state"), str(table(tmp_path / "data"))
+    state, data = str(tmp_path / "state"), str(write_rows(tmp_path / "data"))
     made = archipel("init", state, "--name", "charite")
     assert (made.returncode, made.stderr) == (0, "")
     added = archipel("dataset", "add", "table", data, "--format", "npz", "--state", state)
@@ -426,7 +427,7 @@ def test_a_running_agents_tracebacks_hold_no_values(hospital: StateFolder) -> No
 
 @pytest.mark.processes
 def test_two_processes_append_to_one_journal_without_breaking_its_chain(tmp_path: Path) -> None:
-    site = new_site(tmp_path / "state")
+    site = make_site(tmp_path / "state")
     program = (
         "import sys; from pathlib import Path\n"
         "from archipel.site.audit import journal; from archipel.site.state.folder import StateFolder\n"

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from site_world import new_site
 
 from archipel.site.membership.creation import create_site
 from archipel.site.state import schema
 from archipel.site.state.folder import StateFolder
 from archipel.site.state.settings import set_proxy
 from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode
+from worlds.site import make_site
 
 
 def test_the_newest_revision_leads_to_exactly_the_schema(hospital: StateFolder) -> None:
@@ -125,6 +125,6 @@ def test_one_folder_has_one_agent(hospital: StateFolder) -> None:
 
 
 def test_two_sites_on_one_machine_have_their_own_keys(tmp_path: Path) -> None:
-    first, second = new_site(tmp_path / "a", "a"), new_site(tmp_path / "b", "b")
+    first, second = make_site(tmp_path / "a", "a"), make_site(tmp_path / "b", "b")
     assert first.identity.public != second.identity.public
     assert first.cohort_key != second.cohort_key

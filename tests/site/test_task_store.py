@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from site_world import SERVER, take_offer
 
 from archipel.governance import JournalHead, record_hash, sign_head
 from archipel.site.agent.upload import deliver
@@ -31,6 +30,7 @@ from archipel.vocabulary import (
     TrainingPass,
     Update,
 )
+from worlds.site import SERVER, take_offer
 
 HEAD = sign_head(SERVER, JournalHead(owner="server", number=1, hash="sha256:" + "0" * 64, at="", signature=""))
 

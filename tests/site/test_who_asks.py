@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 
-from site_world import job_for, take_offer
 from typer.testing import CliRunner
 
 from archipel.cli.site import app
 from archipel.site.approval import offers
 from archipel.site.audit import journal
 from archipel.site.state.folder import StateFolder
-from people import approve
+from worlds.people import approve
+from worlds.site import job_for, take_offer
 
 
 def plans(site: StateFolder, *words: str) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from site_world import table, take_offer, volume, volumes
 from sqlalchemy import select, text, update
 
 from archipel.data import Scan
@@ -26,7 +25,9 @@ from archipel.site.withdrawals.withdrawals import withdraw
 from archipel.site.withdrawn import opt_outs, register
 from archipel.site.withdrawn.opt_outs import OPT_OUT, OptOut, TakeOptOuts
 from archipel.vocabulary import BadInput, Conflict, DataNeeds, ErrorCode, NotFound, Refused, Watch
-from people import ANNA, approve
+from worlds.data_files import write_pairs, write_rows, write_volume
+from worlds.people import ANNA, approve
+from worlds.site import take_offer
 
 
 def out(site: StateFolder, *subjects: str, dataset: str = "") -> withdrawals.Withdrawn:
@@ -81,7 +82,7 @@ def test_a_withdrawal_applies_to_queries_and_to_what_is_frozen_later(with_table:
     assert catalog.dataset(with_table, "table").subjects == 5
     assert catalog.dataset(with_table, "table").summary.subjects == 5
     assert disclosure.summaries(with_table)[0].subjects == 5
-    table(tmp_path / "data", rows=9)
+    write_rows(tmp_path / "data", rows=9)
     frozen = cohorts.freeze_version(with_table, "table", by=ANNA)
     assert frozen.subjects == 8
     assert "p-002" not in cohort_versions.stored(with_table, "table").cohort.subjects
@@ -117,7 +118,7 @@ def test_withdrawing_twice_changes_nothing_and_is_one_change(with_table: StateFo
 
 
 def test_a_withdrawal_from_one_dataset_leaves_a_namesake_in_another(with_table: StateFolder, tmp_path: Path) -> None:
-    datasets.add(with_table, "other", table(tmp_path / "other"), "npz", by=ANNA)
+    datasets.add(with_table, "other", write_rows(tmp_path / "other"), "npz", by=ANNA)
     done = out(with_table, "p-002", dataset="other")
     assert done.datasets == ("other",)
     assert [entry.subjects for entry in catalog.datasets(with_table)] == [5, 6]
@@ -198,7 +199,7 @@ def test_a_withdrawal_that_somebody_deletes_brings_nobody_back(with_table: State
 
 
 def test_a_cohort_under_another_datasets_name_escapes_no_withdrawal(with_table: StateFolder, tmp_path: Path) -> None:
-    datasets.add(with_table, "other", table(tmp_path / "other"), "npz", by=ANNA)
+    datasets.add(with_table, "other", write_rows(tmp_path / "other"), "npz", by=ANNA)
     _, hashed = take_offer(with_table)
     approve(with_table, "heart")
     out(with_table, "p-002", dataset="table")
@@ -235,7 +236,7 @@ def test_an_opt_out_list_is_taken_over_at_every_look(with_table: StateFolder, tm
     listed.write_text("p-005\n")
     assert disclosure.summaries(with_table)[0].subjects == "<5"
     assert catalog.dataset(with_table, "table").subjects == 3
-    datasets.add(with_table, "other", table(tmp_path / "other"), "npz", by=ANNA)
+    datasets.add(with_table, "other", write_rows(tmp_path / "other"), "npz", by=ANNA)
     assert catalog.dataset(with_table, "other").subjects == 4
     listed.unlink()
     assert len(authorisation.authorise(with_table, "heart", hashed).cohort.subjects) == 3
@@ -268,7 +269,7 @@ def test_a_mistaken_withdrawal_is_undone_for_new_versions_only(with_table: State
 
 
 def test_what_was_prepared_of_a_patient_goes_with_the_withdrawal(hospital: StateFolder, tmp_path: Path) -> None:
-    root = volumes(tmp_path / "brain", 4)
+    root = write_pairs(tmp_path / "brain", 4)
     datasets.add(hospital, "brain", root, "nifti-pairs", by=ANNA)
     cohorts.freeze_version(hospital, "brain", by=ANNA)
     cohort = cohort_versions.stored(hospital, "brain").cohort
@@ -282,7 +283,7 @@ def test_what_was_prepared_of_a_patient_goes_with_the_withdrawal(hospital: State
 
 
 def test_an_opt_out_list_does_not_wait_for_a_cache_at_work(hospital: StateFolder, tmp_path: Path) -> None:
-    root = volumes(tmp_path / "brain", 4)
+    root = write_pairs(tmp_path / "brain", 4)
     datasets.add(hospital, "brain", root, "nifti-pairs", by=ANNA)
     cohorts.freeze_version(hospital, "brain", by=ANNA)
     cohort = cohort_versions.stored(hospital, "brain").cohort
@@ -302,8 +303,8 @@ def test_an_opt_out_list_does_not_wait_for_a_cache_at_work(hospital: StateFolder
 
 def test_nothing_that_was_found_in_a_patients_files_stays(hospital: StateFolder, tmp_path: Path) -> None:
     """Facts of a scan, thumbnails among them, and reports that show the patient's pictures."""
-    datasets.add(hospital, "brain", volumes(tmp_path / "brain"), "nifti-pairs", by=ANNA)
-    datasets.add(hospital, "other", table(tmp_path / "other"), "npz", by=ANNA)
+    datasets.add(hospital, "brain", write_pairs(tmp_path / "brain"), "nifti-pairs", by=ANNA)
+    datasets.add(hospital, "other", write_rows(tmp_path / "other"), "npz", by=ANNA)
     for name in ("brain", "other"):
         datasets.make_report(hospital, name, hospital.reports / name)
     out(hospital, "sub-01")
@@ -330,7 +331,7 @@ def test_an_id_is_the_same_however_its_accents_are_written(hospital: StateFolder
         numbers = np.random.default_rng(number)
         for folder in ("images", "labels"):
             values = numbers.integers(0, 3, (4, 5, 6)).astype(np.uint8)
-            volume(tmp_path / "brain" / folder / f"{ending}.nii.gz", values)
+            write_volume(tmp_path / "brain" / folder / f"{ending}.nii.gz", values)
     datasets.add(hospital, "brain", tmp_path / "brain", "nifti-pairs", by=ANNA)
     (hospital.folder / OPT_OUT).write_text(unicodedata.normalize("NFD", "zoë") + "\n", encoding="utf-8")
     assert cohorts.freeze_version(hospital, "brain", by=ANNA).subjects == 2
@@ -340,7 +341,7 @@ def test_a_scan_that_a_withdrawal_overtook_brings_nobody_back(
     hospital: StateFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither in the counts that are disclosed nor in what the scan found in the patient's files."""
-    datasets.add(hospital, "brain", volumes(tmp_path / "brain", 6), "nifti-pairs", by=ANNA)
+    datasets.add(hospital, "brain", write_pairs(tmp_path / "brain", 6), "nifti-pairs", by=ANNA)
     scan_before = catalog.scanned
 
     def overtaken(site: StateFolder, entry: catalog.Dataset, take_opt_outs: TakeOptOuts, watch: Watch) -> Scan:
@@ -368,7 +369,7 @@ def test_an_approval_that_a_withdrawal_overtook_brings_no_count_back(with_table:
 
 def test_nothing_that_was_found_of_a_faulty_patient_stays(hospital: StateFolder, tmp_path: Path) -> None:
     """Who cannot be used is not a member of the dataset, and is shown by reports before all others."""
-    root = volumes(tmp_path / "brain", 4)
+    root = write_pairs(tmp_path / "brain", 4)
     (root / "labels" / "sub-01.nii.gz").write_bytes(b"no volume")
     datasets.add(hospital, "brain", root, "nifti-pairs", leave_out_faulty=True, by=ANNA)
     datasets.make_report(hospital, "brain", hospital.reports / "brain")
@@ -387,7 +388,7 @@ def test_a_withdrawn_patients_row_beside_volumes_is_not_kept_again(
     root = tmp_path / "study"
     for number in range(3):
         values = np.random.default_rng(number).normal(9, 2, (4, 5, 6)).astype(np.float32)
-        volume(root / f"sub-{number:02}" / "T1" / "scan.nii.gz", values)
+        write_volume(root / f"sub-{number:02}" / "T1" / "scan.nii.gz", values)
     rows = "subject,age\nsub-00,40\nsub-01,31457\nsub-02,41\nsub-77,31458\n"
     (root / "demographics.csv").write_text(rows)
     datasets.add(hospital, "study", root, "medical-folder", by=ANNA)
@@ -409,7 +410,7 @@ def facts_of(site: StateFolder, place: str) -> str:
 
 def test_what_was_prepared_for_a_check_goes_with_the_withdrawal(hospital: StateFolder, tmp_path: Path) -> None:
     """A cohort that a check ran on is kept nowhere, and names its samples to nobody."""
-    root = volumes(tmp_path / "brain", 4)
+    root = write_pairs(tmp_path / "brain", 4)
     datasets.add(hospital, "brain", root, "nifti-pairs", by=ANNA)
     cohort = cohorts.freeze(hospital, catalog.dataset(hospital, "brain")).cohort
     cache = sample_cache.open_sample_cache(hospital)
@@ -444,7 +445,7 @@ def test_lines_of_an_opt_out_list_that_match_nobody_are_known_by_their_numbers(
     assert register.unmatched(with_table) == (3, 5, 6), "before the list was taken over"
     withdrawals.take_opt_outs(with_table)
     assert register.unmatched(with_table) == (3, 5, 6)
-    table(tmp_path / "data", rows=3)
+    write_rows(tmp_path / "data", rows=3)
     datasets.check(with_table, "table")
     assert register.unmatched(with_table) == (3, 5, 6), "p-003 is gone from the files and was a patient here"
     catalog.remove(with_table, "table", by=ANNA)
@@ -456,7 +457,7 @@ def test_lines_of_an_opt_out_list_that_match_nobody_are_known_by_their_numbers(
 def test_a_line_matches_whom_a_later_scan_finds(hospital: StateFolder, tmp_path: Path) -> None:
     """Also one whose files are faulty, and who is not a subject of the dataset therefore."""
     (hospital.folder / OPT_OUT).write_text("sub-00\nsub-01\nbrain/sub-02\nsub-07\n")
-    root = volumes(tmp_path / "brain", 6)
+    root = write_pairs(tmp_path / "brain", 6)
     (root / "labels" / "sub-01.nii.gz").write_bytes(b"no volume")
     withdrawals.take_opt_outs(hospital)
     assert register.unmatched(hospital) == (1, 2, 3, 4)
@@ -467,7 +468,7 @@ def test_a_line_matches_whom_a_later_scan_finds(hospital: StateFolder, tmp_path:
 
 def test_a_line_holds_for_a_dataset_from_its_first_look_on(hospital: StateFolder, tmp_path: Path) -> None:
     (hospital.folder / OPT_OUT).write_text("unknown/sub-01\nother/sub-02\n")
-    root = volumes(tmp_path / "brain")
+    root = write_pairs(tmp_path / "brain")
     (root / "labels" / "sub-01.nii.gz").write_bytes(b"no volume")
     assert datasets.add(hospital, "unknown", root, "nifti-pairs", by=ANNA).subjects == 2
     with hospital.database.read() as connection:

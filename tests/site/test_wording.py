@@ -6,7 +6,6 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from site_world import job_for
 
 from archipel.data.quality import markup
 from archipel.site.approval.explanation import explain_offer, shown
@@ -23,6 +22,7 @@ from archipel.vocabulary import (
     RosterEntry,
     RoundTerms,
 )
+from worlds.site import job_for
 
 
 def words(site: StateFolder, settings: SiteSettings | None = None, **changes) -> dict[str, str]:

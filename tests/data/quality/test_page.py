@@ -4,13 +4,12 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
-from evidence_world import report_of, sample, sound_rows, sound_volumes, with_scan, with_volume
-from volumes import dataset, write
-
 from archipel.data import DataIssue, DataMapping, MemoryIndex, scan
 from archipel.data.quality import Pictures, build, draw_pictures, gather, page
 from archipel.data.quality.markup import text
 from archipel.data.quality.page_tables import ROWS
+from worlds.data_files import write_pairs, write_volume
+from worlds.evidence import report_of, sample, sound_rows, sound_volumes, with_scan, with_volume
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&"
 VOID = {"img", "br", "meta", "rect", "line"}
@@ -63,7 +62,7 @@ def is_self_contained(written: str) -> bool:
 
 
 def test_a_page_needs_nothing_beside_it_and_every_element_is_closed(tmp_path: Path) -> None:
-    written = drawn(dataset(tmp_path, 3))
+    written = drawn(write_pairs(tmp_path, 3))
     assert is_self_contained(written)
     assert Parsed(written).open == []
     assert "default-src 'none'" in written
@@ -72,7 +71,7 @@ def test_a_page_needs_nothing_beside_it_and_every_element_is_closed(tmp_path: Pa
 
 def test_names_of_files_are_text_and_never_markup(tmp_path: Path) -> None:
     name = HOSTILE.replace("/", "_")
-    root = dataset(tmp_path, 2)
+    root = write_pairs(tmp_path, 2)
     for folder in ("images", "labels"):
         (root / folder / "sub-00.nii.gz").rename(root / folder / f"{name}.nii.gz")
     written = drawn(root, DataMapping(label_names={"1": HOSTILE, "2": "b"}))
@@ -125,9 +124,9 @@ def test_a_finding_of_many_samples_names_some_and_counts_the_rest() -> None:
 def test_a_volume_without_a_label_and_a_flat_one_are_drawn(tmp_path: Path) -> None:
     import numpy as np
 
-    root = dataset(tmp_path, 2)
-    write(root / "images" / "sub-00.nii.gz", np.full((6, 7, 8), 5, np.float32))
-    write(root / "labels" / "sub-00.nii.gz", np.zeros((6, 7, 8), np.uint8))
+    root = write_pairs(tmp_path, 2)
+    write_volume(root / "images" / "sub-00.nii.gz", np.full((6, 7, 8), 5, np.float32))
+    write_volume(root / "labels" / "sub-00.nii.gz", np.zeros((6, 7, 8), np.uint8))
     written = drawn(root)
     assert Parsed(written).open == []
     assert "constant" not in written

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 from PIL import Image
-from volumes import write
 
 from archipel.data import DataMapping, FileFacts, MemoryIndex, Signature, scan
 from archipel.data.files import Purpose
@@ -25,6 +24,7 @@ from archipel.data.quality.pictures import Pictures, grey, overlay
 from archipel.data.volumes import decoding, png, thumbnails, volumes
 from archipel.data.volumes.decoding import Decoded
 from archipel.data.volumes.thumbnails import LARGEST, PLANES, SIDE, image_thumbnails, label_thumbnails, shrunk
+from worlds.data_files import write_volume
 
 SIZES = st.tuples(st.integers(1, 12), st.integers(1, 12))
 
@@ -76,7 +76,7 @@ def test_pictures_show_the_right_on_the_left_however_a_volume_is_stored(tmp_path
     volume = corner_marked()
     turn = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(codes))
     stored = nibabel.orientations.apply_orientation(volume, turn)
-    write(tmp_path / "v.nii.gz", stored, np.eye(4) @ inv_ornt_aff(turn, volume.shape))
+    write_volume(tmp_path / "v.nii.gz", stored, np.eye(4) @ inv_ornt_aff(turn, volume.shape))
     found = image_thumbnails(tmp_path, MemoryIndex(), "v.nii.gz", (0, 100), (15, 18, 21))
     assert found is not None
     for plane in PLANES:
@@ -89,7 +89,7 @@ def test_pictures_show_the_right_on_the_left_however_a_volume_is_stored(tmp_path
 
 def test_thumbnails_are_small_and_as_wide_as_the_patient(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).normal(100, 20, (300, 260, 20)).astype(np.float32)
-    write(tmp_path / "v.nii.gz", noise, np.diag([0.5, 0.5, 4.0, 1.0]))
+    write_volume(tmp_path / "v.nii.gz", noise, np.diag([0.5, 0.5, 4.0, 1.0]))
     found = image_thumbnails(tmp_path, MemoryIndex(), "v.nii.gz", (50, 150), None)
     assert found is not None
     for one in found.slices.values():
@@ -103,7 +103,7 @@ def test_a_mask_is_cut_where_most_of_it_is_and_image_and_mask_at_one_place(tmp_p
     label = np.zeros((20, 24, 28), np.uint8)
     label[3:6, 4:9, 20:23] = 7
     label[4, 5, 21] = 9
-    write(tmp_path / "labels" / "v.nii.gz", label)
+    write_volume(tmp_path / "labels" / "v.nii.gz", label)
     found = label_thumbnails(tmp_path, MemoryIndex(), "labels/v.nii.gz")
     assert found is not None
     assert found.places == (3, 4, 20)
@@ -115,7 +115,7 @@ def test_a_mask_is_cut_where_most_of_it_is_and_image_and_mask_at_one_place(tmp_p
 
 
 def test_pictures_once_made_are_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path / "v.nii.gz", corner_marked())
+    write_volume(tmp_path / "v.nii.gz", corner_marked())
     index = MemoryIndex()
     first = image_thumbnails(tmp_path, index, "v.nii.gz", (0, 100), None)
     monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} was opened"))
@@ -129,8 +129,8 @@ def test_what_a_scan_has_decoded_is_not_opened_again_for_pictures(
     for subject in ("s1", "s2", "s3"):
         label = np.zeros((12, 14, 10), np.uint8)
         label[3:6, 4:9, 2:5] = 1
-        write(tmp_path / "images" / f"{subject}.nii.gz", numbers.normal(50, 9, label.shape).astype(np.float32))
-        write(tmp_path / "labels" / f"{subject}.nii.gz", label)
+        write_volume(tmp_path / "images" / f"{subject}.nii.gz", numbers.normal(50, 9, label.shape).astype(np.float32))
+        write_volume(tmp_path / "labels" / f"{subject}.nii.gz", label)
 
     def pictures(index: MemoryIndex) -> Pictures:
         found = scan("nifti-pairs", tmp_path, index=index)

@@ -14,13 +14,13 @@ from typing import get_args
 import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
-from volumes import dataset, write
 
 from archipel.cli.site import app
 from archipel.data.quality import QualityReport
 from archipel.data.quality.records import Code
 from archipel.site.membership.creation import create_site
 from real_data import real_data
+from worlds.data_files import write_pairs, write_volume
 
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs" / "quality-report.md"
@@ -75,7 +75,7 @@ def opened_below(tmp_path: Path) -> Iterator[list[Path]]:
 
 
 def test_both_files_are_written_for_the_sites_user_only(terminal: Terminal, tmp_path: Path) -> None:
-    terminal.added("brain", str(dataset(tmp_path / "data", 3)), "--format", "nifti-pairs")
+    terminal.added("brain", str(write_pairs(tmp_path / "data", 3)), "--format", "nifti-pairs")
     shown = terminal("dataset", "report", "brain")
     assert "dataset brain is ready" in shown.stdout
     folder = terminal.state / "reports" / "brain"
@@ -89,7 +89,7 @@ def test_both_files_are_written_for_the_sites_user_only(terminal: Terminal, tmp_
 def test_a_report_opens_no_file_that_was_looked_at_before_and_another_one_only_what_changed(
     terminal: Terminal, tmp_path: Path, opened_below: list[Path]
 ) -> None:
-    root = dataset(tmp_path / "data", 8)
+    root = write_pairs(tmp_path / "data", 8)
     terminal.added("brain", str(root), "--format", "nifti-pairs")
     opened_below.clear()
     first = terminal.report("brain")
@@ -97,7 +97,7 @@ def test_a_report_opens_no_file_that_was_looked_at_before_and_another_one_only_w
     again = terminal.report("brain")
     assert opened_below == []
     assert again.model_copy(update={"made_at": first.made_at}) == first
-    write(root / "labels" / "sub-03.nii.gz", np.zeros((6, 7, 8), np.uint8))
+    write_volume(root / "labels" / "sub-03.nii.gz", np.zeros((6, 7, 8), np.uint8))
     third = terminal.report("brain")
     assert {path.name for path in opened_below} <= {"sub-03.nii.gz"}
     assert [finding.samples for finding in third.findings if finding.code == "empty-mask"] == [("sub-03",)]
@@ -139,7 +139,7 @@ def remembered(terminal: Terminal, purpose: str) -> str:
 
 
 def test_an_excluded_subject_is_in_no_new_report(terminal: Terminal, tmp_path: Path) -> None:
-    terminal.added("brain", str(dataset(tmp_path / "data", 3)), "--format", "nifti-pairs")
+    terminal.added("brain", str(write_pairs(tmp_path / "data", 3)), "--format", "nifti-pairs")
     terminal.report("brain")
     assert terminal("dataset", "exclude", "brain", "sub-01").exit_code == 0
     terminal.report("brain")
@@ -149,7 +149,7 @@ def test_an_excluded_subject_is_in_no_new_report(terminal: Terminal, tmp_path: P
 
 
 def test_a_fault_that_came_after_the_dataset_was_added_is_reported(terminal: Terminal, tmp_path: Path) -> None:
-    root = dataset(tmp_path / "data", 3)
+    root = write_pairs(tmp_path / "data", 3)
     terminal.added("brain", str(root), "--format", "nifti-pairs")
     (root / "images" / "sub-01.nii.gz").write_bytes(b"<html>not found</html>")
     report = terminal.report("brain")
@@ -162,7 +162,7 @@ def test_every_command_of_the_page_runs(terminal: Terminal, tmp_path: Path) -> N
     clinic.mkdir()
     (clinic / "t.csv").write_text("subject,num\n" + "".join(f"p-{n},{n % 2}\n" for n in range(12)))
     terminal.added("heart", str(clinic), "--format", "table")
-    places = {"/data/hippocampus": dataset(tmp_path / "data", 12), "/srv/quality": tmp_path / "quality"}
+    places = {"/data/hippocampus": write_pairs(tmp_path / "data", 12), "/srv/quality": tmp_path / "quality"}
     commands = [
         line for block in re.findall(r"```bash\n(.*?)```", DOCS.read_text(), re.DOTALL) for line in block.splitlines()
     ]

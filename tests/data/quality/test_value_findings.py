@@ -3,10 +3,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from evidence_world import codes, report_of, sample, sound_pictures, sound_rows, with_scan
 
 from archipel.data.quality import Evidence, Readiness, Severity
 from archipel.vocabulary import BadInput
+from worlds.evidence import codes, report_of, sample, sound_pictures, sound_rows, with_scan
 
 
 def changed(evidence: Evidence, subject: str, **values: object) -> Evidence:

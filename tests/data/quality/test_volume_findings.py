@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from evidence_world import NAMES, codes, report_of, sample, sound_volumes, with_scan, with_volume
 from hypothesis import given
 from hypothesis import strategies as st
 from nibabel.orientations import aff2axcodes
@@ -12,6 +11,7 @@ from nibabel.orientations import aff2axcodes
 from archipel.data import DataIssue, DataMapping
 from archipel.data.quality import Evidence, Readiness, Severity
 from archipel.data.quality.evidence import orientation_codes
+from worlds.evidence import NAMES, codes, report_of, sample, sound_volumes, with_scan, with_volume
 
 
 def only(evidence: Evidence, mapping: DataMapping = NAMES):

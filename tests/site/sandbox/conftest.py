@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from sandbox_world import World
 
 from archipel.site.sandbox import Sandbox, SandboxedWorker
+from worlds.sandbox import World
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sandbox_world import KEY, LIMITS, World, open_descriptors
 from test_what_a_worker_can_say import forged
 
 from archipel.site.execution.training import MOST_MODELS, ModelCache
 from archipel.site.sandbox import Sandbox, SandboxedWorker, SharedBuffer, TaskFailed
 from archipel.tensors import blob_hash, encode
 from archipel.vocabulary import ArchipelError, Baselines, ErrorCode, RosterEntry, Task, TaskKey, TaskKind, TrainingPass
+from worlds.sandbox import KEY, LIMITS, World, open_descriptors
 
 pytestmark = pytest.mark.processes
 

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from site_world import SERVER, volumes
 
 from archipel.governance import job_hash
 from archipel.plans.job_builder import draft
@@ -19,7 +18,9 @@ from archipel.site.sandbox import TaskFailed
 from archipel.site.services import datasets
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import BadInput, ErrorCode, RosterEntry, RoundTerms, Task, TaskKey, TrainingPass, WorkerLimits
-from people import ANNA, approve
+from worlds.data_files import write_pairs
+from worlds.people import ANNA, approve
+from worlds.site import SERVER
 
 pytestmark = pytest.mark.processes
 
@@ -56,7 +57,7 @@ class Epochs:
     """An approved experiment at a site with volumes."""
 
     def __init__(self, site: StateFolder, folder: Path, plan: str = PLAN) -> None:
-        self.site, self.root = site, volumes(folder / "brains", 6)
+        self.site, self.root = site, write_pairs(folder / "brains", 6)
         datasets.add(site, "brains", self.root, "nifti-pairs", by=ANNA)
         file = folder / "reads.py"
         file.write_text(plan)

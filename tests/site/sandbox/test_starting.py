@@ -14,14 +14,14 @@ from pathlib import Path
 
 import ordinary_user
 import pytest
-from sandbox_world import World, exists, owner_of
 
 import archipel
 from archipel.site.sandbox import Sandbox, command, groups, trial
 from archipel.site.sandbox.identities import CLAIMS, Identity
 from archipel.vocabulary import ArchipelError, BadInput, ErrorCode
+from worlds.sandbox import World, exists, owner_of
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parents[2]
 
 
 async def cannot() -> None:
@@ -196,7 +196,7 @@ AGENT = """
 import asyncio, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from sandbox_world import World
+from worlds.sandbox import World
 from archipel.site.sandbox import Sandbox
 
 LOOK = '''
@@ -236,7 +236,7 @@ asyncio.run(agent())
 def test_no_worker_outlives_its_agent(tmp_path: Path, what: str) -> None:
     tmp_path.chmod(0o755)
     agent = subprocess.Popen(
-        [sys.executable, "-c", AGENT, str(tmp_path), str(HERE), what], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", AGENT, str(tmp_path), str(TESTS), what], stdout=subprocess.PIPE, text=True
     )
     assert agent.stdout is not None
     pid, main = map(int, agent.stdout.readline().split()[:2])
@@ -253,14 +253,14 @@ def test_no_worker_outlives_its_agent(tmp_path: Path, what: str) -> None:
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root to become an ordinary user; the other tests run as one then")
 def test_an_agent_of_an_ordinary_user_has_a_sandbox_too(tmp_path: Path) -> None:
     package = Path(archipel.__file__)
-    closed = [path for path in (Path(sys.executable), package, HERE) if not path.stat().st_mode & stat.S_IROTH]
+    closed = [path for path in (Path(sys.executable), package, TESTS) if not path.stat().st_mode & stat.S_IROTH]
     if closed:
         pytest.skip(f"checked out or installed for its owner alone: others may not read {closed[0]}")
     folder = tmp_path / "world"
     folder.mkdir()
     os.chown(folder, ordinary_user.UID, ordinary_user.UID)
-    needed = [Path(sys.base_prefix), Path(sys.prefix), package.parents[1], HERE, folder]
-    agent = [sys.executable, "-c", AGENT, str(folder), str(HERE), "stop"]
+    needed = [Path(sys.base_prefix), Path(sys.prefix), package.parents[1], TESTS, folder]
+    agent = [sys.executable, "-c", AGENT, str(folder), str(TESTS), "stop"]
     done = subprocess.run(ordinary_user.become(needed, agent), capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.splitlines()

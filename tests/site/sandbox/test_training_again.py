@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clip import registered
-from sandbox_world import PLAN
-from site_world import SERVER
 
 from archipel.data import Cohort, Prepared
 from archipel.governance import job_hash
@@ -41,7 +39,9 @@ from archipel.vocabulary import (
     TrainingPass,
     WorkerLimits,
 )
-from people import ANNA, approve
+from worlds.people import ANNA, approve
+from worlds.sandbox import PLAN
+from worlds.site import SERVER
 
 pytestmark = pytest.mark.processes
 

@@ -7,9 +7,9 @@ import os
 import socket
 
 import pytest
-from sandbox_world import World
 
 from archipel.site.sandbox import SandboxedWorker, command
+from worlds.sandbox import World
 
 pytestmark = [pytest.mark.processes, pytest.mark.asyncio(loop_scope="module")]
 

@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sandbox_world import World, exists, ticks_of
 
 from archipel.site.sandbox import Sandbox, TaskFailed, groups, output, tree
 from archipel.vocabulary import ErrorCode
+from worlds.sandbox import World, exists, ticks_of
 
 pytestmark = pytest.mark.processes
 

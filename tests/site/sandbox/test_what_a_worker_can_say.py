@@ -9,11 +9,11 @@ import struct
 from typing import Any
 
 import pytest
-from sandbox_world import World, exists, open_descriptors, owner_of
 
 from archipel.site.sandbox import Sandbox, TaskFailed
 from archipel.site.worker.protocol import LARGEST_REPLY
 from archipel.vocabulary import EXCEPTION_CLASSES, ErrorCode, TaskKind
+from worlds.sandbox import World, exists, open_descriptors, owner_of
 
 pytestmark = pytest.mark.processes
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from site_world import SERVER
-
 from archipel.plans.job_builder import draft
 from archipel.site.approval import offers
 from archipel.site.checks.findings import CheckResult, Sign
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import RosterEntry, RoundTerms, WorkerLimits
+from worlds.site import SERVER
 
 PLAN = '''
 import numpy as np

@@ -1,4 +1,4 @@
-"""A site, its federation and offered jobs for the tests of this room, without a server."""
+"""A site, its federation and offered jobs without a server."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import nibabel
-import numpy as np
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
@@ -40,7 +38,7 @@ PLAN = b"class Tiny(Plan):\n    needs = 'a table'\n"
 SERVER = IdentityKey.generate()
 
 
-def new_site(folder: Path, name: str = "charite") -> StateFolder:
+def make_site(folder: Path, name: str = "charite") -> StateFolder:
     """A site that joined the federation of SERVER, with a certificate that it signed itself."""
     site = create_site(folder, name)
     key, certificate = pair()
@@ -69,28 +67,6 @@ def pair(days: int = 90) -> tuple[bytes, str]:
     builder = builder.serial_number(x509.random_serial_number())
     builder = builder.not_valid_before(now).not_valid_after(now + timedelta(days=days))
     return key, builder.sign(private, SHA256()).public_bytes(Encoding.PEM).decode()
-
-
-def table(root: Path, rows: int = 6, seed: int = 0) -> Path:
-    numbers = np.random.default_rng(seed)
-    root.mkdir(parents=True, exist_ok=True)
-    ids = np.array([f"p-{n:03}" for n in range(rows)])
-    np.savez(root / "table.npz", x=numbers.normal(size=(rows, 3)), y=np.arange(rows) % 2, subject=ids)
-    return root
-
-
-def volume(path: Path, values: np.ndarray, affine: np.ndarray | None = None) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nibabel.Nifti1Image(values, np.eye(4) if affine is None else affine).to_filename(path)
-    return path
-
-
-def volumes(root: Path, subjects: int = 3) -> Path:
-    for number in range(subjects):
-        numbers = np.random.default_rng(number)
-        volume(root / "images" / f"sub-{number:02}.nii.gz", numbers.normal(9, 2, (6, 7, 8)).astype(np.float32))
-        volume(root / "labels" / f"sub-{number:02}.nii.gz", numbers.integers(0, 3, (6, 7, 8)).astype(np.uint8))
-    return root
 
 
 def job_for(site: StateFolder, **changes) -> Job:

@@ -1,39 +1,23 @@
-"""A federation behind its real HTTPS port, in a thread, with experiments that play a script instead of training."""
+"""Experiments that play a script instead of training, for a researcher who asks a real REST server."""
 
 from __future__ import annotations
 
 import asyncio
 import io
-import socket
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from rich.console import Console
 
 import archipel
-from archipel.governance import IdentityKey, canonical, job_hash
+from archipel.governance import job_hash
 from archipel.researcher.display import LogScreen
-from archipel.server.membership.federation import ServerContext
-from archipel.server.rest import RestContext, RestServer, create_app, listen
-from archipel.server.state.folder import ServerState
-from archipel.server.state.settings import ServerSettings
 from archipel.tensors import blob_hash, encode
-from archipel.transport.enrolment import EnrolmentRequest, proof_message
-from archipel.transport.messages import DatasetSummary
 from archipel.transport.rest import Event, ExperimentSummary, ExperimentView, ModelView, RoundView
 from archipel.vocabulary import Conflict, Job, NotFound, check_arguments
 
-TINY_PLAN = Path(__file__).parents[2] / "examples" / "tiny_numpy.py"
 AT = "2026-11-21T08:00:00+00:00"
 
 
@@ -275,79 +259,3 @@ def _baselines(sites: tuple[str, ...], metric: str, federated: float) -> dict[st
 
     local = {site: measured(0.6 + 0.01 * index) for index, site in enumerate(sites)}
     return {"federated": measured(federated), "ensemble": measured(0.7), "local": local}
-
-
-@dataclass
-class World:
-    """A served federation with three sites."""
-
-    federation: ServerContext
-    folder: Path
-    experiments: ScriptedExperiments = field(default_factory=ScriptedExperiments)
-
-    @property
-    def url(self) -> str:
-        return self.federation.settings.rest_url
-
-    @property
-    def ca(self) -> Path:
-        path = self.folder / "ca.pem"
-        path.write_text(self.federation.authority.pem)
-        return path
-
-    def token(self, *scopes: str) -> str:
-        now = datetime.now(UTC)
-        return self.federation.tokens.create("anna", scopes or ("research",), timedelta(days=1), now)[0]
-
-
-def enrol(federation: ServerContext, site: str, datasets: list[DatasetSummary]) -> None:
-    identity, tls = IdentityKey.generate(), ec.generate_private_key(ec.SECP256R1())
-    token = federation.enrolment.create_token(site)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, site)])
-    csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(tls, hashes.SHA256())
-    now = datetime.now(UTC)
-    request = EnrolmentRequest(
-        id=token.id,
-        secret=token.secret,
-        site=site,
-        identity_key=identity.public,
-        csr=csr.public_bytes(serialization.Encoding.PEM).decode(),
-        proof="",
-        time=now.isoformat(),
-    )
-    proof = identity.sign(proof_message(canonical(request.statement())))
-    federation.enrolment.enrol(request.model_copy(update={"proof": proof}), now)
-    federation.registry.set_datasets(site, datasets)
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[World]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = int(free.getsockname()[1])
-    settings = ServerSettings(name="north sea", hosts=("127.0.0.1",), rest_port=port)
-    with ServerContext.create(ServerState(folder / "server"), settings) as federation:
-        for index, site in enumerate(("site-a", "site-b", "site-c")):
-            enrol(federation, site, [DatasetSummary(name="table", kind="arrays", subjects=20 + index)])
-        world = World(federation, folder)
-        context = RestContext(federation, world.experiments, lambda: {"site-a", "site-b"}, lambda: None)
-        bound = listen("127.0.0.1", port, "rest_port")
-        ready, stop = threading.Event(), threading.Event()
-
-        async def serve() -> None:
-            server = RestServer(create_app(context), federation.state, bound, federation.limits)
-            await server.start()
-            ready.set()
-            await asyncio.to_thread(stop.wait)
-            for task in world.experiments.playing:
-                task.cancel()
-            await server.stop()
-
-        thread = threading.Thread(target=lambda: asyncio.run(serve()))
-        thread.start()
-        try:
-            assert ready.wait(20)
-            yield world
-        finally:
-            world.experiments.hold.set()
-            stop.set()
-            thread.join(20)

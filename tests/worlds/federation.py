@@ -5,13 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import socket
 import sqlite3
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +16,13 @@ import httpx
 import numpy as np
 
 from archipel.lab import LocalFederation
-from archipel.lab.processes import HOST, free_port
+from archipel.lab.processes import HOST
 from archipel.plans import draft
 from archipel.tensors import blob_hash
 from archipel.vocabulary import Job, RosterEntry, RoundTerms
+from worlds.wire import Wire
 
-PLANS = Path(__file__).parent / "slow_plan.py"
+PLANS = Path(__file__).with_name("slow_plan.py")
 TINY = Path(__file__).parents[2] / "examples" / "tiny_numpy.py"
 SITES = ("site-a", "site-b")
 
@@ -46,78 +44,6 @@ def write_table(folder: Path, site: str, seed: int = 0) -> Path:
     names = np.array([f"{site}-{number:03d}" for number in range(40)])
     np.savez(folder / "table.npz", x=x, y=(x[:, 0] > 0).astype(float), subject=names)
     return folder
-
-
-@dataclass
-class Wire:
-    """A TCP relay in front of the server's gRPC port that can be shut for what sites send."""
-
-    port: int = field(default_factory=free_port)
-    target: int = field(default_factory=free_port)
-    passed: int = 0
-    budget: float = float("inf")
-    _open: bool = True
-    _pairs: list[socket.socket] = field(default_factory=list)
-
-    def start(self) -> None:
-        listener = socket.create_server((HOST, self.port))
-        self._listener = listener
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while self._open:
-            try:
-                near, _ = self._listener.accept()
-                far = socket.create_connection((HOST, self.target))
-            except OSError:
-                if not self._open:
-                    return
-                near.close()
-                continue
-            self._pairs += [near, far]
-            threading.Thread(target=self._pump, args=(near, far, True), daemon=True).start()
-            threading.Thread(target=self._pump, args=(far, near, False), daemon=True).start()
-
-    def _pump(self, source: socket.socket, sink: socket.socket, counted: bool) -> None:
-        try:
-            while data := source.recv(1 << 16):
-                while counted and self.passed + len(data) > self.budget:
-                    if not self._open:
-                        return
-                    time.sleep(0.01)
-                if counted:
-                    self.passed += len(data)
-                sink.sendall(data)
-        except OSError:
-            pass
-        finally:
-            for end in (source, sink):
-                with contextlib.suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
-                end.close()
-
-    def shut_after(self, size: int) -> None:
-        """Let ``size`` more bytes from sites through, then none."""
-        self.budget = self.passed + size
-
-    @property
-    def is_full(self) -> bool:
-        return self.passed > self.budget - (1 << 16) - 1
-
-    def free(self) -> None:
-        self.budget = float("inf")
-
-    def cut(self) -> None:
-        """Break every connection that is open."""
-        pairs, self._pairs = self._pairs, []
-        for one in pairs:
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        self._open = False
-        self.cut()
-        self._listener.close()
 
 
 class World:

@@ -1,16 +1,14 @@
-"""What the tests of this room stand on: a site that applies, experiments in memory, a federation behind HTTPS."""
+"""A founded server, a site that applies to it, and the server behind its real HTTPS port."""
 
 from __future__ import annotations
 
-import asyncio
-import io
-import socket
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -21,37 +19,28 @@ from cryptography.x509.oid import NameOID
 from sqlalchemy import update
 
 from archipel.governance import IdentityKey, canonical, job_hash
+from archipel.lab.processes import free_port
+from archipel.server.experiments.contract import ExperimentService
 from archipel.server.experiments.records import ExperimentRecords
 from archipel.server.membership.federation import ServerContext
 from archipel.server.rest import RestContext, RestServer, create_app, listen
 from archipel.server.state import schema
+from archipel.server.state.folder import ServerState
 from archipel.server.state.settings import ServerSettings
 from archipel.tensors import Arrays, encode, schema_of
 from archipel.transport.enrolment import EnrolmentRequest, JoinToken, proof_message
-from archipel.transport.rest import (
-    Event,
-    EventBody,
-    ExperimentSummary,
-    ExperimentView,
-    ModelView,
-    RoundView,
-    StateChanged,
-    Submitted,
-)
-from archipel.vocabulary import Conflict, Job, NotFound, StrategyTerms, Value
-from archipel.vocabulary.states import ControlVerb, ExperimentState, RoundState
-
-AT = "2026-11-21T08:00:00+00:00"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
+from archipel.vocabulary import Job, StrategyTerms
+from worlds.memory_experiments import MemoryExperiments
 
 
 def settings(**changes: Any) -> ServerSettings:
     values: dict[str, Any] = {"name": "north sea", "hosts": ("127.0.0.1", "localhost"), "rest_port": free_port()}
     return ServerSettings(**(values | changes))
+
+
+def make_server(folder: Path, **changes: Any) -> ServerContext:
+    """A server that is founded in this folder; ``changes`` are to its settings."""
+    return ServerContext.create(ServerState(folder), settings(**changes))
 
 
 @dataclass
@@ -84,6 +73,12 @@ class Applicant:
         )
         signed = draft.model_copy(update={"proof": self.identity.sign(proof_message(canonical(draft.statement())))})
         return signed.model_copy(update=changes)
+
+    def enrol(self, federation: ServerContext) -> Applicant:
+        """Enrol at a server, with a token made for this."""
+        token = federation.enrolment.create_token(self.site)
+        federation.enrolment.enrol(self.request(token), datetime.now(UTC))
+        return self
 
 
 FIRST_MODEL = {"w": np.ones(4, np.float32)}
@@ -130,95 +125,12 @@ def running_job(
     return job
 
 
-class MemoryExperiments:
-    """An ExperimentService over a dictionary."""
-
-    def __init__(self) -> None:
-        self.held: dict[str, ExperimentView] = {}
-        self.happened: dict[str, list[Event]] = {}
-        self.news = asyncio.Condition()
-
-    async def submit(self, job: Job, owner: str) -> ExperimentView:
-        if job.experiment in self.held:
-            raise Conflict(f"experiment {job.experiment}", "exists", "choose another name")
-        self.held[job.experiment] = ExperimentView(
-            experiment=job.experiment,
-            state=ExperimentState.WAITING,
-            owner=owner,
-            round=0,
-            rounds=job.terms.rounds,
-            created=AT,
-            job=job,
-            job_hash=job_hash(job),
-            arguments=job.arguments,
-        )
-        await self.happen(job.experiment, Submitted(job_hash=job_hash(job)))
-        return self.held[job.experiment]
-
-    async def happen(self, experiment: str, body: EventBody) -> None:
-        async with self.news:
-            found = self.happened.setdefault(experiment, [])
-            found.append(Event(seq=len(found) + 1, at=AT, kind=body.event, body=body))
-            self.news.notify_all()
-
-    async def owner(self, experiment: str) -> str:
-        return str((await self.get(experiment)).owner)
-
-    async def all(self) -> list[ExperimentSummary]:
-        return list(self.held.values())
-
-    async def get(self, experiment: str) -> ExperimentView:
-        if experiment not in self.held:
-            raise NotFound(f"experiment {experiment}", "does not exist", "list experiments")
-        return self.held[experiment]
-
-    async def control(self, experiment: str, verb: ControlVerb) -> ExperimentView:
-        found = await self.get(experiment)
-        if verb is ControlVerb.RESUME and found.state is not ExperimentState.PAUSED:
-            raise Conflict(f"experiment {experiment}", f"is {found.state}", "pause it first")
-        state = {ControlVerb.PAUSE: ExperimentState.PAUSED, ControlVerb.CANCEL: ExperimentState.CANCELLED}
-        self.held[experiment] = found.model_copy(update={"state": state.get(verb, ExperimentState.RUNNING)})
-        return self.held[experiment]
-
-    async def set_arguments(self, experiment: str, values: Mapping[str, Value]) -> ExperimentView:
-        found = await self.get(experiment)
-        self.held[experiment] = found.model_copy(update={"arguments": {**found.arguments, **values}})
-        return self.held[experiment]
-
-    async def rounds(self, experiment: str) -> list[RoundView]:
-        await self.get(experiment)
-        return [RoundView(round=0, attempt=1, state=RoundState.COMMITTED, opened=AT, contributors=("berlin",))]
-
-    async def events(self, experiment: str, after: int, follow: bool) -> AsyncIterator[Event]:
-        await self.get(experiment)
-        while True:
-            async with self.news:
-                while follow and len(self.happened[experiment]) <= after:
-                    await self.news.wait()
-            new = self.happened[experiment][after:]
-            for event in new:
-                yield event
-            after += len(new)
-            if not follow or (new and isinstance(new[-1].body, StateChanged)):
-                return
-
-    async def models(self, experiment: str) -> list[ModelView]:
-        await self.get(experiment)
-        return [ModelView(name="best", round=0, hash="blake3:" + "0" * 64)]
-
-    async def open_model(self, experiment: str, name: str) -> tuple[BinaryIO, int]:
-        await self.get(experiment)
-        if name != "best":
-            raise NotFound(f"model {name}", "does not exist", "list models")
-        return io.BytesIO(b"frame"), 5
-
-
 @dataclass
 class Served:
     """A federation behind its real HTTPS port."""
 
     federation: ServerContext
-    experiments: MemoryExperiments
+    experiments: Any
     changes: list[int]
 
     @property
@@ -236,14 +148,19 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(federation: ServerContext, **limits: float) -> AsyncIterator[Served]:
+async def serving(
+    federation: ServerContext,
+    experiments: ExperimentService | None = None,
+    connected: frozenset[str] = frozenset({"berlin"}),
+    **limits: float,
+) -> AsyncIterator[Served]:
     """Serve it over TLS; ``limits`` are those of ``ServerLimits`` that are not to be the usual ones."""
     federation = replace(federation, limits=replace(federation.limits, **limits))
-    experiments, changes = MemoryExperiments(), []
+    experiments, changes = MemoryExperiments() if experiments is None else experiments, []
     context = RestContext(
         federation=federation,
         experiments=experiments,
-        connected=lambda: {"berlin"},
+        connected=lambda: set(connected),
         changed=lambda: changes.append(1),
     )
     bound = listen(federation.settings.rest_host, federation.settings.rest_port, "rest_port")

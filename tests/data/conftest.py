@@ -1,1 +1,0 @@
-"""Lets the tests of this room's folders import what stands here: ``volumes``."""
