@@ -65,7 +65,7 @@ def test_names_and_addresses_of_both_kinds_are_hosts(tmp_path: Path, host: str) 
         ),
         ("--rest-port", "0", "is not a port; give a number from 1 to 65535"),
         ("--grpc-port", "70000", "is not a port; give a number from 1 to 65535"),
-        ("--grpc-port", "8443", "is the port of --rest-port too; give people and sites a port each"),
+        ("--grpc-port", "8443", "is also the port of --rest-port; give two different ports"),
         ("--database", "postgresql://db/fl", "is not an SQLite address, and no other database is supported; give sql"),
     ],
 )

@@ -184,7 +184,7 @@ def test_a_dataset_is_shown_a_column_a_line_with_its_unit_and_categories(termina
         "  column sex: category: female (4), male (4)",
         "  column chol: number in mg/dl, 150 to 157; 1 missing (codes: ? (1))",
         "  1 samples lack chol",
-        "options: file=table.csv, dictionary=(taken in)",
+        "options: file=table.csv, dictionary=(stored with the dataset)",
         "  column gender: from sex, with female = f, male = m",
         "disclosed: name rows, kind table, subjects 8",
         "  column chol in mg/dl",
@@ -212,7 +212,8 @@ def test_counts_from_before_a_withdrawal_are_not_shown_as_if_they_held(terminal:
     assert "6 subjects, 6 samples" in terminal("dataset", "show", "table").stdout
     terminal("cohort", "withdraw", "p-001")
     said = " ".join(terminal("dataset", "show", "table").stdout.split())
-    assert "5 subjects; somebody withdrew since" in said and "archipel site dataset check table counts again" in said
+    assert "5 subjects; patients were withdrawn after the last scan" in said
+    assert "archipel site dataset check table counts again" in said
     assert "6 samples" not in said
     assert terminal.json("dataset", "show", "table")["counts_are_from_before_a_withdrawal"] is True
     terminal("dataset", "check", "table")

@@ -111,8 +111,8 @@ def test_a_file_is_verified_without_a_sites_folder(with_table: StateFolder, tmp_
     file.write_text(text_of(with_table))
     head.write_text(sign_head(with_table.identity, journal.signed_head(with_table)).model_dump_json())
     done = terminal("verify", "--file", file, "--head", head)
-    assert done.exit_code == 0 and "the export of charite is whole" in done.stdout
-    assert "compare it with the server's copy, or pass that with --key" in done.stdout
+    assert done.exit_code == 0 and "the export of charite is intact" in done.stdout
+    assert "compare it with the site's key at the server, or give that key with --key" in done.stdout
     stranger = IdentityKey.generate().public
     done = terminal("verify", "--file", file, "--key", stranger, "--json")
     assert done.exit_code == 1 and json.loads(done.stdout)["whole"] is False
