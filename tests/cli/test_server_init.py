@@ -80,7 +80,7 @@ def test_one_port_on_two_addresses_is_two_ports() -> None:
     common = {"name": "north", "hosts": ("localhost",), "rest_port": 8443, "grpc_port": 8443}
     assert ServerSettings.model_validate({**common, "grpc_host": "127.0.0.2"}).grpc_port == 8443
     for address in ("127.0.0.1", "0.0.0.0"):
-        with pytest.raises(ValueError, match="is rest_port too, and people and sites need a port each"):
+        with pytest.raises(ValueError, match="is also rest_port, and the two must be different"):
             ServerSettings.model_validate({**common, "grpc_host": address})
 
 

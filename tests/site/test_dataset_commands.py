@@ -51,7 +51,7 @@ def test_files_that_may_not_be_looked_at_are_said_and_crash_no_command(template:
             (root / "locked").chmod(0o444)
             refused = terminal("dataset", "add", "brain", str(root))
             assert "has 1 problem; fix the data" in str(refused.exception)
-            assert "- images/leak.nii.gz: is a link out of the dataset" in refused.stdout
+            assert "- images/leak.nii.gz: is a link to a place outside the dataset" in refused.stdout
             added = terminal("dataset", "add", "brain", str(root), "--leave-out-faulty")
             assert "dataset brain added: 3 subjects" in added.stdout
             assert terminal("dataset", "check", "brain").exit_code == 1
@@ -122,7 +122,9 @@ def test_a_folder_of_subjects_is_no_wrong_folder(terminal: Terminal, tmp_path: P
 def test_an_option_that_only_one_format_has_says_the_format(terminal: Terminal, tmp_path: Path) -> None:
     (tmp_path / "rows").mkdir()
     (tmp_path / "rows" / "heart.data").write_text("id,age\na,40\nb,41\n")
-    assert "looks like no format" in str(terminal("dataset", "add", "rows", str(tmp_path / "rows")).exception)
+    assert "does not look like a known format" in str(
+        terminal("dataset", "add", "rows", str(tmp_path / "rows")).exception
+    )
     said = terminal("dataset", "add", "rows", str(tmp_path / "rows"), "--option", "file=heart.data").stdout
     assert "format table: no other has the option file" in said and "2 subjects" in said
 

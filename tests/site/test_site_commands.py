@@ -273,7 +273,7 @@ def test_a_job_with_reasons_against_it_shows_them_before_anybody_is_asked(
     catalog.remove(with_table, "table", by=ANNA)
     document = terminal.json("plans", "heart")
     questions = dict(document["explanation"])
-    assert "dataset table: is not in the catalog" in questions["What speaks against it?"]
+    assert "dataset table: is not in the catalog" in questions["What prevents it?"]
     assert document["job"] == job.model_dump(mode="json")
     assert document["files"] == {"tiny.py": PLAN.decode()}
 

@@ -6,7 +6,7 @@ from archipel.data import FileFacts, Signature
 from archipel.data.files import FileIndex, Found, Purpose
 from archipel.vocabulary import Watch
 
-FILES = "files looked at"
+FILES = "files scanned"
 
 
 class WatchedIndex:
