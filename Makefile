@@ -1,4 +1,4 @@
-# Each command sets up what it needs by itself; a second run starts at once.
+# Each command installs what it needs; a second run starts at once.
 #
 #   make demo DATA=<folder>     site-*/images/*.nii.gz + site-*/labels/*.nii.gz instead of the generated phantom
 #   make demo TORCH_INDEX=<url> an extra pip index to take torch from, e.g. that of its CPU or CUDA builds
@@ -34,7 +34,7 @@ demo: $(RUNTIME) ## three hospitals train one model on this machine; ends with a
 	@scripts/need "the demo's sites train in a sandbox and refuse without one" bwrap=bubblewrap
 	@$(BIN)/archipel demo $(if $(DATA),"$(DATA)")
 
-test: $(WORKSHOP) ## the whole suite, with real processes, sandboxes and a real web proxy
+test: $(WORKSHOP) ## all tests, with real processes, sandboxes and a real web proxy
 	@scripts/need "tests of sandboxed workers and real sites are skipped" bwrap=bubblewrap
 	@scripts/need "the test of a site behind a web proxy is skipped" tinyproxy=tinyproxy-bin
 	@$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder --quiet

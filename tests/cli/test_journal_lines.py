@@ -44,11 +44,11 @@ def test_what_was_told_is_shown_as_the_change_since_the_line_before() -> None:
         "round 1",
         "knees for the first time: kind volumes, subjects <5; hips: subjects 14 (before: 15), columns with sex",
         "hips: labels 1 back (before: 1 front), columns without sex",
-        "hips no more",
+        "hips removed",
     ]
-    assert [row["body"] for row in rows([entries[-1]], entries[-2].body)] == ["hips no more"]
+    assert [row["body"] for row in rows([entries[-1]], entries[-2].body)] == ["hips removed"]
     again = dataset("hips", 15, labels={"1": "front"}, columns=[{**AGE, "unit": "months"}])
-    assert [row["body"] for row in rows([disclosed(9, again)], entries[0].body)] == ["hips: columns in other words"]
+    assert [row["body"] for row in rows([disclosed(9, again)], entries[0].body)] == ["hips: columns: new text"]
 
 
 def test_a_line_that_somebody_changed_is_shown_as_it_stands() -> None:

@@ -65,7 +65,7 @@ def test_names_and_addresses_of_both_kinds_are_hosts(tmp_path: Path, host: str) 
         ),
         ("--rest-port", "0", "is not a port; give a number from 1 to 65535"),
         ("--grpc-port", "70000", "is not a port; give a number from 1 to 65535"),
-        ("--grpc-port", "8443", "is the port of --rest-port too; give people and sites a port each"),
+        ("--grpc-port", "8443", "is also the port of --rest-port; give two different ports"),
         ("--database", "postgresql://db/fl", "is not an SQLite address, and no other database is supported; give sql"),
     ],
 )
@@ -80,7 +80,7 @@ def test_one_port_on_two_addresses_is_two_ports() -> None:
     common = {"name": "north", "hosts": ("localhost",), "rest_port": 8443, "grpc_port": 8443}
     assert ServerSettings.model_validate({**common, "grpc_host": "127.0.0.2"}).grpc_port == 8443
     for address in ("127.0.0.1", "0.0.0.0"):
-        with pytest.raises(ValueError, match="is rest_port too, and people and sites need a port each"):
+        with pytest.raises(ValueError, match="is also rest_port, and the two must be different"):
             ServerSettings.model_validate({**common, "grpc_host": address})
 
 

@@ -108,7 +108,7 @@ def test_a_link_out_of_the_dataset_is_refused(tmp_path):
     path = tmp_path / "site/images/sub-01.nii.gz"
     path.symlink_to(tmp_path / "other/images/sub-00.nii.gz")
     assert str(scan(KIND, tmp_path / "site").problems[0]).startswith(
-        "images/sub-01.nii.gz: is a link out of the dataset;"
+        "images/sub-01.nii.gz: is a link to a place outside the dataset;"
     )
 
 
@@ -137,7 +137,7 @@ def test_a_changed_or_removed_file_is_named_before_training(tmp_path):
         verify(tmp_path, cohort)
     assert caught.value.code is ErrorCode.DATA_CHANGED
     (tmp_path / "images/sub-00.nii.gz").unlink()
-    with pytest.raises(BadInput, match=r"images/sub-00\.nii\.gz: is gone"):
+    with pytest.raises(BadInput, match=r"images/sub-00\.nii\.gz: is missing"):
         verify(tmp_path, cohort)
 
 

@@ -134,7 +134,7 @@ def written(path, **arrays):
     [
         (
             {"train_images": ("|u1", (10**9, 0)), "train_labels": ("|u1", (10**9, 0))},
-            "table.npz: has 1000000000 rows; 1000000 are allowed; divide it among datasets",
+            "table.npz: has 1000000000 rows; 1000000 are allowed; split it into several datasets",
         ),
         (
             {"x": ("|u1", (10**9, 0)), "y": ("|V0", (10**9,)), "subject": ("<U0", (10**9,))},

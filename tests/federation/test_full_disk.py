@@ -133,7 +133,7 @@ def test_a_full_disk_at_a_site_is_said_there_and_the_task_goes_on_when_there_is_
 
         wait(lambda: "the disk is full" in said(), "the site's log to say it")
         wait(lambda: world.heard("full-site", "update-received", 1, "site-a"), "the other site")
-        assert "the task waits for room" in said() and "Traceback" not in said()
+        assert "the task waits for disk space" in said() and "Traceback" not in said()
         assert not world.heard("full-site", "site-failed", 1, "site-b")
         filler.unlink()
         world.wait_state("full-site")

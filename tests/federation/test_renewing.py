@@ -46,7 +46,7 @@ def test_a_renewed_site_outlives_the_revocation_of_its_old_certificate(world: Wo
     (old,), before = serials(world), status(world)
     done = renew(world)
     assert done.returncode == 0, done.stderr
-    assert "has a new certificate until" in done.stdout and "the agent goes over to the new one" in done.stdout
+    assert "has a new certificate until" in done.stdout and "the agent uses the new one" in done.stdout
     after = status(world)
     assert after["identity_key"] == before["identity_key"]
     assert after["certificate_until"] > before["certificate_until"]
@@ -56,7 +56,7 @@ def test_a_renewed_site_outlives_the_revocation_of_its_old_certificate(world: Wo
     state = world.lab.folder / "server"
     assert archipel("server", "certificate", "revoke", old, "--state", state).returncode == 0
     # The stream on the old certificate is cut at once; the agent comes back on the new one by itself.
-    wait(lambda: "site gone" in world.lab.server.log.read_text()[said:], "the old certificate to be cut")
+    wait(lambda: "site disconnected" in world.lab.server.log.read_text()[said:], "the old certificate to be cut")
     wait(lambda: is_connected(world), "the site to come back")
     assert len(serials(world)) == 1
 

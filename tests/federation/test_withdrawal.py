@@ -142,7 +142,9 @@ def test_a_folder_that_disappears_between_rounds_is_named_and_training_goes_on_w
         world.do("gone", "resume")
         wait(lambda: world.heard("gone", "site-failed", 2, "site-a"), "the failure to be told")
         world.wait_state("gone", "paused")
-        assert "table.npz: is gone since the cohort was approved" in archipel(world, "errors", "show", "gone", "2")
+        assert "table.npz: is missing, and was there when the cohort was approved" in archipel(
+            world, "errors", "show", "gone", "2"
+        )
     finally:
         data.with_name("unmounted").rename(data)
     world.do("gone", "resume")

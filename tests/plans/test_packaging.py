@@ -42,7 +42,10 @@ def test_a_base_of_the_researchers_own_is_not_taken_for_the_plan(tmp_path):
     [
         ("class A(Plan):\n  def\n", r"plan\.py: has a syntax error in line 2: .*; fix it"),
         ("x = 1\n", r"plan\.py: has no plan class; define a class that derives from Plan, TorchPlan, SegmentationPlan"),
-        (TINY + CLASS.format("A", "Plan") + CLASS.format("B", "Plan"), r"has 2 plan classes \(A, B\); say which one"),
+        (
+            TINY + CLASS.format("A", "Plan") + CLASS.format("B", "Plan"),
+            r"has 2 plan classes \(A, B\); give the class name",
+        ),
         (b"\xff\xfe\x00", "is not UTF-8 text; save the plan as UTF-8"),
         (b"\nx = 1\x00\n", r"plan\.py: has a NUL character in line 2; remove it"),
         (b"x = 1\n\fy = 2\n", r"plan\.py: has a form feed in line 2; remove it"),
@@ -54,7 +57,7 @@ def test_a_base_of_the_researchers_own_is_not_taken_for_the_plan(tmp_path):
         (b"# coding: klingon\n", "has a coding line that Python refuses: unknown encoding: klingon; remove that line"),
         (
             "#" * (2 << 20),
-            r"plan\.py: takes the plan above 1048576 bytes; keep all files of a plan together below that",
+            r"plan\.py: makes the plan larger than 1048576 bytes; keep the sum of its files below that",
         ),
     ],
 )

@@ -135,7 +135,7 @@ def test_files_are_bounded_in_number_and_in_bytes(tmp_path):
     with refused(f"keep a plan to {MOST_PLAN_FILES} files"):
         read_folder(many)
     half = "#" + "x" * (LARGEST_PLAN // 2)
-    with refused(f"takes the plan above {LARGEST_PLAN} bytes"):
+    with refused(f"makes the plan larger than {LARGEST_PLAN} bytes"):
         read_folder(folder_of(tmp_path / "large", **{"a.py": half, "b.py": half}))
 
 

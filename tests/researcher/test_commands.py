@@ -64,7 +64,7 @@ def test_run_says_who_is_asked_who_is_left_out_and_that_nobody_is_told_what_it_i
 def test_a_site_named_twice_or_half_is_refused(typed: Typed, given: tuple[str, ...]) -> None:
     done = typed("run", TINY_PLAN, *(word for one in given for word in ("--site", one)))
     assert isinstance(done.exception, BadInput)
-    assert "twice" in str(done.exception) or "is neither" in str(done.exception)
+    assert "twice" in str(done.exception) or "is incomplete" in str(done.exception)
 
 
 def test_an_experiment_is_listed_watched_and_ended_by_its_name(world: World, typed: Typed) -> None:

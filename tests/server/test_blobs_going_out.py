@@ -34,5 +34,5 @@ async def test_a_blob_goes_out_in_the_messages_of_so_many_sites(
         chunks = [chunk async for chunk in wire.fetch(berlin, FetchStart(hash=job.initial_model, offset=offset))]
         assert b"".join(chunks) == whole[offset:] and max(map(len, chunks)) == largest
     assert wire.hub.fetched["berlin", "first"] == 2 * len(whole) - CHUNK
-    with pytest.raises(NotFound, match="is none that rome may fetch"):
+    with pytest.raises(NotFound, match="is not one that rome may fetch"):
         await anext(wire.fetch(Peer("rome", "2", ""), FetchStart(hash=job.initial_model)))

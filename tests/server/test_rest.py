@@ -371,7 +371,7 @@ async def test_a_body_longer_than_a_job_can_be_is_refused(
         answer = await client.request(verb, path, content=b" " * (limit + 1))
     assert (answer.status_code, answer.json()["cause"]) == (
         413,
-        f"a body of more than {limit >> 10} KiB is not taken here",
+        f"a body of more than {limit >> 10} KiB is not accepted here",
     )
 
 

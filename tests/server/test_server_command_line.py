@@ -127,7 +127,7 @@ def test_what_an_operator_types(state: Path) -> None:
     assert made["token"].startswith("archipel_")
     assert archipel("server", "token", "revoke", made["id"], state=state).returncode == 0
     again = archipel("server", "token", "revoke", made["id"][:6], state=state)
-    assert re.search(r"was revoked on \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC; nothing is left to do", again.stderr)
+    assert re.search(r"was revoked on \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC; no action is needed", again.stderr)
     assert "ada" in archipel("server", "token", "list", state=state).stdout
     assert archipel("server", "site", "remove", "berlin", "--yes", state=state).returncode == 0
     assert "certificate-revoked" in archipel("server", "journal", "show", state=state).stdout
@@ -141,14 +141,14 @@ def test_what_an_operator_types(state: Path) -> None:
 def test_who_gives_a_join_token_is_told_what_it_does(state: Path) -> None:
     done = archipel("server", "join-token", "create", "berlin", state=state)
     assert JoinToken.decode(done.stdout.strip()).site == "berlin"
-    assert re.search(r"lets berlin join once, until 20.* UTC; there: archipel site join TOKEN", done.stderr)
+    assert re.search(r"lets berlin join once, until 20.* UTC; at the site: archipel site join TOKEN", done.stderr)
     assert "enrolled already" not in done.stderr
     with ServerContext.open(ServerState(state)) as federation:
         federation.enrolment.enrol(
             Applicant("berlin").request(JoinToken.decode(done.stdout.strip())), datetime.now(UTC)
         )
     again = archipel("server", "join-token", "create", "berlin", state=state)
-    assert "berlin is enrolled already: joining again ends its other certificates" in again.stderr
+    assert "berlin is enrolled already: joining again revokes its other certificates" in again.stderr
 
 
 def test_a_site_is_removed_only_when_somebody_says_so(state: Path) -> None:
@@ -204,7 +204,7 @@ def test_an_operator_gives_a_hospital_the_head_of_its_journal_and_sees_that_one_
     assert (found.owner, found.number) == ("berlin", 9) and found.is_signed_by(key)
     said = "line 9 was there on day 9; on day 4 line 4 was the last: a backup was restored there, or lines were removed"
     assert said in given.stderr
-    assert f"the journal went back of berlin: {said}" in archipel("server", "status", state=state).stdout
+    assert f"a site's journal lost or changed lines: berlin: {said}" in archipel("server", "status", state=state).stdout
     (fault,) = json.loads(archipel("server", "status", "--json", state=state).stdout)["journal_faults"]
     assert said in fault
 

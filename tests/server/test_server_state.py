@@ -61,8 +61,8 @@ def test_init_on_a_servers_state_changes_nothing(federation: ServerContext) -> N
 
 def test_init_in_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(Conflict, match=r"holds other things \(thesis.tex\)"):
-        make_server(tmp_path)
+    with pytest.raises(Conflict, match=r"contains other files \(thesis.tex\)"):
+        ServerContext.create(ServerState(tmp_path), settings())
 
 
 def test_an_init_cut_short_can_be_run_again(federation: ServerContext) -> None:
@@ -73,7 +73,7 @@ def test_an_init_cut_short_can_be_run_again(federation: ServerContext) -> None:
 
 def test_a_database_that_is_gone_is_not_made_anew_in_silence(federation: ServerContext) -> None:
     (federation.state.root / "server.db").unlink()
-    with pytest.raises(ArchipelError, match="the database is not there; restore it"):
+    with pytest.raises(ArchipelError, match="the database does not exist; restore it"):
         ServerContext.open(federation.state)
 
 

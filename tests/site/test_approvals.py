@@ -275,7 +275,7 @@ def test_a_revoked_row_set_back_to_approved_allows_nothing(with_table: StateFold
     approve(with_table, "heart")
     decisions.revoke(with_table, "heart", by=ANNA)
     store(with_table, state="approved")
-    refused(with_table, hashed, words="its approval is gone; this site's database was changed by hand")
+    refused(with_table, hashed, words="its approval is missing; this site's database was changed by hand")
 
 
 def test_a_tampered_job_allows_nothing(with_table: StateFolder) -> None:

@@ -38,7 +38,7 @@ def test_every_command_of_the_page_does_what_the_page_says(hospital: StateFolder
     assert len(promised) == 3
     for words in (
         *promised,
-        "format bids: dataset_description.json lies beside sub-* folders",
+        "format bids: it holds dataset_description.json and sub-* folders",
         "differ by up to 0.1286 mm",
     ):
         assert words in output, (words, output)

@@ -91,7 +91,7 @@ BAD = {
 def test_what_is_wrong_names_the_way_on_without_it(hospital: StateFolder, tmp_path: Path) -> None:
     root = write_pairs(tmp_path / "brain")
     _no_label(root)
-    with pytest.raises(DatasetProblems, match=r"add it again, or go on without .* \(--leave-out-faulty\)"):
+    with pytest.raises(DatasetProblems, match=r"add it again, or leave out the subjects .* \(--leave-out-faulty\)"):
         datasets.add(hospital, "brain", root, "nifti-pairs", by=ANNA)
     datasets.add(hospital, "brain", root, "nifti-pairs", leave_out_faulty=True, by=ANNA)
     _empty(root)
@@ -161,7 +161,7 @@ def test_a_taken_name_is_refused_and_a_missing_one_names_what_is_there(with_tabl
 def test_a_dataset_that_an_approved_experiment_uses_stays(with_table: StateFolder) -> None:
     take_offer(with_table)
     approve(with_table, "heart")
-    with pytest.raises(Conflict, match="approved experiments train on"):
+    with pytest.raises(Conflict, match="is used by approved experiments"):
         catalog.remove(with_table, "table", by=ANNA)
     decisions.revoke(with_table, "heart", by=ANNA)
     catalog.remove(with_table, "table", by=ANNA)

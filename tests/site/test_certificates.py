@@ -59,7 +59,7 @@ def test_the_end_of_a_certificate_is_known(hospital: StateFolder) -> None:
 
 
 def test_a_site_that_has_not_joined_or_lost_a_file_says_so(hospital: StateFolder, tmp_path: Path) -> None:
-    with pytest.raises(ArchipelError, match="has joined no federation yet"):
+    with pytest.raises(ArchipelError, match="has not joined a federation yet"):
         credentials(create_site(tmp_path / "new", "new"))
     (hospital.keys / "tls.pem").unlink()
     with pytest.raises(ArchipelError, match=r"tls.pem: is not there; restore it") as caught:

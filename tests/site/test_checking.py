@@ -57,7 +57,7 @@ def test_the_dummy_step_trains_on_nobodys_data_and_needs_no_approval(with_table:
     (rung,) = asyncio.run(run_checks(Checks(with_table, "heart", by=ANNA), Step.DUMMY))
     assert rung.go
     assert rung.figures["dummy_round_s"] > 0 and rung.figures["dummy_peak_mib"] > 1
-    assert findings(rung, Sign.GO)["initial model"] == "the plan makes here what the job names"
+    assert findings(rung, Sign.GO)["initial model"] == "the plan makes the initial model that the job names"
     assert "bubblewrap" in findings(rung, Sign.GO)["sandbox"]
     assert kinds(with_table)[-1] == "checked"
     assert not list(with_table.folder.glob("check-*"))

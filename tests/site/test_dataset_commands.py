@@ -52,7 +52,7 @@ def test_files_that_may_not_be_looked_at_are_said_and_crash_no_command(template:
             (root / "locked").chmod(0o444)
             refused = terminal("dataset", "add", "brain", str(root))
             assert "has 1 problem; fix the data" in str(refused.exception)
-            assert "- images/leak.nii.gz: is a link out of the dataset" in refused.stdout
+            assert "- images/leak.nii.gz: is a link to a place outside the dataset" in refused.stdout
             added = terminal("dataset", "add", "brain", str(root), "--leave-out-faulty")
             assert "dataset brain added: 3 subjects" in added.stdout
             assert terminal("dataset", "check", "brain").exit_code == 1
@@ -123,7 +123,9 @@ def test_a_folder_of_subjects_is_no_wrong_folder(terminal: Terminal, tmp_path: P
 def test_an_option_that_only_one_format_has_says_the_format(terminal: Terminal, tmp_path: Path) -> None:
     (tmp_path / "rows").mkdir()
     (tmp_path / "rows" / "heart.data").write_text("id,age\na,40\nb,41\n")
-    assert "looks like no format" in str(terminal("dataset", "add", "rows", str(tmp_path / "rows")).exception)
+    assert "does not look like a known format" in str(
+        terminal("dataset", "add", "rows", str(tmp_path / "rows")).exception
+    )
     said = terminal("dataset", "add", "rows", str(tmp_path / "rows"), "--option", "file=heart.data").stdout
     assert "format table: no other has the option file" in said and "2 subjects" in said
 
@@ -185,7 +187,7 @@ def test_a_dataset_is_shown_a_column_a_line_with_its_unit_and_categories(termina
         "  column sex: category: female (4), male (4)",
         "  column chol: number in mg/dl, 150 to 157; 1 missing (codes: ? (1))",
         "  1 samples lack chol",
-        "options: file=table.csv, dictionary=(taken in)",
+        "options: file=table.csv, dictionary=(stored with the dataset)",
         "  column gender: from sex, with female = f, male = m",
         "disclosed: name rows, kind table, subjects 8",
         "  column chol in mg/dl",
@@ -213,7 +215,8 @@ def test_counts_from_before_a_withdrawal_are_not_shown_as_if_they_held(terminal:
     assert "6 subjects, 6 samples" in terminal("dataset", "show", "table").stdout
     terminal("cohort", "withdraw", "p-001")
     said = " ".join(terminal("dataset", "show", "table").stdout.split())
-    assert "5 subjects; somebody withdrew since" in said and "archipel site dataset check table counts again" in said
+    assert "5 subjects; patients were withdrawn after the last scan" in said
+    assert "archipel site dataset check table counts again" in said
     assert "6 samples" not in said
     assert terminal.json("dataset", "show", "table")["counts_are_from_before_a_withdrawal"] is True
     terminal("dataset", "check", "table")

@@ -56,7 +56,7 @@ def test_an_approval_that_is_gone_names_the_journal(with_table: StateFolder) -> 
     _, hashed = take_offer(with_table)
     with with_table.database.write() as connection:
         connection.execute(update(schema.experiments).values(state="approved"))
-    with pytest.raises(Refused, match="its approval is gone") as caught:
+    with pytest.raises(Refused, match="its approval is missing") as caught:
         authorisation.authorise(with_table, "heart", hashed)
     assert caught.value.command == CheckJournal()
 

@@ -92,7 +92,10 @@ def test_a_journal_written_anew_by_another_key_is_found_by_who_knows_the_key_or_
 
 def test_a_head_that_nobody_known_signed_proves_nothing(with_table: StateFolder) -> None:
     stranger = sign_head(IdentityKey.generate(), journal.signed_head(with_table))
-    assert any("nobody known signed it" in one for one in export.verify(text_of(with_table), None, [stranger]).problems)
+    assert any(
+        "it is not signed by a known key" in one
+        for one in export.verify(text_of(with_table), None, [stranger]).problems
+    )
 
 
 def test_what_was_written_is_said_and_no_file_is_written_over(with_table: StateFolder, tmp_path: Path) -> None:
@@ -111,8 +114,8 @@ def test_a_file_is_verified_without_a_sites_folder(with_table: StateFolder, tmp_
     file.write_text(text_of(with_table))
     head.write_text(sign_head(with_table.identity, journal.signed_head(with_table)).model_dump_json())
     done = terminal("verify", "--file", file, "--head", head)
-    assert done.exit_code == 0 and "the export of charite is whole" in done.stdout
-    assert "compare it with the server's copy, or pass that with --key" in done.stdout
+    assert done.exit_code == 0 and "the export of charite is intact" in done.stdout
+    assert "compare it with the site's key at the server, or give that key with --key" in done.stdout
     stranger = IdentityKey.generate().public
     done = terminal("verify", "--file", file, "--key", stranger, "--json")
     assert done.exit_code == 1 and json.loads(done.stdout)["whole"] is False

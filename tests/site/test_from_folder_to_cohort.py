@@ -65,7 +65,7 @@ def test_every_command_of_the_page_does_what_the_page_says(
     for words in (
         "format nifti-pairs",
         "- sub-03: no label beside the image",
-        "brains goes on without sub-03: 7 subjects",
+        "brains now leaves out sub-03: 7 subjects",
         "- labels: nothing -> 3=0",
         f"needs of {EXPERIMENT}:",
         "dataset brains version 1 spring 2027: 7 subjects",

@@ -349,7 +349,7 @@ def test_a_proxy_that_forbids_the_way_is_named(
     server: Server, newcomer: StateFolder, tinyproxy: Callable[[str], str]
 ) -> None:
     proxy = tinyproxy("ConnectPort 443")
-    refused(newcomer, server.token(), ErrorCode.LOST, f"proxy {proxy}: refused the way to", proxy)
+    refused(newcomer, server.token(), ErrorCode.LOST, f"proxy {proxy}: refused to connect to", proxy)
     assert StateFolder.open(newcomer.folder).settings.proxy == ""
 
 

@@ -61,7 +61,7 @@ def as_it_is(site: StateFolder) -> object:
 def test_a_dataset_whose_scan_is_stopped_is_not_added_and_can_be_added_then(hospital: StateFolder, scans: Path) -> None:
     before = as_it_is(hospital)
     with pytest.raises(Cancelled):
-        datasets.add(hospital, "heart", scans, "nifti-pairs", by=ANNA, watch=stops_at("files looked at", 4))
+        datasets.add(hospital, "heart", scans, "nifti-pairs", by=ANNA, watch=stops_at("files scanned", 4))
     assert as_it_is(hospital) == before
     assert datasets.add(hospital, "heart", scans, "nifti-pairs", by=ANNA).subjects == SUBJECTS
     assert [change.kind for change in changes.read(hospital, 0)][-1] == "dataset-added"
@@ -90,7 +90,7 @@ def test_what_is_stopped_leaves_the_site_as_it_was_and_succeeds_the_next_time(
     added(hospital, scans)
     before = as_it_is(hospital)
     with pytest.raises(Cancelled):
-        work(hospital, stops_at("files looked at", 2))
+        work(hospital, stops_at("files scanned", 2))
     assert as_it_is(hospital) == before
     work(hospital, Watch())
     assert as_it_is(hospital) != before
@@ -113,11 +113,11 @@ def test_a_report_that_is_stopped_late_leaves_the_last_one_in_place(
 def test_how_far_a_scan_is_is_known_exactly_the_second_time(hospital: StateFolder, scans: Path) -> None:
     shown: list[WorkProgress] = []
     datasets.add(hospital, "heart", scans, "nifti-pairs", by=ANNA, watch=Watch(shown.append))
-    assert shown == [("files looked at", done, None) for done in range(2 * SUBJECTS)]
+    assert shown == [("files scanned", done, None) for done in range(2 * SUBJECTS)]
     shown.clear()
     datasets.check(hospital, "heart", watch=Watch(shown.append))
-    assert shown == [("files looked at", done, 2 * SUBJECTS) for done in range(2 * SUBJECTS)]
-    assert str(shown[3]) == "3 of 10 files looked at"
+    assert shown == [("files scanned", done, 2 * SUBJECTS) for done in range(2 * SUBJECTS)]
+    assert str(shown[3]) == "3 of 10 files scanned"
 
 
 async def test_work_in_a_thread_has_ended_when_its_cancelled_caller_goes_on() -> None:
@@ -157,7 +157,7 @@ async def test_work_in_a_thread_gives_what_it_gives_and_raises_what_it_raises() 
 
 @pytest.mark.processes
 @pytest.mark.skipif(shutil.which("bwrap") is None, reason="the Debian package bubblewrap is not installed")
-@pytest.mark.parametrize("what", ["rounds on generated data", "files looked at"])
+@pytest.mark.parametrize("what", ["rounds on generated data", "files scanned"])
 async def test_checks_that_are_cancelled_leave_no_worker_no_file_and_no_line(
     with_table: StateFolder, tmp_path: Path, what: str
 ) -> None:
@@ -185,4 +185,4 @@ async def test_checks_that_are_cancelled_leave_no_worker_no_file_and_no_line(
     shown: list[WorkProgress] = []
     results = await run_checks(Checks(with_table, "heart", by=ANNA), Step.PREFLIGHT, show=shown.append)
     assert [result.go for result in results] == [True, True]
-    assert {"rounds on generated data", "files looked at", "files compared"} <= {one.what for one in shown}
+    assert {"rounds on generated data", "files scanned", "files compared"} <= {one.what for one in shown}

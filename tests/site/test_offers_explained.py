@@ -27,5 +27,5 @@ def test_a_dataset_that_is_not_here_speaks_against_the_offer_and_answers_no_need
     offers.record(hospital, job_for(hospital))
     offer = offers.offered(hospital.database, "heart")
     question, answer = explanations.explain(hospital, offer, "nowhere")[-1]
-    assert question == "What speaks against it?" and "dataset nowhere" in answer and "--dataset NAME" in answer
+    assert question == "What prevents it?" and "dataset nowhere" in answer and "--dataset NAME" in answer
     assert explanations.answer_needs(hospital, offer, "nowhere") == ()

@@ -121,7 +121,7 @@ def test_each_thing_is_said_to_be_met(with_table: StateFolder, tmp_path: Path) -
     said = findings(rung, Sign.GO)
     assert said["split"] == "5 subjects train, 1 validate"
     assert "a round" in said["time"] and "MiB" in said["memory"] and "MiB" in said["disk"]
-    assert said["files"] == "all are as they were frozen"
+    assert said["files"] == "all are the same as when they were frozen"
     assert said["duplicates"] == "no row is on both sides of the split"
 
 
@@ -151,7 +151,7 @@ def test_rows_of_few_values_are_not_said_to_differ(hospital: StateFolder, tmp_pa
     datasets.add(hospital, "there", rows_of(tmp_path / "there", ("a", "sick")), "table", by=ANNA)
     offered(hospital, tmp_path, dataset="there", needs=NEEDS["table"])
     said = findings(checked(hospital), Sign.LOOK)["duplicates"]
-    assert said == "no row was found on both sides of the split; 12 samples hold too little to be compared"
+    assert said == "no row was found on both sides of the split; 12 samples are too small to be compared"
 
 
 @pytest.mark.parametrize("layout", MADE)

@@ -31,10 +31,10 @@ from worlds.site import PLAN, SERVER, Terminal, job_for, make_site, take_offer
 def test_a_new_site_says_its_name_and_identity(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["init", str(tmp_path / "s"), "--name", "charite"])
     identity = StateFolder.open(tmp_path / "s").identity.public
-    assert "site charite made" in result.stdout
+    assert "site charite created" in result.stdout
     assert identity in result.stdout
     status = Terminal(tmp_path / "s")("status").stdout
-    assert "has joined no federation yet" in status
+    assert "has not joined a federation yet" in status
     assert "agent stopped" in status
 
 
@@ -68,11 +68,11 @@ def test_status_says_which_lines_of_the_opt_out_list_match_nobody(terminal: Term
     listed.write_text("p-001\np-0O2\n")
     assert terminal.json("status")["opt_outs"] == {"patients": 2, "unmatched": [2], "problem": None}
     said = terminal("status").stdout
-    assert "opt-out.txt names 2 patients; line 2 is of nobody in any dataset here" in said
+    assert "opt-out.txt names 2 patients; line 2 matches no subject in any dataset here" in said
     assert "p-0O2" not in said
     listed.write_text("".join(f"q-{number}\n" for number in range(1, 41)) + "p-002\n")
     said = terminal("status").stdout
-    assert "names 41 patients; lines 1 to 40 are of nobody in any dataset here" in said
+    assert "names 41 patients; lines 1 to 40 match no subject in any dataset here" in said
     listed.write_text("a/b/c\n")
     assert "opt-out.txt line 1: names no subject" in terminal("status").stdout
     assert "line 1: names no subject" in terminal.json("status")["opt_outs"]["problem"]
@@ -116,7 +116,7 @@ def test_an_opt_out_list_may_name_patients_who_are_not_here(terminal: Terminal, 
     (tmp_path / "list.txt").write_text("p-001\np-0O2\n")
     done = terminal("cohort", "withdraw", "--file", str(tmp_path / "list.txt"))
     assert done.exit_code == 0
-    assert "no dataset here knows 1 of them under this id; if one ever does, they are left out" in done.stdout
+    assert "no dataset here contains 1 of them; a dataset that contains them later leaves them out" in done.stdout
     assert "p-0O2" not in done.stdout
 
 
@@ -127,7 +127,7 @@ def test_freezing_says_when_the_version_was_there_and_when_few_measure(
     assert "dataset table version 1 spring: 6 subjects" in said and "already" not in said
     assert "warning: only " in said and "close to one patient's own value" in said
     said = terminal("cohort", "freeze", "table", "--name", "spring").stdout
-    assert "nothing is new since version 1: it was there already" in said
+    assert "version 1 exists already with the same content" in said
     assert terminal.json("cohort", "list")[0]["validation_fraction"] == 0.25
     write_rows(tmp_path / "data", rows=60)
     assert "warning" not in terminal("cohort", "freeze", "table").stdout
@@ -274,7 +274,7 @@ def test_a_job_with_reasons_against_it_shows_them_before_anybody_is_asked(
     catalog.remove(with_table, "table", by=ANNA)
     document = terminal.json("plans", "heart")
     questions = dict(document["explanation"])
-    assert "dataset table: is not in the catalog" in questions["What speaks against it?"]
+    assert "dataset table: is not in the catalog" in questions["What prevents it?"]
     assert document["job"] == job.model_dump(mode="json")
     assert document["files"] == {"tiny.py": PLAN.decode()}
 
@@ -307,7 +307,7 @@ def test_verifying_the_journal_answers_by_exit_code(
     cut = terminal("journal", "verify", "--head", str(head))
     assert cut.exit_code == 1
     assert "- the end was cut off after line 1" in cut.stdout
-    assert "NOT whole" in cut.stdout
+    assert "NOT intact" in cut.stdout
     head.write_text("{}")
     assert "is not a journal head" in str(terminal("journal", "verify", "--head", str(head)).exception)
 
@@ -321,26 +321,26 @@ def test_verifying_the_journal_says_how_far_it_is_attested(terminal: Terminal, w
             with with_table.database.write() as connection:
                 journal.append(connection, kind, {})
 
-    assert "the chain of 2 lines fits and is attested by nobody: lines may be missing at its end" in verdict()
+    assert "the chain of 2 lines is consistent but not attested: lines may be missing at its end" in verdict()
     assert "archipel server site head charite" in verdict()
     receipt = sign_head(SERVER, journal.signed_head(with_table)).model_dump(mode="json")
     journal_heads.record_seen(with_table, None, receipt)
-    assert "the journal is whole up to line 2: held against 1 attested heads, and nothing follows it" in verdict()
+    assert "the journal is intact up to line 2: compared with 1 attested heads, and nothing follows it" in verdict()
     write("note")
-    assert "whole up to line 2: held against 1 attested heads; line 3 is attested by nobody yet" in verdict()
+    assert "intact up to line 2: compared with 1 attested heads; line 3 is not attested yet" in verdict()
     write("note", "note")
-    assert "lines 3-5 are attested by nobody yet" in verdict()
+    assert "lines 3-5 are not attested yet" in verdict()
     with with_table.database.write() as connection:
         connection.exec_driver_sql("DELETE FROM journal WHERE number > 2")
         connection.exec_driver_sql("DELETE FROM receipts")
-    assert "is attested by nobody" in verdict() and "is whole" not in verdict()
+    assert "but not attested" in verdict() and "is intact" not in verdict()
     with with_table.database.write() as connection:
         connection.exec_driver_sql("DELETE FROM journal")
-    assert "every line is gone" in verdict() and "is NOT whole" in verdict()
+    assert "every line is gone" in verdict() and "is NOT intact" in verdict()
     with with_table.database.write() as connection:
         connection.exec_driver_sql("DELETE FROM federation")
     write(journal.FIRST)
-    assert "nobody attests it before the site has joined" in verdict()
+    assert "it can be attested after joining" in verdict()
 
 
 def test_a_server_whose_journal_went_back_is_seen_in_the_status(terminal: Terminal, with_table: StateFolder) -> None:
@@ -352,7 +352,7 @@ def test_a_server_whose_journal_went_back_is_seen_in_the_status(terminal: Termin
         journal_heads.record_seen(with_table, sign_head(SERVER, unsigned).model_dump(mode="json"), None)
     (fault,) = terminal.json("status")["server_journal_faults"]
     assert fault.startswith("line 42 was there on day 42; on day 17 line 17 was the last: a backup was restored there")
-    assert "the server's journal went back: line 42" in terminal("status").stdout
+    assert "the server's journal lost or changed lines: line 42" in terminal("status").stdout
     assert json.loads(terminal("journal", "server-head").stdout)["number"] == 17
 
 

@@ -192,7 +192,7 @@ def test_a_withdrawal_that_somebody_deletes_brings_nobody_back(with_table: State
         if elsewhere:
             connection.execute(text(f"DELETE FROM {elsewhere}"))
     with pytest.raises(
-        Refused, match="a withdrawal from its cohort is gone; this site's database was changed by hand"
+        Refused, match="a withdrawal from its cohort is missing; this site's database was changed by hand"
     ) as caught:
         authorisation.authorise(with_table, "heart", hashed)
     assert caught.value.code is ErrorCode.NOT_APPROVED

@@ -79,7 +79,7 @@ def test_every_field_that_leaves_is_spoken_of(hospital: StateFolder) -> None:
     leaves = words(hospital, validation=validation)["What leaves this site?"]
     for text in spoken.values():
         assert text in leaves
-    assert "the server sees this site's by itself" in leaves
+    assert "the server sees this site's own model" in leaves
     entries = [("charite", hospital.identity.public), ("mayo", "ed25519:" + "1" * 64)]
     roster = tuple(RosterEntry(site=site, identity_key=key, dataset="table") for site, key in entries)
     several = {"roster": roster, "terms": RoundTerms(rounds=3, quorum=2)}

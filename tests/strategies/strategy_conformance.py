@@ -80,7 +80,7 @@ class StrategyConformance(ABC):
 
     def test_sums_of_weighted_updates_give_the_same_model_where_sums_are_enough(self, tmp_path: Path) -> None:
         if self.strategy.needs is Release.INDIVIDUALLY:
-            with pytest.raises(ValueError, match="only the sum of these updates may be looked at"):
+            with pytest.raises(ValueError, match="only the sum of these updates may be read"):
                 self.of_sums(tmp_path)
             return
         apart, summed = self.of_sums(tmp_path)

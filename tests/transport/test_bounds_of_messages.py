@@ -107,5 +107,5 @@ def test_a_site_tells_of_so_many_datasets_and_words_and_no_more() -> None:
         DatasetsMessage(datasets=(*some, named(100)))
     wordy = tuple(named(number, 200) for number in range(MOST_DATASETS))
     assert sum(map(disclosed_bytes, wordy)) > MAX_DISCLOSED_BYTES
-    with pytest.raises(ValueError, match=f"more than {MAX_DISCLOSED_BYTES} bytes are told"):
+    with pytest.raises(ValueError, match=f"more than {MAX_DISCLOSED_BYTES} bytes are disclosed"):
         DatasetsMessage(datasets=wordy)

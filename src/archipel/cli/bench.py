@@ -24,10 +24,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one line of JSON for
 
 @app.command("round")
 def round_(
-    sites: Annotated[int, typer.Option(min=1, help="How many sites.")] = 4,
+    sites: Annotated[int, typer.Option(min=1, help="Number of sites.")] = 4,
     size_mb: Annotated[float, typer.Option("--size-mb", min=0.001, help="Size of the model in 10^6 bytes.")] = 20.0,
-    pairs: Annotated[int, typer.Option(min=1, help="How many rounds, each beside one of the reference.")] = 7,
-    folder: Annotated[Path | None, typer.Option(help="Where to work; by default the system's own.")] = None,
+    pairs: Annotated[int, typer.Option(min=1, help="Number of rounds; after each, the reference runs one round.")] = 7,
+    folder: Annotated[
+        Path | None, typer.Option(help="The folder for temporary files (by default the system's).")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """A round of real processes and sandboxed workers beside the same bytes over plain gRPC with mutual TLS."""
@@ -36,7 +38,7 @@ def round_(
 
 @app.command()
 def training(
-    pairs: Annotated[int, typer.Option(min=1, help="How many pairs of epochs.")] = 9,
+    pairs: Annotated[int, typer.Option(min=1, help="Number of pairs of epochs.")] = 9,
     as_json: AsJson = False,
 ) -> None:
     """A site's local epoch in the sandboxed worker beside the same epoch as a bare PyTorch loop."""
@@ -47,10 +49,16 @@ def training(
 
 @app.command()
 def data(
-    files: Annotated[int, typer.Option(min=0, help="How many files the catalog registers; 0 leaves it out.")] = 100_000,
-    pairs: Annotated[int, typer.Option(min=1, help="How many pairs of epochs and of imports.")] = 9,
-    data: Annotated[Path | None, typer.Option("--data", help="site-*/images and labels, to import.")] = None,
-    folder: Annotated[Path | None, typer.Option(help="Where to work; by default the system's own.")] = None,
+    files: Annotated[
+        int, typer.Option(min=0, help="Number of files to register in the catalog (0: skip this benchmark).")
+    ] = 100_000,
+    pairs: Annotated[int, typer.Option(min=1, help="Number of pairs of epochs and of imports.")] = 9,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="A folder of site-*/images and site-*/labels to import.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="The folder for temporary files (by default the system's).")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """From files to batches: the loader beside memory, a catalog of many files, an import beside bare nibabel."""

@@ -116,7 +116,7 @@ def mapped(mapping: DataMapping) -> list[str]:
     if mapping.drop_incomplete:
         lines.append("  samples that lack a column are left out")
     if mapping.orientation:
-        lines.append(f"  volumes are turned to {mapping.orientation}")
+        lines.append(f"  volumes are reoriented to {mapping.orientation}")
     return ["mapping:", *lines] if lines else ["mapping: none"]
 
 
@@ -136,7 +136,8 @@ def _rule(name: str, rule: ColumnMapping) -> str:
 def options(asked: Mapping[str, str]) -> str:
     """A format's options; a data dictionary, which is taken in with its whole text, is only named."""
     return abbreviate(
-        (f"{name}={'(taken in)' if text.startswith('{') else text}" for name, text in asked.items()), None
+        (f"{name}={'(stored with the dataset)' if text.startswith('{') else text}" for name, text in asked.items()),
+        None,
     )
 
 

@@ -22,12 +22,12 @@ def demo(
     data: Annotated[
         Path | None, typer.Argument(help="A folder of site-*/images/*.nii.gz and site-*/labels/*.nii.gz.")
     ] = None,
-    results: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("demo-results"),
+    results: Annotated[Path, typer.Option(help="The folder for the report.")] = Path("demo-results"),
     subjects: Annotated[
-        int, typer.Option(min=2, help="How many phantom subjects each hospital has, when no DATA is given.")
+        int, typer.Option(min=2, help="Number of phantom subjects per hospital, when DATA is not given.")
     ] = PHANTOM_SUBJECTS,
-    rounds: Annotated[int | None, typer.Option(min=1, help="How many rounds.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, max=10, help="Epochs of each round.")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Number of rounds.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, max=10, help="Epochs per round.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the initial model, of the training and of the phantom.")] = 0,
 ) -> None:
     """Generate phantom head MRI (or take a folder of real volumes) and train on it as a federation."""

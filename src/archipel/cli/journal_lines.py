@@ -71,7 +71,7 @@ def _change(before: Mapping[str, dict[str, JsonValue]], now: Mapping[str, dict[s
     for name, one in now.items():
         if name in before and one != before[name]:
             parts.append(f"{name}: {', '.join(_differing(before[name], one))}")
-    parts += [f"{name} no more" for name in before if name not in now]
+    parts += [f"{name} removed" for name in before if name not in now]
     return "; ".join(parts) or "nothing"
 
 
@@ -99,7 +99,7 @@ def _differing(old: Mapping[str, JsonValue], new: Mapping[str, JsonValue]) -> It
         if was == now:
             continue
         if _names(was) == _names(now):
-            yield f"{key} in other words"
+            yield f"{key}: new text"
         elif isinstance(was, list | None) and isinstance(now, list | None):
             held, there = _listed(was), _listed(now)
             yield from (f"{key} with {plain(one)}" for one in there if one not in held)

@@ -65,7 +65,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Federated learning for medical imaging: hospitals train one model together, and no image leaves.",
+    help="Federated learning for medical imaging: hospitals train one model together, and no image leaves its "
+    "hospital.",
 )
 
 

@@ -15,7 +15,7 @@ app = typer.Typer(help="Run a downloaded model on new volumes.")
 @app.command()
 def predict(
     source: Annotated[Path, typer.Argument(metavar="IN", help="A .nii.gz volume, or a folder of them.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="Where the labels go: a file, or a folder.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The file or folder for the predicted labels.")],
     model: Annotated[list[Path], typer.Option("--model", help="A .safetensors file; several make an ensemble.")],
     plan: Annotated[Path, typer.Option("--plan", help=f"{PLAN} It is run: use one you trust.")],
     entry: Entry = None,

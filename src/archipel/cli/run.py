@@ -33,20 +33,22 @@ def run(
         typer.Option("--site", help="SITE or SITE=DATASET; may be repeated (by default all that fit)."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="The experiment's name (by default made from the plan's).")] = None,
-    title: Annotated[str, typer.Option(help="What it is, in a few words, for the people who must approve it.")] = "",
-    description: Annotated[str, typer.Option(help="What it is for, in words for the people who must approve it.")] = "",
+    title: Annotated[str, typer.Option(help="A short title, for the people who must approve the experiment.")] = "",
+    description: Annotated[str, typer.Option(help="The purpose, for the people who must approve the experiment.")] = "",
     entry: Entry = None,
     rounds: Annotated[int, typer.Option(min=1, help="How many rounds.")] = 10,
     quorum: Annotated[
         int | None,
-        typer.Option(help="Minimum number of sites that must deliver for a round to count (by default all)."),
+        typer.Option(help="Number of sites that must deliver an update for a round to count (by default all)."),
     ] = None,
     deadline: Annotated[float, typer.Option(help="Seconds that a round may last.")] = 3600.0,
     seed: Annotated[int, typer.Option(help="Seed of the initial model and of the training.")] = 0,
     set_: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE, a hyper-parameter.")] = None,
-    validation_fraction: Annotated[float, typer.Option(help="Share of each site's subjects that validate.")] = 0.2,
+    validation_fraction: Annotated[
+        float, typer.Option(help="Fraction of each site's subjects kept for validation.")
+    ] = 0.2,
     baselines: Annotated[bool, typer.Option("--baselines", help="Also train each site alone, as a baseline.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Where the last model goes, as .safetensors.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The file for the last model (.safetensors).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Every site is asked for its approval first. Ctrl-C stops the watching only: the experiment goes on.
@@ -57,7 +59,9 @@ def run(
     from archipel.researcher import connect
 
     if not description:
-        typer.echo("no --description: the people who must approve read that the researcher wrote nothing", err=True)
+        typer.echo(
+            "no --description: the people who must approve are shown that the researcher described nothing", err=True
+        )
     with connect(server, token=token, ca=authority, proxy=proxy) as federation, warnings.catch_warnings():
         # Said below, a line each.
         warnings.simplefilter("ignore", UserWarning)
@@ -105,7 +109,7 @@ def _chosen(given: list[str] | None) -> Wanted:
 
     for name, equals, dataset in pairs:
         if not name or (equals and not dataset):
-            raise BadInput(f"--site {name}{equals}{dataset}", "is neither", "give SITE or SITE=DATASET")
+            raise BadInput(f"--site {name}{equals}{dataset}", "is incomplete", "give SITE or SITE=DATASET")
         if names.count(name) > 1:
             raise BadInput(f"--site {name}", "is given twice", "name each site once; a job asks for one dataset of it")
     return {name: dataset or None for name, _, dataset in pairs}

@@ -41,14 +41,14 @@ def init(
     host: Annotated[
         list[str] | None,
         typer.Option(
-            help="A DNS name or address under which the server is reached; may be repeated, "
-            "the first goes into join tokens (by default 127.0.0.1 and localhost)."
+            help="A DNS name or address of the server; may be repeated. Join tokens contain the first (by "
+            "default 127.0.0.1 and localhost)."
         ),
     ] = None,
     listen: Annotated[
         str | None, typer.Option(help="Address to listen on (by default loopback when every host is, else 0.0.0.0).")
     ] = None,
-    rest_port: Annotated[int, typer.Option(help="Port for people and for enrolment.")] = 8443,
+    rest_port: Annotated[int, typer.Option(help="Port of the REST interface, for people and for enrolment.")] = 8443,
     grpc_port: Annotated[int, typer.Option(help="Port for sites.")] = 8444,
     database: Annotated[
         str | None, typer.Option(help="sqlite:///PATH (by default a file in the state folder).")
@@ -109,11 +109,11 @@ def _print_status(found: ServerStatus, state: Path) -> None:
     if found.answers:
         stands = "answers"
     elif found.running:
-        stands = "runs, but its REST interface does not answer; its log says more"
+        stands = "runs, but its REST interface does not answer; see its log"
     else:
         stands = f"stopped; start it with archipel server start --state {state}"
     if found.database is False:
-        stands += "; it does not reach its database"
+        stands += "; it cannot reach its database"
     sites = [f"{site} (connected)" if site in found.connected else site for site in found.sites]
     lines = {
         "federation": found.federation,
@@ -126,9 +126,9 @@ def _print_status(found: ServerStatus, state: Path) -> None:
     for key, value in lines.items():
         print(f"{key:<12}{value}")
     for fault in found.own_journal_faults:
-        print(f"this server's own journal went back: {fault}")
+        print(f"this server's own journal lost or changed lines: {fault}")
     for fault in found.journal_faults:
-        print(readable(f"the journal went back of {fault}"))
+        print(readable(f"a site's journal lost or changed lines: {fault}"))
     rows = [
         {
             "experiment": summary.experiment,
@@ -187,7 +187,7 @@ _OPTIONS = {
     "grpc_host": ("--listen", *_NO_ADDRESS),
     "rest_port": ("--rest-port", *_NO_PORT),
     "grpc_port": ("--grpc-port", *_NO_PORT),
-    "port_twice": ("--grpc-port", "is the port of --rest-port too", "give people and sites a port each"),
+    "port_twice": ("--grpc-port", "is also the port of --rest-port", "give two different ports"),
     "database": ("--database", "is not an SQLite address, and no other database is supported", "give sqlite:///PATH"),
 }
 """For each setting that init takes, and for a wrong combination: its option, what is wrong, and the remedy."""

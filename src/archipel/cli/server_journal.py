@@ -34,11 +34,11 @@ def verify(
         raise ArchipelError(
             "journal",
             "; ".join(found.problems),
-            "compare with the backup and find out who did it",
+            "compare it with the backup and find out who changed it",
             code=ErrorCode.TRUST,
         )
     if kept:
-        print(f"the journal is whole up to line {found.attested}; it has {found.lines} lines")
+        print(f"the journal is intact up to line {found.attested}; it has {found.lines} lines")
     else:
         print(
             f"all {found.lines} entries are consistent; only a head kept elsewhere (--head) "
@@ -51,7 +51,9 @@ def show_lines(
     state: State,
     after: Annotated[int, typer.Option(help="Only lines after this number.")] = 0,
     last: Annotated[int | None, typer.Option(min=1, help="Only this number of the newest entries.")] = None,
-    head: Annotated[bool, typer.Option("--head", help="Print the signed head instead, to be kept elsewhere.")] = False,
+    head: Annotated[
+        bool, typer.Option("--head", help="Print the signed head instead, for a copy that is kept elsewhere.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the journal's lines."""

@@ -17,7 +17,7 @@ token = typer.Typer(name="token", no_args_is_help=True, help="Access tokens for 
 apps = (join_token, site, certificate, token)
 _SHOWN = 12
 """How much of a serial a table shows: enough to name it, and no narrow terminal breaks it over lines."""
-_ID = "Its id, or how that begins."
+_ID = "The id, or its first characters."
 _OF_A_SITE = ("site", "state", "connected", "last_seen", "datasets", "enrolled_at")
 """What a table shows of a site, in this order; ``--json`` has its identity key too."""
 
@@ -37,11 +37,10 @@ def join_token_create(
         issued = issue_join_token(federation.enrolment, federation.registry, site_name, hours, datetime.now(UTC))
     print(issued.token.encode())
     # Only the token goes to standard output, so that it can be piped into a message.
-    typer.echo(
-        f"lets {site_name} join once, until {readable(issued.expires_at)}; there: archipel site join TOKEN", err=True
-    )
+    until = readable(issued.expires_at)
+    typer.echo(f"lets {site_name} join once, until {until}; at the site: archipel site join TOKEN", err=True)
     if issued.rejoins:
-        again = "joining again ends its other certificates, and works with the identity key that it has"
+        again = "joining again revokes its other certificates and requires its present identity key"
         typer.echo(f"{site_name} is enrolled already: {again}", err=True)
 
 
@@ -64,7 +63,7 @@ def join_token_revoke(token_id: Annotated[str, typer.Argument(metavar="ID", help
 @site.command("list")
 def site_list(
     state: State,
-    removed: Annotated[bool, typer.Option("--removed", help="Removed sites too.")] = False,
+    removed: Annotated[bool, typer.Option("--removed", help="Also list removed sites.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """List the sites, which are connected, and what they announced of their datasets."""
@@ -85,14 +84,15 @@ def site_list(
 def site_remove(
     site_name: Annotated[str, typer.Argument(metavar="SITE")],
     state: State,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; for scripts.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation (for scripts).")] = False,
 ) -> None:
     """End a site's membership; its certificates are revoked and its connection is cut at once."""
     from archipel.server.membership import remove_site
 
     with opened(state) as federation:
         federation.registry.site(site_name)
-        question = f"Remove {site_name}? Its certificates and approvals end; it comes back with a new join token only"
+        ends = "Its certificates and approvals end; it can come back only with a new join token"
+        question = f"Remove {site_name}? {ends}"
         if not yes and not typer.confirm(question, default=False):
             print("nothing was removed")
             raise typer.Exit(1)
@@ -109,7 +109,7 @@ def site_head(site_name: Annotated[str, typer.Argument(metavar="SITE")], state: 
         found = journal_heads.shown_to_operator(federation.database, federation.identity, site_name)
     print(found.head.model_dump_json())
     for fault in found.faults:
-        typer.echo(f"its journal went back: {fault}", err=True)
+        typer.echo(f"its journal lost or changed lines: {fault}", err=True)
 
 
 @certificate.command("list")
@@ -124,9 +124,11 @@ def certificate_list(state: State, as_json: AsJson = False) -> None:
 
 @certificate.command("revoke")
 def certificate_revoke(
-    serial: Annotated[str, typer.Argument(help="Its serial, or how that begins, as certificate list shows it.")],
+    serial: Annotated[
+        str, typer.Argument(help="The serial number that `certificate list` shows, or its first characters.")
+    ],
     state: State,
-    reason: Annotated[str, typer.Option(help="Why; goes into the journal.")] = "revoked",
+    reason: Annotated[str, typer.Option(help="The reason; the journal records it.")] = "revoked",
 ) -> None:
     """End a certificate; whoever uses it is cut at once."""
     from archipel.server.membership import revoke_certificate

@@ -31,7 +31,7 @@ def simulate(
         typer.Option("--sites", help="A TOML file with one table per site: path, format, options, mapping."),
     ] = None,
     layout: Annotated[
-        str | None, typer.Option("--format", help="The layout of the sites' folders; detected when left out.")
+        str | None, typer.Option("--format", help="The format of the sites' folders (by default detected).")
     ] = None,
     option: Annotated[list[str] | None, typer.Option("--option", help="NAME=VALUE, an option of the format.")] = None,
     mapping: Annotated[Path | None, typer.Option("--mapping", help="A TOML file with the sites' mapping.")] = None,
@@ -45,7 +45,7 @@ def simulate(
         int,
         typer.Option(
             min=1,
-            help="How many processes train at the same time; the numbers are the same.",
+            help="Number of processes that train at the same time; it does not change the results.",
         ),
     ] = 1,
     baselines: Annotated[bool, typer.Option("--baselines", help="Also train each site alone, as a baseline.")] = False,
@@ -72,7 +72,11 @@ def simulate(
     if out is not None and not os.access(out.parent, os.W_OK):
         raise BadInput(str(out.parent), "is not a folder that can be written to", "choose another place for --out")
     if sites is not None and (layout or option or mapping):
-        raise BadInput("--sites", "comes with --format, --option or --mapping", "write them into its tables")
+        raise BadInput(
+            "--sites",
+            "cannot be used together with --format, --option or --mapping",
+            "write the sites' formats, options and mappings into its tables",
+        )
     found = _sites(load_own(package(plan, entry=entry)).needs, data, sites, layout, option, mapping)
     values = arguments(set_)
     nobody = "ed25519:" + "0" * 64
@@ -131,7 +135,7 @@ def _sites(
         return read_sites(sites, data, needs)
     folders = sorted(path for path in data.iterdir() if path.is_dir()) if data.is_dir() else []
     if not folders:
-        raise BadInput(str(data), "holds no folder of a site", "name a folder with one folder of data for each site")
+        raise BadInput(str(data), "contains no folder of a site", "name a folder with one folder of data for each site")
     options = dict(read_option(text) for text in option or [])
     rules = read_mapping(mapping) if mapping else None
     return [

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from archipel.site.services import OfferDocument, OfferRow, OptOutList
 
-app = typer.Typer(name="site", help="A hospital's side: data, approvals, journal and the agent.", no_args_is_help=True)
+app = typer.Typer(name="site", help="A hospital's site: data, approvals, journal and the agent.", no_args_is_help=True)
 app.add_typer(dataset_app)
 app.add_typer(cohort_app)
 app.add_typer(journal_app)
@@ -53,20 +53,20 @@ def _private_files() -> None:
 
 @app.command()
 def init(
-    state: Annotated[Path, typer.Argument(help="A new folder for the site's keys, database and work.")],
+    state: Annotated[Path, typer.Argument(help="A new folder for the site's keys, database and files.")],
     name: Annotated[str, typer.Option("--name", help="The site's name in the federation, e.g. charite.")],
 ) -> None:
     """Make a new site: its folder, its settings and its identity key."""
     from archipel.site.membership import create_site
 
     site = create_site(state, name)
-    console().print(f"site {site.name} made in {state}; identity {site.identity.public}")
+    console().print(f"site {site.name} created in {state}; identity {site.identity.public}")
     site.close()
 
 
 @app.command()
 def join(
-    token: Annotated[str, typer.Argument(help="What the server's operator gave you: archipel1....")],
+    token: Annotated[str, typer.Argument(help="The join token (archipel1...) that the server's operator gave you.")],
     state: State,
     proxy: Annotated[str | None, typer.Option("--proxy", help="http://host:port of a web proxy.")] = None,
 ) -> None:
@@ -107,13 +107,13 @@ def status(state: State, as_json: AsJson = False) -> None:
     screen.print(
         f"federation {federation.name} at {federation.grpc}, certificate until {found.certificate_until}"
         if federation
-        else "has joined no federation yet"
+        else "has not joined a federation yet"
     )
     if link is not None:
         stands = "connected" if link.connected else f"not connected: {link.problem}"
         screen.print(words(f"{stands} (since {link.since})"))
     for fault in found.server_journal_faults:
-        screen.print(f"the server's journal went back: {fault}; ask its operator which")
+        screen.print(f"the server's journal lost or changed lines: {fault}; ask its operator which of the two happened")
     print_datasets(found.datasets)
     _print_opt_outs(found.opt_outs)
     _print_offers(found.experiments)
@@ -128,14 +128,14 @@ def _print_opt_outs(found: OptOutList | None) -> None:
     if found.problem:
         screen.print(f"nothing runs: {found.problem}")
         return
-    are = "are" if len(unmatched) > 1 else "is"
-    nobody = f"; {in_words(unmatched)} {are} of nobody in any dataset here" if unmatched else ""
+    match = "match" if len(unmatched) > 1 else "matches"
+    nobody = f"; {in_words(unmatched)} {match} no subject in any dataset here" if unmatched else ""
     screen.print(f"{OPT_OUT} names {found.patients} patients{nobody}")
 
 
 def _print_offers(rows: Sequence[OfferRow]) -> None:
     if not rows:
-        console().print("no experiment was offered yet")
+        console().print("no experiment has been offered yet")
         return
     columns = ["experiment", "state", "asked_by", "title", "plan", "rounds", "offered_at", "note"]
     print_table(columns, [dict(row) for row in rows])
@@ -174,7 +174,7 @@ def _show(offer: OfferDocument) -> None:
     screen = console()
     screen.print(Text(f"experiment {offer.experiment} ({offer.state.value})", style="bold"))
     if offer.note:
-        screen.print(Text(f"noted here: {shown(offer.note)}"))
+        screen.print(Text(f"note of this site: {shown(offer.note)}"))
     for question, answer in offer.explanation:
         screen.print(Text(f"\n{question}", style="bold"))
         screen.print(Text(shown(answer)))

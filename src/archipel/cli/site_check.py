@@ -17,16 +17,19 @@ NAME = "The experiment's name, as archipel site plans lists it."
 def check(
     state: State,
     experiment: Annotated[str, typer.Argument(help=NAME, show_default=False)] = "",
-    job: Annotated[str, typer.Option("--job", help="The same, as an option.", show_default=False)] = "",
+    job: Annotated[str, typer.Option("--job", help="The experiment's name, as an option.", show_default=False)] = "",
     dataset: Annotated[
         str | None, typer.Option("--dataset", help="Explain the job as if it ran on this dataset.")
     ] = None,
     step: Annotated[
-        str, typer.Option("--step", help="How far to go: dummy, preflight (with dummy) or local (with both).")
+        str, typer.Option("--step", help="The last step to run: dummy, preflight (after dummy) or local (after both).")
     ] = "preflight",
-    passes: Annotated[int, typer.Option("--passes", min=1, help="Passes of the local step.")] = 5,
+    passes: Annotated[int, typer.Option("--passes", min=1, help="Number of training passes in the local step.")] = 5,
     plan_was_read: Annotated[
-        bool, typer.Option("--i-have-read-the-plan", help="Let the local step touch data before approval; journaled.")
+        bool,
+        typer.Option(
+            "--i-have-read-the-plan", help="Allow the local step to read data before approval; the journal records it."
+        ),
     ] = False,
     job_hash: Annotated[
         str | None,

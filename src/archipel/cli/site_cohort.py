@@ -17,15 +17,17 @@ if TYPE_CHECKING:
     from archipel.data import Preprocessing
     from archipel.site.withdrawn import OptOut
 
-cohort_app = typer.Typer(name="cohort", help="Frozen versions of datasets; withdrawal.", no_args_is_help=True)
+cohort_app = typer.Typer(
+    name="cohort", help="Cohorts (frozen versions of datasets) and withdrawal.", no_args_is_help=True
+)
 Fraction = Annotated[
     float | None,
     typer.Option(
         "--validation-fraction",
-        help="The share of subjects that validate the model; without it, as in the last version, at first 0.2.",
+        help="The fraction of subjects kept for validation (by default as in the last version, at first 0.2).",
     ),
 ]
-OnlyFrom = Annotated[str, typer.Option("--dataset", help="Only from this dataset; without it, from every one.")]
+OnlyFrom = Annotated[str, typer.Option("--dataset", help="Only from this dataset (by default from every dataset).")]
 
 
 @cohort_app.command("freeze")
@@ -38,13 +40,13 @@ def cohort_freeze(
         bool | None,
         typer.Option(
             "--pseudonymise/--no-pseudonymise",
-            help="Give plans pseudonyms instead of ids; without it, as in the last version.",
+            help="Give plans pseudonyms instead of ids (by default as in the last version).",
         ),
     ] = None,
     spacing: Annotated[
         str | None,
         typer.Option(
-            "--spacing", help="Resample volumes to X,Y,Z millimetres, or no; without it, as in the last version."
+            "--spacing", help="Resample volumes to X,Y,Z millimetres, or no (by default as in the last version)."
         ),
     ] = None,
     as_json: AsJson = False,
@@ -59,7 +61,7 @@ def cohort_freeze(
     with opened(state) as site, listing_problems(screen):
         root = Path(catalog.dataset(site, dataset).root)
         before = {one.hash for one in cohort_versions.versions(site, dataset)}
-        with screen.progress(f"looking at {extent(root)} of dataset {dataset}") as show:
+        with screen.progress(f"reading {extent(root)} of dataset {dataset}") as show:
             found = cohorts.freeze_version(
                 site, dataset, by=person(), name=name,
                 fraction=fraction, pseudonymise=pseudonymise, recipe=recipe, watch=Watch(show),
@@ -70,7 +72,7 @@ def cohort_freeze(
         print_json(found.model_dump(mode="json"))
         return
     if found.hash in before:
-        screen.print(f"nothing is new since version {found.version}: it was there already")
+        screen.print(f"version {found.version} exists already with the same content; no new version was made")
     called = f" {found.name}" if found.name else ""
     split = f"{found.training} train, {found.validation} validate"
     people = pluralise(found.left, "subject")
@@ -99,7 +101,7 @@ def _recipe(spacing: str | None) -> Preprocessing | None:
 @cohort_app.command("list")
 def cohort_list(
     state: State,
-    dataset: Annotated[str | None, typer.Argument(metavar="DATASET", help="Only of this dataset.")] = None,
+    dataset: Annotated[str | None, typer.Argument(metavar="DATASET", help="Only cohorts of this dataset.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List every frozen version."""
@@ -112,14 +114,16 @@ def cohort_list(
     elif rows:
         print_table(["dataset", "version", "name", "left", "training", "validation", "pseudonyms", "frozen_at"], rows)
     else:
-        console().print("nothing was frozen yet; do it with archipel site cohort freeze DATASET")
+        console().print("no cohort has been frozen yet; freeze one with archipel site cohort freeze DATASET")
 
 
 @cohort_app.command("show")
 def cohort_show(
     dataset: Dataset,
     state: State,
-    number: Annotated[int | None, typer.Argument(metavar="VERSION", help="The newest without it.")] = None,
+    number: Annotated[
+        int | None, typer.Argument(metavar="VERSION", help="The version (by default the newest).")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show a version: who is in it, on which side, under which pseudonym, and what made it. This stays here."""
@@ -150,7 +154,7 @@ def cohort_diff(
     before: Annotated[int, typer.Argument(metavar="VERSION")],
     state: State,
     after: Annotated[
-        int | None, typer.Argument(metavar="VERSION", help="Without it, the dataset as it is now.")
+        int | None, typer.Argument(metavar="VERSION", help="The other version (by default the dataset as it is now).")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -179,7 +183,9 @@ def cohort_withdraw(
     ] = None,
     file: Annotated[Path | None, typer.Option("--file", help="An opt-out list: one subject per line.")] = None,
     dataset: OnlyFrom = "",
-    reason: Annotated[str, typer.Option("--reason", help="Why; kept here, beside the journal.")] = "",
+    reason: Annotated[
+        str, typer.Option("--reason", help="The reason; it is kept at this site and is not in the journal.")
+    ] = "",
 ) -> None:
     """Take patients out of every dataset, cohort and round from now on; no approval is asked again."""
     from archipel.site.approval import shown
@@ -191,7 +197,7 @@ def cohort_withdraw(
         try:
             listed += [line.opt_out for line in opt_outs.read(file)]
         except FileNotFoundError as error:
-            raise BadInput(str(file), "is not there", "name the opt-out list") from error
+            raise BadInput(str(file), "does not exist", "give the path of the opt-out list") from error
     screen = console()
     with opened(state) as site, screen.status("withdrawing"):
         done = withdrawals.withdraw(site, subjects or [], by=person(), listed=listed, dataset=dataset, reason=reason)
@@ -205,7 +211,7 @@ def cohort_withdraw(
     unknown = done.unknown_listed + len(done.mistyped)
     if done.unknown_listed:
         who = "them" if unknown == done.asked else f"{done.unknown_listed} of them"
-        screen.print(f"no dataset here knows {who} under this id; if one ever does, they are left out")
+        screen.print(f"no dataset here contains {who}; a dataset that contains them later leaves them out")
     for name in done.datasets:
         screen.print(f"dataset {name} leaves them out")
     for cohort in done.cohorts:

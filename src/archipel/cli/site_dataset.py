@@ -20,20 +20,22 @@ from archipel.vocabulary.counting import pluralise
 if TYPE_CHECKING:
     from archipel.data import DataIssue, DataMapping
 
-dataset_app = typer.Typer(name="dataset", help="The datasets this site has.", no_args_is_help=True)
-Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's name, as dataset list says it.")]
+dataset_app = typer.Typer(name="dataset", help="The site's datasets.", no_args_is_help=True)
+Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's name, as `dataset list` shows it.")]
 MappingFile = Annotated[Path | None, typer.Option("--mapping", help="A TOML file with the dataset's mapping.")]
-Labels = Annotated[list[str] | None, typer.Option("--label", help="A label's name, e.g. 1=anterior.")]
+Labels = Annotated[
+    list[str] | None, typer.Option("--label", help="VALUE=NAME, the name of a label, for example 1=anterior.")
+]
 
 
 @dataset_app.command("add")
 def dataset_add(
     name: Annotated[str, typer.Argument(help="The name under which researchers ask for it.")],
-    path: Annotated[Path, typer.Argument(help="The folder that holds it.")],
+    path: Annotated[Path, typer.Argument(help="The dataset's folder.")],
     state: State,
     layout: Annotated[
         str | None,
-        typer.Option("--format", help="The layout of the files; detected when left out."),
+        typer.Option("--format", help="The format of the files (by default detected)."),
     ] = None,
     mapping: MappingFile = None,
     option: Annotated[list[str] | None, typer.Option("--option", help="NAME=VALUE, an option of the format.")] = None,
@@ -80,7 +82,7 @@ def _looks_like(path: Path, options: dict[str, str], screen: Screen) -> str:
     from archipel.data.formats import guessed
 
     first, *others = guessed(path, options)
-    also = f"; it could be {', '.join(fit.format for fit in others)} too" if others else ""
+    also = f"; it could also be {', '.join(fit.format for fit in others)}" if others else ""
     screen.print(f"format {first.format}: {first.reason}{also}")
     return first.format
 
@@ -161,7 +163,7 @@ def dataset_check(name: Dataset, state: State, as_json: AsJson = False) -> None:
     screen = console()
     with opened(state) as site:
         entry = catalog.dataset(site, name)
-        with screen.progress(f"looking at {extent(Path(entry.root))} in {entry.root}") as show:
+        with screen.progress(f"reading {extent(Path(entry.root))} in {entry.root}") as show:
             found = datasets.check(site, name, watch=Watch(show))
     if as_json:
         print_json(found.model_dump(mode="json"))
@@ -187,10 +189,10 @@ def dataset_show(name: Dataset, state: State, as_json: AsJson = False) -> None:
         print_json(found.model_dump(mode="json"))
         return
     screen = console()
-    screen.print(f"dataset {name} ({found.format}, {found.kind}) in {found.root}, looked at {found.scanned_at}")
+    screen.print(f"dataset {name} ({found.format}, {found.kind}) in {found.root}, scanned {found.scanned_at}")
     if found.counts_are_from_before_a_withdrawal:
         screen.print(
-            f"{found.subjects} subjects; somebody withdrew since it was looked at, and what follows still counts"
+            f"{found.subjects} subjects; patients were withdrawn after the last scan, and what follows still counts"
         )
         screen.print(f"them: archipel site dataset check {name} counts again")
     else:
@@ -227,15 +229,17 @@ def dataset_map(name: Dataset, state: State, mapping: MappingFile = None, label:
         print_needs(screen, experiment, answers)
     _print_unmatched(screen, found.unmatched)
     screen.print(
-        f"dataset {name} has a new mapping: the next cohort frozen is a new version, and what was approved goes "
-        "on with its own"
+        f"dataset {name} has a new mapping: the next freeze makes a new version; approved cohorts keep the "
+        f"mapping that they have"
     )
 
 
 @dataset_app.command("exclude")
 def dataset_exclude(
     name: Dataset,
-    subjects: Annotated[list[str], typer.Argument(metavar="SUBJECT...", help="As dataset check names them.")],
+    subjects: Annotated[
+        list[str], typer.Argument(metavar="SUBJECT...", help="The subject ids, as `dataset check` shows them.")
+    ],
     state: State,
 ) -> None:
     """Leave subjects out whose data is of no use, in every cohort frozen from now on."""
@@ -243,7 +247,7 @@ def dataset_exclude(
 
     with opened(state) as site:
         entry = datasets.exclude(site, name, subjects, by=person())
-    console().print(f"dataset {name} goes on without {', '.join(subjects)}: {entry.subjects} subjects")
+    console().print(f"dataset {name} now leaves out {', '.join(subjects)}: {entry.subjects} subjects remain")
 
 
 @dataset_app.command("remove")

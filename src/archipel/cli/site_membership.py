@@ -24,5 +24,5 @@ def renew(state: State) -> None:
         )
         screen.print(
             f"the old one lasts until {before:%Y-%m-%d %H:%M:%S} UTC unless the server's operator revokes it"
-            + ("; the agent goes over to the new one when it next connects" if running else "")
+            + ("; the agent uses the new one from its next connection on" if running else "")
         )

@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from archipel.governance import JournalHead
     from archipel.site.services import VerifiedJournal
 
-journal_app = typer.Typer(name="journal", help="What happened at this site, provably.", no_args_is_help=True)
-errors_app = typer.Typer(name="errors", help="Errors of plans in full; they stay here.", no_args_is_help=True)
+journal_app = typer.Typer(name="journal", help="The site's append-only journal.", no_args_is_help=True)
+errors_app = typer.Typer(name="errors", help="Full error texts of plans; they stay at this site.", no_args_is_help=True)
 
 
 @journal_app.command("verify")
 def journal_verify(
     state: Annotated[
         Path | None,
-        typer.Option("--state", envvar="ARCHIPEL_SITE_STATE", help="The site's folder.", show_default=False),
+        typer.Option("--state", envvar="ARCHIPEL_SITE_STATE", help="The site's state folder.", show_default=False),
     ] = None,
     file: Annotated[
-        Path | None, typer.Option("--file", help="An exported journal instead; no site's folder is needed.")
+        Path | None, typer.Option("--file", help="An exported journal, instead of a site's state folder.")
     ] = None,
     key: Annotated[
         str | None,
@@ -84,13 +84,14 @@ def _verify_file(file: Path, key: str | None, fresh: list[JournalHead], as_json:
         for problem in proof.problems:
             screen.print(f"- {problem}")
         if proof.whole:
-            screen.print(f"the export of {proof.site} is whole: {proof.lines} lines, signed by {proof.key}")
+            screen.print(f"the export of {proof.site} is intact: {proof.lines} lines, signed by {proof.key}")
             if key is None:
                 screen.print(
-                    "this does not prove whose key it is: compare it with the server's copy, or pass that with --key"
+                    "this does not prove whose key it is: compare it with the site's key at the server, or give "
+                    "that key with --key"
                 )
         else:
-            screen.print(f"the export of {proof.site} is NOT whole: {proof.lines} lines")
+            screen.print(f"the export of {proof.site} is NOT intact: {proof.lines} lines")
     if not proof.whole:
         raise typer.Exit(1)
 
@@ -98,20 +99,20 @@ def _verify_file(file: Path, key: str | None, fresh: list[JournalHead], as_json:
 def _verdict(proof: VerifiedJournal) -> str:
     """What verifying proved, in a sentence that claims no more: lines after the last attested head may be cut off."""
     if not proof.whole:
-        return f"the journal is NOT whole: {proof.lines} lines, held against {proof.journal_heads} attested heads"
+        return f"the journal is NOT intact: {proof.lines} lines, compared with {proof.journal_heads} attested heads"
     if not proof.joined:
-        return f"the chain of {proof.lines} lines fits; nobody attests it before the site has joined a federation"
+        return f"the chain of {proof.lines} lines is consistent; it can be attested after joining a federation"
     if not proof.attested:
         return (
-            f"the chain of {proof.lines} lines fits and is attested by nobody: lines may be missing at its end. "
+            f"the chain of {proof.lines} lines is consistent but not attested: lines may be missing at its end. "
             f"Ask the server's operator for a head (archipel server site head {proof.site}) and give it with --head"
         )
-    whole = f"the journal is whole up to line {proof.attested}: held against {proof.journal_heads} attested heads"
+    whole = f"the journal is intact up to line {proof.attested}: compared with {proof.journal_heads} attested heads"
     if proof.attested == proof.lines:
         return f"{whole}, and nothing follows it"
     first, last = proof.attested + 1, proof.lines
     rest = f"line {last} is" if first == last else f"lines {first}-{last} are"
-    return f"{whole}; {rest} attested by nobody yet (a connected agent has them attested with the next heartbeat)"
+    return f"{whole}; {rest} not attested yet (the server attests them at the next heartbeat of a connected agent)"
 
 
 @journal_app.command("server-head")
@@ -123,13 +124,13 @@ def journal_server_head(state: State) -> None:
         found = journal.server_head(site)
     typer.echo(found.head.model_dump_json())
     for fault in found.faults:
-        typer.echo(f"the server's journal went back: {fault}", err=True)
+        typer.echo(f"the server's journal lost or changed lines: {fault}", err=True)
 
 
 @journal_app.command("show")
 def journal_show(
     state: State,
-    last: Annotated[int, typer.Option("--last", min=1, help="How many of the newest lines.")] = 50,
+    last: Annotated[int, typer.Option("--last", min=1, help="Number of the newest lines to show.")] = 50,
     as_json: AsJson = False,
 ) -> None:
     """Show the newest lines of the journal."""
@@ -149,7 +150,7 @@ def journal_show(
 @journal_app.command("export")
 def journal_export(
     state: State,
-    to: Annotated[Path | None, typer.Argument(help="A file; without it, standard output.")] = None,
+    to: Annotated[Path | None, typer.Argument(help="The file to write (by default standard output).")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Write the whole journal as JSON lines, the signed head last; `verify --file` proves it anywhere."""
@@ -157,7 +158,7 @@ def journal_export(
     from archipel.storage import write_private
 
     if to is not None and to.exists() and not force:
-        raise Conflict(str(to), "is there already", "name another file, or overwrite it with --force")
+        raise Conflict(str(to), "exists already", "name another file, or overwrite it with --force")
     with opened(state) as site:
         written = journal.export(site)
     if to is None:

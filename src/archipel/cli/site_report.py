@@ -20,9 +20,12 @@ def dataset_report(
     name: Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's name, as dataset list says it.")],
     state: State,
     out: Annotated[
-        Path | None, typer.Option("--out", help="A folder for the report; else reports/<dataset> in the state folder.")
+        Path | None,
+        typer.Option("--out", help="The folder for the report (by default reports/<dataset> in the state folder)."),
     ] = None,
-    by: Annotated[str, typer.Option("--class", help="The column whose classes the others are compared by.")] = "",
+    by: Annotated[
+        str, typer.Option("--class", help="The column with the classes by which the other columns are compared.")
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Look at a dataset's quality: a verdict with remedies, pictures and tables, as HTML and JSON. It stays here."""
@@ -32,7 +35,7 @@ def dataset_report(
     screen = console()
     with opened(state) as site:
         folder = out or site.reports / name
-        with screen.progress(f"looking at dataset {name}") as show:
+        with screen.progress(f"reading dataset {name}") as show:
             report = datasets.make_report(site, name, folder, by, watch=Watch(show))
     if as_json:
         print_json(report.model_dump(mode="json"))

@@ -254,11 +254,16 @@ class Folder:
             real = path.resolve()
             if not real.is_relative_to(self._real):
                 remedy = f"replace it by a copy of its target in {Path(place).parent.as_posix()}/"
-                _report(problems, place, "is a link out of the dataset", remedy)
+                _report(problems, place, "is a link to a place outside the dataset", remedy)
                 return 0
             return stat.S_IFMT(real.stat().st_mode)
         except (OSError, RuntimeError):
-            _report(problems, place, "is a link to nothing", "fetch the file (git-annex: git annex get), or remove it")
+            _report(
+                problems,
+                place,
+                "is a link to a file that does not exist",
+                "fetch the file (git-annex: git annex get), or remove it",
+            )
             return 0
 
 
@@ -294,7 +299,7 @@ def read_whole(path: Path) -> bytes:
 def short_of_memory(path: Path) -> BadInput:
     """The error for a file for which memory ran out."""
     cause = "needs more memory than this machine has left"
-    remedy = "free memory and look again, or exclude it"
+    remedy = "free memory and try again, or exclude it"
     return BadInput(f"{path.parent.name}/{path.name}", cause, remedy, code=ErrorCode.BAD_DATA)
 
 

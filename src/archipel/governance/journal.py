@@ -79,7 +79,7 @@ class HeadFault(Record):
     def __str__(self) -> str:
         kept, shown = self.kept, self.shown
         if shown.number >= kept.number:
-            what = f"line {kept.number} is another one on {shown.at} than it was on {kept.at}"
+            what = f"line {kept.number} is not on {shown.at} what it was on {kept.at}"
         else:
             what = f"line {kept.number} was there on {kept.at}; on {shown.at} line {shown.number} was the last"
         return f"{what}: a backup was restored there, or lines were removed or written again"

@@ -40,7 +40,7 @@ def site_folders(data: Path) -> dict[str, Path]:
     """The sites of a data folder: ``site-*/images`` and ``site-*/labels``. Raises BadInput when there are none."""
     found = {path.name.lower(): path for path in sorted(data.glob("site-*")) if (path / "images").is_dir()}
     if not found:
-        raise BadInput(str(data), "holds no site-*/images folder", "lay it out as site-a/images and site-a/labels")
+        raise BadInput(str(data), "holds no site-*/images folder", "store the data as site-a/images and site-a/labels")
     return found
 
 
@@ -65,7 +65,7 @@ def run_demo(roots: Mapping[str, Path], terms: DemoTerms, say: Say) -> DemoResul
         PooledInBackground(PLAN, roots, terms.rounds, terms.epochs, terms.seed) as pooled,
         LocalFederation.create(Path(place) / "federation", name=NAME) as federation,
     ):
-        say(f"server on {federation.url}; {len(roots)} hospitals join, each with a sandbox of its own")
+        say(f"server on {federation.url}; {len(roots)} hospitals join, each with its own sandbox")
         federation.start_server()
         for name, root in roots.items():
             federation.add_site(name, root, layout="nifti-pairs", labels=dict(plan.needs.labels))
@@ -90,7 +90,7 @@ def run_demo(roots: Mapping[str, Path], terms: DemoTerms, say: Say) -> DemoResul
                 site.approve(experiment.name)
             experiment.run()
             federated = time.monotonic()
-            say("the same epochs on all images pooled (simulated: real hospitals' images do not meet)")
+            say("the same epochs on all images pooled (simulation only: real hospitals do not share their images)")
             compared = pooled.result()
             seconds = {"set-up": ready - began, "federated and local": federated - ready}
             result = _result(experiment, plan, roots, compared, terms, seconds)

@@ -92,8 +92,8 @@ def files_of(sources: Iterable[tuple[str, bytes]]) -> PlanFiles:
     for path, source in sources:
         taken += len(source)
         if taken > LARGEST_PLAN:
-            cause = f"takes the plan above {LARGEST_PLAN} bytes"
-            raise bad_plan(path, cause, "keep all files of a plan together below that, and data out of them")
+            cause = f"makes the plan larger than {LARGEST_PLAN} bytes"
+            raise bad_plan(path, cause, "keep the sum of its files below that, and keep data out of them")
         texts[path] = plan_text(source, path)
         hashes[path] = blob_hash(source)
     check_paths(texts)

@@ -121,9 +121,7 @@ def choose_class(file_name: str, found: list[str], class_name: str | None) -> st
     if not found:
         raise bad_plan(file_name, "has no plan class", f"define a class that derives from {', '.join(_BASES)}")
     if len(found) > 1:
-        raise bad_plan(
-            file_name, f"has {len(found)} plan classes ({listed})", "say which one is meant by its class name"
-        )
+        raise bad_plan(file_name, f"has {len(found)} plan classes ({listed})", "give the class name of the plan")
     return found[0]
 
 

@@ -180,7 +180,7 @@ def _fetched_authority(url: str, fingerprint: str, proxy: str | None) -> str:
         raise ArchipelError(
             f"server {url}",
             "shows another CA than the fingerprint names",
-            "do not go on: check the address and ask the server's operator",
+            "do not continue: check the address and ask the server's operator",
             code=ErrorCode.TRUST,
         )
     return pem

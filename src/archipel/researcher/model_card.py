@@ -80,8 +80,8 @@ def _lineage(job: Job, job_hash: str, model: ModelView) -> str:
         *((f"identity of {entry.site}", entry.identity_key) for entry in job.roster),
     ]
     return (
-        "## Lineage\n\nEvery site signed the job's hash together with the hash of its own cohort; the signatures stand "
-        "in the journals of the server and of each site.\n\n| what | hash or key |\n|---|---|\n"
+        "## Lineage\n\nEvery site signed the job's hash together with the hash of its own cohort; the "
+        "signatures are in the journals of the server and of each site.\n\n| what | hash or key |\n|---|---|\n"
     ) + "\n".join(f"| {what} | `{value}` |" for what, value in rows)
 
 
@@ -135,8 +135,8 @@ def _software(elsewhere: Mapping[str, str]) -> str:
     words = ", ".join(f"{name} {found}" for name, found in sorted(here.items()))
     others = ", ".join(f"{name} archipel {found}" for name, found in elsewhere.items())
     return (
-        f"## Software\n\nWhere this card was written: {words}. Elsewhere: {others}; the versions at the sites stand in "
-        "no record."
+        f"## Software\n\nWhere this card was written: {words}. Elsewhere: {others}; the versions at the sites "
+        f"are not recorded."
     )
 
 
@@ -155,7 +155,7 @@ def _measured(job: Job, model: ModelView, document: ExperimentView, local: str |
         "sites, reported as sums.\n\n| metric | value | |\n|---|---|---|\n" + "\n".join(lines)
     )
     if model.name == "best":
-        text += "\n\nThis round was chosen by its validation result, which therefore flatters it somewhat."
+        text += "\n\nThis round was chosen by its validation result, so this result is somewhat too optimistic."
     rows = [
         f"| {_BASELINES.get(name, name)} | "
         + " | ".join(_cell(measured.validation.get(metric)) for metric in sorted(found))
@@ -177,10 +177,10 @@ def _limits(job: Job, local: str | None) -> str:
     tool = " (`archipel evaluate`)" if job.needs.kind == "volumes" and job.needs.labels else ""
     lines = [
         "A research model, not a medical device: it must not guide the care of a patient.",
-        f"It saw data of {sites} only. On other scanners, sequences, ages or diseases it may fail without a sign; "
-        f"measure it on local data first{tool}.",
-        "A validation mean hides the subjects on which it fails; look at single ones.",
+        f"It saw data of {sites} only. On other scanners, sequences, ages or diseases it may fail without any "
+        f"warning; measure it on local data first{tool}.",
+        "A validation mean hides the subjects on which the model fails; check single subjects too.",
         "The weights follow from patients' data. No formal privacy guarantee (differential privacy) was applied: "
-        "treat the file as confidential as the sites' agreement says.",
+        "treat the file as confidentially as the sites' agreement requires.",
     ]
     return "## Limits of use\n\n" + "\n".join(f"- {line}" for line in lines)

@@ -182,9 +182,9 @@ def _epochs(count: int) -> str:
 
 def _limits(result: DemoResult) -> Iterable[str]:
     yield "One seed and a small network on crops: it shows that the system works, not how well the task can be done."
-    yield "No formal privacy: the server sees each site's weights by themselves in this demonstration."
+    yield "No formal privacy: the server sees each site's own weights in this demonstration."
     if result.deployed:
-        yield "All processes ran on one machine over the loopback device; times say nothing of a wide-area network."
+        yield "All processes ran on one machine over the loopback device; times say nothing about a wide-area network."
     else:
         yield "Nothing went over a network and there was no sandbox: it says nothing about security or network times."
     yield "A research model, not a medical device."

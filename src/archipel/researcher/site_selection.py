@@ -73,7 +73,7 @@ def _why_left_out(site: SiteView, fitting: Sequence[str], needs: DataNeeds) -> s
         choice = f"{site.site}={fitting[0]}"
         return f"{len(fitting)} datasets fit: {', '.join(fitting)}; choose with --site {choice}"
     found = [f"{one.name} {_objection(one, needs) or _lacks(one, needs)}" for one in site.datasets]
-    return "; ".join(found) or "tells of no dataset"
+    return "; ".join(found) or "reports no datasets"
 
 
 def _fitting(site: SiteView, needs: DataNeeds) -> list[str]:
@@ -98,7 +98,7 @@ def _lacks(dataset: DatasetSummary, needs: DataNeeds) -> str:
     """The columns that a dataset does not tell of, though it tells of others; a mapping at the site may have them."""
     told = _told_columns(dataset)
     lacking = [one.name for one in needs.all_columns if one.name not in told]
-    return f"tells of no column {', '.join(lacking)}" if told and lacking else ""
+    return f"does not report column {', '.join(lacking)}" if told and lacking else ""
 
 
 def _tells_all(dataset: DatasetSummary, needs: DataNeeds) -> bool:

@@ -37,7 +37,7 @@ def unfinished(document: ExperimentView, newest: Sequence[RoundView]) -> Archipe
         f"is {document.state} after round {document.round} of {document.rounds}"
         + (f" ({reason})" if reason else "")
         + "".join(f"; {site} failed: {failure}" for site, failure in list(failed.items())[:3]),
-        f"look at .history and .failures (archipel experiment failures {name})"
+        f"see .history and .failures (archipel experiment failures {name})"
         + ("; continue with run() or resume()" if goes_on else ""),
         code=ErrorCode.CONFLICT,
     )

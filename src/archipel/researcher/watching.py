@@ -73,7 +73,8 @@ def _stopped(name: str, state: ExperimentState | None) -> str:
     command = "archipel experiment"
     if state is ExperimentState.WAITING:
         return (
-            f"you stopped waiting; the sites can still answer: `{command} start {name}` begins when they did, "
+            f"you stopped waiting; the sites can still answer: `{command} start {name}` begins when they have "
+            f"answered, "
             f"`{command} cancel {name}` ends it (in Python: .run(), .cancel())"
         )
     return (

@@ -97,7 +97,7 @@ async def _watch(bell: Wakeup, wire: FederationServicer, retry_s: float) -> None
             await wire.cut_revoked()
             again = False
         except Exception as error:
-            _log.error("could not look for revoked certificates", error=str(error), exc_info=error)
+            _log.error("could not check for revoked certificates", error=str(error), exc_info=error)
             again = True
 
 

@@ -22,7 +22,7 @@ def disk_errors_named(folder: Path) -> Iterator[None]:
             raise StorageFull(
                 str(folder),
                 "the disk is full",
-                "free space there; finished work is kept and goes on by itself",
+                "free space there; finished work is kept and continues by itself",
                 values={"folder": str(folder)},
                 command=FreeDiskSpace(path=str(folder)),
             ) from error

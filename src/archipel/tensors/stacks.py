@@ -70,7 +70,7 @@ class ChunkStack:
         Raises NotFiniteUpdate, and ValueError for updates of which only the sum may be looked at.
         """
         if self.divisor is not None:
-            raise ValueError("only the sum of these updates may be looked at; the strategy must say that it needs each")
+            raise ValueError("only the sum of these updates may be read; the strategy must say that it needs each")
         values = np.empty(self.count, self.leaf.dtype)
         found = np.empty((len(self.descriptors), self.count))
         for index, descriptor in enumerate(self.descriptors):

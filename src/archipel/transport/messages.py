@@ -84,7 +84,7 @@ def disclosed_bytes(dataset: DatasetSummary) -> int:
 
 def _in_few_words(datasets: tuple[DatasetSummary, ...]) -> tuple[DatasetSummary, ...]:
     if sum(map(disclosed_bytes, datasets)) > MAX_DISCLOSED_BYTES:
-        raise ValueError(f"more than {MAX_DISCLOSED_BYTES} bytes are told of datasets")
+        raise ValueError(f"more than {MAX_DISCLOSED_BYTES} bytes are disclosed about datasets")
     return datasets
 
 

@@ -40,7 +40,7 @@ def parsed(build: Callable[[Any], T], body: bytes, longest: int) -> T:
     # Read first, then built: built from its bytes, each fault would make a copy of all that lies around it.
     value = from_json(body)
     if parts > MOST_PLACES and (found := places(value)) > MOST_PLACES:
-        raise ValueError(f"has {found} places to look at together; at most {MOST_PLACES} are taken")
+        raise ValueError(f"has {found} places to check together; at most {MOST_PLACES} are taken")
     return build(value)
 
 

@@ -54,7 +54,7 @@ class TensorSchema(Record):
         if keys != sorted(keys) or len({spec.name for spec in self.tensors}) != len(self.tensors):
             raise ValueError("tensors must be unique and ordered by falling item size, then name")
         if self.nbytes >= EXACT:
-            raise ValueError("tensors of 2**53 bytes or more fit nowhere")
+            raise ValueError("the tensors have 2**53 bytes or more")
         return self
 
     @classmethod

@@ -304,7 +304,7 @@ def test_runs_are_chosen_by_their_part_of_the_name(tree):
 
 def test_the_folder_of_derivatives_is_said_when_there_are_several(tree):
     (tree / "derivatives/other/sub-01").mkdir(parents=True)
-    assert "has 2 folders in derivatives/ (hand, other); say which" in " ".join(sentences(scan("bids", tree, OPTIONS)))
+    assert "has 2 folders in derivatives/ (hand, other); name one" in " ".join(sentences(scan("bids", tree, OPTIONS)))
     assert scan("bids", tree, {**OPTIONS, "derivatives": "hand"}).problems == ()
     wrong = scan("bids", tree, {**OPTIONS, "derivatives": "other"})
     assert "derivatives/other: holds no segmentation" in " ".join(sentences(wrong)) and wrong.samples == ()
@@ -315,7 +315,9 @@ def test_a_file_of_git_annex_that_was_not_fetched_is_named(tree):
     place.unlink()
     place.symlink_to("../../.git/annex/objects/xx/yy.nii.gz")
     found = scan("bids", tree, OPTIONS)
-    assert "sub-03/anat/sub-03_T1w.nii.gz: is a link to nothing; fetch the file" in sentences(found)[0]
+    assert (
+        "sub-03/anat/sub-03_T1w.nii.gz: is a link to a file that does not exist; fetch the file" in sentences(found)[0]
+    )
 
 
 def test_the_spine_subject_with_its_derivatives():

@@ -114,7 +114,7 @@ def test_the_same_pixels_in_two_classes_are_pointed_out(root):
 def test_pictures_of_another_size_are_named_until_a_size_is_said(root):
     picture(root, "b/5.png", pixels("large", (12, 10)))
     (line,) = problems(root)
-    assert line == "b/5.png: has pixels uint8 [12, 10], most have uint8 [6, 5]; say size=WIDTHxHEIGHT, or exclude it"
+    assert line == "b/5.png: has pixels uint8 [12, 10], most have uint8 [6, 5]; set size=WIDTHxHEIGHT, or exclude it"
     found = scan("class-folders", root, {"size": "3x4"})
     assert found.problems == () and found.schema.arrays["x"] == "uint8 [4, 3]"
     shapes = {one.arrays["x"].shape for one in format_named("class-folders").read(root, found.samples, {"size": "3x4"})}
@@ -153,9 +153,11 @@ def test_an_option_that_makes_no_sense_is_refused(root, options, words):
 def test_a_name_without_a_patient_and_a_folder_that_is_no_class_are_named(root):
     assert problems(root, subject="^p[0-9]+")[0].startswith("a/1.png: has no patient in its name;")
     assert problems(root, classes="a,c") == [
-        "b/3.png: is in folder b, which is none of the classes a, c; name the class in classes=..., or move the file",
-        "b/4.png: is in folder b, which is none of the classes a, c; name the class in classes=..., or move the file",
-        "c: is a class without a picture; add pictures, or go on without",
+        "b/3.png: is in folder b, which is not one of the classes a, c; name the class in classes=..., or move "
+        "the file",
+        "b/4.png: is in folder b, which is not one of the classes a, c; name the class in classes=..., or move "
+        "the file",
+        "c: is a class without a picture; add pictures, or use the dataset without this class",
     ]
 
 
@@ -231,7 +233,7 @@ def test_a_file_of_several_pictures_is_named_without_looking_at_each(root):
     several = [Image.fromarray(pixels(str(number))) for number in range(3)]
     (root / "ill").mkdir()
     several[0].save(root / "ill/a.tif", save_all=True, append_images=several[1:])
-    assert "a.tif: holds more than one picture; give one picture a file" in the_problem(root)
+    assert "a.tif: holds more than one picture; store one picture per file" in the_problem(root)
 
 
 def test_a_file_is_no_picture_of_another_kind(root):

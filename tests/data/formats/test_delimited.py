@@ -154,13 +154,13 @@ def test_the_delimiter_is_found(tmp_path, delimiter):
 def test_a_delimiter_that_could_be_two_is_asked_for(tmp_path):
     write(tmp_path, "a,b;c,d\n1,5;2,5\n3,5;4,5\n")
     (line,) = problems(tmp_path)
-    assert line == "table.csv: may be divided by , (3 columns) or by ; (2 columns); say which with delimiter=..."
+    assert line == "table.csv: may be divided by , (3 columns) or by ; (2 columns); choose one with delimiter=..."
 
 
 def test_decimal_commas_do_not_divide_columns_and_are_read_when_told(tmp_path):
     write(tmp_path, "id;age;ill\na;40,5;no\nb;50,25;yes\nc;7;yes\n")
     (line,) = problems(tmp_path)
-    assert line == "table.csv: column age holds numbers with a decimal comma, read as text; say decimal=,"
+    assert line == "table.csv: column age holds numbers with a decimal comma, read as text; set decimal=,"
     assert scan("table", tmp_path).errors == ()
     found = scan("table", tmp_path, {"decimal": ","})
     assert found.problems == () and found.schema.columns["age"].maximum == 50.25
@@ -171,7 +171,7 @@ def test_a_decimal_comma_in_a_column_of_numbers_is_an_error_of_its_line(tmp_path
     write(tmp_path / "data", "id;age\na;40,5\nb;50\n")
     (tmp_path / "words.toml").write_text('[column.age]\ntype = "number"\nunit = "years"\n')
     (line,) = problems(tmp_path / "data", dictionary=str(tmp_path / "words.toml"))
-    assert line == "table.csv line 2: age has a decimal comma; say decimal=, or fix the value"
+    assert line == "table.csv line 2: age has a decimal comma; set decimal=, or fix the value"
 
 
 def test_duplicated_ids_are_named_with_their_lines_and_none_of_them_is_used(tmp_path):
@@ -203,7 +203,7 @@ def test_latin_1_is_read_with_a_warning_and_without_one_when_told(tmp_path):
 def test_what_is_neither_utf_8_nor_latin_1_asks_for_its_encoding(tmp_path):
     write(tmp_path, "id,note\na,\u201cx\u201d\nb,y\n", encoding="cp1252")
     (line,) = problems(tmp_path)
-    assert line.startswith("table.csv: is not UTF-8; say what it is, for example encoding=cp1252")
+    assert line.startswith("table.csv: is not UTF-8; set its encoding, for example encoding=cp1252")
     assert problems(tmp_path, encoding="cp1252") == []
     for name in ("klingon", "base64"):
         (line,) = problems(tmp_path, encoding=name)
@@ -222,7 +222,7 @@ def test_what_is_neither_utf_8_nor_latin_1_asks_for_its_encoding(tmp_path):
 def test_an_encoding_that_was_told_wrongly_is_said_and_not_the_delimiter(tmp_path, written, told, text, where):
     write(tmp_path, text, encoding=written)
     (line,) = problems(tmp_path, encoding=told)
-    assert line.startswith(f"table.csv: is not in encoding {told} (line {where}); say encoding=")
+    assert line.startswith(f"table.csv: is not in encoding {told} (line {where}); set its encoding")
 
 
 def test_rows_of_different_widths_are_no_single_column(tmp_path):
@@ -419,7 +419,7 @@ def test_a_dictionary_that_is_not_there_and_one_of_another_table_are_named(tmp_p
         scan("table", tmp_path / "data", {"dictionary": "nowhere.toml"})
     (tmp_path / "words.toml").write_text("[column.weight]\ntype = 'number'\n[column.height]\ntype = 'number'\n")
     (line,) = problems(tmp_path / "data", dictionary=str(tmp_path / "words.toml"))
-    assert "its first line names none of the dictionary's columns (weight, height); say header=no" in line
+    assert "its first line names none of the dictionary's columns (weight, height); set header=no" in line
 
 
 def test_a_dictionary_of_another_width_is_named_for_a_file_without_header(tmp_path):
@@ -571,7 +571,7 @@ def test_rows_may_move_and_others_come_and_go_after_a_cohort_is_frozen(tmp_path)
     with pytest.raises(BadInput, match="has a a second time in line 4"):
         verify(tmp_path, cohort)
     (tmp_path / "table.csv").unlink()
-    with pytest.raises(BadInput, match="is gone since the cohort was approved"):
+    with pytest.raises(BadInput, match="is missing, and was there when the cohort was approved"):
         verify(tmp_path, cohort)
 
 
@@ -655,7 +655,7 @@ def rows_of_visits(*visits: str) -> str:
 
 def test_many_patients_with_several_rows_are_one_cause_and_one_line(tmp_path):
     write(tmp_path, rows_of_visits("v1", "v2"))
-    remedy = "if these are visits, name the column that tells them apart: --option session=visit"
+    remedy = "if these are visits, name the column that distinguishes them: --option session=visit"
     assert problems(tmp_path) == [f"table.csv: 9 of 10 patients have several rows; {remedy}"]
     write(tmp_path, rows_of_visits("v1", "v1"))
     assert problems(tmp_path) == ["table.csv: 9 of 10 patients have several rows; keep one row of each patient"]

@@ -54,7 +54,9 @@ def test_whole_brain_label_maps_keep_their_own_names():
 def test_names_that_differ_in_their_endings_are_one_fault_that_names_the_options():
     root = real_data("ixi_t1_2mm")
     (line,) = map(str, scan("nifti-pairs", root).problems)
-    assert line.startswith("ixi_t1_2mm: no label has the name of an image; say what follows the subject's id in them: ")
+    assert line.startswith(
+        "ixi_t1_2mm: no label has the name of an image; give the part of their names after the subject's id: "
+    )
     assert line.endswith("--option image_suffix=_ds --option label_suffix=_ds_DLMUSE")
     said = {"image_suffix": "_ds", "label_suffix": "_ds_DLMUSE"}
     assert not scan("nifti-pairs", root, said).problems

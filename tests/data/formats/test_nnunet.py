@@ -72,7 +72,7 @@ def test_a_case_without_a_channel_or_with_one_too_many_is_named(tmp_path):
     assert [sample.subject for sample in found.samples] == ["sub-03"]
     assert {str(one).split(";")[0] for one in found.errors} == {
         "imagesTr/stray.nii.gz: has a name that does not end with a channel",
-        "sub-01: has not all its files (looked for imagesTr/sub-01_0001.nii.gz)",
+        "sub-01: lacks some of its files (looked for imagesTr/sub-01_0001.nii.gz)",
         "sub-02: has channel 0002 where channel_names has 2",
     }
 

@@ -99,7 +99,7 @@ def test_a_file_that_breaks_off_is_named_with_its_last_whole_row(tmp_path):
     content = bytearray(path.read_bytes())
     content[start : start + 200] = b"\xff" * 200
     path.write_bytes(content)
-    with pytest.raises(BadInput, match=r"breaks off after row \d+ \(\w+\)"):
+    with pytest.raises(BadInput, match=r"ends after row \d+ \(\w+\)"):
         list(open_table(path).rows())
 
 

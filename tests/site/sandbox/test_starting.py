@@ -116,7 +116,7 @@ async def test_the_journal_is_told_who_keeps_which_limit(
     by_kernel = (
         any(folder.parts[4] == "memory" for folder in worker.group_folders) or "memory kept" in worker.description
     )
-    expected = "memory kept by the kernel" if by_kernel else "memory watched by the agent"
+    expected = "memory limited by the kernel" if by_kernel else "memory watched by the agent"
     assert expected in worker.description
     assert "no network" in worker.description and "frozen between tasks" in worker.description
 
@@ -125,7 +125,7 @@ async def test_the_journal_is_told_who_keeps_which_limit(
 @pytest.mark.parametrize("mode", ["required", "none-i-accept-the-risk"])
 async def test_state_beside_what_is_shown_is_refused_in_any_mode(world: World, mode: str) -> None:
     inside = Path(sys.prefix) / "lib"
-    with pytest.raises(BadInput, match="holds the site's own state folder") as refused:
+    with pytest.raises(BadInput, match="contains the site's own state folder") as refused:
         await Sandbox.start(replace(world.spec, state_folder=inside, mode=mode))
     assert refused.value.code is ErrorCode.SANDBOX
 

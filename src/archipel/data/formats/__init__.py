@@ -79,7 +79,7 @@ def checked_root(root: Path) -> Path:
         if root.is_dir():
             return root
     except OSError as error:
-        raise BadInput(str(root), f"cannot be looked at ({error.strerror})", remedy) from error
+        raise BadInput(str(root), f"cannot be read ({error.strerror})", remedy) from error
     raise BadInput(str(root), "is not a folder", remedy)
 
 

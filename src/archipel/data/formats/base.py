@@ -93,7 +93,7 @@ def verify_files(root: Path, sample: Sample) -> None:
     for role, place in sample.files.items():
         path = root / place
         if not path.is_file():
-            raise data_changed(place, "is gone since the cohort was approved")
+            raise data_changed(place, "is missing, and was there when the cohort was approved")
         if file_hash(path) != sample.file_hashes[role]:
             raise data_changed(place, "has other content than when the cohort was approved")
 

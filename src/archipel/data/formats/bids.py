@@ -48,18 +48,18 @@ class BidsTree(VolumeFormat):
     name: ClassVar[str] = "bids"
     title: ClassVar[str] = "BIDS: dataset_description.json, sub-*/[ses-*/]anat/*.nii.gz"
     options: ClassVar[Mapping[str, str]] = {
-        "suffix": "the images that are modalities, e.g. T1w or T1w,T2w (all of the datatype, unless it is said)",
-        "datatype": "the folder of the images (anat, unless it is said)",
+        "suffix": "the images that are modalities, e.g. T1w or T1w,T2w (by default all of the datatype)",
+        "datatype": "the folder of the images (by default anat)",
         "entities": "only names with these parts, e.g. run-1,acq-mprage",
-        "derivatives": "the folder under derivatives/ with segmentations (the only one, unless it is said)",
+        "derivatives": "the folder under derivatives/ with segmentations (by default the only one)",
         "label": "how the segmentations' names end, e.g. seg-manual or desc-manual_dseg",
-        "validate": "no: do without the BIDS validator",
+        "validate": "no: skip the BIDS validator",
     }
 
     def fits(self, folder: Folder) -> str:
         """Folders of subjects with a description."""
         if folder.has("sub-*/*/*.nii*", "sub-*/*/*/*.nii*") and folder.has(DESCRIPTION):
-            return f"{DESCRIPTION} lies beside sub-* folders"
+            return f"it holds {DESCRIPTION} and sub-* folders"
         return ""
 
     def scan(self, folder: Folder, options: Options) -> Scan:
@@ -126,7 +126,7 @@ class BidsTree(VolumeFormat):
                 return report(f"has no segmentation (looked for {looked})", "add it or exclude the subject")
             if len(chosen) > 1:
                 names = ", ".join(PurePosixPath(place).name for _, place in chosen)
-                return report(f"has {len(chosen)} segmentations ({names})", "say more with label=")
+                return report(f"has {len(chosen)} segmentations ({names})", "name one more exactly with label=")
             files[LABEL] = chosen[0][1]
         found.add(key[0], files, key[1], values=values)
         return None
@@ -165,7 +165,7 @@ def _images(
             visits[_key(means)].images[suffix].append((stem, place))
             if not _has_sidecar(place, stem, suffix, sidecars):
                 cause = f"has no sidecar (looked for {stem}.json)"
-                remedy = "export it again with dcm2niix, or do without what it would say"
+                remedy = "export it again with dcm2niix, or use the image without the values of a sidecar"
                 found.warn(DataIssue(thing=place, cause=cause, remedy=remedy), place.split("/")[0])
     return visits
 
@@ -184,7 +184,7 @@ def _labels(
         return _point_out(folder, pipelines, found)
     if len(pipelines) != 1:
         cause = f"has {len(pipelines)} folders in derivatives/ ({', '.join(pipelines) or 'none'})"
-        return found.report(DataIssue(thing=folder.root.name, cause=cause, remedy="say which with derivatives=..."))
+        return found.report(DataIssue(thing=folder.root.name, cause=cause, remedy="name one with derivatives=..."))
     base = f"derivatives/{pipelines[0]}"
     before = len(found.problems)
     some = False

@@ -45,8 +45,8 @@ class ClassFolders:
     title: ClassVar[str] = "<class>/<image>.png, .jpg or .tif: 2-D images, one folder per class"
     options: ClassVar[Mapping[str, str]] = {
         "size": "WIDTHxHEIGHT: resize every image, for example 28x28",
-        "mode": "gray (as usual) or rgb",
-        "classes": "the classes in their order, for example normal,pneumonia; else the folders by name",
+        "mode": "gray (default) or rgb",
+        "classes": "the classes in their order, for example normal,pneumonia (by default the folders by name)",
         "subject": "a regular expression that finds the patient in a file's name, for example ^[^_]+",
     }
 
@@ -81,7 +81,11 @@ class ClassFolders:
             )
         for name in classes:
             if found and not any(sample.values[CLASS] == name for sample, _ in found.values()):
-                problems.append(_warning(name, "is a class without a picture", "add pictures, or go on without"))
+                problems.append(
+                    _warning(
+                        name, "is a class without a picture", "add pictures, or use the dataset without this class"
+                    )
+                )
         samples = sorted((sample for sample, _ in found.values()), key=lambda sample: sample.key)
         return Scan(tuple(samples), tuple(problems), _schema(samples, found, asked))
 
@@ -167,7 +171,7 @@ def _sample(
     if folder.leaves_out(subject):
         return None
     if path.parts[0] not in classes:
-        cause = f"is in folder {path.parts[0]}, which is none of the classes {', '.join(classes)}"
+        cause = f"is in folder {path.parts[0]}, which is not one of the classes {', '.join(classes)}"
         problems.append(DataIssue(thing=place, cause=cause, remedy="name the class in classes=..., or move the file"))
         return None
     try:
@@ -215,7 +219,7 @@ def _opened(place: str, content: bytes) -> Any:
                 raise _bad(place, cause, "make it smaller, or exclude it")
             # Counting the pictures in a file means to look at each.
             if getattr(picture, "is_animated", False):
-                raise _bad(place, "holds more than one picture", "give one picture a file")
+                raise _bad(place, "holds more than one picture", "store one picture per file")
             picture.load()
             ImageOps.exif_transpose(picture, in_place=True)
     except (OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, OverflowError,
@@ -254,7 +258,7 @@ def _refuse_odd_ones(found: dict[str, _Looked], asked: _Asked, problems: list[Da
     for place, (sample, facts) in list(found.items()):
         own = asked.shape(facts.facts)
         if own != usual:
-            odd = BadInput(place, f"has pixels {own}, most have {usual}", "say size=WIDTHxHEIGHT, or exclude it")
+            odd = BadInput(place, f"has pixels {own}, most have {usual}", "set size=WIDTHxHEIGHT, or exclude it")
             problems.append(problem_of(odd).model_copy(update={"subject": sample.subject}))
             del found[place]
 

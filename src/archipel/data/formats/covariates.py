@@ -96,7 +96,9 @@ def compare(found: FoundVolumes, table: CovariateTable, subjects: Sequence[str])
     """Warn of subjects without a row and of rows without a subject."""
     for subject in sorted(set(subjects) - set(table.rows)):
         cause = f"has no row in {table.place}"
-        found.warn(DataIssue(thing=subject, cause=cause, remedy="add the row, or do without its values"), subject)
+        found.warn(
+            DataIssue(thing=subject, cause=cause, remedy="add the row, or use the volumes without its values"), subject
+        )
     for subject in sorted(set(table.rows) - set(subjects)):
         cause = f"has a row in {table.place} and no folder with volumes"
         found.warn(DataIssue(thing=subject, cause=cause, remedy="add the volumes or remove the row"), subject)
@@ -163,7 +165,7 @@ def _examine(table: _Opened, left_out: Collection[str], what: str) -> CovariateF
         del texts[subject]
     personal = [name for name in names if name.strip().lower().replace(" ", "_") in IDENTIFYING]
     if personal:
-        cause = f"has columns that may name a person ({', '.join(personal)}); they are not taken"
+        cause = f"has columns that may name a person ({', '.join(personal)}); they are not used"
         remarks.append(Remark(cause=cause, remedy="remove them from the file"))
     rows: dict[str, dict[str, Value]] = {subject: {} for subject in sorted(texts)}
     for place, name in enumerate(names):

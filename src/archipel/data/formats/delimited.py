@@ -37,10 +37,10 @@ class Tables:
         "session": "the column with the visit, where a patient has several rows",
         "rows": "COLUMN=VALUE: only the rows with this value",
         "dictionary": "a .toml or .csv file that says what the columns are",
-        "header": "no: the first line is a row already, and the dictionary names the columns",
-        "delimiter": "what divides the columns: , or ; or tab or |",
+        "header": "no: the first line is a row, and the dictionary names the columns",
+        "delimiter": "the delimiter of the columns: , or ; or tab or |",
         "encoding": "utf-8, latin-1 or cp1252",
-        "decimal": "what divides a number: . (as usual) or ,",
+        "decimal": "the decimal mark of numbers: . (default) or ,",
     }
 
     def fits(self, folder: Folder) -> str:
@@ -137,7 +137,7 @@ def _found(root: Path, samples: Sequence[Sample], options: Options) -> Iterator[
     held: dict[str, tuple[PatientTable, dict[Key, str]]] = {}
     for place in sorted({sample.files["table"] for sample in samples}):
         if not (root / place).is_file():
-            raise data_changed(place, "is gone since the cohort was approved")
+            raise data_changed(place, "is missing, and was there when the cohort was approved")
         wanted = {sample.key for sample in samples if sample.files["table"] == place}
         table = PatientTable.opened(root / place, options)
         rows: dict[Key, str] = {}

@@ -31,7 +31,7 @@ def guessed(root: Path, options: Mapping[str, str]) -> tuple[Fit, ...]:
         raise BadInput(str(root), *another)
     if not fits:
         remedy = "name one with --format; see archipel site dataset formats"
-        raise BadInput(str(root), "looks like no format that is known", remedy)
+        raise BadInput(str(root), "does not look like a known format", remedy)
     return fits
 
 
@@ -62,7 +62,7 @@ def _meant(root: Path, guess: str) -> tuple[str, str] | None:
         folder, fit = next(iter(inside.items()))
         held = f"{len(inside)} folders that look like a dataset each"
         cause = f"holds {held if len(inside) > 1 else 'a folder that looks like a dataset'}"
-        return cause, f"name one, for example {folder} ({fit.format}), or say what this is with --format"
+        return cause, f"name one, for example {folder} ({fit.format}), or name the format with --format"
     around = None if guess else _dataset_around(root)
     if around is None:
         return None

@@ -28,9 +28,9 @@ class MedicalFolder(VolumeFormat):
     name: ClassVar[str] = "medical-folder"
     title: ClassVar[str] = "demographics.csv with sub-01/T1/*.nii.gz, sub-01/T2/*.nii.gz"
     options: ClassVar[Mapping[str, str]] = {
-        "table": f"the table of the subjects ({TABLE}, unless it is said)",
+        "table": f"the table of the subjects (by default {TABLE})",
         "id_column": "the table's column with the names of the subjects' folders (the first one)",
-        "modalities": "the folders that are modalities, with commas between them (all, unless it is said)",
+        "modalities": "the folders that are modalities, with commas between them (by default all)",
         "label": "the folder in each subject's that holds the segmentation",
     }
 
@@ -46,7 +46,7 @@ class MedicalFolder(VolumeFormat):
             return ""
         names = [name for name, _ in held.most_common(3)]
         if folder.has(TABLE):
-            return f"{TABLE} lies beside folders with {', '.join(names)} in them"
+            return f"it holds {TABLE} and folders with {', '.join(names)} in them"
         return f"folders hold {', '.join(names)} each" if held[names[0]] > 1 else ""
 
     def scan(self, folder: Folder, options: Options) -> Scan:
@@ -70,7 +70,7 @@ class MedicalFolder(VolumeFormat):
         table = read_covariates(folder, where, found, key=options.get("id_column", ""))
         if table is None and held and not folder.has(glob.escape(where)):
             cause = f"has no {where}"
-            remedy = "add it, name another with the option table, or do without values"
+            remedy = "add it, name another with the option table, or use the volumes without values"
             found.warn(DataIssue(thing=folder.root.name, cause=cause, remedy=remedy))
         if table is not None:
             compare(found, table, list(held))

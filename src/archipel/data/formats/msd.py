@@ -76,8 +76,12 @@ def _compare(folder: Folder, found: FoundVolumes, training: JsonValue, there: se
     if not named:
         return
     for cases, cause, remedy in (
-        (named - there, "names {} cases whose files are not there ({})", "add them, or leave them out on purpose"),
-        (there - named, "does not name {} cases whose files are there ({})", "they are used; remove or list them"),
+        (named - there, "names {} cases whose files are not there ({})", "add them, or use the dataset without them"),
+        (
+            there - named,
+            "does not name {} cases whose files are there ({})",
+            "they are used; list them in dataset.json, or remove the files",
+        ),
     ):
         who = {one for one in cases if not folder.leaves_out(one)}
         if who:

@@ -27,7 +27,7 @@ class NiftiGroups(VolumeFormat):
     name: ClassVar[str] = "nifti-groups"
     title: ClassVar[str] = "a folder of *.nii.gz for each group: control_group/, disease_group/"
     options: ClassVar[Mapping[str, str]] = {
-        "groups": "the folders that are groups, with commas between them (all of them, unless it is said)"
+        "groups": "the folders that are groups, with commas between them (by default all)"
     }
 
     def fits(self, folder: Folder) -> str:

@@ -65,7 +65,7 @@ class NiftiPairs(VolumeFormat):
             nothing_found(folder, found, "images/*.nii.gz")
         told = [] if any(endings) or images.keys() & labels.keys() else endings_of(images, labels)
         if told:
-            remedy = f"say what follows the subject's id in them: {' '.join(told)}"
+            remedy = f"give the part of their names after the subject's id: {' '.join(told)}"
             cause = "no label has the name of an image"
             found.report(DataIssue(thing=folder.root.name, cause=cause, remedy=remedy))
             return found.scan()

@@ -69,7 +69,7 @@ class NnunetRaw(VolumeFormat):
             ] + ([] if subject in drawn else [f"labelsTr/{subject}{ending}"])
             beyond = sorted(set(images.get(subject, {})) - set(range(len(modalities))))
             if missing:
-                cause = f"has not all its files (looked for {', '.join(missing)})"
+                cause = f"lacks some of its files (looked for {', '.join(missing)})"
                 found.report(DataIssue(thing=subject, cause=cause, remedy="add them or exclude the subject"), subject)
             elif beyond:
                 cause = f"has channel {beyond[0]:04} where channel_names has {len(modalities)}"

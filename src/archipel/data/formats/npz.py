@@ -96,7 +96,7 @@ class NpzTable:
             samples.append(Sample(subject=subject, files={"table": place}, row=row, values=values, hash=digest))
         if left_out:
             cause = f"{left_out} test rows are left out"
-            problems.append(_warning(place, cause, "nothing to do: they are for after the training"))
+            problems.append(_warning(place, cause, "no action is needed: they are for a test after the training"))
         counts = {"subjects": len(samples), "samples": len(samples)}
         schema = DataSchema(kind="arrays", arrays=found.facts.arrays, **counts)
         return Scan(tuple(sorted(samples, key=lambda sample: sample.key)), tuple(problems), schema)
@@ -178,7 +178,7 @@ def _rows(root: Path, samples: Sequence[Sample]) -> Iterator[tuple[tuple[NDArray
         place = sample.files["table"]
         if place not in held:
             if not (root / place).is_file():
-                raise data_changed(place, "is gone since the cohort was approved")
+                raise data_changed(place, "is missing, and was there when the cohort was approved")
             try:
                 held[place] = _arrays(root / place)
             except MemoryError as error:
@@ -245,7 +245,7 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
 def _check_size(path: Path, size: int) -> None:
     if size > MOST_BYTES:
         cause = f"would take {size >> 20} MiB in memory; {MOST_BYTES >> 20} are allowed"
-        raise _bad(path, cause, "divide it among datasets")
+        raise _bad(path, cause, "split it into several datasets")
 
 
 def _arrays(path: Path) -> _Arrays:
@@ -288,7 +288,7 @@ def _arrays(path: Path) -> _Arrays:
 def _check_rows(path: Path, *arrays: Sequence[NDArray[Any]]) -> None:
     rows = sum(len(array) for array in arrays[0])
     if rows > MOST_ROWS:
-        raise _bad(path, f"has {rows} rows; {MOST_ROWS} are allowed", "divide it among datasets")
+        raise _bad(path, f"has {rows} rows; {MOST_ROWS} are allowed", "split it into several datasets")
     if any(len(array) and not array.nbytes for several in arrays for array in several):
         raise _bad(path, "has rows that hold nothing", "save arrays whose rows hold numbers")
 

@@ -23,8 +23,10 @@ class NrrdPairs(VolumeFormat):
     name: ClassVar[str] = "nrrd"
     title: ClassVar[str] = "*_image.nrrd with *_label.nrrd, or images/ with labels/; .nrrd and .mha"
     options: ClassVar[Mapping[str, str]] = {
-        "image_suffix": "what images' names have after the subject's id (_image where all lie in one folder)",
-        "label_suffix": "what labels' names have after the subject's id (_label where all lie in one folder)",
+        "image_suffix": "what images' names have after the subject's id (by default _image when all files are "
+        "in one folder)",
+        "label_suffix": "what labels' names have after the subject's id (by default _label when all files are "
+        "in one folder)",
     }
 
     def fits(self, folder: Folder) -> str:

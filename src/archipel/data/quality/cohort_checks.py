@@ -100,7 +100,7 @@ def duplicate_images(evidence: Evidence) -> Iterator[Finding]:
             count=len(apart),
             samples=named([sample for held in apart for sample, _ in held]),
             remedy="find out whose image it is and keep it under one id, or leave the others out (archipel site "
-            "dataset exclude): else training and validation share a patient",
+            "dataset exclude): otherwise training and validation may share a patient",
         )
     if same:
         yield Finding(

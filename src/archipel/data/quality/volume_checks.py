@@ -90,7 +90,7 @@ def mask_findings(held: Volumes, mapping: DataMapping) -> Iterator[Finding]:
                 severity=Severity.WARNING,
                 what=f"declared labels that no sample has: {words}",
                 count=len(absent),
-                remedy="look at the mapping's label values, or do not declare them",
+                remedy="check the mapping's label values, or do not declare them",
             )
     yield from _labels_of_some(held, {key: set(own) for key, own in values.items() if own}, present)
 

@@ -140,7 +140,7 @@ def _array(form: str, number: int, draw: np.random.Generator) -> NDArray[Any]:
     name, _, shape = form.partition(" ")
     kind = np.dtype(name)
     if kind.kind not in "fiub":
-        raise BadInput(f"an array of type {name}", "cannot be made up", "store numbers", code=ErrorCode.BAD_DATA)
+        raise BadInput(f"an array of type {name}", "cannot be generated", "store numbers", code=ErrorCode.BAD_DATA)
     sizes = tuple(json.loads(shape or "[]"))
     if kind.kind == "f":
         return np.asarray(draw.normal(size=sizes), dtype=kind)

@@ -75,5 +75,5 @@ def _fault(path: Path, number: int, end: str) -> BadInput:
     elif number < 0:
         cause, remedy = f"is not a Parquet file ({end})", f"{remedy}, or name it .csv"
     else:
-        cause = f"breaks off after row {number} ({end})"
+        cause = f"ends after row {number} ({end})"
     return BadInput(path.name, cause, remedy, code=ErrorCode.BAD_DATA)

@@ -87,7 +87,7 @@ def _told_apart(visits: Sequence[str]) -> str:
     first, *others = visits[:_FEW]
     option = f'"session={first}"' if " " in first else f"session={first}"
     also = f" (or {', '.join(others)})" if others else ""
-    return f"if these are visits, name the column that tells them apart: --option {option}{also}"
+    return f"if these are visits, name the column that distinguishes them: --option {option}{also}"
 
 
 def _one(place: str, subject: str, session: str, lines: Sequence[int]) -> DataIssue:

@@ -102,7 +102,7 @@ def _values(table: PatientTable, row: Row, key: Key, faults: _Faults) -> list[Va
             sound = False
             remedy = "fix the value, or name it in the dictionary as a missing code or a category"
             if is_comma_number(row.fields[at]):
-                remedy = "say decimal=, or fix the value"
+                remedy = "set decimal=, or fix the value"
             faults.line(row, f"{name} {error}", remedy, key[0])
     return found if sound else None
 
@@ -170,7 +170,7 @@ class _Tally:
             remedy = "name it in the dictionary as a missing code, if it is one"
             yield f"column {self.name} holds {code} in {count} rows", remedy
         if self._reader.rule is None and self._commas > self._texts / 2:
-            yield f"column {self.name} holds numbers with a decimal comma, read as text", "say decimal=,"
+            yield f"column {self.name} holds numbers with a decimal comma, read as text", "set decimal=,"
 
     def summary(self) -> ColumnSummary:
         """The column as the catalog knows it; what is missing is counted from the rows in use."""

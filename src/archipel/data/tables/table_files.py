@@ -112,7 +112,9 @@ def _text_rows(path: Path, delimiter: str, encoding: str) -> Iterator[Row]:
         remedy = "close or double the quotation mark there"
         raise bad(path, f"cannot be read from line {begins} on ({error})", remedy) from error
     except UnicodeError as error:
-        raise bad(path, f"is not in encoding {encoding} from line {begins} on", "say encoding=... as it is") from error
+        raise bad(
+            path, f"is not in encoding {encoding} from line {begins} on", "set its encoding with encoding=..."
+        ) from error
 
 
 # What divides the columns
@@ -143,10 +145,10 @@ def _divider(path: Path, told: str, encoding: str, width: int) -> str:
     if not fitting:
         _check_agreement(path, ",;\t|", encoding)
         cause = "has a single column whether divided by comma, semicolon, tab or |"
-        raise bad(path, cause, "say what divides its columns with delimiter=..., or export it as CSV")
+        raise bad(path, cause, "set delimiter=..., or export it as CSV")
     if len(fitting) > 1:
         ways = " or ".join(f"by {_word(one)} ({columns} columns)" for one, columns in fitting.items())
-        raise bad(path, f"may be divided {ways}", "say which with delimiter=...")
+        raise bad(path, f"may be divided {ways}", "choose one with delimiter=...")
     return next(iter(fitting))
 
 
@@ -162,7 +164,7 @@ def _check_agreement(path: Path, delimiters: Iterable[str], encoding: str, bette
         cause = (
             f"has {width} columns in its first line when divided by {_word(one)}, and another number in line {lines}"
         )
-        remedy = "quote fields that hold the delimiter or fix the lines, or say delimiter=..."
+        remedy = "quote fields that hold the delimiter or fix the lines, or set delimiter=..."
         raise bad(path, cause, "; ".join(better) or remedy)
 
 
@@ -207,7 +209,7 @@ def _encoding(path: Path, told: str, notes: list[tuple[str, str]]) -> str:
                     _check_text(path, first, name)
                 if b"\0" in chunk and not name.startswith("utf-16"):
                     line += chunk[: chunk.index(b"\0")].count(b"\n")
-                    raise bad(path, f"holds a NUL byte in line {line}", "it is damaged or no text; export it again")
+                    raise bad(path, f"holds a NUL byte in line {line}", "it is damaged or is not text; export it again")
                 ended = max(chunk.find(b"\n"), chunk.find(b"\r"))
                 running += len(chunk) if ended < 0 else ended
                 if running > _LONGEST_LINE:
@@ -240,20 +242,22 @@ def _encoding(path: Path, told: str, notes: list[tuple[str, str]]) -> str:
     if fits:
         return "utf-8-sig"
     if all(_is_latin1(byte) for byte in high):
-        notes.append(("is not UTF-8; it was read as Latin-1", "look at its accents, and say encoding=latin-1"))
+        notes.append(("is not UTF-8; it was read as Latin-1", "check its accented letters, and set encoding=latin-1"))
         return "latin-1"
-    raise bad(path, "is not UTF-8", "say what it is, for example encoding=cp1252 for a file from Windows")
+    raise bad(path, "is not UTF-8", "set its encoding, for example encoding=cp1252 for a file from Windows")
 
 
 def _not_in(path: Path, told: str, line: int) -> BadInput:
     return bad(
-        path, f"is not in encoding {told} (line {line})", "say encoding= as it is, for example latin-1 or cp1252"
+        path,
+        f"is not in encoding {told} (line {line})",
+        "set its encoding, for example encoding=latin-1 or encoding=cp1252",
     )
 
 
 def _check_text(path: Path, first: bytes, told: str) -> None:
     if first[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) and not told.startswith("utf-16"):
-        raise bad(path, "is UTF-16", "say encoding=utf-16, or export it as UTF-8")
+        raise bad(path, "is UTF-16", "set encoding=utf-16, or export it as UTF-8")
     for magic, what in _BINARY.items():
         if first.startswith(magic):
             raise bad(path, f"is not text but {what}", "export the table as CSV, or name the file by what it is")

@@ -122,7 +122,7 @@ def _against_dictionary(file: TableFile, dictionary: Dictionary) -> list[tuple[s
     gone = [name for name in dictionary.column if name not in file.names]
     if gone and len(gone) == len(dictionary.column):
         cause = f"its first line names none of the dictionary's columns ({_first(gone)})"
-        raise bad(file.path, cause, "say header=no if it is a row already, or give the table's own dictionary")
+        raise bad(file.path, cause, "set header=no if it is a row, or give the table's own dictionary")
     if not gone:
         return []
     return [(f"has no column {_first(gone)}", "the dictionary names it; a plan that needs it cannot run here")]

@@ -92,7 +92,7 @@ def _nrrd(path: Path, content: bytes) -> Stored:
     encoding = said.get("encoding", "").lower()
     order = {"little": "<", "big": ">"}.get(said.get("endian", "").lower())
     if missing or kind is None or (order is None and kind[1] != "1"):
-        what = f"no {missing[0]}" if missing else f"voxels of type {said['type'][:20]} and no byte order it can be"
+        what = f"no {missing[0]}" if missing else f"voxels of type {said['type'][:20]} and no valid byte order"
         raise damaged(path, f"its header has {what}")
     if encoding not in ("raw", "gzip", "gz"):
         raise bad_volume(path, f"has voxels in encoding {encoding[:20]}", "write it with encoding gzip or raw")
@@ -136,7 +136,7 @@ def _nrrd_fields(path: Path, head: bytes) -> Mapping[str, str]:
         if found.group(2) and name != "datafile":
             continue
         if name in said:
-            raise damaged(path, f"its header says twice what its {name[:40]} is")
+            raise damaged(path, f"its header has {name[:40]} twice")
         said[name] = line[found.end() :].decode("latin-1").strip()
     return said
 

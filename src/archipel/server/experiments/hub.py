@@ -62,7 +62,7 @@ class Stream:
                 await self.say(message)
         except Exception as error:
             # gRPC raises several kinds for a stream that is gone; all mean that the site must connect again.
-            _log.info("control stream broke", site=self.peer.site, error=str(error))
+            _log.info("control stream ended with an error", site=self.peer.site, error=str(error))
             self.closed.set()
 
     async def refuse(self, error: ArchipelError) -> None:

@@ -81,7 +81,7 @@ def note_fault(connection: Connection, site: str, fault: HeadFault) -> None:
         if earlier.site == site and earlier.kept == fault.kept and follows(fault.shown, earlier.shown):
             return
     add_entry(connection, JournalKind.SITE_JOURNAL_FAULT, _of_site(site, fault))
-    _log.error("a site's journal went back", site=site, fault=str(fault))
+    _log.error("a site's journal lost or changed lines", site=site, fault=str(fault))
 
 
 def has(connection: Connection, identity_key: str, site: str, document: Mapping[str, object]) -> bool | None:
@@ -99,7 +99,7 @@ def has(connection: Connection, identity_key: str, site: str, document: Mapping[
     if not any(kept.at <= earlier.shown.at and kept.number > earlier.shown.number for earlier in known):
         fault = HeadFault(kept=kept, shown=head_of(connection, table, SERVER_JOURNAL))
         add_entry(connection, JournalKind.OWN_JOURNAL_FAULT, _of_site(site, fault))
-        _log.error("this server's own journal went back", site=site, fault=str(fault))
+        _log.error("this server's own journal lost or changed lines", site=site, fault=str(fault))
     return False
 
 
@@ -114,7 +114,7 @@ def _own_faults(connection: Connection) -> list[JournalFault]:
 
 
 def faults(database: Database) -> list[JournalFault]:
-    """Every time a site's journal went back, oldest first: the site, and the two heads that tell of it."""
+    """Every time a site's journal lost or changed lines, oldest first: the site, and the two heads that tell of it."""
     with database.read() as connection:
         return _faults(connection)
 

@@ -160,7 +160,7 @@ class Experiments:
             is_new = await asyncio.to_thread(note)
         except Exception as error:
             # What broke the loop may be what breaks this; the loop is tried again all the same.
-            _log.error("could not note the interruption", experiment=name, error=str(error))
+            _log.error("could not record the interruption", experiment=name, error=str(error))
             return True
         await self._notify()
         return is_new

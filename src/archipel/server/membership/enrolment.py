@@ -52,7 +52,7 @@ class Enrolment:
             ) from error
         lifetime = timedelta(hours=self._settings.join_token_hours) if lifetime is None else lifetime
         if lifetime <= timedelta(0):
-            raise BadInput("join token lifetime", "is not positive", "give the number of hours it shall last")
+            raise BadInput("join token lifetime", "is not positive", "give its lifetime in hours, above 0")
         created = now or datetime.now(UTC)
         token = JoinToken(
             url=self._settings.rest_url,
@@ -110,7 +110,7 @@ class Enrolment:
                     "to undo it: `archipel server site remove " + row["site"] + "`",
                 )
             if row["revoked_at"] is not None:
-                raise Conflict(thing, f"was revoked on {row['revoked_at']}", "nothing is left to do")
+                raise Conflict(thing, f"was revoked on {row['revoked_at']}", "no action is needed")
             add_entry(connection, JournalKind.JOIN_TOKEN_REVOKED, JoinTokenRevoked(id=token, site=row["site"]))
             connection.execute(
                 update(schema.join_tokens).where(schema.join_tokens.c.id == token).values(revoked_at=utc_now())

@@ -127,7 +127,7 @@ def _database(state: ServerState, settings: ServerSettings, *, new: bool) -> Dat
     if database.engine.dialect.name == "sqlite" and file:
         if not new and not Path(file).exists():
             raise ArchipelError(
-                file, "the database is not there", "restore it from the backup", code=ErrorCode.CONFIGURATION
+                file, "the database does not exist", "restore it from the backup", code=ErrorCode.CONFIGURATION
             )
         # SQLite gives its WAL and shared-memory files the mode of the database file, so this one decides for all.
         os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))

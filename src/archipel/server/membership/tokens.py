@@ -55,7 +55,7 @@ class AccessTokens:
         if not 0 < len(name) <= 100:
             raise BadInput("token name", "must have 1 to 100 characters", "name the person or program")
         if lifetime <= timedelta(0):
-            raise BadInput("token lifetime", "is not positive", "give the number of days it shall last")
+            raise BadInput("token lifetime", "is not positive", "give its lifetime in days, above 0")
         secret = new_secret()
         token = AccessToken(
             id=new_id(),
@@ -133,7 +133,7 @@ class AccessTokens:
                 connection.execute(change)
         except StorageFull as error:
             # Looking must stay possible on a full disk, most of all for whoever mends it.
-            _log.warning("use of a token not noted", id=token.id, error=str(error))
+            _log.warning("the use of a token was not recorded", id=token.id, error=str(error))
 
 
 def _text(moment: datetime) -> str:

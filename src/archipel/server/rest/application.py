@@ -17,9 +17,9 @@ _TAGS = [
     {"name": "federation", "description": "Which federation this is and who belongs to it."},
     {"name": "experiments", "description": "Submit a job, steer it, watch it, fetch its models."},
     {"name": "blobs", "description": "Plans and models by the hash of their bytes."},
-    {"name": "enrolment", "description": "How a site joins with a token its operator was given."},
+    {"name": "enrolment", "description": "How a site joins, with a join token."},
     {"name": "operation", "description": "Admit, renew and remove sites; the journal. Scope operate."},
-    {"name": "health", "description": "For monitors; open to everybody."},
+    {"name": "health", "description": "For monitors; it needs no token."},
 ]
 _REFUSED = {"model": ErrorBody, "description": "What, why, and what to do"}
 

@@ -85,5 +85,5 @@ async def _gathered(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 def _check_size(blob: str, size: int, limit: int) -> None:
     if size > limit:
         raise TooLarge(
-            f"blob {blob}", f"is longer than the {limit >> 20} MiB this server takes", "raise blob_limit_mb there"
+            f"blob {blob}", f"is longer than the {limit >> 20} MiB this server accepts", "raise blob_limit_mb there"
         )

@@ -30,7 +30,7 @@ class BodyLimit:
             return
         limit = _longest(scope["path"])
         stated = dict(scope["headers"]).get(b"content-length", b"0")
-        too_long = f"a body of more than {limit >> 10} KiB is not taken here"
+        too_long = f"a body of more than {limit >> 10} KiB is not accepted here"
         if stated.isdigit() and int(stated) > limit:
             await error_response(TooLarge(scope["path"], too_long, "send less, or a blob"))(scope, receive, send)
             return

@@ -71,16 +71,16 @@ def enrol(
     return reply
 
 
-@reading.get("/health", tags=["health"], summary="Whether the server lives and reaches its database")
+@reading.get("/health", tags=["health"], summary="Whether the server runs and reaches its database")
 def health(request: Request, response: Response) -> Health:
-    """Open to everybody; tells nothing else. Status 503 when the database is not reached."""
+    """Open to everybody; tells nothing else. Status 503 when the database cannot be reached."""
     context = context_of(request)
     try:
         with context.federation.database.read() as connection:
             connection.execute(text("SELECT 1"))
         reached = True
     except SQLAlchemyError as error:
-        _log.error("the database is not reached", error=str(error))
+        _log.error("the database cannot be reached", error=str(error))
         reached = False
         response.status_code = 503
     return Health(status="ok" if reached else "degraded", database=reached, time=context.now().isoformat())
@@ -98,7 +98,7 @@ def federation(request: Request, _token: Reader) -> FederationView:
     )
 
 
-@reading.get("/sites", summary="The sites and what they announce of their datasets")
+@reading.get("/sites", summary="The sites and what they disclose about their datasets")
 def sites(request: Request, _token: Reader) -> list[SiteView]:
     """Counts and schema, never rows."""
     context = context_of(request)
@@ -150,7 +150,7 @@ def revoke_join_token(request: Request, token_id: str, _token: Operator) -> None
     context_of(request).federation.enrolment.revoke_token(token_id)
 
 
-@operating.get("/certificates", summary="Certificates, good and revoked")
+@operating.get("/certificates", summary="Certificates, valid and revoked")
 def certificates(request: Request, _token: Operator) -> list[CertificateRow]:
     """Newest first."""
     return context_of(request).federation.registry.certificates()

@@ -58,6 +58,6 @@ async def follow(federation: ServerContext, connected: Callable[[], Collection[s
                 await asyncio.to_thread(note, federation.state, now)
                 await asyncio.to_thread(federation.registry.seen, sorted(seen))
             except Exception as error:
-                _log.error("could not note which sites are connected", error=str(error))
+                _log.error("could not record which sites are connected", error=str(error))
             before, noted = now, clock() if due else noted
         await asyncio.sleep(federation.limits.presence_s)

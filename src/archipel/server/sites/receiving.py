@@ -79,7 +79,7 @@ class Receiving:
         except StorageFull as error:
             name = update.key.experiment
             if await self._experiments.note_interruption(name, str(error)):
-                _log.error("an update waits for room", experiment=name, site=update.site, error=str(error))
+                _log.error("an update waits for disk space", experiment=name, site=update.site, error=str(error))
             raise
 
     async def _settle(self, job: Job, update: Update, digest: str | None) -> None:
@@ -109,7 +109,9 @@ class Receiving:
             size = os.fstat(file.fileno()).st_size
             if size < update.model_bytes:
                 cause = f"ended after {size} of {update.model_bytes} bytes"
-                raise BadInput(_thing(update), cause, "go on from the last whole chunk", code=ErrorCode.BAD_UPDATE)
+                raise BadInput(
+                    _thing(update), cause, "continue from the last complete chunk", code=ErrorCode.BAD_UPDATE
+                )
             try:
                 _verify(job, update, digest, file.fileno(), size)
                 with disk_errors_named(part.parent):

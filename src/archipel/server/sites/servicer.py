@@ -81,7 +81,11 @@ class FederationServicer:
         patience = PATIENCE * self.federation.settings.heartbeat_s
         hello = await with_timeout(patience, anext(incoming, None))
         if not isinstance(hello, Hello) or hello.site != peer.site:
-            raise NotPermitted(f"site {peer.site}", "did not say hello as itself", "check which keys the site uses")
+            raise NotPermitted(
+                f"site {peer.site}",
+                "opened its control stream under another name than its certificate has",
+                "check that the site uses its own state folder",
+            )
         self._check_clock(hello)
         contains = await asyncio.to_thread(self._note_hello, peer, hello)
         stream = Stream(peer, send, message_s=self.federation.limits.message_s)
@@ -97,7 +101,7 @@ class FederationServicer:
             await self._listen(stream, incoming, patience)
         finally:
             self.hub.detach(stream)
-            _log.info("site gone", site=peer.site)
+            _log.info("site disconnected", site=peer.site)
 
     async def _missed(self, site: str, contains: bool | None = None) -> list[FromServer]:
         """The welcome, then what became of what the site knows, then what is asked of it."""
@@ -171,7 +175,7 @@ class FederationServicer:
                 except NotPermitted as error:
                     _log.warning("error text refused", site=site, error=str(error))
             case Hello():
-                raise BadInput(f"site {site}", "said hello twice", "open a new stream")
+                raise BadInput(f"site {site}", "sent a second hello on one stream", "open a new stream")
 
     async def _keep_head(self, site: str, document: Document) -> None:
         head = journal_heads.read(self._identity_keys[site], site, document)
@@ -226,7 +230,9 @@ class FederationServicer:
         """The bytes of a blob that the site may have."""
         experiment = await asyncio.to_thread(self.experiments.records.may_fetch, peer.site, start.hash)
         if experiment is None:
-            raise NotFound(f"blob {start.hash}", f"is none that {peer.site} may fetch", "approve its experiment first")
+            raise NotFound(
+                f"blob {start.hash}", f"is not one that {peer.site} may fetch", "approve its experiment first"
+            )
         with self.federation.blobs.open(start.hash) as file:
             position = file.seek(start.offset)
             while chunk := file.read(message_size(len(self.hub.streams))):

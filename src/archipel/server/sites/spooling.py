@@ -46,11 +46,11 @@ async def spool(
 
 def _go_back(file: FileIO, offset: int, thing: str) -> None:
     if offset % CHUNK:
-        cause = f"goes on at byte {offset}, where no chunk begins"
+        cause = f"continues at byte {offset}, where no chunk begins"
         raise BadInput(thing, cause, "ask for the offset first", code=ErrorCode.BAD_UPDATE)
     if offset > (there := file.tell()):
         # An older call that had waited its turn came between the site's question and this call, and went back itself.
-        cause = f"goes on at byte {offset} where {there} bytes are here"
+        cause = f"continues at byte {offset}, but {there} bytes are here"
         raise Conflict(thing, cause, "ask for the offset again", code=ErrorCode.LOST)
     file.truncate(offset)
     file.seek(offset)

@@ -18,7 +18,7 @@ async def with_timeout(seconds: float, what: Awaitable[T]) -> T:
             return await what
     except TimeoutError as error:
         raise ArchipelError(
-            "connection", f"said nothing for {seconds:.0f} s", "it is tried again", code=ErrorCode.LOST
+            "connection", f"sent nothing for {seconds:.0f} s", "it is tried again", code=ErrorCode.LOST
         ) from error
 
 

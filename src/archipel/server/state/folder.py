@@ -85,7 +85,7 @@ class ServerState:
         with disk_errors_named(self.root):
             strange = {path.name for path in self.root.iterdir()} - _LEFT_BY_INIT if self.root.exists() else set()
             if strange:
-                raise Conflict(str(self.root), f"holds other things ({min(strange)})", "choose a new, empty folder")
+                raise Conflict(str(self.root), f"contains other files ({min(strange)})", "choose a new, empty folder")
             for name in _DATABASE_FILES:
                 (self.root / name).unlink(missing_ok=True)
             for folder in (self.root, self.keys, self.spool):

@@ -89,7 +89,7 @@ class ServerSettings(Record):
     def _a_port_of_its_own(cls, port: int, known: ValidationInfo) -> int:
         places = {known.data.get("rest_host"), known.data.get("grpc_host")}
         if port == known.data.get("rest_port") and (len(places) == 1 or places & {"0.0.0.0", "::"}):  # noqa: S104
-            raise PydanticCustomError("port_twice", "is rest_port too, and people and sites need a port each")
+            raise PydanticCustomError("port_twice", "is also rest_port, and the two must be different")
         return port
 
     @property

@@ -122,7 +122,7 @@ class Agent:
             return
         found = journal.verify(self.site, [attested])
         if not found.whole:
-            _log.error("this site's journal is not whole", problems=list(found.problems)[:5])
+            _log.error("this site's journal is not intact", problems=list(found.problems)[:5])
 
     def _beside(self, work: Coroutine[Any, Any, Any]) -> None:
         """Do something beside the control stream; an error in it is logged, not lost."""
@@ -155,7 +155,7 @@ class Agent:
             )
             if left < 0:
                 cause = f"its plan has more than {LARGEST_PLAN} bytes"
-                raise Refused(f"experiment {job.experiment}", cause, "it was not taken on")
+                raise Refused(f"experiment {job.experiment}", cause, "the offer was not stored")
 
     async def _fetch_file(self, path: str, blob: str, most: int) -> int:
         """Fetch and keep one file of a plan, if it has at most so many bytes; how many came."""
@@ -248,7 +248,7 @@ class Agent:
         """Wait a little for room on a full disk; what is in the way is said once for a task."""
         if self._waits.get(str(task.key)) != str(error):
             self._waits[str(task.key)] = str(error)
-            _log.error("the task waits for room", task=str(task.key), error=str(error))
+            _log.error("the task waits for disk space", task=str(task.key), error=str(error))
         await asyncio.sleep(SPACE_WAIT_S)
 
     async def _make(self, task: Task, handler: Handler) -> LocalUpdate:
@@ -368,7 +368,7 @@ class Agent:
                 return []
         except StorageFull as error:
             # Says nothing about the approval, which is proven again before each task.
-            _log.error("could not look for a revocation", experiment=experiment, error=str(error))
+            _log.error("could not check for a revocation", experiment=experiment, error=str(error))
             return []
         except Exception as error:
             _log.error("an experiment's row cannot be read and allows nothing", experiment=experiment, exc_info=error)

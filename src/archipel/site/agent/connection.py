@@ -76,7 +76,7 @@ class ServerConnection:
             except Exception as error:
                 # Whatever a message brings about must not end the agent: the next connection starts afresh.
                 _log.error("the connection broke", exc_info=error)
-                self.problem = f"an unexpected error ({type(error).__name__}); the log says more"
+                self.problem = f"an unexpected error ({type(error).__name__}); see the log"
             finally:
                 self._up.clear()
                 self._stream = None
@@ -146,7 +146,7 @@ class ServerConnection:
             async with asyncio.timeout(patience):
                 return await stream.receive()
         except TimeoutError as error:
-            cause = f"said nothing for {patience:.0f} s"
+            cause = f"sent nothing for {patience:.0f} s"
             raise ArchipelError("server", cause, "the agent connects again", code=ErrorCode.LOST) from error
 
     async def _beat(self, seconds: float) -> None:

@@ -65,19 +65,28 @@ def authorise(site: StateFolder, experiment: str, job: str) -> Authorisation:
         out = _withdrawn(connection, row.cohort_hash or "", row.dataset or "") if row is not None else _Withdrawn()
     if row is None:
         nothing = Nothing()
-        raise Refused(thing, "was never offered here", "nothing to do", code=ErrorCode.NOT_APPROVED, command=nothing)
+        raise Refused(
+            thing, "was never offered here", "no action is needed", code=ErrorCode.NOT_APPROVED, command=nothing
+        )
     about = {"experiment": experiment, "state": str(row.state)}
     decide = Approve(experiment=experiment)
     if row.state == OfferState.REVOKED:
-        cause, remedy = "was revoked by this site", "its people may approve it again"
+        cause, remedy = "was revoked by this site", "only people at the site can approve it again"
         raise Refused(thing, cause, remedy, code=ErrorCode.REVOKED, values=about, command=decide)
     if row.state != OfferState.APPROVED:
         cause = f"is {row.state}, not approved, at this site"
-        raise Refused(thing, cause, "its people decide", code=ErrorCode.NOT_APPROVED, values=about, command=decide)
+        raise Refused(
+            thing,
+            cause,
+            "only people at the site can approve it",
+            code=ErrorCode.NOT_APPROVED,
+            values=about,
+            command=decide,
+        )
     if row.job_hash != job:
         raise Refused(thing, "another job was approved", "offer the changed job and wait", code=ErrorCode.NOT_APPROVED)
     if row.approval is None or row.body is None:
-        raise _tampered(thing, "its approval is gone")
+        raise _tampered(thing, "its approval is missing")
     stored = _Stored(experiment, site.name, job, row.job, row.approval, row.dataset, row.body, out)
     allowed = _proven(stored, site.identity.public, site.cohort_key)
     if out.signed:
@@ -86,7 +95,7 @@ def authorise(site: StateFolder, experiment: str, job: str) -> Authorisation:
         allowed.job, site.settings.policy, len(allowed.cohort.subjects), known_needs(allowed.job.strategy)
     )
     if against:
-        remedy, show = "the site's policy changed; it must allow this first", ShowOffer(experiment=experiment)
+        remedy, show = "the site's policy must allow this first", ShowOffer(experiment=experiment)
         raise Refused(thing, "; ".join(against), remedy, values={"experiment": experiment}, command=show)
     return allowed
 
@@ -166,7 +175,7 @@ def _proven(stored: _Stored, identity_key: str, cohort_key: bytes) -> Authorisat
     left = signed_withdrawals.subtracted(cohort, cohort_key, signed)
     here = {subject_token(subject, cohort_key) for subject in left.subjects}
     if len(set(stored.withdrawn.signed)) < stored.withdrawn.journaled or here & stored.withdrawn.tokens:
-        raise _tampered(thing, "a withdrawal from its cohort is gone")
+        raise _tampered(thing, "a withdrawal from its cohort is missing")
     return Authorisation(job, left, approval, f"{hashed} less {len(signed)}")
 
 

@@ -114,7 +114,7 @@ def _parameters(step: StepTerms) -> str:
 def _leaves(job: Job) -> str:
     alone = job.privacy.release is Release.INDIVIDUALLY
     how = (
-        "the server sees this site's by itself"
+        "the server sees this site's own model"
         if alone
         else "the server adds it, and the counts and metrics below, to those of the other sites and keeps only the sum "
         "over sites; they are not masked yet, so a server that breaks this rule could read this site's"
@@ -180,8 +180,8 @@ def _limits(job: Job, settings: SiteSettings) -> str:
     sandbox = (
         "It runs in a sandbox without network that sees this dataset and nothing else of this machine's data."
         if settings.sandbox is SandboxRule.REQUIRED
-        else "WARNING: this site is configured to run it WITHOUT a sandbox when none can be had; then it can read "
-        "whatever this account can read and use the network."
+        else "WARNING: this site is configured to run it WITHOUT a sandbox when no sandbox is available; then "
+        "it can read everything that this account can read and use the network."
     )
     return (
         f"{_size(limits.memory_mb << 20)} of memory, {pluralise(limits.processes, 'process', 'processes')}, "

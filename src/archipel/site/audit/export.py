@@ -66,7 +66,9 @@ def verify(text: str, key: str | None = None, journal_heads: Iterable[JournalHea
     keys = {signer, *_said(entries, "server_key", "joined")}
     for known in journal_heads:
         if known.owner != end.owner or not any(known.is_signed_by(one) for one in keys):
-            problems.append(f"the head for line {known.number} is not of this journal, or nobody known signed it")
+            problems.append(
+                f"the head for line {known.number} is not of this journal, or it is not signed by a known key"
+            )
     return ExportProof(end.owner, len(written), signer, (*check_chain(entries, [end, *journal_heads]), *problems))
 
 

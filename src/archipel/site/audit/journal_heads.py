@@ -66,7 +66,7 @@ def keep(
         if known is not None and (not follows(head, known) or (contains is False and not _same(head, known))):
             fault = HeadFault(kept=known, shown=head)
             add_entry(connection, JournalKind.SERVER_JOURNAL_FAULT, ServerJournalFault(**dict(fault)))
-            _log.error("the server's journal went back", fault=str(fault))
+            _log.error("the server's journal lost or changed lines", fault=str(fault))
         if not _same(head, known):
             table = schema.server_journal_heads
             # Anew also when it was there: the one inserted last is the one that came last, whatever the clock says.
@@ -102,7 +102,7 @@ def of_server(database: Database) -> JournalHead:
 
 
 def faults(database: Database) -> list[HeadFault]:
-    """Every time the server's journal went back, oldest first; a line that was damaged says nothing here."""
+    """Every time the server's journal lost or changed lines, oldest first; a damaged line is left out."""
     found = []
     for line in journal.of_kind(database, JournalKind.SERVER_JOURNAL_FAULT):
         try:

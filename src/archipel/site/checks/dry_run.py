@@ -169,9 +169,12 @@ class Checks:
 
     async def _begun(self, run: Rehearsal, notes: Notes) -> None:
         if await run.begin():
-            notes.go("initial model", "the plan makes here what the job names")
+            notes.go("initial model", "the plan makes the initial model that the job names")
         else:
-            notes.look("initial model", "the plan makes another one here than the job names; the check goes on with it")
+            notes.look(
+                "initial model",
+                "the plan makes another initial model here than the job names; the check continues with it",
+            )
 
     def _progress(self, name: str, better: str, before: float, after: float, notes: Notes) -> None:
         notes.number(f"{name}_before", before)

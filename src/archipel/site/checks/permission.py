@@ -169,7 +169,7 @@ class Permission:
             raise Refused(
                 f"the local step of {self._job.experiment}",
                 "was ended because a patient in its cohort has withdrawn",
-                "run it again, which leaves them out",
+                "run it again; it then leaves this patient out",
             )
 
     def _is_still(self, permitted: PermittedCohort) -> bool:

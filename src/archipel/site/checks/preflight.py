@@ -78,7 +78,7 @@ class Preflight:
         if len(found) > MOST_SHOWN:
             self._notes.fix("files", f"{len(found) - MOST_SHOWN} more cannot be used either; fix these first")
         if not found:
-            self._notes.go("files", "all are as they were frozen")
+            self._notes.go("files", "all are the same as when they were frozen")
         return not found
 
     def _duplicates(self, training: Sequence[Sample], validation: Sequence[Sample]) -> None:
@@ -96,7 +96,7 @@ class Preflight:
                 say("duplicates", f"{both} hold the same {thing}; exclude one of them")
         if len(pairs) > MOST_SHOWN:
             say("duplicates", f"and {len(pairs) - MOST_SHOWN} more; the quality report groups them")
-        few = f"{uncompared} samples hold too little to be compared"
+        few = f"{uncompared} samples are too small to be compared"
         if uncompared:
             self._notes.look("duplicates", few if pairs else f"no {thing} was found on both sides of the split; {few}")
         elif not pairs:

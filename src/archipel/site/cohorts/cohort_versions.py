@@ -160,7 +160,7 @@ def keep(site: StateFolder, connection: Connection, frozen: Frozen, *, by: Actor
         newest = connection.scalar(select(func.max(_rows.c.version)).where(_rows.c.dataset == cohort.dataset)) or 0
         if cohort.version != newest + 1:
             raise Conflict(
-                f"dataset {entry.name}", "was frozen by another person at the same time", "look at it, then try again"
+                f"dataset {entry.name}", "was frozen by another person at the same time", "check it, then try again"
             )
         body = CohortFrozen(
             dataset=cohort.dataset,

@@ -183,7 +183,9 @@ def usable_scan(
     if found.errors and not (entry.leave_out_faulty and found.samples):
         everybody = {*subjects_of(found), *(problem.subject for problem in found.errors if problem.subject)}
         usable = f"usable subjects: {found.subjects}{f' of {len(everybody)}' * (len(everybody) > found.subjects)}"
-        otherwise = f", or go on without those that have errors: {usable} (--leave-out-faulty)" if found.samples else ""
+        otherwise = (
+            f", or leave out the subjects that have errors: {usable} (--leave-out-faulty)" if found.samples else ""
+        )
         if new:
             raise DatasetProblems(entry.name, found.errors, _NOT_YET + otherwise)
         faulty = tuple(sorted({problem.subject for problem in found.errors if problem.subject}))
@@ -257,7 +259,7 @@ def remove(site: StateFolder, name: str, *, by: Actor) -> None:
         if using:
             raise Conflict(
                 f"dataset {name}",
-                f"is what approved experiments train on ({', '.join(using)})",
+                f"is used by approved experiments ({', '.join(using)})",
                 "revoke them first, or wait for their end",
             )
         add_entry(connection, JournalKind.DATASET_REMOVED, DatasetRemoved(name=name, by=by.journal_name))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from archipel.data import FileFacts, FileIndex, Found, Purpose, Signature
 from archipel.vocabulary import Watch
 
-FILES = "files looked at"
+FILES = "files scanned"
 
 
 class WatchedIndex:

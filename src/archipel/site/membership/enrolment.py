@@ -138,7 +138,7 @@ def _ask(
     except httpx.ProxyError as error:
         raise ArchipelError(
             f"proxy {shown_proxy}",
-            f"refused the way to {ticket.url} ({error})",
+            f"refused to connect to {ticket.url} ({error})",
             "ask its administrator to allow that address",
             code=ErrorCode.LOST,
         ) from error
@@ -147,14 +147,14 @@ def _ask(
             raise ArchipelError(
                 thing,
                 "shows a certificate that is not for this address or not by the token's CA",
-                "do not go on: ask the server's operator for a new token and check the address",
+                "do not continue: ask the server's operator for a new token and check the address",
                 code=ErrorCode.TRUST,
             ) from error
         way = f" through proxy {shown_proxy}" if proxy else ""
         raise ArchipelError(thing, f"cannot be reached{way}", _BEFORE_TRUST, code=ErrorCode.LOST) from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ArchipelError(
-            thing, f"gave no answer ({type(error).__name__})", _BEFORE_TRUST, code=ErrorCode.LOST
+            thing, f"did not answer ({type(error).__name__})", _BEFORE_TRUST, code=ErrorCode.LOST
         ) from error
     try:
         if response.is_success:

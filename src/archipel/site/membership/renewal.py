@@ -79,7 +79,7 @@ async def renew_now(site: StateFolder) -> datetime:
         ):
             await renew(site, uplink)
     except TimeoutError as error:
-        raise _unreachable(site, f"said nothing for {ANSWER_S:.0f} s") from error
+        raise _unreachable(site, f"did not answer for {ANSWER_S:.0f} s") from error
     except ArchipelError as error:
         if error.code is not ErrorCode.LOST:
             raise

@@ -170,6 +170,6 @@ def _refuse_to_show(source: Path, hidden: Path) -> None:
     there, secret = source.resolve(), hidden.resolve()
     if secret.is_relative_to(there) or there.is_relative_to(secret):
         raise BadInput(
-            str(source), "holds the site's own state folder, or lies in it", "keep data and state apart",
+            str(source), "contains the site's own state folder, or is inside it", "keep data and state apart",
             code=ErrorCode.SANDBOX,
         )  # fmt: skip

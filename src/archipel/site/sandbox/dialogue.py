@@ -70,7 +70,7 @@ class Dialogue:
             raise Gone(str(error)) from error
         if not waiting:
             raise Gone("it closed the socket")
-        raise Malformed("spoke out of turn")
+        raise Malformed("sent a message that was not asked for")
 
     def close(self) -> None:
         """The worker ends when it sees that."""

@@ -166,20 +166,20 @@ async def _until_ready(
             await dialogue.say(start)
             reply = await dialogue.hear()
     except (Gone, Malformed, NotFinite, TimeoutError) as error:
-        said = resources.output.tail(400).strip() or str(error) or f"it said nothing for {READY_S:.0f} s"
+        said = resources.output.tail(400).strip() or str(error) or f"it did not answer for {READY_S:.0f} s"
         raise ArchipelError(
             "the worker", f"did not start ({said})", "read the experiment's log at the site", code=ErrorCode.SANDBOX
         ) from error
     if not isinstance(reply, Ready):
-        raise ArchipelError("the worker", "did not say that it is ready", "report this", code=ErrorCode.INTERNAL)
+        raise ArchipelError("the worker", "did not report that it is ready", "report this", code=ErrorCode.INTERNAL)
 
 
 def describe(sandboxed: bool, resources: Resources) -> str:
     """In plain words, for the journal: what holds this worker, and who keeps which limit."""
     uid, group = resources.identity.uid, resources.group
     kept = set(group.folders) if group is not None else set()
-    memory = "memory kept by the kernel (control group)" if "memory" in kept else "memory watched by the agent"
-    processes = "processes kept by the kernel (control group and uid)" if "pids" in kept else "processes by uid"
+    memory = "memory limited by the kernel (control group)" if "memory" in kept else "memory watched by the agent"
+    processes = "processes limited by the kernel (control group and uid)" if "pids" in kept else "processes by uid"
     limits = f"{memory}, {processes}, processor and wall time watched by the agent, frozen between tasks"
     if not sandboxed:
         own = f"its own uid {uid}, with every file that this uid may read"

@@ -20,7 +20,7 @@ def explain(site: StateFolder, offer: Offer, dataset: str | None = None) -> Expl
     except NotFound as error:
         asked = dataset or offer.job.entry(site.name).dataset
         answers = explain_offer(offer.job, site.settings, site.joined().name, asked, 0, offer.asked_by)
-        return (*answers, ("What speaks against it?", str(error)))
+        return (*answers, ("What prevents it?", str(error)))
 
 
 def explain_on(site: StateFolder, offer: Offer, entry: Dataset, cohort: Cohort | None = None) -> Explanation:
@@ -32,7 +32,7 @@ def explain_on(site: StateFolder, offer: Offer, entry: Dataset, cohort: Cohort |
     )
     met = "\n".join(f"- {answer}" for answer in suitability.needs_met(offer.job, entry, cohort))
     against = suitability.reasons_against(site, offer.job, entry, cohort)
-    objection = (("What speaks against it?", "; ".join(against)),) if against else ()
+    objection = (("What prevents it?", "; ".join(against)),) if against else ()
     return (*answers, ("Does the data fit?", met), *objection)
 
 

@@ -51,7 +51,7 @@ def withdraw(
     named = [OptOut(subject, dataset) for subject in typed]
     asked = list(dict.fromkeys([*listed, *named]))
     if not asked:
-        raise BadInput("withdrawal", "names nobody", "name subjects, or a list with --file")
+        raise BadInput("withdrawal", "names no subject", "name subjects, or a list with --file")
     done = withdrawals.withdraw(site, asked, by=by, reason=reason)
     mistyped = _mistyped(site, named, dataset)
     unknown = register.unknown_subjects(site, asked)

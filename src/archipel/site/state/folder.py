@@ -114,7 +114,7 @@ class StateFolder:
         if found is None:
             raise ArchipelError(
                 f"site {self.name}",
-                "has joined no federation yet",
+                "has not joined a federation yet",
                 "ask the server's owner for a join token and run archipel site join TOKEN",
                 code=ErrorCode.CONFIGURATION,
             )

@@ -191,7 +191,7 @@ def _text(error: BaseException) -> str:
         text = "".join(traceback.format_exception(error))
     except Exception as second:
         # A plan's exception can raise in its own __str__.
-        text = f"{type(error).__name__}, whose text cannot be had: {type(second).__name__}"
+        text = f"{type(error).__name__}, whose text is not available: {type(second).__name__}"
     if len(text) > LONGEST_TEXT:
         half = LONGEST_TEXT // 2 - 16
         text = f"{text[:half]}\n[...]\n{text[-half:]}"
