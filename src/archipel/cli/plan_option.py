@@ -1,4 +1,4 @@
-"""How commands that run a plan are told which one."""
+"""The options that name the plan of a command."""
 
 from __future__ import annotations
 

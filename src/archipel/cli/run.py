@@ -51,7 +51,7 @@ def run(
     out: Annotated[Path | None, typer.Option(help="The file for the last model (.safetensors).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
-    """Every site is asked for its approval first. Ctrl-C stops the watching only: the experiment goes on.
+    """Every site is asked for its approval first. Ctrl-C stops the watching only: the experiment continues.
 
     The same command with the same --name takes up the experiment again; `archipel experiment` watches, pauses or
     cancels one.

@@ -1,4 +1,4 @@
-"""``archipel server``: found a federation's server, serve it, see whether it answers; the other commands lie beside.
+"""``archipel server``: create a federation's server, serve it, see whether it answers; other files add its commands.
 
 Commands write to the state folder's database themselves and wake the serving process, if one runs.
 """

@@ -88,7 +88,7 @@ def _looks_like(path: Path, options: dict[str, str], screen: Screen) -> str:
 
 
 def extent(path: Path) -> str:
-    """How much lies in a folder, in words; what cannot be looked at does not count, and no link is followed."""
+    """How much a folder contains, in words; what cannot be read does not count, and no link is followed."""
     sizes = []
     for folder, _, names in os.walk(path):
         for name in names:

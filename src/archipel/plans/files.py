@@ -66,7 +66,7 @@ def read_file(path: Path) -> PlanFiles:
 def read_folder(folder: Path) -> PlanFiles:
     """Every ``*.py`` file below a folder, none of them run; BadInput (``bad-plan``) for what a plan may not hold.
 
-    Hidden files and folders (a name that begins with ``.``) and files with other endings are no part of the plan.
+    Hidden files and folders (a name that begins with ``.``) and files with other endings are not part of the plan.
     """
     if not folder.is_dir():
         raise bad_plan(str(folder), "is not a folder", "name the folder that holds the plan's files")

@@ -1,7 +1,7 @@
 """A torch optimiser's state as named numpy arrays, so that it can be kept at a site without pickle.
 
 Entries are named ``<parameter index>.<name>``; numbers that are not tensors become arrays of no dimension under
-``<parameter index>.<name>#``. Learning rates and other settings are no state: they come from the plan each round.
+``<parameter index>.<name>#``. Learning rates and other settings are not state: they come from the plan each round.
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ class SegmentationPlan(TorchPlan):
     def _one_input(
         self, subject_id: str, image: FloatVolume, affine: Affine, levels: Levels | None
     ) -> tuple[Tensor, Window]:
-        """A batch of one, float32 ``[1, 1, X, Y, Z]``, and where the volume lies in it."""
+        """A batch of one, float32 ``[1, 1, X, Y, Z]``, and where the volume is in it."""
         turned = self._network_input(subject_id, image, affine, levels)
         padded = [max(own, common) for own, common in zip(turned.shape, self.shape, strict=True)]
         window = Window.centred(turned.shape, [-(-size // self.divisor) * self.divisor for size in padded])

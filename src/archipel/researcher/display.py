@@ -80,7 +80,7 @@ class LogScreen:
 
 
 class NotebookScreen:
-    """An HTML table under the cell, replaced as the experiment goes on; no widget and no JavaScript."""
+    """An HTML table under the cell, replaced as the experiment continues; no widget and no JavaScript."""
 
     def __init__(self, display: Any) -> None:
         self._display = display

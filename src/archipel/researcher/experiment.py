@@ -126,7 +126,7 @@ class Experiment:
     def run(self) -> str:
         """Submit if that was not done, wait for the sites' answers, start or resume, and watch until it is finished.
 
-        Ctrl-C (or the notebook's stop button) stops the watching only: the experiment goes on at the server. Raises
+        Ctrl-C (or the notebook's stop button) stops the watching only: the experiment continues at the server. Raises
         ArchipelError when it ends or pauses before its last round, with the reason.
         """
         if self._draft is not None:

@@ -102,7 +102,7 @@ class Federation:
         return f"<p><b>{escape(escape_hidden(self.name))}</b></p>{table}"
 
     def sites(self) -> DataFrame:
-        """One row a site: whether it is connected, when it was last seen, how many datasets it tells of."""
+        """One row per site: whether it is connected, when it was last seen, how many datasets it discloses."""
         rows = [
             {
                 "site": site.site,

@@ -77,7 +77,7 @@ def _why_left_out(site: SiteView, fitting: Sequence[str], needs: DataNeeds) -> s
 
 
 def _fitting(site: SiteView, needs: DataNeeds) -> list[str]:
-    """The datasets that tell of everything the plan needs; where there is none, those that tell nothing against it."""
+    """The datasets that disclose all that the plan needs; where there is none, those that may still fit."""
     found = [one for one in site.datasets if not _objection(one, needs) and not _lacks(one, needs)]
     return [one.name for one in found if _tells_all(one, needs)] or [one.name for one in found]
 
@@ -95,7 +95,7 @@ def _objection(dataset: DatasetSummary, needs: DataNeeds) -> str:
 
 
 def _lacks(dataset: DatasetSummary, needs: DataNeeds) -> str:
-    """The columns that a dataset does not tell of, though it tells of others; a mapping at the site may have them."""
+    """The columns that a dataset does not disclose, though it discloses others; a mapping at the site may have them."""
     told = _told_columns(dataset)
     lacking = [one.name for one in needs.all_columns if one.name not in told]
     return f"does not report column {', '.join(lacking)}" if told and lacking else ""
@@ -116,7 +116,7 @@ def _most(told: int | str) -> int:
 
 
 def _only_dataset(site: SiteView, needs: DataNeeds) -> str:
-    """The dataset of a site that was named without one; columns a site does not tell of do not speak against it."""
+    """The dataset of a site that was named without one; columns that a site does not disclose do not exclude it."""
     names = [one.name for one in site.datasets]
     fitting = _fitting(site, needs) or [one.name for one in site.datasets if not _objection(one, needs)]
     if len(fitting) == 1:

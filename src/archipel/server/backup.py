@@ -48,7 +48,7 @@ class _Named(NamedTuple):
 def copy(federation: ServerContext, folder: Path) -> Copied:
     """Copy the state folder to ``folder``, which is there when the copy is whole and not before.
 
-    A journal that is not whole and files that are missing or damaged are copied as they are and told of, for such a
+    A journal that is not whole and files that are missing or damaged are copied as they are and reported, for such a
     server needs its copy most. Raises Conflict when something is there already, and StorageFull.
     """
     if folder.exists():

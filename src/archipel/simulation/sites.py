@@ -60,7 +60,7 @@ def scanned_site(
 class SiteDescription(Record):
     """One site in a file of sites: the same words as in ``archipel site dataset add``.
 
-    ``path`` lies in the folder of data; ``mapping``, and the option ``dictionary``, beside the file of sites.
+    ``path`` is in the folder of data; ``mapping``, and the option ``dictionary``, beside the file of sites.
     """
 
     path: str = "."

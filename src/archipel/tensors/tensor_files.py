@@ -117,7 +117,7 @@ def encode(arrays: Arrays) -> bytes:
 
 
 def decode(data: Buffer) -> dict[str, np.ndarray[Any, Any]]:
-    """The arrays of any safetensors file, copied; its tensors may lie in any order.
+    """The arrays of any safetensors file, copied; its tensors may be in any order.
 
     Raises BadInput when the bytes are not well formed.
     """

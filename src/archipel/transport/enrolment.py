@@ -64,7 +64,7 @@ class JoinToken(Record):
             raise ArchipelError(
                 f"server {self.url}",
                 "shows another CA than the join token names",
-                "do not go on: ask the server's operator for a new token and check the address",
+                "do not continue: ask the server's operator for a new token and check the address",
                 code=ErrorCode.TRUST,
             )
 

@@ -74,7 +74,7 @@ class DatasetSummary(Record):
 
 MOST_DATASETS = 100
 MAX_DISCLOSED_BYTES = 512 << 10
-"""Bytes of what a site tells of all its datasets, as JSON: whoever lists the sites reads it of every one."""
+"""Bytes of what a site discloses about all its datasets, as JSON: a list of sites contains it for each of them."""
 
 
 def disclosed_bytes(dataset: DatasetSummary) -> int:
@@ -89,7 +89,7 @@ def _in_few_words(datasets: tuple[DatasetSummary, ...]) -> tuple[DatasetSummary,
 
 
 Datasets = Annotated[Many[DatasetSummary], Field(max_length=MOST_DATASETS), AfterValidator(_in_few_words)]
-"""What a site tells of all its datasets."""
+"""What a site discloses about all its datasets."""
 Document = Annotated[dict[str, str | int | float | bool | None], Field(max_length=20)]
 """A signed document, carried whole: its fields hold no lists or documents of their own."""
 

@@ -30,7 +30,7 @@ class Cohort(Record):
     ``version`` counts the dataset's cohorts from 1. ``format`` and ``options`` say how the samples are read,
     ``mapping`` and ``recipe`` what becomes of them then. ``validation`` names the subjects that only measure the
     model, chosen for ``validation_fraction``; None leaves it to the hash of each subject's id and the job's fraction.
-    ``pseudonyms``: what plans are told instead of each subject's id; empty when they are told the id itself.
+    ``pseudonyms``: what plans see instead of each subject's id; empty when they see the id itself.
     """
 
     dataset: Name

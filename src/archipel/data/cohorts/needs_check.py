@@ -54,7 +54,7 @@ def check_needs(needs: DataNeeds, schema: DataSchema, mapping: DataMapping) -> t
 def unmatched_names(mapping: DataMapping, schema: DataSchema) -> tuple[str, ...]:
     """What a mapping speaks of and the dataset does not have: a slip of the pen, or a name that other datasets have.
 
-    Nothing is said of a dataset that was not counted.
+    A dataset that was not counted has no answers.
     """
     if not schema.samples:
         return ()

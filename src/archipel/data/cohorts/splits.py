@@ -37,7 +37,7 @@ def validation_ids(ids: Iterable[str], fraction: float, before: Mapping[str, boo
     it. Raises ValueError for a fraction outside [0, 1).
     """
     if not 0 <= fraction < 1:
-        raise ValueError(f"a validation fraction lies in [0, 1), not {fraction}")
+        raise ValueError(f"a validation fraction is in [0, 1), not {fraction}")
     settled = before or {}
     ordered = sorted(set(ids), key=lambda subject_id: (draw(subject_id), subject_id))
     chosen = {subject_id for subject_id in ordered if settled.get(subject_id, draw(subject_id) < fraction)}

@@ -93,7 +93,7 @@ class FoundVolumes:
         return {role: facts[role] for role in files}
 
     def _one_grid(self, name: str, subject: str, facts: Mapping[str, volumes.VolumeLook]) -> bool:
-        """Each volume is held against the label, or where there is none against the first modality."""
+        """Each volume is compared with the label, or where there is none against the first modality."""
         if len(facts) < 2:
             return True
         base = LABEL if LABEL in facts else next(iter(facts))

@@ -1,6 +1,6 @@
 """Format ``nifti-groups``: a folder for each group of subjects (``control_group/``, ``disease_group/``).
 
-The folder's name is the sample's value ``group``. Images lie in it directly, named by the subject, or in a folder for
+The folder's name is the sample's value ``group``. Images are in it directly, named by the subject, or in a folder for
 each subject; there a subject may have several, each a modality named by the file.
 """
 

@@ -1,6 +1,6 @@
 """Format ``nrrd``: pairs of NRRD or MetaImage files, ``<subject>_image.nrrd`` with ``<subject>_label.nrrd``.
 
-They lie in the dataset's folder itself, or in ``images/`` and ``labels/`` under the same names. Headers that keep
+They are in the dataset's folder itself, or in ``images/`` and ``labels/`` under the same names. Headers that keep
 their voxels in another file (``.nhdr``, ``.mhd``) are named: a sample's file is one file, which is hashed whole.
 """
 

@@ -97,7 +97,7 @@ def _digits(hashed: str) -> str:
 
 
 def is_rows(cohort: Cohort) -> bool:
-    """Whether the cohort's samples lie in one prepared file; volumes have a file each."""
+    """Whether the cohort's samples are in one prepared file; volumes have a file each."""
     return format_named(cohort.format).kind != "volumes"
 
 

@@ -30,7 +30,7 @@ def as_given(schema: DataSchema, cohort: Cohort, grids: Sequence[tuple[Sequence[
     """The schema with the sizes of volumes as plans get them by the cohort's mapping and recipe.
 
     ``grids``: shape and affine of each volume as it is stored. Without any, the schema's smallest and largest shape are
-    taken to lie in RAS, with its median spacing.
+    taken to be in RAS, with its median spacing.
     """
     if schema.kind != "volumes":
         return schema

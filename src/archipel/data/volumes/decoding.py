@@ -1,6 +1,6 @@
 """Decoding: the voxels and the affine of one file, NIfTI, NRRD or MetaImage, always in RAS millimetres.
 
-Nothing a file says of itself is believed before it is held against the file's length, so that a damaged or hostile
+Nothing a file says of itself is believed before it is compared with the file's length, so that a damaged or hostile
 header can neither fill memory nor lead to another file. All kinds are decoded from bytes in memory, which were read
 once.
 """
@@ -38,8 +38,8 @@ class Decoded(NamedTuple):
     """Voxels ``[X, Y, Z]`` or ``[X, Y, Z, channels]`` in stored orientation, and their affine.
 
     They have the type that they are stored in, or float32 where the file scales them. ``is_placed`` is whether the
-    file says how the grid lies in the patient; without that the affine has its spacing only, and which side is left is
-    anybody's guess.
+    file says how the grid is placed in the patient; without that the affine has its spacing only, and which side is
+    left is anybody's guess.
     """
 
     values: NDArray[Any]

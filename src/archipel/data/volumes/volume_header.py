@@ -15,11 +15,11 @@ NOT_3D = "give one 3-D volume per subject"
 
 
 class Stored(NamedTuple):
-    """Voxels of ``shape`` and ``type``, first axis fastest, as they lie in a file.
+    """Voxels of ``shape`` and ``type``, first axis fastest, as they are stored in a file.
 
     They begin at byte ``first``: of the file, or where ``packed`` is given of what the gzip or zlib stream unpacks to
     that begins at byte ``packed``. ``affine`` leads from voxels to RAS millimetres; ``is_placed`` is whether the file
-    says how the grid lies in the patient. With a ``slope`` voxels stand for ``slope * stored + inter``.
+    says how the grid is placed in the patient. With a ``slope`` voxels stand for ``slope * stored + inter``.
     """
 
     shape: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""Volumes on disk: read with their affine, examined once, and held against each other.
+"""Volumes on disk: read with their affine, examined once, and compared with each other.
 
 An examination decodes a file once and keeps what scans and reports ask for: shape, affine, intensities or label
 values. Files are NIfTI, NRRD or MetaImage, told by their suffix.

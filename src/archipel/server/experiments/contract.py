@@ -35,7 +35,7 @@ class ExperimentService(Protocol):
         """The records of its rounds, oldest first."""
 
     def events(self, experiment: str, after: int, follow: bool) -> AsyncIterator[Event]:
-        """Events after ``seq``; with ``follow`` it goes on until the experiment has ended."""
+        """Events after ``seq``; with ``follow`` it continues until the experiment has ended."""
 
     async def models(self, experiment: str) -> Sequence[ModelView]:
         """Its kept models."""

@@ -1,7 +1,8 @@
 """The heads of the sites' journals that the server keeps: a journal that was shortened or rewritten is found out.
 
-Of each site the head for the longest journal stays, as the proof, and is what others are held against. A site whose
-journal went back (a restored backup, say) is a fault once: while it grows from there, nothing more is said of it.
+Of each site the head for the longest journal stays, as the proof, and is what others are compared with. A site whose
+journal lost or changed lines (a restored backup, say) is a fault once: while it grows from there, it is not reported
+again.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ def _own_faults(connection: Connection) -> list[JournalFault]:
 
 
 def faults(database: Database) -> list[JournalFault]:
-    """Every time a site's journal lost or changed lines, oldest first: the site, and the two heads that tell of it."""
+    """Every time a site's journal lost or changed lines, oldest first: the site, and the two heads that prove it."""
     with database.read() as connection:
         return _faults(connection)
 
@@ -145,7 +146,7 @@ def of_site(database: Database, identity: IdentityKey, site: str) -> JournalHead
 
 
 class SiteHead(NamedTuple):
-    """The newest head kept of a site's journal, countersigned, and every time that journal went back."""
+    """The newest head kept of a site's journal, countersigned, and every time that journal lost or changed lines."""
 
     head: JournalHead
     faults: tuple[JournalFault, ...]

@@ -320,7 +320,7 @@ class ExperimentRecords:
             add_event(connection, key.experiment, released)
 
     def _check_failed(self, site: str, key: TaskKey) -> None:
-        """Raise NotPermitted unless the site told of a failure of this task: only such a text is asked for."""
+        """Raise NotPermitted unless the site reported a failure of this task: only such a text is asked for."""
         table = schema.updates
         query = select(table.c.failure).where(at_place(table, key), table.c.site == site)
         with self.federation.database.read() as connection:

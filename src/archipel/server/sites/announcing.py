@@ -33,7 +33,7 @@ _KINDS = frozenset(
     }
 )
 _SAID = ("experiment", "asked_by", "sites", "site", "serial", "not_after", "id", "name", "scopes", "reason")
-"""What is said of a line's body; documents and signatures are in the journal."""
+"""What is logged of a line's body; documents and signatures are in the journal."""
 
 
 def newest(federation: ServerContext) -> int:
@@ -43,10 +43,8 @@ def newest(federation: ServerContext) -> int:
 
 
 def announce(federation: ServerContext, after: int) -> int:
-    """Log the lines after number ``after`` that tell of members, tokens and experiments; the last line's number."""
-    query = select(schema.journal.c.number, schema.journal.c.kind, schema.journal.c.body).where(
-        schema.journal.c.number > after
-    )
+    """Log the lines after number ``after`` that report members, tokens and experiments; the last line's number."""
+    query = select(journal.c.number, journal.c.kind, journal.c.body).where(journal.c.number > after)
     with federation.database.read() as connection:
         rows = connection.execute(query.order_by(schema.journal.c.number)).all()
     for row in rows:

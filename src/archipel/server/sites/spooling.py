@@ -1,7 +1,7 @@
 """An update's tensor file on its way to the disk: each chunk is hashed and written by a thread while the next one
 arrives.
 
-However a call ends, nobody writes to the file any more when it has: the next call goes on where this one came.
+However a call ends, nobody writes to the file any more when it has: the next call continues where this one ended.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class ServerLimits:
     upload_s: float = 60.0
     """How long an upload may go without a chunk before it is given up; what arrived stays for the next try."""
     retry_s: float = 10.0
-    """How long an experiment that was interrupted (by a full disk, say) waits before it goes on."""
+    """How long an experiment that was interrupted (by a full disk, say) waits before it continues."""
     revoked_retry_s: float = 5.0
     """How long the server waits when it could not look for revoked certificates."""
     presence_s: float = 1.0

@@ -184,7 +184,7 @@ class ServerConnection:
         return self._uplink
 
     async def fetch(self, blob: str) -> AsyncGenerator[bytes, None]:
-        """A blob's bytes, in chunks; a break is fixed by going on at the byte where it came."""
+        """A blob's bytes, in chunks; a break is fixed by continuing at the byte where it came."""
         position = 0
         while True:
             try:

@@ -1,4 +1,4 @@
-"""What the server is told of a site: its datasets, what its people answered, and the error texts they released.
+"""What the server is sent about a site: its datasets, what its people answered, and the error texts they released.
 
 Answers are given again on each connection, because the server may have missed one; the rest is said when it is new.
 """

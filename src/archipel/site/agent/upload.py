@@ -20,7 +20,7 @@ _AGAIN = frozenset({ErrorCode.LOST, ErrorCode.DISK_FULL, ErrorCode.INTERNAL})
 
 
 async def deliver(site: StateFolder, store: SiteTaskStore, link: ServerConnection, made: LocalUpdate) -> None:
-    """Send an update; after a break it goes on where that came, and so does an agent that was started again.
+    """Send an update; after a break it continues where that came, and so does an agent that was started again.
 
     An update of one chunk is sent without asking how much is there. Raises ArchipelError when the server refuses it or
     the last word on its round comes first.

@@ -1,4 +1,4 @@
-"""The proof before every task: what the people here signed is held against what is stored, every time again.
+"""The proof before every task: what the people here signed is compared with what is stored, every time again.
 
 What is allowed is the approved job on the approved cohort, without those who were withdrawn since.
 """

@@ -105,7 +105,7 @@ def _line(row: RowMapping) -> JournalEntry:
 class Proof:
     """What verifying found.
 
-    ``lines``: how many there are. ``journal_heads``: how many heads that somebody attested they were held against.
+    ``lines``: how many there are. ``journal_heads``: how many attested heads they were compared with.
     ``attested``: the last line under one of these that fits. ``problems``: what is wrong.
     """
 

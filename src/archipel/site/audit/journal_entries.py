@@ -111,12 +111,12 @@ class DatasetRemoved(PersonalBody):
 
 
 class DatasetsDisclosed(JournalBody):
-    """What the server is told of the datasets from now on."""
+    """What is disclosed about the datasets to the server from now on."""
 
     datasets: tuple[DatasetSummary, ...]
 
     def document(self) -> JsonObject:
-        """The body as the journal keeps it: of each dataset only what is said of it."""
+        """The body as the journal keeps it: of each dataset only what is disclosed."""
         return {"datasets": [one.model_dump(mode="json", exclude_defaults=True) for one in self.datasets]}
 
 
@@ -285,7 +285,7 @@ class RoundSettled(RoundClosed, JournalBody):
 
 
 class ServerJournalFault(HeadFault, JournalBody):
-    """The server's journal went back."""
+    """The server's journal lost or changed lines."""
 
 
 def add_entry(connection: Connection, kind: JournalKind, body: JournalBody) -> None:

@@ -1,8 +1,8 @@
 """What the server shows of both journals: heads of its own, and heads of the site's that it countersigned (receipts).
 
 All are kept. A head of the server's journal that goes back behind the one that came last, or is another one at the same
-line, is journaled here as a fault with both heads in it; the work goes on. From then on the later head is the one that
-others are held against, so that one restored backup is one fault.
+line, is journaled here as a fault with both heads in it; the work continues. From then on the later head is the one
+that others are compared with, so that one restored backup is one fault.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ Result = TypeVar("Result")
 async def run_in_thread(work: Callable[[Watch], Result], show: ShowProgress = show_nothing) -> Result:
     """What blocking work gives, run in a thread.
 
-    When the caller is cancelled, the work is asked to stop and its end is awaited, so that nothing of it goes on behind
-    whoever stopped it.
+    When the caller is cancelled, the work is asked to stop and its end is awaited, so that nothing of it continues
+    behind whoever stopped it.
     """
     cancellation = Cancellation()
     doing = asyncio.ensure_future(asyncio.to_thread(work, Watch(show, cancellation)))

@@ -126,7 +126,7 @@ def add(
 
 
 def scanned(site: StateFolder, entry: Dataset, take_opt_outs: TakeOptOuts, watch: Watch = UNWATCHED) -> Scan:
-    """What lies in the dataset's folder now, without excluded and withdrawn subjects; only changed files are opened.
+    """What the dataset's folder contains now, without excluded and withdrawn subjects; only changed files are opened.
 
     The opt-out list is taken over first. Raises BadInput when the folder is not there, Cancelled when ``watch``
     stops it (what was found in files until then is remembered for the next look), and as ``take_opt_outs`` does.

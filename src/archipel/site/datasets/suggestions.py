@@ -1,4 +1,4 @@
-"""Whom a mistyped id may mean, among the subjects that lie in the datasets here now."""
+"""Whom a mistyped id may mean, among the subjects that are in the datasets here now."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST = 3
 
 
 def subjects_there(site: StateFolder, take_opt_outs: TakeOptOuts, dataset: str = EVERYWHERE) -> set[str]:
-    """Who lies in the dataset, or in any, without those who are left out; each is looked at again.
+    """Who is in the dataset, or in any, without those who are left out; each is looked at again.
 
     A dataset that cannot be looked at now has nobody.
     """

@@ -69,7 +69,7 @@ def _prepare(site: StateFolder, root: Path, cohort: Cohort, watch: Watch) -> Pre
 
 
 def as_disclosed(cohort: Cohort, fraction: float) -> Cohort:
-    """The cohort as a worker is told of it: no paths, and pseudonyms in the place of ids where it has them.
+    """The cohort as a worker sees it: no paths, and pseudonyms in the place of ids where it has them.
 
     Under a pseudonym sessions are numbers from 1: as files call them, they may hold the id, or a date of the patient's.
     Everybody stays on their side of the split, which follows from the ids and ``fraction`` when no list settles it.

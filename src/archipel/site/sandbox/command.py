@@ -133,7 +133,7 @@ def bubblewrap_arguments(
 
 
 def inner_namespace() -> list[str]:
-    """Start of a second bubblewrap, up to its last options, for an agent that is no root.
+    """Start of a second bubblewrap, up to its last options, for an agent that is not root.
 
     The worker then has the uid of process 1. In one user namespace with it a plan could write to ``/proc/1/mem`` and
     so run code that is never frozen; the kernel refuses that from a namespace further in.
@@ -154,7 +154,7 @@ def _as_uid(uid: int) -> list[str]:
 
 
 def _folders_above(places: Sequence[str]) -> list[str]:
-    """Folders that the binds lie in; made by bubblewrap itself they would be closed to the worker's uid."""
+    """Folders that contain the binds; made by bubblewrap itself they would be closed to the worker's uid."""
     above = {PLAN, DATA} | {str(parent) for place in places for parent in Path(place).parents}
     arguments = []
     for folder in sorted(above - {"/"}):

@@ -18,7 +18,7 @@ _MOST = 10_000
 
 
 class Identity:
-    """The uid of one worker, or None when the agent is no root and the worker keeps the agent's own."""
+    """The uid of one worker, or None when the agent is not root and the worker keeps the agent's own."""
 
     def __init__(self, uid: int | None, lock: int | None) -> None:
         self.uid, self._lock = uid, lock

@@ -40,8 +40,8 @@ class ListedDataset(DatasetRow):
 class DatasetDocument(DatasetRow):
     """One dataset in full. The JSON of ``mapping`` leaves out what is at its default.
 
-    ``disclosed`` is all that server and researchers are told; ``needs`` has, for each experiment that runs on this
-    dataset or would, whether the dataset has what its plan needs.
+    ``disclosed`` is all that is disclosed to server and researchers; ``needs`` has, for each experiment that runs on
+    this dataset or would, whether the dataset has what its plan needs.
     """
 
     root: str

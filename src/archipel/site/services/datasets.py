@@ -63,7 +63,7 @@ def remove(site: StateFolder, name: str, *, by: Actor) -> None:
 
 
 def rescan(site: StateFolder, entry: Dataset, *, watch: Watch = UNWATCHED) -> Scan:
-    """What lies in a dataset's folder now, of at least one usable subject. Raises as ``catalog.usable_scan`` does."""
+    """What a dataset's folder contains now, of at least one usable subject. Raises as ``catalog.usable_scan`` does."""
     return catalog.usable_scan(site, entry, take_opt_outs, watch=watch)
 
 
@@ -80,5 +80,5 @@ def make_report(
 
 
 def subjects_there(site: StateFolder, dataset: str = EVERYWHERE) -> set[str]:
-    """Who lies in the dataset, or in any, without those who are left out; each is looked at again."""
+    """Who is in the dataset, or in any, without those who are left out; each is looked at again."""
     return suggestions.subjects_there(site, take_opt_outs, dataset)

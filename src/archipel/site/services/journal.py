@@ -57,7 +57,7 @@ class ExportedJournal(Record):
 
 
 class ServerHead(Record):
-    """The head of the server's journal that came last, and every time that journal went back."""
+    """The head of the server's journal that came last, and every time that journal lost or changed lines."""
 
     head: JournalHead
     faults: tuple[HeadFault, ...]

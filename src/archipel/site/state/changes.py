@@ -1,7 +1,7 @@
 """The stream of what changed at a site: numbered rows, each written in the transaction of the change itself.
 
-Any number of processes follow it, each from the number that it saw last, so that one which was killed goes on where it
-was. A follower reads the database for what a change is about; the stream only says that something changed. The rows
+Any number of processes follow it, each from the number that it saw last, so that one which was killed continues where
+it was. A follower reads the database for what a change is about; the stream only says that something changed. The rows
 before the newest ``KEPT`` are removed, and a follower that needs one of them is told so.
 """
 
@@ -39,7 +39,8 @@ _rows = schema.changes
 class ChangesMissing(NotFound):
     """A follower asked for changes after a number that this site cannot go on from.
 
-    ``newest`` is the number of the newest change there is: whoever reads the site's state again goes on after it.
+    ``newest`` is the number of the newest change there is: a follower that reads the site's state again continues after
+    it.
     """
 
     def __init__(self, site: str, cause: str, newest: int) -> None:

@@ -2,7 +2,7 @@
 
 A withdrawal is written down as a keyed token of the patient's id, never the id, and for each cohort that is frozen
 already as a signed withdrawal that the site signs. The file ``opt-out.txt`` in the state folder is taken over whenever
-the site looks: before it tells of its datasets, before it scans or freezes, and before each task.
+the site looks: before it discloses its datasets, before it scans or freezes, and before each task.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def of(connection: Connection, hashed: str) -> tuple[str, ...]:
 
 
 def journaled(connection: Connection, hashed: str) -> int:
-    """How many signed withdrawals from a cohort the journal tells of: none of them may be gone."""
+    """How many signed withdrawals from a cohort the journal records: none of them may be gone."""
     lines = schema.journal
     mine = (lines.c.kind == JournalKind.COHORT_NARROWED, func.instr(lines.c.body, hashed) > 0)
     return connection.scalar(select(func.count()).select_from(lines).where(*mine)) or 0
