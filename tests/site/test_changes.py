@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import insert
 
 from archipel.site.agent import link_status
 from archipel.site.agent.process import DECISIONS, follow_decisions
@@ -21,7 +22,7 @@ from archipel.site.approval import decisions
 from archipel.site.audit import journal
 from archipel.site.audit.journal_entries import JournalKind
 from archipel.site.services import cohorts, datasets
-from archipel.site.state import changes
+from archipel.site.state import changes, schema
 from archipel.site.state.change_records import (
     NOT_JOURNALED,
     RECORD_OF,
@@ -106,6 +107,27 @@ def test_two_processes_get_every_change_once_in_order_and_a_killed_one_goes_on_w
     # What the killed ones left behind goes with the next wake-up.
     write(hospital, "nobody follows any more")
     assert not list((hospital.folder / FOLDER).iterdir())
+
+
+async def test_a_change_that_cannot_be_read_keeps_no_decision_from_the_agent(with_table: StateFolder) -> None:
+    listener, acted = Wakeup(with_table.folder), asyncio.Event()
+
+    async def act() -> None:
+        acted.set()
+
+    newest = changes.newest(with_table)
+    with with_table.database.write() as connection:
+        row = {"number": newest + 1, "at": "", "line": None, "what": '{"kind":"of-a-newer-version"}'}
+        connection.execute(insert(schema.changes).values(**row))
+    take_offer(with_table)
+    decisions.reject(with_table, "heart", by=ANNA)
+    agent = asyncio.create_task(follow_decisions(with_table, newest, listener, act))
+    try:
+        await asyncio.wait_for(acted.wait(), 10)
+    finally:
+        agent.cancel()
+        await asyncio.gather(agent, return_exceptions=True)
+        listener.close()
 
 
 async def test_a_follower_is_woken_by_a_commit_and_not_by_its_clock(hospital: StateFolder) -> None:

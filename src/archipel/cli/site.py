@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.padding import Padding
 from rich.syntax import Syntax
 from rich.text import Text
 
@@ -177,7 +178,8 @@ def _show(offer: OfferDocument) -> None:
         screen.print(Text(f"note of this site: {shown(offer.note)}"))
     for question, answer in offer.explanation:
         screen.print(Text(f"\n{question}", style="bold"))
-        screen.print(Text(shown(answer)))
+        # Indented, every line of it: an answer quotes strangers, and no line of theirs may pass for a question.
+        screen.print(Padding(Text(shown(answer)), (0, 0, 0, 2)))
     plan = offer.job.plan
     for path in plan.paths:
         what = "The plan" if path == plan.entry else "A file of the plan"

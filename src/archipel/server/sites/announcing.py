@@ -44,7 +44,9 @@ def newest(federation: ServerContext) -> int:
 
 def announce(federation: ServerContext, after: int) -> int:
     """Log the lines after number ``after`` that report members, tokens and experiments; the last line's number."""
-    query = select(journal.c.number, journal.c.kind, journal.c.body).where(journal.c.number > after)
+    query = select(schema.journal.c.number, schema.journal.c.kind, schema.journal.c.body).where(
+        schema.journal.c.number > after
+    )
     with federation.database.read() as connection:
         rows = connection.execute(query.order_by(schema.journal.c.number)).all()
     for row in rows:

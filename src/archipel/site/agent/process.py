@@ -91,7 +91,8 @@ async def follow_decisions(
 ) -> None:
     """Call ``decided`` for each burst of changes after number ``after`` in which people of this site decided something.
 
-    What fails is logged: the database still holds what was decided, and it is looked at again.
+    What fails is logged, and ``decided`` is called as well: what was decided is read from the database, so that a
+    change that cannot be read, such as one of a newer version, keeps no revocation from this process.
     """
     while True:
         try:
@@ -106,6 +107,7 @@ async def follow_decisions(
             await _act(decided)
         except Exception as error:
             _log.error("could not follow what changes here", exc_info=error)
+            await _act(decided)
             await asyncio.sleep(AGAIN_S)
 
 
