@@ -12,6 +12,7 @@ import pytest
 
 from archipel.data import scan
 from archipel.data.files import Folder, MemoryIndex, file_hash, signature_of
+from archipel.data.limits import DataLimits
 from archipel.data.volumes.volumes import IMAGE, look, read_image, read_label
 from archipel.vocabulary import BadInput
 from worlds.data_files import write_pair, write_pairs, write_volume
@@ -76,13 +77,12 @@ def test_reading_takes_few_bytes_a_voxel(tmp_path, role, bytes_a_voxel, slope):
     assert peak < bytes_a_voxel * values.size + (40 << 20)
 
 
-def test_voxels_are_counted_as_what_they_are_read_into(tmp_path, monkeypatch):
+def test_voxels_are_counted_as_what_they_are_read_into(tmp_path):
     """A byte each on disk, four in memory."""
     write_volume(tmp_path / "a.nii.gz", np.zeros((20, 20, 20), np.uint8))
-    monkeypatch.setattr("archipel.data.volumes.decoding.MOST_BYTES", 31_999)
-    assert "would take 0 MiB in memory" in str(look(Folder(tmp_path), "a.nii.gz", "image").problem)
-    monkeypatch.setattr("archipel.data.volumes.decoding.MOST_BYTES", 32_000)
-    assert look(Folder(tmp_path), "a.nii.gz", "image").problem is None
+    few, enough = (Folder(tmp_path, limits=DataLimits(volume_bytes=most)) for most in (31_999, 32_000))
+    assert "would take 0 MiB in memory" in str(look(few, "a.nii.gz", "image").problem)
+    assert look(enough, "a.nii.gz", "image").problem is None
 
 
 def test_memory_that_runs_out_is_a_problem_that_is_not_remembered(tmp_path):
@@ -123,6 +123,7 @@ root = Path({str(tmp_path)!r})
 (root / "once").mkdir()
 scan("nifti-pairs", root / "once")
 import nibabel.nifti1, nibabel.nifti2, scipy
+from archipel.data.limits import DataLimits
 from archipel.data.volumes.volumes import read_image
 read_image(root / "images/small.nii.gz")
 taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from archipel.data import Cohort, RawSource, format_named, scan, split, verify
+from archipel.data.limits import DataLimits
 from archipel.vocabulary import BadInput, DataNeeds, ErrorCode
 from worlds.data_files import write_pair, write_pairs, write_volume
 
@@ -159,7 +160,7 @@ def test_the_split_loads_each_side_in_the_order_of_ids(tmp_path):
     assert [volume.id for volume in training.volumes()] == list(training.ids)
 
 
-def test_a_volume_that_would_fill_the_memory_is_named_before_it_is_unpacked(tmp_path, monkeypatch):
+def test_a_volume_that_would_fill_the_memory_is_named_before_it_is_unpacked(tmp_path):
     write_pairs(tmp_path, 1)
-    monkeypatch.setattr("archipel.data.volumes.decoding.MOST_BYTES", 1000)
-    assert "images/sub-00.nii.gz: would take 0 MiB in memory" in str(scan(KIND, tmp_path).problems[0])
+    few = DataLimits(volume_bytes=1000)
+    assert "images/sub-00.nii.gz: would take 0 MiB in memory" in str(scan(KIND, tmp_path, limits=few).problems[0])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from archipel.data import Cohort, RawSource, SubjectSet, scan, split, verify
+from archipel.data.limits import DATA_LIMITS, DataLimits
 from archipel.tensors import blob_hash
 from archipel.vocabulary import BadInput, DataNeeds, ErrorCode
 
@@ -24,8 +25,8 @@ def save(root, rows=4, **changes):
     np.savez(root / "table.npz", **{name: array for name, array in arrays.items() if array is not None})
 
 
-def the_problem(root):
-    (problem,) = scan("npz", root).problems
+def the_problem(root, limits=DATA_LIMITS):
+    (problem,) = scan("npz", root, limits=limits).problems
     return str(problem)
 
 
@@ -114,10 +115,10 @@ def test_a_pooled_cohort_may_lie_in_several_tables(tmp_path):
     )
 
 
-def test_a_file_that_would_fill_the_memory_is_named_before_it_is_unpacked(tmp_path, monkeypatch):
+def test_a_file_that_would_fill_the_memory_is_named_before_it_is_unpacked(tmp_path):
     save(tmp_path, x=np.zeros((4, 1 << 20)))
-    monkeypatch.setattr("archipel.data.formats.npz.MOST_BYTES", 1 << 20)
-    assert "table.npz: would take 32 MiB in memory; 1 are allowed" in the_problem(tmp_path)
+    few = DataLimits(npz_bytes=1 << 20)
+    assert "table.npz: would take 32 MiB in memory; 1 are allowed" in the_problem(tmp_path, limits=few)
 
 
 def written(path, **arrays):
@@ -156,11 +157,10 @@ def test_a_small_file_that_speaks_of_much_is_named_before_room_is_made_for_it(tm
     assert words in problem and peak < 8 << 20
 
 
-def test_more_rows_than_are_allowed_are_counted_over_all_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr("archipel.data.formats.npz.MOST_ROWS", 5)
+def test_more_rows_than_are_allowed_are_counted_over_all_parts(tmp_path):
     arrays = {f"{part}_{what}": np.zeros((3, 1)) for part in ("train", "val") for what in ("images", "labels")}
     np.savez(tmp_path / "a.npz", **arrays)
-    assert "a.npz: has 6 rows; 5 are allowed" in the_problem(tmp_path)
+    assert "a.npz: has 6 rows; 5 are allowed" in the_problem(tmp_path, limits=DataLimits(npz_rows=5))
 
 
 def test_a_sparse_file_is_named_by_its_size(tmp_path):

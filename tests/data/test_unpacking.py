@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archipel.data.volumes import unpacking
-from archipel.data.volumes.unpacking import BrokenOff, unpacked
+from archipel.data.volumes.unpacking import BrokenOff, Pieces, unpacked
 from archipel.data.volumes.volumes import read_image
 
 EMPTY = zlib.compressobj(9, zlib.DEFLATED, 31).flush()
@@ -33,17 +33,15 @@ def test_the_first_bytes_are_those_that_were_packed(content, size, wanted, befor
     assert bytes(unpacked(stream, 5000, before, exactly=False)) == content
 
 
-def test_pieces_are_put_together_wherever_they_end(monkeypatch):
+def test_pieces_are_put_together_wherever_they_end():
     """A stream that is longer than what is handed over at once, and unpacks to more than is taken at once."""
     content = noise(300_000) + bytes(3_000_000)
-    monkeypatch.setattr(unpacking, "_SHORT_PIECE", 1000)
-    monkeypatch.setattr(unpacking, "_PIECE", 1001)
-    monkeypatch.setattr(unpacking, "_PART", 7777)
+    pieces = Pieces(first=1001, later=1000, taken=7777)
     for stream in (gzip.compress(content), zlib.compress(content), members(content, 65_280)):
-        assert bytes(unpacked(stream, len(content))) == content
+        assert bytes(unpacked(stream, len(content), pieces=pieces)) == content
         for cut in (len(stream) - 1, len(stream) - 4, len(stream) // 2):
             with pytest.raises((BrokenOff, zlib.error)):
-                unpacked(stream[:cut], len(content))
+                unpacked(stream[:cut], len(content), pieces=pieces)
 
 
 def test_blocks_of_a_blocked_gzip_file_are_read():

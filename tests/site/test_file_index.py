@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from archipel.data import MemoryIndex, Signature
 from archipel.data.files import Purpose
-from archipel.site.datasets import file_index
 from archipel.site.datasets.file_index import SqlFileIndex
 from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawals.withdrawals import reinstate, withdraw
@@ -37,14 +36,12 @@ FACTS = [ONE.record(hash=blob_hash(bytes([number])), found=Number(number=number)
 @pytest.mark.parametrize("batch", [1, 3, 500])
 def test_the_index_answers_as_one_in_memory_does(
     hospital: StateFolder,
-    monkeypatch: pytest.MonkeyPatch,
     batch: int,
     sessions: list[list[tuple[str, str, Purpose[Number], int]]],
 ) -> None:
-    monkeypatch.setattr(file_index, "_BATCH", batch)
     memory, name = MemoryIndex(), f"d{abs(hash(repr(sessions)))}-{batch}"
     for actions in sessions:
-        with SqlFileIndex(hospital, name) as index:
+        with SqlFileIndex(hospital, name, batch) as index:
             for action, place, purpose, number in actions:
                 signature = Signature(number, number, number, number)
                 if action == "put":

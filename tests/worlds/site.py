@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 from archipel.cli.site import app
 from archipel.governance import IdentityKey, job_hash
 from archipel.site.approval import offers
+from archipel.site.approval.offer_limits import OFFER_LIMITS, OfferLimits
 from archipel.site.membership.certificates import keep_certificate, tls_request
 from archipel.site.membership.creation import create_site
 from archipel.site.state import schema
@@ -88,11 +89,11 @@ def job_for(site: StateFolder, **changes) -> Job:
     return Job.model_validate({**values, **changes})
 
 
-def take_offer(site: StateFolder, **changes) -> tuple[Job, str]:
+def take_offer(site: StateFolder, limits: OfferLimits = OFFER_LIMITS, **changes) -> tuple[Job, str]:
     """Offer a job whose plan was fetched; the job and its hash."""
     job = job_for(site, **changes)
     site.blobs.put(PLAN)
-    offers.record(site, job)
+    offers.record(site, job, limits=limits)
     return job, job_hash(job)
 
 

@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
+from archipel.data.limits import DATA_LIMITS, DataLimits
 from archipel.data.samples import DataIssue, problem_of
 from archipel.tensors import BlobHasher, blob_hash
 from archipel.vocabulary import BadInput, ErrorCode, Hash, Record
@@ -120,14 +121,22 @@ class MemoryIndex:
 class Folder:
     """A dataset's root as formats see it: files inside it, examined through an index.
 
-    ``leaves_out`` says of a subject whether the site leaves it out; its files are not looked at.
+    ``leaves_out`` says of a subject whether the site leaves it out; its files are not looked at. ``limits`` are those
+    of what a file may hold; an index does not know by which of them a file was refused.
     """
 
-    def __init__(self, root: Path, index: FileIndex | None = None, leaves_out: LeavesOut | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        index: FileIndex | None = None,
+        leaves_out: LeavesOut | None = None,
+        limits: DataLimits = DATA_LIMITS,
+    ) -> None:
         self.root = root
         self._real = root.resolve()
         self.index = index or MemoryIndex()
         self.leaves_out: LeavesOut = leaves_out or (lambda _: False)
+        self.limits = limits
 
     def files(self, pattern: str, problems: list[DataIssue]) -> Iterator[str]:
         """Places of the files that match, sorted folder by folder.

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from archipel.data import Cohort, ColumnMapping, DataMapping, RawSource, SubjectSet, Verdict, check_needs, scan
-from archipel.data.formats import format_named, name_patterns
+from archipel.data.formats import format_named
 from archipel.data.formats.name_patterns import found_in
+from archipel.data.limits import DATA_LIMITS, DataLimits
 from archipel.vocabulary import BadInput, ColumnNeed, DataNeeds
 
 
@@ -191,12 +192,11 @@ def test_a_pattern_finds_what_python_finds(names, pattern):
 
 
 @pytest.mark.parametrize("pattern", ["(a+)+$", "(a|aa)+$", r"(a*)*\1$"])
-def test_a_pattern_that_does_not_come_to_an_end_is_named_with_the_name_it_hangs_on(root, monkeypatch, pattern):
-    monkeypatch.setattr(name_patterns, "SECONDS", 1)
+def test_a_pattern_that_does_not_come_to_an_end_is_named_with_the_name_it_hangs_on(root, pattern):
     hanging = "a" * 200 + "b\t"
     picture(root, f"b/{hanging}.png")
     with pytest.raises(BadInput) as caught:
-        scan("class-folders", root, {"subject": pattern})
+        scan("class-folders", root, {"subject": pattern}, limits=DataLimits(pattern_s=1))
     assert caught.value.thing == f"option subject={pattern}"
     assert caught.value.cause == f"needs more than 1 s for {hanging}"
     assert "repeat inside a repeat" in caught.value.remedy
@@ -216,16 +216,16 @@ def test_a_pattern_that_is_none_is_named(root, pattern, cause):
         scan("class-folders", root, {"subject": pattern})
 
 
-def the_problem(root):
-    (problem,) = [one for one in scan("class-folders", root).problems if one.severity == "error"]
+def the_problem(root, limits=DATA_LIMITS):
+    (problem,) = [one for one in scan("class-folders", root, limits=limits).problems if one.severity == "error"]
     return str(problem)
 
 
-def test_a_picture_of_too_many_pixels_is_named_before_it_is_decoded(root, monkeypatch):
+def test_a_picture_of_too_many_pixels_is_named_before_it_is_decoded(root):
     picture(root, "ill/a.png")
     picture(root, "healthy/b.png", pixels("large", (60, 50)))
-    monkeypatch.setattr("archipel.data.formats.class_folders.MOST_PIXELS", 2999)
-    assert "b.png: has 50 x 60 pixels; 2999 are allowed; make it smaller, or exclude it" in the_problem(root)
+    few = DataLimits(picture_pixels=2999)
+    assert "b.png: has 50 x 60 pixels; 2999 are allowed; make it smaller, or exclude it" in the_problem(root, few)
 
 
 def test_a_file_of_several_pictures_is_named_without_looking_at_each(root):

@@ -38,13 +38,10 @@ def test_a_file_that_went_from_the_cache_is_a_task_to_be_done_again(tmp_path: Pa
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077])
-def test_many_files_are_one_folder_that_any_worker_can_enter(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mask: int
-) -> None:
-    monkeypatch.setattr(staging, "MOST_BINDS", 2)
+def test_many_files_are_one_folder_that_any_worker_can_enter(tmp_path: Path, mask: int) -> None:
     given = prepared(tmp_path, *"abcde")
     os.umask(mask)
-    stage = StagedFiles(given, tmp_path)
+    stage = StagedFiles(given, tmp_path, most_binds=2)
     ((together, place),) = stage.files
     assert place == ""
     assert sorted(path.name for path in together.iterdir()) == list("abcde")

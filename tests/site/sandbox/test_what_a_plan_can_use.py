@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from archipel.site.sandbox import Sandbox, TaskFailed, groups, output, tree
+from archipel.site.sandbox import Sandbox, TaskFailed, groups, tree
 from archipel.vocabulary import ErrorCode
 from worlds.sandbox import World, exists, ticks_of
 
@@ -243,9 +243,8 @@ async def test_a_result_that_the_agent_reads_is_not_written_any_more(world: Worl
         await worker.kill()
 
 
-async def test_what_a_plan_prints_is_kept_small_and_plain(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output, "LIMIT", 100_000)
-    worker = await Sandbox.start(world.limited(wall_s=2))
+async def test_what_a_plan_prints_is_kept_small_and_plain(world: World) -> None:
+    worker = await Sandbox.start(replace(world.limited(wall_s=2), log_bytes=100_000))
     await worker.prepare()
     flood = """
         import os, time

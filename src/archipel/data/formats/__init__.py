@@ -19,6 +19,7 @@ from archipel.data.formats.nnunet import NnunetRaw
 from archipel.data.formats.npz import NpzTable
 from archipel.data.formats.nrrd import NrrdPairs
 from archipel.data.formats.volume_names import is_of
+from archipel.data.limits import DATA_LIMITS, DataLimits
 from archipel.data.samples import DataIssue, Scan
 from archipel.lazy import lazy_names
 from archipel.vocabulary import BadInput
@@ -96,6 +97,7 @@ def scan(
     options: Options | None = None,
     index: FileIndex | None = None,
     leaves_out: LeavesOut | None = None,
+    limits: DataLimits = DATA_LIMITS,
 ) -> Scan:
     """Every sample under ``root`` and every problem with it; files that ``index`` knows are not opened again.
 
@@ -107,7 +109,7 @@ def scan(
         if option not in found.options:
             known = ", ".join(sorted(found.options)) or "none"
             raise BadInput(f"option {option} of format {name}", "is unknown", f"the format has: {known}")
-    whole = found.scan(Folder(checked_root(root), index, leaves_out), options or {})
+    whole = found.scan(Folder(checked_root(root), index, leaves_out, limits), options or {})
     return whole if leaves_out is None else _without(whole, leaves_out)
 
 

@@ -22,6 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from archipel.data.files import FileFacts, Folder, Purpose, content_hash, read_whole, short_of_memory
 from archipel.data.formats.base import Options, verify_files
 from archipel.data.formats.name_patterns import found_in
+from archipel.data.limits import DATA_LIMITS
 from archipel.data.sample_data import SampleData
 from archipel.data.samples import ColumnSummary, DataIssue, DataSchema, Sample, Scan, SubjectId, problem_of
 from archipel.tensors import BlobHasher, blob_hash
@@ -30,8 +31,6 @@ from archipel.vocabulary import BadInput, DataKind, ErrorCode, Record
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 CLASS, NUMBER = "class", "class_number"
 """The values of a sample: its class by name and, counted from 0, in the order of the classes."""
-MOST_PIXELS = 1 << 27
-"""11,000 x 11,000; in colour, reading holds 2 GiB."""
 _KINDS = ("PNG", "JPEG", "TIFF")
 _MODES = {"gray": "L", "rgb": "RGB"}
 _SUBJECT = TypeAdapter(SubjectId)
@@ -63,7 +62,9 @@ class ClassFolders:
         classes = asked.classes or sorted({PurePosixPath(place).parts[0] for place in places})
         found: dict[str, _Looked] = {}
         unread = [one.thing for one in problems if one.thing.lower().endswith(SUFFIXES)]
-        subjects = asked.subjects(sorted({PurePosixPath(place).stem for place in (*places, *unread)}))
+        subjects = asked.subjects(
+            sorted({PurePosixPath(place).stem for place in (*places, *unread)}), folder.limits.pattern_s
+        )
         problems = [one.model_copy(update={"subject": subjects.get(PurePosixPath(one.thing).stem, "")})
                     for one in problems]  # fmt: skip
         for place in places:
@@ -139,9 +140,9 @@ class _Asked:
         self.classes = [name.strip() for name in options["classes"].split(",")] if "classes" in options else []
         self.pattern = options.get("subject", "")
 
-    def subjects(self, stems: Sequence[str]) -> Mapping[str, str]:
+    def subjects(self, stems: Sequence[str], seconds: int) -> Mapping[str, str]:
         """The patient in each name, "" where none is found. Raises BadInput for a pattern that cannot be used."""
-        return found_in(stems, self.pattern) if self.pattern else {stem: stem for stem in stems}
+        return found_in(stems, self.pattern, seconds) if self.pattern else {stem: stem for stem in stems}
 
     def pixels(self, picture: Any) -> NDArray[Any]:
         """The picture in the mode and size that were asked for."""
@@ -179,7 +180,9 @@ def _sample(
     except ValidationError:
         problems.append(DataIssue(thing=place, cause="has no patient in its name", remedy="fix subject=..., or rename"))
         return None
-    found = folder.look_at_bytes(place, _PICTURE, _examined)
+    found = folder.look_at_bytes(
+        place, _PICTURE, lambda path, content: _examined(path, content, folder.limits.picture_pixels)
+    )
     if found.problem is not None:
         problems.append(found.problem.model_copy(update={"thing": place, "subject": subject}))
         return None
@@ -195,9 +198,9 @@ def _sample(
     return sample, found
 
 
-def _examined(path: Path, content: bytes) -> PictureFacts:
+def _examined(path: Path, content: bytes, most_pixels: int) -> PictureFacts:
     """Size, mode and a hash of the pixels. Raises BadInput for a picture that is damaged."""
-    picture = _opened(path.name, content)
+    picture = _opened(path.name, content, most_pixels)
     pixels = np.ascontiguousarray(np.asarray(picture))
     hasher = BlobHasher()
     hasher.update(f"{pixels.dtype.str}{pixels.shape}".encode())
@@ -205,7 +208,7 @@ def _examined(path: Path, content: bytes) -> PictureFacts:
     return PictureFacts(width=picture.width, height=picture.height, mode=picture.mode, pixels=hasher.digest())
 
 
-def _opened(place: str, content: bytes) -> Any:
+def _opened(place: str, content: bytes, most_pixels: int = DATA_LIMITS.picture_pixels) -> Any:
     """The decoded picture, upright. Raises BadInput."""
     try:
         from PIL import Image, ImageOps
@@ -214,8 +217,8 @@ def _opened(place: str, content: bytes) -> Any:
     try:
         # By their bytes Pillow reads dozens of other kinds, one of them by starting a program.
         with Image.open(BytesIO(content), formats=_KINDS) as picture:
-            if picture.width * picture.height > MOST_PIXELS:
-                cause = f"has {picture.width} x {picture.height} pixels; {MOST_PIXELS} are allowed"
+            if picture.width * picture.height > most_pixels:
+                cause = f"has {picture.width} x {picture.height} pixels; {most_pixels} are allowed"
                 raise _bad(place, cause, "make it smaller, or exclude it")
             # Counting the pictures in a file means to look at each.
             if getattr(picture, "is_animated", False):

@@ -11,24 +11,23 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from archipel.data.limits import DATA_LIMITS
 from archipel.vocabulary import BadInput
 
-SECONDS = 10
-"""Of processor time, for all names together; a sound pattern takes one for a million names."""
 LONGEST = 200
 _PROGRAM = Path(__file__).with_name("pattern_finder.py")
 
 
-def found_in(names: Sequence[str], pattern: str) -> dict[str, str]:
+def found_in(names: Sequence[str], pattern: str, seconds: int = DATA_LIMITS.pattern_s) -> dict[str, str]:
     """The first group, or all that matches where there is none, for each name; "" where nothing does.
 
-    Raises BadInput for a text that is not a pattern, is too long, or takes too much time.
+    Raises BadInput for a text that is not a pattern, is too long, or takes more than ``seconds`` of processor time.
     """
     thing, remedy = f"option subject={pattern}", "give a regular expression, for example ^[^_]+"
     if len(pattern) > LONGEST:
         raise BadInput(f"{thing[:60]}...", f"is longer than {LONGEST} letters", remedy)
     # Isolated and without site-packages: it starts fast, and nothing of the surroundings brings it other code.
-    command = [sys.executable, "-I", "-S", str(_PROGRAM), str(SECONDS)]
+    command = [sys.executable, "-I", "-S", str(_PROGRAM), str(seconds)]
     asked = json.dumps({"pattern": pattern, "names": list(names)}).encode()
     run = subprocess.run(command, input=asked, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
     said = [json.loads(line) for line in run.stdout.splitlines()]
@@ -38,5 +37,5 @@ def found_in(names: Sequence[str], pattern: str) -> dict[str, str]:
     if len(found) < len(names) or not said:
         where = f"for {names[len(found)]}" if said else "to be understood"
         simpler = "give a simpler pattern, without a repeat inside a repeat, for example ^[^_]+"
-        raise BadInput(thing, f"needs more than {SECONDS} s {where}", simpler)
+        raise BadInput(thing, f"needs more than {seconds} s {where}", simpler)
     return dict(zip(names, found, strict=True))

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from archipel.data.cohorts import SPLIT, TRAINING, VALIDATION
 from archipel.data.files import Folder, Purpose, data_changed, short_of_memory
 from archipel.data.formats.base import Options
+from archipel.data.limits import DATA_LIMITS, DataLimits
 from archipel.data.sample_data import SampleData
 from archipel.data.samples import DataIssue, DataSchema, Sample, Scan
 from archipel.tensors import BlobHasher, is_finite
@@ -30,10 +31,6 @@ from archipel.vocabulary import BadInput, DataKind, ErrorCode, Record
 _ARRAYS = ("x", "y", "subject")
 _SPLITS = {"train": TRAINING, "val": VALIDATION, "test": ""}
 _EMPTY = DataSchema(kind="arrays")
-MOST_BYTES = 4 << 30
-"""What the arrays of one file may take in memory."""
-MOST_ROWS = 1_000_000
-"""Each becomes a sample, which takes some 2 KB of memory whatever its row takes."""
 _MOST_NAMES = 1 << 16
 """Bytes of the list of a file's arrays."""
 
@@ -79,7 +76,7 @@ class NpzTable:
             problems.append(DataIssue(thing=folder.root.name, cause=cause, remedy="keep exactly one"))
             return Scan((), tuple(problems), _EMPTY)
         place = files[0]
-        found = folder.look(place, _FACTS, _examined)
+        found = folder.look(place, _FACTS, lambda path: _examined(path, folder.limits))
         if found.problem is not None:
             return Scan((), (*problems, found.problem), _EMPTY)
         problems += found.facts.problems
@@ -141,8 +138,8 @@ def _warning(thing: str, cause: str, remedy: str) -> DataIssue:
     return DataIssue(thing=thing, cause=cause, remedy=remedy, severity="warning")
 
 
-def _examined(path: Path) -> NpzFacts:
-    x, y, ids, parts = _arrays(path)
+def _examined(path: Path, limits: DataLimits) -> NpzFacts:
+    x, y, ids, parts = _arrays(path, limits)
     problems, rows, seen = [], [], set()
     for row, (subject, part) in enumerate(zip(ids, parts, strict=True)):
         if not _is_id(subject):
@@ -209,9 +206,9 @@ def _bad(path: Path, cause: str, remedy: str) -> BadInput:
     return BadInput(path.name, cause, remedy, code=ErrorCode.BAD_DATA)
 
 
-def _check_headers(path: Path) -> None:
+def _check_headers(path: Path, most: int) -> None:
     """Raise BadInput for arrays of too many bytes, by what their headers say, before room is made for them."""
-    _check_size(path, path.stat().st_size)
+    _check_size(path, path.stat().st_size, most)
     with path.open("rb") as file:
         _check_directory(path, file)
         with zipfile.ZipFile(file) as packed:
@@ -220,7 +217,7 @@ def _check_headers(path: Path) -> None:
                 with packed.open(member) as array:
                     shape, kind = _header(array)
                 size += max(member.file_size, kind.itemsize * math.prod(shape))
-                _check_size(path, size)
+                _check_size(path, size, most)
 
 
 def _check_directory(path: Path, file: IO[bytes]) -> None:
@@ -242,20 +239,20 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     return shape, kind
 
 
-def _check_size(path: Path, size: int) -> None:
-    if size > MOST_BYTES:
-        cause = f"would take {size >> 20} MiB in memory; {MOST_BYTES >> 20} are allowed"
+def _check_size(path: Path, size: int, most: int) -> None:
+    if size > most:
+        cause = f"would take {size >> 20} MiB in memory; {most >> 20} are allowed"
         raise _bad(path, cause, "split it into several datasets")
 
 
-def _arrays(path: Path) -> _Arrays:
+def _arrays(path: Path, limits: DataLimits = DATA_LIMITS) -> _Arrays:
     """x, y, the ids and the parts of the file.
 
     Raises BadInput when the file is damaged, an array is missing or would need pickle, the lengths differ, or it holds
     too much; and MemoryError.
     """
     try:
-        _check_headers(path)
+        _check_headers(path, limits.npz_bytes)
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive}
         # numpy gives a member that is not an array as its bytes.
@@ -270,7 +267,7 @@ def _arrays(path: Path) -> _Arrays:
         ) from error
     parts = [part for part in _SPLITS if f"{part}_images" in arrays]
     if parts and "x" not in arrays:
-        return _in_parts(path, arrays, parts)
+        return _in_parts(path, arrays, parts, limits.npz_rows)
     missing = [name for name in _ARRAYS if name not in arrays]
     if missing:
         raise _bad(path, f"has no array named {', '.join(missing)}", "save arrays x, y and subject")
@@ -281,19 +278,19 @@ def _arrays(path: Path) -> _Arrays:
             f"x, y and subject have shapes {list(x.shape)}, {list(y.shape)} and {list(subject.shape)}",
             "give all three the same number of rows",
         )
-    _check_rows(path, [x], [y])
+    _check_rows(path, limits.npz_rows, [x], [y])
     return _Arrays(_Rows(x), _Rows(y), tuple(str(value) for value in subject.tolist()), ("",) * len(subject))
 
 
-def _check_rows(path: Path, *arrays: Sequence[NDArray[Any]]) -> None:
+def _check_rows(path: Path, most: int, *arrays: Sequence[NDArray[Any]]) -> None:
     rows = sum(len(array) for array in arrays[0])
-    if rows > MOST_ROWS:
-        raise _bad(path, f"has {rows} rows; {MOST_ROWS} are allowed", "split it into several datasets")
+    if rows > most:
+        raise _bad(path, f"has {rows} rows; {most} are allowed", "split it into several datasets")
     if any(len(array) and not array.nbytes for several in arrays for array in several):
         raise _bad(path, "has rows that hold nothing", "save arrays whose rows hold numbers")
 
 
-def _in_parts(path: Path, arrays: Mapping[str, NDArray[Any]], parts: Sequence[str]) -> _Arrays:
+def _in_parts(path: Path, arrays: Mapping[str, NDArray[Any]], parts: Sequence[str], most_rows: int) -> _Arrays:
     images, labels = [], []
     for part in parts:
         x, y = arrays[f"{part}_images"], arrays.get(f"{part}_labels")
@@ -304,7 +301,7 @@ def _in_parts(path: Path, arrays: Mapping[str, NDArray[Any]], parts: Sequence[st
         images.append(x)
         # One label a row is stored as a column of its own.
         labels.append(y[:, 0] if y.shape[1:] == (1,) else y)
-    _check_rows(path, images, labels)
+    _check_rows(path, most_rows, images, labels)
     shapes = {(array.dtype.str, array.shape[1:]) for array in images}
     kinds = {array.dtype.kind in "biuf" for array in labels}
     if len(shapes) > 1 or len(kinds) > 1 or len({array.shape[1:] for array in labels}) > 1:

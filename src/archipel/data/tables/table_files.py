@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from archipel.data.tables import parquet_files
+from archipel.data.tables.parquet_files import PARQUET_LIMITS, ParquetLimits
 from archipel.vocabulary import BadInput, ErrorCode
 
 _DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "\\t": "\t"}
@@ -47,11 +48,14 @@ class TableFile:
     encoding: str = "utf-8"
     has_header: bool = True
     notes: tuple[tuple[str, str], ...] = field(default=())
+    parquet: ParquetLimits = PARQUET_LIMITS
 
     def rows(self) -> Iterator[Row]:
         """Every row but the header; empty lines are passed over. Raises BadInput where the text breaks off."""
         if self.path.suffix.lower() == parquet_files.SUFFIX:
-            yield from (Row(number, fields) for number, fields in enumerate(parquet_files.rows(self.path), 1))
+            yield from (
+                Row(number, fields) for number, fields in enumerate(parquet_files.rows(self.path, self.parquet), 1)
+            )
             return
         found = _text_rows(self.path, self.delimiter, self.encoding)
         if self.has_header:
@@ -60,15 +64,22 @@ class TableFile:
 
 
 def open_table(
-    path: Path, *, delimiter: str = "", encoding: str = "", names: Sequence[str] = (), header: bool = True
+    path: Path,
+    *,
+    delimiter: str = "",
+    encoding: str = "",
+    names: Sequence[str] = (),
+    header: bool = True,
+    parquet: ParquetLimits = PARQUET_LIMITS,
 ) -> TableFile:
-    """Look at a table. ``names`` are its columns when it has no ``header``.
+    """Look at a table. ``names`` are its columns when it has no ``header``; ``parquet`` limits a Parquet file.
 
     Raises BadInput for a file that is not a table, is not in the encoding or is not divided as was said.
     """
     notes: list[tuple[str, str]] = []
     if path.suffix.lower() == parquet_files.SUFFIX:
-        return TableFile(path, _header(path, parquet_files.columns(path), notes), notes=tuple(notes))
+        named = _header(path, parquet_files.columns(path, parquet), notes)
+        return TableFile(path, named, notes=tuple(notes), parquet=parquet)
     found = _encoding(path, encoding, notes)
     divider = _divider(path, _delimiter(path, delimiter), found, len(names) if not header else 0)
     first = next(_text_rows(path, divider, found)).fields

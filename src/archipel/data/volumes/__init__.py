@@ -4,7 +4,7 @@ It knows files and samples. It knows nothing of the layout of folders.
 """
 
 from archipel.data.volumes import png, volumes
-from archipel.data.volumes.decoding import ITK, MOST_BYTES, NIFTI, SUFFIXES
+from archipel.data.volumes.decoding import ITK, NIFTI, SUFFIXES
 from archipel.data.volumes.orientation import Orientation
 from archipel.data.volumes.png import Colour
 from archipel.data.volumes.thumbnails import (
@@ -26,7 +26,6 @@ __all__ = [
     "IN_FULL",
     "ITK",
     "MOSAIC",
-    "MOST_BYTES",
     "NIFTI",
     "PLANES",
     "SUFFIXES",

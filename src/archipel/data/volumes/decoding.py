@@ -15,21 +15,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from archipel.data.limits import DATA_LIMITS, DataLimits
 from archipel.data.sample_data import Affine
 from archipel.data.volumes import itk_headers
 from archipel.data.volumes.unpacking import GZIP, MOST_GAIN, BrokenOff, unpacked
 from archipel.data.volumes.volume_header import NOT_3D, Stored, bad_volume, damaged
 from archipel.vocabulary import BadInput
 
-__all__ = ["ITK", "MOST_BYTES", "NIFTI", "SUFFIXES", "Decoded", "bad_volume", "decode", "suffix_of"]
+__all__ = ["ITK", "NIFTI", "SUFFIXES", "Decoded", "bad_volume", "decode", "suffix_of"]
 
 NIFTI = (".nii.gz", ".nii")
 ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
 SUFFIXES = (*NIFTI, *ITK)
 
-MOST_BYTES = 2 << 30
-"""What one volume may take in memory, as it is stored and as float32: 800 x 800 x 800 voxels; more is not an image of a
-patient. Reading holds both at once, and the file."""
 _HEADER_BYTES = 4096
 _CHUNK = 1 << 20
 
@@ -52,7 +50,7 @@ def suffix_of(name: str) -> str:
     return next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
 
 
-def decode(path: Path, content: bytes) -> Decoded:
+def decode(path: Path, content: bytes, limits: DataLimits = DATA_LIMITS) -> Decoded:
     """The volume in a file whose bytes are ``content``.
 
     Raises BadInput for one that cannot be used, and MemoryError where there is too little left for one that can.
@@ -60,7 +58,7 @@ def decode(path: Path, content: bytes) -> Decoded:
     read = _nifti if suffix_of(path.name) in NIFTI else itk_headers.header
     try:
         stored = read(path, content)
-        found = Decoded(_voxels(path, content, stored), stored.affine, stored.is_placed)
+        found = Decoded(_voxels(path, content, stored, limits.volume_bytes), stored.affine, stored.is_placed)
     except (BadInput, MemoryError):
         raise
     except BrokenOff as error:
@@ -71,7 +69,7 @@ def decode(path: Path, content: bytes) -> Decoded:
     return _checked(path, found)
 
 
-def _voxels(path: Path, content: bytes, stored: Stored) -> NDArray[Any]:
+def _voxels(path: Path, content: bytes, stored: Stored, most: int) -> NDArray[Any]:
     """The voxels as they are stored, scaled where the file asks for it."""
     if stored.type.kind not in "iufb":
         cause = f"has voxels of type {stored.type}, not numbers on a scale (colour or complex)"
@@ -82,8 +80,8 @@ def _voxels(path: Path, content: bytes, stored: Stored) -> NDArray[Any]:
     if min(stored.shape) < 0 or length > there:
         raise damaged(path, f"its header declares {voxels} voxels")
     needed = max(length, voxels * np.dtype(np.float32).itemsize)
-    if needed > MOST_BYTES:
-        cause = f"would take {needed >> 20} MiB in memory; {MOST_BYTES >> 20} are allowed"
+    if needed > most:
+        cause = f"would take {needed >> 20} MiB in memory; {most >> 20} are allowed"
         raise bad_volume(path, cause, "export it with fewer voxels or a smaller type, or exclude the subject")
     whole = content if stored.packed is None else unpacked(content, length, stored.packed)
     values = np.frombuffer(whole, stored.type, voxels, stored.first)

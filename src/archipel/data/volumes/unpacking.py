@@ -7,6 +7,7 @@ members, handed over whole, would be copied as often as it has members.
 from __future__ import annotations
 
 import zlib
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,26 +15,37 @@ from numpy.typing import NDArray
 GZIP = b"\x1f\x8b"
 MOST_GAIN = 1100
 """How many times its size a stream can unpack to; deflate reaches 1032."""
-_PIECE = 4 << 20
-_SHORT_PIECE = 1 << 16
-_PART = 64 << 20
 _MEMBERS = 1000
 _MEMBER = 4096
 """Besides the first thousand, members hold at least this many bytes; bgzip writes 64 KiB in each."""
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """How many bytes are handed to zlib at once, of the first member and of those after it, and taken from it."""
+
+    first: int = 4 << 20
+    later: int = 1 << 16
+    taken: int = 64 << 20
+
+
+PIECES = Pieces()
 
 
 class BrokenOff(ValueError):
     """A stream does not hold what is asked of it; the text says why."""
 
 
-def unpacked(content: bytes, length: int, start: int = 0, *, exactly: bool = True) -> NDArray[np.uint8]:
+def unpacked(
+    content: bytes, length: int, start: int = 0, *, exactly: bool = True, pieces: Pieces = PIECES
+) -> NDArray[np.uint8]:
     """The first ``length`` bytes of the stream that begins at ``start``; nothing beyond them is unpacked.
 
     A gzip stream may have several members. Raises BrokenOff when the bytes are not there (``exactly``; else there may
     be fewer) or come in too many members, and zlib.error where the checksum of the member that ends with them is wrong.
     """
     stream, at, held, members = memoryview(content), start, 0, 0
-    piece = max(_SHORT_PIECE, min(_PIECE, length))
+    piece = max(pieces.later, min(pieces.first, length))
     whole: NDArray[np.uint8] | None = None
     while held < length and (not members or stream[at : at + 2] == GZIP):
         members += 1
@@ -42,7 +54,7 @@ def unpacked(content: bytes, length: int, start: int = 0, *, exactly: bool = Tru
         member = zlib.decompressobj(47)
         while held < length and not member.eof and at < len(content):
             fed = stream[at : at + piece]
-            part = member.decompress(fed, min(length - held, _PART))
+            part = member.decompress(fed, min(length - held, pieces.taken))
             # At the end of a member the tail may still be that of the call before.
             at += len(fed) - len(member.unused_data if member.eof else member.unconsumed_tail)
             taken = np.frombuffer(part, np.uint8)
@@ -57,7 +69,7 @@ def unpacked(content: bytes, length: int, start: int = 0, *, exactly: bool = Tru
             beyond = member.decompress(stream[at:], 1) if held == length else b""
             if not member.eof and not beyond:
                 raise BrokenOff("the compressed data ends early")
-        piece = _SHORT_PIECE
+        piece = pieces.later
     if exactly and held < length:
         raise BrokenOff(f"{held} of {length} bytes are there")
     return np.empty(0, np.uint8) if whole is None else whole[:held]

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archipel.data.files import FileFacts, Folder, Purpose, read_whole, short_of_memory
+from archipel.data.limits import DATA_LIMITS, DataLimits
 from archipel.data.sample_data import Affine, FloatVolume, LabelVolume
 from archipel.data.samples import LABEL, problem_of
 from archipel.data.volumes.decoding import Decoded, bad_volume, decode
@@ -47,7 +48,7 @@ def look(folder: Folder, place: str, role: str, channel: int | None = None, sket
     if role == LABEL:
 
         def examine_mask(path: Path, content: bytes) -> MaskFacts:
-            volume, found = _label(path, content)
+            volume, found = _label(path, content, folder.limits)
             if sketch is not None:
                 drawn.update(sketch.label(path, found._replace(values=volume)))
             return _label_facts(volume, found)
@@ -56,14 +57,14 @@ def look(folder: Folder, place: str, role: str, channel: int | None = None, sket
     if channel is None:
 
         def examine(path: Path, content: bytes) -> ImageFacts:
-            volume, found = _image(path, content)
+            volume, found = _image(path, content, limits=folder.limits)
             facts = _image_facts(_grid(volume.shape, found), _intensities(volume))
             if sketch is not None:
                 drawn.update(sketch.image(path, found, facts))
             return facts
 
         return folder.look_at_bytes(place, IMAGE, examine, drawn)
-    found = folder.look_at_bytes(place, CHANNELS, examine_channels)
+    found = folder.look_at_bytes(place, CHANNELS, lambda path, content: examine_channels(path, content, folder.limits))
     if found.found is None:
         return FileFacts[ImageFacts](hash=found.hash, problem=found.problem)
     channels = found.found.channels
@@ -74,9 +75,9 @@ def look(folder: Folder, place: str, role: str, channel: int | None = None, sket
     return FileFacts[ImageFacts](hash=found.hash, problem=problem)
 
 
-def examine_channels(path: Path, content: bytes) -> ChannelsFacts:
+def examine_channels(path: Path, content: bytes, limits: DataLimits = DATA_LIMITS) -> ChannelsFacts:
     """The facts of an image of several channels, and the grid they share. Raises BadInput."""
-    found = decode(path, content)
+    found = decode(path, content, limits)
     if found.values.ndim not in (3, 4):
         raise _dimensions(path, found.values)
     stacked = found.values.reshape((*found.values.shape[:3], -1))
@@ -146,8 +147,10 @@ def _content(path: Path) -> Iterator[bytes]:
         raise short_of_memory(path) from error
 
 
-def _image(path: Path, content: bytes, channel: int | None = None) -> tuple[FloatVolume, Decoded]:
-    found = decode(path, content)
+def _image(
+    path: Path, content: bytes, channel: int | None = None, limits: DataLimits = DATA_LIMITS
+) -> tuple[FloatVolume, Decoded]:
+    found = decode(path, content, limits)
     values = found.values
     if channel is not None and values.ndim == 4 and channel < values.shape[3]:
         values = values[..., channel]
@@ -158,8 +161,8 @@ def _image(path: Path, content: bytes, channel: int | None = None) -> tuple[Floa
     return volume, found
 
 
-def _label(path: Path, content: bytes) -> tuple[LabelVolume, Decoded]:
-    found = decode(path, content)
+def _label(path: Path, content: bytes, limits: DataLimits = DATA_LIMITS) -> tuple[LabelVolume, Decoded]:
+    found = decode(path, content, limits)
     values = found.values
     if values.ndim != 3:
         raise _dimensions(path, values)

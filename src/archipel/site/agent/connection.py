@@ -44,10 +44,16 @@ HEALTHY_S = 30.0
 
 
 class ServerConnection:
-    """The site's connection. ``take`` gets every message; ``datasets`` tells what the hello says of them."""
+    """The site's connection. ``dial`` connects to the server; ``sleep`` waits for so many seconds."""
 
-    def __init__(self, site: StateFolder) -> None:
-        self._site = site
+    def __init__(
+        self,
+        site: StateFolder,
+        *,
+        dial: Callable[..., Uplink] = Uplink,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._site, self._dial, self._sleep = site, dial, sleep
         self._uplink: Uplink | None = None
         self._stream: ControlStream | None = None
         self._turn = asyncio.Lock()
@@ -63,7 +69,10 @@ class ServerConnection:
     async def run(
         self, take: Callable[[FromServer], Awaitable[None]], datasets: Callable[[], tuple[DatasetSummary, ...]]
     ) -> None:
-        """Keep the link up until cancelled."""
+        """Keep the link up until cancelled.
+
+        ``take`` gets every message; ``datasets`` tells what the hello says of them.
+        """
         settings = self._site.settings
         longest = settings.reconnect_first_s
         while True:
@@ -96,7 +105,7 @@ class ServerConnection:
     ) -> None:
         federation = self._site.joined()
         keys = await asyncio.to_thread(credentials, self._site)
-        async with Uplink(
+        async with self._dial(
             federation.grpc,
             key=keys.key,
             certificate=keys.certificate,
@@ -151,7 +160,7 @@ class ServerConnection:
 
     async def _beat(self, seconds: float) -> None:
         while True:
-            await asyncio.sleep(seconds)
+            await self._sleep(seconds)
             await self.send(Heartbeat(head=await self._unattested()))
 
     async def _unattested(self) -> Document | None:
@@ -212,7 +221,7 @@ class ServerConnection:
 
     async def pause(self) -> None:
         """Wait a little before something is tried again."""
-        await asyncio.sleep(random.uniform(0.2, 2.0))  # noqa: S311 - jitter, no secret
+        await self._sleep(random.uniform(0.2, 2.0))  # noqa: S311 - jitter, no secret
 
     def redial(self) -> None:
         """Dial now instead of at the end of the wait: something changed here (a new certificate, say)."""

@@ -6,6 +6,7 @@ Offers that ended without a decision are kept for people to see, and make room f
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, select
 
@@ -14,15 +15,22 @@ from archipel.storage import BlobStore, Database
 from archipel.vocabulary import Job, Refused
 from archipel.vocabulary.bounds import LONGEST_JOB
 
-MOST_OFFERS = 100
-MOST_BYTES = 64 << 20
-"""Of all their jobs together."""
+
+@dataclass(frozen=True)
+class OfferLimits:
+    """How many offers may wait here, and how many bytes all their jobs together may have; a test passes its own."""
+
+    offers: int = 100
+    job_bytes: int = 64 << 20
+
+
+OFFER_LIMITS = OfferLimits()
 
 _rows = schema.experiments
 _ended_undecided = and_(_rows.c.state == "ended", _rows.c.decided_at.is_(None))
 
 
-def check_limits(connection: Connection, job: Job, length: int) -> None:
+def check_limits(connection: Connection, job: Job, length: int, limits: OfferLimits) -> None:
     """Raise Refused when a job of ``length`` bytes is too long, or one more than people here can be asked about."""
     thing = f"experiment {job.experiment}"
     if length > LONGEST_JOB:
@@ -31,16 +39,16 @@ def check_limits(connection: Connection, job: Job, length: int) -> None:
     others = (_rows.c.state == "offered", _rows.c.experiment != job.experiment)
     query = select(func.count(), func.coalesce(func.sum(func.length(_rows.c.job)), 0)).where(*others)
     count, taken = connection.execute(query).one()
-    if count >= MOST_OFFERS or taken + length > MOST_BYTES:
+    if count >= limits.offers or taken + length > limits.job_bytes:
         cause = f"finds {count} offers of {taken} bytes here without a decision"
         raise Refused(thing, cause, "approve or reject some of them: archipel site plans")
 
 
-def forget_ended(connection: Connection) -> set[str]:
+def forget_ended(connection: Connection, limits: OfferLimits) -> set[str]:
     """Forget offers that ended undecided, when those have become too many; returns the hashes of their plans' files."""
     query = select(func.count(), func.coalesce(func.sum(func.length(_rows.c.job)), 0)).where(_ended_undecided)
     count, taken = connection.execute(query).one()
-    if count < MOST_OFFERS and taken <= MOST_BYTES:
+    if count < limits.offers and taken <= limits.job_bytes:
         return set()
     files = plan_blobs(connection, _ended_undecided)
     connection.execute(delete(_rows).where(_ended_undecided))

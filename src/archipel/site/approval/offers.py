@@ -16,6 +16,7 @@ from archipel.governance import Approval, canonical, job_hash
 from archipel.plans import declared
 from archipel.plans.files import PlanFiles
 from archipel.site.approval import offer_limits
+from archipel.site.approval.offer_limits import OFFER_LIMITS, OfferLimits
 from archipel.site.audit import ExperimentEnded, JobAsker, JobChanged, JobOffered, JournalKind, add_entry
 from archipel.site.state import StateFolder, schema
 from archipel.storage import BlobStore, Database, utc_now
@@ -61,16 +62,16 @@ def check_ours(site: StateFolder, job: Job) -> None:
         raise Refused(thing, "does not name this site by its identity key", "it was not taken on", code=ErrorCode.TRUST)
 
 
-def check_offer(site: StateFolder, job: Job) -> None:
+def check_offer(site: StateFolder, job: Job, limits: OfferLimits = OFFER_LIMITS) -> None:
     """Raise Refused when this site will not take the job on, before anything is fetched for it."""
     check_ours(site, job)
     with site.database.read() as connection:
         row = find(connection, job.experiment)
         if row is None or row["job_hash"] != job_hash(job):
-            offer_limits.check_limits(connection, job, len(canonical(job)))
+            offer_limits.check_limits(connection, job, len(canonical(job)), limits)
 
 
-def record(site: StateFolder, job: Job, asked_by: str = "") -> OfferState:
+def record(site: StateFolder, job: Job, asked_by: str = "", limits: OfferLimits = OFFER_LIMITS) -> OfferState:
     """Take note of a job that the server offers; a job that differs from the one known asks the people here again.
 
     ``asked_by`` is whom the server names as the one who asks; another name for a known job is noted and no more, for
@@ -88,8 +89,8 @@ def record(site: StateFolder, job: Job, asked_by: str = "") -> OfferState:
                 change = update(_rows).where(_rows.c.experiment == job.experiment)
                 connection.execute(change.values(asked_by=asked_by))
             return OfferState(row["state"])
-        offer_limits.check_limits(connection, job, len(document))
-        unused |= offer_limits.forget_ended(connection)
+        offer_limits.check_limits(connection, job, len(document), limits)
+        unused |= offer_limits.forget_ended(connection, limits)
         values = {
             "job": document.decode(),
             "job_hash": hashed,

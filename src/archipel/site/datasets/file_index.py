@@ -50,10 +50,11 @@ class SqlFileIndex:
     """The index of one dataset; ``with`` writes what is left at the end, also after an error.
 
     What is found may be of anybody in the dataset: when somebody withdraws meanwhile, nothing of it is kept.
+    ``batch`` files are read, and written, at once.
     """
 
-    def __init__(self, site: StateFolder, dataset: str) -> None:
-        self._site, self._dataset = site, dataset
+    def __init__(self, site: StateFolder, dataset: str, batch: int = _BATCH) -> None:
+        self._site, self._dataset, self._batch = site, dataset, batch
         self._new: dict[tuple[str, str], _Row] = {}
         self._ahead: dict[str, _Ahead] = {}
         self._out: frozenset[tuple[str, str]] = frozenset()
@@ -78,8 +79,8 @@ class SqlFileIndex:
                 _files.c.dataset == self._dataset, _files.c.purpose == purpose, _files.c.place >= place
             )
             with self._site.database.read() as connection:
-                rows = [_Row(*row) for row in connection.execute(query.order_by(_files.c.place).limit(_BATCH))]
-            last = rows[-1].place if len(rows) == _BATCH else None
+                rows = [_Row(*row) for row in connection.execute(query.order_by(_files.c.place).limit(self._batch))]
+            last = rows[-1].place if len(rows) == self._batch else None
             ahead = self._ahead[purpose] = _Ahead(place, last, {row.place: row for row in rows})
         return ahead.rows.get(place)
 
@@ -102,7 +103,7 @@ class SqlFileIndex:
         """Remember the facts in the place of the last answer."""
         text = facts.model_dump_json(exclude_defaults=True)
         self._new[place, purpose.name] = _Row(place, purpose.name, *signature, text)
-        if len(self._new) >= _BATCH:
+        if len(self._new) >= self._batch:
             self.flush()
 
     def flush(self) -> None:

@@ -22,8 +22,8 @@ _PLAIN = bytes(code if code >= 32 or code in b"\n\t" else ord("?") for code in r
 class Output:
     """A pipe for a worker to write to, and the log file at its end."""
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._limit = path, LIMIT
+    def __init__(self, path: Path, limit: int = LIMIT) -> None:
+        self._path, self._limit = path, limit
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self._written = os.fstat(self._file).st_size
         self._read, self.descriptor = os.pipe()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from archipel.data import Cohort
+from archipel.site.sandbox import output
 from archipel.vocabulary import Failure, Job, WorkerLimits
 
 NO_SANDBOX = "none-i-accept-the-risk"
@@ -29,7 +30,8 @@ class SandboxSpec:
     """One worker. ``files`` are the prepared ones of ``cohort``, each with the name the worker knows it by.
 
     ``open_file`` gives a local copy of a plan's file, by its hash, for as long as it is read, as ``BlobStore.local``
-    does; ``state_folder``, the site's own, must never be visible to it; ``prepare_wall_s`` in seconds.
+    does; ``state_folder``, the site's own, must never be visible to it; ``prepare_wall_s`` in seconds;
+    ``log_bytes`` of its log file, and of the one before it.
     """
 
     job: Job
@@ -43,3 +45,4 @@ class SandboxSpec:
     state_folder: Path
     uid_base: int = 200_000
     prepare_wall_s: float = 3600.0
+    log_bytes: int = output.LIMIT

@@ -27,11 +27,14 @@ _MAKING = threading.Lock()
 class StagedFiles:
     """The files of one worker: ``files`` pairs what is to be shown with its place under the data; "" is all of it.
 
-    ``given`` are the prepared files with their names; with ``bound`` false they are always linked into one folder.
+    ``given`` are the prepared files with their names; with ``bound`` false they are always linked into one folder,
+    else when there are more than ``most_binds``.
     ``close`` removes it. Raises ArchipelError (code lost) when a file went from the cache meanwhile.
     """
 
-    def __init__(self, given: Sequence[tuple[Path, str]], folder: Path, *, bound: bool = True) -> None:
+    def __init__(
+        self, given: Sequence[tuple[Path, str]], folder: Path, *, bound: bool = True, most_binds: int = MOST_BINDS
+    ) -> None:
         self._parent = folder
         self._folder: Path | None = None
         self._lock = -1
@@ -44,7 +47,7 @@ class StagedFiles:
                 code=ErrorCode.LOST,
             )  # fmt: skip
         try:
-            linked = not bound or len(given) > MOST_BINDS
+            linked = not bound or len(given) > most_binds
             self.files = ((self._linked(given), ""),) if linked else tuple(given)
         except BaseException:
             self.close()

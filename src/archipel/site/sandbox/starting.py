@@ -48,7 +48,7 @@ class Sandbox:
         except BaseException:
             identity.close()
             raise
-        resources = Resources(identity, stage, Output(spec.log_path))
+        resources = Resources(identity, stage, Output(spec.log_path, spec.log_bytes))
         try:
             return await _started(spec, sandboxed, resources)
         except BaseException:

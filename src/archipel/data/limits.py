@@ -1,0 +1,25 @@
+"""How much a file of a dataset may hold: one value, which a test replaces by its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DataLimits:
+    """Limits that nobody at a site needs to change; names that end in ``_s`` are seconds."""
+
+    volume_bytes: int = 2 << 30
+    """What one volume may take in memory, as it is stored and as float32: 800 x 800 x 800 voxels; more is not an image
+    of a patient. Reading holds both at once, and the file."""
+    npz_bytes: int = 4 << 30
+    """What the arrays of one file may take in memory."""
+    npz_rows: int = 1_000_000
+    """Each becomes a sample, which takes some 2 KB of memory whatever its row takes."""
+    picture_pixels: int = 1 << 27
+    """11,000 x 11,000; in colour, reading holds 2 GiB."""
+    pattern_s: int = 10
+    """Processor time of a name pattern, for all names together; a sound one takes one for a million names."""
+
+
+DATA_LIMITS = DataLimits()
