@@ -263,6 +263,7 @@ async def test_the_round_is_the_weighted_mean_and_its_record_has_only_sums(tmp_p
         (addend(3, 1.0, **{"#metric/loss/total": np.nan}), "#metric/loss/total adds up to nan"),
         (addend(3, 1.0, **{"#weight": -100.0}), "#weight adds up to -93"),
         (addend(3, 1.0, **{"#weight": -7.0}), "has no weight"),
+        (addend(3, 1e300, **{"#weight": -7.0 + 1e-15}), "tensor weight of the sum of the updates is NaN or infinite"),
         (addend(3, 1.0, **{"#samples": 1e300}), "#samples adds up to 1e+300"),
         (addend(3, 1.0, **{"#samples": -6.5}), "#samples adds up to 0.5"),
         (addend(3, 1.0, **{"#metric/loss/total": 1e250}), "metric loss adds up to 1e+250"),

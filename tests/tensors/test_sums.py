@@ -1,5 +1,7 @@
 """Sums add: the law, and the streaming fold against it."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from weighted_sum import WeightedSum
 
-from archipel.tensors import NotFiniteUpdate, blob_hash, decode, encode, fold, schema_of
+from archipel.tensors import NotFiniteUpdate, WeightedUpdates, blob_hash, decode, encode, fold, schema_of
 from archipel.tensors import sums as sums_module
 
 finite = st.floats(-1e6, 1e6, width=32)
@@ -86,3 +88,26 @@ def test_integer_buffers_keep_their_type_and_are_rounded(tmp_path):
     steps = decode((tmp_path / "out").read_bytes())["steps"]
     assert steps == 2
     assert steps.dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("of_the_model", "of_the_sum", "number", "divisor"),
+    [
+        ("float16", "float32", 1e30, 1.0),
+        ("float32", "float32", 1e30, 1e-20),
+        ("float64", "float64", 1e300, 1e-20),
+        ("int8", "float64", 1000.0, 1.0),
+        ("bool", "float64", 1e300, 1e-20),
+    ],
+)
+def test_a_sum_that_the_models_type_cannot_hold_makes_no_model(
+    tmp_path: Path, of_the_model: str, of_the_sum: str, number: float, divisor: float
+) -> None:
+    model = schema_of({"w": np.zeros(3, of_the_model)})
+    honest, hostile = (encode({"w": np.full(3, one, of_the_sum)}) for one in (1.0, number))
+    files = [tmp_path / "honest", tmp_path / "hostile"]
+    for path, data in zip(files, (honest, hostile), strict=True):
+        path.write_bytes(data)
+    weighted = WeightedUpdates(schema_of({"w": np.zeros(3, of_the_sum)}), divisor)
+    with pytest.raises(NotFiniteUpdate):
+        fold(model, files, [1.0, 1.0], tmp_path / "out", weighted=weighted)

@@ -61,7 +61,8 @@ class ChunkStack:
         if dtype == np.float64 and not is_finite(total):
             # Every product is finite and their sum is not, which narrower types cannot come to.
             raise NotFiniteUpdate(self._farthest(weights, ~np.isfinite(total)), self.leaf.name)
-        np.divide(total, float(sum(weights)) if self.divisor is None else self.divisor, out=total)
+        with np.errstate(over="ignore"):
+            np.divide(total, float(sum(weights)) if self.divisor is None else self.divisor, out=total)
         return total
 
     def rows(self) -> Array:
@@ -97,6 +98,16 @@ def in_type(mean: Array, dtype: np.dtype[Any] | str) -> Array:
     """A float64 mean in the leaf's own type: integers and booleans rounded to nearest, half to even."""
     kind = np.dtype(dtype)
     return mean.astype(kind) if kind.kind == "f" else np.rint(mean).astype(kind)
+
+
+def fits(mean: Array, dtype: np.dtype[Any] | str) -> bool:
+    """Whether each of a float64 mean is finite, and still is in the leaf's own type, or in an integer's range."""
+    kind = np.dtype(dtype)
+    if kind.kind not in "iu":
+        with np.errstate(over="ignore"):
+            return is_finite(mean) and (kind.kind == "b" or is_finite(in_type(mean, kind)))
+    limits, whole = np.iinfo(kind), np.rint(mean)
+    return bool(((whole >= float(limits.min)) & (whole < float(limits.max) + 1)).all())
 
 
 def is_finite(values: Array) -> bool:

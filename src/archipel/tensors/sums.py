@@ -20,7 +20,7 @@ from typing import Protocol
 import numpy as np
 
 from archipel.tensors.hashing import BlobHasher
-from archipel.tensors.stacks import Array, ChunkStack, in_type, is_finite, read_exactly
+from archipel.tensors.stacks import Array, ChunkStack, NotFiniteUpdate, fits, in_type, is_finite, read_exactly
 from archipel.tensors.tensor_files import leaf_offsets, tensor_file_header
 from archipel.tensors.writing import TensorFileWriter
 from archipel.vocabulary import TensorSchema, TensorSpec
@@ -224,6 +224,9 @@ def _folded(
 def _next_chunk(leaf: TensorSpec, offset: int, stack: ChunkStack, files: _Files, weights: Sequence[float]) -> _Chunk:
     rule = files.rule
     aggregate = rule.combine(stack, weights)
+    # A mean stays among the numbers that it is of. A sum in a wider type, divided by what sites say, need not.
+    if stack.divisor is not None and not fits(aggregate, leaf.dtype):
+        raise NotFiniteUpdate(0, leaf.name)
     model = np.empty(0)
     if files.model is not None:
         values = np.empty(stack.count, leaf.dtype)
