@@ -326,7 +326,7 @@ def test_excluding_mends_counts_that_a_plan_needs(hospital: StateFolder, tmp_pat
     """A label value that only the excluded subject has is gone from the dataset's schema with it."""
     root = write_pairs(tmp_path / "brain", 4)
     write_volume(root / "labels" / "sub-03.nii.gz", np.full((6, 7, 8), 7, np.uint8))
-    entry = datasets.add(hospital, "brain", root, "nifti-pairs", by=ANNA)
+    entry = datasets.add(hospital, "brain", root, "nifti-pairs", by=ANNA).dataset
     assert entry.summary.label_values["7"] == 1
     assert "7" not in datasets.exclude(hospital, "brain", ["sub-03"], by=ANNA).summary.label_values
 

@@ -63,7 +63,7 @@ def test_a_dataset_whose_scan_is_stopped_is_not_added_and_can_be_added_then(hosp
     with pytest.raises(Cancelled):
         datasets.add(hospital, "heart", scans, "nifti-pairs", by=ANNA, watch=stops_at("files scanned", 4))
     assert as_it_is(hospital) == before
-    assert datasets.add(hospital, "heart", scans, "nifti-pairs", by=ANNA).subjects == SUBJECTS
+    assert datasets.add(hospital, "heart", scans, "nifti-pairs", by=ANNA).dataset.subjects == SUBJECTS
     assert [change.kind for change in changes.read(hospital, 0)][-1] == "dataset-added"
 
 

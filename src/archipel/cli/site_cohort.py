@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from archipel.cli.dataset_words import listing_problems, mapped, options
-from archipel.cli.site_dataset import Dataset, extent
+from archipel.cli.dataset_words import extent_in_words, listing_problems, mapped, options
+from archipel.cli.site_dataset import Dataset
 from archipel.cli.site_terminal import AsJson, State, console, opened, person, print_json, print_table
 from archipel.vocabulary import BadInput, Watch
 from archipel.vocabulary.counting import pluralise
@@ -54,14 +54,13 @@ def cohort_freeze(
     """Freeze what a dataset holds now as a version; when nothing is new, it is the version there was."""
     from archipel.site.approval import few_measure
     from archipel.site.cohorts import cohort_versions, split_assignment
-    from archipel.site.datasets import catalog
-    from archipel.site.services import cohorts
+    from archipel.site.services import cohorts, datasets
 
     screen, recipe = console(), _recipe(spacing)
     with opened(state) as site, listing_problems(screen):
-        root = Path(catalog.dataset(site, dataset).root)
+        extent = extent_in_words(datasets.extent(site, dataset))
         before = {one.hash for one in cohort_versions.versions(site, dataset)}
-        with screen.progress(f"reading {extent(root)} of dataset {dataset}") as show:
+        with screen.progress(f"reading {extent} of dataset {dataset}") as show:
             found = cohorts.freeze_version(
                 site, dataset, by=person(), name=name,
                 fraction=fraction, pseudonymise=pseudonymise, recipe=recipe, watch=Watch(show),
