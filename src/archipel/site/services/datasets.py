@@ -146,6 +146,9 @@ def make_report(
     return quality_report.make_report(site, name, folder, take_opt_outs, class_column, watch)
 
 
-def subjects_there(site: StateFolder, dataset: str = EVERYWHERE) -> set[str]:
-    """Who is in the dataset, or in any, without those who are left out; each is looked at again."""
-    return suggestions.subjects_there(site, take_opt_outs, dataset)
+def subjects_there(site: StateFolder, dataset: str = EVERYWHERE, *, watch: Watch = UNWATCHED) -> set[str]:
+    """Who is in the dataset, or in any, without those who are left out; each is looked at again.
+
+    Raises Cancelled when ``watch`` stops it.
+    """
+    return suggestions.subjects_there(site, take_opt_outs, dataset, watch)
