@@ -115,11 +115,11 @@ def test_a_look_that_is_stopped_changes_nothing_and_gives_its_answer_the_next_ti
     take_offer(hospital)
     before = as_it_is(hospital)
     with pytest.raises(Cancelled):
-        look(hospital, stops_at("files looked at", 2))
+        look(hospital, stops_at("files scanned", 2))
     assert as_it_is(hospital) == before
     shown: list[WorkProgress] = []
     assert look(hospital, Watch(shown.append))
-    assert ("files looked at", 3, 2 * SUBJECTS) in shown
+    assert ("files scanned", 3, 2 * SUBJECTS) in shown
 
 
 def test_an_approval_that_is_stopped_signs_nothing_and_can_be_given_then(with_table: StateFolder) -> None:
@@ -128,7 +128,7 @@ def test_an_approval_that_is_stopped_signs_nothing_and_can_be_given_then(with_ta
     hashes = {"job_hash": asked.job_hash, "cohort_hash": asked.cohort_hash}
     before = as_it_is(with_table)
     with pytest.raises(Cancelled):
-        approvals.approve(with_table, "heart", **hashes, by=ANNA, watch=stops_at("files looked at", 0))
+        approvals.approve(with_table, "heart", **hashes, by=ANNA, watch=stops_at("files scanned", 0))
     assert as_it_is(with_table) == before
     assert offers.offered(with_table.database, "heart").approval is None
     approvals.approve(with_table, "heart", **hashes, by=ANNA)
@@ -146,7 +146,7 @@ def test_a_withdrawal_that_is_stopped_early_withdraws_nobody(with_table: StateFo
 def test_a_withdrawal_stands_when_the_look_for_like_ids_is_stopped(hospital: StateFolder, scans: Path) -> None:
     datasets.add(hospital, "heart", scans, "nifti-pairs", by=ANNA)
     asked = ["sub-00", "sub-0O1"]
-    done = withdrawals.withdraw(hospital, asked, by=ANNA, watch=stops_at("files looked at", 2))
+    done = withdrawals.withdraw(hospital, asked, by=ANNA, watch=stops_at("files scanned", 2))
     assert done.search_was_stopped and [one.suggestions for one in done.mistyped] == [()]
     assert catalog.dataset(hospital, "heart").subjects == SUBJECTS - 1
     whole = withdrawals.withdraw(hospital, ["sub-0O1"], by=ANNA)

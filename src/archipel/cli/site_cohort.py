@@ -156,7 +156,7 @@ def cohort_diff(
     from archipel.site.services import cohorts
 
     screen = console()
-    waiting = screen.progress(f"looking at dataset {dataset}")
+    waiting = screen.progress(f"reading dataset {dataset}")
     with opened(state) as site, listing_problems(screen), waiting as show:
         found = cohorts.compare(site, dataset, before, after, watch=Watch(show))
     if as_json:
