@@ -163,7 +163,7 @@ def catalog_step(place: str, step: str) -> None:
         if step == "register":
             site = create_site(folder / "site", "bench")
             began = time.perf_counter()
-            subjects = datasets.add(site, "tiny", folder / "data", LAYOUT, by=Actor.of_terminal()).subjects
+            subjects = datasets.add(site, "tiny", folder / "data", LAYOUT, by=Actor.of_terminal()).dataset.subjects
         else:
             site = StateFolder.open(folder / "site")
             changed = sorted((folder / "data" / "images").iterdir())[0]

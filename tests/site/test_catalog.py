@@ -37,7 +37,7 @@ def test_a_dataset_is_listed_with_counts_and_schema_but_never_its_subjects(
         "nifti-pairs",
         mapping=DataMapping(label_names={"1": "anterior"}),
         by=ANNA,
-    )
+    ).dataset
     assert catalog.datasets(hospital) == [entry]
     assert entry.subjects == 3
     assert entry.summary.label_values == {"0": 3, "1": 3, "2": 3}
@@ -106,10 +106,38 @@ def test_what_is_wrong_names_the_way_on_without_it(hospital: StateFolder, tmp_pa
 def test_what_a_scan_found_is_told_when_a_dataset_was_added(hospital: StateFolder, tmp_path: Path) -> None:
     (tmp_path / "rows").mkdir()
     (tmp_path / "rows" / "table.csv").write_text("id,age\na,40\nb,-9999\n")
-    heard = []
-    datasets.add(hospital, "rows", tmp_path / "rows", "table", look=heard.append, by=ANNA)
-    (found,) = heard
+    found = datasets.add(hospital, "rows", tmp_path / "rows", "table", by=ANNA)
     assert [one.severity for one in found.problems] == ["warning"] and "-9999" in str(found.problems[0])
+
+
+def test_what_is_added_says_its_format_what_matches_nothing_and_who_shares_the_folder(
+    hospital: StateFolder, tmp_path: Path
+) -> None:
+    root = write_pairs(tmp_path / "brain")
+    first = datasets.add(hospital, "brain", root, by=ANNA)
+    assert first.detected is not None and first.detected.format == first.dataset.format == "nifti-pairs"
+    assert first.detected.reason and not first.unmatched and not first.same_folder
+    mapping = DataMapping(modalities={"T1": "t1w"})
+    second = datasets.add(hospital, "again", root, "nifti-pairs", mapping=mapping, by=ANNA)
+    assert second.detected is None and second.same_folder == ("brain",)
+    (line,) = second.unmatched
+    assert line.startswith("modalities.T1: the dataset has no image t1w")
+    (root / "labels" / "sub-00.nii.gz").unlink()
+    with pytest.raises(DatasetProblems) as refused:
+        datasets.add(hospital, "third", root, by=ANNA)
+    assert refused.value.detected == first.detected
+
+
+def test_the_extent_of_a_folder_counts_files_and_follows_no_link(hospital: StateFolder, tmp_path: Path) -> None:
+    root = tmp_path / "rows"
+    (root / "more").mkdir(parents=True)
+    (root / "table.csv").write_text("id,age\na,40\nb,41\n")
+    (root / "more" / "notes.txt").write_bytes(bytes(100))
+    (tmp_path / "elsewhere").write_bytes(bytes(1000))
+    (root / "link").symlink_to(tmp_path / "elsewhere")
+    datasets.add(hospital, "rows", root, "table", by=ANNA)
+    extent = datasets.extent(hospital, "rows")
+    assert (extent.files, extent.size_bytes) == (2, 100 + (root / "table.csv").stat().st_size)
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -171,7 +199,10 @@ def test_a_dataset_that_an_approved_experiment_uses_stays(with_table: StateFolde
 def test_a_cohort_hash_is_keyed_by_the_site_and_ignores_order(tmp_path: Path) -> None:
     root = write_rows(tmp_path / "data")
     first, second = make_site(tmp_path / "a", "a"), make_site(tmp_path / "b", "b")
-    made = [cohorts.freeze(site, datasets.add(site, "table", root, "npz", by=ANNA)).cohort for site in (first, second)]
+    made = [
+        cohorts.freeze(site, datasets.add(site, "table", root, "npz", by=ANNA).dataset).cohort
+        for site in (first, second)
+    ]
     assert made[0] == made[1]
     assert cohort_versions.hash_of(first, made[0]) != cohort_versions.hash_of(second, made[0])
     turned = made[0].model_copy(update={"samples": made[0].samples[::-1]})
@@ -245,7 +276,7 @@ def test_a_disk_that_fills_up_in_mid_import_leaves_nothing_half_done(small_disk:
     assert catalog.datasets(site) == []
     assert len(journal.lines(site.database)) == before
     ballast.unlink()
-    assert datasets.add(site, "brain", root, "nifti-pairs", by=ANNA).subjects == 60
+    assert datasets.add(site, "brain", root, "nifti-pairs", by=ANNA).dataset.subjects == 60
     assert journal.verify(site).whole
     site.close()
 

@@ -101,7 +101,7 @@ def test_generated_volumes_have_the_declared_labels_and_the_datasets_sizes(
 def test_generated_volumes_have_the_sizes_that_the_cohorts_recipe_gives(
     hospital: StateFolder, tmp_path: Path, approved: bool
 ) -> None:
-    entry = datasets.add(hospital, "brains", write_pairs(tmp_path / "brains"), "nifti-pairs", by=ANNA)
+    entry = datasets.add(hospital, "brains", write_pairs(tmp_path / "brains"), "nifti-pairs", by=ANNA).dataset
     offered(hospital, tmp_path, dataset="brains", needs='kind="volumes"', values=shape_is((12, 14, 16)))
     recipe = Preprocessing(spacing_mm=(0.5, 0.5, 0.5))
     cohorts.freeze_version(hospital, "brains", recipe=recipe, by=ANNA)

@@ -34,26 +34,28 @@ def write_table(root: Path, ids: list[str]) -> Path:
 def test_freezing_counts_versions_and_nothing_new_is_no_new_version(with_table: StateFolder, tmp_path: Path) -> None:
     first = cohorts.freeze_version(with_table, "table", name="spring", by=ANNA)
     assert (first.version, first.name, first.subjects) == (1, "spring", 6)
-    assert cohorts.freeze_version(with_table, "table", by=ANNA) == first
+    assert first.is_new
+    assert cohorts.freeze_version(with_table, "table", by=ANNA) == first.model_copy(update={"is_new": False})
     write_rows(tmp_path / "data", rows=9)
     second = cohorts.freeze_version(with_table, "table", by=ANNA)
     assert (second.version, second.subjects) == (2, 9)
     assert second.hash != first.hash
     write_rows(tmp_path / "data", rows=6)
-    assert cohorts.freeze_version(with_table, "table", by=ANNA).version == 1
+    again = cohorts.freeze_version(with_table, "table", by=ANNA)
+    assert (again.version, again.is_new) == (1, False)
     assert [one.version for one in cohort_versions.versions(with_table, "table")] == [1, 2]
     assert [line.kind for line in journal.lines(with_table.database)].count("cohort-frozen") == 2
 
 
 def test_a_version_keeps_its_name_and_no_other_gets_it(with_table: StateFolder, tmp_path: Path) -> None:
     spring = cohorts.freeze_version(with_table, "table", name="spring", by=ANNA)
-    assert cohorts.freeze_version(with_table, "table", name="spring", by=ANNA) == spring
+    assert cohorts.freeze_version(with_table, "table", name="spring", by=ANNA).hash == spring.hash
     with pytest.raises(Conflict, match="holds nothing new since version 1, which is called spring"):
         cohorts.freeze_version(with_table, "table", name="summer", by=ANNA)
     write_rows(tmp_path / "data", rows=9)
     with pytest.raises(Conflict, match="name spring: is that of version 1 of dataset table; choose another"):
         cohorts.freeze_version(with_table, "table", name="spring", by=ANNA)
-    assert cohort_versions.versions(with_table) == [spring], "what is refused is not kept"
+    assert [one.hash for one in cohort_versions.versions(with_table)] == [spring.hash], "what is refused is not kept"
     assert cohorts.freeze_version(with_table, "table", by=ANNA).name == ""
     assert cohorts.freeze_version(with_table, "table", name="summer", by=ANNA).version == 2
     assert [one.name for one in cohort_versions.versions(with_table)] == ["spring", "summer"]
@@ -326,7 +328,7 @@ def test_excluding_mends_counts_that_a_plan_needs(hospital: StateFolder, tmp_pat
     """A label value that only the excluded subject has is gone from the dataset's schema with it."""
     root = write_pairs(tmp_path / "brain", 4)
     write_volume(root / "labels" / "sub-03.nii.gz", np.full((6, 7, 8), 7, np.uint8))
-    entry = datasets.add(hospital, "brain", root, "nifti-pairs", by=ANNA)
+    entry = datasets.add(hospital, "brain", root, "nifti-pairs", by=ANNA).dataset
     assert entry.summary.label_values["7"] == 1
     assert "7" not in datasets.exclude(hospital, "brain", ["sub-03"], by=ANNA).summary.label_values
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from archipel.cli.site_dataset import extent
+from archipel.cli.dataset_words import extent_in_words
 from archipel.site.services import cohorts, datasets
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import RosterEntry
@@ -67,8 +67,8 @@ def test_what_lies_in_a_folder_is_counted_without_what_links_lead_to(tmp_path: P
     (tmp_path / "data" / "deep" / "one").write_bytes(bytes(2 << 20))
     for name, target in (("out", "large"), ("nowhere", "gone"), ("round", "data/round"), ("folder", "data/deep")):
         (tmp_path / "data" / name).symlink_to(tmp_path / target)
-    assert extent(tmp_path / "data") == "1 file (2 MiB)"
-    assert extent(tmp_path / "nowhere") == "0 files (0 MiB)"
+    assert extent_in_words(datasets.folder_extent(tmp_path / "data")) == "1 file (2 MiB)"
+    assert extent_in_words(datasets.folder_extent(tmp_path / "nowhere")) == "0 files (0 MiB)"
 
 
 def test_a_dataset_is_added_with_everything_a_person_should_look_at(terminal: Terminal, tmp_path: Path) -> None:
@@ -94,6 +94,7 @@ def test_data_that_is_refused_is_a_few_lines_of_each_kind_and_says_how_to_go_on(
     for number in range(25):
         (brain / "labels" / f"sub-{number:02}.nii.gz").unlink()
     refused = terminal("dataset", "add", "brain", str(brain))
+    assert "format nifti-pairs: " in refused.stdout
     assert refused.stdout.count("no label beside the image") == 5
     assert "- and 20 more of this kind: add the file or exclude the subject" in refused.stdout
     said = str(refused.exception)

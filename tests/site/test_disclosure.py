@@ -103,7 +103,7 @@ def test_columns_that_nobody_described_are_not_told(hospital: StateFolder, tmp_p
 
 
 def test_of_volumes_label_names_and_mapped_modalities_are_told(hospital: StateFolder, tmp_path: Path) -> None:
-    entry = datasets.add(hospital, "brain", write_pairs(tmp_path / "brain", 6), "nifti-pairs", by=ANNA)
+    entry = datasets.add(hospital, "brain", write_pairs(tmp_path / "brain", 6), "nifti-pairs", by=ANNA).dataset
     assert disclosure.summary(entry, 5).modalities == ("image",)
     mapped = entry.model_copy(
         update={

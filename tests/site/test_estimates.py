@@ -35,7 +35,9 @@ def test_the_estimate_is_the_size_of_what_is_prepared(
     hospital: StateFolder, tmp_path: Path, spacing: tuple[float, float, float] | None, orientation: str
 ) -> None:
     mapping = DataMapping(orientation=orientation)
-    entry = datasets.add(hospital, "heads", phantoms(tmp_path / "heads"), "nifti-pairs", mapping=mapping, by=ANNA)
+    entry = datasets.add(
+        hospital, "heads", phantoms(tmp_path / "heads"), "nifti-pairs", mapping=mapping, by=ANNA
+    ).dataset
     cohort = cohorts.freeze(hospital, entry, recipe=Preprocessing(spacing_mm=spacing)).cohort
     with asyncio.run(prepared(hospital, Path(entry.root), cohort)) as made:
         # A file has its arrays on whole pages, and a description.

@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
+from archipel.site.approval import offers
 from archipel.site.audit import journal
 from archipel.site.checks.dry_run import Checks, run_checks
 from archipel.site.checks.findings import Step
@@ -19,13 +20,14 @@ from archipel.site.checks.in_thread import run_in_thread
 from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import catalog
 from archipel.site.datasets.quality_report import HTML, JSON
-from archipel.site.services import cohorts, datasets
+from archipel.site.services import approvals, cohorts, datasets, withdrawals
 from archipel.site.state import changes
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import Cancellation, Cancelled, Watch, WorkProgress
 from worlds.data_files import write_pairs, write_volume
 from worlds.offers import offered
 from worlds.people import ANNA
+from worlds.site import take_offer
 
 SUBJECTS = 5
 
@@ -63,7 +65,7 @@ def test_a_dataset_whose_scan_is_stopped_is_not_added_and_can_be_added_then(hosp
     with pytest.raises(Cancelled):
         datasets.add(hospital, "heart", scans, "nifti-pairs", by=ANNA, watch=stops_at("files scanned", 4))
     assert as_it_is(hospital) == before
-    assert datasets.add(hospital, "heart", scans, "nifti-pairs", by=ANNA).subjects == SUBJECTS
+    assert datasets.add(hospital, "heart", scans, "nifti-pairs", by=ANNA).dataset.subjects == SUBJECTS
     assert [change.kind for change in changes.read(hospital, 0)][-1] == "dataset-added"
 
 
@@ -94,6 +96,61 @@ def test_what_is_stopped_leaves_the_site_as_it_was_and_succeeds_the_next_time(
     assert as_it_is(hospital) == before
     work(hospital, Watch())
     assert as_it_is(hospital) != before
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda site, watch: approvals.prepare(site, "heart", dataset="heart", watch=watch),
+        lambda site, watch: cohorts.compare(site, "heart", 1, None, watch=watch),
+        lambda site, watch: datasets.subjects_there(site, watch=watch),
+    ],
+    ids=["prepare", "compare", "subjects there"],
+)
+def test_a_look_that_is_stopped_changes_nothing_and_gives_its_answer_the_next_time(
+    hospital: StateFolder, scans: Path, look: Callable[[StateFolder, Watch], object]
+) -> None:
+    datasets.add(hospital, "heart", scans, "nifti-pairs", by=ANNA)
+    cohorts.freeze_version(hospital, "heart", by=ANNA)
+    take_offer(hospital)
+    before = as_it_is(hospital)
+    with pytest.raises(Cancelled):
+        look(hospital, stops_at("files scanned", 2))
+    assert as_it_is(hospital) == before
+    shown: list[WorkProgress] = []
+    assert look(hospital, Watch(shown.append))
+    assert ("files scanned", 3, 2 * SUBJECTS) in shown
+
+
+def test_an_approval_that_is_stopped_signs_nothing_and_can_be_given_then(with_table: StateFolder) -> None:
+    take_offer(with_table)
+    asked = approvals.prepare(with_table, "heart")
+    hashes = {"job_hash": asked.job_hash, "cohort_hash": asked.cohort_hash}
+    before = as_it_is(with_table)
+    with pytest.raises(Cancelled):
+        approvals.approve(with_table, "heart", **hashes, by=ANNA, watch=stops_at("files scanned", 0))
+    assert as_it_is(with_table) == before
+    assert offers.offered(with_table.database, "heart").approval is None
+    approvals.approve(with_table, "heart", **hashes, by=ANNA)
+    assert offers.offered(with_table.database, "heart").approval is not None
+
+
+def test_a_withdrawal_that_is_stopped_early_withdraws_nobody(with_table: StateFolder) -> None:
+    before, stop = as_it_is(with_table), Cancellation()
+    stop.cancel()
+    with pytest.raises(Cancelled):
+        withdrawals.withdraw(with_table, ["p-002"], by=ANNA, watch=Watch(cancellation=stop))
+    assert as_it_is(with_table) == before
+
+
+def test_a_withdrawal_stands_when_the_look_for_like_ids_is_stopped(hospital: StateFolder, scans: Path) -> None:
+    datasets.add(hospital, "heart", scans, "nifti-pairs", by=ANNA)
+    asked = ["sub-00", "sub-0O1"]
+    done = withdrawals.withdraw(hospital, asked, by=ANNA, watch=stops_at("files scanned", 2))
+    assert done.search_was_stopped and [one.suggestions for one in done.mistyped] == [()]
+    assert catalog.dataset(hospital, "heart").subjects == SUBJECTS - 1
+    whole = withdrawals.withdraw(hospital, ["sub-0O1"], by=ANNA)
+    assert not whole.search_was_stopped and [one.suggestions[0] for one in whole.mistyped] == ["sub-01"]
 
 
 @pytest.mark.parametrize("what", ["files measured", "files drawn"])

@@ -128,6 +128,10 @@ def test_freezing_says_when_the_version_was_there_and_when_few_measure(
     assert "warning: only " in said and "close to one patient's own value" in said
     said = terminal("cohort", "freeze", "table", "--name", "spring").stdout
     assert "version 1 exists already with the same content" in said
+    document = terminal.json("cohort", "freeze", "table", "--name", "spring")
+    assert document["is_new"] is False and document["version"] == 1
+    (warning,) = document["warnings"]
+    assert warning.endswith("close to one patient's own value")
     assert terminal.json("cohort", "list")[0]["validation_fraction"] == 0.25
     write_rows(tmp_path / "data", rows=60)
     assert "warning" not in terminal("cohort", "freeze", "table").stdout

@@ -470,7 +470,7 @@ def test_a_line_holds_for_a_dataset_from_its_first_look_on(hospital: StateFolder
     (hospital.folder / OPT_OUT).write_text("unknown/sub-01\nother/sub-02\n")
     root = write_pairs(tmp_path / "brain")
     (root / "labels" / "sub-01.nii.gz").write_bytes(b"no volume")
-    assert datasets.add(hospital, "unknown", root, "nifti-pairs", by=ANNA).subjects == 2
+    assert datasets.add(hospital, "unknown", root, "nifti-pairs", by=ANNA).dataset.subjects == 2
     with hospital.database.read() as connection:
         places = connection.scalars(select(schema.files.c.place)).all()
     assert not [place for place in places if "sub-01" in place]

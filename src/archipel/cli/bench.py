@@ -11,11 +11,14 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from archipel.vocabulary import NotFound
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 app = typer.Typer(no_args_is_help=True, help="Benchmark rounds, local training and data loading on this machine.")
 
@@ -77,7 +80,7 @@ def _benchmark(name: str) -> ModuleType:
     return importlib.import_module(name)
 
 
-def _print(figures: Mapping[str, object], as_json: bool) -> None:
+def _print(figures: Mapping[str, JsonValue], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(figures))
         return

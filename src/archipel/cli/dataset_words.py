@@ -17,7 +17,8 @@ from archipel.vocabulary.counting import abbreviate, pluralise
 
 if TYPE_CHECKING:
     from archipel.data import Answer, ColumnMapping, ColumnSummary, DataIssue, DataMapping, DataSchema
-    from archipel.site.services import DatasetRow
+    from archipel.site.datasets import DetectedFormat
+    from archipel.site.services import DatasetRow, FolderExtent
     from archipel.transport import DatasetSummary
 
 LISTED = 6
@@ -176,6 +177,18 @@ def print_found(screen: Screen, name: str, problems: Iterable[DataIssue]) -> Non
     screen.print(f"{words}{shown}: archipel site dataset check {name}")
 
 
+def extent_in_words(extent: FolderExtent) -> str:
+    """How much lies in a folder."""
+    return f"{pluralise(extent.files, 'file')} ({extent.size_bytes / 2**20:.0f} MiB)"
+
+
+def print_detected(screen: Screen, detected: DetectedFormat | None) -> None:
+    """Print the format that a folder was taken for, where nobody named one."""
+    if detected is not None:
+        also = f"; it could also be {', '.join(detected.others)}" if detected.others else ""
+        screen.print(f"format {detected.format}: {detected.reason}{also}")
+
+
 @contextmanager
 def listing_problems(screen: Screen) -> Iterator[None]:
     """Print what is wrong with a dataset before its error is passed on, which then says no problem twice."""
@@ -184,6 +197,7 @@ def listing_problems(screen: Screen) -> Iterator[None]:
     try:
         yield
     except DatasetProblems as error:
+        print_detected(screen, error.detected)
         print_problems(screen, error.problems, of_a_kind=OF_A_KIND)
         count = pluralise(len(error.problems), "problem")
         raise BadInput(error.thing, f"has {count}", error.remedy, code=error.code) from error

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from archipel.researcher.outcome import DemoResult
 
 app = typer.Typer(help="Run a whole federation on this machine: three hospitals, a server, one model.")
 
@@ -55,14 +60,9 @@ def demo(
     _print(result, console, results)
 
 
-def _print(result: object, console: object, results: Path) -> None:
-    from rich.console import Console
+def _print(result: DemoResult, console: Console, results: Path) -> None:
     from rich.table import Column, Table
 
-    from archipel.researcher.outcome import DemoResult
-
-    assert isinstance(result, DemoResult)
-    assert isinstance(console, Console)
     sites = [site.name for site in result.sites]
     table = Table(
         Column("trained on", no_wrap=True),

@@ -11,11 +11,12 @@ import typer
 
 from archipel.cli.connecting import Authority, Proxy, Server, Token
 from archipel.cli.plan_option import PLAN, Entry
-from archipel.cli.scores import Scores, arguments, as_document, print_scores
+from archipel.cli.scores import arguments, as_document, print_scores
 
 if TYPE_CHECKING:
     from archipel.researcher.display import LogScreen
     from archipel.researcher.site_selection import Wanted
+    from archipel.simulation.scores import ModelScores
     from archipel.transport.rest import BaselinesView
 
 app = typer.Typer(help="Run a plan on a federation's sites and show the result.")
@@ -125,5 +126,10 @@ def _quiet() -> LogScreen:
     return LogScreen(Console(file=io.StringIO()))
 
 
-def _scores(measured: BaselinesView) -> list[Scores]:
-    return [Scores(model, found.validation, found.per_site) for model, found in measured.by_model().items()]
+def _scores(measured: BaselinesView) -> list[ModelScores]:
+    from archipel.simulation.scores import ModelScores
+
+    return [
+        ModelScores(model=model, all_sites=found.validation, per_site=found.per_site)
+        for model, found in measured.by_model().items()
+    ]

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+    from archipel.simulation.scores import ModelScores
     from archipel.vocabulary import Value
 
 
-class Scores(NamedTuple):
-    """One model's validation metrics at each site, and over all sites together."""
-
-    model: str
-    all_sites: Mapping[str, float]
-    per_site: Mapping[str, Mapping[str, float]]
-
-
-def print_scores(scores: Sequence[Scores]) -> None:
+def print_scores(scores: Sequence[ModelScores]) -> None:
     """One table a metric."""
     from rich.console import Console
     from rich.table import Table
@@ -34,9 +29,9 @@ def print_scores(scores: Sequence[Scores]) -> None:
         Console().print(table)
 
 
-def as_document(scores: Sequence[Scores]) -> list[dict[str, object]]:
+def as_document(scores: Sequence[ModelScores]) -> list[dict[str, JsonValue]]:
     """The same for programs."""
-    return [one._asdict() for one in scores]
+    return [one.model_dump(mode="json") for one in scores]
 
 
 def arguments(texts: Sequence[str] | None) -> dict[str, Value]:

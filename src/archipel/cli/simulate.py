@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from archipel.cli.plan_option import PLAN, Entry
-from archipel.cli.scores import Scores, arguments, as_document, print_scores
+from archipel.cli.scores import arguments, as_document, print_scores
 
 if TYPE_CHECKING:
-    from archipel.rounds import MemoryExperimentStore, StageRecord
+    from archipel.rounds import MemoryExperimentStore
     from archipel.simulation import SimulatedSite
-    from archipel.vocabulary import DataNeeds, MetricSum
+    from archipel.vocabulary import DataNeeds
 
 app = typer.Typer(help="Run a plan's federated rounds on this machine.")
 
@@ -66,6 +65,7 @@ def simulate(
     from archipel.plans import draft, load_own, package
     from archipel.simulation import simulate as run
     from archipel.simulation import train_pooled
+    from archipel.simulation.scores import model_scores, scores
     from archipel.storage import disk_errors_named
     from archipel.vocabulary import BadInput, Baselines, RosterEntry, RoundTerms
 
@@ -100,7 +100,7 @@ def simulate(
         if out is not None:
             with disk_errors_named(out.parent):
                 out.write_bytes(store.models[store.model].read_bytes())
-    scores = _scores(store)
+    reached = model_scores(store)
     if pooled:
         with tempfile.TemporaryDirectory(prefix="archipel-pooled-") as place:
             trained = train_pooled(
@@ -114,11 +114,11 @@ def simulate(
                 arguments=values,
                 limits=limits,
             )
-        scores.insert(1, _scored("pooled", trained.per_site))
+        reached.insert(1, scores("pooled", trained.per_site))
     if as_json:
-        typer.echo(json.dumps(as_document(scores)))
+        typer.echo(json.dumps(as_document(reached)))
         return
-    print_scores(scores)
+    print_scores(reached)
     if out is not None:
         typer.echo(f"model: {out}")
 
@@ -155,33 +155,3 @@ def _print_rounds(store: MemoryExperimentStore) -> None:
         what = "round" if record.stage.kind is TaskKind.TRAIN else str(record.stage.kind)
         about = f" of {record.stage.about}" if record.stage.about else ""
         console.print(f"{what} {record.stage.round}{about}: {means} ({record.seconds:.1f} s)")
-
-
-def _scores(store: MemoryExperimentStore) -> list[Scores]:
-    """What each model that was measured at the end reached: the federated one first."""
-    from archipel.vocabulary import TaskKind
-
-    measured = [record for record in store.records if record.committed and record.stage.kind is TaskKind.EVALUATE]
-    measured.sort(key=lambda record: ["", "ensemble"].index(record.stage.about) if not _is_local(record) else 2)
-    return [
-        _scored(
-            {"": "federated", "ensemble": "ensemble"}.get(record.stage.about, f"{record.stage.about} alone"),
-            {site: part.validation for site, part in record.sites.items()},
-        )
-        for record in measured
-    ]
-
-
-def _is_local(record: StageRecord) -> bool:
-    return record.stage.about not in ("", "ensemble")
-
-
-def _scored(model: str, per_site: Mapping[str, Mapping[str, MetricSum]]) -> Scores:
-    means = {
-        site: {name: one.mean() for name, one in sums.items() if one.weight} for site, sums in sorted(per_site.items())
-    }
-    totals: dict[str, MetricSum] = {}
-    for sums in per_site.values():
-        for name, one in sums.items():
-            totals[name] = totals[name] + one if name in totals else one
-    return Scores(model, {name: one.mean() for name, one in totals.items() if one.weight}, means)

@@ -212,7 +212,7 @@ def approve(
 ) -> None:
     """Show what would run here, ask, freeze the cohort or take a version frozen before, and sign."""
     from archipel.site.services import approvals, offer_documents
-    from archipel.vocabulary import BadInput
+    from archipel.vocabulary import BadInput, Watch
 
     screen = console()
     with opened(state) as site, listing_problems(screen):
@@ -220,8 +220,9 @@ def approve(
         if yes and name != experiment:
             # A person who is asked reads the name first; a script names what it means.
             raise BadInput(f"experiment {experiment}", f"matches the beginning of {name}", "name it in full with --yes")
-        with screen.status(f"reading the data that {name} would run on"):
-            asked = approvals.prepare(site, name, dataset=dataset, version=version, job_hash=job)
+        reading = f"reading the data that {name} would run on"
+        with screen.progress(reading) as show:
+            asked = approvals.prepare(site, name, dataset=dataset, version=version, job_hash=job, watch=Watch(show))
         if not yes:
             _show(asked.offer)
         for warning in asked.warnings:
@@ -229,10 +230,11 @@ def approve(
         if not yes and not typer.confirm("Run this on this site's data?", default=False):
             screen.print("nothing was approved")
             raise typer.Exit(1)
-        done = approvals.approve(
-            site, name, job_hash=asked.job_hash, cohort_hash=asked.cohort_hash,
-            by=person(), dataset=dataset, version=version, note=note,
-        )  # fmt: skip
+        with screen.progress(reading) as show:
+            done = approvals.approve(
+                site, name, job_hash=asked.job_hash, cohort_hash=asked.cohort_hash,
+                by=person(), dataset=dataset, version=version, note=note, watch=Watch(show),
+            )  # fmt: skip
     people = f"{done.subjects} subjects of dataset {done.dataset} version {done.version}"
     screen.print(f"approved {name} for {people}: job {done.job_hash}, cohort {done.cohort_hash}")
 

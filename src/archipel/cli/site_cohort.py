@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from archipel.cli.dataset_words import listing_problems, mapped, options
-from archipel.cli.site_dataset import Dataset, extent
+from archipel.cli.dataset_words import extent_in_words, listing_problems, mapped, options
+from archipel.cli.site_dataset import Dataset
 from archipel.cli.site_terminal import AsJson, State, console, opened, person, print_json, print_table
 from archipel.vocabulary import BadInput, Watch
 from archipel.vocabulary.counting import pluralise
 
 if TYPE_CHECKING:
     from archipel.data import Preprocessing
-    from archipel.site.withdrawn import OptOut
 
 cohort_app = typer.Typer(
     name="cohort", help="Cohorts (frozen versions of datasets) and withdrawal.", no_args_is_help=True
@@ -52,32 +51,26 @@ def cohort_freeze(
     as_json: AsJson = False,
 ) -> None:
     """Freeze what a dataset holds now as a version; when nothing is new, it is the version there was."""
-    from archipel.site.approval import few_measure
-    from archipel.site.cohorts import cohort_versions, split_assignment
-    from archipel.site.datasets import catalog
-    from archipel.site.services import cohorts
+    from archipel.site.services import cohorts, datasets
 
     screen, recipe = console(), _recipe(spacing)
     with opened(state) as site, listing_problems(screen):
-        root = Path(catalog.dataset(site, dataset).root)
-        before = {one.hash for one in cohort_versions.versions(site, dataset)}
-        with screen.progress(f"reading {extent(root)} of dataset {dataset}") as show:
+        extent = extent_in_words(datasets.extent(site, dataset))
+        with screen.progress(f"reading {extent} of dataset {dataset}") as show:
             found = cohorts.freeze_version(
                 site, dataset, by=person(), name=name,
                 fraction=fraction, pseudonymise=pseudonymise, recipe=recipe, watch=Watch(show),
             )  # fmt: skip
-        warnings = few_measure(found.validation, site.settings.policy.minimum_cell)
-        warnings += split_assignment.changed(site, cohort_versions.stored(site, dataset, found.version).cohort)
     if as_json:
         print_json(found.model_dump(mode="json"))
         return
-    if found.hash in before:
+    if not found.is_new:
         screen.print(f"version {found.version} exists already with the same content; no new version was made")
     called = f" {found.name}" if found.name else ""
     split = f"{found.training} train, {found.validation} validate"
     people = pluralise(found.left, "subject")
     screen.print(f"dataset {dataset} version {found.version}{called}: {people} ({split}), {found.hash}")
-    for warning in warnings:
+    for warning in found.warnings:
         screen.print(f"warning: {warning}")
 
 
@@ -105,10 +98,10 @@ def cohort_list(
     as_json: AsJson = False,
 ) -> None:
     """List every frozen version."""
-    from archipel.site.cohorts import cohort_versions
+    from archipel.site.services import cohorts
 
     with opened(state) as site:
-        rows = [one.model_dump(mode="json") for one in cohort_versions.versions(site, dataset)]
+        rows = [one.model_dump(mode="json") for one in cohorts.listed(site, dataset)]
     if as_json:
         print_json(rows)
     elif rows:
@@ -163,8 +156,9 @@ def cohort_diff(
     from archipel.site.services import cohorts
 
     screen = console()
-    with opened(state) as site, listing_problems(screen):
-        found = cohorts.compare(site, dataset, before, after)
+    waiting = screen.progress(f"reading dataset {dataset}")
+    with opened(state) as site, listing_problems(screen), waiting as show:
+        found = cohorts.compare(site, dataset, before, after, watch=Watch(show))
     if as_json:
         print_json(found.model_dump(mode="json"))
         return
@@ -190,17 +184,13 @@ def cohort_withdraw(
     """Take patients out of every dataset, cohort and round from now on; no approval is asked again."""
     from archipel.site.approval import shown
     from archipel.site.services import withdrawals
-    from archipel.site.withdrawn import opt_outs
 
-    listed: list[OptOut] = []
-    if file is not None:
-        try:
-            listed += [line.opt_out for line in opt_outs.read(file)]
-        except FileNotFoundError as error:
-            raise BadInput(str(file), "does not exist", "give the path of the opt-out list") from error
+    listed = withdrawals.read_list(file) if file is not None else ()
     screen = console()
-    with opened(state) as site, screen.status("withdrawing"):
-        done = withdrawals.withdraw(site, subjects or [], by=person(), listed=listed, dataset=dataset, reason=reason)
+    with opened(state) as site, screen.progress("withdrawing") as show:
+        done = withdrawals.withdraw(
+            site, subjects or [], by=person(), listed=listed, dataset=dataset, reason=reason, watch=Watch(show)
+        )
     for one in done.mistyped:
         near = f"; did you mean {' or '.join(one.suggestions)}?" if one.suggestions else ""
         where = f"dataset {dataset}" if dataset else "any dataset here"

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from archipel.cli import dataset_words
-from archipel.cli.dataset_words import listing_problems, print_datasets, print_needs
+from archipel.cli.dataset_words import extent_in_words, listing_problems, print_datasets, print_detected, print_needs
 from archipel.cli.site_terminal import AsJson, Screen, State, console, opened, person, print_json
 from archipel.vocabulary import BadInput, Watch
 from archipel.vocabulary.counting import pluralise
 
 if TYPE_CHECKING:
-    from archipel.data import DataIssue, DataMapping
+    from archipel.data import DataMapping
 
 dataset_app = typer.Typer(name="dataset", help="The site's datasets.", no_args_is_help=True)
 Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's name, as `dataset list` shows it.")]
@@ -45,27 +42,24 @@ def dataset_add(
     ] = False,
 ) -> None:
     """Check a folder of data and enter it in the catalog; nothing is added while anything is wrong with it."""
-    from archipel.data import unmatched_names
     from archipel.site.approval import shown
-    from archipel.site.datasets import catalog
     from archipel.site.services import datasets
 
     asked = asked_mapping(mapping, label)
     options = dict(read_option(text) for text in option or [])
     screen = console()
-    found = layout or _looks_like(path, options, screen)
-    problems: list[DataIssue] = []
-    waiting = screen.progress(f"reading and hashing {extent(path)} in {path}")
+    waiting = screen.progress(f"reading and hashing {extent_in_words(datasets.folder_extent(path))} in {path}")
     with opened(state) as site, listing_problems(screen), waiting as show:
-        entry = datasets.add(
-            site, name, path, found, by=person(), options=options, mapping=asked, leave_out_faulty=leave_out_faulty,
-            look=lambda scan: problems.extend(scan.problems), watch=Watch(show),
+        added = datasets.add(
+            site, name, path, layout, by=person(), options=options, mapping=asked, leave_out_faulty=leave_out_faulty,
+            watch=Watch(show),
         )  # fmt: skip
-        same = [one.name for one in catalog.datasets(site) if one.root == entry.root and one.name != entry.name]
-    dataset_words.print_found(screen, name, problems)
-    _print_unmatched(screen, unmatched_names(entry.mapping, entry.summary))
-    for other in same:
+    print_detected(screen, added.detected)
+    dataset_words.print_found(screen, name, added.problems)
+    _print_unmatched(screen, added.unmatched)
+    for other in added.same_folder:
         screen.print(f"dataset {other} uses the same folder; a plan that trains on both would see these patients twice")
+    entry = added.dataset
     held = dataset_words.in_short(entry.summary)
     screen.print(shown(f"dataset {entry.name} added: {pluralise(entry.subjects, 'subject')}; {held}"))
 
@@ -76,26 +70,6 @@ def _print_unmatched(screen: Screen, lines: Iterable[str]) -> None:
 
     for line in lines:
         screen.print(shown(f"- mapping: {line}"))
-
-
-def _looks_like(path: Path, options: dict[str, str], screen: Screen) -> str:
-    from archipel.data.formats import guessed
-
-    first, *others = guessed(path, options)
-    also = f"; it could also be {', '.join(fit.format for fit in others)}" if others else ""
-    screen.print(f"format {first.format}: {first.reason}{also}")
-    return first.format
-
-
-def extent(path: Path) -> str:
-    """How much a folder contains, in words; what cannot be read does not count, and no link is followed."""
-    sizes = []
-    for folder, _, names in os.walk(path):
-        for name in names:
-            with suppress(OSError):
-                found = Path(folder, name).lstat()
-                sizes += [found.st_size] if stat.S_ISREG(found.st_mode) else []
-    return f"{pluralise(len(sizes), 'file')} ({sum(sizes) / 2**20:.0f} MiB)"
 
 
 def _label(text: str) -> tuple[str, str]:
@@ -157,13 +131,12 @@ def dataset_list(state: State, as_json: AsJson = False) -> None:
 @dataset_app.command("check")
 def dataset_check(name: Dataset, state: State, as_json: AsJson = False) -> None:
     """Look at a dataset's folder again; every problem by case, exit code 1 when something makes data unusable."""
-    from archipel.site.datasets import catalog
     from archipel.site.services import datasets
 
     screen = console()
     with opened(state) as site:
-        entry = catalog.dataset(site, name)
-        with screen.progress(f"reading {extent(Path(entry.root))} in {entry.root}") as show:
+        extent = datasets.extent(site, name)
+        with screen.progress(f"reading {extent_in_words(extent)} in {extent.root}") as show:
             found = datasets.check(site, name, watch=Watch(show))
     if as_json:
         print_json(found.model_dump(mode="json"))
@@ -245,9 +218,10 @@ def dataset_exclude(
     """Leave subjects out whose data is of no use, in every cohort frozen from now on."""
     from archipel.site.services import datasets
 
-    with opened(state) as site:
-        entry = datasets.exclude(site, name, subjects, by=person())
-    console().print(f"dataset {name} now leaves out {', '.join(subjects)}: {entry.subjects} subjects remain")
+    screen = console()
+    with opened(state) as site, screen.progress(f"reading dataset {name}") as show:
+        entry = datasets.exclude(site, name, subjects, by=person(), watch=Watch(show))
+    screen.print(f"dataset {name} now leaves out {', '.join(subjects)}: {entry.subjects} subjects remain")
 
 
 @dataset_app.command("remove")

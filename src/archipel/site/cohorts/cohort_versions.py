@@ -59,6 +59,13 @@ class Version(Record):
     hash: str
 
 
+class Kept(NamedTuple):
+    """A version, and whether it was kept only now."""
+
+    version: Version
+    is_new: bool
+
+
 def freeze(
     site: StateFolder,
     entry: catalog.Dataset,
@@ -157,8 +164,7 @@ def keep(site: StateFolder, connection: Connection, frozen: Frozen, *, by: Actor
     if connection.execute(select(_rows.c.hash).where(same)).first():
         connection.execute(update(_rows).where(same).values(**row))
     else:
-        newest = connection.scalar(select(func.max(_rows.c.version)).where(_rows.c.dataset == cohort.dataset)) or 0
-        if cohort.version != newest + 1:
+        if cohort.version != _newest_number(connection, cohort.dataset) + 1:
             raise Conflict(
                 f"dataset {entry.name}", "was frozen by another person at the same time", "check it, then try again"
             )
@@ -179,6 +185,11 @@ def keep(site: StateFolder, connection: Connection, frozen: Frozen, *, by: Actor
         connection, site, cohort, hashed, register.tokens_out_of(connection, cohort.dataset)
     )
     return hashed
+
+
+def _newest_number(connection: Connection, dataset: str) -> int:
+    """The number of a dataset's newest version, 0 before the first."""
+    return connection.scalar(select(func.max(_rows.c.version)).where(_rows.c.dataset == dataset)) or 0
 
 
 def _newest(connection: Connection, dataset: str) -> Cohort | None:
@@ -203,7 +214,7 @@ def freeze_version(
     pseudonymise: bool | None = None,
     recipe: Preprocessing | None = None,
     watch: Watch = UNWATCHED,
-) -> Version:
+) -> Kept:
     """Freeze a dataset and keep it as a version for later approvals. Raises as ``freeze`` and ``keep`` do."""
     entry = catalog.dataset(site, dataset)
     frozen = freeze(
@@ -211,8 +222,9 @@ def freeze_version(
     )
     watch.check()
     with site.database.write() as connection:
+        is_new = frozen.cohort.version > _newest_number(connection, dataset)
         keep(site, connection, frozen, by=by, name=name)
-    return version(site, dataset, frozen.cohort.version)
+    return Kept(version(site, dataset, frozen.cohort.version), is_new)
 
 
 def versions(site: StateFolder, dataset: str | None = None) -> list[Version]:

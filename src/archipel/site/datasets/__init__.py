@@ -12,6 +12,7 @@ from archipel.lazy import lazy_names
 if TYPE_CHECKING:
     from archipel.site.datasets import (
         catalog,
+        detected_format,
         exclusions,
         integrity,
         members,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         suggestions,
     )
     from archipel.site.datasets.catalog import Dataset, DatasetProblems
+    from archipel.site.datasets.detected_format import DetectedFormat
     from archipel.site.datasets.estimates import Estimate, estimated, stored_grids
     from archipel.site.datasets.quality_report import HTML
 else:
@@ -27,18 +29,30 @@ else:
         __name__,
         {
             "catalog": ["Dataset", "DatasetProblems"],
+            "detected_format": ["DetectedFormat"],
             "estimates": ["Estimate", "estimated", "stored_grids"],
             "quality_report": ["HTML"],
         },
-        modules=["catalog", "exclusions", "integrity", "members", "quality_report", "split_leakage", "suggestions"],
+        modules=[
+            "catalog",
+            "detected_format",
+            "exclusions",
+            "integrity",
+            "members",
+            "quality_report",
+            "split_leakage",
+            "suggestions",
+        ],
     )
 
 __all__ = [
     "HTML",
     "Dataset",
     "DatasetProblems",
+    "DetectedFormat",
     "Estimate",
     "catalog",
+    "detected_format",
     "estimated",
     "exclusions",
     "integrity",

@@ -7,8 +7,9 @@ sends anything. Subjects who were excluded or withdrawn are as if their files we
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
@@ -17,6 +18,7 @@ from archipel.data import DataIssue, DataMapping, DataSchema, LeavesOut, Scan, f
 from archipel.data.formats import checked_root, settled, subject_id
 from archipel.site.audit import DatasetAdded, DatasetMapped, DatasetRemoved, JournalKind, add_entry
 from archipel.site.datasets import members
+from archipel.site.datasets.detected_format import DetectedFormat
 from archipel.site.datasets.file_index import SqlFileIndex
 from archipel.site.datasets.watched_index import WatchedIndex
 from archipel.site.state import Actor, ChangeKind, DatasetChange, StateFolder, changes, schema
@@ -57,7 +59,10 @@ class Dataset(Record):
 
 
 class DatasetProblems(BadInput):
-    """A dataset cannot be used as it is; ``problems`` says everything that is wrong, one sentence each."""
+    """A dataset cannot be used as it is; ``problems`` says everything that is wrong, one sentence each.
+
+    ``detected`` is the format its folder was taken for, where nobody named one.
+    """
 
     code = ErrorCode.BAD_DATA
 
@@ -69,6 +74,14 @@ class DatasetProblems(BadInput):
             f"dataset {name}", cause, remedy, values={"dataset": name, "problems": len(problems)}, command=command
         )
         self.problems = problems
+        self.detected: DetectedFormat | None = None
+
+
+class Added(NamedTuple):
+    """A dataset that was entered, and what the look at it found, warnings among it."""
+
+    dataset: Dataset
+    found: Scan
 
 
 def add(
@@ -82,14 +95,12 @@ def add(
     options: Mapping[str, str] | None = None,
     mapping: DataMapping | None = None,
     leave_out_faulty: bool = False,
-    look: Callable[[Scan], None] = lambda _: None,
     watch: Watch = UNWATCHED,
-) -> Dataset:
+) -> Added:
     """Scan the folder and enter it in the catalog under ``name``, as a dataset of the format ``layout``.
 
-    ``look`` gets what the scan found, warnings among it, when the dataset was entered. Raises DatasetProblems when
-    anything is wrong with the data (unless faulty subjects are to be left out and others remain), Conflict when the
-    name is taken, Cancelled when ``watch`` stops it; nothing is added then.
+    Raises DatasetProblems when anything is wrong with the data (unless faulty subjects are to be left out and others
+    remain), Conflict when the name is taken, Cancelled when ``watch`` stops it; nothing is added then.
     """
     try:
         TypeAdapter(Name).validate_python(name)
@@ -121,8 +132,7 @@ def add(
         add_entry(connection, JournalKind.DATASET_ADDED, body)
         connection.execute(insert(schema.datasets).values(**entry.row()))
         members.note(site, connection, name, subjects_of(found))
-    look(found)
-    return dataset(site, name)
+    return Added(dataset(site, name), found)
 
 
 def scanned(site: StateFolder, entry: Dataset, take_opt_outs: TakeOptOuts, watch: Watch = UNWATCHED) -> Scan:

@@ -46,7 +46,8 @@ def exclude(
         add_entry(connection, JournalKind.SUBJECTS_EXCLUDED, body)
         row = {"dataset": name, "excluded_at": utc_now()}
         connection.execute(insert(schema.exclusions), [row | {"subject": subject} for subject in asked])
-    catalog.check(site, name, take_opt_outs)
+    # They are left out from here on: this look is shown and not stopped.
+    catalog.check(site, name, take_opt_outs, Watch(watch.show))
     return catalog.dataset(site, name)
 
 

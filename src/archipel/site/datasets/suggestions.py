@@ -9,23 +9,25 @@ from collections.abc import Iterable
 from archipel.site.datasets import catalog
 from archipel.site.state import StateFolder
 from archipel.site.withdrawn import EVERYWHERE, TakeOptOuts
-from archipel.vocabulary import ArchipelError
+from archipel.vocabulary import UNWATCHED, ArchipelError, Watch
 
 _ALIKE = 0.75
 _MOST = 3
 
 
-def subjects_there(site: StateFolder, take_opt_outs: TakeOptOuts, dataset: str = EVERYWHERE) -> set[str]:
+def subjects_there(
+    site: StateFolder, take_opt_outs: TakeOptOuts, dataset: str = EVERYWHERE, watch: Watch = UNWATCHED
+) -> set[str]:
     """Who is in the dataset, or in any, without those who are left out; each is looked at again.
 
-    A dataset that cannot be looked at now has nobody.
+    A dataset that cannot be looked at now has nobody. Raises Cancelled when ``watch`` stops it.
     """
     found: set[str] = set()
     for entry in catalog.datasets(site):
         if dataset not in (EVERYWHERE, entry.name):
             continue
         try:
-            found.update(catalog.subjects_of(catalog.scanned(site, entry, take_opt_outs)))
+            found.update(catalog.subjects_of(catalog.scanned(site, entry, take_opt_outs, watch)))
         except (ArchipelError, OSError):
             continue
     return found

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         withdrawals,
     )
     from archipel.site.services.dataset_documents import DatasetRow
+    from archipel.site.services.datasets import FolderExtent
     from archipel.site.services.journal import VerifiedJournal
     from archipel.site.services.offer_documents import OfferDocument, OfferRow
     from archipel.site.services.status import OptOutList
@@ -32,6 +33,7 @@ else:
         __name__,
         {
             "dataset_documents": ["DatasetRow"],
+            "datasets": ["FolderExtent"],
             "journal": ["VerifiedJournal"],
             "offer_documents": ["OfferDocument", "OfferRow"],
             "status": ["OptOutList"],
@@ -53,6 +55,7 @@ else:
 
 __all__ = [
     "DatasetRow",
+    "FolderExtent",
     "OfferDocument",
     "OfferRow",
     "OptOutList",

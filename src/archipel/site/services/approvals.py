@@ -11,7 +11,7 @@ from archipel.site.cohorts import Frozen, cohort_versions, split_assignment
 from archipel.site.services import cohorts, offer_documents
 from archipel.site.services.offer_documents import OfferDocument, OfferRow
 from archipel.site.state import Actor, StateFolder
-from archipel.vocabulary import Conflict, Record
+from archipel.vocabulary import UNWATCHED, Conflict, Record, Watch
 
 
 class PreparedApproval(Record):
@@ -51,18 +51,20 @@ def prepare(
     dataset: str | None = None,
     version: int | None = None,
     job_hash: str | None = None,
+    watch: Watch = UNWATCHED,
 ) -> PreparedApproval:
     """What would be approved: the job, on a kept ``version`` of the dataset or on all that the dataset holds now.
 
     ``dataset`` takes the place of the one that the job asks for, ``job_hash`` names the only job that is meant. Reads
     and hashes new files; keeps no cohort and signs nothing. Raises NotFound, Conflict when another job is offered,
-    Refused while the plan has not been fetched, and DatasetProblems when the data has become unusable.
+    Refused while the plan has not been fetched, DatasetProblems when the data has become unusable, and Cancelled when
+    ``watch`` stops it.
     """
     offer = offers.offered(site.database, experiment)
     if job_hash is not None:
         decisions.check_shown(offer, job_hash)
     decisions.check_readable(site.blobs, offer)
-    frozen = _choose(site, offer, dataset, version)
+    frozen = _choose(site, offer, dataset, version, watch)
     entry, cohort = frozen.dataset, frozen.cohort
     return PreparedApproval(
         experiment=experiment,
@@ -87,16 +89,18 @@ def approve(
     dataset: str | None = None,
     version: int | None = None,
     note: str = "",
+    watch: Watch = UNWATCHED,
 ) -> ApprovedExperiment:
     """Approve exactly what ``prepare`` showed for the same ``dataset`` and ``version``, and wake the agent.
 
     Raises Conflict when the job or the cohort is another one than was shown or the experiment ended, Refused when the
-    site's rules object, and as ``prepare`` does.
+    site's rules object, and as ``prepare`` does; nothing is signed when ``watch`` stops it.
     """
     offer = offers.offered(site.database, experiment)
     decisions.check_shown(offer, job_hash)
     decisions.check_readable(site.blobs, offer)
-    frozen = _choose(site, offer, dataset, version)
+    frozen = _choose(site, offer, dataset, version, watch)
+    watch.check()
     if cohort_versions.hash_of(site, frozen.cohort) != cohort_hash:
         raise Conflict(
             f"experiment {experiment}",
@@ -127,8 +131,8 @@ def revoke(site: StateFolder, experiment: str, *, by: Actor, note: str = "") -> 
     return offer_documents.row(offers.offered(site.database, experiment))
 
 
-def _choose(site: StateFolder, offer: Offer, dataset: str | None, version: int | None) -> Frozen:
+def _choose(site: StateFolder, offer: Offer, dataset: str | None, version: int | None, watch: Watch) -> Frozen:
     entry = suitability.asked_dataset(site, offer.job, dataset)
     if version is not None:
         return cohort_versions.stored(site, entry.name, version)
-    return cohorts.freeze(site, entry, fraction=offer.job.validation_fraction)
+    return cohorts.freeze(site, entry, fraction=offer.job.validation_fraction, watch=watch)

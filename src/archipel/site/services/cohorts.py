@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from archipel.data import CohortDifference, Preprocessing
-from archipel.site.cohorts import Frozen, Version, cohort_versions
+from archipel.site.approval import few_measure
+from archipel.site.cohorts import Frozen, Version, cohort_versions, split_assignment
 from archipel.site.datasets import Dataset
 from archipel.site.state import Actor, StateFolder
 from archipel.site.withdrawals import take_opt_outs
 from archipel.vocabulary import UNWATCHED, Watch
+
+
+class FrozenVersion(Version):
+    """A version as freezing left it. ``is_new``: it was not there before; ``warnings`` are for the person to weigh."""
+
+    is_new: bool
+    warnings: tuple[str, ...]
 
 
 def freeze(
@@ -35,9 +43,9 @@ def freeze_version(
     pseudonymise: bool | None = None,
     recipe: Preprocessing | None = None,
     watch: Watch = UNWATCHED,
-) -> Version:
+) -> FrozenVersion:
     """Freeze a dataset and keep it as a version. Raises as ``cohort_versions.freeze_version`` does."""
-    return cohort_versions.freeze_version(
+    version, is_new = cohort_versions.freeze_version(
         site,
         dataset,
         take_opt_outs,
@@ -48,6 +56,14 @@ def freeze_version(
         recipe=recipe,
         watch=watch,
     )
+    warnings = few_measure(version.validation, site.settings.policy.minimum_cell)
+    warnings += split_assignment.changed(site, cohort_versions.stored(site, dataset, version.version).cohort)
+    return FrozenVersion(**dict(version), is_new=is_new, warnings=tuple(warnings))
+
+
+def listed(site: StateFolder, dataset: str | None = None) -> tuple[Version, ...]:
+    """Every kept version, by dataset and number; of one dataset where it is named."""
+    return tuple(cohort_versions.versions(site, dataset))
 
 
 def compare(

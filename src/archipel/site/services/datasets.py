@@ -5,12 +5,24 @@ What takes long shows its progress to a ``Watch`` and stops when that says so, w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from archipel.data import DataIssue, DataMapping, Scan
+from archipel.data import DataIssue, DataMapping, Scan, unmatched_names
 from archipel.data.quality import QualityReport
-from archipel.site.datasets import Dataset, catalog, exclusions, quality_report, suggestions
+from archipel.site.datasets import (
+    Dataset,
+    DatasetProblems,
+    DetectedFormat,
+    catalog,
+    detected_format,
+    exclusions,
+    quality_report,
+    suggestions,
+)
 from archipel.site.state import Actor, StateFolder
 from archipel.site.withdrawals import take_opt_outs
 from archipel.site.withdrawn import EVERYWHERE
@@ -31,24 +43,79 @@ class DatasetCheck(Record):
         return tuple(problem for problem in self.problems if problem.severity == "error")
 
 
+class AddedDataset(Record):
+    """A dataset that was entered in the catalog, and what is to be known of it.
+
+    ``detected`` is None where the caller named the format. ``problems`` are what the look found beside usable data,
+    ``unmatched`` what the mapping names and the dataset does not have, ``same_folder`` the other datasets in
+    its folder.
+    """
+
+    dataset: Dataset
+    detected: DetectedFormat | None
+    problems: tuple[DataIssue, ...]
+    unmatched: tuple[str, ...]
+    same_folder: tuple[str, ...]
+
+
+class FolderExtent(Record):
+    """How much lies in a folder: regular files and their bytes."""
+
+    root: str
+    files: int
+    size_bytes: int
+
+
 def add(
     site: StateFolder,
     name: str,
     root: Path,
-    layout: str,
+    layout: str | None = None,
     *,
     by: Actor,
     options: Mapping[str, str] | None = None,
     mapping: DataMapping | None = None,
     leave_out_faulty: bool = False,
-    look: Callable[[Scan], None] = lambda _: None,
     watch: Watch = UNWATCHED,
-) -> Dataset:
-    """Look at a folder and enter it in the catalog. Raises as ``catalog.add`` and ``take_opt_outs`` do."""
-    return catalog.add(
-        site, name, root, layout, take_opt_outs,
-        by=by, options=options, mapping=mapping, leave_out_faulty=leave_out_faulty, look=look, watch=watch,
-    )  # fmt: skip
+) -> AddedDataset:
+    """Look at a folder and enter it in the catalog; its format is detected where ``layout`` names none.
+
+    Raises as ``detected_format.detect``, ``catalog.add`` and ``take_opt_outs`` do.
+    """
+    detected = None if layout else detected_format.detect(root, options or {})
+    try:
+        entry, found = catalog.add(
+            site, name, root, detected.format if detected else layout or "", take_opt_outs,
+            by=by, options=options, mapping=mapping, leave_out_faulty=leave_out_faulty, watch=watch,
+        )  # fmt: skip
+    except DatasetProblems as error:
+        error.detected = detected
+        raise
+    return AddedDataset(
+        dataset=entry,
+        detected=detected,
+        problems=found.problems,
+        unmatched=unmatched_names(entry.mapping, entry.summary),
+        same_folder=tuple(
+            one.name for one in catalog.datasets(site) if one.root == entry.root and one.name != entry.name
+        ),
+    )
+
+
+def folder_extent(root: Path) -> FolderExtent:
+    """How much lies in a folder; what cannot be looked at does not count, and no link is followed."""
+    sizes = []
+    for folder, _, names in os.walk(root):
+        for name in names:
+            with suppress(OSError):
+                found = Path(folder, name).lstat()
+                sizes += [found.st_size] if stat.S_ISREG(found.st_mode) else []
+    return FolderExtent(root=str(root), files=len(sizes), size_bytes=sum(sizes))
+
+
+def extent(site: StateFolder, name: str) -> FolderExtent:
+    """How much lies in a dataset's folder. Raises NotFound."""
+    return folder_extent(Path(catalog.dataset(site, name).root))
 
 
 def check(site: StateFolder, name: str, *, watch: Watch = UNWATCHED) -> DatasetCheck:
@@ -79,6 +146,9 @@ def make_report(
     return quality_report.make_report(site, name, folder, take_opt_outs, class_column, watch)
 
 
-def subjects_there(site: StateFolder, dataset: str = EVERYWHERE) -> set[str]:
-    """Who is in the dataset, or in any, without those who are left out; each is looked at again."""
-    return suggestions.subjects_there(site, take_opt_outs, dataset)
+def subjects_there(site: StateFolder, dataset: str = EVERYWHERE, *, watch: Watch = UNWATCHED) -> set[str]:
+    """Who is in the dataset, or in any, without those who are left out; each is looked at again.
+
+    Raises Cancelled when ``watch`` stops it.
+    """
+    return suggestions.subjects_there(site, take_opt_outs, dataset, watch)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from archipel.site.datasets import suggestions
 from archipel.site.services import datasets
 from archipel.site.state import Actor, StateFolder
 from archipel.site.withdrawals import NarrowedCohort, withdrawals
-from archipel.site.withdrawn import EVERYWHERE, OptOut, register
-from archipel.vocabulary import BadInput, Record
+from archipel.site.withdrawn import EVERYWHERE, OptOut, opt_outs, register
+from archipel.vocabulary import UNWATCHED, BadInput, Cancelled, Record, Watch
 
 
 class UnknownSubject(Record):
@@ -24,6 +25,7 @@ class WithdrawalReport(Record):
 
     ``asked``: how many patients were named; ``patients``: how many of them were not withdrawn before. ``mistyped`` are
     typed ids, and ``unknown_listed`` counts those of a list, whom no dataset here knows: they are kept for later.
+    ``search_was_stopped``: the look for ids that are like the mistyped ones was stopped, so they have no suggestions.
     """
 
     asked: int
@@ -32,6 +34,15 @@ class WithdrawalReport(Record):
     cohorts: tuple[NarrowedCohort, ...]
     mistyped: tuple[UnknownSubject, ...]
     unknown_listed: int
+    search_was_stopped: bool = False
+
+
+def read_list(path: Path) -> tuple[OptOut, ...]:
+    """Whom an opt-out list names. Raises BadInput where there is no such file or a line is not valid."""
+    try:
+        return tuple(line.opt_out for line in opt_outs.read(path))
+    except FileNotFoundError as error:
+        raise BadInput(str(path), "does not exist", "give the path of the opt-out list") from error
 
 
 def withdraw(
@@ -42,18 +53,29 @@ def withdraw(
     listed: Sequence[OptOut] = (),
     dataset: str = EVERYWHERE,
     reason: str = "",
+    watch: Watch = UNWATCHED,
 ) -> WithdrawalReport:
     """Take patients out from now on: ``typed`` ids of ``dataset``, "" being every one, and those of an opt-out list.
 
     Where no dataset knows a typed id, the datasets are looked at again for ids that are like it. Raises BadInput when
-    nobody is named, and as ``withdrawals.withdraw`` does.
+    nobody is named, Cancelled when ``watch`` stops it before anybody is withdrawn, and as ``withdrawals.withdraw``
+    does. Stopped later, it ends only that look: whoever was named is withdrawn, and the report says so.
     """
     named = [OptOut(subject, dataset) for subject in typed]
     asked = list(dict.fromkeys([*listed, *named]))
     if not asked:
         raise BadInput("withdrawal", "names no subject", "name subjects, or a list with --file")
+    watch.check()
     done = withdrawals.withdraw(site, asked, by=by, reason=reason)
-    mistyped = _mistyped(site, named, dataset)
+    there: set[str] = set()
+    search_was_stopped = False
+    if register.unknown_subjects(site, named):
+        try:
+            there = datasets.subjects_there(site, dataset, watch=watch)
+        except Cancelled:
+            # The withdrawal stands, and its report must not be lost with the suggestions.
+            search_was_stopped = True
+    mistyped = _mistyped(site, named, there)
     unknown = register.unknown_subjects(site, asked)
     return WithdrawalReport(
         asked=len(asked),
@@ -62,6 +84,7 @@ def withdraw(
         cohorts=done.cohorts,
         mistyped=tuple(mistyped.values()),
         unknown_listed=len(unknown - mistyped.keys()),
+        search_was_stopped=search_was_stopped,
     )
 
 
@@ -70,10 +93,7 @@ def reinstate(site: StateFolder, subject: str, *, by: Actor, dataset: str = EVER
     withdrawals.reinstate(site, OptOut(subject, dataset), by=by)
 
 
-def _mistyped(site: StateFolder, named: Sequence[OptOut], dataset: str) -> dict[OptOut, UnknownSubject]:
-    if not register.unknown_subjects(site, named):
-        return {}
-    there = datasets.subjects_there(site, dataset)
+def _mistyped(site: StateFolder, named: Sequence[OptOut], there: set[str]) -> dict[OptOut, UnknownSubject]:
     # Whoever has faulty files was never counted: the look has met them only now.
     found = sorted(register.unknown_subjects(site, named))
     return {
