@@ -1,4 +1,4 @@
-"""An older copy of the server comes back: rounds since are done again, and sites say that its journal went back."""
+"""An older copy of the server comes back: rounds since are done again, and sites say that its journal lost lines."""
 
 from __future__ import annotations
 
