@@ -12,15 +12,15 @@ from archipel.rounds import (
     EXPERIMENT_TABLE,
     ExperimentState,
     ExperimentVerb,
+    ParticipantEvent,
     ParticipantStatus,
-    SiteEvent,
     UpdateVerdict,
     verdict,
 )
 from archipel.rounds.tables import ENDED, next_site_state, next_state
 from archipel.vocabulary import Conflict
 
-S, E = ParticipantStatus, SiteEvent
+S, E = ParticipantStatus, ParticipantEvent
 AFTER = {
     E.ACCEPTED: S.WORKING,
     E.DELIVERED: S.DELIVERED,
@@ -30,7 +30,7 @@ AFTER = {
 }
 
 
-def expected(state: ParticipantStatus, event: SiteEvent) -> ParticipantStatus:
+def expected(state: ParticipantStatus, event: ParticipantEvent) -> ParticipantStatus:
     if state in ENDED:
         return state
     if event is E.RETURNED:
@@ -40,8 +40,8 @@ def expected(state: ParticipantStatus, event: SiteEvent) -> ParticipantStatus:
     return AFTER[event]
 
 
-@pytest.mark.parametrize(("state", "event"), list(itertools.product(ParticipantStatus, SiteEvent)))
-def test_a_site_goes_where_the_table_says(state: ParticipantStatus, event: SiteEvent) -> None:
+@pytest.mark.parametrize(("state", "event"), list(itertools.product(ParticipantStatus, ParticipantEvent)))
+def test_a_site_goes_where_the_table_says(state: ParticipantStatus, event: ParticipantEvent) -> None:
     assert next_site_state(state, event) is expected(state, event)
 
 
@@ -96,8 +96,8 @@ def test_a_round_of_ended_sites_counts_only_what_was_delivered(found: list[Parti
     assert verdict(found, quorum) is (UpdateVerdict.QUORUM if enough else UpdateVerdict.NO_QUORUM)
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(SiteEvent)), max_size=40))
-def test_the_deadline_ends_every_round(events: list[tuple[int, SiteEvent]]) -> None:
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(ParticipantEvent)), max_size=40))
+def test_the_deadline_ends_every_round(events: list[tuple[int, ParticipantEvent]]) -> None:
     found = [S.INVITED] * 4
     for site, event in events:
         found[site] = next_site_state(found[site], event)

@@ -15,7 +15,7 @@ import archipel.site
 from archipel.data import DataMapping
 from archipel.site.audit import journal
 from archipel.site.checks.dry_run import Checks
-from archipel.site.checks.findings import Step
+from archipel.site.checks.findings import CheckStep
 from archipel.site.services import approvals, checks, cohorts, dataset_documents, datasets, withdrawals
 from archipel.site.state.actor import Actor
 from archipel.site.state.folder import StateFolder
@@ -111,7 +111,7 @@ def test_a_persons_word_is_about_the_job_that_they_read(with_table: StateFolder,
     take_offer(with_table, title="another")
     lines = len(journal.lines(with_table.database))
     with pytest.raises(Conflict, match="its job has changed since it was shown"):
-        asyncio.run(checks.check(with_table, "heart", Step.LOCAL, by=BERTA, plan_was_read=True, job_hash=read))
+        asyncio.run(checks.check(with_table, "heart", CheckStep.LOCAL, by=BERTA, plan_was_read=True, job_hash=read))
     words = ("check", "heart", "--step", "local", "--i-have-read-the-plan", "--job-hash", read)
     assert "its job has changed since it was shown" in str(terminal(*words).exception)
     assert len(journal.lines(with_table.database)) == lines, "nothing was run, and nobody's word was written down"
@@ -120,12 +120,12 @@ def test_a_persons_word_is_about_the_job_that_they_read(with_table: StateFolder,
 @pytest.mark.processes
 def test_a_checks_report_says_which_step_has_something_to_fix(with_table: StateFolder) -> None:
     take_offer(with_table)
-    heard: list[Step] = []
+    heard: list[CheckStep] = []
     report = asyncio.run(
-        checks.check(with_table, "heart", Step.PREFLIGHT, by=BERTA, say=lambda result: heard.append(result.step))
+        checks.check(with_table, "heart", CheckStep.PREFLIGHT, by=BERTA, say=lambda result: heard.append(result.step))
     )
     assert (report.experiment, report.go) == ("heart", False)
-    assert [step.step for step in report.steps] == heard == [Step.DUMMY]
+    assert [step.step for step in report.steps] == heard == [CheckStep.DUMMY]
     assert not report.steps[0].go and any(finding.sign == "fix" for finding in report.steps[0].findings)
 
 

@@ -20,7 +20,7 @@ from archipel.site.agent import link_status
 from archipel.site.agent.process import DECISIONS, follow_decisions
 from archipel.site.approval import decisions
 from archipel.site.audit import journal
-from archipel.site.audit.journal_entries import JournalKind
+from archipel.site.audit.journal_entries import SiteJournalKind
 from archipel.site.services import cohorts, datasets
 from archipel.site.state import changes, schema
 from archipel.site.state.change_records import (
@@ -272,7 +272,7 @@ def test_a_line_about_a_task_is_a_change_of_that_task(key: TaskKey) -> None:
 def test_every_kind_has_its_record_and_every_kind_of_a_journal_line_is_one_of_a_change() -> None:
     assert set(RECORD_OF) == set(ChangeKind)
     journaled = set(ChangeKind) - NOT_JOURNALED
-    assert {str(kind) for kind in JournalKind} == {str(kind) for kind in journaled}
+    assert {str(kind) for kind in SiteJournalKind} == {str(kind) for kind in journaled}
     assert change_of_line("note", {}) == JournalChange(line_kind="note")
 
 

@@ -21,7 +21,7 @@ from archipel.plans.runtime import Outcome
 from archipel.site.approval import decisions, offers
 from archipel.site.audit import journal
 from archipel.site.checks.dry_run import Checks, run_checks
-from archipel.site.checks.findings import Sign, Step
+from archipel.site.checks.findings import CheckStep, Sign
 from archipel.site.checks.rehearsal import Rehearsal
 from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import catalog
@@ -54,7 +54,7 @@ def kinds(site: StateFolder) -> list[str]:
 def test_the_dummy_step_trains_on_nobodys_data_and_needs_no_approval(with_table: StateFolder, tmp_path: Path) -> None:
     offered(with_table, tmp_path)
     shutil.rmtree(tmp_path / "data")
-    (rung,) = asyncio.run(run_checks(Checks(with_table, "heart", by=ANNA), Step.DUMMY))
+    (rung,) = asyncio.run(run_checks(Checks(with_table, "heart", by=ANNA), CheckStep.DUMMY))
     assert rung.go
     assert rung.figures["dummy_round_s"] > 0 and rung.figures["dummy_peak_mib"] > 1
     assert findings(rung, Sign.GO)["initial model"] == "the plan makes the initial model that the job names"
@@ -63,7 +63,7 @@ def test_the_dummy_step_trains_on_nobodys_data_and_needs_no_approval(with_table:
     assert not list(with_table.folder.glob("check-*"))
 
 
-def test_a_rehearsal_trains_for_the_very_job_that_is_offered(
+async def test_a_rehearsal_trains_for_the_very_job_that_is_offered(
     with_table: StateFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     offered(with_table, tmp_path)
@@ -75,7 +75,7 @@ def test_a_rehearsal_trains_for_the_very_job_that_is_offered(
         return await train(worker, task, *more)
 
     monkeypatch.setattr(SandboxedWorker, "train", seen)
-    (rung,) = run_checks(Checks(with_table, "heart", by=ANNA), Step.DUMMY)
+    (rung,) = await run_checks(Checks(with_table, "heart", by=ANNA), CheckStep.DUMMY)
     assert rung.go and tasks
     assert {task.job_hash for task in tasks} == {job_hash(job)} != {job.initial_model}
 
@@ -93,7 +93,7 @@ def test_generated_volumes_have_the_declared_labels_and_the_datasets_sizes(
     offered(
         hospital, tmp_path, dataset="brains", needs='kind="volumes", labels={"1": "a", "2": "b"}', values=look
     )  # fmt: skip
-    (rung,) = asyncio.run(run_checks(Checks(hospital, "heart", by=ANNA), Step.DUMMY))
+    (rung,) = asyncio.run(run_checks(Checks(hospital, "heart", by=ANNA), CheckStep.DUMMY))
     assert rung.go, rung
 
 
@@ -110,7 +110,7 @@ def test_generated_volumes_have_the_sizes_that_the_cohorts_recipe_gives(
         with hospital.database.write() as connection:
             cohort_versions.keep(hospital, connection, cohorts.freeze(hospital, entry, recipe=Preprocessing()), by=ANNA)
     shutil.rmtree(tmp_path / "brains")
-    (rung,) = asyncio.run(run_checks(Checks(hospital, "heart", by=ANNA), Step.DUMMY))
+    (rung,) = asyncio.run(run_checks(Checks(hospital, "heart", by=ANNA), CheckStep.DUMMY))
     assert rung.go, rung
     assert rung.figures["dummy_voxels"] == 12 * 14 * 16
 
@@ -129,7 +129,7 @@ def test_generated_volumes_are_turned_as_the_mapping_turns_the_datasets(
     if approved:
         approve(hospital, "heart")
         catalog.remap(hospital, "brains", DataMapping(), by=ANNA)
-    (rung,) = asyncio.run(run_checks(Checks(hospital, "heart", by=ANNA), Step.DUMMY))
+    (rung,) = asyncio.run(run_checks(Checks(hospital, "heart", by=ANNA), CheckStep.DUMMY))
     assert rung.go, rung
 
 
@@ -137,8 +137,8 @@ def test_a_plan_that_breaks_on_the_dummy_is_named_with_its_line_and_nothing_more
     with_table: StateFolder, tmp_path: Path
 ) -> None:
     offered(with_table, tmp_path, train="raise KeyError('no such column')")
-    rungs = asyncio.run(run_checks(Checks(with_table, "heart", by=ANNA), Step.PREFLIGHT))
-    assert [rung.step for rung in rungs] == [Step.DUMMY]
+    rungs = asyncio.run(run_checks(Checks(with_table, "heart", by=ANNA), CheckStep.PREFLIGHT))
+    assert [rung.step for rung in rungs] == [CheckStep.DUMMY]
     said = findings(rungs[0], Sign.FIX)["plan"]
     assert "KeyError" in said and "line" in said and "no such column" in said and "heart.check.log" in said
 
@@ -146,10 +146,10 @@ def test_a_plan_that_breaks_on_the_dummy_is_named_with_its_line_and_nothing_more
 def test_the_local_step_needs_the_approval_or_a_word_that_is_journaled(with_table: StateFolder, tmp_path: Path) -> None:
     offered(with_table, tmp_path)
     with pytest.raises(Refused, match="add --i-have-read-the-plan"):
-        asyncio.run(run_checks(Checks(with_table, "heart", by=ANNA), Step.LOCAL))
+        asyncio.run(run_checks(Checks(with_table, "heart", by=ANNA), CheckStep.LOCAL))
     assert "checked" not in kinds(with_table)
-    rungs = asyncio.run(run_checks(Checks(with_table, "heart", by=ANNA), Step.LOCAL, plan_was_read=True, passes=2))
-    assert [(rung.step, rung.go) for rung in rungs] == [(step, True) for step in Step]
+    rungs = asyncio.run(run_checks(Checks(with_table, "heart", by=ANNA), CheckStep.LOCAL, plan_was_read=True, passes=2))
+    assert [(rung.step, rung.go) for rung in rungs] == [(step, True) for step in CheckStep]
     assert kinds(with_table).count("plan-read-for-a-check") == 1
     assert "worker-started" not in kinds(with_table)
 
@@ -157,7 +157,7 @@ def test_the_local_step_needs_the_approval_or_a_word_that_is_journaled(with_tabl
 def test_the_local_step_shows_the_metrics_of_this_site_alone(with_table: StateFolder, tmp_path: Path) -> None:
     offered(with_table, tmp_path)
     approve(with_table, "heart")
-    rung = asyncio.run(run_checks(Checks(with_table, "heart", by=ANNA), Step.LOCAL, passes=9))[-1]
+    rung = asyncio.run(run_checks(Checks(with_table, "heart", by=ANNA), CheckStep.LOCAL, passes=9))[-1]
     assert rung.go and "plan-read-for-a-check" not in kinds(with_table)
     x = np.load(tmp_path / "data/table.npz")["x"].mean(1)
     before, after = rung.figures["distance_before"], rung.figures["distance"]

@@ -14,7 +14,7 @@ from archipel.data import DataMapping
 from archipel.governance import JournalHead
 from archipel.governance.canonical import canonical
 from archipel.site.audit import journal, journal_entries
-from archipel.site.audit.journal_entries import JournalBody, JournalKind
+from archipel.site.audit.journal_entries import JournalBody, SiteJournalKind
 from archipel.site.state.folder import StateFolder
 from archipel.transport.messages import DatasetSummary, DisclosedColumn
 from archipel.vocabulary import ErrorCode, Failure, RoundClosed, TaskKey, TaskKind
@@ -32,27 +32,27 @@ WRITTEN_FAILURE = (
     '"retry":false,"sentence":"bad data"},"kind":"evaluate","round":3}'
 )
 E = journal_entries
-LINES: dict[JournalKind, tuple[JournalBody, str]] = {
-    JournalKind.SITE_MADE: (
+LINES: dict[SiteJournalKind, tuple[JournalBody, str]] = {
+    SiteJournalKind.SITE_MADE: (
         E.SiteMade(site="nord", identity_key="ed25519:00"),
         '{"identity_key":"ed25519:00","site":"nord"}',
     ),
-    JournalKind.JOINED: (
+    SiteJournalKind.JOINED: (
         E.Joined(federation="sea", server_key="ed25519:01", again=False),
         '{"again":false,"federation":"sea","server_key":"ed25519:01"}',
     ),
-    JournalKind.CERTIFICATE_RENEWED: (E.CertificateRenewed(site="nord"), '{"site":"nord"}'),
-    JournalKind.DATASET_ADDED: (
+    SiteJournalKind.CERTIFICATE_RENEWED: (E.CertificateRenewed(site="nord"), '{"site":"nord"}'),
+    SiteJournalKind.DATASET_ADDED: (
         E.DatasetAdded(name="heads", format="msd", subjects=12),
         '{"format":"msd","name":"heads","subjects":12}',
     ),
-    JournalKind.DATASET_MAPPED: (
+    SiteJournalKind.DATASET_MAPPED: (
         E.DatasetMapped(name="heads", mapping=DataMapping(labels={"2": "1"})),
         '{"mapping":{"columns":{},"drop_incomplete":false,"drop_other_labels":false,"label_names":{},"labels":{"2":1},'
         '"modalities":{},"orientation":""},"name":"heads"}',
     ),
-    JournalKind.DATASET_REMOVED: (E.DatasetRemoved(name="heads"), '{"name":"heads"}'),
-    JournalKind.DATASETS_DISCLOSED: (
+    SiteJournalKind.DATASET_REMOVED: (E.DatasetRemoved(name="heads"), '{"name":"heads"}'),
+    SiteJournalKind.DATASETS_DISCLOSED: (
         E.DatasetsDisclosed(
             datasets=(
                 DatasetSummary(
@@ -62,52 +62,52 @@ LINES: dict[JournalKind, tuple[JournalBody, str]] = {
         ),
         '{"datasets":[{"columns":[{"name":"age","unit":"years"}],"kind":"volumes","name":"heads","subjects":"<5"}]}',
     ),
-    JournalKind.SUBJECTS_EXCLUDED: (
+    SiteJournalKind.SUBJECTS_EXCLUDED: (
         E.SubjectsExcluded(name="heads", subjects=("t1", "t2")),
         '{"name":"heads","subjects":["t1","t2"]}',
     ),
-    JournalKind.COHORT_FROZEN: (
+    SiteJournalKind.COHORT_FROZEN: (
         E.CohortFrozen(dataset="heads", version=2, cohort_hash=SHA, subjects=12),
         f'{{"cohort_hash":"{SHA}","dataset":"heads","subjects":12,"version":2}}',
     ),
-    JournalKind.COHORT_NAMED: (
+    SiteJournalKind.COHORT_NAMED: (
         E.CohortNamed(dataset="heads", version=2, cohort_hash=SHA, name="spring"),
         f'{{"cohort_hash":"{SHA}","dataset":"heads","name":"spring","version":2}}',
     ),
-    JournalKind.COHORT_NARROWED: (
+    SiteJournalKind.COHORT_NARROWED: (
         E.CohortNarrowed(cohort_hash=SHA, dataset="heads", version=2, subjects=1, left=11, signature="s"),
         f'{{"cohort_hash":"{SHA}","dataset":"heads","left":11,"signature":"s","subjects":1,"version":2}}',
     ),
-    JournalKind.PATIENT_WITHDRAWN: (
+    SiteJournalKind.PATIENT_WITHDRAWN: (
         E.PatientWithdrawn(subject="t1", dataset="every dataset", source="command"),
         '{"dataset":"every dataset","source":"command","subject":"t1"}',
     ),
-    JournalKind.PATIENT_READMITTED: (
+    SiteJournalKind.PATIENT_READMITTED: (
         E.PatientReadmitted(subject="t1", dataset="heads"),
         '{"dataset":"heads","subject":"t1"}',
     ),
-    JournalKind.JOB_OFFERED: (
+    SiteJournalKind.JOB_OFFERED: (
         E.JobOffered(experiment="brains", job_hash=SHA, plan_hash=BLAKE, asked_by="ada"),
         f'{{"asked_by":"ada","experiment":"brains","job_hash":"{SHA}","plan_hash":"{BLAKE}"}}',
     ),
-    JournalKind.JOB_CHANGED: (
+    SiteJournalKind.JOB_CHANGED: (
         E.JobChanged(experiment="brains", job_hash=SHA, plan_hash=BLAKE, asked_by="", before=SHA, was="approved"),
         f'{{"asked_by":"","before":"{SHA}","experiment":"brains","job_hash":"{SHA}","plan_hash":"{BLAKE}",'
         '"was":"approved"}',
     ),
-    JournalKind.JOB_ASKER: (
+    SiteJournalKind.JOB_ASKER: (
         E.JobAsker(experiment="brains", asked_by="bob", before="ada"),
         '{"asked_by":"bob","before":"ada","experiment":"brains"}',
     ),
-    JournalKind.CHECKED: (
+    SiteJournalKind.CHECKED: (
         E.Checked(experiment="brains", job_hash=SHA, step="dummy", go=True),
         f'{{"experiment":"brains","go":true,"job_hash":"{SHA}","step":"dummy"}}',
     ),
-    JournalKind.PLAN_READ_FOR_A_CHECK: (
+    SiteJournalKind.PLAN_READ_FOR_A_CHECK: (
         E.PlanRead(experiment="brains", job_hash=SHA, dataset="heads", subjects=12, by="eve"),
         f'{{"by":"eve","dataset":"heads","experiment":"brains","job_hash":"{SHA}","subjects":12}}',
     ),
-    JournalKind.APPROVED: (
+    SiteJournalKind.APPROVED: (
         E.Approved(
             experiment="brains",
             by="eve",
@@ -122,52 +122,52 @@ LINES: dict[JournalKind, tuple[JournalBody, str]] = {
         f'{{"by":"eve","cohort_hash":"{SHA}","dataset":"heads","experiment":"brains","job_hash":"{SHA}","note":"",'
         '"signature":"s","subjects":12,"version":2}',
     ),
-    JournalKind.REJECTED: (
+    SiteJournalKind.REJECTED: (
         E.Decided(experiment="brains", by="eve", note="no"),
         '{"by":"eve","experiment":"brains","note":"no"}',
     ),
-    JournalKind.REVOKED: (
+    SiteJournalKind.REVOKED: (
         E.Decided(experiment="brains", by="eve", note=""),
         '{"by":"eve","experiment":"brains","note":""}',
     ),
-    JournalKind.EXPERIMENT_ENDED: (
+    SiteJournalKind.EXPERIMENT_ENDED: (
         E.ExperimentEnded(experiment="brains", how="finished"),
         '{"experiment":"brains","how":"finished"}',
     ),
-    JournalKind.WORKER_STARTED: (
+    SiteJournalKind.WORKER_STARTED: (
         E.WorkerStarted(experiment="brains", sandbox="namespaces", cohort_hash=SHA, subjects=12),
         f'{{"cohort_hash":"{SHA}","experiment":"brains","sandbox":"namespaces","subjects":12}}',
     ),
-    JournalKind.TASK_ACCEPTED: (
+    SiteJournalKind.TASK_ACCEPTED: (
         E.TaskAccepted(**KEY, task=SHA, models=(BLAKE,)),
         f'{{"about":"","attempt":1,"experiment":"brains","kind":"evaluate","models":["{BLAKE}"],"round":3,'
         f'"task":"{SHA}"}}',
     ),
-    JournalKind.TASK_BEGUN_AGAIN: (
+    SiteJournalKind.TASK_BEGUN_AGAIN: (
         E.TaskAccepted(**KEY, task=SHA, models=()),
         f'{{"about":"","attempt":1,"experiment":"brains","kind":"evaluate","models":[],"round":3,"task":"{SHA}"}}',
     ),
-    JournalKind.TASK_REFUSED: (
+    SiteJournalKind.TASK_REFUSED: (
         E.TaskFailed(**KEY, failure=FAILURE),
         WRITTEN_FAILURE,
     ),
-    JournalKind.TASK_FAILED: (E.TaskFailed(**KEY, failure=FAILURE), WRITTEN_FAILURE),
-    JournalKind.UPDATE_MADE: (
+    SiteJournalKind.TASK_FAILED: (E.TaskFailed(**KEY, failure=FAILURE), WRITTEN_FAILURE),
+    SiteJournalKind.UPDATE_MADE: (
         E.UpdateMade(**KEY, model=None, samples=8, bytes=0),
         '{"about":"","attempt":1,"bytes":0,"experiment":"brains","kind":"evaluate","model":null,"round":3,"samples":8}',
     ),
-    JournalKind.UPDATE_SENT: (E.TaskLine(**KEY), f"{{{WRITTEN_KEY}}}"),
-    JournalKind.ROUND_CLOSED: (
+    SiteJournalKind.UPDATE_SENT: (E.TaskLine(**KEY), f"{{{WRITTEN_KEY}}}"),
+    SiteJournalKind.ROUND_CLOSED: (
         E.RoundSettled(**dict(CLOSED), server_head=HEAD),
         '{"about":"","attempt":1,"committed":true,"contributors":["nord"],"experiment":"brains",'
         f'"job_hash":"{SHA}","kind":"train","model":null,"round":3,"server_head":{WRITTEN_HEAD}}}',
     ),
-    JournalKind.ERROR_RELEASED: (
+    SiteJournalKind.ERROR_RELEASED: (
         E.ErrorReleased(**KEY, text=SHA),
         f'{{"about":"","attempt":1,"experiment":"brains","kind":"evaluate","round":3,"text":"{SHA}"}}',
     ),
-    JournalKind.ERROR_SENT: (E.TaskLine(**KEY), f"{{{WRITTEN_KEY}}}"),
-    JournalKind.SERVER_JOURNAL_FAULT: (
+    SiteJournalKind.ERROR_SENT: (E.TaskLine(**KEY), f"{{{WRITTEN_KEY}}}"),
+    SiteJournalKind.SERVER_JOURNAL_FAULT: (
         E.ServerJournalFault(kept=HEAD, shown=HEAD),
         f'{{"kept":{WRITTEN_HEAD},"shown":{WRITTEN_HEAD}}}',
     ),
@@ -175,11 +175,11 @@ LINES: dict[JournalKind, tuple[JournalBody, str]] = {
 
 
 def test_every_kind_of_line_stands_here() -> None:
-    assert set(LINES) == set(JournalKind)
+    assert set(LINES) == set(SiteJournalKind)
 
 
 @pytest.mark.parametrize("kind", LINES, ids=str)
-def test_a_line_is_written_as_the_first_version_wrote_it(hospital: StateFolder, kind: JournalKind) -> None:
+def test_a_line_is_written_as_the_first_version_wrote_it(hospital: StateFolder, kind: SiteJournalKind) -> None:
     body, written = LINES[kind]
     with hospital.database.write() as connection:
         journal_entries.add_entry(connection, kind, body)

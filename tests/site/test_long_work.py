@@ -15,7 +15,7 @@ import pytest
 from archipel.site.approval import offers
 from archipel.site.audit import journal
 from archipel.site.checks.dry_run import Checks, run_checks
-from archipel.site.checks.findings import Step
+from archipel.site.checks.findings import CheckStep
 from archipel.site.checks.in_thread import run_in_thread
 from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import catalog
@@ -229,7 +229,7 @@ async def test_checks_that_are_cancelled_leave_no_worker_no_file_and_no_line(
         return psutil.Process().children(recursive=True)
 
     before = set(workers())
-    checking = asyncio.create_task(run_checks(Checks(with_table, "heart", by=ANNA), Step.PREFLIGHT, show=show))
+    checking = asyncio.create_task(run_checks(Checks(with_table, "heart", by=ANNA), CheckStep.PREFLIGHT, show=show))
     await asyncio.wait_for(reached.wait(), 60)
     checking.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -240,6 +240,6 @@ async def test_checks_that_are_cancelled_leave_no_worker_no_file_and_no_line(
     said = [line.body["step"] for line in journal.of_kind(with_table.database, "checked")]
     assert said == ([] if what == "rounds on generated data" else ["dummy"])
     shown: list[WorkProgress] = []
-    results = await run_checks(Checks(with_table, "heart", by=ANNA), Step.PREFLIGHT, show=shown.append)
+    results = await run_checks(Checks(with_table, "heart", by=ANNA), CheckStep.PREFLIGHT, show=shown.append)
     assert [result.go for result in results] == [True, True]
     assert {"rounds on generated data", "files scanned", "files compared"} <= {one.what for one in shown}

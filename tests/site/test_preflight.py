@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from archipel.cli.site import app
 from archipel.data import Preprocessing, validation_ids
 from archipel.site.checks.dry_run import Checks
-from archipel.site.checks.findings import CheckResult, Sign, Step
+from archipel.site.checks.findings import CheckResult, CheckStep, Sign
 from archipel.site.services import cohorts, datasets
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import BadInput, NotFound
@@ -110,7 +110,7 @@ def asked(site: StateFolder, folder: Path, layout: str, *, approved: bool = Fals
 def checked(site: StateFolder, figures: dict[str, float] | None = None) -> CheckResult:
     """What preflight finds, after a dummy run with these figures."""
     return Checks(site, "heart", by=ANNA).preflight(
-        figures and CheckResult(step=Step.DUMMY, findings=(), figures=figures)
+        figures and CheckResult(step=CheckStep.DUMMY, findings=(), figures=figures)
     )
 
 

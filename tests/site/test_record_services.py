@@ -10,7 +10,7 @@ from sqlalchemy import insert, update
 from archipel.governance import JournalHead, sign_head
 from archipel.site.audit import journal as audit
 from archipel.site.audit import journal_heads
-from archipel.site.audit.journal_entries import JournalKind
+from archipel.site.audit.journal_entries import SiteJournalKind
 from archipel.site.services import datasets, failures, journal
 from archipel.site.services.datasets import DatasetCheck
 from archipel.site.services.failures import FailureRow
@@ -100,7 +100,7 @@ def test_an_export_is_verified_alike_by_a_program_and_by_the_command_line(
 def test_the_newest_lines_come_with_what_was_disclosed_before_them(with_table: StateFolder) -> None:
     with with_table.database.write() as connection:
         for name in ("first", "second"):
-            audit.append(connection, JournalKind.DATASETS_DISCLOSED, {"datasets": [{"name": name}]})
+            audit.append(connection, SiteJournalKind.DATASETS_DISCLOSED, {"datasets": [{"name": name}]})
         audit.append(connection, "checked", {"experiment": "heart"})
     found = journal.newest(with_table, 1)
     assert [line.kind for line in found.lines] == ["checked"]

@@ -13,7 +13,7 @@ import numpy as np
 from archipel.data import Cohort, PreparedCache, scan
 from archipel.plans.job_builder import draft
 from archipel.plans.runtime import Outcome
-from archipel.site.sandbox import SandboxedWorker, SandboxSpec, SharedBuffer, TaskFailed
+from archipel.site.sandbox import SandboxedWorker, SandboxSpec, SharedBuffer, WorkerTaskFailed
 from archipel.vocabulary import ErrorCode, RosterEntry, RoundTerms, Task, TaskKey, TaskKind, TrainingPass, WorkerLimits
 
 PLAN = Path(__file__).with_name("hostile_plan.py")
@@ -97,17 +97,17 @@ class World:
         """Run code and return what it left in ``said``, which only a person at the site could see."""
         try:
             await self.run(worker, code)
-        except TaskFailed as error:
+        except WorkerTaskFailed as error:
             if error.failure.code is not ErrorCode.PLAN_ERROR or "SAID " not in error.detail:
                 raise
             return ast.literal_eval(error.detail.rpartition("SAID ")[2].partition(" DIAS")[0])
         raise AssertionError("the code said nothing")
 
-    async def fails(self, worker: SandboxedWorker, code: str) -> TaskFailed:
+    async def fails(self, worker: SandboxedWorker, code: str) -> WorkerTaskFailed:
         """Run code that must end in a failure."""
         try:
             await self.run(worker, code)
-        except TaskFailed as error:
+        except WorkerTaskFailed as error:
             return error
         raise AssertionError("the code did not fail")
 

@@ -43,7 +43,7 @@ def check(
     """
     import asyncio
 
-    from archipel.site.checks import Step
+    from archipel.site.checks import CheckStep
     from archipel.site.services import checks, offer_documents
     from archipel.vocabulary import BadInput
 
@@ -52,15 +52,15 @@ def check(
         cause = f"is given as {' and '.join(sorted(named))}" if named else "is missing"
         raise BadInput("the experiment to check", cause, "name one experiment, as archipel site plans lists them")
     name = named.pop()
-    if step not in set(Step):
-        raise BadInput(f"step {step}", "is not a step of the check", f"choose one of {', '.join(Step)}")
+    if step not in set(CheckStep):
+        raise BadInput(f"step {step}", "is not a step of the check", f"choose one of {', '.join(CheckStep)}")
     with opened(state) as site:
         name = offer_documents.full_name(site, name)
         screen = console()
         say = (lambda result: None) if as_json else (lambda result: _say(screen, result))
         with screen.progress(f"checking {name}") as show:
             checking = checks.check(
-                site, name, Step(step),
+                site, name, CheckStep(step),
                 by=person(), dataset=dataset, passes=passes, plan_was_read=plan_was_read, job_hash=job_hash,
                 say=say, show=show,
             )  # fmt: skip

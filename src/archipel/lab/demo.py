@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archipel.data import Sample, format_named, scan, validation_ids
-from archipel.lab.pooled import Pooled, PooledInBackground
+from archipel.lab.pooled import PooledInBackground, PooledRun
 from archipel.lab.processes import LocalFederation
 from archipel.plans import Plan, load
 from archipel.plans.inference import predict
@@ -103,7 +103,7 @@ def _result(
     experiment: Experiment,
     plan: Any,
     roots: Mapping[str, Path],
-    pooled: Pooled,
+    pooled: PooledRun,
     terms: DemoTerms,
     seconds: Mapping[str, float],
 ) -> DemoResult:
@@ -165,7 +165,7 @@ def _score(
     )
 
 
-def _pooled_score(pooled: Pooled) -> ModelScore:
+def _pooled_score(pooled: PooledRun) -> ModelScore:
     return _score(
         "pooled",
         "pooled",

@@ -22,7 +22,7 @@ from archipel.vocabulary import ArchipelError, MetricSum, WorkerLimits
 
 
 @dataclass(frozen=True)
-class Pooled:
+class PooledRun:
     """What the pooled model reached: ``curve`` after each round, sums over the held-out subjects, and per site."""
 
     curve: tuple[float, ...]
@@ -33,7 +33,7 @@ class Pooled:
 
 def run_pooled(
     plan: Path, roots: Mapping[str, Path], rounds: int, epochs: int, seed: int, threads: int, folder: Path
-) -> Pooled:
+) -> PooledRun:
     """Train on the union of the sites' training subjects, and validate on the held-out ones of each site."""
     needs = load(plan).needs
     sites = [scanned_site(name, root, needs) for name, root in sorted(roots.items())]
@@ -43,7 +43,7 @@ def run_pooled(
     )
     curve = [_dice(record) for record in (*found.rounds[1:], found.last)]
     seconds = sum(record.seconds for record in (*found.rounds, found.last))
-    return Pooled(tuple(curve), found.last.validation, found.per_site, seconds)
+    return PooledRun(tuple(curve), found.last.validation, found.per_site, seconds)
 
 
 def _dice(record: StageRecord) -> float:
@@ -68,7 +68,7 @@ class PooledInBackground:
         self._process.start()
         answers.close()
 
-    def result(self) -> Pooled:
+    def result(self) -> PooledRun:
         """What it reached. Raises what went wrong in it."""
         try:
             found, failed = self._answer.recv()
@@ -79,7 +79,7 @@ class PooledInBackground:
         if failed is not None:
             assert isinstance(failed, ArchipelError)
             raise failed
-        assert isinstance(found, Pooled)
+        assert isinstance(found, PooledRun)
         return found
 
     def __enter__(self) -> Self:

@@ -18,7 +18,7 @@ from archipel.vocabulary.states import ExperimentState
 from archipel.vocabulary.visible import escape_hidden
 
 
-class Screen(Protocol):
+class Display(Protocol):
     """Shows the newest progress in place of what it showed before."""
 
     def show(self, progress: Progress) -> None:
@@ -114,7 +114,7 @@ def drawn(progress: Progress) -> Group:
     return Group(*parts)
 
 
-def choose_screen() -> Screen:
+def choose_screen() -> Display:
     """The screen that fits where this process runs."""
     if in_notebook():
         return NotebookScreen(importlib.import_module("IPython.display"))

@@ -14,7 +14,7 @@ from archipel.governance import job_hash
 from archipel.plans.job_builder import Draft
 from archipel.researcher import plots, tables
 from archipel.researcher.connection import Connection
-from archipel.researcher.display import Screen, choose_screen
+from archipel.researcher.display import Display, choose_screen
 from archipel.researcher.model_card import model_card
 from archipel.researcher.model_files import place_for, write_model
 from archipel.researcher.progress import Progress, draft_html
@@ -64,7 +64,7 @@ class Experiment:
         self._connection, self._draft = connection, drafted
         self.job, self.left_out = job, dict(left_out or {})
         self.job_hash = job_hash(job)
-        self.screen: Callable[[], Screen] = choose_screen
+        self.screen: Callable[[], Display] = choose_screen
 
     @classmethod
     def known(cls, connection: Connection, name: str) -> Experiment:
@@ -110,7 +110,7 @@ class Experiment:
             self._wait_for_approvals(screen, enough)
         return self
 
-    def _wait_for_approvals(self, screen: Screen, enough: int | None = None) -> None:
+    def _wait_for_approvals(self, screen: Display, enough: int | None = None) -> None:
         def settled(document: ExperimentView) -> bool:
             states = [answer.state for answer in document.approvals]
             approved, waiting = states.count(ApprovalState.APPROVED), states.count(ApprovalState.WAITING)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from archipel.researcher.connection import Connection, Unreachable
-from archipel.researcher.display import Screen
+from archipel.researcher.display import Display
 from archipel.researcher.progress import Progress, advance
 from archipel.transport.rest import Event, EventKind, ExperimentView, RoundView
 from archipel.vocabulary.states import ExperimentState
@@ -27,7 +27,9 @@ _ASK_AGAIN = frozenset(
 """What these report shows in the experiment's document or in the rounds' records; the others are shown as they are."""
 
 
-def watch(connection: Connection, name: str, until: Callable[[ExperimentView], bool], screen: Screen) -> ExperimentView:
+def watch(
+    connection: Connection, name: str, until: Callable[[ExperimentView], bool], screen: Display
+) -> ExperimentView:
     """Show the experiment until its document fulfils ``until`` or it is over; returns the document.
 
     A lost connection is awaited for as long as it takes, and said on the screen.

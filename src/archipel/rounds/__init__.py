@@ -5,7 +5,7 @@ and plans cannot tell whether the fleet is deployed or simulated.
 """
 
 from archipel.rounds.accounting import check_releases, check_what_leaves
-from archipel.rounds.experiment_store import ExperimentStore, Kept, Opened, Progress, SiteRecord, StageRecord
+from archipel.rounds.experiment_store import ExperimentProgress, ExperimentStore, Kept, Opened, SiteRecord, StageRecord
 from archipel.rounds.fleet import Accepted, Delivered, Failed, Fleet, FleetEvent, Lost, Nudged, Returned
 from archipel.rounds.loop import ExperimentLoop
 from archipel.rounds.memory_store import MemoryExperimentStore, model_path
@@ -15,7 +15,7 @@ from archipel.rounds.tables import (
     EXPERIMENT_TABLE,
     SITE_TABLE,
     ExperimentVerb,
-    SiteEvent,
+    ParticipantEvent,
     UpdateVerdict,
     verdict,
 )
@@ -28,6 +28,7 @@ __all__ = [
     "Accepted",
     "Delivered",
     "ExperimentLoop",
+    "ExperimentProgress",
     "ExperimentState",
     "ExperimentStore",
     "ExperimentVerb",
@@ -40,10 +41,9 @@ __all__ = [
     "NamedModel",
     "Nudged",
     "Opened",
+    "ParticipantEvent",
     "ParticipantStatus",
-    "Progress",
     "Returned",
-    "SiteEvent",
     "SiteRecord",
     "Stage",
     "StageRecord",

@@ -72,7 +72,7 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Progress:
+class ExperimentProgress:
     """Where an experiment is: all that the loop needs to go on, of a size that does not grow with its rounds.
 
     ``rounds_done`` rounds of training are committed and the later stages in ``done``; ``attempts`` counts those made
@@ -98,7 +98,7 @@ NO_MEMORY: Mapping[str, Kept] = MappingProxyType({})
 class ExperimentStore(Protocol):
     """Lasting state of one experiment. Every call is durable when it returns."""
 
-    def progress(self) -> Progress:
+    def progress(self) -> ExperimentProgress:
         """Everything the loop needs to go on from here."""
 
     def passes(self) -> dict[int, dict[str, Value]]:

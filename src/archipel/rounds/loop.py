@@ -15,10 +15,10 @@ import structlog
 
 from archipel.rounds.accounting import check_update, stage_record
 from archipel.rounds.aggregation import Aggregated, UnusableSum, aggregate
-from archipel.rounds.experiment_store import ExperimentStore, Opened, Progress
+from archipel.rounds.experiment_store import ExperimentProgress, ExperimentStore, Opened
 from archipel.rounds.fleet import Accepted, Delivered, Failed, Fleet, FleetEvent, Lost, Nudged, Returned
 from archipel.rounds.stages import ENSEMBLE, Stage, next_stage, stages_after_training
-from archipel.rounds.tables import ENDED, SiteEvent, UpdateVerdict, next_site_state, verdict
+from archipel.rounds.tables import ENDED, ParticipantEvent, UpdateVerdict, next_site_state, verdict
 from archipel.tensors import NotFiniteResult, NotFiniteUpdate
 from archipel.vocabulary import (
     Conflict,
@@ -79,7 +79,7 @@ class ExperimentLoop:
             cause = "that round is not open"
             event.settled.set_exception(Conflict(thing, cause, "no action is needed", code=ErrorCode.ROUND_CLOSED))
 
-    async def _open_next(self, progress: Progress) -> Opened | None:
+    async def _open_next(self, progress: ExperimentProgress) -> Opened | None:
         done = {*progress.done, *self._impossible(progress)}
         stage = next_stage(self.job, progress.rounds_done, done)
         if stage is None:
@@ -117,7 +117,7 @@ class ExperimentLoop:
             # Somebody cancelled since the experiment store was read; the next reading shows it.
             _log.info("overtaken", experiment=self.job.experiment, error=str(error))
 
-    def _impossible(self, progress: Progress) -> list[Stage]:
+    def _impossible(self, progress: ExperimentProgress) -> list[Stage]:
         """A site whose local training failed has no model to validate; the record of that stage says why."""
         possible = ("", ENSEMBLE, *progress.local_models)
         return [stage for stage in stages_after_training(self.job) if stage.about not in possible]
@@ -125,7 +125,7 @@ class ExperimentLoop:
     def _quorum(self, stage: Stage) -> int:
         return 1 if stage.kind is TaskKind.LOCAL else self.job.terms.quorum
 
-    async def _task(self, stage: Stage, attempt: int, progress: Progress) -> Task:
+    async def _task(self, stage: Stage, attempt: int, progress: ExperimentProgress) -> Task:
         key = TaskKey(
             experiment=self.job.experiment, round=stage.round, attempt=attempt, kind=stage.kind, about=stage.about
         )
@@ -174,7 +174,7 @@ class ExperimentLoop:
         if self.fleet.connected(site):
             await self.fleet.offer(site, opened.task, ends - self.clock())
         else:
-            _step(opened, site, SiteEvent.LOST)
+            _step(opened, site, ParticipantEvent.LOST)
             awaited.setdefault(site, self.clock() + self.job.terms.grace_s)
 
     def _let_time_pass(self, opened: Opened, ends: float, awaited: dict[str, float]) -> None:
@@ -182,30 +182,30 @@ class ExperimentLoop:
         for site, until in list(awaited.items()):
             if now >= until:
                 del awaited[site]
-                _step(opened, site, SiteEvent.GRACE_OVER)
+                _step(opened, site, ParticipantEvent.GRACE_OVER)
         if now >= ends:
             for site in opened.sites:
-                _step(opened, site, SiteEvent.DEADLINE)
+                _step(opened, site, ParticipantEvent.DEADLINE)
 
     async def _take(self, opened: Opened, event: FleetEvent, ends: float, awaited: dict[str, float]) -> None:
         match event:
             case Accepted(site, key) if key == opened.task.key and site in opened.sites:
                 if opened.sites[site] in (ParticipantStatus.INVITED, ParticipantStatus.LOST):
                     await _in_thread(self.store.accepted, key, site)
-                _step(opened, site, SiteEvent.ACCEPTED)
+                _step(opened, site, ParticipantEvent.ACCEPTED)
             case Failed(site, key, failure) if key == opened.task.key and site in opened.sites:
                 if opened.sites[site] not in ENDED:
                     await _in_thread(self.store.failed, key, site, failure)
                     opened.failures[site] = failure
-                    _step(opened, site, SiteEvent.FAILED)
+                    _step(opened, site, ParticipantEvent.FAILED)
             case Delivered():
                 await self._receive(opened, event)
             case Lost(site) if site in opened.sites and opened.sites[site] not in ENDED:
-                _step(opened, site, SiteEvent.LOST)
+                _step(opened, site, ParticipantEvent.LOST)
                 awaited[site] = self.clock() + self.job.terms.grace_s
             case Returned(site) if site in opened.sites and opened.sites[site] not in ENDED:
                 awaited.pop(site, None)
-                _step(opened, site, SiteEvent.RETURNED)
+                _step(opened, site, ParticipantEvent.RETURNED)
                 await self._reach(opened, site, ends, awaited)
             case _:
                 pass
@@ -221,7 +221,7 @@ class ExperimentLoop:
                 opened.updates[site] = update
                 if event.tensor_file is not None:
                     opened.tensor_files[site] = event.tensor_file
-                _step(opened, site, SiteEvent.DELIVERED)
+                _step(opened, site, ParticipantEvent.DELIVERED)
         except Exception as error:
             if not event.settled.done():
                 event.settled.set_exception(error)
@@ -314,7 +314,7 @@ class ExperimentLoop:
             await self.fleet.withdraw(site, opened.task.key, "the experiment was cancelled")
 
 
-def _step(opened: Opened, site: str, event: SiteEvent) -> None:
+def _step(opened: Opened, site: str, event: ParticipantEvent) -> None:
     opened.sites[site] = next_site_state(opened.sites[site], event)
 
 

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from archipel.rounds.experiment_store import NO_MEMORY, Kept, Opened, Progress, StageRecord
+from archipel.rounds.experiment_store import NO_MEMORY, ExperimentProgress, Kept, Opened, StageRecord
 from archipel.rounds.named_models import MEMORY, named_after, named_at_start
 from archipel.rounds.tables import ExperimentVerb, next_state
 from archipel.tensors import blob_hash
@@ -50,12 +50,12 @@ class MemoryExperimentStore:
             done = [record.stage.round for record in self.records if record.committed]
             self.pause_after = max(done, default=0) + 1
 
-    def progress(self) -> Progress:
+    def progress(self) -> ExperimentProgress:
         """Everything the loop needs to go on from here."""
         done = {record.stage for record in self.records if record.committed}
         attempts = {record.stage: record.attempt for record in self.records if record.stage not in done}
         trained = sum(stage.kind is TaskKind.TRAIN for stage in done)
-        return Progress(
+        return ExperimentProgress(
             state=self.state,
             rounds_done=trained,
             done=frozenset(done),

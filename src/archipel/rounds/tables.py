@@ -13,7 +13,7 @@ from archipel.vocabulary import Conflict
 from archipel.vocabulary.states import ExperimentState, ParticipantStatus
 
 
-class SiteEvent(StrEnum):
+class ParticipantEvent(StrEnum):
     """What can happen to one site in one round."""
 
     ACCEPTED = "accepted"
@@ -25,11 +25,11 @@ class SiteEvent(StrEnum):
     DEADLINE = "deadline"
 
 
-_S, _E = ParticipantStatus, SiteEvent
+_S, _E = ParticipantStatus, ParticipantEvent
 ENDED = frozenset({_S.DELIVERED, _S.FAILED, _S.LATE, _S.MISSING})
 """States that a site does not leave again in this round."""
 
-SITE_TABLE: dict[tuple[ParticipantStatus, SiteEvent], ParticipantStatus] = {
+SITE_TABLE: dict[tuple[ParticipantStatus, ParticipantEvent], ParticipantStatus] = {
     (_S.INVITED, _E.ACCEPTED): _S.WORKING,
     (_S.INVITED, _E.DELIVERED): _S.DELIVERED,
     (_S.INVITED, _E.FAILED): _S.FAILED,
@@ -49,7 +49,7 @@ SITE_TABLE: dict[tuple[ParticipantStatus, SiteEvent], ParticipantStatus] = {
 """Every step a site may take in a round; at an event that is not here it stays as it is."""
 
 
-def next_site_state(state: ParticipantStatus, event: SiteEvent) -> ParticipantStatus:
+def next_site_state(state: ParticipantStatus, event: ParticipantEvent) -> ParticipantStatus:
     """Where the site is after the event."""
     return SITE_TABLE.get((state, event), state)
 

@@ -20,7 +20,7 @@ from archipel.vocabulary import ArchipelError, Task
 
 
 @dataclass(frozen=True)
-class Ready:
+class WorkerStarted:
     """The plan is loaded for every site."""
 
 
@@ -72,7 +72,7 @@ class WorkerTraceback(Exception):
 
 Question = tuple[int, str, Task]
 """A number to know the answer by, the site and its task."""
-Answer = Ready | LocalUpdate | Raised
+Answer = WorkerStarted | LocalUpdate | Raised
 
 
 def serve(channel: Connection, specs: Sequence[SiteSpec]) -> None:
@@ -86,7 +86,7 @@ def serve(channel: Connection, specs: Sequence[SiteSpec]) -> None:
     except Exception as error:
         channel.send((0, Raised.of(error, specs[0].plan)))
         return
-    channel.send((0, Ready()))
+    channel.send((0, WorkerStarted()))
     asyncio.run(_until_closed(channel, handlers, specs[0].plan))
 
 

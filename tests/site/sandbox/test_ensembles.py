@@ -11,7 +11,7 @@ import pytest
 from test_what_a_worker_can_say import forged
 
 from archipel.site.execution.training import MOST_MODELS, ModelCache
-from archipel.site.sandbox import Sandbox, SandboxedWorker, SharedBuffer, TaskFailed
+from archipel.site.sandbox import Sandbox, SandboxedWorker, SharedBuffer, WorkerTaskFailed
 from archipel.tensors import blob_hash, encode
 from archipel.vocabulary import ArchipelError, Baselines, ErrorCode, RosterEntry, Task, TaskKey, TaskKind, TrainingPass
 from worlds.sandbox import KEY, LIMITS, World, open_descriptors
@@ -125,7 +125,7 @@ async def test_the_time_that_a_model_takes_to_arrive_is_not_the_workers_but_read
     (tmp_path / "again").mkdir()
     world, worker = await prepared(tmp_path / "again", f"list(models)\n{SUM}", wall_s=4)
     try:
-        with pytest.raises(TaskFailed) as failed:
+        with pytest.raises(WorkerTaskFailed) as failed:
             await two(world, worker, [0, 0, 3, 3])
         assert failed.value.failure.code is ErrorCode.LIMIT_TIME
     finally:
@@ -151,7 +151,7 @@ async def test_a_model_that_cannot_be_fetched_ends_the_worker_and_is_the_error(t
 async def test_a_model_that_the_task_does_not_name_is_not_given(tmp_path: Path, code: str, alive: bool) -> None:
     world, worker = await prepared(tmp_path, code)
     try:
-        with pytest.raises(TaskFailed) as failed:
+        with pytest.raises(WorkerTaskFailed) as failed:
             await two(world, worker, [])
         assert failed.value.failure.code is ErrorCode.PLAN_ERROR
         assert worker.alive is alive

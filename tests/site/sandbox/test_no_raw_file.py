@@ -14,7 +14,7 @@ from archipel.site.approval import authorisation, offers
 from archipel.site.execution import preparation
 from archipel.site.execution.task_store import SiteTaskStore
 from archipel.site.execution.training import SandboxTrainer
-from archipel.site.sandbox import TaskFailed
+from archipel.site.sandbox import WorkerTaskFailed
 from archipel.site.services import datasets
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import BadInput, ErrorCode, RosterEntry, RoundTerms, Task, TaskKey, TrainingPass, WorkerLimits
@@ -147,7 +147,7 @@ async def test_a_plan_that_writes_into_a_volume_is_told_that_it_is_read_only(
     made = Epochs(
         hospital, tmp_path, PLAN.replace("means = [", "next(self.training.volumes()).image[:] = 0; means = [")
     )
-    with pytest.raises(TaskFailed) as failed:
+    with pytest.raises(WorkerTaskFailed) as failed:
         await made.run(0)
     await made.trainer.close()
     assert failed.value.failure.exception == "ValueError"

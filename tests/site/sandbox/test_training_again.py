@@ -20,7 +20,7 @@ from archipel.site.audit import journal
 from archipel.site.execution import preparation
 from archipel.site.execution.task_store import SiteTaskStore
 from archipel.site.execution.training import SandboxTrainer
-from archipel.site.sandbox import TaskFailed, tree
+from archipel.site.sandbox import WorkerTaskFailed, tree
 from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawals import withdrawals
 from archipel.site.withdrawn.opt_outs import OptOut
@@ -129,14 +129,14 @@ async def test_a_worker_killed_from_outside_costs_no_round(trial: Trial) -> None
 
 
 async def test_a_plan_that_always_kills_its_worker_fails_after_the_second(trial: Trial) -> None:
-    with pytest.raises(TaskFailed) as failed:
+    with pytest.raises(WorkerTaskFailed) as failed:
         await trial.run("import os; os.kill(os.getpid(), 9)")
     assert (failed.value.failure.code, failed.value.failure.retry) == (ErrorCode.CRASHED, True)
     assert trial.starts() == 2
 
 
 async def test_a_plan_that_raises_is_not_tried_again_and_keeps_its_worker(trial: Trial) -> None:
-    with pytest.raises(TaskFailed):
+    with pytest.raises(WorkerTaskFailed):
         await trial.run("raise ValueError")
     await trial.run("", 2)
     assert trial.starts() == 1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from archipel.site.sandbox import Sandbox, TaskFailed, groups, tree
+from archipel.site.sandbox import Sandbox, WorkerTaskFailed, groups, tree
 from archipel.vocabulary import ErrorCode
 from worlds.sandbox import World, exists, ticks_of
 
@@ -170,7 +170,7 @@ async def test_processor_time_of_earlier_tasks_does_not_count(world: World) -> N
 async def test_preparing_is_bounded_too(tmp_path: Path) -> None:
     world = World.make(tmp_path, prepare="import time; time.sleep(60)")
     worker = await Sandbox.start(replace(world.spec, prepare_wall_s=0.3))
-    with pytest.raises(TaskFailed) as failed:
+    with pytest.raises(WorkerTaskFailed) as failed:
         await worker.prepare()
     assert failed.value.failure.code is ErrorCode.LIMIT_TIME
 

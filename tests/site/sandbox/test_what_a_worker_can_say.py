@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from archipel.site.sandbox import Sandbox, TaskFailed
+from archipel.site.sandbox import Sandbox, WorkerTaskFailed
 from archipel.site.worker.protocol import LARGEST_REPLY
 from archipel.vocabulary import EXCEPTION_CLASSES, ErrorCode, TaskKind
 from worlds.sandbox import World, exists, open_descriptors, owner_of
@@ -35,7 +35,7 @@ def forged(message: bytes | str) -> str:
     return f"{TALK}say({message!r}){STOP}"
 
 
-async def outcome_of(world: World, code: str, **limits: Any) -> TaskFailed:
+async def outcome_of(world: World, code: str, **limits: Any) -> WorkerTaskFailed:
     worker = await Sandbox.start(world.limited(**limits))
     try:
         await worker.prepare()
@@ -139,7 +139,7 @@ async def test_answers_given_before_the_question_end_the_worker(world: World) ->
     text = json.dumps({"type": "prepared"}).encode()
     worker = await Sandbox.start(world.spec)
     await worker.prepare()
-    with pytest.raises(TaskFailed) as failed:
+    with pytest.raises(WorkerTaskFailed) as failed:
         both = b"".join(struct.pack("<I", len(one)) + one for one in (json.dumps(GOOD).encode(), text))
         await world.run(worker, f"{TALK}channel.sendall({both!r}){STOP}")
     assert failed.value.failure.code is ErrorCode.PLAN_ERROR
@@ -166,7 +166,7 @@ async def test_descriptors_that_come_with_an_answer_are_never_received(world: Wo
 async def test_state_is_given_only_to_tasks_that_keep_one(world: World) -> None:
     worker = await Sandbox.start(world.spec)
     await worker.prepare()
-    with pytest.raises(TaskFailed) as failed:
+    with pytest.raises(WorkerTaskFailed) as failed:
         task = world.task(forged(json.dumps({"type": "need-state", "size": 10})), TaskKind.LOCAL)
         await worker.train(task, world.model, world.result, None)
     assert failed.value.failure.code is ErrorCode.PLAN_ERROR

@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from archipel.governance import JournalHead
 from archipel.privacy import only_sums
-from archipel.rounds import ExperimentVerb, Kept, Opened, Progress, Stage, StageRecord
+from archipel.rounds import ExperimentProgress, ExperimentVerb, Kept, Opened, Stage, StageRecord
 from archipel.rounds.experiment_store import NO_MEMORY
 from archipel.rounds.named_models import MEMORY, NamedModel, named_after
 from archipel.rounds.tables import next_state
@@ -33,7 +33,7 @@ from archipel.server.experiments import journal_heads
 from archipel.server.experiments.states import add_event, set_state
 from archipel.server.experiments.views import means
 from archipel.server.membership import ServerContext
-from archipel.server.state import AttemptCancelled, AttemptClosed, AttemptOpened, JournalKind, add_entry, schema
+from archipel.server.state import AttemptCancelled, AttemptClosed, AttemptOpened, ServerJournalKind, add_entry, schema
 from archipel.storage import utc_now
 from archipel.transport.rest import (
     RoundCommitted,
@@ -73,7 +73,7 @@ class SqlExperimentStore:
         self._spool = federation.state.spool
         self._name = job.experiment
 
-    def progress(self) -> Progress:
+    def progress(self) -> ExperimentProgress:
         """Everything the loop needs to go on from here."""
         with self.federation.database.read() as connection:
             row = connection.execute(self._of(schema.experiments)).mappings().one()
@@ -93,7 +93,7 @@ class SqlExperimentStore:
         for one in rounds:
             attempts[_stage(one)] = max(attempts.get(_stage(one), 0), one["attempt"])
         done = [one for one in rounds if one["state"] == RoundState.COMMITTED]
-        return Progress(
+        return ExperimentProgress(
             state=ExperimentState(row["state"]),
             rounds_done=rounds_done,
             done=frozenset(_stage(one) for one in done),
@@ -124,7 +124,7 @@ class SqlExperimentStore:
         now = datetime.now(UTC)
         with self.federation.database.write() as connection:
             entry = AttemptOpened(**place, arguments=arguments, model=model, sites=tuple(sites))
-            add_entry(connection, JournalKind.ROUND_OPENED, entry)
+            add_entry(connection, ServerJournalKind.ROUND_OPENED, entry)
             connection.execute(
                 insert(schema.rounds).values(
                     **place,
@@ -154,7 +154,7 @@ class SqlExperimentStore:
         head = self._heads.pop(site, None)
         fetched = self._fetched.pop((site, key.experiment), 0)
         with self.federation.database.write() as connection:
-            add_entry(connection, JournalKind.UPDATE_RECEIVED, body)
+            add_entry(connection, ServerJournalKind.UPDATE_RECEIVED, body)
             connection.execute(
                 update(schema.updates)
                 .where(self._row(key, site))
@@ -176,7 +176,7 @@ class SqlExperimentStore:
         """A site's part failed."""
         body = SiteFailed(**place_of(key), site=site, failure=failure)
         with self.federation.database.write() as connection:
-            add_entry(connection, JournalKind.SITE_FAILED, body)
+            add_entry(connection, ServerJournalKind.SITE_FAILED, body)
             values = {"state": TaskState.FAILED, "failure": failure.model_dump_json(), "at": utc_now()}
             connection.execute(update(schema.updates).where(self._row(key, site)).values(**values))
             add_event(connection, self._name, body)
@@ -220,7 +220,7 @@ class SqlExperimentStore:
         )
         unneeded: list[str] = []
         with self.federation.database.write() as connection:
-            add_entry(connection, JournalKind.ROUND_CLOSED, entry)
+            add_entry(connection, ServerJournalKind.ROUND_CLOSED, entry)
             connection.execute(
                 update(schema.rounds)
                 .where(self._round(key))
@@ -313,7 +313,9 @@ class SqlExperimentStore:
     def refused(self, key: TaskKey, sites: Sequence[str]) -> None:
         """An attempt was cancelled while it was open."""
         with self.federation.database.write() as connection:
-            add_entry(connection, JournalKind.ROUND_CANCELLED, AttemptCancelled(**place_of(key), sites=tuple(sites)))
+            add_entry(
+                connection, ServerJournalKind.ROUND_CANCELLED, AttemptCancelled(**place_of(key), sites=tuple(sites))
+            )
             values = {"state": RoundState.CANCELLED, "closed_at": utc_now()}
             connection.execute(update(schema.rounds).where(self._round(key)).values(**values))
         self.sweep()

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from archipel.governance import SERVER_JOURNAL, HeadFault, IdentityKey, JournalHead, follows, sign_head
 from archipel.governance import head as head_of
-from archipel.server.state import JournalFault, JournalKind, add_entry, schema
+from archipel.server.state import JournalFault, ServerJournalKind, add_entry, schema
 from archipel.storage import Database, utc_now
 from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, NotFound, NotPermitted
 
@@ -81,7 +81,7 @@ def note_fault(connection: Connection, site: str, fault: HeadFault) -> None:
     for earlier in reversed(_faults(connection)):
         if earlier.site == site and earlier.kept == fault.kept and follows(fault.shown, earlier.shown):
             return
-    add_entry(connection, JournalKind.SITE_JOURNAL_FAULT, _of_site(site, fault))
+    add_entry(connection, ServerJournalKind.SITE_JOURNAL_FAULT, _of_site(site, fault))
     _log.error("a site's journal lost or changed lines", site=site, fault=str(fault))
 
 
@@ -99,7 +99,7 @@ def has(connection: Connection, identity_key: str, site: str, document: Mapping[
     known = _own_faults(connection)
     if not any(kept.at <= earlier.shown.at and kept.number > earlier.shown.number for earlier in known):
         fault = HeadFault(kept=kept, shown=head_of(connection, table, SERVER_JOURNAL))
-        add_entry(connection, JournalKind.OWN_JOURNAL_FAULT, _of_site(site, fault))
+        add_entry(connection, ServerJournalKind.OWN_JOURNAL_FAULT, _of_site(site, fault))
         _log.error("this server's own journal lost or changed lines", site=site, fault=str(fault))
     return False
 
@@ -111,7 +111,7 @@ def own_faults(database: Database) -> list[JournalFault]:
 
 
 def _own_faults(connection: Connection) -> list[JournalFault]:
-    return _faults(connection, JournalKind.OWN_JOURNAL_FAULT)
+    return _faults(connection, ServerJournalKind.OWN_JOURNAL_FAULT)
 
 
 def faults(database: Database) -> list[JournalFault]:
@@ -120,11 +120,13 @@ def faults(database: Database) -> list[JournalFault]:
         return _faults(connection)
 
 
-def _faults(connection: Connection, kind: JournalKind = JournalKind.SITE_JOURNAL_FAULT) -> list[JournalFault]:
+def _faults(
+    connection: Connection, kind: ServerJournalKind = ServerJournalKind.SITE_JOURNAL_FAULT
+) -> list[JournalFault]:
     return list(_readable_faults(connection, kind))
 
 
-def _readable_faults(connection: Connection, kind: JournalKind) -> Iterator[JournalFault]:
+def _readable_faults(connection: Connection, kind: ServerJournalKind) -> Iterator[JournalFault]:
     """What the journal says; a line that was damaged says nothing here, and does when the journal is verified."""
     table = schema.journal
     for body in connection.scalars(select(table.c.body).where(table.c.kind == kind).order_by(table.c.number)):

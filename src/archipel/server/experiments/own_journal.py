@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from archipel.governance import SERVER_JOURNAL, IdentityKey, JournalEntry, JournalHead, sign_head
-from archipel.server.membership import Registry
+from archipel.server.membership import MemberRegistry
 from archipel.vocabulary import Record
 
 
@@ -22,7 +22,7 @@ class VerifiedServerJournal(Record):
     problems: tuple[str, ...]
 
 
-def verify(registry: Registry, kept: Sequence[JournalHead] = ()) -> VerifiedServerJournal:
+def verify(registry: MemberRegistry, kept: Sequence[JournalHead] = ()) -> VerifiedServerJournal:
     """Hold the journal against itself and the heads of it that were ``kept`` elsewhere."""
     problems = tuple(registry.journal_faults(kept))
     return VerifiedServerJournal(
@@ -33,12 +33,12 @@ def verify(registry: Registry, kept: Sequence[JournalHead] = ()) -> VerifiedServ
     )
 
 
-def signed_head(registry: Registry, identity: IdentityKey) -> JournalHead:
+def signed_head(registry: MemberRegistry, identity: IdentityKey) -> JournalHead:
     """The head now, signed by the server, to be kept elsewhere."""
     return sign_head(identity, registry.journal_head(SERVER_JOURNAL))
 
 
-def newest(registry: Registry, after: int = 0, last: int | None = None) -> list[JournalEntry]:
+def newest(registry: MemberRegistry, after: int = 0, last: int | None = None) -> list[JournalEntry]:
     """The lines after number ``after``, oldest first, and of these only the ``last`` ones where that is given."""
     if last is not None:
         after = max(after, registry.journal_head(SERVER_JOURNAL).number - last)

@@ -21,7 +21,7 @@ from archipel.server.experiments.experiment_store import at_place
 from archipel.server.experiments.states import add_event, set_state
 from archipel.server.experiments.views import parsed_job
 from archipel.server.membership import ServerContext
-from archipel.server.state import AnswerKept, ArgumentsKept, ExperimentSubmitted, JournalKind, add_entry, schema
+from archipel.server.state import AnswerKept, ArgumentsKept, ExperimentSubmitted, ServerJournalKind, add_entry, schema
 from archipel.storage import BlobStore, utc_now
 from archipel.strategies import check_strategy
 from archipel.tensors import check_header, tensor_file_size
@@ -107,7 +107,7 @@ class ExperimentRecords:
             entry = ExperimentSubmitted(
                 experiment=job.experiment, job_hash=digest, owner=owner, sites=job.sites, asked_by=asked_by
             )
-            add_entry(connection, JournalKind.EXPERIMENT_SUBMITTED, entry)
+            add_entry(connection, ServerJournalKind.EXPERIMENT_SUBMITTED, entry)
             connection.execute(
                 insert(table).values(
                     experiment=job.experiment, job=canonical(job).decode(), job_hash=digest,
@@ -190,7 +190,9 @@ class ExperimentRecords:
         with self.federation.database.write() as connection:
             now = json.loads(connection.scalar(select(table.c.arguments).where(table.c.experiment == experiment)) or "")
             new = check_arguments(job.parameters, {**now, **values})
-            add_entry(connection, JournalKind.ARGUMENTS_CHANGED, ArgumentsKept(experiment=experiment, arguments=new))
+            add_entry(
+                connection, ServerJournalKind.ARGUMENTS_CHANGED, ArgumentsKept(experiment=experiment, arguments=new)
+            )
             connection.execute(update(table).where(table.c.experiment == experiment).values(arguments=json.dumps(new)))
             add_event(connection, experiment, ArgumentsChanged(arguments=new))
 
@@ -226,7 +228,7 @@ class ExperimentRecords:
             entry = AnswerKept(
                 experiment=message.experiment, site=site, state=message.state, job_hash=digest, approval=approval
             )
-            add_entry(connection, JournalKind.of_answer(message.state), entry)
+            add_entry(connection, ServerJournalKind.of_answer(message.state), entry)
             values = {"state": message.state, "approval": text, "subjects": message.subjects, "at": utc_now()}
             connection.execute(update(table).where(*where).values(**values))
             received = AnswerReceived(experiment=message.experiment, site=site, state=message.state, job_hash=digest)
@@ -316,7 +318,7 @@ class ExperimentRecords:
             if len(known) == MOST_DETAILS:
                 cause = f"is the {MOST_DETAILS + 1}th about {key}"
                 raise NotPermitted(f"error text of {site}", cause, "ask the site for the rest")
-            add_entry(connection, JournalKind.ERROR_RELEASED, released)
+            add_entry(connection, ServerJournalKind.ERROR_RELEASED, released)
             add_event(connection, key.experiment, released)
 
     def _check_failed(self, site: str, key: TaskKey) -> None:

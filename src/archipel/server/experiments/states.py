@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, insert, select, update
 
-from archipel.server.state import ExperimentTurned, JournalKind, add_entry, schema
+from archipel.server.state import ExperimentTurned, ServerJournalKind, add_entry, schema
 from archipel.storage import utc_now
 from archipel.transport.rest import EventBody, StateChanged
 from archipel.vocabulary.states import ExperimentState
@@ -20,7 +20,7 @@ def set_state(connection: Connection, experiment: str, state: ExperimentState, r
     """Journal and keep an experiment's new state."""
     table = schema.experiments
     turned = ExperimentTurned(experiment=experiment, state=state, reason=reason)
-    add_entry(connection, JournalKind.of_experiment(state), turned)
+    add_entry(connection, ServerJournalKind.of_experiment(state), turned)
     values: dict[str, str | None] = {"state": state, "reason": reason}
     row = connection.execute(select(table).where(table.c.experiment == experiment)).mappings().one()
     if state is ExperimentState.RUNNING and row["started_at"] is None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         remove_site,
         revoke_certificate,
     )
-    from archipel.server.membership.registry import CertificateRow, Registry
+    from archipel.server.membership.registry import CertificateRow, MemberRegistry
     from archipel.server.membership.tokens import AccessToken
 else:
     __getattr__, __dir__ = lazy_names(
@@ -30,7 +30,7 @@ else:
             "enrolment": ["JoinTokenRow"],
             "federation": ["ServerContext"],
             "members": ["issue_access_token", "issue_join_token", "list_members", "remove_site", "revoke_certificate"],
-            "registry": ["CertificateRow", "Registry"],
+            "registry": ["CertificateRow", "MemberRegistry"],
             "tokens": ["AccessToken"],
         },
     )
@@ -40,7 +40,7 @@ __all__ = [
     "Authority",
     "CertificateRow",
     "JoinTokenRow",
-    "Registry",
+    "MemberRegistry",
     "ServerContext",
     "issue_access_token",
     "issue_join_token",

@@ -14,9 +14,16 @@ from sqlalchemy import Connection, RowMapping, insert, select, update
 from archipel.governance import canonical, verify
 from archipel.server.membership.authority import Authority
 from archipel.server.membership.prefixes import whole
-from archipel.server.membership.registry import Registry, enrol_site
+from archipel.server.membership.registry import MemberRegistry, enrol_site
 from archipel.server.membership.secret_hashes import hashed, matches, new_id, new_secret
-from archipel.server.state import JoinTokenCreated, JoinTokenRevoked, JournalKind, ServerSettings, add_entry, schema
+from archipel.server.state import (
+    JoinTokenCreated,
+    JoinTokenRevoked,
+    ServerJournalKind,
+    ServerSettings,
+    add_entry,
+    schema,
+)
 from archipel.storage import Database, utc_now
 from archipel.transport.enrolment import EnrolmentReply, EnrolmentRequest, JoinToken, proof_message
 from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode, NotFound, Record, SiteName
@@ -37,7 +44,12 @@ class Enrolment:
     """Join tokens, and what they buy."""
 
     def __init__(
-        self, database: Database, authority: Authority, registry: Registry, settings: ServerSettings, server_key: str
+        self,
+        database: Database,
+        authority: Authority,
+        registry: MemberRegistry,
+        settings: ServerSettings,
+        server_key: str,
     ) -> None:
         self._database, self._authority, self._registry = database, authority, registry
         self._settings, self._server_key = settings, server_key
@@ -66,7 +78,7 @@ class Enrolment:
         row = {"id": token.id, "site": site, "created_at": _text(created), "expires_at": expires_at}
         with self._database.write() as connection:
             made = JoinTokenCreated(id=token.id, site=site, expires_at=expires_at)
-            add_entry(connection, JournalKind.JOIN_TOKEN_CREATED, made)
+            add_entry(connection, ServerJournalKind.JOIN_TOKEN_CREATED, made)
             connection.execute(insert(schema.join_tokens).values(secret_hash=hashed(token.secret), **row))
         return token
 
@@ -111,7 +123,7 @@ class Enrolment:
                 )
             if row["revoked_at"] is not None:
                 raise Conflict(thing, f"was revoked on {row['revoked_at']}", "no action is needed")
-            add_entry(connection, JournalKind.JOIN_TOKEN_REVOKED, JoinTokenRevoked(id=token, site=row["site"]))
+            add_entry(connection, ServerJournalKind.JOIN_TOKEN_REVOKED, JoinTokenRevoked(id=token, site=row["site"]))
             connection.execute(
                 update(schema.join_tokens).where(schema.join_tokens.c.id == token).values(revoked_at=utc_now())
             )

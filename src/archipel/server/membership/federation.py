@@ -17,11 +17,11 @@ from sqlalchemy import select
 from archipel.governance import IdentityKey
 from archipel.server.membership.authority import Authority
 from archipel.server.membership.enrolment import Enrolment
-from archipel.server.membership.registry import Registry
+from archipel.server.membership.registry import MemberRegistry
 from archipel.server.membership.tokens import AccessTokens
 from archipel.server.state import (
-    JournalKind,
     ServerInitialised,
+    ServerJournalKind,
     ServerLimits,
     ServerSettings,
     ServerState,
@@ -42,7 +42,7 @@ class ServerContext:
     database: Database
     identity: IdentityKey
     authority: Authority
-    registry: Registry
+    registry: MemberRegistry
     enrolment: Enrolment
     tokens: AccessTokens
     blobs: BlobStore
@@ -70,7 +70,7 @@ class ServerContext:
                     "give this server an empty database of its own",
                 )
             began = ServerInitialised(federation=settings.name, server_key=identity.public, ca=authority.fingerprint)
-            add_entry(connection, JournalKind.SERVER_INITIALISED, began)
+            add_entry(connection, ServerJournalKind.SERVER_INITIALISED, began)
         state.write_settings(settings)
         return cls._over(state, settings, database, identity, authority)
 
@@ -94,7 +94,7 @@ class ServerContext:
         identity: IdentityKey,
         authority: Authority,
     ) -> Self:
-        registry = Registry(database, authority, timedelta(days=settings.certificate_days))
+        registry = MemberRegistry(database, authority, timedelta(days=settings.certificate_days))
         return cls(
             state=state,
             settings=settings,

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from archipel.server.membership.authority import Authority
 from archipel.server.membership.enrolment import Enrolment
 from archipel.server.membership.federation import ServerContext
-from archipel.server.membership.registry import CertificateRow, Registry, Site
+from archipel.server.membership.registry import CertificateRow, MemberRegistry, Site
 from archipel.server.membership.tokens import AccessTokens
 from archipel.server.state import ServerSettings
 from archipel.transport.enrolment import JoinToken
@@ -42,7 +42,7 @@ class IssuedAccessToken(Record):
     ca: str
 
 
-def list_members(registry: Registry, connected: Collection[str] | None, *, removed: bool = False) -> list[Member]:
+def list_members(registry: MemberRegistry, connected: Collection[str] | None, *, removed: bool = False) -> list[Member]:
     """Enrolled sites by name, and with ``removed`` the removed ones too."""
     return [
         Member(**dict(site), connected=None if connected is None else site.site in connected)
@@ -64,7 +64,7 @@ def revoke_certificate(federation: ServerContext, serial: str, reason: str) -> C
 
 
 def issue_join_token(
-    enrolment: Enrolment, registry: Registry, site: str, hours: float | None, now: datetime
+    enrolment: Enrolment, registry: MemberRegistry, site: str, hours: float | None, now: datetime
 ) -> IssuedJoinToken:
     """A token with which one site may join once. Raises BadInput for a bad name or time."""
     token = enrolment.create_token(site, None if hours is None else timedelta(hours=hours), now)

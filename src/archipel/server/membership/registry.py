@@ -21,7 +21,7 @@ from archipel.server.state import (
     AnswerKept,
     CertificateIssued,
     CertificateRevoked,
-    JournalKind,
+    ServerJournalKind,
     SiteEnrolled,
     SiteNamed,
     add_entry,
@@ -57,7 +57,7 @@ class CertificateRow(Record):
     reason: str | None
 
 
-class Registry:
+class MemberRegistry:
     """Sites and certificates over the database; safe to use from several threads."""
 
     def __init__(self, database: Database, authority: Authority, certificate_lifetime: timedelta) -> None:
@@ -87,7 +87,7 @@ class Registry:
         """End a site's membership: its certificates and approvals are revoked with it. Raises NotFound."""
         with self._database.write() as connection:
             _enrolled(connection, site)
-            add_entry(connection, JournalKind.SITE_REMOVED, SiteNamed(site=site))
+            add_entry(connection, ServerJournalKind.SITE_REMOVED, SiteNamed(site=site))
             connection.execute(
                 update(schema.sites).where(schema.sites.c.site == site).values(state=MemberState.REMOVED)
             )
@@ -148,7 +148,7 @@ class Registry:
         signed = self._authority.sign_site(site, csr, now or datetime.now(UTC), self.certificate_lifetime)
         with self._database.write() as connection:
             _enrolled(connection, site)
-            keep_certificate(connection, JournalKind.CERTIFICATE_RENEWED, signed)
+            keep_certificate(connection, ServerJournalKind.CERTIFICATE_RENEWED, signed)
         return signed
 
     def site_of_serial(self, serial: str) -> str | None:
@@ -261,7 +261,7 @@ def enrol_site(connection: Connection, site: str, identity_key: str, signed: Sit
             "restore its state folder, or remove the site first (approvals of the old key end)",
         )
     member = SiteEnrolled(site=site, identity_key=identity_key, serial=signed.serial, not_after=signed.not_after)
-    add_entry(connection, JournalKind.SITE_ENROLLED, member)
+    add_entry(connection, ServerJournalKind.SITE_ENROLLED, member)
     values = {"identity_key": identity_key, "state": MemberState.ENROLLED, "enrolled_at": signed.issued_at}
     if row is None:
         connection.execute(insert(schema.sites).values(site=site, summary="[]", last_seen=None, **values))
@@ -271,7 +271,7 @@ def enrol_site(connection: Connection, site: str, identity_key: str, signed: Sit
     connection.execute(insert(schema.certificates).values(**_certificate_row(signed)))
 
 
-def keep_certificate(connection: Connection, kind: JournalKind, signed: SiteCertificate) -> None:
+def keep_certificate(connection: Connection, kind: ServerJournalKind, signed: SiteCertificate) -> None:
     """Record a certificate, journaled as ``kind``."""
     issued = CertificateIssued(site=signed.site, serial=signed.serial, not_after=signed.not_after)
     add_entry(connection, kind, issued)
@@ -292,13 +292,13 @@ def _end_approvals(connection: Connection, site: str) -> None:
     mine = (schema.approvals.c.site == site, schema.approvals.c.state == ApprovalState.APPROVED)
     for experiment in connection.scalars(select(schema.approvals.c.experiment).where(*mine)).all():
         ended = AnswerKept(experiment=experiment, site=site, state=ApprovalState.REVOKED, reason="the site was removed")
-        add_entry(connection, JournalKind.SITE_REVOKED, ended)
+        add_entry(connection, ServerJournalKind.SITE_REVOKED, ended)
     connection.execute(update(schema.approvals).where(*mine).values(state=ApprovalState.REVOKED, at=utc_now()))
 
 
 def _revoke(connection: Connection, serial: str, site: str, reason: str) -> None:
     ended = CertificateRevoked(site=site, serial=serial, reason=reason)
-    add_entry(connection, JournalKind.CERTIFICATE_REVOKED, ended)
+    add_entry(connection, ServerJournalKind.CERTIFICATE_REVOKED, ended)
     change = update(schema.certificates).where(schema.certificates.c.serial == serial)
     connection.execute(change.values(revoked_at=utc_now(), reason=reason))
 

@@ -14,7 +14,7 @@ from sqlalchemy import RowMapping, insert, select, update
 
 from archipel.server.membership.prefixes import whole
 from archipel.server.membership.secret_hashes import hashed, matches, new_id, new_secret
-from archipel.server.state import AccessTokenCreated, AccessTokenRevoked, JournalKind, add_entry, schema
+from archipel.server.state import AccessTokenCreated, AccessTokenRevoked, ServerJournalKind, add_entry, schema
 from archipel.storage import Database, utc_now
 from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode, Record, StorageFull
 from archipel.vocabulary.states import Scope
@@ -67,7 +67,7 @@ class AccessTokens:
         row = token.model_dump() | {"scopes": " ".join(token.scopes), "secret_hash": hashed(secret)}
         with self._database.write() as connection:
             made = AccessTokenCreated(id=token.id, name=name, scopes=token.scopes, expires_at=token.expires_at)
-            add_entry(connection, JournalKind.ACCESS_TOKEN_CREATED, made)
+            add_entry(connection, ServerJournalKind.ACCESS_TOKEN_CREATED, made)
             connection.execute(insert(schema.access_tokens).values(**row))
         return f"{_PREFIX}{token.id}_{secret}", token
 
@@ -99,7 +99,9 @@ class AccessTokens:
             if row["revoked_at"] is not None:
                 cause = f"was revoked on {row['revoked_at']}"
                 raise Conflict(f"access token {token}", cause, "nothing is left to do")
-            add_entry(connection, JournalKind.ACCESS_TOKEN_REVOKED, AccessTokenRevoked(id=token, name=row["name"]))
+            add_entry(
+                connection, ServerJournalKind.ACCESS_TOKEN_REVOKED, AccessTokenRevoked(id=token, name=row["name"])
+            )
             connection.execute(
                 update(schema.access_tokens).where(schema.access_tokens.c.id == token).values(revoked_at=utc_now())
             )

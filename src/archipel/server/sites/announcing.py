@@ -12,24 +12,24 @@ import structlog
 from sqlalchemy import func, select
 
 from archipel.server.membership import ServerContext
-from archipel.server.state import JournalKind, schema
+from archipel.server.state import ServerJournalKind, schema
 
 _log = structlog.get_logger("archipel.server")
 LOOK_S = 1.0
 _KINDS = frozenset(
     {
-        JournalKind.SITE_ENROLLED,
-        JournalKind.SITE_REMOVED,
-        JournalKind.CERTIFICATE_RENEWED,
-        JournalKind.CERTIFICATE_REVOKED,
-        JournalKind.JOIN_TOKEN_CREATED,
-        JournalKind.JOIN_TOKEN_REVOKED,
-        JournalKind.ACCESS_TOKEN_CREATED,
-        JournalKind.ACCESS_TOKEN_REVOKED,
-        JournalKind.EXPERIMENT_SUBMITTED,
-        JournalKind.SITE_APPROVED,
-        JournalKind.SITE_REJECTED,
-        JournalKind.SITE_REVOKED,
+        ServerJournalKind.SITE_ENROLLED,
+        ServerJournalKind.SITE_REMOVED,
+        ServerJournalKind.CERTIFICATE_RENEWED,
+        ServerJournalKind.CERTIFICATE_REVOKED,
+        ServerJournalKind.JOIN_TOKEN_CREATED,
+        ServerJournalKind.JOIN_TOKEN_REVOKED,
+        ServerJournalKind.ACCESS_TOKEN_CREATED,
+        ServerJournalKind.ACCESS_TOKEN_REVOKED,
+        ServerJournalKind.EXPERIMENT_SUBMITTED,
+        ServerJournalKind.SITE_APPROVED,
+        ServerJournalKind.SITE_REJECTED,
+        ServerJournalKind.SITE_REVOKED,
     }
 )
 _SAID = ("experiment", "asked_by", "sites", "site", "serial", "not_after", "id", "name", "scopes", "reason")

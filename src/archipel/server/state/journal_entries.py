@@ -17,7 +17,7 @@ from archipel.vocabulary import Hash, Record, Value
 from archipel.vocabulary.states import ApprovalState, ExperimentState, ParticipantStatus, RoundState, Scope
 
 
-class JournalKind(StrEnum):
+class ServerJournalKind(StrEnum):
     """The kinds of lines."""
 
     SERVER_INITIALISED = "server-initialised"
@@ -48,12 +48,12 @@ class JournalKind(StrEnum):
     OWN_JOURNAL_FAULT = "own-journal-fault"
 
     @classmethod
-    def of_experiment(cls, state: ExperimentState) -> JournalKind:
+    def of_experiment(cls, state: ExperimentState) -> ServerJournalKind:
         """The line of an experiment that has this state now."""
         return cls(f"experiment-{state}")
 
     @classmethod
-    def of_answer(cls, state: ApprovalState) -> JournalKind:
+    def of_answer(cls, state: ApprovalState) -> ServerJournalKind:
         """The line of a site that answered so."""
         return cls(f"site-{state}")
 
@@ -193,6 +193,6 @@ class JournalFault(HeadFault):
     site: str
 
 
-def add_entry(connection: Connection, kind: JournalKind, body: Record) -> None:
+def add_entry(connection: Connection, kind: ServerJournalKind, body: Record) -> None:
     """Append a line to the server's journal."""
     append(connection, journal, kind.value, body.model_dump(mode="json", exclude_unset=True))

@@ -24,7 +24,7 @@ from archipel.site.agent.upload import deliver
 from archipel.site.approval import OfferState, authorisation, offers
 from archipel.site.audit import journal, journal_heads
 from archipel.site.execution import RepeatOnCohortChange, SandboxTrainer, SiteTaskStore
-from archipel.site.sandbox import TaskFailed
+from archipel.site.sandbox import WorkerTaskFailed
 from archipel.site.state import StateFolder
 from archipel.site.withdrawn import opt_outs, register
 from archipel.tasks import Compute, Handler, Idempotent, LocalUpdate, RequirePermission, check_task_of_job, failure_of
@@ -235,7 +235,7 @@ class Agent:
                 authorisation.authorise(self.site, task.key.experiment, task.job_hash)
                 return
             await deliver(self.site, self._store, self.link, await self._make(task, work.handler))
-        except TaskFailed as error:
+        except WorkerTaskFailed as error:
             await self._failed(task, error.failure, error.detail)
         except ArchipelError as error:
             if error.code not in _GONE:

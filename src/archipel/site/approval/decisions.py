@@ -14,7 +14,7 @@ from archipel.governance import Approval
 from archipel.governance import approve as sign
 from archipel.site.approval import offers, suitability
 from archipel.site.approval.offers import Offer, OfferState
-from archipel.site.audit import Approved, Decided, JournalKind, add_entry
+from archipel.site.audit import Approved, Decided, SiteJournalKind, add_entry
 from archipel.site.cohorts import cohort_versions
 from archipel.site.state import Actor, StateFolder, schema
 from archipel.storage import BlobStore, utc_now
@@ -88,7 +88,7 @@ def approve(
         signature=approval.signature,
         note=note,
     )
-    _decide(site, JournalKind.APPROVED, body, decide)
+    _decide(site, SiteJournalKind.APPROVED, body, decide)
     return approval
 
 
@@ -130,7 +130,7 @@ def reject(site: StateFolder, experiment: str, *, by: Actor, note: str = "") -> 
         return {"state": OfferState.REJECTED, "approval": None, "note": note}
 
     body = Decided(experiment=experiment, by=by.journal_name, note=note)
-    _decide(site, JournalKind.REJECTED, body, decide)
+    _decide(site, SiteJournalKind.REJECTED, body, decide)
 
 
 def revoke(site: StateFolder, experiment: str, *, by: Actor, note: str = "") -> None:
@@ -145,12 +145,12 @@ def revoke(site: StateFolder, experiment: str, *, by: Actor, note: str = "") -> 
         return {"state": OfferState.REVOKED, "approval": None, "note": note}
 
     body = Decided(experiment=experiment, by=by.journal_name, note=note)
-    _decide(site, JournalKind.REVOKED, body, decide)
+    _decide(site, SiteJournalKind.REVOKED, body, decide)
 
 
 def _decide(
     site: StateFolder,
-    kind: JournalKind,
+    kind: SiteJournalKind,
     body: Decided,
     decide: Callable[[Connection, RowMapping], DecidedColumns],
 ) -> None:

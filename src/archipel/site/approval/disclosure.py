@@ -15,7 +15,7 @@ from sqlalchemy import select
 
 from archipel.data import FORMATS, LABEL
 from archipel.data.tables import ColumnRule, Dictionary
-from archipel.site.audit import DatasetsDisclosed, JournalKind, add_entry
+from archipel.site.audit import DatasetsDisclosed, SiteJournalKind, add_entry
 from archipel.site.datasets import catalog
 from archipel.site.state import StateFolder, schema
 from archipel.site.withdrawals import withdrawals
@@ -125,11 +125,11 @@ def note(site: StateFolder, disclosed: Iterable[DatasetSummary]) -> None:
     table = schema.journal
     last = (
         select(table.c.body)
-        .where(table.c.kind == JournalKind.DATASETS_DISCLOSED)
+        .where(table.c.kind == SiteJournalKind.DATASETS_DISCLOSED)
         .order_by(table.c.number.desc())
         .limit(1)
     )
     with site.database.write() as connection:
         before = connection.scalar(last)
         if before is None or json.loads(before) != body.document():
-            add_entry(connection, JournalKind.DATASETS_DISCLOSED, body)
+            add_entry(connection, SiteJournalKind.DATASETS_DISCLOSED, body)

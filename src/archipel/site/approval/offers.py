@@ -17,7 +17,7 @@ from archipel.plans import declared
 from archipel.plans.files import PlanFiles
 from archipel.site.approval import offer_limits
 from archipel.site.approval.offer_limits import OFFER_LIMITS, OfferLimits
-from archipel.site.audit import ExperimentEnded, JobAsker, JobChanged, JobOffered, JournalKind, add_entry
+from archipel.site.audit import ExperimentEnded, JobAsker, JobChanged, JobOffered, SiteJournalKind, add_entry
 from archipel.site.state import StateFolder, schema
 from archipel.storage import BlobStore, Database, utc_now
 from archipel.tensors import blob_hash
@@ -85,7 +85,7 @@ def record(site: StateFolder, job: Job, asked_by: str = "", limits: OfferLimits 
         if row is not None and row["job_hash"] == hashed:
             if asked_by not in ("", row["asked_by"]):
                 body = JobAsker(experiment=job.experiment, asked_by=asked_by, before=row["asked_by"])
-                add_entry(connection, JournalKind.JOB_ASKER, body)
+                add_entry(connection, SiteJournalKind.JOB_ASKER, body)
                 change = update(_rows).where(_rows.c.experiment == job.experiment)
                 connection.execute(change.values(asked_by=asked_by))
             return OfferState(row["state"])
@@ -105,12 +105,12 @@ def record(site: StateFolder, job: Job, asked_by: str = "", limits: OfferLimits 
         }
         offered = JobOffered(experiment=job.experiment, job_hash=hashed, plan_hash=job.plan.hash, asked_by=asked_by)
         if row is None:
-            add_entry(connection, JournalKind.JOB_OFFERED, offered)
+            add_entry(connection, SiteJournalKind.JOB_OFFERED, offered)
             connection.execute(insert(_rows).values(experiment=job.experiment, **values))
         else:
             unused |= offer_limits.files_in(row["job"])
             changed = JobChanged(**dict(offered), before=row["job_hash"], was=row["state"])
-            add_entry(connection, JournalKind.JOB_CHANGED, changed)
+            add_entry(connection, SiteJournalKind.JOB_CHANGED, changed)
             connection.execute(update(_rows).where(_rows.c.experiment == job.experiment).values(**values))
     offer_limits.drop_files(site.database, site.blobs, unused)
     return OfferState.OFFERED
@@ -198,7 +198,7 @@ def end(database: Database, experiment: str, how: str) -> None:
         row = known_row(connection, experiment)
         if row["state"] == OfferState.ENDED:
             return
-        add_entry(connection, JournalKind.EXPERIMENT_ENDED, ExperimentEnded(experiment=experiment, how=how))
+        add_entry(connection, SiteJournalKind.EXPERIMENT_ENDED, ExperimentEnded(experiment=experiment, how=how))
         values = {"state": OfferState.ENDED, "ended_at": utc_now()}
         connection.execute(update(_rows).where(_rows.c.experiment == experiment).values(**values))
 

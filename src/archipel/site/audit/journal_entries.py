@@ -16,7 +16,7 @@ from archipel.transport import DatasetSummary
 from archipel.vocabulary import Failure, Hash, JsonObject, Record, RoundClosed, TaskKey
 
 
-class JournalKind(StrEnum):
+class SiteJournalKind(StrEnum):
     """The kinds of lines."""
 
     SITE_MADE = journal.FIRST
@@ -251,14 +251,14 @@ class TaskLine(TaskKey, JournalBody):
     """A line about a task; all of its key is written."""
 
 
-class TaskAccepted(TaskLine):
+class TaskAcceptedLine(TaskLine):
     """A task began: its hash, and the models it starts from."""
 
     task: Hash
     models: tuple[Hash, ...]
 
 
-class TaskFailed(TaskLine):
+class TaskFailedLine(TaskLine):
     """A task failed or was refused; this is what the server is told."""
 
     failure: Failure
@@ -272,7 +272,7 @@ class UpdateMade(TaskLine):
     bytes: int
 
 
-class ErrorReleased(TaskLine, PersonalBody):
+class ErrorReleasedLine(TaskLine, PersonalBody):
     """Somebody let the full text of an error leave the site; this is its hash."""
 
     text: Hash
@@ -288,6 +288,6 @@ class ServerJournalFault(HeadFault, JournalBody):
     """The server's journal lost or changed lines."""
 
 
-def add_entry(connection: Connection, kind: JournalKind, body: JournalBody) -> None:
+def add_entry(connection: Connection, kind: SiteJournalKind, body: JournalBody) -> None:
     """Append a line to the site's journal."""
     journal.append(connection, kind.value, body.document())

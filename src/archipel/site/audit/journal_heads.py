@@ -13,7 +13,7 @@ from sqlalchemy import Connection, delete, insert, select, text
 
 from archipel.governance import SERVER_JOURNAL, HeadFault, JournalHead, follows
 from archipel.site.audit import journal
-from archipel.site.audit.journal_entries import JournalKind, ServerJournalFault, add_entry
+from archipel.site.audit.journal_entries import ServerJournalFault, SiteJournalKind, add_entry
 from archipel.site.state import StateFolder, schema
 from archipel.storage import Database, utc_now
 from archipel.transport.messages import Document
@@ -65,7 +65,7 @@ def keep(
         known = newest(connection)
         if known is not None and (not follows(head, known) or (contains is False and not _same(head, known))):
             fault = HeadFault(kept=known, shown=head)
-            add_entry(connection, JournalKind.SERVER_JOURNAL_FAULT, ServerJournalFault(**dict(fault)))
+            add_entry(connection, SiteJournalKind.SERVER_JOURNAL_FAULT, ServerJournalFault(**dict(fault)))
             _log.error("the server's journal lost or changed lines", fault=str(fault))
         if not _same(head, known):
             table = schema.server_journal_heads
@@ -104,7 +104,7 @@ def of_server(database: Database) -> JournalHead:
 def faults(database: Database) -> list[HeadFault]:
     """Every time the server's journal lost or changed lines, oldest first; a damaged line is left out."""
     found = []
-    for line in journal.of_kind(database, JournalKind.SERVER_JOURNAL_FAULT):
+    for line in journal.of_kind(database, SiteJournalKind.SERVER_JOURNAL_FAULT):
         try:
             found.append(HeadFault.model_validate(line.body))
         except ValidationError:

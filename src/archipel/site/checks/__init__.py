@@ -11,17 +11,18 @@ from archipel.lazy import lazy_names
 
 if TYPE_CHECKING:
     from archipel.site.checks.dry_run import PASSES, Checks, run_checks
-    from archipel.site.checks.findings import CheckFinding, CheckResult, Step
+    from archipel.site.checks.findings import CheckFinding, CheckResult, CheckStep
 else:
     __getattr__, __dir__ = lazy_names(
-        __name__, {"dry_run": ["PASSES", "Checks", "run_checks"], "findings": ["CheckFinding", "CheckResult", "Step"]}
+        __name__,
+        {"dry_run": ["PASSES", "Checks", "run_checks"], "findings": ["CheckFinding", "CheckResult", "CheckStep"]},
     )
 
 __all__ = [
     "PASSES",
     "CheckFinding",
     "CheckResult",
+    "CheckStep",
     "Checks",
-    "Step",
     "run_checks",
 ]

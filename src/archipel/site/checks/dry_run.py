@@ -16,15 +16,15 @@ from pathlib import Path
 from archipel.data.synthetic import Dummies, as_given
 from archipel.plans.runtime import Outcome
 from archipel.site.approval import Offer, offers, suitability
-from archipel.site.audit import Checked, JournalKind, add_entry
-from archipel.site.checks.findings import CheckResult, Notes, Step
+from archipel.site.audit import Checked, SiteJournalKind, add_entry
+from archipel.site.checks.findings import CheckResult, CheckStep, Notes
 from archipel.site.checks.in_thread import run_in_thread
 from archipel.site.checks.permission import Permission
 from archipel.site.checks.preflight import Preflight
 from archipel.site.checks.rehearsal import Rehearsal
 from archipel.site.datasets import catalog, stored_grids
 from archipel.site.execution import sandbox_spec
-from archipel.site.sandbox import TaskFailed
+from archipel.site.sandbox import WorkerTaskFailed
 from archipel.site.state import Actor, StateFolder
 from archipel.vocabulary import (
     UNWATCHED,
@@ -102,9 +102,9 @@ class Checks:
                         notes.go("validation", ", ".join(f"{name} {value:.4g}" for name, value in scores.items()))
                     else:
                         notes.look("validation", "the plan measured nothing on the dummy's held-out samples")
-        except (TaskFailed, ArchipelError) as error:
+        except (WorkerTaskFailed, ArchipelError) as error:
             self._failed(error, notes)
-        return self._rung(Step.DUMMY, notes)
+        return self._rung(CheckStep.DUMMY, notes)
 
     def preflight(self, dummy: CheckResult | None = None, watch: Watch = UNWATCHED) -> CheckResult:
         """Whether data, rules and machine fit the job; with the dummy run's figures, memory and time as well.
@@ -123,7 +123,7 @@ class Checks:
             figures = dummy.figures if dummy is not None and dummy.go else {}
             Preflight(self._site, job, entry, cohort, notes, watch).look(figures)
         watch.check()
-        return self._rung(Step.PREFLIGHT, notes)
+        return self._rung(CheckStep.PREFLIGHT, notes)
 
     async def local(
         self, passes: int = PASSES, *, plan_was_read: bool = False, show: ShowProgress = show_nothing
@@ -142,16 +142,16 @@ class Checks:
                 async with Rehearsal(spec, site) as run:
                     tried = self._tried_alone(run, passes, notes)
                     before, outcome, after = await self._permission.while_given(permitted, tried)
-        except (TaskFailed, ArchipelError) as error:
+        except (WorkerTaskFailed, ArchipelError) as error:
             self._failed(error, notes)
-            return self._rung(Step.LOCAL, notes)
+            return self._rung(CheckStep.LOCAL, notes)
         for name, value in _means(outcome.metrics).items():
             notes.number(name, value)
         notes.go("training", f"{passes} passes over {outcome.samples} samples")
         for metric in job.validation:
             if metric.name in after and metric.name in before:
                 self._progress(metric.name, metric.better, before[metric.name], after[metric.name], notes)
-        return self._rung(Step.LOCAL, notes)
+        return self._rung(CheckStep.LOCAL, notes)
 
     async def _tried_alone(
         self, run: Rehearsal, passes: int, notes: Notes
@@ -183,21 +183,21 @@ class Checks:
         said = f"{after:.4g}, {before:.4g} before training"
         notes.go(name, said) if rose else notes.look(name, f"{said}: {better} is better")
 
-    def _failed(self, error: TaskFailed | ArchipelError, notes: Notes) -> None:
-        if isinstance(error, TaskFailed):
+    def _failed(self, error: WorkerTaskFailed | ArchipelError, notes: Notes) -> None:
+        if isinstance(error, WorkerTaskFailed):
             last = error.detail.strip().splitlines()[-1:] or [""]
             log = self._site.logs / f"{self._job.experiment}.check.log"
             notes.fix("plan", f"{error.failure}: {last[0]}; tell the researcher (the worker's output is in {log})")
         else:
             notes.fix(error.thing, f"{error.cause}; {error.remedy}")
 
-    def _rung(self, step: Step, notes: Notes) -> CheckResult:
+    def _rung(self, step: CheckStep, notes: Notes) -> CheckResult:
         result = CheckResult(step=step, findings=tuple(notes.findings), figures=notes.figures)
         with self._site.database.write() as connection:
             body = Checked(
                 experiment=self._job.experiment, job_hash=self._offer.job_hash, step=step.value, go=result.go
             )
-            add_entry(connection, JournalKind.CHECKED, body)
+            add_entry(connection, SiteJournalKind.CHECKED, body)
         return result
 
 
@@ -207,7 +207,7 @@ def _means(sums: Mapping[str, MetricSum]) -> dict[str, float]:
 
 async def run_checks(
     checks: Checks,
-    last: Step,
+    last: CheckStep,
     *,
     passes: int = PASSES,
     plan_was_read: bool = False,
@@ -225,7 +225,7 @@ async def run_checks(
         say(result)
         return result.go and result.step is not last
 
-    if last is Step.LOCAL:
+    if last is CheckStep.LOCAL:
         # Said before anything is spent on the steps below.
         checks.check_permission(plan_was_read)
     dummy = await checks.dummy(show)

@@ -8,7 +8,7 @@ from enum import StrEnum
 from archipel.vocabulary import Record
 
 
-class Step(StrEnum):
+class CheckStep(StrEnum):
     """The steps, from the cheapest."""
 
     DUMMY = "dummy"
@@ -35,7 +35,7 @@ class CheckFinding(Record):
 class CheckResult(Record):
     """One step of the checks: its findings and figures (seconds, bytes in MiB, metrics)."""
 
-    step: Step
+    step: CheckStep
     findings: tuple[CheckFinding, ...]
     figures: dict[str, float] = {}
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from archipel.data import Cohort, Prepared, Preprocessing
 from archipel.site.approval import Offer, authorisation, suitability
-from archipel.site.audit import JournalKind, PlanRead, add_entry
+from archipel.site.audit import PlanRead, SiteJournalKind, add_entry
 from archipel.site.checks.in_thread import run_in_thread
 from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import Dataset, catalog
@@ -126,7 +126,7 @@ class Permission:
                 subjects=len(cohort.subjects),
                 by=self._by.journal_name,
             )
-            add_entry(connection, JournalKind.PLAN_READ_FOR_A_CHECK, body)
+            add_entry(connection, SiteJournalKind.PLAN_READ_FOR_A_CHECK, body)
         return PermittedCohort(cohort, None)
 
     async def prepared(

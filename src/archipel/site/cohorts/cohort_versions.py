@@ -23,7 +23,7 @@ from archipel.data import (
 )
 from archipel.data.cohorts import predefined_split
 from archipel.governance import SignedWithdrawal
-from archipel.site.audit import CohortFrozen, JournalKind, add_entry
+from archipel.site.audit import CohortFrozen, SiteJournalKind, add_entry
 from archipel.site.cohorts import split_assignment, tags
 from archipel.site.datasets import catalog
 from archipel.site.state import Actor, StateFolder, schema
@@ -175,7 +175,7 @@ def keep(site: StateFolder, connection: Connection, frozen: Frozen, *, by: Actor
             subjects=len(cohort.subjects),
             by=by.journal_name,
         )
-        add_entry(connection, JournalKind.COHORT_FROZEN, body)
+        add_entry(connection, SiteJournalKind.COHORT_FROZEN, body)
         values = {"hash": hashed, "dataset": cohort.dataset, "version": cohort.version, "frozen_at": utc_now()}
         connection.execute(insert(_rows).values(**values, **row))
         split_assignment.settle(connection, site, cohort)

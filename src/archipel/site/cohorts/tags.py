@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, select, update
 
-from archipel.site.audit import CohortNamed, JournalKind, add_entry
+from archipel.site.audit import CohortNamed, SiteJournalKind, add_entry
 from archipel.site.state import Actor, schema
 from archipel.vocabulary import Conflict
 
@@ -33,5 +33,5 @@ def give(connection: Connection, dataset: str, hashed: str, name: str, *, by: Ac
                 f"name {name}", f"is that of version {row.version} of dataset {dataset}", "choose another --name"
             )
     body = CohortNamed(dataset=dataset, version=mine.version, cohort_hash=hashed, name=name, by=by.journal_name)
-    add_entry(connection, JournalKind.COHORT_NAMED, body)
+    add_entry(connection, SiteJournalKind.COHORT_NAMED, body)
     connection.execute(update(_rows).where(_rows.c.hash == hashed).values(name=name))

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, RowMapping, delete, func, insert, select, upd
 
 from archipel.data import DataIssue, DataMapping, DataSchema, LeavesOut, Scan, format_named, scan, subject_token
 from archipel.data.formats import checked_root, settled, subject_id
-from archipel.site.audit import DatasetAdded, DatasetMapped, DatasetRemoved, JournalKind, add_entry
+from archipel.site.audit import DatasetAdded, DatasetMapped, DatasetRemoved, SiteJournalKind, add_entry
 from archipel.site.datasets import members
 from archipel.site.datasets.detected_format import DetectedFormat
 from archipel.site.datasets.file_index import SqlFileIndex
@@ -129,7 +129,7 @@ def add(
     with site.database.write() as connection:
         _check_free(connection, name)
         body = DatasetAdded(name=name, format=layout, subjects=entry.subjects, by=by.journal_name)
-        add_entry(connection, JournalKind.DATASET_ADDED, body)
+        add_entry(connection, SiteJournalKind.DATASET_ADDED, body)
         connection.execute(insert(schema.datasets).values(**entry.row()))
         members.note(site, connection, name, subjects_of(found))
     return Added(dataset(site, name), found)
@@ -272,7 +272,7 @@ def remove(site: StateFolder, name: str, *, by: Actor) -> None:
                 f"is used by approved experiments ({', '.join(using)})",
                 "revoke them first, or wait for their end",
             )
-        add_entry(connection, JournalKind.DATASET_REMOVED, DatasetRemoved(name=name, by=by.journal_name))
+        add_entry(connection, SiteJournalKind.DATASET_REMOVED, DatasetRemoved(name=name, by=by.journal_name))
         for table in (schema.files, schema.members, schema.exclusions):
             connection.execute(delete(table).where(table.c.dataset == name))
         connection.execute(delete(schema.datasets).where(schema.datasets.c.name == name))
@@ -295,7 +295,9 @@ def remap(site: StateFolder, name: str, mapping: DataMapping, *, by: Actor) -> D
     """Give a dataset another mapping, for cohorts frozen from now on. Raises NotFound."""
     entry = dataset(site, name).model_copy(update={"mapping": mapping})
     with site.database.write() as connection:
-        add_entry(connection, JournalKind.DATASET_MAPPED, DatasetMapped(name=name, mapping=mapping, by=by.journal_name))
+        add_entry(
+            connection, SiteJournalKind.DATASET_MAPPED, DatasetMapped(name=name, mapping=mapping, by=by.journal_name)
+        )
         keep(site, connection, entry)
     return entry
 

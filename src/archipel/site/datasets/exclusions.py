@@ -11,7 +11,7 @@ from sqlalchemy import insert
 
 from archipel.data import subject_token
 from archipel.data.formats import subject_id
-from archipel.site.audit import JournalKind, SubjectsExcluded, add_entry
+from archipel.site.audit import SiteJournalKind, SubjectsExcluded, add_entry
 from archipel.site.datasets import catalog
 from archipel.site.state import Actor, StateFolder, schema
 from archipel.site.withdrawn import TakeOptOuts
@@ -43,7 +43,7 @@ def exclude(
     with site.database.write() as connection:
         tokens = tuple(subject_token(subject, site.cohort_key) for subject in asked)
         body = SubjectsExcluded(name=name, subjects=tokens, by=by.journal_name)
-        add_entry(connection, JournalKind.SUBJECTS_EXCLUDED, body)
+        add_entry(connection, SiteJournalKind.SUBJECTS_EXCLUDED, body)
         row = {"dataset": name, "excluded_at": utc_now()}
         connection.execute(insert(schema.exclusions), [row | {"subject": subject} for subject in asked])
     # They are left out from here on: this look is shown and not stopped.

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import RowMapping, select, update
 
-from archipel.site.audit import ErrorReleased, JournalKind, TaskLine, add_entry
+from archipel.site.audit import ErrorReleasedLine, SiteJournalKind, TaskLine, add_entry
 from archipel.site.state import Actor, StateFolder, schema
 from archipel.storage import Database
 from archipel.tensors import document_hash
@@ -59,8 +59,8 @@ def release(site: StateFolder, experiment: str, round_number: int, *, by: Actor)
     with site.database.write() as connection:
         for task in found:
             if not task.released:
-                body = ErrorReleased(**dict(task.key), text=document_hash(task.detail.encode()), by=by.journal_name)
-                add_entry(connection, JournalKind.ERROR_RELEASED, body)
+                body = ErrorReleasedLine(**dict(task.key), text=document_hash(task.detail.encode()), by=by.journal_name)
+                add_entry(connection, SiteJournalKind.ERROR_RELEASED, body)
                 connection.execute(update(_tasks).where(*_same(task.key)).values(released=True))
     return found
 
@@ -75,7 +75,7 @@ def to_send(database: Database) -> list[tuple[TaskKey, str]]:
 def mark_sent(database: Database, key: TaskKey) -> None:
     """Remember that the server has this released text."""
     with database.write() as connection:
-        add_entry(connection, JournalKind.ERROR_SENT, TaskLine(**dict(key)))
+        add_entry(connection, SiteJournalKind.ERROR_SENT, TaskLine(**dict(key)))
         connection.execute(update(_tasks).where(*_same(key)).values(release_sent=True))
 
 

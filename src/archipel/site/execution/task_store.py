@@ -18,10 +18,10 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from archipel.governance import JournalHead, record_hash
 from archipel.site.audit import (
-    JournalKind,
     RoundSettled,
-    TaskAccepted,
-    TaskFailed,
+    SiteJournalKind,
+    TaskAcceptedLine,
+    TaskFailedLine,
     TaskLine,
     UpdateMade,
     add_entry,
@@ -65,7 +65,7 @@ class SiteTaskStore:
 
     def begin(self, task: Task) -> None:
         """The task is accepted; the same task begun again after a crash is the same line."""
-        body = TaskAccepted(**dict(task.key), task=record_hash(task), models=tuple(task.models))
+        body = TaskAcceptedLine(**dict(task.key), task=record_hash(task), models=tuple(task.models))
         row = {
             **task.key.model_dump(mode="json"),
             "task": task.model_dump_json(),
@@ -75,7 +75,7 @@ class SiteTaskStore:
         }
         with self._site.database.write() as connection:
             known = connection.execute(select(_tasks.c.task_hash).where(_is(task.key))).first()
-            kind = JournalKind.TASK_ACCEPTED if known is None else JournalKind.TASK_BEGUN_AGAIN
+            kind = SiteJournalKind.TASK_ACCEPTED if known is None else SiteJournalKind.TASK_BEGUN_AGAIN
             add_entry(connection, kind, body)
             if known is None:
                 connection.execute(insert(_tasks).values(**row))
@@ -100,7 +100,7 @@ class SiteTaskStore:
             "done_at": utc_now(),
         }
         with _removed_on_error(path), self._site.database.write() as connection:
-            add_entry(connection, JournalKind.UPDATE_MADE, body)
+            add_entry(connection, SiteJournalKind.UPDATE_MADE, body)
             connection.execute(update(_tasks).where(_is(task.key)).values(**values))
             if path is not None:
                 place = {"experiment": task.key.experiment, "round": task.key.round, "attempt": task.key.attempt}
@@ -123,7 +123,7 @@ class SiteTaskStore:
     def sent(self, key: TaskKey) -> None:
         """The server has the update."""
         with self._site.database.write() as connection:
-            add_entry(connection, JournalKind.UPDATE_SENT, TaskLine(**dict(key)))
+            add_entry(connection, SiteJournalKind.UPDATE_SENT, TaskLine(**dict(key)))
             # The word on the round may have come before this; a settled task stays settled.
             connection.execute(update(_tasks).where(_is(key), _tasks.c.state == "done").values(state="sent"))
 
@@ -134,7 +134,7 @@ class SiteTaskStore:
 
     def fail(self, task: Task, failure: Failure, detail: str) -> None:
         """The task failed; ``detail``, the full text, stays here. One whose round is closed fails no more."""
-        body = TaskFailed(**dict(task.key), failure=failure)
+        body = TaskFailedLine(**dict(task.key), failure=failure)
         row = {
             **task.key.model_dump(mode="json"),
             "task": task.model_dump_json(),
@@ -144,17 +144,17 @@ class SiteTaskStore:
         values = {"state": "failed", "failure": failure.model_dump_json(), "detail": detail, "done_at": utc_now()}
         with self._site.database.write() as connection:
             if not self._known_experiment(connection, task.key.experiment):
-                add_entry(connection, JournalKind.TASK_REFUSED, body)
+                add_entry(connection, SiteJournalKind.TASK_REFUSED, body)
                 return
             query = select(_tasks.c.task_hash, _tasks.c.closed_at).where(_is(task.key))
             known = connection.execute(query).first()
             if known is not None and known.task_hash != record_hash(task):
                 # Other content under a used key: the first task's row is the truth and stays as it is.
-                add_entry(connection, JournalKind.TASK_REFUSED, body)
+                add_entry(connection, SiteJournalKind.TASK_REFUSED, body)
                 return
             if known is not None and known.closed_at is not None:
                 return
-            add_entry(connection, JournalKind.TASK_FAILED, body)
+            add_entry(connection, SiteJournalKind.TASK_FAILED, body)
             statement = upsert(_tasks).values(**row, **values)
             keys = list(TaskKey.model_fields)
             connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=values))
@@ -192,7 +192,7 @@ class SiteTaskStore:
             row = connection.execute(select(_tasks).where(_is(closed.key))).mappings().first()
             if row is None or row["closed_at"] is not None:
                 return
-            add_entry(connection, JournalKind.ROUND_CLOSED, RoundSettled(**dict(closed), server_head=server_head))
+            add_entry(connection, SiteJournalKind.ROUND_CLOSED, RoundSettled(**dict(closed), server_head=server_head))
             values = {"closed_at": utc_now()}
             if row["state"] != "failed":
                 values["state"] = "closed" if named else "rolled-back"

@@ -14,11 +14,11 @@ import structlog
 from archipel.data import Cohort, Prepared
 from archipel.plans.runtime import Outcome
 from archipel.site.approval import Authorisation
-from archipel.site.audit import JournalKind, WorkerStarted, add_entry
+from archipel.site.audit import SiteJournalKind, WorkerStarted, add_entry
 from archipel.site.datasets import catalog
 from archipel.site.execution import preparation
 from archipel.site.execution.task_store import SiteTaskStore
-from archipel.site.sandbox import Sandbox, SandboxedWorker, SandboxSpec, SharedBuffer, TaskFailed
+from archipel.site.sandbox import Sandbox, SandboxedWorker, SandboxSpec, SharedBuffer, WorkerTaskFailed
 from archipel.site.state import StateFolder, sample_cache
 from archipel.tasks import Trained
 from archipel.tensors import BlobHasher, check_header, tensor_file_size
@@ -164,7 +164,7 @@ class SandboxTrainer:
             view = self._allowed().view
             try:
                 return await work(await self._ready())
-            except TaskFailed as error:
+            except WorkerTaskFailed as error:
                 if self._allowed().view == view:
                     if died or not error.failure.retry:
                         raise
@@ -202,7 +202,7 @@ class SandboxTrainer:
                     cohort_hash=allowed.approval.cohort_hash,
                     subjects=len(allowed.cohort.subjects),
                 )
-                add_entry(connection, JournalKind.WORKER_STARTED, body)
+                add_entry(connection, SiteJournalKind.WORKER_STARTED, body)
             await worker.prepare()
         except BaseException:
             await worker.kill()

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from archipel.governance import IdentityKey
-from archipel.site.audit import JournalKind, SiteMade, add_entry
+from archipel.site.audit import SiteJournalKind, SiteMade, add_entry
 from archipel.site.state import FOLDERS, SiteSettings, StateFolder, open_database, settings
 from archipel.storage import disk_errors_named, load_settings, write_private
 from archipel.vocabulary import BadInput, Conflict, SiteName
@@ -56,6 +56,6 @@ def _fill(folder: Path, site: str) -> StateFolder:
     identity.save(folder / "keys" / "identity.key")
     write_private(folder / "keys" / "cohort.key", secrets.token_bytes(32))
     with database.write() as connection:
-        add_entry(connection, JournalKind.SITE_MADE, SiteMade(site=site, identity_key=identity.public))
+        add_entry(connection, SiteJournalKind.SITE_MADE, SiteMade(site=site, identity_key=identity.public))
     settings.write_first(folder / "site.toml", site)
     return StateFolder(folder, load_settings(folder / "site.toml", SiteSettings), database)

@@ -18,7 +18,7 @@ from pydantic import JsonValue, TypeAdapter
 from sqlalchemy import insert, select, update
 
 from archipel.governance import canonical
-from archipel.site.audit import Joined, JournalKind, add_entry
+from archipel.site.audit import Joined, SiteJournalKind, add_entry
 from archipel.site.membership.certificates import keep_certificate, tls_request
 from archipel.site.state import FederationMembership, StateFolder, checked_proxy, schema, set_proxy
 from archipel.storage import utc_now
@@ -82,7 +82,7 @@ def join(site: StateFolder, token: str, proxy: str | None = None) -> FederationM
     )
     with site.database.write() as connection:
         body = Joined(federation=joined.name, server_key=joined.server_key, again=known is not None)
-        add_entry(connection, JournalKind.JOINED, body)
+        add_entry(connection, SiteJournalKind.JOINED, body)
         if connection.execute(select(schema.federation.c.id)).first() is None:
             connection.execute(insert(schema.federation).values(id=1, **joined.model_dump()))
         else:

@@ -10,7 +10,7 @@ import structlog
 from cryptography import x509
 
 from archipel.governance import canonical
-from archipel.site.audit import CertificateRenewed, JournalKind, add_entry
+from archipel.site.audit import CertificateRenewed, SiteJournalKind, add_entry
 from archipel.site.membership.certificates import credentials, keep_certificate, tls_request
 from archipel.site.state import StateFolder
 from archipel.transport import RenewRequest, Uplink
@@ -56,7 +56,7 @@ async def renew(site: StateFolder, link: Line) -> None:
     certificate = await link.renew(RenewRequest(csr=csr, proof=site.identity.sign(message)))
     keep_certificate(site, key, certificate)
     with site.database.write() as connection:
-        add_entry(connection, JournalKind.CERTIFICATE_RENEWED, CertificateRenewed(site=site.name))
+        add_entry(connection, SiteJournalKind.CERTIFICATE_RENEWED, CertificateRenewed(site=site.name))
     _log.info("certificate renewed")
 
 

@@ -4,7 +4,7 @@ It knows processes, namespaces and limits; it does not know servers, rounds or a
 """
 
 from archipel.site.sandbox.memory import SharedBuffer
-from archipel.site.sandbox.spec import SandboxSpec, TaskFailed
+from archipel.site.sandbox.spec import SandboxSpec, WorkerTaskFailed
 from archipel.site.sandbox.starting import Sandbox
 from archipel.site.sandbox.usage import measure
 from archipel.site.sandbox.worker import SandboxedWorker
@@ -14,6 +14,6 @@ __all__ = [
     "SandboxSpec",
     "SandboxedWorker",
     "SharedBuffer",
-    "TaskFailed",
+    "WorkerTaskFailed",
     "measure",
 ]

@@ -29,7 +29,7 @@ class Broken:
     detail: str
 
 
-class Watch:
+class ResourceWatch:
     """Looks at a worker while it works; ``scratch`` says whether its temporary folders are its own."""
 
     def __init__(self, root: int, main: int, limits: WorkerLimits, group: ControlGroup | None, scratch: bool) -> None:

@@ -14,7 +14,7 @@ from archipel.vocabulary import Failure, Job, WorkerLimits
 NO_SANDBOX = "none-i-accept-the-risk"
 
 
-class TaskFailed(Exception):
+class WorkerTaskFailed(Exception):
     """A task failed in the worker. ``failure`` may leave the site, ``detail`` may not.
 
     ``told`` says that the worker itself reported it and is well otherwise.

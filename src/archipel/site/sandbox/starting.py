@@ -15,7 +15,7 @@ import structlog
 from archipel.site.sandbox import command, groups, seccomp, tree, trial
 from archipel.site.sandbox.dialogue import Dialogue, Gone, Malformed, NotFinite
 from archipel.site.sandbox.identities import Identity
-from archipel.site.sandbox.limits import Watch
+from archipel.site.sandbox.limits import ResourceWatch
 from archipel.site.sandbox.memory import SharedBuffer
 from archipel.site.sandbox.output import Output
 from archipel.site.sandbox.resources import Resources
@@ -84,7 +84,7 @@ async def _started(spec: SandboxSpec, sandboxed: bool, resources: Resources) -> 
         if resources.group is not None:
             # Nothing of the plan has run and nothing forks any more, so that all of the sandbox is in it from here on.
             resources.group.add(tree.descendants(process.pid))
-        watch = Watch(process.pid, main, spec.limits, resources.group, scratch=sandboxed)
+        watch = ResourceWatch(process.pid, main, spec.limits, resources.group, scratch=sandboxed)
         description = describe(sandboxed, resources)
         return SandboxedWorker(spec, process, main, dialogue, resources, watch, description)
     except BaseException:

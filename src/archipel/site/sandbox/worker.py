@@ -19,10 +19,10 @@ import structlog
 from archipel.plans.runtime import Outcome
 from archipel.site.sandbox import tree
 from archipel.site.sandbox.dialogue import Dialogue, Gone, Malformed, NotFinite
-from archipel.site.sandbox.limits import Watch
+from archipel.site.sandbox.limits import ResourceWatch
 from archipel.site.sandbox.memory import SharedBuffer
 from archipel.site.sandbox.resources import Resources
-from archipel.site.sandbox.spec import SandboxSpec, TaskFailed
+from archipel.site.sandbox.spec import SandboxSpec, WorkerTaskFailed
 from archipel.site.worker import (
     Begin,
     Done,
@@ -76,12 +76,12 @@ class SandboxedWorker:
 
     def __init__(
         self, spec: SandboxSpec, process: subprocess.Popen[bytes], main: int, dialogue: Dialogue, resources: Resources,
-        watch: Watch, description: str,
+        watch: ResourceWatch, description: str,
     ) -> None:  # fmt: skip
         self.spec, self.description, self.main = spec, description, main
         self._process, self._dialogue, self._resources, self._watch = process, dialogue, resources, watch
         self._own = frozenset(tree.descendants(process.pid))
-        self._broken: TaskFailed | None = None
+        self._broken: WorkerTaskFailed | None = None
 
     @property
     def pid(self) -> int:
@@ -100,13 +100,13 @@ class SandboxedWorker:
         return self._broken is None and self._process.poll() is None
 
     async def prepare(self) -> None:
-        """Load the plan and its data. Raises TaskFailed."""
+        """Load the plan and its data. Raises WorkerTaskFailed."""
         reply = await self._guarded(self._ask(Prepare(), ()), self.spec.prepare_wall_s, self.spec.limits.cpu_s)
         if not isinstance(reply, WorkerReady):
             raise await self._misbehaved("answered another question than prepare")
 
     async def begin(self, result: SharedBuffer) -> None:
-        """Make the plan's own initial model into the result's memory. Raises TaskFailed."""
+        """Make the plan's own initial model into the result's memory. Raises WorkerTaskFailed."""
         result.lend()
         limits = self.spec.limits
         reply = await self._guarded(self._ask(Begin(), [result.fd]), limits.wall_s, limits.cpu_s)
@@ -114,7 +114,7 @@ class SandboxedWorker:
             raise await self._misbehaved("answered another question than begin")
 
     async def train(self, task: Task, model: SharedBuffer, result: SharedBuffer, state: bytes | None) -> Outcome:
-        """Train the model into the result's memory. Raises TaskFailed; the worker may be dead then."""
+        """Train the model into the result's memory. Raises WorkerTaskFailed; the worker may be dead then."""
         buffers = [model, result]
         model.seal()
         result.lend()
@@ -131,7 +131,7 @@ class SandboxedWorker:
         """Validate one model or the ensemble of several, which ``model`` gives by its place in the task.
 
         An ensemble's models are asked for one at a time, and one may be written over when the next is asked for.
-        Raises TaskFailed, and what ``model`` raises; then the worker is ended.
+        Raises WorkerTaskFailed, and what ``model`` raises; then the worker is ended.
         """
         if len(task.models) > 1:
             return await self._task(Evaluate(task=task), (), passes=1, model=model)
@@ -234,7 +234,7 @@ class SandboxedWorker:
             outcome = doing.result()
             await self._freeze()
             return outcome
-        except TaskFailed as error:
+        except WorkerTaskFailed as error:
             failure = await self._after(error)
             if failure is error:
                 raise
@@ -248,7 +248,7 @@ class SandboxedWorker:
                 one.cancel()
             await asyncio.gather(doing, watching, return_exceptions=True)
 
-    async def _after(self, error: TaskFailed) -> TaskFailed:
+    async def _after(self, error: WorkerTaskFailed) -> WorkerTaskFailed:
         """The failure to report; the worker is frozen again where the failure is the plan's own, else ended."""
         if self._broken is not None:
             return self._broken
@@ -256,7 +256,7 @@ class SandboxedWorker:
         if code in (ErrorCode.PLAN_ERROR, ErrorCode.NOT_FINITE) or error.told:
             try:
                 await self._freeze()
-            except TaskFailed:
+            except WorkerTaskFailed:
                 _log.warning("worker ended after a failure", site=self.spec.site, experiment=self.spec.job.experiment)
             return error
         if code is ErrorCode.CRASHED and self._resources.oom_kills():
@@ -266,7 +266,7 @@ class SandboxedWorker:
         return error
 
     async def _freeze(self) -> None:
-        """Stop the worker and kill all else below it. Raises TaskFailed, the worker ended, when that fails."""
+        """Stop the worker and kill all else below it. Raises WorkerTaskFailed, the worker ended, when that fails."""
         tree.signal_all([self.main], SIGSTOP)
         wait, waited = 0.0002, 0.0
         while not tree.is_frozen(self.main):
@@ -303,14 +303,14 @@ class SandboxedWorker:
             return set(tree.living_below(self._process.pid, self._own))
         return {pid for pid in self._resources.grouped() - self._own if tree.state_of(pid) not in "ZX"}
 
-    def _told(self, problem: WorkerError) -> TaskFailed:
+    def _told(self, problem: WorkerError) -> WorkerTaskFailed:
         """The failure that may leave the site, from an error that the worker told."""
         code = ErrorCode(problem.code) if problem.code in set(_MAY_SAY) else ErrorCode.PLAN_ERROR
         exception = problem.exception if problem.exception in EXCEPTION_CLASSES else "Exception"
         failure = Failure(code=code, sentence=sentence_of(code), exception=exception)
         if self._is_line_of_plan(problem.file, problem.line):
             failure = failure.model_copy(update={"file": problem.file, "line": problem.line})
-        return TaskFailed(failure, problem.text, told=True)
+        return WorkerTaskFailed(failure, problem.text, told=True)
 
     def _is_line_of_plan(self, file: str | None, line: int | None) -> bool:
         """Whether the approved plan has this line: no other name or number of a worker's may leave the site."""
@@ -320,7 +320,7 @@ class SandboxedWorker:
         with self.spec.open_file(blob) as path:
             return 1 <= line <= path.read_bytes().count(b"\n") + 1
 
-    async def _misbehaved(self, detail: str) -> TaskFailed:
+    async def _misbehaved(self, detail: str) -> WorkerTaskFailed:
         """The worker broke the protocol: it is ended, whatever it is."""
         self._broken = failed(ErrorCode.PLAN_ERROR, f"the worker {detail}")
         _log.error("worker ended", site=self.spec.site, experiment=self.spec.job.experiment, detail=detail[:500])
@@ -342,6 +342,6 @@ class SandboxedWorker:
         self._resources.close()
 
 
-def failed(code: ErrorCode, detail: str, *, retry: bool = False) -> TaskFailed:
+def failed(code: ErrorCode, detail: str, *, retry: bool = False) -> WorkerTaskFailed:
     """A failure in the agent's own words."""
-    return TaskFailed(Failure(code=code, sentence=sentence_of(code), retry=retry), detail)
+    return WorkerTaskFailed(Failure(code=code, sentence=sentence_of(code), retry=retry), detail)

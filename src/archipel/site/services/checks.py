@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from archipel.site.approval import decisions
-from archipel.site.checks import PASSES, CheckFinding, CheckResult, Checks, Step, run_checks
+from archipel.site.checks import PASSES, CheckFinding, CheckResult, Checks, CheckStep, run_checks
 from archipel.site.state import Actor, StateFolder
 from archipel.vocabulary import Record, ShowProgress, show_nothing
 
@@ -13,7 +13,7 @@ from archipel.vocabulary import Record, ShowProgress, show_nothing
 class CheckedStep(Record):
     """One step: ``go`` when nothing has to be fixed, its findings, and its figures (seconds, MiB, metrics)."""
 
-    step: Step
+    step: CheckStep
     findings: tuple[CheckFinding, ...]
     figures: dict[str, float]
     go: bool
@@ -30,7 +30,7 @@ class CheckReport(Record):
 async def check(
     site: StateFolder,
     experiment: str,
-    last: Step,
+    last: CheckStep,
     *,
     by: Actor,
     dataset: str | None = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from archipel.governance import HeadFault, JournalEntry, JournalHead
-from archipel.site.audit import JournalKind, journal, journal_heads
+from archipel.site.audit import SiteJournalKind, journal, journal_heads
 from archipel.site.audit import export as exports
 from archipel.site.state import StateFolder
 from archipel.vocabulary import Record
@@ -90,7 +90,9 @@ def newest(site: StateFolder, count: int) -> JournalExcerpt:
     """The last ``count`` lines."""
     lines = journal.newest(site.database, count)
     first = lines[0].number if lines else 0
-    before = [line for line in journal.of_kind(site.database, JournalKind.DATASETS_DISCLOSED) if line.number < first]
+    before = [
+        line for line in journal.of_kind(site.database, SiteJournalKind.DATASETS_DISCLOSED) if line.number < first
+    ]
     return JournalExcerpt(lines=tuple(lines), disclosed_before=before[-1] if before else None)
 
 

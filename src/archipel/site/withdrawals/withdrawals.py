@@ -16,7 +16,7 @@ import structlog
 from sqlalchemy import Connection, select
 
 from archipel.data import Cohort, Sample, subject_token
-from archipel.site.audit import JournalKind, PatientReadmitted, PatientWithdrawn, add_entry
+from archipel.site.audit import PatientReadmitted, PatientWithdrawn, SiteJournalKind, add_entry
 from archipel.site.datasets import members
 from archipel.site.state import Actor, StateFolder, sample_cache, schema
 from archipel.site.withdrawn import (
@@ -92,7 +92,7 @@ def _withdraw(
             return Withdrawn(0, (), ()), None
         for dataset, token in new:
             body = PatientWithdrawn(subject=token, dataset=dataset or "every dataset", source=source, **person)
-            add_entry(connection, JournalKind.PATIENT_WITHDRAWN, body)
+            add_entry(connection, SiteJournalKind.PATIENT_WITHDRAWN, body)
         register.enter(connection, new, source=source, reason=reason)
         held = members.leave(connection, new)
         seen = members.forget_faulty(connection, [tokens[pair] for pair in new])
@@ -114,7 +114,7 @@ def reinstate(site: StateFolder, opt_out: OptOut, *, by: Actor) -> None:
         if not register.strike(connection, Withdrawal(opt_out.dataset, token)):
             raise NotFound("the patient", "is not withdrawn there", "name the dataset as it was named then")
         body = PatientReadmitted(subject=token, dataset=opt_out.dataset or "every dataset", by=by.journal_name)
-        add_entry(connection, JournalKind.PATIENT_READMITTED, body)
+        add_entry(connection, SiteJournalKind.PATIENT_READMITTED, body)
 
 
 def take_opt_outs(site: StateFolder, coming: str = EVERYWHERE) -> None:

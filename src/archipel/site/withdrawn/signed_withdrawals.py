@@ -8,7 +8,7 @@ from sqlalchemy import Connection, func, insert, select
 
 from archipel.data import Cohort, subject_token
 from archipel.governance import SignedWithdrawal, sign_withdrawal
-from archipel.site.audit import CohortNarrowed, JournalKind, add_entry
+from archipel.site.audit import CohortNarrowed, SiteJournalKind, add_entry
 from archipel.site.state import StateFolder, schema
 from archipel.storage import utc_now
 
@@ -40,7 +40,7 @@ def withdraw_from(
         left=len(left.subjects),
         signature=signed.signature,
     )
-    add_entry(connection, JournalKind.COHORT_NARROWED, body)
+    add_entry(connection, SiteJournalKind.COHORT_NARROWED, body)
     connection.execute(insert(_rows).values(cohort_hash=hashed, body=signed.model_dump_json()))
     return left
 
@@ -53,7 +53,7 @@ def of(connection: Connection, hashed: str) -> tuple[str, ...]:
 def journaled(connection: Connection, hashed: str) -> int:
     """How many signed withdrawals from a cohort the journal records: none of them may be gone."""
     lines = schema.journal
-    mine = (lines.c.kind == JournalKind.COHORT_NARROWED, func.instr(lines.c.body, hashed) > 0)
+    mine = (lines.c.kind == SiteJournalKind.COHORT_NARROWED, func.instr(lines.c.body, hashed) > 0)
     return connection.scalar(select(func.count()).select_from(lines).where(*mine)) or 0
 
 
