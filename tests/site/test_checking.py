@@ -140,7 +140,7 @@ def test_a_plan_that_breaks_on_the_dummy_is_named_with_its_line_and_nothing_more
     rungs = asyncio.run(run_checks(Checks(with_table, "heart", by=ANNA), CheckStep.PREFLIGHT))
     assert [rung.step for rung in rungs] == [CheckStep.DUMMY]
     said = findings(rungs[0], Sign.FIX)["plan"]
-    assert "KeyError" in said and "line" in said and "no such column" in said and "heart.check.log" in said
+    assert "KeyError" in said and "means.py:" in said and "no such column" in said and "heart.check.log" in said
 
 
 def test_the_local_step_needs_the_approval_or_a_word_that_is_journaled(with_table: StateFolder, tmp_path: Path) -> None:

@@ -175,7 +175,7 @@ def test_nobody_ever_changes_sides(
                     site, "table", fraction=fraction, pseudonymise=number % 2 == 1, by=ANNA
                 )
             except BadInput as error:
-                assert "nobody left to train on" in str(error)
+                assert "no subject left to train on" in str(error)
                 assert all(side[one] for one in ids)
                 continue
             frozen = cohort_versions.stored(site, "table", version.version).cohort

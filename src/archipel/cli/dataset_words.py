@@ -178,7 +178,7 @@ def print_found(screen: Screen, name: str, problems: Iterable[DataIssue]) -> Non
 
 
 def extent_in_words(extent: FolderExtent) -> str:
-    """The content of a folder."""
+    """The size of a folder in words."""
     return f"{pluralise(extent.files, 'file')} ({extent.size_bytes / 2**20:.0f} MiB)"
 
 

@@ -59,7 +59,7 @@ class AddedDataset(Record):
 
 
 class FolderExtent(Record):
-    """The content of a folder: the number of regular files and their bytes."""
+    """The size of a folder: its regular files and their bytes."""
 
     root: str
     files: int
@@ -103,7 +103,7 @@ def add(
 
 
 def folder_extent(root: Path) -> FolderExtent:
-    """The content of a folder; what cannot be read does not count, and no link is followed."""
+    """The size of a folder; what cannot be read does not count, and no link is followed."""
     sizes = []
     for folder, _, names in os.walk(root):
         for name in names:
@@ -114,7 +114,7 @@ def folder_extent(root: Path) -> FolderExtent:
 
 
 def extent(site: StateFolder, name: str) -> FolderExtent:
-    """The content of a dataset's folder. Raises NotFound."""
+    """The regular files of a dataset's folder and their bytes. Raises NotFound."""
     return folder_extent(Path(catalog.dataset(site, name).root))
 
 
