@@ -15,7 +15,7 @@ ALLOWED = {
     ("archipel.site.agent", "run"): "the agent is this process from here on, and renders nothing",
     ("archipel.site.approval", "shown"): "writes out what is hidden in a stranger's text",
     ("archipel.site.checks", "CheckResult"): "a record that a service tells of while it checks",
-    ("archipel.site.checks", "Step"): "the steps that an option may name",
+    ("archipel.site.checks", "CheckStep"): "the steps that an option may name",
     ("archipel.site.datasets", "DatasetProblems"): "an error whose list of problems is printed",
     ("archipel.site.datasets", "DetectedFormat"): "a record inside a service's answer",
     ("archipel.site.datasets", "HTML"): "the name of a report's file",
