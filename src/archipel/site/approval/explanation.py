@@ -121,7 +121,9 @@ def _leaves(job: Job) -> str:
     )
     words = [
         f"After every round the trained model ({_size(job.tensors.nbytes)}); {how}.",
-        "How many subjects or samples it was trained on and the seconds it took.",
+        "How many subjects or samples it was trained on and the seconds it took."
+        if alone
+        else "How many subjects or samples it was trained on, only within the sum; the seconds it took, individually.",
         f"While training: {_names([metric.name for metric in job.metrics])}, as sums with their weights.",
         f"From measuring: {_names([metric.name for metric in job.validation])}, as sums with their weights.",
         "If it fails: a code, a kind of error, a line number of the plan and a sentence the agent wrote.",
