@@ -177,7 +177,7 @@ def test_a_journal_whose_tail_was_cut_is_found_out_on_both_sides(world: World) -
         "the fault in the server's journal",
     )
     log = world.lab.sites["site-b"].running.log
-    wait(lambda: "journal is not whole" in log.read_text(), "the fault in the site's log")
+    wait(lambda: "journal is not intact" in log.read_text(), "the fault in the site's log")
     state = world.lab.sites["site-b"].state()
     assert not journal.verify(state).whole
     state.close()

@@ -127,7 +127,7 @@ def test_what_an_operator_types(state: Path) -> None:
     assert made["token"].startswith("archipel_")
     assert archipel("server", "token", "revoke", made["id"], state=state).returncode == 0
     again = archipel("server", "token", "revoke", made["id"][:6], state=state)
-    assert re.search(r"was revoked on \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC; no action is needed", again.stderr)
+    assert re.search(r"was revoked on \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC; nothing is left to do", again.stderr)
     assert "ada" in archipel("server", "token", "list", state=state).stdout
     assert archipel("server", "site", "remove", "berlin", "--yes", state=state).returncode == 0
     assert "certificate-revoked" in archipel("server", "journal", "show", state=state).stdout

@@ -156,7 +156,7 @@ async def test_what_a_plan_raises_in_a_worker_reaches_the_researcher(tmp_path: P
 
 async def test_what_cannot_travel_between_processes_is_told_in_words(tmp_path: Path) -> None:
     who = doing(tmp_path / "data", [TRAINS, RAISES_WHAT_CANNOT_TRAVEL])
-    with pytest.raises(ArchipelError, match=r"site-1: Unpicklable: on purpose \(line \d+ of deed_plan.py\); fix"):
+    with pytest.raises(ArchipelError, match=r"site-1: Unpicklable: on purpose \(deed_plan.py:\d+\); fix"):
         await run(tmp_path / "out", DEEDS, who, workers=2)
 
 

@@ -310,12 +310,12 @@ async def test_the_model_is_sealed_and_the_result_keeps_its_size(
         shared_worker,
         """
         import fcntl, mmap, os
-        tensor files = sorted(
+        tensor_files = sorted(
             (int(name) for name in os.listdir("/proc/self/fd")
              if os.path.exists("/proc/self/fd/" + name)
              and os.readlink("/proc/self/fd/" + name).startswith("/memfd")))
         said = []
-        for fd in tensor files[:2]:
+        for fd in tensor_files[:2]:
             tried = []
             for attack in (
                 lambda: os.ftruncate(fd, 1), lambda: os.ftruncate(fd, 1 << 20), lambda: os.pwrite(fd, b"x", 0),
