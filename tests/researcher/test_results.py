@@ -124,7 +124,7 @@ def test_a_model_comes_home_with_its_card(finished: archipel.Experiment, tmp_pat
         "Limits",
     ):
         assert fact in card
-    assert "flatters" in card
+    assert "too optimistic" in card
     local = finished.download(tmp_path, which="local:site-a")
     assert local.name == f"{finished.name}-local-site-a.safetensors"
     assert "trained at site-a alone" in local.with_suffix(".md").read_text()

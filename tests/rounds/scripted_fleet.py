@@ -125,7 +125,8 @@ class Scene:
 
     async def until(self, true: Callable[[], object]) -> None:
         """Let the loop run until something holds; a loop that died says why."""
-        for _ in range(5000):
+        until = asyncio.get_running_loop().time() + 60
+        while asyncio.get_running_loop().time() < until:
             if true():
                 return
             if self.running is not None and self.running.done() and not self.running.cancelled():

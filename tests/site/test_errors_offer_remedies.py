@@ -99,12 +99,12 @@ async def test_the_remedy_of_changed_data_is_a_command_that_helps(
     with_table: StateFolder, tmp_path: Path, terminal: Terminal
 ) -> None:
     frozen = cohort_versions.freeze_version(with_table, "table", take_opt_outs, by=ANNA)
-    cohort = cohort_versions.stored(with_table, "table", frozen.version).cohort
+    cohort = cohort_versions.stored(with_table, "table", frozen.version.version).cohort
     write_rows(tmp_path / "data", seed=1)
     with pytest.raises(BadInput) as caught:
         await prepared(with_table, tmp_path / "data", cohort)
     assert caught.value.code is ErrorCode.DATA_CHANGED
-    assert caught.value.values == {"place": "table.npz", "dataset": "table", "version": frozen.version}
+    assert caught.value.values == {"place": "table.npz", "dataset": "table", "version": frozen.version.version}
     assert caught.value.command == FreezeAgain(dataset="table")
     words = caught.value.command.command_line()
     assert terminal(*words[1:]).exit_code == 0

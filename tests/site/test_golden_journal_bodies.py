@@ -139,19 +139,19 @@ LINES: dict[SiteJournalKind, tuple[JournalBody, str]] = {
         f'{{"cohort_hash":"{SHA}","experiment":"brains","sandbox":"namespaces","subjects":12}}',
     ),
     SiteJournalKind.TASK_ACCEPTED: (
-        E.TaskAccepted(**KEY, task=SHA, models=(BLAKE,)),
+        E.TaskAcceptedLine(**KEY, task=SHA, models=(BLAKE,)),
         f'{{"about":"","attempt":1,"experiment":"brains","kind":"evaluate","models":["{BLAKE}"],"round":3,'
         f'"task":"{SHA}"}}',
     ),
     SiteJournalKind.TASK_BEGUN_AGAIN: (
-        E.TaskAccepted(**KEY, task=SHA, models=()),
+        E.TaskAcceptedLine(**KEY, task=SHA, models=()),
         f'{{"about":"","attempt":1,"experiment":"brains","kind":"evaluate","models":[],"round":3,"task":"{SHA}"}}',
     ),
     SiteJournalKind.TASK_REFUSED: (
-        E.TaskFailed(**KEY, failure=FAILURE),
+        E.TaskFailedLine(**KEY, failure=FAILURE),
         WRITTEN_FAILURE,
     ),
-    SiteJournalKind.TASK_FAILED: (E.TaskFailed(**KEY, failure=FAILURE), WRITTEN_FAILURE),
+    SiteJournalKind.TASK_FAILED: (E.TaskFailedLine(**KEY, failure=FAILURE), WRITTEN_FAILURE),
     SiteJournalKind.UPDATE_MADE: (
         E.UpdateMade(**KEY, model=None, samples=8, bytes=0),
         '{"about":"","attempt":1,"bytes":0,"experiment":"brains","kind":"evaluate","model":null,"round":3,"samples":8}',
@@ -163,7 +163,7 @@ LINES: dict[SiteJournalKind, tuple[JournalBody, str]] = {
         f'"job_hash":"{SHA}","kind":"train","model":null,"round":3,"server_head":{WRITTEN_HEAD}}}',
     ),
     SiteJournalKind.ERROR_RELEASED: (
-        E.ErrorReleased(**KEY, text=SHA),
+        E.ErrorReleasedLine(**KEY, text=SHA),
         f'{{"about":"","attempt":1,"experiment":"brains","kind":"evaluate","round":3,"text":"{SHA}"}}',
     ),
     SiteJournalKind.ERROR_SENT: (E.TaskLine(**KEY), f"{{{WRITTEN_KEY}}}"),
@@ -199,7 +199,7 @@ def test_a_field_that_is_not_given_is_not_written() -> None:
 def test_a_person_is_written_where_one_did_it() -> None:
     """Since the lines of everything that a person does name them."""
     assert canonical(E.DatasetRemoved(name="heads", by="eve").document()) == b'{"by":"eve","name":"heads"}'
-    released = E.ErrorReleased(**KEY, text=SHA, by="eve").document()
+    released = E.ErrorReleasedLine(**KEY, text=SHA, by="eve").document()
     assert canonical(released).decode() == (
         f'{{"about":"","attempt":1,"by":"eve","experiment":"brains","kind":"evaluate","round":3,"text":"{SHA}"}}'
     )

@@ -89,11 +89,11 @@ def job_for(site: StateFolder, **changes) -> Job:
     return Job.model_validate({**values, **changes})
 
 
-def take_offer(site: StateFolder, limits: OfferLimits = OFFER_LIMITS, **changes) -> tuple[Job, str]:
+def take_offer(site: StateFolder, offer_limits: OfferLimits = OFFER_LIMITS, **changes) -> tuple[Job, str]:
     """Offer a job whose plan was fetched; the job and its hash."""
     job = job_for(site, **changes)
     site.blobs.put(PLAN)
-    offers.record(site, job, limits=limits)
+    offers.record(site, job, limits=offer_limits)
     return job, job_hash(job)
 
 

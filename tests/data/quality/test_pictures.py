@@ -146,9 +146,9 @@ def test_what_a_scan_has_decoded_is_not_opened_again_for_pictures(
     decoded: Counter[str] = Counter()
     really = decoding.decode
 
-    def decode(path: Path, content: bytes) -> Decoded:
+    def decode(path: Path, content: bytes, *limits: Any) -> Decoded:
         decoded[path.relative_to(tmp_path).as_posix()] += 1
-        return really(path, content)
+        return really(path, content, *limits)
 
     monkeypatch.setattr(volumes, "decode", decode)
     monkeypatch.setattr(thumbnails, "decode", decode)
