@@ -109,7 +109,7 @@ async def test_the_remedy_of_changed_data_is_a_command_that_helps(
     words = caught.value.command.command_line()
     assert terminal(*words[1:]).exit_code == 0
     again = cohort_versions.stored(with_table, "table").cohort
-    assert again.version == frozen.version + 1
+    assert again.version == frozen.version.version + 1
     (await prepared(with_table, tmp_path / "data", again)).close()
 
 
