@@ -29,9 +29,9 @@ from archipel.vocabulary import (
 
 Array = NDArray[Any]
 Model = dict[str, Array]
+"""A model: its parameters and buffers by name."""
 # Plan classes that need torch, each with the module that is imported when one is first asked for.
 TORCH_PLANS = {"TorchPlan": "archipel.plans.torch", "SegmentationPlan": "archipel.plans.segmentation"}
-"""A model: its parameters and buffers by name."""
 
 
 def derive_seed(*parts: object) -> int:

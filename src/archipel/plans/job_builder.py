@@ -14,8 +14,6 @@ from archipel.tensors import blob_hash, encode, schema_of
 from archipel.vocabulary import BadInput, Job, RosterEntry, Value
 from archipel.vocabulary.bounds import EXACT
 
-"""Seeds are below, as the whole numbers are that every JSON reader takes exactly."""
-
 
 class Draft(NamedTuple):
     """A job with the plan and the initial model that it names."""
