@@ -27,7 +27,6 @@ from archipel.tensors.tensor_files import (
     tensor_file_header,
     tensor_file_size,
     views,
-    write_header,
 )
 from archipel.tensors.writing import TensorFileWriter, write_all
 
@@ -61,5 +60,4 @@ __all__ = [
     "tensor_file_size",
     "views",
     "write_all",
-    "write_header",
 ]

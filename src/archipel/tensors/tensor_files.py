@@ -102,12 +102,6 @@ def views(schema: TensorSchema, buffer: Buffer, *, writable: bool = False) -> di
     return arrays
 
 
-def write_header(schema: TensorSchema, buffer: Buffer) -> None:
-    """Write the tensor file's header at the start of a writable buffer of ``tensor_file_size(schema)`` bytes."""
-    head = tensor_file_header(schema)
-    memoryview(buffer)[: len(head)] = head
-
-
 def encode(arrays: Arrays) -> bytes:
     """These arrays as one tensor file, readable by any safetensors library."""
     schema = schema_of(arrays)
