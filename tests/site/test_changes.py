@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 from sqlalchemy import insert
 
 from archipel.site.agent import link_status
-from archipel.site.agent.process import DECISIONS, follow_decisions
+from archipel.site.agent.process import follow_decisions
 from archipel.site.approval import decisions
 from archipel.site.audit import journal
 from archipel.site.audit.journal_entries import SiteJournalKind
 from archipel.site.services import cohorts, datasets
 from archipel.site.state import changes, schema
 from archipel.site.state.change_records import (
+    DECISIONS,
     NOT_JOURNALED,
     RECORD_OF,
     WHAT_CHANGED,
@@ -41,6 +42,7 @@ from archipel.vocabulary import TaskKey
 from worlds.people import ANNA, approve
 from worlds.site import take_offer
 
+KEY = TaskKey(experiment="heart", round=1)
 FOLLOWER = """
 import asyncio, sys
 from contextlib import aclosing
@@ -141,6 +143,26 @@ async def test_a_follower_is_woken_by_a_commit_and_not_by_its_clock(hospital: St
             change = await asyncio.wait_for(waiting, 30)
             assert (change.number, change.kind) == (known + number, ChangeKind.LINK_CHANGED)
     assert not list((hospital.folder / FOLDER).iterdir())
+
+
+async def test_what_the_agent_does_itself_wakes_followers_and_not_the_agent(hospital: StateFolder) -> None:
+    agent, follower = Wakeup(hospital.folder), Wakeup(hospital.folder, follower=True)
+    try:
+        with hospital.database.write() as connection:
+            changes.append(connection, TaskChange(kind=ChangeKind.TASK_BEGUN_AGAIN, task=KEY))
+        assert await follower.wait(5)
+        # A wake-up is in its listener's socket before the commit returns: there is nothing to wait for.
+        assert not await agent.wait(0)
+        with hospital.database.write() as connection:
+            changes.append(connection, DatasetChange(kind=ChangeKind.DATASET_ADDED, dataset="mri"))
+        assert await agent.wait(5)
+        assert await follower.wait(5)
+        with hospital.database.write():
+            pass
+        assert not await follower.wait(0)
+    finally:
+        agent.close()
+        follower.close()
 
 
 async def test_a_change_whose_writer_died_before_it_could_wake_anybody_is_seen(hospital: StateFolder) -> None:

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Column, ForeignKey, Integer, MetaData, Table, Text, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from archipel.storage import Database, utc_now
+from archipel.storage import Database, announce, utc_now
 from archipel.vocabulary import StorageFull
 
 METADATA = MetaData()
@@ -58,6 +58,26 @@ def test_a_reader_sees_one_state_and_blocks_no_writer(database: Database) -> Non
             writing.execute(insert(NOTES).values(text="new"))
         assert reading.scalar(select(func.count()).select_from(NOTES)) == before
     assert count(database) == 1
+
+
+def test_what_a_transaction_announced_is_passed_on_after_its_commit_and_only_then(tmp_path: Path) -> None:
+    passed_on: list[tuple[frozenset[str], int]] = []
+    database = Database(f"sqlite:///{tmp_path / 'notes.db'}", lambda said: passed_on.append((said, count(database))))
+    try:
+        METADATA.create_all(database.engine)
+        with pytest.raises(ZeroDivisionError), database.write() as connection:
+            announce(connection, "rolled back")
+            raise ZeroDivisionError
+        with database.write() as connection:
+            connection.execute(insert(NOTES).values(text="nothing announced"))
+        with database.write() as connection:
+            connection.execute(insert(NOTES).values(text="announced"))
+            announce(connection, "a note")
+            announce(connection, "another")
+            announce(connection, "a note")
+        assert passed_on == [(frozenset({"a note", "another"}), 2)]
+    finally:
+        database.close()
 
 
 def test_writers_of_two_connections_wait_for_each_other(database: Database) -> None:

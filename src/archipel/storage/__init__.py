@@ -5,7 +5,7 @@ a blob is written, synced and renamed first, then one transaction names it; what
 """
 
 from archipel.storage.blobs import BlobStore, BlobWriter, FolderBlobStore
-from archipel.storage.database import Database, utc_now
+from archipel.storage.database import Database, announce, utc_now
 from archipel.storage.files import disk_errors_named, sync_folder, write_private
 from archipel.storage.settings import load_settings
 
@@ -14,6 +14,7 @@ __all__ = [
     "BlobWriter",
     "Database",
     "FolderBlobStore",
+    "announce",
     "disk_errors_named",
     "load_settings",
     "sync_folder",

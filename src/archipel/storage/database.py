@@ -19,6 +19,7 @@ from archipel.vocabulary import StorageFull
 from archipel.vocabulary.remedies import FreeDiskSpace
 
 _WRITE = "archipel_write"
+_ANNOUNCED = "archipel_announced"
 _NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 """What SQLite says of a full disk: in general, and when the write-ahead log's index finds no room."""
 
@@ -31,10 +32,11 @@ def utc_now() -> str:
 class Database:
     """One database by SQLAlchemy URL; ``read()`` and ``write()`` are its transactions.
 
-    ``committed`` is called after each write transaction that was committed, to wake who follows the database.
+    ``committed`` is called after the commit of a write transaction in which something was announced, with all that
+    was announced there: to wake the processes that follow the database, and only when there is something for them.
     """
 
-    def __init__(self, url: str, committed: Callable[[], object] = lambda: None) -> None:
+    def __init__(self, url: str, committed: Callable[[frozenset[str]], object] = lambda announced: None) -> None:
         self.url, self._committed = url, committed
         self.engine: Engine = create_engine(url, future=True)
         if self.engine.dialect.name == "sqlite":
@@ -62,8 +64,11 @@ class Database:
             self.engine.connect().execution_options(**options) as connection,
             connection.begin(),
         ):
+            announced: set[str] = set()
+            connection.info[_ANNOUNCED] = announced
             yield connection
-        self._committed()
+        if announced:
+            self._committed(frozenset(announced))
 
     @contextmanager
     def _full_disk_named(self) -> Iterator[None]:
@@ -84,6 +89,11 @@ class Database:
     def close(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
+
+
+def announce(connection: Connection, what: str) -> None:
+    """Say in a write transaction that something happened of which other processes are to know after its commit."""
+    connection.info[_ANNOUNCED].add(what)
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _record: Any) -> None:

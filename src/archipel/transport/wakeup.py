@@ -29,9 +29,10 @@ _UNFINISHED_S = 60.0
 """A socket that is still being made after so long belongs to a process that was killed."""
 
 
-def wake(folder: Path) -> bool:
-    """Wake everybody who listens in this state folder; whether the process that serves the folder is among them.
+def wake(folder: Path, *, followers_only: bool = False) -> bool:
+    """Wake every process that listens in this state folder; whether the one that serves the folder is among them.
 
+    ``followers_only`` leaves that one asleep: what happened is not for it, and most often it did it itself.
     Never raises OSError: it is called after a commit, which would then look as if it had failed.
     """
     served = False
@@ -39,7 +40,7 @@ def wake(folder: Path) -> bool:
         paths = list((folder / FOLDER).iterdir())
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
             for path in paths:
-                if not path.name.startswith(_UNFINISHED):
+                if not path.name.startswith((_UNFINISHED, _PROCESS) if followers_only else _UNFINISHED):
                     served |= _send(sender, path) and path.name.startswith(_PROCESS)
     except FileNotFoundError:
         return False

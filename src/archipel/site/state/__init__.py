@@ -12,7 +12,14 @@ from archipel.lazy import lazy_names
 if TYPE_CHECKING:
     from archipel.site.state import changes, sample_cache, schema, settings
     from archipel.site.state.actor import Actor
-    from archipel.site.state.change_records import ChangeKind, DatasetChange, LinkChange, TaskChange, change_of_line
+    from archipel.site.state.change_records import (
+        DECISIONS,
+        ChangeKind,
+        DatasetChange,
+        LinkChange,
+        TaskChange,
+        change_of_line,
+    )
     from archipel.site.state.folder import FOLDERS, FederationMembership, StateFolder, open_database
     from archipel.site.state.sample_cache import open_sample_cache
     from archipel.site.state.settings import SandboxRule, SiteSettings, checked_proxy, set_proxy
@@ -21,7 +28,14 @@ else:
         __name__,
         {
             "actor": ["Actor"],
-            "change_records": ["ChangeKind", "DatasetChange", "LinkChange", "TaskChange", "change_of_line"],
+            "change_records": [
+                "DECISIONS",
+                "ChangeKind",
+                "DatasetChange",
+                "LinkChange",
+                "TaskChange",
+                "change_of_line",
+            ],
             "folder": ["FOLDERS", "FederationMembership", "StateFolder", "open_database"],
             "sample_cache": ["open_sample_cache"],
             "settings": ["SandboxRule", "SiteSettings", "checked_proxy", "set_proxy"],
@@ -30,6 +44,7 @@ else:
     )
 
 __all__ = [
+    "DECISIONS",
     "FOLDERS",
     "Actor",
     "ChangeKind",

@@ -146,6 +146,17 @@ NOT_JOURNALED = frozenset(
 )
 """Kinds that no line of the journal has."""
 
+DECISIONS = frozenset(
+    {
+        ChangeKind.JOINED, ChangeKind.CERTIFICATE_RENEWED,
+        ChangeKind.DATASET_ADDED, ChangeKind.DATASET_CHECKED, ChangeKind.DATASET_MAPPED, ChangeKind.DATASET_REMOVED,
+        ChangeKind.SUBJECTS_EXCLUDED, ChangeKind.COHORT_FROZEN, ChangeKind.COHORT_NAMED,
+        ChangeKind.PATIENT_WITHDRAWN, ChangeKind.PATIENT_READMITTED,
+        ChangeKind.APPROVED, ChangeKind.REJECTED, ChangeKind.REVOKED, ChangeKind.ERROR_RELEASED,
+    }
+)  # fmt: skip
+"""What people decide here, on which the agent acts. What it does itself is not among them: it would wake itself."""
+
 
 class Change(Record):
     """One change: its number, counted from 1 without gaps, when it was (UTC), and what changed.

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, delete, func, insert, select
 
 from archipel.site.state import schema
 from archipel.site.state.change_records import WHAT_CHANGED, Change, WhatChanged
-from archipel.storage import utc_now
+from archipel.storage import announce, utc_now
 from archipel.transport.wakeup import Wakeup
 from archipel.vocabulary import NotFound
 
@@ -51,16 +51,17 @@ class ChangesMissing(NotFound):
 def append(connection: Connection, what: WhatChanged, *, line: int | None = None, kept: int = KEPT) -> Change:
     """Add a change, inside the write transaction of what changed; ``line`` is the journal's line that records it.
 
-    The rows before the newest ``kept`` are removed now and then. Whoever follows is woken when the transaction is
-    committed.
+    The rows before the newest ``kept`` are removed now and then. Followers are woken when the transaction is committed,
+    and the agent too when a person decided something (``DECISIONS``).
     """
-    newest = connection.scalar(select(func.max(_rows.c.number))) or 0
-    change = Change(number=newest + 1, at=utc_now(), line=line, what=what)
-    row = {"number": change.number, "at": change.at, "line": line, "what": WHAT_CHANGED.dump_json(what).decode()}
-    connection.execute(insert(_rows).values(**row))
-    if change.number % _PRUNED_EVERY == 0:
-        connection.execute(delete(_rows).where(_rows.c.number <= change.number - kept))
-    return change
+    at = utc_now()
+    # The database numbers the row, one more than the newest, which is never removed.
+    row = {"at": at, "line": line, "what": WHAT_CHANGED.dump_json(what).decode()}
+    number = connection.scalars(insert(_rows).values(**row).returning(_rows.c.number)).one()
+    if number % _PRUNED_EVERY == 0:
+        connection.execute(delete(_rows).where(_rows.c.number <= number - kept))
+    announce(connection, what.kind)
+    return Change(number=number, at=at, line=line, what=what)
 
 
 def newest(site: StateFolder) -> int:

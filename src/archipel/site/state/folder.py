@@ -18,6 +18,7 @@ from sqlalchemy.exc import OperationalError
 
 from archipel.governance import IdentityKey
 from archipel.site.state import schema
+from archipel.site.state.change_records import DECISIONS
 from archipel.site.state.settings import SiteSettings
 from archipel.storage import BlobStore, Database, FolderBlobStore, disk_errors_named, load_settings
 from archipel.storage.migrations import upgrade
@@ -146,9 +147,13 @@ def _federation(row: RowMapping) -> FederationMembership:
     return FederationMembership(**{name: row[name] for name in FederationMembership.model_fields})
 
 
+def _wake(folder: Path, announced: frozenset[str]) -> None:
+    wake(folder, followers_only=DECISIONS.isdisjoint(announced))
+
+
 def open_database(folder: Path) -> Database:
     """The database, of this version. The first connection writes SQLite's side files, so a full disk shows here."""
-    database = Database(f"sqlite:///{(folder / 'site.db').absolute()}", committed=partial(wake, folder))
+    database = Database(f"sqlite:///{(folder / 'site.db').absolute()}", committed=partial(_wake, folder))
     try:
         upgrade(database, schema.HISTORY)
     except OperationalError as error:

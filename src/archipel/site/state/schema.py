@@ -214,7 +214,7 @@ receipts = Table(
 changes = Table(
     "changes",
     metadata,
-    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True),
     Column("at", String(32), nullable=False),
     Column("line", Integer),
     Column("what", Text, nullable=False),

@@ -86,7 +86,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "changes",
-        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("at", sa.String(length=32), nullable=False),
         sa.Column("line", sa.Integer(), nullable=True),
         sa.Column("what", sa.Text(), nullable=False),
