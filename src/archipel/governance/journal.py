@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import Field, JsonValue
-from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, Text, insert, select
+from sqlalchemy import Column, Connection, Insert, Integer, MetaData, Select, String, Table, Text, insert, select
 
 from archipel.governance.canonical import canonical
 from archipel.governance.keys import IdentityKey, verify
@@ -106,13 +107,20 @@ def journal_table(metadata: MetaData) -> Table:
 
 def append(connection: Connection, table: Table, kind: str, body: Mapping[str, JsonValue]) -> JournalEntry:
     """Add a line inside the caller's write transaction, together with the change that it records."""
-    last = connection.execute(select(table.c.number, table.c.hash).order_by(table.c.number.desc()).limit(1)).first()
+    newest, insertion = _statements(table)
+    last = connection.execute(newest).first()
     number, previous = (last.number + 1, last.hash) if last else (1, GENESIS)
     draft = JournalEntry(number=number, at=utc_now(), kind=kind, body=dict(body), previous=previous, hash=GENESIS)
     entry = draft.model_copy(update={"hash": draft.expected_hash()})
     row = entry.model_dump(mode="json") | {"body": canonical(body).decode()}
-    connection.execute(insert(table).values(**row))
+    connection.execute(insertion, row)
     return entry
+
+
+@lru_cache
+def _statements(table: Table) -> tuple[Select[tuple[int, str]], Insert]:
+    """The newest line's number and hash, and the insertion: composed once, which costs as much as executing them."""
+    return select(table.c.number, table.c.hash).order_by(table.c.number.desc()).limit(1), insert(table)
 
 
 def entries(connection: Connection, table: Table, after: int = 0) -> Iterable[JournalEntry]:

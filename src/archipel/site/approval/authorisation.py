@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from archipel.data import Cohort, cohort_hash, subject_token
 from archipel.governance import Approval, SignedWithdrawal, check_approval, check_withdrawal, job_hash, objections
@@ -22,6 +22,20 @@ from archipel.vocabulary import ErrorCode, Job, Refused
 from archipel.vocabulary.remedies import Approve, CheckJournal, FreezeAgain, Nothing, ShowOffer
 
 _rows = schema.experiments
+_APPROVED = (
+    select(
+        _rows.c.state,
+        _rows.c.job,
+        _rows.c.job_hash,
+        _rows.c.approval,
+        _rows.c.cohort_hash,
+        schema.cohorts.c.dataset,
+        schema.cohorts.c.body,
+    )
+    .join_from(_rows, schema.cohorts, schema.cohorts.c.hash == _rows.c.cohort_hash, isouter=True)
+    .where(_rows.c.experiment == bindparam("named"))
+)
+"""What was decided about an experiment, with the cohort; composed once, since every task asks several times."""
 
 
 class Authorisation(NamedTuple):
@@ -47,21 +61,8 @@ def authorise(site: StateFolder, experiment: str, job: str) -> Authorisation:
     """
     thing = f"experiment {experiment}"
     withdrawals.take_opt_outs(site)
-    query = (
-        select(
-            _rows.c.state,
-            _rows.c.job,
-            _rows.c.job_hash,
-            _rows.c.approval,
-            _rows.c.cohort_hash,
-            schema.cohorts.c.dataset,
-            schema.cohorts.c.body,
-        )
-        .join_from(_rows, schema.cohorts, schema.cohorts.c.hash == _rows.c.cohort_hash, isouter=True)
-        .where(_rows.c.experiment == experiment)
-    )
     with site.database.read() as connection:
-        row = connection.execute(query).first()
+        row = connection.execute(_APPROVED, {"named": experiment}).first()
         out = _withdrawn(connection, row.cohort_hash or "", row.dataset or "") if row is not None else _Withdrawn()
     if row is None:
         nothing = Nothing()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import Connection, delete, insert, select, true, update
+from sqlalchemy import Connection, bindparam, delete, insert, or_, select, true, update
 
 from archipel.data import subject_token
 from archipel.site.state import StateFolder, schema
@@ -18,6 +18,10 @@ from archipel.storage import utc_now
 _AT_ONCE = 500
 """Tokens in one query."""
 _rows = schema.withdrawals
+_OUT_OF = select(_rows.c.token, _rows.c.withdrawn_at).where(
+    or_(_rows.c.dataset == EVERYWHERE, _rows.c.dataset == bindparam("named"))
+)
+"""Composed once: every task asks it several times."""
 
 
 class Withdrawal(NamedTuple):
@@ -59,8 +63,7 @@ def strike(connection: Connection, one: Withdrawal) -> bool:
 
 def out_of(connection: Connection, dataset: str) -> frozenset[tuple[str, str]]:
     """Each who is withdrawn from a dataset, as a token, and since when: who is new in a later answer withdrew since."""
-    query = select(_rows.c.token, _rows.c.withdrawn_at).where(_rows.c.dataset.in_((EVERYWHERE, dataset)))
-    return frozenset((row.token, row.withdrawn_at) for row in connection.execute(query))
+    return frozenset((row.token, row.withdrawn_at) for row in connection.execute(_OUT_OF, {"named": dataset}))
 
 
 def tokens_out_of(connection: Connection, dataset: str) -> frozenset[str]:

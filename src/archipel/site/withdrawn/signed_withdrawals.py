@@ -1,10 +1,10 @@
-"""What is left of a frozen cohort: the cohort without those whom the site's signed signed withdrawals name."""
+"""What is left of a frozen cohort: the cohort without those whom the site's signed withdrawals name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, bindparam, func, insert, select
 
 from archipel.data import Cohort, subject_token
 from archipel.governance import SignedWithdrawal, sign_withdrawal
@@ -12,7 +12,14 @@ from archipel.site.audit import CohortNarrowed, SiteJournalKind, add_entry
 from archipel.site.state import StateFolder, schema
 from archipel.storage import utc_now
 
-_rows = schema.signed_withdrawals
+_rows, _lines = schema.signed_withdrawals, schema.journal
+# Composed once: every task asks them several times.
+_FROM_COHORT = select(_rows.c.body).where(_rows.c.cohort_hash == bindparam("hashed")).order_by(_rows.c.number)
+_JOURNALED = (
+    select(func.count())
+    .select_from(_lines)
+    .where(_lines.c.kind == SiteJournalKind.COHORT_NARROWED, func.instr(_lines.c.body, bindparam("hashed")) > 0)
+)
 
 
 def withdraw_from(
@@ -46,15 +53,13 @@ def withdraw_from(
 
 
 def of(connection: Connection, hashed: str) -> tuple[str, ...]:
-    """The signed signed withdrawals from a cohort, word for word, oldest first."""
-    return tuple(connection.scalars(select(_rows.c.body).where(_rows.c.cohort_hash == hashed).order_by(_rows.c.number)))
+    """The signed withdrawals from a cohort, word for word, oldest first."""
+    return tuple(connection.scalars(_FROM_COHORT, {"hashed": hashed}))
 
 
 def journaled(connection: Connection, hashed: str) -> int:
     """How many signed withdrawals from a cohort the journal records: none of them may be gone."""
-    lines = schema.journal
-    mine = (lines.c.kind == SiteJournalKind.COHORT_NARROWED, func.instr(lines.c.body, hashed) > 0)
-    return connection.scalar(select(func.count()).select_from(lines).where(*mine)) or 0
+    return connection.scalar(_JOURNALED, {"hashed": hashed}) or 0
 
 
 def subtracted(cohort: Cohort, key: bytes, found: Iterable[SignedWithdrawal]) -> Cohort:
