@@ -14,9 +14,10 @@ from archipel.data.volumes import SUFFIXES
 
 def stem_of(place: str, suffixes: Sequence[str]) -> str | None:
     """The file's name without its suffix; None when it is not a volume, or nothing is left."""
-    name = PurePosixPath(place).name
+    name = place.rpartition("/")[2]
+    lower = name.lower()
     for suffix in suffixes:
-        if name.lower().endswith(suffix) and len(name) > len(suffix):
+        if lower.endswith(suffix) and len(name) > len(suffix):
             return name[: -len(suffix)]
     return None
 
