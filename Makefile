@@ -23,6 +23,8 @@ DOCS := $(VENV)/.docs-$(KEY)
 
 export PYTHON
 export PIP_NO_INPUT := 1
+# Where bytecode may not be kept, each process that a test starts compiles the package again, and pytest its tests.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast check format docs bench install clean

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 
@@ -23,6 +24,17 @@ def file_mode_mask() -> Iterator[None]:
     os.umask(before)
     yield
     os.umask(before)
+
+
+def pytest_configure() -> None:
+    """Nothing that is made while tests are collected is garbage: modules, classes and the tests themselves."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """What is there now stays to the end; the collector need not walk through it again and again."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from archipel.cli.site import app
-from archipel.data import Cohort, DataMapping, Prepared, Preprocessing
+from archipel.data import Cohort, DataMapping, Prepared, PreparedCache, Preprocessing
 from archipel.data.prepared.source import keys_in
 from archipel.governance import job_hash
 from archipel.plans.runtime import Outcome
@@ -28,6 +28,7 @@ from archipel.site.datasets import catalog
 from archipel.site.execution import preparation
 from archipel.site.sandbox import SandboxedWorker
 from archipel.site.services import cohorts, datasets
+from archipel.site.state import sample_cache
 from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawals.withdrawals import withdraw
 from archipel.site.withdrawn.opt_outs import OPT_OUT, OptOut
@@ -188,12 +189,42 @@ def test_the_local_step_trains_on_nobody_who_withdrew_while_it_prepared(
     rung = asyncio.run(Checks(with_table, "heart", by=ANNA).local(2, plan_was_read=True))
     assert rung.go, rung
     assert findings(rung, Sign.GO)["training"] == "2 passes over 4 samples"
-    for thread in threading.enumerate():
-        if thread.name == "forget-withdrawn":
-            thread.join()
+    sample_cache.wait_for_removals()
     (sample,) = (one for one in cohort.samples if one.subject == gone)
     left = [key for path in (with_table.folder / "prepared" / "rows").iterdir() for key in keys_in(path)]
     assert len(left) == 5 and not [key for key in left if key.startswith(sample.hash.partition(":")[2])]
+
+
+def test_what_is_prepared_after_a_withdrawal_outlasts_a_removal_that_takes_long(
+    with_table: StateFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No cohort of the site has these samples: the removal takes all that was prepared, and must not come too late."""
+    offered(with_table, tmp_path)
+    (gone, *_), prepare = (
+        cohorts.freeze(with_table, catalog.dataset(with_table, "table")).cohort.training,
+        preparation.prepared,
+    )
+    forget, prepared_again = PreparedCache.forget, threading.Event()
+
+    def late(cache: PreparedCache, *samples: Any) -> int:
+        if threading.current_thread().name == "forget-withdrawn":
+            prepared_again.wait(1)
+        return forget(cache, *samples)
+
+    async def overtaken(site: StateFolder, root: Path, asked: Cohort, show: ShowProgress) -> Prepared:
+        found = await prepare(site, root, asked, show)
+        if gone in asked.subjects:
+            (site.folder / OPT_OUT).write_text(f"{gone}\n")
+        else:
+            prepared_again.set()
+        return found
+
+    monkeypatch.setattr(PreparedCache, "forget", late)
+    monkeypatch.setattr(preparation, "prepared", overtaken)
+    rung = asyncio.run(Checks(with_table, "heart", by=ANNA).local(plan_was_read=True))
+    assert rung.go and prepared_again.is_set()
+    sample_cache.wait_for_removals()
+    assert [len(list(keys_in(path))) for path in (with_table.folder / "prepared" / "rows").iterdir()] == [5]
 
 
 def test_the_local_step_ends_when_the_approval_is_revoked_while_it_prepared(

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import fcntl
-import threading
 import unicodedata
 from pathlib import Path
 
@@ -295,9 +294,7 @@ def test_an_opt_out_list_does_not_wait_for_a_cache_at_work(hospital: StateFolder
         fcntl.flock(lock, fcntl.LOCK_EX)
         withdrawals.take_opt_outs(hospital)
         assert catalog.dataset(hospital, "brain").subjects == 3
-    for thread in threading.enumerate():
-        if thread.name == "forget-withdrawn":
-            thread.join()
+    sample_cache.wait_for_removals()
     assert not [path for path in cache.folder.rglob("*") if sample.hash.partition(":")[2] in path.name]
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import structlog
 
 from archipel.data import Cohort, Prepared, Sample
-from archipel.site.state import StateFolder, open_sample_cache
+from archipel.site.state import StateFolder, open_sample_cache, sample_cache
 from archipel.storage import disk_errors_named
 from archipel.vocabulary import BadInput, Cancellation, ErrorCode, ShowProgress, Watch, WorkProgress, show_nothing
 from archipel.vocabulary.remedies import FreezeAgain
@@ -61,6 +61,7 @@ def _prepare(site: StateFolder, root: Path, cohort: Cohort, watch: Watch) -> Pre
             told = time.monotonic()
             _log.info("preparing samples", dataset=cohort.dataset, done=progress.done, of=progress.total)
 
+    sample_cache.wait_for_removals(watch)
     with disk_errors_named(cache.folder):
         found = cache.prepare(root, cohort, watch=replace(watch, show=show))
     if found.made:

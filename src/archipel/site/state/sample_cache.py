@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
+
+import structlog
 
 from archipel.data import PreparedCache, Sample
 from archipel.site.state.folder import StateFolder
 from archipel.storage import disk_errors_named
+from archipel.vocabulary import UNWATCHED, ArchipelError, Watch
+
+_log = structlog.get_logger("archipel.withdrawals")
+_LOOK_S = 0.1
+_removals: set[threading.Thread] = set()
+"""Threads of this process that remove something."""
 
 
 def open_sample_cache(site: StateFolder) -> PreparedCache:
@@ -24,3 +33,30 @@ def forget(site: StateFolder, samples: Iterable[Sample], kept: Iterable[str] | N
     cache = open_sample_cache(site)
     with disk_errors_named(cache.folder):
         return cache.forget((sample.hash for sample in samples), kept)
+
+
+def forget_in_background(site: StateFolder, samples: Iterable[Sample], kept: Iterable[str]) -> None:
+    """As ``forget``, in a thread, for a caller that must not wait while somebody prepares; an error is logged."""
+    thread = threading.Thread(target=_forget_or_log, args=(site, samples, kept), name="forget-withdrawn")
+    thread.start()
+    _removals.difference_update([one for one in _removals if not one.is_alive()])
+    _removals.add(thread)
+
+
+def wait_for_removals(watch: Watch = UNWATCHED) -> None:
+    """Wait until all that ``forget_in_background`` began in this process is done, before anything is prepared again.
+
+    A removal with ``kept`` that came later would remove what was prepared after the withdrawal, without the patient.
+    Raises Cancelled when ``watch`` stops it.
+    """
+    for thread in tuple(_removals):
+        while thread.is_alive():
+            watch.check()
+            thread.join(_LOOK_S)
+
+
+def _forget_or_log(site: StateFolder, samples: Iterable[Sample], kept: Iterable[str]) -> None:
+    try:
+        forget(site, samples, kept)
+    except (ArchipelError, OSError) as error:
+        _log.error("what was prepared of a withdrawn patient could not be removed", error=str(error))

@@ -8,11 +8,9 @@ the site looks: before it discloses its datasets, before it scans or freezes, an
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import structlog
 from sqlalchemy import Connection, select
 
 from archipel.data import Cohort, Sample, subject_token
@@ -29,9 +27,8 @@ from archipel.site.withdrawn import (
     register,
     signed_withdrawals,
 )
-from archipel.vocabulary import ArchipelError, Conflict, NotFound, Record
+from archipel.vocabulary import Conflict, NotFound, Record
 
-_log = structlog.get_logger("archipel.withdrawals")
 _cohorts = schema.cohorts
 
 
@@ -136,14 +133,7 @@ def take_opt_outs(site: StateFolder, coming: str = EVERYWHERE) -> None:
     _, traces = _withdraw(site, new, "", None, coming)
     if traces is not None:
         # The cache may be at work for long, and the agent's loop, which asks before each task, must not wait for it.
-        threading.Thread(target=_forget, args=(site, traces), name="forget-withdrawn").start()
-
-
-def _forget(site: StateFolder, traces: _Traces) -> None:
-    try:
-        sample_cache.forget(site, *traces)
-    except (ArchipelError, OSError) as error:
-        _log.error("what was prepared of a withdrawn patient could not be removed", error=str(error))
+        sample_cache.forget_in_background(site, *traces)
 
 
 def _check_datasets(connection: Connection, names: set[str]) -> None:
