@@ -104,7 +104,7 @@ def test_too_few_patients_left_fail_the_task_with_a_typed_error(world: World) ->
     site = world.lab.sites["site-a"].state()
     try:
         settings = site.folder / "site.toml"
-        text, here = settings.read_text(), catalog.dataset(site, "data").subjects
+        text, here = settings.read_text(), catalog.dataset(site.database, "data").subjects
         settings.write_text(text.replace("minimum_subjects = 2", f"minimum_subjects = {here}"))
         world.kill_site("site-a")
         world.start_site("site-a")

@@ -145,7 +145,7 @@ async def test_a_revoked_worker_is_stopped_before_anything_is_told_and_though_an
     with with_table.database.write() as connection:
         table = schema.experiments
         connection.execute(update(table).where(table.c.experiment == "lung").values(job="{ damaged"))
-    decisions.revoke(with_table, "heart", note="a patient asked", by=ANNA)
+    decisions.revoke(with_table.database, "heart", note="a patient asked", by=ANNA)
     await agent.decided()
     failed = [(said.key, said.failure.code) for said, _ in line.said if isinstance(said, TaskFailedMessage)]
     assert failed == [(task.key, ErrorCode.REVOKED)]

@@ -38,7 +38,7 @@ def unchanged(site: StateFolder, lines: int, experiment: str = "heart") -> None:
     """Nothing was signed, kept or journaled."""
     offer = offers.offered(site.database, experiment)
     assert offer.state is OfferState.OFFERED and offer.approval is None
-    assert len(journal.lines(site.database)) == lines and cohort_versions.versions(site) == []
+    assert len(journal.lines(site.database)) == lines and cohort_versions.versions(site.database, site.cohort_key) == []
 
 
 @pytest.mark.processes

@@ -92,7 +92,7 @@ def test_two_processes_get_every_change_once_in_order_and_a_killed_one_goes_on_w
     with follower(hospital, 0) as first, follower(hospital, known) as second:
         assert seen_by(first, known) == all_changes(hospital)
         write(hospital, *(f"problem {number}" for number in range(30)))
-        link_status.note(hospital, "", connected=True)
+        link_status.note(hospital.database, "", connected=True)
         expected = all_changes(hospital)[known:]
         assert seen_by(first, 10) == expected[:10]
         first.send_signal(signal.SIGKILL)
@@ -120,7 +120,7 @@ async def test_a_change_that_cannot_be_read_keeps_no_decision_from_the_agent(wit
         row = {"number": newest + 1, "at": "", "line": None, "what": '{"kind":"of-a-newer-version"}'}
         connection.execute(insert(schema.changes).values(**row))
     take_offer(with_table)
-    decisions.reject(with_table, "heart", by=ANNA)
+    decisions.reject(with_table.database, "heart", by=ANNA)
     agent = asyncio.create_task(follow_decisions(with_table, newest, listener, act))
     try:
         await asyncio.wait_for(acted.wait(), 10)
@@ -178,11 +178,11 @@ async def test_the_agent_acts_at_once_on_a_decision_whoever_else_listens(with_ta
     console.cancel()
     await asyncio.gather(console, return_exceptions=True)
     decided.clear()
-    await asyncio.to_thread(decisions.revoke, with_table, "heart", by=ANNA)
+    await asyncio.to_thread(decisions.revoke, with_table.database, "heart", by=ANNA)
     await asyncio.wait_for(decided.wait(), 30)
     decided.clear()
     await asyncio.to_thread(write, with_table, "the agent's own change")
-    await asyncio.to_thread(decisions.reject, with_table, "heart", by=ANNA)
+    await asyncio.to_thread(decisions.reject, with_table.database, "heart", by=ANNA)
     await asyncio.wait_for(decided.wait(), 30)
     agent.cancel()
     await asyncio.gather(agent, return_exceptions=True)
@@ -245,8 +245,8 @@ def test_what_people_and_the_agent_do_comes_as_typed_changes(with_table: StateFo
     take_offer(with_table)
     cohorts.freeze_version(with_table, "table", name="first", by=ANNA)
     approve(with_table, "heart")
-    link_status.note(with_table, "", connected=True)
-    link_status.note(with_table, "", connected=True)
+    link_status.note(with_table.database, "", connected=True)
+    link_status.note(with_table.database, "", connected=True)
     datasets.check(with_table, "table")
     datasets.exclude(with_table, "table", ["p-001"], by=ANNA)
     found = changes.read(with_table, 0)
@@ -257,7 +257,7 @@ def test_what_people_and_the_agent_do_comes_as_typed_changes(with_table: StateFo
     ]  # fmt: skip
     assert all((change.line is None) == (change.kind in NOT_JOURNALED) for change in found)
     assert not any("p-001" in WHAT_CHANGED.dump_json(change.what).decode() for change in found)
-    standing = link_status.read(with_table)
+    standing = link_status.read(with_table.database)
     assert standing is not None and standing.connected
 
 

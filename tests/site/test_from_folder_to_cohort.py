@@ -82,8 +82,8 @@ def test_every_command_of_the_page_does_what_the_page_says(
     allowed = authorisation.authorise(hospital, EXPERIMENT, hashed)
     assert allowed.cohort.subjects == ("sub-00", "sub-02", "sub-04", "sub-06", "sub-07")
     assert allowed.cohort.mapping.orientation == "RAS"
-    assert catalog.dataset(hospital, "brains").subjects == 5
-    assert [one.left for one in cohort_versions.versions(hospital)] == [5, 5]
+    assert catalog.dataset(hospital.database, "brains").subjects == 5
+    assert [one.left for one in cohort_versions.versions(hospital.database, hospital.cohort_key)] == [5, 5]
 
 
 def run(site: StateFolder, *words: str) -> str:

@@ -285,7 +285,7 @@ def test_a_job_with_reasons_against_it_shows_them_before_anybody_is_asked(
     terminal: Terminal, with_table: StateFolder
 ) -> None:
     job, _ = take_offer(with_table)
-    catalog.remove(with_table, "table", by=ANNA)
+    catalog.remove(with_table.database, "table", by=ANNA)
     document = terminal.json("plans", "heart")
     questions = dict(document["explanation"])
     assert "dataset table: is not in the catalog" in questions["What prevents it?"]

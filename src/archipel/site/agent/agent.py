@@ -118,7 +118,7 @@ class Agent:
 
     def _check_attested(self, attested: JournalHead) -> None:
         """The server remembers this head of our journal; if it is not in it, the journal was cut or rewritten here."""
-        if not journal_heads.is_receipt(self.site, attested):
+        if not journal_heads.is_receipt(self.site.joined().server_key, self.site.name, attested):
             return
         found = journal.verify(self.site, [attested])
         if not found.whole:
@@ -290,12 +290,12 @@ class Agent:
         closed, server_key = message.closed, self.site.joined().server_key
         head = JournalHead.model_validate(message.head)
         if not closed_is_signed_by(server_key, closed, message.signature) or not journal_heads.is_of_server(
-            self.site, head
+            server_key, head
         ):
             _log.error("a round result without the server's signature was ignored", task=str(closed.key))
             return
         receipt = JournalHead.model_validate(message.attested) if message.attested else None
-        if receipt is not None and not journal_heads.is_receipt(self.site, receipt):
+        if receipt is not None and not journal_heads.is_receipt(server_key, self.site.name, receipt):
             receipt = None
         self._store.settle(closed, head, receipt)
 
@@ -339,7 +339,7 @@ class Agent:
 
     def _look_at_opt_outs(self) -> None:
         """Log once for each opt-out list which of its lines match nobody: the numbers, for logs are copied easily."""
-        listed = opt_outs.listed(self.site)
+        listed = opt_outs.listed(self.site.folder)
         if listed == self._listed:
             return
         self._listed = listed

@@ -36,7 +36,7 @@ class StatusReporting:
     def datasets(self) -> tuple[DatasetSummary, ...]:
         """What the server may know of this site's datasets."""
         found = disclosure.summaries(self._site)
-        disclosure.note(self._site, found)
+        disclosure.note(self._site.database, found)
         self._datasets = found
         return self._datasets
 

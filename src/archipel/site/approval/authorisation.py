@@ -12,7 +12,15 @@ from pydantic import ValidationError
 from sqlalchemy import Connection, select
 
 from archipel.data import Cohort, cohort_hash, subject_token
-from archipel.governance import Approval, SignedWithdrawal, check_approval, check_withdrawal, job_hash, objections
+from archipel.governance import (
+    Approval,
+    SignedWithdrawal,
+    SitePolicy,
+    check_approval,
+    check_withdrawal,
+    job_hash,
+    objections,
+)
 from archipel.site.approval.offers import OfferState
 from archipel.site.state import StateFolder, schema
 from archipel.site.withdrawals import withdrawals
@@ -90,7 +98,7 @@ def authorise(site: StateFolder, experiment: str, job: str) -> Authorisation:
     stored = _Stored(experiment, site.name, job, row.job, row.approval, row.dataset, row.body, out)
     allowed = _proven(stored, site.identity.public, site.cohort_key)
     if out.signed:
-        _check_enough(site, thing, allowed)
+        _check_enough(site.settings.policy, thing, allowed)
     against = objections(
         allowed.job, site.settings.policy, len(allowed.cohort.subjects), known_needs(allowed.job.strategy)
     )
@@ -100,9 +108,9 @@ def authorise(site: StateFolder, experiment: str, job: str) -> Authorisation:
     return allowed
 
 
-def _check_enough(site: StateFolder, thing: str, allowed: Authorisation) -> None:
+def _check_enough(policy: SitePolicy, thing: str, allowed: Authorisation) -> None:
     """Raise Refused when too few are left of a cohort that patients were withdrawn from."""
-    left, policy = len(allowed.cohort.subjects), site.settings.policy
+    left = len(allowed.cohort.subjects)
     needed = max(policy.minimum_subjects, allowed.job.needs.minimum_subjects)
     if left < needed or not allowed.cohort.training:
         least = f"at least {needed} are needed, and one of them to train on"

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection, RowMapping, update
 
+from archipel.data import cohort_hash
 from archipel.governance import Approval
 from archipel.governance import approve as sign
 from archipel.site.approval import offers, suitability
@@ -17,7 +18,7 @@ from archipel.site.approval.offers import Offer, OfferState
 from archipel.site.audit import Approved, Decided, SiteJournalKind, add_entry
 from archipel.site.cohorts import cohort_versions
 from archipel.site.state import Actor, StateFolder, schema
-from archipel.storage import BlobStore, utc_now
+from archipel.storage import BlobStore, Database, utc_now
 from archipel.vocabulary import Conflict, ErrorCode, Refused
 from archipel.vocabulary.remedies import ShowOffer, StartAgent
 
@@ -54,7 +55,7 @@ def approve(
             values={"experiment": experiment, "reasons": len(against)},
             command=ShowOffer(experiment=experiment),
         )
-    hashed = cohort_versions.hash_of(site, cohort)
+    hashed = cohort_hash(cohort, site.cohort_key)
     draft = Approval(
         experiment=experiment,
         site=site.name,
@@ -88,7 +89,7 @@ def approve(
         signature=approval.signature,
         note=note,
     )
-    _decide(site, SiteJournalKind.APPROVED, body, decide)
+    _decide(site.database, SiteJournalKind.APPROVED, body, decide)
     return approval
 
 
@@ -117,7 +118,7 @@ def _changed(experiment: str) -> Conflict:
     )
 
 
-def reject(site: StateFolder, experiment: str, *, by: Actor, note: str = "") -> None:
+def reject(database: Database, experiment: str, *, by: Actor, note: str = "") -> None:
     """Say no to an offer. Raises Conflict when it is approved already (revoke it) or has ended."""
 
     def decide(_: Connection, row: RowMapping) -> DecidedColumns:
@@ -130,10 +131,10 @@ def reject(site: StateFolder, experiment: str, *, by: Actor, note: str = "") -> 
         return {"state": OfferState.REJECTED, "approval": None, "note": note}
 
     body = Decided(experiment=experiment, by=by.journal_name, note=note)
-    _decide(site, SiteJournalKind.REJECTED, body, decide)
+    _decide(database, SiteJournalKind.REJECTED, body, decide)
 
 
-def revoke(site: StateFolder, experiment: str, *, by: Actor, note: str = "") -> None:
+def revoke(database: Database, experiment: str, *, by: Actor, note: str = "") -> None:
     """Take an approval back; from this moment no task of the experiment is allowed, and the agent kills its worker.
 
     Raises Conflict when there is no approval to take back.
@@ -145,17 +146,17 @@ def revoke(site: StateFolder, experiment: str, *, by: Actor, note: str = "") -> 
         return {"state": OfferState.REVOKED, "approval": None, "note": note}
 
     body = Decided(experiment=experiment, by=by.journal_name, note=note)
-    _decide(site, SiteJournalKind.REVOKED, body, decide)
+    _decide(database, SiteJournalKind.REVOKED, body, decide)
 
 
 def _decide(
-    site: StateFolder,
+    database: Database,
     kind: SiteJournalKind,
     body: Decided,
     decide: Callable[[Connection, RowMapping], DecidedColumns],
 ) -> None:
     """Journal and store one decision in one transaction, of which the agent then learns."""
-    with site.database.write() as connection:
+    with database.write() as connection:
         values = decide(connection, offers.known_row(connection, body.experiment))
         add_entry(connection, kind, body)
         query = update(_rows).where(_rows.c.experiment == body.experiment)

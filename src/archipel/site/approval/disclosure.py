@@ -19,6 +19,7 @@ from archipel.site.audit import DatasetsDisclosed, SiteJournalKind, add_entry
 from archipel.site.datasets import catalog
 from archipel.site.state import StateFolder, schema
 from archipel.site.withdrawals import withdrawals
+from archipel.storage import Database
 from archipel.transport import DatasetSummary, DisclosedColumn
 from archipel.transport.messages import MAX_DISCLOSED_BYTES, MOST_DATASETS, disclosed_bytes
 
@@ -41,7 +42,7 @@ def summaries(site: StateFolder) -> tuple[DatasetSummary, ...]:
     """Every dataset of a format known here as it may be disclosed now, without those who opted out."""
     withdrawals.take_opt_outs(site)
     smallest = site.settings.policy.minimum_cell
-    known = (entry for entry in catalog.datasets(site) if entry.format in FORMATS)
+    known = (entry for entry in catalog.datasets(site.database) if entry.format in FORMATS)
     return within_bounds([summary(entry, smallest) for entry in known])
 
 
@@ -119,7 +120,7 @@ def _dictionary(entry: catalog.Dataset) -> Dictionary:
     return Dictionary.model_validate_json(text) if text.startswith("{") else Dictionary()
 
 
-def note(site: StateFolder, disclosed: Iterable[DatasetSummary]) -> None:
+def note(database: Database, disclosed: Iterable[DatasetSummary]) -> None:
     """Write to the journal what is about to be disclosed, unless it is the same as last time."""
     body = DatasetsDisclosed(datasets=tuple(disclosed))
     table = schema.journal
@@ -129,7 +130,7 @@ def note(site: StateFolder, disclosed: Iterable[DatasetSummary]) -> None:
         .order_by(table.c.number.desc())
         .limit(1)
     )
-    with site.database.write() as connection:
+    with database.write() as connection:
         before = connection.scalar(last)
         if before is None or json.loads(before) != body.document():
             add_entry(connection, SiteJournalKind.DATASETS_DISCLOSED, body)

@@ -43,7 +43,7 @@ class Preflight:
         if not self._files():
             return
         self._duplicates(training, validation)
-        estimate = estimated(self._site, self._entry, self._cohort)
+        estimate = estimated(self._site.database, self._entry, self._cohort)
         self._disk(estimate.size)
         if dummy:
             self._memory(estimate.size, dummy)
@@ -72,7 +72,7 @@ class Preflight:
 
     def _files(self) -> bool:
         """Whether the cohort's files are there and as they were frozen."""
-        found = integrity.faults(self._site, self._entry, self._cohort, self._watch)
+        found = integrity.faults(self._site.database, self._entry, self._cohort, self._watch)
         for one in found[:MOST_SHOWN]:
             self._notes.fix(one.thing, f"{one.cause}; {one.remedy}")
         if len(found) > MOST_SHOWN:
@@ -83,7 +83,7 @@ class Preflight:
 
     def _duplicates(self, training: Sequence[Sample], validation: Sequence[Sample]) -> None:
         pairs, thing, uncompared = split_leakage.across(
-            self._site, self._entry, self._cohort, training, validation, self._watch
+            self._site.database, self._entry, self._cohort, training, validation, self._watch
         )
         # Two patients may have equal rows; nobody has another's image. The quality report weighs them alike.
         is_table = self._entry.kind == "table"

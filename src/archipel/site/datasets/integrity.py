@@ -22,7 +22,7 @@ from archipel.data.volumes import volumes
 from archipel.site.datasets.catalog import Dataset
 from archipel.site.datasets.file_index import SqlFileIndex
 from archipel.site.datasets.watched_index import WatchedIndex
-from archipel.site.state import StateFolder
+from archipel.storage import Database
 from archipel.tensors import blob_hash
 from archipel.vocabulary import UNWATCHED, Record, Watch
 
@@ -34,7 +34,7 @@ class Verified(Record):
     """A file holds what it held when it was frozen; there is nothing else to say of it."""
 
 
-def faults(site: StateFolder, entry: Dataset, cohort: Cohort, watch: Watch = UNWATCHED) -> tuple[DataIssue, ...]:
+def faults(database: Database, entry: Dataset, cohort: Cohort, watch: Watch = UNWATCHED) -> tuple[DataIssue, ...]:
     """What is wrong with the files from which the cohort is to be prepared, one sentence a file; none when all is well.
 
     ``thing`` is the file's place in the dataset's folder. Raises Cancelled when ``watch`` stops it.
@@ -44,7 +44,7 @@ def faults(site: StateFolder, entry: Dataset, cohort: Cohort, watch: Watch = UNW
         gone = f"its folder {root} is not there"
         return (DataIssue(thing=f"dataset {entry.name}", cause=gone, remedy="mount it again, or remove the dataset"),)
     look = _volumes if entry.kind == "volumes" else _rows
-    with SqlFileIndex(site, entry.name) as index:
+    with SqlFileIndex(database, entry.name) as index:
         files = len({place for sample in cohort.samples for place in sample.files.values()})
         return tuple(dict.fromkeys(look(root, WatchedIndex(index, watch, files), cohort)))
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
 
 from archipel.data import subject_token
-from archipel.site.state import StateFolder, schema
+from archipel.site.state import schema
 from archipel.site.withdrawn import EVERYWHERE, OptOut, Withdrawal, register
 
 _MOST_LOOKED_FOR = 20
@@ -17,13 +17,13 @@ _MOST_LOOKED_FOR = 20
 _members = schema.members
 
 
-def note(site: StateFolder, connection: Connection, name: str, subjects: Iterable[str]) -> None:
+def note(connection: Connection, cohort_key: bytes, name: str, subjects: Iterable[str]) -> None:
     """Write down who a look at a dataset found, in the place of whoever was in it, in the caller's transaction.
 
     Those who withdrew while it was looked at are taken off its counts at once; nothing of them stays found.
     """
     connection.execute(delete(_members).where(_members.c.dataset == name))
-    tokens = {subject_token(subject, site.cohort_key) for subject in subjects}
+    tokens = {subject_token(subject, cohort_key) for subject in subjects}
     if tokens:
         connection.execute(insert(_members), [{"dataset": name, "token": token} for token in sorted(tokens)])
     there = set(connection.scalars(select(_members.c.token).where(_members.c.dataset == name)))

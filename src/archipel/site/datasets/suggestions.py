@@ -23,7 +23,7 @@ def subjects_there(
     A dataset that cannot be looked at now has nobody. Raises Cancelled when ``watch`` stops it.
     """
     found: set[str] = set()
-    for entry in catalog.datasets(site):
+    for entry in catalog.datasets(site.database):
         if dataset not in (EVERYWHERE, entry.name):
             continue
         try:

@@ -184,7 +184,7 @@ class SandboxTrainer:
                 return self._worker
             await self.stop()
             await self._forget_all_but(allowed.cohort)
-            entry = catalog.dataset(self._site, allowed.cohort.dataset)
+            entry = catalog.dataset(self._site.database, allowed.cohort.dataset)
             self._prepared = await preparation.prepared(self._site, Path(entry.root), allowed.cohort)
             # Preparing may take minutes, and somebody may have been withdrawn meanwhile.
             if self._allowed().view == allowed.view:

@@ -54,7 +54,7 @@ async def renew(site: StateFolder, link: Line) -> None:
     key, csr = tls_request(site.name)
     message = b"archipel-renewal/1\n" + canonical({"site": site.name, "csr": csr})
     certificate = await link.renew(RenewRequest(csr=csr, proof=site.identity.sign(message)))
-    keep_certificate(site, key, certificate)
+    keep_certificate(site.keys, key, certificate)
     with site.database.write() as connection:
         add_entry(connection, SiteJournalKind.CERTIFICATE_RENEWED, CertificateRenewed(site=site.name))
     _log.info("certificate renewed")

@@ -38,9 +38,9 @@ class CohortDocument(Version):
 
 def document(site: StateFolder, dataset: str, number: int | None = None) -> CohortDocument:
     """A version in full, the newest without ``number``. Raises NotFound."""
-    cohort = cohort_versions.stored(site, dataset, number).cohort
-    about = cohort_versions.version(site, dataset, cohort.version)
-    left = cohort_versions.as_it_stands(site, cohort)
+    cohort = cohort_versions.stored(site.database, site.cohort_key, dataset, number).cohort
+    about = cohort_versions.version(site.database, site.cohort_key, dataset, cohort.version)
+    left = cohort_versions.as_it_stands(site.database, site.cohort_key, cohort)
     held_out = set(left.validation or ())
     samples = Counter(sample.subject for sample in left.samples)
     return CohortDocument(

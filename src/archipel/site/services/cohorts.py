@@ -57,13 +57,17 @@ def freeze_version(
         watch=watch,
     )
     warnings = few_measure(version.validation, site.settings.policy.minimum_cell)
-    warnings += split_assignment.changed(site, cohort_versions.stored(site, dataset, version.version).cohort)
+    warnings += split_assignment.changed(
+        site.database,
+        site.cohort_key,
+        cohort_versions.stored(site.database, site.cohort_key, dataset, version.version).cohort,
+    )
     return FrozenVersion(**dict(version), is_new=is_new, warnings=tuple(warnings))
 
 
 def listed(site: StateFolder, dataset: str | None = None) -> tuple[Version, ...]:
     """Every kept version, by dataset and number; of one dataset where it is named."""
-    return tuple(cohort_versions.versions(site, dataset))
+    return tuple(cohort_versions.versions(site.database, site.cohort_key, dataset))
 
 
 def compare(

@@ -83,7 +83,7 @@ def _withdraw(
     asked = list(dict.fromkeys(people))
     for one in asked:
         check_subject(one.subject)
-    tokens = {register.withdrawal(site, one): one for one in asked}
+    tokens = {register.withdrawal(site.cohort_key, one): one for one in asked}
     with site.database.write() as connection:
         _check_datasets(connection, {one.dataset for one in asked} - {coming})
         known = register.known(connection)
@@ -108,7 +108,7 @@ def reinstate(site: StateFolder, opt_out: OptOut, *, by: Actor) -> None:
     Raises NotFound when the patient is not withdrawn, Conflict while ``opt-out.txt`` still names them.
     """
     token = subject_token(opt_out.subject, site.cohort_key)
-    if any(subject_token(one.opt_out.subject, site.cohort_key) == token for one in listed(site)):
+    if any(subject_token(one.opt_out.subject, site.cohort_key) == token for one in listed(site.folder)):
         raise Conflict("the patient", f"is named in {OPT_OUT}", "remove the line there first")
     with site.database.write() as connection:
         if not register.strike(connection, Withdrawal(opt_out.dataset, token)):
@@ -123,14 +123,16 @@ def take_opt_outs(site: StateFolder, coming: str = EVERYWHERE) -> None:
     ``coming``: a dataset that is not in the catalog yet, whose lines count already.
     Raises BadInput (code configuration) when the file cannot be read or a line is not valid: nothing runs then.
     """
-    asked = [line.opt_out for line in listed(site)]
+    asked = [line.opt_out for line in listed(site.folder)]
     if not asked:
         return
     with site.database.read() as connection:
         known = register.known(connection)
         names = set(connection.scalars(select(schema.datasets.c.name)))
     names |= {EVERYWHERE, coming}
-    new = [one for one in asked if one.dataset in names and known.isdisjoint(register.withdrawals_of(site, one))]
+    new = [
+        one for one in asked if one.dataset in names and known.isdisjoint(register.withdrawals_of(site.cohort_key, one))
+    ]
     if not new:
         return
     _, traces = _withdraw(site, new, "", None, coming)

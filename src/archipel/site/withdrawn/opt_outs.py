@@ -48,9 +48,9 @@ class OptOutLine(NamedTuple):
     opt_out: OptOut
 
 
-def listed(site: StateFolder) -> tuple[OptOutLine, ...]:
+def listed(folder: Path) -> tuple[OptOutLine, ...]:
     """What stands in the site's list now. Raises BadInput (code configuration) as ``read`` does."""
-    path = site.folder / OPT_OUT
+    path = folder / OPT_OUT
     try:
         return read(path, signature_of(path))
     except FileNotFoundError:
