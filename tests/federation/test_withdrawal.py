@@ -66,7 +66,7 @@ def test_a_patient_who_withdraws_in_mid_round_is_in_no_update_of_it(world: World
     assert len(bodies(world, "leaving", "approved")) == 1
     assert [one["state"] for one in world.rounds("leaving")] == ["committed", "committed"]
     kinds = [kind for kind, _ in world.site_lines("site-a")]
-    assert kinds.count("patient-withdrawn") == 1 and kinds.count("cohort-narrowed") >= 1
+    assert kinds.count("patient-withdrawn") == 1 and kinds.count("cohort-reduced") >= 1
     assert TRAINING[0] not in str(world.server_lines()) + str(world.site_lines("site-a"))
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from archipel.site.approval import decisions, offers
 from archipel.site.approval.offer_limits import OfferLimits
-from archipel.site.approval.offers import OfferState
 from archipel.site.audit import journal
+from archipel.site.state import OfferState
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import DataNeeds, PlanReference, Refused
 from archipel.vocabulary.bounds import LONGEST_JOB

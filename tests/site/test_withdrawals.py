@@ -34,7 +34,7 @@ def out(site: StateFolder, *subjects: str, dataset: str = "") -> withdrawals.Wit
     return withdraw(site, [OptOut(subject, dataset) for subject in subjects], by=ANNA)
 
 
-def test_a_withdrawal_narrows_what_was_approved_and_asks_nobody(with_table: StateFolder) -> None:
+def test_a_withdrawal_makes_what_was_approved_smaller_and_asks_nobody(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table)
     approval = approve(with_table, "heart")
     before = authorisation.authorise(with_table, "heart", hashed)
@@ -45,7 +45,7 @@ def test_a_withdrawal_narrows_what_was_approved_and_asks_nobody(with_table: Stat
     assert after.approval == approval
     assert offers.offered(with_table.database, "heart").state == "approved"
     assert after.view != before.view
-    assert (done.patients, done.datasets, [(one.version, one.left) for one in done.cohorts]) == (
+    assert (done.patients, done.datasets, [(one.version, one.remaining) for one in done.cohorts]) == (
         1,
         ("table",),
         [(1, 5)],
@@ -72,7 +72,7 @@ def test_a_withdrawal_is_a_signed_document_that_names_nobody(with_table: StateFo
     signed = SignedWithdrawal.model_validate_json(body)
     assert signed.signature == sign_withdrawal(with_table.identity, signed).signature
     written = "".join(f"{line.kind} {line.body}" for line in journal.lines(with_table.database))
-    assert "patient-withdrawn" in written and "cohort-narrowed" in written and signed.signature in written
+    assert "patient-withdrawn" in written and "cohort-reduced" in written and signed.signature in written
     for one in (body, "".join(journal.export(with_table)), str(disclosure.summaries(with_table))):
         assert "p-002" not in one and "Müller" not in one
 
@@ -177,7 +177,7 @@ def test_a_subtraction_that_somebody_else_wrote_stops_everything(with_table: Sta
         assert caught.value.code is ErrorCode.NOT_APPROVED
 
 
-@pytest.mark.parametrize("elsewhere", ["", "withdrawals", "journal WHERE kind = 'cohort-narrowed'"])
+@pytest.mark.parametrize("elsewhere", ["", "withdrawals", "journal WHERE kind = 'cohort-reduced'"])
 def test_a_withdrawal_that_somebody_deletes_brings_nobody_back(with_table: StateFolder, elsewhere: str) -> None:
     """Who is out stands in three places: among the withdrawals, in the journal, and signed with the cohort."""
     _, hashed = take_offer(with_table)
@@ -205,7 +205,7 @@ def test_a_cohort_under_another_datasets_name_escapes_no_withdrawal(with_table: 
     out(with_table, "p-002", dataset="table")
     with with_table.database.write() as connection:
         connection.execute(text("DELETE FROM signed_withdrawals"))
-        connection.execute(text("DELETE FROM journal WHERE kind = 'cohort-narrowed'"))
+        connection.execute(text("DELETE FROM journal WHERE kind = 'cohort-reduced'"))
         connection.execute(text("UPDATE cohorts SET dataset = 'other'"))
     with pytest.raises(Refused, match="its cohort is filed under another dataset"):
         authorisation.authorise(with_table, "heart", hashed)
@@ -263,7 +263,7 @@ def test_a_mistaken_withdrawal_is_undone_for_new_versions_only(with_table: State
     withdrawals.reinstate(with_table, OptOut("p-002"), by=ANNA)
     assert "p-002" not in authorisation.authorise(with_table, "heart", hashed).cohort.subjects
     fresh = cohorts.freeze_version(with_table, "table", by=ANNA)
-    assert (fresh.version, fresh.left) == (2, 6)
+    assert (fresh.version, fresh.remaining) == (2, 6)
     with pytest.raises(NotFound, match="is not withdrawn"):
         withdrawals.reinstate(with_table, OptOut("p-002"), by=ANNA)
 

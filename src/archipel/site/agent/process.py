@@ -16,7 +16,7 @@ from archipel.site.agent import link_status
 from archipel.site.agent.agent import Agent
 from archipel.site.agent.connection import ServerConnection
 from archipel.site.membership import renew_when_due
-from archipel.site.state import ChangeKind, StateFolder, changes
+from archipel.site.state import SiteJournalKind, StateFolder, UnjournaledKind, changes
 from archipel.transport import process_memory
 from archipel.transport.wakeup import Wakeup
 
@@ -25,11 +25,11 @@ AGAIN_S = 5.0
 """How long to wait before the changes are looked at again when they cannot be read (a full disk, say)."""
 DECISIONS = frozenset(
     {
-        ChangeKind.JOINED, ChangeKind.CERTIFICATE_RENEWED,
-        ChangeKind.DATASET_ADDED, ChangeKind.DATASET_CHECKED, ChangeKind.DATASET_MAPPED, ChangeKind.DATASET_REMOVED,
-        ChangeKind.SUBJECTS_EXCLUDED, ChangeKind.COHORT_FROZEN, ChangeKind.COHORT_NAMED,
-        ChangeKind.PATIENT_WITHDRAWN, ChangeKind.PATIENT_READMITTED,
-        ChangeKind.APPROVED, ChangeKind.REJECTED, ChangeKind.REVOKED, ChangeKind.ERROR_RELEASED,
+        SiteJournalKind.JOINED, SiteJournalKind.CERTIFICATE_RENEWED, SiteJournalKind.DATASET_ADDED,
+        UnjournaledKind.DATASET_CHECKED, SiteJournalKind.DATASET_MAPPED, SiteJournalKind.DATASET_REMOVED,
+        SiteJournalKind.SUBJECTS_EXCLUDED, SiteJournalKind.COHORT_FROZEN, SiteJournalKind.COHORT_NAMED,
+        SiteJournalKind.PATIENT_WITHDRAWN, SiteJournalKind.PATIENT_REINSTATED, SiteJournalKind.APPROVED,
+        SiteJournalKind.REJECTED, SiteJournalKind.REVOKED, SiteJournalKind.ERROR_RELEASED,
     }
 )  # fmt: skip
 """What people decide here, on which the agent acts. What it does itself is not among them: it would wake itself."""

@@ -21,8 +21,7 @@ from archipel.governance import (
     job_hash,
     objections,
 )
-from archipel.site.approval.offers import OfferState
-from archipel.site.state import StateFolder, schema
+from archipel.site.state import OfferState, StateFolder, schema
 from archipel.site.withdrawals import withdrawals
 from archipel.site.withdrawn import register, signed_withdrawals
 from archipel.strategies import known_needs
@@ -178,9 +177,9 @@ def _proven(stored: _Stored, identity_key: str, cohort_key: bytes) -> Authorisat
         raise _tampered(thing, "its cohort is filed under another dataset")
     hashed = cohort_hash(cohort, cohort_key)
     check_approval(approval, identity_key=identity_key, job_hash=stored.job_hash, cohort_hash=hashed)
-    for one in signed:
-        check_withdrawal(one, identity_key=identity_key, cohort_hash=hashed)
-    left = signed_withdrawals.subtracted(cohort, cohort_key, signed)
+    for withdrawal in signed:
+        check_withdrawal(withdrawal, identity_key=identity_key, cohort_hash=hashed)
+    left = signed_withdrawals.without_withdrawn(cohort, cohort_key, signed)
     here = {subject_token(subject, cohort_key) for subject in left.subjects}
     if len(set(stored.withdrawn.signed)) < stored.withdrawn.journaled or here & stored.withdrawn.tokens:
         raise _tampered(thing, "a withdrawal from its cohort is missing")

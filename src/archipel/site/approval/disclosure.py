@@ -15,9 +15,9 @@ from sqlalchemy import select
 
 from archipel.data import FORMATS, LABEL
 from archipel.data.tables import ColumnRule, Dictionary
-from archipel.site.audit import DatasetsDisclosed, SiteJournalKind, add_entry
+from archipel.site.audit import DatasetsDisclosed, add_entry
 from archipel.site.datasets import catalog
-from archipel.site.state import StateFolder, schema
+from archipel.site.state import SiteJournalKind, StateFolder, schema
 from archipel.site.withdrawals import withdrawals
 from archipel.storage import Database
 from archipel.transport import DatasetSummary, DisclosedColumn
@@ -46,20 +46,20 @@ def summaries(site: StateFolder) -> tuple[DatasetSummary, ...]:
     return within_bounds([summary(entry, smallest) for entry in known])
 
 
-def within_bounds(found: Iterable[DatasetSummary]) -> tuple[DatasetSummary, ...]:
+def within_bounds(every: Iterable[DatasetSummary]) -> tuple[DatasetSummary, ...]:
     """As many datasets as one message takes; those with more words than it has room for, by name and count only.
 
     The room of every dataset's name and count is kept free first.
     """
-    whole = list(found)[:MOST_DATASETS]
-    bare = [_bare(one) for one in whole]
+    whole = list(every)[:MOST_DATASETS]
+    bare = [_bare(full) for full in whole]
     room = MAX_DISCLOSED_BYTES - sum(map(disclosed_bytes, bare))
-    told = []
-    for one, short in zip(whole, bare, strict=True):
-        words = disclosed_bytes(one) - disclosed_bytes(short)
-        told.append(one if words <= room else short)
+    disclosed = []
+    for full, short in zip(whole, bare, strict=True):
+        words = disclosed_bytes(full) - disclosed_bytes(short)
+        disclosed.append(full if words <= room else short)
         room -= words if words <= room else 0
-    return tuple(told)
+    return tuple(disclosed)
 
 
 def _bare(one: DatasetSummary) -> DatasetSummary:
@@ -88,27 +88,27 @@ def summary(entry: catalog.Dataset, smallest_cell: int) -> DatasetSummary:
 
 def _columns(entry: catalog.Dataset) -> Iterable[DisclosedColumn]:
     """The columns that the dictionary describes, and those the mapping makes of others, by name."""
-    found: dict[str, DisclosedColumn] = {}
+    columns: dict[str, DisclosedColumn] = {}
     rules = _dictionary(entry).column
     present = entry.summary.columns
     for name, rule in rules.items():
         if name in present and rule.type != "text":
-            found[name] = DisclosedColumn(name=name[:_LONGEST], unit=rule.unit, categories=_meanings(rule))
+            columns[name] = DisclosedColumn(name=name[:_LONGEST], unit=rule.unit, categories=_meanings(rule))
     for name, mapped in entry.mapping.columns.items():
         source = entry.mapping.stored_column(name)
         if source not in present:
             continue
-        told = rules.get(source)
+        described = rules.get(source)
         converted = (mapped.scale, mapped.offset) != (1.0, 0.0)
-        meanings = _meanings(told) if told else ()
-        found[name] = DisclosedColumn(
+        meanings = _meanings(described) if described else ()
+        columns[name] = DisclosedColumn(
             name=name,
-            unit=told.unit if told and not converted else "",
+            unit=described.unit if described and not converted else "",
             categories=tuple(
                 dict.fromkeys(mapped.values.get(one, one)[:_LONGEST] for one in meanings or mapped.values)
             ),
         )
-    return [found[name] for name in sorted(found)]
+    return [columns[name] for name in sorted(columns)]
 
 
 def _meanings(rule: ColumnRule) -> tuple[str, ...]:

@@ -36,13 +36,13 @@ def rules_against(site: StateFolder, job: Job, entry: catalog.Dataset, cohort: C
         if cohort is None
         else len(cohort_versions.as_it_stands(site.database, site.cohort_key, cohort).subjects)
     )
-    found = objections(job, site.settings.policy, subjects, known_needs(job.strategy))
+    reasons = objections(job, site.settings.policy, subjects, known_needs(job.strategy))
     if cohort is not None and cohort.validation_fraction not in (None, job.validation_fraction):
-        found.append(
+        reasons.append(
             f"version {cohort.version} of dataset {entry.name} keeps {cohort.validation_fraction:g} for validation; "
             f"the job asks for {job.validation_fraction:g}"
         )
-    return found
+    return reasons
 
 
 def reasons_against(site: StateFolder, job: Job, entry: catalog.Dataset, cohort: Cohort | None = None) -> list[str]:

@@ -13,8 +13,8 @@ from sqlalchemy import Connection, delete, insert, select, text
 
 from archipel.governance import SERVER_JOURNAL, HeadFault, JournalHead, follows
 from archipel.site.audit import journal
-from archipel.site.audit.journal_entries import ServerJournalFault, SiteJournalKind, add_entry
-from archipel.site.state import StateFolder, schema
+from archipel.site.audit.journal_entries import ServerJournalFault, add_entry
+from archipel.site.state import SiteJournalKind, StateFolder, schema
 from archipel.storage import Database, utc_now
 from archipel.transport.messages import Document
 from archipel.vocabulary import BadInput, ErrorCode, NotFound

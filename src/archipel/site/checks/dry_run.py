@@ -16,7 +16,7 @@ from pathlib import Path
 from archipel.data.synthetic import Dummies, as_given
 from archipel.plans.runtime import Outcome
 from archipel.site.approval import Offer, offers, suitability
-from archipel.site.audit import Checked, SiteJournalKind, add_entry
+from archipel.site.audit import Checked, add_entry
 from archipel.site.checks.findings import CheckResult, CheckStep, Notes
 from archipel.site.checks.in_thread import run_in_thread
 from archipel.site.checks.permission import Permission
@@ -25,7 +25,7 @@ from archipel.site.checks.rehearsal import Rehearsal
 from archipel.site.datasets import catalog, stored_grids
 from archipel.site.execution import sandbox_spec
 from archipel.site.sandbox import WorkerTaskFailed
-from archipel.site.state import Actor, StateFolder
+from archipel.site.state import Actor, SiteJournalKind, StateFolder
 from archipel.vocabulary import (
     UNWATCHED,
     ArchipelError,

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple, TypeVar
 
 from archipel.data import Cohort, Prepared, Preprocessing
 from archipel.site.approval import Offer, authorisation, suitability
-from archipel.site.audit import PlanRead, SiteJournalKind, add_entry
+from archipel.site.audit import PlanRead, add_entry
 from archipel.site.checks.in_thread import run_in_thread
 from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import Dataset, catalog
 from archipel.site.execution import preparation
-from archipel.site.state import Actor, StateFolder, sample_cache
+from archipel.site.state import Actor, SiteJournalKind, StateFolder, sample_cache
 from archipel.site.withdrawals import withdrawals
 from archipel.vocabulary import UNWATCHED, ErrorCode, NotFound, Refused, ShowProgress, Watch, show_nothing
 from archipel.vocabulary.remedies import Approve, ShowOffer
@@ -52,14 +52,14 @@ class Permission:
         try:
             allowed = self._allowed()
         except Refused:
-            found = cohort_versions.freeze(
+            frozen = cohort_versions.freeze(
                 self._site,
                 self._entry,
                 withdrawals.take_opt_outs,
                 fraction=self._job.validation_fraction,
                 watch=watch,
             )
-            return found.dataset, found.cohort
+            return frozen.dataset, frozen.cohort
         return catalog.dataset(self._site.database, allowed.cohort.dataset), allowed.cohort
 
     def likeness(self) -> tuple[Dataset, Cohort]:

@@ -23,10 +23,10 @@ from archipel.data import (
 )
 from archipel.data.cohorts import predefined_split
 from archipel.governance import SignedWithdrawal
-from archipel.site.audit import CohortFrozen, SiteJournalKind, add_entry
+from archipel.site.audit import CohortFrozen, add_entry
 from archipel.site.cohorts import split_assignment, tags
 from archipel.site.datasets import catalog
-from archipel.site.state import Actor, StateFolder, schema
+from archipel.site.state import Actor, SiteJournalKind, StateFolder, schema
 from archipel.site.withdrawn import TakeOptOuts, register, signed_withdrawals
 from archipel.storage import Database, utc_now
 from archipel.vocabulary import UNWATCHED, BadInput, Conflict, ErrorCode, NotFound, Record, Refused, Watch
@@ -44,13 +44,13 @@ class Frozen(NamedTuple):
 
 
 class Version(Record):
-    """A kept cohort as people see it listed. ``left``: how many subjects are not withdrawn."""
+    """A kept cohort as people see it listed. ``remaining``: how many subjects are not withdrawn."""
 
     dataset: str
     version: int
     name: str
     subjects: int
-    left: int
+    remaining: int
     training: int
     validation: int
     validation_fraction: float | None
@@ -85,8 +85,8 @@ def freeze(
     """
     if fraction is not None and not 0 <= fraction < 1:
         raise BadInput(f"validation fraction {fraction}", "is not in [0, 1)", "give for example 0.2")
-    found = catalog.usable_scan(site, entry, take_opt_outs, watch=watch)
-    samples = tuple(sorted(found.samples, key=lambda sample: sample.key))
+    scan = catalog.usable_scan(site, entry, take_opt_outs, watch=watch)
+    samples = tuple(sorted(scan.samples, key=lambda sample: sample.key))
     subjects = tuple(sorted({sample.subject for sample in samples}))
     key = site.cohort_key
     with site.database.read() as connection:
@@ -121,19 +121,19 @@ def freeze(
         validation_fraction=fraction,
         pseudonyms={subject: pseudonym(subject, key) for subject in subjects} if pseudonymise else {},
     )
-    return Frozen(catalog.brought_up_to_date(entry, found), _known_version(site.database, site.cohort_key, cohort))
+    return Frozen(catalog.brought_up_to_date(entry, scan), _known_version(site.database, site.cohort_key, cohort))
 
 
 def _known_version(database: Database, cohort_key: bytes, cohort: Cohort) -> Cohort:
     """The cohort under the number of an older version that is the same in everything else, if there is one.
 
-    A version from which somebody was withdrawn is never the same: it stays narrowed for good.
+    A version from which somebody was withdrawn is never the same: it stays smaller for good.
     """
-    narrowed = select(schema.signed_withdrawals.c.cohort_hash)
+    reduced = select(schema.signed_withdrawals.c.cohort_hash)
     query = (
         select(_rows.c.version, _rows.c.hash)
         .where(_rows.c.dataset == cohort.dataset, _rows.c.subjects == len(cohort.subjects))
-        .where(_rows.c.hash.not_in(narrowed))
+        .where(_rows.c.hash.not_in(reduced))
         .order_by(_rows.c.version.desc())
     )
     with database.read() as connection:
@@ -252,9 +252,11 @@ def stored(database: Database, cohort_key: bytes, dataset: str, number: int | No
 def as_it_stands(database: Database, cohort_key: bytes, cohort: Cohort) -> Cohort:
     """A cohort, kept or not, without those who are withdrawn."""
     with database.read() as connection:
-        found = signed_withdrawals.of(connection, cohort_hash(cohort, cohort_key))
+        withdrawals = signed_withdrawals.of(connection, cohort_hash(cohort, cohort_key))
         gone = register.tokens_out_of(connection, cohort.dataset)
-    left = signed_withdrawals.subtracted(cohort, cohort_key, map(SignedWithdrawal.model_validate_json, found))
+    left = signed_withdrawals.without_withdrawn(
+        cohort, cohort_key, map(SignedWithdrawal.model_validate_json, withdrawals)
+    )
     return left.without(subject for subject in left.subjects if subject_token(subject, cohort_key) in gone)
 
 
@@ -310,14 +312,16 @@ def _read(row: RowMapping) -> Cohort:
 
 def _listed(connection: Connection, cohort_key: bytes, row: RowMapping) -> Version:
     cohort = _read(row)
-    found = signed_withdrawals.of(connection, row["hash"])
-    left = signed_withdrawals.subtracted(cohort, cohort_key, map(SignedWithdrawal.model_validate_json, found))
+    withdrawals = signed_withdrawals.of(connection, row["hash"])
+    left = signed_withdrawals.without_withdrawn(
+        cohort, cohort_key, map(SignedWithdrawal.model_validate_json, withdrawals)
+    )
     return Version(
         dataset=row["dataset"],
         version=row["version"],
         name=row["name"],
         subjects=len(cohort.subjects),
-        left=len(left.subjects),
+        remaining=len(left.subjects),
         training=len(left.training),
         validation=len(left.validation or ()),
         validation_fraction=cohort.validation_fraction,

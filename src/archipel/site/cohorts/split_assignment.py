@@ -34,17 +34,17 @@ def changed(database: Database, cohort_key: bytes, cohort: Cohort) -> list[str]:
     tokens = {subject: subject_token(subject, cohort_key) for subject in cohort.subjects}
     train = sum((tokens[one], True) in before for one in cohort.training)
     measure = sum((tokens[one], False) in before for one in held_out)
-    found = []
+    warnings = []
     if train:
-        held = "1 subject who was" if train == 1 else f"{train} subjects who were"
-        found.append(f"{held} held out in a version of another validation fraction {_do(train, 'train')} in this one")
+        who = "1 subject who was" if train == 1 else f"{train} subjects who were"
+        warnings.append(f"{who} held out in a version of another validation fraction {_do(train, 'train')} in this one")
     if measure:
-        held = "1 subject who trains" if measure == 1 else f"{measure} subjects who train"
-        found.append(
-            f"{held} in a version of another validation fraction {_do(measure, 'measure')} in this one: a model that "
+        who = "1 subject who trains" if measure == 1 else f"{measure} subjects who train"
+        warnings.append(
+            f"{who} in a version of another validation fraction {_do(measure, 'measure')} in this one: a model that "
             "was trained on that version has seen them"
         )
-    return found
+    return warnings
 
 
 def _do(count: int, verb: str) -> str:

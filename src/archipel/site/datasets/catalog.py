@@ -16,12 +16,21 @@ from sqlalchemy import Connection, RowMapping, delete, func, insert, select, upd
 
 from archipel.data import DataIssue, DataMapping, DataSchema, LeavesOut, Scan, format_named, scan, subject_token
 from archipel.data.formats import checked_root, settled, subject_id
-from archipel.site.audit import DatasetAdded, DatasetMapped, DatasetRemoved, SiteJournalKind, add_entry
+from archipel.site.audit import DatasetAdded, DatasetMapped, DatasetRemoved, add_entry
 from archipel.site.datasets import members
 from archipel.site.datasets.detected_format import DetectedFormat
 from archipel.site.datasets.file_index import SqlFileIndex
 from archipel.site.datasets.watched_index import WatchedIndex
-from archipel.site.state import Actor, ChangeKind, DatasetChange, StateFolder, changes, schema
+from archipel.site.state import (
+    Actor,
+    DatasetChange,
+    OfferState,
+    SiteJournalKind,
+    StateFolder,
+    UnjournaledKind,
+    changes,
+    schema,
+)
 from archipel.site.withdrawn import TakeOptOuts, register
 from archipel.storage import Database, utc_now
 from archipel.vocabulary import UNWATCHED, BadInput, Conflict, DataKind, ErrorCode, Name, NotFound, Record, Watch
@@ -124,15 +133,15 @@ def add(
         added_at=now,
         scanned_at=now,
     )
-    found = usable_scan(site, entry, take_opt_outs, new=True, watch=watch)
-    entry = brought_up_to_date(entry, found)
+    scan_result = usable_scan(site, entry, take_opt_outs, new=True, watch=watch)
+    entry = brought_up_to_date(entry, scan_result)
     with site.database.write() as connection:
         _check_free(connection, name)
         body = DatasetAdded(name=name, format=layout, subjects=entry.subjects, by=by.journal_name)
         add_entry(connection, SiteJournalKind.DATASET_ADDED, body)
         connection.execute(insert(schema.datasets).values(**entry.row()))
-        members.note(connection, site.cohort_key, name, subjects_of(found))
-    return Added(dataset(site.database, name), found)
+        members.note(connection, site.cohort_key, name, subjects_of(scan_result))
+    return Added(dataset(site.database, name), scan_result)
 
 
 def scanned(site: StateFolder, entry: Dataset, take_opt_outs: TakeOptOuts, watch: Watch = UNWATCHED) -> Scan:
@@ -156,7 +165,7 @@ def scanned(site: StateFolder, entry: Dataset, take_opt_outs: TakeOptOuts, watch
     met: set[str] = set()
     with SqlFileIndex(site.database, entry.name) as index:
         watched = WatchedIndex(index, watch, total=index.count())
-        found = scan(
+        scan_result = scan(
             entry.format,
             Path(entry.root),
             entry.options,
@@ -165,7 +174,7 @@ def scanned(site: StateFolder, entry: Dataset, take_opt_outs: TakeOptOuts, watch
         )
     watch.check()
     register.mark_seen(site.database, entry.name, met)
-    return found
+    return scan_result
 
 
 def _leaves_out(database: Database, cohort_key: bytes, dataset: str, met: set[str]) -> LeavesOut:
@@ -195,22 +204,25 @@ def usable_scan(
 
     Raises DatasetProblems that names everything wrong, for a ``new`` dataset with what helps to add it.
     """
-    found = scanned(site, entry, take_opt_outs, watch)
-    if found.errors and not (entry.leave_out_faulty and found.samples):
-        everybody = {*subjects_of(found), *(problem.subject for problem in found.errors if problem.subject)}
-        usable = f"usable subjects: {found.subjects}{f' of {len(everybody)}' * (len(everybody) > found.subjects)}"
+    scan_result = scanned(site, entry, take_opt_outs, watch)
+    if scan_result.errors and not (entry.leave_out_faulty and scan_result.samples):
+        everybody = {*subjects_of(scan_result), *(problem.subject for problem in scan_result.errors if problem.subject)}
+        of_all = f" of {len(everybody)}" if len(everybody) > scan_result.subjects else ""
+        usable = f"usable subjects: {scan_result.subjects}{of_all}"
         otherwise = (
-            f", or leave out the subjects that have errors: {usable} (--leave-out-faulty)" if found.samples else ""
+            f", or leave out the subjects that have errors: {usable} (--leave-out-faulty)"
+            if scan_result.samples
+            else ""
         )
         if new:
-            raise DatasetProblems(entry.name, found.errors, _NOT_YET + otherwise)
-        faulty = tuple(sorted({problem.subject for problem in found.errors if problem.subject}))
+            raise DatasetProblems(entry.name, scan_result.errors, _NOT_YET + otherwise)
+        faulty = tuple(sorted({problem.subject for problem in scan_result.errors if problem.subject}))
         leave_out = ExcludeSubjects(dataset=entry.name, subjects=faulty) if faulty else None
-        raise DatasetProblems(entry.name, found.errors, _MEND, leave_out)
-    if not found.samples:
+        raise DatasetProblems(entry.name, scan_result.errors, _MEND, leave_out)
+    if not scan_result.samples:
         nothing = DataIssue(thing=entry.root, cause="holds no subject", remedy="add data or name another folder")
         raise DatasetProblems(entry.name, (nothing,), _NOT_YET)
-    return found
+    return scan_result
 
 
 def brought_up_to_date(entry: Dataset, found: Scan) -> Dataset:
@@ -269,7 +281,7 @@ def remove(database: Database, name: str, *, by: Actor) -> None:
         query = (
             select(schema.experiments.c.experiment)
             .join(schema.cohorts, schema.cohorts.c.hash == schema.experiments.c.cohort_hash)
-            .where(schema.cohorts.c.dataset == name, schema.experiments.c.state == "approved")
+            .where(schema.cohorts.c.dataset == name, schema.experiments.c.state == OfferState.APPROVED)
         )
         using = [row.experiment for row in connection.execute(query)]
         if using:
@@ -290,11 +302,11 @@ def check(site: StateFolder, name: str, take_opt_outs: TakeOptOuts, watch: Watch
     Raises NotFound, BadInput when its folder is gone, and Cancelled when ``watch`` stops it; the entry stays as it is.
     """
     entry = dataset(site.database, name)
-    found = scanned(site, entry, take_opt_outs, watch)
+    scan_result = scanned(site, entry, take_opt_outs, watch)
     with site.database.write() as connection:
-        keep(connection, site.cohort_key, brought_up_to_date(entry, found), subjects_of(found))
-        changes.append(connection, DatasetChange(kind=ChangeKind.DATASET_CHECKED, dataset=name))
-    return found
+        keep(connection, site.cohort_key, brought_up_to_date(entry, scan_result), subjects_of(scan_result))
+        changes.append(connection, DatasetChange(kind=UnjournaledKind.DATASET_CHECKED, dataset=name))
+    return scan_result
 
 
 def remap(database: Database, cohort_key: bytes, name: str, mapping: DataMapping, *, by: Actor) -> Dataset:
@@ -315,16 +327,16 @@ def excluded_from(connection: Connection, name: str) -> list[str]:
     return list(connection.scalars(query))
 
 
-def keep(connection: Connection, cohort_key: bytes, entry: Dataset, found: Iterable[str] | None = None) -> None:
+def keep(connection: Connection, cohort_key: bytes, entry: Dataset, subjects: Iterable[str] | None = None) -> None:
     """Keep a dataset's entry, and who was found in it where that is known, in the caller's transaction.
 
     Raises NotFound when the dataset was removed in the meantime.
     """
     there, row = schema.datasets.c.name == entry.name, entry.row()
-    if found is None:
+    if subjects is None:
         # Nobody looked: the counts that are kept may be newer, made less by a withdrawal since the entry was read.
         row = {name: value for name, value in row.items() if name not in ("subjects", "summary", "scanned_at")}
     if connection.execute(update(schema.datasets).where(there).values(**row)).rowcount == 0:
         raise NotFound(f"dataset {entry.name}", "was removed in the meantime", "add it again, then approve")
-    if found is not None:
-        members.note(connection, cohort_key, entry.name, found)
+    if subjects is not None:
+        members.note(connection, cohort_key, entry.name, subjects)

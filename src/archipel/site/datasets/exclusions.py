@@ -11,9 +11,9 @@ from sqlalchemy import insert
 
 from archipel.data import subject_token
 from archipel.data.formats import subject_id
-from archipel.site.audit import SiteJournalKind, SubjectsExcluded, add_entry
+from archipel.site.audit import SubjectsExcluded, add_entry
 from archipel.site.datasets import catalog
-from archipel.site.state import Actor, StateFolder, schema
+from archipel.site.state import Actor, SiteJournalKind, StateFolder, schema
 from archipel.site.withdrawn import TakeOptOuts
 from archipel.storage import Database, utc_now
 from archipel.vocabulary import UNWATCHED, NotFound, Watch

@@ -53,10 +53,10 @@ def _volumes(root: Path, index: FileIndex, cohort: Cohort) -> Iterator[DataIssue
     folder = Folder(root, index)
     for sample in cohort.samples:
         for role, place in sample.files.items():
-            found = volumes.look(folder, place, role, sample.channels.get(role))
-            if found.problem is not None:
-                yield found.problem.model_copy(update={"thing": place})
-            elif found.hash != sample.file_hashes.get(role):
+            facts = volumes.look(folder, place, role, sample.channels.get(role))
+            if facts.problem is not None:
+                yield facts.problem.model_copy(update={"thing": place})
+            elif facts.hash != sample.file_hashes.get(role):
                 yield problem_of(data_changed(place, "has other content than when the cohort was frozen"))
 
 
@@ -72,6 +72,6 @@ def _rows(root: Path, index: FileIndex, cohort: Cohort) -> Iterator[DataIssue]:
             return Verified()
 
         request = blob_hash(repr((request_of(cohort.options, inside), [one.hash for one in inside])).encode())
-        found = Folder(root, index).look(place, Purpose(VERIFIED, Verified, request), examine)
-        if found.problem is not None:
-            yield found.problem.model_copy(update={"thing": place})
+        facts = Folder(root, index).look(place, Purpose(VERIFIED, Verified, request), examine)
+        if facts.problem is not None:
+            yield facts.problem.model_copy(update={"thing": place})

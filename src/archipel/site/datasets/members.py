@@ -32,12 +32,12 @@ def note(connection: Connection, cohort_key: bytes, name: str, subjects: Iterabl
 
 def leave(connection: Connection, gone: Sequence[Withdrawal]) -> tuple[str, ...]:
     """Take them off the datasets' counts; the names of the datasets that had any of them."""
-    held = set()
+    names = set()
     for dataset, token in gone:
         mine = (_members.c.token == token, *((_members.c.dataset == dataset,) if dataset else ()))
-        held |= set(connection.scalars(select(_members.c.dataset).where(*mine)))
+        names |= set(connection.scalars(select(_members.c.dataset).where(*mine)))
         connection.execute(delete(_members).where(*mine))
-    for name in held:
+    for name in names:
         there = schema.datasets.c.name == name
         left = connection.scalar(select(func.count()).where(_members.c.dataset == name))
         summary = json.loads(connection.scalar(select(schema.datasets.c.summary).where(there)) or "{}")
@@ -45,7 +45,7 @@ def leave(connection: Connection, gone: Sequence[Withdrawal]) -> tuple[str, ...]
         connection.execute(update(schema.datasets).where(there).values(subjects=left, summary=known))
         # What was found in the files, small pictures among it, cannot be told apart by patient: it is found again.
         connection.execute(delete(schema.files).where(schema.files.c.dataset == name))
-    return tuple(sorted(held))
+    return tuple(sorted(names))
 
 
 def forget_faulty(connection: Connection, gone: Sequence[OptOut]) -> set[str]:

@@ -47,9 +47,13 @@ def across(
         files = len({place for sample in cohort.samples for place in sample.files.values()})
         watched = WatchedIndex(index, watch, files, "files compared")
         evidence = gather(Path(entry.root), cohort.format, cohort.options, asked, watched)
-    held = {sample.key: [content for content, _ in contents(evidence, sample)] for sample in evidence.scan.samples}
-    seen: dict[Hashable, str] = {content: one.name for one in training for content in held.get(one.key, ())}
-    pairs = {(seen[content], one.name) for one in validation for content in held.get(one.key, ()) if content in seen}
+    contents_of = {
+        sample.key: [content for content, _ in contents(evidence, sample)] for sample in evidence.scan.samples
+    }
+    seen: dict[Hashable, str] = {content: one.name for one in training for content in contents_of.get(one.key, ())}
+    pairs = {
+        (seen[content], one.name) for one in validation for content in contents_of.get(one.key, ()) if content in seen
+    }
     is_image = evidence.kind == "volumes" or any(len(one.shape) > 1 for one in evidence.arrays.values())
-    uncompared = sum(not held.get(one.key) for one in (*training, *validation))
+    uncompared = sum(not contents_of.get(one.key) for one in (*training, *validation))
     return Across(sorted(pairs), "image" if is_image else "row", uncompared)

@@ -18,9 +18,9 @@ from pydantic import JsonValue, TypeAdapter
 from sqlalchemy import insert, select, update
 
 from archipel.governance import IdentityKey, canonical
-from archipel.site.audit import Joined, SiteJournalKind, add_entry
+from archipel.site.audit import Joined, add_entry
 from archipel.site.membership.certificates import keep_certificate, tls_request
-from archipel.site.state import FederationMembership, StateFolder, checked_proxy, schema, set_proxy
+from archipel.site.state import FederationMembership, SiteJournalKind, StateFolder, checked_proxy, schema, set_proxy
 from archipel.storage import utc_now
 from archipel.transport.enrolment import (
     AuthorityReply,

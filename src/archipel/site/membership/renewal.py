@@ -10,9 +10,9 @@ import structlog
 from cryptography import x509
 
 from archipel.governance import canonical
-from archipel.site.audit import CertificateRenewed, SiteJournalKind, add_entry
+from archipel.site.audit import CertificateRenewed, add_entry
 from archipel.site.membership.certificates import credentials, keep_certificate, tls_request
-from archipel.site.state import StateFolder
+from archipel.site.state import SiteJournalKind, StateFolder
 from archipel.transport import RenewRequest, Uplink
 from archipel.vocabulary import ArchipelError, ErrorCode
 from archipel.vocabulary.remedies import RenewCertificate

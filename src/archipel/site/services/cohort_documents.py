@@ -1,4 +1,7 @@
-"""A frozen version of a dataset in full: who is in it, on which side, under which pseudonym, and what made it."""
+"""Frozen versions as people read them: all of them in a list, and one in full.
+
+It says who is in it, on which side, under which pseudonym, and what made it.
+"""
 
 from __future__ import annotations
 
@@ -34,6 +37,11 @@ class CohortDocument(Version):
     @field_serializer("mapping", "recipe")
     def _short(self, value: DataMapping | Preprocessing) -> dict[str, JsonValue]:
         return value.model_dump(mode="json", exclude_defaults=True)
+
+
+def rows(site: StateFolder, dataset: str | None = None) -> tuple[Version, ...]:
+    """Every kept version, by dataset and number; of one dataset where it is named."""
+    return tuple(cohort_versions.versions(site.database, site.cohort_key, dataset))
 
 
 def document(site: StateFolder, dataset: str, number: int | None = None) -> CohortDocument:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pydantic import JsonValue, field_serializer
 
 from archipel.data import Answer, DataMapping, DataSchema, changes, unmatched_names
-from archipel.site.approval import Offer, OfferState, disclosure, offers, suitability
+from archipel.site.approval import Offer, disclosure, offers, suitability
 from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import catalog, exclusions
-from archipel.site.state import Actor, StateFolder
+from archipel.site.state import Actor, OfferState, StateFolder
 from archipel.transport import DatasetSummary
 from archipel.vocabulary import DataKind, Record
 

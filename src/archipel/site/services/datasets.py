@@ -84,7 +84,7 @@ def add(
     """
     detected = None if layout else detected_format.detect(root, options or {})
     try:
-        entry, found = catalog.add(
+        entry, scan = catalog.add(
             site, name, root, detected.format if detected else layout or "", take_opt_outs,
             by=by, options=options, mapping=mapping, leave_out_faulty=leave_out_faulty, watch=watch,
         )  # fmt: skip
@@ -94,7 +94,7 @@ def add(
     return AddedDataset(
         dataset=entry,
         detected=detected,
-        problems=found.problems,
+        problems=scan.problems,
         unmatched=unmatched_names(entry.mapping, entry.summary),
         same_folder=tuple(
             one.name for one in catalog.datasets(site.database) if one.root == entry.root and one.name != entry.name

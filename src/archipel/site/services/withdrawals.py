@@ -8,7 +8,7 @@ from pathlib import Path
 from archipel.site.datasets import suggestions
 from archipel.site.services import datasets
 from archipel.site.state import Actor, StateFolder
-from archipel.site.withdrawals import NarrowedCohort, withdrawals
+from archipel.site.withdrawals import ReducedCohort, withdrawals
 from archipel.site.withdrawn import EVERYWHERE, OptOut, opt_outs, register
 from archipel.vocabulary import UNWATCHED, BadInput, Cancelled, Record, Watch
 
@@ -31,7 +31,7 @@ class WithdrawalReport(Record):
     asked: int
     patients: int
     datasets: tuple[str, ...]
-    cohorts: tuple[NarrowedCohort, ...]
+    cohorts: tuple[ReducedCohort, ...]
     mistyped: tuple[UnknownSubject, ...]
     unknown_listed: int
     search_was_stopped: bool = False
