@@ -170,7 +170,7 @@ def catalog_step(place: str, step: str) -> None:
             changed.write_bytes(changed.read_bytes())
             opened.clear()
             began = time.perf_counter()
-            subjects = datasets.rescan(site, catalog.dataset(site, "tiny")).subjects
+            subjects = datasets.rescan(site, catalog.dataset(site.database, "tiny")).subjects
         seconds = time.perf_counter() - began
     site.close()
     figures = {
@@ -250,7 +250,7 @@ def _steps(site: StateFolder, name: str, root: Path) -> list[tuple[str, Callable
     """What a data manager does with a new folder, in order."""
 
     def freeze() -> None:
-        frozen = cohorts.freeze(site, catalog.dataset(site, name))
+        frozen = cohorts.freeze(site, catalog.dataset(site.database, name))
         with site.database.write() as connection:
             cohort_versions.keep(site, connection, frozen, by=Actor.of_terminal())
 

@@ -13,7 +13,6 @@ FREE = ("archipel.site.services", "archipel.site.state")
 
 ALLOWED = {
     ("archipel.site.agent", "run"): "the agent is this process from here on, and renders nothing",
-    ("archipel.site.approval", "shown"): "writes out what is hidden in a stranger's text",
     ("archipel.site.checks", "CheckResult"): "a record that a service tells of while it checks",
     ("archipel.site.checks", "CheckStep"): "the steps that an option may name",
     ("archipel.site.datasets", "DatasetProblems"): "an error whose list of problems is printed",
@@ -24,7 +23,7 @@ ALLOWED = {
     ("archipel.site.membership", "enrolment"): "one call, to which a service would add nothing",
     ("archipel.site.membership", "renewal"): "one call, to which a service would add nothing",
     ("archipel.site.withdrawn", "OPT_OUT"): "the name of a file",
-    ("archipel.site.withdrawn", "in_words"): "numbers of lines as a person reads them",
+    ("archipel.site.withdrawn", "line_ranges"): "numbers of lines as a person reads them",
 }
 """A name from elsewhere in a site, and why the command line may have it."""
 

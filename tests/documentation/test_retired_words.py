@@ -19,10 +19,6 @@ from archipel.cli.main import SUB_COMMANDS
 
 ROOT = Path(__file__).parents[2]
 SOURCE = Path(archipel.__file__).parent
-KEPT = {
-    "archipel site cohort readmit": "the name of a command, which people have in their scripts",
-}
-"""What may keep a retired word, and why."""
 
 
 def retired(heading: str) -> dict[str, str]:
@@ -93,17 +89,8 @@ def test_no_public_name_has_a_retired_word() -> None:
 def test_no_command_or_option_has_a_retired_word(name: str) -> None:
     app = get_command(importlib.import_module(f"archipel.cli.{name}").app)
     for command, options in commands(app, f"archipel {name}"):
-        assert command in KEPT or faults(command) == [], command
+        assert faults(command) == [], command
         assert [option for option in options if faults(option)] == [], command
-
-
-def test_what_is_kept_is_still_there() -> None:
-    every = {
-        command
-        for name in SUB_COMMANDS
-        for command, _ in commands(get_command(importlib.import_module(f"archipel.cli.{name}").app), f"archipel {name}")
-    }
-    assert every >= KEPT.keys()
 
 
 def test_no_rest_field_has_a_retired_word() -> None:

@@ -56,7 +56,7 @@ def test_a_plan_that_fails_leaves_with_a_code_and_a_line_and_no_word_of_its_own(
     assert CANARY.encode() not in everything_at_the_server(world)
     if fault == "raise":
         state = world.lab.sites["site-a"].state()
-        site_failures.release(state, name, 1, by=ANNA)
+        site_failures.release(state.database, name, 1, by=ANNA)
         state.close()
         wait(lambda: CANARY in str(world.server_lines(name)), "the released text")
         with archipel.connect(world.lab.url, token=world.lab.token, ca=world.lab.authority) as researcher:
@@ -118,7 +118,7 @@ def test_a_revoked_approval_stops_the_worker_at_once_and_the_server_learns_it(wo
     workers = [psutil.Process(pid) for pid in world.workers("site-b") if pid not in before]
     assert workers
     state = world.lab.sites["site-b"].state()
-    decisions.revoke(state, "revoked", by=ANNA)
+    decisions.revoke(state.database, "revoked", by=ANNA)
     state.close()
     _, alive = psutil.wait_procs(workers, timeout=5)
     assert not alive
@@ -133,7 +133,7 @@ def test_nothing_runs_without_a_quorum_of_approvals(world: World) -> None:
     world.submit("unwanted", approve=False)
     wait(lambda: any(kind == "job-offered" for kind, _ in world.site_lines("site-b", "unwanted")), "the offer")
     state = world.lab.sites["site-b"].state()
-    decisions.reject(state, "unwanted", note="not for us", by=ANNA)
+    decisions.reject(state.database, "unwanted", note="not for us", by=ANNA)
     state.close()
     world.lab.sites["site-a"].approve("unwanted")
     world.wait_approved("unwanted", 1)
@@ -229,7 +229,7 @@ def test_what_is_written_while_connected_is_attested_without_another_round(world
     wait(lambda: (found := proven()).attested == found.lines, "a receipt for every line")
     lines = proven().lines
     state = site.state()
-    decisions.revoke(state, "attested", note="no", by=ANNA)
+    decisions.revoke(state.database, "attested", note="no", by=ANNA)
     state.close()
     wait(lambda: (found := proven()).attested == found.lines > lines, "a receipt for the revocation")
     number, hashed = world.query("select number, hash from site_journal_heads where site = 'site-a'")[0]

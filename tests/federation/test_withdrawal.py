@@ -66,7 +66,7 @@ def test_a_patient_who_withdraws_in_mid_round_is_in_no_update_of_it(world: World
     assert len(bodies(world, "leaving", "approved")) == 1
     assert [one["state"] for one in world.rounds("leaving")] == ["committed", "committed"]
     kinds = [kind for kind, _ in world.site_lines("site-a")]
-    assert kinds.count("patient-withdrawn") == 1 and kinds.count("cohort-narrowed") >= 1
+    assert kinds.count("patient-withdrawn") == 1 and kinds.count("cohort-reduced") >= 1
     assert TRAINING[0] not in str(world.server_lines()) + str(world.site_lines("site-a"))
 
 
@@ -104,7 +104,7 @@ def test_too_few_patients_left_fail_the_task_with_a_typed_error(world: World) ->
     site = world.lab.sites["site-a"].state()
     try:
         settings = site.folder / "site.toml"
-        text, here = settings.read_text(), catalog.dataset(site, "data").subjects
+        text, here = settings.read_text(), catalog.dataset(site.database, "data").subjects
         settings.write_text(text.replace("minimum_subjects = 2", f"minimum_subjects = {here}"))
         world.kill_site("site-a")
         world.start_site("site-a")

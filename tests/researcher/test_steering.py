@@ -42,13 +42,6 @@ def test_a_no_that_makes_the_quorum_impossible_ends_the_waiting(world: World, fe
         made.start()
 
 
-def test_enough_approvals_are_enough(world: World, federation: archipel.Federation) -> None:
-    made = federation.create(TINY_PLAN, quorum=1).submit()
-    logged(made)
-    world.experiments.answer(made.name, "site-b", "approved")
-    assert made.wait_for_approvals(enough=1) is made
-
-
 def test_a_broken_event_stream_is_taken_up_where_it_broke(world: World, experiment: archipel.Experiment) -> None:
     logged(experiment)
     world.experiments.cut_streams = 3

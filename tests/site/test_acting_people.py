@@ -50,7 +50,7 @@ def test_every_act_of_a_person_is_journaled_with_that_person(hospital: StateFold
         "rejected",
         "approved",
         "patient-withdrawn",
-        "patient-readmitted",
+        "patient-reinstated",
         "revoked",
         "dataset-removed",
     ]

@@ -12,7 +12,8 @@ from structlog.testing import capture_logs
 
 from archipel.governance import IdentityKey
 from archipel.plans.files import LARGEST_PLAN
-from archipel.site.agent.agent import Agent, _Work
+from archipel.site.agent.agent import Agent
+from archipel.site.agent.tasks_under_way import Work
 from archipel.site.approval import decisions, offers
 from archipel.site.state import schema
 from archipel.site.state.folder import StateFolder
@@ -76,7 +77,7 @@ async def at_work(agent: Agent, line: Line, job: Job, job_hash: str) -> Task:
         began.set()
         await asyncio.Event().wait()
 
-    agent._work[job.experiment] = _Work(job, job_hash, Stopped(line), handler)  # type: ignore[arg-type]
+    agent.tasks.work[job.experiment] = Work(job, job_hash, Stopped(line), handler)  # type: ignore[arg-type]
     key = TaskKey(experiment=job.experiment, round=1)
     one = TrainingPass(round=1, arguments={"rate": 0.1})
     task = Task(key=key, job_hash=job_hash, models=(job.initial_model,), passes=(one,))
@@ -145,13 +146,13 @@ async def test_a_revoked_worker_is_stopped_before_anything_is_told_and_though_an
     with with_table.database.write() as connection:
         table = schema.experiments
         connection.execute(update(table).where(table.c.experiment == "lung").values(job="{ damaged"))
-    decisions.revoke(with_table, "heart", note="a patient asked", by=ANNA)
+    decisions.revoke(with_table.database, "heart", note="a patient asked", by=ANNA)
     await agent.decided()
     failed = [(said.key, said.failure.code) for said, _ in line.said if isinstance(said, TaskFailedMessage)]
     assert failed == [(task.key, ErrorCode.REVOKED)]
     assert {at_hand for _, at_hand in line.said} == {"stopped"}
     assert any(getattr(said, "state", "") == "revoked" for said, _ in line.said)
-    assert agent._work == {}
+    assert agent.tasks.work == {}
 
 
 async def test_a_worker_whose_own_row_is_damaged_is_stopped(with_table: StateFolder) -> None:
@@ -162,7 +163,7 @@ async def test_a_worker_whose_own_row_is_damaged_is_stopped(with_table: StateFol
     with with_table.database.write() as connection:
         connection.execute(update(schema.experiments).values(job="{ damaged"))
     await agent.decided()
-    assert agent._work == {} and line.at_hand == "stopped"
+    assert agent.tasks.work == {} and line.at_hand == "stopped"
 
 
 async def test_work_on_an_older_job_ends_when_a_task_of_the_new_one_comes(with_table: StateFolder) -> None:
@@ -170,13 +171,13 @@ async def test_work_on_an_older_job_ends_when_a_task_of_the_new_one_comes(with_t
     approve(with_table, "heart")
     agent, line = agent_of(with_table)
     task = await at_work(agent, line, job, hashed)
-    before = agent._work["heart"]
+    before = agent.tasks.work["heart"]
     changed, new = take_offer(with_table, seed=7)
     approve(with_table, "heart")
-    assert agent._work_of(task.model_copy(update={"job_hash": new})) is agent._work["heart"] is not before
+    assert agent.tasks._work_of(task.model_copy(update={"job_hash": new})) is agent.tasks.work["heart"] is not before
     await asyncio.gather(*agent._aside)
     assert line.at_hand == "stopped" and not before.running
-    assert agent._work["heart"].job == changed
+    assert agent.tasks.work["heart"].job == changed
     await agent.stop()
 
 

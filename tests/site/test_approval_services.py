@@ -11,10 +11,10 @@ import pytest
 
 from archipel.governance import check_approval
 from archipel.site.approval import authorisation, offers
-from archipel.site.approval.offers import OfferState
 from archipel.site.audit import journal
 from archipel.site.cohorts import cohort_versions
 from archipel.site.services import approvals, cohorts, datasets, withdrawals
+from archipel.site.state import OfferState
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import Conflict, NotFound, Refused
 from worlds.data_files import write_pairs, write_rows
@@ -38,7 +38,7 @@ def unchanged(site: StateFolder, lines: int, experiment: str = "heart") -> None:
     """Nothing was signed, kept or journaled."""
     offer = offers.offered(site.database, experiment)
     assert offer.state is OfferState.OFFERED and offer.approval is None
-    assert len(journal.lines(site.database)) == lines and cohort_versions.versions(site) == []
+    assert len(journal.lines(site.database)) == lines and cohort_versions.versions(site.database, site.cohort_key) == []
 
 
 @pytest.mark.processes

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text, update
 
-from archipel.data import Cohort, DataMapping, DataSchema
+from archipel.data import Cohort, DataMapping, DataSchema, cohort_hash
 from archipel.governance import Approval, IdentityKey, canonical, check_approval
 from archipel.governance import approve as sign
 from archipel.site.approval import authorisation, decisions, offers, suitability
@@ -53,7 +53,7 @@ def test_nothing_is_allowed_before_a_person_approved(with_table: StateFolder) ->
     refused(with_table, "sha256:" + "0" * 64, words="was never offered here")
     _, hashed = take_offer(with_table)
     refused(with_table, hashed, words="is offered, not approved")
-    decisions.reject(with_table, "heart", note="not now", by=ANNA)
+    decisions.reject(with_table.database, "heart", note="not now", by=ANNA)
     refused(with_table, hashed, words="is rejected")
 
 
@@ -73,7 +73,7 @@ def test_the_cohort_is_what_lies_on_the_disk_when_a_person_approves(with_table: 
     write_rows(tmp_path / "data", rows=9)
     approve(with_table, "heart")
     assert len(authorisation.authorise(with_table, "heart", hashed).cohort.subjects) == 9
-    assert catalog.dataset(with_table, "table").subjects == 9
+    assert catalog.dataset(with_table.database, "table").subjects == 9
     (tmp_path / "data" / "table.npz").write_bytes(b"spoilt")
     with pytest.raises(DatasetProblems, match=r"table.npz: cannot be read"):
         approve(with_table, "heart")
@@ -105,8 +105,8 @@ def test_a_job_that_changed_while_a_person_read_is_not_approved(with_table: Stat
 
 def test_a_dataset_removed_while_a_person_read_is_not_approved(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table)
-    frozen = cohorts.freeze(with_table, catalog.dataset(with_table, "table"))
-    catalog.remove(with_table, "table", by=ANNA)
+    frozen = cohorts.freeze(with_table, catalog.dataset(with_table.database, "table"))
+    catalog.remove(with_table.database, "table", by=ANNA)
     with pytest.raises(NotFound, match="was removed in the meantime"):
         decisions.approve(with_table, "heart", job_hash=hashed, frozen=frozen, by=ANNA)
     refused(with_table, hashed)
@@ -115,10 +115,10 @@ def test_a_dataset_removed_while_a_person_read_is_not_approved(with_table: State
 def test_revoking_takes_effect_at_once_and_can_be_undone_by_approving_again(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table)
     with pytest.raises(Conflict, match="is offered, not approved"):
-        decisions.revoke(with_table, "heart", by=ANNA)
+        decisions.revoke(with_table.database, "heart", by=ANNA)
     approve(with_table, "heart")
     authorisation.authorise(with_table, "heart", hashed)
-    decisions.revoke(with_table, "heart", note="the ethics board asked", by=ANNA)
+    decisions.revoke(with_table.database, "heart", note="the ethics board asked", by=ANNA)
     refused(with_table, hashed, ErrorCode.REVOKED, "was revoked by this site")
     approve(with_table, "heart")
     authorisation.authorise(with_table, "heart", hashed)
@@ -133,23 +133,27 @@ def test_an_ended_experiment_stays_ended(with_table: StateFolder) -> None:
     with pytest.raises(Conflict, match="has ended"):
         approve(with_table, "heart")
     with pytest.raises(Conflict, match="is ended"):
-        decisions.reject(with_table, "heart", by=ANNA)
+        decisions.reject(with_table.database, "heart", by=ANNA)
     assert [line.kind for line in journal.lines(with_table.database)].count("experiment-ended") == 1
 
 
 def test_every_decision_wakes_whoever_listens_with_the_change_to_be_read(with_table: StateFolder) -> None:
     listener = Wakeup(with_table.folder)
     try:
-        frozen = cohorts.freeze(with_table, catalog.dataset(with_table, "table"))
-        approving = partial(decisions.approve, job_hash=take_offer(with_table)[1], frozen=frozen)
-        by_kind = {"approved": approving, "revoked": decisions.revoke, "rejected": decisions.reject}
+        frozen = cohorts.freeze(with_table, catalog.dataset(with_table.database, "table"))
+        approving = partial(decisions.approve, with_table, job_hash=take_offer(with_table)[1], frozen=frozen)
+        revoking, rejecting = (
+            partial(decisions.revoke, with_table.database),
+            partial(decisions.reject, with_table.database),
+        )
+        by_kind = {"approved": approving, "revoked": revoking, "rejected": rejecting}
         for kind, decide in by_kind.items():
             take_offer(with_table)
             known = changes.newest(with_table)
             with contextlib.suppress(BlockingIOError):
                 while True:
                     listener._socket.recv(16)
-            decide(with_table, "heart", by=ANNA)
+            decide("heart", by=ANNA)
             assert listener._socket.recv(16) == b"!"
             assert kind in [change.kind for change in changes.read(with_table, known)]
     finally:
@@ -199,7 +203,7 @@ def test_a_policy_made_stricter_stops_what_was_approved(with_table: StateFolder)
 
 def test_label_values_that_the_plan_does_not_know_are_refused_early(with_table: StateFolder) -> None:
     job = job_for(with_table, needs=DataNeeds(kind="volumes", labels={"1": "anterior"}))
-    entry = catalog.dataset(with_table, "table").model_copy(
+    entry = catalog.dataset(with_table.database, "table").model_copy(
         update={
             "format": "nifti-pairs",
             "summary": DataSchema(
@@ -273,7 +277,7 @@ def store(site: StateFolder, **values: object) -> None:
 def test_a_revoked_row_set_back_to_approved_allows_nothing(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table)
     approve(with_table, "heart")
-    decisions.revoke(with_table, "heart", by=ANNA)
+    decisions.revoke(with_table.database, "heart", by=ANNA)
     store(with_table, state="approved")
     refused(with_table, hashed, words="its approval is missing; this site's database was changed by hand")
 
@@ -302,12 +306,12 @@ def test_a_server_that_invents_an_approval_gains_nothing(with_table: StateFolder
     """The stored cohort's foreign key and the site's own signature are what counts, not that a row says approved."""
     _, hashed = take_offer(with_table)
     cohort = Cohort(dataset="table", format="npz", samples=())
-    frozen = cohort_versions.Frozen(catalog.dataset(with_table, "table"), cohort)
+    frozen = cohort_versions.Frozen(catalog.dataset(with_table.database, "table"), cohort)
     invented = Approval(
         experiment="heart",
         site="charite",
         job_hash=hashed,
-        cohort_hash=cohort_versions.hash_of(with_table, cohort),
+        cohort_hash=cohort_hash(cohort, with_table.cohort_key),
         approved_at=utc_now(),
         signature="00" * 64,
     )
@@ -320,7 +324,7 @@ def test_a_server_that_invents_an_approval_gains_nothing(with_table: StateFolder
 def test_what_the_rules_refuse_and_what_the_data_lacks_are_told_apart(with_table: StateFolder) -> None:
     needs = DataNeeds(kind="volumes")
     job, _ = take_offer(with_table, needs=needs, terms=RoundTerms(rounds=20_000, quorum=1), validation_fraction=0.3)
-    entry, cohort, _ = cohorts.freeze(with_table, catalog.dataset(with_table, "table"), fraction=0.5)
+    entry, cohort, _ = cohorts.freeze(with_table, catalog.dataset(with_table.database, "table"), fraction=0.5)
     rules = suitability.rules_against(with_table, job, entry, cohort)
     assert [one.partition(" ")[0] for one in rules] == ["the", "version"]
     lacking = [str(one) for one in suitability.needs_met(job, entry, cohort) if one.verdict == "not met"]
@@ -349,9 +353,9 @@ def test_an_errors_text_leaves_only_after_a_person_released_it(with_table: State
     assert [task.key for task in failures.failed(with_table.database)] == [key]
     assert failures.to_send(with_table.database) == []
     with pytest.raises(NotFound, match="errors of heart round 3"):
-        failures.release(with_table, "heart", 3, by=ANNA)
-    failures.release(with_table, "heart", 2, by=ANNA)
-    failures.release(with_table, "heart", 2, by=ANNA)
+        failures.release(with_table.database, "heart", 3, by=ANNA)
+    failures.release(with_table.database, "heart", 2, by=ANNA)
+    failures.release(with_table.database, "heart", 2, by=ANNA)
     assert failures.to_send(with_table.database) == [(key, "Traceback ... KeyError: 'patient Müller'")]
     failures.mark_sent(with_table.database, key)
     assert failures.to_send(with_table.database) == []

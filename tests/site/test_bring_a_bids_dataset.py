@@ -42,6 +42,6 @@ def test_every_command_of_the_page_does_what_the_page_says(hospital: StateFolder
         "differ by up to 0.1286 mm",
     ):
         assert words in output, (words, output)
-    entry = catalog.dataset(hospital, "spine")
+    entry = catalog.dataset(hospital.database, "spine")
     assert entry.subjects == 1 and entry.mapping.label_names == {"1": "cord"}
-    assert [one.name for one in catalog.datasets(hospital)] == ["spine"]
+    assert [one.name for one in catalog.datasets(hospital.database)] == ["spine"]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sqlalchemy import event
 
-from archipel.data import DataMapping
+from archipel.data import DataMapping, cohort_hash
 from archipel.site.approval import authorisation, decisions, offers
 from archipel.site.audit import journal
 from archipel.site.cohorts import cohort_versions
@@ -38,7 +38,7 @@ def test_a_dataset_is_listed_with_counts_and_schema_but_never_its_subjects(
         mapping=DataMapping(label_names={"1": "anterior"}),
         by=ANNA,
     ).dataset
-    assert catalog.datasets(hospital) == [entry]
+    assert catalog.datasets(hospital.database) == [entry]
     assert entry.subjects == 3
     assert entry.summary.label_values == {"0": 3, "1": 3, "2": 3}
     assert "sub-00" not in entry.summary.model_dump_json()
@@ -147,7 +147,7 @@ def test_bad_data_is_named_and_nothing_is_added(hospital: StateFolder, tmp_path:
     with pytest.raises(DatasetProblems, match=words) as caught:
         datasets.add(hospital, "brain", tmp_path / "brain", "nifti-pairs", by=ANNA)
     assert len(caught.value.problems) == 1
-    assert catalog.datasets(hospital) == []
+    assert catalog.datasets(hospital.database) == []
     assert [line.kind for line in journal.lines(hospital.database)] == ["site-made"]
 
 
@@ -176,24 +176,24 @@ def test_a_mistaken_entry_is_named(
     (tmp_path / "there").mkdir()
     with pytest.raises(BadInput, match=words):
         datasets.add(hospital, name, tmp_path / "there" / root, kind, by=ANNA)
-    assert catalog.datasets(hospital) == []
+    assert catalog.datasets(hospital.database) == []
 
 
 def test_a_taken_name_is_refused_and_a_missing_one_names_what_is_there(with_table: StateFolder, tmp_path: Path) -> None:
     with pytest.raises(Conflict, match="is in the catalog already"):
         datasets.add(with_table, "table", tmp_path / "data", "npz", by=ANNA)
     with pytest.raises(NotFound, match=r"there: table"):
-        catalog.dataset(with_table, "tabel")
+        catalog.dataset(with_table.database, "tabel")
 
 
 def test_a_dataset_that_an_approved_experiment_uses_stays(with_table: StateFolder) -> None:
     take_offer(with_table)
     approve(with_table, "heart")
     with pytest.raises(Conflict, match="is used by approved experiments"):
-        catalog.remove(with_table, "table", by=ANNA)
-    decisions.revoke(with_table, "heart", by=ANNA)
-    catalog.remove(with_table, "table", by=ANNA)
-    assert catalog.datasets(with_table) == []
+        catalog.remove(with_table.database, "table", by=ANNA)
+    decisions.revoke(with_table.database, "heart", by=ANNA)
+    catalog.remove(with_table.database, "table", by=ANNA)
+    assert catalog.datasets(with_table.database) == []
 
 
 def test_a_cohort_hash_is_keyed_by_the_site_and_ignores_order(tmp_path: Path) -> None:
@@ -204,9 +204,9 @@ def test_a_cohort_hash_is_keyed_by_the_site_and_ignores_order(tmp_path: Path) ->
         for site in (first, second)
     ]
     assert made[0] == made[1]
-    assert cohort_versions.hash_of(first, made[0]) != cohort_versions.hash_of(second, made[0])
+    assert cohort_hash(made[0], first.cohort_key) != cohort_hash(made[0], second.cohort_key)
     turned = made[0].model_copy(update={"samples": made[0].samples[::-1]})
-    assert cohort_versions.hash_of(first, turned) == cohort_versions.hash_of(first, made[0])
+    assert cohort_hash(turned, first.cohort_key) == cohort_hash(made[0], first.cohort_key)
 
 
 def test_a_full_database_disk_is_named_and_nothing_is_half_added(hospital: StateFolder, tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_a_full_database_disk_is_named_and_nothing_is_half_added(hospital: State
         datasets.add(
             hospital, "table", write_rows(tmp_path / "data"), "npz", mapping=DataMapping(label_names=labels), by=ANNA
         )
-    assert catalog.datasets(hospital) == []
+    assert catalog.datasets(hospital.database) == []
     assert journal.verify(hospital).whole
 
 
@@ -273,7 +273,7 @@ def test_a_disk_that_fills_up_in_mid_import_leaves_nothing_half_done(small_disk:
     ballast = fill(small_disk, leave=96 * 1024)
     with pytest.raises(StorageFull, match="the disk is full; free space there"):
         datasets.add(site, "brain", root, "nifti-pairs", mapping=DataMapping(label_names={"1": "x" * 120_000}), by=ANNA)
-    assert catalog.datasets(site) == []
+    assert catalog.datasets(site.database) == []
     assert len(journal.lines(site.database)) == before
     ballast.unlink()
     assert datasets.add(site, "brain", root, "nifti-pairs", by=ANNA).dataset.subjects == 60
@@ -297,7 +297,7 @@ def test_a_full_disk_lets_nobody_be_frozen_or_withdrawn_by_half(small_disk: Path
         withdrawals.withdraw(site, people, by=ANNA)
     assert len(journal.lines(site.database)) == before
     assert len(authorisation.authorise(site, "heart", hashed).cohort.subjects) == 200
-    assert [one.version for one in cohort_versions.versions(site)] == [1]
+    assert [one.version for one in cohort_versions.versions(site.database, site.cohort_key)] == [1]
     ballast.unlink()
     withdrawals.withdraw(site, people, by=ANNA)
     assert len(authorisation.authorise(site, "heart", hashed).cohort.subjects) == 50

@@ -32,13 +32,13 @@ def test_a_kill_at_any_step_of_a_renewal_leaves_a_pair_that_fits(
         count += 1
         write_private(path, data)
 
-    def dying_at_last(_: StateFolder) -> None:
+    def dying_at_last(_: Path) -> None:
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(certificates, "write_private", dying)
         patch.setattr(certificates, "_settle", dying_at_last)
-        keep_certificate(hospital, key, certificate)
+        keep_certificate(hospital.keys, key, certificate)
     after = credentials(hospital)
     expected = (key, certificate.encode()) if written == 2 else (before.key, before.certificate)
     assert (after.key, after.certificate) == expected
@@ -48,12 +48,12 @@ def test_a_kill_at_any_step_of_a_renewal_leaves_a_pair_that_fits(
 def test_a_certificate_on_another_key_is_refused_and_the_old_pair_stays(hospital: StateFolder) -> None:
     before, (key, _), (_, certificate) = credentials(hospital), pair(), pair()
     with pytest.raises(ArchipelError, match="signed another key than this site's"):
-        keep_certificate(hospital, key, certificate)
+        keep_certificate(hospital.keys, key, certificate)
     assert credentials(hospital) == before
 
 
 def test_the_end_of_a_certificate_is_known(hospital: StateFolder) -> None:
-    keep_certificate(hospital, *pair(days=10))
+    keep_certificate(hospital.keys, *pair(days=10))
     left = credentials(hospital).expires - datetime.now(UTC)
     assert timedelta(days=9) < left < timedelta(days=10)
 

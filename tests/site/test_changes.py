@@ -20,15 +20,12 @@ from archipel.site.agent import link_status
 from archipel.site.agent.process import follow_decisions
 from archipel.site.approval import decisions
 from archipel.site.audit import journal
-from archipel.site.audit.journal_entries import SiteJournalKind
 from archipel.site.services import cohorts, datasets
-from archipel.site.state import changes, schema
+from archipel.site.state import SiteJournalKind, UnjournaledKind, changes, schema
 from archipel.site.state.change_records import (
     DECISIONS,
-    NOT_JOURNALED,
     RECORD_OF,
     WHAT_CHANGED,
-    ChangeKind,
     DatasetChange,
     JournalChange,
     LinkChange,
@@ -94,7 +91,7 @@ def test_two_processes_get_every_change_once_in_order_and_a_killed_one_goes_on_w
     with follower(hospital, 0) as first, follower(hospital, known) as second:
         assert seen_by(first, known) == all_changes(hospital)
         write(hospital, *(f"problem {number}" for number in range(30)))
-        link_status.note(hospital, "", connected=True)
+        link_status.note(hospital.database, "", connected=True)
         expected = all_changes(hospital)[known:]
         assert seen_by(first, 10) == expected[:10]
         first.send_signal(signal.SIGKILL)
@@ -122,7 +119,7 @@ async def test_a_change_that_cannot_be_read_keeps_no_decision_from_the_agent(wit
         row = {"number": newest + 1, "at": "", "line": None, "what": '{"kind":"of-a-newer-version"}'}
         connection.execute(insert(schema.changes).values(**row))
     take_offer(with_table)
-    decisions.reject(with_table, "heart", by=ANNA)
+    decisions.reject(with_table.database, "heart", by=ANNA)
     agent = asyncio.create_task(follow_decisions(with_table, newest, listener, act))
     try:
         await asyncio.wait_for(acted.wait(), 10)
@@ -141,7 +138,7 @@ async def test_a_follower_is_woken_by_a_commit_and_not_by_its_clock(hospital: St
             assert not waiting.done()
             await asyncio.to_thread(write, hospital, f"problem {number}")
             change = await asyncio.wait_for(waiting, 30)
-            assert (change.number, change.kind) == (known + number, ChangeKind.LINK_CHANGED)
+            assert (change.number, change.kind) == (known + number, UnjournaledKind.LINK_CHANGED)
     assert not list((hospital.folder / FOLDER).iterdir())
 
 
@@ -149,12 +146,12 @@ async def test_what_the_agent_does_itself_wakes_followers_and_not_the_agent(hosp
     agent, follower = Wakeup(hospital.folder), Wakeup(hospital.folder, follower=True)
     try:
         with hospital.database.write() as connection:
-            changes.append(connection, TaskChange(kind=ChangeKind.TASK_BEGUN_AGAIN, task=KEY))
+            changes.append(connection, TaskChange(kind=SiteJournalKind.TASK_BEGUN_AGAIN, task=KEY))
         assert await follower.wait(5)
         # A wake-up is in its listener's socket before the commit returns: there is nothing to wait for.
         assert not await agent.wait(0)
         with hospital.database.write() as connection:
-            changes.append(connection, DatasetChange(kind=ChangeKind.DATASET_ADDED, dataset="mri"))
+            changes.append(connection, DatasetChange(kind=SiteJournalKind.DATASET_ADDED, dataset="mri"))
         assert await agent.wait(5)
         assert await follower.wait(5)
         with hospital.database.write():
@@ -188,7 +185,7 @@ async def test_the_agent_acts_at_once_on_a_decision_whoever_else_listens(with_ta
     async def look_on() -> None:
         async with aclosing(changes.follow(with_table, changes.newest(with_table), look_s=3600)) as stream:
             async for change in stream:
-                if change.kind is ChangeKind.APPROVED:
+                if change.kind is SiteJournalKind.APPROVED:
                     other_came.set()
 
     agent = asyncio.create_task(follow_decisions(with_table, changes.newest(with_table), listener, act, look_s=3600))
@@ -200,11 +197,11 @@ async def test_the_agent_acts_at_once_on_a_decision_whoever_else_listens(with_ta
     console.cancel()
     await asyncio.gather(console, return_exceptions=True)
     decided.clear()
-    await asyncio.to_thread(decisions.revoke, with_table, "heart", by=ANNA)
+    await asyncio.to_thread(decisions.revoke, with_table.database, "heart", by=ANNA)
     await asyncio.wait_for(decided.wait(), 30)
     decided.clear()
     await asyncio.to_thread(write, with_table, "the agent's own change")
-    await asyncio.to_thread(decisions.reject, with_table, "heart", by=ANNA)
+    await asyncio.to_thread(decisions.reject, with_table.database, "heart", by=ANNA)
     await asyncio.wait_for(decided.wait(), 30)
     agent.cancel()
     await asyncio.gather(agent, return_exceptions=True)
@@ -239,7 +236,7 @@ def test_a_change_is_kept_with_what_changed_or_not_at_all(hospital: StateFolder)
         line = journal.append(connection, "dataset-added", {"name": "heart"})
     (change,) = changes.read(hospital, known)
     assert (change.number, change.line) == (known + 1, line.number)
-    assert change.what == DatasetChange(kind=ChangeKind.DATASET_ADDED, dataset="heart")
+    assert change.what == DatasetChange(kind=SiteJournalKind.DATASET_ADDED, dataset="heart")
 
 
 def test_the_table_is_bounded_and_who_needs_what_is_gone_is_told_so(hospital: StateFolder) -> None:
@@ -267,8 +264,8 @@ def test_what_people_and_the_agent_do_comes_as_typed_changes(with_table: StateFo
     take_offer(with_table)
     cohorts.freeze_version(with_table, "table", name="first", by=ANNA)
     approve(with_table, "heart")
-    link_status.note(with_table, "", connected=True)
-    link_status.note(with_table, "", connected=True)
+    link_status.note(with_table.database, "", connected=True)
+    link_status.note(with_table.database, "", connected=True)
     datasets.check(with_table, "table")
     datasets.exclude(with_table, "table", ["p-001"], by=ANNA)
     found = changes.read(with_table, 0)
@@ -277,9 +274,9 @@ def test_what_people_and_the_agent_do_comes_as_typed_changes(with_table: StateFo
         "site-made", "dataset-added", "job-offered", "cohort-frozen", "cohort-named", "approved", "link-changed",
         "dataset-checked", "subjects-excluded", "dataset-checked",
     ]  # fmt: skip
-    assert all((change.line is None) == (change.kind in NOT_JOURNALED) for change in found)
+    assert all((change.line is None) == isinstance(change.kind, UnjournaledKind) for change in found)
     assert not any("p-001" in WHAT_CHANGED.dump_json(change.what).decode() for change in found)
-    standing = link_status.read(with_table)
+    standing = link_status.read(with_table.database)
     assert standing is not None and standing.connected
 
 
@@ -287,20 +284,21 @@ def test_what_people_and_the_agent_do_comes_as_typed_changes(with_table: StateFo
 def test_a_line_about_a_task_is_a_change_of_that_task(key: TaskKey) -> None:
     body = {**key.model_dump(mode="json"), "task": "sha256:" + "0" * 64, "models": []}
     change = change_of_line("task-accepted", body)
-    assert change == TaskChange(kind=ChangeKind.TASK_ACCEPTED, task=key)
+    assert change == TaskChange(kind=SiteJournalKind.TASK_ACCEPTED, task=key)
     assert WHAT_CHANGED.validate_json(WHAT_CHANGED.dump_json(change)) == change
 
 
 def test_every_kind_has_its_record_and_every_kind_of_a_journal_line_is_one_of_a_change() -> None:
-    assert set(RECORD_OF) == set(ChangeKind)
-    journaled = set(ChangeKind) - NOT_JOURNALED
-    assert {str(kind) for kind in SiteJournalKind} == {str(kind) for kind in journaled}
+    assert set(RECORD_OF) == {*SiteJournalKind, *UnjournaledKind} and len(RECORD_OF) == len(SiteJournalKind) + len(
+        UnjournaledKind
+    )
     assert change_of_line("note", {}) == JournalChange(line_kind="note")
 
 
 def test_the_agent_acts_on_nothing_that_it_changes_itself_at_each_connection() -> None:
     """It would wake itself without end."""
-    assert not DECISIONS & {ChangeKind.LINK_CHANGED, ChangeKind.DATASETS_DISCLOSED, ChangeKind.ERROR_SENT}
+    itself = {UnjournaledKind.LINK_CHANGED, SiteJournalKind.DATASETS_DISCLOSED, SiteJournalKind.ERROR_SENT}
+    assert not DECISIONS & itself
     assert not DECISIONS & {kind for kind, record in RECORD_OF.items() if record is TaskChange} - {
-        ChangeKind.ERROR_RELEASED
+        SiteJournalKind.ERROR_RELEASED
     }

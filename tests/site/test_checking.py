@@ -129,7 +129,7 @@ def test_generated_volumes_are_turned_as_the_mapping_turns_the_datasets(
     offered(hospital, tmp_path, dataset="brains", needs='kind="volumes"', values=shape_is((8, 6, 7)))
     if approved:
         approve(hospital, "heart")
-        catalog.remap(hospital, "brains", DataMapping(), by=ANNA)
+        catalog.remap(hospital.database, hospital.cohort_key, "brains", DataMapping(), by=ANNA)
     (rung,) = asyncio.run(run_checks(Checks(hospital, "heart", by=ANNA), CheckStep.DUMMY))
     assert rung.go, rung
 
@@ -172,7 +172,7 @@ def test_the_local_step_trains_on_nobody_who_withdrew_while_it_prepared(
     with_table: StateFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, approved: bool, listed: bool
 ) -> None:
     offered(with_table, tmp_path)
-    cohort = cohorts.freeze(with_table, catalog.dataset(with_table, "table")).cohort
+    cohort = cohorts.freeze(with_table, catalog.dataset(with_table.database, "table")).cohort
     gone, prepare = cohort.training[0], preparation.prepared
     if approved:
         approve(with_table, "heart")
@@ -235,7 +235,7 @@ def test_the_local_step_ends_when_the_approval_is_revoked_while_it_prepared(
     prepare = preparation.prepared
 
     async def overtaken(site: StateFolder, root: Path, asked: Cohort, show: ShowProgress) -> Prepared:
-        decisions.revoke(site, "heart", by=ANNA)
+        decisions.revoke(site.database, "heart", by=ANNA)
         return await prepare(site, root, asked, show)
 
     monkeypatch.setattr(preparation, "prepared", overtaken)
@@ -255,9 +255,9 @@ def test_the_local_step_ends_when_it_may_not_go_on(
         workers.append(Path(f"/proc/{run.worker.main}"))
         assert workers[0].exists()
         if ended_by == "revocation":
-            decisions.revoke(with_table, "heart", by=ANNA)
+            decisions.revoke(with_table.database, "heart", by=ANNA)
         else:
-            cohort = cohorts.freeze(with_table, catalog.dataset(with_table, "table")).cohort
+            cohort = cohorts.freeze(with_table, catalog.dataset(with_table.database, "table")).cohort
             withdraw(with_table, [OptOut(cohort.training[0])], by=ANNA)
         await asyncio.Event().wait()
         return await train(run, *terms, **more)

@@ -43,7 +43,10 @@ def test_freezing_counts_versions_and_nothing_new_is_no_new_version(with_table: 
     write_rows(tmp_path / "data", rows=6)
     again = cohorts.freeze_version(with_table, "table", by=ANNA)
     assert (again.version, again.is_new) == (1, False)
-    assert [one.version for one in cohort_versions.versions(with_table, "table")] == [1, 2]
+    assert [one.version for one in cohort_versions.versions(with_table.database, with_table.cohort_key, "table")] == [
+        1,
+        2,
+    ]
     assert [line.kind for line in journal.lines(with_table.database)].count("cohort-frozen") == 2
 
 
@@ -55,10 +58,15 @@ def test_a_version_keeps_its_name_and_no_other_gets_it(with_table: StateFolder, 
     write_rows(tmp_path / "data", rows=9)
     with pytest.raises(Conflict, match="name spring: is that of version 1 of dataset table; choose another"):
         cohorts.freeze_version(with_table, "table", name="spring", by=ANNA)
-    assert [one.hash for one in cohort_versions.versions(with_table)] == [spring.hash], "what is refused is not kept"
+    assert [one.hash for one in cohort_versions.versions(with_table.database, with_table.cohort_key)] == [
+        spring.hash
+    ], "what is refused is not kept"
     assert cohorts.freeze_version(with_table, "table", by=ANNA).name == ""
     assert cohorts.freeze_version(with_table, "table", name="summer", by=ANNA).version == 2
-    assert [one.name for one in cohort_versions.versions(with_table)] == ["spring", "summer"]
+    assert [one.name for one in cohort_versions.versions(with_table.database, with_table.cohort_key)] == [
+        "spring",
+        "summer",
+    ]
     named = [line.body for line in journal.lines(with_table.database) if line.kind == "cohort-named"]
     assert [(one["version"], one["name"]) for one in named] == [(1, "spring"), (2, "summer")]
 
@@ -80,7 +88,13 @@ def test_versions_are_counted_for_each_dataset(with_table: StateFolder, tmp_path
 def test_a_mapping_makes_another_version_and_the_difference_says_so(hospital: StateFolder, tmp_path: Path) -> None:
     datasets.add(hospital, "brain", write_pairs(tmp_path / "brain", 4), "nifti-pairs", by=ANNA)
     cohorts.freeze_version(hospital, "brain", by=ANNA)
-    catalog.remap(hospital, "brain", DataMapping(labels={"2": 1}, label_names={"1": "hippocampus"}), by=ANNA)
+    catalog.remap(
+        hospital.database,
+        hospital.cohort_key,
+        "brain",
+        DataMapping(labels={"2": 1}, label_names={"1": "hippocampus"}),
+        by=ANNA,
+    )
     assert cohorts.freeze_version(hospital, "brain", by=ANNA).version == 2
     found = cohorts.compare(hospital, "brain", 1, 2)
     assert found.settings == (
@@ -105,7 +119,7 @@ def test_a_difference_names_who_came_went_and_changed(hospital: StateFolder, tmp
 
 
 def test_two_people_who_freeze_at_once_do_not_make_one_version_twice(with_table: StateFolder, tmp_path: Path) -> None:
-    entry = catalog.dataset(with_table, "table")
+    entry = catalog.dataset(with_table.database, "table")
     first = cohorts.freeze(with_table, entry)
     write_rows(tmp_path / "data", rows=8)
     second = cohorts.freeze(with_table, entry)
@@ -120,11 +134,11 @@ def test_two_people_who_freeze_at_once_do_not_make_one_version_twice(with_table:
 
 def test_a_stored_version_that_was_tampered_with_is_refused(with_table: StateFolder) -> None:
     cohorts.freeze_version(with_table, "table", by=ANNA)
-    cohort = cohort_versions.stored(with_table, "table").cohort
+    cohort = cohort_versions.stored(with_table.database, with_table.cohort_key, "table").cohort
     with with_table.database.write() as connection:
         connection.execute(update(schema.cohorts).values(body=cohort.without({"p-000"}).model_dump_json()))
     with pytest.raises(Refused, match="is not what was frozen"):
-        cohort_versions.stored(with_table, "table", 1)
+        cohort_versions.stored(with_table.database, with_table.cohort_key, "table", 1)
 
 
 def test_one_version_is_looked_up_with_one_check_of_its_hash(
@@ -134,22 +148,21 @@ def test_one_version_is_looked_up_with_one_check_of_its_hash(
         write_rows(tmp_path / "data", rows=rows)
         cohorts.freeze_version(with_table, "table", by=ANNA)
     hashed: list[int] = []
-    hash_of = cohort_versions.hash_of
 
-    def counted(site: StateFolder, cohort: Cohort) -> str:
+    def counted(cohort: Cohort, key: bytes) -> str:
         hashed.append(cohort.version)
-        return hash_of(site, cohort)
+        return cohort_hash(cohort, key)
 
-    monkeypatch.setattr(cohort_versions, "hash_of", counted)
-    assert cohort_versions.version(with_table, "table").version == 3
+    monkeypatch.setattr(cohort_versions, "cohort_hash", counted)
+    assert cohort_versions.version(with_table.database, with_table.cohort_key, "table").version == 3
     assert hashed == [3]
-    assert cohort_versions.version(with_table, "table", 2).version == 2
+    assert cohort_versions.version(with_table.database, with_table.cohort_key, "table", 2).version == 2
     assert hashed == [3, 2]
 
 
 def test_a_version_nobody_froze_is_named(with_table: StateFolder) -> None:
     with pytest.raises(NotFound, match=r"cohort table version 3: was never frozen"):
-        cohort_versions.stored(with_table, "table", 3)
+        cohort_versions.stored(with_table.database, with_table.cohort_key, "table", 3)
 
 
 # Sides of the split
@@ -178,7 +191,7 @@ def test_nobody_ever_changes_sides(
                 assert "no subject left to train on" in str(error)
                 assert all(side[one] for one in ids)
                 continue
-            frozen = cohort_versions.stored(site, "table", version.version).cohort
+            frozen = cohort_versions.stored(site.database, site.cohort_key, "table", version.version).cohort
             assert set(frozen.subjects) == set(ids)
             held_out = set(frozen.validation or ())
             for one in ids:
@@ -193,8 +206,10 @@ def test_who_changes_sides_with_another_fraction_is_counted(with_table: StateFol
 
     def frozen(fraction: float) -> tuple[set[str], list[str]]:
         version = cohorts.freeze_version(with_table, "table", fraction=fraction, by=ANNA)
-        cohort = cohort_versions.stored(with_table, "table", version.version).cohort
-        return set(cohort.validation or ()), split_assignment.changed(with_table, cohort)
+        cohort = cohort_versions.stored(with_table.database, with_table.cohort_key, "table", version.version).cohort
+        return set(cohort.validation or ()), split_assignment.changed(
+            with_table.database, with_table.cohort_key, cohort
+        )
 
     few, said = frozen(0.2)
     assert said == []
@@ -223,15 +238,15 @@ def test_approving_with_another_fraction_says_who_changes_sides(with_table: Stat
 
 def test_the_first_split_is_the_one_of_a_simulation(with_table: StateFolder) -> None:
     """A deployed run and a simulated one hold the same subjects out."""
-    cohort = cohorts.freeze(with_table, catalog.dataset(with_table, "table"), fraction=0.3).cohort
+    cohort = cohorts.freeze(with_table, catalog.dataset(with_table.database, "table"), fraction=0.3).cohort
     assert set(cohort.validation or ()) == validation_ids(cohort.subjects, 0.3)
 
 
 def test_pseudonyms_move_nobody_and_tell_nobody(with_table: StateFolder, tmp_path: Path) -> None:
-    plain = cohorts.freeze(with_table, catalog.dataset(with_table, "table")).cohort
+    plain = cohorts.freeze(with_table, catalog.dataset(with_table.database, "table")).cohort
     cohorts.freeze_version(with_table, "table", by=ANNA)
     cohorts.freeze_version(with_table, "table", pseudonymise=True, by=ANNA)
-    veiled = cohort_versions.stored(with_table, "table", 2).cohort
+    veiled = cohort_versions.stored(with_table.database, with_table.cohort_key, "table", 2).cohort
     assert veiled.validation == plain.validation
     told = preparation.as_disclosed(veiled, 0.2)
     assert not any(subject in told.model_dump_json() for subject in plain.subjects)
@@ -239,7 +254,7 @@ def test_pseudonyms_move_nobody_and_tell_nobody(with_table: StateFolder, tmp_pat
     assert {veiled.pseudonyms[one] for one in veiled.validation or ()} == set(told.validation or ())
     other = make_site(tmp_path / "other", "b")
     datasets.add(other, "table", tmp_path / "data", "npz", by=ANNA)
-    elsewhere = cohorts.freeze(other, catalog.dataset(other, "table"), pseudonymise=True).cohort
+    elsewhere = cohorts.freeze(other, catalog.dataset(other.database, "table"), pseudonymise=True).cohort
     assert not set(elsewhere.pseudonyms.values()) & set(veiled.pseudonyms.values())
     other.close()
 
@@ -271,7 +286,7 @@ def test_a_version_with_another_validation_list_than_the_job_asks_is_refused(wit
     with pytest.raises(Refused, match=words):
         approve(with_table, "heart", version=1)
     approve(with_table, "heart")
-    assert cohort_versions.stored(with_table, "table").cohort.validation_fraction == 0.4
+    assert cohort_versions.stored(with_table.database, with_table.cohort_key, "table").cohort.validation_fraction == 0.4
 
 
 def test_approving_freezes_with_the_jobs_fraction_and_a_worker_gets_that_list(with_table: StateFolder) -> None:
@@ -299,7 +314,7 @@ def test_an_excluded_subject_is_as_if_it_were_not_there(hospital: StateFolder, t
     (root / "labels" / "sub-02.nii.gz").unlink()
     found = datasets.check(hospital, "brain")
     assert [problem.subject for problem in found.errors] == ["sub-02"]
-    assert catalog.dataset(hospital, "brain").subjects == 3
+    assert catalog.dataset(hospital.database, "brain").subjects == 3
     assert datasets.exclude(hospital, "brain", ["sub-02"], by=ANNA).subjects == 3
     assert datasets.check(hospital, "brain").problems == ()
     assert exclusions.excluded(hospital.database, "brain") == ["sub-02"]
@@ -335,7 +350,7 @@ def test_excluding_mends_counts_that_a_plan_needs(hospital: StateFolder, tmp_pat
 
 def test_a_dataset_whose_folder_disappears_is_named_and_comes_back(with_table: StateFolder, tmp_path: Path) -> None:
     (tmp_path / "data").rename(tmp_path / "elsewhere")
-    entry = catalog.dataset(with_table, "table")
+    entry = catalog.dataset(with_table.database, "table")
     for look in (
         lambda: datasets.check(with_table, "table"),
         lambda: cohorts.freeze(with_table, entry),
@@ -344,7 +359,7 @@ def test_a_dataset_whose_folder_disappears_is_named_and_comes_back(with_table: S
             BadInput, match=r"dataset table: its folder .*data is not there; mount it again, or remove the dataset"
         ):
             look()
-    assert catalog.dataset(with_table, "table") == entry
+    assert catalog.dataset(with_table.database, "table") == entry
     (tmp_path / "elsewhere").rename(tmp_path / "data")
     assert cohorts.freeze_version(with_table, "table", by=ANNA).subjects == 6
 
@@ -355,9 +370,11 @@ def test_a_spacing_makes_another_version_and_workers_get_volumes_of_it(hospital:
     asked = cohorts.freeze_version(hospital, "brain", recipe=Preprocessing(spacing_mm=(2, 1, 1)), by=ANNA)
     again = cohorts.freeze_version(hospital, "brain", by=ANNA)
     assert (asked.version, again.version) == (2, 2), "a recipe stays until another is asked for"
-    older, newer = (cohort_versions.stored(hospital, "brain", number).cohort for number in (1, 2))
+    older, newer = (
+        cohort_versions.stored(hospital.database, hospital.cohort_key, "brain", number).cohort for number in (1, 2)
+    )
     assert "recipe" in str(cohorts.compare(hospital, "brain", 1, 2))
-    entry = catalog.dataset(hospital, "brain")
+    entry = catalog.dataset(hospital.database, "brain")
     before, after = (next(RawSource(Path(entry.root), one).read(one.samples)).images["image"] for one in (older, newer))
     assert (before.shape, after.shape) == ((6, 7, 8), (3, 7, 8))
     with sample_cache.open_sample_cache(hospital).prepare(Path(entry.root), newer) as prepared:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from archipel.cli.dataset_words import extent_in_words
+from archipel.cli.dataset_display import describe_extent
 from archipel.site.services import cohorts, datasets
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import RosterEntry
@@ -67,8 +67,8 @@ def test_what_lies_in_a_folder_is_counted_without_what_links_lead_to(tmp_path: P
     (tmp_path / "data" / "deep" / "one").write_bytes(bytes(2 << 20))
     for name, target in (("out", "large"), ("nowhere", "gone"), ("round", "data/round"), ("folder", "data/deep")):
         (tmp_path / "data" / name).symlink_to(tmp_path / target)
-    assert extent_in_words(datasets.folder_extent(tmp_path / "data")) == "1 file (2 MiB)"
-    assert extent_in_words(datasets.folder_extent(tmp_path / "nowhere")) == "0 files (0 MiB)"
+    assert describe_extent(datasets.folder_extent(tmp_path / "data")) == "1 file (2 MiB)"
+    assert describe_extent(datasets.folder_extent(tmp_path / "nowhere")) == "0 files (0 MiB)"
 
 
 def test_a_dataset_is_added_with_everything_a_person_should_look_at(terminal: Terminal, tmp_path: Path) -> None:

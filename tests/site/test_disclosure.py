@@ -84,7 +84,14 @@ def test_of_a_table_the_words_of_the_dictionary_and_the_mapping_are_told_and_no_
         "pounds": ("", ()),
     }
     text = found.model_dump_json()
-    for secret in ("frieda", "Bremen", "town", "39", "70", str(Path(catalog.dataset(with_heart, "heart").root).parent)):
+    for secret in (
+        "frieda",
+        "Bremen",
+        "town",
+        "39",
+        "70",
+        str(Path(catalog.dataset(with_heart.database, "heart").root).parent),
+    ):
         assert secret not in text, secret
 
 
@@ -96,7 +103,11 @@ def test_columns_that_nobody_described_are_not_told(hospital: StateFolder, tmp_p
     assert disclosure.summaries(hospital)[0].columns == ()
     values = {"yes": "sick", "no": "healthy"}
     catalog.remap(
-        hospital, "heart", DataMapping(columns={"disease": ColumnMapping(source="diagnosis", values=values)}), by=ANNA
+        hospital.database,
+        hospital.cohort_key,
+        "heart",
+        DataMapping(columns={"disease": ColumnMapping(source="diagnosis", values=values)}),
+        by=ANNA,
     )
     (column,) = disclosure.summaries(hospital)[0].columns
     assert (column.name, column.categories) == ("disease", ("sick", "healthy"))
@@ -150,7 +161,7 @@ async def test_what_was_told_is_in_the_journal_once_for_each_change(with_table: 
     agent = Agent(with_table, Wire())  # type: ignore[arg-type]
     for _ in range(3):
         agent.reporting.datasets()
-    catalog.remap(with_table, "table", DataMapping(label_names={"1": "sick"}), by=ANNA)
+    catalog.remap(with_table.database, with_table.cohort_key, "table", DataMapping(label_names={"1": "sick"}), by=ANNA)
     agent.reporting.datasets()
     lines = [line.body["datasets"] for line in journal.lines(with_table.database) if line.kind == "datasets-disclosed"]
     assert lines == [

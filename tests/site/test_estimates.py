@@ -41,4 +41,4 @@ def test_the_estimate_is_the_size_of_what_is_prepared(
     cohort = cohorts.freeze(hospital, entry, recipe=Preprocessing(spacing_mm=spacing)).cohort
     with asyncio.run(prepared(hospital, Path(entry.root), cohort)) as made:
         # A file has its arrays on whole pages, and a description.
-        assert 0 <= made.size - estimated(hospital, entry, cohort).size < 3 * 3 * 4096
+        assert 0 <= made.size - estimated(hospital.database, entry, cohort).size < 3 * 3 * 4096

@@ -54,7 +54,7 @@ def test_one_character_changed_anywhere_is_found(with_table: StateFolder, data: 
 @pytest.mark.parametrize("end", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\r", "\n", "\r\n"])
 def test_no_character_in_a_note_breaks_the_proof(with_table: StateFolder, end: str) -> None:
     offers.record(with_table, job_for(with_table), f"Dr.{end}Who")
-    decisions.reject(with_table, "heart", by=ANNA, note=f"no{end}{{}}{end}yes")
+    decisions.reject(with_table.database, "heart", by=ANNA, note=f"no{end}{{}}{end}yes")
     text = text_of(with_table)
     assert export.verify(text).problems == ()
     assert export.verify(text.replace("\n", "\r\n")).problems == (), "as it comes from a Windows editor"

@@ -41,7 +41,7 @@ def test_the_index_answers_as_one_in_memory_does(
 ) -> None:
     memory, name = MemoryIndex(), f"d{abs(hash(repr(sessions)))}-{batch}"
     for actions in sessions:
-        with SqlFileIndex(hospital, name, batch) as index:
+        with SqlFileIndex(hospital.database, name, batch) as index:
             for action, place, purpose, number in actions:
                 signature = Signature(number, number, number, number)
                 if action == "put":
@@ -54,24 +54,24 @@ def test_the_index_answers_as_one_in_memory_does(
 def test_an_index_that_a_withdrawal_overtook_keeps_nothing(with_table: StateFolder) -> None:
     """What it found may be of whoever withdrew, in whatever order a scan and the withdrawal wrote."""
     signature, places = Signature(1, 1, 1, 1), ("images/a", "images/b")
-    with SqlFileIndex(with_table, "table") as index:
+    with SqlFileIndex(with_table.database, "table") as index:
         index.put(places[0], ONE, signature, FACTS[0])
         index.flush()
         withdraw(with_table, [OptOut("p-002")], by=ANNA)
         index.put(places[1], ONE, signature, FACTS[1])
         index.flush()
-    with SqlFileIndex(with_table, "table") as index:
+    with SqlFileIndex(with_table.database, "table") as index:
         assert [index.get(place, ONE, signature) for place in places] == [None, None]
 
 
 def test_who_comes_back_and_withdraws_again_overtakes_an_index_too(with_table: StateFolder) -> None:
     withdraw(with_table, [OptOut("p-002")], by=ANNA)
     signature = Signature(1, 1, 1, 1)
-    with SqlFileIndex(with_table, "table") as index:
+    with SqlFileIndex(with_table.database, "table") as index:
         reinstate(with_table, OptOut("p-002"), by=ANNA)
         index.put("images/a", ONE, signature, FACTS[0])
         index.flush()
         assert index.get("images/a", ONE, signature) == FACTS[0]
         withdraw(with_table, [OptOut("p-002")], by=ANNA)
-    with SqlFileIndex(with_table, "table") as index:
+    with SqlFileIndex(with_table.database, "table") as index:
         assert index.get("images/a", ONE, signature) is None

@@ -82,8 +82,8 @@ def test_every_command_of_the_page_does_what_the_page_says(
     allowed = authorisation.authorise(hospital, EXPERIMENT, hashed)
     assert allowed.cohort.subjects == ("sub-00", "sub-02", "sub-04", "sub-06", "sub-07")
     assert allowed.cohort.mapping.orientation == "RAS"
-    assert catalog.dataset(hospital, "brains").subjects == 5
-    assert [one.left for one in cohort_versions.versions(hospital)] == [5, 5]
+    assert catalog.dataset(hospital.database, "brains").subjects == 5
+    assert [one.remaining for one in cohort_versions.versions(hospital.database, hospital.cohort_key)] == [5, 5]
 
 
 def run(site: StateFolder, *words: str) -> str:
@@ -94,7 +94,7 @@ def run(site: StateFolder, *words: str) -> str:
 
 def test_the_commands_answer_programs_too(with_table: StateFolder, tmp_path: Path) -> None:
     frozen = json.loads(run(with_table, "cohort", "freeze", "table", "--pseudonymise", "--json"))
-    assert (frozen["version"], frozen["pseudonyms"], frozen["left"]) == (1, True, 6)
+    assert (frozen["version"], frozen["pseudonyms"], frozen["remaining"]) == (1, True, 6)
     assert json.loads(run(with_table, "cohort", "list", "--json")) == [
         {key: value for key, value in frozen.items() if key not in ("is_new", "warnings")}
     ]

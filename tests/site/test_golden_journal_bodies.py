@@ -74,16 +74,16 @@ LINES: dict[SiteJournalKind, tuple[JournalBody, str]] = {
         E.CohortNamed(dataset="heads", version=2, cohort_hash=SHA, name="spring"),
         f'{{"cohort_hash":"{SHA}","dataset":"heads","name":"spring","version":2}}',
     ),
-    SiteJournalKind.COHORT_NARROWED: (
-        E.CohortNarrowed(cohort_hash=SHA, dataset="heads", version=2, subjects=1, left=11, signature="s"),
+    SiteJournalKind.COHORT_REDUCED: (
+        E.CohortReduced(cohort_hash=SHA, dataset="heads", version=2, subjects=1, left=11, signature="s"),
         f'{{"cohort_hash":"{SHA}","dataset":"heads","left":11,"signature":"s","subjects":1,"version":2}}',
     ),
     SiteJournalKind.PATIENT_WITHDRAWN: (
         E.PatientWithdrawn(subject="t1", dataset="every dataset", source="command"),
         '{"dataset":"every dataset","source":"command","subject":"t1"}',
     ),
-    SiteJournalKind.PATIENT_READMITTED: (
-        E.PatientReadmitted(subject="t1", dataset="heads"),
+    SiteJournalKind.PATIENT_REINSTATED: (
+        E.PatientReinstated(subject="t1", dataset="heads"),
         '{"dataset":"heads","subject":"t1"}',
     ),
     SiteJournalKind.JOB_OFFERED: (

@@ -52,8 +52,8 @@ def stops_at(what: str, done: int) -> Watch:
 def as_it_is(site: StateFolder) -> object:
     """All that a person sees of the site's data."""
     return (
-        catalog.datasets(site),
-        cohort_versions.versions(site),
+        catalog.datasets(site.database),
+        cohort_versions.versions(site.database, site.cohort_key),
         journal.lines(site.database),
         changes.read(site, 0),
         sorted(str(path) for path in site.reports.rglob("*")) if site.reports.exists() else [],
@@ -148,7 +148,7 @@ def test_a_withdrawal_stands_when_the_look_for_like_ids_is_stopped(hospital: Sta
     asked = ["sub-00", "sub-0O1"]
     done = withdrawals.withdraw(hospital, asked, by=ANNA, watch=stops_at("files scanned", 2))
     assert done.search_was_stopped and [one.suggestions for one in done.mistyped] == [()]
-    assert catalog.dataset(hospital, "heart").subjects == SUBJECTS - 1
+    assert catalog.dataset(hospital.database, "heart").subjects == SUBJECTS - 1
     whole = withdrawals.withdraw(hospital, ["sub-0O1"], by=ANNA)
     assert not whole.search_was_stopped and [one.suggestions[0] for one in whole.mistyped] == ["sub-01"]
 

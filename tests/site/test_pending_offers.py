@@ -8,8 +8,8 @@ import pytest
 
 from archipel.site.approval import decisions, offers
 from archipel.site.approval.offer_limits import OfferLimits
-from archipel.site.approval.offers import OfferState
 from archipel.site.audit import journal
+from archipel.site.state import OfferState
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import DataNeeds, PlanReference, Refused
 from archipel.vocabulary.bounds import LONGEST_JOB
@@ -41,7 +41,7 @@ def test_one_offer_too_many_is_refused_until_somebody_decides(with_table: StateF
     )
     take_offer(with_table, FEW, **named(0))
     take_offer(with_table, FEW, **named(0, seed=7))
-    decisions.reject(with_table, "e0", by=ANNA)
+    decisions.reject(with_table.database, "e0", by=ANNA)
     take_offer(with_table, FEW, **named(FEW.offers))
     assert len(offers.names(with_table.database)) == FEW.offers + 1
 

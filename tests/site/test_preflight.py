@@ -230,7 +230,7 @@ def test_many_faulty_files_are_counted(hospital: StateFolder, tmp_path: Path) ->
     shutil.rmtree(root / "labels")
     rung = checked(hospital)
     said = [one for one in rung.findings if one.sign is Sign.FIX]
-    assert len(said) == 21 and said[-1].said.startswith(f"{2 * len(NAMES) - 20} more")
+    assert len(said) == 21 and said[-1].message.startswith(f"{2 * len(NAMES) - 20} more")
 
 
 def test_what_the_dataset_the_policy_and_the_settings_do_not_give_is_named(

@@ -10,12 +10,11 @@ from sqlalchemy import insert, update
 from archipel.governance import JournalHead, sign_head
 from archipel.site.audit import journal as audit
 from archipel.site.audit import journal_heads
-from archipel.site.audit.journal_entries import SiteJournalKind
 from archipel.site.services import datasets, failures, journal
 from archipel.site.services.datasets import DatasetCheck
 from archipel.site.services.failures import FailureRow
 from archipel.site.services.journal import VerifiedExport, VerifiedJournal
-from archipel.site.state import schema
+from archipel.site.state import SiteJournalKind, schema
 from archipel.site.state.actor import Actor
 from archipel.site.state.folder import StateFolder
 from archipel.storage import utc_now

@@ -13,11 +13,10 @@ from typer.testing import CliRunner
 from archipel.cli.site import app
 from archipel.governance import JournalHead, job_hash, sign_head
 from archipel.site.approval import authorisation, offers
-from archipel.site.approval.offers import OfferState
 from archipel.site.audit import journal, journal_heads
 from archipel.site.datasets import catalog
 from archipel.site.services import datasets
-from archipel.site.state import schema
+from archipel.site.state import OfferState, SiteJournalKind, schema
 from archipel.site.state.folder import StateFolder
 from archipel.storage import utc_now
 from archipel.tensors import blob_hash
@@ -285,7 +284,7 @@ def test_a_job_with_reasons_against_it_shows_them_before_anybody_is_asked(
     terminal: Terminal, with_table: StateFolder
 ) -> None:
     job, _ = take_offer(with_table)
-    catalog.remove(with_table, "table", by=ANNA)
+    catalog.remove(with_table.database, "table", by=ANNA)
     document = terminal.json("plans", "heart")
     questions = dict(document["explanation"])
     assert "dataset table: is not in the catalog" in questions["What prevents it?"]
@@ -353,7 +352,7 @@ def test_verifying_the_journal_says_how_far_it_is_attested(terminal: Terminal, w
     assert "every line is gone" in verdict() and "is NOT intact" in verdict()
     with with_table.database.write() as connection:
         connection.exec_driver_sql("DELETE FROM federation")
-    write(journal.FIRST)
+    write(SiteJournalKind.SITE_MADE)
     assert "it can be attested after joining" in verdict()
 
 

@@ -33,7 +33,7 @@ def out(site: StateFolder, *subjects: str, dataset: str = "") -> withdrawals.Wit
     return withdraw(site, [OptOut(subject, dataset) for subject in subjects], by=ANNA)
 
 
-def test_a_withdrawal_narrows_what_was_approved_and_asks_nobody(with_table: StateFolder) -> None:
+def test_a_withdrawal_makes_what_was_approved_smaller_and_asks_nobody(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table)
     approval = approve(with_table, "heart")
     before = authorisation.authorise(with_table, "heart", hashed)
@@ -44,7 +44,7 @@ def test_a_withdrawal_narrows_what_was_approved_and_asks_nobody(with_table: Stat
     assert after.approval == approval
     assert offers.offered(with_table.database, "heart").state == "approved"
     assert after.view != before.view
-    assert (done.patients, done.datasets, [(one.version, one.left) for one in done.cohorts]) == (
+    assert (done.patients, done.datasets, [(one.version, one.remaining) for one in done.cohorts]) == (
         1,
         ("table",),
         [(1, 5)],
@@ -71,26 +71,26 @@ def test_a_withdrawal_is_a_signed_document_that_names_nobody(with_table: StateFo
     signed = SignedWithdrawal.model_validate_json(body)
     assert signed.signature == sign_withdrawal(with_table.identity, signed).signature
     written = "".join(f"{line.kind} {line.body}" for line in journal.lines(with_table.database))
-    assert "patient-withdrawn" in written and "cohort-narrowed" in written and signed.signature in written
+    assert "patient-withdrawn" in written and "cohort-reduced" in written and signed.signature in written
     for one in (body, "".join(journal.export(with_table)), str(disclosure.summaries(with_table))):
         assert "p-002" not in one and "Müller" not in one
 
 
 def test_a_withdrawal_applies_to_queries_and_to_what_is_frozen_later(with_table: StateFolder, tmp_path: Path) -> None:
     out(with_table, "p-002")
-    assert catalog.dataset(with_table, "table").subjects == 5
-    assert catalog.dataset(with_table, "table").summary.subjects == 5
+    assert catalog.dataset(with_table.database, "table").subjects == 5
+    assert catalog.dataset(with_table.database, "table").summary.subjects == 5
     assert disclosure.summaries(with_table)[0].subjects == 5
     write_rows(tmp_path / "data", rows=9)
     frozen = cohorts.freeze_version(with_table, "table", by=ANNA)
     assert frozen.subjects == 8
-    assert "p-002" not in cohort_versions.stored(with_table, "table").cohort.subjects
+    assert "p-002" not in cohort_versions.stored(with_table.database, with_table.cohort_key, "table").cohort.subjects
     assert datasets.check(with_table, "table").subjects == 8
 
 
 def test_a_patient_who_withdraws_while_a_person_reads_is_not_in_what_is_approved(with_table: StateFolder) -> None:
     _, hashed = take_offer(with_table)
-    frozen = cohorts.freeze(with_table, catalog.dataset(with_table, "table"))
+    frozen = cohorts.freeze(with_table, catalog.dataset(with_table.database, "table"))
     out(with_table, "p-002")
     decisions.approve(with_table, "heart", job_hash=hashed, frozen=frozen, by=ANNA)
     assert "p-002" not in authorisation.authorise(with_table, "heart", hashed).cohort.subjects
@@ -100,7 +100,7 @@ def test_a_pseudonymised_patient_withdraws_by_the_id_that_the_hospital_knows(wit
     _, hashed = take_offer(with_table)
     cohorts.freeze_version(with_table, "table", pseudonymise=True, by=ANNA)
     approve(with_table, "heart", version=1)
-    pseudonym = cohort_versions.stored(with_table, "table").cohort.pseudonyms["p-002"]
+    pseudonym = cohort_versions.stored(with_table.database, with_table.cohort_key, "table").cohort.pseudonyms["p-002"]
     out(with_table, "p-002")
     left = authorisation.authorise(with_table, "heart", hashed).cohort
     assert "p-002" not in left.subjects and "p-002" not in left.pseudonyms
@@ -120,9 +120,9 @@ def test_a_withdrawal_from_one_dataset_leaves_a_namesake_in_another(with_table: 
     datasets.add(with_table, "other", write_rows(tmp_path / "other"), "npz", by=ANNA)
     done = out(with_table, "p-002", dataset="other")
     assert done.datasets == ("other",)
-    assert [entry.subjects for entry in catalog.datasets(with_table)] == [5, 6]
+    assert [entry.subjects for entry in catalog.datasets(with_table.database)] == [5, 6]
     assert out(with_table, "p-002").datasets == ("table",)
-    assert [entry.subjects for entry in catalog.datasets(with_table)] == [5, 5]
+    assert [entry.subjects for entry in catalog.datasets(with_table.database)] == [5, 5]
 
 
 @pytest.mark.parametrize("subject", ["", "a/b", "x" * 201, "line\nbreak"])
@@ -176,7 +176,7 @@ def test_a_subtraction_that_somebody_else_wrote_stops_everything(with_table: Sta
         assert caught.value.code is ErrorCode.NOT_APPROVED
 
 
-@pytest.mark.parametrize("elsewhere", ["", "withdrawals", "journal WHERE kind = 'cohort-narrowed'"])
+@pytest.mark.parametrize("elsewhere", ["", "withdrawals", "journal WHERE kind = 'cohort-reduced'"])
 def test_a_withdrawal_that_somebody_deletes_brings_nobody_back(with_table: StateFolder, elsewhere: str) -> None:
     """Who is out stands in three places: among the withdrawals, in the journal, and signed with the cohort."""
     _, hashed = take_offer(with_table)
@@ -204,7 +204,7 @@ def test_a_cohort_under_another_datasets_name_escapes_no_withdrawal(with_table: 
     out(with_table, "p-002", dataset="table")
     with with_table.database.write() as connection:
         connection.execute(text("DELETE FROM signed_withdrawals"))
-        connection.execute(text("DELETE FROM journal WHERE kind = 'cohort-narrowed'"))
+        connection.execute(text("DELETE FROM journal WHERE kind = 'cohort-reduced'"))
         connection.execute(text("UPDATE cohorts SET dataset = 'other'"))
     with pytest.raises(Refused, match="its cohort is filed under another dataset"):
         authorisation.authorise(with_table, "heart", hashed)
@@ -234,9 +234,9 @@ def test_an_opt_out_list_is_taken_over_at_every_look(with_table: StateFolder, tm
     }
     listed.write_text("p-005\n")
     assert disclosure.summaries(with_table)[0].subjects == "<5"
-    assert catalog.dataset(with_table, "table").subjects == 3
+    assert catalog.dataset(with_table.database, "table").subjects == 3
     datasets.add(with_table, "other", write_rows(tmp_path / "other"), "npz", by=ANNA)
-    assert catalog.dataset(with_table, "other").subjects == 4
+    assert catalog.dataset(with_table.database, "other").subjects == 4
     listed.unlink()
     assert len(authorisation.authorise(with_table, "heart", hashed).cohort.subjects) == 3
 
@@ -262,7 +262,7 @@ def test_a_mistaken_withdrawal_is_undone_for_new_versions_only(with_table: State
     withdrawals.reinstate(with_table, OptOut("p-002"), by=ANNA)
     assert "p-002" not in authorisation.authorise(with_table, "heart", hashed).cohort.subjects
     fresh = cohorts.freeze_version(with_table, "table", by=ANNA)
-    assert (fresh.version, fresh.left) == (2, 6)
+    assert (fresh.version, fresh.remaining) == (2, 6)
     with pytest.raises(NotFound, match="is not withdrawn"):
         withdrawals.reinstate(with_table, OptOut("p-002"), by=ANNA)
 
@@ -271,7 +271,7 @@ def test_what_was_prepared_of_a_patient_goes_with_the_withdrawal(hospital: State
     root = write_pairs(tmp_path / "brain", 4)
     datasets.add(hospital, "brain", root, "nifti-pairs", by=ANNA)
     cohorts.freeze_version(hospital, "brain", by=ANNA)
-    cohort = cohort_versions.stored(hospital, "brain").cohort
+    cohort = cohort_versions.stored(hospital.database, hospital.cohort_key, "brain").cohort
     cache = sample_cache.open_sample_cache(hospital)
     cache.prepare(root, cohort).close()
     before = {path for path in cache.folder.rglob("*") if path.is_file()}
@@ -285,7 +285,7 @@ def test_an_opt_out_list_does_not_wait_for_a_cache_at_work(hospital: StateFolder
     root = write_pairs(tmp_path / "brain", 4)
     datasets.add(hospital, "brain", root, "nifti-pairs", by=ANNA)
     cohorts.freeze_version(hospital, "brain", by=ANNA)
-    cohort = cohort_versions.stored(hospital, "brain").cohort
+    cohort = cohort_versions.stored(hospital.database, hospital.cohort_key, "brain").cohort
     (sample,) = (one for one in cohort.samples if one.subject == "sub-01")
     cache = sample_cache.open_sample_cache(hospital)
     cache.prepare(root, cohort).close()
@@ -293,7 +293,7 @@ def test_an_opt_out_list_does_not_wait_for_a_cache_at_work(hospital: StateFolder
     with (cache.folder / "lock").open("rb+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         withdrawals.take_opt_outs(hospital)
-        assert catalog.dataset(hospital, "brain").subjects == 3
+        assert catalog.dataset(hospital.database, "brain").subjects == 3
     sample_cache.wait_for_removals()
     assert not [path for path in cache.folder.rglob("*") if sample.hash.partition(":")[2] in path.name]
 
@@ -309,7 +309,7 @@ def test_nothing_that_was_found_in_a_patients_files_stays(hospital: StateFolder,
         known = set(connection.scalars(select(schema.files.c.dataset)))
     assert known == {"other"}
     assert [path.name for path in hospital.reports.iterdir()] == ["other"]
-    again = datasets.rescan(hospital, catalog.dataset(hospital, "brain"))
+    again = datasets.rescan(hospital, catalog.dataset(hospital.database, "brain"))
     assert [sample.subject for sample in again.samples] == ["sub-00", "sub-02"]
     with hospital.database.read() as connection:
         places = connection.scalars(select(schema.files.c.place)).all()
@@ -348,7 +348,7 @@ def test_a_scan_that_a_withdrawal_overtook_brings_nobody_back(
 
     monkeypatch.setattr(catalog, "scanned", overtaken)
     datasets.check(hospital, "brain")
-    assert catalog.dataset(hospital, "brain").subjects == 5
+    assert catalog.dataset(hospital.database, "brain").subjects == 5
     assert disclosure.summaries(hospital)[0].subjects == 5
     with hospital.database.read() as connection:
         places = connection.scalars(select(schema.files.c.place)).all()
@@ -357,11 +357,11 @@ def test_a_scan_that_a_withdrawal_overtook_brings_nobody_back(
 
 def test_an_approval_that_a_withdrawal_overtook_brings_no_count_back(with_table: StateFolder) -> None:
     cohorts.freeze_version(with_table, "table", by=ANNA)
-    frozen = cohort_versions.stored(with_table, "table")
+    frozen = cohort_versions.stored(with_table.database, with_table.cohort_key, "table")
     _, hashed = take_offer(with_table)
     out(with_table, "p-002")
     decisions.approve(with_table, "heart", job_hash=hashed, frozen=frozen, by=ANNA)
-    assert catalog.dataset(with_table, "table").subjects == 5
+    assert catalog.dataset(with_table.database, "table").subjects == 5
 
 
 def test_nothing_that_was_found_of_a_faulty_patient_stays(hospital: StateFolder, tmp_path: Path) -> None:
@@ -409,7 +409,7 @@ def test_what_was_prepared_for_a_check_goes_with_the_withdrawal(hospital: StateF
     """A cohort that a check ran on is kept nowhere, and names its samples to nobody."""
     root = write_pairs(tmp_path / "brain", 4)
     datasets.add(hospital, "brain", root, "nifti-pairs", by=ANNA)
-    cohort = cohorts.freeze(hospital, catalog.dataset(hospital, "brain")).cohort
+    cohort = cohorts.freeze(hospital, catalog.dataset(hospital.database, "brain")).cohort
     cache = sample_cache.open_sample_cache(hospital)
     cache.prepare(root, cohort).close()
     (sample,) = (one for one in cohort.samples if one.subject == "sub-01")
@@ -427,7 +427,7 @@ def test_a_session_under_a_pseudonym_does_not_tell_the_id(hospital: StateFolder,
                 name = f"{folder}{patient}_{shot}.png"
                 Image.fromarray(pixels).save(tmp_path / "xray" / folder / name)
     datasets.add(hospital, "xray", tmp_path / "xray", "class-folders", options={"subject": "^[^_]+"}, by=ANNA)
-    cohort = cohorts.freeze(hospital, catalog.dataset(hospital, "xray"), pseudonymise=True).cohort
+    cohort = cohorts.freeze(hospital, catalog.dataset(hospital.database, "xray"), pseudonymise=True).cohort
     as_told = preparation.as_disclosed(cohort, 0.2)
     assert {one.session for one in as_told.samples} == {"1", "2"}
     assert len({one.key for one in as_told.samples}) == 12
@@ -445,7 +445,7 @@ def test_lines_of_an_opt_out_list_that_match_nobody_are_known_by_their_numbers(
     write_rows(tmp_path / "data", rows=3)
     datasets.check(with_table, "table")
     assert register.unmatched(with_table) == (3, 5, 6), "p-003 is gone from the files and was a patient here"
-    catalog.remove(with_table, "table", by=ANNA)
+    catalog.remove(with_table.database, "table", by=ANNA)
     assert register.unmatched(with_table) == (3, 5, 6)
     listed.unlink()
     assert register.unmatched(with_table) == ()
@@ -485,5 +485,5 @@ def test_a_line_matches_a_patient_who_is_out_of_a_dataset_already(with_table: St
 def test_whoever_was_never_here_is_a_stranger_also_once_withdrawn(with_table: StateFolder) -> None:
     asked = [OptOut("p-001"), OptOut("p-0O2"), OptOut("p-0O3")]
     for _ in range(2):
-        assert register.unknown_subjects(with_table, asked) == set(asked[1:])
+        assert register.unknown_subjects(with_table.database, with_table.cohort_key, asked) == set(asked[1:])
         withdraw(with_table, asked, by=ANNA)

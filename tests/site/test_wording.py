@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from archipel.data.quality import markup
-from archipel.site.approval.explanation import explain_offer, shown
+from archipel.site.approval.explanation import explain_offer
 from archipel.site.state.folder import StateFolder
 from archipel.site.state.settings import SandboxRule, SiteSettings
 from archipel.vocabulary import (
@@ -22,6 +22,7 @@ from archipel.vocabulary import (
     RosterEntry,
     RoundTerms,
 )
+from archipel.vocabulary.visible import escape_hidden_lines
 from worlds.site import job_for
 
 
@@ -50,20 +51,20 @@ def test_how_many_measure_the_model_is_said_and_too_few_are_warned_of(hospital: 
 
 @given(st.text())
 def test_nothing_a_stranger_wrote_can_move_or_hide_what_a_terminal_shows(text: str) -> None:
-    seen = shown(text)
+    seen = escape_hidden_lines(text)
     assert all(character in "\n\t" or unicodedata.category(character)[0] != "C" for character in seen)
-    assert shown(seen) == seen
+    assert escape_hidden_lines(seen) == seen
 
 
 @given(st.text(st.characters(exclude_characters="\n\t")))
 def test_a_page_shows_what_a_terminal_shows(text: str) -> None:
-    assert html.unescape(markup.text(text)) == shown(text)
+    assert html.unescape(markup.text(text)) == escape_hidden_lines(text)
 
 
 @given(st.text(st.characters(categories=["L", "N", "P", "S", "Zs"], max_codepoint=0xFFFF)))
 def test_ordinary_text_is_shown_as_it_is(text: str) -> None:
     assume(not set(text) & {"\u115f", "\u1160", "\u2800", "\u3164", "\uffa0"})
-    assert shown(text) == text
+    assert escape_hidden_lines(text) == text
 
 
 def test_every_field_that_leaves_is_spoken_of(hospital: StateFolder) -> None:

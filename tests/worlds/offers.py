@@ -66,4 +66,4 @@ def offered(
 
 
 def findings(rung: CheckResult, sign: Sign) -> dict[str, str]:
-    return {one.what: one.said for one in rung.findings if one.sign is sign}
+    return {one.what: one.message for one in rung.findings if one.sign is sign}

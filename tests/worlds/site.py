@@ -43,7 +43,7 @@ def make_site(folder: Path, name: str = "charite") -> StateFolder:
     """A site that joined the federation of SERVER, with a certificate that it signed itself."""
     site = create_site(folder, name)
     key, certificate = pair()
-    keep_certificate(site, key, certificate, certificate)
+    keep_certificate(site.keys, key, certificate, certificate)
     with site.database.write() as connection:
         connection.execute(
             insert(schema.federation).values(

@@ -28,11 +28,11 @@ def evaluate(
     from archipel.plans import load_own, package
     from archipel.plans.inference import evaluate_folder, read_models
 
-    found = evaluate_folder(load_own(package(plan, entry=entry)), read_models(model), data)
+    evaluation = evaluate_folder(load_own(package(plan, entry=entry)), read_models(model), data)
     if as_json:
-        typer.echo(json.dumps(found))
+        typer.echo(json.dumps(evaluation))
         return
-    _print(found)
+    _print(evaluation)
 
 
 def _print(found: Evaluation) -> None:

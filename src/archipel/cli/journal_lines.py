@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
+from archipel.site.state import SiteJournalKind
+
 if TYPE_CHECKING:
     from archipel.governance import JournalEntry
-
-DISCLOSED = "datasets-disclosed"
-"""The kind of the entries that say what the site disclosed."""
 
 
 def rows(
@@ -21,16 +20,16 @@ def rows(
 ) -> list[dict[str, str | int]]:
     """A table's rows. ``disclosed_before``: the newest disclosure before these entries, if there is one."""
     before = _by_name(disclosed_before or {})
-    found: list[dict[str, str | int]] = []
+    table: list[dict[str, str | int]] = []
     for entry in entries:
         body = plain(entry.body)
-        if entry.kind == DISCLOSED:
+        if entry.kind == SiteJournalKind.DATASETS_DISCLOSED:
             now = _by_name(entry.body)
             if before is not None and now is not None:
                 body = _change(before, now)
             before = now
-        found.append({"number": entry.number, "at": entry.at, "kind": entry.kind, "body": body})
-    return found
+        table.append({"number": entry.number, "at": entry.at, "kind": entry.kind, "body": body})
+    return table
 
 
 def plain(value: JsonValue) -> str:
@@ -101,9 +100,9 @@ def _differing(old: Mapping[str, JsonValue], new: Mapping[str, JsonValue]) -> It
         if _names(was) == _names(now):
             yield f"{key}: new text"
         elif isinstance(was, list | None) and isinstance(now, list | None):
-            held, there = _listed(was), _listed(now)
-            yield from (f"{key} with {plain(one)}" for one in there if one not in held)
-            yield from (f"{key} without {plain(one)}" for one in held if one not in there)
+            earlier, later = _listed(was), _listed(now)
+            yield from (f"{key} with {plain(one)}" for one in later if one not in earlier)
+            yield from (f"{key} without {plain(one)}" for one in earlier if one not in later)
         else:
             yield f"{key} {plain(now) or 'none'} (before: {plain(was) or 'none'})"
 

@@ -20,12 +20,14 @@ def print_scores(scores: Sequence[ModelScores]) -> None:
 
     from archipel.vocabulary.visible import escape_hidden
 
-    sites = sorted({site for one in scores for site in one.per_site})
-    for metric in sorted({metric for one in scores for metric in one.all_sites}):
+    sites = sorted({site for scored in scores for site in scored.per_site})
+    for metric in sorted({metric for scored in scores for metric in scored.all_sites}):
         table = Table("model", "all sites", *map(escape_hidden, sites), title=escape_hidden(metric))
-        for one in scores:
-            cells = [one.all_sites.get(metric), *(one.per_site.get(site, {}).get(metric) for site in sites)]
-            table.add_row(Text(escape_hidden(one.model)), *("-" if cell is None else f"{cell:.4f}" for cell in cells))
+        for scored in scores:
+            cells = [scored.all_sites.get(metric), *(scored.per_site.get(site, {}).get(metric) for site in sites)]
+            table.add_row(
+                Text(escape_hidden(scored.model)), *("-" if cell is None else f"{cell:.4f}" for cell in cells)
+            )
         Console().print(table)
 
 
@@ -40,13 +42,13 @@ def arguments(texts: Sequence[str] | None) -> dict[str, Value]:
 
     from archipel.vocabulary import BadInput
 
-    found: dict[str, Value] = {}
+    values: dict[str, Value] = {}
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not (name and equals):
             raise BadInput(f"--set {text}", "is not NAME=VALUE", "give for example --set learning_rate=0.01")
         try:
-            found[name] = json.loads(value)
+            values[name] = json.loads(value)
         except ValueError:
-            found[name] = value
-    return found
+            values[name] = value
+    return values

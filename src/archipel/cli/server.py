@@ -105,29 +105,29 @@ def status(state: State, as_json: AsJson = False) -> None:
     raise typer.Exit(0 if found.answers else 1)
 
 
-def _print_status(found: ServerStatus, state: Path) -> None:
-    if found.answers:
+def _print_status(status: ServerStatus, state: Path) -> None:
+    if status.answers:
         stands = "answers"
-    elif found.running:
+    elif status.running:
         stands = "runs, but its REST interface does not answer; see its log"
     else:
         stands = f"stopped; start it with archipel server start --state {state}"
-    if found.database is False:
+    if status.database is False:
         stands += "; it cannot reach its database"
-    sites = [f"{site} (connected)" if site in found.connected else site for site in found.sites]
+    sites = [f"{site} (connected)" if site in status.connected else site for site in status.sites]
     lines = {
-        "federation": found.federation,
+        "federation": status.federation,
         "server": stands,
-        "REST": found.rest,
-        "gRPC": found.grpc,
+        "REST": status.rest,
+        "gRPC": status.grpc,
         "sites": ", ".join(sites) or "none yet; archipel server join-token create SITE lets one join",
-        "journal": f"{found.journal} lines",
+        "journal": f"{status.journal} lines",
     }
     for key, value in lines.items():
         print(f"{key:<12}{value}")
-    for fault in found.own_journal_faults:
+    for fault in status.own_journal_faults:
         print(f"this server's own journal lost or changed lines: {fault}")
-    for fault in found.journal_faults:
+    for fault in status.journal_faults:
         print(readable(f"a site's journal lost or changed lines: {fault}"))
     rows = [
         {
@@ -138,7 +138,7 @@ def _print_status(found: ServerStatus, state: Path) -> None:
             "created": summary.created,
             "reason": summary.reason or "",
         }
-        for summary in found.experiments
+        for summary in status.experiments
     ]
     show("Experiments", rows, False)
 

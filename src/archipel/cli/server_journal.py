@@ -29,19 +29,19 @@ def verify(
     with opened(state) as federation:
         key, name = federation.identity.public, federation.settings.name
         kept = [journal_heads.read_own(head, key, name)] if head is not None else []
-        found = own_journal.verify(federation.registry, kept)
-    if not found.whole:
+        proof = own_journal.verify(federation.registry, kept)
+    if not proof.whole:
         raise ArchipelError(
             "journal",
-            "; ".join(found.problems),
+            "; ".join(proof.problems),
             "compare it with the backup and find out who changed it",
             code=ErrorCode.TRUST,
         )
     if kept:
-        print(f"the journal is intact up to line {found.attested}; it has {found.lines} lines")
+        print(f"the journal is intact up to line {proof.attested}; it has {proof.lines} lines")
     else:
         print(
-            f"all {found.lines} entries are consistent; only a head kept elsewhere (--head) "
+            f"all {proof.lines} entries are consistent; only a head kept elsewhere (--head) "
             "can prove that none were removed from the end"
         )
 

@@ -71,10 +71,10 @@ def site_list(
     from archipel.server.sites import presence
 
     with opened(state) as federation:
-        found = list_members(federation.registry, presence.read(federation.state), removed=removed)
-    rows = [member.model_dump(mode="json") for member in found]
+        members = list_members(federation.registry, presence.read(federation.state), removed=removed)
+    rows = [member.model_dump(mode="json") for member in members]
     if not as_json:
-        for row, member in zip(rows, found, strict=True):
+        for row, member in zip(rows, members, strict=True):
             row["datasets"] = ", ".join(f"{dataset.name} ({dataset.subjects})" for dataset in member.datasets)
         rows = [{key: row[key] for key in _OF_A_SITE} for row in rows]
     show("Sites", rows, as_json)

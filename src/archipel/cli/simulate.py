@@ -77,16 +77,16 @@ def simulate(
             "cannot be used together with --format, --option or --mapping",
             "write the sites' formats, options and mappings into its tables",
         )
-    found = _sites(load_own(package(plan, entry=entry)).needs, data, sites, layout, option, mapping)
+    specs = _sites(load_own(package(plan, entry=entry)).needs, data, sites, layout, option, mapping)
     values = arguments(set_)
     nobody = "ed25519:" + "0" * 64
     drafted = draft(
         plan,
         entry=entry,
         experiment="simulation",
-        roster=[RosterEntry(site=site.name, identity_key=nobody, dataset="data") for site in found],
+        roster=[RosterEntry(site=site.name, identity_key=nobody, dataset="data") for site in specs],
         server_key=nobody,
-        terms=RoundTerms(rounds=rounds, quorum=len(found), deadline_s=360_000),
+        terms=RoundTerms(rounds=rounds, quorum=len(specs), deadline_s=360_000),
         baselines=Baselines(local=baselines, ensemble=baselines),
         validation_fraction=validation_fraction,
         seed=seed,
@@ -94,7 +94,7 @@ def simulate(
         limits=limits,
     )
     with tempfile.TemporaryDirectory(prefix="archipel-simulation-") as place:
-        store = asyncio.run(run(drafted.job, drafted.plan, drafted.initial_model, found, Path(place), workers=workers))
+        store = asyncio.run(run(drafted.job, drafted.plan, drafted.initial_model, specs, Path(place), workers=workers))
         if not as_json:
             _print_rounds(store)
         if out is not None:
@@ -105,7 +105,7 @@ def simulate(
         with tempfile.TemporaryDirectory(prefix="archipel-pooled-") as place:
             trained = train_pooled(
                 plan,
-                found,
+                specs,
                 entry=entry,
                 rounds=rounds,
                 folder=Path(place),

@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.syntax import Syntax
 from rich.text import Text
 
-from archipel.cli.dataset_words import listing_problems, print_datasets
+from archipel.cli.dataset_display import listing_problems, print_datasets
 from archipel.cli.site_check import check
 from archipel.cli.site_cohort import cohort_app
 from archipel.cli.site_dataset import dataset_app
@@ -33,6 +33,7 @@ from archipel.cli.site_terminal import (
     print_table,
     words,
 )
+from archipel.vocabulary.visible import escape_hidden_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,39 +100,39 @@ def status(state: State, as_json: AsJson = False) -> None:
     from archipel.site.services import status as services
 
     with opened(state) as site:
-        found = services.status(site)
+        overview = services.status(site)
     if as_json:
-        print_json(found.model_dump(mode="json"))
+        print_json(overview.model_dump(mode="json"))
         return
-    screen, federation, link = console(), found.federation, found.link
-    screen.print(f"site {found.site}, agent {found.agent}, sandbox {found.sandbox}")
+    screen, federation, link = console(), overview.federation, overview.link
+    screen.print(f"site {overview.site}, agent {overview.agent}, sandbox {overview.sandbox}")
     screen.print(
-        f"federation {federation.name} at {federation.grpc}, certificate until {found.certificate_until}"
+        f"federation {federation.name} at {federation.grpc}, certificate until {overview.certificate_until}"
         if federation
         else "has not joined a federation yet"
     )
     if link is not None:
         stands = "connected" if link.connected else f"not connected: {link.problem}"
         screen.print(words(f"{stands} (since {link.since})"))
-    for fault in found.server_journal_faults:
+    for fault in overview.server_journal_faults:
         screen.print(f"the server's journal lost or changed lines: {fault}; ask its operator which of the two happened")
-    print_datasets(found.datasets)
-    _print_opt_outs(found.opt_outs)
-    _print_offers(found.experiments)
+    print_datasets(overview.datasets)
+    _print_opt_outs(overview.opt_outs)
+    _print_offers(overview.experiments)
 
 
-def _print_opt_outs(found: OptOutList | None) -> None:
-    from archipel.site.withdrawn import OPT_OUT, in_words
+def _print_opt_outs(opt_outs: OptOutList | None) -> None:
+    from archipel.site.withdrawn import OPT_OUT, line_ranges
 
-    if found is None:
+    if opt_outs is None:
         return
-    screen, unmatched = console(), found.unmatched
-    if found.problem:
-        screen.print(f"nothing runs: {found.problem}")
+    screen, unmatched = console(), opt_outs.unmatched
+    if opt_outs.problem:
+        screen.print(f"nothing runs: {opt_outs.problem}")
         return
     match = "match" if len(unmatched) > 1 else "matches"
-    nobody = f"; {in_words(unmatched)} {match} no subject in any dataset here" if unmatched else ""
-    screen.print(f"{OPT_OUT} names {found.patients} patients{nobody}")
+    nobody = f"; {line_ranges(unmatched)} {match} no subject in any dataset here" if unmatched else ""
+    screen.print(f"{OPT_OUT} names {opt_outs.patients} patients{nobody}")
 
 
 def _print_offers(rows: Sequence[OfferRow]) -> None:
@@ -162,24 +163,23 @@ def plans(
             else:
                 _print_offers(rows)
             return
-        found = offer_documents.document(site, offer_documents.full_name(site, experiment), dataset)
+        offer = offer_documents.document(site, offer_documents.full_name(site, experiment), dataset)
     if as_json:
-        print_json(found.model_dump(mode="json"))
+        print_json(offer.model_dump(mode="json"))
     else:
-        _show(found)
+        _show(offer)
 
 
 def _show(offer: OfferDocument) -> None:
-    from archipel.site.approval import shown
 
     screen = console()
     screen.print(Text(f"experiment {offer.experiment} ({offer.state.value})", style="bold"))
     if offer.note:
-        screen.print(Text(f"note of this site: {shown(offer.note)}"))
+        screen.print(Text(f"note of this site: {escape_hidden_lines(offer.note)}"))
     for question, answer in offer.explanation:
         screen.print(Text(f"\n{question}", style="bold"))
         # Indented, every line of it: an answer quotes strangers, and no line of theirs may pass for a question.
-        screen.print(Padding(Text(shown(answer)), (0, 0, 0, 2)))
+        screen.print(Padding(Text(escape_hidden_lines(answer)), (0, 0, 0, 2)))
     plan = offer.job.plan
     for path in plan.paths:
         what = "The plan" if path == plan.entry else "A file of the plan"
@@ -187,7 +187,7 @@ def _show(offer: OfferDocument) -> None:
         if offer.files is None:
             screen.print("has not been fetched yet; the running agent fetches it")
         else:
-            text = shown(offer.files[path])
+            text = escape_hidden_lines(offer.files[path])
             screen.print(Syntax(text, "python", line_numbers=True, word_wrap=True, background_color="default"))
     screen.print(Text(f"\njob {offer.job_hash}"))
 

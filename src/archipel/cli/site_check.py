@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from archipel.cli.site_terminal import AsJson, Screen, State, console, opened, person, print_json
+from archipel.vocabulary.visible import escape_hidden_lines
 
 if TYPE_CHECKING:
     from archipel.site.checks import CheckResult
@@ -72,8 +73,10 @@ def check(
 
 
 def _say(screen: Screen, result: CheckResult) -> None:
-    from archipel.site.approval import shown
 
     screen.print(f"{result.step}: {'go' if result.go else 'fix this first'}")
     for one in result.findings:
-        screen.print(f"  {one.sign:<4}  {shown(one.what)}" + (f": {shown(one.said)}" if one.said else ""))
+        screen.print(
+            f"  {one.sign:<4}  {escape_hidden_lines(one.what)}"
+            + (f": {escape_hidden_lines(one.message)}" if one.message else "")
+        )

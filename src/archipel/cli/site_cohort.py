@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from archipel.cli.dataset_words import extent_in_words, listing_problems, mapped, options
+from archipel.cli.dataset_display import describe_extent, listing_problems, mapping_lines, options
 from archipel.cli.site_dataset import Dataset
 from archipel.cli.site_terminal import AsJson, State, console, opened, person, print_json, print_table
 from archipel.vocabulary import BadInput, Watch
 from archipel.vocabulary.counting import pluralise
+from archipel.vocabulary.visible import escape_hidden_lines
 
 if TYPE_CHECKING:
     from archipel.data import Preprocessing
@@ -55,22 +56,22 @@ def cohort_freeze(
 
     screen, recipe = console(), _recipe(spacing)
     with opened(state) as site, listing_problems(screen):
-        extent = extent_in_words(datasets.extent(site, dataset))
+        extent = describe_extent(datasets.extent(site, dataset))
         with screen.progress(f"reading {extent} of dataset {dataset}") as show:
-            found = cohorts.freeze_version(
+            version = cohorts.freeze_version(
                 site, dataset, by=person(), name=name,
                 fraction=fraction, pseudonymise=pseudonymise, recipe=recipe, watch=Watch(show),
             )  # fmt: skip
     if as_json:
-        print_json(found.model_dump(mode="json"))
+        print_json(version.model_dump(mode="json"))
         return
-    if not found.is_new:
-        screen.print(f"version {found.version} exists already with the same content; no new version was made")
-    called = f" {found.name}" if found.name else ""
-    split = f"{found.training} train, {found.validation} validate"
-    people = pluralise(found.left, "subject")
-    screen.print(f"dataset {dataset} version {found.version}{called}: {people} ({split}), {found.hash}")
-    for warning in found.warnings:
+    if not version.is_new:
+        screen.print(f"version {version.version} exists already with the same content; no new version was made")
+    called = f" {version.name}" if version.name else ""
+    split = f"{version.training} train, {version.validation} validate"
+    people = pluralise(version.remaining, "subject")
+    screen.print(f"dataset {dataset} version {version.version}{called}: {people} ({split}), {version.hash}")
+    for warning in version.warnings:
         screen.print(f"warning: {warning}")
 
 
@@ -98,14 +99,16 @@ def cohort_list(
     as_json: AsJson = False,
 ) -> None:
     """List every frozen version."""
-    from archipel.site.services import cohorts
+    from archipel.site.services import cohort_documents
 
     with opened(state) as site:
-        rows = [one.model_dump(mode="json") for one in cohorts.listed(site, dataset)]
+        rows = [one.model_dump(mode="json") for one in cohort_documents.rows(site, dataset)]
     if as_json:
         print_json(rows)
     elif rows:
-        print_table(["dataset", "version", "name", "left", "training", "validation", "pseudonyms", "frozen_at"], rows)
+        print_table(
+            ["dataset", "version", "name", "remaining", "training", "validation", "pseudonyms", "frozen_at"], rows
+        )
     else:
         console().print("no cohort has been frozen yet; freeze one with archipel site cohort freeze DATASET")
 
@@ -120,25 +123,24 @@ def cohort_show(
     as_json: AsJson = False,
 ) -> None:
     """Show a version: who is in it, on which side, under which pseudonym, and what made it. This stays here."""
-    from archipel.site.approval import shown
     from archipel.site.services import cohort_documents
 
     with opened(state) as site:
-        found = cohort_documents.document(site, dataset, number)
+        cohort = cohort_documents.document(site, dataset, number)
     if as_json:
-        print_json(found.model_dump(mode="json"))
+        print_json(cohort.model_dump(mode="json"))
         return
-    print_table(["subject", "pseudonym", "side", "samples"], [dict(member) for member in found.members])
+    print_table(["subject", "pseudonym", "side", "samples"], [dict(member) for member in cohort.members])
     screen = console()
-    called = f" {found.name}" if found.name else ""
-    screen.print(f"dataset {dataset} version {found.version}{called}, frozen {found.frozen_at}, {found.hash}")
-    screen.print(f"{found.left} subjects, {found.subjects - found.left} withdrawn since")
-    lines = [f"format {found.format}" + (f", options {options(found.options)}" if found.options else "")]
-    lines += mapped(found.mapping)
-    if found.recipe.spacing_mm:
-        lines.append(f"recipe: volumes resampled to {' x '.join(f'{size:g}' for size in found.recipe.spacing_mm)} mm")
+    called = f" {cohort.name}" if cohort.name else ""
+    screen.print(f"dataset {dataset} version {cohort.version}{called}, frozen {cohort.frozen_at}, {cohort.hash}")
+    screen.print(f"{cohort.remaining} subjects, {cohort.subjects - cohort.remaining} withdrawn since")
+    lines = [f"format {cohort.format}" + (f", options {options(cohort.options)}" if cohort.options else "")]
+    lines += mapping_lines(cohort.mapping)
+    if cohort.recipe.spacing_mm:
+        lines.append(f"recipe: volumes resampled to {' x '.join(f'{size:g}' for size in cohort.recipe.spacing_mm)} mm")
     for line in lines:
-        screen.print(shown(line))
+        screen.print(escape_hidden_lines(line))
 
 
 @cohort_app.command("diff")
@@ -152,20 +154,19 @@ def cohort_diff(
     as_json: AsJson = False,
 ) -> None:
     """Say what became of one version in another, by name of each subject. This stays here."""
-    from archipel.site.approval import shown
     from archipel.site.services import cohorts
 
     screen = console()
     waiting = screen.progress(f"reading dataset {dataset}")
     with opened(state) as site, listing_problems(screen), waiting as show:
-        found = cohorts.compare(site, dataset, before, after, watch=Watch(show))
+        difference = cohorts.compare(site, dataset, before, after, watch=Watch(show))
     if as_json:
-        print_json(found.model_dump(mode="json"))
+        print_json(difference.model_dump(mode="json"))
         return
     for what in ("added", "removed", "changed", "settings"):
-        for line in getattr(found, what):
-            screen.print(f"{what if what != 'settings' else 'changed'}: {shown(line)}")
-    if found.nothing:
+        for line in getattr(difference, what):
+            screen.print(f"{what if what != 'settings' else 'changed'}: {escape_hidden_lines(line)}")
+    if difference.nothing:
         screen.print("nothing differs")
 
 
@@ -182,7 +183,6 @@ def cohort_withdraw(
     ] = "",
 ) -> None:
     """Take patients out of every dataset, cohort and round from now on; no approval is asked again."""
-    from archipel.site.approval import shown
     from archipel.site.services import withdrawals
 
     listed = withdrawals.read_list(file) if file is not None else ()
@@ -191,10 +191,10 @@ def cohort_withdraw(
         done = withdrawals.withdraw(
             site, subjects or [], by=person(), listed=listed, dataset=dataset, reason=reason, watch=Watch(show)
         )
-    for one in done.mistyped:
-        near = f"; did you mean {' or '.join(one.suggestions)}?" if one.suggestions else ""
+    for unknown_subject in done.mistyped:
+        near = f"; did you mean {' or '.join(unknown_subject.suggestions)}?" if unknown_subject.suggestions else ""
         where = f"dataset {dataset}" if dataset else "any dataset here"
-        screen.print(shown(f"{one.subject} matches no subject in {where}{near}"))
+        screen.print(escape_hidden_lines(f"{unknown_subject.subject} matches no subject in {where}{near}"))
     if not done.patients and not done.mistyped:
         screen.print("they are withdrawn already")
         return
@@ -205,7 +205,7 @@ def cohort_withdraw(
     for name in done.datasets:
         screen.print(f"dataset {name} leaves them out")
     for cohort in done.cohorts:
-        screen.print(f"dataset {cohort.dataset} version {cohort.version} has {cohort.left} subjects left")
+        screen.print(f"dataset {cohort.dataset} version {cohort.version} has {cohort.remaining} subjects left")
     if not done.mistyped:
         screen.print(f"{done.patients} withdrawn and excluded from the next task on; existing approvals stay valid")
         return
@@ -217,15 +217,15 @@ def cohort_withdraw(
     raise typer.Exit(1)
 
 
-@cohort_app.command("readmit")
+@cohort_app.command("reinstate")
 def cohort_reinstate(
     subject: Annotated[str, typer.Argument(help="The subject who was withdrawn by mistake.")],
     state: State,
     dataset: OnlyFrom = "",
 ) -> None:
-    """Undo a mistaken withdrawal, for versions frozen from now on; those that were narrowed stay so."""
+    """Undo a mistaken withdrawal, for versions frozen from now on; earlier ones stay without the patient."""
     from archipel.site.services import withdrawals
 
     with opened(state) as site:
         withdrawals.reinstate(site, subject, by=person(), dataset=dataset)
-    console().print("readmitted; freeze the dataset again and approve the new version")
+    console().print("reinstated; freeze the dataset again and approve the new version")

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from archipel.cli import dataset_words
-from archipel.cli.dataset_words import extent_in_words, listing_problems, print_datasets, print_detected, print_needs
+from archipel.cli import dataset_display
+from archipel.cli.dataset_display import describe_extent, listing_problems, print_datasets, print_detected, print_needs
 from archipel.cli.site_terminal import AsJson, Screen, State, console, opened, person, print_json
 from archipel.vocabulary import BadInput, Watch
 from archipel.vocabulary.counting import pluralise
+from archipel.vocabulary.visible import escape_hidden_lines
 
 if TYPE_CHECKING:
     from archipel.data import DataMapping
@@ -42,34 +43,32 @@ def dataset_add(
     ] = False,
 ) -> None:
     """Check a folder of data and enter it in the catalog; nothing is added while anything is wrong with it."""
-    from archipel.site.approval import shown
     from archipel.site.services import datasets
 
     asked = asked_mapping(mapping, label)
     options = dict(read_option(text) for text in option or [])
     screen = console()
-    waiting = screen.progress(f"reading and hashing {extent_in_words(datasets.folder_extent(path))} in {path}")
+    waiting = screen.progress(f"reading and hashing {describe_extent(datasets.folder_extent(path))} in {path}")
     with opened(state) as site, listing_problems(screen), waiting as show:
         added = datasets.add(
             site, name, path, layout, by=person(), options=options, mapping=asked, leave_out_faulty=leave_out_faulty,
             watch=Watch(show),
         )  # fmt: skip
     print_detected(screen, added.detected)
-    dataset_words.print_found(screen, name, added.problems)
+    dataset_display.print_scan_problems(screen, name, added.problems)
     _print_unmatched(screen, added.unmatched)
     for other in added.same_folder:
         screen.print(f"dataset {other} uses the same folder; a plan that trains on both would see these patients twice")
     entry = added.dataset
-    held = dataset_words.in_short(entry.summary)
-    screen.print(shown(f"dataset {entry.name} added: {pluralise(entry.subjects, 'subject')}; {held}"))
+    content = dataset_display.short_summary(entry.summary)
+    screen.print(escape_hidden_lines(f"dataset {entry.name} added: {pluralise(entry.subjects, 'subject')}; {content}"))
 
 
 def _print_unmatched(screen: Screen, lines: Iterable[str]) -> None:
     """Print what a mapping names and the dataset does not have."""
-    from archipel.site.approval import shown
 
     for line in lines:
-        screen.print(shown(f"- mapping: {line}"))
+        screen.print(escape_hidden_lines(f"- mapping: {line}"))
 
 
 def _label(text: str) -> tuple[str, str]:
@@ -109,9 +108,9 @@ def dataset_formats() -> None:
     from archipel.data import FORMATS
 
     screen = console()
-    for one in FORMATS.values():
-        screen.print(Text.assemble((one.name, "bold"), f" ({one.kind}): {one.title}"))
-        for name, text in one.options.items():
+    for layout in FORMATS.values():
+        screen.print(Text.assemble((layout.name, "bold"), f" ({layout.kind}): {layout.title}"))
+        for name, text in layout.options.items():
             screen.print(Padding(Text.assemble((name, "cyan"), f": {text}"), (0, 0, 0, 4)))
 
 
@@ -136,48 +135,49 @@ def dataset_check(name: Dataset, state: State, as_json: AsJson = False) -> None:
     screen = console()
     with opened(state) as site:
         extent = datasets.extent(site, name)
-        with screen.progress(f"reading {extent_in_words(extent)} in {extent.root}") as show:
-            found = datasets.check(site, name, watch=Watch(show))
+        with screen.progress(f"reading {describe_extent(extent)} in {extent.root}") as show:
+            checked = datasets.check(site, name, watch=Watch(show))
     if as_json:
-        print_json(found.model_dump(mode="json"))
+        print_json(checked.model_dump(mode="json"))
     else:
-        dataset_words.print_problems(screen, found.problems)
-        warnings = len(found.problems) - len(found.errors)
+        dataset_display.print_problems(screen, checked.problems)
+        warnings = len(checked.problems) - len(checked.errors)
         screen.print(
-            f"dataset {name}: {found.subjects} usable subjects, {len(found.errors)} errors, {warnings} warnings"
+            f"dataset {name}: {checked.subjects} usable subjects, {len(checked.errors)} errors, {warnings} warnings"
         )
-    if found.errors:
+    if checked.errors:
         raise typer.Exit(1)
 
 
 @dataset_app.command("show")
 def dataset_show(name: Dataset, state: State, as_json: AsJson = False) -> None:
     """Show a dataset: its content and mapping, what the site discloses about it, and what plans here need of it."""
-    from archipel.site.approval import shown
     from archipel.site.services import dataset_documents
 
     with opened(state) as site:
-        found = dataset_documents.document(site, name)
+        document = dataset_documents.document(site, name)
     if as_json:
-        print_json(found.model_dump(mode="json"))
+        print_json(document.model_dump(mode="json"))
         return
     screen = console()
-    screen.print(f"dataset {name} ({found.format}, {found.kind}) in {found.root}, scanned {found.scanned_at}")
-    if found.counts_are_from_before_a_withdrawal:
+    screen.print(
+        f"dataset {name} ({document.format}, {document.kind}) in {document.root}, scanned {document.scanned_at}"
+    )
+    if document.counts_are_from_before_a_withdrawal:
         screen.print(
-            f"{found.subjects} subjects; patients were withdrawn after the last scan, and what follows still counts"
+            f"{document.subjects} subjects; patients were withdrawn after the last scan, and what follows still counts"
         )
         screen.print(f"them: archipel site dataset check {name} counts again")
     else:
-        screen.print(f"{pluralise(found.subjects, 'subject')}, {pluralise(found.summary.samples, 'sample')}")
-    lines = [f"  {line}" for line in dataset_words.in_full(found.summary)]
-    lines += [f"options: {dataset_words.options(found.options)}"] if found.options else []
-    lines += dataset_words.mapped(found.mapping)
-    lines.append(f"excluded: {', '.join(found.excluded) or 'nobody'}")
-    lines += dataset_words.outside(found.disclosed)
+        screen.print(f"{pluralise(document.subjects, 'subject')}, {pluralise(document.summary.samples, 'sample')}")
+    lines = [f"  {line}" for line in dataset_display.summary_lines(document.summary)]
+    lines += [f"options: {dataset_display.options(document.options)}"] if document.options else []
+    lines += dataset_display.mapping_lines(document.mapping)
+    lines.append(f"excluded: {', '.join(document.excluded) or 'nobody'}")
+    lines += dataset_display.disclosed_lines(document.disclosed)
     for line in lines:
-        screen.print(shown(line))
-    for experiment, answers in found.needs.items():
+        screen.print(escape_hidden_lines(line))
+    for experiment, answers in document.needs.items():
         print_needs(screen, experiment, answers)
 
 
@@ -192,15 +192,15 @@ def dataset_map(name: Dataset, state: State, mapping: MappingFile = None, label:
     screen = console()
     with opened(state) as site:
         asked = read_mapping(mapping) if mapping else None
-        found = dataset_documents.change_mapping(site, name, asked, _label_names(label), by=person())
-    if not found.changed:
+        changed = dataset_documents.change_mapping(site, name, asked, _label_names(label), by=person())
+    if not changed.changed:
         screen.print(f"dataset {name} has this mapping already")
         return
-    for line in found.changed:
+    for line in changed.changed:
         screen.print(f"- {line}")
-    for experiment, answers in found.answers.items():
+    for experiment, answers in changed.answers.items():
         print_needs(screen, experiment, answers)
-    _print_unmatched(screen, found.unmatched)
+    _print_unmatched(screen, changed.unmatched)
     screen.print(
         f"dataset {name} has a new mapping: the next freeze makes a new version; approved cohorts keep the "
         f"mapping that they have"

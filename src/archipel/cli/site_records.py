@@ -9,6 +9,7 @@ import typer
 
 from archipel.cli.site_terminal import AsJson, Experiment, State, console, opened, person, print_json, print_table
 from archipel.vocabulary import BadInput, Conflict
+from archipel.vocabulary.visible import escape_hidden_lines
 
 if TYPE_CHECKING:
     from archipel.governance import JournalHead
@@ -138,12 +139,12 @@ def journal_show(
     from archipel.site.services import journal
 
     with opened(state) as site:
-        found = journal.newest(site, last)
+        newest = journal.newest(site, last)
     if as_json:
-        print_json([entry.model_dump(mode="json") for entry in found.lines])
+        print_json([entry.model_dump(mode="json") for entry in newest.lines])
     else:
-        before = found.disclosed_before
-        rows = journal_lines.rows(found.lines, before.body if before else None)
+        before = newest.disclosed_before
+        rows = journal_lines.rows(newest.lines, before.body if before else None)
         print_table(["number", "at", "kind", "body"], rows)
 
 
@@ -189,13 +190,12 @@ def errors_show(
     experiment: Experiment, round_number: Annotated[int, typer.Argument(metavar="ROUND")], state: State
 ) -> None:
     """Show the full texts of a round's errors; they may quote data."""
-    from archipel.site.approval import shown
     from archipel.site.services import failures, offer_documents
 
     with opened(state) as site:
         found = failures.texts(site, offer_documents.full_name(site, experiment), round_number)
     for one in found:
-        typer.echo(f"{one.task}: {one.failure}\n{shown(one.text)}")
+        typer.echo(f"{one.task}: {one.failure}\n{escape_hidden_lines(one.text)}")
 
 
 @errors_app.command("release")

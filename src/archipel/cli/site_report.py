@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from archipel.cli.site_terminal import AsJson, State, console, opened, print_json
+from archipel.vocabulary.visible import escape_hidden_lines
 
 if TYPE_CHECKING:
     from archipel.data.quality import QualityReport
@@ -44,7 +45,6 @@ def dataset_report(
 
 
 def _print(report: QualityReport, folder: Path) -> None:
-    from archipel.site.approval import shown
     from archipel.site.datasets import HTML
 
     screen = console()
@@ -52,5 +52,5 @@ def _print(report: QualityReport, folder: Path) -> None:
         more = len(finding.samples) - NAMED
         where = ", ".join(finding.samples[:NAMED]) + (f" and {more} more" if more > 0 else "")
         line = f"- {finding.severity.value}: {finding.what}" + (f" [{where}]" if where else "")
-        screen.print(shown(f"{line}; {finding.remedy}"))
+        screen.print(escape_hidden_lines(f"{line}; {finding.remedy}"))
     screen.print(f"dataset {report.dataset} is {report.verdict.value}; see {folder / HTML}")

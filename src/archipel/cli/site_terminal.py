@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from archipel.cli.times import readable
+from archipel.vocabulary.visible import escape_hidden_lines
 
 if TYPE_CHECKING:
     from archipel.site.state import Actor, StateFolder
@@ -85,13 +86,12 @@ def print_json(document: object) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> None:
     """Print these columns of the rows; characters that could hide something are written out."""
-    from archipel.site.approval import shown
 
     table = Table()
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(shown(words(row[column]))) for column in columns))
+        table.add_row(*(Text(escape_hidden_lines(words(row[column]))) for column in columns))
     console().print(table)
 
 

@@ -1,7 +1,7 @@
 """A signed withdrawal: a site's signature that certain patients of a cohort are not to be used any more.
 
-It only narrows what an approval allows, so it asks nobody again. Subjects stand in it as keyed tokens that tell nobody
-outside the site who they are.
+It only takes away from what an approval allows, so no approval is asked again. It names subjects by keyed tokens, which
+disclose to nobody outside the site who they are.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SubjectToken = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class SignedWithdrawal(Record):
-    """Which cohort is narrowed, by whom (as tokens), and when."""
+    """Which cohort becomes smaller, by whom (as tokens), and when."""
 
     site: SiteName
     cohort_hash: Hash

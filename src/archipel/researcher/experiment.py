@@ -101,20 +101,16 @@ class Experiment:
         columns = ["site", "state", "subjects", "at"]
         return tables.to_table([answer.model_dump() for answer in self.document().approvals], columns=columns)
 
-    def wait_for_approvals(self, enough: int | None = None) -> Experiment:
-        """Wait until every site has answered, or until ``enough`` of them approved.
+    def _wait_for_approvals(self, screen: Display) -> None:
+        """Wait until every site has answered.
 
         Raises Refused as soon as so many sites said no that the quorum can no longer be reached.
         """
-        with self.screen() as screen:
-            self._wait_for_approvals(screen, enough)
-        return self
 
-    def _wait_for_approvals(self, screen: Display, enough: int | None = None) -> None:
         def settled(document: ExperimentView) -> bool:
             states = [answer.state for answer in document.approvals]
             approved, waiting = states.count(ApprovalState.APPROVED), states.count(ApprovalState.WAITING)
-            return not waiting or approved + waiting < self.job.terms.quorum or approved >= (enough or len(states))
+            return not waiting or approved + waiting < self.job.terms.quorum
 
         document = watch(self._connection, self.name, settled, screen)
         approved = sum(answer.state is ApprovalState.APPROVED for answer in document.approvals)

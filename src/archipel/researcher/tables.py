@@ -14,7 +14,7 @@ from archipel.transport.rest import (
     SiteFailed,
 )
 from archipel.vocabulary import BadInput, TaskKind
-from archipel.vocabulary.visible import escape_hidden
+from archipel.vocabulary.visible import escape_hidden_lines
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -36,8 +36,7 @@ def to_table(rows: Sequence[Mapping[str, Cell]], columns: Sequence[str] | None =
     Raises BadInput with the remedy when pandas is not installed.
     """
     shown = [
-        {key: escape_hidden(one, keep="\n\t") if isinstance(one, str) else one for key, one in row.items()}
-        for row in rows
+        {key: escape_hidden_lines(one) if isinstance(one, str) else one for key, one in row.items()} for row in rows
     ]
     made: DataFrame = _optional("pandas").DataFrame(shown, columns=columns)
     return made

@@ -24,6 +24,7 @@ from archipel.server.membership import ServerContext
 from archipel.server.state import ServerState, schema
 from archipel.storage import BlobStore, Database, disk_errors_named, sync_folder
 from archipel.vocabulary import BadInput, Conflict, NotFound
+from archipel.vocabulary.states import RoundState
 
 TRIES = 5
 _CHUNK = 1 << 20
@@ -114,10 +115,12 @@ def _named(place: Path) -> _Named:
         )
     )
     spools = select(schema.updates.c.spool).join(schema.rounds, joined)
-    spools = spools.where(schema.rounds.c.state == "open", schema.updates.c.spool.is_not(None))
+    spools = spools.where(schema.rounds.c.state == RoundState.OPEN, schema.updates.c.spool.is_not(None))
     with closing(Database(f"sqlite:///{place}")) as database, database.read() as connection:
         blobs = set(connection.scalars(select(schema.models.c.hash)))
-        blobs |= set(connection.scalars(select(schema.rounds.c.model_before).where(schema.rounds.c.state == "open")))
+        blobs |= set(
+            connection.scalars(select(schema.rounds.c.model_before).where(schema.rounds.c.state == RoundState.OPEN))
+        )
         for text in connection.scalars(select(schema.experiments.c.job)):
             job = parsed_job(text)
             blobs |= {*job.plan.files.values(), job.initial_model}

@@ -157,19 +157,3 @@ class Nothing(Remedy):
     """Nothing needs to be done."""
 
     name: ClassVar = RemedyName.NOTHING
-
-
-REMEDIES: tuple[type[Remedy], ...] = (
-    Approve,
-    CheckJournal,
-    ExcludeSubjects,
-    FreezeAgain,
-    RenewCertificate,
-    ShowOffer,
-    StartAgent,
-    AllowSandbox,
-    FreeDiskSpace,
-    GrantAccess,
-    MountFolder,
-    Nothing,
-)

@@ -23,6 +23,15 @@ def escape_hidden(text: str, keep: str = "") -> str:
     return "".join(one if one in keep else _written_out(one) for one in text)
 
 
+def escape_hidden_lines(text: str) -> str:
+    r"""The same for a text of several lines: line feeds and tabs stay as they are.
+
+    >>> escape_hidden_lines("a\tb\nc\r")
+    'a\tb\nc\\r'
+    """
+    return escape_hidden(text, keep="\n\t")
+
+
 def _written_out(character: str) -> str:
     blank = any(first <= ord(character) <= last for first, last in _BLANKS)
     hidden = blank or unicodedata.category(character) in _HIDDEN

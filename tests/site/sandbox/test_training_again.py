@@ -146,7 +146,7 @@ async def test_a_worker_is_not_started_again_for_an_approval_that_was_withdrawn(
     doing = asyncio.create_task(trial.run("import time; time.sleep(30)"))
     await until(lambda: trial.starts() == 1 and len(workers()) == 1)
     await asyncio.sleep(0.1)
-    decisions.revoke(trial.site, "again", by=ANNA)
+    decisions.revoke(trial.site.database, "again", by=ANNA)
     await trial.trainer.stop()
     with pytest.raises(Refused):
         await doing

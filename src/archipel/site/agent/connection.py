@@ -92,7 +92,7 @@ class ServerConnection:
             if asyncio.get_running_loop().time() - began > HEALTHY_S:
                 longest = settings.reconnect_first_s
             wait = random.uniform(0, longest)  # noqa: S311 - jitter, no secret
-            await asyncio.to_thread(link_status.note, self._site, self.problem)
+            await asyncio.to_thread(link_status.note, self._site.database, self.problem)
             _log.warning("not connected", problem=self.problem, next_try_s=round(wait, 1))
             longest = min(longest * 2, settings.reconnect_longest_s)
             self._redial.clear()
@@ -140,7 +140,7 @@ class ServerConnection:
                             beating.cancel()
                         beating = asyncio.create_task(self._beat(beat))
                         self._up.set()
-                        await asyncio.to_thread(link_status.note, self._site, "", connected=True)
+                        await asyncio.to_thread(link_status.note, self._site.database, "", connected=True)
                         _log.info("connected", federation=message.federation)
                     await take(message)
             finally:

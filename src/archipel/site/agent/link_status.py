@@ -9,8 +9,8 @@ from __future__ import annotations
 import structlog
 from sqlalchemy import Connection, delete, insert, select
 
-from archipel.site.state import LinkChange, StateFolder, changes, schema
-from archipel.storage import utc_now
+from archipel.site.state import LinkChange, changes, schema
+from archipel.storage import Database, utc_now
 from archipel.vocabulary import ArchipelError, Record
 
 _log = structlog.get_logger("archipel.link")
@@ -25,13 +25,13 @@ class LinkStatus(Record):
     since: str
 
 
-def note(site: StateFolder, problem: str, *, connected: bool = False) -> None:
+def note(database: Database, problem: str, *, connected: bool = False) -> None:
     """Keep how the link stands now; an unchanged standing keeps its time. A full disk is logged and stops nothing."""
     try:
-        before = read(site)
+        before = read(database)
         if before is not None and (before.connected, before.problem) == (connected, problem):
             return
-        with site.database.write() as connection:
+        with database.write() as connection:
             connection.execute(delete(_row))
             connection.execute(insert(_row).values(id=1, connected=connected, problem=problem, since=utc_now()))
             changes.append(connection, LinkChange(connected=connected, problem=problem))
@@ -39,9 +39,9 @@ def note(site: StateFolder, problem: str, *, connected: bool = False) -> None:
         _log.error("could not store the state of the connection", error=str(error))
 
 
-def read(site: StateFolder) -> LinkStatus | None:
+def read(database: Database) -> LinkStatus | None:
     """How the link stood when the agent last said; None when it never did."""
-    with site.database.read() as connection:
+    with database.read() as connection:
         return _read(connection)
 
 

@@ -42,7 +42,7 @@ async def _serve(site: StateFolder) -> None:
     link, stop, newest = ServerConnection(site), asyncio.Event(), changes.newest(site)
     agent = Agent(site, link)
     agent.start()
-    link_status.note(site, "the server has not been reached yet")
+    link_status.note(site.database, "the server has not been reached yet")
     listener = Wakeup(site.folder)
 
     async def decided() -> None:

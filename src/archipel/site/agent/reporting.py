@@ -11,10 +11,10 @@ import structlog
 
 from archipel.privacy import only_sums
 from archipel.site.agent.connection import ServerConnection
-from archipel.site.approval import OfferState, authorisation, disclosure, offers
+from archipel.site.approval import authorisation, disclosure, offers
 from archipel.site.audit import journal
 from archipel.site.execution import failures
-from archipel.site.state import StateFolder
+from archipel.site.state import OfferState, StateFolder
 from archipel.transport import AnswerMessage, DatasetsMessage, DatasetSummary, DetailMessage
 from archipel.vocabulary import ArchipelError
 
@@ -36,7 +36,7 @@ class StatusReporting:
     def datasets(self) -> tuple[DatasetSummary, ...]:
         """What the server may know of this site's datasets."""
         found = disclosure.summaries(self._site)
-        disclosure.note(self._site, found)
+        disclosure.note(self._site.database, found)
         self._datasets = found
         return self._datasets
 
@@ -60,16 +60,16 @@ class StatusReporting:
 
     async def _answer(self, offer: offers.Offer) -> None:
         approval = offer.approval.model_dump(mode="json") if offer.approval else None
-        said = (offer.job_hash, f"{offer.state}{offer.cohort_hash}{offer.decided_at}")
-        if self._answered.get(offer.experiment) == said:
+        answer = (offer.job_hash, f"{offer.state}{offer.cohort_hash}{offer.decided_at}")
+        if self._answered.get(offer.experiment) == answer:
             return
         subjects = None
         if offer.state is OfferState.APPROVED:
             allowed = await asyncio.to_thread(authorisation.authorise, self._site, offer.experiment, offer.job_hash)
             here = len(allowed.cohort.subjects)
             # Where counts leave only within sums, the size of the cohort would say what the sum hides.
-            told = here >= self._site.settings.policy.minimum_cell and not only_sums(allowed.job)
-            subjects = here if told else None
+            may_leave = here >= self._site.settings.policy.minimum_cell and not only_sums(allowed.job)
+            subjects = here if may_leave else None
         head = await asyncio.to_thread(journal.unattested_head, self._site)
         message = AnswerMessage(
             experiment=offer.experiment,
@@ -80,7 +80,7 @@ class StatusReporting:
             head=head.model_dump(mode="json") if head else None,
         )
         if await self._link.send(message):
-            self._answered[offer.experiment] = said
+            self._answered[offer.experiment] = answer
 
     def _offers(self) -> list[offers.Offer]:
         """Every experiment whose row can be read."""

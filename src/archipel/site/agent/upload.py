@@ -25,7 +25,7 @@ async def deliver(site: StateFolder, store: SiteTaskStore, link: ServerConnectio
     An update of one chunk is sent without asking how much is there. Raises ArchipelError when the server refuses it or
     the last word on its round comes first.
     """
-    whole, there, said = False, Offset(offset=0), ""
+    whole, there, logged = False, Offset(offset=0), ""
     long = made.update.model_bytes > CHUNK
     while True:
         head = await asyncio.to_thread(journal.signed_head, site)
@@ -38,9 +38,9 @@ async def deliver(site: StateFolder, store: SiteTaskStore, link: ServerConnectio
             await link.upload(start.model_copy(update={"offset": there.offset}), _chunks(made, there))
         except ArchipelError as error:
             if error.code in _AGAIN:
-                if str(error) != said:
-                    said = str(error)
-                    _log.warning("update not sent yet", task=str(made.update.key), error=said)
+                if str(error) != logged:
+                    logged = str(error)
+                    _log.warning("update not sent yet", task=str(made.update.key), error=logged)
                 await link.pause()
                 continue
             if error.code is ErrorCode.BAD_UPDATE and there.offset and not whole:

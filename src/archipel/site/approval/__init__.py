@@ -12,15 +12,15 @@ from archipel.lazy import lazy_names
 if TYPE_CHECKING:
     from archipel.site.approval import authorisation, decisions, disclosure, offers, suitability
     from archipel.site.approval.authorisation import Authorisation
-    from archipel.site.approval.explanation import duration, explain_offer, few_measure, shown
-    from archipel.site.approval.offers import Offer, OfferState
+    from archipel.site.approval.explanation import duration, explain_offer, few_measure
+    from archipel.site.approval.offers import Offer
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
             "authorisation": ["Authorisation"],
-            "explanation": ["duration", "explain_offer", "few_measure", "shown"],
-            "offers": ["Offer", "OfferState"],
+            "explanation": ["duration", "explain_offer", "few_measure"],
+            "offers": ["Offer"],
         },
         modules=["authorisation", "decisions", "disclosure", "offers", "suitability"],
     )
@@ -28,7 +28,6 @@ else:
 __all__ = [
     "Authorisation",
     "Offer",
-    "OfferState",
     "authorisation",
     "decisions",
     "disclosure",
@@ -36,6 +35,5 @@ __all__ = [
     "explain_offer",
     "few_measure",
     "offers",
-    "shown",
     "suitability",
 ]

@@ -12,9 +12,16 @@ from pydantic import ValidationError
 from sqlalchemy import Connection, bindparam, select
 
 from archipel.data import Cohort, cohort_hash, subject_token
-from archipel.governance import Approval, SignedWithdrawal, check_approval, check_withdrawal, job_hash, objections
-from archipel.site.approval.offers import OfferState
-from archipel.site.state import StateFolder, schema
+from archipel.governance import (
+    Approval,
+    SignedWithdrawal,
+    SitePolicy,
+    check_approval,
+    check_withdrawal,
+    job_hash,
+    objections,
+)
+from archipel.site.state import OfferState, StateFolder, schema
 from archipel.site.withdrawals import withdrawals
 from archipel.site.withdrawn import register, signed_withdrawals
 from archipel.strategies import known_needs
@@ -91,7 +98,7 @@ def authorise(site: StateFolder, experiment: str, job: str) -> Authorisation:
     stored = _Stored(experiment, site.name, job, row.job, row.approval, row.dataset, row.body, out)
     allowed = _proven(stored, site.identity.public, site.cohort_key)
     if out.signed:
-        _check_enough(site, thing, allowed)
+        _check_enough(site.settings.policy, thing, allowed)
     against = objections(
         allowed.job, site.settings.policy, len(allowed.cohort.subjects), known_needs(allowed.job.strategy)
     )
@@ -101,9 +108,9 @@ def authorise(site: StateFolder, experiment: str, job: str) -> Authorisation:
     return allowed
 
 
-def _check_enough(site: StateFolder, thing: str, allowed: Authorisation) -> None:
+def _check_enough(policy: SitePolicy, thing: str, allowed: Authorisation) -> None:
     """Raise Refused when too few are left of a cohort that patients were withdrawn from."""
-    left, policy = len(allowed.cohort.subjects), site.settings.policy
+    left = len(allowed.cohort.subjects)
     needed = max(policy.minimum_subjects, allowed.job.needs.minimum_subjects)
     if left < needed or not allowed.cohort.training:
         least = f"at least {needed} are needed, and one of them to train on"
@@ -171,9 +178,9 @@ def _proven(stored: _Stored, identity_key: str, cohort_key: bytes) -> Authorisat
         raise _tampered(thing, "its cohort is filed under another dataset")
     hashed = cohort_hash(cohort, cohort_key)
     check_approval(approval, identity_key=identity_key, job_hash=stored.job_hash, cohort_hash=hashed)
-    for one in signed:
-        check_withdrawal(one, identity_key=identity_key, cohort_hash=hashed)
-    left = signed_withdrawals.subtracted(cohort, cohort_key, signed)
+    for withdrawal in signed:
+        check_withdrawal(withdrawal, identity_key=identity_key, cohort_hash=hashed)
+    left = signed_withdrawals.without_withdrawn(cohort, cohort_key, signed)
     here = {subject_token(subject, cohort_key) for subject in left.subjects}
     if len(set(stored.withdrawn.signed)) < stored.withdrawn.journaled or here & stored.withdrawn.tokens:
         raise _tampered(thing, "a withdrawal from its cohort is missing")

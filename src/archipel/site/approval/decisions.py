@@ -7,23 +7,32 @@ in the same transaction, which names the person, and the agent learns of it at o
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
-from sqlalchemy import Connection, RowMapping, update
+from sqlalchemy import Connection, update
 
+from archipel.data import cohort_hash
 from archipel.governance import Approval
 from archipel.governance import approve as sign
 from archipel.site.approval import offers, suitability
-from archipel.site.approval.offers import Offer, OfferState
-from archipel.site.audit import Approved, Decided, SiteJournalKind, add_entry
+from archipel.site.approval.offers import Offer
+from archipel.site.audit import Approved, Decided, add_entry
 from archipel.site.cohorts import cohort_versions
-from archipel.site.state import Actor, StateFolder, schema
-from archipel.storage import BlobStore, utc_now
+from archipel.site.state import Actor, OfferState, SiteJournalKind, StateFolder, schema
+from archipel.storage import BlobStore, Database, utc_now
 from archipel.vocabulary import Conflict, ErrorCode, Refused
 from archipel.vocabulary.remedies import ShowOffer, StartAgent
 
 _rows = schema.experiments
-DecidedColumns = dict[str, str | None]
-"""What a decision writes into the experiment's row, by column."""
+
+
+class _Decision(NamedTuple):
+    """What a decision writes into the experiment's row; ``cohort_hash`` None leaves the one that is there."""
+
+    state: OfferState
+    note: str
+    approval: Approval | None = None
+    cohort_hash: str | None = None
 
 
 def approve(
@@ -54,7 +63,7 @@ def approve(
             values={"experiment": experiment, "reasons": len(against)},
             command=ShowOffer(experiment=experiment),
         )
-    hashed = cohort_versions.hash_of(site, cohort)
+    hashed = cohort_hash(cohort, site.cohort_key)
     draft = Approval(
         experiment=experiment,
         site=site.name,
@@ -64,18 +73,13 @@ def approve(
     )
     approval = sign(site.identity, draft)
 
-    def decide(connection: Connection, row: RowMapping) -> DecidedColumns:
-        if row["job_hash"] != job_hash:
+    def decide(connection: Connection, offer: offers.StoredOffer) -> _Decision:
+        if offer.job_hash != job_hash:
             raise _changed(experiment)
-        if row["state"] == OfferState.ENDED:
+        if offer.state is OfferState.ENDED:
             raise Conflict(f"experiment {experiment}", "has ended", "nothing is left to approve")
         cohort_versions.keep(site, connection, frozen, by=by)
-        return {
-            "state": OfferState.APPROVED,
-            "cohort_hash": hashed,
-            "approval": approval.model_dump_json(),
-            "note": note,
-        }
+        return _Decision(OfferState.APPROVED, note, approval, hashed)
 
     body = Approved(
         experiment=experiment,
@@ -88,7 +92,7 @@ def approve(
         signature=approval.signature,
         note=note,
     )
-    _decide(site, SiteJournalKind.APPROVED, body, decide)
+    _decide(site.database, SiteJournalKind.APPROVED, body, decide)
     return approval
 
 
@@ -117,46 +121,53 @@ def _changed(experiment: str) -> Conflict:
     )
 
 
-def reject(site: StateFolder, experiment: str, *, by: Actor, note: str = "") -> None:
+def reject(database: Database, experiment: str, *, by: Actor, note: str = "") -> None:
     """Say no to an offer. Raises Conflict when it is approved already (revoke it) or has ended."""
 
-    def decide(_: Connection, row: RowMapping) -> DecidedColumns:
-        if row["state"] in (OfferState.APPROVED, OfferState.ENDED):
+    def decide(_: Connection, offer: offers.StoredOffer) -> _Decision:
+        if offer.state in (OfferState.APPROVED, OfferState.ENDED):
             raise Conflict(
                 f"experiment {experiment}",
-                f"is {row['state']}",
+                f"is {offer.state}",
                 "to withdraw an approval use revoke; an experiment that ended needs no decision",
             )
-        return {"state": OfferState.REJECTED, "approval": None, "note": note}
+        return _Decision(OfferState.REJECTED, note)
 
     body = Decided(experiment=experiment, by=by.journal_name, note=note)
-    _decide(site, SiteJournalKind.REJECTED, body, decide)
+    _decide(database, SiteJournalKind.REJECTED, body, decide)
 
 
-def revoke(site: StateFolder, experiment: str, *, by: Actor, note: str = "") -> None:
+def revoke(database: Database, experiment: str, *, by: Actor, note: str = "") -> None:
     """Take an approval back; from this moment no task of the experiment is allowed, and the agent kills its worker.
 
     Raises Conflict when there is no approval to take back.
     """
 
-    def decide(_: Connection, row: RowMapping) -> DecidedColumns:
-        if row["state"] != OfferState.APPROVED:
-            raise Conflict(f"experiment {experiment}", f"is {row['state']}, not approved", "there is nothing to revoke")
-        return {"state": OfferState.REVOKED, "approval": None, "note": note}
+    def decide(_: Connection, offer: offers.StoredOffer) -> _Decision:
+        if offer.state is not OfferState.APPROVED:
+            raise Conflict(f"experiment {experiment}", f"is {offer.state}, not approved", "there is nothing to revoke")
+        return _Decision(OfferState.REVOKED, note)
 
     body = Decided(experiment=experiment, by=by.journal_name, note=note)
-    _decide(site, SiteJournalKind.REVOKED, body, decide)
+    _decide(database, SiteJournalKind.REVOKED, body, decide)
 
 
 def _decide(
-    site: StateFolder,
+    database: Database,
     kind: SiteJournalKind,
     body: Decided,
-    decide: Callable[[Connection, RowMapping], DecidedColumns],
+    decide: Callable[[Connection, offers.StoredOffer], _Decision],
 ) -> None:
     """Journal and store one decision in one transaction, of which the agent then learns."""
-    with site.database.write() as connection:
-        values = decide(connection, offers.known_row(connection, body.experiment))
+    with database.write() as connection:
+        decision = decide(connection, offers.stored(connection, body.experiment))
         add_entry(connection, kind, body)
+        values = {
+            "state": decision.state,
+            "approval": decision.approval.model_dump_json() if decision.approval is not None else None,
+            "note": decision.note,
+        }
+        if decision.cohort_hash is not None:
+            values["cohort_hash"] = decision.cohort_hash
         query = update(_rows).where(_rows.c.experiment == body.experiment)
         connection.execute(query.values(decided_at=utc_now(), **values))

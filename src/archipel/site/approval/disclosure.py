@@ -15,10 +15,11 @@ from sqlalchemy import select
 
 from archipel.data import FORMATS, LABEL
 from archipel.data.tables import ColumnRule, Dictionary
-from archipel.site.audit import DatasetsDisclosed, SiteJournalKind, add_entry
+from archipel.site.audit import DatasetsDisclosed, add_entry
 from archipel.site.datasets import catalog
-from archipel.site.state import StateFolder, schema
+from archipel.site.state import SiteJournalKind, StateFolder, schema
 from archipel.site.withdrawals import withdrawals
+from archipel.storage import Database
 from archipel.transport import DatasetSummary, DisclosedColumn
 from archipel.transport.messages import MAX_DISCLOSED_BYTES, MOST_DATASETS, disclosed_bytes
 
@@ -41,24 +42,24 @@ def summaries(site: StateFolder) -> tuple[DatasetSummary, ...]:
     """Every dataset of a format known here as it may be disclosed now, without those who opted out."""
     withdrawals.take_opt_outs(site)
     smallest = site.settings.policy.minimum_cell
-    known = (entry for entry in catalog.datasets(site) if entry.format in FORMATS)
+    known = (entry for entry in catalog.datasets(site.database) if entry.format in FORMATS)
     return within_bounds([summary(entry, smallest) for entry in known])
 
 
-def within_bounds(found: Iterable[DatasetSummary]) -> tuple[DatasetSummary, ...]:
+def within_bounds(every: Iterable[DatasetSummary]) -> tuple[DatasetSummary, ...]:
     """As many datasets as one message takes; those with more words than it has room for, by name and count only.
 
     The room of every dataset's name and count is kept free first.
     """
-    whole = list(found)[:MOST_DATASETS]
-    bare = [_bare(one) for one in whole]
+    whole = list(every)[:MOST_DATASETS]
+    bare = [_bare(full) for full in whole]
     room = MAX_DISCLOSED_BYTES - sum(map(disclosed_bytes, bare))
-    told = []
-    for one, short in zip(whole, bare, strict=True):
-        words = disclosed_bytes(one) - disclosed_bytes(short)
-        told.append(one if words <= room else short)
+    disclosed = []
+    for full, short in zip(whole, bare, strict=True):
+        words = disclosed_bytes(full) - disclosed_bytes(short)
+        disclosed.append(full if words <= room else short)
         room -= words if words <= room else 0
-    return tuple(told)
+    return tuple(disclosed)
 
 
 def _bare(one: DatasetSummary) -> DatasetSummary:
@@ -87,27 +88,27 @@ def summary(entry: catalog.Dataset, smallest_cell: int) -> DatasetSummary:
 
 def _columns(entry: catalog.Dataset) -> Iterable[DisclosedColumn]:
     """The columns that the dictionary describes, and those the mapping makes of others, by name."""
-    found: dict[str, DisclosedColumn] = {}
+    columns: dict[str, DisclosedColumn] = {}
     rules = _dictionary(entry).column
     present = entry.summary.columns
     for name, rule in rules.items():
         if name in present and rule.type != "text":
-            found[name] = DisclosedColumn(name=name[:_LONGEST], unit=rule.unit, categories=_meanings(rule))
+            columns[name] = DisclosedColumn(name=name[:_LONGEST], unit=rule.unit, categories=_meanings(rule))
     for name, mapped in entry.mapping.columns.items():
         source = entry.mapping.stored_column(name)
         if source not in present:
             continue
-        told = rules.get(source)
+        described = rules.get(source)
         converted = (mapped.scale, mapped.offset) != (1.0, 0.0)
-        meanings = _meanings(told) if told else ()
-        found[name] = DisclosedColumn(
+        meanings = _meanings(described) if described else ()
+        columns[name] = DisclosedColumn(
             name=name,
-            unit=told.unit if told and not converted else "",
+            unit=described.unit if described and not converted else "",
             categories=tuple(
                 dict.fromkeys(mapped.values.get(one, one)[:_LONGEST] for one in meanings or mapped.values)
             ),
         )
-    return [found[name] for name in sorted(found)]
+    return [columns[name] for name in sorted(columns)]
 
 
 def _meanings(rule: ColumnRule) -> tuple[str, ...]:
@@ -119,7 +120,7 @@ def _dictionary(entry: catalog.Dataset) -> Dictionary:
     return Dictionary.model_validate_json(text) if text.startswith("{") else Dictionary()
 
 
-def note(site: StateFolder, disclosed: Iterable[DatasetSummary]) -> None:
+def note(database: Database, disclosed: Iterable[DatasetSummary]) -> None:
     """Write to the journal what is about to be disclosed, unless it is the same as last time."""
     body = DatasetsDisclosed(datasets=tuple(disclosed))
     table = schema.journal
@@ -129,7 +130,7 @@ def note(site: StateFolder, disclosed: Iterable[DatasetSummary]) -> None:
         .order_by(table.c.number.desc())
         .limit(1)
     )
-    with site.database.write() as connection:
+    with database.write() as connection:
         before = connection.scalar(last)
         if before is None or json.loads(before) != body.document():
             add_entry(connection, SiteJournalKind.DATASETS_DISCLOSED, body)

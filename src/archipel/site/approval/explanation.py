@@ -9,12 +9,7 @@ from __future__ import annotations
 from archipel.site.state import SandboxRule, SiteSettings
 from archipel.vocabulary import HyperParameter, Job, OptimiserState, Release, StepTerms
 from archipel.vocabulary.counting import pluralise
-from archipel.vocabulary.visible import escape_hidden
-
-
-def shown(text: str) -> str:
-    """The text for a terminal: newlines and tabs are kept, everything else that does not show is written out."""
-    return escape_hidden(text, keep="\n\t")
+from archipel.vocabulary.visible import escape_hidden_lines
 
 
 def explain_offer(
@@ -48,15 +43,15 @@ def _asks(job: Job, settings: SiteSettings, federation: str, asked_by: str) -> s
     others = [name for name in job.sites if name != settings.site]
     company = f" together with {', '.join(others)}" if others else ", which would be the only site"
     who = (
-        f"{shown(asked_by)}, according to the server of federation {shown(federation)}"
+        f"{escape_hidden_lines(asked_by)}, according to the server of federation {escape_hidden_lines(federation)}"
         if asked_by
-        else f"A researcher of federation {shown(federation)}, whom its server does not name"
+        else f"A researcher of federation {escape_hidden_lines(federation)}, whom its server does not name"
     )
     return f"{who}; this site would take part{company}."
 
 
 def _purpose(job: Job) -> str:
-    words = " ".join(shown(text) for text in (job.title, job.description) if text)
+    words = " ".join(escape_hidden_lines(text) for text in (job.title, job.description) if text)
     return f"In the researcher's words: {words}" if words else "The researcher wrote nothing about it."
 
 
@@ -73,9 +68,12 @@ def _model(job: Job) -> str:
 
 
 def _data(job: Job, settings: SiteSettings, dataset: str, subjects: int, held_out: int | None) -> str:
-    labels = ", ".join(f"{shown(value)} = {shown(name)}" for value, name in sorted(job.needs.labels.items()))
-    held = pluralise(subjects, "subject")
-    words = [f"Dataset {dataset}, which holds {held} (the plan needs {job.needs.minimum_subjects})."]
+    labels = ", ".join(
+        f"{escape_hidden_lines(value)} = {escape_hidden_lines(name)}"
+        for value, name in sorted(job.needs.labels.items())
+    )
+    people = pluralise(subjects, "subject")
+    words = [f"Dataset {dataset}, which holds {people} (the plan needs {job.needs.minimum_subjects})."]
     if labels:
         words.append(f"Labels: {labels}.")
     about = f"about {job.validation_fraction:.0%}"
@@ -86,7 +84,7 @@ def _data(job: Job, settings: SiteSettings, dataset: str, subjects: int, held_ou
         )
     else:
         words.append(
-            f"{held_out} of the {held} (asked for: {about}) {'is' if held_out == 1 else 'are'} only used to measure "
+            f"{held_out} of the {people} (asked for: {about}) {'is' if held_out == 1 else 'are'} only used to measure "
             "the model, never to train it."
         )
     if job.validation and held_out is not None:
@@ -107,7 +105,10 @@ def few_measure(held_out: int, smallest_cell: int) -> list[str]:
 
 
 def _parameters(step: StepTerms) -> str:
-    found = ", ".join(f"{shown(name)}={shown(str(value))}" for name, value in sorted(step.parameters.items()))
+    found = ", ".join(
+        f"{escape_hidden_lines(name)}={escape_hidden_lines(str(value))}"
+        for name, value in sorted(step.parameters.items())
+    )
     return f"({found})" if found else ""
 
 
@@ -129,7 +130,9 @@ def _leaves(job: Job) -> str:
         "If it fails: a code, a kind of error, a line number of the plan and a sentence the agent wrote.",
     ]
     if job.privacy.steps:
-        steps = ", then ".join(f"{shown(one.name)} {_parameters(one)}".strip() for one in job.privacy.steps)
+        steps = ", then ".join(
+            f"{escape_hidden_lines(one.name)} {_parameters(one)}".strip() for one in job.privacy.steps
+        )
         words.append(f"Before a model leaves, this site changes what was trained by: {steps}.")
     if job.baselines.local:
         words.append("Also a second model, trained on this site's data alone, as a comparison.")
@@ -172,7 +175,8 @@ def _bounds(parameter: HyperParameter, job: Job) -> str:
         case "bool":
             return f"{parameter.name} (now {now}): yes or no"
         case "choice":
-            return f"{parameter.name} (now {shown(str(now))}): {', '.join(map(shown, parameter.choices))}"
+            choices = ", ".join(map(escape_hidden_lines, parameter.choices))
+            return f"{parameter.name} (now {escape_hidden_lines(str(now))}): {choices}"
         case _:
             return f"{parameter.name} (now {now}): {parameter.minimum:g} to {parameter.maximum:g}"
 

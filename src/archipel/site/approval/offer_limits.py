@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, select
 
-from archipel.site.state import schema
+from archipel.site.state import OfferState, schema
 from archipel.storage import BlobStore, Database
 from archipel.vocabulary import Job, Refused
 from archipel.vocabulary.bounds import LONGEST_JOB
@@ -27,7 +27,7 @@ class OfferLimits:
 OFFER_LIMITS = OfferLimits()
 
 _rows = schema.experiments
-_ended_undecided = and_(_rows.c.state == "ended", _rows.c.decided_at.is_(None))
+_ended_undecided = and_(_rows.c.state == OfferState.ENDED, _rows.c.decided_at.is_(None))
 
 
 def check_limits(connection: Connection, job: Job, length: int, limits: OfferLimits) -> None:
@@ -36,7 +36,7 @@ def check_limits(connection: Connection, job: Job, length: int, limits: OfferLim
     if length > LONGEST_JOB:
         cause = f"is a document of {length} bytes; at most {LONGEST_JOB} are taken"
         raise Refused(thing, cause, "it was not taken on")
-    others = (_rows.c.state == "offered", _rows.c.experiment != job.experiment)
+    others = (_rows.c.state == OfferState.OFFERED, _rows.c.experiment != job.experiment)
     query = select(func.count(), func.coalesce(func.sum(func.length(_rows.c.job)), 0)).where(*others)
     count, taken = connection.execute(query).one()
     if count >= limits.offers or taken + length > limits.job_bytes:

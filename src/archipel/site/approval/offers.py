@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from difflib import get_close_matches
-from enum import StrEnum
 from typing import NamedTuple
 
 from sqlalchemy import Connection, RowMapping, insert, select, update
@@ -17,23 +16,13 @@ from archipel.plans import declared
 from archipel.plans.files import PlanFiles
 from archipel.site.approval import offer_limits
 from archipel.site.approval.offer_limits import OFFER_LIMITS, OfferLimits
-from archipel.site.audit import ExperimentEnded, JobAsker, JobChanged, JobOffered, SiteJournalKind, add_entry
-from archipel.site.state import StateFolder, schema
+from archipel.site.audit import ExperimentEnded, JobAsker, JobChanged, JobOffered, add_entry
+from archipel.site.state import OfferState, SiteJournalKind, StateFolder, schema
 from archipel.storage import BlobStore, Database, utc_now
 from archipel.tensors import blob_hash
 from archipel.vocabulary import Conflict, ErrorCode, Job, NotFound, Refused
 
 _rows = schema.experiments
-
-
-class OfferState(StrEnum):
-    """Where an experiment stands at this site."""
-
-    OFFERED = "offered"
-    APPROVED = "approved"
-    REJECTED = "rejected"
-    REVOKED = "revoked"
-    ENDED = "ended"
 
 
 class Offer(NamedTuple):
@@ -52,6 +41,15 @@ class Offer(NamedTuple):
     asked_by: str
 
 
+class StoredOffer(NamedTuple):
+    """What a decision needs of an experiment's row: where it stands, its job as it is stored, and who asks."""
+
+    state: OfferState
+    job: str
+    job_hash: str
+    asked_by: str
+
+
 def check_ours(site: StateFolder, job: Job) -> None:
     """Raise Refused when a job is not of this federation or does not name this site by its identity key."""
     thing = f"experiment {job.experiment}"
@@ -66,8 +64,8 @@ def check_offer(site: StateFolder, job: Job, limits: OfferLimits = OFFER_LIMITS)
     """Raise Refused when this site will not take the job on, before anything is fetched for it."""
     check_ours(site, job)
     with site.database.read() as connection:
-        row = find(connection, job.experiment)
-        if row is None or row["job_hash"] != job_hash(job):
+        known = find(connection, job.experiment)
+        if known is None or known.job_hash != job_hash(job):
             offer_limits.check_limits(connection, job, len(canonical(job)), limits)
 
 
@@ -81,14 +79,14 @@ def record(site: StateFolder, job: Job, asked_by: str = "", limits: OfferLimits 
     check_ours(site, job)
     hashed, document, unused = job_hash(job), canonical(job), set[str]()
     with site.database.write() as connection:
-        row = find(connection, job.experiment)
-        if row is not None and row["job_hash"] == hashed:
-            if asked_by not in ("", row["asked_by"]):
-                body = JobAsker(experiment=job.experiment, asked_by=asked_by, before=row["asked_by"])
+        known = find(connection, job.experiment)
+        if known is not None and known.job_hash == hashed:
+            if asked_by not in ("", known.asked_by):
+                body = JobAsker(experiment=job.experiment, asked_by=asked_by, before=known.asked_by)
                 add_entry(connection, SiteJournalKind.JOB_ASKER, body)
                 change = update(_rows).where(_rows.c.experiment == job.experiment)
                 connection.execute(change.values(asked_by=asked_by))
-            return OfferState(row["state"])
+            return known.state
         offer_limits.check_limits(connection, job, len(document), limits)
         unused |= offer_limits.forget_ended(connection, limits)
         values = {
@@ -104,12 +102,12 @@ def record(site: StateFolder, job: Job, asked_by: str = "", limits: OfferLimits 
             "asked_by": asked_by,
         }
         offered = JobOffered(experiment=job.experiment, job_hash=hashed, plan_hash=job.plan.hash, asked_by=asked_by)
-        if row is None:
+        if known is None:
             add_entry(connection, SiteJournalKind.JOB_OFFERED, offered)
             connection.execute(insert(_rows).values(experiment=job.experiment, **values))
         else:
-            unused |= offer_limits.files_in(row["job"])
-            changed = JobChanged(**dict(offered), before=row["job_hash"], was=row["state"])
+            unused |= offer_limits.files_in(known.job)
+            changed = JobChanged(**dict(offered), before=known.job_hash, was=known.state)
             add_entry(connection, SiteJournalKind.JOB_CHANGED, changed)
             connection.execute(update(_rows).where(_rows.c.experiment == job.experiment).values(**values))
     offer_limits.drop_files(site.database, site.blobs, unused)
@@ -151,7 +149,10 @@ def named(database: Database, text: str) -> str:
 def offered(database: Database, experiment: str) -> Offer:
     """One experiment. Raises NotFound."""
     with database.read() as connection:
-        return _offer(known_row(connection, experiment))
+        row = connection.execute(select(_rows).where(_rows.c.experiment == experiment)).mappings().first()
+    if row is None:
+        raise _not_offered(experiment)
+    return _offer(row)
 
 
 def plan_files(blobs: BlobStore, job: Job) -> PlanFiles | None:
@@ -195,25 +196,30 @@ def _is_whole(blobs: BlobStore, blob: str) -> bool:
 def end(database: Database, experiment: str, how: str) -> None:
     """Record that the server ended the experiment (``how``: finished, cancelled, ...); does nothing the second time."""
     with database.write() as connection:
-        row = known_row(connection, experiment)
-        if row["state"] == OfferState.ENDED:
+        if stored(connection, experiment).state is OfferState.ENDED:
             return
         add_entry(connection, SiteJournalKind.EXPERIMENT_ENDED, ExperimentEnded(experiment=experiment, how=how))
         values = {"state": OfferState.ENDED, "ended_at": utc_now()}
         connection.execute(update(_rows).where(_rows.c.experiment == experiment).values(**values))
 
 
-def find(connection: Connection, experiment: str) -> RowMapping | None:
-    """The row of an experiment, None when it was never offered."""
-    return connection.execute(select(_rows).where(_rows.c.experiment == experiment)).mappings().first()
+def find(connection: Connection, experiment: str) -> StoredOffer | None:
+    """An experiment as it is stored, None when it was never offered."""
+    columns = (_rows.c.state, _rows.c.job, _rows.c.job_hash, _rows.c.asked_by)
+    row = connection.execute(select(*columns).where(_rows.c.experiment == experiment)).first()
+    return None if row is None else StoredOffer(OfferState(row.state), row.job, row.job_hash, row.asked_by)
 
 
-def known_row(connection: Connection, experiment: str) -> RowMapping:
-    """The row of an experiment. Raises NotFound when it was never offered."""
-    row = find(connection, experiment)
-    if row is None:
-        raise NotFound(f"experiment {experiment}", "was not offered to this site", "see archipel site plans")
-    return row
+def stored(connection: Connection, experiment: str) -> StoredOffer:
+    """An experiment as it is stored. Raises NotFound when it was never offered."""
+    known = find(connection, experiment)
+    if known is None:
+        raise _not_offered(experiment)
+    return known
+
+
+def _not_offered(experiment: str) -> NotFound:
+    return NotFound(f"experiment {experiment}", "was not offered to this site", "see archipel site plans")
 
 
 def _offer(row: RowMapping) -> Offer:

@@ -7,15 +7,16 @@ from archipel.governance import objections
 from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import catalog
 from archipel.site.state import StateFolder
+from archipel.storage import Database
 from archipel.strategies import known_needs
 from archipel.vocabulary import Job, NotFound
 
 
-def asked_dataset(site: StateFolder, job: Job, dataset: str | None = None) -> catalog.Dataset:
+def asked_dataset(database: Database, site_name: str, job: Job, dataset: str | None = None) -> catalog.Dataset:
     """The dataset to run on: the one named here, else the one the job asks for. Raises NotFound when it is not here."""
-    name = dataset or job.entry(site.name).dataset
+    name = dataset or job.entry(site_name).dataset
     try:
-        return catalog.dataset(site, name)
+        return catalog.dataset(database, name)
     except NotFound as error:
         raise NotFound(error.thing, error.cause, "add it, or choose another one with --dataset NAME") from error
 
@@ -30,14 +31,18 @@ def rules_against(site: StateFolder, job: Job, entry: catalog.Dataset, cohort: C
 
     ``cohort`` is the one that would be approved, where that is settled; without it, all subjects of the dataset.
     """
-    subjects = entry.subjects if cohort is None else len(cohort_versions.as_it_stands(site, cohort).subjects)
-    found = objections(job, site.settings.policy, subjects, known_needs(job.strategy))
+    subjects = (
+        entry.subjects
+        if cohort is None
+        else len(cohort_versions.as_it_stands(site.database, site.cohort_key, cohort).subjects)
+    )
+    reasons = objections(job, site.settings.policy, subjects, known_needs(job.strategy))
     if cohort is not None and cohort.validation_fraction not in (None, job.validation_fraction):
-        found.append(
+        reasons.append(
             f"version {cohort.version} of dataset {entry.name} keeps {cohort.validation_fraction:g} for validation; "
             f"the job asks for {job.validation_fraction:g}"
         )
-    return found
+    return reasons
 
 
 def reasons_against(site: StateFolder, job: Job, entry: catalog.Dataset, cohort: Cohort | None = None) -> list[str]:

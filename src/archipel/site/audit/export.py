@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from archipel.governance import JournalEntry, JournalHead, check_chain
-from archipel.site.audit.journal import FIRST
+from archipel.site.state import SiteJournalKind
 from archipel.vocabulary import BadInput
 
 
@@ -55,15 +55,17 @@ def verify(text: str, key: str | None = None, journal_heads: Iterable[JournalHea
         entries.append(entry)
         if entry.model_dump_json() != line:
             problems.append(f"line {number} of the file is not as it was exported: it may say one thing twice")
-    said = _said(entries, "identity_key", FIRST)
-    signer = key or (said[0] if said else "")
-    if key is not None and key not in said:
-        problems.append(f"the journal is of another site: it begins with identity key {', '.join(said) or 'none'}")
+    first_keys = _values_of(entries, "identity_key", SiteJournalKind.SITE_MADE)
+    signer = key or (first_keys[0] if first_keys else "")
+    if key is not None and key not in first_keys:
+        problems.append(
+            f"the journal is of another site: it begins with identity key {', '.join(first_keys) or 'none'}"
+        )
     if not end.is_signed_by(signer):
         problems.append("the head at its end is not signed by the site's identity key")
     if end.number != len(written):
         problems.append(f"its head is of line {end.number}, and {len(written)} lines come before it")
-    keys = {signer, *_said(entries, "server_key", "joined")}
+    keys = {signer, *_values_of(entries, "server_key", "joined")}
     for known in journal_heads:
         if known.owner != end.owner or not any(known.is_signed_by(one) for one in keys):
             problems.append(
@@ -72,5 +74,5 @@ def verify(text: str, key: str | None = None, journal_heads: Iterable[JournalHea
     return ExportProof(end.owner, len(written), signer, (*check_chain(entries, [end, *journal_heads]), *problems))
 
 
-def _said(entries: list[JournalEntry], name: str, kind: str) -> list[str]:
+def _values_of(entries: list[JournalEntry], name: str, kind: str) -> list[str]:
     return [str(entry.body[name]) for entry in entries if entry.kind == kind and name in entry.body]

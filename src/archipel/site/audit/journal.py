@@ -19,14 +19,12 @@ from archipel.governance import append as append_to
 from archipel.governance import head as head_of
 from archipel.governance.canonical import canonical
 from archipel.governance.journal import GENESIS
-from archipel.site.state import change_of_line, changes, schema
+from archipel.site.state import SiteJournalKind, change_of_line, changes, schema
 from archipel.storage import Database, utc_now
 
 if TYPE_CHECKING:
     from archipel.site.state import StateFolder
 
-FIRST = "site-made"
-"""The kind of every site's first line."""
 _HEAD = ("number", "hash", "at", "signature")
 
 
@@ -126,8 +124,8 @@ def verify(site: StateFolder, fresh: Iterable[JournalHead] = ()) -> Proof:
     A receipt counts with the server's signature, a fresh head with the server's or the site's own; one without is
     itself a problem, and so is a journal without its first line.
     """
-    found = site.federation()
-    server_key = found.server_key if found else ""
+    federation = site.federation()
+    server_key = federation.server_key if federation else ""
     with site.database.read() as connection:
         rows = connection.execute(select(schema.receipts)).mappings().all()
         entries = [_line(row) for row in connection.execute(select(schema.journal).order_by("number")).mappings()]
@@ -140,7 +138,7 @@ def verify(site: StateFolder, fresh: Iterable[JournalHead] = ()) -> Proof:
     keys = {"the server's": server_key, "this site's": site.identity.public}
     heads += [known for known in fresh if _counts(known, site.name, keys, problems)]
     if not entries:
-        problems.append(f"every line is gone: the first of a site's journal is {FIRST}")
+        problems.append(f"every line is gone: the first of a site's journal is {SiteJournalKind.SITE_MADE}")
     hashes = {entry.number: entry.hash for entry in entries}
     attested = max((known.number for known in heads if hashes.get(known.number) == known.hash), default=0)
     return Proof(len(entries), len(heads), attested, tuple(check_chain(entries, heads) + problems))

@@ -1,57 +1,18 @@
-"""What a site's journal says: the kinds of its lines, and for each kind the record that its body is.
+"""What a site's journal says: for each kind of its lines the record that its body is.
 
 ``add_entry`` appends a line inside the transaction of the change that it is about.
 """
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from sqlalchemy import Connection
 
 from archipel.data import DataMapping
 from archipel.governance import HeadFault, JournalHead
 from archipel.site.audit import journal
+from archipel.site.state import SiteJournalKind
 from archipel.transport import DatasetSummary
 from archipel.vocabulary import Failure, Hash, JsonObject, Record, RoundClosed, TaskKey
-
-
-class SiteJournalKind(StrEnum):
-    """The kinds of lines."""
-
-    SITE_MADE = journal.FIRST
-    JOINED = "joined"
-    CERTIFICATE_RENEWED = "certificate-renewed"
-    DATASET_ADDED = "dataset-added"
-    DATASET_MAPPED = "dataset-mapped"
-    DATASET_REMOVED = "dataset-removed"
-    DATASETS_DISCLOSED = "datasets-disclosed"
-    SUBJECTS_EXCLUDED = "subjects-excluded"
-    COHORT_FROZEN = "cohort-frozen"
-    COHORT_NAMED = "cohort-named"
-    COHORT_NARROWED = "cohort-narrowed"
-    PATIENT_WITHDRAWN = "patient-withdrawn"
-    PATIENT_READMITTED = "patient-readmitted"
-    JOB_OFFERED = "job-offered"
-    JOB_CHANGED = "job-changed"
-    JOB_ASKER = "job-asker"
-    CHECKED = "checked"
-    PLAN_READ_FOR_A_CHECK = "plan-read-for-a-check"
-    APPROVED = "approved"
-    REJECTED = "rejected"
-    REVOKED = "revoked"
-    EXPERIMENT_ENDED = "experiment-ended"
-    WORKER_STARTED = "worker-started"
-    TASK_ACCEPTED = "task-accepted"
-    TASK_BEGUN_AGAIN = "task-begun-again"
-    TASK_REFUSED = "task-refused"
-    TASK_FAILED = "task-failed"
-    UPDATE_MADE = "update-made"
-    UPDATE_SENT = "update-sent"
-    ROUND_CLOSED = "round-closed"
-    ERROR_RELEASED = "error-released"
-    ERROR_SENT = "error-sent"
-    SERVER_JOURNAL_FAULT = "server-journal-fault"
 
 
 class JournalBody(Record):
@@ -145,7 +106,7 @@ class CohortFrozen(PersonalBody):
     subjects: int
 
 
-class CohortNarrowed(JournalBody):
+class CohortReduced(JournalBody):
     """Subjects were signed out of a version: how many, and how many are left."""
 
     cohort_hash: Hash
@@ -156,14 +117,14 @@ class CohortNarrowed(JournalBody):
     signature: str
 
 
-class PatientReadmitted(PersonalBody):
+class PatientReinstated(PersonalBody):
     """A withdrawal was a mistake; ``subject`` is a token."""
 
     subject: str
     dataset: str
 
 
-class PatientWithdrawn(PatientReadmitted):
+class PatientWithdrawn(PatientReinstated):
     """A patient withdrew; ``source`` says from where this is known."""
 
     source: str

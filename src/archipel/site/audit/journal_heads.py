@@ -13,8 +13,8 @@ from sqlalchemy import Connection, delete, insert, select, text
 
 from archipel.governance import SERVER_JOURNAL, HeadFault, JournalHead, follows
 from archipel.site.audit import journal
-from archipel.site.audit.journal_entries import ServerJournalFault, SiteJournalKind, add_entry
-from archipel.site.state import StateFolder, schema
+from archipel.site.audit.journal_entries import ServerJournalFault, add_entry
+from archipel.site.state import SiteJournalKind, StateFolder, schema
 from archipel.storage import Database, utc_now
 from archipel.transport.messages import Document
 from archipel.vocabulary import BadInput, ErrorCode, NotFound
@@ -23,14 +23,14 @@ _log = structlog.get_logger("archipel.heads")
 _FIELDS = ("number", "hash", "at", "signature")
 
 
-def is_of_server(site: StateFolder, head: JournalHead) -> bool:
+def is_of_server(server_key: str, head: JournalHead) -> bool:
     """Whether the server signed this head as one of its own journal."""
-    return head.owner == SERVER_JOURNAL and head.is_signed_by(site.joined().server_key)
+    return head.owner == SERVER_JOURNAL and head.is_signed_by(server_key)
 
 
-def is_receipt(site: StateFolder, head: JournalHead) -> bool:
-    """Whether the server countersigned this head of the site's journal."""
-    return head.owner == site.name and head.is_signed_by(site.joined().server_key)
+def is_receipt(server_key: str, owner: str, head: JournalHead) -> bool:
+    """Whether the server countersigned this head of the journal of ``owner``, this site."""
+    return head.owner == owner and head.is_signed_by(server_key)
 
 
 def record_seen(
@@ -43,9 +43,12 @@ def record_seen(
     """
     head = JournalHead.model_validate(shown) if shown else None
     receipt = JournalHead.model_validate(attested) if attested else None
-    if head is not None and not is_of_server(site, head):
+    if head is None and receipt is None:
+        return
+    server_key = site.joined().server_key
+    if head is not None and not is_of_server(server_key, head):
         raise _unsigned(f"head of the server's journal at line {head.number}")
-    if receipt is not None and not is_receipt(site, receipt):
+    if receipt is not None and not is_receipt(server_key, site.name, receipt):
         raise _unsigned(f"receipt for line {receipt.number}")
     with site.database.read() as connection:
         if head is not None and _same(head, newest(connection)):

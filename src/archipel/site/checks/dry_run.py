@@ -16,7 +16,7 @@ from pathlib import Path
 from archipel.data.synthetic import Dummies, as_given
 from archipel.plans.runtime import Outcome
 from archipel.site.approval import Offer, offers, suitability
-from archipel.site.audit import Checked, SiteJournalKind, add_entry
+from archipel.site.audit import Checked, add_entry
 from archipel.site.checks.findings import CheckResult, CheckStep, Notes
 from archipel.site.checks.in_thread import run_in_thread
 from archipel.site.checks.permission import Permission
@@ -25,7 +25,7 @@ from archipel.site.checks.rehearsal import Rehearsal
 from archipel.site.datasets import catalog, stored_grids
 from archipel.site.execution import sandbox_spec
 from archipel.site.sandbox import WorkerTaskFailed
-from archipel.site.state import Actor, StateFolder
+from archipel.site.state import Actor, SiteJournalKind, StateFolder
 from archipel.vocabulary import (
     UNWATCHED,
     ArchipelError,
@@ -56,7 +56,7 @@ class Checks:
             raise NotFound(
                 f"the plan of {experiment}", "has not been fetched yet", "start the agent, which fetches it, then check"
             )
-        self._entry = suitability.asked_dataset(site, self._job, dataset)
+        self._entry = suitability.asked_dataset(site.database, site.name, self._job, dataset)
         self._permission = Permission(site, self._offer, self._entry, by)
 
     def check_permission(self, plan_was_read: bool) -> None:
@@ -74,12 +74,14 @@ class Checks:
         job, site = self._job, self._site
         try:
             entry, cohort = self._permission.likeness()
-            schema = as_given(entry.summary, cohort, stored_grids(site, cohort) if entry.kind == "volumes" else ())
+            schema = as_given(
+                entry.summary, cohort, stored_grids(site.database, cohort) if entry.kind == "volumes" else ()
+            )
             dummies = Dummies(job.needs, schema, cohort.mapping, cohort.format)
             with tempfile.TemporaryDirectory(prefix="check-", dir=site.folder) as place:
                 files = await run_in_thread(lambda _: dummies.write(Path(place)))
                 spec = sandbox_spec(site, job, dummies.cohort, files, log=f"{job.experiment}.check")
-                async with Rehearsal(spec, site) as run:
+                async with Rehearsal(spec) as run:
                     notes.go("sandbox", run.worker.description)
                     notes.go("generated data", f"{len(dummies.cohort.samples)} samples read")
                     notes.number("start_s", run.started_s)
@@ -139,7 +141,7 @@ class Checks:
             permitted, prepared = await self._permission.prepared(permitted, plan_was_read, show)
             with prepared:
                 spec = sandbox_spec(site, job, permitted.cohort, prepared.files, log=f"{job.experiment}.check")
-                async with Rehearsal(spec, site) as run:
+                async with Rehearsal(spec) as run:
                     tried = self._tried_alone(run, passes, notes)
                     before, outcome, after = await self._permission.while_given(permitted, tried)
         except (WorkerTaskFailed, ArchipelError) as error:

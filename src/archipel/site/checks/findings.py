@@ -29,7 +29,7 @@ class CheckFinding(Record):
 
     what: str
     sign: Sign
-    said: str = ""
+    message: str = ""
 
 
 class CheckResult(Record):
@@ -52,17 +52,17 @@ class Notes:
     findings: list[CheckFinding] = field(default_factory=list)
     figures: dict[str, float] = field(default_factory=dict)
 
-    def go(self, what: str, said: str = "") -> None:
+    def go(self, what: str, message: str = "") -> None:
         """It is as it should be."""
-        self.findings.append(CheckFinding(what=what, sign=Sign.GO, said=said))
+        self.findings.append(CheckFinding(what=what, sign=Sign.GO, message=message))
 
-    def look(self, what: str, said: str) -> None:
+    def look(self, what: str, message: str) -> None:
         """It does not stop anybody, and somebody should look."""
-        self.findings.append(CheckFinding(what=what, sign=Sign.LOOK, said=said))
+        self.findings.append(CheckFinding(what=what, sign=Sign.LOOK, message=message))
 
-    def fix(self, what: str, said: str) -> None:
+    def fix(self, what: str, message: str) -> None:
         """It has to be fixed first."""
-        self.findings.append(CheckFinding(what=what, sign=Sign.FIX, said=said))
+        self.findings.append(CheckFinding(what=what, sign=Sign.FIX, message=message))
 
     def number(self, name: str, value: float) -> None:
         """A figure, to four digits after the point."""

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple, TypeVar
 
 from archipel.data import Cohort, Prepared, Preprocessing
 from archipel.site.approval import Offer, authorisation, suitability
-from archipel.site.audit import PlanRead, SiteJournalKind, add_entry
+from archipel.site.audit import PlanRead, add_entry
 from archipel.site.checks.in_thread import run_in_thread
 from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import Dataset, catalog
 from archipel.site.execution import preparation
-from archipel.site.state import Actor, StateFolder, sample_cache
+from archipel.site.state import Actor, SiteJournalKind, StateFolder, sample_cache
 from archipel.site.withdrawals import withdrawals
 from archipel.vocabulary import UNWATCHED, ErrorCode, NotFound, Refused, ShowProgress, Watch, show_nothing
 from archipel.vocabulary.remedies import Approve, ShowOffer
@@ -52,15 +52,15 @@ class Permission:
         try:
             allowed = self._allowed()
         except Refused:
-            found = cohort_versions.freeze(
+            frozen = cohort_versions.freeze(
                 self._site,
                 self._entry,
                 withdrawals.take_opt_outs,
                 fraction=self._job.validation_fraction,
                 watch=watch,
             )
-            return found.dataset, found.cohort
-        return catalog.dataset(self._site, allowed.cohort.dataset), allowed.cohort
+            return frozen.dataset, frozen.cohort
+        return catalog.dataset(self._site.database, allowed.cohort.dataset), allowed.cohort
 
     def likeness(self) -> tuple[Dataset, Cohort]:
         """How samples would be made, for a run without any: the approved cohort and its dataset, where there is one.
@@ -73,12 +73,12 @@ class Permission:
         except Refused:
             entry = self._entry
             try:
-                recipe = cohort_versions.stored(self._site, entry.name).cohort.recipe
+                recipe = cohort_versions.stored(self._site.database, self._site.cohort_key, entry.name).cohort.recipe
             except NotFound:
                 recipe = Preprocessing()
             how = {"format": entry.format, "options": entry.options, "mapping": entry.mapping, "recipe": recipe}
             return entry, Cohort(dataset=entry.name, samples=(), **how)
-        return catalog.dataset(self._site, allowed.cohort.dataset), allowed.cohort
+        return catalog.dataset(self._site.database, allowed.cohort.dataset), allowed.cohort
 
     def check(self, plan_was_read: bool) -> PermittedCohort | None:
         """The approved cohort; None where nobody approved and a person says that the plan was read, else Refused."""
@@ -138,7 +138,7 @@ class Permission:
         """
         while True:
             cohort, still = permitted.cohort, False
-            root = Path(catalog.dataset(self._site, cohort.dataset).root)
+            root = Path(catalog.dataset(self._site.database, cohort.dataset).root)
             prepared = await preparation.prepared(self._site, root, cohort, show)
             try:
                 still = self._is_still(permitted)
@@ -177,10 +177,13 @@ class Permission:
         if permitted.view is not None:
             return self._allowed().view == permitted.view
         withdrawals.take_opt_outs(self._site)
-        return cohort_versions.as_it_stands(self._site, permitted.cohort).subjects == permitted.cohort.subjects
+        return (
+            cohort_versions.as_it_stands(self._site.database, self._site.cohort_key, permitted.cohort).subjects
+            == permitted.cohort.subjects
+        )
 
     async def _forget_withdrawn(self, cohort: Cohort) -> None:
-        left = set(cohort_versions.as_it_stands(self._site, cohort).subjects)
+        left = set(cohort_versions.as_it_stands(self._site.database, self._site.cohort_key, cohort).subjects)
         gone = [sample for sample in cohort.samples if sample.subject not in left]
         await asyncio.to_thread(sample_cache.forget, self._site, gone)
 

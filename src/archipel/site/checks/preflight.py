@@ -43,7 +43,7 @@ class Preflight:
         if not self._files():
             return
         self._duplicates(training, validation)
-        estimate = estimated(self._site, self._entry, self._cohort)
+        estimate = estimated(self._site.database, self._entry, self._cohort)
         self._disk(estimate.size)
         if dummy:
             self._memory(estimate.size, dummy)
@@ -52,8 +52,8 @@ class Preflight:
     def _needs_and_rules(self) -> None:
         for answer in suitability.needs_met(self._job, self._entry, self._cohort):
             sign = Sign.FIX if answer.verdict is Verdict.NOT_MET else Sign.GO
-            said = f"{answer.verdict}: {answer.why}" if answer.why else str(answer.verdict)
-            self._notes.findings.append(CheckFinding(what=answer.need, sign=sign, said=said))
+            sentence = f"{answer.verdict}: {answer.why}" if answer.why else str(answer.verdict)
+            self._notes.findings.append(CheckFinding(what=answer.need, sign=sign, message=sentence))
         for reason in suitability.rules_against(self._site, self._job, self._entry, self._cohort):
             self._notes.fix("this site's rules", reason)
 
@@ -63,33 +63,33 @@ class Preflight:
         sides = [len({sample.subject for sample in side.samples}) for side in (training, validation)]
         self._notes.number("training_samples", len(training))
         self._notes.number("validation_samples", len(validation))
-        said = f"{sides[0]} subjects train, {sides[1]} validate"
+        sentence = f"{sides[0]} subjects train, {sides[1]} validate"
         if self._job.validation and not sides[1]:
-            self._notes.look("split", f"{said}: the plan's validation metrics stay empty here")
+            self._notes.look("split", f"{sentence}: the plan's validation metrics stay empty here")
         else:
-            self._notes.go("split", said)
+            self._notes.go("split", sentence)
         return training.samples, validation.samples
 
     def _files(self) -> bool:
         """Whether the cohort's files are there and as they were frozen."""
-        found = integrity.faults(self._site, self._entry, self._cohort, self._watch)
-        for one in found[:MOST_SHOWN]:
-            self._notes.fix(one.thing, f"{one.cause}; {one.remedy}")
-        if len(found) > MOST_SHOWN:
-            self._notes.fix("files", f"{len(found) - MOST_SHOWN} more cannot be used either; fix these first")
-        if not found:
+        issues = integrity.faults(self._site.database, self._entry, self._cohort, self._watch)
+        for issue in issues[:MOST_SHOWN]:
+            self._notes.fix(issue.thing, f"{issue.cause}; {issue.remedy}")
+        if len(issues) > MOST_SHOWN:
+            self._notes.fix("files", f"{len(issues) - MOST_SHOWN} more cannot be used either; fix these first")
+        if not issues:
             self._notes.go("files", "all are the same as when they were frozen")
-        return not found
+        return not issues
 
     def _duplicates(self, training: Sequence[Sample], validation: Sequence[Sample]) -> None:
         pairs, thing, uncompared = split_leakage.across(
-            self._site, self._entry, self._cohort, training, validation, self._watch
+            self._site.database, self._entry, self._cohort, training, validation, self._watch
         )
         # Two patients may have equal rows; nobody has another's image. The quality report weighs them alike.
         is_table = self._entry.kind == "table"
         say = self._notes.look if is_table else self._notes.fix
-        for one, other in pairs[:MOST_SHOWN]:
-            both = f"{one} (trains) and {other} (validates)"
+        for trained, validated in pairs[:MOST_SHOWN]:
+            both = f"{trained} (trains) and {validated} (validates)"
             if is_table:
                 say("duplicates", f"{both} are equal in every column; exclude one of them if they are one patient")
             else:
@@ -105,24 +105,26 @@ class Preflight:
     def _disk(self, size: int) -> None:
         room, free = self._site.settings.cache_mb << 20, shutil.disk_usage(self._site.folder).free
         self._notes.number("prepared_mib", size / 2**20)
-        said = f"about {_mib(size)} MiB for prepared samples"
+        sentence = f"about {_mib(size)} MiB for prepared samples"
         if size > room:
-            self._notes.fix("disk", f"{said}, and cache_mb in site.toml allows {_mib(room)}; raise it")
+            self._notes.fix("disk", f"{sentence}, and cache_mb in site.toml allows {_mib(room)}; raise it")
         elif size > free:
-            self._notes.fix("disk", f"{said}, and {_mib(free)} MiB are free in {self._site.folder}; free space there")
+            self._notes.fix(
+                "disk", f"{sentence}, and {_mib(free)} MiB are free in {self._site.folder}; free space there"
+            )
         else:
-            self._notes.go("disk", f"{said}; {_mib(min(room, free))} MiB may be used")
+            self._notes.go("disk", f"{sentence}; {_mib(min(room, free))} MiB may be used")
 
     def _memory(self, size: int, dummy: Mapping[str, float]) -> None:
         allowed = self._job.limits.memory_mb
         # Were all samples kept as two tensors, as plans do by default, these would take about twice the prepared size.
         peak = dummy["dummy_peak_mib"] + 2 * _mib(size)
         self._notes.number("memory_mib", peak)
-        said = f"about {peak:.0f} MiB if all samples are kept in memory; the job allows {allowed}"
+        sentence = f"about {peak:.0f} MiB if all samples are kept in memory; the job allows {allowed}"
         if peak > allowed:
-            self._notes.look("memory", f"{said}: ask the researcher for more, or for a plan with in_memory = False")
+            self._notes.look("memory", f"{sentence}: ask the researcher for more, or for a plan with in_memory = False")
         else:
-            self._notes.go("memory", said)
+            self._notes.go("memory", sentence)
 
     def _time(self, samples: int, estimate: Estimate, dummy: Mapping[str, float]) -> None:
         limits, terms = self._job.limits, self._job.terms
@@ -132,16 +134,16 @@ class Preflight:
             times *= estimate.voxels / dummy["dummy_voxels"]
         seconds = dummy["dummy_round_s"] * times
         self._notes.number("round_s", seconds)
-        said = (
+        sentence = (
             f"{_about(seconds)} a round, {_about(seconds * terms.rounds)} for {terms.rounds} rounds, were each "
             f"{'voxel' if is_volume else 'sample'} to take as long as in the dummy step"
         )
         longest = min(terms.deadline_s, limits.wall_s)
         if seconds > longest:
             ask = f"a round may take {duration(longest)}: ask the researcher for a longer deadline"
-            self._notes.fix("time", f"{said}; {ask}")
+            self._notes.fix("time", f"{sentence}; {ask}")
         else:
-            self._notes.go("time", said)
+            self._notes.go("time", sentence)
 
 
 def _about(seconds: float) -> str:

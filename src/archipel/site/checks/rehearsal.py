@@ -11,7 +11,6 @@ from typing import Self
 from archipel.governance import job_hash
 from archipel.plans.runtime import Outcome
 from archipel.site.sandbox import Sandbox, SandboxedWorker, SandboxSpec, SharedBuffer
-from archipel.site.state import StateFolder
 from archipel.tensors import BlobHasher, tensor_file_size
 from archipel.vocabulary import OptimiserState, Task, TaskKey, TaskKind, TrainingPass
 
@@ -26,8 +25,8 @@ class Rehearsal:
     started_s: float
     prepared_s: float
 
-    def __init__(self, spec: SandboxSpec, site: StateFolder) -> None:
-        self._spec, self._site, self._job = spec, site, spec.job
+    def __init__(self, spec: SandboxSpec) -> None:
+        self._spec, self._job = spec, spec.job
         self._result = SharedBuffer.create(tensor_file_size(spec.job.tensors))
         self._model: SharedBuffer | None = None
         self._state: bytes | None = None

@@ -23,12 +23,12 @@ from archipel.data import (
 )
 from archipel.data.cohorts import predefined_split
 from archipel.governance import SignedWithdrawal
-from archipel.site.audit import CohortFrozen, SiteJournalKind, add_entry
+from archipel.site.audit import CohortFrozen, add_entry
 from archipel.site.cohorts import split_assignment, tags
 from archipel.site.datasets import catalog
-from archipel.site.state import Actor, StateFolder, schema
+from archipel.site.state import Actor, SiteJournalKind, StateFolder, schema
 from archipel.site.withdrawn import TakeOptOuts, register, signed_withdrawals
-from archipel.storage import utc_now
+from archipel.storage import Database, utc_now
 from archipel.vocabulary import UNWATCHED, BadInput, Conflict, ErrorCode, NotFound, Record, Refused, Watch
 
 DEFAULT_FRACTION = 0.2
@@ -44,13 +44,13 @@ class Frozen(NamedTuple):
 
 
 class Version(Record):
-    """A kept cohort as people see it listed. ``left``: how many subjects are not withdrawn."""
+    """A kept cohort as people see it listed. ``remaining``: how many subjects are not withdrawn."""
 
     dataset: str
     version: int
     name: str
     subjects: int
-    left: int
+    remaining: int
     training: int
     validation: int
     validation_fraction: float | None
@@ -85,8 +85,8 @@ def freeze(
     """
     if fraction is not None and not 0 <= fraction < 1:
         raise BadInput(f"validation fraction {fraction}", "is not in [0, 1)", "give for example 0.2")
-    found = catalog.usable_scan(site, entry, take_opt_outs, watch=watch)
-    samples = tuple(sorted(found.samples, key=lambda sample: sample.key))
+    scan = catalog.usable_scan(site, entry, take_opt_outs, watch=watch)
+    samples = tuple(sorted(scan.samples, key=lambda sample: sample.key))
     subjects = tuple(sorted({sample.subject for sample in samples}))
     key = site.cohort_key
     with site.database.read() as connection:
@@ -121,33 +121,28 @@ def freeze(
         validation_fraction=fraction,
         pseudonyms={subject: pseudonym(subject, key) for subject in subjects} if pseudonymise else {},
     )
-    return Frozen(catalog.brought_up_to_date(entry, found), _known_version(site, cohort))
+    return Frozen(catalog.brought_up_to_date(entry, scan), _known_version(site.database, site.cohort_key, cohort))
 
 
-def _known_version(site: StateFolder, cohort: Cohort) -> Cohort:
+def _known_version(database: Database, cohort_key: bytes, cohort: Cohort) -> Cohort:
     """The cohort under the number of an older version that is the same in everything else, if there is one.
 
-    A version from which somebody was withdrawn is never the same: it stays narrowed for good.
+    A version from which somebody was withdrawn is never the same: it stays smaller for good.
     """
-    narrowed = select(schema.signed_withdrawals.c.cohort_hash)
+    reduced = select(schema.signed_withdrawals.c.cohort_hash)
     query = (
         select(_rows.c.version, _rows.c.hash)
         .where(_rows.c.dataset == cohort.dataset, _rows.c.subjects == len(cohort.subjects))
-        .where(_rows.c.hash.not_in(narrowed))
+        .where(_rows.c.hash.not_in(reduced))
         .order_by(_rows.c.version.desc())
     )
-    with site.database.read() as connection:
+    with database.read() as connection:
         rows = connection.execute(query).all()
     for row in rows:
         same = cohort.model_copy(update={"version": row.version})
-        if hash_of(site, same) == row.hash:
+        if cohort_hash(same, cohort_key) == row.hash:
             return same
     return cohort
-
-
-def hash_of(site: StateFolder, cohort: Cohort) -> str:
-    """The cohort's hash under this site's own key; it tells nobody else who is in it."""
-    return cohort_hash(cohort, site.cohort_key)
 
 
 def keep(site: StateFolder, connection: Connection, frozen: Frozen, *, by: Actor, name: str = "") -> str:
@@ -157,8 +152,8 @@ def keep(site: StateFolder, connection: Connection, frozen: Frozen, *, by: Actor
     removed meanwhile, Conflict when another version was frozen meanwhile and as ``version_names.give`` does.
     """
     entry, cohort, scanned = frozen
-    hashed = hash_of(site, cohort)
-    catalog.keep(site, connection, entry, cohort.subjects if scanned else None)
+    hashed = cohort_hash(cohort, site.cohort_key)
+    catalog.keep(connection, site.cohort_key, entry, cohort.subjects if scanned else None)
     row: dict[str, int | str] = {"subjects": len(cohort.subjects), "body": cohort.model_dump_json()}
     same = _rows.c.hash == hashed
     if connection.execute(select(_rows.c.hash).where(same)).first():
@@ -178,7 +173,7 @@ def keep(site: StateFolder, connection: Connection, frozen: Frozen, *, by: Actor
         add_entry(connection, SiteJournalKind.COHORT_FROZEN, body)
         values = {"hash": hashed, "dataset": cohort.dataset, "version": cohort.version, "frozen_at": utc_now()}
         connection.execute(insert(_rows).values(**values, **row))
-        split_assignment.settle(connection, site, cohort)
+        split_assignment.settle(connection, site.cohort_key, cohort)
     if name:
         tags.give(connection, cohort.dataset, hashed, name, by=by)
     signed_withdrawals.withdraw_from(
@@ -216,7 +211,7 @@ def freeze_version(
     watch: Watch = UNWATCHED,
 ) -> Kept:
     """Freeze a dataset and keep it as a version for later approvals. Raises as ``freeze`` and ``keep`` do."""
-    entry = catalog.dataset(site, dataset)
+    entry = catalog.dataset(site.database, dataset)
     frozen = freeze(
         site, entry, take_opt_outs, fraction=fraction, pseudonymise=pseudonymise, recipe=recipe, watch=watch
     )
@@ -224,43 +219,45 @@ def freeze_version(
     with site.database.write() as connection:
         is_new = frozen.cohort.version > _newest_number(connection, dataset)
         keep(site, connection, frozen, by=by, name=name)
-    return Kept(version(site, dataset, frozen.cohort.version), is_new)
+    return Kept(version(site.database, site.cohort_key, dataset, frozen.cohort.version), is_new)
 
 
-def versions(site: StateFolder, dataset: str | None = None) -> list[Version]:
+def versions(database: Database, cohort_key: bytes, dataset: str | None = None) -> list[Version]:
     """Every kept cohort, by dataset and version."""
     query = select(_rows).order_by(_rows.c.dataset, _rows.c.version)
     if dataset is not None:
         query = query.where(_rows.c.dataset == dataset)
-    with site.database.read() as connection:
-        return [_listed(site, connection, row) for row in connection.execute(query).mappings().all()]
+    with database.read() as connection:
+        return [_listed(connection, cohort_key, row) for row in connection.execute(query).mappings().all()]
 
 
-def version(site: StateFolder, dataset: str, number: int | None = None) -> Version:
+def version(database: Database, cohort_key: bytes, dataset: str, number: int | None = None) -> Version:
     """One version, the newest without a number. Raises NotFound, and Refused when it is not what was frozen."""
-    with site.database.read() as connection:
+    with database.read() as connection:
         row = _row(connection, dataset, number)
-        _checked(site, row)
-        return _listed(site, connection, row)
+        _checked(cohort_key, row)
+        return _listed(connection, cohort_key, row)
 
 
-def stored(site: StateFolder, dataset: str, number: int | None = None) -> Frozen:
+def stored(database: Database, cohort_key: bytes, dataset: str, number: int | None = None) -> Frozen:
     """A kept cohort as it was frozen, the newest without a number.
 
     Raises NotFound, and Refused when what is kept is not what was frozen.
     """
-    with site.database.read() as connection:
-        cohort = _checked(site, _row(connection, dataset, number))
-    return Frozen(catalog.dataset(site, dataset), cohort, scanned=False)
+    with database.read() as connection:
+        cohort = _checked(cohort_key, _row(connection, dataset, number))
+    return Frozen(catalog.dataset(database, dataset), cohort, scanned=False)
 
 
-def as_it_stands(site: StateFolder, cohort: Cohort) -> Cohort:
+def as_it_stands(database: Database, cohort_key: bytes, cohort: Cohort) -> Cohort:
     """A cohort, kept or not, without those who are withdrawn."""
-    with site.database.read() as connection:
-        found = signed_withdrawals.of(connection, hash_of(site, cohort))
+    with database.read() as connection:
+        withdrawals = signed_withdrawals.of(connection, cohort_hash(cohort, cohort_key))
         gone = register.tokens_out_of(connection, cohort.dataset)
-    left = signed_withdrawals.subtracted(cohort, site.cohort_key, map(SignedWithdrawal.model_validate_json, found))
-    return left.without(subject for subject in left.subjects if subject_token(subject, site.cohort_key) in gone)
+    left = signed_withdrawals.without_withdrawn(
+        cohort, cohort_key, map(SignedWithdrawal.model_validate_json, withdrawals)
+    )
+    return left.without(subject for subject in left.subjects if subject_token(subject, cohort_key) in gone)
 
 
 def compare(
@@ -272,11 +269,11 @@ def compare(
     watch: Watch = UNWATCHED,
 ) -> CohortDifference:
     """What became of one version in another; without ``after``, in what lies on the disk now."""
-    old = stored(site, dataset, before).cohort
+    old = stored(site.database, site.cohort_key, dataset, before).cohort
     if after is not None:
-        return difference(old, stored(site, dataset, after).cohort)
+        return difference(old, stored(site.database, site.cohort_key, dataset, after).cohort)
     fraction, pseudonymise = _fraction_of(old), bool(old.pseudonyms)
-    entry = catalog.dataset(site, dataset)
+    entry = catalog.dataset(site.database, dataset)
     now = freeze(site, entry, take_opt_outs, fraction=fraction, pseudonymise=pseudonymise, watch=watch)
     return difference(old, now.cohort)
 
@@ -293,10 +290,10 @@ def _row(connection: Connection, dataset: str, number: int | None) -> RowMapping
     return row
 
 
-def _checked(site: StateFolder, row: RowMapping) -> Cohort:
+def _checked(cohort_key: bytes, row: RowMapping) -> Cohort:
     """The cohort of a row. Raises Refused when it is not what was frozen."""
     cohort = _read(row)
-    if hash_of(site, cohort) != row["hash"]:
+    if cohort_hash(cohort, cohort_key) != row["hash"]:
         thing = f"cohort {row['dataset']} version {row['version']}"
         raise Refused(thing, "is not what was frozen", "this site's database was changed by hand: check its journal")
     return cohort
@@ -313,16 +310,18 @@ def _read(row: RowMapping) -> Cohort:
         ) from error
 
 
-def _listed(site: StateFolder, connection: Connection, row: RowMapping) -> Version:
+def _listed(connection: Connection, cohort_key: bytes, row: RowMapping) -> Version:
     cohort = _read(row)
-    found = signed_withdrawals.of(connection, row["hash"])
-    left = signed_withdrawals.subtracted(cohort, site.cohort_key, map(SignedWithdrawal.model_validate_json, found))
+    withdrawals = signed_withdrawals.of(connection, row["hash"])
+    left = signed_withdrawals.without_withdrawn(
+        cohort, cohort_key, map(SignedWithdrawal.model_validate_json, withdrawals)
+    )
     return Version(
         dataset=row["dataset"],
         version=row["version"],
         name=row["name"],
         subjects=len(cohort.subjects),
-        left=len(left.subjects),
+        remaining=len(left.subjects),
         training=len(left.training),
         validation=len(left.validation or ()),
         validation_fraction=cohort.validation_fraction,

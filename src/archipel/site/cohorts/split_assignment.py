@@ -11,7 +11,8 @@ from sqlalchemy import Connection, select
 from sqlalchemy.dialects.sqlite import insert
 
 from archipel.data import Cohort, subject_token
-from archipel.site.state import StateFolder, schema
+from archipel.site.state import schema
+from archipel.storage import Database
 
 _rows = schema.split_assignments
 
@@ -22,35 +23,35 @@ def settled(connection: Connection, dataset: str, fraction: float) -> dict[str, 
     return {row.token: row.validates for row in connection.execute(query)}
 
 
-def changed(site: StateFolder, cohort: Cohort) -> list[str]:
+def changed(database: Database, cohort_key: bytes, cohort: Cohort) -> list[str]:
     """What is to be known of subjects who stood on the other side in a version of another validation fraction."""
     query = select(_rows.c.token, _rows.c.validates).where(
         _rows.c.dataset == cohort.dataset, _rows.c.fraction != cohort.validation_fraction
     )
-    with site.database.read() as connection:
+    with database.read() as connection:
         before = {(row.token, row.validates) for row in connection.execute(query)}
     held_out = frozenset(cohort.validation or ())
-    tokens = {subject: subject_token(subject, site.cohort_key) for subject in cohort.subjects}
+    tokens = {subject: subject_token(subject, cohort_key) for subject in cohort.subjects}
     train = sum((tokens[one], True) in before for one in cohort.training)
     measure = sum((tokens[one], False) in before for one in held_out)
-    found = []
+    warnings = []
     if train:
-        held = "1 subject who was" if train == 1 else f"{train} subjects who were"
-        found.append(f"{held} held out in a version of another validation fraction {_do(train, 'train')} in this one")
+        who = "1 subject who was" if train == 1 else f"{train} subjects who were"
+        warnings.append(f"{who} held out in a version of another validation fraction {_do(train, 'train')} in this one")
     if measure:
-        held = "1 subject who trains" if measure == 1 else f"{measure} subjects who train"
-        found.append(
-            f"{held} in a version of another validation fraction {_do(measure, 'measure')} in this one: a model that "
+        who = "1 subject who trains" if measure == 1 else f"{measure} subjects who train"
+        warnings.append(
+            f"{who} in a version of another validation fraction {_do(measure, 'measure')} in this one: a model that "
             "was trained on that version has seen them"
         )
-    return found
+    return warnings
 
 
 def _do(count: int, verb: str) -> str:
     return f"{verb}s" if count == 1 else verb
 
 
-def settle(connection: Connection, site: StateFolder, cohort: Cohort) -> None:
+def settle(connection: Connection, cohort_key: bytes, cohort: Cohort) -> None:
     """Keep the sides of a new cohort, in the caller's transaction; who has one already keeps it."""
     if cohort.validation is None or cohort.validation_fraction is None or not cohort.samples:
         return
@@ -59,7 +60,7 @@ def settle(connection: Connection, site: StateFolder, cohort: Cohort) -> None:
         {
             "dataset": cohort.dataset,
             "fraction": cohort.validation_fraction,
-            "token": subject_token(subject, site.cohort_key),
+            "token": subject_token(subject, cohort_key),
             "validates": subject in held_out,
         }
         for subject in cohort.subjects

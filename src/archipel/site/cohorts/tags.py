@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, select, update
 
-from archipel.site.audit import CohortNamed, SiteJournalKind, add_entry
-from archipel.site.state import Actor, schema
+from archipel.site.audit import CohortNamed, add_entry
+from archipel.site.state import Actor, SiteJournalKind, schema
 from archipel.vocabulary import Conflict
 
 _rows = schema.cohorts

@@ -16,14 +16,23 @@ from sqlalchemy import Connection, RowMapping, delete, func, insert, select, upd
 
 from archipel.data import DataIssue, DataMapping, DataSchema, LeavesOut, Scan, format_named, scan, subject_token
 from archipel.data.formats import checked_root, settled, subject_id
-from archipel.site.audit import DatasetAdded, DatasetMapped, DatasetRemoved, SiteJournalKind, add_entry
+from archipel.site.audit import DatasetAdded, DatasetMapped, DatasetRemoved, add_entry
 from archipel.site.datasets import members
 from archipel.site.datasets.detected_format import DetectedFormat
 from archipel.site.datasets.file_index import SqlFileIndex
 from archipel.site.datasets.watched_index import WatchedIndex
-from archipel.site.state import Actor, ChangeKind, DatasetChange, StateFolder, changes, schema
+from archipel.site.state import (
+    Actor,
+    DatasetChange,
+    OfferState,
+    SiteJournalKind,
+    StateFolder,
+    UnjournaledKind,
+    changes,
+    schema,
+)
 from archipel.site.withdrawn import TakeOptOuts, register
-from archipel.storage import utc_now
+from archipel.storage import Database, utc_now
 from archipel.vocabulary import UNWATCHED, BadInput, Conflict, DataKind, ErrorCode, Name, NotFound, Record, Watch
 from archipel.vocabulary.counting import pluralise
 from archipel.vocabulary.remedies import ExcludeSubjects, MountFolder, Remedy
@@ -124,15 +133,15 @@ def add(
         added_at=now,
         scanned_at=now,
     )
-    found = usable_scan(site, entry, take_opt_outs, new=True, watch=watch)
-    entry = brought_up_to_date(entry, found)
+    scan_result = usable_scan(site, entry, take_opt_outs, new=True, watch=watch)
+    entry = brought_up_to_date(entry, scan_result)
     with site.database.write() as connection:
         _check_free(connection, name)
         body = DatasetAdded(name=name, format=layout, subjects=entry.subjects, by=by.journal_name)
         add_entry(connection, SiteJournalKind.DATASET_ADDED, body)
         connection.execute(insert(schema.datasets).values(**entry.row()))
-        members.note(site, connection, name, subjects_of(found))
-    return Added(dataset(site, name), found)
+        members.note(connection, site.cohort_key, name, subjects_of(scan_result))
+    return Added(dataset(site.database, name), scan_result)
 
 
 def scanned(site: StateFolder, entry: Dataset, take_opt_outs: TakeOptOuts, watch: Watch = UNWATCHED) -> Scan:
@@ -154,22 +163,28 @@ def scanned(site: StateFolder, entry: Dataset, take_opt_outs: TakeOptOuts, watch
         ) from error
     take_opt_outs(site, entry.name)
     met: set[str] = set()
-    with SqlFileIndex(site, entry.name) as index:
+    with SqlFileIndex(site.database, entry.name) as index:
         watched = WatchedIndex(index, watch, total=index.count())
-        found = scan(entry.format, Path(entry.root), entry.options, watched, _leaves_out(site, entry.name, met))
+        scan_result = scan(
+            entry.format,
+            Path(entry.root),
+            entry.options,
+            watched,
+            _leaves_out(site.database, site.cohort_key, entry.name, met),
+        )
     watch.check()
-    register.mark_seen(site, entry.name, met)
-    return found
+    register.mark_seen(site.database, entry.name, met)
+    return scan_result
 
 
-def _leaves_out(site: StateFolder, dataset: str, met: set[str]) -> LeavesOut:
+def _leaves_out(database: Database, cohort_key: bytes, dataset: str, met: set[str]) -> LeavesOut:
     """Whether somebody is left out; the tokens of those who are withdrawn are added to ``met``."""
-    with site.database.read() as connection:
+    with database.read() as connection:
         tokens = register.tokens_out_of(connection, dataset)
         excluded = frozenset(map(subject_id, excluded_from(connection, dataset)))
 
     def leaves_out(subject: str) -> bool:
-        token = subject_token(subject, site.cohort_key) if tokens else ""
+        token = subject_token(subject, cohort_key) if tokens else ""
         if token in tokens:
             met.add(token)
         return token in tokens or subject_id(subject) in excluded
@@ -189,22 +204,25 @@ def usable_scan(
 
     Raises DatasetProblems that names everything wrong, for a ``new`` dataset with what helps to add it.
     """
-    found = scanned(site, entry, take_opt_outs, watch)
-    if found.errors and not (entry.leave_out_faulty and found.samples):
-        everybody = {*subjects_of(found), *(problem.subject for problem in found.errors if problem.subject)}
-        usable = f"usable subjects: {found.subjects}{f' of {len(everybody)}' * (len(everybody) > found.subjects)}"
+    scan_result = scanned(site, entry, take_opt_outs, watch)
+    if scan_result.errors and not (entry.leave_out_faulty and scan_result.samples):
+        everybody = {*subjects_of(scan_result), *(problem.subject for problem in scan_result.errors if problem.subject)}
+        of_all = f" of {len(everybody)}" if len(everybody) > scan_result.subjects else ""
+        usable = f"usable subjects: {scan_result.subjects}{of_all}"
         otherwise = (
-            f", or leave out the subjects that have errors: {usable} (--leave-out-faulty)" if found.samples else ""
+            f", or leave out the subjects that have errors: {usable} (--leave-out-faulty)"
+            if scan_result.samples
+            else ""
         )
         if new:
-            raise DatasetProblems(entry.name, found.errors, _NOT_YET + otherwise)
-        faulty = tuple(sorted({problem.subject for problem in found.errors if problem.subject}))
+            raise DatasetProblems(entry.name, scan_result.errors, _NOT_YET + otherwise)
+        faulty = tuple(sorted({problem.subject for problem in scan_result.errors if problem.subject}))
         leave_out = ExcludeSubjects(dataset=entry.name, subjects=faulty) if faulty else None
-        raise DatasetProblems(entry.name, found.errors, _MEND, leave_out)
-    if not found.samples:
+        raise DatasetProblems(entry.name, scan_result.errors, _MEND, leave_out)
+    if not scan_result.samples:
         nothing = DataIssue(thing=entry.root, cause="holds no subject", remedy="add data or name another folder")
         raise DatasetProblems(entry.name, (nothing,), _NOT_YET)
-    return found
+    return scan_result
 
 
 def brought_up_to_date(entry: Dataset, found: Scan) -> Dataset:
@@ -222,19 +240,19 @@ def _check_free(connection: Connection, name: str) -> None:
         raise Conflict(f"dataset {name}", f"is in the catalog already{also} ({row.root})", remedy)
 
 
-def datasets(site: StateFolder) -> list[Dataset]:
+def datasets(database: Database) -> list[Dataset]:
     """Every dataset, by name."""
-    with site.database.read() as connection:
+    with database.read() as connection:
         rows = connection.execute(select(schema.datasets).order_by(schema.datasets.c.name)).mappings().all()
     return [_entry(row) for row in rows]
 
 
-def dataset(site: StateFolder, name: str) -> Dataset:
+def dataset(database: Database, name: str) -> Dataset:
     """One dataset. Raises NotFound."""
-    with site.database.read() as connection:
+    with database.read() as connection:
         row = connection.execute(select(schema.datasets).where(schema.datasets.c.name == name)).mappings().first()
     if row is None:
-        names = ", ".join(entry.name for entry in datasets(site)) or "none yet"
+        names = ", ".join(entry.name for entry in datasets(database)) or "none yet"
         raise NotFound(
             f"dataset {name}", f"is not in the catalog (there: {names})", "add it with archipel site dataset add"
         )
@@ -247,23 +265,23 @@ def _entry(row: RowMapping) -> Dataset:
     return Dataset.model_validate(dict(row) | read | unknown)
 
 
-def is_behind(site: StateFolder, entry: Dataset) -> bool:
+def is_behind(database: Database, entry: Dataset) -> bool:
     """Whether somebody withdrew here since the dataset was looked at: all counts but that of subjects are older."""
-    with site.database.read() as connection:
+    with database.read() as connection:
         return any(since > entry.scanned_at for _, since in register.out_of(connection, entry.name))
 
 
-def remove(site: StateFolder, name: str, *, by: Actor) -> None:
+def remove(database: Database, name: str, *, by: Actor) -> None:
     """Take a dataset out of the catalog; its files are not touched.
 
     Raises Conflict while an approved experiment trains on it.
     """
-    dataset(site, name)
-    with site.database.write() as connection:
+    dataset(database, name)
+    with database.write() as connection:
         query = (
             select(schema.experiments.c.experiment)
             .join(schema.cohorts, schema.cohorts.c.hash == schema.experiments.c.cohort_hash)
-            .where(schema.cohorts.c.dataset == name, schema.experiments.c.state == "approved")
+            .where(schema.cohorts.c.dataset == name, schema.experiments.c.state == OfferState.APPROVED)
         )
         using = [row.experiment for row in connection.execute(query)]
         if using:
@@ -283,22 +301,22 @@ def check(site: StateFolder, name: str, take_opt_outs: TakeOptOuts, watch: Watch
 
     Raises NotFound, BadInput when its folder is gone, and Cancelled when ``watch`` stops it; the entry stays as it is.
     """
-    entry = dataset(site, name)
-    found = scanned(site, entry, take_opt_outs, watch)
+    entry = dataset(site.database, name)
+    scan_result = scanned(site, entry, take_opt_outs, watch)
     with site.database.write() as connection:
-        keep(site, connection, brought_up_to_date(entry, found), subjects_of(found))
-        changes.append(connection, DatasetChange(kind=ChangeKind.DATASET_CHECKED, dataset=name))
-    return found
+        keep(connection, site.cohort_key, brought_up_to_date(entry, scan_result), subjects_of(scan_result))
+        changes.append(connection, DatasetChange(kind=UnjournaledKind.DATASET_CHECKED, dataset=name))
+    return scan_result
 
 
-def remap(site: StateFolder, name: str, mapping: DataMapping, *, by: Actor) -> Dataset:
+def remap(database: Database, cohort_key: bytes, name: str, mapping: DataMapping, *, by: Actor) -> Dataset:
     """Give a dataset another mapping, for cohorts frozen from now on. Raises NotFound."""
-    entry = dataset(site, name).model_copy(update={"mapping": mapping})
-    with site.database.write() as connection:
+    entry = dataset(database, name).model_copy(update={"mapping": mapping})
+    with database.write() as connection:
         add_entry(
             connection, SiteJournalKind.DATASET_MAPPED, DatasetMapped(name=name, mapping=mapping, by=by.journal_name)
         )
-        keep(site, connection, entry)
+        keep(connection, cohort_key, entry)
     return entry
 
 
@@ -309,16 +327,16 @@ def excluded_from(connection: Connection, name: str) -> list[str]:
     return list(connection.scalars(query))
 
 
-def keep(site: StateFolder, connection: Connection, entry: Dataset, found: Iterable[str] | None = None) -> None:
+def keep(connection: Connection, cohort_key: bytes, entry: Dataset, subjects: Iterable[str] | None = None) -> None:
     """Keep a dataset's entry, and who was found in it where that is known, in the caller's transaction.
 
     Raises NotFound when the dataset was removed in the meantime.
     """
     there, row = schema.datasets.c.name == entry.name, entry.row()
-    if found is None:
+    if subjects is None:
         # Nobody looked: the counts that are kept may be newer, made less by a withdrawal since the entry was read.
         row = {name: value for name, value in row.items() if name not in ("subjects", "summary", "scanned_at")}
     if connection.execute(update(schema.datasets).where(there).values(**row)).rowcount == 0:
         raise NotFound(f"dataset {entry.name}", "was removed in the meantime", "add it again, then approve")
-    if found is not None:
-        members.note(site, connection, entry.name, found)
+    if subjects is not None:
+        members.note(connection, cohort_key, entry.name, subjects)

@@ -14,7 +14,7 @@ from archipel.data import LABEL, Affine, Cohort, Folder, Purpose, Sample
 from archipel.data.volumes import Grid, volumes
 from archipel.site.datasets.catalog import Dataset
 from archipel.site.datasets.file_index import SqlFileIndex
-from archipel.site.state import StateFolder
+from archipel.storage import Database
 
 G = TypeVar("G", bound=Grid)
 
@@ -27,10 +27,10 @@ class Estimate(NamedTuple):
     voxels: float = 0.0
 
 
-def estimated(site: StateFolder, entry: Dataset, cohort: Cohort) -> Estimate:
+def estimated(database: Database, entry: Dataset, cohort: Cohort) -> Estimate:
     """The estimate for all samples of the cohort, as its mapping and recipe make them."""
     if entry.kind == "volumes":
-        with SqlFileIndex(site, entry.name) as index:
+        with SqlFileIndex(database, entry.name) as index:
             folder = Folder(Path(entry.root), index)
             found = [_of_volumes(folder, cohort, sample) for sample in cohort.samples]
         return Estimate(sum(one.size for one in found), sum(one.voxels for one in found) / max(1, len(found)))
@@ -49,13 +49,13 @@ def _of_volumes(folder: Folder, cohort: Cohort, sample: Sample) -> Estimate:
     return Estimate(size, voxels)
 
 
-def stored_grids(site: StateFolder, cohort: Cohort) -> list[tuple[tuple[int, ...], Affine]]:
+def stored_grids(database: Database, cohort: Cohort) -> list[tuple[tuple[int, ...], Affine]]:
     """Shape and affine of the volumes in the cohort's files as they are stored, as far as it is written down.
 
     Of all volumes of the dataset for a cohort without samples. No file is looked at, not even whether it is there.
     """
     wanted = {place for sample in cohort.samples for place in sample.files.values()}
-    with SqlFileIndex(site, cohort.dataset) as index:
+    with SqlFileIndex(database, cohort.dataset) as index:
         return [
             *_grids(index, volumes.IMAGE, wanted),
             *_grids(index, volumes.CHANNELS, wanted),

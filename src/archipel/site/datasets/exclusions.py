@@ -11,9 +11,9 @@ from sqlalchemy import insert
 
 from archipel.data import subject_token
 from archipel.data.formats import subject_id
-from archipel.site.audit import SiteJournalKind, SubjectsExcluded, add_entry
+from archipel.site.audit import SubjectsExcluded, add_entry
 from archipel.site.datasets import catalog
-from archipel.site.state import Actor, StateFolder, schema
+from archipel.site.state import Actor, SiteJournalKind, StateFolder, schema
 from archipel.site.withdrawn import TakeOptOuts
 from archipel.storage import Database, utc_now
 from archipel.vocabulary import UNWATCHED, NotFound, Watch
@@ -33,7 +33,7 @@ def exclude(
     However an id's accents are written, it is one subject. Raises NotFound for a dataset or subject that is not there,
     Cancelled when ``watch`` stops the first look; nobody is left out then.
     """
-    entry, asked = catalog.dataset(site, name), sorted({subject_id(one) for one in subjects})
+    entry, asked = catalog.dataset(site.database, name), sorted({subject_id(one) for one in subjects})
     everything = catalog.scanned(site, entry, take_opt_outs, watch)
     known = {*catalog.subjects_of(everything), *(problem.subject for problem in everything.problems)}
     there = {subject_id(one) for one in known}
@@ -48,7 +48,7 @@ def exclude(
         connection.execute(insert(schema.exclusions), [row | {"subject": subject} for subject in asked])
     # They are left out from here on: this look is shown and not stopped.
     catalog.check(site, name, take_opt_outs, Watch(watch.show))
-    return catalog.dataset(site, name)
+    return catalog.dataset(site.database, name)
 
 
 def excluded(database: Database, name: str) -> list[str]:

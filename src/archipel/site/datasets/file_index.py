@@ -9,8 +9,9 @@ from typing import NamedTuple, Self
 from sqlalchemy import Connection, delete, func, insert, select
 
 from archipel.data import FileFacts, Found, Purpose, Signature
-from archipel.site.state import StateFolder, schema
+from archipel.site.state import schema
 from archipel.site.withdrawn import register
+from archipel.storage import Database
 
 _files = schema.files
 _BATCH = 500
@@ -53,8 +54,8 @@ class SqlFileIndex:
     ``batch`` files are read, and written, at once.
     """
 
-    def __init__(self, site: StateFolder, dataset: str, batch: int = _BATCH) -> None:
-        self._site, self._dataset, self._batch = site, dataset, batch
+    def __init__(self, database: Database, dataset: str, batch: int = _BATCH) -> None:
+        self._database, self._dataset, self._batch = database, dataset, batch
         self._new: dict[tuple[str, str], _Row] = {}
         self._ahead: dict[str, _Ahead] = {}
         self._out: frozenset[tuple[str, str]] = frozenset()
@@ -78,7 +79,7 @@ class SqlFileIndex:
             query = select(*(_files.c[name] for name in _Row._fields)).where(
                 _files.c.dataset == self._dataset, _files.c.purpose == purpose, _files.c.place >= place
             )
-            with self._site.database.read() as connection:
+            with self._database.read() as connection:
                 rows = [_Row(*row) for row in connection.execute(query.order_by(_files.c.place).limit(self._batch))]
             last = rows[-1].place if len(rows) == self._batch else None
             ahead = self._ahead[purpose] = _Ahead(place, last, {row.place: row for row in rows})
@@ -87,7 +88,7 @@ class SqlFileIndex:
     def count(self) -> int:
         """How many files of the dataset were looked at before; 0 for a new one."""
         query = select(func.count(_files.c.place.distinct())).where(_files.c.dataset == self._dataset)
-        with self._site.database.read() as connection:
+        with self._database.read() as connection:
             return connection.scalar(query) or 0
 
     def known(self, purpose: Purpose[Found]) -> Iterator[tuple[str, FileFacts[Found]]]:
@@ -95,7 +96,7 @@ class SqlFileIndex:
         query = select(_files.c.place, _files.c.facts).where(
             _files.c.dataset == self._dataset, _files.c.purpose == purpose.name
         )
-        with self._site.database.read() as connection:
+        with self._database.read() as connection:
             for row in connection.execute(query.order_by(_files.c.place)):
                 yield row.place, purpose.record.model_validate_json(row.facts)
 
@@ -110,7 +111,7 @@ class SqlFileIndex:
         """Write what is new; take back all there is when somebody withdrew."""
         if not self._new and not self._wrote:
             return
-        with self._site.database.write() as connection:
+        with self._database.write() as connection:
             if self.is_overtaken(connection):
                 connection.execute(delete(_files).where(_files.c.dataset == self._dataset))
             elif self._new:
@@ -121,7 +122,7 @@ class SqlFileIndex:
         self._ahead.clear()
 
     def __enter__(self) -> Self:
-        with self._site.database.read() as connection:
+        with self._database.read() as connection:
             self._out = register.out_of(connection, self._dataset)
         return self
 

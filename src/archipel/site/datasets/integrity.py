@@ -22,7 +22,7 @@ from archipel.data.volumes import volumes
 from archipel.site.datasets.catalog import Dataset
 from archipel.site.datasets.file_index import SqlFileIndex
 from archipel.site.datasets.watched_index import WatchedIndex
-from archipel.site.state import StateFolder
+from archipel.storage import Database
 from archipel.tensors import blob_hash
 from archipel.vocabulary import UNWATCHED, Record, Watch
 
@@ -34,7 +34,7 @@ class Verified(Record):
     """A file holds what it held when it was frozen; there is nothing else to say of it."""
 
 
-def faults(site: StateFolder, entry: Dataset, cohort: Cohort, watch: Watch = UNWATCHED) -> tuple[DataIssue, ...]:
+def faults(database: Database, entry: Dataset, cohort: Cohort, watch: Watch = UNWATCHED) -> tuple[DataIssue, ...]:
     """What is wrong with the files from which the cohort is to be prepared, one sentence a file; none when all is well.
 
     ``thing`` is the file's place in the dataset's folder. Raises Cancelled when ``watch`` stops it.
@@ -44,7 +44,7 @@ def faults(site: StateFolder, entry: Dataset, cohort: Cohort, watch: Watch = UNW
         gone = f"its folder {root} is not there"
         return (DataIssue(thing=f"dataset {entry.name}", cause=gone, remedy="mount it again, or remove the dataset"),)
     look = _volumes if entry.kind == "volumes" else _rows
-    with SqlFileIndex(site, entry.name) as index:
+    with SqlFileIndex(database, entry.name) as index:
         files = len({place for sample in cohort.samples for place in sample.files.values()})
         return tuple(dict.fromkeys(look(root, WatchedIndex(index, watch, files), cohort)))
 
@@ -53,10 +53,10 @@ def _volumes(root: Path, index: FileIndex, cohort: Cohort) -> Iterator[DataIssue
     folder = Folder(root, index)
     for sample in cohort.samples:
         for role, place in sample.files.items():
-            found = volumes.look(folder, place, role, sample.channels.get(role))
-            if found.problem is not None:
-                yield found.problem.model_copy(update={"thing": place})
-            elif found.hash != sample.file_hashes.get(role):
+            facts = volumes.look(folder, place, role, sample.channels.get(role))
+            if facts.problem is not None:
+                yield facts.problem.model_copy(update={"thing": place})
+            elif facts.hash != sample.file_hashes.get(role):
                 yield problem_of(data_changed(place, "has other content than when the cohort was frozen"))
 
 
@@ -72,6 +72,6 @@ def _rows(root: Path, index: FileIndex, cohort: Cohort) -> Iterator[DataIssue]:
             return Verified()
 
         request = blob_hash(repr((request_of(cohort.options, inside), [one.hash for one in inside])).encode())
-        found = Folder(root, index).look(place, Purpose(VERIFIED, Verified, request), examine)
-        if found.problem is not None:
-            yield found.problem.model_copy(update={"thing": place})
+        facts = Folder(root, index).look(place, Purpose(VERIFIED, Verified, request), examine)
+        if facts.problem is not None:
+            yield facts.problem.model_copy(update={"thing": place})

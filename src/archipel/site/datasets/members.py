@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
 
 from archipel.data import subject_token
-from archipel.site.state import StateFolder, schema
+from archipel.site.state import schema
 from archipel.site.withdrawn import EVERYWHERE, OptOut, Withdrawal, register
 
 _MOST_LOOKED_FOR = 20
@@ -17,13 +17,13 @@ _MOST_LOOKED_FOR = 20
 _members = schema.members
 
 
-def note(site: StateFolder, connection: Connection, name: str, subjects: Iterable[str]) -> None:
+def note(connection: Connection, cohort_key: bytes, name: str, subjects: Iterable[str]) -> None:
     """Write down who a look at a dataset found, in the place of whoever was in it, in the caller's transaction.
 
     Those who withdrew while it was looked at are taken off its counts at once; nothing of them stays found.
     """
     connection.execute(delete(_members).where(_members.c.dataset == name))
-    tokens = {subject_token(subject, site.cohort_key) for subject in subjects}
+    tokens = {subject_token(subject, cohort_key) for subject in subjects}
     if tokens:
         connection.execute(insert(_members), [{"dataset": name, "token": token} for token in sorted(tokens)])
     there = set(connection.scalars(select(_members.c.token).where(_members.c.dataset == name)))
@@ -32,12 +32,12 @@ def note(site: StateFolder, connection: Connection, name: str, subjects: Iterabl
 
 def leave(connection: Connection, gone: Sequence[Withdrawal]) -> tuple[str, ...]:
     """Take them off the datasets' counts; the names of the datasets that had any of them."""
-    held = set()
+    names = set()
     for dataset, token in gone:
         mine = (_members.c.token == token, *((_members.c.dataset == dataset,) if dataset else ()))
-        held |= set(connection.scalars(select(_members.c.dataset).where(*mine)))
+        names |= set(connection.scalars(select(_members.c.dataset).where(*mine)))
         connection.execute(delete(_members).where(*mine))
-    for name in held:
+    for name in names:
         there = schema.datasets.c.name == name
         left = connection.scalar(select(func.count()).where(_members.c.dataset == name))
         summary = json.loads(connection.scalar(select(schema.datasets.c.summary).where(there)) or "{}")
@@ -45,7 +45,7 @@ def leave(connection: Connection, gone: Sequence[Withdrawal]) -> tuple[str, ...]
         connection.execute(update(schema.datasets).where(there).values(subjects=left, summary=known))
         # What was found in the files, small pictures among it, cannot be told apart by patient: it is found again.
         connection.execute(delete(schema.files).where(schema.files.c.dataset == name))
-    return tuple(sorted(held))
+    return tuple(sorted(names))
 
 
 def forget_faulty(connection: Connection, gone: Sequence[OptOut]) -> set[str]:

@@ -33,14 +33,14 @@ def make_report(
     from the dataset meanwhile, NotFound, BadInput when its folder is gone, and Cancelled when ``watch`` stops it: the
     report that is there stays then.
     """
-    entry = catalog.dataset(site, name)
+    entry = catalog.dataset(site.database, name)
     root = Path(entry.root)
     take_opt_outs(site)
-    with SqlFileIndex(site, name) as index:
-        found = catalog.scanned(site, entry, take_opt_outs, watch)
-        files = len({place for sample in found.samples for place in sample.files.values()})
+    with SqlFileIndex(site.database, name) as index:
+        scan = catalog.scanned(site, entry, take_opt_outs, watch)
+        files = len({place for sample in scan.samples for place in sample.files.values()})
         measured = WatchedIndex(index, watch, files, "files measured")
-        evidence = gather(root, entry.format, entry.options, found, measured)
+        evidence = gather(root, entry.format, entry.options, scan, measured)
         report = build(
             name, entry.format, evidence, entry.mapping, made_at=utc_now(), class_column=class_column,
             leave_out_faulty=entry.leave_out_faulty,

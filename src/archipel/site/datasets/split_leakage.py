@@ -14,7 +14,7 @@ from archipel.data.quality import contents, gather
 from archipel.site.datasets.catalog import Dataset
 from archipel.site.datasets.file_index import SqlFileIndex
 from archipel.site.datasets.watched_index import WatchedIndex
-from archipel.site.state import StateFolder
+from archipel.storage import Database
 from archipel.vocabulary import UNWATCHED, Watch
 
 
@@ -30,7 +30,7 @@ class Across(NamedTuple):
 
 
 def across(
-    site: StateFolder,
+    database: Database,
     entry: Dataset,
     cohort: Cohort,
     training: Sequence[Sample],
@@ -43,13 +43,17 @@ def across(
     """
     # All of the cohort is asked for, as a report does: the index keeps what was answered last.
     asked = Scan(cohort.samples, (), entry.summary)
-    with SqlFileIndex(site, entry.name) as index:
+    with SqlFileIndex(database, entry.name) as index:
         files = len({place for sample in cohort.samples for place in sample.files.values()})
         watched = WatchedIndex(index, watch, files, "files compared")
         evidence = gather(Path(entry.root), cohort.format, cohort.options, asked, watched)
-    held = {sample.key: [content for content, _ in contents(evidence, sample)] for sample in evidence.scan.samples}
-    seen: dict[Hashable, str] = {content: one.name for one in training for content in held.get(one.key, ())}
-    pairs = {(seen[content], one.name) for one in validation for content in held.get(one.key, ()) if content in seen}
+    contents_of = {
+        sample.key: [content for content, _ in contents(evidence, sample)] for sample in evidence.scan.samples
+    }
+    seen: dict[Hashable, str] = {content: one.name for one in training for content in contents_of.get(one.key, ())}
+    pairs = {
+        (seen[content], one.name) for one in validation for content in contents_of.get(one.key, ()) if content in seen
+    }
     is_image = evidence.kind == "volumes" or any(len(one.shape) > 1 for one in evidence.arrays.values())
-    uncompared = sum(not held.get(one.key) for one in (*training, *validation))
+    uncompared = sum(not contents_of.get(one.key) for one in (*training, *validation))
     return Across(sorted(pairs), "image" if is_image else "row", uncompared)

@@ -22,15 +22,15 @@ def subjects_there(
 
     A dataset that cannot be looked at now has nobody. Raises Cancelled when ``watch`` stops it.
     """
-    found: set[str] = set()
-    for entry in catalog.datasets(site):
+    subjects: set[str] = set()
+    for entry in catalog.datasets(site.database):
         if dataset not in (EVERYWHERE, entry.name):
             continue
         try:
-            found.update(catalog.subjects_of(catalog.scanned(site, entry, take_opt_outs, watch)))
+            subjects.update(catalog.subjects_of(catalog.scanned(site, entry, take_opt_outs, watch)))
         except (ArchipelError, OSError):
             continue
-    return found
+    return subjects
 
 
 def alike(asked: str, ids: Iterable[str]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import structlog
 from archipel.tasks import Handler, LocalUpdate
 from archipel.vocabulary import Task
 
-_log = structlog.get_logger("archipel.narrowing")
+_log = structlog.get_logger("archipel.training")
 
 
 class RepeatOnCohortChange:

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import RowMapping, select, update
 
-from archipel.site.audit import ErrorReleasedLine, SiteJournalKind, TaskLine, add_entry
-from archipel.site.state import Actor, StateFolder, schema
+from archipel.site.audit import ErrorReleasedLine, TaskLine, add_entry
+from archipel.site.state import Actor, SiteJournalKind, schema
 from archipel.storage import Database
 from archipel.tensors import document_hash
 from archipel.vocabulary import Failure, NotFound, TaskKey
@@ -50,19 +50,19 @@ def of_round(database: Database, experiment: str, round_number: int) -> list[Fai
     return found
 
 
-def release(site: StateFolder, experiment: str, round_number: int, *, by: Actor) -> list[FailedTask]:
+def release(database: Database, experiment: str, round_number: int, *, by: Actor) -> list[FailedTask]:
     """Let the full texts of a round's errors leave the site, to the agent, which sends them.
 
     The journal keeps each text's hash. Raises NotFound when the round has no failed task with a text.
     """
-    found = of_round(site.database, experiment, round_number)
-    with site.database.write() as connection:
-        for task in found:
+    tasks = of_round(database, experiment, round_number)
+    with database.write() as connection:
+        for task in tasks:
             if not task.released:
                 body = ErrorReleasedLine(**dict(task.key), text=document_hash(task.detail.encode()), by=by.journal_name)
                 add_entry(connection, SiteJournalKind.ERROR_RELEASED, body)
                 connection.execute(update(_tasks).where(*_same(task.key)).values(released=True))
-    return found
+    return tasks
 
 
 def to_send(database: Database) -> list[tuple[TaskKey, str]]:

@@ -52,21 +52,21 @@ def _let_go(doing: asyncio.Task[Prepared]) -> None:
 
 
 def _prepare(site: StateFolder, root: Path, cohort: Cohort, watch: Watch) -> Prepared:
-    cache, told = open_sample_cache(site), time.monotonic()
+    cache, logged_at = open_sample_cache(site), time.monotonic()
 
     def show(progress: WorkProgress) -> None:
-        nonlocal told
+        nonlocal logged_at
         watch.show(progress)
-        if time.monotonic() - told > _SAY_S:
-            told = time.monotonic()
+        if time.monotonic() - logged_at > _SAY_S:
+            logged_at = time.monotonic()
             _log.info("preparing samples", dataset=cohort.dataset, done=progress.done, of=progress.total)
 
     sample_cache.wait_for_removals(watch)
     with disk_errors_named(cache.folder):
-        found = cache.prepare(root, cohort, watch=replace(watch, show=show))
-    if found.made:
-        _log.info("samples prepared", dataset=cohort.dataset, made=found.made, mib=found.size >> 20)
-    return found
+        files = cache.prepare(root, cohort, watch=replace(watch, show=show))
+    if files.made:
+        _log.info("samples prepared", dataset=cohort.dataset, made=files.made, mib=files.size >> 20)
+    return files
 
 
 def as_disclosed(cohort: Cohort, fraction: float) -> Cohort:
@@ -79,8 +79,8 @@ def as_disclosed(cohort: Cohort, fraction: float) -> Cohort:
     held_out = tuple(sorted(cohort.held_out(fraction))) if known else cohort.validation
     numbers = _session_numbers(cohort.samples)
     samples = tuple(_sample_as_told(sample, known, numbers) for sample in cohort.samples)
-    told = None if held_out is None else tuple(known.get(subject, subject) for subject in held_out)
-    return cohort.model_copy(update={"samples": samples, "validation": told, "pseudonyms": {}})
+    validation = None if held_out is None else tuple(known.get(subject, subject) for subject in held_out)
+    return cohort.model_copy(update={"samples": samples, "validation": validation, "pseudonyms": {}})
 
 
 def _sample_as_told(sample: Sample, known: Mapping[str, str], numbers: Mapping[tuple[str, str], str]) -> Sample:

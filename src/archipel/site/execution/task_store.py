@@ -19,7 +19,6 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from archipel.governance import JournalHead, record_hash
 from archipel.site.audit import (
     RoundSettled,
-    SiteJournalKind,
     TaskAcceptedLine,
     TaskFailedLine,
     TaskLine,
@@ -27,7 +26,15 @@ from archipel.site.audit import (
     add_entry,
     journal_heads,
 )
-from archipel.site.state import ChangeKind, StateFolder, TaskChange, changes, schema
+from archipel.site.state import (
+    SiteJournalKind,
+    SiteTaskState,
+    StateFolder,
+    TaskChange,
+    UnjournaledKind,
+    changes,
+    schema,
+)
 from archipel.storage import disk_errors_named, sync_folder, utc_now
 from archipel.tasks import LocalUpdate, reusable_file
 from archipel.tasks.handling import replayed
@@ -70,7 +77,7 @@ class SiteTaskStore:
             **task.key.model_dump(mode="json"),
             "task": task.model_dump_json(),
             "task_hash": record_hash(task),
-            "state": "accepted",
+            "state": SiteTaskState.ACCEPTED,
             "accepted_at": utc_now(),
         }
         with self._site.database.write() as connection:
@@ -80,7 +87,7 @@ class SiteTaskStore:
             if known is None:
                 connection.execute(insert(_tasks).values(**row))
             else:
-                values = {"state": "accepted", "failure": None, "detail": None}
+                values = {"state": SiteTaskState.ACCEPTED, "failure": None, "detail": None}
                 connection.execute(update(_tasks).where(_is(task.key)).values(**values))
 
     def keep(self, task: Task, made: LocalUpdate) -> None:
@@ -94,7 +101,7 @@ class SiteTaskStore:
             bytes=result.model_bytes,
         )
         values = {
-            "state": "done",
+            "state": SiteTaskState.DONE,
             "update": made.update.model_dump_json(),
             "spool": made.tensor_file.name if made.tensor_file else None,
             "done_at": utc_now(),
@@ -125,12 +132,14 @@ class SiteTaskStore:
         with self._site.database.write() as connection:
             add_entry(connection, SiteJournalKind.UPDATE_SENT, TaskLine(**dict(key)))
             # The word on the round may have come before this; a settled task stays settled.
-            connection.execute(update(_tasks).where(_is(key), _tasks.c.state == "done").values(state="sent"))
+            connection.execute(
+                update(_tasks).where(_is(key), _tasks.c.state == SiteTaskState.DONE).values(state=SiteTaskState.SENT)
+            )
 
     def withdrawn(self, key: TaskKey) -> None:
         """The server wants the task no more: whoever follows this site is told; its row stays as it is."""
         with self._site.database.write() as connection:
-            changes.append(connection, TaskChange(kind=ChangeKind.TASK_WITHDRAWN, task=key))
+            changes.append(connection, TaskChange(kind=UnjournaledKind.TASK_WITHDRAWN, task=key))
 
     def fail(self, task: Task, failure: Failure, detail: str) -> None:
         """The task failed; ``detail``, the full text, stays here. One whose round is closed fails no more."""
@@ -141,7 +150,12 @@ class SiteTaskStore:
             "task_hash": record_hash(task),
             "accepted_at": utc_now(),
         }
-        values = {"state": "failed", "failure": failure.model_dump_json(), "detail": detail, "done_at": utc_now()}
+        values = {
+            "state": SiteTaskState.FAILED,
+            "failure": failure.model_dump_json(),
+            "detail": detail,
+            "done_at": utc_now(),
+        }
         with self._site.database.write() as connection:
             if not self._known_experiment(connection, task.key.experiment):
                 add_entry(connection, SiteJournalKind.TASK_REFUSED, body)
@@ -194,8 +208,8 @@ class SiteTaskStore:
                 return
             add_entry(connection, SiteJournalKind.ROUND_CLOSED, RoundSettled(**dict(closed), server_head=server_head))
             values = {"closed_at": utc_now()}
-            if row["state"] != "failed":
-                values["state"] = "closed" if named else "rolled-back"
+            if row["state"] != SiteTaskState.FAILED:
+                values["state"] = SiteTaskState.CLOSED if named else SiteTaskState.ROLLED_BACK
             connection.execute(update(_tasks).where(_is(closed.key)).values(**values))
             spool = self._site.spool / row["spool"] if row["spool"] else None
             if closed.kind is TaskKind.TRAIN:
@@ -237,7 +251,9 @@ class SiteTaskStore:
     def sweep(self) -> None:
         """Remove files that no row names; called when the agent starts."""
         with self._site.database.read() as connection:
-            spools = select(_tasks.c.spool).where(_tasks.c.spool.is_not(None), _tasks.c.state.in_(("done", "sent")))
+            spools = select(_tasks.c.spool).where(
+                _tasks.c.spool.is_not(None), _tasks.c.state.in_((SiteTaskState.DONE, SiteTaskState.SENT))
+            )
             named = set(connection.scalars(spools)) | set(connection.scalars(select(_states.c.path)))
         for folder in (self._site.spool, self._site.tensor_files):
             for path in folder.iterdir():

@@ -14,12 +14,12 @@ import structlog
 from archipel.data import Cohort, Prepared
 from archipel.plans.runtime import Outcome
 from archipel.site.approval import Authorisation
-from archipel.site.audit import SiteJournalKind, WorkerStarted, add_entry
+from archipel.site.audit import WorkerStarted, add_entry
 from archipel.site.datasets import catalog
 from archipel.site.execution import preparation
 from archipel.site.execution.task_store import SiteTaskStore
 from archipel.site.sandbox import Sandbox, SandboxedWorker, SandboxSpec, SharedBuffer, WorkerTaskFailed
-from archipel.site.state import StateFolder, sample_cache
+from archipel.site.state import SiteJournalKind, StateFolder, sample_cache
 from archipel.tasks import Trained
 from archipel.tensors import BlobHasher, check_header, tensor_file_size
 from archipel.vocabulary import BadInput, ErrorCode, Job, OptimiserState, Task, TaskKind
@@ -157,7 +157,7 @@ class SandboxTrainer:
     async def _done(self, work: Callable[[SandboxedWorker], Awaitable[Outcome]]) -> Outcome:
         """Do the work; a worker that died under it, which says nothing of the plan, is replaced once.
 
-        One that the cohort was narrowed under is replaced as often as that happens.
+        One from whose cohort somebody was withdrawn is replaced as often as that happens.
         """
         died = False
         while True:
@@ -184,7 +184,7 @@ class SandboxTrainer:
                 return self._worker
             await self.stop()
             await self._forget_all_but(allowed.cohort)
-            entry = catalog.dataset(self._site, allowed.cohort.dataset)
+            entry = catalog.dataset(self._site.database, allowed.cohort.dataset)
             self._prepared = await preparation.prepared(self._site, Path(entry.root), allowed.cohort)
             # Preparing may take minutes, and somebody may have been withdrawn meanwhile.
             if self._allowed().view == allowed.view:

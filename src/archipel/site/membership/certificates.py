@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import NamedTuple
 
 from cryptography import x509
@@ -47,7 +48,7 @@ def tls_request(name: str) -> tuple[bytes, str]:
     return pem, request.public_bytes(serialization.Encoding.PEM).decode()
 
 
-def keep_certificate(site: StateFolder, key: bytes, certificate: str, authority: str | None = None) -> None:
+def keep_certificate(keys: Path, key: bytes, certificate: str, authority: str | None = None) -> None:
     """Keep a TLS key with its certificate, and the CA's when it is given.
 
     Raises ArchipelError (code trust) when the certificate is on another key; the old pair is kept then.
@@ -59,20 +60,20 @@ def keep_certificate(site: StateFolder, key: bytes, certificate: str, authority:
             "ask its operator for a new token",
             code=ErrorCode.TRUST,
         )
-    with _alone(site):
+    with _alone(keys):
         if authority is not None:
-            write_private(site.keys / "ca.pem", authority.encode())
-        write_private(site.keys / _NEXT, key)
-        write_private(site.keys / "tls.pem", certificate.encode())
-        _settle(site)
+            write_private(keys / "ca.pem", authority.encode())
+        write_private(keys / _NEXT, key)
+        write_private(keys / "tls.pem", certificate.encode())
+        _settle(keys)
 
 
 def credentials(site: StateFolder) -> Credentials:
     """The key, certificate and CA to dial with. Raises ArchipelError (code configuration) when they are not there."""
     site.joined()
     try:
-        with _alone(site):
-            _settle(site)
+        with _alone(site.keys):
+            _settle(site.keys)
             key, certificate, authority = ((site.keys / name).read_bytes() for name in ("tls.key", "tls.pem", "ca.pem"))
         return Credentials(key, certificate, authority)
     except FileNotFoundError as error:
@@ -85,8 +86,8 @@ def credentials(site: StateFolder) -> Credentials:
 
 
 @contextmanager
-def _alone(site: StateFolder) -> Iterator[None]:
-    descriptor = os.open(site.keys, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _alone(keys: Path) -> Iterator[None]:
+    descriptor = os.open(keys, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -94,17 +95,17 @@ def _alone(site: StateFolder) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _settle(site: StateFolder) -> None:
+def _settle(keys: Path) -> None:
     """Finish a change of the pair: the next key takes its place exactly when the certificate is on it."""
-    following, certificate = site.keys / _NEXT, site.keys / "tls.pem"
+    following, certificate = keys / _NEXT, keys / "tls.pem"
     if not following.exists():
         return
-    with disk_errors_named(site.keys):
+    with disk_errors_named(keys):
         if certificate.exists() and _is_on(certificate.read_bytes(), following.read_bytes()):
-            following.replace(site.keys / "tls.key")
+            following.replace(keys / "tls.key")
         else:
             following.unlink()
-        sync_folder(site.keys)
+        sync_folder(keys)
 
 
 def _is_on(certificate: bytes, key: bytes) -> bool:

@@ -9,8 +9,8 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from archipel.governance import IdentityKey
-from archipel.site.audit import SiteJournalKind, SiteMade, add_entry
-from archipel.site.state import FOLDERS, SiteSettings, StateFolder, open_database, settings
+from archipel.site.audit import SiteMade, add_entry
+from archipel.site.state import FOLDERS, SiteJournalKind, SiteSettings, StateFolder, open_database, settings
 from archipel.storage import disk_errors_named, load_settings, write_private
 from archipel.vocabulary import BadInput, Conflict, SiteName
 

@@ -17,10 +17,10 @@ import httpx
 from pydantic import JsonValue, TypeAdapter
 from sqlalchemy import insert, select, update
 
-from archipel.governance import canonical
-from archipel.site.audit import Joined, SiteJournalKind, add_entry
+from archipel.governance import IdentityKey, canonical
+from archipel.site.audit import Joined, add_entry
 from archipel.site.membership.certificates import keep_certificate, tls_request
-from archipel.site.state import FederationMembership, StateFolder, checked_proxy, schema, set_proxy
+from archipel.site.state import FederationMembership, SiteJournalKind, StateFolder, checked_proxy, schema, set_proxy
 from archipel.storage import utc_now
 from archipel.transport.enrolment import (
     AuthorityReply,
@@ -63,15 +63,15 @@ def join(site: StateFolder, token: str, proxy: str | None = None) -> FederationM
         )
     known = site.federation()
     if known is not None and authority_fingerprint((site.keys / "ca.pem").read_text()) != ticket.ca:
-        raise _other_federation(site, known, ticket.url)
+        raise _other_federation(site.name, known, ticket.url)
     through = site.settings.proxy if proxy is None else checked_proxy(proxy)
     authority = _authority(ticket, through)
     _check_clock(authority.time)
     key, request = tls_request(site.name)
-    reply = _enrol(site, ticket, authority.ca, request, through)
+    reply = _enrol(site.identity, site.name, ticket, authority.ca, request, through)
     if known is not None and known.server_key != reply.server_key:
-        raise _other_federation(site, known, reply.federation)
-    keep_certificate(site, key, reply.certificate, reply.ca)
+        raise _other_federation(site.name, known, reply.federation)
+    keep_certificate(site.keys, key, reply.certificate, reply.ca)
     joined = FederationMembership(
         name=reply.federation,
         server_key=reply.server_key,
@@ -92,9 +92,9 @@ def join(site: StateFolder, token: str, proxy: str | None = None) -> FederationM
     return joined
 
 
-def _other_federation(site: StateFolder, known: FederationMembership, other: str) -> Conflict:
+def _other_federation(site_name: str, known: FederationMembership, other: str) -> Conflict:
     return Conflict(
-        f"site {site.name}",
+        f"site {site_name}",
         f"belongs to federation {known.name} already, and {other} is another one",
         "make a second site folder for it with archipel site init",
     )
@@ -109,12 +109,14 @@ def _authority(ticket: JoinToken, proxy: str) -> AuthorityReply:
     return authority
 
 
-def _enrol(site: StateFolder, ticket: JoinToken, authority: str, csr: str, proxy: str) -> EnrolmentReply:
-    statement = EnrolmentStatement(id=ticket.id, site=site.name, identity_key=site.identity.public, csr=csr)
+def _enrol(
+    identity: IdentityKey, site_name: str, ticket: JoinToken, authority: str, csr: str, proxy: str
+) -> EnrolmentReply:
+    statement = EnrolmentStatement(id=ticket.id, site=site_name, identity_key=identity.public, csr=csr)
     request = EnrolmentRequest(
         **dict(statement),
         secret=ticket.secret,
-        proof=site.identity.sign(proof_message(canonical(statement))),
+        proof=identity.sign(proof_message(canonical(statement))),
         time=utc_now(),
     )
     context = ssl.create_default_context(cadata=authority)

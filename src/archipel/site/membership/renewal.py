@@ -10,9 +10,9 @@ import structlog
 from cryptography import x509
 
 from archipel.governance import canonical
-from archipel.site.audit import CertificateRenewed, SiteJournalKind, add_entry
+from archipel.site.audit import CertificateRenewed, add_entry
 from archipel.site.membership.certificates import credentials, keep_certificate, tls_request
-from archipel.site.state import StateFolder
+from archipel.site.state import SiteJournalKind, StateFolder
 from archipel.transport import RenewRequest, Uplink
 from archipel.vocabulary import ArchipelError, ErrorCode
 from archipel.vocabulary.remedies import RenewCertificate
@@ -54,7 +54,7 @@ async def renew(site: StateFolder, link: Line) -> None:
     key, csr = tls_request(site.name)
     message = b"archipel-renewal/1\n" + canonical({"site": site.name, "csr": csr})
     certificate = await link.renew(RenewRequest(csr=csr, proof=site.identity.sign(message)))
-    keep_certificate(site, key, certificate)
+    keep_certificate(site.keys, key, certificate)
     with site.database.write() as connection:
         add_entry(connection, SiteJournalKind.CERTIFICATE_RENEWED, CertificateRenewed(site=site.name))
     _log.info("certificate renewed")

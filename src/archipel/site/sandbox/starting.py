@@ -148,10 +148,10 @@ def _approved_file(spec: SandboxSpec, path: str) -> bytes:
     approved = spec.job.plan.files[path]
     with spec.open_file(approved) as place:
         source = place.read_bytes()
-    if (found := blob_hash(source)) != approved:
+    if (actual := blob_hash(source)) != approved:
         raise ArchipelError(
             f"the plan's file {path}, kept as {place},",
-            f"is not the approved text: its hash is {found}, the job's is {approved}",
+            f"is not the approved text: its hash is {actual}, the job's is {approved}",
             "find out who changed it, remove it and start the agent again, which fetches the text again",
             code=ErrorCode.TRUST,
         )
@@ -166,9 +166,9 @@ async def _until_ready(
             await dialogue.say(start)
             reply = await dialogue.hear()
     except (Gone, Malformed, NotFinite, TimeoutError) as error:
-        said = resources.output.tail(400).strip() or str(error) or f"it did not answer for {READY_S:.0f} s"
+        reason = resources.output.tail(400).strip() or str(error) or f"it did not answer for {READY_S:.0f} s"
         raise ArchipelError(
-            "the worker", f"did not start ({said})", "read the experiment's log at the site", code=ErrorCode.SANDBOX
+            "the worker", f"did not start ({reason})", "read the experiment's log at the site", code=ErrorCode.SANDBOX
         ) from error
     if not isinstance(reply, Ready):
         raise ArchipelError("the worker", "did not report that it is ready", "report this", code=ErrorCode.INTERNAL)

@@ -31,14 +31,14 @@ async def check() -> None:
         *trial, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
     )
     try:
-        _, said = await asyncio.wait_for(process.communicate(), _TRIAL_S)
+        _, message = await asyncio.wait_for(process.communicate(), _TRIAL_S)
     except TimeoutError:
         process.kill()
         raise _cannot("bubblewrap", "did not answer", "run `bwrap --ro-bind / / true` by hand") from None
     if process.returncode != 0:
         raise _cannot(
             "bubblewrap",
-            f"cannot make a sandbox here ({said.decode(errors='replace').strip()[:200]})",
+            f"cannot make a sandbox here ({message.decode(errors='replace').strip()[:200]})",
             "allow unprivileged user namespaces on this machine (sysctl kernel.unprivileged_userns_clone, or its "
             'AppArmor profile for bwrap), or run the agent as root; sandbox = "none-i-accept-the-risk" in site.toml '
             "trains without",

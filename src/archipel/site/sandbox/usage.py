@@ -94,8 +94,8 @@ def proportional_memory(pids: tuple[int, ...], scratch: int) -> int:
             lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
         except _GONE:
             continue
-        found = {name: int(rest.split()[0]) << 10 for name, _, rest in (line.partition(":") for line in lines[1:])}
-        in_memory_files = found.get("Pss_Shmem", 0)
-        private += found.get("Pss", 0) - in_memory_files - found.get("Pss_File", 0)
+        sizes = {name: int(rest.split()[0]) << 10 for name, _, rest in (line.partition(":") for line in lines[1:])}
+        in_memory_files = sizes.get("Pss_Shmem", 0)
+        private += sizes.get("Pss", 0) - in_memory_files - sizes.get("Pss_File", 0)
         shared += in_memory_files
     return private + max(shared, scratch)

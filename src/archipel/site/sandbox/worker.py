@@ -122,10 +122,10 @@ class SandboxedWorker:
             buffers.append(SharedBuffer.holding(state))
         try:
             request = Train(task=task, has_state=state is not None)
-            return await self._task(request, [one.fd for one in buffers], passes=len(task.passes))
+            return await self._task(request, [buffer.fd for buffer in buffers], passes=len(task.passes))
         finally:
-            for one in buffers[2:]:
-                one.close()
+            for buffer in buffers[2:]:
+                buffer.close()
 
     async def evaluate(self, task: Task, model: GivesModel) -> Outcome:
         """Validate one model or the ensemble of several, which ``model`` gives by its place in the task.
@@ -244,8 +244,8 @@ class SandboxedWorker:
             await self.kill()
             raise
         finally:
-            for one in (doing, watching):
-                one.cancel()
+            for task in (doing, watching):
+                task.cancel()
             await asyncio.gather(doing, watching, return_exceptions=True)
 
     async def _after(self, error: WorkerTaskFailed) -> WorkerTaskFailed:

@@ -6,6 +6,7 @@ by their hashes. Approving makes the same choice again and refuses when it comes
 
 from __future__ import annotations
 
+from archipel.data import cohort_hash as hash_cohort
 from archipel.site.approval import Offer, decisions, offers, suitability
 from archipel.site.cohorts import Frozen, cohort_versions, split_assignment
 from archipel.site.services import cohorts, offer_documents
@@ -69,12 +70,12 @@ def prepare(
     return PreparedApproval(
         experiment=experiment,
         job_hash=offer.job_hash,
-        cohort_hash=cohort_versions.hash_of(site, cohort),
+        cohort_hash=hash_cohort(cohort, site.cohort_key),
         dataset=entry.name,
         version=cohort.version,
-        subjects=len(cohort_versions.as_it_stands(site, cohort).subjects),
+        subjects=len(cohort_versions.as_it_stands(site.database, site.cohort_key, cohort).subjects),
         objections=tuple(suitability.reasons_against(site, offer.job, entry, cohort)),
-        warnings=tuple(split_assignment.changed(site, cohort)),
+        warnings=tuple(split_assignment.changed(site.database, site.cohort_key, cohort)),
         offer=offer_documents.document_on(site, offer, entry, cohort),
     )
 
@@ -101,7 +102,7 @@ def approve(
     decisions.check_readable(site.blobs, offer)
     frozen = _choose(site, offer, dataset, version, watch)
     watch.check()
-    if cohort_versions.hash_of(site, frozen.cohort) != cohort_hash:
+    if hash_cohort(frozen.cohort, site.cohort_key) != cohort_hash:
         raise Conflict(
             f"experiment {experiment}",
             f"its cohort of dataset {frozen.dataset.name} has changed since it was shown",
@@ -114,25 +115,25 @@ def approve(
         cohort_hash=approval.cohort_hash,
         dataset=frozen.dataset.name,
         version=frozen.cohort.version,
-        subjects=len(cohort_versions.as_it_stands(site, frozen.cohort).subjects),
+        subjects=len(cohort_versions.as_it_stands(site.database, site.cohort_key, frozen.cohort).subjects),
         approved_at=approval.approved_at,
     )
 
 
 def reject(site: StateFolder, experiment: str, *, by: Actor, note: str = "") -> OfferRow:
     """Say no to an offer; where it stands then. Raises as ``decisions.reject`` does."""
-    decisions.reject(site, experiment, by=by, note=note)
+    decisions.reject(site.database, experiment, by=by, note=note)
     return offer_documents.row(offers.offered(site.database, experiment))
 
 
 def revoke(site: StateFolder, experiment: str, *, by: Actor, note: str = "") -> OfferRow:
     """Take an approval back; where the experiment stands then. Raises as ``decisions.revoke`` does."""
-    decisions.revoke(site, experiment, by=by, note=note)
+    decisions.revoke(site.database, experiment, by=by, note=note)
     return offer_documents.row(offers.offered(site.database, experiment))
 
 
 def _choose(site: StateFolder, offer: Offer, dataset: str | None, version: int | None, watch: Watch) -> Frozen:
-    entry = suitability.asked_dataset(site, offer.job, dataset)
+    entry = suitability.asked_dataset(site.database, site.name, offer.job, dataset)
     if version is not None:
-        return cohort_versions.stored(site, entry.name, version)
+        return cohort_versions.stored(site.database, site.cohort_key, entry.name, version)
     return cohorts.freeze(site, entry, fraction=offer.job.validation_fraction, watch=watch)

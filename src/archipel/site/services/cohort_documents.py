@@ -1,4 +1,7 @@
-"""A frozen version of a dataset in full: who is in it, on which side, under which pseudonym, and what made it."""
+"""Frozen versions as people read them: all of them in a list, and one in full.
+
+It says who is in it, on which side, under which pseudonym, and what made it.
+"""
 
 from __future__ import annotations
 
@@ -36,11 +39,16 @@ class CohortDocument(Version):
         return value.model_dump(mode="json", exclude_defaults=True)
 
 
+def rows(site: StateFolder, dataset: str | None = None) -> tuple[Version, ...]:
+    """Every kept version, by dataset and number; of one dataset where it is named."""
+    return tuple(cohort_versions.versions(site.database, site.cohort_key, dataset))
+
+
 def document(site: StateFolder, dataset: str, number: int | None = None) -> CohortDocument:
     """A version in full, the newest without ``number``. Raises NotFound."""
-    cohort = cohort_versions.stored(site, dataset, number).cohort
-    about = cohort_versions.version(site, dataset, cohort.version)
-    left = cohort_versions.as_it_stands(site, cohort)
+    cohort = cohort_versions.stored(site.database, site.cohort_key, dataset, number).cohort
+    about = cohort_versions.version(site.database, site.cohort_key, dataset, cohort.version)
+    left = cohort_versions.as_it_stands(site.database, site.cohort_key, cohort)
     held_out = set(left.validation or ())
     samples = Counter(sample.subject for sample in left.samples)
     return CohortDocument(

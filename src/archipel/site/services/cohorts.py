@@ -27,7 +27,10 @@ def freeze(
     recipe: Preprocessing | None = None,
     watch: Watch = UNWATCHED,
 ) -> Frozen:
-    """What a dataset holds now as a cohort that is not kept yet. Raises as ``cohort_versions.freeze`` does."""
+    """What a dataset holds now, without those who opted out, as a cohort that is not kept yet.
+
+    Raises as ``cohort_versions.freeze`` does.
+    """
     return cohort_versions.freeze(
         site, entry, take_opt_outs, fraction=fraction, pseudonymise=pseudonymise, recipe=recipe, watch=watch
     )
@@ -57,13 +60,12 @@ def freeze_version(
         watch=watch,
     )
     warnings = few_measure(version.validation, site.settings.policy.minimum_cell)
-    warnings += split_assignment.changed(site, cohort_versions.stored(site, dataset, version.version).cohort)
+    warnings += split_assignment.changed(
+        site.database,
+        site.cohort_key,
+        cohort_versions.stored(site.database, site.cohort_key, dataset, version.version).cohort,
+    )
     return FrozenVersion(**dict(version), is_new=is_new, warnings=tuple(warnings))
-
-
-def listed(site: StateFolder, dataset: str | None = None) -> tuple[Version, ...]:
-    """Every kept version, by dataset and number; of one dataset where it is named."""
-    return tuple(cohort_versions.versions(site, dataset))
 
 
 def compare(

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pydantic import JsonValue, field_serializer
 
 from archipel.data import Answer, DataMapping, DataSchema, changes, unmatched_names
-from archipel.site.approval import Offer, OfferState, disclosure, offers, suitability
+from archipel.site.approval import Offer, disclosure, offers, suitability
 from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import catalog, exclusions
-from archipel.site.state import Actor, StateFolder
+from archipel.site.state import Actor, OfferState, StateFolder
 from archipel.transport import DatasetSummary
 from archipel.vocabulary import DataKind, Record
 
@@ -72,7 +72,7 @@ class MappingChange(Record):
 
 def rows(site: StateFolder) -> tuple[DatasetRow, ...]:
     """Every dataset of the catalog, by name."""
-    return tuple(row(entry) for entry in catalog.datasets(site))
+    return tuple(row(entry) for entry in catalog.datasets(site.database))
 
 
 def row(entry: catalog.Dataset) -> DatasetRow:
@@ -91,13 +91,13 @@ def listed(site: StateFolder) -> tuple[ListedDataset, ...]:
     """Every dataset of the catalog, by name, with its folder."""
     return tuple(
         ListedDataset(**dict(row(entry)), root=entry.root, scanned_at=entry.scanned_at)
-        for entry in catalog.datasets(site)
+        for entry in catalog.datasets(site.database)
     )
 
 
 def document(site: StateFolder, name: str) -> DatasetDocument:
     """One dataset in full. Raises NotFound."""
-    entry = catalog.dataset(site, name)
+    entry = catalog.dataset(site.database, name)
     return DatasetDocument(
         **dict(row(entry)),
         root=entry.root,
@@ -108,14 +108,14 @@ def document(site: StateFolder, name: str) -> DatasetDocument:
         disclosed=disclosure.summary(entry, site.settings.policy.minimum_cell),
         needs={offer.experiment: suitability.needs_met(offer.job, entry) for offer in asking(site, name)},
         scanned_at=entry.scanned_at,
-        counts_are_from_before_a_withdrawal=catalog.is_behind(site, entry),
+        counts_are_from_before_a_withdrawal=catalog.is_behind(site.database, entry),
     )
 
 
 def asking(site: StateFolder, name: str) -> list[Offer]:
     """The experiments that run on this dataset or would; one that names a dataset unknown here may run on any."""
-    versions = {one.hash for one in cohort_versions.versions(site, name)}
-    others = {entry.name for entry in catalog.datasets(site)} - {name}
+    versions = {one.hash for one in cohort_versions.versions(site.database, site.cohort_key, name)}
+    others = {entry.name for entry in catalog.datasets(site.database)} - {name}
     return [
         offer
         for offer in offers.all_offers(site.database)
@@ -131,13 +131,13 @@ def change_mapping(
 
     Raises NotFound.
     """
-    before = catalog.dataset(site, name)
+    before = catalog.dataset(site.database, name)
     kept = before.mapping if mapping is None else mapping
     asked = kept.model_copy(update={"label_names": {**kept.label_names, **label_names}})
     changed = tuple(changes(before.mapping, asked))
     if not changed:
         return MappingChange(changed=())
-    after = catalog.remap(site, name, asked, by=by)
+    after = catalog.remap(site.database, site.cohort_key, name, asked, by=by)
     answers: dict[str, tuple[Answer, ...]] = {}
     for offer in asking(site, name):
         old = suitability.needs_met(offer.job, before)

@@ -84,7 +84,7 @@ def add(
     """
     detected = None if layout else detected_format.detect(root, options or {})
     try:
-        entry, found = catalog.add(
+        entry, scan = catalog.add(
             site, name, root, detected.format if detected else layout or "", take_opt_outs,
             by=by, options=options, mapping=mapping, leave_out_faulty=leave_out_faulty, watch=watch,
         )  # fmt: skip
@@ -94,10 +94,10 @@ def add(
     return AddedDataset(
         dataset=entry,
         detected=detected,
-        problems=found.problems,
+        problems=scan.problems,
         unmatched=unmatched_names(entry.mapping, entry.summary),
         same_folder=tuple(
-            one.name for one in catalog.datasets(site) if one.root == entry.root and one.name != entry.name
+            one.name for one in catalog.datasets(site.database) if one.root == entry.root and one.name != entry.name
         ),
     )
 
@@ -115,7 +115,7 @@ def folder_extent(root: Path) -> FolderExtent:
 
 def extent(site: StateFolder, name: str) -> FolderExtent:
     """The regular files of a dataset's folder and their bytes. Raises NotFound."""
-    return folder_extent(Path(catalog.dataset(site, name).root))
+    return folder_extent(Path(catalog.dataset(site.database, name).root))
 
 
 def check(site: StateFolder, name: str, *, watch: Watch = UNWATCHED) -> DatasetCheck:
@@ -126,7 +126,7 @@ def check(site: StateFolder, name: str, *, watch: Watch = UNWATCHED) -> DatasetC
 
 def remove(site: StateFolder, name: str, *, by: Actor) -> None:
     """Take a dataset out of the catalog; its files are not touched. Raises as ``catalog.remove`` does."""
-    catalog.remove(site, name, by=by)
+    catalog.remove(site.database, name, by=by)
 
 
 def rescan(site: StateFolder, entry: Dataset, *, watch: Watch = UNWATCHED) -> Scan:

@@ -16,7 +16,7 @@ Explanation = tuple[tuple[str, str], ...]
 def explain(site: StateFolder, offer: Offer, dataset: str | None = None) -> Explanation:
     """The offer on ``dataset``, or on the one that it asks for; one that is not here is said to speak against it."""
     try:
-        return explain_on(site, offer, suitability.asked_dataset(site, offer.job, dataset))
+        return explain_on(site, offer, suitability.asked_dataset(site.database, site.name, offer.job, dataset))
     except NotFound as error:
         asked = dataset or offer.job.entry(site.name).dataset
         answers = explain_offer(offer.job, site.settings, site.joined().name, asked, 0, offer.asked_by)
@@ -25,7 +25,7 @@ def explain(site: StateFolder, offer: Offer, dataset: str | None = None) -> Expl
 
 def explain_on(site: StateFolder, offer: Offer, entry: Dataset, cohort: Cohort | None = None) -> Explanation:
     """The offer on a dataset of the catalog, or on the ``cohort`` of it that would be approved."""
-    left = None if cohort is None else cohort_versions.as_it_stands(site, cohort)
+    left = None if cohort is None else cohort_versions.as_it_stands(site.database, site.cohort_key, cohort)
     subjects, held_out = (entry.subjects, None) if left is None else (len(left.subjects), len(left.validation or ()))
     answers = explain_offer(
         offer.job, site.settings, site.joined().name, entry.name, subjects, offer.asked_by, held_out
@@ -39,6 +39,6 @@ def explain_on(site: StateFolder, offer: Offer, entry: Dataset, cohort: Cohort |
 def answer_needs(site: StateFolder, offer: Offer, dataset: str | None = None) -> tuple[Answer, ...]:
     """The answer for each need of the offer's plan; none where the dataset is not here."""
     try:
-        return suitability.needs_met(offer.job, suitability.asked_dataset(site, offer.job, dataset))
+        return suitability.needs_met(offer.job, suitability.asked_dataset(site.database, site.name, offer.job, dataset))
     except NotFound:
         return ()

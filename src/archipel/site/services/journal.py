@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from archipel.governance import HeadFault, JournalEntry, JournalHead
-from archipel.site.audit import SiteJournalKind, journal, journal_heads
 from archipel.site.audit import export as exports
-from archipel.site.state import StateFolder
+from archipel.site.audit import journal, journal_heads
+from archipel.site.state import SiteJournalKind, StateFolder
 from archipel.vocabulary import Record
 
 

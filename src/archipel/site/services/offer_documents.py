@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from archipel.data import Answer, Cohort
-from archipel.site.approval import Offer, OfferState, offers, suitability
+from archipel.site.approval import Offer, offers, suitability
 from archipel.site.datasets import Dataset
 from archipel.site.services import explanations
 from archipel.site.services.explanations import Explanation
-from archipel.site.state import StateFolder
+from archipel.site.state import OfferState, StateFolder
 from archipel.vocabulary import Job, Record
 
 

@@ -52,7 +52,7 @@ def status(site: StateFolder) -> SiteStatus:
         federation=federation,
         certificate_until=certificates.credentials(site).expires.isoformat() if federation else None,
         agent="running" if running else "stopped",
-        link=link_status.read(site) if running else None,
+        link=link_status.read(site.database) if running else None,
         sandbox=site.settings.sandbox,
         server_journal_faults=tuple(str(fault) for fault in journal_heads.faults(site.database)),
         datasets=dataset_documents.rows(site),
@@ -64,7 +64,7 @@ def status(site: StateFolder) -> SiteStatus:
 def _opt_outs(site: StateFolder) -> OptOutList | None:
     """None where there is no list."""
     try:
-        lines, unmatched = opt_outs.listed(site), register.unmatched(site)
+        lines, unmatched = opt_outs.listed(site.folder), register.unmatched(site)
     except BadInput as error:
         return OptOutList(patients=None, problem=str(error))
     if not lines:

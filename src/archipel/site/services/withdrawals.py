@@ -8,7 +8,7 @@ from pathlib import Path
 from archipel.site.datasets import suggestions
 from archipel.site.services import datasets
 from archipel.site.state import Actor, StateFolder
-from archipel.site.withdrawals import NarrowedCohort, withdrawals
+from archipel.site.withdrawals import ReducedCohort, withdrawals
 from archipel.site.withdrawn import EVERYWHERE, OptOut, opt_outs, register
 from archipel.vocabulary import UNWATCHED, BadInput, Cancelled, Record, Watch
 
@@ -31,7 +31,7 @@ class WithdrawalReport(Record):
     asked: int
     patients: int
     datasets: tuple[str, ...]
-    cohorts: tuple[NarrowedCohort, ...]
+    cohorts: tuple[ReducedCohort, ...]
     mistyped: tuple[UnknownSubject, ...]
     unknown_listed: int
     search_was_stopped: bool = False
@@ -69,14 +69,14 @@ def withdraw(
     done = withdrawals.withdraw(site, asked, by=by, reason=reason)
     there: set[str] = set()
     search_was_stopped = False
-    if register.unknown_subjects(site, named):
+    if register.unknown_subjects(site.database, site.cohort_key, named):
         try:
             there = datasets.subjects_there(site, dataset, watch=watch)
         except Cancelled:
             # The withdrawal stands, and its report must not be lost with the suggestions.
             search_was_stopped = True
     mistyped = _mistyped(site, named, there)
-    unknown = register.unknown_subjects(site, asked)
+    unknown = register.unknown_subjects(site.database, site.cohort_key, asked)
     return WithdrawalReport(
         asked=len(asked),
         patients=done.patients,
@@ -95,7 +95,7 @@ def reinstate(site: StateFolder, subject: str, *, by: Actor, dataset: str = EVER
 
 def _mistyped(site: StateFolder, named: Sequence[OptOut], there: set[str]) -> dict[OptOut, UnknownSubject]:
     # Whoever has faulty files was never counted: the look has met them only now.
-    found = sorted(register.unknown_subjects(site, named))
+    found = sorted(register.unknown_subjects(site.database, site.cohort_key, named))
     return {
         one: UnknownSubject(subject=one.subject, suggestions=tuple(suggestions.alike(one.subject, there)))
         for one in found

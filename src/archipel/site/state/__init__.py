@@ -1,4 +1,4 @@
-"""A site's state folder: settings, keys, database and its schema, and the cache of prepared samples.
+"""A site's state folder: settings, keys, database, the kinds and states that it keeps, the cache of prepared samples.
 
 It opens and holds what the other packages of the site work on; it makes no decision and knows none of them.
 """
@@ -14,15 +14,17 @@ if TYPE_CHECKING:
     from archipel.site.state.actor import Actor
     from archipel.site.state.change_records import (
         DECISIONS,
-        ChangeKind,
         DatasetChange,
         LinkChange,
         TaskChange,
+        UnjournaledKind,
         change_of_line,
     )
     from archipel.site.state.folder import FOLDERS, FederationMembership, StateFolder, open_database
+    from archipel.site.state.journal_kinds import SiteJournalKind
     from archipel.site.state.sample_cache import open_sample_cache
     from archipel.site.state.settings import SandboxRule, SiteSettings, checked_proxy, set_proxy
+    from archipel.site.state.states import OfferState, SiteTaskState
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
@@ -30,13 +32,15 @@ else:
             "actor": ["Actor"],
             "change_records": [
                 "DECISIONS",
-                "ChangeKind",
                 "DatasetChange",
                 "LinkChange",
                 "TaskChange",
+                "UnjournaledKind",
                 "change_of_line",
             ],
             "folder": ["FOLDERS", "FederationMembership", "StateFolder", "open_database"],
+            "journal_kinds": ["SiteJournalKind"],
+            "states": ["OfferState", "SiteTaskState"],
             "sample_cache": ["open_sample_cache"],
             "settings": ["SandboxRule", "SiteSettings", "checked_proxy", "set_proxy"],
         },
@@ -47,14 +51,17 @@ __all__ = [
     "DECISIONS",
     "FOLDERS",
     "Actor",
-    "ChangeKind",
     "DatasetChange",
     "FederationMembership",
     "LinkChange",
+    "OfferState",
     "SandboxRule",
+    "SiteJournalKind",
     "SiteSettings",
+    "SiteTaskState",
     "StateFolder",
     "TaskChange",
+    "UnjournaledKind",
     "change_of_line",
     "changes",
     "checked_proxy",

@@ -12,57 +12,29 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, TypeAdapter
 
+from archipel.site.state.journal_kinds import SiteJournalKind
 from archipel.vocabulary import Record, TaskKey
 
 
-class ChangeKind(StrEnum):
-    """Every kind of change. Those before ``link-changed`` are called as the journal's lines that record them."""
+class UnjournaledKind(StrEnum):
+    """The kinds of changes that no line of the journal records, and of lines that have no record here."""
 
-    SITE_MADE = "site-made"
-    JOINED = "joined"
-    CERTIFICATE_RENEWED = "certificate-renewed"
-    DATASET_ADDED = "dataset-added"
-    DATASET_MAPPED = "dataset-mapped"
-    DATASET_REMOVED = "dataset-removed"
-    SUBJECTS_EXCLUDED = "subjects-excluded"
-    DATASETS_DISCLOSED = "datasets-disclosed"
-    COHORT_FROZEN = "cohort-frozen"
-    COHORT_NAMED = "cohort-named"
-    COHORT_NARROWED = "cohort-narrowed"
-    PATIENT_WITHDRAWN = "patient-withdrawn"
-    PATIENT_READMITTED = "patient-readmitted"
-    JOB_OFFERED = "job-offered"
-    JOB_CHANGED = "job-changed"
-    JOB_ASKER = "job-asker"
-    APPROVED = "approved"
-    REJECTED = "rejected"
-    REVOKED = "revoked"
-    EXPERIMENT_ENDED = "experiment-ended"
-    CHECKED = "checked"
-    PLAN_READ = "plan-read-for-a-check"
-    TASK_ACCEPTED = "task-accepted"
-    TASK_BEGUN_AGAIN = "task-begun-again"
-    UPDATE_MADE = "update-made"
-    UPDATE_SENT = "update-sent"
-    TASK_FAILED = "task-failed"
-    TASK_REFUSED = "task-refused"
-    ROUND_CLOSED = "round-closed"
-    ERROR_RELEASED = "error-released"
-    ERROR_SENT = "error-sent"
-    WORKER_STARTED = "worker-started"
-    SERVER_JOURNAL_FAULT = "server-journal-fault"
     LINK_CHANGED = "link-changed"
     DATASET_CHECKED = "dataset-checked"
     TASK_WITHDRAWN = "task-withdrawn"
     JOURNAL_GREW = "journal-grew"
 
 
+ChangeKind = SiteJournalKind | UnjournaledKind
+"""Every kind of change: that of the journal's line that records it, or one of the few that are not journaled."""
+
+
 class SiteChange(Record):
     """The site as a whole: made, joined, its certificate, or a fault that it found in its server's journal."""
 
     kind: Literal[
-        ChangeKind.SITE_MADE, ChangeKind.JOINED, ChangeKind.CERTIFICATE_RENEWED, ChangeKind.SERVER_JOURNAL_FAULT,
-        ChangeKind.DATASETS_DISCLOSED,
+        SiteJournalKind.SITE_MADE, SiteJournalKind.JOINED, SiteJournalKind.CERTIFICATE_RENEWED,
+        SiteJournalKind.SERVER_JOURNAL_FAULT, SiteJournalKind.DATASETS_DISCLOSED,
     ]  # fmt: skip
 
 
@@ -70,8 +42,8 @@ class DatasetChange(Record):
     """A dataset of the catalog: added, looked at again, mapped otherwise, removed, or subjects were left out of it."""
 
     kind: Literal[
-        ChangeKind.DATASET_ADDED, ChangeKind.DATASET_CHECKED, ChangeKind.DATASET_MAPPED, ChangeKind.DATASET_REMOVED,
-        ChangeKind.SUBJECTS_EXCLUDED,
+        SiteJournalKind.DATASET_ADDED, UnjournaledKind.DATASET_CHECKED, SiteJournalKind.DATASET_MAPPED,
+        SiteJournalKind.DATASET_REMOVED, SiteJournalKind.SUBJECTS_EXCLUDED,
     ]  # fmt: skip
     dataset: str
 
@@ -79,7 +51,7 @@ class DatasetChange(Record):
 class CohortChange(Record):
     """A version of a dataset's cohort: frozen, named, or made smaller by a signed withdrawal."""
 
-    kind: Literal[ChangeKind.COHORT_FROZEN, ChangeKind.COHORT_NAMED, ChangeKind.COHORT_NARROWED]
+    kind: Literal[SiteJournalKind.COHORT_FROZEN, SiteJournalKind.COHORT_NAMED, SiteJournalKind.COHORT_REDUCED]
     dataset: str
     version: int
     cohort_hash: str
@@ -88,7 +60,7 @@ class CohortChange(Record):
 class WithdrawalChange(Record):
     """Somebody was withdrawn from a dataset, or from every one, or is back."""
 
-    kind: Literal[ChangeKind.PATIENT_WITHDRAWN, ChangeKind.PATIENT_READMITTED]
+    kind: Literal[SiteJournalKind.PATIENT_WITHDRAWN, SiteJournalKind.PATIENT_REINSTATED]
     dataset: str
 
 
@@ -96,9 +68,9 @@ class ExperimentChange(Record):
     """An experiment: offered, decided about, checked, ended."""
 
     kind: Literal[
-        ChangeKind.JOB_OFFERED, ChangeKind.JOB_CHANGED, ChangeKind.JOB_ASKER, ChangeKind.APPROVED,
-        ChangeKind.REJECTED, ChangeKind.REVOKED, ChangeKind.EXPERIMENT_ENDED, ChangeKind.CHECKED,
-        ChangeKind.PLAN_READ, ChangeKind.WORKER_STARTED,
+        SiteJournalKind.JOB_OFFERED, SiteJournalKind.JOB_CHANGED, SiteJournalKind.JOB_ASKER, SiteJournalKind.APPROVED,
+        SiteJournalKind.REJECTED, SiteJournalKind.REVOKED, SiteJournalKind.EXPERIMENT_ENDED, SiteJournalKind.CHECKED,
+        SiteJournalKind.PLAN_READ_FOR_A_CHECK, SiteJournalKind.WORKER_STARTED,
     ]  # fmt: skip
     experiment: str
 
@@ -107,9 +79,10 @@ class TaskChange(Record):
     """A task: begun, done, sent, failed, refused or withdrawn by the server, its round closed, its error released."""
 
     kind: Literal[
-        ChangeKind.TASK_ACCEPTED, ChangeKind.TASK_BEGUN_AGAIN, ChangeKind.UPDATE_MADE, ChangeKind.UPDATE_SENT,
-        ChangeKind.TASK_FAILED, ChangeKind.TASK_REFUSED, ChangeKind.TASK_WITHDRAWN, ChangeKind.ROUND_CLOSED,
-        ChangeKind.ERROR_RELEASED, ChangeKind.ERROR_SENT,
+        SiteJournalKind.TASK_ACCEPTED, SiteJournalKind.TASK_BEGUN_AGAIN, SiteJournalKind.UPDATE_MADE,
+        SiteJournalKind.UPDATE_SENT, SiteJournalKind.TASK_FAILED, SiteJournalKind.TASK_REFUSED,
+        UnjournaledKind.TASK_WITHDRAWN, SiteJournalKind.ROUND_CLOSED, SiteJournalKind.ERROR_RELEASED,
+        SiteJournalKind.ERROR_SENT,
     ]  # fmt: skip
     task: TaskKey
 
@@ -117,7 +90,7 @@ class TaskChange(Record):
 class LinkChange(Record):
     """The connection to the server stands otherwise: welcomed by it, or not and why."""
 
-    kind: Literal[ChangeKind.LINK_CHANGED] = ChangeKind.LINK_CHANGED
+    kind: Literal[UnjournaledKind.LINK_CHANGED] = UnjournaledKind.LINK_CHANGED
     connected: bool
     problem: str = ""
 
@@ -125,7 +98,7 @@ class LinkChange(Record):
 class JournalChange(Record):
     """The journal has a new line of a kind that has no record of its own here."""
 
-    kind: Literal[ChangeKind.JOURNAL_GREW] = ChangeKind.JOURNAL_GREW
+    kind: Literal[UnjournaledKind.JOURNAL_GREW] = UnjournaledKind.JOURNAL_GREW
     line_kind: str
 
 
@@ -139,20 +112,19 @@ WHAT_CHANGED: TypeAdapter[WhatChanged] = TypeAdapter(WhatChanged)
 _RECORDS = (
     SiteChange, DatasetChange, CohortChange, WithdrawalChange, ExperimentChange, TaskChange, LinkChange, JournalChange,
 )  # fmt: skip
-RECORD_OF = {kind: record for record in _RECORDS for kind in get_args(record.model_fields["kind"].annotation)}
+RECORD_OF: dict[ChangeKind, type[Record]] = {
+    kind: record for record in _RECORDS for kind in get_args(record.model_fields["kind"].annotation)
+}
 """Each kind's record."""
-NOT_JOURNALED = frozenset(
-    {ChangeKind.LINK_CHANGED, ChangeKind.DATASET_CHECKED, ChangeKind.TASK_WITHDRAWN, ChangeKind.JOURNAL_GREW}
-)
-"""Kinds that no line of the journal has."""
 
 DECISIONS = frozenset(
     {
-        ChangeKind.JOINED, ChangeKind.CERTIFICATE_RENEWED,
-        ChangeKind.DATASET_ADDED, ChangeKind.DATASET_CHECKED, ChangeKind.DATASET_MAPPED, ChangeKind.DATASET_REMOVED,
-        ChangeKind.SUBJECTS_EXCLUDED, ChangeKind.COHORT_FROZEN, ChangeKind.COHORT_NAMED,
-        ChangeKind.PATIENT_WITHDRAWN, ChangeKind.PATIENT_READMITTED,
-        ChangeKind.APPROVED, ChangeKind.REJECTED, ChangeKind.REVOKED, ChangeKind.ERROR_RELEASED,
+        SiteJournalKind.JOINED, SiteJournalKind.CERTIFICATE_RENEWED,
+        SiteJournalKind.DATASET_ADDED, UnjournaledKind.DATASET_CHECKED,
+        SiteJournalKind.DATASET_MAPPED, SiteJournalKind.DATASET_REMOVED,
+        SiteJournalKind.SUBJECTS_EXCLUDED, SiteJournalKind.COHORT_FROZEN, SiteJournalKind.COHORT_NAMED,
+        SiteJournalKind.PATIENT_WITHDRAWN, SiteJournalKind.PATIENT_REINSTATED,
+        SiteJournalKind.APPROVED, SiteJournalKind.REJECTED, SiteJournalKind.REVOKED, SiteJournalKind.ERROR_RELEASED,
     }
 )  # fmt: skip
 """What people decide here, on which the agent acts. What it does itself is not among them: it would wake itself."""
@@ -180,9 +152,9 @@ def change_of_line(kind: str, body: Mapping[str, object]) -> WhatChanged:
 
     Raises ValidationError when the body lacks what the kind's record names.
     """
-    if kind not in set(ChangeKind) - NOT_JOURNALED:
+    if kind not in set(SiteJournalKind):
         return JournalChange(line_kind=kind)
-    record = RECORD_OF[ChangeKind(kind)]
+    record = RECORD_OF[SiteJournalKind(kind)]
     known = dict(body)
     if record is DatasetChange:
         # Lines about a dataset call it by its name alone.

@@ -1,4 +1,4 @@
-"""The act of withdrawing: patients leave every dataset and every kept cohort, in one transaction, or are readmitted.
+"""The act of withdrawing: patients leave every dataset and every kept cohort, in one transaction, or are reinstated.
 
 It knows who is withdrawn, datasets and cohorts. It knows nothing of experiments and approvals.
 """
@@ -11,14 +11,14 @@ from archipel.lazy import lazy_names
 
 if TYPE_CHECKING:
     from archipel.site.withdrawals import withdrawals
-    from archipel.site.withdrawals.withdrawals import NarrowedCohort, take_opt_outs
+    from archipel.site.withdrawals.withdrawals import ReducedCohort, take_opt_outs
 else:
     __getattr__, __dir__ = lazy_names(
-        __name__, {"withdrawals": ["NarrowedCohort", "take_opt_outs"]}, modules=["withdrawals"]
+        __name__, {"withdrawals": ["ReducedCohort", "take_opt_outs"]}, modules=["withdrawals"]
     )
 
 __all__ = [
-    "NarrowedCohort",
+    "ReducedCohort",
     "take_opt_outs",
     "withdrawals",
 ]

@@ -14,9 +14,9 @@ from typing import NamedTuple
 from sqlalchemy import Connection, select
 
 from archipel.data import Cohort, Sample, subject_token
-from archipel.site.audit import PatientReadmitted, PatientWithdrawn, SiteJournalKind, add_entry
+from archipel.site.audit import PatientReinstated, PatientWithdrawn, add_entry
 from archipel.site.datasets import members
-from archipel.site.state import Actor, StateFolder, sample_cache, schema
+from archipel.site.state import Actor, SiteJournalKind, StateFolder, sample_cache, schema
 from archipel.site.withdrawn import (
     EVERYWHERE,
     OPT_OUT,
@@ -32,12 +32,12 @@ from archipel.vocabulary import Conflict, NotFound, Record
 _cohorts = schema.cohorts
 
 
-class NarrowedCohort(Record):
-    """A frozen cohort that became smaller, and how many subjects it has left."""
+class ReducedCohort(Record):
+    """A frozen cohort that became smaller, and how many subjects remain in it."""
 
     dataset: str
     version: int
-    left: int
+    remaining: int
 
 
 class Withdrawn(NamedTuple):
@@ -45,7 +45,7 @@ class Withdrawn(NamedTuple):
 
     patients: int
     datasets: tuple[str, ...]
-    cohorts: tuple[NarrowedCohort, ...]
+    cohorts: tuple[ReducedCohort, ...]
 
 
 def withdraw(site: StateFolder, people: Iterable[OptOut], *, by: Actor, reason: str = "") -> Withdrawn:
@@ -78,11 +78,11 @@ def _withdraw(
     source = "opt-out list" if by is None else "person"
     person = {} if by is None else {"by": by.journal_name}
     asked = list(dict.fromkeys(people))
-    for one in asked:
-        check_subject(one.subject)
-    tokens = {register.withdrawal(site, one): one for one in asked}
+    for opt_out in asked:
+        check_subject(opt_out.subject)
+    tokens = {register.withdrawal(site.cohort_key, opt_out): opt_out for opt_out in asked}
     with site.database.write() as connection:
-        _check_datasets(connection, {one.dataset for one in asked} - {coming})
+        _check_datasets(connection, {opt_out.dataset for opt_out in asked} - {coming})
         known = register.known(connection)
         new = [pair for pair in tokens if known.isdisjoint({pair, Withdrawal(EVERYWHERE, pair.token)})]
         if not new:
@@ -91,27 +91,27 @@ def _withdraw(
             body = PatientWithdrawn(subject=token, dataset=dataset or "every dataset", source=source, **person)
             add_entry(connection, SiteJournalKind.PATIENT_WITHDRAWN, body)
         register.enter(connection, new, source=source, reason=reason)
-        held = members.leave(connection, new)
+        datasets = members.leave(connection, new)
         seen = members.forget_faulty(connection, [tokens[pair] for pair in new])
-        narrowed, traces = _narrow_cohorts(connection, site, new)
-    for name in {*held, *seen}:
+        reduced, traces = _reduce_cohorts(connection, site, new)
+    for name in {*datasets, *seen}:
         shutil.rmtree(site.reports / name, ignore_errors=True)
-    return Withdrawn(len({token for _, token in new}), held, narrowed), traces
+    return Withdrawn(len({token for _, token in new}), datasets, reduced), traces
 
 
 def reinstate(site: StateFolder, opt_out: OptOut, *, by: Actor) -> None:
-    """Undo a mistaken withdrawal, for cohorts frozen from now on; those that were narrowed stay so.
+    """Undo a mistaken withdrawal, for cohorts frozen from now on; earlier ones stay without the patient.
 
     Raises NotFound when the patient is not withdrawn, Conflict while ``opt-out.txt`` still names them.
     """
     token = subject_token(opt_out.subject, site.cohort_key)
-    if any(subject_token(one.opt_out.subject, site.cohort_key) == token for one in listed(site)):
+    if any(subject_token(one.opt_out.subject, site.cohort_key) == token for one in listed(site.folder)):
         raise Conflict("the patient", f"is named in {OPT_OUT}", "remove the line there first")
     with site.database.write() as connection:
         if not register.strike(connection, Withdrawal(opt_out.dataset, token)):
             raise NotFound("the patient", "is not withdrawn there", "name the dataset as it was named then")
-        body = PatientReadmitted(subject=token, dataset=opt_out.dataset or "every dataset", by=by.journal_name)
-        add_entry(connection, SiteJournalKind.PATIENT_READMITTED, body)
+        body = PatientReinstated(subject=token, dataset=opt_out.dataset or "every dataset", by=by.journal_name)
+        add_entry(connection, SiteJournalKind.PATIENT_REINSTATED, body)
 
 
 def take_opt_outs(site: StateFolder, coming: str = EVERYWHERE) -> None:
@@ -120,14 +120,16 @@ def take_opt_outs(site: StateFolder, coming: str = EVERYWHERE) -> None:
     ``coming``: a dataset that is not in the catalog yet, whose lines count already.
     Raises BadInput (code configuration) when the file cannot be read or a line is not valid: nothing runs then.
     """
-    asked = [line.opt_out for line in listed(site)]
+    asked = [line.opt_out for line in listed(site.folder)]
     if not asked:
         return
     with site.database.read() as connection:
         known = register.known(connection)
         names = set(connection.scalars(select(schema.datasets.c.name)))
     names |= {EVERYWHERE, coming}
-    new = [one for one in asked if one.dataset in names and known.isdisjoint(register.withdrawals_of(site, one))]
+    new = [
+        one for one in asked if one.dataset in names and known.isdisjoint(register.withdrawals_of(site.cohort_key, one))
+    ]
     if not new:
         return
     _, traces = _withdraw(site, new, "", None, coming)
@@ -142,11 +144,11 @@ def _check_datasets(connection: Connection, names: set[str]) -> None:
         raise NotFound(f"dataset {name}", "is not in the catalog", "see archipel site dataset list")
 
 
-def _narrow_cohorts(
+def _reduce_cohorts(
     connection: Connection, site: StateFolder, gone: Sequence[Withdrawal]
-) -> tuple[tuple[NarrowedCohort, ...], _Traces]:
-    """Narrow every kept cohort; which became smaller, and what is in them no more and still."""
-    found: list[NarrowedCohort] = []
+) -> tuple[tuple[ReducedCohort, ...], _Traces]:
+    """Take them out of every kept cohort: which became smaller, the samples that are gone, and those that remain."""
+    reduced: list[ReducedCohort] = []
     samples: list[Sample] = []
     hashes: set[str] = set()
     query = select(_cohorts.c.hash, _cohorts.c.dataset, _cohorts.c.body).order_by(
@@ -159,7 +161,7 @@ def _narrow_cohorts(
         left = signed_withdrawals.withdraw_from(connection, site, cohort, row.hash, tokens)
         hashes.update(sample.hash for sample in left.samples)
         if len(signed_withdrawals.of(connection, row.hash)) > before:
-            found.append(NarrowedCohort(dataset=cohort.dataset, version=cohort.version, left=len(left.subjects)))
+            reduced.append(ReducedCohort(dataset=cohort.dataset, version=cohort.version, remaining=len(left.subjects)))
             kept = set(left.subjects)
             samples += [sample for sample in cohort.samples if sample.subject not in kept]
-    return tuple(found), _Traces(samples, frozenset(hashes))
+    return tuple(reduced), _Traces(samples, frozenset(hashes))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         OptOut,
         TakeOptOuts,
         check_subject,
-        in_words,
+        line_ranges,
         listed,
     )
     from archipel.site.withdrawn.register import Withdrawal
@@ -25,7 +25,7 @@ else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
-            "opt_outs": ["EVERYWHERE", "OPT_OUT", "OptOut", "TakeOptOuts", "check_subject", "in_words", "listed"],
+            "opt_outs": ["EVERYWHERE", "OPT_OUT", "OptOut", "TakeOptOuts", "check_subject", "line_ranges", "listed"],
             "register": ["Withdrawal"],
         },
         modules=["opt_outs", "register", "signed_withdrawals"],
@@ -38,7 +38,7 @@ __all__ = [
     "TakeOptOuts",
     "Withdrawal",
     "check_subject",
-    "in_words",
+    "line_ranges",
     "listed",
     "opt_outs",
     "register",

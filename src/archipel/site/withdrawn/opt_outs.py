@@ -48,9 +48,9 @@ class OptOutLine(NamedTuple):
     opt_out: OptOut
 
 
-def listed(site: StateFolder) -> tuple[OptOutLine, ...]:
+def listed(folder: Path) -> tuple[OptOutLine, ...]:
     """What stands in the site's list now. Raises BadInput (code configuration) as ``read`` does."""
-    path = site.folder / OPT_OUT
+    path = folder / OPT_OUT
     try:
         return read(path, signature_of(path))
     except FileNotFoundError:
@@ -74,7 +74,7 @@ def read(path: Path, signature: Signature | None = None) -> tuple[OptOutLine, ..
             "write it as UTF-8 text, readable here",
             code=ErrorCode.CONFIGURATION,
         ) from error
-    found = []
+    lines = []
     for number, line in enumerate(text.splitlines(), 1):
         words = _REMARK.split(line, maxsplit=1)[0].strip()
         if not words:
@@ -91,14 +91,14 @@ def read(path: Path, signature: Signature | None = None) -> tuple[OptOutLine, ..
                 "write SUBJECT or DATASET/SUBJECT",
                 code=ErrorCode.CONFIGURATION,
             ) from error
-        found.append(OptOutLine(number, OptOut(subject, dataset)))
-    return tuple(found)
+        lines.append(OptOutLine(number, OptOut(subject, dataset)))
+    return tuple(lines)
 
 
-def in_words(numbers: Sequence[int]) -> str:
+def line_ranges(numbers: Sequence[int]) -> str:
     """Numbers of lines as a person reads them.
 
-    >>> in_words([3]), in_words([1, 2, 3, 7])
+    >>> line_ranges([3]), line_ranges([1, 2, 3, 7])
     ('line 3', 'lines 1 to 3, 7')
     """
     runs: list[tuple[int, int]] = []
@@ -107,9 +107,9 @@ def in_words(numbers: Sequence[int]) -> str:
             runs[-1] = (runs[-1][0], number)
         else:
             runs.append((number, number))
-    said = [f"{first} to {last}" if last > first else str(first) for first, last in runs[:_RUNS]]
+    ranges = [f"{first} to {last}" if last > first else str(first) for first, last in runs[:_RUNS]]
     more = sum(last - first + 1 for first, last in runs[_RUNS:])
-    return f"line{'s' * (len(numbers) > 1)} {', '.join(said)}" + (f" and {more} more" if more else "")
+    return f"line{'s' * (len(numbers) > 1)} {', '.join(ranges)}" + (f" and {more} more" if more else "")
 
 
 def check_subject(subject: str) -> None:

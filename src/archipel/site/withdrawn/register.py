@@ -13,7 +13,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, or_, select, true,
 from archipel.data import subject_token
 from archipel.site.state import StateFolder, schema
 from archipel.site.withdrawn.opt_outs import EVERYWHERE, OptOut, listed
-from archipel.storage import utc_now
+from archipel.storage import Database, utc_now
 
 _AT_ONCE = 500
 """Tokens in one query."""
@@ -31,14 +31,14 @@ class Withdrawal(NamedTuple):
     token: str
 
 
-def withdrawal(site: StateFolder, one: OptOut) -> Withdrawal:
+def withdrawal(cohort_key: bytes, one: OptOut) -> Withdrawal:
     """How the register names this patient and dataset."""
-    return Withdrawal(one.dataset, subject_token(one.subject, site.cohort_key))
+    return Withdrawal(one.dataset, subject_token(one.subject, cohort_key))
 
 
-def withdrawals_of(site: StateFolder, one: OptOut) -> set[Withdrawal]:
+def withdrawals_of(cohort_key: bytes, one: OptOut) -> set[Withdrawal]:
     """The withdrawals by which this patient is out: of the dataset named, or of every one."""
-    mine = withdrawal(site, one)
+    mine = withdrawal(cohort_key, one)
     return {mine, mine._replace(dataset=EVERYWHERE)}
 
 
@@ -76,28 +76,28 @@ def unmatched(site: StateFolder) -> tuple[int, ...]:
 
     Raises BadInput (code configuration) as ``opt_outs.read`` does.
     """
-    lines = listed(site)
-    nobody = unknown_subjects(site, [line.opt_out for line in lines])
+    lines = listed(site.folder)
+    nobody = unknown_subjects(site.database, site.cohort_key, [line.opt_out for line in lines])
     return tuple(line.number for line in lines if line.opt_out in nobody)
 
 
-def unknown_subjects(site: StateFolder, people: Iterable[OptOut]) -> set[OptOut]:
+def unknown_subjects(database: Database, cohort_key: bytes, people: Iterable[OptOut]) -> set[OptOut]:
     """Those of them whom no dataset here ever had, as far as known."""
-    pairs = {one: withdrawal(site, one) for one in people}
-    with site.database.read() as connection:
+    pairs = {one: withdrawal(cohort_key, one) for one in people}
+    with database.read() as connection:
         ever = _ever_here(connection, {pair.token for pair in pairs.values()})
     return {one for one, pair in pairs.items() if not _matches(pair, ever)}
 
 
-def mark_seen(site: StateFolder, dataset: str, tokens: Collection[str]) -> None:
+def mark_seen(database: Database, dataset: str, tokens: Collection[str]) -> None:
     """Write down that a scan of the dataset met these patients, who are withdrawn from it."""
     if not tokens:
         return
     unknown = (_rows.c.dataset.in_((EVERYWHERE, dataset)), _rows.c.known.is_(False))
-    with site.database.read() as connection:
+    with database.read() as connection:
         new = set(connection.scalars(select(_rows.c.token).where(*unknown))).intersection(tokens)
     if new:
-        with site.database.write() as connection:
+        with database.write() as connection:
             for token in new:
                 connection.execute(update(_rows).where(*unknown, _rows.c.token == token).values(known=True))
 

@@ -8,8 +8,8 @@ from sqlalchemy import Connection, bindparam, func, insert, select
 
 from archipel.data import Cohort, subject_token
 from archipel.governance import SignedWithdrawal, sign_withdrawal
-from archipel.site.audit import CohortNarrowed, SiteJournalKind, add_entry
-from archipel.site.state import StateFolder, schema
+from archipel.site.audit import CohortReduced, add_entry
+from archipel.site.state import SiteJournalKind, StateFolder, schema
 from archipel.storage import utc_now
 
 _rows, _lines = schema.signed_withdrawals, schema.journal
@@ -18,7 +18,7 @@ _FROM_COHORT = select(_rows.c.body).where(_rows.c.cohort_hash == bindparam("hash
 _JOURNALED = (
     select(func.count())
     .select_from(_lines)
-    .where(_lines.c.kind == SiteJournalKind.COHORT_NARROWED, func.instr(_lines.c.body, bindparam("hashed")) > 0)
+    .where(_lines.c.kind == SiteJournalKind.COHORT_REDUCED, func.instr(_lines.c.body, bindparam("hashed")) > 0)
 )
 
 
@@ -29,8 +29,8 @@ def withdraw_from(
 
     Called in the transaction that withdraws, or that keeps a cohort frozen before.
     """
-    found = map(SignedWithdrawal.model_validate_json, of(connection, hashed))
-    left = subtracted(cohort, site.cohort_key, found)
+    signed_before = map(SignedWithdrawal.model_validate_json, of(connection, hashed))
+    left = without_withdrawn(cohort, site.cohort_key, signed_before)
     here = {subject_token(subject, site.cohort_key) for subject in left.subjects}
     gone = tuple(sorted(here & set(tokens)))
     if not gone:
@@ -38,8 +38,8 @@ def withdraw_from(
     signed = sign_withdrawal(
         site.identity, SignedWithdrawal(site=site.name, cohort_hash=hashed, subjects=gone, at=utc_now())
     )
-    left = subtracted(left, site.cohort_key, [signed])
-    body = CohortNarrowed(
+    left = without_withdrawn(left, site.cohort_key, [signed])
+    body = CohortReduced(
         cohort_hash=hashed,
         dataset=cohort.dataset,
         version=cohort.version,
@@ -47,7 +47,7 @@ def withdraw_from(
         left=len(left.subjects),
         signature=signed.signature,
     )
-    add_entry(connection, SiteJournalKind.COHORT_NARROWED, body)
+    add_entry(connection, SiteJournalKind.COHORT_REDUCED, body)
     connection.execute(insert(_rows).values(cohort_hash=hashed, body=signed.model_dump_json()))
     return left
 
@@ -62,7 +62,7 @@ def journaled(connection: Connection, hashed: str) -> int:
     return connection.scalar(_JOURNALED, {"hashed": hashed}) or 0
 
 
-def subtracted(cohort: Cohort, key: bytes, found: Iterable[SignedWithdrawal]) -> Cohort:
+def without_withdrawn(cohort: Cohort, key: bytes, found: Iterable[SignedWithdrawal]) -> Cohort:
     """The cohort without those whom the signed withdrawals name."""
     gone = {token for one in found for token in one.subjects}
     if not gone:

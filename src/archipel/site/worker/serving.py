@@ -81,8 +81,8 @@ def serve(channel: socket.socket, start: Start) -> None:
             # Whatever a plan raises, SystemExit and KeyboardInterrupt too, is this task's failure and no more.
             reply = problem(error, served.plan)
         finally:
-            for one in descriptors:
-                os.close(one)
+            for descriptor in descriptors:
+                os.close(descriptor)
             served.windows.trim()
         send(channel, reply)
 
@@ -148,8 +148,8 @@ class Served:
             with _mapped(descriptors[0], os.fstat(descriptors[0]).st_size, write=False) as window:
                 return memoryview(window[:])
         finally:
-            for one in descriptors:
-                os.close(one)
+            for descriptor in descriptors:
+                os.close(descriptor)
 
     def _done(self, outcome: Outcome) -> Done:
         if outcome.state is not None:

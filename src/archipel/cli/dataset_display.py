@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from archipel.cli.site_terminal import Screen, console, print_table
 from archipel.vocabulary import BadInput
 from archipel.vocabulary.counting import abbreviate, pluralise
+from archipel.vocabulary.visible import escape_hidden_lines
 
 if TYPE_CHECKING:
     from archipel.data import Answer, ColumnMapping, ColumnSummary, DataIssue, DataMapping, DataSchema
@@ -29,7 +30,7 @@ PROBLEMS = 20
 """Problems that are printed when a dataset was added; its check prints all."""
 
 
-def in_short(summary: DataSchema) -> str:
+def short_summary(summary: DataSchema) -> str:
     """What a dataset holds, in one line."""
     columns = list(summary.columns)
     parts = (
@@ -40,7 +41,7 @@ def in_short(summary: DataSchema) -> str:
     return "; ".join([*_beside_columns(summary, LISTED), *parts])
 
 
-def in_full(summary: DataSchema) -> list[str]:
+def summary_lines(summary: DataSchema) -> list[str]:
     """What a dataset holds, each column on a line of its own."""
     lines = _beside_columns(summary, None)
     lines += [f"column {name}: {_column(column)}" for name, column in summary.columns.items()]
@@ -88,7 +89,7 @@ def _column(column: ColumnSummary) -> str:
     return words
 
 
-def outside(summary: DatasetSummary) -> list[str]:
+def disclosed_lines(summary: DatasetSummary) -> list[str]:
     """All that the site discloses about a dataset."""
     lines = [f"disclosed: name {summary.name}, kind {summary.kind}, subjects {summary.subjects}"]
     if summary.labels:
@@ -102,7 +103,7 @@ def outside(summary: DatasetSummary) -> list[str]:
     return lines
 
 
-def mapped(mapping: DataMapping) -> list[str]:
+def mapping_lines(mapping: DataMapping) -> list[str]:
     """A mapping without what is at its default; one line says that there is none."""
     lines = []
     if labels := mapping.labels:
@@ -149,7 +150,6 @@ def print_problems(
 
     Of those with one remedy ``of_a_kind`` are printed, and how many more there are.
     """
-    from archipel.site.approval import shown
 
     ordered = sorted(problems, key=lambda problem: problem.subject)
     kinds: Counter[tuple[str, str]] = Counter()
@@ -157,27 +157,27 @@ def print_problems(
         kind = " (warning)" if problem.severity == "warning" else "", problem.remedy
         kinds[kind] += 1
         if of_a_kind is None or kinds[kind] <= of_a_kind:
-            screen.print(f"- {shown(str(problem))}{kind[0]}")
+            screen.print(f"- {escape_hidden_lines(str(problem))}{kind[0]}")
     for (warning, remedy), count in kinds.items():
         if of_a_kind is not None and count > of_a_kind:
-            screen.print(f"- and {count - of_a_kind} more of this kind: {shown(remedy)}{warning}")
+            screen.print(f"- and {count - of_a_kind} more of this kind: {escape_hidden_lines(remedy)}{warning}")
 
 
-def print_found(screen: Screen, name: str, problems: Iterable[DataIssue]) -> None:
+def print_scan_problems(screen: Screen, name: str, problems: Iterable[DataIssue]) -> None:
     """Print what a scan found beside usable data, and where all of it is to be had."""
-    found = list(problems)
-    if not found:
+    issues = list(problems)
+    if not issues:
         return
-    errors = [problem for problem in found if problem.severity == "error"]
+    errors = [problem for problem in issues if problem.severity == "error"]
     # What keeps data out comes first, where not everything is printed.
-    print_problems(screen, (errors + [one for one in found if one not in errors])[:PROBLEMS])
-    counts = (len(errors), "error", ", left out"), (len(found) - len(errors), "warning", "")
+    print_problems(screen, (errors + [issue for issue in issues if issue not in errors])[:PROBLEMS])
+    counts = (len(errors), "error", ", left out"), (len(issues) - len(errors), "warning", "")
     words = " and ".join(f"{pluralise(count, what)}{then}" for count, what, then in counts if count)
-    shown = f" ({PROBLEMS} are shown)" if len(found) > PROBLEMS else ""
+    shown = f" ({PROBLEMS} are shown)" if len(issues) > PROBLEMS else ""
     screen.print(f"{words}{shown}: archipel site dataset check {name}")
 
 
-def extent_in_words(extent: FolderExtent) -> str:
+def describe_extent(extent: FolderExtent) -> str:
     """The size of a folder in words."""
     return f"{pluralise(extent.files, 'file')} ({extent.size_bytes / 2**20:.0f} MiB)"
 
@@ -205,11 +205,10 @@ def listing_problems(screen: Screen) -> Iterator[None]:
 
 def print_needs(screen: Screen, experiment: str, answers: Iterable[Answer]) -> None:
     """Print whether a dataset has what an experiment's plan needs."""
-    from archipel.site.approval import shown
 
     screen.print(f"needs of {experiment}:")
     for answer in answers:
-        screen.print(shown(f"- {answer}"))
+        screen.print(escape_hidden_lines(f"- {answer}"))
 
 
 def print_datasets(rows: Sequence[DatasetRow]) -> None:
@@ -224,7 +223,7 @@ def print_datasets(rows: Sequence[DatasetRow]) -> None:
             "kind": row.kind,
             "subjects": row.subjects,
             "labels": abbreviate((f"{value} {label}" for value, label in row.labels.items()), LISTED),
-            "summary": in_short(row.summary),
+            "summary": short_summary(row.summary),
         }
         for row in rows
     ]

@@ -1,0 +1,197 @@
+"""The tasks under way at a site, experiment by experiment: each begun once, made, delivered, failed or withdrawn.
+
+Every task goes through the same steps: permitted (the approval is proven again), once (what was made is sent again, not
+made again), computed (in the sandbox). What fails leaves as a typed failure; the full text stays in the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import traceback
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from archipel.site.agent.connection import ServerConnection
+from archipel.site.agent.upload import deliver
+from archipel.site.approval import authorisation
+from archipel.site.execution import RepeatOnCohortChange, SandboxTrainer, SiteTaskStore
+from archipel.site.sandbox import WorkerTaskFailed
+from archipel.site.state import StateFolder
+from archipel.tasks import Compute, Handler, Idempotent, LocalUpdate, RequirePermission, check_task_of_job, failure_of
+from archipel.transport import TaskAcceptedMessage, TaskFailedMessage
+from archipel.vocabulary import ArchipelError, ErrorCode, Failure, Job, StorageFull, Task, TaskKey
+
+_log = structlog.get_logger("archipel.agent")
+_GONE = frozenset({ErrorCode.ROUND_CLOSED})
+SPACE_WAIT_S = 5.0
+"""How long to wait before a task that found the disk full is tried again."""
+
+
+@dataclass
+class Work:
+    """One approved experiment at this site: its trainer, its steps, and the tasks under way."""
+
+    job: Job
+    job_hash: str
+    trainer: SandboxTrainer
+    handler: Handler
+    running: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+
+
+class TasksUnderWay:
+    """The work of all experiments at one site. ``beside`` does something beside the control stream, errors logged."""
+
+    def __init__(
+        self,
+        site: StateFolder,
+        store: SiteTaskStore,
+        link: ServerConnection,
+        beside: Callable[[Coroutine[Any, Any, Any]], None],
+    ) -> None:
+        self._site, self._store, self._link, self._beside = site, store, link, beside
+        self.work: dict[str, Work] = {}
+        self._waits: dict[str, str] = {}
+
+    def begin(self, task: Task) -> None:
+        """Begin a task, or say that it is under way. Never waits for it to finish."""
+        work = self._work_of(task)
+        key = str(task.key)
+        running = work.running.get(key) if work is not None else None
+        if running is not None and not running.done():
+            self._beside(self._met_at_work(task))
+            return
+        if work is None:
+            self._beside(self._do(task, None))
+            return
+        doing = work.running[key] = asyncio.create_task(self._do(task, work))
+        doing.add_done_callback(lambda _: work.running.pop(key, None))
+
+    async def _met_at_work(self, task: Task) -> None:
+        """An offer whose key is at work: accepted when it is the same task, refused when its content is another."""
+        try:
+            await asyncio.to_thread(self._store.find, task)
+        except ArchipelError as error:
+            await self.fail(task, failure_of(error), str(error))
+            return
+        await self._link.send(TaskAcceptedMessage(key=task.key))
+
+    def _work_of(self, task: Task) -> Work | None:
+        """The experiment's work; made when its job is approved here, None when it is not."""
+        experiment = task.key.experiment
+        try:
+            allowed = authorisation.authorise(self._site, experiment, task.job_hash)
+        except ArchipelError:
+            return None
+        work = self.work.get(experiment)
+        if work is None or work.job_hash != task.job_hash:
+            if work is not None:
+                self._beside(self._close(work))
+            work = self.work[experiment] = self._new_work(allowed.job, task.job_hash)
+        return work
+
+    def _new_work(self, job: Job, job_hash: str) -> Work:
+        def allowed() -> authorisation.Authorisation:
+            return authorisation.authorise(self._site, job.experiment, job_hash)
+
+        def permission(task: Task) -> None:
+            allowed()
+            check_task_of_job(job, job_hash, task)
+
+        trainer = SandboxTrainer(self._site, self._store, job, allowed, self._link.fetch)
+        made_here = Compute(job, self._site.name, trainer, self._site.spool, self._room)
+        compute = RepeatOnCohortChange(made_here, lambda: allowed().view)
+
+        async def accepted(task: Task) -> LocalUpdate:
+            await self._link.send(TaskAcceptedMessage(key=task.key))
+            return await compute(task)
+
+        handler = RequirePermission(Idempotent(accepted, self._store, self._room), permission)
+        return Work(job, job_hash, trainer, handler)
+
+    async def _do(self, task: Task, work: Work | None) -> None:
+        """One task from offer to delivered update or failure."""
+        try:
+            if work is None:
+                authorisation.authorise(self._site, task.key.experiment, task.job_hash)
+                return
+            await deliver(self._site, self._store, self._link, await self._make(task, work.handler))
+        except WorkerTaskFailed as error:
+            await self.fail(task, error.failure, error.detail)
+        except ArchipelError as error:
+            if error.code not in _GONE:
+                await self.fail(task, failure_of(error), str(error))
+        except Exception as error:
+            _log.error("task failed unexpectedly", task=str(task.key), exc_info=error)
+            await self.fail(task, failure_of(error), "".join(traceback.format_exception(error)))
+
+    async def _room(self, task: Task, error: StorageFull) -> None:
+        """Wait a little for room on a full disk; what is in the way is said once for a task."""
+        if self._waits.get(str(task.key)) != str(error):
+            self._waits[str(task.key)] = str(error)
+            _log.error("the task waits for disk space", task=str(task.key), error=str(error))
+        await asyncio.sleep(SPACE_WAIT_S)
+
+    async def _make(self, task: Task, handler: Handler) -> LocalUpdate:
+        """What was made for the task; tried again while the disk has no room even to begin."""
+        try:
+            while True:
+                try:
+                    return await handler(task)
+                except StorageFull as error:
+                    await self._room(task, error)
+        finally:
+            self._waits.pop(str(task.key), None)
+
+    async def fail(self, task: Task, failure: Failure, detail: str) -> None:
+        """Keep that a task failed, and say so to the server; ``detail``, the full text, stays here."""
+        _log.warning("task failed", task=str(task.key), code=failure.code, detail=detail[:2000])
+        try:
+            await asyncio.to_thread(self._store.fail, task, failure, detail)
+        except StorageFull as error:
+            # The server must learn of the failure even when it cannot be written down here.
+            _log.error("a failure could not be kept", task=str(task.key), error=str(error))
+        await self._link.send(TaskFailedMessage(key=task.key, failure=failure))
+
+    async def withdraw(self, key: TaskKey, reason: str) -> None:
+        """The server wants the task no more: what is under way for it ends, and its worker is stopped."""
+        work = self.work.get(key.experiment)
+        running = work.running.get(str(key)) if work else None
+        if work is None or running is None:
+            return
+        _log.info("task withdrawn", task=str(key), reason=reason)
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+        await work.trainer.stop()
+        try:
+            await asyncio.to_thread(self._store.withdrawn, key)
+        except StorageFull as error:
+            _log.error("that a task was withdrawn could not be kept", task=str(key), error=str(error))
+
+    async def renew(self, experiment: str) -> None:
+        """Stop a worker that still sees somebody who was withdrawn; what it was at is done again without them."""
+        work = self.work.get(experiment)
+        if work is None:
+            return
+        try:
+            await work.trainer.renew()
+        except ArchipelError as error:
+            _log.warning("nothing more runs on its cohort, worker stopped", experiment=experiment, error=str(error))
+            await work.trainer.stop()
+
+    async def end(self, experiment: str) -> None:
+        """Stop all that is under way for an experiment."""
+        work = self.work.pop(experiment, None)
+        if work is not None:
+            await self._close(work)
+
+    async def _close(self, work: Work) -> None:
+        for running in list(work.running.values()):
+            running.cancel()
+        await work.trainer.stop()
+        await asyncio.gather(*work.running.values(), return_exceptions=True)
+        await work.trainer.close()
