@@ -30,7 +30,8 @@ from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import catalog
 from archipel.site.membership import create_site
 from archipel.site.services import cohorts, datasets
-from archipel.site.state import Actor, StateFolder
+from archipel.site.state import StateFolder
+from archipel.vocabulary import Actor
 
 HERE = str(Path(__file__).parent)
 PLAN = Path(__file__).with_name("bench_plan.py")

@@ -31,12 +31,13 @@ from archipel.site.approval import offers
 from archipel.site.membership import enrolment
 from archipel.site.membership.creation import create_site
 from archipel.site.services import approvals, datasets
-from archipel.site.state.actor import Actor
 from archipel.site.state.folder import StateFolder
 from archipel.storage import BlobStore
 from archipel.tensors import blob_hash
 from archipel.transport import start_grpc_server
 from archipel.vocabulary import NotFound, RosterEntry, RoundTerms
+from archipel.vocabulary.actor import Actor
+from worlds.people import OLGA
 
 pytestmark = pytest.mark.processes
 SITE = "site-a"
@@ -131,12 +132,12 @@ async def simulated_model(folder: Path, made: Draft) -> str:
 
 async def test_two_rounds_run_on_blobs_that_have_no_files(tmp_path: Path) -> None:
     settings = ServerSettings(name="memory", hosts=(HOST,), rest_port=free_port(), grpc_port=free_port(), heartbeat_s=1)
-    with ServerContext.create(MemoryServerState(tmp_path / "server"), settings) as federation:
+    with ServerContext.create(MemoryServerState(tmp_path / "server"), settings, by=OLGA) as federation:
         async with served(federation):
             create_site(tmp_path / SITE, SITE).close()
             site = MemoryStateFolder.open(tmp_path / SITE)
             try:
-                await asyncio.to_thread(enrolment.join, site, federation.enrolment.create_token(SITE).encode())
+                await asyncio.to_thread(enrolment.join, site, federation.enrolment.create_token(SITE, by=OLGA).encode())
                 datasets.add(site, "data", write_data(tmp_path / "data", SITE), "npz", by=Actor.of_terminal())
                 made = the_draft(site, federation.identity.public)
                 async with connected(site) as agent:
@@ -154,7 +155,7 @@ async def test_two_rounds_run_on_blobs_that_have_no_files(tmp_path: Path) -> Non
 
 async def steer(federation: ServerContext, site: StateFolder, agent: Agent, made: Draft) -> None:
     """Submit the job over REST, approve it at the site, start it, and wait until it has finished."""
-    token, _ = federation.tokens.create("researcher", ("research",), timedelta(days=1), datetime.now(UTC))
+    token, _ = federation.tokens.create("researcher", ("research",), timedelta(days=1), datetime.now(UTC), by=OLGA)
     async with httpx.AsyncClient(
         base_url=federation.settings.rest_url,
         verify=ssl.create_default_context(cafile=str(federation.state.ca_certificate)),

@@ -18,6 +18,7 @@ from archipel.server.membership.federation import ServerContext
 from archipel.server.state.folder import ServerState
 from archipel.server.state.settings import ServerSettings
 from worlds.federation import World, wait
+from worlds.people import OLGA
 
 pytestmark = pytest.mark.processes
 
@@ -54,7 +55,7 @@ def other_authority(folder: Path) -> Path:
     """The CA of a federation that is not this one."""
     state = ServerState(folder)
     settings = ServerSettings(name="elsewhere", hosts=(HOST,), rest_port=free_port(), grpc_port=free_port())
-    ServerContext.create(state, settings).close()
+    ServerContext.create(state, settings, by=OLGA).close()
     return state.ca_certificate
 
 
@@ -100,7 +101,7 @@ def test_a_port_in_use_is_named_with_the_setting_to_change(tmp_path: Path, which
     with socket.create_server((HOST, 0)) as taken:
         port = taken.getsockname()[1]
         ports = {"rest_port": free_port(), "grpc_port": free_port(), which: port}
-        ServerContext.create(state, ServerSettings(name="lab", hosts=(HOST,), **ports)).close()
+        ServerContext.create(state, ServerSettings(name="lab", hosts=(HOST,), **ports), by=OLGA).close()
         done = archipel("server", "start", "--state", str(state.root))
     assert done.returncode != 0
     said = done.stdout + done.stderr

@@ -19,7 +19,7 @@ from archipel.site.audit import journal, journal_heads
 from archipel.site.execution import failures as site_failures
 from archipel.transport.wakeup import wake
 from worlds.federation import SITES, World, wait
-from worlds.people import ANNA
+from worlds.people import ANNA, OLGA
 from worlds.slow_plan import CANARY
 
 pytestmark = pytest.mark.processes
@@ -242,7 +242,7 @@ def test_a_revoked_certificate_is_cut_at_once_and_the_site_says_why(world: World
     log = world.lab.sites["site-b"].running.log
     with ServerContext.open(ServerState(world.lab.folder / "server")) as federation:
         for (serial,) in world.query("select serial from certificates where site = 'site-b'"):
-            federation.registry.revoke_certificate(serial, "a lost laptop")
+            federation.registry.revoke_certificate(serial, "a lost laptop", by=OLGA)
     wake(world.lab.folder / "server")
 
     def gone() -> bool:

@@ -20,6 +20,7 @@ from archipel.server.membership.federation import ServerContext
 from archipel.server.state.folder import ServerState
 from archipel.server.state.settings import ServerSettings
 from archipel.vocabulary import BadInput, ErrorCode, NotFound, NotPermitted
+from worlds.people import OLGA
 from worlds.research import TINY_PLAN, World
 
 
@@ -53,7 +54,7 @@ def test_what_is_not_given_comes_from_the_environment(world: World, monkeypatch:
 
 def test_another_federations_ca_is_not_trusted(world: World, tmp_path: Path) -> None:
     with ServerContext.create(
-        ServerState(tmp_path / "other"), ServerSettings(name="other", hosts=("127.0.0.1",))
+        ServerState(tmp_path / "other"), ServerSettings(name="other", hosts=("127.0.0.1",)), by=OLGA
     ) as other:
         (tmp_path / "other.pem").write_text(other.authority.pem)
         for ca in (tmp_path / "other.pem", other.authority.fingerprint):

@@ -13,7 +13,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from archipel.researcher.outcome import DemoResult, ModelScore, SiteFacts, middle_slice
+from archipel.researcher.outcome import DemoResult, ModelKind, ModelScore, SiteFacts, middle_slice
 from archipel.researcher.report import write_report
 from archipel.researcher.report_figures import _spread
 
@@ -31,11 +31,11 @@ def volume() -> tuple[np.ndarray, np.ndarray]:
 def result() -> DemoResult:
     image, truth = volume()
     scores = [
-        ModelScore("federated", "federated", 0.874, {"a": 0.88, "b": 0.868}, {"anterior": 0.85}),
-        ModelScore("pooled", "pooled", 0.877, {"a": 0.88, "b": 0.874}, {"anterior": 0.86}),
-        ModelScore("ensemble", "ensemble", 0.866),
-        ModelScore("local", "a", 0.861, {"a": 0.88, "b": 0.84}),
-        ModelScore("local", "b", 0.842, {"a": 0.83, "b": 0.86}),
+        ModelScore(ModelKind.FEDERATED, "federated", 0.874, {"a": 0.88, "b": 0.868}, {"anterior": 0.85}),
+        ModelScore(ModelKind.POOLED, "pooled", 0.877, {"a": 0.88, "b": 0.874}, {"anterior": 0.86}),
+        ModelScore(ModelKind.ENSEMBLE, "ensemble", 0.866),
+        ModelScore(ModelKind.LOCAL, "a", 0.861, {"a": 0.88, "b": 0.84}),
+        ModelScore(ModelKind.LOCAL, "b", 0.842, {"a": 0.83, "b": 0.86}),
     ]
     return DemoResult(
         title="Two <hospitals>",

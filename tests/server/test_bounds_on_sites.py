@@ -14,7 +14,7 @@ from archipel.governance import JournalHead
 from archipel.rounds import Opened, ParticipantStatus, Stage
 from archipel.server.experiments import views
 from archipel.server.experiments.experiment_store import SqlExperimentStore
-from archipel.server.experiments.records import MOST_DETAILS, ExperimentRecords
+from archipel.server.experiments.records import MOST_DETAILS
 from archipel.server.membership.federation import ServerContext
 from archipel.transport.messages import from_site
 from archipel.transport.rest import ErrorReleased, TaskAccepted
@@ -28,7 +28,7 @@ from archipel.vocabulary import (
     TaskKind,
     TrainingPass,
 )
-from worlds.server import Applicant
+from worlds.server import Applicant, records_of
 
 KEY = {"experiment": "first", "round": 1, "attempt": 1, "kind": "train", "about": ""}
 FAILURE = {"code": "plan-error", "sentence": "the plan raised"}
@@ -88,7 +88,7 @@ def test_a_journal_head_out_of_bounds_is_none(change: dict[str, Any]) -> None:
 def test_a_released_text_is_kept_once_and_only_so_many_of_one_task(
     federation: ServerContext, enrolled: Applicant
 ) -> None:
-    kept, records = store(federation, enrolled, "higher"), ExperimentRecords(federation)
+    kept, records = store(federation, enrolled, "higher"), records_of(federation)
     key = opened(kept)
     with pytest.raises(NotPermitted, match="which did not fail there"):
         records.keep_detail("berlin", key, "early")

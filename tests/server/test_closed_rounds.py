@@ -13,7 +13,6 @@ from archipel.rounds.experiment_store import Opened, SiteRecord
 from archipel.rounds.stages import Stage
 from archipel.server.experiments import views
 from archipel.server.experiments.experiment_store import SqlExperimentStore
-from archipel.server.experiments.records import ExperimentRecords
 from archipel.server.membership.federation import ServerContext
 from archipel.server.state import schema
 from archipel.tensors import blob_hash
@@ -29,11 +28,11 @@ from archipel.vocabulary import (
     Update,
 )
 from archipel.vocabulary.states import ParticipantStatus
-from worlds.server import Applicant, running_job
+from worlds.server import Applicant, records_of, running_job, sql_store_of
 
 
 def store_of(federation: ServerContext, job: Job) -> SqlExperimentStore:
-    return SqlExperimentStore(federation, job, job_hash(job), {}, {}, lambda: None)
+    return sql_store_of(federation, job, job_hash(job))
 
 
 @pytest.mark.parametrize("status", [ParticipantStatus.MISSING, ParticipantStatus.LATE])
@@ -41,7 +40,7 @@ def test_an_update_of_a_site_that_did_not_deliver_in_time_is_refused_for_good(
     federation: ServerContext, enrolled: Applicant, status: ParticipantStatus
 ) -> None:
     job = running_job(federation, enrolled)
-    records, store = ExperimentRecords(federation), store_of(federation, job)
+    records, store = records_of(federation), store_of(federation, job)
     key = TaskKey(experiment="first", round=1)
     task = Task(key=key, job_hash=job_hash(job), models=(job.initial_model,), passes=(TrainingPass(round=1),))
     update_ = Update(

@@ -20,6 +20,7 @@ from archipel.server.rest.limits import LONGEST_ENROLMENT
 from archipel.transport.enrolment import EnrolmentReply, JoinToken, authority_fingerprint, proof_message
 from archipel.transport.service import site_of_certificate
 from archipel.vocabulary import ArchipelError, ErrorCode
+from worlds.people import OLGA
 from worlds.server import Applicant, Served, make_server
 
 
@@ -29,7 +30,7 @@ async def post(served: Served, request: Any) -> httpx.Response:
 
 
 async def test_a_site_that_knows_only_the_token_ends_with_a_certificate_of_that_ca(served: Served) -> None:
-    token = JoinToken.decode(served.federation.enrolment.create_token("berlin").encode())
+    token = JoinToken.decode(served.federation.enrolment.create_token("berlin", by=OLGA).encode())
     untrusting = ssl.create_default_context()
     untrusting.check_hostname, untrusting.verify_mode = False, ssl.CERT_NONE
     async with httpx.AsyncClient(verify=untrusting, trust_env=False) as client:
@@ -54,7 +55,7 @@ async def test_a_site_that_knows_only_the_token_ends_with_a_certificate_of_that_
 def test_another_ca_than_the_token_names_is_refused_before_the_secret_is_sent(
     federation: ServerContext, tmp_path: Any
 ) -> None:
-    token = federation.enrolment.create_token("berlin")
+    token = federation.enrolment.create_token("berlin", by=OLGA)
     with (
         make_server(tmp_path / "other") as other,
         pytest.raises(ArchipelError, match="another CA") as refused,
@@ -72,7 +73,7 @@ async def test_a_client_that_pins_another_ca_does_not_connect(served: Served, tm
 
 
 async def test_a_token_is_good_once(served: Served) -> None:
-    token = served.federation.enrolment.create_token("berlin")
+    token = served.federation.enrolment.create_token("berlin", by=OLGA)
     assert (await post(served, Applicant("berlin").request(token))).status_code == 200
     again = await post(served, Applicant("berlin").request(token))
     assert (again.status_code, again.json()["code"]) == (401, "token")
@@ -81,7 +82,7 @@ async def test_a_token_is_good_once(served: Served) -> None:
 
 
 async def test_of_two_requests_with_one_token_at_once_exactly_one_wins(served: Served) -> None:
-    token = served.federation.enrolment.create_token("berlin")
+    token = served.federation.enrolment.create_token("berlin", by=OLGA)
     requests = [Applicant("berlin").request(token) for _ in range(4)]
     answers = await asyncio.gather(*(post(served, request) for request in requests))
     assert sorted(answer.status_code for answer in answers) == [200, 401, 401, 401]
@@ -92,7 +93,7 @@ async def test_of_two_requests_with_one_token_at_once_exactly_one_wins(served: S
 
 async def test_an_expired_token_says_when(served: Served) -> None:
     yesterday = datetime.now(UTC) - timedelta(days=1)
-    token = served.federation.enrolment.create_token("berlin", timedelta(hours=1), yesterday)
+    token = served.federation.enrolment.create_token("berlin", timedelta(hours=1), yesterday, by=OLGA)
     answer = await post(served, Applicant("berlin").request(token))
     assert (answer.status_code, answer.json()["code"]) == (401, "token")
     assert "expired on" in answer.json()["cause"]
@@ -105,7 +106,7 @@ async def test_an_expired_token_says_when(served: Served) -> None:
 async def test_a_token_that_does_not_fit_is_refused_and_stays_good(
     served: Served, change: dict[str, str], cause: str
 ) -> None:
-    token = served.federation.enrolment.create_token("berlin")
+    token = served.federation.enrolment.create_token("berlin", by=OLGA)
     site = Applicant("berlin")
     answer = await post(served, site.request(token, **change))
     assert (answer.status_code, answer.json()["code"]) == (401, "token")
@@ -114,14 +115,14 @@ async def test_a_token_that_does_not_fit_is_refused_and_stays_good(
 
 
 async def test_a_revoked_token_is_refused(served: Served) -> None:
-    token = served.federation.enrolment.create_token("berlin")
-    served.federation.enrolment.revoke_token(token.id)
+    token = served.federation.enrolment.create_token("berlin", by=OLGA)
+    served.federation.enrolment.revoke_token(token.id, by=OLGA)
     assert "was revoked" in (await post(served, Applicant("berlin").request(token))).json()["cause"]
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(3600, "ahead of"), (-3600, "behind")])
 async def test_a_clock_that_is_off_is_named_with_its_difference(served: Served, seconds: int, words: str) -> None:
-    token = served.federation.enrolment.create_token("berlin")
+    token = served.federation.enrolment.create_token("berlin", by=OLGA)
     site = Applicant("berlin")
     answer = await post(served, site.request(token, datetime.now(UTC) + timedelta(seconds=seconds)))
     problem = answer.json()
@@ -132,7 +133,7 @@ async def test_a_clock_that_is_off_is_named_with_its_difference(served: Served, 
 
 
 async def test_a_proof_by_another_key_is_refused_and_the_token_stays_good(served: Served) -> None:
-    token = served.federation.enrolment.create_token("berlin")
+    token = served.federation.enrolment.create_token("berlin", by=OLGA)
     site, thief = Applicant("berlin"), IdentityKey.generate()
     answer = await post(served, site.request(token, identity_key=thief.public))
     assert (answer.status_code, answer.json()["code"]) == (403, "trust")
@@ -140,13 +141,13 @@ async def test_a_proof_by_another_key_is_refused_and_the_token_stays_good(served
 
 
 async def test_a_proof_does_not_cover_another_certificate_request(served: Served) -> None:
-    token = served.federation.enrolment.create_token("berlin")
+    token = served.federation.enrolment.create_token("berlin", by=OLGA)
     answer = await post(served, Applicant("berlin").request(token, csr=Applicant("berlin").csr()))
     assert answer.json()["code"] == "trust"
 
 
 async def test_a_damaged_certificate_request_is_bad_input(served: Served) -> None:
-    token = served.federation.enrolment.create_token("berlin")
+    token = served.federation.enrolment.create_token("berlin", by=OLGA)
     site = Applicant("berlin")
     unsigned = site.request(token, csr="-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n")
     signed = unsigned.model_copy(update={"proof": site.identity.sign(proof_message(canonical(unsigned.statement())))})
@@ -156,7 +157,7 @@ async def test_a_damaged_certificate_request_is_bad_input(served: Served) -> Non
 
 
 async def test_many_failures_from_one_address_must_wait(served: Served) -> None:
-    token = served.federation.enrolment.create_token("berlin")
+    token = served.federation.enrolment.create_token("berlin", by=OLGA)
     site = Applicant("berlin")
     wrong = site.request(token, secret="0" * 64).model_dump(mode="json")
     async with served.client() as client:
@@ -184,7 +185,7 @@ async def test_a_long_body_is_refused_before_it_is_read(served: Served) -> None:
 
 
 async def test_an_enrolled_name_cannot_be_taken_by_another_identity(served: Served, enrolled: Applicant) -> None:
-    token = served.federation.enrolment.create_token("berlin")
+    token = served.federation.enrolment.create_token("berlin", by=OLGA)
     answer = await post(served, Applicant("berlin").request(token))
     assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
     assert served.federation.registry.site("berlin").identity_key == enrolled.identity.public
@@ -195,7 +196,7 @@ def test_enrolling_again_with_the_same_identity_ends_the_older_certificate(
     federation: ServerContext, enrolled: Applicant
 ) -> None:
     (old,) = federation.registry.certificates()
-    token = federation.enrolment.create_token("berlin")
+    token = federation.enrolment.create_token("berlin", by=OLGA)
     federation.enrolment.enrol(enrolled.request(token), datetime.now(UTC))
     valid = {row.serial: federation.registry.site_of_serial(row.serial) for row in federation.registry.certificates()}
     assert valid.pop(old.serial) is None
@@ -208,7 +209,7 @@ def test_a_server_that_dies_before_it_has_recorded_the_certificate_leaves_the_to
     def dies(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    token, site = federation.enrolment.create_token("berlin"), Applicant("berlin")
+    token, site = federation.enrolment.create_token("berlin", by=OLGA), Applicant("berlin")
     monkeypatch.setattr("archipel.server.membership.registry._certificate_row", dies)
     with pytest.raises(KeyboardInterrupt):
         federation.enrolment.enrol(site.request(token), datetime.now(UTC))
@@ -221,12 +222,12 @@ def test_a_server_that_dies_before_it_has_recorded_the_certificate_leaves_the_to
 
 def test_a_bad_site_name_gets_no_token(federation: ServerContext) -> None:
     with pytest.raises(ArchipelError, match="is not a site name"):
-        federation.enrolment.create_token("Berlin Charité")
+        federation.enrolment.create_token("Berlin Charité", by=OLGA)
 
 
 def test_secrets_are_not_in_the_database(federation: ServerContext, enrolled: Applicant) -> None:
-    join = federation.enrolment.create_token("paris")
-    access, _ = federation.tokens.create("me", ["research"], timedelta(days=1), datetime.now(UTC))
+    join = federation.enrolment.create_token("paris", by=OLGA)
+    access, _ = federation.tokens.create("me", ["research"], timedelta(days=1), datetime.now(UTC), by=OLGA)
     files = [path.read_bytes() for path in federation.state.root.glob("server.db*")]
     for secret in (join.secret, access.rsplit("_", 1)[1]):
         assert not any(secret.encode() in content for content in files)

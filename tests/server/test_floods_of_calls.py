@@ -21,6 +21,7 @@ from archipel.transport.messages import FromSite, Offset, RenewRequest, UploadSt
 from archipel.transport.reading import LONGEST_FROM_SITE
 from archipel.transport.service import MOST_FETCHES, MOST_STREAMS, SERVICE
 from archipel.vocabulary import ErrorCode
+from worlds.people import OLGA
 from worlds.server import Applicant
 
 FETCH = FetchStart(hash="blake3:" + "0" * 64).model_dump_json().encode()
@@ -72,7 +73,7 @@ class Attacked:
 @pytest.fixture
 async def attacked(federation: ServerContext) -> AsyncIterator[Attacked]:
     site, state = Applicant("berlin"), federation.state
-    token = federation.enrolment.create_token("berlin")
+    token = federation.enrolment.create_token("berlin", by=OLGA)
     certificate = federation.enrolment.enrol(site.request(token), datetime.now(UTC)).certificate
     federation.authority.ensure_server_certificate(state, ["127.0.0.1"], datetime.now(UTC))
     authority = state.ca_certificate.read_bytes()

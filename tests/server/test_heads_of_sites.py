@@ -19,6 +19,7 @@ from archipel.server.sites.servicer import FederationServicer
 from archipel.server.state import schema
 from archipel.transport import Heartbeat, Hello, Peer
 from archipel.vocabulary import ArchipelError, ErrorCode, RoundClosed
+from worlds.people import OLGA
 from worlds.server import Applicant
 
 
@@ -103,9 +104,9 @@ async def test_a_site_whose_journal_went_back_is_one_fault_however_often_it_conn
 
 async def test_the_journal_of_another_identity_begins_anew(federation, enrolled) -> None:  # type: ignore[no-untyped-def]
     Site(federation, enrolled).hello(Site(federation, enrolled).head(900))
-    federation.registry.remove_site("berlin")
+    federation.registry.remove_site("berlin", by=OLGA)
     again = Applicant("berlin")
-    token = federation.enrolment.create_token("berlin")
+    token = federation.enrolment.create_token("berlin", by=OLGA)
     federation.enrolment.enrol(again.request(token), datetime.now(UTC))
     site = Site(federation, again)
     site.hello(site.head(3))
@@ -147,7 +148,7 @@ async def test_a_heartbeat_brings_a_head_and_takes_a_receipt_and_the_servers_hea
     assert own.number == federation.registry.journal_head("server").number
     assert kept(federation) == [9] and site.newest == head
     assert await line.take(Heartbeat()) == Heartbeat()
-    federation.enrolment.create_token("rome")
+    federation.enrolment.create_token("rome", by=OLGA)
     assert (await line.take(Heartbeat())).head["number"] == own.number + 1
     assert await line.take(Heartbeat()) == Heartbeat()
 
@@ -175,7 +176,7 @@ async def test_the_servers_head_never_goes_back_on_a_stream(federation, enrolled
         experiment="heart", round=1, attempt=1, job_hash="sha256:" + "0" * 64, committed=False, contributors=()
     )
     before = hub.head()
-    federation.enrolment.create_token("rome")
+    federation.enrolment.create_token("rome", by=OLGA)
     await line.stream.send((await site.wire._missed("berlin"))[0])
     await line.stream.send(hub.signed_result(closed, "berlin", before))
     assert [message.head["number"] for message in line.said] == [before.number + 1] * 2
@@ -195,7 +196,7 @@ async def test_a_server_whose_own_journal_lost_what_a_site_was_shown_says_so_onc
     site = Site(federation, enrolled)
     before = site.wire.hub.head()
     for name in ("rome", "oslo", "bern"):
-        federation.enrolment.create_token(name)
+        federation.enrolment.create_token(name, by=OLGA)
     shown = site.wire.hub.head()
     assert [hello(site, head) for head in (None, before, shown)] == [None, True, True]
     stranger = sign_head(IdentityKey.generate(), shown)
@@ -207,7 +208,7 @@ async def test_a_server_whose_own_journal_lost_what_a_site_was_shown_says_so_onc
     assert fault.kept == shown and fault.shown.number == before.number
     # Longer than it was, and yet another journal.
     for name in ("rome", "oslo", "bern", "lima"):
-        federation.enrolment.create_token(name)
+        federation.enrolment.create_token(name, by=OLGA)
     assert hello(site, shown) is False and len(journal_heads.own_faults(federation.database)) == 1
     later = site.wire.hub.head()
     with federation.database.write() as connection:

@@ -17,7 +17,7 @@ from archipel.governance import Approval, IdentityKey, JournalHead, approve, job
 from archipel.rounds import ExperimentState, ExperimentVerb
 from archipel.server.experiments import hub, views
 from archipel.server.experiments.experiment_store import SqlExperimentStore
-from archipel.server.experiments.records import MOST_ANSWERS, ExperimentRecords
+from archipel.server.experiments.records import MOST_ANSWERS
 from archipel.server.experiments.service import Experiments
 from archipel.server.membership.federation import ServerContext
 from archipel.server.sites.servicer import FederationServicer
@@ -28,7 +28,8 @@ from archipel.transport import AnswerMessage, FromServer, Peer
 from archipel.transport.rest import Interrupted
 from archipel.vocabulary import BadInput, Job, NotPermitted, StorageFull
 from archipel.vocabulary.bounds import LONGEST_JOB
-from worlds.server import Applicant
+from worlds.people import OLGA
+from worlds.server import Applicant, records_of
 
 
 def lines(federation: ServerContext, kind: str) -> list[dict[str, Any]]:
@@ -49,7 +50,7 @@ def approved(federation: ServerContext, kept: SqlExperimentStore, site: Applican
         approved_at="2026-11-21T08:00:00+00:00",
     )
     signed = approve(site.identity, draft).model_dump(mode="json")
-    ExperimentRecords(federation).keep_answer(site.site, answer(kept, site, "approved", signed))
+    records_of(federation).keep_answer(site.site, answer(kept, site, "approved", signed))
 
 
 def state(federation: ServerContext) -> str:
@@ -61,15 +62,15 @@ def test_a_job_too_long_for_one_message_to_a_site_is_refused(federation: ServerC
     labels = {str(number): "x" * 1000 for number in range(LONGEST_JOB // 1000)}
     long = job.model_copy(update={"experiment": "long", "needs": job.needs.model_copy(update={"labels": labels})})
     with pytest.raises(BadInput, match="job long: is a document of 8 MiB; at most 8 reach a site in one message"):
-        ExperimentRecords(federation).keep_job(long, job_hash(long), "ada")
+        records_of(federation).keep_job(long, job_hash(long), "ada")
 
 
 def test_a_site_is_told_whose_token_asks_and_the_journal_keeps_it(
     federation: ServerContext, enrolled: Applicant
 ) -> None:
-    _, ada = federation.tokens.create("Ada", ["research"], timedelta(days=1), datetime.now(UTC))
+    _, ada = federation.tokens.create("Ada", ["research"], timedelta(days=1), datetime.now(UTC), by=OLGA)
     job = store(federation, enrolled, "higher").job.model_copy(update={"experiment": "second"})
-    ExperimentRecords(federation).keep_job(job, job_hash(job), ada.id)
+    records_of(federation).keep_job(job, job_hash(job), ada.id)
     named = {offer.job.experiment: offer.asked_by for offer in Experiments(federation).offers("berlin")}
     assert named["second"] == "Ada"
     assert lines(federation, "experiment-submitted")[-1]["asked_by"] == "Ada"
@@ -100,7 +101,7 @@ def test_a_job_without_canonical_form_is_told_so(federation: ServerContext, enro
 def test_an_answer_that_approves_nothing_brings_no_document(federation: ServerContext, enrolled: Applicant) -> None:
     kept = store(federation, enrolled, "higher")
     said = answer(kept, enrolled, "rejected", {"anything": "x" * 100_000})
-    ExperimentRecords(federation).keep_answer("berlin", said)
+    records_of(federation).keep_answer("berlin", said)
     assert [line["approval"] for line in lines(federation, "site-rejected")] == [None]
     with federation.database.read() as connection:
         assert connection.scalar(select(schema.approvals.c.approval)) is None
@@ -108,7 +109,7 @@ def test_an_answer_that_approves_nothing_brings_no_document(federation: ServerCo
 
 def test_the_head_that_comes_with_an_answer_is_kept_with_it(federation: ServerContext, enrolled: Applicant) -> None:
     kept = store(federation, enrolled, "higher")
-    records = ExperimentRecords(federation)
+    records = records_of(federation)
     for number, stays, state_ in [(7, 7, "rejected"), (9, 9, "rejected"), (8, 9, "revoked")]:
         unsigned = JournalHead(owner="berlin", number=number, hash="sha256:" + "1" * 64, at="")
         head = sign_head(enrolled.identity, unsigned)
@@ -148,7 +149,7 @@ def test_an_approval_is_a_small_document(federation: ServerContext, enrolled: Ap
     for change in ({"approved_at": "x" * (20 << 20)}, {"signature": "x" * (20 << 20)}):
         long = approve(enrolled.identity, draft).model_copy(update=change).model_dump(mode="json")
         with pytest.raises(ValidationError, match="at most"):
-            ExperimentRecords(federation).keep_answer("berlin", answer(kept, enrolled, "approved", long))
+            records_of(federation).keep_answer("berlin", answer(kept, enrolled, "approved", long))
     assert len(federation.registry.journal()) == before
 
 
@@ -156,7 +157,7 @@ def test_a_site_changes_its_mind_so_often_and_no_more_but_may_always_revoke(
     federation: ServerContext, enrolled: Applicant
 ) -> None:
     kept = store(federation, enrolled, "higher")
-    records = ExperimentRecords(federation)
+    records = records_of(federation)
     for number in range(MOST_ANSWERS - 1):
         records.keep_answer("berlin", answer(kept, enrolled, "rejected" if number % 2 else "revoked", None))
     approved(federation, kept, enrolled)
@@ -175,7 +176,7 @@ def test_a_removed_sites_approvals_count_no_more(federation: ServerContext, enro
     kept = store(federation, enrolled, "higher")
     approved(federation, kept, enrolled)
     assert kept.progress().invited == ("berlin",)
-    federation.registry.remove_site("berlin")
+    federation.registry.remove_site("berlin", by=OLGA)
     assert kept.progress().invited == ()
     assert [line["reason"] for line in lines(federation, "site-revoked")] == ["the site was removed"]
 
@@ -183,7 +184,7 @@ def test_a_removed_sites_approvals_count_no_more(federation: ServerContext, enro
 def test_the_pause_after_one_step_is_journaled(federation: ServerContext, enrolled: Applicant) -> None:
     kept = store(federation, enrolled, "higher")
     approved(federation, kept, enrolled)
-    ExperimentRecords(federation).steer(kept.job, ExperimentVerb.STEP)
+    records_of(federation).steer(kept.job, ExperimentVerb.STEP, by=OLGA)
     close(kept, 1, 0.5)
     assert state(federation) == "paused"
     assert [line["reason"] for line in lines(federation, "experiment-paused")] == ["one step was asked for"]
@@ -204,7 +205,7 @@ async def test_a_disk_that_is_full_between_two_loops_ends_no_experiment(
         return (await asyncio.to_thread(found.progress)).state is ExperimentState.RUNNING
 
     monkeypatch.setattr(experiments, "_goes_on", look)
-    ExperimentRecords(federation).steer(kept.job, ExperimentVerb.CANCEL)
+    records_of(federation).steer(kept.job, ExperimentVerb.CANCEL, by=OLGA)
     async with asyncio.timeout(20):
         await experiments._supervise("first", kept.job, kept.job_hash)
     assert looks == 2

@@ -10,11 +10,10 @@ from archipel.rounds import Opened, ParticipantStatus, Stage, StageRecord
 from archipel.rounds.experiment_store import SiteRecord
 from archipel.server.experiments import views
 from archipel.server.experiments.experiment_store import SqlExperimentStore
-from archipel.server.experiments.records import ExperimentRecords
 from archipel.server.membership.federation import ServerContext
 from archipel.tensors import blob_hash, encode
 from archipel.vocabulary import BadInput, Job, MetricSum, RoundClosed, Task, TaskKey, TaskKind, TrainingPass
-from worlds.server import Applicant
+from worlds.server import Applicant, records_of, sql_store_of
 
 FIRST = encode({"w": np.zeros(2, np.float32)})
 
@@ -37,8 +36,8 @@ def store(federation: ServerContext, site: Applicant, better: str, first: bytes 
         }
     )
     digest = job_hash(job)
-    ExperimentRecords(federation).keep_job(job, digest, "ada")
-    return SqlExperimentStore(federation, job, digest, {}, {}, lambda: None)
+    records_of(federation).keep_job(job, digest, "ada")
+    return sql_store_of(federation, job, digest)
 
 
 def close(kept: SqlExperimentStore, number: int, found: float, kind: TaskKind = TaskKind.TRAIN) -> None:
@@ -118,4 +117,4 @@ def test_a_job_made_for_another_federation_is_refused(federation: ServerContext,
         update={"experiment": "second", "server_key": "ed25519:" + "7" * 64}
     )
     with pytest.raises(BadInput, match="job second: names another server's key; make the job with this server's"):
-        ExperimentRecords(federation).keep_job(job, job_hash(job), "ada")
+        records_of(federation).keep_job(job, job_hash(job), "ada")

@@ -15,6 +15,7 @@ from archipel.server.state import schema
 from archipel.transport.wakeup import Wakeup
 from archipel.vocabulary import NotFound, NotPermitted
 from archipel.vocabulary.states import Scope
+from worlds.people import OLGA
 from worlds.server import Applicant
 
 
@@ -24,7 +25,7 @@ def test_the_servers_journal_is_proved_as_far_as_a_head_was_kept(
     registry = federation.registry
     kept = own_journal.signed_head(registry, federation.identity)
     assert kept.owner == SERVER_JOURNAL and kept.is_signed_by(federation.identity.public)
-    federation.tokens.create("ada", [Scope.READ], timedelta(days=1), datetime.now(UTC))
+    federation.tokens.create("ada", [Scope.READ], timedelta(days=1), datetime.now(UTC), by=OLGA)
     found = own_journal.verify(registry, [kept])
     assert (found.whole, found.lines, found.attested, found.problems) == (True, kept.number + 1, kept.number, ())
     assert own_journal.verify(registry).attested == 0
@@ -50,12 +51,15 @@ def test_ending_a_membership_wakes_the_process_that_serves(federation: ServerCon
     (certificate,) = federation.registry.certificates()
     bell = Wakeup(federation.state.root)
     try:
-        assert members.revoke_certificate(federation, certificate.serial, "lost").site == "berlin"
+        assert (
+            members.revoke_certificate(federation.registry, federation.state, certificate.serial, "lost", by=OLGA).site
+            == "berlin"
+        )
         assert bell._socket.recv(16) == b"!"
-        members.remove_site(federation, "berlin")
+        members.remove_site(federation.registry, federation.state, "berlin", by=OLGA)
         assert bell._socket.recv(16) == b"!"
         with pytest.raises(NotPermitted, match="was removed from the federation"):
-            members.remove_site(federation, "berlin")
+            members.remove_site(federation.registry, federation.state, "berlin", by=OLGA)
     finally:
         bell.close()
     assert members.list_members(federation.registry, None) == []

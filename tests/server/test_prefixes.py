@@ -12,6 +12,8 @@ from sqlalchemy import Column, MetaData, String, Table, create_engine, insert
 from archipel.server.membership.federation import ServerContext
 from archipel.server.membership.prefixes import SHORTEST, whole
 from archipel.vocabulary import Conflict, NotFound
+from archipel.vocabulary.remedies import ListSites
+from worlds.people import OLGA
 from worlds.server import Applicant
 
 NAMES = st.sets(st.text("0123abc_%", min_size=1, max_size=8), max_size=8)
@@ -28,25 +30,25 @@ def test_a_beginning_names_the_one_value_that_has_it(names: set[str], text: str)
             connection.execute(insert(table), [{"id": name} for name in names])
         fits = [name for name in names if name.startswith(text)] if len(text) >= SHORTEST else []
         if text in fits or len(fits) == 1:
-            assert whole(connection, column, text, "thing", "list") == (text if text in fits else fits[0])
+            assert whole(connection, column, text, "thing", ListSites()) == (text if text in fits else fits[0])
         else:
             with pytest.raises(Conflict if fits else NotFound, match="thing"):
-                whole(connection, column, text, "thing", "list")
+                whole(connection, column, text, "thing", ListSites())
     engine.dispose()
 
 
 def test_a_certificate_is_revoked_by_its_first_characters(federation: ServerContext, enrolled: Applicant) -> None:
     (row,) = federation.registry.certificates()
     with pytest.raises(NotFound, match="the first 4 characters or more name one"):
-        federation.registry.revoke_certificate(row.serial[:3], "lost")
-    assert federation.registry.revoke_certificate(row.serial[:6].upper(), "lost").serial == row.serial
+        federation.registry.revoke_certificate(row.serial[:3], "lost", by=OLGA)
+    assert federation.registry.revoke_certificate(row.serial[:6].upper(), "lost", by=OLGA).serial == row.serial
     assert federation.registry.site_of_serial(row.serial) is None
     assert federation.registry.journal()[-1].body["serial"] == row.serial
 
 
 def test_tokens_of_both_kinds_are_revoked_by_their_first_characters(federation: ServerContext) -> None:
-    _, ada = federation.tokens.create("Ada", ["read"], timedelta(days=1), datetime.now(UTC))
-    assert federation.tokens.revoke(ada.id[:8]).id == ada.id
-    spare = federation.enrolment.create_token("rome")
-    assert federation.enrolment.revoke_token(spare.id[:8]).id == spare.id
+    _, ada = federation.tokens.create("Ada", ["read"], timedelta(days=1), datetime.now(UTC), by=OLGA)
+    assert federation.tokens.revoke(ada.id[:8], by=OLGA).id == ada.id
+    spare = federation.enrolment.create_token("rome", by=OLGA)
+    assert federation.enrolment.revoke_token(spare.id[:8], by=OLGA).id == spare.id
     assert [row.revoked_at is None for row in (*federation.tokens.all(), *federation.enrolment.tokens())] == [False] * 2

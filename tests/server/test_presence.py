@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import pytest
 
@@ -27,7 +26,7 @@ async def following(
     federation: ServerContext, streams: set[str], until: Callable[[], bool], last_seen_s: float = 3600.0
 ) -> None:
     limits = ServerLimits(presence_s=0.01, last_seen_s=last_seen_s)
-    task = asyncio.create_task(presence.follow(replace(federation, limits=limits), lambda: set(streams)))
+    task = asyncio.create_task(presence.follow(federation.state, federation.registry, limits, lambda: set(streams)))
     while not until():  # noqa: ASYNC110 - what it waits for is in a file
         await asyncio.sleep(0.01)
     task.cancel()

@@ -21,7 +21,6 @@ from archipel.rounds import Delivered
 from archipel.rounds.experiment_store import Opened
 from archipel.rounds.stages import Stage
 from archipel.server.experiments import views
-from archipel.server.experiments.experiment_store import SqlExperimentStore
 from archipel.server.experiments.service import Experiments
 from archipel.server.experiments.spool_names import spool_name
 from archipel.server.membership.federation import ServerContext
@@ -44,7 +43,8 @@ from archipel.vocabulary import (
     Update,
 )
 from archipel.vocabulary.states import ParticipantStatus
-from worlds.server import Applicant, running_job
+from worlds.people import OLGA
+from worlds.server import Applicant, running_job, sql_store_of
 
 ARRAYS = {"w": np.random.default_rng(0).normal(size=400_000)}
 FRAME = encode(ARRAYS)
@@ -199,7 +199,7 @@ class Server:
         experiments = Experiments(federation)
         self.fleet = experiments.hub.fleet("first")
         self.receiving = Receiving(experiments)
-        self.store = SqlExperimentStore(federation, job, job_hash(job), {}, {}, lambda: None)
+        self.store = sql_store_of(federation, job, job_hash(job))
         key = TaskKey(experiment="first", round=1)
         task = Task(key=key, job_hash=job_hash(job), models=(job.initial_model,), passes=(TrainingPass(round=1),))
         stage = Stage(kind=TaskKind.TRAIN, round=1)
@@ -314,7 +314,7 @@ async def test_an_update_of_another_form_than_the_job_s_is_refused(
 ) -> None:
     # As it may leave individually, of a job whose updates leave only within a sum: too short for that.
     rome = Applicant("rome")
-    federation.enrolment.enrol(rome.request(federation.enrolment.create_token("rome")), datetime.now(UTC))
+    federation.enrolment.enrol(rome.request(federation.enrolment.create_token("rome", by=OLGA)), datetime.now(UTC))
     roster = [{"site": one.site, "identity_key": one.identity.public, "dataset": "table"} for one in (enrolled, rome)]
     terms = {"rounds": 1, "quorum": 2, "retries": 0}
     server = Server(federation, enrolled, privacy=PrivacyTerms(release=Release.SUM), roster=roster, terms=terms)

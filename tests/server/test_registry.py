@@ -15,6 +15,7 @@ from archipel.server.membership.federation import ServerContext
 from archipel.server.membership.registry import DatasetSummary
 from archipel.transport.service import site_of_certificate
 from archipel.vocabulary import ArchipelError, BadInput, Conflict, NotFound, StorageFull
+from worlds.people import OLGA
 from worlds.server import Applicant, make_server
 
 
@@ -67,7 +68,7 @@ def test_a_certificate_of_another_federation_does_not_connect(
         client.load_cert_chain(tmp_path / "tls.pem", tmp_path / "tls.key")
         with pytest.raises(ssl.SSLError, match="certificate verify failed"):
             handshake(server, client)
-        token = federation.enrolment.create_token("berlin")
+        token = federation.enrolment.create_token("berlin", by=OLGA)
         with pytest.raises(ArchipelError, match="is not known here"):
             other.enrolment.enrol(enrolled.request(token), datetime.now(UTC))
 
@@ -93,15 +94,15 @@ def test_a_revoked_certificate_is_invalid_at_once_for_a_process_that_had_it_in_m
     (row,) = federation.registry.certificates()
     with ServerContext.open(federation.state) as command_line:
         assert federation.registry.site_of_serial(row.serial)
-        command_line.registry.revoke_certificate(row.serial, "laptop stolen")
+        command_line.registry.revoke_certificate(row.serial, "laptop stolen", by=OLGA)
         assert not federation.registry.site_of_serial(row.serial)
         assert not command_line.registry.site_of_serial(row.serial)
     (row,) = federation.registry.certificates()
     assert (row.reason, row.revoked_at is None) == ("laptop stolen", False)
     with pytest.raises(Conflict):
-        federation.registry.revoke_certificate(row.serial, "again")
+        federation.registry.revoke_certificate(row.serial, "again", by=OLGA)
     with pytest.raises(NotFound):
-        federation.registry.revoke_certificate("abc", "unknown")
+        federation.registry.revoke_certificate("abc", "unknown", by=OLGA)
 
 
 def test_a_certificate_ends_by_itself(federation: ServerContext, enrolled: Applicant) -> None:
@@ -113,14 +114,14 @@ def test_a_removed_site_is_out_and_can_come_back_with_a_new_identity(
     federation: ServerContext, enrolled: Applicant
 ) -> None:
     (row,) = federation.registry.certificates()
-    federation.registry.remove_site("berlin")
+    federation.registry.remove_site("berlin", by=OLGA)
     assert not federation.registry.site_of_serial(row.serial)
     assert federation.registry.sites() == []
     assert [site.state for site in federation.registry.sites(removed=True)] == ["removed"]
     with pytest.raises(ArchipelError, match="was removed"):
         federation.registry.renew("berlin", enrolled.csr())
     again = Applicant("berlin")
-    token = federation.enrolment.create_token("berlin")
+    token = federation.enrolment.create_token("berlin", by=OLGA)
     federation.enrolment.enrol(again.request(token), datetime.now(UTC))
     assert federation.registry.site("berlin").identity_key == again.identity.public
 
@@ -167,7 +168,7 @@ def test_a_site_announces_counts_and_schema(federation: ServerContext, enrolled:
 
 def test_every_change_of_membership_is_in_the_journal(federation: ServerContext, enrolled: Applicant) -> None:
     federation.registry.renew("berlin", enrolled.csr())
-    federation.registry.remove_site("berlin")
+    federation.registry.remove_site("berlin", by=OLGA)
     kinds = [line.kind for line in federation.registry.journal()]
     assert kinds == [
         "server-initialised",
@@ -197,7 +198,7 @@ def test_a_revocation_that_could_not_be_read_is_read_at_the_next_look(
 ) -> None:
     (row,) = federation.registry.certificates()
     assert federation.registry.site_of_serial(row.serial)
-    federation.registry.revoke_certificate(row.serial, "laptop stolen")
+    federation.registry.revoke_certificate(row.serial, "laptop stolen", by=OLGA)
 
     def full() -> None:
         raise StorageFull("server.db", "the disk is full", "free space there")

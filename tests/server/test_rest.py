@@ -25,6 +25,7 @@ from archipel.transport.rest import Interrupted, StateChanged
 from archipel.vocabulary import ArchipelError, ErrorCode, StorageFull
 from archipel.vocabulary.documents import parsed
 from archipel.vocabulary.states import ExperimentState
+from worlds.people import OLGA
 from worlds.server import Applicant, Served, make_server, serving, settings
 
 
@@ -182,7 +183,7 @@ async def test_a_full_disk_is_said_and_leaves_nothing_behind(served: Served, mon
 
 async def test_a_full_disk_loses_nothing_and_the_token_stays_good(tiny_disk: Path) -> None:
     with make_server(tiny_disk / "server") as federation:
-        token = federation.enrolment.create_token("berlin")
+        token = federation.enrolment.create_token("berlin", by=OLGA)
         site = Applicant("berlin")
         async with serving(federation) as served, served.client("research") as client:
             filling = tiny_disk / "filling"
@@ -277,7 +278,7 @@ async def test_a_revoked_token_ends_its_event_stream(federation: ServerContext, 
             lines = answer.aiter_lines()
             async for line in lines:
                 if line == ": still here":
-                    served.federation.tokens.revoke(reader)
+                    served.federation.tokens.revoke(reader, by=OLGA)
                     break
             async for line in lines:
                 assert not line.startswith("data:")

@@ -12,6 +12,7 @@ from archipel.server.state.folder import ServerState
 from archipel.server.state.settings import ServerSettings
 from archipel.storage import load_settings
 from archipel.vocabulary import ArchipelError, Conflict, ErrorCode
+from worlds.people import OLGA
 from worlds.server import make_server, settings
 
 
@@ -55,19 +56,19 @@ def test_a_value_that_does_not_fit_is_named(tmp_path: Path, line: str, word: str
 def test_init_on_a_servers_state_changes_nothing(federation: ServerContext) -> None:
     before = {path: path.read_bytes() for path in federation.state.keys.iterdir()}
     with pytest.raises(Conflict, match="holds a server's state already"):
-        ServerContext.create(federation.state, settings())
+        ServerContext.create(federation.state, settings(), by=OLGA)
     assert {path: path.read_bytes() for path in federation.state.keys.iterdir()} == before
 
 
 def test_init_in_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(Conflict, match=r"contains other files \(thesis.tex\)"):
-        ServerContext.create(ServerState(tmp_path), settings())
+        ServerContext.create(ServerState(tmp_path), settings(), by=OLGA)
 
 
 def test_an_init_cut_short_can_be_run_again(federation: ServerContext) -> None:
     federation.state.settings_file.unlink()
-    with ServerContext.create(federation.state, settings()) as again:
+    with ServerContext.create(federation.state, settings(), by=OLGA) as again:
         assert [line.kind for line in again.registry.journal()] == ["server-initialised"]
 
 

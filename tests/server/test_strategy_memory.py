@@ -15,11 +15,10 @@ from archipel.governance import job_hash, record_hash
 from archipel.rounds import Delivered, ExperimentLoop, ExperimentState, FleetEvent
 from archipel.server.experiments import views
 from archipel.server.experiments.experiment_store import SqlExperimentStore
-from archipel.server.experiments.records import ExperimentRecords
 from archipel.server.membership.federation import ServerContext
 from archipel.tensors import blob_hash, decode, encode
 from archipel.vocabulary import BadInput, PrivacyTerms, Release, RoundClosed, StrategyTerms, Task, TaskKey, Update
-from worlds.server import Applicant, job_of, running_job
+from worlds.server import Applicant, job_of, records_of, running_job, sql_store_of
 
 TERMS = StrategyTerms(name="fedavgm", parameters={"beta": 0.5})
 
@@ -64,7 +63,7 @@ async def test_memory_survives_a_kill_between_rounds_and_is_replaced(
         job = running_job(federation, enrolled, TERMS)
 
         def store() -> SqlExperimentStore:
-            return SqlExperimentStore(federation, job, job_hash(job), {}, {}, lambda: None)
+            return sql_store_of(federation, job, job_hash(job))
 
         model, momentum, seen = np.ones(4), np.zeros(4), []
         for last in (1, 2, 3):
@@ -100,7 +99,7 @@ def test_a_strategy_that_looks_at_each_update_is_refused_when_only_sums_leave(
         job = job_of(federation, enrolled, StrategyTerms(name="median"))
         job = job.model_copy(update={"privacy": PrivacyTerms(release=Release.SUM)})
         with pytest.raises(BadInput, match="strategy median needs each site's own update"):
-            ExperimentRecords(federation).keep_job(job, job_hash(job), "ada")
+            records_of(federation).keep_job(job, job_hash(job), "ada")
     with pytest.raises(BadInput, match="is not known here"):
         job = job_of(federation, enrolled, TERMS)
-        ExperimentRecords(federation).keep_job(job, job_hash(job), "ada")
+        records_of(federation).keep_job(job, job_hash(job), "ada")

@@ -13,6 +13,7 @@ from archipel.server.membership.federation import ServerContext
 from archipel.server.sites.servicer import FederationServicer
 from archipel.transport import Peer
 from archipel.vocabulary import ArchipelError, ErrorCode, NotPermitted
+from worlds.people import OLGA
 from worlds.server import Applicant, make_server
 
 
@@ -30,7 +31,7 @@ def test_keys_and_fingerprints_are_each_ones_own(federation: ServerContext, sout
 
 
 def test_a_join_token_is_refused_and_stays_good_at_home(federation: ServerContext, south: ServerContext) -> None:
-    token = federation.enrolment.create_token("rome")
+    token = federation.enrolment.create_token("rome", by=OLGA)
     with pytest.raises(ArchipelError) as refused:
         south.enrolment.enrol(Applicant("rome").request(token), datetime.now(UTC))
     assert refused.value.code is ErrorCode.TOKEN
@@ -38,7 +39,7 @@ def test_a_join_token_is_refused_and_stays_good_at_home(federation: ServerContex
 
 
 def test_an_access_token_is_refused(federation: ServerContext, south: ServerContext) -> None:
-    text, _ = federation.tokens.create("ada", ["operate"], timedelta(days=1), datetime.now(UTC))
+    text, _ = federation.tokens.create("ada", ["operate"], timedelta(days=1), datetime.now(UTC), by=OLGA)
     assert federation.tokens.check(text, datetime.now(UTC)).name == "ada"
     with pytest.raises(ArchipelError, match="is not known here") as refused:
         south.tokens.check(text, datetime.now(UTC))
@@ -58,7 +59,7 @@ def test_a_certificate_under_the_same_name_is_not_admitted(
 def test_revoking_in_one_leaves_the_other_alone(
     federation: ServerContext, south: ServerContext, enrolled: Applicant
 ) -> None:
-    federation.registry.remove_site("berlin")
+    federation.registry.remove_site("berlin", by=OLGA)
     assert not federation.registry.sites()
     assert [site.site for site in south.registry.sites()] == ["berlin"]
     (theirs,) = south.registry.certificates()

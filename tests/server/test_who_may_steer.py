@@ -8,13 +8,14 @@ import httpx
 import pytest
 from test_rest import job
 
+from worlds.people import OLGA
 from worlds.server import Applicant, Served
 
 CHANGES = ["start", "pause", "step", "cancel"]
 
 
 def as_person(served: Served, name: str, *scopes: str) -> dict[str, str]:
-    text, _ = served.federation.tokens.create(name, scopes, timedelta(days=1), datetime.now(UTC))
+    text, _ = served.federation.tokens.create(name, scopes, timedelta(days=1), datetime.now(UTC), by=OLGA)
     return {"Authorization": f"Bearer {text}"}
 
 

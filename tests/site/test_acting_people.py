@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-import archipel.site
+import archipel
 from archipel.data import DataMapping
 from archipel.site.audit import journal
 from archipel.site.checks.dry_run import Checks
 from archipel.site.checks.findings import CheckStep
 from archipel.site.services import approvals, checks, cohorts, dataset_documents, datasets, withdrawals
-from archipel.site.state.actor import Actor
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import Conflict
+from archipel.vocabulary.actor import Actor
 from worlds.data_files import write_rows
 from worlds.site import Terminal, take_offer
 
@@ -95,8 +95,8 @@ def test_a_name_that_would_read_as_another_person_is_refused(name: str, authenti
 
 
 def test_only_the_actors_module_asks_the_operating_system_who_it_is() -> None:
-    asking = set()
-    for path in Path(archipel.site.__path__[0]).rglob("*.py"):
+    asking, source = set(), Path(archipel.__path__[0])
+    for path in (file for package in ("site", "server", "vocabulary") for file in (source / package).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [one.name for one in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []

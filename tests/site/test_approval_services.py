@@ -25,7 +25,7 @@ ELSEWHERE = """
 import json, sys
 from pathlib import Path
 from archipel.site.services import approvals
-from archipel.site.state.actor import Actor
+from archipel.vocabulary.actor import Actor
 from archipel.site.state.folder import StateFolder
 
 site, shown = StateFolder.open(Path(sys.argv[1])), json.loads(sys.argv[2])

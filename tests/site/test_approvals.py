@@ -21,24 +21,30 @@ from archipel.site.state import changes, schema
 from archipel.site.state.folder import StateFolder
 from archipel.site.state.settings import SiteSettings
 from archipel.storage import utc_now
+from archipel.strategies import STRATEGIES
+from archipel.strategies.fedavg import FedAvg
 from archipel.transport.wakeup import Wakeup
 from archipel.vocabulary import (
     Conflict,
     DataNeeds,
     ErrorCode,
     Failure,
+    HyperParameter,
     NotFound,
     PrivacyTerms,
     Refused,
     Release,
     RosterEntry,
     RoundTerms,
+    StrategyTerms,
     TaskKey,
     WorkerLimits,
 )
 from worlds.data_files import write_rows
 from worlds.people import ANNA, approve
 from worlds.site import PLAN, job_for, take_offer
+
+MOMENTUM = StrategyTerms(name="fedavg", parameters={"momentum": 0.9})
 
 
 def refused(
@@ -175,6 +181,10 @@ def test_a_listener_that_was_killed_does_not_stop_a_decision(with_table: StateFo
         ({"needs": DataNeeds(kind="volumes")}, "data of kind volumes: not met .the dataset is of kind arrays"),
         ({"terms": RoundTerms(rounds=101, quorum=1)}, "has 101 rounds; the policy allows 100"),
         ({"limits": WorkerLimits(memory_mb=99_999)}, "memory_mb=99999; the policy allows 16384"),
+        (
+            {"strategy": MOMENTUM},
+            "strategy fedavg does not take what the job gives it .argument momentum: strategy fed",
+        ),
     ],
 )
 def test_what_the_sites_rules_refuse_no_person_can_approve(
@@ -188,6 +198,32 @@ def test_what_the_sites_rules_refuse_no_person_can_approve(
     with pytest.raises(Refused, match=words):
         approve(with_table, "heart")
     refused(with_table, hashed)
+
+
+def test_parameters_that_a_strategy_does_not_take_are_shown_beside_every_other_objection(
+    with_table: StateFolder,
+) -> None:
+    with_table.settings = settings(with_table, releases=["individually"], maximum_rounds=100)
+    take_offer(with_table, strategy=MOMENTUM, terms=RoundTerms(rounds=101, quorum=1))
+    rounds, strategy = approvals.prepare(with_table, "heart").objections
+    assert "has 101 rounds" in rounds and strategy.startswith("strategy fedavg does not take what the job gives it")
+
+
+def test_a_job_with_such_parameters_does_not_run_though_it_was_approved(with_table: StateFolder) -> None:
+    """The strategy that this site knows now is another than the one that it knew when it approved."""
+    momentum = HyperParameter(name="momentum", kind="float", default=0.0, minimum=0, maximum=1)
+    forget = STRATEGIES.register("slow", lambda _: FedAvg(), momentum)
+    _, hashed = take_offer(with_table, strategy=StrategyTerms(name="slow", parameters={"momentum": 0.5}))
+    try:
+        approve(with_table, "heart")
+        authorisation.authorise(with_table, "heart", hashed)
+    finally:
+        forget()
+    forget = STRATEGIES.register("slow", lambda _: FedAvg())
+    try:
+        refused(with_table, hashed, ErrorCode.POLICY, "strategy slow does not take what the job gives it")
+    finally:
+        forget()
 
 
 def settings(site: StateFolder, **policy: object) -> SiteSettings:

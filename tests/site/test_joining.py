@@ -32,6 +32,7 @@ from archipel.site.state.folder import StateFolder
 from archipel.transport import Peer, RenewRequest
 from archipel.transport.enrolment import JoinToken
 from archipel.vocabulary import ArchipelError, Conflict, ErrorCode, NotPermitted
+from worlds.people import OLGA
 from worlds.site import pair
 
 
@@ -52,7 +53,7 @@ class Server:
     clock: Clock
 
     def token(self, site: str = "charite", **changes: Any) -> str:
-        made = self.federation.enrolment.create_token(site)
+        made = self.federation.enrolment.create_token(site, by=OLGA)
         return made.model_copy(update=changes).encode()
 
     def used(self) -> list[bool]:
@@ -62,7 +63,7 @@ class Server:
 def serving(folder: Path, name: str, clock: Clock) -> Iterator[Server]:
     bound = socket.create_server(("127.0.0.1", 0))
     settings = ServerSettings(name=name, hosts=("127.0.0.1", "localhost"), rest_port=bound.getsockname()[1])
-    with ServerContext.create(ServerState(folder), settings) as federation:
+    with ServerContext.create(ServerState(folder), settings, by=OLGA) as federation:
         context = RestContext(federation=federation, experiments=None, connected=tuple, changed=lambda: None, now=clock)
         loop, started = asyncio.new_event_loop(), threading.Event()
         rest = RestServer(create_app(context), federation.state, bound, federation.limits)
@@ -182,7 +183,7 @@ def test_a_token_is_good_once(server: Server, newcomer: StateFolder, tmp_path: P
 
 def test_an_expired_token_is_named(server: Server, newcomer: StateFolder) -> None:
     past = datetime.now(UTC) - timedelta(hours=3)
-    token = server.federation.enrolment.create_token("charite", timedelta(hours=1), past).encode()
+    token = server.federation.enrolment.create_token("charite", timedelta(hours=1), past, by=OLGA).encode()
     refused(newcomer, token, ErrorCode.TOKEN, "join token: expired on")
 
 

@@ -15,11 +15,11 @@ from archipel.site.services.datasets import DatasetCheck
 from archipel.site.services.failures import FailureRow
 from archipel.site.services.journal import VerifiedExport, VerifiedJournal
 from archipel.site.state import SiteJournalKind, schema
-from archipel.site.state.actor import Actor
 from archipel.site.state.folder import StateFolder
 from archipel.storage import utc_now
 from archipel.tensors import document_hash
 from archipel.vocabulary import BadInput, ErrorCode, Failure, NotFound, TaskKey
+from archipel.vocabulary.actor import Actor
 from worlds.site import Terminal, take_offer
 
 BERTA = Actor(name="berta", authentication="console")

@@ -20,8 +20,8 @@ from archipel.site.datasets.catalog import DatasetProblems
 from archipel.tasks.failing import failure_of
 from archipel.transport.messages import RefusedMessage
 from archipel.transport.status import to_status
-from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, StorageFull
-from archipel.vocabulary.remedies import ExcludeSubjects, FreeDiskSpace, Nothing
+from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, NotFound, StorageFull, Thing
+from archipel.vocabulary.remedies import ExcludeSubjects, FreeDiskSpace, ListExperiments, Nothing
 
 SOURCE = Path(str(archipel.__file__)).parent
 
@@ -35,6 +35,7 @@ def raised() -> list[ArchipelError]:
             "a", "b", "c", code=ErrorCode.DATA_CHANGED, values={"place": "x", "count": 3, "share": 0.5, "on": True}
         ),
         StorageFull("/data", "the disk is full", "free space", command=FreeDiskSpace(path="/data")),
+        NotFound(Thing("experiment", "brains"), "is not here", "list them", command=ListExperiments()),
         DatasetProblems("brain", issues, command=leave_out),
     ]
 
@@ -52,6 +53,16 @@ def test_who_knows_more_adds_to_an_error() -> None:
     assert error.offering(Nothing(), dataset="brain") is error
     assert error.document()["values"] == {"place": "a.nii", "dataset": "brain"}
     assert error.document()["command"] == {"name": "nothing", "arguments": {}, "command_line": None}
+
+
+def test_a_thing_is_its_words_and_its_names_are_values() -> None:
+    error = BadInput(
+        Thing.worded("model 2 of brains", model=2, experiment=Path("brains")), "a", "b", values={"limit": 3}
+    )
+    assert str(error) == "model 2 of brains: a; b" and type(error.thing) is str
+    assert error.values == {"model": 2, "experiment": "brains", "limit": 3}
+    assert BadInput(Thing("site", "berlin"), "a", "b", values={"site": "rome"}).values == {"site": "rome"}
+    assert Thing.file(Path("/a/b")).values == {"file": "/a/b"} and Thing.folder("/a") == "/a"
 
 
 HOSTILE: dict[str, Any] = {
@@ -81,6 +92,7 @@ def test_neither_values_nor_a_command_cross_the_wire() -> None:
         "sub-1", "has no label", "add it", values=HOSTILE, command=ExcludeSubjects(dataset="d", subjects=())
     )
     assert sent(full) == sent(plain)
+    assert sent(BadInput(Thing.worded("sub-1", **HOSTILE), "has no label", "add it")) == sent(plain)
 
 
 def test_a_message_has_no_field_for_them() -> None:

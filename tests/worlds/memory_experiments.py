@@ -18,7 +18,7 @@ from archipel.transport.rest import (
     StateChanged,
     Submitted,
 )
-from archipel.vocabulary import Conflict, Job, NotFound, Value
+from archipel.vocabulary import Actor, Conflict, Job, NotFound, Value
 from archipel.vocabulary.states import ControlVerb, ExperimentState, RoundState
 
 AT = "2026-11-21T08:00:00+00:00"
@@ -31,6 +31,7 @@ class MemoryExperiments:
         self.held: dict[str, ExperimentView] = {}
         self.happened: dict[str, list[Event]] = {}
         self.news = asyncio.Condition()
+        self.steered_by: list[Actor] = []
 
     async def submit(self, job: Job, owner: str) -> ExperimentView:
         if job.experiment in self.held:
@@ -66,16 +67,18 @@ class MemoryExperiments:
             raise NotFound(f"experiment {experiment}", "does not exist", "list experiments")
         return self.held[experiment]
 
-    async def control(self, experiment: str, verb: ControlVerb) -> ExperimentView:
+    async def control(self, experiment: str, verb: ControlVerb, *, by: Actor) -> ExperimentView:
         found = await self.get(experiment)
+        self.steered_by.append(by)
         if verb is ControlVerb.RESUME and found.state is not ExperimentState.PAUSED:
             raise Conflict(f"experiment {experiment}", f"is {found.state}", "pause it first")
         state = {ControlVerb.PAUSE: ExperimentState.PAUSED, ControlVerb.CANCEL: ExperimentState.CANCELLED}
         self.held[experiment] = found.model_copy(update={"state": state.get(verb, ExperimentState.RUNNING)})
         return self.held[experiment]
 
-    async def set_arguments(self, experiment: str, values: Mapping[str, Value]) -> ExperimentView:
+    async def set_arguments(self, experiment: str, values: Mapping[str, Value], *, by: Actor) -> ExperimentView:
         found = await self.get(experiment)
+        self.steered_by.append(by)
         self.held[experiment] = found.model_copy(update={"arguments": {**found.arguments, **values}})
         return self.held[experiment]
 

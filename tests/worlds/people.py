@@ -1,14 +1,16 @@
-"""The person who acts at the sites of the tests: never the account that runs them."""
+"""The people who act at the sites and servers of the tests: never the account that runs them."""
 
 from __future__ import annotations
 
 from archipel.governance import Approval
 from archipel.site.approval import offers
 from archipel.site.services import approvals
-from archipel.site.state.actor import Actor
 from archipel.site.state.folder import StateFolder
+from archipel.vocabulary.actor import Actor
 
 ANNA = Actor(name="anna", authentication="terminal")
+OLGA = Actor(name="olga", authentication="terminal")
+"""Anna decides at a site, Olga operates a server."""
 
 
 def approve(

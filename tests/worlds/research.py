@@ -12,6 +12,7 @@ from pathlib import Path
 
 from archipel.server.membership.federation import ServerContext
 from archipel.transport.messages import DatasetSummary
+from worlds.people import OLGA
 from worlds.scripted_experiments import ScriptedExperiments
 from worlds.server import Applicant, make_server, serving
 
@@ -38,7 +39,7 @@ class World:
 
     def token(self, *scopes: str) -> str:
         now = datetime.now(UTC)
-        return self.federation.tokens.create("anna", scopes or ("research",), timedelta(days=1), now)[0]
+        return self.federation.tokens.create("anna", scopes or ("research",), timedelta(days=1), now, by=OLGA)[0]
 
 
 def enrol(federation: ServerContext, site: str, datasets: list[DatasetSummary]) -> None:

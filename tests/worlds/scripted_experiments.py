@@ -16,7 +16,7 @@ from archipel.governance import job_hash
 from archipel.researcher.display import LogScreen
 from archipel.tensors import blob_hash, encode
 from archipel.transport.rest import Event, ExperimentSummary, ExperimentView, ModelView, RoundView
-from archipel.vocabulary import Conflict, Job, NotFound, check_arguments
+from archipel.vocabulary import Actor, Conflict, Job, NotFound, check_arguments
 
 AT = "2026-11-21T08:00:00+00:00"
 
@@ -189,7 +189,7 @@ class ScriptedExperiments:
             raise NotFound(f"experiment {experiment}", "is not at this server", "list the experiments")
         return self.documents[experiment]
 
-    async def control(self, experiment: str, verb: str) -> ExperimentView:
+    async def control(self, experiment: str, verb: str, *, by: Actor) -> ExperimentView:
         document = self._known(experiment)
         self.verbs.append(verb)
         approved = [one for one in document["approvals"] if one["state"] == "approved"]
@@ -205,7 +205,7 @@ class ScriptedExperiments:
             await self._turn(experiment, {"pause": "paused", "cancel": "cancelled"}[verb], None)
         return await self.get(experiment)
 
-    async def set_arguments(self, experiment: str, values: Mapping[str, Any]) -> ExperimentView:
+    async def set_arguments(self, experiment: str, values: Mapping[str, Any], *, by: Actor) -> ExperimentView:
         document, job = self._known(experiment), self.jobs[experiment]
         document["arguments"] = check_arguments(job.parameters, {**document["arguments"], **values})
         return await self.get(experiment)

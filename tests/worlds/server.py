@@ -21,6 +21,7 @@ from sqlalchemy import update
 from archipel.governance import IdentityKey, canonical, job_hash
 from archipel.lab.processes import free_port
 from archipel.server.experiments.contract import ExperimentService
+from archipel.server.experiments.experiment_store import SqlExperimentStore
 from archipel.server.experiments.records import ExperimentRecords
 from archipel.server.membership.federation import ServerContext
 from archipel.server.rest import RestContext, RestServer, create_app, listen
@@ -31,6 +32,7 @@ from archipel.tensors import Arrays, encode, schema_of
 from archipel.transport.enrolment import EnrolmentRequest, JoinToken, proof_message
 from archipel.vocabulary import Job, StrategyTerms
 from worlds.memory_experiments import MemoryExperiments
+from worlds.people import OLGA
 
 
 def settings(**changes: Any) -> ServerSettings:
@@ -40,7 +42,7 @@ def settings(**changes: Any) -> ServerSettings:
 
 def make_server(folder: Path, **changes: Any) -> ServerContext:
     """A server that is founded in this folder; ``changes`` are to its settings."""
-    return ServerContext.create(ServerState(folder), settings(**changes))
+    return ServerContext.create(ServerState(folder), settings(**changes), by=OLGA)
 
 
 @dataclass
@@ -76,7 +78,7 @@ class Applicant:
 
     def enrol(self, federation: ServerContext) -> Applicant:
         """Enrol at a server, with a token made for this."""
-        token = federation.enrolment.create_token(self.site)
+        token = federation.enrolment.create_token(self.site, by=OLGA)
         federation.enrolment.enrol(self.request(token), datetime.now(UTC))
         return self
 
@@ -109,6 +111,18 @@ def job_of(
     )
 
 
+def records_of(federation: ServerContext) -> ExperimentRecords:
+    """The experiments in this server's database."""
+    return ExperimentRecords(federation.database, federation.blobs, federation.registry, federation.identity.public)
+
+
+def sql_store_of(federation: ServerContext, job: Job, digest: str) -> SqlExperimentStore:
+    """The store of an experiment, as the loop has it, with nobody to tell of changes."""
+    return SqlExperimentStore(
+        federation.database, federation.blobs, federation.state.spool, job, digest, {}, {}, lambda: None
+    )
+
+
 def running_job(
     federation: ServerContext,
     site: Applicant,
@@ -118,7 +132,7 @@ def running_job(
 ) -> Job:
     """That experiment, approved and running."""
     job = job_of(federation, site, strategy, model, **terms)
-    ExperimentRecords(federation).keep_job(job, job_hash(job), "ada")
+    records_of(federation).keep_job(job, job_hash(job), "ada")
     with federation.database.write() as connection:
         connection.execute(update(schema.approvals).values(state="approved"))
         connection.execute(update(schema.experiments).values(state="running"))
@@ -142,7 +156,7 @@ class Served:
         trust.verify_flags |= ssl.VERIFY_X509_STRICT
         headers = {}
         if scopes:
-            text, _ = self.federation.tokens.create("me", scopes, timedelta(days=1), datetime.now(UTC))
+            text, _ = self.federation.tokens.create("me", scopes, timedelta(days=1), datetime.now(UTC), by=OLGA)
             headers["Authorization"] = f"Bearer {text}"
         return httpx.AsyncClient(base_url=self.url, verify=trust, headers=headers, trust_env=False, timeout=30)
 

@@ -63,6 +63,8 @@ def demo(
 def _print(result: DemoResult, console: Console, results: Path) -> None:
     from rich.table import Column, Table
 
+    from archipel.researcher.outcome import ModelKind
+
     sites = [site.name for site in result.sites]
     table = Table(
         Column("trained on", no_wrap=True),
@@ -71,11 +73,11 @@ def _print(result: DemoResult, console: Console, results: Path) -> None:
         title="Whole structure, last model",
     )
     names = {
-        "federated": "all sites, federated",
-        "pooled": "all sites, pooled",
-        "ensemble": "ensemble of the local models",
+        ModelKind.FEDERATED: "all sites, federated",
+        ModelKind.POOLED: "all sites, pooled",
+        ModelKind.ENSEMBLE: "ensemble of the local models",
     }
-    best = max(score.dice for score in result.scores if score.kind != "pooled")
+    best = max(score.dice for score in result.scores if score.kind is not ModelKind.POOLED)
     for score in result.scores:
         cells = [f"{score.per_site[site]:.3f}" if site in score.per_site else "-" for site in sites]
         mean = f"[bold]{score.dice:.4f}[/bold]" if score.dice == best else f"{score.dice:.4f}"

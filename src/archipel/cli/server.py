@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from archipel.cli import server_journal, server_members
-from archipel.cli.server_terminal import AsJson, State, opened
+from archipel.cli.server_terminal import AsJson, State, opened, operator
 from archipel.cli.tables import show
 from archipel.cli.times import readable
 
@@ -69,7 +69,7 @@ def init(
         grpc_port=grpc_port,
         database=database,
     )
-    with ServerContext.create(ServerState(state.absolute()), settings) as federation:
+    with ServerContext.create(ServerState(state.absolute()), settings, by=operator()) as federation:
         print(f"federation  {settings.name}")
         print(f"state       {state.absolute()}")
         print(f"REST        {settings.rest_url}")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from archipel.cli.server_terminal import AsJson, State, opened
+from archipel.cli.server_terminal import AsJson, State, opened, operator
 from archipel.cli.tables import show
 from archipel.cli.times import readable
 
@@ -34,7 +34,9 @@ def join_token_create(
     from archipel.server.membership import issue_join_token
 
     with opened(state) as federation:
-        issued = issue_join_token(federation.enrolment, federation.registry, site_name, hours, datetime.now(UTC))
+        issued = issue_join_token(
+            federation.enrolment, federation.registry, site_name, hours, datetime.now(UTC), by=operator()
+        )
     print(issued.token.encode())
     # Only the token goes to standard output, so that it can be piped into a message.
     until = readable(issued.expires_at)
@@ -56,7 +58,7 @@ def join_token_list(state: State, as_json: AsJson = False) -> None:
 def join_token_revoke(token_id: Annotated[str, typer.Argument(metavar="ID", help=_ID)], state: State) -> None:
     """End a join token that was not used."""
     with opened(state) as federation:
-        revoked = federation.enrolment.revoke_token(token_id)
+        revoked = federation.enrolment.revoke_token(token_id, by=operator())
     print(f"join token {revoked.id} for {revoked.site} is revoked")
 
 
@@ -96,7 +98,7 @@ def site_remove(
         if not yes and not typer.confirm(question, default=False):
             print("nothing was removed")
             raise typer.Exit(1)
-        remove_site(federation, site_name)
+        remove_site(federation.registry, federation.state, site_name, by=operator())
     print(f"site {site_name} is removed and its certificates are revoked")
 
 
@@ -134,7 +136,7 @@ def certificate_revoke(
     from archipel.server.membership import revoke_certificate
 
     with opened(state) as federation:
-        revoked = revoke_certificate(federation, serial, reason)
+        revoked = revoke_certificate(federation.registry, federation.state, serial, reason, by=operator())
     print(f"certificate {revoked.serial} of {revoked.site} is revoked")
 
 
@@ -155,7 +157,7 @@ def token_create(
     with opened(state) as federation:
         tokens, settings, authority = federation.tokens, federation.settings, federation.authority
         scopes = scope or [Scope.RESEARCH]
-        issued = issue_access_token(tokens, settings, authority, name, scopes, days, datetime.now(UTC))
+        issued = issue_access_token(tokens, settings, authority, name, scopes, days, datetime.now(UTC), by=operator())
     if as_json:
         print(issued.model_dump_json())
         return
@@ -176,5 +178,5 @@ def token_list(state: State, as_json: AsJson = False) -> None:
 def token_revoke(token_id: Annotated[str, typer.Argument(metavar="ID", help=_ID)], state: State) -> None:
     """End an access token now."""
     with opened(state) as federation:
-        revoked = federation.tokens.revoke(token_id)
+        revoked = federation.tokens.revoke(token_id, by=operator())
     print(f"access token {revoked.id} of {revoked.name} is revoked")

@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from archipel.server.membership import ServerContext
+    from archipel.vocabulary import Actor
 
 State = Annotated[
     Path, typer.Option("--state", envvar="ARCHIPEL_SERVER_STATE", help="The server's state folder.", show_default=False)
@@ -26,3 +27,10 @@ def opened(state: Path) -> Iterator[ServerContext]:
 
     with ServerContext.open(ServerState(state.absolute())) as federation:
         yield federation
+
+
+def operator() -> Actor:
+    """Who gave the command: the operating system's account."""
+    from archipel.vocabulary import Actor
+
+    return Actor.of_terminal()

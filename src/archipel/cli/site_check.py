@@ -47,11 +47,17 @@ def check(
     from archipel.site.checks import CheckStep
     from archipel.site.services import checks, offer_documents
     from archipel.vocabulary import BadInput
+    from archipel.vocabulary.remedies import ListOffers
 
     named = {experiment, job} - {""}
     if len(named) != 1:
         cause = f"is given as {' and '.join(sorted(named))}" if named else "is missing"
-        raise BadInput("the experiment to check", cause, "name one experiment, as archipel site plans lists them")
+        raise BadInput(
+            "the experiment to check",
+            cause,
+            "name one experiment, as archipel site plans lists them",
+            command=ListOffers(),
+        )
     name = named.pop()
     if step not in set(CheckStep):
         raise BadInput(f"step {step}", "is not a step of the check", f"choose one of {', '.join(CheckStep)}")

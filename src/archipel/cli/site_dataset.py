@@ -13,6 +13,7 @@ from archipel.cli.dataset_display import describe_extent, listing_problems, prin
 from archipel.cli.site_terminal import AsJson, Screen, State, console, opened, person, print_json
 from archipel.vocabulary import BadInput, Watch
 from archipel.vocabulary.counting import pluralise
+from archipel.vocabulary.remedies import ListFormats
 from archipel.vocabulary.visible import escape_hidden_lines
 
 if TYPE_CHECKING:
@@ -82,7 +83,9 @@ def read_option(text: str) -> tuple[str, str]:
     """An option of a format. Raises BadInput for a text that is not NAME=VALUE."""
     name, equals, value = text.partition("=")
     if not (name and equals):
-        raise BadInput(f"option {text}", "is not NAME=VALUE", "see archipel site dataset formats")
+        raise BadInput(
+            f"option {text}", "is not NAME=VALUE", "see archipel site dataset formats", command=ListFormats()
+        )
     return name, value
 
 

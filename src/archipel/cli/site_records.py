@@ -9,6 +9,7 @@ import typer
 
 from archipel.cli.site_terminal import AsJson, Experiment, State, console, opened, person, print_json, print_table
 from archipel.vocabulary import BadInput, Conflict
+from archipel.vocabulary.remedies import ExportJournal
 from archipel.vocabulary.visible import escape_hidden_lines
 
 if TYPE_CHECKING:
@@ -76,7 +77,12 @@ def _verify_file(file: Path, key: str | None, fresh: list[JournalHead], as_json:
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(str(file), "cannot be read", "give a file that `archipel site journal export` wrote") from error
+        raise BadInput(
+            str(file),
+            "cannot be read",
+            "give a file that `archipel site journal export` wrote",
+            command=ExportJournal(),
+        ) from error
     proof = journal.verify_export(text, key, fresh)
     if as_json:
         print_json(proof.model_dump(mode="json"))

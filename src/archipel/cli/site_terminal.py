@@ -18,8 +18,8 @@ from archipel.cli.times import readable
 from archipel.vocabulary.visible import escape_hidden_lines
 
 if TYPE_CHECKING:
-    from archipel.site.state import Actor, StateFolder
-    from archipel.vocabulary import ShowProgress
+    from archipel.site.state import StateFolder
+    from archipel.vocabulary import Actor, ShowProgress
 
 State = Annotated[
     Path, typer.Option("--state", envvar="ARCHIPEL_SITE_STATE", help="The site's folder.", show_default=False)
@@ -48,7 +48,7 @@ def opened(state: Path) -> Iterator[StateFolder]:
 
 def person() -> Actor:
     """Who gave the command: the operating system's account."""
-    from archipel.site.state import Actor
+    from archipel.vocabulary import Actor
 
     return Actor.of_terminal()
 

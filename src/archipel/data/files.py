@@ -19,7 +19,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 from archipel.data.limits import DATA_LIMITS, DataLimits
 from archipel.data.samples import DataIssue, problem_of
 from archipel.tensors import BlobHasher, blob_hash
-from archipel.vocabulary import BadInput, ErrorCode, Hash, Record
+from archipel.vocabulary import BadInput, ErrorCode, Hash, Record, Thing
 
 LARGEST_FILE = 16 << 30
 """Bytes of a file that is read in pieces; a sparse one of any size costs nobody anything to make."""
@@ -196,7 +196,9 @@ class Folder:
                 return known
             hashed, examine = begin(path)
         except OSError as error:
-            gone = BadInput(place, f"cannot be opened ({error.strerror})", "check the file and its permissions")
+            gone = BadInput(
+                Thing.file(place), f"cannot be opened ({error.strerror})", "check the file and its permissions"
+            )
             return record(hash=hashed, problem=problem_of(gone))
         except (BadInput, MemoryError) as error:
             return record(hash=hashed, problem=problem_of(_without_memory(path, error)))
@@ -309,7 +311,7 @@ def short_of_memory(path: Path) -> BadInput:
     """The error for a file for which memory ran out."""
     cause = "needs more memory than this machine has left"
     remedy = "free memory and try again, or exclude it"
-    return BadInput(f"{path.parent.name}/{path.name}", cause, remedy, code=ErrorCode.BAD_DATA)
+    return BadInput(Thing.file(f"{path.parent.name}/{path.name}"), cause, remedy, code=ErrorCode.BAD_DATA)
 
 
 def _without_memory(path: Path, error: BadInput | MemoryError) -> BadInput:
@@ -321,7 +323,7 @@ def _checked_size(path: Path, found: os.stat_result, most: int) -> int:
     if not stat.S_ISREG(found.st_mode) or found.st_size > most:
         what = f"holds {found.st_size >> 20} MiB; {most >> 20} are allowed"
         cause = what if stat.S_ISREG(found.st_mode) else "is not a file"
-        raise BadInput(f"{path.parent.name}/{path.name}", cause, "exclude it", code=ErrorCode.BAD_DATA)
+        raise BadInput(Thing.file(f"{path.parent.name}/{path.name}"), cause, "exclude it", code=ErrorCode.BAD_DATA)
     return found.st_size
 
 

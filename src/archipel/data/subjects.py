@@ -14,7 +14,7 @@ from archipel.data.cohorts import Cohort, mapping
 from archipel.data.formats import format_named
 from archipel.data.sample_data import Affine, FloatVolume, LabelVolume, SampleData
 from archipel.data.samples import Sample
-from archipel.vocabulary import BadInput, ColumnNeed, DataNeeds, ErrorCode, Value
+from archipel.vocabulary import BadInput, ColumnNeed, DataNeeds, ErrorCode, Thing, Value
 
 
 class Source(Protocol):
@@ -156,7 +156,10 @@ class SubjectSet:
 
 def _bad_value(sample: Sample, column: ColumnNeed, cause: str) -> BadInput:
     return BadInput(
-        f"{sample.name}: {column.name}", cause, "map the value or exclude the subject", code=ErrorCode.BAD_DATA
+        Thing.worded(f"{sample.name}: {column.name}", sample=sample.name, column=column.name),
+        cause,
+        "map the value or exclude the subject",
+        code=ErrorCode.BAD_DATA,
     )
 
 

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from archipel.governance.canonical import canonical
 from archipel.governance.keys import IdentityKey, verify
-from archipel.vocabulary import ErrorCode, ExperimentId, Hash, Record, Refused, SiteName
+from archipel.vocabulary import ErrorCode, ExperimentId, Hash, Record, Refused, SiteName, Thing
 
 
 class Approval(Record):
@@ -37,7 +37,9 @@ def approve(key: IdentityKey, approval: Approval) -> Approval:
 
 def check_approval(approval: Approval, *, identity_key: str, job_hash: str, cohort_hash: str | None = None) -> None:
     """Raise Refused unless the approval is the site's own, for exactly this job (and cohort, when given)."""
-    thing = f"approval of {approval.experiment} by {approval.site}"
+    thing = Thing.worded(
+        f"approval of {approval.experiment} by {approval.site}", experiment=approval.experiment, site=approval.site
+    )
     if not verify(identity_key, approval.signature, approval.message()):
         raise Refused(
             thing, "its signature is not the site's", "approve again at the site", code=ErrorCode.NOT_APPROVED

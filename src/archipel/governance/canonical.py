@@ -8,7 +8,7 @@ import rfc8785
 from pydantic import JsonValue
 
 from archipel.tensors import document_hash
-from archipel.vocabulary import BadInput, Job, JsonObject, Record
+from archipel.vocabulary import BadInput, Job, JsonObject, Record, Thing
 
 
 def canonical(document: Record | Mapping[str, JsonValue]) -> bytes:
@@ -41,5 +41,5 @@ def job_hash(job: Job) -> str:
     try:
         return record_hash(job)
     except ValueError as error:
-        thing = f"job {job.experiment}"
+        thing = Thing("job", job.experiment)
         raise BadInput(thing, f"has no canonical form ({error})", "fix that number or text") from error

@@ -148,21 +148,21 @@ def check_chain(lines: Iterable[JournalEntry], journal_heads: Iterable[JournalHe
 
     ``journal_heads`` are heads of this journal that somebody else kept (their signatures checked by the caller).
     """
-    found: list[str] = []
+    faults: list[str] = []
     hashes = {0: GENESIS}
     previous, number = GENESIS, 0
     for line in lines:
         if line.number != number + 1:
-            found.append(f"line {number + 1} is missing: line {line.number} follows line {number}")
+            faults.append(f"line {number + 1} is missing: line {line.number} follows line {number}")
         if not line.fits_its_hash():
-            found.append(f"line {line.number} ({line.kind}, {line.at}) was changed: its hash does not fit its content")
+            faults.append(f"line {line.number} ({line.kind}, {line.at}) was changed: its hash does not fit its content")
         elif line.previous != previous and line.number == number + 1:
-            found.append(f"line {line.number} ({line.kind}, {line.at}) does not continue line {number}")
+            faults.append(f"line {line.number} ({line.kind}, {line.at}) does not continue line {number}")
         previous, number = line.hash, line.number
         hashes[number] = previous
     for known in journal_heads:
         if known.number > number:
-            found.append(f"the end was cut off after line {number}: line {known.number} was attested on {known.at}")
+            faults.append(f"the end was cut off after line {number}: line {known.number} was attested on {known.at}")
         elif hashes.get(known.number) != known.hash:
-            found.append(f"line {known.number} is not the one attested on {known.at}: the journal was rewritten")
-    return found
+            faults.append(f"line {known.number} is not the one attested on {known.at}: the journal was rewritten")
+    return faults

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from archipel.storage import write_private
-from archipel.vocabulary import ArchipelError, ErrorCode
+from archipel.vocabulary import ArchipelError, ErrorCode, Thing
 
 
 class IdentityKey:
@@ -32,11 +32,14 @@ class IdentityKey:
             key = serialization.load_pem_private_key(path.read_bytes(), password=None)
         except (OSError, ValueError) as error:
             raise ArchipelError(
-                str(path), "holds no readable identity key", "restore it from the backup", code=ErrorCode.CONFIGURATION
+                Thing.file(path),
+                "holds no readable identity key",
+                "restore it from the backup",
+                code=ErrorCode.CONFIGURATION,
             ) from error
         if not isinstance(key, Ed25519PrivateKey):
             raise ArchipelError(
-                str(path),
+                Thing.file(path),
                 "is not an Ed25519 key",
                 "restore the identity key made at init",
                 code=ErrorCode.CONFIGURATION,

@@ -32,24 +32,24 @@ def objections(job: Job, policy: SitePolicy, subjects: int, strategy_needs: Rele
     ``strategy_needs`` is what must leave the sites for the job's strategy to work, None where the site does not know
     the strategy; it matters where only sums may leave.
     """
-    found: list[str] = []
+    against: list[str] = []
     if job.privacy.release not in policy.releases:
-        found.append(f"updates would leave {job.privacy.release}; the policy allows {_listed(policy.releases)}")
+        against.append(f"updates would leave {job.privacy.release}; the policy allows {_listed(policy.releases)}")
     if job.privacy.release is Release.SUM and strategy_needs is None:
-        found.append(f"only sums may leave, and strategy {job.strategy.name} is not known here")
+        against.append(f"only sums may leave, and strategy {job.strategy.name} is not known here")
     if job.privacy.release is Release.SUM and strategy_needs is Release.INDIVIDUALLY:
-        found.append(f"only sums may leave, and strategy {job.strategy.name} needs each site's own update")
+        against.append(f"only sums may leave, and strategy {job.strategy.name} needs each site's own update")
     if subjects < policy.minimum_subjects:
-        found.append(f"the cohort has {subjects} subjects; the policy asks for {policy.minimum_subjects}")
+        against.append(f"the cohort has {subjects} subjects; the policy asks for {policy.minimum_subjects}")
     if subjects < job.needs.minimum_subjects:
-        found.append(f"the cohort has {subjects} subjects; the plan needs {job.needs.minimum_subjects}")
+        against.append(f"the cohort has {subjects} subjects; the plan needs {job.needs.minimum_subjects}")
     if job.terms.rounds > policy.maximum_rounds:
-        found.append(f"the job has {job.terms.rounds} rounds; the policy allows {policy.maximum_rounds}")
+        against.append(f"the job has {job.terms.rounds} rounds; the policy allows {policy.maximum_rounds}")
     for name, most in policy.limits.model_dump().items():
         asked = getattr(job.limits, name)
         if asked > most:
-            found.append(f"the job asks for {name}={asked}; the policy allows {most}")
-    return found
+            against.append(f"the job asks for {name}={asked}; the policy allows {most}")
+    return against
 
 
 def _listed(values: Sequence[object]) -> str:

@@ -12,7 +12,7 @@ from pydantic import StringConstraints
 
 from archipel.governance.canonical import canonical
 from archipel.governance.keys import IdentityKey, verify
-from archipel.vocabulary import ErrorCode, Hash, Record, Refused, SiteName
+from archipel.vocabulary import ErrorCode, Hash, Record, Refused, SiteName, Thing
 
 SubjectToken = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
@@ -38,7 +38,7 @@ def sign_withdrawal(key: IdentityKey, withdrawal: SignedWithdrawal) -> SignedWit
 
 def check_withdrawal(withdrawal: SignedWithdrawal, *, identity_key: str, cohort_hash: str) -> None:
     """Raise Refused unless the site itself signed it, for this very cohort."""
-    thing = f"withdrawal from cohort {cohort_hash}"
+    thing = Thing.worded(f"withdrawal from cohort {cohort_hash}", cohort=cohort_hash)
     remedy = "this site's database was changed by hand: check its journal"
     if not verify(identity_key, withdrawal.signature, withdrawal.message()):
         raise Refused(thing, "its signature is not the site's", remedy, code=ErrorCode.NOT_APPROVED)

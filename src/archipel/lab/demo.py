@@ -28,7 +28,7 @@ from archipel.researcher.experiment import Experiment
 from archipel.researcher.outcome import DemoResult, MiddleSlice, ModelKind, ModelScore, SiteFacts, middle_slice
 from archipel.researcher.report import write_report
 from archipel.tensors import decode
-from archipel.vocabulary import BadInput, WorkerLimits
+from archipel.vocabulary import BadInput, Thing, WorkerLimits
 
 PLAN = Path(__file__).with_name("hippocampus.py")
 NAME = "demo"
@@ -40,7 +40,9 @@ def site_folders(data: Path) -> dict[str, Path]:
     """The sites of a data folder: ``site-*/images`` and ``site-*/labels``. Raises BadInput when there are none."""
     found = {path.name.lower(): path for path in sorted(data.glob("site-*")) if (path / "images").is_dir()}
     if not found:
-        raise BadInput(str(data), "holds no site-*/images folder", "store the data as site-a/images and site-a/labels")
+        raise BadInput(
+            Thing.folder(data), "holds no site-*/images folder", "store the data as site-a/images and site-a/labels"
+        )
     return found
 
 
@@ -113,11 +115,16 @@ def _result(
     baselines = experiment.document().baselines
     assert baselines.federated is not None
     assert baselines.ensemble is not None
-    scores = [_score("federated", "federated", baselines.federated.validation, baselines.federated.per_site)]
+    scores = [
+        _score(ModelKind.FEDERATED, ModelKind.FEDERATED, baselines.federated.validation, baselines.federated.per_site)
+    ]
     scores.append(_pooled_score(pooled))
-    scores.append(_score("ensemble", "ensemble", baselines.ensemble.validation, baselines.ensemble.per_site))
+    scores.append(
+        _score(ModelKind.ENSEMBLE, ModelKind.ENSEMBLE, baselines.ensemble.validation, baselines.ensemble.per_site)
+    )
     scores += [
-        _score("local", site, found.validation, found.per_site) for site, found in sorted(baselines.local.items())
+        _score(ModelKind.LOCAL, site, baseline.validation, baseline.per_site)
+        for site, baseline in sorted(baselines.local.items())
     ]
     slices, facts = [], []
     arrays = decode(model.read_bytes())
@@ -138,8 +145,8 @@ def _result(
         seed=terms.seed,
         scores=scores,
         curves={
-            "federated": [attempt.model_validation["dice"] for attempt in records],
-            "pooled": list(pooled.curve),
+            ModelKind.FEDERATED: [attempt.model_validation["dice"] for attempt in records],
+            ModelKind.POOLED: list(pooled.curve),
         },
         losses={site: [attempt.sites[site].metrics["loss"] for attempt in records] for site in roots},
         slices=slices,
@@ -167,8 +174,8 @@ def _score(
 
 def _pooled_score(pooled: PooledRun) -> ModelScore:
     return _score(
-        "pooled",
-        "pooled",
+        ModelKind.POOLED,
+        ModelKind.POOLED,
         {name: total.mean() for name, total in pooled.validation.items()},
         {site: {name: total.mean() for name, total in sums.items()} for site, sums in pooled.per_site.items()},
     )

@@ -38,12 +38,12 @@ def run_pooled(
     needs = load(plan).needs
     sites = [scanned_site(name, root, needs) for name, root in sorted(roots.items())]
     limits = WorkerLimits(threads=threads)
-    found = train_pooled(
+    trained = train_pooled(
         plan, sites, rounds=rounds, folder=folder, seed=seed, arguments={"epochs": epochs}, limits=limits
     )
-    curve = [_dice(record) for record in (*found.rounds[1:], found.last)]
-    seconds = sum(record.seconds for record in (*found.rounds, found.last))
-    return PooledRun(tuple(curve), found.last.validation, found.per_site, seconds)
+    curve = [_dice(record) for record in (*trained.rounds[1:], trained.last)]
+    seconds = sum(record.seconds for record in (*trained.rounds, trained.last))
+    return PooledRun(tuple(curve), trained.last.validation, trained.per_site, seconds)
 
 
 def _dice(record: StageRecord) -> float:
@@ -71,7 +71,7 @@ class PooledInBackground:
     def result(self) -> PooledRun:
         """What it reached. Raises what went wrong in it."""
         try:
-            found, failed = self._answer.recv()
+            run, failed = self._answer.recv()
         except EOFError:
             self._process.join()
             cause = f"ended by itself (exit code {self._process.exitcode})"
@@ -79,8 +79,8 @@ class PooledInBackground:
         if failed is not None:
             assert isinstance(failed, ArchipelError)
             raise failed
-        assert isinstance(found, PooledRun)
-        return found
+        assert isinstance(run, PooledRun)
+        return run
 
     def __enter__(self) -> Self:
         return self

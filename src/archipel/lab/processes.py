@@ -23,8 +23,8 @@ from archipel.server.state import ServerSettings, ServerState
 from archipel.site.approval import offers
 from archipel.site.membership import create_site, enrolment
 from archipel.site.services import approvals, datasets
-from archipel.site.state import Actor, SandboxRule, StateFolder
-from archipel.vocabulary import ArchipelError, ErrorCode, NotFound
+from archipel.site.state import SandboxRule, StateFolder
+from archipel.vocabulary import Actor, ArchipelError, ErrorCode, NotFound
 
 HOST = "127.0.0.1"
 START_S = 60.0
@@ -154,8 +154,10 @@ class LocalFederation:
         )
         state = ServerState(folder / "server")
         folder.mkdir(parents=True, exist_ok=True)
-        with ServerFederation.create(state, chosen) as federation:
-            token, _ = federation.tokens.create("researcher", ("research",), timedelta(days=1), datetime.now(UTC))
+        with ServerFederation.create(state, chosen, by=Actor.of_terminal()) as federation:
+            token, _ = federation.tokens.create(
+                "researcher", ("research",), timedelta(days=1), datetime.now(UTC), by=Actor.of_terminal()
+            )
         running = Running(["server", "start", "--state", str(state.root)], folder / "server.log")
         return cls(folder, chosen, running, token)
 
@@ -209,7 +211,7 @@ class LocalFederation:
         site = create_site(folder, name)
         try:
             with ServerFederation.open(ServerState(self.folder / "server")) as federation:
-                token = federation.enrolment.create_token(name).encode()
+                token = federation.enrolment.create_token(name, by=Actor.of_terminal()).encode()
             enrolment.join(site, token)
         finally:
             site.close()

@@ -17,7 +17,7 @@ from archipel.data.volumes import read_image
 from archipel.plans.base import Array, Plan
 from archipel.plans.surfaces import hausdorff_95
 from archipel.tensors import decode
-from archipel.vocabulary import BadInput, ErrorCode
+from archipel.vocabulary import BadInput, ErrorCode, Thing
 
 SUFFIX = ".nii.gz"
 Models = Sequence[Mapping[str, Array]]
@@ -25,17 +25,19 @@ Models = Sequence[Mapping[str, Array]]
 
 def read_models(paths: Sequence[Path]) -> list[dict[str, Array]]:
     """Downloaded models, each a ``.safetensors`` file. Raises BadInput naming the file that is none."""
-    found = []
+    models = []
     for path in paths:
         try:
-            found.append(decode(path.read_bytes()))
+            models.append(decode(path.read_bytes()))
         except OSError as error:
             raise BadInput(
-                f"model {path}", f"cannot be read ({error.strerror})", "name a .safetensors file that was downloaded"
+                Thing("model", path),
+                f"cannot be read ({error.strerror})",
+                "name a .safetensors file that was downloaded",
             ) from error
         except BadInput as error:
-            raise BadInput(f"model {path}", str(error), "download it again") from error
-    return found
+            raise BadInput(Thing("model", path), str(error), "download it again") from error
+    return models
 
 
 def predict(plan: Plan, models: Models, image: FloatVolume, affine: Affine, *, thing: str = "image") -> LabelVolume:
@@ -56,15 +58,15 @@ def predict_path(plan: Plan, models: Models, source: Path, target: Path) -> list
         folder = source / "images" if (source / "images").is_dir() else source
         files = sorted(path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith("."))
         if not files:
-            raise BadInput(str(source), f"holds no *{SUFFIX}", "name a volume or a folder of volumes")
+            raise BadInput(Thing.file(source), f"holds no *{SUFFIX}", "name a volume or a folder of volumes")
         pairs = [(path, target / path.name) for path in files]
     elif source.is_file():
         pairs = [(source, target / source.name if target.is_dir() else target)]
     else:
-        raise BadInput(str(source), "is not there", "name a volume or a folder of volumes")
+        raise BadInput(Thing.file(source), "is not there", "name a volume or a folder of volumes")
     for path in (path for pair in pairs for path in pair):
         if not path.name.endswith(SUFFIX):
-            raise BadInput(path.name, f"does not end in {SUFFIX}", "name a compressed NIfTI file")
+            raise BadInput(Thing.file(path.name), f"does not end in {SUFFIX}", "name a compressed NIfTI file")
     segmenter = _Segmenter.of(plan, models)
     for path, out in pairs:
         image, affine = read_image(path)
@@ -104,15 +106,19 @@ def evaluate_folder(plan: Plan, models: Models, root: Path) -> Evaluation:
     segmenter = _Segmenter.of(plan, models)
     roots = [root] if (root / "images").is_dir() else sorted(path.parent for path in root.glob("*/images"))
     scans = [(folder, scan("nifti-pairs", folder)) for folder in roots] or [(root, scan("nifti-pairs", root))]
-    problems = [str(problem) for _, found in scans for problem in found.errors]
+    problems = [str(problem) for _, scan_result in scans for problem in scan_result.errors]
     if problems:
         raise BadInput(
-            str(root), f"has {len(problems)} problems ({'. '.join(problems)})", "fix them", code=ErrorCode.BAD_DATA
+            Thing.folder(root),
+            f"has {len(problems)} problems ({'. '.join(problems)})",
+            "fix them",
+            code=ErrorCode.BAD_DATA,
+            values={"problems": len(problems)},
         )
     subjects: dict[str, Scores] = {}
-    for folder, found in scans:
-        readings = format_named("nifti-pairs").read(folder, found.samples, {})
-        for sample, reading in zip(found.samples, readings, strict=True):
+    for folder, scan_result in scans:
+        readings = format_named("nifti-pairs").read(folder, scan_result.samples, {})
+        for sample, reading in zip(scan_result.samples, readings, strict=True):
             name = sample.name if len(scans) == 1 else f"{folder.name}/{sample.name}"
             image, label, affine = reading.images["image"], reading.label, reading.affine
             if label is not None and affine is not None:
@@ -142,7 +148,7 @@ class _Segmenter:
 
         if not isinstance(plan, SegmentationPlan):
             raise BadInput(
-                f"plan {type(plan).__name__}",
+                Thing("plan", type(plan).__name__),
                 "does not segment volumes",
                 "predict and evaluate need a plan derived from SegmentationPlan",
                 code=ErrorCode.BAD_PLAN,

@@ -4,15 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict, Unpack
 
 from pydantic import ValidationError
 
 from archipel.plans.loading import load_own, plan_errors_named
 from archipel.plans.packaging import PackagedPlan, package
 from archipel.tensors import blob_hash, encode, schema_of
-from archipel.vocabulary import BadInput, Job, RosterEntry, Value
+from archipel.vocabulary import (
+    BadInput,
+    Baselines,
+    Job,
+    PrivacyTerms,
+    RosterEntry,
+    RoundTerms,
+    StrategyTerms,
+    Thing,
+    Value,
+    WorkerLimits,
+)
 from archipel.vocabulary.bounds import EXACT
+
+
+class ResearchersTerms(TypedDict, total=False):
+    """Fields of ``Job`` that a researcher chooses and a plan does not settle; one left out has the job's default."""
+
+    title: str
+    description: str
+    validation_fraction: float
+    strategy: StrategyTerms
+    privacy: PrivacyTerms
+    baselines: Baselines
+    limits: WorkerLimits
 
 
 class Draft(NamedTuple):
@@ -38,19 +61,18 @@ def draft(
     class_name: str | None = None,
     entry: str | None = None,
     arguments: Mapping[str, Value] | None = None,
-    **terms: Any,
+    terms: RoundTerms,
+    **further: Unpack[ResearchersTerms],
 ) -> Draft:
     """Run the researcher's own plan here to make its initial model from ``seed``, and write the job.
 
     ``plan``, ``class_name`` and ``entry`` say which plan, as for ``package``.
-    ``terms`` are fields of ``Job`` that the plan does not settle: ``terms``, ``baselines``, ``limits``, ``title``,
-    ``validation_fraction`` and so on. Raises BadInput for a plan that cannot be loaded, arguments outside their
-    bounds and terms that do not fit together.
+    Raises BadInput for a plan that cannot be loaded, arguments outside their bounds and terms that do not fit together.
     """
     packaged = package(plan, class_name, entry)
     _check_seed(seed)
-    if "validation_fraction" in terms:
-        _check_fraction(terms["validation_fraction"])
+    if "validation_fraction" in further:
+        _check_fraction(further["validation_fraction"])
     loaded = load_own(packaged)
     with plan_errors_named(packaged):
         model = loaded.initial_model(seed)
@@ -71,21 +93,32 @@ def draft(
             seed=seed,
             roster=tuple(roster),
             server_key=server_key,
-            **terms,
+            terms=terms,
+            **further,
         )
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or experiment
-        raise BadInput(f"job {experiment}: {where}", str(first["msg"]), "fix it and create the job again") from error
+        raise BadInput(
+            Thing.worded(f"job {experiment}: {where}", experiment=experiment, where=where),
+            str(first["msg"]),
+            "fix it and create the job again",
+        ) from error
     return Draft(job, packaged, tensor_file)
 
 
 def _check_seed(seed: int) -> None:
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < EXACT:
-        raise BadInput(f"seed={seed!r}", "is not a seed", f"give a whole number from 0 to {EXACT - 1}")
+        raise BadInput(
+            Thing.worded(f"seed={seed!r}", seed=seed), "is not a seed", f"give a whole number from 0 to {EXACT - 1}"
+        )
 
 
 def _check_fraction(fraction: float) -> None:
     if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 <= fraction < 1:
         cause = "is not a share of the subjects"
-        raise BadInput(f"validation_fraction {fraction!r}", cause, "give a number from 0 to below 1, such as 0.2")
+        raise BadInput(
+            Thing.worded(f"validation_fraction {fraction!r}", validation_fraction=fraction),
+            cause,
+            "give a number from 0 to below 1, such as 0.2",
+        )

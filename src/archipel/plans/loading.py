@@ -90,8 +90,8 @@ def plan_errors_named(packaged: PackagedPlan) -> Iterator[None]:
     except Exception as error:
         place = plan_line_of(error, packaged.files)
         thing = packaged.entry if place is None else str(place)
-        said = _said(error).replace(f"{package_name(packaged.files)}.", "")
-        raise bad_plan(thing, said, _remedy(error, packaged.files)) from error
+        cause = _said(error).replace(f"{package_name(packaged.files)}.", "")
+        raise bad_plan(thing, cause, _remedy(error, packaged.files)) from error
 
 
 def _said(error: Exception) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from archipel.plans.base import Array, Model
-from archipel.vocabulary import BadInput, ErrorCode
+from archipel.vocabulary import BadInput, ErrorCode, Thing
 
 
 def export_state(optimiser: torch.optim.Optimizer) -> Model:
@@ -26,10 +26,11 @@ def export_state(optimiser: torch.optim.Optimizer) -> Model:
                 arrays[f"{index}.{name}#"] = np.asarray(value)
             elif value is not None:
                 raise BadInput(
-                    f"optimiser {type(optimiser).__name__}",
+                    Thing("optimiser", type(optimiser).__name__),
                     f"keeps {name} as {type(value).__name__}, which cannot continue between rounds",
                     "use optimiser_state reset or another optimiser",
                     code=ErrorCode.BAD_PLAN,
+                    values={"value": name, "type": type(value).__name__},
                 )
     return arrays
 

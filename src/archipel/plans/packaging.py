@@ -109,20 +109,20 @@ def _last_name(node: ast.expr) -> str | None:
     return None
 
 
-def choose_class(file_name: str, found: list[str], class_name: str | None) -> str:
+def choose_class(file_name: str, class_names: list[str], class_name: str | None) -> str:
     """The class that is meant of those found in a file; BadInput (``bad-plan``) when none or several could be."""
-    listed = ", ".join(found) or "none"
+    listed = ", ".join(class_names) or "none"
     if class_name is not None:
-        if class_name not in found:
+        if class_name not in class_names:
             raise bad_plan(
                 file_name, f"has no plan class {class_name}", f"plan classes in it are: {listed}; derive from TorchPlan"
             )
         return class_name
-    if not found:
+    if not class_names:
         raise bad_plan(file_name, "has no plan class", f"define a class that derives from {', '.join(_BASES)}")
-    if len(found) > 1:
-        raise bad_plan(file_name, f"has {len(found)} plan classes ({listed})", "give the class name of the plan")
-    return found[0]
+    if len(class_names) > 1:
+        raise bad_plan(file_name, f"has {len(class_names)} plan classes ({listed})", "give the class name of the plan")
+    return class_names[0]
 
 
 def check_declarations(plan: Plan) -> None:

@@ -29,6 +29,7 @@ from archipel.vocabulary import (
     OptimiserState,
     Task,
     TaskKind,
+    Thing,
     TrainingPass,
 )
 
@@ -66,20 +67,22 @@ class PlanRuntime:
         kind = format_named(self.cohort.format).kind
         if kind != needs.kind:
             raise BadInput(
-                f"dataset {self.cohort.dataset}",
+                Thing("dataset", self.cohort.dataset),
                 f"is of kind {kind}",
                 f"the plan needs {needs.kind}",
                 code=ErrorCode.BAD_DATA,
+                values={"kind": kind, "needed": needs.kind},
             )
         complete = len(usable(self.cohort, needs).subjects)
         if complete < needs.minimum_subjects:
             left_out = len(self.cohort.subjects) - complete
             raise BadInput(
-                f"dataset {self.cohort.dataset}",
+                Thing("dataset", self.cohort.dataset),
                 f"has {complete} subjects in the cohort"
                 + (f" ({left_out} others lack a column and are left out)" if left_out else ""),
                 f"the plan needs at least {needs.minimum_subjects}",
                 code=ErrorCode.BAD_DATA,
+                values={"subjects": complete, "needed": needs.minimum_subjects},
             )
         source = self.data
         if isinstance(source, Path):
@@ -115,9 +118,9 @@ class PlanRuntime:
         kept: Mapping[str, Array] = {} if local or state is None else decode(state)
         continues = self.job.optimiser_state is OptimiserState.CONTINUE_LOCAL
         trained = TrainingResult(samples=0)
-        for one in task.passes:
+        for training_pass in task.passes:
             self.plan.restore(kept if continues else {})
-            trained = self._one_pass(one, arrays)
+            trained = self._one_pass(training_pass, arrays)
             kept = self.plan.state() if continues else {}
         metrics = _declared(trained.metrics, self.job.metrics, "train")
         keeps_state = continues and not local
@@ -130,10 +133,12 @@ class PlanRuntime:
         """
         if not (self._validation_subjects and self.job.validation):
             return Outcome(samples=0)
-        one = task.passes[0] if task.passes else TrainingPass(round=task.key.round, arguments=self.job.arguments)
+        training_pass = (
+            task.passes[0] if task.passes else TrainingPass(round=task.key.round, arguments=self.job.arguments)
+        )
         tensor_files = ReadInTurn(len(models), lambda number: views(self.job.tensors, models[number]))
-        found = _finite_or_error(lambda: self.plan.evaluate(tensor_files, self._context(one)))
-        return Outcome(self._validation_subjects, validation=_declared(found, self.job.validation, "evaluate"))
+        metrics = _finite_or_error(lambda: self.plan.evaluate(tensor_files, self._context(training_pass)))
+        return Outcome(self._validation_subjects, validation=_declared(metrics, self.job.validation, "evaluate"))
 
     def _context(self, one: TrainingPass) -> Context:
         return Context(
@@ -145,9 +150,9 @@ class PlanRuntime:
             threads=self.job.limits.threads,
         )
 
-    def _one_pass(self, one: TrainingPass, arrays: Model) -> TrainingResult:
+    def _one_pass(self, training_pass: TrainingPass, arrays: Model) -> TrainingResult:
         given = dict(arrays)
-        trained = _finite_or_error(lambda: self.plan.train(given, self._context(one)))
+        trained = _finite_or_error(lambda: self.plan.train(given, self._context(training_pass)))
         if trained.samples < 1:
             raise _plan_error(
                 "train returned no samples", "return TrainingResult(samples=number of subjects trained on)"
@@ -156,10 +161,11 @@ class PlanRuntime:
         for name, array in arrays.items():
             if array.dtype.kind == "f" and not is_finite(array):
                 raise ArchipelError(
-                    f"parameter {name}",
-                    f"is NaN or infinite after round {one.round}",
+                    Thing("parameter", name),
+                    f"is NaN or infinite after round {training_pass.round}",
                     "lower the learning rate or look at the loss",
                     code=ErrorCode.NOT_FINITE,
+                    values={"round": training_pass.round},
                 )
         return trained
 
@@ -175,10 +181,11 @@ def _check_same_terms(plan: Plan, job: Job) -> None:
     for name, (declared, approved) in pairs.items():
         if declared != approved:
             raise BadInput(
-                f"plan {job.plan.class_name}",
+                Thing("plan", job.plan.class_name),
                 f"declares other {name} than the job",
                 "make the job from this plan again",
                 code=ErrorCode.BAD_PLAN,
+                values={"declaration": name},
             )
 
 

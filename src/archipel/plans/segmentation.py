@@ -17,7 +17,7 @@ from archipel.data import Affine, FloatVolume, LabelVolume, Orientation, Subject
 from archipel.plans.base import Array, Context
 from archipel.plans.torch import Tensor, TorchPlan
 from archipel.plans.volumes import Levels, Shape, Window, check_spacing, normalised
-from archipel.vocabulary import BadInput, DataNeeds, ErrorCode, MetricSpec, MetricSum, Selection
+from archipel.vocabulary import BadInput, DataNeeds, ErrorCode, MetricSpec, MetricSum, Selection, Thing
 
 
 class SegmentationPlan(TorchPlan):
@@ -144,7 +144,12 @@ class SegmentationPlan(TorchPlan):
 
     def _channels(self, volume: Volume) -> NDArray[np.int16]:
         if volume.label is None:
-            raise BadInput(volume.id, "has no label", "add the label or exclude the subject", code=ErrorCode.BAD_DATA)
+            raise BadInput(
+                Thing.worded(volume.id, sample=volume.id),
+                "has no label",
+                "add the label or exclude the subject",
+                code=ErrorCode.BAD_DATA,
+            )
         values = [0, *self.label_names()]
         # A table of all values that an int16 label can have: a sort of the volume would take ten times as long.
         places = np.full(1 << 15, -1, dtype=np.int16)
@@ -152,10 +157,11 @@ class SegmentationPlan(TorchPlan):
         channels = np.asarray(places[volume.label])
         if channels.min() < 0:
             raise BadInput(
-                volume.id,
+                Thing.worded(volume.id, sample=volume.id),
                 f"its label holds the value {int(volume.label[channels < 0].min())}",
                 f"the plan knows {values}; map the label to these or exclude the subject",
                 code=ErrorCode.BAD_DATA,
+                values={"value": int(volume.label[channels < 0].min())},
             )
         return channels
 

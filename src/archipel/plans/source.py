@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import tokenize
 
-from archipel.vocabulary import BadInput, ErrorCode
+from archipel.vocabulary import BadInput, ErrorCode, Thing
 
 _UNSEEN = {
     "\0": ("a NUL character", "remove it"),
@@ -54,5 +54,5 @@ def _check_coding(lines: str, file_name: str) -> None:
 
 
 def bad_plan(thing: str, cause: str, remedy: str) -> BadInput:
-    """The error for a plan that cannot be used."""
-    return BadInput(thing, cause, remedy, code=ErrorCode.BAD_PLAN)
+    """The error for a plan that cannot be used; ``thing`` is its file, or its class."""
+    return BadInput(Thing.worded(thing, plan=thing), cause, remedy, code=ErrorCode.BAD_PLAN)

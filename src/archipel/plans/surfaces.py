@@ -15,7 +15,7 @@ def surface(mask: Mask) -> Mask:
     return np.asarray(mask & ~ndimage.binary_erosion(mask, border_value=0))
 
 
-def hausdorff_95(one: Mask, other: Mask, spacing: tuple[float, float, float]) -> float | None:
+def hausdorff_95(mask: Mask, other: Mask, spacing: tuple[float, float, float]) -> float | None:
     """The 95th percentile of the distances from each surface to the other, in millimetres.
 
     The larger of the two directions' percentiles is taken (the convention of MONAI and of the Medical Segmentation
@@ -23,9 +23,9 @@ def hausdorff_95(one: Mask, other: Mask, spacing: tuple[float, float, float]) ->
     """
     from scipy import ndimage
 
-    if not one.any() or not other.any():
-        return 0.0 if one.any() == other.any() else None
-    surface_one, surface_other = surface(one), surface(other)
-    to_other = ndimage.distance_transform_edt(~surface_other, sampling=spacing)[surface_one]
-    to_one = ndimage.distance_transform_edt(~surface_one, sampling=spacing)[surface_other]
-    return float(max(np.percentile(to_other, 95), np.percentile(to_one, 95)))
+    if not mask.any() or not other.any():
+        return 0.0 if mask.any() == other.any() else None
+    surface_mask, surface_other = surface(mask), surface(other)
+    to_other = ndimage.distance_transform_edt(~surface_other, sampling=spacing)[surface_mask]
+    to_mask = ndimage.distance_transform_edt(~surface_mask, sampling=spacing)[surface_other]
+    return float(max(np.percentile(to_other, 95), np.percentile(to_mask, 95)))

@@ -20,7 +20,7 @@ from archipel.plans.base import Array, Context, Model, Plan, TrainingResult, der
 from archipel.plans.examples import Examples, InMemory, OnDemand
 from archipel.plans.memory import keep_freed_memory
 from archipel.plans.optimiser_state import export_state, restore_state
-from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, MetricSpec, MetricSum
+from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, MetricSpec, MetricSum, Thing
 
 Tensor: TypeAlias = torch.Tensor
 T = TypeVar("T")
@@ -131,7 +131,7 @@ class TorchPlan(Plan):
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise ArchipelError(
-                    f"the loss in round {context.round}",
+                    Thing.worded(f"the loss in round {context.round}", round=context.round),
                     "is NaN or infinite",
                     "lower the learning rate, or look for bad volumes and divisions by zero in the loss",
                     code=ErrorCode.NOT_FINITE,
@@ -198,19 +198,19 @@ class TorchPlan(Plan):
         remaining = iter(batches)
         for first in remaining:
             network = self._network_of(models[0])
-            held: list[tuple[Tensor, Tensor, T]] = []
+            on_device: list[tuple[Tensor, Tensor, T]] = []
             size = 0
             for inputs, belonging in itertools.chain([first], remaining):
                 outputs = self.activate(network(inputs))
-                held.append((inputs, outputs, belonging))
+                on_device.append((inputs, outputs, belonging))
                 size += inputs.nbytes + outputs.nbytes
                 if size >= self.held_bytes:
                     break
             for model in models[1:]:
                 network = self._network_of(model)
-                for place, (inputs, total, belonging) in enumerate(held):
-                    held[place] = inputs, total + self.activate(network(inputs)), belonging
-            for _, total, belonging in held:
+                for place, (inputs, total, belonging) in enumerate(on_device):
+                    on_device[place] = inputs, total + self.activate(network(inputs)), belonging
+            for _, total, belonging in on_device:
                 yield total / len(models), belonging
 
     def _network_of(self, model: Mapping[str, Array]) -> torch.nn.Module:
@@ -261,20 +261,20 @@ def export_model(network: torch.nn.Module, into: Model | None = None) -> Model:
     Raises BadInput when a tensor has a type that numpy does not know, or when the network's names, types or shapes
     are no longer those of ``into``.
     """
-    found: Model = {}
+    arrays: Model = {}
     for name, tensor in network.state_dict().items():
         if tensor.dtype is torch.bfloat16:
             raise BadInput(
-                f"parameter {name}",
+                Thing("parameter", name),
                 "is bfloat16, which a tensor file cannot hold",
                 "keep weights float32 and compute under torch.autocast",
                 code=ErrorCode.BAD_PLAN,
             )
-        found[name] = tensor.detach().cpu().numpy()
+        arrays[name] = tensor.detach().cpu().numpy()
     if into is None:
-        return {name: array.copy() for name, array in found.items()}
-    _check_fit(found, into)
-    for name, array in found.items():
+        return {name: array.copy() for name, array in arrays.items()}
+    _check_fit(arrays, into)
+    for name, array in arrays.items():
         into[name][...] = array
     return into
 
@@ -292,7 +292,7 @@ def _check_fit(own: Mapping[str, Array], model: Mapping[str, Array]) -> None:
         mine, given = own.get(name), model.get(name)
         if mine is None or given is None or mine.shape != given.shape or mine.dtype != given.dtype:
             raise BadInput(
-                f"parameter {name}",
+                Thing("parameter", name),
                 f"is {_form(mine)} in the plan's network and {_form(given)} in the model",
                 "a model keeps its names, types and shapes for a whole job; use the plan that the model came from",
                 code=ErrorCode.MODEL_CHANGED,

@@ -82,13 +82,14 @@ def _centred(own: int, common: int) -> tuple[slice, slice]:
 def check_spacing(thing: str, affine: Affine, spacing: tuple[float, float, float], tolerance: float) -> None:
     """Raise BadInput when a RAS volume's voxels differ from ``spacing`` (mm) by more than the relative tolerance."""
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    found = sizes[list(Orientation.of(affine).axes)]
-    if np.any(np.abs(found / np.asarray(spacing) - 1) > tolerance):
-        shown = " x ".join(f"{size:.3g}" for size in found)
+    plan_axes_mm = sizes[list(Orientation.of(affine).axes)]
+    if np.any(np.abs(plan_axes_mm / np.asarray(spacing) - 1) > tolerance):
+        shown = " x ".join(f"{size:.3g}" for size in plan_axes_mm)
         wanted = " x ".join(f"{size:.3g}" for size in spacing)
         raise BadInput(
             thing,
             f"has voxels of {shown} mm where the plan works on {wanted} mm",
             "resample the dataset or use a plan for this resolution",
             code=ErrorCode.BAD_DATA,
+            values={"found_mm": shown, "needed_mm": wanted},
         )

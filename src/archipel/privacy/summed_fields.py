@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from archipel.privacy.steps import steps_of
-from archipel.vocabulary import BadInput, ErrorCode, Job, MetricSum, Release, TaskKind, TensorSchema, TensorSpec
+from archipel.vocabulary import BadInput, ErrorCode, Job, MetricSum, Release, TaskKind, TensorSchema, TensorSpec, Thing
 from archipel.vocabulary.bounds import EXACT
 from archipel.vocabulary.releases import SUMMED_PREFIX
 
@@ -77,18 +77,18 @@ def addend_of(job: Job, kind: TaskKind, own: UpdateSums) -> Addend:
     Raises BadInput for a metric that the job does not have, and for a number that could not be added up.
     """
     numbers = {SAMPLES: float(own.samples), WEIGHT: own.weight}
-    parts = {_METRIC + name: one for name, one in own.metrics.items()}
-    parts |= {_VALIDATION + name: one for name, one in own.validation.items()}
-    for name, one in parts.items():
-        if not one.adds_up:
+    parts = {_METRIC + name: sums for name, sums in own.metrics.items()}
+    parts |= {_VALIDATION + name: sums for name, sums in own.validation.items()}
+    for name, sums in parts.items():
+        if not sums.adds_up:
             cause = "is out of the bounds within which sites add up to a finite mean"
-            raise BadInput(f"metric {name.partition('/')[2]}", cause, "fix the plan", code=ErrorCode.BAD_UPDATE)
-        numbers |= {f"{name}/total": one.total, f"{name}/weight": one.weight}
+            raise BadInput(Thing("metric", name.partition("/")[2]), cause, "fix the plan", code=ErrorCode.BAD_UPDATE)
+        numbers |= {f"{name}/total": sums.total, f"{name}/weight": sums.weight}
     names = field_names(job, kind)
     unknown = sorted(parts.keys() - {name.rpartition("/")[0] for name in names})
     if unknown:
         name = unknown[0].partition("/")[2]
-        raise BadInput(f"metric {name}", "is not in the job", "send the job's", code=ErrorCode.BAD_UPDATE)
+        raise BadInput(Thing("metric", name), "is not in the job", "send the job's", code=ErrorCode.BAD_UPDATE)
     if SAMPLES in names and not (0 < own.samples < EXACT and math.isfinite(own.weight) and own.weight >= 0):
         cause = f"has {own.samples} samples and weight {own.weight}, which cannot be added up"
         raise BadInput("the update", cause, "train on at least one sample", code=ErrorCode.BAD_UPDATE)
@@ -114,16 +114,16 @@ def added_up(job: Job, numbers: Mapping[str, float]) -> UpdateSums:
         raise BadInput("the sum of the updates", cause, remedy, code=ErrorCode.BAD_UPDATE)
 
     def sums(prefix: str, names: set[str]) -> dict[str, MetricSum]:
-        found = {
+        summed = {
             name: MetricSum(total=numbers[f"{prefix}{name}/total"], weight=numbers[f"{prefix}{name}/weight"])
             for name in sorted(names)
             if f"{prefix}{name}/total" in numbers
         }
-        for name, one in found.items():
-            if not one.adds_up:
-                cause = f"metric {name} adds up to {one.total} over a weight of {one.weight}, which has no mean"
+        for name, added in summed.items():
+            if not added.adds_up:
+                cause = f"metric {name} adds up to {added.total} over a weight of {added.weight}, which has no mean"
                 raise BadInput("the sum of the updates", cause, remedy, code=ErrorCode.BAD_UPDATE)
-        return {name: one for name, one in found.items() if one.weight or one.total}
+        return {name: added for name, added in summed.items() if added.weight or added.total}
 
     return UpdateSums(
         samples=round(numbers.get(SAMPLES, 0.0)),

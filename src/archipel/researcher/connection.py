@@ -22,6 +22,7 @@ from archipel.vocabulary import (
     Record,
     Refused,
     StorageFull,
+    Thing,
 )
 
 R = TypeVar("R", bound=Record)
@@ -56,7 +57,7 @@ class Connection:
     def __init__(self, url: str, token: str, ca: str | Path, proxy: str | None = None) -> None:
         self.url = url.rstrip("/")
         if not self.url.startswith("https://"):
-            raise BadInput(f"server {url}", "is not an https address", "give https://host:port")
+            raise BadInput(Thing("server", url), "is not an https address", "give https://host:port")
         self._client = httpx.Client(
             base_url=self.url,
             verify=_trust(self.url, ca, proxy),
@@ -96,7 +97,7 @@ class Connection:
         fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(map(str, fault["loc"])) or "the whole answer"
         return ArchipelError(
-            f"server {self.url}",
+            Thing("server", self.url),
             f"answered {path} with a document that this version cannot read ({where}: {fault['msg']})",
             "install the version of Archipel that the server has (federation.version)",
         )
@@ -155,13 +156,15 @@ def _trust(url: str, ca: str | Path, proxy: str | None) -> ssl.SSLContext:
             pem = Path(ca).read_text(encoding="ascii")
         except (OSError, UnicodeDecodeError) as error:
             raise BadInput(
-                f"CA certificate {ca}", "cannot be read", "give the federation's CA file or its sha256: fingerprint"
+                Thing.worded(f"CA certificate {ca}", ca=ca),
+                "cannot be read",
+                "give the federation's CA file or its sha256: fingerprint",
             ) from error
     try:
         return ssl.create_default_context(cadata=pem)
     except ssl.SSLError as error:
         raise BadInput(
-            f"CA certificate {ca}", "is not a PEM certificate", "ask the server's operator for it"
+            Thing.worded(f"CA certificate {ca}", ca=ca), "is not a PEM certificate", "ask the server's operator for it"
         ) from error
 
 
@@ -178,7 +181,7 @@ def _fetched_authority(url: str, fingerprint: str, proxy: str | None) -> str:
     pem = AuthorityReply.model_validate_json(response.content).ca
     if authority_fingerprint(pem) != fingerprint:
         raise ArchipelError(
-            f"server {url}",
+            Thing("server", url),
             "shows another CA than the fingerprint names",
             "do not continue: check the address and ask the server's operator",
             code=ErrorCode.TRUST,
@@ -206,7 +209,7 @@ def _check(response: httpx.Response) -> None:
 def _unreachable(url: str, error: Exception) -> ArchipelError:
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         return ArchipelError(
-            f"server {url}",
+            Thing("server", url),
             f"is not certified by the federation's CA ({error})",
             "check the address and ca= with the server's operator",
             code=ErrorCode.TRUST,
@@ -214,5 +217,7 @@ def _unreachable(url: str, error: Exception) -> ArchipelError:
     cause = str(error) or type(error).__name__
     if isinstance(error, httpx.RemoteProtocolError):
         remedy = "check the port: researchers use the REST port, not the sites' one; experiments there continue"
-        return Unreachable(f"server {url}", f"did not answer as a server's REST does ({cause})", remedy)
-    return Unreachable(f"server {url}", f"was not reached ({cause})", "check the network; experiments there continue")
+        return Unreachable(Thing("server", url), f"did not answer as a server's REST does ({cause})", remedy)
+    return Unreachable(
+        Thing("server", url), f"was not reached ({cause})", "check the network; experiments there continue"
+    )

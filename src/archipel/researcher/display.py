@@ -68,15 +68,15 @@ class LogScreen:
         running = document is not None and document.state is ExperimentState.RUNNING
         if document is not None and running and stage and (not stage.startswith("round") or "attempt" in stage):
             # Numbers are those of the last round: a stage's line repeats none of them.
-            said = [progress.name, stage, document.reason or ""]
+            words = [progress.name, stage, document.reason or ""]
         else:
             numbers = [f"{name} {values[-1]:.4f}" for name, values in progress.course() if values]
-            said = [replace(progress, stage="").headline(), *numbers]
-        line = escape_hidden(" · ".join(one for one in [*said, progress.notice] if one))
-        for one in (line, *progress.remarks()):
-            if one not in self._said:
-                self._console.print(Text(one), soft_wrap=True)
-                self._said.add(one)
+            words = [replace(progress, stage="").headline(), *numbers]
+        line = escape_hidden(" · ".join(text for text in [*words, progress.notice] if text))
+        for text in (line, *progress.remarks()):
+            if text not in self._said:
+                self._console.print(Text(text), soft_wrap=True)
+                self._said.add(text)
 
 
 class NotebookScreen:

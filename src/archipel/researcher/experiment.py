@@ -29,7 +29,7 @@ from archipel.transport.rest import (
     RoundView,
     Submission,
 )
-from archipel.vocabulary import ArchipelError, Conflict, ErrorCode, Job, NotFound, Value
+from archipel.vocabulary import ArchipelError, Conflict, ErrorCode, Job, NotFound, Thing, Value
 from archipel.vocabulary.states import ApprovalState, ControlVerb, ExperimentState
 
 if TYPE_CHECKING:
@@ -240,7 +240,12 @@ class Experiment:
         """
         kept = {model.name: model for model in self._models()}
         if which not in kept:
-            raise NotFound(f"model {which} of {self.name}", "is not kept", f"there are: {', '.join(sorted(kept))}")
+            raise NotFound(
+                Thing.worded(f"model {which} of {self.name}", model=which, experiment=self.name),
+                "is not kept",
+                f"there are: {', '.join(sorted(kept))}",
+                values={"kept": ", ".join(sorted(kept))},
+            )
         target = place_for(Path(path), self.name, which)
         data = self._connection.download(f"{self._path}/models/{which}")
         software = {"server": self._connection.ask(FederationView, "GET", "/v1/federation").version}
@@ -262,7 +267,7 @@ class Experiment:
     def _path(self) -> str:
         if self._draft is not None:
             raise Conflict(
-                f"experiment {self.name}", "is a draft and was not submitted", "submit() it first, or run() it"
+                Thing("experiment", self.name), "is a draft and was not submitted", "submit() it first, or run() it"
             )
         return f"/v1/experiments/{self.name}"
 
@@ -275,7 +280,7 @@ class Experiment:
     def _check_hash(self, document: ExperimentView) -> None:
         if document.job_hash != self.job_hash:
             raise ArchipelError(
-                f"experiment {self.name}",
+                Thing("experiment", self.name),
                 "the server holds another job than this one under its name",
                 "choose another name, or ask the server's operator",
                 code=ErrorCode.TRUST,

@@ -30,6 +30,7 @@ from archipel.vocabulary import (
     PrivacyTerms,
     RoundTerms,
     StrategyTerms,
+    Thing,
     Value,
     WorkerLimits,
 )
@@ -56,7 +57,7 @@ def connect(
     ...     federation.name
     'north sea'
     """
-    found: dict[str, str] = {}
+    settings: dict[str, str] = {}
     for argument, variable, given in (
         ("url", "ARCHIPEL_SERVER", url),
         ("token", "ARCHIPEL_TOKEN", token),
@@ -64,9 +65,13 @@ def connect(
     ):
         value = str(given) if given is not None else os.environ.get(variable, "")
         if not value:
-            raise BadInput(f"connect: {argument}", "is missing", f"give it or set {variable}; the operator knows it")
-        found[argument] = value
-    connection = Connection(found["url"], found["token"], found["ca"], proxy)
+            raise BadInput(
+                Thing.worded(f"connect: {argument}", argument=argument),
+                "is missing",
+                f"give it or set {variable}; the operator knows it",
+            )
+        settings[argument] = value
+    connection = Connection(settings["url"], settings["token"], settings["ca"], proxy)
     try:
         return Federation(connection)
     except ArchipelError:
@@ -234,7 +239,7 @@ def _plan_path(plan: PlanPlace, class_name: str | None) -> tuple[Path, str | Non
     source = inspect.getsourcefile(plan) if plan.__module__ != "__main__" else None
     if source is None:
         raise BadInput(
-            f"plan {plan.__name__}",
+            Thing("plan", plan.__name__),
             "was not imported from a file",
             "write it to a file (in a notebook: %%writefile plan.py) and give that file",
             code=ErrorCode.BAD_PLAN,
@@ -250,13 +255,13 @@ def _check_loss(plan: Plan) -> None:
     """Raise BadInput for a torch plan that inherits both its training and the loss that only says it is missing."""
     kind = type(plan)
     owners = {
-        name: next(one for one in kind.__mro__ if name in vars(one))
+        name: next(ancestor for ancestor in kind.__mro__ if name in vars(ancestor))
         for name in ("train", "loss")
         if hasattr(kind, name)
     }
     if len(owners) == 2 and all(owner.__module__ == "archipel.plans.torch" for owner in owners.values()):
         raise BadInput(
-            f"plan {kind.__name__}",
+            Thing("plan", kind.__name__),
             "does not define loss",
             "define loss(self, outputs, targets), the mean loss of a batch",
             code=ErrorCode.BAD_PLAN,
@@ -266,7 +271,7 @@ def _check_loss(plan: Plan) -> None:
 def _check_name(name: str | None) -> None:
     if name is not None and not _EXPERIMENT.fullmatch(name):
         raise BadInput(
-            f"name {name!r}",
+            Thing.worded(f"name {name!r}", name=name),
             "is not a name an experiment may have",
             f"use lower-case letters, digits and hyphens, at most 63, such as {_slug(name)}",
         )
@@ -275,9 +280,18 @@ def _check_name(name: str | None) -> None:
 def _terms(rounds: int, quorum: int, deadline: float, grace: float, retries: int) -> RoundTerms:
     for name, value, least in (("rounds", rounds, 1), ("quorum", quorum, 1), ("retries", retries, 0)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise BadInput(f"{name}={value!r}", "is not a whole number that is valid", f"give at least {least}")
+            raise BadInput(
+                Thing.worded(f"{name}={value!r}", **{name: value}),
+                "is not a whole number that is valid",
+                f"give at least {least}",
+                values={"least": least},
+            )
     if not (deadline > 0 and grace >= 0):
-        raise BadInput(f"deadline={deadline!r}, grace={grace!r}", "are not lengths of time", "give seconds")
+        raise BadInput(
+            Thing.worded(f"deadline={deadline!r}, grace={grace!r}", deadline=deadline, grace=grace),
+            "are not lengths of time",
+            "give seconds",
+        )
     return RoundTerms(rounds=rounds, quorum=quorum, deadline_s=deadline, grace_s=grace, retries=retries)
 
 

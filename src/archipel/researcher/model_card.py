@@ -118,9 +118,9 @@ def _hyper_parameters(job: Job, committed: Sequence[RoundView]) -> str:
             (value, [attempt.round for attempt in attempts])
             for value, attempts in groupby(committed, key=lambda attempt: attempt.arguments.get(name))
         ]
-        told = [f"{value} (rounds {there[0]}-{there[-1]})" for value, there in runs]
+        spans = [f"{value} (rounds {there[0]}-{there[-1]})" for value, there in runs]
         rows.append(
-            f"| {name} | {', '.join(told) if len(runs) > 1 else (runs[0][0] if runs else job.arguments[name])} |"
+            f"| {name} | {', '.join(spans) if len(runs) > 1 else (runs[0][0] if runs else job.arguments[name])} |"
         )
     return "## Hyper-parameters\n\n| name | value |\n|---|---|\n" + "\n".join(rows) if rows else ""
 
@@ -132,8 +132,8 @@ def _software(elsewhere: Mapping[str, str]) -> str:
             here[package] = version(package)
         except PackageNotFoundError:
             continue
-    words = ", ".join(f"{name} {found}" for name, found in sorted(here.items()))
-    others = ", ".join(f"{name} archipel {found}" for name, found in elsewhere.items())
+    words = ", ".join(f"{name} {installed}" for name, installed in sorted(here.items()))
+    others = ", ".join(f"{name} archipel {installed}" for name, installed in elsewhere.items())
     return (
         f"## Software\n\nWhere this card was written: {words}. Elsewhere: {others}; the versions at the sites "
         f"are not recorded."
@@ -145,11 +145,11 @@ def _measured(job: Job, model: ModelView, document: ExperimentView, local: str |
     count = federated.subjects if federated is not None else None
     fraction = f"{job.validation_fraction:.0%} of each site's subjects, chosen by hash of the subject's id"
     fraction = f"about {fraction}" + (f": {count} subjects in all" if count else "")
-    found = model.validation
-    if not found:
+    sums = model.validation
+    if not sums:
         return f"## Measured\n\nThis model was not validated at the sites (held out: {fraction})."
     better = {metric.name: metric.better for metric in job.validation}
-    lines = [f"| {name} | {value:.4f} | {better.get(name, '')} is better |" for name, value in sorted(found.items())]
+    lines = [f"| {name} | {value:.4f} | {better.get(name, '')} is better |" for name, value in sorted(sums.items())]
     text = (
         f"## Measured\n\nMeans over the subjects that the sites held out of training ({fraction}); computed at the "
         "sites, reported as sums.\n\n| metric | value | |\n|---|---|---|\n" + "\n".join(lines)
@@ -158,12 +158,12 @@ def _measured(job: Job, model: ModelView, document: ExperimentView, local: str |
         text += "\n\nThis round was chosen by its validation result, so this result is somewhat too optimistic."
     rows = [
         f"| {_BASELINES.get(name, name)} | "
-        + " | ".join(_cell(measured.validation.get(metric)) for metric in sorted(found))
+        + " | ".join(_cell(measured.validation.get(metric)) for metric in sorted(sums))
         + " |"
         for name, measured in document.baselines.by_model().items()
     ]
     if rows:
-        head = "| model | " + " | ".join(sorted(found)) + " |\n|---|" + "---|" * len(found)
+        head = "| model | " + " | ".join(sorted(sums)) + " |\n|---|" + "---|" * len(sums)
         text += f"\n\n### Beside the baselines\n\n{head}\n" + "\n".join(rows)
     return text
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from archipel.storage import disk_errors_named
 from archipel.tensors import blob_hash
-from archipel.vocabulary import ArchipelError, BadInput, ErrorCode
+from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, Thing
 
 _SUFFIX = ".safetensors"
 
@@ -16,7 +16,7 @@ def place_for(path: Path, experiment: str, which: str) -> Path:
     if path.suffix == _SUFFIX:
         return path
     if path.suffix == ".md":
-        raise BadInput(str(path), "is not a place for a model", f"give a folder or a name ending in {_SUFFIX}")
+        raise BadInput(Thing.file(path), "is not a place for a model", f"give a folder or a name ending in {_SUFFIX}")
     return path / f"{experiment}-{which.replace(':', '-')}{_SUFFIX}"
 
 
@@ -28,7 +28,10 @@ def write_model(target: Path, data: bytes, *, expected: str, card: str) -> None:
     """
     if blob_hash(data) != expected:
         raise ArchipelError(
-            f"model {target.name}", "is damaged: its bytes have another hash", "download it again", code=ErrorCode.TRUST
+            Thing("model", target.name),
+            "is damaged: its bytes have another hash",
+            "download it again",
+            code=ErrorCode.TRUST,
         )
     with disk_errors_named(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)

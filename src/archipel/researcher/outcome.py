@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict
+from enum import StrEnum
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-ModelKind = Literal["federated", "pooled", "ensemble", "local"]
+
+class ModelKind(StrEnum):
+    """The models that a demonstration compares, in the order in which it shows them."""
+
+    FEDERATED = "federated"
+    POOLED = "pooled"
+    ENSEMBLE = "ensemble"
+    LOCAL = "local"
 
 
 @dataclass(frozen=True)
@@ -132,15 +140,15 @@ class DemoResult:
     @property
     def ratio(self) -> float | None:
         """Federated over pooled Dice."""
-        federated, pooled = self.score("federated"), self.score("pooled")
+        federated, pooled = self.score(ModelKind.FEDERATED), self.score(ModelKind.POOLED)
         return federated.dice / pooled.dice if federated and pooled and pooled.dice else None
 
     def summary(self) -> Summary:
         """The numbers of ``summary.json``."""
         dice: dict[str, float | dict[str, float]] = {}
-        alone = {score.name: score.dice for score in self.scores if score.kind == "local"}
+        alone = {score.name: score.dice for score in self.scores if score.kind is ModelKind.LOCAL}
         for score in self.scores:
-            dice[score.kind] = alone if score.kind == "local" else score.dice
+            dice[score.kind] = alone if score.kind is ModelKind.LOCAL else score.dice
         return {
             "title": self.title,
             "data": self.data,
@@ -156,7 +164,7 @@ class DemoResult:
             "job_hash": self.job_hash,
             "plan_hash": self.plan_hash,
             "models": {
-                f"{score.kind}:{score.name}" if score.kind == "local" else score.kind: {
+                f"{score.kind}:{score.name}" if score.kind is ModelKind.LOCAL else score.kind: {
                     "dice": score.dice,
                     "per_site": dict(score.per_site),
                     "per_structure": dict(score.per_structure),
@@ -184,8 +192,8 @@ def middle_slice(
     from archipel.data import Orientation
 
     turn = Orientation.of(affine)
-    volume, true, found = turn.apply(image), turn.apply(truth), turn.apply(predicted)
+    volume, true, predicted_mask = turn.apply(image), turn.apply(truth), turn.apply(predicted)
     sizes = np.linalg.norm(affine[:3, :3], axis=0)[list(turn.axes)]
     index = int(np.argmax((true > 0).sum(axis=(1, 2))))
     spacing = float(sizes[1]), float(sizes[2])
-    return MiddleSlice(site, subject, volume[index], true[index], found[index], spacing, dice)
+    return MiddleSlice(site, subject, volume[index], true[index], predicted_mask[index], spacing, dice)

@@ -136,7 +136,7 @@ class Progress:
     def html(self) -> str:
         """The same as a table in HTML, which every notebook shows without widgets."""
         headers, rows = self.table()
-        head = "".join(f"<th style='text-align:left'>{escape(one)}</th>" for one in headers)
+        head = "".join(f"<th style='text-align:left'>{escape(text)}</th>" for text in headers)
         body = "".join(
             "<tr>" + "".join(f"<td style='text-align:left'>{escape(cell)}</td>" for cell in row) + "</tr>"
             for row in rows
@@ -145,8 +145,8 @@ class Progress:
             f"<div><code>{escape(name)} {sparkline(values)}</code> {values[-1]:.4f}</div>"
             for name, values in self.course()
         )
-        said = [*self.remarks(), escape_hidden(self.notice)]
-        notice = "".join(f"<p><em>{escape(one)}</em></p>" for one in said if one)
+        remarks = [*self.remarks(), escape_hidden(self.notice)]
+        notice = "".join(f"<p><em>{escape(text)}</em></p>" for text in remarks if text)
         return (
             f"<div><p><strong>{escape(self.headline())}</strong></p>"
             f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{course}{notice}</div>"
@@ -167,8 +167,8 @@ def advance(progress: Progress, event: Event) -> Progress:
         case UpdateReceived(site=site):
             return replace(progress, doing={**progress.doing, site: "delivered"})
         case SiteFailed(site=site, failure=failure):
-            said = f"failed: {failure}"
-            return replace(progress, doing={**progress.doing, site: said}, notice=f"{site} {said}")
+            outcome = f"failed: {failure}"
+            return replace(progress, doing={**progress.doing, site: outcome}, notice=f"{site} {outcome}")
         case ErrorReleased() as body:
             return replace(progress, released=(*progress.released, _released(body)))
         case RoundEnded():

@@ -13,12 +13,12 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from archipel.researcher.outcome import DemoResult, ModelScore
+from archipel.researcher.outcome import DemoResult, ModelKind, ModelScore
 from archipel.researcher.report_figures import FOUND, TRUE, curves_png, slices_png
 from archipel.storage import disk_errors_named
 
 _COUNTS = dict(enumerate(("One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine"), start=1))
-_ORDER = {"federated": 0, "pooled": 1, "ensemble": 2, "local": 3}
+_ORDER = {kind: place for place, kind in enumerate(ModelKind)}
 
 
 def write_report(result: DemoResult, folder: Path) -> list[Path]:
@@ -48,13 +48,17 @@ def report_html(result: DemoResult, curves: bytes) -> str:
         table=_table(result),
         slices=_slices(result),
         method=_method(result),
-        limits="".join(f"<li>{escape(one)}</li>" for one in _limits(result)),
+        limits="".join(f"<li>{escape(limit)}</li>" for limit in _limits(result)),
         footer=_footer(result),
     )
 
 
 def _sentence(result: DemoResult) -> str:
-    federated, pooled, local = result.score("federated"), result.score("pooled"), result.score("local")
+    federated, pooled, local = (
+        result.score(ModelKind.FEDERATED),
+        result.score(ModelKind.POOLED),
+        result.score(ModelKind.LOCAL),
+    )
     count = _COUNTS.get(len(result.sites), str(len(result.sites)))
     hospitals = f"{count} {'' if result.deployed else 'simulated '}{'hospital' if count == 'One' else 'hospitals'}"
     stayed = "no image left its site" if result.deployed else "each site's part read its own images only"
@@ -68,8 +72,12 @@ def _sentence(result: DemoResult) -> str:
 
 
 def _numbers(result: DemoResult) -> str:
-    federated, pooled, local = result.score("federated"), result.score("pooled"), result.score("local")
-    ensemble = result.score("ensemble")
+    federated, pooled, local = (
+        result.score(ModelKind.FEDERATED),
+        result.score(ModelKind.POOLED),
+        result.score(ModelKind.LOCAL),
+    )
+    ensemble = result.score(ModelKind.ENSEMBLE)
     boxes = [
         ("main", f"{federated.dice:.3f}", "federated Dice") if federated else None,
         ("", f"{pooled.dice:.3f}", "pooled: all images in one place") if pooled else None,
@@ -88,7 +96,7 @@ def _curves_caption(result: DemoResult) -> str:
         "The model of each round was measured at the start of the next one, at the sites. "
         "Dotted lines are models that were trained once, without rounds."
     )
-    if "pooled" in result.curves:
+    if ModelKind.POOLED in result.curves:
         text += " The dashed curve is the same plan on all images in one place, with as many passes."
     return escape(text)
 
@@ -110,14 +118,14 @@ def _table(result: DemoResult) -> str:
         )
 
     rows = []
-    for score in sorted(result.scores, key=lambda one: (_ORDER[one.kind], one.name)):
+    for score in sorted(result.scores, key=lambda reached: (_ORDER[reached.kind], reached.name)):
         cells = cell(score.dice) + "".join(
-            cell(score.per_site.get(site), own=score.kind == "local" and score.name == site) for site in sites
+            cell(score.per_site.get(site), own=score.kind is ModelKind.LOCAL and score.name == site) for site in sites
         )
         cells += "".join(f"<td>{_shown(score.per_structure.get(name))}</td>" for name in structures)
-        emphasis = "main" if score.kind == "federated" else ""
+        emphasis = "main" if score.kind is ModelKind.FEDERATED else ""
         rows.append(f'<tr class="{emphasis}"><td>{escape(_model_name(score))}</td>{cells}</tr>')
-    head = "".join(f"<th>{escape(one)}</th>" for one in heads)
+    head = "".join(f"<th>{escape(heading)}</th>" for heading in heads)
     return f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
 
 
@@ -126,7 +134,7 @@ def _shown(value: float | None) -> str:
 
 
 def _model_name(score: ModelScore) -> str:
-    return f"{score.name} alone" if score.kind == "local" else score.kind
+    return f"{score.name} alone" if score.kind is ModelKind.LOCAL else score.kind
 
 
 def _slices(result: DemoResult) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from archipel.researcher.outcome import DemoResult, MiddleSlice
+from archipel.researcher.outcome import DemoResult, MiddleSlice, ModelKind
 from archipel.researcher.plots import INK, PALETTE
 from archipel.researcher.tables import pyplot
 
@@ -41,7 +41,7 @@ def _dice(axis: Any, result: DemoResult) -> None:
     ends: list[tuple[float, str, str]] = []
     measured: dict[str, float] = {score.kind: score.dice for score in result.scores}
     for name, values in result.curves.items():
-        federated = name == "federated"
+        federated = name == ModelKind.FEDERATED
         colour = INK if federated else _GREY
         width, style = (2.6, "-") if federated else (1.6, (0, (5, 2)))
         axis.plot(
@@ -56,10 +56,10 @@ def _dice(axis: Any, result: DemoResult) -> None:
             ends.append((measured.get(name, values[-1]), name, colour))
     colours = dict(zip([site.name for site in result.sites], PALETTE, strict=False))
     for score in result.scores:
-        if score.kind in ("local", "ensemble"):
+        if score.kind in (ModelKind.LOCAL, ModelKind.ENSEMBLE):
             colour = colours.get(score.name, "#a05fb0")
             axis.axhline(score.dice, color=colour, linewidth=1.1, linestyle=":", zorder=2)
-            ends.append((score.dice, f"{score.name} alone" if score.kind == "local" else "ensemble", colour))
+            ends.append((score.dice, f"{score.name} alone" if score.kind is ModelKind.LOCAL else "ensemble", colour))
         elif score.kind not in result.curves:
             axis.axhline(score.dice, color=_GREY, linewidth=1.4, linestyle=(0, (5, 2)), zorder=2)
             ends.append((score.dice, score.kind, _GREY))
@@ -75,7 +75,7 @@ def _dice(axis: Any, result: DemoResult) -> None:
             textcoords=("axes fraction", "data"),
             color=colour,
             fontsize=9,
-            fontweight="bold" if name == "federated" else "normal",
+            fontweight="bold" if name == ModelKind.FEDERATED else "normal",
             va="center",
             annotation_clip=False,
         )
@@ -116,15 +116,15 @@ def slices_png(slices: Sequence[MiddleSlice], label_names: dict[int, str]) -> by
     figure.patch.set_facecolor("#0c1a1d")
     for axis in axes.flat:
         axis.set_axis_off()
-    for axis, one in zip(axes.flat, slices, strict=False):
-        low, high = np.percentile(one.image, [1, 99.5])
-        aspect = one.spacing[1] / one.spacing[0]
+    for axis, middle in zip(axes.flat, slices, strict=False):
+        low, high = np.percentile(middle.image, [1, 99.5])
+        aspect = middle.spacing[1] / middle.spacing[0]
         axis.imshow(
-            one.image.T, cmap="gray", vmin=low, vmax=high, origin="lower", aspect=aspect, interpolation="bicubic"
+            middle.image.T, cmap="gray", vmin=low, vmax=high, origin="lower", aspect=aspect, interpolation="bicubic"
         )
         for values, colour, style, width in (
-            (one.truth, TRUE, "solid", 1.9),
-            (one.predicted, FOUND, (0, (2.2, 1.3)), 1.9),
+            (middle.truth, TRUE, "solid", 1.9),
+            (middle.predicted, FOUND, (0, (2.2, 1.3)), 1.9),
         ):
             for label in label_names or {1: ""}:
                 mask = (values == label) if label_names else (values > 0)
@@ -132,7 +132,9 @@ def slices_png(slices: Sequence[MiddleSlice], label_names: dict[int, str]) -> by
                     axis.contour(
                         mask.T.astype(float), levels=[0.5], colors=[colour], linewidths=width, linestyles=[style]
                     )
-        axis.set_title(f"{one.site} · {one.subject}\nDice {one.dice:.3f}", color="#dfe9ea", fontsize=9.5, pad=6)
+        axis.set_title(
+            f"{middle.site} · {middle.subject}\nDice {middle.dice:.3f}", color="#dfe9ea", fontsize=9.5, pad=6
+        )
     figure.tight_layout(pad=1.0, h_pad=1.6)
     return _png(figure, plt)
 

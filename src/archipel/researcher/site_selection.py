@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from archipel.transport.messages import DatasetSummary
 from archipel.transport.rest import SiteView
-from archipel.vocabulary import BadInput, DataNeeds, RosterEntry
+from archipel.vocabulary import BadInput, DataNeeds, RosterEntry, Thing
 from archipel.vocabulary.visible import escape_hidden
 
 Wanted = Sequence[str] | Mapping[str, str | None] | None
@@ -58,10 +58,12 @@ def _asked_for(
         raise BadInput("sites", "none is named", "name at least one, or give no sites at all for every one that fits")
     twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
     if twice:
-        raise BadInput(f"site {twice[0]}", "is named twice", "name each site once; a job asks for one dataset of it")
+        raise BadInput(
+            Thing("site", twice[0]), "is named twice", "name each site once; a job asks for one dataset of it"
+        )
     for name, _ in pairs:
         if name not in known:
-            raise BadInput(f"site {name}", "is not in this federation", f"choose from {_listed(known)}")
+            raise BadInput(Thing("site", name), "is not in this federation", f"choose from {_listed(known)}")
     for name, dataset in pairs:
         if dataset is not None:
             _check_dataset(known[name], dataset, needs)
@@ -117,8 +119,8 @@ def _most(told: int | str) -> int:
 
 def _only_dataset(site: SiteView, needs: DataNeeds) -> str:
     """The dataset of a site that was named without one; columns that a site does not disclose do not exclude it."""
-    names = [one.name for one in site.datasets]
-    fitting = _fitting(site, needs) or [one.name for one in site.datasets if not _objection(one, needs)]
+    names = [dataset.name for dataset in site.datasets]
+    fitting = _fitting(site, needs) or [dataset.name for dataset in site.datasets if not _objection(dataset, needs)]
     if len(fitting) == 1:
         return fitting[0]
     if len(names) == 1:
@@ -126,8 +128,18 @@ def _only_dataset(site: SiteView, needs: DataNeeds) -> str:
     name = site.site
     if fitting:
         remedy = f'choose one: --site {name}={fitting[0]}, in Python sites={{"{name}": "{fitting[0]}"}}'
-        raise BadInput(f"site {name}", f"has {len(fitting)} datasets that fit ({', '.join(fitting)})", remedy)
-    raise BadInput(f"site {name}", "has no dataset that fits", f"its datasets are: {_listed(names)}")
+        raise BadInput(
+            Thing("site", name),
+            f"has {len(fitting)} datasets that fit ({', '.join(fitting)})",
+            remedy,
+            values={"datasets": ", ".join(fitting)},
+        )
+    raise BadInput(
+        Thing("site", name),
+        "has no dataset that fits",
+        f"its datasets are: {_listed(names)}",
+        values={"datasets": ", ".join(names)},
+    )
 
 
 def _check_dataset(site: SiteView, name: str, needs: DataNeeds) -> None:
@@ -135,10 +147,19 @@ def _check_dataset(site: SiteView, name: str, needs: DataNeeds) -> None:
         if dataset.name == name:
             objection = _objection(dataset, needs)
             if objection:
-                raise BadInput(f"dataset {name} of {site.site}", objection, "choose another one or leave it out")
+                raise BadInput(
+                    Thing.worded(f"dataset {name} of {site.site}", dataset=name, site=site.site),
+                    objection,
+                    "choose another one or leave it out",
+                )
             return
-    names = [one.name for one in site.datasets]
-    raise BadInput(f"dataset {name}", f"is not at {site.site}", f"its datasets are: {_listed(names)}")
+    names = [dataset.name for dataset in site.datasets]
+    raise BadInput(
+        Thing("dataset", name),
+        f"is not at {site.site}",
+        f"its datasets are: {_listed(names)}",
+        values={"site": site.site},
+    )
 
 
 def _labels(labels: Mapping[str, str]) -> str:

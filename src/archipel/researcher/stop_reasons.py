@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from archipel.transport.rest import ExperimentView, RoundView
-from archipel.vocabulary import ArchipelError, ErrorCode, Refused
+from archipel.vocabulary import ArchipelError, ErrorCode, Refused, Thing
+from archipel.vocabulary.remedies import ShowFailures
 from archipel.vocabulary.states import ApprovalState, ExperimentState
 
 
@@ -15,10 +16,11 @@ def without_quorum(document: ExperimentView, quorum: int) -> Refused:
     approved = len(document.approvals) - len(others)
     no = ", ".join(f"{answer.site} {answer.state}" for answer in others)
     return Refused(
-        f"experiment {document.experiment}",
+        Thing("experiment", document.experiment),
         f"{approved} sites approved, its quorum is {quorum}: {no}",
         "talk to the sites, then create a job that they accept",
         code=ErrorCode.NOT_APPROVED,
+        values={"approved": approved, "quorum": quorum},
     )
 
 
@@ -33,11 +35,13 @@ def unfinished(document: ExperimentView, newest: Sequence[RoundView]) -> Archipe
     name, reason = document.experiment, document.reason
     goes_on = document.state is ExperimentState.PAUSED and all(failure.retry for failure in failed.values())
     return ArchipelError(
-        f"experiment {name}",
+        Thing("experiment", name),
         f"is {document.state} after round {document.round} of {document.rounds}"
         + (f" ({reason})" if reason else "")
         + "".join(f"; {site} failed: {failure}" for site, failure in list(failed.items())[:3]),
         f"see .history and .failures (archipel experiment failures {name})"
         + ("; continue with run() or resume()" if goes_on else ""),
         code=ErrorCode.CONFLICT,
+        values={"state": document.state, "round": document.round, "rounds": document.rounds},
+        command=ShowFailures(experiment=name),
     )

@@ -130,9 +130,9 @@ def baselines(measured: BaselinesView) -> DataFrame:
             "model": model,
             "metric": metric,
             ALL_SITES: value,
-            **{site: values[metric] for site, values in sorted(found.per_site.items()) if metric in values},
+            **{site: values[metric] for site, values in sorted(reached.per_site.items()) if metric in values},
         }
-        for model, found in measured.by_model().items()
-        for metric, value in sorted(found.validation.items())
+        for model, reached in measured.by_model().items()
+        for metric, value in sorted(reached.validation.items())
     ]
     return to_table(rows, columns=None if rows else ["model", "metric", ALL_SITES])

@@ -29,21 +29,21 @@ def check_what_leaves(job: Job, update: Update) -> None:
 
     Such a field is a tensor of the update's file. Called where a site makes an update and where a server takes one.
     """
-    said = {
+    stated = {
         "samples": update.samples > 0,
         "metrics": bool(update.metrics),
         "validation": bool(update.validation),
     }
-    for field, is_said in said.items():
-        if is_said and job.release_of(field) is Release.SUM:
-            thing, cause = f"update of {update.site} for {update.key}", f"{field} may leave a site only in a sum"
+    for field, is_stated in stated.items():
+        if is_stated and job.release_of(field) is Release.SUM:
+            cause = f"{field} may leave a site only in a sum"
             remedy = "write it into the update's file, or set privacy.release to individually in a new job"
-            raise BadInput(thing, cause, remedy, code=ErrorCode.BAD_UPDATE)
+            raise BadInput(update.thing, cause, remedy, code=ErrorCode.BAD_UPDATE, values={"field": field})
 
 
 def check_update(job: Job, task: Task, update: Update, has_file: bool) -> None:
     """Raise BadInput unless the update answers the task in the job's terms."""
-    thing = f"update of {update.site} for {update.key}"
+    thing = update.thing
     if update.task_hash != record_hash(task):
         raise BadInput(thing, "answers another task", "send the update of this task", code=ErrorCode.BAD_UPDATE)
     check_what_leaves(job, update)
@@ -51,18 +51,30 @@ def check_update(job: Job, task: Task, update: Update, has_file: bool) -> None:
     if (trained or only_sums(job)) != has_file or (trained and not only_sums(job) and update.samples == 0):
         raise BadInput(thing, "has no model or no samples", "train on at least one sample", code=ErrorCode.BAD_UPDATE)
     if update.samples >= EXACT:
-        raise BadInput(thing, "counts more samples than can be", "count each once", code=ErrorCode.BAD_UPDATE)
+        raise BadInput(
+            thing,
+            "counts more samples than can be",
+            "count each once",
+            code=ErrorCode.BAD_UPDATE,
+            values={"samples": update.samples, "limit": EXACT},
+        )
     for given, known in (
         (update.metrics, declared_metrics(job)),
         (update.validation, {metric.name for metric in job.validation}),
     ):
         unknown = sorted(set(given) - known)
         if unknown:
-            raise BadInput(thing, f"metric {unknown[0]} is not in the job", "send the job's", code=ErrorCode.BAD_UPDATE)
+            raise BadInput(
+                thing,
+                f"metric {unknown[0]} is not in the job",
+                "send the job's",
+                code=ErrorCode.BAD_UPDATE,
+                values={"metric": unknown[0]},
+            )
         for name, value in given.items():
             if not value.adds_up:
                 cause = f"metric {name} is out of the bounds within which sites add up to a finite mean"
-                raise BadInput(thing, cause, "fix it", code=ErrorCode.BAD_UPDATE)
+                raise BadInput(thing, cause, "fix it", code=ErrorCode.BAD_UPDATE, values={"metric": name})
 
 
 def stage_record(

@@ -33,6 +33,7 @@ from archipel.vocabulary import (
     Update,
 )
 from archipel.vocabulary.counting import pluralise
+from archipel.vocabulary.remedies import Nothing
 from archipel.vocabulary.states import ExperimentState, ParticipantStatus
 
 _log = structlog.get_logger("archipel.rounds")
@@ -75,9 +76,11 @@ class ExperimentLoop:
         """Wait for the end of the pause after a failed attempt, or for a word that may change what comes next."""
         event = await self._next_event(self._not_before)
         if isinstance(event, Delivered) and not event.settled.done():
-            thing = f"update of {event.site} for {event.update.key}"
+            thing = event.update.key.update_of(event.site)
             cause = "that round is not open"
-            event.settled.set_exception(Conflict(thing, cause, "no action is needed", code=ErrorCode.ROUND_CLOSED))
+            event.settled.set_exception(
+                Conflict(thing, cause, "no action is needed", code=ErrorCode.ROUND_CLOSED, command=Nothing())
+            )
 
     async def _open_next(self, progress: ExperimentProgress) -> Opened | None:
         done = {*progress.done, *self._impossible(progress)}
@@ -231,7 +234,7 @@ class ExperimentLoop:
 
     def _check(self, opened: Opened, site: str, update: Update, has_file: bool) -> None:
         """Raise unless this update may count now, or is one that counts already, sent again."""
-        thing = f"update of {site} for {update.key}"
+        thing = update.key.update_of(site)
         state = opened.sites.get(site)
         if (
             update.key != opened.task.key
@@ -239,7 +242,7 @@ class ExperimentLoop:
             or (state in ENDED and state is not ParticipantStatus.DELIVERED)
         ):
             cause = f"the round is closed to it ({state})" if state else "that round is not open"
-            raise Conflict(thing, cause, "no action is needed", code=ErrorCode.ROUND_CLOSED)
+            raise Conflict(thing, cause, "no action is needed", code=ErrorCode.ROUND_CLOSED, command=Nothing())
         if site in opened.updates:
             if opened.updates[site] != update:
                 raise Conflict(thing, "another update counts already", "send the first again", code=ErrorCode.REPLAYED)
@@ -298,8 +301,8 @@ class ExperimentLoop:
         self._tries += 1
         self._not_before = self.clock() + pause
         awaited = any(state in (ParticipantStatus.LATE, ParticipantStatus.MISSING) for state in opened.sites.values())
-        if not awaited and opened.failures and not any(one.retry for one in opened.failures.values()):
-            self._for_good = "; ".join(f"{site}: {one}" for site, one in sorted(opened.failures.items()))
+        if not awaited and opened.failures and not any(failure.retry for failure in opened.failures.values()):
+            self._for_good = "; ".join(f"{site}: {failure}" for site, failure in sorted(opened.failures.items()))
 
     async def _expel(self, opened: Opened, site: str, error: NotFiniteUpdate) -> None:
         failure = Failure(code=ErrorCode.NOT_FINITE, sentence=f"tensor {error.tensor} holds NaN or infinite values")

@@ -67,7 +67,7 @@ class MemoryExperimentStore:
             opened=self._opened,
             pause_after=self.pause_after,
             memory={
-                name.removeprefix(MEMORY): one.model for name, one in self.named.items() if name.startswith(MEMORY)
+                name.removeprefix(MEMORY): kept.model for name, kept in self.named.items() if name.startswith(MEMORY)
             },
         )
 

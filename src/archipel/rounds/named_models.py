@@ -62,8 +62,8 @@ def named_after(
     if record.model is not None:
         after[LAST] = NamedModel(record.model, stage.round)
     if stage.kind is TaskKind.TRAIN:
-        after = {name: one for name, one in after.items() if not name.startswith(MEMORY)}
-        after |= {MEMORY + name: NamedModel(kept, stage.round) for name, kept in memory.items()}
+        after = {name: kept for name, kept in after.items() if not name.startswith(MEMORY)}
+        after |= {MEMORY + name: NamedModel(blob, stage.round) for name, blob in memory.items()}
     for site, model in local.items():
         after[LOCAL + site] = NamedModel(model, stage.round)
     if stage.kind is TaskKind.EVALUATE and stage.about in job.sites:

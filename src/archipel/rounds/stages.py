@@ -35,13 +35,13 @@ def stages_after_training(job: Job) -> list[Stage]:
     alone for as many passes, and its model, and the ensemble of them, are validated everywhere.
     """
     last = job.terms.rounds
-    found: list[Stage] = []
+    stages: list[Stage] = []
     if job.validation:
-        found.append(Stage(kind=TaskKind.EVALUATE, round=last))
+        stages.append(Stage(kind=TaskKind.EVALUATE, round=last))
     if job.baselines.local:
-        found.append(Stage(kind=TaskKind.LOCAL, round=last))
+        stages.append(Stage(kind=TaskKind.LOCAL, round=last))
         if job.validation:
-            found += [Stage(kind=TaskKind.EVALUATE, round=last, about=site) for site in job.sites]
+            stages += [Stage(kind=TaskKind.EVALUATE, round=last, about=site) for site in job.sites]
     if job.baselines.ensemble and job.validation:
-        found.append(Stage(kind=TaskKind.EVALUATE, round=last, about=ENSEMBLE))
-    return found
+        stages.append(Stage(kind=TaskKind.EVALUATE, round=last, about=ENSEMBLE))
+    return stages

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import StrEnum
 
-from archipel.vocabulary import Conflict
+from archipel.vocabulary import Conflict, Thing
 from archipel.vocabulary.states import ExperimentState, ParticipantStatus
 
 
@@ -108,4 +108,6 @@ def next_state(experiment: str, state: ExperimentState, verb: ExperimentVerb) ->
     inner = (_V.STALL, _V.FINISH)
     possible = [known for at, known in EXPERIMENT_TABLE if at is state and known not in inner]
     remedy = f"possible now: {', '.join(possible)}" if possible else "create a new experiment"
-    raise Conflict(f"experiment {experiment}", f"is {state} and cannot {verb}", remedy)
+    raise Conflict(
+        Thing("experiment", experiment), f"is {state} and cannot {verb}", remedy, values={"state": state, "verb": verb}
+    )

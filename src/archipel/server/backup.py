@@ -23,7 +23,7 @@ from archipel.server.experiments import parsed_job
 from archipel.server.membership import ServerContext
 from archipel.server.state import ServerState, schema
 from archipel.storage import BlobStore, Database, disk_errors_named, sync_folder
-from archipel.vocabulary import BadInput, Conflict, NotFound
+from archipel.vocabulary import BadInput, Conflict, NotFound, Thing
 from archipel.vocabulary.states import RoundState
 
 TRIES = 5
@@ -53,7 +53,7 @@ def copy(federation: ServerContext, folder: Path) -> Copied:
     server needs its copy most. Raises Conflict when something is there already, and StorageFull.
     """
     if folder.exists():
-        raise Conflict(str(folder), "is there already", "name a new folder for each copy")
+        raise Conflict(Thing.folder(folder), "is there already", "name a new folder for each copy")
     part = folder.with_name(folder.name + ".part")
     with disk_errors_named(part):
         if part.exists():
@@ -82,7 +82,7 @@ def _fill(federation: ServerContext, copied: ServerState) -> Copied:
     for _ in range(TRIES):
         _copy_database(federation.database, copied.root / "server.db")
         named = _named(copied.root / "server.db")
-        missing = _copy_named(federation, named, copied, blobs)
+        missing = _copy_named(named, (federation.blobs, federation.state.spool), (blobs, copied.spool))
         if not missing:
             break
     blobs.sweep(named.blobs)
@@ -127,8 +127,9 @@ def _named(place: Path) -> _Named:
         return _Named(frozenset(blobs), frozenset(connection.scalars(spools)))
 
 
-def _copy_named(federation: ServerContext, named: _Named, copied: ServerState, blobs: BlobStore) -> list[str]:
-    """Copy what is not there yet; what is named and was not found, or has other bytes than its name says."""
+def _copy_named(named: _Named, source: tuple[BlobStore, Path], target: tuple[BlobStore, Path]) -> list[str]:
+    """Copy what is not there yet, from blobs and a spool to others; names what is missing or has other bytes."""
+    (blobs_before, spool_before), (blobs, spool) = source, target
     missing: list[str] = []
 
     def tried(name: str, act: Callable[[], None]) -> None:
@@ -139,10 +140,10 @@ def _copy_named(federation: ServerContext, named: _Named, copied: ServerState, b
 
     for blob in sorted(named.blobs):
         if not blobs.has(blob):
-            tried(blob, partial(_copy_blob, federation.blobs, blobs, blob))
+            tried(blob, partial(_copy_blob, blobs_before, blobs, blob))
     for name in sorted(named.spools):
-        if not (copied.spool / name).exists():
-            tried(name, partial(_copy_file, federation.state.spool / name, copied.spool / name))
+        if not (spool / name).exists():
+            tried(name, partial(_copy_file, spool_before / name, spool / name))
     return missing
 
 

@@ -39,7 +39,7 @@ def open_all_there_are() -> None:
 
 async def _serve(federation: ServerContext) -> None:
     state, settings = federation.state, federation.settings
-    last = announcing.newest(federation)
+    last = announcing.newest(federation.database)
     federation.authority.ensure_server_certificate(state, settings.hosts, datetime.now(UTC))
     bound = listen(settings.rest_host, settings.rest_port, "rest_port")
     experiments = Experiments(federation)
@@ -69,8 +69,10 @@ async def _serve(federation: ServerContext) -> None:
     await rest.start()
     beside = [
         asyncio.create_task(_watch(bell, wire, federation.limits.revoked_retry_s)),
-        asyncio.create_task(presence.follow(federation, lambda: set(experiments.hub.streams))),
-        asyncio.create_task(announcing.follow(federation, last)),
+        asyncio.create_task(
+            presence.follow(state, federation.registry, federation.limits, lambda: set(experiments.hub.streams))
+        ),
+        asyncio.create_task(announcing.follow(federation.database, last)),
     ]
     process_memory.freeze_gc()
     _log.info("serving", rest=settings.rest_url, grpc=settings.grpc_address)

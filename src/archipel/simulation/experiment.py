@@ -16,7 +16,7 @@ from archipel.simulation.sites import SimulatedSite
 from archipel.simulation.workers import worker_handlers
 from archipel.strategies import check_strategy
 from archipel.tasks import Handler
-from archipel.vocabulary import ArchipelError, BadInput, Job
+from archipel.vocabulary import ArchipelError, BadInput, Job, Thing
 
 
 async def simulate(
@@ -46,7 +46,7 @@ async def simulate(
     check_strategy(job)
     check_releases(job)
     if workers < 1:
-        raise BadInput(f"workers {workers}", "is less than one", "give the number of processes that train")
+        raise BadInput(Thing("workers", workers), "is less than one", "give the number of processes that train")
     store = MemoryExperimentStore(job, folder)
     store.add_model(initial_model, job.initial_model)
     specs = [
@@ -86,4 +86,4 @@ async def _run(
         cause = next(iter(fleet.problems.values()), None)
         if cause is not None:
             raise cause
-        raise ArchipelError(f"experiment {job.experiment}", store.reason, "see the sites' failures")
+        raise ArchipelError(Thing("experiment", job.experiment), store.reason, "see the sites' failures")

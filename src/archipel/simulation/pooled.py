@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from archipel.data import Cohort, RawSource, Sample, SampleData, Source, usable
 from archipel.governance import job_hash
@@ -20,7 +19,17 @@ from archipel.plans.runtime import PlanRuntime
 from archipel.rounds import StageRecord
 from archipel.simulation.experiment import simulate
 from archipel.simulation.sites import SimulatedSite
-from archipel.vocabulary import DataNeeds, MetricSum, RosterEntry, RoundTerms, Task, TaskKey, TaskKind
+from archipel.vocabulary import (
+    DataNeeds,
+    MetricSum,
+    RosterEntry,
+    RoundTerms,
+    Task,
+    TaskKey,
+    TaskKind,
+    Value,
+    WorkerLimits,
+)
 
 NAME = "pooled"
 _NO_KEY = "ed25519:" + "0" * 64
@@ -48,7 +57,7 @@ class PooledSource:
 
     def _in_the_plans_words(self, site: SimulatedSite, reading: SampleData) -> SampleData:
         rule = site.cohort.mapping
-        values = {one.name: rule.value(one.name, reading.values) for one in self.needs.all_columns}
+        values = {column.name: rule.value(column.name, reading.values) for column in self.needs.all_columns}
         images = {asked: reading.images.get(rule.stored_modality(asked)) for asked in self.needs.images}
         return SampleData(
             images={asked: image for asked, image in images.items() if image is not None},
@@ -67,8 +76,8 @@ def pooled_site(sites: Sequence[SimulatedSite], needs: DataNeeds, fraction: floa
     """All sites' usable subjects as one site; those held out at a site (by ``fraction`` where it has no list) are held
     out here too. An id that several sites have is several people, each called ``<site>:<id>``."""
     cohorts = [usable(site.cohort, needs) for site in sites]
-    several = {subject for subject, count in Counter(one for cohort in cohorts for one in cohort.subjects).items()
-               if count > 1}  # fmt: skip
+    sites_of = Counter(subject for cohort in cohorts for subject in cohort.subjects)
+    several = {subject for subject, count in sites_of.items() if count > 1}
     origins: dict[_Key, tuple[int, Sample]] = {}
     samples, held_out = [], []
     for place, (site, cohort) in enumerate(zip(sites, cohorts, strict=True)):
@@ -97,11 +106,21 @@ class Pooled:
     per_site: Mapping[str, Mapping[str, MetricSum]]
 
 
-def train_pooled(plan: Path, sites: Sequence[SimulatedSite], *, rounds: int, folder: Path, fraction: float = 0.2,
-                 **terms: Any) -> Pooled:  # fmt: skip
+def train_pooled(
+    plan: Path,
+    sites: Sequence[SimulatedSite],
+    *,
+    rounds: int,
+    folder: Path,
+    fraction: float = 0.2,
+    entry: str | None = None,
+    seed: int = 0,
+    arguments: Mapping[str, Value] | None = None,
+    limits: WorkerLimits | None = None,
+) -> Pooled:
     """Train on the union of the sites' training subjects, then validate on the held-out ones of each site.
 
-    ``folder`` takes the rounds' models; ``terms`` are those of ``draft``: entry, seed, arguments, limits and so on.
+    ``folder`` takes the rounds' models; ``entry``, ``seed`` and ``arguments`` are those of ``draft``.
     """
     drafted = draft(
         plan,
@@ -110,7 +129,10 @@ def train_pooled(plan: Path, sites: Sequence[SimulatedSite], *, rounds: int, fol
         server_key=_NO_KEY,
         terms=RoundTerms(rounds=rounds, quorum=1, deadline_s=360_000),
         validation_fraction=fraction,
-        **terms,
+        entry=entry,
+        seed=seed,
+        arguments=arguments,
+        limits=limits or WorkerLimits(),
     )
     pooled = pooled_site(sites, drafted.job.needs, fraction)
     store = asyncio.run(simulate(drafted.job, drafted.plan, drafted.initial_model, [pooled], folder))

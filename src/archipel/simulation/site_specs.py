@@ -25,7 +25,7 @@ from archipel.plans.runtime import PlanRuntime
 from archipel.rounds import model_path
 from archipel.simulation.trainer import InProcessTrainer
 from archipel.tasks import Compute, Handler, Idempotent, MemoryTaskStore, RequirePermission, check_task_of_job
-from archipel.vocabulary import BadInput, Job, Task
+from archipel.vocabulary import BadInput, Job, Task, Thing
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,9 @@ def import_modules(names: Sequence[str]) -> None:
             importlib.import_module(name)
         except Exception as error:
             cause = f"cannot be imported: {type(error).__name__}: {error}"
-            raise BadInput(f"module {name}", cause, "name a module on Python's path that imports cleanly") from error
+            raise BadInput(
+                Thing("module", name), cause, "name a module on Python's path that imports cleanly"
+            ) from error
 
 
 def site_handler(spec: SiteSpec, turn: asyncio.Lock) -> Handler:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from archipel.data import Cohort, DataMapping, Source, Verdict, check_needs, read_mapping, scan
 from archipel.data.cohorts import predefined_split
 from archipel.data.formats import settled
-from archipel.vocabulary import BadInput, DataNeeds, ErrorCode, Record
+from archipel.vocabulary import BadInput, DataNeeds, ErrorCode, Record, Thing
 
 _DEFAULT_FORMATS = {"volumes": "nifti-pairs", "arrays": "npz", "table": "table"}
 
@@ -42,17 +42,17 @@ def scanned_site(
     layout = layout or _DEFAULT_FORMATS[needs.kind]
     mapping = mapping or DataMapping()
     kept = settled(layout, root, options or {}) if root.is_dir() else dict(options or {})
-    found = scan(layout, root, kept)
-    if found.errors:
-        more = f" (and {len(found.errors) - 1} more)" if len(found.errors) > 1 else ""
-        raise BadInput(str(root), f"{found.errors[0]}{more}", "fix the data", code=ErrorCode.BAD_DATA)
-    for answer in check_needs(needs, found.schema, mapping):
+    scanned = scan(layout, root, kept)
+    if scanned.errors:
+        more = f" (and {len(scanned.errors) - 1} more)" if len(scanned.errors) > 1 else ""
+        raise BadInput(Thing.folder(root), f"{scanned.errors[0]}{more}", "fix the data", code=ErrorCode.BAD_DATA)
+    for answer in check_needs(needs, scanned.schema, mapping):
         if answer.verdict is Verdict.NOT_MET:
-            raise BadInput(f"site {name}", str(answer), "give a mapping, or other data", code=ErrorCode.BAD_DATA)
-    sides = predefined_split(found.samples)
-    held_out = tuple(sorted(one for one, validates in sides.items() if validates)) if sides else None
+            raise BadInput(Thing("site", name), str(answer), "give a mapping, or other data", code=ErrorCode.BAD_DATA)
+    sides = predefined_split(scanned.samples)
+    held_out = tuple(sorted(subject for subject, validates in sides.items() if validates)) if sides else None
     cohort = Cohort(
-        dataset="data", format=layout, options=kept, mapping=mapping, samples=found.samples, validation=held_out
+        dataset="data", format=layout, options=kept, mapping=mapping, samples=scanned.samples, validation=held_out
     )
     return SimulatedSite(name, root, cohort)
 
@@ -74,16 +74,16 @@ def read_sites(file: Path, data: Path, needs: DataNeeds) -> list[SimulatedSite]:
     sites = []
     for name, described in _toml(file).items():
         try:
-            one = SiteDescription.model_validate(described)
+            site = SiteDescription.model_validate(described)
         except ValidationError as error:
             raise _wrong(file, name, error) from error
-        options = dict(one.options)
+        options = dict(site.options)
         if "dictionary" in options:
             options["dictionary"] = str(file.parent / options["dictionary"])
-        mapping = read_mapping(file.parent / one.mapping) if one.mapping else None
-        sites.append(scanned_site(name, data / one.path, needs, layout=one.format, options=options, mapping=mapping))
+        mapping = read_mapping(file.parent / site.mapping) if site.mapping else None
+        sites.append(scanned_site(name, data / site.path, needs, layout=site.format, options=options, mapping=mapping))
     if not sites:
-        raise BadInput(f"sites {file}", "names no site", "give a table for each, for example [charite]")
+        raise BadInput(Thing("sites", file), "names no site", "give a table for each, for example [charite]")
     return sites
 
 
@@ -91,10 +91,12 @@ def _toml(file: Path) -> dict[str, object]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BadInput(str(file), f"cannot be read: {error}", "name a TOML file") from error
+        raise BadInput(Thing.file(file), f"cannot be read: {error}", "name a TOML file") from error
 
 
 def _wrong(file: Path, name: str, error: ValidationError) -> BadInput:
     first = error.errors()[0]
     where = ".".join(map(str, (name, *first["loc"])))
-    return BadInput(f"{file}: {where}", str(first["msg"]), "see Tables in the documentation")
+    return BadInput(
+        Thing.worded(f"{file}: {where}", file=file, key=where), str(first["msg"]), "see Tables in the documentation"
+    )

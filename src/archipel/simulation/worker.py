@@ -16,7 +16,7 @@ from archipel.plans.loading import plan_line_of
 from archipel.plans.packaging import PackagedPlan
 from archipel.simulation.site_specs import SiteSpec, site_handler
 from archipel.tasks import Handler, LocalUpdate
-from archipel.vocabulary import ArchipelError, Task
+from archipel.vocabulary import ArchipelError, Task, Thing
 
 
 @dataclass(frozen=True)
@@ -49,18 +49,18 @@ class Raised:
 
     def error(self, site: str) -> Exception:
         """The error again, in the researcher's process; the worker's traceback is its cause."""
-        found: Exception | None = None
+        failure: Exception | None = None
         if self.pickled is not None:
             try:
                 read = pickle.loads(self.pickled)  # noqa: S301 - from a process that this one started
-                found = read if isinstance(read, Exception) else None
+                failure = read if isinstance(read, Exception) else None
             except Exception:
                 # A class of the plan's own, which only a worker has loaded.
-                found = None
-        if found is None:
-            found = ArchipelError(f"site {site}", self.summary, "fix the plan, or what it reads")
-        found.__cause__ = WorkerTraceback(self.text)
-        return found
+                failure = None
+        if failure is None:
+            failure = ArchipelError(Thing("site", site), self.summary, "fix the plan, or what it reads")
+        failure.__cause__ = WorkerTraceback(self.text)
+        return failure
 
 
 class WorkerTraceback(Exception):

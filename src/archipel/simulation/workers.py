@@ -14,7 +14,7 @@ from typing import Any
 from archipel.simulation.site_specs import SiteSpec
 from archipel.simulation.worker import Answer, Question, Raised, serve
 from archipel.tasks import Handler, LocalUpdate
-from archipel.vocabulary import ArchipelError, ErrorCode, Task
+from archipel.vocabulary import ArchipelError, ErrorCode, Task, Thing
 from archipel.vocabulary.threads import thread_variables
 
 _END_S = 5.0
@@ -130,7 +130,7 @@ class SimulationWorker:
         how = f"by signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"with exit code {code}"
         several = "sites" if len(self.sites) > 1 else "site"
         return ArchipelError(
-            f"simulation worker of {several} {', '.join(self.sites)}",
+            Thing.worded(f"simulation worker of {several} {', '.join(self.sites)}", sites=", ".join(self.sites)),
             f"ended {how} before it answered",
             "see what it printed above; for want of memory use fewer workers, and call simulate() only below "
             'if __name__ == "__main__" in a script',

@@ -19,7 +19,7 @@ from typing_extensions import Buffer
 
 from archipel.storage.files import disk_errors_named, sync_folder
 from archipel.tensors import BlobHasher, write_all
-from archipel.vocabulary import BadInput, ErrorCode, NotFound
+from archipel.vocabulary import BadInput, ErrorCode, NotFound, Thing
 
 _CHUNK = 1 << 20
 
@@ -96,7 +96,7 @@ class FolderBlobStore:
         """Where the blob lies or would lie."""
         digits = blob.removeprefix("blake3:")
         if len(digits) != 64 or not set(digits) <= set("0123456789abcdef"):
-            raise BadInput(f"blob {blob}", "is not a content address", "give blake3: and 64 hex digits")
+            raise BadInput(Thing("blob", blob), "is not a content address", "give blake3: and 64 hex digits")
         return self.root / digits[:2] / digits[2:]
 
     def writer(self) -> FolderBlobWriter:
@@ -210,7 +210,9 @@ class FolderBlobWriter:
         """Make the blob durable; it is in the store afterwards."""
         blob = self._hasher.digest()
         if expected is not None and blob != expected:
-            raise BadInput(f"blob {expected}", f"its bytes hash to {blob}", "send it again", code=ErrorCode.BAD_UPDATE)
+            raise BadInput(
+                Thing("blob", expected), f"its bytes hash to {blob}", "send it again", code=ErrorCode.BAD_UPDATE
+            )
         with disk_errors_named(self._store.root):
             os.fsync(self._file.fileno())
             self._file.close()
@@ -232,4 +234,4 @@ class FolderBlobWriter:
 
 
 def _missing(blob: str) -> NotFound:
-    return NotFound(f"blob {blob}", "is not in the store", "send it again")
+    return NotFound(Thing("blob", blob), "is not in the store", "send it again")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from archipel.vocabulary import ArchipelError, ErrorCode, StorageFull
+from archipel.vocabulary import ArchipelError, ErrorCode, StorageFull, Thing
 from archipel.vocabulary.remedies import FreeDiskSpace, GrantAccess
 
 
@@ -20,25 +20,23 @@ def disk_errors_named(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageFull(
-                str(folder),
+                Thing.folder(folder),
                 "the disk is full",
                 "free space there; finished work is kept and continues by itself",
-                values={"folder": str(folder)},
                 command=FreeDiskSpace(path=str(folder)),
             ) from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise ArchipelError(
-                str(folder),
+                Thing.folder(folder),
                 "cannot be written",
                 "give this user write permission there",
                 code=ErrorCode.CONFIGURATION,
-                values={"folder": str(folder)},
                 command=GrantAccess(path=str(folder)),
             ) from error
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG):
             cause = f"cannot be written ({error.strerror})"
             raise ArchipelError(
-                str(error.filename or folder), cause, "choose another place", code=ErrorCode.CONFIGURATION
+                Thing.file(error.filename or folder), cause, "choose another place", code=ErrorCode.CONFIGURATION
             ) from error
         raise
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from archipel.strategies.contract import Strategy
 from archipel.strategies.fedavg import FedAvg
-from archipel.vocabulary import BadInput, Job, Registry, Release, StrategyTerms
+from archipel.vocabulary import BadInput, Job, Registry, Release, StrategyTerms, Thing
 
 STRATEGIES: Registry[Strategy] = Registry("strategy")
 """Every strategy that this process knows."""
@@ -17,7 +17,10 @@ def strategy_of(terms: StrategyTerms) -> Strategy:
 
 
 def known_needs(terms: StrategyTerms) -> Release | None:
-    """What must leave the sites for the strategy to work; None for one that this process does not know."""
+    """What must leave the sites for the strategy to work; None for one that this process does not know.
+
+    Raises BadInput for parameters that a known strategy does not take.
+    """
     return strategy_of(terms).needs if terms.name in STRATEGIES else None
 
 
@@ -27,5 +30,5 @@ def check_strategy(job: Job) -> Strategy:
     if strategy.needs is Release.INDIVIDUALLY and job.privacy.release is Release.SUM:
         cause = f"strategy {job.strategy.name} needs each site's own update, and only sums may leave a site"
         remedy = "choose a strategy that needs only sums (fedavg), or let updates leave individually"
-        raise BadInput(f"job {job.experiment}", cause, remedy)
+        raise BadInput(Thing("job", job.experiment), cause, remedy, values={"strategy": job.strategy.name})
     return strategy

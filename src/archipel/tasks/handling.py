@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from archipel.governance import record_hash
-from archipel.vocabulary import Conflict, ErrorCode, StorageFull, Task, Update
+from archipel.vocabulary import Conflict, ErrorCode, StorageFull, Task, Thing, Update
 
 
 @dataclass(frozen=True)
@@ -122,4 +122,4 @@ class MemoryTaskStore:
 def replayed(task: Task) -> Conflict:
     """The error for a used key with other content."""
     cause = "this key was used for a task with other content"
-    return Conflict(f"task {task.key}", cause, "the server must open a new attempt", code=ErrorCode.REPLAYED)
+    return Conflict(Thing("task", task.key), cause, "the server must open a new attempt", code=ErrorCode.REPLAYED)

@@ -7,7 +7,7 @@ ever ask is refused, so that a server gains nothing by asking.
 from __future__ import annotations
 
 from archipel.rounds import ENSEMBLE, Stage, stages_after_training
-from archipel.vocabulary import Conflict, ErrorCode, Job, Task, TaskKind, check_arguments
+from archipel.vocabulary import Conflict, ErrorCode, Job, Task, TaskKind, Thing, check_arguments
 
 MOST_ATTEMPTS = 100_000
 """A stage is tried again after pauses and by people: no experiment comes near."""
@@ -23,8 +23,8 @@ def check_task_of_job(job: Job, job_hash: str, task: Task) -> None:
     for cause in (_stage(job, task), _models(job, task), _passes(job, task)):
         if cause:
             raise _unasked(task, cause, "submit a job that has it")
-    for one in task.passes:
-        check_arguments(job.parameters, one.arguments)
+    for training_pass in task.passes:
+        check_arguments(job.parameters, training_pass.arguments)
 
 
 def _stage(job: Job, task: Task) -> str:
@@ -56,4 +56,4 @@ def _passes(job: Job, task: Task) -> str:
 
 
 def _unasked(task: Task, cause: str, remedy: str) -> Conflict:
-    return Conflict(f"task {task.key}", cause, remedy, code=ErrorCode.NOT_APPROVED)
+    return Conflict(Thing("task", task.key), cause, remedy, code=ErrorCode.NOT_APPROVED)

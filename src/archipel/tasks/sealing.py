@@ -20,7 +20,7 @@ from archipel.privacy import Addend, Step
 from archipel.storage import disk_errors_named, sync_folder
 from archipel.tensors import Array, TensorFileWriter, in_type, is_finite, leaf_offsets, tensor_file_header
 from archipel.tensors.sums import CHUNK_ELEMENTS
-from archipel.vocabulary import BadInput, ErrorCode, TensorSchema, TensorSpec
+from archipel.vocabulary import BadInput, ErrorCode, TensorSchema, TensorSpec, Thing
 
 CHUNK = 1 << 20
 
@@ -172,7 +172,12 @@ def _check_finite(leaf: TensorSpec, numbers: Array, so: str) -> None:
     if not is_finite(numbers):
         cause = f"holds NaN or infinite values, {so}"
         remedy = "let the plan train with a smaller step"
-        raise BadInput(f"tensor {leaf.name} of the update", cause, remedy, code=ErrorCode.NOT_FINITE)
+        raise BadInput(
+            Thing.worded(f"tensor {leaf.name} of the update", tensor=leaf.name),
+            cause,
+            remedy,
+            code=ErrorCode.NOT_FINITE,
+        )
 
 
 def _opened(tensor_file: Path) -> FileIO:

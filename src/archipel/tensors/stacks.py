@@ -73,13 +73,13 @@ class ChunkStack:
         if self.divisor is not None:
             raise ValueError("only the sum of these updates may be read; the strategy must say that it needs each")
         values = np.empty(self.count, self.leaf.dtype)
-        found = np.empty((len(self.descriptors), self.count))
+        rows = np.empty((len(self.descriptors), self.count))
         for index, descriptor in enumerate(self.descriptors):
             self._read(descriptor, values)
-            found[index] = values
-            if not is_finite(found[index]):
+            rows[index] = values
+            if not is_finite(rows[index]):
                 raise NotFiniteUpdate(index, self.leaf.name)
-        return found
+        return rows
 
     def _farthest(self, weights: Sequence[float], where: Array) -> int:
         """The tensor file that brings a sum of float64 numbers out of bounds: the first with the largest product."""

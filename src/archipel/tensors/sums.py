@@ -239,12 +239,12 @@ def _next_chunk(leaf: TensorSpec, offset: int, stack: ChunkStack, files: _Files,
         if name in files.memory:
             read_exactly(files.memory[name], memory[name], place)
     with np.errstate(over="ignore", invalid="ignore"):
-        found, kept = rule.step(leaf, stack.start, model, aggregate, memory)
-        result = in_type(found, leaf.dtype)
-    made = [found, result, *kept.values()]
-    if found is not aggregate and not all(is_finite(one) for one in made if one.dtype.kind == "f"):
+        stepped, kept = rule.step(leaf, stack.start, model, aggregate, memory)
+        result = in_type(stepped, leaf.dtype)
+    made = [stepped, result, *kept.values()]
+    if stepped is not aggregate and not all(is_finite(array) for array in made if array.dtype.kind == "f"):
         raise NotFiniteResult(leaf.name)
-    if set(kept) != set(rule.memory) or any(one.shape != (stack.count,) for one in (found, *kept.values())):
+    if set(kept) != set(rule.memory) or any(array.shape != (stack.count,) for array in (stepped, *kept.values())):
         raise ValueError(f"the strategy's step must return {stack.count} numbers and its memories {rule.memory}")
     return result, {name: (np.ascontiguousarray(kept[name], np.float64), place) for name in rule.memory}
 
@@ -255,14 +255,14 @@ def sum_of_numbers(schema: TensorSchema, updates: Sequence[Path], names: Sequenc
     A sum that is not finite is returned as it is.
     """
     places = {spec.name: offset for spec, offset in leaf_offsets(schema)}
-    found = dict.fromkeys(names, 0.0)
+    totals = dict.fromkeys(names, 0.0)
     for update in updates:
         with update.open("rb", buffering=0) as file:
             for name in names:
                 number = np.empty(1)
                 read_exactly(file.fileno(), number, places[name])
-                found[name] += float(number[0])
-    return found
+                totals[name] += float(number[0])
+    return totals
 
 
 def _write_exactly(descriptor: int, values: Array, offset: int) -> None:

@@ -147,15 +147,15 @@ def _parsed(window: memoryview) -> list[tuple[TensorSpec, int]]:
         stated.sort(key=lambda pair: (pair[1][0], pair[1][1]))
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise damaged from error
-    end, found = 0, []
+    end, tensors = 0, []
     for spec, offsets in stated:
         if offsets != [end, end + spec.nbytes]:
             raise damaged
-        found.append((spec, 8 + length + end))
+        tensors.append((spec, 8 + length + end))
         end += spec.nbytes
     if 8 + length + end != window.nbytes:
         raise damaged
-    return found
+    return tensors
 
 
 def check_header(schema: TensorSchema, data: Buffer) -> None:

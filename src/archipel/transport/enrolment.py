@@ -18,6 +18,7 @@ from archipel.tensors import document_hash
 from archipel.transport.messages import Beat
 from archipel.vocabulary import ArchipelError, ErrorCode, Hash, Record, SiteName
 from archipel.vocabulary.jobs import PublicKey
+from archipel.vocabulary.remedies import JoinFederation
 
 _PREFIX = "archipel1."
 _Pem = Annotated[str, Field(max_length=20_000)]
@@ -56,6 +57,7 @@ class JoinToken(Record):
                 "is damaged or not a join token",
                 "copy the whole line that `archipel server join-token create` printed",
                 code=ErrorCode.TOKEN,
+                command=JoinFederation(),
             ) from error
 
     def check_authority(self, pem: str) -> None:

@@ -5,12 +5,12 @@ imports no other package. Every record is a frozen pydantic model that refuses u
 an error at the border where it enters and not a default that nobody meant.
 """
 
+from archipel.vocabulary.actor import Actor
 from archipel.vocabulary.errors import (
     ArchipelError,
     BadInput,
     Conflict,
     ErrorCode,
-    ErrorValue,
     NotFound,
     NotPermitted,
     Refused,
@@ -48,11 +48,13 @@ from archipel.vocabulary.registry import Registry
 from archipel.vocabulary.releases import UPDATE_FIELDS, Release
 from archipel.vocabulary.schemas import DType, TensorSchema, TensorSpec
 from archipel.vocabulary.tasks import Count, MetricSum, RoundClosed, Task, TaskKey, TaskKind, TrainingPass, Update
+from archipel.vocabulary.things import ErrorValue, Thing
 
 __all__ = [
     "EXCEPTION_CLASSES",
     "UNWATCHED",
     "UPDATE_FIELDS",
+    "Actor",
     "ArchipelError",
     "BadInput",
     "Baselines",
@@ -99,6 +101,7 @@ __all__ = [
     "TaskKind",
     "TensorSchema",
     "TensorSpec",
+    "Thing",
     "TrainingPass",
     "Update",
     "Value",

@@ -13,9 +13,7 @@ from typing import Self
 
 from archipel.vocabulary.records import JsonObject
 from archipel.vocabulary.remedies import Remedy
-
-ErrorValue = str | int | float | bool
-"""What an error may say by name: a place, a count, a number of seconds; never a list or a document."""
+from archipel.vocabulary.things import ErrorValue, Thing
 
 
 class ErrorCode(StrEnum):
@@ -55,6 +53,9 @@ class ErrorCode(StrEnum):
 class ArchipelError(Exception):
     """Something was refused or went wrong: ``thing: cause; remedy``.
 
+    What ``thing`` names, when it is a ``Thing``, are values of the error; ``values`` are further ones: a limit and what
+    was found, say. ``command`` is the remedy where it is one of the fixed list.
+
     >>> try:
     ...     raise BadInput("seed -1", "is negative", "give a seed from 0 on")
     ... except ArchipelError as error:
@@ -77,8 +78,8 @@ class ArchipelError(Exception):
         command: Remedy | None = None,
     ) -> None:
         super().__init__(f"{thing}: {cause}; {remedy}")
-        self.thing, self.cause, self.remedy = thing, cause, remedy
-        self.values: dict[str, ErrorValue] = dict(values or {})
+        self.thing, self.cause, self.remedy = str(thing), cause, remedy
+        self.values: dict[str, ErrorValue] = {**(thing.values if isinstance(thing, Thing) else {}), **(values or {})}
         self.command = command
         if code is not None:
             self.code = code

@@ -24,6 +24,25 @@ class RemedyName(StrEnum):
     RENEW_CERTIFICATE = "renew-certificate"
     SHOW_OFFER = "show-offer"
     START_AGENT = "start-agent"
+    LIST_OFFERS = "list-offers"
+    LIST_DATASETS = "list-datasets"
+    LIST_FORMATS = "list-formats"
+    CHECK_DATASET = "check-dataset"
+    MAP_DATASET = "map-dataset"
+    LIST_COHORTS = "list-cohorts"
+    LIST_ERRORS = "list-errors"
+    EXPORT_JOURNAL = "export-journal"
+    LIST_EXPERIMENTS = "list-experiments"
+    SHOW_FAILURES = "show-failures"
+    LIST_SITES = "list-sites"
+    REMOVE_SITE = "remove-site"
+    CREATE_JOIN_TOKEN = "create-join-token"  # noqa: S105 - a word, no secret
+    LIST_JOIN_TOKENS = "list-join-tokens"
+    LIST_ACCESS_TOKENS = "list-access-tokens"
+    LIST_CERTIFICATES = "list-certificates"
+    ADD_DATASET = "add-dataset"
+    CREATE_SITE = "create-site"
+    JOIN_FEDERATION = "join-federation"
     ALLOW_SANDBOX = "allow-sandbox"
     FREE_DISK_SPACE = "free-disk-space"
     GRANT_ACCESS = "grant-access"
@@ -125,6 +144,171 @@ class StartAgent(Remedy):
         return "site", "start"
 
 
+class ListOffers(Remedy):
+    """See every experiment that was offered to this site."""
+
+    name: ClassVar = RemedyName.LIST_OFFERS
+
+    def command_line(self) -> tuple[str, ...]:
+        """``archipel site plans``."""
+        return "site", "plans"
+
+
+class ListDatasets(Remedy):
+    """See the datasets of this site."""
+
+    name: ClassVar = RemedyName.LIST_DATASETS
+
+    def command_line(self) -> tuple[str, ...]:
+        """``archipel site dataset list``."""
+        return "site", "dataset", "list"
+
+
+class ListFormats(Remedy):
+    """See the formats that a dataset may have, and the options that each takes."""
+
+    name: ClassVar = RemedyName.LIST_FORMATS
+
+    def command_line(self) -> tuple[str, ...]:
+        """``archipel site dataset formats``."""
+        return "site", "dataset", "formats"
+
+
+class CheckDataset(Remedy):
+    """Look at a dataset's folder again, and see its subjects and problems."""
+
+    name: ClassVar = RemedyName.CHECK_DATASET
+    dataset: str
+
+    def command_line(self) -> tuple[str, ...]:
+        """``archipel site dataset check``."""
+        return "site", "dataset", "check", "--", self.dataset
+
+
+class MapDataset(Remedy):
+    """Give a dataset that is in the catalog another mapping, which the person chooses."""
+
+    name: ClassVar = RemedyName.MAP_DATASET
+    dataset: str
+
+    def command_line(self) -> tuple[str, ...]:
+        """``archipel site dataset map``."""
+        return "site", "dataset", "map", "--", self.dataset
+
+
+class ListCohorts(Remedy):
+    """See the versions of every dataset that were frozen."""
+
+    name: ClassVar = RemedyName.LIST_COHORTS
+
+    def command_line(self) -> tuple[str, ...]:
+        """``archipel site cohort list``."""
+        return "site", "cohort", "list"
+
+
+class ListErrors(Remedy):
+    """See which tasks failed at this site."""
+
+    name: ClassVar = RemedyName.LIST_ERRORS
+
+    def command_line(self) -> tuple[str, ...]:
+        """``archipel site errors list``."""
+        return "site", "errors", "list"
+
+
+class ExportJournal(Remedy):
+    """Write the site's journal to a file."""
+
+    name: ClassVar = RemedyName.EXPORT_JOURNAL
+
+    def command_line(self) -> tuple[str, ...]:
+        """``archipel site journal export``."""
+        return "site", "journal", "export"
+
+
+class ListExperiments(Remedy):
+    """See every experiment of the federation."""
+
+    name: ClassVar = RemedyName.LIST_EXPERIMENTS
+
+    def command_line(self) -> tuple[str, ...]:
+        """``archipel experiment list``."""
+        return "experiment", "list"
+
+
+class ShowFailures(Remedy):
+    """See what failed in an experiment, where and why."""
+
+    name: ClassVar = RemedyName.SHOW_FAILURES
+    experiment: str
+
+    def command_line(self) -> tuple[str, ...]:
+        """``archipel experiment failures``."""
+        return "experiment", "failures", "--", self.experiment
+
+
+class ListSites(Remedy):
+    """See the sites of the federation, at its server."""
+
+    name: ClassVar = RemedyName.LIST_SITES
+
+    def command_line(self) -> tuple[str, ...]:
+        """``archipel server site list``."""
+        return "server", "site", "list"
+
+
+class RemoveSite(Remedy):
+    """End a site's membership, at the server; the command asks first."""
+
+    name: ClassVar = RemedyName.REMOVE_SITE
+    site: str
+
+    def command_line(self) -> tuple[str, ...]:
+        """``archipel server site remove``."""
+        return "server", "site", "remove", "--", self.site
+
+
+class CreateJoinToken(Remedy):
+    """Make a token with which one site may join once, at the server."""
+
+    name: ClassVar = RemedyName.CREATE_JOIN_TOKEN
+    site: str
+
+    def command_line(self) -> tuple[str, ...]:
+        """``archipel server join-token create``."""
+        return "server", "join-token", "create", "--", self.site
+
+
+class ListJoinTokens(Remedy):
+    """See the join tokens, at the server."""
+
+    name: ClassVar = RemedyName.LIST_JOIN_TOKENS
+
+    def command_line(self) -> tuple[str, ...]:
+        """``archipel server join-token list``."""
+        return "server", "join-token", "list"
+
+
+class ListAccessTokens(Remedy):
+    """See the access tokens, at the server."""
+
+    name: ClassVar = RemedyName.LIST_ACCESS_TOKENS
+
+    def command_line(self) -> tuple[str, ...]:
+        """``archipel server token list``."""
+        return "server", "token", "list"
+
+
+class ListCertificates(Remedy):
+    """See the certificates of the sites, at the server."""
+
+    name: ClassVar = RemedyName.LIST_CERTIFICATES
+
+    def command_line(self) -> tuple[str, ...]:
+        """``archipel server certificate list``."""
+        return "server", "certificate", "list"
+
+
 class AllowSandbox(Remedy):
     """Let this machine make sandboxes: unprivileged user namespaces, or an agent that runs as root."""
 
@@ -151,6 +335,25 @@ class MountFolder(Remedy):
     name: ClassVar = RemedyName.MOUNT_FOLDER
     dataset: str
     folder: str
+
+
+class AddDataset(Remedy):
+    """Enter a dataset of this name in the catalog; only the person knows its folder."""
+
+    name: ClassVar = RemedyName.ADD_DATASET
+    dataset: str
+
+
+class CreateSite(Remedy):
+    """Make another site, in a folder that the person chooses."""
+
+    name: ClassVar = RemedyName.CREATE_SITE
+
+
+class JoinFederation(Remedy):
+    """Join with a token of the server's operator; a token is a secret, and no argument of a remedy."""
+
+    name: ClassVar = RemedyName.JOIN_FEDERATION
 
 
 class Nothing(Remedy):

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from archipel.vocabulary.bounds import EXACT, MOST_METRICS, MOST_PARAMETERS, MOST_ROUNDS, MOST_SITES
 from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName, Value
 from archipel.vocabulary.records import Many, Record
+from archipel.vocabulary.things import Thing
 
 Count = Annotated[int, Field(ge=0, lt=EXACT)]
 """A number of things: below 2**53 it is the same number in JSON, in float64 and in every database."""
@@ -47,6 +48,10 @@ class TaskKey(Record):
     def __str__(self) -> str:
         about = f" of {self.about}" if self.about else ""
         return f"{self.experiment} round {self.round}.{self.attempt} {self.kind}{about}"
+
+    def update_of(self, site: str) -> Thing:
+        """What an error about a site's update for this task is about."""
+        return Thing.worded(f"update of {site} for {self}", site=site, task=self)
 
 
 class TrainingPass(Record):
@@ -128,6 +133,11 @@ class Update(Record):
     metrics: MetricSums = {}
     validation: MetricSums = {}
     seconds: Annotated[float, Field(ge=0)] = 0.0
+
+    @property
+    def thing(self) -> Thing:
+        """What an error about this update is about."""
+        return self.key.update_of(self.site)
 
 
 class RoundClosed(Record):

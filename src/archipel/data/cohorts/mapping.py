@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 
 from archipel.data.sample_data import Affine, SampleData
 from archipel.data.volumes import Orientation
-from archipel.vocabulary import BadInput, DataNeeds, ErrorCode, Name, Record, Value
+from archipel.vocabulary import BadInput, DataNeeds, ErrorCode, Name, Record, Thing, Value
 from archipel.vocabulary.misspelt import suggest_key
 from archipel.vocabulary.needs import LabelValue
 
@@ -107,7 +107,9 @@ def read_mapping(file: Path) -> DataMapping:
         raise BadInput(thing, f"is not TOML: {error}", remedy) from error
     for name, rule in found.columns.items():
         if rule.scale == 0:
-            raise BadInput(f"{thing}: columns.{name}", "scale 0 makes every value the same", remedy)
+            raise BadInput(
+                Thing.worded(f"{thing}: columns.{name}", column=name), "scale 0 makes every value the same", remedy
+            )
     return found
 
 
@@ -139,7 +141,7 @@ def grid_after(mapping: DataMapping, shape: Sequence[int], affine: Affine) -> tu
 def missing_modality(sample: str, asked: str, held: list[str]) -> BadInput:
     """The error for a sample without an image that the plan reads."""
     return BadInput(
-        sample,
+        Thing.worded(sample, sample=sample),
         f"has no {asked} (it has {', '.join(held) or 'no image'})",
         "map another modality to it, add the file or exclude the subject",
         code=ErrorCode.BAD_DATA,

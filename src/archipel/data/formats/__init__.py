@@ -22,7 +22,8 @@ from archipel.data.formats.volume_names import is_of
 from archipel.data.limits import DATA_LIMITS, DataLimits
 from archipel.data.samples import DataIssue, Scan
 from archipel.lazy import lazy_names
-from archipel.vocabulary import BadInput
+from archipel.vocabulary import BadInput, Thing
+from archipel.vocabulary.remedies import GrantAccess
 
 if TYPE_CHECKING:
     from archipel.data.formats.detection import guessed
@@ -49,7 +50,11 @@ FORMATS: dict[str, Format] = {one.name: one for one in _KNOWN}
 def format_named(name: str) -> Format:
     """The format of this name. Raises BadInput."""
     if name not in FORMATS:
-        raise BadInput(f"dataset format {name}", "is unknown", f"choose one of {', '.join(sorted(FORMATS))}")
+        raise BadInput(
+            Thing.worded(f"dataset format {name}", format=name),
+            "is unknown",
+            f"choose one of {', '.join(sorted(FORMATS))}",
+        )
     return FORMATS[name]
 
 
@@ -80,8 +85,10 @@ def checked_root(root: Path) -> Path:
         if root.is_dir():
             return root
     except OSError as error:
-        raise BadInput(str(root), f"cannot be read ({error.strerror})", remedy) from error
-    raise BadInput(str(root), "is not a folder", remedy)
+        raise BadInput(
+            Thing.folder(root), f"cannot be read ({error.strerror})", remedy, command=GrantAccess(path=str(root))
+        ) from error
+    raise BadInput(Thing.folder(root), "is not a folder", remedy)
 
 
 def settled(name: str, root: Path, options: Options) -> dict[str, str]:
@@ -108,7 +115,11 @@ def scan(
     for option in options or {}:
         if option not in found.options:
             known = ", ".join(sorted(found.options)) or "none"
-            raise BadInput(f"option {option} of format {name}", "is unknown", f"the format has: {known}")
+            raise BadInput(
+                Thing.worded(f"option {option} of format {name}", option=option, format=name),
+                "is unknown",
+                f"the format has: {known}",
+            )
     whole = found.scan(Folder(checked_root(root), index, leaves_out, limits), options or {})
     return whole if leaves_out is None else _without(whole, leaves_out)
 

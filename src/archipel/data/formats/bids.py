@@ -24,7 +24,7 @@ from archipel.data.formats.found_volumes import FoundVolumes
 from archipel.data.formats.volume_names import listed, volumes_in
 from archipel.data.samples import LABEL, DataIssue, Scan, sample_name
 from archipel.data.volumes import NIFTI
-from archipel.vocabulary import BadInput, Value
+from archipel.vocabulary import BadInput, Thing, Value
 
 DESCRIPTION, PARTICIPANTS = "dataset_description.json", "participants.tsv"
 Entities = Mapping[str, object]
@@ -232,7 +232,9 @@ def _folder_name(options: Options, name: str, usual: str) -> str:
     value = options.get(name, usual)
     if name in options and (value in ("", ".", "..") or any(letter in value for letter in "/*?[]")):
         remedy = f"give the name alone, without / and without *, as in {name}={usual or 'labels'}"
-        raise BadInput(f"option {name}={value}", "is not a name of a folder", remedy)
+        raise BadInput(
+            Thing.worded(f"option {name}={value}", option=name, value=value), "is not a name of a folder", remedy
+        )
     return value
 
 

@@ -26,7 +26,7 @@ from archipel.data.limits import DATA_LIMITS
 from archipel.data.sample_data import SampleData
 from archipel.data.samples import ColumnSummary, DataIssue, DataSchema, Sample, Scan, SubjectId, problem_of
 from archipel.tensors import BlobHasher, blob_hash
-from archipel.vocabulary import BadInput, DataKind, ErrorCode, Record
+from archipel.vocabulary import BadInput, DataKind, ErrorCode, Record, Thing
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 CLASS, NUMBER = "class", "class_number"
@@ -132,9 +132,17 @@ class _Asked:
         size = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", options.get("size", "1"))
         mode = options.get("mode", "gray")
         if size is None:
-            raise BadInput(f"option size={options['size']}", "is not valid", "give for example size=28x28")
+            raise BadInput(
+                Thing.worded(f"option size={options['size']}", option="size", value=options["size"]),
+                "is not valid",
+                "give for example size=28x28",
+            )
         if mode not in _MODES:
-            raise BadInput(f"option mode={mode}", "is not valid", "give mode=gray or mode=rgb")
+            raise BadInput(
+                Thing.worded(f"option mode={mode}", option="mode", value=mode),
+                "is not valid",
+                "give mode=gray or mode=rgb",
+            )
         self.size = (int(size[1]), int(size[2] or size[1])) if "size" in options else None
         self.mode = _MODES[mode]
         self.classes = [name.strip() for name in options["classes"].split(",")] if "classes" in options else []

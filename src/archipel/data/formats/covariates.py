@@ -19,7 +19,7 @@ from archipel.data.formats.found_volumes import FoundVolumes, subject_id
 from archipel.data.samples import DataIssue
 from archipel.data.tables import Row, open_table
 from archipel.tensors import blob_hash
-from archipel.vocabulary import BadInput, ErrorCode, Record, Value
+from archipel.vocabulary import BadInput, ErrorCode, Record, Thing, Value
 
 MISSING = frozenset(("", "-", "n/a", "na", "nan", "none", "null", "unknown", "?"))
 """What stands for no value, in any case of letters."""
@@ -132,7 +132,7 @@ def _opened(path: Path, key: str, delimiter: str) -> _Opened:
     column = key or names[0]
     if column not in names:
         cause = f"has no column {column} (it has {', '.join(names)[:200]})"
-        raise BadInput(path.name, cause, "name the column with the ids", code=ErrorCode.BAD_DATA)
+        raise BadInput(Thing.file(path.name), cause, "name the column with the ids", code=ErrorCode.BAD_DATA)
     if table is None:
         return _Opened(names, 0, (), ())
     return _Opened(names, names.index(column), list(table.rows()), table.notes)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from archipel.data.formats import FORMATS, Fit, detect
 from archipel.data.formats.medical_folder import TABLE
-from archipel.vocabulary import BadInput
+from archipel.vocabulary import BadInput, Thing
+from archipel.vocabulary.remedies import ListFormats
 
 _VAGUE = frozenset({"medical-folder", "nifti-groups", "class-folders", "table", "npz"})
 """Layouts that a part of another dataset may look like."""
@@ -28,10 +29,10 @@ def guessed(root: Path, options: Mapping[str, str]) -> tuple[Fit, ...]:
         return (Fit(possible[0], f"no other has the option {' and '.join(options)}"),)
     another = _meant(root, fits[0].format if fits else "")
     if another is not None:
-        raise BadInput(str(root), *another)
+        raise BadInput(Thing.folder(root), *another)
     if not fits:
         remedy = "name one with --format; see archipel site dataset formats"
-        raise BadInput(str(root), "does not look like a known format", remedy)
+        raise BadInput(Thing.folder(root), "does not look like a known format", remedy, command=ListFormats())
     return fits
 
 

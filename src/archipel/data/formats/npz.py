@@ -26,7 +26,7 @@ from archipel.data.limits import DATA_LIMITS, DataLimits
 from archipel.data.sample_data import SampleData
 from archipel.data.samples import DataIssue, DataSchema, Sample, Scan
 from archipel.tensors import BlobHasher, is_finite
-from archipel.vocabulary import BadInput, DataKind, ErrorCode, Record
+from archipel.vocabulary import BadInput, DataKind, ErrorCode, Record, Thing
 
 _ARRAYS = ("x", "y", "subject")
 _SPLITS = {"train": TRAINING, "val": VALIDATION, "test": ""}
@@ -68,7 +68,11 @@ class NpzTable:
         """Every row of the file; a file that has not changed is not opened again."""
         own = options.get("split", "")
         if own not in ("", "own"):
-            raise BadInput(f"option split={own}", "is not valid", "give split=own, or leave it out")
+            raise BadInput(
+                Thing.worded(f"option split={own}", option="split", value=own),
+                "is not valid",
+                "give split=own, or leave it out",
+            )
         problems: list[DataIssue] = []
         files = list(folder.files("*.npz", problems))
         if len(files) != 1:
@@ -203,7 +207,7 @@ def _row_hash(*row: Any) -> str:
 
 
 def _bad(path: Path, cause: str, remedy: str) -> BadInput:
-    return BadInput(path.name, cause, remedy, code=ErrorCode.BAD_DATA)
+    return BadInput(Thing.file(path.name), cause, remedy, code=ErrorCode.BAD_DATA)
 
 
 def _check_headers(path: Path, most: int) -> None:

@@ -24,7 +24,7 @@ from archipel.data.formats import format_named
 from archipel.data.prepared.source import ROWS, Damaged, Keyed, Preparation, is_rows, keys_in, write_prepared
 from archipel.data.sample_data import SampleData
 from archipel.data.samples import Sample
-from archipel.vocabulary import UNWATCHED, BadInput, ErrorCode, Watch
+from archipel.vocabulary import UNWATCHED, BadInput, ErrorCode, Thing, Watch
 
 READY = "samples prepared"
 """What is counted while a cohort is prepared."""
@@ -261,10 +261,11 @@ class _Room:
             self._used -= freed
         if self._used + size > self._limit:
             raise BadInput(
-                f"the prepared samples of dataset {dataset}",
+                Thing.worded(f"the prepared samples of dataset {dataset}", dataset=dataset),
                 f"need more than the {self._limit >> 20} MiB that cache_mb leaves them",
                 "raise cache_mb in site.toml, or wait for other experiments to end",
                 code=ErrorCode.CONFIGURATION,
+                values={"limit": self._limit},
             )
         self._used += size
 

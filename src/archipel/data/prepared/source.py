@@ -29,7 +29,7 @@ from archipel.data.sample_data import SampleData
 from archipel.data.samples import Sample
 from archipel.linux import private_mapping
 from archipel.tensors import blob_hash, write_all
-from archipel.vocabulary import BadInput, ErrorCode, Hash, Record, Value
+from archipel.vocabulary import BadInput, ErrorCode, Hash, Record, Thing, Value
 from archipel.vocabulary.needs import LabelValue
 
 ROWS = "rows.prepared"
@@ -271,7 +271,9 @@ class PreparedSource:
                 yield self._file(key).reading(key)
             except (KeyError, FileNotFoundError, Damaged) as error:
                 remedy = "start the experiment's worker again, which prepares it"
-                raise BadInput(sample.name, "was not prepared", remedy, code=ErrorCode.BAD_DATA) from error
+                raise BadInput(
+                    Thing.worded(sample.name, sample=sample.name), "was not prepared", remedy, code=ErrorCode.BAD_DATA
+                ) from error
 
     def _file(self, key: str) -> PreparedFile:
         name = ROWS if self._is_rows else key

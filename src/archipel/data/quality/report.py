@@ -20,7 +20,7 @@ from archipel.data.quality.records import (
     Severity,
 )
 from archipel.data.samples import LABEL
-from archipel.vocabulary import BadInput
+from archipel.vocabulary import BadInput, Thing
 
 GROUP = "group"
 _CLASS_COLUMNS = (ARRAY_CLASS, GROUP, "diagnosis", "target", "label", "outcome")
@@ -125,7 +125,7 @@ def _class_column(evidence: Evidence, asked: str) -> str:
     if asked:
         if samples and asked not in there:
             raise BadInput(
-                f"column {asked}", f"is not in the dataset (there: {', '.join(there) or 'none'})", "name one"
+                Thing("column", asked), f"is not in the dataset (there: {', '.join(there) or 'none'})", "name one"
             )
         return asked
     for name in (given for known in _CLASS_COLUMNS for given in there if given.lower() == known):

@@ -19,7 +19,7 @@ from archipel.data.prepared import ROWS, Keyed, Preparation, is_rows, write_prep
 from archipel.data.sample_data import Affine, LabelVolume, SampleData
 from archipel.data.samples import DataSchema, Sample
 from archipel.tensors import blob_hash
-from archipel.vocabulary import BadInput, ColumnNeed, DataNeeds, ErrorCode, Value
+from archipel.vocabulary import BadInput, ColumnNeed, DataNeeds, ErrorCode, Thing, Value
 
 LEAST = 8
 """Subjects of a dummy run, unless the plan needs more."""
@@ -140,7 +140,12 @@ def _array(form: str, number: int, draw: np.random.Generator) -> NDArray[Any]:
     name, _, shape = form.partition(" ")
     kind = np.dtype(name)
     if kind.kind not in "fiub":
-        raise BadInput(f"an array of type {name}", "cannot be generated", "store numbers", code=ErrorCode.BAD_DATA)
+        raise BadInput(
+            Thing.worded(f"an array of type {name}", type=name),
+            "cannot be generated",
+            "store numbers",
+            code=ErrorCode.BAD_DATA,
+        )
     sizes = tuple(json.loads(shape or "[]"))
     if kind.kind == "f":
         return np.asarray(draw.normal(size=sizes), dtype=kind)

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from archipel.vocabulary import BadInput
+from archipel.vocabulary import BadInput, Thing
 from archipel.vocabulary.bounds import EXACT
 
 SHAPE = (40, 56, 40)
@@ -180,7 +180,9 @@ def generate(
     for site_number, site in enumerate(sites):
         folder = root / site
         if folder.exists() and any(folder.iterdir()):
-            raise BadInput(str(folder), "is not empty", "name a new folder for the phantom or remove the old one")
+            raise BadInput(
+                Thing.folder(folder), "is not empty", "name a new folder for the phantom or remove the old one"
+            )
         for part in ("images", "labels"):
             (folder / part).mkdir(parents=True, exist_ok=True)
         machine = scanner(site_number, seed)

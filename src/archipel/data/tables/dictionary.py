@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ValidationError
 
-from archipel.vocabulary import BadInput, ErrorCode, Record, Value
+from archipel.vocabulary import BadInput, ErrorCode, Record, Thing, Value
 from archipel.vocabulary.needs import Unit
 
 ALWAYS_MISSING = frozenset({"", "?", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null"})
@@ -144,7 +144,7 @@ _Cell = str | bool | list[str] | dict[str, str]
 
 def read_dictionary(path: Path) -> Dictionary:
     """The dictionary in a ``.toml`` or ``.csv`` file. Raises BadInput naming the line or key that is wrong."""
-    thing = f"dictionary {path.name}"
+    thing = Thing("dictionary", path.name)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -159,7 +159,11 @@ def read_dictionary(path: Path) -> Dictionary:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         known = ", ".join(ColumnRule.model_fields)
-        raise BadInput(f"{thing}: {where}", str(first["msg"]), f"a column has: {known}") from error
+        raise BadInput(
+            Thing.worded(f"{thing}: {where}", dictionary=path.name, where=where),
+            str(first["msg"]),
+            f"a column has: {known}",
+        ) from error
 
 
 def _from_csv(thing: str, text: str) -> dict[str, dict[str, dict[str, _Cell]]]:
@@ -176,7 +180,11 @@ def _from_csv(thing: str, text: str) -> dict[str, dict[str, dict[str, _Cell]]]:
         name = cells.pop("column")
         if not name or name in columns:
             cause = "has no name" if not name else "is there twice"
-            raise BadInput(f"{thing}: line {sheet.line_num}: column {name}", cause, "name each column once")
+            raise BadInput(
+                Thing.worded(f"{thing}: line {sheet.line_num}: column {name}", line=sheet.line_num, column=name),
+                cause,
+                "name each column once",
+            )
         columns[name] = {key: _cell(key, cell) for key, cell in cells.items() if cell}
     return {"column": columns}
 

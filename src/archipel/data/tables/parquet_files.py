@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from archipel.vocabulary import BadInput, ErrorCode
+from archipel.vocabulary import BadInput, ErrorCode, Thing
 
 SUFFIX = ".parquet"
 _PROGRAM = Path(__file__).with_name("parquet_reader.py")
@@ -50,7 +50,7 @@ def rows(path: Path, limits: ParquetLimits = PARQUET_LIMITS) -> Iterator[list[st
 
 def _lines(path: Path, limits: ParquetLimits) -> Generator[list[str], None, None]:
     if importlib.util.find_spec("pyarrow") is None:
-        raise BadInput(path.name, "needs pyarrow to be read", 'pip install "archipel[tables]"')
+        raise BadInput(Thing.file(path.name), "needs pyarrow to be read", 'pip install "archipel[tables]"')
     most = (limits.memory, limits.rows, limits.text, limits.row)
     # Isolated: neither the place where it is started nor the environment brings it other code.
     command = [sys.executable, "-I", str(_PROGRAM), str(path.absolute()), *map(str, most)]
@@ -87,4 +87,4 @@ def _fault(path: Path, number: int, end: str, limits: ParquetLimits) -> BadInput
         cause, remedy = f"is not a Parquet file ({end})", f"{remedy}, or name it .csv"
     else:
         cause = f"ends after row {number} ({end})"
-    return BadInput(path.name, cause, remedy, code=ErrorCode.BAD_DATA)
+    return BadInput(Thing.file(path.name), cause, remedy, code=ErrorCode.BAD_DATA)

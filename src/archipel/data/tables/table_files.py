@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from archipel.data.tables import parquet_files
 from archipel.data.tables.parquet_files import PARQUET_LIMITS, ParquetLimits
-from archipel.vocabulary import BadInput, ErrorCode
+from archipel.vocabulary import BadInput, ErrorCode, Thing
 
 _DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "\\t": "\t"}
 _SEEN = 200
@@ -93,7 +93,7 @@ def open_table(
 
 def bad(path: Path, cause: str, remedy: str) -> BadInput:
     """The error for a table that cannot be used."""
-    return BadInput(path.name, cause, remedy, code=ErrorCode.BAD_DATA)
+    return BadInput(Thing.file(path.name), cause, remedy, code=ErrorCode.BAD_DATA)
 
 
 def _header(path: Path, first: Sequence[str], notes: list[tuple[str, str]]) -> tuple[str, ...]:

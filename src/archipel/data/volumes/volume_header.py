@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from archipel.data.sample_data import Affine
-from archipel.vocabulary import BadInput, ErrorCode
+from archipel.vocabulary import BadInput, ErrorCode, Thing
 
 EXPORT = "export the volume again or exclude the subject"
 NOT_3D = "give one 3-D volume per subject"
@@ -34,7 +34,7 @@ class Stored(NamedTuple):
 
 def bad_volume(path: Path, cause: str, remedy: str = EXPORT) -> BadInput:
     """The error for a volume, named with the folder that it is in."""
-    return BadInput(f"{path.parent.name}/{path.name}", cause, remedy, code=ErrorCode.BAD_DATA)
+    return BadInput(Thing.file(f"{path.parent.name}/{path.name}"), cause, remedy, code=ErrorCode.BAD_DATA)
 
 
 def damaged(path: Path, why: str) -> BadInput:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import BinaryIO, Protocol
 
 from archipel.transport.rest import Event, ExperimentSummary, ExperimentView, ModelView, RoundView
-from archipel.vocabulary import Job, Value
+from archipel.vocabulary import Actor, Job, Value
 from archipel.vocabulary.states import ControlVerb
 
 
@@ -25,10 +25,10 @@ class ExperimentService(Protocol):
     async def get(self, experiment: str) -> ExperimentView:
         """One experiment with its approvals."""
 
-    async def control(self, experiment: str, verb: ControlVerb) -> ExperimentView:
+    async def control(self, experiment: str, verb: ControlVerb, *, by: Actor) -> ExperimentView:
         """Steer it; the experiment as it is then. Raises Conflict when its state does not allow the verb."""
 
-    async def set_arguments(self, experiment: str, values: Mapping[str, Value]) -> ExperimentView:
+    async def set_arguments(self, experiment: str, values: Mapping[str, Value], *, by: Actor) -> ExperimentView:
         """Change hyper-parameters for the rounds to come, inside their bounds. Raises BadInput."""
 
     async def rounds(self, experiment: str) -> Sequence[RoundView]:

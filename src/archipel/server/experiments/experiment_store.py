@@ -11,30 +11,27 @@ from pathlib import Path
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    RowMapping,
     Select,
     Table,
     and_,
-    delete,
-    func,
     insert,
-    or_,
     select,
     update,
 )
 
 from archipel.governance import JournalHead
 from archipel.privacy import only_sums
-from archipel.rounds import ExperimentProgress, ExperimentVerb, Kept, Opened, Stage, StageRecord
+from archipel.rounds import ExperimentProgress, ExperimentVerb, Kept, Opened, StageRecord
 from archipel.rounds.experiment_store import NO_MEMORY
-from archipel.rounds.named_models import MEMORY, NamedModel, named_after
 from archipel.rounds.tables import next_state
 from archipel.server.experiments import journal_heads
+from archipel.server.experiments.attempt_rows import PLACE, at_place, of_experiment
+from archipel.server.experiments.model_rows import keep_models
+from archipel.server.experiments.progress_rows import read_progress
 from archipel.server.experiments.states import add_event, set_state
 from archipel.server.experiments.views import means
-from archipel.server.membership import ServerContext
 from archipel.server.state import AttemptCancelled, AttemptClosed, AttemptOpened, ServerJournalKind, add_entry, schema
-from archipel.storage import utc_now
+from archipel.storage import BlobStore, Database, utc_now
 from archipel.transport.rest import (
     RoundCommitted,
     RoundFailed,
@@ -43,15 +40,9 @@ from archipel.transport.rest import (
     TaskAccepted,
     UpdateReceived,
 )
-from archipel.transport.rest.events import Place, place_of
-from archipel.vocabulary import Failure, Job, MetricSum, RoundClosed, Task, TaskKey, TaskKind, Update, Value
-from archipel.vocabulary.states import ApprovalState, ExperimentState, ParticipantStatus, RoundState, TaskState
-
-_STATES = {
-    TaskState.OFFERED: ParticipantStatus.INVITED,
-    TaskState.RECEIVED: ParticipantStatus.DELIVERED,
-    TaskState.FAILED: ParticipantStatus.FAILED,
-}
+from archipel.transport.rest.events import place_of
+from archipel.vocabulary import Failure, Job, RoundClosed, TaskKey, TaskKind, Update, Value
+from archipel.vocabulary.states import ExperimentState, ParticipantStatus, RoundState, TaskState
 
 
 class SqlExperimentStore:
@@ -61,59 +52,30 @@ class SqlExperimentStore:
 
     def __init__(
         self,
-        federation: ServerContext,
+        database: Database,
+        blobs: BlobStore,
+        spool: Path,
         job: Job,
         job_hash: str,
         shown: dict[str, JournalHead],
         fetched: dict[tuple[str, str], int],
         changed: Callable[[], None],
     ) -> None:
-        self.federation, self.job, self.job_hash = federation, job, job_hash
+        self.job, self.job_hash = job, job_hash
+        self._database, self._blobs, self._spool = database, blobs, spool
         self._heads, self._fetched, self._changed = shown, fetched, changed
-        self._spool = federation.state.spool
         self._name = job.experiment
 
     def progress(self) -> ExperimentProgress:
         """Everything the loop needs to go on from here."""
-        with self.federation.database.read() as connection:
-            row = connection.execute(self._of(schema.experiments)).mappings().one()
-            table = schema.rounds
-            trained = (table.c.kind == TaskKind.TRAIN, table.c.state == RoundState.COMMITTED)
-            last = select(func.max(table.c.round)).where(table.c.experiment == self._name, *trained)
-            rounds_done = connection.scalar(last) or 0
-            recent = or_(table.c.round > rounds_done, table.c.kind != TaskKind.TRAIN, table.c.state == RoundState.OPEN)
-            rounds = connection.execute(self._of(table).where(recent)).mappings().all()
-            models = {one["name"]: one["hash"] for one in connection.execute(self._of(schema.models)).mappings()}
-            approved = select(schema.approvals.c.site).where(
-                schema.approvals.c.experiment == self._name, schema.approvals.c.state == ApprovalState.APPROVED
-            )
-            invited = tuple(sorted(connection.scalars(approved)))
-            opened = next((self._reopen(connection, one) for one in rounds if one["state"] == RoundState.OPEN), None)
-        attempts: dict[Stage, int] = {}
-        for one in rounds:
-            attempts[_stage(one)] = max(attempts.get(_stage(one), 0), one["attempt"])
-        done = [one for one in rounds if one["state"] == RoundState.COMMITTED]
-        return ExperimentProgress(
-            state=ExperimentState(row["state"]),
-            rounds_done=rounds_done,
-            done=frozenset(_stage(one) for one in done),
-            attempts=attempts,
-            model=models.get("last", self.job.initial_model),
-            local_models={
-                name.removeprefix("local:"): model for name, model in models.items() if name.startswith("local:")
-            },
-            arguments=json.loads(row["arguments"]),
-            invited=invited,
-            opened=opened,
-            pause_after=row["pause_after"],
-            memory={name.removeprefix(MEMORY): blob for name, blob in models.items() if name.startswith(MEMORY)},
-        )
+        with self._database.read() as connection:
+            return read_progress(connection, self.job, self._spool)
 
     def passes(self) -> dict[int, dict[str, Value]]:
         """The arguments of each committed round of training, by its number."""
         table = schema.rounds
         query = self._of(table).where(table.c.kind == TaskKind.TRAIN, table.c.state == RoundState.COMMITTED)
-        with self.federation.database.read() as connection:
+        with self._database.read() as connection:
             return {row["round"]: json.loads(row["arguments"]) for row in connection.execute(query).mappings()}
 
     def open(self, opened: Opened) -> None:
@@ -122,7 +84,7 @@ class SqlExperimentStore:
         arguments = task.passes[0].arguments if task.passes else {}
         place, model, sites = place_of(task.key), task.models[0], sorted(opened.sites)
         now = datetime.now(UTC)
-        with self.federation.database.write() as connection:
+        with self._database.write() as connection:
             entry = AttemptOpened(**place, arguments=arguments, model=model, sites=tuple(sites))
             add_entry(connection, ServerJournalKind.ROUND_OPENED, entry)
             connection.execute(
@@ -143,7 +105,7 @@ class SqlExperimentStore:
 
     def accepted(self, key: TaskKey, site: str) -> None:
         """A site works on its task; researchers see it, and no journal line, for nothing follows from it."""
-        with self.federation.database.write() as connection:
+        with self._database.write() as connection:
             add_event(connection, self._name, TaskAccepted(**place_of(key), site=site))
         self._changed()
 
@@ -153,7 +115,7 @@ class SqlExperimentStore:
         body = UpdateReceived(**place_of(key), site=site, model=update_.model, samples=samples)
         head = self._heads.pop(site, None)
         fetched = self._fetched.pop((site, key.experiment), 0)
-        with self.federation.database.write() as connection:
+        with self._database.write() as connection:
             add_entry(connection, ServerJournalKind.UPDATE_RECEIVED, body)
             connection.execute(
                 update(schema.updates)
@@ -175,7 +137,7 @@ class SqlExperimentStore:
     def failed(self, key: TaskKey, site: str, failure: Failure) -> None:
         """A site's part failed."""
         body = SiteFailed(**place_of(key), site=site, failure=failure)
-        with self.federation.database.write() as connection:
+        with self._database.write() as connection:
             add_entry(connection, ServerJournalKind.SITE_FAILED, body)
             values = {"state": TaskState.FAILED, "failure": failure.model_dump_json(), "at": utc_now()}
             connection.execute(update(schema.updates).where(self._row(key, site)).values(**values))
@@ -184,11 +146,11 @@ class SqlExperimentStore:
 
     def result_file(self) -> Path:
         """A place for the next model's tensor file, in the file system that ``close`` will keep it in."""
-        return self.federation.blobs.work_file()
+        return self._blobs.work_file()
 
     def local(self, blob: str) -> AbstractContextManager[Path]:
         """A file with a model or memory."""
-        return self.federation.blobs.local(blob)
+        return self._blobs.local(blob)
 
     def close(
         self,
@@ -199,7 +161,7 @@ class SqlExperimentStore:
         memory: Mapping[str, Kept] = NO_MEMORY,
     ) -> None:
         """The attempt ends: the record, the models and the memory that last, and then the spools go."""
-        blobs = self.federation.blobs
+        blobs = self._blobs
         if result is not None and closed.model is not None:
             blobs.put_file(result, closed.model)
         for kept in memory.values():
@@ -219,7 +181,7 @@ class SqlExperimentStore:
             **place_of(key), state=state, contributors=record.contributors, model=record.model, others=others
         )
         unneeded: list[str] = []
-        with self.federation.database.write() as connection:
+        with self._database.write() as connection:
             add_entry(connection, ServerJournalKind.ROUND_CLOSED, entry)
             connection.execute(
                 update(schema.rounds)
@@ -232,12 +194,12 @@ class SqlExperimentStore:
                     record=record.model_dump_json(),
                 )
             )
-            for site, one in record.sites.items():
-                if one.state in (ParticipantStatus.LATE, ParticipantStatus.MISSING):
-                    values = {"state": TaskState(one.state), "at": utc_now()}
+            for site, participant in record.sites.items():
+                if participant.state in (ParticipantStatus.LATE, ParticipantStatus.MISSING):
+                    values = {"state": TaskState(participant.state), "at": utc_now()}
                     connection.execute(update(schema.updates).where(self._row(key, site)).values(**values))
             if record.committed:
-                unneeded = self._keep_models(connection, record, local_hashes, memory)
+                unneeded = keep_models(connection, self.job, record, local_hashes, memory)
                 self._pause_after_step(connection, record)
             kind = RoundCommitted if record.committed else RoundFailed
             ended = kind(
@@ -255,44 +217,13 @@ class SqlExperimentStore:
             blobs.delete(blob)
         self.sweep()
 
-    def _keep_models(
-        self, connection: Connection, record: StageRecord, local: dict[str, str], memory: Mapping[str, Kept]
-    ) -> list[str]:
-        """Name the models and the memory that are kept; returns the blobs that no name holds any more."""
-        rows = connection.execute(self._of(schema.models)).mappings().all()
-        known = {row["name"]: NamedModel(row["hash"], row["round"], _sums(row["validation"])) for row in rows}
-        memory_hashes = {name: kept.hash for name, kept in memory.items()}
-        after = named_after(self.job, known, record, local, memory_hashes)
-        for name in known.keys() - after.keys():
-            self._forget_model(connection, name)
-        for name, one in after.items():
-            if one != known.get(name):
-                self._set_model(connection, name, one)
-        named = set(connection.scalars(select(schema.models.c.hash)))
-        return [one.model for one in known.values() if one.model not in named]
-
-    def _set_model(self, connection: Connection, name: str, one: NamedModel) -> None:
-        table = schema.models
-        sums = one.validation
-        validation = None if sums is None else json.dumps({metric: sums[metric].model_dump() for metric in sums})
-        self._forget_model(connection, name)
-        connection.execute(
-            insert(table).values(
-                experiment=self._name, name=name, round=one.round, hash=one.model, validation=validation, at=utc_now()
-            )
-        )
-
-    def _forget_model(self, connection: Connection, name: str) -> None:
-        table = schema.models
-        connection.execute(delete(table).where(table.c.experiment == self._name, table.c.name == name))
-
     def _pause_after_step(self, connection: Connection, record: StageRecord) -> None:
         table = schema.experiments
         row = connection.execute(self._of(table)).mappings().one()
         if record.stage.kind is TaskKind.TRAIN and row["pause_after"] == record.stage.round:
             connection.execute(update(table).where(table.c.experiment == self._name).values(pause_after=None))
             if row["state"] == ExperimentState.RUNNING and record.stage.round < self.job.terms.rounds:
-                set_state(connection, self._name, ExperimentState.PAUSED, "one step was asked for")
+                set_state(connection, self._name, ExperimentState.PAUSED, "one step was asked for", by=None)
 
     def stall(self, reason: str) -> None:
         """The experiment cannot go on by itself and pauses."""
@@ -304,15 +235,15 @@ class SqlExperimentStore:
 
     def _turn(self, verb: ExperimentVerb, reason: str | None) -> None:
         table = schema.experiments
-        with self.federation.database.write() as connection:
+        with self._database.write() as connection:
             row = connection.execute(self._of(table)).mappings().one()
             state = next_state(self._name, ExperimentState(row["state"]), verb)
-            set_state(connection, self._name, state, reason)
+            set_state(connection, self._name, state, reason, by=None)
         self._changed()
 
     def refused(self, key: TaskKey, sites: Sequence[str]) -> None:
         """An attempt was cancelled while it was open."""
-        with self.federation.database.write() as connection:
+        with self._database.write() as connection:
             add_entry(
                 connection, ServerJournalKind.ROUND_CANCELLED, AttemptCancelled(**place_of(key), sites=tuple(sites))
             )
@@ -322,8 +253,8 @@ class SqlExperimentStore:
 
     def sweep(self) -> None:
         """Delete the spools of this experiment, whole or half received, that no open round needs."""
-        joined = and_(*(schema.rounds.c[name] == schema.updates.c[name] for name in _PLACE))
-        with self.federation.database.read() as connection:
+        joined = and_(*(schema.rounds.c[name] == schema.updates.c[name] for name in PLACE))
+        with self._database.read() as connection:
             needed = set(
                 connection.scalars(
                     select(schema.updates.c.spool)
@@ -336,56 +267,16 @@ class SqlExperimentStore:
                 .mappings()
                 .all()
             )
-        under_way = tuple(f"{self._name}.{one['round']}.{one['attempt']}." for one in rounds)
+        under_way = tuple(f"{self._name}.{row['round']}.{row['attempt']}." for row in rounds)
         for path in self._spool.glob(f"{self._name}.*"):
             if path.name not in needed and not (path.name.endswith(".part") and path.name.startswith(under_way)):
                 path.unlink(missing_ok=True)
 
-    def _reopen(self, connection: Connection, row: RowMapping) -> Opened:
-        """An open round as it was left; the server's own absence does not count against its sites."""
-        rows = connection.execute(
-            select(schema.updates).where(
-                *(schema.updates.c[name] == row[name] for name in _PLACE),
-            )
-        ).mappings()
-        left = datetime.fromisoformat(row["deadline_at"]) - datetime.now(UTC)
-        found = list(rows)
-        received = [one for one in found if one["state"] == TaskState.RECEIVED]
-        return Opened(
-            stage=_stage(row),
-            attempt=row["attempt"],
-            task=Task.model_validate_json(found[0]["task"]),
-            sites={one["site"]: _STATES.get(TaskState(one["state"]), ParticipantStatus.INVITED) for one in found},
-            remaining_s=max(left.total_seconds(), self.job.terms.grace_s),
-            updates={one["site"]: Update.model_validate_json(one["update"]) for one in received},
-            tensor_files={one["site"]: self._spool / one["spool"] for one in received if one["spool"]},
-            failures={one["site"]: Failure.model_validate_json(one["failure"]) for one in found if one["failure"]},
-        )
-
     def _of(self, table: Table) -> Select[tuple[object, ...]]:
-        return select(table).where(table.c.experiment == self._name)
+        return of_experiment(table, self._name)
 
     def _round(self, key: TaskKey) -> ColumnElement[bool]:
         return at_place(schema.rounds, key)
 
     def _row(self, key: TaskKey, site: str) -> ColumnElement[bool]:
         return at_place(schema.updates, key) & (schema.updates.c.site == site)
-
-
-_PLACE = tuple(Place.__annotations__)
-
-
-def at_place(table: Table, key: TaskKey) -> ColumnElement[bool]:
-    """The rows of a table that are about the attempt at an exchange which this key names."""
-    return and_(*(table.c[name] == value for name, value in place_of(key).items()))
-
-
-def _sums(document: str | None) -> dict[str, MetricSum] | None:
-    """Metric sums as a row of the models' table keeps them."""
-    if document is None:
-        return None
-    return {name: MetricSum.model_validate(one) for name, one in json.loads(document).items()}
-
-
-def _stage(row: RowMapping) -> Stage:
-    return Stage(kind=TaskKind(row["kind"]), round=row["round"], about=row["about"])

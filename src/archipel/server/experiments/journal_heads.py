@@ -20,7 +20,7 @@ from archipel.governance import SERVER_JOURNAL, HeadFault, IdentityKey, JournalH
 from archipel.governance import head as head_of
 from archipel.server.state import JournalFault, ServerJournalKind, add_entry, schema
 from archipel.storage import Database, utc_now
-from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, NotFound, NotPermitted
+from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, NotFound, NotPermitted, Thing
 
 _log = structlog.get_logger("archipel.heads")
 _heads = schema.site_journal_heads
@@ -32,7 +32,7 @@ def read(identity_key: str, site: str, document: Mapping[str, object]) -> Journa
     head = JournalHead.model_validate(document)
     if head.owner != site or not head.is_signed_by(identity_key):
         raise NotPermitted(
-            f"journal head of {site}",
+            Thing.worded(f"journal head of {site}", site=site),
             "is not signed by the site",
             "check the site's identity key",
             code=ErrorCode.TRUST,
@@ -143,7 +143,9 @@ def of_site(database: Database, identity: IdentityKey, site: str) -> JournalHead
     with database.read() as connection:
         found = newest(connection, site)
     if found is None:
-        raise NotFound(f"journal head of {site}", "is not kept here", "it comes when the site connects")
+        raise NotFound(
+            Thing.worded(f"journal head of {site}", site=site), "is not kept here", "it comes when the site connects"
+        )
     return sign_head(identity, found)
 
 
@@ -165,14 +167,19 @@ def read_own(path: Path, server_key: str, federation: str) -> JournalHead:
 
     Raises ArchipelError: code bad-input for another document or another journal's head, trust for a wrong signature.
     """
-    thing = str(path)
+    thing = Thing.file(path)
     try:
         kept = JournalHead.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         raise BadInput(thing, "is not a journal head", _WHERE_FROM) from error
     # Heads printed by an older version carry the federation's name.
     if kept.owner not in (SERVER_JOURNAL, federation):
-        raise BadInput(thing, f"is a head of the journal of {kept.owner}", "give one of this server's")
+        raise BadInput(
+            thing,
+            f"is a head of the journal of {kept.owner}",
+            "give one of this server's",
+            values={"owner": kept.owner},
+        )
     if not kept.is_signed_by(server_key):
         raise ArchipelError(
             thing, "is not signed by this server", "give a head of this server's journal", code=ErrorCode.TRUST

@@ -6,30 +6,26 @@ It waits for nothing and wakes nobody; ``experiments`` does that.
 from __future__ import annotations
 
 import json
-import mmap
 
 from sqlalchemy import Connection, func, insert, select, update
 
 from archipel.governance import Approval, JournalHead, canonical, check_approval
-from archipel.plans import declared
-from archipel.plans.files import LARGEST_PLAN
-from archipel.rounds import ExperimentVerb, check_releases
+from archipel.rounds import ExperimentVerb
 from archipel.rounds.named_models import MEMORY
 from archipel.rounds.tables import next_state
 from archipel.server.experiments import journal_heads, views
-from archipel.server.experiments.experiment_store import at_place
+from archipel.server.experiments.attempt_rows import at_place
 from archipel.server.experiments.states import add_event, set_state
+from archipel.server.experiments.submitted_jobs import check_submitted
 from archipel.server.experiments.views import parsed_job
-from archipel.server.membership import ServerContext
+from archipel.server.membership import MemberRegistry
 from archipel.server.state import AnswerKept, ArgumentsKept, ExperimentSubmitted, ServerJournalKind, add_entry, schema
-from archipel.storage import BlobStore, utc_now
-from archipel.strategies import check_strategy
-from archipel.tensors import check_header, tensor_file_size
+from archipel.storage import BlobStore, Database, utc_now
 from archipel.transport import AnswerMessage
 from archipel.transport.rest import AnswerReceived, ArgumentsChanged, ErrorReleased, EventKind, Submitted
 from archipel.transport.rest.events import place_of
 from archipel.vocabulary import (
-    BadInput,
+    Actor,
     Conflict,
     ErrorCode,
     Job,
@@ -38,11 +34,12 @@ from archipel.vocabulary import (
     Task,
     TaskKey,
     TaskKind,
+    Thing,
     Update,
     Value,
     check_arguments,
 )
-from archipel.vocabulary.bounds import LONGEST_JOB
+from archipel.vocabulary.remedies import Nothing
 from archipel.vocabulary.states import ApprovalState, ExperimentState, RoundState, TaskState
 
 MOST_DETAILS = 3
@@ -54,12 +51,12 @@ MOST_ANSWERS = 100
 class ExperimentRecords:
     """Every experiment of this server, as rows."""
 
-    def __init__(self, federation: ServerContext) -> None:
-        self.federation = federation
+    def __init__(self, database: Database, blobs: BlobStore, registry: MemberRegistry, server_key: str) -> None:
+        self._database, self._blobs, self._registry, self._server_key = database, blobs, registry, server_key
 
     def known(self) -> list[tuple[str, Job, str, ExperimentState]]:
         """Every experiment: its name, job, job hash and state."""
-        with self.federation.database.read() as connection:
+        with self._database.read() as connection:
             rows = connection.execute(select(schema.experiments)).mappings().all()
         return [
             (row["experiment"], parsed_job(row["job"]), row["job_hash"], ExperimentState(row["state"])) for row in rows
@@ -68,7 +65,7 @@ class ExperimentRecords:
     def job(self, experiment: str) -> tuple[Job, str, ExperimentState]:
         """One experiment: its job, job hash and state. Raises NotFound."""
         table = schema.experiments
-        with self.federation.database.read() as connection:
+        with self._database.read() as connection:
             row = connection.execute(select(table).where(table.c.experiment == experiment)).mappings().first()
         if row is None:
             raise views.unknown(experiment)
@@ -77,7 +74,7 @@ class ExperimentRecords:
     def owner(self, experiment: str) -> str:
         """The id of the access token that submitted an experiment. Raises NotFound."""
         table = schema.experiments
-        with self.federation.database.read() as connection:
+        with self._database.read() as connection:
             found: str | None = connection.scalar(select(table.c.owner).where(table.c.experiment == experiment))
         if found is None:
             raise views.unknown(experiment)
@@ -87,21 +84,24 @@ class ExperimentRecords:
         """Of each experiment, whose access token submitted it."""
         table, tokens = schema.experiments, schema.access_tokens
         query = select(table.c.experiment, tokens.c.name).join(tokens, tokens.c.id == table.c.owner)
-        with self.federation.database.read() as connection:
+        with self._database.read() as connection:
             return {row.experiment: row.name for row in connection.execute(query)}
 
     def keep_job(self, job: Job, digest: str, owner: str) -> None:
         """Keep a job and its sites as waiting. Raises BadInput, Conflict."""
-        self._check_job(job)
-        check_strategy(job)
-        check_releases(job)
+        check_submitted(job, self._blobs, self._registry, self._server_key)
         table = schema.experiments
-        with self.federation.database.write() as connection:
+        with self._database.write() as connection:
             known = connection.execute(select(table).where(table.c.experiment == job.experiment)).mappings().first()
             if known is not None:
                 if known["job_hash"] == digest:
                     return
-                raise Conflict(f"experiment {job.experiment}", "exists with another job", "choose another name")
+                raise Conflict(
+                    Thing("experiment", job.experiment),
+                    "exists with another job",
+                    "choose another name",
+                    values={"job_hash": known["job_hash"]},
+                )
             tokens = schema.access_tokens
             asked_by = connection.scalar(select(tokens.c.name).where(tokens.c.id == owner)) or ""
             entry = ExperimentSubmitted(
@@ -124,50 +124,22 @@ class ExperimentRecords:
             connection.execute(insert(schema.models).values(**first, at=utc_now()))
             add_event(connection, job.experiment, Submitted(job_hash=digest))
 
-    def _check_job(self, job: Job) -> None:
-        thing = f"job {job.experiment}"
-        if (length := len(canonical(job))) > LONGEST_JOB:
-            cause = f"is a document of {length >> 20} MiB; at most {LONGEST_JOB >> 20} reach a site in one message"
-            raise BadInput(thing, cause, "use fewer tensors and shorter texts")
-        if job.server_key != self.federation.identity.public:
-            raise BadInput(thing, "names another server's key", "make the job with this server's connection")
-        known = {site.site: site.identity_key for site in self.federation.registry.sites()}
-        for entry in job.roster:
-            if entry.site not in known:
-                raise BadInput(thing, f"names site {entry.site}, which is not enrolled", "choose enrolled sites")
-            if known[entry.site] != entry.identity_key:
-                raise BadInput(thing, f"has another identity key for {entry.site}", "make the job again")
-        blobs = self.federation.blobs
-        if sum(map(blobs.size, job.plan.files.values())) > LARGEST_PLAN:
-            cause = f"has a plan of more than {LARGEST_PLAN} bytes"
-            raise BadInput(thing, cause, "keep data out of the plan's source")
-        declared(job.plan, ((path, _contents(blobs, blob)) for path, blob in job.plan.files.items()))
-        remedy = "make the job and its initial model from the same plan"
-        if (size := blobs.size(job.initial_model)) != (needed := tensor_file_size(job.tensors)):
-            raise BadInput(thing, f"its initial model has {size} bytes, its tensors make {needed}", remedy)
-        with blobs.local(job.initial_model) as path, path.open("rb") as file:
-            # Not closed here: an error still looks into it. It goes with the last view.
-            tensor_file = mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ)
-        try:
-            check_header(job.tensors, tensor_file)
-        except BadInput as error:
-            raise BadInput(thing, f"its initial model is of other tensors ({error.cause})", remedy) from error
-
-    def steer(self, job: Job, verb: ExperimentVerb) -> None:
+    def steer(self, job: Job, verb: ExperimentVerb, *, by: Actor) -> None:
         """Take a verb to its new state. Raises Conflict when the state or the missing approvals do not allow it."""
         table = schema.experiments
-        with self.federation.database.write() as connection:
+        with self._database.write() as connection:
             row = connection.execute(select(table).where(table.c.experiment == job.experiment)).mappings().one()
             state = next_state(job.experiment, ExperimentState(row["state"]), verb)
             if state is ExperimentState.RUNNING:
                 approvals = select(schema.approvals).where(schema.approvals.c.experiment == job.experiment)
                 rows = connection.execute(approvals).mappings().all()
-                waiting = [one["site"] for one in rows if one["state"] != ApprovalState.APPROVED]
+                waiting = [answer["site"] for answer in rows if answer["state"] != ApprovalState.APPROVED]
                 if len(rows) - len(waiting) < job.terms.quorum:
                     raise Conflict(
-                        f"experiment {job.experiment}",
+                        Thing("experiment", job.experiment),
                         f"{len(rows) - len(waiting)} sites have approved, its quorum is {job.terms.quorum}",
                         f"wait for {', '.join(waiting)}",
+                        values={"approved": len(rows) - len(waiting), "quorum": job.terms.quorum},
                     )
             pause_after = None
             if verb is ExperimentVerb.STEP:
@@ -177,22 +149,23 @@ class ExperimentRecords:
                     schema.rounds.c.state == RoundState.COMMITTED,
                 )
                 pause_after = max(connection.scalars(closed), default=0) + 1
-            set_state(connection, job.experiment, state, None)
+            set_state(connection, job.experiment, state, None, by=by)
             changed = update(table).where(table.c.experiment == job.experiment)
             connection.execute(changed.values(pause_after=pause_after))
 
-    def keep_arguments(self, experiment: str, values: dict[str, Value]) -> None:
+    def keep_arguments(self, experiment: str, values: dict[str, Value], *, by: Actor) -> None:
         """Change hyper-parameters for the rounds to come. Raises BadInput outside their bounds."""
         job, _, state = self.job(experiment)
         if state.is_over:
-            raise Conflict(f"experiment {experiment}", f"is {state}", "create a new experiment")
+            raise Conflict(
+                Thing("experiment", experiment), f"is {state}", "create a new experiment", values={"state": state}
+            )
         table = schema.experiments
-        with self.federation.database.write() as connection:
+        with self._database.write() as connection:
             now = json.loads(connection.scalar(select(table.c.arguments).where(table.c.experiment == experiment)) or "")
             new = check_arguments(job.parameters, {**now, **values})
-            add_entry(
-                connection, ServerJournalKind.ARGUMENTS_CHANGED, ArgumentsKept(experiment=experiment, arguments=new)
-            )
+            entry = ArgumentsKept(experiment=experiment, arguments=new, by=by.journal_name)
+            add_entry(connection, ServerJournalKind.ARGUMENTS_CHANGED, entry)
             connection.execute(update(table).where(table.c.experiment == experiment).values(arguments=json.dumps(new)))
             add_event(connection, experiment, ArgumentsChanged(arguments=new))
 
@@ -203,21 +176,34 @@ class ExperimentRecords:
         """
         job, digest, _ = self.job(message.experiment)
         if site not in job.sites:
-            raise NotPermitted(f"answer of {site}", f"is about {message.experiment}, which it is not part of", "ignore")
+            raise NotPermitted(
+                Thing.worded(f"answer of {site}", site=site),
+                f"is about {message.experiment}, which it is not part of",
+                "ignore",
+                values={"experiment": message.experiment},
+            )
         if message.job_hash != digest:
             raise Refused(
-                f"answer of {site}", "is about another version of the job", "approve the new job",
+                Thing.worded(f"answer of {site}", site=site),
+                "is about another version of the job",
+                "approve the new job",
                 code=ErrorCode.NOT_APPROVED,
-            )  # fmt: skip
+                values={"experiment": message.experiment},
+            )
         text = approval = None
         if message.state is ApprovalState.APPROVED:
             approval = Approval.model_validate(message.approval)
             if approval.site != site or approval.experiment != message.experiment:
-                raise Refused(f"answer of {site}", "carries another approval", "approve again")
+                raise Refused(
+                    Thing.worded(f"answer of {site}", site=site),
+                    "carries another approval",
+                    "approve again",
+                    values={"experiment": message.experiment},
+                )
             check_approval(approval, identity_key=job.entry(site).identity_key, job_hash=digest)
             text = canonical(approval).decode()
         table = schema.approvals
-        with self.federation.database.write() as connection:
+        with self._database.write() as connection:
             kept = journal_heads.take(connection, site, head, in_order=False) if head is not None else None
             where = (table.c.experiment == message.experiment, table.c.site == site)
             before = connection.execute(select(table).where(*where)).mappings().one()
@@ -251,18 +237,20 @@ class ExperimentRecords:
             & (schema.rounds.c.attempt == table.c.attempt),
         )
         query = query.where(at_place(table, key), table.c.site == site)
-        with self.federation.database.read() as connection:
+        with self._database.read() as connection:
             row = connection.execute(query).mappings().first()
-        thing = f"update of {site} for {key}"
+        thing = key.update_of(site)
         if row is None:
-            raise Conflict(thing, "was not asked for", "no action is needed", code=ErrorCode.ROUND_CLOSED)
+            raise Conflict(
+                thing, "was not asked for", "no action is needed", code=ErrorCode.ROUND_CLOSED, command=Nothing()
+            )
         if row["state"] == TaskState.RECEIVED:
             if row["update"] is not None and Update.model_validate_json(row["update"]) == update_:
                 return job, True
             raise Conflict(thing, "another update counts already", "send the first again", code=ErrorCode.REPLAYED)
         if row["round_state"] != RoundState.OPEN or row["state"] != TaskState.OFFERED:
             cause = f"the round is {row['round_state']} and the site's part {row['state']}"
-            raise Conflict(thing, cause, "no action is needed", code=ErrorCode.ROUND_CLOSED)
+            raise Conflict(thing, cause, "no action is needed", code=ErrorCode.ROUND_CLOSED, command=Nothing())
         return job, False
 
     def may_fetch(self, site: str, blob: str) -> str | None:
@@ -282,20 +270,20 @@ class ExperimentRecords:
     def _approved(self, experiment: str, site: str) -> bool:
         table = schema.approvals
         query = select(table.c.state).where(table.c.experiment == experiment, table.c.site == site)
-        with self.federation.database.read() as connection:
+        with self._database.read() as connection:
             return connection.scalar(query) == ApprovalState.APPROVED
 
     def _models_in_use(self, experiment: str, job: Job) -> set[str]:
-        with self.federation.database.read() as connection:
+        with self._database.read() as connection:
             query = select(schema.models.c.hash).where(
                 schema.models.c.experiment == experiment, schema.models.c.name.not_like(f"{MEMORY}%")
             )
-            found = set(connection.scalars(query))
+            hashes = set(connection.scalars(query))
             rounds = select(schema.updates.c.task).where(schema.updates.c.experiment == experiment)
             tasks = connection.scalars(rounds.where(schema.updates.c.state == TaskState.OFFERED).distinct())
             for text in tasks:
-                found |= set(Task.model_validate_json(text).models)
-        return found | {job.initial_model}
+                hashes |= set(Task.model_validate_json(text).models)
+        return hashes | {job.initial_model}
 
     def keep_detail(self, site: str, key: TaskKey, detail: str) -> None:
         """Keep an error's full text, once; a task done again may have another.
@@ -306,7 +294,7 @@ class ExperimentRecords:
         place = {"site": site, **key.model_dump(mode="json", exclude={"experiment"})}
         released = ErrorReleased(**place_of(key), site=site, detail=detail)
         table = schema.events
-        with self.federation.database.write() as connection:
+        with self._database.write() as connection:
             query = select(table.c.body).where(
                 table.c.experiment == key.experiment, table.c.kind == EventKind.ERROR_RELEASED
             )
@@ -317,7 +305,12 @@ class ExperimentRecords:
                 return
             if len(known) == MOST_DETAILS:
                 cause = f"is the {MOST_DETAILS + 1}th about {key}"
-                raise NotPermitted(f"error text of {site}", cause, "ask the site for the rest")
+                raise NotPermitted(
+                    Thing.worded(f"error text of {site}", site=site),
+                    cause,
+                    "ask the site for the rest",
+                    values={"task": str(key), "limit": MOST_DETAILS},
+                )
             add_entry(connection, ServerJournalKind.ERROR_RELEASED, released)
             add_event(connection, key.experiment, released)
 
@@ -325,14 +318,14 @@ class ExperimentRecords:
         """Raise NotPermitted unless the site reported a failure of this task: only such a text is asked for."""
         table = schema.updates
         query = select(table.c.failure).where(at_place(table, key), table.c.site == site)
-        with self.federation.database.read() as connection:
+        with self._database.read() as connection:
             if connection.scalar(query) is None:
-                raise NotPermitted(f"error text of {site}", f"is about {key}, which did not fail there", "ignore")
-
-
-def _contents(blobs: BlobStore, blob: str) -> bytes:
-    with blobs.open(blob) as file:
-        return file.read()
+                raise NotPermitted(
+                    Thing.worded(f"error text of {site}", site=site),
+                    f"is about {key}, which did not fail there",
+                    "ignore",
+                    values={"task": str(key)},
+                )
 
 
 def _check_patience(connection: Connection, experiment: str, site: str) -> None:
@@ -341,4 +334,9 @@ def _check_patience(connection: Connection, experiment: str, site: str) -> None:
     query = select(func.count()).where(table.c.experiment == experiment, table.c.kind == EventKind.APPROVAL)
     if (connection.scalar(query.where(func.json_extract(table.c.body, "$.site") == site)) or 0) >= MOST_ANSWERS:
         cause = f"is its {MOST_ANSWERS + 1}th about {experiment}"
-        raise NotPermitted(f"answer of {site}", cause, "submit the job under another name to ask again")
+        raise NotPermitted(
+            Thing.worded(f"answer of {site}", site=site),
+            cause,
+            "submit the job under another name to ask again",
+            values={"experiment": experiment, "limit": MOST_ANSWERS},
+        )

@@ -29,6 +29,7 @@ from archipel.transport.rest import (
     RoundView,
 )
 from archipel.vocabulary import (
+    Actor,
     ArchipelError,
     ErrorCode,
     Job,
@@ -36,8 +37,10 @@ from archipel.vocabulary import (
     RoundClosed,
     StorageFull,
     TaskKey,
+    Thing,
     Value,
 )
+from archipel.vocabulary.remedies import Nothing
 from archipel.vocabulary.states import ControlVerb, ExperimentState
 
 _log = structlog.get_logger("archipel.experiments")
@@ -48,7 +51,9 @@ class Experiments:
 
     def __init__(self, federation: ServerContext) -> None:
         self.federation = federation
-        self.records = ExperimentRecords(federation)
+        self.records = ExperimentRecords(
+            federation.database, federation.blobs, federation.registry, federation.identity.public
+        )
         self.hub = Hub(federation.identity, self._signed_head)
         self._loops: dict[str, asyncio.Task[None]] = {}
         self._again: set[str] = set()
@@ -91,7 +96,14 @@ class Experiments:
 
     def _book(self, job: Job, digest: str) -> SqlExperimentStore:
         return SqlExperimentStore(
-            self.federation, job, digest, self.hub.journal_heads, self.hub.fetched, self.notify_threadsafe
+            self.federation.database,
+            self.federation.blobs,
+            self.federation.state.spool,
+            job,
+            digest,
+            self.hub.journal_heads,
+            self.hub.fetched,
+            self.notify_threadsafe,
         )
 
     def _ensure_loop(self, name: str, job: Job, digest: str) -> None:
@@ -228,10 +240,10 @@ class Experiments:
         """One experiment with its approvals."""
         return await asyncio.to_thread(views.experiment, self.federation.database, experiment)
 
-    async def control(self, experiment: str, verb: ControlVerb) -> ExperimentView:
+    async def control(self, experiment: str, verb: ControlVerb, *, by: Actor) -> ExperimentView:
         """Steer it; the experiment as it is then."""
         job, digest, _ = await asyncio.to_thread(self.records.job, experiment)
-        await asyncio.to_thread(self.records.steer, job, ExperimentVerb(verb))
+        await asyncio.to_thread(self.records.steer, job, ExperimentVerb(verb), by=by)
         if verb is ControlVerb.CANCEL and experiment not in self.hub.fleets:
             for site in job.sites:
                 await self.hub.send(site, EndedMessage(experiment=experiment, state=ExperimentState.CANCELLED))
@@ -240,9 +252,9 @@ class Experiments:
         await self._notify()
         return await self.get(experiment)
 
-    async def set_arguments(self, experiment: str, values: Mapping[str, Value]) -> ExperimentView:
+    async def set_arguments(self, experiment: str, values: Mapping[str, Value], *, by: Actor) -> ExperimentView:
         """Change hyper-parameters for the rounds to come, inside their bounds."""
-        await asyncio.to_thread(self.records.keep_arguments, experiment, dict(values))
+        await asyncio.to_thread(self.records.keep_arguments, experiment, dict(values), by=by)
         await self._notify()
         return await self.get(experiment)
 
@@ -254,11 +266,11 @@ class Experiments:
         """Events after ``after``; with ``follow`` until the experiment has ended."""
         seen = after
         while True:
-            found = await asyncio.to_thread(views.events, self.federation.database, experiment, seen)
-            for event in found:
+            new_events = await asyncio.to_thread(views.events, self.federation.database, experiment, seen)
+            for event in new_events:
                 seen = event.seq
                 yield event
-            if found:
+            if new_events:
                 continue
             if not follow:
                 return
@@ -280,7 +292,11 @@ class Experiments:
         for model in await self.models(experiment):
             if model.name == name:
                 return self.federation.blobs.open(model.hash), self.federation.blobs.size(model.hash)
-        raise NotFound(f"model {name} of {experiment}", "is not kept", "list the experiment's models")
+        raise NotFound(
+            Thing.worded(f"model {name} of {experiment}", model=name, experiment=experiment),
+            "is not kept",
+            "list the experiment's models",
+        )
 
     def notify_threadsafe(self) -> None:
         """Wake whoever follows events; callable from any thread."""
@@ -315,5 +331,7 @@ def _settle_rest(events: asyncio.Queue[FleetEvent]) -> None:
         event = events.get_nowait()
         if isinstance(event, Delivered) and not event.settled.done():
             event.settled.set_exception(
-                ArchipelError("update", "the round was interrupted", "it is sent again", code=ErrorCode.LOST)
+                ArchipelError(
+                    "update", "the round was interrupted", "it is sent again", code=ErrorCode.LOST, command=Nothing()
+                )
             )

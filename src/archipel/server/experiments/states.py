@@ -7,6 +7,7 @@ from sqlalchemy import Connection, insert, select, update
 from archipel.server.state import ExperimentTurned, ServerJournalKind, add_entry, schema
 from archipel.storage import utc_now
 from archipel.transport.rest import EventBody, StateChanged
+from archipel.vocabulary import Actor
 from archipel.vocabulary.states import ExperimentState
 
 
@@ -16,10 +17,12 @@ def add_event(connection: Connection, experiment: str, body: EventBody) -> None:
     connection.execute(insert(schema.events).values(**values))
 
 
-def set_state(connection: Connection, experiment: str, state: ExperimentState, reason: str | None) -> None:
-    """Journal and keep an experiment's new state."""
+def set_state(
+    connection: Connection, experiment: str, state: ExperimentState, reason: str | None, *, by: Actor | None
+) -> None:
+    """Journal and keep an experiment's new state; ``by`` is None when nobody asked for it."""
     table = schema.experiments
-    turned = ExperimentTurned(experiment=experiment, state=state, reason=reason)
+    turned = ExperimentTurned(experiment=experiment, state=state, reason=reason, by=by.journal_name if by else None)
     add_entry(connection, ServerJournalKind.of_experiment(state), turned)
     values: dict[str, str | None] = {"state": state, "reason": reason}
     row = connection.execute(select(table).where(table.c.experiment == experiment)).mappings().one()

@@ -25,7 +25,8 @@ from archipel.transport.rest import (
     RoundView,
     SiteRoundView,
 )
-from archipel.vocabulary import Job, MetricSum, NotFound, RoundClosed, TaskKind, Value
+from archipel.vocabulary import Job, MetricSum, NotFound, RoundClosed, TaskKind, Thing, Value
+from archipel.vocabulary.remedies import ListExperiments
 from archipel.vocabulary.states import ExperimentState, RoundState
 
 _arguments: TypeAdapter[dict[str, Value]] = TypeAdapter(dict[str, Value])
@@ -34,7 +35,9 @@ _sums: TypeAdapter[dict[str, MetricSum]] = TypeAdapter(dict[str, MetricSum])
 
 def unknown(experiment: str) -> NotFound:
     """The error for an experiment that is not here."""
-    return NotFound(f"experiment {experiment}", "is not at this server", "list the experiments")
+    return NotFound(
+        Thing("experiment", experiment), "is not at this server", "list the experiments", command=ListExperiments()
+    )
 
 
 @lru_cache(maxsize=256)
@@ -85,9 +88,9 @@ def experiment(database: Database, name: str) -> ExperimentView:
             .order_by(approvals.c.site)
         ).mappings()
         measured = _records(connection, name, schema.rounds.c.kind == TaskKind.EVALUATE)
-        found = {name: row[name] for name in ExperimentSummary.model_fields}
+        summary = {name: row[name] for name in ExperimentSummary.model_fields}
         return ExperimentView.model_validate(
-            found
+            summary
             | {
                 "job": parsed_job(row["job"]),
                 "job_hash": row["job_hash"],
@@ -241,13 +244,13 @@ def last_closed(database: Database, site: str) -> list[RoundClosed]:
 
     The last two closed stages, and the last round of training that the site is in: on this one it commits its state.
     """
-    found = []
+    closed_rounds = []
     over = [state for state in ExperimentState if state.is_over]
     with database.read() as connection:
         query = select(schema.experiments).where(schema.experiments.c.state.not_in(over))
         for row in connection.execute(query).mappings().all():
             for attempt, record in reversed(_missed(_newest_records(connection, row["experiment"]), site)):
-                found.append(
+                closed_rounds.append(
                     RoundClosed(
                         experiment=row["experiment"],
                         round=record.stage.round,
@@ -260,23 +263,23 @@ def last_closed(database: Database, site: str) -> list[RoundClosed]:
                         model=record.model,
                     )
                 )
-    return found
+    return closed_rounds
 
 
 def _missed(newest: Iterable[tuple[int, StageRecord]], site: str) -> list[tuple[int, StageRecord]]:
     """The site's last two stages and the last training that it counted in, newest first; no older record is read."""
-    found: list[tuple[int, StageRecord]] = []
+    missed: list[tuple[int, StageRecord]] = []
     counted = False
     for attempt, record in newest:
         if site not in record.sites:
             continue
         trained = record.stage.kind is TaskKind.TRAIN and site in record.contributors
-        if len(found) < 2 or (trained and not counted):
-            found.append((attempt, record))
+        if len(missed) < 2 or (trained and not counted):
+            missed.append((attempt, record))
         counted = counted or trained
-        if counted and len(found) >= 2:
+        if counted and len(missed) >= 2:
             break
-    return found
+    return missed
 
 
 def _newest_records(connection: Connection, name: str) -> Iterator[tuple[int, StageRecord]]:

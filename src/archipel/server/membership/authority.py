@@ -21,7 +21,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from archipel.server.state import ServerState
 from archipel.storage import write_private
 from archipel.tensors import document_hash
-from archipel.vocabulary import ArchipelError, BadInput, ErrorCode
+from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, Thing
+from archipel.vocabulary.remedies import JoinFederation
 
 _BACKDATED = timedelta(minutes=10)
 _CA_LIFETIME = timedelta(days=20 * 365)
@@ -203,11 +204,11 @@ def _checked_csr(csr: str) -> ec.EllipticCurvePublicKey:
         signed = request.is_signature_valid
         public = request.public_key()
     except (ValueError, UnsupportedAlgorithm, InvalidSignature) as error:
-        raise BadInput("certificate request", "is damaged", remedy) from error
+        raise BadInput("certificate request", "is damaged", remedy, command=JoinFederation()) from error
     if not signed:
-        raise BadInput("certificate request", "is not signed by its own key", remedy)
+        raise BadInput("certificate request", "is not signed by its own key", remedy, command=JoinFederation())
     if not isinstance(public, ec.EllipticCurvePublicKey) or not isinstance(public.curve, ec.SECP256R1):
-        raise BadInput("certificate request", "its key is not ECDSA on P-256", remedy)
+        raise BadInput("certificate request", "its key is not ECDSA on P-256", remedy, command=JoinFederation())
     return public
 
 
@@ -236,5 +237,8 @@ def _load_certificate(path: Path) -> x509.Certificate:
 
 def _unreadable(path: Path) -> ArchipelError:
     return ArchipelError(
-        str(path), "holds no readable key or certificate", "restore it from the backup", code=ErrorCode.CONFIGURATION
+        Thing.file(path),
+        "holds no readable key or certificate",
+        "restore it from the backup",
+        code=ErrorCode.CONFIGURATION,
     )

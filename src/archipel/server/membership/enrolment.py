@@ -26,7 +26,8 @@ from archipel.server.state import (
 )
 from archipel.storage import Database, utc_now
 from archipel.transport.enrolment import EnrolmentReply, EnrolmentRequest, JoinToken, proof_message
-from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode, NotFound, Record, SiteName
+from archipel.vocabulary import Actor, ArchipelError, BadInput, Conflict, ErrorCode, NotFound, Record, SiteName, Thing
+from archipel.vocabulary.remedies import JoinFederation, ListJoinTokens, Nothing, RemoveSite
 
 
 class JoinTokenRow(Record):
@@ -54,17 +55,26 @@ class Enrolment:
         self._database, self._authority, self._registry = database, authority, registry
         self._settings, self._server_key = settings, server_key
 
-    def create_token(self, site: str, lifetime: timedelta | None = None, now: datetime | None = None) -> JoinToken:
+    def create_token(
+        self, site: str, lifetime: timedelta | None = None, now: datetime | None = None, *, by: Actor
+    ) -> JoinToken:
         """A single-use token for one site; its secret is shown this once. Raises BadInput for a bad name or time."""
         try:
             TypeAdapter(SiteName).validate_python(site)
         except ValidationError as error:
             raise BadInput(
-                f"site {site!r}", "is not a site name", "use at most 63 lower-case letters, digits and hyphens"
+                Thing.worded(f"site {site!r}", site=site),
+                "is not a site name",
+                "use at most 63 lower-case letters, digits and hyphens",
             ) from error
         lifetime = timedelta(hours=self._settings.join_token_hours) if lifetime is None else lifetime
         if lifetime <= timedelta(0):
-            raise BadInput("join token lifetime", "is not positive", "give its lifetime in hours, above 0")
+            raise BadInput(
+                "join token lifetime",
+                "is not positive",
+                "give its lifetime in hours, above 0",
+                values={"hours": lifetime.total_seconds() / 3600},
+            )
         created = now or datetime.now(UTC)
         token = JoinToken(
             url=self._settings.rest_url,
@@ -77,7 +87,7 @@ class Enrolment:
         expires_at = _text(created + lifetime)
         row = {"id": token.id, "site": site, "created_at": _text(created), "expires_at": expires_at}
         with self._database.write() as connection:
-            made = JoinTokenCreated(id=token.id, site=site, expires_at=expires_at)
+            made = JoinTokenCreated(id=token.id, site=site, expires_at=expires_at, by=by.journal_name)
             add_entry(connection, ServerJournalKind.JOIN_TOKEN_CREATED, made)
             connection.execute(insert(schema.join_tokens).values(secret_hash=hashed(token.secret), **row))
         return token
@@ -101,17 +111,22 @@ class Enrolment:
                 .first()
             )
         if row is None:
-            raise NotFound(f"join token {token}", "does not exist", "see `archipel server join-token list`")
+            raise NotFound(
+                Thing("join token", token),
+                "does not exist",
+                "see `archipel server join-token list`",
+                command=ListJoinTokens(),
+            )
         return _token_row(row)
 
-    def revoke_token(self, token: str) -> JoinTokenRow:
+    def revoke_token(self, token: str, *, by: Actor) -> JoinTokenRow:
         """End a join token that was not used, named by its id or how that begins; the token as it was.
 
         Raises NotFound and Conflict.
         """
         with self._database.write() as connection:
-            token = whole(connection, schema.join_tokens.c.id, token, "join token", "archipel server join-token list")
-            thing = f"join token {token}"
+            token = whole(connection, schema.join_tokens.c.id, token, "join token", ListJoinTokens())
+            thing = Thing("join token", token)
             row = (
                 connection.execute(select(schema.join_tokens).where(schema.join_tokens.c.id == token)).mappings().one()
             )
@@ -120,10 +135,19 @@ class Enrolment:
                     thing,
                     f"was used on {row['used_at']}",
                     "to undo it: `archipel server site remove " + row["site"] + "`",
+                    values={"site": row["site"], "used_at": row["used_at"]},
+                    command=RemoveSite(site=row["site"]),
                 )
             if row["revoked_at"] is not None:
-                raise Conflict(thing, f"was revoked on {row['revoked_at']}", "no action is needed")
-            add_entry(connection, ServerJournalKind.JOIN_TOKEN_REVOKED, JoinTokenRevoked(id=token, site=row["site"]))
+                raise Conflict(
+                    thing,
+                    f"was revoked on {row['revoked_at']}",
+                    "no action is needed",
+                    values={"revoked_at": row["revoked_at"]},
+                    command=Nothing(),
+                )
+            revoked = JoinTokenRevoked(id=token, site=row["site"], by=by.journal_name)
+            add_entry(connection, ServerJournalKind.JOIN_TOKEN_REVOKED, revoked)
             connection.execute(
                 update(schema.join_tokens).where(schema.join_tokens.c.id == token).values(revoked_at=utc_now())
             )
@@ -141,10 +165,11 @@ class Enrolment:
             self._check_token(connection, request, now)
             if not verify(request.identity_key, request.proof, proof_message(canonical(request.statement()))):
                 raise ArchipelError(
-                    f"site {request.site}",
+                    Thing("site", request.site),
                     "its proof is not signed by the identity key it names",
                     "run `archipel site join` again with the site's own state folder",
                     code=ErrorCode.TRUST,
+                    command=JoinFederation(),
                 )
             lifetime = self._registry.certificate_lifetime
             signed = self._authority.sign_site(request.site, request.csr, now, lifetime)
@@ -175,10 +200,11 @@ class Enrolment:
         ahead = (theirs - now).total_seconds()
         if abs(ahead) > self._settings.clock_skew_s:
             raise ArchipelError(
-                f"clock of site {request.site}",
+                Thing.worded(f"clock of site {request.site}", site=request.site),
                 f"is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the server's ({_text(now)})",
                 "set the site's clock (NTP) and join again; the token is still good",
                 code=ErrorCode.CLOCK,
+                values={"seconds": round(ahead), "limit": self._settings.clock_skew_s},
             )
 
     def _check_token(self, connection: Connection, request: EnrolmentRequest, now: datetime) -> None:

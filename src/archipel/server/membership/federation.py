@@ -30,7 +30,7 @@ from archipel.server.state import (
 )
 from archipel.storage import BlobStore, Database
 from archipel.storage.migrations import upgrade
-from archipel.vocabulary import ArchipelError, Conflict, ErrorCode
+from archipel.vocabulary import Actor, ArchipelError, Conflict, ErrorCode, Thing
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class ServerContext:
     limits: ServerLimits = field(default_factory=ServerLimits)
 
     @classmethod
-    def create(cls, state: ServerState, settings: ServerSettings) -> Self:
+    def create(cls, state: ServerState, settings: ServerSettings, *, by: Actor) -> Self:
         """Make a new federation: its CA, identity, TLS certificate and database.
 
         Raises Conflict when the folder holds one already. Settings are written last, so a crash before leaves a
@@ -69,8 +69,13 @@ class ServerContext:
                     "is another server's database",
                     "give this server an empty database of its own",
                 )
-            began = ServerInitialised(federation=settings.name, server_key=identity.public, ca=authority.fingerprint)
-            add_entry(connection, ServerJournalKind.SERVER_INITIALISED, began)
+            initialised = ServerInitialised(
+                federation=settings.name,
+                server_key=identity.public,
+                ca=authority.fingerprint,
+                by=by.journal_name,
+            )
+            add_entry(connection, ServerJournalKind.SERVER_INITIALISED, initialised)
         state.write_settings(settings)
         return cls._over(state, settings, database, identity, authority)
 
@@ -127,7 +132,10 @@ def _database(state: ServerState, settings: ServerSettings, *, new: bool) -> Dat
     if database.engine.dialect.name == "sqlite" and file:
         if not new and not Path(file).exists():
             raise ArchipelError(
-                file, "the database does not exist", "restore it from the backup", code=ErrorCode.CONFIGURATION
+                Thing.file(file),
+                "the database does not exist",
+                "restore it from the backup",
+                code=ErrorCode.CONFIGURATION,
             )
         # SQLite gives its WAL and shared-memory files the mode of the database file, so this one decides for all.
         os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))

@@ -7,13 +7,12 @@ from datetime import datetime, timedelta
 
 from archipel.server.membership.authority import Authority
 from archipel.server.membership.enrolment import Enrolment
-from archipel.server.membership.federation import ServerContext
 from archipel.server.membership.registry import CertificateRow, MemberRegistry, Site
 from archipel.server.membership.tokens import AccessTokens
-from archipel.server.state import ServerSettings
+from archipel.server.state import ServerSettings, ServerState
 from archipel.transport.enrolment import JoinToken
 from archipel.transport.wakeup import wake
-from archipel.vocabulary import Record
+from archipel.vocabulary import Actor, Record
 from archipel.vocabulary.states import Scope
 
 
@@ -50,24 +49,26 @@ def list_members(registry: MemberRegistry, connected: Collection[str] | None, *,
     ]
 
 
-def remove_site(federation: ServerContext, site: str) -> None:
+def remove_site(registry: MemberRegistry, state: ServerState, site: str, *, by: Actor) -> None:
     """End a site's membership and have the serving process, if one runs, cut its connection. Raises NotFound."""
-    federation.registry.remove_site(site)
-    wake(federation.state.root)
+    registry.remove_site(site, by=by)
+    wake(state.root)
 
 
-def revoke_certificate(federation: ServerContext, serial: str, reason: str) -> CertificateRow:
+def revoke_certificate(
+    registry: MemberRegistry, state: ServerState, serial: str, reason: str, *, by: Actor
+) -> CertificateRow:
     """End a certificate and have the serving process, if one runs, cut whoever uses it. Raises as the registry does."""
-    revoked = federation.registry.revoke_certificate(serial, reason)
-    wake(federation.state.root)
+    revoked = registry.revoke_certificate(serial, reason, by=by)
+    wake(state.root)
     return revoked
 
 
 def issue_join_token(
-    enrolment: Enrolment, registry: MemberRegistry, site: str, hours: float | None, now: datetime
+    enrolment: Enrolment, registry: MemberRegistry, site: str, hours: float | None, now: datetime, *, by: Actor
 ) -> IssuedJoinToken:
     """A token with which one site may join once. Raises BadInput for a bad name or time."""
-    token = enrolment.create_token(site, None if hours is None else timedelta(hours=hours), now)
+    token = enrolment.create_token(site, None if hours is None else timedelta(hours=hours), now, by=by)
     enrolled = {known.site for known in registry.sites()}
     return IssuedJoinToken(token=token, expires_at=enrolment.row(token.id).expires_at, rejoins=site in enrolled)
 
@@ -80,10 +81,12 @@ def issue_access_token(
     scopes: Collection[str],
     days: float | None,
     now: datetime,
+    *,
+    by: Actor,
 ) -> IssuedAccessToken:
     """A token for a person or program. Raises BadInput for an unknown scope, a bad name or time."""
     lifetime = timedelta(days=settings.access_token_days if days is None else days)
-    text, made = tokens.create(name, scopes, lifetime, now)
+    text, made = tokens.create(name, scopes, lifetime, now, by=by)
     return IssuedAccessToken(
         token=text,
         id=made.id,

@@ -29,7 +29,8 @@ from archipel.server.state import (
 )
 from archipel.storage import Database, utc_now
 from archipel.transport.messages import Datasets, DatasetSummary
-from archipel.vocabulary import Conflict, ErrorCode, NotFound, NotPermitted, Record
+from archipel.vocabulary import Actor, Conflict, ErrorCode, NotFound, NotPermitted, Record, Thing
+from archipel.vocabulary.remedies import CreateJoinToken, ListCertificates, ListSites, Nothing, RemoveSite
 from archipel.vocabulary.states import ApprovalState, MemberState
 
 _told: TypeAdapter[tuple[DatasetSummary, ...]] = TypeAdapter(Datasets)
@@ -83,16 +84,16 @@ class MemberRegistry:
         with self._database.read() as connection:
             return _enrolled(connection, site)
 
-    def remove_site(self, site: str) -> None:
+    def remove_site(self, site: str, *, by: Actor) -> None:
         """End a site's membership: its certificates and approvals are revoked with it. Raises NotFound."""
         with self._database.write() as connection:
             _enrolled(connection, site)
-            add_entry(connection, ServerJournalKind.SITE_REMOVED, SiteNamed(site=site))
+            add_entry(connection, ServerJournalKind.SITE_REMOVED, SiteNamed(site=site, by=by.journal_name))
             connection.execute(
                 update(schema.sites).where(schema.sites.c.site == site).values(state=MemberState.REMOVED)
             )
-            revoke_all(connection, site, "the site was removed")
-            _end_approvals(connection, site)
+            revoke_all(connection, site, "the site was removed", by=by)
+            _end_approvals(connection, site, by=by)
 
     def seen(self, names: Collection[str], at: str | None = None) -> None:
         """Note that these sites are or were here. Not journaled: it changes nothing anyone may do."""
@@ -121,14 +122,13 @@ class MemberRegistry:
             )
         return [_certificate(row) for row in rows]
 
-    def revoke_certificate(self, serial: str, reason: str) -> CertificateRow:
+    def revoke_certificate(self, serial: str, reason: str, *, by: Actor) -> CertificateRow:
         """End a certificate now, named by its serial or how it begins; the certificate as it was.
 
         Raises NotFound, and Conflict when it is revoked already or several begin so.
         """
         with self._database.write() as connection:
-            listed = "archipel server certificate list"
-            serial = whole(connection, schema.certificates.c.serial, serial, "certificate", listed)
+            serial = whole(connection, schema.certificates.c.serial, serial, "certificate", ListCertificates())
             row = (
                 connection.execute(select(schema.certificates).where(schema.certificates.c.serial == serial))
                 .mappings()
@@ -136,8 +136,14 @@ class MemberRegistry:
             )
             if row["revoked_at"] is not None:
                 cause = f"was revoked on {row['revoked_at']}"
-                raise Conflict(f"certificate {serial}", cause, "nothing is left to do")
-            _revoke(connection, serial, row["site"], reason)
+                raise Conflict(
+                    Thing("certificate", serial),
+                    cause,
+                    "nothing is left to do",
+                    values={"revoked_at": row["revoked_at"]},
+                    command=Nothing(),
+                )
+            _revoke(connection, serial, row["site"], reason, by=by)
         return _certificate(row)
 
     def renew(self, site: str, csr: str, now: datetime | None = None) -> SiteCertificate:
@@ -165,8 +171,8 @@ class MemberRegistry:
                     # The change is not known yet; else a revoked certificate would stay good until the next one.
                     self._watch.forget()
                     raise
-            found = self._valid.get(serial)
-        return found[0] if found and datetime.now(UTC) < found[1] else None
+            valid = self._valid.get(serial)
+        return valid[0] if valid and datetime.now(UTC) < valid[1] else None
 
     def _read_valid(self) -> dict[str, tuple[str, datetime]]:
         query = (
@@ -256,9 +262,10 @@ def enrol_site(connection: Connection, site: str, identity_key: str, signed: Sit
     row = connection.execute(select(schema.sites).where(schema.sites.c.site == site)).mappings().first()
     if row is not None and row["state"] == MemberState.ENROLLED and row["identity_key"] != identity_key:
         raise Conflict(
-            f"site {site}",
+            Thing("site", site),
             "is enrolled with another identity key",
             "restore its state folder, or remove the site first (approvals of the old key end)",
+            command=RemoveSite(site=site),
         )
     member = SiteEnrolled(site=site, identity_key=identity_key, serial=signed.serial, not_after=signed.not_after)
     add_entry(connection, ServerJournalKind.SITE_ENROLLED, member)
@@ -267,7 +274,7 @@ def enrol_site(connection: Connection, site: str, identity_key: str, signed: Sit
         connection.execute(insert(schema.sites).values(site=site, summary="[]", last_seen=None, **values))
     else:
         connection.execute(update(schema.sites).where(schema.sites.c.site == site).values(**values))
-        revoke_all(connection, site, "the site enrolled again")
+        revoke_all(connection, site, "the site enrolled again", by=None)
     connection.execute(insert(schema.certificates).values(**_certificate_row(signed)))
 
 
@@ -278,26 +285,32 @@ def keep_certificate(connection: Connection, kind: ServerJournalKind, signed: Si
     connection.execute(insert(schema.certificates).values(**_certificate_row(signed)))
 
 
-def revoke_all(connection: Connection, site: str, reason: str) -> None:
+def revoke_all(connection: Connection, site: str, reason: str, *, by: Actor | None) -> None:
     """Revoke every certificate of a site that is not revoked yet."""
     query = select(schema.certificates.c.serial).where(
         schema.certificates.c.site == site, schema.certificates.c.revoked_at.is_(None)
     )
     for serial in connection.scalars(query).all():
-        _revoke(connection, serial, site, reason)
+        _revoke(connection, serial, site, reason, by=by)
 
 
-def _end_approvals(connection: Connection, site: str) -> None:
+def _end_approvals(connection: Connection, site: str, *, by: Actor) -> None:
     """A removed site, or another one under its name, is in no quorum by what it signed before."""
     mine = (schema.approvals.c.site == site, schema.approvals.c.state == ApprovalState.APPROVED)
     for experiment in connection.scalars(select(schema.approvals.c.experiment).where(*mine)).all():
-        ended = AnswerKept(experiment=experiment, site=site, state=ApprovalState.REVOKED, reason="the site was removed")
+        ended = AnswerKept(
+            experiment=experiment,
+            site=site,
+            state=ApprovalState.REVOKED,
+            reason="the site was removed",
+            by=by.journal_name,
+        )
         add_entry(connection, ServerJournalKind.SITE_REVOKED, ended)
     connection.execute(update(schema.approvals).where(*mine).values(state=ApprovalState.REVOKED, at=utc_now()))
 
 
-def _revoke(connection: Connection, serial: str, site: str, reason: str) -> None:
-    ended = CertificateRevoked(site=site, serial=serial, reason=reason)
+def _revoke(connection: Connection, serial: str, site: str, reason: str, *, by: Actor | None) -> None:
+    ended = CertificateRevoked(site=site, serial=serial, reason=reason, by=by.journal_name if by else None)
     add_entry(connection, ServerJournalKind.CERTIFICATE_REVOKED, ended)
     change = update(schema.certificates).where(schema.certificates.c.serial == serial)
     connection.execute(change.values(revoked_at=utc_now(), reason=reason))
@@ -321,11 +334,18 @@ def _enrolled(connection: Connection, site: str) -> Site:
     row = connection.execute(select(schema.sites).where(schema.sites.c.site == site)).mappings().first()
     if row is None:
         raise NotFound(
-            f"site {site}", "is not enrolled", "see `archipel server site list`; a new site needs a join token"
+            Thing("site", site),
+            "is not enrolled",
+            "see `archipel server site list`; a new site needs a join token",
+            command=ListSites(),
         )
     if row["state"] != MemberState.ENROLLED:
         raise NotPermitted(
-            f"site {site}", "was removed from the federation", "give it a new join token", code=ErrorCode.REVOKED
+            Thing("site", site),
+            "was removed from the federation",
+            "give it a new join token",
+            code=ErrorCode.REVOKED,
+            command=CreateJoinToken(site=site),
         )
     return _site(row)
 

@@ -16,8 +16,11 @@ from archipel.server.membership.prefixes import whole
 from archipel.server.membership.secret_hashes import hashed, matches, new_id, new_secret
 from archipel.server.state import AccessTokenCreated, AccessTokenRevoked, ServerJournalKind, add_entry, schema
 from archipel.storage import Database, utc_now
-from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode, Record, StorageFull
+from archipel.vocabulary import Actor, ArchipelError, BadInput, Conflict, ErrorCode, Record, StorageFull, Thing
+from archipel.vocabulary.actor import TOKEN
+from archipel.vocabulary.remedies import ListAccessTokens, Nothing
 from archipel.vocabulary.states import Scope
+from archipel.vocabulary.visible import escape_hidden
 
 _log = structlog.get_logger("archipel.server")
 
@@ -40,6 +43,11 @@ class AccessToken(Record):
         """Whether the token may do what ``scope`` covers; whoever has any scope may read."""
         return scope == Scope.READ or scope in self.scopes
 
+    @property
+    def actor(self) -> Actor:
+        """The person who sends it, as the journal names them."""
+        return Actor(name=self.name, authentication=TOKEN)
+
 
 class AccessTokens:
     """Access tokens over the database."""
@@ -47,15 +55,29 @@ class AccessTokens:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def create(self, name: str, scopes: Collection[str], lifetime: timedelta, now: datetime) -> tuple[str, AccessToken]:
+    def create(
+        self, name: str, scopes: Collection[str], lifetime: timedelta, now: datetime, *, by: Actor
+    ) -> tuple[str, AccessToken]:
         """A new token: the text to hand over, shown this once, and the token as listed. Raises BadInput."""
         unknown = sorted(set(scopes) - set(Scope))
         if unknown or not scopes:
-            raise BadInput(f"scope {', '.join(unknown) or 'none'}", "is not a scope", f"use {', '.join(Scope)}")
+            raise BadInput(Thing("scope", ", ".join(unknown) or "none"), "is not a scope", f"use {', '.join(Scope)}")
         if not 0 < len(name) <= 100:
-            raise BadInput("token name", "must have 1 to 100 characters", "name the person or program")
+            raise BadInput(
+                "token name",
+                "must have 1 to 100 characters",
+                "name the person or program",
+                values={"length": len(name), "limit": 100},
+            )
+        if escape_hidden(name) != name or name != name.strip():
+            raise BadInput("token name", "has hidden characters, or a space at an end", "give the name without them")
         if lifetime <= timedelta(0):
-            raise BadInput("token lifetime", "is not positive", "give its lifetime in days, above 0")
+            raise BadInput(
+                "token lifetime",
+                "is not positive",
+                "give its lifetime in days, above 0",
+                values={"days": lifetime / timedelta(days=1)},
+            )
         secret = new_secret()
         token = AccessToken(
             id=new_id(),
@@ -66,7 +88,9 @@ class AccessTokens:
         )
         row = token.model_dump() | {"scopes": " ".join(token.scopes), "secret_hash": hashed(secret)}
         with self._database.write() as connection:
-            made = AccessTokenCreated(id=token.id, name=name, scopes=token.scopes, expires_at=token.expires_at)
+            made = AccessTokenCreated(
+                id=token.id, name=name, scopes=token.scopes, expires_at=token.expires_at, by=by.journal_name
+            )
             add_entry(connection, ServerJournalKind.ACCESS_TOKEN_CREATED, made)
             connection.execute(insert(schema.access_tokens).values(**row))
         return f"{_PREFIX}{token.id}_{secret}", token
@@ -84,13 +108,13 @@ class AccessTokens:
         with self._database.read() as connection:
             return connection.scalar(select(schema.access_tokens.c.name).where(schema.access_tokens.c.id == token))
 
-    def revoke(self, token: str) -> AccessToken:
+    def revoke(self, token: str, *, by: Actor) -> AccessToken:
         """End a token now, named by its id or how that begins; the token as it was.
 
         Raises NotFound, and Conflict when it is revoked already or several begin so.
         """
         with self._database.write() as connection:
-            token = whole(connection, schema.access_tokens.c.id, token, "access token", "archipel server token list")
+            token = whole(connection, schema.access_tokens.c.id, token, "access token", ListAccessTokens())
             row = (
                 connection.execute(select(schema.access_tokens).where(schema.access_tokens.c.id == token))
                 .mappings()
@@ -98,10 +122,15 @@ class AccessTokens:
             )
             if row["revoked_at"] is not None:
                 cause = f"was revoked on {row['revoked_at']}"
-                raise Conflict(f"access token {token}", cause, "nothing is left to do")
-            add_entry(
-                connection, ServerJournalKind.ACCESS_TOKEN_REVOKED, AccessTokenRevoked(id=token, name=row["name"])
-            )
+                raise Conflict(
+                    Thing("access token", token),
+                    cause,
+                    "nothing is left to do",
+                    values={"revoked_at": row["revoked_at"]},
+                    command=Nothing(),
+                )
+            revoked = AccessTokenRevoked(id=token, name=row["name"], by=by.journal_name)
+            add_entry(connection, ServerJournalKind.ACCESS_TOKEN_REVOKED, revoked)
             connection.execute(
                 update(schema.access_tokens).where(schema.access_tokens.c.id == token).values(revoked_at=utc_now())
             )

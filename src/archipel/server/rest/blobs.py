@@ -15,7 +15,7 @@ from archipel.server.rest.permission import Reader, Researcher
 from archipel.server.rest.problems import TooLarge
 from archipel.storage import BlobWriter
 from archipel.transport.rest import BlobView
-from archipel.vocabulary import BadInput
+from archipel.vocabulary import BadInput, Thing
 
 router = APIRouter(prefix="/v1/blobs", tags=["blobs"])
 
@@ -38,7 +38,9 @@ async def put_blob(request: Request, hash: BlobHash, _token: Researcher) -> Blob
             await asyncio.to_thread(writer.write, chunk)
         await asyncio.to_thread(writer.commit, hash)
     except ClientDisconnect as error:
-        raise BadInput(f"blob {hash}", f"was cut off after {size} bytes", "send it again") from error
+        raise BadInput(
+            Thing("blob", hash), f"was cut off after {size} bytes", "send it again", values={"bytes": size}
+        ) from error
     finally:
         await asyncio.to_thread(writer.abort)
     return BlobView(hash=hash, bytes=size)
@@ -85,5 +87,8 @@ async def _gathered(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 def _check_size(blob: str, size: int, limit: int) -> None:
     if size > limit:
         raise TooLarge(
-            f"blob {blob}", f"is longer than the {limit >> 20} MiB this server accepts", "raise blob_limit_mb there"
+            Thing("blob", blob),
+            f"is longer than the {limit >> 20} MiB this server accepts",
+            "raise blob_limit_mb there",
+            values={"bytes": size, "limit": limit},
         )

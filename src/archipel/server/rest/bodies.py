@@ -27,7 +27,9 @@ async def read_body(request: Request, kind: type[R]) -> R:
         async with asyncio.timeout(patience):
             body = await request.body()
     except TimeoutError:
-        raise BadInput("body", f"did not come within {patience:.0f} s", "send it again") from None
+        raise BadInput(
+            "body", f"did not come within {patience:.0f} s", "send it again", values={"seconds": patience}
+        ) from None
     try:
         return await asyncio.to_thread(parsed, kind.model_validate, body, LONGEST_BODY)
     except ValidationError as error:
@@ -53,18 +55,18 @@ def described(kind: type[Record]) -> dict[str, JsonValue]:
 
 def describe_bodies(app: FastAPI, *kinds: type[Record]) -> None:
     """Add the shapes of bodies to the application's description of itself."""
-    told = app.openapi
+    describe = app.openapi
 
     # The type that FastAPI gives the description: an OpenAPI document, which is never taken apart but here.
     def openapi() -> dict[str, Any]:
         known = app.openapi_schema is not None
-        found = told()
+        document = describe()
         if not known:
-            shapes = found["components"]["schemas"]
+            shapes = document["components"]["schemas"]
             for kind in kinds:
                 shape = kind.model_json_schema(ref_template="#/components/schemas/{model}")
                 for name, part in {**shape.pop("$defs", {}), kind.__name__: shape}.items():
                     shapes.setdefault(name, part)
-        return found
+        return document
 
     app.openapi = openapi  # type: ignore[method-assign]

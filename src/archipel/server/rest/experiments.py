@@ -52,9 +52,9 @@ async def experiment(request: Request, experiment: Experiment, _token: Reader) -
 
 
 @router.post("/{experiment}/{verb}", summary="Start, pause, resume, step or cancel")
-async def control(request: Request, experiment: Experiment, verb: ControlVerb, _token: Steering) -> ExperimentView:
+async def control(request: Request, experiment: Experiment, verb: ControlVerb, token: Steering) -> ExperimentView:
     """Answers with the experiment as it is then; 403 to others than its owner and operators, 409 by its state."""
-    return await context_of(request).experiments.control(experiment, verb)
+    return await context_of(request).experiments.control(experiment, verb, by=token.actor)
 
 
 @router.patch(
@@ -63,10 +63,10 @@ async def control(request: Request, experiment: Experiment, verb: ControlVerb, _
     openapi_extra=described(Arguments),
 )
 async def set_arguments(
-    request: Request, experiment: Experiment, _token: Steering, change: Annotated[Arguments, body_of(Arguments)]
+    request: Request, experiment: Experiment, token: Steering, change: Annotated[Arguments, body_of(Arguments)]
 ) -> ExperimentView:
     """For the rounds to come, and only inside the bounds that the sites approved."""
-    return await context_of(request).experiments.set_arguments(experiment, change.arguments)
+    return await context_of(request).experiments.set_arguments(experiment, change.arguments, by=token.actor)
 
 
 @router.get("/{experiment}/rounds", summary="The rounds' records")
@@ -118,7 +118,7 @@ async def model(request: Request, experiment: Experiment, name: str, _token: Rea
 
 
 async def _server_sent(
-    found: AsyncIterator[Event], good: Callable[[], bool], keep_alive_s: float
+    events: AsyncIterator[Event], good: Callable[[], bool], keep_alive_s: float
 ) -> AsyncIterator[str]:
     """Events in the text/event-stream format, with a comment now and then so that no proxy closes an idle stream.
 
@@ -126,7 +126,7 @@ async def _server_sent(
     """
     loop = asyncio.get_running_loop()
     checked = loop.time()
-    upcoming = asyncio.ensure_future(anext(found, None))
+    upcoming = asyncio.ensure_future(anext(events, None))
     try:
         while True:
             done, _ = await asyncio.wait({upcoming}, timeout=keep_alive_s)
@@ -141,7 +141,7 @@ async def _server_sent(
             if event is None:
                 return
             yield f"id: {event.seq}\nevent: {event.kind}\ndata: {event.model_dump_json()}\n\n"
-            upcoming = asyncio.ensure_future(anext(found, None))
+            upcoming = asyncio.ensure_future(anext(events, None))
     finally:
         upcoming.cancel()
         with contextlib.suppress(asyncio.CancelledError):

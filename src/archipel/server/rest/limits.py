@@ -32,7 +32,11 @@ class BodyLimit:
         stated = dict(scope["headers"]).get(b"content-length", b"0")
         too_long = f"a body of more than {limit >> 10} KiB is not accepted here"
         if stated.isdigit() and int(stated) > limit:
-            await error_response(TooLarge(scope["path"], too_long, "send less, or a blob"))(scope, receive, send)
+            await error_response(
+                TooLarge(
+                    scope["path"], too_long, "send less, or a blob", values={"path": scope["path"], "limit": limit}
+                )
+            )(scope, receive, send)
             return
         taken = 0
 

@@ -115,10 +115,10 @@ def sites(request: Request, _token: Reader) -> list[SiteView]:
 
 
 @operating.delete("/sites/{site}", status_code=204, summary="Remove a site and revoke its certificates")
-def remove_site(request: Request, site: str, _token: Operator) -> None:
+def remove_site(request: Request, site: str, token: Operator) -> None:
     """Its connection is cut at once."""
     context = context_of(request)
-    context.federation.registry.remove_site(site)
+    context.federation.registry.remove_site(site, by=token.actor)
     context.changed()
 
 
@@ -129,12 +129,14 @@ def remove_site(request: Request, site: str, _token: Operator) -> None:
     openapi_extra=described(JoinTokenOrder),
 )
 def create_join_token(
-    request: Request, _token: Operator, order: Annotated[JoinTokenOrder, body_of(JoinTokenOrder)]
+    request: Request, token: Operator, order: Annotated[JoinTokenOrder, body_of(JoinTokenOrder)]
 ) -> JoinTokenIssued:
     """The token is shown this once; hand it to the site's operator over a channel you trust."""
     context = context_of(request)
     federation = context.federation
-    issued = issue_join_token(federation.enrolment, federation.registry, order.site, order.hours, context.now())
+    issued = issue_join_token(
+        federation.enrolment, federation.registry, order.site, order.hours, context.now(), by=token.actor
+    )
     return JoinTokenIssued(id=issued.token.id, site=issued.token.site, token=issued.token.encode())
 
 
@@ -145,9 +147,9 @@ def join_tokens(request: Request, _token: Operator) -> list[JoinTokenRow]:
 
 
 @operating.delete("/join-tokens/{token_id}", status_code=204, summary="Revoke an unused join token")
-def revoke_join_token(request: Request, token_id: str, _token: Operator) -> None:
+def revoke_join_token(request: Request, token_id: str, token: Operator) -> None:
     """A used token cannot be revoked; remove the site instead."""
-    context_of(request).federation.enrolment.revoke_token(token_id)
+    context_of(request).federation.enrolment.revoke_token(token_id, by=token.actor)
 
 
 @operating.get("/certificates", summary="Certificates, valid and revoked")
@@ -163,11 +165,11 @@ def certificates(request: Request, _token: Operator) -> list[CertificateRow]:
     openapi_extra=described(Revocation),
 )
 def revoke_certificate(
-    request: Request, serial: str, _token: Operator, revocation: Annotated[Revocation, body_of(Revocation)]
+    request: Request, serial: str, token: Operator, revocation: Annotated[Revocation, body_of(Revocation)]
 ) -> None:
     """Whoever uses it is cut at once."""
     context = context_of(request)
-    context.federation.registry.revoke_certificate(serial, revocation.reason)
+    context.federation.registry.revoke_certificate(serial, revocation.reason, by=token.actor)
     context.changed()
 
 

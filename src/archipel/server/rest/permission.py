@@ -12,7 +12,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from archipel.server.membership import AccessToken
 from archipel.server.rest.context import context_of
 from archipel.server.rest.problems import TooManyAttempts
-from archipel.vocabulary import ArchipelError, ErrorCode, NotPermitted
+from archipel.vocabulary import ArchipelError, ErrorCode, NotPermitted, Thing
 from archipel.vocabulary.states import Scope
 
 _bearer = HTTPBearer(auto_error=False, description="An access token: archipel_<id>_<secret>")
@@ -34,7 +34,10 @@ def _scope(scope: Scope) -> Callable[[AccessToken], AccessToken]:
     def permitted(token: Annotated[AccessToken, Depends(asking)]) -> AccessToken:
         if not token.allows(scope):
             raise NotPermitted(
-                f"access token {token.name}", f"lacks scope {scope}", "ask the server's operator for one that has it"
+                Thing("access token", token.name),
+                f"lacks scope {scope}",
+                "ask the server's operator for one that has it",
+                values={"scope": scope},
             )
         return token
 
@@ -59,7 +62,12 @@ async def _may_steer(request: Request, experiment: str, token: Annotated[AccessT
     name = await asyncio.to_thread(context.federation.tokens.name_of, owner)
     if token.name != name:
         cause = f"belongs to {name}; {token.name} may read it"
-        raise NotPermitted(f"experiment {experiment}", cause, "ask its owner or the server's operator")
+        raise NotPermitted(
+            Thing("experiment", experiment),
+            cause,
+            "ask its owner or the server's operator",
+            values={"owner": name or ""},
+        )
     return token
 
 
@@ -93,6 +101,8 @@ def check_attempts(request: Request) -> str:
     context, address = context_of(request), address_of(request)
     if context.enrolment_attempts.exhausted(address, context.now()):
         raise TooManyAttempts(
-            f"enrolment from {address}", "failed too often in the last minute", "wait a minute, then check the token"
+            Thing.worded(f"enrolment from {address}", address=address),
+            "failed too often in the last minute",
+            "wait a minute, then check the token",
         )
     return address

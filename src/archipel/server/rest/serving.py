@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from archipel.server.state import ServerLimits, ServerState
-from archipel.vocabulary import ArchipelError, ErrorCode
+from archipel.vocabulary import ArchipelError, ErrorCode, Thing
 
 
 def listen(host: str, port: int, key: str) -> socket.socket:
@@ -26,7 +26,7 @@ def listen(host: str, port: int, key: str) -> socket.socket:
 
     Raises ArchipelError (code port-in-use) that names the port, or (code configuration) a wrong address.
     """
-    thing = f"{host}:{port}"
+    thing = Thing.worded(f"{host}:{port}", host=host, port=port)
     try:
         bound = socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=512

@@ -11,8 +11,8 @@ import json
 import structlog
 from sqlalchemy import func, select
 
-from archipel.server.membership import ServerContext
 from archipel.server.state import ServerJournalKind, schema
+from archipel.storage import Database
 
 _log = structlog.get_logger("archipel.server")
 LOOK_S = 1.0
@@ -32,22 +32,22 @@ _KINDS = frozenset(
         ServerJournalKind.SITE_REVOKED,
     }
 )
-_SAID = ("experiment", "asked_by", "sites", "site", "serial", "not_after", "id", "name", "scopes", "reason")
+_SAID = ("experiment", "asked_by", "sites", "site", "serial", "not_after", "id", "name", "scopes", "reason", "by")
 """What is logged of a line's body; documents and signatures are in the journal."""
 
 
-def newest(federation: ServerContext) -> int:
+def newest(database: Database) -> int:
     """The number of the journal's last line."""
-    with federation.database.read() as connection:
+    with database.read() as connection:
         return connection.scalar(select(func.max(schema.journal.c.number))) or 0
 
 
-def announce(federation: ServerContext, after: int) -> int:
+def announce(database: Database, after: int) -> int:
     """Log the lines after number ``after`` that report members, tokens and experiments; the last line's number."""
     query = select(schema.journal.c.number, schema.journal.c.kind, schema.journal.c.body).where(
         schema.journal.c.number > after
     )
-    with federation.database.read() as connection:
+    with database.read() as connection:
         rows = connection.execute(query.order_by(schema.journal.c.number)).all()
     for row in rows:
         if row.kind in _KINDS:
@@ -55,7 +55,7 @@ def announce(federation: ServerContext, after: int) -> int:
     return rows[-1].number if rows else after
 
 
-async def follow(federation: ServerContext, after: int) -> None:
+async def follow(database: Database, after: int) -> None:
     """Log new lines until cancelled, and then what came last.
 
     Asked in the event loop itself: one look at the end of an index, which a thread would make longer and, when it is
@@ -63,15 +63,15 @@ async def follow(federation: ServerContext, after: int) -> None:
     """
     try:
         while True:
-            after = _announced(federation, after)
+            after = _announced(database, after)
             await asyncio.sleep(LOOK_S)
     finally:
-        _announced(federation, after)
+        _announced(database, after)
 
 
-def _announced(federation: ServerContext, after: int) -> int:
+def _announced(database: Database, after: int) -> int:
     try:
-        return announce(federation, after)
+        return announce(database, after)
     except Exception as error:
         _log.error("could not read the journal for the log", error=str(error))
         return after

@@ -13,8 +13,8 @@ from collections.abc import Callable, Collection
 import structlog
 from pydantic import ValidationError
 
-from archipel.server.membership import ServerContext
-from archipel.server.state import ServerState
+from archipel.server.membership import MemberRegistry
+from archipel.server.state import ServerLimits, ServerState
 from archipel.storage import write_private
 from archipel.transport.wakeup import wake
 from archipel.vocabulary import Record, SiteName
@@ -44,20 +44,22 @@ def note(state: ServerState, sites: Collection[str]) -> None:
     write_private(state.root / _NAME, Presence(sites=tuple(sorted(sites))).model_dump_json().encode())
 
 
-async def follow(federation: ServerContext, connected: Callable[[], Collection[str]]) -> None:
+async def follow(
+    state: ServerState, registry: MemberRegistry, limits: ServerLimits, connected: Callable[[], Collection[str]]
+) -> None:
     """Keep the file and the times until cancelled. What a full disk refuses is written a minute later."""
     clock = asyncio.get_running_loop().time
     before: frozenset[str] | None = None
     noted = clock()
     while True:
         now = frozenset(connected())
-        due = clock() - noted >= federation.limits.last_seen_s
+        due = clock() - noted >= limits.last_seen_s
         if due or now != before:
             seen = now if due or before is None else before - now
             try:
-                await asyncio.to_thread(note, federation.state, now)
-                await asyncio.to_thread(federation.registry.seen, sorted(seen))
+                await asyncio.to_thread(note, state, now)
+                await asyncio.to_thread(registry.seen, sorted(seen))
             except Exception as error:
                 _log.error("could not record which sites are connected", error=str(error))
             before, noted = now, clock() if due else noted
-        await asyncio.sleep(federation.limits.presence_s)
+        await asyncio.sleep(limits.presence_s)

@@ -20,6 +20,7 @@ from archipel.server.sites.waiting import shielded
 from archipel.storage import disk_errors_named, sync_folder
 from archipel.tensors import check_header, tensor_file_size
 from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode, Job, StorageFull, Update
+from archipel.vocabulary.remedies import Nothing
 
 _log = structlog.get_logger("archipel.receiving")
 
@@ -62,14 +63,20 @@ class Receiving:
         size = tensor_file_size(update_schema(job, update.key.kind))
         if update.model_bytes != size:
             cause = f"announces {update.model_bytes} bytes where the job's update has {size}"
-            raise BadInput(_thing(update), cause, "send the tensors of the job", code=ErrorCode.BAD_UPDATE)
+            raise BadInput(
+                update.thing,
+                cause,
+                "send the tensors of the job",
+                code=ErrorCode.BAD_UPDATE,
+                values={"bytes": update.model_bytes, "needed": size},
+            )
         part = self._part(update)
         # A site has one upload for a task: whatever it began to send before under other hashes takes no room.
         for other in part.parent.glob(f"{spool_start(update)}.*.part"):
             if other != part:
                 other.unlink(missing_ok=True)
         patience = self._experiments.federation.limits.upload_s
-        return await spool(part, offset, chunks, size=size, thing=_thing(update), patience_s=patience)
+        return await spool(part, offset, chunks, size=size, thing=update.thing, patience_s=patience)
 
     @contextlib.asynccontextmanager
     async def _room_awaited(self, update: Update) -> AsyncIterator[None]:
@@ -104,13 +111,23 @@ class Receiving:
         part = self._part(update)
         tensor_file = part.with_suffix("")
         if not part.exists():
-            raise Conflict(_thing(update), "its round closed meanwhile", "it is sent again", code=ErrorCode.LOST)
+            raise Conflict(
+                update.thing,
+                "its round closed meanwhile",
+                "it is sent again",
+                code=ErrorCode.LOST,
+                command=Nothing(),
+            )
         with part.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size < update.model_bytes:
                 cause = f"ended after {size} of {update.model_bytes} bytes"
                 raise BadInput(
-                    _thing(update), cause, "continue from the last complete chunk", code=ErrorCode.BAD_UPDATE
+                    update.thing,
+                    cause,
+                    "continue from the last complete chunk",
+                    code=ErrorCode.BAD_UPDATE,
+                    values={"bytes": size, "needed": update.model_bytes},
                 )
             try:
                 _verify(job, update, digest, file.fileno(), size)
@@ -136,20 +153,22 @@ class Receiving:
     def _fleet(self, update: Update) -> DeployedFleet:
         fleet = self._experiments.hub.fleets.get(update.key.experiment)
         if fleet is None:
-            raise Conflict(_thing(update), "its experiment is interrupted", "it is sent again", code=ErrorCode.LOST)
+            raise Conflict(
+                update.thing,
+                "its experiment is interrupted",
+                "it is sent again",
+                code=ErrorCode.LOST,
+                command=Nothing(),
+            )
         return fleet
 
     def _part(self, update: Update) -> Path:
         return self._experiments.federation.state.spool / f"{spool_name(update)}.part"
 
 
-def _thing(update: Update) -> str:
-    return f"update of {update.site} for {update.key}"
-
-
 def _verify(job: Job, update: Update, digest: str | None, descriptor: int, size: int) -> None:
     if digest != update.model:
         cause = "its bytes have another hash than announced"
-        raise BadInput(_thing(update), cause, "send it again", code=ErrorCode.BAD_UPDATE)
+        raise BadInput(update.thing, cause, "send it again", code=ErrorCode.BAD_UPDATE)
     # Not closed here: an error still looks into it. It goes with the last view.
     check_header(update_schema(job, update.key.kind), mmap.mmap(descriptor, size, prot=mmap.PROT_READ))

@@ -41,8 +41,10 @@ from archipel.vocabulary import (
     NotFound,
     NotPermitted,
     StorageFull,
+    Thing,
     Update,
 )
+from archipel.vocabulary.remedies import JoinFederation
 
 _log = structlog.get_logger("archipel.wire")
 PATIENCE = 3
@@ -62,10 +64,11 @@ class FederationServicer:
         """Raise NotPermitted unless this certificate is valid now."""
         if self.federation.registry.site_of_serial(peer.serial) != peer.site:
             raise NotPermitted(
-                f"certificate {peer.serial} of {peer.site}",
+                Thing.worded(f"certificate {peer.serial} of {peer.site}", serial=peer.serial, site=peer.site),
                 "is revoked or has expired",
                 "ask the server's operator for a join token and join again",
                 code=ErrorCode.REVOKED,
+                command=JoinFederation(),
             )
 
     async def cut_revoked(self) -> None:
@@ -82,7 +85,7 @@ class FederationServicer:
         hello = await with_timeout(patience, anext(incoming, None))
         if not isinstance(hello, Hello) or hello.site != peer.site:
             raise NotPermitted(
-                f"site {peer.site}",
+                Thing("site", peer.site),
                 "opened its control stream under another name than its certificate has",
                 "check that the site uses its own state folder",
             )
@@ -175,7 +178,7 @@ class FederationServicer:
                 except NotPermitted as error:
                     _log.warning("error text refused", site=site, error=str(error))
             case Hello():
-                raise BadInput(f"site {site}", "sent a second hello on one stream", "open a new stream")
+                raise BadInput(Thing("site", site), "sent a second hello on one stream", "open a new stream")
 
     async def _keep_head(self, site: str, document: Document) -> None:
         head = journal_heads.read(self._identity_keys[site], site, document)
@@ -201,14 +204,17 @@ class FederationServicer:
         try:
             off = (datetime.fromisoformat(hello.time) - datetime.now(UTC)).total_seconds()
         except (ValueError, TypeError) as error:
-            raise BadInput(f"hello of {hello.site}", "has no time in UTC", "update Archipel there") from error
+            raise BadInput(
+                Thing.worded(f"hello of {hello.site}", site=hello.site), "has no time in UTC", "update Archipel there"
+            ) from error
         if abs(off) > self.federation.settings.clock_skew_s:
             way = "ahead of" if off > 0 else "behind"
             raise ArchipelError(
-                f"clock of {hello.site}",
+                Thing.worded(f"clock of {hello.site}", site=hello.site),
                 f"is {abs(off):.0f} s {way} the server's",
                 "set both by NTP",
                 code=ErrorCode.CLOCK,
+                values={"seconds": round(off), "limit": self.federation.settings.clock_skew_s},
             )
 
     def _note_hello(self, peer: Peer, hello: Hello) -> bool | None:
@@ -231,7 +237,10 @@ class FederationServicer:
         experiment = await asyncio.to_thread(self.experiments.records.may_fetch, peer.site, start.hash)
         if experiment is None:
             raise NotFound(
-                f"blob {start.hash}", f"is not one that {peer.site} may fetch", "approve its experiment first"
+                Thing("blob", start.hash),
+                f"is not one that {peer.site} may fetch",
+                "approve its experiment first",
+                values={"site": peer.site},
             )
         with self.federation.blobs.open(start.hash) as file:
             position = file.seek(start.offset)
@@ -277,13 +286,22 @@ class FederationServicer:
         site = await asyncio.to_thread(self.federation.registry.site, peer.site)
         message = b"archipel-renewal/1\n" + canonical({"site": peer.site, "csr": request.csr})
         if not verify(site.identity_key, request.proof, message):
-            raise NotPermitted(f"renewal for {peer.site}", "is not signed by its identity key", "renew from the site")
+            raise NotPermitted(
+                Thing.worded(f"renewal for {peer.site}", site=peer.site),
+                "is not signed by its identity key",
+                "renew from the site",
+            )
         renewed = await asyncio.to_thread(self.federation.registry.renew, peer.site, request.csr)
         return renewed.pem
 
     def _check_sender(self, peer: Peer, update: Update) -> None:
         if update.site != peer.site:
-            raise NotPermitted(f"update of {update.site}", f"was sent by {peer.site}", "send only your own")
+            raise NotPermitted(
+                Thing.worded(f"update of {update.site}", site=update.site),
+                f"was sent by {peer.site}",
+                "send only your own",
+                values={"sender": peer.site},
+            )
 
 
 def _dumped(head: JournalHead | None) -> Document | None:

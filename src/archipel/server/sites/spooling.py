@@ -47,11 +47,19 @@ async def spool(
 def _go_back(file: FileIO, offset: int, thing: str) -> None:
     if offset % CHUNK:
         cause = f"continues at byte {offset}, where no chunk begins"
-        raise BadInput(thing, cause, "ask for the offset first", code=ErrorCode.BAD_UPDATE)
+        raise BadInput(
+            thing,
+            cause,
+            "ask for the offset first",
+            code=ErrorCode.BAD_UPDATE,
+            values={"offset": offset, "chunk": CHUNK},
+        )
     if offset > (there := file.tell()):
         # An older call that had waited its turn came between the site's question and this call, and went back itself.
         cause = f"continues at byte {offset}, but {there} bytes are here"
-        raise Conflict(thing, cause, "ask for the offset again", code=ErrorCode.LOST)
+        raise Conflict(
+            thing, cause, "ask for the offset again", code=ErrorCode.LOST, values={"offset": offset, "bytes": there}
+        )
     file.truncate(offset)
     file.seek(offset)
 
@@ -66,7 +74,7 @@ async def _write(
             arrived += len(chunk)
             if arrived > size:
                 cause = f"has more than its {size} bytes"
-                raise BadInput(thing, cause, "send it again", code=ErrorCode.BAD_UPDATE)
+                raise BadInput(thing, cause, "send it again", code=ErrorCode.BAD_UPDATE, values={"limit": size})
             if writing is not None:
                 await shielded(writing)
             writing = loop.run_in_executor(None, writer.write, chunk)

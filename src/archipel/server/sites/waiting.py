@@ -7,6 +7,7 @@ from collections.abc import Awaitable
 from typing import TypeVar
 
 from archipel.vocabulary import ArchipelError, ErrorCode
+from archipel.vocabulary.remedies import Nothing
 
 T = TypeVar("T")
 
@@ -18,7 +19,12 @@ async def with_timeout(seconds: float, what: Awaitable[T]) -> T:
             return await what
     except TimeoutError as error:
         raise ArchipelError(
-            "connection", f"sent nothing for {seconds:.0f} s", "it is tried again", code=ErrorCode.LOST
+            "connection",
+            f"sent nothing for {seconds:.0f} s",
+            "it is tried again",
+            code=ErrorCode.LOST,
+            values={"seconds": seconds},
+            command=Nothing(),
         ) from error
 
 

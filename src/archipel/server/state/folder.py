@@ -11,7 +11,7 @@ from pathlib import Path
 
 from archipel.server.state.settings import ServerSettings
 from archipel.storage import BlobStore, Database, FolderBlobStore, disk_errors_named, load_settings, write_private
-from archipel.vocabulary import ArchipelError, Conflict, ErrorCode
+from archipel.vocabulary import ArchipelError, Conflict, ErrorCode, Thing
 
 _DATABASE_FILES = ("server.db", "server.db-wal", "server.db-shm")
 _LEFT_BY_INIT = {"keys", "spool", "blobs", "server.toml.part", *_DATABASE_FILES}
@@ -81,11 +81,18 @@ class ServerState:
         Raises Conflict when a server's state is already there, or anything that an init cut short did not leave.
         """
         if self.settings_file.exists():
-            raise Conflict(str(self.root), "holds a server's state already", "start it, or choose another folder")
+            raise Conflict(
+                Thing.folder(self.root), "holds a server's state already", "start it, or choose another folder"
+            )
         with disk_errors_named(self.root):
             strange = {path.name for path in self.root.iterdir()} - _LEFT_BY_INIT if self.root.exists() else set()
             if strange:
-                raise Conflict(str(self.root), f"contains other files ({min(strange)})", "choose a new, empty folder")
+                raise Conflict(
+                    Thing.folder(self.root),
+                    f"contains other files ({min(strange)})",
+                    "choose a new, empty folder",
+                    values={"file": min(strange)},
+                )
             for name in _DATABASE_FILES:
                 (self.root / name).unlink(missing_ok=True)
             for folder in (self.root, self.keys, self.spool):
@@ -110,7 +117,10 @@ class ServerState:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise ArchipelError(
-                    str(self.root), "is served by another process", "stop that one first", code=ErrorCode.CONFLICT
+                    Thing.folder(self.root),
+                    "is served by another process",
+                    "stop that one first",
+                    code=ErrorCode.CONFLICT,
                 ) from error
             yield
         finally:

@@ -1,5 +1,7 @@
 """What the server's journal says: the kinds of its lines, and for each kind the record that its body is.
 
+``by`` is the ``journal_name`` of the person who did it; None where nobody did: the server itself, or a site.
+
 ``add_entry`` appends a line inside the transaction of the change that it is about. A body is written with the fields it
 was given and no others, so that a field which is added later leaves the chain of older lines whole.
 """
@@ -64,12 +66,14 @@ class ServerInitialised(Record):
     federation: str
     server_key: str
     ca: str
+    by: str
 
 
 class SiteNamed(Record):
     """A site was removed."""
 
     site: str
+    by: str
 
 
 class SiteEnrolled(Record):
@@ -90,11 +94,12 @@ class CertificateIssued(Record):
 
 
 class CertificateRevoked(Record):
-    """A certificate ended before its time."""
+    """A certificate ended before its time; ``by`` is None when the site itself joined again."""
 
     site: str
     serial: str
     reason: str
+    by: str | None
 
 
 class JoinTokenCreated(Record):
@@ -103,6 +108,7 @@ class JoinTokenCreated(Record):
     id: str
     site: str
     expires_at: str
+    by: str
 
 
 class JoinTokenRevoked(Record):
@@ -110,6 +116,7 @@ class JoinTokenRevoked(Record):
 
     id: str
     site: str
+    by: str
 
 
 class AccessTokenCreated(Record):
@@ -119,6 +126,7 @@ class AccessTokenCreated(Record):
     name: str
     scopes: tuple[Scope, ...]
     expires_at: str
+    by: str
 
 
 class AccessTokenRevoked(Record):
@@ -126,6 +134,7 @@ class AccessTokenRevoked(Record):
 
     id: str
     name: str
+    by: str
 
 
 class ExperimentSubmitted(Record):
@@ -139,15 +148,16 @@ class ExperimentSubmitted(Record):
 
 
 class ExperimentTurned(Record):
-    """An experiment has another state."""
+    """An experiment has another state; ``by`` is None when it finished or stalled by itself."""
 
     experiment: str
     state: ExperimentState
     reason: str | None
+    by: str | None
 
 
 class AnswerKept(Record):
-    """A site's answer, with the signed approval; of an approval that ended with a membership, the reason."""
+    """A site's answer, with the signed approval; of one that ended with a membership, why and by whom."""
 
     experiment: str
     site: str
@@ -155,6 +165,7 @@ class AnswerKept(Record):
     job_hash: Hash | None = None
     approval: Approval | None = None
     reason: str | None = None
+    by: str | None = None
 
 
 class ArgumentsKept(Record):
@@ -162,6 +173,7 @@ class ArgumentsKept(Record):
 
     experiment: str
     arguments: dict[str, Value]
+    by: str
 
 
 class AttemptOpened(StageEvent):

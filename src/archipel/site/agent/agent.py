@@ -34,7 +34,7 @@ from archipel.transport import (
     Welcome,
 )
 from archipel.transport.messages import Document
-from archipel.vocabulary import ArchipelError, ErrorCode, Failure, Job, Refused, StorageFull
+from archipel.vocabulary import ArchipelError, ErrorCode, Failure, Job, Refused, StorageFull, Thing
 
 _log = structlog.get_logger("archipel.agent")
 
@@ -133,7 +133,7 @@ class Agent:
             )
             if left < 0:
                 cause = f"its plan has more than {LARGEST_PLAN} bytes"
-                raise Refused(f"experiment {job.experiment}", cause, "the offer was not stored")
+                raise Refused(Thing("experiment", job.experiment), cause, "the offer was not stored")
 
     async def _fetch_file(self, path: str, blob: str, most: int) -> int:
         """Fetch and keep one file of a plan, if it has at most so many bytes; how many came."""

@@ -36,6 +36,7 @@ from archipel.transport.channel import ControlStream
 from archipel.transport.messages import Document
 from archipel.version import VERSION
 from archipel.vocabulary import ArchipelError, ErrorCode
+from archipel.vocabulary.remedies import Nothing
 
 _log = structlog.get_logger("archipel.link")
 PATIENCE = 3
@@ -156,7 +157,9 @@ class ServerConnection:
                 return await stream.receive()
         except TimeoutError as error:
             cause = f"sent nothing for {patience:.0f} s"
-            raise ArchipelError("server", cause, "the agent connects again", code=ErrorCode.LOST) from error
+            raise ArchipelError(
+                "server", cause, "the agent connects again", code=ErrorCode.LOST, command=Nothing()
+            ) from error
 
     async def _beat(self, seconds: float) -> None:
         while True:
@@ -189,7 +192,9 @@ class ServerConnection:
     async def _connected(self) -> Uplink:
         await self._up.wait()
         if self._uplink is None:
-            raise ArchipelError("server", "is not connected", "the agent connects again", code=ErrorCode.LOST)
+            raise ArchipelError(
+                "server", "is not connected", "the agent connects again", code=ErrorCode.LOST, command=Nothing()
+            )
         return self._uplink
 
     async def fetch(self, blob: str) -> AsyncGenerator[bytes, None]:

@@ -13,7 +13,8 @@ from archipel.site.execution import SiteTaskStore
 from archipel.site.state import StateFolder
 from archipel.tasks import LocalUpdate
 from archipel.transport import CHUNK, Offset, UploadStart
-from archipel.vocabulary import ArchipelError, Conflict, ErrorCode
+from archipel.vocabulary import ArchipelError, Conflict, ErrorCode, Thing
+from archipel.vocabulary.remedies import Nothing
 
 _log = structlog.get_logger("archipel.delivery")
 _AGAIN = frozenset({ErrorCode.LOST, ErrorCode.DISK_FULL, ErrorCode.INTERNAL})
@@ -60,7 +61,11 @@ async def _chunks(made: LocalUpdate, there: Offset) -> AsyncIterator[bytes]:
     except FileNotFoundError as error:
         # Only the last word on its round takes an update's file away.
         raise Conflict(
-            f"update for {made.update.key}", "its round is closed", "no action is needed", code=ErrorCode.ROUND_CLOSED
+            Thing.worded(f"update for {made.update.key}", task=made.update.key),
+            "its round is closed",
+            "no action is needed",
+            code=ErrorCode.ROUND_CLOSED,
+            command=Nothing(),
         ) from error
     with opened as file:
         file.seek(there.offset)

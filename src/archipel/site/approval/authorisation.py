@@ -19,13 +19,12 @@ from archipel.governance import (
     check_approval,
     check_withdrawal,
     job_hash,
-    objections,
 )
+from archipel.site.approval.policy_objections import policy_objections
 from archipel.site.state import OfferState, StateFolder, schema
 from archipel.site.withdrawals import withdrawals
 from archipel.site.withdrawn import register, signed_withdrawals
-from archipel.strategies import known_needs
-from archipel.vocabulary import ErrorCode, Job, Refused
+from archipel.vocabulary import ErrorCode, Job, Refused, Thing
 from archipel.vocabulary.remedies import Approve, CheckJournal, FreezeAgain, Nothing, ShowOffer
 
 _rows = schema.experiments
@@ -66,7 +65,7 @@ def authorise(site: StateFolder, experiment: str, job: str) -> Authorisation:
     now objects, or (code bad-data) when so many patients were withdrawn that too few are left; BadInput when the
     opt-out list cannot be read.
     """
-    thing = f"experiment {experiment}"
+    thing = Thing("experiment", experiment)
     withdrawals.take_opt_outs(site)
     with site.database.read() as connection:
         row = connection.execute(_APPROVED, {"named": experiment}).first()
@@ -99,9 +98,7 @@ def authorise(site: StateFolder, experiment: str, job: str) -> Authorisation:
     allowed = _proven(stored, site.identity.public, site.cohort_key)
     if out.signed:
         _check_enough(site.settings.policy, thing, allowed)
-    against = objections(
-        allowed.job, site.settings.policy, len(allowed.cohort.subjects), known_needs(allowed.job.strategy)
-    )
+    against = policy_objections(allowed.job, site.settings.policy, len(allowed.cohort.subjects))
     if against:
         remedy, show = "the site's policy must allow this first", ShowOffer(experiment=experiment)
         raise Refused(thing, "; ".join(against), remedy, values={"experiment": experiment}, command=show)
@@ -162,7 +159,7 @@ class _Stored(NamedTuple):
 @lru_cache(maxsize=16)
 def _proven(stored: _Stored, identity_key: str, cohort_key: bytes) -> Authorisation:
     """The proof as a function of the stored texts alone: a text that changed is another call and is checked again."""
-    thing = f"experiment {stored.experiment}"
+    thing = Thing("experiment", stored.experiment)
     try:
         job = Job.model_validate_json(stored.job)
         approval = Approval.model_validate_json(stored.approval)

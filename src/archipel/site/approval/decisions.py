@@ -18,10 +18,10 @@ from archipel.site.approval import offers, suitability
 from archipel.site.approval.offers import Offer
 from archipel.site.audit import Approved, Decided, add_entry
 from archipel.site.cohorts import cohort_versions
-from archipel.site.state import Actor, OfferState, SiteJournalKind, StateFolder, schema
+from archipel.site.state import OfferState, SiteJournalKind, StateFolder, schema
 from archipel.storage import BlobStore, Database, utc_now
-from archipel.vocabulary import Conflict, ErrorCode, Refused
-from archipel.vocabulary.remedies import ShowOffer, StartAgent
+from archipel.vocabulary import Actor, Conflict, ErrorCode, Refused, Thing
+from archipel.vocabulary.remedies import Nothing, ShowOffer, StartAgent
 
 _rows = schema.experiments
 
@@ -57,10 +57,10 @@ def approve(
     against = suitability.reasons_against(site, known.job, entry, cohort)
     if against:
         raise Refused(
-            f"experiment {experiment}",
+            Thing("experiment", experiment),
             "; ".join(against),
             "it cannot be approved as it is",
-            values={"experiment": experiment, "reasons": len(against)},
+            values={"reasons": len(against)},
             command=ShowOffer(experiment=experiment),
         )
     hashed = cohort_hash(cohort, site.cohort_key)
@@ -77,7 +77,9 @@ def approve(
         if offer.job_hash != job_hash:
             raise _changed(experiment)
         if offer.state is OfferState.ENDED:
-            raise Conflict(f"experiment {experiment}", "has ended", "nothing is left to approve")
+            raise Conflict(
+                Thing("experiment", experiment), "has ended", "nothing is left to approve", command=Nothing()
+            )
         cohort_versions.keep(site, connection, frozen, by=by)
         return _Decision(OfferState.APPROVED, note, approval, hashed)
 
@@ -106,18 +108,20 @@ def check_readable(blobs: BlobStore, offer: Offer) -> None:
     """Raise Refused while the offer's plan has not been fetched, and as ``offers.plan_files`` does."""
     if offers.plan_files(blobs, offer.job) is None:
         raise Refused(
-            f"experiment {offer.experiment}",
+            Thing("experiment", offer.experiment),
             "its plan has not been fetched yet",
             "start the agent, which fetches it, then approve",
             code=ErrorCode.NOT_APPROVED,
-            values={"experiment": offer.experiment},
             command=StartAgent(),
         )
 
 
 def _changed(experiment: str) -> Conflict:
     return Conflict(
-        f"experiment {experiment}", "its job has changed since it was shown", "read the new one, then approve it"
+        Thing("experiment", experiment),
+        "its job has changed since it was shown",
+        "read the new one, then approve it",
+        command=ShowOffer(experiment=experiment),
     )
 
 
@@ -127,9 +131,10 @@ def reject(database: Database, experiment: str, *, by: Actor, note: str = "") ->
     def decide(_: Connection, offer: offers.StoredOffer) -> _Decision:
         if offer.state in (OfferState.APPROVED, OfferState.ENDED):
             raise Conflict(
-                f"experiment {experiment}",
+                Thing("experiment", experiment),
                 f"is {offer.state}",
                 "to withdraw an approval use revoke; an experiment that ended needs no decision",
+                values={"state": offer.state},
             )
         return _Decision(OfferState.REJECTED, note)
 
@@ -145,7 +150,13 @@ def revoke(database: Database, experiment: str, *, by: Actor, note: str = "") ->
 
     def decide(_: Connection, offer: offers.StoredOffer) -> _Decision:
         if offer.state is not OfferState.APPROVED:
-            raise Conflict(f"experiment {experiment}", f"is {offer.state}, not approved", "there is nothing to revoke")
+            raise Conflict(
+                Thing("experiment", experiment),
+                f"is {offer.state}, not approved",
+                "there is nothing to revoke",
+                values={"state": offer.state},
+                command=Nothing(),
+            )
         return _Decision(OfferState.REVOKED, note)
 
     body = Decided(experiment=experiment, by=by.journal_name, note=note)

@@ -12,8 +12,9 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, func, select
 
 from archipel.site.state import OfferState, schema
 from archipel.storage import BlobStore, Database
-from archipel.vocabulary import Job, Refused
+from archipel.vocabulary import Job, Refused, Thing
 from archipel.vocabulary.bounds import LONGEST_JOB
+from archipel.vocabulary.remedies import ListOffers
 
 
 @dataclass(frozen=True)
@@ -32,16 +33,22 @@ _ended_undecided = and_(_rows.c.state == OfferState.ENDED, _rows.c.decided_at.is
 
 def check_limits(connection: Connection, job: Job, length: int, limits: OfferLimits) -> None:
     """Raise Refused when a job of ``length`` bytes is too long, or one more than people here can be asked about."""
-    thing = f"experiment {job.experiment}"
+    thing = Thing("experiment", job.experiment)
     if length > LONGEST_JOB:
         cause = f"is a document of {length} bytes; at most {LONGEST_JOB} are taken"
-        raise Refused(thing, cause, "it was not taken on")
+        raise Refused(thing, cause, "it was not taken on", values={"bytes": length, "limit": LONGEST_JOB})
     others = (_rows.c.state == OfferState.OFFERED, _rows.c.experiment != job.experiment)
     query = select(func.count(), func.coalesce(func.sum(func.length(_rows.c.job)), 0)).where(*others)
     count, taken = connection.execute(query).one()
     if count >= limits.offers or taken + length > limits.job_bytes:
         cause = f"finds {count} offers of {taken} bytes here without a decision"
-        raise Refused(thing, cause, "approve or reject some of them: archipel site plans")
+        raise Refused(
+            thing,
+            cause,
+            "approve or reject some of them: archipel site plans",
+            values={"offers": count, "bytes": taken},
+            command=ListOffers(),
+        )
 
 
 def forget_ended(connection: Connection, limits: OfferLimits) -> set[str]:

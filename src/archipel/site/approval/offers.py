@@ -20,7 +20,8 @@ from archipel.site.audit import ExperimentEnded, JobAsker, JobChanged, JobOffere
 from archipel.site.state import OfferState, SiteJournalKind, StateFolder, schema
 from archipel.storage import BlobStore, Database, utc_now
 from archipel.tensors import blob_hash
-from archipel.vocabulary import Conflict, ErrorCode, Job, NotFound, Refused
+from archipel.vocabulary import Conflict, ErrorCode, Job, NotFound, Refused, Thing
+from archipel.vocabulary.remedies import ListOffers, StartAgent
 
 _rows = schema.experiments
 
@@ -52,7 +53,7 @@ class StoredOffer(NamedTuple):
 
 def check_ours(site: StateFolder, job: Job) -> None:
     """Raise Refused when a job is not of this federation or does not name this site by its identity key."""
-    thing = f"experiment {job.experiment}"
+    thing = Thing("experiment", job.experiment)
     if job.server_key != site.joined().server_key:
         raise Refused(thing, "names another federation's server", "it was not taken on", code=ErrorCode.TRUST)
     entries = {entry.site: entry for entry in job.roster}
@@ -138,12 +139,12 @@ def named(database: Database, text: str) -> str:
     begins = [name for name in known if text and name.startswith(text)]
     if len(begins) == 1:
         return begins[0]
-    thing = f"experiment {text}"
+    thing = Thing("experiment", text)
     if begins:
         raise Conflict(thing, f"may be {', '.join(begins[:5])}", "give more of its name")
     like = get_close_matches(text, known, n=3)
     remedy = f"did you mean {' or '.join(like)}?" if like else "see archipel site plans"
-    raise NotFound(thing, "was not offered to this site", remedy)
+    raise NotFound(thing, "was not offered to this site", remedy, command=ListOffers())
 
 
 def offered(database: Database, experiment: str) -> Offer:
@@ -171,10 +172,11 @@ def _kept(blobs: BlobStore, job: Job, path: str) -> bytes:
         source = file.read()
     if blob_hash(source) != job.plan.files[path]:
         raise Refused(
-            f"plan {path}",
+            Thing("plan", path),
             "what is kept here is not what the job names",
             "restart the agent, which fetches it again",
             code=ErrorCode.BAD_PLAN,
+            command=StartAgent(),
         )
     return source
 
@@ -219,7 +221,9 @@ def stored(connection: Connection, experiment: str) -> StoredOffer:
 
 
 def _not_offered(experiment: str) -> NotFound:
-    return NotFound(f"experiment {experiment}", "was not offered to this site", "see archipel site plans")
+    return NotFound(
+        Thing("experiment", experiment), "was not offered to this site", "see archipel site plans", command=ListOffers()
+    )
 
 
 def _offer(row: RowMapping) -> Offer:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from archipel.data import Answer, Cohort, Verdict, check_needs
-from archipel.governance import objections
+from archipel.site.approval.policy_objections import policy_objections
 from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import catalog
 from archipel.site.state import StateFolder
 from archipel.storage import Database
-from archipel.strategies import known_needs
 from archipel.vocabulary import Job, NotFound
 
 
@@ -36,7 +35,7 @@ def rules_against(site: StateFolder, job: Job, entry: catalog.Dataset, cohort: C
         if cohort is None
         else len(cohort_versions.as_it_stands(site.database, site.cohort_key, cohort).subjects)
     )
-    reasons = objections(job, site.settings.policy, subjects, known_needs(job.strategy))
+    reasons = policy_objections(job, site.settings.policy, subjects)
     if cohort is not None and cohort.validation_fraction not in (None, job.validation_fraction):
         reasons.append(
             f"version {cohort.version} of dataset {entry.name} keeps {cohort.validation_fraction:g} for validation; "

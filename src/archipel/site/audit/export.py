@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from archipel.governance import JournalEntry, JournalHead, check_chain
 from archipel.site.state import SiteJournalKind
 from archipel.vocabulary import BadInput
+from archipel.vocabulary.remedies import ExportJournal
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,9 @@ def verify(text: str, key: str | None = None, journal_heads: Iterable[JournalHea
         end = JournalHead.model_validate_json(last)
     except ValidationError as error:
         cause = "does not end with a signed head: its end was cut off, or it is not an export"
-        raise BadInput("exported journal", cause, "give a file that `archipel site journal export` wrote") from error
+        raise BadInput(
+            "exported journal", cause, "give a file that `archipel site journal export` wrote", command=ExportJournal()
+        ) from error
     problems: list[str] = []
     entries: list[JournalEntry] = []
     for number, line in enumerate(written, 1):

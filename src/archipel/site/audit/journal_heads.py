@@ -18,6 +18,7 @@ from archipel.site.state import SiteJournalKind, StateFolder, schema
 from archipel.storage import Database, utc_now
 from archipel.transport.messages import Document
 from archipel.vocabulary import BadInput, ErrorCode, NotFound
+from archipel.vocabulary.remedies import StartAgent
 
 _log = structlog.get_logger("archipel.heads")
 _FIELDS = ("number", "hash", "at", "signature")
@@ -100,7 +101,9 @@ def of_server(database: Database) -> JournalHead:
     """
     found = last(database)
     if found is None:
-        raise NotFound("head of the server's journal", "none came yet", "start the agent, which gets one")
+        raise NotFound(
+            "head of the server's journal", "none came yet", "start the agent, which gets one", command=StartAgent()
+        )
     return found
 
 

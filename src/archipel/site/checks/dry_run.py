@@ -25,19 +25,22 @@ from archipel.site.checks.rehearsal import Rehearsal
 from archipel.site.datasets import catalog, stored_grids
 from archipel.site.execution import sandbox_spec
 from archipel.site.sandbox import WorkerTaskFailed
-from archipel.site.state import Actor, SiteJournalKind, StateFolder
+from archipel.site.state import SiteJournalKind, StateFolder
 from archipel.vocabulary import (
     UNWATCHED,
+    Actor,
     ArchipelError,
     BadInput,
     MetricSum,
     NotFound,
     ShowProgress,
     TaskKind,
+    Thing,
     Watch,
     WorkProgress,
     show_nothing,
 )
+from archipel.vocabulary.remedies import StartAgent
 
 PASSES = 5
 DUMMY_ROUNDS = "rounds on generated data"
@@ -54,7 +57,10 @@ class Checks:
         self._job = self._offer.job
         if offers.plan_files(site.blobs, self._job) is None:
             raise NotFound(
-                f"the plan of {experiment}", "has not been fetched yet", "start the agent, which fetches it, then check"
+                Thing.worded(f"the plan of {experiment}", experiment=experiment),
+                "has not been fetched yet",
+                "start the agent, which fetches it, then check",
+                command=StartAgent(),
             )
         self._entry = suitability.asked_dataset(site.database, site.name, self._job, dataset)
         self._permission = Permission(site, self._offer, self._entry, by)

@@ -17,9 +17,9 @@ from archipel.site.checks.in_thread import run_in_thread
 from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import Dataset, catalog
 from archipel.site.execution import preparation
-from archipel.site.state import Actor, SiteJournalKind, StateFolder, sample_cache
+from archipel.site.state import SiteJournalKind, StateFolder, sample_cache
 from archipel.site.withdrawals import withdrawals
-from archipel.vocabulary import UNWATCHED, ErrorCode, NotFound, Refused, ShowProgress, Watch, show_nothing
+from archipel.vocabulary import UNWATCHED, Actor, ErrorCode, NotFound, Refused, ShowProgress, Thing, Watch, show_nothing
 from archipel.vocabulary.remedies import Approve, ShowOffer
 
 LOOK_S = 1.0
@@ -87,7 +87,7 @@ class Permission:
         except Refused:
             if not plan_was_read:
                 raise Refused(
-                    f"the local step of {self._job.experiment}",
+                    Thing.worded(f"the local step of {self._job.experiment}", experiment=self._job.experiment),
                     "runs the plan on patients' data and is not approved at this site",
                     "read the plan (archipel site plans), then approve it or add --i-have-read-the-plan",
                     code=ErrorCode.NOT_APPROVED,
@@ -111,7 +111,7 @@ class Permission:
         if against:
             name = self._job.experiment
             raise Refused(
-                f"the local step of {name}",
+                Thing.worded(f"the local step of {name}", experiment=name),
                 "; ".join(against),
                 "fix this first",
                 values={"experiment": name, "reasons": len(against)},
@@ -167,7 +167,7 @@ class Permission:
     def _check_is_still(self, permitted: PermittedCohort) -> None:
         if not self._is_still(permitted):
             raise Refused(
-                f"the local step of {self._job.experiment}",
+                Thing.worded(f"the local step of {self._job.experiment}", experiment=self._job.experiment),
                 "was ended because a patient in its cohort has withdrawn",
                 "run it again; it then leaves this patient out",
             )

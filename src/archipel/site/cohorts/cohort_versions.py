@@ -26,10 +26,11 @@ from archipel.governance import SignedWithdrawal
 from archipel.site.audit import CohortFrozen, add_entry
 from archipel.site.cohorts import split_assignment, tags
 from archipel.site.datasets import catalog
-from archipel.site.state import Actor, SiteJournalKind, StateFolder, schema
+from archipel.site.state import SiteJournalKind, StateFolder, schema
 from archipel.site.withdrawn import TakeOptOuts, register, signed_withdrawals
 from archipel.storage import Database, utc_now
-from archipel.vocabulary import UNWATCHED, BadInput, Conflict, ErrorCode, NotFound, Record, Refused, Watch
+from archipel.vocabulary import UNWATCHED, Actor, BadInput, Conflict, ErrorCode, NotFound, Record, Refused, Thing, Watch
+from archipel.vocabulary.remedies import CheckJournal, ListCohorts
 
 DEFAULT_FRACTION = 0.2
 _rows = schema.cohorts
@@ -84,7 +85,12 @@ def freeze(
     ``watch`` stops it.
     """
     if fraction is not None and not 0 <= fraction < 1:
-        raise BadInput(f"validation fraction {fraction}", "is not in [0, 1)", "give for example 0.2")
+        raise BadInput(
+            Thing("validation fraction", fraction),
+            "is not in [0, 1)",
+            "give for example 0.2",
+            values={"least": 0, "below": 1},
+        )
     scan = catalog.usable_scan(site, entry, take_opt_outs, watch=watch)
     samples = tuple(sorted(scan.samples, key=lambda sample: sample.key))
     subjects = tuple(sorted({sample.subject for sample in samples}))
@@ -100,10 +106,11 @@ def freeze(
     held_out = validation_ids(subjects, fraction, before)
     if len(held_out) == len(subjects):
         raise BadInput(
-            f"dataset {entry.name}",
+            Thing("dataset", entry.name),
             f"has no subject left to train on: all its {len(subjects)} subjects are kept for validation",
             "add subjects, or choose another validation fraction",
             code=ErrorCode.BAD_DATA,
+            values={"subjects": len(subjects)},
         )
     if pseudonymise is None:
         pseudonymise = newest is not None and bool(newest.pseudonyms)
@@ -161,7 +168,9 @@ def keep(site: StateFolder, connection: Connection, frozen: Frozen, *, by: Actor
     else:
         if cohort.version != _newest_number(connection, cohort.dataset) + 1:
             raise Conflict(
-                f"dataset {entry.name}", "was frozen by another person at the same time", "check it, then try again"
+                Thing("dataset", entry.name),
+                "was frozen by another person at the same time",
+                "check it, then try again",
             )
         body = CohortFrozen(
             dataset=cohort.dataset,
@@ -285,17 +294,26 @@ def _row(connection: Connection, dataset: str, number: int | None) -> RowMapping
         query = query.where(_rows.c.version == number)
     row = connection.execute(query.limit(1)).mappings().first()
     if row is None:
-        thing = f"cohort {dataset}" + (f" version {number}" if number is not None else "")
-        raise NotFound(thing, "was never frozen", "see archipel site cohort list")
+        thing = Thing.worded(f"cohort {dataset}", dataset=dataset) if number is None else _thing(dataset, number)
+        raise NotFound(thing, "was never frozen", "see archipel site cohort list", command=ListCohorts())
     return row
+
+
+def _thing(dataset: str, version: int) -> Thing:
+    return Thing.worded(f"cohort {dataset} version {version}", dataset=dataset, version=version)
 
 
 def _checked(cohort_key: bytes, row: RowMapping) -> Cohort:
     """The cohort of a row. Raises Refused when it is not what was frozen."""
     cohort = _read(row)
     if cohort_hash(cohort, cohort_key) != row["hash"]:
-        thing = f"cohort {row['dataset']} version {row['version']}"
-        raise Refused(thing, "is not what was frozen", "this site's database was changed by hand: check its journal")
+        thing = _thing(row["dataset"], row["version"])
+        raise Refused(
+            thing,
+            "is not what was frozen",
+            "this site's database was changed by hand: check its journal",
+            command=CheckJournal(),
+        )
     return cohort
 
 
@@ -304,9 +322,10 @@ def _read(row: RowMapping) -> Cohort:
         return Cohort.model_validate_json(row["body"])
     except ValidationError as error:
         raise Refused(
-            f"cohort {row['dataset']} version {row['version']}",
+            _thing(row["dataset"], row["version"]),
             "cannot be read",
             "this site's database was changed by hand: check its journal",
+            command=CheckJournal(),
         ) from error
 
 

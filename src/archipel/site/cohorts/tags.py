@@ -5,8 +5,8 @@ from __future__ import annotations
 from sqlalchemy import Connection, select, update
 
 from archipel.site.audit import CohortNamed, add_entry
-from archipel.site.state import Actor, SiteJournalKind, schema
-from archipel.vocabulary import Conflict
+from archipel.site.state import SiteJournalKind, schema
+from archipel.vocabulary import Actor, Conflict, Thing
 
 _rows = schema.cohorts
 
@@ -23,14 +23,18 @@ def give(connection: Connection, dataset: str, hashed: str, name: str, *, by: Ac
         return
     if mine.name:
         raise Conflict(
-            f"dataset {dataset}",
+            Thing("dataset", dataset),
             f"holds nothing new since version {mine.version}, which is called {mine.name}",
             "it keeps that name; freeze without --name, or when something is new",
+            values={"version": mine.version, "name": mine.name},
         )
     for row in rows:
         if row.name == name:
             raise Conflict(
-                f"name {name}", f"is that of version {row.version} of dataset {dataset}", "choose another --name"
+                Thing("name", name),
+                f"is that of version {row.version} of dataset {dataset}",
+                "choose another --name",
+                values={"dataset": dataset, "version": row.version},
             )
     body = CohortNamed(dataset=dataset, version=mine.version, cohort_hash=hashed, name=name, by=by.journal_name)
     add_entry(connection, SiteJournalKind.COHORT_NAMED, body)

@@ -22,7 +22,6 @@ from archipel.site.datasets.detected_format import DetectedFormat
 from archipel.site.datasets.file_index import SqlFileIndex
 from archipel.site.datasets.watched_index import WatchedIndex
 from archipel.site.state import (
-    Actor,
     DatasetChange,
     OfferState,
     SiteJournalKind,
@@ -33,9 +32,21 @@ from archipel.site.state import (
 )
 from archipel.site.withdrawn import TakeOptOuts, register
 from archipel.storage import Database, utc_now
-from archipel.vocabulary import UNWATCHED, BadInput, Conflict, DataKind, ErrorCode, Name, NotFound, Record, Watch
+from archipel.vocabulary import (
+    UNWATCHED,
+    Actor,
+    BadInput,
+    Conflict,
+    DataKind,
+    ErrorCode,
+    Name,
+    NotFound,
+    Record,
+    Thing,
+    Watch,
+)
 from archipel.vocabulary.counting import pluralise
-from archipel.vocabulary.remedies import ExcludeSubjects, MountFolder, Remedy
+from archipel.vocabulary.remedies import AddDataset, ExcludeSubjects, MapDataset, MountFolder, Remedy
 
 _MEND = "fix the data, or leave subjects out with archipel site dataset exclude"
 _NOT_YET = "fix the data and add it again"
@@ -115,7 +126,9 @@ def add(
         TypeAdapter(Name).validate_python(name)
     except ValidationError as error:
         raise BadInput(
-            f"dataset name {name}", "is not one a dataset may have", "use letters, digits and _ . -, a letter first"
+            Thing.worded(f"dataset name {name}", dataset=name),
+            "is not one a dataset may have",
+            "use letters, digits and _ . -, a letter first",
         ) from error
     folder = checked_root(root.resolve())
     with site.database.read() as connection:
@@ -155,10 +168,10 @@ def scanned(site: StateFolder, entry: Dataset, take_opt_outs: TakeOptOuts, watch
     except BadInput as error:
         remedy = f"mount it again, or remove the dataset (archipel site dataset remove {entry.name})"
         raise BadInput(
-            f"dataset {entry.name}",
+            Thing("dataset", entry.name),
             f"its folder {entry.root} is not there",
             remedy,
-            values={"dataset": entry.name, "folder": entry.root},
+            values={"folder": entry.root},
             command=MountFolder(dataset=entry.name, folder=entry.root),
         ) from error
     take_opt_outs(site, entry.name)
@@ -237,7 +250,13 @@ def _check_free(connection: Connection, name: str) -> None:
     if row is not None:
         also = "" if row.name == name else f" as {row.name}"
         remedy = f"use another name; archipel site dataset map {row.name} gives it another mapping"
-        raise Conflict(f"dataset {name}", f"is in the catalog already{also} ({row.root})", remedy)
+        raise Conflict(
+            Thing("dataset", name),
+            f"is in the catalog already{also} ({row.root})",
+            remedy,
+            values={"known": row.name, "folder": row.root},
+            command=MapDataset(dataset=row.name),
+        )
 
 
 def datasets(database: Database) -> list[Dataset]:
@@ -254,7 +273,10 @@ def dataset(database: Database, name: str) -> Dataset:
     if row is None:
         names = ", ".join(entry.name for entry in datasets(database)) or "none yet"
         raise NotFound(
-            f"dataset {name}", f"is not in the catalog (there: {names})", "add it with archipel site dataset add"
+            Thing("dataset", name),
+            f"is not in the catalog (there: {names})",
+            "add it with archipel site dataset add",
+            command=AddDataset(dataset=name),
         )
     return _entry(row)
 
@@ -286,9 +308,10 @@ def remove(database: Database, name: str, *, by: Actor) -> None:
         using = [row.experiment for row in connection.execute(query)]
         if using:
             raise Conflict(
-                f"dataset {name}",
+                Thing("dataset", name),
                 f"is used by approved experiments ({', '.join(using)})",
                 "revoke them first, or wait for their end",
+                values={"experiments": ", ".join(using)},
             )
         add_entry(connection, SiteJournalKind.DATASET_REMOVED, DatasetRemoved(name=name, by=by.journal_name))
         for table in (schema.files, schema.members, schema.exclusions):
@@ -337,6 +360,11 @@ def keep(connection: Connection, cohort_key: bytes, entry: Dataset, subjects: It
         # Nobody looked: the counts that are kept may be newer, made less by a withdrawal since the entry was read.
         row = {name: value for name, value in row.items() if name not in ("subjects", "summary", "scanned_at")}
     if connection.execute(update(schema.datasets).where(there).values(**row)).rowcount == 0:
-        raise NotFound(f"dataset {entry.name}", "was removed in the meantime", "add it again, then approve")
+        raise NotFound(
+            Thing("dataset", entry.name),
+            "was removed in the meantime",
+            "add it again, then approve",
+            command=AddDataset(dataset=entry.name),
+        )
     if subjects is not None:
         members.note(connection, cohort_key, entry.name, subjects)

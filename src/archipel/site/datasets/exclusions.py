@@ -13,10 +13,11 @@ from archipel.data import subject_token
 from archipel.data.formats import subject_id
 from archipel.site.audit import SubjectsExcluded, add_entry
 from archipel.site.datasets import catalog
-from archipel.site.state import Actor, SiteJournalKind, StateFolder, schema
+from archipel.site.state import SiteJournalKind, StateFolder, schema
 from archipel.site.withdrawn import TakeOptOuts
 from archipel.storage import Database, utc_now
-from archipel.vocabulary import UNWATCHED, NotFound, Watch
+from archipel.vocabulary import UNWATCHED, Actor, NotFound, Thing, Watch
+from archipel.vocabulary.remedies import CheckDataset
 
 
 def exclude(
@@ -39,7 +40,13 @@ def exclude(
     there = {subject_id(one) for one in known}
     for subject in asked:
         if subject not in there:
-            raise NotFound(f"subject {subject}", f"is not in dataset {name}", "see archipel site dataset check")
+            raise NotFound(
+                Thing("subject", subject),
+                f"is not in dataset {name}",
+                "see archipel site dataset check",
+                values={"dataset": name},
+                command=CheckDataset(dataset=name),
+            )
     with site.database.write() as connection:
         tokens = tuple(subject_token(subject, site.cohort_key) for subject in asked)
         body = SubjectsExcluded(name=name, subjects=tokens, by=by.journal_name)

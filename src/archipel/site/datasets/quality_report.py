@@ -14,7 +14,7 @@ from archipel.site.datasets.watched_index import WatchedIndex
 from archipel.site.state import StateFolder
 from archipel.site.withdrawn import TakeOptOuts
 from archipel.storage import disk_errors_named, utc_now, write_private
-from archipel.vocabulary import UNWATCHED, Conflict, Watch
+from archipel.vocabulary import UNWATCHED, Conflict, Thing, Watch
 
 HTML, JSON = "report.html", "report.json"
 
@@ -53,7 +53,11 @@ def make_report(
     take_opt_outs(site)
     with site.database.write() as connection:
         if index.is_overtaken(connection):
-            raise Conflict(f"the report of dataset {name}", "a patient withdrew while it was made", "make it again")
+            raise Conflict(
+                Thing.worded(f"the report of dataset {name}", dataset=name),
+                "a patient withdrew while it was made",
+                "make it again",
+            )
         # Inside the transaction: who withdraws after this waits for the files and takes them away.
         with disk_errors_named(folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)

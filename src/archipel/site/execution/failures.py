@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 from sqlalchemy import RowMapping, select, update
 
 from archipel.site.audit import ErrorReleasedLine, TaskLine, add_entry
-from archipel.site.state import Actor, SiteJournalKind, schema
+from archipel.site.state import SiteJournalKind, schema
 from archipel.storage import Database
 from archipel.tensors import document_hash
-from archipel.vocabulary import Failure, NotFound, TaskKey
+from archipel.vocabulary import Actor, Failure, NotFound, TaskKey, Thing
+from archipel.vocabulary.remedies import ListErrors
 
 _tasks = schema.tasks
 
@@ -45,7 +46,10 @@ def of_round(database: Database, experiment: str, round_number: int) -> list[Fai
     found = [task for task in failed(database, experiment, round_number) if task.detail]
     if not found:
         raise NotFound(
-            f"errors of {experiment} round {round_number}", "there are none here", "see archipel site errors list"
+            Thing.worded(f"errors of {experiment} round {round_number}", experiment=experiment, round=round_number),
+            "there are none here",
+            "see archipel site errors list",
+            command=ListErrors(),
         )
     return found
 

@@ -38,7 +38,8 @@ from archipel.site.state import (
 from archipel.storage import disk_errors_named, sync_folder, utc_now
 from archipel.tasks import LocalUpdate, reusable_file
 from archipel.tasks.handling import replayed
-from archipel.vocabulary import Conflict, ErrorCode, Failure, RoundClosed, Task, TaskKey, TaskKind, Update
+from archipel.vocabulary import Conflict, ErrorCode, Failure, RoundClosed, Task, TaskKey, TaskKind, Thing, Update
+from archipel.vocabulary.remedies import Nothing
 
 _tasks, _states = schema.tasks, schema.optimiser_states
 
@@ -59,7 +60,11 @@ class SiteTaskStore:
             raise replayed(task)
         if row["closed_at"] is not None:
             raise Conflict(
-                f"task {task.key}", "its round is closed", "the server opens a new attempt", code=ErrorCode.ROUND_CLOSED
+                Thing("task", task.key),
+                "its round is closed",
+                "the server opens a new attempt",
+                code=ErrorCode.ROUND_CLOSED,
+                command=Nothing(),
             )
         if row["update"] is None:
             return None
@@ -67,7 +72,13 @@ class SiteTaskStore:
         tensor_file = self._site.spool / row["spool"] if row["spool"] else None
         if tensor_file is not None and not tensor_file.exists():
             cause = "its update was made and is missing from the spool"
-            raise Conflict(f"task {task.key}", cause, "the server opens a new attempt", code=ErrorCode.NOT_FOUND)
+            raise Conflict(
+                Thing("task", task.key),
+                cause,
+                "the server opens a new attempt",
+                code=ErrorCode.NOT_FOUND,
+                command=Nothing(),
+            )
         return LocalUpdate(made, tensor_file)
 
     def begin(self, task: Task) -> None:

@@ -22,7 +22,8 @@ from archipel.site.sandbox import Sandbox, SandboxedWorker, SandboxSpec, SharedB
 from archipel.site.state import SiteJournalKind, StateFolder, sample_cache
 from archipel.tasks import Trained
 from archipel.tensors import BlobHasher, check_header, tensor_file_size
-from archipel.vocabulary import BadInput, ErrorCode, Job, OptimiserState, Task, TaskKind
+from archipel.vocabulary import BadInput, ErrorCode, Job, OptimiserState, Task, TaskKind, Thing
+from archipel.vocabulary.remedies import Nothing
 
 _log = structlog.get_logger("archipel.training")
 
@@ -81,13 +82,22 @@ class ModelCache:
         async for chunk in self._fetch(blob):
             if position + len(chunk) > buffer.size:
                 raise BadInput(
-                    f"model {blob}", f"has more than {buffer.size} bytes", "the job's model has another size"
+                    Thing("model", blob),
+                    f"has more than {buffer.size} bytes",
+                    "the job's model has another size",
+                    values={"limit": buffer.size},
                 )
             buffer.write(chunk, position)
             hasher.update(chunk)
             position += len(chunk)
         if hasher.digest() != blob:
-            raise BadInput(f"model {blob}", "arrived with other bytes", "it is fetched again", code=ErrorCode.LOST)
+            raise BadInput(
+                Thing("model", blob),
+                "arrived with other bytes",
+                "it is fetched again",
+                code=ErrorCode.LOST,
+                command=Nothing(),
+            )
 
     def close(self) -> None:
         """Give the memory back."""

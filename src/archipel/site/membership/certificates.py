@@ -21,7 +21,8 @@ from cryptography.x509.oid import NameOID
 
 from archipel.site.state import StateFolder
 from archipel.storage import disk_errors_named, sync_folder, write_private
-from archipel.vocabulary import ArchipelError, ErrorCode
+from archipel.vocabulary import ArchipelError, ErrorCode, Thing
+from archipel.vocabulary.remedies import JoinFederation
 
 _NEXT = "tls.key.next"
 
@@ -59,6 +60,7 @@ def keep_certificate(keys: Path, key: bytes, certificate: str, authority: str | 
             "the server signed another key than this site's",
             "ask its operator for a new token",
             code=ErrorCode.TRUST,
+            command=JoinFederation(),
         )
     with _alone(keys):
         if authority is not None:
@@ -78,7 +80,7 @@ def credentials(site: StateFolder) -> Credentials:
         return Credentials(key, certificate, authority)
     except FileNotFoundError as error:
         raise ArchipelError(
-            str(error.filename),
+            Thing.file(str(error.filename)),
             "is not there",
             "restore it from the backup or join again with a new token",
             code=ErrorCode.CONFIGURATION,

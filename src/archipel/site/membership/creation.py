@@ -12,7 +12,7 @@ from archipel.governance import IdentityKey
 from archipel.site.audit import SiteMade, add_entry
 from archipel.site.state import FOLDERS, SiteJournalKind, SiteSettings, StateFolder, open_database, settings
 from archipel.storage import disk_errors_named, load_settings, write_private
-from archipel.vocabulary import BadInput, Conflict, SiteName
+from archipel.vocabulary import BadInput, Conflict, SiteName, Thing
 
 
 def create_site(folder: Path, site: str) -> StateFolder:
@@ -24,15 +24,15 @@ def create_site(folder: Path, site: str) -> StateFolder:
         TypeAdapter(SiteName).validate_python(site)
     except ValidationError as error:
         raise BadInput(
-            f"site name {site}",
+            Thing.worded(f"site name {site}", site=site),
             "is not one a site may have",
             "use lower-case letters, digits and hyphens, at most 63",
         ) from error
     if (folder / "site.toml").exists():
-        raise Conflict(str(folder), "is a site already", "use it, or name another folder")
+        raise Conflict(Thing.folder(folder), "is a site already", "use it, or name another folder")
     existed = folder.exists()
     if existed and any(folder.iterdir()):
-        raise Conflict(str(folder), "is not empty", "name a new folder")
+        raise Conflict(Thing.folder(folder), "is not empty", "name a new folder")
     with disk_errors_named(folder):
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)

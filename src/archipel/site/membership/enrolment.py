@@ -31,8 +31,9 @@ from archipel.transport.enrolment import (
     authority_fingerprint,
     proof_message,
 )
-from archipel.vocabulary import ArchipelError, Conflict, ErrorCode, Record
+from archipel.vocabulary import ArchipelError, Conflict, ErrorCode, Record, Thing
 from archipel.vocabulary.documents import parsed
+from archipel.vocabulary.remedies import CreateSite, JoinFederation
 
 CLOCK_TOLERANCE_S = 300.0
 """How far the clocks of site and server may be apart; certificates and signed times mean little beyond it."""
@@ -60,6 +61,8 @@ def join(site: StateFolder, token: str, proxy: str | None = None) -> FederationM
             f"is for site {ticket.site}; this is site {site.name}",
             f"ask for a token for {site.name}",
             code=ErrorCode.TOKEN,
+            values={"site": site.name, "token_site": ticket.site},
+            command=JoinFederation(),
         )
     known = site.federation()
     if known is not None and authority_fingerprint((site.keys / "ca.pem").read_text()) != ticket.ca:
@@ -94,9 +97,11 @@ def join(site: StateFolder, token: str, proxy: str | None = None) -> FederationM
 
 def _other_federation(site_name: str, known: FederationMembership, other: str) -> Conflict:
     return Conflict(
-        f"site {site_name}",
+        Thing("site", site_name),
         f"belongs to federation {known.name} already, and {other} is another one",
         "make a second site folder for it with archipel site init",
+        values={"federation": known.name, "other": other},
+        command=CreateSite(),
     )
 
 
@@ -139,7 +144,7 @@ def _ask(
                 answer = _whole(ticket, response)
     except httpx.ProxyError as error:
         raise ArchipelError(
-            f"proxy {shown_proxy}",
+            Thing("proxy", shown_proxy),
             f"refused to connect to {ticket.url} ({error})",
             "ask its administrator to allow that address",
             code=ErrorCode.LOST,
@@ -186,14 +191,17 @@ def _refusal(ticket: JoinToken, status: int, document: JsonValue) -> ArchipelErr
         code = ErrorCode(str(said["code"]))
     except (KeyError, ValueError):
         return ArchipelError(
-            f"server {ticket.url}", f"refused with status {status}", "ask its operator to look at its log"
+            Thing("server", ticket.url),
+            f"refused with status {status}",
+            "ask its operator to look at its log",
+            values={"status": status},
         )
     return ArchipelError(thing, cause, remedy, code=code)
 
 
 def _strange(ticket: JoinToken) -> ArchipelError:
     return ArchipelError(
-        f"server {ticket.url}", "does not answer as an Archipel server", _BEFORE_TRUST, code=ErrorCode.TRUST
+        Thing("server", ticket.url), "does not answer as an Archipel server", _BEFORE_TRUST, code=ErrorCode.TRUST
     )
 
 
@@ -211,4 +219,5 @@ def _check_clock(server_time: str) -> None:
             f"this machine's is {abs(apart):.0f} seconds {'ahead of' if apart > 0 else 'behind'} the server's",
             "set both by a time service (NTP), then join with the same token",
             code=ErrorCode.CLOCK,
+            values={"seconds": round(apart)},
         )

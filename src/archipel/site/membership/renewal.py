@@ -14,7 +14,7 @@ from archipel.site.audit import CertificateRenewed, add_entry
 from archipel.site.membership.certificates import credentials, keep_certificate, tls_request
 from archipel.site.state import SiteJournalKind, StateFolder
 from archipel.transport import RenewRequest, Uplink
-from archipel.vocabulary import ArchipelError, ErrorCode
+from archipel.vocabulary import ArchipelError, ErrorCode, Thing
 from archipel.vocabulary.remedies import RenewCertificate
 
 _log = structlog.get_logger("archipel.renewal")
@@ -93,5 +93,5 @@ def _unreachable(site: StateFolder, cause: str) -> ArchipelError:
     server = site.joined().grpc
     values = {"server": server, "until": credentials(site).expires.isoformat()}
     return ArchipelError(
-        f"server {server}", cause, remedy, code=ErrorCode.LOST, values=values, command=RenewCertificate()
+        Thing("server", server), cause, remedy, code=ErrorCode.LOST, values=values, command=RenewCertificate()
     )

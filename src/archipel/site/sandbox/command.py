@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import archipel
-from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, WorkerLimits
+from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, Thing, WorkerLimits
 from archipel.vocabulary.remedies import GrantAccess
 from archipel.vocabulary.threads import thread_variables
 
@@ -170,6 +170,6 @@ def _refuse_to_show(source: Path, hidden: Path) -> None:
     there, secret = source.resolve(), hidden.resolve()
     if secret.is_relative_to(there) or there.is_relative_to(secret):
         raise BadInput(
-            str(source), "contains the site's own state folder, or is inside it", "keep data and state apart",
+            Thing.file(source), "contains the site's own state folder, or is inside it", "keep data and state apart",
             code=ErrorCode.SANDBOX,
         )  # fmt: skip

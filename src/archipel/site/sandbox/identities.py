@@ -10,7 +10,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from archipel.vocabulary import ArchipelError, ErrorCode
+from archipel.vocabulary import ArchipelError, ErrorCode, Thing
 from archipel.vocabulary.remedies import GrantAccess
 
 CLAIMS = Path("/run/archipel/uids")
@@ -40,14 +40,16 @@ class Identity:
                 return cls(uid, lock)
         except OSError as error:
             raise ArchipelError(
-                str(claims), f"cannot hold the claims of workers' uids ({error.strerror})",
+                Thing.folder(claims), f"cannot hold the claims of workers' uids ({error.strerror})",
                 "let the agent write there, or run it as an ordinary user", code=ErrorCode.SANDBOX,
-                values={"folder": str(claims)}, command=GrantAccess(path=str(claims)),
+                command=GrantAccess(path=str(claims)),
             ) from error  # fmt: skip
         raise ArchipelError(
-            f"uids {base} to {base + _MOST - 1}", "are all in use", "stop workers or change uid_base",
+            Thing.worded(f"uids {base} to {base + _MOST - 1}", first=base, last=base + _MOST - 1),
+            "are all in use",
+            "stop workers or change uid_base",
             code=ErrorCode.SANDBOX,
-        )  # fmt: skip
+        )
 
     def close(self) -> None:
         """Somebody else may have it."""

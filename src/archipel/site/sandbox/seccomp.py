@@ -14,7 +14,7 @@ import platform
 import socket
 import struct
 
-from archipel.vocabulary import ArchipelError, ErrorCode
+from archipel.vocabulary import ArchipelError, ErrorCode, Thing
 
 _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _REFUSE, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
@@ -128,7 +128,7 @@ def program(machine: str) -> bytes:
     """The filter for a machine: an array of ``struct sock_filter``. Raises ArchipelError (code sandbox) for others."""
     if machine not in _AUDIT:
         raise ArchipelError(
-            f"machine {machine}",
+            Thing("machine", machine),
             "has no system call filter here",
             f"run the site on {' or '.join(_AUDIT)}",
             code=ErrorCode.SANDBOX,

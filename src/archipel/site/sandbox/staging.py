@@ -16,6 +16,7 @@ from pathlib import Path
 
 from archipel.storage import disk_errors_named
 from archipel.vocabulary import ArchipelError, ErrorCode
+from archipel.vocabulary.remedies import Nothing
 
 MOST_BINDS = 500
 """More files than this are linked into one folder: bubblewrap takes 9000 arguments and mounts one by one."""
@@ -44,8 +45,7 @@ class StagedFiles:
         if gone is not None:
             raise ArchipelError(
                 f"the prepared file {gone.name[:12]}", "was removed from the cache", "the task is done again",
-                code=ErrorCode.LOST,
-            )  # fmt: skip
+                code=ErrorCode.LOST, command=Nothing())  # fmt: skip
         try:
             linked = not bound or len(given) > most_binds
             self.files = ((self._linked(given), ""),) if linked else tuple(given)

@@ -24,7 +24,7 @@ from archipel.site.sandbox.staging import StagedFiles
 from archipel.site.sandbox.worker import SandboxedWorker
 from archipel.site.worker import Ready, Start
 from archipel.tensors import blob_hash
-from archipel.vocabulary import ArchipelError, ErrorCode
+from archipel.vocabulary import ArchipelError, ErrorCode, Thing
 
 _log = structlog.get_logger("archipel.sandbox")
 READY_S = 120.0
@@ -150,10 +150,11 @@ def _approved_file(spec: SandboxSpec, path: str) -> bytes:
         source = place.read_bytes()
     if (actual := blob_hash(source)) != approved:
         raise ArchipelError(
-            f"the plan's file {path}, kept as {place},",
+            Thing.worded(f"the plan's file {path}, kept as {place},", file=path, place=place),
             f"is not the approved text: its hash is {actual}, the job's is {approved}",
             "find out who changed it, remove it and start the agent again, which fetches the text again",
             code=ErrorCode.TRUST,
+            values={"found": actual, "approved": approved},
         )
     return source
 

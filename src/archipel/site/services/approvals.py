@@ -11,8 +11,9 @@ from archipel.site.approval import Offer, decisions, offers, suitability
 from archipel.site.cohorts import Frozen, cohort_versions, split_assignment
 from archipel.site.services import cohorts, offer_documents
 from archipel.site.services.offer_documents import OfferDocument, OfferRow
-from archipel.site.state import Actor, StateFolder
-from archipel.vocabulary import UNWATCHED, Conflict, Record, Watch
+from archipel.site.state import StateFolder
+from archipel.vocabulary import UNWATCHED, Actor, Conflict, Record, Thing, Watch
+from archipel.vocabulary.remedies import ShowOffer
 
 
 class PreparedApproval(Record):
@@ -104,9 +105,11 @@ def approve(
     watch.check()
     if hash_cohort(frozen.cohort, site.cohort_key) != cohort_hash:
         raise Conflict(
-            f"experiment {experiment}",
+            Thing("experiment", experiment),
             f"its cohort of dataset {frozen.dataset.name} has changed since it was shown",
             "read the explanation again, then approve it",
+            values={"dataset": frozen.dataset.name},
+            command=ShowOffer(experiment=experiment),
         )
     approval = decisions.approve(site, experiment, job_hash=job_hash, frozen=frozen, by=by, note=note)
     return ApprovedExperiment(

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from archipel.site.approval import decisions
 from archipel.site.checks import PASSES, CheckFinding, CheckResult, Checks, CheckStep, run_checks
-from archipel.site.state import Actor, StateFolder
-from archipel.vocabulary import Record, ShowProgress, show_nothing
+from archipel.site.state import StateFolder
+from archipel.vocabulary import Actor, Record, ShowProgress, show_nothing
 
 
 class CheckedStep(Record):

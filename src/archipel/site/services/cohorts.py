@@ -6,9 +6,9 @@ from archipel.data import CohortDifference, Preprocessing
 from archipel.site.approval import few_measure
 from archipel.site.cohorts import Frozen, Version, cohort_versions, split_assignment
 from archipel.site.datasets import Dataset
-from archipel.site.state import Actor, StateFolder
+from archipel.site.state import StateFolder
 from archipel.site.withdrawals import take_opt_outs
-from archipel.vocabulary import UNWATCHED, Watch
+from archipel.vocabulary import UNWATCHED, Actor, Watch
 
 
 class FrozenVersion(Version):

@@ -10,9 +10,9 @@ from archipel.data import Answer, DataMapping, DataSchema, changes, unmatched_na
 from archipel.site.approval import Offer, disclosure, offers, suitability
 from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import catalog, exclusions
-from archipel.site.state import Actor, OfferState, StateFolder
+from archipel.site.state import OfferState, StateFolder
 from archipel.transport import DatasetSummary
-from archipel.vocabulary import DataKind, Record
+from archipel.vocabulary import Actor, DataKind, Record
 
 
 class DatasetRow(Record):

@@ -23,10 +23,10 @@ from archipel.site.datasets import (
     quality_report,
     suggestions,
 )
-from archipel.site.state import Actor, StateFolder
+from archipel.site.state import StateFolder
 from archipel.site.withdrawals import take_opt_outs
 from archipel.site.withdrawn import EVERYWHERE
-from archipel.vocabulary import UNWATCHED, Record, Watch
+from archipel.vocabulary import UNWATCHED, Actor, Record, Watch
 
 
 class DatasetCheck(Record):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from archipel.site.execution import FailedTask, failures
-from archipel.site.state import Actor, StateFolder
-from archipel.vocabulary import TaskKey
+from archipel.site.state import StateFolder
+from archipel.vocabulary import Actor, TaskKey
 
 
 class FailureRow(TaskKey):

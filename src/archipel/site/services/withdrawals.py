@@ -7,10 +7,10 @@ from pathlib import Path
 
 from archipel.site.datasets import suggestions
 from archipel.site.services import datasets
-from archipel.site.state import Actor, StateFolder
+from archipel.site.state import StateFolder
 from archipel.site.withdrawals import ReducedCohort, withdrawals
 from archipel.site.withdrawn import EVERYWHERE, OptOut, opt_outs, register
-from archipel.vocabulary import UNWATCHED, BadInput, Cancelled, Record, Watch
+from archipel.vocabulary import UNWATCHED, Actor, BadInput, Cancelled, Record, Thing, Watch
 
 
 class UnknownSubject(Record):
@@ -42,7 +42,7 @@ def read_list(path: Path) -> tuple[OptOut, ...]:
     try:
         return tuple(line.opt_out for line in opt_outs.read(path))
     except FileNotFoundError as error:
-        raise BadInput(str(path), "does not exist", "give the path of the opt-out list") from error
+        raise BadInput(Thing.file(path), "does not exist", "give the path of the opt-out list") from error
 
 
 def withdraw(

@@ -11,7 +11,6 @@ from archipel.lazy import lazy_names
 
 if TYPE_CHECKING:
     from archipel.site.state import changes, sample_cache, schema, settings
-    from archipel.site.state.actor import Actor
     from archipel.site.state.change_records import (
         DECISIONS,
         DatasetChange,
@@ -29,7 +28,6 @@ else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
-            "actor": ["Actor"],
             "change_records": [
                 "DECISIONS",
                 "DatasetChange",
@@ -50,7 +48,6 @@ else:
 __all__ = [
     "DECISIONS",
     "FOLDERS",
-    "Actor",
     "DatasetChange",
     "FederationMembership",
     "LinkChange",

@@ -23,8 +23,8 @@ from archipel.site.state.settings import SiteSettings
 from archipel.storage import BlobStore, Database, FolderBlobStore, disk_errors_named, load_settings
 from archipel.storage.migrations import upgrade
 from archipel.transport.wakeup import wake
-from archipel.vocabulary import ArchipelError, Conflict, ErrorCode, Record, StorageFull
-from archipel.vocabulary.remedies import FreeDiskSpace
+from archipel.vocabulary import ArchipelError, Conflict, ErrorCode, Record, StorageFull, Thing
+from archipel.vocabulary.remedies import FreeDiskSpace, JoinFederation
 
 FOLDERS = ("keys", "blobs", "spool", "state", "logs")
 
@@ -63,7 +63,10 @@ class StateFolder:
         values = load_settings(folder / "site.toml", SiteSettings)
         if not (folder / "site.db").exists():
             raise ArchipelError(
-                str(folder / "site.db"), "is not there", "restore it from the backup", code=ErrorCode.CONFIGURATION
+                Thing.file(folder / "site.db"),
+                "is not there",
+                "restore it from the backup",
+                code=ErrorCode.CONFIGURATION,
             )
         database = open_database(folder)
         return cls(folder, values, database)
@@ -90,11 +93,15 @@ class StateFolder:
             key = path.read_bytes()
         except OSError as error:
             raise ArchipelError(
-                str(path), "cannot be read", "restore it from the backup", code=ErrorCode.CONFIGURATION
+                Thing.file(path), "cannot be read", "restore it from the backup", code=ErrorCode.CONFIGURATION
             ) from error
         if len(key) != 32:
             raise ArchipelError(
-                str(path), f"has {len(key)} bytes, not 32", "restore it from the backup", code=ErrorCode.CONFIGURATION
+                Thing.file(path),
+                f"has {len(key)} bytes, not 32",
+                "restore it from the backup",
+                code=ErrorCode.CONFIGURATION,
+                values={"bytes": len(key), "needed": 32},
             )
         return key
 
@@ -114,10 +121,11 @@ class StateFolder:
         found = self.federation()
         if found is None:
             raise ArchipelError(
-                f"site {self.name}",
+                Thing("site", self.name),
                 "has not joined a federation yet",
                 "ask the server's owner for a join token and run archipel site join TOKEN",
                 code=ErrorCode.CONFIGURATION,
+                command=JoinFederation(),
             )
         return found
 
@@ -133,7 +141,9 @@ class StateFolder:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise Conflict(str(self.folder), "is served by an agent already", "stop that one first") from error
+                raise Conflict(
+                    Thing.folder(self.folder), "is served by an agent already", "stop that one first"
+                ) from error
             yield
         finally:
             os.close(descriptor)
@@ -160,10 +170,9 @@ def open_database(folder: Path) -> Database:
         database.close()
         if "disk is full" in str(error.orig):
             raise StorageFull(
-                str(folder),
+                Thing.folder(folder),
                 "the disk is full",
                 "free space there; what was finished is kept",
-                values={"folder": str(folder)},
                 command=FreeDiskSpace(path=str(folder)),
             ) from error
         raise

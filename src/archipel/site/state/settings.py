@@ -11,7 +11,7 @@ from pydantic import Field, StringConstraints
 
 from archipel.governance import SitePolicy
 from archipel.storage import write_private
-from archipel.vocabulary import BadInput, ErrorCode, Record, SiteName
+from archipel.vocabulary import BadInput, ErrorCode, Record, SiteName, Thing
 
 _PROXY = r"^(http://([^\s/@\"\\]+@)?[^\s/@:\"\\]+:[0-9]{1,5}/?)?$"
 
@@ -92,7 +92,10 @@ def checked_proxy(proxy: str) -> str:
     """The address of a proxy. Raises BadInput (code configuration) when it is not ``http://host:port`` or empty."""
     if not re.fullmatch(_PROXY, proxy):
         raise BadInput(
-            f"proxy {proxy}", "is not the address of a web proxy", "give http://host:port", code=ErrorCode.CONFIGURATION
+            Thing("proxy", proxy),
+            "is not the address of a web proxy",
+            "give http://host:port",
+            code=ErrorCode.CONFIGURATION,
         )
     return proxy
 

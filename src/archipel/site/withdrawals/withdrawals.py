@@ -16,7 +16,7 @@ from sqlalchemy import Connection, select
 from archipel.data import Cohort, Sample, subject_token
 from archipel.site.audit import PatientReinstated, PatientWithdrawn, add_entry
 from archipel.site.datasets import members
-from archipel.site.state import Actor, SiteJournalKind, StateFolder, sample_cache, schema
+from archipel.site.state import SiteJournalKind, StateFolder, sample_cache, schema
 from archipel.site.withdrawn import (
     EVERYWHERE,
     OPT_OUT,
@@ -27,7 +27,8 @@ from archipel.site.withdrawn import (
     register,
     signed_withdrawals,
 )
-from archipel.vocabulary import Conflict, NotFound, Record
+from archipel.vocabulary import Actor, Conflict, NotFound, Record, Thing
+from archipel.vocabulary.remedies import ListDatasets
 
 _cohorts = schema.cohorts
 
@@ -141,7 +142,9 @@ def take_opt_outs(site: StateFolder, coming: str = EVERYWHERE) -> None:
 def _check_datasets(connection: Connection, names: set[str]) -> None:
     known = set(connection.scalars(select(schema.datasets.c.name)))
     for name in sorted(names - known - {EVERYWHERE}):
-        raise NotFound(f"dataset {name}", "is not in the catalog", "see archipel site dataset list")
+        raise NotFound(
+            Thing("dataset", name), "is not in the catalog", "see archipel site dataset list", command=ListDatasets()
+        )
 
 
 def _reduce_cohorts(

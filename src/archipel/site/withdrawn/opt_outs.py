@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from archipel.data import Signature, SubjectId, signature_of
 from archipel.site.state import StateFolder
-from archipel.vocabulary import BadInput, ErrorCode
+from archipel.vocabulary import BadInput, ErrorCode, Thing
 
 OPT_OUT = "opt-out.txt"
 """One line a patient: ``SUBJECT`` for every dataset of the site, or ``DATASET/SUBJECT``; ``#`` begins a remark at the
@@ -69,7 +69,7 @@ def read(path: Path, signature: Signature | None = None) -> tuple[OptOutLine, ..
         raise
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(
-            str(path),
+            Thing.file(path),
             f"cannot be read ({error})",
             "write it as UTF-8 text, readable here",
             code=ErrorCode.CONFIGURATION,
@@ -86,7 +86,7 @@ def read(path: Path, signature: Signature | None = None) -> tuple[OptOutLine, ..
                 raise BadInput(words, "is not a subject", "write SUBJECT or DATASET/SUBJECT")
         except BadInput as error:
             raise BadInput(
-                f"{path.name} line {number}",
+                Thing.worded(f"{path.name} line {number}", file=path.name, line=number),
                 "names no subject",
                 "write SUBJECT or DATASET/SUBJECT",
                 code=ErrorCode.CONFIGURATION,
@@ -118,5 +118,7 @@ def check_subject(subject: str) -> None:
         TypeAdapter(SubjectId).validate_python(subject)
     except ValidationError as error:
         raise BadInput(
-            f"subject {subject!r}", "cannot be a subject's id", "give it as the dataset names it, without a path"
+            Thing.worded(f"subject {subject!r}", subject=subject),
+            "cannot be a subject's id",
+            "give it as the dataset names it, without a path",
         ) from error

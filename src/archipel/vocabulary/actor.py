@@ -1,4 +1,4 @@
-"""Who acts at a site: the person whom the journal names, and how it is known that it is this person."""
+"""Who acts at a site or a server: the person whom the journal names, and how it is known that it is this person."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from typing import Annotated, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from archipel.vocabulary import Record
+from archipel.vocabulary.records import Record
 from archipel.vocabulary.visible import escape_hidden
 
 TERMINAL = "terminal"
 """The operating system authenticated the person: it is the account that the command runs under."""
+TOKEN = "token"  # noqa: S105 - a word, no secret
+"""The server authenticated the person: they sent an access token, which has this name."""
 
 
 class Actor(Record):
-    """A person who decides or changes something at a site. Every such act takes one and is journaled with it.
+    """A person who decides or changes something at a site or a server; every such act takes one and journals it.
 
-    ``authentication`` says who vouches for the name: "terminal" is the operating system, another program that lets
-    people in (a web console, say) names itself. It must have authenticated them: a site believes what it is given.
+    ``authentication`` says who vouches for the name: "terminal" is the operating system, "token" a server whose access
+    token of this name the person sent, and another program that lets people in (a web console, say) names itself. That
+    program must have authenticated them: a site and a server believe what they are given.
 
     >>> Actor(name="anna", authentication="terminal").journal_name
     'anna'
