@@ -72,7 +72,7 @@ def test_reading_takes_few_bytes_a_voxel(tmp_path, role, bytes_a_voxel, slope):
     facts = look(folder, "a.nii.gz", role)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert facts.problem is None and facts.facts.shape == (256, 256, 128)
+    assert facts.problem is None and facts.require_facts().shape == (256, 256, 128)
     # Besides, a few chunks of a million voxels.
     assert peak < bytes_a_voxel * values.size + (40 << 20)
 

@@ -28,7 +28,7 @@ ACTIONS = st.lists(
     st.tuples(st.sampled_from(["get", "put"]), st.sampled_from(PLACES), st.sampled_from([ONE, TWO]), st.integers(0, 2)),
     max_size=40,
 )
-FACTS = [ONE.record(hash=blob_hash(bytes([number])), found=Number(number=number)) for number in range(3)]
+FACTS = [ONE.record(hash=blob_hash(bytes([number])), facts=Number(number=number)) for number in range(3)]
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

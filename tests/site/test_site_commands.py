@@ -97,6 +97,15 @@ def test_a_mistyped_patient_is_no_success_and_the_likely_one_is_named(terminal: 
     assert terminal("cohort", "withdraw", "p-003").exit_code == 0
 
 
+def test_a_withdrawal_by_mistake_is_undone_for_later_versions(terminal: Terminal) -> None:
+    assert terminal("cohort", "withdraw", "p-002").exit_code == 0
+    assert terminal.json("dataset", "list")[0]["subjects"] == 5
+    assert "reinstated; freeze the dataset again" in terminal("cohort", "reinstate", "p-002").stdout
+    version = terminal.json("cohort", "freeze", "table")
+    assert (version["subjects"], version["remaining"]) == (6, 6)
+    assert "is not withdrawn there" in str(terminal("cohort", "reinstate", "p-002").exception)
+
+
 def test_whoever_withdrew_is_not_suggested_for_a_mistyped_id(terminal: Terminal) -> None:
     assert terminal("cohort", "withdraw", "p-002").exit_code == 0
     assert "p-002" not in terminal("cohort", "withdraw", "p-2").stdout

@@ -44,16 +44,15 @@ class FileFacts(Record, Generic[Found]):
     """What one look into a file found: the hash of its bytes, and facts or the problem it has."""
 
     hash: Hash
-    found: Found | None = None
+    facts: Found | None = None
     problem: DataIssue | None = None
     request: str = ""
 
-    @property
-    def facts(self) -> Found:
-        """What was found. Raises ValueError for a file that has a problem: ask for that first."""
-        if self.found is None:
+    def require_facts(self) -> Found:
+        """The facts. Raises ValueError for a file that has a problem: ask for that first."""
+        if self.facts is None:
             raise ValueError(f"there are no facts of a file that cannot be used ({self.problem})")
-        return self.found
+        return self.facts
 
 
 @dataclass(frozen=True)
@@ -203,14 +202,14 @@ class Folder:
         except (BadInput, MemoryError) as error:
             return record(hash=hashed, problem=problem_of(_without_memory(path, error)))
         try:
-            found = record(hash=hashed, found=examine(), request=purpose.request)
+            found = record(hash=hashed, facts=examine(), request=purpose.request)
         except MemoryError as error:
             return record(hash=hashed, problem=problem_of(_without_memory(path, error)))
         except BadInput as error:
             found = record(hash=hashed, problem=problem_of(error), request=purpose.request)
         else:
             for other, facts in beside.items():
-                made = other.record(hash=hashed, found=facts, request=other.request)
+                made = other.record(hash=hashed, facts=facts, request=other.request)
                 self.index.put(place, other, signature, made)
         self.index.put(place, purpose, signature, found)
         return found

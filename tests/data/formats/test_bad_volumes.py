@@ -169,7 +169,7 @@ def test_every_storage_reads_as_nibabel_reads_it(tmp_path, kind, stored):
 
 
 def facts_of(path):
-    return look(Folder(path.parent), path.name, "image").facts
+    return look(Folder(path.parent), path.name, "image").require_facts()
 
 
 def test_facts_of_an_image_are_numpys(tmp_path):

@@ -124,11 +124,11 @@ def test_who_left_is_not_kept_among_what_is_remembered_of_a_table(terminal: Term
     (tmp_path / "data" / "t.csv").write_text("subject,income\n" + lines)
     terminal.added("clinic", str(tmp_path / "data"), "--format", "table")
     terminal.report("clinic")
-    assert "7011" in remembered(terminal, "values/2")
+    assert "7011" in remembered(terminal, "values/3")
     terminal("dataset", "exclude", "clinic", "p-11")
     terminal.report("clinic")
-    assert "7012" in remembered(terminal, "values/2")
-    assert "7011" not in remembered(terminal, "values/2")
+    assert "7012" in remembered(terminal, "values/3")
+    assert "7011" not in remembered(terminal, "values/3")
 
 
 def remembered(terminal: Terminal, purpose: str) -> str:

@@ -121,7 +121,7 @@ class PictureFacts(Record):
     pixels: str
 
 
-_PICTURE = Purpose("picture/2", PictureFacts)
+_PICTURE = Purpose("picture/3", PictureFacts)
 _Looked = tuple[Sample, FileFacts[PictureFacts]]
 
 
@@ -262,12 +262,12 @@ def _refuse_repeated(found: dict[str, _Looked], problems: list[DataIssue]) -> No
 
 def _refuse_odd_ones(found: dict[str, _Looked], asked: _Asked, problems: list[DataIssue]) -> None:
     """Pictures of another shape than most have: rows of arrays are all of one shape."""
-    shapes = Counter(asked.shape(facts.facts) for _, facts in found.values())
+    shapes = Counter(asked.shape(facts.require_facts()) for _, facts in found.values())
     if len(shapes) < 2:
         return
     usual = shapes.most_common(1)[0][0]
     for place, (sample, facts) in list(found.items()):
-        own = asked.shape(facts.facts)
+        own = asked.shape(facts.require_facts())
         if own != usual:
             odd = BadInput(place, f"has pixels {own}, most have {usual}", "set size=WIDTHxHEIGHT, or exclude it")
             problems.append(problem_of(odd).model_copy(update={"subject": sample.subject}))
@@ -278,7 +278,7 @@ def _warn_of_twins(found: Mapping[str, _Looked], problems: list[DataIssue]) -> N
     """The same pixels under two classes: one of the two is wrong."""
     twins: dict[str, list[str]] = defaultdict(list)
     for place, (_, facts) in found.items():
-        twins[facts.facts.pixels].append(place)
+        twins[facts.require_facts().pixels].append(place)
     for places in twins.values():
         if len({PurePosixPath(place).parts[0] for place in places}) > 1:
             cause = f"has the same pixels as {', '.join(places[1:])}, in another class"
@@ -288,7 +288,7 @@ def _warn_of_twins(found: Mapping[str, _Looked], problems: list[DataIssue]) -> N
 def _schema(samples: Sequence[Sample], found: Mapping[str, _Looked], asked: _Asked) -> DataSchema:
     if not samples:
         return DataSchema(kind="arrays")
-    x = asked.shape(next(iter(found.values()))[1].facts)
+    x = asked.shape(next(iter(found.values()))[1].require_facts())
     people = {(sample.subject, str(sample.values[CLASS])) for sample in samples}
     counts = dict(sorted(Counter(name for _, name in people).items()))
     return DataSchema(

@@ -77,19 +77,19 @@ def read_covariates(
     if not present:
         return None
     how, what = f"{delimiter!r} {key}", "session" if subject else "subject"
-    ids = Purpose(f"side-table-ids/2 {how}", CovariateIds)
+    ids = Purpose(f"side-table-ids/3 {how}", CovariateIds)
     named = folder.look(place, ids, lambda path: _opened(path, key, delimiter).ids())
-    gone = frozenset(() if subject or named.found is None else filter(folder.leaves_out, named.found.ids))
+    gone = frozenset(() if subject or named.facts is None else filter(folder.leaves_out, named.facts.ids))
     # An answer without somebody takes the place of the one before, so that the index forgets what it had of them.
     without = blob_hash("\n".join(sorted(gone)).encode())
-    purpose = Purpose(f"side-table/3 {how}", CovariateFacts, without)
+    purpose = Purpose(f"side-table/4 {how}", CovariateFacts, without)
     looked = folder.look(place, purpose, lambda path: _examine(_opened(path, key, delimiter), gone, what))
     if looked.problem is not None:
         found.warn(looked.problem, subject)
         return None
-    for remark in looked.facts.remarks:
+    for remark in looked.require_facts().remarks:
         found.warn(DataIssue(thing=place, cause=remark.cause, remedy=remark.remedy), subject or remark.subject)
-    return CovariateTable(place, looked.facts.key, looked.facts.rows)
+    return CovariateTable(place, looked.require_facts().key, looked.require_facts().rows)
 
 
 def compare(found: FoundVolumes, table: CovariateTable, subjects: Sequence[str]) -> None:

@@ -70,21 +70,23 @@ class Tables:
         place = _place(folder, settled, problems)
         if place is None:
             return Scan((), tuple(problems), _EMPTY)
-        name = f"table/3 {blob_hash(json.dumps(settled, sort_keys=True).encode())}"
+        name = f"table/4 {blob_hash(json.dumps(settled, sort_keys=True).encode())}"
         table = folder.look(place, Purpose(name, TableFacts), lambda path: examine(path, settled))
         if table.problem is not None:
             return Scan((), (*problems, table.problem), _EMPTY)
-        whole = sorted(_samples(place, table.facts), key=lambda one: one.key)
+        whole = sorted(_samples(place, table.require_facts()), key=lambda one: one.key)
         samples = [one for one in whole if not folder.leaves_out(one.subject)]
-        again = repeated(PurePosixPath(place).name, table.facts.several, folder, {one.subject for one in samples})
+        again = repeated(
+            PurePosixPath(place).name, table.require_facts().several, folder, {one.subject for one in samples}
+        )
         gone = sorted({one.subject for one in whole} - {one.subject for one in samples})
-        columns: ColumnFacts = table.facts
+        columns: ColumnFacts = table.require_facts()
         if gone:
             name += f" without {blob_hash(json.dumps(gone).encode())}"
             looked = folder.look(place, Purpose(name, ColumnFacts), lambda path: _columns(path, settled, gone))
             if looked.problem is not None:
                 return Scan((), (*problems, looked.problem), _EMPTY)
-            columns = looked.facts
+            columns = looked.require_facts()
         problems += [*columns.problems, *again]
         return Scan(tuple(samples), tuple(problems), _schema(columns, samples))
 

@@ -24,7 +24,7 @@ class Description(Record):
     content: JsonObject
 
 
-_DESCRIPTION = Purpose("json/2", Description)
+_DESCRIPTION = Purpose("json/3", Description)
 
 
 def description(folder: Folder, place: str, problems: list[DataIssue]) -> JsonObject | None:
@@ -39,7 +39,7 @@ def description(folder: Folder, place: str, problems: list[DataIssue]) -> JsonOb
     if found.problem is not None:
         problems.append(found.problem)
         return None
-    return found.facts.content
+    return found.require_facts().content
 
 
 def _parsed(path: Path) -> Description:

@@ -79,7 +79,7 @@ class FoundVolumes:
             self.report(DataIssue(thing=name, cause=cause, remedy="rename its files and folders"), subject)
             return False
         self._samples[key] = sample
-        self._count({role: found.facts for role, found in facts.items()})
+        self._count({role: found.require_facts() for role, found in facts.items()})
         self._remark(name, subject, files, facts)
         return True
 
@@ -97,12 +97,12 @@ class FoundVolumes:
         if len(facts) < 2:
             return True
         base = LABEL if LABEL in facts else next(iter(facts))
-        own = facts[base].facts
+        own = facts[base].require_facts()
         for role, found in facts.items():
             if role == base:
                 continue
             pair = (role, base) if base == LABEL else (base, role)
-            grids = {role: found.facts, base: own}
+            grids = {role: found.require_facts(), base: own}
             shapes = grids[pair[0]].shape, grids[pair[1]].shape
             affines = np.array(grids[pair[0]].affine), np.array(grids[pair[1]].affine)
             try:
@@ -123,12 +123,12 @@ class FoundVolumes:
         self, name: str, subject: str, files: Mapping[str, str], facts: Mapping[str, volumes.VolumeLook]
     ) -> None:
         """Say what a person should look at, though the sample can be used."""
-        lost = [files[role] for role, found in facts.items() if not found.facts.is_placed]
+        lost = [files[role] for role, found in facts.items() if not found.require_facts().is_placed]
         if lost:
             cause = f"does not state its orientation in the patient ({', '.join(dict.fromkeys(lost))})"
             remedy = "make sure that its first axis runs to the patient's left, or export it with its orientation"
             self.warn(DataIssue(thing=name, cause=cause, remedy=remedy), subject)
-        mask = facts[LABEL].found if LABEL in facts else None
+        mask = facts[LABEL].facts if LABEL in facts else None
         if isinstance(mask, MaskFacts) and self._declared:
             strange = [one for one in mask.label_voxels if int(one) not in self._declared]
             if strange:

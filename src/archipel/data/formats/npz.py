@@ -47,7 +47,7 @@ class NpzFacts(Record):
     problems: tuple[DataIssue, ...]
 
 
-_FACTS = Purpose("npz/2", NpzFacts)
+_FACTS = Purpose("npz/3", NpzFacts)
 
 
 class NpzTable:
@@ -83,11 +83,11 @@ class NpzTable:
         found = folder.look(place, _FACTS, lambda path: _examined(path, folder.limits))
         if found.problem is not None:
             return Scan((), (*problems, found.problem), _EMPTY)
-        problems += found.facts.problems
-        if own and not found.facts.splits:
+        problems += found.require_facts().problems
+        if own and not found.require_facts().splits:
             problems.append(DataIssue(thing=place, cause="has no split of its own", remedy="leave split=own out"))
         samples, left_out = [], 0
-        for subject, part, row, digest in found.facts.rows:
+        for subject, part, row, digest in found.require_facts().rows:
             if folder.leaves_out(subject):
                 continue
             if own and part and not _SPLITS[part]:
@@ -99,7 +99,7 @@ class NpzTable:
             cause = f"{left_out} test rows are left out"
             problems.append(_warning(place, cause, "no action is needed: they are for a test after the training"))
         counts = {"subjects": len(samples), "samples": len(samples)}
-        schema = DataSchema(kind="arrays", arrays=found.facts.arrays, **counts)
+        schema = DataSchema(kind="arrays", arrays=found.require_facts().arrays, **counts)
         return Scan(tuple(sorted(samples, key=lambda sample: sample.key)), tuple(problems), schema)
 
     def read(self, root: Path, samples: Sequence[Sample], options: Options) -> Iterator[SampleData]:

@@ -25,8 +25,8 @@ from archipel.vocabulary import DataKind, Record, Value
 
 Key = tuple[str, str]
 """A sample's subject and session."""
-PIXELS = "pixels/2"
-VALUES = "values/2"
+PIXELS = "pixels/3"
+VALUES = "values/3"
 """What an index calls the examinations of 2-D images and of tables; a new number when they find other facts."""
 CELLS = 500_000
 """Values of a table up to which they are kept in the index; a larger table is read for every report."""
@@ -130,7 +130,7 @@ def _volumes_of(folder: Folder, sample: Sample) -> dict[str, VolumeFacts]:
     for role, place in sample.files.items():
         looked = volumes.look(folder, place, role, sample.channels.get(role))
         if looked.problem is None:
-            known[role] = VolumeFacts.of(looked.facts)
+            known[role] = VolumeFacts.of(looked.require_facts())
     return known
 
 
@@ -150,8 +150,8 @@ def _arrays_of(
 
         purpose = Purpose(PIXELS, ArraysExamined, request_of(options, inside))
         looked = Folder(root, index).look(place, purpose, examine)
-        if looked.found is not None:
-            known.update(zip((sample.key for sample in inside), looked.found.rows, strict=True))
+        if looked.facts is not None:
+            known.update(zip((sample.key for sample in inside), looked.facts.rows, strict=True))
     return known
 
 
@@ -172,7 +172,7 @@ def _with_values(root: Path, index: FileIndex, layout: str, options: Options, fo
         if len(inside) * len(found.schema.columns) <= CELLS:
             purpose = Purpose(VALUES, RowsExamined, request_of(options, inside))
             looked = Folder(root, index).look(place, purpose, examine)
-            values = looked.found.rows if looked.found is not None else ()
+            values = looked.facts.rows if looked.facts is not None else ()
         for sample, known in zip(inside, values, strict=False):
             yield sample.model_copy(update={"values": dict(known)})
 

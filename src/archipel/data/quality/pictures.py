@@ -41,7 +41,7 @@ from archipel.vocabulary import Record
 A_CLASS = 24
 """2-D images shown of each class."""
 CLASSES = 20
-TILES = "tiles/2"
+TILES = "tiles/3"
 TILE_SIDE = 56
 
 
@@ -181,8 +181,8 @@ def _tiles(
             return Tiles(tiles=tuple(_tile(np.asarray(reading.arrays["x"])) for reading in readings))
 
         looked = Folder(root, index).look(place, Purpose(TILES, Tiles, request_of(options, inside)), examine)
-        if looked.found is not None:
-            tiles.update(zip((sample.key for sample in inside), looked.found.tiles, strict=True))
+        if looked.facts is not None:
+            tiles.update(zip((sample.key for sample in inside), looked.facts.tiles, strict=True))
     return tiles
 
 

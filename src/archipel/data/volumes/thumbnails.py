@@ -23,7 +23,7 @@ from archipel.data.volumes.orientation import Orientation
 from archipel.data.volumes.volume_facts import ImageFacts
 from archipel.vocabulary import Record
 
-IMAGE, MASK = "thumbnails/2 image", "thumbnails/2 label"
+IMAGE, MASK = "thumbnails/3 image", "thumbnails/3 label"
 """What an index calls them; a new number when they are drawn otherwise."""
 MOSAIC = 150
 """Samples of a dataset that a report shows in its mosaic, by an axial slice."""
@@ -76,7 +76,7 @@ def image_thumbnails(
 
     which = "" if channel is None else f" channel {channel}"
     purpose = Purpose(IMAGE + which, Thumbnails, _image_request(planes, at, window))
-    return Folder(root, index).look_at_bytes(place, purpose, examine).found
+    return Folder(root, index).look_at_bytes(place, purpose, examine).facts
 
 
 def label_thumbnails(root: Path, index: FileIndex, place: str, planes: Sequence[str] = PLANES) -> Thumbnails | None:
@@ -86,7 +86,7 @@ def label_thumbnails(root: Path, index: FileIndex, place: str, planes: Sequence[
         return _of_label(path, decode(path, content), planes)
 
     purpose = Purpose(MASK, Thumbnails, _label_request(planes))
-    return Folder(root, index).look_at_bytes(place, purpose, examine).found
+    return Folder(root, index).look_at_bytes(place, purpose, examine).facts
 
 
 @dataclass

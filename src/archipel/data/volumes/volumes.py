@@ -29,9 +29,9 @@ from archipel.vocabulary.counting import pluralise
 
 AFFINE_TOLERANCE = 1e-3
 """How far two affines may differ, in millimetres (and millimetres per voxel), and still be the same grid."""
-IMAGE = Purpose("image/4", ImageFacts)
-CHANNELS = Purpose("channels/3", ChannelsFacts)
-MASK = Purpose("label/3", MaskFacts)
+IMAGE = Purpose("image/5", ImageFacts)
+CHANNELS = Purpose("channels/4", ChannelsFacts)
+MASK = Purpose("label/4", MaskFacts)
 VolumeLook = FileFacts[ImageFacts] | FileFacts[MaskFacts]
 _SAMPLED = 1 << 15
 """Percentiles of larger volumes are those of about this many voxels, taken at equal steps: the same ones each time."""
@@ -65,11 +65,11 @@ def look(folder: Folder, place: str, role: str, channel: int | None = None, sket
 
         return folder.look_at_bytes(place, IMAGE, examine, drawn)
     found = folder.look_at_bytes(place, CHANNELS, lambda path, content: examine_channels(path, content, folder.limits))
-    if found.found is None:
+    if found.facts is None:
         return FileFacts[ImageFacts](hash=found.hash, problem=found.problem)
-    channels = found.found.channels
+    channels = found.facts.channels
     if channel < len(channels):
-        return FileFacts[ImageFacts](hash=found.hash, found=_image_facts(found.found, channels[channel]))
+        return FileFacts[ImageFacts](hash=found.hash, facts=_image_facts(found.facts, channels[channel]))
     cause = f"has {len(channels)} channel{'s' if len(channels) > 1 else ''}; {role} would be the {channel + 1}th"
     problem = problem_of(bad_volume(folder.root / place, cause, "fix the description or the image"))
     return FileFacts[ImageFacts](hash=found.hash, problem=problem)

@@ -105,11 +105,11 @@ def few_measure(held_out: int, smallest_cell: int) -> list[str]:
 
 
 def _parameters(step: StepTerms) -> str:
-    found = ", ".join(
+    values = ", ".join(
         f"{escape_hidden_lines(name)}={escape_hidden_lines(str(value))}"
         for name, value in sorted(step.parameters.items())
     )
-    return f"({found})" if found else ""
+    return f"({values})" if values else ""
 
 
 def _leaves(job: Job) -> str:

@@ -41,7 +41,7 @@ def estimated(database: Database, entry: Dataset, cohort: Cohort) -> Estimate:
 def _of_volumes(folder: Folder, cohort: Cohort, sample: Sample) -> Estimate:
     size = voxels = 0
     for role, place in sample.files.items():
-        found = volumes.look(folder, place, role, sample.channels.get(role)).found
+        found = volumes.look(folder, place, role, sample.channels.get(role)).facts
         if found is not None:
             # All volumes of a sample lie on one grid.
             voxels = math.prod(cohort.shape_given(found.shape, np.array(found.affine)))
@@ -67,8 +67,8 @@ def _grids(
     index: SqlFileIndex, purpose: Purpose[G], wanted: Collection[str]
 ) -> Iterator[tuple[tuple[int, ...], Affine]]:
     for place, looked in index.known(purpose):
-        if looked.found is not None and (place in wanted or not wanted):
-            yield looked.found.shape, np.array(looked.found.affine)
+        if looked.facts is not None and (place in wanted or not wanted):
+            yield looked.facts.shape, np.array(looked.facts.affine)
 
 
 def _form(text: str) -> tuple[str, str]:

@@ -26,7 +26,7 @@ from archipel.storage import Database
 from archipel.tensors import blob_hash
 from archipel.vocabulary import UNWATCHED, Record, Watch
 
-VERIFIED = "verified/2"
+VERIFIED = "verified/3"
 """What an index calls the look at files of arrays and tables; a new number when it looks at something else."""
 
 

@@ -190,7 +190,7 @@ class SiteTaskStore:
 
     def unfinished(self, experiment: str) -> list[Task]:
         """Tasks that were accepted and have no update yet."""
-        query = select(_tasks.c.task).where(_tasks.c.experiment == experiment, _tasks.c.state == "accepted")
+        query = select(_tasks.c.task).where(_tasks.c.experiment == experiment, _tasks.c.state == SiteTaskState.ACCEPTED)
         with self._site.database.read() as connection:
             return [Task.model_validate_json(text) for text in connection.scalars(query)]
 

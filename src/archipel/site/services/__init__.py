@@ -1,7 +1,7 @@
 """What a person can do at a site, as functions with typed results that any user interface renders.
 
-It knows everything at the site. It prints nothing and asks nothing. Each function takes the opened state folder, so
-that an interface needs nothing else; a function of the inner packages takes less: the database, a key, or a folder.
+It knows everything at the site. It prints nothing and asks nothing. Each function takes the opened state folder: an
+interface needs nothing else. A function of the inner packages takes less: the database, a key, a folder.
 """
 
 from __future__ import annotations
