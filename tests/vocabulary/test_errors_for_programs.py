@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import importlib
 import json
 import pickle
@@ -65,6 +66,11 @@ def test_a_thing_is_its_words_and_its_names_are_values() -> None:
     assert error.values == {"model": 2, "experiment": "brains", "limit": 3}
     assert BadInput(Thing("site", "berlin"), "a", "b", values={"site": "rome"}).values == {"site": "rome"}
     assert Thing.file(Path("/a/b")).values == {"file": "/a/b"} and Thing.folder("/a") == "/a"
+
+
+def test_a_thing_is_its_words_in_another_process() -> None:
+    words = pickle.loads(pickle.dumps(Thing("site", "berlin")))
+    assert words == copy.deepcopy(Thing("site", "berlin")) == "site berlin" and type(words) is str
 
 
 HOSTILE: dict[str, Any] = {

@@ -35,6 +35,10 @@ class Thing(str):
         thing.values = {name: value if isinstance(value, int | float) else str(value) for name, value in values.items()}
         return thing
 
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        """In another process it is its words: an error there has its values already."""
+        return str, (str(self),)
+
     @classmethod
     def file(cls, path: str | PathLike[str]) -> Self:
         """A file, named by its path."""

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from archipel.storage import disk_errors_named
-from archipel.vocabulary import ArchipelError, ErrorCode
+from archipel.vocabulary import ArchipelError, ErrorCode, Thing
 from archipel.vocabulary.remedies import Nothing
 
 MOST_BINDS = 500
@@ -44,8 +44,12 @@ class StagedFiles:
         gone = next((path for path, _ in given if not path.is_file()), None)
         if gone is not None:
             raise ArchipelError(
-                f"the prepared file {gone.name[:12]}", "was removed from the cache", "the task is done again",
-                code=ErrorCode.LOST, command=Nothing())  # fmt: skip
+                Thing.worded(f"the prepared file {gone.name[:12]}", file=gone.name),
+                "was removed from the cache",
+                "the task is done again",
+                code=ErrorCode.LOST,
+                command=Nothing(),
+            )
         try:
             linked = not bound or len(given) > most_binds
             self.files = ((self._linked(given), ""),) if linked else tuple(given)
