@@ -10,16 +10,17 @@ import pytest
 from sqlalchemy import update
 from structlog.testing import capture_logs
 
-from archipel.governance import IdentityKey
+from archipel.governance import IdentityKey, job_hash
 from archipel.plans.files import LARGEST_PLAN
 from archipel.site.agent.agent import Agent
 from archipel.site.agent.tasks_under_way import Work
 from archipel.site.approval import decisions, offers
+from archipel.site.services import offer_documents
 from archipel.site.state import schema
 from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawn.opt_outs import OPT_OUT
 from archipel.tensors import blob_hash
-from archipel.transport import EndedMessage, TaskFailedMessage, TaskOffer
+from archipel.transport import EndedMessage, JobOffer, TaskFailedMessage, TaskOffer
 from archipel.vocabulary import BadInput, ErrorCode, Job, PlanReference, Refused, Task, TaskKey, TrainingPass
 from worlds.people import ANNA, approve
 from worlds.site import PLAN, job_for, take_offer
@@ -114,6 +115,25 @@ async def test_a_plan_whose_text_is_not_what_python_would_run_is_not_taken_on(ho
     offers.record(hospital, job_for(hospital, plan=reference))
     with pytest.raises(BadInput, match="carriage return"):
         approve(hospital, "heart")
+
+
+async def test_an_offer_with_a_plan_of_any_depth_or_a_look_alike_name_does_not_stop_the_agent(
+    hospital: StateFolder,
+) -> None:
+    agent, line = agent_of(hospital)
+    deep = PLAN + b"x = " + b"(" * 100_000 + b"-" * 100_000 + b"a" + b".b" * 100_000 + b"\n"
+    look_alike = PLAN + "p\u0430ss_on = 1\n".encode()
+    with capture_logs() as logs:
+        for experiment, line.plan in (("heart", deep), ("lung", look_alike), ("brain", PLAN)):
+            plan = PlanReference(files={"tiny.py": blob_hash(line.plan)}, entry="tiny.py", class_name="Tiny")
+            job = job_for(hospital, experiment=experiment, plan=plan)
+            await agent.take(JobOffer(job=job, job_hash=job_hash(job)))
+            await asyncio.gather(*agent._aside, return_exceptions=True)
+    (refused,) = [one["error"] for one in logs if one["event"] == "failed beside the control stream"]
+    assert refused.startswith("tiny.py: has '\u0430' (CYRILLIC SMALL LETTER A, U+0430) outside of strings and comments")
+    assert set(offers.names(hospital.database)) == {"heart", "brain"}
+    shown = offer_documents.document(hospital, "heart").files
+    assert shown is not None and shown["tiny.py"].encode() == deep
 
 
 async def test_a_start_sweeps_what_killed_fetches_left_and_plans_that_were_changed(hospital: StateFolder) -> None:

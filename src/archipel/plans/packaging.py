@@ -13,7 +13,7 @@ from pathlib import Path
 
 from archipel.plans.base import TORCH_PLANS, Plan
 from archipel.plans.files import PlanFiles, files_of, read_file, read_folder
-from archipel.plans.source import bad_plan
+from archipel.plans.source import bad_plan, parsed
 from archipel.vocabulary import DataNeeds, HyperParameter, MetricSpec, PlanReference, Selection
 from archipel.vocabulary.plans import check_entry
 
@@ -86,12 +86,7 @@ def _usual_entry(folder: Path, files: PlanFiles) -> str:
 
 def plan_classes(text: str, file_name: str) -> list[str]:
     """Names of the plan classes at the top level of a source, without running it; bases of others are left out."""
-    try:
-        tree = ast.parse(text, filename=file_name)
-    except SyntaxError as error:
-        raise bad_plan(
-            file_name, f"has a syntax error in line {error.lineno}: {error.msg}", "fix it and package it again"
-        ) from error
+    tree = parsed(text, file_name)
     plans: dict[str, set[str]] = {}
     for node in tree.body:
         if isinstance(node, ast.ClassDef):

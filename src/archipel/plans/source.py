@@ -2,13 +2,16 @@
 
 Python obeys a coding cookie when it compiles bytes, and starts a new line at a lone carriage return, where a page shows
 neither. So the bytes are decoded as UTF-8 once, whatever would make the two differ is refused, and text is compiled.
+``letters`` says which characters stand where.
 """
 
 from __future__ import annotations
 
+import ast
 import io
 import tokenize
 
+from archipel.plans.letters import refused_character
 from archipel.vocabulary import BadInput, ErrorCode, Thing
 
 _UNSEEN = {
@@ -16,13 +19,15 @@ _UNSEEN = {
     "\f": ("a form feed", "remove it"),
     "\ufeff": ("a byte order mark", "save it as UTF-8 without one"),
 }
+_TOO_DEEP = (RecursionError, MemoryError)
+"""What Python raises for source that is nested too deeply: its parser, and the steps after it."""
 
 
 def plan_text(source: bytes, file_name: str) -> str:
     """The text of a plan's source.
 
     Raises BadInput (code ``bad-plan``) when the bytes are not UTF-8, name another encoding in a coding line (PEP 263),
-    or hold a lone carriage return, a form feed, a NUL or a byte order mark.
+    or hold a lone carriage return, a form feed, a NUL, a byte order mark, or a character that ``letters`` refuses.
     """
     try:
         text = source.decode("utf-8")
@@ -36,7 +41,57 @@ def plan_text(source: bytes, file_name: str) -> str:
         cause = f"has a carriage return without a line feed in line {_line(lines, chr(13))}"
         raise bad_plan(file_name, cause, "save the plan with one kind of line ending")
     _check_coding(lines, file_name)
+    try:
+        refused = refused_character(text)
+    except SyntaxError as error:
+        raise _not_python(error, file_name) from error
+    if refused is not None:
+        raise bad_plan(file_name, *refused)
     return text
+
+
+def parsed(text: str, file_name: str) -> ast.Module:
+    """The syntax tree of a plan's text, which Python can also compile.
+
+    Raises BadInput (code ``bad-plan``), with the line, for a syntax error and for what is nested too deeply.
+    """
+    try:
+        tree = ast.parse(text, filename=file_name)
+        compile(tree, file_name, "exec", dont_inherit=True)
+    except SyntaxError as error:
+        raise _not_python(error, file_name) from error
+    except _TOO_DEEP as error:
+        cause = f"is nested too deeply for Python in line {_deep_line(text)}"
+        raise bad_plan(file_name, cause, "split that line into several statements") from error
+    return tree
+
+
+def _deep_line(text: str) -> int:
+    """The first line with which the text is nested too deeply, by halving: Python does not name it."""
+    lines = text.split("\n")
+    low, high = 0, len(lines)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _is_too_deep("\n".join(lines[:middle])):
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def _is_too_deep(text: str) -> bool:
+    try:
+        compile(text, "plan", "exec", dont_inherit=True)
+    except SyntaxError:
+        return False
+    except _TOO_DEEP:
+        return True
+    return False
+
+
+def _not_python(error: SyntaxError, file_name: str) -> BadInput:
+    cause = f"has a syntax error in line {error.lineno}: {error.msg}"
+    return bad_plan(file_name, cause, "fix it and package it again")
 
 
 def _line(text: str, character: str) -> int:

@@ -145,7 +145,8 @@ class Agent:
                     if len(source) > most:
                         return len(source)
                     writer.write(chunk)
-            plan_text(bytes(source), path)
+            # Aside: a text of a megabyte may take seconds, and a revocation must not wait for it.
+            await asyncio.to_thread(plan_text, bytes(source), path)
             writer.commit(blob)
             return len(source)
 
