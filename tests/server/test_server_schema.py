@@ -11,6 +11,7 @@ from alembic.migration import MigrationContext
 from archipel.server.membership.federation import ServerContext
 from archipel.server.state.schema import metadata
 from archipel.vocabulary import ArchipelError, ErrorCode
+from worlds.damaged_databases import DAMAGES, Damage
 
 
 def test_the_newest_revision_leads_to_exactly_the_tables(federation: ServerContext) -> None:
@@ -39,3 +40,16 @@ def test_a_state_folder_of_an_older_schema_is_refused_in_one_sentence_and_left_a
     assert (str(refused.value), refused.value.code) == (sentence, ErrorCode.CONFIGURATION)
     with sqlite3.connect(file) as old:
         assert old.execute("SELECT version_num, site FROM alembic_version, sites").fetchall() == [("0002", "berlin")]
+
+
+@pytest.mark.parametrize(("damage", "sentence"), DAMAGES)
+def test_a_damaged_database_is_not_taken_for_a_new_one(
+    federation: ServerContext, damage: Damage, sentence: str
+) -> None:
+    federation.close()
+    file = federation.state.root / "server.db"
+    damage(file)
+    for _ in range(2):
+        with pytest.raises(ArchipelError) as refused:
+            ServerContext.open(federation.state)
+        assert (str(refused.value), refused.value.code) == (f"{file}: {sentence}", ErrorCode.CONFIGURATION)

@@ -13,6 +13,7 @@ from archipel.site.state import schema
 from archipel.site.state.folder import StateFolder
 from archipel.site.state.settings import set_proxy
 from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode
+from worlds.damaged_databases import DAMAGES, Damage
 from worlds.site import make_site
 
 
@@ -128,3 +129,14 @@ def test_two_sites_on_one_machine_have_their_own_keys(tmp_path: Path) -> None:
     first, second = make_site(tmp_path / "a", "a"), make_site(tmp_path / "b", "b")
     assert first.identity.public != second.identity.public
     assert first.cohort_key != second.cohort_key
+
+
+@pytest.mark.parametrize(("damage", "sentence"), DAMAGES)
+def test_a_damaged_database_is_not_taken_for_a_new_one(hospital: StateFolder, damage: Damage, sentence: str) -> None:
+    hospital.close()
+    file = hospital.folder / "site.db"
+    damage(file)
+    for _ in range(2):
+        with pytest.raises(ArchipelError) as refused:
+            StateFolder.open(hospital.folder)
+        assert (str(refused.value), refused.value.code) == (f"{file}: {sentence}", ErrorCode.CONFIGURATION)

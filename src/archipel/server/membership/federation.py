@@ -83,8 +83,8 @@ class ServerContext:
     def open(cls, state: ServerState) -> Self:
         """An existing federation, its database brought to this version's schema.
 
-        Raises ArchipelError (code configuration) for whatever is missing or malformed, and for a database whose
-        schema this version does not know.
+        Raises ArchipelError (code configuration) for whatever is missing or malformed, and for a database that is
+        damaged, empty or of a schema that this version does not know.
         """
         settings = state.settings()
         identity, authority = IdentityKey.load(state.identity_key), Authority.load(state)
@@ -137,7 +137,8 @@ def _database(state: ServerState, settings: ServerSettings, *, new: bool) -> Dat
                 "restore it from the backup",
                 code=ErrorCode.CONFIGURATION,
             )
-        # SQLite gives its WAL and shared-memory files the mode of the database file, so this one decides for all.
-        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    upgrade(database, schema.HISTORY)
+        if new:
+            # SQLite gives its WAL and shared-memory files the mode of the database file, so this one decides for all.
+            os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    upgrade(database, schema.HISTORY, made_before=not new)
     return database

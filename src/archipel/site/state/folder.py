@@ -57,8 +57,8 @@ class StateFolder:
     def open(cls, folder: Path) -> StateFolder:
         """The site kept in this folder, its database brought to this version.
 
-        Raises ArchipelError (code configuration) when there is none, its settings are wrong, or its database has a
-        schema that this version does not know.
+        Raises ArchipelError (code configuration) when there is none, its settings are wrong, or its database is
+        missing, damaged, empty or of a schema that this version does not know.
         """
         values = load_settings(folder / "site.toml", SiteSettings)
         if not (folder / "site.db").exists():
@@ -68,7 +68,7 @@ class StateFolder:
                 "restore it from the backup",
                 code=ErrorCode.CONFIGURATION,
             )
-        database = open_database(folder)
+        database = open_database(folder, made_before=True)
         return cls(folder, values, database)
 
     def close(self) -> None:
@@ -161,11 +161,17 @@ def _wake(folder: Path, announced: frozenset[str]) -> None:
     wake(folder, followers_only=DECISIONS.isdisjoint(announced))
 
 
-def open_database(folder: Path) -> Database:
-    """The database, of this version. The first connection writes SQLite's side files, so a full disk shows here."""
+def open_database(folder: Path, *, made_before: bool = False) -> Database:
+    """The database, of this version; one that was ``made_before`` must have its tables.
+
+    The first connection writes SQLite's side files, so a full disk shows here.
+    """
     database = Database(f"sqlite:///{(folder / 'site.db').absolute()}", committed=partial(_wake, folder))
     try:
-        upgrade(database, schema.HISTORY)
+        upgrade(database, schema.HISTORY, made_before=made_before)
+    except ArchipelError:
+        database.close()
+        raise
     except OperationalError as error:
         database.close()
         if "disk is full" in str(error.orig):

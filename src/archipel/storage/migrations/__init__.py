@@ -6,15 +6,21 @@ Alembic itself is imported only when there is something to do: a database of the
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Column, MetaData, String, Table, inspect, select
+from sqlalchemy.exc import DatabaseError
 
 from archipel.storage.database import Database
 from archipel.vocabulary import ArchipelError, ErrorCode
 
 _version = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
+_PRIMARY = 0xFF
+"""The part of an SQLite error code that says what went wrong; the rest says where."""
 
 
 @dataclass(frozen=True)
@@ -25,19 +31,24 @@ class SchemaHistory:
     newest: str
 
 
-def upgrade(database: Database, history: SchemaHistory, revision: str | None = None) -> None:
+def upgrade(
+    database: Database, history: SchemaHistory, revision: str | None = None, *, made_before: bool = False
+) -> None:
     """Bring the database to the newest schema (or to ``revision``), whole or not at all.
 
     Raises ArchipelError (code configuration) when the database has a schema that ``history`` does not hold: an older
-    or a newer version of Archipel made it, or another program. It is then as it was before.
+    or a newer version of Archipel made it, or another program; when its file is not a database; and, for one that was
+    ``made_before``, when it has no tables. Its content is then as it was before.
     """
     target = revision or history.newest
-    with database.read() as connection:
+    with _damage_named(database), database.read() as connection:
         marked = inspect(connection).has_table(_version.name)
         current = connection.execute(select(_version.c.version_num)).scalar() if marked else None
         tables = inspect(connection).get_table_names() if current is None else []
     if current == target:
         return
+    if made_before and not marked and not tables:
+        raise _refused(database, "has lost its content: there is no table in it", "restore it from the backup")
     from alembic import command
     from alembic.config import Config
     from alembic.script import ScriptDirectory
@@ -50,12 +61,38 @@ def upgrade(database: Database, history: SchemaHistory, revision: str | None = N
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     if current not in known and (current is not None or set(tables) - {_version.name}):
         schema = "tables without a schema's name" if current is None else f"schema {current!r}"
-        raise ArchipelError(
-            str(database.engine.url.database),
-            f"has {schema}, which this version of Archipel does not know",
-            "open it with the version of Archipel that made it, or start over in a new state folder",
-            code=ErrorCode.CONFIGURATION,
-        )
+        raise _unknown(database, schema)
     with database.write() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, target)
+
+
+@contextmanager
+def _damage_named(database: Database) -> Iterator[None]:
+    """What SQLite says of a file that it cannot read as this database, in a sentence."""
+    try:
+        yield
+    except (DatabaseError, sqlite3.DatabaseError) as error:
+        # The first connection sets SQLite up, and what that raises comes without SQLAlchemy around it.
+        said = error.orig if isinstance(error, DatabaseError) else error
+        match getattr(said, "sqlite_errorcode", 0) & _PRIMARY:
+            case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
+                raise _refused(database, f"cannot be read: {said}", "restore it from the backup") from error
+            case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM | sqlite3.SQLITE_READONLY:
+                remedy = "let the account that runs this command read and write the file and its folder"
+                raise _refused(database, f"cannot be opened: {said}", remedy) from error
+            case sqlite3.SQLITE_ERROR:
+                raise _unknown(database, f"a table {_version.name} of another form") from error
+        raise
+
+
+def _unknown(database: Database, schema: str) -> ArchipelError:
+    return _refused(
+        database,
+        f"has {schema}, which this version of Archipel does not know",
+        "open it with the version of Archipel that made it, or start over in a new state folder",
+    )
+
+
+def _refused(database: Database, cause: str, remedy: str) -> ArchipelError:
+    return ArchipelError(str(database.engine.url.database), cause, remedy, code=ErrorCode.CONFIGURATION)
