@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+from typer.main import get_command
 
+from archipel.cli.json_option import json_was_given, note_json
+from archipel.cli.main import SUB_COMMANDS
 from archipel.cli.tables import cell, show
 
 HOSTILE = "\x1b]0;owned\x07\u202edetaeler"
@@ -30,12 +38,23 @@ main.main()
     assert done.stderr == "error: \\x1b]0;owned\\x07\\u202edetaeler: says this; look at it\n"
 
 
-@pytest.mark.parametrize(("words", "is_asked"), [(("--json", "brain"), True), (("--", "--json"), False)])
-def test_after_two_dashes_json_is_an_id_and_asks_for_no_document(
+@pytest.mark.parametrize(
+    ("words", "is_asked"),
+    [
+        (("dataset", "check", "--json", "brain"), True),
+        (("dataset", "check", "--", "--json"), False),
+        (("reject", "heart", "--note", "--json"), False),
+        (("reject", "heart", "--note=--json"), False),
+        (("plans", "--dataset", "--json"), False),
+        (("plans", "--dataset", "--json", "--json"), True),
+    ],
+)
+def test_json_asks_for_a_document_only_where_it_is_the_option_and_no_id_or_value(
     tmp_path: Path, words: tuple[str, ...], is_asked: bool
 ) -> None:
-    words = ("site", "dataset", "check", "--state", str(tmp_path / "none"), *words)
-    done = subprocess.run([sys.executable, "-m", "archipel", *words], capture_output=True, text=True)
+    environment = {**os.environ, "ARCHIPEL_SITE_STATE": str(tmp_path / "none")}
+    command = [sys.executable, "-m", "archipel", "site", *words]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 1 and "error: " in done.stderr
     assert ('"error"' in done.stdout) is is_asked
 
@@ -44,3 +63,24 @@ def test_a_cell_of_a_table_shows_what_is_hidden_in_it(capsys: pytest.CaptureFixt
     assert cell([HOSTILE, "b"]) == "\\x1b]0;owned\\x07\\u202edetaeler b"
     show("sites", [{"site": HOSTILE}], as_json=False)
     assert "owned" in (out := capsys.readouterr().out) and not set(out) & {"\x1b", "\x07", "\u202e"}
+
+
+def _commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
+    yield name, command
+    for inner, below in getattr(command, "commands", {}).items():
+        yield from _commands(below, f"{name} {inner}")
+
+
+def test_every_command_with_json_prints_its_errors_so_too() -> None:
+    found = {
+        name: option
+        for sub in SUB_COMMANDS
+        for name, command in _commands(get_command(importlib.import_module(f"archipel.cli.{sub}").app), sub)
+        for option in command.params
+        if "--json" in option.opts
+    }
+    assert len(found) > 20
+    for name, option in found.items():
+        note_json(False)
+        option.process_value(typer.Context(get_command(typer.Typer(callback=print))), True)
+        assert json_was_given(), name

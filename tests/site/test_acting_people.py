@@ -34,8 +34,8 @@ def test_every_act_of_a_person_is_journaled_with_that_person(hospital: StateFold
     cohorts.freeze_version(hospital, "table", name="spring", by=BERTA)
     approvals.reject(hospital, "heart", by=BERTA)
     asked = approvals.prepare(hospital, "heart")
-    hashes = {"job_hash": asked.job_hash, "cohort_hash": asked.cohort_hash}
-    approvals.approve(hospital, "heart", **hashes, by=BERTA)
+    shown = {"job_hash": asked.job_hash, "cohort_hash": asked.cohort_hash, "last_decision": asked.last_decision}
+    approvals.approve(hospital, "heart", **shown, by=BERTA)
     withdrawals.withdraw(hospital, ["p-002"], by=BERTA)
     withdrawals.reinstate(hospital, "p-002", by=BERTA)
     approvals.revoke(hospital, "heart", by=BERTA)

@@ -18,7 +18,7 @@ from archipel.site.state import OfferState
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import Conflict, NotFound, Refused
 from worlds.data_files import write_pairs, write_rows
-from worlds.people import ANNA
+from worlds.people import ANNA, approve
 from worlds.site import Terminal, take_offer
 
 ELSEWHERE = """
@@ -135,8 +135,7 @@ def test_rejecting_and_revoking_say_where_the_experiment_stands(with_table: Stat
     assert (row.experiment, row.state, row.note) == ("heart", "rejected", "not now")
     with pytest.raises(Conflict, match="is rejected, not approved"):
         approvals.revoke(with_table, "heart", by=ANNA)
-    asked = approvals.prepare(with_table, "heart")
-    approvals.approve(with_table, "heart", job_hash=asked.job_hash, cohort_hash=asked.cohort_hash, by=ANNA)
+    approve(with_table, "heart")
     assert approvals.revoke(with_table, "heart", by=ANNA, note="ethics").state == "revoked"
 
 

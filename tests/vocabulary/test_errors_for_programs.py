@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 import archipel
+from archipel.cli.json_option import AsJson
 from archipel.data import DataIssue
 from archipel.server.rest.problems import error_response
 from archipel.site.datasets.catalog import DatasetProblems
@@ -124,13 +126,16 @@ def test_with_json_the_command_line_says_an_error_to_programs_too(
 ) -> None:
     error = raised()[-1]
 
-    def fails() -> None:
+    program = typer.Typer()
+
+    @program.command()
+    def fails(as_json: AsJson = False) -> None:
         raise error
 
     # The package has a function of this name too.
     command_line = importlib.import_module("archipel.cli.main")
-    monkeypatch.setattr(command_line, "app", fails)
-    monkeypatch.setattr(sys, "argv", ["archipel", "site", "dataset", "check", "brain", "--json"])
+    monkeypatch.setattr(command_line, "app", program)
+    monkeypatch.setattr(sys, "argv", ["archipel", "--json"])
     with pytest.raises(SystemExit) as ended:
         command_line.main()
     written = capsys.readouterr()
@@ -149,7 +154,7 @@ def test_with_json_the_command_line_says_an_error_to_programs_too(
             },
         }
     }
-    monkeypatch.setattr(sys, "argv", ["archipel", "site", "status"])
+    monkeypatch.setattr(sys, "argv", ["archipel"])
     with pytest.raises(SystemExit):
         command_line.main()
     assert capsys.readouterr().out == ""

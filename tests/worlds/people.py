@@ -20,7 +20,7 @@ def approve(
     asked = approvals.prepare(site, experiment, dataset=dataset, version=version)
     approvals.approve(
         site, experiment, job_hash=asked.job_hash, cohort_hash=asked.cohort_hash,
-        by=ANNA, dataset=dataset, version=version, note=note,
+        last_decision=asked.last_decision, by=ANNA, dataset=dataset, version=version, note=note,
     )  # fmt: skip
     approval = offers.offered(site.database, experiment).approval
     assert approval is not None

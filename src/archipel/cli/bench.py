@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from archipel.cli.json_option import note_json
 from archipel.vocabulary import NotFound
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Benchmark rounds, local training and data loading on this machine.")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one line of JSON for programs.")]
+AsJson = Annotated[bool, typer.Option("--json", callback=note_json, help="Print one line of JSON for programs.")]
 
 
 @app.command("round")

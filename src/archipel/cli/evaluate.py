@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from archipel.cli.json_option import AsJson
 from archipel.cli.plan_option import PLAN, Entry
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def evaluate(
     plan: Annotated[Path, typer.Option("--plan", help=f"{PLAN} It is run: use one you trust.")],
     data: Annotated[Path, typer.Option("--data", help="A folder with images/ and labels/, or one such per site.")],
     entry: Entry = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Dice per label and of the whole structure, and HD95 in mm, for each subject and their mean."""
     from archipel.plans import load_own, package

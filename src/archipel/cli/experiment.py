@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from archipel.cli.connecting import Authority, Proxy, Server, Token
+from archipel.cli.json_option import AsJson
 from archipel.cli.tables import show
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Experiments at a server: list, watch, start, pause, resume, cancel.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="The experiment's name.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 _COLUMNS = ("experiment", "state", "round", "rounds", "owner", "created", "reason")
 
 

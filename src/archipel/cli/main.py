@@ -9,20 +9,17 @@ from __future__ import annotations
 import importlib
 import json
 import signal
-import sys
-from itertools import takewhile
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from archipel.cli.json_option import json_was_given
 from archipel.cli.times import readable
 from archipel.vocabulary import ArchipelError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     # Typer carries its own copy of click and names these types nowhere else.
     from typer._click.core import Command, Context
 
@@ -101,17 +98,12 @@ def main() -> None:
     try:
         app()
     except ArchipelError as error:
-        if "--json" in _options(sys.argv[1:]):
+        if json_was_given():
             print(json.dumps({"error": error.document()}, indent=2))
         _print_error(readable(str(error)))
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-
-
-def _options(words: Sequence[str]) -> list[str]:
-    """The words of a command that may be options: those before ``--``; after it, ``--json`` is somebody's id."""
-    return list(takewhile(lambda word: word != "--", words))
 
 
 def _terminated(number: int, _frame: object) -> None:

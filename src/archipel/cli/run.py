@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from archipel.cli.connecting import Authority, Proxy, Server, Token
+from archipel.cli.json_option import AsJson
 from archipel.cli.plan_option import PLAN, Entry
 from archipel.cli.scores import arguments, as_document, print_scores
 
@@ -50,7 +51,7 @@ def run(
     ] = 0.2,
     baselines: Annotated[bool, typer.Option("--baselines", help="Also train each site alone, as a baseline.")] = False,
     out: Annotated[Path | None, typer.Option(help="The file for the last model (.safetensors).")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Every site is asked for its approval first. Ctrl-C stops the watching only: the experiment continues.
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from archipel.cli import server_journal, server_members
-from archipel.cli.server_terminal import AsJson, State, opened, operator
+from archipel.cli.json_option import AsJson
+from archipel.cli.server_terminal import State, opened, operator
 from archipel.cli.tables import show
 from archipel.cli.times import readable
 

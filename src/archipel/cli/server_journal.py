@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from archipel.cli.server_terminal import AsJson, State, opened
+from archipel.cli.json_option import AsJson
+from archipel.cli.server_terminal import State, opened
 from archipel.cli.tables import show
 
 app = typer.Typer(name="journal", no_args_is_help=True, help="The server's append-only journal.")

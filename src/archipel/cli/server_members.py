@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from archipel.cli.server_terminal import AsJson, State, opened, operator
+from archipel.cli.json_option import AsJson
+from archipel.cli.server_terminal import State, opened, operator
 from archipel.cli.tables import show
 from archipel.cli.times import readable
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from archipel.cli.json_option import AsJson
 from archipel.cli.plan_option import PLAN, Entry
 from archipel.cli.scores import arguments, as_document, print_scores
 
@@ -51,7 +52,7 @@ def simulate(
     pooled: Annotated[
         bool, typer.Option("--pooled", help="Also train on all sites' data together, as a baseline.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """The same rounds, steps and numbers as a deployed federation, without network and sandbox."""
     import asyncio

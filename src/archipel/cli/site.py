@@ -15,6 +15,7 @@ from rich.syntax import Syntax
 from rich.text import Text
 
 from archipel.cli.dataset_display import listing_problems, print_datasets
+from archipel.cli.json_option import AsJson
 from archipel.cli.site_check import check
 from archipel.cli.site_cohort import cohort_app
 from archipel.cli.site_dataset import dataset_app
@@ -22,7 +23,6 @@ from archipel.cli.site_membership import renew
 from archipel.cli.site_records import errors_app, journal_app
 from archipel.cli.site_report import dataset_report
 from archipel.cli.site_terminal import (
-    AsJson,
     Experiment,
     Note,
     State,
@@ -174,8 +174,7 @@ def _show(offer: OfferDocument) -> None:
 
     screen = console()
     screen.print(Text(f"experiment {offer.experiment} ({offer.state.value})", style="bold"))
-    if offer.note:
-        screen.print(Text(f"note of this site: {escape_hidden_lines(offer.note)}"))
+    _print_earlier(offer)
     for question, answer in offer.explanation:
         screen.print(Text(f"\n{question}", style="bold"))
         # Indented, every line of it: an answer quotes strangers, and no line of theirs may pass for a question.
@@ -190,6 +189,12 @@ def _show(offer: OfferDocument) -> None:
             text = escape_hidden_lines(offer.files[path])
             screen.print(Syntax(text, "python", line_numbers=True, word_wrap=True, background_color="default"))
     screen.print(Text(f"\njob {offer.job_hash}"))
+
+
+def _print_earlier(offer: OfferDocument) -> None:
+    """What was decided here before, each decision on a line."""
+    for decision in offer.earlier:
+        console().print(escape_hidden_lines(f"decided before: {decision}").replace("\n", " "))
 
 
 app.command()(check)
@@ -223,7 +228,9 @@ def approve(
         reading = f"reading the data that {name} would run on"
         with screen.progress(reading) as show:
             asked = approvals.prepare(site, name, dataset=dataset, version=version, job_hash=job, watch=Watch(show))
-        if not yes:
+        if yes:
+            _print_earlier(asked.offer)
+        else:
             _show(asked.offer)
         for warning in asked.warnings:
             screen.print(f"warning: {warning}")
@@ -233,6 +240,7 @@ def approve(
         with screen.progress(reading) as show:
             done = approvals.approve(
                 site, name, job_hash=asked.job_hash, cohort_hash=asked.cohort_hash,
+                last_decision=asked.last_decision,
                 by=person(), dataset=dataset, version=version, note=note, watch=Watch(show),
             )  # fmt: skip
     people = f"{done.subjects} subjects of dataset {done.dataset} version {done.version}"

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from archipel.cli.site_terminal import AsJson, Screen, State, console, opened, person, print_json
+from archipel.cli.json_option import AsJson
+from archipel.cli.site_terminal import Screen, State, console, opened, person, print_json
 from archipel.vocabulary.visible import escape_hidden_lines
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from archipel.cli.dataset_display import describe_extent, listing_problems, mapping_lines, options
+from archipel.cli.json_option import AsJson
 from archipel.cli.site_dataset import Dataset
-from archipel.cli.site_terminal import AsJson, State, console, opened, person, print_json, print_table
+from archipel.cli.site_terminal import State, console, opened, person, print_json, print_table
 from archipel.vocabulary import BadInput, Watch
 from archipel.vocabulary.counting import pluralise
 from archipel.vocabulary.visible import escape_hidden_lines

@@ -10,7 +10,8 @@ import typer
 
 from archipel.cli import dataset_display
 from archipel.cli.dataset_display import describe_extent, listing_problems, print_datasets, print_detected, print_needs
-from archipel.cli.site_terminal import AsJson, Screen, State, console, opened, person, print_json
+from archipel.cli.json_option import AsJson
+from archipel.cli.site_terminal import Screen, State, console, opened, person, print_json
 from archipel.vocabulary import BadInput, Watch
 from archipel.vocabulary.counting import pluralise
 from archipel.vocabulary.remedies import ListFormats

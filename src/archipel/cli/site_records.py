@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from archipel.cli.site_terminal import AsJson, Experiment, State, console, opened, person, print_json, print_table
+from archipel.cli.json_option import AsJson
+from archipel.cli.site_terminal import Experiment, State, console, opened, person, print_json, print_table
 from archipel.vocabulary import BadInput, Conflict
 from archipel.vocabulary.remedies import ExportJournal
 from archipel.vocabulary.visible import escape_hidden_lines

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from archipel.cli.site_terminal import AsJson, State, console, opened, print_json
+from archipel.cli.json_option import AsJson
+from archipel.cli.site_terminal import State, console, opened, print_json
 from archipel.vocabulary.visible import escape_hidden_lines
 
 if TYPE_CHECKING:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 State = Annotated[
     Path, typer.Option("--state", envvar="ARCHIPEL_SITE_STATE", help="The site's folder.", show_default=False)
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
 Note = Annotated[str, typer.Option("--note", help="The reason, in your own words; the journal records it.")]
 Experiment = Annotated[
     str, typer.Argument(help="The experiment's name as `archipel site plans` lists it, or its first characters.")

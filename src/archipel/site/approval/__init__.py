@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from archipel.site.approval.authorisation import Authorisation
     from archipel.site.approval.explanation import duration, explain_offer, few_measure
     from archipel.site.approval.offers import Offer
+    from archipel.site.approval.past_decisions import EarlierDecision, earlier_decisions, newest_line
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
@@ -21,19 +22,23 @@ else:
             "authorisation": ["Authorisation"],
             "explanation": ["duration", "explain_offer", "few_measure"],
             "offers": ["Offer"],
+            "past_decisions": ["EarlierDecision", "earlier_decisions", "newest_line"],
         },
         modules=["authorisation", "decisions", "disclosure", "offers", "suitability"],
     )
 
 __all__ = [
     "Authorisation",
+    "EarlierDecision",
     "Offer",
     "authorisation",
     "decisions",
     "disclosure",
     "duration",
+    "earlier_decisions",
     "explain_offer",
     "few_measure",
+    "newest_line",
     "offers",
     "suitability",
 ]

@@ -16,6 +16,7 @@ from archipel.governance import Approval
 from archipel.governance import approve as sign
 from archipel.site.approval import offers, suitability
 from archipel.site.approval.offers import Offer
+from archipel.site.approval.past_decisions import check_decisions_shown
 from archipel.site.audit import Approved, Decided, add_entry
 from archipel.site.cohorts import cohort_versions
 from archipel.site.state import OfferState, SiteJournalKind, StateFolder, schema
@@ -42,13 +43,15 @@ def approve(
     job_hash: str,
     frozen: cohort_versions.Frozen,
     by: Actor,
+    last_decision: int = 0,
     note: str = "",
 ) -> Approval:
     """Approve the job with this hash on a frozen cohort; the agent learns of it at once.
 
     ``job_hash`` is that of the job that the person saw; ``frozen`` is a version kept before or one just frozen, which
-    is kept with the approval. Raises Refused when the site's rules object or the plan is not here to be read, and
-    Conflict when the job changed since it was shown or the experiment ended.
+    is kept with the approval. ``last_decision`` is the journal's line of the newest earlier decision that the person
+    saw. Raises Refused when the site's rules object or the plan is not here to be read, and Conflict when the job
+    changed since it was shown, somebody decided since, or the experiment ended.
     """
     known = offers.offered(site.database, experiment)
     check_shown(known, job_hash)
@@ -80,6 +83,7 @@ def approve(
             raise Conflict(
                 Thing("experiment", experiment), "has ended", "nothing is left to approve", command=Nothing()
             )
+        check_decisions_shown(connection, experiment, last_decision)
         cohort_versions.keep(site, connection, frozen, by=by)
         return _Decision(OfferState.APPROVED, note, approval, hashed)
 

@@ -76,9 +76,14 @@ def newest(database: Database, count: int) -> list[JournalEntry]:
 
 def of_kind(database: Database, kind: str) -> list[JournalEntry]:
     """The lines of one kind, oldest first."""
-    query = select(schema.journal).where(schema.journal.c.kind == kind).order_by(schema.journal.c.number)
     with database.read() as connection:
-        return [_line(row) for row in connection.execute(query).mappings()]
+        return of_kinds(connection, [kind])
+
+
+def of_kinds(connection: Connection, kinds: Iterable[str]) -> list[JournalEntry]:
+    """The lines of these kinds, oldest first."""
+    query = select(schema.journal).where(schema.journal.c.kind.in_(list(kinds))).order_by(schema.journal.c.number)
+    return [_line(row) for row in connection.execute(query).mappings()]
 
 
 def _line(row: RowMapping) -> JournalEntry:

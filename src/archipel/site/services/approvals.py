@@ -1,13 +1,14 @@
 """Decisions on an offered experiment: it is prepared, shown, and then approved exactly as shown; or rejected, revoked.
 
 Preparing and approving may be two processes or two requests. Preparing keeps nothing: it names the job and the cohort
-by their hashes. Approving makes the same choice again and refuses when it comes to another job or another cohort.
+by their hashes, and the newest decision that was made before. Approving makes the same choice again and refuses when it
+comes to another job or another cohort, or when somebody decided meanwhile.
 """
 
 from __future__ import annotations
 
 from archipel.data import cohort_hash as hash_cohort
-from archipel.site.approval import Offer, decisions, offers, suitability
+from archipel.site.approval import Offer, decisions, newest_line, offers, suitability
 from archipel.site.cohorts import Frozen, cohort_versions, split_assignment
 from archipel.site.services import cohorts, offer_documents
 from archipel.site.services.offer_documents import OfferDocument, OfferRow
@@ -17,8 +18,9 @@ from archipel.vocabulary.remedies import ShowOffer
 
 
 class PreparedApproval(Record):
-    """What a person reads before approving. ``approve`` takes the two hashes back.
+    """What a person reads before approving. ``approve`` takes the two hashes and ``last_decision`` back.
 
+    ``last_decision`` is the journal's line of the newest of the earlier decisions that ``offer`` lists, 0 without one.
     ``subjects`` are those of the cohort who are not withdrawn. While there are ``objections`` it cannot be approved.
     ``warnings`` are for the person to weigh.
     """
@@ -26,6 +28,7 @@ class PreparedApproval(Record):
     experiment: str
     job_hash: str
     cohort_hash: str
+    last_decision: int
     dataset: str
     version: int
     subjects: int
@@ -68,16 +71,18 @@ def prepare(
     decisions.check_readable(site.blobs, offer)
     frozen = _choose(site, offer, dataset, version, watch)
     entry, cohort = frozen.dataset, frozen.cohort
+    document = offer_documents.document_on(site, offer, entry, cohort)
     return PreparedApproval(
         experiment=experiment,
         job_hash=offer.job_hash,
         cohort_hash=hash_cohort(cohort, site.cohort_key),
+        last_decision=newest_line(document.earlier),
         dataset=entry.name,
         version=cohort.version,
         subjects=len(cohort_versions.as_it_stands(site.database, site.cohort_key, cohort).subjects),
         objections=tuple(suitability.reasons_against(site, offer.job, entry, cohort)),
         warnings=tuple(split_assignment.changed(site.database, site.cohort_key, cohort)),
-        offer=offer_documents.document_on(site, offer, entry, cohort),
+        offer=document,
     )
 
 
@@ -88,6 +93,7 @@ def approve(
     job_hash: str,
     cohort_hash: str,
     by: Actor,
+    last_decision: int = 0,
     dataset: str | None = None,
     version: int | None = None,
     note: str = "",
@@ -95,8 +101,9 @@ def approve(
 ) -> ApprovedExperiment:
     """Approve exactly what ``prepare`` showed for the same ``dataset`` and ``version``, and wake the agent.
 
-    Raises Conflict when the job or the cohort is another one than was shown or the experiment ended, Refused when the
-    site's rules object, and as ``prepare`` does; nothing is signed when ``watch`` stops it.
+    Raises Conflict when the job or the cohort is another one than was shown, when somebody made a decision that was
+    not shown, and when the experiment ended; Refused when the site's rules object, and as ``prepare`` does. Nothing is
+    signed when ``watch`` stops it.
     """
     offer = offers.offered(site.database, experiment)
     decisions.check_shown(offer, job_hash)
@@ -111,7 +118,9 @@ def approve(
             values={"dataset": frozen.dataset.name},
             command=ShowOffer(experiment=experiment),
         )
-    approval = decisions.approve(site, experiment, job_hash=job_hash, frozen=frozen, by=by, note=note)
+    approval = decisions.approve(
+        site, experiment, job_hash=job_hash, frozen=frozen, by=by, last_decision=last_decision, note=note
+    )
     return ApprovedExperiment(
         experiment=experiment,
         job_hash=approval.job_hash,

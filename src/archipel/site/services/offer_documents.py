@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from archipel.data import Answer, Cohort
-from archipel.site.approval import Offer, offers, suitability
+from archipel.site.approval import EarlierDecision, Offer, earlier_decisions, offers, suitability
 from archipel.site.datasets import Dataset
 from archipel.site.services import explanations
 from archipel.site.services.explanations import Explanation
@@ -29,9 +29,13 @@ class OfferRow(Record):
 
 
 class OfferDocument(OfferRow):
-    """An experiment in full. ``files`` are the texts of the plan's files by path, None while they are not fetched."""
+    """An experiment in full. ``files`` are the texts of the plan's files by path, None while they are not fetched.
+
+    ``earlier`` are the decisions that were made about it here, the oldest first.
+    """
 
     job: Job
+    earlier: tuple[EarlierDecision, ...]
     explanation: tuple[tuple[str, str], ...]
     needs: tuple[Answer, ...]
     files: dict[str, str] | None
@@ -80,9 +84,12 @@ def document_on(site: StateFolder, offer: Offer, entry: Dataset, cohort: Cohort)
 
 def _document(site: StateFolder, offer: Offer, explained: Explanation, needs: tuple[Answer, ...]) -> OfferDocument:
     kept = offers.plan_files(site.blobs, offer.job)
+    with site.database.read() as connection:
+        earlier = earlier_decisions(connection, offer.experiment)
     return OfferDocument(
         **dict(row(offer)),
         job=offer.job,
+        earlier=earlier,
         explanation=explained,
         needs=needs,
         files=None if kept is None else {path: kept.texts[path] for path in offer.job.plan.paths},
