@@ -50,6 +50,7 @@ def test_label_names_beside_the_file_are_added_to_its_own(tmp_path):
         (b"[columns.age]\nscale = 0\n", r"mapping.toml: columns.age: scale 0 makes every value the same"),
         (b"[columns.age]\nscale = inf\n", r"mapping.toml: columns.age.scale: Input should be a finite number"),
         (b"[labels\n", r"mapping.toml: is not TOML"),
+        (b"labels = " + b"[" * 10_000, r"mapping.toml: is not TOML: maximum recursion depth"),
         (b'[label_names]\n1 = "\xff"\n', r"mapping.toml: is not TOML"),
         (None, r"mapping.toml: cannot be read \(No such file"),
     ],

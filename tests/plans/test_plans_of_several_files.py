@@ -124,7 +124,7 @@ def test_a_path_that_leaves_the_folder_or_hides_is_refused(path):
     assert error.value.code is ErrorCode.BAD_PLAN
 
 
-@pytest.mark.parametrize("pair", [("nets.py", "nets/small.py"), ("Loss.py", "loss.py")])
+@pytest.mark.parametrize("pair", [("nets.py", "nets/small.py"), ("Loss.py", "loss.py"), ("nets/a.py", "Nets/b.py")])
 def test_two_files_with_one_module_name_are_refused(pair):
     with refused("has the name of another file or folder of the plan; rename one"):
         check_paths(pair)

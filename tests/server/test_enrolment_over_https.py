@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import ssl
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -238,6 +239,12 @@ def test_a_damaged_token_string_is_one_clear_error(text: str) -> None:
     with pytest.raises(ArchipelError) as refused:
         JoinToken.decode(text)
     assert refused.value.code is ErrorCode.TOKEN
+
+
+def test_a_token_that_is_nested_without_end_is_one_clear_error() -> None:
+    deep = base64.urlsafe_b64encode(b"[" * 99_999).decode()
+    with pytest.raises(ArchipelError, match="is damaged or not a join token"):
+        JoinToken.decode(f"archipel1.{deep}")
 
 
 def test_a_fingerprint_is_of_der_bytes(federation: ServerContext) -> None:

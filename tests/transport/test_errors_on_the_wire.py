@@ -47,7 +47,17 @@ def test_an_error_keeps_its_class(kind: type[ArchipelError]) -> None:
 
 @pytest.mark.parametrize(
     "details",
-    [None, "", "Socket closed", "[]", "{}", "3", '{"code": "no-such-code", "thing": "", "cause": "", "remedy": ""}'],
+    [
+        None,
+        "",
+        "Socket closed",
+        "[]",
+        "{}",
+        "3",
+        '{"code": "no-such-code", "thing": "", "cause": "", "remedy": ""}',
+        '{"code": "lost", "thing": "", "cause": [1], "remedy": ""}',
+        "[" * 100_000,
+    ],
 )
 def test_what_is_no_error_of_ours_is_a_lost_connection_that_names_it(details: str | None) -> None:
     found = from_status(raised(grpc.StatusCode.UNAVAILABLE, details))

@@ -49,6 +49,6 @@ def arguments(texts: Sequence[str] | None) -> dict[str, Value]:
             raise BadInput(f"--set {text}", "is not NAME=VALUE", "give for example --set learning_rate=0.01")
         try:
             values[name] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             values[name] = value
     return values

@@ -90,7 +90,7 @@ def read_sites(file: Path, data: Path, needs: DataNeeds) -> list[SimulatedSite]:
 def _toml(file: Path) -> dict[str, object]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadInput(Thing.file(file), f"cannot be read: {error}", "name a TOML file") from error
 
 

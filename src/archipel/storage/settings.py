@@ -24,7 +24,7 @@ def load_settings(path: Path, model: type[Settings]) -> Settings:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise _wrong(str(path), "is not there", "run init first, or name the right folder with --state") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _wrong(str(path), f"is not valid TOML ({error})", "fix that line") from error
     try:
         return model.model_validate(values)

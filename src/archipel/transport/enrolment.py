@@ -8,11 +8,10 @@ sides import these records; the documents they sign are made canonical by the ca
 from __future__ import annotations
 
 import base64
-import json
 import ssl
 from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from archipel.tensors import document_hash
 from archipel.transport.messages import Beat
@@ -50,8 +49,8 @@ class JoinToken(Record):
         try:
             if not text.strip().startswith(_PREFIX):
                 raise ValueError("no prefix")
-            return cls.model_validate(json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))))
-        except (ValueError, ValidationError) as error:
+            return cls.model_validate_json(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        except ValueError as error:
             raise ArchipelError(
                 "join token",
                 "is damaged or not a join token",

@@ -40,8 +40,11 @@ def from_status(error: grpc.aio.AioRpcError) -> ArchipelError:
     try:
         body = json.loads(error.details() or "")
         code = ErrorCode(body["code"])
-        return _CLASSES.get(code, ArchipelError)(body["thing"], body["cause"], body["remedy"], code=code)
-    except (ValueError, KeyError, TypeError):
+        thing, cause, remedy = body["thing"], body["cause"], body["remedy"]
+        if not all(isinstance(one, str) for one in (thing, cause, remedy)):
+            raise TypeError("not texts")
+        return _CLASSES.get(code, ArchipelError)(thing, cause, remedy, code=code)
+    except (ValueError, KeyError, TypeError, RecursionError):
         if "CERTIFICATE_VERIFY_FAILED" in (error.details() or ""):
             return ArchipelError(
                 "the server's certificate",

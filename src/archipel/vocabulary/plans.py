@@ -57,13 +57,20 @@ def check_distinct(paths: Iterable[str]) -> None:
     """Raise BadInput (code ``bad-plan``) when two of the paths would be one module, or a module and a folder."""
     listed = sorted(paths)
     modules = [path.removesuffix(".py").lower() for path in listed]
-    folders = {module.rsplit("/", depth)[0] for module in modules for depth in range(1, module.count("/") + 1)}
+    folders: dict[str, str] = {}
+    """How each folder is written, by its name in lower case: some disks do not tell the two apart."""
+    for path in listed:
+        above = [path.rsplit("/", depth)[0] for depth in range(1, path.count("/") + 1)]
+        if any(folders.setdefault(folder.lower(), folder) != folder for folder in above):
+            raise _clash(path)
     for path, module in zip(listed, modules, strict=True):
         if modules.count(module) > 1 or module in folders:
-            raise BadInput(
-                path, "has the name of another file or folder of the plan", "rename one of the two",
-                code=ErrorCode.BAD_PLAN,
-            )  # fmt: skip
+            raise _clash(path)
+
+
+def _clash(path: str) -> BadInput:
+    cause, remedy = "has the name of another file or folder of the plan", "rename one of the two"
+    return BadInput(path, cause, remedy, code=ErrorCode.BAD_PLAN)
 
 
 def check_entry(entry: str, paths: Iterable[str]) -> None:

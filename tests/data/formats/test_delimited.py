@@ -403,6 +403,7 @@ def test_a_dictionary_may_be_a_sheet(tmp_path, coded):
         ("[column.age]\ntype = 'integer'\n", "dictionary words.toml: column.age.type: Input should be 'number'"),
         ("[column.age]\ntype = 'number'\ncolour = 1\n", "column.age.colour: Extra inputs are not permitted"),
         ("column = ", "dictionary words.toml: is not TOML"),
+        ("column = " + "[" * 10_000, "dictionary words.toml: is not TOML: maximum recursion depth"),
     ],
 )
 def test_a_dictionary_with_faults_is_named(tmp_path, text, words):

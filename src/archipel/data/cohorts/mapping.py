@@ -103,7 +103,7 @@ def read_mapping(file: Path) -> DataMapping:
         if first["type"] == "extra_forbidden":
             raise BadInput(place, "is not a known key", suggest_key(DataMapping, first["loc"])) from error
         raise BadInput(place, str(first["msg"]), remedy) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(thing, f"is not TOML: {error}", remedy) from error
     for name, rule in found.columns.items():
         if rule.scale == 0:

@@ -153,7 +153,7 @@ def read_dictionary(path: Path) -> Dictionary:
     try:
         document = tomllib.loads(text) if path.suffix == ".toml" else _from_csv(thing, text)
         return Dictionary.model_validate(document)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise BadInput(thing, f"is not TOML: {error}", "fix it", code=ErrorCode.BAD_INPUT) from error
     except ValidationError as error:
         first = error.errors()[0]
