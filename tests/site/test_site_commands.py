@@ -462,3 +462,11 @@ def test_two_processes_append_to_one_journal_without_breaking_its_chain(tmp_path
     assert [process.wait(120) for process in running] == [0, 0]
     verified = journal.verify(site)
     assert (verified.whole, verified.lines) == (True, 81)
+
+
+def test_a_plan_of_one_line_without_end_is_shown_whole(terminal: Terminal, with_table: StateFolder) -> None:
+    source = PLAN + b"x = " + b"(" * 900_000
+    with_table.blobs.put(source)
+    reference = PlanReference(files={"tiny.py": blob_hash(source)}, entry="tiny.py", class_name="Tiny")
+    offers.record(with_table, job_for(with_table, plan=reference))
+    assert terminal("plans", "heart").stdout.count("(") > 900_000

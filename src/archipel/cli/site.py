@@ -48,6 +48,10 @@ app.add_typer(errors_app)
 dataset_app.command("report")(dataset_report)
 
 
+_LONGEST_LINE = 2_000
+"""Characters of a line of a plan that is shown in colours: their time grows with the square of a line's length."""
+
+
 @app.callback()
 def _private_files() -> None:
     os.umask(0o077)
@@ -187,8 +191,12 @@ def _show(offer: OfferDocument) -> None:
             screen.print("has not been fetched yet; the running agent fetches it")
         else:
             text = escape_hidden_lines(offer.files[path])
-            screen.print(Syntax(text, "python", line_numbers=True, word_wrap=True, background_color="default"))
+            screen.print(_in_colours(text) if max(map(len, text.split("\n"))) <= _LONGEST_LINE else Text(text))
     screen.print(Text(f"\njob {offer.job_hash}"))
+
+
+def _in_colours(text: str) -> Syntax:
+    return Syntax(text, "python", line_numbers=True, word_wrap=True, background_color="default")
 
 
 def _print_earlier(offer: OfferDocument) -> None:

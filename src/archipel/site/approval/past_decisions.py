@@ -10,7 +10,8 @@ from sqlalchemy import Connection
 
 from archipel.site.audit import journal
 from archipel.site.state import OfferState, SiteJournalKind
-from archipel.vocabulary import Conflict, Record
+from archipel.vocabulary import Conflict, Record, Thing
+from archipel.vocabulary.remedies import ShowOffer
 
 _DECISIONS = {
     SiteJournalKind.APPROVED.value: OfferState.APPROVED,
@@ -72,4 +73,9 @@ def check_decisions_shown(connection: Connection, experiment: str, shown: int) -
     known = earlier_decisions(connection, experiment)
     if newest_line(known) != shown:
         what = str(known[-1]) if known else "decided by nobody"
-        raise Conflict(f"experiment {experiment}", f"was {what}; that was not shown", "read it again, then approve it")
+        raise Conflict(
+            Thing("experiment", experiment),
+            f"was {what}; that was not shown",
+            "read it again, then approve it",
+            command=ShowOffer(experiment=experiment),
+        )
