@@ -201,7 +201,7 @@ def test_what_is_prepared_after_a_withdrawal_outlasts_a_removal_that_takes_long(
     """No cohort of the site has these samples: the removal takes all that was prepared, and must not come too late."""
     offered(with_table, tmp_path)
     (gone, *_), prepare = (
-        cohorts.freeze(with_table, catalog.dataset(with_table, "table")).cohort.training,
+        cohorts.freeze(with_table, catalog.dataset(with_table.database, "table")).cohort.training,
         preparation.prepared,
     )
     forget, prepared_again = PreparedCache.forget, threading.Event()
