@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -26,15 +26,18 @@ def file_mode_mask() -> Iterator[None]:
     os.umask(before)
 
 
-def pytest_configure() -> None:
-    """Nothing that is made while tests are collected is garbage: modules, classes and the tests themselves."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Nothing that is made while tests are collected is garbage, and all of it stays to the end.
+
+    Neither then nor later need the collector walk through it.
+    """
     gc.disable()
-
-
-def pytest_collection_finish() -> None:
-    """What is there now stays to the end; the collector need not walk through it again and again."""
-    gc.freeze()
-    gc.enable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

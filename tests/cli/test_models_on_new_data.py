@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 from pathlib import Path
 
 import nibabel
@@ -16,6 +17,7 @@ from archipel.tensors import decode, encode
 from archipel.vocabulary import ArchipelError, BadInput
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+TWO_FILES = Path(__file__).parents[1] / "federation" / "two_files"
 PLAN = """
 import torch
 from archipel.plans import SegmentationPlan
@@ -130,7 +132,9 @@ def test_a_file_that_is_no_model_is_named(place: Path, command: str, content: by
     assert f"model {place}/model.safetensors: " in str(done.exception) and cause in str(done.exception)
 
 
-def test_simulate_trains_over_the_folders_of_sites_and_writes_the_model(tmp_path: Path) -> None:
+@pytest.fixture
+def tables(tmp_path: Path) -> Path:
+    """A folder with the tables of two sites."""
     numbers = np.random.default_rng(0)
     for site in ("north", "south"):
         folder = tmp_path / "data" / site
@@ -139,7 +143,28 @@ def test_simulate_trains_over_the_folders_of_sites_and_writes_the_model(tmp_path
         subjects = [f"{site}-{number}" for number in range(20)]
         np.savez(folder / "table.npz", x=x, y=(x[:, 0] > 0).astype(float), subject=subjects)
         assert not scan("npz", folder).problems
-    words = (EXAMPLES / "tiny_numpy.py", tmp_path / "data", "--rounds", 2, "--baselines", "--out", tmp_path / "m")
+    return tmp_path / "data"
+
+
+def test_simulate_runs_a_folder_of_files_and_the_entry_that_is_named(tmp_path: Path, tables: Path) -> None:
+    plan = tmp_path / "plan"
+    shutil.copytree(TWO_FILES, plan, ignore=shutil.ignore_patterns("__pycache__"))
+    done = typed("simulate", plan, tables, "--rounds", 2, "--out", tmp_path / "model")
+    assert done.exit_code == 0 and "round 2: " in done.stdout, done.output
+    source = (plan / "plan.py").read_text()
+    (plan / "mine.py").write_text(source.replace('json.loads("0.25")', "0.0"))
+    still = typed("simulate", plan, tables, "--entry", "mine.py", "--rounds", 2, "--out", tmp_path / "still")
+    assert still.exit_code == 0, still.output
+    trained, untrained = (decode((tmp_path / name).read_bytes())["weight"] for name in ("model", "still"))
+    np.testing.assert_allclose(untrained, np.random.default_rng(0).normal(0, 0.01, 8))
+    assert not np.isclose(trained, untrained).any()
+    (plan / "plan.py").rename(plan / "other.py")
+    done = typed("simulate", plan, tables)
+    assert isinstance(done.exception, BadInput) and "give it as the entry" in str(done.exception)
+
+
+def test_simulate_trains_over_the_folders_of_sites_and_writes_the_model(tmp_path: Path, tables: Path) -> None:
+    words = (EXAMPLES / "tiny_numpy.py", tables, "--rounds", 2, "--baselines", "--out", tmp_path / "m")
     done = typed("simulate", *words)
     assert done.exit_code == 0, done.output
     assert "round 1: " in done.stdout and "round 2: " in done.stdout and "evaluate 2 of ensemble: " in done.stdout

@@ -9,7 +9,6 @@ import pytest
 from clip import Clip
 
 from archipel.tasks import seal
-from archipel.tasks import sealing as module
 from archipel.tensors import Array, blob_hash, decode, encode, schema_of
 from archipel.vocabulary import BadInput, TensorSpec
 
@@ -23,18 +22,17 @@ def norm(tree: dict[str, Array]) -> float:
     return float(np.sqrt(sum(np.sum((tree[name].astype(float) - GIVEN[name]) ** 2) for name in GIVEN)))
 
 
-def sealed(folder: Path, *steps: Clip, result: bytes | bytearray | None = None) -> dict[str, Array]:
+def sealed(folder: Path, *steps: Clip, result: bytes | bytearray | None = None, **terms: int) -> dict[str, Array]:
     tensor_file = folder / "x.frame"
-    digest = seal(SCHEMA, memoryview(result or encode(RESULT)), tensor_file, steps, memoryview(encode(GIVEN)))
+    digest = seal(SCHEMA, memoryview(result or encode(RESULT)), tensor_file, steps, memoryview(encode(GIVEN)), **terms)
     assert digest == blob_hash(tensor_file.read_bytes())
     return decode(tensor_file.read_bytes())
 
 
 @pytest.mark.parametrize("chunk", [3, 1 << 17])
-def test_the_norm_is_of_the_whole_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    monkeypatch.setattr(module, "CHUNK_ELEMENTS", chunk)
+def test_the_norm_is_of_the_whole_update(tmp_path: Path, chunk: int) -> None:
     step = Clip(0.5)
-    found = sealed(tmp_path, step)
+    found = sealed(tmp_path, step, chunk_elements=chunk)
     assert norm(found) == pytest.approx(0.5, rel=1e-5)
     assert step.report()["update_norm"].mean() == pytest.approx(norm(RESULT))
     for name, given in GIVEN.items():

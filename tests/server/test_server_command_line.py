@@ -72,10 +72,10 @@ def start(folder: Path) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
     )
-    for _ in range(60):
+    for _ in range(300):
         if process.poll() is not None or archipel("server", "status", state=folder).returncode == 0:
             break
-        time.sleep(0.5)
+        time.sleep(0.1)
     return process
 
 

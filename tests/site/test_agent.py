@@ -33,6 +33,8 @@ class Line:
 
     def __init__(self, endless: bool = False) -> None:
         self.up, self.endless, self.fetched, self.plan = True, endless, 0, PLAN
+        self.others: dict[str, bytes] = {}
+        """What is given in the place of the plan, by its hash."""
         self.said: list[Any] = []
         self.at_hand: Any = None
 
@@ -40,8 +42,10 @@ class Line:
         while self.endless:
             self.fetched += CHUNK
             yield bytes(CHUNK)
-        self.fetched += len(self.plan)
-        yield self.plan
+        source = self.others.get(blob, self.plan)
+        for start in range(0, len(source), CHUNK):
+            self.fetched += len(source[start : start + CHUNK])
+            yield source[start : start + CHUNK]
 
     async def send(self, message: Any) -> bool:
         self.said.append((message, self.at_hand))
@@ -134,6 +138,42 @@ async def test_an_offer_with_a_plan_of_any_depth_or_a_look_alike_name_does_not_s
     assert set(offers.names(hospital.database)) == {"heart", "brain"}
     shown = offer_documents.document(hospital, "heart").files
     assert shown is not None and shown["tiny.py"].encode() == deep
+
+
+def of_two_files(line: Line, second: bytes, first: bytes = PLAN) -> PlanReference:
+    """A plan of two files, both of which the link gives."""
+    line.others = {blob_hash(source): source for source in (first, second)}
+    files = {"plan.py": blob_hash(first), "z_losses.py": blob_hash(second)}
+    return PlanReference(files=files, entry="plan.py", class_name="Tiny")
+
+
+async def test_each_file_of_a_plan_is_fetched_and_the_second_is_looked_at_as_the_first_is(
+    hospital: StateFolder,
+) -> None:
+    agent, line = agent_of(hospital)
+    hidden = b"# coding: utf-7\nRATE = 1\n"
+    with pytest.raises(BadInput, match=r"z_losses\.py: has a coding line that names utf-7"):
+        await agent._offered(job_for(hospital, plan=of_two_files(line, hidden)))
+    assert line.fetched == len(PLAN) + len(hidden)
+    assert offers.names(hospital.database) == [] and not hospital.blobs.has(blob_hash(hidden))
+    job = job_for(hospital, plan=of_two_files(line, b"RATE = 1\n"))
+    await agent._offered(job)
+    assert offers.names(hospital.database) == ["heart"] and all(map(hospital.blobs.has, job.plan.files.values()))
+
+
+@pytest.mark.parametrize("first_is_here", [True, False], ids=["first-kept", "both-fetched"])
+async def test_the_files_of_a_plan_may_have_so_many_bytes_together(hospital: StateFolder, first_is_here: bool) -> None:
+    agent, line = agent_of(hospital)
+    first, second = (f"# {letter}".encode().ljust(LARGEST_PLAN // 2, b"-") for letter in "ab")
+    if first_is_here:
+        hospital.blobs.put(first)
+    large = second + b"-"
+    with pytest.raises(Refused, match=f"its plan has more than {LARGEST_PLAN} bytes"):
+        await agent._offered(job_for(hospital, plan=of_two_files(line, large, first)))
+    assert line.fetched == len(large) + len(first) * (not first_is_here)
+    assert offers.names(hospital.database) == [] and not hospital.blobs.has(blob_hash(large))
+    await agent._offered(job_for(hospital, plan=of_two_files(line, second, first)))
+    assert offers.names(hospital.database) == ["heart"]
 
 
 async def test_a_start_sweeps_what_killed_fetches_left_and_plans_that_were_changed(hospital: StateFolder) -> None:

@@ -129,12 +129,27 @@ async def test_a_change_that_cannot_be_read_keeps_no_decision_from_the_agent(wit
         listener.close()
 
 
-async def test_a_follower_is_woken_by_a_commit_and_not_by_its_clock(hospital: StateFolder) -> None:
+@pytest.fixture
+def listening(monkeypatch: pytest.MonkeyPatch) -> asyncio.Semaphore:
+    """Released each time that somebody here has read all there is and begins to wait for a wake-up."""
+    waits, wait = asyncio.Semaphore(0), Wakeup.wait
+
+    async def counted(bell: Wakeup, timeout_s: float | None = None) -> bool:
+        waits.release()
+        return await wait(bell, timeout_s)
+
+    monkeypatch.setattr(Wakeup, "wait", counted)
+    return waits
+
+
+async def test_a_follower_is_woken_by_a_commit_and_not_by_its_clock(
+    hospital: StateFolder, listening: asyncio.Semaphore
+) -> None:
     known = changes.newest(hospital)
     async with aclosing(changes.follow(hospital, known, look_s=3600)) as stream:
         for number in range(1, 4):
             waiting = asyncio.ensure_future(anext(stream))
-            await asyncio.sleep(0.1)
+            await asyncio.wait_for(listening.acquire(), 30)
             assert not waiting.done()
             await asyncio.to_thread(write, hospital, f"problem {number}")
             change = await asyncio.wait_for(waiting, 30)
@@ -162,18 +177,22 @@ async def test_what_the_agent_does_itself_wakes_followers_and_not_the_agent(hosp
         follower.close()
 
 
-async def test_a_change_whose_writer_died_before_it_could_wake_anybody_is_seen(hospital: StateFolder) -> None:
+async def test_a_change_whose_writer_died_before_it_could_wake_anybody_is_seen(
+    hospital: StateFolder, listening: asyncio.Semaphore
+) -> None:
     mute = Database(hospital.database.url)
     async with aclosing(changes.follow(hospital, changes.newest(hospital), look_s=0.05)) as stream:
         waiting = asyncio.ensure_future(anext(stream))
-        await asyncio.sleep(0.1)
+        await asyncio.wait_for(listening.acquire(), 30)
         with mute.write() as connection:
             changes.append(connection, LinkChange(connected=True))
         assert (await asyncio.wait_for(waiting, 30)).what == LinkChange(connected=True)
     mute.close()
 
 
-async def test_the_agent_acts_at_once_on_a_decision_whoever_else_listens(with_table: StateFolder) -> None:
+async def test_the_agent_acts_at_once_on_a_decision_whoever_else_listens(
+    with_table: StateFolder, listening: asyncio.Semaphore
+) -> None:
     take_offer(with_table)
     decided, other_came = asyncio.Event(), asyncio.Event()
     listener = Wakeup(with_table.folder)
@@ -190,7 +209,8 @@ async def test_the_agent_acts_at_once_on_a_decision_whoever_else_listens(with_ta
 
     agent = asyncio.create_task(follow_decisions(with_table, changes.newest(with_table), listener, act, look_s=3600))
     console = asyncio.create_task(look_on())
-    await asyncio.sleep(0.1)
+    for _ in (agent, console):
+        await asyncio.wait_for(listening.acquire(), 30)
     assert with_table.agent_runs()
     await asyncio.to_thread(approve, with_table, "heart")
     await asyncio.wait_for(asyncio.gather(decided.wait(), other_came.wait()), 30)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from archipel.strategies import SiteStats, Strategy
-from archipel.tensors import Array, Between, WeightedUpdates, decode, encode, fold, schema_of, sums
+from archipel.tensors import Array, Between, WeightedUpdates, decode, encode, fold, schema_of
 from archipel.vocabulary import Release
 
 Tree = dict[str, Array]
@@ -32,8 +32,8 @@ class StrategyConformance(ABC):
             for one in range(count)
         ]
 
-    def rounds(self, folder: Path, sites: int, count: int) -> tuple[list[bytes], list[Tree]]:
-        """The model's bytes after each of some rounds, and what the oracle says of them."""
+    def rounds(self, folder: Path, sites: int, count: int, **terms: int) -> tuple[list[bytes], list[Tree]]:
+        """The model's bytes after each of some rounds, and what the oracle says of them; ``terms`` are of ``fold``."""
         folder.mkdir()
         start = self.trees(1, seed=99)[0]
         schema, model, memory = schema_of(start), folder / "model-0", dict[str, Path]()
@@ -51,7 +51,7 @@ class StrategyConformance(ABC):
             weights = self.strategy.weights([SiteStats(str(one), n) for one, n in enumerate(samples)])
             kept = {name: folder / f"{name}-{number}" for name in self.strategy.memory}
             out = folder / f"model-{number}"
-            fold(schema, tensor_files, weights, out, self.strategy, Between(model, memory, kept))
+            fold(schema, tensor_files, weights, out, self.strategy, Between(model, memory, kept), **terms)
             model, memory = out, kept
             found.append(out.read_bytes())
         return found, expected
@@ -64,12 +64,9 @@ class StrategyConformance(ABC):
                 np.testing.assert_allclose(values, wanted.astype(values.dtype), rtol=1e-6, atol=1e-12)
 
     @pytest.mark.parametrize("chunk", [1, 4])
-    def test_the_size_of_chunks_changes_no_bit(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
-    ) -> None:
+    def test_the_size_of_chunks_changes_no_bit(self, tmp_path: Path, chunk: int) -> None:
         whole, _ = self.rounds(tmp_path / "whole", 3, 2)
-        monkeypatch.setattr(sums, "CHUNK_ELEMENTS", chunk)
-        assert self.rounds(tmp_path / "parts", 3, 2)[0] == whole
+        assert self.rounds(tmp_path / "parts", 3, 2, chunk=chunk)[0] == whole
 
     def test_weights_are_one_per_site_and_have_a_sum(self) -> None:
         weights = self.strategy.weights([SiteStats("a", 1), SiteStats("b", 3)])

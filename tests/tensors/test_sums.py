@@ -10,7 +10,6 @@ from hypothesis.extra import numpy as hnp
 from weighted_sum import WeightedSum
 
 from archipel.tensors import NotFiniteUpdate, WeightedUpdates, blob_hash, decode, encode, fold, schema_of
-from archipel.tensors import sums as sums_module
 
 finite = st.floats(-1e6, 1e6, width=32)
 leaf = hnp.arrays("float32", 7, elements=finite)
@@ -44,12 +43,7 @@ def test_the_streaming_fold_is_the_sum_bit_for_bit(tmp_path_factory, parts, chun
     for tree, n in zip(trees[1:], weights[1:], strict=True):
         total = total + WeightedSum.of(tree, n)
     expected = total.mean({name: array.dtype for name, array in trees[0].items()})
-    before = sums_module.CHUNK_ELEMENTS
-    sums_module.CHUNK_ELEMENTS = chunk
-    try:
-        digest = fold(schema_of(trees[0]), paths, weights, folder / "out").model
-    finally:
-        sums_module.CHUNK_ELEMENTS = before
+    digest = fold(schema_of(trees[0]), paths, weights, folder / "out", chunk=chunk).model
     written = (folder / "out").read_bytes()
     assert digest == blob_hash(written)
     for name, array in decode(written).items():
@@ -58,18 +52,17 @@ def test_the_streaming_fold_is_the_sum_bit_for_bit(tmp_path_factory, parts, chun
 
 
 @pytest.mark.parametrize("chunk", [2, 100])
-def test_finite_numbers_whose_sum_is_not_are_no_model(tmp_path, monkeypatch, chunk):
-    monkeypatch.setattr(sums_module, "CHUNK_ELEMENTS", chunk)
+def test_finite_numbers_whose_sum_is_not_are_no_model(tmp_path, chunk):
     giant = np.array([0.0, 1.0, 2.0, 1.7e308, 4.0])
     trees = [{"w": np.array([9.0, 9, 9, 1e307, 9])}, {"w": giant}, {"w": np.ones(5)}, {"w": giant / 1.1}]
     paths = [tmp_path / f"{index}.frame" for index in range(len(trees))]
     for path, tree in zip(paths, trees, strict=True):
         path.write_bytes(encode(tree))
     with pytest.raises(NotFiniteUpdate) as found:
-        fold(schema_of(trees[0]), paths, [1.0] * 4, tmp_path / "out")
+        fold(schema_of(trees[0]), paths, [1.0] * 4, tmp_path / "out", chunk=chunk)
     assert (found.value.index, found.value.tensor) == (1, "w")
     del paths[1]
-    fold(schema_of(trees[0]), paths, [1.0] * 3, tmp_path / "out")
+    fold(schema_of(trees[0]), paths, [1.0] * 3, tmp_path / "out", chunk=chunk)
     np.testing.assert_allclose(decode((tmp_path / "out").read_bytes())["w"][3], (1e307 + 1.7e308 / 1.1) / 3)
 
 

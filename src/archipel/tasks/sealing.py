@@ -37,6 +37,8 @@ def seal(
     steps: Sequence[Step] = (),
     given: memoryview | None = None,
     addend: Callable[[], Addend] | None = None,
+    *,
+    chunk_elements: int = CHUNK_ELEMENTS,
 ) -> str:
     """Copy a result into a durable file of the site's own and return the hash of what the file holds.
 
@@ -44,7 +46,7 @@ def seal(
     pages and blocks for each round would cost more than the copy. With ``steps``, each of them in turn changes the copy
     in place; ``given`` is the tensor file of the model that the result was trained from. With ``addend``, asked for
     when the steps have measured, the file is one that can be added to other sites': of the addend's schema, with its
-    fields.
+    fields. Steps and addend are given ``chunk_elements`` numbers at a time.
     Raises StorageFull, and BadInput for an update that is not finite when it is to be measured or added; nothing is
     left behind then.
     """
@@ -63,7 +65,7 @@ def seal(
                 part[:] = result[start : start + part.nbytes]
                 writer.write(part)
             file.truncate()
-            copied = _Copied(schema, file, given, steps)
+            copied = _Copied(schema, file, given, steps, chunk_elements)
             copied.measure()
             if addend is not None:
                 return _sealed_addend(tensor_file, addend(), copied)
@@ -96,6 +98,7 @@ class _Copied:
     file: FileIO
     given: memoryview | None
     steps: Sequence[Step]
+    chunk: int
 
     def measure(self) -> None:
         """Let each step measure what the steps before it make of the copy."""
@@ -116,8 +119,8 @@ class _Copied:
     def _chunks(self, leaf: TensorSpec, offset: int) -> Iterator[tuple[int, int, Array]]:
         """Each chunk of a tensor: its first element, where its bytes begin, and what was trained, float64."""
         size = np.dtype(leaf.dtype).itemsize
-        for start in range(0, leaf.elements, CHUNK_ELEMENTS):
-            count, at = min(CHUNK_ELEMENTS, leaf.elements - start), offset + start * size
+        for start in range(0, leaf.elements, self.chunk):
+            count, at = min(self.chunk, leaf.elements - start), offset + start * size
             read = os.pread(self.file.fileno(), count * size, at)
             yield start, at, np.frombuffer(read, leaf.dtype).astype(np.float64)
 

@@ -130,12 +130,14 @@ def fold(
     rule: Rule | None = None,
     between: Between | None = None,
     weighted: WeightedUpdates | None = None,
+    *,
+    chunk: int = CHUNK_ELEMENTS,
 ) -> Folded:
     """Write the next model's tensor file to ``out`` from ``updates``, in their given order; without a rule, their mean.
 
     All tensor files have this schema, or that of ``weighted`` (checked when they were received). With a rule that only
-    takes means, memory is a few chunks, whatever the number and size of the tensor files. The caller renames and
-    records what was written.
+    takes means, memory is a few chunks of ``chunk`` elements, whatever the number and size of the tensor files; the
+    size of chunks changes no bit. The caller renames and records what was written.
     Raises NotFiniteUpdate for the first tensor file that holds a NaN or an infinity, or that brings the sum there, and
     NotFiniteResult when the rule makes one.
     """
@@ -149,10 +151,10 @@ def fold(
         with out.open("wb", buffering=0) as file:
             writer = TensorFileWriter(file)
             writer.write(tensor_file_header(schema))
-            for chunk, kept in _folded(schema, opened, weights, weighted):
-                writer.write(chunk.data.cast("B"))
-                for name, (values, offset) in kept.items():
-                    _write_exactly(opened.kept[name], values, offset)
+            for values, memories in _folded(schema, opened, weights, weighted, chunk):
+                writer.write(values.data.cast("B"))
+                for name, (kept, offset) in memories.items():
+                    _write_exactly(opened.kept[name], kept, offset)
             writer.sync()
         return Folded(writer.digest(), {name: _synced_hash(kept) for name, kept in opened.kept.items()})
 
@@ -199,19 +201,19 @@ _Chunk = tuple[Array, Mapping[str, tuple[Array, int]]]
 
 
 def _folded(
-    schema: TensorSchema, files: _Files, weights: Sequence[float], weighted: WeightedUpdates | None
+    schema: TensorSchema, files: _Files, weights: Sequence[float], weighted: WeightedUpdates | None, chunk: int
 ) -> Iterator[_Chunk]:
-    """The chunks of the next model in order, a few of them formed at the same time."""
+    """The chunks of the next model in order, each of ``chunk`` elements, a few of them formed at the same time."""
     sent = {spec.name: (spec, at) for spec, at in leaf_offsets(weighted.schema if weighted else schema)}
     divisor = weighted.weight if weighted else None
     with ThreadPoolExecutor(THREADS) as pool:
         waiting: deque[Future[_Chunk]] = deque()
         try:
             for leaf, offset in leaf_offsets(schema):
-                for start in range(0, leaf.elements, CHUNK_ELEMENTS):
+                for start in range(0, leaf.elements, chunk):
                     if len(waiting) == 2 * THREADS:
                         yield waiting.popleft().result()
-                    count = min(CHUNK_ELEMENTS, leaf.elements - start)
+                    count = min(chunk, leaf.elements - start)
                     stack = ChunkStack(*sent[leaf.name], start, count, files.updates, divisor)
                     waiting.append(pool.submit(_next_chunk, leaf, offset, stack, files, weights))
             while waiting:
