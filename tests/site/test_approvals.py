@@ -36,6 +36,7 @@ from archipel.vocabulary import (
     Release,
     RosterEntry,
     RoundTerms,
+    StepTerms,
     StrategyTerms,
     TaskKey,
     WorkerLimits,
@@ -207,6 +208,14 @@ def test_parameters_that_a_strategy_does_not_take_are_shown_beside_every_other_o
     take_offer(with_table, strategy=MOMENTUM, terms=RoundTerms(rounds=101, quorum=1))
     rounds, strategy = approvals.prepare(with_table, "heart").objections
     assert "has 101 rounds" in rounds and strategy.startswith("strategy fedavg does not take what the job gives it")
+
+
+def test_a_privacy_step_that_this_site_does_not_have_is_an_objection(with_table: StateFolder) -> None:
+    take_offer(with_table, privacy=PrivacyTerms(steps=(StepTerms(name="blur"),)))
+    (objection,) = approvals.prepare(with_table, "heart").objections
+    assert objection.startswith("the privacy steps cannot be taken here (privacy step blur: is not known here")
+    with pytest.raises(Refused, match="privacy step blur"):
+        approve(with_table, "heart")
 
 
 def test_a_job_with_such_parameters_does_not_run_though_it_was_approved(with_table: StateFolder) -> None:

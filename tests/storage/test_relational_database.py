@@ -11,7 +11,7 @@ from sqlalchemy import Column, ForeignKey, Integer, MetaData, Table, Text, func,
 from sqlalchemy.exc import IntegrityError
 
 from archipel.storage import Database, announce, utc_now
-from archipel.vocabulary import StorageFull
+from archipel.vocabulary import ArchipelError, ErrorCode, StorageFull
 
 METADATA = MetaData()
 NOTES = Table("notes", METADATA, Column("id", Integer, primary_key=True), Column("text", Text, nullable=False))
@@ -103,6 +103,25 @@ def test_a_time_is_utc_and_sorts_as_text() -> None:
     assert first <= second
     assert len(first) == 32
     assert datetime.fromisoformat(first).utcoffset() is not None
+
+
+def test_a_database_that_is_damaged_while_it_is_open_is_named(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'notes.db'}")
+    try:
+        METADATA.create_all(database.engine)
+        with database.write() as connection:
+            connection.execute(insert(NOTES), [{"text": "x" * 1000}] * 100)
+        with database.engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        database.close()
+        content = bytearray((tmp_path / "notes.db").read_bytes())
+        content[8192:] = b"\xff" * (len(content) - 8192)
+        (tmp_path / "notes.db").write_bytes(content)
+        with pytest.raises(ArchipelError, match=r"notes\.db: cannot be read: .*restore it from the backup") as raised:
+            count(database)
+        assert raised.value.code is ErrorCode.CONFIGURATION
+    finally:
+        database.close()
 
 
 def test_a_full_disk_is_named_and_the_rows_before_stay(tiny_disk: Path) -> None:

@@ -13,15 +13,19 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError
 
-from archipel.vocabulary import StorageFull
+from archipel.vocabulary import ArchipelError, ErrorCode, StorageFull, Thing
 from archipel.vocabulary.remedies import FreeDiskSpace
 
 _WRITE = "archipel_write"
 _ANNOUNCED = "archipel_announced"
 _NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 """What SQLite says of a full disk: in general, and when the write-ahead log's index finds no room."""
+
+
+_PRIMARY = 0xFF
+"""The part of an SQLite error code that says what went wrong; the rest says where."""
 
 
 def utc_now() -> str:
@@ -47,20 +51,21 @@ class Database:
     def read(self) -> Iterator[Connection]:
         """A transaction that only reads.
 
-        Raises StorageFull when the disk has no room for what even a reader writes: the index of the write-ahead log.
+        Raises StorageFull when the disk has no room for what even a reader writes (the index of the write-ahead log),
+        and ArchipelError (code configuration) when the file is damaged or may not be opened.
         """
-        with self._full_disk_named(), self.engine.begin() as connection:
+        with self._errors_named(), self.engine.begin() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that may write: committed at the end of the block, rolled back when the block raises.
 
-        Raises StorageFull when the disk has no room; the database is then as it was before.
+        Raises StorageFull and ArchipelError as ``read`` does; the database is then as it was before.
         """
         options = {_WRITE: True}
         with (
-            self._full_disk_named(),
+            self._errors_named(),
             self.engine.connect().execution_options(**options) as connection,
             connection.begin(),
         ):
@@ -71,24 +76,36 @@ class Database:
             self._committed(frozenset(announced))
 
     @contextmanager
-    def _full_disk_named(self) -> Iterator[None]:
+    def _errors_named(self) -> Iterator[None]:
+        """What SQLite says of the disk, of the file and of who may open it, each in one sentence."""
         try:
             yield
-        except OperationalError as error:
-            if getattr(error.orig, "sqlite_errorcode", None) in _NO_ROOM:
-                path = str(self.engine.url.database)
-                raise StorageFull(
-                    path,
-                    "the disk is full",
-                    "free space there; what was finished is kept",
-                    values={"file": path},
-                    command=FreeDiskSpace(path=path),
-                ) from error
-            raise
+        except (DatabaseError, sqlite3.DatabaseError) as error:
+            # The first connection sets SQLite up, and what that raises comes without SQLAlchemy around it.
+            raised = error.orig if isinstance(error, DatabaseError) else error
+            code = getattr(raised, "sqlite_errorcode", 0)
+            path = str(self.engine.url.database)
+            if code in _NO_ROOM:
+                remedy = "free space there; what was finished is kept"
+                named: ArchipelError = StorageFull(
+                    path, "the disk is full", remedy, values={"file": path}, command=FreeDiskSpace(path=path)
+                )
+            elif code & _PRIMARY in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+                named = _unusable(path, f"cannot be read: {raised}", "restore it from the backup")
+            elif code & _PRIMARY in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY):
+                remedy = "let the account that runs this command read and write the file and its folder"
+                named = _unusable(path, f"cannot be opened: {raised}", remedy)
+            else:
+                raise
+            raise named from error
 
     def close(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
+
+
+def _unusable(path: str, cause: str, remedy: str) -> ArchipelError:
+    return ArchipelError(Thing.file(path), cause, remedy, code=ErrorCode.CONFIGURATION)
 
 
 def announce(connection: Connection, what: str) -> None:

@@ -1,8 +1,9 @@
-"""Why a site's policy, or the strategies that this site knows, do not allow a job."""
+"""Why a site's policy, or the strategies and privacy steps that this site knows, do not allow a job."""
 
 from __future__ import annotations
 
 from archipel.governance import SitePolicy, objections
+from archipel.privacy import steps_of
 from archipel.strategies import known_needs
 from archipel.vocabulary import BadInput, Job
 
@@ -10,8 +11,21 @@ from archipel.vocabulary import BadInput, Job
 def policy_objections(job: Job, policy: SitePolicy, subjects: int) -> list[str]:
     """One sentence for each reason not to run the job with a cohort of so many subjects; none when it may run.
 
-    Parameters that a strategy known here does not take are such a reason: a person reads it beside the others.
+    A privacy step that is not known here, and parameters that a step or a known strategy does not take, are such
+    reasons: a person reads them beside the others.
     """
+    return [*_of_policy(job, policy, subjects), *_of_steps(job)]
+
+
+def _of_steps(job: Job) -> list[str]:
+    try:
+        steps_of(job)
+    except BadInput as error:
+        return [f"the privacy steps cannot be taken here ({error.thing}: {error.cause})"]
+    return []
+
+
+def _of_policy(job: Job, policy: SitePolicy, subjects: int) -> list[str]:
     try:
         needs = known_needs(job.strategy)
     except BadInput as error:

@@ -14,7 +14,6 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from sqlalchemy import RowMapping, select
-from sqlalchemy.exc import OperationalError
 
 from archipel.governance import IdentityKey
 from archipel.site.state import schema
@@ -23,8 +22,8 @@ from archipel.site.state.settings import SiteSettings
 from archipel.storage import BlobStore, Database, FolderBlobStore, disk_errors_named, load_settings
 from archipel.storage.migrations import upgrade
 from archipel.transport.wakeup import wake
-from archipel.vocabulary import ArchipelError, Conflict, ErrorCode, Record, StorageFull, Thing
-from archipel.vocabulary.remedies import FreeDiskSpace, JoinFederation
+from archipel.vocabulary import ArchipelError, Conflict, ErrorCode, Record, Thing
+from archipel.vocabulary.remedies import JoinFederation
 
 FOLDERS = ("keys", "blobs", "spool", "state", "logs")
 
@@ -164,22 +163,12 @@ def _wake(folder: Path, announced: frozenset[str]) -> None:
 def open_database(folder: Path, *, made_before: bool = False) -> Database:
     """The database, of this version; one that was ``made_before`` must have its tables.
 
-    The first connection writes SQLite's side files, so a full disk shows here.
+    The first connection writes SQLite's side files, so a full disk shows here. Raises what ``Database.read`` does.
     """
     database = Database(f"sqlite:///{(folder / 'site.db').absolute()}", committed=partial(_wake, folder))
     try:
         upgrade(database, schema.HISTORY, made_before=made_before)
-    except ArchipelError:
+    except BaseException:
         database.close()
-        raise
-    except OperationalError as error:
-        database.close()
-        if "disk is full" in str(error.orig):
-            raise StorageFull(
-                Thing.folder(folder),
-                "the disk is full",
-                "free space there; what was finished is kept",
-                command=FreeDiskSpace(path=str(folder)),
-            ) from error
         raise
     return database

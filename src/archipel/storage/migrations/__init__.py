@@ -13,14 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Column, MetaData, String, Table, inspect, select
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import OperationalError
 
 from archipel.storage.database import Database
 from archipel.vocabulary import ArchipelError, ErrorCode
 
 _version = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
-_PRIMARY = 0xFF
-"""The part of an SQLite error code that says what went wrong; the rest says where."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ def upgrade(
     ``made_before``, when it has no tables. Its content is then as it was before.
     """
     target = revision or history.newest
-    with _damage_named(database), database.read() as connection:
+    with _other_form_named(database), database.read() as connection:
         marked = inspect(connection).has_table(_version.name)
         current = connection.execute(select(_version.c.version_num)).scalar() if marked else None
         tables = inspect(connection).get_table_names() if current is None else []
@@ -68,21 +66,13 @@ def upgrade(
 
 
 @contextmanager
-def _damage_named(database: Database) -> Iterator[None]:
-    """What SQLite says of a file that it cannot read as this database, in a sentence."""
+def _other_form_named(database: Database) -> Iterator[None]:
+    """A table of schemas that has other columns was made by another program."""
     try:
         yield
-    except (DatabaseError, sqlite3.DatabaseError) as error:
-        # The first connection sets SQLite up, and what that raises comes without SQLAlchemy around it.
-        said = error.orig if isinstance(error, DatabaseError) else error
-        match getattr(said, "sqlite_errorcode", 0) & _PRIMARY:
-            case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
-                raise _refused(database, f"cannot be read: {said}", "restore it from the backup") from error
-            case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM | sqlite3.SQLITE_READONLY:
-                remedy = "let the account that runs this command read and write the file and its folder"
-                raise _refused(database, f"cannot be opened: {said}", remedy) from error
-            case sqlite3.SQLITE_ERROR:
-                raise _unknown(database, f"a table {_version.name} of another form") from error
+    except OperationalError as error:
+        if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
+            raise _unknown(database, f"a table {_version.name} of another form") from error
         raise
 
 
