@@ -1,6 +1,6 @@
 """How a site joins a federation over HTTPS: the token a person carries, and the request and reply that it buys.
 
-The token names the server's CA by fingerprint, so that the site trusts nothing it was not told about by a person: it
+The token names the server's CA by fingerprint, so that the site trusts only what a person gave it: it
 fetches the CA certificate without trust, compares the fingerprint, and connects again with that CA pinned. Both
 sides import these records; the documents they sign are made canonical by the callers.
 """
@@ -89,8 +89,9 @@ class EnrolmentStatement(Record):
 class EnrolmentRequest(Record):
     """``POST /v1/enrolment``: the token's id and secret, the site's identity key and its certificate request.
 
-    ``proof`` is the identity key's signature over ``proof_message(canonical(request.statement()))``: whoever enrols
-    holds the key. ``time`` is the site's clock (ISO, UTC), so that a wrong clock is named here and not as a TLS error.
+    ``proof`` is the identity key's signature over ``proof_message(canonical(request.statement()))``: the site that
+    enrols holds the key. ``time`` is the site's clock (ISO, UTC), so that a wrong clock is named here and not as a TLS
+    error.
     """
 
     id: Annotated[str, Field(max_length=64)]

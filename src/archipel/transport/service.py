@@ -120,7 +120,9 @@ async def start_grpc_server(
 
 
 def check_port(host: str, port: int) -> None:
-    """Raise ArchipelError (code port-in-use) when somebody listens there; gRPC's own message does not name it."""
+    """Raise ArchipelError (code port-in-use) when another process listens there; gRPC's own message does not name the
+    port.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,6 +1,6 @@
 """What the database knows of experiments: each question one read, each change one transaction with its journal line.
 
-It waits for nothing and wakes nobody; ``experiments`` does that.
+It neither waits nor wakes a waiting task; ``service`` does that.
 """
 
 from __future__ import annotations

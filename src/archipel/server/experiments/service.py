@@ -141,7 +141,7 @@ class Experiments:
             if interrupted is not None:
                 await self._interrupted(name, interrupted)
                 continue
-            # Nothing can come between the last look at `_again` and the return, so no verb is lost between two loops.
+            # Nothing can run between the last check of `_again` and the return, so no verb is lost between two loops.
             if not goes_on and name not in self._again:
                 return
             self._again.discard(name)
@@ -299,7 +299,7 @@ class Experiments:
         )
 
     def notify_threadsafe(self) -> None:
-        """Wake whoever follows events; callable from any thread."""
+        """Wake the followers of events; callable from any thread."""
         loop = self._loop()
         if loop is not None:
             loop.call_soon_threadsafe(lambda: loop.create_task(self._notify()))

@@ -96,7 +96,7 @@ class MemberRegistry:
             _end_approvals(connection, site, by=by)
 
     def seen(self, names: Collection[str], at: str | None = None) -> None:
-        """Note that these sites are or were here. Not journaled: it changes nothing anyone may do."""
+        """Note that these sites are or were connected. Not journaled, because it changes no permission."""
         if not names:
             return
         with self._database.write() as connection:

@@ -1,4 +1,4 @@
-"""A request's body as a record: read only once it is settled that whoever asks may, and counted before it is built.
+"""A request's body as a record: read only after the caller's permission is checked, and counted before it is built.
 
 FastAPI's own way reads and builds a body before any dependency is asked, in the event loop, and gathers every fault.
 """

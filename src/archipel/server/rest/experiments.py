@@ -122,7 +122,7 @@ async def _server_sent(
 ) -> AsyncIterator[str]:
     """Events in the text/event-stream format, with a comment now and then so that no proxy closes an idle stream.
 
-    It ends with the events, and when the token of whoever listens is revoked or expires.
+    The stream ends with the events, and when the caller's token is revoked or expires.
     """
     loop = asyncio.get_running_loop()
     checked = loop.time()

@@ -1,4 +1,4 @@
-"""How long a request's body may be, so that nobody fills the server's memory; blobs have their own limit."""
+"""How long a request's body may be, so that no request fills the server's memory; blobs have their own limit."""
 
 from __future__ import annotations
 

@@ -50,9 +50,9 @@ Operator = Annotated[AccessToken, Depends(_scope(Scope.OPERATE))]
 
 
 async def _may_steer(request: Request, experiment: str, token: Annotated[AccessToken, Depends(asking)]) -> AccessToken:
-    """The token, when it is an operator's or one of whoever submitted the experiment.
+    """The token, if it belongs to an operator or to the researcher who submitted the experiment.
 
-    Tokens end; a name stays. So the same name, which the operator gives, is the same person.
+    Tokens expire and names stay, so the same name, which the operator gives, means the same person.
     """
     if token.allows(Scope.OPERATE):
         return token

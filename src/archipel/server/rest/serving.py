@@ -110,7 +110,7 @@ class _Impatient(H11Protocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self._forgive()
         elif self._timer is None:
-            # A further request, of which this is not all; between two of them uvicorn looks at the time.
+            # The beginning of a further request; between two requests uvicorn checks the time itself.
             self._timer = self.loop.call_later(self._limits.request_s, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:

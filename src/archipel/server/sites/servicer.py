@@ -139,7 +139,8 @@ class FederationServicer:
             if following is not None and not following.done():
                 following.cancel()
                 await asyncio.wait({following})
-                # Looked at, so that the end of a stream that nobody waits for is not reported as an error.
+                # The result is read, so that asyncio does not report the end of a stream that is not awaited as an
+                # error.
                 _ = following.cancelled() or following.exception()
 
     async def _take(self, stream: Stream, message: FromSite) -> None:

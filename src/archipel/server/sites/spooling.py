@@ -1,7 +1,7 @@
 """An update's tensor file on its way to the disk: each chunk is hashed and written by a thread while the next one
 arrives.
 
-However a call ends, nobody writes to the file any more when it has: the next call continues where this one ended.
+When a call has ended, in whatever way, nothing writes to the file any more: the next call continues where it ended.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ class ServerLimits:
     body_s: float = 120.0
     """How long a request's body may take: a slow line carries the longest job in that."""
     keep_alive_s: float = 15.0
-    """After this time without an event a watcher gets a comment, and the access token is looked at again."""
+    """After this time without an event a watcher gets a comment, and the access token is checked again."""
     message_s: float = 120.0
     """How long a site may leave a message untaken: the rounds of all other sites wait behind it."""
     upload_s: float = 60.0
