@@ -177,9 +177,9 @@ class Agent:
     # What the people here decide
 
     async def decided(self) -> None:
-        """Look at the database: stop what was revoked, then tell the server what is new.
+        """Read the database: stop what was revoked, then report what is new to the server.
 
-        Telling may take long or fail, and so may looking at one experiment: neither holds up a revocation.
+        Reporting may take long or fail, and so may one experiment's check: neither delays a revocation.
         """
         stopped = {experiment: await self._stop_revoked(experiment) for experiment in list(self.tasks.work)}
         for experiment in list(self.tasks.work):

@@ -22,7 +22,7 @@ from archipel.transport.wakeup import Wakeup
 
 _log = structlog.get_logger("archipel.site")
 AGAIN_S = 5.0
-"""How long to wait before the changes are looked at again when they cannot be read (a full disk, say)."""
+"""How long to wait before the changes are read again after they could not be read (a full disk, say)."""
 
 
 def run(folder: Path) -> None:

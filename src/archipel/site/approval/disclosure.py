@@ -1,7 +1,7 @@
 """What this site discloses about its datasets to the server and to researchers, and the journal's entry of it.
 
-A name, a kind, how many subjects (``<5`` where they are fewer than the policy's smallest cell), and of all words in the
-data only those that somebody here wrote for others to read: in the dataset's mapping or its data dictionary.
+A name, a kind, how many subjects (``<5`` where they are fewer than the policy's smallest cell), and of all text in the
+data only what a person here wrote for others to read: in the dataset's mapping or its data dictionary.
 """
 
 from __future__ import annotations

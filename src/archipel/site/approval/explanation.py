@@ -1,6 +1,6 @@
 """A job in words for the people who must agree to it: who asks, what runs, on what, what leaves, and for how long.
 
-Everything a researcher wrote is a stranger's text: it is quoted as such, and characters that could hide or rearrange
+Everything a researcher wrote is another party's text: it is quoted as such, and characters that could hide or rearrange
 what a terminal shows are made visible.
 """
 

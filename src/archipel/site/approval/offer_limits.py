@@ -1,4 +1,4 @@
-"""Offers that nobody here has decided on: a server may not fill this site's disk with them.
+"""Offers that wait for a decision: a server may not fill this site's disk with them.
 
 Offers that ended without a decision are kept for people to see, and make room for new ones.
 """

@@ -1,4 +1,5 @@
-"""The site's journal: lines are added in the transaction of what they record, and anybody here can prove it whole.
+"""The site's journal: lines are added in the transaction of what they record, and the chain can be verified at the
+site.
 
 Heads of this journal that the server countersigned (receipts) and a head that the server gives when asked show what
 the chain alone cannot: an end that was cut off, and a journal that was written again.
@@ -61,7 +62,7 @@ def unattested_head(site: StateFolder) -> JournalHead | None:
 
 
 def lines(database: Database, after: int = 0) -> list[JournalEntry]:
-    """The lines after number ``after``, oldest first, whether or not somebody changed them."""
+    """The lines after number ``after``, oldest first, even if they were changed."""
     query = select(schema.journal).where(schema.journal.c.number > after).order_by(schema.journal.c.number)
     with database.read() as connection:
         return [_line(row) for row in connection.execute(query).mappings()]
@@ -119,12 +120,12 @@ class Proof:
 
     @property
     def whole(self) -> bool:
-        """Whether nothing is wrong; lines after ``attested`` are whole as far as anybody can tell."""
+        """Whether nothing is wrong; that lines after ``attested`` are complete cannot be proved."""
         return not self.problems
 
 
 def verify(site: StateFolder, fresh: Iterable[JournalHead] = ()) -> Proof:
-    """Hold the journal against itself, the receipts kept here and ``fresh`` heads that somebody else kept.
+    """Check the journal by its own chain, by the receipts kept here and by ``fresh`` heads that others kept.
 
     A receipt counts with the server's signature, a fresh head with the server's or the site's own; one without is
     itself a problem, and so is a journal without its first line.
@@ -169,7 +170,7 @@ def _receipts(owner: str, rows: Iterable[RowMapping], problems: list[str]) -> It
 
 
 def export(site: StateFolder) -> Iterator[str]:
-    """The journal as JSON lines: every line, then the signed head of the last, for whoever audits it elsewhere."""
+    """The journal as JSON lines: every line, then the signed head of the last, for an audit elsewhere."""
     written = lines(site.database)
     for entry in written:
         yield entry.model_dump_json()

@@ -24,7 +24,7 @@ class JournalBody(Record):
 
 
 class PersonalBody(JournalBody):
-    """A line about what a person did; ``by`` is who, and is not given where nobody in particular did it."""
+    """A line about what a person did; ``by`` names the person, and is left out if no person did it."""
 
     by: str = ""
 
@@ -147,7 +147,7 @@ class JobChanged(JobOffered):
 
 
 class JobAsker(JournalBody):
-    """The server names somebody else as the one who asks."""
+    """The server names another token as the one that asks."""
 
     experiment: str
     asked_by: str
@@ -234,7 +234,7 @@ class UpdateMade(TaskLine):
 
 
 class ErrorReleasedLine(TaskLine, PersonalBody):
-    """Somebody let the full text of an error leave the site; this is its hash."""
+    """A person released the full text of an error to the server; this is its hash."""
 
     text: Hash
 

@@ -23,12 +23,12 @@ from archipel.vocabulary import UNWATCHED, Actor, ErrorCode, NotFound, Refused, 
 from archipel.vocabulary.remedies import Approve, ShowOffer
 
 LOOK_S = 1.0
-"""How often it is looked, while a plan trains, whether it still may."""
+"""How often the permission is checked while a plan trains."""
 Found = TypeVar("Found")
 
 
 class PermittedCohort(NamedTuple):
-    """A cohort that a check may run on, and the view under which it is approved; None where nobody approved it."""
+    """A cohort that a check may run on, and the view under which it is approved, None if it is not approved."""
 
     cohort: Cohort
     view: str | None
@@ -66,7 +66,7 @@ class Permission:
         """How samples would be made, for a run without any: the approved cohort and its dataset, where there is one.
 
         Else a cohort without samples, with the dataset's mapping and the newest version's recipe, as the next version
-        would have them. No file is looked at for it. Raises Refused when the newest version is not what was frozen.
+        would have them. No file is read for it. Raises Refused when the newest version is not what was frozen.
         """
         try:
             allowed = self._allowed()
@@ -81,7 +81,9 @@ class Permission:
         return catalog.dataset(self._site.database, allowed.cohort.dataset), allowed.cohort
 
     def check(self, plan_was_read: bool) -> PermittedCohort | None:
-        """The approved cohort; None where nobody approved and a person says that the plan was read, else Refused."""
+        """The approved cohort, or None if it is not approved and a person states that the plan was read. Raises
+        Refused.
+        """
         try:
             allowed = self._allowed()
         except Refused:
@@ -151,7 +153,9 @@ class Permission:
             permitted = await run_in_thread(lambda watch: self.given(plan_was_read, watch), show)
 
     async def while_given(self, permitted: PermittedCohort, work: Coroutine[Any, Any, Found]) -> Found:
-        """What the work gives. It is ended, and Refused raised, once somebody withdrew or the approval is revoked."""
+        """The result of the work. When a patient withdraws or the approval is revoked, the work is ended and Refused
+        raised.
+        """
         trying = asyncio.ensure_future(work)
         try:
             while not (await asyncio.wait({trying}, timeout=LOOK_S))[0]:
@@ -161,7 +165,7 @@ class Permission:
         finally:
             trying.cancel()
             await asyncio.wait({trying})
-            # Looked at, so that what nobody waits for any more is not reported as an error.
+            # The result is read, so that asyncio does not report it as an error that was never retrieved.
             _ = trying.cancelled() or trying.exception()
 
     def _check_is_still(self, permitted: PermittedCohort) -> None:
@@ -173,7 +177,7 @@ class Permission:
             )
 
     def _is_still(self, permitted: PermittedCohort) -> bool:
-        """Whether nobody withdrew meanwhile. Raises Refused when what was approved is so no more."""
+        """Whether the cohort is unchanged by withdrawals. Raises Refused when the approval does not hold any more."""
         if permitted.view is not None:
             return self._allowed().view == permitted.view
         withdrawals.take_opt_outs(self._site)

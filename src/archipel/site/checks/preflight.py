@@ -18,7 +18,7 @@ MOST_SHOWN = 20
 
 
 class Preflight:
-    """What is looked at for one job on one cohort; everything that is found goes into ``notes``."""
+    """The checks of one job on one cohort; everything that is found goes into ``notes``."""
 
     def __init__(
         self,
@@ -33,9 +33,9 @@ class Preflight:
         self._watch = watch
 
     def look(self, dummy: Mapping[str, float]) -> None:
-        """Look at everything; ``dummy`` are the figures of a dummy run, without which nobody knows memory and time.
+        """Check everything; ``dummy`` are the figures of a dummy run, without which memory and time are unknown.
 
-        Where files are not what was frozen, that is to be fixed before anything that follows from them is looked at.
+        If files are not what was frozen, this is to be fixed first, and nothing that depends on them is checked.
         Raises Cancelled when the watch stops it.
         """
         self._needs_and_rules()
@@ -85,7 +85,7 @@ class Preflight:
         pairs, thing, uncompared = split_leakage.across(
             self._site.database, self._entry, self._cohort, training, validation, self._watch
         )
-        # Two patients may have equal rows; nobody has another's image. The quality report weighs them alike.
+        # Two patients may have equal rows, but never equal images. The quality report has the same two severities.
         is_table = self._entry.kind == "table"
         say = self._notes.look if is_table else self._notes.fix
         for trained, validated in pairs[:MOST_SHOWN]:

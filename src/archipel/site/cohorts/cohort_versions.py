@@ -37,7 +37,7 @@ _rows = schema.cohorts
 
 
 class Frozen(NamedTuple):
-    """A cohort and the dataset as it was when the cohort was frozen; ``scanned``: the dataset was looked at for it."""
+    """A cohort and the dataset as it was when the cohort was frozen; ``scanned``: the dataset was scanned for it."""
 
     dataset: catalog.Dataset
     cohort: Cohort
@@ -81,7 +81,7 @@ def freeze(
 
     It is an older version when nothing is new since. A split that the dataset comes with is kept. ``fraction``,
     ``pseudonymise`` and ``recipe`` None are as in the newest version. Raises DatasetProblems when the files have
-    become unusable, BadInput for a fraction outside [0, 1) and when nobody is left to train on, Cancelled when
+    become unusable, BadInput for a fraction outside [0, 1) and when no subject is left to train on, Cancelled when
     ``watch`` stops it.
     """
     if fraction is not None and not 0 <= fraction < 1:
@@ -155,7 +155,7 @@ def _known_version(database: Database, cohort_key: bytes, cohort: Cohort) -> Coh
 def keep(site: StateFolder, connection: Connection, frozen: Frozen, *, by: Actor, name: str = "") -> str:
     """Keep a frozen cohort, its sides and the dataset's new counts, in the caller's transaction; the cohort's hash.
 
-    Whoever was withdrawn since it was frozen is signed out of it at once. Raises NotFound when the dataset was
+    Patients who were withdrawn since it was frozen are signed out of it at once. Raises NotFound when the dataset was
     removed meanwhile, Conflict when another version was frozen meanwhile and as ``version_names.give`` does.
     """
     entry, cohort, scanned = frozen

@@ -81,7 +81,7 @@ class Dataset(Record):
 class DatasetProblems(BadInput):
     """A dataset cannot be used as it is; ``problems`` says everything that is wrong, one sentence each.
 
-    ``detected`` is the format its folder was taken for, where nobody named one.
+    ``detected`` is the format that was detected, if none was named.
     """
 
     code = ErrorCode.BAD_DATA
@@ -98,7 +98,7 @@ class DatasetProblems(BadInput):
 
 
 class Added(NamedTuple):
-    """A dataset that was entered, and what the look at it found, warnings among it."""
+    """A dataset that was entered, and what its scan found, with the warnings."""
 
     dataset: Dataset
     found: Scan

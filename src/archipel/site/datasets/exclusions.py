@@ -1,4 +1,4 @@
-"""Subjects whose data is of no use: left out of every later look at a dataset, and kept in what is frozen already.
+"""Subjects whose data is not usable: left out of every later scan of a dataset, and kept in what is frozen already.
 
 Whoever must not be used at all is withdrawn, which is another thing.
 """
@@ -29,10 +29,10 @@ def exclude(
     *,
     by: Actor,
 ) -> catalog.Dataset:
-    """Leave subjects out of every later scan of a dataset; it is looked at again without them.
+    """Leave subjects out of every later scan of a dataset; it is scanned again without them.
 
-    However an id's accents are written, it is one subject. Raises NotFound for a dataset or subject that is not there,
-    Cancelled when ``watch`` stops the first look; nobody is left out then.
+    An id is one subject, however its accents are encoded. Raises NotFound for a dataset or subject that is not there,
+    Cancelled when ``watch`` stops the first scan; no subject is left out then.
     """
     entry, asked = catalog.dataset(site.database, name), sorted({subject_id(one) for one in subjects})
     everything = catalog.scanned(site, entry, take_opt_outs, watch)

@@ -31,7 +31,7 @@ VERIFIED = "verified/3"
 
 
 class Verified(Record):
-    """A file holds what it held when it was frozen; there is nothing else to say of it."""
+    """The file is the same as when it was frozen; the record has no fields."""
 
 
 def faults(database: Database, entry: Dataset, cohort: Cohort, watch: Watch = UNWATCHED) -> tuple[DataIssue, ...]:

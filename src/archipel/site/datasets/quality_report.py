@@ -29,7 +29,7 @@ def make_report(
 ) -> QualityReport:
     """Make the report of a dataset and write both files into ``folder``; returns the report.
 
-    Files that have not changed since they were looked at are not opened again. Raises Conflict when somebody withdrew
+    Files that have not changed since they were read are not opened again. Raises Conflict when a patient withdrew
     from the dataset meanwhile, NotFound, BadInput when its folder is gone, and Cancelled when ``watch`` stops it: the
     report that is there stays then.
     """

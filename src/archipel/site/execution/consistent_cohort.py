@@ -1,4 +1,4 @@
-"""Nothing leaves that was made of a cohort somebody was withdrawn from meanwhile: it is made again without them."""
+"""An update leaves only if no patient was withdrawn from its cohort meanwhile; otherwise it is made again."""
 
 from __future__ import annotations
 

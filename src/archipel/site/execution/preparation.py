@@ -46,7 +46,7 @@ async def prepared(site: StateFolder, root: Path, cohort: Cohort, show: ShowProg
 
 
 def _let_go(doing: asyncio.Task[Prepared]) -> None:
-    """Nobody waits for it any more: what is ready in spite of that is not held."""
+    """The result is no longer awaited: if it is ready all the same, it is released."""
     if not doing.cancelled() and doing.exception() is None:
         doing.result().close()
 

@@ -148,7 +148,7 @@ class SiteTaskStore:
             )
 
     def withdrawn(self, key: TaskKey) -> None:
-        """The server wants the task no more: whoever follows this site is told; its row stays as it is."""
+        """The server no longer wants the task: followers of this site get a change, and its row stays as it is."""
         with self._site.database.write() as connection:
             changes.append(connection, TaskChange(kind=UnjournaledKind.TASK_WITHDRAWN, task=key))
 
@@ -246,7 +246,7 @@ class SiteTaskStore:
         return [self._site.tensor_files / path for path in paths]
 
     def forget(self, experiment: str) -> None:
-        """Remove the files kept for an experiment that is over: nobody waits for an update, no round comes.
+        """Remove the files kept for an experiment that is over: no update is awaited and no round follows.
 
         The rows of its tasks stay, so that a last word which comes after this still finds its task.
         """

@@ -196,7 +196,7 @@ class SandboxTrainer:
             await self._forget_all_but(allowed.cohort)
             entry = catalog.dataset(self._site.database, allowed.cohort.dataset)
             self._prepared = await preparation.prepared(self._site, Path(entry.root), allowed.cohort)
-            # Preparing may take minutes, and somebody may have been withdrawn meanwhile.
+            # Preparing may take minutes, and a patient may have been withdrawn meanwhile.
             if self._allowed().view == allowed.view:
                 self._worker = await self._started(allowed, self._prepared)
                 self._view = allowed.view

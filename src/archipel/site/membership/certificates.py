@@ -1,7 +1,7 @@
 """The site's TLS key and its certificate: made here, changed together or not at all, replaced while the identity stays.
 
 Two files cannot be renamed at once. The new key is written beside the old one, then the certificate takes its place,
-then the key; whoever reads them next finishes a change that a crash left half done, by which key the certificate is on.
+then the key. The next reader finishes a change that a crash left half done: it sees for which key the certificate is.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class Dialogue:
             raise Malformed(f"sent what is not a message: {str(error)[:200]}") from error
 
     def check_silent(self) -> None:
-        """Raise Malformed when something came that nobody asked for, Gone when the other end is closed."""
+        """Raise Malformed when a message came that was not asked for, Gone when the other end is closed."""
         try:
             waiting = self._channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:

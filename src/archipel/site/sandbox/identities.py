@@ -52,7 +52,7 @@ class Identity:
         )
 
     def close(self) -> None:
-        """Somebody else may have it."""
+        """Give the uid free for another worker."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

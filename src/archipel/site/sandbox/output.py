@@ -1,7 +1,7 @@
 """What a worker prints, kept in a file that stays small while it runs.
 
 The worker writes into a pipe, so that no plan holds a descriptor of a file; the agent moves it into the log, without
-control characters, and begins the file again when it is full. What comes faster than anybody reads is slowed down.
+control characters, and begins the file again when it is full. Output that comes faster than it is read is slowed down.
 """
 
 from __future__ import annotations

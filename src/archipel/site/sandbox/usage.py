@@ -22,7 +22,7 @@ _GONE = (FileNotFoundError, ProcessLookupError, PermissionError, ValueError, Ind
 
 @dataclass(frozen=True)
 class Usage:
-    """A look at a sandbox: live processes, seconds of processor time so far, bytes of memory now."""
+    """What a sandbox uses at one moment: live processes, seconds of processor time so far, bytes of memory now."""
 
     processes: tuple[int, ...]
     cpu_s: float
@@ -77,7 +77,7 @@ def kernel_memory(pid: int, folders: tuple[str, ...]) -> int:
 
 @cache
 def _socket_buffer() -> int:
-    """Bytes that may wait in a socket whose buffer nobody may enlarge; the kernel counts what it keeps beside them."""
+    """Bytes that may wait in a socket whose buffer cannot be enlarged; the kernel counts what it keeps beside them."""
     return int(Path("/proc/sys/net/core/wmem_default").read_text())
 
 

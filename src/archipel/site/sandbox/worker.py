@@ -1,7 +1,7 @@
 """A sandboxed worker as the agent sees it: asked, measured, frozen between tasks, ended, and never believed.
 
 While a task runs its limits are watched; when it is done, the worker is stopped and whatever else it left running is
-killed, so that nobody writes into a result that the agent reads and nothing of a plan runs unasked.
+killed, so that no process writes into a result that the agent reads, and nothing of a plan runs between tasks.
 """
 
 from __future__ import annotations

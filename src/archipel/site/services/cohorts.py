@@ -1,4 +1,4 @@
-"""Cohorts as a person freezes and compares them: whoever is on the opt-out list is withdrawn before any look."""
+"""Cohorts as a person freezes and compares them: patients on the opt-out list are withdrawn before any scan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Datasets as a person adds, checks and reports on them: whoever is on the opt-out list is withdrawn before a look.
+"""Datasets as a person adds, checks and reports on them: patients on the opt-out list are withdrawn before each scan.
 
 What takes long shows its progress to a ``Watch`` and stops when that says so, with nothing half done.
 """
@@ -30,7 +30,7 @@ from archipel.vocabulary import UNWATCHED, Actor, Record, Watch
 
 
 class DatasetCheck(Record):
-    """What a look at a dataset found: how many subjects and samples are usable, and everything that is wrong."""
+    """What a scan of a dataset found: how many subjects and samples are usable, and everything that is wrong."""
 
     dataset: str
     subjects: int
@@ -147,7 +147,7 @@ def make_report(
 
 
 def subjects_there(site: StateFolder, dataset: str = EVERYWHERE, *, watch: Watch = UNWATCHED) -> set[str]:
-    """Who is in the dataset, or in any, without those who are left out; each is looked at again.
+    """The subjects of the dataset, or of every dataset, without those who are left out; each dataset is scanned again.
 
     Raises Cancelled when ``watch`` stops it.
     """

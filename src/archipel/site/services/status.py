@@ -16,7 +16,7 @@ from archipel.vocabulary import BadInput, Record
 
 
 class OptOutList(Record):
-    """How many patients the opt-out list names, and the numbers of its lines that name nobody in any dataset here.
+    """How many patients the opt-out list names, and the numbers of its lines that match no subject in any dataset here.
 
     ``problem`` says why nothing runs: the list cannot be read, and ``patients`` is None then.
     """
@@ -27,7 +27,9 @@ class OptOutList(Record):
 
 
 class SiteStatus(Record):
-    """The whole status. ``link`` is there while an agent runs and has said how it stands; times are ISO 8601 in UTC."""
+    """The whole status. ``link`` is set while an agent runs and has reported its connection; times are ISO 8601 in
+    UTC.
+    """
 
     site: str
     identity_key: str

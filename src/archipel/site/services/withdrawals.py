@@ -57,9 +57,9 @@ def withdraw(
 ) -> WithdrawalReport:
     """Take patients out from now on: ``typed`` ids of ``dataset``, "" being every one, and those of an opt-out list.
 
-    Where no dataset knows a typed id, the datasets are looked at again for ids that are like it. Raises BadInput when
-    nobody is named, Cancelled when ``watch`` stops it before anybody is withdrawn, and as ``withdrawals.withdraw``
-    does. Stopped later, it ends only that look: whoever was named is withdrawn, and the report says so.
+    If no dataset knows a typed id, the datasets are scanned again for similar ids. Raises BadInput when no patient is
+    named, Cancelled when ``watch`` stops it before the withdrawal, and as ``withdrawals.withdraw`` does. A later stop
+    ends only the scan: the named patients are withdrawn, and the report says so.
     """
     named = [OptOut(subject, dataset) for subject in typed]
     asked = list(dict.fromkeys([*listed, *named]))

@@ -1,7 +1,7 @@
 """What may change at a site, as one typed record per kind: what a follower of the site's changes is given.
 
-A record names what changed and says nothing of it that the database does not say better: whoever follows reads the
-dataset, cohort, experiment or task that it names. No record names a patient.
+A record names what changed and repeats nothing that the database has: a follower reads the dataset,
+cohort, experiment or task that it names. No record names a patient.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ class SiteChange(Record):
 
 
 class DatasetChange(Record):
-    """A dataset of the catalog: added, looked at again, mapped otherwise, removed, or subjects were left out of it."""
+    """A dataset of the catalog: added, scanned again, mapped in another way, removed, or subjects were left out of
+    it.
+    """
 
     kind: Literal[
         SiteJournalKind.DATASET_ADDED, UnjournaledKind.DATASET_CHECKED, SiteJournalKind.DATASET_MAPPED,
@@ -58,7 +60,7 @@ class CohortChange(Record):
 
 
 class WithdrawalChange(Record):
-    """Somebody was withdrawn from a dataset, or from every one, or is back."""
+    """A patient was withdrawn from a dataset or from all of them, or was reinstated."""
 
     kind: Literal[SiteJournalKind.PATIENT_WITHDRAWN, SiteJournalKind.PATIENT_REINSTATED]
     dataset: str

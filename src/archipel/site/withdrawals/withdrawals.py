@@ -72,7 +72,7 @@ class _Traces(NamedTuple):
 def _withdraw(
     site: StateFolder, people: Iterable[OptOut], reason: str, by: Actor | None, coming: str = EVERYWHERE
 ) -> tuple[Withdrawn, _Traces | None]:
-    """What changed, and whose traces go from the cache; None when nobody is out who was not before.
+    """What changed, and whose samples leave the cache; None when all of them were withdrawn before.
 
     ``by`` None: the opt-out list names them.
     """
@@ -116,7 +116,7 @@ def reinstate(site: StateFolder, opt_out: OptOut, *, by: Actor) -> None:
 
 
 def take_opt_outs(site: StateFolder, coming: str = EVERYWHERE) -> None:
-    """Withdraw whom ``opt-out.txt`` names and who is not out yet; a line that was removed brings nobody back.
+    """Withdraw the patients of ``opt-out.txt`` who are not withdrawn yet; removing a line reinstates no patient.
 
     ``coming``: a dataset that is not in the catalog yet, whose lines count already.
     Raises BadInput (code configuration) when the file cannot be read or a line is not valid: nothing runs then.

@@ -31,14 +31,14 @@ class OptOut(NamedTuple):
 
 
 class TakeOptOuts(Protocol):
-    """Withdraws whom the list names and who is not out yet, those for the dataset ``coming`` among them.
+    """Withdraws the patients of the list who are not withdrawn yet, with those for the dataset ``coming``.
 
-    Whatever looks at a dataset's files demands it and calls it first: only the act of withdrawing, which knows
-    datasets, can do it, and nobody may look without it. It is ``archipel.site.withdrawals.withdrawals.take_opt_outs``.
+    Every function that reads a dataset's files takes it and calls it first. Only the act of withdrawing, which knows
+    datasets, can do it. It is ``archipel.site.withdrawals.withdrawals.take_opt_outs``.
     """
 
     def __call__(self, site: StateFolder, coming: str = EVERYWHERE) -> None:
-        """Raise BadInput (code configuration) when the list cannot be read: nothing is looked at then."""
+        """Raise BadInput (code configuration) when the list cannot be read: no file is read then."""
 
 
 class OptOutLine(NamedTuple):

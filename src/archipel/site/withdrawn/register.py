@@ -115,7 +115,7 @@ def _ever_here(connection: Connection, tokens: Collection[str]) -> dict[str, set
 
 
 def _matches(asked: Withdrawal, ever: Mapping[str, set[str]]) -> bool:
-    """Whether whoever is to be out was ever here: in the dataset named, or in any."""
+    """Whether the patient was ever in the named dataset, or, if none is named, in any."""
     dataset, token = asked
     there = ever.get(token, set())
     return bool(there) if dataset == EVERYWHERE else not there.isdisjoint({dataset, EVERYWHERE})
