@@ -22,7 +22,7 @@ from archipel.tensors import BlobHasher, blob_hash
 from archipel.vocabulary import BadInput, ErrorCode, Hash, Record, Thing
 
 LARGEST_FILE = 16 << 30
-"""Bytes of a file that is read in pieces; a sparse one of any size costs nobody anything to make."""
+"""Bytes of a file that is read in pieces; a sparse file of any size costs nothing to make."""
 LARGEST_READ = (2 << 30) + (1 << 20)
 """Bytes of a file that is read whole: a volume of the most voxels, and its header."""
 
@@ -120,7 +120,7 @@ class MemoryIndex:
 class Folder:
     """A dataset's root as formats see it: files inside it, examined through an index.
 
-    ``leaves_out`` says of a subject whether the site leaves it out; its files are not looked at. ``limits`` are those
+    ``leaves_out`` says of a subject whether the site leaves it out; its files are not read. ``limits`` are those
     of what a file may hold; an index does not know by which of them a file was refused.
     """
 

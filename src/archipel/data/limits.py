@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class DataLimits:
-    """Limits that nobody at a site needs to change; names that end in ``_s`` are seconds."""
+    """Limits that people at a site do not need to change; names that end in ``_s`` are seconds."""
 
     volume_bytes: int = 2 << 30
     """What one volume may take in memory, as it is stored and as float32: 800 x 800 x 800 voxels; more is not an image

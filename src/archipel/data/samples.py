@@ -65,7 +65,7 @@ class DataIssue(Record):
     """One thing that is wrong with a dataset: what, why, and how it is fixed.
 
     ``subject`` is whose data it concerns, "" when it is the dataset as a whole. An ``error`` makes the sample
-    unusable; a ``warning`` is for people to look at.
+    unusable; a ``warning`` should be checked by a person.
     """
 
     thing: str

@@ -1,6 +1,7 @@
-"""Cohorts: a frozen list of samples and what made them what plans see, under a hash that gives nobody away.
+"""Cohorts: a frozen list of samples and how they were made into what plans see, under a hash that identifies no
+patient.
 
-A cohort's hash is keyed with a secret of the site, so that whoever sees it in an approval cannot test a guess about
+A cohort's hash is keyed with a secret of the site, so that a reader of an approval cannot test a guess about
 which patients are in it.
 """
 
@@ -74,7 +75,7 @@ class Cohort(Record):
         return preprocessing.shape_after(self.recipe, *mapping.grid_after(self.mapping, shape, affine))
 
     def without(self, ids: Iterable[str]) -> Cohort:
-        """The cohort after these patients withdrew; nobody else changes sides."""
+        """The cohort after these patients withdrew; no other subject moves between training and validation."""
         gone = frozenset(ids)
         kept = tuple(sample for sample in self.samples if sample.subject not in gone)
         held_out = None if self.validation is None else tuple(one for one in self.validation if one not in gone)
@@ -104,7 +105,8 @@ def subject_token(subject: str, key: bytes) -> str:
 
 
 def pseudonym(subject: str, key: bytes) -> str:
-    """The name under which plans know a pseudonymised subject: the same in every version, and nobody else's.
+    """The name under which plans know a pseudonymised subject: the same in every version, and different for every
+    subject.
 
     Raises ValueError for a key shorter than 16 bytes.
     """
@@ -141,7 +143,7 @@ def difference(before: Cohort, after: Cohort) -> CohortDifference:
     ]
     gained = set(after.subjects) - set(before.subjects)
     lost = set(before.subjects) - set(after.subjects)
-    # A session more or less of somebody who stays is a change of that subject.
+    # If a subject who stays has a session more or fewer, the subject changed.
     for key in sorted(old.keys() ^ new.keys()):
         if key[0] not in gained | lost:
             changed.append(f"{(old.get(key) or new[key]).name} ({'gone' if key in old else 'new'})")

@@ -1,6 +1,6 @@
 """Whether a dataset has what a plan needs, need by need: met, met by the site's mapping, or not met and why.
 
-Pure: it looks at the dataset's schema, never at a file, so that it answers before anything is approved.
+Pure: it reads the dataset's schema and never a file, so that it answers before anything is approved.
 """
 
 from __future__ import annotations

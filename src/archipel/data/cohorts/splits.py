@@ -1,4 +1,4 @@
-"""Which subjects validate: a function of each subject's id alone, so that nobody moves when others come or go.
+"""Which subjects validate: a function of each subject's id alone, so that no subject moves when others come or go.
 
 A subject's draw is ``SHA-256("archipel-split/1" 0x00 id)``, its first 8 bytes read as a number in [0, 1). It
 validates when the draw is below the fraction. The order of a dataset, a restart, a new patient or a withdrawal changes

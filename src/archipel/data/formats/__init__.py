@@ -125,7 +125,7 @@ def scan(
 
 
 def _without(found: Scan, leaves_out: LeavesOut) -> Scan:
-    """What is left of a scan: also when a format looked at somebody who is left out."""
+    """What is left of a scan, even if a format read a subject who is left out."""
     samples = tuple(sample for sample in found.samples if not leaves_out(sample.subject))
     problems = tuple(one for one in found.problems if not _is_about(one, leaves_out))
     counts = {"subjects": len({sample.subject for sample in samples}), "samples": len(samples)}
@@ -133,7 +133,7 @@ def _without(found: Scan, leaves_out: LeavesOut) -> Scan:
 
 
 def _is_about(problem: DataIssue, leaves_out: LeavesOut) -> bool:
-    """Whether a problem is of somebody who is left out: what is wrong with a file is known before whose it is."""
+    """Whether a problem concerns a subject who is left out: a file's problem is known before its subject is."""
     return leaves_out(problem.subject) if problem.subject else is_of(problem.thing, leaves_out)
 
 

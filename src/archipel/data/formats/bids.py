@@ -206,7 +206,7 @@ def _derived(folder: Folder, base: str, problems: list[DataIssue]) -> Iterator[t
 
 
 def _point_out(folder: Folder, pipelines: Sequence[str], found: FoundVolumes) -> None:
-    """Warn of what looks like segmentations, when nobody said which are the labels."""
+    """Warn of files that look like segmentations if no option names the labels."""
     for pipeline in pipelines:
         base = f"derivatives/{pipeline}"
         endings = Counter(_ending(stem) for stem, _ in _derived(folder, base, []))

@@ -228,7 +228,7 @@ def _opened(place: str, content: bytes, most_pixels: int = DATA_LIMITS.picture_p
             if picture.width * picture.height > most_pixels:
                 cause = f"has {picture.width} x {picture.height} pixels; {most_pixels} are allowed"
                 raise _bad(place, cause, "make it smaller, or exclude it")
-            # Counting the pictures in a file means to look at each.
+            # Counting the pictures in a file would read each of them.
             if getattr(picture, "is_animated", False):
                 raise _bad(place, "holds more than one picture", "store one picture per file")
             picture.load()
@@ -248,7 +248,7 @@ def _warning(thing: str, cause: str, remedy: str) -> DataIssue:
 
 
 def _refuse_repeated(found: dict[str, _Looked], problems: list[DataIssue]) -> None:
-    """Pictures of one name: in two classes nobody knows which is right, so none of them is used."""
+    """Pictures of one name: if they are in two classes, the right class is unknown and none of them is used."""
     places: dict[tuple[str, str], list[str]] = defaultdict(list)
     for place, (sample, _) in found.items():
         places[sample.key].append(place)

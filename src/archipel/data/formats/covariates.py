@@ -49,7 +49,7 @@ class CovariateIds(Record):
 
 
 class Remark(Record):
-    """What a person should look at in a table; ``subject`` where it is about one."""
+    """What a person should check in a table; ``subject`` if it is about one."""
 
     cause: str
     remedy: str
@@ -114,7 +114,7 @@ class _Opened:
     notes: Sequence[tuple[str, str]]
 
     def id_in(self, row: Row) -> str:
-        """Whose row it is, also of one that has too many or too few fields; "" when it names nobody."""
+        """The subject of a row, even if the row has too many or too few fields; "" when the row names no subject."""
         return subject_id(row.fields[self.at].strip()) if len(row.fields) > self.at else ""
 
     def ids(self) -> CovariateIds:

@@ -19,7 +19,7 @@ _REMEDY = "fix it as the layout asks, or add the folder in another format"
 
 
 class Description(Record):
-    """What somebody wrote into a description: any JSON object, checked key by key where it is used."""
+    """What a person wrote into a description: any JSON object, checked key by key where it is used."""
 
     content: JsonObject
 

@@ -1,4 +1,4 @@
-"""Which format somebody means who names a folder, and which folder who names the one above or below a dataset."""
+"""Which format a named folder has, and which folder is meant if the one above or below a dataset was named."""
 
 from __future__ import annotations
 

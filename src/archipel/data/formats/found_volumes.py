@@ -84,7 +84,7 @@ class FoundVolumes:
         return True
 
     def _look(self, files: Mapping[str, str], channels: Mapping[str, int]) -> dict[str, volumes.VolumeLook]:
-        """What is known of each file; the mask is looked at first, as thumbnails are cut where it is."""
+        """What is known of each file; the mask is read first, because thumbnails are cut where it is."""
         sketch = self._sketchbook.next(LABEL in files)
         facts = {
             role: volumes.look(self._folder, files[role], role, channels.get(role), sketch)
@@ -141,7 +141,7 @@ class FoundVolumes:
         self.problems.append(problem.model_copy(update={"subject": subject or problem.subject}))
 
     def warn(self, problem: DataIssue, subject: str = "") -> None:
-        """A person should look at something."""
+        """Add a warning for a person to check."""
         self.report(problem.model_copy(update={"severity": "warning"}), subject)
 
     def scan(self) -> Scan:

@@ -1,7 +1,7 @@
 """Format ``npz``: one ``.npz`` file of arrays, a row a sample; only numpy is needed, so plans on arrays start fast.
 
 Either arrays ``x``, ``y`` and ``subject``, the ids; or as MedMNIST has it: ``train_images`` with ``train_labels``, and
-the same for ``val`` and ``test``. Such a file names nobody: its rows are called ``train-00000`` and so on.
+the same for ``val`` and ``test``. Such a file has no ids: its rows are called ``train-00000`` and so on.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def is_of(place: str, leaves_out: LeavesOut) -> bool:
     >>> is_of("derivatives/hand/sub-02/anat/x.nii.gz", {"sub-02"}.__contains__)
     True
     """
-    # Not the beginning of a name: p_1 may be somebody else than p.
+    # Not the beginning of a name: p_1 may be another patient than p.
     *folders, name = place.split("/")
     stem = stem_of(place, SUFFIXES) or PurePosixPath(name).stem
     return any(leaves_out(subject_id(part)) for part in (*folders, stem) if part)
@@ -60,8 +60,8 @@ def by_subject(named: Sequence[tuple[str, str]], found: FoundVolumes, ending: st
 
 
 def name_subjects(found: FoundVolumes, *endings: str) -> None:
-    """Give what is wrong with a file the subject that its name begins with: it was found before anybody asked whose
-    file it is."""
+    """Give an issue of a file the subject with which the file's name begins: the issue was found before the
+    subject was known."""
     for at, problem in enumerate(found.problems):
         stem = "" if problem.subject else stem_of(problem.thing, SUFFIXES)
         ending = next((one for one in endings if stem and stem.endswith(one)), None)

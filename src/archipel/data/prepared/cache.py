@@ -97,7 +97,7 @@ class PreparedCache:
         digits = _all_digits(hashes)
         rest = None if kept is None else _all_digits(kept) - digits
         gone = self._remove(digits, rest)
-        # Once more alone: whoever was preparing meanwhile may have made it again.
+        # A second time, with the lock: a process that was preparing meanwhile may have made it again.
         with self._alone(UNWATCHED):
             return gone + self._remove(digits, rest)
 
@@ -242,7 +242,9 @@ class _Work:
 
 
 class _Room:
-    """How much room is left; entries nobody holds go when it is needed, those not used for the longest time first."""
+    """How much space is left; when space is needed, entries that no worker uses are removed, the longest unused
+    first.
+    """
 
     def __init__(self, cache: PreparedCache) -> None:
         self._cache, self._limit = cache, cache.limit
@@ -253,7 +255,7 @@ class _Room:
         self._evictable = [(path, size) for _, path, size in sorted(free, reverse=True)]
 
     def make(self, size: int, dataset: str) -> None:
-        """Room for one more entry. Raises BadInput when there is none to be had."""
+        """Make space for one more entry. Raises BadInput when there is not enough."""
         while self._used + size > self._limit and self._evictable:
             path, freed = self._evictable.pop()
             with contextlib.suppress(FileNotFoundError):

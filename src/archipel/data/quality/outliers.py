@@ -2,7 +2,7 @@
 
 Source: Iglewicz and Hoaglin, How to Detect and Handle Outliers, ASQC 1993; the factor 1.4826 makes the median absolute
 deviation (MAD) the standard deviation of normal data. Their threshold of 3.5 names one in 2000 sound values; a dataset
-of 100 volumes has more than 1000 values to look at, hence a higher one here.
+of 100 volumes has more than 1000 values to compare, so this limit is higher.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class Severity(StrEnum):
     ERROR = "error"
     """Must be fixed, or the subject left out, before a cohort is frozen."""
     WARNING = "warning"
-    """A person should look at it."""
+    """A person should check it."""
     NOTE = "note"
     """Good to know; it does not change the verdict."""
 

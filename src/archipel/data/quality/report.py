@@ -24,7 +24,7 @@ from archipel.vocabulary import BadInput, Thing
 
 GROUP = "group"
 _CLASS_COLUMNS = (ARRAY_CLASS, GROUP, "diagnosis", "target", "label", "outcome")
-"""Columns that are taken for the class when nobody names one, in this order."""
+"""Columns that are taken for the class if none is named, in this order."""
 _SEVERITIES = list(Severity)
 
 

@@ -1,4 +1,4 @@
-"""Dummy samples: data that nobody has, of the shape that a plan asks for and a dataset declares.
+"""Dummy samples: generated data of the shape that a plan asks for and a dataset declares.
 
 A plan runs on them before any real sample is touched. Sizes are the dataset's smallest and largest in turn, values lie
 in its ranges, every label and category that the plan names occurs. Nothing in them comes from a patient.
@@ -84,7 +84,7 @@ class Dummies:
         return tuple((folder / name, name) for name in groups)
 
     def readings(self) -> Iterator[SampleData]:
-        """The samples' content. Raises BadInput for arrays of a type that nobody can make up."""
+        """The samples' content. Raises BadInput for arrays of a type that cannot be generated."""
         draw = np.random.default_rng(self._seed)
         for number in range(len(self.cohort.samples)):
             values = {

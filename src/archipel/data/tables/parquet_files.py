@@ -25,7 +25,7 @@ class ParquetLimits:
     rows: int = 4_000_000
     """Each becomes a sample that is kept in memory."""
     text: int = 16 << 30
-    """Letters; they are never in memory together, but somebody has to wait for them."""
+    """Letters; they are never in memory together, but a person has to wait for them."""
     row: int = 32 << 20
     """Letters."""
 

@@ -1,6 +1,6 @@
 """Tables on disk: the rows of a CSV, TSV or Parquet file as texts, each with the line that it came from.
 
-A file is looked at before it is believed: what encoding it is in, what divides its columns, whether it is a table at
+A file is checked before it is read: what encoding it is in, what divides its columns, whether it is a table at
 all. What is not certain is an error that says how to settle it, never a guess that shifts columns.
 """
 

@@ -36,8 +36,8 @@ class Decoded(NamedTuple):
     """Voxels ``[X, Y, Z]`` or ``[X, Y, Z, channels]`` in stored orientation, and their affine.
 
     They have the type that they are stored in, or float32 where the file scales them. ``is_placed`` is whether the
-    file says how the grid is placed in the patient; without that the affine has its spacing only, and which side is
-    left is anybody's guess.
+    file says how the grid is placed in the patient; without that the affine has only the spacing, and
+    left and right are unknown.
     """
 
     values: NDArray[Any]

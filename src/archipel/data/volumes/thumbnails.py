@@ -1,7 +1,7 @@
 """Thumbnails: slices of a volume, small enough for the file index, made when a volume is first examined or pictured.
 
 A slice is kept as the compressed lines of a PNG (under 4 KB), a mask's without its colours: these depend on the
-mapping, which may change while the file does not. Slices are drawn as radiologists look at them: the patient's right
+mapping, which may change while the file does not. Slices are drawn as radiologists view them: the patient's right
 on the left, front and head up, in a profile the face to the left.
 """
 

@@ -65,7 +65,7 @@ def unpacked(
                 whole[held : held + len(part)] = taken
             held += len(part)
         if exactly and not member.eof:
-            # What is left is the checksum, or bytes after the voxels, which nobody reads.
+            # What is left is the checksum, or bytes after the voxels, which are not used.
             beyond = member.decompress(stream[at:], 1) if held == length else b""
             if not member.eof and not beyond:
                 raise BrokenOff("the compressed data ends early")

@@ -216,7 +216,7 @@ def _intensities(volume: FloatVolume) -> Intensities:
 
 
 def _step(shape: tuple[int, ...]) -> int:
-    """From one sampled voxel to the next; no axis divides by it, else whole planes would never be looked at."""
+    """From one sampled voxel to the next; no axis divides by it, otherwise whole planes would never be read."""
     step = -(-math.prod(shape) // _SAMPLED)
     while step > 1 and any(math.gcd(step, size) > 1 for size in shape):
         step += 1
