@@ -183,7 +183,7 @@ def describe_extent(extent: FolderExtent) -> str:
 
 
 def print_detected(screen: Screen, detected: DetectedFormat | None) -> None:
-    """Print the format that a folder was taken for, where nobody named one."""
+    """Print the detected format, if none was named."""
     if detected is not None:
         also = f"; it could also be {', '.join(detected.others)}" if detected.others else ""
         screen.print(f"format {detected.format}: {detected.reason}{also}")

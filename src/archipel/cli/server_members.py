@@ -133,7 +133,7 @@ def certificate_revoke(
     state: State,
     reason: Annotated[str, typer.Option(help="The reason; the journal records it.")] = "revoked",
 ) -> None:
-    """End a certificate; whoever uses it is cut at once."""
+    """End a certificate; connections that use it are closed at once."""
     from archipel.server.membership import revoke_certificate
 
     with opened(state) as federation:

@@ -53,7 +53,7 @@ def person() -> Actor:
 
 
 class Screen:
-    """Where people read: times in one form, and no markup, so that a stranger's text stays text."""
+    """For people: times in one form, and no markup, so that another party's text stays text."""
 
     def __init__(self) -> None:
         self._console = Console(highlight=False, markup=False)

@@ -146,7 +146,7 @@ def sign_head(key: IdentityKey, unsigned: JournalHead) -> JournalHead:
 def check_chain(lines: Iterable[JournalEntry], journal_heads: Iterable[JournalHead] = ()) -> list[str]:
     """What is wrong with a journal, one sentence each; an empty list proves it whole.
 
-    ``journal_heads`` are heads of this journal that somebody else kept (their signatures checked by the caller).
+    ``journal_heads`` are heads of this journal that others kept (the caller has checked their signatures).
     """
     faults: list[str] = []
     hashes = {0: GENESIS}

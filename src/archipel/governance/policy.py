@@ -1,4 +1,4 @@
-"""A site's standing rules, as a pure decision: what no rule allows is refused."""
+"""A site's rules for every job, as a pure decision: what no rule allows is refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class SitePolicy(Record):
     """What this site lets a job ask for, whatever a person approves.
 
     ``releases``: how an update may leave. The limits are the most a job's worker may use here. ``minimum_cell``: a
-    count of subjects below it is told to nobody outside; ``<5`` is said instead.
+    smaller count of subjects is disclosed as ``<5``, never as its number.
     """
 
     releases: tuple[Release, ...] = (Release.SUM, Release.INDIVIDUALLY)

@@ -63,7 +63,7 @@ class PooledInBackground:
         self._answer, answers = start.Pipe(duplex=False)
         self._folder = TemporaryDirectory(prefix="archipel-pooled-")
         terms = (plan, dict(roots), rounds, epochs, seed, threads, Path(self._folder.name))
-        # As a daemon it ends with this process also where nobody leaves the context.
+        # As a daemon it ends with this process, even if the context is never left.
         self._process = start.Process(target=_answer, args=(answers, *terms), daemon=True)
         self._process.start()
         answers.close()

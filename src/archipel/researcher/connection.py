@@ -63,7 +63,7 @@ class Connection:
             verify=_trust(self.url, ca, proxy),
             headers={"Authorization": f"Bearer {token}"},
             proxy=proxy,
-            # Variables of the environment must not send an access token through somebody's proxy.
+            # Variables of the environment must not send an access token through a proxy that was not asked for.
             trust_env=False,
             timeout=_TIMEOUT,
         )

@@ -47,7 +47,7 @@ class ModelScore:
 
 @dataclass(frozen=True)
 class MiddleSlice:
-    """One slice of a held-out subject, to be looked at.
+    """One slice of a held-out subject, to be shown.
 
     ``image`` float ``[A, B]``, ``truth`` and ``predicted`` label values ``[A, B]``, all in RAS with A the axis that
     runs across the page; ``spacing`` their voxel sizes in mm. ``dice`` is that of the whole volume.
@@ -184,7 +184,7 @@ def middle_slice(
     affine: NDArray[Any],
     dice: float,
 ) -> MiddleSlice:
-    """The slice to look at of a volume ``[X, Y, Z]`` in any orientation: the one that cuts most of the true structure.
+    """The slice to show of a volume ``[X, Y, Z]`` in any orientation: the one that cuts most of the true structure.
 
     Among the three anatomical planes it takes the sagittal one, which shows front and back part of a hippocampus
     together.

@@ -108,7 +108,7 @@ class ExperimentStore(Protocol):
         """A stage's attempt begins."""
 
     def accepted(self, key: TaskKey, site: str) -> None:
-        """A site works on its task: for whoever looks on, nothing follows from it."""
+        """A site works on its task. This is for display; nothing follows from it."""
 
     def delivered(self, key: TaskKey, site: str, update: Update, tensor_file: Path | None) -> None:
         """A site's update counts from now on."""

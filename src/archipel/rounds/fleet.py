@@ -59,7 +59,7 @@ class Returned:
 
 @dataclass(frozen=True)
 class Nudged:
-    """The experiment's own state was changed by a person; look at it."""
+    """A person changed the experiment's own state; the loop reads it again."""
 
 
 FleetEvent = Accepted | Delivered | Failed | Lost | Returned | Nudged

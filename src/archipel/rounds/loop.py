@@ -117,7 +117,7 @@ class ExperimentLoop:
         try:
             await _in_thread(turn, *words)
         except Conflict as error:
-            # Somebody cancelled since the experiment store was read; the next reading shows it.
+            # The experiment was cancelled since the experiment store was read; the next reading shows it.
             _log.info("overtaken", experiment=self.job.experiment, error=str(error))
 
     def _impossible(self, progress: ExperimentProgress) -> list[Stage]:

@@ -1,4 +1,4 @@
-"""The pooled baseline: what one hospital that had everybody's patients would reach.
+"""The pooled baseline: what one hospital with the patients of all sites would reach.
 
 Every site's data is read and mapped as at that site, and the same subjects are held out, so that only the pooling
 differs. Only a simulation may pool: real hospitals' data does not meet.

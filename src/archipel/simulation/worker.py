@@ -109,7 +109,7 @@ async def _until_closed(channel: Connection, handlers: Mapping[str, Handler], pl
     loop.add_reader(channel.fileno(), take)
     await closed.wait()
     if working:
-        # Nobody waits for it any more, and a thread that trains cannot be stopped otherwise.
+        # Its result is no longer awaited, and a thread that trains cannot be stopped otherwise.
         os._exit(1)
 
 

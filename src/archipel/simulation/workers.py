@@ -21,7 +21,9 @@ _END_S = 5.0
 
 
 class SimulationWorker:
-    """One process that is some of the sites. ``died`` gets the error when it ends although nobody ended it."""
+    """One process that is some of the sites. ``died`` gets the error when the process ends without having been
+    stopped.
+    """
 
     def __init__(self, specs: Sequence[SiteSpec], died: asyncio.Future[None]) -> None:
         self.sites = [spec.site for spec in specs]
@@ -106,7 +108,7 @@ class SimulationWorker:
         self._lose()
 
     def _lose(self) -> None:
-        """The process is gone: everybody who waits for it is told."""
+        """The process has ended: every call that waits for it fails with the reason."""
         if self._error is not None:
             return
         self._listen_no_more()
@@ -115,7 +117,7 @@ class SimulationWorker:
         for waiting in lost:
             if not waiting.done():
                 waiting.set_exception(self._error)
-                # Whoever does not wait any more is no cause for a warning.
+                # A caller that no longer waits is not a reason for a warning.
                 waiting.exception()
         self._waiting.clear()
 

@@ -26,7 +26,7 @@ class SiteStats:
 class Strategy(Protocol):
     """A class that is a strategy must define all six members below; none of them may keep state between calls.
 
-    ``needs``: SUM when the weighted mean of the updates is enough; INDIVIDUALLY when ``combine`` looks at rows or
+    ``needs``: SUM when the weighted mean of the updates is enough; INDIVIDUALLY when ``combine`` reads rows or
     ``weights`` depends on more than each site's own samples. ``memory``: names of the tensor files kept at the server
     between rounds, each with the model's tensors in float64. ``uses_model``: whether ``step`` reads the model that the
     round started from.
@@ -42,7 +42,7 @@ class Strategy(Protocol):
 
     @property
     def uses_model(self) -> bool:
-        """Whether ``step`` looks at the model that the round started from."""
+        """Whether ``step`` reads the model that the round started from."""
 
     def weights(self, stats: Sequence[SiteStats]) -> list[float]:
         """One weight per site, in site order: none negative, a positive sum.

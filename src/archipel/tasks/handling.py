@@ -31,7 +31,7 @@ WaitForSpace = Callable[[Task, StorageFull], Awaitable[None]]
 
 
 async def no_waiting(_task: Task, error: StorageFull) -> None:
-    """Where nobody waits for room."""
+    """For handlers that do not wait for disk space."""
     raise error
 
 

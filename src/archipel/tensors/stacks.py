@@ -68,7 +68,7 @@ class ChunkStack:
     def rows(self) -> Array:
         """What each tensor file holds, float64 [updates, count].
 
-        Raises NotFiniteUpdate, and ValueError for updates of which only the sum may be looked at.
+        Raises NotFiniteUpdate, and ValueError for updates of which only the sum may be read.
         """
         if self.divisor is not None:
             raise ValueError("only the sum of these updates may be read; the strategy must say that it needs each")
@@ -111,7 +111,7 @@ def fits(mean: Array, dtype: np.dtype[Any] | str) -> bool:
 
 
 def is_finite(values: Array) -> bool:
-    """Whether every value is finite; a finite sum shows it in one fast pass, else each is looked at."""
+    """Whether every value is finite; a finite sum proves it in one fast pass, otherwise each value is checked."""
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(values.sum())) or bool(np.isfinite(values).all())
 

@@ -47,7 +47,7 @@ class Rule(Protocol):
 
     @property
     def uses_model(self) -> bool:
-        """Whether ``step`` looks at the model that the round started from."""
+        """Whether ``step`` reads the model that the round started from."""
 
     def combine(self, stack: ChunkStack, weights: Sequence[float]) -> Array:
         """One chunk, float64, out of that of every tensor file."""

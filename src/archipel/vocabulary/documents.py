@@ -23,7 +23,7 @@ MOST_PLACES = 20_000
 def parsed(build: Callable[[Any], T], body: bytes, longest: int) -> T:
     """What ``build`` (``Kind.model_validate``) makes of a document of at most ``longest`` bytes.
 
-    Raises ValueError: pydantic's ValidationError for a wrong document, another one for what is not looked at.
+    Raises ValueError: pydantic's ValidationError for a wrong document, a plain one for a document over a bound.
 
     >>> from archipel.vocabulary.tasks import MetricSum
     >>> parsed(MetricSum.model_validate, b'{"total": 3, "weight": 4}', longest=100).mean()

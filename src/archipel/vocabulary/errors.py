@@ -131,7 +131,7 @@ class Conflict(ArchipelError):
 
 
 class NotPermitted(ArchipelError):
-    """Whoever asks may not."""
+    """The caller has no permission."""
 
     code = ErrorCode.NOT_PERMITTED
 

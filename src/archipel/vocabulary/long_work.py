@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 
 class WorkProgress(NamedTuple):
-    """How far some work is: ``what`` is counted, in the plural; ``total`` is None where nobody knows it yet."""
+    """How far some work is: ``what`` is counted, in the plural; ``total`` is None as long as it is unknown."""
 
     what: str
     done: int
@@ -28,7 +28,7 @@ ShowProgress = Callable[[WorkProgress], None]
 
 
 class Cancelled(Exception):
-    """The work was stopped because somebody asked for it; nothing of it was kept but looks into single files."""
+    """The work was stopped on request; nothing of it was kept but what was found in single files."""
 
 
 class Cancellation:
@@ -43,12 +43,12 @@ class Cancellation:
 
     @property
     def cancelled(self) -> bool:
-        """Whether somebody asked for it."""
+        """Whether a stop was requested."""
         return self._wished.is_set()
 
 
 def show_nothing(_: WorkProgress) -> None:
-    """Nobody looks on."""
+    """Shows the progress to no one."""
 
 
 @dataclass(frozen=True)
@@ -81,4 +81,4 @@ class Watch:
 
 
 UNWATCHED = Watch()
-"""Nobody looks on, and nobody stops it."""
+"""Work that is neither watched nor stopped."""

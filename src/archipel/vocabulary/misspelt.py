@@ -1,4 +1,4 @@
-"""What somebody meant who wrote a key that a record does not know."""
+"""The key that was probably meant by a key that a record does not know."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Visible text: nothing that a stranger wrote can hide, move or reverse what a terminal or a page shows."""
+"""Visible text: text of another party cannot hide, move or reverse what a terminal or a page shows."""
 
 from __future__ import annotations
 
