@@ -46,8 +46,9 @@ from archipel.vocabulary.states import ExperimentState, ParticipantStatus, Round
 
 
 class SqlExperimentStore:
-    """The experiment store of one experiment. ``shown`` and ``fetched`` are what the wire learned since the last update
-    of a site: its newest journal head, and how many bytes of a model it took. ``changed`` is called after every change.
+    """The experiment store of one experiment. ``shown`` and ``fetched`` are what the connection learned since the last
+    update of a site: its newest journal head, and how many bytes of a model it took. ``changed`` is called after every
+    change.
     """
 
     def __init__(
@@ -226,7 +227,7 @@ class SqlExperimentStore:
                 set_state(connection, self._name, ExperimentState.PAUSED, "one step was asked for", by=None)
 
     def stall(self, reason: str) -> None:
-        """The experiment cannot go on by itself and pauses."""
+        """The experiment cannot continue by itself and pauses."""
         self._turn(ExperimentVerb.STALL, reason)
 
     def finish(self) -> None:

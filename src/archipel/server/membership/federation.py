@@ -1,4 +1,4 @@
-"""A server's state folder, founded or opened: settings, keys, database and what is built directly on them.
+"""A server's state folder, created or opened: settings, keys, database and what is built directly on them.
 
 The serving process and the command line open the same folder the same way; the database's write lock keeps them apart.
 """

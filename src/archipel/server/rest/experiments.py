@@ -41,7 +41,7 @@ async def submit(
 
 @router.get("", summary="Every experiment, newest first")
 async def experiments(request: Request, _token: Reader) -> Sequence[ExperimentSummary]:
-    """Where each of them stands, in a line; its job, answers and measurements are in its own document."""
+    """One line for each; its job, answers and measurements are in its own document."""
     return await context_of(request).experiments.all()
 
 

@@ -26,8 +26,8 @@ class ServerLimits:
     retry_s: float = 10.0
     """How long an experiment that was interrupted (by a full disk, say) waits before it continues."""
     revoked_retry_s: float = 5.0
-    """How long the server waits when it could not look for revoked certificates."""
+    """How long the server waits after it could not check for revoked certificates."""
     presence_s: float = 1.0
-    """How often the server looks which sites are connected."""
+    """How often the server checks which sites are connected."""
     last_seen_s: float = 60.0
     """How often it writes down when the connected sites were last seen."""
