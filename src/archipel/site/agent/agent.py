@@ -88,7 +88,7 @@ class Agent:
                 pass
 
     def _heard(self, head: Document | None, attested: Document | None, contains: bool | None = None) -> None:
-        """Keep the heads of both journals; what cannot be kept now comes again and must not break the connection."""
+        """Keep the heads of both journals; what cannot be kept now comes again, and must not break the connection."""
         try:
             journal_heads.record_seen(self.site, head, attested, contains)
         except ArchipelError as error:
@@ -103,7 +103,7 @@ class Agent:
             _log.error("this site's journal is not intact", problems=list(found.problems)[:5])
 
     def _beside(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Do something beside the control stream; an error in it is logged, not lost."""
+        """Run something beside the control stream; its error is logged, not lost."""
 
         def done(task: asyncio.Task[Any]) -> None:
             self._aside.discard(task)
@@ -116,7 +116,7 @@ class Agent:
         task.add_done_callback(done)
 
     async def _offered(self, job: Job, asked_by: str = "") -> None:
-        # One at a time: whether there is room for another offer is known when the one before is kept.
+        # One at a time: whether another offer fits is known when the one before is kept.
         async with self._offering:
             await asyncio.to_thread(offers.check_offer, self.site, job)
             await self._fetch_plan(job)
@@ -136,7 +136,7 @@ class Agent:
                 raise Refused(Thing("experiment", job.experiment), cause, "the offer was not stored")
 
     async def _fetch_file(self, path: str, blob: str, most: int) -> int:
-        """Fetch and keep one file of a plan, if it has at most so many bytes; how many came."""
+        """Fetch and keep one file of a plan, if it has at most ``most`` bytes; how many came."""
         with self.site.blobs.writer() as writer:
             source = bytearray()
             async with contextlib.aclosing(self.link.fetch(blob)) as chunks:
@@ -171,7 +171,7 @@ class Agent:
                 await asyncio.to_thread(self._store.forget, experiment)
                 await asyncio.to_thread(offers.end, self.site.database, experiment, state)
         except ArchipelError as error:
-            # The server says it again at the next connection.
+            # The server repeats it at the next connection.
             _log.info("the end of an experiment was not noted", experiment=experiment, error=str(error))
 
     # What the people here decide
@@ -203,7 +203,7 @@ class Agent:
             )
 
     async def _stop_revoked(self, experiment: str) -> list[str]:
-        """Stop the worker at once unless its experiment is approved; the keys of the tasks it was at."""
+        """Stop the worker at once unless its experiment is approved; the keys of its running tasks."""
         try:
             if (await asyncio.to_thread(offers.offered, self.site.database, experiment)).state is OfferState.APPROVED:
                 return []
@@ -220,7 +220,7 @@ class Agent:
         return keys
 
     async def _tell_revoked(self, experiment: str, keys: list[str]) -> None:
-        """Say so for each task that the stopped worker was at."""
+        """Report the revocation for each task that the stopped worker was running."""
         failure = Failure(code=ErrorCode.REVOKED, sentence="the site withdrew its approval")
         for task in await asyncio.to_thread(self._store.unfinished, experiment) if keys else ():
             if str(task.key) in keys:

@@ -1,7 +1,7 @@
-"""How the link to the server stands, kept where the command line finds it while the agent runs in another process.
+"""The state of the connection to the server, kept where the command line finds it while the agent runs elsewhere.
 
 One row of the database, written when something changes, together with the change that followers are given; without a
-running agent it says nothing.
+running agent it means nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _row = schema.link
 
 
 class LinkStatus(Record):
-    """Whether the server has welcomed this site, since when (UTC), and if not, what is in the way."""
+    """Whether the server has welcomed this site, since when (UTC), and if not, what prevents it."""
 
     connected: bool
     problem: str

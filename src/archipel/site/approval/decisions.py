@@ -1,7 +1,7 @@
 """What the people at this site decide about an offer: they approve, reject or revoke it.
 
 Approving signs (job hash, cohort hash) of the job that was shown and a frozen cohort. Every decision is a journal line
-in the same transaction, which names the person, and the agent learns of it at once.
+in the same transaction, which names the person, and the agent is woken at once.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def reject(database: Database, experiment: str, *, by: Actor, note: str = "") ->
 def revoke(database: Database, experiment: str, *, by: Actor, note: str = "") -> None:
     """Take an approval back; from this moment no task of the experiment is allowed, and the agent kills its worker.
 
-    Raises Conflict when there is no approval to take back.
+    Raises Conflict when there is no approval to revoke.
     """
 
     def decide(_: Connection, offer: offers.StoredOffer) -> _Decision:

@@ -25,7 +25,7 @@ from archipel.transport.messages import MAX_DISCLOSED_BYTES, MOST_DATASETS, disc
 
 _log = structlog.get_logger("archipel.site")
 _OWN_WORDS = frozenset({"image"})
-"""What Archipel itself calls the only modality of a layout that names none."""
+"""Archipel's own name for the only modality of a layout that names none."""
 _LONGEST = 200
 
 
@@ -49,7 +49,7 @@ def summaries(site: StateFolder) -> tuple[DatasetSummary, ...]:
 def within_bounds(every: Iterable[DatasetSummary]) -> tuple[DatasetSummary, ...]:
     """As many datasets as one message takes; those with more words than it has room for, by name and count only.
 
-    The room of every dataset's name and count is kept free first.
+    Space for every dataset's name and count is reserved first.
     """
     whole = list(every)[:MOST_DATASETS]
     bare = [_bare(full) for full in whole]

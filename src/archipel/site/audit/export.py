@@ -19,7 +19,7 @@ from archipel.vocabulary.remedies import ExportJournal
 
 @dataclass(frozen=True)
 class ExportProof:
-    """What verifying an export found: whose it is, its lines, the key that signed its head, and what is wrong."""
+    """What verifying an export found: the site, the number of lines, the key that signed the head, and the problems."""
 
     site: str
     lines: int

@@ -82,7 +82,7 @@ class DatasetsDisclosed(JournalBody):
 
 
 class SubjectsExcluded(PersonalBody):
-    """Subjects whose data is of no use, as tokens."""
+    """Subjects whose data is not usable, as tokens."""
 
     name: str
     subjects: tuple[str, ...]
@@ -182,7 +182,7 @@ class Decided(JournalBody):
 
 
 class Approved(Decided):
-    """An offer was approved: what runs, and on whom."""
+    """An offer was approved: the job, and the cohort it runs on."""
 
     job_hash: Hash
     cohort_hash: Hash
@@ -220,7 +220,7 @@ class TaskAcceptedLine(TaskLine):
 
 
 class TaskFailedLine(TaskLine):
-    """A task failed or was refused; this is what the server is told."""
+    """A task failed or was refused; this is what leaves the site."""
 
     failure: Failure
 
@@ -240,7 +240,7 @@ class ErrorReleasedLine(TaskLine, PersonalBody):
 
 
 class RoundSettled(RoundClosed, JournalBody):
-    """The server's word on a round, with the head of its own journal then."""
+    """The server's signed result of a round, with the head of its own journal then."""
 
     server_head: JournalHead
 

@@ -1,6 +1,7 @@
-"""On whose data a check may run: the approved cohort, or without an approval, by a person's word, what would be one.
+"""On whose data a check may run: the approved cohort or, if a person states that the plan was read, the next version.
 
-Preparing a cohort may take minutes. What was permitted before must still be so after it, or all begins again.
+Preparing a cohort may take minutes. What was permitted before must still be permitted after it; otherwise everything
+begins again.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ class PermittedCohort(NamedTuple):
 
 
 class Permission:
-    """What one offered experiment may be tried on here; ``entry`` is the dataset where nothing is approved yet.
+    """The data on which one offered experiment may be tried; ``entry`` is the dataset if nothing is approved yet.
 
-    ``by`` is the person who tries it, whose word may stand in the place of an approval.
+    ``by`` is the person who tries it, whose statement may replace an approval.
     """
 
     def __init__(self, site: StateFolder, offer: Offer, entry: Dataset, by: Actor) -> None:
@@ -100,7 +101,7 @@ class Permission:
         return PermittedCohort(allowed.cohort, allowed.view)
 
     def given(self, plan_was_read: bool, watch: Watch = UNWATCHED) -> PermittedCohort:
-        """What the plan may see now; a person's word in the place of an approval is journaled.
+        """What the plan may see now; a person's statement that replaces an approval is journaled.
 
         Raises Refused without either, and when the site's rules or the data do not fit the job; Cancelled when
         ``watch`` stops it.

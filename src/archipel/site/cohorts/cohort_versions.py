@@ -1,7 +1,7 @@
 """Cohorts at a site: versions of a dataset, each frozen with everything that makes it what plans see.
 
-A subject's side of the train/validation split is settled when it is first frozen and kept by a keyed token of its own
-id, so that it stands there in every later version of the same validation fraction, under a pseudonym or not.
+Whether a subject trains or validates is decided when it is first frozen. It is stored under a keyed token of the
+subject's id and holds in every later version of the same validation fraction, with pseudonyms or without.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def _known_version(database: Database, cohort_key: bytes, cohort: Cohort) -> Coh
 
 
 def keep(site: StateFolder, connection: Connection, frozen: Frozen, *, by: Actor, name: str = "") -> str:
-    """Keep a frozen cohort, its sides and the dataset's new counts, in the caller's transaction; the cohort's hash.
+    """Keep a frozen cohort, its split and the dataset's new counts, in the caller's transaction; the cohort's hash.
 
     Patients who were withdrawn since it was frozen are signed out of it at once. Raises NotFound when the dataset was
     removed meanwhile, Conflict when another version was frozen meanwhile and as ``version_names.give`` does.

@@ -1,4 +1,6 @@
-"""How large a cohort's prepared samples will be, from what is known of its files; no file that is known is opened."""
+"""How large a cohort's prepared samples will be, from the facts in the file index; no file that is in the index is
+opened.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,7 @@ def _of_volumes(folder: Folder, cohort: Cohort, sample: Sample) -> Estimate:
     for role, place in sample.files.items():
         found = volumes.look(folder, place, role, sample.channels.get(role)).facts
         if found is not None:
-            # All volumes of a sample lie on one grid.
+            # All volumes of a sample have one grid.
             voxels = math.prod(cohort.shape_given(found.shape, np.array(found.affine)))
             size += (2 if role == LABEL else 4) * voxels
     return Estimate(size, voxels)

@@ -1,6 +1,6 @@
 """Subjects whose data is not usable: left out of every later scan of a dataset, and kept in what is frozen already.
 
-Whoever must not be used at all is withdrawn, which is another thing.
+A patient whose data must not be used is withdrawn instead.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ def exclude(
         add_entry(connection, SiteJournalKind.SUBJECTS_EXCLUDED, body)
         row = {"dataset": name, "excluded_at": utc_now()}
         connection.execute(insert(schema.exclusions), [row | {"subject": subject} for subject in asked])
-    # They are left out from here on: this look is shown and not stopped.
+    # They are left out from here on, so this scan shows its progress and cannot be stopped.
     catalog.check(site, name, take_opt_outs, Watch(watch.show))
     return catalog.dataset(site.database, name)
 
 
 def excluded(database: Database, name: str) -> list[str]:
-    """Who is left out of a dataset, in order."""
+    """The subjects who are left out of a dataset, in order."""
     with database.read() as connection:
         return catalog.excluded_from(connection, name)

@@ -36,14 +36,14 @@ class _Row(NamedTuple):
 
 
 class _Ahead(NamedTuple):
-    """Rows of one purpose, all there are from place ``first`` to ``last``, or to the end when that is None."""
+    """All rows of one purpose from place ``first`` to ``last``, or to the end when that is None."""
 
     first: str
     last: str | None
     rows: Mapping[str, _Row]
 
     def covers(self, place: str) -> bool:
-        """Whether the rows answer for this place."""
+        """Whether the rows cover this place."""
         return self.first <= place and (self.last is None or place <= self.last)
 
 

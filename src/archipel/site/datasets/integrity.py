@@ -1,4 +1,4 @@
-"""Whether the files of a cohort are still there and as they were frozen; a file that is as it was is not opened."""
+"""Whether the files of a cohort are still there and as they were frozen; an unchanged file is not opened."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def leave(connection: Connection, gone: Sequence[Withdrawal]) -> tuple[str, ...]
         summary = json.loads(connection.scalar(select(schema.datasets.c.summary).where(there)) or "{}")
         known = json.dumps(summary | {"subjects": left}) if summary else ""
         connection.execute(update(schema.datasets).where(there).values(subjects=left, summary=known))
-        # What was found in the files, small pictures among it, cannot be told apart by patient: it is found again.
+        # What was found in the files, such as small pictures, cannot be assigned to patients: it is found again.
         connection.execute(delete(schema.files).where(schema.files.c.dataset == name))
     return tuple(sorted(names))
 

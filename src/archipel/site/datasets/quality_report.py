@@ -1,6 +1,6 @@
-"""The quality report of a dataset as it lies here: made from its files, written for this site's user only.
+"""The quality report of a dataset as it is now: made from its files, written for this site's user only.
 
-A patient who withdraws while it is made is in none of it: it is not written then.
+If a patient withdraws while it is made, it is not written.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ class RepeatOnCohortChange:
         self._inner, self._view = inner, view
 
     async def __call__(self, task: Task) -> LocalUpdate:
-        """Make it, and again as long as the view changes under it. Raises what ``view`` raises."""
+        """Run the task, and again as long as the view changed meanwhile. Raises what ``view`` raises."""
         while True:
             before = self._view()
             made = await self._inner(task)

@@ -1,6 +1,6 @@
 """Errors of this site's workers in full: they stay here until a person releases one, with one command.
 
-What left by itself is the typed Failure; the full text (messages, traceback) may hold what a plan printed about the
+Only the typed Failure leaves by itself. The full text (messages, traceback) may contain what a plan printed about the
 data, so a person reads it first.
 """
 

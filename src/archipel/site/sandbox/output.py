@@ -36,7 +36,7 @@ class Output:
         self._loop.add_reader(self._read, self._take)
 
     def given(self) -> None:
-        """The worker has its end; ours is closed, so that the pipe ends with it."""
+        """The worker has its end; the agent's copy is closed, so that the pipe ends with the worker."""
         os.close(self.descriptor)
 
     def tail(self, length: int = 2_000) -> str:
@@ -57,7 +57,7 @@ class Output:
         self._read = self._file = -1
 
     def _take(self) -> None:
-        # At most a pipe's content a look: 2.5 MB/s, whatever the plan prints.
+        # At most one pipe's content per turn: 2.5 MB/s, however much the plan prints.
         self._pause()
         if self._drain():
             self._later = self._loop.call_later(_A_LOOK, self._resume)

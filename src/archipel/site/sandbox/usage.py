@@ -30,7 +30,7 @@ class Usage:
 
 
 def measure(root: int) -> Usage:
-    """Everything at and below process ``root``. A process that ends meanwhile counts no more."""
+    """Everything at and below process ``root``. A process that ends meanwhile does not count."""
     pids = descendants(root)
     cpu, memory = 0.0, 0
     for pid in pids:
@@ -82,7 +82,7 @@ def _socket_buffer() -> int:
 
 
 def proportional_memory(pids: tuple[int, ...], scratch: int) -> int:
-    """Bytes with shared pages counted once (PSS); slower than ``measure``, for when that says too much.
+    """Bytes with shared pages counted once (PSS); slower than ``measure``, for when that counts too much.
 
     Pages of files on disk are not counted: the kernel takes them back when it needs them, so that a plan may map more
     data than it may have memory.

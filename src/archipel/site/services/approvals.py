@@ -60,7 +60,7 @@ def prepare(
 ) -> PreparedApproval:
     """What would be approved: the job, on a kept ``version`` of the dataset or on all that the dataset holds now.
 
-    ``dataset`` takes the place of the one that the job asks for, ``job_hash`` names the only job that is meant. Reads
+    ``dataset`` takes the place of the one that the job asks for, ``job_hash`` limits it to one job. Reads
     and hashes new files; keeps no cohort and signs nothing. Raises NotFound, Conflict when another job is offered,
     Refused while the plan has not been fetched, DatasetProblems when the data has become unusable, and Cancelled when
     ``watch`` stops it.

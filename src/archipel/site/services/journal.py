@@ -104,5 +104,7 @@ def export(site: StateFolder) -> ExportedJournal:
 
 
 def server_head(site: StateFolder) -> ServerHead:
-    """What the server showed last of its own journal, for its operator. Raises NotFound before any head came."""
+    """The head of its own journal that the server showed last, for its operator. Raises NotFound before any head
+    came.
+    """
     return ServerHead(head=journal_heads.of_server(site.database), faults=tuple(journal_heads.faults(site.database)))

@@ -1,4 +1,6 @@
-"""Where a site stands: its federation, its agent and link, its datasets, its opt-out list, and its experiments."""
+"""The status of a site: its federation, its agent and connection, its datasets, its opt-out list, and its
+experiments.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,7 @@ class SiteStatus(Record):
 
 
 def status(site: StateFolder) -> SiteStatus:
-    """Where the site stands now. Whether a process listens for the agent is how it is known that one runs."""
+    """The site's status now. An agent counts as running if a process listens for it."""
     federation = site.federation()
     running = site.agent_runs()
     return SiteStatus(

@@ -14,7 +14,7 @@ from archipel.vocabulary import UNWATCHED, Actor, BadInput, Cancelled, Record, T
 
 
 class UnknownSubject(Record):
-    """A typed id that no dataset here ever had, and the ids that are like it."""
+    """A typed id that no dataset here ever had, and similar ids."""
 
     subject: str
     suggestions: tuple[str, ...]
@@ -25,7 +25,8 @@ class WithdrawalReport(Record):
 
     ``asked``: how many patients were named; ``patients``: how many of them were not withdrawn before. ``mistyped`` are
     typed ids, and ``unknown_listed`` counts those of a list, whom no dataset here knows: they are kept for later.
-    ``search_was_stopped``: the look for ids that are like the mistyped ones was stopped, so they have no suggestions.
+    ``search_was_stopped``: the search for similar ids
+    was stopped, so there are no suggestions.
     """
 
     asked: int
@@ -38,7 +39,7 @@ class WithdrawalReport(Record):
 
 
 def read_list(path: Path) -> tuple[OptOut, ...]:
-    """Whom an opt-out list names. Raises BadInput where there is no such file or a line is not valid."""
+    """The patients that an opt-out list names. Raises BadInput where there is no such file or a line is not valid."""
     try:
         return tuple(line.opt_out for line in opt_outs.read(path))
     except FileNotFoundError as error:
@@ -73,7 +74,7 @@ def withdraw(
         try:
             there = datasets.subjects_there(site, dataset, watch=watch)
         except Cancelled:
-            # The withdrawal stands, and its report must not be lost with the suggestions.
+            # The withdrawal is done, and its report must not be lost with the suggestions.
             search_was_stopped = True
     mistyped = _mistyped(site, named, there)
     unknown = register.unknown_subjects(site.database, site.cohort_key, asked)

@@ -90,7 +90,7 @@ class TaskChange(Record):
 
 
 class LinkChange(Record):
-    """The connection to the server stands otherwise: welcomed by it, or not and why."""
+    """The connection to the server changed: the server welcomed the site, or not and why."""
 
     kind: Literal[UnjournaledKind.LINK_CHANGED] = UnjournaledKind.LINK_CHANGED
     connected: bool
@@ -159,7 +159,7 @@ def change_of_line(kind: str, body: Mapping[str, object]) -> WhatChanged:
     record = RECORD_OF[SiteJournalKind(kind)]
     known = dict(body)
     if record is DatasetChange:
-        # Lines about a dataset call it by its name alone.
+        # Lines about a dataset have its name in ``name``.
         known["dataset"] = body.get("name")
     if record is TaskChange:
         known["task"] = {name: body[name] for name in TaskKey.model_fields if name in body}

@@ -1,4 +1,4 @@
-"""The site's cache of prepared samples, and forgetting there what patients who withdrew left in it."""
+"""The site's cache of prepared samples, and removing from it the samples of withdrawn patients."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def open_sample_cache(site: StateFolder) -> PreparedCache:
 def forget(site: StateFolder, samples: Iterable[Sample], kept: Iterable[str] | None = None) -> int:
     """Remove what was prepared of these samples, of patients who withdrew; returns how many files went.
 
-    With ``kept``, hashes of samples, what was prepared of others goes too: a check's cohort is written down nowhere.
+    With ``kept``, hashes of samples, what was prepared of others goes too: a check's cohort is not stored anywhere.
     """
     cache = open_sample_cache(site)
     with disk_errors_named(cache.folder):

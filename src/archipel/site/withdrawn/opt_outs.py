@@ -15,7 +15,7 @@ from archipel.site.state import StateFolder
 from archipel.vocabulary import BadInput, ErrorCode, Thing
 
 OPT_OUT = "opt-out.txt"
-"""One line a patient: ``SUBJECT`` for every dataset of the site, or ``DATASET/SUBJECT``; ``#`` begins a remark at the
+"""One line per patient: ``SUBJECT`` for every dataset of the site, or ``DATASET/SUBJECT``; ``#`` begins a remark at the
 line's start or after a space, and is part of an id elsewhere."""
 
 EVERYWHERE = ""
@@ -59,7 +59,7 @@ def listed(folder: Path) -> tuple[OptOutLine, ...]:
 
 @lru_cache(maxsize=4)
 def read(path: Path, signature: Signature | None = None) -> tuple[OptOutLine, ...]:
-    """Who is named in an opt-out list. The answer is kept while the file's ``signature`` stays the same.
+    """The patients that an opt-out list names. The answer is kept while the file's ``signature`` stays the same.
 
     Raises FileNotFoundError, and BadInput (code configuration) naming a line that is not valid.
     """
