@@ -52,9 +52,8 @@ def check_needs(needs: DataNeeds, schema: DataSchema, mapping: DataMapping) -> t
 
 
 def unmatched_names(mapping: DataMapping, schema: DataSchema) -> tuple[str, ...]:
-    """What a mapping speaks of and the dataset does not have: a slip of the pen, or a name that other datasets have.
-
-    A dataset that was not counted has no answers.
+    """Names in a mapping that the dataset does not have: a typing error, or a name that other datasets have. A dataset
+    that was not counted has no answers.
     """
     if not schema.samples:
         return ()
@@ -137,7 +136,7 @@ def _labels(needs: DataNeeds, schema: DataSchema, mapping: DataMapping) -> list[
 def _label(
     value: str, name: str, stored: Sequence[int], described: Mapping[int, str], mapping: DataMapping
 ) -> tuple[Verdict, str]:
-    """What a person wrote into the mapping holds; where they wrote nothing, the dataset's own description is asked."""
+    """A name in the mapping counts; without one, the dataset's own description is used."""
     sources = [one for one in stored if mapping.label_value(one) == int(value)]
     own = mapping.label_names.get(value)
     names = {one: mapping.label_names.get(str(mapping.label_value(one)), described.get(one, "")) for one in stored}
@@ -160,7 +159,7 @@ def _label(
 
 
 def _same(one: str, other: str) -> bool:
-    """Whether two names of a label are one, whatever stands between their words and however large their letters."""
+    """Whether two names of a label are equal, apart from separators and capital letters."""
     words, others = (re.split(r"[\s_-]+", name.strip().casefold()) for name in (one, other))
     return words == others
 

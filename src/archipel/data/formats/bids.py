@@ -221,7 +221,7 @@ def _point_out(folder: Folder, pipelines: Sequence[str], found: FoundVolumes) ->
 
 
 def _ending(stem: str) -> str:
-    """How a segmentation's name ends, as the option ``label`` says it; "" for what looks like none."""
+    """How a segmentation's name ends, as the option ``label`` has it; "" for what does not look like one."""
     *before, last = stem.split("_")
     if last.split("-")[0] not in _DRAWN:
         return ""
@@ -244,7 +244,7 @@ def _key(means: Entities) -> tuple[str, str]:
 
 
 def _is_where_its_name_says(stem: str, place: str) -> bool:
-    """Whether the name begins with the folders' subject and session; pybids believes the folders alone."""
+    """Whether the name begins with the folders' subject and session; pybids uses the folders alone."""
     within = [part for part in place.split("/")[:-1] if part.startswith(("sub-", "ses-"))]
     named = [part for part in stem.split("_") if part.startswith(("sub-", "ses-"))]
     return named == within and stem.startswith("_".join(within) + "_")
@@ -258,7 +258,7 @@ def _sidecars(folder: Folder, datatype: str) -> frozenset[str]:
 
 
 def _has_sidecar(place: str, stem: str, suffix: str, sidecars: frozenset[str]) -> bool:
-    """Whether a JSON file speaks of the image: its own, or by inheritance one above it with fewer parts in its name."""
+    """Whether a JSON file describes the image: its own, or by inheritance one above it with fewer parts in its name."""
     parts = set(stem.split("_"))
     above = [parent.as_posix() for parent in PurePosixPath(place).parents]
     names = {f"{stem}.json", f"{suffix}.json", f"{place.split('/', maxsplit=1)[0]}_{suffix}.json"}

@@ -1,8 +1,8 @@
 """Format ``table``: one CSV, TSV or Parquet file, one row per visit, with a data dictionary beside it or elsewhere.
 
 A row is known by its subject and session, so that a table may be sorted again, or gain rows, after a cohort was frozen
-from it. The dictionary's content is put in the place of its path when a dataset is added: rows are read as the scan
-read them, whatever became of the dictionary's file.
+from it. When a dataset is added, the dictionary's content replaces its path: rows are read as the scan read them, even
+if the dictionary's file has changed.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Tables:
 
 
 def _columns(path: Path, options: Options, left_out: Sequence[str]) -> ColumnFacts:
-    """What a table's columns hold without some subjects, and what is wrong then; its rows are known already."""
+    """What a table's columns contain without some subjects, and what is wrong then; its rows are known already."""
     found = examine(path, options, frozenset(left_out))
     return ColumnFacts(columns=found.columns, problems=found.problems)
 

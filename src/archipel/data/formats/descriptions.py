@@ -1,4 +1,4 @@
-"""Descriptions: ``dataset.json`` as MSD and nnU-Net write it, read once and checked before it is believed."""
+"""Descriptions: ``dataset.json`` as MSD and nnU-Net write it, read once and checked before it is used."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Format ``medical-folder``: ``<subject>/<modality>/<one volume>`` with ``demographics.csv`` beside the subjects.
 
-A modality may be missing for a subject. What the table says of a subject becomes the sample's values.
+A modality may be missing for a subject. The table's row of a subject becomes the sample's values.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class MsdTask(VolumeFormat):
     title: ClassVar[str] = "Medical Segmentation Decathlon: dataset.json, imagesTr/, labelsTr/"
 
     def fits(self, folder: Folder) -> str:
-        """A description that speaks of modalities."""
+        """A description that names modalities."""
         found = description(folder, FILE, []) if folder.has("imagesTr/*") else None
         return "dataset.json names modalities and imagesTr/ holds images" if found and "modality" in found else ""
 

@@ -1,4 +1,4 @@
-"""Name patterns: what a regular expression of a person's finds in file names, tried by a process of its own.
+"""Name patterns: what a person's regular expression finds in file names, tried by a process of its own.
 
 Python's matching cannot be stopped from within, and a short pattern can take centuries on a name of 40 letters.
 """
@@ -26,7 +26,7 @@ def found_in(names: Sequence[str], pattern: str, seconds: int = DATA_LIMITS.patt
     thing, remedy = f"option subject={pattern}", "give a regular expression, for example ^[^_]+"
     if len(pattern) > LONGEST:
         raise BadInput(f"{thing[:60]}...", f"is longer than {LONGEST} letters", remedy)
-    # Isolated and without site-packages: it starts fast, and nothing of the surroundings brings it other code.
+    # Isolated and without site-packages: it starts fast, and the environment cannot add other code.
     command = [sys.executable, "-I", "-S", str(_PROGRAM), str(seconds)]
     asked = json.dumps({"pattern": pattern, "names": list(names)}).encode()
     run = subprocess.run(command, input=asked, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)

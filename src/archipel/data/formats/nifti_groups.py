@@ -22,7 +22,7 @@ _NOT_GROUPS = frozenset(("images", "labels", "imagesTr", "labelsTr", "imagesTs",
 
 
 class NiftiGroups(VolumeFormat):
-    """A folder is a class."""
+    """One folder per group."""
 
     name: ClassVar[str] = "nifti-groups"
     title: ClassVar[str] = "a folder of *.nii.gz for each group: control_group/, disease_group/"
@@ -86,5 +86,5 @@ class NiftiGroups(VolumeFormat):
 
 
 def _modality(stem: str, subject: str) -> str:
-    """What a file's name says beside the subject's."""
+    """What a file's name has beside the subject's."""
     return stem.removeprefix(subject).lstrip("_-. ") or "image"

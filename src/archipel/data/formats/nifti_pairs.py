@@ -19,7 +19,7 @@ from archipel.data.volumes import NIFTI
 
 
 def endings_of(images: Collection[str], labels: Collection[str]) -> list[str]:
-    """The options by which most images would find their labels; none where the names' endings are not what differs.
+    """The options by which most images would find their labels; none if the names differ in more than their endings.
 
     >>> endings_of(["a-T1_ds", "b-T1_ds"], ["a-T1_ds_seg", "b-T1_ds_seg"])
     ['--option image_suffix=_ds', '--option label_suffix=_ds_seg']

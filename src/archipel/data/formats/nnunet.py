@@ -1,4 +1,4 @@
-"""Format ``nnunet``: nnU-Net version 2, ``dataset.json`` with ``imagesTr/<case>_0000.nii.gz`` a channel.
+"""Format ``nnunet``: nnU-Net version 2, ``dataset.json`` with one file ``imagesTr/<case>_0000.nii.gz`` per channel.
 
 Channels are modalities, named by ``channel_names``; the names of labels come from ``labels``. Images without labels
 (``imagesTs``) are not used, and regions made of several labels are the plan's matter.
@@ -26,13 +26,13 @@ _CHANNEL = re.compile(r"(.+)_(\d{4})", re.DOTALL)
 
 
 class NnunetRaw(VolumeFormat):
-    """A raw dataset as nnU-Net takes it."""
+    """A raw dataset as nnU-Net reads it."""
 
     name: ClassVar[str] = "nnunet"
     title: ClassVar[str] = "nnU-Net v2: dataset.json, imagesTr/case_0000.nii.gz, labelsTr/"
 
     def fits(self, folder: Folder) -> str:
-        """A description that speaks of channels."""
+        """A description that names channels."""
         found = description(folder, FILE, []) if folder.has("imagesTr/*") else None
         return "dataset.json names channels and imagesTr/ holds images" if found and "channel_names" in found else ""
 

@@ -43,7 +43,7 @@ def volumes_in(
 
 
 def by_subject(named: Sequence[tuple[str, str]], found: FoundVolumes, ending: str = "") -> dict[str, str]:
-    """Subject to place, for names that are the subject's id and then ``ending``; what does not fit is reported."""
+    """Subject to place, for names that are the subject's id and then ``ending``; other names are reported."""
     places: dict[str, str] = {}
     for stem, place in named:
         subject = subject_id(stem.removesuffix(ending))
@@ -83,7 +83,7 @@ def add_pairs(found: FoundVolumes, images: dict[str, str], labels: dict[str, str
 
 
 def nothing_found(folder: Folder, found: FoundVolumes, looked: str) -> None:
-    """Say that a folder holds nothing of the format, unless something else was said already."""
+    """Report that a folder has nothing of the format, unless another problem was reported already."""
     if not found.problems:
         cause = f"no image found (looked in {looked})"
         remedy = "put the volumes there or name another folder"
@@ -91,5 +91,5 @@ def nothing_found(folder: Folder, found: FoundVolumes, looked: str) -> None:
 
 
 def listed(options: Options, name: str) -> tuple[str, ...]:
-    """An option that is a list of words with commas between them."""
+    """An option that is a list of names separated by commas."""
     return tuple(word.strip() for word in options.get(name, "").split(",") if word.strip())

@@ -1,8 +1,9 @@
-"""A cache of prepared samples: each made once from verified files, kept while there is room, known by content.
+"""A cache of prepared samples: each made once from verified files, kept while there is space, and named by its content.
 
 An entry's name is a key of what it was made from and how, so that it is never out of date. It is written beside its
 place, synced and renamed: after a crash it is whole, absent, or damaged in a way that its trailer shows, and is made
-again. Several processes may use one cache; one prepares at a time, and what a living one holds is not evicted.
+again. Several processes may use one cache; one prepares at a time, and an entry that a living process holds is not
+evicted.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Prepared:
         self._lock, self._hold = lock, hold
 
     def close(self) -> None:
-        """Others may evict them; a second time does nothing."""
+        """Let others evict the files; calling it again does nothing."""
         if self._lock >= 0:
             self._hold.unlink(missing_ok=True)
             os.close(self._lock)
@@ -129,7 +130,7 @@ class PreparedCache:
         return (path for kind in ("rows", "[0-9a-f][0-9a-f]") for path in self.folder.glob(f"{kind}/*"))
 
     def _place(self, name: str) -> Path:
-        """Where an entry lies: a sample's in the folder of its first digits, rows in one of their own."""
+        """The path of an entry: a sample's is in the folder of its first digits, rows have one of their own."""
         return self.folder / (name[:2] if "." in name else "rows") / name
 
     @contextmanager
@@ -157,7 +158,7 @@ class PreparedCache:
         return lock, path
 
     def _held(self) -> set[str]:
-        """The names that living processes hold; what dead ones left behind goes."""
+        """The names that living processes hold; what dead ones left behind is removed."""
         held: set[str] = set()
         for path in self._holds.iterdir():
             with path.open() as file:
@@ -216,7 +217,7 @@ class PreparedCache:
             with os.fdopen(descriptor, "wb", buffering=0) as file:
                 size = write_prepared(file, work.how, samples)
                 room.make(size, work.cohort.dataset)
-                # The folder keeps others out; a worker of another uid is shown this file alone.
+                # Other users cannot enter the folder; a worker of another uid is given this file alone.
                 os.fchmod(descriptor, 0o444)
                 os.fsync(descriptor)
             place.parent.mkdir(mode=0o700, exist_ok=True)
@@ -227,7 +228,7 @@ class PreparedCache:
 
 
 class _Work:
-    """One cohort on its way into the cache."""
+    """One cohort that is being prepared."""
 
     def __init__(self, root: Path, cohort: Cohort, watch: Watch) -> None:
         self.root, self.cohort, self.watch = root, cohort, watch

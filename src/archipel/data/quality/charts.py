@@ -10,7 +10,7 @@ from archipel.data.quality.figures import number
 from archipel.data.quality.records import Histogram
 from archipel.data.volumes import Colour
 
-# Okabe and Ito's colours, told apart by people who see few of them (jfly.uni-koeln.de/color, 2008).
+# Okabe and Ito's colours, which colour-blind people can distinguish (jfly.uni-koeln.de/color, 2008).
 _DISTINCT = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#f0e442"]
 _GOLDEN = 0.618033988749895
 WIDTH, HEIGHT = 240, 96

@@ -1,4 +1,4 @@
-"""Checks of the dataset as a list of people: what the scan found, how many there are, who is there twice."""
+"""Checks of the dataset as a list of patients: what the scan found, how many there are, who is there twice."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def scan_findings(found: Scan, leave_out_faulty: bool) -> Iterator[Finding]:
 
 
 def size_findings(found: Scan) -> Iterator[Finding]:
-    """Too few people to train on, or to validate on."""
+    """Too few subjects to train on, or to validate on."""
     if not found.samples:
         yield Finding(
             code="no-sample",
@@ -164,7 +164,9 @@ def duplicate_rows(evidence: Evidence) -> Iterator[Finding]:
 
 
 def class_findings(classes: Mapping[str, int], column: str) -> Iterator[Finding]:
-    """Classes far smaller than the largest. ``classes``: class to number of samples; ``column`` is where they stand."""
+    """Classes far smaller than the largest. ``classes``: class to number of samples; ``column`` is the column that
+    has them.
+    """
     if len(classes) < 2:
         if classes:
             only = next(iter(classes))

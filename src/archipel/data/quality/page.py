@@ -1,6 +1,6 @@
 """The page: report and pictures as one HTML file that needs nothing beside it, for a screen or on paper.
 
-It holds no script, and its own policy forbids any and every fetch. What comes from files is text, never markup.
+It holds no script, and its own policy forbids every fetch. What comes from files is text, never markup.
 """
 
 from __future__ import annotations

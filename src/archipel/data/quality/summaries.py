@@ -91,7 +91,7 @@ def labels(held: Volumes, mapping: DataMapping, names: Mapping[str, str]) -> tup
 
 
 def volume_rows(evidence: Evidence, mapping: DataMapping) -> tuple[VolumeRow, ...]:
-    """One row a volume, in the order of samples and, within one, of roles."""
+    """One row per volume, in the order of samples and, within a sample, of roles."""
     return tuple(
         _row(sample, role, volume, mapping)
         for sample in evidence.scan.samples

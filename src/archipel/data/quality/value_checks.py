@@ -1,4 +1,4 @@
-"""Checks of values: missing ones, columns that say nothing, and outliers in numbers."""
+"""Checks of values: missing ones, columns with one value, and outliers in numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from archipel.data.samples import Sample
 
 MOSTLY_MISSING = 0.5
 SAID = 6
-"""Columns of which outliers are said one by one."""
+"""Columns whose outliers are named one by one."""
 
 
 def missing_values(columns: Sequence[ColumnReport], samples: Sequence[Sample]) -> Iterator[Finding]:
@@ -66,7 +66,7 @@ def constant_columns(columns: Sequence[ColumnReport], samples: Sequence[Sample])
 def value_outliers(columns: Sequence[ColumnReport], samples: Sequence[Sample]) -> Iterator[Finding]:
     """Numbers far from the rest of their column.
 
-    A column of which more than half are one value (such as 0) is passed over: there is no spread to compare with.
+    A column of which more than half are one value (such as 0) is not checked: there is no spread to compare with.
     """
     said, concerned = [], []
     for column in columns:

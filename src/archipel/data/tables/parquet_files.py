@@ -52,7 +52,7 @@ def _lines(path: Path, limits: ParquetLimits) -> Generator[list[str], None, None
     if importlib.util.find_spec("pyarrow") is None:
         raise BadInput(Thing.file(path.name), "needs pyarrow to be read", 'pip install "archipel[tables]"')
     most = (limits.memory, limits.rows, limits.text, limits.row)
-    # Isolated: neither the place where it is started nor the environment brings it other code.
+    # Isolated: neither the working folder nor the environment can add other code.
     command = [sys.executable, "-I", str(_PROGRAM), str(path.absolute()), *map(str, most)]
     number, end = -1, "the reader ended"
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as run:

@@ -16,19 +16,19 @@ from archipel.vocabulary import Record
 
 _FEW = 5
 _LOOKED_AT = 10_000
-"""Rows in which columns are looked for that tell visits apart; more would take memory and say the same."""
+"""Rows that are searched for columns that distinguish visits; more would take memory without other results."""
 _OF_A_VISIT = re.compile(r"session|visit|scan|exam|study|mri|date|day|time|wave", re.IGNORECASE)
 
 
 class RepeatedFacts(Record):
-    """Keys that more than one row has: subject, session and lines; and the columns that tell such rows apart."""
+    """Keys that more than one row has: subject, session and lines; and the columns that distinguish such rows."""
 
     rows: tuple[tuple[str, str, tuple[int, ...]], ...] = ()
     visits: tuple[str, ...] = ()
 
 
 class RepeatedRows:
-    """Collects the lines of keys that more than one row has, and which columns tell these rows apart."""
+    """Collects the lines of keys that more than one row has, and which columns distinguish these rows."""
 
     def __init__(self, table: PatientTable) -> None:
         self._lines: dict[Key, list[int]] = {}
@@ -61,7 +61,7 @@ class RepeatedRows:
         return True
 
     def facts(self) -> RepeatedFacts:
-        """What was collected; columns whose names speak of a visit come first."""
+        """What was collected; columns with a visit in their name come first."""
         names = sorted((self._names[at] for at in self._held), key=lambda name: not _OF_A_VISIT.search(name))
         rows = tuple((*key, tuple(lines)) for key, lines in self._lines.items())
         return RepeatedFacts(rows=rows, visits=tuple(names))

@@ -1,4 +1,6 @@
-"""Examine a table once: its sound rows in short, what its columns hold, and everything that is wrong, line by line."""
+"""Examine a table once: a summary of its valid rows, the content of its columns, and everything that is wrong, line
+by line.
+"""
 
 from __future__ import annotations
 
@@ -23,21 +25,21 @@ _KEY = TypeAdapter(tuple[SubjectId, Session])
 
 
 class ColumnFacts(Record):
-    """What a table's columns hold, and what is wrong."""
+    """The content of a table's columns, and what is wrong."""
 
     columns: dict[str, ColumnSummary]
     problems: tuple[DataIssue, ...]
 
 
 class TableFacts(ColumnFacts):
-    """The same with the sound rows: subject, session, hash and the columns that have no value."""
+    """The same with the valid rows: subject, session, hash and the columns that have no value."""
 
     rows: tuple[tuple[str, str, str, tuple[str, ...]], ...]
     several: RepeatedFacts
 
 
 def examine(path: Path, options: Mapping[str, str], left_out: Collection[str] = frozenset()) -> TableFacts:
-    """Facts about a table; rows of subjects who are ``left_out`` are passed over.
+    """Facts about a table; rows of subjects who are ``left_out`` are skipped.
 
     Raises BadInput for a file that is not a table.
     """
@@ -165,7 +167,7 @@ class _Tally:
                 self._categories = None
 
     def suspicions(self) -> Iterator[tuple[str, str]]:
-        """What looks like a code, or like numbers that were not read as such: cause and remedy."""
+        """Values that look like a code, or like numbers that were read as text: cause and remedy."""
         for code, count in self._suspicious.items():
             remedy = "name it in the dictionary as a missing code, if it is one"
             yield f"column {self.name} holds {code} in {count} rows", remedy

@@ -1,7 +1,7 @@
 """Tables on disk: the rows of a CSV, TSV or Parquet file as texts, each with the line that it came from.
 
 A file is checked before it is read: what encoding it is in, what divides its columns, whether it is a table at
-all. What is not certain is an error that says how to settle it, never a guess that shifts columns.
+all. If that is not certain, an error says how to settle it; a guess could shift columns.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from archipel.vocabulary import BadInput, ErrorCode, Thing
 
 _DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "\\t": "\t"}
 _SEEN = 200
-"""How many rows decide what divides the columns."""
+"""How many rows decide which delimiter divides the columns."""
 _LONGEST_LINE = 32 << 20
 """Bytes; a line is taken into memory whole, and its fields one by one take many times as much."""
 _BINARY = {b"PK\x03\x04": "a zip archive (an Excel workbook, perhaps)", b"PAR1": "Parquet", b"\x1f\x8b": "gzip",
@@ -72,9 +72,9 @@ def open_table(
     header: bool = True,
     parquet: ParquetLimits = PARQUET_LIMITS,
 ) -> TableFile:
-    """Look at a table. ``names`` are its columns when it has no ``header``; ``parquet`` limits a Parquet file.
+    """Open a table. ``names`` are its columns when it has no ``header``; ``parquet`` limits a Parquet file.
 
-    Raises BadInput for a file that is not a table, is not in the encoding or is not divided as was said.
+    Raises BadInput for a file that is not a table, is not in the given encoding or does not have the given delimiter.
     """
     notes: list[tuple[str, str]] = []
     if path.suffix.lower() == parquet_files.SUFFIX:
@@ -139,7 +139,7 @@ def _delimiter(path: Path, told: str) -> str:
 
 
 def _divider(path: Path, told: str, encoding: str, width: int) -> str:
-    """The delimiter that makes a table of the first rows, the one that was told if there is one."""
+    """The delimiter that makes a table of the first rows, or the given one."""
     if told:
         own = _width(path, told, encoding)
         if own > 1:
@@ -181,7 +181,7 @@ def _check_agreement(path: Path, delimiters: Iterable[str], encoding: str, bette
 
 def _rows_seen(path: Path, delimiter: str, encoding: str) -> list[Row]:
     found: list[Row] = []
-    # Where the text breaks off is said when its rows are read.
+    # A text that breaks off is reported when its rows are read.
     with suppress(BadInput):
         found.extend(islice(_text_rows(path, delimiter, encoding), _SEEN))
     return found

@@ -1,4 +1,4 @@
-"""Rows of a table as samples: whose each is, what is known in it, and a hash by which a change shows."""
+"""Rows of a table as samples: the subject of each, its values, and a hash that shows a change."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of a file say whose row it is, and how the others are read; places count from 0.
+    """Which columns of a file name the subject and session, and how the others are read; places count from 0.
 
     ``subject`` and ``session`` are None where no column says so, ``only`` a column and the value it must have.
     ``values`` are the columns that hold values: place, name and reader.
@@ -87,7 +87,7 @@ class PatientTable:
         )
 
     def values(self, row: Row) -> dict[str, Value]:
-        """What is known in a row, by column. Raises BadInput for a value that does not fit its column."""
+        """The values of a row, by column. Raises BadInput for a value that does not fit its column."""
         found = {}
         for at, name, reader in self.columns.values:
             try:

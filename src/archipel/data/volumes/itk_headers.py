@@ -58,16 +58,16 @@ _META_TYPE = {
     "MET_DOUBLE": "f8",
 }
 _GRID_KINDS = {"", "domain", "space", "time", "???", "none"}
-"""Kinds of axes along which voxels lie; along others lie the parts of one voxel."""
+"""Kinds of axes of voxels; other axes are the parts of one voxel."""
 _VECTOR = re.compile(r"\bnone\b|\([^()]*\)")
 _ONE_FILE = "write header and voxels as one .mha or .nrrd file"
 _PLAIN = "write it again with SimpleITK or 3D Slicer, or exclude the subject"
 
 
 def header(path: Path, content: bytes) -> Stored:
-    """What the header of a NRRD or MetaImage file says. Raises BadInput for one that does not say it plainly.
+    """What the header of a NRRD or MetaImage file says. Raises BadInput for a header that is not clear.
 
-    Raises ValueError for numbers that are none.
+    Raises ValueError for invalid numbers.
     """
     return _nrrd(path, content) if content[:4] == b"NRRD" else _meta(path, content)
 
@@ -177,7 +177,7 @@ def _nrrd_affine(
         sizes = np.array([_per_axis(said, "spacings", axes)[axis] for axis in grid[:3]])
         least = np.array([_per_axis(said, "axismins", axes)[axis] for axis in grid[:3]])
         if not np.isnan([*sizes, *least]).any():
-            # The least place of an axis is that of its first voxel's border, unless it says that it is its middle.
+            # The minimum of an axis is the border of its first voxel, unless the header says that it is the centre.
             centers = (said.get("centers") or said.get("centerings", "")).split() or [""] * axes
             affine[:3, 3] = least + [
                 0 if centers[axis] == "node" else sizes[at] / 2 for at, axis in enumerate(grid[:3])
@@ -219,7 +219,7 @@ def _meta(path: Path, content: bytes) -> Stored:
 def _meta_fields(path: Path, content: bytes) -> tuple[dict[str, str], int]:
     """The header's fields, and where it ends: after the line that says where the voxels are."""
     last = re.compile(rb"(?:^|\n)ElementDataFile[ \t]*=[^\n]*(?:\n|\Z)").search(content, 0, _MOST_HEADER)
-    # ITK takes other spellings, and may skip a line that this pattern finds: the word stands there once.
+    # ITK accepts other spellings, and may skip a line that this pattern finds, so the word must be there once.
     if last is None or content.count(b"ElementDataFile") != 1:
         raise damaged(path, "it has no header of NRRD or MetaImage that says once where its voxels are")
     said: dict[str, str] = {}

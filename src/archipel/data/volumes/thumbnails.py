@@ -51,7 +51,7 @@ class Slice(Record):
 
 
 class Thumbnails(Record):
-    """Slices of one volume by plane, and where they lie: indices along the axes right, front and head."""
+    """Slices of one volume by plane, and their places: indices along the axes right, front and head."""
 
     slices: dict[str, Slice]
     places: Places
@@ -117,7 +117,7 @@ class Sketch:
 
 
 class Sketchbook:
-    """What a scan sketches: as many samples, the first ones, as a report shows where nothing is wrong."""
+    """The samples that a scan sketches: the first ones, as many as a report shows if nothing is wrong."""
 
     def __init__(self) -> None:
         self._begun = 0

@@ -1,7 +1,7 @@
 """Unpacking: the first bytes of gzip and zlib streams, in about the memory that they take.
 
-The stream is handed to zlib in pieces: what zlib does not want yet it copies, each time, so that a file of many short
-members, handed over whole, would be copied as often as it has members.
+The stream is given to zlib in pieces. zlib copies what it does not use yet, each time, so that a file of many short
+members, given as a whole, would be copied as often as it has members.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PIECES = Pieces()
 
 
 class BrokenOff(ValueError):
-    """A stream does not hold what is asked of it; the text says why."""
+    """A stream does not contain the bytes asked for; the text says why."""
 
 
 def unpacked(

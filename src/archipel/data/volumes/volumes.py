@@ -1,7 +1,7 @@
 """Volumes on disk: read with their affine, examined once, and compared with each other.
 
 An examination decodes a file once and keeps what scans and reports ask for: shape, affine, intensities or label
-values. Files are NIfTI, NRRD or MetaImage, told by their suffix.
+values. Files are NIfTI, NRRD or MetaImage, recognised by their suffix.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def _label_facts(volume: LabelVolume, found: Decoded) -> MaskFacts:
 
 
 def voxel_hash(volume: NDArray[Any]) -> str:
-    """A hash of the voxels as they are used, however the file stores them: the same image twice shows by it."""
+    """A hash of the voxels as they are used, however the file stores them, so that equal images are found."""
     # First axis fastest, as NIfTI files are: no copy is made of a volume from one.
     return blob_hash(np.asfortranarray(volume).T.data.cast("B"))
 
@@ -183,7 +183,7 @@ def _dimensions(path: Path, values: NDArray[Any]) -> BadInput:
 
 
 def _check_finite(path: Path, volume: FloatVolume) -> None:
-    # NaN and infinities show in the extremes, so that a sound volume is passed over twice and no mask is made.
+    # NaN and infinities appear in the extremes, so that a valid volume needs two passes and no mask.
     if not (np.isfinite(volume.min()) and np.isfinite(volume.max())):
         unusable = volume.size - int(np.count_nonzero(np.isfinite(volume)))
         raise bad_volume(path, f"{pluralise(unusable, 'voxel')} {'is' if unusable == 1 else 'are'} NaN or infinite")
