@@ -1,8 +1,8 @@
 """What a strategy is: the rule by which the updates of one round become the next model.
 
 A strategy is a value without state. It is called chunk by chunk, from several threads, and must give the same numbers
-whatever the chunks are; what it wants to remember from one round to the next it returns from ``step``, and the server
-keeps it together with the round.
+whatever the chunks are; it returns from ``step`` what it needs in the next round, and the server keeps it together with
+the round.
 """
 
 from __future__ import annotations
