@@ -27,10 +27,10 @@ class SitePolicy(Record):
 
 
 def objections(job: Job, policy: SitePolicy, subjects: int, strategy_needs: Release | None) -> list[str]:
-    """Why this site will not run the job with a cohort of ``subjects``: one sentence each, none when it will.
+    """Why this site will not run the job with a cohort of ``subjects``: one sentence each, none if the job is allowed.
 
-    ``strategy_needs`` is what must leave the sites for the job's strategy to work, None where the site does not know
-    the strategy; it matters where only sums may leave.
+    ``strategy_needs`` is what must leave the sites for the job's strategy to work, None if the site does not know
+    the strategy; it matters if only sums may leave.
     """
     against: list[str] = []
     if job.privacy.release not in policy.releases:

@@ -32,7 +32,7 @@ class Cancelled(Exception):
 
 
 class Cancellation:
-    """A wish to stop, which any thread may express; the work notices it at its next step, a file or a sample."""
+    """A request to stop, which any thread may make; the work notices it at its next step, a file or a sample."""
 
     def __init__(self) -> None:
         self._wished = threading.Event()
@@ -53,7 +53,7 @@ def show_nothing(_: WorkProgress) -> None:
 
 @dataclass(frozen=True)
 class Watch:
-    """Who looks on at some work and may stop it.
+    """Shows the progress of some work, and may stop it.
 
     >>> seen = []
     >>> watch = Watch(seen.append, Cancellation())
@@ -70,7 +70,7 @@ class Watch:
     cancellation: Cancellation | None = None
 
     def at(self, what: str, done: int, total: int | None = None) -> None:
-        """The work is so far. Raises Cancelled when it is to stop."""
+        """Report how far the work is. Raises Cancelled when it is to stop."""
         self.check()
         self.show(WorkProgress(what, done, total))
 
