@@ -1,5 +1,4 @@
-"""A dataset in words: what it holds in one line or in full, what the site discloses about it, and what is wrong with
-it.
+"""A dataset in words: its content in one line or in full, what the site discloses about it, and what is wrong with it.
 
 Everything here is made for reading, one thing per line; programs read the JSON.
 """
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from archipel.transport import DatasetSummary
 
 LISTED = 6
-"""Names of one kind that a line of a list has room for."""
+"""Names of one kind that fit into a line of a list."""
 OF_A_KIND = 5
 """Problems with one remedy that are printed when data is refused."""
 PROBLEMS = 20
@@ -191,7 +190,7 @@ def print_detected(screen: Screen, detected: DetectedFormat | None) -> None:
 
 @contextmanager
 def listing_problems(screen: Screen) -> Iterator[None]:
-    """Print what is wrong with a dataset before its error is passed on, which then says no problem twice."""
+    """Print what is wrong with a dataset before its error is passed on, so that no problem is printed twice."""
     from archipel.site.datasets import DatasetProblems
 
     try:

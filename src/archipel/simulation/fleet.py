@@ -36,7 +36,7 @@ class SimulatedFleet:
         """Nothing to stop: a simulated site finishes before it could be asked."""
 
     async def announce(self, sites: Sequence[str], closed: RoundClosed) -> None:
-        """Nothing to tell: a simulated site keeps no tensor files to commit."""
+        """Nothing to send: a simulated site keeps no tensor files to commit."""
 
     async def close(self) -> None:
         """Stop what still runs and is no longer awaited."""
