@@ -87,7 +87,7 @@ def test_where_an_experiment_stands_is_one_row(federation: ServerContext, enroll
 def test_bounds_that_do_not_read_back_from_json_are_refused(federation: ServerContext, enrolled: Applicant) -> None:
     values = store(federation, enrolled, "higher").job.model_dump(mode="json")
     wide = {"name": "rate", "kind": "float", "default": 1e16, "minimum": 0, "maximum": 1e17}
-    with pytest.raises(ValueError, match="hyper-parameter rate: bounds must lie within 2\\*\\*53"):
+    with pytest.raises(ValueError, match="hyper-parameter rate: bounds must be within 2\\*\\*53"):
         Job.model_validate(values | {"parameters": [wide], "arguments": {"rate": 1e16}})
 
 
@@ -164,9 +164,9 @@ def test_a_site_changes_its_mind_so_often_and_no_more_but_may_always_revoke(
     records.keep_answer("berlin", answer(kept, enrolled, "revoked", None))
     journaled = len(federation.registry.journal())
     records.keep_answer("berlin", answer(kept, enrolled, "revoked", None))
-    with pytest.raises(NotPermitted, match=f"is its {MOST_ANSWERS + 1}th about first"):
+    with pytest.raises(NotPermitted, match=f"is one too many about first: {MOST_ANSWERS} are kept"):
         records.keep_answer("berlin", answer(kept, enrolled, "rejected", None))
-    with pytest.raises(NotPermitted, match=f"is its {MOST_ANSWERS + 1}th about first"):
+    with pytest.raises(NotPermitted, match=f"is one too many about first: {MOST_ANSWERS} are kept"):
         approved(federation, kept, enrolled)
     assert len(federation.registry.journal()) == journaled
     assert kept.progress().invited == ()

@@ -1,4 +1,4 @@
-"""``archipel site cohort``: freeze versions of a dataset, compare them, and take patients out who withdrew."""
+"""``archipel site cohort``: freeze versions of a dataset, compare them, and withdraw patients."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def cohort_freeze(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Freeze what a dataset holds now as a version; when nothing is new, it is the version there was."""
+    """Freeze the dataset's present content as a version; if nothing has changed, the last version stays."""
     from archipel.site.services import cohorts, datasets
 
     screen, recipe = console(), _recipe(spacing)
@@ -213,7 +213,7 @@ def cohort_withdraw(
     here = done.asked - unknown
     screen.print(
         f"{here} of {done.asked} {'is a patient' if here == 1 else 'are patients'} here, withdrawn from the next task "
-        "on; the rest is kept for later: a dataset that ever has them leaves them out"
+        "on; the others are noted, and a dataset that contains them later leaves them out"
     )
     raise typer.Exit(1)
 

@@ -92,7 +92,7 @@ def read_option(text: str) -> tuple[str, str]:
 
 def asked_mapping(path: Path | None, labels: list[str] | None) -> DataMapping:
     """The mapping in a TOML file, with label names (VALUE=NAME) given beside it. Raises BadInput as read_mapping does,
-    and for a label that is not such a text."""
+    and for a label in another form."""
     from archipel.data import DataMapping, read_mapping
 
     found = read_mapping(path) if path else DataMapping()
@@ -133,7 +133,7 @@ def dataset_list(state: State, as_json: AsJson = False) -> None:
 
 @dataset_app.command("check")
 def dataset_check(name: Dataset, state: State, as_json: AsJson = False) -> None:
-    """Look at a dataset's folder again; every problem by case, exit code 1 when something makes data unusable."""
+    """Scan a dataset's folder again and print every problem; exit code 1 when data is unusable."""
     from archipel.site.services import datasets
 
     screen = console()
@@ -187,7 +187,7 @@ def dataset_show(name: Dataset, state: State, as_json: AsJson = False) -> None:
 
 @dataset_app.command("map")
 def dataset_map(name: Dataset, state: State, mapping: MappingFile = None, label: Labels = None) -> None:
-    """Give a dataset another mapping; the answer says what that changes. Cohorts already frozen stay as they are."""
+    """Give a dataset another mapping and print what that changes. Frozen cohorts stay as they are."""
     from archipel.data import read_mapping
     from archipel.site.services import dataset_documents
 
@@ -219,7 +219,7 @@ def dataset_exclude(
     ],
     state: State,
 ) -> None:
-    """Leave subjects out whose data is of no use, in every cohort frozen from now on."""
+    """Leave out subjects whose data is not usable, from every cohort frozen from now on."""
     from archipel.site.services import datasets
 
     screen = console()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from archipel.vocabulary import Actor, ShowProgress
 
 State = Annotated[
-    Path, typer.Option("--state", envvar="ARCHIPEL_SITE_STATE", help="The site's folder.", show_default=False)
+    Path, typer.Option("--state", envvar="ARCHIPEL_SITE_STATE", help="The site's state folder.", show_default=False)
 ]
 Note = Annotated[str, typer.Option("--note", help="The reason, in your own words; the journal records it.")]
 Experiment = Annotated[
@@ -34,7 +34,7 @@ Experiment = Annotated[
 def opened(state: Path) -> Iterator[StateFolder]:
     """The site kept in this folder, closed at the end of the block.
 
-    The folder is named in full from here on: a sandbox that is given its files stands in another folder.
+    The folder's path is made absolute: a sandbox that is given its files has another working folder.
     """
     from archipel.site.state import StateFolder
 

@@ -143,17 +143,17 @@ class SubjectSet:
         return Table(np.stack(x), np.asarray(y, dtype=kind), self.ids)
 
     def _number(self, sample: Sample, column: ColumnNeed, stored: Mapping[str, Value]) -> float:
-        found = self.mapping.value(column.name, stored)
-        if found is None:
+        value = self.mapping.value(column.name, stored)
+        if value is None:
             raise _bad_value(sample, column, "is missing")
         if column.is_category:
-            text = f"{found:g}" if isinstance(found, float) else str(found)
+            text = f"{value:g}" if isinstance(value, float) else str(value)
             if text not in column.categories:
                 raise _bad_value(sample, column, f"is {text}; the plan knows {', '.join(column.categories)}")
             return float(column.categories.index(text))
-        if isinstance(found, str):
-            raise _bad_value(sample, column, f"is {found}, not a number")
-        return float(found)
+        if isinstance(value, str):
+            raise _bad_value(sample, column, f"is {value}, not a number")
+        return float(value)
 
 
 def _bad_value(sample: Sample, column: ColumnNeed, cause: str) -> BadInput:

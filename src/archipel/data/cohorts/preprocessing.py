@@ -68,7 +68,7 @@ def _resampled(volume: FloatVolume | LabelVolume, ratio: Affine, order: int) -> 
             code=ErrorCode.CONFIGURATION,
         ) from error  # fmt: skip
     shape = _shape(volume.shape, ratio)
-    found: FloatVolume = affine_transform(
+    resampled: FloatVolume = affine_transform(
         volume, ratio, offset=(ratio - 1) / 2, output_shape=shape, order=order, mode="nearest"
     )
-    return found
+    return resampled

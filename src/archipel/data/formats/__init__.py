@@ -111,7 +111,7 @@ def scan(
     Subjects of whom ``leaves_out`` is true, and their problems, are left out.
     Raises BadInput when ``root`` is not a folder, or the format or an option is unknown.
     """
-    found = format_named(name)
+    layout = format_named(name)
     for option in options or {}:
         if option not in found.options:
             known = ", ".join(sorted(found.options)) or "none"

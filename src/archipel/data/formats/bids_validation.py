@@ -114,15 +114,15 @@ def _command() -> list[str] | None:
     return [os.fsdecode(find_deno_bin()), "run", *rights, str(script), "--format", "json", "--ignoreWarnings", "."]
 
 
-def _lines(said: _Findings, leaves_out: LeavesOut) -> list[DataIssue]:
+def _lines(findings: _Findings, leaves_out: LeavesOut) -> list[DataIssue]:
     kinds: dict[tuple[str, str], list[_Finding]] = defaultdict(list)
-    for issue in said.issues:
+    for issue in findings.issues:
         if issue.severity == "error" and not is_of(issue.location or "", leaves_out):
             kinds[issue.code, issue.part or ""].append(issue)
     lines = []
-    for (code, part), found in sorted(kinds.items()):
-        shown = _some([_place(issue) for issue in found])
-        sentence = " ".join(said.meanings.get(code, "").split()).split(". ")[0].rstrip(".")
+    for (code, part), issues in sorted(kinds.items()):
+        shown = _some([_place(issue) for issue in issues])
+        sentence = " ".join(findings.meanings.get(code, "").split()).split(". ")[0].rstrip(".")
         cause = f"is not BIDS ({code}{f' {part}' if part else ''}: {sentence or 'see the standard'})"
         remedy = "fix it as the standard asks; volumes are used as they are"
         lines.append(DataIssue(thing=shown, cause=cause, remedy=remedy, severity="warning"))

@@ -65,7 +65,7 @@ class CovariateFacts(Record):
 
 
 def read_covariates(
-    folder: Folder, place: str, found: FoundVolumes, *, key: str = "", delimiter: str = "", subject: str = ""
+    folder: Folder, place: str, collector: FoundVolumes, *, key: str = "", delimiter: str = "", subject: str = ""
 ) -> CovariateTable | None:
     """The table at this place; None, with a warning, when there is none or it cannot be read.
 
@@ -73,7 +73,7 @@ def read_covariates(
     without it each row is a subject's, and rows of subjects who are left out are neither kept nor reported.
     """
     # A place and not a pattern, whatever characters it has.
-    present = list(folder.files(glob.escape(place), found.problems))
+    present = list(folder.files(glob.escape(place), collector.problems))
     if not present:
         return None
     how, what = f"{delimiter!r} {key}", "session" if subject else "subject"
@@ -85,23 +85,23 @@ def read_covariates(
     purpose = Purpose(f"side-table/4 {how}", CovariateFacts, without)
     looked = folder.look(place, purpose, lambda path: _examine(_opened(path, key, delimiter), gone, what))
     if looked.problem is not None:
-        found.warn(looked.problem, subject)
+        collector.warn(looked.problem, subject)
         return None
     for remark in looked.require_facts().remarks:
         found.warn(DataIssue(thing=place, cause=remark.cause, remedy=remark.remedy), subject or remark.subject)
     return CovariateTable(place, looked.require_facts().key, looked.require_facts().rows)
 
 
-def compare(found: FoundVolumes, table: CovariateTable, subjects: Sequence[str]) -> None:
+def compare(collector: FoundVolumes, table: CovariateTable, subjects: Sequence[str]) -> None:
     """Warn of subjects without a row and of rows without a subject."""
     for subject in sorted(set(subjects) - set(table.rows)):
         cause = f"has no row in {table.place}"
-        found.warn(
+        collector.warn(
             DataIssue(thing=subject, cause=cause, remedy="add the row, or use the volumes without its values"), subject
         )
     for subject in sorted(set(table.rows) - set(subjects)):
         cause = f"has a row in {table.place} and no folder with volumes"
-        found.warn(DataIssue(thing=subject, cause=cause, remedy="add the volumes or remove the row"), subject)
+        collector.warn(DataIssue(thing=subject, cause=cause, remedy="add the volumes or remove the row"), subject)
 
 
 @dataclass(frozen=True)

@@ -61,8 +61,8 @@ def _meant(root: Path, guess: str) -> tuple[str, str] | None:
     inside = _datasets_inside(root)
     if inside:
         folder, fit = next(iter(inside.items()))
-        held = f"{len(inside)} folders that look like a dataset each"
-        cause = f"holds {held if len(inside) > 1 else 'a folder that looks like a dataset'}"
+        several = f"{len(inside)} folders that look like a dataset each"
+        cause = f"holds {several if len(inside) > 1 else 'a folder that looks like a dataset'}"
         return cause, f"name one, for example {folder} ({fit.format}), or name the format with --format"
     around = None if guess else _dataset_around(root)
     if around is None:

@@ -109,8 +109,8 @@ class PreparedCache:
 
     def _remove(self, digits: set[str], rest: set[str] | None) -> int:
         def goes(key: str) -> bool:
-            found = key.partition(".")[0]
-            return found in digits or (rest is not None and found not in rest)
+            digest = key.partition(".")[0]
+            return digest in digits or (rest is not None and digest not in rest)
 
         gone = 0
         for path in list(self._entries()):
@@ -159,15 +159,15 @@ class PreparedCache:
 
     def _held(self) -> set[str]:
         """The names that living processes hold; what dead ones left behind is removed."""
-        held: set[str] = set()
+        names: set[str] = set()
         for path in self._holds.iterdir():
             with path.open() as file:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     path.unlink(missing_ok=True)
                 except BlockingIOError:
-                    held.update(file.read().split("\n"))
-        return held
+                    names.update(file.read().split("\n"))
+        return names
 
     def _make_volumes(self, work: _Work) -> int:
         made, room = 0, _Room(self)

@@ -123,9 +123,9 @@ def _volume(
         channel = sample.channels.get(role)
         own = known[role]
         window = window_of(own.percentiles, own.minimum, own.maximum)
-        found = image_thumbnails(root, index, sample.files[role], window, at, planes, channel)
-        if found is not None:
-            images[role] = found
+        thumbnails = image_thumbnails(root, index, sample.files[role], window, at, planes, channel)
+        if thumbnails is not None:
+            images[role] = thumbnails
     return VolumePicture(sample.name, images, label) if images or label else None
 
 

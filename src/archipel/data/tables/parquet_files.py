@@ -59,12 +59,12 @@ def _lines(path: Path, limits: ParquetLimits) -> Generator[list[str], None, None
         assert run.stdout is not None
         try:
             for line in run.stdout:
-                found = json.loads(line) if line.endswith(b"\n") else {}
-                if isinstance(found, dict):
-                    end = found.get("end", end)
+                entry = json.loads(line) if line.endswith(b"\n") else {}
+                if isinstance(entry, dict):
+                    end = entry.get("end", end)
                     break
                 number += 1
-                yield found
+                yield entry
         finally:
             run.kill()
     if end:

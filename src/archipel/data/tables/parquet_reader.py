@@ -46,10 +46,10 @@ def _lines(path: str, most_rows: int, most_text: int, longest_row: int) -> Itera
     from pyarrow import parquet
 
     file = parquet.ParquetFile(path, buffer_size=1 << 20)
-    said = file.metadata
-    if said.num_rows > most_rows:
+    declared = file.metadata
+    if declared.num_rows > most_rows:
         raise _TooMuch("rows")
-    if sum(said.row_group(place).total_byte_size for place in range(said.num_row_groups)) > most_text:
+    if sum(declared.row_group(place).total_byte_size for place in range(declared.num_row_groups)) > most_text:
         raise _TooMuch("text")
     yield json.dumps(file.schema_arrow.names)
     rows = text = 0

@@ -95,18 +95,18 @@ def _is_named(key: Key) -> bool:
 
 def _values(table: PatientTable, row: Row, key: Key, faults: _Faults) -> list[Value | None] | None:
     """The row's values, None for one that is missing; no list when one does not fit its column."""
-    found: list[Value | None] = []
+    values: list[Value | None] = []
     sound = True
     for at, name, reader in table.columns.values:
         try:
-            found.append(reader(row.fields[at]))
+            values.append(reader(row.fields[at]))
         except Misfit as error:
             sound = False
             remedy = "fix the value, or name it in the dictionary as a missing code or a category"
             if is_comma_number(row.fields[at]):
                 remedy = "set decimal=, or fix the value"
             faults.line(row, f"{name} {error}", remedy, key[0])
-    return found if sound else None
+    return values if sound else None
 
 
 class _Faults:

@@ -43,8 +43,8 @@ class PatientTable:
     @classmethod
     def opened(cls, path: Path, options: Mapping[str, str]) -> PatientTable:
         """Raises BadInput for a file that is not a table, or options that do not fit it."""
-        told = options.get("dictionary", "")
-        dictionary = Dictionary.model_validate_json(told) if told else Dictionary()
+        text = options.get("dictionary", "")
+        dictionary = Dictionary.model_validate_json(text) if text else Dictionary()
         header = _has_header(path, options, dictionary)
         file = open_table(
             path,
@@ -88,15 +88,15 @@ class PatientTable:
 
     def values(self, row: Row) -> dict[str, Value]:
         """The values of a row, by column. Raises BadInput for a value that does not fit its column."""
-        found = {}
+        values = {}
         for at, name, reader in self.columns.values:
             try:
                 value = reader(row.fields[at])
             except Misfit as error:
                 raise bad(self.file.path, f"line {row.line}: {name} {error}", "fix the value") from error
             if value is not None:
-                found[name] = value
-        return found
+                values[name] = value
+        return values
 
     def hash(self, row: Row) -> str:
         """A hash of the row as it is written, whatever order the columns have."""

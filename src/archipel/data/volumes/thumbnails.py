@@ -146,13 +146,13 @@ def _label_request(planes: Sequence[str]) -> str:
 
 def _of_image(
     path: Path,
-    found: Decoded,
+    decoded: Decoded,
     window: tuple[float, float],
     at: Places | None,
     planes: Sequence[str],
     channel: int | None,
 ) -> Thumbnails:
-    turned, spacing = _turned(path, found, channel)
+    turned, spacing = _turned(path, decoded, channel)
     middle = at or tuple(size // 2 for size in turned.shape)
     return _thumbnails(turned, spacing, middle, planes, lambda cut: _grey_slice(cut, *window))
 

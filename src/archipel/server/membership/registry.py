@@ -160,15 +160,16 @@ class MemberRegistry:
     def site_of_serial(self, serial: str) -> str | None:
         """Whose certificate may speak now: issued here, not revoked, not expired, its site enrolled; else None.
 
-        Cheap enough for every message: the answer is in memory and is read again only after somebody, this process
-        or another one, has committed to the database.
+        Cheap enough for every message: the answer is in memory and is read again only after a commit to the database,
+        by this process or another one.
         """
         with self._lock:
             if self._watch.changed():
                 try:
                     self._valid = self._read_valid()
                 except BaseException:
-                    # The change is not known yet; else a revoked certificate would stay good until the next one.
+                    # The change is not known yet; otherwise a revoked certificate would stay valid until the next
+                    # change.
                     self._watch.forget()
                     raise
             valid = self._valid.get(serial)
@@ -354,7 +355,7 @@ def _site(row: RowMapping) -> Site:
     try:
         datasets = _told.validate_json(row["summary"])
     except ValidationError:
-        # Kept before there were bounds; the site tells of them again when it connects.
+        # Kept before there were bounds; the site announces its datasets again when it connects.
         datasets = ()
     known = {name: row[name] for name in Site.model_fields if name != "datasets"}
     return Site.model_validate(known | {"datasets": datasets})

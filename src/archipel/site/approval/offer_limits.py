@@ -52,7 +52,7 @@ def check_limits(connection: Connection, job: Job, length: int, limits: OfferLim
 
 
 def forget_ended(connection: Connection, limits: OfferLimits) -> set[str]:
-    """Forget offers that ended undecided, when those have become too many; returns the hashes of their plans' files."""
+    """Remove offers that ended undecided when there are too many of them; returns the hashes of their plans' files."""
     query = select(func.count(), func.coalesce(func.sum(func.length(_rows.c.job)), 0)).where(_ended_undecided)
     count, taken = connection.execute(query).one()
     if count < limits.offers and taken <= limits.job_bytes:

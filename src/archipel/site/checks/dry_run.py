@@ -66,12 +66,12 @@ class Checks:
         self._permission = Permission(site, self._offer, self._entry, by)
 
     def check_permission(self, plan_was_read: bool) -> None:
-        """Raise Refused unless the local step may run: approved, or by a person's word that the plan was read."""
+        """Raise Refused unless the local step may run: it is approved, or a person states that the plan was read."""
         self._permission.check(plan_was_read)
 
     @property
     def offer(self) -> Offer:
-        """The experiment as it stands here."""
+        """The experiment as this site has it."""
         return self._offer
 
     async def dummy(self, show: ShowProgress = show_nothing) -> CheckResult:
@@ -109,7 +109,7 @@ class Checks:
                     if scores or not job.validation:
                         notes.go("validation", ", ".join(f"{name} {value:.4g}" for name, value in scores.items()))
                     else:
-                        notes.look("validation", "the plan measured nothing on the dummy's held-out samples")
+                        notes.look("validation", "the plan measured nothing on the generated held-out samples")
         except (WorkerTaskFailed, ArchipelError) as error:
             self._failed(error, notes)
         return self._rung(CheckStep.DUMMY, notes)
@@ -234,7 +234,7 @@ async def run_checks(
         return result.go and result.step is not last
 
     if last is CheckStep.LOCAL:
-        # Said before anything is spent on the steps below.
+        # Refused now, before time is spent on the steps before it.
         checks.check_permission(plan_was_read)
     dummy = await checks.dummy(show)
     if done(dummy) and done(await run_in_thread(lambda watch: checks.preflight(dummy, watch), show)):

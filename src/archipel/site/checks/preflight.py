@@ -117,7 +117,7 @@ class Preflight:
 
     def _memory(self, size: int, dummy: Mapping[str, float]) -> None:
         allowed = self._job.limits.memory_mb
-        # Were all samples kept as two tensors, as plans do by default, these would take about twice the prepared size.
+        # If all samples are kept as two tensors, the default of plans, these take about twice the prepared size.
         peak = dummy["dummy_peak_mib"] + 2 * _mib(size)
         self._notes.number("memory_mib", peak)
         sentence = f"about {peak:.0f} MiB if all samples are kept in memory; the job allows {allowed}"

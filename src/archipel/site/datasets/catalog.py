@@ -1,7 +1,7 @@
-"""What data this site has: datasets under names of its own, each with what it counts and how it is to be read.
+"""What data this site has: datasets under the site's own names, each with its counts and how it is read.
 
 A dataset enters only when nothing is wrong with it. The catalog keeps counts and shapes; it opens files and never
-sends anything. Subjects who were excluded or withdrawn are as if their files were not there.
+sends anything. Excluded and withdrawn subjects are treated as if their files did not exist.
 """
 
 from __future__ import annotations
@@ -160,8 +160,8 @@ def add(
 def scanned(site: StateFolder, entry: Dataset, take_opt_outs: TakeOptOuts, watch: Watch = UNWATCHED) -> Scan:
     """What the dataset's folder contains now, without excluded and withdrawn subjects; only changed files are opened.
 
-    The opt-out list is taken over first. Raises BadInput when the folder is not there, Cancelled when ``watch``
-    stops it (what was found in files until then is remembered for the next look), and as ``take_opt_outs`` does.
+    The opt-out list is applied first. Raises BadInput when the folder is not there, Cancelled when ``watch``
+    stops it (what was found in files until then is remembered for the next scan), and as ``take_opt_outs`` does.
     """
     try:
         checked_root(Path(entry.root))
@@ -206,7 +206,7 @@ def _leaves_out(database: Database, cohort_key: bytes, dataset: str, met: set[st
 
 
 def subjects_of(found: Scan) -> tuple[str, ...]:
-    """Who a scan found, each once and in order."""
+    """The subjects that a scan found, each once and in order."""
     return tuple(sorted({sample.subject for sample in found.samples}))
 
 
@@ -320,7 +320,7 @@ def remove(database: Database, name: str, *, by: Actor) -> None:
 
 
 def check(site: StateFolder, name: str, take_opt_outs: TakeOptOuts, watch: Watch = UNWATCHED) -> Scan:
-    """Look at a dataset again and bring its entry up to date with what is usable; everything wrong is in the answer.
+    """Scan a dataset again and update its entry with what is usable; everything that is wrong is in the answer.
 
     Raises NotFound, BadInput when its folder is gone, and Cancelled when ``watch`` stops it; the entry stays as it is.
     """
@@ -344,7 +344,7 @@ def remap(database: Database, cohort_key: bytes, name: str, mapping: DataMapping
 
 
 def excluded_from(connection: Connection, name: str) -> list[str]:
-    """Who is left out of a dataset because their data is of no use, in order."""
+    """The subjects who are left out of a dataset because their data is not usable, in order."""
     table = schema.exclusions
     query = select(table.c.subject).where(table.c.dataset == name).order_by(table.c.subject)
     return list(connection.scalars(query))

@@ -1,4 +1,4 @@
-"""Founding a site: its state folder with settings, database, and the two secrets that it keeps for life."""
+"""Creating a site: its state folder with settings, database, and the two secrets that it keeps for life."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Patients who are not to be used any more: taken out of every dataset, every cohort and every round from now on.
 
 A withdrawal is written down as a keyed token of the patient's id, never the id, and for each cohort that is frozen
-already as a signed withdrawal that the site signs. The file ``opt-out.txt`` in the state folder is taken over whenever
-the site looks: before it discloses its datasets, before it scans or freezes, and before each task.
+already as a signed withdrawal that the site signs. The file ``opt-out.txt`` in the state folder is applied before the
+site discloses its datasets, before it scans or freezes, and before each task.
 """
 
 from __future__ import annotations
