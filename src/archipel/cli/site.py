@@ -181,7 +181,7 @@ def _show(offer: OfferDocument) -> None:
     _print_earlier(offer)
     for question, answer in offer.explanation:
         screen.print(Text(f"\n{question}", style="bold"))
-        # Indented, every line of it: an answer quotes strangers, and no line of theirs may pass for a question.
+        # Every line is indented: an answer quotes other parties, whose lines must not look like a question.
         screen.print(Padding(Text(escape_hidden_lines(answer)), (0, 0, 0, 2)))
     plan = offer.job.plan
     for path in plan.paths:

@@ -44,7 +44,7 @@ def dataset_add(
         bool, typer.Option("--leave-out-faulty", help="Leave out the subjects that have errors.")
     ] = False,
 ) -> None:
-    """Check a folder of data and enter it in the catalog; nothing is added while anything is wrong with it."""
+    """Check a folder of data and add it to the catalog; nothing is added while anything is wrong with it."""
     from archipel.site.services import datasets
 
     asked = asked_mapping(mapping, label)
@@ -155,7 +155,9 @@ def dataset_check(name: Dataset, state: State, as_json: AsJson = False) -> None:
 
 @dataset_app.command("show")
 def dataset_show(name: Dataset, state: State, as_json: AsJson = False) -> None:
-    """Show a dataset: its content and mapping, what the site discloses about it, and what plans here need of it."""
+    """Show a dataset: its content and mapping, what the site discloses about it, and whether it meets the needs of
+    plans here.
+    """
     from archipel.site.services import dataset_documents
 
     with opened(state) as site:
@@ -177,7 +179,7 @@ def dataset_show(name: Dataset, state: State, as_json: AsJson = False) -> None:
     lines = [f"  {line}" for line in dataset_display.summary_lines(document.summary)]
     lines += [f"options: {dataset_display.options(document.options)}"] if document.options else []
     lines += dataset_display.mapping_lines(document.mapping)
-    lines.append(f"excluded: {', '.join(document.excluded) or 'nobody'}")
+    lines.append(f"excluded: {', '.join(document.excluded) or 'none'}")
     lines += dataset_display.disclosed_lines(document.disclosed)
     for line in lines:
         screen.print(escape_hidden_lines(line))

@@ -57,7 +57,7 @@ class Agent:
         self.site.blobs.sweep(offers.whole_plans(self.site.database, self.site.blobs))
 
     async def stop(self) -> None:
-        """Stop all work; the database holds what is to be gone on with."""
+        """Stop all work; the database has what is to be continued."""
         for experiment in list(self.tasks.work):
             await self.tasks.end(experiment)
 
@@ -95,7 +95,7 @@ class Agent:
             _log.error("heads that the server sent were not kept", error=str(error))
 
     def _check_attested(self, attested: JournalHead) -> None:
-        """The server remembers this head of our journal; if it is not in it, the journal was cut or rewritten here."""
+        """The server keeps this head of the site's journal; if the journal lacks it, it was cut or rewritten here."""
         if not journal_heads.is_receipt(self.site.joined().server_key, self.site.name, attested):
             return
         found = journal.verify(self.site, [attested])
@@ -190,7 +190,9 @@ class Agent:
         await asyncio.to_thread(self._look_at_opt_outs)
 
     def _look_at_opt_outs(self) -> None:
-        """Log once for each opt-out list which of its lines match nobody: the numbers, for logs are copied easily."""
+        """Log once for each opt-out list which of its lines match no subject: only their numbers, because logs are
+        often copied.
+        """
         listed = opt_outs.listed(self.site.folder)
         if listed == self._listed:
             return

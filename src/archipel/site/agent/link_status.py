@@ -26,7 +26,7 @@ class LinkStatus(Record):
 
 
 def note(database: Database, problem: str, *, connected: bool = False) -> None:
-    """Keep how the link stands now; an unchanged standing keeps its time. A full disk is logged and stops nothing."""
+    """Keep the connection's state; an unchanged state keeps its time. A full disk is logged and stops nothing."""
     try:
         before = read(database)
         if before is not None and (before.connected, before.problem) == (connected, problem):
@@ -40,7 +40,7 @@ def note(database: Database, problem: str, *, connected: bool = False) -> None:
 
 
 def read(database: Database) -> LinkStatus | None:
-    """How the link stood when the agent last said; None when it never did."""
+    """The connection's state as the agent last stored it; None when it never did."""
     with database.read() as connection:
         return _read(connection)
 

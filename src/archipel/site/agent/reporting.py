@@ -68,7 +68,7 @@ class StatusReporting:
         if offer.state is OfferState.APPROVED:
             allowed = await asyncio.to_thread(authorisation.authorise, self._site, offer.experiment, offer.job_hash)
             here = len(allowed.cohort.subjects)
-            # Where counts leave only within sums, the size of the cohort would say what the sum hides.
+            # If counts leave only within sums, the size of the cohort would disclose what the sum hides.
             may_leave = here >= self._site.settings.policy.minimum_cell and not only_sums(allowed.job)
             subjects = here if may_leave else None
         head = await asyncio.to_thread(journal.unattested_head, self._site)

@@ -106,7 +106,7 @@ def authorise(site: StateFolder, experiment: str, job: str) -> Authorisation:
 
 
 def _check_enough(policy: SitePolicy, thing: str, allowed: Authorisation) -> None:
-    """Raise Refused when too few are left of a cohort that patients were withdrawn from."""
+    """Raise Refused when too few subjects are left of a cohort after withdrawals."""
     left = len(allowed.cohort.subjects)
     needed = max(policy.minimum_subjects, allowed.job.needs.minimum_subjects)
     if left < needed or not allowed.cohort.training:

@@ -130,7 +130,7 @@ def _changed(experiment: str) -> Conflict:
 
 
 def reject(database: Database, experiment: str, *, by: Actor, note: str = "") -> None:
-    """Say no to an offer. Raises Conflict when it is approved already (revoke it) or has ended."""
+    """Reject an offer. Raises Conflict when it is approved already (revoke it) or has ended."""
 
     def decide(_: Connection, offer: offers.StoredOffer) -> _Decision:
         if offer.state in (OfferState.APPROVED, OfferState.ENDED):
@@ -147,7 +147,7 @@ def reject(database: Database, experiment: str, *, by: Actor, note: str = "") ->
 
 
 def revoke(database: Database, experiment: str, *, by: Actor, note: str = "") -> None:
-    """Take an approval back; from this moment no task of the experiment is allowed, and the agent kills its worker.
+    """Revoke an approval: from this moment no task of the experiment is allowed, and the agent kills its worker.
 
     Raises Conflict when there is no approval to revoke.
     """

@@ -47,7 +47,7 @@ def summaries(site: StateFolder) -> tuple[DatasetSummary, ...]:
 
 
 def within_bounds(every: Iterable[DatasetSummary]) -> tuple[DatasetSummary, ...]:
-    """As many datasets as one message takes; those with more words than it has room for, by name and count only.
+    """As many datasets as fit into one message; those whose texts do not fit have name and count only.
 
     Space for every dataset's name and count is reserved first.
     """
@@ -121,7 +121,7 @@ def _dictionary(entry: catalog.Dataset) -> Dictionary:
 
 
 def note(database: Database, disclosed: Iterable[DatasetSummary]) -> None:
-    """Write to the journal what is about to be disclosed, unless it is the same as last time."""
+    """Journal what is about to be disclosed, unless it is the same as last time."""
     body = DatasetsDisclosed(datasets=tuple(disclosed))
     table = schema.journal
     last = (

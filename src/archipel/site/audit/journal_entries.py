@@ -125,7 +125,7 @@ class PatientReinstated(PersonalBody):
 
 
 class PatientWithdrawn(PatientReinstated):
-    """A patient withdrew; ``source`` says from where this is known."""
+    """A patient withdrew; ``source`` says how the site learned it."""
 
     source: str
 

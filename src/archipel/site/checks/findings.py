@@ -57,7 +57,7 @@ class Notes:
         self.findings.append(CheckFinding(what=what, sign=Sign.GO, message=message))
 
     def look(self, what: str, message: str) -> None:
-        """It does not stop anybody, and somebody should look."""
+        """It does not stop the checks, and a person should read it."""
         self.findings.append(CheckFinding(what=what, sign=Sign.LOOK, message=message))
 
     def fix(self, what: str, message: str) -> None:

@@ -135,8 +135,8 @@ class Preflight:
         seconds = dummy["dummy_round_s"] * times
         self._notes.number("round_s", seconds)
         sentence = (
-            f"{_about(seconds)} a round, {_about(seconds * terms.rounds)} for {terms.rounds} rounds, were each "
-            f"{'voxel' if is_volume else 'sample'} to take as long as in the dummy step"
+            f"{_about(seconds)} per round, {_about(seconds * terms.rounds)} for {terms.rounds} rounds, if each "
+            f"{'voxel' if is_volume else 'sample'} takes as long as in the dummy step"
         )
         longest = min(terms.deadline_s, limits.wall_s)
         if seconds > longest:

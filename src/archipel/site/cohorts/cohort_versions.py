@@ -277,7 +277,7 @@ def compare(
     take_opt_outs: TakeOptOuts,
     watch: Watch = UNWATCHED,
 ) -> CohortDifference:
-    """What became of one version in another; without ``after``, in what lies on the disk now."""
+    """The difference between two versions or, without ``after``, between a version and the folder as it is now."""
     old = stored(site.database, site.cohort_key, dataset, before).cohort
     if after is not None:
         return difference(old, stored(site.database, site.cohort_key, dataset, after).cohort)

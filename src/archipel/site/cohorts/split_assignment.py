@@ -24,7 +24,7 @@ def settled(connection: Connection, dataset: str, fraction: float) -> dict[str, 
 
 
 def changed(database: Database, cohort_key: bytes, cohort: Cohort) -> list[str]:
-    """What is to be known of subjects who stood on the other side in a version of another validation fraction."""
+    """Sentences about subjects who moved between training and validation since a version of another fraction."""
     query = select(_rows.c.token, _rows.c.validates).where(
         _rows.c.dataset == cohort.dataset, _rows.c.fraction != cohort.validation_fraction
     )
@@ -52,7 +52,7 @@ def _do(count: int, verb: str) -> str:
 
 
 def settle(connection: Connection, cohort_key: bytes, cohort: Cohort) -> None:
-    """Keep the sides of a new cohort, in the caller's transaction; who has one already keeps it."""
+    """Keep the split of a new cohort, in the caller's transaction; a subject that has an assignment keeps it."""
     if cohort.validation is None or cohort.validation_fraction is None or not cohort.samples:
         return
     held_out = frozenset(cohort.validation)

@@ -191,7 +191,7 @@ def scanned(site: StateFolder, entry: Dataset, take_opt_outs: TakeOptOuts, watch
 
 
 def _leaves_out(database: Database, cohort_key: bytes, dataset: str, met: set[str]) -> LeavesOut:
-    """Whether somebody is left out; the tokens of those who are withdrawn are added to ``met``."""
+    """Whether a subject is left out; the tokens of those who are withdrawn are added to ``met``."""
     with database.read() as connection:
         tokens = register.tokens_out_of(connection, dataset)
         excluded = frozenset(map(subject_id, excluded_from(connection, dataset)))
@@ -288,7 +288,7 @@ def _entry(row: RowMapping) -> Dataset:
 
 
 def is_behind(database: Database, entry: Dataset) -> bool:
-    """Whether somebody withdrew here since the dataset was looked at: all counts but that of subjects are older."""
+    """Whether a patient withdrew since the dataset was scanned: then all counts but that of subjects are older."""
     with database.read() as connection:
         return any(since > entry.scanned_at for _, since in register.out_of(connection, entry.name))
 
@@ -357,7 +357,7 @@ def keep(connection: Connection, cohort_key: bytes, entry: Dataset, subjects: It
     """
     there, row = schema.datasets.c.name == entry.name, entry.row()
     if subjects is None:
-        # Nobody looked: the counts that are kept may be newer, made less by a withdrawal since the entry was read.
+        # Without a scan the stored counts may be newer: a withdrawal since the entry was read made them smaller.
         row = {name: value for name, value in row.items() if name not in ("subjects", "summary", "scanned_at")}
     if connection.execute(update(schema.datasets).where(there).values(**row)).rowcount == 0:
         raise NotFound(

@@ -52,7 +52,7 @@ def _of_volumes(folder: Folder, cohort: Cohort, sample: Sample) -> Estimate:
 
 
 def stored_grids(database: Database, cohort: Cohort) -> list[tuple[tuple[int, ...], Affine]]:
-    """Shape and affine of the volumes in the cohort's files as they are stored, as far as it is written down.
+    """Shape and affine of the volumes in the cohort's files as they are stored, as far as the index has them.
 
     Of all volumes of the dataset for a cohort without samples. No file is opened or searched for.
     """

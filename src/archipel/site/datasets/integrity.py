@@ -35,7 +35,7 @@ class Verified(Record):
 
 
 def faults(database: Database, entry: Dataset, cohort: Cohort, watch: Watch = UNWATCHED) -> tuple[DataIssue, ...]:
-    """What is wrong with the files from which the cohort is to be prepared, one sentence a file; none when all is well.
+    """What is wrong with the files of the cohort, one sentence per file; none when all is well.
 
     ``thing`` is the file's place in the dataset's folder. Raises Cancelled when ``watch`` stops it.
     """

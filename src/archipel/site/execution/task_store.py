@@ -142,7 +142,7 @@ class SiteTaskStore:
         """The server has the update."""
         with self._site.database.write() as connection:
             add_entry(connection, SiteJournalKind.UPDATE_SENT, TaskLine(**dict(key)))
-            # The word on the round may have come before this; a settled task stays settled.
+            # The result of the round may have come before this; a closed task stays closed.
             connection.execute(
                 update(_tasks).where(_is(key), _tasks.c.state == SiteTaskState.DONE).values(state=SiteTaskState.SENT)
             )

@@ -133,13 +133,13 @@ def approve(
 
 
 def reject(site: StateFolder, experiment: str, *, by: Actor, note: str = "") -> OfferRow:
-    """Say no to an offer; where it stands then. Raises as ``decisions.reject`` does."""
+    """Reject an offer; its state afterwards. Raises as ``decisions.reject`` does."""
     decisions.reject(site.database, experiment, by=by, note=note)
     return offer_documents.row(offers.offered(site.database, experiment))
 
 
 def revoke(site: StateFolder, experiment: str, *, by: Actor, note: str = "") -> OfferRow:
-    """Take an approval back; where the experiment stands then. Raises as ``decisions.revoke`` does."""
+    """Revoke an approval; the experiment's state afterwards. Raises as ``decisions.revoke`` does."""
     decisions.revoke(site.database, experiment, by=by, note=note)
     return offer_documents.row(offers.offered(site.database, experiment))
 

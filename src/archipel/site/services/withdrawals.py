@@ -95,7 +95,7 @@ def reinstate(site: StateFolder, subject: str, *, by: Actor, dataset: str = EVER
 
 
 def _mistyped(site: StateFolder, named: Sequence[OptOut], there: set[str]) -> dict[OptOut, UnknownSubject]:
-    # Whoever has faulty files was never counted: the look has met them only now.
+    # A patient with faulty files was never counted: only this scan has met them.
     found = sorted(register.unknown_subjects(site.database, site.cohort_key, named))
     return {
         one: UnknownSubject(subject=one.subject, suggestions=tuple(suggestions.alike(one.subject, there)))

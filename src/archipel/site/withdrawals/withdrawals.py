@@ -110,7 +110,7 @@ def reinstate(site: StateFolder, opt_out: OptOut, *, by: Actor) -> None:
         raise Conflict("the patient", f"is named in {OPT_OUT}", "remove the line there first")
     with site.database.write() as connection:
         if not register.strike(connection, Withdrawal(opt_out.dataset, token)):
-            raise NotFound("the patient", "is not withdrawn there", "name the dataset as it was named then")
+            raise NotFound("the patient", "is not withdrawn there", "name the dataset that the withdrawal named")
         body = PatientReinstated(subject=token, dataset=opt_out.dataset or "every dataset", by=by.journal_name)
         add_entry(connection, SiteJournalKind.PATIENT_REINSTATED, body)
 
@@ -135,7 +135,7 @@ def take_opt_outs(site: StateFolder, coming: str = EVERYWHERE) -> None:
         return
     _, traces = _withdraw(site, new, "", None, coming)
     if traces is not None:
-        # The cache may be at work for long, and the agent's loop, which asks before each task, must not wait for it.
+        # The cache may be busy for long, and the agent's loop, which asks before each task, must not wait for it.
         sample_cache.forget_in_background(site, *traces)
 
 

@@ -49,7 +49,7 @@ class OptOutLine(NamedTuple):
 
 
 def listed(folder: Path) -> tuple[OptOutLine, ...]:
-    """What stands in the site's list now. Raises BadInput (code configuration) as ``read`` does."""
+    """The lines of the site's list now. Raises BadInput (code configuration) as ``read`` does."""
     path = folder / OPT_OUT
     try:
         return read(path, signature_of(path))

@@ -82,7 +82,7 @@ def unmatched(site: StateFolder) -> tuple[int, ...]:
 
 
 def unknown_subjects(database: Database, cohort_key: bytes, people: Iterable[OptOut]) -> set[OptOut]:
-    """Those of them whom no dataset here ever had, as far as known."""
+    """The patients whom no dataset here ever had, as far as known."""
     pairs = {one: withdrawal(cohort_key, one) for one in people}
     with database.read() as connection:
         ever = _ever_here(connection, {pair.token for pair in pairs.values()})
@@ -90,7 +90,7 @@ def unknown_subjects(database: Database, cohort_key: bytes, people: Iterable[Opt
 
 
 def mark_seen(database: Database, dataset: str, tokens: Collection[str]) -> None:
-    """Write down that a scan of the dataset met these patients, who are withdrawn from it."""
+    """Note that a scan of the dataset met these patients, who are withdrawn from it."""
     if not tokens:
         return
     unknown = (_rows.c.dataset.in_((EVERYWHERE, dataset)), _rows.c.known.is_(False))
