@@ -163,12 +163,12 @@ def print_problems(
 
 
 def print_scan_problems(screen: Screen, name: str, problems: Iterable[DataIssue]) -> None:
-    """Print what a scan found beside usable data, and where all of it is to be had."""
+    """Print what a scan found beside usable data, and the command that prints all of it."""
     issues = list(problems)
     if not issues:
         return
     errors = [problem for problem in issues if problem.severity == "error"]
-    # What keeps data out comes first, where not everything is printed.
+    # Errors that leave data out come first if not everything is printed.
     print_problems(screen, (errors + [issue for issue in issues if issue not in errors])[:PROBLEMS])
     counts = (len(errors), "error", ", left out"), (len(issues) - len(errors), "warning", "")
     words = " and ".join(f"{pluralise(count, what)}{then}" for count, what, then in counts if count)

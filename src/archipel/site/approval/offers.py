@@ -43,7 +43,7 @@ class Offer(NamedTuple):
 
 
 class StoredOffer(NamedTuple):
-    """What a decision needs of an experiment's row: where it stands, its job as it is stored, and who asks."""
+    """What a decision needs of an experiment's row: its state, its job as it is stored, and who asks."""
 
     state: OfferState
     job: str
@@ -73,9 +73,9 @@ def check_offer(site: StateFolder, job: Job, limits: OfferLimits = OFFER_LIMITS)
 def record(site: StateFolder, job: Job, asked_by: str = "", limits: OfferLimits = OFFER_LIMITS) -> OfferState:
     """Store a job that the server offers; a job that differs from the stored one needs a new decision.
 
-    ``asked_by`` is whom the server names as the one who asks; another name for a known job is noted and no more, for
-    what was approved is the job. Returns the experiment's state. Raises Refused when the job is not of this
-    federation or does not name this site by its identity key, and when too many wait for a decision here.
+    ``asked_by`` is the access token that the server names; another name for a known job is only noted, because the job
+    was approved and not the name. Returns the experiment's state. Raises Refused when the job is not of this federation
+    or does not name this site by its identity key, and when too many wait for a decision here.
     """
     check_ours(site, job)
     hashed, document, unused = job_hash(job), canonical(job), set[str]()

@@ -134,7 +134,7 @@ def freeze(
 def _known_version(database: Database, cohort_key: bytes, cohort: Cohort) -> Cohort:
     """The cohort under the number of an older version that is the same in everything else, if there is one.
 
-    A version from which somebody was withdrawn is never the same: it stays smaller for good.
+    A version from which a patient was withdrawn is never the same: the withdrawal stays.
     """
     reduced = select(schema.signed_withdrawals.c.cohort_hash)
     query = (

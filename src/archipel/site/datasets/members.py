@@ -18,7 +18,7 @@ _members = schema.members
 
 
 def note(connection: Connection, cohort_key: bytes, name: str, subjects: Iterable[str]) -> None:
-    """Write down who a look at a dataset found, in the place of whoever was in it, in the caller's transaction.
+    """Write down who a scan of a dataset found, in place of its former members, in the caller's transaction.
 
     Patients who withdrew during the scan are taken off its counts at once; nothing that was found of them is kept.
     """

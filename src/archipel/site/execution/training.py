@@ -167,7 +167,7 @@ class SandboxTrainer:
     async def _done(self, work: Callable[[SandboxedWorker], Awaitable[Outcome]]) -> Outcome:
         """Do the work; a worker that died during it, which need not be the plan's fault, is replaced once.
 
-        One from whose cohort somebody was withdrawn is replaced as often as that happens.
+        After each withdrawal from the cohort it is replaced again.
         """
         died = False
         while True:

@@ -36,7 +36,7 @@ def forget(site: StateFolder, samples: Iterable[Sample], kept: Iterable[str] | N
 
 
 def forget_in_background(site: StateFolder, samples: Iterable[Sample], kept: Iterable[str]) -> None:
-    """As ``forget``, in a thread, for a caller that must not wait while somebody prepares; an error is logged."""
+    """As ``forget``, in a thread, for a caller that must not wait while samples are prepared; an error is logged."""
     thread = threading.Thread(target=_forget_or_log, args=(site, samples, kept), name="forget-withdrawn")
     thread.start()
     _removals.difference_update([one for one in _removals if not one.is_alive()])
