@@ -61,7 +61,7 @@ def test_a_job_too_long_for_one_message_to_a_site_is_refused(federation: ServerC
     job = store(federation, enrolled, "higher").job
     labels = {str(number): "x" * 1000 for number in range(LONGEST_JOB // 1000)}
     long = job.model_copy(update={"experiment": "long", "needs": job.needs.model_copy(update={"labels": labels})})
-    with pytest.raises(BadInput, match="job long: is a document of 8 MiB; at most 8 reach a site in one message"):
+    with pytest.raises(BadInput, match="job long: is a document of 8 MiB; at most 8 MiB fit into one message"):
         records_of(federation).keep_job(long, job_hash(long), "ada")
 
 

@@ -46,7 +46,7 @@ def opened(state: Path) -> Iterator[StateFolder]:
 
 
 def person() -> Actor:
-    """Who gave the command: the operating system's account."""
+    """The person who gave the command: the operating system's account."""
     from archipel.vocabulary import Actor
 
     return Actor.of_terminal()

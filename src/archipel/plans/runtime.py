@@ -182,7 +182,7 @@ def _check_same_terms(plan: Plan, job: Job) -> None:
         if declared != approved:
             raise BadInput(
                 Thing("plan", job.plan.class_name),
-                f"declares other {name} than the job",
+                f"declares {name} that differ from the job",
                 "make the job from this plan again",
                 code=ErrorCode.BAD_PLAN,
                 values={"declaration": name},

@@ -219,5 +219,5 @@ def _unreachable(url: str, error: Exception) -> ArchipelError:
         remedy = "check the port: researchers use the REST port, not the sites' one; experiments there continue"
         return Unreachable(Thing("server", url), f"did not answer as a server's REST does ({cause})", remedy)
     return Unreachable(
-        Thing("server", url), f"was not reached ({cause})", "check the network; experiments there continue"
+        Thing("server", url), f"cannot be reached ({cause})", "check the network; experiments there continue"
     )

@@ -281,7 +281,7 @@ class Experiment:
         if document.job_hash != self.job_hash:
             raise ArchipelError(
                 Thing("experiment", self.name),
-                "the server holds another job than this one under its name",
+                "the server has a different job under this name",
                 "choose another name, or ask the server's operator",
                 code=ErrorCode.TRUST,
             )

@@ -282,7 +282,7 @@ def _terms(rounds: int, quorum: int, deadline: float, grace: float, retries: int
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise BadInput(
                 Thing.worded(f"{name}={value!r}", **{name: value}),
-                "is not a whole number that is valid",
+                "is not a valid whole number",
                 f"give at least {least}",
                 values={"least": least},
             )

@@ -164,7 +164,7 @@ def _measured(job: Job, model: ModelView, document: ExperimentView, local: str |
     ]
     if rows:
         head = "| model | " + " | ".join(sorted(sums)) + " |\n|---|" + "---|" * len(sums)
-        text += f"\n\n### Beside the baselines\n\n{head}\n" + "\n".join(rows)
+        text += f"\n\n### Compared with the baselines\n\n{head}\n" + "\n".join(rows)
     return text
 
 

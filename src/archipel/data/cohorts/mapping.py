@@ -110,7 +110,7 @@ def read_mapping(file: Path) -> DataMapping:
             raise BadInput(
                 Thing.worded(f"{thing}: columns.{name}", column=name), "scale 0 makes every value the same", remedy
             )
-    return found
+    return mapping
 
 
 def apply(mapping: DataMapping, reading: SampleData) -> SampleData:

@@ -113,14 +113,14 @@ def scan(
     """
     layout = format_named(name)
     for option in options or {}:
-        if option not in found.options:
-            known = ", ".join(sorted(found.options)) or "none"
+        if option not in layout.options:
+            known = ", ".join(sorted(layout.options)) or "none"
             raise BadInput(
                 Thing.worded(f"option {option} of format {name}", option=option, format=name),
                 "is unknown",
                 f"the format has: {known}",
             )
-    whole = found.scan(Folder(checked_root(root), index, leaves_out, limits), options or {})
+    whole = layout.scan(Folder(checked_root(root), index, leaves_out, limits), options or {})
     return whole if leaves_out is None else _without(whole, leaves_out)
 
 

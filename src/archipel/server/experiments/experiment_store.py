@@ -68,7 +68,7 @@ class SqlExperimentStore:
         self._name = job.experiment
 
     def progress(self) -> ExperimentProgress:
-        """Everything the loop needs to go on from here."""
+        """Everything the loop needs to continue from here."""
         with self._database.read() as connection:
             return read_progress(connection, self.job, self._spool)
 
@@ -105,7 +105,7 @@ class SqlExperimentStore:
         self._changed()
 
     def accepted(self, key: TaskKey, site: str) -> None:
-        """A site works on its task; researchers see it, and no journal line, for nothing follows from it."""
+        """A site works on its task. Researchers see it; it is not journaled, because nothing follows from it."""
         with self._database.write() as connection:
             add_event(connection, self._name, TaskAccepted(**place_of(key), site=site))
         self._changed()

@@ -139,7 +139,7 @@ class MemberRegistry:
                 raise Conflict(
                     Thing("certificate", serial),
                     cause,
-                    "nothing is left to do",
+                    "no action is needed",
                     values={"revoked_at": row["revoked_at"]},
                     command=Nothing(),
                 )
@@ -296,7 +296,7 @@ def revoke_all(connection: Connection, site: str, reason: str, *, by: Actor | No
 
 
 def _end_approvals(connection: Connection, site: str, *, by: Actor) -> None:
-    """A removed site, or another one under its name, is in no quorum by what it signed before."""
+    """What a removed site signed does not count in any quorum, neither for it nor for a new site of the same name."""
     mine = (schema.approvals.c.site == site, schema.approvals.c.state == ApprovalState.APPROVED)
     for experiment in connection.scalars(select(schema.approvals.c.experiment).where(*mine)).all():
         ended = AnswerKept(

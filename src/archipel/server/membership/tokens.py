@@ -125,7 +125,7 @@ class AccessTokens:
                 raise Conflict(
                     Thing("access token", token),
                     cause,
-                    "nothing is left to do",
+                    "no action is needed",
                     values={"revoked_at": row["revoked_at"]},
                     command=Nothing(),
                 )

@@ -53,7 +53,9 @@ async def experiment(request: Request, experiment: Experiment, _token: Reader) -
 
 @router.post("/{experiment}/{verb}", summary="Start, pause, resume, step or cancel")
 async def control(request: Request, experiment: Experiment, verb: ControlVerb, token: Steering) -> ExperimentView:
-    """Answers with the experiment as it is then; 403 to others than its owner and operators, 409 by its state."""
+    """Answers with the experiment after the change; 403 unless its owner or an operator asks, 409 if its state does
+    not allow it.
+    """
     return await context_of(request).experiments.control(experiment, verb, by=token.actor)
 
 

@@ -116,7 +116,7 @@ def sites(request: Request, _token: Reader) -> list[SiteView]:
 
 @operating.delete("/sites/{site}", status_code=204, summary="Remove a site and revoke its certificates")
 def remove_site(request: Request, site: str, token: Operator) -> None:
-    """Its connection is cut at once."""
+    """Its connection is closed at once."""
     context = context_of(request)
     context.federation.registry.remove_site(site, by=token.actor)
     context.changed()

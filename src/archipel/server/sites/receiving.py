@@ -168,5 +168,5 @@ def _verify(job: Job, update: Update, digest: str | None, descriptor: int, size:
     if digest != update.model:
         cause = "its bytes have another hash than announced"
         raise BadInput(update.thing, cause, "send it again", code=ErrorCode.BAD_UPDATE)
-    # Not closed here: an error still looks into it. It goes with the last view.
+    # Not closed here, because an error still refers to it; it is freed with the last view.
     check_header(update_schema(job, update.key.kind), mmap.mmap(descriptor, size, prot=mmap.PROT_READ))

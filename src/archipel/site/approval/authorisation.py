@@ -158,7 +158,9 @@ class _Stored(NamedTuple):
 
 @lru_cache(maxsize=16)
 def _proven(stored: _Stored, identity_key: str, cohort_key: bytes) -> Authorisation:
-    """The proof as a function of the stored texts alone: a text that changed is another call and is checked again."""
+    """The proof as a function of the stored texts alone, and so cached: a changed text is another call and is
+    checked.
+    """
     thing = Thing("experiment", stored.experiment)
     try:
         job = Job.model_validate_json(stored.job)

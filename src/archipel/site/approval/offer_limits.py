@@ -32,10 +32,10 @@ _ended_undecided = and_(_rows.c.state == OfferState.ENDED, _rows.c.decided_at.is
 
 
 def check_limits(connection: Connection, job: Job, length: int, limits: OfferLimits) -> None:
-    """Raise Refused when a job of ``length`` bytes is too long, or one more than people here can be asked about."""
+    """Raise Refused when a job of ``length`` bytes is too long, or too many offers wait already."""
     thing = Thing("experiment", job.experiment)
     if length > LONGEST_JOB:
-        cause = f"is a document of {length} bytes; at most {LONGEST_JOB} are taken"
+        cause = f"is a document of {length} bytes; at most {LONGEST_JOB} are accepted"
         raise Refused(thing, cause, "it was not taken on", values={"bytes": length, "limit": LONGEST_JOB})
     others = (_rows.c.state == OfferState.OFFERED, _rows.c.experiment != job.experiment)
     query = select(func.count(), func.coalesce(func.sum(func.length(_rows.c.job)), 0)).where(*others)

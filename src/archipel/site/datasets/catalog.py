@@ -127,7 +127,7 @@ def add(
     except ValidationError as error:
         raise BadInput(
             Thing.worded(f"dataset name {name}", dataset=name),
-            "is not one a dataset may have",
+            "is not a valid name",
             "use letters, digits and _ . -, a letter first",
         ) from error
     folder = checked_root(root.resolve())

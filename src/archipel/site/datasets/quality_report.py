@@ -58,7 +58,7 @@ def make_report(
                 "a patient withdrew while it was made",
                 "make it again",
             )
-        # Inside the transaction: who withdraws after this waits for the files and takes them away.
+        # Inside the transaction: a later withdrawal waits for the files and removes them.
         with disk_errors_named(folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_private(folder / JSON, report.model_dump_json(indent=1).encode("utf-8"))

@@ -40,7 +40,7 @@ class Identity:
                 return cls(uid, lock)
         except OSError as error:
             raise ArchipelError(
-                Thing.folder(claims), f"cannot hold the claims of workers' uids ({error.strerror})",
+                Thing.folder(claims), f"cannot store the claims on workers' uids ({error.strerror})",
                 "let the agent write there, or run it as an ordinary user", code=ErrorCode.SANDBOX,
                 command=GrantAccess(path=str(claims)),
             ) from error  # fmt: skip
