@@ -81,7 +81,7 @@ class Approve(Remedy):
 
 
 class CheckJournal(Remedy):
-    """Prove the site's journal whole, or find out which line was changed."""
+    """Verify the site's journal, or find the line that was changed."""
 
     name: ClassVar = RemedyName.CHECK_JOURNAL
 
@@ -175,7 +175,7 @@ class ListFormats(Remedy):
 
 
 class CheckDataset(Remedy):
-    """Look at a dataset's folder again, and see its subjects and problems."""
+    """Scan a dataset's folder again, and see its subjects and problems."""
 
     name: ClassVar = RemedyName.CHECK_DATASET
     dataset: str
@@ -237,7 +237,7 @@ class ListExperiments(Remedy):
 
 
 class ShowFailures(Remedy):
-    """See what failed in an experiment, where and why."""
+    """See the failures in an experiment, with site and reason."""
 
     name: ClassVar = RemedyName.SHOW_FAILURES
     experiment: str
@@ -357,6 +357,6 @@ class JoinFederation(Remedy):
 
 
 class Nothing(Remedy):
-    """Nothing needs to be done."""
+    """No action is needed."""
 
     name: ClassVar = RemedyName.NOTHING
