@@ -201,7 +201,7 @@ class Folder:
         except (BadInput, MemoryError) as error:
             return record(hash=hashed, problem=problem_of(_without_memory(path, error)))
         try:
-            found = record(hash=hashed, facts=examine(), request=purpose.request)
+            facts_found = record(hash=hashed, facts=examine(), request=purpose.request)
         except MemoryError as error:
             return record(hash=hashed, problem=problem_of(_without_memory(path, error)))
         except BadInput as error:

@@ -260,13 +260,13 @@ def _refuse_repeated(pictures: dict[str, _Looked], problems: list[DataIssue]) ->
                 del pictures[place]
 
 
-def _refuse_odd_ones(found: dict[str, _Looked], asked: _Asked, problems: list[DataIssue]) -> None:
-    """Pictures of another shape than most have: rows of arrays are all of one shape."""
-    shapes = Counter(asked.shape(facts.require_facts()) for _, facts in found.values())
+def _refuse_odd_ones(pictures: dict[str, _Looked], asked: _Asked, problems: list[DataIssue]) -> None:
+    """Pictures whose shape differs from most: rows of arrays must have one shape."""
+    shapes = Counter(asked.shape(facts.require_facts()) for _, facts in pictures.values())
     if len(shapes) < 2:
         return
     usual = shapes.most_common(1)[0][0]
-    for place, (sample, facts) in list(found.items()):
+    for place, (sample, facts) in list(pictures.items()):
         own = asked.shape(facts.require_facts())
         if own != usual:
             odd = BadInput(place, f"has pixels {own}, most have {usual}", "set size=WIDTHxHEIGHT, or exclude it")
@@ -288,7 +288,7 @@ def _warn_of_twins(found: Mapping[str, _Looked], problems: list[DataIssue]) -> N
 def _schema(samples: Sequence[Sample], pictures: Mapping[str, _Looked], asked: _Asked) -> DataSchema:
     if not samples:
         return DataSchema(kind="arrays")
-    x = asked.shape(next(iter(found.values()))[1].require_facts())
+    x = asked.shape(next(iter(pictures.values()))[1].require_facts())
     people = {(sample.subject, str(sample.values[CLASS])) for sample in samples}
     counts = dict(sorted(Counter(name for _, name in people).items()))
     return DataSchema(

@@ -80,7 +80,7 @@ def read_covariates(
     ids = Purpose(f"side-table-ids/3 {how}", CovariateIds)
     named = folder.look(place, ids, lambda path: _opened(path, key, delimiter).ids())
     gone = frozenset(() if subject or named.facts is None else filter(folder.leaves_out, named.facts.ids))
-    # An answer without somebody takes the place of the one before, so that the index forgets what it had of them.
+    # An answer without a subject replaces the answer before, so that the index forgets what it had of this subject.
     without = blob_hash("\n".join(sorted(gone)).encode())
     purpose = Purpose(f"side-table/4 {how}", CovariateFacts, without)
     looked = folder.look(place, purpose, lambda path: _examine(_opened(path, key, delimiter), gone, what))
@@ -88,7 +88,7 @@ def read_covariates(
         collector.warn(looked.problem, subject)
         return None
     for remark in looked.require_facts().remarks:
-        found.warn(DataIssue(thing=place, cause=remark.cause, remedy=remark.remedy), subject or remark.subject)
+        collector.warn(DataIssue(thing=place, cause=remark.cause, remedy=remark.remedy), subject or remark.subject)
     return CovariateTable(place, looked.require_facts().key, looked.require_facts().rows)
 
 

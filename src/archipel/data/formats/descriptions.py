@@ -39,7 +39,7 @@ def description(folder: Folder, place: str, problems: list[DataIssue]) -> JsonOb
     if looked.problem is not None:
         problems.append(looked.problem)
         return None
-    return found.require_facts().content
+    return looked.require_facts().content
 
 
 def _parsed(path: Path) -> Description:

@@ -98,11 +98,11 @@ class FoundVolumes:
             return True
         base = LABEL if LABEL in facts else next(iter(facts))
         own = facts[base].require_facts()
-        for role, found in facts.items():
+        for role, look in facts.items():
             if role == base:
                 continue
             pair = (role, base) if base == LABEL else (base, role)
-            grids = {role: found.require_facts(), base: own}
+            grids = {role: look.require_facts(), base: own}
             shapes = grids[pair[0]].shape, grids[pair[1]].shape
             affines = np.array(grids[pair[0]].affine), np.array(grids[pair[1]].affine)
             try:

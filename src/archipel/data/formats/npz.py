@@ -80,14 +80,14 @@ class NpzTable:
             problems.append(DataIssue(thing=folder.root.name, cause=cause, remedy="keep exactly one"))
             return Scan((), tuple(problems), _EMPTY)
         place = files[0]
-        found = folder.look(place, _FACTS, lambda path: _examined(path, folder.limits))
-        if found.problem is not None:
-            return Scan((), (*problems, found.problem), _EMPTY)
-        problems += found.require_facts().problems
-        if own and not found.require_facts().splits:
+        looked = folder.look(place, _FACTS, lambda path: _examined(path, folder.limits))
+        if looked.problem is not None:
+            return Scan((), (*problems, looked.problem), _EMPTY)
+        problems += looked.require_facts().problems
+        if own and not looked.require_facts().splits:
             problems.append(DataIssue(thing=place, cause="has no split of its own", remedy="leave split=own out"))
         samples, left_out = [], 0
-        for subject, part, row, digest in found.require_facts().rows:
+        for subject, part, row, digest in looked.require_facts().rows:
             if folder.leaves_out(subject):
                 continue
             if own and part and not _SPLITS[part]:
@@ -99,7 +99,7 @@ class NpzTable:
             cause = f"{left_out} test rows are left out"
             problems.append(_warning(place, cause, "no action is needed: they are for a test after the training"))
         counts = {"subjects": len(samples), "samples": len(samples)}
-        schema = DataSchema(kind="arrays", arrays=found.require_facts().arrays, **counts)
+        schema = DataSchema(kind="arrays", arrays=looked.require_facts().arrays, **counts)
         return Scan(tuple(sorted(samples, key=lambda sample: sample.key)), tuple(problems), schema)
 
     def read(self, root: Path, samples: Sequence[Sample], options: Options) -> Iterator[SampleData]:

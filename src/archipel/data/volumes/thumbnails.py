@@ -24,7 +24,7 @@ from archipel.data.volumes.volume_facts import ImageFacts
 from archipel.vocabulary import Record
 
 IMAGE, MASK = "thumbnails/3 image", "thumbnails/3 label"
-"""What an index calls them; a new number when they are drawn otherwise."""
+"""Their names in the index; a new number when they are drawn in another way."""
 MOSAIC = 150
 """Samples of a dataset that a report shows in its mosaic, by an axial slice."""
 IN_FULL = 12

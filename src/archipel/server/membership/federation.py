@@ -83,7 +83,8 @@ class ServerContext:
     def open(cls, state: ServerState) -> Self:
         """An existing federation, its database brought to this version's schema.
 
-        Raises ArchipelError (code configuration) for whatever is missing or malformed, and for a database that is
+        Raises ArchipelError (code configuration) for anything that is
+        missing or malformed, and for a database that is
         damaged, empty or of a schema that this version does not know.
         """
         settings = state.settings()

@@ -51,7 +51,7 @@ def approve(
     ``job_hash`` is that of the job that the person saw; ``frozen`` is a version kept before or one just frozen, which
     is kept with the approval. ``last_decision`` is the journal's line of the newest earlier decision that the person
     saw. Raises Refused when the site's rules object or the plan is not here to be read, and Conflict when the job
-    changed since it was shown, somebody decided since, or the experiment ended.
+    changed since it was shown, another person decided since, or the experiment ended.
     """
     known = offers.offered(site.database, experiment)
     check_shown(known, job_hash)

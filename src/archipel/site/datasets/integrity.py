@@ -27,7 +27,7 @@ from archipel.tensors import blob_hash
 from archipel.vocabulary import UNWATCHED, Record, Watch
 
 VERIFIED = "verified/3"
-"""What an index calls the look at files of arrays and tables; a new number when it looks at something else."""
+"""The index's name for the check of files of arrays and tables; it gets a new number when the check changes."""
 
 
 class Verified(Record):

@@ -2,7 +2,7 @@
 
 Preparing and approving may be two processes or two requests. Preparing keeps nothing: it names the job and the cohort
 by their hashes, and the newest decision that was made before. Approving makes the same choice again and refuses when it
-comes to another job or another cohort, or when somebody decided meanwhile.
+comes to another job or another cohort, or when another person decided meanwhile.
 """
 
 from __future__ import annotations
@@ -101,9 +101,9 @@ def approve(
 ) -> ApprovedExperiment:
     """Approve exactly what ``prepare`` showed for the same ``dataset`` and ``version``, and wake the agent.
 
-    Raises Conflict when the job or the cohort is another one than was shown, when somebody made a decision that was
-    not shown, and when the experiment ended; Refused when the site's rules object, and as ``prepare`` does. Nothing is
-    signed when ``watch`` stops it.
+    Raises Conflict when the job or the cohort is another one than was shown, when another person made a decision that
+    was not shown, and when the experiment ended; Refused when the site's rules object, and as ``prepare`` does. Nothing
+    is signed when ``watch`` stops it.
     """
     offer = offers.offered(site.database, experiment)
     decisions.check_shown(offer, job_hash)
