@@ -1,6 +1,6 @@
 """Calls of the C library and of Linux that Python does not offer.
 
-Each does nothing more than its call; why one is made stands where it is made.
+Each does nothing more than its call; the reason for a call is at its caller.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def set_heap(setting: HeapSetting, value: int) -> bool:
 
 
 def begin_writing_back(descriptor: int, start: int, length: int) -> None:
-    """Hint, without a promise, that the kernel may begin to write these bytes of the file to the disk."""
+    """Hint to the kernel that it may begin to write these bytes of the file to the disk."""
     _libc.sync_file_range(descriptor, start, length, _SYNC_FILE_RANGE_WRITE)
 
 

@@ -31,7 +31,7 @@ def sparse(path):
 def test_a_sparse_volume_is_named_by_its_size(tmp_path, name):
     """It says that it holds 300 GiB, and takes no space at all on a disk."""
     path = sparse(tmp_path / "images" / name)
-    words = f"images/{name}: holds 307200 MiB; 2049 are allowed"
+    words = f"images/{name}: holds 307200 MiB; at most 2049 MiB are allowed"
     for role in ("image", "label"):
         assert words in str(look(Folder(tmp_path), f"images/{name}", role).problem)
     for read in (read_image, read_label):
@@ -40,7 +40,7 @@ def test_a_sparse_volume_is_named_by_its_size(tmp_path, name):
 
 
 def test_a_sparse_file_is_not_hashed(tmp_path):
-    with pytest.raises(BadInput, match="holds 307200 MiB; 16384 are allowed"):
+    with pytest.raises(BadInput, match="holds 307200 MiB; at most 16384 MiB are allowed"):
         file_hash(sparse(tmp_path / "a.csv"))
 
 

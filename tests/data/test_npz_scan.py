@@ -118,7 +118,7 @@ def test_a_pooled_cohort_may_lie_in_several_tables(tmp_path):
 def test_a_file_that_would_fill_the_memory_is_named_before_it_is_unpacked(tmp_path):
     save(tmp_path, x=np.zeros((4, 1 << 20)))
     few = DataLimits(npz_bytes=1 << 20)
-    assert "table.npz: would take 32 MiB in memory; 1 are allowed" in the_problem(tmp_path, limits=few)
+    assert "table.npz: would take 32 MiB in memory; at most 1 MiB are allowed" in the_problem(tmp_path, limits=few)
 
 
 def written(path, **arrays):
@@ -135,14 +135,14 @@ def written(path, **arrays):
     [
         (
             {"train_images": ("|u1", (10**9, 0)), "train_labels": ("|u1", (10**9, 0))},
-            "table.npz: has 1000000000 rows; 1000000 are allowed; split it into several datasets",
+            "table.npz: has 1000000000 rows; at most 1000000 are allowed; split it into several datasets",
         ),
         (
             {"x": ("|u1", (10**9, 0)), "y": ("|V0", (10**9,)), "subject": ("<U0", (10**9,))},
-            "table.npz: has 1000000000 rows; 1000000 are allowed",
+            "table.npz: has 1000000000 rows; at most 1000000 are allowed",
         ),
         ({"x": ("|u1", (3, 0)), "y": ("|u1", (3, 0)), "subject": ("|V0", (3,))}, "has rows that hold nothing"),
-        ({"x": ("<f8", (10**9, 10**9)), "y": ("|u1", (3,))}, "would take 7629394531250 MiB in memory; 4096 are"),
+        ({"x": ("<f8", (10**9, 10**9)), "y": ("|u1", (3,))}, "would take 7629394531250 MiB in memory; at most"),
         ({"x": ("<f8", (-1, 3)), "y": ("|u1", (3,))}, "table.npz: cannot be read"),
         ({"x": ("<f8", (10**30, 0)), "y": ("|u1", (3,))}, "table.npz: cannot be read"),
         ({f"a{number}": ("|u1", (1,)) for number in range(2000)}, "table.npz: lists more arrays than are allowed"),
@@ -160,13 +160,13 @@ def test_a_small_file_that_speaks_of_much_is_named_before_room_is_made_for_it(tm
 def test_more_rows_than_are_allowed_are_counted_over_all_parts(tmp_path):
     arrays = {f"{part}_{what}": np.zeros((3, 1)) for part in ("train", "val") for what in ("images", "labels")}
     np.savez(tmp_path / "a.npz", **arrays)
-    assert "a.npz: has 6 rows; 5 are allowed" in the_problem(tmp_path, limits=DataLimits(npz_rows=5))
+    assert "a.npz: has 6 rows; at most 5 are allowed" in the_problem(tmp_path, limits=DataLimits(npz_rows=5))
 
 
 def test_a_sparse_file_is_named_by_its_size(tmp_path):
     with (tmp_path / "table.npz").open("wb") as file:
         file.truncate(300 << 30)
-    assert "table.npz: holds 307200 MiB; 16384 are allowed" in the_problem(tmp_path)
+    assert "table.npz: holds 307200 MiB; at most 16384 MiB are allowed" in the_problem(tmp_path)
 
 
 def test_a_hash_of_a_row_is_that_of_its_types_shapes_and_bytes(tmp_path):

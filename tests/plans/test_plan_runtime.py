@@ -106,7 +106,7 @@ def test_a_changed_file_is_named_before_training(tmp_path):
 def test_a_plan_that_declares_other_metrics_than_its_job_is_refused(tmp_path):
     plan = load(TINY)
     job = job_for(plan, metrics=(MetricSpec(name="other", better="lower"),))
-    with pytest.raises(BadInput, match="declares other metrics than the job"):
+    with pytest.raises(BadInput, match="declares metrics that differ from the job"):
         PlanRuntime(plan, job, "site-a", tmp_path, table(tmp_path))
 
 

@@ -77,7 +77,7 @@ def test_a_server_that_is_not_there_is_named() -> None:
     ca = Path(__file__)
     with pytest.raises(BadInput, match="is not a PEM certificate"):
         archipel.connect("https://127.0.0.1:1", token="t", ca=ca)
-    with pytest.raises(archipel.ArchipelError, match=r"server https://127\.0\.0\.1:1: was not reached") as caught:
+    with pytest.raises(archipel.ArchipelError, match=r"server https://127\.0\.0\.1:1: cannot be reached") as caught:
         archipel.connect("https://127.0.0.1:1", token="t", ca="sha256:" + "0" * 64)
     assert caught.value.code is ErrorCode.LOST
     # Sixty lines of a connection's insides would hide the sentence.

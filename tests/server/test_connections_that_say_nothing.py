@@ -1,4 +1,6 @@
-"""Whoever reaches the REST port may open connections: those that say nothing go, and there are only so many."""
+"""Every machine that reaches the REST port may open connections: silent ones are closed, and their number is
+bounded.
+"""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ async def test_a_site_whose_journal_went_back_is_one_fault_however_often_it_conn
     await site.upload(site.head(7))
     assert len(faults(federation)) == 1 and site.newest == site.head(9)
     (fault,) = journal_heads.faults(federation.database)
-    assert fault.site == "berlin" and "line 9 was there" in str(fault) and "line 5 was the last" in str(fault)
+    assert fault.site == "berlin" and "line 9 existed" in str(fault) and "line 5 was the last" in str(fault)
     site.hello(site.head(4))
     assert len(faults(federation)) == 2
     site.hello(site.head(12))

@@ -61,7 +61,7 @@ def test_a_job_too_long_for_one_message_to_a_site_is_refused(federation: ServerC
     job = store(federation, enrolled, "higher").job
     labels = {str(number): "x" * 1000 for number in range(LONGEST_JOB // 1000)}
     long = job.model_copy(update={"experiment": "long", "needs": job.needs.model_copy(update={"labels": labels})})
-    with pytest.raises(BadInput, match="job long: is a document of 8 MiB; at most 8 reach a site in one message"):
+    with pytest.raises(BadInput, match="job long: is a document of 8 MiB; at most 8 MiB fit into one message"):
         records_of(federation).keep_job(long, job_hash(long), "ada")
 
 
@@ -87,7 +87,7 @@ def test_where_an_experiment_stands_is_one_row(federation: ServerContext, enroll
 def test_bounds_that_do_not_read_back_from_json_are_refused(federation: ServerContext, enrolled: Applicant) -> None:
     values = store(federation, enrolled, "higher").job.model_dump(mode="json")
     wide = {"name": "rate", "kind": "float", "default": 1e16, "minimum": 0, "maximum": 1e17}
-    with pytest.raises(ValueError, match="hyper-parameter rate: bounds must lie within 2\\*\\*53"):
+    with pytest.raises(ValueError, match="hyper-parameter rate: bounds must be within 2\\*\\*53"):
         Job.model_validate(values | {"parameters": [wide], "arguments": {"rate": 1e16}})
 
 
@@ -164,9 +164,9 @@ def test_a_site_changes_its_mind_so_often_and_no_more_but_may_always_revoke(
     records.keep_answer("berlin", answer(kept, enrolled, "revoked", None))
     journaled = len(federation.registry.journal())
     records.keep_answer("berlin", answer(kept, enrolled, "revoked", None))
-    with pytest.raises(NotPermitted, match=f"is its {MOST_ANSWERS + 1}th about first"):
+    with pytest.raises(NotPermitted, match=f"is one too many about first: {MOST_ANSWERS} are kept"):
         records.keep_answer("berlin", answer(kept, enrolled, "rejected", None))
-    with pytest.raises(NotPermitted, match=f"is its {MOST_ANSWERS + 1}th about first"):
+    with pytest.raises(NotPermitted, match=f"is one too many about first: {MOST_ANSWERS} are kept"):
         approved(federation, kept, enrolled)
     assert len(federation.registry.journal()) == journaled
     assert kept.progress().invited == ()

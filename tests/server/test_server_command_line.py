@@ -127,7 +127,7 @@ def test_what_an_operator_types(state: Path) -> None:
     assert made["token"].startswith("archipel_")
     assert archipel("server", "token", "revoke", made["id"], state=state).returncode == 0
     again = archipel("server", "token", "revoke", made["id"][:6], state=state)
-    assert re.search(r"was revoked on \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC; nothing is left to do", again.stderr)
+    assert re.search(r"was revoked on \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC; no action is needed", again.stderr)
     assert "ada" in archipel("server", "token", "list", state=state).stdout
     assert archipel("server", "site", "remove", "berlin", "--yes", state=state).returncode == 0
     assert "certificate-revoked" in archipel("server", "journal", "show", state=state).stdout
@@ -202,7 +202,7 @@ def test_an_operator_gives_a_hospital_the_head_of_its_journal_and_sees_that_one_
     given = archipel("server", "site", "head", "berlin", state=state)
     found = JournalHead.model_validate_json(given.stdout)
     assert (found.owner, found.number) == ("berlin", 9) and found.is_signed_by(key)
-    said = "line 9 was there on day 9; on day 4 line 4 was the last: a backup was restored there, or lines were removed"
+    said = "line 9 existed on day 9; on day 4 line 4 was the last: a backup was restored there, or lines were removed"
     assert said in given.stderr
     assert f"a site's journal lost or changed lines: berlin: {said}" in archipel("server", "status", state=state).stdout
     (fault,) = json.loads(archipel("server", "status", "--json", state=state).stdout)["journal_faults"]

@@ -1,4 +1,6 @@
-"""Whoever acts at a site is given as a value: a console's user is journaled as such, whatever account runs the code."""
+"""The person who acts at a site is given as a value: a console's user is journaled as such, whatever account runs
+the code.
+"""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ def test_all_problems_are_listed_at_once(hospital: StateFolder, tmp_path: Path) 
         ("brain", "nowhere", "nifti-pairs", "is not a folder"),
         ("brain", ".", "dicom", "dataset format dicom: is unknown; choose one of"),
         ("brain", ".", "npz", "no .npz file"),
-        ("2 brains", ".", "npz", "is not one a dataset may have"),
+        ("2 brains", ".", "npz", "is not a valid name"),
     ],
 )
 def test_a_mistaken_entry_is_named(

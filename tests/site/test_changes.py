@@ -1,4 +1,4 @@
-"""Whoever follows a site's changes gets each once and in order, resumes after a kill, and disturbs nobody else."""
+"""A follower of a site's changes gets each once and in order, resumes after a kill, and disturbs no other follower."""
 
 from __future__ import annotations
 

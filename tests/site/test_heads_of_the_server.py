@@ -40,7 +40,7 @@ def test_a_journal_that_became_shorter_is_one_fault_however_often_it_is_shown_an
     with capture_logs() as logs:
         found = shown(hospital, 30, 42, 17, 17, 17, 18, 30)
     assert len(found) == 1
-    assert "line 42 was there on 2026-01-01T00:00:42; on 2026-01-01T00:00:17 line 17 was the last" in found[0]
+    assert "line 42 existed on 2026-01-01T00:00:42; on 2026-01-01T00:00:17 line 17 was the last" in found[0]
     assert "a backup was restored there, or lines were removed" in found[0]
     assert [entry["log_level"] for entry in logs] == ["error"]
     assert len(shown(hospital, 25)) == 2
@@ -56,7 +56,7 @@ def test_another_line_at_the_same_number_is_a_fault(hospital: StateFolder) -> No
     journal_heads.record_seen(hospital, head(42, "2"), None)
     journal_heads.record_seen(hospital, head(42, "2"), None)
     (fault,) = journal_heads.faults(hospital.database)
-    assert "line 42 is not on" in str(fault)
+    assert "line 42 is not the same on" in str(fault)
     assert fault.kept.is_signed_by(SERVER.public) and fault.shown.is_signed_by(SERVER.public)
 
 
@@ -67,7 +67,7 @@ def test_a_longer_journal_without_the_line_that_was_shown_before_is_a_fault(hosp
     assert journal_heads.faults(hospital.database) == []
     journal_heads.record_seen(hospital, head(60), None, contains=False)
     (fault,) = journal_heads.faults(hospital.database)
-    assert (fault.kept.number, fault.shown.number) == (50, 60) and "line 50 is not on" in str(fault)
+    assert (fault.kept.number, fault.shown.number) == (50, 60) and "line 50 is not the same on" in str(fault)
     assert len(shown(hospital, 60, 61)) == 1
 
 

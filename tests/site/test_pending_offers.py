@@ -72,7 +72,7 @@ def test_a_job_longer_than_a_server_takes_is_not_taken_here(with_table: StateFol
     job = job_for(with_table, needs=DataNeeds(kind="volumes", labels=labels))
     tripled = job.model_copy(update={"needs": job.needs.model_copy(update={"labels": {"1": "x" * LONGEST_JOB}})})
     offers.check_offer(with_table, job)
-    with pytest.raises(Refused, match=f"at most {LONGEST_JOB} are taken"):
+    with pytest.raises(Refused, match=f"at most {LONGEST_JOB} are accepted"):
         offers.check_offer(with_table, tripled)
 
 

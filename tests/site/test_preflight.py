@@ -120,7 +120,7 @@ def test_each_thing_is_said_to_be_met(with_table: StateFolder, tmp_path: Path) -
     assert rung.go, rung
     said = findings(rung, Sign.GO)
     assert said["split"] == "5 subjects train, 1 validate"
-    assert "a round" in said["time"] and "MiB" in said["memory"] and "MiB" in said["disk"]
+    assert "per round" in said["time"] and "MiB" in said["memory"] and "MiB" in said["disk"]
     assert said["files"] == "all are the same as when they were frozen"
     assert said["duplicates"] == "no row is on both sides of the split"
 
@@ -268,11 +268,11 @@ def test_the_time_of_a_round_is_told_in_units_of_people(with_table: StateFolder,
     offered(with_table, tmp_path, rounds=100)
     said = findings(checked(with_table, DUMMY | {"dummy_voxels": 0, "dummy_round_s": 0.004}), Sign.GO)["time"]
     assert said == (
-        "less than a second a round, less than a second for 100 rounds, were each sample to take as long as in the "
+        "less than a second per round, less than a second for 100 rounds, if each sample takes as long as in the "
         "dummy step"
     )
     said = findings(checked(with_table, DUMMY | {"dummy_voxels": 0, "dummy_round_s": 20}), Sign.GO)["time"]
-    assert said.startswith("about 25 seconds a round, about 41.7 minutes for 100 rounds")
+    assert said.startswith("about 25 seconds per round, about 41.7 minutes for 100 rounds")
     said = findings(checked(with_table, DUMMY | {"dummy_voxels": 0, "dummy_round_s": 8000}), Sign.FIX)["time"]
     assert "a round may take 60 seconds: ask the researcher" in said
 

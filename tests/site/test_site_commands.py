@@ -81,7 +81,7 @@ def test_a_mistyped_patient_is_no_success_and_the_likely_one_is_named(terminal: 
     done = terminal("cohort", "withdraw", "p-0O2")
     assert done.exit_code == 1
     assert "p-0O2 matches no subject in any dataset here; did you mean p-002?" in done.stdout
-    assert "0 of 1 are patients here" in done.stdout and "kept for later" in done.stdout
+    assert "0 of 1 are patients here" in done.stdout and "the others are noted" in done.stdout
     assert terminal.json("dataset", "list")[0]["subjects"] == 6
     again = terminal("cohort", "withdraw", "p-0O2")
     assert again.exit_code == 1 and "already" not in again.stdout
@@ -372,7 +372,7 @@ def test_a_server_whose_journal_went_back_is_seen_in_the_status(terminal: Termin
         unsigned = JournalHead(owner="server", number=number, hash="sha256:" + "1" * 64, at=f"day {number}")
         journal_heads.record_seen(with_table, sign_head(SERVER, unsigned).model_dump(mode="json"), None)
     (fault,) = terminal.json("status")["server_journal_faults"]
-    assert fault.startswith("line 42 was there on day 42; on day 17 line 17 was the last: a backup was restored there")
+    assert fault.startswith("line 42 existed on day 42; on day 17 line 17 was the last: a backup was restored there")
     assert "the server's journal lost or changed lines: line 42" in terminal("status").stdout
     assert json.loads(terminal("journal", "server-head").stdout)["number"] == 17
 

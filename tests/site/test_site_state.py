@@ -94,7 +94,7 @@ def test_setting_the_proxy_keeps_the_rest_of_the_file(hospital: StateFolder) -> 
 
 @pytest.mark.parametrize("name", ["Charité", "", "a b", "-x", "a" * 64, "x\n"])
 def test_a_name_no_site_may_have_leaves_nothing_behind(tmp_path: Path, name: str) -> None:
-    with pytest.raises(BadInput, match="is not one a site may have"):
+    with pytest.raises(BadInput, match="is not a valid name"):
         create_site(tmp_path / "state", name)
     assert not (tmp_path / "state").exists()
 

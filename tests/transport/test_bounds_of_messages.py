@@ -87,7 +87,7 @@ def test_a_flood_of_faults_is_refused_in_one_short_sentence(
 
 @pytest.mark.parametrize("longest", [LONGEST_START, LONGEST_FROM_SITE, LONGEST_FROM_SERVER])
 def test_a_message_that_is_too_long_is_not_looked_at(longest: int) -> None:
-    with pytest.raises(BadInput, match=f"{longest + 1} bytes; at most {longest} are taken"):
+    with pytest.raises(BadInput, match=f"{longest + 1} bytes; at most {longest} are accepted"):
         read(lambda _: pytest.fail("was looked at"), b"x" * (longest + 1), longest)
 
 

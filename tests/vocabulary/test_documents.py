@@ -51,7 +51,7 @@ def repeated(before: str, one: str, after: str, count: int = FLOOD) -> bytes:
 
 def test_a_document_is_refused_by_its_length_before_it_is_read() -> None:
     building = Building(as_it_is)
-    with pytest.raises(ValueError, match="has 11 bytes; at most 10 are taken"):
+    with pytest.raises(ValueError, match="has 11 bytes; at most 10 are accepted"):
         parsed(building, b"[0,0,0,0,0]", 10)
     assert building.asked == 0
     assert parsed(building, b"[0,0,0,0,0]", 11) == [0] * 5
@@ -60,7 +60,7 @@ def test_a_document_is_refused_by_its_length_before_it_is_read() -> None:
 def test_a_document_of_too_many_parts_is_not_even_read() -> None:
     body = repeated("[", "0", "]", MOST_PARTS + 1)
     building = Building(as_it_is)
-    with pytest.raises(ValueError, match=f"at most {MOST_PARTS} are taken"):
+    with pytest.raises(ValueError, match=f"at most {MOST_PARTS} are accepted"):
         parsed(building, body, len(body))
     assert building.asked == 0
 

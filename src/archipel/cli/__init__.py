@@ -1,4 +1,4 @@
-"""The command line: thin commands over the rooms below, each sub-command in a file of its own."""
+"""The command line: thin commands over the packages below, each sub-command in a file of its own."""
 
 from archipel.cli.main import main
 

@@ -1,6 +1,6 @@
 """``archipel bench``: measure this machine; every figure comes as JSON and can be run alone.
 
-What measures is in ``benchmarks/`` beside ``src/``: it is part of a checkout, and of no wheel.
+The benchmarks are in ``benchmarks/`` beside ``src/``: they are part of a checkout and not of a wheel.
 """
 
 from __future__ import annotations

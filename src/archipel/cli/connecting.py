@@ -1,4 +1,4 @@
-"""How a researcher's commands name a server: options that fall back on the environment."""
+"""The options by which a researcher's commands name a server; their defaults come from the environment."""
 
 from __future__ import annotations
 

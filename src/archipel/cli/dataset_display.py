@@ -1,5 +1,4 @@
-"""A dataset in words: what it holds in one line or in full, what the site discloses about it, and what is wrong with
-it.
+"""A dataset in words: its content in one line or in full, what the site discloses about it, and what is wrong with it.
 
 Everything here is made for reading, one thing per line; programs read the JSON.
 """
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from archipel.transport import DatasetSummary
 
 LISTED = 6
-"""Names of one kind that a line of a list has room for."""
+"""Names of one kind that fit into a line of a list."""
 OF_A_KIND = 5
 """Problems with one remedy that are printed when data is refused."""
 PROBLEMS = 20
@@ -164,12 +163,12 @@ def print_problems(
 
 
 def print_scan_problems(screen: Screen, name: str, problems: Iterable[DataIssue]) -> None:
-    """Print what a scan found beside usable data, and where all of it is to be had."""
+    """Print what a scan found beside usable data, and the command that prints all of it."""
     issues = list(problems)
     if not issues:
         return
     errors = [problem for problem in issues if problem.severity == "error"]
-    # What keeps data out comes first, where not everything is printed.
+    # Errors that leave data out come first if not everything is printed.
     print_problems(screen, (errors + [issue for issue in issues if issue not in errors])[:PROBLEMS])
     counts = (len(errors), "error", ", left out"), (len(issues) - len(errors), "warning", "")
     words = " and ".join(f"{pluralise(count, what)}{then}" for count, what, then in counts if count)
@@ -183,7 +182,7 @@ def describe_extent(extent: FolderExtent) -> str:
 
 
 def print_detected(screen: Screen, detected: DetectedFormat | None) -> None:
-    """Print the format that a folder was taken for, where nobody named one."""
+    """Print the detected format, if none was named."""
     if detected is not None:
         also = f"; it could also be {', '.join(detected.others)}" if detected.others else ""
         screen.print(f"format {detected.format}: {detected.reason}{also}")
@@ -191,7 +190,7 @@ def print_detected(screen: Screen, detected: DetectedFormat | None) -> None:
 
 @contextmanager
 def listing_problems(screen: Screen) -> Iterator[None]:
-    """Print what is wrong with a dataset before its error is passed on, which then says no problem twice."""
+    """Print what is wrong with a dataset before its error is passed on, so that no problem is printed twice."""
     from archipel.site.datasets import DatasetProblems
 
     try:

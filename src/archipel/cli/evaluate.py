@@ -20,7 +20,7 @@ app = typer.Typer(help="Score a downloaded model on labelled volumes.")
 @app.command()
 def evaluate(
     model: Annotated[list[Path], typer.Option("--model", help="A .safetensors file; several files are an ensemble.")],
-    plan: Annotated[Path, typer.Option("--plan", help=f"{PLAN} It is run: use one you trust.")],
+    plan: Annotated[Path, typer.Option("--plan", help=f"{PLAN} The plan is run: use one that you trust.")],
     data: Annotated[Path, typer.Option("--data", help="A folder with images/ and labels/, or one such per site.")],
     entry: Entry = None,
     as_json: AsJson = False,

@@ -1,4 +1,4 @@
-"""``archipel experiment``: what a federation's server runs, watched and steered by name."""
+"""``archipel experiment``: experiments at a federation's server, watched and steered by name."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def failures(
     proxy: Proxy = None,
     as_json: AsJson = False,
 ) -> None:
-    """What failed where and why, with each error's full text where a person at the site released it."""
+    """List the failures of sites, with an error's full text if a person at the site released it."""
     from archipel.researcher.tables import failure_rows
 
     with _experiment(name, server, token, authority, proxy) as experiment:
@@ -84,7 +84,7 @@ def pause(
 def resume(
     name: Name, server: Server = None, token: Token = None, authority: Authority = None, proxy: Proxy = None
 ) -> None:
-    """Go on from where it paused."""
+    """Continue where it paused."""
     with _experiment(name, server, token, authority, proxy) as experiment:
         _say(name, experiment.resume())
 
@@ -93,7 +93,7 @@ def resume(
 def cancel(
     name: Name, server: Server = None, token: Token = None, authority: Authority = None, proxy: Proxy = None
 ) -> None:
-    """End it for good; the models of its finished rounds stay."""
+    """End it permanently; the models of its finished rounds stay."""
     with _experiment(name, server, token, authority, proxy) as experiment:
         _say(name, experiment.cancel())
 

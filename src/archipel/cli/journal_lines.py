@@ -1,6 +1,4 @@
-"""A journal's lines as people read them: parts that say nothing are left out, and of what was disclosed only the
-change.
-"""
+"""A journal's lines as people read them: empty parts are left out, and of a disclosure only the change is shown."""
 
 from __future__ import annotations
 
@@ -87,7 +85,7 @@ def _named(value: JsonValue) -> list[dict[str, JsonValue]] | None:
 
 
 def _names(columns: JsonValue) -> JsonValue:
-    """Columns by name only: dataset show says what else is disclosed about each."""
+    """Columns by name only: `dataset show` prints what else is disclosed about each."""
     named = _named(columns)
     return columns if named is None else [one["name"] for one in named]
 

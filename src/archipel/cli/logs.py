@@ -1,4 +1,4 @@
-"""How a serving process logs: one line an event on standard error, its own and its libraries' alike.
+"""How a serving process logs: one line per event on standard error, for its own events and those of its libraries.
 
 A traceback shows the code's lines and never the values of variables, which may be secrets or people's data.
 """

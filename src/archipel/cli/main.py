@@ -36,7 +36,7 @@ SUB_COMMANDS = {
 }
 
 _COMPLETION = {"install_completion", "show_completion"}
-"""Options Typer gives an application that is its own program, which a sub-command is not."""
+"""Options that Typer adds to an application of its own; a sub-command does not need them."""
 
 
 class _LazyGroup(TyperGroup):
@@ -49,7 +49,7 @@ class _LazyGroup(TyperGroup):
         return TyperCommand(cmd_name, help=SUB_COMMANDS[cmd_name]) if cmd_name in SUB_COMMANDS else None
 
     def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
-        # What a misspelt name is compared with.
+        # A misspelt name is compared with these.
         self.commands = {name: TyperCommand(name, help=text) for name, text in SUB_COMMANDS.items()}
         name, command, rest = super().resolve_command(ctx, args)
         if name in SUB_COMMANDS:
@@ -92,7 +92,7 @@ def main() -> None:
 
     With ``--json`` the error is on standard output too, as a document: code, values and the command that is its remedy.
 
-    SIGTERM ends a command as Ctrl-C does: what it started is stopped, what it wrote for itself is removed.
+    SIGTERM ends a command as Ctrl-C does: its processes are stopped and its temporary files are removed.
     """
     signal.signal(signal.SIGTERM, _terminated)
     try:
@@ -107,7 +107,7 @@ def main() -> None:
 
 
 def _terminated(number: int, _frame: object) -> None:
-    # Only once: who is impatient must not end the ending half-way.
+    # Only once: a second signal must not interrupt the clean-up.
     signal.signal(number, signal.SIG_IGN)
     raise SystemExit(128 + number)
 
@@ -118,7 +118,7 @@ def _print_error(text: str) -> None:
 
     from archipel.vocabulary.visible import escape_hidden
 
-    # A part of it may come from another party: nothing hidden reaches the terminal.
+    # A part of it may come from another party: invisible characters are written out.
     line = Text.assemble(("error: ", "bold red"), (escape_hidden(text, keep="\n"), "red"))
     # A terminal wraps the line as it likes; a log or a pipe gets it whole.
     console = Console(stderr=True)

@@ -17,7 +17,7 @@ def predict(
     source: Annotated[Path, typer.Argument(metavar="IN", help="A .nii.gz volume, or a folder of them.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="The file or folder for the predicted labels.")],
     model: Annotated[list[Path], typer.Option("--model", help="A .safetensors file; several make an ensemble.")],
-    plan: Annotated[Path, typer.Option("--plan", help=f"{PLAN} It is run: use one you trust.")],
+    plan: Annotated[Path, typer.Option("--plan", help=f"{PLAN} The plan is run: use one that you trust.")],
     entry: Entry = None,
 ) -> None:
     """Write label volumes on each image's own grid."""

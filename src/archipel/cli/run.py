@@ -1,4 +1,4 @@
-"""``archipel run``: submit a plan to a federation, wait for the sites' answers, run it and say what it reached."""
+"""``archipel run``: submit a plan to a federation, wait for the sites' answers, run it and print its results."""
 
 from __future__ import annotations
 
@@ -55,17 +55,15 @@ def run(
 ) -> None:
     """Every site is asked for its approval first. Ctrl-C stops the watching only: the experiment continues.
 
-    The same command with the same --name takes up the experiment again; `archipel experiment` watches, pauses or
+    The same command with the same --name continues the experiment; `archipel experiment` watches, pauses or
     cancels one.
     """
     from archipel.researcher import connect
 
     if not description:
-        typer.echo(
-            "no --description: the people who must approve are shown that the researcher described nothing", err=True
-        )
+        typer.echo("no --description: the people who must approve read that the researcher gave no purpose", err=True)
     with connect(server, token=token, ca=authority, proxy=proxy) as federation, warnings.catch_warnings():
-        # Said below, a line each.
+        # Printed below, one line each.
         warnings.simplefilter("ignore", UserWarning)
         experiment = federation.create(
             plan,

@@ -1,4 +1,6 @@
-"""What models reached, as people read it in a terminal: a row a model, one column per site, and all sites together."""
+"""The results of models as people read them in a terminal: one row per model, one column per site, and all sites
+together.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def print_scores(scores: Sequence[ModelScores]) -> None:
-    """One table a metric."""
+    """One table per metric."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -37,7 +39,7 @@ def as_document(scores: Sequence[ModelScores]) -> list[dict[str, JsonValue]]:
 
 
 def arguments(texts: Sequence[str] | None) -> dict[str, Value]:
-    """Hyper-parameters given as NAME=VALUE. Raises BadInput for a text that is none."""
+    """Hyper-parameters given as NAME=VALUE. Raises BadInput for another text."""
     import json
 
     from archipel.vocabulary import BadInput

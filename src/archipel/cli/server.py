@@ -1,4 +1,4 @@
-"""``archipel server``: create a federation's server, serve it, see whether it answers; other files add its commands.
+"""``archipel server``: create a federation's server, serve it and show its status; other files add its commands.
 
 Commands write to the state folder's database themselves and wake the serving process, if one runs.
 """
@@ -94,7 +94,7 @@ def start(state: State) -> None:
 
 @app.command()
 def status(state: State, as_json: AsJson = False) -> None:
-    """Whether the server answers, and what it holds. Exit code 1 when it does not answer."""
+    """Show whether the server answers, and what it holds. Exit code 1 when it does not answer."""
     from archipel.server import read_status
 
     with opened(state) as federation:
@@ -148,7 +148,7 @@ def _print_status(status: ServerStatus, state: Path) -> None:
 def backup(
     folder: Annotated[Path, typer.Argument(help="A new folder for the copy, which holds private keys.")], state: State
 ) -> None:
-    """Copy the state folder while the server runs or rests; the copy can take its place."""
+    """Copy the state folder, whether the server runs or not; the copy can take its place."""
     from archipel.server import backup as backups
 
     with opened(state) as federation:

@@ -1,4 +1,4 @@
-"""``archipel server journal``: the server's append-only journal, shown and proved whole."""
+"""``archipel server journal``: the server's append-only journal, shown and verified."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def verify(
         typer.Option(help="A signed head kept elsewhere (JSON), as by a site: `archipel site journal server-head`."),
     ] = None,
 ) -> None:
-    """Prove the journal whole, or say which line was changed, removed, inserted or cut off."""
+    """Verify the journal, or name the line that was changed, removed, inserted or cut off."""
     from archipel.server.experiments import journal_heads, own_journal
     from archipel.vocabulary import ArchipelError, ErrorCode
 

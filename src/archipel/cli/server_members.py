@@ -1,4 +1,4 @@
-"""``archipel server join-token|site|certificate|token``: who belongs to a federation and may speak to its server."""
+"""``archipel server join-token|site|certificate|token``: who belongs to a federation and may connect to its server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ certificate = typer.Typer(name="certificate", no_args_is_help=True, help="The si
 token = typer.Typer(name="token", no_args_is_help=True, help="Access tokens for researchers, monitors and operators.")
 apps = (join_token, site, certificate, token)
 _SHOWN = 12
-"""How much of a serial a table shows: enough to name it, and no narrow terminal breaks it over lines."""
+"""How much of a serial a table shows: enough to name it, and short enough for a narrow terminal."""
 _ID = "The id, or its first characters."
 _OF_A_SITE = ("site", "state", "connected", "last_seen", "datasets", "enrolled_at")
 """What a table shows of a site, in this order; ``--json`` has its identity key too."""
@@ -69,7 +69,7 @@ def site_list(
     removed: Annotated[bool, typer.Option("--removed", help="Also list removed sites.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the sites, which are connected, and what they announced of their datasets."""
+    """List the sites, whether they are connected, and what they disclose of their datasets."""
     from archipel.server.membership import list_members
     from archipel.server.sites import presence
 
@@ -89,7 +89,7 @@ def site_remove(
     state: State,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation (for scripts).")] = False,
 ) -> None:
-    """End a site's membership; its certificates are revoked and its connection is cut at once."""
+    """End a site's membership; its certificates are revoked and its connection is closed at once."""
     from archipel.server.membership import remove_site
 
     with opened(state) as federation:
@@ -133,7 +133,7 @@ def certificate_revoke(
     state: State,
     reason: Annotated[str, typer.Option(help="The reason; the journal records it.")] = "revoked",
 ) -> None:
-    """End a certificate; whoever uses it is cut at once."""
+    """End a certificate; connections that use it are closed at once."""
     from archipel.server.membership import revoke_certificate
 
     with opened(state) as federation:
@@ -149,7 +149,7 @@ def token_create(
     days: Annotated[float | None, typer.Option(help="Days until it expires (by default as in server.toml).")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print an access token, this once; without --scope it is one for research."""
+    """Create an access token and print it; it is shown only once. Without --scope it is for research."""
     from datetime import UTC, datetime
 
     from archipel.server.membership import issue_access_token

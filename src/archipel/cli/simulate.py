@@ -1,4 +1,4 @@
-"""``archipel simulate``: run a plan's federated rounds on this machine, on folders of one's own."""
+"""``archipel simulate``: run a plan's federated rounds on this machine, on local folders."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ app = typer.Typer(help="Run a plan's federated rounds on this machine.")
 @app.command()
 def simulate(
     plan: Annotated[Path, typer.Argument(help=PLAN)],
-    data: Annotated[Path, typer.Argument(help="A folder with one folder of data per site, or that --sites describes.")],
+    data: Annotated[Path, typer.Argument(help="A folder of one folder of data per site, or as --sites says.")],
     sites: Annotated[
         Path | None,
         typer.Option("--sites", help="A TOML file with one table per site: path, format, options, mapping."),
@@ -39,8 +39,10 @@ def simulate(
     rounds: Annotated[int, typer.Option(min=1, help="How many rounds.")] = 5,
     seed: Annotated[int, typer.Option(help="Seed of the initial model and of the training.")] = 0,
     set_: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE, a hyper-parameter.")] = None,
-    validation_fraction: Annotated[float, typer.Option(help="Share of each site's subjects that validate.")] = 0.2,
-    out: Annotated[Path | None, typer.Option(help="Where the last model goes, as .safetensors.")] = None,
+    validation_fraction: Annotated[
+        float, typer.Option(help="Fraction of each site's subjects kept for validation.")
+    ] = 0.2,
+    out: Annotated[Path | None, typer.Option(help="The file for the last model (.safetensors).")] = None,
     workers: Annotated[
         int,
         typer.Option(
@@ -54,7 +56,7 @@ def simulate(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """The same rounds, steps and numbers as a deployed federation, without network and sandbox."""
+    """Run the same rounds, steps and numbers as a deployed federation, without network and sandbox."""
     import asyncio
 
     from archipel.vocabulary import WorkerLimits

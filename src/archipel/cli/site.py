@@ -1,6 +1,6 @@
-"""``archipel site``: what the people at a hospital say to their site, whether its agent runs or not.
+"""``archipel site``: the commands of the people at a hospital, whether the site's agent runs or not.
 
-Every command opens the state folder, does one thing; the running agent follows what changes there.
+Every command opens the state folder and does one thing; the running agent follows what changes there.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def start(state: State) -> None:
 
 @app.command()
 def status(state: State, as_json: AsJson = False) -> None:
-    """Say where this site stands."""
+    """Show this site's status."""
     from archipel.site.services import status as services
 
     with opened(state) as site:
@@ -181,7 +181,7 @@ def _show(offer: OfferDocument) -> None:
     _print_earlier(offer)
     for question, answer in offer.explanation:
         screen.print(Text(f"\n{question}", style="bold"))
-        # Indented, every line of it: an answer quotes strangers, and no line of theirs may pass for a question.
+        # Every line is indented: an answer quotes other parties, whose lines must not look like a question.
         screen.print(Padding(Text(escape_hidden_lines(answer)), (0, 0, 0, 2)))
     plan = offer.job.plan
     for path in plan.paths:
@@ -223,7 +223,7 @@ def approve(
     job: Annotated[str | None, typer.Option("--job", help="Approve only the job with this hash.")] = None,
     note: Note = "",
 ) -> None:
-    """Show what would run here, ask, freeze the cohort or take a version frozen before, and sign."""
+    """Show what would run here, ask for confirmation, freeze a cohort or take a frozen version, and sign."""
     from archipel.site.services import approvals, offer_documents
     from archipel.vocabulary import BadInput, Watch
 
@@ -231,7 +231,7 @@ def approve(
     with opened(state) as site, listing_problems(screen):
         name = offer_documents.full_name(site, experiment)
         if yes and name != experiment:
-            # A person who is asked reads the name first; a script names what it means.
+            # A person reads the name before confirming; a script must give the full name.
             raise BadInput(f"experiment {experiment}", f"matches the beginning of {name}", "name it in full with --yes")
         reading = f"reading the data that {name} would run on"
         with screen.progress(reading) as show:
@@ -257,7 +257,7 @@ def approve(
 
 @app.command()
 def reject(experiment: Experiment, state: State, note: Note = "") -> None:
-    """Say no to an experiment."""
+    """Reject an experiment."""
     from archipel.site.services import approvals, offer_documents
 
     with opened(state) as site:
@@ -268,7 +268,7 @@ def reject(experiment: Experiment, state: State, note: Note = "") -> None:
 
 @app.command()
 def revoke(experiment: Experiment, state: State, note: Note = "") -> None:
-    """Take an approval back; the worker is stopped at once."""
+    """Revoke an approval; the worker is stopped at once."""
     from archipel.site.services import approvals, offer_documents
 
     with opened(state) as site:

@@ -1,4 +1,4 @@
-"""``archipel site cohort``: freeze versions of a dataset, compare them, and take patients out who withdrew."""
+"""``archipel site cohort``: freeze versions of a dataset, compare them, and withdraw patients."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def cohort_freeze(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Freeze what a dataset holds now as a version; when nothing is new, it is the version there was."""
+    """Freeze the dataset's present content as a version; if nothing has changed, the last version stays."""
     from archipel.site.services import cohorts, datasets
 
     screen, recipe = console(), _recipe(spacing)
@@ -123,7 +123,7 @@ def cohort_show(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a version: who is in it, on which side, under which pseudonym, and what made it. This stays here."""
+    """Show a version: its subjects, who trains and who validates, pseudonyms, and settings. This stays here."""
     from archipel.site.services import cohort_documents
 
     with opened(state) as site:
@@ -139,7 +139,8 @@ def cohort_show(
     lines = [f"format {cohort.format}" + (f", options {options(cohort.options)}" if cohort.options else "")]
     lines += mapping_lines(cohort.mapping)
     if cohort.recipe.spacing_mm:
-        lines.append(f"recipe: volumes resampled to {' x '.join(f'{size:g}' for size in cohort.recipe.spacing_mm)} mm")
+        spacing = " x ".join(f"{size:g}" for size in cohort.recipe.spacing_mm)
+        lines.append(f"preprocessing: volumes resampled to {spacing} mm")
     for line in lines:
         screen.print(escape_hidden_lines(line))
 
@@ -154,7 +155,7 @@ def cohort_diff(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what became of one version in another, by name of each subject. This stays here."""
+    """Compare two versions, by the name of each subject. This stays here."""
     from archipel.site.services import cohorts
 
     screen = console()
@@ -183,7 +184,7 @@ def cohort_withdraw(
         str, typer.Option("--reason", help="The reason; it is kept at this site and is not in the journal.")
     ] = "",
 ) -> None:
-    """Take patients out of every dataset, cohort and round from now on; no approval is asked again."""
+    """Withdraw patients from every dataset, cohort and round from now on; approvals stay valid."""
     from archipel.site.services import withdrawals
 
     listed = withdrawals.read_list(file) if file is not None else ()
@@ -213,7 +214,7 @@ def cohort_withdraw(
     here = done.asked - unknown
     screen.print(
         f"{here} of {done.asked} {'is a patient' if here == 1 else 'are patients'} here, withdrawn from the next task "
-        "on; the rest is kept for later: a dataset that ever has them leaves them out"
+        "on; the others are noted, and a dataset that contains them later leaves them out"
     )
     raise typer.Exit(1)
 

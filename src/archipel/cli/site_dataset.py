@@ -44,7 +44,7 @@ def dataset_add(
         bool, typer.Option("--leave-out-faulty", help="Leave out the subjects that have errors.")
     ] = False,
 ) -> None:
-    """Check a folder of data and enter it in the catalog; nothing is added while anything is wrong with it."""
+    """Check a folder of data and add it to the catalog; nothing is added while anything is wrong with it."""
     from archipel.site.services import datasets
 
     asked = asked_mapping(mapping, label)
@@ -92,7 +92,7 @@ def read_option(text: str) -> tuple[str, str]:
 
 def asked_mapping(path: Path | None, labels: list[str] | None) -> DataMapping:
     """The mapping in a TOML file, with label names (VALUE=NAME) given beside it. Raises BadInput as read_mapping does,
-    and for a label that is not such a text."""
+    and for a label in another form."""
     from archipel.data import DataMapping, read_mapping
 
     found = read_mapping(path) if path else DataMapping()
@@ -133,7 +133,7 @@ def dataset_list(state: State, as_json: AsJson = False) -> None:
 
 @dataset_app.command("check")
 def dataset_check(name: Dataset, state: State, as_json: AsJson = False) -> None:
-    """Look at a dataset's folder again; every problem by case, exit code 1 when something makes data unusable."""
+    """Scan a dataset's folder again and print every problem; exit code 1 when data is unusable."""
     from archipel.site.services import datasets
 
     screen = console()
@@ -155,7 +155,9 @@ def dataset_check(name: Dataset, state: State, as_json: AsJson = False) -> None:
 
 @dataset_app.command("show")
 def dataset_show(name: Dataset, state: State, as_json: AsJson = False) -> None:
-    """Show a dataset: its content and mapping, what the site discloses about it, and what plans here need of it."""
+    """Show a dataset: its content and mapping, what the site discloses about it, and whether it meets the needs of
+    plans here.
+    """
     from archipel.site.services import dataset_documents
 
     with opened(state) as site:
@@ -177,7 +179,7 @@ def dataset_show(name: Dataset, state: State, as_json: AsJson = False) -> None:
     lines = [f"  {line}" for line in dataset_display.summary_lines(document.summary)]
     lines += [f"options: {dataset_display.options(document.options)}"] if document.options else []
     lines += dataset_display.mapping_lines(document.mapping)
-    lines.append(f"excluded: {', '.join(document.excluded) or 'nobody'}")
+    lines.append(f"excluded: {', '.join(document.excluded) or 'none'}")
     lines += dataset_display.disclosed_lines(document.disclosed)
     for line in lines:
         screen.print(escape_hidden_lines(line))
@@ -187,7 +189,7 @@ def dataset_show(name: Dataset, state: State, as_json: AsJson = False) -> None:
 
 @dataset_app.command("map")
 def dataset_map(name: Dataset, state: State, mapping: MappingFile = None, label: Labels = None) -> None:
-    """Give a dataset another mapping; the answer says what that changes. Cohorts already frozen stay as they are."""
+    """Give a dataset another mapping and print what that changes. Frozen cohorts stay as they are."""
     from archipel.data import read_mapping
     from archipel.site.services import dataset_documents
 
@@ -219,7 +221,7 @@ def dataset_exclude(
     ],
     state: State,
 ) -> None:
-    """Leave subjects out whose data is of no use, in every cohort frozen from now on."""
+    """Leave out subjects whose data is not usable, from every cohort frozen from now on."""
     from archipel.site.services import datasets
 
     screen = console()

@@ -1,4 +1,4 @@
-"""``archipel site renew``: this site's standing in its federation, in the hands of its people."""
+"""``archipel site renew``: a new certificate for this site, on a person's command."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def renew(state: State) -> None:
     from archipel.cli.logs import configure_logs
     from archipel.site.membership import certificates, renewal
 
-    # What is printed below says it all; the line is for the log of an agent that renews by itself.
+    # The text below has it all; the log line is for an agent that renews by itself.
     configure_logs("warning")
     with opened(state) as site:
         before = certificates.credentials(site).expires

@@ -39,7 +39,7 @@ def journal_verify(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Prove the journal whole as far as it is attested, or say which line was changed, removed, inserted or cut off."""
+    """Verify the journal as far as it is attested, or name the line that was changed, removed, inserted or cut off."""
     from archipel.site.services import journal
 
     fresh = [] if head is None else [_head(head)]
@@ -105,7 +105,7 @@ def _verify_file(file: Path, key: str | None, fresh: list[JournalHead], as_json:
 
 
 def _verdict(proof: VerifiedJournal) -> str:
-    """What verifying proved, in a sentence that claims no more: lines after the last attested head may be cut off."""
+    """What verifying proved, in one sentence: lines after the last attested head may be cut off."""
     if not proof.whole:
         return f"the journal is NOT intact: {proof.lines} lines, compared with {proof.journal_heads} attested heads"
     if not proof.joined:
@@ -125,7 +125,9 @@ def _verdict(proof: VerifiedJournal) -> str:
 
 @journal_app.command("server-head")
 def journal_server_head(state: State) -> None:
-    """Print the newest head of the server's journal that came here, for `archipel server journal verify --head`."""
+    """Print the newest head of the server's journal that this site received, for `archipel server journal verify
+    --head`.
+    """
     from archipel.site.services import journal
 
     with opened(state) as site:
@@ -161,7 +163,7 @@ def journal_export(
     to: Annotated[Path | None, typer.Argument(help="The file to write (by default standard output).")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Write the whole journal as JSON lines, the signed head last; `verify --file` proves it anywhere."""
+    """Write the whole journal as JSON lines, the signed head last; `verify --file` verifies it anywhere."""
     from archipel.site.services import journal
     from archipel.storage import write_private
 
@@ -209,7 +211,7 @@ def errors_show(
 def errors_release(
     experiment: Experiment, round_number: Annotated[int, typer.Argument(metavar="ROUND")], state: State
 ) -> None:
-    """Let the full texts of a round's errors go to the researcher."""
+    """Release the full texts of a round's errors to the researcher."""
     from archipel.site.services import failures, offer_documents
 
     with opened(state) as site:

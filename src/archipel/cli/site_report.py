@@ -19,7 +19,7 @@ NAMED = 5
 
 
 def dataset_report(
-    name: Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's name, as dataset list says it.")],
+    name: Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's name, as `dataset list` shows it.")],
     state: State,
     out: Annotated[
         Path | None,
@@ -30,7 +30,7 @@ def dataset_report(
     ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Look at a dataset's quality: a verdict with remedies, pictures and tables, as HTML and JSON. It stays here."""
+    """Report a dataset's quality: a verdict with remedies, pictures and tables, as HTML and JSON. It stays here."""
     from archipel.site.services import datasets
     from archipel.vocabulary import Watch
 

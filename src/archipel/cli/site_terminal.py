@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from archipel.vocabulary import Actor, ShowProgress
 
 State = Annotated[
-    Path, typer.Option("--state", envvar="ARCHIPEL_SITE_STATE", help="The site's folder.", show_default=False)
+    Path, typer.Option("--state", envvar="ARCHIPEL_SITE_STATE", help="The site's state folder.", show_default=False)
 ]
 Note = Annotated[str, typer.Option("--note", help="The reason, in your own words; the journal records it.")]
 Experiment = Annotated[
@@ -34,7 +34,7 @@ Experiment = Annotated[
 def opened(state: Path) -> Iterator[StateFolder]:
     """The site kept in this folder, closed at the end of the block.
 
-    The folder is named in full from here on: a sandbox that is given its files stands in another folder.
+    The folder's path is made absolute: a sandbox that is given its files has another working folder.
     """
     from archipel.site.state import StateFolder
 
@@ -46,14 +46,14 @@ def opened(state: Path) -> Iterator[StateFolder]:
 
 
 def person() -> Actor:
-    """Who gave the command: the operating system's account."""
+    """The person who gave the command: the operating system's account."""
     from archipel.vocabulary import Actor
 
     return Actor.of_terminal()
 
 
 class Screen:
-    """Where people read: times in one form, and no markup, so that a stranger's text stays text."""
+    """For people: times in one form, and no markup, so that another party's text stays text."""
 
     def __init__(self) -> None:
         self._console = Console(highlight=False, markup=False)

@@ -9,7 +9,7 @@ from archipel.cli.times import readable
 from archipel.vocabulary.visible import escape_hidden
 
 _WHOLE = {"id", "serial"}
-"""Columns whose values name something: never broken over lines."""
+"""Columns whose values are names: never broken over lines."""
 
 
 def show(title: str, rows: Sequence[Mapping[str, object]], as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""What hospitals have: datasets on disk, their samples, frozen cohorts of them, and phantoms that stand in for them.
+"""What hospitals have: datasets on disk, their samples, frozen cohorts of them, and phantoms that replace real data.
 
 It reads files and says what is wrong with them. It knows nothing of models, rounds, networks or approvals; libraries
 for volumes and tables are imported only when one is read.

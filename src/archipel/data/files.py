@@ -22,13 +22,13 @@ from archipel.tensors import BlobHasher, blob_hash
 from archipel.vocabulary import BadInput, ErrorCode, Hash, Record, Thing
 
 LARGEST_FILE = 16 << 30
-"""Bytes of a file that is read in pieces; a sparse one of any size costs nobody anything to make."""
+"""Bytes of a file that is read in pieces; a sparse file of any size costs nothing to make."""
 LARGEST_READ = (2 << 30) + (1 << 20)
 """Bytes of a file that is read whole: a volume of the most voxels, and its header."""
 
 
 class Signature(NamedTuple):
-    """What tells a file that was changed from one that was not, without opening it."""
+    """The facts by which a changed file is noticed without opening it."""
 
     size: int
     modified_ns: int
@@ -61,8 +61,8 @@ class Purpose(Generic[Found]):
 
     The name carries a number, which changes when other facts are found. Where the answer depends on more than the file
     (the rows of some samples, a slice at some place), ``request`` says on what, and an index keeps the last answer
-    only. Were each request a name of its own, it would keep the answer to every one ever made, patients who have left
-    among them.
+    only. If each request had a name of its own, the index would keep every answer, also about patients who have
+    withdrawn.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Purpose(Generic[Found]):
 
 @cache
 def _record(facts: type[Found]) -> type[FileFacts[Found]]:
-    # Kept for good: pydantic itself forgets a class that nothing holds, and making one takes a millisecond.
+    # Kept forever: pydantic itself forgets a class that is not referenced, and making one takes a millisecond.
     return FileFacts[facts]  # type: ignore[valid-type]
 
 
@@ -120,8 +120,8 @@ class MemoryIndex:
 class Folder:
     """A dataset's root as formats see it: files inside it, examined through an index.
 
-    ``leaves_out`` says of a subject whether the site leaves it out; its files are not looked at. ``limits`` are those
-    of what a file may hold; an index does not know by which of them a file was refused.
+    ``leaves_out`` says of a subject whether the site leaves it out; its files are not read. ``limits`` bound
+    what a file may hold; an index does not store by which of them a file was refused.
     """
 
     def __init__(
@@ -155,9 +155,8 @@ class Folder:
         return any(next(self.files(pattern, []), None) is not None for pattern in patterns)
 
     def look(self, place: str, purpose: Purpose[Found], examine: Examine[Found]) -> FileFacts[Found]:
-        """The facts of a file, from the index when it has not changed. A file that is gone is a problem too.
-
-        So is one for which memory runs out; that is not remembered, since another time there may be more.
+        """The facts of a file, from the index when it has not changed. A missing file is a problem too. So is
+        one for which memory runs out; that is not remembered, because more memory may be free later.
         """
         nothing: Mapping[Purpose[Record], Record] = {}
         return self._look(place, purpose, lambda path: (file_hash(path), lambda: examine(path)), nothing)
@@ -202,17 +201,17 @@ class Folder:
         except (BadInput, MemoryError) as error:
             return record(hash=hashed, problem=problem_of(_without_memory(path, error)))
         try:
-            found = record(hash=hashed, facts=examine(), request=purpose.request)
+            facts_found = record(hash=hashed, facts=examine(), request=purpose.request)
         except MemoryError as error:
             return record(hash=hashed, problem=problem_of(_without_memory(path, error)))
         except BadInput as error:
-            found = record(hash=hashed, problem=problem_of(error), request=purpose.request)
+            facts_found = record(hash=hashed, problem=problem_of(error), request=purpose.request)
         else:
             for other, facts in beside.items():
                 made = other.record(hash=hashed, facts=facts, request=other.request)
                 self.index.put(place, other, signature, made)
-        self.index.put(place, purpose, signature, found)
-        return found
+        self.index.put(place, purpose, signature, facts_found)
+        return facts_found
 
     def _walk(self, place: str, parts: list[str], problems: list[DataIssue], wanted: int) -> Iterator[str]:
         head, rest = parts[0], parts[1:]
@@ -258,7 +257,7 @@ class Folder:
                 yield inner, kind
 
     def _kind_behind(self, place: str, problems: list[DataIssue]) -> int:
-        """The kind of file that a link leads to, 0 where it leads nowhere that may be read."""
+        """The kind of file that a link leads to, 0 if its target may not be read."""
         path = self.root / place
         try:
             real = path.resolve()
@@ -318,9 +317,9 @@ def _without_memory(path: Path, error: BadInput | MemoryError) -> BadInput:
 
 
 def _checked_size(path: Path, found: os.stat_result, most: int) -> int:
-    """A sparse file says that it holds what no disk has, and every byte of it can be read."""
+    """A sparse file may have a size that no disk has, and every byte of it can be read."""
     if not stat.S_ISREG(found.st_mode) or found.st_size > most:
-        what = f"holds {found.st_size >> 20} MiB; {most >> 20} are allowed"
+        what = f"holds {found.st_size >> 20} MiB; at most {most >> 20} MiB are allowed"
         cause = what if stat.S_ISREG(found.st_mode) else "is not a file"
         raise BadInput(Thing.file(f"{path.parent.name}/{path.name}"), cause, "exclude it", code=ErrorCode.BAD_DATA)
     return found.st_size

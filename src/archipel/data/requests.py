@@ -1,4 +1,4 @@
-"""Requests: what tells one look into a file from another where the answer depends on what is asked of it."""
+"""Requests: what identifies an examination of a file whose answer depends on what was asked."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from archipel.tensors import blob_hash
 
 
 def request_of(options: Mapping[str, str], samples: Sequence[Sample]) -> str:
-    """What tells one request for samples of a file from another: who they are, and how the file is read."""
+    """What identifies a request for samples of a file: which samples, and how the file is read."""
     return blob_hash(repr((sorted(options.items()), [(sample.key, sample.row) for sample in samples])).encode())

@@ -1,4 +1,4 @@
-"""Reading: one sample in memory, whatever format it came from."""
+"""Sample data: one sample in memory, whatever format it came from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Samples and scans: what a site has, one record a visit of a patient, and everything that is wrong with it.
+"""Samples and scans: what a site has, one record per visit of a patient, and everything that is wrong with it.
 
 The subject is the unit: a sample knows whose it is and from which session, so that no split cuts through a patient.
 """
@@ -19,7 +19,8 @@ LABEL = "label"
 
 
 def sample_name(subject: str, session: str) -> str:
-    """What errors and plans call a sample: subject and session, and the session alone where it begins with the subject.
+    """The name of a sample in errors and plans: subject and session, and the session alone where it begins with the
+    subject.
 
     >>> sample_name("sub-01", "ses-pre"), sample_name("OAS2_0001", "OAS2_0001_MR1")
     ('sub-01_ses-pre', 'OAS2_0001_MR1')
@@ -52,20 +53,20 @@ class Sample(Record):
 
     @property
     def name(self) -> str:
-        """Subject and, where there is one, session: what an error names."""
+        """The name of the sample in errors: subject and, if there is one, session."""
         return sample_name(self.subject, self.session)
 
     @property
     def key(self) -> tuple[str, str]:
-        """Subject and session: each sample's own in a dataset, and the order of all lists of them."""
+        """Subject and session: unique in a dataset, and the order of all lists of samples."""
         return self.subject, self.session
 
 
 class DataIssue(Record):
     """One thing that is wrong with a dataset: what, why, and how it is fixed.
 
-    ``subject`` is whose data it concerns, "" when it is the dataset as a whole. An ``error`` makes the sample
-    unusable; a ``warning`` is for people to look at.
+    ``subject`` is the subject whose data it concerns, "" if it concerns the dataset as a whole. An ``error`` makes the
+    sample unusable; a ``warning`` should be checked by a person.
     """
 
     thing: str

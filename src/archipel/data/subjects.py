@@ -1,4 +1,6 @@
-"""One side of a cohort's split, as a plan gets it: ids, and behind them volumes, arrays or a table, read when asked."""
+"""The training or validation subjects of a cohort, as a plan gets them: ids, and volumes, arrays or a table, read
+when asked.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ from archipel.vocabulary import BadInput, ColumnNeed, DataNeeds, ErrorCode, Thin
 
 
 class Source(Protocol):
-    """Where samples' content comes from: the dataset's own files, or what was prepared from them."""
+    """The source of samples' content: the dataset's own files, or what was prepared from them."""
 
     def read(self, samples: Sequence[Sample]) -> Iterator[SampleData]:
         """The samples as plans get them, mapped, one after the other."""
@@ -115,7 +117,7 @@ class SubjectSet:
         """The samples' rows: arrays x and y as stored (kind ``arrays``), or float32 x ``[N, columns]`` and y ``[N]``
         (kind ``table``; y int64 when the target is a category).
 
-        Raises BadInput for a value that is missing or no number.
+        Raises BadInput for a value that is missing or not a number.
         """
         if not self.samples:
             return Table(np.empty((0,)), np.empty((0,)), ())
@@ -141,17 +143,17 @@ class SubjectSet:
         return Table(np.stack(x), np.asarray(y, dtype=kind), self.ids)
 
     def _number(self, sample: Sample, column: ColumnNeed, stored: Mapping[str, Value]) -> float:
-        found = self.mapping.value(column.name, stored)
-        if found is None:
+        value = self.mapping.value(column.name, stored)
+        if value is None:
             raise _bad_value(sample, column, "is missing")
         if column.is_category:
-            text = f"{found:g}" if isinstance(found, float) else str(found)
+            text = f"{value:g}" if isinstance(value, float) else str(value)
             if text not in column.categories:
                 raise _bad_value(sample, column, f"is {text}; the plan knows {', '.join(column.categories)}")
             return float(column.categories.index(text))
-        if isinstance(found, str):
-            raise _bad_value(sample, column, f"is {found}, not a number")
-        return float(found)
+        if isinstance(value, str):
+            raise _bad_value(sample, column, f"is {value}, not a number")
+        return float(value)
 
 
 def _bad_value(sample: Sample, column: ColumnNeed, cause: str) -> BadInput:
@@ -176,7 +178,7 @@ def usable(cohort: Cohort, needs: DataNeeds) -> Cohort:
     if not cohort.mapping.drop_incomplete:
         return cohort
     asked = cohort.mapping.required_columns(needs)
-    # A table's rows say what they lack; values beside volumes are all in the sample.
+    # A table's rows name their missing values; values beside volumes are all in the sample.
     kept = tuple(
         sample
         for sample in cohort.samples
@@ -186,7 +188,7 @@ def usable(cohort: Cohort, needs: DataNeeds) -> Cohort:
 
 
 def split(source: Source, cohort: Cohort, fraction: float, needs: DataNeeds) -> tuple[SubjectSet, SubjectSet]:
-    """The cohort's training and validation side, each ordered; all sessions of a subject are on one side.
+    """The cohort's training and validation subjects, each ordered; all sessions of a subject are on one side.
 
     Samples that the mapping leaves out for this plan are on neither. The cohort's own list decides where it has one,
     else the hash of each subject's id and ``fraction``.

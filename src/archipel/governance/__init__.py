@@ -1,6 +1,6 @@
 """Who agreed to what, and the proof of it: canonical documents, signatures, approvals, policy and the journal.
 
-Decisions here are functions of values; the journal alone touches a database connection that it is handed. It knows
+Decisions here are functions of values; only the journal uses a database connection, which it is given. It knows
 jobs and keys; it does not know sockets, workers or rounds.
 """
 

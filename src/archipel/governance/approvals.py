@@ -1,7 +1,7 @@
 """An approval: a site's signature over one job and one cohort of its own.
 
 The server keeps it as proof and invites the site; the site checks its own copy again before every task, so a server
-that invents an approval gains nothing.
+that forges an approval gains nothing.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ def canonical(document: Record | Mapping[str, JsonValue]) -> bytes:
     """The document's canonical JSON bytes.
 
     A field of a record that has its default value is left out, so that a field which a later version adds changes no
-    hash and no signature of before. So the default of a field never changes. A record's ``format`` is always named.
+    older hash or signature. For this reason the default of a field never changes. A record's ``format`` is always
+    named.
 
     >>> canonical({"b": 1, "a": 2.0})
     b'{"a":2,"b":1}'

@@ -1,9 +1,8 @@
-"""The journal: an append-only, hash-chained table beside the state it speaks of, in the same transactions.
+"""The journal: an append-only, hash-chained table, written in the same transactions as the state that it records.
 
-Each line's hash covers its number, time, kind, body and the hash of the line before it; changing, removing or
-inserting a line breaks the chain from there on. Cutting lines off the end leaves a chain that is whole, so signed
-heads are exchanged with the other side: one that goes back behind another, and one that the chain does not contain,
-show the cut.
+Each line's hash covers its number, time, kind, body and the hash of the line before it; changing, removing or inserting
+a line breaks the chain from there on. Cutting lines off the end leaves a chain that is whole, so signed heads are
+exchanged between site and server: a head that is older than another, or that the chain does not contain, shows the cut.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class JournalEntry(Record):
         return document_hash(canonical(self.model_dump(mode="json", exclude={"hash"})))
 
     def fits_its_hash(self) -> bool:
-        """Whether the hash follows from the content; a content without canonical form was never hashed."""
+        """Whether the hash follows from the content; content without a canonical form was never hashed."""
         try:
             return self.expected_hash() == self.hash
         except ValueError:
@@ -71,7 +70,7 @@ class JournalHead(Record):
 class HeadFault(Record):
     """Two signed heads of one journal, shown in this order, that a journal which only grows cannot both have.
 
-    Where ``shown`` is of more lines, its owner said that the one kept is not among them.
+    If ``shown`` has more lines, its owner said that the kept head is not among them.
     """
 
     kept: JournalHead
@@ -80,14 +79,14 @@ class HeadFault(Record):
     def __str__(self) -> str:
         kept, shown = self.kept, self.shown
         if shown.number >= kept.number:
-            what = f"line {kept.number} is not on {shown.at} what it was on {kept.at}"
+            what = f"line {kept.number} is not the same on {kept.at} and on {shown.at}"
         else:
-            what = f"line {kept.number} was there on {kept.at}; on {shown.at} line {shown.number} was the last"
+            what = f"line {kept.number} existed on {kept.at}; on {shown.at} line {shown.number} was the last"
         return f"{what}: a backup was restored there, or lines were removed or written again"
 
 
 def follows(head: JournalHead, known: JournalHead) -> bool:
-    """Whether a journal that had the one head may have the other now, as far as the two tell."""
+    """Whether a journal that had the one head may have the other now, as far as the two heads show."""
     return head.number > known.number or (head.number == known.number and head.hash == known.hash)
 
 
@@ -146,7 +145,7 @@ def sign_head(key: IdentityKey, unsigned: JournalHead) -> JournalHead:
 def check_chain(lines: Iterable[JournalEntry], journal_heads: Iterable[JournalHead] = ()) -> list[str]:
     """What is wrong with a journal, one sentence each; an empty list proves it whole.
 
-    ``journal_heads`` are heads of this journal that somebody else kept (their signatures checked by the caller).
+    ``journal_heads`` are heads of this journal that others kept (the caller has checked their signatures).
     """
     faults: list[str] = []
     hashes = {0: GENESIS}

@@ -27,7 +27,7 @@ class IdentityKey:
 
     @classmethod
     def load(cls, path: Path) -> IdentityKey:
-        """The key kept at ``path``. Raises ArchipelError when there is none or it is another kind."""
+        """The key kept at ``path``. Raises ArchipelError when there is none or it is of another kind."""
         try:
             key = serialization.load_pem_private_key(path.read_bytes(), password=None)
         except (OSError, ValueError) as error:

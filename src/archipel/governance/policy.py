@@ -1,4 +1,4 @@
-"""A site's standing rules, as a pure decision: what no rule allows is refused."""
+"""A site's rules for every job, as a pure decision: what no rule allows is refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class SitePolicy(Record):
     """What this site lets a job ask for, whatever a person approves.
 
     ``releases``: how an update may leave. The limits are the most a job's worker may use here. ``minimum_cell``: a
-    count of subjects below it is told to nobody outside; ``<5`` is said instead.
+    smaller count of subjects is disclosed as ``<5``, never as its number.
     """
 
     releases: tuple[Release, ...] = (Release.SUM, Release.INDIVIDUALLY)
@@ -27,10 +27,10 @@ class SitePolicy(Record):
 
 
 def objections(job: Job, policy: SitePolicy, subjects: int, strategy_needs: Release | None) -> list[str]:
-    """Why this site will not run the job with a cohort of ``subjects``: one sentence each, none when it will.
+    """Why this site will not run the job with a cohort of ``subjects``: one sentence each, none if the job is allowed.
 
-    ``strategy_needs`` is what must leave the sites for the job's strategy to work, None where the site does not know
-    the strategy; it matters where only sums may leave.
+    ``strategy_needs`` is what must leave the sites for the job's strategy to work, None if the site does not know
+    the strategy; it matters if only sums may leave.
     """
     against: list[str] = []
     if job.privacy.release not in policy.releases:

@@ -1,7 +1,7 @@
 """A signed withdrawal: a site's signature that certain patients of a cohort are not to be used any more.
 
-It only takes away from what an approval allows, so no approval is asked again. It names subjects by keyed tokens, which
-disclose to nobody outside the site who they are.
+It only reduces what an approval allows, so no new approval is needed. It names subjects by keyed tokens, which do not
+disclose to any other party who they are.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Virtual hospitals on one machine: a server and sites as real processes, for the demo, benchmarks/ and the tests.
 
-It plays every person of a federation (operator, data managers, researcher) through the same functions the command
-lines call. Nothing in it is used by a deployed server or site.
+It acts as every person of a federation (operator, data managers, researcher) through the same functions that
+the command line calls. Nothing in it is used by a deployed server or site.
 """
 
 from archipel.lab.processes import LocalFederation, LocalSite, free_port

@@ -1,4 +1,4 @@
-"""The demo: hospitals as real processes train one segmentation network, and everything it is to be compared with.
+"""The demo: hospitals as real processes train one segmentation network and the models that it is compared with.
 
 A server, a site for each folder of data, mutual TLS, sandboxed workers; the same plan trained on each site alone, their
 ensemble, and on all images pooled. Nothing listens outside 127.0.0.1, and every process it starts it ends.

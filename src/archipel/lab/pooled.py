@@ -1,7 +1,7 @@
 """The pooled baseline of the demo: all sites' subjects in one process, same plan, same split, same number of epochs.
 
 It runs in a process of its own beside the federated rounds, which leave a processor idle while they wait for the
-slowest site. Only a simulation may pool: real hospitals' images do not meet.
+slowest site. Only a simulation may pool: real hospitals' images stay apart.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from archipel.vocabulary import ArchipelError, MetricSum, WorkerLimits
 
 @dataclass(frozen=True)
 class PooledRun:
-    """What the pooled model reached: ``curve`` after each round, sums over the held-out subjects, and per site."""
+    """The results of the pooled model: ``curve`` after each round, sums over the held-out subjects, and per site."""
 
     curve: tuple[float, ...]
     validation: Mapping[str, MetricSum]
@@ -63,13 +63,13 @@ class PooledInBackground:
         self._answer, answers = start.Pipe(duplex=False)
         self._folder = TemporaryDirectory(prefix="archipel-pooled-")
         terms = (plan, dict(roots), rounds, epochs, seed, threads, Path(self._folder.name))
-        # As a daemon it ends with this process also where nobody leaves the context.
+        # As a daemon it ends with this process, even if the context is never left.
         self._process = start.Process(target=_answer, args=(answers, *terms), daemon=True)
         self._process.start()
         answers.close()
 
     def result(self) -> PooledRun:
-        """What it reached. Raises what went wrong in it."""
+        """Its result. Raises the error of the process."""
         try:
             run, failed = self._answer.recv()
         except EOFError:

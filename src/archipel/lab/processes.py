@@ -32,7 +32,7 @@ START_S = 60.0
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
+    """A port of 127.0.0.1 that is free now."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
@@ -40,7 +40,7 @@ def free_port() -> int:
 
 @dataclass
 class Running:
-    """A process of ours: how it was started, and where it writes what it says."""
+    """A process of the federation: how it was started, and the file of its output."""
 
     arguments: list[str]
     log: Path
@@ -71,7 +71,7 @@ class Running:
         self.wait()
 
     def stop(self) -> None:
-        """Ask it to stop, as an operator would."""
+        """Stop it with SIGTERM, as an operator would."""
         self.send(signal.SIGTERM)
         self.wait()
 
@@ -169,7 +169,7 @@ class LocalFederation:
 
     @property
     def url(self) -> str:
-        """Where the REST interface is."""
+        """The address of the REST interface."""
         return self.settings.rest_url
 
     def start_server(self) -> None:

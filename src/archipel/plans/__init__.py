@@ -39,7 +39,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the torch plans only when somebody wants one: torch takes seconds, a numpy plan does not."""
+    """Import the torch plans only when one is used: torch takes seconds to import, and a numpy plan does not need
+    it.
+    """
     if name in TORCH_PLANS:
         return getattr(importlib.import_module(TORCH_PLANS[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,7 +16,7 @@ Tensor: TypeAlias = torch.Tensor
 
 @dataclass(frozen=True)
 class Drawn:
-    """What happens to each image of a batch of N: affine matrices ``[N, 3, 4]`` in voxels around the centre, gains
+    """The changes to each image of a batch of N: affine matrices ``[N, 3, 4]`` in voxels around the centre, gains
     and offsets ``[N]`` (in standard deviations of the normalised image), noise ``[N, C, X, Y, Z]``."""
 
     affine: Tensor

@@ -30,7 +30,7 @@ from archipel.vocabulary import (
 Array = NDArray[Any]
 Model = dict[str, Array]
 """A model: its parameters and buffers by name."""
-# Plan classes that need torch, each with the module that is imported when one is first asked for.
+# Plan classes that need torch, each with the module that is imported when the class is first used.
 TORCH_PLANS = {"TorchPlan": "archipel.plans.torch", "SegmentationPlan": "archipel.plans.segmentation"}
 
 
@@ -114,7 +114,7 @@ class Plan:
     selection: ClassVar[Selection | None] = None
 
     def initial_model(self, seed: int) -> Model:
-        """The model of round 0, made at the researcher's from the job's seed.
+        """The model of round 0, made on the researcher's machine from the job's seed.
 
         It takes no hyper-parameters: these may change between rounds, a model's names and shapes may not.
         """

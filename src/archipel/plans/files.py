@@ -1,7 +1,7 @@
 """A plan's files: which ones belong to it, read once as text, without running any of them.
 
-Paths are relative and written with ``/``. Reading is bounded in number and in bytes, follows no link, and gives the
-very texts that are shown, hashed and run; nothing reads them a second time.
+Paths are relative and written with ``/``. Reading is bounded in number and in bytes, follows no link, and gives exactly
+the texts that are shown, hashed and run; they are not read a second time.
 """
 
 from __future__ import annotations

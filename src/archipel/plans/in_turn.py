@@ -1,4 +1,4 @@
-"""A sequence whose items are read when they are asked for: an ensemble's models, of which there may be thousands."""
+"""A sequence whose items are read when they are used: an ensemble's models, of which there may be thousands."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class ReadInTurn(Sequence[T]):
-    """``count`` items that ``read`` gives by their number. None is kept: asked for again, an item is read again.
+    """``count`` items that ``read`` gives by their number. None is kept: an item that is used again is read again.
 
     >>> squares = ReadInTurn(4, lambda number: number**2)
     >>> list(squares), squares[-1], len(squares[1:])

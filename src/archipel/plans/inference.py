@@ -24,7 +24,7 @@ Models = Sequence[Mapping[str, Array]]
 
 
 def read_models(paths: Sequence[Path]) -> list[dict[str, Array]]:
-    """Downloaded models, each a ``.safetensors`` file. Raises BadInput naming the file that is none."""
+    """Downloaded models, each a ``.safetensors`` file. Raises BadInput naming a file that is not one."""
     models = []
     for path in paths:
         try:

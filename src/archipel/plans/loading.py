@@ -1,8 +1,8 @@
 """Running a plan: its modules come from texts in memory, never from a disk.
 
 Each plan is a package of its own, named by the hash of its files, and its files import each other relatively
-(``from .losses import dice``). So a file named like an installed module shadows nothing, and no plan sees the modules
-of another.
+(``from .losses import dice``). So a file named like an installed module hides nothing, and a plan does not see
+the modules of another one.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def load_packaged(packaged: PackagedPlan) -> Plan:
     """Run a plan's entry and make its plan.
 
     Raises BadInput when the entry does not hold the class, and when what the class declares is not of the right type.
-    Whatever the files themselves raise while they run passes through.
+    Errors that the files raise while they run pass through.
     """
     files, entry = packaged.files, packaged.entry
     chosen = explain(files, entry, packaged.class_name)
@@ -122,7 +122,8 @@ def package_name(files: PlanFiles) -> str:
 def plan_line_of(error: BaseException | None, files: PlanFiles) -> PlanLine | None:
     """The innermost line of the plan that an error, or one of its causes, passed through, or of its syntax error.
 
-    The file is one of the plan's own paths and the line one that it has, whatever the plan's code named its frames.
+    The file is one of the plan's own paths and the line one that it has, whatever names the plan's code gave to its
+    stack frames.
     """
     names = {_file_name(package_name(files), path): path for path in files.texts}
     for _ in range(_MOST_CAUSES):
@@ -157,7 +158,7 @@ def _file_name(package: str, path: str) -> str:
 
 
 class _PlanFinder(MetaPathFinder):
-    """Finds the modules of one plan, and answers for no other name."""
+    """Finds the modules of one plan and no other module."""
 
     def __init__(self, package: str, files: PlanFiles) -> None:
         self.package = package
@@ -180,7 +181,7 @@ class _PlanFinder(MetaPathFinder):
         is_package = file is None or file == "__init__.py" or file.endswith("/__init__.py")
         name = None if file is None else _file_name(self.package, file)
         text = "" if file is None else self._texts[file]
-        # Without a place on the disk, Python's own finders look nowhere for what this plan does not hold.
+        # Without a place on the disk, Python's own finders search nowhere for a module that this plan does not have.
         return ModuleSpec(fullname, _TextLoader(text, name), origin=name, is_package=is_package)
 
 

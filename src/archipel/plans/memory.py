@@ -13,8 +13,7 @@ _LARGEST_FROM_HEAP = 32 << 20  # glibc takes no larger value
 
 def keep_freed_memory() -> bool:
     """Ask glibc to keep what is freed for the next step; False on a C library that has no such setting.
-
-    The process's peak does not grow, it only stays near its peak.
+    The process's peak does not grow; its memory only stays near the peak.
     """
     settings = ((HeapSetting.MMAP_THRESHOLD, _LARGEST_FROM_HEAP), (HeapSetting.TRIM_THRESHOLD, 2**31 - 1))
     return all(set_heap(setting, value) for setting, value in settings)

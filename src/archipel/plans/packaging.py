@@ -105,7 +105,7 @@ def _last_name(node: ast.expr) -> str | None:
 
 
 def choose_class(file_name: str, class_names: list[str], class_name: str | None) -> str:
-    """The class that is meant of those found in a file; BadInput (``bad-plan``) when none or several could be."""
+    """The plan class among those found in a file; BadInput (``bad-plan``) when none or several could be."""
     listed = ", ".join(class_names) or "none"
     if class_name is not None:
         if class_name not in class_names:

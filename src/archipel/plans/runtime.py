@@ -1,8 +1,8 @@
-"""PlanRuntime: a plan at work on one site's cohort, task by task, with tensor files in and a tensor file out.
+"""PlanRuntime: runs a plan on one site's cohort, task by task, with tensor files in and a tensor file out.
 
 It runs wherever a plan runs: in the sandboxed worker of a deployed site and inside a simulation. It derives the seed of
-each pass, decides what becomes of the optimiser's state, and refuses what no server should ever add up: parameters
-that are not finite or whose names, types or shapes changed.
+each pass, keeps or resets the optimiser's state, and refuses results that a server must not add up: parameters that are
+not finite or whose names, types or shapes changed.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a task gave besides the tensor file of the model. ``state`` is the optimiser's tensor file to keep at the
-    site, or None.
+    """The result of a task besides the tensor file of the model. ``state`` is the optimiser's tensor file to keep at
+    the site, or None.
     """
 
     samples: int
@@ -59,7 +59,7 @@ class PlanRuntime:
     def prepare(self) -> None:
         """Verify a cohort's files, split it and let the plan read it. Call once before any task.
 
-        What was prepared was verified when it was.
+        Prepared samples were verified when they were prepared.
 
         Raises BadInput for changed data, another kind of dataset than the plan needs, or too few subjects.
         """
@@ -171,7 +171,7 @@ class PlanRuntime:
 
 
 def _check_same_terms(plan: Plan, job: Job) -> None:
-    """What the job says of the plan must be what the plan says of itself: the approval was for the job."""
+    """Check that the job and the plan declare the same: the approval was for the job."""
     pairs = {
         "data needs": (plan.needs, job.needs),
         "metrics": (plan.metrics, job.metrics),
@@ -182,7 +182,7 @@ def _check_same_terms(plan: Plan, job: Job) -> None:
         if declared != approved:
             raise BadInput(
                 Thing("plan", job.plan.class_name),
-                f"declares other {name} than the job",
+                f"declares {name} that differ from the job",
                 "make the job from this plan again",
                 code=ErrorCode.BAD_PLAN,
                 values={"declaration": name},
@@ -210,7 +210,7 @@ def _changed(thing: str, cause: str) -> ArchipelError:
 
 
 def _finite_or_error(work: Callable[[], T]) -> T:
-    """Run the plan; a metric that refuses to be NaN is reported as what it is."""
+    """Run the plan; a metric that must not be NaN is reported as that error."""
     try:
         return work()
     except ValidationError as error:

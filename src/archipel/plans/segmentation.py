@@ -66,7 +66,7 @@ class SegmentationPlan(TorchPlan):
         return torch.from_numpy(images)[:, None], torch.from_numpy(labels)[:, None]
 
     def _levels_of(self, volume: Volume) -> Levels:
-        """Measured once a subject: examples may be made in every epoch."""
+        """Measured once per subject, because examples may be made in every epoch."""
         known: dict[str, Levels] = self.__dict__.setdefault("_levels", {})
         if volume.id not in known:
             known[volume.id] = Levels.of(volume.image)

@@ -1,7 +1,8 @@
 """A plan's source as text: the one text that people read, that is hashed and that runs.
 
 Python obeys a coding cookie when it compiles bytes, and starts a new line at a lone carriage return, where a page shows
-neither. So the bytes are decoded as UTF-8 once, whatever would make the two differ is refused, and text is compiled.
+neither. So the bytes are decoded as UTF-8 once, everything that would make the two differ is refused, and the text is
+compiled.
 ``letters`` says which characters stand where.
 """
 

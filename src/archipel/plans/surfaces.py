@@ -1,4 +1,4 @@
-"""How far two segmented surfaces lie apart, in millimetres."""
+"""The distance between two segmented surfaces, in millimetres."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def normalised(volume: FloatVolume, levels: Levels | None = None) -> FloatVolume
 
 @dataclass(frozen=True)
 class Window:
-    """Which part of a volume lies where in a common shape: centred, cut where it is larger, padded where smaller."""
+    """The place of a volume in a common shape: centred, cut where it is larger, padded where it is smaller."""
 
     volume: tuple[slice, ...]
     common: tuple[slice, ...]

@@ -23,7 +23,7 @@ class Step(Protocol):
         """The names that ``report`` may use, besides the job's own metrics."""
 
     def measure(self, leaf: TensorSpec, start: int, delta: Array) -> None:
-        """Look at a chunk of the update."""
+        """Measure a chunk of the update."""
 
     def apply(self, leaf: TensorSpec, start: int, delta: Array) -> Array:
         """The chunk that leaves instead, float64 of the same length."""

@@ -1,6 +1,6 @@
 """What may leave a site only within a sum: further tensors of the update's own file, beside the model's.
 
-Where a job says ``release: sum``, nothing about an update is said outside its file, and each tensor of the file is
+Where a job says ``release: sum``, nothing about an update is disclosed outside its file, and each tensor of the file is
 something to be added: the model's numbers times the site's weight, and one number each for the weight, the samples, and
 the total and the weight of every metric. The server adds the files of all sites and divides by the sum of the weights.
 """
@@ -45,7 +45,7 @@ def only_sums(job: Job) -> bool:
 
 
 def update_schema(job: Job, kind: TaskKind) -> TensorSchema:
-    """The tensors of the file that a site sends for a task of this kind; of none where there is nothing to send.
+    """The tensors of the file that a site sends for a task of this kind; empty if there is nothing to send.
 
     A weighted tensor is float32 where the model's is at most that wide a float, else float64. Raises BadInput for a
     privacy step that is not known here.

@@ -1,7 +1,7 @@
 """A researcher's side: connect to a federation, write a job, steer the experiment, watch it and take the model home.
 
-It speaks REST to a server and draws what comes back. It knows nothing of how a server or a site works inside, and it
-never sees a record or an image: what it shows of data are counts and schema.
+It uses a server's REST interface and shows the answers. It knows nothing of how a server or a site works inside, and it
+never sees a record or an image: it shows only counts and schema of data.
 """
 
 from archipel.researcher.experiment import Experiment

@@ -63,7 +63,7 @@ class Connection:
             verify=_trust(self.url, ca, proxy),
             headers={"Authorization": f"Bearer {token}"},
             proxy=proxy,
-            # Variables of the environment must not send an access token through somebody's proxy.
+            # Variables of the environment must not send an access token through a proxy that was not asked for.
             trust_env=False,
             timeout=_TIMEOUT,
         )
@@ -124,7 +124,7 @@ class Connection:
 
     def events(self, path: str, after: int) -> Iterator[Event]:
         """Server-sent events after a number, as they happen, until the server ends them."""
-        # The server sends a comment at least every 15 s; silence means that the way to it is broken.
+        # The server sends a comment at least every 15 s; silence means that the connection is broken.
         timeout = httpx.Timeout(45.0, connect=10.0)
         try:
             with self._client.stream("GET", path, params={"after": after}, timeout=timeout) as response:
@@ -169,7 +169,7 @@ def _trust(url: str, ca: str | Path, proxy: str | None) -> ssl.SSLContext:
 
 
 def _fetched_authority(url: str, fingerprint: str, proxy: str | None) -> str:
-    """The CA certificate, fetched without trust and compared with what a person was told."""
+    """The CA certificate, fetched without trust and compared with the fingerprint that a person received."""
     blind = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     blind.check_hostname, blind.verify_mode = False, ssl.CERT_NONE
     try:
@@ -190,7 +190,7 @@ def _fetched_authority(url: str, fingerprint: str, proxy: str | None) -> str:
 
 
 def _check(response: httpx.Response) -> None:
-    """Raise what the server answered with, in its own words."""
+    """Raise the error that the server answered with."""
     if not response.is_error:
         return
     try:
@@ -219,5 +219,5 @@ def _unreachable(url: str, error: Exception) -> ArchipelError:
         remedy = "check the port: researchers use the REST port, not the sites' one; experiments there continue"
         return Unreachable(Thing("server", url), f"did not answer as a server's REST does ({cause})", remedy)
     return Unreachable(
-        Thing("server", url), f"was not reached ({cause})", "check the network; experiments there continue"
+        Thing("server", url), f"cannot be reached ({cause})", "check the network; experiments there continue"
     )

@@ -50,7 +50,7 @@ class TerminalScreen:
 
 
 class LogScreen:
-    """One line a round, a stage, a notice or a remark, for outputs that are no terminal; no line twice."""
+    """One line per round, stage, notice or remark, for outputs that are not a terminal; no line twice."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console()
@@ -93,7 +93,7 @@ class NotebookScreen:
         return
 
     def show(self, progress: Progress) -> None:
-        """Put the table in the place of the one before."""
+        """Replace the table."""
         plain = "\n".join([progress.headline(), *progress.remarks()])
         data = {"text/html": progress.html(), "text/plain": plain}
         if self._shown is None:
@@ -115,7 +115,7 @@ def drawn(progress: Progress) -> Group:
 
 
 def choose_screen() -> Display:
-    """The screen that fits where this process runs."""
+    """The display for the place where this process runs."""
     if in_notebook():
         return NotebookScreen(importlib.import_module("IPython.display"))
     return TerminalScreen() if sys.stdout.isatty() else LogScreen()

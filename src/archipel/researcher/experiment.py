@@ -1,7 +1,7 @@
 """Experiment: the handle by which a researcher submits a job, steers it, watches it and takes its models home.
 
-The experiment itself lives at the server. A handle holds nothing that is not there, so a closed laptop stops nothing
-and ``federation.experiment(name)`` picks it up again from anywhere.
+The experiment itself lives at the server. A handle stores nothing else, so closing a laptop stops nothing, and
+``federation.experiment(name)`` gives the handle again from anywhere.
 """
 
 from __future__ import annotations
@@ -97,14 +97,14 @@ class Experiment:
         return self
 
     def approvals(self) -> DataFrame:
-        """One row a site: its answer and how many subjects its cohort has."""
+        """One row per site: its answer and how many subjects its cohort has."""
         columns = ["site", "state", "subjects", "at"]
         return tables.to_table([answer.model_dump() for answer in self.document().approvals], columns=columns)
 
     def _wait_for_approvals(self, screen: Display) -> None:
         """Wait until every site has answered.
 
-        Raises Refused as soon as so many sites said no that the quorum can no longer be reached.
+        Raises Refused as soon as so many sites rejected it that the quorum can no longer be reached.
         """
 
         def settled(document: ExperimentView) -> bool:
@@ -157,11 +157,11 @@ class Experiment:
         return self._control(ControlVerb.PAUSE)
 
     def resume(self) -> str:
-        """Go on from where it paused, and return at once."""
+        """Continue where it paused, and return at once."""
         return self._control(ControlVerb.RESUME)
 
     def cancel(self) -> str:
-        """End it for good; the models of its finished rounds stay."""
+        """End it permanently; the models of its finished rounds stay."""
         return self._control(ControlVerb.CANCEL)
 
     def watch(self) -> str:
@@ -178,10 +178,10 @@ class Experiment:
         path = f"{self._path}/arguments"
         return self._connection.ask(ExperimentView, "PATCH", path, Arguments(arguments=values)).arguments
 
-    # What came of it
+    # Its results
 
     def document(self) -> ExperimentView:
-        """The experiment as the server tells it: state, reason, round, arguments, approvals, baselines."""
+        """The experiment's document: state, reason, round, arguments, approvals, baselines."""
         return self._connection.ask(ExperimentView, "GET", self._path)
 
     @property
@@ -190,7 +190,7 @@ class Experiment:
         return "draft" if self._draft is not None else self.document().state
 
     def rounds(self) -> list[RoundView]:
-        """The rounds' records as the server tells them, oldest first."""
+        """The rounds' records from the server, oldest first."""
         return self._connection.ask_all(RoundView, f"{self._path}/rounds")
 
     def events(self) -> list[Event]:
@@ -214,7 +214,7 @@ class Experiment:
     def baselines(self) -> DataFrame:
         """The federated model beside each site's own and their ensemble, on the same held-out subjects of every site.
 
-        One row a model and metric: ``all_sites`` is the mean over all subjects, then one column per site.
+        One row per model and metric: ``all_sites`` is the mean over all subjects, then one column per site.
         """
         return tables.baselines(self.document().baselines)
 
@@ -281,7 +281,7 @@ class Experiment:
         if document.job_hash != self.job_hash:
             raise ArchipelError(
                 Thing("experiment", self.name),
-                "the server holds another job than this one under its name",
+                "the server has a different job under this name",
                 "choose another name, or ask the server's operator",
                 code=ErrorCode.TRUST,
             )

@@ -50,7 +50,7 @@ def connect(
 
     ``token`` is an access token from the server's operator; ``ca`` the federation's CA certificate file or its
     ``sha256:`` fingerprint. What is not given is taken from the environment: ARCHIPEL_SERVER, ARCHIPEL_TOKEN,
-    ARCHIPEL_CA, so that no token need stand in a notebook. Raises BadInput for what is missing, ArchipelError for a
+    ARCHIPEL_CA, so that a notebook needs no token in it. Raises BadInput for what is missing, ArchipelError for a
     server that is not reached, not trusted, or does not know the token.
 
     >>> with connect() as federation:  # ARCHIPEL_SERVER, ARCHIPEL_TOKEN and ARCHIPEL_CA are set
@@ -120,9 +120,9 @@ class Federation:
         return to_table(rows, columns=["site", "connected", "last_seen", "datasets"])
 
     def datasets(self) -> DataFrame:
-        """One row a dataset of a site: its kind, how many subjects, and which words its site made public.
+        """One row per dataset of a site: its kind, how many subjects, and the texts that its site made public.
 
-        A count is ``<5`` where the site tells no smaller one. Counts and schema, never rows.
+        A count is ``<5`` if the site discloses no smaller one. Counts and schema, never rows.
         """
         rows = [
             {
@@ -175,8 +175,8 @@ class Federation:
         sites must deliver in each round;
         ``deadline`` and ``grace`` are seconds. ``baselines=True`` also trains each site alone and measures the
         ensemble of those models. ``strategy`` (default: federated averaging) names how updates become the next model,
-        with its parameters. ``privacy`` (default: each site's update by itself, unchanged) says how updates leave a
-        site: ``PrivacyTerms(release="sum")`` lets nothing leave but what is added to the other sites'. The initial
+        with its parameters. ``privacy`` (default: each site's update individually, unchanged) says how updates leave a
+        site: ``PrivacyTerms(release="sum")`` lets only terms of a sum over sites leave. The initial
         model is made here, from ``seed``.
 
         Raises BadInput for a plan, site, dataset or argument that does not fit.
@@ -216,17 +216,17 @@ class Federation:
         return Experiment.known(self._connection, name)
 
     def experiments(self) -> DataFrame:
-        """One row an experiment, newest first."""
+        """One row per experiment, newest first."""
         keys = ("experiment", "state", "round", "rounds", "reason", "created", "started", "ended")
         rows = [summary.model_dump(mode="json", include=set(keys)) for summary in self.summaries()]
         return to_table(rows, columns=list(keys))
 
     def summaries(self) -> list[ExperimentSummary]:
-        """Every experiment as the server tells it in a line, newest first."""
+        """A summary of every experiment, newest first."""
         return self._connection.ask_all(ExperimentSummary, "/v1/experiments")
 
     def close(self) -> None:
-        """End the connection; experiments go on."""
+        """End the connection; experiments continue."""
         self._connection.close()
 
     def _sites(self) -> list[SiteView]:
@@ -282,7 +282,7 @@ def _terms(rounds: int, quorum: int, deadline: float, grace: float, retries: int
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise BadInput(
                 Thing.worded(f"{name}={value!r}", **{name: value}),
-                "is not a whole number that is valid",
+                "is not a valid whole number",
                 f"give at least {least}",
                 values={"least": least},
             )

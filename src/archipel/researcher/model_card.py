@@ -24,7 +24,7 @@ def model_card(
 ) -> str:
     """The card in Markdown. ``model`` is the server's entry of the kept model; the next two its records.
 
-    ``software`` is what ran elsewhere, by name; the versions here are added to it.
+    ``software`` are names and versions of what ran elsewhere; the versions here are added to it.
     """
     committed = [attempt for attempt in rounds if attempt.is_committed and attempt.round <= model.round]
     local = model.name.removeprefix("local:") if model.name.startswith("local:") else None
@@ -164,7 +164,7 @@ def _measured(job: Job, model: ModelView, document: ExperimentView, local: str |
     ]
     if rows:
         head = "| model | " + " | ".join(sorted(sums)) + " |\n|---|" + "---|" * len(sums)
-        text += f"\n\n### Beside the baselines\n\n{head}\n" + "\n".join(rows)
+        text += f"\n\n### Compared with the baselines\n\n{head}\n" + "\n".join(rows)
     return text
 
 

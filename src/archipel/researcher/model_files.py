@@ -1,4 +1,4 @@
-"""A model taken home: a safetensors file whose bytes are those the server named, with its card beside it."""
+"""A downloaded model: a safetensors file whose bytes are those the server named, with its card beside it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SUFFIX = ".safetensors"
 
 
 def place_for(path: Path, experiment: str, which: str) -> Path:
-    """The file that a model goes to: ``path`` itself when it ends in .safetensors, else a file in that folder."""
+    """The file for a model: ``path`` itself when it ends in .safetensors, else a file in that folder."""
     if path.suffix == _SUFFIX:
         return path
     if path.suffix == ".md":

@@ -1,4 +1,6 @@
-"""What a demonstration measured, as values: every model's scores on the same held-out subjects, and how it got them."""
+"""The results of a demonstration, as values: every model's scores on the same held-out subjects, and how they were
+made.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,7 @@ class ModelScore:
 
 @dataclass(frozen=True)
 class MiddleSlice:
-    """One slice of a held-out subject, to be looked at.
+    """One slice of a held-out subject, to be shown.
 
     ``image`` float ``[A, B]``, ``truth`` and ``predicted`` label values ``[A, B]``, all in RAS with A the axis that
     runs across the page; ``spacing`` their voxel sizes in mm. ``dice`` is that of the whole volume.
@@ -78,7 +80,7 @@ class ModelNumbers(TypedDict):
 
 
 class Summary(TypedDict):
-    """What ``summary.json`` holds; programs read it, so that its keys stay."""
+    """The content of ``summary.json``. Programs read it, so its keys stay."""
 
     title: str
     data: str
@@ -102,7 +104,7 @@ class DemoResult:
     """Everything that goes into ``demo-results/``.
 
     ``curves`` are validation Dice after each round by model name (``federated``, ``pooled``), ``losses`` training
-    losses of each round by site. ``deployed`` says whether the sites were processes of their own that spoke mutual
+    losses of each round by site. ``deployed`` says whether the sites were processes of their own that used mutual
     TLS and trained in a sandbox, or simulated in one process. ``seconds`` needs ``total``. ``model`` names the file
     of the federated model, of the last round.
     """
@@ -184,7 +186,7 @@ def middle_slice(
     affine: NDArray[Any],
     dice: float,
 ) -> MiddleSlice:
-    """The slice to look at of a volume ``[X, Y, Z]`` in any orientation: the one that cuts most of the true structure.
+    """The slice to show of a volume ``[X, Y, Z]`` in any orientation: the one that cuts most of the true structure.
 
     Among the three anatomical planes it takes the sagittal one, which shows front and back part of a hippocampus
     together.

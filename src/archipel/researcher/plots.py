@@ -1,4 +1,4 @@
-"""Curves of an experiment: loss and validation over the rounds, with the baselines it is shown against."""
+"""Curves of an experiment: loss and validation over the rounds, with its baselines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-# Okabe and Ito (2008): eight colours that colour-blind readers tell apart.
+# Okabe and Ito (2008): eight colours that colour-blind readers can distinguish.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F", "#555555")
 INK = "#12343B"
 
@@ -21,8 +21,8 @@ INK = "#12343B"
 def curves(history: DataFrame, validation: Sequence[str], baselines: BaselinesView | None = None) -> Figure:
     """One panel for the training loss and one for each validation metric of the rounds' models.
 
-    Thin lines are sites, the thick one all of them together. Dotted in a site's colour is what it reaches alone,
-    dashed the ensemble of those models.
+    Thin lines are sites, the thick one all of them together. Dotted lines in a site's colour are its local model,
+    the dashed line is the ensemble of these models.
     """
     plt, measured = pyplot(), baselines or BaselinesView()
     committed = history[history["state"].isin(["committed", "delivered"])]

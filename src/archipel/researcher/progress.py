@@ -1,4 +1,4 @@
-"""What is shown of a running experiment, as a value: a headline, one table, and the course of the main metric."""
+"""What to show of a running experiment, as a value: a headline, one table, and the course of the main metric."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Progress:
     """An experiment's document and rounds, what each site does in the exchange that is open, and a notice.
 
     ``document`` is None before the server has answered. ``released`` are error texts that people at sites released, a
-    line each. Nothing that others wrote comes out of here with control characters in it.
+    line each. Texts of other parties are given without control characters.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Progress:
 
     @property
     def state(self) -> ExperimentState | None:
-        """Where the experiment stands, as far as that is known."""
+        """The experiment's state, as far as it is known."""
         return self.document.state if self.document is not None else None
 
     @property
@@ -78,7 +78,7 @@ class Progress:
         return escape_hidden(" · ".join(parts))
 
     def remarks(self) -> list[str]:
-        """Who has not answered and what they must type, and the newest error texts that were released."""
+        """The sites that have not answered, with the command to type there, and the newest released error texts."""
         silent = [answer.site for answer in self.approvals if answer.state is ApprovalState.WAITING]
         found = []
         if silent and self.state is ExperimentState.WAITING:
@@ -154,7 +154,7 @@ class Progress:
 
 
 def advance(progress: Progress, event: Event) -> Progress:
-    """What is known after one more event."""
+    """The progress after one more event."""
     match event.body:
         case RoundOpened() as body:
             stage = _STAGES[body.kind]

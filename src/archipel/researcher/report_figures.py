@@ -82,7 +82,7 @@ def _dice(axis: Any, result: DemoResult) -> None:
 
 
 def _range(ends: Sequence[float], values: Sequence[float]) -> tuple[float, float]:
-    """Limits that show the end well and still the rise: the first tenth of the rounds may fall out of the picture."""
+    """Limits that show the end well and also the rise: the first tenth of the rounds may be outside the picture."""
     shown = [*ends, *sorted(values)[len(values) // 10 :]]
     low, high = (min(shown), max(shown)) if shown else (0.0, 1.0)
     margin = max(0.01, 0.06 * (high - low))

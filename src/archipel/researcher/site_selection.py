@@ -1,6 +1,6 @@
-"""The roster of a job: which dataset of which site fits a plan, and why a site is left out; decided on what sites tell.
+"""The roster of a job: which dataset of which site fits a plan, and why a site is left out, by what sites disclose.
 
-Nothing is left out in silence: a site that does not take part comes back with its reason.
+A site that does not take part is returned with the reason.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _told_columns(dataset: DatasetSummary) -> set[str]:
 
 
 def _most(told: int | str) -> int:
-    """The most subjects that a count may stand for: ``<5`` is at most 4."""
+    """The largest number that a disclosed count may mean: ``<5`` is at most 4."""
     return told if isinstance(told, int) else int(told[1:]) - 1
 
 

@@ -1,4 +1,4 @@
-"""Why an experiment does not go on, as the error that says it: who said no, or what failed and what can be done."""
+"""Why an experiment does not continue, as an error: which sites rejected it, or what failed and what can be done."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from archipel.vocabulary.states import ApprovalState, ExperimentState
 
 
 def without_quorum(document: ExperimentView, quorum: int) -> Refused:
-    """So many sites said no that the quorum can no longer be reached."""
+    """So many sites rejected it that the quorum can no longer be reached."""
     others = [answer for answer in document.approvals if answer.state is not ApprovalState.APPROVED]
     approved = len(document.approvals) - len(others)
     no = ", ".join(f"{answer.site} {answer.state}" for answer in others)
@@ -25,7 +25,7 @@ def without_quorum(document: ExperimentView, quorum: int) -> Refused:
 
 
 def unfinished(document: ExperimentView, newest: Sequence[RoundView]) -> ArchipelError:
-    """Why an experiment stands still, with what sites said in its newest round or attempt."""
+    """Why an experiment is paused, with the failures of sites in its newest round or attempt."""
     failed = {
         site: part.failure
         for attempt in newest

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 C = TypeVar("C")
 ALL_SITES = "all_sites"
-"""The row of a round, or the column of a baseline, that stands for all its sites together."""
+"""The name of the row of a round, or of the column of a baseline, for all sites together."""
 
 Cell = str | int | float | bool | None
 Row = dict[str, Cell]
@@ -31,7 +31,7 @@ _OF_A_FAILURE = ("code", "sentence", "exception", "file", "line")
 
 
 def to_table(rows: Sequence[Mapping[str, Cell]], columns: Sequence[str] | None = None) -> DataFrame:
-    """Rows as a pandas DataFrame, in texts of others everything hidden written out.
+    """Rows as a pandas DataFrame, with invisible characters of other parties' texts written out.
 
     Raises BadInput with the remedy when pandas is not installed.
     """

@@ -1,4 +1,4 @@
-"""Watching an experiment: its event stream, followed through broken connections, onto a screen."""
+"""Watching an experiment: its event stream, followed through broken connections and shown on a display."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ _ASK_AGAIN = frozenset(
         EventKind.SUBMITTED,
     }
 )
-"""What these report shows in the experiment's document or in the rounds' records; the others are shown as they are."""
+"""Events after which the experiment's document or the rounds' records are read again; the others are shown as they
+are.
+"""
 
 
 def watch(
@@ -32,7 +34,7 @@ def watch(
 ) -> ExperimentView:
     """Show the experiment until its document fulfils ``until`` or it is over; returns the document.
 
-    A lost connection is awaited for as long as it takes, and said on the screen.
+    A lost connection is tried again without end, and the display says so.
     """
     path = f"/v1/experiments/{name}"
     seen, wait = 0, 0.5
@@ -60,7 +62,7 @@ def watch(
             wait = min(2 * wait, _LONGEST_PAUSE_S)
     except KeyboardInterrupt:
         screen.show(replace(progress, notice=_stopped(name, progress.state)))
-    # A fresh one, outside of what it came through: forty lines of a connection's insides would hide what was said.
+    # A new error without its context: forty lines of a connection's traceback would hide the message.
     raise KeyboardInterrupt
 
 

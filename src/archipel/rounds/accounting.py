@@ -20,12 +20,12 @@ from archipel.vocabulary.states import ParticipantStatus
 
 
 def check_releases(job: Job) -> None:
-    """Raise BadInput for a job that names a privacy step which is not known here."""
+    """Raise BadInput for a job that names an unknown privacy step."""
     steps_of(job)
 
 
 def check_what_leaves(job: Job, update: Update) -> None:
-    """Raise BadInput when an update says by itself what may leave its site only within a sum.
+    """Raise BadInput when an update discloses individually what may leave its site only within a sum.
 
     Such a field is a tensor of the update's file. Called where a site makes an update and where a server takes one.
     """
@@ -86,7 +86,7 @@ def stage_record(
     seconds: float,
     sums: UpdateSums | None = None,
 ) -> StageRecord:
-    """What became of an attempt that closes now; ``model`` is the hash of the one it made, if any.
+    """The record of an attempt that closes now; ``model`` is the hash of the model that it made, if any.
 
     ``sums`` is what the contributors' files add up to where a site's own numbers may not leave it; no site has numbers
     in the record then.

@@ -30,13 +30,13 @@ class Aggregated:
     sums: UpdateSums | None = None
 
     def remove(self) -> None:
-        """Delete the files: they would keep the room that the next try needs."""
+        """Delete the files: they would take the space that the next try needs."""
         for kept in (*self.memory.values(), *([self.model] if self.model else [])):
             kept.file.unlink(missing_ok=True)
 
 
 def aggregate(job: Job, store: ExperimentStore, opened: Opened, contributors: Sequence[str]) -> Aggregated:
-    """What the contributors' updates come to: after training the next model and the strategy's memory.
+    """The result of the contributors' updates: after training the next model and the strategy's memory.
 
     Raises NotFiniteUpdate, NotFiniteResult, StorageFull and BadInput, and UnusableSum in place of NotFiniteUpdate for a
     job whose updates leave only within a sum; no file is left behind then.

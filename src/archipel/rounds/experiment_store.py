@@ -31,7 +31,7 @@ class SiteRecord(Record):
 
 
 class StageRecord(Record):
-    """What became of one attempt at a stage: who contributed, what it took, what was measured.
+    """The record of one attempt at a stage: who contributed, its costs, and what was measured.
 
     ``samples``, ``metrics`` and ``validation`` are sums over the contributing sites; ``validation`` is of the model
     that the stage started from.
@@ -51,7 +51,7 @@ class StageRecord(Record):
 
 @dataclass
 class Opened:
-    """An attempt at a stage that is under way."""
+    """An attempt at a stage that is running."""
 
     stage: Stage
     attempt: int
@@ -73,7 +73,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class ExperimentProgress:
-    """Where an experiment is: all that the loop needs to go on, of a size that does not grow with its rounds.
+    """How far an experiment is: all that the loop needs to continue, of a size that does not grow with its rounds.
 
     ``rounds_done`` rounds of training are committed and the later stages in ``done``; ``attempts`` counts those made
     at a stage that is not. ``memory`` is what the strategy keeps after the last committed round, by name.
@@ -99,7 +99,7 @@ class ExperimentStore(Protocol):
     """Lasting state of one experiment. Every call is durable when it returns."""
 
     def progress(self) -> ExperimentProgress:
-        """Everything the loop needs to go on from here."""
+        """Everything the loop needs to continue from here."""
 
     def passes(self) -> dict[int, dict[str, Value]]:
         """The arguments of each committed round of training, by its number."""
@@ -108,7 +108,7 @@ class ExperimentStore(Protocol):
         """A stage's attempt begins."""
 
     def accepted(self, key: TaskKey, site: str) -> None:
-        """A site works on its task: for whoever looks on, nothing follows from it."""
+        """A site works on its task. This is for display; nothing follows from it."""
 
     def delivered(self, key: TaskKey, site: str, update: Update, tensor_file: Path | None) -> None:
         """A site's update counts from now on."""
@@ -137,7 +137,7 @@ class ExperimentStore(Protocol):
         """
 
     def stall(self, reason: str) -> None:
-        """The experiment cannot go on by itself and pauses, with the reason in words."""
+        """The experiment cannot continue by itself and pauses, with the reason as text."""
 
     def finish(self) -> None:
         """All stages are done."""

@@ -2,7 +2,8 @@
 
 The loop offers tasks and takes events from one queue. An offer returns at once; a site that is away gets it when it
 comes back. ``Delivered`` carries a future that the loop resolves once the update is recorded, or with the error why
-it does not count, so that a site is never told "received" about something that a crash could lose.
+it does not count, so that a site never gets "received" for
+an update that a crash could lose.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Lost:
-    """The site's connection is gone."""
+    """The site's connection ended."""
 
     site: str
 
@@ -59,7 +60,7 @@ class Returned:
 
 @dataclass(frozen=True)
 class Nudged:
-    """The experiment's own state was changed by a person; look at it."""
+    """A person changed the experiment's own state; the loop reads it again."""
 
 
 FleetEvent = Accepted | Delivered | Failed | Lost | Returned | Nudged
@@ -82,7 +83,7 @@ class Fleet(Protocol):
         """Give the site its task, now or when it comes back."""
 
     async def withdraw(self, site: str, key: TaskKey, reason: str) -> None:
-        """Tell the site to stop working on a task."""
+        """Ask the site to stop working on a task."""
 
     async def announce(self, sites: Sequence[str], closed: RoundClosed) -> None:
-        """Send the signed word on a closed round to these sites."""
+        """Send the signed result of a closed round to these sites."""

@@ -1,7 +1,7 @@
 """The experiment loop: opens stages one after the other over a fleet, and closes each when the table says so.
 
-Everything it must not forget is in the experiment store, written before it takes effect; started again on the same
-store it continues where that ends, with the updates of an open round that had arrived.
+Its lasting state is in the experiment store, written before it takes effect. Started again on the same store, it
+continues where the store ends, with the updates of an open round that had arrived.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class ExperimentLoop:
         self._for_good = ""
 
     async def run(self) -> ExperimentState:
-        """Go on from where the experiment store ends; returns the state in which there is nothing more to do."""
+        """Continue where the experiment store ends; returns the state in which nothing is left to do."""
         while True:
             progress = await _in_thread(self.store.progress)
             opened = progress.opened
@@ -73,7 +73,7 @@ class ExperimentLoop:
             await self._conduct(opened)
 
     async def _rest(self) -> None:
-        """Wait for the end of the pause after a failed attempt, or for a word that may change what comes next."""
+        """Wait for the end of the pause after a failed attempt, or for an event that may change what comes next."""
         event = await self._next_event(self._not_before)
         if isinstance(event, Delivered) and not event.settled.done():
             thing = event.update.key.update_of(event.site)
@@ -117,7 +117,7 @@ class ExperimentLoop:
         try:
             await _in_thread(turn, *words)
         except Conflict as error:
-            # Somebody cancelled since the experiment store was read; the next reading shows it.
+            # The experiment was cancelled since the experiment store was read; the next reading shows it.
             _log.info("overtaken", experiment=self.job.experiment, error=str(error))
 
     def _impossible(self, progress: ExperimentProgress) -> list[Stage]:
@@ -161,7 +161,7 @@ class ExperimentLoop:
                         return
                 elif event is not None:
                     await self._take(opened, event, ends, awaited)
-                # After every event too: a site that speaks without end must not keep the deadline away.
+                # Checked after every event too: a site that sends events without end must not delay the deadline.
                 self._let_time_pass(opened, ends, awaited)
             if await self._close(opened, self.clock() - began):
                 return
@@ -250,7 +250,7 @@ class ExperimentLoop:
         check_update(self.job, opened.task, update, has_file)
 
     async def _close(self, opened: Opened, seconds: float) -> bool:
-        """Close the attempt; False when the fold found a site at fault and the verdict must be taken again."""
+        """Close the attempt; False when the fold found a faulty update and the verdict must be made again."""
         committed = verdict(opened.sites.values(), self._quorum(opened.stage)) is UpdateVerdict.QUORUM
         contributors = sorted(site for site, state in opened.sites.items() if state is ParticipantStatus.DELIVERED)
         made, unable = Aggregated(), ""

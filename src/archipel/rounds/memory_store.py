@@ -1,4 +1,6 @@
-"""An experiment store in memory, for simulations and tests: the same rules as a durable one, gone with the process."""
+"""An experiment store in memory, for simulations and tests: the same rules as a durable one; it ends with the
+process.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,7 @@ class MemoryExperimentStore:
             self.pause_after = max(done, default=0) + 1
 
     def progress(self) -> ExperimentProgress:
-        """Everything the loop needs to go on from here."""
+        """Everything the loop needs to continue from here."""
         done = {record.stage for record in self.records if record.committed}
         attempts = {record.stage: record.attempt for record in self.records if record.stage not in done}
         trained = sum(stage.kind is TaskKind.TRAIN for stage in done)
@@ -140,7 +142,7 @@ class MemoryExperimentStore:
             self.state, self.pause_after = ExperimentState.PAUSED, None
 
     def stall(self, reason: str) -> None:
-        """The experiment pauses with the reason in words."""
+        """The experiment pauses with the reason as text."""
         self.state, self.reason = next_state(self.job.experiment, self.state, ExperimentVerb.STALL), reason
 
     def finish(self) -> None:

@@ -1,6 +1,6 @@
 """Which models of an experiment are kept: the initial, the last and the best one, and each site's own.
 
-One rule for the server's database and for a simulation. Whoever keeps models deletes those that no name holds any more.
+One rule for the server's database and for a simulation. Both delete models to which no name refers any more.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from archipel.vocabulary import Hash, Job, MetricSum, TaskKind
 INITIAL, LAST, BEST, LOCAL, MEMORY = "initial", "last", "best", "local:", "memory:"
 """Names of models; a site's own model is called ``local:`` and the site's name.
 
-``memory:`` and a name is what the strategy keeps between rounds: kept as models are, but handed to nobody.
+``memory:`` and a name is what the strategy keeps between rounds: kept as models are, but given to no site and no
+researcher.
 """
 
 

@@ -22,7 +22,7 @@ ENSEMBLE = "ensemble"
 
 
 def next_stage(job: Job, rounds_done: int, done: Collection[Stage]) -> Stage | None:
-    """What comes after ``rounds_done`` rounds of training and the later stages in ``done``; None when all is done."""
+    """The stage after ``rounds_done`` rounds of training and the later stages in ``done``; None when all is done."""
     if rounds_done < job.terms.rounds:
         return Stage(kind=TaskKind.TRAIN, round=rounds_done + 1)
     return next((stage for stage in stages_after_training(job) if stage not in done), None)

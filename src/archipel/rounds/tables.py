@@ -1,7 +1,7 @@
 """The life of a site in a round, and of an experiment, as tables that a reader can check by eye.
 
-A round has no state machine of its own: it is open while any of its sites may still deliver, and what it comes to
-follows from the states its sites ended in (``verdict``). A deadline is an event that reaches every site.
+A round has no state machine of its own: it is open while any of its sites may still deliver, and its result
+follows from the final states of its sites (``verdict``). A deadline is an event that reaches every site.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ SITE_TABLE: dict[tuple[ParticipantStatus, ParticipantEvent], ParticipantStatus] 
 
 
 def next_site_state(state: ParticipantStatus, event: ParticipantEvent) -> ParticipantStatus:
-    """Where the site is after the event."""
+    """The site's state after the event."""
     return SITE_TABLE.get((state, event), state)
 
 
 class UpdateVerdict(StrEnum):
-    """What a round has come to."""
+    """The result of a round."""
 
     OPEN = "open"
     QUORUM = "quorum"

@@ -1,7 +1,7 @@
 """The meeting point: who belongs to the federation, what runs, and the REST interface for people.
 
-It keeps experiments, opens rounds and adds updates up; it never sees an image, runs no plan and trusts no site's word
-without a certificate it signed itself.
+It keeps experiments, opens rounds and adds updates up; it never sees an image, runs no plan and trusts no site without
+a certificate that it signed itself.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A copy of a server's state folder, made while it runs: a folder that can take the server's place.
 
 The database is copied whole, as of one moment, and then what its rows name. A round that commits meanwhile removes the
-model of before; the database is then copied again, so that in the end everything that a row of the copy names is there.
+model before it. The database is then copied again, so that the copy has everything that its rows name.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class _Named(NamedTuple):
 def copy(federation: ServerContext, folder: Path) -> Copied:
     """Copy the state folder to ``folder``, which is there when the copy is whole and not before.
 
-    A journal that is not whole and files that are missing or damaged are copied as they are and reported, for such a
-    server needs its copy most. Raises Conflict when something is there already, and StorageFull.
+    A damaged journal and missing or damaged files are copied as they are and reported, because such a server needs its
+    copy most. Raises Conflict when something is there already, and StorageFull.
     """
     if folder.exists():
         raise Conflict(Thing.folder(folder), "is there already", "name a new folder for each copy")

@@ -88,9 +88,9 @@ async def _serve(federation: ServerContext) -> None:
 
 
 async def _watch(bell: Wakeup, wire: FederationServicer, retry_s: float) -> None:
-    """Act on what another process or a REST call changed: a revoked certificate is cut now.
+    """Act on what another process or a REST call changed: connections with a revoked certificate are closed.
 
-    What cannot be looked at now (a full disk, say) is looked at again.
+    A check that fails now (a full disk, say) is repeated later.
     """
     again = False
     while True:

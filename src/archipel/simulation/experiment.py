@@ -29,7 +29,7 @@ async def simulate(
     workers: int = 1,
     modules: Sequence[str] = (),
 ) -> MemoryExperimentStore:
-    """Run the whole job; returns its experiment store with every record, and the models that a server would keep, too.
+    """Run the whole job; returns its experiment store with every record and the models that a server would keep.
 
     ``folder`` takes the tensor files and must be empty. With one worker all sites train in this process, one after the
     other. With more, each worker is a process of its own with the threads that the job allows (by default one); a site

@@ -33,13 +33,13 @@ class SimulatedFleet:
         work.add_done_callback(self._running.discard)
 
     async def withdraw(self, site: str, key: TaskKey, reason: str) -> None:
-        """Nothing to stop: a simulated site has finished before anybody could ask."""
+        """Nothing to stop: a simulated site finishes before it could be asked."""
 
     async def announce(self, sites: Sequence[str], closed: RoundClosed) -> None:
-        """Nothing to tell: a simulated site keeps no tensor files to commit."""
+        """Nothing to send: a simulated site keeps no tensor files to commit."""
 
     async def close(self) -> None:
-        """Stop what still runs; nobody waits for it any more."""
+        """Stop what still runs and is no longer awaited."""
         for work in self._running:
             work.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)

@@ -1,7 +1,7 @@
-"""The pooled baseline: what one hospital that had everybody's patients would reach.
+"""The pooled baseline: what one hospital with the patients of all sites would reach.
 
 Every site's data is read and mapped as at that site, and the same subjects are held out, so that only the pooling
-differs. Only a simulation may pool: real hospitals' data does not meet.
+differs. Only a simulation may pool: real hospitals' data stays apart.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class PooledSource:
-    """Samples of several sites under names that are each one's own. Values have the plan's names already."""
+    """Samples of several sites under unique names. Values have the plan's names already."""
 
     needs: DataNeeds
     sites: tuple[SimulatedSite, ...]
@@ -74,7 +74,7 @@ def _source(site: SimulatedSite) -> Source:
 
 def pooled_site(sites: Sequence[SimulatedSite], needs: DataNeeds, fraction: float, name: str = NAME) -> SimulatedSite:
     """All sites' usable subjects as one site; those held out at a site (by ``fraction`` where it has no list) are held
-    out here too. An id that several sites have is several people, each called ``<site>:<id>``."""
+    out here too. An id that several sites have stands for several patients, each called ``<site>:<id>``."""
     cohorts = [usable(site.cohort, needs) for site in sites]
     sites_of = Counter(subject for cohort in cohorts for subject in cohort.subjects)
     several = {subject for subject, count in sites_of.items() if count > 1}
@@ -99,7 +99,7 @@ def pooled_site(sites: Sequence[SimulatedSite], needs: DataNeeds, fraction: floa
 
 @dataclass(frozen=True)
 class Pooled:
-    """What the pooled model reached: the records of its rounds and of its last measure, and sums at each site."""
+    """The results of the pooled model: the records of its rounds and of its last validation, and sums at each site."""
 
     rounds: tuple[StageRecord, ...]
     last: StageRecord

@@ -1,4 +1,4 @@
-"""What the models of a simulation reached, at each site and over all sites together."""
+"""The results of a simulation's models, at each site and over all sites together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NAMES = {"": "federated", "ensemble": "ensemble"}
 
 
 class ModelScores(Record):
-    """One model's validation metrics at each site, and over all sites together: weighted means, without those of no
+    """One model's validation metrics at each site, and over all sites together: weighted means, without metrics of no
     sample."""
 
     model: str
@@ -20,7 +20,7 @@ class ModelScores(Record):
 
 
 def model_scores(store: MemoryExperimentStore) -> list[ModelScores]:
-    """What each model that was measured at the end reached: the federated one, the ensemble, then each site's own."""
+    """The results of each model that was measured at the end: the federated one, the ensemble, then each site's own."""
     measured = [record for record in store.records if record.committed and record.stage.kind is TaskKind.EVALUATE]
     measured.sort(key=_place)
     return [

@@ -1,6 +1,6 @@
 """A site of a simulation as a value, and the handler of its tasks that is made from it, in whichever process.
 
-``SiteSpec`` is the one thing that a process needs to be a site. A fleet of another kind, for example of Ray actors on
+A process needs only a ``SiteSpec`` to act as a site. A fleet of another kind, for example of Ray actors on
 several machines, can be written over it without a change elsewhere: each actor is given some specifications, makes
 their handlers with ``site_handler`` and keeps them for the whole experiment, since an optimiser's state stays in the
 handler; the fleet passes each task to the actor of its site and puts ``Accepted``, ``Delivered`` or ``Failed`` into its
@@ -34,8 +34,8 @@ class SiteSpec:
 
     ``data`` is the folder of the dataset or another source of its samples, ``models`` the folder in which the models
     are found by their hash (see ``model_path``), and ``tensor_files`` the site's own folder for what it trained.
-    ``modules`` are imported first, by name: whatever registers strategies and privacy steps of the researcher's own,
-    which a new process does not have.
+    ``modules`` are imported first, by name: they register the researcher's own strategies and privacy steps, which
+    a new process does not have.
     """
 
     job: Job

@@ -1,4 +1,4 @@
-"""Simulated sites: folders of one's own, each read and mapped as a hospital would read and map it."""
+"""Simulated sites: folders of the researcher, each read and mapped as a hospital would read and map it."""
 
 from __future__ import annotations
 

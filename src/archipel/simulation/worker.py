@@ -1,4 +1,4 @@
-"""A worker process of a simulation: it is some of the sites, for the whole experiment, one task at a time."""
+"""A worker process of a simulation: it acts as some of the sites for the whole experiment, one task at a time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class WorkerStarted:
 
 @dataclass(frozen=True)
 class Raised:
-    """An error on its way to the researcher's process: pickled where that is possible, and its traceback as text."""
+    """An error that is sent to the researcher's process: pickled where that is possible, and its traceback as text."""
 
     text: str
     summary: str
@@ -41,7 +41,7 @@ class Raised:
         summary = " ".join(f"{type(error).__name__}: {error}".split()) + where
         try:
             pickled = pickle.dumps(error)
-            # Some errors can be pickled and then not be read.
+            # Some errors can be pickled but not unpickled.
             pickle.loads(pickled)  # noqa: S301 - written two lines above
         except Exception:
             pickled = None
@@ -64,19 +64,19 @@ class Raised:
 
 
 class WorkerTraceback(Exception):
-    """Where in a worker an error was raised, as text."""
+    """The traceback of an error in a worker, as text."""
 
     def __str__(self) -> str:
         return f'\n"""\n{self.args[0]}"""'
 
 
 Question = tuple[int, str, Task]
-"""A number to know the answer by, the site and its task."""
+"""A number that identifies the answer, the site and its task."""
 Answer = WorkerStarted | LocalUpdate | Raised
 
 
 def serve(channel: Connection, specs: Sequence[SiteSpec]) -> None:
-    """Answer questions until the other end is closed: (number, what was made). The tensor files stay files."""
+    """Answer questions until the other end is closed: (number, update). The tensor files stay files."""
     # A Ctrl-C goes to every process of the terminal; the researcher's ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
@@ -109,7 +109,7 @@ async def _until_closed(channel: Connection, handlers: Mapping[str, Handler], pl
     loop.add_reader(channel.fileno(), take)
     await closed.wait()
     if working:
-        # Nobody waits for it any more, and a thread that trains cannot be stopped otherwise.
+        # Its result is no longer awaited, and a thread that trains cannot be stopped otherwise.
         os._exit(1)
 
 

@@ -21,7 +21,9 @@ _END_S = 5.0
 
 
 class SimulationWorker:
-    """One process that is some of the sites. ``died`` gets the error when it ends although nobody ended it."""
+    """One process that acts as some of the sites. ``died`` gets the error when the process ends without having been
+    stopped.
+    """
 
     def __init__(self, specs: Sequence[SiteSpec], died: asyncio.Future[None]) -> None:
         self.sites = [spec.site for spec in specs]
@@ -39,7 +41,7 @@ class SimulationWorker:
             self._process.start()
         theirs.close()
         assert self._process.pid is not None
-        # Unlike the end of the pipe this is seen also when a process that the plan started lives on.
+        # Unlike the end of the pipe, this is noticed even if a process that the plan started is still alive.
         self._end = os.pidfd_open(self._process.pid)
         self._loop.add_reader(self._channel.fileno(), self._hear)
         self._loop.add_reader(self._end, self._ended)
@@ -106,7 +108,7 @@ class SimulationWorker:
         self._lose()
 
     def _lose(self) -> None:
-        """The process is gone: everybody who waits for it is told."""
+        """The process has ended: every call that waits for it fails with the reason."""
         if self._error is not None:
             return
         self._listen_no_more()
@@ -115,7 +117,7 @@ class SimulationWorker:
         for waiting in lost:
             if not waiting.done():
                 waiting.set_exception(self._error)
-                # Whoever does not wait any more is no cause for a warning.
+                # A caller that no longer waits is not a reason for a warning.
                 waiting.exception()
         self._waiting.clear()
 
@@ -144,7 +146,7 @@ async def worker_handlers(
 ) -> AsyncIterator[tuple[dict[str, Handler], asyncio.Future[None]]]:
     """A handler for each site, backed by this many processes, and a future that fails when one of them dies.
 
-    Sites are dealt out in order and stay with their process. All processes have ended when the context is left.
+    Sites are distributed in order and stay with their process. All processes have ended when the context is left.
     """
     died: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     started: list[SimulationWorker] = []

@@ -1,7 +1,7 @@
 """Where bytes and rows are kept: a content-addressed blob store and the relational database of a server or a site.
 
-It knows hashes, files and SQL; it does not know what a job, a round or a site is. The rule both halves keep together:
-a blob is written, synced and renamed first, then one transaction names it; what no row names is swept at start.
+It knows hashes, files and SQL; it does not know what a job, a round or a site is. Both halves follow one rule: a
+blob is written, synced and renamed first, then one transaction names it; blobs that no row names are removed at start.
 """
 
 from archipel.storage.blobs import BlobStore, BlobWriter, FolderBlobStore

@@ -1,6 +1,6 @@
 """A content-addressed store: a blob's name is the hash of its bytes, so a name that exists has the right content.
 
-``BlobStore`` is the contract that every user is typed by: only the places that open a store name an implementation.
+``BlobStore`` is the contract that every user depends on: only code that opens a store names an implementation.
 ``FolderBlobStore`` keeps blobs in a folder. Every implementation passes ``tests/storage/blob_store_conformance.py``.
 """
 
@@ -25,7 +25,7 @@ _CHUNK = 1 << 20
 
 
 class BlobWriter(Protocol):
-    """A blob on its way in; it exists only after ``commit``."""
+    """A blob that is being written; it exists only after ``commit``."""
 
     def write(self, chunk: Buffer) -> None:
         """Add bytes. Raises StorageFull; what was written is then gone with ``abort``."""
@@ -56,7 +56,8 @@ class BlobStore(Protocol):
         """A new local path at which to write a file for ``put_file``; ``sweep`` removes what is left there."""
 
     def put_file(self, path: Path, blob: str) -> None:
-        """Take over a finished, synced file of which the caller has computed the hash ``blob``; ``path`` is then gone.
+        """Take over a finished, synced file of which the caller has computed the hash ``blob``; ``path`` does not exist
+        afterwards.
 
         A file at ``work_file()`` is taken without reading it again where the store can do that. Raises StorageFull.
         """
@@ -93,7 +94,7 @@ class FolderBlobStore:
             self.incoming.mkdir(parents=True, exist_ok=True)
 
     def path(self, blob: str) -> Path:
-        """Where the blob lies or would lie."""
+        """The path of the blob, whether it exists or not."""
         digits = blob.removeprefix("blake3:")
         if len(digits) != 64 or not set(digits) <= set("0123456789abcdef"):
             raise BadInput(Thing("blob", blob), "is not a content address", "give blake3: and 64 hex digits")

@@ -1,7 +1,7 @@
 """The relational database of a server or a site: SQLAlchemy over SQLite in WAL mode, full synchronisation.
 
 A write transaction takes SQLite's write lock when it begins, so that two processes (an agent and its command line)
-never append to the same journal head; a read transaction sees one consistent state and blocks nobody.
+never append to the same journal head; a read transaction sees one consistent state and blocks no other.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and disk errors in words."""
+"""Files that are complete or absent, and disk errors as errors with a remedy."""
 
 from __future__ import annotations
 

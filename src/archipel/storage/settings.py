@@ -1,4 +1,4 @@
-"""Configuration files: TOML, every key known, every mistake named with its line of remedy."""
+"""Configuration files: TOML, every key known, every mistake named with its remedy."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """What a strategy is: the rule by which the updates of one round become the next model.
 
 A strategy is a value without state. It is called chunk by chunk, from several threads, and must give the same numbers
-whatever the chunks are; what it wants to remember from one round to the next it returns from ``step``, and the server
-keeps it together with the round.
+whatever the chunks are; it returns from ``step`` what it needs in the next round, and the server keeps it together with
+the round.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class SiteStats:
 class Strategy(Protocol):
     """A class that is a strategy must define all six members below; none of them may keep state between calls.
 
-    ``needs``: SUM when the weighted mean of the updates is enough; INDIVIDUALLY when ``combine`` looks at rows or
+    ``needs``: SUM when the weighted mean of the updates is enough; INDIVIDUALLY when ``combine`` reads rows or
     ``weights`` depends on more than each site's own samples. ``memory``: names of the tensor files kept at the server
     between rounds, each with the model's tensors in float64. ``uses_model``: whether ``step`` reads the model that the
     round started from.
@@ -42,7 +42,7 @@ class Strategy(Protocol):
 
     @property
     def uses_model(self) -> bool:
-        """Whether ``step`` looks at the model that the round started from."""
+        """Whether ``step`` reads the model that the round started from."""
 
     def weights(self, stats: Sequence[SiteStats]) -> list[float]:
         """One weight per site, in site order: none negative, a positive sum.

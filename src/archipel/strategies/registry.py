@@ -1,4 +1,4 @@
-"""Strategies by the name that a job gives, and whether one can work with what the job lets leave a site."""
+"""Strategies by the name that a job gives, and whether a strategy can work under the job's release."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def known_needs(terms: StrategyTerms) -> Release | None:
 
 
 def check_strategy(job: Job) -> Strategy:
-    """The job's strategy. Raises BadInput when it cannot work with what the job lets leave a site."""
+    """The job's strategy. Raises BadInput when it needs individual updates and only sums may leave."""
     strategy = strategy_of(job.strategy)
     if strategy.needs is Release.INDIVIDUALLY and job.privacy.release is Release.SUM:
         cause = f"strategy {job.strategy.name} needs each site's own update, and only sums may leave a site"

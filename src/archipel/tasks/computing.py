@@ -1,7 +1,7 @@
 """Compute: the innermost handler. The plan trains somewhere, its result is sealed into a tensor file of the site's own.
 
 The steps that the job's privacy terms name change the update while it is sealed; see ``sealing``. Of a job whose
-updates leave only within a sum, everything that is said about the update is in its file.
+updates leave only within a sum, everything that is disclosed about the update is in its file.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from archipel.vocabulary import Job, MetricSum, StorageFull, Task, TaskKind, Upd
 
 @dataclass(frozen=True)
 class Trained:
-    """What came back from where the plan runs: numbers, and the result's memory (None for an evaluation).
+    """The result of a run of the plan: numbers, and the result's memory (None for an evaluation).
 
-    ``given`` is the tensor file of the model that was trained, where the trainer has it at hand.
+    ``given`` is the tensor
+    file of the model that was trained, if the trainer has it.
     """
 
     outcome: Outcome
@@ -68,7 +69,7 @@ class Compute:
         """Train or evaluate, and make the update."""
         job = self._job
         check_releases(job)
-        # Raises before anything is trained where a step, or the strategy that is to weigh a sum, is not known here.
+        # Raises before training if a step, or the strategy that weighs a sum, is not known here.
         steps = steps_of(job)
         within_sum = only_sums(job)
         strategy = check_strategy(job) if within_sum else None
@@ -101,7 +102,7 @@ class Compute:
     async def _sealed(
         self, task: Task, trained: Trained, steps: Sequence[Step], strategy: Strategy | None
     ) -> _SealedFile:
-        """The update's file; with a ``strategy``, which weighs it, one that is to be added to other sites'."""
+        """The update's file; with a ``strategy``, which weighs it, a file that is added to those of other sites."""
         tensor_file = self._folder / f"{_file_name(task)}.{os.urandom(8).hex()}.safetensors"
         while True:
             sealing = asyncio.ensure_future(asyncio.to_thread(self._seal, task, trained, tensor_file, steps, strategy))
@@ -110,10 +111,10 @@ class Compute:
                 return _SealedFile(tensor_file, digest, tensor_file.stat().st_size, _reported(steps))
             except StorageFull as error:
                 await self._wait_for_space(task, error)
-                # What a step measured of the try before counts no more.
+                # What a step measured in the try before does not count.
                 steps = steps_of(self._job)
             except asyncio.CancelledError:
-                # The thread still reads the memory that is given back next.
+                # The thread still reads the memory that is released next.
                 await asyncio.wait({sealing})
                 if sealing.exception() is None:
                     tensor_file.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""From an error to what may leave the site about it: the code and a sentence that the agent wrote.
+"""What may leave the site about an error: its code and a sentence that the agent wrote.
 
 A sentence says what happened and, after a semicolon, what a researcher can do about it, where that is known.
 """
@@ -12,7 +12,7 @@ _SENTENCES = {
     ErrorCode.BAD_INPUT: "the site could not use what it was given",
     ErrorCode.BAD_PLAN: "the plan could not be loaded",
     ErrorCode.BAD_UPDATE: "the update was refused by the server",
-    ErrorCode.CONFLICT: "the task does not fit what the site holds",
+    ErrorCode.CONFLICT: "the task does not match what the site has",
     ErrorCode.CRASHED: "the worker ended without an answer",
     ErrorCode.DATA_CHANGED: "a file of the approved cohort changed at the site",
     ErrorCode.DISK_FULL: "the site's disk is full",

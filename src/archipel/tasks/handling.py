@@ -23,20 +23,20 @@ class LocalUpdate:
 
 
 Handler = Callable[[Task], Awaitable[LocalUpdate]]
-"""The one shape of everything a site does with a task. Raises ArchipelError when it will not or cannot."""
+"""The one shape of everything a site does with a task. Raises ArchipelError when the site refuses or cannot do it."""
 
 
 WaitForSpace = Callable[[Task, StorageFull], Awaitable[None]]
-"""Waits until a full disk may have room again, or raises; what is finished waits with it and is not made again."""
+"""Waits until a full disk may have space again, or raises; the finished update waits with it and is not made again."""
 
 
 async def no_waiting(_task: Task, error: StorageFull) -> None:
-    """Where nobody waits for room."""
+    """For handlers that do not wait for disk space."""
     raise error
 
 
 class RequirePermission:
-    """Nothing runs that the site does not allow: ``permission`` raises for a task that may not run here."""
+    """Only permitted tasks run: ``permission`` raises for a task that may not run here."""
 
     def __init__(self, inner: Handler, permission: Callable[[Task], None]) -> None:
         self._inner, self._permission = inner, permission
@@ -48,10 +48,10 @@ class RequirePermission:
 
 
 class TaskStore(Protocol):
-    """Where a site keeps what it made for each task key."""
+    """Where a site keeps the update of each task key."""
 
     def find(self, task: Task) -> LocalUpdate | None:
-        """What was made for this very task. Raises Conflict (replayed) for other content under a used key."""
+        """The update of this very task. Raises Conflict (replayed) for other content under a used key."""
 
     def begin(self, task: Task) -> None:
         """The task is accepted; from here on its key is used."""
@@ -63,8 +63,7 @@ class TaskStore(Protocol):
 class Idempotent:
     """The same task delivered again is answered with the bytes already made: nothing is trained twice.
 
-    On a full disk, ``wait_for_space`` is awaited with what was made at hand; what cannot be kept leaves no tensor file
-    behind.
+    On a full disk, the finished update waits for ``wait_for_space``; if it cannot be kept, no tensor file stays.
     """
 
     def __init__(self, inner: Handler, store: TaskStore, wait_for_space: WaitForSpace = no_waiting) -> None:
@@ -93,9 +92,9 @@ class Idempotent:
 
 
 class MemoryTaskStore:
-    """A task store that lives as long as its process, for simulations.
+    """A task store in memory, for simulations.
 
-    It keeps what was made last, with the optimiser's state: an earlier task's tensor file is gone once its round is
+    It keeps the last update and the optimiser's state: an earlier task's tensor file is deleted once its round is
     closed.
     """
 
@@ -104,7 +103,7 @@ class MemoryTaskStore:
         self._last: tuple[str, LocalUpdate] | None = None
 
     def find(self, task: Task) -> LocalUpdate | None:
-        """What was made for this very task."""
+        """The update of this very task."""
         key = str(task.key)
         if self._tasks.get(key, record_hash(task)) != record_hash(task):
             raise replayed(task)

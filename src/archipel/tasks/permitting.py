@@ -1,7 +1,7 @@
 """Whether a task is one of the approved job's: a stage that its rounds make, with the models and passes that it needs.
 
-The server orders; the job, which the site approved, says what there is to order. What no experiment of this job would
-ever ask is refused, so that a server gains nothing by asking.
+The server sends tasks; the job, which the site approved, says which tasks there are. A task that no experiment of this
+job would need is refused, so that a server gains nothing by sending it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from archipel.rounds import ENSEMBLE, Stage, stages_after_training
 from archipel.vocabulary import Conflict, ErrorCode, Job, Task, TaskKind, Thing, check_arguments
 
 MOST_ATTEMPTS = 100_000
-"""A stage is tried again after pauses and by people: no experiment comes near."""
+"""A stage is tried again after pauses and by people; no real experiment reaches this number."""
 
 
 def check_task_of_job(job: Job, job_hash: str, task: Task) -> None:

@@ -1,6 +1,6 @@
 """Sealing: a result is copied out of memory that the plan can still write into a file of the site's own.
 
-What is hashed, kept and sent are the same bytes, whatever the plan does meanwhile. The steps of the job's privacy
+The same bytes are hashed, kept and sent, whatever the plan does meanwhile. The steps of the job's privacy
 terms pass over the copy, never over the plan's memory: both of their passes see the same bytes. Where updates leave
 only within a sum, a file to be added is written from the copy, as ``privacy/summed_fields.py`` lays it out.
 """
@@ -26,7 +26,7 @@ CHUNK = 1 << 20
 
 
 def reusable_file(tensor_file: Path) -> Path:
-    """Where a tensor file that is no longer needed waits to be written over by its experiment's next one."""
+    """Path of a tensor file that is no longer needed; its experiment's next one overwrites it."""
     return tensor_file.with_name(f"{tensor_file.name.split('.')[0]}.spare")
 
 

@@ -1,4 +1,4 @@
-"""Content addresses: BLAKE3 for blobs on the fast path, SHA-256 for the documents that people and courts read."""
+"""Content addresses: BLAKE3 for blobs on the fast path, SHA-256 for documents."""
 
 from __future__ import annotations
 

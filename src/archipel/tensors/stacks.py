@@ -44,7 +44,7 @@ class ChunkStack:
     def mean(self, weights: Sequence[float]) -> Array:
         """sum(n * w) / sum(n), float64 [count], added in the order of the tensor files.
 
-        Of updates that were weighted before, sum(w) / ``divisor``; each counts once, and ``weights`` are ones.
+        For updates that were weighted at their sites, sum(w) / ``divisor``; each counts once, and ``weights`` are ones.
         Raises NotFiniteUpdate for the first tensor file that holds a NaN or an infinity, or that brings the sum there.
         """
         dtype = np.dtype(self.leaf.dtype)
@@ -59,7 +59,7 @@ class ChunkStack:
             if dtype.kind == "f" and not is_finite(product if index else total):
                 raise NotFiniteUpdate(index, self.leaf.name)
         if dtype == np.float64 and not is_finite(total):
-            # Every product is finite and their sum is not, which narrower types cannot come to.
+            # Every product is finite and their sum is not, which cannot happen with narrower types.
             raise NotFiniteUpdate(self._farthest(weights, ~np.isfinite(total)), self.leaf.name)
         with np.errstate(over="ignore"):
             np.divide(total, float(sum(weights)) if self.divisor is None else self.divisor, out=total)
@@ -68,7 +68,7 @@ class ChunkStack:
     def rows(self) -> Array:
         """What each tensor file holds, float64 [updates, count].
 
-        Raises NotFiniteUpdate, and ValueError for updates of which only the sum may be looked at.
+        Raises NotFiniteUpdate, and ValueError for updates of which only the sum may be read.
         """
         if self.divisor is not None:
             raise ValueError("only the sum of these updates may be read; the strategy must say that it needs each")
@@ -111,7 +111,7 @@ def fits(mean: Array, dtype: np.dtype[Any] | str) -> bool:
 
 
 def is_finite(values: Array) -> bool:
-    """Whether every value is finite; a finite sum shows it in one fast pass, else each is looked at."""
+    """Whether every value is finite; a finite sum proves it in one fast pass, otherwise each value is checked."""
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(values.sum())) or bool(np.isfinite(values).all())
 

@@ -1,8 +1,8 @@
 """The fold: many tensor files become the next model's tensor file, chunk by chunk, in memory that does not grow with
 the model.
 
-What is made of each chunk is a ``Rule``'s business (a strategy is one); the fold reads, calls the rule in the order of
-the tensor file, and writes. With the weighted mean as the rule it forms the same numbers as adding whole parameter
+A ``Rule`` (a strategy is one) says what is made of each chunk; the fold reads, calls the rule in the order of the
+tensor file, and writes. With the weighted mean as the rule it forms the same numbers as adding whole parameter
 trees in the same order, bit for bit.
 """
 
@@ -30,7 +30,7 @@ CHUNK_ELEMENTS = 1 << 17
 cache.
 """
 THREADS = 2
-"""How many chunks are formed at once; numpy lets go of the interpreter while it adds."""
+"""How many chunks are formed at once; numpy releases the interpreter lock while it adds."""
 _HASHED_AT_ONCE = 1 << 20
 
 
@@ -47,7 +47,7 @@ class Rule(Protocol):
 
     @property
     def uses_model(self) -> bool:
-        """Whether ``step`` looks at the model that the round started from."""
+        """Whether ``step`` reads the model that the round started from."""
 
     def combine(self, stack: ChunkStack, weights: Sequence[float]) -> Array:
         """One chunk, float64, out of that of every tensor file."""
@@ -226,7 +226,7 @@ def _folded(
 def _next_chunk(leaf: TensorSpec, offset: int, stack: ChunkStack, files: _Files, weights: Sequence[float]) -> _Chunk:
     rule = files.rule
     aggregate = rule.combine(stack, weights)
-    # A mean stays among the numbers that it is of. A sum in a wider type, divided by what sites say, need not.
+    # A mean is within the range of its numbers. A sum in a wider type, divided by what sites report, may not be.
     if stack.divisor is not None and not fits(aggregate, leaf.dtype):
         raise NotFiniteUpdate(0, leaf.name)
     model = np.empty(0)

@@ -14,16 +14,16 @@ _EARLY = 8 << 20
 
 
 def write_all(file: FileIO, data: Buffer) -> None:
-    """Write all of ``data`` to an unbuffered file: a disk that is nearly full takes a part and says nothing."""
+    """Write all of ``data`` to an unbuffered file: a disk that is nearly full accepts a part without an error."""
     window = memoryview(data).cast("B")
     while window.nbytes:
         window = window[file.write(window) or 0 :]
 
 
 class TensorFileWriter:
-    """Writes an unbuffered file front to back from where it stands, and hashes what it writes.
+    """Writes an unbuffered file from its current position to its end, and hashes what it writes.
 
-    ``hasher`` is one that has seen what lies before that place.
+    ``hasher`` has the bytes before that position.
     """
 
     def __init__(self, file: FileIO, hasher: BlobHasher | None = None) -> None:

@@ -1,8 +1,8 @@
-"""How records and tensor files cross the network: gRPC with mutual TLS, one control stream a site, raw chunks for
+"""How records and tensor files cross the network: gRPC with mutual TLS, one control stream per site, raw chunks for
 blobs.
 
-It knows records, bytes and certificates; it does not decide anything: what a message means is the business of the
-server's and the site's packages. Records travel as JSON with a schema (docs/decisions/0002), tensor files as raw bytes.
+It knows records, bytes and certificates; it decides nothing: the server's and the site's packages act on the
+messages. Records travel as JSON with a schema (docs/decisions/0002), tensor files as raw bytes.
 """
 
 from archipel.transport.channel import Uplink

@@ -31,7 +31,7 @@ _FINISHED = (grpc.aio.UsageError, asyncio.InvalidStateError)
 
 @contextmanager
 def _errors_named() -> Iterator[None]:
-    """Turn gRPC's ways of saying that a call is over into one.
+    """Turn gRPC's several errors for a call that is over into one.
 
     A call whose channel was closed ends as if this task had been cancelled, which would end its work in silence.
     """
@@ -68,7 +68,7 @@ class Uplink:
             ("grpc.max_reconnect_backoff_ms", 5000),
             ("grpc.use_local_subchannel_pool", 1),
         ]
-        # gRPC would otherwise follow the proxy variables of whatever shell the agent was started from.
+        # Otherwise gRPC would use the proxy variables of the shell from which the agent was started.
         options += [("grpc.http_proxy", proxy)] if proxy else [("grpc.enable_http_proxy", 0)]
         self._channel = grpc.aio.secure_channel(address, credentials, options=options)
         self._control = self._channel.stream_stream(f"/{SERVICE}/Control")
@@ -139,7 +139,7 @@ class ControlStream:
         self._call = call
 
     async def send(self, message: FromSite) -> None:
-        """Say something to the server."""
+        """Send a message to the server."""
         with _errors_named():
             try:
                 await self._call.write(message.model_dump_json().encode())

@@ -1,8 +1,9 @@
-"""How a site joins a federation over HTTPS: the token a person carries, and the request and reply that it buys.
+"""How a site joins a federation over HTTPS: the token that a person passes on, and the request and reply of the
+enrolment.
 
-The token names the server's CA by fingerprint, so that the site trusts nothing it was not told about by a person: it
-fetches the CA certificate without trust, compares the fingerprint, and connects again with that CA pinned. Both
-sides import these records; the documents they sign are made canonical by the callers.
+The token names the server's CA by fingerprint, so that the site trusts only what a person gave it: it
+fetches the CA certificate without trust, compares the fingerprint, and connects again with that CA pinned. Server
+and site import these records; the documents they sign are made canonical by the callers.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _Secret = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class JoinToken(Record):
-    """Everything a site needs to join, in one string: where, whom to trust, as whom, and a single-use secret.
+    """Everything a site needs to join, in one string: the address, the CA, the site's name, and a single-use secret.
 
     ``url`` is the REST address (``https://host:port``), ``grpc`` the address of the control stream (``host:port``),
     ``ca`` the SHA-256 of the federation CA's DER bytes.
@@ -44,7 +45,7 @@ class JoinToken(Record):
 
     @classmethod
     def decode(cls, text: str) -> JoinToken:
-        """The token in a string. Raises ArchipelError (code token) when it is damaged or something else."""
+        """The token in a string. Raises ArchipelError (code token) when it is damaged or not a join token."""
         body = text.strip().removeprefix(_PREFIX)
         try:
             if not text.strip().startswith(_PREFIX):
@@ -89,8 +90,9 @@ class EnrolmentStatement(Record):
 class EnrolmentRequest(Record):
     """``POST /v1/enrolment``: the token's id and secret, the site's identity key and its certificate request.
 
-    ``proof`` is the identity key's signature over ``proof_message(canonical(request.statement()))``: whoever enrols
-    holds the key. ``time`` is the site's clock (ISO, UTC), so that a wrong clock is named here and not as a TLS error.
+    ``proof`` is the identity key's signature over ``proof_message(canonical(request.statement()))``: the site that
+    enrols holds the key. ``time`` is the site's clock (ISO, UTC), so that a wrong clock is named here and not as a TLS
+    error.
     """
 
     id: Annotated[str, Field(max_length=64)]
@@ -123,7 +125,9 @@ def proof_message(statement: bytes) -> bytes:
 
 
 def authority_fingerprint(pem: str) -> str:
-    """SHA-256 of a certificate's DER bytes, ``sha256:<hex>``; ArchipelError (code trust) when it is none."""
+    """SHA-256 of a certificate's DER bytes, ``sha256:<hex>``; ArchipelError (code trust) when it is not a
+    certificate.
+    """
     try:
         return document_hash(ssl.PEM_cert_to_DER_cert(pem))
     except ValueError as error:

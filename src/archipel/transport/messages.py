@@ -1,7 +1,7 @@
-"""What is said on the control stream, in both directions: one record a message, told apart by ``type``.
+"""The messages of the control stream, in both directions: one record per message, with a ``type``.
 
-Documents that one side signed (approvals, journal heads, closed rounds) are carried whole, so that the receiver checks
-the signature over exactly what was sent.
+Documents that site or server signed (approvals, journal heads, closed rounds) are carried whole, so that the receiver
+checks the signature over exactly what was sent.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ ShortText = Annotated[str, Field(max_length=LONGEST_NAME)]
 
 
 class DisclosedColumn(Record):
-    """What a site says of a column: its name, its unit, and the names of its categories; never how many have which."""
+    """What a site discloses of a column: its name, its unit, and the names of its categories; never how many have
+    which.
+    """
 
     name: Annotated[str, Field(max_length=200)]
     unit: Annotated[str, Field(max_length=40)] = ""
@@ -59,7 +61,7 @@ class DisclosedColumn(Record):
 
 
 class DatasetSummary(Record):
-    """What a site says of a dataset: its name, kind, how many subjects, and words it made public; never a row.
+    """What a site discloses of a dataset: its name, kind, how many subjects, and text it made public; never a row.
 
     ``subjects`` is ``<5`` where they are fewer than the site's smallest cell of 5.
     """
@@ -95,13 +97,15 @@ Document = Annotated[dict[str, str | int | float | bool | None], Field(max_lengt
 
 
 Beat = Annotated[float, Field(ge=0.1, le=3600)]
-"""Seconds from one heartbeat to the next; after three of them without a word the other side counts as gone."""
+"""Seconds from one heartbeat to the next; after three intervals without a message the other side counts as
+disconnected.
+"""
 
 
 class Hello(Record):
     """A site's first message: who it is, its clock, what it has, and the signed head of its journal.
 
-    ``attested`` is the head of the server's journal that came to it last, for the server to look whether it has it.
+    ``attested`` is the newest head of the server's journal that the site received; the server checks that it has it.
     """
 
     type: Literal["hello"] = "hello"
@@ -173,7 +177,7 @@ class DatasetsMessage(Record):
 class Welcome(Record):
     """The server's answer to a hello; ``attested`` is the newest head of the site's journal that it holds.
 
-    ``head`` is the signed head of the server's own journal, for the site to hold against the one it has; ``contains``
+    ``head`` is the signed head of the server's own journal, for the site to compare with the one it has; ``contains``
     is whether that journal has the head which the site's hello named.
     """
 
@@ -189,7 +193,7 @@ class Welcome(Record):
 class JobOffer(Record):
     """A job that asks for this site's approval, or that it has approved already.
 
-    ``asked_by`` is whose access token submitted it, by the server's word: a job has no name of a person in it.
+    ``asked_by`` is the name of the access token that submitted it, as the server states it; a job names no person.
     """
 
     type: Literal["job"] = "job"
@@ -215,7 +219,7 @@ class TaskWithdrawn(Record):
 
 
 class RoundMessage(Record):
-    """The server's signed word on a closed round, with the signed head of its journal.
+    """The server's signed result of a closed round, with the signed head of its journal.
 
     ``attested`` is the newest head of the site's journal that the server holds.
     """
@@ -228,7 +232,7 @@ class RoundMessage(Record):
 
 
 class EndedMessage(Record):
-    """The experiment is over; its worker can go."""
+    """The experiment is over; its worker can be ended."""
 
     type: Literal["ended"] = "ended"
     experiment: ExperimentId
@@ -236,7 +240,7 @@ class EndedMessage(Record):
 
 
 class RefusedMessage(Record):
-    """The server will not go on with this stream, and why."""
+    """The server ends this stream, and why."""
 
     type: Literal["refused"] = "refused"
     code: ErrorCode
@@ -258,7 +262,8 @@ from_server: TypeAdapter[FromServer] = TypeAdapter(FromServer)
 
 
 class UploadStart(Record):
-    """First message of an upload, before its raw chunks: the update, and from which byte of its tensor file they go on.
+    """First message of an upload, before its raw chunks: the update, and from which byte of its tensor file they
+    continue.
 
     ``head`` is the signed head of the site's journal at that moment, for the server to keep.
     """

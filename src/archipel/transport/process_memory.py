@@ -1,7 +1,8 @@
-"""How a long-lived process keeps its memory small: one heap for all threads, and nothing collected that stays anyway.
+"""How a long-lived process keeps its memory small: one heap for all threads, and no garbage collection of what stays
+anyway.
 
 gRPC moves megabytes through several threads. With a heap each, glibc keeps what every one of them once held: measured
-at a third of a server's growth. And Python looked through all that was imported at each collection: measured at a tenth
+at a third of a server's growth. And Python traversed all imported objects at each collection: measured at a tenth
 of a round's processor time.
 """
 
@@ -18,6 +19,6 @@ def single_arena() -> bool:
 
 
 def freeze_gc() -> None:
-    """What is there by now stays for the life of the process: take it out of every later collection."""
+    """Take all present objects out of every later garbage collection: they stay for the life of the process."""
     gc.collect()
     gc.freeze()

@@ -34,12 +34,12 @@ OPTIONS: list[tuple[str, Any]] = [
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_ping_strikes", 0),
 ]
-"""What both ends agree on."""
+"""Options that both ends must share."""
 SITE_TAKES = ("grpc.max_receive_message_length", LONGEST_FROM_SERVER)
 SERVER_TAKES = ("grpc.max_receive_message_length", LONGEST_FROM_SITE)
 MOST_STREAMS = 16
 """Calls at a time on one connection of a site; a further one waits for its turn there. A site has one control stream,
-and a call for each tensor file that is on its way."""
+and a call for each tensor file that is being sent."""
 MOST_FETCHES = 32
 """Fetches of one site at a time, over all its connections: each holds chunks in memory until the site takes them."""
 HANDSHAKE_MS = 10_000
@@ -62,7 +62,7 @@ class Peer:
 
 
 class FederationService(Protocol):
-    """What the server does with each call."""
+    """The server's action for each call."""
 
     def admit(self, peer: Peer) -> None:
         """Raise NotPermitted unless this certificate is valid now; asked for every message."""
@@ -77,7 +77,7 @@ class FederationService(Protocol):
         """Take an update with its tensor file; returns once it is durable and counts."""
 
     async def offset(self, peer: Peer, start: UploadStartRecord) -> Offset:
-        """How many bytes of this update's tensor file are here, and how the others are to come."""
+        """How many bytes of this update's tensor file are here, and in what messages it takes the rest."""
 
     async def renew(self, peer: Peer, request: RenewRequest) -> str:
         """A new certificate (PEM) for the same site."""
@@ -120,7 +120,9 @@ async def start_grpc_server(
 
 
 def check_port(host: str, port: int) -> None:
-    """Raise ArchipelError (code port-in-use) when somebody listens there; gRPC's own message does not name it."""
+    """Raise ArchipelError (code port-in-use) when another process listens there; gRPC's own message does not name the
+    port.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -268,7 +270,7 @@ def _peer(context: Context) -> Peer:
 
 @lru_cache(maxsize=4096)
 def site_of_certificate(pem: bytes) -> tuple[str, str]:
-    """(site, serial) as a certificate says that TLS has checked; whether they are good now, the registry says."""
+    """(site, serial) as in the certificate that TLS checked; the registry says whether they are valid now."""
     certificate = x509.load_pem_x509_certificate(pem)
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     return str(names[0].value), format(certificate.serial_number, "x")

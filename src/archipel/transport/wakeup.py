@@ -1,9 +1,9 @@
-"""Wake-ups: how one process tells the others that have the same state folder open to look at its database.
+"""Wake-ups: one process makes the others that have the same state folder open read its database.
 
-A wake-up carries no content; the one who is woken reads the database, which is the only truth. Each listener has a
-socket of its own in the folder ``listeners``, so that any number of them listen and none disturbs another. Nobody
-listening is fine: a process reads the database when it starts. What a killed listener left is removed by the next
-wake-up. A listener that cannot be woken is left out: what was committed stands, and whoever follows looks now and then.
+A wake-up carries no content; the process that is woken reads the database, which has everything. Each listener has a
+socket of its own in the folder ``listeners``, so that any number of them listen and none disturbs another. A wake-up
+without listeners is fine: a process reads the database when it starts. The next wake-up removes what a killed listener
+left. A listener that cannot be woken is left out: the commit counts, and followers read from time to time anyway.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ _log = structlog.get_logger("archipel.wakeup")
 FOLDER = "listeners"
 _PROCESS, _FOLLOWER = "process", "follower"
 _UNFINISHED = "."
-"""Begins the name of a socket that is being made: nobody sends to it, for it would refuse and be removed as dead."""
+"""Begins the name of a socket that is being made: no process sends to it, because it would refuse and be removed as
+dead.
+"""
 _UNFINISHED_S = 60.0
 """A socket that is still being made after so long belongs to a process that was killed."""
 
@@ -50,8 +52,9 @@ def wake(folder: Path, *, followers_only: bool = False) -> bool:
 
 
 def _send(sender: socket.socket, path: Path) -> bool:
-    """Whether somebody listens at this socket; that of a dead process is removed. No name is used a second time, so
-    that what is removed cannot be a new listener's. What is not a socket is left alone."""
+    """Whether a process listens at this socket; the socket of a dead process is removed. No name is used a second time,
+    so that what is removed cannot be a new listener's. What is not a socket is left alone.
+    """
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             return False

@@ -2,7 +2,7 @@
 
 It holds values and their own consistency rules only. It knows nothing of disks, sockets, tensors' bytes or time, and
 imports no other package. Every record is a frozen pydantic model that refuses unknown keys, so that a misspelt field is
-an error at the border where it enters and not a default that nobody meant.
+an error where it enters, and never silently a default.
 """
 
 from archipel.vocabulary.actor import Actor

@@ -1,4 +1,4 @@
-"""How much of a thing a record may hold: far more than real work has of it, so that only an attack meets a bound."""
+"""How much a record may contain: far more than real work needs, so that only an attack exceeds a bound."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A JSON document that another party wrote: counted before anything is built of it.
 
-pydantic writes down every fault of a document before it says that there is one. A fault costs some hundred bytes and
+pydantic collects every fault of a document before it reports the first. A fault costs some hundred bytes and
 some microseconds, and three bytes (``{},``) can hold several: without bounds one short message is gigabytes and
 minutes. So there are three: on bytes, on parts, and on the places that can be at fault at once.
 """
@@ -23,24 +23,24 @@ MOST_PLACES = 20_000
 def parsed(build: Callable[[Any], T], body: bytes, longest: int) -> T:
     """What ``build`` (``Kind.model_validate``) makes of a document of at most ``longest`` bytes.
 
-    Raises ValueError: pydantic's ValidationError for a wrong document, another one for what is not looked at.
+    Raises ValueError: pydantic's ValidationError for a wrong document, a plain one for a document over a bound.
 
     >>> from archipel.vocabulary.tasks import MetricSum
     >>> parsed(MetricSum.model_validate, b'{"total": 3, "weight": 4}', longest=100).mean()
     0.75
     >>> parsed(MetricSum.model_validate, b'{"total": 3, "weight": 4}', longest=10)
     Traceback (most recent call last):
-    ValueError: has 25 bytes; at most 10 are taken
+    ValueError: has 25 bytes; at most 10 are accepted
     """
     if len(body) > longest:
-        raise ValueError(f"has {len(body)} bytes; at most {longest} are taken")
+        raise ValueError(f"has {len(body)} bytes; at most {longest} are accepted")
     parts = body.count(b",") + body.count(b"{") + body.count(b"[")
     if parts > MOST_PARTS:
-        raise ValueError(f"has {parts} parts; at most {MOST_PARTS} are taken")
-    # Read first, then built: built from its bytes, each fault would make a copy of all that lies around it.
+        raise ValueError(f"has {parts} parts; at most {MOST_PARTS} are accepted")
+    # Parsed first, then built: built from its bytes, each fault would copy all that is around it.
     value = from_json(body)
     if parts > MOST_PLACES and (found := places(value)) > MOST_PLACES:
-        raise ValueError(f"has {found} places to check together; at most {MOST_PLACES} are taken")
+        raise ValueError(f"has {found} places to check together; at most {MOST_PLACES} are accepted")
     return build(value)
 
 

@@ -1,8 +1,8 @@
 """Errors are few and typed; each names the thing, the cause and the remedy.
 
 A code is for programs and for what leaves a site; the sentence is for people. Beside the sentence an error may carry
-values by name, for programs that say it in other words, and a command that is the remedy. Both stay in the program and
-on the machine where it was raised: no message to another machine has a field for them.
+values by name, for programs that phrase it in their own way, and a command that is the remedy. Both stay in the program
+and on the machine where it was raised: no message to another machine has a field for them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from archipel.vocabulary.things import ErrorValue, Thing
 
 
 class ErrorCode(StrEnum):
-    """Every reason Archipel gives for not doing something; the wire and REST carry these words."""
+    """Every reason Archipel gives for not doing something; gRPC and REST carry these codes."""
 
     BAD_INPUT = "bad-input"
     BAD_DATA = "bad-data"
@@ -85,7 +85,9 @@ class ArchipelError(Exception):
             self.code = code
 
     def offering(self, command: Remedy, **values: ErrorValue) -> Self:
-        """This error with a command, and with more values: for who knows more than where it was raised."""
+        """This error with a command, and with more values: for a caller that knows more than the place where it was
+        raised.
+        """
         self.command = command
         self.values |= values
         return self
@@ -131,7 +133,7 @@ class Conflict(ArchipelError):
 
 
 class NotPermitted(ArchipelError):
-    """Whoever asks may not."""
+    """The caller has no permission."""
 
     code = ErrorCode.NOT_PERMITTED
 
@@ -143,6 +145,6 @@ class Refused(ArchipelError):
 
 
 class StorageFull(ArchipelError):
-    """A disk has no room for what must be written; nothing half-written is left behind."""
+    """A disk has no space for what must be written; no half-written file is left behind."""
 
     code = ErrorCode.DISK_FULL

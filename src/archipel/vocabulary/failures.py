@@ -54,7 +54,7 @@ def known_class(name: str) -> str:
 
 
 class Failure(Record):
-    """Why a site's part of a round failed, in words the agent chose; no text a plan wrote is in it.
+    """Why a site's part of a round failed, in the agent's own words; it contains no text of a plan.
 
     ``sentence`` is one the agent wrote. ``file`` is one of the approved plan's files and ``line`` a line of it, both or
     neither. ``retry`` says whether the same task may succeed later (a lost worker) or not (a plan that raises).

@@ -73,9 +73,8 @@ class StepTerms(Record):
 
 class PrivacyTerms(Record):
     """How updates leave a site.
-
-    ``release``: by itself, or only as something to be added to the other sites', whose sum the server keeps (see
-    ``privacy/summed_fields.py``). ``steps`` change each update at its site, in this order.
+    ``release``: individually, or only as a term of a sum over sites, which the server keeps (see
+        ``privacy/summed_fields.py``). ``steps`` change each update at its site, in this order.
     """
 
     release: Release = Release.INDIVIDUALLY
@@ -83,7 +82,7 @@ class PrivacyTerms(Record):
 
 
 class RoundTerms(Record):
-    """How many rounds, and how long each waits for whom.
+    """How many rounds there are, and how long each waits.
 
     ``quorum`` sites must deliver; ``deadline_s`` bounds a round; a lost site is awaited ``grace_s`` seconds;
     a round without quorum is tried again ``retries`` times, then the experiment pauses.
@@ -187,14 +186,14 @@ class Job(Record):
         return self
 
     def _check_sums(self) -> None:
-        """Raise ValueError where a single site's numbers would leave although only sums may."""
+        """Raise ValueError if a single site's numbers would leave although only sums may."""
         if self.terms.quorum < 2:
             raise ValueError("with release sum the quorum must be 2 or more: the sum over one site is its own update")
         if self.baselines.local:
             raise ValueError("release sum and baseline local exclude each other: a site's own model is not a sum")
         for spec in self.tensors.tensors:
             if spec.name.startswith(SUMMED_PREFIX):
-                raise ValueError(f"with release sum no tensor may be called {spec.name}: fields to be added begin so")
+                raise ValueError(f"with release sum no tensor may be called {spec.name}: summed fields begin so")
 
     @property
     def sites(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 
 class WorkProgress(NamedTuple):
-    """How far some work is: ``what`` is counted, in the plural; ``total`` is None where nobody knows it yet."""
+    """How far some work is: ``what`` is counted, in the plural; ``total`` is None as long as it is unknown."""
 
     what: str
     done: int
@@ -28,11 +28,11 @@ ShowProgress = Callable[[WorkProgress], None]
 
 
 class Cancelled(Exception):
-    """The work was stopped because somebody asked for it; nothing of it was kept but looks into single files."""
+    """The work was stopped on request; nothing of it was kept but what was found in single files."""
 
 
 class Cancellation:
-    """A wish to stop, which any thread may express; the work notices it at its next step, a file or a sample."""
+    """A request to stop, which any thread may make; the work notices it at its next step, a file or a sample."""
 
     def __init__(self) -> None:
         self._wished = threading.Event()
@@ -43,17 +43,17 @@ class Cancellation:
 
     @property
     def cancelled(self) -> bool:
-        """Whether somebody asked for it."""
+        """Whether a stop was requested."""
         return self._wished.is_set()
 
 
 def show_nothing(_: WorkProgress) -> None:
-    """Nobody looks on."""
+    """Shows the progress to no one."""
 
 
 @dataclass(frozen=True)
 class Watch:
-    """Who looks on at some work and may stop it.
+    """Shows the progress of some work, and may stop it.
 
     >>> seen = []
     >>> watch = Watch(seen.append, Cancellation())
@@ -70,7 +70,7 @@ class Watch:
     cancellation: Cancellation | None = None
 
     def at(self, what: str, done: int, total: int | None = None) -> None:
-        """The work is so far. Raises Cancelled when it is to stop."""
+        """Report how far the work is. Raises Cancelled when it is to stop."""
         self.check()
         self.show(WorkProgress(what, done, total))
 
@@ -81,4 +81,4 @@ class Watch:
 
 
 UNWATCHED = Watch()
-"""Nobody looks on, and nobody stops it."""
+"""Work that is neither watched nor stopped."""

@@ -1,4 +1,4 @@
-"""What somebody meant who wrote a key that a record does not know."""
+"""The key that was probably meant by a key that a record does not know."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from archipel.vocabulary.records import Record
 
 
 def suggest_key(model: type[Record], place: Sequence[str | int]) -> str:
-    """The nearest known key to the last one of ``place``, or all that are known beside it."""
+    """The nearest known key to the last one of ``place``, or all known keys."""
     *section, key = map(str, place)
     known = _keys(model, section)
     near = difflib.get_close_matches(key, known, n=1)
@@ -18,7 +18,7 @@ def suggest_key(model: type[Record], place: Sequence[str | int]) -> str:
 
 
 def _keys(model: type[Record], section: Sequence[str]) -> list[str]:
-    """The known keys of a section: a record in a record, or one of several by names of people's own."""
+    """The known keys of a section: a record in a record, or one of several records that people named."""
     found: Any = model
     for name in section:
         if isinstance(found, type) and issubclass(found, Record):

@@ -39,7 +39,7 @@ class HyperParameter(Record):
             raise ValueError(f"hyper-parameter {self.name}: a number needs minimum and maximum")
         if any(abs(bound) >= EXACT for bound in (self.minimum, self.maximum) if bound is not None):
             raise ValueError(
-                f"hyper-parameter {self.name}: bounds must lie within 2**53, beyond which JSON is not exact"
+                f"hyper-parameter {self.name}: bounds must be within 2**53, beyond which JSON is not exact"
             )
         if self.kind == "choice" and not self.choices:
             raise ValueError(f"hyper-parameter {self.name}: a choice needs choices")

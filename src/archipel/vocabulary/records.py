@@ -13,7 +13,7 @@ Many = Annotated[tuple[T, ...], FailFast()]
 
 
 JsonObject = dict[str, JsonValue]
-"""A JSON object whose keys nobody promised, as a file or a program from outside gives it; else there is a record."""
+"""A JSON object of unknown keys, from a file or a program outside Archipel; everything else is a record."""
 
 
 class Record(BaseModel):

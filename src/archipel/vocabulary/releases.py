@@ -1,4 +1,4 @@
-"""Which field of an update may leave a site only inside a sum, and which one by itself."""
+"""Which field of an update may leave a site only within a sum, and which one individually."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Remedies: what a person can do about an error, as one of a fixed list with typed arguments.
 
 A console shows a remedy as a button, or as an instruction where the person must act outside Archipel. Remedies never
-leave the machine where the error was raised: what another machine says of an error is text, and no button comes of it.
+leave the machine where the error was raised: what another machine says of an error is text, and never becomes a button.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ class Remedy(Record):
     name: ClassVar[RemedyName]
 
     def command_line(self) -> tuple[str, ...] | None:
-        """The words after ``archipel`` of the command that does it; None where a person acts outside Archipel.
+        """The arguments of ``archipel`` that do it; None if a person acts outside Archipel.
 
-        Arguments stand behind ``--``: one that begins with a dash is an argument all the same.
+        Arguments come after ``--``, so that one that begins with a dash is not an option.
         """
         return None
 
@@ -81,7 +81,7 @@ class Approve(Remedy):
 
 
 class CheckJournal(Remedy):
-    """Prove the site's journal whole, or find out which line was changed."""
+    """Verify the site's journal, or find the line that was changed."""
 
     name: ClassVar = RemedyName.CHECK_JOURNAL
 
@@ -91,7 +91,7 @@ class CheckJournal(Remedy):
 
 
 class ExcludeSubjects(Remedy):
-    """Leave subjects of a dataset out whose data is of no use."""
+    """Leave out subjects of a dataset whose data is not usable."""
 
     name: ClassVar = RemedyName.EXCLUDE_SUBJECTS
     dataset: str
@@ -175,7 +175,7 @@ class ListFormats(Remedy):
 
 
 class CheckDataset(Remedy):
-    """Look at a dataset's folder again, and see its subjects and problems."""
+    """Scan a dataset's folder again, and see its subjects and problems."""
 
     name: ClassVar = RemedyName.CHECK_DATASET
     dataset: str
@@ -237,7 +237,7 @@ class ListExperiments(Remedy):
 
 
 class ShowFailures(Remedy):
-    """See what failed in an experiment, where and why."""
+    """See the failures in an experiment, with site and reason."""
 
     name: ClassVar = RemedyName.SHOW_FAILURES
     experiment: str
@@ -357,6 +357,6 @@ class JoinFederation(Remedy):
 
 
 class Nothing(Remedy):
-    """Nothing needs to be done."""
+    """No action is needed."""
 
     name: ClassVar = RemedyName.NOTHING

@@ -52,7 +52,7 @@ class TensorSchema(Record):
     def _ordered_and_unique(self) -> Self:
         keys = [(-ITEM_SIZE[spec.dtype], spec.name) for spec in self.tensors]
         if keys != sorted(keys) or len({spec.name for spec in self.tensors}) != len(self.tensors):
-            raise ValueError("tensors must be unique and ordered by falling item size, then name")
+            raise ValueError("tensors must be unique and ordered by decreasing item size, then name")
         if self.nbytes >= EXACT:
             raise ValueError("the tensors have 2**53 bytes or more")
         return self

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class ExperimentState(StrEnum):
-    """Where an experiment stands. PAUSED between rounds; a round that is open when the pause comes is finished."""
+    """The state of an experiment. PAUSED is between rounds; a round that is open when the pause comes is finished."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -44,7 +44,7 @@ class ApprovalState(StrEnum):
 
 
 class RoundState(StrEnum):
-    """What became of one attempt at a round or at a later stage."""
+    """The state of one attempt at a round or at a later stage."""
 
     OPEN = "open"
     COMMITTED = "committed"
@@ -63,7 +63,7 @@ class TaskState(StrEnum):
 
 
 class ParticipantStatus(StrEnum):
-    """Where one site stands in one round."""
+    """The state of one site in one round."""
 
     INVITED = "invited"
     WORKING = "working"
@@ -82,7 +82,7 @@ class MemberState(StrEnum):
 
 
 class Scope(StrEnum):
-    """What an access token lets its owner do: look, submit and steer own experiments, steer and govern all."""
+    """What an access token lets its owner do: read, submit and steer own experiments, or steer all and administer."""
 
     READ = "read"
     RESEARCH = "research"

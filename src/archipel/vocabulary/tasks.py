@@ -13,15 +13,15 @@ from archipel.vocabulary.records import Many, Record
 from archipel.vocabulary.things import Thing
 
 Count = Annotated[int, Field(ge=0, lt=EXACT)]
-"""A number of things: below 2**53 it is the same number in JSON, in float64 and in every database."""
+"""A count: below 2**53 it is the same number in JSON, in float64 and in every database."""
 
 
 Arguments = Annotated[dict[Name, Value], Field(max_length=MOST_PARAMETERS)]
-"""What hyper-parameters are, by name."""
+"""Values of hyper-parameters, by name."""
 
 
 class TaskKind(StrEnum):
-    """What a site is asked to do.
+    """What a task asks a site to do.
 
     TRAIN: validate the given model, then train it once. LOCAL: train it through all passes without averaging (the
     local-only baseline). EVALUATE: validate the given model, or the ensemble of the given models.
@@ -33,7 +33,7 @@ class TaskKind(StrEnum):
 
 
 class TaskKey(Record):
-    """What makes a task the same task: delivered again under this key, it is answered with the bytes already made.
+    """Identifies a task: delivered again under this key, it is answered with the same bytes.
 
     ``about`` distinguishes evaluations of one round: "" for the federated model, a site name for that site's local
     model, "ensemble" for all local models together.
@@ -62,7 +62,9 @@ class TrainingPass(Record):
 
 
 class Task(Record):
-    """What the server asks of one site. Everything here counts for "the same task"; delivery times do not."""
+    """What the server asks of one site. Two tasks are the same if all fields are equal; delivery times are not among
+    them.
+    """
 
     key: TaskKey
     job_hash: Hash
@@ -81,7 +83,7 @@ class Task(Record):
 
 
 LARGEST_TOTAL, SMALLEST_WEIGHT = 1e200, 1e-100
-"""Of a metric that adds up: beyond these the totals of many sites, or their mean, could overflow."""
+"""Bounds of a metric that adds up: beyond them the totals of many sites, or their mean, could overflow."""
 
 
 class MetricSum(Record):
@@ -141,7 +143,9 @@ class Update(Record):
 
 
 class RoundClosed(Record):
-    """The server's word on a round, signed: who is in it. A site commits its own state for the round only if named."""
+    """The server's result of a round, to be signed: which sites count. A site commits its state of the round only if
+    named.
+    """
 
     experiment: ExperimentId
     round: Count
@@ -155,7 +159,7 @@ class RoundClosed(Record):
 
     @property
     def key(self) -> TaskKey:
-        """The key of the tasks that this word is about."""
+        """The key of the tasks that this result is about."""
         return TaskKey(
             experiment=self.experiment, round=self.round, attempt=self.attempt, kind=self.kind, about=self.about
         )

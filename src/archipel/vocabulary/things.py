@@ -6,11 +6,11 @@ from os import PathLike
 from typing import Self
 
 ErrorValue = str | int | float | bool
-"""What an error may say by name: a place, a count, a number of seconds; never a list or a document."""
+"""A named value of an error: a place, a count, a number of seconds; never a list or a document."""
 
 
 class Thing(str):
-    """A thing's words, and beside them in ``values`` its names: a string that an error takes its values from.
+    """A thing's text, with its names in ``values``: a string from which an error takes its values.
 
     >>> Thing("experiment", "brains"), Thing("experiment", "brains").values
     ('experiment brains', {'experiment': 'brains'})

@@ -1,4 +1,4 @@
-"""Visible text: nothing that a stranger wrote can hide, move or reverse what a terminal or a page shows."""
+"""Visible text: text of another party cannot hide, move or reverse what a terminal or a page shows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _BLANKS = (
     (0x034F, 0x034F), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F), (0x2800, 0x2800), (0x3164, 0x3164),
     (0xFE00, 0xFE0F), (0xFFA0, 0xFFA0), (0x16FE4, 0x16FE4), (0x1D159, 0x1D159), (0xE0100, 0xE01EF),
 )  # fmt: skip
-"""Letters, marks and symbols that show nothing, first to last of each. Python takes some of them for names: U+3164."""
+"""Invisible letters, marks and symbols, as ranges. Python accepts some of them in names: U+3164."""
 
 
 def escape_hidden(text: str, keep: str = "") -> str:

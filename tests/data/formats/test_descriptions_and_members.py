@@ -20,7 +20,7 @@ def npy(shape: tuple[int, ...], content: bytes = b"") -> bytes:
     ("x", "words"),
     [
         (npy((10**13,)), "would take 76293945 MiB in memory"),
-        (npy((10**30,)), "MiB in memory; 4096 are allowed"),
+        (npy((10**30,)), "MiB in memory; at most 4096 MiB are allowed"),
         (npy((-1, 5)), "cannot be read"),
         (b"hello", "cannot be read"),
         (b"", "cannot be read"),

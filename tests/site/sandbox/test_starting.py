@@ -186,7 +186,7 @@ def test_no_other_user_can_claim_the_uids_of_workers() -> None:
 @pytest.mark.skipif(os.getuid() != 0, reason="only an agent that runs as root gives workers another uid")
 def test_where_no_claim_can_be_held_it_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ArchipelError, match=r"cannot hold the claims.*Not a directory.*let the agent write there"):
+    with pytest.raises(ArchipelError, match=r"cannot store the claims.*Not a directory.*let the agent write there"):
         Identity.claim(731_900, tmp_path / "file" / "uids")
 
 

@@ -1,6 +1,7 @@
-"""Cohorts: a frozen list of samples and what made them what plans see, under a hash that gives nobody away.
+"""Cohorts: a frozen list of samples and how they were made into what plans see, under a hash that identifies no
+patient.
 
-A cohort's hash is keyed with a secret of the site, so that whoever sees it in an approval cannot test a guess about
+A cohort's hash is keyed with a secret of the site, so that a reader of an approval cannot test a guess about
 which patients are in it.
 """
 
@@ -28,7 +29,7 @@ class Cohort(Record):
     """A frozen list of samples taken from one dataset, each known by its content's hash.
 
     ``version`` counts the dataset's cohorts from 1. ``format`` and ``options`` say how the samples are read,
-    ``mapping`` and ``recipe`` what becomes of them then. ``validation`` names the subjects that only measure the
+    ``mapping`` and ``recipe`` how they are changed then. ``validation`` names the subjects that only measure the
     model, chosen for ``validation_fraction``; None leaves it to the hash of each subject's id and the job's fraction.
     ``pseudonyms``: what plans see instead of each subject's id; empty when they see the id itself.
     """
@@ -52,7 +53,7 @@ class Cohort(Record):
 
     @property
     def subjects(self) -> tuple[str, ...]:
-        """Who is in it: subject ids in order, each once."""
+        """The subject ids in order, each once."""
         return tuple(sorted({sample.subject for sample in self.samples}))
 
     @property
@@ -62,11 +63,13 @@ class Cohort(Record):
         return tuple(subject for subject in self.subjects if subject not in held_out)
 
     def held_out(self, fraction: float) -> frozenset[str]:
-        """Who validates: whom the cohort's own list names, else whom each subject's draw and ``fraction`` choose."""
+        """The subjects that validate: those of the cohort's own list, else those chosen by each subject's draw and
+        ``fraction``.
+        """
         return validation_ids(self.subjects, fraction) if self.validation is None else frozenset(self.validation)
 
     def given(self, reading: SampleData) -> SampleData:
-        """What plans get of a sample that was read: mapped, then made by the recipe."""
+        """What plans get of a sample that was read: mapped, then preprocessed."""
         return preprocessing.apply(self.recipe, mapping.apply(self.mapping, reading))
 
     def shape_given(self, shape: Sequence[int], affine: Affine) -> tuple[int, ...]:
@@ -74,7 +77,7 @@ class Cohort(Record):
         return preprocessing.shape_after(self.recipe, *mapping.grid_after(self.mapping, shape, affine))
 
     def without(self, ids: Iterable[str]) -> Cohort:
-        """The cohort after these patients withdrew; nobody else changes sides."""
+        """The cohort after these patients withdrew; no other subject moves between training and validation."""
         gone = frozenset(ids)
         kept = tuple(sample for sample in self.samples if sample.subject not in gone)
         held_out = None if self.validation is None else tuple(one for one in self.validation if one not in gone)
@@ -96,15 +99,16 @@ def cohort_hash(cohort: Cohort, key: bytes) -> str:
 
 
 def subject_token(subject: str, key: bytes) -> str:
-    """What stands for a subject where its id must not be read: 64 hex digits, HMAC-SHA256 under the site's key.
+    """What replaces a subject's id where the id must not be read: 64 hex digits, HMAC-SHA256 under the site's key.
 
-    However an id's accents are written, it is one subject. Raises ValueError for a key shorter than 16 bytes.
+    An id is one subject, however its accents are encoded. Raises ValueError for a key shorter than 16 bytes.
     """
     return _keyed(b"archipel-subject/1\0" + unicodedata.normalize("NFC", subject).encode(), key)
 
 
 def pseudonym(subject: str, key: bytes) -> str:
-    """The name under which plans know a pseudonymised subject: the same in every version, and nobody else's.
+    """The name under which plans know a pseudonymised subject: the same in every version, and different for every
+    subject.
 
     Raises ValueError for a key shorter than 16 bytes.
     """
@@ -118,7 +122,7 @@ def _keyed(message: bytes, key: bytes) -> str:
 
 
 class CohortDifference(Record):
-    """What one cohort has that another has not: subjects by name, and every other thing that was settled again."""
+    """The difference between two cohorts: subjects by name, and every setting that changed."""
 
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
@@ -134,14 +138,14 @@ class CohortDifference(Record):
 
 
 def difference(before: Cohort, after: Cohort) -> CohortDifference:
-    """What became of ``before`` in ``after``; version numbers aside."""
+    """What changed from ``before`` to ``after``, without the version numbers."""
     old, new = ({sample.key: sample for sample in cohort.samples} for cohort in (before, after))
     changed = [
         _changed(old[key], new[key]) for key in sorted(old.keys() & new.keys()) if old[key].hash != new[key].hash
     ]
     gained = set(after.subjects) - set(before.subjects)
     lost = set(before.subjects) - set(after.subjects)
-    # A session more or less of somebody who stays is a change of that subject.
+    # If a subject who stays has a session more or fewer, the subject changed.
     for key in sorted(old.keys() ^ new.keys()):
         if key[0] not in gained | lost:
             changed.append(f"{(old.get(key) or new[key]).name} ({'gone' if key in old else 'new'})")
@@ -170,7 +174,7 @@ def _settings(before: Cohort, after: Cohort) -> Iterable[str]:
 
 
 def changes(before: Record, after: Record) -> tuple[str, ...]:
-    """What differs between two records of one type, a field each: ``name: before -> after``."""
+    """What differs between two records of one type, one line per field: ``name: before -> after``."""
     old, new = (record.model_dump(mode="json") for record in (before, after))
     return tuple(f"{name}: {_shown(old[name])} -> {_shown(new[name])}" for name in old if old[name] != new[name])
 

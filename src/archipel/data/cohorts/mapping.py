@@ -78,23 +78,23 @@ class DataMapping(Record):
     def value(self, column: str, stored: Mapping[str, Value]) -> Value | None:
         """A plan's column from the stored values of a sample; None when it is missing there."""
         rule = self.columns.get(column)
-        found = stored.get(self.stored_column(column))
+        value = stored.get(self.stored_column(column))
         if rule is None:
-            return found
-        if found is None:
+            return value
+        if value is None:
             return rule.fill
-        if isinstance(found, str):
-            return rule.values.get(found, found)
+        if isinstance(value, str):
+            return rule.values.get(value, value)
         if rule.values:
-            return rule.values.get(f"{found:g}", rule.values.get(str(found), str(found)))
-        return found * rule.scale + rule.offset
+            return rule.values.get(f"{value:g}", rule.values.get(str(value), str(value)))
+        return value * rule.scale + rule.offset
 
 
 def read_mapping(file: Path) -> DataMapping:
     """The mapping in a TOML file. Raises BadInput naming the file and the key that is wrong."""
     thing, remedy = f"mapping {file}", "see From folder to cohort in the documentation"
     try:
-        found = DataMapping.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+        mapping = DataMapping.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
     except OSError as error:
         raise BadInput(thing, f"cannot be read ({error.strerror})", remedy) from error
     except ValidationError as error:
@@ -105,12 +105,12 @@ def read_mapping(file: Path) -> DataMapping:
         raise BadInput(place, str(first["msg"]), remedy) from error
     except (ValueError, RecursionError) as error:
         raise BadInput(thing, f"is not TOML: {error}", remedy) from error
-    for name, rule in found.columns.items():
+    for name, rule in mapping.columns.items():
         if rule.scale == 0:
             raise BadInput(
                 Thing.worded(f"{thing}: columns.{name}", column=name), "scale 0 makes every value the same", remedy
             )
-    return found
+    return mapping
 
 
 def apply(mapping: DataMapping, reading: SampleData) -> SampleData:

@@ -1,6 +1,6 @@
 """Whether a dataset has what a plan needs, need by need: met, met by the site's mapping, or not met and why.
 
-Pure: it looks at the dataset's schema, never at a file, so that it answers before anything is approved.
+Pure: it reads the dataset's schema and never a file, so that it answers before anything is approved.
 """
 
 from __future__ import annotations
@@ -52,26 +52,25 @@ def check_needs(needs: DataNeeds, schema: DataSchema, mapping: DataMapping) -> t
 
 
 def unmatched_names(mapping: DataMapping, schema: DataSchema) -> tuple[str, ...]:
-    """What a mapping speaks of and the dataset does not have: a slip of the pen, or a name that other datasets have.
-
-    A dataset that was not counted has no answers.
+    """Names in a mapping that the dataset does not have: a typing error, or a name that other datasets have. A dataset
+    that was not counted has no answers.
     """
     if not schema.samples:
         return ()
-    found = []
+    unmatched = []
     for stored in sorted(mapping.labels, key=int):
         if schema.kind == "volumes" and stored != "0" and stored not in schema.label_values:
-            found.append(f"labels.{stored}: no sample has value {stored} (there: {_those(schema.label_values)})")
+            unmatched.append(f"labels.{stored}: no sample has value {stored} (there: {_those(schema.label_values)})")
     for asked, modality in sorted(mapping.modalities.items()):
         if modality not in schema.modalities:
-            found.append(
+            unmatched.append(
                 f"modalities.{asked}: the dataset has no image {modality} (there: {_those(schema.modalities)})"
             )
     for asked in sorted(mapping.columns):
         source = mapping.stored_column(asked)
         if source not in schema.columns:
-            found.append(f"columns.{asked}: the dataset has no column {source} (there: {_those(schema.columns)})")
-    return tuple(found)
+            unmatched.append(f"columns.{asked}: the dataset has no column {source} (there: {_those(schema.columns)})")
+    return tuple(unmatched)
 
 
 def _those(names: Iterable[str]) -> str:
@@ -103,13 +102,13 @@ def _subjects(needs: DataNeeds, schema: DataSchema, incomplete: int) -> Answer:
 
 def _modality(asked: str, schema: DataSchema, mapping: DataMapping) -> Answer:
     need, stored = "an image" if asked == "image" else f"image {asked}", mapping.stored_modality(asked)
-    held = schema.modalities.get(stored, 0)
-    if not held:
+    samples = schema.modalities.get(stored, 0)
+    if not samples:
         known = ", ".join(schema.modalities) or "none"
         why = f"the dataset has {known}; map one of them with modalities.{asked}"
         return Answer(need=need, verdict=Verdict.NOT_MET, why=why)
-    if held < schema.samples:
-        why = f"{schema.samples - held} of {schema.samples} samples have no {stored}; exclude them or add the files"
+    if samples < schema.samples:
+        why = f"{schema.samples - samples} of {schema.samples} samples have no {stored}; exclude them or add the files"
         return Answer(need=need, verdict=Verdict.NOT_MET, why=why)
     if stored != asked:
         return Answer(need=need, verdict=Verdict.MAPPED, why=f"from {stored}")
@@ -137,7 +136,7 @@ def _labels(needs: DataNeeds, schema: DataSchema, mapping: DataMapping) -> list[
 def _label(
     value: str, name: str, stored: Sequence[int], described: Mapping[int, str], mapping: DataMapping
 ) -> tuple[Verdict, str]:
-    """What a person wrote into the mapping holds; where they wrote nothing, the dataset's own description is asked."""
+    """A name in the mapping counts; without one, the dataset's own description is used."""
     sources = [one for one in stored if mapping.label_value(one) == int(value)]
     own = mapping.label_names.get(value)
     names = {one: mapping.label_names.get(str(mapping.label_value(one)), described.get(one, "")) for one in stored}
@@ -160,7 +159,7 @@ def _label(
 
 
 def _same(one: str, other: str) -> bool:
-    """Whether two names of a label are one, whatever stands between their words and however large their letters."""
+    """Whether two names of a label are equal, apart from separators and capital letters."""
     words, others = (re.split(r"[\s_-]+", name.strip().casefold()) for name in (one, other))
     return words == others
 
@@ -175,20 +174,20 @@ def _column(column: ColumnNeed, schema: DataSchema, mapping: DataMapping) -> Ans
     need = f"column {column.name}{unit}"
     rule = mapping.columns.get(column.name)
     source = mapping.stored_column(column.name)
-    found = schema.columns.get(source)
-    if found is None:
+    summary = schema.columns.get(source)
+    if summary is None:
         known = ", ".join(schema.columns) or "none"
         why = f"the dataset has {known}; map one of them with columns.{column.name}"
         return Answer(need=need, verdict=Verdict.NOT_MET, why=why)
-    why = _column_fault(column, found, mapping, source)
+    why = _column_fault(column, summary, mapping, source)
     if why:
         return Answer(need=need, verdict=Verdict.NOT_MET, why=why)
     notes = [f"from {source}"] if source != column.name else []
-    if found.missing:
+    if summary.missing:
         filled = mapping.fills(column.name)
-        notes.append(f"{found.missing} {f'filled with {rule.fill}' if rule and filled else 'left out'}")
+        notes.append(f"{summary.missing} {f'filled with {rule.fill}' if rule and filled else 'left out'}")
     verdict = Verdict.MAPPED if rule or notes else Verdict.MET
-    if column.unit and not found.unit and not _is_converted(rule):
+    if column.unit and not summary.unit and not _is_converted(rule):
         notes.append("the dataset does not say its unit")
     return Answer(need=need, verdict=verdict, why=", ".join(notes))
 
@@ -197,16 +196,16 @@ def _is_converted(rule: ColumnMapping | None) -> bool:
     return rule is not None and (rule.scale != 1.0 or rule.offset != 0.0)
 
 
-def _column_fault(column: ColumnNeed, found: ColumnSummary, mapping: DataMapping, source: str) -> str:
+def _column_fault(column: ColumnNeed, summary: ColumnSummary, mapping: DataMapping, source: str) -> str:
     rule = mapping.columns.get(column.name)
-    if found.missing and not (mapping.fills(column.name) or mapping.drop_incomplete):
+    if summary.missing and not (mapping.fills(column.name) or mapping.drop_incomplete):
         return (
-            f"{found.missing} samples have no {source}; fill them with columns.{column.name}.fill, leave them out with "
-            "drop_incomplete, or add the values"
+            f"{summary.missing} samples have no {source}; fill them with columns.{column.name}.fill, leave them out "
+            "with drop_incomplete, or add the values"
         )
     if column.is_category:
-        values = {str(mapping.value(column.name, {source: value})) for value in found.categories}
-        if found.missing and rule and rule.fill is not None:
+        values = {str(mapping.value(column.name, {source: value})) for value in summary.categories}
+        if summary.missing and rule and rule.fill is not None:
             values.add(str(rule.fill))
         strange = sorted(values - set(column.categories))
         if strange:
@@ -214,8 +213,8 @@ def _column_fault(column: ColumnNeed, found: ColumnSummary, mapping: DataMapping
         return ""
     if rule and isinstance(rule.fill, str):
         return f"columns.{column.name}.fill is {rule.fill}; the plan needs numbers"
-    if found.type != "number" and not (rule and rule.values):
-        return f"{source} is of type {found.type}; the plan needs numbers"
-    if column.unit and found.unit and column.unit != found.unit and not _is_converted(rule):
-        return f"{source} is in {found.unit}; give scale and offset in the mapping"
+    if summary.type != "number" and not (rule and rule.values):
+        return f"{source} is of type {summary.type}; the plan needs numbers"
+    if column.unit and summary.unit and column.unit != summary.unit and not _is_converted(rule):
+        return f"{source} is in {summary.unit}; give scale and offset in the mapping"
     return ""

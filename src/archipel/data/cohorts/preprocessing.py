@@ -1,4 +1,4 @@
-"""Recipe: what is done to every sample once, before any plan reads it; part of what a cohort's hash covers."""
+"""Preprocessing: what is done to every sample once, before any plan reads it; a cohort's hash covers it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Preprocessing(Record):
 
 
 def apply(recipe: Preprocessing, reading: SampleData) -> SampleData:
-    """The sample after the recipe: images by linear interpolation, the label by its nearest voxel.
+    """The sample after preprocessing: images by linear interpolation, the label by its nearest voxel.
 
     The field of view stays where it is, to less than a voxel at its end. Shrinking does not smooth first.
     """
@@ -42,7 +42,7 @@ def apply(recipe: Preprocessing, reading: SampleData) -> SampleData:
 
 
 def shape_after(recipe: Preprocessing, shape: Sequence[int], affine: Affine) -> tuple[int, ...]:
-    """The shape of a volume after the recipe, from its shape and affine before."""
+    """The shape of a volume after preprocessing, from its shape and affine before."""
     ratio = _ratio(recipe, affine)
     return tuple(shape) if ratio is None else _shape(shape, ratio)
 
@@ -68,7 +68,7 @@ def _resampled(volume: FloatVolume | LabelVolume, ratio: Affine, order: int) -> 
             code=ErrorCode.CONFIGURATION,
         ) from error  # fmt: skip
     shape = _shape(volume.shape, ratio)
-    found: FloatVolume = affine_transform(
+    resampled: FloatVolume = affine_transform(
         volume, ratio, offset=(ratio - 1) / 2, output_shape=shape, order=order, mode="nearest"
     )
-    return found
+    return resampled

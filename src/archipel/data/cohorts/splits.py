@@ -1,10 +1,10 @@
-"""Which subjects validate: a function of each subject's id alone, so that nobody moves when others come or go.
+"""Which subjects validate: a function of each subject's id alone, so that no subject moves when others come or go.
 
-A subject's draw is ``SHA-256("archipel-split/1" 0x00 id)``, its first 8 bytes read as a number in [0, 1). It
-validates when the draw is below the fraction. The order of a dataset, a restart, a new patient or a withdrawal changes
-nobody else's side. Two exceptions keep small cohorts usable, each moving the same one subject every time: a cohort of
-two or more with nobody on the validation side sends its lowest draw there, and a cohort with nobody left to train on
-takes its highest draw back.
+A subject's draw is ``SHA-256("archipel-split/1" 0x00 id)``, its first 8 bytes read as a number in [0, 1). It validates
+when the draw is below the fraction. The order of a dataset, a restart, a new patient or a withdrawal moves no other
+subject. Two exceptions keep small cohorts usable, and each moves the same subject every time: if no subject of two or
+more validates, the one with the lowest draw does, and if no subject is left to train on, the one with the highest draw
+trains.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from archipel.data.samples import Sample
 
 SPLIT, TRAINING, VALIDATION = "split", "training", "validation"
-"""The value of a sample by which a dataset that comes with a split of its own says on which side it is."""
+"""The value of a sample that says whether it trains or validates, in a dataset with a split of its own."""
 
 
 def draw(subject_id: str) -> float:
@@ -25,15 +25,15 @@ def draw(subject_id: str) -> float:
 
 
 def predefined_split(samples: Iterable[Sample]) -> dict[str, bool]:
-    """Who has a side in the dataset itself, and whether it is validation."""
+    """The subjects whose side the dataset itself gives, and whether it is validation."""
     return {one.subject: one.values[SPLIT] == VALIDATION for one in samples if SPLIT in one.values}
 
 
 def validation_ids(ids: Iterable[str], fraction: float, before: Mapping[str, bool] | None = None) -> frozenset[str]:
     """The ids that validate; all others train.
 
-    ``before``: who had a side already, and whether it was validation; they stay where they were. At least one subject
-    trains, and with ``fraction`` > 0 at least one of two or more validates, as far as somebody new can be moved for
+    ``before``: subjects that are assigned already, and whether they validate; they stay. At least one subject
+    trains, and with ``fraction`` > 0 at least one of two or more validates, as far as a new subject can be moved for
     it. Raises ValueError for a fraction outside [0, 1).
     """
     if not 0 <= fraction < 1:

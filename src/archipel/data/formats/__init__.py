@@ -28,7 +28,7 @@ from archipel.vocabulary.remedies import GrantAccess
 if TYPE_CHECKING:
     from archipel.data.formats.detection import guessed
 else:
-    # Detection reads FORMATS of this page, which must be there first.
+    # Detection reads FORMATS of this module, which must be defined first.
     __getattr__, __dir__ = lazy_names(__name__, {"detection": ["guessed"]})
 
 _KNOWN: tuple[Format, ...] = (
@@ -43,7 +43,7 @@ _KNOWN: tuple[Format, ...] = (
     ClassFolders(),
     Tables(),
 )
-"""The more particular a layout, the earlier."""
+"""Specific layouts come before general ones."""
 FORMATS: dict[str, Format] = {one.name: one for one in _KNOWN}
 
 
@@ -59,27 +59,27 @@ def format_named(name: str) -> Format:
 
 
 class Fit(NamedTuple):
-    """A format that a folder looks like, and what makes it look so."""
+    """A format that a folder looks like, and the reason."""
 
     format: str
     reason: str
 
 
 def detect(root: Path) -> tuple[Fit, ...]:
-    """The formats that a folder looks like, the most particular layout first; none when it looks like nothing known.
+    """The formats that a folder looks like, the most specific layout first; none if it looks like none.
 
     Raises BadInput when ``root`` is not a folder.
     """
     folder = Folder(checked_root(root))
     fits = [Fit(name, reason) for name, one in FORMATS.items() if (reason := one.fits(folder))]
     if any(FORMATS[fit.format].kind == "volumes" for fit in fits):
-        # A table beside volumes tells of them; it is not the data.
+        # A table beside volumes describes them; it is not the data.
         fits = [fit for fit in fits if FORMATS[fit.format].kind != "table"]
     return tuple(fits)
 
 
 def checked_root(root: Path) -> Path:
-    """The folder. Raises BadInput when it is none, or cannot be reached."""
+    """The folder. Raises BadInput when it is not a folder, or cannot be reached."""
     remedy = "name the folder that holds the dataset"
     try:
         if root.is_dir():
@@ -108,24 +108,24 @@ def scan(
 ) -> Scan:
     """Every sample under ``root`` and every problem with it; files that ``index`` knows are not opened again.
 
-    Subjects of whom ``leaves_out`` is true are as if they were not there, and so are their problems.
+    Subjects of whom ``leaves_out`` is true, and their problems, are left out.
     Raises BadInput when ``root`` is not a folder, or the format or an option is unknown.
     """
-    found = format_named(name)
+    layout = format_named(name)
     for option in options or {}:
-        if option not in found.options:
-            known = ", ".join(sorted(found.options)) or "none"
+        if option not in layout.options:
+            known = ", ".join(sorted(layout.options)) or "none"
             raise BadInput(
                 Thing.worded(f"option {option} of format {name}", option=option, format=name),
                 "is unknown",
                 f"the format has: {known}",
             )
-    whole = found.scan(Folder(checked_root(root), index, leaves_out, limits), options or {})
+    whole = layout.scan(Folder(checked_root(root), index, leaves_out, limits), options or {})
     return whole if leaves_out is None else _without(whole, leaves_out)
 
 
 def _without(found: Scan, leaves_out: LeavesOut) -> Scan:
-    """What is left of a scan: also when a format looked at somebody who is left out."""
+    """What is left of a scan, even if a format read a subject who is left out."""
     samples = tuple(sample for sample in found.samples if not leaves_out(sample.subject))
     problems = tuple(one for one in found.problems if not _is_about(one, leaves_out))
     counts = {"subjects": len({sample.subject for sample in samples}), "samples": len(samples)}
@@ -133,7 +133,7 @@ def _without(found: Scan, leaves_out: LeavesOut) -> Scan:
 
 
 def _is_about(problem: DataIssue, leaves_out: LeavesOut) -> bool:
-    """Whether a problem is of somebody who is left out: what is wrong with a file is known before whose it is."""
+    """Whether a problem concerns a subject who is left out: a file's problem is known before its subject is."""
     return leaves_out(problem.subject) if problem.subject else is_of(problem.thing, leaves_out)
 
 

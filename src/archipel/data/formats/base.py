@@ -36,11 +36,11 @@ class Format(Protocol):
     options: ClassVar[Mapping[str, str]]
 
     def fits(self, folder: Folder) -> str:
-        """What makes the folder look like this format, for people to read; "" when nothing does. Looks at names, and
-        at small files that describe a dataset, only."""
+        """Why the folder looks like this format, for people to read; "" if it does not. Reads only names, and
+        small files that describe a dataset."""
 
     def scan(self, folder: Folder, options: Options) -> Scan:
-        """Every sample and every problem. Raises BadInput only for options that make no sense."""
+        """Every sample and every problem. Raises BadInput only for invalid options."""
 
     def read(self, root: Path, samples: Sequence[Sample], options: Options) -> Iterator[SampleData]:
         """The samples' content, one after the other. Raises BadInput as the scan would."""
@@ -69,7 +69,7 @@ class VolumeFormat:
 
 
 def read_volumes(root: Path, sample: Sample) -> SampleData:
-    """The sample's images and label. Raises BadInput when one cannot be read or they lie on different grids."""
+    """The sample's images and label. Raises BadInput when one cannot be read or their grids differ."""
     images, label = {}, None
     first: tuple[str, tuple[int, ...], Affine] | None = None
     for role, place in sorted(sample.files.items(), key=lambda item: item[0] == LABEL):
@@ -87,7 +87,7 @@ def read_volumes(root: Path, sample: Sample) -> SampleData:
 
 
 def verify_files(root: Path, sample: Sample) -> None:
-    """Raise BadInput (code ``data-changed``) when a file of the sample is gone or holds other bytes."""
+    """Raise BadInput (code ``data-changed``) when a file of the sample is missing or has other bytes."""
     if content_of(sample.file_hashes, sample.channels) != sample.hash:
         raise data_changed(sample.name, "its file hashes do not belong to its content hash")
     for role, place in sample.files.items():

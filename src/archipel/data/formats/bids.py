@@ -65,34 +65,34 @@ class BidsTree(VolumeFormat):
     def scan(self, folder: Folder, options: Options) -> Scan:
         """Every session with its images, segmentation and values, and what the validator says."""
         entities_of = _grammar()
-        found = FoundVolumes(folder)
-        description(folder, DESCRIPTION, found.problems)
-        visits = _images(folder, options, found, entities_of)
-        _labels(folder, options, found, entities_of, visits)
+        collector = FoundVolumes(folder)
+        description(folder, DESCRIPTION, collector.problems)
+        visits = _images(folder, options, collector, entities_of)
+        _labels(folder, options, collector, entities_of, visits)
         suffixes = listed(options, "suffix") or tuple(
             sorted({one for visit in visits.values() for one in visit.images})
         )
-        participants = read_covariates(folder, PARTICIPANTS, found, key="participant_id", delimiter="\t")
+        participants = read_covariates(folder, PARTICIPANTS, collector, key="participant_id", delimiter="\t")
         subjects = sorted({subject for subject, _ in visits})
         if participants is not None:
-            compare(found, participants, subjects)
+            compare(collector, participants, subjects)
         there = [subject for subject in subjects if not folder.leaves_out(subject)]
-        sessions = {subject: _sessions(folder, subject, found) for subject in there}
+        sessions = {subject: _sessions(folder, subject, collector) for subject in there}
         for (subject, session), visit in sorted(visits.items()):
             values = dict(participants.rows.get(subject, {})) if participants else {}
             values |= _of_session(sessions.get(subject), session)
-            self._add(found, (subject, session), visit, suffixes, options, values)
+            self._add(collector, (subject, session), visit, suffixes, options, values)
         if not visits:
             cause = f"has no image (looked in sub-*/[ses-*/]{_folder_name(options, 'datatype', 'anat')}/)"
             remedy = "name the root of the BIDS tree, or another suffix or datatype"
-            found.report(DataIssue(thing=folder.root.name, cause=cause, remedy=remedy))
+            collector.report(DataIssue(thing=folder.root.name, cause=cause, remedy=remedy))
         if options.get("validate", "yes") != "no" and visits:
-            found.problems += validate(folder.root, folder.leaves_out)
-        return found.scan()
+            collector.problems += validate(folder.root, folder.leaves_out)
+        return collector.scan()
 
     def _add(
         self,
-        found: FoundVolumes,
+        collector: FoundVolumes,
         key: tuple[str, str],
         visit: Visit,
         suffixes: tuple[str, ...],
@@ -102,7 +102,7 @@ class BidsTree(VolumeFormat):
         name = sample_name(*key)
 
         def report(cause: str, remedy: str) -> None:
-            found.report(DataIssue(thing=name, cause=cause, remedy=remedy), key[0])
+            collector.report(DataIssue(thing=name, cause=cause, remedy=remedy), key[0])
 
         files: dict[str, str] = {}
         for suffix in suffixes:
@@ -128,7 +128,7 @@ class BidsTree(VolumeFormat):
                 names = ", ".join(PurePosixPath(place).name for _, place in chosen)
                 return report(f"has {len(chosen)} segmentations ({names})", "name one more exactly with label=")
             files[LABEL] = chosen[0][1]
-        found.add(key[0], files, key[1], values=values)
+        collector.add(key[0], files, key[1], values=values)
         return None
 
 
@@ -145,20 +145,20 @@ def _grammar() -> Callable[[str], Entities]:
 
 
 def _images(
-    folder: Folder, options: Options, found: FoundVolumes, entities_of: Callable[[str], Entities]
+    folder: Folder, options: Options, collector: FoundVolumes, entities_of: Callable[[str], Entities]
 ) -> dict[tuple[str, str], Visit]:
     datatype, wanted = _folder_name(options, "datatype", "anat"), listed(options, "suffix")
     parts = listed(options, "entities")
     visits: dict[tuple[str, str], Visit] = defaultdict(Visit)
     sidecars = _sidecars(folder, datatype)
     for pattern in (f"sub-*/{datatype}/*", f"sub-*/ses-*/{datatype}/*"):
-        for stem, place in volumes_in(folder, pattern, NIFTI, found.problems):
+        for stem, place in volumes_in(folder, pattern, NIFTI, collector.problems):
             means = entities_of(place)
             suffix = str(means.get("suffix", ""))
             if not suffix or not _is_where_its_name_says(stem, place):
                 cause = "has a name that BIDS does not know"
                 remedy = f"call it sub-<id>[_ses-<id>]_<suffix>.nii.gz in its subject's {datatype}/"
-                found.warn(DataIssue(thing=place, cause=cause, remedy=remedy), place.split("/")[0])
+                collector.warn(DataIssue(thing=place, cause=cause, remedy=remedy), place.split("/")[0])
                 continue
             if (wanted and suffix not in wanted) or not set(parts) <= set(stem.split("_")):
                 continue
@@ -166,36 +166,36 @@ def _images(
             if not _has_sidecar(place, stem, suffix, sidecars):
                 cause = f"has no sidecar (looked for {stem}.json)"
                 remedy = "export it again with dcm2niix, or use the image without the values of a sidecar"
-                found.warn(DataIssue(thing=place, cause=cause, remedy=remedy), place.split("/")[0])
+                collector.warn(DataIssue(thing=place, cause=cause, remedy=remedy), place.split("/")[0])
     return visits
 
 
 def _labels(
     folder: Folder,
     options: Options,
-    found: FoundVolumes,
+    collector: FoundVolumes,
     entities_of: Callable[[str], Entities],
     visits: dict[tuple[str, str], Visit],
 ) -> None:
     ending, named = options.get("label", ""), _folder_name(options, "derivatives", "")
-    there = [] if named else folder.folders("derivatives/*", found.problems if ending else [])
+    there = [] if named else folder.folders("derivatives/*", collector.problems if ending else [])
     pipelines = [named] if named else [PurePosixPath(place).name for place in there]
     if not ending:
-        return _point_out(folder, pipelines, found)
+        return _point_out(folder, pipelines, collector)
     if len(pipelines) != 1:
         cause = f"has {len(pipelines)} folders in derivatives/ ({', '.join(pipelines) or 'none'})"
-        return found.report(DataIssue(thing=folder.root.name, cause=cause, remedy="name one with derivatives=..."))
+        return collector.report(DataIssue(thing=folder.root.name, cause=cause, remedy="name one with derivatives=..."))
     base = f"derivatives/{pipelines[0]}"
-    before = len(found.problems)
+    before = len(collector.problems)
     some = False
-    for stem, place in _derived(folder, base, found.problems):
+    for stem, place in _derived(folder, base, collector.problems):
         if stem.endswith(f"_{ending}"):
             some = True
             means = entities_of(place)
             visits[_key(means)].labels.append((stem, place))
-    if not some and len(found.problems) == before:
+    if not some and len(collector.problems) == before:
         cause = f"holds no segmentation (looked for sub-*/**/*_{ending}.nii.gz)"
-        found.report(DataIssue(thing=base, cause=cause, remedy="fix the options derivatives and label"))
+        collector.report(DataIssue(thing=base, cause=cause, remedy="fix the options derivatives and label"))
     return None
 
 
@@ -205,8 +205,8 @@ def _derived(folder: Folder, base: str, problems: list[DataIssue]) -> Iterator[t
         yield from volumes_in(folder, pattern, NIFTI, problems)
 
 
-def _point_out(folder: Folder, pipelines: Sequence[str], found: FoundVolumes) -> None:
-    """Warn of what looks like segmentations, when nobody said which are the labels."""
+def _point_out(folder: Folder, pipelines: Sequence[str], collector: FoundVolumes) -> None:
+    """Warn of files that look like segmentations if no option names the labels."""
     for pipeline in pipelines:
         base = f"derivatives/{pipeline}"
         endings = Counter(_ending(stem) for stem, _ in _derived(folder, base, []))
@@ -217,11 +217,11 @@ def _point_out(folder: Folder, pipelines: Sequence[str], found: FoundVolumes) ->
             cause = f"holds {endings.total()} segmentations {names}, and none is taken"
             where = f" --option derivatives={pipeline}" if len(pipelines) > 1 else ""
             remedy = f"add the dataset with --option label={ordered[0]}{where} to have them as labels"
-            found.warn(DataIssue(thing=base, cause=cause, remedy=remedy))
+            collector.warn(DataIssue(thing=base, cause=cause, remedy=remedy))
 
 
 def _ending(stem: str) -> str:
-    """How a segmentation's name ends, as the option ``label`` says it; "" for what looks like none."""
+    """How a segmentation's name ends, as the option ``label`` has it; "" for what does not look like one."""
     *before, last = stem.split("_")
     if last.split("-")[0] not in _DRAWN:
         return ""
@@ -244,7 +244,7 @@ def _key(means: Entities) -> tuple[str, str]:
 
 
 def _is_where_its_name_says(stem: str, place: str) -> bool:
-    """Whether the name begins with the folders' subject and session; pybids believes the folders alone."""
+    """Whether the name begins with the folders' subject and session; pybids uses the folders alone."""
     within = [part for part in place.split("/")[:-1] if part.startswith(("sub-", "ses-"))]
     named = [part for part in stem.split("_") if part.startswith(("sub-", "ses-"))]
     return named == within and stem.startswith("_".join(within) + "_")
@@ -258,7 +258,7 @@ def _sidecars(folder: Folder, datatype: str) -> frozenset[str]:
 
 
 def _has_sidecar(place: str, stem: str, suffix: str, sidecars: frozenset[str]) -> bool:
-    """Whether a JSON file speaks of the image: its own, or by inheritance one above it with fewer parts in its name."""
+    """Whether a JSON file describes the image: its own, or by inheritance one above it with fewer parts in its name."""
     parts = set(stem.split("_"))
     above = [parent.as_posix() for parent in PurePosixPath(place).parents]
     names = {f"{stem}.json", f"{suffix}.json", f"{place.split('/', maxsplit=1)[0]}_{suffix}.json"}
@@ -268,9 +268,9 @@ def _has_sidecar(place: str, stem: str, suffix: str, sidecars: frozenset[str]) -
     return any(set(PurePosixPath(one).stem.split("_")) <= parts for one in inherited)
 
 
-def _sessions(folder: Folder, subject: str, found: FoundVolumes) -> CovariateTable | None:
+def _sessions(folder: Folder, subject: str, collector: FoundVolumes) -> CovariateTable | None:
     place = f"{subject}/{subject}_sessions.tsv"
-    return read_covariates(folder, place, found, key="session_id", delimiter="\t", subject=subject)
+    return read_covariates(folder, place, collector, key="session_id", delimiter="\t", subject=subject)
 
 
 def _of_session(table: CovariateTable | None, session: str) -> Mapping[str, Value]:

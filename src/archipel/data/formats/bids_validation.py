@@ -1,8 +1,8 @@
 """BIDS validation: what the BIDS validator finds wrong with a tree, with the schema that comes with it.
 
-It runs in a process of its own that may read the dataset's folder, and can neither write, start anything nor reach
-the network. It says what breaks the standard; whether a sample can be used is decided without it, so that its lines
-are warnings.
+It runs in a process of its own that may read the dataset's folder, and can neither write, start a process nor reach the
+network. It says what breaks the standard; whether a sample can be used is decided without it, so that its lines are
+warnings.
 """
 
 from __future__ import annotations
@@ -54,9 +54,10 @@ class _Output(BaseModel):
 def validate(
     root: Path, leaves_out: LeavesOut = lambda _: False, patience: float = PATIENCE_SECONDS
 ) -> list[DataIssue]:
-    """The validator's errors as warnings, a line for each kind; or why it said nothing.
+    """The validator's errors as warnings, one line per kind, or why there are none.
 
-    What it says of the files of subjects who are left out is dropped.
+    Errors in the files of
+    subjects who are left out are dropped.
     """
     command = _command()
     if command is None:
@@ -91,7 +92,7 @@ def validate(
 
 
 def _leading_elsewhere(root: Path) -> list[str]:
-    """Links that the validator would follow out of the tree, or round in it; it does not enter hidden folders."""
+    """Links that the validator would follow out of the tree, or in circles; it does not enter hidden folders."""
     real, found = root.resolve(), []
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -108,20 +109,20 @@ def _command() -> list[str] | None:
     from deno import find_deno_bin
 
     script = Path(bundle.origin).with_name("bids-validator.js")
-    # Deno's list of folders has commas between them and no way to write one in a name: the root is where it runs.
+    # Deno's list of folders is separated by commas, which a name may contain: the root is the working folder instead.
     rights = ["--no-prompt", "--no-remote", "--cached-only", "--allow-env", "--allow-read=."]
     return [os.fsdecode(find_deno_bin()), "run", *rights, str(script), "--format", "json", "--ignoreWarnings", "."]
 
 
-def _lines(said: _Findings, leaves_out: LeavesOut) -> list[DataIssue]:
+def _lines(findings: _Findings, leaves_out: LeavesOut) -> list[DataIssue]:
     kinds: dict[tuple[str, str], list[_Finding]] = defaultdict(list)
-    for issue in said.issues:
+    for issue in findings.issues:
         if issue.severity == "error" and not is_of(issue.location or "", leaves_out):
             kinds[issue.code, issue.part or ""].append(issue)
     lines = []
-    for (code, part), found in sorted(kinds.items()):
-        shown = _some([_place(issue) for issue in found])
-        sentence = " ".join(said.meanings.get(code, "").split()).split(". ")[0].rstrip(".")
+    for (code, part), issues in sorted(kinds.items()):
+        shown = _some([_place(issue) for issue in issues])
+        sentence = " ".join(findings.meanings.get(code, "").split()).split(". ")[0].rstrip(".")
         cause = f"is not BIDS ({code}{f' {part}' if part else ''}: {sentence or 'see the standard'})"
         remedy = "fix it as the standard asks; volumes are used as they are"
         lines.append(DataIssue(thing=shown, cause=cause, remedy=remedy, severity="warning"))

@@ -1,4 +1,4 @@
-"""Format ``class-folders``: 2-D images in folders, one a class: ``pneumonia/0012.png``, ``normal/0031.png``.
+"""Format ``class-folders``: 2-D images, one folder per class: ``pneumonia/0012.png``, ``normal/0031.png``.
 
 The patient is the file's name without its ending, or the part of it that a pattern finds. Plans get the pixels as ``x``
 and the class's number as ``y``, or the class by name when they ask for it as their target.
@@ -37,7 +37,7 @@ _SUBJECT = TypeAdapter(SubjectId)
 
 
 class ClassFolders:
-    """A folder a class."""
+    """One folder per class."""
 
     name: ClassVar[str] = "class-folders"
     kind: ClassVar[DataKind] = "arrays"
@@ -60,7 +60,7 @@ class ClassFolders:
         problems: list[DataIssue] = []
         places = list(_places(folder, problems))
         classes = asked.classes or sorted({PurePosixPath(place).parts[0] for place in places})
-        found: dict[str, _Looked] = {}
+        pictures: dict[str, _Looked] = {}
         unread = [one.thing for one in problems if one.thing.lower().endswith(SUFFIXES)]
         subjects = asked.subjects(
             sorted({PurePosixPath(place).stem for place in (*places, *unread)}), folder.limits.pattern_s
@@ -71,24 +71,24 @@ class ClassFolders:
             subject = subjects[PurePosixPath(place).stem]
             sample = _sample(folder, place, subject, asked, classes, problems)
             if sample is not None:
-                found[place] = sample
-        _refuse_repeated(found, problems)
-        _refuse_odd_ones(found, asked, problems)
-        _warn_of_twins(found, problems)
-        if not found and not problems:
+                pictures[place] = sample
+        _refuse_repeated(pictures, problems)
+        _refuse_odd_ones(pictures, asked, problems)
+        _warn_of_twins(pictures, problems)
+        if not pictures and not problems:
             cause = f"holds no class/image ({', '.join(SUFFIXES)})"
             problems.append(
                 DataIssue(thing=folder.root.name, cause=cause, remedy="put the pictures in one folder per class")
             )
         for name in classes:
-            if found and not any(sample.values[CLASS] == name for sample, _ in found.values()):
+            if pictures and not any(sample.values[CLASS] == name for sample, _ in pictures.values()):
                 problems.append(
                     _warning(
                         name, "is a class without a picture", "add pictures, or use the dataset without this class"
                     )
                 )
-        samples = sorted((sample for sample, _ in found.values()), key=lambda sample: sample.key)
-        return Scan(tuple(samples), tuple(problems), _schema(samples, found, asked))
+        samples = sorted((sample for sample, _ in pictures.values()), key=lambda sample: sample.key)
+        return Scan(tuple(samples), tuple(problems), _schema(samples, pictures, asked))
 
     def read(self, root: Path, samples: Sequence[Sample], options: Options) -> Iterator[SampleData]:
         """``x`` uint8 (uint16 where a gray picture has 16 bits) ``[height, width]``, or ``[height, width, 3]`` for
@@ -162,7 +162,7 @@ class _Asked:
         return np.rint(values).clip(0, 65_535).astype(np.uint16) if deep else values
 
     def shape(self, facts: PictureFacts) -> str:
-        """Type and shape of a picture's pixels, as a schema tells it."""
+        """Type and shape of a picture's pixels, as a schema has them."""
         width, height = self.size or (facts.width, facts.height)
         if self.mode == "RGB":
             return f"uint8 [{height}, {width}, 3]"
@@ -188,13 +188,13 @@ def _sample(
     except ValidationError:
         problems.append(DataIssue(thing=place, cause="has no patient in its name", remedy="fix subject=..., or rename"))
         return None
-    found = folder.look_at_bytes(
+    looked = folder.look_at_bytes(
         place, _PICTURE, lambda path, content: _examined(path, content, folder.limits.picture_pixels)
     )
-    if found.problem is not None:
-        problems.append(found.problem.model_copy(update={"thing": place, "subject": subject}))
+    if looked.problem is not None:
+        problems.append(looked.problem.model_copy(update={"thing": place, "subject": subject}))
         return None
-    hashes = {"image": found.hash, CLASS: blob_hash(path.parts[0].encode())}
+    hashes = {"image": looked.hash, CLASS: blob_hash(path.parts[0].encode())}
     sample = Sample(
         subject=subject,
         session=path.stem[:100] if asked.pattern else "",
@@ -203,7 +203,7 @@ def _sample(
         hash=content_hash(hashes),
         file_hashes=hashes,
     )
-    return sample, found
+    return sample, looked
 
 
 def _examined(path: Path, content: bytes, most_pixels: int) -> PictureFacts:
@@ -226,9 +226,9 @@ def _opened(place: str, content: bytes, most_pixels: int = DATA_LIMITS.picture_p
         # By their bytes Pillow reads dozens of other kinds, one of them by starting a program.
         with Image.open(BytesIO(content), formats=_KINDS) as picture:
             if picture.width * picture.height > most_pixels:
-                cause = f"has {picture.width} x {picture.height} pixels; {most_pixels} are allowed"
+                cause = f"has {picture.width} x {picture.height} pixels; at most {most_pixels} are allowed"
                 raise _bad(place, cause, "make it smaller, or exclude it")
-            # Counting the pictures in a file means to look at each.
+            # Counting the pictures in a file would read each of them.
             if getattr(picture, "is_animated", False):
                 raise _bad(place, "holds more than one picture", "store one picture per file")
             picture.load()
@@ -247,31 +247,31 @@ def _warning(thing: str, cause: str, remedy: str) -> DataIssue:
     return DataIssue(thing=thing, cause=cause, remedy=remedy, severity="warning")
 
 
-def _refuse_repeated(found: dict[str, _Looked], problems: list[DataIssue]) -> None:
-    """Pictures of one name: in two classes nobody knows which is right, so none of them is used."""
+def _refuse_repeated(pictures: dict[str, _Looked], problems: list[DataIssue]) -> None:
+    """Pictures of one name: if they are in two classes, the right class is unknown and none of them is used."""
     places: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for place, (sample, _) in found.items():
+    for place, (sample, _) in pictures.items():
         places[sample.key].append(place)
     for (subject, _), several in places.items():
         if len(several) > 1:
             cause = f"is there {len(several)} times ({', '.join(several)})"
             problems.append(DataIssue(thing=subject, cause=cause, remedy="keep one of them", subject=subject))
             for place in several:
-                del found[place]
+                del pictures[place]
 
 
-def _refuse_odd_ones(found: dict[str, _Looked], asked: _Asked, problems: list[DataIssue]) -> None:
-    """Pictures of another shape than most have: rows of arrays are all of one shape."""
-    shapes = Counter(asked.shape(facts.require_facts()) for _, facts in found.values())
+def _refuse_odd_ones(pictures: dict[str, _Looked], asked: _Asked, problems: list[DataIssue]) -> None:
+    """Pictures whose shape differs from most: rows of arrays must have one shape."""
+    shapes = Counter(asked.shape(facts.require_facts()) for _, facts in pictures.values())
     if len(shapes) < 2:
         return
     usual = shapes.most_common(1)[0][0]
-    for place, (sample, facts) in list(found.items()):
+    for place, (sample, facts) in list(pictures.items()):
         own = asked.shape(facts.require_facts())
         if own != usual:
             odd = BadInput(place, f"has pixels {own}, most have {usual}", "set size=WIDTHxHEIGHT, or exclude it")
             problems.append(problem_of(odd).model_copy(update={"subject": sample.subject}))
-            del found[place]
+            del pictures[place]
 
 
 def _warn_of_twins(found: Mapping[str, _Looked], problems: list[DataIssue]) -> None:
@@ -285,10 +285,10 @@ def _warn_of_twins(found: Mapping[str, _Looked], problems: list[DataIssue]) -> N
             problems.append(_warning(places[0], cause, "find out which class is right, and remove the other"))
 
 
-def _schema(samples: Sequence[Sample], found: Mapping[str, _Looked], asked: _Asked) -> DataSchema:
+def _schema(samples: Sequence[Sample], pictures: Mapping[str, _Looked], asked: _Asked) -> DataSchema:
     if not samples:
         return DataSchema(kind="arrays")
-    x = asked.shape(next(iter(found.values()))[1].require_facts())
+    x = asked.shape(next(iter(pictures.values()))[1].require_facts())
     people = {(sample.subject, str(sample.values[CLASS])) for sample in samples}
     counts = dict(sorted(Counter(name for _, name in people).items()))
     return DataSchema(

@@ -1,7 +1,7 @@
-"""Side tables: what is known of subjects beside their volumes, from ``demographics.csv`` or ``participants.tsv``.
+"""Covariates: what is known of subjects beside their volumes, from ``demographics.csv`` or ``participants.tsv``.
 
-A row that is not sound is left out and named; a table with faults costs values, never volumes. Columns that name a
-person or tell a birthday are not taken.
+A faulty row is left out and named; faults of a table remove values, never volumes. Columns with names of
+persons or birthdays are not used.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from archipel.tensors import blob_hash
 from archipel.vocabulary import BadInput, ErrorCode, Record, Thing, Value
 
 MISSING = frozenset(("", "-", "n/a", "na", "nan", "none", "null", "unknown", "?"))
-"""What stands for no value, in any case of letters."""
+"""Texts that mean no value, in upper or lower case."""
 IDENTIFYING = frozenset(
     (
         *("name", "first_name", "last_name", "firstname", "lastname", "surname", "full_name", "patient_name"),
@@ -43,13 +43,13 @@ class CovariateTable:
 
 
 class CovariateIds(Record):
-    """Who is named in a table."""
+    """The subjects that a table names."""
 
     ids: tuple[str, ...]
 
 
 class Remark(Record):
-    """What a person should look at in a table; ``subject`` where it is about one."""
+    """What a person should check in a table; ``subject`` if it is about one."""
 
     cause: str
     remedy: str
@@ -65,43 +65,43 @@ class CovariateFacts(Record):
 
 
 def read_covariates(
-    folder: Folder, place: str, found: FoundVolumes, *, key: str = "", delimiter: str = "", subject: str = ""
+    folder: Folder, place: str, collector: FoundVolumes, *, key: str = "", delimiter: str = "", subject: str = ""
 ) -> CovariateTable | None:
-    """The table at this place; None, said as a warning, when there is none or it cannot be read.
+    """The table at this place; None, with a warning, when there is none or it cannot be read.
 
-    ``key`` is the column with the ids, the first one when it is not said. ``subject`` is whose sessions the rows are;
-    without it each is a subject's, and what stands there of subjects who are left out is neither kept nor spoken of.
+    ``key`` is the column with the ids, by default the first. ``subject`` is the subject whose sessions the rows are;
+    without it each row is a subject's, and rows of subjects who are left out are neither kept nor reported.
     """
-    # A place, not a pattern, whatever letters it has.
-    present = list(folder.files(glob.escape(place), found.problems))
+    # A place and not a pattern, whatever characters it has.
+    present = list(folder.files(glob.escape(place), collector.problems))
     if not present:
         return None
     how, what = f"{delimiter!r} {key}", "session" if subject else "subject"
     ids = Purpose(f"side-table-ids/3 {how}", CovariateIds)
     named = folder.look(place, ids, lambda path: _opened(path, key, delimiter).ids())
     gone = frozenset(() if subject or named.facts is None else filter(folder.leaves_out, named.facts.ids))
-    # An answer without somebody takes the place of the one before, so that the index forgets what it had of them.
+    # An answer without a subject replaces the answer before, so that the index forgets what it had of this subject.
     without = blob_hash("\n".join(sorted(gone)).encode())
     purpose = Purpose(f"side-table/4 {how}", CovariateFacts, without)
     looked = folder.look(place, purpose, lambda path: _examine(_opened(path, key, delimiter), gone, what))
     if looked.problem is not None:
-        found.warn(looked.problem, subject)
+        collector.warn(looked.problem, subject)
         return None
     for remark in looked.require_facts().remarks:
-        found.warn(DataIssue(thing=place, cause=remark.cause, remedy=remark.remedy), subject or remark.subject)
+        collector.warn(DataIssue(thing=place, cause=remark.cause, remedy=remark.remedy), subject or remark.subject)
     return CovariateTable(place, looked.require_facts().key, looked.require_facts().rows)
 
 
-def compare(found: FoundVolumes, table: CovariateTable, subjects: Sequence[str]) -> None:
+def compare(collector: FoundVolumes, table: CovariateTable, subjects: Sequence[str]) -> None:
     """Warn of subjects without a row and of rows without a subject."""
     for subject in sorted(set(subjects) - set(table.rows)):
         cause = f"has no row in {table.place}"
-        found.warn(
+        collector.warn(
             DataIssue(thing=subject, cause=cause, remedy="add the row, or use the volumes without its values"), subject
         )
     for subject in sorted(set(table.rows) - set(subjects)):
         cause = f"has a row in {table.place} and no folder with volumes"
-        found.warn(DataIssue(thing=subject, cause=cause, remedy="add the volumes or remove the row"), subject)
+        collector.warn(DataIssue(thing=subject, cause=cause, remedy="add the volumes or remove the row"), subject)
 
 
 @dataclass(frozen=True)
@@ -114,16 +114,16 @@ class _Opened:
     notes: Sequence[tuple[str, str]]
 
     def id_in(self, row: Row) -> str:
-        """Whose row it is, also of one that has too many or too few fields; "" when it names nobody."""
+        """The subject of a row, even if the row has too many or too few fields; "" when the row names no subject."""
         return subject_id(row.fields[self.at].strip()) if len(row.fields) > self.at else ""
 
     def ids(self) -> CovariateIds:
-        """Who is named."""
+        """The subjects named."""
         return CovariateIds(ids=tuple(sorted({self.id_in(row) for row in self.lines} - {""})))
 
 
 def _opened(path: Path, key: str, delimiter: str) -> _Opened:
-    """The table. Raises BadInput for a file that is none, or has no such column."""
+    """The table. Raises BadInput for a file that is not a table, or has no such column."""
     header = path.open("rb").readline(_HEADER_BYTES).strip()
     # A participants.tsv may hold nothing but the ids.
     is_bare = delimiter and header and delimiter.encode() not in header
@@ -139,7 +139,7 @@ def _opened(path: Path, key: str, delimiter: str) -> _Opened:
 
 
 def _examine(table: _Opened, left_out: Collection[str], what: str) -> CovariateFacts:
-    """Facts about a table; rows of those who are ``left_out`` are passed over."""
+    """Facts about a table; rows of subjects who are ``left_out`` are skipped."""
     names, at = table.names, table.at
     remarks = [Remark(cause=cause, remedy=remedy) for cause, remedy in table.notes]
     texts: dict[str, list[str]] = {}

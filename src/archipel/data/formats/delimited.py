@@ -1,8 +1,8 @@
 """Format ``table``: one CSV, TSV or Parquet file, one row per visit, with a data dictionary beside it or elsewhere.
 
 A row is known by its subject and session, so that a table may be sorted again, or gain rows, after a cohort was frozen
-from it. The dictionary's content is put in the place of its path when a dataset is added: rows are read as the scan
-read them, whatever became of the dictionary's file.
+from it. When a dataset is added, the dictionary's content replaces its path: rows are read as the scan read them, even
+if the dictionary's file has changed.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ class Tables:
         given = options.get("dictionary", "")
         if given.startswith("{"):
             return dict(options)
-        found = dict(options)
+        settings = dict(options)
         if given:
             inside = root / given
             path = inside if inside.is_file() else Path(given)
-            found["dictionary"] = read_dictionary(path).model_dump_json(exclude_defaults=True)
+            settings["dictionary"] = read_dictionary(path).model_dump_json(exclude_defaults=True)
         if "file" not in options:
             tables = [place for place in Folder(root).files("*", []) if _is_table(place, "") and place != given]
-            found |= {"file": tables[0]} if len(tables) == 1 else {}
-        return found
+            settings |= {"file": tables[0]} if len(tables) == 1 else {}
+        return settings
 
     def scan(self, folder: Folder, options: Options) -> Scan:
         """Every row of the file; a table that has not changed is not opened again."""
@@ -104,7 +104,7 @@ class Tables:
 
 
 def _columns(path: Path, options: Options, left_out: Sequence[str]) -> ColumnFacts:
-    """What a table's columns hold without some subjects, and what is wrong then; its rows are known already."""
+    """What a table's columns contain without some subjects, and what is wrong then; its rows are known already."""
     found = examine(path, options, frozenset(left_out))
     return ColumnFacts(columns=found.columns, problems=found.problems)
 
@@ -112,14 +112,14 @@ def _columns(path: Path, options: Options, left_out: Sequence[str]) -> ColumnFac
 def _place(folder: Folder, options: Options, problems: list[DataIssue]) -> str | None:
     """The table's place inside the folder; a problem when there is not exactly one."""
     named = options.get("file", "")
-    found = [place for place in folder.files("**/*" if named else "*", problems) if _is_table(place, named)]
+    tables = [place for place in folder.files("**/*" if named else "*", problems) if _is_table(place, named)]
     if named:
         problems[:] = [problem for problem in problems if problem.thing == named]
-    if len(found) == 1 or (problems and not found):
-        return found[0] if found else None
-    several = f"holds {len(found)} tables ({', '.join(sorted(found)[:5])})" if found else "holds no table"
+    if len(tables) == 1 or (problems and not tables):
+        return tables[0] if tables else None
+    several = f"holds {len(tables)} tables ({', '.join(sorted(tables)[:5])})" if tables else "holds no table"
     cause = f"has no file {named}" if named else several
-    remedy = "name a file that is there" if named else "name one with file=..." if found else "add a .csv file"
+    remedy = "name a file that is there" if named else "name one with file=..." if tables else "add a .csv file"
     problems.append(DataIssue(thing=folder.root.name, cause=cause, remedy=remedy))
     return None
 
@@ -136,7 +136,7 @@ def _samples(place: str, facts: TableFacts) -> Iterator[Sample]:
 
 def _found(root: Path, samples: Sequence[Sample], options: Options) -> Iterator[tuple[PatientTable, Row, Sample]]:
     """Each sample's row, found by its subject and session. Rows are kept as one text each until they are asked for."""
-    held: dict[str, tuple[PatientTable, dict[Key, str]]] = {}
+    opened: dict[str, tuple[PatientTable, dict[Key, str]]] = {}
     for place in sorted({sample.files["table"] for sample in samples}):
         if not (root / place).is_file():
             raise data_changed(place, "is missing, and was there when the cohort was approved")
@@ -151,9 +151,9 @@ def _found(root: Path, samples: Sequence[Sample], options: Options) -> Iterator[
                 raise data_changed(place, f"has {sample_name(*key)} a second time in line {row.line}")
             if key in wanted:
                 rows[key] = json.dumps(row)
-        held[place] = table, rows
+        opened[place] = table, rows
     for sample in samples:
-        table, rows = held[sample.files["table"]]
+        table, rows = opened[sample.files["table"]]
         if sample.key not in rows:
             raise data_changed(sample.files["table"], f"no longer holds a row of {sample.name}")
         line, fields = json.loads(rows[sample.key])

@@ -1,4 +1,4 @@
-"""Descriptions: ``dataset.json`` as MSD and nnU-Net write it, read once and checked before it is believed."""
+"""Descriptions: ``dataset.json`` as MSD and nnU-Net write it, read once and checked before it is used."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _REMEDY = "fix it as the layout asks, or add the folder in another format"
 
 
 class Description(Record):
-    """What somebody wrote into a description: any JSON object, checked key by key where it is used."""
+    """What a person wrote into a description: any JSON object, checked key by key where it is used."""
 
     content: JsonObject
 
@@ -29,17 +29,17 @@ _DESCRIPTION = Purpose("json/3", Description)
 
 def description(folder: Folder, place: str, problems: list[DataIssue]) -> JsonObject | None:
     """The JSON object in a file; None, with the reason among ``problems``, when there is none."""
-    found = folder.look(place, _DESCRIPTION, _parsed) if folder.has(place) else None
-    if found is None:
+    looked = folder.look(place, _DESCRIPTION, _parsed) if folder.has(place) else None
+    if looked is None:
         if not any(problem.thing == place for problem in problems):
             list(folder.files(place, problems))
             cause = f"has no {place}"
             problems.append(DataIssue(thing=folder.root.name, cause=cause, remedy="add it, or choose another format"))
         return None
-    if found.problem is not None:
-        problems.append(found.problem)
+    if looked.problem is not None:
+        problems.append(looked.problem)
         return None
-    return found.require_facts().content
+    return looked.require_facts().content
 
 
 def _parsed(path: Path) -> Description:
@@ -67,7 +67,7 @@ def by_number(place: str, key: str, stored: JsonValue) -> dict[int, str]:
     """
     if not isinstance(stored, Mapping) or not stored:
         raise bad_description(place, f"has no {key}")
-    found: dict[int, str] = {}
+    names: dict[int, str] = {}
     for left, right in stored.items():
         number, name = (left, right) if _DIGITS.fullmatch(str(left)) else (right, left)
         if isinstance(number, list):
@@ -80,10 +80,10 @@ def by_number(place: str, key: str, stored: JsonValue) -> dict[int, str]:
             or not name.strip()
         ):
             raise bad_description(place, f"its {key} hold {left!r}: {right!r}, which is not a number and a name")
-        if int(number) in found:
+        if int(number) in names:
             raise bad_description(place, f"its {key} name {number} twice")
-        found[int(number)] = name.strip()
-    return dict(sorted(found.items()))
+        names[int(number)] = name.strip()
+    return dict(sorted(names.items()))
 
 
 def modalities_of(place: str, key: str, channels: Mapping[int, str]) -> list[str]:

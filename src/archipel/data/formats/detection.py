@@ -1,4 +1,4 @@
-"""Which format somebody means who names a folder, and which folder who names the one above or below a dataset."""
+"""Which format a named folder has, and which folder is meant if the one above or below a dataset was named."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from archipel.vocabulary import BadInput, Thing
 from archipel.vocabulary.remedies import ListFormats
 
 _VAGUE = frozenset({"medical-folder", "nifti-groups", "class-folders", "table", "npz"})
-"""Layouts that a part of another dataset may look like."""
+"""Layouts that a part of another dataset may also look like."""
 _MOST = 20
-"""So many folders inside are looked into."""
+"""How many folders inside are searched."""
 
 
 def guessed(root: Path, options: Mapping[str, str]) -> tuple[Fit, ...]:
@@ -37,7 +37,7 @@ def guessed(root: Path, options: Mapping[str, str]) -> tuple[Fit, ...]:
 
 
 def _datasets_inside(root: Path) -> dict[Path, Fit]:
-    """The folders inside that look like a dataset each, by a layout that no part of another one has."""
+    """The folders inside that each look like a dataset, by a layout that a part of another dataset does not have."""
     found = {}
     for folder in islice(_folders(root), _MOST):
         fit = _looks_like(folder)
@@ -47,22 +47,22 @@ def _datasets_inside(root: Path) -> dict[Path, Fit]:
 
 
 def _dataset_around(root: Path) -> tuple[Path, Fit] | None:
-    """The folder above where that looks like a dataset of which this is a part."""
+    """The folder above, if it looks like a dataset of which this is a part."""
     above = root.resolve().parent
     fit = _looks_like(above)
     return (root.parent if root.name else above, fit) if fit is not None else None
 
 
 def _meant(root: Path, guess: str) -> tuple[str, str] | None:
-    """Cause and remedy where another folder is more likely meant than this one, which was taken for ``guess``."""
+    """Cause and remedy if another folder is more likely meant than this one, whose detected format is ``guess``."""
     is_vague = guess in _VAGUE and FORMATS[guess].kind == "volumes" and not (root / TABLE).is_file()
     if guess and not is_vague:
         return None
     inside = _datasets_inside(root)
     if inside:
         folder, fit = next(iter(inside.items()))
-        held = f"{len(inside)} folders that look like a dataset each"
-        cause = f"holds {held if len(inside) > 1 else 'a folder that looks like a dataset'}"
+        several = f"{len(inside)} folders that look like a dataset each"
+        cause = f"holds {several if len(inside) > 1 else 'a folder that looks like a dataset'}"
         return cause, f"name one, for example {folder} ({fit.format}), or name the format with --format"
     around = None if guess else _dataset_around(root)
     if around is None:

@@ -21,7 +21,7 @@ MOST_CATEGORIES = 50
 
 
 def subject_id(text: str) -> str:
-    """A subject's id from the name of a file or folder; accents in one form, however a file system writes them."""
+    """A subject's id from the name of a file or folder; its accents in one encoding, whatever the file system uses."""
     return unicodedata.normalize("NFC", text)
 
 
@@ -68,14 +68,14 @@ class FoundVolumes:
         if faults or not self._one_grid(name, subject, facts):
             return False
         hashes = {role: found.hash for role, found in facts.items()}
-        # Only what is there is named: a record remembers which fields it was given, which takes as much as they do.
+        # Only values that exist are given: a record stores which fields it was given, which takes as much memory.
         given = {"session": session, "values": dict(values or {}), "channels": dict(channels or {})}
         try:
             content = content_of(hashes, channels or {})
             known = {"subject": subject, "files": dict(files), "hash": content, "file_hashes": hashes}
             sample = Sample.model_validate(known | {name: value for name, value in given.items() if value})
         except ValidationError as error:
-            cause = f"cannot be used as it is called ({error.errors()[0]['msg']})"
+            cause = f"has a name that cannot be used ({error.errors()[0]['msg']})"
             self.report(DataIssue(thing=name, cause=cause, remedy="rename its files and folders"), subject)
             return False
         self._samples[key] = sample
@@ -84,7 +84,7 @@ class FoundVolumes:
         return True
 
     def _look(self, files: Mapping[str, str], channels: Mapping[str, int]) -> dict[str, volumes.VolumeLook]:
-        """What is known of each file; the mask is looked at first, as thumbnails are cut where it is."""
+        """What is known of each file; the mask is read first, because thumbnails are cut where it is."""
         sketch = self._sketchbook.next(LABEL in files)
         facts = {
             role: volumes.look(self._folder, files[role], role, channels.get(role), sketch)
@@ -98,11 +98,11 @@ class FoundVolumes:
             return True
         base = LABEL if LABEL in facts else next(iter(facts))
         own = facts[base].require_facts()
-        for role, found in facts.items():
+        for role, look in facts.items():
             if role == base:
                 continue
             pair = (role, base) if base == LABEL else (base, role)
-            grids = {role: found.require_facts(), base: own}
+            grids = {role: look.require_facts(), base: own}
             shapes = grids[pair[0]].shape, grids[pair[1]].shape
             affines = np.array(grids[pair[0]].affine), np.array(grids[pair[1]].affine)
             try:
@@ -141,7 +141,7 @@ class FoundVolumes:
         self.problems.append(problem.model_copy(update={"subject": subject or problem.subject}))
 
     def warn(self, problem: DataIssue, subject: str = "") -> None:
-        """A person should look at something."""
+        """Add a warning for a person to check."""
         self.report(problem.model_copy(update={"severity": "warning"}), subject)
 
     def scan(self) -> Scan:
@@ -171,20 +171,20 @@ class FoundVolumes:
 
 def columns_of(samples: Sequence[Sample]) -> dict[str, ColumnSummary]:
     """What is known beside the volumes, by column."""
-    held: dict[str, dict[str, Value]] = {}
+    values_of: dict[str, dict[str, Value]] = {}
     for sample in samples:
         for name, value in sample.values.items():
-            held.setdefault(name, {})[f"{sample.subject}\0{sample.session}"] = value
-    found = {}
-    for name, values in sorted(held.items()):
+            values_of.setdefault(name, {})[f"{sample.subject}\0{sample.session}"] = value
+    columns = {}
+    for name, values in sorted(values_of.items()):
         missing = len(samples) - len(values)
         if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values.values()):
             numbers = [float(value) for value in values.values()]
-            found[name] = ColumnSummary(type="number", missing=missing, minimum=min(numbers), maximum=max(numbers))
+            columns[name] = ColumnSummary(type="number", missing=missing, minimum=min(numbers), maximum=max(numbers))
             continue
         counts = Counter(value for _, value in {(key.split("\0")[0], str(one)) for key, one in values.items()})
         if len(counts) > MOST_CATEGORIES:
-            found[name] = ColumnSummary(type="text", missing=missing)
+            columns[name] = ColumnSummary(type="text", missing=missing)
         else:
-            found[name] = ColumnSummary(type="category", missing=missing, categories=dict(sorted(counts.items())))
-    return found
+            columns[name] = ColumnSummary(type="category", missing=missing, categories=dict(sorted(counts.items())))
+    return columns

@@ -1,6 +1,6 @@
 """Format ``medical-folder``: ``<subject>/<modality>/<one volume>`` with ``demographics.csv`` beside the subjects.
 
-A modality may be missing for a subject. What the table says of a subject becomes the sample's values.
+A modality may be missing for a subject. The table's row of a subject becomes the sample's values.
 """
 
 from __future__ import annotations
@@ -38,54 +38,54 @@ class MedicalFolder(VolumeFormat):
         """Folders of the same names in the folders of subjects, with volumes in them."""
         if folder.has("dataset_description.json", "dataset.json"):
             return ""
-        held: Counter[str] = Counter()
+        folders: Counter[str] = Counter()
         for place in folder.files("*/*/*", []):
             if stem_of(place, SUFFIXES):
-                held[place.split("/")[1]] += 1
-        if not held:
+                folders[place.split("/")[1]] += 1
+        if not folders:
             return ""
-        names = [name for name, _ in held.most_common(3)]
+        names = [name for name, _ in folders.most_common(3)]
         if folder.has(TABLE):
             return f"it holds {TABLE} and folders with {', '.join(names)} in them"
-        return f"folders hold {', '.join(names)} each" if held[names[0]] > 1 else ""
+        return f"folders hold {', '.join(names)} each" if folders[names[0]] > 1 else ""
 
     def scan(self, folder: Folder, options: Options) -> Scan:
         """Each subject with the modalities it has."""
-        found = FoundVolumes(folder)
+        collector = FoundVolumes(folder)
         label, asked = options.get("label", ""), listed(options, "modalities")
-        held: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-        for _, place in volumes_in(folder, "*/*/*", SUFFIXES, found.problems):
+        volumes_of: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+        for _, place in volumes_in(folder, "*/*/*", SUFFIXES, collector.problems):
             subject, modality, _ = place.split("/")
             if modality == label or not asked or modality in asked:
-                held[subject_id(subject)][subject_id(modality)].append(place)
-        modalities = sorted({name for parts in held.values() for name in parts} - {label})
+                volumes_of[subject_id(subject)][subject_id(modality)].append(place)
+        modalities = sorted({name for parts in volumes_of.values() for name in parts} - {label})
         for place in folder.folders("*", []):
-            if subject_id(place) not in held:
+            if subject_id(place) not in volumes_of:
                 cause = "holds no volume (looked in its folders)"
                 remedy = "add the volumes or remove the folder"
-                found.warn(DataIssue(thing=place, cause=cause, remedy=remedy), subject_id(place))
-        if not held:
-            nothing_found(folder, found, "*/*/*.nii.gz")
+                collector.warn(DataIssue(thing=place, cause=cause, remedy=remedy), subject_id(place))
+        if not volumes_of:
+            nothing_found(folder, collector, "*/*/*.nii.gz")
         where = options.get("table", TABLE)
-        table = read_covariates(folder, where, found, key=options.get("id_column", ""))
-        if table is None and held and not folder.has(glob.escape(where)):
+        table = read_covariates(folder, where, collector, key=options.get("id_column", ""))
+        if table is None and volumes_of and not folder.has(glob.escape(where)):
             cause = f"has no {where}"
             remedy = "add it, name another with the option table, or use the volumes without values"
-            found.warn(DataIssue(thing=folder.root.name, cause=cause, remedy=remedy))
+            collector.warn(DataIssue(thing=folder.root.name, cause=cause, remedy=remedy))
         if table is not None:
-            compare(found, table, list(held))
-        for subject in sorted(held):
-            parts = held[subject]
+            compare(collector, table, list(volumes_of))
+        for subject in sorted(volumes_of):
+            parts = volumes_of[subject]
             twice = {name: places for name, places in parts.items() if len(places) > 1}
             if twice:
                 name, places = next(iter(sorted(twice.items())))
                 cause = f"has {len(places)} volumes in {name} ({abbreviate(place.split('/')[2] for place in places)})"
-                found.report(DataIssue(thing=subject, cause=cause, remedy="keep one of them"), subject)
+                collector.report(DataIssue(thing=subject, cause=cause, remedy="keep one of them"), subject)
             elif label and (label not in parts or len(parts) == 1):
                 cause = f"has no volume in {label}" if label not in parts else "has a label and no image"
-                found.report(DataIssue(thing=subject, cause=cause, remedy="add it or exclude the subject"), subject)
+                collector.report(DataIssue(thing=subject, cause=cause, remedy="add it or exclude the subject"), subject)
             else:
                 roles = {label: LABEL} | ({modalities[0]: "image"} if len(modalities) == 1 else {})
                 files = {roles.get(name, name): places[0] for name, places in sorted(parts.items())}
-                found.add(subject, files, values=table.rows.get(subject) if table else None)
-        return found.scan()
+                collector.add(subject, files, values=table.rows.get(subject) if table else None)
+        return collector.scan()

@@ -32,40 +32,40 @@ class MsdTask(VolumeFormat):
     title: ClassVar[str] = "Medical Segmentation Decathlon: dataset.json, imagesTr/, labelsTr/"
 
     def fits(self, folder: Folder) -> str:
-        """A description that speaks of modalities."""
+        """A description that names modalities."""
         found = description(folder, FILE, []) if folder.has("imagesTr/*") else None
         return "dataset.json names modalities and imagesTr/ holds images" if found and "modality" in found else ""
 
     def scan(self, folder: Folder, options: Options) -> Scan:
         """Pair imagesTr with labelsTr by name, as the list in dataset.json says."""
         problems: list[DataIssue] = []
-        told = description(folder, FILE, problems)
+        content = description(folder, FILE, problems)
         try:
-            modalities = modalities_of(FILE, "modality", by_number(FILE, "modality", (told or {}).get("modality")))
-            labels = by_number(FILE, "labels", (told or {}).get("labels"))
+            modalities = modalities_of(FILE, "modality", by_number(FILE, "modality", (content or {}).get("modality")))
+            labels = by_number(FILE, "labels", (content or {}).get("labels"))
         except BadInput as error:
-            found = FoundVolumes(folder)
-            found.problems += problems or [problem_of(error)]
-            return found.scan()
-        found = FoundVolumes(folder, labels)
-        images = by_subject(volumes_in(folder, "imagesTr/*", NIFTI, found.problems), found)
-        drawn = by_subject(volumes_in(folder, "labelsTr/*", NIFTI, found.problems), found)
+            collector = FoundVolumes(folder)
+            collector.problems += problems or [problem_of(error)]
+            return collector.scan()
+        collector = FoundVolumes(folder, labels)
+        images = by_subject(volumes_in(folder, "imagesTr/*", NIFTI, collector.problems), collector)
+        drawn = by_subject(volumes_in(folder, "labelsTr/*", NIFTI, collector.problems), collector)
         if not images and not drawn:
-            nothing_found(folder, found, "imagesTr/*.nii.gz")
+            nothing_found(folder, collector, "imagesTr/*.nii.gz")
         for subject in sorted(images.keys() | drawn.keys()):
             if subject not in images or subject not in drawn:
                 what, where = ("label", "labelsTr") if subject in images else ("image", "imagesTr")
                 cause = f"no {what} (looked for {where}/{subject}.nii.gz)"
-                found.report(DataIssue(thing=subject, cause=cause, remedy="add it or exclude the subject"), subject)
+                collector.report(DataIssue(thing=subject, cause=cause, remedy="add it or exclude the subject"), subject)
                 continue
             places = dict.fromkeys(modalities, images[subject])
             channels = {name: place for place, name in enumerate(modalities)} if len(modalities) > 1 else None
-            found.add(subject, {**places, "label": drawn[subject]}, channels=channels)
-        _compare(folder, found, (told or {}).get("training"), set(images) | set(drawn))
-        return found.scan()
+            collector.add(subject, {**places, "label": drawn[subject]}, channels=channels)
+        _compare(folder, collector, (content or {}).get("training"), set(images) | set(drawn))
+        return collector.scan()
 
 
-def _compare(folder: Folder, found: FoundVolumes, training: JsonValue, there: set[str]) -> None:
+def _compare(folder: Folder, collector: FoundVolumes, training: JsonValue, there: set[str]) -> None:
     """Say where the list of cases and the files differ; a case is used when its files are there."""
     named = set()
     for entry in training if isinstance(training, list) else []:
@@ -86,4 +86,4 @@ def _compare(folder: Folder, found: FoundVolumes, training: JsonValue, there: se
         who = {one for one in cases if not folder.leaves_out(one)}
         if who:
             some = ", ".join(sorted(who)[:5]) + (", ..." if len(who) > 5 else "")
-            found.warn(DataIssue(thing=FILE, cause=cause.format(len(who), some), remedy=remedy))
+            collector.warn(DataIssue(thing=FILE, cause=cause.format(len(who), some), remedy=remedy))

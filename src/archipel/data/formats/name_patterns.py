@@ -1,4 +1,4 @@
-"""Name patterns: what a regular expression of a person's finds in file names, tried by a process of its own.
+"""Name patterns: what a person's regular expression finds in file names, tried by a process of its own.
 
 Python's matching cannot be stopped from within, and a short pattern can take centuries on a name of 40 letters.
 """
@@ -26,16 +26,16 @@ def found_in(names: Sequence[str], pattern: str, seconds: int = DATA_LIMITS.patt
     thing, remedy = f"option subject={pattern}", "give a regular expression, for example ^[^_]+"
     if len(pattern) > LONGEST:
         raise BadInput(f"{thing[:60]}...", f"is longer than {LONGEST} letters", remedy)
-    # Isolated and without site-packages: it starts fast, and nothing of the surroundings brings it other code.
+    # Isolated and without site-packages: it starts fast, and the environment cannot add other code.
     command = [sys.executable, "-I", "-S", str(_PROGRAM), str(seconds)]
     asked = json.dumps({"pattern": pattern, "names": list(names)}).encode()
     run = subprocess.run(command, input=asked, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
-    said = [json.loads(line) for line in run.stdout.splitlines()]
-    if said and said[0]:
-        raise BadInput(thing, said[0], remedy)
-    found = said[1:]
-    if len(found) < len(names) or not said:
-        where = f"for {names[len(found)]}" if said else "to be understood"
+    answers = [json.loads(line) for line in run.stdout.splitlines()]
+    if answers and answers[0]:
+        raise BadInput(thing, answers[0], remedy)
+    matches = answers[1:]
+    if len(matches) < len(names) or not answers:
+        where = f"for {names[len(matches)]}" if answers else "to be understood"
         simpler = "give a simpler pattern, without a repeat inside a repeat, for example ^[^_]+"
         raise BadInput(thing, f"needs more than {seconds} s {where}", simpler)
-    return dict(zip(names, found, strict=True))
+    return dict(zip(names, matches, strict=True))

@@ -22,7 +22,7 @@ _NOT_GROUPS = frozenset(("images", "labels", "imagesTr", "labelsTr", "imagesTs",
 
 
 class NiftiGroups(VolumeFormat):
-    """A folder is a class."""
+    """One folder per group."""
 
     name: ClassVar[str] = "nifti-groups"
     title: ClassVar[str] = "a folder of *.nii.gz for each group: control_group/, disease_group/"
@@ -47,22 +47,22 @@ class NiftiGroups(VolumeFormat):
 
     def scan(self, folder: Folder, options: Options) -> Scan:
         """Each subject with its group; one who is in two groups is in none."""
-        found = FoundVolumes(folder)
+        collector = FoundVolumes(folder)
         asked = listed(options, "groups")
-        groups = asked or tuple(folder.folders("*", found.problems))
+        groups = asked or tuple(folder.folders("*", collector.problems))
         images: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
         for group in groups:
             before = len(images)
-            for stem, place in volumes_in(folder, f"{glob.escape(group)}/*", NIFTI, found.problems):
+            for stem, place in volumes_in(folder, f"{glob.escape(group)}/*", NIFTI, collector.problems):
                 images[subject_id(stem), group].append(("image", place))
-            for stem, place in volumes_in(folder, f"{glob.escape(group)}/*/*", NIFTI, found.problems):
+            for stem, place in volumes_in(folder, f"{glob.escape(group)}/*/*", NIFTI, collector.problems):
                 name = place.split("/")[-2]
                 images[subject_id(name), group].append((stem, place))
             if asked and len(images) == before:
                 cause = "is named as a group and holds no volume"
-                found.report(DataIssue(thing=group, cause=cause, remedy="add its images or fix the option groups"))
+                collector.report(DataIssue(thing=group, cause=cause, remedy="add its images or fix the option groups"))
         if not images:
-            nothing_found(folder, found, "*/*.nii.gz and */*/*.nii.gz")
+            nothing_found(folder, collector, "*/*.nii.gz and */*/*.nii.gz")
         member = defaultdict(list)
         for subject, group in images:
             member[subject].append(group)
@@ -70,21 +70,21 @@ class NiftiGroups(VolumeFormat):
         for subject, group in sorted(images):
             if len(member[subject]) > 1:
                 cause = f"is in {len(member[subject])} groups ({', '.join(sorted(member[subject]))})"
-                found.report(DataIssue(thing=subject, cause=cause, remedy="keep the files in one of them"), subject)
+                collector.report(DataIssue(thing=subject, cause=cause, remedy="keep the files in one of them"), subject)
                 continue
             files: dict[str, str] = {}
             for stem, place in images[subject, group]:
                 modality = _modality(subject_id(stem), subject) if several else "image"
                 if modality in files:
                     cause = f"two files for {modality} ({files[modality]}, {place})"
-                    found.report(DataIssue(thing=subject, cause=cause, remedy="keep one of them"), subject)
+                    collector.report(DataIssue(thing=subject, cause=cause, remedy="keep one of them"), subject)
                     break
                 files[modality] = place
             else:
-                found.add(subject, files, values={"group": subject_id(group)})
-        return found.scan()
+                collector.add(subject, files, values={"group": subject_id(group)})
+        return collector.scan()
 
 
 def _modality(stem: str, subject: str) -> str:
-    """What a file's name says beside the subject's."""
+    """What a file's name has beside the subject's."""
     return stem.removeprefix(subject).lstrip("_-. ") or "image"

@@ -19,7 +19,7 @@ from archipel.data.volumes import NIFTI
 
 
 def endings_of(images: Collection[str], labels: Collection[str]) -> list[str]:
-    """The options by which most images would find their labels; none where the names' endings are not what differs.
+    """The options by which most images would find their labels; none if the names differ in more than their endings.
 
     >>> endings_of(["a-T1_ds", "b-T1_ds"], ["a-T1_ds_seg", "b-T1_ds_seg"])
     ['--option image_suffix=_ds', '--option label_suffix=_ds_seg']
@@ -55,19 +55,19 @@ class NiftiPairs(VolumeFormat):
 
     def scan(self, folder: Folder, options: Options) -> Scan:
         """Pair images with labels by their names."""
-        found = FoundVolumes(folder)
+        collector = FoundVolumes(folder)
         endings = options.get("image_suffix", ""), options.get("label_suffix", "")
-        named = volumes_in(folder, "images/*", NIFTI, found.problems)
-        images = by_subject([(stem.removesuffix("_0000"), place) for stem, place in named], found, endings[0])
-        labels = by_subject(volumes_in(folder, "labels/*", NIFTI, found.problems), found, endings[1])
-        name_subjects(found, f"{endings[0]}_0000", *endings)
+        named = volumes_in(folder, "images/*", NIFTI, collector.problems)
+        images = by_subject([(stem.removesuffix("_0000"), place) for stem, place in named], collector, endings[0])
+        labels = by_subject(volumes_in(folder, "labels/*", NIFTI, collector.problems), collector, endings[1])
+        name_subjects(collector, f"{endings[0]}_0000", *endings)
         if not images and not labels:
-            nothing_found(folder, found, "images/*.nii.gz")
-        told = [] if any(endings) or images.keys() & labels.keys() else endings_of(images, labels)
-        if told:
-            remedy = f"give the part of their names after the subject's id: {' '.join(told)}"
+            nothing_found(folder, collector, "images/*.nii.gz")
+        options_to_set = [] if any(endings) or images.keys() & labels.keys() else endings_of(images, labels)
+        if options_to_set:
+            remedy = f"give the part of their names after the subject's id: {' '.join(options_to_set)}"
             cause = "no label has the name of an image"
-            found.report(DataIssue(thing=folder.root.name, cause=cause, remedy=remedy))
-            return found.scan()
-        add_pairs(found, images, labels, (f"images/{{}}{endings[0]}.nii.gz", f"labels/{{}}{endings[1]}.nii.gz"))
-        return found.scan()
+            collector.report(DataIssue(thing=folder.root.name, cause=cause, remedy=remedy))
+            return collector.scan()
+        add_pairs(collector, images, labels, (f"images/{{}}{endings[0]}.nii.gz", f"labels/{{}}{endings[1]}.nii.gz"))
+        return collector.scan()

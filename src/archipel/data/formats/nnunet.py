@@ -1,4 +1,4 @@
-"""Format ``nnunet``: nnU-Net version 2, ``dataset.json`` with ``imagesTr/<case>_0000.nii.gz`` a channel.
+"""Format ``nnunet``: nnU-Net version 2, ``dataset.json`` with one file ``imagesTr/<case>_0000.nii.gz`` per channel.
 
 Channels are modalities, named by ``channel_names``; the names of labels come from ``labels``. Images without labels
 (``imagesTs``) are not used, and regions made of several labels are the plan's matter.
@@ -26,42 +26,42 @@ _CHANNEL = re.compile(r"(.+)_(\d{4})", re.DOTALL)
 
 
 class NnunetRaw(VolumeFormat):
-    """A raw dataset as nnU-Net takes it."""
+    """A raw dataset as nnU-Net reads it."""
 
     name: ClassVar[str] = "nnunet"
     title: ClassVar[str] = "nnU-Net v2: dataset.json, imagesTr/case_0000.nii.gz, labelsTr/"
 
     def fits(self, folder: Folder) -> str:
-        """A description that speaks of channels."""
+        """A description that names channels."""
         found = description(folder, FILE, []) if folder.has("imagesTr/*") else None
         return "dataset.json names channels and imagesTr/ holds images" if found and "channel_names" in found else ""
 
     def scan(self, folder: Folder, options: Options) -> Scan:
         """Each case with all its channels and its label."""
         problems: list[DataIssue] = []
-        told = description(folder, FILE, problems)
+        content = description(folder, FILE, problems)
         try:
-            modalities, labels, ending = _settled(told or {})
+            modalities, labels, ending = _settled(content or {})
         except BadInput as error:
-            found = FoundVolumes(folder)
-            found.problems += problems or [problem_of(error)]
-            return found.scan()
-        found = FoundVolumes(folder, labels)
+            collector = FoundVolumes(folder)
+            collector.problems += problems or [problem_of(error)]
+            return collector.scan()
+        collector = FoundVolumes(folder, labels)
         images: dict[str, dict[int, str]] = defaultdict(dict)
-        for stem, place in volumes_in(folder, "imagesTr/*", (ending,), found.problems):
+        for stem, place in volumes_in(folder, "imagesTr/*", (ending,), collector.problems):
             match = _CHANNEL.fullmatch(stem)
             if match is None:
                 cause = "has a name that does not end with a channel"
-                found.report(DataIssue(thing=place, cause=cause, remedy=f"call it <case>_0000{ending}"))
+                collector.report(DataIssue(thing=place, cause=cause, remedy=f"call it <case>_0000{ending}"))
                 continue
             case, channel = subject_id(match[1]), int(match[2])
             if channel in images[case]:
                 cause = f"two files for channel {match[2]} ({images[case][channel]}, {place})"
-                found.report(DataIssue(thing=case, cause=cause, remedy="keep one of them"), case)
+                collector.report(DataIssue(thing=case, cause=cause, remedy="keep one of them"), case)
             images[case][channel] = place
-        drawn = by_subject(volumes_in(folder, "labelsTr/*", (ending,), found.problems), found)
+        drawn = by_subject(volumes_in(folder, "labelsTr/*", (ending,), collector.problems), collector)
         if not images and not drawn:
-            nothing_found(folder, found, f"imagesTr/*_0000{ending}")
+            nothing_found(folder, collector, f"imagesTr/*_0000{ending}")
         for subject in sorted(images.keys() | drawn.keys()):
             wanted = {name: images.get(subject, {}).get(place, "") for place, name in enumerate(modalities)}
             missing = [
@@ -70,14 +70,16 @@ class NnunetRaw(VolumeFormat):
             beyond = sorted(set(images.get(subject, {})) - set(range(len(modalities))))
             if missing:
                 cause = f"lacks some of its files (looked for {', '.join(missing)})"
-                found.report(DataIssue(thing=subject, cause=cause, remedy="add them or exclude the subject"), subject)
+                collector.report(
+                    DataIssue(thing=subject, cause=cause, remedy="add them or exclude the subject"), subject
+                )
             elif beyond:
                 cause = f"has channel {beyond[0]:04} where channel_names has {len(modalities)}"
-                found.report(DataIssue(thing=subject, cause=cause, remedy=f"fix {FILE} or move it away"), subject)
+                collector.report(DataIssue(thing=subject, cause=cause, remedy=f"fix {FILE} or move it away"), subject)
             else:
-                found.add(subject, {**wanted, "label": drawn[subject]})
-        name_subjects(found, *(f"_{channel:04}" for channel in range(len(modalities))), "")
-        return found.scan()
+                collector.add(subject, {**wanted, "label": drawn[subject]})
+        name_subjects(collector, *(f"_{channel:04}" for channel in range(len(modalities))), "")
+        return collector.scan()
 
 
 def _settled(told: JsonObject) -> tuple[list[str], dict[int, str], str]:

@@ -1,7 +1,7 @@
-"""Format ``npz``: one ``.npz`` file of arrays, a row a sample; only numpy is needed, so plans on arrays start fast.
+"""Format ``npz``: one ``.npz`` file of arrays, one row per sample; only numpy is needed, so plans on arrays start fast.
 
 Either arrays ``x``, ``y`` and ``subject``, the ids; or as MedMNIST has it: ``train_images`` with ``train_labels``, and
-the same for ``val`` and ``test``. Such a file names nobody: its rows are called ``train-00000`` and so on.
+the same for ``val`` and ``test``. Such a file has no ids: its rows are called ``train-00000`` and so on.
 """
 
 from __future__ import annotations
@@ -80,14 +80,14 @@ class NpzTable:
             problems.append(DataIssue(thing=folder.root.name, cause=cause, remedy="keep exactly one"))
             return Scan((), tuple(problems), _EMPTY)
         place = files[0]
-        found = folder.look(place, _FACTS, lambda path: _examined(path, folder.limits))
-        if found.problem is not None:
-            return Scan((), (*problems, found.problem), _EMPTY)
-        problems += found.require_facts().problems
-        if own and not found.require_facts().splits:
+        looked = folder.look(place, _FACTS, lambda path: _examined(path, folder.limits))
+        if looked.problem is not None:
+            return Scan((), (*problems, looked.problem), _EMPTY)
+        problems += looked.require_facts().problems
+        if own and not looked.require_facts().splits:
             problems.append(DataIssue(thing=place, cause="has no split of its own", remedy="leave split=own out"))
         samples, left_out = [], 0
-        for subject, part, row, digest in found.require_facts().rows:
+        for subject, part, row, digest in looked.require_facts().rows:
             if folder.leaves_out(subject):
                 continue
             if own and part and not _SPLITS[part]:
@@ -99,7 +99,7 @@ class NpzTable:
             cause = f"{left_out} test rows are left out"
             problems.append(_warning(place, cause, "no action is needed: they are for a test after the training"))
         counts = {"subjects": len(samples), "samples": len(samples)}
-        schema = DataSchema(kind="arrays", arrays=found.require_facts().arrays, **counts)
+        schema = DataSchema(kind="arrays", arrays=looked.require_facts().arrays, **counts)
         return Scan(tuple(sorted(samples, key=lambda sample: sample.key)), tuple(problems), schema)
 
     def read(self, root: Path, samples: Sequence[Sample], options: Options) -> Iterator[SampleData]:
@@ -174,17 +174,17 @@ def _is_id(subject: str) -> bool:
 
 def _rows(root: Path, samples: Sequence[Sample]) -> Iterator[tuple[tuple[NDArray[Any], NDArray[Any]], Sample]]:
     """Each sample's row, found by its place and id; several files may be concerned, each is read once."""
-    held: dict[str, _Arrays] = {}
+    opened: dict[str, _Arrays] = {}
     for sample in samples:
         place = sample.files["table"]
-        if place not in held:
+        if place not in opened:
             if not (root / place).is_file():
                 raise data_changed(place, "is missing, and was there when the cohort was approved")
             try:
-                held[place] = _arrays(root / place)
+                opened[place] = _arrays(root / place)
             except MemoryError as error:
                 raise short_of_memory(root / place) from error
-        x, y, ids, _ = held[place]
+        x, y, ids, _ = opened[place]
         row = sample.row
         if row is None or row >= len(ids) or ids[row] != sample.subject:
             raise data_changed(place, f"no longer holds subject {sample.subject} in the row it had")
@@ -211,7 +211,7 @@ def _bad(path: Path, cause: str, remedy: str) -> BadInput:
 
 
 def _check_headers(path: Path, most: int) -> None:
-    """Raise BadInput for arrays of too many bytes, by what their headers say, before room is made for them."""
+    """Raise BadInput for arrays of too many bytes, by what their headers say, before memory is allocated for them."""
     _check_size(path, path.stat().st_size, most)
     with path.open("rb") as file:
         _check_directory(path, file)
@@ -225,10 +225,10 @@ def _check_headers(path: Path, most: int) -> None:
 
 
 def _check_directory(path: Path, file: IO[bytes]) -> None:
-    """The list of a file's arrays takes many times its size in memory, and is read before it can be counted."""
+    """Raise BadInput for a list of arrays that is too long: in memory it takes many times its size."""
     file.seek(max(0, file.seek(0, io.SEEK_END) - 98))
     tail = file.read()
-    # In a file of more than 2 GiB a longer record stands before the last one.
+    # In a file of more than 2 GiB a longer record comes before the last one.
     length = tail[40:48] if tail[-42:-38] == b"PK\6\7" else tail[-10:-6]
     if tail[-22:-18] != b"PK\5\6" or tail[-2:] != b"\0\0":
         raise zipfile.BadZipFile("something follows the list of arrays")
@@ -245,7 +245,7 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
 
 def _check_size(path: Path, size: int, most: int) -> None:
     if size > most:
-        cause = f"would take {size >> 20} MiB in memory; {most >> 20} are allowed"
+        cause = f"would take {size >> 20} MiB in memory; at most {most >> 20} MiB are allowed"
         raise _bad(path, cause, "split it into several datasets")
 
 
@@ -289,7 +289,7 @@ def _arrays(path: Path, limits: DataLimits = DATA_LIMITS) -> _Arrays:
 def _check_rows(path: Path, most: int, *arrays: Sequence[NDArray[Any]]) -> None:
     rows = sum(len(array) for array in arrays[0])
     if rows > most:
-        raise _bad(path, f"has {rows} rows; {most} are allowed", "split it into several datasets")
+        raise _bad(path, f"has {rows} rows; at most {most} are allowed", "split it into several datasets")
     if any(len(array) and not array.nbytes for several in arrays for array in several):
         raise _bad(path, "has rows that hold nothing", "save arrays whose rows hold numbers")
 
@@ -303,13 +303,13 @@ def _in_parts(path: Path, arrays: Mapping[str, NDArray[Any]], parts: Sequence[st
             cause = f"{part}_images and {part}_labels have shapes {list(x.shape)} and {shape}"
             raise _bad(path, cause, "give each image a label")
         images.append(x)
-        # One label a row is stored as a column of its own.
+        # One label per row is stored as a column of its own.
         labels.append(y[:, 0] if y.shape[1:] == (1,) else y)
     _check_rows(path, most_rows, images, labels)
     shapes = {(array.dtype.str, array.shape[1:]) for array in images}
     kinds = {array.dtype.kind in "biuf" for array in labels}
     if len(shapes) > 1 or len(kinds) > 1 or len({array.shape[1:] for array in labels}) > 1:
-        told = json.dumps(sorted(str(list(shape)) for _, shape in shapes))
-        raise _bad(path, f"its parts hold images of different kinds ({told})", "give all the same size and type")
+        listed = json.dumps(sorted(str(list(shape)) for _, shape in shapes))
+        raise _bad(path, f"its parts hold images of different kinds ({listed})", "give all the same size and type")
     rows = [(f"{part}-{row:05d}", part) for part, x in zip(parts, images, strict=True) for row in range(len(x))]
     return _Arrays(_Rows(*images), _Rows(*labels), tuple(one for one, _ in rows), tuple(part for _, part in rows))

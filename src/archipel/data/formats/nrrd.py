@@ -38,8 +38,8 @@ class NrrdPairs(VolumeFormat):
 
     def scan(self, folder: Folder, options: Options) -> Scan:
         """Pair images with labels by their names."""
-        found = FoundVolumes(folder)
-        flat = volumes_in(folder, "*", ITK, found.problems)
+        collector = FoundVolumes(folder)
+        flat = volumes_in(folder, "*", ITK, collector.problems)
         endings = tuple(options.get(f"{one}_suffix", f"_{one}" if flat else "") for one in ("image", "label"))
         images, labels = endings[0], endings[1]
         if flat:
@@ -48,14 +48,14 @@ class NrrdPairs(VolumeFormat):
             for stem, place in flat:
                 if (stem, place) not in named and (stem, place) not in drawn:
                     cause = f"has a name that ends neither with {images} nor with {labels}"
-                    found.report(DataIssue(thing=place, cause=cause, remedy="rename it, or set image_suffix"))
+                    collector.report(DataIssue(thing=place, cause=cause, remedy="rename it, or set image_suffix"))
             looked = f"{{}}{images}", f"{{}}{labels}"
         else:
-            named = volumes_in(folder, "images/*", ITK, found.problems)
-            drawn = volumes_in(folder, "labels/*", ITK, found.problems)
+            named = volumes_in(folder, "images/*", ITK, collector.problems)
+            drawn = volumes_in(folder, "labels/*", ITK, collector.problems)
             looked = f"images/{{}}{images}", f"labels/{{}}{labels}"
-        name_subjects(found, images, labels)
+        name_subjects(collector, images, labels)
         if not named and not drawn:
-            nothing_found(folder, found, "*.nrrd, *.mha and images/")
-        add_pairs(found, by_subject(named, found, images), by_subject(drawn, found, labels), looked)
-        return found.scan()
+            nothing_found(folder, collector, "*.nrrd, *.mha and images/")
+        add_pairs(collector, by_subject(named, collector, images), by_subject(drawn, collector, labels), looked)
+        return collector.scan()

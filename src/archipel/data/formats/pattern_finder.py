@@ -30,7 +30,7 @@ def main(seconds: int) -> None:
 
 def _say(text: str) -> None:
     sys.stdout.write(json.dumps(text) + "\n")
-    # Whoever waits must know which name was the last when the time is up.
+    # The caller must know which name was the last one when the time is up.
     sys.stdout.flush()
 
 

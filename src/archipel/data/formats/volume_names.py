@@ -28,7 +28,7 @@ def is_of(place: str, leaves_out: LeavesOut) -> bool:
     >>> is_of("derivatives/hand/sub-02/anat/x.nii.gz", {"sub-02"}.__contains__)
     True
     """
-    # Not the beginning of a name: p_1 may be somebody else than p.
+    # Not the beginning of a name: p_1 may be another patient than p.
     *folders, name = place.split("/")
     stem = stem_of(place, SUFFIXES) or PurePosixPath(name).stem
     return any(leaves_out(subject_id(part)) for part in (*folders, stem) if part)
@@ -42,54 +42,56 @@ def volumes_in(
     return [(stem, place) for stem, place in found if stem]
 
 
-def by_subject(named: Sequence[tuple[str, str]], found: FoundVolumes, ending: str = "") -> dict[str, str]:
-    """Subject to place, for names that are the subject's id and then ``ending``; what does not fit is reported."""
+def by_subject(named: Sequence[tuple[str, str]], collector: FoundVolumes, ending: str = "") -> dict[str, str]:
+    """Subject to place, for names that are the subject's id and then ``ending``; other names are reported."""
     places: dict[str, str] = {}
     for stem, place in named:
         subject = subject_id(stem.removesuffix(ending))
         if not stem.endswith(ending) or not subject:
             cause = f"has a name that does not end with {ending}"
-            found.report(DataIssue(thing=place, cause=cause, remedy="rename it, move it away or fix the option"))
+            collector.report(DataIssue(thing=place, cause=cause, remedy="rename it, move it away or fix the option"))
         elif subject in places:
             where = PurePosixPath(place).parent.as_posix()
             cause = f"two files in {where}/ ({PurePosixPath(places[subject]).name}, {PurePosixPath(place).name})"
-            found.report(DataIssue(thing=subject, cause=cause, remedy="keep one of them"), subject)
+            collector.report(DataIssue(thing=subject, cause=cause, remedy="keep one of them"), subject)
         else:
             places[subject] = place
     return places
 
 
-def name_subjects(found: FoundVolumes, *endings: str) -> None:
-    """Give what is wrong with a file the subject that its name begins with: it was found before anybody asked whose
-    file it is."""
-    for at, problem in enumerate(found.problems):
+def name_subjects(collector: FoundVolumes, *endings: str) -> None:
+    """Give an issue of a file the subject with which the file's name begins: the issue was found before the
+    subject was known."""
+    for at, problem in enumerate(collector.problems):
         stem = "" if problem.subject else stem_of(problem.thing, SUFFIXES)
         ending = next((one for one in endings if stem and stem.endswith(one)), None)
         if stem and ending is not None:
-            found.problems[at] = problem.model_copy(update={"subject": subject_id(stem.removesuffix(ending))})
+            collector.problems[at] = problem.model_copy(update={"subject": subject_id(stem.removesuffix(ending))})
 
 
-def add_pairs(found: FoundVolumes, images: dict[str, str], labels: dict[str, str], looked: tuple[str, str]) -> None:
+def add_pairs(collector: FoundVolumes, images: dict[str, str], labels: dict[str, str], looked: tuple[str, str]) -> None:
     """Each image with the label of the same subject; ``looked`` says where, with {} for the subject."""
     for subject in sorted(images.keys() | labels.keys()):
         if subject not in labels:
             cause = f"no label beside the image (looked for {looked[1].format(subject)})"
-            found.report(DataIssue(thing=subject, cause=cause, remedy="add the file or exclude the subject"), subject)
+            collector.report(
+                DataIssue(thing=subject, cause=cause, remedy="add the file or exclude the subject"), subject
+            )
         elif subject not in images:
             cause = f"no image for the label (looked for {looked[0].format(subject)})"
-            found.report(DataIssue(thing=subject, cause=cause, remedy="add the file or remove the label"), subject)
+            collector.report(DataIssue(thing=subject, cause=cause, remedy="add the file or remove the label"), subject)
         else:
-            found.add(subject, {"image": images[subject], "label": labels[subject]})
+            collector.add(subject, {"image": images[subject], "label": labels[subject]})
 
 
-def nothing_found(folder: Folder, found: FoundVolumes, looked: str) -> None:
-    """Say that a folder holds nothing of the format, unless something else was said already."""
-    if not found.problems:
+def nothing_found(folder: Folder, collector: FoundVolumes, looked: str) -> None:
+    """Report that a folder has nothing of the format, unless another problem was reported already."""
+    if not collector.problems:
         cause = f"no image found (looked in {looked})"
         remedy = "put the volumes there or name another folder"
-        found.report(DataIssue(thing=folder.root.name, cause=cause, remedy=remedy))
+        collector.report(DataIssue(thing=folder.root.name, cause=cause, remedy=remedy))
 
 
 def listed(options: Options, name: str) -> tuple[str, ...]:
-    """An option that is a list of words with commas between them."""
+    """An option that is a list of names separated by commas."""
     return tuple(word.strip() for word in options.get(name, "").split(",") if word.strip())

@@ -1,8 +1,9 @@
-"""A cache of prepared samples: each made once from verified files, kept while there is room, known by content.
+"""A cache of prepared samples: each made once from verified files, kept while there is space, and named by its content.
 
 An entry's name is a key of what it was made from and how, so that it is never out of date. It is written beside its
 place, synced and renamed: after a crash it is whole, absent, or damaged in a way that its trailer shows, and is made
-again. Several processes may use one cache; one prepares at a time, and what a living one holds is not evicted.
+again. Several processes may use one cache; one prepares at a time, and an entry that a living process holds is not
+evicted.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Prepared:
         self._lock, self._hold = lock, hold
 
     def close(self) -> None:
-        """Others may evict them; a second time does nothing."""
+        """Let others evict the files; calling it again does nothing."""
         if self._lock >= 0:
             self._hold.unlink(missing_ok=True)
             os.close(self._lock)
@@ -97,7 +98,7 @@ class PreparedCache:
         digits = _all_digits(hashes)
         rest = None if kept is None else _all_digits(kept) - digits
         gone = self._remove(digits, rest)
-        # Once more alone: whoever was preparing meanwhile may have made it again.
+        # A second time, with the lock: a process that was preparing meanwhile may have made it again.
         with self._alone(UNWATCHED):
             return gone + self._remove(digits, rest)
 
@@ -108,8 +109,8 @@ class PreparedCache:
 
     def _remove(self, digits: set[str], rest: set[str] | None) -> int:
         def goes(key: str) -> bool:
-            found = key.partition(".")[0]
-            return found in digits or (rest is not None and found not in rest)
+            digest = key.partition(".")[0]
+            return digest in digits or (rest is not None and digest not in rest)
 
         gone = 0
         for path in list(self._entries()):
@@ -129,7 +130,7 @@ class PreparedCache:
         return (path for kind in ("rows", "[0-9a-f][0-9a-f]") for path in self.folder.glob(f"{kind}/*"))
 
     def _place(self, name: str) -> Path:
-        """Where an entry lies: a sample's in the folder of its first digits, rows in one of their own."""
+        """The path of an entry: a sample's is in the folder of its first digits, rows have one of their own."""
         return self.folder / (name[:2] if "." in name else "rows") / name
 
     @contextmanager
@@ -157,16 +158,16 @@ class PreparedCache:
         return lock, path
 
     def _held(self) -> set[str]:
-        """The names that living processes hold; what dead ones left behind goes."""
-        held: set[str] = set()
+        """The names that living processes hold; what dead ones left behind is removed."""
+        names: set[str] = set()
         for path in self._holds.iterdir():
             with path.open() as file:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     path.unlink(missing_ok=True)
                 except BlockingIOError:
-                    held.update(file.read().split("\n"))
-        return held
+                    names.update(file.read().split("\n"))
+        return names
 
     def _make_volumes(self, work: _Work) -> int:
         made, room = 0, _Room(self)
@@ -216,7 +217,7 @@ class PreparedCache:
             with os.fdopen(descriptor, "wb", buffering=0) as file:
                 size = write_prepared(file, work.how, samples)
                 room.make(size, work.cohort.dataset)
-                # The folder keeps others out; a worker of another uid is shown this file alone.
+                # Other users cannot enter the folder; a worker of another uid is given this file alone.
                 os.fchmod(descriptor, 0o444)
                 os.fsync(descriptor)
             place.parent.mkdir(mode=0o700, exist_ok=True)
@@ -227,7 +228,7 @@ class PreparedCache:
 
 
 class _Work:
-    """One cohort on its way into the cache."""
+    """One cohort that is being prepared."""
 
     def __init__(self, root: Path, cohort: Cohort, watch: Watch) -> None:
         self.root, self.cohort, self.watch = root, cohort, watch
@@ -242,7 +243,9 @@ class _Work:
 
 
 class _Room:
-    """How much room is left; entries nobody holds go when it is needed, those not used for the longest time first."""
+    """How much space is left; when space is needed, entries that no worker uses are removed, the longest unused
+    first.
+    """
 
     def __init__(self, cache: PreparedCache) -> None:
         self._cache, self._limit = cache, cache.limit
@@ -253,7 +256,7 @@ class _Room:
         self._evictable = [(path, size) for _, path, size in sorted(free, reverse=True)]
 
     def make(self, size: int, dataset: str) -> None:
-        """Room for one more entry. Raises BadInput when there is none to be had."""
+        """Make space for one more entry. Raises BadInput when there is not enough."""
         while self._used + size > self._limit and self._evictable:
             path, freed = self._evictable.pop()
             with contextlib.suppress(FileNotFoundError):

@@ -1,6 +1,7 @@
 """Prepared samples: what a plan reads, made once from a site's files and mapped into memory afterwards.
 
-A prepared file holds one sample's volumes, or the rows of many samples. Its arrays lie first, each at a multiple of 64
+A prepared file holds one sample's volumes, or the rows of many samples. Its arrays come first, each at a
+multiple of 64
 bytes and in the memory order they had when they were read, so that sums over them come out the same to the last bit.
 The index (JSON) follows, then a trailer of fixed length with the index's hash: a file that was cut or never written to
 its end has none.
@@ -36,7 +37,7 @@ ROWS = "rows.prepared"
 """The name, among a worker's files, of the one that holds a whole cohort's rows."""
 _MAGIC = b"ARCHPRE1"
 _TRAILER = struct.Struct("<QQ64s8s")
-"""Length of the index, length of the file, hex digits of the index's BLAKE3, and the magic word."""
+"""Length of the index, length of the file, hex digits of the index's BLAKE3, and the format's magic bytes."""
 _ALIGNED = 64
 _MOST_MAPPED = 16_384
 """Files that stay mapped at once; the kernel allows four times as many mappings (vm.max_map_count)."""
@@ -47,7 +48,8 @@ _NOT_CONTENT = {"subject", "session", "files", "file_hashes", "row", "hash"}
 class Preparation(Record):
     """What is done to a sample before a plan sees it, as far as it changes voxels, arrays or values.
 
-    Names of modalities and columns are looked up when a plan asks, so that mapping them makes nothing again.
+    Names of modalities and columns are looked up when a plan asks, so that a changed mapping of names prepares nothing
+    again.
     """
 
     form: Literal["archipel-prepared/1"] = "archipel-prepared/1"
@@ -81,7 +83,7 @@ class Preparation(Record):
         how = self.hash
         found = []
         for sample in samples:
-            # All that a reading may follow from beside the bytes: values, channels of a file and what else is added.
+            # Everything on which a sample depends beside the bytes: values, channels of a file and what else is added.
             beside = json.dumps(sample.model_dump(mode="json", exclude=_NOT_CONTENT), sort_keys=True)
             with_it = blob_hash(f"{how}\n{sample.hash}\n{beside}".encode())
             found.append(f"{_digits(sample.hash)}.{_digits(with_it)[:32]}")
@@ -114,7 +116,7 @@ class _Index(Record):
 
 
 class Keyed(NamedTuple):
-    """A sample on its way into a prepared file."""
+    """A sample that is being written into a prepared file."""
 
     key: str
     reading: SampleData
@@ -254,7 +256,7 @@ def _mapped(descriptor: int, size: int) -> NDArray[np.uint8]:
 class PreparedSource:
     """A cohort's samples from prepared files in one folder; gives what ``RawSource`` gives.
 
-    Files stay mapped from epoch to epoch, which takes addresses and no memory that the kernel could not take back.
+    Files stay mapped from epoch to epoch; this takes addresses, and only memory that the kernel can reclaim.
     """
 
     def __init__(self, folder: Path, cohort: Cohort) -> None:

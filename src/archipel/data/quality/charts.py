@@ -10,7 +10,7 @@ from archipel.data.quality.figures import number
 from archipel.data.quality.records import Histogram
 from archipel.data.volumes import Colour
 
-# Okabe and Ito's colours, told apart by people who see few of them (jfly.uni-koeln.de/color, 2008).
+# Okabe and Ito's colours, which colour-blind people can distinguish (jfly.uni-koeln.de/color, 2008).
 _DISTINCT = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#f0e442"]
 _GOLDEN = 0.618033988749895
 WIDTH, HEIGHT = 240, 96
@@ -41,16 +41,16 @@ def _hex(place: int) -> str:
     return f"#{int(red * 255):02x}{int(green * 255):02x}{int(blue * 255):02x}"
 
 
-def histogram_svg(found: Histogram, colours: Mapping[str, str], title: str) -> str:
+def histogram_svg(histogram: Histogram, colours: Mapping[str, str], title: str) -> str:
     """Bars, those of classes on top of each other; the least and greatest value below."""
-    totals = [sum(column) for column in zip(*found.counts.values(), strict=True)]
+    totals = [sum(column) for column in zip(*histogram.counts.values(), strict=True)]
     highest = max(totals, default=0) or 1
     steps = len(totals)
     width = WIDTH / steps
     bars = []
     for place in range(steps):
         top = float(HEIGHT)
-        for name, counts in found.counts.items():
+        for name, counts in histogram.counts.items():
             if counts[place]:
                 tall = counts[place] / highest * (HEIGHT - 12)
                 top -= tall
@@ -58,9 +58,9 @@ def histogram_svg(found: Histogram, colours: Mapping[str, str], title: str) -> s
                     f'<rect x="{place * width + 0.5:.1f}" y="{top:.1f}" width="{width - 1:.1f}" height="{tall:.1f}" '
                     f'fill="{colours.get(name, _DISTINCT[0])}"/>'
                 )
-    low, high = (number(found.edges[0]), number(found.edges[-1]))
-    if steps > 1 and found.edges[1] - found.edges[0] == 1:
-        low, high = f"{found.edges[0] + 0.5:g}", f"{found.edges[-1] - 0.5:g}"
+    low, high = (number(histogram.edges[0]), number(histogram.edges[-1]))
+    if steps > 1 and histogram.edges[1] - histogram.edges[0] == 1:
+        low, high = f"{histogram.edges[0] + 0.5:g}", f"{histogram.edges[-1] - 0.5:g}"
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT + 16}" role="img" aria-label="{escape(title)}">'
         f"{''.join(bars)}"

@@ -1,4 +1,4 @@
-"""Checks of the dataset as a list of people: what the scan found, how many there are, who is there twice."""
+"""Checks of the dataset as a list of patients: what the scan found, how many there are, who is there twice."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def named(samples: Sequence[Sample]) -> tuple[str, ...]:
     return tuple(sorted({sample.name for sample in samples}))
 
 
-def scan_findings(found: Scan, leave_out_faulty: bool) -> Iterator[Finding]:
+def scan_findings(scan: Scan, leave_out_faulty: bool) -> Iterator[Finding]:
     """What the scan reported, problems of the same kind together."""
     alike: dict[tuple[str, str, str], list[DataIssue]] = defaultdict(list)
-    for problem in found.problems:
+    for problem in scan.problems:
         kind = re.sub(r"\(.*?\)|\[.*?\]|\d+([.,]\d+)*", "#", problem.cause)
         alike[problem.severity, kind, problem.remedy].append(problem)
     for (severity, _, remedy), problems in alike.items():
@@ -43,9 +43,9 @@ def scan_findings(found: Scan, leave_out_faulty: bool) -> Iterator[Finding]:
         )
 
 
-def size_findings(found: Scan) -> Iterator[Finding]:
-    """Too few people to train on, or to validate on."""
-    if not found.samples:
+def size_findings(scan: Scan) -> Iterator[Finding]:
+    """Too few subjects to train on, or to validate on."""
+    if not scan.samples:
         yield Finding(
             code="no-sample",
             severity=Severity.ERROR,
@@ -53,28 +53,28 @@ def size_findings(found: Scan) -> Iterator[Finding]:
             count=0,
             remedy="fix what is listed above, or name the folder and format that hold the data",
         )
-    elif found.subjects < FEW_SUBJECTS:
+    elif scan.subjects < FEW_SUBJECTS:
         yield Finding(
             code="few-subjects",
             severity=Severity.NOTE,
-            what=f"few subjects ({found.subjects}); a validation set of them says little",
-            count=found.subjects,
+            what=f"few subjects ({scan.subjects}); a validation set of them says little",
+            count=scan.subjects,
             remedy="add subjects, or take part with what there is and look at the federation's metrics",
         )
 
 
-def label_findings(found: Scan) -> Iterator[Finding]:
+def label_findings(scan: Scan) -> Iterator[Finding]:
     """Samples without a label or a modality that others have."""
-    roles = sorted({role for sample in found.samples for role in sample.files})
+    roles = sorted({role for sample in scan.samples for role in sample.files})
     for role in roles:
-        without = [sample for sample in found.samples if role not in sample.files]
+        without = [sample for sample in scan.samples if role not in sample.files]
         if not without:
             continue
         what = "no label" if role == LABEL else f"no {role} image"
         yield Finding(
             code="no-label" if role == LABEL else "no-modality",
             severity=Severity.WARNING,
-            what=f"{len(without)} of {len(found.samples)} samples have {what}",
+            what=f"{len(without)} of {len(scan.samples)} samples have {what}",
             count=len(without),
             samples=named(without),
             remedy="add the files, or leave these subjects out of cohorts for plans that need them",
@@ -164,7 +164,9 @@ def duplicate_rows(evidence: Evidence) -> Iterator[Finding]:
 
 
 def class_findings(classes: Mapping[str, int], column: str) -> Iterator[Finding]:
-    """Classes far smaller than the largest. ``classes``: class to number of samples; ``column`` is where they stand."""
+    """Classes far smaller than the largest. ``classes``: class to number of samples; ``column`` is the column that
+    has them.
+    """
     if len(classes) < 2:
         if classes:
             only = next(iter(classes))

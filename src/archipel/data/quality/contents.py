@@ -1,6 +1,6 @@
-"""What a sample holds, in a form by which it shows when two samples hold the same.
+"""What a sample contains, in a form that shows when two samples contain the same.
 
-The quality report and the check before a training ask alike, so that neither overlooks what the other one names.
+The quality report and `archipel site check` use the same rule, so that both name the same samples.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from archipel.data.samples import LABEL, Sample
 FEWEST_VALUES = 5
 """Rows with fewer values than this may well be equal by chance."""
 ROW = "row"
-"""What a table's content is called; an image is called by its role."""
+"""The name of a table's content; an image has the name of its role."""
 
 
 def contents(evidence: Evidence, sample: Sample) -> Iterator[tuple[Hashable, str]]:
@@ -21,7 +21,7 @@ def contents(evidence: Evidence, sample: Sample) -> Iterator[tuple[Hashable, str
 
     That is the voxels of each image and the pixels of an array, however their files store them, or a table's values
     in every column but id and visit. Images of one value everywhere, masks and rows of few values are not among them:
-    these are alike without being of one patient.
+    these may be equal in different patients.
     """
     if evidence.kind == "table":
         if len(sample.values) >= FEWEST_VALUES:

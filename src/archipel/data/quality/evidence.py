@@ -109,7 +109,7 @@ class Evidence:
     arrays: Mapping[Key, ArrayFacts] = field(default_factory=dict)
 
 
-def gather(root: Path, layout: str, options: Options, found: Scan, index: FileIndex) -> Evidence:
+def gather(root: Path, layout: str, options: Options, scan: Scan, index: FileIndex) -> Evidence:
     """The evidence for a scan that was made with the same index: only files that changed since are opened.
 
     2-D images and arrays are opened once for their pixels, the first time; a table for its values. The evidence's
@@ -118,11 +118,11 @@ def gather(root: Path, layout: str, options: Options, found: Scan, index: FileIn
     folder = Folder(root, index)
     kind = format_named(layout).kind
     if kind == "volumes":
-        return Evidence(kind, found, volumes={one.key: _volumes_of(folder, one) for one in found.samples})
+        return Evidence(kind, scan, volumes={one.key: _volumes_of(folder, one) for one in scan.samples})
     if kind == "arrays":
-        return Evidence(kind, found, arrays=_arrays_of(root, index, layout, options, found.samples))
-    rows = tuple(_with_values(root, index, layout, options, found))
-    return Evidence(kind, Scan(rows, found.problems, found.schema))
+        return Evidence(kind, scan, arrays=_arrays_of(root, index, layout, options, scan.samples))
+    rows = tuple(_with_values(root, index, layout, options, scan))
+    return Evidence(kind, Scan(rows, scan.problems, scan.schema))
 
 
 def _volumes_of(folder: Folder, sample: Sample) -> dict[str, VolumeFacts]:
@@ -155,10 +155,10 @@ def _arrays_of(
     return known
 
 
-def _with_values(root: Path, index: FileIndex, layout: str, options: Options, found: Scan) -> Iterator[Sample]:
+def _with_values(root: Path, index: FileIndex, layout: str, options: Options, scan: Scan) -> Iterator[Sample]:
     """The samples of a table with their rows' values; a small table's are kept in the index."""
     by_place: dict[str, list[Sample]] = defaultdict(list)
-    for sample in found.samples:
+    for sample in scan.samples:
         by_place[sample.files["table"]].append(sample)
     for place, inside in by_place.items():
 
@@ -169,7 +169,7 @@ def _with_values(root: Path, index: FileIndex, layout: str, options: Options, fo
             return RowsExamined(rows=tuple(dict(one) for one in rows()))
 
         values: Iterable[Mapping[str, Value]] = rows()
-        if len(inside) * len(found.schema.columns) <= CELLS:
+        if len(inside) * len(scan.schema.columns) <= CELLS:
             purpose = Purpose(VALUES, RowsExamined, request_of(options, inside))
             looked = Folder(root, index).look(place, purpose, examine)
             values = looked.facts.rows if looked.facts is not None else ()

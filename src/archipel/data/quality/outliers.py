@@ -2,7 +2,7 @@
 
 Source: Iglewicz and Hoaglin, How to Detect and Handle Outliers, ASQC 1993; the factor 1.4826 makes the median absolute
 deviation (MAD) the standard deviation of normal data. Their threshold of 3.5 names one in 2000 sound values; a dataset
-of 100 volumes has more than 1000 values to look at, hence a higher one here.
+of 100 volumes has more than 1000 values to compare, so this limit is higher.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 THRESHOLD = 6.0
 """The robust z-score from which a value is an outlier."""
 FEWEST = 6
-"""With fewer values than this nothing is said: one cannot tell the odd one from the rule."""
+"""Fewer values than this are not checked: an outlier could not be distinguished."""
 
 
 def robust_scores(values: Sequence[float], floor: float) -> NDArray[np.float64]:
@@ -40,6 +40,6 @@ def outliers(values: Sequence[float], floor: float) -> list[int]:
 def ratio_outliers(values: Sequence[float], floor: float) -> list[int]:
     """The same for sizes, which differ by factors: the logarithms are compared.
 
-    ``floor`` is a share: 0.05 lets a value differ by 5 % as a matter of course. Values must be above 0.
+    ``floor`` is a share: 0.05 lets a value differ by 5 % without being an outlier. Values must be above 0.
     """
     return outliers([float(value) for value in np.log(np.asarray(values, dtype=np.float64))], float(np.log1p(floor)))

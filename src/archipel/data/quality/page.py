@@ -1,6 +1,6 @@
 """The page: report and pictures as one HTML file that needs nothing beside it, for a screen or on paper.
 
-It holds no script, and its own policy forbids any and every fetch. What comes from files is text, never markup.
+It holds no script, and its own policy forbids every fetch. What comes from files is text, never markup.
 """
 
 from __future__ import annotations
@@ -179,8 +179,8 @@ def _mosaic(report: QualityReport, pictures: Pictures) -> Html:
         )
         for shown in pictures.mosaic
     ]  # fmt: skip
-    held, of = len(pictures.mosaic), pictures.mosaic_of
-    capped = f"{held} of {of} samples, those that findings name first." if held < of else f"All of them: {of}."
+    count, of = len(pictures.mosaic), pictures.mosaic_of
+    capped = f"{count} of {of} samples, those that findings name first." if count < of else f"All of them: {of}."
     words = (
         f"{capped} One axial slice each, where most of the mask is seen, or through the middle where there is none. "
         "The patient's right is on the left, the front is up."
@@ -219,15 +219,15 @@ def _class_parts(report: QualityReport, pictures: Pictures) -> Iterator[Html]:
     words = []
     if len(pictures.classes) < pictures.classes_of:
         words.append(f"{len(pictures.classes)} of {pictures.classes_of} classes are shown.")
-    if any(len(one.tiles) < one.total for one in pictures.classes):
+    if any(len(group.tiles) < group.total for group in pictures.classes):
         words.append("Of a class with more images than are shown, those that findings name come first.")
     if named:
         words.append("Those in a red frame are named by a finding.")
     if words:
         yield element("p", " ".join(words), kind="soft")
-    for one in pictures.classes:
-        shown = f"{len(one.tiles)} of {one.total} images" if len(one.tiles) < one.total else f"{one.total} images"
-        yield element("h3", f"{one.name or 'without a class'}: {shown}")
+    for group in pictures.classes:
+        of = f"{len(group.tiles)} of " if len(group.tiles) < group.total else ""
+        yield element("h3", f"{group.name or 'without a class'}: {of}{group.total} images")
         tiles = (
             element(
                 "figure",
@@ -235,7 +235,7 @@ def _class_parts(report: QualityReport, pictures: Pictures) -> Iterator[Html]:
                 element("figcaption", name),
                 kind="named" if name in named else "sound",
             )
-            for name, data in one.tiles
+            for name, data in group.tiles
         )
         yield element("div", *tiles, kind="mosaic small")
 

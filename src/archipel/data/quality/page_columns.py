@@ -10,7 +10,7 @@ from archipel.data.quality.markup import Html, element, joined, swatch
 from archipel.data.quality.records import ColumnReport, QualityReport
 
 CLASSES = 8
-"""More classes than this are not told apart by colour."""
+"""More classes than this do not get a colour each."""
 CATEGORIES = 12
 
 

@@ -89,8 +89,8 @@ def volumes_section(report: QualityReport) -> Html:
     if labelled:
         head.append("label volumes (ml)" if few else "labels, all together (ml)")
     rows = ((*_volume(row), *([_millilitres(row, few)] if labelled else [])) for row in shown)
-    said = element("p", capped, kind="soft") if capped else ""
-    return joined([element("h2", "Each volume"), said, table(head, rows)])
+    note = element("p", capped, kind="soft") if capped else ""
+    return joined([element("h2", "Each volume"), note, table(head, rows)])
 
 
 def _volume(row: VolumeRow) -> Sequence[object]:

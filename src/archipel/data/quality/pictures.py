@@ -2,7 +2,7 @@
 
 Volumes: a mosaic of every sample's axial slice, and three planes of some samples in full. 2-D images: one mosaic per
 class.
-The caps are said on the page.
+The page states these limits.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class ClassPictures:
 
 @dataclass(frozen=True)
 class Pictures:
-    """What the page shows. ``mosaic_of`` samples would have a place in the mosaic if there were no cap."""
+    """What the page shows. ``mosaic_of`` samples would be in the mosaic if there were no limit."""
 
     mosaic: tuple[VolumePicture, ...] = ()
     mosaic_of: int = 0
@@ -123,9 +123,9 @@ def _volume(
         channel = sample.channels.get(role)
         own = known[role]
         window = window_of(own.percentiles, own.minimum, own.maximum)
-        found = image_thumbnails(root, index, sample.files[role], window, at, planes, channel)
-        if found is not None:
-            images[role] = found
+        thumbnails = image_thumbnails(root, index, sample.files[role], window, at, planes, channel)
+        if thumbnails is not None:
+            images[role] = thumbnails
     return VolumePicture(sample.name, images, label) if images or label else None
 
 
@@ -140,7 +140,8 @@ def _of_arrays(
             by_class[known.get(sample.key, "")].append(sample)
     ranks: dict[str, int] = {}
     for finding in report.findings:
-        # The first that each finding names come before the second: one of many samples does not hide another.
+        # The first sample of each finding comes before the second of any: a finding of many samples does not hide
+        # another.
         for rank, name in enumerate(finding.samples):
             ranks[name] = min(rank, ranks.get(name, rank))
     unnamed = len(evidence.scan.samples)

@@ -41,7 +41,7 @@ Code = Literal[
     "one-class",
     "class-imbalance",
 ]
-"""What was found; each is explained in the documentation, under What the quality report tells."""
+"""What was found; each is explained in the documentation, under What the quality report shows."""
 
 
 class Severity(StrEnum):
@@ -50,7 +50,7 @@ class Severity(StrEnum):
     ERROR = "error"
     """Must be fixed, or the subject left out, before a cohort is frozen."""
     WARNING = "warning"
-    """A person should look at it."""
+    """A person should check it."""
     NOTE = "note"
     """Good to know; it does not change the verdict."""
 
@@ -79,7 +79,7 @@ class Finding(Record):
 
 
 class Spread(Record):
-    """How a measure lies over samples: number of samples, least, median and greatest."""
+    """The spread of a measure over samples: number of samples, least, median and greatest."""
 
     count: int
     minimum: float
@@ -90,7 +90,7 @@ class Spread(Record):
 class VolumeRow(Record):
     """One volume: shape in voxels, spacing in millimetres along the stored axes, and to where these axes run.
 
-    ``orientation`` has one letter an axis: R, L, A, P, S or I, the side to which its index grows. Intensities are
+    ``orientation`` has one letter per axis: R, L, A, P, S or I, the direction in which its index grows. Intensities are
     percentiles 1, 50 and 99; both None for labels.
     """
 
@@ -159,7 +159,7 @@ class ColumnReport(Record):
 
 
 class Counts(Record):
-    """What there is: patients, samples (one a session), and how they are spread."""
+    """What there is: patients, samples (one per session), and their distribution."""
 
     subjects: int
     samples: int

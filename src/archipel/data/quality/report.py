@@ -24,7 +24,7 @@ from archipel.vocabulary import BadInput, Thing
 
 GROUP = "group"
 _CLASS_COLUMNS = (ARRAY_CLASS, GROUP, "diagnosis", "target", "label", "outcome")
-"""Columns that are taken for the class when nobody names one, in this order."""
+"""Columns that are taken for the class if none is named, in this order."""
 _SEVERITIES = list(Severity)
 
 
@@ -43,10 +43,10 @@ def build(
     ``leave_out_faulty``: the dataset is used without its faulty subjects, so that they do not make it unready.
     Raises BadInput for a class column that the dataset does not have.
     """
-    found = evidence.scan
+    scan = evidence.scan
     column = _class_column(evidence, class_column)
     classes = classes_of(evidence, column)
-    columns = summaries.columns(found.samples, found.schema.columns, classes)
+    columns = summaries.columns(scan.samples, scan.schema.columns, classes)
     by_role = volume_checks.volumes_by_role(evidence)
     findings = sorted(
         _findings(evidence, mapping, columns, classes, column, leave_out_faulty),
@@ -54,7 +54,7 @@ def build(
     )
     labels: tuple[LabelSummary, ...] = ()
     if by_role.get(LABEL) or (evidence.kind == "volumes" and mapping.label_names):
-        names = summaries.label_names(mapping, found.schema.label_names)
+        names = summaries.label_names(mapping, scan.schema.label_names)
         labels = summaries.labels(by_role.get(LABEL, []), mapping, names)
     return QualityReport(
         dataset=dataset,
@@ -69,7 +69,7 @@ def build(
         labels=labels,
         label_values=_label_values(by_role.get(LABEL, []), mapping),
         columns=columns,
-        arrays=found.schema.arrays,
+        arrays=scan.schema.arrays,
         volumes=summaries.volume_rows(evidence, mapping),
         threshold=THRESHOLD,
     )
@@ -96,23 +96,23 @@ def _findings(
     column: str,
     leave_out_faulty: bool,
 ) -> Iterator[Finding]:
-    found = evidence.scan
-    yield from cohort_checks.scan_findings(found, leave_out_faulty)
-    yield from cohort_checks.size_findings(found)
-    yield from cohort_checks.label_findings(found)
+    scan = evidence.scan
+    yield from cohort_checks.scan_findings(scan, leave_out_faulty)
+    yield from cohort_checks.size_findings(scan)
+    yield from cohort_checks.label_findings(scan)
     yield from cohort_checks.duplicate_images(evidence)
     yield from cohort_checks.duplicate_rows(evidence)
-    for role, held in volume_checks.volumes_by_role(evidence).items():
+    for role, volumes in volume_checks.volumes_by_role(evidence).items():
         if role == LABEL:
-            yield from volume_checks.mask_findings(held, mapping)
-            yield from volume_checks.label_volume_outliers(held, mapping)
+            yield from volume_checks.mask_findings(volumes, mapping)
+            yield from volume_checks.label_volume_outliers(volumes, mapping)
         else:
-            yield from volume_checks.constant_images(role, held)
-            yield from volume_checks.orientation_findings(role, held, mapping)
-            yield from volume_checks.outlier_findings(role, held)
-    yield from value_checks.missing_values(columns, found.samples)
-    yield from value_checks.constant_columns([one for one in columns if one.name != column], found.samples)
-    yield from value_checks.value_outliers(columns, found.samples)
+            yield from volume_checks.constant_images(role, volumes)
+            yield from volume_checks.orientation_findings(role, volumes, mapping)
+            yield from volume_checks.outlier_findings(role, volumes)
+    yield from value_checks.missing_values(columns, scan.samples)
+    yield from value_checks.constant_columns([one for one in columns if one.name != column], scan.samples)
+    yield from value_checks.value_outliers(columns, scan.samples)
     yield from cohort_checks.class_findings(tally(list(classes.values())), column)
 
 
@@ -135,19 +135,19 @@ def _class_column(evidence: Evidence, asked: str) -> str:
 
 
 def _counts(evidence: Evidence, classes: Mapping[Key, str]) -> Counts:
-    found = evidence.scan
-    visits = Counter(sample.subject for sample in found.samples)
+    scan = evidence.scan
+    visits = Counter(sample.subject for sample in scan.samples)
     groups = {
         sample.subject: str(value)
-        for sample in found.samples
+        for sample in scan.samples
         for name, value in sample.values.items()
         if name.lower() == GROUP
     }
     sessions = Counter(visits.values())
     return Counts(
-        subjects=found.subjects,
-        samples=len(found.samples),
-        left_out=len({problem.subject for problem in found.errors if problem.subject} - visits.keys()),
+        subjects=scan.subjects,
+        samples=len(scan.samples),
+        left_out=len({problem.subject for problem in scan.errors if problem.subject} - visits.keys()),
         sessions={str(count): sessions[count] for count in sorted(sessions)},
         groups=tally(list(groups.values())),
         classes=tally(list(classes.values())),

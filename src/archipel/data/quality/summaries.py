@@ -91,7 +91,7 @@ def labels(held: Volumes, mapping: DataMapping, names: Mapping[str, str]) -> tup
 
 
 def volume_rows(evidence: Evidence, mapping: DataMapping) -> tuple[VolumeRow, ...]:
-    """One row a volume, in the order of samples and, within one, of roles."""
+    """One row per volume, in the order of samples and, within a sample, of roles."""
     return tuple(
         _row(sample, role, volume, mapping)
         for sample in evidence.scan.samples
@@ -123,17 +123,17 @@ def columns(
 
 
 def _column(name: str, samples: Sequence[Sample], known: ColumnSummary, classes: Mapping[Key, str]) -> ColumnReport:
-    held = [
+    values = [
         (value, classes.get(sample.key, NO_CLASS))
         for sample in samples
         if (value := sample.values.get(name)) is not None
     ]
-    numbers = [(float(value), own) for value, own in held if is_number(value)]
+    numbers = [(float(value), own) for value, own in values if is_number(value)]
     report = ColumnReport(
         name=name,
         type=known.type,
         unit=known.unit,
-        missing=len(samples) - len(held),
+        missing=len(samples) - len(values),
         missing_codes=known.missing_codes,
     )
     if known.type == "number":
@@ -142,7 +142,7 @@ def _column(name: str, samples: Sequence[Sample], known: ColumnSummary, classes:
         )
     if known.type == "category":
         counts: dict[str, Counter[str]] = defaultdict(Counter)
-        for value, own in held:
+        for value, own in values:
             counts[f"{value:g}" if isinstance(value, float) else str(value)][own] += 1
         return report.model_copy(
             update={"categories": {value: dict(sorted(counts[value].items())) for value in sorted(counts)}}

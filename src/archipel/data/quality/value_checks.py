@@ -1,4 +1,4 @@
-"""Checks of values: missing ones, columns that say nothing, and outliers in numbers."""
+"""Checks of values: missing ones, columns with one value, and outliers in numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from archipel.data.samples import Sample
 
 MOSTLY_MISSING = 0.5
 SAID = 6
-"""Columns of which outliers are said one by one."""
+"""Columns whose outliers are named one by one."""
 
 
 def missing_values(columns: Sequence[ColumnReport], samples: Sequence[Sample]) -> Iterator[Finding]:
@@ -29,14 +29,14 @@ def missing_values(columns: Sequence[ColumnReport], samples: Sequence[Sample]) -
             "do not offer a plan this column; leaving its subjects out would leave too few",
         ),
     ]  # fmt: skip
-    for code, held, what, remedy in cases:
-        if held:
-            names = {column.name for column in held}
+    for code, incomplete, what, remedy in cases:
+        if incomplete:
+            names = {column.name for column in incomplete}
             yield Finding(
                 code=code,
                 severity=Severity.WARNING,
-                what=f"{what}: " + ", ".join(f"{column.name} ({column.missing})" for column in held),
-                count=sum(column.missing for column in held),
+                what=f"{what}: " + ", ".join(f"{column.name} ({column.missing})" for column in incomplete),
+                count=sum(column.missing for column in incomplete),
                 samples=named([sample for sample in samples if not names <= sample.values.keys()]),
                 remedy=remedy,
             )
@@ -66,27 +66,27 @@ def constant_columns(columns: Sequence[ColumnReport], samples: Sequence[Sample])
 def value_outliers(columns: Sequence[ColumnReport], samples: Sequence[Sample]) -> Iterator[Finding]:
     """Numbers far from the rest of their column.
 
-    A column of which more than half are one value (such as 0) is passed over: there is no spread to compare with.
+    A column of which more than half are one value (such as 0) is not checked: there is no spread to compare with.
     """
-    said, concerned = [], []
+    lines, concerned = [], []
     for column in columns:
         if column.type != "number":
             continue
-        held = [(sample, float(sample.values[column.name])) for sample in samples if column.name in sample.values]
-        values = [value for _, value in held]
+        present = [(sample, float(sample.values[column.name])) for sample in samples if column.name in sample.values]
+        values = [value for _, value in present]
         places = outliers(values, 0.0)
         if places:
             usual = sorted(values)[len(values) // 2]
             furthest = sorted(places, key=lambda place: -abs(values[place] - usual))
-            words = ", ".join(f"{number(values[place])} in {held[place][0].name}" for place in furthest[:3])
-            said.append(f"{column.name} ({words}{' ...' if len(places) > 3 else ''}; usual {number(usual)})")
-            concerned += [held[place][0] for place in places]
-    if said:
-        more = f"; and in {len(said) - SAID} more columns" if len(said) > SAID else ""
+            words = ", ".join(f"{number(values[place])} in {present[place][0].name}" for place in furthest[:3])
+            lines.append(f"{column.name} ({words}{' ...' if len(places) > 3 else ''}; usual {number(usual)})")
+            concerned += [present[place][0] for place in places]
+    if lines:
+        more = f"; and in {len(lines) - SAID} more columns" if len(lines) > SAID else ""
         yield Finding(
             code="value-outlier",
             severity=Severity.WARNING,
-            what=f"numbers far from the others (robust z-score above {THRESHOLD:g}): {'; '.join(said[:SAID])}{more}",
+            what=f"numbers far from the others (robust z-score above {THRESHOLD:g}): {'; '.join(lines[:SAID])}{more}",
             count=len(concerned),
             samples=named(concerned),
             remedy="check for a wrong unit, decimal comma or missing-value code; fix it at the source or in the "

@@ -17,7 +17,7 @@ from archipel.data.samples import LABEL, Sample
 Volumes = Sequence[tuple[Sample, VolumeFacts]]
 
 SPACING_FLOOR, SHAPE_FLOOR, LABEL_FLOOR = 0.02, 0.05, 0.05
-"""Shares by which these differ as a matter of course; an outlier is THRESHOLD times as far off."""
+"""Shares by which these differ normally; an outlier is THRESHOLD times as far off."""
 INTENSITY_FLOOR = 0.02
 """The same for intensities, as a share of the usual range between percentiles 1 and 99."""
 

@@ -1,6 +1,6 @@
-"""Dummy samples: data that nobody has, of the shape that a plan asks for and a dataset declares.
+"""Dummy samples: generated data of the shape that a plan asks for and a dataset declares.
 
-A plan runs on them before any real sample is touched. Sizes are the dataset's smallest and largest in turn, values lie
+A plan runs on them before any real sample is touched. Sizes are the dataset's smallest and largest in turn, values are
 in its ranges, every label and category that the plan names occurs. Nothing in them comes from a patient.
 """
 
@@ -27,7 +27,7 @@ _SHAPE = (32, 32, 32)
 
 
 def as_given(schema: DataSchema, cohort: Cohort, grids: Sequence[tuple[Sequence[int], Affine]]) -> DataSchema:
-    """The schema with the sizes of volumes as plans get them by the cohort's mapping and recipe.
+    """The schema with the sizes of volumes as plans get them by the cohort's mapping and preprocessing.
 
     ``grids``: shape and affine of each volume as it is stored. Without any, the schema's smallest and largest shape are
     taken to be in RAS, with its median spacing.
@@ -52,7 +52,7 @@ def as_given(schema: DataSchema, cohort: Cohort, grids: Sequence[tuple[Sequence[
 class Dummies:
     """Dummy samples for a plan's needs, as its own names have them: no mapping is needed to read them.
 
-    ``schema`` and ``mapping`` are those of the dataset that they stand for, ``layout`` its format. The schema's sizes
+    ``schema`` and ``mapping`` are those of the dataset that they replace, ``layout`` its format. The schema's sizes
     are taken as they are: see ``as_given``.
     """
 
@@ -84,7 +84,7 @@ class Dummies:
         return tuple((folder / name, name) for name in groups)
 
     def readings(self) -> Iterator[SampleData]:
-        """The samples' content. Raises BadInput for arrays of a type that nobody can make up."""
+        """The samples' content. Raises BadInput for arrays of a type that cannot be generated."""
         draw = np.random.default_rng(self._seed)
         for number in range(len(self.cohort.samples)):
             values = {

@@ -1,7 +1,7 @@
-"""Data dictionary: what a table's columns are, in which unit, and which of their values mean that nothing is known.
+"""Data dictionary: what a table's columns are, in which unit, and which of their values mean that the value is missing.
 
-A hospital has one already, on paper or as a sheet. Here it is a TOML file, or a CSV file with a line a column; both say
-for each column its type, its unit, its missing codes, whether a zero is possible, and its categories with their
+A hospital has one already, on paper or as a sheet. Here it is a TOML file, or a CSV file with one line per column; both
+say for each column its type, its unit, its missing codes, whether a zero is possible, and its categories with their
 meaning. It is taken into the dataset's options when a dataset is added, so that it is part of every cohort.
 """
 
@@ -20,7 +20,7 @@ from archipel.vocabulary import BadInput, ErrorCode, Record, Thing, Value
 from archipel.vocabulary.needs import Unit
 
 ALWAYS_MISSING = frozenset({"", "?", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null"})
-"""What means that nothing is known in any table, unless the dictionary has it among a column's categories."""
+"""Texts that mean a missing value in any table, unless the dictionary has them among a column's categories."""
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _COMMA_NUMBER = re.compile(r"[+-]?(\d+,?\d*|,\d+)([eE][+-]?\d+)?")
@@ -43,7 +43,7 @@ Categories = Annotated[dict[str, str], BeforeValidator(_names)]
 class ColumnRule(Record):
     """What is known of a column before it is read.
 
-    ``missing`` are codes that stand for nothing, beside those that always do; ``impossible_zero`` says that a 0 was
+    ``missing`` are codes of missing values, beside the usual ones; ``impossible_zero`` says that a 0 was
     never measured. ``categories`` maps each code that may occur to what it means; plans see the meaning, or the code
     where it has none ("").
     """
@@ -68,7 +68,7 @@ class Misfit(ValueError):
 
 
 class ColumnReader:
-    """Turns the texts of one column into values and counts the codes that stood for nothing."""
+    """Turns the texts of one column into values and counts the codes of missing values."""
 
     def __init__(self, rule: ColumnRule | None, missing: tuple[str, ...] = (), decimal: str = ".") -> None:
         self.rule = rule
@@ -133,13 +133,13 @@ def is_comma_number(text: str) -> bool:
 
 
 def _normal(code: str) -> str:
-    """A code as it is compared: ``1``, ``1.0`` and ``+1`` are the same."""
+    """The form in which codes are compared: ``1``, ``1.0`` and ``+1`` are the same."""
     code = code.strip()
     return f"{float(code):g}" if _NUMBER.fullmatch(code) else code
 
 
 _Cell = str | bool | list[str] | dict[str, str]
-"""What a cell of a dictionary in CSV says."""
+"""The value of a cell of a dictionary in CSV."""
 
 
 def read_dictionary(path: Path) -> Dictionary:

@@ -25,7 +25,7 @@ class ParquetLimits:
     rows: int = 4_000_000
     """Each becomes a sample that is kept in memory."""
     text: int = 16 << 30
-    """Letters; they are never in memory together, but somebody has to wait for them."""
+    """Letters; they are never in memory together, but a person has to wait for them."""
     row: int = 32 << 20
     """Letters."""
 
@@ -52,19 +52,19 @@ def _lines(path: Path, limits: ParquetLimits) -> Generator[list[str], None, None
     if importlib.util.find_spec("pyarrow") is None:
         raise BadInput(Thing.file(path.name), "needs pyarrow to be read", 'pip install "archipel[tables]"')
     most = (limits.memory, limits.rows, limits.text, limits.row)
-    # Isolated: neither the place where it is started nor the environment brings it other code.
+    # Isolated: neither the working folder nor the environment can add other code.
     command = [sys.executable, "-I", str(_PROGRAM), str(path.absolute()), *map(str, most)]
     number, end = -1, "the reader ended"
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as run:
         assert run.stdout is not None
         try:
             for line in run.stdout:
-                found = json.loads(line) if line.endswith(b"\n") else {}
-                if isinstance(found, dict):
-                    end = found.get("end", end)
+                entry = json.loads(line) if line.endswith(b"\n") else {}
+                if isinstance(entry, dict):
+                    end = entry.get("end", end)
                     break
                 number += 1
-                yield found
+                yield entry
         finally:
             run.kill()
     if end:

@@ -1,9 +1,9 @@
 """A program that prints a Parquet file as lines of JSON: the columns' names, then for each row a list of its texts.
 
 It runs in a process of its own that limits its memory, because nothing in a Parquet file bounds what it unpacks to: a
-text that stands there once may be the value of every row, and no size that the file states has to be true. The last
-line is an object that says why there are no more: ``{"end": ...}`` with ``""`` when all is said. It imports nothing of
-Archipel, so that it starts fast.
+text that is stored once may be the value of every row, and the sizes that the file states may be false. The last line
+is an object that says why there are no more: ``{"end": ...}`` with ``""`` when all rows were printed. It imports
+nothing of Archipel, so that it starts fast.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def _lines(path: str, most_rows: int, most_text: int, longest_row: int) -> Itera
     from pyarrow import parquet
 
     file = parquet.ParquetFile(path, buffer_size=1 << 20)
-    said = file.metadata
-    if said.num_rows > most_rows:
+    declared = file.metadata
+    if declared.num_rows > most_rows:
         raise _TooMuch("rows")
-    if sum(said.row_group(place).total_byte_size for place in range(said.num_row_groups)) > most_text:
+    if sum(declared.row_group(place).total_byte_size for place in range(declared.num_row_groups)) > most_text:
         raise _TooMuch("text")
     yield json.dumps(file.schema_arrow.names)
     rows = text = 0

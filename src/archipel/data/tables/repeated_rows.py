@@ -16,19 +16,19 @@ from archipel.vocabulary import Record
 
 _FEW = 5
 _LOOKED_AT = 10_000
-"""Rows in which columns are looked for that tell visits apart; more would take memory and say the same."""
+"""Rows that are searched for columns that distinguish visits; more would take memory without other results."""
 _OF_A_VISIT = re.compile(r"session|visit|scan|exam|study|mri|date|day|time|wave", re.IGNORECASE)
 
 
 class RepeatedFacts(Record):
-    """Keys that more than one row has: subject, session and lines; and the columns that tell such rows apart."""
+    """Keys that more than one row has: subject, session and lines; and the columns that distinguish such rows."""
 
     rows: tuple[tuple[str, str, tuple[int, ...]], ...] = ()
     visits: tuple[str, ...] = ()
 
 
 class RepeatedRows:
-    """Collects the lines of keys that more than one row has, and which columns tell these rows apart."""
+    """Collects the lines of keys that more than one row has, and which columns distinguish these rows."""
 
     def __init__(self, table: PatientTable) -> None:
         self._lines: dict[Key, list[int]] = {}
@@ -52,16 +52,16 @@ class RepeatedRows:
             return False
         self._lines[key].append(row.line)
         self._looked += 1
-        for at, held in list(self._held.items()) if self._looked <= _LOOKED_AT else ():
+        for at, seen in list(self._held.items()) if self._looked <= _LOOKED_AT else ():
             field = key[0], row.fields[at].strip()
-            if not field[1] or field in held:
+            if not field[1] or field in seen:
                 del self._held[at]
             else:
-                held.add(field)
+                seen.add(field)
         return True
 
     def facts(self) -> RepeatedFacts:
-        """What was collected; columns whose names speak of a visit come first."""
+        """What was collected; columns with a visit in their name come first."""
         names = sorted((self._names[at] for at in self._held), key=lambda name: not _OF_A_VISIT.search(name))
         rows = tuple((*key, tuple(lines)) for key, lines in self._lines.items())
         return RepeatedFacts(rows=rows, visits=tuple(names))
@@ -69,15 +69,15 @@ class RepeatedRows:
 
 def repeated(place: str, facts: RepeatedFacts, folder: Folder, sound: Collection[str]) -> list[DataIssue]:
     """What is wrong with repeated rows of those who are not left out; ``sound`` are the subjects of the other rows."""
-    found = [one for one in facts.rows if not folder.leaves_out(one[0])]
-    if len(found) <= _FEW:
-        return [_one(place, *one) for one in found]
-    if any(session for _, session, _ in found):
-        names = ", ".join(sample_name(subject, session) for subject, session, _ in found[:_FEW])
-        cause = f"has several rows of {len(found)} visits ({names}, ...)"
+    several = [one for one in facts.rows if not folder.leaves_out(one[0])]
+    if len(several) <= _FEW:
+        return [_one(place, *one) for one in several]
+    if any(session for _, session, _ in several):
+        names = ", ".join(sample_name(subject, session) for subject, session, _ in several[:_FEW])
+        cause = f"has several rows of {len(several)} visits ({names}, ...)"
         return [DataIssue(thing=place, cause=cause, remedy="keep one row of each")]
-    everybody = {subject for subject, _, _ in found} | set(sound)
-    cause = f"{len(found)} of {len(everybody)} patients have several rows"
+    everybody = {subject for subject, _, _ in several} | set(sound)
+    cause = f"{len(several)} of {len(everybody)} patients have several rows"
     return [DataIssue(thing=place, cause=cause, remedy=_told_apart(facts.visits))]
 
 

@@ -1,4 +1,6 @@
-"""Examine a table once: its sound rows in short, what its columns hold, and everything that is wrong, line by line."""
+"""Examine a table once: a summary of its valid rows, the content of its columns, and everything that is wrong, line
+by line.
+"""
 
 from __future__ import annotations
 
@@ -23,21 +25,21 @@ _KEY = TypeAdapter(tuple[SubjectId, Session])
 
 
 class ColumnFacts(Record):
-    """What a table's columns hold, and what is wrong."""
+    """The content of a table's columns, and what is wrong."""
 
     columns: dict[str, ColumnSummary]
     problems: tuple[DataIssue, ...]
 
 
 class TableFacts(ColumnFacts):
-    """The same with the sound rows: subject, session, hash and the columns that have no value."""
+    """The same with the valid rows: subject, session, hash and the columns that have no value."""
 
     rows: tuple[tuple[str, str, str, tuple[str, ...]], ...]
     several: RepeatedFacts
 
 
 def examine(path: Path, options: Mapping[str, str], left_out: Collection[str] = frozenset()) -> TableFacts:
-    """Facts about a table; rows of subjects who are ``left_out`` are passed over.
+    """Facts about a table; rows of subjects who are ``left_out`` are skipped.
 
     Raises BadInput for a file that is not a table.
     """
@@ -93,18 +95,18 @@ def _is_named(key: Key) -> bool:
 
 def _values(table: PatientTable, row: Row, key: Key, faults: _Faults) -> list[Value | None] | None:
     """The row's values, None for one that is missing; no list when one does not fit its column."""
-    found: list[Value | None] = []
+    values: list[Value | None] = []
     sound = True
     for at, name, reader in table.columns.values:
         try:
-            found.append(reader(row.fields[at]))
+            values.append(reader(row.fields[at]))
         except Misfit as error:
             sound = False
             remedy = "fix the value, or name it in the dictionary as a missing code or a category"
             if is_comma_number(row.fields[at]):
                 remedy = "set decimal=, or fix the value"
             faults.line(row, f"{name} {error}", remedy, key[0])
-    return found if sound else None
+    return values if sound else None
 
 
 class _Faults:
@@ -165,7 +167,7 @@ class _Tally:
                 self._categories = None
 
     def suspicions(self) -> Iterator[tuple[str, str]]:
-        """What looks like a code, or like numbers that were not read as such: cause and remedy."""
+        """Values that look like a code, or like numbers that were read as text: cause and remedy."""
         for code, count in self._suspicious.items():
             remedy = "name it in the dictionary as a missing code, if it is one"
             yield f"column {self.name} holds {code} in {count} rows", remedy

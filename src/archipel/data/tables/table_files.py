@@ -1,7 +1,7 @@
 """Tables on disk: the rows of a CSV, TSV or Parquet file as texts, each with the line that it came from.
 
-A file is looked at before it is believed: what encoding it is in, what divides its columns, whether it is a table at
-all. What is not certain is an error that says how to settle it, never a guess that shifts columns.
+A file is checked before it is read: what encoding it is in, what divides its columns, whether it is a table at
+all. If that is not certain, an error says how to settle it; a guess could shift columns.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from archipel.vocabulary import BadInput, ErrorCode, Thing
 
 _DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "\\t": "\t"}
 _SEEN = 200
-"""How many rows decide what divides the columns."""
+"""How many rows decide which delimiter divides the columns."""
 _LONGEST_LINE = 32 << 20
 """Bytes; a line is taken into memory whole, and its fields one by one take many times as much."""
 _BINARY = {b"PK\x03\x04": "a zip archive (an Excel workbook, perhaps)", b"PAR1": "Parquet", b"\x1f\x8b": "gzip",
@@ -57,10 +57,10 @@ class TableFile:
                 Row(number, fields) for number, fields in enumerate(parquet_files.rows(self.path, self.parquet), 1)
             )
             return
-        found = _text_rows(self.path, self.delimiter, self.encoding)
+        text_rows = _text_rows(self.path, self.delimiter, self.encoding)
         if self.has_header:
-            next(found, None)
-        yield from found
+            next(text_rows, None)
+        yield from text_rows
 
 
 def open_table(
@@ -72,23 +72,23 @@ def open_table(
     header: bool = True,
     parquet: ParquetLimits = PARQUET_LIMITS,
 ) -> TableFile:
-    """Look at a table. ``names`` are its columns when it has no ``header``; ``parquet`` limits a Parquet file.
+    """Open a table. ``names`` are its columns when it has no ``header``; ``parquet`` limits a Parquet file.
 
-    Raises BadInput for a file that is not a table, is not in the encoding or is not divided as was said.
+    Raises BadInput for a file that is not a table, is not in the given encoding or does not have the given delimiter.
     """
     notes: list[tuple[str, str]] = []
     if path.suffix.lower() == parquet_files.SUFFIX:
         named = _header(path, parquet_files.columns(path, parquet), notes)
         return TableFile(path, named, notes=tuple(notes), parquet=parquet)
-    found = _encoding(path, encoding, notes)
-    divider = _divider(path, _delimiter(path, delimiter), found, len(names) if not header else 0)
-    first = next(_text_rows(path, divider, found)).fields
+    code_page = _encoding(path, encoding, notes)
+    divider = _divider(path, _delimiter(path, delimiter), code_page, len(names) if not header else 0)
+    first = next(_text_rows(path, divider, code_page)).fields
     if not header:
         if len(names) != len(first):
             cause = f"has {len(first)} columns, the dictionary names {len(names)}"
             raise bad(path, cause, "name every column of the file in the dictionary, in their order")
-        return TableFile(path, tuple(names), divider, found, False, tuple(notes))
-    return TableFile(path, _header(path, first, notes), divider, found, True, tuple(notes))
+        return TableFile(path, tuple(names), divider, code_page, False, tuple(notes))
+    return TableFile(path, _header(path, first, notes), divider, code_page, True, tuple(notes))
 
 
 def bad(path: Path, cause: str, remedy: str) -> BadInput:
@@ -138,16 +138,16 @@ def _delimiter(path: Path, told: str) -> str:
     return found
 
 
-def _divider(path: Path, told: str, encoding: str, width: int) -> str:
-    """The delimiter that makes a table of the first rows, the one that was told if there is one."""
-    if told:
-        own = _width(path, told, encoding)
+def _divider(path: Path, given: str, encoding: str, width: int) -> str:
+    """The delimiter that makes a table of the first rows, or the given one."""
+    if given:
+        own = _width(path, given, encoding)
         if own > 1:
-            return told
-        others = [(one, _width(path, one, encoding)) for one in ",;\t|" if one != told]
+            return given
+        others = [(one, _width(path, one, encoding)) for one in ",;\t|" if one != given]
         better = [f"delimiter={_word(one)} gives {columns}" for one, columns in others if columns > 1]
-        _check_agreement(path, [told], encoding, better)
-        cause = f"has a single column when divided by {_word(told)}"
+        _check_agreement(path, [given], encoding, better)
+        cause = f"has a single column when divided by {_word(given)}"
         raise bad(path, cause, "; ".join(better) or "a table needs two columns at least")
     widths = {one: _width(path, one, encoding) for one in ",;\t|"}
     fitting = {one: columns for one, columns in widths.items() if columns > 1}
@@ -165,23 +165,22 @@ def _divider(path: Path, told: str, encoding: str, width: int) -> str:
 
 def _check_agreement(path: Path, delimiters: Iterable[str], encoding: str, better: Sequence[str] = ()) -> None:
     """Raise BadInput when the first row has columns by one of these, and too many of the next have other numbers."""
-    for one in delimiters:
-        rows = _rows_seen(path, one, encoding)
+    for delimiter in delimiters:
+        rows = _rows_seen(path, delimiter, encoding)
         if not rows or len(rows[0].fields) < 2:
             continue
         width = len(rows[0].fields)
         odd = [row.line for row in rows if len(row.fields) != width]
         lines = ", ".join(map(str, odd[:5])) + (", ..." if len(odd) > 5 else "")
-        cause = (
-            f"has {width} columns in its first line when divided by {_word(one)}, and another number in line {lines}"
-        )
+        first = f"has {width} columns in its first line when divided by {_word(delimiter)}"
+        cause = f"{first}, and another number in line {lines}"
         remedy = "quote fields that hold the delimiter or fix the lines, or set delimiter=..."
         raise bad(path, cause, "; ".join(better) or remedy)
 
 
 def _rows_seen(path: Path, delimiter: str, encoding: str) -> list[Row]:
     found: list[Row] = []
-    # Where the text breaks off is said when its rows are read.
+    # A text that breaks off is reported when its rows are read.
     with suppress(BadInput):
         found.extend(islice(_text_rows(path, delimiter, encoding), _SEEN))
     return found
@@ -202,14 +201,14 @@ def _word(delimiter: str) -> str:
 # Encoding
 
 
-def _encoding(path: Path, told: str, notes: list[tuple[str, str]]) -> str:
+def _encoding(path: Path, given: str, notes: list[tuple[str, str]]) -> str:
     """The encoding's name for Python. Reads the whole file once, in pieces."""
     try:
-        name = codecs.lookup(told).name if told else ""
+        name = codecs.lookup(given).name if given else ""
         # Codecs that are not of texts, such as base64, are refused here too.
-        "".encode(told or "utf-8")
+        "".encode(given or "utf-8")
     except LookupError as error:
-        raise bad(path, f"encoding {told} is unknown", "give utf-8, latin-1 or cp1252") from error
+        raise bad(path, f"encoding {given} is unknown", "give utf-8, latin-1 or cp1252") from error
     decoder = codecs.getincrementaldecoder(name or "utf-8")()
     fits, line, first, high, running = True, 1, b"", set[int](), 0
     try:
@@ -234,7 +233,7 @@ def _encoding(path: Path, told: str, notes: list[tuple[str, str]]) -> str:
                 except UnicodeDecodeError as error:
                     if name:
                         line += chunk[: error.start].count(b"\n")
-                        raise _not_in(path, told, line) from error
+                        raise _not_in(path, given, line) from error
                     fits = False
                     decoder.reset()
                 line += chunk.count(b"\n")
@@ -246,7 +245,7 @@ def _encoding(path: Path, told: str, notes: list[tuple[str, str]]) -> str:
         decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
         if name:
-            raise _not_in(path, told, line) from error
+            raise _not_in(path, given, line) from error
         fits = False
     if name:
         return "utf-8-sig" if name == "utf-8" else name

@@ -1,4 +1,4 @@
-"""Rows of a table as samples: whose each is, what is known in it, and a hash by which a change shows."""
+"""Rows of a table as samples: the subject of each, its values, and a hash that shows a change."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of a file say whose row it is, and how the others are read; places count from 0.
+    """Which columns of a file name the subject and session, and how the others are read; places count from 0.
 
     ``subject`` and ``session`` are None where no column says so, ``only`` a column and the value it must have.
     ``values`` are the columns that hold values: place, name and reader.
@@ -43,8 +43,8 @@ class PatientTable:
     @classmethod
     def opened(cls, path: Path, options: Mapping[str, str]) -> PatientTable:
         """Raises BadInput for a file that is not a table, or options that do not fit it."""
-        told = options.get("dictionary", "")
-        dictionary = Dictionary.model_validate_json(told) if told else Dictionary()
+        text = options.get("dictionary", "")
+        dictionary = Dictionary.model_validate_json(text) if text else Dictionary()
         header = _has_header(path, options, dictionary)
         file = open_table(
             path,
@@ -87,16 +87,16 @@ class PatientTable:
         )
 
     def values(self, row: Row) -> dict[str, Value]:
-        """What is known in a row, by column. Raises BadInput for a value that does not fit its column."""
-        found = {}
+        """The values of a row, by column. Raises BadInput for a value that does not fit its column."""
+        values = {}
         for at, name, reader in self.columns.values:
             try:
                 value = reader(row.fields[at])
             except Misfit as error:
                 raise bad(self.file.path, f"line {row.line}: {name} {error}", "fix the value") from error
             if value is not None:
-                found[name] = value
-        return found
+                values[name] = value
+        return values
 
     def hash(self, row: Row) -> str:
         """A hash of the row as it is written, whatever order the columns have."""

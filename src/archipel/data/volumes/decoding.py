@@ -36,8 +36,8 @@ class Decoded(NamedTuple):
     """Voxels ``[X, Y, Z]`` or ``[X, Y, Z, channels]`` in stored orientation, and their affine.
 
     They have the type that they are stored in, or float32 where the file scales them. ``is_placed`` is whether the
-    file says how the grid is placed in the patient; without that the affine has its spacing only, and which side is
-    left is anybody's guess.
+    file says how the grid is placed in the patient; without that the affine has only the spacing, and
+    left and right are unknown.
     """
 
     values: NDArray[Any]
@@ -58,7 +58,7 @@ def decode(path: Path, content: bytes, limits: DataLimits = DATA_LIMITS) -> Deco
     read = _nifti if suffix_of(path.name) in NIFTI else itk_headers.header
     try:
         stored = read(path, content)
-        found = Decoded(_voxels(path, content, stored, limits.volume_bytes), stored.affine, stored.is_placed)
+        decoded = Decoded(_voxels(path, content, stored, limits.volume_bytes), stored.affine, stored.is_placed)
     except (BadInput, MemoryError):
         raise
     except BrokenOff as error:
@@ -66,7 +66,7 @@ def decode(path: Path, content: bytes, limits: DataLimits = DATA_LIMITS) -> Deco
     except Exception as error:
         # Damaged headers raise nearly everything: struct, lookup, arithmetic and zlib's own errors.
         raise damaged(path, type(error).__name__) from error
-    return _checked(path, found)
+    return _checked(path, decoded)
 
 
 def _voxels(path: Path, content: bytes, stored: Stored, most: int) -> NDArray[Any]:
@@ -81,7 +81,7 @@ def _voxels(path: Path, content: bytes, stored: Stored, most: int) -> NDArray[An
         raise damaged(path, f"its header declares {voxels} voxels")
     needed = max(length, voxels * np.dtype(np.float32).itemsize)
     if needed > most:
-        cause = f"would take {needed >> 20} MiB in memory; {most >> 20} are allowed"
+        cause = f"would take {needed >> 20} MiB in memory; at most {most >> 20} MiB are allowed"
         raise bad_volume(path, cause, "export it with fewer voxels or a smaller type, or exclude the subject")
     whole = content if stored.packed is None else unpacked(content, length, stored.packed)
     values = np.frombuffer(whole, stored.type, voxels, stored.first)

@@ -58,16 +58,16 @@ _META_TYPE = {
     "MET_DOUBLE": "f8",
 }
 _GRID_KINDS = {"", "domain", "space", "time", "???", "none"}
-"""Kinds of axes along which voxels lie; along others lie the parts of one voxel."""
+"""Kinds of axes of voxels; other axes are the parts of one voxel."""
 _VECTOR = re.compile(r"\bnone\b|\([^()]*\)")
 _ONE_FILE = "write header and voxels as one .mha or .nrrd file"
 _PLAIN = "write it again with SimpleITK or 3D Slicer, or exclude the subject"
 
 
 def header(path: Path, content: bytes) -> Stored:
-    """What the header of a NRRD or MetaImage file says. Raises BadInput for one that does not say it plainly.
+    """What the header of a NRRD or MetaImage file says. Raises BadInput for a header that is not clear.
 
-    Raises ValueError for numbers that are none.
+    Raises ValueError for invalid numbers.
     """
     return _nrrd(path, content) if content[:4] == b"NRRD" else _meta(path, content)
 
@@ -79,29 +79,29 @@ def _nrrd(path: Path, content: bytes) -> Stored:
     end = re.compile(rb"\r?\n\r?\n").search(content, 0, _MOST_HEADER)
     if end is None and len(content) > _MOST_HEADER:
         raise damaged(path, f"its header is longer than {_MOST_HEADER >> 10} KiB")
-    said = _nrrd_fields(path, content[: end.start()] if end else content.rstrip(b"\r\n"))
-    if "datafile" in said:
-        raise _elsewhere(path, said["datafile"])
+    fields = _nrrd_fields(path, content[: end.start()] if end else content.rstrip(b"\r\n"))
+    if "datafile" in fields:
+        raise _elsewhere(path, fields["datafile"])
     if end is None:
         raise damaged(path, "no voxels follow its header")
     for skip in ("lineskip", "byteskip"):
-        if said.get(skip, "0") != "0":
-            raise bad_volume(path, f"does not begin its voxels after its header ({skip}: {said[skip][:20]})", _PLAIN)
-    missing = [name for name in ("type", "dimension", "sizes", "encoding") if name not in said]
-    kind = _NRRD_TYPE.get(" ".join(said.get("type", "").split()).lower())
-    encoding = said.get("encoding", "").lower()
-    order = {"little": "<", "big": ">"}.get(said.get("endian", "").lower())
+        if fields.get(skip, "0") != "0":
+            raise bad_volume(path, f"does not begin its voxels after its header ({skip}: {fields[skip][:20]})", _PLAIN)
+    missing = [name for name in ("type", "dimension", "sizes", "encoding") if name not in fields]
+    kind = _NRRD_TYPE.get(" ".join(fields.get("type", "").split()).lower())
+    encoding = fields.get("encoding", "").lower()
+    order = {"little": "<", "big": ">"}.get(fields.get("endian", "").lower())
     if missing or kind is None or (order is None and kind[1] != "1"):
-        what = f"no {missing[0]}" if missing else f"voxels of type {said['type'][:20]} and no valid byte order"
+        what = f"no {missing[0]}" if missing else f"voxels of type {fields['type'][:20]} and no valid byte order"
         raise damaged(path, f"its header has {what}")
     if encoding not in ("raw", "gzip", "gz"):
         raise bad_volume(path, f"has voxels in encoding {encoding[:20]}", "write it with encoding gzip or raw")
-    sizes = [_count(size) for size in said["sizes"].split()]
-    dimensions = _count(said["dimension"])
+    sizes = [_count(size) for size in fields["sizes"].split()]
+    dimensions = _count(fields["dimension"])
     if not 0 < dimensions <= _MOST_AXES or len(sizes) != dimensions:
-        raise damaged(path, f"its header declares {said['dimension'][:20]} dimensions")
-    directions = _vectors(said.get("spacedirections", ""))
-    kinds = [one.lower() for one in said.get("kinds", "").split()]
+        raise damaged(path, f"its header declares {fields['dimension'][:20]} dimensions")
+    directions = _vectors(fields.get("spacedirections", ""))
+    kinds = [one.lower() for one in fields.get("kinds", "").split()]
     for values in (directions, kinds):
         if values and len(values) != len(sizes):
             raise damaged(path, "its header has another number of axes in each line")
@@ -114,7 +114,9 @@ def _nrrd(path: Path, content: bytes) -> Stored:
     shape = [*(sizes[axis] for axis in grid), *(sizes[axis] for axis in parts if sizes[axis] != 1)]
     if len(shape) < 3 or len(shape) > len(grid):
         raise bad_volume(path, f"has {len(shape)} dimensions {shape}", NOT_3D)
-    affine, is_placed = _nrrd_affine(said, [directions[axis] for axis in grid] if directions else [], grid, len(sizes))
+    affine, is_placed = _nrrd_affine(
+        fields, [directions[axis] for axis in grid] if directions else [], grid, len(sizes)
+    )
     packed = None if encoding == "raw" else end.end()
     first = end.end() if packed is None else 0
     return Stored(tuple(shape), np.dtype(f"{order or '<'}{kind}"), first, affine, is_placed, packed)
@@ -125,20 +127,20 @@ def _nrrd_fields(path: Path, head: bytes) -> Mapping[str, str]:
     lines = head.replace(b"\r\n", b"\n").split(b"\n")
     if re.fullmatch(rb"NRRD000[1-5]", lines[0]) is None or b"\r" in b"".join(lines):
         raise damaged(path, "it has no header of NRRD in lines")
-    said: dict[str, str] = {}
+    fields: dict[str, str] = {}
     for line in lines[1:]:
         if line[:1] == b"#":
             continue
-        found = re.match(rb"([^:]+):(=?)", line)
-        if found is None:
+        match = re.match(rb"([^:]+):(=?)", line)
+        if match is None:
             raise damaged(path, f"its header has a line {line[:40].decode('utf-8', 'replace')!r}")
-        name = re.sub(r"[\s_-]", "", found.group(1).decode("latin-1")).lower()
-        if found.group(2) and name != "datafile":
+        name = re.sub(r"[\s_-]", "", match.group(1).decode("latin-1")).lower()
+        if match.group(2) and name != "datafile":
             continue
-        if name in said:
+        if name in fields:
             raise damaged(path, f"its header has {name[:40]} twice")
-        said[name] = line[found.end() :].decode("latin-1").strip()
-    return said
+        fields[name] = line[match.end() :].decode("latin-1").strip()
+    return fields
 
 
 def _vectors(text: str) -> list[tuple[float, ...] | None]:
@@ -163,22 +165,22 @@ def _point(vector: tuple[float, ...] | None) -> tuple[float, ...]:
 
 
 def _nrrd_affine(
-    said: Mapping[str, str], directions: Sequence[tuple[float, ...] | None], grid: Sequence[int], axes: int
+    fields: Mapping[str, str], directions: Sequence[tuple[float, ...] | None], grid: Sequence[int], axes: int
 ) -> tuple[Affine, bool]:
     affine = np.eye(4)
-    space = said.get("space", "").lower()
+    space = fields.get("space", "").lower()
     turn = _TO_RAS.get(space, _TO_RAS["lps"])
     if directions:
         for axis, direction in enumerate(directions[:3]):
             affine[:3, axis] = _point(direction)
-        (origin,) = _vectors(said.get("spaceorigin", "(0,0,0)"))
+        (origin,) = _vectors(fields.get("spaceorigin", "(0,0,0)"))
         affine[:3, 3] = _point(origin)
     else:
-        sizes = np.array([_per_axis(said, "spacings", axes)[axis] for axis in grid[:3]])
-        least = np.array([_per_axis(said, "axismins", axes)[axis] for axis in grid[:3]])
+        sizes = np.array([_per_axis(fields, "spacings", axes)[axis] for axis in grid[:3]])
+        least = np.array([_per_axis(fields, "axismins", axes)[axis] for axis in grid[:3]])
         if not np.isnan([*sizes, *least]).any():
-            # The least place of an axis is that of its first voxel's border, unless it says that it is its middle.
-            centers = (said.get("centers") or said.get("centerings", "")).split() or [""] * axes
+            # The minimum of an axis is the border of its first voxel, unless the header says that it is the centre.
+            centers = (fields.get("centers") or fields.get("centerings", "")).split() or [""] * axes
             affine[:3, 3] = least + [
                 0 if centers[axis] == "node" else sizes[at] / 2 for at, axis in enumerate(grid[:3])
             ]
@@ -190,55 +192,55 @@ def _nrrd_affine(
 
 
 def _meta(path: Path, content: bytes) -> Stored:
-    said, end = _meta_fields(path, content)
-    if said["ElementDataFile"].upper() != "LOCAL":
-        raise _elsewhere(path, said["ElementDataFile"])
-    missing = [name for name in ("NDims", "DimSize", "ElementType") if name not in said]
-    if missing or said["ElementType"] not in _META_TYPE:
-        what = f"no {missing[0]}" if missing else f"voxels of type {said['ElementType'][:20]}"
+    fields, end = _meta_fields(path, content)
+    if fields["ElementDataFile"].upper() != "LOCAL":
+        raise _elsewhere(path, fields["ElementDataFile"])
+    missing = [name for name in ("NDims", "DimSize", "ElementType") if name not in fields]
+    if missing or fields["ElementType"] not in _META_TYPE:
+        what = f"no {missing[0]}" if missing else f"voxels of type {fields['ElementType'][:20]}"
         raise damaged(path, f"its header has {what}")
-    if said.get("HeaderSize", "0") != "0":
-        cause = f"does not begin its voxels after its header (HeaderSize = {said['HeaderSize'][:20]})"
+    if fields.get("HeaderSize", "0") != "0":
+        cause = f"does not begin its voxels after its header (HeaderSize = {fields['HeaderSize'][:20]})"
         raise bad_volume(path, cause, _PLAIN)
-    if not _yes(said.get("BinaryData", "True")):
+    if not _yes(fields.get("BinaryData", "True")):
         raise bad_volume(path, "has voxels written as text", "write it with BinaryData = True")
-    dimensions = _count(said["NDims"])
-    shape = [_count(size) for size in said["DimSize"].split()]
+    dimensions = _count(fields["NDims"])
+    shape = [_count(size) for size in fields["DimSize"].split()]
     if not 0 < dimensions <= _MOST_AXES or len(shape) != dimensions:
-        raise damaged(path, f"its header declares {said['NDims'][:20]} dimensions")
-    channels = _count(said.get("ElementNumberOfChannels", "1"))
+        raise damaged(path, f"its header declares {fields['NDims'][:20]} dimensions")
+    channels = _count(fields.get("ElementNumberOfChannels", "1"))
     if dimensions < 3 or channels != 1:
         whole = [*shape, channels] if channels != 1 else shape
         raise bad_volume(path, f"has {len(whole)} dimensions {whole}", NOT_3D)
-    most_first = _yes(_either(said, "BinaryDataByteOrderMSB", "ElementByteOrderMSB") or "False")
-    kind = np.dtype(f"{'>' if most_first else '<'}{_META_TYPE[said['ElementType']]}")
-    packed = end if _yes(said.get("CompressedData", "False")) else None
-    return Stored(tuple(shape), kind, 0 if packed else end, _meta_affine(said, dimensions), True, packed)
+    most_first = _yes(_either(fields, "BinaryDataByteOrderMSB", "ElementByteOrderMSB") or "False")
+    kind = np.dtype(f"{'>' if most_first else '<'}{_META_TYPE[fields['ElementType']]}")
+    packed = end if _yes(fields.get("CompressedData", "False")) else None
+    return Stored(tuple(shape), kind, 0 if packed else end, _meta_affine(fields, dimensions), True, packed)
 
 
 def _meta_fields(path: Path, content: bytes) -> tuple[dict[str, str], int]:
     """The header's fields, and where it ends: after the line that says where the voxels are."""
     last = re.compile(rb"(?:^|\n)ElementDataFile[ \t]*=[^\n]*(?:\n|\Z)").search(content, 0, _MOST_HEADER)
-    # ITK takes other spellings, and may skip a line that this pattern finds: the word stands there once.
+    # ITK accepts other spellings, and may skip a line that this pattern finds, so the word must be there once.
     if last is None or content.count(b"ElementDataFile") != 1:
         raise damaged(path, "it has no header of NRRD or MetaImage that says once where its voxels are")
-    said: dict[str, str] = {}
+    fields: dict[str, str] = {}
     for line in content[: last.end()].replace(b"\r\n", b"\n").removesuffix(b"\n").split(b"\n"):
         key, equals, value = line.partition(b"=")
         name = key.rstrip(b" \t").decode("latin-1")
-        if not equals or not name or name[0].isspace() or b":" in key or b"\r" in line or name in said:
+        if not equals or not name or name[0].isspace() or b":" in key or b"\r" in line or name in fields:
             shown = line[:40].decode("utf-8", "replace")
             raise damaged(path, f"its header has a line {shown!r}")
-        said[name] = value.strip(b" \t").decode("latin-1")
-    return said, last.end()
+        fields[name] = value.strip(b" \t").decode("latin-1")
+    return fields, last.end()
 
 
-def _meta_affine(said: Mapping[str, str], dimensions: int) -> Affine:
+def _meta_affine(fields: Mapping[str, str], dimensions: int) -> Affine:
     affine = np.eye(4)
-    size = said.get("ElementSpacing") or said.get("ElementSize", "")
+    size = fields.get("ElementSpacing") or fields.get("ElementSize", "")
     spacing = _numbers(size, dimensions) or [1.0] * dimensions
-    offset = _numbers(_either(said, "Offset", "Position", "Origin"), dimensions) or [0.0] * dimensions
-    turn = _numbers(_either(said, "TransformMatrix", "Rotation", "Orientation"), dimensions**2)
+    offset = _numbers(_either(fields, "Offset", "Position", "Origin"), dimensions) or [0.0] * dimensions
+    turn = _numbers(_either(fields, "TransformMatrix", "Rotation", "Orientation"), dimensions**2)
     # A row of the file is the direction of an axis, which is a column of the matrix.
     directions = np.array(turn).reshape(dimensions, dimensions).T if turn else np.eye(dimensions)
     affine[:3, :3] = directions[:3, :3] * np.array(spacing[:3])

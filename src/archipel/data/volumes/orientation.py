@@ -46,7 +46,7 @@ class Orientation:
 
 @lru_cache(maxsize=1024)
 def _turn(affine: bytes) -> Orientation:
-    """Kept, as a plan asks for it several times a volume and a dataset has few affines."""
+    """Cached, because a plan asks for it several times per volume and a dataset has few affines."""
     from nibabel.orientations import io_orientation
 
     codes = io_orientation(np.frombuffer(affine).reshape(4, 4))

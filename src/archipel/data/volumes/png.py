@@ -22,7 +22,7 @@ def stream(pixels: NDArray[np.uint8]) -> bytes:
     """The compressed lines of uint8 ``[height, width]`` or ``[height, width, 3]``; what an image's IDAT chunk holds."""
     rows = pixels.reshape(pixels.shape[0], -1)
     lines = np.empty((rows.shape[0], rows.shape[1] + 1), np.uint8)
-    # What a line adds to the one above is what compresses best in pictures, and nearly as well in masks.
+    # The difference to the line above compresses best in pictures, and nearly as well in masks.
     lines[:, 0] = _UP
     lines[0, 1:] = rows[0]
     lines[1:, 1:] = rows[1:] - rows[:-1]

@@ -1,7 +1,7 @@
 """Thumbnails: slices of a volume, small enough for the file index, made when a volume is first examined or pictured.
 
 A slice is kept as the compressed lines of a PNG (under 4 KB), a mask's without its colours: these depend on the
-mapping, which may change while the file does not. Slices are drawn as radiologists look at them: the patient's right
+mapping, which may change while the file does not. Slices are drawn as radiologists view them: the patient's right
 on the left, front and head up, in a profile the face to the left.
 """
 
@@ -24,7 +24,7 @@ from archipel.data.volumes.volume_facts import ImageFacts
 from archipel.vocabulary import Record
 
 IMAGE, MASK = "thumbnails/3 image", "thumbnails/3 label"
-"""What an index calls them; a new number when they are drawn otherwise."""
+"""Their names in the index; a new number when they are drawn in another way."""
 MOSAIC = 150
 """Samples of a dataset that a report shows in its mosaic, by an axial slice."""
 IN_FULL = 12
@@ -51,7 +51,7 @@ class Slice(Record):
 
 
 class Thumbnails(Record):
-    """Slices of one volume by plane, and where they lie: indices along the axes right, front and head."""
+    """Slices of one volume by plane, and their places: indices along the axes right, front and head."""
 
     slices: dict[str, Slice]
     places: Places
@@ -117,7 +117,7 @@ class Sketch:
 
 
 class Sketchbook:
-    """What a scan sketches: as many samples, the first ones, as a report shows where nothing is wrong."""
+    """The samples that a scan sketches: the first ones, as many as a report shows if nothing is wrong."""
 
     def __init__(self) -> None:
         self._begun = 0
@@ -146,13 +146,13 @@ def _label_request(planes: Sequence[str]) -> str:
 
 def _of_image(
     path: Path,
-    found: Decoded,
+    decoded: Decoded,
     window: tuple[float, float],
     at: Places | None,
     planes: Sequence[str],
     channel: int | None,
 ) -> Thumbnails:
-    turned, spacing = _turned(path, found, channel)
+    turned, spacing = _turned(path, decoded, channel)
     middle = at or tuple(size // 2 for size in turned.shape)
     return _thumbnails(turned, spacing, middle, planes, lambda cut: _grey_slice(cut, *window))
 

@@ -1,7 +1,7 @@
 """Unpacking: the first bytes of gzip and zlib streams, in about the memory that they take.
 
-The stream is handed to zlib in pieces: what zlib does not want yet it copies, each time, so that a file of many short
-members, handed over whole, would be copied as often as it has members.
+The stream is given to zlib in pieces. zlib copies what it does not use yet, each time, so that a file of many short
+members, given as a whole, would be copied as often as it has members.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PIECES = Pieces()
 
 
 class BrokenOff(ValueError):
-    """A stream does not hold what is asked of it; the text says why."""
+    """A stream does not contain the bytes asked for; the text says why."""
 
 
 def unpacked(
@@ -44,17 +44,17 @@ def unpacked(
     A gzip stream may have several members. Raises BrokenOff when the bytes are not there (``exactly``; else there may
     be fewer) or come in too many members, and zlib.error where the checksum of the member that ends with them is wrong.
     """
-    stream, at, held, members = memoryview(content), start, 0, 0
+    stream, at, taken_bytes, members = memoryview(content), start, 0, 0
     piece = max(pieces.later, min(pieces.first, length))
     whole: NDArray[np.uint8] | None = None
-    while held < length and (not members or stream[at : at + 2] == GZIP):
+    while taken_bytes < length and (not members or stream[at : at + 2] == GZIP):
         members += 1
         if members > _MEMBERS + length // _MEMBER:
             raise BrokenOff(f"it is packed in more than {members - 1} pieces")
         member = zlib.decompressobj(47)
-        while held < length and not member.eof and at < len(content):
+        while taken_bytes < length and not member.eof and at < len(content):
             fed = stream[at : at + piece]
-            part = member.decompress(fed, min(length - held, pieces.taken))
+            part = member.decompress(fed, min(length - taken_bytes, pieces.taken))
             # At the end of a member the tail may still be that of the call before.
             at += len(fed) - len(member.unused_data if member.eof else member.unconsumed_tail)
             taken = np.frombuffer(part, np.uint8)
@@ -62,14 +62,14 @@ def unpacked(
                 whole = taken
             else:
                 whole = np.empty(length, np.uint8) if whole is None else whole
-                whole[held : held + len(part)] = taken
-            held += len(part)
+                whole[taken_bytes : taken_bytes + len(part)] = taken
+            taken_bytes += len(part)
         if exactly and not member.eof:
-            # What is left is the checksum, or bytes after the voxels, which nobody reads.
-            beyond = member.decompress(stream[at:], 1) if held == length else b""
+            # What is left is the checksum, or bytes after the voxels, which are not used.
+            beyond = member.decompress(stream[at:], 1) if taken_bytes == length else b""
             if not member.eof and not beyond:
                 raise BrokenOff("the compressed data ends early")
         piece = pieces.later
-    if exactly and held < length:
-        raise BrokenOff(f"{held} of {length} bytes are there")
-    return np.empty(0, np.uint8) if whole is None else whole[:held]
+    if exactly and taken_bytes < length:
+        raise BrokenOff(f"{taken_bytes} of {length} bytes are there")
+    return np.empty(0, np.uint8) if whole is None else whole[:taken_bytes]

@@ -1,4 +1,4 @@
-"""Facts about volumes: what one look into a file finds, as the index of files keeps it."""
+"""Facts about volumes: what one examination of a file finds, as the index of files keeps it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from archipel.vocabulary import Record
 
 
 class Grid(Record):
-    """Where the voxels lie: shape in voxels, affine [4, 4] and spacing in millimetres.
+    """The grid of the voxels: shape in voxels, affine [4, 4] and spacing in millimetres.
 
     ``is_placed`` says whether the file states the orientation in the patient.
     """

@@ -1,4 +1,4 @@
-"""What a header says of the voxels that follow it, whatever kind of file it stands in, and the errors of bad ones."""
+"""What a header says of the voxels that follow it, in any kind of file, and the errors of bad headers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Stored(NamedTuple):
 
     They begin at byte ``first``: of the file, or where ``packed`` is given of what the gzip or zlib stream unpacks to
     that begins at byte ``packed``. ``affine`` leads from voxels to RAS millimetres; ``is_placed`` is whether the file
-    says how the grid is placed in the patient. With a ``slope`` voxels stand for ``slope * stored + inter``.
+    says how the grid is placed in the patient. With a ``slope`` a voxel's value is ``slope * stored + inter``.
     """
 
     shape: tuple[int, ...]

@@ -1,7 +1,7 @@
 """Volumes on disk: read with their affine, examined once, and compared with each other.
 
 An examination decodes a file once and keeps what scans and reports ask for: shape, affine, intensities or label
-values. Files are NIfTI, NRRD or MetaImage, told by their suffix.
+values. Files are NIfTI, NRRD or MetaImage, recognised by their suffix.
 """
 
 from __future__ import annotations
@@ -77,16 +77,16 @@ def look(folder: Folder, place: str, role: str, channel: int | None = None, sket
 
 def examine_channels(path: Path, content: bytes, limits: DataLimits = DATA_LIMITS) -> ChannelsFacts:
     """The facts of an image of several channels, and the grid they share. Raises BadInput."""
-    found = decode(path, content, limits)
-    if found.values.ndim not in (3, 4):
-        raise _dimensions(path, found.values)
-    stacked = found.values.reshape((*found.values.shape[:3], -1))
+    decoded = decode(path, content, limits)
+    if decoded.values.ndim not in (3, 4):
+        raise _dimensions(path, decoded.values)
+    stacked = decoded.values.reshape((*decoded.values.shape[:3], -1))
     channels = []
     for place in range(stacked.shape[3]):
         volume = np.asarray(stacked[..., place], dtype=np.float32)
         _check_finite(path, volume)
         channels.append(_intensities(volume))
-    return ChannelsFacts(**dict(_grid(stacked.shape[:3], found)), channels=tuple(channels))
+    return ChannelsFacts(**dict(_grid(stacked.shape[:3], decoded)), channels=tuple(channels))
 
 
 def _image_facts(grid: Grid, values: Intensities) -> ImageFacts:
@@ -95,7 +95,7 @@ def _image_facts(grid: Grid, values: Intensities) -> ImageFacts:
     )
 
 
-def _label_facts(volume: LabelVolume, found: Decoded) -> MaskFacts:
+def _label_facts(volume: LabelVolume, decoded: Decoded) -> MaskFacts:
     flat, most = volume.ravel(order="K"), int(volume.max()) + 1
     # Counting takes 8 bytes a voxel.
     counts = sum(
@@ -103,14 +103,14 @@ def _label_facts(volume: LabelVolume, found: Decoded) -> MaskFacts:
         start=np.zeros(most, np.int64),
     )
     return MaskFacts(
-        **dict(_grid(volume.shape, found)),
+        **dict(_grid(volume.shape, decoded)),
         label_voxels={str(value): int(counts[value]) for value in np.flatnonzero(counts)},
         voxels=voxel_hash(volume),
     )
 
 
 def voxel_hash(volume: NDArray[Any]) -> str:
-    """A hash of the voxels as they are used, however the file stores them: the same image twice shows by it."""
+    """A hash of the voxels as they are used, however the file stores them, so that equal images are found."""
     # First axis fastest, as NIfTI files are: no copy is made of a volume from one.
     return blob_hash(np.asfortranarray(volume).T.data.cast("B"))
 
@@ -150,15 +150,15 @@ def _content(path: Path) -> Iterator[bytes]:
 def _image(
     path: Path, content: bytes, channel: int | None = None, limits: DataLimits = DATA_LIMITS
 ) -> tuple[FloatVolume, Decoded]:
-    found = decode(path, content, limits)
-    values = found.values
+    decoded = decode(path, content, limits)
+    values = decoded.values
     if channel is not None and values.ndim == 4 and channel < values.shape[3]:
         values = values[..., channel]
     if values.ndim != 3:
         raise _dimensions(path, values)
     volume = np.asarray(values, dtype=np.float32)
     _check_finite(path, volume)
-    return volume, found
+    return volume, decoded
 
 
 def _label(path: Path, content: bytes, limits: DataLimits = DATA_LIMITS) -> tuple[LabelVolume, Decoded]:
@@ -183,7 +183,7 @@ def _dimensions(path: Path, values: NDArray[Any]) -> BadInput:
 
 
 def _check_finite(path: Path, volume: FloatVolume) -> None:
-    # NaN and infinities show in the extremes, so that a sound volume is passed over twice and no mask is made.
+    # NaN and infinities appear in the extremes, so that a valid volume needs two passes and no mask.
     if not (np.isfinite(volume.min()) and np.isfinite(volume.max())):
         unusable = volume.size - int(np.count_nonzero(np.isfinite(volume)))
         raise bad_volume(path, f"{pluralise(unusable, 'voxel')} {'is' if unusable == 1 else 'are'} NaN or infinite")
@@ -216,7 +216,7 @@ def _intensities(volume: FloatVolume) -> Intensities:
 
 
 def _step(shape: tuple[int, ...]) -> int:
-    """From one sampled voxel to the next; no axis divides by it, else whole planes would never be looked at."""
+    """From one sampled voxel to the next; no axis divides by it, otherwise whole planes would never be read."""
     step = -(-math.prod(shape) // _SAMPLED)
     while step > 1 and any(math.gcd(step, size) > 1 for size in shape):
         step += 1

@@ -46,8 +46,9 @@ from archipel.vocabulary.states import ExperimentState, ParticipantStatus, Round
 
 
 class SqlExperimentStore:
-    """The experiment store of one experiment. ``shown`` and ``fetched`` are what the wire learned since the last update
-    of a site: its newest journal head, and how many bytes of a model it took. ``changed`` is called after every change.
+    """The experiment store of one experiment. ``shown`` and ``fetched`` are what the connection learned since the last
+    update of a site: its newest journal head, and how many bytes of a model it took. ``changed`` is called after every
+    change.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class SqlExperimentStore:
         self._name = job.experiment
 
     def progress(self) -> ExperimentProgress:
-        """Everything the loop needs to go on from here."""
+        """Everything the loop needs to continue from here."""
         with self._database.read() as connection:
             return read_progress(connection, self.job, self._spool)
 
@@ -104,7 +105,7 @@ class SqlExperimentStore:
         self._changed()
 
     def accepted(self, key: TaskKey, site: str) -> None:
-        """A site works on its task; researchers see it, and no journal line, for nothing follows from it."""
+        """A site works on its task. Researchers see it; it is not journaled, because nothing follows from it."""
         with self._database.write() as connection:
             add_event(connection, self._name, TaskAccepted(**place_of(key), site=site))
         self._changed()
@@ -226,7 +227,7 @@ class SqlExperimentStore:
                 set_state(connection, self._name, ExperimentState.PAUSED, "one step was asked for", by=None)
 
     def stall(self, reason: str) -> None:
-        """The experiment cannot go on by itself and pauses."""
+        """The experiment cannot continue by itself and pauses."""
         self._turn(ExperimentVerb.STALL, reason)
 
     def finish(self) -> None:

@@ -43,9 +43,9 @@ class Stream:
     message_s: float = ServerLimits.message_s
 
     async def say(self, message: FromServer) -> None:
-        """Send, for who has the turn. A head that was read before one that went out since gives way to that.
+        """Send; the caller has the turn. A head that is older than the last one sent is replaced by that one.
 
-        To the site a head that goes back is a fault of this server.
+        A site takes an older head for a fault of this server.
         """
         if isinstance(message, Welcome | RoundMessage | Heartbeat) and message.head is not None:
             head = JournalHead.model_validate(message.head)
@@ -88,7 +88,7 @@ class Hub:
         return self.fleets[experiment]
 
     def attach(self, stream: Stream) -> None:
-        """The site speaks on this stream from now on; an older stream of the same site ends."""
+        """The site uses this stream from now on; an older stream of the same site ends."""
         site = stream.peer.site
         older = self.streams.get(site)
         self.streams[site] = stream
@@ -96,11 +96,11 @@ class Hub:
             older.closed.set()
 
     def ready(self, stream: Stream) -> None:
-        """The site knows what it missed; it can be given work."""
+        """The site has received what it missed, and can be given work."""
         self._tell(Returned(stream.peer.site))
 
     def detach(self, stream: Stream) -> None:
-        """The stream is gone; the site is lost unless it already speaks on a newer one."""
+        """The stream has ended; the site is lost unless it already uses a newer one."""
         if self.streams.get(stream.peer.site) is stream:
             del self.streams[stream.peer.site]
             self._tell(Lost(stream.peer.site))
@@ -127,12 +127,12 @@ class Hub:
         return sign_head(self.identity, attested) if attested else None
 
     async def round_message(self, closed: RoundClosed, site: str) -> RoundMessage:
-        """The signed word on a closed round for one site, with the journal heads of both."""
+        """The signed result of a closed round for one site, with the journal heads of both."""
         head = await asyncio.to_thread(self.head)
         return self.signed_result(closed, site, head)
 
     def signed_result(self, closed: RoundClosed, site: str, head: JournalHead) -> RoundMessage:
-        """The same with a head that is at hand."""
+        """The same with a given head."""
         attested = self.receipt(site)
         return RoundMessage(
             closed=closed,
@@ -162,7 +162,7 @@ class DeployedFleet:
         await self._hub.send(site, TaskWithdrawn(key=key, reason=reason))
 
     async def announce(self, sites: Sequence[str], closed: RoundClosed) -> None:
-        """Send each connected site the signed word."""
+        """Send each connected site the signed result."""
         head = await asyncio.to_thread(self._hub.head)
         for site in sites:
             await self._hub.send(site, self._hub.signed_result(closed, site, head))

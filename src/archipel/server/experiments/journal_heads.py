@@ -51,8 +51,8 @@ def newest(connection: Connection, site: str) -> JournalHead | None:
 def take(connection: Connection, site: str, head: JournalHead, *, in_order: bool) -> JournalHead:
     """Keep a head that ``read`` gave, inside the caller's transaction; returns the one that is kept after it.
 
-    One that goes back is journaled as a fault and not kept. Unless heads come ``in_order``, as at a hello, a smaller
-    number is none: messages and uploads of one site may overtake each other.
+    An older head is journaled as a fault and not kept. Unless heads come ``in_order``, as in a hello, a smaller
+    number is not a fault: messages and uploads of one site may overtake each other.
     """
     known = newest(connection, site)
     if known is None:
@@ -69,7 +69,9 @@ def take(connection: Connection, site: str, head: JournalHead, *, in_order: bool
 
 
 def take_first(connection: Connection, identity_key: str, site: str, head: JournalHead) -> JournalHead:
-    """The same for the head in a site's hello. One of another identity is not a measure: that was another journal."""
+    """The same for the head in a site's hello. A kept head of another identity is not compared: that was another
+    journal.
+    """
     known = newest(connection, site)
     if known is not None and not known.is_signed_by(identity_key):
         connection.execute(delete(_heads).where(_heads.c.site == site))
@@ -77,7 +79,7 @@ def take_first(connection: Connection, identity_key: str, site: str, head: Journ
 
 
 def note_fault(connection: Connection, site: str, fault: HeadFault) -> None:
-    """Journal that a site showed a head that the one kept cannot come before, unless that is known of it."""
+    """Journal that a site showed a head that contradicts the kept one, unless this is journaled already."""
     for earlier in reversed(_faults(connection)):
         if earlier.site == site and earlier.kept == fault.kept and follows(fault.shown, earlier.shown):
             return
@@ -86,9 +88,10 @@ def note_fault(connection: Connection, site: str, fault: HeadFault) -> None:
 
 
 def has(connection: Connection, identity_key: str, site: str, document: Mapping[str, object]) -> bool | None:
-    """Whether the server's journal has the head of it that a site kept; None when the server never signed that.
+    """Whether the server's journal contains the head that a site kept of it; None when the server never signed that
+    head.
 
-    When it has not, that is journaled, once for what was lost at one time.
+    If it does not, this is journaled once for each loss.
     """
     kept, table = JournalHead.model_validate(document), schema.journal
     if kept.owner != SERVER_JOURNAL or not kept.is_signed_by(identity_key):
@@ -105,7 +108,7 @@ def has(connection: Connection, identity_key: str, site: str, document: Mapping[
 
 
 def own_faults(database: Database) -> list[JournalFault]:
-    """Every time a site held a head that this server's own journal had no more, oldest first."""
+    """Every time a site kept a head that this server's own journal no longer contained, oldest first."""
     with database.read() as connection:
         return _own_faults(connection)
 
@@ -127,7 +130,7 @@ def _faults(
 
 
 def _readable_faults(connection: Connection, kind: ServerJournalKind) -> Iterator[JournalFault]:
-    """What the journal says; a line that was damaged says nothing here, and does when the journal is verified."""
+    """What the journal says; a damaged line is left out here and reported when the journal is verified."""
     table = schema.journal
     for body in connection.scalars(select(table.c.body).where(table.c.kind == kind).order_by(table.c.number)):
         with contextlib.suppress(ValueError):

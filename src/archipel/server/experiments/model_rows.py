@@ -18,7 +18,7 @@ from archipel.vocabulary import Job, MetricSum
 def keep_models(
     connection: Connection, job: Job, record: StageRecord, local: Mapping[str, str], memory: Mapping[str, Kept]
 ) -> list[str]:
-    """Name the models and the memory that are kept; returns the blobs that no name holds any more."""
+    """Name the models and the memory that are kept; returns the blobs to which no name refers any more."""
     rows = connection.execute(of_experiment(schema.models, job.experiment)).mappings().all()
     before = {row["name"]: NamedModel(row["hash"], row["round"], _sums(row["validation"])) for row in rows}
     after = named_after(job, before, record, local, {name: kept.hash for name, kept in memory.items()})

@@ -23,7 +23,7 @@ class VerifiedServerJournal(Record):
 
 
 def verify(registry: MemberRegistry, kept: Sequence[JournalHead] = ()) -> VerifiedServerJournal:
-    """Hold the journal against itself and the heads of it that were ``kept`` elsewhere."""
+    """Check the journal by its own chain and by the heads of it that were ``kept`` elsewhere."""
     problems = tuple(registry.journal_faults(kept))
     return VerifiedServerJournal(
         whole=not problems,

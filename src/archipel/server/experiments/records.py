@@ -1,6 +1,6 @@
 """What the database knows of experiments: each question one read, each change one transaction with its journal line.
 
-It waits for nothing and wakes nobody; ``experiments`` does that.
+It neither waits nor wakes a waiting task; ``service`` does that.
 """
 
 from __future__ import annotations
@@ -304,7 +304,7 @@ class ExperimentRecords:
             if detail in known:
                 return
             if len(known) == MOST_DETAILS:
-                cause = f"is the {MOST_DETAILS + 1}th about {key}"
+                cause = f"is one too many about {key}: {MOST_DETAILS} are kept"
                 raise NotPermitted(
                     Thing.worded(f"error text of {site}", site=site),
                     cause,
@@ -333,7 +333,7 @@ def _check_patience(connection: Connection, experiment: str, site: str) -> None:
     table = schema.events
     query = select(func.count()).where(table.c.experiment == experiment, table.c.kind == EventKind.APPROVAL)
     if (connection.scalar(query.where(func.json_extract(table.c.body, "$.site") == site)) or 0) >= MOST_ANSWERS:
-        cause = f"is its {MOST_ANSWERS + 1}th about {experiment}"
+        cause = f"is one too many about {experiment}: {MOST_ANSWERS} are kept"
         raise NotPermitted(
             Thing.worded(f"answer of {site}", site=site),
             cause,

@@ -66,7 +66,7 @@ class Experiments:
     # What a process does
 
     async def start(self) -> None:
-        """Sweep what a crash left, and go on with every experiment that was running or has an open round."""
+        """Sweep what a crash left, and continue every experiment that was running or has an open round."""
         await asyncio.to_thread(self._sweep)
         for name, job, digest, state in await asyncio.to_thread(self.records.known):
             store = self._book(job, digest)
@@ -75,7 +75,7 @@ class Experiments:
                 self._ensure_loop(name, job, digest)
 
     async def stop(self) -> None:
-        """Stop the loops; their books hold everything."""
+        """Stop the loops; the experiment stores have everything."""
         for loop in self._loops.values():
             loop.cancel()
         await asyncio.gather(*self._loops.values(), return_exceptions=True)
@@ -116,7 +116,7 @@ class Experiments:
             self.hub.fleets[name].events.put_nowait(Nudged())
 
     async def _supervise(self, name: str, job: Job, digest: str) -> None:
-        """Run the loop; what it cannot handle (a full disk, say) is logged, told, and tried again: nothing is lost."""
+        """Run the loop; what it cannot handle (a full disk, say) is logged, reported to researchers and tried again."""
         while True:
             store = self._book(job, digest)
             fleet = self.hub.fleet(name)
@@ -141,7 +141,7 @@ class Experiments:
             if interrupted is not None:
                 await self._interrupted(name, interrupted)
                 continue
-            # Nothing can come between the last look at `_again` and the return, so no verb is lost between two loops.
+            # Nothing can run between the last check of `_again` and the return, so no verb is lost between two loops.
             if not goes_on and name not in self._again:
                 return
             self._again.discard(name)
@@ -157,7 +157,7 @@ class Experiments:
         return (await asyncio.to_thread(store.progress)).state is ExperimentState.RUNNING
 
     async def note_interruption(self, name: str, reason: str) -> bool:
-        """Tell researchers what an experiment waits for; False when they were told since its last closed round."""
+        """Report to researchers what an experiment waits for; False if it was reported since its last closed round."""
 
         def note() -> bool:
             with self.federation.database.write() as connection:
@@ -201,9 +201,8 @@ class Experiments:
         return views.last_closed(self.federation.database, site)
 
     async def answer(self, site: str, message: AnswerMessage, head: JournalHead | None = None) -> JournalHead | None:
-        """Keep what the people at a site decided. Raises when the signature or the job is another.
-
-        Returns the head that is kept of the site's journal when it showed one, ``head``.
+        """Keep what the people at a site decided. Raises when the signature or the job differs. Returns the head that
+        is kept of the site's journal when it showed one, ``head``.
         """
         kept = await asyncio.to_thread(self.records.keep_answer, site, message, head)
         loop = self.hub.fleets.get(message.experiment)
@@ -299,7 +298,7 @@ class Experiments:
         )
 
     def notify_threadsafe(self) -> None:
-        """Wake whoever follows events; callable from any thread."""
+        """Wake the followers of events; callable from any thread."""
         loop = self._loop()
         if loop is not None:
             loop.call_soon_threadsafe(lambda: loop.create_task(self._notify()))

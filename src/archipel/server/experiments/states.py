@@ -1,4 +1,4 @@
-"""An experiment's state and events in the database, each inside the transaction of whoever changes it."""
+"""An experiment's state and events in the database, each written inside the transaction of the change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a submitted job must be before the server keeps it and asks anybody."""
+"""The checks of a submitted job before the server keeps it and asks the sites."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check_submitted(job: Job, blobs: BlobStore, registry: MemberRegistry, server
     """
     thing = Thing("job", job.experiment)
     if (length := len(canonical(job))) > LONGEST_JOB:
-        cause = f"is a document of {length >> 20} MiB; at most {LONGEST_JOB >> 20} reach a site in one message"
+        cause = f"is a document of {length >> 20} MiB; at most {LONGEST_JOB >> 20} MiB fit into one message to a site"
         raise BadInput(
             thing, cause, "use fewer tensors and shorter texts", values={"bytes": length, "limit": LONGEST_JOB}
         )
@@ -57,7 +57,7 @@ def check_submitted(job: Job, blobs: BlobStore, registry: MemberRegistry, server
             values={"bytes": size, "needed": needed},
         )
     with blobs.local(job.initial_model) as path, path.open("rb") as file:
-        # Not closed here: an error still looks into it. It goes with the last view.
+        # Not closed here, because an error still refers to it; it is freed with the last view.
         tensor_file = mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ)
     try:
         check_header(job.tensors, tensor_file)

@@ -240,7 +240,7 @@ def check_known(connection: Connection, name: str) -> None:
 
 
 def last_closed(database: Database, site: str) -> list[RoundClosed]:
-    """The words that a site may have missed, oldest first, of each experiment that is not over.
+    """The results of rounds that a site may have missed, oldest first, of each experiment that is not over.
 
     The last two closed stages, and the last round of training that the site is in: on this one it commits its state.
     """

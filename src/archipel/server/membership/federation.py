@@ -1,4 +1,4 @@
-"""A server's state folder, founded or opened: settings, keys, database and what is built directly on them.
+"""A server's state folder, created or opened: settings, keys, database and what is built directly on them.
 
 The serving process and the command line open the same folder the same way; the database's write lock keeps them apart.
 """
@@ -83,7 +83,8 @@ class ServerContext:
     def open(cls, state: ServerState) -> Self:
         """An existing federation, its database brought to this version's schema.
 
-        Raises ArchipelError (code configuration) for whatever is missing or malformed, and for a database that is
+        Raises ArchipelError (code configuration) for anything that is
+        missing or malformed, and for a database that is
         damaged, empty or of a schema that this version does not know.
         """
         settings = state.settings()

@@ -58,7 +58,9 @@ def remove_site(registry: MemberRegistry, state: ServerState, site: str, *, by: 
 def revoke_certificate(
     registry: MemberRegistry, state: ServerState, serial: str, reason: str, *, by: Actor
 ) -> CertificateRow:
-    """End a certificate and have the serving process, if one runs, cut whoever uses it. Raises as the registry does."""
+    """End a certificate, and have the serving process, if one runs, close connections that use it. Raises as the
+    registry does.
+    """
     revoked = registry.revoke_certificate(serial, reason, by=by)
     wake(state.root)
     return revoked

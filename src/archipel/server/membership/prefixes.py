@@ -10,7 +10,7 @@ from archipel.vocabulary import Conflict, NotFound, Thing
 from archipel.vocabulary.remedies import Remedy
 
 SHORTEST = 4
-"""Fewer characters are no name: one of them fits what it was not meant for too easily."""
+"""Fewer characters are refused: they could too easily match another id than the one that was meant."""
 _NAMED = 5
 
 

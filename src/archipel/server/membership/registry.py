@@ -96,7 +96,7 @@ class MemberRegistry:
             _end_approvals(connection, site, by=by)
 
     def seen(self, names: Collection[str], at: str | None = None) -> None:
-        """Note that these sites are or were here. Not journaled: it changes nothing anyone may do."""
+        """Note that these sites are or were connected. Not journaled, because it changes no permission."""
         if not names:
             return
         with self._database.write() as connection:
@@ -139,7 +139,7 @@ class MemberRegistry:
                 raise Conflict(
                     Thing("certificate", serial),
                     cause,
-                    "nothing is left to do",
+                    "no action is needed",
                     values={"revoked_at": row["revoked_at"]},
                     command=Nothing(),
                 )
@@ -160,15 +160,16 @@ class MemberRegistry:
     def site_of_serial(self, serial: str) -> str | None:
         """Whose certificate may speak now: issued here, not revoked, not expired, its site enrolled; else None.
 
-        Cheap enough for every message: the answer is in memory and is read again only after somebody, this process
-        or another one, has committed to the database.
+        Cheap enough for every message: the answer is in memory and is read again only after a commit to the database,
+        by this process or another one.
         """
         with self._lock:
             if self._watch.changed():
                 try:
                     self._valid = self._read_valid()
                 except BaseException:
-                    # The change is not known yet; else a revoked certificate would stay good until the next one.
+                    # The change is not known yet; otherwise a revoked certificate would stay valid until the next
+                    # change.
                     self._watch.forget()
                     raise
             valid = self._valid.get(serial)
@@ -295,7 +296,7 @@ def revoke_all(connection: Connection, site: str, reason: str, *, by: Actor | No
 
 
 def _end_approvals(connection: Connection, site: str, *, by: Actor) -> None:
-    """A removed site, or another one under its name, is in no quorum by what it signed before."""
+    """What a removed site signed does not count in any quorum, neither for it nor for a new site of the same name."""
     mine = (schema.approvals.c.site == site, schema.approvals.c.state == ApprovalState.APPROVED)
     for experiment in connection.scalars(select(schema.approvals.c.experiment).where(*mine)).all():
         ended = AnswerKept(
@@ -354,7 +355,7 @@ def _site(row: RowMapping) -> Site:
     try:
         datasets = _told.validate_json(row["summary"])
     except ValidationError:
-        # Kept before there were bounds; the site tells of them again when it connects.
+        # Kept before there were bounds; the site announces its datasets again when it connects.
         datasets = ()
     known = {name: row[name] for name in Site.model_fields if name != "datasets"}
     return Site.model_validate(known | {"datasets": datasets})

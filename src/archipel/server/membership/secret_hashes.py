@@ -1,4 +1,4 @@
-"""Secrets that are shown once and kept as hashes, so that a stolen database lets nobody in.
+"""Secrets that are shown once and kept as hashes, so that a stolen database gives no access.
 
 They are 256 random bits, so one SHA-256 is enough: slow password hashes protect what people choose, and cost every
 request.

@@ -40,7 +40,7 @@ class AccessToken(Record):
     last_used_at: str | None = None
 
     def allows(self, scope: Scope) -> bool:
-        """Whether the token may do what ``scope`` covers; whoever has any scope may read."""
+        """Whether the token may do what ``scope`` covers; a token of any scope may read."""
         return scope == Scope.READ or scope in self.scopes
 
     @property
@@ -125,7 +125,7 @@ class AccessTokens:
                 raise Conflict(
                     Thing("access token", token),
                     cause,
-                    "nothing is left to do",
+                    "no action is needed",
                     values={"revoked_at": row["revoked_at"]},
                     command=Nothing(),
                 )
@@ -163,7 +163,7 @@ class AccessTokens:
             with self._database.write() as connection:
                 connection.execute(change)
         except StorageFull as error:
-            # Looking must stay possible on a full disk, most of all for whoever mends it.
+            # Reading must work on a full disk, most of all for the operator who fixes it.
             _log.warning("the use of a token was not recorded", id=token.id, error=str(error))
 
 

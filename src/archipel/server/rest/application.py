@@ -34,7 +34,7 @@ def create_app(context: RestContext) -> FastAPI:
         responses={
             status: {"model": ErrorBody, "description": "What, why, and what to do"} for status in ("4XX", "5XX")
         },
-        # Nothing is told to anybody else: no telemetry, no page that loads scripts from a public network.
+        # Nothing is disclosed to third parties: no telemetry, no page that loads scripts from a public network.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         docs_url=None,
         redoc_url=None,

@@ -1,4 +1,4 @@
-"""A limit on failed attempts from one address, so that guessing and a mad retry loop stay cheap to refuse."""
+"""A limit on failed attempts from one address, so that guessing and endless retries are cheap to refuse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A request's body as a record: read only once it is settled that whoever asks may, and counted before it is built.
+"""A request's body as a record: read only after the caller's permission is checked, and counted before it is built.
 
 FastAPI's own way reads and builds a body before any dependency is asked, in the event loop, and gathers every fault.
 """
@@ -39,7 +39,7 @@ async def read_body(request: Request, kind: type[R]) -> R:
 
 
 def body_of(kind: type[R]) -> Any:
-    """A dependency for an endpoint's parameter, which stands behind the one that says who may."""
+    """A dependency for an endpoint's parameter, which is resolved after the check of permission."""
 
     async def body(request: Request) -> R:
         return await read_body(request, kind)
@@ -57,7 +57,7 @@ def describe_bodies(app: FastAPI, *kinds: type[Record]) -> None:
     """Add the shapes of bodies to the application's description of itself."""
     describe = app.openapi
 
-    # The type that FastAPI gives the description: an OpenAPI document, which is never taken apart but here.
+    # The type that FastAPI gives the description: an OpenAPI document, which is read only here.
     def openapi() -> dict[str, Any]:
         known = app.openapi_schema is not None
         document = describe()

@@ -19,7 +19,9 @@ def _utc() -> datetime:
 
 @dataclass(frozen=True)
 class RestContext:
-    """``connected`` tells which sites have a control stream now; ``changed`` is called after every change made here."""
+    """``connected`` gives the sites that have a control stream now; ``changed`` is called after every change made
+    here.
+    """
 
     federation: ServerContext
     experiments: ExperimentService

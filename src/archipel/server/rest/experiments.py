@@ -41,7 +41,7 @@ async def submit(
 
 @router.get("", summary="Every experiment, newest first")
 async def experiments(request: Request, _token: Reader) -> Sequence[ExperimentSummary]:
-    """Where each of them stands, in a line; its job, answers and measurements are in its own document."""
+    """One line for each; its job, answers and measurements are in its own document."""
     return await context_of(request).experiments.all()
 
 
@@ -53,7 +53,9 @@ async def experiment(request: Request, experiment: Experiment, _token: Reader) -
 
 @router.post("/{experiment}/{verb}", summary="Start, pause, resume, step or cancel")
 async def control(request: Request, experiment: Experiment, verb: ControlVerb, token: Steering) -> ExperimentView:
-    """Answers with the experiment as it is then; 403 to others than its owner and operators, 409 by its state."""
+    """Answers with the experiment after the change; 403 unless its owner or an operator asks, 409 if its state does
+    not allow it.
+    """
     return await context_of(request).experiments.control(experiment, verb, by=token.actor)
 
 
@@ -122,7 +124,7 @@ async def _server_sent(
 ) -> AsyncIterator[str]:
     """Events in the text/event-stream format, with a comment now and then so that no proxy closes an idle stream.
 
-    It ends with the events, and when the token of whoever listens is revoked or expires.
+    The stream ends with the events, and when the caller's token is revoked or expires.
     """
     loop = asyncio.get_running_loop()
     checked = loop.time()

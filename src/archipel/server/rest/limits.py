@@ -1,4 +1,4 @@
-"""How long a request's body may be, so that nobody fills the server's memory; blobs have their own limit."""
+"""How long a request's body may be, so that no request fills the server's memory; blobs have their own limit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LONGEST_ENROLMENT = 64 << 10
 class BodyLimit:
     """Refuses a body that is too long, by its stated length or while it arrives.
 
-    FastAPI's own limit would do, but answers in plain text where every other error here is a ``Problem``.
+    FastAPI's own limit answers in plain text, where every other error here is an ``ErrorBody``.
     """
 
     def __init__(self, app: ASGIApp) -> None:

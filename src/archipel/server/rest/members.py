@@ -73,7 +73,7 @@ def enrol(
 
 @reading.get("/health", tags=["health"], summary="Whether the server runs and reaches its database")
 def health(request: Request, response: Response) -> Health:
-    """Open to everybody; tells nothing else. Status 503 when the database cannot be reached."""
+    """Needs no token and discloses nothing else. Status 503 when the database cannot be reached."""
     context = context_of(request)
     try:
         with context.federation.database.read() as connection:
@@ -116,7 +116,7 @@ def sites(request: Request, _token: Reader) -> list[SiteView]:
 
 @operating.delete("/sites/{site}", status_code=204, summary="Remove a site and revoke its certificates")
 def remove_site(request: Request, site: str, token: Operator) -> None:
-    """Its connection is cut at once."""
+    """Its connection is closed at once."""
     context = context_of(request)
     context.federation.registry.remove_site(site, by=token.actor)
     context.changed()
@@ -167,7 +167,7 @@ def certificates(request: Request, _token: Operator) -> list[CertificateRow]:
 def revoke_certificate(
     request: Request, serial: str, token: Operator, revocation: Annotated[Revocation, body_of(Revocation)]
 ) -> None:
-    """Whoever uses it is cut at once."""
+    """A connection that uses the certificate is closed at once."""
     context = context_of(request)
     context.federation.registry.revoke_certificate(serial, revocation.reason, by=token.actor)
     context.changed()

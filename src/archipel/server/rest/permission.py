@@ -1,4 +1,4 @@
-"""Who asks, and whether they may: bearer tokens with scopes, as dependencies of endpoints."""
+"""Who asks, and whether they have permission: bearer tokens with scopes, as dependencies of endpoints."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _bearer = HTTPBearer(auto_error=False, description="An access token: archipel_<i
 def asking(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> AccessToken:
-    """The token of this request. Raises ArchipelError (code token) when there is no good one."""
+    """The token of this request. Raises ArchipelError (code token) when there is no valid one."""
     if credentials is None:
         raise ArchipelError(
             "access token", "is missing", "send `Authorization: Bearer archipel_...`", code=ErrorCode.TOKEN
@@ -50,9 +50,9 @@ Operator = Annotated[AccessToken, Depends(_scope(Scope.OPERATE))]
 
 
 async def _may_steer(request: Request, experiment: str, token: Annotated[AccessToken, Depends(asking)]) -> AccessToken:
-    """The token, when it is an operator's or one of whoever submitted the experiment.
+    """The token, if it belongs to an operator or to the researcher who submitted the experiment.
 
-    Tokens end; a name stays. So the same name, which the operator gives, is the same person.
+    Tokens expire and names stay, so the same name, which the operator gives, means the same person.
     """
     if token.allows(Scope.OPERATE):
         return token
@@ -88,16 +88,16 @@ def _still_good(
 
 
 StillGood = Annotated[Callable[[], bool], Depends(_still_good)]
-"""Asks again, later in a long answer, whether the token is good."""
+"""Checks again, later in a long answer, whether the token is valid."""
 
 
 def address_of(request: Request) -> str:
-    """The address that asks, as the socket says it."""
+    """The caller's address, from the socket."""
     return request.client.host if request.client else "unknown"
 
 
 def check_attempts(request: Request) -> str:
-    """The address that asks; raises TooManyAttempts when it failed too often just now."""
+    """The caller's address. Raises TooManyAttempts when it failed too often in the last minute."""
     context, address = context_of(request), address_of(request)
     if context.enrolment_attempts.exhausted(address, context.now()):
         raise TooManyAttempts(

@@ -24,7 +24,7 @@ _STATUS: dict[ErrorCode, int] = {
     ErrorCode.INTERNAL: 500,
     ErrorCode.DISK_FULL: 507,
 }
-"""The status of each code; every other code is the asker's mistake, 400."""
+"""The status of each code; every other code is the caller's mistake, 400."""
 
 
 class TooLarge(ArchipelError):
@@ -50,7 +50,7 @@ def status_of(error: ArchipelError) -> int:
 
 
 def error_response(error: ArchipelError) -> JSONResponse:
-    """The response that says the error."""
+    """The response with the error."""
     body = ErrorBody(code=error.code, thing=error.thing, cause=error.cause, remedy=error.remedy)
     headers = {"WWW-Authenticate": "Bearer"} if status_of(error) == 401 else None
     return JSONResponse(body.model_dump(mode="json"), status_of(error), headers)

@@ -1,6 +1,6 @@
 """Serving the REST application over TLS on a socket that is bound before anything else starts.
 
-Whoever reaches the port may open connections, so their number and the time they may say nothing are bounded.
+Every machine that reaches the port may open connections, so their number and their silent time are bounded.
 """
 
 from __future__ import annotations
@@ -80,14 +80,14 @@ class RestServer:
             raise ArchipelError("REST interface", "ended while starting", "see the log above")
 
     async def stop(self) -> None:
-        """Answer what was asked, then end; open event streams are closed."""
+        """Answer the open requests, then end; open event streams are closed."""
         self._server.should_exit = True
         if self._task is not None:
             await self._task
 
 
 class _Impatient(H11Protocol):
-    """One connection; it is closed when it is one too many, or when a request does not come or come to its end."""
+    """One connection; it is closed when there are too many, or when a request does not come or does not end in time."""
 
     def __init__(self, limits: ServerLimits, *of_uvicorn: Any) -> None:
         super().__init__(*of_uvicorn)
@@ -110,7 +110,7 @@ class _Impatient(H11Protocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self._forgive()
         elif self._timer is None:
-            # A further request, of which this is not all; between two of them uvicorn looks at the time.
+            # The beginning of a further request; between two requests uvicorn checks the time itself.
             self._timer = self.loop.call_later(self._limits.request_s, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -1,6 +1,7 @@
-"""What the server's log says of its journal: who joined or left, whose certificate or token ended, what was submitted.
+"""What the server's log reports from its journal: sites that joined or left, certificates and tokens that ended, jobs
+that were submitted.
 
-The journal has a line of each, whichever process wrote it, so the log follows the journal and nothing is told twice.
+The journal has one line for each, whichever process wrote it, so the log follows the journal and reports nothing twice.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def announce(database: Database, after: int) -> int:
 async def follow(database: Database, after: int) -> None:
     """Log new lines until cancelled, and then what came last.
 
-    Asked in the event loop itself: one look at the end of an index, which a thread would make longer and, when it is
+    Read in the event loop itself: it reads the end of one index, which a thread would make longer and, when it is
     cancelled, twice.
     """
     try:
@@ -82,5 +83,5 @@ def _of(body: str) -> dict[str, object]:
         found = json.loads(body)
         return {key: found[key] for key in _SAID if found.get(key)}
     except (ValueError, AttributeError):
-        # A line that somebody damaged is for `journal verify`; the log goes on.
+        # A damaged line is reported by `journal verify`; the log continues.
         return {}

@@ -1,6 +1,6 @@
 """Which sites are connected, kept where the command line finds it while the server runs in another process.
 
-The serving process looks at its open streams, which end when three heartbeats are missed: one small file in the state
+The serving process lists its open streams, which end when three heartbeats are missed: one small file in the state
 folder is written when they change, and once a minute one transaction notes when the connected sites were last seen.
 """
 

@@ -54,7 +54,7 @@ class Receiving:
             if update.model is not None:
                 async with self._room_awaited(update):
                     digest = await self._spooled(job, update, offset, chunks)
-            # From here on the call's own end (a site that dies now) must not come between the spool and the experiment
+            # From here on the end of the call (the site may die) must not separate the spool from the experiment #
             # store.
             await shielded(asyncio.ensure_future(self._settle(job, update, digest)))
 
@@ -71,7 +71,7 @@ class Receiving:
                 values={"bytes": update.model_bytes, "needed": size},
             )
         part = self._part(update)
-        # A site has one upload for a task: whatever it began to send before under other hashes takes no room.
+        # A site has one upload for a task: what it began to send before under other hashes is removed.
         for other in part.parent.glob(f"{spool_start(update)}.*.part"):
             if other != part:
                 other.unlink(missing_ok=True)
@@ -80,7 +80,7 @@ class Receiving:
 
     @contextlib.asynccontextmanager
     async def _room_awaited(self, update: Update) -> AsyncIterator[None]:
-        """A full disk is told to who follows the experiment; the site tries again."""
+        """A full disk is reported to the experiment's followers; the site tries again."""
         try:
             yield
         except StorageFull as error:
@@ -105,9 +105,7 @@ class Receiving:
             raise
 
     def _finish(self, job: Job, update: Update, digest: str | None) -> Path:
-        """Verify a received tensor file, make it durable and give it its name. A tensor file that is not right is
-        forgotten.
-        """
+        """Verify a received tensor file, make it durable and give it its name. A tensor file that fails is removed."""
         part = self._part(update)
         tensor_file = part.with_suffix("")
         if not part.exists():
@@ -134,7 +132,7 @@ class Receiving:
                 with disk_errors_named(part.parent):
                     os.fsync(file.fileno())
             except (ArchipelError, OSError):
-                # After a failed sync the kernel may take lost pages for written ones: only new bytes settle that.
+                # After a failed sync the kernel may count lost pages as written: only new bytes are safe.
                 part.unlink(missing_ok=True)
                 raise
         part.replace(tensor_file)
@@ -170,5 +168,5 @@ def _verify(job: Job, update: Update, digest: str | None, descriptor: int, size:
     if digest != update.model:
         cause = "its bytes have another hash than announced"
         raise BadInput(update.thing, cause, "send it again", code=ErrorCode.BAD_UPDATE)
-    # Not closed here: an error still looks into it. It goes with the last view.
+    # Not closed here, because an error still refers to it; it is freed with the last view.
     check_header(update_schema(job, update.key.kind), mmap.mmap(descriptor, size, prot=mmap.PROT_READ))

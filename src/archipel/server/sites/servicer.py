@@ -48,7 +48,7 @@ from archipel.vocabulary.remedies import JoinFederation
 
 _log = structlog.get_logger("archipel.wire")
 PATIENCE = 3
-"""How many heartbeats may be missed before the other side counts as gone."""
+"""How many heartbeats may be missed before the other side counts as disconnected."""
 
 
 class FederationServicer:
@@ -94,8 +94,8 @@ class FederationServicer:
         stream = Stream(peer, send, message_s=self.federation.limits.message_s)
         try:
             async with stream.turn:
-                # Attached first and with its turn held: what is announced from now on waits until the site has learned
-                # what it missed, so that no word on a round is lost or comes after the next round's task.
+                # Attached first and with its turn held: what is announced from now on waits until the site has received
+                # # what it missed, so that no result of a round is lost or comes after the next round's task.
                 self.hub.attach(stream)
                 for message in await self._missed(peer.site, contains):
                     await stream.say(message)
@@ -107,7 +107,7 @@ class FederationServicer:
             _log.info("site disconnected", site=peer.site)
 
     async def _missed(self, site: str, contains: bool | None = None) -> list[FromServer]:
-        """The welcome, then what became of what the site knows, then what is asked of it."""
+        """The welcome, then the results that the site may have missed, then its jobs and tasks."""
         welcome = Welcome(
             federation=self.federation.settings.name,
             time=datetime.now(UTC).isoformat(),
@@ -139,7 +139,8 @@ class FederationServicer:
             if following is not None and not following.done():
                 following.cancel()
                 await asyncio.wait({following})
-                # Looked at, so that the end of a stream that nobody waits for is not reported as an error.
+                # The result is read, so that asyncio does not report the end of a stream that is not awaited as an
+                # error.
                 _ = following.cancelled() or following.exception()
 
     async def _take(self, stream: Stream, message: FromSite) -> None:
@@ -157,10 +158,10 @@ class FederationServicer:
                         self.hub.attest(site, kept)
                         await self._beat_back(stream, showed=True)
                 except StorageFull:
-                    # The site says it again when it comes back.
+                    # The site sends it again when it connects.
                     raise
                 except ArchipelError as error:
-                    # An answer to a job that is gone or changed is the site's business to repeat, not a reason to go.
+                    # The site repeats an answer to a job that ended or changed; the stream continues.
                     _log.warning("answer refused", site=site, experiment=message.experiment, error=str(error))
             case DatasetsMessage(datasets=datasets):
                 await asyncio.to_thread(self._keep_datasets, site, datasets)
@@ -190,7 +191,7 @@ class FederationServicer:
         try:
             self.hub.attest(site, await asyncio.to_thread(keep))
         except StorageFull as error:
-            # Shown again with the next heartbeat; the stream is not what is in the way.
+            # The head comes again with the next heartbeat; the stream continues.
             _log.error("a journal head was not kept", site=site, error=str(error))
 
     async def _beat_back(self, stream: Stream, showed: bool) -> None:

@@ -1,7 +1,7 @@
 """An update's tensor file on its way to the disk: each chunk is hashed and written by a thread while the next one
 arrives.
 
-However a call ends, nobody writes to the file any more when it has: the next call continues where this one ended.
+When a call has ended, in whatever way, nothing writes to the file any more: the next call continues where it ended.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _go_back(file: FileIO, offset: int, thing: str) -> None:
             values={"offset": offset, "chunk": CHUNK},
         )
     if offset > (there := file.tell()):
-        # An older call that had waited its turn came between the site's question and this call, and went back itself.
+        # An older call that waited for its turn ran between the site's question and this call, and took bytes back.
         cause = f"continues at byte {offset}, but {there} bytes are here"
         raise Conflict(
             thing, cause, "ask for the offset again", code=ErrorCode.LOST, values={"offset": offset, "bytes": there}
@@ -80,7 +80,7 @@ async def _write(
             writing = loop.run_in_executor(None, writer.write, chunk)
     except BaseException:
         if writing is not None:
-            # What ended the call is what is told; a disk that is full too is met again by the next one.
+            # The error that ended the call is raised; if the disk is full as well, the next call finds that out.
             with contextlib.suppress(Exception):
                 await shielded(writing)
         raise

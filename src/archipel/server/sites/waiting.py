@@ -1,4 +1,4 @@
-"""Two ways of waiting: for the other side no longer than patience lasts, for work begun here always to its end."""
+"""Two ways of waiting: for the other side with a timeout, and for work begun here always to its end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 async def with_timeout(seconds: float, what: Awaitable[T]) -> T:
-    """What the other side says. Raises ArchipelError (code lost) when it says nothing for that long."""
+    """The other side's message. Raises ArchipelError (code lost) when none comes for that long."""
     try:
         async with asyncio.timeout(seconds):
             return await what
@@ -40,7 +40,7 @@ async def shielded(work: asyncio.Future[T]) -> T:
         except asyncio.CancelledError as error:
             cancelled = error
     if cancelled is not None:
-        # Looked at, so that an error of work whose caller has gone is not reported as one that was forgotten.
+        # The result is read, so that asyncio does not report an error that was never retrieved.
         _ = work.cancelled() or work.exception()
         raise cancelled
     return work.result()

@@ -1,4 +1,4 @@
-"""The server's state folder: where each thing lies, that only its owner may read it, and that one process serves it."""
+"""The server's state folder: the place of each file; only its owner may read it, and one process serves it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class ServerState:
 
     @property
     def spool(self) -> Path:
-        """Where received updates lie until their round commits."""
+        """Where received updates are kept until their round commits."""
         return self.root / "spool"
 
     def settings(self) -> ServerSettings:
@@ -107,8 +107,8 @@ class ServerState:
     def held(self) -> Iterator[None]:
         """Hold the folder for one serving process.
 
-        Raises ArchipelError (code conflict) when another process serves it and (code configuration) when it is no
-        server's state; the lock goes with the process, however it ends.
+        Raises ArchipelError (code conflict) when another process serves it and (code configuration) when it is not
+        a server's state. The lock ends with the process, however that ends.
         """
         self.settings()
         descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

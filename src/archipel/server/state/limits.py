@@ -18,7 +18,7 @@ class ServerLimits:
     body_s: float = 120.0
     """How long a request's body may take: a slow line carries the longest job in that."""
     keep_alive_s: float = 15.0
-    """After this time without an event a watcher gets a comment, and the access token is looked at again."""
+    """After this time without an event a watcher gets a comment, and the access token is checked again."""
     message_s: float = 120.0
     """How long a site may leave a message untaken: the rounds of all other sites wait behind it."""
     upload_s: float = 60.0
@@ -26,8 +26,8 @@ class ServerLimits:
     retry_s: float = 10.0
     """How long an experiment that was interrupted (by a full disk, say) waits before it continues."""
     revoked_retry_s: float = 5.0
-    """How long the server waits when it could not look for revoked certificates."""
+    """How long the server waits after it could not check for revoked certificates."""
     presence_s: float = 1.0
-    """How often the server looks which sites are connected."""
+    """How often the server checks which sites are connected."""
     last_seen_s: float = 60.0
     """How often it writes down when the connected sites were last seen."""

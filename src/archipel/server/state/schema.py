@@ -1,4 +1,4 @@
-"""Every table of a server's database: who may speak with it, what runs, and the journal of both.
+"""Every table of a server's database: who may connect to it, what runs, and the journal of both.
 
 Times are UTC text as ``storage.utc_now`` writes it (it sorts as time does); documents are JSON text; hashes and states
 are the words of the vocabulary. Whether a site is connected is not here: that is a fact of the running process.

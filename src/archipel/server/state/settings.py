@@ -37,7 +37,7 @@ def _is_loopback(host: str) -> bool:
 
 def _host(text: str) -> str:
     try:
-        # An address of one network card only (fe80::1%eth0) is none under which others reach this machine.
+        # Other machines cannot use an address of one network card (fe80::1%eth0) to reach this one.
         known = ipaddress.ip_address(text) is not None and "%" not in text
     except ValueError:
         known = _DNS_NAME.fullmatch(text) is not None

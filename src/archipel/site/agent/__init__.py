@@ -1,4 +1,4 @@
-"""The agent: one process that dials out, acts on each message of its server, and reports back.
+"""The agent: one process that connects to the server, acts on each of its messages, and reports back.
 
 It knows everything at the site but the checks.
 """

@@ -57,7 +57,7 @@ class Agent:
         self.site.blobs.sweep(offers.whole_plans(self.site.database, self.site.blobs))
 
     async def stop(self) -> None:
-        """Stop all work; the database holds what is to be gone on with."""
+        """Stop all work; the database has what is to be continued."""
         for experiment in list(self.tasks.work):
             await self.tasks.end(experiment)
 
@@ -88,14 +88,14 @@ class Agent:
                 pass
 
     def _heard(self, head: Document | None, attested: Document | None, contains: bool | None = None) -> None:
-        """Keep the heads of both journals; what cannot be kept now comes again and must not break the connection."""
+        """Keep the heads of both journals; what cannot be kept now comes again, and must not break the connection."""
         try:
             journal_heads.record_seen(self.site, head, attested, contains)
         except ArchipelError as error:
             _log.error("heads that the server sent were not kept", error=str(error))
 
     def _check_attested(self, attested: JournalHead) -> None:
-        """The server remembers this head of our journal; if it is not in it, the journal was cut or rewritten here."""
+        """The server keeps this head of the site's journal; if the journal lacks it, it was cut or rewritten here."""
         if not journal_heads.is_receipt(self.site.joined().server_key, self.site.name, attested):
             return
         found = journal.verify(self.site, [attested])
@@ -103,7 +103,7 @@ class Agent:
             _log.error("this site's journal is not intact", problems=list(found.problems)[:5])
 
     def _beside(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Do something beside the control stream; an error in it is logged, not lost."""
+        """Run something beside the control stream; its error is logged, not lost."""
 
         def done(task: asyncio.Task[Any]) -> None:
             self._aside.discard(task)
@@ -116,7 +116,7 @@ class Agent:
         task.add_done_callback(done)
 
     async def _offered(self, job: Job, asked_by: str = "") -> None:
-        # One at a time: whether there is room for another offer is known when the one before is kept.
+        # One at a time: whether another offer fits is known when the one before is kept.
         async with self._offering:
             await asyncio.to_thread(offers.check_offer, self.site, job)
             await self._fetch_plan(job)
@@ -136,7 +136,7 @@ class Agent:
                 raise Refused(Thing("experiment", job.experiment), cause, "the offer was not stored")
 
     async def _fetch_file(self, path: str, blob: str, most: int) -> int:
-        """Fetch and keep one file of a plan, if it has at most so many bytes; how many came."""
+        """Fetch and keep one file of a plan, if it has at most ``most`` bytes; how many came."""
         with self.site.blobs.writer() as writer:
             source = bytearray()
             async with contextlib.aclosing(self.link.fetch(blob)) as chunks:
@@ -171,15 +171,15 @@ class Agent:
                 await asyncio.to_thread(self._store.forget, experiment)
                 await asyncio.to_thread(offers.end, self.site.database, experiment, state)
         except ArchipelError as error:
-            # The server says it again at the next connection.
+            # The server repeats it at the next connection.
             _log.info("the end of an experiment was not noted", experiment=experiment, error=str(error))
 
     # What the people here decide
 
     async def decided(self) -> None:
-        """Look at the database: stop what was revoked, then tell the server what is new.
+        """Read the database: stop what was revoked, then report what is new to the server.
 
-        Telling may take long or fail, and so may looking at one experiment: neither holds up a revocation.
+        Reporting may take long or fail, and so may one experiment's check: neither delays a revocation.
         """
         stopped = {experiment: await self._stop_revoked(experiment) for experiment in list(self.tasks.work)}
         for experiment in list(self.tasks.work):
@@ -190,7 +190,9 @@ class Agent:
         await asyncio.to_thread(self._look_at_opt_outs)
 
     def _look_at_opt_outs(self) -> None:
-        """Log once for each opt-out list which of its lines match nobody: the numbers, for logs are copied easily."""
+        """Log once for each opt-out list which of its lines match no subject: only their numbers, because logs are
+        often copied.
+        """
         listed = opt_outs.listed(self.site.folder)
         if listed == self._listed:
             return
@@ -203,7 +205,7 @@ class Agent:
             )
 
     async def _stop_revoked(self, experiment: str) -> list[str]:
-        """Stop the worker at once unless its experiment is approved; the keys of the tasks it was at."""
+        """Stop the worker at once unless its experiment is approved; the keys of its running tasks."""
         try:
             if (await asyncio.to_thread(offers.offered, self.site.database, experiment)).state is OfferState.APPROVED:
                 return []
@@ -220,7 +222,7 @@ class Agent:
         return keys
 
     async def _tell_revoked(self, experiment: str, keys: list[str]) -> None:
-        """Say so for each task that the stopped worker was at."""
+        """Report the revocation for each task that the stopped worker was running."""
         failure = Failure(code=ErrorCode.REVOKED, sentence="the site withdrew its approval")
         for task in await asyncio.to_thread(self._store.unfinished, experiment) if keys else ():
             if str(task.key) in keys:

@@ -1,8 +1,8 @@
-"""The link: one control stream to the server, kept up forever, and the calls that need it.
+"""The connection: one control stream to the server, kept up forever, and the calls that need it.
 
-It dials out, says hello, sends a heartbeat as often as the server asked (with the journal's head while lines of it are
-not attested), and counts the server as gone when nothing was heard for three of them. After a break it waits a random
-time that doubles up to a limit, and dials again.
+The site connects, sends a hello, and sends a heartbeat as often as the server asked (with the journal's head while
+lines of it are not attested). It counts the server as gone when nothing came for three intervals. After a break it
+waits a random time, which doubles up to a limit, and connects again.
 """
 
 from __future__ import annotations
@@ -70,9 +70,8 @@ class ServerConnection:
     async def run(
         self, take: Callable[[FromServer], Awaitable[None]], datasets: Callable[[], tuple[DatasetSummary, ...]]
     ) -> None:
-        """Keep the link up until cancelled.
-
-        ``take`` gets every message; ``datasets`` tells what the hello says of them.
+        """Keep the connection up until cancelled.
+        ``take`` gets every message; ``datasets`` gives those for the hello.
         """
         settings = self._site.settings
         longest = settings.reconnect_first_s
@@ -84,7 +83,7 @@ class ServerConnection:
             except ArchipelError as error:
                 self.problem = str(error)
             except Exception as error:
-                # Whatever a message brings about must not end the agent: the next connection starts afresh.
+                # An error that a message causes must not end the agent: the next connection starts fresh.
                 _log.error("the connection broke", exc_info=error)
                 self.problem = f"an unexpected error ({type(error).__name__}); see the log"
             finally:
@@ -171,13 +170,13 @@ class ServerConnection:
         try:
             head = await asyncio.to_thread(journal.unattested_head, self._site)
         except Exception as error:
-            # A full disk, say: the heart beats all the same, and the next beat shows the head.
+            # A full disk, say: the heartbeat is sent all the same, and the next one has the head.
             _log.error("the journal's head could not be read", error=str(error))
             return None
         return head.model_dump(mode="json") if head else None
 
     async def send(self, message: FromSite) -> bool:
-        """Say something if the link is up; whether it was. What must not be lost is in the database too."""
+        """Send a message if the connection is up; whether it was. What must not be lost is in the database too."""
         stream = self._stream
         if stream is None or not self._up.is_set():
             return False
@@ -217,7 +216,7 @@ class ServerConnection:
         await (await self._connected()).upload(start, chunks)
 
     async def offset(self, start: UploadStart) -> Offset:
-        """How much of the update the server holds, and how it takes the rest."""
+        """How much of the update the server has, and in what messages it takes the rest."""
         return await (await self._connected()).offset(start)
 
     async def renew(self, request: RenewRequest) -> str:
@@ -225,9 +224,9 @@ class ServerConnection:
         return await (await self._connected()).renew(request)
 
     async def pause(self) -> None:
-        """Wait a little before something is tried again."""
+        """Wait a little before another try."""
         await self._sleep(random.uniform(0.2, 2.0))  # noqa: S311 - jitter, no secret
 
     def redial(self) -> None:
-        """Dial now instead of at the end of the wait: something changed here (a new certificate, say)."""
+        """Connect now instead of at the end of the wait: something changed here (a new certificate, say)."""
         self._redial.set()

@@ -1,7 +1,7 @@
-"""How the link to the server stands, kept where the command line finds it while the agent runs in another process.
+"""The state of the connection to the server, kept where the command line finds it while the agent runs elsewhere.
 
 One row of the database, written when something changes, together with the change that followers are given; without a
-running agent it says nothing.
+running agent it means nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _row = schema.link
 
 
 class LinkStatus(Record):
-    """Whether the server has welcomed this site, since when (UTC), and if not, what is in the way."""
+    """Whether the server has welcomed this site, since when (UTC), and if not, what prevents it."""
 
     connected: bool
     problem: str
@@ -26,7 +26,7 @@ class LinkStatus(Record):
 
 
 def note(database: Database, problem: str, *, connected: bool = False) -> None:
-    """Keep how the link stands now; an unchanged standing keeps its time. A full disk is logged and stops nothing."""
+    """Keep the connection's state; an unchanged state keeps its time. A full disk is logged and stops nothing."""
     try:
         before = read(database)
         if before is not None and (before.connected, before.problem) == (connected, problem):
@@ -40,7 +40,7 @@ def note(database: Database, problem: str, *, connected: bool = False) -> None:
 
 
 def read(database: Database) -> LinkStatus | None:
-    """How the link stood when the agent last said; None when it never did."""
+    """The connection's state as the agent last stored it; None when it never did."""
     with database.read() as connection:
         return _read(connection)
 

@@ -1,4 +1,4 @@
-"""The agent's process: one link out, one agent, and the changes at its site; until it is told to stop."""
+"""The agent's process: one connection, one agent, and the changes at its site, until it is stopped."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from archipel.transport.wakeup import Wakeup
 
 _log = structlog.get_logger("archipel.site")
 AGAIN_S = 5.0
-"""How long to wait before the changes are looked at again when they cannot be read (a full disk, say)."""
+"""How long to wait before the changes are read again after they could not be read (a full disk, say)."""
 
 
 def run(folder: Path) -> None:
@@ -81,8 +81,8 @@ async def follow_decisions(
 ) -> None:
     """Call ``decided`` for each burst of changes after number ``after`` in which people of this site decided something.
 
-    What fails is logged, and ``decided`` is called as well: what was decided is read from the database, so that a
-    change that cannot be read, such as one of a newer version, keeps no revocation from this process.
+    An error is logged, and ``decided`` is called all the same: it reads what was decided from the database, so that
+    an unreadable change, such as one of a newer version, does not hide a revocation.
     """
     while True:
         try:

@@ -1,6 +1,7 @@
-"""What the server is sent about a site: its datasets, what its people answered, and the error texts they released.
+"""What the site sends to the server about itself: its datasets, what its people answered, and the error texts they
+released.
 
-Answers are given again on each connection, because the server may have missed one; the rest is said when it is new.
+Answers are sent again on each connection, because the server may have missed one; the rest is sent when it is new.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _log = structlog.get_logger("archipel.reporting")
 
 
 class StatusReporting:
-    """What was said over one link, and what is new since."""
+    """What was sent over one connection, and what is new since."""
 
     def __init__(self, site: StateFolder, link: ServerConnection) -> None:
         self._site, self._link = site, link
@@ -30,18 +31,18 @@ class StatusReporting:
         self._datasets: tuple[DatasetSummary, ...] = ()
 
     def connected(self) -> None:
-        """The server may have missed any answer: all of them are given again."""
+        """The server may have missed any answer: all of them are sent again."""
         self._answered.clear()
 
     def datasets(self) -> tuple[DatasetSummary, ...]:
-        """What the server may know of this site's datasets."""
+        """What is disclosed to the server about this site's datasets."""
         found = disclosure.summaries(self._site)
         disclosure.note(self._site.database, found)
         self._datasets = found
         return self._datasets
 
     async def report(self) -> None:
-        """Say what is new."""
+        """Send what is new."""
         for offer in await asyncio.to_thread(self._offers):
             if offer.state in (OfferState.APPROVED, OfferState.REJECTED, OfferState.REVOKED):
                 try:
@@ -67,7 +68,7 @@ class StatusReporting:
         if offer.state is OfferState.APPROVED:
             allowed = await asyncio.to_thread(authorisation.authorise, self._site, offer.experiment, offer.job_hash)
             here = len(allowed.cohort.subjects)
-            # Where counts leave only within sums, the size of the cohort would say what the sum hides.
+            # If counts leave only within sums, the size of the cohort would disclose what the sum hides.
             may_leave = here >= self._site.settings.policy.minimum_cell and not only_sums(allowed.job)
             subjects = here if may_leave else None
         head = await asyncio.to_thread(journal.unattested_head, self._site)

@@ -43,7 +43,9 @@ class Work:
 
 
 class TasksUnderWay:
-    """The work of all experiments at one site. ``beside`` does something beside the control stream, errors logged."""
+    """The work of all experiments at one site. ``beside`` runs a coroutine beside the control stream and logs its
+    errors.
+    """
 
     def __init__(
         self,
@@ -57,7 +59,7 @@ class TasksUnderWay:
         self._waits: dict[str, str] = {}
 
     def begin(self, task: Task) -> None:
-        """Begin a task, or say that it is under way. Never waits for it to finish."""
+        """Begin a task, or accept one that runs already. Never waits for it to finish."""
         work = self._work_of(task)
         key = str(task.key)
         running = work.running.get(key) if work is not None else None
@@ -71,7 +73,7 @@ class TasksUnderWay:
         doing.add_done_callback(lambda _: work.running.pop(key, None))
 
     async def _met_at_work(self, task: Task) -> None:
-        """An offer whose key is at work: accepted when it is the same task, refused when its content is another."""
+        """A task whose key is running already: accepted when it is the same task, refused when its content differs."""
         try:
             await asyncio.to_thread(self._store.find, task)
         except ArchipelError as error:
@@ -129,14 +131,14 @@ class TasksUnderWay:
             await self.fail(task, failure_of(error), "".join(traceback.format_exception(error)))
 
     async def _room(self, task: Task, error: StorageFull) -> None:
-        """Wait a little for room on a full disk; what is in the way is said once for a task."""
+        """Wait a little for space on a full disk; this is reported once for a task."""
         if self._waits.get(str(task.key)) != str(error):
             self._waits[str(task.key)] = str(error)
             _log.error("the task waits for disk space", task=str(task.key), error=str(error))
         await asyncio.sleep(SPACE_WAIT_S)
 
     async def _make(self, task: Task, handler: Handler) -> LocalUpdate:
-        """What was made for the task; tried again while the disk has no room even to begin."""
+        """The update of the task; tried again while the disk is too full to begin."""
         try:
             while True:
                 try:
@@ -147,17 +149,17 @@ class TasksUnderWay:
             self._waits.pop(str(task.key), None)
 
     async def fail(self, task: Task, failure: Failure, detail: str) -> None:
-        """Keep that a task failed, and say so to the server; ``detail``, the full text, stays here."""
+        """Store that a task failed, and report it to the server; ``detail``, the full text, stays here."""
         _log.warning("task failed", task=str(task.key), code=failure.code, detail=detail[:2000])
         try:
             await asyncio.to_thread(self._store.fail, task, failure, detail)
         except StorageFull as error:
-            # The server must learn of the failure even when it cannot be written down here.
+            # The server must get the failure even when it cannot be stored here.
             _log.error("a failure could not be kept", task=str(task.key), error=str(error))
         await self._link.send(TaskFailedMessage(key=task.key, failure=failure))
 
     async def withdraw(self, key: TaskKey, reason: str) -> None:
-        """The server wants the task no more: what is under way for it ends, and its worker is stopped."""
+        """The server no longer wants the task: its work ends, and its worker is stopped."""
         work = self.work.get(key.experiment)
         running = work.running.get(str(key)) if work else None
         if work is None or running is None:
@@ -173,7 +175,7 @@ class TasksUnderWay:
             _log.error("that a task was withdrawn could not be kept", task=str(key), error=str(error))
 
     async def renew(self, experiment: str) -> None:
-        """Stop a worker that still sees somebody who was withdrawn; what it was at is done again without them."""
+        """Stop a worker that still sees a withdrawn patient; its task is done again without this patient."""
         work = self.work.get(experiment)
         if work is None:
             return

@@ -21,10 +21,10 @@ _AGAIN = frozenset({ErrorCode.LOST, ErrorCode.DISK_FULL, ErrorCode.INTERNAL})
 
 
 async def deliver(site: StateFolder, store: SiteTaskStore, link: ServerConnection, made: LocalUpdate) -> None:
-    """Send an update; after a break it continues where that came, and so does an agent that was started again.
+    """Send an update; after a break it continues at that byte, and so does an agent that was started again.
 
     An update of one chunk is sent without asking how much is there. Raises ArchipelError when the server refuses it or
-    the last word on its round comes first.
+    its round ends first.
     """
     whole, there, logged = False, Offset(offset=0), ""
     long = made.update.model_bytes > CHUNK
@@ -45,7 +45,7 @@ async def deliver(site: StateFolder, store: SiteTaskStore, link: ServerConnectio
                 await link.pause()
                 continue
             if error.code is ErrorCode.BAD_UPDATE and there.offset and not whole:
-                # What the server held of it may have been damaged there; the whole of it settles that.
+                # The part that the server had may be damaged there; sending all of it repairs that.
                 whole = True
                 continue
             raise
@@ -59,7 +59,7 @@ async def _chunks(made: LocalUpdate, there: Offset) -> AsyncIterator[bytes]:
     try:
         opened = made.tensor_file.open("rb", buffering=0)
     except FileNotFoundError as error:
-        # Only the last word on its round takes an update's file away.
+        # An update's file is removed only when the result of its round is known.
         raise Conflict(
             Thing.worded(f"update for {made.update.key}", task=made.update.key),
             "its round is closed",

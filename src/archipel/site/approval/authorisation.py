@@ -1,4 +1,4 @@
-"""The proof before every task: what the people here signed is compared with what is stored, every time again.
+"""The proof before every task: what the people here signed is compared with what is stored, each time.
 
 What is allowed is the approved job on the approved cohort, without those who were withdrawn since.
 """
@@ -47,8 +47,8 @@ _APPROVED = (
 class Authorisation(NamedTuple):
     """What the agent may run: the job, the cohort to run it on, and the site's own signature that says so.
 
-    ``cohort`` is without those who were withdrawn since. ``view`` is another text whenever the cohort is another one:
-    a worker that was given an older view is not to be used any more.
+    ``cohort`` is without those who were withdrawn since. ``view`` changes whenever the cohort changes: a worker that
+    was given an older view must not be used any more.
     """
 
     job: Job
@@ -62,7 +62,7 @@ def authorise(site: StateFolder, experiment: str, job: str) -> Authorisation:
 
     Raises Refused when the job was not approved, changed or revoked, when the row was tampered with (the signature,
     the job's hash and the cohort's keyed hash must all agree, and no withdrawal may be missing), when the site's policy
-    now objects, or (code bad-data) when so many patients were withdrawn that too few are left; BadInput when the
+    now objects, or (code bad-data) when too few patients are left after withdrawals; BadInput when the
     opt-out list cannot be read.
     """
     thing = Thing("experiment", experiment)
@@ -106,7 +106,7 @@ def authorise(site: StateFolder, experiment: str, job: str) -> Authorisation:
 
 
 def _check_enough(policy: SitePolicy, thing: str, allowed: Authorisation) -> None:
-    """Raise Refused when too few are left of a cohort that patients were withdrawn from."""
+    """Raise Refused when too few subjects are left of a cohort after withdrawals."""
     left = len(allowed.cohort.subjects)
     needed = max(policy.minimum_subjects, allowed.job.needs.minimum_subjects)
     if left < needed or not allowed.cohort.training:
@@ -125,9 +125,9 @@ def _check_enough(policy: SitePolicy, thing: str, allowed: Authorisation) -> Non
 
 
 class _Withdrawn(NamedTuple):
-    """Who is out of a cohort, in the three places where that is written down.
+    """The subjects withdrawn from a cohort, in the three places where that is stored.
 
-    As signed withdrawals signed with the cohort, as so many lines of the journal, and as tokens among the withdrawals.
+    As signed withdrawals of the cohort, as a number of lines of the journal, and as tokens in the register.
     """
 
     signed: tuple[str, ...] = ()
@@ -144,7 +144,7 @@ def _withdrawn(connection: Connection, hashed: str, dataset: str) -> _Withdrawn:
 
 
 class _Stored(NamedTuple):
-    """What the database says about an approved experiment, word for word."""
+    """What the database has of an approved experiment, as the exact stored texts."""
 
     experiment: str
     site: str
@@ -158,7 +158,9 @@ class _Stored(NamedTuple):
 
 @lru_cache(maxsize=16)
 def _proven(stored: _Stored, identity_key: str, cohort_key: bytes) -> Authorisation:
-    """The proof as a function of the stored texts alone: a text that changed is another call and is checked again."""
+    """The proof as a function of the stored texts alone, and so cached: a changed text is another call and is
+    checked.
+    """
     thing = Thing("experiment", stored.experiment)
     try:
         job = Job.model_validate_json(stored.job)

@@ -1,7 +1,7 @@
 """What the people at this site decide about an offer: they approve, reject or revoke it.
 
 Approving signs (job hash, cohort hash) of the job that was shown and a frozen cohort. Every decision is a journal line
-in the same transaction, which names the person, and the agent learns of it at once.
+in the same transaction, which names the person, and the agent is woken at once.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def approve(
     ``job_hash`` is that of the job that the person saw; ``frozen`` is a version kept before or one just frozen, which
     is kept with the approval. ``last_decision`` is the journal's line of the newest earlier decision that the person
     saw. Raises Refused when the site's rules object or the plan is not here to be read, and Conflict when the job
-    changed since it was shown, somebody decided since, or the experiment ended.
+    changed since it was shown, another person decided since, or the experiment ended.
     """
     known = offers.offered(site.database, experiment)
     check_shown(known, job_hash)
@@ -130,7 +130,7 @@ def _changed(experiment: str) -> Conflict:
 
 
 def reject(database: Database, experiment: str, *, by: Actor, note: str = "") -> None:
-    """Say no to an offer. Raises Conflict when it is approved already (revoke it) or has ended."""
+    """Reject an offer. Raises Conflict when it is approved already (revoke it) or has ended."""
 
     def decide(_: Connection, offer: offers.StoredOffer) -> _Decision:
         if offer.state in (OfferState.APPROVED, OfferState.ENDED):
@@ -147,9 +147,9 @@ def reject(database: Database, experiment: str, *, by: Actor, note: str = "") ->
 
 
 def revoke(database: Database, experiment: str, *, by: Actor, note: str = "") -> None:
-    """Take an approval back; from this moment no task of the experiment is allowed, and the agent kills its worker.
+    """Revoke an approval: from this moment no task of the experiment is allowed, and the agent kills its worker.
 
-    Raises Conflict when there is no approval to take back.
+    Raises Conflict when there is no approval to revoke.
     """
 
     def decide(_: Connection, offer: offers.StoredOffer) -> _Decision:

@@ -1,7 +1,7 @@
 """What this site discloses about its datasets to the server and to researchers, and the journal's entry of it.
 
-A name, a kind, how many subjects (``<5`` where they are fewer than the policy's smallest cell), and of all words in the
-data only those that somebody here wrote for others to read: in the dataset's mapping or its data dictionary.
+A name, a kind, how many subjects (``<5`` where they are fewer than the policy's smallest cell), and of all text in the
+data only what a person here wrote for others to read: in the dataset's mapping or its data dictionary.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from archipel.transport.messages import MAX_DISCLOSED_BYTES, MOST_DATASETS, disc
 
 _log = structlog.get_logger("archipel.site")
 _OWN_WORDS = frozenset({"image"})
-"""What Archipel itself calls the only modality of a layout that names none."""
+"""Archipel's own name for the only modality of a layout that names none."""
 _LONGEST = 200
 
 
@@ -47,9 +47,9 @@ def summaries(site: StateFolder) -> tuple[DatasetSummary, ...]:
 
 
 def within_bounds(every: Iterable[DatasetSummary]) -> tuple[DatasetSummary, ...]:
-    """As many datasets as one message takes; those with more words than it has room for, by name and count only.
+    """As many datasets as fit into one message; those whose texts do not fit have name and count only.
 
-    The room of every dataset's name and count is kept free first.
+    Space for every dataset's name and count is reserved first.
     """
     whole = list(every)[:MOST_DATASETS]
     bare = [_bare(full) for full in whole]
@@ -121,7 +121,7 @@ def _dictionary(entry: catalog.Dataset) -> Dictionary:
 
 
 def note(database: Database, disclosed: Iterable[DatasetSummary]) -> None:
-    """Write to the journal what is about to be disclosed, unless it is the same as last time."""
+    """Journal what is about to be disclosed, unless it is the same as last time."""
     body = DatasetsDisclosed(datasets=tuple(disclosed))
     table = schema.journal
     last = (

@@ -1,6 +1,6 @@
 """A job in words for the people who must agree to it: who asks, what runs, on what, what leaves, and for how long.
 
-Everything a researcher wrote is a stranger's text: it is quoted as such, and characters that could hide or rearrange
+Everything a researcher wrote is another party's text: it is quoted as such, and characters that could hide or rearrange
 what a terminal shows are made visible.
 """
 
@@ -23,8 +23,8 @@ def explain_offer(
 ) -> list[tuple[str, str]]:
     """Questions a person would ask about the job, each with its answer in plain words.
 
-    ``dataset`` and ``subjects`` say what it would run on here, ``asked_by`` whom the server named, ``held_out`` how
-    many of the subjects only measure the model, where that is settled.
+    ``dataset`` and ``subjects`` say what it would run on here, ``asked_by`` the access token that the server named,
+    ``held_out`` how many of the subjects only measure the model, where that is settled.
     """
     return [
         ("Who asks?", _asks(job, settings, federation, asked_by)),
@@ -93,7 +93,7 @@ def _data(job: Job, settings: SiteSettings, dataset: str, subjects: int, held_ou
 
 
 def few_measure(held_out: int, smallest_cell: int) -> list[str]:
-    """What is to be known where a model is measured on fewer subjects than the policy's smallest cell.
+    """A warning if a model is measured on fewer subjects than the policy's smallest cell.
 
     >>> few_measure(5, 5), few_measure(0, 5)
     ([], [])

@@ -1,4 +1,4 @@
-"""Offers that nobody here has decided on: a server may not fill this site's disk with them.
+"""Offers that wait for a decision: a server may not fill this site's disk with them.
 
 Offers that ended without a decision are kept for people to see, and make room for new ones.
 """
@@ -32,10 +32,10 @@ _ended_undecided = and_(_rows.c.state == OfferState.ENDED, _rows.c.decided_at.is
 
 
 def check_limits(connection: Connection, job: Job, length: int, limits: OfferLimits) -> None:
-    """Raise Refused when a job of ``length`` bytes is too long, or one more than people here can be asked about."""
+    """Raise Refused when a job of ``length`` bytes is too long, or too many offers wait already."""
     thing = Thing("experiment", job.experiment)
     if length > LONGEST_JOB:
-        cause = f"is a document of {length} bytes; at most {LONGEST_JOB} are taken"
+        cause = f"is a document of {length} bytes; at most {LONGEST_JOB} are accepted"
         raise Refused(thing, cause, "it was not taken on", values={"bytes": length, "limit": LONGEST_JOB})
     others = (_rows.c.state == OfferState.OFFERED, _rows.c.experiment != job.experiment)
     query = select(func.count(), func.coalesce(func.sum(func.length(_rows.c.job)), 0)).where(*others)
@@ -52,7 +52,7 @@ def check_limits(connection: Connection, job: Job, length: int, limits: OfferLim
 
 
 def forget_ended(connection: Connection, limits: OfferLimits) -> set[str]:
-    """Forget offers that ended undecided, when those have become too many; returns the hashes of their plans' files."""
+    """Remove offers that ended undecided when there are too many of them; returns the hashes of their plans' files."""
     query = select(func.count(), func.coalesce(func.sum(func.length(_rows.c.job)), 0)).where(_ended_undecided)
     count, taken = connection.execute(query).one()
     if count < limits.offers and taken <= limits.job_bytes:

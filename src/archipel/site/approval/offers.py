@@ -27,7 +27,7 @@ _rows = schema.experiments
 
 
 class Offer(NamedTuple):
-    """An experiment at this site: its job, where it stands, and the approval if there is one."""
+    """An experiment at this site: its job, its state, and the approval if there is one."""
 
     experiment: str
     state: OfferState
@@ -43,7 +43,7 @@ class Offer(NamedTuple):
 
 
 class StoredOffer(NamedTuple):
-    """What a decision needs of an experiment's row: where it stands, its job as it is stored, and who asks."""
+    """What a decision needs of an experiment's row: its state, its job as it is stored, and who asks."""
 
     state: OfferState
     job: str
@@ -62,7 +62,7 @@ def check_ours(site: StateFolder, job: Job) -> None:
 
 
 def check_offer(site: StateFolder, job: Job, limits: OfferLimits = OFFER_LIMITS) -> None:
-    """Raise Refused when this site will not take the job on, before anything is fetched for it."""
+    """Raise Refused when this site refuses the offer, before anything is fetched for it."""
     check_ours(site, job)
     with site.database.read() as connection:
         known = find(connection, job.experiment)
@@ -71,11 +71,11 @@ def check_offer(site: StateFolder, job: Job, limits: OfferLimits = OFFER_LIMITS)
 
 
 def record(site: StateFolder, job: Job, asked_by: str = "", limits: OfferLimits = OFFER_LIMITS) -> OfferState:
-    """Take note of a job that the server offers; a job that differs from the one known asks the people here again.
+    """Store a job that the server offers; a job that differs from the stored one needs a new decision.
 
-    ``asked_by`` is whom the server names as the one who asks; another name for a known job is noted and no more, for
-    what was approved is the job. Returns where the experiment stands now. Raises Refused when the job is not of this
-    federation or does not name this site by its identity key, and when too many wait for a decision here.
+    ``asked_by`` is the access token that the server names; another name for a known job is only noted, because the job
+    was approved and not the name. Returns the experiment's state. Raises Refused when the job is not of this federation
+    or does not name this site by its identity key, and when too many wait for a decision here.
     """
     check_ours(site, job)
     hashed, document, unused = job_hash(job), canonical(job), set[str]()
@@ -129,7 +129,7 @@ def names(database: Database) -> list[str]:
 
 
 def named(database: Database, text: str) -> str:
-    """The experiment that is called so, or the only one whose name begins so.
+    """The experiment with this name, or the only one whose name begins with it.
 
     Raises Conflict when several do, and NotFound, with the names that are like it, when none does.
     """
@@ -182,7 +182,7 @@ def _kept(blobs: BlobStore, job: Job, path: str) -> bytes:
 
 
 def whole_plans(database: Database, blobs: BlobStore) -> set[str]:
-    """The hashes of the plans' files that are here as they were offered."""
+    """The hashes of the plans' files that are stored here with the right content."""
     with database.read() as connection:
         known = offer_limits.plan_blobs(connection)
     return {one for one in known if _is_whole(blobs, one)}

@@ -1,7 +1,7 @@
 """What the people at this site decided about an experiment before, as the journal has it.
 
-Whoever approves is shown these decisions, and the approval names the newest of them: what another person decided
-meanwhile is read first.
+The person who approves is shown these decisions, and the approval names the newest of them: a later decision of
+another person must be read first.
 """
 
 from __future__ import annotations

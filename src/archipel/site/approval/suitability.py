@@ -21,7 +21,7 @@ def asked_dataset(database: Database, site_name: str, job: Job, dataset: str | N
 
 
 def needs_met(job: Job, entry: catalog.Dataset, cohort: Cohort | None = None) -> tuple[Answer, ...]:
-    """The answer for each need of the job's plan: by the dataset as it was last looked at, and the cohort's mapping."""
+    """The answer for each need of the job's plan: by the dataset's last scan and the cohort's mapping."""
     return check_needs(job.needs, entry.summary, entry.mapping if cohort is None else cohort.mapping)
 
 

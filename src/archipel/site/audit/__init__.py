@@ -1,6 +1,6 @@
-"""The site's audit log: the hash-chained journal, the journal heads of both sides, and its export for others.
+"""The site's audit log: the hash-chained journal, the journal heads of site and server, and its export for others.
 
-It knows the state folder. What the lines mean is known to whoever writes them.
+It knows the state folder. What a line means is known only to the package that writes it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """An exported journal, proved anywhere: without the site's folder, by its chain and the signature at its end.
 
-Whose signature it is says the journal itself, in its first line; that this is the site's key only somebody else can
-say, such as the server, which lists it.
+The journal names its key in its first line. That this key is the site's can only be confirmed by another party, such as
+the server, which lists the keys.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from archipel.vocabulary.remedies import ExportJournal
 
 @dataclass(frozen=True)
 class ExportProof:
-    """What verifying an export found: whose it is, its lines, the key that signed its head, and what is wrong."""
+    """What verifying an export found: the site, the number of lines, the key that signed the head, and the problems."""
 
     site: str
     lines: int

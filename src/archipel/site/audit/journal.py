@@ -1,7 +1,8 @@
-"""The site's journal: lines are added in the transaction of what they record, and anybody here can prove it whole.
+"""The site's journal: lines are added in the transaction of what they record, and the chain can be verified at the
+site.
 
 Heads of this journal that the server countersigned (receipts) and a head that the server gives when asked show what
-the chain alone cannot: an end that was cut off, and a journal that was written again.
+the chain alone cannot show: an end that was cut off, and a journal that was rewritten.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def newest_receipt(connection: Connection, owner: str) -> JournalHead | None:
 
 
 def unattested_head(site: StateFolder) -> JournalHead | None:
-    """The journal's head, signed, when its last lines are under no receipt yet; None when all of them are."""
+    """The journal's head, signed, if no receipt covers its last lines yet; None if all lines are covered."""
     with site.database.read() as connection:
         now, attested = head_of(connection, schema.journal, site.name), newest_receipt(connection, site.name)
     if attested is not None and attested.number >= now.number:
@@ -61,7 +62,7 @@ def unattested_head(site: StateFolder) -> JournalHead | None:
 
 
 def lines(database: Database, after: int = 0) -> list[JournalEntry]:
-    """The lines after number ``after``, oldest first, whether or not somebody changed them."""
+    """The lines after number ``after``, oldest first, even if they were changed."""
     query = select(schema.journal).where(schema.journal.c.number > after).order_by(schema.journal.c.number)
     with database.read() as connection:
         return [_line(row) for row in connection.execute(query).mappings()]
@@ -87,7 +88,7 @@ def of_kinds(connection: Connection, kinds: Iterable[str]) -> list[JournalEntry]
 
 
 def _line(row: RowMapping) -> JournalEntry:
-    """The line as it stands; one that cannot be read keeps its raw text, which does not fit its hash."""
+    """The line as stored; one that cannot be read keeps its raw text, which does not match its hash."""
     try:
         entry = JournalEntry(**(dict(row) | {"body": json.loads(row["body"])}))
         if canonical(entry.body).decode() != row["body"]:
@@ -119,12 +120,12 @@ class Proof:
 
     @property
     def whole(self) -> bool:
-        """Whether nothing is wrong; lines after ``attested`` are whole as far as anybody can tell."""
+        """Whether nothing is wrong; that lines after ``attested`` are complete cannot be proved."""
         return not self.problems
 
 
 def verify(site: StateFolder, fresh: Iterable[JournalHead] = ()) -> Proof:
-    """Hold the journal against itself, the receipts kept here and ``fresh`` heads that somebody else kept.
+    """Check the journal by its own chain, by the receipts kept here and by ``fresh`` heads that others kept.
 
     A receipt counts with the server's signature, a fresh head with the server's or the site's own; one without is
     itself a problem, and so is a journal without its first line.
@@ -150,7 +151,9 @@ def verify(site: StateFolder, fresh: Iterable[JournalHead] = ()) -> Proof:
 
 
 def _counts(known: JournalHead, owner: str, keys: dict[str, str], problems: list[str]) -> bool:
-    """Whether a head is one of this journal with one of these signatures; why not is added to the problems."""
+    """Whether a head is one of this journal with one of these signatures; if not, the reason is added to the
+    problems.
+    """
     if known.owner != owner:
         problems.append(f"a head for line {known.number} is of the journal of {known.owner}, not of {owner}")
     elif any(known.is_signed_by(key) for key in keys.values()):
@@ -169,11 +172,11 @@ def _receipts(owner: str, rows: Iterable[RowMapping], problems: list[str]) -> It
 
 
 def export(site: StateFolder) -> Iterator[str]:
-    """The journal as JSON lines: every line, then the signed head of the last, for whoever audits it elsewhere."""
+    """The journal as JSON lines: every line, then the signed head of the last, for an audit elsewhere."""
     written = lines(site.database)
     for entry in written:
         yield entry.model_dump_json()
-    # Of what was written: a line that another process adds meanwhile is in neither.
+    # The head of the exported lines: a line that another process adds meanwhile is in neither.
     number, digest = (written[-1].number, written[-1].hash) if written else (0, GENESIS)
     head = JournalHead(owner=site.name, number=number, hash=digest, at=utc_now())
     yield sign_head(site.identity, head).model_dump_json()

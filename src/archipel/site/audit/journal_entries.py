@@ -24,7 +24,7 @@ class JournalBody(Record):
 
 
 class PersonalBody(JournalBody):
-    """A line about what a person did; ``by`` is who, and is not given where nobody in particular did it."""
+    """A line about what a person did; ``by`` names the person, and is left out if no person did it."""
 
     by: str = ""
 
@@ -82,7 +82,7 @@ class DatasetsDisclosed(JournalBody):
 
 
 class SubjectsExcluded(PersonalBody):
-    """Subjects whose data is of no use, as tokens."""
+    """Subjects whose data is not usable, as tokens."""
 
     name: str
     subjects: tuple[str, ...]
@@ -125,7 +125,7 @@ class PatientReinstated(PersonalBody):
 
 
 class PatientWithdrawn(PatientReinstated):
-    """A patient withdrew; ``source`` says from where this is known."""
+    """A patient withdrew; ``source`` says how the site learned it."""
 
     source: str
 
@@ -147,7 +147,7 @@ class JobChanged(JobOffered):
 
 
 class JobAsker(JournalBody):
-    """The server names somebody else as the one who asks."""
+    """The server names another token as the one that asks."""
 
     experiment: str
     asked_by: str
@@ -182,7 +182,7 @@ class Decided(JournalBody):
 
 
 class Approved(Decided):
-    """An offer was approved: what runs, and on whom."""
+    """An offer was approved: the job, and the cohort it runs on."""
 
     job_hash: Hash
     cohort_hash: Hash
@@ -220,7 +220,7 @@ class TaskAcceptedLine(TaskLine):
 
 
 class TaskFailedLine(TaskLine):
-    """A task failed or was refused; this is what the server is told."""
+    """A task failed or was refused; this is what leaves the site."""
 
     failure: Failure
 
@@ -234,13 +234,13 @@ class UpdateMade(TaskLine):
 
 
 class ErrorReleasedLine(TaskLine, PersonalBody):
-    """Somebody let the full text of an error leave the site; this is its hash."""
+    """A person released the full text of an error to the server; this is its hash."""
 
     text: Hash
 
 
 class RoundSettled(RoundClosed, JournalBody):
-    """The server's word on a round, with the head of its own journal then."""
+    """The server's signed result of a round, with the head of its own journal then."""
 
     server_head: JournalHead
 

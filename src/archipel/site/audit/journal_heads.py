@@ -1,7 +1,7 @@
 """What the server shows of both journals: heads of its own, and heads of the site's that it countersigned (receipts).
 
-All are kept. A head of the server's journal that goes back behind the one that came last, or is another one at the same
-line, is journaled here as a fault with both heads in it; the work continues. From then on the later head is the one
+All are kept. A head of the server's journal that is older than the last one, or differs from it at the same line, is
+journaled here as a fault with both heads; the work continues. From then on the later head is the one
 that others are compared with, so that one restored backup is one fault.
 """
 
@@ -73,7 +73,8 @@ def keep(
             _log.error("the server's journal lost or changed lines", fault=str(fault))
         if not _same(head, known):
             table = schema.server_journal_heads
-            # Anew also when it was there: the one inserted last is the one that came last, whatever the clock says.
+            # Inserted again even if it was there: the last inserted row is the head that came last, whatever the clock
+            # says.
             connection.execute(delete(table).where(table.c.number == head.number, table.c.hash == head.hash))
             connection.execute(insert(table).values(_row(head)))
     if receipt is not None:
@@ -95,7 +96,7 @@ def last(database: Database) -> JournalHead | None:
 
 
 def of_server(database: Database) -> JournalHead:
-    """The head of the server's journal that came last, for its operator to hold that journal against.
+    """The head of the server's journal that came last, for its operator to compare that journal with.
 
     Raises NotFound before any came.
     """

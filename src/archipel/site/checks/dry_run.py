@@ -1,9 +1,9 @@
 """The checks: what a site tries before a round is spent on it, each step in the real sandbox and each with a verdict.
 
-*Dummy*: the plan trains on generated data of the declared shape; no sample is touched, so nobody need approve it.
+*Dummy*: the plan trains on generated data of the declared shape; it reads no sample, so it needs no approval.
 *Preflight*: needs, rules, counts, split, duplicates, disk, memory and time. *Local*: the plan trains on this site's
-cohort alone; that needs the approval, or a person's word that the plan was read. Each step is journaled by name and
-verdict; nothing of it leaves the site.
+cohort alone; that needs the approval, or a person's statement that the plan was read. Each step is journaled by name
+and verdict; nothing of it leaves the site.
 """
 
 from __future__ import annotations
@@ -66,12 +66,12 @@ class Checks:
         self._permission = Permission(site, self._offer, self._entry, by)
 
     def check_permission(self, plan_was_read: bool) -> None:
-        """Raise Refused unless the local step may run: approved, or by a person's word that the plan was read."""
+        """Raise Refused unless the local step may run: it is approved, or a person states that the plan was read."""
         self._permission.check(plan_was_read)
 
     @property
     def offer(self) -> Offer:
-        """The experiment as it stands here."""
+        """The experiment as this site has it."""
         return self._offer
 
     async def dummy(self, show: ShowProgress = show_nothing) -> CheckResult:
@@ -109,7 +109,7 @@ class Checks:
                     if scores or not job.validation:
                         notes.go("validation", ", ".join(f"{name} {value:.4g}" for name, value in scores.items()))
                     else:
-                        notes.look("validation", "the plan measured nothing on the dummy's held-out samples")
+                        notes.look("validation", "the plan measured nothing on the generated held-out samples")
         except (WorkerTaskFailed, ArchipelError) as error:
             self._failed(error, notes)
         return self._rung(CheckStep.DUMMY, notes)
@@ -117,7 +117,7 @@ class Checks:
     def preflight(self, dummy: CheckResult | None = None, watch: Watch = UNWATCHED) -> CheckResult:
         """Whether data, rules and machine fit the job; with the dummy run's figures, memory and time as well.
 
-        It blocks while files are looked at. Raises Cancelled when ``watch`` stops it; nothing is journaled then.
+        It blocks while files are read. Raises Cancelled when ``watch`` stops it; nothing is journaled then.
         """
         notes, job = Notes(), self._job
         try:
@@ -222,9 +222,9 @@ async def run_checks(
     say: Callable[[CheckResult], None] = lambda result: None,
     show: ShowProgress = show_nothing,
 ) -> list[CheckResult]:
-    """The steps up to ``last``, each only after the one below said go; ``say`` hears of each when it is done.
+    """Run the steps up to ``last``, each only if the step before it gave go; ``say`` gets each result when it is done.
 
-    Whoever cancels it ends the worker with it; the step that was under way is not journaled and leaves no file.
+    Cancelling it also ends the worker; the step that was running is not journaled and leaves no file.
     """
     results: list[CheckResult] = []
 
@@ -234,7 +234,7 @@ async def run_checks(
         return result.go and result.step is not last
 
     if last is CheckStep.LOCAL:
-        # Said before anything is spent on the steps below.
+        # Refused now, before time is spent on the steps before it.
         checks.check_permission(plan_was_read)
     dummy = await checks.dummy(show)
     if done(dummy) and done(await run_in_thread(lambda watch: checks.preflight(dummy, watch), show)):

@@ -17,7 +17,7 @@ class CheckStep(StrEnum):
 
 
 class Sign(StrEnum):
-    """What one thing looked at means: go on, go on but look at it, or fix it first."""
+    """What one finding means: continue, continue but check it, or fix it first."""
 
     GO = "go"
     LOOK = "look"
@@ -25,7 +25,7 @@ class Sign(StrEnum):
 
 
 class CheckFinding(Record):
-    """One thing that was looked at."""
+    """One thing that was checked."""
 
     what: str
     sign: Sign
@@ -47,7 +47,7 @@ class CheckResult(Record):
 
 @dataclass
 class Notes:
-    """The findings and figures of a step that is on its way."""
+    """The findings and figures of a step that is running."""
 
     findings: list[CheckFinding] = field(default_factory=list)
     figures: dict[str, float] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Notes:
         self.findings.append(CheckFinding(what=what, sign=Sign.GO, message=message))
 
     def look(self, what: str, message: str) -> None:
-        """It does not stop anybody, and somebody should look."""
+        """It does not stop the checks, and a person should read it."""
         self.findings.append(CheckFinding(what=what, sign=Sign.LOOK, message=message))
 
     def fix(self, what: str, message: str) -> None:

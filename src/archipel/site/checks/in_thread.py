@@ -1,4 +1,4 @@
-"""Blocking work on behalf of work that waits: it shows its progress, and who cancels the one stops the other."""
+"""Blocking work for a caller that waits: it shows its progress, and cancelling the caller stops the work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ async def run_in_thread(work: Callable[[Watch], Result], show: ShowProgress = sh
     """What blocking work gives, run in a thread.
 
     When the caller is cancelled, the work is asked to stop and its end is awaited, so that nothing of it continues
-    behind whoever stopped it.
+    after the caller returned.
     """
     cancellation = Cancellation()
     doing = asyncio.ensure_future(asyncio.to_thread(work, Watch(show, cancellation)))

@@ -1,6 +1,7 @@
-"""On whose data a check may run: the approved cohort, or without an approval, by a person's word, what would be one.
+"""On whose data a check may run: the approved cohort or, if a person states that the plan was read, the next version.
 
-Preparing a cohort may take minutes. What was permitted before must still be so after it, or all begins again.
+Preparing a cohort may take minutes. What was permitted before must still be permitted after it; otherwise everything
+begins again.
 """
 
 from __future__ import annotations
@@ -23,21 +24,21 @@ from archipel.vocabulary import UNWATCHED, Actor, ErrorCode, NotFound, Refused, 
 from archipel.vocabulary.remedies import Approve, ShowOffer
 
 LOOK_S = 1.0
-"""How often it is looked, while a plan trains, whether it still may."""
+"""How often the permission is checked while a plan trains."""
 Found = TypeVar("Found")
 
 
 class PermittedCohort(NamedTuple):
-    """A cohort that a check may run on, and the view under which it is approved; None where nobody approved it."""
+    """A cohort that a check may run on, and the view under which it is approved, None if it is not approved."""
 
     cohort: Cohort
     view: str | None
 
 
 class Permission:
-    """What one offered experiment may be tried on here; ``entry`` is the dataset where nothing is approved yet.
+    """The data on which one offered experiment may be tried; ``entry`` is the dataset if nothing is approved yet.
 
-    ``by`` is the person who tries it, whose word may stand in the place of an approval.
+    ``by`` is the person who tries it, whose statement may replace an approval.
     """
 
     def __init__(self, site: StateFolder, offer: Offer, entry: Dataset, by: Actor) -> None:
@@ -66,7 +67,7 @@ class Permission:
         """How samples would be made, for a run without any: the approved cohort and its dataset, where there is one.
 
         Else a cohort without samples, with the dataset's mapping and the newest version's recipe, as the next version
-        would have them. No file is looked at for it. Raises Refused when the newest version is not what was frozen.
+        would have them. No file is read for it. Raises Refused when the newest version is not what was frozen.
         """
         try:
             allowed = self._allowed()
@@ -81,7 +82,9 @@ class Permission:
         return catalog.dataset(self._site.database, allowed.cohort.dataset), allowed.cohort
 
     def check(self, plan_was_read: bool) -> PermittedCohort | None:
-        """The approved cohort; None where nobody approved and a person says that the plan was read, else Refused."""
+        """The approved cohort, or None if it is not approved and a person states that the plan was read. Raises
+        Refused.
+        """
         try:
             allowed = self._allowed()
         except Refused:
@@ -98,7 +101,7 @@ class Permission:
         return PermittedCohort(allowed.cohort, allowed.view)
 
     def given(self, plan_was_read: bool, watch: Watch = UNWATCHED) -> PermittedCohort:
-        """What the plan may see now; a person's word in the place of an approval is journaled.
+        """What the plan may see now; a person's statement that replaces an approval is journaled.
 
         Raises Refused without either, and when the site's rules or the data do not fit the job; Cancelled when
         ``watch`` stops it.
@@ -151,7 +154,9 @@ class Permission:
             permitted = await run_in_thread(lambda watch: self.given(plan_was_read, watch), show)
 
     async def while_given(self, permitted: PermittedCohort, work: Coroutine[Any, Any, Found]) -> Found:
-        """What the work gives. It is ended, and Refused raised, once somebody withdrew or the approval is revoked."""
+        """The result of the work. When a patient withdraws or the approval is revoked, the work is ended and Refused
+        raised.
+        """
         trying = asyncio.ensure_future(work)
         try:
             while not (await asyncio.wait({trying}, timeout=LOOK_S))[0]:
@@ -161,7 +166,7 @@ class Permission:
         finally:
             trying.cancel()
             await asyncio.wait({trying})
-            # Looked at, so that what nobody waits for any more is not reported as an error.
+            # The result is read, so that asyncio does not report it as an error that was never retrieved.
             _ = trying.cancelled() or trying.exception()
 
     def _check_is_still(self, permitted: PermittedCohort) -> None:
@@ -173,7 +178,7 @@ class Permission:
             )
 
     def _is_still(self, permitted: PermittedCohort) -> bool:
-        """Whether nobody withdrew meanwhile. Raises Refused when what was approved is so no more."""
+        """Whether the cohort is unchanged by withdrawals. Raises Refused when the approval does not hold any more."""
         if permitted.view is not None:
             return self._allowed().view == permitted.view
         withdrawals.take_opt_outs(self._site)

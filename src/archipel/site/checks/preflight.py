@@ -18,7 +18,7 @@ MOST_SHOWN = 20
 
 
 class Preflight:
-    """What is looked at for one job on one cohort; everything that is found goes into ``notes``."""
+    """The checks of one job on one cohort; everything that is found goes into ``notes``."""
 
     def __init__(
         self,
@@ -33,9 +33,9 @@ class Preflight:
         self._watch = watch
 
     def look(self, dummy: Mapping[str, float]) -> None:
-        """Look at everything; ``dummy`` are the figures of a dummy run, without which nobody knows memory and time.
+        """Check everything; ``dummy`` are the figures of a dummy run, without which memory and time are unknown.
 
-        Where files are not what was frozen, that is to be fixed before anything that follows from them is looked at.
+        If files are not what was frozen, this is to be fixed first, and nothing that depends on them is checked.
         Raises Cancelled when the watch stops it.
         """
         self._needs_and_rules()
@@ -85,7 +85,7 @@ class Preflight:
         pairs, thing, uncompared = split_leakage.across(
             self._site.database, self._entry, self._cohort, training, validation, self._watch
         )
-        # Two patients may have equal rows; nobody has another's image. The quality report weighs them alike.
+        # Two patients may have equal rows, but never equal images. The quality report has the same two severities.
         is_table = self._entry.kind == "table"
         say = self._notes.look if is_table else self._notes.fix
         for trained, validated in pairs[:MOST_SHOWN]:
@@ -117,7 +117,7 @@ class Preflight:
 
     def _memory(self, size: int, dummy: Mapping[str, float]) -> None:
         allowed = self._job.limits.memory_mb
-        # Were all samples kept as two tensors, as plans do by default, these would take about twice the prepared size.
+        # If all samples are kept as two tensors, the default of plans, these take about twice the prepared size.
         peak = dummy["dummy_peak_mib"] + 2 * _mib(size)
         self._notes.number("memory_mib", peak)
         sentence = f"about {peak:.0f} MiB if all samples are kept in memory; the job allows {allowed}"
@@ -135,8 +135,8 @@ class Preflight:
         seconds = dummy["dummy_round_s"] * times
         self._notes.number("round_s", seconds)
         sentence = (
-            f"{_about(seconds)} a round, {_about(seconds * terms.rounds)} for {terms.rounds} rounds, were each "
-            f"{'voxel' if is_volume else 'sample'} to take as long as in the dummy step"
+            f"{_about(seconds)} per round, {_about(seconds * terms.rounds)} for {terms.rounds} rounds, if each "
+            f"{'voxel' if is_volume else 'sample'} takes as long as in the dummy step"
         )
         longest = min(terms.deadline_s, limits.wall_s)
         if seconds > longest:

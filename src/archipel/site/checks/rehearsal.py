@@ -62,7 +62,7 @@ class Rehearsal:
         return hasher.digest() == self._job.initial_model
 
     def take_result(self) -> None:
-        """What was trained last is the model from now on."""
+        """From now on the model is the one that was trained last."""
         with self._result.view() as window:
             trained = SharedBuffer.holding(bytes(window))
         if self._model is not None:

@@ -1,4 +1,4 @@
-"""Frozen cohorts: the versions of a dataset, their tags, and on which side of the split each subject stays.
+"""Frozen cohorts: the versions of a dataset, their tags, and whether each subject trains or validates.
 
 It knows datasets and who is withdrawn. It knows nothing of experiments and approvals.
 """

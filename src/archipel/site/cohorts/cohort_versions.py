@@ -1,7 +1,7 @@
 """Cohorts at a site: versions of a dataset, each frozen with everything that makes it what plans see.
 
-A subject's side of the train/validation split is settled when it is first frozen and kept by a keyed token of its own
-id, so that it stands there in every later version of the same validation fraction, under a pseudonym or not.
+Whether a subject trains or validates is decided when it is first frozen. It is stored under a keyed token of the
+subject's id and holds in every later version of the same validation fraction, with pseudonyms or without.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _rows = schema.cohorts
 
 
 class Frozen(NamedTuple):
-    """A cohort and the dataset as it was when the cohort was frozen; ``scanned``: the dataset was looked at for it."""
+    """A cohort and the dataset as it was when the cohort was frozen; ``scanned``: the dataset was scanned for it."""
 
     dataset: catalog.Dataset
     cohort: Cohort
@@ -81,7 +81,7 @@ def freeze(
 
     It is an older version when nothing is new since. A split that the dataset comes with is kept. ``fraction``,
     ``pseudonymise`` and ``recipe`` None are as in the newest version. Raises DatasetProblems when the files have
-    become unusable, BadInput for a fraction outside [0, 1) and when nobody is left to train on, Cancelled when
+    become unusable, BadInput for a fraction outside [0, 1) and when no subject is left to train on, Cancelled when
     ``watch`` stops it.
     """
     if fraction is not None and not 0 <= fraction < 1:
@@ -134,7 +134,7 @@ def freeze(
 def _known_version(database: Database, cohort_key: bytes, cohort: Cohort) -> Cohort:
     """The cohort under the number of an older version that is the same in everything else, if there is one.
 
-    A version from which somebody was withdrawn is never the same: it stays smaller for good.
+    A version from which a patient was withdrawn is never the same: the withdrawal stays.
     """
     reduced = select(schema.signed_withdrawals.c.cohort_hash)
     query = (
@@ -153,9 +153,9 @@ def _known_version(database: Database, cohort_key: bytes, cohort: Cohort) -> Coh
 
 
 def keep(site: StateFolder, connection: Connection, frozen: Frozen, *, by: Actor, name: str = "") -> str:
-    """Keep a frozen cohort, its sides and the dataset's new counts, in the caller's transaction; the cohort's hash.
+    """Keep a frozen cohort, its split and the dataset's new counts, in the caller's transaction; the cohort's hash.
 
-    Whoever was withdrawn since it was frozen is signed out of it at once. Raises NotFound when the dataset was
+    Patients who were withdrawn since it was frozen are signed out of it at once. Raises NotFound when the dataset was
     removed meanwhile, Conflict when another version was frozen meanwhile and as ``version_names.give`` does.
     """
     entry, cohort, scanned = frozen
@@ -277,7 +277,7 @@ def compare(
     take_opt_outs: TakeOptOuts,
     watch: Watch = UNWATCHED,
 ) -> CohortDifference:
-    """What became of one version in another; without ``after``, in what lies on the disk now."""
+    """The difference between two versions or, without ``after``, between a version and the folder as it is now."""
     old = stored(site.database, site.cohort_key, dataset, before).cohort
     if after is not None:
         return difference(old, stored(site.database, site.cohort_key, dataset, after).cohort)

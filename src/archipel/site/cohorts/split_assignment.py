@@ -1,8 +1,8 @@
-"""On which side of a split each subject of a dataset stands, from the first time it is frozen: by keyed tokens.
+"""Whether each subject of a dataset trains or validates, from the first time it is frozen on: by keyed tokens.
 
-A side holds for one validation fraction. Were it held across fractions, one job with a large fraction, which a
-researcher chooses, would take most of a dataset out of training for good. So a version of another fraction may put
-subjects on the other side, and whoever freezes or approves it is told how many.
+An assignment holds for one validation fraction. If it held for all fractions, one job with a large fraction, which a
+researcher chooses, would take most of a dataset out of training for good. So a version of another fraction may move
+subjects, and freezing or approving it reports how many.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _rows = schema.split_assignments
 
 
 def settled(connection: Connection, dataset: str, fraction: float) -> dict[str, bool]:
-    """Whether each who has a side validates."""
+    """Whether each subject that has an assignment validates."""
     query = select(_rows.c.token, _rows.c.validates).where(_rows.c.dataset == dataset, _rows.c.fraction == fraction)
     return {row.token: row.validates for row in connection.execute(query)}
 
 
 def changed(database: Database, cohort_key: bytes, cohort: Cohort) -> list[str]:
-    """What is to be known of subjects who stood on the other side in a version of another validation fraction."""
+    """Sentences about subjects who moved between training and validation since a version of another fraction."""
     query = select(_rows.c.token, _rows.c.validates).where(
         _rows.c.dataset == cohort.dataset, _rows.c.fraction != cohort.validation_fraction
     )
@@ -52,7 +52,7 @@ def _do(count: int, verb: str) -> str:
 
 
 def settle(connection: Connection, cohort_key: bytes, cohort: Cohort) -> None:
-    """Keep the sides of a new cohort, in the caller's transaction; who has one already keeps it."""
+    """Keep the split of a new cohort, in the caller's transaction; a subject that has an assignment keeps it."""
     if cohort.validation is None or cohort.validation_fraction is None or not cohort.samples:
         return
     held_out = frozenset(cohort.validation)

@@ -1,4 +1,4 @@
-"""What people call the versions of a dataset: a name is one version's, and a version keeps the name it has."""
+"""Names of the versions of a dataset: a name belongs to one version, and a version keeps its name."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _rows = schema.cohorts
 
 
 def give(connection: Connection, dataset: str, hashed: str, name: str, *, by: Actor) -> None:
-    """Call the kept cohort with this hash ``name``, in the caller's transaction, and say so in the journal.
+    """Name the kept cohort with this hash ``name``, in the caller's transaction, and journal it.
 
-    Does nothing when it is called so. Raises Conflict when another version has the name, or this one another name.
+    Does nothing when it has this name. Raises Conflict when another version has the name, or this one another name.
     """
     query = select(_rows.c.version, _rows.c.name, _rows.c.hash).where(_rows.c.dataset == dataset)
     rows = connection.execute(query).all()

@@ -1,7 +1,7 @@
-"""What data this site has: datasets under names of its own, each with what it counts and how it is to be read.
+"""What data this site has: datasets under the site's own names, each with its counts and how it is read.
 
 A dataset enters only when nothing is wrong with it. The catalog keeps counts and shapes; it opens files and never
-sends anything. Subjects who were excluded or withdrawn are as if their files were not there.
+sends anything. Excluded and withdrawn subjects are treated as if their files did not exist.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Dataset(Record):
 class DatasetProblems(BadInput):
     """A dataset cannot be used as it is; ``problems`` says everything that is wrong, one sentence each.
 
-    ``detected`` is the format its folder was taken for, where nobody named one.
+    ``detected`` is the format that was detected, if none was named.
     """
 
     code = ErrorCode.BAD_DATA
@@ -98,7 +98,7 @@ class DatasetProblems(BadInput):
 
 
 class Added(NamedTuple):
-    """A dataset that was entered, and what the look at it found, warnings among it."""
+    """A dataset that was entered, and what its scan found, with the warnings."""
 
     dataset: Dataset
     found: Scan
@@ -127,7 +127,7 @@ def add(
     except ValidationError as error:
         raise BadInput(
             Thing.worded(f"dataset name {name}", dataset=name),
-            "is not one a dataset may have",
+            "is not a valid name",
             "use letters, digits and _ . -, a letter first",
         ) from error
     folder = checked_root(root.resolve())
@@ -160,8 +160,8 @@ def add(
 def scanned(site: StateFolder, entry: Dataset, take_opt_outs: TakeOptOuts, watch: Watch = UNWATCHED) -> Scan:
     """What the dataset's folder contains now, without excluded and withdrawn subjects; only changed files are opened.
 
-    The opt-out list is taken over first. Raises BadInput when the folder is not there, Cancelled when ``watch``
-    stops it (what was found in files until then is remembered for the next look), and as ``take_opt_outs`` does.
+    The opt-out list is applied first. Raises BadInput when the folder is not there, Cancelled when ``watch``
+    stops it (what was found in files until then is remembered for the next scan), and as ``take_opt_outs`` does.
     """
     try:
         checked_root(Path(entry.root))
@@ -191,7 +191,7 @@ def scanned(site: StateFolder, entry: Dataset, take_opt_outs: TakeOptOuts, watch
 
 
 def _leaves_out(database: Database, cohort_key: bytes, dataset: str, met: set[str]) -> LeavesOut:
-    """Whether somebody is left out; the tokens of those who are withdrawn are added to ``met``."""
+    """Whether a subject is left out; the tokens of those who are withdrawn are added to ``met``."""
     with database.read() as connection:
         tokens = register.tokens_out_of(connection, dataset)
         excluded = frozenset(map(subject_id, excluded_from(connection, dataset)))
@@ -206,7 +206,7 @@ def _leaves_out(database: Database, cohort_key: bytes, dataset: str, met: set[st
 
 
 def subjects_of(found: Scan) -> tuple[str, ...]:
-    """Who a scan found, each once and in order."""
+    """The subjects that a scan found, each once and in order."""
     return tuple(sorted({sample.subject for sample in found.samples}))
 
 
@@ -288,7 +288,7 @@ def _entry(row: RowMapping) -> Dataset:
 
 
 def is_behind(database: Database, entry: Dataset) -> bool:
-    """Whether somebody withdrew here since the dataset was looked at: all counts but that of subjects are older."""
+    """Whether a patient withdrew since the dataset was scanned: then all counts but that of subjects are older."""
     with database.read() as connection:
         return any(since > entry.scanned_at for _, since in register.out_of(connection, entry.name))
 
@@ -320,7 +320,7 @@ def remove(database: Database, name: str, *, by: Actor) -> None:
 
 
 def check(site: StateFolder, name: str, take_opt_outs: TakeOptOuts, watch: Watch = UNWATCHED) -> Scan:
-    """Look at a dataset again and bring its entry up to date with what is usable; everything wrong is in the answer.
+    """Scan a dataset again and update its entry with what is usable; everything that is wrong is in the answer.
 
     Raises NotFound, BadInput when its folder is gone, and Cancelled when ``watch`` stops it; the entry stays as it is.
     """
@@ -344,7 +344,7 @@ def remap(database: Database, cohort_key: bytes, name: str, mapping: DataMapping
 
 
 def excluded_from(connection: Connection, name: str) -> list[str]:
-    """Who is left out of a dataset because their data is of no use, in order."""
+    """The subjects who are left out of a dataset because their data is not usable, in order."""
     table = schema.exclusions
     query = select(table.c.subject).where(table.c.dataset == name).order_by(table.c.subject)
     return list(connection.scalars(query))
@@ -357,7 +357,7 @@ def keep(connection: Connection, cohort_key: bytes, entry: Dataset, subjects: It
     """
     there, row = schema.datasets.c.name == entry.name, entry.row()
     if subjects is None:
-        # Nobody looked: the counts that are kept may be newer, made less by a withdrawal since the entry was read.
+        # Without a scan the stored counts may be newer: a withdrawal since the entry was read made them smaller.
         row = {name: value for name, value in row.items() if name not in ("subjects", "summary", "scanned_at")}
     if connection.execute(update(schema.datasets).where(there).values(**row)).rowcount == 0:
         raise NotFound(

@@ -1,4 +1,4 @@
-"""Which format a folder looks like, where nobody named one."""
+"""Which format a folder looks like, if none was named."""
 
 from __future__ import annotations
 

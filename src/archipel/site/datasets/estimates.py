@@ -1,4 +1,6 @@
-"""How large a cohort's prepared samples will be, from what is known of its files; no file that is known is opened."""
+"""How large a cohort's prepared samples will be, from the facts in the file index; no file that is in the index is
+opened.
+"""
 
 from __future__ import annotations
 
@@ -43,16 +45,16 @@ def _of_volumes(folder: Folder, cohort: Cohort, sample: Sample) -> Estimate:
     for role, place in sample.files.items():
         found = volumes.look(folder, place, role, sample.channels.get(role)).facts
         if found is not None:
-            # All volumes of a sample lie on one grid.
+            # All volumes of a sample have one grid.
             voxels = math.prod(cohort.shape_given(found.shape, np.array(found.affine)))
             size += (2 if role == LABEL else 4) * voxels
     return Estimate(size, voxels)
 
 
 def stored_grids(database: Database, cohort: Cohort) -> list[tuple[tuple[int, ...], Affine]]:
-    """Shape and affine of the volumes in the cohort's files as they are stored, as far as it is written down.
+    """Shape and affine of the volumes in the cohort's files as they are stored, as far as the index has them.
 
-    Of all volumes of the dataset for a cohort without samples. No file is looked at, not even whether it is there.
+    Of all volumes of the dataset for a cohort without samples. No file is opened or searched for.
     """
     wanted = {place for sample in cohort.samples for place in sample.files.values()}
     with SqlFileIndex(database, cohort.dataset) as index:

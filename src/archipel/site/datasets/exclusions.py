@@ -1,6 +1,6 @@
-"""Subjects whose data is of no use: left out of every later look at a dataset, and kept in what is frozen already.
+"""Subjects whose data is not usable: left out of every later scan of a dataset, and kept in what is frozen already.
 
-Whoever must not be used at all is withdrawn, which is another thing.
+A patient whose data must not be used is withdrawn instead.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def exclude(
     *,
     by: Actor,
 ) -> catalog.Dataset:
-    """Leave subjects out of every later scan of a dataset; it is looked at again without them.
+    """Leave subjects out of every later scan of a dataset; it is scanned again without them.
 
-    However an id's accents are written, it is one subject. Raises NotFound for a dataset or subject that is not there,
-    Cancelled when ``watch`` stops the first look; nobody is left out then.
+    An id is one subject, however its accents are encoded. Raises NotFound for a dataset or subject that is not there,
+    Cancelled when ``watch`` stops the first scan; no subject is left out then.
     """
     entry, asked = catalog.dataset(site.database, name), sorted({subject_id(one) for one in subjects})
     everything = catalog.scanned(site, entry, take_opt_outs, watch)
@@ -53,12 +53,12 @@ def exclude(
         add_entry(connection, SiteJournalKind.SUBJECTS_EXCLUDED, body)
         row = {"dataset": name, "excluded_at": utc_now()}
         connection.execute(insert(schema.exclusions), [row | {"subject": subject} for subject in asked])
-    # They are left out from here on: this look is shown and not stopped.
+    # They are left out from here on, so this scan shows its progress and cannot be stopped.
     catalog.check(site, name, take_opt_outs, Watch(watch.show))
     return catalog.dataset(site.database, name)
 
 
 def excluded(database: Database, name: str) -> list[str]:
-    """Who is left out of a dataset, in order."""
+    """The subjects who are left out of a dataset, in order."""
     with database.read() as connection:
         return catalog.excluded_from(connection, name)

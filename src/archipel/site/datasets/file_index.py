@@ -36,21 +36,21 @@ class _Row(NamedTuple):
 
 
 class _Ahead(NamedTuple):
-    """Rows of one purpose, all there are from place ``first`` to ``last``, or to the end when that is None."""
+    """All rows of one purpose from place ``first`` to ``last``, or to the end when that is None."""
 
     first: str
     last: str | None
     rows: Mapping[str, _Row]
 
     def covers(self, place: str) -> bool:
-        """Whether the rows answer for this place."""
+        """Whether the rows cover this place."""
         return self.first <= place and (self.last is None or place <= self.last)
 
 
 class SqlFileIndex:
     """The index of one dataset; ``with`` writes what is left at the end, also after an error.
 
-    What is found may be of anybody in the dataset: when somebody withdraws meanwhile, nothing of it is kept.
+    What is found may be of any patient in the dataset: when a patient withdraws meanwhile, nothing of it is kept.
     ``batch`` files are read, and written, at once.
     """
 
@@ -62,7 +62,7 @@ class SqlFileIndex:
         self._wrote = False
 
     def is_overtaken(self, connection: Connection) -> bool:
-        """Whether somebody withdrew from the dataset since this index was opened."""
+        """Whether a patient withdrew from the dataset since this index was opened."""
         return not register.out_of(connection, self._dataset) <= self._out
 
     def get(self, place: str, purpose: Purpose[Found], signature: Signature) -> FileFacts[Found] | None:
@@ -86,7 +86,7 @@ class SqlFileIndex:
         return ahead.rows.get(place)
 
     def count(self) -> int:
-        """How many files of the dataset were looked at before; 0 for a new one."""
+        """How many files of the dataset were read before; 0 for a new dataset."""
         query = select(func.count(_files.c.place.distinct())).where(_files.c.dataset == self._dataset)
         with self._database.read() as connection:
             return connection.scalar(query) or 0
@@ -108,7 +108,7 @@ class SqlFileIndex:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is new; take back all there is when somebody withdrew."""
+        """Write what is new; remove everything again if a patient withdrew."""
         if not self._new and not self._wrote:
             return
         with self._database.write() as connection:

@@ -1,4 +1,4 @@
-"""Whether the files of a cohort are still there and as they were frozen; a file that is as it was is not opened."""
+"""Whether the files of a cohort are still there and as they were frozen; an unchanged file is not opened."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from archipel.tensors import blob_hash
 from archipel.vocabulary import UNWATCHED, Record, Watch
 
 VERIFIED = "verified/3"
-"""What an index calls the look at files of arrays and tables; a new number when it looks at something else."""
+"""The index's name for the check of files of arrays and tables; it gets a new number when the check changes."""
 
 
 class Verified(Record):
-    """A file holds what it held when it was frozen; there is nothing else to say of it."""
+    """The file is the same as when it was frozen; the record has no fields."""
 
 
 def faults(database: Database, entry: Dataset, cohort: Cohort, watch: Watch = UNWATCHED) -> tuple[DataIssue, ...]:
-    """What is wrong with the files from which the cohort is to be prepared, one sentence a file; none when all is well.
+    """What is wrong with the files of the cohort, one sentence per file; none when all is well.
 
     ``thing`` is the file's place in the dataset's folder. Raises Cancelled when ``watch`` stops it.
     """

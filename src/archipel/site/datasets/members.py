@@ -1,4 +1,4 @@
-"""Who is in each dataset, by keyed tokens: noted after a look, and taken off again when somebody withdraws."""
+"""Who is in each dataset, by keyed tokens: noted after a scan, and removed when a patient withdraws."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from archipel.site.state import schema
 from archipel.site.withdrawn import EVERYWHERE, OptOut, Withdrawal, register
 
 _MOST_LOOKED_FOR = 20
-"""Patients who are looked for in the names of files; where there are more, all is as if it held one of them."""
+"""Patients whose ids are searched in the names of files; for more patients, every file counts as one of theirs."""
 _members = schema.members
 
 
 def note(connection: Connection, cohort_key: bytes, name: str, subjects: Iterable[str]) -> None:
-    """Write down who a look at a dataset found, in the place of whoever was in it, in the caller's transaction.
+    """Write down who a scan of a dataset found, in place of its former members, in the caller's transaction.
 
-    Those who withdrew while it was looked at are taken off its counts at once; nothing of them stays found.
+    Patients who withdrew during the scan are taken off its counts at once; nothing that was found of them is kept.
     """
     connection.execute(delete(_members).where(_members.c.dataset == name))
     tokens = {subject_token(subject, cohort_key) for subject in subjects}
@@ -43,7 +43,7 @@ def leave(connection: Connection, gone: Sequence[Withdrawal]) -> tuple[str, ...]
         summary = json.loads(connection.scalar(select(schema.datasets.c.summary).where(there)) or "{}")
         known = json.dumps(summary | {"subjects": left}) if summary else ""
         connection.execute(update(schema.datasets).where(there).values(subjects=left, summary=known))
-        # What was found in the files, small pictures among it, cannot be told apart by patient: it is found again.
+        # What was found in the files, such as small pictures, cannot be assigned to patients: it is found again.
         connection.execute(delete(schema.files).where(schema.files.c.dataset == name))
     return tuple(sorted(names))
 
@@ -59,7 +59,7 @@ def forget_faulty(connection: Connection, gone: Sequence[OptOut]) -> set[str]:
         ids = {one.subject for one in gone if one.dataset == dataset}
         spelt = {unicodedata.normalize(form, one) for one in ids for form in ("NFC", "NFD")} | ids
         named = func.max(*(func.instr(files.c.place, one) for one in spelt), 0) > 0
-        # A row of a table may be of somebody whose images are not here; what was found in it is small enough to look.
+        # A row of a table may be of a patient without images here; what was found in it is small enough to search.
         rows = and_(
             files.c.purpose.like("%table%"), func.max(*(func.instr(files.c.facts, one) for one in spelt), 0) > 0
         )

@@ -1,6 +1,6 @@
-"""The quality report of a dataset as it lies here: made from its files, written for this site's user only.
+"""The quality report of a dataset as it is now: made from its files, written for this site's user only.
 
-A patient who withdraws while it is made is in none of it: it is not written then.
+If a patient withdraws while it is made, it is not written.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def make_report(
 ) -> QualityReport:
     """Make the report of a dataset and write both files into ``folder``; returns the report.
 
-    Files that have not changed since they were looked at are not opened again. Raises Conflict when somebody withdrew
+    Files that have not changed since they were read are not opened again. Raises Conflict when a patient withdrew
     from the dataset meanwhile, NotFound, BadInput when its folder is gone, and Cancelled when ``watch`` stops it: the
     report that is there stays then.
     """
@@ -58,7 +58,7 @@ def make_report(
                 "a patient withdrew while it was made",
                 "make it again",
             )
-        # Inside the transaction: who withdraws after this waits for the files and takes them away.
+        # Inside the transaction: a later withdrawal waits for the files and removes them.
         with disk_errors_named(folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_private(folder / JSON, report.model_dump_json(indent=1).encode("utf-8"))

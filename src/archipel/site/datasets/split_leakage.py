@@ -1,6 +1,6 @@
 """Duplicates across the split: the same content trained on and validated on, under one id or two, in one file or two.
 
-What is the same is what the quality report calls so.
+Two contents are the same under the rules of the quality report.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ def across(
     validation: Sequence[Sample],
     watch: Watch = UNWATCHED,
 ) -> Across:
-    """Held against each other are the two sides; what the file index knows is not read again.
+    """Compare training with validation samples; files that are in the index are not read again.
 
     Raises BadInput for a large table that is not what was frozen, Cancelled when ``watch`` stops it.
     """
-    # All of the cohort is asked for, as a report does: the index keeps what was answered last.
+    # The whole cohort is asked for, as in a report, because the index keeps only the last answer.
     asked = Scan(cohort.samples, (), entry.summary)
     with SqlFileIndex(database, entry.name) as index:
         files = len({place for sample in cohort.samples for place in sample.files.values()})

@@ -18,9 +18,9 @@ _MOST = 3
 def subjects_there(
     site: StateFolder, take_opt_outs: TakeOptOuts, dataset: str = EVERYWHERE, watch: Watch = UNWATCHED
 ) -> set[str]:
-    """Who is in the dataset, or in any, without those who are left out; each is looked at again.
+    """The subjects of the dataset, or of every dataset, without those who are left out; each dataset is scanned again.
 
-    A dataset that cannot be looked at now has nobody. Raises Cancelled when ``watch`` stops it.
+    A dataset that cannot be scanned now counts as empty. Raises Cancelled when ``watch`` stops it.
     """
     subjects: set[str] = set()
     for entry in catalog.datasets(site.database):
@@ -34,9 +34,9 @@ def subjects_there(
 
 
 def alike(asked: str, ids: Iterable[str]) -> tuple[str, ...]:
-    """The ids that somebody who typed ``asked`` may have meant, the likeliest first.
+    """The ids that may be meant by ``asked``, the likeliest first.
 
-    Ids that are the same but for zeros, signs between and large letters are all there is to say where there are any.
+    If some ids differ only in zeros, separators and capital letters, only these are returned.
 
     >>> alike("sub-7", ["sub-06", "sub-007", "sub-70"])
     ('sub-007',)

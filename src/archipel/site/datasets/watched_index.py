@@ -1,4 +1,4 @@
-"""A file index at which a person looks on: each file that is asked for is one step, before which the work may stop."""
+"""A file index whose progress is shown: each file that is asked for is one step, before which the work may stop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ FILES = "files scanned"
 
 
 class WatchedIndex:
-    """Counts the files that are asked for; ``total`` is how many there probably are, 0 where nobody knows.
+    """Counts the files that are asked for; ``total`` is how many there probably are, 0 if that is unknown.
 
     Raises Cancelled from ``get`` when the work is to stop.
     """

@@ -1,4 +1,4 @@
-"""Nothing leaves that was made of a cohort somebody was withdrawn from meanwhile: it is made again without them."""
+"""An update leaves only if no patient was withdrawn from its cohort meanwhile; otherwise it is made again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class RepeatOnCohortChange:
         self._inner, self._view = inner, view
 
     async def __call__(self, task: Task) -> LocalUpdate:
-        """Make it, and again as long as the view changes under it. Raises what ``view`` raises."""
+        """Run the task, and again as long as the view changed meanwhile. Raises what ``view`` raises."""
         while True:
             before = self._view()
             made = await self._inner(task)

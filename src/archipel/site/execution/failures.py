@@ -1,6 +1,6 @@
 """Errors of this site's workers in full: they stay here until a person releases one, with one command.
 
-What left by itself is the typed Failure; the full text (messages, traceback) may hold what a plan printed about the
+Only the typed Failure leaves by itself. The full text (messages, traceback) may contain what a plan printed about the
 data, so a person reads it first.
 """
 
@@ -55,7 +55,7 @@ def of_round(database: Database, experiment: str, round_number: int) -> list[Fai
 
 
 def release(database: Database, experiment: str, round_number: int, *, by: Actor) -> list[FailedTask]:
-    """Let the full texts of a round's errors leave the site, to the agent, which sends them.
+    """Release the full texts of a round's errors; the agent sends them.
 
     The journal keeps each text's hash. Raises NotFound when the round has no failed task with a text.
     """

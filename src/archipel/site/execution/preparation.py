@@ -1,7 +1,7 @@
-"""What a worker is given of a cohort: verified and prepared by the agent's own code before any line of a plan runs.
+"""The part of a cohort that a worker gets: verified and prepared by the agent's code before any line of a plan runs.
 
 Preparing reads only files whose bytes are those that a scan read when the dataset was added. It runs beside the agent's
-loop and says every few seconds how far it came.
+loop and logs its progress every few seconds.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ async def prepared(site: StateFolder, root: Path, cohort: Cohort, show: ShowProg
 
 
 def _let_go(doing: asyncio.Task[Prepared]) -> None:
-    """Nobody waits for it any more: what is ready in spite of that is not held."""
+    """The result is no longer awaited: if it is ready all the same, it is released."""
     if not doing.cancelled() and doing.exception() is None:
         doing.result().close()
 
@@ -73,7 +73,7 @@ def as_disclosed(cohort: Cohort, fraction: float) -> Cohort:
     """The cohort as a worker sees it: no paths, and pseudonyms in the place of ids where it has them.
 
     Under a pseudonym sessions are numbers from 1: as files call them, they may hold the id, or a date of the patient's.
-    Everybody stays on their side of the split, which follows from the ids and ``fraction`` when no list settles it.
+    Each subject keeps training or validating; without a list, that follows from the ids and ``fraction``.
     """
     known = cohort.pseudonyms
     held_out = tuple(sorted(cohort.held_out(fraction))) if known else cohort.validation

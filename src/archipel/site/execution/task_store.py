@@ -1,8 +1,8 @@
-"""The site's task store: every task taken on and what was made of it, in the database, each change with its journal
+"""The site's task store: every accepted task and its update, in the database, each change with its journal
 line.
 
-What was made stays until the server's signed word on the round: then the optimiser's state of a named site becomes the
-one to go on from, that of an unnamed one is dropped, and the spool goes.
+An update stays until the server's signed result of the round. Then the optimiser's state is kept if the result names
+the site, otherwise it is dropped, and the update's file is removed.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class SiteTaskStore:
         self._site = site
 
     def find(self, task: Task) -> LocalUpdate | None:
-        """What was made for this very task. Raises Conflict (replayed) for other content under a used key."""
+        """The update of this very task. Raises Conflict (replayed) for other content under a used key."""
         with self._site.database.read() as connection:
             row = connection.execute(select(_tasks).where(_is(task.key))).mappings().first()
         if row is None:
@@ -142,13 +142,13 @@ class SiteTaskStore:
         """The server has the update."""
         with self._site.database.write() as connection:
             add_entry(connection, SiteJournalKind.UPDATE_SENT, TaskLine(**dict(key)))
-            # The word on the round may have come before this; a settled task stays settled.
+            # The result of the round may have come before this; a closed task stays closed.
             connection.execute(
                 update(_tasks).where(_is(key), _tasks.c.state == SiteTaskState.DONE).values(state=SiteTaskState.SENT)
             )
 
     def withdrawn(self, key: TaskKey) -> None:
-        """The server wants the task no more: whoever follows this site is told; its row stays as it is."""
+        """The server no longer wants the task: followers of this site get a change, and its row stays as it is."""
         with self._site.database.write() as connection:
             changes.append(connection, TaskChange(kind=UnjournaledKind.TASK_WITHDRAWN, task=key))
 
@@ -174,7 +174,7 @@ class SiteTaskStore:
             query = select(_tasks.c.task_hash, _tasks.c.closed_at).where(_is(task.key))
             known = connection.execute(query).first()
             if known is not None and known.task_hash != record_hash(task):
-                # Other content under a used key: the first task's row is the truth and stays as it is.
+                # Other content under a used key: the first task's row is right and stays as it is.
                 add_entry(connection, SiteJournalKind.TASK_REFUSED, body)
                 return
             if known is not None and known.closed_at is not None:
@@ -207,7 +207,7 @@ class SiteTaskStore:
         return (self._site.tensor_files / path).read_bytes() if path else None
 
     def settle(self, closed: RoundClosed, server_head: JournalHead, receipt: JournalHead | None) -> None:
-        """Act on the server's word on a closed round, once: commit or drop what was kept for it.
+        """Act on the server's result of a closed round, once: commit or drop what was kept for it.
 
         The heads of both journals that came with it are kept in the same transaction.
         """
@@ -246,9 +246,9 @@ class SiteTaskStore:
         return [self._site.tensor_files / path for path in paths]
 
     def forget(self, experiment: str) -> None:
-        """Remove the files kept for an experiment that is over: nobody waits for an update, no round comes.
+        """Remove the files kept for an experiment that is over: no update is awaited and no round follows.
 
-        The rows of its tasks stay, so that a last word which comes after this still finds its task.
+        The rows of its tasks stay, so that a result which comes after this still finds its task.
         """
         spools = select(_tasks.c.spool).where(
             _tasks.c.experiment == experiment, _tasks.c.spool.is_not(None), _tasks.c.closed_at.is_(None)
@@ -274,7 +274,7 @@ class SiteTaskStore:
 
 @contextlib.contextmanager
 def _removed_on_error(path: Path | None) -> Iterator[None]:
-    """What no row names takes room that the next try needs."""
+    """Files that no row names take space that the next try needs."""
     try:
         yield
     except BaseException:

@@ -29,7 +29,7 @@ _log = structlog.get_logger("archipel.training")
 
 
 class Fetch(Protocol):
-    """How a blob's bytes come from the server."""
+    """Fetches a blob's bytes from the server."""
 
     def __call__(self, blob: str) -> AsyncIterator[bytes]:
         """The blob's chunks. Raises ArchipelError."""
@@ -72,7 +72,7 @@ class ModelCache:
         return buffer
 
     def _emptied(self) -> SharedBuffer:
-        """The buffer that was not asked for the longest, to be filled again; the worker is at no task now."""
+        """The buffer that was unused for the longest time, to be filled again; the worker runs no task now."""
         buffer = self._buffers.popitem(last=False)[1]
         buffer.reuse()
         return buffer
@@ -127,8 +127,8 @@ def sandbox_spec(
 class SandboxTrainer:
     """Runs an experiment's tasks in its worker, one after the other; a worker that died is started again.
 
-    ``allowed`` is asked for the job and cohort before each task: a worker that was given another view of the cohort
-    than the one allowed now is replaced.
+    ``allowed`` gives the job and cohort before each task: a worker that was given another view of the cohort than the
+    one allowed now is replaced.
     """
 
     def __init__(
@@ -165,9 +165,9 @@ class SandboxTrainer:
                 yield Trained(outcome, window, given)
 
     async def _done(self, work: Callable[[SandboxedWorker], Awaitable[Outcome]]) -> Outcome:
-        """Do the work; a worker that died under it, which says nothing of the plan, is replaced once.
+        """Do the work; a worker that died during it, which need not be the plan's fault, is replaced once.
 
-        One from whose cohort somebody was withdrawn is replaced as often as that happens.
+        After each withdrawal from the cohort it is replaced again.
         """
         died = False
         while True:
@@ -196,7 +196,7 @@ class SandboxTrainer:
             await self._forget_all_but(allowed.cohort)
             entry = catalog.dataset(self._site.database, allowed.cohort.dataset)
             self._prepared = await preparation.prepared(self._site, Path(entry.root), allowed.cohort)
-            # Preparing may take minutes, and somebody may have been withdrawn meanwhile.
+            # Preparing may take minutes, and a patient may have been withdrawn meanwhile.
             if self._allowed().view == allowed.view:
                 self._worker = await self._started(allowed, self._prepared)
                 self._view = allowed.view
@@ -220,7 +220,7 @@ class SandboxTrainer:
         return worker
 
     async def _forget_all_but(self, cohort: Cohort) -> None:
-        """Nothing stays prepared of those who were in the cohort before and are not any more."""
+        """Remove the prepared samples of subjects who are no longer in the cohort."""
         before, self._cohort = self._cohort, cohort
         if before is None or before is cohort:
             return

@@ -1,4 +1,4 @@
-"""A site's membership in a federation: its founding, enrolment, certificates and their renewal.
+"""A site's membership in a federation: creating the site, enrolment, certificates and their renewal.
 
 It knows the state folder and the audit log; it knows nothing of datasets or experiments.
 """

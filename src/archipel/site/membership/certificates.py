@@ -1,7 +1,8 @@
-"""The site's TLS key and its certificate: made here, changed together or not at all, replaced while the identity stays.
+"""The site's TLS key and its certificate: made here, changed together or not at all, and independent of the identity
+key.
 
 Two files cannot be renamed at once. The new key is written beside the old one, then the certificate takes its place,
-then the key; whoever reads them next finishes a change that a crash left half done, by which key the certificate is on.
+then the key. The next reader finishes a change that a crash left half done: it sees for which key the certificate is.
 """
 
 from __future__ import annotations
@@ -71,7 +72,9 @@ def keep_certificate(keys: Path, key: bytes, certificate: str, authority: str | 
 
 
 def credentials(site: StateFolder) -> Credentials:
-    """The key, certificate and CA to dial with. Raises ArchipelError (code configuration) when they are not there."""
+    """The key, certificate and CA for a connection. Raises ArchipelError (code configuration) when they are not
+    there.
+    """
     site.joined()
     try:
         with _alone(site.keys):

@@ -1,4 +1,4 @@
-"""Founding a site: its state folder with settings, database, and the two secrets that it keeps for life."""
+"""Creating a site: its state folder with settings, database, and the two secrets that it keeps for life."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def create_site(folder: Path, site: str) -> StateFolder:
     except ValidationError as error:
         raise BadInput(
             Thing.worded(f"site name {site}", site=site),
-            "is not one a site may have",
+            "is not a valid name",
             "use lower-case letters, digits and hyphens, at most 63",
         ) from error
     if (folder / "site.toml").exists():

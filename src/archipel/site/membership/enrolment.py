@@ -184,7 +184,7 @@ def _whole(ticket: JoinToken, response: httpx.Response) -> bytes:
 
 
 def _refusal(ticket: JoinToken, status: int, document: JsonValue) -> ArchipelError:
-    """The server's own words for why it refused, when it gave them in its form."""
+    """The server's reason for refusing, if it answered with an error document."""
     said = document if isinstance(document, dict) else {}
     try:
         thing, cause, remedy = (str(said[name])[:500] for name in ("thing", "cause", "remedy"))

@@ -1,4 +1,4 @@
-"""Certificates end; the site renews its own in good time, with a new TLS key and the identity key's word for it."""
+"""Certificates expire; the site renews its own in time, with a new TLS key and a request signed by its identity key."""
 
 from __future__ import annotations
 
@@ -25,14 +25,16 @@ ANSWER_S = 30.0
 
 
 class Line(Protocol):
-    """What a renewal goes over: the agent's link, or a connection of its own."""
+    """How a renewal reaches the server: over the agent's connection, or one of its own."""
 
     async def renew(self, request: RenewRequest) -> str:
         """A new certificate (PEM). Raises ArchipelError."""
 
 
 async def renew_when_due(site: StateFolder, link: Line) -> None:
-    """Look every hour; renew over the link when it is time. A failure is logged and tried at the next look."""
+    """Check every hour; renew over the connection when it is time. A failure is logged and tried again at the next
+    check.
+    """
     while True:
         if is_due((site.keys / "tls.pem").read_bytes(), datetime.now(UTC)):
             try:

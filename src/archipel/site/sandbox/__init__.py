@@ -1,4 +1,4 @@
-"""The sandbox, seen from the agent: starts a worker, gives it memory, measures and ends it, believes nothing it says.
+"""The sandbox, seen from the agent: it starts a worker, gives it memory, measures and ends it, and trusts no reply.
 
 It knows processes, namespaces and limits; it does not know servers, rounds or approvals.
 """

@@ -53,7 +53,7 @@ def bare_arguments(uid: int | None) -> list[str]:
     if uid is None:
         return []
     for needed in (sys.executable, archipel.__file__):
-        # Asked of the kernel as that uid: bits of one file do not tell what folders above and access lists say.
+        # The kernel is asked as that uid: the bits of one file do not show what folders above and access lists allow.
         if subprocess.run([*_as_uid(uid), "/usr/bin/test", "-r", needed], check=False).returncode != 0:
             raise ArchipelError(
                 needed, "cannot be read by the worker, which has a uid of its own without a sandbox too",

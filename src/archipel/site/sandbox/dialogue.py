@@ -1,7 +1,7 @@
-"""The agent's end of the socket to a worker: whole messages out, bounded messages in, nothing out of turn.
+"""The agent's end of the socket to a worker: whole messages out, bounded messages in, and only replies to requests.
 
-Everything that arrives is taken as written by the plan. Descriptors that come with it are never received: the kernel
-drops them, because the agent reads without room for them.
+The agent assumes that the plan wrote everything that arrives. Descriptors that come with it are never received: the
+kernel drops them, because the agent reads without a buffer for them.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Dialogue:
             raise Malformed(f"sent what is not a message: {str(error)[:200]}") from error
 
     def check_silent(self) -> None:
-        """Raise Malformed when something came that nobody asked for, Gone when the other end is closed."""
+        """Raise Malformed when a message came that was not asked for, Gone when the other end is closed."""
         try:
             waiting = self._channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:

@@ -42,7 +42,7 @@ class ControlGroup:
                     (folder / "cgroup.procs").write_text(str(pid))
 
     def processes(self) -> set[int]:
-        """Every process in the group, wherever it went."""
+        """Every process in the group, in whatever session."""
         folder = next(iter(self.folders.values()))
         with contextlib.suppress(OSError):
             return {int(line) for line in (folder / "cgroup.procs").read_text().split()}
@@ -65,7 +65,7 @@ class ControlGroup:
         return _pairs(self.folders["memory"] / name).get("oom_kill", 0)
 
     def close(self) -> bool:
-        """Remove the folders; False when the kernel has not let go of one yet, which the next sweep removes else."""
+        """Remove the folders; False when the kernel still holds one, which the next sweep then removes."""
         for folder in set(self.folders.values()):
             with contextlib.suppress(OSError):
                 folder.rmdir()

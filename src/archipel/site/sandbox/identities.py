@@ -40,7 +40,7 @@ class Identity:
                 return cls(uid, lock)
         except OSError as error:
             raise ArchipelError(
-                Thing.folder(claims), f"cannot hold the claims of workers' uids ({error.strerror})",
+                Thing.folder(claims), f"cannot store the claims on workers' uids ({error.strerror})",
                 "let the agent write there, or run it as an ordinary user", code=ErrorCode.SANDBOX,
                 command=GrantAccess(path=str(claims)),
             ) from error  # fmt: skip
@@ -52,7 +52,7 @@ class Identity:
         )
 
     def close(self) -> None:
-        """Somebody else may have it."""
+        """Give the uid free for another worker."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

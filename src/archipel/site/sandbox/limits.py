@@ -23,14 +23,14 @@ SCRATCH = ("/tmp", "/dev/shm")  # noqa: S108 - inside the sandbox
 
 @dataclass(frozen=True)
 class Broken:
-    """A limit that was broken, and how."""
+    """A limit that was exceeded, and how."""
 
     code: ErrorCode
     detail: str
 
 
 class ResourceWatch:
-    """Looks at a worker while it works; ``scratch`` says whether its temporary folders are its own."""
+    """Measures a worker while it works; ``scratch`` says whether its temporary folders are its own."""
 
     def __init__(self, root: int, main: int, limits: WorkerLimits, group: ControlGroup | None, scratch: bool) -> None:
         self._root, self._main, self._limits, self._group = root, main, limits, group
@@ -53,7 +53,7 @@ class ResourceWatch:
         return now - self._paused_s
 
     async def until_broken(self, wall_s: float, cpu_s: float) -> Broken:
-        """Waits as long as the limits are kept. Looks ten times a second."""
+        """Waits as long as the limits are kept. Measures ten times per second."""
         began, first = self._clock(), self.cpu_s()
         while True:
             await asyncio.sleep(min(LOOK_S, max(0.0, wall_s - (self._clock() - began)) + 0.001))

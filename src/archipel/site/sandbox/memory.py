@@ -55,7 +55,7 @@ class SharedBuffer:
             window[position : position + len(chunk)] = chunk
 
     def seal(self) -> None:
-        """From now on nobody can change the content: no worker ever, the agent not before ``reuse``."""
+        """From now on the content cannot be changed: by a worker never, by the agent only after ``reuse``."""
         # Memory of no bytes, which an empty file of a plan is, cannot be mapped and needs none.
         if self._map is None and self.size:
             self._map = mmap.mmap(self.fd, self.size)
@@ -82,7 +82,7 @@ class SharedBuffer:
         return memoryview(self._map).toreadonly()
 
     def close(self) -> None:
-        """Give the memory back once nobody uses it."""
+        """Give the memory back once it is not used any more."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1

@@ -1,7 +1,7 @@
 """What a worker prints, kept in a file that stays small while it runs.
 
 The worker writes into a pipe, so that no plan holds a descriptor of a file; the agent moves it into the log, without
-control characters, and begins the file again when it is full. What comes faster than anybody reads is slowed down.
+control characters, and begins the file again when it is full. Output that comes faster than it is read is slowed down.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Output:
         self._loop.add_reader(self._read, self._take)
 
     def given(self) -> None:
-        """The worker has its end; ours is closed, so that the pipe ends with it."""
+        """The worker has its end; the agent's copy is closed, so that the pipe ends with the worker."""
         os.close(self.descriptor)
 
     def tail(self, length: int = 2_000) -> str:
@@ -57,7 +57,7 @@ class Output:
         self._read = self._file = -1
 
     def _take(self) -> None:
-        # At most a pipe's content a look: 2.5 MB/s, whatever the plan prints.
+        # At most one pipe's content per turn: 2.5 MB/s, however much the plan prints.
         self._pause()
         if self._drain():
             self._later = self._loop.call_later(_A_LOOK, self._resume)

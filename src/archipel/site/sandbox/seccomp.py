@@ -96,18 +96,19 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
 
 MISSING: dict[str, tuple[int, int]] = {"clone3": (435, 435), "memfd_create": (319, 279), "memfd_secret": (447, 447)}
 """Answered as by a kernel without them, so that libraries fall back: to clone, whose flags a filter can read, and to
-files in sized folders. Memory behind an anonymous file is in no process's count as long as nobody maps it."""
+files in sized folders. Memory behind an anonymous file is in no process's count as long as no process maps it."""
 
 _SOCKET = (41, 198)
 _SOCKETPAIR = (53, 199)
 _SET_SOCKET_OPTION = (54, 208)
 _BUFFER_SIZES = (socket.SO_SNDBUF, socket.SO_RCVBUF, 32, 33)
-"""With SO_SNDBUFFORCE and SO_RCVBUFFORCE. What waits in a socket is in no process's memory, so that nobody may let more
-wait there than the watch counts for each socket."""
+"""With SO_SNDBUFFORCE and SO_RCVBUFFORCE. What waits in a socket is in no process's memory, so that no plan may let
+more wait there than the watch counts for each socket.
+"""
 _CLONE = (56, 220)
 _IOCTL = (16, 29)
 _TERMINAL_INPUT = (0x5412, 0x541C)
-"""TIOCSTI and TIOCLINUX put characters into a terminal that somebody else reads."""
+"""TIOCSTI and TIOCLINUX put characters into a terminal that another process reads."""
 
 
 def _instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:

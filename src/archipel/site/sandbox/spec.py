@@ -17,7 +17,7 @@ NO_SANDBOX = "none-i-accept-the-risk"
 class WorkerTaskFailed(Exception):
     """A task failed in the worker. ``failure`` may leave the site, ``detail`` may not.
 
-    ``told`` says that the worker itself reported it and is well otherwise.
+    ``told``: the worker itself reported the failure and can continue.
     """
 
     def __init__(self, failure: Failure, detail: str, *, told: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""How a worker comes to life: files staged, bubblewrap started, limits in place, then a word of the plan."""
+"""How a worker is started: files are staged, bubblewrap starts, limits are set, and only then the plan is named."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Sandbox:
     async def start(cls, spec: SandboxSpec) -> SandboxedWorker:
         """A worker that waits for ``prepare``, frozen until then.
 
-        Raises ArchipelError (code sandbox) when the sandbox cannot be had and the site's owner did not choose to go
-        without in so many words.
+        Raises ArchipelError (code sandbox) when the sandbox cannot be had and the site's owner did not explicitly
+        choose to go without.
         """
         sandboxed = await _sandbox_is_there(spec)
         identity = Identity.claim(spec.uid_base)
@@ -124,7 +124,7 @@ def _launched(
                 hidden=spec.state_folder,
             )
         else:
-            # Handed over open: the state folder, where both lie, lets no uid in but the agent's.
+            # Handed over open: only the agent's uid may enter the state folder, where both are.
             data = os.open(resources.stage.root, os.O_RDONLY | os.O_DIRECTORY)
             given.callback(os.close, data)
             places = _Places({path: f"/proc/self/fd/{file}" for path, file in plan.items()}, f"/proc/self/fd/{data}")
@@ -176,7 +176,7 @@ async def _until_ready(
 
 
 def describe(sandboxed: bool, resources: Resources) -> str:
-    """In plain words, for the journal: what holds this worker, and who keeps which limit."""
+    """In plain words, for the journal: what isolates this worker, and what enforces each limit."""
     uid, group = resources.identity.uid, resources.group
     kept = set(group.folders) if group is not None else set()
     memory = "memory limited by the kernel (control group)" if "memory" in kept else "memory watched by the agent"

@@ -1,6 +1,6 @@
 """The processes below one, found, frozen and ended; whatever a plan starts stays below its sandbox's first process.
 
-Processes are stopped before they are killed, so that one which forks without end cannot outrun who ends it. SIGSTOP
+Processes are stopped before they are killed, so that a process which forks without end cannot escape. SIGSTOP
 cannot be caught, and only the sandbox's own process 1 could undo it, which runs no code of a plan.
 """
 

@@ -1,4 +1,4 @@
-"""Whether a sandbox can be had on this machine: bubblewrap is run once, the way a worker will be."""
+"""Whether a sandbox is possible on this machine: bubblewrap is run once, as for a worker."""
 
 from __future__ import annotations
 

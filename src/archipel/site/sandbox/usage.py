@@ -22,7 +22,7 @@ _GONE = (FileNotFoundError, ProcessLookupError, PermissionError, ValueError, Ind
 
 @dataclass(frozen=True)
 class Usage:
-    """A look at a sandbox: live processes, seconds of processor time so far, bytes of memory now."""
+    """What a sandbox uses at one moment: live processes, seconds of processor time so far, bytes of memory now."""
 
     processes: tuple[int, ...]
     cpu_s: float
@@ -30,7 +30,7 @@ class Usage:
 
 
 def measure(root: int) -> Usage:
-    """Everything at and below process ``root``. A process that ends meanwhile counts no more."""
+    """Everything at and below process ``root``. A process that ends meanwhile does not count."""
     pids = descendants(root)
     cpu, memory = 0.0, 0
     for pid in pids:
@@ -77,12 +77,12 @@ def kernel_memory(pid: int, folders: tuple[str, ...]) -> int:
 
 @cache
 def _socket_buffer() -> int:
-    """Bytes that may wait in a socket whose buffer nobody may enlarge; the kernel counts what it keeps beside them."""
+    """Bytes that may wait in a socket whose buffer cannot be enlarged; the kernel counts what it keeps beside them."""
     return int(Path("/proc/sys/net/core/wmem_default").read_text())
 
 
 def proportional_memory(pids: tuple[int, ...], scratch: int) -> int:
-    """Bytes with shared pages counted once (PSS); slower than ``measure``, for when that says too much.
+    """Bytes with shared pages counted once (PSS); slower than ``measure``, for when that counts too much.
 
     Pages of files on disk are not counted: the kernel takes them back when it needs them, so that a plan may map more
     data than it may have memory.

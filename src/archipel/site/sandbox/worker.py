@@ -1,7 +1,7 @@
-"""A sandboxed worker as the agent sees it: asked, measured, frozen between tasks, ended, and never believed.
+"""A sandboxed worker as the agent sees it: asked, measured, frozen between tasks, ended, and never trusted.
 
 While a task runs its limits are watched; when it is done, the worker is stopped and whatever else it left running is
-killed, so that nobody writes into a result that the agent reads and nothing of a plan runs unasked.
+killed, so that no process writes into a result that the agent reads, and nothing of a plan runs between tasks.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _MAY_SAY = frozenset(
         ErrorCode.PLAN_ERROR,
     }
 )
-"""Codes that a worker may give its own error; any other word of it counts as ``plan-error``."""
+"""Codes that a worker may give its own error; any other code counts as ``plan-error``."""
 _FREEZE_S = 5.0
 _SWEEPS = 50
 T = TypeVar("T")
@@ -178,7 +178,7 @@ class SandboxedWorker:
     async def _in_turn(self, reply: FromWorker, count: int, model: GivesModel) -> FromWorker:
         """Give the worker the models that it asks for; returns its first other reply.
 
-        Its wall time stands still while one is fetched, as often as there are models: more often only at its own cost.
+        Its wall time is not counted while a model is fetched, but only as often as there are models.
         """
         asked = 0
         while isinstance(reply, NeedModel):
@@ -240,7 +240,7 @@ class SandboxedWorker:
                 raise
             raise failure from error
         except BaseException:
-            # Cancelled, or an error of the agent's own: whatever the worker is at, it is not left running.
+            # Cancelled, or an error of the agent's own: the worker is not left running.
             await self.kill()
             raise
         finally:
@@ -304,7 +304,7 @@ class SandboxedWorker:
         return {pid for pid in self._resources.grouped() - self._own if tree.state_of(pid) not in "ZX"}
 
     def _told(self, problem: WorkerError) -> WorkerTaskFailed:
-        """The failure that may leave the site, from an error that the worker told."""
+        """The failure that may leave the site, from an error that the worker reported."""
         code = ErrorCode(problem.code) if problem.code in set(_MAY_SAY) else ErrorCode.PLAN_ERROR
         exception = problem.exception if problem.exception in EXCEPTION_CLASSES else "Exception"
         failure = Failure(code=code, sentence=sentence_of(code), exception=exception)
@@ -313,7 +313,7 @@ class SandboxedWorker:
         return WorkerTaskFailed(failure, problem.text, told=True)
 
     def _is_line_of_plan(self, file: str | None, line: int | None) -> bool:
-        """Whether the approved plan has this line: no other name or number of a worker's may leave the site."""
+        """Whether the approved plan has this line: a worker's other names and numbers may not leave the site."""
         blob = self.spec.job.plan.files.get(file or "")
         if blob is None or line is None:
             return False
@@ -321,7 +321,7 @@ class SandboxedWorker:
             return 1 <= line <= path.read_bytes().count(b"\n") + 1
 
     async def _misbehaved(self, detail: str) -> WorkerTaskFailed:
-        """The worker broke the protocol: it is ended, whatever it is."""
+        """The worker broke the protocol and is ended."""
         self._broken = failed(ErrorCode.PLAN_ERROR, f"the worker {detail}")
         _log.error("worker ended", site=self.spec.site, experiment=self.spec.job.experiment, detail=detail[:500])
         await self._end()
@@ -332,7 +332,7 @@ class SandboxedWorker:
             tree.kill_tree(self._process.pid, self._resources.grouped())
         await asyncio.to_thread(self._process.wait)
         for _ in range(_SWEEPS):
-            # Those that bubblewrap's process 1 took with it are gone a moment later.
+            # Processes that end with bubblewrap's process 1 are gone a moment later.
             left = self._resources.grouped()
             if not left and self._resources.leave_group():
                 break

@@ -2,7 +2,7 @@
 
 Preparing and approving may be two processes or two requests. Preparing keeps nothing: it names the job and the cohort
 by their hashes, and the newest decision that was made before. Approving makes the same choice again and refuses when it
-comes to another job or another cohort, or when somebody decided meanwhile.
+comes to another job or another cohort, or when another person decided meanwhile.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def prepare(
 ) -> PreparedApproval:
     """What would be approved: the job, on a kept ``version`` of the dataset or on all that the dataset holds now.
 
-    ``dataset`` takes the place of the one that the job asks for, ``job_hash`` names the only job that is meant. Reads
+    ``dataset`` takes the place of the one that the job asks for, ``job_hash`` limits it to one job. Reads
     and hashes new files; keeps no cohort and signs nothing. Raises NotFound, Conflict when another job is offered,
     Refused while the plan has not been fetched, DatasetProblems when the data has become unusable, and Cancelled when
     ``watch`` stops it.
@@ -101,9 +101,9 @@ def approve(
 ) -> ApprovedExperiment:
     """Approve exactly what ``prepare`` showed for the same ``dataset`` and ``version``, and wake the agent.
 
-    Raises Conflict when the job or the cohort is another one than was shown, when somebody made a decision that was
-    not shown, and when the experiment ended; Refused when the site's rules object, and as ``prepare`` does. Nothing is
-    signed when ``watch`` stops it.
+    Raises Conflict when the job or the cohort is another one than was shown, when another person made a decision that
+    was not shown, and when the experiment ended; Refused when the site's rules object, and as ``prepare`` does. Nothing
+    is signed when ``watch`` stops it.
     """
     offer = offers.offered(site.database, experiment)
     decisions.check_shown(offer, job_hash)
@@ -133,13 +133,13 @@ def approve(
 
 
 def reject(site: StateFolder, experiment: str, *, by: Actor, note: str = "") -> OfferRow:
-    """Say no to an offer; where it stands then. Raises as ``decisions.reject`` does."""
+    """Reject an offer; its state afterwards. Raises as ``decisions.reject`` does."""
     decisions.reject(site.database, experiment, by=by, note=note)
     return offer_documents.row(offers.offered(site.database, experiment))
 
 
 def revoke(site: StateFolder, experiment: str, *, by: Actor, note: str = "") -> OfferRow:
-    """Take an approval back; where the experiment stands then. Raises as ``decisions.revoke`` does."""
+    """Revoke an approval; the experiment's state afterwards. Raises as ``decisions.revoke`` does."""
     decisions.revoke(site.database, experiment, by=by, note=note)
     return offer_documents.row(offers.offered(site.database, experiment))
 

@@ -40,12 +40,12 @@ async def check(
     say: Callable[[CheckResult], None] = lambda _: None,
     show: ShowProgress = show_nothing,
 ) -> CheckReport:
-    """Run the steps up to ``last``, each only after the one before said go; ``say`` hears of each when it is done.
+    """Run the steps up to ``last``, each only if the one before gave go; ``say`` gets each result when it is done.
 
-    ``plan_was_read`` is the person's word that stands in the place of an approval; it is journaled. ``job_hash`` names
-    the only job that is meant: a program gives that of the job whose plan it showed. Raises NotFound while the plan has
-    not been fetched, Conflict when another job is offered, and Refused when the last step may not see data. Whoever
-    cancels it ends the worker with it, and nothing of the step that was under way is kept.
+    ``plan_was_read`` is the person's statement that replaces an approval; it is journaled. ``job_hash`` limits the
+    check to one job: a program gives the hash of the job whose plan it showed. Raises NotFound while the plan has not
+    been fetched, Conflict when another job is offered, and Refused when the last step may not see data. Cancelling it
+    ends the worker, and nothing of the running step is kept.
     """
     checks = Checks(site, experiment, dataset, by=by)
     if job_hash is not None:

@@ -1,4 +1,4 @@
-"""Cohorts as a person freezes and compares them: whoever is on the opt-out list is withdrawn before any look."""
+"""Cohorts as a person freezes and compares them: patients on the opt-out list are withdrawn before any scan."""
 
 from __future__ import annotations
 
@@ -71,5 +71,7 @@ def freeze_version(
 def compare(
     site: StateFolder, dataset: str, before: int, after: int | None, *, watch: Watch = UNWATCHED
 ) -> CohortDifference:
-    """What became of one version in another, or in what lies there now. Raises as ``cohort_versions.compare`` does."""
+    """The difference between two versions, or between a version and the folder as it is now. Raises as
+    ``cohort_versions.compare`` does.
+    """
     return cohort_versions.compare(site, dataset, before, after, take_opt_outs, watch)

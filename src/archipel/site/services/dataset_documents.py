@@ -31,7 +31,7 @@ class DatasetRow(Record):
 
 
 class ListedDataset(DatasetRow):
-    """A row of the list of datasets: also where the dataset lies and when it was looked at."""
+    """A row of the list of datasets, with the dataset's folder and the time of its last scan."""
 
     root: str
     scanned_at: str

@@ -1,6 +1,6 @@
-"""Datasets as a person adds, checks and reports on them: whoever is on the opt-out list is withdrawn before a look.
+"""Datasets as a person adds, checks and reports on them: patients on the opt-out list are withdrawn before each scan.
 
-What takes long shows its progress to a ``Watch`` and stops when that says so, with nothing half done.
+Long work shows its progress to a ``Watch`` and stops when the watch says so, with nothing half done.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from archipel.vocabulary import UNWATCHED, Actor, Record, Watch
 
 
 class DatasetCheck(Record):
-    """What a look at a dataset found: how many subjects and samples are usable, and everything that is wrong."""
+    """What a scan of a dataset found: how many subjects and samples are usable, and everything that is wrong."""
 
     dataset: str
     subjects: int
@@ -44,9 +44,9 @@ class DatasetCheck(Record):
 
 
 class AddedDataset(Record):
-    """A dataset that was entered in the catalog, and what is to be known of it.
+    """A dataset that was entered in the catalog, and what a person should know about it.
 
-    ``detected`` is None where the caller named the format. ``problems`` are what the look found beside usable data,
+    ``detected`` is None where the caller named the format. ``problems`` are what the scan found beside usable data,
     ``unmatched`` what the mapping names and the dataset does not have, ``same_folder`` the other datasets in
     its folder.
     """
@@ -78,7 +78,7 @@ def add(
     leave_out_faulty: bool = False,
     watch: Watch = UNWATCHED,
 ) -> AddedDataset:
-    """Look at a folder and enter it in the catalog; its format is detected where ``layout`` names none.
+    """Scan a folder and enter it in the catalog; its format is detected where ``layout`` names none.
 
     Raises as ``detected_format.detect``, ``catalog.add`` and ``take_opt_outs`` do.
     """
@@ -119,7 +119,7 @@ def extent(site: StateFolder, name: str) -> FolderExtent:
 
 
 def check(site: StateFolder, name: str, *, watch: Watch = UNWATCHED) -> DatasetCheck:
-    """Look at a dataset again; everything wrong is in the answer. Raises as ``catalog.check`` does."""
+    """Scan a dataset again; everything that is wrong is in the answer. Raises as ``catalog.check`` does."""
     found = catalog.check(site, name, take_opt_outs, watch)
     return DatasetCheck(dataset=name, subjects=found.subjects, samples=len(found.samples), problems=found.problems)
 
@@ -135,7 +135,7 @@ def rescan(site: StateFolder, entry: Dataset, *, watch: Watch = UNWATCHED) -> Sc
 
 
 def exclude(site: StateFolder, name: str, subjects: Iterable[str], *, by: Actor, watch: Watch = UNWATCHED) -> Dataset:
-    """Leave subjects out whose data is of no use. Raises as ``exclusions.exclude`` does."""
+    """Leave out subjects whose data is not usable. Raises as ``exclusions.exclude`` does."""
     return exclusions.exclude(site, name, subjects, take_opt_outs, watch, by=by)
 
 
@@ -147,7 +147,7 @@ def make_report(
 
 
 def subjects_there(site: StateFolder, dataset: str = EVERYWHERE, *, watch: Watch = UNWATCHED) -> set[str]:
-    """Who is in the dataset, or in any, without those who are left out; each is looked at again.
+    """The subjects of the dataset, or of every dataset, without those who are left out; each dataset is scanned again.
 
     Raises Cancelled when ``watch`` stops it.
     """

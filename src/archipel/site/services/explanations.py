@@ -14,7 +14,9 @@ Explanation = tuple[tuple[str, str], ...]
 
 
 def explain(site: StateFolder, offer: Offer, dataset: str | None = None) -> Explanation:
-    """The offer on ``dataset``, or on the one that it asks for; one that is not here is said to speak against it."""
+    """The offer on ``dataset``, or on the one that it asks for; if that dataset is not here, the explanation says
+    so.
+    """
     try:
         return explain_on(site, offer, suitability.asked_dataset(site.database, site.name, offer.job, dataset))
     except NotFound as error:

@@ -37,7 +37,9 @@ def texts(site: StateFolder, experiment: str, round_number: int) -> tuple[Failur
 
 
 def release(site: StateFolder, experiment: str, round_number: int, *, by: Actor) -> tuple[FailureText, ...]:
-    """Let the full texts of a round's errors go to the researcher; those texts. Raises NotFound when there are none."""
+    """Release the full texts of a round's errors to the researcher; those texts. Raises NotFound when there are
+    none.
+    """
     return tuple(map(_text, failures.release(site.database, experiment, round_number, by=by)))
 
 

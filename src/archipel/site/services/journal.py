@@ -14,8 +14,8 @@ from archipel.vocabulary import Record
 class VerifiedJournal(Record):
     """What verifying the journal found. ``joined``: the site has a federation, whose server can attest lines.
 
-    ``attested`` is the last line under one of the ``journal_heads``, which somebody attested; lines after it are whole
-    as far as anybody can tell.
+    ``attested`` is the last line under one of the ``journal_heads``, which another party attested; that lines after it
+    are complete cannot be proved.
     """
 
     site: str
@@ -64,7 +64,7 @@ class ServerHead(Record):
 
 
 def verify(site: StateFolder, fresh: Iterable[JournalHead] = ()) -> VerifiedJournal:
-    """Hold the journal against itself, the receipts kept here and ``fresh`` heads that somebody else kept."""
+    """Check the journal by its own chain, by the receipts kept here and by ``fresh`` heads that others kept."""
     proof = journal.verify(site, fresh)
     return VerifiedJournal(
         site=site.name,
@@ -97,12 +97,14 @@ def newest(site: StateFolder, count: int) -> JournalExcerpt:
 
 
 def export(site: StateFolder) -> ExportedJournal:
-    """The whole journal for whoever audits it elsewhere."""
+    """The whole journal, for an audit elsewhere."""
     written = list(journal.export(site))
     text = "".join(f"{line}\n" for line in written)
     return ExportedJournal(lines=len(written) - 1, key=site.identity.public, text=text)
 
 
 def server_head(site: StateFolder) -> ServerHead:
-    """What the server showed last of its own journal, for its operator. Raises NotFound before any head came."""
+    """The head of its own journal that the server showed last, for its operator. Raises NotFound before any head
+    came.
+    """
     return ServerHead(head=journal_heads.of_server(site.database), faults=tuple(journal_heads.faults(site.database)))

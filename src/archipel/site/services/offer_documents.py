@@ -65,7 +65,7 @@ def rows(site: StateFolder) -> tuple[OfferRow, ...]:
 
 
 def full_name(site: StateFolder, text: str) -> str:
-    """The experiment that is called so, or the only one whose name begins so. Raises as ``offers.named`` does."""
+    """The experiment with this name, or the only one whose name begins with it. Raises as ``offers.named`` does."""
     return offers.named(site.database, text)
 
 

@@ -1,4 +1,6 @@
-"""Where a site stands: its federation, its agent and link, its datasets, its opt-out list, and its experiments."""
+"""The status of a site: its federation, its agent and connection, its datasets, its opt-out list, and its
+experiments.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from archipel.vocabulary import BadInput, Record
 
 
 class OptOutList(Record):
-    """How many patients the opt-out list names, and the numbers of its lines that name nobody in any dataset here.
+    """How many patients the opt-out list names, and the numbers of its lines that match no subject in any dataset here.
 
     ``problem`` says why nothing runs: the list cannot be read, and ``patients`` is None then.
     """
@@ -27,7 +29,9 @@ class OptOutList(Record):
 
 
 class SiteStatus(Record):
-    """The whole status. ``link`` is there while an agent runs and has said how it stands; times are ISO 8601 in UTC."""
+    """The whole status. ``link`` is set while an agent runs and has reported its connection; times are ISO 8601 in
+    UTC.
+    """
 
     site: str
     identity_key: str
@@ -43,7 +47,7 @@ class SiteStatus(Record):
 
 
 def status(site: StateFolder) -> SiteStatus:
-    """Where the site stands now. Whether a process listens for the agent is how it is known that one runs."""
+    """The site's status now. An agent counts as running if a process listens for it."""
     federation = site.federation()
     running = site.agent_runs()
     return SiteStatus(

@@ -14,7 +14,7 @@ from archipel.vocabulary import UNWATCHED, Actor, BadInput, Cancelled, Record, T
 
 
 class UnknownSubject(Record):
-    """A typed id that no dataset here ever had, and the ids that are like it."""
+    """A typed id that no dataset here ever had, and similar ids."""
 
     subject: str
     suggestions: tuple[str, ...]
@@ -25,7 +25,8 @@ class WithdrawalReport(Record):
 
     ``asked``: how many patients were named; ``patients``: how many of them were not withdrawn before. ``mistyped`` are
     typed ids, and ``unknown_listed`` counts those of a list, whom no dataset here knows: they are kept for later.
-    ``search_was_stopped``: the look for ids that are like the mistyped ones was stopped, so they have no suggestions.
+    ``search_was_stopped``: the search for similar ids
+    was stopped, so there are no suggestions.
     """
 
     asked: int
@@ -38,7 +39,7 @@ class WithdrawalReport(Record):
 
 
 def read_list(path: Path) -> tuple[OptOut, ...]:
-    """Whom an opt-out list names. Raises BadInput where there is no such file or a line is not valid."""
+    """The patients that an opt-out list names. Raises BadInput where there is no such file or a line is not valid."""
     try:
         return tuple(line.opt_out for line in opt_outs.read(path))
     except FileNotFoundError as error:
@@ -57,9 +58,9 @@ def withdraw(
 ) -> WithdrawalReport:
     """Take patients out from now on: ``typed`` ids of ``dataset``, "" being every one, and those of an opt-out list.
 
-    Where no dataset knows a typed id, the datasets are looked at again for ids that are like it. Raises BadInput when
-    nobody is named, Cancelled when ``watch`` stops it before anybody is withdrawn, and as ``withdrawals.withdraw``
-    does. Stopped later, it ends only that look: whoever was named is withdrawn, and the report says so.
+    If no dataset knows a typed id, the datasets are scanned again for similar ids. Raises BadInput when no patient is
+    named, Cancelled when ``watch`` stops it before the withdrawal, and as ``withdrawals.withdraw`` does. A later stop
+    ends only the scan: the named patients are withdrawn, and the report says so.
     """
     named = [OptOut(subject, dataset) for subject in typed]
     asked = list(dict.fromkeys([*listed, *named]))
@@ -73,7 +74,7 @@ def withdraw(
         try:
             there = datasets.subjects_there(site, dataset, watch=watch)
         except Cancelled:
-            # The withdrawal stands, and its report must not be lost with the suggestions.
+            # The withdrawal is done, and its report must not be lost with the suggestions.
             search_was_stopped = True
     mistyped = _mistyped(site, named, there)
     unknown = register.unknown_subjects(site.database, site.cohort_key, asked)
@@ -94,7 +95,7 @@ def reinstate(site: StateFolder, subject: str, *, by: Actor, dataset: str = EVER
 
 
 def _mistyped(site: StateFolder, named: Sequence[OptOut], there: set[str]) -> dict[OptOut, UnknownSubject]:
-    # Whoever has faulty files was never counted: the look has met them only now.
+    # A patient with faulty files was never counted: only this scan has met them.
     found = sorted(register.unknown_subjects(site.database, site.cohort_key, named))
     return {
         one: UnknownSubject(subject=one.subject, suggestions=tuple(suggestions.alike(one.subject, there)))

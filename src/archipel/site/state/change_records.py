@@ -1,7 +1,7 @@
 """What may change at a site, as one typed record per kind: what a follower of the site's changes is given.
 
-A record names what changed and says nothing of it that the database does not say better: whoever follows reads the
-dataset, cohort, experiment or task that it names. No record names a patient.
+A record names what changed and repeats nothing that the database has: a follower reads the dataset,
+cohort, experiment or task that it names. No record names a patient.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ class SiteChange(Record):
 
 
 class DatasetChange(Record):
-    """A dataset of the catalog: added, looked at again, mapped otherwise, removed, or subjects were left out of it."""
+    """A dataset of the catalog: added, scanned again, mapped in another way, removed, or subjects were left out of
+    it.
+    """
 
     kind: Literal[
         SiteJournalKind.DATASET_ADDED, UnjournaledKind.DATASET_CHECKED, SiteJournalKind.DATASET_MAPPED,
@@ -58,7 +60,7 @@ class CohortChange(Record):
 
 
 class WithdrawalChange(Record):
-    """Somebody was withdrawn from a dataset, or from every one, or is back."""
+    """A patient was withdrawn from a dataset or from all of them, or was reinstated."""
 
     kind: Literal[SiteJournalKind.PATIENT_WITHDRAWN, SiteJournalKind.PATIENT_REINSTATED]
     dataset: str
@@ -88,7 +90,7 @@ class TaskChange(Record):
 
 
 class LinkChange(Record):
-    """The connection to the server stands otherwise: welcomed by it, or not and why."""
+    """The connection to the server changed: the server welcomed the site, or not and why."""
 
     kind: Literal[UnjournaledKind.LINK_CHANGED] = UnjournaledKind.LINK_CHANGED
     connected: bool
@@ -157,7 +159,7 @@ def change_of_line(kind: str, body: Mapping[str, object]) -> WhatChanged:
     record = RECORD_OF[SiteJournalKind(kind)]
     known = dict(body)
     if record is DatasetChange:
-        # Lines about a dataset call it by its name alone.
+        # Lines about a dataset have its name in ``name``.
         known["dataset"] = body.get("name")
     if record is TaskChange:
         known["task"] = {name: body[name] for name in TaskKey.model_fields if name in body}

@@ -68,7 +68,7 @@ def append(connection: Connection, what: WhatChanged, *, line: int | None = None
 def newest(site: StateFolder) -> int:
     """The number of the newest change, 0 before the first.
 
-    Whoever shows a site's state takes this number first, reads the state, and then follows after the number.
+    A program that shows a site's state takes this number first, reads the state, and then follows after the number.
     """
     with site.database.read() as connection:
         return connection.scalar(select(func.max(_rows.c.number))) or 0

@@ -148,7 +148,7 @@ class StateFolder:
             os.close(descriptor)
 
     def agent_runs(self) -> bool:
-        """Whether an agent serves this folder; everybody who listens here is woken to find out."""
+        """Whether an agent serves this folder; every listener of the folder is woken to find out."""
         return wake(self.folder)
 
 

@@ -1,4 +1,4 @@
-"""The site's cache of prepared samples, and forgetting there what patients who withdrew left in it."""
+"""The site's cache of prepared samples, and removing from it the samples of withdrawn patients."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def open_sample_cache(site: StateFolder) -> PreparedCache:
 def forget(site: StateFolder, samples: Iterable[Sample], kept: Iterable[str] | None = None) -> int:
     """Remove what was prepared of these samples, of patients who withdrew; returns how many files went.
 
-    With ``kept``, hashes of samples, what was prepared of others goes too: a check's cohort is written down nowhere.
+    With ``kept``, hashes of samples, what was prepared of others goes too: a check's cohort is not stored anywhere.
     """
     cache = open_sample_cache(site)
     with disk_errors_named(cache.folder):
@@ -36,7 +36,7 @@ def forget(site: StateFolder, samples: Iterable[Sample], kept: Iterable[str] | N
 
 
 def forget_in_background(site: StateFolder, samples: Iterable[Sample], kept: Iterable[str]) -> None:
-    """As ``forget``, in a thread, for a caller that must not wait while somebody prepares; an error is logged."""
+    """As ``forget``, in a thread, for a caller that must not wait while samples are prepared; an error is logged."""
     thread = threading.Thread(target=_forget_or_log, args=(site, samples, kept), name="forget-withdrawn")
     thread.start()
     _removals.difference_update([one for one in _removals if not one.is_alive()])

@@ -84,7 +84,7 @@ exclusions = Table(
     Column("subject", String(200), primary_key=True),
     Column("excluded_at", String(32), nullable=False),
 )
-"""Subjects whose data is of no use, left out of every scan from then on."""
+"""Subjects whose data is not usable, left out of every scan from then on."""
 
 withdrawals = Table(
     "withdrawals",
@@ -123,8 +123,8 @@ split_assignments = Table(
     Column("token", String(64), primary_key=True),
     Column("validates", Boolean(create_constraint=False), nullable=False),
 )
-"""On which side of a split each subject stood when it was first frozen; it stands there in every later
-version of the same validation fraction."""
+"""Whether each subject trained or validated when it was first frozen; that holds in every later version of the same
+validation fraction."""
 
 signed_withdrawals = Table(
     "signed_withdrawals",
@@ -150,7 +150,7 @@ experiments = Table(
     Column("ended_at", String(32)),
     Column("asked_by", String(100), nullable=False, server_default=""),
 )
-"""One row an experiment: the job last offered, who asks, and what the people here decided about it."""
+"""One row per experiment: the job last offered, who asks, and what the people here decided about it."""
 
 tasks = Table(
     "tasks",
@@ -175,7 +175,7 @@ tasks = Table(
 )
 """Every task taken on: accepted, done, sent, failed, closed or rolled-back.
 
-``detail``, the full error text, stays here; ``closed_at`` is when the server's last word on the round came.
+``detail``, the full error text, stays here; ``closed_at`` is when the server's result of the round came.
 """
 
 optimiser_states = Table(
@@ -229,7 +229,7 @@ link = Table(
     Column("problem", Text, nullable=False),
     Column("since", String(32), nullable=False),
 )
-"""How the agent's connection to the server stood when the agent last said: at most one row."""
+"""The state of the agent's connection as the agent last stored it: at most one row."""
 
 journal = journal_table(metadata)
 Index("ix_journal_kind", journal.c.kind, journal.c.number)

@@ -58,7 +58,7 @@ proxy = "{proxy}"
 # "none-i-accept-the-risk": it trains without a sandbox when none can be had, and the journal says so on every run.
 sandbox = "required"
 
-# Waiting before the server is dialled again, in seconds: random, doubling from the first to the longest, forever.
+# Seconds to wait before the agent connects again: random, and doubling from the first value to the longest one.
 reconnect_first_s = 0.5
 reconnect_longest_s = 60.0
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class OfferState(StrEnum):
-    """Where an experiment stands at this site."""
+    """The state of an experiment at this site."""
 
     OFFERED = "offered"
     APPROVED = "approved"
@@ -16,13 +16,13 @@ class OfferState(StrEnum):
 
 
 class SiteTaskState(StrEnum):
-    """Where a task stands at this site."""
+    """The state of a task at this site."""
 
     ACCEPTED = "accepted"
     DONE = "done"
     SENT = "sent"
     FAILED = "failed"
     CLOSED = "closed"
-    """Its round is closed, and the server counted what this site made."""
+    """Its round is closed, and the site's update counted."""
     ROLLED_BACK = "rolled-back"
-    """Its round is closed, and the server did not count what this site made."""
+    """Its round is closed, and the site's update did not count."""

@@ -1,8 +1,8 @@
 """Patients who are not to be used any more: taken out of every dataset, every cohort and every round from now on.
 
 A withdrawal is written down as a keyed token of the patient's id, never the id, and for each cohort that is frozen
-already as a signed withdrawal that the site signs. The file ``opt-out.txt`` in the state folder is taken over whenever
-the site looks: before it discloses its datasets, before it scans or freezes, and before each task.
+already as a signed withdrawal that the site signs. The file ``opt-out.txt`` in the state folder is applied before the
+site discloses its datasets, before it scans or freezes, and before each task.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class _Traces(NamedTuple):
 def _withdraw(
     site: StateFolder, people: Iterable[OptOut], reason: str, by: Actor | None, coming: str = EVERYWHERE
 ) -> tuple[Withdrawn, _Traces | None]:
-    """What changed, and whose traces go from the cache; None when nobody is out who was not before.
+    """What changed, and whose samples leave the cache; None when all of them were withdrawn before.
 
     ``by`` None: the opt-out list names them.
     """
@@ -110,13 +110,13 @@ def reinstate(site: StateFolder, opt_out: OptOut, *, by: Actor) -> None:
         raise Conflict("the patient", f"is named in {OPT_OUT}", "remove the line there first")
     with site.database.write() as connection:
         if not register.strike(connection, Withdrawal(opt_out.dataset, token)):
-            raise NotFound("the patient", "is not withdrawn there", "name the dataset as it was named then")
+            raise NotFound("the patient", "is not withdrawn there", "name the dataset that the withdrawal named")
         body = PatientReinstated(subject=token, dataset=opt_out.dataset or "every dataset", by=by.journal_name)
         add_entry(connection, SiteJournalKind.PATIENT_REINSTATED, body)
 
 
 def take_opt_outs(site: StateFolder, coming: str = EVERYWHERE) -> None:
-    """Withdraw whom ``opt-out.txt`` names and who is not out yet; a line that was removed brings nobody back.
+    """Withdraw the patients of ``opt-out.txt`` who are not withdrawn yet; removing a line reinstates no patient.
 
     ``coming``: a dataset that is not in the catalog yet, whose lines count already.
     Raises BadInput (code configuration) when the file cannot be read or a line is not valid: nothing runs then.
@@ -135,7 +135,7 @@ def take_opt_outs(site: StateFolder, coming: str = EVERYWHERE) -> None:
         return
     _, traces = _withdraw(site, new, "", None, coming)
     if traces is not None:
-        # The cache may be at work for long, and the agent's loop, which asks before each task, must not wait for it.
+        # The cache may be busy for long, and the agent's loop, which asks before each task, must not wait for it.
         sample_cache.forget_in_background(site, *traces)
 
 

@@ -15,7 +15,7 @@ from archipel.site.state import StateFolder
 from archipel.vocabulary import BadInput, ErrorCode, Thing
 
 OPT_OUT = "opt-out.txt"
-"""One line a patient: ``SUBJECT`` for every dataset of the site, or ``DATASET/SUBJECT``; ``#`` begins a remark at the
+"""One line per patient: ``SUBJECT`` for every dataset of the site, or ``DATASET/SUBJECT``; ``#`` begins a remark at the
 line's start or after a space, and is part of an id elsewhere."""
 
 EVERYWHERE = ""
@@ -31,14 +31,14 @@ class OptOut(NamedTuple):
 
 
 class TakeOptOuts(Protocol):
-    """Withdraws whom the list names and who is not out yet, those for the dataset ``coming`` among them.
+    """Withdraws the patients of the list who are not withdrawn yet, with those for the dataset ``coming``.
 
-    Whatever looks at a dataset's files demands it and calls it first: only the act of withdrawing, which knows
-    datasets, can do it, and nobody may look without it. It is ``archipel.site.withdrawals.withdrawals.take_opt_outs``.
+    Every function that reads a dataset's files takes it and calls it first. Only the act of withdrawing, which knows
+    datasets, can do it. It is ``archipel.site.withdrawals.withdrawals.take_opt_outs``.
     """
 
     def __call__(self, site: StateFolder, coming: str = EVERYWHERE) -> None:
-        """Raise BadInput (code configuration) when the list cannot be read: nothing is looked at then."""
+        """Raise BadInput (code configuration) when the list cannot be read: no file is read then."""
 
 
 class OptOutLine(NamedTuple):
@@ -49,7 +49,7 @@ class OptOutLine(NamedTuple):
 
 
 def listed(folder: Path) -> tuple[OptOutLine, ...]:
-    """What stands in the site's list now. Raises BadInput (code configuration) as ``read`` does."""
+    """The lines of the site's list now. Raises BadInput (code configuration) as ``read`` does."""
     path = folder / OPT_OUT
     try:
         return read(path, signature_of(path))
@@ -59,7 +59,7 @@ def listed(folder: Path) -> tuple[OptOutLine, ...]:
 
 @lru_cache(maxsize=4)
 def read(path: Path, signature: Signature | None = None) -> tuple[OptOutLine, ...]:
-    """Who is named in an opt-out list. The answer is kept while the file's ``signature`` stays the same.
+    """The patients that an opt-out list names. The answer is kept while the file's ``signature`` stays the same.
 
     Raises FileNotFoundError, and BadInput (code configuration) naming a line that is not valid.
     """

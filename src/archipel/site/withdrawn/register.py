@@ -1,6 +1,6 @@
-"""The register of withdrawn patients, and whom a name may mean: each is a keyed token of the patient's id, not the id.
+"""The register of withdrawn patients: each is a keyed token of the patient's id, not the id.
 
-Only the act of withdrawing (``archipel.site.withdrawals``) enters patients here and strikes them off.
+Only the act of withdrawing (``archipel.site.withdrawals``) adds patients here and removes them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def withdrawals_of(cohort_key: bytes, one: OptOut) -> set[Withdrawal]:
 
 
 def known(connection: Connection) -> set[Withdrawal]:
-    """Everybody who is in the register."""
+    """All withdrawals in the register."""
     return {Withdrawal(row.dataset, row.token) for row in connection.execute(select(_rows.c.dataset, _rows.c.token))}
 
 
@@ -56,7 +56,7 @@ def enter(connection: Connection, new: Sequence[Withdrawal], *, source: str, rea
 
 
 def strike(connection: Connection, one: Withdrawal) -> bool:
-    """Take a withdrawal off the register, in the caller's transaction; whether it was there."""
+    """Remove a withdrawal from the register, in the caller's transaction; whether it was there."""
     mine = (_rows.c.token == one.token, _rows.c.dataset == one.dataset)
     return connection.execute(delete(_rows).where(*mine)).rowcount > 0
 
@@ -82,7 +82,7 @@ def unmatched(site: StateFolder) -> tuple[int, ...]:
 
 
 def unknown_subjects(database: Database, cohort_key: bytes, people: Iterable[OptOut]) -> set[OptOut]:
-    """Those of them whom no dataset here ever had, as far as known."""
+    """The patients whom no dataset here ever had, as far as known."""
     pairs = {one: withdrawal(cohort_key, one) for one in people}
     with database.read() as connection:
         ever = _ever_here(connection, {pair.token for pair in pairs.values()})
@@ -90,7 +90,7 @@ def unknown_subjects(database: Database, cohort_key: bytes, people: Iterable[Opt
 
 
 def mark_seen(database: Database, dataset: str, tokens: Collection[str]) -> None:
-    """Write down that a scan of the dataset met these patients, who are withdrawn from it."""
+    """Note that a scan of the dataset met these patients, who are withdrawn from it."""
     if not tokens:
         return
     unknown = (_rows.c.dataset.in_((EVERYWHERE, dataset)), _rows.c.known.is_(False))
@@ -103,7 +103,7 @@ def mark_seen(database: Database, dataset: str, tokens: Collection[str]) -> None
 
 
 def _ever_here(connection: Connection, tokens: Collection[str]) -> dict[str, set[str]]:
-    """The datasets that have or had each of these patients, as far as that is written down."""
+    """The datasets that have or had each of these patients, as far as that is noted."""
     found: dict[str, set[str]] = {}
     asked = sorted(tokens)
     for table, written in ((schema.members, true()), (schema.split_assignments, true()), (_rows, _rows.c.known)):
@@ -115,7 +115,7 @@ def _ever_here(connection: Connection, tokens: Collection[str]) -> dict[str, set
 
 
 def _matches(asked: Withdrawal, ever: Mapping[str, set[str]]) -> bool:
-    """Whether whoever is to be out was ever here: in the dataset named, or in any."""
+    """Whether the patient was ever in the named dataset, or, if none is named, in any."""
     dataset, token = asked
     there = ever.get(token, set())
     return bool(there) if dataset == EVERYWHERE else not there.isdisjoint({dataset, EVERYWHERE})

@@ -1,4 +1,4 @@
-"""What is left of a frozen cohort: the cohort without those whom the site's signed withdrawals name."""
+"""What is left of a frozen cohort: the cohort without the patients in the site's signed withdrawals."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def withdraw_from(
 
 
 def of(connection: Connection, hashed: str) -> tuple[str, ...]:
-    """The signed withdrawals from a cohort, word for word, oldest first."""
+    """The signed withdrawals from a cohort, as their exact texts, oldest first."""
     return tuple(connection.scalars(_FROM_COHORT, {"hashed": hashed}))
 
 
@@ -63,7 +63,7 @@ def journaled(connection: Connection, hashed: str) -> int:
 
 
 def without_withdrawn(cohort: Cohort, key: bytes, found: Iterable[SignedWithdrawal]) -> Cohort:
-    """The cohort without those whom the signed withdrawals name."""
+    """The cohort without the patients in the signed withdrawals."""
     gone = {token for one in found for token in one.subjects}
     if not gone:
         return cohort

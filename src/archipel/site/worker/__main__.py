@@ -1,4 +1,4 @@
-"""``python -m archipel.site.worker FD``: limits first, then a word to the agent, then whatever it asks for."""
+"""``python -m archipel.site.worker FD``: set limits, report to the agent, then answer its requests."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def main() -> None:
     """Serve until the agent closes the socket."""
     channel = socket.socket(fileno=int(sys.argv[1]))
     os.set_inheritable(channel.fileno(), False)
-    # A write beyond RLIMIT_FSIZE is an error that the plan sees, not its end.
+    # A write beyond RLIMIT_FSIZE becomes an error that the plan sees instead of ending the process.
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         start, _ = receive(channel)

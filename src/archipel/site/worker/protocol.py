@@ -1,7 +1,7 @@
 """What agent and worker say to each other over their socket pair: length-prefixed JSON records, told apart by ``type``.
 
-File descriptors of shared memory travel beside a message, from the agent to the worker only. The agent takes nothing
-in a reply for granted: sizes are bounded before they are read, and every record refuses what it does not know.
+File descriptors of shared memory travel beside a message, from the agent to the worker only. The agent trusts nothing
+in a reply: sizes are bounded before they are read, and every record refuses what it does not know.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MOST_DESCRIPTORS = 3
 
 
 class Start(Record):
-    """First message: what the worker works on for its whole life. ``plan``: where each of the plan's files lies."""
+    """First message: what the worker works on for its whole life. ``plan``: the path of each of the plan's files."""
 
     type: Literal["start"] = "start"
     job: Job
@@ -93,14 +93,14 @@ class WorkerReady(Record):
 
 
 class NeedState(Record):
-    """The optimiser's state has this many bytes; give me memory for it."""
+    """A request for memory for the optimiser's state of so many bytes."""
 
     type: Literal["need-state"] = "need-state"
     size: Annotated[int, Field(ge=1, lt=EXACT)]
 
 
 class NeedModel(Record):
-    """Give me this model of the task's ensemble, counted from 0."""
+    """A request for this model of the task's ensemble, counted from 0."""
 
     type: Literal["need-model"] = "need-model"
     number: Annotated[int, Field(ge=0, lt=MOST_SITES)]

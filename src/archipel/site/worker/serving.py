@@ -55,7 +55,7 @@ class Windows:
         return memoryview(self._kept[key])
 
     def trim(self) -> None:
-        """Let go of all but the latest; memory that a plan still has arrays on goes when they do."""
+        """Release all but the latest; memory on which a plan still has arrays is released with them."""
         while len(self._kept) > self._most:
             self._kept.popitem(last=False)
 
@@ -78,7 +78,7 @@ def serve(channel: socket.socket, start: Start) -> None:
         try:
             reply = served.answer(request, descriptors)
         except BaseException as error:
-            # Whatever a plan raises, SystemExit and KeyboardInterrupt too, is this task's failure and no more.
+            # Everything that a plan raises, SystemExit and KeyboardInterrupt too, fails only this task.
             reply = problem(error, served.plan)
         finally:
             for descriptor in descriptors:

@@ -1,7 +1,8 @@
 """How a database of an older schema becomes one of this version's: Alembic, in one transaction.
 
-A package with a database keeps a folder of Alembic revisions, one file per schema, and says it as a ``SchemaHistory``.
-Alembic itself is imported only when there is something to do: a database of the newest schema opens without it.
+A package with a database keeps a folder of Alembic revisions, one file per schema, and declares it as a
+``SchemaHistory``. Alembic itself is imported only when there is something to do: a database of the newest schema opens
+without it.
 """
 
 from __future__ import annotations

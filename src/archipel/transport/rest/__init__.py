@@ -1,7 +1,7 @@
 """The documents of the REST interface: the server answers with these records and the researcher's side parses them.
 
 A request is a ``Record``: a key that the server does not know is an error at its border. An answer is a ``Reply``: a
-newer server may say more than the researcher's version knows, which is left out and no error.
+newer server may say more than the researcher's version knows, which is ignored and is not an error.
 """
 
 from archipel.transport.rest.errors import ErrorBody

@@ -34,7 +34,7 @@ class EventKind(StrEnum):
 
 
 class EventBody(Reply):
-    """What an event says; ``event`` is its kind."""
+    """The body of an event; ``event`` is its kind."""
 
     event: ClassVar[EventKind]
 
@@ -47,7 +47,7 @@ class Submitted(EventBody):
 
 
 class AnswerReceived(EventBody):
-    """A site approved, rejected or took its approval back."""
+    """A site approved, rejected or revoked its approval."""
 
     event = EventKind.APPROVAL
     experiment: str
@@ -72,7 +72,7 @@ class ArgumentsChanged(EventBody):
 
 
 class Interrupted(EventBody):
-    """The server cannot go on now and tries again."""
+    """The server cannot continue now and tries again."""
 
     event = EventKind.INTERRUPTED
     reason: str
@@ -100,7 +100,7 @@ class SiteEvent(StageEvent):
 
     @property
     def task(self) -> tuple[str, int, int, TaskKind, str]:
-        """What makes it the same task of the same site."""
+        """The fields that identify a site's task."""
         return self.site, self.round, self.attempt, self.kind, self.about
 
 
@@ -152,13 +152,13 @@ class RoundEnded(StageEvent):
 
 
 class RoundCommitted(RoundEnded):
-    """It counts."""
+    """The round counts."""
 
     event = EventKind.ROUND_COMMITTED
 
 
 class RoundFailed(RoundEnded):
-    """It does not: too few sites delivered."""
+    """The round does not count: too few sites delivered."""
 
     event = EventKind.ROUND_FAILED
 
@@ -204,7 +204,7 @@ _BODIES: dict[str, type[EventBody]] = {
 
 
 class Event(Reply):
-    """One event; ``seq`` grows and never repeats, ``kind`` is an ``EventKind`` or a newer server's word.
+    """One event; ``seq`` grows and never repeats, ``kind`` is an ``EventKind`` or a kind of a newer server.
 
     >>> found = Event.model_validate({"seq": 7, "at": "", "kind": "state", "body": {"state": "paused"}})
     >>> found.body

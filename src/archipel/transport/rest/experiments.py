@@ -1,4 +1,4 @@
-"""What REST says and takes of experiments: their jobs, states, rounds, measurements and models."""
+"""REST documents about experiments: their jobs, states, rounds, measurements and models."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Arguments(Record):
 
 
 class ApprovalView(Reply):
-    """What a site has answered; ``subjects`` is how many its cohort has, once it approved, where the site says so."""
+    """What a site has answered; ``subjects`` is how many its cohort has, once it approved, if the site discloses it."""
 
     site: str
     state: ApprovalState

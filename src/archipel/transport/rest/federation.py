@@ -1,4 +1,4 @@
-"""What REST says and takes of a federation: who belongs to it, what is stored, who may join."""
+"""REST documents about a federation: its sites, stored blobs, and join tokens."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Revocation(Record):
 
 
 class Health(Reply):
-    """Whether the server lives and reaches its database."""
+    """Whether the server runs and reaches its database."""
 
     status: str
     database: bool

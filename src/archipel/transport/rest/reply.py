@@ -8,6 +8,6 @@ from archipel.vocabulary import Record
 
 
 class Reply(Record):
-    """An answer of the server. What a newer server says beside it is left out, not refused."""
+    """An answer of the server. Further fields of a newer server are ignored, not refused."""
 
     model_config = ConfigDict(extra="ignore")
