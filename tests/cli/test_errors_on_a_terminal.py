@@ -21,6 +21,7 @@ from archipel.cli.tables import cell, show
 HOSTILE = "\x1b]0;owned\x07\u202edetaeler"
 
 
+@pytest.mark.processes
 def test_an_error_of_another_party_moves_no_cursor_and_reverses_no_text() -> None:
     code = f"""
 import importlib
@@ -38,6 +39,7 @@ main.main()
     assert done.stderr == "error: \\x1b]0;owned\\x07\\u202edetaeler: says this; look at it\n"
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("words", "is_asked"),
     [

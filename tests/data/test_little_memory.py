@@ -111,6 +111,7 @@ def test_memory_that_runs_out_while_a_volume_is_decoded_is_not_damage(tmp_path, 
             read(path)
 
 
+@pytest.mark.processes
 def test_a_site_that_has_little_memory_names_the_large_volume_and_uses_the_others(tmp_path):
     write_pair(tmp_path, "small")
     for folder, kind in (("images", np.int16), ("labels", np.uint8)):

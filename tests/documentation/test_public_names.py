@@ -142,6 +142,7 @@ def test_the_check_sees_an_inner_import(module: str, line: str, found: int) -> N
     assert len(inner_imports(module, line)) == found
 
 
+@pytest.mark.processes
 def test_a_lazy_name_loads_its_own_module_only() -> None:
     code = (
         "import sys, archipel.site.agent, archipel.site.approval, archipel.site.datasets, archipel.server.membership\n"
@@ -152,6 +153,7 @@ def test_a_lazy_name_loads_its_own_module_only() -> None:
     assert ended.stdout == "[]\n"
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("start", "unwanted"),
     [

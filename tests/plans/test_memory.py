@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from archipel.plans.memory import keep_freed_memory
 
@@ -20,6 +21,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+@pytest.mark.processes
 def test_memory_that_was_freed_is_used_again_without_asking_the_system():
     done = subprocess.run([sys.executable, "-c", PAGE_FAULTS], capture_output=True, text=True, check=True)
     pages_of_one_array = 24_000_000 // resource.getpagesize()

@@ -118,6 +118,7 @@ def test_arguments_outside_their_bounds_and_unknown_ones_are_named():
         plan.arguments({"speed": 1})
 
 
+@pytest.mark.processes
 def test_a_numpy_plan_imports_neither_torch_nor_nibabel():
     code = (
         "import sys, pathlib; from archipel.plans import load; from archipel.plans.runtime import PlanRuntime;"

@@ -24,6 +24,7 @@ from worlds.people import OLGA
 from worlds.research import TINY_PLAN, World
 
 
+@pytest.mark.processes
 def test_importing_archipel_loads_no_heavy_module() -> None:
     code = "import archipel, sys; print([m for m in ('numpy', 'torch', 'pandas', 'httpx', 'rich') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

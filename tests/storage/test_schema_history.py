@@ -92,6 +92,7 @@ def test_tables_that_nobody_says_the_schema_of_are_refused_and_left_alone(
         assert inspect(connection).get_table_names() == before
 
 
+@pytest.mark.processes
 def test_a_database_of_the_newest_schema_opens_without_alembic(database: Database) -> None:
     upgrade(database, HISTORY)
     program = f"""

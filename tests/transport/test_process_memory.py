@@ -3,6 +3,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 HEAPS = """
 import ctypes, threading
 from archipel.transport import process_memory
@@ -20,12 +22,14 @@ library.fflush(ctypes.c_void_p(stream))
 """
 
 
+@pytest.mark.processes
 def test_all_threads_share_single_arena():
     """malloc_info writes one element a heap."""
     shown = subprocess.run([sys.executable, "-c", HEAPS], capture_output=True, text=True, check=True).stdout
     assert shown.count("<heap nr=") == 1
 
 
+@pytest.mark.processes
 def test_what_was_imported_is_out_of_the_collectors_way():
     script = (
         "import gc; from archipel.transport import process_memory; process_memory.freeze_gc();"

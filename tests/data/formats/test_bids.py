@@ -100,11 +100,13 @@ def sentences(found):
     return [str(one) for one in found.problems]
 
 
+@pytest.mark.processes
 def test_the_validator_finds_nothing_in_a_sound_tree(tree):
     found = scan("bids", tree, {**OPTIONS, "validate": "yes"})
     assert sentences(found) == []
 
 
+@pytest.mark.processes
 def test_what_the_validator_finds_is_a_warning_a_kind_of_fault(tree):
     (tree / "dataset_description.json").write_text('{"Name": "Made"}')
     for number in range(5):
@@ -116,6 +118,7 @@ def test_what_the_validator_finds_is_a_warning_a_kind_of_fault(tree):
     assert any("and 2 more: is not BIDS" in line for line in lines)
 
 
+@pytest.mark.processes
 def test_the_validator_says_nothing_of_subjects_who_are_left_out(tree):
     for subject in ("sub-02", "sub-03"):
         (tree / f"{subject}/anat/{subject}_note.txt").write_text("a note")
@@ -142,6 +145,7 @@ def test_the_sessions_of_a_subject_who_is_left_out_are_not_read(tree):
     assert "sub-02/sub-02_sessions.tsv" in opened and "sub-01/sub-01_sessions.tsv" not in opened
 
 
+@pytest.mark.processes
 def test_a_validator_that_is_not_there_hangs_or_fails_is_said(tree, monkeypatch):
     def said(command):
         monkeypatch.setattr(bids_validation, "_command", lambda: command)
@@ -156,6 +160,7 @@ def test_a_validator_that_is_not_there_hangs_or_fails_is_said(tree, monkeypatch)
     assert "the BIDS validator failed (ValidationError)" in said([sys.executable, "-c", "print('[]')"])
 
 
+@pytest.mark.processes
 def test_the_validator_reads_the_tree_and_nothing_else(tree, tmp_path):
     rights = [one for one in bids_validation._command() if one.startswith(("--allow", "-A"))]
     assert rights == ["--allow-env", "--allow-read=."]
@@ -164,6 +169,7 @@ def test_the_validator_reads_the_tree_and_nothing_else(tree, tmp_path):
     assert bids_validation.validate(awkward) == []
 
 
+@pytest.mark.processes
 def test_the_validator_follows_no_link_out_wherever_it_lies(tree, tmp_path):
     """It would list the names in a folder that is none of the dataset's."""
     (tmp_path / "elsewhere").mkdir()
@@ -179,6 +185,7 @@ def test_the_validator_follows_no_link_out_wherever_it_lies(tree, tmp_path):
     assert bids_validation.validate(tree) == []
 
 
+@pytest.mark.processes
 def test_the_validator_does_not_run_in_circles(tree):
     (tree / "sourcedata").mkdir()
     for name in ("again", "and_again"):
@@ -187,6 +194,7 @@ def test_the_validator_does_not_run_in_circles(tree):
     assert "(sourcedata/again, sourcedata/and_again)" in str(bids_validation.validate(tree)[0])
 
 
+@pytest.mark.processes
 def test_links_to_files_of_the_tree_itself_are_validated(tree):
     """As git-annex has them."""
     (tree / ".git/annex").mkdir(parents=True)
