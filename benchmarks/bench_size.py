@@ -146,7 +146,7 @@ def _submit(federation: LocalFederation, plan: str) -> None:
         experiment=NAME,
         roster=[RosterEntry(site=SITE, identity_key=here["identity_key"], dataset=DATASET)],
         server_key=me["server_key"],
-        entry=plan,
+        class_name=plan,
         validation_fraction=0.2,
         terms=RoundTerms(rounds=1, quorum=1, deadline_s=LONGEST_S, retries=0),
         limits=WorkerLimits(memory_mb=4096, processes=64, cpu_s=LONGEST_S, wall_s=LONGEST_S),
