@@ -51,7 +51,8 @@ def test_a_wheel_has_no_benchmark_and_its_command_says_where_they_are(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("command", "name"), [("round", "bench_round"), ("training", "bench_training"), ("data", "bench_data")]
+    ("command", "name"),
+    [("round", "bench_round"), ("training", "bench_training"), ("data", "bench_data"), ("size", "bench_size")],
 )
 def test_a_checkout_has_the_benchmark_of_each_command(command: str, name: str) -> None:
     found = bench._benchmark(name)
@@ -64,3 +65,16 @@ def test_the_catalog_is_measured_in_processes_of_their_own(tmp_path: Path) -> No
     figures = bench._benchmark("bench_data").in_a_process_of_its_own(tmp_path / "catalog", 4)
     assert figures["files"] == 4 and figures["subjects"] == 2
     assert figures["register_files_opened"] == 4 and figures["rescan_files_opened"] == 1
+
+
+@pytest.mark.processes
+def test_a_large_dataset_is_measured_step_by_step(tmp_path: Path) -> None:
+    """Small here: every step of both kinds runs, and each process that takes part is measured."""
+    found = bench._benchmark("bench_size").bench_size(40, 12, tmp_path)
+    for kind, count in (("rows", 40), ("volumes", 12)):
+        assert found[kind]["count"] == count
+        steps = found[kind]["steps"]
+        assert list(steps) == ["add", "freeze", "check", "approve", "round"]
+        assert {"command_mb", "agent_mb", "worker_mb"} <= steps["check"].keys()
+        assert {"agent_mb", "worker_mb"} <= steps["round"].keys() and "command_mb" not in steps["round"]
+        assert all(value > 0 for step in steps.values() for value in step.values())

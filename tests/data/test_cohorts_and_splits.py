@@ -67,14 +67,13 @@ def subjects(*ids):
 
 def test_a_cohorts_hash_ignores_order_and_follows_content_and_key():
     cohort = Cohort(dataset="brains", format="nifti-pairs", samples=subjects("a", "b"))
-    same = cohort.model_copy(update={"samples": cohort.samples[::-1]})
+    same = Cohort(dataset="brains", format="nifti-pairs", samples=tuple(cohort.samples)[::-1])
     assert cohort_hash(cohort, KEY) == cohort_hash(same, KEY)
     assert cohort_hash(cohort, KEY) != cohort_hash(cohort, KEY[::-1])
     assert cohort_hash(cohort, KEY) != cohort_hash(cohort.without(frozenset({"a"})), KEY)
     changed = cohort.samples[0].model_copy(update={"hash": "blake3:" + "f" * 64})
-    assert cohort_hash(cohort, KEY) != cohort_hash(
-        cohort.model_copy(update={"samples": (changed, *cohort.samples[1:])}), KEY
-    )
+    other = Cohort(dataset="brains", format="nifti-pairs", samples=(changed, *cohort.samples[1:]))
+    assert cohort_hash(cohort, KEY) != cohort_hash(other, KEY)
     with pytest.raises(ValueError, match="16 bytes"):
         cohort_hash(cohort, b"short")
 

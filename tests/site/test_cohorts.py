@@ -8,16 +8,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import update
 
 from archipel.data import Cohort, DataMapping, PreparedSource, Preprocessing, RawSource, cohort_hash, validation_ids
 from archipel.site.approval import authorisation
 from archipel.site.audit import journal
-from archipel.site.cohorts import cohort_versions, split_assignment
+from archipel.site.cohorts import cohort_versions, split_assignment, stored_cohorts
 from archipel.site.datasets import catalog, exclusions
 from archipel.site.execution import preparation
 from archipel.site.services import cohorts, datasets
-from archipel.site.state import sample_cache, schema
+from archipel.site.state import sample_cache
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import BadInput, Conflict, NotFound, Refused
 from worlds.data_files import write_pairs, write_rows, write_volume
@@ -136,7 +135,9 @@ def test_a_stored_version_that_was_tampered_with_is_refused(with_table: StateFol
     cohorts.freeze_version(with_table, "table", by=ANNA)
     cohort = cohort_versions.stored(with_table.database, with_table.cohort_key, "table").cohort
     with with_table.database.write() as connection:
-        connection.execute(update(schema.cohorts).values(body=cohort.without({"p-000"}).model_dump_json()))
+        stored_cohorts.write(
+            connection, cohort_hash(cohort, with_table.cohort_key), cohort.without(frozenset({"p-000"}))
+        )
     with pytest.raises(Refused, match="is not what was frozen"):
         cohort_versions.stored(with_table.database, with_table.cohort_key, "table", 1)
 

@@ -69,6 +69,19 @@ def data(
     _print(_benchmark("bench_data").bench_data(files, pairs, data, folder), as_json)
 
 
+@app.command()
+def size(
+    rows: Annotated[int, typer.Option(min=0, help="Rows of an .npz file (0: skip them).")] = 1_000_000,
+    volumes: Annotated[int, typer.Option(min=0, help="Volumes of 8 x 8 x 8 voxels (0: skip them).")] = 100_000,
+    folder: Annotated[
+        Path | None, typer.Option(help="The folder for temporary files (by default the system's).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """A large dataset from its files to a trained round: seconds and peak memory of each process, step by step."""
+    _print(_benchmark("bench_size").bench_size(rows, volumes, folder), as_json)
+
+
 def _benchmark(name: str) -> ModuleType:
     """The module of that name in the checkout that this command runs from; raises NotFound where there is none."""
     folder = Path(__file__).resolve().parents[3] / "benchmarks"

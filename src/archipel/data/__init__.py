@@ -20,6 +20,7 @@ from archipel.data.cohorts import (
     pseudonym,
     read_mapping,
     subject_token,
+    subject_tokens,
     unmatched_names,
     validation_ids,
 )
@@ -38,6 +39,7 @@ from archipel.data.files import (
 from archipel.data.formats import FORMATS, format_named, scan
 from archipel.data.prepared import Prepared, PreparedCache, PreparedSource
 from archipel.data.requests import request_of
+from archipel.data.sample_columns import Digests, Samples, SamplesBuilder, digests_of, hex_of
 from archipel.data.sample_data import Affine, FloatVolume, LabelVolume, SampleData
 from archipel.data.samples import LABEL, ColumnSummary, DataIssue, DataSchema, Sample, Scan, SubjectId, problem_of
 from archipel.data.subjects import RawSource, Source, SubjectSet, Volume, split, usable, verify
@@ -55,6 +57,7 @@ __all__ = [
     "DataIssue",
     "DataMapping",
     "DataSchema",
+    "Digests",
     "FileFacts",
     "FileIndex",
     "FloatVolume",
@@ -72,6 +75,8 @@ __all__ = [
     "RawSource",
     "Sample",
     "SampleData",
+    "Samples",
+    "SamplesBuilder",
     "Scan",
     "Signature",
     "Source",
@@ -84,8 +89,10 @@ __all__ = [
     "cohort_hash",
     "data_changed",
     "difference",
+    "digests_of",
     "draw",
     "format_named",
+    "hex_of",
     "problem_of",
     "pseudonym",
     "read_mapping",
@@ -94,6 +101,7 @@ __all__ = [
     "signature_of",
     "split",
     "subject_token",
+    "subject_tokens",
     "unmatched_names",
     "usable",
     "validation_ids",

@@ -5,6 +5,7 @@ The subject is the unit: a sample knows whose it is and from which session, so t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -131,7 +132,7 @@ class Scan:
     Samples with an error are not among ``samples``.
     """
 
-    samples: tuple[Sample, ...]
+    samples: Sequence[Sample]
     problems: tuple[DataIssue, ...]
     schema: DataSchema
 

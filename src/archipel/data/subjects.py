@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -14,9 +15,13 @@ from numpy.typing import NDArray
 
 from archipel.data.cohorts import Cohort, mapping
 from archipel.data.formats import format_named
+from archipel.data.prepared import PreparedSource
+from archipel.data.sample_columns import Samples
 from archipel.data.sample_data import Affine, FloatVolume, LabelVolume, SampleData
 from archipel.data.samples import Sample
 from archipel.vocabulary import BadInput, ColumnNeed, DataNeeds, ErrorCode, Thing, Value
+
+_ROWS_AT_ONCE = 4096
 
 
 class Source(Protocol):
@@ -66,7 +71,7 @@ class Table(NamedTuple):
 
     x: NDArray[Any]
     y: NDArray[Any]
-    ids: tuple[str, ...]
+    ids: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ class SubjectSet:
     """Some samples of a cohort, ordered by subject and session, as a plan may read them."""
 
     source: Source
-    samples: tuple[Sample, ...]
+    samples: Sequence[Sample]
     needs: DataNeeds
     mapping: mapping.DataMapping = field(default_factory=mapping.DataMapping)
 
@@ -84,14 +89,18 @@ class SubjectSet:
     def __getitem__(self, chosen: int | slice | Iterable[int]) -> SubjectSet:
         """The same with these samples only, by their places: what a batch of a large dataset is made from."""
         if isinstance(chosen, slice):
-            return replace(self, samples=self.samples[chosen])
-        places = [chosen] if isinstance(chosen, int) else chosen
-        return replace(self, samples=tuple(self.samples[int(place)] for place in places))
+            return replace(self, samples=self._columns[chosen])
+        places = [chosen] if isinstance(chosen, int) else [int(place) for place in chosen]
+        return replace(self, samples=self._columns.take(np.arange(len(self))[np.array(places, np.int64)]))
 
     @property
-    def ids(self) -> tuple[str, ...]:
+    def ids(self) -> Sequence[str]:
         """The samples' names, in the order of everything else here."""
-        return tuple(sample.name for sample in self.samples)
+        return self._columns.names
+
+    @property
+    def _columns(self) -> Samples:
+        return Samples.of(self.samples)
 
     def empty(self) -> SubjectSet:
         """The same without samples."""
@@ -135,12 +144,21 @@ class SubjectSet:
     def _arrays(self) -> Table:
         """The arrays as stored; y is the place of the target's category where the plan names one."""
         target = self.needs.target
-        x, y = [], []
-        for sample, reading in zip(self.samples, self.source.read(self.samples), strict=True):
-            x.append(reading.arrays["x"])
-            y.append(reading.arrays["y"] if target is None else self._number(sample, target, reading.values))
+        if target is None and isinstance(self.source, PreparedSource):
+            whole = self.source.stacked(self._columns)
+            if whole is not None:
+                return Table(whole["x"], whole["y"], self.ids)
         kind = np.int64 if target is not None and target.is_category else None
-        return Table(np.stack(x), np.asarray(y, dtype=kind), self.ids)
+        parts: list[tuple[NDArray[Any], NDArray[Any]]] = []
+        both = zip(self.samples, self.source.read(self.samples), strict=True)
+        # Some thousand rows at a time: an array object for each row takes more than a short row itself.
+        while some := list(islice(both, _ROWS_AT_ONCE)):
+            y = [
+                one.arrays["y"] if target is None else self._number(sample, target, one.values) for sample, one in some
+            ]
+            parts.append((np.stack([reading.arrays["x"] for _, reading in some]), np.asarray(y, dtype=kind)))
+        x = np.concatenate([part for part, _ in parts])
+        return Table(x, np.concatenate([part for _, part in parts]), self.ids)
 
     def _number(self, sample: Sample, column: ColumnNeed, stored: Mapping[str, Value]) -> float:
         value = self.mapping.value(column.name, stored)
@@ -179,12 +197,14 @@ def usable(cohort: Cohort, needs: DataNeeds) -> Cohort:
         return cohort
     asked = cohort.mapping.required_columns(needs)
     # A table's rows name their missing values; values beside volumes are all in the sample.
-    kept = tuple(
-        sample
-        for sample in cohort.samples
-        if not asked.intersection(sample.missing) and (needs.kind == "table" or asked <= sample.values.keys())
-    )
-    return cohort.model_copy(update={"samples": kept})
+    is_table = needs.kind == "table"
+
+    def complete(kind: int) -> bool:
+        rest = cohort.samples.rest(kind)
+        lacks, known = rest.get("missing", ()), rest.get("values", {}).keys()
+        return not asked.intersection(lacks) and (is_table or asked <= known)
+
+    return cohort.model_copy(update={"samples": cohort.samples.of_kinds(complete)})
 
 
 def split(source: Source, cohort: Cohort, fraction: float, needs: DataNeeds) -> tuple[SubjectSet, SubjectSet]:
@@ -195,8 +215,7 @@ def split(source: Source, cohort: Cohort, fraction: float, needs: DataNeeds) -> 
     """
     cohort = usable(cohort, needs)
     held_out = cohort.held_out(fraction)
-    ordered = sorted(cohort.samples, key=lambda sample: sample.key)
-    training = tuple(sample for sample in ordered if sample.subject not in held_out)
-    validation = tuple(sample for sample in ordered if sample.subject in held_out)
+    training = cohort.samples.of_subjects(held_out, inside=False)
+    validation = cohort.samples.of_subjects(held_out)
     whole = SubjectSet(source, training, needs, cohort.mapping)
     return whole, replace(whole, samples=validation)

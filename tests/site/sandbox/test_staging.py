@@ -37,6 +37,20 @@ def test_a_file_that_went_from_the_cache_is_a_task_to_be_done_again(tmp_path: Pa
     assert refused.value.code is ErrorCode.LOST
 
 
+@pytest.mark.parametrize("most_binds", [1, 500])
+def test_a_file_that_is_made_for_a_worker_is_among_the_others_and_goes_with_them(
+    tmp_path: Path, most_binds: int
+) -> None:
+    given = prepared(tmp_path, "a", "b")
+    stage = StagedFiles(given, tmp_path, made={"cohort": iter([b"one ", b"two"])}, most_binds=most_binds)
+    shown = {place: path for path, place in stage.files}
+    places = [shown["cohort"]] if most_binds > 1 else [shown[""] / "cohort"]
+    assert places[0].read_bytes() == b"one two" and places[0].stat().st_mode & 0o777 == 0o444
+    assert stage.count == 2
+    stage.close()
+    assert not places[0].exists() and not list(tmp_path.glob("stage-*"))
+
+
 @pytest.mark.parametrize("mask", [0o022, 0o077])
 def test_many_files_are_one_folder_that_any_worker_can_enter(tmp_path: Path, mask: int) -> None:
     given = prepared(tmp_path, *"abcde")

@@ -12,19 +12,23 @@ from archipel.data.cohorts.cohort import (
     difference,
     pseudonym,
     subject_token,
+    subject_tokens,
 )
+from archipel.data.cohorts.cohort_files import PIECE, CohortSettings, cohort_of, pieces, settings_of
 from archipel.data.cohorts.mapping import ColumnMapping, DataMapping, grid_after, read_mapping
 from archipel.data.cohorts.needs_check import Answer, Verdict, check_needs, unmatched_names
 from archipel.data.cohorts.preprocessing import Preprocessing
-from archipel.data.cohorts.splits import SPLIT, TRAINING, VALIDATION, draw, predefined_split, validation_ids
+from archipel.data.cohorts.splits import SPLIT, TRAINING, VALIDATION, draw, predefined_split, validating, validation_ids
 
 __all__ = [
+    "PIECE",
     "SPLIT",
     "TRAINING",
     "VALIDATION",
     "Answer",
     "Cohort",
     "CohortDifference",
+    "CohortSettings",
     "ColumnMapping",
     "DataMapping",
     "Preprocessing",
@@ -32,14 +36,19 @@ __all__ = [
     "changes",
     "check_needs",
     "cohort_hash",
+    "cohort_of",
     "difference",
     "draw",
     "grid_after",
     "mapping",
+    "pieces",
     "predefined_split",
     "pseudonym",
     "read_mapping",
+    "settings_of",
     "subject_token",
+    "subject_tokens",
     "unmatched_names",
+    "validating",
     "validation_ids",
 ]

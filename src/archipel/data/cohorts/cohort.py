@@ -9,20 +9,27 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Self
+from typing import Annotated
 
+import numpy as np
 import rfc8785
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator
 
 from archipel.data.cohorts import mapping, preprocessing
 from archipel.data.cohorts.mapping import DataMapping
 from archipel.data.cohorts.preprocessing import Preprocessing
 from archipel.data.cohorts.splits import validation_ids
+from archipel.data.sample_columns import Digests, Samples
 from archipel.data.sample_data import Affine, SampleData
-from archipel.data.samples import Sample, SubjectId
+from archipel.data.samples import Sample, SubjectId, sample_name
+from archipel.data.text_columns import TextColumn
 from archipel.vocabulary import Name, Record
+
+LISTS = ("samples", "validation", "pseudonyms")
+"""The fields of a cohort that are as long as it has samples or subjects."""
 
 
 class Cohort(Record):
@@ -40,27 +47,31 @@ class Cohort(Record):
     options: dict[str, str] = {}
     mapping: DataMapping = DataMapping()
     recipe: Preprocessing = Preprocessing()
-    samples: tuple[Sample, ...]
+    samples: Samples
+    """In the order of subject and session."""
     validation: tuple[SubjectId, ...] | None = None
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] | None = None
     pseudonyms: dict[SubjectId, SubjectId] = {}
 
-    @model_validator(mode="after")
-    def _no_sample_twice(self) -> Self:
-        if len({sample.key for sample in self.samples}) != len(self.samples):
+    @field_validator("samples")
+    @classmethod
+    def _in_order(cls, samples: Samples) -> Samples:
+        ordered = samples.sorted()
+        if not ordered.names_each_once:
             raise ValueError("a cohort names each subject's session once")
-        return self
+        return ordered
 
     @property
-    def subjects(self) -> tuple[str, ...]:
+    def subjects(self) -> TextColumn:
         """The subject ids in order, each once."""
-        return tuple(sorted({sample.subject for sample in self.samples}))
+        return self.samples.subjects
 
     @property
-    def training(self) -> tuple[str, ...]:
+    def training(self) -> TextColumn:
         """The subjects that are not in the validation list."""
-        held_out = frozenset(self.validation or ())
-        return tuple(subject for subject in self.subjects if subject not in held_out)
+        held_out, subjects = frozenset(self.validation or ()), self.subjects
+        trains = np.fromiter((subject not in held_out for subject in subjects), np.bool_, len(subjects))
+        return subjects.take(trains)
 
     def held_out(self, fraction: float) -> frozenset[str]:
         """The subjects that validate: those of the cohort's own list, else those chosen by each subject's draw and
@@ -79,23 +90,44 @@ class Cohort(Record):
     def without(self, ids: Iterable[str]) -> Cohort:
         """The cohort after these patients withdrew; no other subject moves between training and validation."""
         gone = frozenset(ids)
-        kept = tuple(sample for sample in self.samples if sample.subject not in gone)
+        kept = self.samples.of_subjects(gone, inside=False)
         held_out = None if self.validation is None else tuple(one for one in self.validation if one not in gone)
         known = {subject: pseudonym for subject, pseudonym in self.pseudonyms.items() if subject not in gone}
         return self.model_copy(update={"samples": kept, "validation": held_out, "pseudonyms": known})
 
 
 def cohort_hash(cohort: Cohort, key: bytes) -> str:
-    """``sha256:<hex>``, the HMAC-SHA256 of the cohort's canonical JSON (RFC 8785) under the site's key.
+    """``sha256:<hex>``, the HMAC-SHA256 of the cohort's document under the site's key; decision 0008 defines it.
 
-    The order of the samples does not matter; a field at its default is left out, so that a field which a later
-    version adds does not change the hash of an older cohort. Raises ValueError for a key shorter than 16 bytes.
+    The document is canonical JSON (RFC 8785) in which each list that grows with the cohort is its length and the
+    SHA-256 of its lines, so that it is formed over a stream. The order of samples does not matter; a field at its
+    default is left out, so that a field which a later version adds does not change the hash of an older cohort. Raises
+    ValueError for a key shorter than 16 bytes.
     """
-    document = cohort.model_dump(mode="json", exclude_defaults=True)
-    document["samples"] = sorted(
-        document.get("samples", ()), key=lambda sample: (str(sample["subject"]), sample.get("session", ""))
-    )
-    return "sha256:" + _keyed(rfc8785.dumps(document), key)
+    document = cohort.model_dump(mode="json", exclude_defaults=True, exclude=set(LISTS))
+    document["samples"] = {"count": len(cohort.samples), "sha256": cohort.samples.content()}
+    if cohort.validation is not None:
+        document["validation"] = _lines(sorted(cohort.validation))
+    if cohort.pseudonyms:
+        document["pseudonyms"] = _lines([list(pair) for pair in sorted(cohort.pseudonyms.items())])
+    return "sha256:" + _keyed(b"archipel-cohort/2\0" + rfc8785.dumps(document), key)
+
+
+def _lines(items: Sequence[object]) -> dict[str, object]:
+    """A list of texts, or of lists of texts, as its length and the SHA-256 of its lines: each item's JSON and a line
+    feed."""
+    hasher, text = hashlib.sha256(), json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+    for item in items:
+        hasher.update(f"{text(item)}\n".encode())
+    return {"count": len(items), "sha256": hasher.hexdigest()}
+
+
+def subject_tokens(subjects: Iterable[str], key: bytes) -> Digests:
+    """The tokens of many subjects in one array, 32 bytes each. Raises as ``subject_token`` does."""
+    made = bytearray()
+    for subject in subjects:
+        made += _digest(_subject(subject), key)
+    return np.frombuffer(made, "S32")
 
 
 def subject_token(subject: str, key: bytes) -> str:
@@ -103,7 +135,7 @@ def subject_token(subject: str, key: bytes) -> str:
 
     An id is one subject, however its accents are encoded. Raises ValueError for a key shorter than 16 bytes.
     """
-    return _keyed(b"archipel-subject/1\0" + unicodedata.normalize("NFC", subject).encode(), key)
+    return _keyed(_subject(subject), key)
 
 
 def pseudonym(subject: str, key: bytes) -> str:
@@ -115,10 +147,18 @@ def pseudonym(subject: str, key: bytes) -> str:
     return "p-" + _keyed(b"archipel-pseudonym/1\0" + subject.encode(), key)[:24]
 
 
+def _subject(subject: str) -> bytes:
+    return b"archipel-subject/1\0" + unicodedata.normalize("NFC", subject).encode()
+
+
 def _keyed(message: bytes, key: bytes) -> str:
+    return _digest(message, key).hex()
+
+
+def _digest(message: bytes, key: bytes) -> bytes:
     if len(key) < 16:
         raise ValueError("a cohort's hash needs a key of at least 16 bytes")
-    return hmac.new(key, message, hashlib.sha256).hexdigest()
+    return hmac.digest(key, message, hashlib.sha256)
 
 
 class CohortDifference(Record):
@@ -139,16 +179,19 @@ class CohortDifference(Record):
 
 def difference(before: Cohort, after: Cohort) -> CohortDifference:
     """What changed from ``before`` to ``after``, without the version numbers."""
-    old, new = ({sample.key: sample for sample in cohort.samples} for cohort in (before, after))
+    old, new = ({key: place for place, key in enumerate(cohort.samples.each_key())} for cohort in (before, after))
+    ours, theirs = before.samples.digests, after.samples.digests
     changed = [
-        _changed(old[key], new[key]) for key in sorted(old.keys() & new.keys()) if old[key].hash != new[key].hash
+        _changed(before.samples[old[key]], after.samples[new[key]])
+        for key in sorted(old.keys() & new.keys())
+        if ours[old[key]] != theirs[new[key]]
     ]
     gained = set(after.subjects) - set(before.subjects)
     lost = set(before.subjects) - set(after.subjects)
     # If a subject who stays has a session more or fewer, the subject changed.
     for key in sorted(old.keys() ^ new.keys()):
         if key[0] not in gained | lost:
-            changed.append(f"{(old.get(key) or new[key]).name} ({'gone' if key in old else 'new'})")
+            changed.append(f"{sample_name(*key)} ({'gone' if key in old else 'new'})")
     return CohortDifference(
         added=tuple(sorted(gained)),
         removed=tuple(sorted(lost)),

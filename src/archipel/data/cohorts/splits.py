@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 
+from archipel.data.sample_columns import Samples
 from archipel.data.samples import Sample
 
 SPLIT, TRAINING, VALIDATION = "split", "training", "validation"
@@ -26,7 +27,7 @@ def draw(subject_id: str) -> float:
 
 def predefined_split(samples: Iterable[Sample]) -> dict[str, bool]:
     """The subjects whose side the dataset itself gives, and whether it is validation."""
-    return {one.subject: one.values[SPLIT] == VALIDATION for one in samples if SPLIT in one.values}
+    return {subject: side == VALIDATION for subject, side in Samples.of(samples).values(SPLIT)}
 
 
 def validation_ids(ids: Iterable[str], fraction: float, before: Mapping[str, bool] | None = None) -> frozenset[str]:
@@ -36,14 +37,34 @@ def validation_ids(ids: Iterable[str], fraction: float, before: Mapping[str, boo
     trains, and with ``fraction`` > 0 at least one of two or more validates, as far as a new subject can be moved for
     it. Raises ValueError for a fraction outside [0, 1).
     """
+    settled = before or {}
+    return validating(((subject, settled.get(subject)) for subject in ids), fraction)
+
+
+def validating(subjects: Iterable[tuple[str, bool | None]], fraction: float) -> frozenset[str]:
+    """As ``validation_ids``, of subjects each with whether it validates already, None for one that is not assigned.
+
+    Nothing is kept of a subject that trains, so that a million of them take little memory.
+    """
     if not 0 <= fraction < 1:
         raise ValueError(f"a validation fraction is in [0, 1), not {fraction}")
-    settled = before or {}
-    ordered = sorted(set(ids), key=lambda subject_id: (draw(subject_id), subject_id))
-    chosen = {subject_id for subject_id in ordered if settled.get(subject_id, draw(subject_id) < fraction)}
-    free = [subject_id for subject_id in ordered if subject_id not in settled]
-    if fraction > 0 and not chosen and len(ordered) >= 2:
-        chosen.update(free[:1])
-    if len(chosen) == len(ordered):
-        chosen.difference_update(free[-1:])
+    chosen: set[str] = set()
+    first, several, any_trains = "", False, False
+    lowest: tuple[float, str] | None = None
+    highest: tuple[float, str] | None = None
+    for subject, settled in subjects:
+        first = first or subject
+        several = several or subject != first
+        drawn = (draw(subject), subject)
+        if settled is None:
+            lowest = drawn if lowest is None else min(lowest, drawn)
+            highest = drawn if highest is None else max(highest, drawn)
+        if drawn[0] < fraction if settled is None else settled:
+            chosen.add(subject)
+        else:
+            any_trains = True
+    if not any_trains and highest is not None:
+        chosen.discard(highest[1])
+    elif fraction > 0 and several and not chosen and lowest is not None:
+        chosen.add(lowest[1])
     return frozenset(chosen)

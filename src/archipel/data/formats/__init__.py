@@ -20,6 +20,7 @@ from archipel.data.formats.npz import NpzTable
 from archipel.data.formats.nrrd import NrrdPairs
 from archipel.data.formats.volume_names import is_of
 from archipel.data.limits import DATA_LIMITS, DataLimits
+from archipel.data.sample_columns import Samples
 from archipel.data.samples import DataIssue, Scan
 from archipel.lazy import lazy_names
 from archipel.vocabulary import BadInput, Thing
@@ -126,9 +127,11 @@ def scan(
 
 def _without(found: Scan, leaves_out: LeavesOut) -> Scan:
     """What is left of a scan, even if a format read a subject who is left out."""
-    samples = tuple(sample for sample in found.samples if not leaves_out(sample.subject))
+    samples = Samples.of(found.samples)
+    out = frozenset(subject for subject in samples.subjects if leaves_out(subject))
+    samples = samples.of_subjects(out, inside=False)
     problems = tuple(one for one in found.problems if not _is_about(one, leaves_out))
-    counts = {"subjects": len({sample.subject for sample in samples}), "samples": len(samples)}
+    counts = {"subjects": len(samples.subjects), "samples": len(samples)}
     return Scan(samples, problems, found.schema.model_copy(update=counts))
 
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from archipel.data.files import Folder
 from archipel.data.formats.base import content_of
+from archipel.data.sample_columns import Samples, SamplesBuilder
 from archipel.data.samples import LABEL, ColumnSummary, DataIssue, DataSchema, Sample, Scan, problem_of, sample_name
 from archipel.data.volumes import ImageFacts, MaskFacts, Sketchbook, volumes
 from archipel.vocabulary import BadInput, Value
@@ -37,7 +38,8 @@ class FoundVolumes:
         self._folder = folder
         self._sketchbook = Sketchbook()
         self._declared = dict(declared or {})
-        self._samples: dict[tuple[str, str], Sample] = {}
+        self._samples = SamplesBuilder()
+        self._met: set[tuple[str, str]] = set()
         self._modalities: Counter[str] = Counter()
         self._values: Counter[str] = Counter()
         self._shapes = array("q")
@@ -57,7 +59,7 @@ class FoundVolumes:
             return False
         name = sample_name(subject, session)
         key = (subject, session)
-        if key in self._samples:
+        if key in self._met:
             cause = f"is there twice (again in {', '.join(sorted(files.values()))})"
             self.report(DataIssue(thing=name, cause=cause, remedy="keep one of them"), subject)
             return False
@@ -78,7 +80,8 @@ class FoundVolumes:
             cause = f"has a name that cannot be used ({error.errors()[0]['msg']})"
             self.report(DataIssue(thing=name, cause=cause, remedy="rename its files and folders"), subject)
             return False
-        self._samples[key] = sample
+        self._samples.add(sample)
+        self._met.add(key)
         self._count({role: found.require_facts() for role, found in facts.items()})
         self._remark(name, subject, files, facts)
         return True
@@ -146,10 +149,10 @@ class FoundVolumes:
 
     def scan(self) -> Scan:
         """All that was found, with samples in order."""
-        samples = tuple(self._samples[key] for key in sorted(self._samples))
+        samples = self._samples.samples().sorted()
         return Scan(samples, tuple(dict.fromkeys(self.problems)), self._schema(samples))
 
-    def _schema(self, samples: Sequence[Sample]) -> DataSchema:
+    def _schema(self, samples: Samples) -> DataSchema:
         names = {str(value): name for value, name in sorted(self._declared.items())}
         if not samples:
             return DataSchema(kind="volumes", label_names=names)
@@ -157,7 +160,7 @@ class FoundVolumes:
         spacings = np.array(self._spacings).reshape(-1, 3)
         return DataSchema(
             kind="volumes",
-            subjects=len({sample.subject for sample in samples}),
+            subjects=len(samples.subjects),
             samples=len(samples),
             modalities=dict(sorted(self._modalities.items())),
             label_values={value: self._values[value] for value in sorted(self._values, key=int)},

@@ -6,6 +6,7 @@ the same for ``val`` and ``test``. Such a file has no ids: its rows are called `
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import math
@@ -23,31 +24,49 @@ from archipel.data.cohorts import SPLIT, TRAINING, VALIDATION
 from archipel.data.files import Folder, Purpose, data_changed, short_of_memory
 from archipel.data.formats.base import Options
 from archipel.data.limits import DATA_LIMITS, DataLimits
+from archipel.data.sample_columns import SamplesBuilder
 from archipel.data.sample_data import SampleData
 from archipel.data.samples import DataIssue, DataSchema, Sample, Scan
+from archipel.data.text_columns import TextBuilder, TextColumn
 from archipel.tensors import BlobHasher, is_finite
 from archipel.vocabulary import BadInput, DataKind, ErrorCode, Record, Thing
 
 _ARRAYS = ("x", "y", "subject")
 _SPLITS = {"train": TRAINING, "val": VALIDATION, "test": ""}
 _EMPTY = DataSchema(kind="arrays")
+_AT_ONCE = 4096
 _MOST_NAMES = 1 << 16
 """Bytes of the list of a file's arrays."""
 
 
 class NpzFacts(Record):
-    """A file of arrays: each sound row's subject, part of the file, number and hash; whether the file has parts.
+    """A file of arrays. ``parts`` are its parts with the number of rows of each, one without a name if it has none.
 
-    ``arrays`` are type and shape of one sample by name.
+    ``ids`` are the sound rows' subjects, one a line, ``digests`` the base64 of their hashes, 32 bytes each, and
+    ``faulty`` the numbers of the other rows: in columns, as a file may have a million rows. ``arrays`` are type and
+    shape of one sample by name.
     """
 
-    rows: tuple[tuple[str, str, int, str], ...]
-    splits: bool
+    parts: tuple[tuple[str, int], ...]
+    ids: str
+    digests: str
+    faulty: tuple[int, ...]
     arrays: dict[str, str]
     problems: tuple[DataIssue, ...]
 
+    def rows(self) -> Iterator[tuple[str, str, int, bytes]]:
+        """Each sound row's subject, part of the file, number and digest."""
+        digests, ids = base64.b64decode(self.digests), iter(self.ids.split("\n"))
+        faulty, row, at = frozenset(self.faulty), 0, 0
+        for part, count in self.parts:
+            for number in range(row, row + count):
+                if number not in faulty:
+                    yield next(ids), part, number, digests[at : at + 32]
+                    at += 32
+            row += count
 
-_FACTS = Purpose("npz/3", NpzFacts)
+
+_FACTS = Purpose("npz/4", NpzFacts)
 
 
 class NpzTable:
@@ -83,24 +102,29 @@ class NpzTable:
         looked = folder.look(place, _FACTS, lambda path: _examined(path, folder.limits))
         if looked.problem is not None:
             return Scan((), (*problems, looked.problem), _EMPTY)
-        problems += looked.require_facts().problems
-        if own and not looked.require_facts().splits:
+        facts = looked.require_facts()
+        problems += facts.problems
+        if own and not any(part for part, _ in facts.parts):
             problems.append(DataIssue(thing=place, cause="has no split of its own", remedy="leave split=own out"))
-        samples, left_out = [], 0
-        for subject, part, row, digest in looked.require_facts().rows:
+        built, left_out = SamplesBuilder(), 0
+        kinds = {
+            part: built.kind("blake3", {"files": {"table": place}} | ({"values": {SPLIT: side}} if side else {}))
+            for part, side in ((part, _SPLITS.get(part, "") if own else "") for part, _ in facts.parts)
+        }
+        for subject, part, row, digest in facts.rows():
             if folder.leaves_out(subject):
                 continue
             if own and part and not _SPLITS[part]:
                 left_out += 1
                 continue
-            values = {SPLIT: _SPLITS[part]} if own and part else {}
-            samples.append(Sample(subject=subject, files={"table": place}, row=row, values=values, hash=digest))
+            built.add_row(subject, "", digest, row, kinds[part])
+        samples = built.samples().sorted()
         if left_out:
             cause = f"{left_out} test rows are left out"
             problems.append(_warning(place, cause, "no action is needed: they are for a test after the training"))
         counts = {"subjects": len(samples), "samples": len(samples)}
-        schema = DataSchema(kind="arrays", arrays=looked.require_facts().arrays, **counts)
-        return Scan(tuple(sorted(samples, key=lambda sample: sample.key)), tuple(problems), schema)
+        schema = DataSchema(kind="arrays", arrays=facts.arrays, **counts)
+        return Scan(samples, tuple(problems), schema)
 
     def read(self, root: Path, samples: Sequence[Sample], options: Options) -> Iterator[SampleData]:
         """The rows of the samples."""
@@ -130,12 +154,12 @@ class _Rows:
 
 
 class _Arrays(NamedTuple):
-    """A file's rows: which part of the file each comes from ("" when it has no parts), and its row in that part."""
+    """A file's rows, and how many of them are in which part of the file ("" when it has no parts), in order."""
 
     x: _Rows
     y: _Rows
-    ids: tuple[str, ...]
-    parts: tuple[str, ...]
+    ids: TextColumn
+    parts: tuple[tuple[str, int], ...]
 
 
 def _warning(thing: str, cause: str, remedy: str) -> DataIssue:
@@ -144,28 +168,50 @@ def _warning(thing: str, cause: str, remedy: str) -> DataIssue:
 
 def _examined(path: Path, limits: DataLimits) -> NpzFacts:
     x, y, ids, parts = _arrays(path, limits)
-    problems, rows, seen = [], [], set()
-    for row, (subject, part) in enumerate(zip(ids, parts, strict=True)):
-        if not _is_id(subject):
-            cause = f"row {row} has no id that a subject may have"
-            problems.append(DataIssue(thing=path.name, cause=cause, remedy="name it without / and control characters"))
-        elif subject in seen:
-            cause = f"is in {path.name} more than once"
-            problems.append(DataIssue(thing=subject, cause=cause, remedy="keep one row per subject", subject=subject))
-        elif not (_finite(x[row]) and _finite(y[row])):
-            cause = f"its row of {path.name} contains NaN or infinite values"
-            problems.append(DataIssue(thing=subject, cause=cause, remedy="fix or remove the row", subject=subject))
+    problems: list[DataIssue] = []
+    faulty: list[int] = []
+    seen: set[str] = set()
+    sound, digests, several = TextBuilder(), bytearray(), _several(ids)
+    for row, subject in enumerate(ids):
+        problem = _problem(path, row, subject, subject in seen, _finite(x[row]) and _finite(y[row]))
+        if problem is not None:
+            problems.append(problem)
+            faulty.append(row)
         else:
-            rows.append((subject, part, row, _row_hash(x[row], y[row])))
-        seen.add(subject)
-    if not ids:
+            sound.add(f"\n{subject}" if digests else subject)
+            digests += bytes.fromhex(_row_hash(x[row], y[row]).partition(":")[2])
+        if hash(subject) in several:
+            seen.add(subject)
+    if not len(ids):
         problems.append(DataIssue(thing=path.name, cause="holds no row", remedy="add the subjects' rows"))
     return NpzFacts(
-        rows=tuple(rows),
-        splits=any(parts),
+        parts=parts,
+        ids=sound.arrays()[0].tobytes().decode(),
+        digests=base64.b64encode(digests).decode(),
+        faulty=tuple(faulty),
         arrays={name: f"{array.dtype.name} {list(array.shape)}" for name, array in (("x", x), ("y", y))},
         problems=tuple(problems),
     )
+
+
+def _problem(path: Path, row: int, subject: str, again: bool, finite: bool) -> DataIssue | None:
+    """What is wrong with a row, if anything is."""
+    if not _is_id(subject):
+        cause = f"row {row} has no id that a subject may have"
+        return DataIssue(thing=path.name, cause=cause, remedy="name it without / and control characters")
+    if again:
+        cause = f"is in {path.name} more than once"
+        return DataIssue(thing=subject, cause=cause, remedy="keep one row per subject", subject=subject)
+    if not finite:
+        cause = f"its row of {path.name} contains NaN or infinite values"
+        return DataIssue(thing=subject, cause=cause, remedy="fix or remove the row", subject=subject)
+    return None
+
+
+def _several(ids: TextColumn) -> frozenset[int]:
+    """Hashes of all ids that are there more than once, and of hardly any other: a set of all ids would be large."""
+    hashes, counts = np.unique(np.fromiter(map(hash, ids), np.int64, len(ids)), return_counts=True)
+    return frozenset(hashes[counts > 1].tolist())
 
 
 def _is_id(subject: str) -> bool:
@@ -283,7 +329,7 @@ def _arrays(path: Path, limits: DataLimits = DATA_LIMITS) -> _Arrays:
             "give all three the same number of rows",
         )
     _check_rows(path, limits.npz_rows, [x], [y])
-    return _Arrays(_Rows(x), _Rows(y), tuple(str(value) for value in subject.tolist()), ("",) * len(subject))
+    return _Arrays(_Rows(x), _Rows(y), TextColumn.of(_texts(subject)), (("", len(subject)),))
 
 
 def _check_rows(path: Path, most: int, *arrays: Sequence[NDArray[Any]]) -> None:
@@ -311,5 +357,13 @@ def _in_parts(path: Path, arrays: Mapping[str, NDArray[Any]], parts: Sequence[st
     if len(shapes) > 1 or len(kinds) > 1 or len({array.shape[1:] for array in labels}) > 1:
         listed = json.dumps(sorted(str(list(shape)) for _, shape in shapes))
         raise _bad(path, f"its parts hold images of different kinds ({listed})", "give all the same size and type")
-    rows = [(f"{part}-{row:05d}", part) for part, x in zip(parts, images, strict=True) for row in range(len(x))]
-    return _Arrays(_Rows(*images), _Rows(*labels), tuple(one for one, _ in rows), tuple(part for _, part in rows))
+    counts = tuple((part, len(x)) for part, x in zip(parts, images, strict=True))
+    ids = TextColumn.of(f"{part}-{row:05d}" for part, count in counts for row in range(count))
+    return _Arrays(_Rows(*images), _Rows(*labels), ids, counts)
+
+
+def _texts(subject: NDArray[Any]) -> Iterator[str]:
+    for first in range(0, len(subject), _AT_ONCE):
+        for value in subject[first : first + _AT_ONCE].tolist():
+            # What is not Unicode gets characters that no id may have.
+            yield str(value).encode("utf-8", "backslashreplace").decode()

@@ -4,7 +4,8 @@ It knows cohorts and formats. It knows nothing of plans.
 """
 
 from archipel.data.prepared.cache import Prepared, PreparedCache
-from archipel.data.prepared.source import ROWS, Keyed, Preparation, PreparedSource, is_rows, write_prepared
+from archipel.data.prepared.preparation import Preparation, is_rows
+from archipel.data.prepared.source import ROWS, Keyed, PreparedSource, write_prepared
 
 __all__ = [
     "ROWS",

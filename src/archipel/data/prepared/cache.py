@@ -19,10 +19,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+
 from archipel.data.cohorts import Cohort
 from archipel.data.files import data_changed, signature_of
 from archipel.data.formats import format_named
-from archipel.data.prepared.source import ROWS, Damaged, Keyed, Preparation, is_rows, keys_in, write_prepared
+from archipel.data.prepared.preparation import Preparation, is_rows
+from archipel.data.prepared.source import ROWS, Damaged, Keyed, check_whole, contents_in, write_prepared
+from archipel.data.sample_columns import Digests, Samples, digests_of
 from archipel.data.sample_data import SampleData
 from archipel.data.samples import Sample
 from archipel.vocabulary import UNWATCHED, BadInput, ErrorCode, Thing, Watch
@@ -95,8 +99,8 @@ class PreparedCache:
         With ``kept``, everything made from samples of other hashes than these goes as well.
         A worker that has such a file open keeps it until it ends.
         """
-        digits = _all_digits(hashes)
-        rest = None if kept is None else _all_digits(kept) - digits
+        digits = np.unique(digests_of(hashes))
+        rest = None if kept is None else np.setdiff1d(digests_of(kept), digits)
         gone = self._remove(digits, rest)
         # A second time, with the lock: a process that was preparing meanwhile may have made it again.
         with self._alone(UNWATCHED):
@@ -107,20 +111,20 @@ class PreparedCache:
         """Bytes of all entries."""
         return sum(path.stat().st_size for path in self._entries())
 
-    def _remove(self, digits: set[str], rest: set[str] | None) -> int:
-        def goes(key: str) -> bool:
-            digest = key.partition(".")[0]
-            return digest in digits or (rest is not None and digest not in rest)
+    def _remove(self, digits: Digests, rest: Digests | None) -> int:
+        def goes(contents: Digests) -> bool:
+            other = rest is not None and not np.isin(contents, np.concatenate((digits, rest))).all()
+            return other or bool(np.isin(contents, digits).any())
 
         gone = 0
         for path in list(self._entries()):
             if path.parent.name == "rows":
                 try:
-                    holds_one = any(map(goes, keys_in(path)))
+                    holds_one = goes(contents_in(path))
                 except (Damaged, FileNotFoundError):
                     holds_one = True
             else:
-                holds_one = goes(path.name)
+                holds_one = goes(digests_of([f":{path.name.partition('.')[0]}"]))
             if holds_one:
                 path.unlink(missing_ok=True)
                 gone += 1
@@ -201,7 +205,7 @@ class PreparedCache:
         """Whether the entry is here; it counts as used now, and a damaged one is removed."""
         path = self._place(name)
         try:
-            keys_in(path)
+            check_whole(path)
             os.utime(path)
         except FileNotFoundError:
             return False
@@ -234,7 +238,7 @@ class _Work:
         self.root, self.cohort, self.watch = root, cohort, watch
         self.layout, self.how, self.is_rows = format_named(cohort.format), Preparation.of(cohort), is_rows(cohort)
         samples = cohort.samples
-        self.names = [self.how.rows_key(samples)] if self.is_rows else self.how.keys(samples)
+        self.names = [self.how.rows_key(samples)] if self.is_rows else list(self.how.keys(samples))
 
     def readings(self, samples: Sequence[Sample]) -> Iterator[SampleData]:
         """The samples, read from the dataset's files and mapped."""
@@ -276,7 +280,7 @@ class _Room:
 @contextmanager
 def _unchanged(root: Path, samples: Sequence[Sample]) -> Iterator[None]:
     """Raise BadInput when a file is written to between its verification and the end of its reading."""
-    places = sorted({place for sample in samples for place in sample.files.values()})
+    places = sorted(Samples.of(samples).places)
     try:
         before = [signature_of(root / place) for place in places]
     except OSError:
@@ -289,7 +293,3 @@ def _unchanged(root: Path, samples: Sequence[Sample]) -> Iterator[None]:
             now = None
         if now != known:
             raise data_changed(place, "was changed while it was read")
-
-
-def _all_digits(hashes: Iterable[str]) -> set[str]:
-    return {hashed.partition(":")[2] for hashed in hashes}

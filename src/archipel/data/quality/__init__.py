@@ -4,7 +4,7 @@
 nothing. ``page`` writes the report and its pictures as one HTML file. All of it stays at the site.
 """
 
-from archipel.data.quality.contents import contents
+from archipel.data.quality.contents import array_contents, contents
 from archipel.data.quality.evidence import ArrayFacts, Evidence, VolumeFacts, gather
 from archipel.data.quality.page import page
 from archipel.data.quality.pictures import Pictures, draw_pictures
@@ -19,6 +19,7 @@ __all__ = [
     "Readiness",
     "Severity",
     "VolumeFacts",
+    "array_contents",
     "build",
     "contents",
     "draw_pictures",

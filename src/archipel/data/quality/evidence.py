@@ -146,7 +146,7 @@ def _arrays_of(
 
         def examine(_: Path, inside: Sequence[Sample] = inside) -> ArraysExamined:
             readings = format_named(layout).read(root, inside, options)
-            return ArraysExamined(rows=tuple(_array_facts(reading.arrays) for reading in readings))
+            return ArraysExamined(rows=tuple(array_facts(reading.arrays) for reading in readings))
 
         purpose = Purpose(PIXELS, ArraysExamined, request_of(options, inside))
         looked = Folder(root, index).look(place, purpose, examine)
@@ -177,7 +177,8 @@ def _with_values(root: Path, index: FileIndex, layout: str, options: Options, sc
             yield sample.model_copy(update={"values": dict(known)})
 
 
-def _array_facts(arrays: Mapping[str, NDArray[Any]]) -> ArrayFacts:
+def array_facts(arrays: Mapping[str, NDArray[Any]]) -> ArrayFacts:
+    """The facts of one sample's arrays."""
     x, y = np.ascontiguousarray(arrays["x"]), np.asarray(arrays["y"])
     return ArrayFacts(
         pixels=blob_hash(f"{x.dtype.str}{list(x.shape)}".encode() + x.tobytes()),

@@ -8,7 +8,6 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-from pydantic import ValidationError
 from sqlalchemy import Connection, bindparam, select
 
 from archipel.data import Cohort, cohort_hash, subject_token
@@ -21,6 +20,7 @@ from archipel.governance import (
     job_hash,
 )
 from archipel.site.approval.policy_objections import policy_objections
+from archipel.site.cohorts.stored_cohorts import StoredCohort
 from archipel.site.state import OfferState, StateFolder, schema
 from archipel.site.withdrawals import withdrawals
 from archipel.site.withdrawn import register, signed_withdrawals
@@ -36,7 +36,6 @@ _APPROVED = (
         _rows.c.approval,
         _rows.c.cohort_hash,
         schema.cohorts.c.dataset,
-        schema.cohorts.c.body,
     )
     .join_from(_rows, schema.cohorts, schema.cohorts.c.hash == _rows.c.cohort_hash, isouter=True)
     .where(_rows.c.experiment == bindparam("named"))
@@ -70,6 +69,8 @@ def authorise(site: StateFolder, experiment: str, job: str) -> Authorisation:
     with site.database.read() as connection:
         row = connection.execute(_APPROVED, {"named": experiment}).first()
         out = _withdrawn(connection, row.cohort_hash or "", row.dataset or "") if row is not None else _Withdrawn()
+        approved = row is not None and row.state == OfferState.APPROVED and bool(row.dataset)
+        content = StoredCohort.of(connection, site.database, row.cohort_hash) if row is not None and approved else None
     if row is None:
         nothing = Nothing()
         raise Refused(
@@ -92,9 +93,9 @@ def authorise(site: StateFolder, experiment: str, job: str) -> Authorisation:
         )
     if row.job_hash != job:
         raise Refused(thing, "another job was approved", "offer the changed job and wait", code=ErrorCode.NOT_APPROVED)
-    if row.approval is None or row.body is None:
+    if row.approval is None or content is None:
         raise _tampered(thing, "its approval is missing")
-    stored = _Stored(experiment, site.name, job, row.job, row.approval, row.dataset, row.body, out)
+    stored = _Stored(experiment, site.name, job, row.job, row.approval, row.dataset, content, out)
     allowed = _proven(stored, site.identity.public, site.cohort_key)
     if out.signed:
         _check_enough(site.settings.policy, thing, allowed)
@@ -144,7 +145,7 @@ def _withdrawn(connection: Connection, hashed: str, dataset: str) -> _Withdrawn:
 
 
 class _Stored(NamedTuple):
-    """What the database has of an approved experiment, as the exact stored texts."""
+    """What the database has of an approved experiment, as the exact stored texts and bytes."""
 
     experiment: str
     site: str
@@ -152,11 +153,11 @@ class _Stored(NamedTuple):
     job: str
     approval: str
     dataset: str
-    cohort: str
+    cohort: StoredCohort
     withdrawn: _Withdrawn
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=8)
 def _proven(stored: _Stored, identity_key: str, cohort_key: bytes) -> Authorisation:
     """The proof as a function of the stored texts alone, and so cached: a changed text is another call and is
     checked.
@@ -165,9 +166,10 @@ def _proven(stored: _Stored, identity_key: str, cohort_key: bytes) -> Authorisat
     try:
         job = Job.model_validate_json(stored.job)
         approval = Approval.model_validate_json(stored.approval)
-        cohort = Cohort.model_validate_json(stored.cohort)
+        cohort = stored.cohort.cohort()
+        hashed = cohort_hash(cohort, cohort_key)
         signed = [SignedWithdrawal.model_validate_json(body) for body in stored.withdrawn.signed]
-    except ValidationError as error:
+    except ValueError as error:
         raise _tampered(thing, "a stored document cannot be read") from error
     if job_hash(job) != stored.job_hash or job.experiment != stored.experiment:
         raise _tampered(thing, "the stored job is not the one that was approved")
@@ -175,13 +177,13 @@ def _proven(stored: _Stored, identity_key: str, cohort_key: bytes) -> Authorisat
         raise _tampered(thing, "its approval is for something else")
     if cohort.dataset != stored.dataset:
         raise _tampered(thing, "its cohort is filed under another dataset")
-    hashed = cohort_hash(cohort, cohort_key)
     check_approval(approval, identity_key=identity_key, job_hash=stored.job_hash, cohort_hash=hashed)
     for withdrawal in signed:
         check_withdrawal(withdrawal, identity_key=identity_key, cohort_hash=hashed)
     left = signed_withdrawals.without_withdrawn(cohort, cohort_key, signed)
-    here = {subject_token(subject, cohort_key) for subject in left.subjects}
-    if len(set(stored.withdrawn.signed)) < stored.withdrawn.journaled or here & stored.withdrawn.tokens:
+    out = stored.withdrawn.tokens
+    still_there = bool(out) and any(subject_token(subject, cohort_key) in out for subject in left.subjects)
+    if len(set(stored.withdrawn.signed)) < stored.withdrawn.journaled or still_there:
         raise _tampered(thing, "a withdrawal from its cohort is missing")
     return Authorisation(job, left, approval, f"{hashed} less {len(signed)}")
 

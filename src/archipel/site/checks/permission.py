@@ -188,8 +188,8 @@ class Permission:
         )
 
     async def _forget_withdrawn(self, cohort: Cohort) -> None:
-        left = set(cohort_versions.as_it_stands(self._site.database, self._site.cohort_key, cohort).subjects)
-        gone = [sample for sample in cohort.samples if sample.subject not in left]
+        left = cohort_versions.as_it_stands(self._site.database, self._site.cohort_key, cohort)
+        gone = cohort.samples.of_subjects(frozenset(left.subjects), inside=False)
         await asyncio.to_thread(sample_cache.forget, self._site, gone)
 
     def _allowed(self) -> authorisation.Authorisation:

@@ -9,7 +9,7 @@ from pathlib import Path
 from archipel.data import Cohort, RawSource, Sample, Verdict, split
 from archipel.site.approval import duration, suitability
 from archipel.site.checks.findings import CheckFinding, Notes, Sign
-from archipel.site.datasets import Dataset, Estimate, estimated, integrity, split_leakage
+from archipel.site.datasets import BESIDE, Dataset, Estimate, estimated, integrity, split_leakage
 from archipel.site.state import StateFolder
 from archipel.vocabulary import UNWATCHED, Job, Watch
 
@@ -46,7 +46,7 @@ class Preflight:
         estimate = estimated(self._site.database, self._entry, self._cohort)
         self._disk(estimate.size)
         if dummy:
-            self._memory(estimate.size, dummy)
+            self._memory(estimate.content, dummy)
             self._time(len(training), estimate, dummy)
 
     def _needs_and_rules(self) -> None:
@@ -117,8 +117,14 @@ class Preflight:
 
     def _memory(self, size: int, dummy: Mapping[str, float]) -> None:
         allowed = self._job.limits.memory_mb
+        least = dummy["dummy_peak_mib"] + _mib(BESIDE * len(self._cohort.samples))
+        if least > allowed:
+            sentence = f"at least {least:.0f} MiB for {len(self._cohort.samples)} samples, however they are read"
+            self._notes.number("memory_mib", least)
+            self._notes.fix("memory", f"{sentence}; the job allows {allowed}: ask the researcher for more")
+            return
         # If all samples are kept as two tensors, the default of plans, these take about twice the prepared size.
-        peak = dummy["dummy_peak_mib"] + 2 * _mib(size)
+        peak = least + 2 * _mib(size)
         self._notes.number("memory_mib", peak)
         sentence = f"about {peak:.0f} MiB if all samples are kept in memory; the job allows {allowed}"
         if peak > allowed:

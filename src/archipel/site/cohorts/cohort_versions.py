@@ -6,25 +6,27 @@ subject's id and holds in every later version of the same validation fraction, w
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
-from pydantic import ValidationError
 from sqlalchemy import Connection, RowMapping, func, insert, select, update
 
 from archipel.data import (
     Cohort,
     CohortDifference,
     Preprocessing,
+    Samples,
     cohort_hash,
     difference,
     pseudonym,
     subject_token,
-    validation_ids,
+    subject_tokens,
 )
-from archipel.data.cohorts import predefined_split
+from archipel.data.cohorts import CohortSettings, predefined_split, validating
 from archipel.governance import SignedWithdrawal
 from archipel.site.audit import CohortFrozen, add_entry
-from archipel.site.cohorts import split_assignment, tags
+from archipel.site.cohorts import split_assignment, stored_cohorts, tags
 from archipel.site.datasets import catalog
 from archipel.site.state import SiteJournalKind, StateFolder, schema
 from archipel.site.withdrawn import TakeOptOuts, register, signed_withdrawals
@@ -92,18 +94,16 @@ def freeze(
             values={"least": 0, "below": 1},
         )
     scan = catalog.usable_scan(site, entry, take_opt_outs, watch=watch)
-    samples = tuple(sorted(scan.samples, key=lambda sample: sample.key))
-    subjects = tuple(sorted({sample.subject for sample in samples}))
-    key = site.cohort_key
+    samples = Samples.of(scan.samples).sorted()
+    subjects, key = samples.subjects, site.cohort_key
     with site.database.read() as connection:
         newest = _newest(connection, entry.name)
         if fraction is None:
-            fraction = _fraction_of(newest)
-        settled = split_assignment.settled(connection, entry.name, fraction)
-    tokens = {subject: subject_token(subject, key) for subject in subjects}
-    before = predefined_split(samples)
-    before |= {subject: settled[token] for subject, token in tokens.items() if token in settled}
-    held_out = validation_ids(subjects, fraction, before)
+            fraction = _fraction_of(newest.cohort if newest is not None else None)
+        settled = split_assignment.settled(connection, entry.name, fraction, subject_tokens(subjects, key))
+    given = predefined_split(samples)
+    before = (given.get(subject) if side is None else side for subject, side in zip(subjects, settled, strict=True))
+    held_out = validating(zip(subjects, before, strict=True), fraction)
     if len(held_out) == len(subjects):
         raise BadInput(
             Thing("dataset", entry.name),
@@ -113,12 +113,12 @@ def freeze(
             values={"subjects": len(subjects)},
         )
     if pseudonymise is None:
-        pseudonymise = newest is not None and bool(newest.pseudonyms)
+        pseudonymise = newest is not None and newest.has_pseudonyms
     if recipe is None:
-        recipe = newest.recipe if newest is not None else Preprocessing()
+        recipe = newest.cohort.recipe if newest is not None else Preprocessing()
     cohort = Cohort(
         dataset=entry.name,
-        version=newest.version + 1 if newest else 1,
+        version=newest.cohort.version + 1 if newest else 1,
         format=entry.format,
         options=entry.options,
         mapping=entry.mapping,
@@ -161,10 +161,9 @@ def keep(site: StateFolder, connection: Connection, frozen: Frozen, *, by: Actor
     entry, cohort, scanned = frozen
     hashed = cohort_hash(cohort, site.cohort_key)
     catalog.keep(connection, site.cohort_key, entry, cohort.subjects if scanned else None)
-    row: dict[str, int | str] = {"subjects": len(cohort.subjects), "body": cohort.model_dump_json()}
-    same = _rows.c.hash == hashed
+    same, subjects = _rows.c.hash == hashed, len(cohort.subjects)
     if connection.execute(select(_rows.c.hash).where(same)).first():
-        connection.execute(update(_rows).where(same).values(**row))
+        connection.execute(update(_rows).where(same).values(subjects=subjects))
     else:
         if cohort.version != _newest_number(connection, cohort.dataset) + 1:
             raise Conflict(
@@ -176,13 +175,14 @@ def keep(site: StateFolder, connection: Connection, frozen: Frozen, *, by: Actor
             dataset=cohort.dataset,
             version=cohort.version,
             cohort_hash=hashed,
-            subjects=len(cohort.subjects),
+            subjects=subjects,
             by=by.journal_name,
         )
         add_entry(connection, SiteJournalKind.COHORT_FROZEN, body)
         values = {"hash": hashed, "dataset": cohort.dataset, "version": cohort.version, "frozen_at": utc_now()}
-        connection.execute(insert(_rows).values(**values, **row))
+        connection.execute(insert(_rows).values(**values, subjects=subjects))
         split_assignment.settle(connection, site.cohort_key, cohort)
+    stored_cohorts.write(connection, hashed, cohort)
     if name:
         tags.give(connection, cohort.dataset, hashed, name, by=by)
     signed_withdrawals.withdraw_from(
@@ -196,10 +196,14 @@ def _newest_number(connection: Connection, dataset: str) -> int:
     return connection.scalar(select(func.max(_rows.c.version)).where(_rows.c.dataset == dataset)) or 0
 
 
-def _newest(connection: Connection, dataset: str) -> Cohort | None:
-    query = select(_rows.c.body).where(_rows.c.dataset == dataset).order_by(_rows.c.version.desc()).limit(1)
-    body = connection.scalar(query)
-    return Cohort.model_validate_json(body) if body else None
+def _newest(connection: Connection, dataset: str) -> CohortSettings | None:
+    """How the newest version was made. Raises Refused when what is kept of it cannot be read."""
+    query = select(_rows).where(_rows.c.dataset == dataset).order_by(_rows.c.version.desc()).limit(1)
+    row = connection.execute(query).mappings().first()
+    if row is None:
+        return None
+    with _unreadable_named(row):
+        return stored_cohorts.settings(connection, row["hash"])
 
 
 def _fraction_of(cohort: Cohort | None) -> float:
@@ -237,15 +241,15 @@ def versions(database: Database, cohort_key: bytes, dataset: str | None = None) 
     if dataset is not None:
         query = query.where(_rows.c.dataset == dataset)
     with database.read() as connection:
-        return [_listed(connection, cohort_key, row) for row in connection.execute(query).mappings().all()]
+        rows = connection.execute(query).mappings().all()
+        return [_listed(connection, cohort_key, row, _read(connection, row)) for row in rows]
 
 
 def version(database: Database, cohort_key: bytes, dataset: str, number: int | None = None) -> Version:
     """One version, the newest without a number. Raises NotFound, and Refused when it is not what was frozen."""
     with database.read() as connection:
         row = _row(connection, dataset, number)
-        _checked(cohort_key, row)
-        return _listed(connection, cohort_key, row)
+        return _listed(connection, cohort_key, row, _checked(connection, cohort_key, row))
 
 
 def stored(database: Database, cohort_key: bytes, dataset: str, number: int | None = None) -> Frozen:
@@ -254,7 +258,7 @@ def stored(database: Database, cohort_key: bytes, dataset: str, number: int | No
     Raises NotFound, and Refused when what is kept is not what was frozen.
     """
     with database.read() as connection:
-        cohort = _checked(cohort_key, _row(connection, dataset, number))
+        cohort = _checked(connection, cohort_key, _row(connection, dataset, number))
     return Frozen(catalog.dataset(database, dataset), cohort, scanned=False)
 
 
@@ -266,6 +270,8 @@ def as_it_stands(database: Database, cohort_key: bytes, cohort: Cohort) -> Cohor
     left = signed_withdrawals.without_withdrawn(
         cohort, cohort_key, map(SignedWithdrawal.model_validate_json, withdrawals)
     )
+    if not gone:
+        return left
     return left.without(subject for subject in left.subjects if subject_token(subject, cohort_key) in gone)
 
 
@@ -303,34 +309,35 @@ def _thing(dataset: str, version: int) -> Thing:
     return Thing.worded(f"cohort {dataset} version {version}", dataset=dataset, version=version)
 
 
-def _checked(cohort_key: bytes, row: RowMapping) -> Cohort:
+def _checked(connection: Connection, cohort_key: bytes, row: RowMapping) -> Cohort:
     """The cohort of a row. Raises Refused when it is not what was frozen."""
-    cohort = _read(row)
-    if cohort_hash(cohort, cohort_key) != row["hash"]:
-        thing = _thing(row["dataset"], row["version"])
-        raise Refused(
-            thing,
-            "is not what was frozen",
-            "this site's database was changed by hand: check its journal",
-            command=CheckJournal(),
-        )
+    cohort = _read(connection, row)
+    with _unreadable_named(row):
+        hashed = cohort_hash(cohort, cohort_key)
+    if hashed != row["hash"]:
+        raise _changed(row, "is not what was frozen")
     return cohort
 
 
-def _read(row: RowMapping) -> Cohort:
+def _read(connection: Connection, row: RowMapping) -> Cohort:
+    with _unreadable_named(row):
+        return stored_cohorts.read(connection, row["hash"])
+
+
+@contextmanager
+def _unreadable_named(row: RowMapping) -> Iterator[None]:
     try:
-        return Cohort.model_validate_json(row["body"])
-    except ValidationError as error:
-        raise Refused(
-            _thing(row["dataset"], row["version"]),
-            "cannot be read",
-            "this site's database was changed by hand: check its journal",
-            command=CheckJournal(),
-        ) from error
+        yield
+    except ValueError as error:
+        raise _changed(row, "cannot be read") from error
 
 
-def _listed(connection: Connection, cohort_key: bytes, row: RowMapping) -> Version:
-    cohort = _read(row)
+def _changed(row: RowMapping, cause: str) -> Refused:
+    remedy = "this site's database was changed by hand: check its journal"
+    return Refused(_thing(row["dataset"], row["version"]), cause, remedy, command=CheckJournal())
+
+
+def _listed(connection: Connection, cohort_key: bytes, row: RowMapping, cohort: Cohort) -> Version:
     withdrawals = signed_withdrawals.of(connection, row["hash"])
     left = signed_withdrawals.without_withdrawn(
         cohort, cohort_key, map(SignedWithdrawal.model_validate_json, withdrawals)

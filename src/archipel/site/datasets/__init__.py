@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     )
     from archipel.site.datasets.catalog import Dataset, DatasetProblems
     from archipel.site.datasets.detected_format import DetectedFormat
-    from archipel.site.datasets.estimates import Estimate, estimated, stored_grids
+    from archipel.site.datasets.estimates import BESIDE, Estimate, estimated, stored_grids, too_large
     from archipel.site.datasets.quality_report import HTML
 else:
     __getattr__, __dir__ = lazy_names(
@@ -31,7 +31,7 @@ else:
         {
             "catalog": ["Dataset", "DatasetProblems"],
             "detected_format": ["DetectedFormat"],
-            "estimates": ["Estimate", "estimated", "stored_grids"],
+            "estimates": ["BESIDE", "Estimate", "estimated", "stored_grids", "too_large"],
             "quality_report": ["HTML"],
         },
         modules=[
@@ -47,6 +47,7 @@ else:
     )
 
 __all__ = [
+    "BESIDE",
     "HTML",
     "Dataset",
     "DatasetProblems",
@@ -62,4 +63,5 @@ __all__ = [
     "split_leakage",
     "stored_grids",
     "suggestions",
+    "too_large",
 ]

@@ -7,14 +7,24 @@ sends anything. Excluded and withdrawn subjects are treated as if their files di
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
 
-from archipel.data import DataIssue, DataMapping, DataSchema, LeavesOut, Scan, format_named, scan, subject_token
+from archipel.data import (
+    DataIssue,
+    DataMapping,
+    DataSchema,
+    LeavesOut,
+    Samples,
+    Scan,
+    format_named,
+    scan,
+    subject_token,
+)
 from archipel.data.formats import checked_root, settled, subject_id
 from archipel.site.audit import DatasetAdded, DatasetMapped, DatasetRemoved, add_entry
 from archipel.site.datasets import members
@@ -205,9 +215,9 @@ def _leaves_out(database: Database, cohort_key: bytes, dataset: str, met: set[st
     return leaves_out
 
 
-def subjects_of(found: Scan) -> tuple[str, ...]:
+def subjects_of(found: Scan) -> Sequence[str]:
     """The subjects that a scan found, each once and in order."""
-    return tuple(sorted({sample.subject for sample in found.samples}))
+    return Samples.of(found.samples).subjects
 
 
 def usable_scan(
@@ -240,7 +250,7 @@ def usable_scan(
 
 def brought_up_to_date(entry: Dataset, found: Scan) -> Dataset:
     """The entry with what a scan counted."""
-    now = {"subjects": found.subjects, "summary": found.schema, "scanned_at": utc_now()}
+    now = {"subjects": len(subjects_of(found)), "summary": found.schema, "scanned_at": utc_now()}
     return entry.model_copy(update=now)
 
 

@@ -12,20 +12,29 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from archipel.data import LABEL, Affine, Cohort, Folder, Purpose, Sample
+from archipel.data import LABEL, Affine, Cohort, DataIssue, DataSchema, Folder, Purpose, Sample
 from archipel.data.volumes import Grid, volumes
 from archipel.site.datasets.catalog import Dataset
 from archipel.site.datasets.file_index import SqlFileIndex
+from archipel.site.state import SiteSettings
 from archipel.storage import Database
 
 G = TypeVar("G", bound=Grid)
 
 
+ALIGNED = 64
+"""In a prepared file each array of a sample begins at a multiple of so many bytes; a row of the table has as many."""
+BESIDE = 256
+"""Bytes that a worker has of a sample beside its content: its columns twice, its row of the table, and its place in an
+order."""
+
+
 class Estimate(NamedTuple):
-    """About how many bytes the prepared files take, 0 for rows of numbers; and the voxels of a sample on average, 0 for
-    what is not a volume."""
+    """About how many bytes the prepared files take and how many of these are voxels and numbers, 0 for rows of a table;
+    and the voxels of a sample on average, 0 for what is not a volume."""
 
     size: int
+    content: int
     voxels: float = 0.0
 
 
@@ -34,10 +43,52 @@ def estimated(database: Database, entry: Dataset, cohort: Cohort) -> Estimate:
     if entry.kind == "volumes":
         with SqlFileIndex(database, entry.name) as index:
             folder = Folder(Path(entry.root), index)
-            found = [_of_volumes(folder, cohort, sample) for sample in cohort.samples]
-        return Estimate(sum(one.size for one in found), sum(one.voxels for one in found) / max(1, len(found)))
-    sizes = [np.dtype(name).itemsize * _elements(shape) for name, shape in map(_form, entry.summary.arrays.values())]
-    return Estimate(len(cohort.samples) * sum(sizes))
+            size, voxels = 0, 0.0
+            for sample in cohort.samples:
+                found = _of_volumes(folder, cohort, sample)
+                size, voxels = size + found.size, voxels + found.voxels
+        return Estimate(size, size, voxels / max(1, len(cohort.samples)))
+    return _of_rows(entry.summary, len(cohort.samples))
+
+
+def at_least(summary: DataSchema) -> Estimate:
+    """The estimate for all samples of a dataset, from what its last scan counted: the real ones are not smaller unless
+    they are resampled."""
+    if summary.kind != "volumes":
+        return _of_rows(summary, summary.samples)
+    voxels = math.prod(summary.shape_smallest) if summary.shape_smallest else 0
+    size = voxels * (4 * sum(summary.modalities.values()) + (2 * summary.samples if summary.label_values else 0))
+    return Estimate(size, size, voxels)
+
+
+def _of_rows(summary: DataSchema, samples: int) -> Estimate:
+    sizes = [np.dtype(name).itemsize * _elements(shape) for name, shape in map(_form, summary.arrays.values())]
+    stored = sum(-(-size // ALIGNED) * ALIGNED for size in sizes)
+    return Estimate(samples * (stored + ALIGNED if sizes else 0), samples * sum(sizes))
+
+
+def too_large(summary: DataSchema, settings: SiteSettings) -> Iterator[DataIssue]:
+    """What this site's settings do not have room for, as warnings about a dataset: known before anything is read for a
+    plan."""
+    estimate, room, limit = at_least(summary), settings.cache_mb, settings.policy.limits.memory_mb
+    if estimate.size > room << 20:
+        yield DataIssue(
+            thing="prepared samples",
+            cause=f"all {summary.samples} samples take at least {estimate.size >> 20} MiB on disk for plans, and "
+            f"cache_mb in site.toml allows {room}",
+            remedy="raise cache_mb before an experiment starts",
+            severity="warning",
+        )
+    memory = estimate.content + BESIDE * summary.samples
+    if memory > limit << 20:
+        yield DataIssue(
+            thing="memory",
+            cause=f"a plan that keeps all {summary.samples} samples takes more than {memory >> 20} MiB, and the policy "
+            f"of this site allows a worker {limit}",
+            remedy="raise memory_mb under [policy.limits] in site.toml, or approve plans that read in batches "
+            "(in_memory = False)",
+            severity="warning",
+        )
 
 
 def _of_volumes(folder: Folder, cohort: Cohort, sample: Sample) -> Estimate:
@@ -48,7 +99,7 @@ def _of_volumes(folder: Folder, cohort: Cohort, sample: Sample) -> Estimate:
             # All volumes of a sample have one grid.
             voxels = math.prod(cohort.shape_given(found.shape, np.array(found.affine)))
             size += (2 if role == LABEL else 4) * voxels
-    return Estimate(size, voxels)
+    return Estimate(size, size, voxels)
 
 
 def stored_grids(database: Database, cohort: Cohort) -> list[tuple[tuple[int, ...], Affine]]:
@@ -56,7 +107,7 @@ def stored_grids(database: Database, cohort: Cohort) -> list[tuple[tuple[int, ..
 
     Of all volumes of the dataset for a cohort without samples. No file is opened or searched for.
     """
-    wanted = {place for sample in cohort.samples for place in sample.files.values()}
+    wanted = cohort.samples.places
     with SqlFileIndex(database, cohort.dataset) as index:
         return [
             *_grids(index, volumes.IMAGE, wanted),

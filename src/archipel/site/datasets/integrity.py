@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from archipel.data import (
@@ -12,7 +11,7 @@ from archipel.data import (
     FileIndex,
     Folder,
     Purpose,
-    Sample,
+    Samples,
     data_changed,
     format_named,
     problem_of,
@@ -23,7 +22,7 @@ from archipel.site.datasets.catalog import Dataset
 from archipel.site.datasets.file_index import SqlFileIndex
 from archipel.site.datasets.watched_index import WatchedIndex
 from archipel.storage import Database
-from archipel.tensors import blob_hash
+from archipel.tensors import BlobHasher
 from archipel.vocabulary import UNWATCHED, Record, Watch
 
 VERIFIED = "verified/3"
@@ -45,7 +44,7 @@ def faults(database: Database, entry: Dataset, cohort: Cohort, watch: Watch = UN
         return (DataIssue(thing=f"dataset {entry.name}", cause=gone, remedy="mount it again, or remove the dataset"),)
     look = _volumes if entry.kind == "volumes" else _rows
     with SqlFileIndex(database, entry.name) as index:
-        files = len({place for sample in cohort.samples for place in sample.files.values()})
+        files = len(cohort.samples.places)
         return tuple(dict.fromkeys(look(root, WatchedIndex(index, watch, files), cohort)))
 
 
@@ -62,16 +61,16 @@ def _volumes(root: Path, index: FileIndex, cohort: Cohort) -> Iterator[DataIssue
 
 def _rows(root: Path, index: FileIndex, cohort: Cohort) -> Iterator[DataIssue]:
     layout = format_named(cohort.format)
-    by_place: dict[str, list[Sample]] = defaultdict(list)
-    for sample in cohort.samples:
-        by_place[next(iter(sample.files.values()))].append(sample)
-    for place, inside in by_place.items():
+    for place, inside in cohort.samples.by_file().items():
 
-        def examine(_: Path, inside: Sequence[Sample] = inside) -> Verified:
+        def examine(_: Path, inside: Samples = inside) -> Verified:
             layout.verify(root, inside, cohort.options)
             return Verified()
 
-        request = blob_hash(repr((request_of(cohort.options, inside), [one.hash for one in inside])).encode())
+        hasher = BlobHasher()
+        hasher.update(request_of(cohort.options, inside).encode())
+        hasher.update(inside.digests.tobytes())
+        request = hasher.digest()
         facts = Folder(root, index).look(place, Purpose(VERIFIED, Verified, request), examine)
         if facts.problem is not None:
             yield facts.problem.model_copy(update={"thing": place})

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Iterable, Sequence
+from itertools import islice
 
+import numpy as np
 from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
 
-from archipel.data import subject_token
+from archipel.data import digests_of, hex_of, subject_tokens
 from archipel.site.state import schema
 from archipel.site.withdrawn import EVERYWHERE, OptOut, Withdrawal, register
 
 _MOST_LOOKED_FOR = 20
 """Patients whose ids are searched in the names of files; for more patients, every file counts as one of theirs."""
+_AT_ONCE = 10_000
+"""Rows that are given to the database in one call."""
 _members = schema.members
 
 
@@ -23,11 +27,12 @@ def note(connection: Connection, cohort_key: bytes, name: str, subjects: Iterabl
     Patients who withdrew during the scan are taken off its counts at once; nothing that was found of them is kept.
     """
     connection.execute(delete(_members).where(_members.c.dataset == name))
-    tokens = {subject_token(subject, cohort_key) for subject in subjects}
-    if tokens:
-        connection.execute(insert(_members), [{"dataset": name, "token": token} for token in sorted(tokens)])
-    there = set(connection.scalars(select(_members.c.token).where(_members.c.dataset == name)))
-    leave(connection, [Withdrawal(name, token) for token in sorted(there & register.tokens_out_of(connection, name))])
+    tokens = np.unique(subject_tokens(subjects, cohort_key))
+    rows = ({"dataset": name, "token": token} for token in hex_of(tokens))
+    while some := list(islice(rows, _AT_ONCE)):
+        connection.execute(insert(_members), some)
+    out = digests_of(f":{token}" for token in register.tokens_out_of(connection, name))
+    leave(connection, [Withdrawal(name, token) for token in hex_of(np.intersect1d(tokens, out))])
 
 
 def leave(connection: Connection, gone: Sequence[Withdrawal]) -> tuple[str, ...]:

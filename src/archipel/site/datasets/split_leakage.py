@@ -9,8 +9,11 @@ from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from archipel.data import Cohort, Sample, Scan
-from archipel.data.quality import contents, gather
+import numpy as np
+from numpy.typing import NDArray
+
+from archipel.data import Cohort, Sample, Samples, Scan
+from archipel.data.quality import array_contents, contents, gather
 from archipel.site.datasets.catalog import Dataset
 from archipel.site.datasets.file_index import SqlFileIndex
 from archipel.site.datasets.watched_index import WatchedIndex
@@ -41,10 +44,12 @@ def across(
 
     Raises BadInput for a large table that is not what was frozen, Cancelled when ``watch`` stops it.
     """
+    if entry.kind == "arrays":
+        return _of_arrays(database, entry, cohort, training, validation, watch)
     # The whole cohort is asked for, as in a report, because the index keeps only the last answer.
     asked = Scan(cohort.samples, (), entry.summary)
     with SqlFileIndex(database, entry.name) as index:
-        files = len({place for sample in cohort.samples for place in sample.files.values()})
+        files = len(cohort.samples.places)
         watched = WatchedIndex(index, watch, files, "files compared")
         evidence = gather(Path(entry.root), cohort.format, cohort.options, asked, watched)
     contents_of = {
@@ -54,6 +59,41 @@ def across(
     pairs = {
         (seen[content], one.name) for one in validation for content in contents_of.get(one.key, ()) if content in seen
     }
-    is_image = evidence.kind == "volumes" or any(len(one.shape) > 1 for one in evidence.arrays.values())
     uncompared = sum(not contents_of.get(one.key) for one in (*training, *validation))
-    return Across(sorted(pairs), "image" if is_image else "row", uncompared)
+    return Across(sorted(pairs), "image" if evidence.kind == "volumes" else "row", uncompared)
+
+
+def _of_arrays(
+    database: Database,
+    entry: Dataset,
+    cohort: Cohort,
+    training: Sequence[Sample],
+    validation: Sequence[Sample],
+    watch: Watch,
+) -> Across:
+    """The same in columns: there may be a million rows."""
+    samples = cohort.samples
+    with SqlFileIndex(database, entry.name) as index:
+        watched = WatchedIndex(index, watch, len(samples.places), "files compared")
+        digests, images = array_contents(Path(entry.root), watched, cohort.format, cohort.options, samples)
+    trains, validates = (_places(samples, Samples.of(side)) for side in (training, validation))
+    compared = digests != b""
+    shared = np.intersect1d(digests[trains & compared], digests[validates & compared])
+    names: list[dict[bytes, list[str]]] = [{}, {}]
+    for place in np.flatnonzero(np.isin(digests, shared)).tolist():
+        for side, chosen in enumerate((trains, validates)):
+            if chosen[place]:
+                names[side].setdefault(digests[place], []).append(samples[place].name)
+    pairs = {(names[0][content][-1], one) for content, several in names[1].items() for one in several}
+    uncompared = int(np.sum((trains | validates) & ~compared))
+    return Across(sorted(pairs), "image" if images else "row", uncompared)
+
+
+def _places(samples: Samples, chosen: Samples) -> NDArray[np.bool_]:
+    """For each sample whether it is one of those chosen, which are in the same order."""
+    found, wanted = np.zeros(len(samples), np.bool_), iter(chosen.each_key())
+    next_one = next(wanted, None)
+    for place, key in enumerate(samples.each_key()):
+        if key == next_one:
+            found[place], next_one = True, next(wanted, None)
+    return found

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import structlog
 
-from archipel.data import Cohort, Prepared, Sample
+from archipel.data import Cohort, Prepared
 from archipel.site.state import StateFolder, open_sample_cache, sample_cache
 from archipel.storage import disk_errors_named
 from archipel.vocabulary import BadInput, Cancellation, ErrorCode, ShowProgress, Watch, WorkProgress, show_nothing
@@ -75,26 +75,24 @@ def as_disclosed(cohort: Cohort, fraction: float) -> Cohort:
     Under a pseudonym sessions are numbers from 1: as files call them, they may hold the id, or a date of the patient's.
     Each subject keeps training or validating; without a list, that follows from the ids and ``fraction``.
     """
-    known = cohort.pseudonyms
+    known, samples = cohort.pseudonyms, cohort.samples.without_files()
     held_out = tuple(sorted(cohort.held_out(fraction))) if known else cohort.validation
-    numbers = _session_numbers(cohort.samples)
-    samples = tuple(_sample_as_told(sample, known, numbers) for sample in cohort.samples)
+    if known:
+        numbers = _session_numbers(samples.each_key())
+        samples = samples.renamed(
+            (known[subject], numbers.get((subject, session), "")) if subject in known else (subject, session)
+            for subject, session in samples.each_key()
+        )
     validation = None if held_out is None else tuple(known.get(subject, subject) for subject in held_out)
     return cohort.model_copy(update={"samples": samples, "validation": validation, "pseudonyms": {}})
 
 
-def _sample_as_told(sample: Sample, known: Mapping[str, str], numbers: Mapping[tuple[str, str], str]) -> Sample:
-    told = sample.model_copy(update={"files": {}, "file_hashes": {}})
-    if sample.subject not in known:
-        return told
-    return told.model_copy(update={"subject": known[sample.subject], "session": numbers.get(sample.key, "")})
-
-
-def _session_numbers(samples: Iterable[Sample]) -> dict[tuple[str, str], str]:
+def _session_numbers(keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
     """Each session's number among its subject's, in the order of their names."""
     times: Counter[str] = Counter()
     numbers = {}
-    for subject, session in sorted(sample.key for sample in samples if sample.session):
-        times[subject] += 1
-        numbers[subject, session] = str(times[subject])
+    for subject, session in keys:
+        if session:
+            times[subject] += 1
+            numbers[subject, session] = str(times[subject])
     return numbers

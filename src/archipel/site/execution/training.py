@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import structlog
 
 from archipel.data import Cohort, Prepared
@@ -224,8 +225,8 @@ class SandboxTrainer:
         before, self._cohort = self._cohort, cohort
         if before is None or before is cohort:
             return
-        left = {sample.hash for sample in cohort.samples}
-        gone = [sample for sample in before.samples if sample.hash not in left]
+        left, had = cohort.samples.digests, before.samples
+        gone = had.take(np.isin(had.digests, left, invert=True))
         await asyncio.to_thread(sample_cache.forget, self._site, gone)
 
     async def stop(self) -> None:

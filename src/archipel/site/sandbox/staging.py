@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from archipel.storage import disk_errors_named
@@ -28,13 +28,19 @@ _MAKING = threading.Lock()
 class StagedFiles:
     """The files of one worker: ``files`` pairs what is to be shown with its place under the data; "" is all of it.
 
-    ``given`` are the prepared files with their names; with ``bound`` false they are always linked into one folder,
-    else when there are more than ``most_binds``.
+    ``given`` are the prepared files with their names, ``made`` the bytes of files that are written for this worker
+    alone; with ``bound`` false all are always linked into one folder, else when there are more than ``most_binds``.
     ``close`` removes it. Raises ArchipelError (code lost) when a file went from the cache meanwhile.
     """
 
     def __init__(
-        self, given: Sequence[tuple[Path, str]], folder: Path, *, bound: bool = True, most_binds: int = MOST_BINDS
+        self,
+        given: Sequence[tuple[Path, str]],
+        folder: Path,
+        *,
+        made: Mapping[str, Iterable[bytes]] | None = None,
+        bound: bool = True,
+        most_binds: int = MOST_BINDS,
     ) -> None:
         self._parent = folder
         self._folder: Path | None = None
@@ -51,8 +57,9 @@ class StagedFiles:
                 command=Nothing(),
             )
         try:
-            linked = not bound or len(given) > most_binds
-            self.files = ((self._linked(given), ""),) if linked else tuple(given)
+            shown = [*given, *((self._written(name, content), name) for name, content in (made or {}).items())]
+            linked = not bound or len(shown) > most_binds
+            self.files = ((self._linked(shown), ""),) if linked else tuple(shown)
         except BaseException:
             self.close()
             raise
@@ -83,7 +90,17 @@ class StagedFiles:
                     shutil.copy(path, together / name)
         return together
 
+    def _written(self, name: str, content: Iterable[bytes]) -> Path:
+        """A file of this worker's own."""
+        place = self._own_folder() / name
+        with disk_errors_named(self._parent), place.open("xb") as file:
+            file.writelines(content)
+        place.chmod(0o444)
+        return place
+
     def _own_folder(self) -> Path:
+        if self._folder is not None:
+            return self._folder
         with _MAKING, disk_errors_named(self._parent):
             self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._parent))
             self._lock = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

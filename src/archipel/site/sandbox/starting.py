@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import structlog
 
+from archipel.data.cohorts import pieces
 from archipel.site.sandbox import command, groups, seccomp, tree, trial
 from archipel.site.sandbox.dialogue import Dialogue, Gone, Malformed, NotFinite
 from archipel.site.sandbox.identities import Identity
@@ -22,7 +23,7 @@ from archipel.site.sandbox.resources import Resources
 from archipel.site.sandbox.spec import NO_SANDBOX, SandboxSpec
 from archipel.site.sandbox.staging import StagedFiles
 from archipel.site.sandbox.worker import SandboxedWorker
-from archipel.site.worker import Ready, Start
+from archipel.site.worker import COHORT, Ready, Start
 from archipel.tensors import blob_hash
 from archipel.vocabulary import ArchipelError, ErrorCode, Thing
 
@@ -44,7 +45,7 @@ class Sandbox:
         sandboxed = await _sandbox_is_there(spec)
         identity = Identity.claim(spec.uid_base)
         try:
-            stage = await asyncio.to_thread(StagedFiles, spec.files, spec.state_folder, bound=sandboxed)
+            stage = await asyncio.to_thread(_staged, spec, sandboxed)
         except BaseException:
             identity.close()
             raise
@@ -66,6 +67,10 @@ async def _sandbox_is_there(spec: SandboxSpec) -> bool:
     return True
 
 
+def _staged(spec: SandboxSpec, sandboxed: bool) -> StagedFiles:
+    return StagedFiles(spec.files, spec.state_folder, made={COHORT: pieces(spec.cohort)}, bound=sandboxed)
+
+
 async def _started(spec: SandboxSpec, sandboxed: bool, resources: Resources) -> SandboxedWorker:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     dialogue = Dialogue(ours)
@@ -76,7 +81,7 @@ async def _started(spec: SandboxSpec, sandboxed: bool, resources: Resources) -> 
         finally:
             # Held here, it would hide that the worker is gone.
             theirs.close()
-        start = Start(job=spec.job, site=spec.site, plan=places.plan, root=places.data, cohort=spec.cohort)
+        start = Start(job=spec.job, site=spec.site, plan=places.plan, root=places.data)
         await _until_ready(dialogue, start, process, resources)
         main = tree.descendants(process.pid)[-1]
         tree.signal_all([main], SIGSTOP)

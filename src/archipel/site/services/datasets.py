@@ -22,6 +22,7 @@ from archipel.site.datasets import (
     exclusions,
     quality_report,
     suggestions,
+    too_large,
 )
 from archipel.site.state import StateFolder
 from archipel.site.withdrawals import take_opt_outs
@@ -94,7 +95,7 @@ def add(
     return AddedDataset(
         dataset=entry,
         detected=detected,
-        problems=scan.problems,
+        problems=(*scan.problems, *too_large(entry.summary, site.settings)),
         unmatched=unmatched_names(entry.mapping, entry.summary),
         same_folder=tuple(
             one.name for one in catalog.datasets(site.database) if one.root == entry.root and one.name != entry.name
@@ -121,7 +122,8 @@ def extent(site: StateFolder, name: str) -> FolderExtent:
 def check(site: StateFolder, name: str, *, watch: Watch = UNWATCHED) -> DatasetCheck:
     """Scan a dataset again; everything that is wrong is in the answer. Raises as ``catalog.check`` does."""
     found = catalog.check(site, name, take_opt_outs, watch)
-    return DatasetCheck(dataset=name, subjects=found.subjects, samples=len(found.samples), problems=found.problems)
+    subjects, samples = len(catalog.subjects_of(found)), len(found.samples)
+    return DatasetCheck(dataset=name, subjects=subjects, samples=samples, problems=found.problems)
 
 
 def remove(site: StateFolder, name: str, *, by: Actor) -> None:

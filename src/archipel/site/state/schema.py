@@ -12,6 +12,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -107,13 +108,21 @@ cohorts = Table(
     Column("hash", String(71), primary_key=True),
     Column("dataset", String(63), nullable=False),
     Column("subjects", Integer, nullable=False),
-    Column("body", Text, nullable=False),
     Column("frozen_at", String(32), nullable=False),
     Column("version", Integer, nullable=False),
     Column("name", String(200), nullable=False, server_default=""),
     UniqueConstraint("dataset", "version", name="uq_cohorts_dataset_version"),
 )
 """Frozen lists of subjects, counted from 1 in each dataset; never leave the site, only their keyed hash does."""
+
+cohort_pieces = Table(
+    "cohort_pieces",
+    metadata,
+    Column("cohort_hash", String(71), ForeignKey("cohorts.hash"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+)
+"""What each cohort is, as ``data/cohorts/cohort_files.py`` writes it: in pieces, so that none is long."""
 
 split_assignments = Table(
     "split_assignments",

@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, select
 
-from archipel.data import Cohort, Sample, subject_token
+from archipel.data import Sample, Samples, subject_token
 from archipel.site.audit import PatientReinstated, PatientWithdrawn, add_entry
+from archipel.site.cohorts import stored_cohorts
 from archipel.site.datasets import members
 from archipel.site.state import SiteJournalKind, StateFolder, sample_cache, schema
 from archipel.site.withdrawn import (
@@ -66,7 +67,7 @@ class _Traces(NamedTuple):
     """The samples of which nothing may stay prepared, and the hashes of those that cohorts still have."""
 
     gone: Sequence[Sample]
-    kept: frozenset[str]
+    kept: Iterable[str]
 
 
 def _withdraw(
@@ -153,18 +154,15 @@ def _reduce_cohorts(
     """Take them out of every kept cohort: which became smaller, the samples that are gone, and those that remain."""
     reduced: list[ReducedCohort] = []
     samples: list[Sample] = []
-    hashes: set[str] = set()
-    query = select(_cohorts.c.hash, _cohorts.c.dataset, _cohorts.c.body).order_by(
-        _cohorts.c.dataset, _cohorts.c.version
-    )
+    remaining: list[Samples] = []
+    query = select(_cohorts.c.hash, _cohorts.c.dataset).order_by(_cohorts.c.dataset, _cohorts.c.version)
     for row in connection.execute(query).all():
         tokens = [token for dataset, token in gone if dataset in (EVERYWHERE, row.dataset)]
-        cohort = Cohort.model_validate_json(row.body)
+        cohort = stored_cohorts.read(connection, row.hash)
         before = len(signed_withdrawals.of(connection, row.hash))
         left = signed_withdrawals.withdraw_from(connection, site, cohort, row.hash, tokens)
-        hashes.update(sample.hash for sample in left.samples)
+        remaining.append(left.samples)
         if len(signed_withdrawals.of(connection, row.hash)) > before:
             reduced.append(ReducedCohort(dataset=cohort.dataset, version=cohort.version, remaining=len(left.subjects)))
-            kept = set(left.subjects)
-            samples += [sample for sample in cohort.samples if sample.subject not in kept]
-    return tuple(reduced), _Traces(samples, frozenset(hashes))
+            samples += cohort.samples.of_subjects(frozenset(left.subjects), inside=False)
+    return tuple(reduced), _Traces(samples, (one for several in remaining for one in several.hashes()))

@@ -31,8 +31,9 @@ def withdraw_from(
     """
     signed_before = map(SignedWithdrawal.model_validate_json, of(connection, hashed))
     left = without_withdrawn(cohort, site.cohort_key, signed_before)
-    here = {subject_token(subject, site.cohort_key) for subject in left.subjects}
-    gone = tuple(sorted(here & set(tokens)))
+    asked = frozenset(tokens)
+    known = (subject_token(subject, site.cohort_key) for subject in left.subjects) if asked else ()
+    gone = tuple(sorted({token for token in known if token in asked}))
     if not gone:
         return left
     signed = sign_withdrawal(

@@ -12,6 +12,7 @@ from archipel.lazy import lazy_names
 
 if TYPE_CHECKING:
     from archipel.site.worker.protocol import (
+        COHORT,
         HEADER,
         LARGEST_REPLY,
         Begin,
@@ -37,6 +38,7 @@ else:
         __name__,
         {
             "protocol": [
+                "COHORT",
                 "HEADER",
                 "LARGEST_REPLY",
                 "Begin",
@@ -61,6 +63,7 @@ else:
     )
 
 __all__ = [
+    "COHORT",
     "HEADER",
     "LARGEST_REPLY",
     "Begin",

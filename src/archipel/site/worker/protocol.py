@@ -13,7 +13,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from archipel.data import Cohort
 from archipel.vocabulary import Job, Record, Task
 from archipel.vocabulary.bounds import EXACT, MOST_SITES
 from archipel.vocabulary.plans import LONGEST_PLAN_PATH
@@ -21,7 +20,9 @@ from archipel.vocabulary.tasks import MetricSums
 
 HEADER = struct.Struct("<I")
 LARGEST = 64 << 20
-"""Bytes of the largest message to a worker: a job with its tensor schema and the cohort's list of subjects."""
+"""Bytes of the largest message to a worker: a job with its tensor schema."""
+COHORT = "cohort"
+"""The name, among a worker's files, of the one that holds the cohort."""
 LARGEST_REPLY = 1 << 19
 """Bytes of the largest message from a worker: its numbers, or an error's text."""
 LONGEST_TEXT = 64_000
@@ -31,14 +32,16 @@ MOST_DESCRIPTORS = 3
 
 
 class Start(Record):
-    """First message: what the worker works on for its whole life. ``plan``: the path of each of the plan's files."""
+    """First message: what the worker works on for its whole life. ``plan``: the path of each of the plan's files.
+
+    ``root`` is the folder with the prepared files; the cohort is the file ``COHORT`` in it, since it may be long.
+    """
 
     type: Literal["start"] = "start"
     job: Job
     site: str
     plan: dict[str, str]
     root: str
-    cohort: Cohort
 
 
 class Prepare(Record):

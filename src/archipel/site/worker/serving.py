@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from archipel.data import PreparedSource
+from archipel.data.cohorts import PIECE, cohort_of
 from archipel.plans.in_turn import ReadInTurn
 from archipel.plans.loading import load_packaged, plan_line_of
 from archipel.plans.packaging import PackagedPlan, declared
 from archipel.plans.runtime import Outcome, PlanRuntime
 from archipel.site.worker.protocol import (
+    COHORT,
     LONGEST_TEXT,
     Begin,
     Done,
@@ -117,8 +119,11 @@ class Served:
     def _prepared(self) -> PlanRuntime:
         start = self._start
         self.plan = declared(start.job.plan, ((path, Path(place).read_bytes()) for path, place in start.plan.items()))
-        source = PreparedSource(Path(start.root), start.cohort)
-        runtime = PlanRuntime(load_packaged(self.plan), start.job, start.site, source, start.cohort)
+        root = Path(start.root)
+        with (root / COHORT).open("rb") as file:
+            cohort = cohort_of(iter(lambda: file.read(PIECE), b""))
+        source = PreparedSource(root, cohort)
+        runtime = PlanRuntime(load_packaged(self.plan), start.job, start.site, source, cohort)
         runtime.prepare()
         return runtime
 

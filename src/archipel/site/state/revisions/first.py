@@ -16,12 +16,19 @@ def upgrade() -> None:
         sa.Column("hash", sa.String(length=71), nullable=False),
         sa.Column("dataset", sa.String(length=63), nullable=False),
         sa.Column("subjects", sa.Integer(), nullable=False),
-        sa.Column("body", sa.Text(), nullable=False),
         sa.Column("frozen_at", sa.String(length=32), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("name", sa.String(length=200), server_default="", nullable=False),
         sa.PrimaryKeyConstraint("hash"),
         sa.UniqueConstraint("dataset", "version", name="uq_cohorts_dataset_version"),
+    )
+    op.create_table(
+        "cohort_pieces",
+        sa.Column("cohort_hash", sa.String(length=71), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("content", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(["cohort_hash"], ["cohorts.hash"]),
+        sa.PrimaryKeyConstraint("cohort_hash", "number"),
     )
     op.create_table(
         "datasets",
