@@ -28,7 +28,7 @@ LARGEST_READ = (2 << 30) + (1 << 20)
 
 
 HEADER_SUFFIXES = (".mhd", ".nhdr", ".hdr")
-"""Of headers whose data lies in another file under the same name."""
+"""Of headers whose data is in another file under the same name."""
 DATA_SUFFIXES = (".raw", ".zraw", ".raw.gz", ".img", ".img.gz", ".gz", ".bin", ".dat", ".RAW", ".ZRAW", ".IMG")
 """Of that data."""
 

@@ -13,8 +13,7 @@ from typing import ClassVar, Protocol
 from archipel.data.files import Folder, content_hash, data_changed, file_hash
 from archipel.data.sample_data import Affine, SampleData
 from archipel.data.samples import LABEL, Sample, Scan
-from archipel.data.volumes import volumes
-from archipel.data.volumes.sample_volumes import read_structures, roles_of, structures_of
+from archipel.data.volumes import read_structures, roles_of, structures_of, volumes
 from archipel.vocabulary import DataKind
 
 Options = Mapping[str, str]

@@ -13,8 +13,7 @@ from pydantic import ValidationError
 from archipel.data.files import Folder
 from archipel.data.formats.base import content_of
 from archipel.data.samples import LABEL, ColumnSummary, DataIssue, DataSchema, Sample, Scan, problem_of, sample_name
-from archipel.data.volumes import ImageFacts, MaskFacts, Sketchbook, volumes
-from archipel.data.volumes.sample_volumes import look_at_sample, with_data
+from archipel.data.volumes import ImageFacts, MaskFacts, Sketchbook, look_at_sample, volumes, with_data
 from archipel.vocabulary import BadInput, Value
 
 MOST_CATEGORIES = 50

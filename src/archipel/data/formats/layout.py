@@ -24,7 +24,7 @@ from archipel.data.formats.layout_finder import described, find_layout, first_ma
 from archipel.data.formats.path_templates import MODALITY, SESSION, STRUCTURE, SUBJECT, PathTemplate
 from archipel.data.formats.volume_names import all_volumes, is_of, listed, nothing_found
 from archipel.data.samples import LABEL, DataIssue, Scan, sample_name
-from archipel.data.volumes.sample_volumes import structure_key
+from archipel.data.volumes import structure_key
 from archipel.vocabulary import BadInput, Thing, Value
 from archipel.vocabulary.counting import abbreviate, pluralise
 
@@ -194,7 +194,7 @@ def _cases(
         case.values |= {name: subject_id(text) for name, text in others.items()}
     if strange:
         cause = f"are meant by no template ({abbreviate(strange, 3)}) and are left out"
-        remedy = "name them with another template, or with --option unused=PATTERN if they are no part of the dataset"
+        remedy = "name them with another template, or with --option unused=PATTERN if they are not part of the dataset"
         collector.warn(DataIssue(thing=pluralise(len(strange), "volume"), cause=cause, remedy=remedy))
     return cases
 

@@ -68,7 +68,7 @@ def find_layout(places: Sequence[str], only: str = "") -> FoundLayout | None:
     return _by_affixes(places)
 
 
-def has_word(name: str, words: Collection[str]) -> bool:
+def has_any_of(name: str, words: Collection[str]) -> bool:
     """Whether a name has one of the words between its signs, as ``p1_mask`` has ``mask``."""
     return not words.isdisjoint(re.split(r"[^a-z]+", name.lower())) if isinstance(words, frozenset) else False
 
@@ -106,7 +106,7 @@ class _Tally:
         shared = sum(count for count in samples.values() if count > 1)
         if len(self.images) > 1 and 5 * shared < 4 * samples.total():
             return False
-        return len(samples) <= _MOST_MODALITIES and not any(has_word(one, LABEL_WORDS) for one in samples)
+        return len(samples) <= _MOST_MODALITIES and not any(has_any_of(one, LABEL_WORDS) for one in samples)
 
 
 def _explains(found: FoundLayout, places: Iterable[str]) -> bool:
@@ -121,7 +121,7 @@ def _explains(found: FoundLayout, places: Iterable[str]) -> bool:
             tally.labels[key_of(parts)][parts.get(STRUCTURE, "")] += 1
             continue
         parts = first_match(images, place)
-        if parts is None or (MODALITY not in parts and has_word(parts[SUBJECT], LABEL_WORDS)):
+        if parts is None or (MODALITY not in parts and has_any_of(parts[SUBJECT], LABEL_WORDS)):
             return False
         tally.images[key_of(parts)][parts.get(MODALITY, "")] += 1
     if found.name in ("images-alone",) and endings_shared([subject for subject, _ in tally.images]):
@@ -173,7 +173,7 @@ def _by_affixes(places: Sequence[str]) -> FoundLayout | None:
     for place in places:
         folder, _, name = suffix_and_rest(place)[1].rpartition("/")
         stems[folder].append(name)
-    labels = [folder for folder in stems if has_word(folder.rpartition("/")[2], LABEL_WORDS)]
+    labels = [folder for folder in stems if has_any_of(folder.rpartition("/")[2], LABEL_WORDS)]
     images = [folder for folder in stems if folder not in labels]
     if len(labels) != 1 or len(images) != 1 or not images[0]:
         return None

@@ -14,7 +14,7 @@ from typing import ClassVar
 from archipel.data.files import Folder
 from archipel.data.formats.base import Options, VolumeFormat
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
-from archipel.data.formats.layout_finder import IMAGE_WORDS, LABEL_WORDS, SPLIT_WORDS, has_word
+from archipel.data.formats.layout_finder import IMAGE_WORDS, LABEL_WORDS, SPLIT_WORDS, has_any_of
 from archipel.data.formats.volume_names import all_volumes, listed, nothing_found, stem_of, volumes_in
 from archipel.data.samples import DataIssue, Scan
 from archipel.data.volumes import NIFTI
@@ -95,10 +95,10 @@ def _explains_all(places: Sequence[str], groups: Sequence[str]) -> bool:
     for place in places:
         group, *folders, name = place.split("/")
         stem = stem_of(name, NIFTI)
-        if "/" not in place or len(folders) > 1 or stem is None or has_word(stem, LABEL_WORDS):
+        if "/" not in place or len(folders) > 1 or stem is None or has_any_of(stem, LABEL_WORDS):
             return False
         subject = folders[0] if folders else stem
-        if folders and has_word(subject, LABEL_WORDS):
+        if folders and has_any_of(subject, LABEL_WORDS):
             return False
         # A patient's folder gives its name to its files, or holds files that are called as in every other.
         rest = stem.removeprefix(group).strip("_-. ") if stem.startswith(group) else ""

@@ -10,7 +10,7 @@ from archipel.data.quality.contents import contents
 from archipel.data.quality.evidence import Evidence, Key
 from archipel.data.quality.records import Finding, Severity
 from archipel.data.samples import LABEL, DataIssue, Sample, Scan
-from archipel.data.volumes.sample_volumes import roles_of
+from archipel.data.volumes import roles_of
 
 FEW_SUBJECTS = 10
 IMBALANCE = 10

@@ -19,8 +19,7 @@ from archipel.data.formats import Options, format_named
 from archipel.data.requests import request_of
 from archipel.data.sample_data import Affine
 from archipel.data.samples import Sample, Scan
-from archipel.data.volumes import ImageFacts, MaskFacts
-from archipel.data.volumes.sample_volumes import look_at_sample
+from archipel.data.volumes import ImageFacts, MaskFacts, look_at_sample
 from archipel.tensors import blob_hash
 from archipel.vocabulary import DataKind, Record, Value
 

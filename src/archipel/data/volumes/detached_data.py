@@ -1,6 +1,6 @@
 """Detached data: voxels that lie in a file beside their header, as ``.mhd`` with ``.raw`` and ``.hdr`` with ``.img``.
 
-The data lies in the header's folder under the header's name, is a plain file, and has exactly the bytes that the header
+The data is in the header's folder under the header's name, is a plain file, and has exactly the bytes that the header
 says: a header can lead to no other file.
 """
 
@@ -91,7 +91,7 @@ def _is_plain(path: Path) -> bool:
 
 
 def is_beside(header: str, name: str) -> bool:
-    """Whether a file's name is the header's but for the suffix, so that it lies in the header's folder.
+    """Whether a file's name is the header's but for the suffix, so that it is in the header's folder.
 
     >>> is_beside("a.mhd", "a.zraw"), is_beside("a.mhd", "../a.raw"), is_beside("a.mhd", "b.raw")
     (True, False, False)

@@ -1,4 +1,4 @@
-"""A sample's volumes as one: the label that is a file for each structure, and data that lies beside its header.
+"""A sample's volumes as one: the label that is a file for each structure, and data next to its header.
 
 A role has one file or several. The keys of a sample's ``files`` say so: ``label/3`` is the file of the structure that
 becomes value 3 of the label, ``image/data`` the data of the header ``image``.
@@ -50,12 +50,12 @@ def structure_key(value: int) -> str:
 
 
 def data_key(role: str) -> str:
-    """The key of the data that lies beside the header of this role."""
+    """The key of the data next to the header of this role."""
     return role + _DATA
 
 
 def with_data(folder: Folder, files: Mapping[str, str]) -> dict[str, str]:
-    """The files of a sample with the data that lies beside its headers."""
+    """The files of a sample with the data next to its headers."""
     data = {data_key(key): data_beside(folder, place) for key, place in files.items()}
     return {**files, **{key: place for key, place in data.items() if place}}
 

@@ -13,8 +13,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from archipel.data import LABEL, Affine, Cohort, Folder, Purpose, Sample
-from archipel.data.volumes import Grid, volumes
-from archipel.data.volumes.sample_volumes import look_at_sample
+from archipel.data.volumes import Grid, look_at_sample, volumes
 from archipel.site.datasets.catalog import Dataset
 from archipel.site.datasets.file_index import SqlFileIndex
 from archipel.storage import Database

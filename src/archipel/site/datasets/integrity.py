@@ -18,7 +18,7 @@ from archipel.data import (
     problem_of,
     request_of,
 )
-from archipel.data.volumes.sample_volumes import look_at_file
+from archipel.data.volumes import look_at_file
 from archipel.site.datasets.catalog import Dataset
 from archipel.site.datasets.file_index import SqlFileIndex
 from archipel.site.datasets.watched_index import WatchedIndex
