@@ -89,6 +89,7 @@ def planted(root, *places):
         (("images/a", "images/b", "labels/a", "labels/b"), "nifti-pairs"),
         (("images/a_0000", "images/b_0000", "labels/a", "labels/b"), "nifti-pairs"),
         (("images/a_ct", "images/b_ct", "labels/a_seg", "labels/b_seg"), "layout"),
+        (("images/a", "images/b", "images/c", "labels/a", "labels/b", "labels/c", "old/x"), "nifti-pairs"),
     ],
 )
 def test_a_folder_is_taken_for_what_explains_all_of_it(tmp_path, places, expected):

@@ -34,6 +34,8 @@ LABEL_WORDS = frozenset(
     )
 )
 SPLIT_WORDS = frozenset(("train", "training", "val", "valid", "validation", "test", "testing"))
+_NOBODY = IMAGE_WORDS | LABEL_WORDS | SPLIT_WORDS
+"""Names of folders that are not a patient's."""
 _MOST_MODALITIES = 30
 _ENDING = re.compile(r"[_.\- ]+")
 
@@ -121,6 +123,8 @@ def _explains(found: FoundLayout, places: Iterable[str]) -> bool:
             tally.labels[key_of(parts)][parts.get(STRUCTURE, "")] += 1
             continue
         parts = first_match(images, place)
+        if parts is not None and parts[SUBJECT].lower() in _NOBODY:
+            return False
         if parts is None or (MODALITY not in parts and has_any_of(parts[SUBJECT], LABEL_WORDS)):
             return False
         tally.images[key_of(parts)][parts.get(MODALITY, "")] += 1
