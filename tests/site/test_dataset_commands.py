@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from archipel.cli.dataset_display import describe_extent
+from archipel.data import Cohort, scan
+from archipel.site.datasets import catalog, integrity
 from archipel.site.services import cohorts, datasets
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import RosterEntry
@@ -240,3 +242,52 @@ def test_plans_that_ask_for_another_dataset_are_not_among_its_needs(
 
 def with_table_entry(site: StateFolder, dataset: str) -> RosterEntry:
     return RosterEntry(site=site.name, identity_key=site.identity.public, dataset=dataset)
+
+
+def write_organs(root: Path) -> Path:
+    for number, subject in enumerate(("s0", "s1", "s2")):
+        drawn = np.zeros((4, 5, 6), np.uint8)
+        drawn[number] = 1
+        write_volume(root / subject / "ct.nii.gz", np.full((4, 5, 6), number, np.float32))
+        for at, organ in enumerate(("liver", "spleen")):
+            write_volume(root / subject / "segmentations" / f"{organ}.nii.gz", np.roll(drawn, at, 0))
+    return root
+
+
+def test_a_dataset_of_masks_of_organs_is_added_frozen_and_every_file_is_compared(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    root = write_organs(tmp_path / "organs")
+    said = terminal("dataset", "add", "organs", str(root)).stdout
+    assert "format layout: TotalSegmentator" in said
+    assert "3 subjects; images image; labels 0 background, 1 liver, 2 spleen" in said
+    assert terminal("cohort", "freeze", "organs").exit_code == 0
+    report = terminal("dataset", "report", "organs")
+    assert report.exit_code == 0, report.exception
+    site = StateFolder.open(terminal.state)
+    entry = catalog.dataset(site.database, "organs")
+    samples = scan(entry.format, root, entry.options).samples
+    cohort = Cohort(dataset="organs", format=entry.format, options=entry.options, samples=samples)
+    assert integrity.faults(site.database, entry, cohort) == ()
+    shutil.copyfile(root / "s0/segmentations/spleen.nii.gz", root / "s1/segmentations/spleen.nii.gz")
+    (fault,) = integrity.faults(site.database, entry, cohort)
+    assert fault.thing == "s1/segmentations/spleen.nii.gz" and "has other content" in fault.cause
+
+
+def test_a_sites_own_templates_come_from_options_or_a_file(terminal: Terminal, tmp_path: Path) -> None:
+    for subject in ("p1", "p2"):
+        for visit in ("a", "b"):
+            folder = tmp_path / "own" / subject / visit
+            write_volume(folder / "scan.nii.gz", np.full((4, 5, 6), ord(visit) + ord(subject[1]), np.float32))
+            write_volume(folder / "truth.nii.gz", np.eye(5, 6, dtype=np.uint8)[None].repeat(4, 0))
+    folder = str(tmp_path / "own")
+    image, mask = "{subject}/{session}/scan", "{subject}/{session}/truth"
+    refused = str(terminal("dataset", "add", "own", folder).exception)
+    assert "holds 8 volumes that no known layout explains" in refused and "--image '" in refused
+    said = terminal("dataset", "add", "own", folder, "--image", image, "--mask", mask).stdout
+    assert "dataset own added: 2 subjects; images image; labels 0, 1" in said
+    (tmp_path / "own.toml").write_text(f'image = "{image}"\nlabel = "{mask}"\n')
+    said = terminal("dataset", "add", "again", folder, "--layout", str(tmp_path / "own.toml")).stdout
+    assert "dataset again added: 2 subjects; images image; labels 0, 1" in said
+    unknown = str(terminal("dataset", "add", "third", folder, "--layout", "brots").exception)
+    assert "layout brots: is unknown; name a .toml file, or one of brats" in unknown

@@ -37,6 +37,18 @@ def dataset_add(
         str | None,
         typer.Option("--format", help="The format of the files (by default detected)."),
     ] = None,
+    known: Annotated[
+        str | None,
+        typer.Option("--layout", help="A known layout, or a TOML file that describes one (format layout)."),
+    ] = None,
+    image: Annotated[
+        list[str] | None,
+        typer.Option("--image", metavar="TEMPLATE", help="Where images are: {subject}/{subject}_{modality}.nii.gz."),
+    ] = None,
+    mask: Annotated[
+        list[str] | None,
+        typer.Option("--mask", metavar="TEMPLATE", help="Where label volumes are: labels/{subject}.nii.gz."),
+    ] = None,
     mapping: MappingFile = None,
     option: Annotated[list[str] | None, typer.Option("--option", help="NAME=VALUE, an option of the format.")] = None,
     label: Labels = None,
@@ -49,6 +61,9 @@ def dataset_add(
 
     asked = asked_mapping(mapping, label)
     options = dict(read_option(text) for text in option or [])
+    templates = {"layout": known or "", "image": ",".join(image or ()), "label": ",".join(mask or ())}
+    if given := {name: text for name, text in templates.items() if text}:
+        layout, options = layout or "layout", options | given
     screen = console()
     waiting = screen.progress(f"reading and hashing {describe_extent(datasets.folder_extent(path))} in {path}")
     with opened(state) as site, listing_problems(screen), waiting as show:

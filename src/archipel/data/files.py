@@ -27,6 +27,12 @@ LARGEST_READ = (2 << 30) + (1 << 20)
 """Bytes of a file that is read whole: a volume of the most voxels, and its header."""
 
 
+HEADER_SUFFIXES = (".mhd", ".nhdr", ".hdr")
+"""Of headers whose data is in another file under the same name."""
+DATA_SUFFIXES = (".raw", ".zraw", ".raw.gz", ".img", ".img.gz", ".gz", ".bin", ".dat", ".RAW", ".ZRAW", ".IMG")
+"""Of that data."""
+
+
 class Signature(NamedTuple):
     """The facts by which a changed file is noticed without opening it."""
 
@@ -292,7 +298,26 @@ def _report(problems: list[DataIssue], thing: str, cause: str, remedy: str) -> N
 
 
 def signature_of(path: Path) -> Signature:
-    """A file's signature. Raises OSError."""
+    """A file's signature; for a header together with the data beside it. Raises OSError."""
+    signature = _signature(path)
+    if not path.name.lower().endswith(HEADER_SUFFIXES):
+        return signature
+    stem = path.name.rpartition(".")[0]
+    for suffix in DATA_SUFFIXES:
+        try:
+            data = _signature(path.with_name(stem + suffix))
+        except OSError:
+            continue
+        signature = Signature(
+            signature.size + data.size,
+            max(signature.modified_ns, data.modified_ns),
+            max(signature.changed_ns, data.changed_ns),
+            signature.inode ^ data.inode,
+        )
+    return signature
+
+
+def _signature(path: Path) -> Signature:
     found = path.stat()
     return Signature(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 

@@ -12,7 +12,7 @@ from made_volumes import AFFINE, intensities, nifti, segmentation
 
 from archipel.data import format_named, scan
 from archipel.data.files import Folder
-from archipel.data.formats import bids_validation
+from archipel.data.formats import bids_validation, detect
 from archipel.data.formats.covariates import read_covariates
 from archipel.data.formats.found_volumes import FoundVolumes
 from archipel.vocabulary import BadInput
@@ -307,7 +307,32 @@ def test_runs_are_chosen_by_their_part_of_the_name(tree):
     image(tree, "sub-03", "", "T1w", 31, run="run-2")
     image(tree, "sub-03", "", "T1w", 32, run="run-1")
     found = scan("bids", tree, {"suffix": "T1w", "entities": "run-2", "validate": "no"})
-    assert [sample.files["image"] for sample in found.samples] == ["sub-03/anat/sub-03_run-2_T1w.nii.gz"]
+    assert found.samples[-1].files["image"] == "sub-03/anat/sub-03_run-2_T1w.nii.gz"
+    assert {sample.subject for sample in found.samples} == {"sub-01", "sub-02", "sub-03"}, "one image needs no number"
+    image(tree, "sub-02", "", "T1w", 33, run="run-9")
+    (tree / "sub-02/anat/sub-02_T1w.nii.gz").unlink()
+    other = scan("bids", tree, {"suffix": "T1w", "entities": "run-2", "validate": "no"})
+    assert "sub-02" not in {sample.subject for sample in other.samples}, "another run is not the one that was chosen"
+
+
+def test_the_option_that_an_error_proposes_works(tree):
+    image(tree, "sub-03", "", "T1w", 31, run="run-2")
+    image(tree, "sub-03", "", "T1w", 32, run="run-1")
+    options = {"suffix": "T1w", "validate": "no"}
+    (said,) = scan("bids", tree, options).errors
+    assert "has 3 T1w images" in said.cause
+    name, value = said.remedy.rpartition("--option ")[2].split("=")
+    found = scan("bids", tree, {**options, name: value})
+    assert found.errors == () and {sample.subject for sample in found.samples} >= {"sub-01", "sub-02", "sub-03"}
+
+
+def test_a_tree_without_its_description_is_bids_and_says_what_to_write(tree):
+    (tree / "dataset_description.json").unlink()
+    assert [fit.format for fit in detect(tree)] == ["bids"]
+    (said,) = scan("bids", tree, {"suffix": "T1w", "validate": "no"}).errors
+    assert "has no dataset_description.json" in said.cause
+    (tree / "dataset_description.json").write_text(said.remedy.partition("write the file there: ")[2])
+    assert scan("bids", tree, {"suffix": "T1w", "validate": "no"}).errors == ()
 
 
 def test_the_folder_of_derivatives_is_said_when_there_are_several(tree):

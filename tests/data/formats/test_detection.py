@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from made_volumes import intensities, nifti, segmentation
 
-from archipel.data.formats import detect
+from archipel.data import scan
+from archipel.data.formats import detect, guessed
 from archipel.vocabulary import BadInput
 from opened_files import opens_under
 from real_data import real_data
@@ -19,7 +20,7 @@ def names(root):
     ("parts", "expected"),
     [
         (("msd_hippocampus", "site-a"), ["nifti-pairs"]),
-        (("ixi_t1_2mm",), ["nifti-pairs"]),
+        (("ixi_t1_2mm",), ["layout", "nifti-pairs"]),
         (("bids_spine",), ["bids"]),
         (("nrrd_tumour",), ["nrrd"]),
     ],
@@ -58,3 +59,88 @@ def test_no_volume_is_opened(tmp_path):
     with opens_under(tmp_path) as opened:
         detect(tmp_path)
     assert opened == set()
+
+
+def planted(root, *places):
+    for number, place in enumerate(places):
+        nifti(root / f"{place}.nii.gz", intensities(number))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("places", "expected"),
+    [
+        # Groups: subjects of their own in each.
+        (("control/c1", "control/c2", "disease/d1"), "nifti-groups"),
+        (("control/control_01", "control/control_02", "disease/disease_01"), "nifti-groups"),
+        (("control/c1/T1", "control/c2/T1", "disease/d1/T1"), "nifti-groups"),
+        # A folder of masks is not a group, nor is a patient or a part.
+        (("img/img0001", "img/img0002", "label/label0001", "label/label0002"), "layout"),
+        (("ct/p1", "ct/p2", "masks/p1", "masks/p2"), "layout"),
+        (("P01/P01_T1", "P01/P01_T2", "P02/P02_T1", "P02/P02_T2"), "layout"),
+        (("P01/T1", "P01/T2", "P02/T1", "P02/T2"), "layout"),
+        (("train/a", "train/b", "val/c"), "layout"),
+        (("BraTS_1/BraTS_1_t1", "BraTS_1/BraTS_1_seg", "BraTS_2/BraTS_2_t1", "BraTS_2/BraTS_2_seg"), "layout"),
+        # A folder of each modality, in a folder of each subject; masks among them are labels.
+        (("a/T1/x", "a/T2/x", "b/T1/x", "b/T2/x"), "medical-folder"),
+        (("a/T1/x", "a/seg/x", "b/T1/x", "b/seg/x"), "layout"),
+        (("images/a/T1", "images/b/T1", "labels/a/seg", "labels/b/seg"), "layout"),
+        # Pairs under one name, and pairs that are not.
+        (("images/a", "images/b", "labels/a", "labels/b"), "nifti-pairs"),
+        (("images/a_0000", "images/b_0000", "labels/a", "labels/b"), "nifti-pairs"),
+        (("images/a_ct", "images/b_ct", "labels/a_seg", "labels/b_seg"), "layout"),
+        (("images/a", "images/b", "images/c", "labels/a", "labels/b", "labels/c", "old/x"), "nifti-pairs"),
+    ],
+)
+def test_a_folder_is_taken_for_what_explains_all_of_it(tmp_path, places, expected):
+    assert names(planted(tmp_path, *places))[0] == expected
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        ("a/T1", "a/T2", "b/T1", "b/T2", "b/old/T1"),
+        ("control/c1", "disease/d1", "masks/c1"),
+        ("a_T1", "a_T2", "b_T1", "b_T2"),
+        ("x/y/z/w/a", "b"),
+    ],
+)
+def test_a_folder_that_nothing_explains_is_not_guessed(tmp_path, places):
+    with pytest.raises(BadInput) as refused:
+        guessed(planted(tmp_path, *places), {})
+    assert "--image '" in refused.value.remedy
+
+
+def test_a_part_of_a_dataset_is_not_taken_for_images_alone(tmp_path):
+    root = planted(tmp_path / "d", "images/a", "images/b", "labels/a", "labels/b")
+    for part in ("images", "labels"):
+        with pytest.raises(BadInput, match="looks like a part of a dataset"):
+            guessed(root / part, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "cause", "remedy"),
+    [
+        ("s/1.dcm", b"x", "holds 1 DICOM file (s/1.dcm), which are not read", "dcm2niix -z y -o OUT"),
+        ("s/IM0001", bytes(128) + b"DICM", "holds 1 DICOM file (s/IM0001), which are not read", "dcm2niix"),
+        ("a.h5", b"x", "holds 1 HDF5 file (a.h5), which are not read", "numpy.savez"),
+        ("a.npy", b"x", "holds 1 NumPy array (a.npy), which are not read", "numpy.savez"),
+        ("a.sav", b"x", "holds 1 SPSS file (a.sav), which are not read", ".csv"),
+        ("a.zip", b"x", "holds 1 archive (a.zip), which are not read", "unpack it"),
+        ("a.csv.txt", b"version https://git-lfs.github.com/spec/v1\n", "holds pointers of Git LFS", "lfs pull"),
+        ("notes.txt", b"x", "does not look like a known format", "--format"),
+    ],
+)
+def test_what_is_not_read_is_named_with_the_way_out(tmp_path, name, content, cause, remedy):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadInput) as refused:
+        guessed(tmp_path, {})
+    assert refused.value.cause.startswith(cause) and remedy in refused.value.remedy
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha", ".mgz"])
+def test_a_pointer_of_git_lfs_is_named_in_the_place_of_a_volume(tmp_path, ending):
+    (tmp_path / f"a{ending}").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    (said,) = scan("layout", tmp_path, {"image": "{subject}"}).errors
+    assert "is a pointer of Git LFS" in said.cause and "git lfs pull" in said.remedy

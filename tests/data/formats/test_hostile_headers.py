@@ -63,7 +63,7 @@ def nrrd(**changed):
         (meta(ElementType="M" * 5000), "its header has voxels of type MMMM"),
         (meta(Comment="x\ny"), "its header has a line 'y'"),
         (meta(Comment="a" + " " * 500_000 + "b\nc" + " " * 400_000 + "d"), "its header has a line 'c   "),
-        (b"NRRD0004\nencoding: raw\ndata file: a.raw\n", "keeps its voxels in another file (a.raw)"),
+        (b"NRRD0004\nencoding: raw\ndata file: ../a.raw\n", "keeps its voxels in another file (../a.raw)"),
         (b"NRRD0004\ntype: uchar\n", "no voxels follow its header"),
         (nrrd(content="(" * 500_000, space="LPS", space_directions="(1,0" * 100_000), "(ValueError)"),
         (nrrd(dimension="17", sizes="1 " * 17), "its header declares 17 dimensions"),

@@ -8,6 +8,7 @@ from conformance import SUBJECTS, Conformance, Expected
 from made_volumes import AFFINE, intensities, nifti, segmentation
 
 from archipel.data import scan
+from archipel.data.formats import detect
 from real_data import real_data
 
 DESCRIPTION = {
@@ -73,7 +74,7 @@ def test_a_case_without_a_channel_or_with_one_too_many_is_named(tmp_path):
     assert {str(one).split(";")[0] for one in found.errors} == {
         "imagesTr/stray.nii.gz: has a name that does not end with a channel",
         "sub-01: lacks some of its files (looked for imagesTr/sub-01_0001.nii.gz)",
-        "sub-02: has channel 0002 where channel_names has 2",
+        "sub-02: has channel 0002 where dataset.json names 2",
     }
 
 
@@ -83,7 +84,7 @@ def test_a_case_without_a_channel_or_with_one_too_many_is_named(tmp_path):
         ({"channel_names": {}}, "has no channel_names"),
         ({"labels": {"background": 0, "tumour": 0}}, "its labels name 0 twice"),
         ({"labels": {"tumour": True}}, "which is not a number and a name"),
-        ({"file_ending": ".png"}, "its file_ending '.png' is not one of"),
+        ({"file_ending": ".gif"}, "its file_ending '.gif' is not one of"),
         ({"file_ending": None}, "its file_ending None is not one of"),
     ],
 )
@@ -105,3 +106,37 @@ def test_the_hippocampus_as_nnunet_has_it(tmp_path):
     describe(tmp_path, channel_names={"0": "MRI"}, labels={"background": 0, "anterior": 1, "posterior": 2})
     found = scan("nnunet", tmp_path)
     assert found.problems == () and [sample.subject for sample in found.samples] == cases
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_version_1_names_cases_without_their_channels(tmp_path, channels):
+    names = {str(channel): f"T{channel + 1}" for channel in range(channels)}
+    listed = [{"image": f"./imagesTr/la_{n:03}.nii.gz", "label": f"./labelsTr/la_{n:03}.nii.gz"} for n in (1, 2)]
+    told = {"modality": names, "labels": {"0": "background", "1": "atrium", "2": "wall"}, "training": listed}
+    (tmp_path / "dataset.json").write_text(json.dumps(told))
+    for number in (1, 2):
+        nifti(tmp_path / f"labelsTr/la_{number:03}.nii.gz", segmentation(number))
+        for channel in range(channels):
+            nifti(tmp_path / f"imagesTr/la_{number:03}_{channel:04}.nii.gz", intensities(10 * number + channel))
+    assert [fit.format for fit in detect(tmp_path)] == ["nnunet"]
+    found = scan("nnunet", tmp_path)
+    assert found.problems == () and [sample.subject for sample in found.samples] == ["la_001", "la_002"]
+    assert found.schema.modalities == ({"image": 2} if channels == 1 else {"T1": 2, "T2": 2})
+    assert found.schema.label_names == {"0": "background", "1": "atrium", "2": "wall"}
+
+
+def test_a_decathlon_task_whose_ids_have_four_digits_is_one(tmp_path):
+    told = {"modality": {"0": "MRI"}, "labels": {"0": "background", "1": "a", "2": "b"}}
+    (tmp_path / "dataset.json").write_text(json.dumps(told))
+    for number in (1, 2):
+        nifti(tmp_path / f"labelsTr/la_{number:04}.nii.gz", segmentation(number))
+        nifti(tmp_path / f"imagesTr/la_{number:04}.nii.gz", intensities(number))
+    assert [fit.format for fit in detect(tmp_path)] == ["msd"]
+
+
+def test_pictures_are_refused_with_the_way_out(tmp_path):
+    describe(tmp_path, file_ending=".png")
+    (tmp_path / "imagesTr").mkdir()
+    (tmp_path / "imagesTr/a_0000.png").write_bytes(b"x")
+    (said,) = scan("nnunet", tmp_path).problems
+    assert "its file_ending '.png' means 2-D pictures" in said.cause and ".nii.gz of one slice" in said.remedy

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from archipel.data.files import FileIndex, Folder, LeavesOut
-from archipel.data.formats.base import Format, Options
+from archipel.data.formats.base import Format, Options, VolumeFormat
 from archipel.data.formats.bids import BidsTree
 from archipel.data.formats.class_folders import ClassFolders
 from archipel.data.formats.delimited import Tables
 from archipel.data.formats.found_volumes import subject_id
+from archipel.data.formats.layout import Layout
 from archipel.data.formats.medical_folder import MedicalFolder
 from archipel.data.formats.msd import MsdTask
 from archipel.data.formats.nifti_groups import NiftiGroups
@@ -32,6 +34,7 @@ else:
     # Detection reads FORMATS of this module, which must be defined first.
     __getattr__, __dir__ = lazy_names(__name__, {"detection": ["guessed"]})
 
+_LAYOUT = Layout()
 _KNOWN: tuple[Format, ...] = (
     BidsTree(),
     MsdTask(),
@@ -40,6 +43,7 @@ _KNOWN: tuple[Format, ...] = (
     NiftiGroups(),
     NiftiPairs(),
     NrrdPairs(),
+    _LAYOUT,
     NpzTable(),
     ClassFolders(),
     Tables(),
@@ -66,17 +70,28 @@ class Fit(NamedTuple):
     reason: str
 
 
-def detect(root: Path) -> tuple[Fit, ...]:
+def detect(root: Path, among: Collection[str] = ()) -> tuple[Fit, ...]:
     """The formats that a folder looks like, the most specific layout first; none if it looks like none.
 
-    Raises BadInput when ``root`` is not a folder.
+    Only those ``among`` some are tried where these are named. Raises BadInput when ``root`` is not a folder.
     """
     folder = Folder(checked_root(root))
-    fits = [Fit(name, reason) for name, one in FORMATS.items() if (reason := one.fits(folder))]
-    if any(FORMATS[fit.format].kind == "volumes" for fit in fits):
+    asked = [one for name, one in FORMATS.items() if name in among or not among]
+    fits = [Fit(one.name, reason) for one in asked if one is not _LAYOUT and (reason := one.fits(folder))]
+    volumes = [fit for fit in fits if FORMATS[fit.format].kind == "volumes"]
+    if _LAYOUT in asked and not any(_explains(fit, folder) for fit in volumes):
+        # What explains all of a folder comes before what explains a part of it.
+        reason = _LAYOUT.fits(folder)
+        volumes = [*([Fit(_LAYOUT.name, reason)] if reason else []), *volumes]
+    if volumes:
         # A table beside volumes describes them; it is not the data.
-        fits = [fit for fit in fits if FORMATS[fit.format].kind != "table"]
+        return (*volumes, *(fit for fit in fits if FORMATS[fit.format].kind == "arrays"))
     return tuple(fits)
+
+
+def _explains(fit: Fit, folder: Folder) -> bool:
+    one = FORMATS[fit.format]
+    return isinstance(one, VolumeFormat) and one.explains(folder)
 
 
 def checked_root(root: Path) -> Path:

@@ -13,7 +13,7 @@ from typing import ClassVar, Protocol
 from archipel.data.files import Folder, content_hash, data_changed, file_hash
 from archipel.data.sample_data import Affine, SampleData
 from archipel.data.samples import LABEL, Sample, Scan
-from archipel.data.volumes import volumes
+from archipel.data.volumes import read_structures, roles_of, structures_of, volumes
 from archipel.vocabulary import DataKind
 
 Options = Mapping[str, str]
@@ -57,6 +57,10 @@ class VolumeFormat:
     title: ClassVar[str]
     options: ClassVar[Mapping[str, str]] = {}
 
+    def explains(self, folder: Folder) -> bool:
+        """Whether the format, which the folder looks like, reads every volume in it. Reads only names."""
+        return True
+
     def read(self, root: Path, samples: Sequence[Sample], options: Options) -> Iterator[SampleData]:
         """Images and label of each sample on one grid."""
         for sample in samples:
@@ -72,12 +76,16 @@ def read_volumes(root: Path, sample: Sample) -> SampleData:
     """The sample's images and label. Raises BadInput when one cannot be read or their grids differ."""
     images, label = {}, None
     first: tuple[str, tuple[int, ...], Affine] | None = None
-    for role, place in sorted(sample.files.items(), key=lambda item: item[0] == LABEL):
-        if role == LABEL:
-            label, affine = volumes.read_label(root / place)
+    structures = structures_of(sample.files)
+    for role in sorted(roles_of(sample.files), key=lambda role: role == LABEL):
+        if role == LABEL and structures:
+            label, affine, _ = read_structures(root, structures)
+            shape = label.shape
+        elif role == LABEL:
+            label, affine = volumes.read_label(root / sample.files[role])
             shape = label.shape
         else:
-            images[role], affine = volumes.read_image(root / place, sample.channels.get(role))
+            images[role], affine = volumes.read_image(root / sample.files[role], sample.channels.get(role))
             shape = images[role].shape
         if first is None:
             first = role, shape, affine

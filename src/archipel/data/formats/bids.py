@@ -21,7 +21,7 @@ from archipel.data.formats.bids_validation import validate
 from archipel.data.formats.covariates import CovariateTable, compare, read_covariates
 from archipel.data.formats.descriptions import description
 from archipel.data.formats.found_volumes import FoundVolumes
-from archipel.data.formats.volume_names import listed, volumes_in
+from archipel.data.formats.volume_names import all_volumes, listed, volumes_in
 from archipel.data.samples import LABEL, DataIssue, Scan, sample_name
 from archipel.data.volumes import NIFTI
 from archipel.vocabulary import BadInput, Thing, Value
@@ -29,6 +29,7 @@ from archipel.vocabulary import BadInput, Thing, Value
 DESCRIPTION, PARTICIPANTS = "dataset_description.json", "participants.tsv"
 Entities = Mapping[str, object]
 """The parts of a name by what the standard calls them; pybids gives texts, numbers and whether a part is there."""
+_BESIDE = ("derivatives/", "sourcedata/", "rawdata/", "code/", "stimuli/")
 _DRAWN = frozenset(("dseg", "mask", "label", "labels", "seg", "lesion"))
 """With what a segmentation's name ends: the standard's words, and those that hand-drawn ones have."""
 _DRAWN_BY = ("desc-", "label-", "atlas-")
@@ -50,7 +51,8 @@ class BidsTree(VolumeFormat):
     options: ClassVar[Mapping[str, str]] = {
         "suffix": "the images that are modalities, e.g. T1w or T1w,T2w (by default all of the datatype)",
         "datatype": "the folder of the images (by default anat)",
-        "entities": "only names with these parts, e.g. run-1,acq-mprage",
+        "entities": "of several images those with these parts in their names, e.g. run-1,acq-mprage; of others those "
+        "that say nothing of run and acq",
         "derivatives": "the folder under derivatives/ with segmentations (by default the only one)",
         "label": "how the segmentations' names end, e.g. seg-manual or desc-manual_dseg",
         "validate": "no: skip the BIDS validator",
@@ -58,15 +60,25 @@ class BidsTree(VolumeFormat):
 
     def fits(self, folder: Folder) -> str:
         """Folders of subjects with a description."""
-        if folder.has("sub-*/*/*.nii*", "sub-*/*/*/*.nii*") and folder.has(DESCRIPTION):
+        if not folder.has("sub-*/*/*.nii*", "sub-*/*/*/*.nii*"):
+            return ""
+        if folder.has(DESCRIPTION):
             return f"it holds {DESCRIPTION} and sub-* folders"
-        return ""
+        images = [place.split("/") for place in all_volumes(folder, []) if not place.startswith("derivatives/")]
+        is_named = all(len(parts) in (3, 4) and _is_where_its_name_says(parts[-1], "/".join(parts)) for parts in images)
+        return "its names are those of BIDS" if images and is_named else ""
+
+    def explains(self, folder: Folder) -> bool:
+        """Whether every volume is a subject's, derived, or in a folder that the standard keeps for other things."""
+        return all(place.startswith(("sub-", *_BESIDE)) for place in all_volumes(folder, []))
 
     def scan(self, folder: Folder, options: Options) -> Scan:
         """Every session with its images, segmentation and values, and what the validator says."""
         entities_of = _grammar()
         collector = FoundVolumes(folder)
         description(folder, DESCRIPTION, collector.problems)
+        if not folder.has(DESCRIPTION):
+            _say_how_to_describe(folder, collector)
         visits = _images(folder, options, collector, entities_of)
         _labels(folder, options, collector, entities_of, visits)
         suffixes = listed(options, "suffix") or tuple(
@@ -109,7 +121,7 @@ class BidsTree(VolumeFormat):
             places = visit.images.get(suffix, [])
             if len(places) > 1:
                 names = ", ".join(PurePosixPath(place).name for _, place in places)
-                return report(f"has {len(places)} {suffix} images ({names})", "choose with entities=, e.g. run-1")
+                return report(f"has {len(places)} {suffix} images ({names})", _choice([stem for stem, _ in places]))
             if places:
                 files["image" if len(suffixes) == 1 else suffix] = places[0][1]
         if not files:
@@ -126,10 +138,32 @@ class BidsTree(VolumeFormat):
                 return report(f"has no segmentation (looked for {looked})", "add it or exclude the subject")
             if len(chosen) > 1:
                 names = ", ".join(PurePosixPath(place).name for _, place in chosen)
-                return report(f"has {len(chosen)} segmentations ({names})", "name one more exactly with label=")
+                return report(f"has {len(chosen)} segmentations ({names})", _longer_ending(chosen, ending))
             files[LABEL] = chosen[0][1]
         collector.add(key[0], files, key[1], values=values)
         return None
+
+
+def _choice(stems: Sequence[str]) -> str:
+    """The option that chooses one of several images by a part of its name that the others do not have."""
+    for stem in stems:
+        others = {part for other in stems if other != stem for part in other.split("_")}
+        own = [part for part in stem.split("_") if part not in others]
+        if own:
+            return f"choose one by a part of its name: --option entities={own[0]}"
+    return "keep one of them"
+
+
+def _longer_ending(chosen: Sequence[tuple[str, str]], ending: str) -> str:
+    """The option that names one of several segmentations by more of its name's end."""
+    stems = [stem for stem, _ in chosen]
+    for stem in stems:
+        parts = stem.split("_")
+        for at in range(len(parts) - 1, 0, -1):
+            longer = "_".join(parts[at:])
+            if len(longer) > len(ending) and sum(one.endswith(f"_{longer}") for one in stems) == 1:
+                return f"name one more exactly: --option label={longer}"
+    return "keep one of them"
 
 
 def _grammar() -> Callable[[str], Entities]:
@@ -142,6 +176,15 @@ def _grammar() -> Callable[[str], Entities]:
         raise BadInput("pybids", cause, "pip install archipel[bids]") from error
     configs = [Config.load(name) for name in ("bids", "derivatives")]
     return lambda place: dict(parse_file_entities(f"/{place}", config=configs))
+
+
+def _say_how_to_describe(folder: Folder, collector: FoundVolumes) -> None:
+    """Give the issue of a missing description the content of one."""
+    text = f'{{"Name": "{folder.root.name}", "BIDSVersion": "1.10.0"}}'
+    for at, problem in enumerate(collector.problems):
+        if problem.cause == f"has no {DESCRIPTION}":
+            remedy = f"name the root of the tree, or write the file there: {text}"
+            collector.problems[at] = problem.model_copy(update={"remedy": remedy})
 
 
 def _images(
@@ -160,14 +203,25 @@ def _images(
                 remedy = f"call it sub-<id>[_ses-<id>]_<suffix>.nii.gz in its subject's {datatype}/"
                 collector.warn(DataIssue(thing=place, cause=cause, remedy=remedy), place.split("/")[0])
                 continue
-            if (wanted and suffix not in wanted) or not set(parts) <= set(stem.split("_")):
+            if wanted and suffix not in wanted:
                 continue
             visits[_key(means)].images[suffix].append((stem, place))
             if not _has_sidecar(place, stem, suffix, sidecars):
                 cause = f"has no sidecar (looked for {stem}.json)"
                 remedy = "export it again with dcm2niix, or use the image without the values of a sidecar"
                 collector.warn(DataIssue(thing=place, cause=cause, remedy=remedy), place.split("/")[0])
+    for visit in visits.values():
+        for suffix, found in visit.images.items():
+            visit.images[suffix] = _with_parts(found, parts)
     return visits
+
+
+def _with_parts(found: list[tuple[str, str]], parts: Sequence[str]) -> list[tuple[str, str]]:
+    """The images whose names have all of these parts; where none has, those that have no part of the same kind: a
+    session with one image often does not number its run."""
+    exact = [one for one in found if set(parts) <= set(one[0].split("_"))]
+    kinds = {part.split("-")[0] for part in parts}
+    return exact or [one for one in found if kinds.isdisjoint(part.split("-")[0] for part in one[0].split("_"))]
 
 
 def _labels(
@@ -184,7 +238,8 @@ def _labels(
         return _point_out(folder, pipelines, collector)
     if len(pipelines) != 1:
         cause = f"has {len(pipelines)} folders in derivatives/ ({', '.join(pipelines) or 'none'})"
-        return collector.report(DataIssue(thing=folder.root.name, cause=cause, remedy="name one with derivatives=..."))
+        remedy = f"name one, for example --option derivatives={pipelines[0]}" if pipelines else "put the labels there"
+        return collector.report(DataIssue(thing=folder.root.name, cause=cause, remedy=remedy))
     base = f"derivatives/{pipelines[0]}"
     before = len(collector.problems)
     some = False
@@ -195,7 +250,10 @@ def _labels(
             visits[_key(means)].labels.append((stem, place))
     if not some and len(collector.problems) == before:
         cause = f"holds no segmentation (looked for sub-*/**/*_{ending}.nii.gz)"
-        collector.report(DataIssue(thing=base, cause=cause, remedy="fix the options derivatives and label"))
+        there = sorted({end for stem, _ in _derived(folder, base, []) if (end := _ending(stem))})
+        other = f"name an ending that is there, for example --option label={there[0]}" if there else ""
+        remedy = other or "leave the option label out to have the images alone, or name another derivatives folder"
+        collector.report(DataIssue(thing=base, cause=cause, remedy=remedy))
     return None
 
 

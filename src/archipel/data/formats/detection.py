@@ -7,13 +7,21 @@ from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 
+from archipel.data.files import Folder
 from archipel.data.formats import FORMATS, Fit, detect
+from archipel.data.formats.layout_finder import endings_shared, find_layout
 from archipel.data.formats.medical_folder import TABLE
+from archipel.data.formats.path_templates import suffix_and_rest
+from archipel.data.formats.unread_files import unread_files
+from archipel.data.formats.volume_names import all_volumes
 from archipel.vocabulary import BadInput, Thing
+from archipel.vocabulary.counting import abbreviate, pluralise
 from archipel.vocabulary.remedies import ListFormats
 
 _VAGUE = frozenset({"medical-folder", "nifti-groups", "class-folders", "table", "npz"})
 """Layouts that a part of another dataset may also look like."""
+_MOST_AROUND = 20_000
+"""Files in the folder above; in a larger one no dataset is searched."""
 _MOST = 20
 """How many folders inside are searched."""
 
@@ -24,15 +32,14 @@ def guessed(root: Path, options: Mapping[str, str]) -> tuple[Fit, ...]:
     Raises BadInput when there is none, and when another folder is more likely meant.
     """
     possible = [name for name, one in FORMATS.items() if options.keys() <= one.options.keys()]
-    fits = tuple(fit for fit in detect(root) if fit.format in possible)
+    fits = detect(root, possible)
     if not fits and len(possible) == 1:
         return (Fit(possible[0], f"no other has the option {' and '.join(options)}"),)
     another = _meant(root, fits[0].format if fits else "")
     if another is not None:
         raise BadInput(Thing.folder(root), *another)
     if not fits:
-        remedy = "name one with --format; see archipel site dataset formats"
-        raise BadInput(Thing.folder(root), "does not look like a known format", remedy, command=ListFormats())
+        raise BadInput(Thing.folder(root), *_why_not(root), command=ListFormats())
     return fits
 
 
@@ -49,14 +56,18 @@ def _datasets_inside(root: Path) -> dict[Path, Fit]:
 def _dataset_around(root: Path) -> tuple[Path, Fit] | None:
     """The folder above, if it looks like a dataset of which this is a part."""
     above = root.resolve().parent
+    places = list(islice(Folder(above).files("**/*", []), _MOST_AROUND + 1))
+    if len(places) > _MOST_AROUND or len({place.split("/")[0] for place in places}) < 2:
+        return None
     fit = _looks_like(above)
     return (root.parent if root.name else above, fit) if fit is not None else None
 
 
 def _meant(root: Path, guess: str) -> tuple[str, str] | None:
     """Cause and remedy if another folder is more likely meant than this one, whose detected format is ``guess``."""
+    has_images_alone = guess == "layout" and _has_images_alone(root)
     is_vague = guess in _VAGUE and FORMATS[guess].kind == "volumes" and not (root / TABLE).is_file()
-    if guess and not is_vague:
+    if guess and not is_vague and not has_images_alone:
         return None
     inside = _datasets_inside(root)
     if inside:
@@ -64,11 +75,34 @@ def _meant(root: Path, guess: str) -> tuple[str, str] | None:
         several = f"{len(inside)} folders that look like a dataset each"
         cause = f"holds {several if len(inside) > 1 else 'a folder that looks like a dataset'}"
         return cause, f"name one, for example {folder} ({fit.format}), or name the format with --format"
-    around = None if guess else _dataset_around(root)
+    around = _dataset_around(root) if has_images_alone or not guess else None
     if around is None:
         return None
     folder, fit = around
     return "looks like a part of a dataset", f"name the folder above, {folder} ({fit.format}: {fit.reason})"
+
+
+def _has_images_alone(root: Path) -> bool:
+    found = find_layout(all_volumes(Folder(root), []))
+    return found is not None and not found.label
+
+
+def _why_not(root: Path) -> tuple[str, str]:
+    """Cause and remedy for a folder that looks like no format."""
+    folder = Folder(root)
+    unread = unread_files(root, folder.files("**/*", []))
+    places = all_volumes(folder, [])
+    if unread is not None and (not places or "Git LFS" in unread[0]):
+        return unread
+    if not places:
+        return "does not look like a known format", "name one with --format; see archipel site dataset formats"
+    stems = [suffix_and_rest(place)[1] for place in places]
+    shared = endings_shared(stems) if all("/" not in stem for stem in stems) else ()
+    if shared:
+        cause = f"holds names with {abbreviate(shared)} at their end, which may be images of one patient or patients"
+        return cause, "say which: --image '{subject}_{modality}' or --image '{subject}'"
+    cause = f"holds {pluralise(len(places), 'volume')} that no known layout explains ({abbreviate(places, 3)})"
+    return cause, "say where images and labels are, for example --image '{subject}/{modality}' --mask '{subject}/seg'"
 
 
 def _folders(root: Path) -> list[Path]:
@@ -81,6 +115,7 @@ def _folders(root: Path) -> list[Path]:
 
 def _looks_like(folder: Path) -> Fit | None:
     try:
-        return next((fit for fit in detect(folder) if fit.format not in _VAGUE), None)
+        fit = next((fit for fit in detect(folder) if fit.format not in _VAGUE), None)
+        return None if fit is not None and fit.format == "layout" and _has_images_alone(folder) else fit
     except (BadInput, OSError):
         return None

@@ -14,7 +14,7 @@ from archipel.data.files import Folder
 from archipel.data.formats.base import content_of
 from archipel.data.sample_columns import Samples, SamplesBuilder
 from archipel.data.samples import LABEL, ColumnSummary, DataIssue, DataSchema, Sample, Scan, problem_of, sample_name
-from archipel.data.volumes import ImageFacts, MaskFacts, Sketchbook, volumes
+from archipel.data.volumes import ImageFacts, MaskFacts, Sketchbook, look_at_sample, volumes, with_data
 from archipel.vocabulary import BadInput, Value
 
 MOST_CATEGORIES = 50
@@ -63,13 +63,16 @@ class FoundVolumes:
             cause = f"is there twice (again in {', '.join(sorted(files.values()))})"
             self.report(DataIssue(thing=name, cause=cause, remedy="keep one of them"), subject)
             return False
-        facts = self._look(files, channels or {})
+        files = with_data(self._folder, files)
+        sketch = self._sketchbook.next(LABEL in files)
+        looked = look_at_sample(self._folder, files, channels or {}, sketch)
+        facts = looked.by_role
         faults = dict.fromkeys(found.problem for found in facts.values() if found.problem is not None)
         for fault in faults:
             self.report(fault.model_copy(update={"thing": f"{name}: {fault.thing}"}), subject)
         if faults or not self._one_grid(name, subject, facts):
             return False
-        hashes = {role: found.hash for role, found in facts.items()}
+        hashes = dict(looked.hashes)
         # Only values that exist are given: a record stores which fields it was given, which takes as much memory.
         given = {"session": session, "values": dict(values or {}), "channels": dict(channels or {})}
         try:
@@ -85,15 +88,6 @@ class FoundVolumes:
         self._count({role: found.require_facts() for role, found in facts.items()})
         self._remark(name, subject, files, facts)
         return True
-
-    def _look(self, files: Mapping[str, str], channels: Mapping[str, int]) -> dict[str, volumes.VolumeLook]:
-        """What is known of each file; the mask is read first, because thumbnails are cut where it is."""
-        sketch = self._sketchbook.next(LABEL in files)
-        facts = {
-            role: volumes.look(self._folder, files[role], role, channels.get(role), sketch)
-            for role in sorted(files, key=lambda role: role != LABEL)
-        }
-        return {role: facts[role] for role in files}
 
     def _one_grid(self, name: str, subject: str, facts: Mapping[str, volumes.VolumeLook]) -> bool:
         """Each volume is compared with the label, or where there is none against the first modality."""
@@ -126,7 +120,7 @@ class FoundVolumes:
         self, name: str, subject: str, files: Mapping[str, str], facts: Mapping[str, volumes.VolumeLook]
     ) -> None:
         """Say what a person should look at, though the sample can be used."""
-        lost = [files[role] for role, found in facts.items() if not found.require_facts().is_placed]
+        lost = [files.get(role, role) for role, found in facts.items() if not found.require_facts().is_placed]
         if lost:
             cause = f"does not state its orientation in the patient ({', '.join(dict.fromkeys(lost))})"
             remedy = "make sure that its first axis runs to the patient's left, or export it with its orientation"

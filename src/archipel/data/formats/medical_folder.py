@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import glob
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from archipel.data.files import Folder
 from archipel.data.formats.base import Options, VolumeFormat
 from archipel.data.formats.covariates import compare, read_covariates
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
-from archipel.data.formats.volume_names import listed, nothing_found, stem_of, volumes_in
+from archipel.data.formats.layout_finder import IMAGE_WORDS, LABEL_WORDS, SPLIT_WORDS
+from archipel.data.formats.volume_names import all_volumes, listed, nothing_found, stem_of, volumes_in
 from archipel.data.samples import LABEL, DataIssue, Scan
 from archipel.data.volumes import SUFFIXES
 from archipel.vocabulary.counting import abbreviate
@@ -42,7 +43,7 @@ class MedicalFolder(VolumeFormat):
         for place in folder.files("*/*/*", []):
             if stem_of(place, SUFFIXES):
                 folders[place.split("/")[1]] += 1
-        if not folders:
+        if not folders or not (folder.has(TABLE) or _explains_all(all_volumes(folder, []))):
             return ""
         names = [name for name, _ in folders.most_common(3)]
         if folder.has(TABLE):
@@ -89,3 +90,18 @@ class MedicalFolder(VolumeFormat):
                 files = {roles.get(name, name): places[0] for name, places in sorted(parts.items())}
                 collector.add(subject, files, values=table.rows.get(subject) if table else None)
         return collector.scan()
+
+
+def _explains_all(places: Sequence[str]) -> bool:
+    """Whether every volume is alone in a folder of a modality, which several subjects have, and none is a label's."""
+    found = [place.split("/") for place in places]
+    if any(len(parts) != 3 for parts in found):
+        return False
+    subjects = {subject.lower() for subject, _, _ in found}
+    modalities = Counter(modality for _, modality, _ in found)
+    return (
+        not subjects & (IMAGE_WORDS | LABEL_WORDS | SPLIT_WORDS | {"derivatives"})
+        and not {modality.lower() for modality in modalities} & LABEL_WORDS
+        and max(Counter((subject, modality) for subject, modality, _ in found).values()) == 1
+        and 2 * sum(count for count in modalities.values() if count > 1) > modalities.total()
+    )

@@ -17,6 +17,7 @@ from archipel.data.files import Folder
 from archipel.data.formats.base import Options, VolumeFormat
 from archipel.data.formats.descriptions import by_number, description, modalities_of
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
+from archipel.data.formats.nnunet import has_channel_files
 from archipel.data.formats.volume_names import by_subject, nothing_found, stem_of, volumes_in
 from archipel.data.samples import DataIssue, Scan, problem_of
 from archipel.data.volumes import NIFTI
@@ -34,7 +35,8 @@ class MsdTask(VolumeFormat):
     def fits(self, folder: Folder) -> str:
         """A description that names modalities."""
         found = description(folder, FILE, []) if folder.has("imagesTr/*") else None
-        return "dataset.json names modalities and imagesTr/ holds images" if found and "modality" in found else ""
+        is_one = found is not None and "modality" in found and not has_channel_files(folder)
+        return "dataset.json names modalities and imagesTr/ holds images" if is_one else ""
 
     def scan(self, folder: Folder, options: Options) -> Scan:
         """Pair imagesTr with labelsTr by name, as the list in dataset.json says."""

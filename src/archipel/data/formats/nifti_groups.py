@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import glob
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from archipel.data.files import Folder
 from archipel.data.formats.base import Options, VolumeFormat
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
-from archipel.data.formats.volume_names import listed, nothing_found, volumes_in
+from archipel.data.formats.layout_finder import IMAGE_WORDS, LABEL_WORDS, SPLIT_WORDS, has_any_of
+from archipel.data.formats.volume_names import all_volumes, listed, nothing_found, stem_of, volumes_in
 from archipel.data.samples import DataIssue, Scan
 from archipel.data.volumes import NIFTI
 
-_NOT_GROUPS = frozenset(("images", "labels", "imagesTr", "labelsTr", "imagesTs", "labelsTs", "derivatives"))
+_NOT_GROUPS = IMAGE_WORDS | LABEL_WORDS | SPLIT_WORDS | {"derivatives"}
+_MOST_GROUPS = 12
 
 
 class NiftiGroups(VolumeFormat):
@@ -34,16 +36,11 @@ class NiftiGroups(VolumeFormat):
         """Two folders or more with volumes in them, none of which belongs to another layout."""
         if folder.has("dataset.json", "dataset_description.json"):
             return ""
-        groups = [
-            place
-            for place in folder.folders("*", [])
-            if folder.has(
-                *(f"{glob.escape(place)}/{inside}" for inside in ("*.nii.gz", "*.nii", "*/*.nii.gz", "*/*.nii"))
-            )
-        ]
-        if len(groups) < 2 or _NOT_GROUPS & set(groups) or all(place.startswith("sub-") for place in groups):
+        places = all_volumes(folder, [])
+        groups = sorted({place.split("/")[0] for place in places if "/" in place})
+        if not 2 <= len(groups) <= _MOST_GROUPS or not _explains_all(places, groups):
             return ""
-        return f"{', '.join(groups[:4])} hold NIfTI volumes" if len(groups) <= 12 else ""
+        return f"{', '.join(groups[:4])} hold NIfTI volumes"
 
     def scan(self, folder: Folder, options: Options) -> Scan:
         """Each subject with its group; one who is in two groups is in none."""
@@ -88,3 +85,25 @@ class NiftiGroups(VolumeFormat):
 def _modality(stem: str, subject: str) -> str:
     """What a file's name has beside the subject's."""
     return stem.removeprefix(subject).lstrip("_-. ") or "image"
+
+
+def _explains_all(places: Sequence[str], groups: Sequence[str]) -> bool:
+    """Whether every volume is a subject's in a group: a group is not a patient's folder, nor a part of a layout."""
+    if _NOT_GROUPS & {group.lower() for group in groups} or all(group.startswith("sub-") for group in groups):
+        return False
+    subjects: dict[str, set[str]] = defaultdict(set)
+    for place in places:
+        group, *folders, name = place.split("/")
+        stem = stem_of(name, NIFTI)
+        if "/" not in place or len(folders) > 1 or stem is None or has_any_of(stem, LABEL_WORDS):
+            return False
+        subject = folders[0] if folders else stem
+        if folders and has_any_of(subject, LABEL_WORDS):
+            return False
+        # A patient's folder gives its name to its files, or holds files that are called as in every other.
+        rest = stem.removeprefix(group).strip("_-. ") if stem.startswith(group) else ""
+        if rest and not (rest.isdigit() and not any(map(str.isdigit, group))):
+            return False
+        subjects[subject].add(group)
+    everywhere = sum(len(held) == len(groups) for held in subjects.values())
+    return 2 * everywhere <= len(subjects)

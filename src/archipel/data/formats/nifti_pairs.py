@@ -6,14 +6,22 @@ images is tolerated. Only one channel is read. Hidden files (``._x.nii.gz``, whi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from itertools import takewhile
 from typing import ClassVar
 
 from archipel.data.files import Folder
 from archipel.data.formats.base import Options, VolumeFormat
 from archipel.data.formats.found_volumes import FoundVolumes
-from archipel.data.formats.volume_names import add_pairs, by_subject, name_subjects, nothing_found, volumes_in
+from archipel.data.formats.volume_names import (
+    add_pairs,
+    all_volumes,
+    by_subject,
+    name_subjects,
+    nothing_found,
+    stem_of,
+    volumes_in,
+)
 from archipel.data.samples import DataIssue, Scan
 from archipel.data.volumes import NIFTI
 
@@ -38,6 +46,19 @@ def _common_ending(names: Collection[str]) -> str:
     return "_" + shared.partition("_")[2] if "_" in shared else ""
 
 
+def are_pairs(places: Sequence[str], suffixes: Sequence[str]) -> bool:
+    """Whether the places are those of images/ and labels/ alone, and most names are in both."""
+    stems: dict[str, set[str]] = {"images": set(), "labels": set()}
+    for place in places:
+        folder, _, name = place.rpartition("/")
+        stem = stem_of(name, suffixes)
+        if folder not in stems or stem is None:
+            return False
+        stems[folder].add(stem.removesuffix("_0000") if folder == "images" else stem)
+    images, labels = stems.values()
+    return 2 * len(images & labels) >= max(len(images), len(labels), 1)
+
+
 class NiftiPairs(VolumeFormat):
     """Images and labels in two folders, under the same names."""
 
@@ -52,6 +73,10 @@ class NiftiPairs(VolumeFormat):
         """Both folders with volumes."""
         both = all(folder.has(f"{name}/*.nii.gz", f"{name}/*.nii") for name in ("images", "labels"))
         return "images/ and labels/ hold NIfTI volumes" if both else ""
+
+    def explains(self, folder: Folder) -> bool:
+        """Whether every volume is an image or a label, most of which have one name."""
+        return are_pairs(all_volumes(folder, []), NIFTI)
 
     def scan(self, folder: Folder, options: Options) -> Scan:
         """Pair images with labels by their names."""

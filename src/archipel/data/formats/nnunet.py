@@ -1,9 +1,9 @@
-"""Format ``nnunet``: nnU-Net version 2, ``dataset.json`` with one file ``imagesTr/<case>_0000.nii.gz`` per channel.
+"""Format ``nnunet``: nnU-Net, ``dataset.json`` with one file ``imagesTr/<case>_0000.nii.gz`` per channel.
 
-Channels are modalities, named by ``channel_names``; the names of labels come from ``labels``. Images without labels
-(``imagesTs``) are not used, and regions made of several labels are the plan's matter.
+Channels are modalities, named by ``channel_names``, in version 1 by ``modality``; the names of labels come from
+``labels``. Images without labels (``imagesTs``) are not used, and regions made of several labels are the plan's matter.
 
-Source: nnU-Net documentation, dataset format of version 2 (MIC-DKFZ).
+Source: nnU-Net documentation, dataset formats of versions 1 and 2 (MIC-DKFZ).
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from archipel.data.formats.descriptions import bad_description, by_number, descr
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
 from archipel.data.formats.volume_names import by_subject, name_subjects, nothing_found, volumes_in
 from archipel.data.samples import DataIssue, Scan, problem_of
-from archipel.data.volumes import SUFFIXES
-from archipel.vocabulary import BadInput, JsonObject
+from archipel.data.volumes import NIFTI, SUFFIXES
+from archipel.vocabulary import BadInput, ErrorCode, JsonObject
 
 FILE = "dataset.json"
+_PICTURES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
 _CHANNEL = re.compile(r"(.+)_(\d{4})", re.DOTALL)
 
 
@@ -29,26 +30,29 @@ class NnunetRaw(VolumeFormat):
     """A raw dataset as nnU-Net reads it."""
 
     name: ClassVar[str] = "nnunet"
-    title: ClassVar[str] = "nnU-Net v2: dataset.json, imagesTr/case_0000.nii.gz, labelsTr/"
+    title: ClassVar[str] = "nnU-Net v1 and v2: dataset.json, imagesTr/case_0000.nii.gz, labelsTr/"
 
     def fits(self, folder: Folder) -> str:
         """A description that names channels."""
         found = description(folder, FILE, []) if folder.has("imagesTr/*") else None
-        return "dataset.json names channels and imagesTr/ holds images" if found and "channel_names" in found else ""
+        if found and ("channel_names" in found or ("modality" in found and has_channel_files(folder))):
+            return "dataset.json names channels and imagesTr/ holds images"
+        return ""
 
     def scan(self, folder: Folder, options: Options) -> Scan:
         """Each case with all its channels and its label."""
         problems: list[DataIssue] = []
         content = description(folder, FILE, problems)
         try:
-            modalities, labels, ending = _settled(content or {})
+            modalities, labels, endings = _settled(content or {})
         except BadInput as error:
             collector = FoundVolumes(folder)
             collector.problems += problems or [problem_of(error)]
             return collector.scan()
         collector = FoundVolumes(folder, labels)
         images: dict[str, dict[int, str]] = defaultdict(dict)
-        for stem, place in volumes_in(folder, "imagesTr/*", (ending,), collector.problems):
+        ending = endings[0]
+        for stem, place in volumes_in(folder, "imagesTr/*", endings, collector.problems):
             match = _CHANNEL.fullmatch(stem)
             if match is None:
                 cause = "has a name that does not end with a channel"
@@ -59,7 +63,7 @@ class NnunetRaw(VolumeFormat):
                 cause = f"two files for channel {match[2]} ({images[case][channel]}, {place})"
                 collector.report(DataIssue(thing=case, cause=cause, remedy="keep one of them"), case)
             images[case][channel] = place
-        drawn = by_subject(volumes_in(folder, "labelsTr/*", (ending,), collector.problems), collector)
+        drawn = by_subject(volumes_in(folder, "labelsTr/*", endings, collector.problems), collector)
         if not images and not drawn:
             nothing_found(folder, collector, f"imagesTr/*_0000{ending}")
         for subject in sorted(images.keys() | drawn.keys()):
@@ -74,7 +78,7 @@ class NnunetRaw(VolumeFormat):
                     DataIssue(thing=subject, cause=cause, remedy="add them or exclude the subject"), subject
                 )
             elif beyond:
-                cause = f"has channel {beyond[0]:04} where channel_names has {len(modalities)}"
+                cause = f"has channel {beyond[0]:04} where {FILE} names {len(modalities)}"
                 collector.report(DataIssue(thing=subject, cause=cause, remedy=f"fix {FILE} or move it away"), subject)
             else:
                 collector.add(subject, {**wanted, "label": drawn[subject]})
@@ -82,11 +86,26 @@ class NnunetRaw(VolumeFormat):
         return collector.scan()
 
 
-def _settled(told: JsonObject) -> tuple[list[str], dict[int, str], str]:
-    """Modalities in order, label names by value, and how files end. Raises BadInput."""
-    modalities = modalities_of(FILE, "channel_names", by_number(FILE, "channel_names", told.get("channel_names")))
+def has_channel_files(folder: Folder) -> bool:
+    """Whether images are named by case and channel, as labels show that are named by the case."""
+    images = {stem for stem, _ in volumes_in(folder, "imagesTr/*", SUFFIXES, [])}
+    cases = {match[1] for stem in images if (match := _CHANNEL.fullmatch(stem))}
+    labels = {stem for stem, _ in volumes_in(folder, "labelsTr/*", SUFFIXES, [])}
+    return len(labels & cases) > len(labels & images)
+
+
+def _settled(told: JsonObject) -> tuple[list[str], dict[int, str], tuple[str, ...]]:
+    """Modalities in order, label names by value, and how files may end. Raises BadInput."""
+    key = "channel_names" if "channel_names" in told or "modality" not in told else "modality"
+    modalities = modalities_of(FILE, key, by_number(FILE, key, told.get(key)))
     labels = by_number(FILE, "labels", told.get("labels"))
+    if key == "modality" and "file_ending" not in told:
+        return modalities, labels, NIFTI
     ending = told.get("file_ending")
+    if ending in _PICTURES:
+        cause = f"its file_ending {ending!r} means 2-D pictures, and nnU-Net's are read as volumes only"
+        remedy = "write each as a .nii.gz of one slice, or as one .npz with x and y"
+        raise BadInput(FILE, cause, remedy, code=ErrorCode.BAD_DATA)
     if ending not in SUFFIXES:
         raise bad_description(FILE, f"its file_ending {ending!r} is not one of {', '.join(SUFFIXES)}")
-    return modalities, labels, str(ending)
+    return modalities, labels, (str(ending),)

@@ -12,7 +12,16 @@ from typing import ClassVar
 from archipel.data.files import Folder
 from archipel.data.formats.base import Options, VolumeFormat
 from archipel.data.formats.found_volumes import FoundVolumes
-from archipel.data.formats.volume_names import add_pairs, by_subject, name_subjects, nothing_found, volumes_in
+from archipel.data.formats.nifti_pairs import are_pairs
+from archipel.data.formats.volume_names import (
+    add_pairs,
+    all_volumes,
+    by_subject,
+    name_subjects,
+    nothing_found,
+    stem_of,
+    volumes_in,
+)
 from archipel.data.samples import DataIssue, Scan
 from archipel.data.volumes import ITK
 
@@ -35,6 +44,14 @@ class NrrdPairs(VolumeFormat):
             if folder.has(*(f"{where}*{suffix}" for suffix in ITK)):
                 return f"{where or 'it'} holds NRRD or MetaImage volumes"
         return ""
+
+    def explains(self, folder: Folder) -> bool:
+        """Whether every volume is an image or a label by its name or its folder."""
+        places = all_volumes(folder, [])
+        flat = [stem_of(place, ITK) for place in places if "/" not in place]
+        if not flat:
+            return are_pairs(places, ITK)
+        return len(flat) == len(places) and all(stem and stem.endswith(("_image", "_label")) for stem in flat)
 
     def scan(self, folder: Folder, options: Options) -> Scan:
         """Pair images with labels by their names."""

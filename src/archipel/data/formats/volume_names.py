@@ -42,6 +42,11 @@ def volumes_in(
     return [(stem, place) for stem, place in found if stem]
 
 
+def all_volumes(folder: Folder, problems: list[DataIssue]) -> list[str]:
+    """Places of all files in the folder that have the suffix of a volume."""
+    return [place for place in folder.files("**/*", problems) if place.lower().endswith(SUFFIXES)]
+
+
 def by_subject(named: Sequence[tuple[str, str]], collector: FoundVolumes, ending: str = "") -> dict[str, str]:
     """Subject to place, for names that are the subject's id and then ``ending``; other names are reported."""
     places: dict[str, str] = {}

@@ -10,6 +10,7 @@ from archipel.data.quality.contents import contents
 from archipel.data.quality.evidence import Evidence, Key
 from archipel.data.quality.records import Finding, Severity
 from archipel.data.samples import LABEL, DataIssue, Sample, Scan
+from archipel.data.volumes import roles_of
 
 FEW_SUBJECTS = 10
 IMBALANCE = 10
@@ -65,9 +66,9 @@ def size_findings(scan: Scan) -> Iterator[Finding]:
 
 def label_findings(scan: Scan) -> Iterator[Finding]:
     """Samples without a label or a modality that others have."""
-    roles = sorted({role for sample in scan.samples for role in sample.files})
+    roles = sorted({role for sample in scan.samples for role in roles_of(sample.files)})
     for role in roles:
-        without = [sample for sample in scan.samples if role not in sample.files]
+        without = [sample for sample in scan.samples if role not in roles_of(sample.files)]
         if not without:
             continue
         what = "no label" if role == LABEL else f"no {role} image"

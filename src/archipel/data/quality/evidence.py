@@ -19,7 +19,7 @@ from archipel.data.formats import Options, format_named
 from archipel.data.requests import request_of
 from archipel.data.sample_data import Affine
 from archipel.data.samples import Sample, Scan
-from archipel.data.volumes import ImageFacts, MaskFacts, volumes
+from archipel.data.volumes import ImageFacts, MaskFacts, look_at_sample
 from archipel.tensors import blob_hash
 from archipel.vocabulary import DataKind, Record, Value
 
@@ -53,7 +53,7 @@ class VolumeFacts:
 
     @classmethod
     def of(cls, facts: ImageFacts | MaskFacts) -> VolumeFacts:
-        """From the facts of ``volumes.look``."""
+        """From the facts of ``look_at_sample``."""
         codes = orientation_codes(np.array(facts.affine))
         if isinstance(facts, MaskFacts):
             return cls(facts.shape, facts.spacing, codes, facts.voxels, label_voxels=facts.label_voxels)
@@ -127,8 +127,7 @@ def gather(root: Path, layout: str, options: Options, scan: Scan, index: FileInd
 
 def _volumes_of(folder: Folder, sample: Sample) -> dict[str, VolumeFacts]:
     known = {}
-    for role, place in sample.files.items():
-        looked = volumes.look(folder, place, role, sample.channels.get(role))
+    for role, looked in look_at_sample(folder, sample.files, sample.channels).by_role.items():
         if looked.problem is None:
             known[role] = VolumeFacts.of(looked.require_facts())
     return known

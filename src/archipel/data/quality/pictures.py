@@ -115,7 +115,8 @@ def _volume(
 ) -> VolumePicture | None:
     """In full: three planes of every modality; else an axial slice of the first."""
     planes = PLANES if in_full else PLANES[:1]
-    label = label_thumbnails(root, index, sample.files[LABEL], planes) if LABEL in known else None
+    drawn = sample.files.get(LABEL, "") if LABEL in known else ""
+    label = label_thumbnails(root, index, drawn, planes) if drawn else None
     roles = sorted(role for role in known if role != LABEL)
     images = {}
     for role in roles if in_full else roles[:1]:

@@ -7,6 +7,15 @@ from archipel.data.volumes import png, volumes
 from archipel.data.volumes.decoding import ITK, NIFTI, SUFFIXES
 from archipel.data.volumes.orientation import Orientation
 from archipel.data.volumes.png import Colour
+from archipel.data.volumes.sample_volumes import (
+    look_at_file,
+    look_at_sample,
+    read_structures,
+    roles_of,
+    structure_key,
+    structures_of,
+    with_data,
+)
 from archipel.data.volumes.thumbnails import (
     IN_FULL,
     MOSAIC,
@@ -39,9 +48,16 @@ __all__ = [
     "Thumbnails",
     "image_thumbnails",
     "label_thumbnails",
+    "look_at_file",
+    "look_at_sample",
     "png",
     "read_image",
+    "read_structures",
+    "roles_of",
     "shrunk",
+    "structure_key",
+    "structures_of",
     "volumes",
     "window_of",
+    "with_data",
 ]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from archipel.data.limits import DATA_LIMITS, DataLimits
 from archipel.data.sample_data import Affine
 from archipel.data.volumes import itk_headers
+from archipel.data.volumes.detached_data import read_data
 from archipel.data.volumes.unpacking import GZIP, MOST_GAIN, BrokenOff, unpacked
 from archipel.data.volumes.volume_header import NOT_3D, Stored, bad_volume, damaged
 from archipel.vocabulary import BadInput
@@ -25,10 +26,15 @@ from archipel.vocabulary import BadInput
 __all__ = ["ITK", "NIFTI", "SUFFIXES", "Decoded", "bad_volume", "decode", "suffix_of"]
 
 NIFTI = (".nii.gz", ".nii")
+PAIRS = (".hdr",)
+"""NIfTI in two files; the voxels are in the file .img beside it."""
+MGH = (".mgz", ".mgh")
 ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
-SUFFIXES = (*NIFTI, *ITK)
+SUFFIXES = (*NIFTI, *ITK, *PAIRS, *MGH)
 
 _HEADER_BYTES = 4096
+_MGH_BYTES = 284
+_ANALYZE = 348
 _CHUNK = 1 << 20
 
 
@@ -55,9 +61,10 @@ def decode(path: Path, content: bytes, limits: DataLimits = DATA_LIMITS) -> Deco
 
     Raises BadInput for one that cannot be used, and MemoryError where there is too little left for one that can.
     """
-    read = _nifti if suffix_of(path.name) in NIFTI else itk_headers.header
     try:
-        stored = read(path, content)
+        stored = header_of(path, content)
+        if stored.data_file:
+            content = read_data(path, stored, limits.volume_bytes)
         decoded = Decoded(_voxels(path, content, stored, limits.volume_bytes), stored.affine, stored.is_placed)
     except (BadInput, MemoryError):
         raise
@@ -67,6 +74,17 @@ def decode(path: Path, content: bytes, limits: DataLimits = DATA_LIMITS) -> Deco
         # Damaged headers raise nearly everything: struct, lookup, arithmetic and zlib's own errors.
         raise damaged(path, type(error).__name__) from error
     return _checked(path, decoded)
+
+
+def header_of(path: Path, content: bytes) -> Stored:
+    """What the header of a volume says. Raises BadInput for one that is not clear, and whatever damage leads to."""
+    suffix = suffix_of(path.name)
+    if content.startswith(b"version https://git-lfs"):
+        remedy = "fetch it with git lfs pull in the dataset's folder, or exclude the subject"
+        raise bad_volume(path, "is a pointer of Git LFS in the place of the volume", remedy)
+    if suffix in MGH:
+        return _mgh(path, content)
+    return _nifti(path, content) if suffix in (*NIFTI, *PAIRS) else itk_headers.header(path, content)
 
 
 def _voxels(path: Path, content: bytes, stored: Stored, most: int) -> NDArray[Any]:
@@ -83,7 +101,15 @@ def _voxels(path: Path, content: bytes, stored: Stored, most: int) -> NDArray[An
     if needed > most:
         cause = f"would take {needed >> 20} MiB in memory; at most {most >> 20} MiB are allowed"
         raise bad_volume(path, cause, "export it with fewer voxels or a smaller type, or exclude the subject")
-    whole = content if stored.packed is None else unpacked(content, length, stored.packed)
+    if stored.packed is None:
+        whole: bytes | NDArray[np.uint8] = content
+    elif stored.data_file:
+        whole = unpacked(content, length + 1, stored.packed, exactly=False)
+        if len(whole) != length:
+            cause = f"{stored.data_file} does not unpack to the {length} bytes that its header says"
+            raise bad_volume(path, cause, "copy both files again from their source, or exclude the subject")
+    else:
+        whole = unpacked(content, length, stored.packed)
     values = np.frombuffer(whole, stored.type, voxels, stored.first)
     if stored.slope is not None and (stored.slope, stored.inter) != (1, 0):
         values = _scaled(values, stored.slope, stored.inter)
@@ -115,8 +141,12 @@ def _nifti(path: Path, content: bytes) -> Stored:
 
     packed = 0 if content[:2] == GZIP else None
     start = content[:_HEADER_BYTES] if packed is None else bytes(unpacked(content, _HEADER_BYTES, exactly=False))
-    is_second = start[4:8] == b"n+2\0"
-    if not is_second and start[344:348] != b"n+1\0":
+    is_second = start[4:8] in (b"n+2\0", b"ni2\0")
+    is_pair = b"ni" in (start[344:346], start[4:6]) and suffix_of(path.name) in PAIRS
+    if suffix_of(path.name) in PAIRS and not is_pair and len(content) >= _ANALYZE:
+        cause = "is a header of Analyze 7.5, which does not say what is left and what is right"
+        raise bad_volume(path, cause, "convert it to NIfTI with the program that wrote it")
+    if not is_pair and not is_second and start[344:348] != b"n+1\0":
         if start.lstrip()[:1] == b"<":
             cause = "is not a volume: it holds a web page or XML"
             raise bad_volume(path, cause, "fetch it again from its source, signed in there, or exclude the subject")
@@ -130,11 +160,28 @@ def _nifti(path: Path, content: bytes) -> Stored:
     shape = tuple(int(size) for size in header.get_data_shape())
     if len(shape) < 3:
         raise bad_volume(path, f"has {len(shape)} dimensions {list(shape)}", NOT_3D)
-    first = max(int(header.get_data_offset()), int(header["sizeof_hdr"]))
+    offset = int(header.get_data_offset())
+    first = max(offset, 0) if is_pair else max(offset, int(header["sizeof_hdr"]))
+    data_file = f"{path.name.rpartition('.')[0]}.img" if is_pair else ""
     slope, inter = header.get_slope_inter()
     placed = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
     affine = np.asarray(header.get_best_affine(), np.float64)
-    return Stored(shape, header.get_data_dtype(), first, affine, placed, packed, slope, inter or 0.0)
+    stored_type = header.get_data_dtype()
+    return Stored(shape, stored_type, first, affine, placed, packed, slope, inter or 0.0, data_file=data_file)
+
+
+def _mgh(path: Path, content: bytes) -> Stored:
+    """FreeSurfer's volumes: big-endian, with a header of 284 bytes, packed as a whole in .mgz."""
+    from nibabel.freesurfer.mghformat import MGHHeader
+
+    packed = 0 if content[:2] == GZIP else None
+    start = content[:_MGH_BYTES] if packed is None else bytes(unpacked(content, _MGH_BYTES, exactly=False))
+    if len(start) < _MGH_BYTES or int.from_bytes(start[:4], "big") != 1:
+        raise damaged(path, "it has no header of FreeSurfer's mgh")
+    header = MGHHeader(start, check=False)
+    shape = tuple(int(size) for size in header.get_data_shape())
+    affine = np.asarray(header.get_affine(), np.float64)
+    return Stored(shape, header.get_data_dtype(), _MGH_BYTES, affine, bool(header["goodRASFlag"] == 1), packed)
 
 
 def _what_it_is(start: bytes) -> str:

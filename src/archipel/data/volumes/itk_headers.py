@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from archipel.data.sample_data import Affine
+from archipel.data.volumes.detached_data import is_beside
 from archipel.data.volumes.volume_header import NOT_3D, Stored, bad_volume, damaged
 
 _MOST_HEADER = 1 << 20
@@ -60,7 +61,7 @@ _META_TYPE = {
 _GRID_KINDS = {"", "domain", "space", "time", "???", "none"}
 """Kinds of axes of voxels; other axes are the parts of one voxel."""
 _VECTOR = re.compile(r"\bnone\b|\([^()]*\)")
-_ONE_FILE = "write header and voxels as one .mha or .nrrd file"
+_ONE_FILE = "call both files the same but for the suffix, or write header and voxels as one .mha or .nrrd file"
 _PLAIN = "write it again with SimpleITK or 3D Slicer, or exclude the subject"
 
 
@@ -80,9 +81,10 @@ def _nrrd(path: Path, content: bytes) -> Stored:
     if end is None and len(content) > _MOST_HEADER:
         raise damaged(path, f"its header is longer than {_MOST_HEADER >> 10} KiB")
     fields = _nrrd_fields(path, content[: end.start()] if end else content.rstrip(b"\r\n"))
-    if "datafile" in fields:
-        raise _elsewhere(path, fields["datafile"])
-    if end is None:
+    data_file = fields.get("datafile", "")
+    if "datafile" in fields and not is_beside(path.name, data_file):
+        raise _elsewhere(path, data_file)
+    if end is None and not data_file:
         raise damaged(path, "no voxels follow its header")
     for skip in ("lineskip", "byteskip"):
         if fields.get(skip, "0") != "0":
@@ -117,9 +119,11 @@ def _nrrd(path: Path, content: bytes) -> Stored:
     affine, is_placed = _nrrd_affine(
         fields, [directions[axis] for axis in grid] if directions else [], grid, len(sizes)
     )
-    packed = None if encoding == "raw" else end.end()
-    first = end.end() if packed is None else 0
-    return Stored(tuple(shape), np.dtype(f"{order or '<'}{kind}"), first, affine, is_placed, packed)
+    begin = end.end() if end is not None and not data_file else 0
+    packed = None if encoding == "raw" else begin
+    first = begin if packed is None else 0
+    stored_type = np.dtype(f"{order or '<'}{kind}")
+    return Stored(tuple(shape), stored_type, first, affine, is_placed, packed, data_file=data_file)
 
 
 def _nrrd_fields(path: Path, head: bytes) -> Mapping[str, str]:
@@ -193,8 +197,11 @@ def _nrrd_affine(
 
 def _meta(path: Path, content: bytes) -> Stored:
     fields, end = _meta_fields(path, content)
-    if fields["ElementDataFile"].upper() != "LOCAL":
-        raise _elsewhere(path, fields["ElementDataFile"])
+    data_file = "" if fields["ElementDataFile"].upper() == "LOCAL" else fields["ElementDataFile"]
+    if data_file and not is_beside(path.name, data_file):
+        raise _elsewhere(path, data_file)
+    if data_file:
+        end = 0
     missing = [name for name in ("NDims", "DimSize", "ElementType") if name not in fields]
     if missing or fields["ElementType"] not in _META_TYPE:
         what = f"no {missing[0]}" if missing else f"voxels of type {fields['ElementType'][:20]}"
@@ -215,7 +222,8 @@ def _meta(path: Path, content: bytes) -> Stored:
     most_first = _yes(_either(fields, "BinaryDataByteOrderMSB", "ElementByteOrderMSB") or "False")
     kind = np.dtype(f"{'>' if most_first else '<'}{_META_TYPE[fields['ElementType']]}")
     packed = end if _yes(fields.get("CompressedData", "False")) else None
-    return Stored(tuple(shape), kind, 0 if packed else end, _meta_affine(fields, dimensions), True, packed)
+    first = end if packed is None else 0
+    return Stored(tuple(shape), kind, first, _meta_affine(fields, dimensions), True, packed, data_file=data_file)
 
 
 def _meta_fields(path: Path, content: bytes) -> tuple[dict[str, str], int]:
@@ -279,4 +287,5 @@ def _yes(text: str) -> bool:
 
 
 def _elsewhere(path: Path, other: str) -> Exception:
-    return bad_volume(path, f"keeps its voxels in another file ({other[:80]})", _ONE_FILE)
+    cause = f"keeps its voxels in another file ({other[:80]}), which is not called as the header is"
+    return bad_volume(path, cause, _ONE_FILE)

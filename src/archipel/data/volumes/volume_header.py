@@ -30,6 +30,8 @@ class Stored(NamedTuple):
     packed: int | None = None
     slope: float | None = None
     inter: float = 0.0
+    data_file: str = ""
+    """The file beside the header in which ``first`` and ``packed`` are counted; "" for the header's own file."""
 
 
 def bad_volume(path: Path, cause: str, remedy: str = EXPORT) -> BadInput:

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from archipel.data import LABEL, Affine, Cohort, DataIssue, DataSchema, Folder, Purpose, Sample
-from archipel.data.volumes import Grid, volumes
+from archipel.data.volumes import Grid, look_at_sample, volumes
 from archipel.site.datasets.catalog import Dataset
 from archipel.site.datasets.file_index import SqlFileIndex
 from archipel.site.state import SiteSettings
@@ -93,8 +93,8 @@ def too_large(summary: DataSchema, settings: SiteSettings) -> Iterator[DataIssue
 
 def _of_volumes(folder: Folder, cohort: Cohort, sample: Sample) -> Estimate:
     size = voxels = 0
-    for role, place in sample.files.items():
-        found = volumes.look(folder, place, role, sample.channels.get(role)).facts
+    for role, looked in look_at_sample(folder, sample.files, sample.channels).by_role.items():
+        found = looked.facts
         if found is not None:
             # All volumes of a sample have one grid.
             voxels = math.prod(cohort.shape_given(found.shape, np.array(found.affine)))

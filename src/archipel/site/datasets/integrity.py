@@ -17,7 +17,7 @@ from archipel.data import (
     problem_of,
     request_of,
 )
-from archipel.data.volumes import volumes
+from archipel.data.volumes import look_at_file
 from archipel.site.datasets.catalog import Dataset
 from archipel.site.datasets.file_index import SqlFileIndex
 from archipel.site.datasets.watched_index import WatchedIndex
@@ -51,11 +51,11 @@ def faults(database: Database, entry: Dataset, cohort: Cohort, watch: Watch = UN
 def _volumes(root: Path, index: FileIndex, cohort: Cohort) -> Iterator[DataIssue]:
     folder = Folder(root, index)
     for sample in cohort.samples:
-        for role, place in sample.files.items():
-            facts = volumes.look(folder, place, role, sample.channels.get(role))
-            if facts.problem is not None:
-                yield facts.problem.model_copy(update={"thing": place})
-            elif facts.hash != sample.file_hashes.get(role):
+        for key, place in sample.files.items():
+            hashed, problem = look_at_file(folder, sample.files, key, sample.channels.get(key))
+            if problem is not None:
+                yield problem.model_copy(update={"thing": place})
+            elif hashed != sample.file_hashes.get(key):
                 yield problem_of(data_changed(place, "has other content than when the cohort was frozen"))
 
 

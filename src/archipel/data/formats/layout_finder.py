@@ -1,0 +1,223 @@
+"""Which known layout a folder has: the first whose templates explain every volume in it.
+
+Only names are read. A layout that explains some of the files is not taken: what it does not explain would be left out,
+or taken for something that it is not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+from archipel.data.formats.known_layouts import KNOWN_LAYOUTS, KnownLayout
+from archipel.data.formats.path_templates import (
+    MODALITY,
+    SESSION,
+    STRUCTURE,
+    SUBJECT,
+    PathTemplate,
+    suffix_and_rest,
+)
+from archipel.vocabulary.counting import abbreviate
+
+SPLITS = "{split:train|training|trainset|train_set|val|valid|validation|dev|test|testing|tr|ts}/"
+"""A folder for each part of a dataset that is split already; the part becomes the value ``split``."""
+IMAGE_WORDS = frozenset(("images", "image", "imgs", "img", "imagestr", "imagests", "scans", "volumes", "rawdata"))
+LABEL_WORDS = frozenset(
+    (
+        *("label", "labels", "labelstr", "labelsts", "mask", "masks", "seg", "segs", "segm", "segmentation"),
+        *("segmentations", "gt", "groundtruth", "annotation", "annotations", "contour", "contours", "labelmap", "roi"),
+    )
+)
+SPLIT_WORDS = frozenset(("train", "training", "val", "valid", "validation", "test", "testing"))
+_NOBODY = IMAGE_WORDS | LABEL_WORDS | SPLIT_WORDS
+"""Names of folders that are not a patient's."""
+_MOST_MODALITIES = 30
+_ENDING = re.compile(r"[_.\- ]+")
+
+
+class FoundLayout(NamedTuple):
+    """A layout that explains a folder: its name among the known ones, "" for one put together from the names."""
+
+    name: str
+    title: str
+    image: tuple[str, ...]
+    label: tuple[str, ...]
+    unused: tuple[str, ...]
+
+
+def find_layout(places: Sequence[str], only: str = "") -> FoundLayout | None:
+    """The first layout that explains all of these volumes, or the one named ``only`` whatever it explains.
+
+    None if none does.
+    """
+    if only:
+        named = [
+            _with_prefix(known, prefix) for known in KNOWN_LAYOUTS if known.name == only for prefix in ("", SPLITS)
+        ]
+        return next((_narrowed(one, places) for one in named if _explains(one, places)), named[0] if named else None)
+    if not places:
+        return None
+    for prefix in ("", SPLITS):
+        for known in KNOWN_LAYOUTS:
+            found = _with_prefix(known, prefix)
+            if _explains(found, places):
+                return _narrowed(found, places)
+    return _by_affixes(places)
+
+
+def has_any_of(name: str, words: Collection[str]) -> bool:
+    """Whether a name has one of the words between its signs, as ``p1_mask`` has ``mask``."""
+    return not words.isdisjoint(re.split(r"[^a-z]+", name.lower())) if isinstance(words, frozenset) else False
+
+
+def endings_shared(stems: Collection[str]) -> tuple[str, ...]:
+    """The last parts of names that most first parts have several of: of ``p1_T1``, ``p1_T2`` and so on, T1 and T2."""
+    endings_of: dict[str, set[str]] = defaultdict(set)
+    for stem in stems:
+        *before, last = _ENDING.split(stem)
+        if before:
+            endings_of["_".join(before)].add(last)
+    several = [endings for endings in endings_of.values() if len(endings) > 1]
+    kinds = {ending for endings in several for ending in endings}
+    is_shared = len(several) > 1 and 2 * len(several) > len(endings_of) and len(kinds) <= _MOST_MODALITIES
+    return tuple(sorted(kinds)) if is_shared and not all(kind.isdigit() for kind in kinds) else ()
+
+
+@dataclass
+class _Tally:
+    """What a layout's templates make of the names: samples by subject and session."""
+
+    images: dict[tuple[str, str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    labels: dict[tuple[str, str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+
+    def is_sound(self, *, with_labels: bool) -> bool:
+        """Whether it can be meant: nothing twice, modalities that subjects share, and labels that belong to images."""
+        counts = [*self.images.values(), *self.labels.values()]
+        if not self.images or any(count > 1 for one in counts for count in one.values()):
+            return False
+        if with_labels:
+            with_both = len(self.images.keys() & self.labels.keys())
+            if 2 * with_both < max(len(self.images), len(self.labels)):
+                return False
+        samples = Counter(modality for one in self.images.values() for modality in one)
+        shared = sum(count for count in samples.values() if count > 1)
+        if len(self.images) > 1 and 5 * shared < 4 * samples.total():
+            return False
+        return len(samples) <= _MOST_MODALITIES and not any(has_any_of(one, LABEL_WORDS) for one in samples)
+
+
+def _explains(found: FoundLayout, places: Iterable[str]) -> bool:
+    images = [PathTemplate(text) for text in found.image]
+    labels = [PathTemplate(text) for text in found.label]
+    tally = _Tally()
+    for place in places:
+        if any(fnmatchcase(place.lower(), pattern.lower()) for pattern in found.unused):
+            continue
+        parts = first_match(labels, place)
+        if parts is not None:
+            tally.labels[key_of(parts)][parts.get(STRUCTURE, "")] += 1
+            continue
+        parts = first_match(images, place)
+        if parts is not None and parts[SUBJECT].lower() in _NOBODY:
+            return False
+        if parts is None or (MODALITY not in parts and has_any_of(parts[SUBJECT], LABEL_WORDS)):
+            return False
+        tally.images[key_of(parts)][parts.get(MODALITY, "")] += 1
+    if found.name in ("images-alone",) and endings_shared([subject for subject, _ in tally.images]):
+        return False
+    return tally.is_sound(with_labels=bool(labels))
+
+
+def first_match(templates: Iterable[PathTemplate], place: str) -> dict[str, str] | None:
+    """The parts of a place by the first template that means it."""
+    return next((parts for one in templates if (parts := one.parts_of(place)) is not None), None)
+
+
+def key_of(parts: Mapping[str, str]) -> tuple[str, str]:
+    """Subject and session."""
+    return parts[SUBJECT], parts.get(SESSION) or ""
+
+
+def _with_prefix(known: KnownLayout, prefix: str) -> FoundLayout:
+    image, label, unused = (
+        tuple(f"{before}{text}" for text in texts)
+        for before, texts in ((prefix, known.image), (prefix, known.label), ("*/" if prefix else "", known.unused))
+    )
+    return FoundLayout(known.name, known.title, image, label, (*unused, *known.unused) if prefix else unused)
+
+
+def _narrowed(found: FoundLayout, places: Sequence[str]) -> FoundLayout:
+    """The layout with those choices of its parts that occur, so that people can read it."""
+    image, label = (tuple(_with_choices_that_occur(text, places) for text in one) for one in (found.image, found.label))
+    return found._replace(image=image, label=label)
+
+
+def _with_choices_that_occur(text: str, places: Sequence[str]) -> str:
+    for part in dict.fromkeys(re.findall(r"\{([a-z]*:[^{}]*\|[^{}]*)\}", text)):
+        name, _, choices = part.partition(":")
+        there = []
+        for choice in choices.split("|"):
+            one = PathTemplate(text.replace(f"{{{part}}}", f"{{{name}:{choice}}}"))
+            if any(one.parts_of(place) is not None for place in places):
+                there.append(choice)
+        is_word = len(there) == 1 and not name and not set("*?#") & set(there[0])
+        kept = f"{{{name}:{'|'.join(there or choices.split('|'))}}}"
+        text = text.replace(f"{{{part}}}", there[0] if is_word else kept)
+    return text
+
+
+def _by_affixes(places: Sequence[str]) -> FoundLayout | None:
+    """A folder of images and one of labels whose names differ in what stands before and after the subject's id."""
+    stems: dict[str, list[str]] = defaultdict(list)
+    for place in places:
+        folder, _, name = suffix_and_rest(place)[1].rpartition("/")
+        stems[folder].append(name)
+    labels = [folder for folder in stems if has_any_of(folder.rpartition("/")[2], LABEL_WORDS)]
+    images = [folder for folder in stems if folder not in labels]
+    if len(labels) != 1 or len(images) != 1 or not images[0]:
+        return None
+    folders = images[0], labels[0]
+    befores, afters = zip(*(_affixes(stems[folder]) for folder in folders), strict=True)
+    # What both have belongs to the id.
+    befores = ("", "") if befores[0] == befores[1] else befores
+    texts = [
+        f"{folder}/{before}{{subject}}{after}" for folder, before, after in zip(folders, befores, afters, strict=True)
+    ]
+    if any(mark in text.replace("{subject}", "") for text in texts for mark in "{}*?"):
+        return None
+    found = FoundLayout("", f"{texts[0]} with {texts[1]}", (texts[0],), (texts[1],), ())
+    return found if _explains(found, places) else None
+
+
+def _affixes(names: Sequence[str]) -> tuple[str, str]:
+    """What all of some names begin and end with, beside the id: letters before a number, and what follows a sign.
+
+    >>> _affixes(["p1_ct", "p2_ct"]), _affixes(["label0001", "label0002"])
+    (('p', '_ct'), ('label', ''))
+    """
+    if len(names) < 2:
+        return "", ""
+    before = _common(names)
+    before = re.sub(r"[0-9]+$", "", before)
+    after = _common([name[::-1] for name in names])[::-1]
+    sign = re.search(r"[_.\- ].*", after)
+    return before, sign[0] if sign else ""
+
+
+def _common(names: Sequence[str]) -> str:
+    first, last = min(names), max(names)
+    alike = 0
+    while alike < min(len(first), len(last)) and first[alike] == last[alike]:
+        alike += 1
+    return first[:alike]
+
+
+def described(found: FoundLayout) -> str:
+    """Why a folder has this layout, for people to read."""
+    labels = f" and labels {abbreviate(found.label)}" if found.label else "; no labels"
+    return f"{found.title} (images {abbreviate(found.image)}{labels})" if found.name else f"{found.title}"

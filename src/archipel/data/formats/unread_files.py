@@ -1,0 +1,60 @@
+"""Unread files: what a folder holds that no format reads, each kind with the way to make it readable."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from archipel.vocabulary.counting import pluralise
+
+_TO_NPZ = "write its arrays x and y into one .npz file (numpy.savez), or its volumes as .nii.gz"
+_KINDS: tuple[tuple[str, tuple[str, ...], str], ...] = (
+    ("DICOM file", (".dcm", ".ima", ".dicom"), "convert the series to NIfTI, for example: dcm2niix -z y -o OUT {root}"),
+    ("HDF5 file", (".h5", ".hdf5", ".he5"), _TO_NPZ),
+    ("NumPy array", (".npy",), _TO_NPZ),
+    ("MATLAB file", (".mat",), _TO_NPZ),
+    ("SPSS file", (".sav", ".zsav", ".por"), "export it as .csv (SPSS: File, Export, CSV Data)"),
+    ("Stata file", (".dta",), "export it as .csv (Stata: export delimited)"),
+    ("SAS file", (".sas7bdat", ".xpt"), "export it as .csv (SAS: proc export)"),
+    ("R file", (".rds", ".rdata", ".rda"), "export it as .csv (R: write.csv)"),
+    ("archive", (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar"), "unpack it and name the folder with its content"),
+    ("whole-slide image", (".svs", ".ndpi", ".mrxs", ".scn"), "cut it into tiles as .png"),
+    ("video", (".mp4", ".avi", ".mov"), "export its frames as .png"),
+    ("MINC or AFNI volume", (".mnc", ".head", ".brik"), "convert it to NIfTI, for example with 3dAFNItoNIFTI"),
+)
+_LFS = b"version https://git-lfs"
+_MOST_OPENED = 50
+"""Files whose first bytes are read: a series has the same kind of file a hundred times."""
+
+
+def unread_files(root: Path, places: Iterable[str]) -> tuple[str, str] | None:
+    """What a folder holds that is not read, and the way out for the kind that it holds most; None if it is nothing."""
+    counts: Counter[int] = Counter()
+    pointers = opened = 0
+    example: dict[int, str] = {}
+    for place in places:
+        kind = next((at for at, (_, endings, _) in enumerate(_KINDS) if place.lower().endswith(endings)), None)
+        if opened < _MOST_OPENED:
+            opened += 1
+            start = _start(root / place)
+            pointers += start.startswith(_LFS)
+            kind = 0 if kind is None and start[128:132] == b"DICM" else kind
+        if kind is not None:
+            counts[kind] += 1
+            example.setdefault(kind, place)
+    if pointers:
+        cause = f"holds pointers of Git LFS in the place of {pluralise(pointers, 'file')}"
+        return cause, f"fetch the files: git -C {root} lfs pull"
+    if not counts:
+        return None
+    found = [f"{pluralise(count, _KINDS[kind][0])} ({example[kind]})" for kind, count in counts.most_common(3)]
+    return f"holds {' and '.join(found)}, which are not read", _KINDS[counts.most_common(1)[0][0]][2].format(root=root)
+
+
+def _start(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(132)
+    except OSError:
+        return b""

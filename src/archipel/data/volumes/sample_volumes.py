@@ -1,0 +1,177 @@
+"""A sample's volumes as one: the label that is a file for each structure, and data next to its header.
+
+A role has one file or several. The keys of a sample's ``files`` say so: ``label/3`` is the file of the structure that
+becomes value 3 of the label, ``image/data`` the data of the header ``image``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from archipel.data.files import FileFacts, Folder, Purpose, read_whole
+from archipel.data.samples import LABEL, DataIssue
+from archipel.data.volumes import volumes
+from archipel.data.volumes.decoding import Decoded, bad_volume, decode
+from archipel.data.volumes.detached_data import data_beside
+from archipel.data.volumes.thumbnails import Sketch
+from archipel.data.volumes.volume_facts import MaskFacts
+from archipel.data.volumes.volume_header import NOT_3D
+from archipel.tensors import blob_hash
+from archipel.vocabulary import BadInput, ErrorCode, Record
+from archipel.vocabulary.counting import pluralise
+
+_STRUCTURE = f"{LABEL}/"
+_DATA = "/data"
+STRUCTURES = "structures/1"
+"""The index's name for the label that a sample's structures make together, kept with the first one's file."""
+
+
+class Hashed(Record):
+    """A file of which only the bytes count; the record has no fields."""
+
+
+BYTES = Purpose("bytes/1", Hashed)
+
+
+class SampleLook(NamedTuple):
+    """What is known of a sample's volumes by role, and the hash of each file by its key among the sample's files."""
+
+    by_role: Mapping[str, volumes.VolumeLook]
+    hashes: Mapping[str, str]
+
+
+def structure_key(value: int) -> str:
+    """The key of the file of the structure that becomes this label value."""
+    return f"{_STRUCTURE}{value}"
+
+
+def data_key(role: str) -> str:
+    """The key of the data next to the header of this role."""
+    return role + _DATA
+
+
+def with_data(folder: Folder, files: Mapping[str, str]) -> dict[str, str]:
+    """The files of a sample with the data next to its headers."""
+    data = {data_key(key): data_beside(folder, place) for key, place in files.items()}
+    return {**files, **{key: place for key, place in data.items() if place}}
+
+
+def roles_of(files: Mapping[str, str]) -> tuple[str, ...]:
+    """The roles that a sample has files for, each once, in the order of its files."""
+    return tuple(dict.fromkeys(LABEL if key.startswith(_STRUCTURE) else key for key in files if not _is_data(key)))
+
+
+def structures_of(files: Mapping[str, str]) -> dict[int, str]:
+    """The files of structures by the label value that each becomes."""
+    of_label = {key: place for key, place in files.items() if key.startswith(_STRUCTURE) and not _is_data(key)}
+    return {int(key.removeprefix(_STRUCTURE)): of_label[key] for key in sorted(of_label, key=_number)}
+
+
+def look_at_sample(
+    folder: Folder, files: Mapping[str, str], channels: Mapping[str, int], sketch: Sketch | None = None
+) -> SampleLook:
+    """What is known of each role's volume. The label is looked at first, because thumbnails are cut where it is."""
+    looks: dict[str, volumes.VolumeLook] = {}
+    hashes: dict[str, str] = {}
+    problems = {}
+    structures = structures_of(files)
+    for key in files:
+        if _is_data(key) or key.startswith(_STRUCTURE):
+            looked = folder.look(files[key], BYTES, lambda _: Hashed())
+            hashes[key] = looked.hash
+            if looked.problem is not None:
+                problems[LABEL if key.startswith(_STRUCTURE) else key.removesuffix(_DATA)] = looked
+    for role in sorted(roles_of(files), key=lambda role: role != LABEL):
+        if role in problems:
+            looks[role] = FileFacts[MaskFacts](hash=problems[role].hash, problem=problems[role].problem)
+        elif role == LABEL and structures:
+            request = blob_hash("\n".join(f"{key} {hashes[key]}" for key in sorted(hashes) if key in files).encode())
+            purpose = Purpose(STRUCTURES, MaskFacts, request)
+            looks[role] = folder.look(
+                next(iter(structures.values())), purpose, lambda _: _structure_facts(folder.root, structures)
+            )
+        else:
+            looks[role] = volumes.look(folder, files[role], role, channels.get(role), sketch)
+            hashes[role] = looks[role].hash
+    return SampleLook({role: looks[role] for role in roles_of(files)}, {key: hashes[key] for key in files})
+
+
+def look_at_file(
+    folder: Folder, files: Mapping[str, str], key: str, channel: int | None
+) -> tuple[str, DataIssue | None]:
+    """The hash that one of a sample's files has now, and what is wrong with it."""
+    if _is_data(key) or key.startswith(_STRUCTURE):
+        looked = folder.look(files[key], BYTES, lambda _: Hashed())
+        return looked.hash, looked.problem
+    volume = volumes.look(folder, files[key], key, channel)
+    return volume.hash, volume.problem
+
+
+def read_structures(root: Path, structures: Mapping[int, str]) -> Decoded:
+    """One label ``[X, Y, Z]`` int16 of the files of structures, each with its value, and the grid that they share.
+
+    Raises BadInput where a file holds more than one structure, two lie on different grids, or two overlap.
+    """
+    whole: Decoded | None = None
+    first = ""
+    for value, place in structures.items():
+        found = _decoded(root / place)
+        inside = found.values != 0
+        drawn = found.values[inside]
+        if drawn.size and drawn.min() != drawn.max():
+            cause = f"holds several label values ({drawn.min():g} to {drawn.max():g}), and is the file of one structure"
+            raise _bad(place, cause, "write a template without {structure} if it is a label volume of its own")
+        if whole is None:
+            whole, first = found._replace(values=np.zeros(inside.shape, np.int16)), place
+        names = (Path(first).name, Path(place).name)
+        shapes = (whole.values.shape, inside.shape)
+        volumes.check_one_grid(Path(place).parent.as_posix(), names, shapes, (whole.affine, found.affine))
+        both = whole.values[inside]
+        if both.any():
+            cause = f"overlaps {structures[int(both.max())]} in {pluralise(int(np.count_nonzero(both)), 'voxel')}"
+            remedy = "give each voxel to one structure, or name those to read with --option structures=NAME,NAME"
+            raise _bad(place, cause, remedy)
+        whole.values[inside] = value
+    if whole is None:
+        raise ValueError("there is no structure")
+    return whole
+
+
+def _decoded(path: Path) -> Decoded:
+    try:
+        found = decode(path, read_whole(path))
+    except OSError as error:
+        remedy = "check the file and its permissions, or exclude the subject"
+        raise bad_volume(path, f"cannot be opened ({error.strerror})", remedy) from error
+    if found.values.ndim != 3:
+        raise bad_volume(path, f"has {found.values.ndim} dimensions {list(found.values.shape)}", NOT_3D)
+    return found
+
+
+def _structure_facts(root: Path, structures: Mapping[int, str]) -> MaskFacts:
+    whole = read_structures(root, structures)
+    counts = np.bincount(whole.values.ravel(order="K"), minlength=1)
+    return MaskFacts(
+        shape=whole.values.shape,
+        affine=tuple(tuple(float(value) for value in row) for row in whole.affine),
+        spacing=tuple(round(float(size), 5) for size in np.linalg.norm(whole.affine[:3, :3], axis=0)),
+        is_placed=whole.is_placed,
+        label_voxels={str(value): int(counts[value]) for value in np.flatnonzero(counts)},
+        voxels=volumes.voxel_hash(whole.values),
+    )
+
+
+def _bad(place: str, cause: str, remedy: str) -> BadInput:
+    return BadInput(place, cause, remedy, code=ErrorCode.BAD_DATA)
+
+
+def _is_data(key: str) -> bool:
+    return key.endswith(_DATA)
+
+
+def _number(key: str) -> int:
+    return int(key.removeprefix(_STRUCTURE))

@@ -1,0 +1,251 @@
+"""Volumes by path templates: what holds for every format, and what templates, structures and tables add."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conformance import SUBJECTS, Conformance, Expected
+from made_volumes import AFFINE, intensities, nifti, segmentation
+
+from archipel.data import MemoryIndex, format_named, scan
+from archipel.data.formats import settled
+from archipel.data.formats.path_templates import PathTemplate
+from archipel.vocabulary import BadInput
+from opened_files import opens_under
+
+
+class TestLayout(Conformance):
+    format = "layout"
+    options = {
+        "image": "{subject}-{session:#}/{subject}-{session:#}-{modality:t1c|t2f}",
+        "label": "{subject}-{session:#}/{subject}-{session:#}-seg",
+    }
+
+    def write(self, root, subjects=SUBJECTS):
+        expected = {}
+        for number, (subject, session) in enumerate([(subjects[0], "001"), *((one, "000") for one in subjects)]):
+            base = f"{subject}-{session}/{subject}-{session}-"
+            images = {name: intensities(10 * number + at) for at, name in enumerate(("t1c", "t2f"))}
+            for name, values in images.items():
+                nifti(root / f"{base}{name}.nii.gz", values)
+            nifti(root / f"{base}seg.nii.gz", segmentation(number))
+            expected[subject, session] = Expected(images, segmentation(number), AFFINE)
+        return expected
+
+    def change(self, root):
+        nifti(root / "sub-02-000/sub-02-000-seg.nii.gz", segmentation(9))
+        return "sub-02-000-seg.nii.gz"
+
+    def remove(self, root):
+        (root / "sub-03-000/sub-03-000-t1c.nii.gz").unlink()
+        return "sub-03-000-t1c.nii.gz"
+
+    def repeat(self, root):
+        nifti(root / "sub-02-000/sub-02-000-t1c.nii", intensities(3))
+        return "sub-02_000: has 2 files for t1c"
+
+
+class TestStructures(Conformance):
+    format = "layout"
+    options = {
+        "image": "{subject}/ct",
+        "label": "{subject}/segmentations/{structure}",
+        "structures": "liver,spleen",
+    }
+
+    def write(self, root, subjects=SUBJECTS):
+        expected = {}
+        for number, subject in enumerate(subjects):
+            drawn = segmentation(number)
+            nifti(root / subject / "ct.nii.gz", intensities(number))
+            for value, name in enumerate(("liver", "spleen"), 1):
+                nifti(root / subject / f"segmentations/{name}.nii.gz", (drawn == value).astype(np.uint8))
+            expected[subject, ""] = Expected({"image": intensities(number)}, drawn, AFFINE)
+        return expected
+
+    def change(self, root):
+        nifti(root / "sub-02/segmentations/spleen.nii.gz", np.zeros((5, 6, 7), np.uint8))
+        return "sub-02/segmentations/spleen.nii.gz"
+
+    def remove(self, root):
+        (root / "sub-03/segmentations/liver.nii.gz").unlink()
+        return "sub-03/segmentations/liver.nii.gz"
+
+    def repeat(self, root):
+        nifti(root / "sub-02/segmentations/liver.nii", segmentation(0))
+        return "sub-02: has 2 files for liver"
+
+    def test_a_second_scan_opens_only_what_changed(self, root):
+        """The structures of a sample are one label, which is made again when one of them changed."""
+        self.write(root)
+        index = MemoryIndex()
+        first = self.scanned(root, index)
+        with opens_under(root) as opened:
+            assert self.scanned(root, index) == first
+        assert opened == set()
+        self.change(root)
+        with opens_under(root) as opened:
+            second = self.scanned(root, index)
+        assert opened == {f"sub-02/segmentations/{name}.nii.gz" for name in ("liver", "spleen")}
+        assert second == self.scanned(root) and second.samples != first.samples
+
+
+def organs(root, **structures):
+    nifti(root / "a/ct.nii.gz", intensities(0))
+    for name, values in structures.items():
+        nifti(root / f"a/segmentations/{name}.nii.gz", values)
+    return scan("layout", root, settled("layout", root, {"layout": "totalsegmentator"}))
+
+
+def box(*places, value=1):
+    drawn = np.zeros((5, 6, 7), np.uint8)
+    for place in places:
+        drawn[place] = value
+    return drawn
+
+
+def test_structures_keep_their_values_when_others_come_later(tmp_path):
+    root = tmp_path / "organs"
+    found = organs(root, liver=box(1), spleen=box(2, value=255))
+    options = settled("layout", root, {"layout": "totalsegmentator"})
+    assert found.problems == () and found.schema.label_names == {"0": "background", "1": "liver", "2": "spleen"}
+    nifti(root / "a/segmentations/aorta.nii.gz", box(3))
+    later = scan("layout", root, options)
+    assert later.samples == found.samples
+    assert str(later.problems[0]).startswith("1 structure: is there and not read (aorta)")
+
+
+def test_structures_that_overlap_are_named_and_never_merged(tmp_path):
+    found = organs(tmp_path, liver=box(1, 2), spleen=box(2))
+    assert found.samples == ()
+    assert "segmentations/spleen.nii.gz: overlaps a/segmentations/liver.nii.gz in 42 voxels" in str(found.errors[0])
+    alone = scan("layout", tmp_path, settled("layout", tmp_path, {"layout": "totalsegmentator", "structures": "liver"}))
+    assert alone.errors == () and alone.schema.label_values == {"0": 1, "1": 1}
+
+
+def test_a_file_of_several_structures_is_not_taken_for_one(tmp_path):
+    found = organs(tmp_path, liver=segmentation(0))
+    assert "holds several label values (1 to 2), and is the file of one structure" in str(found.errors[0])
+
+
+def test_a_structure_on_another_grid_is_named(tmp_path):
+    found = organs(tmp_path, liver=box(1), spleen=np.zeros((5, 6, 8), np.uint8))
+    assert "the liver.nii.gz has shape [5, 6, 7] and the spleen.nii.gz [5, 6, 8]" in str(found.errors[0])
+
+
+def test_a_subject_that_lacks_a_structure_is_named(tmp_path):
+    nifti(tmp_path / "b/ct.nii.gz", intensities(1))
+    nifti(tmp_path / "b/segmentations/liver.nii.gz", box(1))
+    found = organs(tmp_path, liver=box(1), spleen=box(2))
+    assert [sample.subject for sample in found.samples] == ["a"]
+    assert "b: has no file for 1 structure (spleen)" in str(found.errors[0])
+
+
+def test_named_parts_become_values_and_a_table_adds_more(tmp_path):
+    for group, subject in (("hgg", "a"), ("lgg", "b")):
+        nifti(tmp_path / f"{group}/{subject}/mri.nii.gz", intensities(ord(subject)))
+    (tmp_path / "ages.csv").write_text("patient,age\na,70\nb,61\nc,5\n")
+    options = settled("layout", tmp_path, {"image": "T1={group}/{subject}/mri"})
+    found = scan("layout", tmp_path, options)
+    assert [dict(sample.values) for sample in found.samples] == [
+        {"age": 70, "group": "hgg"},
+        {"age": 61, "group": "lgg"},
+    ]
+    assert found.schema.modalities == {"T1": 2}
+    assert [str(problem) for problem in found.problems] == [
+        "c: has a row in ages.csv and no folder with volumes; add the volumes or remove the row"
+    ]
+
+
+def test_a_table_that_names_nobody_here_is_said_once(tmp_path):
+    for subject in ("a", "b"):
+        nifti(tmp_path / f"{subject}/mri.nii.gz", intensities(ord(subject)))
+    (tmp_path / "sites.csv").write_text("site,city\n1,Rome\n")
+    found = scan("layout", tmp_path, settled("layout", tmp_path, {"image": "{subject}/mri"}))
+    (said,) = found.problems
+    assert "sites.csv: names no subject of the volumes in its column site" in str(said) and "id_column=" in said.remedy
+
+
+def test_volumes_that_no_template_means_are_one_warning(tmp_path):
+    for subject in ("a", "b"):
+        nifti(tmp_path / f"{subject}/mri.nii.gz", intensities(ord(subject)))
+        nifti(tmp_path / f"{subject}/other.nii.gz", intensities(1))
+    found = scan("layout", tmp_path, {"image": "{subject}/mri"})
+    (said,) = found.problems
+    assert str(said).startswith("2 volumes: are meant by no template (a/other.nii.gz, b/other.nii.gz)")
+    assert scan("layout", tmp_path, {"image": "{subject}/mri", "unused": "*/other*"}).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "parts"),
+    [
+        ("{subject}/{subject}_{modality}", "p_1/p_1_t1.nii.gz", {"subject": "p_1", "modality": "t1"}),
+        ("{subject}/{subject}_{modality}", "p_1/p_2_t1.nii.gz", None),
+        ("{subject}.seg.nrrd", "a.seg.NRRD", {"subject": "a"}),
+        ("{subject}.seg.nrrd", "a.nrrd", None),
+        ("img/{subject}", "IMG/a.mha", {"subject": "a"}),
+        ("img/{subject}", "img/a.txt", None),
+        ("{subject}/{session:ses-*|bl}", "a/ses-2.nii", {"subject": "a", "session": "ses-2"}),
+        ("{subject}/{session:ses-*|bl}", "a/fu.nii", None),
+        ("{:a|b}/{*}/{subject:#}", "b/x y/007.nii", {"subject": "007"}),
+    ],
+)
+def test_a_template_finds_the_parts_of_a_place(text, place, parts):
+    assert PathTemplate(text).parts_of(place) == parts
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("images/a.nii.gz", "has no part {subject}"),
+        ("{subject}{session}", "has nothing between {subject} and {session}"),
+        ("../{subject}", "is not a path inside the dataset's folder"),
+        ("/{subject}", "is not a path inside the dataset's folder"),
+        ("{subject}/*", "has { } * or ? outside a part"),
+        ("{Subject}", "has a part {Subject} that is not a name in small letters"),
+        ("{subject}_{a}_{b}_{c}_{d}", "has more than 4 parts in one name"),
+        ("{subject" + "x" * 300, "is longer than 300 letters"),
+        ("{subject", "has { } * or ? outside a part"),
+        (".nii.gz", "names no file"),
+    ],
+)
+def test_a_template_that_is_not_clear_is_refused(text, said):
+    with pytest.raises(BadInput) as refused:
+        PathTemplate(text)
+    assert refused.value.cause == said
+
+
+def test_a_long_name_takes_no_long_time():
+    template = PathTemplate("{subject}_{a}_{b}_{c}x")
+    assert template.parts_of("_" * 250 + ".nii") is None
+
+
+def test_a_layout_file_that_is_wrong_is_named(tmp_path):
+    nifti(tmp_path / "a.nii.gz", intensities(0))
+    file = tmp_path / "own.toml"
+    for text, said in (
+        ("image = 3", "layout own.toml: image"),
+        ('images = "{subject}"', "layout own.toml: image"),
+        ('image = "{subject}"\nmask = "x"', "layout own.toml: mask: is not a known key"),
+        ("image = [", "layout own.toml: is not TOML"),
+    ):
+        file.write_text(text)
+        with pytest.raises(BadInput) as refused:
+            settled("layout", tmp_path, {"layout": "own.toml"})
+        assert str(refused.value).startswith(said), refused.value
+    with pytest.raises(BadInput, match=r"layout nowhere\.toml: cannot be read"):
+        settled("layout", tmp_path, {"layout": "nowhere.toml"})
+    with pytest.raises(BadInput, match=r"layout brots: is unknown; name a \.toml file, or one of brats"):
+        settled("layout", tmp_path, {"layout": "brots"})
+
+
+def test_a_cohort_reads_without_the_known_layouts(tmp_path):
+    """What is kept are templates: a record that changes later does not change a dataset."""
+    nifti(tmp_path / "a/imaging.nii.gz", intensities(0))
+    nifti(tmp_path / "a/segmentation.nii.gz", segmentation(0))
+    options = settled("layout", tmp_path, {"layout": "kits"})
+    assert options["image"] == "{subject}/imaging" and "layout" not in options
+    samples = scan("layout", tmp_path, options).samples
+    with opens_under(tmp_path) as opened:
+        (reading,) = format_named("layout").read(tmp_path, samples, options)
+    assert opened == {"a/imaging.nii.gz", "a/segmentation.nii.gz"} and np.array_equal(reading.label, segmentation(0))
