@@ -62,10 +62,14 @@ class Volume(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Rows: inputs ``x [N, ...]``, targets ``y [N, ...]`` and the samples' ids in row order."""
+    """Rows: inputs ``x [N, ...]``, targets ``y [N, ...]`` and the samples' ids in row order.
+
+    ``y`` is None where the plan names no target and the dataset has no numbers for one: the folders of classes have
+    names, and which number a class gets is the plan's to say.
+    """
 
     x: NDArray[Any]
-    y: NDArray[Any]
+    y: NDArray[Any] | None
     ids: tuple[str, ...]
 
 
@@ -114,7 +118,8 @@ class SubjectSet:
             yield Volume(sample.name, images, reading.label, reading.affine, target)
 
     def table(self) -> Table:
-        """The samples' rows: arrays x and y as stored (kind ``arrays``), or float32 x ``[N, columns]`` and y ``[N]``
+        """The samples' rows: arrays x and y as stored, y the place of the target's category where the plan names a
+        target (kind ``arrays``); or float32 x ``[N, columns]`` and y ``[N]``
         (kind ``table``; y int64 when the target is a category).
 
         Raises BadInput for a value that is missing or not a number.
@@ -135,12 +140,16 @@ class SubjectSet:
     def _arrays(self) -> Table:
         """The arrays as stored; y is the place of the target's category where the plan names one."""
         target = self.needs.target
-        x, y = [], []
+        x: list[NDArray[Any]] = []
+        y: list[Any] = []
         for sample, reading in zip(self.samples, self.source.read(self.samples), strict=True):
             x.append(reading.arrays["x"])
-            y.append(reading.arrays["y"] if target is None else self._number(sample, target, reading.values))
+            if target is not None:
+                y.append(self._number(sample, target, reading.values))
+            elif "y" in reading.arrays:
+                y.append(reading.arrays["y"])
         kind = np.int64 if target is not None and target.is_category else None
-        return Table(np.stack(x), np.asarray(y, dtype=kind), self.ids)
+        return Table(np.stack(x), np.asarray(y, dtype=kind) if y else None, self.ids)
 
     def _number(self, sample: Sample, column: ColumnNeed, stored: Mapping[str, Value]) -> float:
         value = self.mapping.value(column.name, stored)

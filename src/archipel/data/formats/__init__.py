@@ -18,6 +18,7 @@ from archipel.data.formats.nifti_pairs import NiftiPairs
 from archipel.data.formats.nnunet import NnunetRaw
 from archipel.data.formats.npz import NpzTable
 from archipel.data.formats.nrrd import NrrdPairs
+from archipel.data.formats.picture_table import PictureTable
 from archipel.data.formats.volume_names import is_of
 from archipel.data.limits import DATA_LIMITS, DataLimits
 from archipel.data.samples import DataIssue, Scan
@@ -40,6 +41,7 @@ _KNOWN: tuple[Format, ...] = (
     NiftiPairs(),
     NrrdPairs(),
     NpzTable(),
+    PictureTable(),
     ClassFolders(),
     Tables(),
 )

@@ -12,7 +12,7 @@ from archipel.data.formats.medical_folder import TABLE
 from archipel.vocabulary import BadInput, Thing
 from archipel.vocabulary.remedies import ListFormats
 
-_VAGUE = frozenset({"medical-folder", "nifti-groups", "class-folders", "table", "npz"})
+_VAGUE = frozenset({"medical-folder", "nifti-groups", "class-folders", "picture-table", "table", "npz"})
 """Layouts that a part of another dataset may also look like."""
 _MOST = 20
 """How many folders inside are searched."""
