@@ -3,6 +3,7 @@ categories of tables."""
 
 from __future__ import annotations
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
@@ -107,6 +108,19 @@ def test_a_plan_that_names_no_classes_gets_no_y_from_folders(tmp_path) -> None:
     assert caught.value.code is ErrorCode.BAD_PLAN and "names no classes in its needs" in str(caught.value)
     inputs, targets = TorchPlan().examples(subjects(root))
     assert inputs.shape == (4, 6, 5) and targets.tolist() == [0, 0, 1, 1]
+
+
+def test_a_group_of_volumes_outside_of_the_list_is_left_out_by_the_option_that_is_named(tmp_path) -> None:
+    for place in ("normal/a", "pneumonia/b", "rotated/c"):
+        (tmp_path / place).parent.mkdir()
+        nibabel.Nifti1Image(np.arange(8.0).reshape(2, 2, 2), np.eye(4)).to_filename(tmp_path / f"{place}.nii.gz")
+    needs = DataNeeds(kind="volumes", target=TARGET)
+    mapping = DataMapping(columns={"class": ColumnMapping(source="group")})
+    said = check_needs(needs, scan("nifti-groups", tmp_path).schema, mapping)[-1]
+    assert said.verdict is Verdict.NOT_MET and "it has rotated; the plan knows" in said.why
+    assert said.why.endswith("or add the dataset with the option groups and the folders to read")
+    chosen = scan("nifti-groups", tmp_path, {"groups": "normal,pneumonia"})
+    assert check_needs(needs, chosen.schema, mapping)[-1].verdict is Verdict.MAPPED
 
 
 class Rows:

@@ -18,6 +18,8 @@ from archipel.data.formats.volume_names import listed, nothing_found, volumes_in
 from archipel.data.samples import DataIssue, Scan
 from archipel.data.volumes import NIFTI
 
+GROUP = "group"
+"""The value of a sample that is its folder's name."""
 _NOT_GROUPS = frozenset(("images", "labels", "imagesTr", "labelsTr", "imagesTs", "labelsTs", "derivatives"))
 
 
@@ -81,8 +83,13 @@ class NiftiGroups(VolumeFormat):
                     break
                 files[modality] = place
             else:
-                collector.add(subject, files, values={"group": subject_id(group)})
-        return collector.scan()
+                collector.add(subject, files, values={GROUP: subject_id(group)})
+        found = collector.scan()
+        columns = {
+            name: column.model_copy(update={"chosen_by": "groups"}) if name == GROUP else column
+            for name, column in found.schema.columns.items()
+        }
+        return Scan(found.samples, found.problems, found.schema.model_copy(update={"columns": columns}))
 
 
 def _modality(stem: str, subject: str) -> str:

@@ -74,7 +74,7 @@ def _refuse_other_types(pictures: dict[str, Looked], name: str, problems: list[D
         first = next(iter(own[0][0].files.values()))
         words.append(f"{kind} ({count}, values {low:g} to {high:g}, first {first})")
     cause = f"pictures are stored in several types: {', '.join(words)}; a model would learn the type, so none is used"
-    remedy = "save all of them in one type, or exclude those of the other types"
+    remedy = "save all of them in one type, or move those of the other types to another folder"
     problems.append(DataIssue(thing=name, cause=cause, remedy=remedy))
     pictures.clear()
 
