@@ -33,6 +33,6 @@ class FixedWork(Plan):
         weight = model["weight"]
         for _ in range(STEPS):
             chance = 1 / (1 + np.exp(-(self.x @ weight)))
-            weight -= 0.1 * (self.x.T @ (chance - self.y)) / len(self.y)
+            weight -= 0.1 * (self.x.T @ (chance - self.y)) / len(self.x)
         spent = time.thread_time() - began
-        return TrainingResult(samples=len(self.y), metrics={"cpu_seconds": MetricSum(total=spent, weight=1)})
+        return TrainingResult(samples=len(self.x), metrics={"cpu_seconds": MetricSum(total=spent, weight=1)})

@@ -14,6 +14,8 @@ from archipel.site.state.settings import SandboxRule, SiteSettings
 from archipel.vocabulary import (
     UPDATE_FIELDS,
     Baselines,
+    ColumnNeed,
+    DataNeeds,
     HyperParameter,
     MetricSpec,
     OptimiserState,
@@ -136,3 +138,12 @@ def test_a_site_without_a_sandbox_warns_its_own_people(hospital: StateFolder) ->
     assert "sandbox without network" in words(hospital)["With which limits?"]
     careless = SiteSettings(site="charite", sandbox=SandboxRule.NONE)
     assert "WITHOUT a sandbox" in words(hospital, careless)["With which limits?"]
+
+
+def test_the_classes_and_the_numbers_that_a_plan_gets_for_them_are_said(hospital: StateFolder) -> None:
+    sick = ColumnNeed(name="class", categories=("normal", "pneumonia\x1b[2J"))
+    needs = DataNeeds(kind="arrays", target=sick)
+    said = words(hospital, needs=needs)["On which data?"]
+    assert "Classes (class): 0 = normal, 1 = pneumonia\\x1b[2J." in said
+    age = DataNeeds(kind="arrays", target=ColumnNeed(name="age", unit="years"))
+    assert "Target: age in years." in words(hospital, needs=age)["On which data?"]

@@ -90,6 +90,8 @@ class ColumnSummary(Record):
     """How often each code stood for a missing value, impossible zeros among them; an empty field is not a code."""
     categories: dict[str, int] = {}
     """Each category with the number of subjects that have it."""
+    chosen_by: str = ""
+    """The option of the dataset's format that names the categories to be read, where they are folders."""
     minimum: float | None = None
     maximum: float | None = None
 

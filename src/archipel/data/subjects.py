@@ -67,10 +67,14 @@ class Volume(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Rows: inputs ``x [N, ...]``, targets ``y [N, ...]`` and the samples' ids in row order."""
+    """Rows: inputs ``x [N, ...]``, targets ``y [N, ...]`` and the samples' ids in row order.
+
+    ``y`` is None where the plan names no target and the dataset has no numbers for one: the folders of classes have
+    names, and which number a class gets is the plan's to say.
+    """
 
     x: NDArray[Any]
-    y: NDArray[Any]
+    y: NDArray[Any] | None
     ids: Sequence[str]
 
 
@@ -123,7 +127,8 @@ class SubjectSet:
             yield Volume(sample.name, images, reading.label, reading.affine, target)
 
     def table(self) -> Table:
-        """The samples' rows: arrays x and y as stored (kind ``arrays``), or float32 x ``[N, columns]`` and y ``[N]``
+        """The samples' rows: arrays x and y as stored, y the place of the target's category where the plan names a
+        target (kind ``arrays``); or float32 x ``[N, columns]`` and y ``[N]``
         (kind ``table``; y int64 when the target is a category).
 
         Raises BadInput for a value that is missing or not a number.
@@ -147,18 +152,19 @@ class SubjectSet:
         if target is None and isinstance(self.source, PreparedSource):
             whole = self.source.stacked(self._columns)
             if whole is not None:
-                return Table(whole["x"], whole["y"], self.ids)
+                return Table(whole["x"], whole.get("y"), self.ids)
         kind = np.int64 if target is not None and target.is_category else None
-        parts: list[tuple[NDArray[Any], NDArray[Any]]] = []
+        x: list[NDArray[Any]] = []
+        y: list[NDArray[Any]] = []
         both = zip(self.samples, self.source.read(self.samples), strict=True)
         # Some thousand rows at a time: an array object for each row takes more than a short row itself.
         while some := list(islice(both, _ROWS_AT_ONCE)):
-            y = [
-                one.arrays["y"] if target is None else self._number(sample, target, one.values) for sample, one in some
-            ]
-            parts.append((np.stack([reading.arrays["x"] for _, reading in some]), np.asarray(y, dtype=kind)))
-        x = np.concatenate([part for part, _ in parts])
-        return Table(x, np.concatenate([part for _, part in parts]), self.ids)
+            x.append(np.stack([reading.arrays["x"] for _, reading in some]))
+            if target is not None:
+                y.append(np.asarray([self._number(sample, target, one.values) for sample, one in some], dtype=kind))
+            elif all("y" in one.arrays for _, one in some):
+                y.append(np.asarray([one.arrays["y"] for _, one in some]))
+        return Table(np.concatenate(x), np.concatenate(y) if y else None, self.ids)
 
     def _number(self, sample: Sample, column: ColumnNeed, stored: Mapping[str, Value]) -> float:
         value = self.mapping.value(column.name, stored)

@@ -71,6 +71,10 @@ class TorchPlan(Plan):
     def examples(self, subjects: SubjectSet) -> tuple[Tensor, Tensor]:
         """Inputs and targets of these subjects, first dimension the subjects; here: the rows of a table."""
         x, y, _ = subjects.table()
+        if y is None:
+            cause = "names no classes in its needs, and the samples have no y of their own"
+            remedy = 'name them: target=ColumnNeed(name="class", categories=("normal", "pneumonia"))'
+            raise BadInput(Thing("plan", type(self).__name__), cause, remedy, code=ErrorCode.BAD_PLAN)
         return torch.from_numpy(np.asarray(x, dtype=np.float32)), torch.from_numpy(np.asarray(y))
 
     def transforms(self) -> Sequence[Transform]:

@@ -46,11 +46,20 @@ def _what_it_is(job: Job, model: ModelView, document: ExperimentView, local: str
     count = sum(spec.elements for spec in job.tensors.tensors)
     kind = f"trained at {local} alone, a baseline" if local else f"after round {model.round} of {job.terms.rounds}"
     labels = ", ".join(f"{value} {name}" for value, name in sorted(job.needs.labels.items()))
+    target = job.needs.target
+    classes = ", ".join(f"{place} {name}" for place, name in enumerate(target.categories)) if target else ""
+    asked = "".join(
+        (
+            f", labels {labels}" if labels else "",
+            f", target {target.name}" if target else "",
+            f" ({classes})" if classes else "",
+        )
+    )
     lines = [
         f"- **Model**: {model.name} ({kind})",
         f"- **Values**: {count:,} in {len(job.tensors.tensors)} tensors, {job.tensors.nbytes:,} bytes",
         f"- **Plan**: {_plan(job)}",
-        f"- **Data it needs**: {job.needs.kind}" + (f", labels {labels}" if labels else ""),
+        f"- **Data it needs**: {job.needs.kind}{asked}",
         f"- **Experiment**: {job.experiment}, submitted by {document.owner or 'an unnamed token'}",
         f"- **When** (UTC): {_when(document)}",
     ]

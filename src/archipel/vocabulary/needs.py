@@ -12,7 +12,7 @@ from archipel.vocabulary.records import Many, Record
 
 DataKind = Literal["volumes", "table", "arrays"]
 """``volumes``: 3-D images on a grid in the patient's space; ``table``: named columns, one row per visit; ``arrays``:
-one array ``x`` and one ``y`` a sample, 2-D images with a class among them."""
+one array ``x`` a sample, with a ``y`` or a class: 2-D images among them."""
 
 LabelValue = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,4})$")]
 LabelName = Annotated[str, StringConstraints(max_length=LONGEST_NAME)]
@@ -42,7 +42,8 @@ class DataNeeds(Record):
 
     ``modalities`` are the images of a subject that the plan reads; ``labels`` the label values of a segmentation and
     their names (none: no label volume is read). ``columns`` are the inputs of a plan on tables, in their order, and
-    ``target`` what it predicts, for volumes too. Sites bring their own names to these by a mapping.
+    ``target`` what it predicts, of any kind of data: the ``categories`` of a target are the classes of the plan, and
+    the place of a class in them is its number at every site. Sites bring their own names to these by a mapping.
 
     >>> DataNeeds(kind="volumes", modalities=("T1w",), labels={"1": "anterior", "2": "posterior"}).labels["2"]
     'posterior'

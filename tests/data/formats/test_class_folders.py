@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from archipel.data import Cohort, ColumnMapping, DataMapping, RawSource, SubjectSet, Verdict, check_needs, scan
-from archipel.data.formats import format_named
+from archipel.data import scan
+from archipel.data.formats import detect, format_named
 from archipel.data.formats.name_patterns import found_in
 from archipel.data.limits import DATA_LIMITS, DataLimits
-from archipel.vocabulary import BadInput, ColumnNeed, DataNeeds
+from archipel.vocabulary import BadInput
 
 
 def pixels(seed, shape=(6, 5)):
@@ -38,8 +38,7 @@ class TestClassFolders(Conformance):
         expected = {}
         for subject, name in self.classes(subjects).items():
             picture(root, f"{name}/{subject}.png", pixels(subject))
-            arrays = {"x": pixels(subject), "y": np.int64(name == "ill")}
-            expected[subject, ""] = Expected(arrays=arrays, values={"class": name})
+            expected[subject, ""] = Expected(arrays={"x": pixels(subject)}, values={"class": name})
         return expected
 
     def change(self, root):
@@ -66,7 +65,8 @@ class TestEyesOfPatients(TestClassFolders):
         for subject, eye in [*((subject, "left") for subject in subjects), (subjects[0], "right")]:
             name = self.classes(subjects)[subject]
             picture(root, f"{name}/{subject}_{eye}.png", pixels(subject + eye))
-            expected[subject, f"{subject}_{eye}"] = Expected(arrays={"x": pixels(subject + eye), "y": name == "ill"})
+            arrays = {"x": pixels(subject + eye)}
+            expected[subject, f"{subject}_{eye}"] = Expected(arrays=arrays, values={"class": name})
         return expected
 
     def change(self, root):
@@ -80,6 +80,37 @@ class TestEyesOfPatients(TestClassFolders):
     def repeat(self, root):
         picture(root, "ill/sub-01_left.png", pixels("other"))
         return "sub-01: is there 2 times (healthy/sub-01_left.png, ill/sub-01_left.png)"
+
+
+class TestFoldersOfPatients(TestClassFolders):
+    """A patient has a folder with several pictures, below train and val."""
+
+    free_ids = False
+
+    def folder(self, subject, subjects=SUBJECTS):
+        number = list(subjects).index(subject)
+        return f"{'val' if number == 2 else 'train'}/{self.classes(subjects)[subject]}/{subject}"
+
+    def write(self, root, subjects=SUBJECTS):
+        expected = {}
+        for subject in subjects:
+            for view in ("1", "2"):
+                picture(root, f"{self.folder(subject, subjects)}/{view}.png", pixels(subject + view))
+                values = {"class": self.classes(subjects)[subject]}
+                expected[subject, view] = Expected(arrays={"x": pixels(subject + view)}, values=values)
+        return expected
+
+    def change(self, root):
+        picture(root, "train/ill/sub-02/1.png", pixels("another"))
+        return "train/ill/sub-02/1.png"
+
+    def remove(self, root):
+        (root / "val/healthy/sub-03/2.png").unlink()
+        return "val/healthy/sub-03/2.png"
+
+    def repeat(self, root):
+        picture(root, "val/healthy/sub-01/1.png", pixels("other"))
+        return "sub-01: is there 2 times (train/healthy/sub-01/1.png, val/healthy/sub-01/1.png)"
 
 
 def problems(root, **options):
@@ -115,26 +146,14 @@ def test_the_same_pixels_in_two_classes_are_pointed_out(root):
 def test_pictures_of_another_size_are_named_until_a_size_is_said(root):
     picture(root, "b/5.png", pixels("large", (12, 10)))
     (line,) = problems(root)
-    assert line == "b/5.png: has pixels uint8 [12, 10], most have uint8 [6, 5]; set size=WIDTHxHEIGHT, or exclude it"
+    assert line == (
+        "b/5.png: has pixels uint8 [12, 10], most have uint8 [6, 5]; resize all pictures with --option size=5x6 "
+        "(or another size), or exclude it"
+    )
     found = scan("class-folders", root, {"size": "3x4"})
     assert found.problems == () and found.schema.arrays["x"] == "uint8 [4, 3]"
     shapes = {one.arrays["x"].shape for one in format_named("class-folders").read(root, found.samples, {"size": "3x4"})}
     assert shapes == {(4, 3)}
-
-
-def test_colours_and_depth_are_kept_as_asked(root):
-    picture(root, "a/1.png", pixels("colour", (6, 5, 3)))
-    found = scan("class-folders", root, {"mode": "rgb"})
-    (first, *_) = format_named("class-folders").read(root, found.samples, {"mode": "rgb"})
-    assert (
-        np.array_equal(first.arrays["x"], pixels("colour", (6, 5, 3))) and found.schema.arrays["x"] == "uint8 [6, 5, 3]"
-    )
-    deep = np.arange(30, dtype=np.uint16).reshape(6, 5) * 2000
-    for place in ("a/1.png", "a/2.png", "b/3.png", "b/4.png"):
-        picture(root, place, deep)
-    found = scan("class-folders", root)
-    (first, *_) = format_named("class-folders").read(root, found.samples, {})
-    assert found.schema.arrays["x"] == "uint16 [6, 5]" and np.array_equal(first.arrays["x"], deep)
 
 
 @pytest.mark.parametrize(
@@ -142,6 +161,11 @@ def test_colours_and_depth_are_kept_as_asked(root):
     [
         ({"size": "big"}, "option size=big: is not valid"),
         ({"mode": "cmyk"}, "option mode=cmyk: is not valid"),
+        ({"window": "400"}, "option window=400: is not valid"),
+        ({"window": "400,-100"}, "option window=400,-100: is not valid"),
+        ({"window": "nan,1"}, "option window=nan,1: is not valid"),
+        ({"names": "all"}, "option names=all: is not valid; give names=per-folder"),
+        ({"split": "mine"}, "option split=mine: is not valid; give split=own"),
         ({"subject": "("}, "option subject=(: missing )"),
     ],
 )
@@ -151,32 +175,134 @@ def test_an_option_that_makes_no_sense_is_refused(root, options, words):
     assert words in str(caught.value)
 
 
-def test_a_name_without_a_patient_and_a_folder_that_is_no_class_are_named(root):
+def test_a_name_without_a_patient_is_named(root):
     assert problems(root, subject="^p[0-9]+")[0].startswith("a/1.png: has no patient in its name;")
-    assert problems(root, classes="a,c") == [
-        "b/3.png: is in folder b, which is not one of the classes a, c; name the class in classes=..., or move "
-        "the file",
-        "b/4.png: is in folder b, which is not one of the classes a, c; name the class in classes=..., or move "
-        "the file",
-        "c: is a class without a picture; add pictures, or use the dataset without this class",
+
+
+def test_a_folder_is_left_out_by_name_and_a_class_that_is_not_there_is_named(root):
+    picture(root, "c/6.png")
+    found = scan("class-folders", root, {"classes": "a,b"})
+    assert {sample.values["class"] for sample in found.samples} == {"a", "b"} and found.errors == ()
+    assert [str(one) for one in found.problems] == [
+        "c: is not among the classes a, b; its 1 pictures are left out; no action is needed, or name it in the option "
+        "classes"
+    ]
+    (wrong,) = scan("class-folders", root, {"classes": "a,b,c,d"}).errors
+    assert str(wrong) == "d: is not a folder with pictures; name one of a, b, c in the option classes, or leave it out"
+
+
+def test_an_equal_name_in_two_classes_is_asked_about_and_the_proposed_option_settles_it(root):
+    picture(root, "b/1.png", pixels("another"))
+    found = scan("class-folders", root)
+    (problem,) = found.problems
+    assert problem.subject == "1" and "is there 2 times (a/1.png, b/1.png)" in str(problem)
+    settled = scan("class-folders", root, proposed(problem))
+    assert settled.problems == () and [one.subject for one in settled.samples] == ["a_1", "a_2", "b_1", "b_3", "b_4"]
+
+
+def proposed(problem):
+    """The options that a remedy proposes, as a person would type them."""
+    return dict(one.split("=", 1) for one in re.findall(r"--option (\S+=[^\s,;]+(?:,[^\s,;]+)?)", problem.remedy))
+
+
+def test_folders_train_and_val_are_the_split_where_the_site_says_so(tmp_path):
+    for number, place in enumerate(("train/a", "train/b", "val/a", "val/b", "test/a", "test/b")):
+        picture(tmp_path, f"{place}/{number}.png")
+    assert detect(tmp_path)[0].reason == "test, train, val: folders a, b hold pictures"
+    together = scan("class-folders", tmp_path)
+    assert len(together.samples) == 6 and together.schema.columns["class"].categories == {"a": 3, "b": 3}
+    own = scan("class-folders", tmp_path, {"split": "own"})
+    assert {one.subject: one.values["split"] for one in own.samples} == {
+        "0": "training", "1": "training", "2": "validation", "3": "validation",
+    }  # fmt: skip
+    assert [str(one) for one in own.problems] == [
+        "test: 2 pictures are left out; no action is needed: they are for a test after the training"
     ]
 
 
-def test_a_class_has_the_number_that_its_hospital_or_the_plan_gives_it(root):
-    options = {"classes": "b,a"}
-    found = scan("class-folders", root, options)
-    needs = DataNeeds(kind="arrays")
-    cohort = Cohort(dataset="t", format="class-folders", options=options, samples=found.samples)
-    assert SubjectSet(RawSource(root, cohort), cohort.samples, needs).table().y.tolist() == [1, 1, 0, 0]
-    target = ColumnNeed(name="diagnosis", categories=("well", "ill"))
-    needs = DataNeeds(kind="arrays", target=target)
-    mapping = DataMapping(columns={"diagnosis": ColumnMapping(source="class", values={"a": "ill", "b": "well"})})
-    answers = check_needs(needs, found.schema, mapping)
-    assert [one.verdict for one in answers] == [Verdict.MET, Verdict.MET, Verdict.MAPPED]
-    assert check_needs(needs, found.schema, DataMapping())[-1].verdict is Verdict.NOT_MET
-    cohort = cohort.model_copy(update={"mapping": mapping})
-    table = SubjectSet(RawSource(root, cohort), cohort.samples, needs, mapping).table()
-    assert table.y.tolist() == [1, 1, 0, 0] and table.y.dtype == np.int64 and table.x.shape == (4, 6, 5)
+def test_a_patient_in_train_and_in_val_is_used_on_neither_side(tmp_path):
+    for place in ("train/a/p1_1", "train/b/p2_1", "val/a/p1_2", "val/b/p3_1"):
+        picture(tmp_path, f"{place}.png")
+    found = scan("class-folders", tmp_path, {"split": "own", "subject": "^[^_]+"})
+    (problem,) = found.errors
+    assert str(problem).startswith("p1: has pictures in training and validation;")
+    assert [one.subject for one in found.samples] == ["p2", "p3"]
+
+
+def test_split_own_without_such_folders_is_an_error(root):
+    (problem,) = scan("class-folders", root, {"split": "own"}).errors
+    assert str(problem) == "split: has no folders train and val for the option split=own; leave split=own out"
+
+
+@pytest.mark.parametrize("folders", [("images", "masks"), ("img", "mask"), ("images", "labels"), ("image", "GT")])
+def test_images_and_their_masks_are_not_two_classes(tmp_path, folders):
+    for folder in folders:
+        for number in range(3):
+            picture(tmp_path, f"{folder}/{number}.png")
+    assert not [fit for fit in detect(tmp_path) if fit.format == "class-folders"]
+    found = scan("class-folders", tmp_path)
+    assert not found.samples and "holds masks in folder" in str(found.errors[0])
+
+
+def test_a_folder_for_each_patient_is_not_taken_for_classes(tmp_path):
+    for patient in range(8):
+        for view in range(2):
+            picture(tmp_path, f"P{patient:03}/{patient}{view}.png")
+    assert detect(tmp_path) == ()
+    (warning,) = scan("class-folders", tmp_path).problems
+    assert "8 folders hold 2 pictures each: these look like patients" in str(warning)
+
+
+def test_pictures_of_kinds_that_are_not_read_are_counted_with_the_way_out(root):
+    for place in ("a/7.webp", "a/8.WEBP", "b/9.dcm", "10.png"):
+        picture(root, "x.png")
+        (root / "x.png").rename(root / place)
+    found = scan("class-folders", root)
+    assert len(found.samples) == 4 and found.errors == ()
+    name = root.name
+    assert [str(one) for one in found.problems] == [
+        f"{name}: 1 file with the ending .dcm, which is not read (first b/9.dcm); export the images as PNG with 16 "
+        "bits, or convert them to NIfTI",
+        f"{name}: 2 files with the ending .webp, which is not read (first a/7.webp); save these pictures as PNG",
+        f"{name}: 1 picture outside of the folders of classes (first 10.png), not used; put each picture in the folder "
+        "of its class: <class>/<picture> or <class>/<patient>/<picture>",
+    ]
+
+
+def test_many_pictures_of_other_sizes_are_one_line_and_the_proposed_option_settles_it(tmp_path):
+    for number in range(9):
+        picture(tmp_path, f"{'ab'[number % 2]}/{number}.png", pixels(f"{number}", (6, 5 + max(0, number - 2))))
+    (problem,) = scan("class-folders", tmp_path).problems
+    assert str(problem).startswith(
+        f"{tmp_path.name}: 6 of 9 pictures have other pixels than most, which have uint8 [6, 5]: 7 sizes in all"
+    )
+    settled = scan("class-folders", tmp_path, proposed(problem))
+    assert settled.problems == () and len(settled.samples) == 9 and settled.schema.arrays == {"x": "uint8 [6, 5]"}
+
+
+def test_a_class_in_16_bits_and_one_in_8_are_not_used_together(tmp_path):
+    """A model would learn which machine a picture is from, and score perfectly."""
+    for number in range(6):
+        picture(tmp_path, f"normal/n{number}.png", pixels(f"{number}"))
+        picture(tmp_path, f"pneumonia/p{number}.png", pixels(f"p{number}").astype(np.uint16) * 256)
+    for options in ({}, {"window": "0,65535"}, {"mode": "rgb", "size": "4x4"}):
+        found = scan("class-folders", tmp_path, options)
+        (problem,) = found.errors
+        assert found.samples == ()
+        assert "pictures are stored in several types: uint8 (6, values " in str(problem)
+        assert "uint16 (6, values " in str(problem) and "a model would learn the type" in str(problem)
+
+
+def test_a_single_picture_of_another_depth_is_named_and_left_out(tmp_path):
+    for number in range(20):
+        picture(tmp_path, f"{'ab'[number % 2]}/{number}.png", pixels(f"{number}"))
+    picture(tmp_path, "a/20.png", np.full((6, 5), 4000, np.uint16))
+    found = scan("class-folders", tmp_path)
+    assert [str(one) for one in found.problems] == [
+        "a/20.png: stores uint16 values (4000 to 4000), 20 of 21 pictures store uint8; save it in the type of the "
+        "others, or exclude it"
+    ]
+    assert len(found.samples) == 20
 
 
 NAMES = st.lists(st.text(st.characters(min_codepoint=32, exclude_characters="/"), min_size=1, max_size=30), max_size=8)

@@ -43,11 +43,13 @@ def check_needs(needs: DataNeeds, schema: DataSchema, mapping: DataMapping) -> t
     if schema.kind != needs.kind:
         return (Answer(need=kind, verdict=Verdict.NOT_MET, why=f"the dataset is of kind {schema.kind}"),)
     incomplete = _incomplete(needs, schema, mapping)
-    answers = [Answer(need=kind, verdict=Verdict.MET), _subjects(needs, schema, incomplete)]
+    without = needs.kind == "arrays" and needs.target is None and bool(schema.arrays) and "y" not in schema.arrays
+    note = "the plan names no classes, so it gets x without y" if without else ""
+    answers = [Answer(need=kind, verdict=Verdict.MET, why=note), _subjects(needs, schema, incomplete)]
     answers += [_modality(asked, schema, mapping) for asked in needs.images]
     if needs.labels:
         answers += _labels(needs, schema, mapping)
-    answers += [_column(column, schema, mapping) for column in needs.all_columns]
+    answers += [_column(column, schema, mapping, needs.target) for column in needs.all_columns]
     return tuple(answers)
 
 
@@ -169,7 +171,7 @@ def _named(values: Sequence[int], names: Mapping[int, str]) -> str:
     return ", ".join(f"{one} {names.get(one, '')}".rstrip() for one in values)
 
 
-def _column(column: ColumnNeed, schema: DataSchema, mapping: DataMapping) -> Answer:
+def _column(column: ColumnNeed, schema: DataSchema, mapping: DataMapping, target: ColumnNeed | None) -> Answer:
     unit = f" in {column.unit}" if column.unit else ""
     need = f"column {column.name}{unit}"
     rule = mapping.columns.get(column.name)
@@ -189,11 +191,24 @@ def _column(column: ColumnNeed, schema: DataSchema, mapping: DataMapping) -> Ans
     verdict = Verdict.MAPPED if rule or notes else Verdict.MET
     if column.unit and not summary.unit and not _is_converted(rule):
         notes.append("the dataset does not say its unit")
+    if column is target and column.is_category:
+        # Fine for a site: its samples get the numbers of the classes that they have.
+        lacking = [name for name in column.categories if name not in _categories(column, summary, mapping, source)]
+        notes += [f"no sample is {' or '.join(lacking)}"] if lacking else []
     return Answer(need=need, verdict=verdict, why=", ".join(notes))
 
 
 def _is_converted(rule: ColumnMapping | None) -> bool:
     return rule is not None and (rule.scale != 1.0 or rule.offset != 0.0)
+
+
+def _categories(column: ColumnNeed, summary: ColumnSummary, mapping: DataMapping, source: str) -> set[str]:
+    """The categories that occur, as plans get them."""
+    values = {str(mapping.value(column.name, {source: value})) for value in summary.categories}
+    rule = mapping.columns.get(column.name)
+    if summary.missing and rule and rule.fill is not None:
+        values.add(str(rule.fill))
+    return values
 
 
 def _column_fault(column: ColumnNeed, summary: ColumnSummary, mapping: DataMapping, source: str) -> str:
@@ -204,12 +219,14 @@ def _column_fault(column: ColumnNeed, summary: ColumnSummary, mapping: DataMappi
             "with drop_incomplete, or add the values"
         )
     if column.is_category:
-        values = {str(mapping.value(column.name, {source: value})) for value in summary.categories}
-        if summary.missing and rule and rule.fill is not None:
-            values.add(str(rule.fill))
-        strange = sorted(values - set(column.categories))
+        strange = sorted(_categories(column, summary, mapping, source) - set(column.categories))
         if strange:
-            return f"it has {', '.join(strange)}; the plan knows {', '.join(column.categories)}: map the values"
+            option = summary.chosen_by
+            apart = f", or add the dataset with the option {option} and the folders to read" if option else ""
+            return (
+                f"it has {', '.join(strange)}; the plan knows {', '.join(column.categories)}: map the values with "
+                f"columns.{column.name}.values{apart}"
+            )
         return ""
     if rule and isinstance(rule.fill, str):
         return f"columns.{column.name}.fill is {rule.fill}; the plan needs numbers"

@@ -20,6 +20,7 @@ from archipel.data.formats.nifti_pairs import NiftiPairs
 from archipel.data.formats.nnunet import NnunetRaw
 from archipel.data.formats.npz import NpzTable
 from archipel.data.formats.nrrd import NrrdPairs
+from archipel.data.formats.picture_table import PictureTable
 from archipel.data.formats.volume_names import is_of
 from archipel.data.limits import DATA_LIMITS, DataLimits
 from archipel.data.sample_columns import Samples
@@ -45,6 +46,7 @@ _KNOWN: tuple[Format, ...] = (
     NrrdPairs(),
     _LAYOUT,
     NpzTable(),
+    PictureTable(),
     ClassFolders(),
     Tables(),
 )

@@ -18,7 +18,7 @@ from archipel.vocabulary import BadInput, Thing
 from archipel.vocabulary.counting import abbreviate, pluralise
 from archipel.vocabulary.remedies import ListFormats
 
-_VAGUE = frozenset({"medical-folder", "nifti-groups", "class-folders", "table", "npz"})
+_VAGUE = frozenset({"medical-folder", "nifti-groups", "class-folders", "picture-table", "table", "npz"})
 """Layouts that a part of another dataset may also look like."""
 _MOST_AROUND = 20_000
 """Files in the folder above; in a larger one no dataset is searched."""

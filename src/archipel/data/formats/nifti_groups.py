@@ -19,6 +19,8 @@ from archipel.data.formats.volume_names import all_volumes, listed, nothing_foun
 from archipel.data.samples import DataIssue, Scan
 from archipel.data.volumes import NIFTI
 
+GROUP = "group"
+"""The value of a sample that is its folder's name."""
 _NOT_GROUPS = IMAGE_WORDS | LABEL_WORDS | SPLIT_WORDS | {"derivatives"}
 _MOST_GROUPS = 12
 
@@ -78,8 +80,13 @@ class NiftiGroups(VolumeFormat):
                     break
                 files[modality] = place
             else:
-                collector.add(subject, files, values={"group": subject_id(group)})
-        return collector.scan()
+                collector.add(subject, files, values={GROUP: subject_id(group)})
+        found = collector.scan()
+        columns = {
+            name: column.model_copy(update={"chosen_by": "groups"}) if name == GROUP else column
+            for name, column in found.schema.columns.items()
+        }
+        return Scan(found.samples, found.problems, found.schema.model_copy(update={"columns": columns}))
 
 
 def _modality(stem: str, subject: str) -> str:

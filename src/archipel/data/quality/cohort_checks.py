@@ -127,11 +127,8 @@ def _groups(shared: Sequence[Sequence[tuple[Sample, str]]], shown: int = 5) -> s
 
 
 def _conflicting_classes(evidence: Evidence, shared: Sequence[Sequence[tuple[Sample, str]]]) -> Iterator[Finding]:
-    def label(sample: Sample) -> str:
-        array = evidence.arrays.get(sample.key)
-        return array.label if array else ""
-
-    conflicts = [held for held in shared if len({label(sample) for sample, _ in held}) > 1]
+    classes = classes_of(evidence, ARRAY_CLASS)
+    conflicts = [held for held in shared if len({classes.get(sample.key, "") for sample, _ in held}) > 1]
     if conflicts:
         yield Finding(
             code="duplicate-with-other-class",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,13 @@ from archipel.vocabulary import DataKind, Record, Value
 
 Key = tuple[str, str]
 """A sample's subject and session."""
-PIXELS = "pixels/3"
+PIXELS = "pixels/4"
 VALUES = "values/3"
 """What an index calls the examinations of 2-D images and of tables; a new number when they find other facts."""
 CELLS = 500_000
 """Values of a table up to which they are kept in the index; a larger table is read for every report."""
 _SIDES = ("LR", "PA", "IS")
+_PART = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,11 @@ class VolumeFacts:
 
 @dataclass(frozen=True, slots=True)
 class ArrayFacts:
-    """One 2-D image or vector: hash of its pixels, range and mean, its shape, and its class if it has one."""
+    """One 2-D image or vector: hash of its pixels, range and mean, its shape, and its class if it has one.
+
+    ``spread`` is the standard deviation, ``high`` the 99th percentile; ``at_minimum`` and ``at_maximum`` are the shares
+    of pixels that have the least and the greatest value.
+    """
 
     pixels: str
     minimum: float
@@ -85,6 +90,10 @@ class ArrayFacts:
     mean: float
     shape: tuple[int, ...]
     label: str = ""
+    spread: float = 0.0
+    high: float = 0.0
+    at_minimum: float = 0.0
+    at_maximum: float = 0.0
 
 
 class ArraysExamined(Record):
@@ -178,8 +187,8 @@ def _with_values(root: Path, index: FileIndex, layout: str, options: Options, sc
 
 def array_facts(arrays: Mapping[str, NDArray[Any]]) -> ArrayFacts:
     """The facts of one sample's arrays."""
-    x, y = np.ascontiguousarray(arrays["x"]), np.asarray(arrays["y"])
-    return ArrayFacts(
+    x, y = np.ascontiguousarray(arrays["x"]), np.asarray(arrays.get("y", ()))
+    facts = ArrayFacts(
         pixels=blob_hash(f"{x.dtype.str}{list(x.shape)}".encode() + x.tobytes()),
         minimum=float(x.min()) if x.size else 0.0,
         maximum=float(x.max()) if x.size else 0.0,
@@ -187,6 +196,26 @@ def array_facts(arrays: Mapping[str, NDArray[Any]]) -> ArrayFacts:
         shape=x.shape,
         label=f"{y.item():g}" if y.size == 1 and y.dtype.kind in "iub" else "",
     )
+    if x.ndim < 2 or not x.size:
+        return facts
+    values = x.reshape(-1)
+    rank = int(0.99 * (values.size - 1))
+    return replace(
+        facts,
+        spread=_deviation(values, facts.mean),
+        high=float(np.partition(values, rank)[rank]),
+        at_minimum=float((values == values.min()).mean()),
+        at_maximum=float((values == values.max()).mean()),
+    )
+
+
+def _deviation(values: NDArray[Any], mean: float) -> float:
+    """The standard deviation, a part at a time: numpy's own makes a copy of 8 bytes for each value."""
+    total = 0.0
+    for start in range(0, values.size, _PART):
+        distance = values[start : start + _PART].astype(np.float64) - mean
+        total += float(distance @ distance)
+    return float(np.sqrt(total / values.size))
 
 
 def orientation_codes(affine: Affine) -> str:

@@ -11,7 +11,7 @@ from importlib.resources import files
 from archipel.data.quality.charts import label_colour, opacity
 from archipel.data.quality.markup import Html, element, joined, picture, swatch, table, text
 from archipel.data.quality.page_columns import columns_section
-from archipel.data.quality.page_tables import labels_section, modalities_section, volumes_section
+from archipel.data.quality.page_tables import labels_section, modalities_section, pictures_section, volumes_section
 from archipel.data.quality.pictures import Pictures, VolumePicture, grey, overlay
 from archipel.data.quality.records import Finding, LabelSummary, QualityReport, Readiness, Severity
 from archipel.data.samples import LABEL
@@ -40,6 +40,7 @@ def page(report: QualityReport, pictures: Pictures) -> str:
         _mosaic(report, pictures),
         _in_full(report, pictures),
         _classes(report, pictures),
+        pictures_section(report),
         modalities_section(report),
         labels_section(report),
         columns_section(report),

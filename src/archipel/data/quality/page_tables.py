@@ -55,6 +55,24 @@ def _spreads(found: Sequence[Spread]) -> list[str]:
     return [", ".join(" to ".join(dict.fromkeys(pair)) for pair in ends)]
 
 
+def pictures_section(report: QualityReport) -> Html:
+    """The values of the pictures of each class."""
+    if not report.picture_values:
+        return Html("")
+    rows = (
+        (
+            one.name or "without a class",
+            one.mean.count,
+            number(one.minimum.minimum),
+            *(number(middle.median) for middle in (one.minimum, one.mean, one.maximum)),
+            number(one.maximum.maximum),
+        )
+        for one in report.picture_values[:ROWS]
+    )
+    head = ["class", "pictures", "least", "median of the least", "of the means", "of the greatest", "greatest"]
+    return joined([element("h2", "Values of the pictures"), table(head, rows)])
+
+
 def labels_section(report: QualityReport) -> Html:
     """Each label value: how often, and how large."""
     if not report.labels:

@@ -21,6 +21,7 @@ from archipel.data.files import FileIndex, Folder, Purpose
 from archipel.data.formats import Options, format_named
 from archipel.data.quality.cohort_checks import classes_of
 from archipel.data.quality.evidence import Evidence, VolumeFacts
+from archipel.data.quality.picture_checks import is_picture
 from archipel.data.quality.records import QualityReport
 from archipel.data.requests import request_of
 from archipel.data.samples import LABEL, Sample
@@ -137,7 +138,7 @@ def _of_arrays(
     by_class: dict[str, list[Sample]] = defaultdict(list)
     for sample in evidence.scan.samples:
         array = evidence.arrays.get(sample.key)
-        if array is not None and _is_picture(array.shape):
+        if array is not None and is_picture(array.shape):
             by_class[known.get(sample.key, "")].append(sample)
     ranks: dict[str, int] = {}
     for finding in report.findings:
@@ -162,11 +163,6 @@ def _of_arrays(
         for name, held in chosen.items()
     ]
     return Pictures(classes=tuple(classes), classes_of=len(by_class))
-
-
-def _is_picture(shape: tuple[int, ...]) -> bool:
-    one_or_three = len(shape) == 3 and (shape[2] in (1, 3) or shape[0] == 1)
-    return (len(shape) == 2 or one_or_three) and min(shape) > 0
 
 
 def _tiles(

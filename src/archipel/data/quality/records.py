@@ -29,6 +29,9 @@ Code = Literal[
     "absent-label",
     "label-missing-in-some",
     "constant-image",
+    "saturated-image",
+    "clipped-image",
+    "class-range",
     "mixed-orientation",
     "spacing-outlier",
     "shape-outlier",
@@ -173,6 +176,16 @@ class Counts(Record):
     """Class to how many samples have it; empty where there is no class."""
 
 
+class ClassValues(Record):
+    """The values of the pictures of one class ("" where there is none): of each picture the least, the mean and the
+    greatest, over the pictures."""
+
+    name: str
+    minimum: Spread
+    mean: Spread
+    maximum: Spread
+
+
 class QualityReport(Record):
     """The whole report. ``threshold`` is the robust z-score from which a value counts as an outlier."""
 
@@ -191,5 +204,6 @@ class QualityReport(Record):
     """Each stored label value that occurs to what plans get for it."""
     columns: tuple[ColumnReport, ...] = ()
     arrays: dict[str, str] = {}
+    picture_values: tuple[ClassValues, ...] = ()
     volumes: tuple[VolumeRow, ...] = ()
     threshold: Annotated[float, Field(gt=0)]

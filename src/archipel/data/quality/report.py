@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from archipel.data.cohorts import DataMapping
-from archipel.data.quality import cohort_checks, summaries, value_checks, volume_checks
+from archipel.data.quality import cohort_checks, picture_checks, summaries, value_checks, volume_checks
 from archipel.data.quality.cohort_checks import ARRAY_CLASS, classes_of, tally
 from archipel.data.quality.evidence import Evidence, Key
 from archipel.data.quality.outliers import THRESHOLD
@@ -70,6 +70,7 @@ def build(
         label_values=_label_values(by_role.get(LABEL, []), mapping),
         columns=columns,
         arrays=scan.schema.arrays,
+        picture_values=summaries.picture_values(picture_checks.pictures_by_class(evidence, classes)),
         volumes=summaries.volume_rows(evidence, mapping),
         threshold=THRESHOLD,
     )
@@ -110,6 +111,7 @@ def _findings(
             yield from volume_checks.constant_images(role, volumes)
             yield from volume_checks.orientation_findings(role, volumes, mapping)
             yield from volume_checks.outlier_findings(role, volumes)
+    yield from picture_checks.picture_findings(evidence, classes)
     yield from value_checks.missing_values(columns, scan.samples)
     yield from value_checks.constant_columns([one for one in columns if one.name != column], scan.samples)
     yield from value_checks.value_outliers(columns, scan.samples)

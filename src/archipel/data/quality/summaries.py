@@ -10,7 +10,9 @@ import numpy as np
 
 from archipel.data.cohorts import DataMapping
 from archipel.data.quality.evidence import Evidence, Key, VolumeFacts
+from archipel.data.quality.picture_checks import PicturesHeld
 from archipel.data.quality.records import (
+    ClassValues,
     ColumnReport,
     Histogram,
     LabelSummary,
@@ -148,6 +150,18 @@ def _column(name: str, samples: Sequence[Sample], known: ColumnSummary, classes:
             update={"categories": {value: dict(sorted(counts[value].items())) for value in sorted(counts)}}
         )
     return report
+
+
+def picture_values(by_class: Mapping[str, PicturesHeld]) -> tuple[ClassValues, ...]:
+    """The values of the pictures of each class."""
+    found = []
+    for name, held in by_class.items():
+        low = spread([facts.minimum for _, facts in held])
+        middle = spread([facts.mean for _, facts in held])
+        high = spread([facts.maximum for _, facts in held])
+        if low and middle and high:
+            found.append(ClassValues(name=name, minimum=low, mean=middle, maximum=high))
+    return tuple(found)
 
 
 def histogram(values: Sequence[tuple[float, str]]) -> Histogram | None:

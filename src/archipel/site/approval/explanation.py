@@ -76,6 +76,7 @@ def _data(job: Job, settings: SiteSettings, dataset: str, subjects: int, held_ou
     words = [f"Dataset {dataset}, which holds {people} (the plan needs {job.needs.minimum_subjects})."]
     if labels:
         words.append(f"Labels: {labels}.")
+    words += _target(job)
     about = f"about {job.validation_fraction:.0%}"
     if held_out is None:
         words.append(
@@ -90,6 +91,18 @@ def _data(job: Job, settings: SiteSettings, dataset: str, subjects: int, held_ou
     if job.validation and held_out is not None:
         words += [f"WARNING: {warning}." for warning in few_measure(held_out, settings.policy.minimum_cell)]
     return " ".join([*words, "The files are read, never written."])
+
+
+def _target(job: Job) -> list[str]:
+    """What the plan predicts for a subject: its classes with the numbers that it gets for them, or a number."""
+    target = job.needs.target
+    if target is None:
+        return []
+    name = escape_hidden_lines(target.name)
+    if target.is_category:
+        classes = ", ".join(f"{place} = {escape_hidden_lines(one)}" for place, one in enumerate(target.categories))
+        return [f"Classes ({name}): {classes}."]
+    return [f"Target: {name}{f' in {escape_hidden_lines(target.unit)}' if target.unit else ''}."]
 
 
 def few_measure(held_out: int, smallest_cell: int) -> list[str]:

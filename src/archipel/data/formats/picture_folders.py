@@ -1,0 +1,147 @@
+"""Where pictures are in a folder of classes: ``<class>/<picture>``, ``<class>/<patient>/<picture>``, and both of these
+below ``train``, ``val`` and ``test``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+from archipel.data.cohorts import TRAINING, VALIDATION
+from archipel.data.files import Folder
+from archipel.data.formats.picture_files import SUFFIXES
+from archipel.data.formats.volume_names import is_of
+from archipel.data.samples import DataIssue
+from archipel.vocabulary.counting import pluralise
+
+PARTS = {
+    **dict.fromkeys(("train", "training"), TRAINING),
+    **dict.fromkeys(("val", "valid", "validation"), VALIDATION),
+    **dict.fromkeys(("test", "testing"), ""),
+}
+"""Folders that divide a dataset, and on which side of a split their pictures are; "" is neither."""
+MASKS = frozenset(
+    word + ending
+    for word in ("mask", "label", "annotation", "segmentation", "groundtruth", "ground_truth", "gt", "seg")
+    for ending in ("", "s")
+)
+"""Folders that hold a mask for each picture, not the pictures of a class."""
+_IMAGES = frozenset(("image", "images", "img", "imgs", "picture", "pictures", "scan", "scans"))
+_UNREAD = {
+    **dict.fromkeys((".gif", ".webp", ".jp2", ".heic", ".avif"), "save these pictures as PNG"),
+    ".dcm": "export the images as PNG with 16 bits, or convert them to NIfTI",
+    ".npy": "save these arrays in one .npz file (format npz), or as TIFF",
+}
+_MANY = 5
+_DEEPEST = 4
+
+
+class Place(NamedTuple):
+    """Where a picture is: its path, the part of the dataset, its class, its patient's folder ("" without one), and its
+    name without ending."""
+
+    place: str
+    part: str
+    group: str
+    patient: str
+    stem: str
+
+    @property
+    def folder(self) -> str:
+        """The folder of the class, within its part of the dataset."""
+        return f"{self.part}/{self.group}" if self.part else self.group
+
+
+class Layout(NamedTuple):
+    """The pictures of a folder, places that are not pictures of a class, and files whose kind is not read."""
+
+    places: tuple[Place, ...]
+    misplaced: tuple[str, ...]
+    unread: tuple[str, ...]
+    is_divided: bool = False
+    """Whether the classes are below ``train``, ``val`` and ``test``."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The folders of classes, in order."""
+        return tuple(sorted({place.group for place in self.places}))
+
+
+def found_pictures(folder: Folder, problems: list[DataIssue]) -> Layout:
+    """Every picture of the folder by its place; no file is opened."""
+    pictures, unread = listed_pictures(folder, problems)
+    inside = [path for path in pictures if len(path.parts) > 1]
+    tops = {path.parts[0] for path in inside}
+    is_divided = bool(tops) and all(top.lower() in PARTS for top in tops) and all(len(one.parts) > 2 for one in inside)
+    placed = {str(path): place_of(str(path), is_divided) for path in pictures}
+    places = sorted(place for place in placed.values() if place is not None)
+    misplaced = tuple(path for path, place in placed.items() if place is None)
+    return Layout(tuple(places), misplaced, unread, is_divided)
+
+
+def place_of(place: str, is_divided: bool) -> Place | None:
+    """The class and patient of a picture by its folders; None where it is not in the folder of a class."""
+    path = PurePosixPath(place)
+    part, parts = (path.parts[0], path.parts[1:]) if is_divided and len(path.parts) > 1 else ("", path.parts)
+    if len(parts) not in (2, 3):
+        return None
+    return Place(place, part, parts[0], parts[1] if len(parts) == 3 else "", path.stem)
+
+
+def listed_pictures(folder: Folder, problems: list[DataIssue]) -> tuple[tuple[PurePosixPath, ...], tuple[str, ...]]:
+    """All pictures of a folder, and the files of kinds that are not read, which people take for pictures."""
+    pictures, unread = [], []
+    for depth in range(1, _DEEPEST + 1):
+        for place in folder.files("/".join("*" * depth), problems):
+            path = PurePosixPath(place)
+            if path.suffix.lower() in SUFFIXES:
+                pictures.append(path)
+            elif path.suffix.lower() in _UNREAD:
+                unread.append(place)
+    return tuple(pictures), tuple(unread)
+
+
+def why_not_classes(layout: Layout) -> tuple[str, str] | None:
+    """Cause and remedy where the folders of pictures are not classes; None where they may be."""
+    masks = [name for name in layout.classes if name.lower() in MASKS]
+    if masks:
+        cause = f"holds masks in folder {masks[0]}, beside pictures in others: a folder is not a class here"
+        return cause, "pictures with masks are read as volumes: convert both to NIfTI (format nifti-pairs or nnunet)"
+    return None
+
+
+def is_of_images(layout: Layout) -> bool:
+    """Whether a folder is named after what all of them hold, images, and so is not a class."""
+    return any({place.group.lower(), place.patient.lower()} & _IMAGES for place in layout.places)
+
+
+def looks_like_patients(layout: Layout) -> str:
+    """What makes the folders look like patients rather than classes; "" if nothing does."""
+    counts = Counter(place.group for place in layout.places)
+    usual = len(layout.places) / max(1, len(counts))
+    numbered = Counter(re.sub(r"\d+", "#", name) for name in counts if re.search(r"\d", name))
+    if len(counts) > _MANY and usual < len(counts) and max(numbered.values(), default=0) * 5 > len(counts) * 4:
+        return f"{len(counts)} folders hold {usual:.0f} pictures each"
+    return ""
+
+
+def report_unread(unread: Sequence[str], folder: Folder, problems: list[DataIssue], severity: str) -> None:
+    """Say how many files there are of each kind that is not read, and what can be done."""
+    unread = [place for place in unread if not is_of(place, folder.leaves_out)]
+    for suffix in sorted({PurePosixPath(place).suffix.lower() for place in unread}):
+        those = [place for place in unread if place.lower().endswith(suffix)]
+        cause = f"{pluralise(len(those), 'file')} with the ending {suffix}, which is not read (first {those[0]})"
+        problems.append(DataIssue(thing=folder.root.name, cause=cause, remedy=_UNREAD[suffix], severity=severity))
+
+
+def report_misplaced(layout: Layout, folder: Folder, problems: list[DataIssue]) -> None:
+    """Say how many pictures are not in the folder of a class."""
+    misplaced = [place for place in layout.misplaced if not is_of(place, folder.leaves_out)]
+    if misplaced:
+        many = pluralise(len(misplaced), "picture")
+        cause = f"{many} outside of the folders of classes (first {misplaced[0]}), not used"
+        remedy = "put each picture in the folder of its class: <class>/<picture> or <class>/<patient>/<picture>"
+        problems.append(DataIssue(thing=folder.root.name, cause=cause, remedy=remedy, severity="warning"))

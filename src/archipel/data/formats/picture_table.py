@@ -1,0 +1,252 @@
+"""Format ``picture-table``: 2-D images, and a table beside them that says what is known of each: its class, an age.
+
+So are ISIC, HAM10000 and ChestX-ray14 kept. The table names a picture by its file's name, with or without its ending,
+and the patient in a column of its own where there is one. Plans get the pixels as ``x`` and their target from a column.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import ClassVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from archipel.data.files import Folder, Purpose, content_hash
+from archipel.data.formats.base import Options, verify_files
+from archipel.data.formats.covariates import read_covariates
+from archipel.data.formats.found_volumes import FoundVolumes, columns_of, subject_id
+from archipel.data.formats.name_patterns import found_in
+from archipel.data.formats.picture_agreement import Looked, refuse_repeated, refuse_unfit
+from archipel.data.formats.picture_files import look_at_picture
+from archipel.data.formats.picture_folders import listed_pictures, report_unread
+from archipel.data.formats.picture_options import PICTURE_OPTIONS, PictureOptions
+from archipel.data.sample_data import SampleData
+from archipel.data.samples import DataIssue, DataSchema, Sample, Scan, SubjectId
+from archipel.data.tables import open_table
+from archipel.tensors import blob_hash
+from archipel.vocabulary import BadInput, DataKind, ErrorCode, Record, Thing, Value
+
+_TABLES = (".csv", ".tsv")
+_PATIENT = frozenset(("patient", "patient_id", "patientid", "subject", "subject_id", "subjectid", "participant_id"))
+_LOOKED_AT = 1 << 16
+"""Bytes of a table that are searched for the names of pictures when a format is guessed."""
+_FEW = 5
+_SUBJECT = TypeAdapter(SubjectId)
+
+
+class TableFacts(Record):
+    """A table of pictures: the column that names them, that of the patients ("" without one), and for each name of a
+    picture the patient."""
+
+    image: str
+    patient: str
+    rows: dict[str, str]
+
+
+class PictureTable:
+    """Pictures and a table."""
+
+    name: ClassVar[str] = "picture-table"
+    kind: ClassVar[DataKind] = "arrays"
+    title: ClassVar[str] = "2-D images and one .csv or .tsv with a row for each: image,label"
+    options: ClassVar[Mapping[str, str]] = {
+        **PICTURE_OPTIONS,
+        "table": "the table, for example labels.csv (by default the only one in the folder)",
+        "image": "the column that names the picture (by default the one that holds the names of the files)",
+        "patient": "the column that names the patient (by default patient_id, Patient ID and the like)",
+        "subject": "without such a column: a regular expression that finds the patient in a file's name, for example "
+        "^[^_]+ (by default each picture is a patient's only one)",
+    }
+
+    def fits(self, folder: Folder) -> str:
+        """One table, and pictures that it names."""
+        tables = _tables(folder, [])
+        pictures, _ = listed_pictures(folder, [])
+        if len(tables) != 1 or not pictures:
+            return ""
+        try:
+            with (folder.root / tables[0]).open("rb") as file:
+                beginning = file.read(_LOOKED_AT)
+        except OSError:
+            return ""
+        named = any(path.stem.encode() in beginning for path in pictures)
+        return f"{tables[0]} names its pictures" if named else ""
+
+    def scan(self, folder: Folder, options: Options) -> Scan:
+        """Every picture with its row; one that has not changed is not opened again."""
+        asked, name, nothing = PictureOptions(options), folder.root.name, DataSchema(kind="arrays")
+        collector = FoundVolumes(folder)
+        problems = collector.problems
+        pictures, unread = listed_pictures(folder, problems)
+        report_unread(unread, folder, problems, "warning" if pictures else "error")
+        tables = _tables(folder, problems)
+        if "table" in options:
+            # A place in the folder and not a pattern, whatever characters it has.
+            tables = tuple(folder.files(glob.escape(options["table"]), problems))
+        if len(tables) != 1 or not pictures:
+            problems.append(_without(name, options, tables, bool(pictures)))
+            return Scan((), tuple(problems), nothing)
+        names = [one for path in pictures for one in _names(path)]
+        purpose = Purpose(
+            f"picture-table/1 {options.get('image', '')!r} {options.get('patient', '')!r}",
+            TableFacts,
+            blob_hash("\n".join(names).encode()),
+        )
+        looked = folder.look(tables[0], purpose, lambda path: _examined(path, options, frozenset(names)))
+        if looked.problem is not None:
+            return Scan((), (*problems, looked.problem), nothing)
+        known = looked.require_facts()
+        whose = _patients(pictures, known, options, folder.limits.pattern_s)
+        # The rows are known by the names of pictures, and those who are left out by the names of patients.
+        rows_of = Folder(folder.root, folder.index, lambda row: folder.leaves_out(whose.get(row, row)), folder.limits)
+        table = read_covariates(rows_of, tables[0], collector, key=known.image)
+        if table is None:
+            return Scan((), tuple(problems), nothing)
+        problems[:] = [one.model_copy(update={"subject": whose.get(one.subject, one.subject)}) for one in problems]
+        kept, used = _looked_at(folder, pictures, whose, table.rows, known.patient, problems)
+        absent = sorted(set(table.rows) - used)
+        _say_which(name, absent, f"rows of {tables[0]} name a picture that is not there", "add the files", problems)
+        refuse_repeated(kept, "keep one of them, or rename one of them here and in the table", problems)
+        refuse_unfit(kept, asked, name, problems)
+        samples = tuple(sorted((sample for sample, _ in kept.values()), key=lambda sample: sample.key))
+        if not samples:
+            return Scan((), tuple(problems), nothing)
+        schema = DataSchema(
+            kind="arrays",
+            subjects=len({sample.subject for sample in samples}),
+            samples=len(samples),
+            columns=columns_of(samples),
+            arrays={"x": asked.form(next(iter(kept.values()))[1].require_facts())},
+        )
+        return Scan(samples, tuple(problems), schema)
+
+    def read(self, root: Path, samples: Sequence[Sample], options: Options) -> Iterator[SampleData]:
+        """``x`` as ``class-folders`` has it, and the values of the picture's row."""
+        asked = PictureOptions(options)
+        for sample in samples:
+            yield SampleData(arrays={"x": asked.read(root, sample.files["image"])}, values=sample.values)
+
+    def verify(self, root: Path, samples: Sequence[Sample], options: Options) -> None:
+        """Hash every file again; what the table said was frozen with the samples."""
+        for sample in samples:
+            verify_files(root, sample)
+
+
+def _tables(folder: Folder, problems: list[DataIssue]) -> tuple[str, ...]:
+    return tuple(place for place in folder.files("*", problems) if place.lower().endswith(_TABLES))
+
+
+def _names(path: PurePosixPath) -> tuple[str, str, str]:
+    """How a table may name a picture: by its path, its name, or its name without ending."""
+    return subject_id(str(path)), subject_id(path.name), subject_id(path.stem)
+
+
+def _without(name: str, options: Options, tables: Sequence[str], has_pictures: bool) -> DataIssue:
+    if not has_pictures:
+        return DataIssue(thing=name, cause="holds no picture", remedy="add the pictures, or name another folder")
+    if "table" in options and not tables:
+        return DataIssue(
+            thing=options["table"], cause="is not in the folder", remedy="name another in the option table"
+        )
+    if not tables:
+        remedy = "add a .csv with a row for each picture: image,label"
+        return DataIssue(thing=name, cause="holds no table", remedy=remedy)
+    cause = f"holds {len(tables)} tables ({', '.join(tables[:_FEW])})"
+    return DataIssue(thing=name, cause=cause, remedy=f"name one, for example --option table={tables[0]}")
+
+
+def _examined(path: Path, options: Options, names: frozenset[str]) -> TableFacts:
+    """Which column names the pictures. Raises BadInput where none does, and for an option that names no column."""
+    table = open_table(path)
+    columns = table.names
+    for option in ("image", "patient"):
+        if options.get(option, columns[0]) not in columns:
+            cause = f"has no column {options[option]} (it has {', '.join(columns)[:200]})"
+            raise BadInput(Thing.file(path.name), cause, f"name one in the option {option}", code=ErrorCode.BAD_DATA)
+    rows = [row.fields for row in table.rows() if len(row.fields) == len(columns)]
+    hits = {
+        column: sum(subject_id(fields[at].strip()) in names for fields in rows) for at, column in enumerate(columns)
+    }
+    image = options.get("image") or max(columns, key=lambda column: hits[column])
+    if not hits[image]:
+        cause = f"has no column with the names of the pictures (it has {', '.join(columns)[:200]})"
+        remedy = "write each file's name into a column, with or without its ending"
+        raise BadInput(Thing.file(path.name), cause, remedy, code=ErrorCode.BAD_DATA)
+    guessed = [one for one in columns if one.strip().lower().replace(" ", "_") in _PATIENT and one != image]
+    patient = options.get("patient") or next(iter(guessed), "")
+    at, whose = columns.index(image), columns.index(patient) if patient else -1
+    named = {subject_id(row[at].strip()): subject_id(row[whose].strip()) if patient else "" for row in rows}
+    return TableFacts(image=image, patient=patient, rows=named)
+
+
+def _patients(pictures: Sequence[PurePosixPath], known: TableFacts, options: Options, seconds: int) -> dict[str, str]:
+    """The patient of each picture, by its path, and of each row, by the name that it has for the picture; "" where
+    nothing says so. Raises BadInput for a pattern that cannot be used."""
+    if known.patient:
+        owners = dict(known.rows)
+        for path in pictures:
+            owners[str(path)] = next((known.rows[one] for one in _names(path) if one in known.rows), "")
+        return owners
+    stems = {name: PurePosixPath(name).stem for name in (*known.rows, *map(str, pictures))}
+    # A name without its ending may have a dot of its own.
+    stems |= {path.stem: path.stem for path in pictures}
+    pattern, distinct = options.get("subject", ""), sorted(set(stems.values()))
+    found = found_in(distinct, pattern, seconds) if pattern else {stem: stem for stem in distinct}
+    return {name: subject_id(found[stem]) for name, stem in stems.items()}
+
+
+def _looked_at(
+    folder: Folder,
+    pictures: Sequence[PurePosixPath],
+    whose: Mapping[str, str],
+    rows: Mapping[str, Mapping[str, Value]],
+    patient_column: str,
+    problems: list[DataIssue],
+) -> tuple[dict[str, Looked], set[str]]:
+    """A sample for each picture with a row that can be read, by its place; and the rows that were used."""
+    kept: dict[str, Looked] = {}
+    without_row, nameless, used = [], [], set()
+    several = len({whose[str(path)] for path in pictures}) < len(pictures)
+    for path in pictures:
+        place, subject = str(path), whose[str(path)]
+        if folder.leaves_out(subject):
+            continue
+        row = next((one for one in _names(path) if one in rows), None)
+        if row is None:
+            without_row.append(place)
+            continue
+        used.add(row)
+        try:
+            _SUBJECT.validate_python(subject)
+        except ValidationError:
+            nameless.append(place)
+            continue
+        looked = look_at_picture(folder, place)
+        if looked.problem is not None:
+            problems.append(looked.problem.model_copy(update={"thing": place, "subject": subject}))
+            continue
+        values = {name: value for name, value in rows[row].items() if name != patient_column}
+        beside = blob_hash(json.dumps(values, sort_keys=True).encode())
+        hashes = {"image": looked.hash, "row": beside}
+        sample = Sample(
+            subject=subject,
+            session=path.stem[:100] if several else "",
+            files={"image": place},
+            values=values,
+            hash=content_hash(hashes),
+            file_hashes=hashes,
+        )
+        kept[place] = sample, looked
+    name = folder.root.name
+    _say_which(name, without_row, "pictures have no row in the table and are left out", "add their rows", problems)
+    _say_which(name, nameless, "pictures have no patient and are left out", "fill in the id in the table", problems)
+    return kept, used
+
+
+def _say_which(name: str, those: Sequence[str], what: str, remedy: str, problems: list[DataIssue]) -> None:
+    if those:
+        cause = f"{len(those)} {what} (first {those[0]})"
+        problems.append(DataIssue(thing=name, cause=cause, remedy=remedy, severity="warning"))

@@ -1,0 +1,48 @@
+"""The example on pictures, trained at two hospitals whose folders have other names and another order."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from typer.testing import CliRunner
+
+from archipel.cli.simulate import app
+
+PLAN = Path(__file__).parents[2] / "examples" / "chest_pictures.py"
+SITES = """
+[zurich]
+path = "zurich"
+format = "class-folders"
+
+[bern]
+path = "bern"
+format = "class-folders"
+mapping = "bern.toml"
+"""
+
+
+def pictures(root: Path, classes: dict[str, int], seed: int) -> None:
+    """Class by folder: a class is where the bright half of a picture is."""
+    draw = np.random.default_rng(seed)
+    for name, side in classes.items():
+        (root / name).mkdir(parents=True)
+        for number in range(24):
+            values = draw.integers(0, 120, (28, 28), np.uint8)
+            values[:, 14 * side : 14 * side + 14] += 100
+            Image.fromarray(values).save(root / name / f"{name}{number:02}.png")
+
+
+def test_the_classes_of_two_hospitals_are_one_list_though_their_folders_sort_differently(tmp_path: Path) -> None:
+    pictures(tmp_path / "zurich", {"normal": 0, "pneumonia": 1}, 1)
+    pictures(tmp_path / "bern", {"a_pneumonie": 1, "b_ohne_befund": 0}, 2)
+    (tmp_path / "sites.toml").write_text(SITES)
+    (tmp_path / "bern.toml").write_text('[columns.class.values]\na_pneumonie = "pneumonia"\nb_ohne_befund = "normal"\n')
+    words = [str(PLAN), str(tmp_path), "--sites", str(tmp_path / "sites.toml"), "--rounds", "6", "--json"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    (federated,) = json.loads(done.stdout)
+    # With each hospital's own numbers, every picture of one of the two would be learnt as the other class.
+    assert {site: scores["accuracy"] for site, scores in federated["per_site"].items()} == {"bern": 1.0, "zurich": 1.0}
