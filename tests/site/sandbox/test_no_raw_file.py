@@ -45,6 +45,8 @@ class Reads(Plan):
     def train(self, model, context):
         means = [float(volume.image.mean(dtype=float)) for volume in self.training.volumes()]
         seen = [name for _, _, names in os.walk("/data") for name in names]
+        seen.remove("cohort")
+        assert b".nii.gz" not in open("/data/cohort", "rb").read()
         assert not any(name.endswith(".nii.gz") for name in seen), seen
         mounted = [line.split()[3] for line in open("/proc/self/mountinfo")]
         assert not any("images" in source or "labels" in source for source in mounted), mounted

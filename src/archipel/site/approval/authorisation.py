@@ -20,7 +20,7 @@ from archipel.governance import (
     job_hash,
 )
 from archipel.site.approval.policy_objections import policy_objections
-from archipel.site.cohorts.stored_cohorts import StoredCohort
+from archipel.site.cohorts import stored_cohorts
 from archipel.site.state import OfferState, StateFolder, schema
 from archipel.site.withdrawals import withdrawals
 from archipel.site.withdrawn import register, signed_withdrawals
@@ -70,7 +70,11 @@ def authorise(site: StateFolder, experiment: str, job: str) -> Authorisation:
         row = connection.execute(_APPROVED, {"named": experiment}).first()
         out = _withdrawn(connection, row.cohort_hash or "", row.dataset or "") if row is not None else _Withdrawn()
         approved = row is not None and row.state == OfferState.APPROVED and bool(row.dataset)
-        content = StoredCohort.of(connection, site.database, row.cohort_hash) if row is not None and approved else None
+        content = (
+            stored_cohorts.StoredCohort.of(connection, site.database, row.cohort_hash)
+            if row is not None and approved
+            else None
+        )
     if row is None:
         nothing = Nothing()
         raise Refused(
@@ -153,7 +157,7 @@ class _Stored(NamedTuple):
     job: str
     approval: str
     dataset: str
-    cohort: StoredCohort
+    cohort: stored_cohorts.StoredCohort
     withdrawn: _Withdrawn
 
 

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from archipel.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from archipel.site.cohorts import cohort_versions, split_assignment
+    from archipel.site.cohorts import cohort_versions, split_assignment, stored_cohorts
     from archipel.site.cohorts.cohort_versions import Frozen, Version
 else:
     __getattr__, __dir__ = lazy_names(
-        __name__, {"cohort_versions": ["Frozen", "Version"]}, modules=["cohort_versions", "split_assignment"]
+        __name__,
+        {"cohort_versions": ["Frozen", "Version"]},
+        modules=["cohort_versions", "split_assignment", "stored_cohorts"],
     )
 
 __all__ = [
@@ -22,4 +24,5 @@ __all__ = [
     "Version",
     "cohort_versions",
     "split_assignment",
+    "stored_cohorts",
 ]
