@@ -75,6 +75,7 @@ def test_a_column_of_texts_is_the_texts(texts: list[str]) -> None:
     column = TextColumn.of(texts)
     column.check()
     assert column == texts and list(column) == texts and column == tuple(texts)
+    assert TextColumn.of_lines("\n".join(texts)) == "\n".join(texts).split("\n")
     assert column != [*texts, "more"] and (not texts or column != texts[:-1])
     assert column[::-1] == texts[::-1] and column.take(np.arange(len(texts)) % 2 == 0) == texts[::2]
 

@@ -32,6 +32,14 @@ class TextColumn(Sequence[str]):
             built.add(text)
         return cls(*built.arrays())
 
+    @classmethod
+    def of_lines(cls, text: str) -> Self:
+        """A column of the lines of a text, split at each line feed as ``str.split`` does."""
+        buffer = np.frombuffer(text.encode(), np.uint8)
+        feeds = np.flatnonzero(buffer == ord("\n"))
+        ends = np.concatenate(([0], feeds - np.arange(len(feeds)), [len(buffer) - len(feeds)])).astype(np.int64)
+        return cls(np.delete(buffer, feeds), ends)
+
     def check(self) -> None:
         """Raise ValueError unless every text lies within the buffer."""
         if not len(self.ends) or self.ends[0] != 0 or self.ends[-1] != len(self.buffer):

@@ -56,7 +56,7 @@ class NpzFacts(Record):
 
     def rows(self) -> Iterator[tuple[str, str, int, bytes]]:
         """Each sound row's subject, part of the file, number and digest."""
-        digests, ids = base64.b64decode(self.digests), iter(self.ids.split("\n"))
+        digests, ids = base64.b64decode(self.digests), iter(TextColumn.of_lines(self.ids))
         faulty, row, at = frozenset(self.faulty), 0, 0
         for part, count in self.parts:
             for number in range(row, row + count):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, select
 from sqlalchemy.dialects.sqlite import insert
 
-from archipel.data import Cohort, Digests, digests_of, subject_token, subject_tokens
+from archipel.data import Cohort, Digests, digests_of, hex_of, subject_tokens
 from archipel.site.state import schema
 from archipel.storage import Database
 
@@ -88,14 +88,14 @@ def settle(connection: Connection, cohort_key: bytes, cohort: Cohort) -> None:
     if cohort.validation is None or cohort.validation_fraction is None or not cohort.samples:
         return
     held_out = frozenset(cohort.validation)
+    subjects = cohort.subjects
+    validates = np.fromiter((one in held_out for one in subjects), np.bool_, len(subjects))
+    tokens = subject_tokens(subjects, cohort_key)
+    # In the order of the table's index: each page of it is then written once.
+    order = np.argsort(tokens)
     rows = (
-        {
-            "dataset": cohort.dataset,
-            "fraction": cohort.validation_fraction,
-            "token": subject_token(subject, cohort_key),
-            "validates": subject in held_out,
-        }
-        for subject in cohort.subjects
+        {"dataset": cohort.dataset, "fraction": cohort.validation_fraction, "token": token, "validates": side}
+        for token, side in zip(hex_of(tokens[order]), validates[order].tolist(), strict=True)
     )
     while some := list(islice(rows, _AT_ONCE)):
         connection.execute(insert(_rows).on_conflict_do_nothing(), some)
