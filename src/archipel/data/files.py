@@ -139,6 +139,8 @@ class Folder:
     ) -> None:
         self.root = root
         self._real = root.resolve()
+        self.listed: tuple[list[str], list[DataIssue]] | None = None
+        """The places of all volumes and what was wrong with names, once they were listed."""
         self.index = index or MemoryIndex()
         self.leaves_out: LeavesOut = leaves_out or (lambda _: False)
         self.limits = limits

@@ -72,12 +72,13 @@ class Fit(NamedTuple):
     reason: str
 
 
-def detect(root: Path, among: Collection[str] = ()) -> tuple[Fit, ...]:
+def detect(root: Path, among: Collection[str] = (), folder: Folder | None = None) -> tuple[Fit, ...]:
     """The formats that a folder looks like, the most specific layout first; none if it looks like none.
 
-    Only those ``among`` some are tried where these are named. Raises BadInput when ``root`` is not a folder.
+    Only those ``among`` some are tried where these are named; a ``folder`` whose files are listed already is not listed
+    again. Raises BadInput when ``root`` is not a folder.
     """
-    folder = Folder(checked_root(root))
+    folder = folder or Folder(checked_root(root))
     asked = [one for name, one in FORMATS.items() if name in among or not among]
     fits = [Fit(one.name, reason) for one in asked if one is not _LAYOUT and (reason := one.fits(folder))]
     volumes = [fit for fit in fits if FORMATS[fit.format].kind == "volumes"]

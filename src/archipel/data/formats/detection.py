@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from archipel.data.files import Folder
-from archipel.data.formats import FORMATS, Fit, detect
+from archipel.data.formats import FORMATS, Fit, checked_root, detect
 from archipel.data.formats.layout_finder import endings_shared, find_layout
 from archipel.data.formats.medical_folder import TABLE
 from archipel.data.formats.path_templates import suffix_and_rest
@@ -32,14 +32,15 @@ def guessed(root: Path, options: Mapping[str, str]) -> tuple[Fit, ...]:
     Raises BadInput when there is none, and when another folder is more likely meant.
     """
     possible = [name for name, one in FORMATS.items() if options.keys() <= one.options.keys()]
-    fits = detect(root, possible)
+    folder = Folder(checked_root(root))
+    fits = detect(root, possible, folder)
     if not fits and len(possible) == 1:
         return (Fit(possible[0], f"no other has the option {' and '.join(options)}"),)
-    another = _meant(root, fits[0].format if fits else "")
+    another = _meant(root, folder, fits[0].format if fits else "")
     if another is not None:
         raise BadInput(Thing.folder(root), *another)
     if not fits:
-        raise BadInput(Thing.folder(root), *_why_not(root), command=ListFormats())
+        raise BadInput(Thing.folder(root), *_why_not(folder), command=ListFormats())
     return fits
 
 
@@ -63,34 +64,33 @@ def _dataset_around(root: Path) -> tuple[Path, Fit] | None:
     return (root.parent if root.name else above, fit) if fit is not None else None
 
 
-def _meant(root: Path, guess: str) -> tuple[str, str] | None:
+def _meant(root: Path, folder: Folder, guess: str) -> tuple[str, str] | None:
     """Cause and remedy if another folder is more likely meant than this one, whose detected format is ``guess``."""
-    has_images_alone = guess == "layout" and _has_images_alone(root)
+    has_images_alone = guess == "layout" and _has_images_alone(folder)
     is_vague = guess in _VAGUE and FORMATS[guess].kind == "volumes" and not (root / TABLE).is_file()
     if guess and not is_vague and not has_images_alone:
         return None
     inside = _datasets_inside(root)
     if inside:
-        folder, fit = next(iter(inside.items()))
+        one, fit = next(iter(inside.items()))
         several = f"{len(inside)} folders that look like a dataset each"
         cause = f"holds {several if len(inside) > 1 else 'a folder that looks like a dataset'}"
-        return cause, f"name one, for example {folder} ({fit.format}), or name the format with --format"
+        return cause, f"name one, for example {one} ({fit.format}), or name the format with --format"
     around = _dataset_around(root) if has_images_alone or not guess else None
     if around is None:
         return None
-    folder, fit = around
-    return "looks like a part of a dataset", f"name the folder above, {folder} ({fit.format}: {fit.reason})"
+    above, fit = around
+    return "looks like a part of a dataset", f"name the folder above, {above} ({fit.format}: {fit.reason})"
 
 
-def _has_images_alone(root: Path) -> bool:
-    found = find_layout(all_volumes(Folder(root), []))
+def _has_images_alone(folder: Folder) -> bool:
+    found = find_layout(all_volumes(folder, []))
     return found is not None and not found.label
 
 
-def _why_not(root: Path) -> tuple[str, str]:
+def _why_not(folder: Folder) -> tuple[str, str]:
     """Cause and remedy for a folder that looks like no format."""
-    folder = Folder(root)
-    unread = unread_files(root, folder.files("**/*", []))
+    unread = unread_files(folder.root, folder.files("**/*", []))
     places = all_volumes(folder, [])
     if unread is not None and (not places or "Git LFS" in unread[0]):
         return unread
@@ -115,7 +115,8 @@ def _folders(root: Path) -> list[Path]:
 
 def _looks_like(folder: Path) -> Fit | None:
     try:
-        fit = next((fit for fit in detect(folder) if fit.format not in _VAGUE), None)
-        return None if fit is not None and fit.format == "layout" and _has_images_alone(folder) else fit
+        listed = Folder(folder)
+        fit = next((fit for fit in detect(folder, folder=listed) if fit.format not in _VAGUE), None)
+        return None if fit is not None and fit.format == "layout" and _has_images_alone(listed) else fit
     except (BadInput, OSError):
         return None

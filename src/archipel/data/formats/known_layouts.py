@@ -113,6 +113,11 @@ KNOWN_LAYOUTS: tuple[KnownLayout, ...] = (
         label=("seg-lungs-LUNA16/{subject}",),
     ),
     KnownLayout(
+        name="luna16-images",
+        title="LUNA16 without its masks of lungs: subset0/SERIES",
+        image=("{split:subset#}/{subject}",),
+    ),
+    KnownLayout(
         name="promise12",
         title="PROMISE12: Case00 with Case00_segmentation",
         image=("{subject}",),

@@ -99,12 +99,13 @@ class Layout(VolumeFormat):
     def settled(self, root: Path, options: Options) -> dict[str, str]:
         """The options with the known layout's templates and the structures that are there, in their order: what a value
         of the label means stays the same when other files come. Raises BadInput."""
-        known = {**_of_layout(root, options), **{name: value for name, value in options.items() if name != "layout"}}
+        folder = Folder(root)
+        known = {**_of_layout(folder, options), **{name: value for name, value in options.items() if name != "layout"}}
         if "table" not in known:
-            known |= _only_table(Folder(root))
+            known |= _only_table(folder)
         templates = Templates.of(known)
         if templates.has_structures() and "structures" not in known:
-            names = sorted({name for _, name in _structures(templates, all_volumes(Folder(root), []))})
+            names = sorted({name for _, name in _structures(templates, all_volumes(folder, []))})
             known["structures"] = ",".join(names)
         return known
 
@@ -144,18 +145,18 @@ class Layout(VolumeFormat):
 _EXAMPLE = "give one, for example --image '{subject}/{modality}.nii.gz' --mask '{subject}/seg.nii.gz'"
 
 
-def _of_layout(root: Path, options: Options) -> dict[str, str]:
+def _of_layout(folder: Folder, options: Options) -> dict[str, str]:
     """The options that a known layout, a TOML file, or the names in the folder stand for."""
     asked = options.get("layout", "")
     if asked.endswith(".toml"):
-        inside = root / asked
+        inside = folder.root / asked
         return read_layout(inside if inside.is_file() else Path(asked))
     if not asked and IMAGE in options:
         return {}
-    places = all_volumes(Folder(root), [])
+    places = all_volumes(folder, [])
     found = find_layout(places, only=asked) if places or asked else None
     if found is None:
-        thing = Thing.worded(f"layout {asked}", layout=asked) if asked else Thing.folder(root)
+        thing = Thing.worded(f"layout {asked}", layout=asked) if asked else Thing.folder(folder.root)
         if asked and asked not in LAYOUTS:
             raise BadInput(thing, "is unknown", f"name a .toml file, or one of {', '.join(LAYOUTS)}")
         raise BadInput(thing, "has files that no known layout explains" if not asked else "is not known", _EXAMPLE)

@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import NamedTuple
 
 from archipel.data.formats.known_layouts import KNOWN_LAYOUTS, KnownLayout
@@ -20,6 +21,7 @@ from archipel.data.formats.path_templates import (
     STRUCTURE,
     SUBJECT,
     PathTemplate,
+    choice_of,
     suffix_and_rest,
 )
 from archipel.vocabulary.counting import abbreviate
@@ -55,6 +57,12 @@ def find_layout(places: Sequence[str], only: str = "") -> FoundLayout | None:
 
     None if none does.
     """
+    return _find_layout(tuple(places), only)
+
+
+@lru_cache(maxsize=2)
+def _find_layout(places: tuple[str, ...], only: str) -> FoundLayout | None:
+    # A folder is asked for its layout when its format is detected and when its options are settled.
     if only:
         named = [
             _with_prefix(known, prefix) for known in KNOWN_LAYOUTS if known.name == only for prefix in ("", SPLITS)
@@ -160,11 +168,11 @@ def _narrowed(found: FoundLayout, places: Sequence[str]) -> FoundLayout:
 def _with_choices_that_occur(text: str, places: Sequence[str]) -> str:
     for part in dict.fromkeys(re.findall(r"\{([a-z]*:[^{}]*\|[^{}]*)\}", text)):
         name, _, choices = part.partition(":")
-        there = []
-        for choice in choices.split("|"):
-            one = PathTemplate(text.replace(f"{{{part}}}", f"{{{name}:{choice}}}"))
-            if any(one.parts_of(place) is not None for place in places):
-                there.append(choice)
+        named = name or "choice"
+        template = PathTemplate(text.replace(f"{{{part}}}", f"{{{named}:{choices}}}"))
+        texts = {parts[named] for place in places if (parts := template.parts_of(place)) is not None}
+        patterns = {one: re.compile(choice_of(one), re.IGNORECASE) for one in choices.split("|")}
+        there = [one for one, pattern in patterns.items() if any(map(pattern.fullmatch, texts))]
         is_word = len(there) == 1 and not name and not set("*?#") & set(there[0])
         kept = f"{{{name}:{'|'.join(there or choices.split('|'))}}}"
         text = text.replace(f"{{{part}}}", there[0] if is_word else kept)

@@ -78,7 +78,7 @@ class PathTemplate:
 
     def _part(self, text: str) -> str:
         name, colon, choices = text.partition(":")
-        may_be = "|".join(map(_choice, choices.split("|"))) if colon else "[^/]+"
+        may_be = "|".join(map(choice_of, choices.split("|"))) if colon else "[^/]+"
         if (name == "*" and not colon) or (not name and choices):
             return f"(?:{may_be})"
         if not _NAME.fullmatch(name) or (colon and not choices):
@@ -93,7 +93,7 @@ class PathTemplate:
         return BadInput(Thing.worded(f"template {shown}", template=shown), cause, _EXAMPLE)
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=1 << 10)
 def suffix_and_rest(place: str) -> tuple[str, str]:
     """A volume's suffix in small letters, "" where it is none, and the place without it.
 
@@ -101,10 +101,11 @@ def suffix_and_rest(place: str) -> tuple[str, str]:
     ('.nrrd', 'a/b.seg')
     """
     lower = place.lower()
-    suffix = next((one for one in SUFFIXES if lower.endswith(one)), "")
+    suffix = next((one for one in SUFFIXES if lower.endswith(one)), "") if lower.endswith(SUFFIXES) else ""
     return suffix, place[: len(place) - len(suffix)] if suffix else place
 
 
-def _choice(text: str) -> str:
+def choice_of(text: str) -> str:
+    """The regular expression of one of a part's choices."""
     wild = {"*": "[^/]*", "?": "[^/]", "#": "[0-9]+"}
     return "".join(wild.get(letter, re.escape(letter)) for letter in text)

@@ -43,8 +43,13 @@ def volumes_in(
 
 
 def all_volumes(folder: Folder, problems: list[DataIssue]) -> list[str]:
-    """Places of all files in the folder that have the suffix of a volume."""
-    return [place for place in folder.files("**/*", problems) if place.lower().endswith(SUFFIXES)]
+    """Places of all files in the folder that have the suffix of a volume; it is listed once."""
+    if folder.listed is None:
+        found: list[DataIssue] = []
+        folder.listed = [place for place in folder.files("**/*", found) if place.lower().endswith(SUFFIXES)], found
+    places, found = folder.listed
+    problems += [one for one in found if one not in problems] if found else []
+    return places
 
 
 def by_subject(named: Sequence[tuple[str, str]], collector: FoundVolumes, ending: str = "") -> dict[str, str]:
