@@ -269,6 +269,16 @@ def test_pictures_of_kinds_that_are_not_read_are_counted_with_the_way_out(root):
     ]
 
 
+def test_classes_of_pictures_that_are_not_read_are_seen_and_the_way_out_is_said(tmp_path):
+    for ending, fits in (("webp", ["class-folders"]), ("dcm", [])):
+        for place in (f"{ending}/a/1.{ending}", f"{ending}/b/2.{ending}"):
+            (tmp_path / place).parent.mkdir(parents=True)
+            (tmp_path / place).write_bytes(b"?")
+        assert [fit.format for fit in detect(tmp_path / ending)] == fits
+    (problem,) = scan("class-folders", tmp_path / "webp").errors
+    assert "2 files with the ending .webp, which is not read (first a/1.webp); save these pictures" in str(problem)
+
+
 def test_many_pictures_of_other_sizes_are_one_line_and_the_proposed_option_settles_it(tmp_path):
     for number in range(9):
         picture(tmp_path, f"{'ab'[number % 2]}/{number}.png", pixels(f"{number}", (6, 5 + max(0, number - 2))))

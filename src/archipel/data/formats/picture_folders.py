@@ -30,8 +30,10 @@ MASKS = frozenset(
 )
 """Folders that hold a mask for each picture, not the pictures of a class."""
 _IMAGES = frozenset(("image", "images", "img", "imgs", "picture", "pictures", "scan", "scans"))
+UNREAD_PICTURES = (".gif", ".webp", ".jp2", ".heic", ".avif")
+"""Endings of pictures that are not read."""
 _UNREAD = {
-    **dict.fromkeys((".gif", ".webp", ".jp2", ".heic", ".avif"), "save these pictures as PNG"),
+    **dict.fromkeys(UNREAD_PICTURES, "save these pictures as PNG"),
     ".dcm": "export the images as PNG with 16 bits, or convert them to NIfTI",
     ".npy": "save these arrays in one .npz file (format npz), or as TIFF",
 }
