@@ -6,6 +6,7 @@ scaled by a constant written here, for pictures of 8 bits; a hospital with other
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from archipel.plans import TorchPlan
@@ -41,8 +42,10 @@ class ChestPicturesPlan(TorchPlan):
         return torch.optim.Adam(network.parameters(), lr=context.arguments["learning_rate"])
 
     def examples(self, subjects):
-        inputs, targets = super().examples(subjects)
-        return inputs.reshape(len(inputs), 1, *inputs.shape[1:]) / 255, targets
+        x, y, _ = subjects.table()
+        if x.dtype != np.uint8:
+            raise ValueError(f"the pictures are {x.dtype}, the plan needs 8 bits: choose a window (option window)")
+        return torch.from_numpy(x.astype(np.float32) / 255).unsqueeze(1), torch.from_numpy(y)
 
     def loss(self, outputs, targets):
         return torch.nn.functional.cross_entropy(outputs, targets)

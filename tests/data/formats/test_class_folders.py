@@ -244,13 +244,23 @@ def test_images_and_their_masks_are_not_two_classes(tmp_path, folders):
     assert not found.samples and "holds masks in folder" in str(found.errors[0])
 
 
-def test_a_folder_for_each_patient_is_not_taken_for_classes(tmp_path):
-    for patient in range(8):
-        for view in range(2):
-            picture(tmp_path, f"P{patient:03}/{patient}{view}.png")
+@pytest.mark.parametrize(("name", "patients"), [("P{:03}", 3), ("P{:03}", 8), ("case {}", 8)])
+def test_a_folder_for_each_patient_is_not_taken_for_classes(tmp_path, name, patients):
+    for patient in range(patients):
+        for view in range(4):
+            picture(tmp_path, f"{name.format(patient)}/{patient}{view}.png")
     assert detect(tmp_path) == ()
     (warning,) = scan("class-folders", tmp_path).problems
-    assert "8 folders hold 2 pictures each: these look like patients" in str(warning)
+    assert f"{patients} folders with numbers hold 4 pictures each: these look like patients" in str(warning)
+
+
+def test_grades_of_a_disease_are_classes(tmp_path):
+    for grade in range(5):
+        for number in range(3):
+            picture(tmp_path, f"{grade}/{grade}{number}.png")
+    assert [fit.format for fit in detect(tmp_path)] == ["class-folders"] and scan(
+        "class-folders", tmp_path
+    ).problems == ()
 
 
 def test_pictures_of_kinds_that_are_not_read_are_counted_with_the_way_out(root):
@@ -267,6 +277,16 @@ def test_pictures_of_kinds_that_are_not_read_are_counted_with_the_way_out(root):
         f"{name}: 1 picture outside of the folders of classes (first 10.png), not used; put each picture in the folder "
         "of its class: <class>/<picture> or <class>/<patient>/<picture>",
     ]
+
+
+def test_classes_of_pictures_that_are_not_read_are_seen_and_the_way_out_is_said(tmp_path):
+    for ending, fits in (("webp", ["class-folders"]), ("dcm", [])):
+        for place in (f"{ending}/a/1.{ending}", f"{ending}/b/2.{ending}"):
+            (tmp_path / place).parent.mkdir(parents=True)
+            (tmp_path / place).write_bytes(b"?")
+        assert [fit.format for fit in detect(tmp_path / ending)] == fits
+    (problem,) = scan("class-folders", tmp_path / "webp").errors
+    assert "2 files with the ending .webp, which is not read (first a/1.webp); save these pictures" in str(problem)
 
 
 def test_many_pictures_of_other_sizes_are_one_line_and_the_proposed_option_settles_it(tmp_path):

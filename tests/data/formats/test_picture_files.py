@@ -27,16 +27,20 @@ def saved(image: Image.Image, kind: str, **more: object) -> bytes:
     return file.getvalue()
 
 
-def tiff(values: np.ndarray, form: int = 1, light: int = 1, bits: int = 0, channels: int = 1) -> bytes:
+def tiff(values: np.ndarray, form: int = 1, light: int = 1, channels: int = 1, order: str = "<") -> bytes:
     """A TIFF file of one strip, in a type that Pillow does not write."""
     height, width = values.shape[:2]
-    data, each = values.tobytes(), bits or values.dtype.itemsize * 8
+    data, each = values.tobytes(), values.dtype.itemsize * 8
     tags = [
         *((256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, each), (259, 3, 1, 1), (262, 3, 1, light)),
         *((273, 4, 1, 8), (277, 3, 1, channels), (278, 4, 1, height), (279, 4, 1, len(data)), (339, 3, 1, form)),
     ]
-    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
-    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + directory
+    directory = struct.pack(f"{order}H", len(tags))
+    for tag, kind, count, value in tags:
+        directory += struct.pack(f"{order}HHI", tag, kind, count)
+        directory += struct.pack(f"{order}HH", value, 0) if kind == 3 else struct.pack(f"{order}I", value)
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    return mark + struct.pack(f"{order}I", 8 + len(data)) + data + directory + bytes(4)
 
 
 def png(values: np.ndarray, kind: int, more: bytes = b"") -> bytes:
@@ -73,6 +77,9 @@ EXACT = {
     "unsigned 32 bits": (tiff(GREY.astype(np.uint32) * 10_000_000), GREY.astype(np.uint32) * 10_000_000),
     "floating-point Hounsfield": (tiff(HOUNSFIELD.astype(np.float32), 3), HOUNSFIELD.astype(np.float32)),
     "floating-point 0 to 1": (tiff(SHARES, 3), SHARES),
+    "signed 16 bits, big-endian": (tiff(HOUNSFIELD.astype(">i2"), 2, order=">"), HOUNSFIELD.astype(np.int16)),
+    "16 bits, big-endian": (tiff(DEEP.astype(">u2"), order=">"), DEEP),
+    "floating point, big-endian": (tiff(SHARES.astype(">f4"), 3, order=">"), SHARES),
     "white as 0": (tiff(GREY, light=0), 255 - GREY),
     "1 bit": (saved(Image.fromarray(GREY > 127), "PNG"), (GREY > 127).astype(np.uint8) * 255),
     "an inverted palette": (saved(with_palette(INVERTED), "PNG"), 255 - GREY),
@@ -97,8 +104,12 @@ REFUSED = {
     "CMYK": (saved(Image.fromarray(COLOUR).convert("CMYK"), "JPEG"), "stores CMYK, the colours of print"),
     "CMYK TIFF": (saved(Image.fromarray(COLOUR).convert("CMYK"), "TIFF"), "stores CMYK, the colours of print"),
     "LAB": (saved(Image.new("LAB", (5, 6)), "TIFF"), "stores LAB colours"),
-    "64-bit floating point": (tiff(SHARES.astype(np.float64), 3), "stores floating-point values of 64 bits"),
-    "16-bit floating point": (tiff(SHARES.astype(np.float16), 3), "stores floating-point values of 16 bits"),
+    "64-bit floating point": (tiff(SHARES.astype(np.float64), 3), "stores 1 floating-point value of 64 bits"),
+    "16-bit floating point": (tiff(SHARES.astype(np.float16), 3), "stores 1 floating-point value of 16 bits"),
+    "floating-point colours": (
+        tiff(np.stack([SHARES] * 3, -1), 3, light=2, channels=3), "stores 3 floating-point values of 32 bits for each",
+    ),
+    "unsigned 32 bits, big-endian": (tiff(GREY.astype(">u4"), order=">"), "stores 1 unsigned value of 32 bits"),
     "signed 8 bits": (tiff(GREY.view(np.int8), 2), "stores signed values of 8 bits"),
     "deep with white as 0": (tiff(DEEP, light=0), "stores 16 bits with white as 0"),
     "not a number": (tiff(np.full((6, 5), np.nan, np.float32), 3), "stores 30 floating-point values that are NaN"),

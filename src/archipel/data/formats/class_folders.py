@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import ClassVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -23,6 +23,7 @@ from archipel.data.formats.picture_agreement import Looked, refuse_repeated, ref
 from archipel.data.formats.picture_files import SUFFIXES, look_at_picture
 from archipel.data.formats.picture_folders import (
     PARTS,
+    UNREAD_PICTURES,
     Layout,
     Place,
     found_pictures,
@@ -66,7 +67,8 @@ class ClassFolders:
     def fits(self, folder: Folder) -> str:
         """Pictures in two folders or more, which are neither masks nor patients."""
         layout = found_pictures(folder, [])
-        there = layout.classes or sorted({PurePosixPath(place).parts[0] for place in layout.unread if "/" in place})
+        unread = {place.split("/")[0] for place in layout.unread if place.lower().endswith(UNREAD_PICTURES)}
+        there = layout.classes or sorted(unread)
         not_classes = why_not_classes(layout) or is_of_images(layout) or looks_like_patients(layout)
         if len(there) < 2 or layout.misplaced or not_classes:
             return ""

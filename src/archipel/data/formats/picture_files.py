@@ -19,13 +19,14 @@ from archipel.data.files import FileFacts, Folder, Purpose
 from archipel.data.limits import DATA_LIMITS
 from archipel.tensors import BlobHasher
 from archipel.vocabulary import BadInput, ErrorCode, Record
+from archipel.vocabulary.counting import pluralise
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 """Endings of the pictures that are read, in lower case."""
 _KINDS = ("PNG", "JPEG", "TIFF", "BMP")
-_BITS, _FORM, _LIGHT = 258, 339, 262
-"""Tags of a TIFF file: bits of each sample; whether these are unsigned (1), signed (2) or floating (3); and whether 0
-is white (0) or black (1). Source: TIFF 6.0, sections 3 to 8 and 19."""
+_BITS, _FORM, _LIGHT, _VALUES = 258, 339, 262, 277
+"""Tags of a TIFF file: bits of each sample; whether these are unsigned (1), signed (2) or floating (3); whether 0 is
+white (0) or black (1); and how many samples a pixel has. Source: TIFF 6.0, sections 3 to 8 and 19."""
 _FORMS = {1: "unsigned", 2: "signed", 3: "floating-point"}
 _WHOLE_TYPES = {(2, 16): np.int16, (2, 32): np.int32, (1, 32): np.uint32}
 _WITHOUT_EXACT_COLOURS = {"CMYK": "CMYK, the colours of print", "LAB": "LAB colours", "YCbCr": "YCbCr colours"}
@@ -79,7 +80,7 @@ def decoded(place: str, content: bytes, most_pixels: int = DATA_LIMITS.picture_p
     Raises BadInput for a picture that is damaged, or cannot be read exactly.
     """
     try:
-        from PIL import Image, ImageOps
+        from PIL import Image, ImageOps, UnidentifiedImageError
     except ImportError as error:
         raise BadInput(place, "needs Pillow to be read", 'pip install "archipel[tables]"') from error
     try:
@@ -97,10 +98,10 @@ def decoded(place: str, content: bytes, most_pixels: int = DATA_LIMITS.picture_p
             return _exact(place, picture, stored)
     except (OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, OverflowError,
             struct.error, zlib.error, Image.DecompressionBombError) as error:  # fmt: skip
-        unread = _type_in_tags(content)
+        unread = _type_in_tags(content) if isinstance(error, UnidentifiedImageError) else ""
         if unread:
-            cause = f"stores {unread}, which cannot be read"
-            raise bad_picture(place, cause, "save it with 8 or 16 bits, or as 32-bit floating-point values") from error
+            remedy = "save it in grey of 8 or 16 bits or of 32-bit floating point, or in colours of 8 bits each"
+            raise bad_picture(place, f"stores {unread} for each pixel, which cannot be read", remedy) from error
         raise bad_picture(place, f"is not a picture, or a damaged one ({type(error).__name__})") from error
 
 
@@ -182,7 +183,7 @@ def _shades_where_grey(colours: Pixels) -> Pixels:
 
 
 def _type_in_tags(content: bytes) -> str:
-    """The type of the values that a TIFF file's tags name, for people to read; "" if it is another file."""
+    """What a TIFF file's tags say that a pixel is, for people to read; "" if it is another file."""
     from PIL import TiffImagePlugin
 
     if content[:4] not in (b"II*\0", b"MM\0*"):
@@ -192,8 +193,9 @@ def _type_in_tags(content: bytes) -> str:
         file = BytesIO(content)
         file.seek(tags.next)
         tags.load(file)
-        bits, form = _first(tags, _BITS), _first(tags, _FORM)
+        bits, form, values = (_first(tags, tag) for tag in (_BITS, _FORM, _VALUES))
     except (OSError, SyntaxError, ValueError, TypeError, KeyError, OverflowError, struct.error):
         return ""
-    known = (form, bits) in {*_WHOLE_TYPES, (1, 1), (1, 2), (1, 4), (1, 8), (1, 12), (1, 16), (3, 32)}
-    return "" if known else f"{_FORMS.get(form, 'other')} values of {bits} bits"
+    if _BITS not in tags:
+        return ""
+    return f"{pluralise(values, f'{_FORMS[form]} value')} of {bits} bits" if form in _FORMS else ""

@@ -30,8 +30,10 @@ MASKS = frozenset(
 )
 """Folders that hold a mask for each picture, not the pictures of a class."""
 _IMAGES = frozenset(("image", "images", "img", "imgs", "picture", "pictures", "scan", "scans"))
+UNREAD_PICTURES = (".gif", ".webp", ".jp2", ".heic", ".avif")
+"""Endings of pictures that are not read."""
 _UNREAD = {
-    **dict.fromkeys((".gif", ".webp", ".jp2", ".heic", ".avif"), "save these pictures as PNG"),
+    **dict.fromkeys(UNREAD_PICTURES, "save these pictures as PNG"),
     ".dcm": "export the images as PNG with 16 bits, or convert them to NIfTI",
     ".npy": "save these arrays in one .npz file (format npz), or as TIFF",
 }
@@ -119,12 +121,17 @@ def is_of_images(layout: Layout) -> bool:
 
 
 def looks_like_patients(layout: Layout) -> str:
-    """What makes the folders look like patients rather than classes; "" if nothing does."""
+    """What makes the folders look like patients rather than classes; "" if nothing does.
+
+    Patients are numbered alike, with two digits or more, or are more than the pictures that each of them has.
+    """
     counts = Counter(place.group for place in layout.places)
     usual = len(layout.places) / max(1, len(counts))
-    numbered = Counter(re.sub(r"\d+", "#", name) for name in counts if re.search(r"\d", name))
-    if len(counts) > _MANY and usual < len(counts) and max(numbered.values(), default=0) * 5 > len(counts) * 4:
-        return f"{len(counts)} folders hold {usual:.0f} pictures each"
+    forms = Counter(re.sub(r"\d+", "#", name) for name in counts if re.search(r"\d", name))
+    alike = max(forms.values(), default=0) * 5 > len(counts) * 4
+    has_long_numbers = len(counts) > 2 and all(re.search(r"\d\d", name) for name in counts)
+    if alike and (has_long_numbers or (len(counts) > _MANY and usual < len(counts))):
+        return f"{len(counts)} folders with numbers hold {usual:.0f} pictures each"
     return ""
 
 
