@@ -51,12 +51,12 @@ def test_affines_that_differ_are_named_and_rounding_is_not(tmp_path):
     write_pairs(tmp_path, 1)
     labels = np.zeros((6, 7, 8), np.uint8)
     affine = np.eye(4)
-    affine[0, 3] = 5e-4
+    affine[0, 3] = 0.09
     write_volume(tmp_path / "labels/sub-00.nii.gz", labels, affine)
     assert scan(KIND, tmp_path).problems == ()
-    affine[0, 3] = 2e-3
+    affine[0, 3] = 0.2
     write_volume(tmp_path / "labels/sub-00.nii.gz", labels, affine)
-    assert "sub-00: the affines of image and label differ by up to 0.002 mm" in the_problem(tmp_path)
+    assert "sub-00: the grids of image and label are up to 0.2 mm apart at their corners" in the_problem(tmp_path)
 
 
 def test_an_image_without_label_and_a_label_without_image_are_named(tmp_path):
@@ -88,7 +88,7 @@ def test_nan_voxels_are_counted(tmp_path):
 def test_labels_that_are_no_whole_numbers_are_named(tmp_path):
     write_pairs(tmp_path, 1)
     write_volume(tmp_path / "labels/sub-00.nii.gz", np.full((6, 7, 8), 0.5, np.float32))
-    assert "holds values that are not whole label numbers" in the_problem(tmp_path)
+    assert "holds a mask that was interpolated or a map of probabilities (336 voxels not whole" in the_problem(tmp_path)
 
 
 def test_a_fourth_dimension_is_named(tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sqlalchemy import event
 
-from archipel.data import Cohort, DataMapping, cohort_hash
+from archipel.data import Cohort, ColumnMapping, DataMapping, cohort_hash
 from archipel.site.approval import authorisation, decisions, offers
 from archipel.site.audit import journal
 from archipel.site.cohorts import cohort_versions
@@ -79,7 +79,7 @@ def _empty(root: Path) -> None:
 
 BAD = {
     "a label of another shape": (_other_shape, "sub-00: the image has shape"),
-    "a label of another affine": (_other_affine, "sub-00: the affines of image and label differ"),
+    "a label of another affine": (_other_affine, "sub-00: the grids of image and label are up to"),
     "an image without label": (_no_label, "sub-00: no label beside the image"),
     "a label without image": (_no_image, "sub-00: no image for the label"),
     "a truncated volume": (_truncated, "sub-00: images/sub-00.nii.gz: cannot be read to its end"),
@@ -218,10 +218,10 @@ def test_a_full_database_disk_is_named_and_nothing_is_half_added(hospital: State
         connection.execute(f"PRAGMA max_page_count={pages}")
 
     hospital.database.close()
-    labels = {str(value): "x" * 60 for value in range(400)}
+    columns = {f"column_{number}": ColumnMapping(source="x" * 60) for number in range(400)}
     with pytest.raises(StorageFull, match="the disk is full; free space there"):
         datasets.add(
-            hospital, "table", write_rows(tmp_path / "data"), "npz", mapping=DataMapping(label_names=labels), by=ANNA
+            hospital, "table", write_rows(tmp_path / "data"), "npz", mapping=DataMapping(columns=columns), by=ANNA
         )
     assert catalog.datasets(hospital.database) == []
     assert journal.verify(hospital).whole

@@ -157,7 +157,9 @@ async def test_the_smallest_cell_is_the_sites_own_rule(with_table: StateFolder) 
     assert DatasetSummary.model_validate_json(found.model_dump_json()) == found
 
 
-async def test_what_was_told_is_in_the_journal_once_for_each_change(with_table: StateFolder) -> None:
+async def test_what_was_told_is_in_the_journal_once_for_each_change(with_table: StateFolder, tmp_path: Path) -> None:
+    datasets.remove(with_table, "table", by=ANNA)
+    datasets.add(with_table, "table", write_pairs(tmp_path / "brain", 6), "nifti-pairs", by=ANNA)
     agent = Agent(with_table, Wire())  # type: ignore[arg-type]
     for _ in range(3):
         agent.reporting.datasets()
@@ -165,8 +167,8 @@ async def test_what_was_told_is_in_the_journal_once_for_each_change(with_table: 
     agent.reporting.datasets()
     lines = [line.body["datasets"] for line in journal.lines(with_table.database) if line.kind == "datasets-disclosed"]
     assert lines == [
-        [{"name": "table", "kind": "arrays", "subjects": 6}],
-        [{"name": "table", "kind": "arrays", "subjects": 6, "labels": {"1": "sick"}}],
+        [{"name": "table", "kind": "volumes", "subjects": 6, "modalities": ["image"]}],
+        [{"name": "table", "kind": "volumes", "subjects": 6, "labels": {"1": "sick"}, "modalities": ["image"]}],
     ]
     again = Agent(with_table, Wire())  # type: ignore[arg-type]
     again.reporting.datasets()

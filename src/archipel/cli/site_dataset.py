@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -125,12 +125,19 @@ def dataset_formats() -> None:
     from rich.text import Text
 
     from archipel.data import FORMATS
+    from archipel.data.formats import VOLUME_OPTIONS
 
     screen = console()
+
+    def show(options: Mapping[str, str]) -> None:
+        for name, text in options.items():
+            screen.print(Padding(Text.assemble((name, "cyan"), f": {text}"), (0, 0, 0, 4)))
+
     for layout in FORMATS.values():
         screen.print(Text.assemble((layout.name, "bold"), f" ({layout.kind}): {layout.title}"))
-        for name, text in layout.options.items():
-            screen.print(Padding(Text.assemble((name, "cyan"), f": {text}"), (0, 0, 0, 4)))
+        show({name: text for name, text in layout.options.items() if name not in VOLUME_OPTIONS})
+    screen.print(Text.assemble(("every format of volumes", "bold"), " takes also:"))
+    show(VOLUME_OPTIONS)
 
 
 @dataset_app.command("list")

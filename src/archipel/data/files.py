@@ -127,7 +127,8 @@ class Folder:
     """A dataset's root as formats see it: files inside it, examined through an index.
 
     ``leaves_out`` says of a subject whether the site leaves it out; its files are not read. ``limits`` bound
-    what a file may hold; an index does not store by which of them a file was refused.
+    what a file may hold; an index does not store by which of them a file was refused. ``options`` are what a person
+    said about the dataset when adding it.
     """
 
     def __init__(
@@ -136,8 +137,10 @@ class Folder:
         index: FileIndex | None = None,
         leaves_out: LeavesOut | None = None,
         limits: DataLimits = DATA_LIMITS,
+        options: Mapping[str, str] | None = None,
     ) -> None:
         self.root = root
+        self.options = dict(options or {})
         self._real = root.resolve()
         self.listed: tuple[list[str], list[DataIssue]] | None = None
         """The places of all volumes and what was wrong with names, once they were listed."""

@@ -117,7 +117,7 @@ class DataSchema(Record):
     modalities: dict[str, int] = {}
     label_values: dict[str, int] = {}
     label_names: dict[str, str] = {}
-    """What the dataset's own description calls the stored label values."""
+    """What the dataset's own description, or the headers of its label volumes, call the stored label values."""
     shape_smallest: tuple[int, ...] = ()
     shape_largest: tuple[int, ...] = ()
     spacing_mm_median: tuple[float, ...] = ()

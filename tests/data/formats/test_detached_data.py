@@ -23,7 +23,8 @@ def mhd(path, values, packed=False, data=None, name="", size="5 6 7"):
     name = name or f"{path.stem}.{'zraw' if packed else 'raw'}"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
-        f"NDims = 3\nDimSize = {size}\nElementType = {kind}\nCompressedData = {packed}\nElementDataFile = {name}\n"
+        f"NDims = 3\nDimSize = {size}\nOffset = 0 0 0\nElementType = {kind}\nCompressedData = {packed}\n"
+        f"ElementDataFile = {name}\n"
     )
     if name == f"{path.stem}.{'zraw' if packed else 'raw'}":
         path.with_name(name).write_bytes(zlib.compress(content) if packed else content)

@@ -56,6 +56,20 @@ def test_names_of_labels_are_in_the_schema_and_undeclared_values_are_a_warning(t
     assert "its label has values that the description does not name (7, 14)" in str(problem)
 
 
+def test_a_channel_more_than_the_description_names_is_refused_as_one_fewer_is(tmp_path):
+    TestMsd().write(tmp_path)
+    nifti(tmp_path / "imagesTr/sub-01.nii.gz", intensities(1, (*SHAPE, 3)))
+    nifti(tmp_path / "imagesTr/sub-03.nii.gz", intensities(3, SHAPE))
+    (tmp_path / "imagesTr/sub-01.nii").unlink(missing_ok=True)
+    found = scan("msd", tmp_path)
+    assert [sample.subject for sample in found.samples] == ["sub-02"]
+    more, fewer = (str(problem) for problem in found.errors)
+    assert more.startswith(
+        "sub-01: imagesTr/sub-01.nii.gz: has 3 channels, and the description names 2 (FLAIR, T1w); name every channel"
+    )
+    assert "imagesTr/sub-03.nii.gz: has 1 channel; T1w would be channel 2" in fewer
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -86,7 +100,7 @@ def test_an_image_with_fewer_channels_than_modalities_is_named(tmp_path):
     nifti(tmp_path / "imagesTr/sub-02.nii", intensities(1))
     found = scan("msd", tmp_path)
     assert [sample.subject for sample in found.samples] == ["sub-01", "sub-03"]
-    assert "sub-02: imagesTr/sub-02.nii: has 1 channel; T1w would be the 2th" in str(found.errors[0])
+    assert "sub-02: imagesTr/sub-02.nii: has 1 channel; T1w would be channel 2" in str(found.errors[0])
 
 
 def test_channels_belong_to_the_content(tmp_path):

@@ -17,11 +17,11 @@ from hypothesis.extra.numpy import arrays
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 from PIL import Image
 
-from archipel.data import DataMapping, FileFacts, MemoryIndex, Signature, scan
+from archipel.data import DataMapping, FileFacts, Folder, MemoryIndex, Signature, scan
 from archipel.data.files import Purpose
 from archipel.data.quality import QualityReport, build, draw_pictures, gather, page
 from archipel.data.quality.pictures import Pictures, grey, overlay
-from archipel.data.volumes import decoding, png, thumbnails, volumes
+from archipel.data.volumes import decoding, label_volumes, png, thumbnails, volumes
 from archipel.data.volumes.decoding import Decoded
 from archipel.data.volumes.thumbnails import LARGEST, PLANES, SIDE, image_thumbnails, label_thumbnails, shrunk
 from worlds.data_files import write_volume
@@ -104,7 +104,7 @@ def test_a_mask_is_cut_where_most_of_it_is_and_image_and_mask_at_one_place(tmp_p
     label[3:6, 4:9, 20:23] = 7
     label[4, 5, 21] = 9
     write_volume(tmp_path / "labels" / "v.nii.gz", label)
-    found = label_thumbnails(tmp_path, MemoryIndex(), "labels/v.nii.gz")
+    found = label_thumbnails(Folder(tmp_path, MemoryIndex()), "labels/v.nii.gz")
     assert found is not None
     assert found.places == (3, 4, 20)
     axial = found.slices["axial"]
@@ -151,6 +151,7 @@ def test_what_a_scan_has_decoded_is_not_opened_again_for_pictures(
         return really(path, content, *limits)
 
     monkeypatch.setattr(volumes, "decode", decode)
+    monkeypatch.setattr(label_volumes, "decode", decode)
     monkeypatch.setattr(thumbnails, "decode", decode)
     at_the_scan = pictures(MemoryIndex())
     assert set(decoded.values()) == {1} and len(decoded) == 6

@@ -15,6 +15,7 @@ from archipel.data.cohorts.cohort import (
     subject_tokens,
 )
 from archipel.data.cohorts.cohort_files import PIECE, CohortSettings, cohort_of, pieces, settings_of
+from archipel.data.cohorts.label_names import name_faults, stretched
 from archipel.data.cohorts.mapping import ColumnMapping, DataMapping, grid_after, read_mapping
 from archipel.data.cohorts.needs_check import Answer, Verdict, check_needs, unmatched_names
 from archipel.data.cohorts.preprocessing import Preprocessing
@@ -41,11 +42,13 @@ __all__ = [
     "draw",
     "grid_after",
     "mapping",
+    "name_faults",
     "pieces",
     "predefined_split",
     "pseudonym",
     "read_mapping",
     "settings_of",
+    "stretched",
     "subject_token",
     "subject_tokens",
     "unmatched_names",

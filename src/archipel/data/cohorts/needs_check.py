@@ -5,12 +5,13 @@ Pure: it reads the dataset's schema and never a file, so that it answers before 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 
+from archipel.data.cohorts.label_names import stretched_line
 from archipel.data.cohorts.mapping import ColumnMapping, DataMapping
 from archipel.data.samples import ColumnSummary, DataSchema
+from archipel.data.volumes import same_name
 from archipel.vocabulary import ColumnNeed, DataNeeds, Record
 from archipel.vocabulary.counting import pluralise
 
@@ -59,7 +60,7 @@ def unmatched_names(mapping: DataMapping, schema: DataSchema) -> tuple[str, ...]
     """
     if not schema.samples:
         return ()
-    unmatched = []
+    unmatched = [line] if (line := stretched_line(mapping, schema)) else []
     for stored in sorted(mapping.labels, key=int):
         if schema.kind == "volumes" and stored != "0" and stored not in schema.label_values:
             unmatched.append(f"labels.{stored}: no sample has value {stored} (there: {_those(schema.label_values)})")
@@ -142,15 +143,15 @@ def _label(
     sources = [one for one in stored if mapping.label_value(one) == int(value)]
     own = mapping.label_names.get(value)
     names = {one: mapping.label_names.get(str(mapping.label_value(one)), described.get(one, "")) for one in stored}
-    elsewhere = [one for one in stored if one not in sources and _same(names[one], name)]
+    elsewhere = [one for one in stored if one not in sources and same_name(names[one], name)]
     advice = f"; map it with labels.{elsewhere[0]} = {value}" if elsewhere else ""
-    if own is not None and not _same(own, name):
+    if own is not None and not same_name(own, name):
         there = f", and {elsewhere[0]} {name}" if elsewhere else ""
         return Verdict.NOT_MET, f"value {value} is {own} here{there}{advice or '; map it'}"
     if not sources:
         has = f"calls {_named(elsewhere[:1], names)}" if elsewhere else f"has {_named(stored, described)}"
         return Verdict.NOT_MET, f"no sample has value {value}; the dataset {has}{advice}"
-    settled = own is not None or any(str(one) in mapping.labels or _same(names[one], name) for one in sources)
+    settled = own is not None or any(str(one) in mapping.labels or same_name(names[one], name) for one in sources)
     if elsewhere and not settled:
         which = " and ".join(_named([one], names) for one in (*sources, elsewhere[0]) if names[one])
         return Verdict.NOT_MET, f"the dataset calls {which}{advice}"
@@ -158,12 +159,6 @@ def _label(
         return Verdict.MAPPED, f"from value {_named(sources, described)}"
     called = "" if settled else names[int(value)]
     return Verdict.MET, f"the dataset calls it {called}" if called else ""
-
-
-def _same(one: str, other: str) -> bool:
-    """Whether two names of a label are equal, apart from separators and capital letters."""
-    words, others = (re.split(r"[\s_-]+", name.strip().casefold()) for name in (one, other))
-    return words == others
 
 
 def _named(values: Sequence[int], names: Mapping[int, str]) -> str:

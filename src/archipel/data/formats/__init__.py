@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from archipel.data.files import FileIndex, Folder, LeavesOut
-from archipel.data.formats.base import Format, Options, VolumeFormat
+from archipel.data.formats.base import VOLUME_OPTIONS, Format, Options, VolumeFormat
 from archipel.data.formats.bids import BidsTree
 from archipel.data.formats.class_folders import ClassFolders
 from archipel.data.formats.delimited import Tables
@@ -139,7 +139,8 @@ def scan(
                 "is unknown",
                 f"the format has: {known}",
             )
-    whole = layout.scan(Folder(checked_root(root), index, leaves_out, limits), options or {})
+    folder = Folder(checked_root(root), index, leaves_out, limits, options)
+    whole = layout.scan(folder, options or {})
     return whole if leaves_out is None else _without(whole, leaves_out)
 
 
@@ -160,6 +161,7 @@ def _is_about(problem: DataIssue, leaves_out: LeavesOut) -> bool:
 
 __all__ = [
     "FORMATS",
+    "VOLUME_OPTIONS",
     "Format",
     "Options",
     "checked_root",

@@ -6,18 +6,34 @@ a scan collects them all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from archipel.data.files import Folder, content_hash, data_changed, file_hash
-from archipel.data.sample_data import Affine, SampleData
+from archipel.data.sample_data import SampleData
 from archipel.data.samples import LABEL, Sample, Scan
-from archipel.data.volumes import read_structures, roles_of, structures_of, volumes
+from archipel.data.volumes import (
+    SEGMENT_OPTIONS,
+    TOLERANCE_OPTION,
+    GridRule,
+    Placed,
+    check_one_grid,
+    read_structures,
+    roles_of,
+    segment_rules,
+    structures_of,
+    volumes,
+)
 from archipel.vocabulary import DataKind
 
 Options = Mapping[str, str]
 """What a person said about the layout when adding the dataset, by the names in ``Format.options``."""
+VOLUME_OPTIONS: Mapping[str, str] = {
+    TOLERANCE_OPTION: "how far image and label may be apart at their corners, in millimetres (a tenth of a voxel)",
+    **SEGMENT_OPTIONS,
+}
+"""Options of every format of volumes."""
 
 
 class Format(Protocol):
@@ -57,6 +73,11 @@ class VolumeFormat:
     title: ClassVar[str]
     options: ClassVar[Mapping[str, str]] = {}
 
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        """A site may say of every format of volumes how its grids and segments are read."""
+        super().__init_subclass__(**arguments)
+        cls.options = {**cls.options, **VOLUME_OPTIONS}
+
     def explains(self, folder: Folder) -> bool:
         """Whether the format, which the folder looks like, reads every volume in it. Reads only names."""
         return True
@@ -64,7 +85,7 @@ class VolumeFormat:
     def read(self, root: Path, samples: Sequence[Sample], options: Options) -> Iterator[SampleData]:
         """Images and label of each sample on one grid."""
         for sample in samples:
-            yield read_volumes(root, sample)
+            yield read_volumes(root, sample, options)
 
     def verify(self, root: Path, samples: Sequence[Sample], options: Options) -> None:
         """Hash every file again."""
@@ -72,26 +93,35 @@ class VolumeFormat:
             verify_files(root, sample)
 
 
-def read_volumes(root: Path, sample: Sample) -> SampleData:
+def read_volumes(root: Path, sample: Sample, options: Options) -> SampleData:
     """The sample's images and label. Raises BadInput when one cannot be read or their grids differ."""
     images, label = {}, None
-    first: tuple[str, tuple[int, ...], Affine] | None = None
+    grids: dict[str, Placed] = {}
     structures = structures_of(sample.files)
     for role in sorted(roles_of(sample.files), key=lambda role: role == LABEL):
         if role == LABEL and structures:
-            label, affine, _ = read_structures(root, structures)
-            shape = label.shape
-        elif role == LABEL:
-            label, affine = volumes.read_label(root / sample.files[role])
-            shape = label.shape
-        else:
+            whole = read_structures(root, structures, GridRule.of(options))
+            label = whole.values
+            grids[role] = Placed(role, label.shape, whole.affine)
+        elif role != LABEL:
             images[role], affine = volumes.read_image(root / sample.files[role], sample.channels.get(role))
-            shape = images[role].shape
-        if first is None:
-            first = role, shape, affine
+            grids[role] = Placed(role, images[role].shape, affine)
+        elif not grids:
+            label, affine = volumes.read_label(root / sample.files[role], segment_rules(options))
+            grids[role] = Placed(role, label.shape, affine)
         else:
-            volumes.check_one_grid(sample.name, (first[0], role), (first[1], shape), (first[2], affine))
-    return SampleData(images=images, label=label, affine=first[2] if first else None, values=sample.values)
+            label, grids[role] = volumes.read_label_on(root / sample.files[role], grids[base_role(grids)], options)
+    if not grids:
+        return SampleData(values=sample.values)
+    base = grids.pop(base_role(grids))
+    for _, own in sorted(grids.items()):
+        check_one_grid(sample.name, base, own, GridRule.of(options))
+    return SampleData(images=images, label=label, affine=base.affine, values=sample.values)
+
+
+def base_role(roles: Collection[str]) -> str:
+    """The role of the volume with which a sample's other volumes are compared: its first image by name."""
+    return min(roles, key=lambda role: (role == LABEL, role))
 
 
 def verify_files(root: Path, sample: Sample) -> None:

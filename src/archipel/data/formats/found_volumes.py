@@ -11,11 +11,25 @@ import numpy as np
 from pydantic import ValidationError
 
 from archipel.data.files import Folder
-from archipel.data.formats.base import content_of
+from archipel.data.formats.base import base_role, content_of
+from archipel.data.formats.found_labels import FoundLabels
 from archipel.data.sample_columns import Samples, SamplesBuilder
 from archipel.data.samples import LABEL, ColumnSummary, DataIssue, DataSchema, Sample, Scan, problem_of, sample_name
-from archipel.data.volumes import ImageFacts, MaskFacts, Sketchbook, look_at_sample, volumes, with_data
-from archipel.vocabulary import BadInput, Value
+from archipel.data.volumes import (
+    GridRule,
+    ImageFacts,
+    MaskFacts,
+    Placed,
+    Sketchbook,
+    check_one_grid,
+    check_within,
+    look_at_sample,
+    oddities,
+    segment_rules,
+    volumes,
+    with_data,
+)
+from archipel.vocabulary import BadInput, ErrorCode, Value
 
 MOST_CATEGORIES = 50
 """A column of text with more different values than this is text to the catalog, which then keeps none of them."""
@@ -29,15 +43,16 @@ def subject_id(text: str) -> str:
 class FoundVolumes:
     """Collects the samples of a volume format and what is wrong with them; ``scan`` is the result.
 
-    ``declared`` are the label values that the dataset's own description names, where it has one. Of each file only
-    counts are kept, so that a scan of 100,000 files stays small.
+    ``declared`` are the label values that the dataset's own description names, where it has one; ``folder.options``
+    say how grids and segments are read. Of each file only counts are kept, so that a scan of 100,000 files stays small.
     """
 
     def __init__(self, folder: Folder, declared: Mapping[int, str] | None = None) -> None:
         self.problems: list[DataIssue] = []
         self._folder = folder
-        self._sketchbook = Sketchbook()
-        self._declared = dict(declared or {})
+        self._rule = GridRule.of(folder.options)
+        self._sketchbook = Sketchbook(segment_rules(folder.options))
+        self._labels = FoundLabels(folder, declared or {})
         self._samples = SamplesBuilder()
         self._met: set[tuple[str, str]] = set()
         self._modalities: Counter[str] = Counter()
@@ -70,7 +85,7 @@ class FoundVolumes:
         faults = dict.fromkeys(found.problem for found in facts.values() if found.problem is not None)
         for fault in faults:
             self.report(fault.model_copy(update={"thing": f"{name}: {fault.thing}"}), subject)
-        if faults or not self._one_grid(name, subject, facts):
+        if faults or not self._fits_together(name, subject, files, channels or {}, facts):
             return False
         hashes = dict(looked.hashes)
         # Only values that exist are given: a record stores which fields it was given, which takes as much memory.
@@ -89,30 +104,55 @@ class FoundVolumes:
         self._remark(name, subject, files, facts)
         return True
 
-    def _one_grid(self, name: str, subject: str, facts: Mapping[str, volumes.VolumeLook]) -> bool:
-        """Each volume is compared with the label, or where there is none against the first modality."""
-        if len(facts) < 2:
-            return True
-        base = LABEL if LABEL in facts else next(iter(facts))
-        own = facts[base].require_facts()
-        for role, look in facts.items():
-            if role == base:
-                continue
-            pair = (role, base) if base == LABEL else (base, role)
-            grids = {role: look.require_facts(), base: own}
-            shapes = grids[pair[0]].shape, grids[pair[1]].shape
-            affines = np.array(grids[pair[0]].affine), np.array(grids[pair[1]].affine)
-            try:
-                volumes.check_one_grid(name, pair, shapes, affines)
-            except BadInput as error:
-                self.report(problem_of(error), subject)
-                return False
+    def _fits_together(
+        self,
+        name: str,
+        subject: str,
+        files: Mapping[str, str],
+        channels: Mapping[str, int],
+        facts: Mapping[str, volumes.VolumeLook],
+    ) -> bool:
+        """Whether each volume is on the grid of the first image, and the label is one of this dataset."""
+        known = {role: look.require_facts() for role, look in facts.items()}
+        try:
+            self._check_channels(name, files, channels)
+            self._check_grids(name, known)
+            if isinstance(mask := known.get(LABEL), MaskFacts):
+                images = {role: own for role, own in known.items() if isinstance(own, ImageFacts)}
+                self._labels.check(name, files, channels, mask, images)
+        except BadInput as error:
+            self.report(problem_of(error), subject)
+            return False
         return True
+
+    def _check_grids(self, name: str, known: Mapping[str, ImageFacts | MaskFacts]) -> None:
+        first = base_role(known)
+        base = Placed.of(first, known[first])
+        for role in sorted(known.keys() - {first}, key=lambda role: (role == LABEL, role)):
+            facts, own = known[role], Placed.of(role, known[role])
+            if isinstance(facts, MaskFacts) and facts.within_image and own.shape != base.shape:
+                check_within(name, base, own, self._rule)
+            else:
+                check_one_grid(name, base, own, self._rule)
+
+    def _check_channels(self, name: str, files: Mapping[str, str], channels: Mapping[str, int]) -> None:
+        """Each channel of an image has a name: one that has none may be in the place of another."""
+        for place in dict.fromkeys(files[role] for role in channels):
+            named = [role for role in channels if files[role] == place]
+            there = volumes.channels_of(self._folder, place)
+            if there > len(named):
+                cause = f"has {there} channels, and the description names {len(named)} ({', '.join(named)})"
+                remedy = "name every channel in the description, or take the others out of the image"
+                raise BadInput(f"{name}: {place}", cause, remedy, code=ErrorCode.BAD_DATA)
 
     def _count(self, facts: Mapping[str, ImageFacts | MaskFacts]) -> None:
         self._modalities.update(role for role in facts if role != LABEL)
         self._values.update(value for one in facts.values() if isinstance(one, MaskFacts) for value in one.label_voxels)
         first = next(one for role, one in facts.items() if role != LABEL or len(facts) == 1)
+        mask = facts.get(LABEL)
+        if isinstance(mask, MaskFacts) and mask.shape != first.shape and "0" not in mask.label_voxels:
+            # A mask that was cropped gets background around it.
+            self._values["0"] += 1
         self._shapes.extend(first.shape)
         self._spacings.extend(first.spacing)
 
@@ -125,13 +165,14 @@ class FoundVolumes:
             cause = f"does not state its orientation in the patient ({', '.join(dict.fromkeys(lost))})"
             remedy = "make sure that its first axis runs to the patient's left, or export it with its orientation"
             self.warn(DataIssue(thing=name, cause=cause, remedy=remedy), subject)
+        for role in sorted(facts):
+            for cause, remedy in oddities(facts[role].require_facts(), self._rule):
+                thing = f"{name}: {files.get(role, role)}"
+                self.warn(DataIssue(thing=thing, cause=cause, remedy=remedy), subject)
         mask = facts[LABEL].facts if LABEL in facts else None
-        if isinstance(mask, MaskFacts) and self._declared:
-            strange = [one for one in mask.label_voxels if int(one) not in self._declared]
-            if strange:
-                cause = f"its label has values that the description does not name ({', '.join(strange)})"
-                remedy = "map or drop them (labels of the mapping), or fix the description"
-                self.warn(DataIssue(thing=name, cause=cause, remedy=remedy), subject)
+        if isinstance(mask, MaskFacts):
+            for issue in self._labels.remarks(name, files.get(LABEL, LABEL), mask):
+                self.warn(issue, subject)
 
     def report(self, problem: DataIssue, subject: str = "") -> None:
         """Something is wrong."""
@@ -144,10 +185,12 @@ class FoundVolumes:
     def scan(self) -> Scan:
         """All that was found, with samples in order."""
         samples = self._samples.samples().sorted()
+        for issue in self._labels.remarks_of_all():
+            self.warn(issue)
         return Scan(samples, tuple(dict.fromkeys(self.problems)), self._schema(samples))
 
     def _schema(self, samples: Samples) -> DataSchema:
-        names = {str(value): name for value, name in sorted(self._declared.items())}
+        names = {str(value): name for value, name in sorted(self._labels.names.items())}
         if not samples:
             return DataSchema(kind="volumes", label_names=names)
         shapes = np.array(self._shapes).reshape(-1, 3)

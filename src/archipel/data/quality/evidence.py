@@ -124,7 +124,7 @@ def gather(root: Path, layout: str, options: Options, scan: Scan, index: FileInd
     2-D images and arrays are opened once for their pixels, the first time; a table for its values. The evidence's
     scan has a table's values among its samples.
     """
-    folder = Folder(root, index)
+    folder = Folder(root, index, options=options)
     kind = format_named(layout).kind
     if kind == "volumes":
         return Evidence(kind, scan, volumes={one.key: _volumes_of(folder, one) for one in scan.samples})

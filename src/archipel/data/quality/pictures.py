@@ -35,6 +35,7 @@ from archipel.data.volumes import (
     label_thumbnails,
     png,
     shrunk,
+    volumes,
     window_of,
 )
 from archipel.vocabulary import Record
@@ -86,13 +87,13 @@ def draw_pictures(
 ) -> Pictures:
     """Thumbnails of what the report shows; each file is opened at most once, and not at all when the index has them."""
     if evidence.kind == "volumes":
-        return _of_volumes(root, index, evidence, report)
+        return _of_volumes(Folder(root, index, options=options), evidence, report)
     if evidence.kind == "arrays":
         return _of_arrays(root, index, layout, options, evidence, report)
     return Pictures()
 
 
-def _of_volumes(root: Path, index: FileIndex, evidence: Evidence, report: QualityReport) -> Pictures:
+def _of_volumes(folder: Folder, evidence: Evidence, report: QualityReport) -> Pictures:
     samples = evidence.scan.samples
     named = {name for finding in report.findings for name in finding.samples[:IN_FULL]}
     odd_first = sorted(samples, key=lambda sample: (sample.name not in named, sample.key))
@@ -101,7 +102,7 @@ def _of_volumes(root: Path, index: FileIndex, evidence: Evidence, report: Qualit
     drawn = {}
     for sample in samples:
         if sample.key in shown:
-            picture = _volume(root, index, sample, evidence.volumes[sample.key], in_full=sample.key in full)
+            picture = _volume(folder, sample, evidence.volumes[sample.key], in_full=sample.key in full)
             if picture is not None:
                 drawn[sample.key] = picture
     return Pictures(
@@ -111,21 +112,24 @@ def _of_volumes(root: Path, index: FileIndex, evidence: Evidence, report: Qualit
     )
 
 
-def _volume(
-    root: Path, index: FileIndex, sample: Sample, known: Mapping[str, VolumeFacts], *, in_full: bool
-) -> VolumePicture | None:
+def _volume(folder: Folder, sample: Sample, known: Mapping[str, VolumeFacts], *, in_full: bool) -> VolumePicture | None:
     """In full: three planes of every modality; else an axial slice of the first."""
     planes = PLANES if in_full else PLANES[:1]
-    drawn = sample.files.get(LABEL, "") if LABEL in known else ""
-    label = label_thumbnails(root, index, drawn, planes) if drawn else None
     roles = sorted(role for role in known if role != LABEL)
+    label = None
+    if LABEL in known and LABEL in sample.files:
+        whole = None
+        if roles and known[roles[0]].shape != known[LABEL].shape:
+            # A mask that was cropped is drawn on the grid of the image of which it is a part.
+            whole = volumes.look(folder, sample.files[roles[0]], roles[0], sample.channels.get(roles[0])).facts
+        label = label_thumbnails(folder, sample.files[LABEL], planes, whole)
     images = {}
     for role in roles if in_full else roles[:1]:
         at = label.places if label else None
         channel = sample.channels.get(role)
         own = known[role]
         window = window_of(own.percentiles, own.minimum, own.maximum)
-        thumbnails = image_thumbnails(root, index, sample.files[role], window, at, planes, channel)
+        thumbnails = image_thumbnails(folder.root, folder.index, sample.files[role], window, at, planes, channel)
         if thumbnails is not None:
             images[role] = thumbnails
     return VolumePicture(sample.name, images, label) if images or label else None

@@ -25,6 +25,7 @@ Code = Literal[
     "duplicate-rows",
     "duplicate-mask",
     "empty-mask",
+    "stretched-mask",
     "undeclared-label",
     "absent-label",
     "label-missing-in-some",

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from archipel.data.cohorts import DataMapping
+from archipel.data.cohorts import DataMapping, stretched
 from archipel.data.quality.cohort_checks import named
 from archipel.data.quality.evidence import Evidence, VolumeFacts
 from archipel.data.quality.figures import number
@@ -56,6 +56,7 @@ def constant_images(role: str, held: Volumes) -> Iterator[Finding]:
 def mask_findings(held: Volumes, mapping: DataMapping) -> Iterator[Finding]:
     """Empty masks, masks that two subjects share, and values that are not declared or not everywhere."""
     values = {sample.key: mapped_labels(volume, mapping) for sample, volume in held}
+    yield from _stretched_masks(held, mapping)
     empty = [sample for sample, _ in held if not values[sample.key]]
     if empty:
         yield Finding(
@@ -93,6 +94,26 @@ def mask_findings(held: Volumes, mapping: DataMapping) -> Iterator[Finding]:
                 remedy="check the mapping's label values, or do not declare them",
             )
     yield from _labels_of_some(held, {key: set(own) for key, own in values.items() if own}, present)
+
+
+def _stretched_masks(held: Volumes, mapping: DataMapping) -> Iterator[Finding]:
+    """Masks that were saved as pictures, which have 255 where a label would be 1; a mapping that names it knows."""
+    meant = {
+        str(stored): label
+        for stored, label in stretched(int(value) for _, volume in held for value in volume.label_voxels).items()
+    }
+    if not meant or mapping.drop_other_labels or meant.keys() & (mapping.labels.keys() | mapping.label_names.keys()):
+        return
+    concerned = [sample for sample, volume in held if volume.label_voxels.keys() & meant.keys()]
+    yield Finding(
+        code="stretched-mask",
+        severity=Severity.WARNING,
+        what=f"masks hold 0, {', '.join(meant)}, as pictures do, in the place of {_listed([0, *meant.values()])}",
+        count=len(concerned),
+        samples=named(concerned),
+        remedy=f"if 255 is white, write {', '.join(f'{value} = {label}' for value, label in meant.items())} under "
+        "[labels] in the dataset's mapping",
+    )
 
 
 def _shared_masks(held: Volumes) -> Iterator[Finding]:

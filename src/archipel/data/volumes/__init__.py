@@ -5,6 +5,14 @@ It knows files and samples. It knows nothing of the layout of folders.
 
 from archipel.data.volumes import png, volumes
 from archipel.data.volumes.decoding import ITK, NIFTI, SUFFIXES
+from archipel.data.volumes.geometry import (
+    TOLERANCE_OPTION,
+    GridRule,
+    Placed,
+    check_one_grid,
+    check_within,
+    oddities,
+)
 from archipel.data.volumes.orientation import Orientation
 from archipel.data.volumes.png import Colour
 from archipel.data.volumes.sample_volumes import (
@@ -16,6 +24,8 @@ from archipel.data.volumes.sample_volumes import (
     structures_of,
     with_data,
 )
+from archipel.data.volumes.segment_options import SEGMENT_OPTIONS, SEGMENTS, segment_rules
+from archipel.data.volumes.segments import as_option, plain_name, same_name
 from archipel.data.volumes.thumbnails import (
     IN_FULL,
     MOSAIC,
@@ -37,23 +47,35 @@ __all__ = [
     "MOSAIC",
     "NIFTI",
     "PLANES",
+    "SEGMENTS",
+    "SEGMENT_OPTIONS",
     "SUFFIXES",
+    "TOLERANCE_OPTION",
     "Colour",
     "Grid",
+    "GridRule",
     "ImageFacts",
     "MaskFacts",
     "Orientation",
+    "Placed",
     "Sketchbook",
     "Slice",
     "Thumbnails",
+    "as_option",
+    "check_one_grid",
+    "check_within",
     "image_thumbnails",
     "label_thumbnails",
     "look_at_file",
     "look_at_sample",
+    "oddities",
+    "plain_name",
     "png",
     "read_image",
     "read_structures",
     "roles_of",
+    "same_name",
+    "segment_rules",
     "shrunk",
     "structure_key",
     "structures_of",

@@ -19,7 +19,9 @@ from archipel.data.limits import DATA_LIMITS, DataLimits
 from archipel.data.sample_data import Affine
 from archipel.data.volumes import itk_headers
 from archipel.data.volumes.detached_data import read_data
+from archipel.data.volumes.geometry import apart_mm
 from archipel.data.volumes.unpacking import GZIP, MOST_GAIN, BrokenOff, unpacked
+from archipel.data.volumes.volume_facts import Segment
 from archipel.data.volumes.volume_header import NOT_3D, Stored, bad_volume, damaged
 from archipel.vocabulary import BadInput
 
@@ -35,6 +37,8 @@ SUFFIXES = (*NIFTI, *ITK, *PAIRS, *MGH)
 _HEADER_BYTES = 4096
 _MGH_BYTES = 284
 _ANALYZE = 348
+_UNITS = {1: "metres", 3: "micrometres"}
+"""NIfTI's codes of units of length other than millimetres; 0 is unknown, 2 are millimetres."""
 _CHUNK = 1 << 20
 
 
@@ -43,12 +47,17 @@ class Decoded(NamedTuple):
 
     They have the type that they are stored in, or float32 where the file scales them. ``is_placed`` is whether the
     file says how the grid is placed in the patient; without that the affine has only the spacing, and
-    left and right are unknown.
+    left and right are unknown. What else the header says is in ``Stored``.
     """
 
     values: NDArray[Any]
     affine: Affine
     is_placed: bool = True
+    unit: str = ""
+    forms_apart_mm: float | None = 0.0
+    is_scaled: bool = False
+    segments: tuple[Segment, ...] = ()
+    within_image: bool = False
 
 
 def suffix_of(name: str) -> str:
@@ -65,7 +74,10 @@ def decode(path: Path, content: bytes, limits: DataLimits = DATA_LIMITS) -> Deco
         stored = header_of(path, content)
         if stored.data_file:
             content = read_data(path, stored, limits.volume_bytes)
-        decoded = Decoded(_voxels(path, content, stored, limits.volume_bytes), stored.affine, stored.is_placed)
+        decoded = Decoded(
+            _voxels(path, content, stored, limits.volume_bytes), stored.affine, stored.is_placed, stored.unit,
+            stored.forms_apart_mm, stored.is_scaled, stored.segments, stored.within_image,
+        )  # fmt: skip
     except (BadInput, MemoryError):
         raise
     except BrokenOff as error:
@@ -111,9 +123,10 @@ def _voxels(path: Path, content: bytes, stored: Stored, most: int) -> NDArray[An
     else:
         whole = unpacked(content, length, stored.packed)
     values = np.frombuffer(whole, stored.type, voxels, stored.first)
-    if stored.slope is not None and (stored.slope, stored.inter) != (1, 0):
+    if stored.slope is not None and stored.is_scaled:
         values = _scaled(values, stored.slope, stored.inter)
-    return values.reshape(stored.shape, order="F")
+    values = values.reshape(stored.shape, order="F")
+    return values if stored.layer_axis is None else np.moveaxis(values, stored.layer_axis, -1)
 
 
 def _scaled(values: NDArray[Any], slope: float, inter: float) -> NDArray[Any]:
@@ -130,9 +143,15 @@ def _checked(path: Path, found: Decoded) -> Decoded:
     values, affine = found.values, found.affine
     while values.ndim > 3 and values.shape[-1] == 1:
         values = values[..., 0]
-    if 0 in values.shape or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+    if 0 in values.shape or not np.isfinite(affine).all() or not _is_grid(affine):
         raise bad_volume(path, "has no voxels or an affine that is not a grid")
-    return Decoded(values, affine, found.is_placed)
+    return found._replace(values=values)
+
+
+def _is_grid(affine: Affine) -> bool:
+    """Whether the axes have lengths and directions of their own, however small the voxels are."""
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    return bool(sizes.min() > 1e-9) and abs(np.linalg.det(affine[:3, :3] / sizes)) > 1e-6
 
 
 def _nifti(path: Path, content: bytes) -> Stored:
@@ -166,8 +185,25 @@ def _nifti(path: Path, content: bytes) -> Stored:
     slope, inter = header.get_slope_inter()
     placed = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
     affine = np.asarray(header.get_best_affine(), np.float64)
-    stored_type = header.get_data_dtype()
-    return Stored(shape, stored_type, first, affine, placed, packed, slope, inter or 0.0, data_file=data_file)
+    return Stored(
+        shape, header.get_data_dtype(), first, affine, placed, packed, slope, inter or 0.0, data_file=data_file,
+        unit=_UNITS.get(int(header["xyzt_units"]) & 7, ""), forms_apart_mm=_forms_apart(header, shape, affine),
+    )  # fmt: skip
+
+
+def _forms_apart(header: Any, shape: tuple[int, ...], sform: Affine) -> float | None:
+    """How far a corner moves between the sform, which is used, and the qform; 0 where there is only one of them, None
+    for a qform that is not a rotation."""
+    from nibabel.spatialimages import HeaderDataError
+
+    if int(header["sform_code"]) <= 0 or int(header["qform_code"]) <= 0:
+        return 0.0
+    try:
+        qform = np.asarray(header.get_qform(), np.float64)
+    except (ValueError, HeaderDataError):
+        return None
+    apart = apart_mm(shape, sform, qform)
+    return round(apart, 6) if math.isfinite(apart) else None
 
 
 def _mgh(path: Path, content: bytes) -> Stored:

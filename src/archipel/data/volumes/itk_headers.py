@@ -18,6 +18,7 @@ import numpy as np
 
 from archipel.data.sample_data import Affine
 from archipel.data.volumes.detached_data import is_beside
+from archipel.data.volumes.segments import WITHIN_IMAGE, segments_of
 from archipel.data.volumes.volume_header import NOT_3D, Stored, bad_volume, damaged
 
 _MOST_HEADER = 1 << 20
@@ -60,7 +61,9 @@ _META_TYPE = {
 }
 _GRID_KINDS = {"", "domain", "space", "time", "???", "none"}
 """Kinds of axes of voxels; other axes are the parts of one voxel."""
+_MILLIMETRES = {"mm", "millimeter", "millimeters", "millimetre", "millimetres", "???", "none"}
 _VECTOR = re.compile(r"\bnone\b|\([^()]*\)")
+_OFFSET, _TURN = ("Offset", "Position", "Origin"), ("TransformMatrix", "Rotation", "Orientation")
 _ONE_FILE = "call both files the same but for the suffix, or write header and voxels as one .mha or .nrrd file"
 _PLAIN = "write it again with SimpleITK or 3D Slicer, or exclude the subject"
 
@@ -80,7 +83,7 @@ def _nrrd(path: Path, content: bytes) -> Stored:
     end = re.compile(rb"\r?\n\r?\n").search(content, 0, _MOST_HEADER)
     if end is None and len(content) > _MOST_HEADER:
         raise damaged(path, f"its header is longer than {_MOST_HEADER >> 10} KiB")
-    fields = _nrrd_fields(path, content[: end.start()] if end else content.rstrip(b"\r\n"))
+    fields, keys = _nrrd_fields(path, content[: end.start()] if end else content.rstrip(b"\r\n"))
     data_file = fields.get("datafile", "")
     if "datafile" in fields and not is_beside(path.name, data_file):
         raise _elsewhere(path, data_file)
@@ -113,25 +116,42 @@ def _nrrd(path: Path, content: bytes) -> Stored:
         if (kinds and kinds[axis] not in _GRID_KINDS) or (directions and directions[axis] is None)
     ]
     grid = [axis for axis in range(len(sizes)) if axis not in parts]
-    shape = [*(sizes[axis] for axis in grid), *(sizes[axis] for axis in parts if sizes[axis] != 1)]
-    if len(shape) < 3 or len(shape) > len(grid):
+    many = [axis for axis in parts if sizes[axis] != 1]
+    shape = [*(sizes[axis] for axis in grid), *(sizes[axis] for axis in many)]
+    segments = segments_of(path, keys, sizes[many[0]] if many else 1)
+    is_layered = bool(segments) and len(many) == 1 and len(grid) == 3
+    if len(shape) < 3 or (len(shape) > len(grid) and not is_layered):
         raise bad_volume(path, f"has {len(shape)} dimensions {shape}", NOT_3D)
+    if is_layered:
+        # The layers' axis may be the fastest in the file; the voxels are taken in the file's order, then turned.
+        shape = [sizes[axis] for axis in range(len(sizes)) if axis in grid or axis in many]
     affine, is_placed = _nrrd_affine(
         fields, [directions[axis] for axis in grid] if directions else [], grid, len(sizes)
     )
     begin = end.end() if end is not None and not data_file else 0
     packed = None if encoding == "raw" else begin
     first = begin if packed is None else 0
-    stored_type = np.dtype(f"{order or '<'}{kind}")
-    return Stored(tuple(shape), stored_type, first, affine, is_placed, packed, data_file=data_file)
+    return Stored(
+        tuple(shape), np.dtype(f"{order or '<'}{kind}"), first, affine, is_placed, packed, data_file=data_file,
+        unit=_space_unit(fields.get("spaceunits", "")), segments=segments,
+        layer_axis=sum(axis < many[0] for axis in grid) if is_layered else None, within_image=WITHIN_IMAGE in keys,
+    )  # fmt: skip
 
 
-def _nrrd_fields(path: Path, head: bytes) -> Mapping[str, str]:
-    """The header's fields by name, without spaces and in small letters; remarks and keys of other programs left out."""
+def _space_unit(text: str) -> str:
+    """The unit of length where a header names another than millimetres."""
+    named = {one.strip().lower() for one in re.findall(r'"([^"]*)"', text)} - {""}
+    return " and ".join(sorted(one[:20] for one in named - _MILLIMETRES)[:3])
+
+
+def _nrrd_fields(path: Path, head: bytes) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """The header's fields by name, without spaces and in small letters, and the keys of segmentations as they are
+    written; remarks and other programs' keys left out."""
     lines = head.replace(b"\r\n", b"\n").split(b"\n")
     if re.fullmatch(rb"NRRD000[1-5]", lines[0]) is None or b"\r" in b"".join(lines):
         raise damaged(path, "it has no header of NRRD in lines")
     fields: dict[str, str] = {}
+    keys: dict[str, str] = {}
     for line in lines[1:]:
         if line[:1] == b"#":
             continue
@@ -140,11 +160,16 @@ def _nrrd_fields(path: Path, head: bytes) -> Mapping[str, str]:
             raise damaged(path, f"its header has a line {line[:40].decode('utf-8', 'replace')!r}")
         name = re.sub(r"[\s_-]", "", match.group(1).decode("latin-1")).lower()
         if match.group(2) and name != "datafile":
+            key, value = match.group(1).decode("latin-1"), line[match.end() :].decode("utf-8", "replace").strip()
+            if key.startswith("Segment"):
+                if key in keys:
+                    raise damaged(path, f"its header has {key[:40]} twice")
+                keys[key] = value
             continue
         if name in fields:
             raise damaged(path, f"its header has {name[:40]} twice")
         fields[name] = line[match.end() :].decode("latin-1").strip()
-    return fields
+    return fields, keys
 
 
 def _vectors(text: str) -> list[tuple[float, ...] | None]:
@@ -223,7 +248,8 @@ def _meta(path: Path, content: bytes) -> Stored:
     kind = np.dtype(f"{'>' if most_first else '<'}{_META_TYPE[fields['ElementType']]}")
     packed = end if _yes(fields.get("CompressedData", "False")) else None
     first = end if packed is None else 0
-    return Stored(tuple(shape), kind, first, _meta_affine(fields, dimensions), True, packed, data_file=data_file)
+    is_placed = bool(_either(fields, *_TURN) or _either(fields, *_OFFSET))
+    return Stored(tuple(shape), kind, first, _meta_affine(fields, dimensions), is_placed, packed, data_file=data_file)
 
 
 def _meta_fields(path: Path, content: bytes) -> tuple[dict[str, str], int]:
@@ -247,8 +273,8 @@ def _meta_affine(fields: Mapping[str, str], dimensions: int) -> Affine:
     affine = np.eye(4)
     size = fields.get("ElementSpacing") or fields.get("ElementSize", "")
     spacing = _numbers(size, dimensions) or [1.0] * dimensions
-    offset = _numbers(_either(fields, "Offset", "Position", "Origin"), dimensions) or [0.0] * dimensions
-    turn = _numbers(_either(fields, "TransformMatrix", "Rotation", "Orientation"), dimensions**2)
+    offset = _numbers(_either(fields, *_OFFSET), dimensions) or [0.0] * dimensions
+    turn = _numbers(_either(fields, *_TURN), dimensions**2)
     # A row of the file is the direction of an axis, which is a column of the matrix.
     directions = np.array(turn).reshape(dimensions, dimensions).T if turn else np.eye(dimensions)
     affine[:3, :3] = directions[:3, :3] * np.array(spacing[:3])

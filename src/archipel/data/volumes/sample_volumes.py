@@ -17,6 +17,8 @@ from archipel.data.samples import LABEL, DataIssue
 from archipel.data.volumes import volumes
 from archipel.data.volumes.decoding import Decoded, bad_volume, decode
 from archipel.data.volumes.detached_data import data_beside
+from archipel.data.volumes.geometry import GridRule, Placed, check_one_grid
+from archipel.data.volumes.label_volumes import share_of_changes
 from archipel.data.volumes.thumbnails import Sketch
 from archipel.data.volumes.volume_facts import MaskFacts
 from archipel.data.volumes.volume_header import NOT_3D
@@ -78,7 +80,7 @@ def look_at_sample(
     looks: dict[str, volumes.VolumeLook] = {}
     hashes: dict[str, str] = {}
     problems = {}
-    structures = structures_of(files)
+    structures, rule = structures_of(files), GridRule.of(folder.options)
     for key in files:
         if _is_data(key) or key.startswith(_STRUCTURE):
             looked = folder.look(files[key], BYTES, lambda _: Hashed())
@@ -89,10 +91,11 @@ def look_at_sample(
         if role in problems:
             looks[role] = FileFacts[MaskFacts](hash=problems[role].hash, problem=problems[role].problem)
         elif role == LABEL and structures:
-            request = blob_hash("\n".join(f"{key} {hashes[key]}" for key in sorted(hashes) if key in files).encode())
+            known = "\n".join(f"{key} {hashes[key]}" for key in sorted(hashes) if key in files)
+            request = blob_hash(f"{known}\n{rule.tolerance_mm or ''}".encode())
             purpose = Purpose(STRUCTURES, MaskFacts, request)
             looks[role] = folder.look(
-                next(iter(structures.values())), purpose, lambda _: _structure_facts(folder.root, structures)
+                next(iter(structures.values())), purpose, lambda _: _structure_facts(folder.root, structures, rule)
             )
         else:
             looks[role] = volumes.look(folder, files[role], role, channels.get(role), sketch)
@@ -111,7 +114,7 @@ def look_at_file(
     return volume.hash, volume.problem
 
 
-def read_structures(root: Path, structures: Mapping[int, str]) -> Decoded:
+def read_structures(root: Path, structures: Mapping[int, str], rule: GridRule) -> Decoded:
     """One label ``[X, Y, Z]`` int16 of the files of structures, each with its value, and the grid that they share.
 
     Raises BadInput where a file holds more than one structure, two lie on different grids, or two overlap.
@@ -127,9 +130,9 @@ def read_structures(root: Path, structures: Mapping[int, str]) -> Decoded:
             raise _bad(place, cause, "write a template without {structure} if it is a label volume of its own")
         if whole is None:
             whole, first = found._replace(values=np.zeros(inside.shape, np.int16)), place
-        names = (Path(first).name, Path(place).name)
-        shapes = (whole.values.shape, inside.shape)
-        volumes.check_one_grid(Path(place).parent.as_posix(), names, shapes, (whole.affine, found.affine))
+        own = Placed(Path(place).name, inside.shape, found.affine, found.is_placed)
+        base = Placed(Path(first).name, whole.values.shape, whole.affine, whole.is_placed)
+        check_one_grid(Path(place).parent.as_posix(), base, own, rule)
         both = whole.values[inside]
         if both.any():
             cause = f"overlaps {structures[int(both.max())]} in {pluralise(int(np.count_nonzero(both)), 'voxel')}"
@@ -152,8 +155,8 @@ def _decoded(path: Path) -> Decoded:
     return found
 
 
-def _structure_facts(root: Path, structures: Mapping[int, str]) -> MaskFacts:
-    whole = read_structures(root, structures)
+def _structure_facts(root: Path, structures: Mapping[int, str], rule: GridRule) -> MaskFacts:
+    whole = read_structures(root, structures, rule)
     counts = np.bincount(whole.values.ravel(order="K"), minlength=1)
     return MaskFacts(
         shape=whole.values.shape,
@@ -162,6 +165,9 @@ def _structure_facts(root: Path, structures: Mapping[int, str]) -> MaskFacts:
         is_placed=whole.is_placed,
         label_voxels={str(value): int(counts[value]) for value in np.flatnonzero(counts)},
         voxels=volumes.voxel_hash(whole.values),
+        unit=whole.unit,
+        forms_apart_mm=whole.forms_apart_mm,
+        changes=round(share_of_changes(whole.values), 6),
     )
 
 

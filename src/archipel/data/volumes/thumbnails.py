@@ -19,8 +19,12 @@ from numpy.typing import NDArray
 from archipel.data.files import FileIndex, Folder, Purpose
 from archipel.data.volumes import png
 from archipel.data.volumes.decoding import Decoded, bad_volume, decode
+from archipel.data.volumes.geometry import GridRule, Placed, in_whole_grid, offset_within
+from archipel.data.volumes.label_volumes import LabelReading, label_of
 from archipel.data.volumes.orientation import Orientation
-from archipel.data.volumes.volume_facts import ImageFacts
+from archipel.data.volumes.segment_options import segment_rules
+from archipel.data.volumes.segments import SegmentRules
+from archipel.data.volumes.volume_facts import Grid, ImageFacts
 from archipel.vocabulary import Record
 
 IMAGE, MASK = "thumbnails/3 image", "thumbnails/3 label"
@@ -79,14 +83,32 @@ def image_thumbnails(
     return Folder(root, index).look_at_bytes(place, purpose, examine).facts
 
 
-def label_thumbnails(root: Path, index: FileIndex, place: str, planes: Sequence[str] = PLANES) -> Thumbnails | None:
-    """Slices of a mask, each where most of it is seen; None when it cannot be read."""
+def label_thumbnails(
+    folder: Folder, place: str, planes: Sequence[str] = PLANES, image: Grid | None = None
+) -> Thumbnails | None:
+    """Slices of a mask, each where most of it is seen; None when it cannot be read.
+
+    With an ``image``'s grid, of which the mask's is a part, the slices are those of the whole grid.
+    """
+    rules = segment_rules(folder.options)
 
     def examine(path: Path, content: bytes) -> Thumbnails:
-        return _of_label(path, decode(path, content), planes)
+        reading = label_of(path, content, rules, folder.limits)
+        return _of_label(path, reading if image is None else _in_grid(reading, image), planes)
 
-    purpose = Purpose(MASK, Thumbnails, _label_request(planes))
-    return Folder(root, index).look_at_bytes(place, purpose, examine).facts
+    whole = "" if image is None else f" in {image.shape} {image.affine}"
+    purpose = Purpose(MASK, Thumbnails, _label_request(planes) + rules.request + whole)
+    return folder.look_at_bytes(place, purpose, examine).facts
+
+
+def _in_grid(reading: LabelReading, image: Grid) -> LabelReading:
+    """The mask with background around it; as it is where it is not a part of the image's grid."""
+    outer, found = Placed.of("image", image), reading.decoded
+    offset = offset_within(outer, Placed("label", reading.values.shape, found.affine), GridRule())
+    if offset is None:
+        return reading
+    whole = in_whole_grid(reading.values, offset, image.shape)
+    return reading._replace(values=whole, decoded=found._replace(affine=outer.affine))
 
 
 @dataclass
@@ -100,12 +122,14 @@ class Sketch:
     planes: Sequence[str]
     has_mask: bool
     at: Places | None = None
+    request: str = ""
+    """What identifies the rules by which segments are read."""
 
-    def label(self, path: Path, found: Decoded) -> dict[Purpose[Thumbnails], Thumbnails]:
+    def label(self, path: Path, reading: LabelReading) -> dict[Purpose[Thumbnails], Thumbnails]:
         """Of the mask."""
-        made = _of_label(path, found, self.planes)
+        made = _of_label(path, reading, self.planes)
         self.at = made.places
-        return {Purpose(MASK, Thumbnails, _label_request(self.planes)): made}
+        return {Purpose(MASK, Thumbnails, _label_request(self.planes) + self.request): made}
 
     def image(self, path: Path, found: Decoded, facts: ImageFacts) -> dict[Purpose[Thumbnails], Thumbnails]:
         """Of a 3-D image with the ``facts`` of its examination; nothing when the mask's place is not known."""
@@ -117,17 +141,21 @@ class Sketch:
 
 
 class Sketchbook:
-    """The samples that a scan sketches: the first ones, as many as a report shows if nothing is wrong."""
+    """The samples that a scan sketches: the first ones, as many as a report shows if nothing is wrong.
 
-    def __init__(self) -> None:
+    ``rules`` say how segments are read.
+    """
+
+    def __init__(self, rules: SegmentRules) -> None:
         self._begun = 0
+        self._request = rules.request
 
     def next(self, has_mask: bool) -> Sketch | None:
         """A sketch of the next sample; None when there are enough."""
         self._begun += 1
         if self._begun > MOSAIC:
             return None
-        return Sketch(PLANES if self._begun <= IN_FULL else PLANES[:1], has_mask)
+        return Sketch(PLANES if self._begun <= IN_FULL else PLANES[:1], has_mask, request=self._request)
 
 
 def window_of(percentiles: Sequence[float], minimum: float, maximum: float) -> tuple[float, float]:
@@ -157,8 +185,8 @@ def _of_image(
     return _thumbnails(turned, spacing, middle, planes, lambda cut: _grey_slice(cut, *window))
 
 
-def _of_label(path: Path, found: Decoded, planes: Sequence[str]) -> Thumbnails:
-    turned, spacing = _turned(path, found, None)
+def _of_label(path: Path, reading: LabelReading, planes: Sequence[str]) -> Thumbnails:
+    turned, spacing = _turned(path, reading.decoded._replace(values=reading.values), None)
     return _thumbnails(turned, spacing, _largest_cuts(turned), planes, _label_slice)
 
 

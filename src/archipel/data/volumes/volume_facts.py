@@ -5,16 +5,28 @@ from __future__ import annotations
 from archipel.vocabulary import Record
 
 
+class Segment(Record):
+    """A structure that the header of a segmentation names: the voxels of ``value`` in ``layer``."""
+
+    name: str
+    value: int
+    layer: int = 0
+
+
 class Grid(Record):
     """The grid of the voxels: shape in voxels, affine [4, 4] and spacing in millimetres.
 
-    ``is_placed`` says whether the file states the orientation in the patient.
+    ``is_placed`` says whether the file states the orientation in the patient. ``unit`` is the file's unit of length
+    where it is another than millimetres. ``forms_apart_mm`` is how far a corner moves between sform and qform of a
+    NIfTI file, None where the qform is not a rotation.
     """
 
     shape: tuple[int, ...]
     affine: tuple[tuple[float, ...], ...]
     spacing: tuple[float, ...]
     is_placed: bool
+    unit: str = ""
+    forms_apart_mm: float | None = 0.0
 
 
 class Intensities(Record):
@@ -39,7 +51,14 @@ class ChannelsFacts(Grid):
 
 
 class MaskFacts(Grid):
-    """A mask: how many voxels have each label, and the hash of the voxels."""
+    """A mask: how many voxels have each label, and the hash of the voxels.
+
+    ``changes`` is the share of pairs of neighbouring voxels that have two values. ``names`` are the header's names of
+    label values. ``within_image`` is whether the file says that its grid is a part of an image's.
+    """
 
     label_voxels: dict[str, int]
     voxels: str
+    changes: float = 0.0
+    names: dict[str, str] = {}
+    within_image: bool = False

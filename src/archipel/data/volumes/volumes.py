@@ -1,4 +1,4 @@
-"""Volumes on disk: read with their affine, examined once, and compared with each other.
+"""Volumes on disk: read with their affine, and examined once.
 
 An examination decodes a file once and keeps what scans and reports ask for: shape, affine, intensities or label
 values. Files are NIfTI, NRRD or MetaImage, recognised by their suffix.
@@ -7,7 +7,7 @@ values. Files are NIfTI, NRRD or MetaImage, recognised by their suffix.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,20 @@ from archipel.data.limits import DATA_LIMITS, DataLimits
 from archipel.data.sample_data import Affine, FloatVolume, LabelVolume
 from archipel.data.samples import LABEL, problem_of
 from archipel.data.volumes.decoding import Decoded, bad_volume, decode
+from archipel.data.volumes.geometry import GridRule, Placed, in_whole_grid, offset_within
+from archipel.data.volumes.label_volumes import LabelReading, label_of, share_of_changes
+from archipel.data.volumes.segment_options import segment_rules
+from archipel.data.volumes.segments import AS_STORED, SegmentRules
 from archipel.data.volumes.thumbnails import Sketch, Thumbnails
 from archipel.data.volumes.volume_facts import ChannelsFacts, Grid, ImageFacts, Intensities, MaskFacts
 from archipel.data.volumes.volume_header import NOT_3D
 from archipel.tensors import blob_hash
-from archipel.vocabulary import BadInput, ErrorCode
+from archipel.vocabulary import BadInput
 from archipel.vocabulary.counting import pluralise
 
-AFFINE_TOLERANCE = 1e-3
-"""How far two affines may differ, in millimetres (and millimetres per voxel), and still be the same grid."""
-IMAGE = Purpose("image/5", ImageFacts)
-CHANNELS = Purpose("channels/4", ChannelsFacts)
-MASK = Purpose("label/4", MaskFacts)
+IMAGE = Purpose("image/6", ImageFacts)
+CHANNELS = Purpose("channels/5", ChannelsFacts)
+MASK = Purpose("label/5", MaskFacts)
 VolumeLook = FileFacts[ImageFacts] | FileFacts[MaskFacts]
 _SAMPLED = 1 << 15
 """Percentiles of larger volumes are those of about this many voxels, taken at equal steps: the same ones each time."""
@@ -46,14 +48,16 @@ def look(folder: Folder, place: str, role: str, channel: int | None = None, sket
     """
     drawn: dict[Purpose[Thumbnails], Thumbnails] = {}
     if role == LABEL:
+        rules = segment_rules(folder.options)
 
         def examine_mask(path: Path, content: bytes) -> MaskFacts:
-            volume, found = _label(path, content, folder.limits)
-            if sketch is not None:
-                drawn.update(sketch.label(path, found._replace(values=volume)))
-            return _label_facts(volume, found)
+            reading = label_of(path, content, rules, folder.limits)
+            # A mask that may be a part of an image's grid is drawn when the image's grid is known.
+            if sketch is not None and not reading.decoded.within_image:
+                drawn.update(sketch.label(path, reading))
+            return _label_facts(reading)
 
-        return folder.look_at_bytes(place, MASK, examine_mask, drawn)
+        return folder.look_at_bytes(place, Purpose(MASK.name, MaskFacts, rules.request), examine_mask, drawn)
     if channel is None:
 
         def examine(path: Path, content: bytes) -> ImageFacts:
@@ -70,7 +74,7 @@ def look(folder: Folder, place: str, role: str, channel: int | None = None, sket
     channels = found.facts.channels
     if channel < len(channels):
         return FileFacts[ImageFacts](hash=found.hash, facts=_image_facts(found.facts, channels[channel]))
-    cause = f"has {len(channels)} channel{'s' if len(channels) > 1 else ''}; {role} would be the {channel + 1}th"
+    cause = f"has {len(channels)} channel{'s' if len(channels) > 1 else ''}; {role} would be channel {channel + 1}"
     problem = problem_of(bad_volume(folder.root / place, cause, "fix the description or the image"))
     return FileFacts[ImageFacts](hash=found.hash, problem=problem)
 
@@ -90,12 +94,17 @@ def examine_channels(path: Path, content: bytes, limits: DataLimits = DATA_LIMIT
 
 
 def _image_facts(grid: Grid, values: Intensities) -> ImageFacts:
-    return ImageFacts(
-        shape=grid.shape, affine=grid.affine, spacing=grid.spacing, is_placed=grid.is_placed, **dict(values)
-    )
+    return ImageFacts(**{name: getattr(grid, name) for name in Grid.model_fields}, **dict(values))
 
 
-def _label_facts(volume: LabelVolume, decoded: Decoded) -> MaskFacts:
+def channels_of(folder: Folder, place: str) -> int:
+    """How many channels an image has, 0 for one that cannot be used."""
+    found = folder.look_at_bytes(place, CHANNELS, lambda path, content: examine_channels(path, content, folder.limits))
+    return len(found.facts.channels) if found.facts is not None else 0
+
+
+def _label_facts(reading: LabelReading) -> MaskFacts:
+    volume, decoded = reading.values, reading.decoded
     flat, most = volume.ravel(order="K"), int(volume.max()) + 1
     # Counting takes 8 bytes a voxel.
     counts = sum(
@@ -106,6 +115,9 @@ def _label_facts(volume: LabelVolume, decoded: Decoded) -> MaskFacts:
         **dict(_grid(volume.shape, decoded)),
         label_voxels={str(value): int(counts[value]) for value in np.flatnonzero(counts)},
         voxels=voxel_hash(volume),
+        changes=round(share_of_changes(volume), 6),
+        names={str(value): name for value, name in sorted(reading.names.items())},
+        within_image=decoded.within_image,
     )
 
 
@@ -126,14 +138,27 @@ def read_image(path: Path, channel: int | None = None) -> tuple[FloatVolume, Aff
     return volume, found.affine
 
 
-def read_label(path: Path) -> tuple[LabelVolume, Affine]:
+def read_label(path: Path, rules: SegmentRules = AS_STORED) -> tuple[LabelVolume, Affine]:
     """A label volume as int16 ``[X, Y, Z]`` with its affine.
 
-    Raises BadInput for values that are not whole numbers in 0..32767.
+    Raises BadInput for values that are not whole numbers in 0..32767, and as ``label_of`` does.
     """
     with _content(path) as content:
-        volume, found = _label(path, content)
-    return volume, found.affine
+        reading = label_of(path, content, rules)
+    return reading.values, reading.decoded.affine
+
+
+def read_label_on(path: Path, image: Placed, options: Mapping[str, str]) -> tuple[LabelVolume, Placed]:
+    """A label volume with its grid: the image's, with background around it, where its file says that it is a part of
+    an image's grid and it is; else its own. ``options`` are the dataset's. Raises BadInput as ``read_label`` does."""
+    with _content(path) as content:
+        reading = label_of(path, content, segment_rules(options))
+    found, decoded = reading.values, reading.decoded
+    own = Placed(LABEL, found.shape, decoded.affine, decoded.is_placed)
+    offset = offset_within(image, own, GridRule.of(options)) if decoded.within_image else None
+    if offset is None or found.shape == image.shape:
+        return found, own
+    return in_whole_grid(found, offset, image.shape), image._replace(role=LABEL)
 
 
 @contextmanager
@@ -161,23 +186,6 @@ def _image(
     return volume, decoded
 
 
-def _label(path: Path, content: bytes, limits: DataLimits = DATA_LIMITS) -> tuple[LabelVolume, Decoded]:
-    found = decode(path, content, limits)
-    values = found.values
-    if values.ndim != 3:
-        raise _dimensions(path, values)
-    if not _are_whole(values) or values.min() < 0 or values.max() > np.iinfo(np.int16).max:
-        cause = "holds values that are not whole label numbers"
-        raise bad_volume(path, cause, "export the segmentation as integers from 0 or exclude the subject")
-    return np.asarray(values, dtype=np.int16), found
-
-
-def _are_whole(values: NDArray[Any]) -> bool:
-    flat = values.ravel(order="K")
-    chunks = () if values.dtype.kind in "iub" else (flat[at : at + _CHUNK] for at in range(0, flat.size, _CHUNK))
-    return all(bool(np.isfinite(chunk).all() and (chunk == np.rint(chunk)).all()) for chunk in chunks)
-
-
 def _dimensions(path: Path, values: NDArray[Any]) -> BadInput:
     return bad_volume(path, f"has {values.ndim} dimensions {list(values.shape)}", NOT_3D)
 
@@ -195,6 +203,8 @@ def _grid(shape: tuple[int, ...], found: Decoded) -> Grid:
         affine=tuple(tuple(float(value) for value in row) for row in found.affine),
         spacing=tuple(round(float(size), 5) for size in np.linalg.norm(found.affine[:3, :3], axis=0)),
         is_placed=found.is_placed,
+        unit=found.unit,
+        forms_apart_mm=found.forms_apart_mm,
     )
 
 
@@ -221,22 +231,3 @@ def _step(shape: tuple[int, ...]) -> int:
     while step > 1 and any(math.gcd(step, size) > 1 for size in shape):
         step += 1
     return step
-
-
-def check_one_grid(
-    name: str, roles: tuple[str, str], shapes: tuple[tuple[int, ...], tuple[int, ...]], affines: tuple[Affine, Affine]
-) -> None:
-    """Raise BadInput unless two volumes have one shape and, within AFFINE_TOLERANCE, one affine.
-
-    The volumes are named by their roles; an affine has shape [4, 4], in millimetres.
-    """
-    remedy = f"draw or resample the {roles[1]} on the {roles[0]}'s grid, or exclude the subject"
-    if shapes[0] != shapes[1]:
-        cause = f"the {roles[0]} has shape {list(shapes[0])} and the {roles[1]} {list(shapes[1])}"
-        raise BadInput(name, cause, remedy, code=ErrorCode.BAD_DATA)
-    apart = float(np.abs(affines[0] - affines[1]).max())
-    if apart > AFFINE_TOLERANCE:
-        cause = (
-            f"the affines of {roles[0]} and {roles[1]} differ by up to {apart:.4g} mm (tolerance {AFFINE_TOLERANCE})"
-        )
-        raise BadInput(name, cause, remedy, code=ErrorCode.BAD_DATA)

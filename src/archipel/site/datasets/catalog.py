@@ -25,6 +25,7 @@ from archipel.data import (
     scan,
     subject_token,
 )
+from archipel.data.cohorts import name_faults
 from archipel.data.formats import checked_root, settled, subject_id
 from archipel.site.audit import DatasetAdded, DatasetMapped, DatasetRemoved, add_entry
 from archipel.site.datasets import members
@@ -157,6 +158,7 @@ def add(
         scanned_at=now,
     )
     scan_result = usable_scan(site, entry, take_opt_outs, new=True, watch=watch)
+    _check_names(name, entry.mapping, scan_result.schema)
     entry = brought_up_to_date(entry, scan_result)
     with site.database.write() as connection:
         _check_free(connection, name)
@@ -254,6 +256,12 @@ def brought_up_to_date(entry: Dataset, found: Scan) -> Dataset:
     return entry.model_copy(update=now)
 
 
+def _check_names(name: str, mapping: DataMapping, schema: DataSchema) -> None:
+    faults = name_faults(mapping, schema)
+    if faults:
+        raise DatasetProblems(name, faults, "fix the names of labels in the mapping")
+
+
 def _check_free(connection: Connection, name: str) -> None:
     table = schema.datasets.c
     row = connection.execute(select(table.name, table.root).where(func.lower(table.name) == name.lower())).first()
@@ -343,8 +351,12 @@ def check(site: StateFolder, name: str, take_opt_outs: TakeOptOuts, watch: Watch
 
 
 def remap(database: Database, cohort_key: bytes, name: str, mapping: DataMapping, *, by: Actor) -> Dataset:
-    """Give a dataset another mapping, for cohorts frozen from now on. Raises NotFound."""
+    """Give a dataset another mapping, for cohorts frozen from now on.
+
+    Raises NotFound, and DatasetProblems for names of labels that the dataset does not have or calls otherwise.
+    """
     entry = dataset(database, name).model_copy(update={"mapping": mapping})
+    _check_names(name, mapping, entry.summary)
     with database.write() as connection:
         add_entry(
             connection, SiteJournalKind.DATASET_MAPPED, DatasetMapped(name=name, mapping=mapping, by=by.journal_name)

@@ -42,7 +42,7 @@ def estimated(database: Database, entry: Dataset, cohort: Cohort) -> Estimate:
     """The estimate for all samples of the cohort, as its mapping and recipe make them."""
     if entry.kind == "volumes":
         with SqlFileIndex(database, entry.name) as index:
-            folder = Folder(Path(entry.root), index)
+            folder = Folder(Path(entry.root), index, options=cohort.options)
             size, voxels = 0, 0.0
             for sample in cohort.samples:
                 found = _of_volumes(folder, cohort, sample)
@@ -92,13 +92,14 @@ def too_large(summary: DataSchema, settings: SiteSettings) -> Iterator[DataIssue
 
 
 def _of_volumes(folder: Folder, cohort: Cohort, sample: Sample) -> Estimate:
-    size = voxels = 0
+    voxel_bytes, voxels = 0, 0
     for role, looked in look_at_sample(folder, sample.files, sample.channels).by_role.items():
         found = looked.facts
         if found is not None:
-            # All volumes of a sample have one grid.
-            voxels = math.prod(cohort.shape_given(found.shape, np.array(found.affine)))
-            size += (2 if role == LABEL else 4) * voxels
+            # All volumes of a sample have one grid; a label that was cropped gets it when it is read.
+            voxels = max(voxels, math.prod(cohort.shape_given(found.shape, np.array(found.affine))))
+            voxel_bytes += 2 if role == LABEL else 4
+    size = voxel_bytes * voxels
     return Estimate(size, size, voxels)
 
 

@@ -49,7 +49,7 @@ def faults(database: Database, entry: Dataset, cohort: Cohort, watch: Watch = UN
 
 
 def _volumes(root: Path, index: FileIndex, cohort: Cohort) -> Iterator[DataIssue]:
-    folder = Folder(root, index)
+    folder = Folder(root, index, options=cohort.options)
     for sample in cohort.samples:
         for key, place in sample.files.items():
             hashed, problem = look_at_file(folder, sample.files, key, sample.channels.get(key))

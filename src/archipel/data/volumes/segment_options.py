@@ -1,0 +1,30 @@
+"""Options of a dataset that say how the segments in its label volumes are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from archipel.data.volumes.segments import SegmentRules, names_in, plain_name
+from archipel.vocabulary import BadInput, Thing
+
+SEGMENTS, ON_TOP = "segments", "on_top"
+SEGMENT_OPTIONS: Mapping[str, str] = {
+    SEGMENTS: "names of segments (.seg.nrrd), with commas between them: they become the label values 1, 2, ..., "
+    "whatever numbers a file has for them",
+    ON_TOP: "names of segments that keep the voxels that they share with others, the first before the second",
+}
+
+
+def segment_rules(options: Mapping[str, str]) -> SegmentRules:
+    """The rules among a dataset's options. Raises BadInput for a name that is there twice."""
+    lists = {}
+    for option in (SEGMENTS, ON_TOP):
+        names = names_in(options.get(option, ""))
+        plain = [plain_name(name) for name in names]
+        twice = [name for at, name in enumerate(names) if plain[at] in plain[:at]]
+        if twice:
+            raise BadInput(
+                Thing.worded(f"option {option}", option=option), f"names {twice[0]} twice", "name each segment once"
+            )
+        lists[option] = names
+    return SegmentRules(lists[SEGMENTS], lists[ON_TOP])
