@@ -155,7 +155,7 @@ def test_the_split_loads_each_side_in_the_order_of_ids(tmp_path):
     found = scan(KIND, write_pairs(tmp_path, 6))
     cohort = Cohort(dataset="brains", format=KIND, samples=found.samples[::-1])
     training, validation = split(RawSource(tmp_path, cohort), cohort, 0.4, DataNeeds(kind="volumes"))
-    assert sorted(training.ids + validation.ids) == [f"sub-{n:02}" for n in range(6)]
+    assert sorted([*training.ids, *validation.ids]) == [f"sub-{n:02}" for n in range(6)]
     assert list(training.ids) == sorted(training.ids)
     assert [volume.id for volume in training.volumes()] == list(training.ids)
 
