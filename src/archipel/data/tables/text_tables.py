@@ -103,7 +103,7 @@ def _checked(path: Path, told: str, at: TextLayout) -> str:
     others = [(one, _width(path, at._replace(delimiter=one))) for one in _USUAL if one != told]
     better = [f"{_option(one)} gives {columns}" for one, columns in others if columns > 1]
     _check_agreement(path, [told], at, better)
-    cause = f"has a single column when divided by {word(told)}"
+    cause = f"has a single column when divided by {delimiter_name(told)}"
     raise bad(path, cause, "; ".join(better) or "a table needs two columns at least")
 
 
@@ -120,7 +120,7 @@ def _searched(path: Path, at: TextLayout, width: int) -> str:
             raise bad(path, cause, f"if spaces divide it: {_option(' ')}")
         raise bad(path, cause, "set --option delimiter=..., or export it as CSV")
     if len(fitting) > 1:
-        ways = " or ".join(f"by {word(one)} ({columns} columns)" for one, columns in fitting.items())
+        ways = " or ".join(f"by {delimiter_name(one)} ({columns} columns)" for one, columns in fitting.items())
         raise bad(path, f"may be divided {ways}", f"choose {' or '.join(map(_option, fitting))}")
     return next(iter(fitting))
 
@@ -149,7 +149,7 @@ def _check_agreement(path: Path, delimiters: Iterable[str], at: TextLayout, bett
         width = len(rows[0].fields)
         odd = [row.line for row in rows if len(row.fields) != width]
         lines = ", ".join(map(str, odd[:5])) + (", ..." if len(odd) > 5 else "")
-        first = f"has {width} columns in its first line when divided by {word(delimiter)}"
+        first = f"has {width} columns in its first line when divided by {delimiter_name(delimiter)}"
         cause = f"{first}, and another number in line {lines}"
         remedy = "quote fields that hold the delimiter or fix the lines, or set --option delimiter=..."
         raise bad(path, cause, "; ".join(better) or remedy)
@@ -171,7 +171,7 @@ def _width(path: Path, layout: TextLayout) -> int:
     return widths[0] if agreeing > len(widths) / 2 else 1
 
 
-def word(delimiter: str) -> str:
+def delimiter_name(delimiter: str) -> str:
     """A delimiter as a sentence names it."""
     return {"\t": "tab", " ": "space"}.get(delimiter, delimiter)
 
