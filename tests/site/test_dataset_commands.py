@@ -78,7 +78,7 @@ def test_a_dataset_is_added_with_everything_a_person_should_look_at(terminal: Te
     root.mkdir()
     (root / "table.csv").write_text("id,age,weight\na,40,1\nb,-9999,2\nc,41,3\n")
     said = terminal("dataset", "add", "rows", str(root)).stdout
-    assert "- table.csv: column age holds -9999 in 1 rows" in said
+    assert "- table.csv: column age holds -9999 in 1 row;" in said
     assert "1 warning: archipel site dataset check rows" in said
     assert "dataset rows added: 3 subjects; columns age, weight" in said
     brain = write_pairs(tmp_path / "brain", 30)

@@ -129,7 +129,7 @@ def simulate(
 def _sites(
     needs: DataNeeds, data: Path, sites: Path | None, layout: str | None, option: list[str] | None, mapping: Path | None
 ) -> list[SimulatedSite]:
-    from archipel.cli.site_dataset import read_option
+    from archipel.cli.site_dataset import read_options
     from archipel.data import read_mapping
     from archipel.simulation import read_sites, scanned_site
     from archipel.vocabulary import BadInput
@@ -139,7 +139,7 @@ def _sites(
     folders = sorted(path for path in data.iterdir() if path.is_dir()) if data.is_dir() else []
     if not folders:
         raise BadInput(str(data), "contains no folder of a site", "name a folder with one folder of data for each site")
-    options = dict(read_option(text) for text in option or [])
+    options = read_options(option or [])
     rules = read_mapping(mapping) if mapping else None
     return [
         scanned_site(path.name.lower(), path, needs, layout=layout, options=options, mapping=rules) for path in folders

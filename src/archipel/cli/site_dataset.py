@@ -60,7 +60,7 @@ def dataset_add(
     from archipel.site.services import datasets
 
     asked = asked_mapping(mapping, label)
-    options = dict(read_option(text) for text in option or [])
+    options = read_options(option or [])
     templates = {"layout": known or "", "image": ",".join(image or ()), "label": ",".join(mask or ())}
     if given := {name: text for name, text in templates.items() if text}:
         layout, options = layout or "layout", options | given
@@ -95,14 +95,20 @@ def _label(text: str) -> tuple[str, str]:
     return value, name
 
 
-def read_option(text: str) -> tuple[str, str]:
-    """An option of a format. Raises BadInput for a text that is not NAME=VALUE."""
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise BadInput(
-            f"option {text}", "is not NAME=VALUE", "see archipel site dataset formats", command=ListFormats()
-        )
-    return name, value
+def read_options(texts: Iterable[str]) -> dict[str, str]:
+    """The options of a format; the values of one that is given several times are one list, with commas between them.
+
+    Raises BadInput for a text that is not NAME=VALUE.
+    """
+    options: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise BadInput(
+                f"option {text}", "is not NAME=VALUE", "see archipel site dataset formats", command=ListFormats()
+            )
+        options[name] = f"{options[name]},{value}" if name in options else value
+    return options
 
 
 def asked_mapping(path: Path | None, labels: list[str] | None) -> DataMapping:

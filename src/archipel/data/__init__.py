@@ -23,6 +23,7 @@ from archipel.data.cohorts import (
     subject_tokens,
     unmatched_names,
     validation_ids,
+    with_declared_columns,
 )
 from archipel.data.files import (
     FileFacts,
@@ -106,4 +107,5 @@ __all__ = [
     "usable",
     "validation_ids",
     "verify",
+    "with_declared_columns",
 ]

@@ -83,7 +83,7 @@ class DataIssue(Record):
 class ColumnSummary(Record):
     """A column as the catalog knows it: never a value of one patient, but the categories that occur."""
 
-    type: Annotated[str, Field(pattern="^(number|category|text)$")]
+    type: Annotated[str, Field(pattern="^(number|censored|category|text)$")]
     unit: str = ""
     missing: int = 0
     missing_codes: dict[str, int] = {}
@@ -94,6 +94,8 @@ class ColumnSummary(Record):
     """The option of the dataset's format that names the categories to be read, where they are folders."""
     minimum: float | None = None
     maximum: float | None = None
+    limits: int = 0
+    """How many values of a censored column are limits: what is known is that the value is below or above."""
 
 
 class Gap(Record):

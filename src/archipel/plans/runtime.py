@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 from pydantic import ValidationError
 
-from archipel.data import Cohort, RawSource, Source, format_named, split, usable, verify
+from archipel.data import Cohort, RawSource, Source, format_named, split, usable, verify, with_declared_columns
 from archipel.plans.base import Array, Context, Model, Plan, TrainingResult, derive_seed
 from archipel.plans.in_turn import ReadInTurn
 from archipel.tensors import decode, encode, is_finite, schema_of, views
@@ -84,11 +84,11 @@ class PlanRuntime:
                 code=ErrorCode.BAD_DATA,
                 values={"subjects": complete, "needed": needs.minimum_subjects},
             )
-        source = self.data
+        source, shown = self.data, with_declared_columns(self.cohort, needs)
         if isinstance(source, Path):
             verify(source, self.cohort)
-            source = RawSource(source, self.cohort)
-        training, validation = split(source, self.cohort, self.job.validation_fraction, needs)
+            source = RawSource(source, shown)
+        training, validation = split(source, shown, self.job.validation_fraction, needs)
         self._validation_subjects = len(validation)
         self.plan.prepare(training, validation, self._context(TrainingPass(round=0, arguments=self.job.arguments)))
 

@@ -27,7 +27,7 @@ from archipel.data import (
     verify,
 )
 from archipel.data.formats import detect, settled
-from archipel.data.tables.dictionary import ColumnReader, ColumnRule, Misfit
+from archipel.data.tables.dictionary import ColumnReader, ColumnRule, Misfit, NumberMarks
 from archipel.vocabulary import BadInput, ColumnNeed, DataNeeds, ErrorCode
 from real_data import real_data
 
@@ -140,7 +140,7 @@ SOUND = "id,age,ill\na,40,no\nb,50,yes\nc,60,yes\n"
 def test_a_wrong_delimiter_is_named_with_the_right_one(tmp_path):
     write(tmp_path, SOUND)
     (line,) = problems(tmp_path, delimiter=";")
-    assert line == "table.csv: has a single column when divided by ;; delimiter=, gives 3"
+    assert line == "table.csv: has a single column when divided by ;; --option delimiter=comma gives 3"
     assert problems(tmp_path, delimiter=",") == []
 
 
@@ -154,13 +154,17 @@ def test_the_delimiter_is_found(tmp_path, delimiter):
 def test_a_delimiter_that_could_be_two_is_asked_for(tmp_path):
     write(tmp_path, "a,b;c,d\n1,5;2,5\n3,5;4,5\n")
     (line,) = problems(tmp_path)
-    assert line == "table.csv: may be divided by , (3 columns) or by ; (2 columns); choose one with delimiter=..."
+    ways = "--option delimiter=comma or --option delimiter=semicolon"
+    assert line == f"table.csv: may be divided by , (3 columns) or by ; (2 columns); choose {ways}"
 
 
 def test_decimal_commas_do_not_divide_columns_and_are_read_when_told(tmp_path):
     write(tmp_path, "id;age;ill\na;40,5;no\nb;50,25;yes\nc;7;yes\n")
     (line,) = problems(tmp_path)
-    assert line == "table.csv: column age holds numbers with a decimal comma, read as text; set decimal=,"
+    assert line == (
+        "table.csv: column age holds numbers with a decimal comma, read as text (line 2 holds 40,5); "
+        "set --option decimal=,"
+    )
     assert scan("table", tmp_path).errors == ()
     found = scan("table", tmp_path, {"decimal": ","})
     assert found.problems == () and found.schema.columns["age"].maximum == 50.25
@@ -171,14 +175,14 @@ def test_a_decimal_comma_in_a_column_of_numbers_is_an_error_of_its_line(tmp_path
     write(tmp_path / "data", "id;age\na;40,5\nb;50\n")
     (tmp_path / "words.toml").write_text('[column.age]\ntype = "number"\nunit = "years"\n')
     (line,) = problems(tmp_path / "data", dictionary=str(tmp_path / "words.toml"))
-    assert line == "table.csv line 2: age has a decimal comma; set decimal=, or fix the value"
+    assert line == "table.csv line 2: age has a decimal comma; set --option decimal=, or fix the value"
 
 
 def test_duplicated_ids_are_named_with_their_lines_and_none_of_them_is_used(tmp_path):
     write(tmp_path, SOUND + "a,41,yes\n")
     found = scan("table", tmp_path)
     (line,) = map(str, found.problems)
-    remedy = "keep one of the rows, or name the column of the visit with session="
+    remedy = "keep one of the rows, or name the column of the visit with --option session=COLUMN"
     assert line == f"table.csv: a: is there 2 times (lines 2, 5); {remedy}"
     assert [sample.subject for sample in found.samples] == ["b", "c"]
 
@@ -203,7 +207,9 @@ def test_latin_1_is_read_with_a_warning_and_without_one_when_told(tmp_path):
 def test_what_is_neither_utf_8_nor_latin_1_asks_for_its_encoding(tmp_path):
     write(tmp_path, "id,note\na,\u201cx\u201d\nb,y\n", encoding="cp1252")
     (line,) = problems(tmp_path)
-    assert line.startswith("table.csv: is not UTF-8; set its encoding, for example encoding=cp1252")
+    assert line.startswith(
+        "table.csv: is not UTF-8 (line 2); set its encoding: --option encoding=cp1252 reads \u201cx\u201d"
+    )
     assert problems(tmp_path, encoding="cp1252") == []
     for name in ("klingon", "base64"):
         (line,) = problems(tmp_path, encoding=name)
@@ -263,7 +269,7 @@ def test_ragged_rows_are_named_and_the_others_used(tmp_path):
         ("id,age,age\na,1,2\n", "has more than one column named age;"),
         ("id,age\n,4\nb,5\n", "table.csv line 2: has no subject id;"),
         ("id,age\n../x,4\nb,5\n", "table.csv line 2: has an id that is too long or holds / or control characters;"),
-        ("PK\x03\x04zip", "is not text but a zip archive (an Excel workbook, perhaps);"),
+        ("PK\x03\x04zip", "is not text but a zip archive; unpack it"),
     ],
 )
 def test_what_is_no_table_is_named(tmp_path, text, words):
@@ -282,7 +288,7 @@ def test_a_parquet_file_that_is_none_is_named(tmp_path):
 def test_a_column_that_is_not_in_the_file_is_named(tmp_path, role):
     write(tmp_path, SOUND)
     (line,) = problems(tmp_path, **{role: "patient"})
-    assert line == f"table.csv: has no column patient (it has id, age, ill); name another with {role}=..."
+    assert line == f"table.csv: has no column patient (it has id, age, ill); name another with --option {role}=..."
     assert "rows=town=Bern names no column of it" in problems(tmp_path, rows="town=Bern")[0]
 
 
@@ -304,7 +310,9 @@ def test_without_a_column_of_ids_rows_are_patients_and_a_person_is_told(tmp_path
 def test_several_tables_in_a_folder_ask_for_one_and_a_dictionary_is_none_of_them(tmp_path):
     write(tmp_path, SOUND)
     write(tmp_path, "column,type\nage,number\nill,category\n", "words.csv")
-    assert "holds 2 tables (table.csv, words.csv); name one with file=..." in problems(tmp_path)[0]
+    assert (
+        "holds 2 tables (table.csv, words.csv); name one, for example --option file=table.csv" in problems(tmp_path)[0]
+    )
     assert problems(tmp_path, file="table.csv") == []
     kept = settled("table", tmp_path, {"dictionary": "words.csv"})
     assert kept["file"] == "table.csv" and json.loads(kept["dictionary"])["column"]["age"] == {"type": "number"}
@@ -371,10 +379,11 @@ def test_missing_codes_and_impossible_zeros_become_missing_and_are_counted(tmp_p
 def test_a_value_that_does_not_fit_is_an_error_of_its_line_and_column(tmp_path, coded):
     write(tmp_path / "data", CODED + "e,old,200,1\nf,30,200,7\n")
     found = scan("table", tmp_path / "data", coded)
+    number = "fix the value, or choose --option number=age (what is not a number is missing)"
     remedy = "fix the value, or name it in the dictionary as a missing code or a category"
     assert [str(one) for one in found.problems] == [
-        f"table.csv line 6: age is not a number; {remedy}",
-        f"table.csv line 7: ill is not one of the dictionary's categories; {remedy}",
+        f"table.csv line 6: age is old, not a number; {number}",
+        f"table.csv line 7: ill is 7, not one of the dictionary's categories; {remedy}",
     ]
     assert [one.subject for one in found.problems] == ["e", "f"]
     assert [sample.subject for sample in found.samples] == ["a", "b", "c", "d"]
@@ -383,7 +392,7 @@ def test_a_value_that_does_not_fit_is_an_error_of_its_line_and_column(tmp_path, 
 def test_undeclared_codes_are_pointed_out(tmp_path):
     write(tmp_path, "id,age\na,-9999\nb,40\n")
     (warning,) = scan("table", tmp_path).problems
-    assert str(warning).startswith("table.csv: column age holds -9999 in 1 rows; name it in the dictionary")
+    assert str(warning).startswith("table.csv: column age holds -9999 in 1 row; name it in the dictionary")
     assert warning.severity == "warning"
 
 
@@ -434,7 +443,7 @@ def test_a_dictionary_of_another_width_is_named_for_a_file_without_header(tmp_pa
 def test_a_number_reads_as_it_was_written(number):
     assert ColumnReader(ColumnRule(type="number"))(repr(number)) == number
     if "e" not in repr(number):
-        assert ColumnReader(ColumnRule(type="number"), decimal=",")(repr(number).replace(".", ",")) == number
+        assert ColumnReader(ColumnRule(type="number"), marks=NumberMarks(","))(repr(number).replace(".", ",")) == number
 
 
 @given(st.text())

@@ -10,7 +10,7 @@ import pytest
 from pyarrow import parquet
 
 from archipel.data import scan
-from archipel.data.tables.parquet_files import ParquetLimits
+from archipel.data.tables.reading_process import UnpackLimits
 from archipel.data.tables.table_files import open_table
 from archipel.vocabulary import BadInput
 
@@ -54,7 +54,7 @@ def test_what_the_footer_says_is_believed_when_it_is_too_much(tmp_path):
 def test_texts_are_counted_as_they_come(tmp_path):
     """A file whose footer speaks of 2 MiB, and each batch of which is small, holds 3 GiB of text."""
     path = written(tmp_path, id=numbers(30_000), note=repeated("x" * 100_000, 30_000))
-    table = open_table(path, parquet=ParquetLimits(text=64 << 20))
+    table = open_table(path, limits=UnpackLimits(text=64 << 20))
     with pytest.raises(BadInput, match="unpacks to more than 64 MiB of text"):
         for row in table.rows():
             assert row.line < 1000
@@ -63,7 +63,7 @@ def test_texts_are_counted_as_they_come(tmp_path):
 def test_the_footers_sizes_are_counted_together(tmp_path):
     path = written(tmp_path, id=numbers(3), note=pyarrow.array(["x" * 400_000, "y" * 400_000, "z" * 400_000]))
     with pytest.raises(BadInput, match="unpacks to more than 1 MiB of text"):
-        open_table(path, parquet=ParquetLimits(text=1 << 20))
+        open_table(path, limits=UnpackLimits(text=1 << 20))
 
 
 def test_a_row_is_no_longer_than_a_line_of_text_may_be(tmp_path):

@@ -15,6 +15,7 @@ from archipel.data.cohorts.cohort import (
     subject_tokens,
 )
 from archipel.data.cohorts.cohort_files import PIECE, CohortSettings, cohort_of, pieces, settings_of
+from archipel.data.cohorts.declared_columns import with_declared_columns
 from archipel.data.cohorts.label_names import name_faults, stretched
 from archipel.data.cohorts.mapping import ColumnMapping, DataMapping, grid_after, read_mapping
 from archipel.data.cohorts.needs_check import Answer, Verdict, check_needs, unmatched_names
@@ -54,4 +55,5 @@ __all__ = [
     "unmatched_names",
     "validating",
     "validation_ids",
+    "with_declared_columns",
 ]

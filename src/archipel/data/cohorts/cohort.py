@@ -12,6 +12,7 @@ import hmac
 import json
 import unicodedata
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
@@ -38,7 +39,8 @@ class Cohort(Record):
     ``version`` counts the dataset's cohorts from 1. ``format`` and ``options`` say how the samples are read,
     ``mapping`` and ``recipe`` how they are changed then. ``validation`` names the subjects that only measure the
     model, chosen for ``validation_fraction``; None leaves it to the hash of each subject's id and the job's fraction.
-    ``pseudonyms``: what plans see instead of each subject's id; empty when they see the id itself.
+    ``pseudonyms``: what plans see instead of each subject's id; empty when they see the id itself. ``columns``: the
+    stored columns that a plan is shown; None, in every frozen cohort, where nothing was asked yet.
     """
 
     dataset: Name
@@ -52,6 +54,7 @@ class Cohort(Record):
     validation: tuple[SubjectId, ...] | None = None
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] | None = None
     pseudonyms: dict[SubjectId, SubjectId] = {}
+    columns: tuple[str, ...] | None = None
 
     @field_validator("samples")
     @classmethod
@@ -81,7 +84,10 @@ class Cohort(Record):
 
     def given(self, reading: SampleData) -> SampleData:
         """What plans get of a sample that was read: mapped, then preprocessed."""
-        return preprocessing.apply(self.recipe, mapping.apply(self.mapping, reading))
+        given = preprocessing.apply(self.recipe, mapping.apply(self.mapping, reading))
+        if self.columns is None or all(name in self.columns for name in given.values):
+            return given
+        return replace(given, values={name: given.values[name] for name in self.columns if name in given.values})
 
     def shape_given(self, shape: Sequence[int], affine: Affine) -> tuple[int, ...]:
         """The shape of what plans get of a volume, from the stored shape and affine; nothing is read for it."""

@@ -183,6 +183,8 @@ def _column(column: ColumnNeed, schema: DataSchema, mapping: DataMapping, target
     if summary.missing:
         filled = mapping.fills(column.name)
         notes.append(f"{summary.missing} {f'filled with {rule.fill}' if rule and filled else 'left out'}")
+    if summary.limits:
+        notes.append(f"{pluralise(summary.limits, 'value')} of {source} are limits, given as the limit itself")
     verdict = Verdict.MAPPED if rule or notes else Verdict.MET
     if column.unit and not summary.unit and not _is_converted(rule):
         notes.append("the dataset does not say its unit")
@@ -225,7 +227,7 @@ def _column_fault(column: ColumnNeed, summary: ColumnSummary, mapping: DataMappi
         return ""
     if rule and isinstance(rule.fill, str):
         return f"columns.{column.name}.fill is {rule.fill}; the plan needs numbers"
-    if summary.type != "number" and not (rule and rule.values):
+    if summary.type not in ("number", "censored") and not (rule and rule.values):
         return f"{source} is of type {summary.type}; the plan needs numbers"
     if column.unit and summary.unit and column.unit != summary.unit and not _is_converted(rule):
         return f"{source} is in {summary.unit}; give scale and offset in the mapping"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from archipel.data.files import FileIndex, Folder, LeavesOut
+from archipel.data.formats.alike_ids import alike_ids
 from archipel.data.formats.base import VOLUME_OPTIONS, Format, Options, VolumeFormat
 from archipel.data.formats.bids import BidsTree
 from archipel.data.formats.class_folders import ClassFolders
@@ -141,7 +142,9 @@ def scan(
             )
     folder = Folder(checked_root(root), index, leaves_out, limits, options)
     whole = layout.scan(folder, options or {})
-    return whole if leaves_out is None else _without(whole, leaves_out)
+    found = whole if leaves_out is None else _without(whole, leaves_out)
+    told = alike_ids(root.resolve().name, Samples.of(found.samples).subjects)
+    return found if told is None else Scan(found.samples, (*found.problems, told), found.schema)
 
 
 def _without(found: Scan, leaves_out: LeavesOut) -> Scan:

@@ -23,6 +23,7 @@ from archipel.data.formats.descriptions import description
 from archipel.data.formats.found_volumes import FoundVolumes
 from archipel.data.formats.volume_names import all_volumes, listed, volumes_in
 from archipel.data.samples import LABEL, DataIssue, Scan, sample_name
+from archipel.data.tables import COLUMN_OPTIONS
 from archipel.data.volumes import NIFTI
 from archipel.vocabulary import BadInput, Thing, Value
 
@@ -56,6 +57,7 @@ class BidsTree(VolumeFormat):
         "derivatives": "the folder under derivatives/ with segmentations (by default the only one)",
         "label": "how the segmentations' names end, e.g. seg-manual or desc-manual_dseg",
         "validate": "no: skip the BIDS validator",
+        **COLUMN_OPTIONS,
     }
 
     def fits(self, folder: Folder) -> str:
@@ -84,12 +86,14 @@ class BidsTree(VolumeFormat):
         suffixes = listed(options, "suffix") or tuple(
             sorted({one for visit in visits.values() for one in visit.images})
         )
-        participants = read_covariates(folder, PARTICIPANTS, collector, key="participant_id", delimiter="\t")
+        participants = read_covariates(
+            folder, PARTICIPANTS, collector, key="participant_id", delimiter="\t", options=options
+        )
         subjects = sorted({subject for subject, _ in visits})
         if participants is not None:
             compare(collector, participants, subjects)
         there = [subject for subject in subjects if not folder.leaves_out(subject)]
-        sessions = {subject: _sessions(folder, subject, collector) for subject in there}
+        sessions = {subject: _sessions(folder, subject, collector, options) for subject in there}
         for (subject, session), visit in sorted(visits.items()):
             values = dict(participants.rows.get(subject, {})) if participants else {}
             values |= _of_session(sessions.get(subject), session)
@@ -326,9 +330,9 @@ def _has_sidecar(place: str, stem: str, suffix: str, sidecars: frozenset[str]) -
     return any(set(PurePosixPath(one).stem.split("_")) <= parts for one in inherited)
 
 
-def _sessions(folder: Folder, subject: str, collector: FoundVolumes) -> CovariateTable | None:
+def _sessions(folder: Folder, subject: str, collector: FoundVolumes, options: Options) -> CovariateTable | None:
     place = f"{subject}/{subject}_sessions.tsv"
-    return read_covariates(folder, place, collector, key="session_id", delimiter="\t", subject=subject)
+    return read_covariates(folder, place, collector, key="session_id", delimiter="\t", subject=subject, options=options)
 
 
 def _of_session(table: CovariateTable | None, session: str) -> Mapping[str, Value]:

@@ -1,14 +1,12 @@
 """Covariates: what is known of subjects beside their volumes, from ``demographics.csv`` or ``participants.tsv``.
 
 A faulty row is left out and named; faults of a table remove values, never volumes. Columns with names of
-persons or birthdays are not used.
+persons or birthdays are not used, unless a person asks for one by name.
 """
 
 from __future__ import annotations
 
 import glob
-import math
-import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,20 +15,15 @@ from pathlib import Path
 from archipel.data.files import Folder, Purpose
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
 from archipel.data.samples import DataIssue
-from archipel.data.tables import Row, open_table
+from archipel.data.tables import COLUMN_OPTIONS, Row, RowKinds, TableFile, WholeColumns, open_table
 from archipel.tensors import blob_hash
 from archipel.vocabulary import BadInput, ErrorCode, Record, Thing, Value
 
 MISSING = frozenset(("", "-", "n/a", "na", "nan", "none", "null", "unknown", "?"))
 """Texts that mean no value, in upper or lower case."""
-IDENTIFYING = frozenset(
-    (
-        *("name", "first_name", "last_name", "firstname", "lastname", "surname", "full_name", "patient_name"),
-        *("date_of_birth", "birth_date", "birthdate", "birthday", "dob", "address", "email", "phone", "ssn"),
-    )
-)
 _HEADER_BYTES = 1 << 20
-_WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,15})")
+_LOOKED_AT = 21
+"""Rows by which a row of units is known."""
 
 
 @dataclass(frozen=True)
@@ -65,25 +58,34 @@ class CovariateFacts(Record):
 
 
 def read_covariates(
-    folder: Folder, place: str, collector: FoundVolumes, *, key: str = "", delimiter: str = "", subject: str = ""
+    folder: Folder,
+    place: str,
+    collector: FoundVolumes,
+    *,
+    key: str = "",
+    delimiter: str = "",
+    subject: str = "",
+    options: Mapping[str, str] | None = None,
 ) -> CovariateTable | None:
     """The table at this place; None, with a warning, when there is none or it cannot be read.
 
     ``key`` is the column with the ids, by default the first. ``subject`` is the subject whose sessions the rows are;
     without it each row is a subject's, and rows of subjects who are left out are neither kept nor reported.
+    ``options`` are those of ``COLUMN_OPTIONS``.
     """
     # A place and not a pattern, whatever characters it has.
     present = list(folder.files(glob.escape(place), collector.problems))
     if not present:
         return None
-    how, what = f"{delimiter!r} {key}", "session" if subject else "subject"
+    asked = {name: text for name, text in sorted((options or {}).items()) if name in COLUMN_OPTIONS}
+    how, what = f"{delimiter!r} {key} {asked}", "session" if subject else "subject"
     ids = Purpose(f"side-table-ids/3 {how}", CovariateIds)
     named = folder.look(place, ids, lambda path: _opened(path, key, delimiter).ids())
     gone = frozenset(() if subject or named.facts is None else filter(folder.leaves_out, named.facts.ids))
     # An answer without a subject replaces the answer before, so that the index forgets what it had of this subject.
     without = blob_hash("\n".join(sorted(gone)).encode())
-    purpose = Purpose(f"side-table/4 {how}", CovariateFacts, without)
-    looked = folder.look(place, purpose, lambda path: _examine(_opened(path, key, delimiter), gone, what))
+    purpose = Purpose(f"side-table/5 {how}", CovariateFacts, without)
+    looked = folder.look(place, purpose, lambda path: _examine(_opened(path, key, delimiter), gone, what, asked))
     if looked.problem is not None:
         collector.warn(looked.problem, subject)
         return None
@@ -108,10 +110,11 @@ def compare(collector: FoundVolumes, table: CovariateTable, subjects: Sequence[s
 class _Opened:
     """A table's columns and rows; ``at`` is the place of the ids among the columns."""
 
+    path: Path
     names: tuple[str, ...]
     at: int
     lines: Sequence[Row]
-    notes: Sequence[tuple[str, str]]
+    table: TableFile | None
 
     def id_in(self, row: Row) -> str:
         """The subject of a row, even if the row has too many or too few fields; "" when the row names no subject."""
@@ -134,20 +137,24 @@ def _opened(path: Path, key: str, delimiter: str) -> _Opened:
         cause = f"has no column {column} (it has {', '.join(names)[:200]})"
         raise BadInput(Thing.file(path.name), cause, "name the column with the ids", code=ErrorCode.BAD_DATA)
     if table is None:
-        return _Opened(names, 0, (), ())
-    return _Opened(names, names.index(column), list(table.rows()), table.notes)
+        return _Opened(path, names, 0, (), None)
+    return _Opened(path, names, names.index(column), list(table.rows()), table)
 
 
-def _examine(table: _Opened, left_out: Collection[str], what: str) -> CovariateFacts:
+def _examine(table: _Opened, left_out: Collection[str], what: str, options: Mapping[str, str]) -> CovariateFacts:
     """Facts about a table; rows of subjects who are ``left_out`` are skipped."""
     names, at = table.names, table.at
-    remarks = [Remark(cause=cause, remedy=remedy) for cause, remedy in table.notes]
+    remarks = [Remark(cause=cause, remedy=remedy) for cause, remedy in (table.table.notes if table.table else ())]
     texts: dict[str, list[str]] = {}
     times: Counter[str] = Counter()
+    kinds = RowKinds.of(names, at, table.lines[:_LOOKED_AT])
     for row in table.lines:
         line, fields = row
         subject = table.id_in(row)
-        if subject in left_out:
+        if subject in left_out or kinds.holds_nothing(row):
+            continue
+        if reason := kinds.reason(row):
+            remarks.append(Remark(cause=f"line {line} {reason}; it is left out", remedy="remove the line"))
             continue
         if len(fields) != len(names):
             cause = f"line {line} has {len(fields)} fields, the header {len(names)}; the row is left out"
@@ -163,27 +170,18 @@ def _examine(table: _Opened, left_out: Collection[str], what: str) -> CovariateF
         cause = f"{subject} has {times[subject]} rows; none is used"
         remarks.append(Remark(cause=cause, remedy="keep one of them", subject=subject))
         del texts[subject]
-    personal = [name for name in names if name.strip().lower().replace(" ", "_") in IDENTIFYING]
-    if personal:
-        cause = f"has columns that may name a person ({', '.join(personal)}); they are not used"
-        remarks.append(Remark(cause=cause, remedy="remove them from the file"))
     rows: dict[str, dict[str, Value]] = {subject: {} for subject in sorted(texts)}
+    columns = WholeColumns(table.path, names, table.table, options)
     for place, name in enumerate(names):
-        if place == at or name in personal:
+        if place == at or columns.names_a_person(name):
             continue
         stored = {subject: fields[place] for subject, fields in texts.items() if fields[place].lower() not in MISSING}
-        for subject, value in _typed(stored).items():
-            rows[subject][name] = value
+        for made, values in columns.values(name, stored).items():
+            for subject, value in values.items():
+                rows[subject][made] = value
+    remarks += [Remark(cause=cause, remedy=remedy) for cause, remedy in columns.remarks()]
+    # Of tables of sessions each has columns of its own.
+    for name, option in columns.absent.items() if what == "subject" else ():
+        cause = f"has no column {name}, which the option {option} names"
+        remarks.append(Remark(cause=cause, remedy=f"name another with --option {option}=..."))
     return CovariateFacts(key=names[at], rows=rows, remarks=tuple(remarks))
-
-
-def _typed(texts: Mapping[str, str]) -> Mapping[str, Value]:
-    """Whole numbers, numbers or texts: what all of a column's values are. Ids with zeros before them stay texts."""
-    if all(_WHOLE.fullmatch(text) for text in texts.values()):
-        return {one: int(text) for one, text in texts.items()}
-    try:
-        numbers = {one: float(text) for one, text in texts.items()}
-    except ValueError:
-        return dict(texts)
-    padded = any(re.match(r"-?0[0-9]", text) for text in texts.values())
-    return dict(texts) if padded or not all(map(math.isfinite, numbers.values())) else numbers

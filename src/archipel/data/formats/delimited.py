@@ -1,4 +1,4 @@
-"""Format ``table``: one CSV, TSV or Parquet file, one row per visit, with a data dictionary beside it or elsewhere.
+"""Format ``table``: one CSV, TSV, Excel or Parquet file, one row per visit, with a data dictionary.
 
 A row is known by its subject and session, so that a table may be sorted again, or gain rows, after a cohort was frozen
 from it. When a dataset is added, the dictionary's content replaces its path: rows are read as the scan read them, even
@@ -17,11 +17,23 @@ from archipel.data.files import Folder, Purpose, data_changed
 from archipel.data.formats.base import Options
 from archipel.data.sample_data import SampleData
 from archipel.data.samples import DataIssue, DataSchema, Gap, Sample, Scan, sample_name
-from archipel.data.tables import ColumnFacts, Key, PatientTable, Row, TableFacts, examine, read_dictionary, repeated
+from archipel.data.tables import (
+    COLUMN_OPTIONS,
+    ColumnFacts,
+    Key,
+    PatientTable,
+    Row,
+    TableFacts,
+    as_typed,
+    examine,
+    read_dictionary,
+    repeated,
+    unread,
+)
 from archipel.tensors import blob_hash
 from archipel.vocabulary import DataKind
 
-SUFFIXES = (".csv", ".tsv", ".parquet")
+SUFFIXES = (".csv", ".tsv", ".parquet", ".xlsx", ".csv.gz", ".tsv.gz")
 _EMPTY = DataSchema(kind="table")
 
 
@@ -30,22 +42,26 @@ class Tables:
 
     name: ClassVar[str] = "table"
     kind: ClassVar[DataKind] = "table"
-    title: ClassVar[str] = "one .csv, .tsv or .parquet file, one row per visit"
+    title: ClassVar[str] = "one .csv, .tsv, .xlsx or .parquet file, one row per visit"
     options: ClassVar[Mapping[str, str]] = {
         "file": "the file's name, where the folder holds several tables",
         "subject": "the column with the patient's id",
         "session": "the column with the visit, where a patient has several rows",
         "rows": "COLUMN=VALUE: only the rows with this value",
         "dictionary": "a .toml or .csv file that says what the columns are",
-        "header": "no: the first line is a row, and the dictionary names the columns",
-        "delimiter": "the delimiter of the columns: , or ; or tab or |",
+        "header": "the line of the columns' names (by default the first); no: the dictionary names them",
+        "sheet": "the sheet of a workbook, where several hold values",
+        "delimiter": "the delimiter of the columns: comma, semicolon, tab, pipe or space",
         "encoding": "utf-8, latin-1 or cp1252",
-        "decimal": "the decimal mark of numbers: . (default) or ,",
+        **COLUMN_OPTIONS,
     }
 
     def fits(self, folder: Folder) -> str:
-        """A table in the folder."""
-        return "it holds a table" if folder.has(*(f"*{suffix}" for suffix in SUFFIXES)) else ""
+        """A table in the folder, or a file that holds one in a form that is not read: the scan says the way out."""
+        places = list(folder.files("*", []))
+        if any(_is_table(place, "") for place in places):
+            return "it holds a table"
+        return "it holds a table in a form that is not read" if any(map(unread, places)) else ""
 
     def settled(self, root: Path, options: Options) -> dict[str, str]:
         """The options with the dictionary's content in the place of its path, and with the file's name where there is
@@ -70,7 +86,7 @@ class Tables:
         place = _place(folder, settled, problems)
         if place is None:
             return Scan((), tuple(problems), _EMPTY)
-        name = f"table/4 {blob_hash(json.dumps(settled, sort_keys=True).encode())}"
+        name = f"table/5 {blob_hash(json.dumps(settled, sort_keys=True).encode())}"
         table = folder.look(place, Purpose(name, TableFacts), lambda path: examine(path, settled))
         if table.problem is not None:
             return Scan((), (*problems, table.problem), _EMPTY)
@@ -117,15 +133,30 @@ def _place(folder: Folder, options: Options, problems: list[DataIssue]) -> str |
         problems[:] = [problem for problem in problems if problem.thing == named]
     if len(tables) == 1 or (problems and not tables):
         return tables[0] if tables else None
-    several = f"holds {len(tables)} tables ({', '.join(sorted(tables)[:5])})" if tables else "holds no table"
-    cause = f"has no file {named}" if named else several
-    remedy = "name a file that is there" if named else "name one with file=..." if tables else "add a .csv file"
+    if named:
+        cause, remedy = f"has no file {named}", "name a file that is there"
+    elif tables:
+        cause = f"holds {len(tables)} tables ({', '.join(sorted(tables)[:5])})"
+        remedy = f"name one, for example {as_typed('file', min(tables))}"
+    else:
+        cause, remedy = "holds no table", _instead(list(folder.files("*", [])))
     problems.append(DataIssue(thing=folder.root.name, cause=cause, remedy=remedy))
     return None
 
 
+def _instead(places: Sequence[str]) -> str:
+    """The way out where a folder holds no table that is read: for one in another form, or for a text."""
+    for place in places:
+        found = unread(place)
+        if found is not None:
+            return f"{place} is {found[0]}, which is not read: {found[1]}"
+    text = next((place for place in places if place.lower().endswith((".txt", ".dat", ".data", ".tab"))), "")
+    return f"if {text} is one: {as_typed('file', text)}" if text else "add a .csv file"
+
+
 def _is_table(place: str, named: str) -> bool:
-    return place == named if named else place.lower().endswith(SUFFIXES)
+    # Excel keeps a file ~$NAME beside a workbook that is open.
+    return place == named if named else place.lower().endswith(SUFFIXES) and not place.startswith("~$")
 
 
 def _samples(place: str, facts: TableFacts) -> Iterator[Sample]:

@@ -17,6 +17,7 @@ from archipel.data.formats.found_volumes import FoundVolumes, subject_id
 from archipel.data.formats.layout_finder import IMAGE_WORDS, LABEL_WORDS, SPLIT_WORDS
 from archipel.data.formats.volume_names import all_volumes, listed, nothing_found, stem_of, volumes_in
 from archipel.data.samples import LABEL, DataIssue, Scan
+from archipel.data.tables import COLUMN_OPTIONS
 from archipel.data.volumes import SUFFIXES
 from archipel.vocabulary.counting import abbreviate
 
@@ -33,6 +34,7 @@ class MedicalFolder(VolumeFormat):
         "id_column": "the table's column with the names of the subjects' folders (the first one)",
         "modalities": "the folders that are modalities, with commas between them (by default all)",
         "label": "the folder in each subject's that holds the segmentation",
+        **COLUMN_OPTIONS,
     }
 
     def fits(self, folder: Folder) -> str:
@@ -68,7 +70,7 @@ class MedicalFolder(VolumeFormat):
         if not volumes_of:
             nothing_found(folder, collector, "*/*/*.nii.gz")
         where = options.get("table", TABLE)
-        table = read_covariates(folder, where, collector, key=options.get("id_column", ""))
+        table = read_covariates(folder, where, collector, key=options.get("id_column", ""), options=options)
         if table is None and volumes_of and not folder.has(glob.escape(where)):
             cause = f"has no {where}"
             remedy = "add it, name another with the option table, or use the volumes without values"

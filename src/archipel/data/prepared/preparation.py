@@ -33,6 +33,7 @@ class Preparation(Record):
     drop_other_labels: bool = False
     orientation: str = ""
     recipe: Preprocessing = Preprocessing()
+    columns: tuple[str, ...] | None = None
 
     @classmethod
     def of(cls, cohort: Cohort) -> Preparation:
@@ -45,6 +46,8 @@ class Preparation(Record):
             drop_other_labels=rule.drop_other_labels,
             orientation=rule.orientation,
             recipe=cohort.recipe,
+            # Values beside volumes are the samples' own, and are in their keys already.
+            columns=cohort.columns if is_rows(cohort) else None,
         )
 
     @property

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archipel.data.cohorts import Cohort, DataMapping, grid_after
+from archipel.data.cohorts import Cohort, DataMapping, grid_after, with_declared_columns
 from archipel.data.prepared import ROWS, Keyed, Preparation, is_rows, write_prepared
 from archipel.data.sample_data import Affine, LabelVolume, SampleData
 from archipel.data.samples import DataSchema, Sample
@@ -63,7 +63,7 @@ class Dummies:
             Sample(subject=f"dummy-{number:03}", files={}, hash=blob_hash(f"dummy-{number}".encode()))
             for number in range(count)
         )
-        self.cohort = Cohort(dataset="dummy", format=layout, samples=samples)
+        self.cohort = with_declared_columns(Cohort(dataset="dummy", format=layout, samples=samples), needs)
 
     @property
     def voxels(self) -> float:

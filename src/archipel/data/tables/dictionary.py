@@ -9,21 +9,26 @@ from __future__ import annotations
 
 import csv
 import math
-import re
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ValidationError
 
+from archipel.data.tables.cells import COMMA_NUMBER, NUMBER, is_comma_number, limit_of, without_thousands
+from archipel.data.tables.identifiers import identifying_text
 from archipel.vocabulary import BadInput, ErrorCode, Record, Thing, Value
 from archipel.vocabulary.needs import Unit
 
-ALWAYS_MISSING = frozenset({"", "?", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null"})
+ALWAYS_MISSING = frozenset(
+    {"", "?", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "#N/A", "<NA>", "NaT", "n.a.", "N.A.", "k.A.", "k. A."}
+)
 """Texts that mean a missing value in any table, unless the dictionary has them among a column's categories."""
-
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_COMMA_NUMBER = re.compile(r"[+-]?(\d+,?\d*|,\d+)([eE][+-]?\d+)?")
+NOT_A_NUMBER = "not a number"
+"""Under this code the cells are counted that are missing because they are not numbers."""
+LIMITS_OF = "_censored"
+"""What a censored column's name and this make the name of the column that says which values are limits."""
 
 
 def _texts(given: Any) -> Any:
@@ -45,13 +50,16 @@ class ColumnRule(Record):
 
     ``missing`` are codes of missing values, beside the usual ones; ``impossible_zero`` says that a 0 was
     never measured. ``categories`` maps each code that may occur to what it means; plans see the meaning, or the code
-    where it has none ("").
+    where it has none (""). A ``censored`` column holds numbers and limits as ``<50`` and ``89+``: plans see the limit
+    in the place of the value, and in a column of its own which values are limits. ``odd`` says what becomes of a cell
+    that is not a number in a column of numbers: an ``error`` of its row, or ``missing``.
     """
 
-    type: Literal["number", "category", "text"]
+    type: Literal["number", "censored", "category", "text"]
     unit: Unit = ""
     missing: Codes = ()
     impossible_zero: bool = False
+    odd: Literal["error", "missing"] = "error"
     categories: Categories = {}
 
 
@@ -67,23 +75,60 @@ class Misfit(ValueError):
     """A value that does not fit its column; the text is the cause."""
 
 
-class ColumnReader:
-    """Turns the texts of one column into values and counts the codes of missing values."""
+@dataclass(frozen=True)
+class NumberMarks:
+    """How numbers are written: the decimal mark, and the marks that may stand between thousands ("" none)."""
 
-    def __init__(self, rule: ColumnRule | None, missing: tuple[str, ...] = (), decimal: str = ".") -> None:
+    decimal: str = "."
+    thousands: str = ""
+
+    def number(self, text: str) -> float | None:
+        """The number that a text is; None when it is not one. It may be infinite."""
+        if self.thousands:
+            text = without_thousands(text, self.thousands, self.decimal)
+        if self.decimal == ",":
+            return float(text.replace(",", ".")) if COMMA_NUMBER.fullmatch(text) else None
+        return float(text) if NUMBER.fullmatch(text) else None
+
+
+POINT = NumberMarks()
+
+
+class ColumnReader:
+    """Turns the texts of one column into values and counts the codes of missing values.
+
+    Without ``keeps_identifiers`` a cell that certainly identifies a person has no value; ``identifiers`` counts them.
+    """
+
+    def __init__(
+        self,
+        rule: ColumnRule | None,
+        missing: tuple[str, ...] = (),
+        marks: NumberMarks = POINT,
+        *,
+        keeps_identifiers: bool = False,
+    ) -> None:
         self.rule = rule
         self._type = rule.type if rule else ""
-        self._comma = decimal == ","
+        self._is_number = self._type in ("number", "censored")
+        self._marks = marks
+        self._keeps = keeps_identifiers
         categories = rule.categories if rule else {}
         self._categories = {_normal(code): meaning or _normal(code) for code, meaning in categories.items()}
         own = rule.missing if rule else ()
         self._missing = {_normal(code) for code in (*own, *missing)} | ALWAYS_MISSING - self._categories.keys()
         self._no_zero = rule is not None and rule.impossible_zero
+        self._odd_is_missing = rule is not None and rule.odd == "missing"
         self.codes: dict[str, int] = {}
+        self.limits = 0
+        self.identifiers: dict[str, int] = {}
 
     def __call__(self, text: str) -> Value | None:
         """The value; None when it is missing. Raises Misfit."""
         text = text.strip()
+        if not self._keeps and (what := identifying_text(text)):
+            self.identifiers[what] = self.identifiers.get(what, 0) + 1
+            return None
         number = self._number(text)
         plain = text if number is None else f"{number:g}"
         if plain in self._missing or text in self._missing:
@@ -103,39 +148,65 @@ class ColumnReader:
             self.codes[code] = self.codes.get(code, 0) + 1
 
     def _number(self, text: str) -> float | None:
-        if self._comma:
-            if not _COMMA_NUMBER.fullmatch(text):
-                return None
-            text = text.replace(",", ".")
-        elif not _NUMBER.fullmatch(text):
-            return None
-        number = float(text)
-        if not math.isfinite(number):
-            raise Misfit("is too large for a number")
-        return number
+        # A declared number may have the sign that typesetting uses; the value is exactly the same.
+        number = self._marks.number(text.replace("\u2212", "-", 1) if self._is_number else text)
+        return number if number is None or math.isfinite(number) else None
 
-    def _text(self, text: str) -> str:
-        if self._type == "number":
-            raise Misfit("has a decimal comma" if is_comma_number(text) else "is not a number")
-        return self._category(text) if self._type == "category" else text
+    def _text(self, text: str) -> Value | None:
+        if self._type == "category":
+            return self._category(text)
+        if not self._is_number:
+            return text
+        found = limit_of(text) if self._type == "censored" else None
+        number = self._number(found.number) if found else None
+        if number is not None:
+            self.limits += 1
+            return number
+        if self._odd_is_missing:
+            self._count(NOT_A_NUMBER)
+            return None
+        raise Misfit("has a decimal comma" if is_comma_number(text) else f"is {shorten(text)}, not a number")
 
     def _category(self, code: str) -> str:
         if not self._categories:
             return code
         if code not in self._categories:
-            raise Misfit("is not one of the dictionary's categories")
+            raise Misfit(f"is {shorten(code)}, not one of the dictionary's categories")
         return self._categories[code]
 
 
-def is_comma_number(text: str) -> bool:
-    """Whether it is a number with a decimal comma, as ``3,14``."""
-    return "," in text and _COMMA_NUMBER.fullmatch(text.strip()) is not None
+class LimitReader(ColumnReader):
+    """Says of each value of a censored column whether it is ``below`` or ``above`` a limit, or was ``measured``."""
+
+    def __init__(
+        self,
+        rule: ColumnRule,
+        missing: tuple[str, ...] = (),
+        marks: NumberMarks = POINT,
+        *,
+        keeps_identifiers: bool = False,
+    ) -> None:
+        super().__init__(rule, missing, marks, keeps_identifiers=keeps_identifiers)
+        self.rule = ColumnRule(type="category", categories={"below": "", "measured": "", "above": ""})
+
+    def __call__(self, text: str) -> Value | None:
+        """None when the value is missing. Raises Misfit."""
+        if super().__call__(text) is None:
+            return None
+        found = limit_of(text.strip())
+        return found.side if found else "measured"
+
+
+def shorten(text: str) -> str:
+    """A cell's text as a sentence shows it."""
+    plain = " ".join(text.split())
+    return plain if len(plain) <= 40 else plain[:37] + "..."
 
 
 def _normal(code: str) -> str:
     """The form in which codes are compared: ``1``, ``1.0`` and ``+1`` are the same."""
     code = code.strip()
-    return f"{float(code):g}" if _NUMBER.fullmatch(code) else code
+    return f"{float(code):g}" if NUMBER.fullmatch(code) else code
 
 
 _Cell = str | bool | list[str] | dict[str, str]

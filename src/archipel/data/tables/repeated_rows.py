@@ -10,8 +10,8 @@ from collections.abc import Collection, Sequence
 
 from archipel.data.files import Folder
 from archipel.data.samples import DataIssue, sample_name
-from archipel.data.tables.table_files import Row
 from archipel.data.tables.table_rows import Key, PatientTable
+from archipel.data.tables.text_tables import Row
 from archipel.vocabulary import Record
 
 _FEW = 5
@@ -34,7 +34,7 @@ class RepeatedRows:
         self._lines: dict[Key, list[int]] = {}
         self._looked = 0
         self._held: dict[int, set[tuple[str, str]]] = {at: set() for at, _, _ in table.columns.values}
-        self._names = {at: name for at, name, _ in table.columns.values}
+        self._names = dict(enumerate(table.file.names))
         seen: set[Key] = set()
         for number, row in table.rows():
             if table.fits(row):
@@ -45,6 +45,11 @@ class RepeatedRows:
 
     def __bool__(self) -> bool:
         return bool(self._lines)
+
+    @property
+    def keys(self) -> Collection[Key]:
+        """The keys that more than one row has."""
+        return self._lines.keys()
 
     def took(self, key: Key, row: Row) -> bool:
         """Whether the row is one of several."""
@@ -92,6 +97,8 @@ def _told_apart(visits: Sequence[str]) -> str:
 
 def _one(place: str, subject: str, session: str, lines: Sequence[int]) -> DataIssue:
     where = ", ".join(map(str, lines[:_FEW])) + (", ..." if len(lines) > _FEW else "")
-    remedy = "keep one of the rows" + (", or name the column of the visit with session=" if not session else "")
+    remedy = "keep one of the rows" + (
+        ", or name the column of the visit with --option session=COLUMN" if not session else ""
+    )
     cause = f"is there {len(lines)} times (lines {where})"
     return DataIssue(thing=f"{place}: {sample_name(subject, session)}", cause=cause, remedy=remedy, subject=subject)

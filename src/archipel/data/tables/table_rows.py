@@ -5,15 +5,29 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
-from archipel.data.tables.dictionary import ColumnReader, Dictionary, Misfit
-from archipel.data.tables.table_files import Row, TableFile, bad, open_table
+from archipel.data.tables.cells import MARKS
+from archipel.data.tables.dictionary import (
+    LIMITS_OF,
+    ColumnReader,
+    ColumnRule,
+    Dictionary,
+    LimitReader,
+    Misfit,
+    NumberMarks,
+)
+from archipel.data.tables.identifiers import identifying_column
+from archipel.data.tables.odd_cells import listed_columns
+from archipel.data.tables.row_kinds import SUBJECT_NAMES, RowKinds, holds_no_id, plain_name
+from archipel.data.tables.table_files import TableFile, open_table
+from archipel.data.tables.text_tables import Row, bad
 from archipel.tensors import blob_hash
 from archipel.vocabulary import Value
 
-_SUBJECT = ("subject", "subjectid", "participantid", "participant", "patientid", "patient", "ptid", "id")
-"""What columns of patients' ids are usually called, without case, spaces and underscores."""
+_LOOKED_AT = 21
+"""Rows by which a row of units is known."""
 Key = tuple[str, str]
 """Subject and session."""
 
@@ -23,13 +37,15 @@ class Columns:
     """Which columns of a file name the subject and session, and how the others are read; places count from 0.
 
     ``subject`` and ``session`` are None where no column says so, ``only`` a column and the value it must have.
-    ``values`` are the columns that hold values: place, name and reader.
+    ``values`` are the columns that hold values: place, name and reader; ``left_out`` the columns that hold what
+    identifies a person: name and what that is.
     """
 
     subject: int | None
     session: int | None
     only: tuple[int, str] | None
     values: tuple[tuple[int, str, ColumnReader], ...]
+    left_out: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -38,6 +54,7 @@ class PatientTable:
 
     file: TableFile
     columns: Columns
+    kinds: RowKinds
     notes: tuple[tuple[str, str], ...] = ()
 
     @classmethod
@@ -45,13 +62,15 @@ class PatientTable:
         """Raises BadInput for a file that is not a table, or options that do not fit it."""
         text = options.get("dictionary", "")
         dictionary = Dictionary.model_validate_json(text) if text else Dictionary()
-        header = _has_header(path, options, dictionary)
+        header = _header_line(path, options, dictionary)
         file = open_table(
             path,
             delimiter=options.get("delimiter", ""),
             encoding=options.get("encoding", ""),
             names=tuple(dictionary.column),
-            header=header,
+            header=header > 0,
+            header_line=max(header, 1),
+            sheet=options.get("sheet", ""),
         )
         notes = [*file.notes, *_against_dictionary(file, dictionary)]
         if header and not options.get("header") and len(file.names) > 1 and all(map(_is_number, file.names)):
@@ -62,29 +81,36 @@ class PatientTable:
         subject = _subject(file, options)
         if subject is None:
             cause = "has no column of patients' ids: each row is a patient of its own, named by its number"
-            notes.append((cause, "name the column with subject=COLUMN"))
+            notes.append((cause, "name the column with --option subject=COLUMN"))
         session = _told(file, options, "session")
-        return cls(file, Columns(subject, session, _only(file, options), _values(file, options, dictionary, subject,
-                                                                                 session)), tuple(notes))  # fmt: skip
+        columns = _columns(file, options, dictionary, subject, session)
+        # The types of a Parquet file leave no place for a row of units.
+        first = [] if file.path.suffix.lower() == ".parquet" else list(islice(file.rows(), _LOOKED_AT))
+        return cls(file, columns, RowKinds.of(file.names, subject or 0, first), tuple(notes))
 
-    def rows(self) -> Iterator[tuple[int, Row]]:
-        """Rows that the dataset is about, numbered from 1; rows of another width are among them."""
+    def every_row(self) -> Iterator[tuple[int, Row]]:
+        """Rows that the dataset is about, numbered from 1; rows of another width, and such that are not a patient's,
+        are among them."""
         only, width = self.columns.only, len(self.file.names)
         for number, row in enumerate(self.file.rows(), 1):
+            if self.kinds.holds_nothing(row):
+                continue
             if only is None or len(row.fields) != width or row.fields[only[0]].strip() == only[1]:
                 yield number, row
+
+    def rows(self) -> Iterator[tuple[int, Row]]:
+        """The same without rows that are not a patient's."""
+        return ((number, row) for number, row in self.every_row() if not self.kinds.reason(row))
 
     def fits(self, row: Row) -> bool:
         """Whether the row has as many fields as there are columns."""
         return len(row.fields) == len(self.file.names)
 
     def key(self, row: Row, number: int) -> Key:
-        """Subject and session of a row that fits."""
+        """Subject and session of a row that fits; a word for a missing value is not a subject."""
         subject, session = self.columns.subject, self.columns.session
-        return (
-            f"row-{number:06d}" if subject is None else row.fields[subject].strip(),
-            "" if session is None else row.fields[session].strip(),
-        )
+        named = f"row-{number:06d}" if subject is None else row.fields[subject].strip()
+        return "" if holds_no_id(named) else named, "" if session is None else row.fields[session].strip()
 
     def values(self, row: Row) -> dict[str, Value]:
         """The values of a row, by column. Raises BadInput for a value that does not fit its column."""
@@ -108,14 +134,17 @@ def _is_number(text: str) -> bool:
     return text.strip().removeprefix("-").replace(".", "", 1).isdigit()
 
 
-def _has_header(path: Path, options: Mapping[str, str], dictionary: Dictionary) -> bool:
+def _header_line(path: Path, options: Mapping[str, str], dictionary: Dictionary) -> int:
+    """The line with the columns' names, 0 where the file has none."""
     told = options.get("header", "")
+    if told.isascii() and told.isdigit() and 0 < int(told) < 10_000:
+        return int(told)
     if told not in ("", "yes", "no"):
-        raise bad(path, f"header={told} is not valid", "give header=yes or header=no")
+        raise bad(path, f"header={told} is not valid", "give --option header=no, or the line of the columns' names")
     found = dictionary.header if not told else told == "yes"
     if not found and not dictionary.column:
         raise bad(path, "has no header and nothing names its columns", "give a dictionary, or leave header=no out")
-    return found
+    return int(found)
 
 
 def _against_dictionary(file: TableFile, dictionary: Dictionary) -> list[tuple[str, str]]:
@@ -128,31 +157,78 @@ def _against_dictionary(file: TableFile, dictionary: Dictionary) -> list[tuple[s
     return [(f"has no column {_first(gone)}", "the dictionary names it; a plan that needs it cannot run here")]
 
 
-def _values(
-    file: TableFile, options: Mapping[str, str], dictionary: Dictionary, *known: int | None
-) -> tuple[tuple[int, str, ColumnReader], ...]:
-    decimal = options.get("decimal", ".")
+def _columns(
+    file: TableFile, options: Mapping[str, str], dictionary: Dictionary, subject: int | None, session: int | None
+) -> Columns:
+    rules = _rules(file, options, dictionary)
+    marks, kept = number_marks(file.path, options), _asked(file, options, "keep")
+    values: list[tuple[int, str, ColumnReader]] = []
+    left_out: list[tuple[str, str]] = []
+    for at, name in enumerate(file.names):
+        if at in (subject, session):
+            continue
+        what = "" if name in kept else identifying_column(name)
+        if what:
+            left_out.append((name, what))
+            continue
+        rule, keeps = rules.get(name), name in kept
+        values.append((at, name, ColumnReader(rule, dictionary.missing, marks, keeps_identifiers=keeps)))
+        if rule is not None and rule.type == "censored":
+            if name + LIMITS_OF in file.names:
+                cause = f"has a column {name + LIMITS_OF}, which says of {name} which values are limits"
+                raise bad(file.path, cause, "give it another name in the file")
+            reader = LimitReader(rule, dictionary.missing, marks, keeps_identifiers=keeps)
+            values.append((at, name + LIMITS_OF, reader))
+    return Columns(subject, session, _only(file, options), tuple(values), tuple(left_out))
+
+
+def _rules(file: TableFile, options: Mapping[str, str], dictionary: Dictionary) -> dict[str, ColumnRule]:
+    """The dictionary's rules, changed by the options that name columns."""
+    rules = dict(dictionary.column)
+    for kind in ("number", "censored", "text"):
+        for name in _asked(file, options, kind):
+            known = rules.get(name, ColumnRule(type="text"))
+            rules[name] = known.model_copy(update={"type": kind, "odd": "missing"})
+    return rules
+
+
+def number_marks(path: Path, options: Mapping[str, str]) -> NumberMarks:
+    """How a site says that numbers are written. Raises BadInput for marks that cannot be."""
+    decimal, told = options.get("decimal", "."), options.get("thousands", "")
     if decimal not in (".", ","):
-        raise bad(file.path, f"decimal={decimal} is not valid", "give decimal=. or decimal=,")
-    return tuple(
-        (at, name, ColumnReader(dictionary.column.get(name), dictionary.missing, decimal))
-        for at, name in enumerate(file.names)
-        if at not in known
-    )
+        raise bad(path, f"decimal={decimal} is not valid", "give --option decimal=. or --option decimal=,")
+    if told and (told not in MARKS or told == options.get("decimal", "")):
+        raise bad(path, f"thousands={told} is not valid", f"give one of {' '.join(MARKS)}")
+    if told == decimal:
+        # The other mark stands before decimals then.
+        decimal = "," if told == "." else "."
+    return NumberMarks(decimal, MARKS.get(told, ""))
+
+
+def _asked(file: TableFile, options: Mapping[str, str], option: str) -> tuple[str, ...]:
+    """The columns that an option names. Raises BadInput for one that the file does not have."""
+    asked = listed_columns(options, option, frozenset(file.names))
+    for name in asked:
+        if name not in file.names:
+            remedy = f"name others with --option {option}=..."
+            raise bad(file.path, f"has no column {name} (it has {_first(file.names)})", remedy)
+    return asked
 
 
 def _subject(file: TableFile, options: Mapping[str, str]) -> int | None:
     told = _told(file, options, "subject")
     if told is not None:
         return told
-    plain = ["".join(one for one in name.lower() if one.isalnum()) for name in file.names]
-    return next((plain.index(name) for name in _SUBJECT if name in plain), None)
+    plain = [plain_name(name) for name in file.names]
+    return next((plain.index(name) for name in SUBJECT_NAMES if name in plain), None)
 
 
 def _told(file: TableFile, options: Mapping[str, str], role: str) -> int | None:
     name = options.get(role, "")
     if name and name not in file.names:
-        raise bad(file.path, f"has no column {name} (it has {_first(file.names)})", f"name another with {role}=...")
+        raise bad(
+            file.path, f"has no column {name} (it has {_first(file.names)})", f"name another with --option {role}=..."
+        )
     return file.names.index(name) if name else None
 
 
@@ -160,7 +236,9 @@ def _only(file: TableFile, options: Mapping[str, str]) -> tuple[int, str] | None
     told = options.get("rows", "")
     name, equals, value = told.partition("=")
     if told and (name not in file.names or not equals):
-        raise bad(file.path, f"rows={told} names no column of it ({_first(file.names)})", "give rows=COLUMN=VALUE")
+        raise bad(
+            file.path, f"rows={told} names no column of it ({_first(file.names)})", "give --option rows=COLUMN=VALUE"
+        )
     return (file.names.index(name), value) if told else None
 
 

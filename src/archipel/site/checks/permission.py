@@ -11,7 +11,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from archipel.data import Cohort, Prepared, Preprocessing
+from archipel.data import Cohort, Prepared, Preprocessing, with_declared_columns
 from archipel.site.approval import Offer, authorisation, suitability
 from archipel.site.audit import PlanRead, add_entry
 from archipel.site.checks.in_thread import run_in_thread
@@ -142,7 +142,8 @@ class Permission:
         while True:
             cohort, still = permitted.cohort, False
             root = Path(catalog.dataset(self._site.database, cohort.dataset).root)
-            prepared = await preparation.prepared(self._site, root, cohort, show)
+            shown = with_declared_columns(cohort, self._job.needs)
+            prepared = await preparation.prepared(self._site, root, shown, show)
             try:
                 still = self._is_still(permitted)
             finally:

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import structlog
 
-from archipel.data import Cohort, Prepared
+from archipel.data import Cohort, Prepared, with_declared_columns
 from archipel.plans.runtime import Outcome
 from archipel.site.approval import Authorisation
 from archipel.site.audit import WorkerStarted, add_entry
@@ -115,7 +115,7 @@ def sandbox_spec(
         job=job,
         site=site.name,
         open_file=site.blobs.local,
-        cohort=preparation.as_disclosed(cohort, job.validation_fraction),
+        cohort=preparation.as_disclosed(with_declared_columns(cohort, job.needs), job.validation_fraction),
         files=files,
         limits=job.limits,
         mode=site.settings.sandbox.value,
@@ -196,7 +196,8 @@ class SandboxTrainer:
             await self.stop()
             await self._forget_all_but(allowed.cohort)
             entry = catalog.dataset(self._site.database, allowed.cohort.dataset)
-            self._prepared = await preparation.prepared(self._site, Path(entry.root), allowed.cohort)
+            shown = with_declared_columns(allowed.cohort, allowed.job.needs)
+            self._prepared = await preparation.prepared(self._site, Path(entry.root), shown)
             # Preparing may take minutes, and a patient may have been withdrawn meanwhile.
             if self._allowed().view == allowed.view:
                 self._worker = await self._started(allowed, self._prepared)
