@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from archipel.data.files import Folder, content_hash, data_changed, file_hash
+from archipel.data.formats.name_patterns import NAME_OPTIONS
 from archipel.data.sample_data import Affine, SampleData
 from archipel.data.samples import LABEL, Sample, Scan
 from archipel.data.volumes import read_structures, roles_of, structures_of, volumes
@@ -50,12 +51,21 @@ class Format(Protocol):
 
 
 class VolumeFormat:
-    """Base of formats that keep each sample's volumes in files of its own; a subclass finds the files."""
+    """Base of formats that keep each sample's volumes in files of its own; a subclass finds the files.
+
+    A subclass that has no option ``subject`` of its own gets ``subject`` and ``session``: patterns that find the
+    patient and the visit in the names that it takes for subjects.
+    """
 
     name: ClassVar[str]
     kind: ClassVar[DataKind] = "volumes"
     title: ClassVar[str]
-    options: ClassVar[Mapping[str, str]] = {}
+    options: ClassVar[Mapping[str, str]] = NAME_OPTIONS
+
+    def __init_subclass__(cls, **given: Any) -> None:
+        super().__init_subclass__(**given)
+        if "subject" not in cls.options:
+            cls.options = {**cls.options, **NAME_OPTIONS}
 
     def explains(self, folder: Folder) -> bool:
         """Whether the format, which the folder looks like, reads every volume in it. Reads only names."""

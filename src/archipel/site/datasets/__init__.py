@@ -20,11 +20,13 @@ if TYPE_CHECKING:
         quality_report,
         split_leakage,
         suggestions,
+        unclear_patients,
     )
     from archipel.site.datasets.catalog import Dataset, DatasetProblems
     from archipel.site.datasets.detected_format import DetectedFormat
     from archipel.site.datasets.estimates import BESIDE, Estimate, estimated, stored_grids, too_large
     from archipel.site.datasets.quality_report import HTML
+    from archipel.site.datasets.unclear_patients import UnclearPatients
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
@@ -33,6 +35,7 @@ else:
             "detected_format": ["DetectedFormat"],
             "estimates": ["BESIDE", "Estimate", "estimated", "stored_grids", "too_large"],
             "quality_report": ["HTML"],
+            "unclear_patients": ["UnclearPatients"],
         },
         modules=[
             "catalog",
@@ -43,6 +46,7 @@ else:
             "quality_report",
             "split_leakage",
             "suggestions",
+            "unclear_patients",
         ],
     )
 
@@ -53,6 +57,7 @@ __all__ = [
     "DatasetProblems",
     "DetectedFormat",
     "Estimate",
+    "UnclearPatients",
     "catalog",
     "detected_format",
     "estimated",
@@ -64,4 +69,5 @@ __all__ = [
     "stored_grids",
     "suggestions",
     "too_large",
+    "unclear_patients",
 ]
