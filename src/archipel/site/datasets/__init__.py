@@ -20,7 +20,6 @@ if TYPE_CHECKING:
         quality_report,
         split_leakage,
         suggestions,
-        unclear_patients,
     )
     from archipel.site.datasets.catalog import Dataset, DatasetProblems
     from archipel.site.datasets.detected_format import DetectedFormat
@@ -46,7 +45,6 @@ else:
             "quality_report",
             "split_leakage",
             "suggestions",
-            "unclear_patients",
         ],
     )
 
@@ -69,5 +67,4 @@ __all__ = [
     "stored_grids",
     "suggestions",
     "too_large",
-    "unclear_patients",
 ]
