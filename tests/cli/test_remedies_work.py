@@ -97,7 +97,7 @@ def names_with_endings(given: Input) -> Words:
     for part, ending in (("images", "_ds"), ("labels", "_ds_seg")):
         for path in sorted((given.folder / "data" / part).iterdir()):
             path.rename(path.with_name(path.name.replace(".nii.gz", f"{ending}.nii.gz")))
-    return ["dataset", "add", "brain", given.data()]
+    return ["dataset", "add", "brain", given.data(), "--format", "nifti-pairs"]
 
 
 def visits_in_names(given: Input) -> Words:
@@ -120,6 +120,7 @@ def an_unknown_format(given: Input) -> Words:
 
 def a_folder_of_datasets(given: Input) -> Words:
     write_pairs(given.folder / "data/first", 3)
+    write_pairs(given.folder / "data/second", 3)
     return ["dataset", "add", "brain", given.data()]
 
 
@@ -249,14 +250,14 @@ CASES: list[tuple[Make, str, Remedy]] = [
     (a_session_without_a_subject, "needs the option subject",
         lambda said, words, given: [[*words, "--option", f"subject={found('for example (.*)$', said)}"]]),
     (an_unknown_format, "is unknown", replaced("numpy", r"(npz)")),
-    (a_folder_of_datasets, "looks like a dataset",
+    (a_folder_of_datasets, "2 folders that look like a dataset each",
         lambda said, words, given: [[*words[:3], found(r"for example (\S+) \(", said)]]),
     (a_part_of_a_dataset, "a part of a dataset",
         lambda said, words, given: [[*words[:3], found(r"name the folder above, (\S+) \(", said)]]),
     (two_tables, "holds 2 tables",
         lambda said, words, given: [[*words, "--option", found(r"(file=)", said) + found(r"\((\S+),", said)]]),
     (pictures_of_two_sizes, "most have uint8",
-        lambda said, words, given: [[*words, "--option", found(r"(size=)WIDTHxHEIGHT", said) + "8x8"]]),
+        retyped(r"with (--option size=8x8) ")),
     (a_wrong_mode, "mode=grey", replaced("mode=grey", r"give (mode=gray) or")),
     (a_label_without_a_value, "is not VALUE=NAME",
         lambda said, words, given: [[*words[:-2], *found(r"for example (--label \S+)$", said).split()]]),

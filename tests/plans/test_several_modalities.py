@@ -212,17 +212,18 @@ def typed(command: str, *words: object):
 def test_a_dataset_of_several_modalities_is_evaluated_by_its_format_and_mapping(tmp_path: Path) -> None:
     root = medical_folder(tmp_path / "data", 2)
     plan = Pair()
-    found = evaluate_folder(plan, [plan.initial_model(0)], root, options={"label": "seg"})
+    found = evaluate_folder(plan, [plan.initial_model(0)], root, layout="medical-folder", options={"label": "seg"})
     assert found["count"] == 2 and found["mean"]["dice"] == {"whole": 1.0, "lesion": 1.0}
     (tmp_path / "plan.py").write_text(PLAN)
     (tmp_path / "model.safetensors").write_bytes(encode({"level": np.float32(1).reshape(())}))
     (tmp_path / "swapped.toml").write_text('[modalities]\nT1 = "T2"\nT2 = "T1"\n')
     words = ("--model", tmp_path / "model.safetensors", "--plan", tmp_path / "plan.py", "--data", root, "--json")
+    words = (*words, "--format", "medical-folder")
     done = typed("evaluate", *words, "--option", "label=seg")
     assert done.exit_code == 0 and json.loads(done.stdout) == found, done.output
     wrong = typed("evaluate", *words, "--option", "label=seg", "--mapping", tmp_path / "swapped.toml")
     assert json.loads(wrong.stdout)["mean"]["dice"]["whole"] == 0.0
-    unlabelled = typed("evaluate", *words, "--format", "medical-folder", "--option", "modalities=T1,T2")
+    unlabelled = typed("evaluate", *words, "--option", "modalities=T1,T2")
     assert "holds no labelled subject" in str(unlabelled.exception)
 
 
