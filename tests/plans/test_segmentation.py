@@ -131,8 +131,8 @@ def test_an_ensemble_averages_probabilities():
     image = np.random.default_rng(0).choice([-1, 1], size=(8, 8, 8)).astype(np.float32)
     models = [{"level": np.float32(level).reshape(())} for level in (-9.0, 0.0, 0.5)]
     plan = Bright()
-    together = predict(plan, models, image, np.eye(4))
-    assert np.array_equal(together, predict(plan, models[1:2], image, np.eye(4)))
+    together = predict(plan, models, {"image": image}, np.eye(4))
+    assert np.array_equal(together, predict(plan, models[1:2], {"image": image}, np.eye(4)))
 
 
 def test_a_folder_is_evaluated_per_subject_and_on_the_mean(tmp_path):
@@ -163,7 +163,7 @@ def test_what_cannot_be_predicted_or_evaluated_is_named(tmp_path):
     with pytest.raises(BadInput, match=r"does not end in \.nii\.gz"):
         predict_path(plan, model, tmp_path / "images/sub-0.nii.gz", tmp_path / "out.mha")
     with pytest.raises(BadInput, match=r"parameter level: .* absent in the model"):
-        predict(plan, [{"other": np.zeros(1)}], np.zeros((4, 4, 4), np.float32), np.eye(4))
+        predict(plan, [{"other": np.zeros(1)}], {"image": np.zeros((4, 4, 4), np.float32)}, np.eye(4))
     (tmp_path / "labels/sub-0.nii.gz").unlink()
     with pytest.raises(BadInput, match="has 1 problems"):
         evaluate_folder(plan, model, tmp_path)

@@ -240,3 +240,23 @@ def test_a_plan_may_be_a_class_of_an_imported_file(
 
     with pytest.raises(BadInput, match="%%writefile"):
         federation.create(Loose)
+
+
+def test_a_dataset_that_lacks_a_modality_of_the_plan_is_left_out_aloud(
+    federation: archipel.Federation, tell: Tell, tmp_path: Path
+) -> None:
+    needs = 'DataNeeds(kind="volumes", modalities=("T1", "T2"), minimum_subjects=2)'
+    plan = tmp_path / "on_two_modalities.py"
+    plan.write_text(TINY_PLAN.read_text().replace('DataNeeds(kind="arrays", minimum_subjects=2)', needs))
+
+    def volumes(name: str, *modalities: str) -> DatasetSummary:
+        return DatasetSummary(name=name, kind="volumes", subjects=9, modalities=modalities)
+
+    tell("site-a", [volumes("silent"), volumes("both", "FLAIR", "T1", "T2")])
+    tell("site-b", [volumes("one", "T1")])
+    tell("site-c", [volumes("silent")])
+    with pytest.warns(UserWarning, match=r"left out: site-b \(one does not report image T2\)"):
+        made = federation.create(plan)
+    assert [(one.site, one.dataset) for one in made.job.roster] == [("site-a", "both"), ("site-c", "silent")]
+    chosen = federation.create(plan, sites=["site-b"]).job
+    assert [one.dataset for one in chosen.roster] == ["one"], "a mapping at the site may have the other"

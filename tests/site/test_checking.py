@@ -33,7 +33,7 @@ from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawals.withdrawals import withdraw
 from archipel.site.withdrawn.opt_outs import OPT_OUT, OptOut
 from archipel.vocabulary import NotFound, Refused, ShowProgress, Task
-from worlds.data_files import write_pairs, write_volume
+from worlds.data_files import write_pairs, write_rows, write_volume
 from worlds.offers import VOXELS, findings, offered
 from worlds.people import ANNA, approve
 
@@ -292,3 +292,28 @@ def test_the_command_prints_each_step_and_its_exit_code_says_whether_to_go_on(
     assert (done.exit_code, document["go"]) == (1, False)
     assert [one["step"] for one in document["steps"]] == ["dummy", "preflight"]
     assert job_hash(offers.offered(with_table.database, "heart").job)
+
+
+def test_a_dataset_that_is_named_is_checked_whatever_is_approved(with_table: StateFolder, tmp_path: Path) -> None:
+    offered(with_table, tmp_path)
+    approve(with_table, "heart")
+    datasets.add(with_table, "other", write_rows(tmp_path / "other", 12), "npz", by=ANNA)
+    state = str(with_table.folder)
+
+    def checked(*words: str) -> tuple[int, dict[str, Any]]:
+        done = CliRunner().invoke(app, ["check", "heart", "--state", state, "--json", *words])
+        assert done.output.startswith("{"), (done.output, done.exception)
+        steps = json.loads(done.output)["steps"]
+        return done.exit_code, {one["step"]: one["figures"] for one in steps}
+
+    code, own = checked()
+    other_code, other = checked("--dataset", "other")
+    assert (code, other_code) == (0, 0)
+    counts = [sum(one["preflight"][f"{side}_samples"] for side in ("training", "validation")) for one in (own, other)]
+    assert counts == [6, 12]
+    again = checked("--dataset", "table")
+    assert sum(again[1]["preflight"][f"{side}_samples"] for side in ("training", "validation")) == 6
+    local = CliRunner().invoke(app, ["check", "heart", "--state", state, "--dataset", "other", "--step", "local"])
+    assert isinstance(local.exception, Refused) and "is not approved at this site" in str(local.exception)
+    shutil.rmtree(tmp_path / "other")
+    assert checked("--dataset", "other")[0] == 1

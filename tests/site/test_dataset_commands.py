@@ -136,7 +136,7 @@ def test_an_option_that_only_one_format_has_says_the_format(terminal: Terminal, 
 def test_a_name_that_differs_in_large_letters_only_is_taken(terminal: Terminal, tmp_path: Path) -> None:
     said = str(terminal("dataset", "add", "Table", str(tmp_path / "data")).exception)
     assert "dataset Table: is in the catalog already as table" in said
-    assert "archipel site dataset map table gives it another mapping" in said
+    assert "scan its folder again (archipel site dataset check table)" in said
 
 
 def test_a_folder_that_is_a_dataset_already_is_said(terminal: Terminal, tmp_path: Path) -> None:

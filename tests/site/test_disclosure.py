@@ -187,3 +187,21 @@ def test_nothing_is_told_but_these_fields() -> None:
     assert set(json.loads(DatasetSummary(name="a", kind="arrays", subjects="<5").model_dump_json())) == set(
         DatasetSummary.model_fields
     )
+
+
+def test_modalities_by_the_fields_own_words_are_told_and_no_other_name(hospital: StateFolder, tmp_path: Path) -> None:
+    entry = datasets.add(hospital, "brain", write_pairs(tmp_path / "brain", 6), "nifti-pairs", by=ANNA).dataset
+    held = {"T1w": 6, "t1-ce": 6, "FLAIR": 4, "CT": 1, "smith_T1": 6, "20200101": 6, "2T1": 1, "label": 6}
+    several = entry.model_copy(update={"summary": entry.summary.model_copy(update={"modalities": held})})
+    assert disclosure.summary(several, 5).modalities == ("CT", "FLAIR", "T1w", "t1-ce")
+
+
+def test_a_label_that_no_sample_has_is_not_offered(hospital: StateFolder, tmp_path: Path) -> None:
+    mapping = DataMapping(labels={"2": 5}, label_names={"1": "anterior", "2": "posterior", "5": "tail", "9": "ghost"})
+    root = write_pairs(tmp_path / "brain", 6)
+    added = datasets.add(hospital, "brain", root, "nifti-pairs", mapping=mapping, by=ANNA)
+    assert disclosure.summary(added.dataset, 5).labels == {"1": "anterior", "5": "tail"}
+    assert added.unmatched == (
+        "label_names.2 posterior: no sample has value 2 (there: 1, 5)",
+        "label_names.9 ghost: no sample has value 9 (there: 1, 5)",
+    )

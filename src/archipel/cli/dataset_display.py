@@ -199,7 +199,9 @@ def listing_problems(screen: Screen) -> Iterator[None]:
         print_detected(screen, error.detected)
         print_problems(screen, error.problems, of_a_kind=OF_A_KIND)
         count = pluralise(len(error.problems), "problem")
-        raise BadInput(error.thing, f"has {count}", error.remedy, code=error.code) from error
+        raise BadInput(
+            error.thing, f"has {count}", error.remedy, code=error.code, values=error.values, command=error.command
+        ) from error
 
 
 def print_needs(screen: Screen, experiment: str, answers: Iterable[Answer]) -> None:

@@ -21,15 +21,30 @@ app = typer.Typer(help="Score a downloaded model on labelled volumes.")
 def evaluate(
     model: Annotated[list[Path], typer.Option("--model", help="A .safetensors file; several files are an ensemble.")],
     plan: Annotated[Path, typer.Option("--plan", help=f"{PLAN} The plan is run: use one that you trust.")],
-    data: Annotated[Path, typer.Option("--data", help="A folder with images/ and labels/, or one such per site.")],
+    data: Annotated[
+        Path, typer.Option("--data", help="A folder with images/ and labels/, one such per site, or a dataset.")
+    ],
     entry: Entry = None,
+    layout: Annotated[
+        str | None, typer.Option("--format", help="The format of the data (by default detected).")
+    ] = None,
+    option: Annotated[list[str] | None, typer.Option("--option", help="NAME=VALUE, an option of the format.")] = None,
+    mapping: Annotated[
+        Path | None, typer.Option("--mapping", help="A TOML file with the data's mapping of labels and modalities.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Dice per label and of the whole structure, and HD95 in mm, for each subject and their mean."""
+    from archipel.cli.site_dataset import read_options
+    from archipel.data import read_mapping
     from archipel.plans import load_own, package
     from archipel.plans.inference import evaluate_folder, read_models
 
-    evaluation = evaluate_folder(load_own(package(plan, entry=entry)), read_models(model), data)
+    evaluation = evaluate_folder(
+        load_own(package(plan, entry=entry)), read_models(model), data,
+        layout=layout, options=read_options(option or []),
+        mapping=read_mapping(mapping) if mapping else None,
+    )  # fmt: skip
     if as_json:
         typer.echo(json.dumps(evaluation))
         return

@@ -9,12 +9,16 @@ import typer
 
 from archipel.cli.plan_option import PLAN, Entry
 
+SOURCE = (
+    "A .nii.gz volume, or a folder of them. For a plan of several modalities, a folder with a file of each for every "
+    "case: T1/CASE.nii.gz and T2/CASE.nii.gz, or CASE_T1.nii.gz and CASE_T2.nii.gz."
+)
 app = typer.Typer(help="Run a downloaded model on new volumes.")
 
 
 @app.command()
 def predict(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="A .nii.gz volume, or a folder of them.")],
+    source: Annotated[Path, typer.Argument(metavar="IN", help=SOURCE)],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="The file or folder for the predicted labels.")],
     model: Annotated[list[Path], typer.Option("--model", help="A .safetensors file; several make an ensemble.")],
     plan: Annotated[Path, typer.Option("--plan", help=f"{PLAN} The plan is run: use one that you trust.")],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -194,7 +195,8 @@ def cohort_withdraw(
             site, subjects or [], by=person(), listed=listed, dataset=dataset, reason=reason, watch=Watch(show)
         )
     for unknown_subject in done.mistyped:
-        near = f"; did you mean {' or '.join(unknown_subject.suggestions)}?" if unknown_subject.suggestions else ""
+        near = " or ".join(map(shlex.quote, unknown_subject.suggestions))
+        near = f"; did you mean {near}?" if near else ""
         where = f"dataset {dataset}" if dataset else "any dataset here"
         screen.print(escape_hidden_lines(f"{unknown_subject.subject} matches no subject in {where}{near}"))
     if not done.patients and not done.mistyped:

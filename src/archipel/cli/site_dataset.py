@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +20,7 @@ from archipel.vocabulary.visible import escape_hidden_lines
 
 if TYPE_CHECKING:
     from archipel.data import DataMapping
+    from archipel.site.services import AddedDataset
 
 dataset_app = typer.Typer(name="dataset", help="The site's datasets.", no_args_is_help=True)
 Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's name, as `dataset list` shows it.")]
@@ -57,6 +59,7 @@ def dataset_add(
     ] = False,
 ) -> None:
     """Check a folder of data and add it to the catalog; nothing is added while anything is wrong with it."""
+    from archipel.site.datasets import UnclearPatients
     from archipel.site.services import datasets
 
     asked = asked_mapping(mapping, label)
@@ -65,12 +68,24 @@ def dataset_add(
     if given := {name: text for name, text in templates.items() if text}:
         layout, options = layout or "layout", options | given
     screen = console()
-    waiting = screen.progress(f"reading and hashing {describe_extent(datasets.folder_extent(path))} in {path}")
-    with opened(state) as site, listing_problems(screen), waiting as show:
-        added = datasets.add(
-            site, name, path, layout, by=person(), options=options, mapping=asked, leave_out_faulty=leave_out_faulty,
-            watch=Watch(show),
-        )  # fmt: skip
+    reading = f"reading and hashing {describe_extent(datasets.folder_extent(path))} in {path}"
+    with opened(state) as site, listing_problems(screen):
+
+        def add(options: Mapping[str, str]) -> AddedDataset:
+            with screen.progress(reading) as show:
+                return datasets.add(
+                    site, name, path, layout, by=person(), options=options, mapping=asked,
+                    leave_out_faulty=leave_out_faulty, watch=Watch(show),
+                )  # fmt: skip
+
+        try:
+            added = add(options)
+        except UnclearPatients as error:
+            if not (error.as_visits and at_a_terminal()):
+                raise
+            screen.print(escape_hidden_lines(f"dataset {name} {error.cause}"))
+            together = typer.confirm("Are the names in brackets visits of one patient?")
+            added = add(options | (error.as_visits if together else error.as_patients))
     print_detected(screen, added.detected)
     dataset_display.print_scan_problems(screen, name, added.problems)
     _print_unmatched(screen, added.unmatched)
@@ -79,6 +94,11 @@ def dataset_add(
     entry = added.dataset
     content = dataset_display.short_summary(entry.summary)
     screen.print(escape_hidden_lines(f"dataset {entry.name} added: {pluralise(entry.subjects, 'subject')}; {content}"))
+
+
+def at_a_terminal() -> bool:
+    """Whether a person can answer a question of this command."""
+    return sys.stdin.isatty()
 
 
 def _print_unmatched(screen: Screen, lines: Iterable[str]) -> None:

@@ -43,6 +43,7 @@ from archipel.data.requests import request_of
 from archipel.data.sample_columns import Digests, Samples, SamplesBuilder, digests_of, hex_of
 from archipel.data.sample_data import Affine, FloatVolume, LabelVolume, SampleData
 from archipel.data.samples import LABEL, ColumnSummary, DataIssue, DataSchema, Sample, Scan, SubjectId, problem_of
+from archipel.data.subject_ids import meant
 from archipel.data.subjects import RawSource, Source, SubjectSet, Volume, split, usable, verify
 from archipel.data.volumes import Orientation
 
@@ -94,6 +95,7 @@ __all__ = [
     "draw",
     "format_named",
     "hex_of",
+    "meant",
     "problem_of",
     "pseudonym",
     "read_mapping",

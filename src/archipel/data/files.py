@@ -95,6 +95,8 @@ ExamineBytes = Callable[[Path, bytes], Found]
 
 LeavesOut = Callable[[str], bool]
 """Whether a subject is excluded or withdrawn."""
+PatientOf = Callable[[str, str], tuple[str, str]]
+"""Patient and session of a visit that a format calls by a name and a session of its own."""
 
 
 class FileIndex(Protocol):
@@ -126,9 +128,9 @@ class MemoryIndex:
 class Folder:
     """A dataset's root as formats see it: files inside it, examined through an index.
 
-    ``leaves_out`` says of a subject whether the site leaves it out; its files are not read. ``limits`` bound
-    what a file may hold; an index does not store by which of them a file was refused. ``options`` are what a person
-    said about the dataset when adding it.
+    ``leaves_out`` says of a subject whether the site leaves it out; its files are not read. ``patient_of`` says whose
+    visit it is that a format calls by a name and a session. ``limits`` bound what a file may hold; an index does not
+    store by which of them a file was refused. ``options`` are what a person said about the dataset when adding it.
     """
 
     def __init__(
@@ -138,6 +140,7 @@ class Folder:
         leaves_out: LeavesOut | None = None,
         limits: DataLimits = DATA_LIMITS,
         options: Mapping[str, str] | None = None,
+        patient_of: PatientOf | None = None,
     ) -> None:
         self.root = root
         self.options = dict(options or {})
@@ -145,7 +148,9 @@ class Folder:
         self.listed: tuple[list[str], list[DataIssue]] | None = None
         """The places of all volumes and what was wrong with names, once they were listed."""
         self.index = index or MemoryIndex()
-        self.leaves_out: LeavesOut = leaves_out or (lambda _: False)
+        self.patient_of: PatientOf = patient_of or (lambda name, session: (name, session))
+        out = leaves_out or (lambda _: False)
+        self.leaves_out: LeavesOut = out if patient_of is None else lambda name: out(self.patient_of(name, "")[0])
         self.limits = limits
 
     def files(self, pattern: str, problems: list[DataIssue]) -> Iterator[str]:

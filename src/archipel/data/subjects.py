@@ -62,8 +62,20 @@ class Volume(NamedTuple):
 
     @property
     def image(self) -> FloatVolume:
-        """The first modality."""
+        """The only modality. Raises BadInput (code ``bad-plan``) when the plan reads several."""
+        if len(self.images) > 1:
+            raise BadInput(
+                Thing.worded(self.id, sample=self.id),
+                f"has {len(self.images)} images ({', '.join(self.images)}), and volume.image is one of them only",
+                "read volume.stacked for all of them, or volume.images by name",
+                code=ErrorCode.BAD_PLAN,
+            )
         return next(iter(self.images.values()))
+
+    @property
+    def stacked(self) -> FloatVolume:
+        """All modalities in the order in which the plan names them, float32 ``[C, X, Y, Z]``."""
+        return np.stack(list(self.images.values()))
 
 
 class Table(NamedTuple):

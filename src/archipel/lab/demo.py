@@ -187,7 +187,7 @@ def _slice(site: str, root: Path, subject: Sample, plan: Plan, arrays: Mapping[s
     (reading,) = format_named("nifti-pairs").read(root, [subject], {})
     image, label, affine = reading.images["image"], reading.label, reading.affine
     assert affine is not None
-    found = predict(plan, [arrays], image, affine, thing=subject.name)
+    found = predict(plan, [arrays], reading.images, affine, thing=subject.name)
     truth = np.zeros_like(found) if label is None else label
     dice = dice_scores(found, truth, {1: "anterior", 2: "posterior"})["whole"]
     return middle_slice(site, subject.name, image, truth, found, affine, dice)

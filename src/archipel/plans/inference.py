@@ -1,25 +1,37 @@
 """A trained model on new volumes: labels on each image's own grid, and how good they are where the truth is known.
 
-Any ``SegmentationPlan`` works; several models form an ensemble by the mean of their probabilities.
+Any ``SegmentationPlan`` works, of one modality or several; several models form an ensemble by the mean of their
+probabilities.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
 
-from archipel.data import Affine, FloatVolume, LabelVolume, format_named, scan
-from archipel.data.volumes import read_image
+from archipel.data import (
+    Affine,
+    Cohort,
+    DataMapping,
+    FloatVolume,
+    LabelVolume,
+    RawSource,
+    Sample,
+    SubjectSet,
+    Volume,
+    scan,
+)
+from archipel.data.formats import guessed, settled
 from archipel.plans.base import Array, Plan
+from archipel.plans.cases import SUFFIX, cases_in, check_suffix
 from archipel.plans.surfaces import hausdorff_95
 from archipel.tensors import decode
-from archipel.vocabulary import BadInput, ErrorCode, Thing
+from archipel.vocabulary import BadInput, DataNeeds, ErrorCode, Thing
 
-SUFFIX = ".nii.gz"
 Models = Sequence[Mapping[str, Array]]
 
 
@@ -40,38 +52,37 @@ def read_models(paths: Sequence[Path]) -> list[dict[str, Array]]:
     return models
 
 
-def predict(plan: Plan, models: Models, image: FloatVolume, affine: Affine, *, thing: str = "image") -> LabelVolume:
-    """Label values (int16) of ``image`` (float32 ``[X, Y, Z]``) on its own grid.
+def predict(
+    plan: Plan, models: Models, images: Mapping[str, FloatVolume], affine: Affine, *, thing: str = "image"
+) -> LabelVolume:
+    """Label values (int16) of a volume on its own grid; ``images`` are float32 ``[X, Y, Z]`` by the plan's modalities,
+    ``image`` where the plan names none.
 
-    Raises BadInput for a plan that does not segment, a model that does not fit it, or a volume of other voxel sizes.
+    Raises BadInput for a plan that does not segment, a model that does not fit it, a modality that is not given, or a
+    volume of other voxel sizes.
     """
-    return _Segmenter.of(plan, models).labels(image, affine, thing)
+    return _Segmenter.of(plan, models).labels(images, affine, thing)
 
 
 def predict_path(plan: Plan, models: Models, source: Path, target: Path) -> list[Path]:
-    """Segment one ``.nii.gz`` file into the file ``target``, or every one of a folder into the folder ``target``.
+    """Segment one ``.nii.gz`` file into the file ``target``, or every case of a folder into the folder ``target``, as
+    ``<case>.nii.gz``.
 
-    A folder with ``images/`` is read there. Returns the files written; existing ones are replaced. Raises BadInput
-    when there is nothing to read.
+    A folder with ``images/`` is read there if the plan reads one modality; for several see ``cases``. Returns the
+    files written; existing ones are replaced. Raises BadInput when there is nothing to read, and before anything is
+    written for a case without a modality.
     """
-    if source.is_dir():
-        folder = source / "images" if (source / "images").is_dir() else source
-        files = sorted(path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith("."))
-        if not files:
-            raise BadInput(Thing.file(source), f"holds no *{SUFFIX}", "name a volume or a folder of volumes")
-        pairs = [(path, target / path.name) for path in files]
-    elif source.is_file():
-        pairs = [(source, target / source.name if target.is_dir() else target)]
-    else:
-        raise BadInput(Thing.file(source), "is not there", "name a volume or a folder of volumes")
-    for path in (path for pair in pairs for path in pair):
-        if not path.name.endswith(SUFFIX):
-            raise BadInput(Thing.file(path.name), f"does not end in {SUFFIX}", "name a compressed NIfTI file")
     segmenter = _Segmenter.of(plan, models)
-    for path, out in pairs:
-        image, affine = read_image(path)
-        _write(segmenter.labels(image, affine, path.name), path, out)
-    return [out for _, out in pairs]
+    cases = cases_in(source, segmenter.needs.images)
+    is_one = source.is_file() and not target.is_dir()
+    outputs = [target if is_one else target / f"{case.name}{SUFFIX}" for case in cases]
+    for out in outputs:
+        check_suffix(out)
+    for case, out in zip(cases, outputs, strict=True):
+        images, affine = case.read()
+        like = next(iter(case.files.values()))
+        _write(segmenter.labels(images, affine, case.name), like, out)
+    return outputs
 
 
 def _write(labels: LabelVolume, like: Path, target: Path) -> None:
@@ -97,16 +108,61 @@ class Evaluation(TypedDict):
     count: int
 
 
-def evaluate_folder(plan: Plan, models: Models, root: Path) -> Evaluation:
-    """Compare predictions with the labels under ``root`` (``images/`` and ``labels/``, or one such folder per site).
+def evaluate_folder(
+    plan: Plan,
+    models: Models,
+    root: Path,
+    *,
+    layout: str | None = None,
+    options: Mapping[str, str] | None = None,
+    mapping: DataMapping | None = None,
+) -> Evaluation:
+    """Compare predictions with the labels under ``root``: ``images/`` and ``labels/``, one such folder per site, or a
+    dataset in the format ``layout`` (by default detected) with its ``options`` and ``mapping``.
 
     A missing distance (one of the two is empty) is None and left out of the mean. Raises BadInput listing every
-    problem of the data.
+    problem of the data, and when no subject has a label.
     """
     segmenter = _Segmenter.of(plan, models)
-    roots = [root] if (root / "images").is_dir() else sorted(path.parent for path in root.glob("*/images"))
-    scans = [(folder, scan("nifti-pairs", folder)) for folder in roots] or [(root, scan("nifti-pairs", root))]
-    problems = [str(problem) for _, scan_result in scans for problem in scan_result.errors]
+    subjects: dict[str, Scores] = {}
+    for name, volume in _volumes(root, segmenter.needs, layout, options or {}, mapping or DataMapping()):
+        if volume.label is not None:
+            predicted = segmenter.labels(volume.images, volume.affine, name)
+            subjects[name] = segmenter.scores(predicted, volume.label, volume.affine)
+    if not subjects:
+        raise BadInput(Thing.folder(root), "holds no labelled subject", "name a folder with images and labels")
+    return {"subjects": subjects, "mean": _means(list(subjects.values())), "count": len(subjects)}
+
+
+def _volumes(
+    root: Path, needs: DataNeeds, layout: str | None, options: Mapping[str, str], mapping: DataMapping
+) -> Iterator[tuple[str, Volume]]:
+    """Each subject's name, after its site's where there are several, and its volumes as the plan reads them."""
+    sites = [] if layout or (root / "images").is_dir() else sorted(path.parent for path in root.glob("*/images"))
+    is_pairs = bool(sites) or (root / "images").is_dir() or not root.is_dir()
+    found = layout or ("nifti-pairs" if is_pairs else guessed(root, options)[0].format)
+    cohorts = [(folder, _cohort(folder, found, options, mapping)) for folder in sites or [root]]
+    _check_problems(root, [problem for _, (_, problems) in cohorts for problem in problems])
+    for folder, (cohort, _) in cohorts:
+        samples = cohort.samples
+        for sample, volume in zip(samples, _read(folder, cohort, samples, needs), strict=True):
+            yield sample.name if len(cohorts) == 1 else f"{folder.name}/{sample.name}", volume
+
+
+def _cohort(folder: Path, layout: str, options: Mapping[str, str], mapping: DataMapping) -> tuple[Cohort, list[str]]:
+    """A folder's samples, and the sentence of every problem."""
+    kept = settled(layout, folder, options) if folder.is_dir() else dict(options)
+    found = scan(layout, folder, kept)
+    cohort = Cohort(dataset="data", format=layout, options=kept, mapping=mapping, samples=found.samples)
+    return cohort, [str(problem) for problem in found.errors]
+
+
+def _read(folder: Path, cohort: Cohort, samples: Sequence[Sample], needs: DataNeeds) -> Iterator[Volume]:
+    images_only = needs.model_copy(update={"target": None})
+    yield from SubjectSet(RawSource(folder, cohort), tuple(samples), images_only, cohort.mapping).volumes()
+
+
+def _check_problems(root: Path, problems: Sequence[str]) -> None:
     if problems:
         raise BadInput(
             Thing.folder(root),
@@ -115,15 +171,6 @@ def evaluate_folder(plan: Plan, models: Models, root: Path) -> Evaluation:
             code=ErrorCode.BAD_DATA,
             values={"problems": len(problems)},
         )
-    subjects: dict[str, Scores] = {}
-    for folder, scan_result in scans:
-        readings = format_named("nifti-pairs").read(folder, scan_result.samples, {})
-        for sample, reading in zip(scan_result.samples, readings, strict=True):
-            name = sample.name if len(scans) == 1 else f"{folder.name}/{sample.name}"
-            image, label, affine = reading.images["image"], reading.label, reading.affine
-            if label is not None and affine is not None:
-                subjects[name] = segmenter.scores(segmenter.labels(image, affine, name), label, affine)
-    return {"subjects": subjects, "mean": _means(list(subjects.values())), "count": len(subjects)}
 
 
 def _means(rows: list[Scores]) -> Scores:
@@ -157,8 +204,14 @@ class _Segmenter:
             raise BadInput("models", "none was given", "name at least one model file")
         return cls(plan, plan.networks(models))
 
-    def labels(self, image: FloatVolume, affine: Affine, thing: str) -> LabelVolume:
-        found: LabelVolume = self.plan.segment(self.networks, thing, image, affine)
+    @property
+    def needs(self) -> DataNeeds:
+        """What the plan reads."""
+        found: DataNeeds = self.plan.needs
+        return found
+
+    def labels(self, images: Mapping[str, FloatVolume], affine: Affine, thing: str) -> LabelVolume:
+        found: LabelVolume = self.plan.segment(self.networks, thing, images, affine)
         return found
 
     def scores(self, predicted: LabelVolume, truth: LabelVolume, affine: Affine) -> dict[str, dict[str, float | None]]:

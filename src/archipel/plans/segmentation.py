@@ -1,4 +1,4 @@
-"""SegmentationPlan: label every voxel of a 3-D image, trained on whole volumes of a common shape.
+"""SegmentationPlan: label every voxel of 3-D images, trained on whole volumes of a common shape.
 
 The researcher declares the labels, the shape and the network; reading, orientation, normalisation, validation in each
 subject's original grid and prediction follow from that. The ``whole`` structure is the union of all labels.
@@ -24,7 +24,8 @@ class SegmentationPlan(TorchPlan):
     """Base of segmentation plans on volumes.
 
     Declare ``needs`` with labels, for example ``{"1": "anterior", "2": "posterior"}``; the network's output channels
-    are the background and then the labels in rising order. ``shape`` is what a training volume is cut or padded to;
+    are the background and then the labels in rising order, its input channels the modalities in the order of ``needs``,
+    one where it names none. ``shape`` is what a training volume is cut or padded to;
     ``divisor`` what the network's input sizes must be multiples of. Validation metrics follow from the labels:
     ``dice`` of the whole structure and ``dice_<label>`` of each.
 
@@ -54,22 +55,23 @@ class SegmentationPlan(TorchPlan):
         return {int(value): name for value, name in sorted(cls.needs.labels.items(), key=lambda item: int(item[0]))}
 
     def examples(self, subjects: SubjectSet) -> tuple[Tensor, Tensor]:
-        """Images float32 ``[N, 1, *shape]`` and channel numbers int64 ``[N, 1, *shape]`` of all subjects."""
-        images = np.zeros((len(subjects), *self.shape), dtype=np.float32)
+        """Images float32 ``[N, C, *shape]``, a channel per modality in the order of ``needs``, and channel numbers
+        int64 ``[N, 1, *shape]`` of all subjects."""
+        images = np.zeros((len(subjects), len(self.needs.images), *self.shape), dtype=np.float32)
         labels = np.zeros((len(subjects), *self.shape), dtype=np.int64)
         for place, volume in enumerate(subjects.volumes()):
-            image = self._network_input(volume.id, volume.image, volume.affine, self._levels_of(volume))
-            window = Window.centred(image.shape, self.shape)
+            image = self._network_input(volume.id, volume.images, volume.affine, self._levels_of(volume))
+            window = Window.centred(image.shape[1:], self.shape)
             label = Orientation.of(volume.affine).apply(self._channels(volume))
-            images[place][window.common] = image[window.volume]
+            images[place][:, *window.common] = image[:, *window.volume]
             labels[place][window.common] = label[window.volume]
-        return torch.from_numpy(images)[:, None], torch.from_numpy(labels)[:, None]
+        return torch.from_numpy(images), torch.from_numpy(labels)[:, None]
 
-    def _levels_of(self, volume: Volume) -> Levels:
-        """Measured once per subject, because examples may be made in every epoch."""
-        known: dict[str, Levels] = self.__dict__.setdefault("_levels", {})
+    def _levels_of(self, volume: Volume) -> Mapping[str, Levels]:
+        """Of each modality, measured once per subject, because examples may be made in every epoch."""
+        known: dict[str, Mapping[str, Levels]] = self.__dict__.setdefault("_levels", {})
         if volume.id not in known:
-            known[volume.id] = Levels.of(volume.image)
+            known[volume.id] = {name: Levels.of(image) for name, image in volume.images.items()}
         return known[volume.id]
 
     def prepare(self, training: SubjectSet, validation: SubjectSet, context: Context) -> None:
@@ -89,7 +91,7 @@ class SegmentationPlan(TorchPlan):
             (inputs, (window, volume.affine, volume.label))
             for volume in self._validation_volumes or self._validation.volumes()
             if volume.label is not None
-            for inputs, window in [self._one_input(volume.id, volume.image, volume.affine, self._levels_of(volume))]
+            for inputs, window in [self._one_input(volume.id, volume.images, volume.affine, self._levels_of(volume))]
         )
         with torch.inference_mode():
             rows = [
@@ -109,26 +111,31 @@ class SegmentationPlan(TorchPlan):
         self,
         networks: Sequence[torch.nn.Module],
         subject_id: str,
-        image: FloatVolume,
+        images: Mapping[str, FloatVolume],
         affine: Affine,
-        levels: Levels | None = None,
+        levels: Mapping[str, Levels] | None = None,
     ) -> LabelVolume:
-        """Label values int16 on the image's own grid, from one network or from an ensemble's mean probabilities.
+        """Label values int16 on the images' own grid, from one network or from an ensemble's mean probabilities.
 
-        The volume is padded, never cut: a fully convolutional network takes any size that ``divisor`` divides.
+        ``images`` are float32 ``[X, Y, Z]`` by modality. The volume is padded, never cut: a fully convolutional network
+        takes any size that ``divisor`` divides.
         """
-        inputs, window = self._one_input(subject_id, image, affine, levels)
+        inputs, window = self._one_input(subject_id, images, affine, levels)
         with torch.inference_mode():
             return self._labels(self.ensemble(networks, inputs), window, affine)
 
     def _one_input(
-        self, subject_id: str, image: FloatVolume, affine: Affine, levels: Levels | None
+        self,
+        subject_id: str,
+        images: Mapping[str, FloatVolume],
+        affine: Affine,
+        levels: Mapping[str, Levels] | None,
     ) -> tuple[Tensor, Window]:
-        """A batch of one, float32 ``[1, 1, X, Y, Z]``, and where the volume is in it."""
-        turned = self._network_input(subject_id, image, affine, levels)
-        padded = [max(own, common) for own, common in zip(turned.shape, self.shape, strict=True)]
-        window = Window.centred(turned.shape, [-(-size // self.divisor) * self.divisor for size in padded])
-        return torch.from_numpy(window.fit(turned))[None, None], window
+        """A batch of one, float32 ``[1, C, X, Y, Z]``, and where the volume is in it."""
+        turned = self._network_input(subject_id, images, affine, levels)
+        padded = [max(own, common) for own, common in zip(turned.shape[1:], self.shape, strict=True)]
+        window = Window.centred(turned.shape[1:], [-(-size // self.divisor) * self.divisor for size in padded])
+        return torch.from_numpy(np.stack([window.fit(channel) for channel in turned]))[None], window
 
     def _labels(self, outputs: Tensor, window: Window, affine: Affine) -> LabelVolume:
         # The index of the largest channel; argmax takes ten times as long where channels are not the last axis.
@@ -137,10 +144,24 @@ class SegmentationPlan(TorchPlan):
         return np.asarray(Orientation.of(affine).undo(values[channels]))
 
     def _network_input(
-        self, subject_id: str, image: FloatVolume, affine: Affine, levels: Levels | None = None
+        self,
+        subject_id: str,
+        images: Mapping[str, FloatVolume],
+        affine: Affine,
+        levels: Mapping[str, Levels] | None = None,
     ) -> FloatVolume:
+        """The modalities of ``needs``, each normalised by itself, float32 ``[C, X, Y, Z]`` in RAS."""
+        lacking = [name for name in self.needs.images if name not in images]
+        if lacking:
+            raise BadInput(
+                Thing.worded(subject_id, sample=subject_id),
+                f"has no {' and no '.join(lacking)} (given: {', '.join(images) or 'no image'})",
+                f"give each image that the plan reads: {', '.join(self.needs.images)}",
+                code=ErrorCode.BAD_DATA,
+            )
         check_spacing(subject_id, affine, self.spacing, self.spacing_tolerance)
-        return np.asarray(Orientation.of(affine).apply(normalised(image, levels)))
+        turn, known = Orientation.of(affine), levels or {}
+        return np.stack([turn.apply(normalised(images[name], known.get(name))) for name in self.needs.images])
 
     def _channels(self, volume: Volume) -> NDArray[np.int16]:
         if volume.label is None:

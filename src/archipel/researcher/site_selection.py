@@ -97,15 +97,20 @@ def _objection(dataset: DatasetSummary, needs: DataNeeds) -> str:
 
 
 def _lacks(dataset: DatasetSummary, needs: DataNeeds) -> str:
-    """The columns that a dataset does not disclose, though it discloses others; a mapping at the site may have them."""
-    told = _told_columns(dataset)
-    lacking = [one.name for one in needs.all_columns if one.name not in told]
-    return f"does not report column {', '.join(lacking)}" if told and lacking else ""
+    """The images and columns that a dataset does not disclose, though it discloses others; a mapping at the site may
+    have them.
+    """
+    told = {"image": set(dataset.modalities), "column": _told_columns(dataset)}
+    asked = {"image": needs.images, "column": [one.name for one in needs.all_columns]}
+    lacking = {what: [name for name in names if name not in told[what]] for what, names in asked.items() if told[what]}
+    parts = [f"{what} {', '.join(names)}" for what, names in lacking.items() if names]
+    return f"does not report {' and '.join(parts)}" if parts else ""
 
 
 def _tells_all(dataset: DatasetSummary, needs: DataNeeds) -> bool:
     columns = {one.name for one in needs.all_columns} <= _told_columns(dataset)
-    return columns and (bool(dataset.labels) or not needs.labels)
+    images = set(needs.images) <= set(dataset.modalities)
+    return columns and images and (bool(dataset.labels) or not needs.labels)
 
 
 def _told_columns(dataset: DatasetSummary) -> set[str]:

@@ -28,7 +28,6 @@ class RemedyName(StrEnum):
     LIST_DATASETS = "list-datasets"
     LIST_FORMATS = "list-formats"
     CHECK_DATASET = "check-dataset"
-    MAP_DATASET = "map-dataset"
     LIST_COHORTS = "list-cohorts"
     LIST_ERRORS = "list-errors"
     EXPORT_JOURNAL = "export-journal"
@@ -183,17 +182,6 @@ class CheckDataset(Remedy):
     def command_line(self) -> tuple[str, ...]:
         """``archipel site dataset check``."""
         return "site", "dataset", "check", "--", self.dataset
-
-
-class MapDataset(Remedy):
-    """Give a dataset that is in the catalog another mapping, which the person chooses."""
-
-    name: ClassVar = RemedyName.MAP_DATASET
-    dataset: str
-
-    def command_line(self) -> tuple[str, ...]:
-        """``archipel site dataset map``."""
-        return "site", "dataset", "map", "--", self.dataset
 
 
 class ListCohorts(Remedy):

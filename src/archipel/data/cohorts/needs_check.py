@@ -64,6 +64,11 @@ def unmatched_names(mapping: DataMapping, schema: DataSchema) -> tuple[str, ...]
     for stored in sorted(mapping.labels, key=int):
         if schema.kind == "volumes" and stored != "0" and stored not in schema.label_values:
             unmatched.append(f"labels.{stored}: no sample has value {stored} (there: {_those(schema.label_values)})")
+    held = {str(mapping.label_value(int(stored))) for stored in schema.label_values} | {"0"}
+    for value, name in sorted(mapping.label_names.items(), key=lambda item: int(item[0])):
+        if schema.kind == "volumes" and value not in held:
+            there = _those(sorted(held - {"0"}, key=int))
+            unmatched.append(f"label_names.{value} {name}: no sample has value {value} (there: {there})")
     for asked, modality in sorted(mapping.modalities.items()):
         if modality not in schema.modalities:
             unmatched.append(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from archipel.data.files import FileIndex, Folder, LeavesOut
-from archipel.data.formats.alike_ids import alike_ids
 from archipel.data.formats.base import VOLUME_OPTIONS, Format, Options, VolumeFormat
 from archipel.data.formats.bids import BidsTree
 from archipel.data.formats.class_folders import ClassFolders
@@ -16,11 +16,13 @@ from archipel.data.formats.found_volumes import subject_id
 from archipel.data.formats.layout import Layout
 from archipel.data.formats.medical_folder import MedicalFolder
 from archipel.data.formats.msd import MsdTask
+from archipel.data.formats.name_patterns import NamePatterns, PatientNames
 from archipel.data.formats.nifti_groups import NiftiGroups
 from archipel.data.formats.nifti_pairs import NiftiPairs
 from archipel.data.formats.nnunet import NnunetRaw
 from archipel.data.formats.npz import NpzTable
 from archipel.data.formats.nrrd import NrrdPairs
+from archipel.data.formats.patients import finds_in_names, patterns_in, shared_by, unclear
 from archipel.data.formats.picture_table import PictureTable
 from archipel.data.formats.volume_names import is_of
 from archipel.data.limits import DATA_LIMITS, DataLimits
@@ -140,26 +142,28 @@ def scan(
                 "is unknown",
                 f"the format has: {known}",
             )
-    folder = Folder(checked_root(root), index, leaves_out, limits, options)
-    whole = layout.scan(folder, options or {})
-    found = whole if leaves_out is None else _without(whole, leaves_out)
-    told = alike_ids(root.resolve().name, Samples.of(found.samples).subjects)
-    return found if told is None else Scan(found.samples, (*found.problems, told), found.schema)
+    patterns = patterns_in(layout, options or {})
+    with NamePatterns(patterns, limits.pattern_s) as names:
+        patient_of = PatientNames(names, has_session="session" in patterns) if patterns else None
+        folder = Folder(checked_root(root), index, leaves_out, limits, options, patient_of)
+        whole = layout.scan(folder, options or {})
+        found = whole if leaves_out is None else _without(whole, leaves_out, folder.leaves_out)
+    return replace(found, problems=(*found.problems, *unclear(root.name, layout, found)))
 
 
-def _without(found: Scan, leaves_out: LeavesOut) -> Scan:
+def _without(found: Scan, leaves_out: LeavesOut, is_name_out: LeavesOut) -> Scan:
     """What is left of a scan, even if a format read a subject who is left out."""
     samples = Samples.of(found.samples)
     out = frozenset(subject for subject in samples.subjects if leaves_out(subject))
     samples = samples.of_subjects(out, inside=False)
-    problems = tuple(one for one in found.problems if not _is_about(one, leaves_out))
+    problems = tuple(one for one in found.problems if not _is_about(one, leaves_out, is_name_out))
     counts = {"subjects": len(samples.subjects), "samples": len(samples)}
     return Scan(samples, problems, found.schema.model_copy(update=counts))
 
 
-def _is_about(problem: DataIssue, leaves_out: LeavesOut) -> bool:
+def _is_about(problem: DataIssue, leaves_out: LeavesOut, is_name_out: LeavesOut) -> bool:
     """Whether a problem concerns a subject who is left out: a file's problem is known before its subject is."""
-    return leaves_out(problem.subject) if problem.subject else is_of(problem.thing, leaves_out)
+    return leaves_out(problem.subject) if problem.subject else is_of(problem.thing, is_name_out)
 
 
 __all__ = [
@@ -169,9 +173,11 @@ __all__ = [
     "Options",
     "checked_root",
     "detect",
+    "finds_in_names",
     "format_named",
     "guessed",
     "scan",
     "settled",
+    "shared_by",
     "subject_id",
 ]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from archipel.data.files import Folder, content_hash, data_changed, file_hash
+from archipel.data.formats.name_patterns import NAME_OPTIONS
 from archipel.data.sample_data import SampleData
 from archipel.data.samples import LABEL, Sample, Scan
 from archipel.data.volumes import (
@@ -66,17 +67,22 @@ class Format(Protocol):
 
 
 class VolumeFormat:
-    """Base of formats that keep each sample's volumes in files of its own; a subclass finds the files."""
+    """Base of formats that keep each sample's volumes in files of its own; a subclass finds the files.
+
+    A subclass that has no option ``subject`` of its own gets ``subject`` and ``session``: patterns that find the
+    patient and the visit in the names that it takes for subjects.
+    """
 
     name: ClassVar[str]
     kind: ClassVar[DataKind] = "volumes"
     title: ClassVar[str]
-    options: ClassVar[Mapping[str, str]] = {}
+    options: ClassVar[Mapping[str, str]] = NAME_OPTIONS
 
-    def __init_subclass__(cls, **arguments: Any) -> None:
-        """A site may say of every format of volumes how its grids and segments are read."""
-        super().__init_subclass__(**arguments)
-        cls.options = {**cls.options, **VOLUME_OPTIONS}
+    def __init_subclass__(cls, **given: Any) -> None:
+        """A site may say of every format of volumes whose visits its names are, and how grids and segments are read."""
+        super().__init_subclass__(**given)
+        names = {} if "subject" in cls.options else NAME_OPTIONS
+        cls.options = {**cls.options, **names, **VOLUME_OPTIONS}
 
     def explains(self, folder: Folder) -> bool:
         """Whether the format, which the folder looks like, reads every volume in it. Reads only names."""

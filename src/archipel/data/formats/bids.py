@@ -95,7 +95,7 @@ class BidsTree(VolumeFormat):
         there = [subject for subject in subjects if not folder.leaves_out(subject)]
         sessions = {subject: _sessions(folder, subject, collector, options) for subject in there}
         for (subject, session), visit in sorted(visits.items()):
-            values = dict(participants.rows.get(subject, {})) if participants else {}
+            values = dict(participants.of(subject, collector)) if participants else {}
             values |= _of_session(sessions.get(subject), session)
             self._add(collector, (subject, session), visit, suffixes, options, values)
         if not visits:

@@ -197,7 +197,7 @@ def _looked_at(
         has_several = asked.pattern or place.patient
         sample = Sample(
             subject=subject,
-            session=place.stem[:100] if has_several else "",
+            session=place.stem[:100] if has_several and place.stem != subject else "",
             files={"image": place.place},
             values={CLASS: place.group, **part},
             hash=content_hash(hashes),

@@ -34,6 +34,10 @@ class CovariateTable:
     key: str = ""
     rows: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
 
+    def of(self, subject: str, collector: FoundVolumes) -> Mapping[str, Value]:
+        """The values of a subject, in a row of the format's name for it or of the patient whose visit it is."""
+        return self.rows.get(subject) or self.rows.get(collector.patient(subject), {})
+
 
 class CovariateIds(Record):
     """The subjects that a table names."""
@@ -96,12 +100,13 @@ def read_covariates(
 
 def compare(collector: FoundVolumes, table: CovariateTable, subjects: Sequence[str]) -> None:
     """Warn of subjects without a row and of rows without a subject."""
-    for subject in sorted(set(subjects) - set(table.rows)):
+    patients = {subject: collector.patient(subject) for subject in subjects}
+    for subject in sorted(one for one, patient in patients.items() if not {one, patient} & table.rows.keys()):
         cause = f"has no row in {table.place}"
         collector.warn(
             DataIssue(thing=subject, cause=cause, remedy="add the row, or use the volumes without its values"), subject
         )
-    for subject in sorted(set(table.rows) - set(subjects)):
+    for subject in sorted(set(table.rows) - patients.keys() - set(patients.values())):
         cause = f"has a row in {table.place} and no folder with volumes"
         collector.warn(DataIssue(thing=subject, cause=cause, remedy="add the volumes or remove the row"), subject)
 

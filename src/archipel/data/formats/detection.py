@@ -32,6 +32,9 @@ def guessed(root: Path, options: Mapping[str, str]) -> tuple[Fit, ...]:
     Raises BadInput when there is none, and when another folder is more likely meant.
     """
     possible = [name for name, one in FORMATS.items() if options.keys() <= one.options.keys()]
+    # The option label of other formats names a folder or an ending.
+    if any("{" not in options.get(name, "{") for name in ("image", "label")):
+        possible = [name for name in possible if name != "layout"]
     folder = Folder(checked_root(root))
     fits = detect(root, possible, folder)
     if not fits and len(possible) == 1:

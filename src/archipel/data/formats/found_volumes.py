@@ -69,11 +69,18 @@ class FoundVolumes:
         values: Mapping[str, Value] | None = None,
         channels: Mapping[str, int] | None = None,
     ) -> bool:
-        """Examine a sample's files; whether it is usable. All of its volumes must lie on one grid."""
+        """Examine a sample's files; whether it is usable. All of its volumes must lie on one grid.
+
+        ``subject`` and ``session`` are as the format has them; the folder's ``patient_of`` says whose visit that is.
+        """
         if self._folder.leaves_out(subject):
             return False
-        name = sample_name(subject, session)
-        key = (subject, session)
+        key = patient, visit = self._folder.patient_of(subject, session)
+        name = sample_name(patient, visit)
+        if not patient:
+            cause = "has no patient in its name"
+            self.report(DataIssue(thing=subject, cause=cause, remedy="fix the option subject, or rename"), subject)
+            return False
         if key in self._met:
             cause = f"is there twice (again in {', '.join(sorted(files.values()))})"
             self.report(DataIssue(thing=name, cause=cause, remedy="keep one of them"), subject)
@@ -89,10 +96,10 @@ class FoundVolumes:
             return False
         hashes = dict(looked.hashes)
         # Only values that exist are given: a record stores which fields it was given, which takes as much memory.
-        given = {"session": session, "values": dict(values or {}), "channels": dict(channels or {})}
+        given = {"session": visit, "values": dict(values or {}), "channels": dict(channels or {})}
         try:
             content = content_of(hashes, channels or {})
-            known = {"subject": subject, "files": dict(files), "hash": content, "file_hashes": hashes}
+            known = {"subject": patient, "files": dict(files), "hash": content, "file_hashes": hashes}
             sample = Sample.model_validate(known | {name: value for name, value in given.items() if value})
         except ValidationError as error:
             cause = f"has a name that cannot be used ({error.errors()[0]['msg']})"
@@ -175,8 +182,13 @@ class FoundVolumes:
                 self.warn(issue, subject)
 
     def report(self, problem: DataIssue, subject: str = "") -> None:
-        """Something is wrong."""
-        self.problems.append(problem.model_copy(update={"subject": subject or problem.subject}))
+        """Something is wrong, with a subject of the format's own name where one is given."""
+        whose = self.patient(subject) if subject else problem.subject
+        self.problems.append(problem.model_copy(update={"subject": whose}))
+
+    def patient(self, subject: str) -> str:
+        """Whose data it is that the format calls by this name; the name itself where the patient is not in it."""
+        return self._folder.patient_of(subject, "")[0] or subject
 
     def warn(self, problem: DataIssue, subject: str = "") -> None:
         """Add a warning for a person to check."""

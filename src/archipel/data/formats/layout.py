@@ -133,7 +133,7 @@ class Layout(VolumeFormat):
             files = _files(case, structures)
             if len(modalities) == 1 and not templates.images[0][0]:
                 files = {IMAGE if name in modalities else name: place for name, place in files.items()}
-            known = dict(table.rows.get(key[0], {})) if table is not None else {}
+            known = dict(table.of(key[0], collector)) if table is not None else {}
             collector.add(key[0], files, key[1], values=known | case.values)
         if unread:
             cause = f"{'is' if len(unread) == 1 else 'are'} there and not read ({abbreviate(sorted(unread))})"

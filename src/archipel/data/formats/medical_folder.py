@@ -90,7 +90,7 @@ class MedicalFolder(VolumeFormat):
             else:
                 roles = {label: LABEL} | ({modalities[0]: "image"} if len(modalities) == 1 else {})
                 files = {roles.get(name, name): places[0] for name, places in sorted(parts.items())}
-                collector.add(subject, files, values=table.rows.get(subject) if table else None)
+                collector.add(subject, files, values=table.of(subject, collector) if table else None)
         return collector.scan()
 
 

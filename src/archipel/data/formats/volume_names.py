@@ -76,7 +76,8 @@ def name_subjects(collector: FoundVolumes, *endings: str) -> None:
         stem = "" if problem.subject else stem_of(problem.thing, SUFFIXES)
         ending = next((one for one in endings if stem and stem.endswith(one)), None)
         if stem and ending is not None:
-            collector.problems[at] = problem.model_copy(update={"subject": subject_id(stem.removesuffix(ending))})
+            subject = collector.patient(subject_id(stem.removesuffix(ending)))
+            collector.problems[at] = problem.model_copy(update={"subject": subject})
 
 
 def add_pairs(collector: FoundVolumes, images: dict[str, str], labels: dict[str, str], looked: tuple[str, str]) -> None:

@@ -1,12 +1,14 @@
 """What this site discloses about its datasets to the server and to researchers, and the journal's entry of it.
 
-A name, a kind, how many subjects (``<5`` where they are fewer than the policy's smallest cell), and of all text in the
-data only what a person here wrote for others to read: in the dataset's mapping or its data dictionary.
+A name, a kind, how many subjects (``<5`` where they are fewer than the policy's smallest cell), its modalities by the
+field's own words, and of all other text in the data only what a person here wrote for others to read: in the dataset's
+mapping or its data dictionary. A label that no sample has is not disclosed.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 
 import structlog
@@ -24,8 +26,34 @@ from archipel.transport import DatasetSummary, DisclosedColumn
 from archipel.transport.messages import MAX_DISCLOSED_BYTES, MOST_DATASETS, disclosed_bytes
 
 _log = structlog.get_logger("archipel.site")
-_OWN_WORDS = frozenset({"image"})
-"""Archipel's own name for the only modality of a layout that names none."""
+_WORDS = frozenset(
+    (
+        *(
+            "image",
+            "mr",
+            "mri",
+            "ct",
+            "cta",
+            "cbct",
+            "ldct",
+            "pet",
+            "pt",
+            "spect",
+            "us",
+            "xray",
+            "cr",
+            "dx",
+            "mg",
+            "oct",
+        ),
+        *("t1", "t1w", "t1c", "t1ce", "t1n", "t1gd", "t1post", "t1km", "t1map", "t1rho", "mprage", "inplanet1"),
+        *("t2", "t2w", "t2f", "t2map", "t2star", "t2starw", "t2tse", "inplanet2", "flair", "pd", "pdw", "pdt2"),
+        *("dwi", "adc", "fa", "md", "dti", "dce", "dsc", "swi", "tof", "angio", "asl", "cbf", "cbv", "mtt", "tmax"),
+        *("bold", "cine", "lge", "hbv", "bval", "unit1", "uni", "stir", "dixon", "water", "fat", "inphase", "outphase"),
+    )
+)
+"""The field's words for modalities, without separators and capital letters, and Archipel's own ``image``: a name that
+is one of them says nothing of a patient or a ward."""
 _LONGEST = 200
 
 
@@ -70,20 +98,31 @@ def summary(entry: catalog.Dataset, smallest_cell: int) -> DatasetSummary:
     """What may be disclosed about one dataset."""
     mapping = entry.mapping
     known = {name for name in entry.summary.modalities if name != LABEL}
-    modalities = known & _OWN_WORDS | {asked for asked, stored in mapping.modalities.items() if stored in known}
+    modalities = {name for name in known if _is_a_modality(name)}
+    modalities |= {asked for asked, stored in mapping.modalities.items() if stored in known}
+    held = {str(mapping.label_value(int(stored))) for stored in entry.summary.label_values} | {"0"}
+    # The values of arrays are not counted.
+    is_free = entry.kind != "volumes"
     bare = DatasetSummary(name=entry.name, kind=entry.kind, subjects=count(entry.subjects, smallest_cell))
     try:
         return DatasetSummary(
             name=bare.name,
             kind=bare.kind,
             subjects=bare.subjects,
-            labels=mapping.label_names,
+            labels={value: label for value, label in mapping.label_names.items() if value in held or is_free},
             modalities=tuple(sorted(modalities)),
             columns=tuple(_columns(entry)),
         )
     except ValidationError as error:
         _log.warning("more text than can be disclosed about a dataset", dataset=entry.name, faults=error.error_count())
         return bare
+
+
+def _is_a_modality(name: str) -> bool:
+    """Whether a stored name is a word of the field, which is disclosed though no person here wrote it for others."""
+    return (
+        re.sub(r"[\W_]+", "", name.casefold()) in _WORDS and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*", name) is not None
+    )
 
 
 def _columns(entry: catalog.Dataset) -> Iterable[DisclosedColumn]:

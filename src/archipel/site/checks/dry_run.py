@@ -63,7 +63,7 @@ class Checks:
                 command=StartAgent(),
             )
         self._entry = suitability.asked_dataset(site.database, site.name, self._job, dataset)
-        self._permission = Permission(site, self._offer, self._entry, by)
+        self._permission = Permission(site, self._offer, self._entry, by, is_named=dataset is not None)
 
     def check_permission(self, plan_was_read: bool) -> None:
         """Raise Refused unless the local step may run: it is approved, or a person states that the plan was read."""

@@ -38,11 +38,12 @@ class PermittedCohort(NamedTuple):
 class Permission:
     """The data on which one offered experiment may be tried; ``entry`` is the dataset if nothing is approved yet.
 
-    ``by`` is the person who tries it, whose statement may replace an approval.
+    ``by`` is the person who tries it, whose statement may replace an approval. If they named the dataset
+    (``is_named``), an approval of another dataset does not count.
     """
 
-    def __init__(self, site: StateFolder, offer: Offer, entry: Dataset, by: Actor) -> None:
-        self._by = by
+    def __init__(self, site: StateFolder, offer: Offer, entry: Dataset, by: Actor, *, is_named: bool = False) -> None:
+        self._by, self._is_named = by, is_named
         self._site, self._offer, self._job, self._entry = site, offer, offer.job, entry
 
     def cohort(self, watch: Watch = UNWATCHED) -> tuple[Dataset, Cohort]:
@@ -194,4 +195,12 @@ class Permission:
         await asyncio.to_thread(sample_cache.forget, self._site, gone)
 
     def _allowed(self) -> authorisation.Authorisation:
-        return authorisation.authorise(self._site, self._job.experiment, self._offer.job_hash)
+        allowed = authorisation.authorise(self._site, self._job.experiment, self._offer.job_hash)
+        if self._is_named and allowed.cohort.dataset != self._entry.name:
+            raise Refused(
+                Thing("dataset", self._entry.name),
+                f"is not approved for {self._job.experiment}, which is approved for {allowed.cohort.dataset}",
+                "check without --dataset, or approve this dataset",
+                code=ErrorCode.NOT_APPROVED,
+            )
+        return allowed

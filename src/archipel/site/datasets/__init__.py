@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from archipel.site.datasets.detected_format import DetectedFormat
     from archipel.site.datasets.estimates import BESIDE, Estimate, estimated, stored_grids, too_large
     from archipel.site.datasets.quality_report import HTML
+    from archipel.site.datasets.unclear_patients import UnclearPatients
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
@@ -33,6 +34,7 @@ else:
             "detected_format": ["DetectedFormat"],
             "estimates": ["BESIDE", "Estimate", "estimated", "stored_grids", "too_large"],
             "quality_report": ["HTML"],
+            "unclear_patients": ["UnclearPatients"],
         },
         modules=[
             "catalog",
@@ -53,6 +55,7 @@ __all__ = [
     "DatasetProblems",
     "DetectedFormat",
     "Estimate",
+    "UnclearPatients",
     "catalog",
     "detected_format",
     "estimated",

@@ -28,7 +28,7 @@ from archipel.data import (
 from archipel.data.cohorts import name_faults
 from archipel.data.formats import checked_root, settled, subject_id
 from archipel.site.audit import DatasetAdded, DatasetMapped, DatasetRemoved, add_entry
-from archipel.site.datasets import members
+from archipel.site.datasets import members, unclear_patients
 from archipel.site.datasets.detected_format import DetectedFormat
 from archipel.site.datasets.file_index import SqlFileIndex
 from archipel.site.datasets.watched_index import WatchedIndex
@@ -57,7 +57,7 @@ from archipel.vocabulary import (
     Watch,
 )
 from archipel.vocabulary.counting import pluralise
-from archipel.vocabulary.remedies import AddDataset, ExcludeSubjects, MapDataset, MountFolder, Remedy
+from archipel.vocabulary.remedies import AddDataset, CheckDataset, ExcludeSubjects, MountFolder, Remedy
 
 _MEND = "fix the data, or leave subjects out with archipel site dataset exclude"
 _NOT_YET = "fix the data and add it again"
@@ -131,7 +131,8 @@ def add(
     """Scan the folder and enter it in the catalog under ``name``, as a dataset of the format ``layout``.
 
     Raises DatasetProblems when anything is wrong with the data (unless faulty subjects are to be left out and others
-    remain), Conflict when the name is taken, Cancelled when ``watch`` stops it; nothing is added then.
+    remain), UnclearPatients where names may be visits of one patient, Conflict when the name is taken, Cancelled when
+    ``watch`` stops it; nothing is added then.
     """
     try:
         TypeAdapter(Name).validate_python(name)
@@ -159,6 +160,7 @@ def add(
     )
     scan_result = usable_scan(site, entry, take_opt_outs, new=True, watch=watch)
     _check_names(name, entry.mapping, scan_result.schema)
+    unclear_patients.check(name, layout, entry.options, scan_result)
     entry = brought_up_to_date(entry, scan_result)
     with site.database.write() as connection:
         _check_free(connection, name)
@@ -267,13 +269,13 @@ def _check_free(connection: Connection, name: str) -> None:
     row = connection.execute(select(table.name, table.root).where(func.lower(table.name) == name.lower())).first()
     if row is not None:
         also = "" if row.name == name else f" as {row.name}"
-        remedy = f"use another name; archipel site dataset map {row.name} gives it another mapping"
+        remedy = f"use another name, or scan its folder again (archipel site dataset check {row.name})"
         raise Conflict(
             Thing("dataset", name),
             f"is in the catalog already{also} ({row.root})",
             remedy,
             values={"known": row.name, "folder": row.root},
-            command=MapDataset(dataset=row.name),
+            command=CheckDataset(dataset=row.name),
         )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from sqlalchemy import insert
 
-from archipel.data import subject_token
+from archipel.data import meant, subject_token
 from archipel.data.formats import subject_id
 from archipel.site.audit import SubjectsExcluded, add_entry
 from archipel.site.datasets import catalog
@@ -40,10 +40,11 @@ def exclude(
     there = {subject_id(one) for one in known}
     for subject in asked:
         if subject not in there:
+            like = meant(subject, there)
             raise NotFound(
                 Thing("subject", subject),
                 f"is not in dataset {name}",
-                "see archipel site dataset check",
+                f"{'did you mean ' + ' or '.join(like) + '? ' if like else ''}see archipel site dataset check {name}",
                 values={"dataset": name},
                 command=CheckDataset(dataset=name),
             )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         withdrawals,
     )
     from archipel.site.services.dataset_documents import DatasetRow
-    from archipel.site.services.datasets import FolderExtent
+    from archipel.site.services.datasets import AddedDataset, FolderExtent
     from archipel.site.services.journal import VerifiedJournal
     from archipel.site.services.offer_documents import OfferDocument, OfferRow
     from archipel.site.services.status import OptOutList
@@ -34,7 +34,7 @@ else:
         __name__,
         {
             "dataset_documents": ["DatasetRow"],
-            "datasets": ["FolderExtent"],
+            "datasets": ["AddedDataset", "FolderExtent"],
             "journal": ["VerifiedJournal"],
             "offer_documents": ["OfferDocument", "OfferRow"],
             "status": ["OptOutList"],
@@ -55,6 +55,7 @@ else:
     )
 
 __all__ = [
+    "AddedDataset",
     "DatasetRow",
     "FolderExtent",
     "OfferDocument",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from archipel.site.datasets import suggestions
+from archipel.data import meant
 from archipel.site.services import datasets
 from archipel.site.state import StateFolder
 from archipel.site.withdrawals import ReducedCohort, withdrawals
@@ -97,7 +97,4 @@ def reinstate(site: StateFolder, subject: str, *, by: Actor, dataset: str = EVER
 def _mistyped(site: StateFolder, named: Sequence[OptOut], there: set[str]) -> dict[OptOut, UnknownSubject]:
     # A patient with faulty files was never counted: only this scan has met them.
     found = sorted(register.unknown_subjects(site.database, site.cohort_key, named))
-    return {
-        one: UnknownSubject(subject=one.subject, suggestions=tuple(suggestions.alike(one.subject, there)))
-        for one in found
-    }
+    return {one: UnknownSubject(subject=one.subject, suggestions=meant(one.subject, there)) for one in found}
