@@ -69,6 +69,7 @@ def lines(
         raise _fault(path, reader, number, end, why, limits)
 
 
+# ``why`` is what the reading process said, checked where each part is used.
 def _fault(path: Path, reader: Reader, number: int, end: str, why: dict[str, Any], limits: UnpackLimits) -> BadInput:
     """Why there is no row after ``number``; -1 before the first."""
     too_much = {
