@@ -47,7 +47,8 @@ def write(path: Path, values: np.ndarray) -> None:
         head += "space directions: (1,0,0) (0,1,0) (0,0,2)\nendian: little\nencoding: raw\nspace origin: (0,0,0)\n\n"
         path.write_bytes(head.encode() + content)
     elif path.suffix == ".mhd":
-        head = f"ObjectType = Image\nNDims = 3\nDimSize = {size}\nElementSpacing = 1 1 2\nElementType = {kind[1]}\n"
+        head = f"ObjectType = Image\nNDims = 3\nTransformMatrix = 1 0 0 0 1 0 0 0 1\nOffset = 0 0 0\nDimSize = {size}\n"
+        head += f"ElementSpacing = 1 1 2\nElementType = {kind[1]}\n"
         path.write_text(f"{head}ElementDataFile = {path.stem}.raw\n")
         path.with_suffix(".raw").write_bytes(content)
     else:

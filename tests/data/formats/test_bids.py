@@ -390,3 +390,24 @@ def test_the_spine_subjects_contrasts_are_modalities_and_their_segmentations_are
 def test_a_description_that_is_no_json_object_is_named(tree, content):
     (tree / "dataset_description.json").write_text(content)
     assert "dataset_description.json: cannot be read as JSON" in str(scan("bids", tree, OPTIONS).errors[0])
+
+
+def test_rows_of_sessions_and_ids_without_their_prefix_are_understood(tree):
+    rows = ["participant_id\tsession_id\tage", "01\tses-pre\t40", "01\tpost\t41", "02\tn/a\t50", "sub-03\t\t60"]
+    (tree / "participants.tsv").write_text("\n".join(rows) + "\n")
+    found = scan("bids", tree, {"suffix": "T1w", "validate": "no"})
+    assert not [str(problem) for problem in found.problems if "participants.tsv" in str(problem)]
+    ages = {sample.key: sample.values.get("age") for sample in found.samples}
+    assert ages[("sub-01", "ses-pre")] == 40 and ages[("sub-01", "ses-post")] == 41
+    assert ages[("sub-02", "")] == 50 and ages[("sub-03", "")] == 60
+    (tree / "participants.tsv").write_text("\n".join([*rows, "01\tses-pre\t42"]) + "\n")
+    said = " ".join(map(str, scan("bids", tree, {"suffix": "T1w", "validate": "no"}).problems))
+    assert "sub-01_ses-pre has 2 rows; none is used" in said
+
+
+def test_images_on_two_grids_may_be_read_alone(tree):
+    nifti(tree / "sub-02/anat/sub-02_T2w.nii.gz", intensities(1, (3, 4, 5)))
+    options = {"suffix": "T1w,T2w", "validate": "no"}
+    (said,) = scan("bids", tree, options).errors
+    name, value = said.remedy.rpartition("--option ")[2].split("=")
+    assert said.subject == "sub-02" and scan("bids", tree, {**options, name: value}).errors == ()

@@ -18,7 +18,7 @@ from typing import ClassVar
 from archipel.data.files import Folder
 from archipel.data.formats.base import Options, VolumeFormat
 from archipel.data.formats.bids_validation import validate
-from archipel.data.formats.covariates import CovariateTable, compare, read_covariates
+from archipel.data.formats.covariates import CovariateTable, compare, read_covariates, row_of
 from archipel.data.formats.descriptions import description
 from archipel.data.formats.found_volumes import FoundVolumes
 from archipel.data.formats.volume_names import all_volumes, listed, volumes_in
@@ -87,7 +87,8 @@ class BidsTree(VolumeFormat):
             sorted({one for visit in visits.values() for one in visit.images})
         )
         participants = read_covariates(
-            folder, PARTICIPANTS, collector, key="participant_id", delimiter="\t", options=options
+            folder, PARTICIPANTS, collector, key="participant_id", delimiter="\t", prefix="sub-", session="session_id",
+            options=options,
         )
         subjects = sorted({subject for subject, _ in visits})
         if participants is not None:
@@ -95,7 +96,7 @@ class BidsTree(VolumeFormat):
         there = [subject for subject in subjects if not folder.leaves_out(subject)]
         sessions = {subject: _sessions(folder, subject, collector, options) for subject in there}
         for (subject, session), visit in sorted(visits.items()):
-            values = dict(participants.of(subject, collector)) if participants else {}
+            values = _of_participant(participants, subject, session, collector)
             values |= _of_session(sessions.get(subject), session)
             self._add(collector, (subject, session), visit, suffixes, options, values)
         if not visits:
@@ -144,7 +145,14 @@ class BidsTree(VolumeFormat):
                 names = ", ".join(PurePosixPath(place).name for _, place in chosen)
                 return report(f"has {len(chosen)} segmentations ({names})", _longer_ending(chosen, ending))
             files[LABEL] = chosen[0][1]
-        collector.add(key[0], files, key[1], values=values)
+        known = len(collector.problems)
+        if not collector.add(key[0], files, key[1], values=values) and len(files.keys() - {LABEL}) > 1:
+            alone = f"or read one of them alone: --option suffix={next(iter(suffixes))}"
+            for at, problem in enumerate(collector.problems[known:], known):
+                # What is said of the sample and not of a file is that its images are on two grids.
+                if problem.thing == name:
+                    remedy = f"{problem.remedy}, {alone}"
+                    collector.problems[at] = problem.model_copy(update={"remedy": remedy})
         return None
 
 
@@ -333,6 +341,17 @@ def _has_sidecar(place: str, stem: str, suffix: str, sidecars: frozenset[str]) -
 def _sessions(folder: Folder, subject: str, collector: FoundVolumes, options: Options) -> CovariateTable | None:
     place = f"{subject}/{subject}_sessions.tsv"
     return read_covariates(folder, place, collector, key="session_id", delimiter="\t", subject=subject, options=options)
+
+
+def _of_participant(
+    table: CovariateTable | None, subject: str, session: str, collector: FoundVolumes
+) -> dict[str, Value]:
+    """The values of the subject's row, or of its session's where the table has a row for each."""
+    if table is None:
+        return {}
+    sessions = (session, session.removeprefix("ses-"))
+    keys = (row_of(subject, one) for one in sessions if one)
+    return dict(next((table.rows[key] for key in keys if key in table.rows), None) or table.of(subject, collector))
 
 
 def _of_session(table: CovariateTable | None, session: str) -> Mapping[str, Value]:

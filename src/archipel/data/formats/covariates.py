@@ -14,7 +14,7 @@ from pathlib import Path
 
 from archipel.data.files import Folder, Purpose
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
-from archipel.data.samples import DataIssue
+from archipel.data.samples import DataIssue, sample_name
 from archipel.data.tables import COLUMN_OPTIONS, Row, RowKinds, TableFile, WholeColumns, open_table
 from archipel.tensors import blob_hash
 from archipel.vocabulary import BadInput, ErrorCode, Record, Thing, Value
@@ -70,26 +70,34 @@ def read_covariates(
     delimiter: str = "",
     subject: str = "",
     options: Mapping[str, str] | None = None,
+    prefix: str = "",
+    session: str = "",
 ) -> CovariateTable | None:
     """The table at this place; None, with a warning, when there is none or it cannot be read.
 
     ``key`` is the column with the ids, by default the first. ``subject`` is the subject whose sessions the rows are;
     without it each row is a subject's, and rows of subjects who are left out are neither kept nor reported.
-    ``options`` are those of ``COLUMN_OPTIONS``.
+    ``options`` are those of ``COLUMN_OPTIONS``. ``prefix`` is put before ids that lack it. Where the table has the
+    column ``session``, a row is a session's and is kept under ``row_of``.
     """
     # A place and not a pattern, whatever characters it has.
     present = list(folder.files(glob.escape(place), collector.problems))
     if not present:
         return None
     asked = {name: text for name, text in sorted((options or {}).items()) if name in COLUMN_OPTIONS}
-    how, what = f"{delimiter!r} {key} {asked}", "session" if subject else "subject"
+    how = " ".join(filter(None, (f"{delimiter!r} {key} {asked}", prefix, session)))
+    what = "session" if subject else "subject"
     ids = Purpose(f"side-table-ids/3 {how}", CovariateIds)
-    named = folder.look(place, ids, lambda path: _opened(path, key, delimiter).ids())
+    named = folder.look(place, ids, lambda path: _opened(path, key, delimiter, prefix).ids())
     gone = frozenset(() if subject or named.facts is None else filter(folder.leaves_out, named.facts.ids))
     # An answer without a subject replaces the answer before, so that the index forgets what it had of this subject.
     without = blob_hash("\n".join(sorted(gone)).encode())
     purpose = Purpose(f"side-table/5 {how}", CovariateFacts, without)
-    looked = folder.look(place, purpose, lambda path: _examine(_opened(path, key, delimiter), gone, what, asked))
+
+    def examine(path: Path) -> CovariateFacts:
+        return _examine(_opened(path, key, delimiter, prefix, session), gone, what, asked)
+
+    looked = folder.look(place, purpose, examine)
     if looked.problem is not None:
         collector.warn(looked.problem, subject)
         return None
@@ -98,15 +106,21 @@ def read_covariates(
     return CovariateTable(place, looked.require_facts().key, looked.require_facts().rows)
 
 
+def row_of(subject: str, session: str) -> str:
+    """The key of a session's row in a table that has several of a subject."""
+    return f"{subject}\t{session}"
+
+
 def compare(collector: FoundVolumes, table: CovariateTable, subjects: Sequence[str]) -> None:
     """Warn of subjects without a row and of rows without a subject."""
+    named = {key.partition("\t")[0] for key in table.rows}
     patients = {subject: collector.patient(subject) for subject in subjects}
-    for subject in sorted(one for one, patient in patients.items() if not {one, patient} & table.rows.keys()):
+    for subject in sorted(one for one, patient in patients.items() if not {one, patient} & named):
         cause = f"has no row in {table.place}"
         collector.warn(
             DataIssue(thing=subject, cause=cause, remedy="add the row, or use the volumes without its values"), subject
         )
-    for subject in sorted(set(table.rows) - patients.keys() - set(patients.values())):
+    for subject in sorted(named - patients.keys() - set(patients.values())):
         cause = f"has a row in {table.place} and no folder with volumes"
         collector.warn(DataIssue(thing=subject, cause=cause, remedy="add the volumes or remove the row"), subject)
 
@@ -120,17 +134,25 @@ class _Opened:
     at: int
     lines: Sequence[Row]
     table: TableFile | None
+    prefix: str = ""
+    session_at: int | None = None
 
     def id_in(self, row: Row) -> str:
         """The subject of a row, even if the row has too many or too few fields; "" when the row names no subject."""
-        return subject_id(row.fields[self.at].strip()) if len(row.fields) > self.at else ""
+        text = subject_id(row.fields[self.at].strip()) if len(row.fields) > self.at else ""
+        return text if not text or text.startswith(self.prefix) else f"{self.prefix}{text}"
+
+    def key_in(self, row: Row) -> str:
+        """Under what a row is kept: its subject, and its session where the table says that."""
+        session = "" if self.session_at is None else row.fields[self.session_at].strip()
+        return self.id_in(row) if session.lower() in MISSING else row_of(self.id_in(row), session)
 
     def ids(self) -> CovariateIds:
         """The subjects named."""
         return CovariateIds(ids=tuple(sorted({self.id_in(row) for row in self.lines} - {""})))
 
 
-def _opened(path: Path, key: str, delimiter: str) -> _Opened:
+def _opened(path: Path, key: str, delimiter: str, prefix: str = "", session: str = "") -> _Opened:
     """The table. Raises BadInput for a file that is not a table, or has no such column."""
     header = path.open("rb").readline(_HEADER_BYTES).strip()
     # A participants.tsv may hold nothing but the ids.
@@ -142,8 +164,9 @@ def _opened(path: Path, key: str, delimiter: str) -> _Opened:
         cause = f"has no column {column} (it has {', '.join(names)[:200]})"
         raise BadInput(Thing.file(path.name), cause, "name the column with the ids", code=ErrorCode.BAD_DATA)
     if table is None:
-        return _Opened(path, names, 0, (), None)
-    return _Opened(path, names, names.index(column), list(table.rows()), table)
+        return _Opened(path, names, 0, (), None, prefix)
+    session_at = names.index(session) if session in names else None
+    return _Opened(path, names, names.index(column), list(table.rows()), table, prefix, session_at)
 
 
 def _examine(table: _Opened, left_out: Collection[str], what: str, options: Mapping[str, str]) -> CovariateFacts:
@@ -169,16 +192,18 @@ def _examine(table: _Opened, left_out: Collection[str], what: str, options: Mapp
             cause = f"line {line} names no {what}; the row is left out"
             remarks.append(Remark(cause=cause, remedy="fill in the id"))
             continue
-        times[subject] += 1
-        texts[subject] = [one.strip() for one in fields]
-    for subject in sorted(one for one, count in times.items() if count > 1):
-        cause = f"{subject} has {times[subject]} rows; none is used"
+        key = table.key_in(row)
+        times[key] += 1
+        texts[key] = [one.strip() for one in fields]
+    for key in sorted(one for one, count in times.items() if count > 1):
+        subject, _, session = key.partition("\t")
+        cause = f"{sample_name(subject, session)} has {times[key]} rows; none is used"
         remarks.append(Remark(cause=cause, remedy="keep one of them", subject=subject))
-        del texts[subject]
+        del texts[key]
     rows: dict[str, dict[str, Value]] = {subject: {} for subject in sorted(texts)}
     columns = WholeColumns(table.path, names, table.table, options)
     for place, name in enumerate(names):
-        if place == at or columns.names_a_person(name):
+        if place in (at, table.session_at) or columns.names_a_person(name):
             continue
         stored = {subject: fields[place] for subject, fields in texts.items() if fields[place].lower() not in MISSING}
         for made, values in columns.values(name, stored).items():
