@@ -184,7 +184,7 @@ def test_a_folder_is_left_out_by_name_and_a_class_that_is_not_there_is_named(roo
     found = scan("class-folders", root, {"classes": "a,b"})
     assert {sample.values["class"] for sample in found.samples} == {"a", "b"} and found.errors == ()
     assert [str(one) for one in found.problems] == [
-        "c: is not among the classes a, b; its 1 pictures are left out; no action is needed, or name it in the option "
+        "c: is not among the classes a, b; 1 picture of it left out; no action is needed, or name it in the option "
         "classes"
     ]
     (wrong,) = scan("class-folders", root, {"classes": "a,b,c,d"}).errors
@@ -216,7 +216,7 @@ def test_folders_train_and_val_are_the_split_where_the_site_says_so(tmp_path):
         "0": "training", "1": "training", "2": "validation", "3": "validation",
     }  # fmt: skip
     assert [str(one) for one in own.problems] == [
-        "test: 2 pictures are left out; no action is needed: they are for a test after the training"
+        "test: 2 pictures of it left out; no action is needed: they are for a test after the training"
     ]
 
 
@@ -241,7 +241,10 @@ def test_images_and_their_masks_are_not_two_classes(tmp_path, folders):
             picture(tmp_path, f"{folder}/{number}.png")
     assert not [fit for fit in detect(tmp_path) if fit.format == "class-folders"]
     found = scan("class-folders", tmp_path)
-    assert not found.samples and "holds masks in folder" in str(found.errors[0])
+    (problem,) = found.errors
+    assert not found.samples and "holds masks in folder" in str(problem)
+    assert proposed(problem) == {"classes": ",".join(sorted(folders))}
+    assert scan("class-folders", tmp_path, proposed(problem) | {"names": "per-folder"}).errors == ()
 
 
 @pytest.mark.parametrize(("name", "patients"), [("P{:03}", 3), ("P{:03}", 8), ("case {}", 8)])

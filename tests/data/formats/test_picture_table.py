@@ -120,9 +120,8 @@ def test_pictures_and_rows_that_miss_each_other_are_counted(tmp_path):
     found = scan("picture-table", tmp_path)
     assert len(found.samples) == 3 and found.errors == ()
     assert [str(one) for one in found.problems] == [
-        f"{tmp_path.name}: 1 pictures have no row in the table and are left out (first images/extra.png); add their "
-        "rows",
-        f"{tmp_path.name}: 1 rows of labels.csv name a picture that is not there (first gone.png); add the files",
+        f"{tmp_path.name}: 1 picture without a row in the table, left out (first images/extra.png); add the row",
+        f"{tmp_path.name}: 1 row of labels.csv without its picture (first gone.png); add the file",
     ]
 
 

@@ -40,6 +40,7 @@ from archipel.data.sample_data import SampleData
 from archipel.data.samples import ColumnSummary, DataIssue, DataSchema, Sample, Scan, SubjectId
 from archipel.tensors import blob_hash
 from archipel.vocabulary import BadInput, DataKind, Thing
+from archipel.vocabulary.counting import pluralise
 
 CLASS = "class"
 """The value of a sample that is its folder's name."""
@@ -82,7 +83,7 @@ class ClassFolders:
         problems: list[DataIssue] = []
         layout = found_pictures(folder, problems)
         fault = why_not_classes(layout)
-        if fault is not None:
+        if fault is not None and not asked.classes:
             return Scan((), (DataIssue(thing=name, cause=fault[0], remedy=fault[1]),), DataSchema(kind="arrays"))
         unlisted = {one.thing: place_of(one.thing, layout.is_divided) for one in problems}
         stems = {place.stem for place in (*layout.places, *unlisted.values()) if place is not None}
@@ -159,12 +160,13 @@ def _chosen(layout: Layout, asked: _Asked, problems: list[DataIssue]) -> list[Pl
     counts = Counter(place.group for place in layout.places)
     for name in layout.classes:
         if asked.classes and name not in asked.classes:
-            cause = f"is not among the classes {', '.join(asked.classes)}; its {counts[name]} pictures are left out"
+            left_out = f"{pluralise(counts[name], 'picture')} of it left out"
+            cause = f"is not among the classes {', '.join(asked.classes)}; {left_out}"
             problems.append(_warning(name, cause, "no action is needed, or name it in the option classes"))
     kept = [place for place in layout.places if not asked.classes or place.group in asked.classes]
     tests = [place for place in kept if asked.own_split and place.part and not PARTS[place.part.lower()]]
     if tests:
-        cause = f"{len(tests)} pictures are left out"
+        cause = f"{pluralise(len(tests), 'picture')} of it left out"
         problems.append(_warning(tests[0].part, cause, "no action is needed: they are for a test after the training"))
     if asked.own_split and not any(place.part for place in kept):
         cause = "has no folders train and val for the option split=own"

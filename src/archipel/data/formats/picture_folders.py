@@ -111,7 +111,11 @@ def why_not_classes(layout: Layout) -> tuple[str, str] | None:
     masks = [name for name in layout.classes if name.lower() in MASKS]
     if masks:
         cause = f"holds masks in folder {masks[0]}, beside pictures in others: a folder is not a class here"
-        return cause, "pictures with masks are read as volumes: convert both to NIfTI (format nifti-pairs or nnunet)"
+        remedy = (
+            "convert pictures and masks to NIfTI (format nifti-pairs or nnunet); if the folders are classes all the "
+            f"same, name them with --option classes={','.join(layout.classes)}"
+        )
+        return cause, remedy
     return None
 
 

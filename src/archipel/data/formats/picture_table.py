@@ -28,6 +28,7 @@ from archipel.data.samples import DataIssue, DataSchema, Sample, Scan, SubjectId
 from archipel.data.tables import open_table
 from archipel.tensors import blob_hash
 from archipel.vocabulary import BadInput, DataKind, ErrorCode, Record, Thing, Value
+from archipel.vocabulary.counting import pluralise
 
 _TABLES = (".csv", ".tsv")
 _PATIENT = frozenset(("patient", "patient_id", "patientid", "subject", "subject_id", "subjectid", "participant_id"))
@@ -108,7 +109,7 @@ class PictureTable:
         problems[:] = [one.model_copy(update={"subject": whose.get(one.subject, one.subject)}) for one in problems]
         kept, used = _looked_at(folder, pictures, whose, table.rows, known.patient, problems)
         absent = sorted(set(table.rows) - used)
-        _say_which(name, absent, f"rows of {tables[0]} name a picture that is not there", "add the files", problems)
+        _say_which(name, absent, "row", f"of {tables[0]} without its picture", "add the file", problems)
         refuse_repeated(kept, "keep one of them, or rename one of them here and in the table", problems)
         refuse_unfit(kept, asked, name, problems)
         samples = tuple(sorted((sample for sample, _ in kept.values()), key=lambda sample: sample.key))
@@ -241,12 +242,14 @@ def _looked_at(
         )
         kept[place] = sample, looked
     name = folder.root.name
-    _say_which(name, without_row, "pictures have no row in the table and are left out", "add their rows", problems)
-    _say_which(name, nameless, "pictures have no patient and are left out", "fill in the id in the table", problems)
+    _say_which(name, without_row, "picture", "without a row in the table, left out", "add the row", problems)
+    _say_which(name, nameless, "picture", "without a patient, left out", "fill in the id in the table", problems)
     return kept, used
 
 
-def _say_which(name: str, those: Sequence[str], what: str, remedy: str, problems: list[DataIssue]) -> None:
+def _say_which(
+    name: str, those: Sequence[str], what: str, lacking: str, remedy: str, problems: list[DataIssue]
+) -> None:
     if those:
-        cause = f"{len(those)} {what} (first {those[0]})"
+        cause = f"{pluralise(len(those), what)} {lacking} (first {those[0]})"
         problems.append(DataIssue(thing=name, cause=cause, remedy=remedy, severity="warning"))
