@@ -83,3 +83,17 @@ def test_masks_that_were_saved_as_pictures_are_pointed_out_until_the_mapping_kno
     )
     mapped = DataMapping(labels={"255": 1})
     assert datasets.add(hospital, "mapped", root, "nifti-pairs", mapping=mapped, by=ANNA).unmatched == ()
+
+
+def test_the_tolerance_that_an_error_names_is_typed_as_it_is(terminal: Terminal, tmp_path: Path) -> None:
+    root = write_pairs(tmp_path / "d", 2)
+    moved = np.eye(4)
+    moved[0, 3] = 0.3
+    write_volume(root / "labels/sub-01.nii.gz", np.ones((6, 7, 8), np.uint8), moved)
+    refused = terminal("dataset", "add", "brains", str(root))
+    assert refused.exit_code == 1 and "are up to 0.3 mm apart at their corners" in refused.output
+    option = " ".join(refused.output.split()).partition("add the dataset with ")[2].split()[:2]
+    assert option == ["--option", "grid_tolerance=0.31"]
+    added = terminal("dataset", "add", "brains", str(root), *option)
+    assert added.exit_code == 0 and "dataset brains added: 2 subjects" in added.output
+    assert terminal("dataset", "check", "brains").exit_code == 0

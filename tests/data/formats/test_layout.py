@@ -133,6 +133,28 @@ def test_a_structure_on_another_grid_is_named(tmp_path):
     assert "the liver.nii.gz has shape [5, 6, 7] and the spleen.nii.gz [5, 6, 8]" in str(found.errors[0])
 
 
+def test_structures_are_on_one_grid_within_the_tolerance_of_the_site(tmp_path):
+    organs(tmp_path, liver=box(1), spleen=box(2))
+    moved = AFFINE.copy()
+    moved[0, 3] += 0.4
+    nifti(tmp_path / "a/segmentations/spleen.nii.gz", box(2), moved)
+    options = settled("layout", tmp_path, {"layout": "totalsegmentator"})
+    (problem,) = scan("layout", tmp_path, options).errors
+    assert "the grids of liver.nii.gz and spleen.nii.gz are up to 0.4 mm apart at their corners" in str(problem)
+    wider = {**options, "grid_tolerance": "0.41"}
+    found = scan("layout", tmp_path, wider)
+    assert found.errors == ()
+    (reading,) = format_named("layout").read(tmp_path, found.samples, wider)
+    assert np.array_equal(reading.label, box(1) + 2 * box(2))
+
+
+def test_structures_that_are_the_image_itself_are_refused(tmp_path):
+    organs(tmp_path, liver=box(1))
+    nifti(tmp_path / "a/ct.nii.gz", box(1).astype(np.float32))
+    (problem,) = scan("layout", tmp_path, settled("layout", tmp_path, {"layout": "totalsegmentator"})).errors
+    assert "is the image itself: equal to a/ct.nii.gz voxel for voxel" in str(problem)
+
+
 def test_a_subject_that_lacks_a_structure_is_named(tmp_path):
     nifti(tmp_path / "b/ct.nii.gz", intensities(1))
     nifti(tmp_path / "b/segmentations/liver.nii.gz", box(1))

@@ -71,6 +71,17 @@ def test_a_mask_that_the_mapping_leaves_nothing_of_is_empty() -> None:
     assert codes(report_of(evidence, mapping)) == ["empty-mask"]
 
 
+def test_masks_that_were_saved_as_pictures_are_named_until_the_mapping_knows_them() -> None:
+    evidence = sound_volumes()
+    for one in evidence.scan.samples:
+        evidence = with_volume(evidence, one.subject, "label", label_voxels={"0": 60_000, "255": 900})
+    finding = next(one for one in report_of(evidence, DataMapping()).findings if one.code == "stretched-mask")
+    assert (finding.severity, finding.count) == (Severity.WARNING, len(evidence.scan.samples))
+    assert finding.what == "masks hold 0, 255, as pictures do, in the place of 0, 1"
+    assert "write 255 = 1 under [labels]" in finding.remedy
+    assert "stretched-mask" not in codes(report_of(evidence, DataMapping(labels={"255": 1})))
+
+
 def test_a_mask_of_another_patient_is_named() -> None:
     sound = sound_volumes()
     twin = sound.volumes["sub-03", ""]["label"]
