@@ -14,6 +14,7 @@ from plan_jobs import cohort, job_for, task_for, tensor_file
 from typer.testing import CliRunner
 
 from archipel.data import Cohort, DataMapping, RawSource, scan, split
+from archipel.data.formats import settled
 from archipel.plans import SegmentationPlan
 from archipel.plans.inference import evaluate_folder, predict, predict_path
 from archipel.plans.runtime import PlanRuntime
@@ -200,7 +201,7 @@ def test_two_images_of_a_case_on_two_grids_are_refused(tmp_path: Path) -> None:
     by_ending(tmp_path)
     write_volume(tmp_path / "sub-0_T1.nii.gz", images_of(0)[0]["T1"], np.eye(4))
     plan = Pair()
-    with pytest.raises(BadInput, match="sub-0: the affines of T2 and T1 differ"):
+    with pytest.raises(BadInput, match="sub-0: the grids of T2 and T1 are up to"):
         predict_path(plan, [plan.initial_model(0)], tmp_path, tmp_path / "out")
 
 
@@ -240,3 +241,43 @@ def test_one_modality_gives_the_inputs_that_it_always_gave(tmp_path: Path) -> No
     )
     inputs, targets = One().examples(subjects)
     assert inputs.shape == targets.shape == (3, 1, 8, 8, 8) and inputs.dtype == torch.float32
+
+
+class ByBrightness(torch.nn.Module):
+    """Liver where bright, spleen where dark: needs no training to be right."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.level = torch.nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.cat([torch.zeros_like(images) + self.level, images, -images], dim=1)
+
+
+class Organs(Pair):  # type: ignore[misc, valid-type]
+    needs = DataNeeds(kind="volumes", labels={"1": "liver", "2": "spleen"}, minimum_subjects=1)
+
+    def build_model(self) -> torch.nn.Module:
+        return ByBrightness()
+
+
+def test_labels_that_are_a_file_for_each_structure_train_and_evaluate_as_one(tmp_path: Path) -> None:
+    for number in range(3):
+        image = np.random.default_rng(number).normal(0, 1, SHAPE).astype(np.float32)
+        organs = {name: np.zeros(SHAPE, np.uint8) for name in ("spleen", "liver")}
+        organs["liver"][2:4, 4:6, 3:5] = 1
+        organs["spleen"][2:4, 4:6, 6:8] = 1
+        image[organs["liver"] == 1] += 100
+        image[organs["spleen"] == 1] -= 100
+        write_volume(tmp_path / f"s{number}" / "ct.nii.gz", image, SIDEWAYS)
+        for name, values in organs.items():
+            write_volume(tmp_path / f"s{number}" / "masks" / f"{name}.nii.gz", values, SIDEWAYS)
+    options = {"image": "{subject}/ct.nii.gz", "label": "{subject}/masks/{structure}.nii.gz"}
+    plan = Organs()
+    found = evaluate_folder(plan, [plan.initial_model(0)], tmp_path, layout="layout", options=options)
+    assert found["count"] == 3 and found["mean"]["dice"] == {"whole": 1.0, "liver": 1.0, "spleen": 1.0}
+    kept = settled("layout", tmp_path, options)
+    samples = scan("layout", tmp_path, kept).samples
+    whole = Cohort(dataset="data", format="layout", options=kept, samples=samples)
+    inputs, targets = plan.examples(split(RawSource(tmp_path, whole), whole, 0.0, plan.needs)[0])
+    assert inputs.shape == (3, 1, 8, 8, 8) and set(targets.unique().tolist()) == {0, 1, 2}

@@ -23,7 +23,7 @@ class UnclearPatients(BadInput):
         self.as_visits, self.as_patients = dict(as_visits), EACH_NAME
         visits = _typed(as_visits) if as_visits else "--option subject=PATTERN, which finds the patient in each name"
         remedy = f"if they are one patient's, add {visits}; if each name is a patient, add {_typed(EACH_NAME)}"
-        super().__init__(f"dataset {dataset}", cause, remedy, values={"dataset": dataset})
+        super().__init__(f"dataset {dataset}", cause, remedy, values={"dataset": dataset, **as_visits})
 
 
 def _typed(options: Mapping[str, str]) -> str:
