@@ -126,10 +126,11 @@ class ColumnReader:
     def __call__(self, text: str) -> Value | None:
         """The value; None when it is missing. Raises Misfit."""
         text = text.strip()
-        if not self._keeps and (what := identifying_text(text)):
+        number = self._number(text)
+        # A telephone number is a number with its sign.
+        if (number is None or text[0] == "+") and not self._keeps and (what := identifying_text(text)):
             self.identifiers[what] = self.identifiers.get(what, 0) + 1
             return None
-        number = self._number(text)
         plain = text if number is None else f"{number:g}"
         if plain in self._missing or text in self._missing:
             self._count(plain)
