@@ -61,7 +61,9 @@ class Tables:
         places = list(folder.files("*", []))
         if any(_is_table(place, "") for place in places):
             return "it holds a table"
-        return "it holds a table in a form that is not read" if any(map(unread, places)) else ""
+        if any(map(unread, places)) and next(folder.folders("*", []), None) is None:
+            return "it holds a table in a form that is not read"
+        return ""
 
     def settled(self, root: Path, options: Options) -> dict[str, str]:
         """The options with the dictionary's content in the place of its path, and with the file's name where there is

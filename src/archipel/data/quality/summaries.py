@@ -138,7 +138,7 @@ def _column(name: str, samples: Sequence[Sample], known: ColumnSummary, classes:
         missing=len(samples) - len(values),
         missing_codes=known.missing_codes,
     )
-    if known.type == "number":
+    if known.type in ("number", "censored"):
         return report.model_copy(
             update={"spread": spread([value for value, _ in numbers]), "histogram": histogram(numbers)}
         )

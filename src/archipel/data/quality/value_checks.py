@@ -70,7 +70,7 @@ def value_outliers(columns: Sequence[ColumnReport], samples: Sequence[Sample]) -
     """
     lines, concerned = [], []
     for column in columns:
-        if column.type != "number":
+        if column.type not in ("number", "censored"):
             continue
         present = [(sample, float(sample.values[column.name])) for sample in samples if column.name in sample.values]
         values = [value for _, value in present]

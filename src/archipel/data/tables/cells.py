@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -48,6 +49,7 @@ class Limit(NamedTuple):
     number: str
 
 
+@lru_cache(maxsize=4096)
 def form_of(text: str) -> Form | None:
     """What a text is that is not a plain number; None when it has nothing of one."""
     if _ERROR.fullmatch(text):

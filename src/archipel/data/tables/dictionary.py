@@ -94,6 +94,10 @@ class NumberMarks:
 POINT = NumberMarks()
 
 
+def _plain_number(text: str) -> float | None:
+    return float(text) if NUMBER.fullmatch(text) else None
+
+
 class ColumnReader:
     """Turns the texts of one column into values and counts the codes of missing values.
 
@@ -111,7 +115,7 @@ class ColumnReader:
         self.rule = rule
         self._type = rule.type if rule else ""
         self._is_number = self._type in ("number", "censored")
-        self._marks = marks
+        self._read = _plain_number if marks is POINT else marks.number
         self._keeps = keeps_identifiers
         categories = rule.categories if rule else {}
         self._categories = {_normal(code): meaning or _normal(code) for code, meaning in categories.items()}
@@ -126,10 +130,11 @@ class ColumnReader:
     def __call__(self, text: str) -> Value | None:
         """The value; None when it is missing. Raises Misfit."""
         text = text.strip()
-        if not self._keeps and (what := identifying_text(text)):
+        number = self._number(text)
+        # A telephone number is a number with its sign.
+        if (number is None or text[0] == "+") and not self._keeps and (what := identifying_text(text)):
             self.identifiers[what] = self.identifiers.get(what, 0) + 1
             return None
-        number = self._number(text)
         plain = text if number is None else f"{number:g}"
         if plain in self._missing or text in self._missing:
             self._count(plain)
@@ -149,7 +154,9 @@ class ColumnReader:
 
     def _number(self, text: str) -> float | None:
         # A declared number may have the sign that typesetting uses; the value is exactly the same.
-        number = self._marks.number(text.replace("\u2212", "-", 1) if self._is_number else text)
+        if self._is_number and "\u2212" in text:
+            text = text.replace("\u2212", "-", 1)
+        number = self._read(text)
         return number if number is None or math.isfinite(number) else None
 
     def _text(self, text: str) -> Value | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from archipel.data.tables.cells import COMMA_NUMBER, NUMBER
 from archipel.data.tables.dictionary import ALWAYS_MISSING
@@ -33,6 +34,7 @@ _SUMS = re.compile(
     re.IGNORECASE,
 )  # fmt: skip
 _LOOKED_AT = 20
+_DIGIT = re.compile(r"[0-9]")
 
 
 def plain_name(name: str) -> str:
@@ -71,18 +73,38 @@ class RowKinds:
         fields = row.fields
         named = fields[self.subject].strip() if len(fields) > self.subject else ""
         if named and len(fields) == len(self.names):
-            if plain_name(named) == plain_name(self.names[self.subject]) or plain_name(named) in SUBJECT_NAMES:
+            # Nearly all ids have a digit, and no usual name of a column has one.
+            plain = "" if self._ids_differ and _DIGIT.search(named) else plain_name(named)
+            if plain and (plain == self._plain or plain in SUBJECT_NAMES):
                 return "holds the columns' names again" if self._repeats(fields) else "holds columns' names"
             if _SUMS.fullmatch(named):
                 return f"is not a patient but {named}"
-        alone = [field.strip() for field in fields if field and not field.isspace()]
-        if len(alone) == 1 and len(self.names) > 2 and _is_remark(alone[0]):
-            return f"is a remark ({alone[0][:60]})"
+        if len(self.names) > 2 and (alone := _only_text(fields)) and _is_remark(alone):
+            return f"is a remark ({alone[:60]})"
         return ""
+
+    @cached_property
+    def _plain(self) -> str:
+        return plain_name(self.names[self.subject])
+
+    @cached_property
+    def _ids_differ(self) -> bool:
+        return not _DIGIT.search(self._plain)
 
     def _repeats(self, fields: Sequence[str]) -> bool:
         there = [(field.strip().casefold(), name.casefold()) for field, name in zip(fields, self.names, strict=True)]
         return all(field == name for field, name in there if field)
+
+
+def _only_text(fields: Sequence[str]) -> str:
+    """The only text of a row; "" for one with several, or none."""
+    found = ""
+    for field in fields:
+        if field and not field.isspace():
+            if found:
+                return ""
+            found = field.strip()
+    return found
 
 
 def _is_remark(text: str) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from archipel.data.tables.cells import MARKS
 from archipel.data.tables.dictionary import (
     LIMITS_OF,
+    POINT,
     ColumnReader,
     ColumnRule,
     Dictionary,
@@ -202,7 +203,7 @@ def number_marks(path: Path, options: Mapping[str, str]) -> NumberMarks:
     if told == decimal:
         # The other mark stands before decimals then.
         decimal = "," if told == "." else "."
-    return NumberMarks(decimal, MARKS.get(told, ""))
+    return NumberMarks(decimal, MARKS.get(told, "")) if told or decimal != POINT.decimal else POINT
 
 
 def _asked(file: TableFile, options: Mapping[str, str], option: str) -> tuple[str, ...]:
