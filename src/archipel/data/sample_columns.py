@@ -60,6 +60,7 @@ class Samples(Sequence[Sample]):
     ) -> None:  # fmt: skip
         self.subjects_of_rows, self.sessions, self.digests = subjects, sessions, digests
         self.rows, self.kinds, self.others = rows, kinds, others
+        # Fields of Sample, as a record would take them.
         self._parsed: dict[int, dict[str, Any]] = {}
         self._lines = ""
         self._firsts: NDArray[np.int64] | None = None
@@ -301,6 +302,7 @@ class Samples(Sequence[Sample]):
         return dict(self._other(kind))
 
     def _other(self, kind: int) -> dict[str, Any]:
+        """As ``rest``; what is parsed is kept, so it must not be changed."""
         if kind not in self._parsed:
             if len(self._parsed) >= _MOST_PARSED:
                 self._parsed.clear()
