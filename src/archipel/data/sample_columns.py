@@ -22,9 +22,6 @@ from archipel.data.samples import Sample, sample_name
 from archipel.data.text_columns import TextBuilder, TextColumn
 from archipel.vocabulary import Value
 
-# What samples of a kind have beside the columns: the fields of ``Sample``, each of a type of its own.
-Beside = dict[str, Any]
-
 Digests = NDArray[np.bytes_]
 """Hashes without their scheme, 32 bytes each, as numpy's S32: equal and ordered as their hex digits are."""
 _REST = ("channels", "file_hashes", "files", "missing", "values")
@@ -63,7 +60,8 @@ class Samples(Sequence[Sample]):
     ) -> None:  # fmt: skip
         self.subjects_of_rows, self.sessions, self.digests = subjects, sessions, digests
         self.rows, self.kinds, self.others = rows, kinds, others
-        self._parsed: dict[int, Beside] = {}
+        # Fields of Sample, as a record would take them.
+        self._parsed: dict[int, dict[str, Any]] = {}
         self._lines = ""
         self._firsts: NDArray[np.int64] | None = None
 
@@ -299,11 +297,12 @@ class Samples(Sequence[Sample]):
             object.__setattr__(made, name, part)
         return made
 
-    def rest(self, kind: int) -> Beside:
+    def rest(self, kind: int) -> dict[str, Any]:
         """What samples of a kind have beside subject, session, row and content; ``hash`` is the scheme alone."""
         return dict(self._other(kind))
 
-    def _other(self, kind: int) -> Beside:
+    def _other(self, kind: int) -> dict[str, Any]:
+        """As ``rest``; what is parsed is kept, so it must not be changed."""
         if kind not in self._parsed:
             if len(self._parsed) >= _MOST_PARSED:
                 self._parsed.clear()
@@ -330,7 +329,7 @@ def _numbers(column: NDArray[Any]) -> Iterator[int]:
         yield from column[first : first + _AT_ONCE].tolist()
 
 
-def _around(other: Beside) -> tuple[str, str, str]:
+def _around(other: dict[str, Any]) -> tuple[str, str, str]:
     """A sample's canonical JSON before the digits of its hash, between these and its row, and after its subject."""
     first = [f'"{name}":{rfc8785.dumps(other[name]).decode()},' for name in _REST[:3] if name in other]
     middle = f',"missing":{rfc8785.dumps(list(other["missing"])).decode()}' if "missing" in other else ""
@@ -356,7 +355,7 @@ class SamplesBuilder:
         kind = self.kind(scheme, {name: value for name, value in beside.items() if value or name == "files"})
         self.add_row(sample.subject, sample.session, bytes.fromhex(digest), sample.row, kind)
 
-    def kind(self, scheme: str, beside: Beside) -> int:
+    def kind(self, scheme: str, beside: dict[str, Any]) -> int:
         """The number of what samples have beside subject, session, row and content: fields of ``Sample`` that are not
         at their default, and ``files``."""
         text = json.dumps({"hash": f"{scheme}:"} | beside, ensure_ascii=False, separators=(",", ":"))

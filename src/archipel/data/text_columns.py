@@ -88,6 +88,10 @@ class TextColumn(Sequence[str]):
             buffer[to : to + total] = self.buffer[np.repeat(starts, sizes) + within]
         return TextColumn(buffer, ends)
 
+    def __add__(self, other: Sequence[str]) -> tuple[str, ...]:
+        """Both together as a tuple: plans put the ids of several sets together."""
+        return (*self, *other)
+
     def __eq__(self, other: object) -> bool:
         if isinstance(other, TextColumn):
             return np.array_equal(self.ends, other.ends) and np.array_equal(self.buffer, other.buffer)

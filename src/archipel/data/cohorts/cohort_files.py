@@ -111,7 +111,7 @@ def _made(settings: JsonObject, columns: dict[str, NDArray[Any]]) -> Cohort:
     if not len(subjects) == len(sessions) == len(digests) == len(rows) == len(kinds):
         raise ValueError("a cohort's columns have different lengths")
     samples = Samples(subjects, sessions, digests, rows, kinds, others)
-    # What Cohort takes: samples, validation and pseudonyms, each of a type of its own.
+    # Fields of a record, which checks them.
     lists: dict[str, Any] = {"samples": samples}
     if "validation" in found:
         lists["validation"] = tuple(found["validation"])

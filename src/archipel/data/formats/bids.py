@@ -87,7 +87,13 @@ class BidsTree(VolumeFormat):
             sorted({one for visit in visits.values() for one in visit.images})
         )
         participants = read_covariates(
-            folder, PARTICIPANTS, collector, key="participant_id", delimiter="\t", prefix="sub-", session="session_id",
+            folder,
+            PARTICIPANTS,
+            collector,
+            key="participant_id",
+            delimiter="\t",
+            prefix="sub-",
+            session="session_id",
             options=options,
         )
         subjects = sorted({subject for subject, _ in visits})
@@ -351,7 +357,8 @@ def _of_participant(
         return {}
     sessions = (session, session.removeprefix("ses-"))
     keys = (row_of(subject, one) for one in sessions if one)
-    return dict(next((table.rows[key] for key in keys if key in table.rows), None) or table.of(subject, collector))
+    row = next((key for key in keys if key in table.rows), None)
+    return dict(table.rows[row] if row is not None else table.of(subject, collector))
 
 
 def _of_session(table: CovariateTable | None, session: str) -> Mapping[str, Value]:

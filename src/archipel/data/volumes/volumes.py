@@ -211,10 +211,12 @@ def _grid(shape: tuple[int, ...], found: Decoded) -> Grid:
 def _intensities(volume: FloatVolume) -> Intensities:
     flat = volume.ravel(order="K")
     mean = float(flat.mean(dtype=np.float64))
-    squares = sum(
-        float(np.square(flat[at : at + _CHUNK] - np.float64(mean)).sum()) for at in range(0, flat.size, _CHUNK)
-    )
-    low, middle, high = (float(value) for value in np.percentile(flat[:: _step(volume.shape)], [1, 50, 99]))
+    squares = 0.0
+    for at in range(0, flat.size, _CHUNK):
+        apart = flat[at : at + _CHUNK] - np.float64(mean)
+        # In place: pages of new memory cost ten times the arithmetic.
+        squares += float(np.multiply(apart, apart, out=apart).sum())
+    low, middle, high = percentiles(flat[:: _step(volume.shape)])
     return Intensities(
         minimum=float(flat.min()),
         maximum=float(flat.max()),
@@ -223,6 +225,19 @@ def _intensities(volume: FloatVolume) -> Intensities:
         percentiles=(low, middle, high),
         voxels=voxel_hash(volume),
     )
+
+
+def percentiles(values: NDArray[np.float32]) -> tuple[float, float, float]:
+    """Percentiles 1, 50 and 99 of ``[N]``, to the last bit those of ``numpy.percentile``, which takes four times as
+    long: it finds six places one after the other where numpy's sort of so many values is one fast step."""
+    ordered, found = np.sort(values), []
+    for share in (0.01, 0.5, 0.99):
+        at = (len(ordered) - 1) * share
+        first = math.floor(at)
+        low, high = ordered[first], ordered[min(first + 1, len(ordered) - 1)]
+        apart, part = float(high - low), at - first
+        found.append(float(low) + apart * part if part < 0.5 else float(high) - apart * (1 - part))
+    return found[0], found[1], found[2]
 
 
 def _step(shape: tuple[int, ...]) -> int:
