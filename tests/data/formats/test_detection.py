@@ -121,12 +121,11 @@ def test_a_part_of_a_dataset_is_not_taken_for_images_alone(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "cause", "remedy"),
     [
-        ("s/1.dcm", b"x", "holds 1 DICOM file (s/1.dcm), which are not read", "dcm2niix -z y -o OUT"),
-        ("s/IM0001", bytes(128) + b"DICM", "holds 1 DICOM file (s/IM0001), which are not read", "dcm2niix"),
-        ("a.h5", b"x", "holds 1 HDF5 file (a.h5), which are not read", "numpy.savez"),
-        ("a.npy", b"x", "holds 1 NumPy array (a.npy), which are not read", "numpy.savez"),
-        ("a.sav", b"x", "holds 1 SPSS file (a.sav), which are not read", ".csv"),
-        ("a.zip", b"x", "holds 1 archive (a.zip), which are not read", "unpack it"),
+        ("s/1.dcm", b"x", "holds 1 DICOM file (s/1.dcm), which no format reads", "dcm2niix -z y -o OUT"),
+        ("s/IM0001", bytes(128) + b"DICM", "holds 1 DICOM file (s/IM0001), which no format reads", "dcm2niix"),
+        ("a.h5", b"x", "holds 1 HDF5 file (a.h5), which no format reads", "numpy.savez"),
+        ("a.npy", b"x", "holds 1 NumPy array (a.npy), which no format reads", "numpy.savez"),
+        ("a.zip", b"x", "holds 1 archive (a.zip), which no format reads", "unpack it"),
         ("a.csv.txt", b"version https://git-lfs.github.com/spec/v1\n", "holds pointers of Git LFS", "lfs pull"),
         ("notes.txt", b"x", "does not look like a known format", "--format"),
     ],

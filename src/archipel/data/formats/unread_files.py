@@ -1,4 +1,7 @@
-"""Unread files: what a folder holds that no format reads, each kind with the way to make it readable."""
+"""Unread files: what a folder holds that no format reads, each kind with the way to make it readable.
+
+Tables of other programs are named by the format ``table``.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,6 @@ _KINDS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("HDF5 file", (".h5", ".hdf5", ".he5"), _TO_NPZ),
     ("NumPy array", (".npy",), _TO_NPZ),
     ("MATLAB file", (".mat",), _TO_NPZ),
-    ("SPSS file", (".sav", ".zsav", ".por"), "export it as .csv (SPSS: File, Export, CSV Data)"),
-    ("Stata file", (".dta",), "export it as .csv (Stata: export delimited)"),
-    ("SAS file", (".sas7bdat", ".xpt"), "export it as .csv (SAS: proc export)"),
-    ("R file", (".rds", ".rdata", ".rda"), "export it as .csv (R: write.csv)"),
     ("archive", (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar"), "unpack it and name the folder with its content"),
     ("whole-slide image", (".svs", ".ndpi", ".mrxs", ".scn"), "cut it into tiles as .png"),
     ("video", (".mp4", ".avi", ".mov"), "export its frames as .png"),
@@ -49,7 +48,9 @@ def unread_files(root: Path, places: Iterable[str]) -> tuple[str, str] | None:
     if not counts:
         return None
     found = [f"{pluralise(count, _KINDS[kind][0])} ({example[kind]})" for kind, count in counts.most_common(3)]
-    return f"holds {' and '.join(found)}, which are not read", _KINDS[counts.most_common(1)[0][0]][2].format(root=root)
+    return f"holds {' and '.join(found)}, which no format reads", _KINDS[counts.most_common(1)[0][0]][2].format(
+        root=root
+    )
 
 
 def _start(path: Path) -> bytes:
