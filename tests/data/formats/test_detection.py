@@ -125,7 +125,6 @@ def test_a_part_of_a_dataset_is_not_taken_for_images_alone(tmp_path):
         ("s/IM0001", bytes(128) + b"DICM", "holds 1 DICOM file (s/IM0001), which are not read", "dcm2niix"),
         ("a.h5", b"x", "holds 1 HDF5 file (a.h5), which are not read", "numpy.savez"),
         ("a.npy", b"x", "holds 1 NumPy array (a.npy), which are not read", "numpy.savez"),
-        ("a.sav", b"x", "holds 1 SPSS file (a.sav), which are not read", ".csv"),
         ("a.zip", b"x", "holds 1 archive (a.zip), which are not read", "unpack it"),
         ("a.csv.txt", b"version https://git-lfs.github.com/spec/v1\n", "holds pointers of Git LFS", "lfs pull"),
         ("notes.txt", b"x", "does not look like a known format", "--format"),
@@ -144,3 +143,10 @@ def test_a_pointer_of_git_lfs_is_named_in_the_place_of_a_volume(tmp_path, ending
     (tmp_path / f"a{ending}").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     (said,) = scan("layout", tmp_path, {"image": "{subject}"}).errors
     assert "is a pointer of Git LFS" in said.cause and "git lfs pull" in said.remedy
+
+
+def test_a_table_in_a_form_that_is_not_read_is_named_by_the_format_table(tmp_path):
+    (tmp_path / "a.sav").write_bytes(b"x")
+    assert [fit.format for fit in detect(tmp_path)] == ["table"]
+    (problem,) = scan("table", tmp_path).errors
+    assert "a.sav" in str(problem) and "SPSS" in str(problem) and "CSV" in problem.remedy
