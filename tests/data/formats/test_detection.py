@@ -143,3 +143,10 @@ def test_a_pointer_of_git_lfs_is_named_in_the_place_of_a_volume(tmp_path, ending
     (tmp_path / f"a{ending}").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     (said,) = scan("layout", tmp_path, {"image": "{subject}"}).errors
     assert "is a pointer of Git LFS" in said.cause and "git lfs pull" in said.remedy
+
+
+def test_a_table_in_a_form_that_is_not_read_is_named_by_the_format_table(tmp_path):
+    (tmp_path / "a.sav").write_bytes(b"x")
+    assert [fit.format for fit in detect(tmp_path)] == ["table"]
+    (problem,) = scan("table", tmp_path).errors
+    assert "a.sav" in str(problem) and "SPSS" in str(problem) and "CSV" in problem.remedy
