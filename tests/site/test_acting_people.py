@@ -31,7 +31,7 @@ BERTA = Actor(name="berta", authentication="console")
 def test_every_act_of_a_person_is_journaled_with_that_person(hospital: StateFolder, tmp_path: Path) -> None:
     datasets.add(hospital, "table", write_rows(tmp_path / "data"), "npz", by=BERTA)
     take_offer(hospital)
-    dataset_documents.change_mapping(hospital, "table", None, {"1": "sick"}, by=BERTA)
+    dataset_documents.change_mapping(hospital, "table", DataMapping(drop_incomplete=True), {}, by=BERTA)
     datasets.exclude(hospital, "table", ["p-004"], by=BERTA)
     cohorts.freeze_version(hospital, "table", name="spring", by=BERTA)
     approvals.reject(hospital, "heart", by=BERTA)

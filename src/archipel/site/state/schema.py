@@ -23,7 +23,7 @@ from sqlalchemy import (
 from archipel.governance import journal_table
 from archipel.storage.migrations import SchemaHistory
 
-HISTORY = SchemaHistory(Path(__file__).parent / "revisions", newest="first")
+HISTORY = SchemaHistory(Path(__file__).parent / "revisions", newest="cohorts_in_pieces")
 """A test holds that its newest revision leads to exactly ``metadata``."""
 
 metadata = MetaData()

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "first"
+revision = "cohorts_in_pieces"
 down_revision = None
 branch_labels = None
 depends_on = None
