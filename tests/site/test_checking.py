@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +269,10 @@ def test_the_local_step_ends_when_it_may_not_go_on(
     said = " ".join(findings(rung, Sign.FIX).values())
     assert ("was revoked by this site" if ended_by == "revocation" else "has withdrawn; run it again") in said
     assert "training" not in findings(rung, Sign.GO)
+    # It was killed; the process above it reaps it a moment later.
+    until = time.monotonic() + 30
+    while workers[0].exists() and time.monotonic() < until:
+        time.sleep(0.01)
     assert not workers[0].exists()
 
 

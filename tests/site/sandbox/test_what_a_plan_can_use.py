@@ -300,7 +300,7 @@ async def test_nothing_is_left_after_the_end(world: World) -> None:
     root = worker.pid
     await worker.prepare()
     started = await world.say(worker, "said = open('/data/rows.prepared', 'rb').read(8)")
-    assert started == b"ARCHPRE1"
+    assert started == b"ARCHPRE2"
     made = list(worker.group_folders)
     await worker.kill()
     assert set(world.folder.rglob("*")) - before == {world.folder / "hostile.log"}
