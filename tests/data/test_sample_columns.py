@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import tracemalloc
 
@@ -125,3 +126,17 @@ def test_a_row_takes_less_than_a_hundred_bytes() -> None:
     taken, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(columns) == 50_000 and taken < 100 * len(columns)
+
+
+@pytest.mark.parametrize(
+    "added", [{"row": 7}, {"session": "other"}, {"note": "a name"}, {"hash": 'blake3:","row":3,"subject":"'}]
+)
+def test_what_the_cohort_hash_does_not_cover_is_not_read(added: dict[str, object]) -> None:
+    sample = Sample(subject="p1", files={"table": "t.csv"}, hash="blake3:" + "a" * 64)
+    cohort = Cohort(dataset="d", format="table", samples=[sample])
+    own = cohort.samples
+    text = json.dumps(json.loads(own.others[0]) | added)
+    changed = Samples(own.subjects_of_rows, own.sessions, own.digests, own.rows, own.kinds, TextColumn.of([text]))
+    assert cohort_of(pieces(cohort)) == cohort
+    with pytest.raises(ValueError, match=r"does not cover|not of a known form"):
+        cohort_of(pieces(cohort.model_copy(update={"samples": changed})))

@@ -20,11 +20,15 @@ FRAME = 24 * MB
 """A little more than the size of a model of ``WidePlan``."""
 
 
+def only_root() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount the small file system that this test fills")
+
+
 @contextlib.contextmanager
 def tiny_disk(folder: Path, size: int) -> Iterator[Path]:
     """A file system of ``size`` bytes over ``folder``; yields a file that takes all of its room."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount the small file system that this test fills")
+    only_root()
     kept = [path.relative_to(folder) for path in folder.rglob("*") if path.is_dir()]
     done = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", str(folder)], capture_output=True, text=True
@@ -103,6 +107,8 @@ def test_a_full_disk_at_the_server_is_said_and_the_experiment_ends_when_there_is
 @contextlib.contextmanager
 def small_blob_store(world: World, size: int) -> Iterator[Path]:
     """The server's blobs moved to a small disk for a while, and back."""
+    # A test that is skipped must not leave the others without a server.
+    only_root()
     store = world.lab.folder / "server" / "blobs"
     aside = store.with_name("blobs-aside")
     world.lab.server.stop()

@@ -150,7 +150,10 @@ class Folder:
         self.index = index or MemoryIndex()
         self.patient_of: PatientOf = patient_of or (lambda name, session: (name, session))
         out = leaves_out or (lambda _: False)
-        self.leaves_out: LeavesOut = out if patient_of is None else lambda name: out(self.patient_of(name, "")[0])
+        # A table beside the volumes may name the patient where a file names the visit.
+        self.leaves_out: LeavesOut = (
+            out if patient_of is None else lambda name: out(name) or out(self.patient_of(name, "")[0])
+        )
         self.limits = limits
 
     def files(self, pattern: str, problems: list[DataIssue]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -143,3 +144,18 @@ def test_volumes_of_freesurfer(tmp_path, ending):
         (tmp_path / f"a{ending}").write_bytes(damaged)
         with pytest.raises(BadInput):
             read_image(tmp_path / f"a{ending}")
+
+
+@pytest.mark.parametrize(
+    "content", [b"\x1f\x8b" + b"\xff" * 10, b"\0\0\0\0ni2\0" + b"\0" * 20], ids=["broken-gzip", "short-header"]
+)
+def test_a_damaged_header_is_named_and_the_other_patients_are_used(tmp_path: Path, content: bytes) -> None:
+    for patient in ("p1", "p2", "p3"):
+        (tmp_path / patient).mkdir()
+    for patient in ("p1", "p2"):
+        nibabel.Nifti1Image(np.zeros((4, 4, 4), np.float32), np.eye(4)).to_filename(tmp_path / patient / "T1.nii.gz")
+    (tmp_path / "p3" / "T1.hdr").write_bytes(content)
+    (tmp_path / "p3" / "T1.img").write_bytes(bytes(256))
+    found = scan("layout", tmp_path, {"image": "{subject}/{modality}"})
+    assert [sample.subject for sample in found.samples] == ["p1", "p2"]
+    assert any("T1.hdr" in str(problem) and problem.subject == "p3" for problem in found.problems)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import nibabel
 import numpy as np
 import pytest
 from conformance import SUBJECTS, Conformance, Expected
@@ -271,3 +274,15 @@ def test_a_cohort_reads_without_the_known_layouts(tmp_path):
     with opens_under(tmp_path) as opened:
         (reading,) = format_named("layout").read(tmp_path, samples, options)
     assert opened == {"a/imaging.nii.gz", "a/segmentation.nii.gz"} and np.array_equal(reading.label, segmentation(0))
+
+
+def test_a_withdrawn_patients_row_is_not_kept_where_a_pattern_finds_patients_in_names(tmp_path: Path) -> None:
+    for name in ("P01_20200101", "P02_20200101"):
+        (tmp_path / name).mkdir()
+        nibabel.Nifti1Image(np.zeros((4, 4, 4), np.float32), np.eye(4)).to_filename(tmp_path / name / "T1.nii.gz")
+    (tmp_path / "info.csv").write_text("id,diagnosis\nP01,rare\nP02,common\n")
+    index = MemoryIndex()
+    options = {"image": "{subject}/{modality}", "table": "info.csv", "id_column": "id", "subject": r"^(.+)_\d{8}$"}
+    scan("layout", tmp_path, options, index, "P01".__eq__)
+    kept = repr(index._known)
+    assert "common" in kept and "rare" not in kept

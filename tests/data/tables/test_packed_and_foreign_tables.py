@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import resource
+import struct
 from pathlib import Path
 
 import pytest
@@ -115,3 +117,17 @@ def test_how_a_word_reads_in_each_encoding_is_shown(tmp_path: Path, encoding: st
     assert f"--option encoding={encoding} reads {word}" in problem.remedy
     found = scan("table", tmp_path, {"encoding": encoding})
     assert found.problems == () and found.samples[0].subject in (word, "b")
+
+
+def test_an_archives_list_of_any_length_is_not_read(tmp_path: Path) -> None:
+    """The file is sparse: it takes no room, and its list of files would take gigabytes."""
+    path, size = tmp_path / "large.csv", 3 << 30
+    with path.open("wb") as file:
+        file.write(b"PK\x03\x04" + bytes(60))
+        file.seek(size)
+        file.write(struct.pack("<4sQHHLLQQQQ", b"PK\x06\x06", 44, 45, 45, 0, 0, 1, 1, size - 64, 64))
+        file.write(struct.pack("<4sLQL", b"PK\x06\x07", 0, size, 1))
+        file.write(struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 1, 1, 0xFFFFFFFF, 0xFFFFFFFF, 0))
+    with pytest.raises(BadInput, match="is not text but a zip archive"):
+        open_table(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 3 << 20

@@ -6,6 +6,8 @@ length of each column. The columns follow, one after the other.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
@@ -13,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archipel.data.cohorts.cohort import LISTS, Cohort
-from archipel.data.sample_columns import Samples
+from archipel.data.sample_columns import OTHER_FIELDS, Samples
 from archipel.data.text_columns import TextColumn
 from archipel.vocabulary import JsonObject, Record
 
+_SCHEME = re.compile(r"[a-z0-9]{1,16}:")
+"""The beginning of a hash, before its digits."""
 PIECE = 1 << 20
 """Bytes of a piece, of the last of a column fewer."""
 _LENGTH = 8
@@ -110,6 +114,10 @@ def _made(settings: JsonObject, columns: dict[str, NDArray[Any]]) -> Cohort:
     subjects, sessions, digests, rows = found["subjects"], found["sessions"], columns["digests"], columns["rows"]
     if not len(subjects) == len(sessions) == len(digests) == len(rows) == len(kinds):
         raise ValueError("a cohort's columns have different lengths")
+    if len(rows) and int(rows.min()) < -1:
+        raise ValueError("a sample has a row below the first")
+    for text in others:
+        _check_other(text)
     samples = Samples(subjects, sessions, digests, rows, kinds, others)
     # Fields of a record, which checks them.
     lists: dict[str, Any] = {"samples": samples}
@@ -118,6 +126,19 @@ def _made(settings: JsonObject, columns: dict[str, NDArray[Any]]) -> Cohort:
     if "pseudonyms" in found:
         lists["pseudonyms"] = dict(zip(found["pseudonyms-of"], found["pseudonyms"], strict=True))
     return Cohort.model_validate(settings | lists)
+
+
+def _check_other(text: str) -> None:
+    """Raise ValueError unless the text holds what the cohort hash covers and nothing else: what is not hashed could be
+    changed without a trace."""
+    try:
+        other = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("what samples have in common is nested too deeply") from error
+    if not isinstance(other, dict) or not other.keys() <= OTHER_FIELDS:
+        raise ValueError("samples have fields that the cohort hash does not cover")
+    if _SCHEME.fullmatch(str(other.get("hash"))) is None:
+        raise ValueError("a sample's hash is not of a known form")
 
 
 class _Reader:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import math
+import os
 import re
 import zipfile
 from pathlib import Path
@@ -12,6 +14,8 @@ from archipel.vocabulary import BadInput, ErrorCode, Thing
 _CSV = "export the table as CSV"
 _OLD_EXCEL = "an old Excel workbook (.xls), or one with a password"
 _SAVE_AS_XLSX = "open it in Excel and save it without a password as .xlsx or CSV UTF-8"
+_MOST_DIRECTORY = 1 << 20
+"""Bytes of an archive's list of files; a workbook has some thousand."""
 _BEGINS: tuple[tuple[bytes, str, str], ...] = (
     (b"PAR1", "Parquet", "name it .parquet"),
     (b"\x1f\x8b", "gzip", "name it .csv.gz, or unpack it"),
@@ -91,9 +95,11 @@ def _begins(first: bytes) -> tuple[str, str] | None:
 
 
 def _zip_archive(path: Path) -> tuple[str, str]:
+    names: set[str] = set()
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = set(archive.namelist()[:10_000])
+        if _directory_bytes(path) <= _MOST_DIRECTORY:
+            with zipfile.ZipFile(path) as archive:
+                names = set(archive.namelist())
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         names = set()
     if "xl/workbook.xml" in names:
@@ -101,6 +107,18 @@ def _zip_archive(path: Path) -> tuple[str, str]:
     if "content.xml" in names:
         return "an OpenDocument table", "save it as .xlsx or CSV"
     return "a zip archive", "unpack it, or export the table as CSV"
+
+
+def _directory_bytes(path: Path) -> float:
+    """How long an archive's list of files says that it is; infinite where its end is of another form.
+
+    In memory the list takes many times its size, whatever the file takes on the disk.
+    """
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 42))
+        tail = file.read()
+    is_simple = tail[-22:-18] == b"PK\5\6" and tail[-2:] == b"\0\0" and tail[-42:-38] != b"PK\6\7"
+    return int.from_bytes(tail[-10:-6], "little") if is_simple else math.inf
 
 
 def _bad(path: Path, cause: str, remedy: str) -> BadInput:

@@ -13,7 +13,7 @@ from pathlib import Path
 from archipel.data.files import DATA_SUFFIXES, HEADER_SUFFIXES, Folder, Purpose, read_whole
 from archipel.data.volumes.unpacking import MOST_GAIN
 from archipel.data.volumes.volume_header import Stored, bad_volume, damaged
-from archipel.vocabulary import Record
+from archipel.vocabulary import BadInput, Record
 
 _ONE_FILE = "write header and voxels as one .nii.gz, .mha or .nrrd file"
 
@@ -49,7 +49,10 @@ def _data_file(path: Path, content: bytes) -> DataFile:
 
     try:
         return DataFile(name=header_of(path, content).data_file)
-    except (ValueError, LookupError, ArithmeticError) as error:
+    except (BadInput, MemoryError):
+        raise
+    except Exception as error:
+        # Damaged headers raise nearly everything: struct, lookup, arithmetic, zlib's and nibabel's own errors.
         raise damaged(path, type(error).__name__) from error
 
 
