@@ -291,3 +291,25 @@ def test_a_sites_own_templates_come_from_options_or_a_file(terminal: Terminal, t
     assert "dataset again added: 2 subjects; images image; labels 0, 1" in said
     unknown = str(terminal("dataset", "add", "third", folder, "--layout", "brots").exception)
     assert "layout brots: is unknown; name a .toml file, or one of brats" in unknown
+
+
+def test_a_fault_of_the_whole_table_is_not_waived_with_faulty_patients(terminal: Terminal, tmp_path: Path) -> None:
+    rows = [f"p{number:03},{40 + number},{number % 2}" for number in range(1, 13)]
+    headers = tmp_path / "headers"
+    headers.mkdir()
+    (headers / "table.csv").write_text("Patient,Lab,Outcome\npatient_id,age,disease\n" + "\n".join(rows) + "\n")
+    ids = tmp_path / "ids"
+    ids.mkdir()
+    (ids / "table.csv").write_text(
+        "patient_id,age,disease\n" + "\n".join(f"1.2E+{number},{40 + number},{number % 2}" for number in range(11, 23))
+    )
+    for name, folder, cause in (
+        ("headers", headers, "holds columns' names"),
+        ("ids", ids, "a spreadsheet rounded them"),
+    ):
+        refused = terminal("dataset", "add", name, str(folder))
+        said = f"{refused.output}{refused.exception}"
+        assert refused.exit_code == 1 and cause in said and "--leave-out-faulty" not in said
+        assert terminal("dataset", "add", name, str(folder), "--leave-out-faulty").exit_code == 1
+    added = terminal("dataset", "add", "headers", str(headers), "--option", "header=2")
+    assert added.exit_code == 0, added.output

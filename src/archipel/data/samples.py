@@ -67,7 +67,8 @@ class DataIssue(Record):
     """One thing that is wrong with a dataset: what, why, and how it is fixed.
 
     ``subject`` is the subject whose data it concerns, "" if it concerns the dataset as a whole. An ``error`` makes the
-    sample unusable; a ``warning`` should be checked by a person.
+    sample unusable; a ``warning`` should be checked by a person. After an error that ``spoils_all`` no sample is to be
+    trusted: it does not help to leave out faulty subjects.
     """
 
     thing: str
@@ -75,6 +76,7 @@ class DataIssue(Record):
     remedy: str
     subject: str = ""
     severity: Annotated[str, Field(pattern="^(error|warning)$")] = "error"
+    spoils_all: bool = False
 
     def __str__(self) -> str:
         return f"{self.thing}: {self.cause}; {self.remedy}"

@@ -88,7 +88,7 @@ class Tables:
         place = _place(folder, settled, problems)
         if place is None:
             return Scan((), tuple(problems), _EMPTY)
-        name = f"table/5 {blob_hash(json.dumps(settled, sort_keys=True).encode())}"
+        name = f"table/6 {blob_hash(json.dumps(settled, sort_keys=True).encode())}"
         table = folder.look(place, Purpose(name, TableFacts), lambda path: examine(path, settled))
         if table.problem is not None:
             return Scan((), (*problems, table.problem), _EMPTY)

@@ -32,6 +32,10 @@ class Faults:
         """Add what is wrong with the table as a whole, or with one thing in it."""
         self._found.append(DataIssue(thing=thing, cause=cause, remedy=remedy, subject=subject, severity=severity))
 
+    def add_spoiling(self, thing: str, cause: str, remedy: str) -> None:
+        """Add an error after which no row of the table is to be trusted."""
+        self._found.append(DataIssue(thing=thing, cause=cause, remedy=remedy, spoils_all=True))
+
     def line(self, row: Row, cause: str, remedy: str, subject: str = "", severity: str = "error") -> None:
         """Add what is wrong with a line."""
         self._lines[cause, remedy, severity] += 1
@@ -42,7 +46,7 @@ class Faults:
         """Add a row that is not a patient's. It is an error if it says that the columns have other names."""
         if reason == "holds columns' names":
             remedy = f"if the columns' names are in this line: --option header={row.line}"
-            self.line(row, f"{reason}, other than the first line", remedy)
+            self.add_spoiling(f"{self._file} line {row.line}", f"{reason}, other than the first line", remedy)
             return
         remedy = "remove the line, or say that it is a patient's by giving it another id"
         self.line(row, f"{reason}; it is left out", remedy, severity="warning")

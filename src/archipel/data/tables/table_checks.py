@@ -87,7 +87,7 @@ def examine(path: Path, options: Mapping[str, str], left_out: Collection[str] = 
             faults.add(path.name, cause, remedy, severity="warning")
     ids = [row[0] for row in rows] + [key[0] for key in several.keys]
     if (told := rounded_ids(ids)) is not None:
-        faults.add(path.name, *told)
+        faults.add_spoiling(path.name, *told)
     if (told := ids_as_numbers(ids)) is not None:
         faults.add(path.name, *told, severity="warning")
     shown = [tally for tally in tallies if not tally.identifies]

@@ -232,14 +232,13 @@ def usable_scan(
     Raises DatasetProblems that names everything wrong, for a ``new`` dataset with what helps to add it.
     """
     scan_result = scanned(site, entry, take_opt_outs, watch)
-    if scan_result.errors and not (entry.leave_out_faulty and scan_result.samples):
+    some_usable = scan_result.samples and not any(problem.spoils_all for problem in scan_result.errors)
+    if scan_result.errors and not (entry.leave_out_faulty and some_usable):
         everybody = {*subjects_of(scan_result), *(problem.subject for problem in scan_result.errors if problem.subject)}
         of_all = f" of {len(everybody)}" if len(everybody) > scan_result.subjects else ""
         usable = f"usable subjects: {scan_result.subjects}{of_all}"
         otherwise = (
-            f", or leave out the subjects that have errors: {usable} (--leave-out-faulty)"
-            if scan_result.samples
-            else ""
+            f", or leave out the subjects that have errors: {usable} (--leave-out-faulty)" if some_usable else ""
         )
         if new:
             raise DatasetProblems(entry.name, scan_result.errors, _NOT_YET + otherwise)
