@@ -313,3 +313,15 @@ def test_a_fault_of_the_whole_table_is_not_waived_with_faulty_patients(terminal:
         assert terminal("dataset", "add", name, str(folder), "--leave-out-faulty").exit_code == 1
     added = terminal("dataset", "add", "headers", str(headers), "--option", "header=2")
     assert added.exit_code == 0, added.output
+
+
+def test_a_warning_that_proposes_an_option_says_how_to_add_the_dataset_again(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    rows = [f"p{number:03},{'<50' if number == 2 else 200 + number},{number % 2}" for number in range(1, 13)]
+    (tmp_path / "table.csv").write_text("patient_id,chol,disease\n" + "\n".join(rows) + "\n")
+    said = terminal("dataset", "add", "lab", str(tmp_path)).stdout
+    assert "--option censored=chol" in said and "archipel site dataset remove lab" in said
+    assert terminal("dataset", "remove", "lab").exit_code == 0
+    again = terminal("dataset", "add", "lab", str(tmp_path), "--option", "censored=chol")
+    assert again.exit_code == 0 and "dataset remove" not in again.stdout

@@ -174,6 +174,8 @@ def print_scan_problems(screen: Screen, name: str, problems: Iterable[DataIssue]
     words = " and ".join(f"{pluralise(count, what)}{then}" for count, what, then in counts if count)
     shown = f" ({PROBLEMS} are shown)" if len(issues) > PROBLEMS else ""
     screen.print(f"{words}{shown}: archipel site dataset check {name}")
+    if any("--option" in issue.remedy for issue in issues):
+        screen.print(f"to choose an option: archipel site dataset remove {name}, then add it again with the option")
 
 
 def describe_extent(extent: FolderExtent) -> str:
