@@ -4,7 +4,7 @@ It knows cohorts and formats. It knows nothing of plans.
 """
 
 from archipel.data.prepared.cache import Prepared, PreparedCache
-from archipel.data.prepared.preparation import Preparation, is_rows
+from archipel.data.prepared.preparation import Preparation, hidden_options, is_rows
 from archipel.data.prepared.source import ROWS, Keyed, PreparedSource, write_prepared
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Prepared",
     "PreparedCache",
     "PreparedSource",
+    "hidden_options",
     "is_rows",
     "write_prepared",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
 import rfc8785
@@ -16,6 +16,8 @@ from archipel.tensors import BlobHasher, blob_hash
 from archipel.vocabulary import Record
 from archipel.vocabulary.needs import LabelValue
 
+_HASH = "hash"
+"""In the place of all options; no format has an option of this name."""
 _NOT_CONTENT = {"files", "file_hashes", "hash"}
 
 
@@ -41,7 +43,7 @@ class Preparation(Record):
         rule = cohort.mapping
         return cls(
             layout=cohort.format,
-            options=cohort.options,
+            options=hidden_options(cohort.options),
             labels=rule.labels,
             drop_other_labels=rule.drop_other_labels,
             orientation=rule.orientation,
@@ -74,6 +76,16 @@ class Preparation(Record):
         for key in self.keys(samples):
             hasher.update(f"{key}\n".encode())
         return digits_in(hasher.digest())
+
+
+def hidden_options(options: Mapping[str, str]) -> dict[str, str]:
+    """What tells one set of options from another and says none of them; of what is hidden already, the same.
+
+    Options name files, folders and columns of a dataset, and hold its data dictionary: a worker needs none of them.
+    """
+    if not options or options.keys() == {_HASH}:
+        return dict(options)
+    return {_HASH: blob_hash(rfc8785.dumps(dict(options)))}
 
 
 def digits_in(hashed: str) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 import structlog
 
 from archipel.data import Cohort, Prepared
+from archipel.data.prepared import hidden_options
 from archipel.site.state import StateFolder, open_sample_cache, sample_cache
 from archipel.storage import disk_errors_named
 from archipel.vocabulary import BadInput, Cancellation, ErrorCode, ShowProgress, Watch, WorkProgress, show_nothing
@@ -70,7 +71,7 @@ def _prepare(site: StateFolder, root: Path, cohort: Cohort, watch: Watch) -> Pre
 
 
 def as_disclosed(cohort: Cohort, fraction: float) -> Cohort:
-    """The cohort as a worker sees it: no paths, and pseudonyms in the place of ids where it has them.
+    """The cohort as a worker sees it: no paths or options, and pseudonyms in the place of ids where it has them.
 
     Under a pseudonym sessions are numbers from 1: as files call them, they may hold the id, or a date of the patient's.
     Each subject keeps training or validating; without a list, that follows from the ids and ``fraction``.
@@ -84,7 +85,8 @@ def as_disclosed(cohort: Cohort, fraction: float) -> Cohort:
             for subject, session in samples.each_key()
         )
     validation = None if held_out is None else tuple(known.get(subject, subject) for subject in held_out)
-    return cohort.model_copy(update={"samples": samples, "validation": validation, "pseudonyms": {}})
+    hidden = {"options": hidden_options(cohort.options), "pseudonyms": {}}
+    return cohort.model_copy(update={"samples": samples, "validation": validation, **hidden})
 
 
 def _session_numbers(keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
