@@ -91,6 +91,12 @@ def workers_of(process: int) -> set[int]:
     return {child for child in found if b"spawn_main" in command(child)}
 
 
+def hears_no_ctrl_c(process: int) -> bool:
+    """Whether the process blocks or ignores SIGINT (proc(5): SigBlk and SigIgn are masks in hexadecimal)."""
+    fields = dict(line.split(":\t") for line in Path(f"/proc/{process}/status").read_text().splitlines())
+    return bool((int(fields["SigBlk"], 16) | int(fields["SigIgn"], 16)) >> (signal.SIGINT - 1) & 1)
+
+
 def command(process: int) -> bytes:
     """How it was started; empty when it is gone or only waits to be looked at."""
     try:
@@ -222,7 +228,9 @@ def test_ctrl_c_ends_all(tmp_path: Path, at_once: bool) -> None:
             assert started.poll() is None
             time.sleep(0.05)
         while not (workers := workers_of(started.pid)):
-            time.sleep(0.02)
+            time.sleep(0.002)
+        # The first one too, from its first instruction on.
+        assert all(map(hears_no_ctrl_c, workers))
         # As a terminal does: to every process of the group.
         os.killpg(started.pid, signal.SIGINT)
         output, errors = started.communicate(timeout=60)

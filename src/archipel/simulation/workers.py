@@ -8,7 +8,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from typing import Any
 
 from archipel.simulation.site_specs import SiteSpec
@@ -167,6 +167,8 @@ def _environment_of_a_worker(threads: int) -> Iterator[None]:
     """What a process that is started here inherits: the job's number of threads, and no Ctrl-C before it is ready."""
     given = thread_variables(threads)
     before = {name: os.environ.get(name) for name in given}
+    # The first process to be spawned starts this one too, and starting it lets SIGINT through again.
+    resource_tracker.ensure_running()
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     os.environ.update(given)
     try:
