@@ -11,7 +11,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
@@ -30,6 +30,7 @@ from archipel.data.prepared.preparation import Preparation
 from archipel.data.prepared.source import Damaged, Keyed, PreparedFile, write_prepared
 from archipel.tensors import blob_hash
 from archipel.vocabulary import BadInput, Cancellation, Cancelled, ErrorCode, Watch, WorkProgress
+from worlds.examples import examples
 
 KEY = f"{'a' * 64}.{'b' * 32}"
 ROOM = 1 << 30
@@ -124,7 +125,7 @@ def test_a_prepared_table_is_what_the_file_holds_and_has_the_cohorts_rows_only(t
 KINDS = st.sampled_from(["<f4", ">f4", "<f8", "<i2", "u1", "?", "<U5", "<u4"])
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_array_comes_back_in_its_type_shape_and_memory_order(tmp_path: Path, data: st.DataObject) -> None:
     kind = np.dtype(data.draw(KINDS))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from statements import statements
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("tests", "benchmarks", "examples", "scripts")
@@ -21,7 +22,7 @@ PACKAGES = ("archipel", "worlds")
 
 def imported(tree: ast.AST) -> Iterator[tuple[int, str, str]]:
     """The line, module and name of each import from our packages, those within functions too; "" for a whole module."""
-    for node in ast.walk(tree):
+    for node in statements(tree):
         match node:
             case ast.Import():
                 found = [(one.name, "") for one in node.names]

@@ -7,10 +7,12 @@ import importlib
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
+from statements import statements
 
 from archipel.lazy import lazy_names
 
@@ -44,7 +46,7 @@ def imports_from_outside(module: str, text: str) -> Iterator[tuple[str, str, str
 
     The name is empty where a whole module is imported by its path.
     """
-    for node in ast.walk(ast.parse(text)):
+    for node in statements(ast.parse(text)):
         if isinstance(node, ast.ImportFrom) and node.module:
             # A package may be imported from the package around it.
             whole = [f"{node.module}.{alias.name}" for alias in node.names]
@@ -59,10 +61,16 @@ def imports_from_outside(module: str, text: str) -> Iterator[tuple[str, str, str
                 yield package, source, name
 
 
-def inner_imports(module: str, text: str) -> list[str]:
+@cache
+def imports_of(path: Path) -> tuple[tuple[str, str, str], ...]:
+    """``imports_from_outside`` of the module in this file."""
+    return tuple(imports_from_outside(module_of(path), path.read_text("utf-8")))
+
+
+def inner_imports(module: str, imports: Iterable[tuple[str, str, str]]) -> list[str]:
     return [
         f"{module}: {source} {name}".rstrip()
-        for package, source, name in imports_from_outside(module, text)
+        for package, source, name in imports
         if source != package or name not in names_of(package)
     ]
 
@@ -103,10 +111,7 @@ def test_type_checkers_read_what_is_loaded(package: str) -> None:
 
 def test_every_public_name_is_used_outside_of_its_package_or_documented() -> None:
     used = {
-        (package, name)
-        for path in [*USERS, *TESTS]
-        for package, source, name in imports_from_outside(module_of(path), path.read_text("utf-8"))
-        if source == package
+        (package, name) for path in [*USERS, *TESTS] for package, source, name in imports_of(path) if source == package
     }
     pages = " ".join(path.read_text("utf-8") for path in sorted((ROOT / "docs").rglob("*.md")))
     documented = {words.rpartition(".")[2] for words in re.findall(r"`([\w.]+)`", pages)}
@@ -120,7 +125,7 @@ def test_every_public_name_is_used_outside_of_its_package_or_documented() -> Non
 
 
 def test_no_module_imports_from_an_inner_module_of_another_package() -> None:
-    assert [found for path in USERS for found in inner_imports(module_of(path), path.read_text("utf-8"))] == []
+    assert [found for path in USERS for found in inner_imports(module_of(path), imports_of(path))] == []
 
 
 @pytest.mark.parametrize(
@@ -139,7 +144,7 @@ def test_no_module_imports_from_an_inner_module_of_another_package() -> None:
     ],
 )
 def test_the_check_sees_an_inner_import(module: str, line: str, found: int) -> None:
-    assert len(inner_imports(module, line)) == found
+    assert len(inner_imports(module, imports_from_outside(module, line))) == found
 
 
 @pytest.mark.processes

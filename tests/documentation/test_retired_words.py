@@ -6,6 +6,7 @@ import ast
 import importlib
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,10 +35,16 @@ def parts(name: str) -> list[str]:
     return [part.lower() for part in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
 
 
+@cache
 def faults(name: str) -> list[str]:
     words = parts(name)
     text = " ".join(words)
     return [word for word in words if word in WORDS and not re.search(rf"\b{re.escape(WORDS[word])}\b", text)]
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
 
 
 def members(body: list[ast.stmt]) -> Iterator[str]:
@@ -61,7 +68,7 @@ def public_names() -> Iterator[tuple[str, str]]:
         # A migration is the history of a schema: it keeps the names of its time.
         if "migrations" not in place.parts:
             yield str(place), path.stem
-            yield from ((str(place), name) for name in members(ast.parse(path.read_text()).body) if name[0] != "_")
+            yield from ((str(place), name) for name in members(parsed(path).body) if name[0] != "_")
 
 
 def commands(command: object, name: str) -> Iterator[tuple[str, list[str]]]:
@@ -116,7 +123,7 @@ def prose() -> Iterator[tuple[str, str]]:
     ]:
         yield page.name, page.read_text().partition("## Retired words")[0]
     for path in sorted(SOURCE.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 yield f"{path.relative_to(SOURCE)}:{node.lineno}", node.value
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import MetaData, insert, select
 
@@ -25,6 +25,7 @@ from archipel.governance import (
 )
 from archipel.governance.journal import GENESIS, entries
 from archipel.storage import Database
+from worlds.examples import examples
 
 METADATA = MetaData()
 JOURNAL = journal_table(METADATA)
@@ -57,7 +58,7 @@ lines = st.data()
 
 
 @given(bodies)
-@settings(max_examples=25)
+@examples(25)
 def test_an_undisturbed_journal_is_whole_and_contains_its_own_heads(found: list[dict[str, Any]]) -> None:
     chain = written(found)
     assert [line.number for line in chain] == list(range(1, len(found) + 1))
@@ -66,7 +67,7 @@ def test_an_undisturbed_journal_is_whole_and_contains_its_own_heads(found: list[
 
 
 @given(bodies, lines)
-@settings(max_examples=25)
+@examples(25)
 def test_a_changed_line_is_named(found: list[dict[str, Any]], draw: Any) -> None:
     chain = written(found)
     at = draw.draw(st.integers(0, len(chain) - 1))
@@ -80,7 +81,7 @@ def test_a_changed_line_is_named(found: list[dict[str, Any]], draw: Any) -> None
 
 
 @given(bodies, lines)
-@settings(max_examples=25)
+@examples(25)
 def test_a_changed_line_whose_hash_was_made_to_fit_breaks_the_next_one(found: list[dict[str, Any]], draw: Any) -> None:
     chain = written(found)
     at = draw.draw(st.integers(0, len(chain) - 2))
@@ -91,7 +92,7 @@ def test_a_changed_line_whose_hash_was_made_to_fit_breaks_the_next_one(found: li
 
 
 @given(bodies, lines)
-@settings(max_examples=25)
+@examples(25)
 def test_a_removed_line_is_named(found: list[dict[str, Any]], draw: Any) -> None:
     chain = written(found)
     at = draw.draw(st.integers(0, len(chain) - 2))
@@ -100,7 +101,7 @@ def test_a_removed_line_is_named(found: list[dict[str, Any]], draw: Any) -> None
 
 
 @given(bodies, lines)
-@settings(max_examples=25)
+@examples(25)
 def test_an_inserted_line_is_found(found: list[dict[str, Any]], draw: Any) -> None:
     chain = written(found)
     at = draw.draw(st.integers(0, len(chain) - 1))
@@ -113,7 +114,7 @@ def test_an_inserted_line_is_found(found: list[dict[str, Any]], draw: Any) -> No
 
 
 @given(bodies, lines)
-@settings(max_examples=25)
+@examples(25)
 def test_a_cut_off_end_is_found_by_a_head_kept_elsewhere(found: list[dict[str, Any]], draw: Any) -> None:
     chain = written(found)
     keep = draw.draw(st.integers(0, len(chain) - 1))
@@ -124,7 +125,7 @@ def test_a_cut_off_end_is_found_by_a_head_kept_elsewhere(found: list[dict[str, A
 
 
 @given(bodies)
-@settings(max_examples=10)
+@examples(10)
 def test_a_journal_written_anew_does_not_contain_the_old_head(found: list[dict[str, Any]]) -> None:
     attested = _head_of(written(found)[-1])
     other = written([{**body, "rewritten": True} for body in found])

@@ -3,12 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from monai.metrics import compute_hausdorff_distance
 
 from archipel.plans.surfaces import hausdorff_95
+from worlds.examples import examples
 
 SPACING = (1.0, 2.0, 0.5)
 
@@ -25,7 +26,7 @@ def by_monai(one, other, spacing):
 
 
 @pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
-@settings(max_examples=60, deadline=None)
+@examples(60, deadline=None)
 @given(
     array_shapes(min_dims=3, max_dims=3, max_side=7).flatmap(lambda shape: st.tuples(masks(shape), masks(shape))),
     st.tuples(*[st.floats(0.2, 5.0)] * 3),

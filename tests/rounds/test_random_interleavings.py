@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scripted_fleet import Scene, job
 
 from archipel.rounds import ExperimentState, ExperimentVerb, ParticipantStatus
 from archipel.vocabulary import ArchipelError, ErrorCode, Update
+from worlds.examples import examples
 
 SITES = ("a", "b", "c")
 VALUE = {"a": 0.1, "b": 0.7, "c": -3.3}
@@ -116,7 +117,7 @@ async def play(folder: Path, events: list[tuple[str, str]]) -> Scene:
     return scene
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(happenings)
 def test_every_experiment_finishes_with_exactly_what_was_delivered(events: list[tuple[str, str]]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from scripted_fleet import Scene, job
@@ -18,6 +18,7 @@ from archipel.governance import job_hash
 from archipel.rounds import ExperimentState
 from archipel.tasks import check_task_of_job
 from archipel.vocabulary import ArchipelError, Job, Task, TaskKind
+from worlds.examples import examples
 
 SITES = ("a", "b", "c")
 
@@ -105,7 +106,7 @@ def mutations(job_: Job, task: Task) -> Iterator[dict[str, Any]]:
     yield {"key": {**key, "experiment": "another"}}
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(jobs(), st.frozensets(st.sampled_from(SITES)))
 def test_every_task_of_the_loop_is_taken_on_and_no_change_of_one(job_: Job, failing: frozenset[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from archipel.data import Cohort, DataMapping, PreparedSource, Preprocessing, RawSource, cohort_hash, validation_ids
@@ -20,6 +20,7 @@ from archipel.site.state import sample_cache
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import BadInput, Conflict, NotFound, Refused
 from worlds.data_files import write_pairs, write_rows, write_volume
+from worlds.examples import examples
 from worlds.people import ANNA, approve
 from worlds.site import Terminal, make_site, take_offer
 
@@ -172,7 +173,7 @@ def test_a_version_nobody_froze_is_named(with_table: StateFolder) -> None:
 NAMES = st.lists(st.sampled_from([f"patient-{n}" for n in range(14)]), min_size=2, max_size=14, unique=True)
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(history=st.lists(NAMES, min_size=2, max_size=5), fraction=st.sampled_from([0.1, 0.2, 0.5]))
 def test_nobody_ever_changes_sides(
     history: list[list[str]], fraction: float, template: Path, tmp_path_factory: pytest.TempPathFactory

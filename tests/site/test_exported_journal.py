@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
@@ -17,6 +17,7 @@ from archipel.site.audit import export, journal
 from archipel.site.membership.creation import create_site
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import BadInput, Conflict
+from worlds.examples import examples
 from worlds.people import ANNA
 from worlds.site import SERVER, job_for
 
@@ -36,7 +37,7 @@ def test_an_export_proves_itself_and_says_whose_key_signed(with_table: StateFold
     assert export.verify(text_of(with_table), with_table.identity.public).whole
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_one_character_changed_anywhere_is_found(with_table: StateFolder, data: st.DataObject) -> None:
     text = text_of(with_table)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from archipel.data import MemoryIndex, Signature
@@ -14,6 +14,7 @@ from archipel.site.withdrawals.withdrawals import reinstate, withdraw
 from archipel.site.withdrawn.opt_outs import OptOut
 from archipel.tensors import blob_hash
 from archipel.vocabulary import Record
+from worlds.examples import examples
 from worlds.people import ANNA
 
 PLACES = [f"{folder}/{name}" for folder in ("images", "labels", "z é") for name in ("a", "b", "ä", "𝒳", "\uffff")]
@@ -31,7 +32,7 @@ ACTIONS = st.lists(
 FACTS = [ONE.record(hash=blob_hash(bytes([number])), facts=Number(number=number)) for number in range(3)]
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sessions=st.lists(ACTIONS, min_size=1, max_size=3))
 @pytest.mark.parametrize("batch", [1, 3, 500])
 def test_the_index_answers_as_one_in_memory_does(

@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from sqlalchemy import text
 
@@ -13,6 +13,7 @@ from archipel.governance.journal import JournalEntry
 from archipel.site.audit import journal, journal_heads
 from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import BadInput
+from worlds.examples import examples
 from worlds.site import SERVER
 
 
@@ -155,7 +156,7 @@ def test_an_export_holds_every_line_and_the_signed_head(written: StateFolder) ->
     assert head["number"] == 6
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(number=st.integers(1, 6), column=st.sampled_from(["at", "kind", "body", "previous", "hash"]), data=st.data())
 def test_one_character_changed_anywhere_is_found(
     written: StateFolder, number: int, column: str, data: st.DataObject

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 from blob_store_conformance import BlobStoreConformance, written
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.strategies import DataObject
 
 from archipel.storage import FolderBlobStore, disk_errors_named, write_private
 from archipel.tensors import blob_hash
 from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, StorageFull
+from worlds.examples import examples
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def held(store: FolderBlobStore) -> set[str]:
 
 
 @given(st.data())
-@settings(max_examples=30)
+@examples(30)
 def test_what_goes_in_by_any_pieces_comes_out(tmp_path_factory: pytest.TempPathFactory, data: DataObject) -> None:
     store = FolderBlobStore(tmp_path_factory.mktemp("blobs"))
     pieces = data.draw(st.lists(st.binary(max_size=2000), max_size=6))

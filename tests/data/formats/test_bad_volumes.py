@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 from conformance import HTML
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from made_volumes import AFFINE, intensities, nifti, segmentation
 
@@ -18,6 +18,7 @@ from archipel.data.files import Folder
 from archipel.data.volumes.decoding import decode
 from archipel.data.volumes.volumes import look, read_image, read_label
 from archipel.vocabulary import BadInput
+from worlds.examples import examples
 
 
 def the_fault(path):
@@ -197,7 +198,7 @@ def test_the_looked_at_part_of_a_large_volume_is_not_some_planes_of_it(tmp_path,
     assert facts_of(nifti(tmp_path / "a.nii", values)).percentiles == (0, 0, 1000)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=600) | st.integers(0, 347).flatmap(lambda at: st.tuples(st.just(at), st.binary(max_size=8))))
 def test_no_header_raises_anything_but_bad_input(tmp_path, content):
     if isinstance(content, tuple):

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 from conformance import SUBJECTS, Conformance, Expected
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
@@ -16,6 +16,7 @@ from archipel.data.formats import detect, format_named
 from archipel.data.formats.name_patterns import found_in
 from archipel.data.limits import DATA_LIMITS, DataLimits
 from archipel.vocabulary import BadInput
+from worlds.examples import examples
 
 
 def pixels(seed, shape=(6, 5)):
@@ -331,7 +332,7 @@ def test_a_single_picture_of_another_depth_is_named_and_left_out(tmp_path):
 NAMES = st.lists(st.text(st.characters(min_codepoint=32, exclude_characters="/"), min_size=1, max_size=30), max_size=8)
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(NAMES, st.sampled_from(["^[^_]+", "^(.+)_", "(a)?b", r"\d+", "p0(?:7|8)", "x*"]))
 def test_a_pattern_finds_what_python_finds(names, pattern):
     compiled = re.compile(pattern)

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 from conformance import SUBJECTS, Conformance, Expected
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from archipel.data import (
@@ -30,6 +30,7 @@ from archipel.data.formats import detect, settled
 from archipel.data.tables.dictionary import ColumnReader, ColumnRule, Misfit, NumberMarks
 from archipel.vocabulary import BadInput, ColumnNeed, DataNeeds, ErrorCode
 from real_data import real_data
+from worlds.examples import examples
 
 AGE = ColumnNeed(name="age", unit="years")
 ILL = ColumnNeed(name="ill", categories=("no", "yes"))
@@ -457,7 +458,7 @@ def test_any_text_is_a_value_or_missing_or_a_misfit(text):
             assert value is None or (isinstance(value, float) if rule and rule.type == "number" else value is not None)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(st.binary(max_size=300))
 def test_any_bytes_at_all_are_a_scan(tmp_path_factory, content):
     root = tmp_path_factory.mktemp("bytes")
@@ -469,7 +470,7 @@ def test_any_bytes_at_all_are_a_scan(tmp_path_factory, content):
 cells = st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=8)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(st.lists(st.tuples(cells, st.floats(-1e6, 1e6)), min_size=2, max_size=20), st.sampled_from(",;\t|"))
 def test_what_the_csv_module_writes_is_read_back(tmp_path_factory, lines, delimiter):
     root = tmp_path_factory.mktemp("written")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from archipel.data.files import Folder
 from archipel.data.volumes.decoding import decode
 from archipel.data.volumes.volumes import look
 from archipel.vocabulary import BadInput
+from worlds.examples import examples
 
 META = {
     "ObjectType": "Image",
@@ -99,7 +100,7 @@ def test_what_other_programs_add_to_a_header_is_no_matter(tmp_path, make):
     assert decode(tmp_path / "a.mha", make(**added)).values.shape == (4, 4, 4)
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from([meta(), nrrd()]), st.integers(0, 200), st.integers(0, 8), st.binary(max_size=12))
 def test_no_header_raises_anything_but_bad_input(tmp_path, content, at, dropped, put):
     try:

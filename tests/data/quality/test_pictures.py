@@ -11,7 +11,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
@@ -25,6 +25,7 @@ from archipel.data.volumes import decoding, label_volumes, png, thumbnails, volu
 from archipel.data.volumes.decoding import Decoded
 from archipel.data.volumes.thumbnails import LARGEST, PLANES, SIDE, image_thumbnails, label_thumbnails, shrunk
 from worlds.data_files import write_volume
+from worlds.examples import examples
 
 SIZES = st.tuples(st.integers(1, 12), st.integers(1, 12))
 
@@ -54,7 +55,7 @@ def test_a_palette_colours_pixels_after_they_were_compressed(pixels: np.ndarray)
     assert np.array_equal(np.asarray(found), np.array(palette, np.uint8)[pixels])
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(arrays(np.float64, st.tuples(st.integers(1, 30), st.integers(1, 30)), elements=st.floats(0, 1)))
 def test_a_shrunk_picture_has_pixels_that_are_means(picture: np.ndarray) -> None:
     small = shrunk(picture, 7)

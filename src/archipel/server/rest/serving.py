@@ -81,7 +81,7 @@ class RestServer:
 
     async def stop(self) -> None:
         """Answer the open requests, then end; open event streams are closed."""
-        self._server.should_exit = True
+        self._server.end()
         if self._task is not None:
             await self._task
 
@@ -133,6 +133,7 @@ class _Embedded(uvicorn.Server):
         super().__init__(config)
         self._limits = limits
         self.ready = asyncio.Event()
+        self._ending = asyncio.Event()
         self._bound = bound
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -147,6 +148,34 @@ class _Embedded(uvicorn.Server):
         )
         self.servers.append(server)
         self.ready.set()
+
+    def end(self) -> None:
+        """Answer no further request, and return from ``serve`` when the open ones are answered."""
+        self.should_exit = True
+        self._ending.set()
+
+    async def main_loop(self) -> None:
+        """What uvicorn does once per second, until the end; it would wake ten times per second to look for that."""
+        tenths = 0
+        while not await self.on_tick(tenths):
+            tenths += 10
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), 1)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn does it, which looks only ten times per second whether the last connection is closed."""
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        for _ in range(20):
+            if not (self.server_state.connections or self.server_state.tasks):
+                break
+            await asyncio.sleep(0.005)
+        else:
+            await super().shutdown(sockets)
+        for server in self.servers:
+            await server.wait_closed()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
