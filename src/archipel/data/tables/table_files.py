@@ -14,7 +14,7 @@ from pathlib import Path
 from archipel.data.tables import parquet_files, workbook_files
 from archipel.data.tables.encodings import encoding_of
 from archipel.data.tables.reading_process import UNPACK_LIMITS, UnpackLimits
-from archipel.data.tables.text_tables import Row, TextLayout, bad, found_layout, text_rows
+from archipel.data.tables.text_tables import Row, TextLayout, bad, check_width, found_layout, text_rows
 
 _ABOVE = 30
 """Rows of a sheet among which the columns' names are searched."""
@@ -122,6 +122,7 @@ def _named(path: Path, names: Sequence[str], first: Sequence[str]) -> tuple[str,
 
 
 def _header(path: Path, first: Sequence[str], notes: list[tuple[str, str]]) -> tuple[str, ...]:
+    check_width(path, 1, len(first))
     names = []
     for place, text in enumerate(first, 1):
         name = text.strip()
