@@ -11,6 +11,7 @@ import pytest
 
 from archipel.data import Cohort, format_named, scan, verify
 from archipel.data.formats import detect
+from archipel.data.tables import workbook_files
 from archipel.data.tables.reading_process import UnpackLimits
 from archipel.data.tables.table_files import open_table
 from archipel.vocabulary import BadInput
@@ -145,6 +146,15 @@ def test_texts_that_excel_keeps_apart_are_read(tmp_path: Path) -> None:
     shared(book(tmp_path / "table.xlsx", {"s": ROWS}))
     found = scan("table", tmp_path)
     assert found.problems == () and [one.subject for one in found.samples] == [f"p{n}" for n in range(1, 7)]
+
+
+def test_a_workbook_is_read_three_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To open it, for repeated rows, and for what its columns hold: each reading begins a process."""
+    book(tmp_path / "table.xlsx", {"s": ROWS})
+    started, lines = [], workbook_files.lines
+    monkeypatch.setattr(workbook_files, "lines", lambda *given: started.append(given) or lines(*given))
+    assert len(scan("table", tmp_path).samples) == 6
+    assert len(started) == 3
 
 
 def test_a_sheet_of_too_many_rows_or_cells_is_refused(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ class UnpackLimits:
         return replace(
             self,
             memory=min(self.memory, (512 << 20) + 50 * size),
-            seconds=min(self.seconds, 10 + (10 * size >> 20)),
+            seconds=min(self.seconds, 3 + (8 * size >> 20)),
             rows=min(self.rows, 100_000 + size // 2),
             text=min(self.text, (16 << 20) + gain * size),
         )
