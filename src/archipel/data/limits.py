@@ -20,7 +20,7 @@ class DataLimits:
     """11,000 x 11,000; in colour, reading holds 2 GiB."""
     segments: int = 4096
     """Names in the header of a segmentation, and its layers; the largest atlases have some hundred."""
-    columns: int = 50_000
+    columns: int = 30_000
     """Of a table; one of all genes has 20,000."""
     findings: int = 1000
     """Lines or rows of one file that are named one by one; the others are counted."""
