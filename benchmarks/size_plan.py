@@ -1,5 +1,7 @@
 """The plan of ``bench_size.py``: the mean of all numbers, so that a round's time and memory are what Archipel costs."""
 
+from abc import abstractmethod
+
 import numpy as np
 
 from archipel.data import SubjectSet
@@ -30,9 +32,9 @@ class _Mean(Plan):
         """What is in memory at once."""
         return [self.training]
 
+    @abstractmethod
     def mean(self, part: SubjectSet) -> float:
         """The mean of the part's numbers."""
-        raise NotImplementedError
 
 
 class RowsPlan(_Mean):

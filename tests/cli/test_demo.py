@@ -23,6 +23,7 @@ from archipel.lab.demo import PLAN
 from archipel.lab.pooled import PooledInBackground
 from archipel.plans import load
 from archipel.vocabulary import ArchipelError
+from worlds.processes import hears_no_ctrl_c
 
 pytestmark = pytest.mark.processes
 SITES = ("site-a", "site-b", "site-c")
@@ -116,14 +117,16 @@ def below(folder: Path) -> list[int]:
     return found
 
 
-def test_a_demo_that_is_stopped_ends_what_it_started_and_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["terminated", "ctrl-c"])
+def test_a_demo_that_is_stopped_ends_what_it_started_and_leaves_nothing(tmp_path: Path, how: str) -> None:
     if shutil.which("bwrap") is None:
         pytest.skip("the Debian package bubblewrap is not installed")
     place = tmp_path / "place"
     place.mkdir()
     running = subprocess.Popen(
         [sys.executable, "-m", "archipel", "demo", "--subjects", "4", "--results", str(tmp_path / "results")],
-        env={**os.environ, "TMPDIR": str(place)}, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "TMPDIR": str(place)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
     )  # fmt: skip
     assert running.stdout is not None
     with running.stdout:
@@ -134,10 +137,16 @@ def test_a_demo_that_is_stopped_ends_what_it_started_and_leaves_nothing(tmp_path
             started = below(place)
             children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
         finally:
-            running.terminate()
-            code = running.wait()
+            if how == "terminated":
+                running.terminate()
+            else:
+                # As a terminal does: to every process of the group.
+                os.killpg(running.pid, signal.SIGINT)
+            _, errors = running.communicate()
+            code = running.returncode
+    assert errors == ""
     assert len(started) >= 4, "a server and three agents"
-    assert code == 128 + signal.SIGTERM
+    assert code == 128 + (signal.SIGTERM if how == "terminated" else signal.SIGINT)
     assert not below(place)
     # A process that outlives the demo keeps this waiting until pytest's own timeout.
     while any(Path(f"/proc/{child}").exists() for child in children):
@@ -153,6 +162,9 @@ def test_a_pooled_baseline_that_cannot_be_trained_says_why(tmp_path: Path) -> No
 
 def test_a_pooled_baseline_that_is_killed_is_not_waited_for(tmp_path: Path) -> None:
     with PooledInBackground(PLAN, {"a": tmp_path}, rounds=1, epochs=1, seed=0) as pooled:
+        assert pooled._process.pid is not None
+        # From its first instruction on.
+        assert hears_no_ctrl_c(pooled._process.pid)
         pooled._process.kill()
         with pytest.raises(ArchipelError, match="ended by itself"):
             pooled.result()

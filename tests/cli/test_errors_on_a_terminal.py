@@ -86,3 +86,26 @@ def test_every_command_with_json_prints_its_errors_so_too() -> None:
         note_json(False)
         option.process_value(typer.Context(get_command(typer.Typer(callback=print))), True)
         assert json_was_given(), name
+
+
+@pytest.mark.processes
+def test_what_libraries_warn_of_and_log_reaches_no_terminal() -> None:
+    """nibabel and Pillow among them; with -W a programmer sees the warnings all the same."""
+    code = """
+import importlib, logging, warnings
+import nibabel
+
+def app():
+    warnings.warn("deprecated")
+    warnings.warn("overflow", RuntimeWarning)
+    logging.getLogger("PIL.TiffImagePlugin").error("more samples than can be decoded")
+    logging.getLogger("nibabel.global").error("pixdim[1,2,3] should be positive")
+
+main = importlib.import_module("archipel.cli.main")
+main.app = app
+main.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    done = subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True)
+    assert "UserWarning: deprecated" in done.stderr

@@ -189,3 +189,22 @@ def test_memory_that_runs_out_is_a_problem_of_the_file(tmp_path, monkeypatch):
     assert words in the_problem(tmp_path)
     with pytest.raises(BadInput, match=words):
         verify(tmp_path, cohort)
+
+
+def test_an_archive_of_zeros_is_refused_by_its_size(tmp_path):
+    """Before it is unpacked: 90 MiB in 90 KiB, as an array and as the header of one, which is read whole."""
+    for name, content in (("x.npy", b"\0"), ("x.npy", b"\x93NUMPY\x02\0\xff\xff\xff\x7f{ ")):
+        with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+            archive.writestr(name, content.ljust(90 << 20, b" "))
+        tracemalloc.start()
+        problem = the_problem(tmp_path)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert "would take 90 MiB in memory; at most " in problem and peak < 4 << 20
+
+
+def test_faulty_rows_beyond_some_number_are_counted(tmp_path):
+    save(tmp_path, 9, x=np.full((9, 2), np.nan))
+    found = scan("npz", tmp_path, limits=DataLimits(findings=3))
+    assert [one.subject for one in found.errors] == ["p0", "p1", "p2"] and not found.samples
+    assert [str(one) for one in found.problems[3:]] == ["table.npz: has 6 faulty rows more; fix the rows above first"]

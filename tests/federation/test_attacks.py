@@ -32,7 +32,7 @@ class Attacker:
     def __init__(self, world: World, job: Job, task: Task) -> None:
         self.world, self.job, self.task = world, job, task
         self.state = world.lab.sites["site-b"].state()
-        self.keys = credentials(self.state)
+        self.keys = credentials(self.state.keys)
 
     def uplink(self) -> Uplink:
         address = self.state.joined().grpc

@@ -24,7 +24,7 @@ from archipel.server.experiments import views
 from archipel.server.experiments.service import Experiments
 from archipel.server.experiments.spool_names import spool_name
 from archipel.server.membership.federation import ServerContext
-from archipel.server.sites import receiving, spooling
+from archipel.server.sites import receiving, spooling, waiting
 from archipel.server.sites.receiving import Receiving
 from archipel.tensors import TensorFileWriter, blob_hash, encode
 from archipel.transport import CHUNK
@@ -83,16 +83,35 @@ class SlowDisk:
         assert await asyncio.to_thread(self.begun.wait, 30)
 
 
+class Waits:
+    """Cancels a call that waits for its writer, and knows when it has taken that and waits again."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._begun, wait = asyncio.Event(), asyncio.wait
+
+        async def noted(*what: Any, **how: Any) -> Any:
+            self._begun.set()
+            return await wait(*what, **how)
+
+        monkeypatch.setattr(waiting.asyncio, "wait", noted)
+
+    async def cancel(self, call: asyncio.Task[Any]) -> None:
+        self._begun.clear()
+        call.cancel()
+        async with asyncio.timeout(30):
+            await self._begun.wait()
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> Waits:
+    return Waits(monkeypatch)
+
+
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowDisk]:
     slow = SlowDisk(monkeypatch)
     yield slow
     slow.through.set()
-
-
-async def steps(count: int = 20) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("size", [CHUNK, 1000_003, 3 * CHUNK])
@@ -124,14 +143,13 @@ async def test_an_offset_that_is_not_here_any_more_is_asked_for_again(tmp_path: 
 
 
 async def test_a_call_that_is_cancelled_again_and_again_still_waits_for_its_writer(
-    tmp_path: Path, disk: SlowDisk
+    tmp_path: Path, disk: SlowDisk, waits: Waits
 ) -> None:
     part = tmp_path / "update.part"
     call = asyncio.create_task(spool(part, for_ever(FRAME[:CHUNK])))
     await disk.is_writing()
     for _ in range(3):
-        call.cancel()
-        await steps()
+        await waits.cancel(call)
         assert not call.done(), "the file is closed while a thread writes to it"
     disk.through.set()
     with pytest.raises(asyncio.CancelledError):
@@ -169,7 +187,7 @@ async def test_a_full_disk_is_named_whichever_chunk_meets_it(tmp_path: Path, mon
 
 
 async def test_a_cancelled_call_ends_as_cancelled_when_the_disk_is_full_too(
-    tmp_path: Path, disk: SlowDisk, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, disk: SlowDisk, waits: Waits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slow_and_full(writer: TensorFileWriter, data: bytes) -> None:
         disk.begun.set()
@@ -181,14 +199,12 @@ async def test_a_cancelled_call_ends_as_cancelled_when_the_disk_is_full_too(
     asyncio.get_running_loop().set_exception_handler(lambda _, context: forgotten.append(context))
     call = asyncio.create_task(spool(tmp_path / "update.part", for_ever(FRAME[:CHUNK])))
     await disk.is_writing()
-    call.cancel()
-    await steps()
+    await waits.cancel(call)
     disk.through.set()
     with pytest.raises(asyncio.CancelledError):
         await call
     del call
     gc.collect()
-    await steps()
     assert not forgotten
 
 
@@ -246,13 +262,14 @@ def server(federation: ServerContext, enrolled: Applicant) -> Server:
     return Server(federation, enrolled)
 
 
-async def test_a_retry_goes_on_only_when_the_call_before_has_left_the_file(server: Server, disk: SlowDisk) -> None:
+async def test_a_retry_goes_on_only_when_the_call_before_has_left_the_file(
+    server: Server, disk: SlowDisk, waits: Waits
+) -> None:
     first = server.call(for_ever(FRAME[:CHUNK]))
     await disk.is_writing()
     retry = server.call(said(FRAME))
     for _ in range(2):
-        first.cancel()
-        await steps()
+        await waits.cancel(first)
     assert server.part.stat().st_size == 0 and not first.done()
     disk.through.set()
     await server.records_it()
@@ -261,7 +278,7 @@ async def test_a_retry_goes_on_only_when_the_call_before_has_left_the_file(serve
 
 
 async def test_a_site_that_goes_while_its_frame_is_verified_takes_nothing_back(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: Server, waits: Waits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     verifying, through, verify = threading.Event(), threading.Event(), receiving._verify
 
@@ -275,8 +292,7 @@ async def test_a_site_that_goes_while_its_frame_is_verified_takes_nothing_back(
     assert await asyncio.to_thread(verifying.wait, 30)
     retry = server.call(said(FRAME))
     for _ in range(2):
-        call.cancel()
-        await steps()
+        await waits.cancel(call)
         # The retry would cut the file that is being read.
         assert not call.done() and server.part.stat().st_size == len(FRAME)
     through.set()

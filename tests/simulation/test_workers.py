@@ -30,6 +30,7 @@ from archipel.vocabulary import (
     RoundTerms,
     TaskKind,
 )
+from worlds.processes import hears_no_ctrl_c
 
 pytestmark = pytest.mark.processes
 HERE = Path(__file__).parent
@@ -89,12 +90,6 @@ def workers_of(process: int) -> set[int]:
     """The worker processes that this one started: those beside multiprocessing's own."""
     found = map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split())
     return {child for child in found if b"spawn_main" in command(child)}
-
-
-def hears_no_ctrl_c(process: int) -> bool:
-    """Whether the process blocks or ignores SIGINT (proc(5): SigBlk and SigIgn are masks in hexadecimal)."""
-    fields = dict(line.split(":\t") for line in Path(f"/proc/{process}/status").read_text().splitlines())
-    return bool((int(fields["SigBlk"], 16) | int(fields["SigIgn"], 16)) >> (signal.SIGINT - 1) & 1)
 
 
 def command(process: int) -> bytes:

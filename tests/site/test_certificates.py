@@ -8,6 +8,7 @@ import pytest
 from archipel.site.membership import certificates
 from archipel.site.membership.certificates import credentials, keep_certificate
 from archipel.site.membership.creation import create_site
+from archipel.site.membership.renewal import renew_now
 from archipel.site.state.folder import StateFolder
 from archipel.storage import write_private
 from archipel.vocabulary import ArchipelError, ErrorCode
@@ -22,7 +23,7 @@ class Killed(BaseException):
 def test_a_kill_at_any_step_of_a_renewal_leaves_a_pair_that_fits(
     hospital: StateFolder, monkeypatch: pytest.MonkeyPatch, written: int
 ) -> None:
-    before, (key, certificate) = credentials(hospital), pair()
+    before, (key, certificate) = credentials(hospital.keys), pair()
     count = 0
 
     def dying(path: Path, data: bytes) -> None:
@@ -39,29 +40,29 @@ def test_a_kill_at_any_step_of_a_renewal_leaves_a_pair_that_fits(
         patch.setattr(certificates, "write_private", dying)
         patch.setattr(certificates, "_settle", dying_at_last)
         keep_certificate(hospital.keys, key, certificate)
-    after = credentials(hospital)
+    after = credentials(hospital.keys)
     expected = (key, certificate.encode()) if written == 2 else (before.key, before.certificate)
     assert (after.key, after.certificate) == expected
     assert not (hospital.keys / "tls.key.next").exists()
 
 
 def test_a_certificate_on_another_key_is_refused_and_the_old_pair_stays(hospital: StateFolder) -> None:
-    before, (key, _), (_, certificate) = credentials(hospital), pair(), pair()
+    before, (key, _), (_, certificate) = credentials(hospital.keys), pair(), pair()
     with pytest.raises(ArchipelError, match="signed another key than this site's"):
         keep_certificate(hospital.keys, key, certificate)
-    assert credentials(hospital) == before
+    assert credentials(hospital.keys) == before
 
 
 def test_the_end_of_a_certificate_is_known(hospital: StateFolder) -> None:
     keep_certificate(hospital.keys, *pair(days=10))
-    left = credentials(hospital).expires - datetime.now(UTC)
+    left = credentials(hospital.keys).expires - datetime.now(UTC)
     assert timedelta(days=9) < left < timedelta(days=10)
 
 
-def test_a_site_that_has_not_joined_or_lost_a_file_says_so(hospital: StateFolder, tmp_path: Path) -> None:
+async def test_a_site_that_has_not_joined_or_lost_a_file_says_so(hospital: StateFolder, tmp_path: Path) -> None:
     with pytest.raises(ArchipelError, match="has not joined a federation yet"):
-        credentials(create_site(tmp_path / "new", "new"))
+        await renew_now(create_site(tmp_path / "new", "new"))
     (hospital.keys / "tls.pem").unlink()
     with pytest.raises(ArchipelError, match=r"tls.pem: is not there; restore it") as caught:
-        credentials(hospital)
+        credentials(hospital.keys)
     assert caught.value.code is ErrorCode.CONFIGURATION

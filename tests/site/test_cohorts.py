@@ -380,7 +380,9 @@ def test_a_spacing_makes_another_version_and_workers_get_volumes_of_it(hospital:
     entry = catalog.dataset(hospital.database, "brain")
     before, after = (next(RawSource(Path(entry.root), one).read(one.samples)).images["image"] for one in (older, newer))
     assert (before.shape, after.shape) == ((6, 7, 8), (3, 7, 8))
-    with sample_cache.open_sample_cache(hospital).prepare(Path(entry.root), newer) as prepared:
+    with sample_cache.open_sample_cache(hospital.prepared, hospital.settings.cache_mb).prepare(
+        Path(entry.root), newer
+    ) as prepared:
         for path, name in prepared.files:
             (tmp_path / name).symlink_to(path)
         assert np.array_equal(next(PreparedSource(tmp_path, newer).read(newer.samples)).images["image"], after)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,7 @@ def test_an_approval_that_is_gone_names_the_journal(with_table: StateFolder) -> 
 def test_a_folder_that_is_gone_is_named(with_table: StateFolder, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "data")
     with pytest.raises(BadInput, match="is not there") as caught:
-        catalog.scanned(with_table, catalog.dataset(with_table.database, "table"), take_opt_outs)
+        catalog.scanned(with_table, catalog.dataset(with_table.database, "table"), partial(take_opt_outs, with_table))
     folder = str(tmp_path / "data")
     assert caught.value.values == {"dataset": "table", "folder": folder}
     assert caught.value.command == MountFolder(dataset="table", folder=folder)
@@ -76,7 +77,7 @@ def test_the_remedy_of_faulty_subjects_is_a_command_that_helps(
     spoil(tmp_path / "data", "p-002")
     entry = catalog.dataset(with_table.database, "table")
     with pytest.raises(catalog.DatasetProblems) as caught:
-        catalog.usable_scan(with_table, entry, take_opt_outs)
+        catalog.usable_scan(with_table, entry, partial(take_opt_outs, with_table))
     error = caught.value
     assert error.values == {"dataset": "table", "problems": 1}
     assert error.command == ExcludeSubjects(dataset="table", subjects=("p-002",))
@@ -84,21 +85,25 @@ def test_the_remedy_of_faulty_subjects_is_a_command_that_helps(
     assert words is not None and words[0] == "site"
     result = terminal(*words[1:])
     assert result.exit_code == 0, result.output
-    found = catalog.usable_scan(with_table, catalog.dataset(with_table.database, "table"), take_opt_outs)
+    found = catalog.usable_scan(
+        with_table, catalog.dataset(with_table.database, "table"), partial(take_opt_outs, with_table)
+    )
     assert "p-002" not in catalog.subjects_of(found) and found.subjects == 5
 
 
 def test_a_new_dataset_has_no_subjects_to_exclude_yet(with_table: StateFolder, tmp_path: Path) -> None:
     spoil(tmp_path / "data", "p-002")
     with pytest.raises(catalog.DatasetProblems) as caught:
-        catalog.usable_scan(with_table, catalog.dataset(with_table.database, "table"), take_opt_outs, new=True)
+        catalog.usable_scan(
+            with_table, catalog.dataset(with_table.database, "table"), partial(take_opt_outs, with_table), new=True
+        )
     assert caught.value.command is None
 
 
 async def test_the_remedy_of_changed_data_is_a_command_that_helps(
     with_table: StateFolder, tmp_path: Path, terminal: Terminal
 ) -> None:
-    frozen = cohort_versions.freeze_version(with_table, "table", take_opt_outs, by=ANNA)
+    frozen = cohort_versions.freeze_version(with_table, "table", partial(take_opt_outs, with_table), by=ANNA)
     cohort = cohort_versions.stored(with_table.database, with_table.cohort_key, "table", frozen.version.version).cohort
     write_rows(tmp_path / "data", seed=1)
     with pytest.raises(BadInput) as caught:

@@ -272,7 +272,7 @@ def test_what_was_prepared_of_a_patient_goes_with_the_withdrawal(hospital: State
     datasets.add(hospital, "brain", root, "nifti-pairs", by=ANNA)
     cohorts.freeze_version(hospital, "brain", by=ANNA)
     cohort = cohort_versions.stored(hospital.database, hospital.cohort_key, "brain").cohort
-    cache = sample_cache.open_sample_cache(hospital)
+    cache = sample_cache.open_sample_cache(hospital.prepared, hospital.settings.cache_mb)
     cache.prepare(root, cohort).close()
     before = {path for path in cache.folder.rglob("*") if path.is_file()}
     out(hospital, "sub-01")
@@ -287,7 +287,7 @@ def test_an_opt_out_list_does_not_wait_for_a_cache_at_work(hospital: StateFolder
     cohorts.freeze_version(hospital, "brain", by=ANNA)
     cohort = cohort_versions.stored(hospital.database, hospital.cohort_key, "brain").cohort
     (sample,) = (one for one in cohort.samples if one.subject == "sub-01")
-    cache = sample_cache.open_sample_cache(hospital)
+    cache = sample_cache.open_sample_cache(hospital.prepared, hospital.settings.cache_mb)
     cache.prepare(root, cohort).close()
     (hospital.folder / OPT_OUT).write_text("sub-01\n")
     with (cache.folder / "lock").open("rb+") as lock:
@@ -410,7 +410,7 @@ def test_what_was_prepared_for_a_check_goes_with_the_withdrawal(hospital: StateF
     root = write_pairs(tmp_path / "brain", 4)
     datasets.add(hospital, "brain", root, "nifti-pairs", by=ANNA)
     cohort = cohorts.freeze(hospital, catalog.dataset(hospital.database, "brain")).cohort
-    cache = sample_cache.open_sample_cache(hospital)
+    cache = sample_cache.open_sample_cache(hospital.prepared, hospital.settings.cache_mb)
     cache.prepare(root, cohort).close()
     (sample,) = (one for one in cohort.samples if one.subject == "sub-01")
     out(hospital, "sub-01")

@@ -122,11 +122,6 @@ def owner_of(pid: int) -> int:
     return Path(f"/proc/{pid}").stat().st_uid
 
 
-def ticks_of(pid: int) -> int:
-    """User time of a process."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11])
-
-
 def open_descriptors() -> int:
     """How many descriptors this process has."""
     return sum(1 for _ in Path("/proc/self/fd").iterdir())

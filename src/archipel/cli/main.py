@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import signal
+import sys
+import warnings
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -95,6 +98,7 @@ def main() -> None:
     SIGTERM ends a command as Ctrl-C does: its processes are stopped and its temporary files are removed.
     """
     signal.signal(signal.SIGTERM, _terminated)
+    _silence_libraries()
     try:
         app()
     except ArchipelError as error:
@@ -104,6 +108,17 @@ def main() -> None:
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+def _silence_libraries() -> None:
+    """Keep from the terminal what libraries warn of or log: it is for who programs with them. What a person should know
+    is a finding or an error of ours."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    # Without any handler, Python prints what is logged.
+    logging.getLogger().addHandler(logging.NullHandler())
+    # nibabel has a handler of its own.
+    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
 
 
 def _terminated(number: int, _frame: object) -> None:

@@ -15,7 +15,8 @@ def renew(state: State) -> None:
     # The text below has it all; the log line is for an agent that renews by itself.
     configure_logs("warning")
     with opened(state) as site:
-        before = certificates.credentials(site).expires
+        site.joined()
+        before = certificates.credentials(site.keys).expires
         until = asyncio.run(renewal.renew_now(site))
         running = site.agent_runs()
         screen = console()

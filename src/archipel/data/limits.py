@@ -18,6 +18,12 @@ class DataLimits:
     """Each row becomes a sample, which takes some 2 KB of memory besides its values."""
     picture_pixels: int = 1 << 27
     """11,000 x 11,000; in colour, reading holds 2 GiB."""
+    segments: int = 4096
+    """Names in the header of a segmentation, and its layers; the largest atlases have some hundred."""
+    columns: int = 30_000
+    """Of a table; one of all genes has 20,000."""
+    findings: int = 1000
+    """Lines or rows of one file that are named one by one; the others are counted."""
     pattern_s: int = 10
     """Processor time of a name pattern, for all names together; a normal pattern takes one second for a million
     names.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from archipel.plans import load
 from archipel.rounds import StageRecord
-from archipel.simulation import scanned_site, train_pooled
+from archipel.simulation import child_processes, scanned_site, train_pooled
 from archipel.vocabulary import ArchipelError, MetricSum, WorkerLimits
 
 
@@ -59,13 +59,11 @@ class PooledInBackground:
     def __init__(
         self, plan: Path, roots: Mapping[str, Path], rounds: int, epochs: int, seed: int, threads: int = 1
     ) -> None:
-        start = get_context("spawn")
-        self._answer, answers = start.Pipe(duplex=False)
+        self._answer, answers = Pipe(duplex=False)
         self._folder = TemporaryDirectory(prefix="archipel-pooled-")
         terms = (plan, dict(roots), rounds, epochs, seed, threads, Path(self._folder.name))
         # As a daemon it ends with this process, even if the context is never left.
-        self._process = start.Process(target=_answer, args=(answers, *terms), daemon=True)
-        self._process.start()
+        self._process = child_processes.started(_answer, answers, *terms, daemon=True)
         answers.close()
 
     def result(self) -> PooledRun:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import pickle
-import signal
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -77,9 +76,6 @@ Answer = WorkerStarted | LocalUpdate | Raised
 
 def serve(channel: Connection, specs: Sequence[SiteSpec]) -> None:
     """Answer questions until the other end is closed: (number, update). The tensor files stay files."""
-    # A Ctrl-C goes to every process of the terminal; the researcher's ends this one.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     turn = asyncio.Lock()
     try:
         handlers = {spec.site: site_handler(spec, turn) for spec in specs}

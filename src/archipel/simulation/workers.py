@@ -6,11 +6,12 @@ import asyncio
 import itertools
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from multiprocessing import get_context, resource_tracker
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from multiprocessing import Pipe
 from typing import Any
 
+from archipel.simulation import child_processes
 from archipel.simulation.site_specs import SiteSpec
 from archipel.simulation.worker import Answer, Question, Raised, serve
 from archipel.tasks import Handler, LocalUpdate
@@ -34,11 +35,9 @@ class SimulationWorker:
         self._ready: asyncio.Future[Answer] = self._loop.create_future()
         self._waiting = {0: self._ready}
         self._error: ArchipelError | None = None
-        start = get_context("spawn")
-        self._channel, theirs = start.Pipe()
-        self._process = start.Process(target=serve, args=(theirs, tuple(specs)))
-        with _environment_of_a_worker(specs[0].job.limits.threads):
-            self._process.start()
+        self._channel, theirs = Pipe()
+        variables = thread_variables(specs[0].job.limits.threads)
+        self._process = child_processes.started(serve, theirs, tuple(specs), variables=variables)
         theirs.close()
         assert self._process.pid is not None
         # Unlike the end of the pipe, this is noticed even if a process that the plan started is still alive.
@@ -160,23 +159,3 @@ async def worker_handlers(
     finally:
         for worker in started:
             worker.close(kill=kill)
-
-
-@contextmanager
-def _environment_of_a_worker(threads: int) -> Iterator[None]:
-    """What a process that is started here inherits: the job's number of threads, and no Ctrl-C before it is ready."""
-    given = thread_variables(threads)
-    before = {name: os.environ.get(name) for name in given}
-    # The first process to be spawned starts this one too, and starting it lets SIGINT through again.
-    resource_tracker.ensure_running()
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    os.environ.update(given)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)

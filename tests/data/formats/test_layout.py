@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from math import comb
 from pathlib import Path
 
 import nibabel
@@ -12,6 +14,7 @@ from made_volumes import AFFINE, intensities, nifti, segmentation
 
 from archipel.data import MemoryIndex, format_named, scan
 from archipel.data.formats import settled
+from archipel.data.formats.known_layouts import KNOWN_LAYOUTS
 from archipel.data.formats.path_templates import PathTemplate
 from archipel.vocabulary import BadInput
 from opened_files import opens_under
@@ -219,6 +222,9 @@ def test_a_template_finds_the_parts_of_a_place(text, place, parts):
     assert PathTemplate(text).parts_of(place) == parts
 
 
+MANY = "has too many parts, choices or * among which a name may be divided"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -228,7 +234,10 @@ def test_a_template_finds_the_parts_of_a_place(text, place, parts):
         ("/{subject}", "is not a path inside the dataset's folder"),
         ("{subject}/*", "has { } * or ? outside a part"),
         ("{Subject}", "has a part {Subject} that is not a name in small letters"),
-        ("{subject}_{a}_{b}_{c}_{d}", "has more than 4 parts in one name"),
+        ("{subject}_{a}_{b}_{c}_{d}", MANY),
+        ("{subject}_{a}_{b}/{c}_{d}_{e}", MANY),
+        ("{subject:a*b*c*d*e*f*g}", MANY),
+        ("{subject}/{:*|*a}_{:*|*b}_{:*|*c}_{:*|*d}", MANY),
         ("{subject" + "x" * 300, "is longer than 300 letters"),
         ("{subject", "has { } * or ? outside a part"),
         (".nii.gz", "names no file"),
@@ -240,9 +249,41 @@ def test_a_template_that_is_not_clear_is_refused(text, said):
     assert refused.value.cause == said
 
 
-def test_a_long_name_takes_no_long_time():
-    template = PathTemplate("{subject}_{a}_{b}_{c}x")
-    assert template.parts_of("_" * 250 + ".nii") is None
+def tried(template: str, name: str) -> int:
+    """How many texts a matcher that goes back and tries again gives to the parts of a template without choices."""
+    literals = re.split(r"\{[^{}]*\}", template)
+    count = 0
+
+    def rest_fits(at: int, part: int) -> bool:
+        nonlocal count
+        if not name.startswith(literals[part], at):
+            return False
+        at += len(literals[part])
+        if part == len(literals) - 1:
+            return at == len(name)
+        for end in range(len(name), at, -1):
+            count += 1
+            if rest_fits(end, part + 1):
+                return True
+        return False
+
+    rest_fits(0, 0)
+    return count
+
+
+@pytest.mark.parametrize("template", ["{subject}x", "{subject}_{a}x", "{subject}_{a}_{b}x", "{subject}_{a}_{b}_{c}x"])
+def test_matching_tries_no_more_than_the_template_says_for_the_longest_name(template):
+    """The worst name: all of it fits but the last letter. A template of many more ways is refused."""
+    ways, parts = PathTemplate(template).ways, template.count("{")
+    assert ways == comb(255, parts - 1) < 3_000_000
+    for letters in (20, 40):
+        assert tried(template, "_" * letters) <= letters * comb(letters, parts - 1)
+    assert PathTemplate(template).parts_of("_" * 250 + ".nii") is None
+
+
+def test_the_known_layouts_are_far_from_the_limit():
+    texts = [text for layout in KNOWN_LAYOUTS for text in (*layout.image, *layout.label)]
+    assert max(PathTemplate(text).ways for text in texts) < 10_000
 
 
 def test_a_layout_file_that_is_wrong_is_named(tmp_path):

@@ -6,6 +6,7 @@ import io
 import re
 import struct
 import zlib
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -231,3 +232,66 @@ def test_a_window_is_not_for_colours(tmp_path) -> None:
 @pytest.mark.parametrize("ending", ["bmp", "BMP", "PNG", "TIF"])
 def test_an_ending_may_be_in_capital_letters(tmp_path, ending: str) -> None:
     assert np.array_equal(given(folders(tmp_path, EXACT["BMP"][0], ending=ending)), GREY)
+
+
+def sized(width: int, height: int) -> bytes:
+    """The beginning of a PNG file that says its size."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (sized(20_000, 20_000), "has 20000 x 20000 pixels; at most 134217728 are allowed"),
+        (sized(1 << 30, 1 << 30), "has 1073741824 x 1073741824 pixels; at most 134217728 are allowed"),
+        (sized(9_500, 9_500), f"has 9500 x 9500 pixels in {len(sized(1, 1))} bytes, and so nearly nothing in them"),
+    ],
+)
+def test_a_picture_of_too_many_pixels_is_named_by_its_size(content: bytes, said: str) -> None:
+    """Before its pixels are unpacked, and by our limits: Pillow's own would say something else."""
+    with pytest.raises(BadInput) as refused:
+        decoded("a.png", content)
+    assert refused.value.cause == said
+
+
+def test_pillows_own_limit_of_pixels_is_not_asked_and_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    assert np.array_equal(decoded("a.png", saved(Image.fromarray(GREY), "PNG")), GREY)
+    assert Image.MAX_IMAGE_PIXELS == 10
+
+
+def test_a_jpeg_of_many_scans_is_refused_before_they_are_read() -> None:
+    """Each goes over the whole picture, and takes 30 bytes of the file."""
+    whole = saved(Image.fromarray(GREY), "JPEG", progressive=True)
+    scan_of_all = whole[whole.rindex(b"\xff\xda") : -2]
+    usual = whole.count(b"\xff\xda")
+    assert decoded("a.jpg", whole[:-2] + scan_of_all * (100 - usual) + whole[-2:]).shape == GREY.shape
+    with pytest.raises(BadInput, match=r"a\.jpg: is stored in 101 scans; at most 100 are allowed"):
+        decoded("a.jpg", whole[:-2] + scan_of_all * (101 - usual) + whole[-2:])
+
+
+def damaged_tiff(compression: str) -> bytes:
+    content = bytearray(saved(Image.fromarray(np.tile(GREY, (9, 9))), "TIFF", compression=compression))
+    content[20:60] = b"\xff" * 40
+    return bytes(content)
+
+
+def with_tags_beyond_its_end() -> bytes:
+    whole = saved(Image.fromarray(GREY), "TIFF")
+    count = struct.unpack_from("<H", whole, 8)[0]
+    tags = whole[10 : 10 + 12 * count] + struct.pack("<HHII", 65_000, 7, 1 << 20, 8)
+    return b"II*\0" + struct.pack("<I", len(whole)) + whole[8:] + struct.pack("<H", count + 1) + tags + bytes(4)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [*map(damaged_tiff, ("tiff_deflate", "tiff_lzw", "jpeg")), with_tags_beyond_its_end(), sized(9_500, 9_500)],
+    ids=["deflate", "lzw", "jpeg", "tags", "size"],
+)
+@pytest.mark.filterwarnings("error")
+def test_nothing_that_a_library_says_reaches_a_terminal(content: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    """Neither Pillow's warnings nor the lines that libtiff prints."""
+    with suppress(BadInput):
+        decoded("a.tif", content)
+    assert capfd.readouterr() == ("", "")

@@ -13,9 +13,20 @@ from hypothesis import strategies as st
 
 from archipel.data import MemoryIndex, format_named, scan
 from archipel.data.cohorts import DataMapping
+from archipel.data.files import Folder
+from archipel.data.formats import found_labels
 from archipel.data.quality import build, draw_pictures, gather
-from archipel.data.volumes import SEGMENT_OPTIONS
-from archipel.data.volumes.segments import AS_STORED, Segment, SegmentRules, as_option, names_in, one_volume
+from archipel.data.volumes import SEGMENT_OPTIONS, segments
+from archipel.data.volumes.segments import (
+    AS_STORED,
+    Segment,
+    SegmentRules,
+    as_option,
+    names_in,
+    one_volume,
+    plain_name,
+    segments_of,
+)
 from archipel.data.volumes.volumes import read_label
 from archipel.vocabulary import BadInput
 
@@ -55,6 +66,50 @@ def nrrd(path, values, extra="", origin=(0, 0, 0), layers_at=None):
     )
     path.write_bytes(header.encode() + gzip.compress(values.tobytes(order="F"), 1))
     return path
+
+
+def many(count):
+    """Keys of so many segments, in one layer."""
+    lines = keys(*((f"s{at}", at + 1, 0) for at in range(count))).splitlines()
+    return dict(line.split(":=") for line in lines)
+
+
+@pytest.mark.parametrize(("segments", "layers"), [(5, 1), (2, 5)])
+def test_more_segments_or_layers_than_are_allowed_are_refused(segments, layers):
+    with pytest.raises(BadInput) as refused:
+        segments_of(Path("a.seg.nrrd"), many(segments), layers, most=4)
+    assert refused.value.cause == f"has {segments} segments in {layers} layers; at most 4 are allowed of each"
+    assert len(segments_of(Path("a.seg.nrrd"), many(4), 4, most=4)) == 4
+
+
+def test_a_header_of_thousands_of_segments_is_refused(tmp_path):
+    path = nrrd(tmp_path / "a.seg.nrrd", LIVER, keys(*((f"s{at}", at + 1, 0) for at in range(5000))))
+    with pytest.raises(BadInput, match="has 5000 segments in 1 layers; at most 4096 are allowed of each"):
+        read_label(path)
+
+
+def test_names_are_compared_once_each_however_many_there_are(monkeypatch):
+    """Counted: twice as many segments take twice as many comparisons, where each was compared with each before."""
+    calls = 0
+
+    def counted(name):
+        nonlocal calls
+        calls += 1
+        return plain_name(name)
+
+    for module in (segments, found_labels):
+        monkeypatch.setattr(module, "plain_name", counted)
+    taken = []
+    for count in (50, 100):
+        calls = 0
+        known = segments_of(Path("a.seg.nrrd"), many(count), 1)
+        rules = SegmentRules(on_top=("s1", "s0"))
+        one_volume(Path("a.seg.nrrd"), np.arange(count, dtype=np.uint8).reshape(1, 1, -1, 1), known, rules)
+        labels = found_labels.FoundLabels(Folder(Path()), {})
+        for place in ("a", "b"):
+            labels._check_names("p", place, {one.value: one.name for one in known})
+        taken.append(calls)
+    assert taken[1] < 2.1 * taken[0]
 
 
 def subject(root, name, values, extra="", **how):

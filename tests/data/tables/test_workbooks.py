@@ -11,6 +11,7 @@ import pytest
 
 from archipel.data import Cohort, format_named, scan, verify
 from archipel.data.formats import detect
+from archipel.data.tables import workbook_files
 from archipel.data.tables.reading_process import UnpackLimits
 from archipel.data.tables.table_files import open_table
 from archipel.vocabulary import BadInput
@@ -147,6 +148,15 @@ def test_texts_that_excel_keeps_apart_are_read(tmp_path: Path) -> None:
     assert found.problems == () and [one.subject for one in found.samples] == [f"p{n}" for n in range(1, 7)]
 
 
+def test_a_workbook_is_read_three_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To open it, for repeated rows, and for what its columns hold: each reading begins a process."""
+    book(tmp_path / "table.xlsx", {"s": ROWS})
+    started, lines = [], workbook_files.lines
+    monkeypatch.setattr(workbook_files, "lines", lambda *given: started.append(given) or lines(*given))
+    assert len(scan("table", tmp_path).samples) == 6
+    assert len(started) == 3
+
+
 def test_a_sheet_of_too_many_rows_or_cells_is_refused(tmp_path: Path) -> None:
     path = book(tmp_path / "table.xlsx", {"s": ROWS})
     with pytest.raises(BadInput, match="unpacks to more than 3 rows"):
@@ -161,11 +171,11 @@ def test_a_sheet_of_too_many_rows_or_cells_is_refused(tmp_path: Path) -> None:
 
 def test_a_reader_gets_no_more_memory_than_it_may_have(tmp_path: Path) -> None:
     path = book(tmp_path / "table.xlsx", {"s": ROWS})
-    repacked(path, SHEET, lambda text: text.replace(b">p1<", b">" + b"x" * (80 << 20) + b"<", 1))
+    repacked(path, SHEET, lambda text: text.replace(b">p1<", b">" + b"x" * (12 << 20) + b"<", 1))
     assert path.stat().st_size < 1 << 20
     with pytest.raises(BadInput, match="more than 100 MiB in memory"):
         list(open_table(path, limits=UnpackLimits(memory=100 << 20)).rows())
-    with pytest.raises(BadInput, match="of more than 32 MiB"):
+    with pytest.raises(BadInput, match="of more than 8 MiB"):
         list(open_table(path).rows())
 
 

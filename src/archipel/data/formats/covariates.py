@@ -14,6 +14,7 @@ from pathlib import Path
 
 from archipel.data.files import Folder, Purpose
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
+from archipel.data.limits import DATA_LIMITS
 from archipel.data.samples import DataIssue, sample_name
 from archipel.data.tables import COLUMN_OPTIONS, Row, RowKinds, TableFile, WholeColumns, open_table
 from archipel.tensors import blob_hash
@@ -120,9 +121,14 @@ def compare(collector: FoundVolumes, table: CovariateTable, subjects: Sequence[s
         collector.warn(
             DataIssue(thing=subject, cause=cause, remedy="add the row, or use the volumes without its values"), subject
         )
-    for subject in sorted(named - patients.keys() - set(patients.values())):
+    without = sorted(named - patients.keys() - set(patients.values()))
+    for subject in without[: DATA_LIMITS.findings]:
         cause = f"has a row in {table.place} and no folder with volumes"
         collector.warn(DataIssue(thing=subject, cause=cause, remedy="add the volumes or remove the row"), subject)
+    more = len(without) - DATA_LIMITS.findings
+    if more > 0:
+        cause = f"{more} subjects more have a row here and no folder with volumes"
+        collector.warn(DataIssue(thing=table.place, cause=cause, remedy="add the volumes or remove the rows"))
 
 
 @dataclass(frozen=True)
@@ -154,7 +160,8 @@ class _Opened:
 
 def _opened(path: Path, key: str, delimiter: str, prefix: str = "", session: str = "") -> _Opened:
     """The table. Raises BadInput for a file that is not a table, or has no such column."""
-    header = path.open("rb").readline(_HEADER_BYTES).strip()
+    with path.open("rb") as file:
+        header = file.readline(_HEADER_BYTES).strip()
     # A participants.tsv may hold nothing but the ids.
     is_bare = delimiter and header and delimiter.encode() not in header
     table = None if is_bare else open_table(path, delimiter=delimiter)
@@ -176,21 +183,24 @@ def _examine(table: _Opened, left_out: Collection[str], what: str, options: Mapp
     texts: dict[str, list[str]] = {}
     times: Counter[str] = Counter()
     kinds = RowKinds.of(names, at, table.lines[:_LOOKED_AT])
+    left = 0
     for row in table.lines:
         line, fields = row
         subject = table.id_in(row)
         if subject in left_out or kinds.holds_nothing(row):
             continue
+        cause = remedy = ""
         if reason := kinds.reason(row):
-            remarks.append(Remark(cause=f"line {line} {reason}; it is left out", remedy="remove the line"))
-            continue
-        if len(fields) != len(names):
+            cause, remedy = f"line {line} {reason}; it is left out", "remove the line"
+        elif len(fields) != len(names):
             cause = f"line {line} has {len(fields)} fields, the header {len(names)}; the row is left out"
-            remarks.append(Remark(cause=cause, remedy="fix the line"))
-            continue
-        if not subject:
-            cause = f"line {line} names no {what}; the row is left out"
-            remarks.append(Remark(cause=cause, remedy="fill in the id"))
+            remedy = "fix the line"
+        elif not subject:
+            cause, remedy = f"line {line} names no {what}; the row is left out", "fill in the id"
+        if cause:
+            left += 1
+            if left <= DATA_LIMITS.findings:
+                remarks.append(Remark(cause=cause, remedy=remedy))
             continue
         key = table.key_in(row)
         times[key] += 1
@@ -198,8 +208,13 @@ def _examine(table: _Opened, left_out: Collection[str], what: str, options: Mapp
     for key in sorted(one for one, count in times.items() if count > 1):
         subject, _, session = key.partition("\t")
         cause = f"{sample_name(subject, session)} has {times[key]} rows; none is used"
-        remarks.append(Remark(cause=cause, remedy="keep one of them", subject=subject))
+        left += 1
+        if left <= DATA_LIMITS.findings:
+            remarks.append(Remark(cause=cause, remedy="keep one of them", subject=subject))
         del texts[key]
+    if left > DATA_LIMITS.findings:
+        cause = f"{left - DATA_LIMITS.findings} lines more are left out or not used"
+        remarks.append(Remark(cause=cause, remedy="fix the lines above first"))
     rows: dict[str, dict[str, Value]] = {subject: {} for subject in sorted(texts)}
     columns = WholeColumns(table.path, names, table.table, options)
     for place, name in enumerate(names):

@@ -13,7 +13,10 @@ from archipel.data.files import Folder, Purpose
 from archipel.data.samples import DataIssue
 from archipel.vocabulary import BadInput, ErrorCode, JsonObject, Record
 
-_LARGEST = 64 << 20
+_LARGEST = 8 << 20
+"""Bytes; the list of ten thousand cases has one MiB of them, and takes some fifty times as much in memory."""
+_MOST_NUMBERED = 1000
+"""Channels or labels; the largest atlases have some hundred."""
 _DIGITS = re.compile("[0-9]{1,9}")
 _REMEDY = "fix it as the layout asks, or add the folder in another format"
 
@@ -67,6 +70,8 @@ def by_number(place: str, key: str, stored: JsonValue) -> dict[int, str]:
     """
     if not isinstance(stored, Mapping) or not stored:
         raise bad_description(place, f"has no {key}")
+    if len(stored) > _MOST_NUMBERED:
+        raise bad_description(place, f"its {key} name {len(stored)} numbers; at most {_MOST_NUMBERED} are allowed")
     names: dict[int, str] = {}
     for left, right in stored.items():
         number, name = (left, right) if _DIGITS.fullmatch(str(left)) else (right, left)

@@ -43,6 +43,7 @@ class FoundLabels:
 
     def __init__(self, folder: Folder, declared: Mapping[int, str]) -> None:
         self.names = dict(declared)
+        self._values = {plain_name(called): value for value, called in declared.items()}
         self._declared = dict(declared)
         self._folder = folder
         self._rules = segment_rules(folder.options)
@@ -91,10 +92,8 @@ class FoundLabels:
 
     def _check_names(self, name: str, place: str, own: Mapping[int, str]) -> None:
         for value, said in own.items():
-            known = self.names.get(value)
-            elsewhere = [other for other, called in self.names.items() if other != value and same_name(called, said)]
-            if elsewhere or (known is not None and not same_name(known, said)):
-                at = elsewhere[0] if elsewhere else value
+            known, at = self.names.get(value), self._values.get(plain_name(said), value)
+            if at != value or (known is not None and not same_name(known, said)):
                 cause = (
                     f"calls value {value} {said}, and {self._named_in[at]} calls value {at} {self.names[at]}; values "
                     "of two names are not merged"
@@ -103,6 +102,7 @@ class FoundLabels:
         self._headers += 1
         for value, said in own.items():
             self.names.setdefault(value, said)
+            self._values.setdefault(plain_name(said), value)
             self._named_in.setdefault(value, place)
 
     def _by_name(self, own: Mapping[int, str]) -> str:

@@ -7,7 +7,6 @@ the same for ``val`` and ``test``. Such a file has no ids: its rows are called `
 from __future__ import annotations
 
 import base64
-import io
 import json
 import math
 import zipfile
@@ -28,6 +27,7 @@ from archipel.data.sample_columns import SamplesBuilder
 from archipel.data.sample_data import SampleData
 from archipel.data.samples import DataIssue, DataSchema, Sample, Scan
 from archipel.data.text_columns import TextBuilder, TextColumn
+from archipel.data.zip_archives import directory_bytes
 from archipel.tensors import BlobHasher, is_finite
 from archipel.vocabulary import BadInput, DataKind, ErrorCode, Record, Thing
 
@@ -37,6 +37,8 @@ _EMPTY = DataSchema(kind="arrays")
 _AT_ONCE = 4096
 _MOST_NAMES = 1 << 16
 """Bytes of the list of a file's arrays."""
+_FEW_BYTES, _MOST_GAIN = 64 << 20, 100
+"""Compressed, a file holds so many bytes and so many times its size; what unpacks to more is empty."""
 
 
 class NpzFacts(Record):
@@ -175,13 +177,18 @@ def _examined(path: Path, limits: DataLimits) -> NpzFacts:
     for row, subject in enumerate(ids):
         problem = _problem(path, row, subject, subject in seen, _finite(x[row]) and _finite(y[row]))
         if problem is not None:
-            problems.append(problem)
             faulty.append(row)
+            if len(faulty) <= limits.findings:
+                problems.append(problem)
         else:
             sound.add(f"\n{subject}" if digests else subject)
             digests += bytes.fromhex(_row_hash(x[row], y[row]).partition(":")[2])
         if hash(subject) in several:
             seen.add(subject)
+    if len(faulty) > limits.findings:
+        cause = f"has {len(faulty) - limits.findings} faulty rows more"
+        # The errors above ask for a decision; these rows are left out whatever it is.
+        problems.append(_warning(path.name, cause, "fix the rows above first"))
     if not len(ids):
         problems.append(DataIssue(thing=path.name, cause="holds no row", remedy="add the subjects' rows"))
     return NpzFacts(
@@ -256,30 +263,24 @@ def _bad(path: Path, cause: str, remedy: str) -> BadInput:
     return BadInput(Thing.file(path.name), cause, remedy, code=ErrorCode.BAD_DATA)
 
 
-def _check_headers(path: Path, most: int) -> None:
+def _check_headers(path: Path, limits: DataLimits) -> None:
     """Raise BadInput for arrays of too many bytes, by what their headers say, before memory is allocated for them."""
-    _check_size(path, path.stat().st_size, most)
+    _check_size(path, path.stat().st_size, limits)
     with path.open("rb") as file:
-        _check_directory(path, file)
+        names = directory_bytes(file)
+        if names == math.inf:
+            raise zipfile.BadZipFile("something follows the list of arrays")
+        if names > _MOST_NAMES:
+            raise _bad(path, "lists more arrays than are allowed", "keep those that are used")
         with zipfile.ZipFile(file) as packed:
+            # A header may be as long as the whole member.
+            _check_size(path, sum(member.file_size for member in packed.infolist()), limits)
             size = 0
             for member in packed.infolist():
                 with packed.open(member) as array:
                     shape, kind = _header(array)
                 size += max(member.file_size, kind.itemsize * math.prod(shape))
-                _check_size(path, size, most)
-
-
-def _check_directory(path: Path, file: IO[bytes]) -> None:
-    """Raise BadInput for a list of arrays that is too long: in memory it takes many times its size."""
-    file.seek(max(0, file.seek(0, io.SEEK_END) - 98))
-    tail = file.read()
-    # In a file of more than 2 GiB a longer record comes before the last one.
-    length = tail[40:48] if tail[-42:-38] == b"PK\6\7" else tail[-10:-6]
-    if tail[-22:-18] != b"PK\5\6" or tail[-2:] != b"\0\0":
-        raise zipfile.BadZipFile("something follows the list of arrays")
-    if int.from_bytes(length, "little") > _MOST_NAMES:
-        raise _bad(path, "lists more arrays than are allowed", "keep those that are used")
+                _check_size(path, size, limits)
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -289,10 +290,15 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     return shape, kind
 
 
-def _check_size(path: Path, size: int, most: int) -> None:
-    if size > most:
-        cause = f"would take {size >> 20} MiB in memory; at most {most >> 20} MiB are allowed"
+def _check_size(path: Path, size: int, limits: DataLimits) -> None:
+    """Raise BadInput for arrays of too many bytes, at all or for what they take on the disk."""
+    if size > limits.npz_bytes:
+        cause = f"would take {size >> 20} MiB in memory; at most {limits.npz_bytes >> 20} MiB are allowed"
         raise _bad(path, cause, "split it into several datasets")
+    most = _FEW_BYTES + _MOST_GAIN * path.stat().st_size
+    if size > most:
+        cause = f"would take {size >> 20} MiB in memory; at most {most >> 20} MiB are allowed for a file of its size"
+        raise _bad(path, cause, "write it again from arrays that hold values")
 
 
 def _arrays(path: Path, limits: DataLimits = DATA_LIMITS) -> _Arrays:
@@ -302,7 +308,7 @@ def _arrays(path: Path, limits: DataLimits = DATA_LIMITS) -> _Arrays:
     too much; and MemoryError.
     """
     try:
-        _check_headers(path, limits.npz_bytes)
+        _check_headers(path, limits)
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive}
         # numpy gives a member that is not an array as its bytes.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from math import comb, prod
 
 from archipel.data.volumes import SUFFIXES
 from archipel.vocabulary import BadInput, Thing
@@ -18,8 +19,10 @@ from archipel.vocabulary import BadInput, Thing
 SUBJECT, SESSION, MODALITY, STRUCTURE = "subject", "session", "modality", "structure"
 """The parts that a layout gives a meaning; every other named part is kept as a value of the sample."""
 _LONGEST = 300
-_MOST_PARTS = 4
-"""Parts in the name of one file or folder: with more, a long name could be divided in too many ways."""
+_LONGEST_NAME = 255
+"""Letters in the name of a file or folder, on the file systems that are used."""
+_MOST_WAYS = 3_000_000
+"""In which a name and the folders above it may be divided among the parts of a template: matching tries each."""
 _PART = re.compile(r"\{([^{}]*)\}")
 _NAME = re.compile(r"[a-z_][a-z0-9_]*")
 _EXAMPLE = "give for example {subject}/{subject}_{modality}.nii.gz"
@@ -41,6 +44,7 @@ class PathTemplate:
         if any(one in ("", ".", "..") for one in folders) or "\\" in bare:
             raise self._bad("is not a path inside the dataset's folder")
         self.parts: tuple[str, ...] = ()
+        self.ways = 1
         self._matcher = re.compile("/".join(self._folder(one) for one in folders), re.IGNORECASE)
         if needs and needs not in self.parts:
             raise self._bad(f"has no part {{{needs}}}")
@@ -64,17 +68,27 @@ class PathTemplate:
         """One name of the path as a regular expression."""
         pieces = _PART.split(text)
         literals, parts = pieces[::2], pieces[1::2]
-        if len(parts) > _MOST_PARTS:
-            raise self._bad(f"has more than {_MOST_PARTS} parts in one name")
         if any(mark in literal for literal in literals for mark in "{}*?"):
             raise self._bad("has { } * or ? outside a part")
         for before, between, after in zip(parts, literals[1:], parts[1:], strict=False):
             if not between:
                 raise self._bad(f"has nothing between {{{before}}} and {{{after}}}")
+        # Of so many texts of any length all but one may have any length: where the last begins is known then.
+        lengths = sum(self._lengths(part) for part in parts)
+        self.ways *= comb(_LONGEST_NAME, max(0, lengths - 1)) * prod(part.count("|") + 1 for part in parts)
+        if self.ways > _MOST_WAYS:
+            raise self._bad("has too many parts, choices or * among which a name may be divided")
         found = [re.escape(literals[0])]
         for part, literal in zip(parts, literals[1:], strict=True):
             found += [self._part(part), re.escape(literal)]
         return "".join(found)
+
+    def _lengths(self, text: str) -> int:
+        """How many texts of any length a part stands for, where it is there for the first time."""
+        name, colon, choices = text.partition(":")
+        if not colon:
+            return int(name not in self.parts)
+        return max(len(re.findall("[*#]", choice)) for choice in choices.split("|"))
 
     def _part(self, text: str) -> str:
         name, colon, choices = text.partition(":")

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archipel.data.files import FileFacts, Folder, Purpose
+from archipel.data.formats.opened_pictures import opened_picture
 from archipel.data.limits import DATA_LIMITS
 from archipel.tensors import BlobHasher
 from archipel.vocabulary import BadInput, ErrorCode, Record
@@ -23,7 +24,6 @@ from archipel.vocabulary.counting import pluralise
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 """Endings of the pictures that are read, in lower case."""
-_KINDS = ("PNG", "JPEG", "TIFF", "BMP")
 _BITS, _FORM, _LIGHT, _VALUES = 258, 339, 262, 277
 """Tags of a TIFF file: bits of each sample; whether these are unsigned (1), signed (2) or floating (3); whether 0 is
 white (0) or black (1); and how many samples a pixel has. Source: TIFF 6.0, sections 3 to 8 and 19."""
@@ -47,6 +47,13 @@ class PictureFacts(Record):
 
 
 _PICTURE = Purpose("picture/4", PictureFacts)
+_FEW_PIXELS = 1 << 24
+_PIXELS_PER_BYTE = 32
+"""A picture of more than ``_FEW_PIXELS`` that takes less on the disk is empty, and needs the memory of a full one."""
+_MOST_SCANS = 100
+"""Of a JPEG file; each goes over the whole picture, and takes a few bytes of the file. Ten are usual, and libtiff has
+the same limit."""
+_SCAN = b"\xff\xda"
 Pixels = NDArray[Any]
 """``[height, width]`` of shades, or ``[height, width, 3]`` of colours."""
 
@@ -80,15 +87,15 @@ def decoded(place: str, content: bytes, most_pixels: int = DATA_LIMITS.picture_p
     Raises BadInput for a picture that is damaged, or cannot be read exactly.
     """
     try:
-        from PIL import Image, ImageOps, UnidentifiedImageError
+        from PIL import ImageOps, UnidentifiedImageError
     except ImportError as error:
         raise BadInput(place, "needs Pillow to be read", 'pip install "archipel[tables]"') from error
     try:
-        # By their bytes Pillow reads dozens of other kinds, one of them by starting a program.
-        with Image.open(BytesIO(content), formats=_KINDS) as picture:
-            if picture.width * picture.height > most_pixels:
-                cause = f"has {picture.width} x {picture.height} pixels; at most {most_pixels} are allowed"
-                raise bad_picture(place, cause, "make it smaller, or exclude it")
+        with opened_picture(content) as picture:
+            _check_size(place, picture, len(content), most_pixels)
+            if picture.format == "JPEG" and (scans := content.count(_SCAN)) > _MOST_SCANS:
+                cause = f"is stored in {scans} scans; at most {_MOST_SCANS} are allowed"
+                raise bad_picture(place, cause, "save it again as JPEG, or exclude it")
             # Counting the pictures in a file would read each of them.
             if getattr(picture, "is_animated", False):
                 raise bad_picture(place, "holds more than one picture", "store one picture per file")
@@ -97,12 +104,23 @@ def decoded(place: str, content: bytes, most_pixels: int = DATA_LIMITS.picture_p
             ImageOps.exif_transpose(picture, in_place=True)
             return _exact(place, picture, stored)
     except (OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, OverflowError,
-            struct.error, zlib.error, Image.DecompressionBombError) as error:  # fmt: skip
+            struct.error, zlib.error) as error:  # fmt: skip
         unread = _type_in_tags(content) if isinstance(error, UnidentifiedImageError) else ""
         if unread:
             remedy = "save it in grey of 8 or 16 bits or of 32-bit floating point, or in colours of 8 bits each"
             raise bad_picture(place, f"stores {unread} for each pixel, which cannot be read", remedy) from error
         raise bad_picture(place, f"is not a picture, or a damaged one ({type(error).__name__})") from error
+
+
+def _check_size(place: str, picture: Any, size: int, most: int) -> None:
+    """Raise BadInput for more pixels than are allowed, at all or in a file of ``size`` bytes."""
+    pixels = picture.width * picture.height
+    if pixels > most:
+        cause = f"has {picture.width} x {picture.height} pixels; at most {most} are allowed"
+        raise bad_picture(place, cause, "make it smaller, or exclude it")
+    if pixels > _FEW_PIXELS + _PIXELS_PER_BYTE * size:
+        cause = f"has {picture.width} x {picture.height} pixels in {size} bytes, and so nearly nothing in them"
+        raise bad_picture(place, cause, "make it smaller, or exclude it")
 
 
 def bad_picture(place: str, cause: str, remedy: str = "copy it again from its source or exclude it") -> BadInput:
@@ -167,7 +185,8 @@ def _exact(place: str, picture: Any, stored: _Stored) -> Pixels:
     if picture.mode in ("1", "L"):
         return np.asarray(picture.convert("L"))
     if picture.mode in ("P", "RGB"):
-        return _shades_where_grey(np.asarray(picture.convert("RGB")))
+        # Pillow would copy one that is in these colours already.
+        return _shades_where_grey(np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB")))
     raise bad_picture(place, f"stores values of type {picture.mode}, which are not read", "save it as PNG")
 
 

@@ -49,9 +49,15 @@ class Limit(NamedTuple):
     number: str
 
 
+LONGEST = 200
+"""Letters of a text that may be a number in any notation."""
+
+
 @lru_cache(maxsize=4096)
 def form_of(text: str) -> Form | None:
     """What a text is that is not a plain number; None when it has nothing of one."""
+    if len(text) > LONGEST:
+        return None
     if _ERROR.fullmatch(text):
         return Form.ERROR
     if text.startswith("=") and len(text) > 1:
@@ -76,6 +82,8 @@ def form_of(text: str) -> Form | None:
 
 def limit_of(text: str) -> Limit | None:
     """The limit that ``<50``, ``>= 500`` or ``89+`` is; None for another text."""
+    if len(text) > LONGEST:
+        return None
     below, above = _BELOW.fullmatch(text), _ABOVE.fullmatch(text)
     number = below[1] if below else (above[1] or above[2]) if above else ""
     if not (NUMBER.fullmatch(number) or COMMA_NUMBER.fullmatch(number)):

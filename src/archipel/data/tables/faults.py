@@ -6,12 +6,16 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from archipel.data.limits import DATA_LIMITS
 from archipel.data.samples import DataIssue
 from archipel.data.tables.text_tables import Row
 from archipel.vocabulary.counting import pluralise
 
 _LISTED = 20
 """So many faulty lines of one kind are listed; the others are counted."""
+_KINDS = DATA_LIMITS.findings
+"""So many kinds of faulty lines are told apart: most name what the line holds."""
+_OTHER = "are faulty in other ways"
 _ROUNDED = re.compile(r"\d+([.,]\d+)?[eE]\+?\d+")
 
 
@@ -38,6 +42,10 @@ class Faults:
 
     def line(self, row: Row, cause: str, remedy: str, subject: str = "", severity: str = "error") -> None:
         """Add what is wrong with a line."""
+        if len(self._lines) >= _KINDS and (cause, remedy, severity) not in self._lines:
+            cause, remedy = _OTHER, "fix the lines above first, and add it again"
+            self._lines[cause, remedy, severity] += 1
+            return
         self._lines[cause, remedy, severity] += 1
         if self._lines[cause, remedy, severity] <= _LISTED:
             self.add(f"{self._file} line {row.line}", cause, remedy, subject, severity)
@@ -55,8 +63,9 @@ class Faults:
         """Everything, and how many lines more each kind of fault has."""
         yield from self._found
         for (cause, remedy, severity), count in self._lines.items():
-            if count > _LISTED:
-                thing = f"{self._file}, {count - _LISTED} lines more"
+            unlisted = count if cause == _OTHER else count - _LISTED
+            if unlisted > 0:
+                thing = f"{self._file}, {unlisted} lines more"
                 yield DataIssue(thing=thing, cause=cause, remedy=remedy, severity=severity)
 
 

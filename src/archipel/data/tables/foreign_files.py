@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import codecs
-import math
-import os
 import re
 import zipfile
 from pathlib import Path
 
+from archipel.data.zip_archives import directory_bytes
 from archipel.vocabulary import BadInput, ErrorCode, Thing
 
 _CSV = "export the table as CSV"
@@ -97,9 +96,10 @@ def _begins(first: bytes) -> tuple[str, str] | None:
 def _zip_archive(path: Path) -> tuple[str, str]:
     names: set[str] = set()
     try:
-        if _directory_bytes(path) <= _MOST_DIRECTORY:
-            with zipfile.ZipFile(path) as archive:
-                names = set(archive.namelist())
+        with path.open("rb") as file:
+            if directory_bytes(file) <= _MOST_DIRECTORY:
+                with zipfile.ZipFile(file) as archive:
+                    names = set(archive.namelist())
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         names = set()
     if "xl/workbook.xml" in names:
@@ -107,18 +107,6 @@ def _zip_archive(path: Path) -> tuple[str, str]:
     if "content.xml" in names:
         return "an OpenDocument table", "save it as .xlsx or CSV"
     return "a zip archive", "unpack it, or export the table as CSV"
-
-
-def _directory_bytes(path: Path) -> float:
-    """How long an archive's list of files says that it is; infinite where its end is of another form.
-
-    In memory the list takes many times its size, whatever the file takes on the disk.
-    """
-    with path.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - 42))
-        tail = file.read()
-    is_simple = tail[-22:-18] == b"PK\5\6" and tail[-2:] == b"\0\0" and tail[-42:-38] != b"PK\6\7"
-    return int.from_bytes(tail[-10:-6], "little") if is_simple else math.inf
 
 
 def _bad(path: Path, cause: str, remedy: str) -> BadInput:

@@ -8,7 +8,8 @@ from pathlib import Path
 from archipel.data.tables.reading_process import UNPACK_LIMITS, Reader, UnpackLimits, lines
 
 SUFFIX = ".parquet"
-_READER = Reader(Path(__file__).with_name("parquet_reader.py"), "pyarrow", "a Parquet file")
+# A text is stored once, however many rows have it.
+_READER = Reader(Path(__file__).with_name("parquet_reader.py"), "pyarrow", "a Parquet file", gain=500)
 
 
 def columns(path: Path, limits: UnpackLimits = UNPACK_LIMITS) -> tuple[str, ...]:

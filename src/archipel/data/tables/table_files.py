@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from archipel.data.tables import parquet_files, workbook_files
 from archipel.data.tables.encodings import encoding_of
 from archipel.data.tables.reading_process import UNPACK_LIMITS, UnpackLimits
-from archipel.data.tables.text_tables import Row, TextLayout, bad, found_layout, text_rows
+from archipel.data.tables.text_tables import Row, TextLayout, bad, check_width, found_layout, text_rows
 
 _ABOVE = 30
 """Rows of a sheet among which the columns' names are searched."""
@@ -35,6 +36,14 @@ class TableFile:
     limits: UnpackLimits = UNPACK_LIMITS
     sheet: str = ""
     begins: int = 1
+    head: tuple[Row, ...] = ()
+    """The first rows of a workbook, the header among them: each reading of it begins a process."""
+
+    def first_rows(self, count: int) -> list[Row]:
+        """So many rows, or as many as there are; of a workbook at most those that were read when it was opened."""
+        if not self.head:
+            return list(islice(self.rows(), count))
+        return [self._padded(row) for row in self.head[int(self.has_header) :][:count]]
 
     def rows(self) -> Iterator[Row]:
         """Every row but the header; empty lines are passed over. Raises BadInput where the text breaks off."""
@@ -51,11 +60,13 @@ class TableFile:
         yield from found
 
     def _of_sheet(self) -> Iterator[Row]:
-        """Rows of a workbook; empty cells at their end, which a sheet does not store, are there again."""
-        width = len(self.names)
         for number, texts in workbook_files.rows(self.path, self.sheet, self.limits):
             if number >= self.begins:
-                yield Row(number, [*texts, *[""] * (width - len(texts))])
+                yield self._padded(Row(number, texts))
+
+    def _padded(self, row: Row) -> Row:
+        """A row of a workbook with the empty cells at its end, which a sheet does not store."""
+        return Row(row.line, [*row.fields, *[""] * (len(self.names) - len(row.fields))])
 
 
 def is_workbook(path: Path) -> bool:
@@ -110,7 +121,7 @@ def _open_workbook(
     else:
         widest = max(first, key=lambda row: len(row.fields))
         named = _named(path, names, widest.fields)
-    return TableFile(path, named, None, header, tuple(notes), limits, sheet, first[0].line)
+    return TableFile(path, named, None, header, tuple(notes), limits, sheet, first[0].line, tuple(first))
 
 
 def _named(path: Path, names: Sequence[str], first: Sequence[str]) -> tuple[str, ...]:
@@ -122,6 +133,7 @@ def _named(path: Path, names: Sequence[str], first: Sequence[str]) -> tuple[str,
 
 
 def _header(path: Path, first: Sequence[str], notes: list[tuple[str, str]]) -> tuple[str, ...]:
+    check_width(path, 1, len(first))
     names = []
     for place, text in enumerate(first, 1):
         name = text.strip()

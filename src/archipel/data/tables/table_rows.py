@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from archipel.data.tables.cells import MARKS
@@ -86,7 +85,7 @@ class PatientTable:
         session = _told(file, options, "session")
         columns = _columns(file, options, dictionary, subject, session)
         # The types of a Parquet file leave no place for a row of units.
-        first = [] if file.path.suffix.lower() == ".parquet" else list(islice(file.rows(), _LOOKED_AT))
+        first = [] if file.path.suffix.lower() == ".parquet" else file.first_rows(_LOOKED_AT)
         return cls(file, columns, RowKinds.of(file.names, subject or 0, first), tuple(notes))
 
     def every_row(self) -> Iterator[tuple[int, Row]]:

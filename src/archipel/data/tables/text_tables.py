@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from archipel.data.limits import DATA_LIMITS
 from archipel.data.tables.encodings import PACKING_ERRORS, broken_off, open_bytes
 from archipel.vocabulary import BadInput, ErrorCode, Thing
 
@@ -22,6 +23,8 @@ _LINES_ABOVE = 20
 """Below how many lines of a title or of remarks a table is searched."""
 _SEP_LINE = re.compile(r'"?sep=(.)"?')
 _LONGEST_FIRST = 1 << 20
+_FIELDS_SEEN = 1 << 19
+"""Fields in memory while a delimiter is searched."""
 
 
 class Row(NamedTuple):
@@ -40,6 +43,10 @@ class TextLayout(NamedTuple):
     begins: int = 1
 
 
+class _TooWide(BadInput):
+    """A row has more fields than a table may have columns."""
+
+
 def bad(path: Path, cause: str, remedy: str) -> BadInput:
     """The error for a table that cannot be used."""
     return BadInput(Thing.file(path.name), cause, remedy, code=ErrorCode.BAD_DATA)
@@ -54,6 +61,7 @@ def text_rows(path: Path, layout: TextLayout) -> Iterator[Row]:
                 file.readline()
             lines = csv.reader(file, delimiter=layout.delimiter, strict=True, skipinitialspace=True)
             for fields in lines:
+                check_width(path, begins, len(fields))
                 if fields:
                     yield Row(begins, fields)
                 begins = layout.begins + lines.line_num
@@ -65,6 +73,14 @@ def text_rows(path: Path, layout: TextLayout) -> Iterator[Row]:
         raise bad(path, cause, "set its encoding with --option encoding=...") from error
     except PACKING_ERRORS as error:
         raise broken_off(path) from error
+
+
+def check_width(path: Path, line: int, columns: int, most: int = DATA_LIMITS.columns) -> None:
+    """Raise BadInput for a row with more fields than a table may have columns."""
+    if columns > most:
+        cause = f"has {columns} fields in line {line}; at most {most} are allowed"
+        remedy = "export the columns that are needed, or a table with a row for each patient"
+        raise _TooWide(Thing.file(path.name), cause, remedy, code=ErrorCode.BAD_DATA)
 
 
 def found_layout(path: Path, given: str, encoding: str, begins: int, width: int) -> TextLayout:
@@ -157,9 +173,18 @@ def _check_agreement(path: Path, delimiters: Iterable[str], at: TextLayout, bett
 
 def _rows_seen(path: Path, layout: TextLayout) -> list[Row]:
     found: list[Row] = []
-    # A text that breaks off is reported when its rows are read.
-    with suppress(BadInput):
-        found.extend(islice(text_rows(path, layout), _SEEN))
+    fields = 0
+    try:
+        for row in islice(text_rows(path, layout), _SEEN):
+            found.append(row)
+            fields += len(row.fields)
+            if fields > _FIELDS_SEEN:
+                break
+    except _TooWide:
+        raise
+    except BadInput:
+        # A text that breaks off is reported when its rows are read.
+        pass
     return found
 
 

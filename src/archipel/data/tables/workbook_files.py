@@ -10,7 +10,7 @@ from archipel.data.tables.foreign_files import not_a_workbook
 from archipel.data.tables.reading_process import UNPACK_LIMITS, Reader, UnpackLimits, lines
 
 SUFFIX = ".xlsx"
-_READER = Reader(Path(__file__).with_name("workbook_reader.py"), "openpyxl", "an Excel workbook")
+_READER = Reader(Path(__file__).with_name("workbook_reader.py"), "openpyxl", "an Excel workbook", gain=50)
 
 
 def rows(

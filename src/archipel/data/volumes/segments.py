@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from archipel.data.limits import DATA_LIMITS
 from archipel.data.sample_data import LabelVolume
 from archipel.data.volumes.volume_facts import Segment
 from archipel.data.volumes.volume_header import bad_volume, damaged
@@ -78,23 +80,31 @@ def names_in(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in parts if part.strip())
 
 
-def segments_of(path: Path, keys: Mapping[str, str], layers: int) -> tuple[Segment, ...]:
-    """The segments in a header's keys, in the header's order. Raises BadInput for keys that are not clear."""
+def segments_of(
+    path: Path, keys: Mapping[str, str], layers: int, most: int = DATA_LIMITS.segments
+) -> tuple[Segment, ...]:
+    """The segments in a header's keys, in the header's order. Raises BadInput for keys that are not clear, and for more
+    than ``most`` segments, or layers of segments."""
     found: dict[int, dict[str, str]] = {}
     for key, text in keys.items():
         match = _KEY.fullmatch(key)
         if match is not None:
             found.setdefault(int(match[1]), {})[match[2]] = text
+    if found and max(len(found), layers) > most:
+        cause = f"has {len(found)} segments in {layers} layers; at most {most} are allowed of each"
+        raise bad_volume(path, cause, "export fewer structures, or exclude the subject")
     every = [_segment(path, number, said, layers) for number, said in sorted(found.items())]
     # As in 3D Slicer, a segment in a layer that the file does not have has no voxels.
     segments = [segment for segment in every if segment.layer < layers]
-    places = [(one.layer, one.value) for one in segments]
-    names = [plain_name(one.name) for one in segments]
-    for at, segment in enumerate(segments):
-        if places[at] in places[:at]:
+    places: set[tuple[int, int]] = set()
+    names: set[str] = set()
+    for segment in segments:
+        if (segment.layer, segment.value) in places:
             raise damaged(path, f"its header names value {segment.value} of layer {segment.layer} twice")
-        if names[at] in names[:at]:
+        if plain_name(segment.name) in names:
             raise bad_volume(path, f"has two segments called {segment.name}", "rename or join them in 3D Slicer")
+        places.add((segment.layer, segment.value))
+        names.add(plain_name(segment.name))
     return tuple(segments)
 
 
@@ -130,10 +140,13 @@ def one_volume(
     own = all(number == segment.value for segment, number in zip(segments, numbers, strict=True))
     if layers.shape[3] == 1 and own and not rules.numbered:
         return layers[..., 0], names
-    top = _ranks(path, names, rules)
+    top = _ranks(names, rules)
+    by_layer: dict[int, dict[int, int]] = defaultdict(dict)
+    for segment, number in zip(segments, numbers, strict=True):
+        by_layer[segment.layer][segment.value] = number
     whole = np.zeros(layers.shape[:3], np.int16, order="F")
     for at in range(layers.shape[3]):
-        painted = _renumbered(path, layers[..., at], at, segments, numbers)
+        painted = _renumbered(path, layers[..., at], at, by_layer[at])
         shared = (painted != 0) & (whole != 0)
         if shared.any():
             _check_overlap(path, painted[shared], whole[shared], names, top)
@@ -155,24 +168,22 @@ def _numbers(path: Path, segments: Sequence[Segment], rules: SegmentRules) -> li
     return [places[plain_name(segment.name)] for segment in segments]
 
 
-def _ranks(path: Path, names: Mapping[int, str], rules: SegmentRules) -> NDArray[np.int16]:
+def _ranks(names: Mapping[int, str], rules: SegmentRules) -> NDArray[np.int16]:
     """For each value how far on top its segment is, 0 where no rule says it."""
     ranks = np.zeros(max(names, default=0) + 1, np.int16)
+    wanted = {plain_name(top): len(rules.on_top) - at for at, top in enumerate(rules.on_top)}
     for number, name in names.items():
-        for at, top in enumerate(rules.on_top):
-            if same_name(name, top):
-                ranks[number] = len(rules.on_top) - at
+        ranks[number] = wanted.get(plain_name(name), 0)
     return ranks
 
 
-def _renumbered(
-    path: Path, layer: NDArray[Any], at: int, segments: Sequence[Segment], numbers: Sequence[int]
-) -> LabelVolume:
+def _renumbered(path: Path, layer: NDArray[Any], at: int, numbers: Mapping[int, int]) -> LabelVolume:
+    """A layer with the numbers of its values. Raises BadInput for a value that has none."""
     table = np.full(int(layer.max()) + 1, -1, np.int16)
     table[0] = 0
-    for segment, number in zip(segments, numbers, strict=True):
-        if segment.layer == at and segment.value < len(table):
-            table[segment.value] = number
+    for value, number in numbers.items():
+        if value < len(table):
+            table[value] = number
     found: LabelVolume = table[layer]
     if (found < 0).any():
         value = int(layer[found < 0][0])

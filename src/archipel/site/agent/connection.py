@@ -104,7 +104,7 @@ class ServerConnection:
         self, take: Callable[[FromServer], Awaitable[None]], datasets: Callable[[], tuple[DatasetSummary, ...]]
     ) -> None:
         federation = self._site.joined()
-        keys = await asyncio.to_thread(credentials, self._site)
+        keys = await asyncio.to_thread(credentials, self._site.keys)
         async with self._dial(
             federation.grpc,
             key=keys.key,

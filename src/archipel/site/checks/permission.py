@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -57,7 +58,7 @@ class Permission:
             frozen = cohort_versions.freeze(
                 self._site,
                 self._entry,
-                withdrawals.take_opt_outs,
+                partial(withdrawals.take_opt_outs, self._site),
                 fraction=self._job.validation_fraction,
                 watch=watch,
             )
@@ -192,7 +193,7 @@ class Permission:
     async def _forget_withdrawn(self, cohort: Cohort) -> None:
         left = cohort_versions.as_it_stands(self._site.database, self._site.cohort_key, cohort)
         gone = cohort.samples.of_subjects(frozenset(left.subjects), inside=False)
-        await asyncio.to_thread(sample_cache.forget, self._site, gone)
+        await asyncio.to_thread(sample_cache.forget, self._site.prepared, self._site.settings.cache_mb, gone)
 
     def _allowed(self) -> authorisation.Authorisation:
         allowed = authorisation.authorise(self._site, self._job.experiment, self._offer.job_hash)

@@ -188,7 +188,7 @@ def scanned(site: StateFolder, entry: Dataset, take_opt_outs: TakeOptOuts, watch
             values={"folder": entry.root},
             command=MountFolder(dataset=entry.name, folder=entry.root),
         ) from error
-    take_opt_outs(site, entry.name)
+    take_opt_outs(entry.name)
     met: set[str] = set()
     with SqlFileIndex(site.database, entry.name) as index:
         watched = WatchedIndex(index, watch, total=index.count())

@@ -35,7 +35,7 @@ def make_report(
     """
     entry = catalog.dataset(site.database, name)
     root = Path(entry.root)
-    take_opt_outs(site)
+    take_opt_outs()
     with SqlFileIndex(site.database, name) as index:
         scan = catalog.scanned(site, entry, take_opt_outs, watch)
         files = len({place for sample in scan.samples for place in sample.files.values()})
@@ -50,7 +50,7 @@ def make_report(
         )
     html = page(report, pictures)
     watch.check()
-    take_opt_outs(site)
+    take_opt_outs()
     with site.database.write() as connection:
         if index.is_overtaken(connection):
             raise Conflict(

@@ -53,7 +53,7 @@ def _let_go(doing: asyncio.Task[Prepared]) -> None:
 
 
 def _prepare(site: StateFolder, root: Path, cohort: Cohort, watch: Watch) -> Prepared:
-    cache, logged_at = open_sample_cache(site), time.monotonic()
+    cache, logged_at = open_sample_cache(site.prepared, site.settings.cache_mb), time.monotonic()
 
     def show(progress: WorkProgress) -> None:
         nonlocal logged_at

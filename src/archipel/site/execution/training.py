@@ -228,7 +228,7 @@ class SandboxTrainer:
             return
         left, had = cohort.samples.digests, before.samples
         gone = had.take(np.isin(had.digests, left, invert=True))
-        await asyncio.to_thread(sample_cache.forget, self._site, gone)
+        await asyncio.to_thread(sample_cache.forget, self._site.prepared, self._site.settings.cache_mb, gone)
 
     async def stop(self) -> None:
         """Kill the worker and let go of what was prepared for it."""

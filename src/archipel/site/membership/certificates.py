@@ -20,7 +20,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from archipel.site.state import StateFolder
 from archipel.storage import disk_errors_named, sync_folder, write_private
 from archipel.vocabulary import ArchipelError, ErrorCode, Thing
 from archipel.vocabulary.remedies import JoinFederation
@@ -71,15 +70,15 @@ def keep_certificate(keys: Path, key: bytes, certificate: str, authority: str | 
         _settle(keys)
 
 
-def credentials(site: StateFolder) -> Credentials:
-    """The key, certificate and CA for a connection. Raises ArchipelError (code configuration) when they are not
-    there.
+def credentials(keys: Path) -> Credentials:
+    """The key, certificate and CA for a connection, from the folder of a site that joined.
+
+    Raises ArchipelError (code configuration) when they are not there.
     """
-    site.joined()
     try:
-        with _alone(site.keys):
-            _settle(site.keys)
-            key, certificate, authority = ((site.keys / name).read_bytes() for name in ("tls.key", "tls.pem", "ca.pem"))
+        with _alone(keys):
+            _settle(keys)
+            key, certificate, authority = ((keys / name).read_bytes() for name in ("tls.key", "tls.pem", "ca.pem"))
         return Credentials(key, certificate, authority)
     except FileNotFoundError as error:
         raise ArchipelError(

@@ -67,7 +67,7 @@ async def renew_now(site: StateFolder) -> datetime:
 
     Raises ArchipelError when the server cannot be reached or refuses; the certificate that is here stays then.
     """
-    federation, keys = site.joined(), credentials(site)
+    federation, keys = site.joined(), credentials(site.keys)
     try:
         async with (
             asyncio.timeout(ANSWER_S),
@@ -86,14 +86,14 @@ async def renew_now(site: StateFolder) -> datetime:
         if error.code is not ErrorCode.LOST:
             raise
         raise _unreachable(site, f"cannot be reached ({error.thing}: {error.cause})") from error
-    return credentials(site).expires
+    return credentials(site.keys).expires
 
 
 def _unreachable(site: StateFolder, cause: str) -> ArchipelError:
-    until = f"{credentials(site).expires:%Y-%m-%d %H:%M:%S} UTC"
+    until = f"{credentials(site.keys).expires:%Y-%m-%d %H:%M:%S} UTC"
     remedy = f"try again when it can; the certificate that is here lasts until {until}"
     server = site.joined().grpc
-    values = {"server": server, "until": credentials(site).expires.isoformat()}
+    values = {"server": server, "until": credentials(site.keys).expires.isoformat()}
     return ArchipelError(
         Thing("server", server), cause, remedy, code=ErrorCode.LOST, values=values, command=RenewCertificate()
     )

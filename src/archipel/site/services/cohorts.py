@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from archipel.data import CohortDifference, Preprocessing
 from archipel.site.approval import few_measure
 from archipel.site.cohorts import Frozen, Version, cohort_versions, split_assignment
@@ -32,7 +34,13 @@ def freeze(
     Raises as ``cohort_versions.freeze`` does.
     """
     return cohort_versions.freeze(
-        site, entry, take_opt_outs, fraction=fraction, pseudonymise=pseudonymise, recipe=recipe, watch=watch
+        site,
+        entry,
+        partial(take_opt_outs, site),
+        fraction=fraction,
+        pseudonymise=pseudonymise,
+        recipe=recipe,
+        watch=watch,
     )
 
 
@@ -51,7 +59,7 @@ def freeze_version(
     version, is_new = cohort_versions.freeze_version(
         site,
         dataset,
-        take_opt_outs,
+        partial(take_opt_outs, site),
         by=by,
         name=name,
         fraction=fraction,
@@ -74,4 +82,4 @@ def compare(
     """The difference between two versions, or between a version and the folder as it is now. Raises as
     ``cohort_versions.compare`` does.
     """
-    return cohort_versions.compare(site, dataset, before, after, take_opt_outs, watch)
+    return cohort_versions.compare(site, dataset, before, after, partial(take_opt_outs, site), watch)

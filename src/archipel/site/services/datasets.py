@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from archipel.data import DataIssue, DataMapping, Scan, unmatched_names
@@ -86,7 +87,7 @@ def add(
     detected = None if layout else detected_format.detect(root, options or {})
     try:
         entry, scan = catalog.add(
-            site, name, root, detected.format if detected else layout or "", take_opt_outs,
+            site, name, root, detected.format if detected else layout or "", partial(take_opt_outs, site),
             by=by, options=options, mapping=mapping, leave_out_faulty=leave_out_faulty, watch=watch,
         )  # fmt: skip
     except DatasetProblems as error:
@@ -121,7 +122,7 @@ def extent(site: StateFolder, name: str) -> FolderExtent:
 
 def check(site: StateFolder, name: str, *, watch: Watch = UNWATCHED) -> DatasetCheck:
     """Scan a dataset again; everything that is wrong is in the answer. Raises as ``catalog.check`` does."""
-    found = catalog.check(site, name, take_opt_outs, watch)
+    found = catalog.check(site, name, partial(take_opt_outs, site), watch)
     subjects, samples = len(catalog.subjects_of(found)), len(found.samples)
     return DatasetCheck(dataset=name, subjects=subjects, samples=samples, problems=found.problems)
 
@@ -133,19 +134,19 @@ def remove(site: StateFolder, name: str, *, by: Actor) -> None:
 
 def rescan(site: StateFolder, entry: Dataset, *, watch: Watch = UNWATCHED) -> Scan:
     """What a dataset's folder contains now, of at least one usable subject. Raises as ``catalog.usable_scan`` does."""
-    return catalog.usable_scan(site, entry, take_opt_outs, watch=watch)
+    return catalog.usable_scan(site, entry, partial(take_opt_outs, site), watch=watch)
 
 
 def exclude(site: StateFolder, name: str, subjects: Iterable[str], *, by: Actor, watch: Watch = UNWATCHED) -> Dataset:
     """Leave out subjects whose data is not usable. Raises as ``exclusions.exclude`` does."""
-    return exclusions.exclude(site, name, subjects, take_opt_outs, watch, by=by)
+    return exclusions.exclude(site, name, subjects, partial(take_opt_outs, site), watch, by=by)
 
 
 def make_report(
     site: StateFolder, name: str, folder: Path, class_column: str = "", *, watch: Watch = UNWATCHED
 ) -> QualityReport:
     """Make a dataset's quality report in ``folder``. Raises as ``quality_report.make_report`` does."""
-    return quality_report.make_report(site, name, folder, take_opt_outs, class_column, watch)
+    return quality_report.make_report(site, name, folder, partial(take_opt_outs, site), class_column, watch)
 
 
 def subjects_there(site: StateFolder, dataset: str = EVERYWHERE, *, watch: Watch = UNWATCHED) -> set[str]:
@@ -153,4 +154,4 @@ def subjects_there(site: StateFolder, dataset: str = EVERYWHERE, *, watch: Watch
 
     Raises Cancelled when ``watch`` stops it.
     """
-    return suggestions.subjects_there(site, take_opt_outs, dataset, watch)
+    return suggestions.subjects_there(site, partial(take_opt_outs, site), dataset, watch)

@@ -54,7 +54,7 @@ def status(site: StateFolder) -> SiteStatus:
         site=site.name,
         identity_key=site.identity.public,
         federation=federation,
-        certificate_until=certificates.credentials(site).expires.isoformat() if federation else None,
+        certificate_until=certificates.credentials(site.keys).expires.isoformat() if federation else None,
         agent="running" if running else "stopped",
         link=link_status.read(site.database) if running else None,
         sandbox=site.settings.sandbox,

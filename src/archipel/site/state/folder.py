@@ -51,6 +51,7 @@ class StateFolder:
         self.tensor_files = folder / "state"
         self.logs = folder / "logs"
         self.reports = folder / "reports"
+        self.prepared = folder / "prepared"
 
     @classmethod
     def open(cls, folder: Path) -> StateFolder:

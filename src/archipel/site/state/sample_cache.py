@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from pathlib import Path
 
 import structlog
 
 from archipel.data import PreparedCache, Sample
-from archipel.site.state.folder import StateFolder
 from archipel.storage import disk_errors_named
 from archipel.vocabulary import UNWATCHED, ArchipelError, Watch
 
@@ -18,26 +18,25 @@ _removals: set[threading.Thread] = set()
 """Threads of this process that remove something."""
 
 
-def open_sample_cache(site: StateFolder) -> PreparedCache:
-    """The site's cache of prepared samples, of the size that its settings allow. Raises StorageFull."""
-    folder = site.folder / "prepared"
+def open_sample_cache(folder: Path, most_mb: int) -> PreparedCache:
+    """The site's cache of prepared samples in ``folder``, of at most ``most_mb`` MiB. Raises StorageFull."""
     with disk_errors_named(folder):
-        return PreparedCache(folder, site.settings.cache_mb << 20)
+        return PreparedCache(folder, most_mb << 20)
 
 
-def forget(site: StateFolder, samples: Iterable[Sample], kept: Iterable[str] | None = None) -> int:
+def forget(folder: Path, most_mb: int, samples: Iterable[Sample], kept: Iterable[str] | None = None) -> int:
     """Remove what was prepared of these samples, of patients who withdrew; returns how many files went.
 
     With ``kept``, hashes of samples, what was prepared of others goes too: a check's cohort is not stored anywhere.
     """
-    cache = open_sample_cache(site)
+    cache = open_sample_cache(folder, most_mb)
     with disk_errors_named(cache.folder):
         return cache.forget((sample.hash for sample in samples), kept)
 
 
-def forget_in_background(site: StateFolder, samples: Iterable[Sample], kept: Iterable[str]) -> None:
+def forget_in_background(folder: Path, most_mb: int, samples: Iterable[Sample], kept: Iterable[str]) -> None:
     """As ``forget``, in a thread, for a caller that must not wait while samples are prepared; an error is logged."""
-    thread = threading.Thread(target=_forget_or_log, args=(site, samples, kept), name="forget-withdrawn")
+    thread = threading.Thread(target=_forget_or_log, args=(folder, most_mb, samples, kept), name="forget-withdrawn")
     thread.start()
     _removals.difference_update([one for one in _removals if not one.is_alive()])
     _removals.add(thread)
@@ -55,8 +54,8 @@ def wait_for_removals(watch: Watch = UNWATCHED) -> None:
             thread.join(_LOOK_S)
 
 
-def _forget_or_log(site: StateFolder, samples: Iterable[Sample], kept: Iterable[str]) -> None:
+def _forget_or_log(folder: Path, most_mb: int, samples: Iterable[Sample], kept: Iterable[str]) -> None:
     try:
-        forget(site, samples, kept)
+        forget(folder, most_mb, samples, kept)
     except (ArchipelError, OSError) as error:
         _log.error("what was prepared of a withdrawn patient could not be removed", error=str(error))

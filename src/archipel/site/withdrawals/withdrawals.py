@@ -59,7 +59,7 @@ def withdraw(site: StateFolder, people: Iterable[OptOut], *, by: Actor, reason: 
     """
     done, traces = _withdraw(site, people, reason, by)
     if traces is not None:
-        sample_cache.forget(site, *traces)
+        sample_cache.forget(site.prepared, site.settings.cache_mb, *traces)
     return done
 
 
@@ -137,7 +137,7 @@ def take_opt_outs(site: StateFolder, coming: str = EVERYWHERE) -> None:
     _, traces = _withdraw(site, new, "", None, coming)
     if traces is not None:
         # The cache may be busy for long, and the agent's loop, which asks before each task, must not wait for it.
-        sample_cache.forget_in_background(site, *traces)
+        sample_cache.forget_in_background(site.prepared, site.settings.cache_mb, *traces)
 
 
 def _check_datasets(connection: Connection, names: set[str]) -> None:

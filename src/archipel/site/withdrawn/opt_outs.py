@@ -11,7 +11,6 @@ from typing import NamedTuple, Protocol
 from pydantic import TypeAdapter, ValidationError
 
 from archipel.data import Signature, SubjectId, signature_of
-from archipel.site.state import StateFolder
 from archipel.vocabulary import BadInput, ErrorCode, Thing
 
 OPT_OUT = "opt-out.txt"
@@ -34,10 +33,10 @@ class TakeOptOuts(Protocol):
     """Withdraws the patients of the list who are not withdrawn yet, with those for the dataset ``coming``.
 
     Every function that reads a dataset's files takes it and calls it first. Only the act of withdrawing, which knows
-    datasets, can do it. It is ``archipel.site.withdrawals.withdrawals.take_opt_outs``.
+    datasets, can do it. It is ``archipel.site.withdrawals.withdrawals.take_opt_outs`` of the site.
     """
 
-    def __call__(self, site: StateFolder, coming: str = EVERYWHERE) -> None:
+    def __call__(self, coming: str = EVERYWHERE) -> None:
         """Raise BadInput (code configuration) when the list cannot be read: no file is read then."""
 
 
