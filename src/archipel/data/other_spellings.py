@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from archipel.data.subject_ids import WORDS, canonical
 from archipel.data.visit_names import without_visits
 
+_CHUNK = re.compile(r"[^\W_]+")
 _WORD = re.compile(r"\d+|[^\W\d_]+")
 _NUMBER = re.compile(r"\d")
 _LEAST_LETTERS = 4
@@ -73,24 +74,32 @@ def same_form(subject: str) -> str:
 
 def _forms(subject: str) -> tuple[set[Words], set[Words]]:
     """An id as a whole, with and without its visits, and the parts of it that may be an id of their own."""
-    words, own = _words(subject), _words(without_visits(subject))
-    wholes = {form for form in (words, own) if form}
+    chunks, own = _chunks(subject), _chunks(without_visits(subject))
+    wholes = {form for form in map(_joined, (chunks, own)) if form}
     parts: set[Words] = set()
-    for start in range(len(words)) if len(words) <= _LONGEST else ():
-        for end in range(start + 1, len(words) + 1):
-            part = words[start:end]
-            is_named = any(word.isdigit() for word in part) if len(part) > 1 else _may_name(part[0])
-            if is_named:
-                parts.add(part)
-    numbers = [word for word in own or words if word.isdigit()]
-    if numbers:
-        # One number alone is a patient's only where it is the last: others are a study's, a site's or a date's.
-        parts.add((numbers[-1],))
+    if len(_joined(chunks)) <= _LONGEST:
+        for first in range(len(chunks)):
+            # A part ends where a chunk does: of P007a no other id is a part.
+            for last in range(first, len(chunks)):
+                words = _joined(chunks[first : last + 1])
+                starts = [0, 1] if len(chunks[first]) > 1 and chunks[first][1].isdigit() else [0]
+                parts.update(words[start:] for start in starts if _may_name(words[start:]))
+    for chunk in reversed(own or chunks):
+        if chunk[-1].isdigit():
+            # One number alone is a patient's only where it is the last: others are a study's, a site's or a date's.
+            parts.add(chunk[-1:])
+            break
     return wholes, parts - wholes
 
 
-def _may_name(word: str) -> bool:
-    return not word.isdigit() and len(word) >= _LEAST_LETTERS
+def _may_name(part: Words) -> bool:
+    if len(part) == 1:
+        return not part[0].isdigit() and len(part[0]) >= _LEAST_LETTERS
+    return any(word.isdigit() for word in part)
+
+
+def _joined(chunks: Sequence[Words]) -> Words:
+    return tuple(word for chunk in chunks for word in chunk)
 
 
 def _words(subject: str) -> Words:
@@ -99,5 +108,14 @@ def _words(subject: str) -> Words:
     >>> _words("sub-P007"), _words("7.0"), _words("p-7")
     (('p', '7'), ('7',), ('p', '7'))
     """
-    words = [word.lstrip("0") or "0" if word.isdigit() else word for word in _WORD.findall(canonical(subject))]
-    return tuple([word for word in words if word not in WORDS] or words)
+    return _joined(_chunks(subject))
+
+
+def _chunks(subject: str) -> list[Words]:
+    """The words and numbers between the signs of an id; numbers without zeros before them."""
+    chunks = [
+        tuple(word.lstrip("0") or "0" if word.isdigit() else word for word in _WORD.findall(chunk))
+        for chunk in _CHUNK.findall(canonical(subject))
+    ]
+    named = [tuple(word for word in chunk if word not in WORDS) for chunk in chunks]
+    return [chunk for chunk in named if chunk] or chunks
