@@ -166,7 +166,7 @@ class Folder:
 
     @property
     def unstored(self) -> Folder:
-        """The folder for facts that name every patient: once somebody withdrew, the index does not get them."""
+        """The folder for facts that name every patient: once a patient withdrew, the index does not get them."""
         return Folder(self.root, limits=self.limits) if self.withdrawn else self
 
     def files(self, pattern: str, problems: list[DataIssue]) -> Iterator[str]:

@@ -30,7 +30,7 @@ class OtherSpellings:
     def __init__(self, asked: Iterable[str]) -> None:
         self._wholes: dict[Words, set[str]] = defaultdict(set)
         self._parts: dict[Words, set[str]] = defaultdict(set)
-        told: set[str] = set()
+        needed: set[str] = set()
         for subject in set(asked):
             wholes, parts = _forms(subject)
             for form in wholes:
@@ -39,8 +39,8 @@ class OtherSpellings:
                 self._parts[form].add(subject)
             words = {word for form in wholes for word in form}
             numbers = {word for word in words if word.isdigit()}
-            told |= {rf"(?<!\d)0*{word}(?!\d)" for word in numbers} or set(map(re.escape, words))
-        self._told = re.compile("|".join(sorted(told)), re.IGNORECASE) if told else None
+            needed |= {rf"(?<!\d)0*{word}(?!\d)" for word in numbers} or set(map(re.escape, words))
+        self._needed = re.compile("|".join(sorted(needed)), re.IGNORECASE) if needed else None
 
     def among(self, ids: Iterable[str]) -> Iterator[tuple[str, str]]:
         """Each patient with an id that is not the patient's as given, and may be: the same words and numbers, with or
@@ -49,11 +49,11 @@ class OtherSpellings:
         >>> sorted(one for _, one in OtherSpellings(["P007"]).among(["P007", "p-7", "sub-P007", "7.0", "P0070", "Q7"]))
         ['7.0', 'p-7', 'sub-P007']
         """
-        if self._told is None:
+        if self._needed is None:
             return
         for one in ids:
             # Most ids have none of the numbers, and to take an id apart takes long.
-            if one.isascii() and self._told.search(one) is None and _NUMBER.search(one) is not None:
+            if one.isascii() and self._needed.search(one) is None and _NUMBER.search(one) is not None:
                 continue
             wholes, parts = _forms(one)
             found = [self._wholes.get(form, ()) for form in (*wholes, *parts)]

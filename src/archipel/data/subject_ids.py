@@ -85,7 +85,7 @@ def spelling_issue(thing: str, ids: Sequence[str]) -> DataIssue | None:
     groups = spelt_differently(ids)
     if not groups:
         return None
-    shown = ", ".join(" and ".join(told_apart(group)[:3]) for group in groups[:_SHOWN])
+    shown = ", ".join(" and ".join(distinguished(group)[:3]) for group in groups[:_SHOWN])
     more = f", and {len(groups) - _SHOWN} more" if len(groups) > _SHOWN else ""
     cause = (
         f"{pluralise(sum(map(len, groups)), 'subject id')} differ from another one only in capital letters, leading "
@@ -95,12 +95,12 @@ def spelling_issue(thing: str, ids: Sequence[str]) -> DataIssue | None:
     return DataIssue(thing=thing, cause=cause, remedy=remedy, severity="warning")
 
 
-def told_apart(ids: Sequence[str]) -> tuple[str, ...]:
+def distinguished(ids: Sequence[str]) -> tuple[str, ...]:
     """Ids between quotation marks; those that look the same each with the code points in which they differ.
 
-    >>> told_apart(["P1", "p1"])
+    >>> distinguished(["P1", "p1"])
     ("'P1'", "'p1'")
-    >>> [one.partition(" ")[2] for one in told_apart(["M\\u00fc", "Mu\\u0308"])]
+    >>> [one.partition(" ")[2] for one in distinguished(["M\\u00fc", "Mu\\u0308"])]
     ['(U+00FC)', '(U+0075 U+0308)']
     """
     looks: dict[str, list[str]] = defaultdict(list)

@@ -88,7 +88,7 @@ def read_covariates(
     how = " ".join(filter(None, (f"{delimiter!r} {key} {asked}", prefix, session)))
     what = "session" if subject else "subject"
     leaves_out: LeavesOut = (lambda _: False) if subject else folder.leaves_out
-    # Once somebody withdrew, the ids are of the others, and what is asked for says so.
+    # Once a patient withdrew, the ids are of the others, and what is asked for says so.
     ids = Purpose(f"side-table-ids/4 {how}", CovariateIds, folder.withdrawn)
     named = folder.look(
         place,

@@ -97,7 +97,7 @@ def _hops(root: Path, place: str) -> Iterator[str]:
 
 
 def _names_left_out(folder: Folder, place: str) -> bool:
-    """Whether a place that is no sample's has the id of somebody who is left out, also at the beginning of a name."""
+    """Whether a place that is no sample's has the id of a subject who is left out, also at the beginning of a name."""
     *folders, name = place.split("/")
     if any(one.startswith(".") for one in folders):
         return False

@@ -89,7 +89,7 @@ class Tables:
         if place is None:
             return Scan((), tuple(problems), _EMPTY)
         name = f"table/6 {blob_hash(json.dumps(settled, sort_keys=True).encode())}"
-        # Once somebody withdrew, the facts are of the others, and what is asked for says so.
+        # Once a patient withdrew, the facts are of the others, and what is asked for says so.
         out: LeavesOut = folder.leaves_out if folder.withdrawn else lambda _: False
         purpose = Purpose(name, TableFacts, folder.withdrawn)
         table = folder.look(place, purpose, lambda path: examine(path, settled, out))

@@ -96,7 +96,7 @@ class NpzTable:
             problems.append(DataIssue(thing=folder.root.name, cause=cause, remedy="keep exactly one"))
             return Scan((), tuple(problems), _EMPTY)
         place = files[0]
-        # Once somebody withdrew, the facts are of the others, and what is asked for says so.
+        # Once a patient withdrew, the facts are of the others, and what is asked for says so.
         out: LeavesOut = folder.leaves_out if folder.withdrawn else lambda _: False
         purpose = Purpose("npz/4", NpzFacts, folder.withdrawn)
         looked = folder.look(place, purpose, lambda path: _examined(path, folder.limits, out))

@@ -78,7 +78,7 @@ members = Table(
     Column("subject", String(200), nullable=False, server_default=""),
 )
 """Who is in each dataset as it was last scanned: by keyed tokens a withdrawal knows at once which counts change, and by
-the ids whether a patient is there under another spelling. Whoever withdraws leaves this table."""
+the ids whether a patient is there under another spelling. A patient who withdraws leaves this table."""
 
 exclusions = Table(
     "exclusions",

@@ -1,4 +1,4 @@
-"""Folders of files for workers: what an agent left behind when it was killed is removed, by whoever comes first.
+"""Folders of files for workers: what a killed agent left is removed by the next agent or withdrawal.
 
 The agent that made such a folder holds a lock on it, which ends with the agent.
 """
@@ -18,7 +18,7 @@ _MAKING = threading.Lock()
 
 
 def make(parent: Path) -> tuple[Path, int]:
-    """A new folder, and the descriptor that holds its lock: whoever closes it gives the folder up. Raises OSError."""
+    """A new folder, and the descriptor that holds its lock; closing it gives the folder up. Raises OSError."""
     with _MAKING:
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
         lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

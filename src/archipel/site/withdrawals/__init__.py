@@ -10,19 +10,18 @@ from typing import TYPE_CHECKING
 from archipel.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from archipel.site.withdrawals import kept_texts, withdrawals
+    from archipel.site.withdrawals import withdrawals
     from archipel.site.withdrawals.withdrawals import ReducedCohort, UnreadableCohort, take_opt_outs
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {"withdrawals": ["ReducedCohort", "UnreadableCohort", "take_opt_outs"]},
-        modules=["kept_texts", "withdrawals"],
+        modules=["withdrawals"],
     )
 
 __all__ = [
     "ReducedCohort",
     "UnreadableCohort",
-    "kept_texts",
     "take_opt_outs",
     "withdrawals",
 ]

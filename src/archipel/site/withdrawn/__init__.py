@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from archipel.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from archipel.site.withdrawn import opt_outs, register, signed_withdrawals
+    from archipel.site.withdrawn import opt_outs, register, signed_withdrawals, spellings
     from archipel.site.withdrawn.opt_outs import (
         EVERYWHERE,
         OPT_OUT,
