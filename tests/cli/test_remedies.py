@@ -49,11 +49,17 @@ from archipel.vocabulary.remedies import (
     ShowFailures,
     ShowOffer,
     StartAgent,
+    WithdrawPatients,
 )
 
 COMMANDS: list[tuple[Remedy, str, dict[str, object]]] = [
     (Approve(experiment="brains"), "approve", {"experiment": "brains"}),
     (CheckJournal(), "verify", {}),
+    (
+        WithdrawPatients(dataset="heads", subjects=("p-7", "--state", "-x y")),
+        "withdraw",
+        {"dataset": "heads", "subjects": ["p-7", "--state", "-x y"]},
+    ),
     (
         ExcludeSubjects(dataset="heads", subjects=("sub-1", "--state", "-x y")),
         "exclude",

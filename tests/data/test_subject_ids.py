@@ -113,3 +113,12 @@ def test_all_visits_of_a_patient_are_proposed_and_nothing_for_a_stranger() -> No
     assert meant("P00", there) == ("P00_20200101", "P00_20210101")
     assert meant("ward-9-xyz", there) == ()
     assert len(meant("7", [f"a_7_{number}" for number in range(30)])) == 5
+
+
+def test_ids_that_look_the_same_are_shown_with_their_code_points() -> None:
+    found = spelling_issue("table.csv", ["M\u00fcller", "Mu\u0308ller"])
+    assert found is not None
+    assert "'Mu\u0308ller' (U+0075 U+0308) and 'M\u00fcller' (U+00FC)" in found.cause
+    dashes = spelling_issue("table.csv", ["P-1", "P\u20111", "p-1"])
+    assert dashes is not None
+    assert "'P-1' (U+002D) and 'P\u20111' (U+2011) and 'p-1')" in dashes.cause

@@ -65,7 +65,12 @@ def test_status_says_which_lines_of_the_opt_out_list_match_nobody(terminal: Term
     assert terminal.json("status")["opt_outs"] is None
     listed = terminal.state / "opt-out.txt"
     listed.write_text("p-001\np-0O2\n")
-    assert terminal.json("status")["opt_outs"] == {"patients": 2, "unmatched": [2], "problem": None}
+    assert terminal.json("status")["opt_outs"] == {
+        "patients": 2,
+        "unmatched": [2],
+        "also_there": [],
+        "problem": None,
+    }
     said = terminal("status").stdout
     assert "opt-out.txt names 2 patients; line 2 matches no subject in any dataset here" in said
     assert "p-0O2" not in said

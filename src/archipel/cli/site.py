@@ -137,6 +137,8 @@ def _print_opt_outs(opt_outs: OptOutList | None) -> None:
     match = "match" if len(unmatched) > 1 else "matches"
     nobody = f"; {line_ranges(unmatched)} {match} no subject in any dataset here" if unmatched else ""
     screen.print(f"{OPT_OUT} names {opt_outs.patients} patients{nobody}")
+    for one in opt_outs.also_there:
+        screen.print(escape_hidden_lines(f"the patient of line {one.line} {one.advice}"))
 
 
 def _print_offers(rows: Sequence[OfferRow]) -> None:

@@ -199,6 +199,10 @@ def cohort_withdraw(
         near = f"; did you mean {near}?" if near else ""
         where = f"dataset {dataset}" if dataset else "any dataset here"
         screen.print(escape_hidden_lines(f"{unknown_subject.subject} matches no subject in {where}{near}"))
+    for other in done.also_there:
+        screen.print(escape_hidden_lines(f"{other.subject} {other}"))
+    if done.search_was_stopped:
+        screen.print("the search for other ids of these patients was stopped; give the command again to search")
     if not done.patients and not done.mistyped:
         screen.print("they are withdrawn already")
         return
@@ -210,6 +214,11 @@ def cohort_withdraw(
         screen.print(f"dataset {name} leaves them out")
     for cohort in done.cohorts:
         screen.print(f"dataset {cohort.dataset} version {cohort.version} has {cohort.remaining} subjects left")
+    for damaged in done.unreadable:
+        screen.print(
+            f"dataset {damaged.dataset} version {damaged.version} was changed by hand and cannot be read: no task runs "
+            "on it; see archipel site journal verify"
+        )
     if not done.mistyped:
         screen.print(f"{done.patients} withdrawn and excluded from the next task on; existing approvals stay valid")
         return

@@ -38,6 +38,7 @@ from archipel.data.files import (
     signature_of,
 )
 from archipel.data.formats import FORMATS, format_named, scan
+from archipel.data.other_spellings import OtherSpellings, same_form
 from archipel.data.prepared import Prepared, PreparedCache, PreparedSource
 from archipel.data.requests import request_of
 from archipel.data.sample_columns import Digests, Samples, SamplesBuilder, digests_of, hex_of
@@ -69,6 +70,7 @@ __all__ = [
     "LeavesOut",
     "MemoryIndex",
     "Orientation",
+    "OtherSpellings",
     "Prepared",
     "PreparedCache",
     "PreparedSource",
@@ -100,6 +102,7 @@ __all__ = [
     "pseudonym",
     "read_mapping",
     "request_of",
+    "same_form",
     "scan",
     "signature_of",
     "split",

@@ -131,6 +131,8 @@ class Folder:
     ``leaves_out`` says of a subject whether the site leaves it out; its files are not read. ``patient_of`` says whose
     visit it is that a format calls by a name and a session. ``limits`` bound what a file may hold; an index does not
     store by which of them a file was refused. ``options`` are what a person said about the dataset when adding it.
+    ``withdrawn`` is another text whenever other patients are withdrawn, "" while nobody is: facts that would name
+    patients are asked for with it and leave these patients out, so that no index keeps them.
     """
 
     def __init__(
@@ -141,12 +143,18 @@ class Folder:
         limits: DataLimits = DATA_LIMITS,
         options: Mapping[str, str] | None = None,
         patient_of: PatientOf | None = None,
+        withdrawn: str = "",
     ) -> None:
         self.root = root
+        self.withdrawn = withdrawn
         self.options = dict(options or {})
         self._real = root.resolve()
         self.listed: tuple[list[str], list[DataIssue]] | None = None
         """The places of all volumes and what was wrong with names, once they were listed."""
+        self.links: set[str] = set()
+        """Places of the links inside the dataset that were met."""
+        self.unused: dict[str, str] = {}
+        """Files of patients who are left out or whose data is faulty, with the patient."""
         self.index = index or MemoryIndex()
         self.patient_of: PatientOf = patient_of or (lambda name, session: (name, session))
         out = leaves_out or (lambda _: False)
@@ -155,6 +163,11 @@ class Folder:
             out if patient_of is None else lambda name: out(name) or out(self.patient_of(name, "")[0])
         )
         self.limits = limits
+
+    @property
+    def unstored(self) -> Folder:
+        """The folder for facts that name every patient: once a patient withdrew, the index does not get them."""
+        return Folder(self.root, limits=self.limits) if self.withdrawn else self
 
     def files(self, pattern: str, problems: list[DataIssue]) -> Iterator[str]:
         """Places of the files that match, sorted folder by folder.
@@ -284,6 +297,7 @@ class Folder:
                 remedy = f"replace it by a copy of its target in {Path(place).parent.as_posix()}/"
                 _report(problems, place, "is a link to a place outside the dataset", remedy)
                 return 0
+            self.links.add(place)
             return stat.S_IFMT(real.stat().st_mode)
         except (OSError, RuntimeError):
             _report(

@@ -25,8 +25,6 @@ from archipel.vocabulary import Value
 Digests = NDArray[np.bytes_]
 """Hashes without their scheme, 32 bytes each, as numpy's S32: equal and ordered as their hex digits are."""
 _REST = ("channels", "file_hashes", "files", "missing", "values")
-OTHER_FIELDS = frozenset((*_REST, "hash"))
-"""What the text of a kind of samples may have; the cohort hash covers each of them."""
 _MOST_PARSED = 512
 _AT_ONCE = 4096
 _OF_A_RECORD = ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
@@ -193,6 +191,12 @@ class Samples(Sequence[Sample]):
             kinds.astype(np.uint32),
             self.others.take(chosen),
         )
+
+    def compact(self) -> Samples:
+        """The same samples without kinds that no sample is of."""
+        there = np.zeros(len(self.others), np.bool_)
+        there[self.kinds] = True
+        return self if there.all() else self.take(np.arange(len(self)))
 
     def without_files(self) -> Samples:
         """The same samples without what is known of their files."""

@@ -22,7 +22,7 @@ _DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"), 
 _WHOLE_AS_DECIMAL = re.compile(r"(?<=\d)\.0+$", re.MULTILINE)
 _LEADING_ZEROS = re.compile(r"(?<![\d.])0+(?=\d)")
 _SEPARATORS = re.compile(r"[\W_]+")
-_WORDS = frozenset(("sub", "subject", "subj", "patient", "pat", "case"))
+WORDS = frozenset(("sub", "subject", "subj", "patient", "pat", "case"))
 """Words before an id that people leave out or add."""
 _SHOWN = 5
 _TOGETHER = 4_096
@@ -85,7 +85,7 @@ def spelling_issue(thing: str, ids: Sequence[str]) -> DataIssue | None:
     groups = spelt_differently(ids)
     if not groups:
         return None
-    shown = ", ".join(" and ".join(map(repr, group[:3])) for group in groups[:_SHOWN])
+    shown = ", ".join(" and ".join(distinguished(group)[:3]) for group in groups[:_SHOWN])
     more = f", and {len(groups) - _SHOWN} more" if len(groups) > _SHOWN else ""
     cause = (
         f"{pluralise(sum(map(len, groups)), 'subject id')} differ from another one only in capital letters, leading "
@@ -93,6 +93,33 @@ def spelling_issue(thing: str, ids: Sequence[str]) -> DataIssue | None:
     )
     remedy = "give each patient one id in the data; if they are different patients, nothing is to be done"
     return DataIssue(thing=thing, cause=cause, remedy=remedy, severity="warning")
+
+
+def distinguished(ids: Sequence[str]) -> tuple[str, ...]:
+    """Ids between quotation marks; those that look the same each with the code points in which they differ.
+
+    >>> distinguished(["P1", "p1"])
+    ("'P1'", "'p1'")
+    >>> [one.partition(" ")[2] for one in distinguished(["M\\u00fc", "Mu\\u0308"])]
+    ['(U+00FC)', '(U+0075 U+0308)']
+    """
+    looks: dict[str, list[str]] = defaultdict(list)
+    for one in ids:
+        looks[unicodedata.normalize("NFKC", one).translate(_DASHES)].append(one)
+    points: dict[str, str] = {}
+    for alike in looks.values():
+        if len(alike) > 1:
+            before = _common(alike)
+            after = _common([one[before:][::-1] for one in alike])
+            parts = {one: one[before : len(one) - after] for one in alike}
+            points |= {one: " ".join(f"U+{ord(letter):04X}" for letter in part) for one, part in parts.items()}
+    return tuple(f"{one!r} ({points[one]})" if points.get(one) else repr(one) for one in ids)
+
+
+def _common(texts: Sequence[str]) -> int:
+    """With how many characters all texts begin alike."""
+    differing = (at for at, letters in enumerate(zip(*texts, strict=False)) if len(set(letters)) > 1)
+    return next(differing, min(map(len, texts)))
 
 
 def meant(asked: str, ids: Iterable[str]) -> tuple[str, ...]:
@@ -125,11 +152,11 @@ def _parts(subject: str) -> list[str]:
     (['7', 'l'], ['p1'])
     """
     parts = [part for part in _SEPARATORS.split(_spread(subject)) if part]
-    return parts[1:] if len(parts) > 1 and parts[0] in _WORDS else parts
+    return parts[1:] if len(parts) > 1 and parts[0] in WORDS else parts
 
 
 def _spread(subject: str) -> str:
     """The canonical id, its words such as ``sub`` apart from a number that follows at once."""
     text = canonical(subject)
     word = re.match(r"[a-z]+", text)
-    return f"{word[0]}-{canonical(text[word.end() :])}" if word and word[0] in _WORDS else text
+    return f"{word[0]}-{canonical(text[word.end() :])}" if word and word[0] in WORDS else text

@@ -20,6 +20,7 @@ class RemedyName(StrEnum):
     APPROVE = "approve"
     CHECK_JOURNAL = "check-journal"
     EXCLUDE_SUBJECTS = "exclude-subjects"
+    WITHDRAW_PATIENTS = "withdraw-patients"
     FREEZE_AGAIN = "freeze-again"
     RENEW_CERTIFICATE = "renew-certificate"
     SHOW_OFFER = "show-offer"
@@ -99,6 +100,18 @@ class ExcludeSubjects(Remedy):
     def command_line(self) -> tuple[str, ...]:
         """``archipel site dataset exclude``."""
         return "site", "dataset", "exclude", "--", self.dataset, *self.subjects
+
+
+class WithdrawPatients(Remedy):
+    """Withdraw patients from a dataset that has them under other ids."""
+
+    name: ClassVar = RemedyName.WITHDRAW_PATIENTS
+    dataset: str
+    subjects: tuple[str, ...]
+
+    def command_line(self) -> tuple[str, ...]:
+        """``archipel site cohort withdraw``."""
+        return "site", "cohort", "withdraw", "--dataset", self.dataset, "--", *self.subjects
 
 
 class FreezeAgain(Remedy):

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from archipel.site.sandbox import staging
+from archipel.site.agent.agent import Agent
 from archipel.site.sandbox.staging import StagedFiles
+from archipel.site.state import stages
+from archipel.site.state.folder import StateFolder
+from archipel.site.withdrawals.withdrawals import withdraw
+from archipel.site.withdrawn.opt_outs import OptOut
 from archipel.vocabulary import ArchipelError, ErrorCode
+from worlds.people import ANNA
 
 
 def prepared(folder: Path, *names: str) -> list[tuple[Path, str]]:
@@ -85,6 +93,38 @@ def test_copies_that_a_killed_agent_left_are_swept_and_those_in_use_are_not(tmp_
         (folder / "0").write_text("a patient")
     lock = os.open(used, os.O_RDONLY)
     fcntl.flock(lock, fcntl.LOCK_EX)
-    staging.sweep(tmp_path)
+    stages.sweep(tmp_path)
     os.close(lock)
     assert (left.exists(), used.exists()) == (False, True)
+
+
+@pytest.mark.processes
+def test_what_an_agent_left_that_was_killed_goes_with_a_withdrawal(with_table: StateFolder) -> None:
+    """Also of an agent that does not start again: its folder has the ids of the cohort and its prepared samples."""
+    code = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from archipel.site.sandbox.staging import StagedFiles\n"
+        "stage = StagedFiles([], Path(sys.argv[1]), made={'cohort': iter([b'p-002'])}, bound=False)\n"
+        "print('staged', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    words = [sys.executable, "-c", code, str(with_table.folder)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as agent:
+        assert agent.stdout is not None and agent.stdout.readline() == "staged\n"
+        withdraw(with_table, [OptOut("p-001")], by=ANNA)
+        (left,) = with_table.folder.glob("stage-*/data/cohort")
+        assert left.read_bytes() == b"p-002", "an agent that runs keeps what its worker needs"
+        agent.send_signal(signal.SIGKILL)
+        agent.wait()
+    assert left.exists()
+    withdraw(with_table, [OptOut("p-002")], by=ANNA)
+    assert not list(with_table.folder.glob("stage-*"))
+
+
+def test_an_agent_that_starts_removes_what_another_left(with_table: StateFolder) -> None:
+    (with_table.folder / "stage-left").mkdir()
+    (with_table.folder / "stage-left/cohort").write_text("p-002")
+    (with_table.folder / "stage-a-file").write_text("of somebody else")
+    Agent(with_table, object()).start()
+    assert [path.name for path in with_table.folder.glob("stage-*")] == ["stage-a-file"]

@@ -14,7 +14,7 @@ from archipel.data.cohorts.cohort import (
     subject_token,
     subject_tokens,
 )
-from archipel.data.cohorts.cohort_files import PIECE, CohortSettings, cohort_of, pieces, settings_of
+from archipel.data.cohorts.cohort_files import PIECE, cohort_of, pieces
 from archipel.data.cohorts.declared_columns import with_declared_columns
 from archipel.data.cohorts.label_names import name_faults, stretched
 from archipel.data.cohorts.mapping import ColumnMapping, DataMapping, grid_after, read_mapping
@@ -30,7 +30,6 @@ __all__ = [
     "Answer",
     "Cohort",
     "CohortDifference",
-    "CohortSettings",
     "ColumnMapping",
     "DataMapping",
     "Preprocessing",
@@ -48,7 +47,6 @@ __all__ = [
     "predefined_split",
     "pseudonym",
     "read_mapping",
-    "settings_of",
     "stretched",
     "subject_token",
     "subject_tokens",

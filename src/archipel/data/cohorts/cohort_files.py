@@ -7,24 +7,25 @@ length of each column. The columns follow, one after the other.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import StringConstraints, TypeAdapter
 
 from archipel.data.cohorts.cohort import LISTS, Cohort
-from archipel.data.sample_columns import OTHER_FIELDS, Samples
+from archipel.data.sample_columns import Samples
 from archipel.data.text_columns import TextColumn
-from archipel.vocabulary import JsonObject, Record
+from archipel.vocabulary import Hash, JsonObject, Record, Value
 
-_SCHEME = re.compile(r"[a-z0-9]{1,16}:")
-"""The beginning of a hash, before its digits."""
 PIECE = 1 << 20
 """Bytes of a piece, of the last of a column fewer."""
 _LENGTH = 8
 _TYPES = {"buffer": "|u1", "ends": "<i8", "digests": "|S32", "rows": "<i8", "kinds": "<u4"}
+_TEXTS = ("subjects", "sessions", "others", "validation", "pseudonyms-of", "pseudonyms")
+_NAMES = frozenset(("digests", "rows", "kinds", *(f"{text}.{part}" for text in _TEXTS for part in ("buffer", "ends"))))
+"""Every column that there may be: what is read is what the cohort hash covers."""
 
 
 class _Column(Record):
@@ -38,6 +39,21 @@ class _Head(Record):
     form: Literal["archipel-cohort/2"] = "archipel-cohort/2"
     settings: JsonObject
     columns: tuple[_Column, ...]
+
+
+class _Kind(Record):
+    """What samples have in common, each field covered by the cohort hash; ``hash`` is the beginning of a hash, before
+    its digits."""
+
+    hash: Annotated[str, StringConstraints(pattern=r"^(blake3|sha256):$")]
+    files: dict[str, str]
+    values: dict[str, Value] = {}
+    missing: tuple[str, ...] = ()
+    channels: dict[str, int] = {}
+    file_hashes: dict[str, Hash] = {}
+
+
+_KIND = TypeAdapter(_Kind)
 
 
 def pieces(cohort: Cohort) -> Iterator[bytes]:
@@ -60,7 +76,7 @@ def cohort_of(given: Iterable[bytes]) -> Cohort:
     columns: dict[str, NDArray[Any]] = {}
     for column in head.columns:
         kind = _TYPES.get(column.name.rpartition(".")[2])
-        if kind is None or column.name in columns or column.count < 0:
+        if kind is None or column.name not in _NAMES or column.name in columns or column.count < 0:
             raise ValueError(f"a cohort has no column {column.name}")
         columns[column.name] = reader.array(kind, column.count)
     reader.end()
@@ -70,22 +86,8 @@ def cohort_of(given: Iterable[bytes]) -> Cohort:
         raise ValueError(f"a cohort's columns do not fit together ({error})") from error
 
 
-class CohortSettings(NamedTuple):
-    """A cohort without its samples and subjects, and whether plans see pseudonyms of these."""
-
-    cohort: Cohort
-    has_pseudonyms: bool
-
-
-def settings_of(first: bytes) -> CohortSettings:
-    """The settings of a cohort, from the first of its pieces. Raises ValueError."""
-    head = _Head.model_validate_json(first[_LENGTH:])
-    has_pseudonyms = any(one.name.startswith("pseudonyms") for one in head.columns)
-    return CohortSettings(Cohort.model_validate(head.settings | {"samples": ()}), has_pseudonyms)
-
-
 def _columns(cohort: Cohort) -> Iterator[tuple[str, NDArray[Any]]]:
-    samples = cohort.samples
+    samples = cohort.samples.compact()
     yield from _of_texts("subjects", samples.subjects_of_rows)
     yield from _of_texts("sessions", samples.sessions)
     yield from _of_texts("others", samples.others)
@@ -118,7 +120,8 @@ def _made(settings: JsonObject, columns: dict[str, NDArray[Any]]) -> Cohort:
         raise ValueError("a sample has a row below the first")
     for text in others:
         _check_other(text)
-    samples = Samples(subjects, sessions, digests, rows, kinds, others)
+    # A kind that no row names is not hashed, so nothing of it is read.
+    samples = Samples(subjects, sessions, digests, rows, kinds, others).compact()
     # Fields of a record, which checks them.
     lists: dict[str, Any] = {"samples": samples}
     if "validation" in found:
@@ -131,14 +134,10 @@ def _made(settings: JsonObject, columns: dict[str, NDArray[Any]]) -> Cohort:
 def _check_other(text: str) -> None:
     """Raise ValueError unless the text holds what the cohort hash covers and nothing else: what is not hashed could be
     changed without a trace."""
-    try:
-        other = json.loads(text)
-    except RecursionError as error:
-        raise ValueError("what samples have in common is nested too deeply") from error
-    if not isinstance(other, dict) or not other.keys() <= OTHER_FIELDS:
-        raise ValueError("samples have fields that the cohort hash does not cover")
-    if _SCHEME.fullmatch(str(other.get("hash"))) is None:
-        raise ValueError("a sample's hash is not of a known form")
+    _KIND.validate_json(text, strict=True)
+    if json.dumps(json.loads(text), ensure_ascii=False, separators=(",", ":")) != text:
+        # A name that is there twice, or blanks: the hash covers what is read of the text, not the text.
+        raise ValueError("what samples have in common is not written as it was")
 
 
 class _Reader:

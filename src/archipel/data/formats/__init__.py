@@ -11,6 +11,7 @@ from archipel.data.files import FileIndex, Folder, LeavesOut
 from archipel.data.formats.base import VOLUME_OPTIONS, Format, Options, VolumeFormat
 from archipel.data.formats.bids import BidsTree
 from archipel.data.formats.class_folders import ClassFolders
+from archipel.data.formats.crossing_links import refuse_crossing
 from archipel.data.formats.delimited import Tables
 from archipel.data.formats.found_volumes import subject_id
 from archipel.data.formats.layout import Layout
@@ -127,10 +128,11 @@ def scan(
     index: FileIndex | None = None,
     leaves_out: LeavesOut | None = None,
     limits: DataLimits = DATA_LIMITS,
+    withdrawn: str = "",
 ) -> Scan:
     """Every sample under ``root`` and every problem with it; files that ``index`` knows are not opened again.
 
-    Subjects of whom ``leaves_out`` is true, and their problems, are left out.
+    Subjects of whom ``leaves_out`` is true, and their problems, are left out. ``withdrawn`` is as ``Folder`` has it.
     Raises BadInput when ``root`` is not a folder, or the format or an option is unknown.
     """
     layout = format_named(name)
@@ -145,8 +147,8 @@ def scan(
     patterns = patterns_in(layout, options or {})
     with NamePatterns(patterns, limits.pattern_s) as names:
         patient_of = PatientNames(names, has_session="session" in patterns) if patterns else None
-        folder = Folder(checked_root(root), index, leaves_out, limits, options, patient_of)
-        whole = layout.scan(folder, options or {})
+        folder = Folder(checked_root(root), index, leaves_out, limits, options, patient_of, withdrawn)
+        whole = refuse_crossing(folder, layout.scan(folder, options or {}))
         found = whole if leaves_out is None else _without(whole, leaves_out, folder.leaves_out)
     return replace(found, problems=(*found.problems, *unclear(root.name, layout, found)))
 

@@ -183,6 +183,7 @@ def _looked_at(
     for place in places:
         subject = asked.patient(place, people)
         if folder.leaves_out(subject):
+            folder.unused[place.place] = subject
             continue
         try:
             _SUBJECT.validate_python(subject)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import glob
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from archipel.data.files import Folder, Purpose
+from archipel.data.files import Folder, LeavesOut, Purpose
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
 from archipel.data.limits import DATA_LIMITS
 from archipel.data.samples import DataIssue, sample_name
@@ -88,15 +88,21 @@ def read_covariates(
     asked = {name: text for name, text in sorted((options or {}).items()) if name in COLUMN_OPTIONS}
     how = " ".join(filter(None, (f"{delimiter!r} {key} {asked}", prefix, session)))
     what = "session" if subject else "subject"
-    ids = Purpose(f"side-table-ids/3 {how}", CovariateIds)
-    named = folder.look(place, ids, lambda path: _opened(path, key, delimiter, prefix).ids())
-    gone = frozenset(() if subject or named.facts is None else filter(folder.leaves_out, named.facts.ids))
+    leaves_out: LeavesOut = (lambda _: False) if subject else folder.leaves_out
+    # Once a patient withdrew, the ids are of the others, and what is asked for says so.
+    ids = Purpose(f"side-table-ids/4 {how}", CovariateIds, folder.withdrawn)
+    named = folder.look(
+        place,
+        ids,
+        lambda path: _opened(path, key, delimiter, prefix).ids(leaves_out if folder.withdrawn else lambda _: False),
+    )
+    gone = [] if named.facts is None else sorted(filter(leaves_out, named.facts.ids))
     # An answer without a subject replaces the answer before, so that the index forgets what it had of this subject.
-    without = blob_hash("\n".join(sorted(gone)).encode())
+    without = blob_hash("\n".join([folder.withdrawn, *gone]).encode())
     purpose = Purpose(f"side-table/5 {how}", CovariateFacts, without)
 
     def examine(path: Path) -> CovariateFacts:
-        return _examine(_opened(path, key, delimiter, prefix, session), gone, what, asked)
+        return _examine(_opened(path, key, delimiter, prefix, session), leaves_out, what, asked)
 
     looked = folder.look(place, purpose, examine)
     if looked.problem is not None:
@@ -153,9 +159,10 @@ class _Opened:
         session = "" if self.session_at is None else row.fields[self.session_at].strip()
         return self.id_in(row) if session.lower() in MISSING else row_of(self.id_in(row), session)
 
-    def ids(self) -> CovariateIds:
-        """The subjects named."""
-        return CovariateIds(ids=tuple(sorted({self.id_in(row) for row in self.lines} - {""})))
+    def ids(self, leaves_out: LeavesOut) -> CovariateIds:
+        """The subjects named, without those left out."""
+        ids = {self.id_in(row) for row in self.lines} - {""}
+        return CovariateIds(ids=tuple(sorted(one for one in ids if not leaves_out(one))))
 
 
 def _opened(path: Path, key: str, delimiter: str, prefix: str = "", session: str = "") -> _Opened:
@@ -176,8 +183,8 @@ def _opened(path: Path, key: str, delimiter: str, prefix: str = "", session: str
     return _Opened(path, names, names.index(column), list(table.rows()), table, prefix, session_at)
 
 
-def _examine(table: _Opened, left_out: Collection[str], what: str, options: Mapping[str, str]) -> CovariateFacts:
-    """Facts about a table; rows of subjects who are ``left_out`` are skipped."""
+def _examine(table: _Opened, leaves_out: LeavesOut, what: str, options: Mapping[str, str]) -> CovariateFacts:
+    """Facts about a table; rows of subjects whom ``leaves_out`` names are skipped."""
     names, at = table.names, table.at
     remarks = [Remark(cause=cause, remedy=remedy) for cause, remedy in (table.table.notes if table.table else ())]
     texts: dict[str, list[str]] = {}
@@ -187,7 +194,7 @@ def _examine(table: _Opened, left_out: Collection[str], what: str, options: Mapp
     for row in table.lines:
         line, fields = row
         subject = table.id_in(row)
-        if subject in left_out or kinds.holds_nothing(row):
+        if (subject and leaves_out(subject)) or kinds.holds_nothing(row):
             continue
         cause = remedy = ""
         if reason := kinds.reason(row):

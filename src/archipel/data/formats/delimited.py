@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
-from archipel.data.files import Folder, Purpose, data_changed
+from archipel.data.files import Folder, LeavesOut, Purpose, data_changed
 from archipel.data.formats.base import Options
 from archipel.data.sample_data import SampleData
 from archipel.data.samples import DataIssue, DataSchema, Gap, Sample, Scan, sample_name
@@ -89,7 +89,10 @@ class Tables:
         if place is None:
             return Scan((), tuple(problems), _EMPTY)
         name = f"table/6 {blob_hash(json.dumps(settled, sort_keys=True).encode())}"
-        table = folder.look(place, Purpose(name, TableFacts), lambda path: examine(path, settled))
+        # Once a patient withdrew, the facts are of the others, and what is asked for says so.
+        out: LeavesOut = folder.leaves_out if folder.withdrawn else lambda _: False
+        purpose = Purpose(name, TableFacts, folder.withdrawn)
+        table = folder.look(place, purpose, lambda path: examine(path, settled, out))
         if table.problem is not None:
             return Scan((), (*problems, table.problem), _EMPTY)
         whole = sorted(_samples(place, table.require_facts()), key=lambda one: one.key)
@@ -123,7 +126,7 @@ class Tables:
 
 def _columns(path: Path, options: Options, left_out: Sequence[str]) -> ColumnFacts:
     """What a table's columns contain without some subjects, and what is wrong then; its rows are known already."""
-    found = examine(path, options, frozenset(left_out))
+    found = examine(path, options, frozenset(left_out).__contains__)
     return ColumnFacts(columns=found.columns, problems=found.problems)
 
 

@@ -32,7 +32,8 @@ _DESCRIPTION = Purpose("json/3", Description)
 
 def description(folder: Folder, place: str, problems: list[DataIssue]) -> JsonObject | None:
     """The JSON object in a file; None, with the reason among ``problems``, when there is none."""
-    looked = folder.look(place, _DESCRIPTION, _parsed) if folder.has(place) else None
+    # It may list every patient's files.
+    looked = folder.unstored.look(place, _DESCRIPTION, _parsed) if folder.has(place) else None
     if looked is None:
         if not any(problem.thing == place for problem in problems):
             list(folder.files(place, problems))

@@ -73,6 +73,19 @@ class FoundVolumes:
 
         ``subject`` and ``session`` are as the format has them; the folder's ``patient_of`` says whose visit that is.
         """
+        is_usable = self._add(subject, files, session, values or {}, channels or {})
+        if not is_usable:
+            self._folder.unused.update(dict.fromkeys(files.values(), self.patient(subject)))
+        return is_usable
+
+    def _add(
+        self,
+        subject: str,
+        files: Mapping[str, str],
+        session: str,
+        values: Mapping[str, Value],
+        channels: Mapping[str, int],
+    ) -> bool:
         if self._folder.leaves_out(subject):
             return False
         key = patient, visit = self._folder.patient_of(subject, session)
@@ -87,18 +100,18 @@ class FoundVolumes:
             return False
         files = with_data(self._folder, files)
         sketch = self._sketchbook.next(LABEL in files)
-        looked = look_at_sample(self._folder, files, channels or {}, sketch)
+        looked = look_at_sample(self._folder, files, channels, sketch)
         facts = looked.by_role
         faults = dict.fromkeys(found.problem for found in facts.values() if found.problem is not None)
         for fault in faults:
             self.report(fault.model_copy(update={"thing": f"{name}: {fault.thing}"}), subject)
-        if faults or not self._fits_together(name, subject, files, channels or {}, facts):
+        if faults or not self._fits_together(name, subject, files, channels, facts):
             return False
         hashes = dict(looked.hashes)
         # Only values that exist are given: a record stores which fields it was given, which takes as much memory.
-        given = {"session": visit, "values": dict(values or {}), "channels": dict(channels or {})}
+        given = {"session": visit, "values": dict(values), "channels": dict(channels)}
         try:
-            content = content_of(hashes, channels or {})
+            content = content_of(hashes, channels)
             known = {"subject": patient, "files": dict(files), "hash": content, "file_hashes": hashes}
             sample = Sample.model_validate(known | {name: value for name, value in given.items() if value})
         except ValidationError as error:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archipel.data.cohorts import SPLIT, TRAINING, VALIDATION
-from archipel.data.files import Folder, Purpose, data_changed, short_of_memory
+from archipel.data.files import Folder, LeavesOut, Purpose, data_changed, short_of_memory
 from archipel.data.formats.base import Options
 from archipel.data.limits import DATA_LIMITS, DataLimits
 from archipel.data.sample_columns import SamplesBuilder
@@ -45,8 +45,8 @@ class NpzFacts(Record):
     """A file of arrays. ``parts`` are its parts with the number of rows of each, one without a name if it has none.
 
     ``ids`` are the sound rows' subjects, one a line, ``digests`` the base64 of their hashes, 32 bytes each, and
-    ``faulty`` the numbers of the other rows: in columns, as a file may have a million rows. ``arrays`` are type and
-    shape of one sample by name.
+    ``faulty`` the numbers of the other rows, also of those of patients who withdrew: in columns, as a file may have a
+    million rows. ``arrays`` are type and shape of one sample by name.
     """
 
     parts: tuple[tuple[str, int], ...]
@@ -66,9 +66,6 @@ class NpzFacts(Record):
                     yield next(ids), part, number, digests[at : at + 32]
                     at += 32
             row += count
-
-
-_FACTS = Purpose("npz/4", NpzFacts)
 
 
 class NpzTable:
@@ -101,7 +98,10 @@ class NpzTable:
             problems.append(DataIssue(thing=folder.root.name, cause=cause, remedy="keep exactly one"))
             return Scan((), tuple(problems), _EMPTY)
         place = files[0]
-        looked = folder.look(place, _FACTS, lambda path: _examined(path, folder.limits))
+        # Once a patient withdrew, the facts are of the others, and what is asked for says so.
+        out: LeavesOut = folder.leaves_out if folder.withdrawn else lambda _: False
+        purpose = Purpose("npz/4", NpzFacts, folder.withdrawn)
+        looked = folder.look(place, purpose, lambda path: _examined(path, folder.limits, out))
         if looked.problem is not None:
             return Scan((), (*problems, looked.problem), _EMPTY)
         facts = looked.require_facts()
@@ -168,13 +168,16 @@ def _warning(thing: str, cause: str, remedy: str) -> DataIssue:
     return DataIssue(thing=thing, cause=cause, remedy=remedy, severity="warning")
 
 
-def _examined(path: Path, limits: DataLimits) -> NpzFacts:
+def _examined(path: Path, limits: DataLimits, leaves_out: LeavesOut) -> NpzFacts:
     x, y, ids, parts = _arrays(path, limits)
     problems: list[DataIssue] = []
     faulty: list[int] = []
     seen: set[str] = set()
     sound, digests, several = TextBuilder(), bytearray(), _several(ids)
     for row, subject in enumerate(ids):
+        if leaves_out(subject):
+            faulty.append(row)
+            continue
         problem = _problem(path, row, subject, subject in seen, _finite(x[row]) and _finite(y[row]))
         if problem is not None:
             faulty.append(row)

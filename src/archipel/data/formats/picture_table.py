@@ -96,13 +96,19 @@ class PictureTable:
             TableFacts,
             blob_hash("\n".join(names).encode()),
         )
-        looked = folder.look(tables[0], purpose, lambda path: _examined(path, options, frozenset(names)))
+        looked = folder.unstored.look(tables[0], purpose, lambda path: _examined(path, options, frozenset(names)))
         if looked.problem is not None:
             return Scan((), (*problems, looked.problem), nothing)
         known = looked.require_facts()
         whose = _patients(pictures, known, options, folder.limits.pattern_s)
         # The rows are known by the names of pictures, and those who are left out by the names of patients.
-        rows_of = Folder(folder.root, folder.index, lambda row: folder.leaves_out(whose.get(row, row)), folder.limits)
+        rows_of = Folder(
+            folder.root,
+            folder.index,
+            lambda row: folder.leaves_out(whose.get(row, row)),
+            folder.limits,
+            withdrawn=folder.withdrawn,
+        )
         table = read_covariates(rows_of, tables[0], collector, key=known.image)
         if table is None:
             return Scan((), tuple(problems), nothing)
@@ -214,6 +220,7 @@ def _looked_at(
     for path in pictures:
         place, subject = str(path), whose[str(path)]
         if folder.leaves_out(subject):
+            folder.unused[place] = subject
             continue
         row = next((one for one in _names(path) if one in rows), None)
         if row is None:

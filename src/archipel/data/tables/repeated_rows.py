@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
-from archipel.data.files import Folder
+from archipel.data.files import Folder, LeavesOut
 from archipel.data.samples import DataIssue, sample_name
 from archipel.data.tables.table_rows import Key, PatientTable
 from archipel.data.tables.text_tables import Row
@@ -28,9 +28,10 @@ class RepeatedFacts(Record):
 
 
 class RepeatedRows:
-    """Collects the lines of keys that more than one row has, and which columns distinguish these rows."""
+    """Collects the lines of keys that more than one row has, and which columns distinguish these rows; nothing of
+    subjects whom ``leaves_out`` names."""
 
-    def __init__(self, table: PatientTable) -> None:
+    def __init__(self, table: PatientTable, leaves_out: LeavesOut) -> None:
         self._lines: dict[Key, list[int]] = {}
         self._looked = 0
         self._held: dict[int, set[tuple[str, str]]] = {at: set() for at, _, _ in table.columns.values}
@@ -39,7 +40,7 @@ class RepeatedRows:
         for number, row in table.rows():
             if table.fits(row):
                 key = table.key(row, number)
-                if key in seen and key[0]:
+                if key in seen and key[0] and not leaves_out(key[0]):
                     self._lines[key] = []
                 seen.add(key)
 

@@ -4,11 +4,12 @@ by line.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from archipel.data.files import LeavesOut
 from archipel.data.samples import ColumnSummary, DataIssue, Session, SubjectId
 from archipel.data.tables.cells import is_comma_number, limit_of
 from archipel.data.tables.column_tally import ColumnTally, unclear_marks
@@ -38,8 +39,8 @@ class TableFacts(ColumnFacts):
     several: RepeatedFacts
 
 
-def examine(path: Path, options: Mapping[str, str], left_out: Collection[str] = frozenset()) -> TableFacts:
-    """Facts about a table; rows of subjects who are ``left_out`` are skipped.
+def examine(path: Path, options: Mapping[str, str], leaves_out: LeavesOut = lambda _: False) -> TableFacts:
+    """Facts about a table; rows of subjects whom ``leaves_out`` names are skipped.
 
     Raises BadInput for a file that is not a table, and for one whose numbers may be read in two ways.
     """
@@ -47,7 +48,7 @@ def examine(path: Path, options: Mapping[str, str], left_out: Collection[str] = 
     faults = Faults(path.name)
     for cause, remedy in (*table.notes, *_identifying(table)):
         faults.add(path.name, cause, remedy, severity="warning")
-    several = RepeatedRows(table)
+    several = RepeatedRows(table, leaves_out)
     asks = asks_for_marks(table.file, options)
     tallies = [ColumnTally(name, reader, asks_for_mark=asks) for _, name, reader in table.columns.values]
     rows: list[tuple[str, str, str, list[str]]] = []
@@ -61,7 +62,7 @@ def examine(path: Path, options: Mapping[str, str], left_out: Collection[str] = 
             faults.line(row, cause, "quote fields that hold the delimiter, or fix the line")
             continue
         key = table.key(row, number)
-        if key[0] in left_out:
+        if leaves_out(key[0]):
             continue
         if several.took(key, row):
             continue

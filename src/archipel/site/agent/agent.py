@@ -21,8 +21,8 @@ from archipel.site.agent.tasks_under_way import TasksUnderWay
 from archipel.site.approval import offers
 from archipel.site.audit import journal, journal_heads
 from archipel.site.execution import SiteTaskStore
-from archipel.site.state import OfferState, StateFolder
-from archipel.site.withdrawn import opt_outs, register
+from archipel.site.state import OfferState, StateFolder, stages
+from archipel.site.withdrawn import opt_outs, register, spellings
 from archipel.transport import (
     EndedMessage,
     FromServer,
@@ -52,8 +52,10 @@ class Agent:
         self._offering = asyncio.Lock()
 
     def start(self) -> None:
-        """Sweep what a crash left, and plans whose bytes are not what was offered: those are fetched again."""
+        """Sweep what a crash left, also files of its workers, and plans whose bytes are not what was offered: those are
+        fetched again."""
         self._store.sweep()
+        stages.sweep(self.site.folder)
         self.site.blobs.sweep(offers.whole_plans(self.site.database, self.site.blobs))
 
     async def stop(self) -> None:
@@ -202,6 +204,12 @@ class Agent:
             _log.warning(
                 "lines of opt-out.txt match no subject in any dataset of this site",
                 unmatched=opt_outs.line_ranges(unmatched),
+            )
+        also = sorted({line for line, _ in spellings.of_lines(self.site)})
+        if also:
+            _log.warning(
+                "patients of opt-out.txt may be in a dataset under another id; archipel site status says which",
+                lines=opt_outs.line_ranges(also),
             )
 
     async def _stop_revoked(self, experiment: str) -> list[str]:

@@ -6,7 +6,7 @@ subject's id and holds in every later version of the same validation fraction, w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ from archipel.data import (
     subject_token,
     subject_tokens,
 )
-from archipel.data.cohorts import CohortSettings, predefined_split, validating
+from archipel.data.cohorts import predefined_split, validating
 from archipel.governance import SignedWithdrawal
 from archipel.site.audit import CohortFrozen, add_entry
 from archipel.site.cohorts import split_assignment, stored_cohorts, tags
@@ -97,9 +97,9 @@ def freeze(
     samples = Samples.of(scan.samples).sorted()
     subjects, key = samples.subjects, site.cohort_key
     with site.database.read() as connection:
-        newest = _newest(connection, entry.name)
+        newest = _newest(connection, key, entry.name)
         if fraction is None:
-            fraction = _fraction_of(newest.cohort if newest is not None else None)
+            fraction = newest.fraction
         settled = split_assignment.settled(connection, entry.name, fraction, subject_tokens(subjects, key))
     given = predefined_split(samples)
     before = (given.get(subject) if side is None else side for subject, side in zip(subjects, settled, strict=True))
@@ -113,12 +113,12 @@ def freeze(
             values={"subjects": len(subjects)},
         )
     if pseudonymise is None:
-        pseudonymise = newest is not None and newest.has_pseudonyms
+        pseudonymise = newest.has_pseudonyms
     if recipe is None:
-        recipe = newest.cohort.recipe if newest is not None else Preprocessing()
+        recipe = newest.recipe
     cohort = Cohort(
         dataset=entry.name,
-        version=newest.cohort.version + 1 if newest else 1,
+        version=newest.version + 1,
         format=entry.format,
         options=entry.options,
         mapping=entry.mapping,
@@ -196,19 +196,28 @@ def _newest_number(connection: Connection, dataset: str) -> int:
     return connection.scalar(select(func.max(_rows.c.version)).where(_rows.c.dataset == dataset)) or 0
 
 
-def _newest(connection: Connection, dataset: str) -> CohortSettings | None:
-    """How the newest version was made. Raises Refused when what is kept of it cannot be read."""
+class _Newest(NamedTuple):
+    """How the newest version of a dataset was made; before the first, what holds where nothing is asked."""
+
+    version: int = 0
+    fraction: float = DEFAULT_FRACTION
+    has_pseudonyms: bool = False
+    recipe: Preprocessing = Preprocessing()
+
+
+def _newest(connection: Connection, cohort_key: bytes, dataset: str) -> _Newest:
+    """How the newest version was made. Raises Refused when what is kept of it is not what was frozen: a new version
+    would take over settings that nobody approved."""
     query = select(_rows).where(_rows.c.dataset == dataset).order_by(_rows.c.version.desc()).limit(1)
     row = connection.execute(query).mappings().first()
     if row is None:
-        return None
-    with _unreadable_named(row):
-        return stored_cohorts.settings(connection, row["hash"])
+        return _Newest()
+    cohort = _checked(connection, cohort_key, row)
+    return _Newest(cohort.version, _fraction_of(cohort), bool(cohort.pseudonyms), cohort.recipe)
 
 
-def _fraction_of(cohort: Cohort | None) -> float:
-    fraction = cohort.validation_fraction if cohort is not None else None
-    return DEFAULT_FRACTION if fraction is None else fraction
+def _fraction_of(cohort: Cohort) -> float:
+    return DEFAULT_FRACTION if cohort.validation_fraction is None else cohort.validation_fraction
 
 
 def freeze_version(
@@ -236,13 +245,19 @@ def freeze_version(
 
 
 def versions(database: Database, cohort_key: bytes, dataset: str | None = None) -> list[Version]:
-    """Every kept cohort, by dataset and version."""
+    """Every kept cohort, by dataset and version. Raises Refused when one of them is not what was frozen."""
     query = select(_rows).order_by(_rows.c.dataset, _rows.c.version)
     if dataset is not None:
         query = query.where(_rows.c.dataset == dataset)
     with database.read() as connection:
         rows = connection.execute(query).mappings().all()
-        return [_listed(connection, cohort_key, row, _read(connection, row)) for row in rows]
+        return [_listed(connection, cohort_key, row, _checked(connection, cohort_key, row)) for row in rows]
+
+
+def hashes(database: Database, dataset: str) -> frozenset[str]:
+    """The hashes of a dataset's kept cohorts."""
+    with database.read() as connection:
+        return frozenset(connection.scalars(select(_rows.c.hash).where(_rows.c.dataset == dataset)))
 
 
 def version(database: Database, cohort_key: bytes, dataset: str, number: int | None = None) -> Version:
@@ -260,6 +275,19 @@ def stored(database: Database, cohort_key: bytes, dataset: str, number: int | No
     with database.read() as connection:
         cohort = _checked(connection, cohort_key, _row(connection, dataset, number))
     return Frozen(catalog.dataset(database, dataset), cohort, scanned=False)
+
+
+def frozen_subjects(database: Database, watch: Watch = UNWATCHED) -> Iterator[tuple[str, Sequence[str]]]:
+    """The dataset and the subjects of every kept cohort that can be read, also of those who withdrew. Raises Cancelled
+    when ``watch`` stops it."""
+    with database.read() as connection:
+        for row in connection.execute(select(_rows.c.hash, _rows.c.dataset).order_by(_rows.c.dataset)).all():
+            watch.check()
+            try:
+                yield row.dataset, stored_cohorts.read(connection, row.hash).subjects
+            except ValueError:
+                # No task runs on it, and whatever reads it for a person says so.
+                continue
 
 
 def as_it_stands(database: Database, cohort_key: bytes, cohort: Cohort) -> Cohort:
@@ -283,11 +311,16 @@ def compare(
     take_opt_outs: TakeOptOuts,
     watch: Watch = UNWATCHED,
 ) -> CohortDifference:
-    """The difference between two versions or, without ``after``, between a version and the folder as it is now."""
-    old = stored(site.database, site.cohort_key, dataset, before).cohort
+    """The difference between two versions or, without ``after``, between a version and the folder as it is now.
+
+    Both are as they stand: nobody who withdrew is named.
+    """
+    frozen = stored(site.database, site.cohort_key, dataset, before).cohort
+    old = as_it_stands(site.database, site.cohort_key, frozen)
     if after is not None:
-        return difference(old, stored(site.database, site.cohort_key, dataset, after).cohort)
-    fraction, pseudonymise = _fraction_of(old), bool(old.pseudonyms)
+        other = stored(site.database, site.cohort_key, dataset, after).cohort
+        return difference(old, as_it_stands(site.database, site.cohort_key, other))
+    fraction, pseudonymise = _fraction_of(frozen), bool(frozen.pseudonyms)
     entry = catalog.dataset(site.database, dataset)
     now = freeze(site, entry, take_opt_outs, fraction=fraction, pseudonymise=pseudonymise, watch=watch)
     return difference(old, now.cohort)
@@ -311,17 +344,12 @@ def _thing(dataset: str, version: int) -> Thing:
 
 def _checked(connection: Connection, cohort_key: bytes, row: RowMapping) -> Cohort:
     """The cohort of a row. Raises Refused when it is not what was frozen."""
-    cohort = _read(connection, row)
     with _unreadable_named(row):
+        cohort = stored_cohorts.read(connection, row["hash"])
         hashed = cohort_hash(cohort, cohort_key)
     if hashed != row["hash"]:
         raise _changed(row, "is not what was frozen")
     return cohort
-
-
-def _read(connection: Connection, row: RowMapping) -> Cohort:
-    with _unreadable_named(row):
-        return stored_cohorts.read(connection, row["hash"])
 
 
 @contextmanager

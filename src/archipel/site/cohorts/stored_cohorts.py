@@ -9,7 +9,7 @@ from itertools import islice
 from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from archipel.data import Cohort
-from archipel.data.cohorts import CohortSettings, cohort_of, pieces, settings_of
+from archipel.data.cohorts import cohort_of, pieces
 from archipel.site.state import schema
 from archipel.storage import Database
 from archipel.tensors import BlobHasher
@@ -31,11 +31,6 @@ def write(connection: Connection, hashed: str, cohort: Cohort) -> None:
 def read(connection: Connection, hashed: str) -> Cohort:
     """The cohort that is kept under a hash. Raises ValueError when what is kept is not a cohort."""
     return cohort_of(_pieces(connection, hashed))
-
-
-def settings(connection: Connection, hashed: str) -> CohortSettings:
-    """How the cohort was made; its samples are not read. Raises ValueError when what is kept is not a cohort."""
-    return settings_of(next(_pieces(connection, hashed), b""))
 
 
 def _pieces(connection: Connection, hashed: str) -> Iterator[bytes]:

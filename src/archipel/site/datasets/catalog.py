@@ -7,7 +7,7 @@ sends anything. Excluded and withdrawn subjects are treated as if their files di
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,17 +18,15 @@ from archipel.data import (
     DataIssue,
     DataMapping,
     DataSchema,
-    LeavesOut,
     Samples,
     Scan,
     format_named,
     scan,
-    subject_token,
 )
 from archipel.data.cohorts import name_faults
-from archipel.data.formats import checked_root, settled, subject_id
+from archipel.data.formats import checked_root, settled
 from archipel.site.audit import DatasetAdded, DatasetMapped, DatasetRemoved, add_entry
-from archipel.site.datasets import members, unclear_patients
+from archipel.site.datasets import left_out, members, unclear_patients
 from archipel.site.datasets.detected_format import DetectedFormat
 from archipel.site.datasets.file_index import SqlFileIndex
 from archipel.site.datasets.watched_index import WatchedIndex
@@ -197,26 +195,12 @@ def scanned(site: StateFolder, entry: Dataset, take_opt_outs: TakeOptOuts, watch
             Path(entry.root),
             entry.options,
             watched,
-            _leaves_out(site.database, site.cohort_key, entry.name, met),
+            left_out.by(site.database, site.cohort_key, entry.name, met),
+            withdrawn=left_out.withdrawn(site.database, entry.name),
         )
     watch.check()
     register.mark_seen(site.database, entry.name, met)
     return scan_result
-
-
-def _leaves_out(database: Database, cohort_key: bytes, dataset: str, met: set[str]) -> LeavesOut:
-    """Whether a subject is left out; the tokens of those who are withdrawn are added to ``met``."""
-    with database.read() as connection:
-        tokens = register.tokens_out_of(connection, dataset)
-        excluded = frozenset(map(subject_id, excluded_from(connection, dataset)))
-
-    def leaves_out(subject: str) -> bool:
-        token = subject_token(subject, cohort_key) if tokens else ""
-        if token in tokens:
-            met.add(token)
-        return token in tokens or subject_id(subject) in excluded
-
-    return leaves_out
 
 
 def subjects_of(found: Scan) -> Sequence[str]:
@@ -366,14 +350,7 @@ def remap(database: Database, cohort_key: bytes, name: str, mapping: DataMapping
     return entry
 
 
-def excluded_from(connection: Connection, name: str) -> list[str]:
-    """The subjects who are left out of a dataset because their data is not usable, in order."""
-    table = schema.exclusions
-    query = select(table.c.subject).where(table.c.dataset == name).order_by(table.c.subject)
-    return list(connection.scalars(query))
-
-
-def keep(connection: Connection, cohort_key: bytes, entry: Dataset, subjects: Iterable[str] | None = None) -> None:
+def keep(connection: Connection, cohort_key: bytes, entry: Dataset, subjects: Sequence[str] | None = None) -> None:
     """Keep a dataset's entry, and who was found in it where that is known, in the caller's transaction.
 
     Raises NotFound when the dataset was removed in the meantime.

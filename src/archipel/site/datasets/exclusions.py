@@ -12,9 +12,9 @@ from sqlalchemy import insert
 from archipel.data import meant, subject_token
 from archipel.data.formats import subject_id
 from archipel.site.audit import SubjectsExcluded, add_entry
-from archipel.site.datasets import catalog
+from archipel.site.datasets import catalog, left_out
 from archipel.site.state import SiteJournalKind, StateFolder, schema
-from archipel.site.withdrawn import TakeOptOuts
+from archipel.site.withdrawn import TakeOptOuts, register
 from archipel.storage import Database, utc_now
 from archipel.vocabulary import UNWATCHED, Actor, NotFound, Thing, Watch
 from archipel.vocabulary.remedies import CheckDataset
@@ -60,6 +60,7 @@ def exclude(
 
 
 def excluded(database: Database, name: str) -> list[str]:
-    """The subjects who are left out of a dataset, in order."""
+    """The subjects who are left out of a dataset, in order; not those who withdrew since."""
     with database.read() as connection:
-        return catalog.excluded_from(connection, name)
+        out = register.tokens_out_of(connection, name)
+        return [one for one in left_out.excluded_from(connection, name) if one not in out]

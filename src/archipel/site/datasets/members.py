@@ -1,14 +1,14 @@
-"""Who is in each dataset, by keyed tokens: noted after a scan, and removed when a patient withdraws."""
+"""Who is in each dataset, by keyed tokens and ids: noted after a scan, and removed when a patient withdraws."""
 
 from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 
 import numpy as np
-from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, delete, func, insert, or_, select, update
 
 from archipel.data import digests_of, hex_of, subject_tokens
 from archipel.site.state import schema
@@ -21,14 +21,15 @@ _AT_ONCE = 10_000
 _members = schema.members
 
 
-def note(connection: Connection, cohort_key: bytes, name: str, subjects: Iterable[str]) -> None:
+def note(connection: Connection, cohort_key: bytes, name: str, subjects: Sequence[str]) -> None:
     """Write down who a scan of a dataset found, in place of its former members, in the caller's transaction.
 
     Patients who withdrew during the scan are taken off its counts at once; nothing that was found of them is kept.
     """
     connection.execute(delete(_members).where(_members.c.dataset == name))
-    tokens = np.unique(subject_tokens(subjects, cohort_key))
-    rows = ({"dataset": name, "token": token} for token in hex_of(tokens))
+    tokens, places = np.unique(subject_tokens(subjects, cohort_key), return_index=True)
+    numbered = zip(hex_of(tokens), places, strict=True)
+    rows = ({"dataset": name, "token": token, "subject": subjects[place]} for token, place in numbered)
     while some := list(islice(rows, _AT_ONCE)):
         connection.execute(insert(_members), some)
     out = digests_of(f":{token}" for token in register.tokens_out_of(connection, name))
@@ -64,10 +65,8 @@ def forget_faulty(connection: Connection, gone: Sequence[OptOut]) -> set[str]:
         ids = {one.subject for one in gone if one.dataset == dataset}
         spelt = {unicodedata.normalize(form, one) for one in ids for form in ("NFC", "NFD")} | ids
         named = func.max(*(func.instr(files.c.place, one) for one in spelt), 0) > 0
-        # A row of a table may be of a patient without images here; what was found in it is small enough to search.
-        rows = and_(
-            files.c.purpose.like("%table%"), func.max(*(func.instr(files.c.facts, one) for one in spelt), 0) > 0
-        )
+        # A row of a table, or a description that lists files, may name a patient who is not a member.
+        rows = func.max(*(func.instr(files.c.facts, one) for one in spelt), 0) > 0
         looked = select(files.c.dataset).distinct()
         looked = looked.where(or_(named, rows)) if len(ids) <= _MOST_LOOKED_FOR else looked
         excluded = select(out.c.dataset, out.c.subject)

@@ -6,23 +6,18 @@ Folders that an agent left behind when it was killed are removed before the next
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-import tempfile
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from archipel.site.state import stages
 from archipel.storage import disk_errors_named
 from archipel.vocabulary import ArchipelError, ErrorCode, Thing
 from archipel.vocabulary.remedies import Nothing
 
 MOST_BINDS = 500
 """More files than this are linked into one folder: bubblewrap takes 9000 arguments and mounts one by one."""
-_PREFIX = "stage-"
-_MAKING = threading.Lock()
-"""Held from a folder's making until it is locked, so that no sweep of this agent finds it between the two."""
 
 
 class StagedFiles:
@@ -46,7 +41,7 @@ class StagedFiles:
         self._folder: Path | None = None
         self._lock = -1
         self.count = len(given)
-        sweep(folder)
+        stages.sweep(folder)
         gone = next((path for path, _ in given if not path.is_file()), None)
         if gone is not None:
             raise ArchipelError(
@@ -99,31 +94,7 @@ class StagedFiles:
         return place
 
     def _own_folder(self) -> Path:
-        if self._folder is not None:
-            return self._folder
-        with _MAKING, disk_errors_named(self._parent):
-            self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._parent))
-            self._lock = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        if self._folder is None:
+            with disk_errors_named(self._parent):
+                self._folder, self._lock = stages.make(self._parent)
         return self._folder
-
-
-def sweep(parent: Path) -> None:
-    """Remove the stages of workers whose agent is gone; a living one holds a lock on its own."""
-    with _MAKING:
-        for folder in parent.glob(f"{_PREFIX}*"):
-            _remove_unless_in_use(folder)
-
-
-def _remove_unless_in_use(folder: Path) -> None:
-    try:
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder, ignore_errors=True)
-    except BlockingIOError:
-        return
-    finally:
-        os.close(lock)

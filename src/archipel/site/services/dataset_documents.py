@@ -114,7 +114,7 @@ def document(site: StateFolder, name: str) -> DatasetDocument:
 
 def asking(site: StateFolder, name: str) -> list[Offer]:
     """The experiments that run on this dataset or would; one that names a dataset unknown here may run on any."""
-    versions = {one.hash for one in cohort_versions.versions(site.database, site.cohort_key, name)}
+    versions = cohort_versions.hashes(site.database, name)
     others = {entry.name for entry in catalog.datasets(site.database)} - {name}
     return [
         offer

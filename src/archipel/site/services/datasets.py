@@ -27,7 +27,7 @@ from archipel.site.datasets import (
 )
 from archipel.site.state import StateFolder
 from archipel.site.withdrawals import take_opt_outs
-from archipel.site.withdrawn import EVERYWHERE
+from archipel.site.withdrawn import EVERYWHERE, spellings
 from archipel.vocabulary import UNWATCHED, Actor, Record, Watch
 
 
@@ -96,7 +96,7 @@ def add(
     return AddedDataset(
         dataset=entry,
         detected=detected,
-        problems=(*scan.problems, *too_large(entry.summary, site.settings)),
+        problems=(*scan.problems, *too_large(entry.summary, site.settings), *_withdrawn(site, name, scan)),
         unmatched=unmatched_names(entry.mapping, entry.summary),
         same_folder=tuple(
             one.name for one in catalog.datasets(site.database) if one.root == entry.root and one.name != entry.name
@@ -124,7 +124,14 @@ def check(site: StateFolder, name: str, *, watch: Watch = UNWATCHED) -> DatasetC
     """Scan a dataset again; everything that is wrong is in the answer. Raises as ``catalog.check`` does."""
     found = catalog.check(site, name, partial(take_opt_outs, site), watch)
     subjects, samples = len(catalog.subjects_of(found)), len(found.samples)
-    return DatasetCheck(dataset=name, subjects=subjects, samples=samples, problems=found.problems)
+    problems = (*found.problems, *_withdrawn(site, name, found))
+    return DatasetCheck(dataset=name, subjects=subjects, samples=samples, problems=problems)
+
+
+def _withdrawn(site: StateFolder, name: str, found: Scan) -> tuple[DataIssue, ...]:
+    """Who may have withdrawn under another spelling of the id."""
+    issue = spellings.of_the_withdrawn(site, name, catalog.subjects_of(found))
+    return () if issue is None else (issue,)
 
 
 def remove(site: StateFolder, name: str, *, by: Actor) -> None:

@@ -13,18 +13,29 @@ from archipel.site.services import dataset_documents, offer_documents
 from archipel.site.services.dataset_documents import DatasetRow
 from archipel.site.services.offer_documents import OfferRow
 from archipel.site.state import FederationMembership, SandboxRule, StateFolder
-from archipel.site.withdrawn import opt_outs, register
+from archipel.site.withdrawn import opt_outs, register, spellings
 from archipel.vocabulary import BadInput, Record
+
+
+class LineAlsoThere(Record):
+    """A line of the opt-out list, and ids of a dataset that may be its patient's; the line's own id is not repeated."""
+
+    line: int
+    dataset: str
+    spellings: tuple[str, ...]
+    advice: str
 
 
 class OptOutList(Record):
     """How many patients the opt-out list names, and the numbers of its lines that match no subject in any dataset here.
 
-    ``problem`` says why nothing runs: the list cannot be read, and ``patients`` is None then.
+    ``also_there`` are the lines whose patients may be in a dataset under another id. ``problem`` says why nothing runs:
+    the list cannot be read, and ``patients`` is None then.
     """
 
     patients: int | None
     unmatched: tuple[int, ...] = ()
+    also_there: tuple[LineAlsoThere, ...] = ()
     problem: str | None = None
 
 
@@ -73,4 +84,8 @@ def _opt_outs(site: StateFolder) -> OptOutList | None:
         return OptOutList(patients=None, problem=str(error))
     if not lines:
         return None
-    return OptOutList(patients=len({line.opt_out for line in lines}), unmatched=unmatched)
+    also = tuple(
+        LineAlsoThere(line=number, dataset=one.dataset, spellings=one.spellings, advice=str(one))
+        for number, one in spellings.of_lines(site)
+    )
+    return OptOutList(patients=len({line.opt_out for line in lines}), unmatched=unmatched, also_there=also)

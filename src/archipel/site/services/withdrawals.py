@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from archipel.data import meant
+from archipel.site.cohorts import cohort_versions
 from archipel.site.services import datasets
 from archipel.site.state import StateFolder
-from archipel.site.withdrawals import ReducedCohort, withdrawals
-from archipel.site.withdrawn import EVERYWHERE, OptOut, opt_outs, register
+from archipel.site.withdrawals import ReducedCohort, UnreadableCohort, withdrawals
+from archipel.site.withdrawn import EVERYWHERE, AlsoThere, OptOut, opt_outs, register, spellings
 from archipel.vocabulary import UNWATCHED, Actor, BadInput, Cancelled, Record, Thing, Watch
 
 
@@ -25,16 +26,19 @@ class WithdrawalReport(Record):
 
     ``asked``: how many patients were named; ``patients``: how many of them were not withdrawn before. ``mistyped`` are
     typed ids, and ``unknown_listed`` counts those of a list, whom no dataset here knows: they are kept for later.
-    ``search_was_stopped``: the search for similar ids
-    was stopped, so there are no suggestions.
+    ``unreadable`` are versions that were changed by hand: no task runs on them. ``also_there`` are other ids in the
+    datasets and in their frozen versions that may be a patient's, and are not withdrawn. ``search_was_stopped``: the
+    search for similar and other ids was stopped, so some may lack.
     """
 
     asked: int
     patients: int
     datasets: tuple[str, ...]
     cohorts: tuple[ReducedCohort, ...]
+    unreadable: tuple[UnreadableCohort, ...]
     mistyped: tuple[UnknownSubject, ...]
     unknown_listed: int
+    also_there: tuple[AlsoThere, ...] = ()
     search_was_stopped: bool = False
 
 
@@ -69,13 +73,15 @@ def withdraw(
     watch.check()
     done = withdrawals.withdraw(site, asked, by=by, reason=reason)
     there: set[str] = set()
+    also: tuple[AlsoThere, ...] = ()
     search_was_stopped = False
-    if register.unknown_subjects(site.database, site.cohort_key, named):
-        try:
+    try:
+        also = spellings.also_there(site, asked, _ids_beside(site, watch))
+        if register.unknown_subjects(site.database, site.cohort_key, named):
             there = datasets.subjects_there(site, dataset, watch=watch)
-        except Cancelled:
-            # The withdrawal is done, and its report must not be lost with the suggestions.
-            search_was_stopped = True
+    except Cancelled:
+        # The withdrawal is done, and its report must not be lost with the suggestions.
+        search_was_stopped = True
     mistyped = _mistyped(site, named, there)
     unknown = register.unknown_subjects(site.database, site.cohort_key, asked)
     return WithdrawalReport(
@@ -83,8 +89,10 @@ def withdraw(
         patients=done.patients,
         datasets=done.datasets,
         cohorts=done.cohorts,
+        unreadable=done.unreadable,
         mistyped=tuple(mistyped.values()),
         unknown_listed=len(unknown - mistyped.keys()),
+        also_there=also,
         search_was_stopped=search_was_stopped,
     )
 
@@ -92,6 +100,17 @@ def withdraw(
 def reinstate(site: StateFolder, subject: str, *, by: Actor, dataset: str = EVERYWHERE) -> None:
     """Undo a mistaken withdrawal. Raises as ``withdrawals.reinstate`` does."""
     withdrawals.reinstate(site, OptOut(subject, dataset), by=by)
+
+
+def _ids_beside(site: StateFolder, watch: Watch) -> dict[str, Iterable[str]]:
+    """Ids that are not noted as members: of frozen versions, from which a file may be gone and what was prepared is
+    not, and of datasets that an older version of Archipel scanned. Raises Cancelled."""
+    ids: dict[str, set[str]] = {
+        name: datasets.subjects_there(site, name, watch=watch) for name in spellings.without_ids(site)
+    }
+    for name, subjects in cohort_versions.frozen_subjects(site.database, watch):
+        ids.setdefault(name, set()).update(subjects)
+    return {**ids}
 
 
 def _mistyped(site: StateFolder, named: Sequence[OptOut], there: set[str]) -> dict[OptOut, UnknownSubject]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from archipel.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from archipel.site.state import changes, sample_cache, schema, settings
+    from archipel.site.state import changes, sample_cache, schema, settings, stages
     from archipel.site.state.change_records import (
         DECISIONS,
         DatasetChange,
@@ -42,7 +42,7 @@ else:
             "sample_cache": ["open_sample_cache"],
             "settings": ["SandboxRule", "SiteSettings", "checked_proxy", "set_proxy"],
         },
-        modules=["changes", "sample_cache", "schema", "settings"],
+        modules=["changes", "sample_cache", "schema", "settings", "stages"],
     )
 
 __all__ = [
@@ -68,4 +68,5 @@ __all__ = [
     "schema",
     "set_proxy",
     "settings",
+    "stages",
 ]

@@ -23,7 +23,7 @@ from sqlalchemy import (
 from archipel.governance import journal_table
 from archipel.storage.migrations import SchemaHistory
 
-HISTORY = SchemaHistory(Path(__file__).parent / "revisions", newest="cohorts_in_pieces")
+HISTORY = SchemaHistory(Path(__file__).parent / "revisions", newest="members_by_id")
 """A test holds that its newest revision leads to exactly ``metadata``."""
 
 metadata = MetaData()
@@ -75,8 +75,10 @@ members = Table(
     metadata,
     Column("dataset", String(63), primary_key=True),
     Column("token", String(64), primary_key=True),
+    Column("subject", String(200), nullable=False, server_default=""),
 )
-"""Who is in each dataset as it was last scanned, as keyed tokens: a withdrawal knows at once which counts change."""
+"""Who is in each dataset as it was last scanned: by keyed tokens a withdrawal knows at once which counts change, and by
+the ids whether a patient is there under another spelling. A patient who withdraws leaves this table."""
 
 exclusions = Table(
     "exclusions",
@@ -85,7 +87,7 @@ exclusions = Table(
     Column("subject", String(200), primary_key=True),
     Column("excluded_at", String(32), nullable=False),
 )
-"""Subjects whose data is not usable, left out of every scan from then on."""
+"""Subjects whose data is not usable, left out of every scan from then on; the token of one who withdrew since."""
 
 withdrawals = Table(
     "withdrawals",
@@ -96,10 +98,12 @@ withdrawals = Table(
     Column("reason", Text, nullable=False, server_default=""),
     Column("withdrawn_at", String(32), nullable=False),
     Column("known", Boolean(create_constraint=False), nullable=False, server_default="0"),
+    Column("form", String(64), nullable=False, server_default=""),
 )
 """Patients who are not to be used any more, as keyed tokens; ``dataset`` "" is every dataset of this site.
 
-``known``: a dataset here had them once, or a scan met them since.
+``known``: a dataset here had them once, or a scan met them since. ``form`` is the token of what their id has in common
+with other spellings of it.
 """
 
 cohorts = Table(

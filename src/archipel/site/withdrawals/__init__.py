@@ -11,14 +11,17 @@ from archipel.lazy import lazy_names
 
 if TYPE_CHECKING:
     from archipel.site.withdrawals import withdrawals
-    from archipel.site.withdrawals.withdrawals import ReducedCohort, take_opt_outs
+    from archipel.site.withdrawals.withdrawals import ReducedCohort, UnreadableCohort, take_opt_outs
 else:
     __getattr__, __dir__ = lazy_names(
-        __name__, {"withdrawals": ["ReducedCohort", "take_opt_outs"]}, modules=["withdrawals"]
+        __name__,
+        {"withdrawals": ["ReducedCohort", "UnreadableCohort", "take_opt_outs"]},
+        modules=["withdrawals"],
     )
 
 __all__ = [
     "ReducedCohort",
+    "UnreadableCohort",
     "take_opt_outs",
     "withdrawals",
 ]

@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, select
 
-from archipel.data import Sample, Samples, subject_token
+from archipel.data import Sample, Samples, same_form, subject_token
 from archipel.site.audit import PatientReinstated, PatientWithdrawn, add_entry
 from archipel.site.cohorts import stored_cohorts
 from archipel.site.datasets import members
-from archipel.site.state import SiteJournalKind, StateFolder, sample_cache, schema
+from archipel.site.state import SiteJournalKind, StateFolder, sample_cache, schema, stages
+from archipel.site.withdrawals import kept_texts
 from archipel.site.withdrawn import (
     EVERYWHERE,
     OPT_OUT,
@@ -42,20 +43,31 @@ class ReducedCohort(Record):
     remaining: int
 
 
+class UnreadableCohort(Record):
+    """A frozen cohort that was changed by hand and cannot be read: no task runs on it."""
+
+    dataset: str
+    version: int
+
+
 class Withdrawn(NamedTuple):
-    """What a withdrawal changed: how many patients it named again, whose datasets had them, which cohorts had."""
+    """What a withdrawal changed: how many patients it named again, whose datasets had them, which cohorts had.
+
+    ``unreadable`` are cohorts that were changed by hand.
+    """
 
     patients: int
     datasets: tuple[str, ...]
     cohorts: tuple[ReducedCohort, ...]
+    unreadable: tuple[UnreadableCohort, ...] = ()
 
 
 def withdraw(site: StateFolder, people: Iterable[OptOut], *, by: Actor, reason: str = "") -> Withdrawn:
     """Take patients out, all in one transaction, and wake the agent; those who are out already change nothing.
 
-    Nothing that was prepared of them stays in the cache, nor what a scan found in their files, nor a report in the
-    state folder that may show them. Raises BadInput for what cannot be a subject's id and NotFound for a dataset that
-    is not in the catalog.
+    Nothing that was prepared of them stays in the cache or in folders that a killed agent left, nor what a scan found
+    in their files, nor a report in the state folder that may show them, nor their ids in errors and logs. Raises
+    BadInput for what cannot be a subject's id and NotFound for a dataset that is not in the catalog.
     """
     done, traces = _withdraw(site, people, reason, by)
     if traces is not None:
@@ -92,13 +104,17 @@ def _withdraw(
         for dataset, token in new:
             body = PatientWithdrawn(subject=token, dataset=dataset or "every dataset", source=source, **person)
             add_entry(connection, SiteJournalKind.PATIENT_WITHDRAWN, body)
-        register.enter(connection, new, source=source, reason=reason)
+        forms = {pair: subject_token(same_form(tokens[pair].subject), site.cohort_key) for pair in new}
+        register.enter(connection, forms, source=source, reason=reason)
         datasets = members.leave(connection, new)
         seen = members.forget_faulty(connection, [tokens[pair] for pair in new])
-        reduced, traces = _reduce_cohorts(connection, site, new)
+        kept_texts.forget(connection, site.cohort_key, [tokens[pair] for pair in new])
+        reduced, unreadable, traces = _reduce_cohorts(connection, site, new)
+    stages.sweep(site.folder)
+    kept_texts.mask_in_logs(site.logs, site.cohort_key, [tokens[pair] for pair in new])
     for name in {*datasets, *seen}:
         shutil.rmtree(site.reports / name, ignore_errors=True)
-    return Withdrawn(len({token for _, token in new}), datasets, reduced), traces
+    return Withdrawn(len({token for _, token in new}), datasets, reduced, unreadable), traces
 
 
 def reinstate(site: StateFolder, opt_out: OptOut, *, by: Actor) -> None:
@@ -112,6 +128,7 @@ def reinstate(site: StateFolder, opt_out: OptOut, *, by: Actor) -> None:
     with site.database.write() as connection:
         if not register.strike(connection, Withdrawal(opt_out.dataset, token)):
             raise NotFound("the patient", "is not withdrawn there", "name the dataset that the withdrawal named")
+        kept_texts.exclude_again(connection, site.cohort_key, opt_out)
         body = PatientReinstated(subject=token, dataset=opt_out.dataset or "every dataset", by=by.journal_name)
         add_entry(connection, SiteJournalKind.PATIENT_REINSTATED, body)
 
@@ -150,19 +167,31 @@ def _check_datasets(connection: Connection, names: set[str]) -> None:
 
 def _reduce_cohorts(
     connection: Connection, site: StateFolder, gone: Sequence[Withdrawal]
-) -> tuple[tuple[ReducedCohort, ...], _Traces]:
-    """Take them out of every kept cohort: which became smaller, the samples that are gone, and those that remain."""
+) -> tuple[tuple[ReducedCohort, ...], tuple[UnreadableCohort, ...], _Traces]:
+    """Take them out of every kept cohort: which became smaller, which cannot be read, and the samples that are gone and
+    that remain. One that cannot be read keeps nobody in: its samples are not among those that remain prepared."""
     reduced: list[ReducedCohort] = []
+    unreadable: list[UnreadableCohort] = []
     samples: list[Sample] = []
     remaining: list[Samples] = []
-    query = select(_cohorts.c.hash, _cohorts.c.dataset).order_by(_cohorts.c.dataset, _cohorts.c.version)
+    query = select(_cohorts.c.hash, _cohorts.c.dataset, _cohorts.c.version).order_by(
+        _cohorts.c.dataset, _cohorts.c.version
+    )
     for row in connection.execute(query).all():
         tokens = [token for dataset, token in gone if dataset in (EVERYWHERE, row.dataset)]
-        cohort = stored_cohorts.read(connection, row.hash)
+        try:
+            cohort = stored_cohorts.read(connection, row.hash)
+        except ValueError:
+            unreadable.append(UnreadableCohort(dataset=row.dataset, version=row.version))
+            continue
         before = len(signed_withdrawals.of(connection, row.hash))
         left = signed_withdrawals.withdraw_from(connection, site, cohort, row.hash, tokens)
         remaining.append(left.samples)
         if len(signed_withdrawals.of(connection, row.hash)) > before:
             reduced.append(ReducedCohort(dataset=cohort.dataset, version=cohort.version, remaining=len(left.subjects)))
             samples += cohort.samples.of_subjects(frozenset(left.subjects), inside=False)
-    return tuple(reduced), _Traces(samples, (one for several in remaining for one in several.hashes()))
+    return (
+        tuple(reduced),
+        tuple(unreadable),
+        _Traces(samples, (one for several in remaining for one in several.hashes())),
+    )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from archipel.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from archipel.site.withdrawn import opt_outs, register, signed_withdrawals
+    from archipel.site.withdrawn import opt_outs, register, signed_withdrawals, spellings
     from archipel.site.withdrawn.opt_outs import (
         EVERYWHERE,
         OPT_OUT,
@@ -21,19 +21,22 @@ if TYPE_CHECKING:
         listed,
     )
     from archipel.site.withdrawn.register import Withdrawal
+    from archipel.site.withdrawn.spellings import AlsoThere
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
             "opt_outs": ["EVERYWHERE", "OPT_OUT", "OptOut", "TakeOptOuts", "check_subject", "line_ranges", "listed"],
             "register": ["Withdrawal"],
+            "spellings": ["AlsoThere"],
         },
-        modules=["opt_outs", "register", "signed_withdrawals"],
+        modules=["opt_outs", "register", "signed_withdrawals", "spellings"],
     )
 
 __all__ = [
     "EVERYWHERE",
     "OPT_OUT",
+    "AlsoThere",
     "OptOut",
     "TakeOptOuts",
     "Withdrawal",
@@ -43,4 +46,5 @@ __all__ = [
     "opt_outs",
     "register",
     "signed_withdrawals",
+    "spellings",
 ]

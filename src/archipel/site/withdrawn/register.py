@@ -5,7 +5,7 @@ Only the act of withdrawing (``archipel.site.withdrawals``) adds patients here a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, insert, or_, select, true, update
@@ -47,11 +47,15 @@ def known(connection: Connection) -> set[Withdrawal]:
     return {Withdrawal(row.dataset, row.token) for row in connection.execute(select(_rows.c.dataset, _rows.c.token))}
 
 
-def enter(connection: Connection, new: Sequence[Withdrawal], *, source: str, reason: str) -> None:
-    """Enter those who are not in the register yet, before they leave any dataset, in the caller's transaction."""
+def enter(connection: Connection, new: Mapping[Withdrawal, str], *, source: str, reason: str) -> None:
+    """Enter those who are not in the register yet, with the token of each id's form, before they leave any dataset, in
+    the caller's transaction."""
     row = {"source": source, "reason": reason, "withdrawn_at": utc_now()}
     ever = _ever_here(connection, {one.token for one in new})
-    rows = [{"dataset": one.dataset, "token": one.token, "known": _matches(one, ever)} | row for one in new]
+    rows = [
+        {"dataset": one.dataset, "token": one.token, "known": _matches(one, ever), "form": form} | row
+        for one, form in new.items()
+    ]
     connection.execute(insert(_rows), rows)
 
 
@@ -64,6 +68,12 @@ def strike(connection: Connection, one: Withdrawal) -> bool:
 def out_of(connection: Connection, dataset: str) -> frozenset[tuple[str, str]]:
     """Each who is withdrawn from a dataset, as a token, and since when: who is new in a later answer withdrew since."""
     return frozenset((row.token, row.withdrawn_at) for row in connection.execute(_OUT_OF, {"named": dataset}))
+
+
+def forms_out_of(connection: Connection, dataset: str) -> frozenset[str]:
+    """The tokens of the forms of the ids of all who are withdrawn from a dataset, as far as they are known."""
+    mine = (_rows.c.dataset.in_((EVERYWHERE, dataset)), _rows.c.form != "")
+    return frozenset(connection.scalars(select(_rows.c.form).where(*mine)))
 
 
 def tokens_out_of(connection: Connection, dataset: str) -> frozenset[str]:

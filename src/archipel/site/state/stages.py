@@ -1,0 +1,48 @@
+"""Folders of files for workers: what a killed agent left is removed by the next agent or withdrawal.
+
+The agent that made such a folder holds a lock on it, which ends with the agent.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+import threading
+from pathlib import Path
+
+_PREFIX = "stage-"
+_MAKING = threading.Lock()
+"""Held from a folder's making until it is locked, so that no sweep of this process finds it between the two."""
+
+
+def make(parent: Path) -> tuple[Path, int]:
+    """A new folder, and the descriptor that holds its lock; closing it gives the folder up. Raises OSError."""
+    with _MAKING:
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return folder, lock
+
+
+def sweep(parent: Path) -> None:
+    """Remove the folders whose agent is gone."""
+    with _MAKING:
+        for folder in parent.glob(f"{_PREFIX}*"):
+            _remove_unless_in_use(folder)
+
+
+def _remove_unless_in_use(folder: Path) -> None:
+    try:
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except (FileNotFoundError, NotADirectoryError):
+        # Removed meanwhile, or not a folder that an agent made.
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    except BlockingIOError:
+        return
+    finally:
+        os.close(lock)
